@@ -1,0 +1,56 @@
+"""
+How a bid request can end here: a closed list.
+
+The same word is the metric label, the `X-Enrich-Outcome` header and the row of
+the README. An outcome is an ordinary day; only `malformed` has someone who
+must act, the sender.
+"""
+
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class Outcome(StrEnum):
+    """What became of one bid request. In all but two the body leaves as it came."""
+
+    ENRICHED = "enriched"  # segments were added to user.data
+    NO_IDENTITY = "no_identity"  # no id that we look up
+    NO_CONSENT = "no_consent"  # the request's own signals forbid it
+    OPTED_OUT = "opted_out"  # the person told us no
+    NO_MATCH = "no_match"  # an identity, and no live segment for this recipient
+    HELD_OUT = "held_out"  # in the hold-out, left alone to measure against
+    OUT_OF_TIME = "out_of_time"  # the deadline passed before the store answered
+    STORE_DOWN = "store_down"  # the store is unreachable or can't be trusted
+    SHED = "shed"  # more in flight than we take on
+    MALFORMED = "malformed"  # not a bid request: 400
+
+
+class Reason(StrEnum):
+    """Why a request was refused or malformed; the metric's second label."""
+
+    NONE = ""
+    # no_consent
+    COPPA = "coppa"  # regs.coppa = 1
+    LMT = "lmt"  # device.lmt = 1
+    DNT = "dnt"  # device.dnt = 1, where configured
+    GPC = "gpc"  # regs.ext.gpc = "1"
+    US_PRIVACY_OPT_OUT = "us_privacy_opt_out"  # third character Y
+    US_PRIVACY_UNREADABLE = "us_privacy_unreadable"
+    TCF_UNREAD = "tcf_unread"  # GDPR applies and TC strings are not read yet
+    GPP_UNREAD = "gpp_unread"  # a GPP section applies and is not read yet
+    TOO_MANY_IDS = "too_many_ids"  # looking up only some could miss the one that opted out
+    SIGNAL_UNREADABLE = "signal_unreadable"  # a privacy field of the wrong type
+    # malformed
+    NOT_JSON = "not_json"
+    NOT_UTF8 = "not_utf8"
+    NOT_A_BID_REQUEST = "not_a_bid_request"
+    TOO_DEEP = "too_deep"
+    BAD_ENCODING = "bad_encoding"  # Content-Encoding that does not unfold
+
+
+class Result(NamedTuple):
+    """The end of one bid request: the body that leaves, and what became of it."""
+
+    body: bytes
+    outcome: Outcome
+    reason: Reason = Reason.NONE

@@ -1,0 +1,183 @@
+"""
+The one place where an identifier becomes a key.
+
+The bid path and the ingest path must agree on it byte for byte: if they
+differ by a single letter's case, every lookup misses and nothing fails. So
+neither plane makes keys; both call this module.
+
+Every kind of identifier becomes 16 bytes, so that all kinds share one key
+space and one lookup:
+
+    kind         accepted form                            16-byte id
+    e-mail hash  hex MD5, SHA-1 or SHA-256, any case      first 16 bytes of the digest
+    phone hash   hex SHA-256, any case                    blake2b-128("phone:" + hex)
+    DUID         text of 1 to 256 characters              blake2b-128("duid:" + text)
+    device id    UUID, any case, not all-zero             blake2b-128("ifa:" + lower case)
+    other eid    source and uid                           blake2b-128("eid:" + source + ":" + uid)
+
+A hash is never hashed again: the first 16 bytes of a digest are as evenly
+spread as any function of them. 128 bits make a collision among 10^10 ids less
+likely than 10^-18.
+"""
+
+import re
+from collections.abc import Callable
+from enum import StrEnum
+from hashlib import blake2b
+from typing import NewType
+
+Id = NewType("Id", bytes)
+"""16 bytes that stand for one identifier of one person."""
+
+ID_BYTES = 16
+MAX_TEXT_CHARS = 256
+
+EMAIL_HASH_CHARS = {"md5": 32, "sha1": 40, "sha2": 64}
+"""Length of each accepted e-mail hash in hex, by the name its vendor uses."""
+
+_SHORTEST_DIGEST_CHARS = min(EMAIL_HASH_CHARS.values())
+_ACCEPTED_DIGEST_CHARS = frozenset(EMAIL_HASH_CHARS.values())
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_NO_DEVICE = "00000000-0000-0000-0000-000000000000"
+_HEX = re.compile(r"[0-9a-fA-F]+")
+
+
+class Kind(StrEnum):
+    """What sort of identifier an id was made from. Also a metric label."""
+
+    EMAIL = "email"
+    PHONE = "phone"
+    DUID = "duid"
+    IFA = "ifa"
+    EID = "eid"
+
+
+class UnusableId(ValueError):
+    """
+    The text is not an identifier of its kind; whoever sent it must mend it.
+
+    The message gives lengths and reasons, never the text: ids stay out of logs.
+    """
+
+
+def id_of_email_hash(digest: str) -> Id:
+    """
+    Make the id of a hashed e-mail address.
+
+    Args:
+        digest: MD5, SHA-1 or SHA-256 in hex, any case. The address must have
+            been lower-cased before it was hashed (LiveAudience, "Email hash
+            data file"); that can't be checked here.
+
+    Raises:
+        UnusableId: Not 32, 40 or 64 hex digits.
+    """
+    if len(digest) not in _ACCEPTED_DIGEST_CHARS or not _HEX.fullmatch(digest):
+        raise UnusableId(f"e-mail hash of {len(digest)} characters, not 32, 40 or 64 hex digits")
+    return Id(bytes.fromhex(digest[:_SHORTEST_DIGEST_CHARS]))
+
+
+def id_of_phone_hash(digest: str) -> Id:
+    """
+    Make the id of a hashed phone number: hex SHA-256, any case.
+
+    Raises:
+        UnusableId: Not 64 hex digits.
+    """
+    if len(digest) != 64 or not _HEX.fullmatch(digest):
+        raise UnusableId(f"phone hash of {len(digest)} characters, not 64 hex digits")
+    return _blake("phone:" + digest.lower())
+
+
+def id_of_duid(text: str) -> Id:
+    """
+    Make the id of a first-party cookie, usually `<12 hex>--<26 char ULID>`.
+
+    Opaque: never trimmed, never lower-cased.
+
+    Raises:
+        UnusableId: Empty, too long, or not encodable.
+    """
+    return _blake("duid:" + _checked(text, "DUID"))
+
+
+def id_of_ifa(text: str) -> Id:
+    """
+    Make the id of a device: IDFA or AAID (`device.ifa`; OpenRTB 2.6, 3.2.18).
+
+    Raises:
+        UnusableId: Not a UUID, or all zero, which is what a device sends whose
+            user switched its id off.
+    """
+    lower = text.lower()
+    if not _UUID.fullmatch(lower):
+        raise UnusableId(f"device id of {len(text)} characters, not a UUID")
+    if lower == _NO_DEVICE:
+        raise UnusableId("device id of zeros only, which is no id")
+    return _blake("ifa:" + lower)
+
+
+def id_of_eid(source: str, uid: str) -> Id:
+    """
+    Make the id of one person under one identity source.
+
+    Args:
+        source: `EID.source`, a canonical domain such as `id5-sync.com`
+            (OpenRTB 2.6, 3.2.27). Compared without regard to case.
+        uid: `UID.id` (3.2.28). Opaque: never trimmed, never lower-cased.
+
+    Raises:
+        UnusableId: `source` or `uid` is empty, too long, or not encodable.
+    """
+    return _blake(f"eid:{_checked(source, 'eid source').lower()}:{_checked(uid, 'uid')}")
+
+
+def parse_id(text: str) -> tuple[Kind, Id]:
+    """
+    Read an identifier as people type it.
+
+    Args:
+        text: A bare e-mail hash or device id, or `email:HASH`, `phone:HASH`,
+            `duid:TEXT`, `ifa:UUID`, `eid:SOURCE:UID`.
+
+    Raises:
+        UnusableId: None of these forms.
+    """
+    prefix, colon, rest = text.partition(":")
+    kind = prefix.lower()
+    if colon and kind == Kind.EID:
+        source, _, uid = rest.partition(":")
+        return Kind.EID, id_of_eid(source, uid)
+    if colon and kind in _PREFIXED:
+        return Kind(kind), _PREFIXED[Kind(kind)](rest)
+    if _UUID.fullmatch(text.lower()):
+        return Kind.IFA, id_of_ifa(text)
+    if len(text) in _ACCEPTED_DIGEST_CHARS:
+        return Kind.EMAIL, id_of_email_hash(text)
+    raise UnusableId(
+        f"{len(text)} characters that are no e-mail hash (32, 40 or 64 hex digits), no device id"
+        " (UUID), and have no prefix of email:, phone:, duid:, ifa:, eid:SOURCE:"
+    )
+
+
+_PREFIXED: dict[Kind, Callable[[str], Id]] = {
+    Kind.EMAIL: id_of_email_hash,
+    Kind.PHONE: id_of_phone_hash,
+    Kind.DUID: id_of_duid,
+    Kind.IFA: id_of_ifa,
+}
+
+
+def _checked(text: str, what: str) -> str:
+    if not 0 < len(text) <= MAX_TEXT_CHARS:
+        raise UnusableId(f"{what} of {len(text)} characters, not 1 to {MAX_TEXT_CHARS}")
+    return text
+
+
+def _blake(text: str) -> Id:
+    try:
+        return Id(blake2b(text.encode(), digest_size=ID_BYTES).digest())
+    except UnicodeEncodeError:
+        # A lone surrogate, which JSON can spell and UTF-8 can't. Its exception
+        # would quote the text.
+        raise UnusableId(f"{len(text)} characters that are not Unicode text") from None

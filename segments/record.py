@@ -1,0 +1,290 @@
+"""
+What the store holds of one id: opt-outs and memberships, packed into bytes.
+
+    byte 0         high nibble: layout version (1); bit 0: opt-outs follow
+    [opt-outs]     varint count, then count x { byte action, varint account id },
+                   by account id, then action; account 0 is everyone
+    memberships    to the end: { varint audience id, uint16 LE expiry day }, by audience id
+
+Opt-outs live in the record, so the one lookup that answers "which segments?"
+answers "may we?" too, atomically; no cache can hold one without the other.
+
+The packed form is canonical: equal records are equal bytes, so "did anything
+change?" is a comparison and a rebuilt store can be compared with the lost one.
+`unpack` therefore refuses what `pack` would not have written. A record that it
+can't read is an error for whoever asked, never a guess: half a record may
+lack the half that says no.
+
+The Lua scripts of `segments.store` do the same merges inside the store;
+`merged` and `opted_out` are their specification, and the tests hold the two
+against each other.
+"""
+
+from collections.abc import Collection, Iterable
+from enum import IntEnum
+from itertools import pairwise
+from typing import NamedTuple
+
+LAYOUT_VERSION = 1
+_HEADER = LAYOUT_VERSION << 4
+_HAS_OPT_OUTS = 0x01
+
+MAX_AUDIENCE_ID = 2**32 - 1
+MAX_ACCOUNT_ID = 2**32 - 1
+EVERYONE = 0
+"""The account id of a global opt-out."""
+
+NO_EXPIRY = 0
+MAX_EXPIRY_DAY = 0xFFFF
+
+_S_PER_DAY = 86_400
+_EPOCH_AT_S = 1_577_836_800  # 2020-01-01T00:00:00Z
+
+
+class Action(IntEnum):
+    """What a person told us. Both suppress; ERASURE has deleted as well."""
+
+    RESTRICT = 1
+    ERASURE = 2
+
+
+class OptOut(NamedTuple):
+    """One person's no, and the account that carried it to us."""
+
+    account_id: int
+    action: Action
+
+
+class Membership(NamedTuple):
+    """This id belongs to that audience until the end of that day (0: for good)."""
+
+    audience_id: int
+    expiry_day: int = NO_EXPIRY
+
+
+class Record(NamedTuple):
+    """All that is held of one id; both parts sorted and without duplicates."""
+
+    opt_outs: tuple[OptOut, ...] = ()
+    memberships: tuple[Membership, ...] = ()
+
+
+NOTHING = Record()
+
+
+class Change(NamedTuple):
+    """
+    One audience to add ids to or remove them from.
+
+    `forbidden_by` are the accounts whose opt-out keeps a person out of this
+    audience, besides `EVERYONE`: its owner, its partner, and the publishers
+    and media groups these belong to.
+    """
+
+    audience_id: int
+    is_add: bool
+    expiry_day: int = NO_EXPIRY
+    forbidden_by: frozenset[int] = frozenset()
+
+
+class Tally(NamedTuple):
+    """What a merge did, counted in (id, audience) pairs."""
+
+    added: int = 0
+    renewed: int = 0  # was a member, with another expiry
+    removed: int = 0
+    unchanged: int = 0  # already so
+    refused: int = 0  # an opt-out forbids it
+
+    def __add__(self, other: "Tally") -> "Tally":  # type: ignore[override] # a sum, not a concatenation
+        """Count two merges together."""
+        return Tally(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
+
+
+class CorruptRecord(ValueError):
+    """These bytes are not a record. The operator must look at the store."""
+
+
+class NewerRecord(CorruptRecord):
+    """A later version of this software wrote these bytes; this one must not touch them."""
+
+
+def day_of(at_s: float) -> int:
+    """Return the expiry day that a unix time lies in: days since 2020-01-01, UTC."""
+    return int(at_s - _EPOCH_AT_S) // _S_PER_DAY
+
+
+def pack(record: Record) -> bytes:
+    """
+    Write a record in its canonical bytes.
+
+    Args:
+        record: In any order; it is sorted here.
+
+    Raises:
+        ValueError: An id or a day is out of range, or an audience stands twice.
+    """
+    opt_outs = sorted(set(record.opt_outs))
+    memberships = sorted(record.memberships)
+    if len({m.audience_id for m in memberships}) != len(memberships):
+        raise ValueError("one audience stands twice in a record")
+
+    out = bytearray([_HEADER | (_HAS_OPT_OUTS if opt_outs else 0)])
+    if opt_outs:
+        out += _varint(len(opt_outs))
+        for account_id, action in opt_outs:
+            out.append(action)
+            out += _varint(account_id)
+    for audience_id, expiry_day in memberships:
+        if not 0 < audience_id <= MAX_AUDIENCE_ID or not 0 <= expiry_day <= MAX_EXPIRY_DAY:
+            raise ValueError(f"audience {audience_id} with expiry day {expiry_day}: out of range")
+        out += _varint(audience_id)
+        out += expiry_day.to_bytes(2, "little")
+    return bytes(out)
+
+
+def unpack(raw: bytes) -> Record:
+    """
+    Read a record: the inverse of `pack`, on the bid path's clock.
+
+    Raises:
+        NewerRecord: A layout that this software does not know.
+        CorruptRecord: Cut short, out of order, or otherwise not from `pack`.
+    """
+    if not raw:
+        raise CorruptRecord("a record of no bytes")
+    head = raw[0]
+    if head >> 4 != LAYOUT_VERSION:
+        version = head >> 4
+        kind = NewerRecord if version > LAYOUT_VERSION else CorruptRecord
+        raise kind(f"a record of layout {version}, this software reads {LAYOUT_VERSION}")
+    try:
+        if head == _HEADER:
+            return Record((), _memberships(raw, 1))
+        if head == _HEADER | _HAS_OPT_OUTS:
+            opt_outs, at = _opt_outs(raw, 1)
+            return Record(opt_outs, _memberships(raw, at))
+    except IndexError:
+        raise CorruptRecord(f"a record of {len(raw)} bytes that is cut short") from None
+    raise CorruptRecord("a record with flags that no version has defined")
+
+
+def merged(record: Record, changes: Iterable[Change]) -> tuple[Record, Tally]:
+    """
+    Apply changes to what is held of one id.
+
+    An opt-out in force refuses additions; removals always happen. Applying the
+    same changes again changes nothing. Of two changes of one audience the
+    later wins.
+    """
+    audience_to_expiry = dict(record.memberships)
+    accounts_opted_out = {opt_out.account_id for opt_out in record.opt_outs}
+    added = renewed = removed = unchanged = refused = 0
+    for change in changes:
+        held = audience_to_expiry.get(change.audience_id)
+        if not change.is_add:
+            if held is None:
+                unchanged += 1
+            else:
+                del audience_to_expiry[change.audience_id]
+                removed += 1
+        elif EVERYONE in accounts_opted_out or accounts_opted_out & change.forbidden_by:
+            refused += 1
+        elif held == change.expiry_day:
+            unchanged += 1
+        else:
+            audience_to_expiry[change.audience_id] = change.expiry_day
+            if held is None:
+                added += 1
+            else:
+                renewed += 1
+    memberships = tuple(Membership(*item) for item in sorted(audience_to_expiry.items()))
+    return Record(record.opt_outs, memberships), Tally(added, renewed, removed, unchanged, refused)
+
+
+def opted_out(
+    record: Record, opt_out: OptOut, erased_audience_ids: Collection[int] | None = None
+) -> Record:
+    """
+    Add an opt-out to what is held of one id, whether or not anything is.
+
+    Args:
+        record: What is held, or `NOTHING`: ids never seen before are recorded too.
+        opt_out: Recorded for good; recording it again changes nothing.
+        erased_audience_ids: For an ERASURE, the audiences whose memberships it
+            deletes; `None` for all of them. A RESTRICT deletes nothing: what is
+            held stays, unseen, as Article 18 GDPR has it.
+    """
+    memberships = record.memberships
+    if opt_out.action is Action.ERASURE:
+        memberships = tuple(
+            m
+            for m in memberships
+            if erased_audience_ids is not None and m.audience_id not in erased_audience_ids
+        )
+    return Record(tuple(sorted({*record.opt_outs, opt_out})), memberships)
+
+
+def _varint(number: int) -> bytes:
+    """LEB128: seven bits a byte, the lowest first, the high bit says more follow."""
+    if not 0 <= number <= MAX_AUDIENCE_ID:
+        raise ValueError(f"{number} does not fit the record's 32 bits")
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def _read_varint(raw: bytes, at: int) -> tuple[int, int]:
+    number = shift = 0
+    while True:
+        byte = raw[at]
+        at += 1
+        number |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            break
+        shift += 7
+    # A last byte of zero adds nothing: the number has a shorter form.
+    if number > MAX_AUDIENCE_ID or (shift and not byte):
+        raise CorruptRecord("a number in a record that is out of range or not in its shortest form")
+    return number, at
+
+
+def _opt_outs(raw: bytes, at: int) -> tuple[tuple[OptOut, ...], int]:
+    count, at = _read_varint(raw, at)
+    opt_outs = []
+    for _ in range(count):
+        action = raw[at]
+        if action not in _ACTIONS:
+            raise CorruptRecord("an opt-out in a record whose action is unknown")
+        account_id, at = _read_varint(raw, at + 1)
+        opt_outs.append(OptOut(account_id, _ACTIONS[action]))
+    if not opt_outs or any(a >= b for a, b in pairwise(opt_outs)):
+        raise CorruptRecord("opt-outs in a record that are missing or out of order")
+    return tuple(opt_outs), at
+
+
+def _memberships(raw: bytes, at: int) -> tuple[Membership, ...]:
+    # The bid path's inner loop: one-byte audience ids and tuple building inline.
+    size = len(raw)
+    previous = 0
+    memberships: list[Membership] = []
+    append = memberships.append
+    new = tuple.__new__
+    while at < size:
+        audience_id = raw[at]
+        if audience_id < 0x80:
+            at += 1
+        else:
+            audience_id, at = _read_varint(raw, at)
+        if audience_id <= previous:
+            raise CorruptRecord("memberships in a record that are out of order")
+        append(new(Membership, (audience_id, raw[at] | raw[at + 1] << 8)))
+        previous = audience_id
+        at += 2
+    return tuple(memberships)
+
+
+_ACTIONS = {int(action): action for action in Action}

@@ -1,0 +1,78 @@
+"""
+Every key this service owns in Redis. If it is not here, it is not ours.
+
+    key                 type     TTL    holds
+    seg:1:m:{bucket}    hash     none   field: 8 bytes of the id; value: packed record (record.py)
+    seg:1:meta          hash     none   layout, bucket_bits, opt_outs: see below
+    seg:1:audiences     hash     none   audience id -> JSON of what the bid path must know of it
+    seg:1:accounts      hash     none   account id -> JSON, likewise
+    seg:1:recipients    hash     none   recipient id -> JSON, likewise
+    seg:1:version       string   none   the ledger's catalog revision that the three hashes show
+    seg:1:changed       channel  -      a message, the new version, after each change of it
+
+The `1` is the layout version. A new layout gets a new number and is written
+beside the old one, so a rollback finds its data where it left it.
+
+About a hundred persons share one bucket. A key of its own costs a person 70 to
+170 bytes of overhead; a field of a listpack costs two or three. An id of 16
+bytes comes apart so:
+
+    byte   0           4                       12          16
+           |  bucket   |         field         |  dropped  |
+           | top bits  |  8 bytes              |           |
+
+    bucket = the first 32 bits >> (32 - bucket_bits), in lower-case hex, no padding
+
+`bucket_bits` is fixed when a store is created and kept in `seg:1:meta`. The
+bits between the bucket's and the field's are not stored, so two ids are told
+apart by bucket_bits + 64 bits: among 10^9 ids in 2^23 buckets the chance of any
+collision is 3 in 10^9. It also means that a store is moved to more buckets by
+rebuilding it from the ledger and the blobs, not by reading it alone.
+
+`seg:1:meta` fields: `layout` (this module's version), `bucket_bits`,
+`opt_outs` (the last of the ledger's opt-outs, by sequence number, that the
+store has applied). A store without it, or with another layout, is nobody's:
+it is not read and not written.
+"""
+
+LAYOUT = 1
+MIN_BUCKET_BITS = 4
+MAX_BUCKET_BITS = 32
+PERSONS_PER_BUCKET = 100
+
+FIELD_BYTES = 8
+_FIELD_START = 4
+_FIELD_END = _FIELD_START + FIELD_BYTES
+
+META = b"seg:1:meta"
+AUDIENCES = b"seg:1:audiences"
+ACCOUNTS = b"seg:1:accounts"
+RECIPIENTS = b"seg:1:recipients"
+VERSION = b"seg:1:version"
+CHANGED = b"seg:1:changed"
+BUCKET_PREFIX = b"seg:1:m:"
+
+
+def bucket_bits_for(expected_ids: int) -> int:
+    """Return how many bits number the buckets of a store for that many ids."""
+    wanted = max(1, expected_ids // PERSONS_PER_BUCKET)
+    # Round to the nearer power of two, up from its geometric middle.
+    bits = wanted.bit_length() - 1
+    if wanted * wanted > 2 << (2 * bits):
+        bits += 1
+    return min(max(bits, MIN_BUCKET_BITS), MAX_BUCKET_BITS)
+
+
+def bucket_of(id_: bytes, bucket_bits: int) -> int:
+    """Return the number of the bucket that holds an id."""
+    return int.from_bytes(id_[:4]) >> (32 - bucket_bits)
+
+
+def bucket_key(bucket: int) -> bytes:
+    """Return the key of a bucket."""
+    return b"seg:1:m:%x" % bucket
+
+
+def field_of(id_: bytes) -> bytes:
+    """Return the field of an id within its bucket."""
+    return id_[_FIELD_START:_FIELD_END]

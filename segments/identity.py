@@ -127,8 +127,12 @@ def id_of_eid(source: str, uid: str) -> Id:
         uid: `UID.id` (3.2.28). Opaque: never trimmed, never lower-cased.
 
     Raises:
-        UnusableId: `source` or `uid` is empty, too long, or not encodable.
+        UnusableId: `source` or `uid` is empty, too long, or not encodable, or
+            `source` has a colon.
     """
+    if ":" in source:
+        # No domain has one, and with it one source could make up ids of another.
+        raise UnusableId(f"eid source of {len(source)} characters with a colon")
     return _blake(f"eid:{_checked(source, 'eid source').lower()}:{_checked(uid, 'uid')}")
 
 
@@ -176,8 +180,11 @@ def _checked(text: str, what: str) -> str:
 
 def _blake(text: str) -> Id:
     try:
-        return Id(blake2b(text.encode(), digest_size=ID_BYTES).digest())
+        raw = text.encode()
     except UnicodeEncodeError:
-        # A lone surrogate, which JSON can spell and UTF-8 can't. Its exception
-        # would quote the text.
-        raise UnusableId(f"{len(text)} characters that are not Unicode text") from None
+        raw = b""
+    if not raw:
+        # A lone surrogate, which JSON can spell and UTF-8 can't. Raised out here,
+        # for the codec's exception quotes the text and would come along as context.
+        raise UnusableId(f"{len(text)} characters that are not Unicode text")
+    return Id(blake2b(raw, digest_size=ID_BYTES).digest())

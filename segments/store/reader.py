@@ -1,0 +1,194 @@
+"""
+What is read from the store, and what makes a store readable at all.
+
+The bid path enters here: it checks the store's `Meta` before it believes a
+word of it, and it takes the catalog as one snapshot, never half of an old and
+half of a new one. The lookup of records itself belongs to `rtb.lookup`, which
+asks for many requests at once; `read_records` is for tools and tests.
+
+A store that lacks its meta, or has another layout, is nobody's: reading on
+would find no opt-outs and take that for a yes.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+import msgspec
+
+from segments import record
+from segments.identity import Id
+from segments.record import Record
+from segments.store import keys
+
+if TYPE_CHECKING:
+    # The pure half of the bid path imports this module, and is kept free of I/O.
+    from redis.asyncio import Redis
+
+
+class StoreUnusable(Exception):
+    """The store can't be used as it is; the message tells the operator what to do."""
+
+
+class Meta(NamedTuple):
+    """How a store is laid out, and how much of the ledger's opt-outs it knows."""
+
+    bucket_bits: int
+    opt_outs: int
+    """Sequence number of the ledger's last opt-out that the store has applied."""
+
+
+META_COMMAND: tuple[bytes, ...] = (b"HMGET", keys.META, b"layout", b"bucket_bits", b"opt_outs")
+"""The command whose reply `parse_meta` reads."""
+
+
+class AudienceEntry(msgspec.Struct, frozen=True):
+    """One audience, as the bid path must know it. Unix times bound when it is live."""
+
+    id: int
+    owner_id: int
+    partner_id: int
+    segment_id: str
+    is_active: bool
+    live_from_s: int | None = None
+    live_until_s: int | None = None
+
+
+class AccountEntry(msgspec.Struct, frozen=True):
+    """One account; `related_ids` are a publisher's related advertisers."""
+
+    id: int
+    kind: str
+    public_id: str
+    name: str
+    is_active: bool
+    parent_id: int | None = None
+    related_ids: tuple[int, ...] = ()
+    segtax: int | None = None
+
+
+class RecipientEntry(msgspec.Struct, frozen=True):
+    """One recipient of segments and the partners granted to it."""
+
+    id: int
+    name: str
+    is_active: bool
+    partner_ids: tuple[int, ...] = ()
+    hold_out: float = 0.0
+
+
+class CatalogSnapshot(NamedTuple):
+    """The whole catalog at one version of it. Version 0: none was published yet."""
+
+    version: int
+    audiences: tuple[AudienceEntry, ...]
+    accounts: tuple[AccountEntry, ...]
+    recipients: tuple[RecipientEntry, ...]
+
+
+def parse_meta(reply: Sequence[bytes | None]) -> Meta:
+    """
+    Read the reply to `META_COMMAND`.
+
+    Raises:
+        StoreUnusable: The store has no meta, or one that this software can't use.
+    """
+    if any(value is None for value in reply):
+        raise StoreUnusable(
+            "the store has no seg:1:meta: it is empty or not ours; start the loader, which"
+            " prepares it and brings the ledger's opt-outs into it"
+        )
+    try:
+        layout, bucket_bits, opt_outs = (int(value) for value in reply if value is not None)
+    except ValueError:
+        raise StoreUnusable("seg:1:meta is unreadable; rebuild the store") from None
+    if layout != keys.LAYOUT:
+        raise StoreUnusable(
+            f"the store has layout {layout} and this software reads layout {keys.LAYOUT}:"
+            " run the version that wrote it, or rebuild the store"
+        )
+    if not keys.MIN_BUCKET_BITS <= bucket_bits <= keys.MAX_BUCKET_BITS or opt_outs < 0:
+        raise StoreUnusable(
+            f"seg:1:meta says bucket_bits={bucket_bits}, opt_outs={opt_outs}, which no version"
+            " writes; rebuild the store"
+        )
+    return Meta(bucket_bits, opt_outs)
+
+
+async def read_meta(redis: "Redis") -> Meta:
+    """
+    Ask the store how it is laid out.
+
+    Raises:
+        StoreUnusable: As `parse_meta`.
+    """
+    reply = await redis.execute_command(*META_COMMAND)  # type: ignore[no-untyped-call] # redis-py
+    return parse_meta(reply)
+
+
+async def read_version(redis: "Redis") -> int:
+    """Return the version of the catalog that the store holds; 0 if none."""
+    return int(await redis.get(keys.VERSION) or 0)
+
+
+async def read_catalog(redis: "Redis") -> CatalogSnapshot:
+    """
+    Read the catalog and its version in one transaction, so that they agree.
+
+    Raises:
+        StoreUnusable: An entry is not what this software writes.
+    """
+    async with redis.pipeline(transaction=True) as transaction:
+        transaction.get(keys.VERSION)
+        transaction.hvals(keys.AUDIENCES)
+        transaction.hvals(keys.ACCOUNTS)
+        transaction.hvals(keys.RECIPIENTS)
+        version, audiences, accounts, recipients = await transaction.execute()
+    return CatalogSnapshot(
+        int(version or 0),
+        _decoded(audiences, _AUDIENCE, keys.AUDIENCES),
+        _decoded(accounts, _ACCOUNT, keys.ACCOUNTS),
+        _decoded(recipients, _RECIPIENT, keys.RECIPIENTS),
+    )
+
+
+async def read_records(redis: "Redis", meta: Meta, ids: Sequence[Id]) -> list[Record]:
+    """
+    Read what the store holds of each id; `NOTHING` of those it does not know.
+
+    Raises:
+        CorruptRecord: Names the bucket, never the id.
+    """
+    buckets = [keys.bucket_of(id_, meta.bucket_bits) for id_ in ids]
+    async with redis.pipeline(transaction=False) as pipeline:
+        for id_, bucket in zip(ids, buckets, strict=True):
+            # The command itself, for the typed method takes no bytes as a field.
+            pipeline.execute_command("HGET", keys.bucket_key(bucket), keys.field_of(id_))
+        values = await pipeline.execute()
+    return [_unpacked(*pair) for pair in zip(buckets, values, strict=True)]
+
+
+_Entry = TypeVar("_Entry", bound=msgspec.Struct)
+
+_AUDIENCE = msgspec.json.Decoder(AudienceEntry)
+_ACCOUNT = msgspec.json.Decoder(AccountEntry)
+_RECIPIENT = msgspec.json.Decoder(RecipientEntry)
+
+
+def _decoded(
+    values: Sequence[bytes], decoder: msgspec.json.Decoder[_Entry], key: bytes
+) -> tuple[_Entry, ...]:
+    try:
+        return tuple(decoder.decode(value) for value in values)
+    except msgspec.DecodeError as error:
+        raise StoreUnusable(
+            f"{key.decode()} holds an entry that can't be read ({error}); publish the catalog anew"
+        ) from None
+
+
+def _unpacked(bucket: int, value: bytes | None) -> Record:
+    if value is None:
+        return record.NOTHING
+    try:
+        return record.unpack(value)
+    except record.CorruptRecord as error:
+        raise type(error)(f"bucket {bucket:x} of the store: {error}") from None

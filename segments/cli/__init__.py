@@ -19,8 +19,8 @@ _COMMAND_TO_MODULE = {
     "restrict": "privacy",
     "erase": "privacy",
     "account": "accounts",
-    "audience": "accounts",
-    "recipient": "accounts",
+    "audience": "audiences",
+    "recipient": "recipients",
     "doctor": "doctor",
 }
 
@@ -34,7 +34,7 @@ class _Lazy(click.Group):
             return None
         module = import_module(f"segments.cli.{_COMMAND_TO_MODULE[cmd_name]}")
         command = getattr(module, cmd_name)
-        assert isinstance(command, click.Command)  # noqa: S101 - the table above names it
+        assert isinstance(command, click.Command)
         return command
 
 

@@ -25,6 +25,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    Text,
     UniqueConstraint,
     text,
 )
@@ -49,6 +50,8 @@ accounts = Table(
     Column("kind", String(16), nullable=False),  # segments.account.Kind
     # What the account is called in files and bid requests: partner_id, sub_id, publisher.id.
     Column("public_id", String(128), nullable=False),
+    # Among which accounts that is unambiguous: segments.account.id_space.
+    Column("id_space", String(32), nullable=False),
     Column("name", String(256), nullable=False),
     # An agency of a sub account, or the media group of a publisher or an advertiser.
     Column("parent_id", ForeignKey("accounts.id")),
@@ -56,14 +59,7 @@ accounts = Table(
     Column("is_active", Boolean, nullable=False, server_default=text("true")),
     Column("created_at_s", BigInteger, nullable=False),
     CheckConstraint("kind in ('agency', 'advertiser', 'publisher', 'media_group')", name="kind"),
-    Index(
-        "uq_accounts_top",
-        "public_id",
-        unique=True,
-        sqlite_where=text("parent_id is null"),
-        postgresql_where=text("parent_id is null"),
-    ),
-    UniqueConstraint("parent_id", "public_id"),
+    UniqueConstraint("id_space", "public_id"),
     sqlite_autoincrement=True,
 )
 
@@ -124,7 +120,8 @@ audiences = Table(
 catalog_revision = Table(
     "catalog_revision",
     metadata,
-    # One row. Raised by every change of the tables above, in the same transaction.
+    # One row. Raised by every change of the tables above, in the same transaction. It starts at
+    # the unix time of creation, so no store filled by another ledger looks up to date.
     Column("id", Integer, primary_key=True),
     Column("revision", BigInteger, nullable=False),
     CheckConstraint("id = 1", name="one_row"),
@@ -168,8 +165,15 @@ data_subject_requests = Table(
     Column("jurisdiction", String(16)),
     Column("submitter", String(256)),
     Column("created_at_s", Float, nullable=False),
-    Column("applied_at_s", Float),
+    Column("applied_at_s", Float),  # none: the store may not have it yet
     CheckConstraint("action in ('RESTRICT', 'ERASURE')", name="action"),
+    # Asked for every second; nearly always empty.
+    Index(
+        "ix_data_subject_requests_unapplied",
+        "seq",
+        sqlite_where=text("applied_at_s is null"),
+        postgresql_where=text("applied_at_s is null"),
+    ),
     sqlite_autoincrement=True,
 )
 
@@ -180,4 +184,124 @@ data_subject_ids = Table(
     Column("id", LargeBinary(16), primary_key=True),  # segments.identity.Id
     Column("kind", String(8), nullable=False),
     Index("ix_data_subject_ids_id", "id"),
+)
+
+ssh_keys = Table(
+    "ssh_keys",
+    metadata,
+    Column("id", _RowId, primary_key=True),
+    Column("account_id", ForeignKey("accounts.id"), nullable=False),  # who may log in with it
+    Column("fingerprint", String(64), nullable=False),  # SHA256:..., as `ssh-keygen -l` prints it
+    Column("public_key", String(4096), nullable=False),  # as in an `authorized_keys` file
+    Column("comment", String(256), nullable=False),
+    Column("created_at_s", BigInteger, nullable=False),
+    UniqueConstraint("account_id", "fingerprint"),
+    sqlite_autoincrement=True,
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    # A metadata file of the LiveAudience door, from its acceptance to its last answer.
+    Column("id", _RowId, primary_key=True),
+    Column("account_id", ForeignKey("accounts.id"), nullable=False),  # in whose folder
+    Column("name", String(256), nullable=False),  # <name>.json came, <name>.status answers
+    Column("transaction_id", String(32), nullable=False, unique=True),
+    Column("metadata", JSON, nullable=False),  # as delivered, validated
+    Column("received_at_s", Float, nullable=False),
+    Column("job_id", ForeignKey("jobs.id")),  # none: waits for its data file
+    Column("answered_at_s", Float),  # none: the last answer is still to be given
+    Index(
+        "ix_deliveries_unanswered",
+        "id",
+        sqlite_where=text("answered_at_s is null"),
+        postgresql_where=text("answered_at_s is null"),
+    ),
+    sqlite_autoincrement=True,
+)
+
+callbacks = Table(
+    "callbacks",
+    metadata,
+    # Statuses that are still to be POSTed; a row goes when that is done or given up.
+    Column("id", _RowId, primary_key=True),
+    Column("transaction_id", String(32)),  # a later status of the same replaces an earlier
+    Column("url", String(2048), nullable=False),
+    Column("body", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("created_at_s", Float, nullable=False),
+    Column("due_at_s", Float, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+secrets = Table(
+    "secrets",
+    metadata,
+    # What our own signatures are made with: drawn once, shared by all replicas.
+    Column("name", String(64), primary_key=True),
+    Column("value", LargeBinary(64), nullable=False),
+    Column("created_at_s", BigInteger, nullable=False),
+)
+
+users = Table(
+    "users",
+    metadata,
+    Column("id", _RowId, primary_key=True),
+    Column("public_id", String(32), nullable=False, unique=True),  # `userId` in answers
+    Column("username", String(128), nullable=False, unique=True),
+    Column("account_id", ForeignKey("accounts.id"), nullable=False),  # for whom they act
+    Column("password_hash", String(256), nullable=False),  # argon2, with its parameters
+    Column("is_active", Boolean, nullable=False, server_default=text("true")),
+    Column("created_at_s", BigInteger, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    # One login. Its access tokens name it, so ending it ends them all at once.
+    Column("id", _RowId, primary_key=True),
+    Column("user_id", ForeignKey("users.id"), nullable=False, index=True),
+    # The first half of the refresh token names the session; of the second half, its hash.
+    Column("handle", String(16), nullable=False, unique=True),
+    Column("secret_sha256", LargeBinary(32), nullable=False),
+    Column("created_at_s", BigInteger, nullable=False),
+    Column("expires_at_s", BigInteger, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+external_ids = Table(
+    "external_ids",
+    metadata,
+    # What an owner calls an audience elsewhere, if it says so; none has two of the same.
+    Column("owner_id", ForeignKey("accounts.id"), primary_key=True),
+    Column("external_id", String(256), primary_key=True),
+    Column("audience_id", ForeignKey("audiences.id"), nullable=False),
+)
+
+uploads = Table(
+    "uploads",
+    metadata,
+    # URLs that were given out for one upload each.
+    Column("id", _RowId, primary_key=True),
+    Column("request_id", String(32), nullable=False, unique=True),
+    Column("key", String(32), nullable=False, unique=True),  # unguessable; in the URL's path
+    Column("account_id", ForeignKey("accounts.id"), nullable=False),  # who asked for it
+    Column("audience_id", ForeignKey("audiences.id"), nullable=False),
+    Column("file_name", String(256), nullable=False),
+    Column("action", String(8), nullable=False),  # segments.ingest.validate.Action
+    Column("hash_type", String(8), nullable=False),
+    # Where a bucket's own URL lets the file be put; none: with us.
+    Column("blob", String(1024)),
+    Column("created_at_s", BigInteger, nullable=False),
+    Column("expires_at_s", BigInteger, nullable=False),
+    Column("job_id", ForeignKey("jobs.id")),  # none: has not arrived
+    # Asked for every few seconds where files come by a bucket.
+    Index(
+        "ix_uploads_awaited",
+        "expires_at_s",
+        sqlite_where=text("blob is not null"),
+        postgresql_where=text("blob is not null"),
+    ),
+    sqlite_autoincrement=True,
 )

@@ -1,0 +1,122 @@
+"""
+Who may say what of whom: the accounts, and how far the no of each one reaches.
+
+    media_group ── publishers, advertisers       publisher ── related advertisers
+    agency ── its sub accounts, which are advertisers
+
+    opt-out submitted by   keeps a person out of the audiences of
+    advertiser             itself
+    agency                 itself and its sub accounts
+    publisher              its related advertisers (and off its own inventory)
+    media group            its advertisers, and whatever its publishers reach
+    global                 everyone
+
+A sub account is reached by whatever reaches its agency. An ERASURE deletes the
+memberships of the same owners: were it fewer, something would be left that may
+not be shown; were it more, the next file would bring back what was deleted. So
+one function is derived from the other.
+
+A media group reaches through its publishers because its request is "a blanket
+operation reaching all the publishers and advertisers connected" (Privacy
+Management API, "API user categories"), and a publisher's reaches "all related
+advertisers". Where the two readings differ, this is the stricter.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """What sort of account it is."""
+
+    AGENCY = "agency"
+    ADVERTISER = "advertiser"
+    PUBLISHER = "publisher"
+    MEDIA_GROUP = "media_group"
+
+
+PARTNER_KINDS = frozenset({Kind.AGENCY, Kind.ADVERTISER})
+"""Those who deliver files and own audiences."""
+
+PARENT_KINDS: dict[Kind, frozenset[Kind]] = {
+    Kind.AGENCY: frozenset(),
+    Kind.ADVERTISER: frozenset({Kind.AGENCY, Kind.MEDIA_GROUP}),
+    Kind.PUBLISHER: frozenset({Kind.MEDIA_GROUP}),
+    Kind.MEDIA_GROUP: frozenset(),
+}
+"""Under which kinds of account one of each kind may stand. No chain of these is a circle."""
+
+PARTNERS = "partner"
+"""The id space of all who can be named by `partner_id`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One row of the ledger's accounts."""
+
+    id: int
+    kind: Kind
+    public_id: str  # what files and bid requests call it
+    name: str
+    parent_id: int | None = None
+    segtax: int | None = None  # `Data.ext.segtax` of its segments; none: proprietary
+    is_active: bool = True
+
+
+def id_space(kind: Kind, parent: Account | None) -> str:
+    """
+    Return among which accounts a public id must be unambiguous.
+
+    A `partner_id` means one advertiser or agency, a `sub_id` one account of its
+    agency, a `publisher.id` one publisher; the same text may be all three.
+    """
+    if parent is not None and parent.kind is Kind.AGENCY:
+        return f"agency:{parent.id}"
+    return PARTNERS if kind in PARTNER_KINDS else kind.value
+
+
+class AccountTree:
+    """All accounts and how they relate, as of one moment."""
+
+    def __init__(self, accounts: Iterable[Account], relations: Iterable[tuple[int, int]]) -> None:
+        """
+        Args:
+            accounts: All of them, those that are no longer active too.
+            relations: Pairs of a publisher's id and its related advertiser's.
+        """
+        self._id_to_account = {account.id: account for account in accounts}
+        self._advertiser_to_publishers: dict[int, set[int]] = {}
+        for publisher_id, advertiser_id in relations:
+            self._advertiser_to_publishers.setdefault(advertiser_id, set()).add(publisher_id)
+
+    def forbidding(self, owner_id: int) -> frozenset[int]:
+        """
+        Return every account whose opt-out keeps a person out of an owner's audiences.
+
+        Raises:
+            KeyError: There is no such account.
+        """
+        lineage = self._lineage(owner_id)
+        reaching = set(lineage)
+        for account_id in lineage:
+            for publisher_id in self._advertiser_to_publishers.get(account_id, ()):
+                reaching.update(self._lineage(publisher_id))
+        return frozenset(reaching)
+
+    def erased_by(self, account_id: int) -> frozenset[int]:
+        """Return the owners whose memberships an ERASURE by that account deletes."""
+        return frozenset(
+            account.id
+            for account in self._id_to_account.values()
+            if account.kind in PARTNER_KINDS and account_id in self.forbidding(account.id)
+        )
+
+    def _lineage(self, account_id: int) -> list[int]:
+        """Return the account, its parent, and so on up."""
+        lineage = []
+        at: int | None = account_id
+        while at is not None:
+            lineage.append(at)
+            at = self._id_to_account[at].parent_id
+        return lineage

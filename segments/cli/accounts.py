@@ -1,0 +1,108 @@
+"""The command `account`: partners and their sub accounts, publishers, media groups."""
+
+import time
+
+import click
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from segments.account import Kind
+from segments.cli.ledger import change, look, print_table
+from segments.ledger import accounts
+
+_sub_id = click.option("--sub-id", help="The sub account of an agency.")
+
+
+@click.group()
+def account() -> None:
+    """Partners and their sub accounts, publishers, media groups."""
+
+
+@account.command("add")
+@click.option(
+    "--kind", type=click.Choice([kind.value for kind in Kind]), required=True, help="What it is."
+)
+@click.option("--id", "public_id", required=True, help="partner_id, sub_id or publisher.id.")
+@click.option("--name", required=True, help="Partners' names stand in bid requests.")
+@click.option("--parent", "parent_id", help="Its agency (then --id is a sub_id) or media group.")
+@click.option("--segtax", type=click.IntRange(min=1), help="Taxonomy of its segments, if any.")
+def add_account(
+    kind: str, public_id: str, name: str, parent_id: str | None, segtax: int | None
+) -> None:
+    """Add an account."""
+
+    async def add(conn: AsyncConnection) -> str:
+        wanted = Kind(kind)
+        parent = None
+        if parent_id is not None:
+            parent = await accounts.possible_parent(conn, wanted, parent_id)
+        added = await accounts.add_account(
+            conn, wanted, public_id, name, parent=parent, segtax=segtax, now_s=time.time()
+        )
+        return f"added {wanted.value.replace('_', ' ')} {added.public_id}"
+
+    change(add)
+
+
+@account.command("list")
+def list_accounts() -> None:
+    """List all accounts."""
+    found = look(accounts.accounts)
+    id_to_public_id = {account.id: account.public_id for account in found}
+    print_table(
+        ("kind", "id", "parent", "segtax", "state", "name"),
+        (
+            (
+                account.kind.value,
+                account.public_id,
+                id_to_public_id.get(account.parent_id or 0),
+                account.segtax,
+                _on_or_off(account.is_active),
+                account.name,
+            )
+            for account in found
+        ),
+    )
+
+
+@account.command("relate")
+@click.argument("publisher_id")
+@click.argument("partner_id")
+@_sub_id
+def relate(publisher_id: str, partner_id: str, sub_id: str | None) -> None:
+    """Let a publisher's opt-outs reach a partner's segments."""
+
+    async def relate_both(conn: AsyncConnection) -> str:
+        publisher = await accounts.publisher(conn, publisher_id)
+        await accounts.relate(conn, publisher, await accounts.partner(conn, partner_id, sub_id))
+        return f"publisher {publisher_id} is related to partner {partner_id}"
+
+    change(relate_both)
+
+
+@account.command("activate")
+@click.argument("partner_id")
+@_sub_id
+def activate_account(partner_id: str, sub_id: str | None) -> None:
+    """Show a partner's segments again."""
+    _set_account(partner_id, sub_id, is_active=True)
+
+
+@account.command("deactivate")
+@click.argument("partner_id")
+@_sub_id
+def deactivate_account(partner_id: str, sub_id: str | None) -> None:
+    """Show none of a partner's segments; opt-outs stay in force."""
+    _set_account(partner_id, sub_id, is_active=False)
+
+
+def _set_account(partner_id: str, sub_id: str | None, *, is_active: bool) -> None:
+    async def switch(conn: AsyncConnection) -> str:
+        found = await accounts.partner(conn, partner_id, sub_id)
+        await accounts.set_account_active(conn, found, is_active)
+        return f"{found.public_id} is {_on_or_off(is_active)}"
+
+    change(switch)
+
+
+def _on_or_off(is_active: bool) -> str:
+    return "active" if is_active else "deactivated"

@@ -1,0 +1,238 @@
+"""
+Queries of accounts: partners, their sub accounts, publishers, media groups.
+
+All take a connection, so that several make one transaction; all that change
+what the bid path sees raise the catalog's revision.
+"""
+
+from typing import Any
+
+from sqlalchemy import Row, Select, insert, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from segments.account import (
+    PARENT_KINDS,
+    PARTNER_KINDS,
+    PARTNERS,
+    Account,
+    AccountTree,
+    Kind,
+    id_space,
+)
+from segments.ledger.catalog import raise_revision
+from segments.ledger.refusal import Duplicate, NotFound, Refusal
+from segments.ledger.tables import account_relations
+from segments.ledger.tables import accounts as _accounts
+from segments.ledger.wording import checked_text
+
+_COLUMNS = (
+    _accounts.c.id,
+    _accounts.c.kind,
+    _accounts.c.public_id,
+    _accounts.c.name,
+    _accounts.c.parent_id,
+    _accounts.c.segtax,
+    _accounts.c.is_active,
+)
+
+
+async def add_account(
+    conn: AsyncConnection,
+    kind: Kind,
+    public_id: str,
+    name: str,
+    *,
+    parent: Account | None = None,
+    segtax: int | None = None,
+    now_s: float,
+) -> Account:
+    """
+    Add an account.
+
+    Args:
+        conn: A transaction.
+        kind: What sort of account.
+        public_id: `partner_id`, `sub_id` or `publisher.id`: what files and bid
+            requests call it.
+        name: What people call it; partners' names stand in bid requests.
+        parent: The agency whose sub account it is, or its media group.
+        segtax: `Data.ext.segtax` of its segments; `None` if they are its own.
+        now_s: When.
+
+    Raises:
+        Duplicate: Another account has that public id, where it must be unambiguous.
+        Refusal: An account of this kind can't stand there, or a text is unusable.
+    """
+    checked_text("id", public_id, max_chars=128)
+    checked_text("name", name, max_chars=256)
+    if parent is not None and parent.kind not in PARENT_KINDS[kind]:
+        raise Refusal(f"{_a(kind)} can't stand under {_a(parent.kind)} ({parent.public_id})")
+    if segtax is not None and not (kind in PARTNER_KINDS and 0 < segtax < 2**31):
+        raise Refusal("segtax is a positive number, and only partners have one")
+    parent_id = None if parent is None else parent.id
+    row = {
+        "kind": kind.value,
+        "public_id": public_id,
+        "id_space": id_space(kind, parent),
+        "name": name,
+        "parent_id": parent_id,
+        "segtax": segtax,
+        "created_at_s": int(now_s),
+    }
+    try:
+        async with conn.begin_nested():
+            inserted = await conn.execute(insert(_accounts).values(row).returning(_accounts.c.id))
+            new_id: int = inserted.scalar_one()
+    except IntegrityError:
+        raise Duplicate(f"there is a {_called(kind, parent)} {public_id} already") from None
+    await raise_revision(conn)
+    return Account(new_id, kind, public_id, name, parent_id, segtax)
+
+
+async def relate(conn: AsyncConnection, publisher: Account, advertiser: Account) -> None:
+    """
+    Relate a publisher and an advertiser, so that the publisher's opt-outs reach it.
+
+    Relating them again changes nothing.
+
+    Raises:
+        Refusal: They are not a publisher and a partner.
+    """
+    if publisher.kind is not Kind.PUBLISHER or advertiser.kind not in PARTNER_KINDS:
+        raise Refusal(
+            f"a publisher is related to a partner, not {_a(publisher.kind)} to"
+            f" {_a(advertiser.kind)}"
+        )
+    pair = {"publisher_id": publisher.id, "advertiser_id": advertiser.id}
+    try:
+        async with conn.begin_nested():
+            await conn.execute(insert(account_relations).values(pair))
+    except IntegrityError:
+        return
+    await raise_revision(conn)
+
+
+async def set_account_active(conn: AsyncConnection, account: Account, is_active: bool) -> None:
+    """Switch an account on or off. Off, none of its segments is shown; opt-outs stay in force."""
+    await conn.execute(
+        update(_accounts).where(_accounts.c.id == account.id).values(is_active=is_active)
+    )
+    await raise_revision(conn)
+
+
+async def find_partner(conn: AsyncConnection, partner_id: str) -> Account | None:
+    """Return the advertiser or agency that a `partner_id` names."""
+    return await _find(conn, PARTNERS, partner_id)
+
+
+async def find_sub_account(conn: AsyncConnection, agency: Account, sub_id: str) -> Account | None:
+    """Return the account of an agency that a `sub_id` names."""
+    return await _find(conn, id_space(Kind.ADVERTISER, agency), sub_id)
+
+
+async def find_publisher(conn: AsyncConnection, publisher_id: str) -> Account | None:
+    """Return the publisher that a `publisher.id` names."""
+    return await _find(conn, id_space(Kind.PUBLISHER, None), publisher_id)
+
+
+async def partner(conn: AsyncConnection, partner_id: str, sub_id: str | None = None) -> Account:
+    """
+    Return the account that people named.
+
+    Raises:
+        NotFound: There is none.
+        Refusal: `sub_id` of a partner that is no agency.
+    """
+    found = await find_partner(conn, partner_id)
+    if found is None:
+        raise NotFound(f"there is no partner {partner_id}")
+    if sub_id is None:
+        return found
+    if found.kind is not Kind.AGENCY:
+        raise Refusal(f"partner {partner_id} is no agency, so it has no sub accounts")
+    sub = await find_sub_account(conn, found, sub_id)
+    if sub is None:
+        raise NotFound(f"agency {partner_id} has no sub account {sub_id}")
+    return sub
+
+
+async def publisher(conn: AsyncConnection, publisher_id: str) -> Account:
+    """
+    Return the publisher that people named.
+
+    Raises:
+        NotFound: There is none.
+    """
+    found = await find_publisher(conn, publisher_id)
+    if found is None:
+        raise NotFound(f"there is no publisher {publisher_id}")
+    return found
+
+
+async def possible_parent(conn: AsyncConnection, kind: Kind, public_id: str) -> Account:
+    """
+    Return the account of that id under which one of this kind may stand.
+
+    Raises:
+        NotFound: There is none.
+        Refusal: There are an agency and a media group of that id.
+    """
+    kinds = [parent_kind.value for parent_kind in PARENT_KINDS[kind]]
+    asked = _select().where(_accounts.c.public_id == public_id, _accounts.c.kind.in_(kinds))
+    found = [_account(row) for row in await conn.execute(asked)]
+    if not kinds:
+        raise Refusal(f"{_a(kind)} stands under no other account")
+    if not found:
+        wanted = " or ".join(sorted(kinds)).replace("_", " ")
+        raise NotFound(f"there is no {wanted} {public_id}")
+    if len(found) > 1:
+        raise Refusal(f"{public_id} is both an agency and a media group")
+    return found[0]
+
+
+async def account(conn: AsyncConnection, account_id: int) -> Account:
+    """Return an account by the ledger's own number."""
+    return _account((await conn.execute(_select().where(_accounts.c.id == account_id))).one())
+
+
+async def accounts(conn: AsyncConnection) -> list[Account]:
+    """Return all accounts, the oldest first."""
+    return [_account(row) for row in await conn.execute(_select().order_by(_accounts.c.id))]
+
+
+async def relations(conn: AsyncConnection) -> list[tuple[int, int]]:
+    """Return all pairs of a publisher's id and its related advertiser's."""
+    columns = (account_relations.c.publisher_id, account_relations.c.advertiser_id)
+    pairs = await conn.execute(select(*columns).order_by(*columns))
+    return [(publisher_id, advertiser_id) for publisher_id, advertiser_id in pairs]
+
+
+async def tree(conn: AsyncConnection) -> AccountTree:
+    """Return all accounts and how they relate."""
+    return AccountTree(await accounts(conn), await relations(conn))
+
+
+async def _find(conn: AsyncConnection, space: str, public_id: str) -> Account | None:
+    asked = _select().where(_accounts.c.id_space == space, _accounts.c.public_id == public_id)
+    row = (await conn.execute(asked)).one_or_none()
+    return None if row is None else _account(row)
+
+
+def _select() -> Select[*tuple[Any, ...]]:
+    return select(*_COLUMNS)
+
+
+def _account(row: Row[*tuple[Any, ...]]) -> Account:
+    return Account(**{**row._asdict(), "kind": Kind(row.kind)})
+
+
+def _called(kind: Kind, parent: Account | None) -> str:
+    if parent is not None and parent.kind is Kind.AGENCY:
+        return f"sub account of {parent.public_id} called"
+    return "partner" if kind in PARTNER_KINDS else kind.value.replace("_", " ")
+
+
+def _a(kind: Kind) -> str:
+    article = "an" if kind.value.startswith("a") else "a"
+    return f"{article} {kind.value.replace('_', ' ')}"

@@ -1,0 +1,193 @@
+"""
+Queries of audiences.
+
+All take a connection, so that several make one transaction; all that change
+what the bid path sees raise the catalog's revision.
+"""
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, Select, insert, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from segments.account import Account
+from segments.audience import Audience, State
+from segments.ledger.catalog import raise_revision
+from segments.ledger.refusal import NotFound, Refusal
+from segments.ledger.tables import audiences as _audiences
+from segments.ledger.wording import checked_text
+
+MAX_TTL_DAYS = 36_500
+
+_COLUMNS = (
+    _audiences.c.id,
+    _audiences.c.owner_id,
+    _audiences.c.partner_id,
+    _audiences.c.segment_id,
+    _audiences.c.name,
+    _audiences.c.state,
+    _audiences.c.live_from_s,
+    _audiences.c.live_until_s,
+    _audiences.c.ttl_days,
+)
+
+
+async def find_audience(conn: AsyncConnection, owner: Account, segment_id: str) -> Audience | None:
+    """Return the audience that an owner calls by a segment id, unless it was deleted."""
+    asked = _select(
+        _audiences.c.owner_id == owner.id,
+        _audiences.c.segment_id == segment_id,
+        _audiences.c.state != State.DELETED.value,
+    )
+    row = (await conn.execute(asked)).one_or_none()
+    return None if row is None else _audience(row)
+
+
+async def find_or_create_audience(
+    conn: AsyncConnection,
+    owner: Account,
+    partner: Account,
+    segment_id: str,
+    name: str,
+    *,
+    now_s: float,
+) -> Audience:
+    """
+    Return the audience that an owner calls by a segment id; a new one if there is none.
+
+    Args:
+        conn: A transaction.
+        owner: The advertiser whose persons these are.
+        partner: Who shows it: the owner, or the owner's agency.
+        segment_id: As shown in bid requests.
+        name: As the partner calls it now; an audience that exists takes it on.
+        now_s: When.
+
+    Raises:
+        Refusal: A text that can't be an id or a name.
+    """
+    checked_text("segment id", segment_id, max_chars=64)
+    checked_text("segment name", name, max_chars=256)
+    found = await find_audience(conn, owner, segment_id)
+    if found is None:
+        row = {
+            "owner_id": owner.id,
+            "partner_id": partner.id,
+            "segment_id": segment_id,
+            "name": name,
+            "state": State.ACTIVE.value,
+            "created_at_s": int(now_s),
+            "updated_at_s": int(now_s),
+        }
+        try:
+            async with conn.begin_nested():
+                inserted = await conn.execute(
+                    insert(_audiences).values(row).returning(_audiences.c.id)
+                )
+                new_id: int = inserted.scalar_one()
+        except IntegrityError:
+            # Another transaction was faster: possible on PostgreSQL only.
+            found = await find_audience(conn, owner, segment_id)
+            if found is None:
+                raise
+        else:
+            await raise_revision(conn)
+            return Audience(new_id, owner.id, partner.id, segment_id, name)
+    if found.name != name:
+        # The name never stands in a bid request, so the catalog stays as it is.
+        await _set(conn, found.id, {"name": name}, now_s)
+        found = await audience(conn, found.id)
+    return found
+
+
+async def audience(conn: AsyncConnection, audience_id: int) -> Audience:
+    """
+    Return an audience by the ledger's own number, in whatever state.
+
+    Raises:
+        NotFound: There is none.
+    """
+    row = (await conn.execute(_select(_audiences.c.id == audience_id))).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no audience {audience_id}")
+    return _audience(row)
+
+
+async def audiences(conn: AsyncConnection, owner: Account | None = None) -> list[Audience]:
+    """Return the audiences of one owner, or all, deleted ones too; the oldest first."""
+    asked = _select(*([] if owner is None else [_audiences.c.owner_id == owner.id]))
+    return [_audience(row) for row in await conn.execute(asked.order_by(_audiences.c.id))]
+
+
+async def set_state(
+    conn: AsyncConnection, audience: Audience, state: State, *, now_s: float
+) -> None:
+    """
+    Show an audience, hide it, or delete it for good.
+
+    Raises:
+        Refusal: It was deleted before.
+    """
+    _check_not_deleted(audience)
+    await _set(conn, audience.id, {"state": state.value}, now_s)
+    await raise_revision(conn)
+
+
+async def set_window(
+    conn: AsyncConnection,
+    audience: Audience,
+    live_from_s: int | None,
+    live_until_s: int | None,
+    *,
+    now_s: float,
+) -> None:
+    """
+    Set from when until when an audience is shown; `None` for no bound.
+
+    Raises:
+        Refusal: It ends before it begins, or the audience was deleted.
+    """
+    _check_not_deleted(audience)
+    if live_from_s is not None and live_until_s is not None and live_from_s >= live_until_s:
+        raise Refusal("an activation window that ends before it begins")
+    await _set(conn, audience.id, {"live_from_s": live_from_s, "live_until_s": live_until_s}, now_s)
+    await raise_revision(conn)
+
+
+async def set_ttl(
+    conn: AsyncConnection, audience: Audience, ttl_days: int | None, *, now_s: float
+) -> None:
+    """
+    Set how long the memberships of files to come hold; those held now keep their end.
+
+    Raises:
+        Refusal: Not 1 to `MAX_TTL_DAYS` days, or the audience was deleted.
+    """
+    _check_not_deleted(audience)
+    if ttl_days is not None and not 1 <= ttl_days <= MAX_TTL_DAYS:
+        raise Refusal(f"{ttl_days} days, not 1 to {MAX_TTL_DAYS}")
+    await _set(conn, audience.id, {"ttl_days": ttl_days}, now_s)
+
+
+def _check_not_deleted(audience: Audience) -> None:
+    if audience.state is State.DELETED:
+        raise Refusal(f"audience {audience.id} was deleted")
+
+
+async def _set(
+    conn: AsyncConnection, audience_id: int, column_to_value: dict[str, Any], now_s: float
+) -> None:
+    await conn.execute(
+        update(_audiences)
+        .where(_audiences.c.id == audience_id)
+        .values(**column_to_value, updated_at_s=int(now_s))
+    )
+
+
+def _select(*conditions: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
+    return select(*_COLUMNS).where(*conditions)
+
+
+def _audience(row: Row[*tuple[Any, ...]]) -> Audience:
+    return Audience(**{**row._asdict(), "state": State(row.state)})

@@ -1,0 +1,160 @@
+"""
+Queries of recipients: the bidders we serve, and whose segments each may see.
+
+All take a connection, so that several make one transaction; all that change
+what the bid path sees raise the catalog's revision.
+"""
+
+import re
+from dataclasses import dataclass
+
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from segments.account import PARTNERS, Account
+from segments.ledger.catalog import raise_revision
+from segments.ledger.refusal import Duplicate, NotFound, Refusal
+from segments.ledger.tables import accounts, recipient_grants
+from segments.ledger.tables import recipients as _recipients
+
+# It stands in a URL's path and in a metric's label.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """One row of the ledger's recipients, and the partners granted to it."""
+
+    id: int
+    name: str  # as in `/openrtb2/enrich/{recipient}`
+    partner_ids: tuple[int, ...] = ()
+    hold_out: float = 0.0  # fraction of persons left unenriched
+    is_active: bool = True
+
+
+async def add_recipient(
+    conn: AsyncConnection, name: str, *, hold_out: float = 0.0, now_s: float
+) -> Recipient:
+    """
+    Add a recipient, to whom nothing is granted yet.
+
+    Raises:
+        Duplicate: There is one of that name.
+        Refusal: The name can't stand in a URL, or `hold_out` is no fraction.
+    """
+    if not _NAME.fullmatch(name):
+        raise Refusal(
+            "a recipient's name is 1 to 128 letters, digits, '.', '_', '-', and begins with"
+            " a letter or digit"
+        )
+    row = {"name": name, "hold_out": _fraction(hold_out), "created_at_s": int(now_s)}
+    try:
+        async with conn.begin_nested():
+            inserted = await conn.execute(
+                insert(_recipients).values(row).returning(_recipients.c.id)
+            )
+            new_id: int = inserted.scalar_one()
+    except IntegrityError:
+        raise Duplicate(f"there is a recipient {name} already") from None
+    await raise_revision(conn)
+    return Recipient(new_id, name, hold_out=hold_out)
+
+
+async def grant(conn: AsyncConnection, recipient: Recipient, partner: Account) -> None:
+    """
+    Let a recipient see a partner's segments. Granting them again changes nothing.
+
+    Raises:
+        Refusal: The account is no partner, but a sub account or a publisher, say.
+    """
+    space = await conn.scalar(select(accounts.c.id_space).where(accounts.c.id == partner.id))
+    if space != PARTNERS:
+        raise Refusal(f"{partner.public_id} is no partner: it shows no segments of its own")
+    pair = {"recipient_id": recipient.id, "partner_id": partner.id}
+    try:
+        async with conn.begin_nested():
+            await conn.execute(insert(recipient_grants).values(pair))
+    except IntegrityError:
+        return
+    await raise_revision(conn)
+
+
+async def revoke(conn: AsyncConnection, recipient: Recipient, partner: Account) -> None:
+    """
+    Show a partner's segments to a recipient no longer.
+
+    Raises:
+        NotFound: They were not granted.
+    """
+    if partner.id not in recipient.partner_ids:
+        raise NotFound(f"recipient {recipient.name} has no grant of partner {partner.public_id}")
+    await conn.execute(
+        delete(recipient_grants).where(
+            recipient_grants.c.recipient_id == recipient.id,
+            recipient_grants.c.partner_id == partner.id,
+        )
+    )
+    await raise_revision(conn)
+
+
+async def set_hold_out(conn: AsyncConnection, recipient: Recipient, hold_out: float) -> None:
+    """
+    Set which fraction of persons is left unenriched for a recipient.
+
+    Raises:
+        Refusal: Not a fraction.
+    """
+    column_to_value = {"hold_out": _fraction(hold_out)}
+    await conn.execute(
+        update(_recipients).where(_recipients.c.id == recipient.id).values(column_to_value)
+    )
+    await raise_revision(conn)
+
+
+async def set_recipient_active(
+    conn: AsyncConnection, recipient: Recipient, is_active: bool
+) -> None:
+    """Switch a recipient on or off. Off, its URL is unknown."""
+    await conn.execute(
+        update(_recipients).where(_recipients.c.id == recipient.id).values(is_active=is_active)
+    )
+    await raise_revision(conn)
+
+
+async def recipient(conn: AsyncConnection, name: str) -> Recipient:
+    """
+    Return the recipient that people named.
+
+    Raises:
+        NotFound: There is none.
+    """
+    for found in await recipients(conn):
+        if found.name == name:
+            return found
+    raise NotFound(f"there is no recipient {name}")
+
+
+async def recipients(conn: AsyncConnection) -> list[Recipient]:
+    """Return all recipients with their grants, the oldest first."""
+    recipient_to_partners: dict[int, list[int]] = {}
+    columns = (recipient_grants.c.recipient_id, recipient_grants.c.partner_id)
+    for recipient_id, partner_id in await conn.execute(select(*columns).order_by(*columns)):
+        recipient_to_partners.setdefault(recipient_id, []).append(partner_id)
+    rows = await conn.execute(select(_recipients).order_by(_recipients.c.id))
+    return [
+        Recipient(
+            row.id,
+            row.name,
+            tuple(recipient_to_partners.get(row.id, ())),
+            row.hold_out,
+            row.is_active,
+        )
+        for row in rows
+    ]
+
+
+def _fraction(number: float) -> float:
+    if not 0 <= number <= 1:
+        raise Refusal("a hold-out is a fraction, 0 to 1")
+    return number

@@ -1,0 +1,173 @@
+"""
+Brings the store up to what the ledger says: first the opt-outs, then the catalog.
+
+The bid path never asks the ledger. It sees the catalog as JSON in three hashes
+of the store, written whole and in one transaction with their version, which is
+the ledger's revision; whoever finds it behind publishes it. There is no list of
+changes to replay and so none to lose, and publishing costs a few milliseconds
+for thousands of audiences.
+
+Memberships are projected too, but by jobs: see `segments.ingest`.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
+from redis.exceptions import WatchError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from segments.account import Account
+from segments.audience import Audience, State
+from segments.ledger import accounts, audiences, recipients
+from segments.ledger.catalog import revision
+from segments.ledger.engine import reading
+from segments.ledger.recipients import Recipient
+from segments.optout import apply_opt_outs
+from segments.settings import Settings
+from segments.store import keys
+from segments.store.meta import prepare
+from segments.store.reader import (
+    AccountEntry,
+    AudienceEntry,
+    CatalogSnapshot,
+    Meta,
+    RecipientEntry,
+    StoreUnusable,
+    read_meta,
+)
+
+
+async def catch_up(ledger: AsyncEngine, redis: Redis, settings: Settings) -> Meta:
+    """
+    Make the store show everything that the ledger says, but for memberships.
+
+    Called every second; costs a few round trips when nothing has changed.
+
+    Returns:
+        The store's meta, for whoever writes to it next.
+
+    Raises:
+        StoreUnusable: The store is not ours to write.
+    """
+    meta = await _prepared(redis, settings)
+    # Before anything else: what is written after this must not reach a person
+    # whose no the store has not heard yet.
+    await apply_opt_outs(ledger, redis, meta)
+    await _publish(ledger, redis)
+    return meta
+
+
+async def publish_catalog(ledger: AsyncEngine, redis: Redis) -> int:
+    """
+    Publish the catalog, unless the store shows the ledger's revision already.
+
+    Returns:
+        The version that the store shows now.
+
+    Raises:
+        StoreUnusable: The store is not ours to write, or not laid out yet.
+    """
+    await read_meta(redis)
+    return await _publish(ledger, redis)
+
+
+async def _prepared(redis: Redis, settings: Settings) -> Meta:
+    try:
+        return await read_meta(redis)
+    except StoreUnusable:
+        return await prepare(redis, settings.expected_ids)
+
+
+async def _publish(ledger: AsyncEngine, redis: Redis) -> int:
+    while True:
+        async with redis.pipeline(transaction=True) as transaction:
+            # Whoever publishes between here and our EXEC saw a ledger at least
+            # as new as ours; then ours must not overwrite it.
+            await transaction.watch(keys.VERSION)
+            shown = int(await transaction.get(keys.VERSION) or 0)
+            async with reading(ledger) as conn:
+                version = await revision(conn)
+                if version == shown:
+                    return version
+                snapshot = await _snapshot(conn, version)
+            transaction.multi()  # type: ignore[no-untyped-call] # redis-py
+            _write(transaction, snapshot)
+            try:
+                await transaction.execute()
+            except WatchError:
+                continue
+            return version
+
+
+def _write(transaction: Pipeline, snapshot: CatalogSnapshot) -> None:
+    key_to_entries: dict[bytes, Sequence[AudienceEntry | AccountEntry | RecipientEntry]] = {
+        keys.AUDIENCES: snapshot.audiences,
+        keys.ACCOUNTS: snapshot.accounts,
+        keys.RECIPIENTS: snapshot.recipients,
+    }
+    for key, entries in key_to_entries.items():
+        transaction.delete(key)
+        if entries:
+            transaction.hset(key, items=[item for entry in entries for item in _item(entry)])
+    transaction.set(keys.VERSION, snapshot.version)
+    transaction.publish(keys.CHANGED, str(snapshot.version))
+
+
+def _item(entry: AudienceEntry | AccountEntry | RecipientEntry) -> tuple[int, bytes]:
+    return entry.id, msgspec.json.encode(entry)
+
+
+async def _snapshot(conn: AsyncConnection, version: int) -> CatalogSnapshot:
+    publisher_to_related: dict[int, list[int]] = {}
+    for publisher_id, advertiser_id in await accounts.relations(conn):
+        publisher_to_related.setdefault(publisher_id, []).append(advertiser_id)
+    return CatalogSnapshot(
+        version,
+        tuple(
+            _audience_entry(audience)
+            for audience in await audiences.audiences(conn)
+            if audience.state is not State.DELETED
+        ),
+        tuple(
+            _account_entry(account, publisher_to_related.get(account.id, ()))
+            for account in await accounts.accounts(conn)
+        ),
+        tuple(_recipient_entry(recipient) for recipient in await recipients.recipients(conn)),
+    )
+
+
+def _audience_entry(audience: Audience) -> AudienceEntry:
+    return AudienceEntry(
+        id=audience.id,
+        owner_id=audience.owner_id,
+        partner_id=audience.partner_id,
+        segment_id=audience.segment_id,
+        is_active=audience.state is State.ACTIVE,
+        live_from_s=audience.live_from_s,
+        live_until_s=audience.live_until_s,
+    )
+
+
+def _account_entry(account: Account, related_ids: Sequence[int]) -> AccountEntry:
+    return AccountEntry(
+        id=account.id,
+        kind=account.kind.value,
+        public_id=account.public_id,
+        name=account.name,
+        is_active=account.is_active,
+        parent_id=account.parent_id,
+        related_ids=tuple(related_ids),
+        segtax=account.segtax,
+    )
+
+
+def _recipient_entry(recipient: Recipient) -> RecipientEntry:
+    return RecipientEntry(
+        id=recipient.id,
+        name=recipient.name,
+        is_active=recipient.is_active,
+        partner_ids=recipient.partner_ids,
+        hold_out=recipient.hold_out,
+    )

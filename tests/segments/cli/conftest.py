@@ -1,0 +1,39 @@
+"""The command line as people use it: environment variables, arguments, what it prints."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from segments.cli import main
+
+Command = Callable[..., Result]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Run `rtb-segments ARGUMENTS` on a data directory of this test's own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SEGMENTS_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.delenv("SEGMENTS_REDIS_URL", raising=False)
+
+    def run_command(*arguments: str, stdin: bytes | None = None) -> Result:
+        result = CliRunner().invoke(main, arguments, input=stdin)
+        # A traceback is never an answer to whoever sits at the terminal.
+        assert result.exception is None or isinstance(result.exception, SystemExit), result
+        return result
+
+    return run_command
+
+
+@pytest.fixture
+def ok(run: Command) -> Command:
+    """Run a command that succeeds."""
+
+    def run_well(*arguments: str, stdin: bytes | None = None) -> Result:
+        result = run(*arguments, stdin=stdin)
+        assert result.exit_code == 0, result.output
+        return result
+
+    return run_well

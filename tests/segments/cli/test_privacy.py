@@ -1,0 +1,132 @@
+import asyncio
+import sqlite3
+from hashlib import md5, sha256
+from pathlib import Path
+
+import pytest
+
+from segments.identity import Id, parse_id
+from segments.record import EVERYONE, Action, OptOut, Record
+from segments.store.connection import connect
+from segments.store.meta import prepare
+from segments.store.reader import read_meta, read_records
+from tests.engines import Engine
+from tests.segments.cli.conftest import Command
+
+ADA = md5(b"ada@example.com").hexdigest()
+BOB = sha256(b"bob@example.com").hexdigest()
+DEVICE = "6ba7b810-9dad-11d1-80b4-00c04fd430c8"
+RESTRICTED = Record((OptOut(EVERYONE, Action.RESTRICT),))
+ERASED = Record((OptOut(EVERYONE, Action.ERASURE),))
+
+
+@pytest.fixture
+def store(valkey: Engine, monkeypatch: pytest.MonkeyPatch) -> Engine:
+    """A store in reach of the commands, laid out."""
+    monkeypatch.setenv("SEGMENTS_REDIS_URL", valkey.url)
+
+    async def lay_out() -> None:
+        async with connect(valkey.url) as client:
+            await prepare(client, 10_000)
+
+    asyncio.run(lay_out())
+    return valkey
+
+
+def records_of(store: Engine, *texts: str) -> list[Record]:
+    ids: list[Id] = [parse_id(text)[1] for text in texts]
+
+    async def read() -> list[Record]:
+        async with connect(store.url) as client:
+            return await read_records(client, await read_meta(client), ids)
+
+    return asyncio.run(read())
+
+
+def requests_in(tmp_path: Path) -> list[tuple[str, int, int]]:
+    """Return of each request in the ledger: its action, how many ids, and whether it is applied."""
+    with sqlite3.connect(tmp_path / "data" / "ledger.db") as ledger:
+        rows = ledger.execute(
+            "select r.action, count(i.id), r.applied_at_s is not null"
+            " from data_subject_requests r join data_subject_ids i using (seq)"
+            " group by r.seq order by r.seq"
+        ).fetchall()
+    ledger.close()
+    return rows
+
+
+def test_person_is_restricted_by_all_ids_when_the_command_ends(
+    ok: Command, store: Engine, tmp_path: Path
+) -> None:
+    result = ok("restrict", ADA, f"ifa:{DEVICE}")
+
+    assert records_of(store, ADA, DEVICE, BOB) == [RESTRICTED, RESTRICTED, Record()]
+    assert requests_in(tmp_path) == [("RESTRICT", 2, 1)]
+    assert result.stdout.startswith("RESTRICT ")
+    assert result.stderr == ""
+
+
+def test_person_is_erased(ok: Command, store: Engine) -> None:
+    ok("erase", BOB.upper())
+
+    assert records_of(store, BOB) == [ERASED]
+
+
+def test_lines_of_standard_input_are_persons(ok: Command, store: Engine, tmp_path: Path) -> None:
+    ok("restrict", "-", stdin=f"\ufeff{ADA} {DEVICE}\r\n\n{BOB}".encode())
+
+    assert records_of(store, ADA, DEVICE, BOB) == [RESTRICTED] * 3
+    assert requests_in(tmp_path) == [("RESTRICT", 2, 1), ("RESTRICT", 1, 1)]
+
+
+def test_file_of_many_persons_is_read(ok: Command, store: Engine, tmp_path: Path) -> None:
+    hashes = [md5(str(n).encode()).hexdigest() for n in range(1500)]
+    file = tmp_path / "persons.txt"
+    file.write_text("\n".join(hashes))
+
+    result = ok("erase", "--file", str(file))
+
+    assert records_of(store, *hashes) == [ERASED] * len(hashes)
+    assert len(set(result.stdout.splitlines())) == len(hashes)
+
+
+def test_opt_out_is_kept_when_the_store_is_not_running(ok: Command, tmp_path: Path) -> None:
+    result = ok("restrict", ADA)
+
+    assert "recorded for good, but not in the store yet" in result.stderr
+    assert requests_in(tmp_path) == [("RESTRICT", 1, 0)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "place"),
+    [
+        pytest.param((ADA, "planted@example.com"), None, "argument 2: ", id="an argument"),
+        pytest.param(
+            ("-",), f"{ADA}\n{ADA} planted@example.com\n".encode(), "line 2, id 2: ", id="a line"
+        ),
+        pytest.param(("-",), b"planted\xff\n", "line 1 is not UTF-8", id="bytes that are no text"),
+        pytest.param(("-",), b"\n", "no id was given", id="nothing but blanks"),
+    ],
+)
+def test_what_is_no_id_is_told_by_its_place_and_nothing_is_recorded(
+    run: Command,
+    store: Engine,
+    arguments: tuple[str, ...],
+    stdin: bytes | None,
+    place: str,
+) -> None:
+    result = run("restrict", *arguments, stdin=stdin)
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"Error: {place}")
+    assert "planted" not in result.output
+    assert records_of(store, ADA) == [Record()]
+    assert not Path("data/ledger.db").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [pytest.param((), id="nobody"), pytest.param((ADA, "--file", "/dev/null"), id="two sources")],
+)
+def test_it_must_be_clear_whom_it_is_about(run: Command, arguments: tuple[str, ...]) -> None:
+    assert run("restrict", *arguments).exit_code == 2

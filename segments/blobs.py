@@ -1,0 +1,184 @@
+"""
+One door to delivered files: a local directory, or a bucket.
+
+A blob is written once, whole or not at all, under a name that we make up; what
+a partner calls a file is data and never a path. It is kept for as long as the
+store may have to be rebuilt from it. Nothing here holds more than a few
+mebibytes of a file in memory, whatever its size.
+
+Reads are by range, of `READ_BYTES` each: obstore's own stream hands a local
+file over in small pieces from one thread to another, at 0.2 GB/s against 3 GB/s
+for ranges (measured). They block, and are meant for a worker thread; writes
+and the rest are awaited.
+"""
+
+import asyncio
+import hashlib
+import io
+import os
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import obstore
+from obstore.store import LocalStore, ObjectStore, from_url
+
+from segments.settings import Settings
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+READ_BYTES = 4 << 20
+_PART_BYTES = 5 << 20  # S3 takes no smaller parts
+_PARTS_AT_ONCE = 4
+
+
+class Stored(NamedTuple):
+    """What was written: enough to know the same content when it comes again."""
+
+    size_bytes: int
+    sha256: str
+
+
+class Blobs:
+    """All blobs of one directory or bucket."""
+
+    def __init__(self, store: ObjectStore, directory: Path | None = None) -> None:
+        self._store = store
+        self._directory = directory
+
+    @classmethod
+    def open(cls, settings: Settings) -> "Blobs":
+        """Open the blobs that the settings name; the local directory is made if missing."""
+        if settings.blob_url is not None:
+            return cls(from_url(settings.blob_url))
+        return cls.in_directory(settings.data_dir / "blobs")
+
+    @classmethod
+    def in_directory(cls, directory: Path) -> "Blobs":
+        """Keep blobs below a local directory, which only we may enter."""
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return cls(LocalStore(directory), directory)
+
+    async def put(self, name: str, chunks: Iterable[bytes] | AsyncIterable[bytes]) -> Stored:
+        """
+        Write a blob, streamed; if the chunks end in an exception, nothing is written.
+
+        On return a local blob is on the disk, not only on its way there: the
+        job that names it is about to be promised to someone.
+        """
+        counted = _Counted(chunks)
+        await obstore.put_async(
+            self._store,
+            name,
+            counted,
+            chunk_size=_PART_BYTES,
+            max_concurrency=_PARTS_AT_ONCE,
+        )
+        if self._directory is not None:
+            await asyncio.to_thread(_sync, self._directory / name)
+        return Stored(counted.size_bytes, counted.sha256.hexdigest())
+
+    def get(self, name: str) -> "Blob":
+        """
+        Open a blob for reading, from a worker thread.
+
+        Raises:
+            FileNotFoundError: No blob of that name.
+        """
+        return Blob(self._store, name, obstore.head(self._store, name)["size"])
+
+    async def delete(self, name: str) -> None:
+        """Delete a blob; one that is not there is as good as deleted."""
+        try:
+            await obstore.delete_async(self._store, name)
+        except FileNotFoundError:
+            return
+
+    async def names(self, prefix: str = "") -> list[str]:
+        """List the names of all blobs under a prefix of whole path segments, sorted."""
+        listing = obstore.list(self._store, prefix or None)
+        return sorted([entry["path"] async for entries in listing for entry in entries])
+
+
+class Blob(io.RawIOBase):
+    """One blob, open for reading anywhere in it: what `zipfile` and `gzip` take for a file."""
+
+    def __init__(self, store: ObjectStore, name: str, size_bytes: int) -> None:
+        self.size_bytes = size_bytes
+        self._store = store
+        self._name = name
+        self._at = 0
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def seekable(self) -> bool:
+        """Yes."""
+        return True
+
+    def tell(self) -> int:
+        """Return where the next read begins."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Set where the next read begins; behind the end there is nothing to read."""
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self.size_bytes}[whence]
+        if base + offset < 0:
+            # As a file would; `zipfile` takes it for "no archive".
+            raise OSError("a place before the beginning")
+        self._at = base + offset
+        return self._at
+
+    def readinto(self, buffer: "WriteableBuffer", /) -> int:
+        """Read as much as fits; 0 at the end."""
+        view = memoryview(buffer).cast("B")
+        length = min(len(view), self.size_bytes - self._at)
+        if length <= 0:
+            return 0
+        view[:length] = obstore.get_range(self._store, self._name, start=self._at, length=length)
+        self._at += length
+        return length
+
+    def buffered(self) -> io.BufferedReader:
+        """Return the blob with read-ahead, for many small reads."""
+        return io.BufferedReader(self, READ_BYTES)
+
+
+def file_chunks(path: Path) -> Iterator[bytes]:
+    """Yield a local file's bytes, for `Blobs.put`."""
+    with path.open("rb") as file:
+        while chunk := file.read(READ_BYTES):
+            yield chunk
+
+
+class _Counted:
+    """Passes chunks on and learns what they come to."""
+
+    def __init__(self, chunks: Iterable[bytes] | AsyncIterable[bytes]) -> None:
+        self.size_bytes = 0
+        self.sha256 = hashlib.sha256()
+        self._chunks = chunks
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        if isinstance(self._chunks, AsyncIterable):
+            async for chunk in self._chunks:
+                yield self._count(chunk)
+        else:
+            for chunk in self._chunks:
+                yield self._count(chunk)
+
+    def _count(self, chunk: bytes) -> bytes:
+        self.size_bytes += len(chunk)
+        self.sha256.update(chunk)
+        return chunk
+
+
+def _sync(path: Path) -> None:
+    for each in (path, path.parent):
+        fd = os.open(each, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)

@@ -1,0 +1,179 @@
+"""The commands of delivered files: `load`, `status`, `loader`."""
+
+import asyncio
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+from redis.exceptions import RedisError
+
+from segments.blobs import Blobs, file_chunks
+from segments.cli.ledger import look, print_table, run
+from segments.cli.log import log_to_stderr
+from segments.cli.progress import display
+from segments.ingest.accept import accept
+from segments.ingest.job import UNFINISHED, Job, State
+from segments.ingest.status import CARRIED_OUT, status_of
+from segments.ingest.stop import Stopped
+from segments.ingest.validate import MAX_METADATA_BYTES, read_metadata
+from segments.ledger import jobs
+from segments.ledger.engine import open_ledger
+from segments.loader import Loader
+from segments.settings import Settings, read_settings
+from segments.store.embedded import opened
+
+DOOR = "command line"
+LATEST = 20
+
+_existing_file = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
+
+
+@click.command()
+@click.argument("file", type=_existing_file)
+@click.option(
+    "--metadata",
+    "metadata_file",
+    type=_existing_file,
+    required=True,
+    help="Whose it is and what to do with it: LiveAudience's JSON.",
+)
+def load(file: Path, metadata_file: Path) -> None:
+    """
+    Carry a FILE of hashed e-mail addresses into the store.
+
+    A .txt, .csv, .gz or .zip of one hash a line. Killed and called again, it
+    goes on where it was. The exit status is 1 if the file was not loaded.
+    """
+    settings = read_settings(Settings)
+    job = run(_load(settings, file, metadata_file))
+    for line in _report(job):
+        click.echo(line)
+    sys.exit(0 if job.state is State.DONE else 1)
+
+
+@click.command()
+@click.argument("job", required=False)
+@click.option("--json", "as_json", is_flag=True, help="JOB as the partner's .status file says it.")
+def status(job: str | None, as_json: bool) -> None:
+    """Say how far a JOB is (its number or transaction id), or the latest jobs."""
+    if job is None:
+        _list_latest()
+        return
+    found = look(lambda conn: jobs.job(conn, job))
+    if found is None:
+        raise click.ClickException(f"there is no job {job}")
+    if as_json:
+        click.echo(status_of(found), nl=False)
+        return
+    for line in _report(found):
+        click.echo(line)
+
+
+@click.command()
+def loader() -> None:
+    """Carry delivered files into the store, one after another, until stopped."""
+    settings = read_settings(Settings)
+    log_to_stderr()
+    run(_run_loader(settings))
+
+
+async def _load(settings: Settings, file: Path, metadata_file: Path) -> Job:
+    stopping = _stopping()
+    async with open_ledger(settings) as ledger:
+        blobs = Blobs.open(settings)
+        try:
+            job = await accept(
+                ledger,
+                blobs,
+                read_metadata(_head(metadata_file)),
+                file_chunks(file),
+                door=DOOR,
+                file_name=file.name,
+                now_s=time.time(),
+            )
+        except Stopped as stopped:
+            raise click.ClickException(_refusal(stopped)) from None
+        click.echo(f"job {job.id}, transaction {job.transaction_id}", err=True)
+        try:
+            async with opened(settings) as redis:
+                loader = Loader(settings, ledger, redis, blobs)
+                await loader.catch_up()
+                with display() as shown:
+                    return await loader.carry(job, stopping, shown.show)
+        except RedisError:
+            raise click.ClickException(
+                f"the store can't be reached; job {job.id} waits for the loader, or for this"
+                " command again"
+            ) from None
+
+
+async def _run_loader(settings: Settings) -> None:
+    stopping = _stopping()
+    async with open_ledger(settings) as ledger, opened(settings) as redis:
+        await Loader(settings, ledger, redis, Blobs.open(settings)).run(stopping)
+
+
+def _stopping() -> asyncio.Event:
+    """Return an event that SIGTERM and Ctrl-C set; a job stops at its next checkpoint."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signal_number, stopping.set)
+    return stopping
+
+
+def _head(file: Path) -> bytes:
+    """Return a file's content, or enough of it to see that it is too large."""
+    with file.open("rb") as opened_file:
+        return opened_file.read(MAX_METADATA_BYTES + 1)
+
+
+def _list_latest() -> None:
+    found = look(lambda conn: jobs.jobs(conn, LATEST))
+    print_table(
+        ("job", "transaction", "state", "valid", "written", "file", "error"),
+        (
+            (
+                job.id,
+                job.transaction_id,
+                job.state.value,
+                job.report.valid,
+                job.report.written,
+                job.file_name,
+                job.error,
+            )
+            for job in found
+        ),
+    )
+
+
+def _report(job: Job) -> Iterator[str]:
+    report = job.report
+    yield f"job {job.id}: {job.state.value}, transaction {job.transaction_id}"
+    if job.stop is not None:
+        yield f"  error {job.stop.code}: {job.stop.description} ({job.error})"
+    yield f"  file: {job.file_name}, {report.size_bytes:,} bytes, {report.hash_type or 'no hash'}"
+    yield f"  rows: {report.rows:,}, of them {report.valid:,} valid and {report.bad:,} bad"
+    yield f"  written: {report.written:,}, of them {report.duplicates:,} duplicates"
+    for segment in report.segments:
+        said = "rejected, not an integer" if segment.audience_id is None else CARRIED_OUT
+        yield f"  segment {segment.segment_id}, {segment.action.value}: {said}"
+    yield (
+        f"  memberships: {report.added:,} added, {report.renewed:,} renewed,"
+        f" {report.removed:,} removed, {report.unchanged:,} unchanged,"
+        f" {report.refused:,} refused by an opt-out"
+    )
+    for number, reason in report.bad_lines:
+        yield f"  line {number}: {reason.value}"
+    if job.started_at_s is not None and job.finished_at_s is not None:
+        took_s = max(job.finished_at_s - job.started_at_s, 1e-3)
+        yield f"  took {took_s:.1f} s, {report.written / took_s:,.0f} rows/s"
+    if job.state in UNFINISHED:
+        yield "  not finished: it goes on with the loader, or with the same `load` again"
+
+
+def _refusal(stopped: Stopped) -> str:
+    return f"error {stopped.reason.code}: {stopped.reason.description} ({stopped})"

@@ -1,0 +1,94 @@
+"""
+A delivery becomes a job: what every door does with a metadata file and a data file.
+
+    metadata  ->  accounts  ->  blob  ->  job
+
+The blob is written first, so a job never names a file that is not there; an
+upload that breaks off leaves no job. The same delivery once more, while its
+first is unfinished, is the first.
+"""
+
+import secrets
+from collections.abc import AsyncIterable, Iterable
+from typing import NamedTuple
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from segments.account import Account, Kind
+from segments.blobs import Blobs
+from segments.ingest.job import Job
+from segments.ingest.stop import Stopped, StopReason
+from segments.ingest.validate import Metadata
+from segments.ledger import accounts, jobs
+from segments.ledger.engine import reading
+
+
+class Parties(NamedTuple):
+    """Whose delivery it is."""
+
+    partner: Account  # shows the segments
+    owner: Account  # has the persons: the partner, or the sub account it names
+
+
+async def parties_of(conn: AsyncConnection, metadata: Metadata) -> Parties:
+    """
+    Find the accounts that a metadata file names.
+
+    Raises:
+        Stopped: UNKNOWN_PARTNER or UNKNOWN_SUB_ID.
+    """
+    partner = await accounts.find_partner(conn, metadata.partner_id)
+    if partner is None or not partner.is_active:
+        raise Stopped(StopReason.UNKNOWN_PARTNER, "no active partner has this id")
+    if metadata.sub_id is None:
+        # "Sub-id is required for agencies, optional for others."
+        if partner.kind is Kind.AGENCY:
+            raise Stopped(StopReason.UNKNOWN_SUB_ID, "an agency names one of its sub accounts")
+        return Parties(partner, partner)
+    owner = None
+    if partner.kind is Kind.AGENCY:
+        owner = await accounts.find_sub_account(conn, partner, metadata.sub_id)
+    if owner is None or not owner.is_active:
+        raise Stopped(StopReason.UNKNOWN_SUB_ID, "the partner has no active sub account of this id")
+    return Parties(partner, owner)
+
+
+async def accept(
+    ledger: AsyncEngine,
+    blobs: Blobs,
+    metadata: Metadata,
+    content: Iterable[bytes] | AsyncIterable[bytes],
+    *,
+    door: str,
+    file_name: str,
+    now_s: float,
+) -> Job:
+    """
+    Take in a delivery.
+
+    Returns:
+        Its job, queued; or, of a delivery that was begun before, as it stands.
+
+    Raises:
+        Stopped: UNKNOWN_PARTNER or UNKNOWN_SUB_ID; nothing was kept.
+    """
+    async with reading(ledger) as conn:
+        partner, owner = await parties_of(conn, metadata)
+    # What the partner calls the file is data, and no part of a path.
+    blob = f"deliveries/{partner.id}/{secrets.token_hex(16)}"
+    stored = await blobs.put(blob, content)
+    async with ledger.begin() as conn:
+        job = await jobs.submit(
+            conn,
+            door=door,
+            partner_id=partner.id,
+            owner_id=owner.id,
+            metadata=metadata.model_dump(mode="json", exclude_none=True),
+            blob=blob,
+            sha256=stored.sha256,
+            file_name=file_name,
+            now_s=now_s,
+        )
+    if job.blob != blob:
+        await blobs.delete(blob)
+    return job

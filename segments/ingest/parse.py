@@ -1,0 +1,195 @@
+"""
+Plain text to ids: one hash a line, in whatever shape partners export it.
+
+"A single column of entirely MD5, SHA1 or SHA2 hashed email addresses"
+(LiveAudience, "Email hash data file"). The first valid line decides which of
+the three the file is; a hash of another length is then a bad line, as is
+everything else that is no hash. A bad line is counted and sampled by its
+number and the reason. Its content is never kept: what a partner sends by
+mistake is most often a plain e-mail address.
+
+Two ways through, with the same result:
+
+- Regular: every line of the block is exactly hash + line end. Then the block is
+  a matrix of bytes, whose line ends are checked by column and whose rest is
+  turned into binary in one call. That call refuses anything that is not a hex
+  digit, so a line that only happens to have the right length is noticed.
+- Anything else, line by line: blank lines, a byte order mark, a header row,
+  quotes, padding, and the block that contains one bad line.
+
+Memory is one block and one incomplete line of at most `MAX_LINE_BYTES`, even
+where a "line" goes on for a gigabyte.
+
+Measured on one core, SHA-256, blocks of 256 KiB (which stay in its cache; of
+4 MiB it is half as fast): regular 17 M rows/s, line by line 1 M rows/s.
+"""
+
+from binascii import Error as NotHex
+from binascii import unhexlify
+from enum import StrEnum
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segments.identity import EMAIL_HASH_CHARS, ID_BYTES
+
+Ids = NDArray[np.uint8]
+"""Ids as a matrix: one row of `ID_BYTES` bytes each."""
+
+MAX_LINE_BYTES = 4096
+MAX_SAMPLES = 20
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_PADDING = b" \t\r\v\f"
+_LINE_ENDS = (b"\n", b"\r\n")
+_CHARS_TO_TYPE = {chars: name for name, chars in EMAIL_HASH_CHARS.items()}
+
+
+class BadLineReason(StrEnum):
+    """What is wrong with a line."""
+
+    NOT_A_HASH = "not_a_hash"  # not 32, 40 or 64 hex digits
+    OTHER_HASH = "other_hash"  # a hash, of another type than the file's first
+    TOO_LONG = "too_long"  # longer than any line has reason to be
+
+
+class BadLine(NamedTuple):
+    """One bad line of the sample."""
+
+    number: int  # from 1, blank lines and the header counted
+    reason: BadLineReason
+
+
+class Parser:
+    """
+    Feed it the blocks of one file, in order; it returns ids as they complete.
+
+    Args:
+        hash_type: `md5`, `sha1` or `sha2` where the delivery says so; `None`
+            leaves it to the first valid line.
+    """
+
+    def __init__(self, hash_type: str | None = None) -> None:
+        self.hash_type = hash_type
+        self.lines = 0
+        self.valid = 0
+        self.bad = 0
+        self.header_rows = 0
+        self.samples: list[BadLine] = []
+        self._rest = b""
+        self._is_in_long_line = False
+
+    @property
+    def rows(self) -> int:
+        """Records seen: lines that are neither blank nor the header."""
+        return self.valid + self.bad
+
+    def feed(self, block: bytes) -> Ids:
+        """Take the next bytes of the file; return the ids of the lines that they complete."""
+        if self._is_in_long_line:
+            block = self._skip_long_line(block)
+        text = self._rest + block if self._rest else block
+        end = text.rfind(b"\n") + 1
+        self._rest = text[end:]
+        if len(self._rest) > MAX_LINE_BYTES:
+            self._rest = b""
+            self._is_in_long_line = True
+        return self._ids_of(text[:end])
+
+    def finish(self) -> Ids:
+        """Take the end of the file, where the last line may lack its line end."""
+        rest, self._rest = self._rest, b""
+        if self._is_in_long_line:
+            self._end_long_line()
+        return self._ids_of(rest + b"\n" if rest else b"")
+
+    def _ids_of(self, text: bytes) -> Ids:
+        """Return the ids of whole lines, each with its line end."""
+        if self.hash_type is not None:
+            for line_end in _LINE_ENDS:
+                ids = _regular(text, EMAIL_HASH_CHARS[self.hash_type], line_end)
+                if ids is not None:
+                    self.lines += len(ids)
+                    self.valid += len(ids)
+                    return ids
+        return self._line_by_line(text)
+
+    def _line_by_line(self, text: bytes) -> Ids:
+        ids: list[bytes] = []
+        lines = text.split(b"\n")
+        lines.pop()  # behind the last line end there is nothing
+        for line in lines:
+            self.lines += 1
+            value = line.removeprefix(_BYTE_ORDER_MARK) if self.lines == 1 else line
+            value = value.strip(_PADDING)
+            if value[:1] == b'"' == value[-1:]:
+                value = value[1:-1].strip(_PADDING)
+            if not value:
+                continue
+            digest = _digest(value)
+            if digest is None:
+                self._refuse(value)
+            elif self._is_of_our_type(value):
+                self.valid += 1
+                ids.append(digest[:ID_BYTES])
+            else:
+                self._bad(BadLineReason.OTHER_HASH)
+        return np.frombuffer(b"".join(ids), np.uint8).reshape(-1, ID_BYTES)
+
+    def _is_of_our_type(self, value: bytes) -> bool:
+        hash_type = _CHARS_TO_TYPE[len(value)]
+        if self.hash_type is None:
+            self.hash_type = hash_type
+        return hash_type == self.hash_type
+
+    def _refuse(self, value: bytes) -> None:
+        # A title as `email_sha256` over the column. What has the length of a
+        # hash was meant as one.
+        if self.rows == 0 and not self.header_rows and len(value) not in _CHARS_TO_TYPE:
+            self.header_rows = 1
+        elif len(value) > MAX_LINE_BYTES:
+            self._bad(BadLineReason.TOO_LONG)
+        else:
+            self._bad(BadLineReason.NOT_A_HASH)
+
+    def _bad(self, reason: BadLineReason) -> None:
+        self.bad += 1
+        if len(self.samples) < MAX_SAMPLES:
+            self.samples.append(BadLine(self.lines, reason))
+
+    def _skip_long_line(self, block: bytes) -> bytes:
+        end = block.find(b"\n") + 1
+        if not end:
+            return b""
+        self._end_long_line()
+        return block[end:]
+
+    def _end_long_line(self) -> None:
+        self._is_in_long_line = False
+        self.lines += 1
+        self._bad(BadLineReason.TOO_LONG)
+
+
+def _regular(text: bytes, chars: int, line_end: bytes) -> Ids | None:
+    """Return the ids of lines that are all alike, or `None` if they are not."""
+    stride = chars + len(line_end)
+    if len(text) % stride:
+        return None
+    matrix = np.frombuffer(text, np.uint8).reshape(-1, stride)
+    if not (matrix[:, chars:] == np.frombuffer(line_end, np.uint8)).all():
+        return None
+    try:
+        digests = unhexlify(np.ascontiguousarray(matrix[:, :chars]).data)
+    except NotHex:
+        return None
+    return np.frombuffer(digests, np.uint8).reshape(-1, chars // 2)[:, :ID_BYTES]
+
+
+def _digest(value: bytes) -> bytes | None:
+    if len(value) not in _CHARS_TO_TYPE:
+        return None
+    try:
+        return unhexlify(value)
+    except NotHex:
+        return None

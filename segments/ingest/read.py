@@ -1,0 +1,97 @@
+"""
+The first half of a job: `source -> validate -> parse`, into the spool.
+
+Blocking, and meant for a worker thread; whoever waits for it looks at
+`progress` meanwhile, and sets `is_abandoned` to have it stop at the next block.
+Nothing is written to the store here, so a file that turns out not to be what
+was described has done nothing.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from segments.blobs import Blob, Blobs
+from segments.ingest.parse import Parser
+from segments.ingest.source import BLOCK_BYTES, is_archive, plain_blocks
+from segments.ingest.spool import Spool
+from segments.ingest.stop import Stopped, StopReason
+from segments.ingest.validate import Order, check_digest, check_records
+
+
+class Abandoned(Exception):
+    """Nobody waits for this reading any more."""
+
+
+class Progress(NamedTuple):
+    """How far a reading has come, of the bytes as delivered."""
+
+    size_bytes: int
+    read_bytes: int
+
+
+class Reading:
+    """One reading of one delivered file."""
+
+    def __init__(self, blobs: Blobs, name: str, order: Order, spool: Spool) -> None:
+        self.parser = Parser(order.hash_type)
+        self.progress = Progress(0, 0)
+        self.is_abandoned = False
+        self._blobs = blobs
+        self._name = name
+        self._order = order
+        self._spool = spool
+
+    def run(self) -> None:
+        """
+        Read the whole file; then the spool is finished and the parser has counted.
+
+        Raises:
+            Stopped: FILE_NOT_FOUND, DIGEST_MISMATCH, UNREADABLE_FILE,
+                INFLATES_TOO_FAR, NO_VALID_RECORD or RECORD_COUNT_MISMATCH.
+            Abandoned: As was asked.
+        """
+        self._validate()
+
+        blob = self._blob()
+        for block in self._unless_abandoned(plain_blocks(blob)):
+            self._spool.add(self.parser.feed(block))
+            self.progress = Progress(blob.size_bytes, min(blob.tell(), blob.size_bytes))
+        self._spool.add(self.parser.finish())
+        self._spool.finish()
+
+        parser = self.parser
+        check_records(self._order, parser.rows, parser.header_rows, parser.valid)
+
+    def _validate(self) -> None:
+        if self._has_digest(_delivered_blocks(self._blob())):
+            return
+        # The document has the digest of "the file" and names it `<digest>.txt`,
+        # also where it is compressed: some partners take it before they do so.
+        if is_archive(self._blob()) and self._has_digest(plain_blocks(self._blob())):
+            return
+        raise Stopped(
+            StopReason.DIGEST_MISMATCH,
+            f"{self._blob().size_bytes} bytes of which {self._order.digest_algorithm} is another",
+        )
+
+    def _blob(self) -> Blob:
+        """Open the file anew: whoever reads an archive closes it at its end."""
+        try:
+            return self._blobs.get(self._name)
+        except FileNotFoundError:
+            raise Stopped(StopReason.FILE_NOT_FOUND) from None
+
+    def _has_digest(self, blocks: Iterator[bytes]) -> bool:
+        return check_digest(self._order, self._unless_abandoned(blocks))
+
+    def _unless_abandoned(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
+        for block in blocks:
+            if self.is_abandoned:
+                raise Abandoned
+            yield block
+
+
+def _delivered_blocks(blob: Blob) -> Iterator[bytes]:
+    with blob.buffered() as delivered:
+        while block := delivered.read(BLOCK_BYTES):
+            yield block

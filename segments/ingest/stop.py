@@ -1,0 +1,84 @@
+"""
+Why a job ends without success: a closed list for every stage of the ingest.
+
+The word is the ledger's, the log's and the metric's; the code and the
+description are what the partner reads in `<filename>.status`, numbered and
+spelled as LiveAudience has them ("Errors"). Several of our reasons share one
+of the vendor's codes: a file of 5 records that was announced with 6 and a file
+with another digest are the same message to whoever sent it, "this is not the
+file you described".
+"""
+
+from enum import StrEnum
+
+
+class StopReason(StrEnum):
+    """What stopped a job. Each says whose turn it is: the partner's, but for the first two."""
+
+    INTERNAL = "internal"  # a fault of ours; the log has its place
+    STORE_CORRUPT = "store_corrupt"  # a record in the store that can't be read
+    NOT_WELL_FORMED = "not_well_formed"  # the metadata file is not the document's JSON
+    UNKNOWN_PARTNER = "unknown_partner"  # partner_id missing, unknown or inactive
+    UNKNOWN_SUB_ID = "unknown_sub_id"  # likewise, or missing where the partner is an agency
+    SLASH_IN_NAME = "slash_in_name"  # file.name with / or \
+    CALLBACK_URL = "callback_url"  # not an absolute http(s) URL
+    FILE_NOT_FOUND = "file_not_found"  # metadata without its data file
+    DIGEST_MISMATCH = "digest_mismatch"  # the file is not the one that was described
+    RECORD_COUNT_MISMATCH = "record_count_mismatch"  # likewise
+    UNREADABLE_FILE = "unreadable_file"  # an archive cut short, of several files, encrypted
+    INFLATES_TOO_FAR = "inflates_too_far"  # a bomb
+    NO_VALID_RECORD = "no_valid_record"  # not one e-mail hash in it
+
+    @property
+    def code(self) -> int:
+        """The vendor's error code, 0 to 8."""
+        return _REASON_TO_CODE[self]
+
+    @property
+    def description(self) -> str:
+        """The vendor's words for the code."""
+        return DESCRIPTIONS[self.code]
+
+
+DESCRIPTIONS = (
+    "Internal error",
+    "Request no well formed",  # as the document spells it; clients compare
+    "Partner id invalid or missing",
+    "Sub id invalid or missing",
+    "Filename contains slash characters",
+    "Callback URL wrong format",
+    "File not found",
+    "File checksum validation failed",
+    "File has no valid records",
+)
+"""The vendor's descriptions by code."""
+
+_REASON_TO_CODE = {
+    StopReason.INTERNAL: 0,
+    StopReason.STORE_CORRUPT: 0,
+    StopReason.NOT_WELL_FORMED: 1,
+    StopReason.UNKNOWN_PARTNER: 2,
+    StopReason.UNKNOWN_SUB_ID: 3,
+    StopReason.SLASH_IN_NAME: 4,
+    StopReason.CALLBACK_URL: 5,
+    StopReason.FILE_NOT_FOUND: 6,
+    StopReason.DIGEST_MISMATCH: 7,
+    StopReason.RECORD_COUNT_MISMATCH: 7,
+    StopReason.UNREADABLE_FILE: 8,
+    StopReason.INFLATES_TOO_FAR: 8,
+    StopReason.NO_VALID_RECORD: 8,
+}
+
+
+class Stopped(Exception):
+    """
+    A stage can't go on; the job ends here, and what it has written stays.
+
+    `detail` is for the operator and the partner's engineer: counts, names of
+    fields, line numbers; never a value out of the file.
+    """
+
+    def __init__(self, reason: StopReason, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else str(reason))
+        self.reason = reason
+        self.detail = detail

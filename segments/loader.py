@@ -1,0 +1,239 @@
+"""
+The loader: keeps the store up to the ledger, and carries one job after another.
+
+    every second   catch up: opt-outs first, then the catalog
+    meanwhile      claim the oldest job, run it, save each state, and the next
+
+Both at once, because a bid must see a changed audience within a second though a
+file of an hour is being loaded. No job is begun before the first catching up:
+what is written must not reach a person whose no the store has not heard.
+
+When the store is away, files wait and nothing fails. A job that fails for
+reasons of its own says why, and the next one's turn comes. SIGTERM stops
+between two batches; SIGKILL may come anywhere.
+"""
+
+import asyncio
+import logging
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+
+from msgspec.structs import replace
+from redis.asyncio import Redis
+from redis.exceptions import BusyLoadingError, RedisError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from segments.blobs import Blobs
+from segments.ingest.job import UNFINISHED, Job, State, Tools, failed, run
+from segments.ingest.stop import Stopped, StopReason
+from segments.ledger import jobs
+from segments.ledger.engine import reading
+from segments.ledger.jobs import LeaseLost
+from segments.projection import catch_up
+from segments.settings import Settings
+from segments.store.reader import StoreUnusable
+
+_log = logging.getLogger(__name__)
+
+EVERY_S = 1.0
+_LONGEST_PAUSE_S = 30.0
+_LOOK_EVERY_S = 0.25
+
+_STORE_AWAY = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, StoreUnusable)
+"""Not the job's fault, and will pass: the job waits."""
+
+
+def _not(_: Job) -> None:
+    """Show nobody."""
+
+
+class _Interrupted(Exception):
+    """We were told to stop."""
+
+
+class Loader:
+    """One process's hands on the jobs."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        ledger: AsyncEngine,
+        redis: Redis,
+        blobs: Blobs,
+        now_s: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings = settings
+        self._tools = Tools(ledger, redis, blobs, settings.data_dir / "spool", now_s)
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Keep up and carry jobs until told to stop."""
+        is_ready = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._keep_up(is_ready, stopping))
+            group.create_task(self._carry_jobs(is_ready, stopping))
+
+    async def catch_up(self) -> None:
+        """
+        Bring the store up to the ledger once.
+
+        Raises:
+            segments.store.reader.StoreUnusable: The store is not ours to write.
+            redis.exceptions.RedisError: It can't be reached.
+        """
+        await catch_up(self._tools.ledger, self._tools.redis, self._settings)
+
+    async def claim(self, partner_id: int | None = None) -> Job | None:
+        """Take the oldest job that can be had, of one partner or of any."""
+        async with self._tools.ledger.begin() as conn:
+            return await jobs.claim(conn, self._tools.now_s(), partner_id)
+
+    async def carry(self, job: Job, stopping: asyncio.Event, show: Callable[[Job], None]) -> Job:
+        """
+        See to it that a job ends: carry it, after those that its partner has
+        before it, or watch another loader do so.
+
+        Returns:
+            The job as it is, unfinished only if told to stop.
+
+        Raises:
+            redis.exceptions.RedisError: The store is away; the job waits.
+            segments.store.reader.StoreUnusable: Likewise.
+        """
+        while not stopping.is_set():
+            job = await self._as_it_is(job)
+            show(job)
+            if job.state not in UNFINISHED:
+                return job
+            claimed = await self.claim(job.partner_id)
+            if claimed is None:
+                await _wait(stopping, _LOOK_EVERY_S)
+                continue
+            with suppress(LeaseLost):
+                await self.run_one(claimed, stopping, show if claimed.id == job.id else _not)
+        return await self._as_it_is(job)
+
+    async def run_one(
+        self,
+        job: Job,
+        stopping: asyncio.Event,
+        show: Callable[[Job], None] = _not,
+    ) -> Job:
+        """
+        Carry a claimed job to its end, or, when told to stop, to its next checkpoint.
+
+        Args:
+            job: As claimed.
+            stopping: Set by whoever wants it to stop.
+            show: Called with each state, for people to look at.
+
+        Returns:
+            The job as saved: done, failed, or queued if it was stopped.
+
+        Raises:
+            LeaseLost: Another loader has it now.
+            redis.exceptions.RedisError: The store is away; the job is queued again.
+            segments.store.reader.StoreUnusable: Likewise.
+        """
+        latest = job
+
+        async def keep(job: Job) -> None:
+            nonlocal latest
+            await self._save(job)
+            latest = job
+            show(job)
+            if stopping.is_set() and job.state is State.RUNNING:
+                raise _Interrupted
+
+        try:
+            return await run(job, self._tools, keep)
+        except _Interrupted:
+            return await self._release(latest)
+        except LeaseLost:
+            raise
+        except _STORE_AWAY:
+            await self._release(latest)
+            raise
+        except Exception as error:  # noqa: BLE001 - a poisoned file fails its job and nothing else
+            broken = self._broken(latest, error)
+            await self._save(broken)
+            show(broken)
+            return broken
+
+    async def _keep_up(self, is_ready: asyncio.Event, stopping: asyncio.Event) -> None:
+        was_well = True
+        while not stopping.is_set():
+            try:
+                await self.catch_up()
+            except (RedisError, StoreUnusable) as error:
+                is_ready.clear()
+                if was_well:
+                    _log.warning("waiting for the store: %s", _in_one_line(error))
+                was_well = False
+            else:
+                is_ready.set()
+                if not was_well:
+                    _log.info("the store is back")
+                was_well = True
+            await _wait(stopping, EVERY_S)
+        is_ready.set()  # whoever waits for it looks at `stopping` next
+
+    async def _carry_jobs(self, is_ready: asyncio.Event, stopping: asyncio.Event) -> None:
+        pause_s = EVERY_S
+        while not stopping.is_set():
+            await is_ready.wait()
+            job = None if stopping.is_set() else await self.claim()
+            if job is None:
+                await _wait(stopping, EVERY_S)
+                continue
+            _log.info("job %d: begun, %s", job.id, _progress(job))
+            try:
+                job = await self.run_one(job, stopping)
+            except LeaseLost as error:
+                _log.warning("%s", error)
+            except _STORE_AWAY as error:
+                _log.warning("job %d: waits, %s", job.id, _in_one_line(error))
+                # Each attempt reads the file anew, so not every second.
+                await _wait(stopping, pause_s)
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            else:
+                pause_s = EVERY_S
+                _log.info("job %d: %s, %s", job.id, job.error or job.state, _progress(job))
+
+    async def _save(self, job: Job) -> None:
+        async with self._tools.ledger.begin() as conn:
+            await jobs.save(conn, job, self._tools.now_s())
+
+    async def _as_it_is(self, job: Job) -> Job:
+        async with reading(self._tools.ledger) as conn:
+            return await jobs.job(conn, job.id) or job
+
+    async def _release(self, job: Job) -> Job:
+        released = replace(job, state=State.QUEUED)
+        with suppress(LeaseLost):
+            await self._save(released)
+        return released
+
+    def _broken(self, job: Job, error: Exception) -> Job:
+        # The type and the place, not the message: it could quote a line of the file.
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{type(error).__name__} at {place.name}:{place.lineno}"
+        _log.error("job %d: %s", job.id, where)
+        return failed(job, Stopped(StopReason.INTERNAL, where), self._tools.now_s())
+
+
+async def _wait(stopping: asyncio.Event, for_s: float) -> None:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(stopping.wait(), for_s)
+
+
+def _progress(job: Job) -> str:
+    report = job.report
+    return f"{report.written} of {report.valid} rows written, {report.bad} bad lines"
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -7,7 +7,6 @@ must act, the sender.
 """
 
 from enum import StrEnum
-from typing import NamedTuple
 
 
 class Outcome(StrEnum):
@@ -26,7 +25,7 @@ class Outcome(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a request was refused or malformed; the metric's second label."""
+    """Why a request ended so; the metric's second label. Most endings need none."""
 
     NONE = ""
     # no_consent
@@ -40,6 +39,12 @@ class Reason(StrEnum):
     GPP_UNREAD = "gpp_unread"  # a GPP section applies and is not read yet
     TOO_MANY_IDS = "too_many_ids"  # looking up only some could miss the one that opted out
     SIGNAL_UNREADABLE = "signal_unreadable"  # a privacy field of the wrong type
+    # no_match
+    ALREADY_THERE = "already_there"  # the request carries every segment that we would add
+    UNPLACEABLE = "unplaceable"  # user.data is no array: nowhere to put a segment
+    FAULT = "fault"  # a bug of ours; counted, and the request left as it came
+    # store_down
+    CORRUPT_RECORD = "corrupt_record"  # what the store holds of this id can't be read
     # malformed
     NOT_JSON = "not_json"
     NOT_UTF8 = "not_utf8"
@@ -48,9 +53,9 @@ class Reason(StrEnum):
     BAD_ENCODING = "bad_encoding"  # Content-Encoding that does not unfold
 
 
-class Result(NamedTuple):
-    """The end of one bid request: the body that leaves, and what became of it."""
+class MalformedRequest(Exception):
+    """The body is not a bid request: the sender must act, and is told so by a 400."""
 
-    body: bytes
-    outcome: Outcome
-    reason: Reason = Reason.NONE
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason.value)
+        self.reason = reason

@@ -1,0 +1,33 @@
+"""
+The US Privacy string: four characters of version, notice, opt-out of sale, LSPA.
+
+Only the third decides: `Y` is a person who opted out of sale. `1---` says that
+the law does not apply, and `N` that the person did not opt out. The IAB has
+retired the string in favour of GPP; senders have not.
+"""
+
+import re
+from typing import Any
+
+from rtb.outcome import Reason
+
+_FORM = re.compile(r"1[YNyn-]{3}")
+_NONE = Reason.NONE
+
+
+def refusal_of_us_privacy(value: Any, malformed_refuses: bool) -> Reason:
+    """
+    Decide by `regs.us_privacy` or `regs.ext.us_privacy`.
+
+    Args:
+        value: As decoded. An empty string says as little as none.
+        malformed_refuses: Whether a string that is none of this form refuses.
+            A value that is not even a string always does.
+    """
+    if value is None or value == "":
+        return _NONE
+    if not isinstance(value, str):
+        return Reason.SIGNAL_UNREADABLE
+    if not _FORM.fullmatch(value):
+        return Reason.US_PRIVACY_UNREADABLE if malformed_refuses else _NONE
+    return Reason.US_PRIVACY_OPT_OUT if value[2] in "Yy" else _NONE

@@ -1,0 +1,243 @@
+"""
+Bid request to the ids that we look up.
+
+OpenRTB has no slot for a hashed e-mail address, so where identifiers stand is
+configured: a list of rules, in the order of trust. `DEFAULT_RULES` are the
+table of the README. A rule reads either the `eids` or one path:
+
+    {"kind": "email", "source": "liveintent.com"}              eids of that source
+    {"kind": "email", "stype": ["hemsha256"]}                  uids whose ext.stype is one of these
+    {"kind": "eid", "provider": "liveintent.com"}              uids whose ext.provider is this
+    {"kind": "ifa", "path": "device.ifa"}                      a string, or an array of them
+    {"kind": "eid", "path": "user.buyeruid", "source": "buyeruid"}
+
+A uid belongs to the first rule that can make an id of it: one that is no
+e-mail hash falls through to the next rule of its source. Whatever else stands
+there is not an identifier, and no error.
+
+Three laws are no one's to configure. `uidapi.com` is never read: its ids are
+encrypted tokens, another one each time. A DUID is not read under COPPA. A
+device id is not read when the device says that tracking is limited.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import NamedTuple
+
+import msgspec
+from msgspec import Raw
+
+from rtb.openrtb.decode import Decoder, Read
+from rtb.openrtb.views import ABSENT, Device, Eid, Odd, Regs, Request, Uid, UidExt, User, UserExt
+from segments.identity import (
+    Id,
+    Kind,
+    UnusableId,
+    id_of_duid,
+    id_of_eid,
+    id_of_email_hash,
+    id_of_ifa,
+    id_of_phone_hash,
+)
+
+_ENCRYPTED_SOURCE = "uidapi.com"
+
+
+@dataclass(frozen=True, slots=True)
+class IdRule:
+    """Where one sort of identifier stands in a bid request, and what it is."""
+
+    # For the settings, which read rules from JSON: a misspelt name is an error.
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - no field
+
+    kind: Kind
+    path: str | None = None
+    source: str | None = None
+    stype: tuple[str, ...] = ()
+    provider: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a rule that could mean two things, or nothing."""
+        if (self.source or "").lower() == _ENCRYPTED_SOURCE:
+            raise ValueError(f"{_ENCRYPTED_SOURCE} ids are encrypted tokens, never a lookup key")
+        if self.path is not None:
+            if self.stype or self.provider:
+                raise ValueError("a rule reads eids or a path, not both")
+            if not all(self.path.split(".")):
+                raise ValueError("a path is names with dots between them")
+            if (self.kind is Kind.EID) != bool(self.source):
+                raise ValueError("a path of kind eid, and no other, needs a source")
+        elif sum((bool(self.source), bool(self.stype), bool(self.provider))) != 1:
+            raise ValueError("a rule for eids needs one of source, stype, provider")
+
+
+DEFAULT_RULES: tuple[IdRule, ...] = (
+    IdRule(Kind.EMAIL, path="user.ext.hashes.email"),
+    IdRule(Kind.EMAIL, stype=("hemsha256", "hemmd5", "hemsha1")),
+    IdRule(Kind.EMAIL, source="liveintent.com"),
+    IdRule(Kind.DUID, source="fpid.liveintent.com"),
+    IdRule(Kind.EID, source="liveintent.com"),
+    IdRule(Kind.EID, provider="liveintent.com"),
+    IdRule(Kind.IFA, path="device.ifa"),
+)
+"""
+The defaults; the strongest claim to be one person first. Of several ids the
+first that is known decides the hold-out.
+"""
+
+_ID_OF: dict[Kind, Callable[[str, str], Id]] = {
+    Kind.EMAIL: lambda _source, uid: id_of_email_hash(uid),
+    Kind.PHONE: lambda _source, uid: id_of_phone_hash(uid),
+    Kind.DUID: lambda _source, uid: id_of_duid(uid),
+    Kind.IFA: lambda _source, uid: id_of_ifa(uid),
+    Kind.EID: id_of_eid,
+}
+
+_decode = msgspec.json.Decoder().decode
+
+
+_decode = msgspec.json.Decoder().decode
+_NOTHING_SAID = b'{"id":"","user":{"ext":{}},"device":{}}'
+
+_Found = tuple[int, Id, Kind]
+"""The rank of the rule, so that sorting brings the most trusted first; the id; its kind."""
+
+
+class _Ranked(NamedTuple):
+    rank: int
+    rule: IdRule
+
+
+class _Path(NamedTuple):
+    rank: int
+    rule: IdRule
+    read: Read
+    rest: tuple[str, ...]
+
+
+class Identify:
+    """
+    The rules, compiled.
+
+    Args:
+        rules: In the order of trust.
+        decoder: Made with the paths of these rules.
+
+    Raises:
+        ValueError: A path leads to what is read as a signal or as eids.
+    """
+
+    def __init__(self, rules: Sequence[IdRule], decoder: Decoder) -> None:
+        self._paths: list[_Path] = []
+        self._source_to_rules: dict[str, list[_Ranked]] = {}
+        self._rules_of_ext: list[_Ranked] = []
+        for rank, rule in enumerate(rules):
+            if rule.path is not None:
+                read, rest = decoder.reader(rule.path)
+                if read(decoder(_NOTHING_SAID)) is not ABSENT:
+                    raise ValueError(f"{rule.path} is a signal or eids, not an identifier")
+                self._paths.append(_Path(rank, rule, read, rest))
+            elif rule.source is not None:
+                ranked = self._source_to_rules.setdefault(rule.source.lower(), [])
+                ranked.append(_Ranked(rank, rule))
+            else:
+                self._rules_of_ext.append(_Ranked(rank, rule))
+
+    def __call__(self, request: Request) -> tuple[tuple[Id, ...], tuple[Kind, ...]]:
+        """
+        Find the identifiers of a bid request that the rules name.
+
+        Returns:
+            Their ids, each once, the most trusted first; and the kind of each.
+        """
+        unread = _unread(request)
+        found: list[_Found] = []
+        for rank, rule, read, rest in self._paths:
+            raw = read(request)
+            if raw is not ABSENT and rule.kind not in unread:
+                for text in _texts(raw, rest):
+                    _add(found, rank, rule, rule.source or "", text)
+        for eid in _eids(request):
+            if isinstance(eid, Eid):
+                self._read_eid(eid, unread, found)
+
+        if len(found) > 1:
+            found.sort()
+        id_to_kind: dict[Id, Kind] = {}
+        for _, id_, kind in found:
+            id_to_kind.setdefault(id_, kind)
+        return tuple(id_to_kind), tuple(id_to_kind.values())
+
+    def _read_eid(self, eid: Eid, unread: frozenset[Kind], found: list[_Found]) -> None:
+        source, uids = eid.source, eid.uids
+        if not isinstance(source, str) or not isinstance(uids, list):
+            return
+        source = source.lower()
+        if source == _ENCRYPTED_SOURCE:
+            return
+        rules_of_source = self._source_to_rules.get(source, _NO_RULES)
+        for uid in uids:
+            if not isinstance(uid, Uid) or not isinstance(uid.id, str):
+                continue
+            rules = rules_of_source
+            if isinstance(uid.ext, UidExt):
+                rules = self._with_rules_of_ext(rules, uid.ext)
+            for rank, rule in rules:
+                # What may not be read as what it is, is not read as anything else.
+                if rule.kind in unread or _add(found, rank, rule, source, uid.id):
+                    break
+
+    def _with_rules_of_ext(self, rules: Sequence[_Ranked], ext: UidExt) -> Sequence[_Ranked]:
+        matching = [
+            ranked
+            for ranked in self._rules_of_ext
+            if (ranked.rule.provider or _NEVER) == ext.provider or ext.stype in ranked.rule.stype
+        ]
+        return sorted([*rules, *matching], key=_rank) if matching else rules
+
+
+_NO_RULES: Sequence[_Ranked] = ()
+_NEVER = object()
+_NOTHING: frozenset[Kind] = frozenset()
+_rank = itemgetter(0)
+
+
+def _unread(request: Request) -> frozenset[Kind]:
+    """Return the kinds of id that this request's own signals keep us from reading."""
+    unread = _NOTHING
+    if isinstance(request.head.regs, Regs) and request.head.regs.coppa:
+        unread |= {Kind.DUID}
+    if isinstance(request.device, Device) and request.device.lmt:
+        unread |= {Kind.IFA}
+    return unread
+
+
+def _eids(request: Request) -> Sequence[Eid | Odd]:
+    """Return `user.eids`, or what 2.5 has in `user.ext` where those are missing or empty."""
+    user, ext = request.user, request.user_ext
+    eids = user.eids if isinstance(user, User) else None
+    if not eids and isinstance(ext, UserExt):
+        eids = ext.eids
+    return eids if isinstance(eids, list) else ()
+
+
+def _texts(raw: Raw, rest: tuple[str, ...]) -> list[str]:
+    """Follow the rest of a path; it leads to a string, an array of them, or nothing of use."""
+    try:
+        value = _decode(raw)
+    except (msgspec.DecodeError, RecursionError):
+        return []
+    for name in rest:
+        value = value.get(name) if isinstance(value, dict) else None
+    values = value if isinstance(value, list) else [value]
+    return [text for text in values if isinstance(text, str)]
+
+
+def _add(found: list[_Found], rank: int, rule: IdRule, source: str, text: str) -> bool:
+    """Make an id as the rule says; return whether the text was one."""
+    try:
+        found.append((rank, _ID_OF[rule.kind](source, text), rule.kind))
+    except UnusableId:
+        return False
+    return True

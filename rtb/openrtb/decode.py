@@ -1,0 +1,133 @@
+"""
+Bytes to views: the first stage, and the only one that may say "malformed".
+
+What is configured to be read or stripped (`user.ext.hashes.email`, say) is
+compiled into the views once, as a member more, so that a bid is decoded in two
+passes however many paths there are: one over the body, one over its user,
+which is kept raw because it is what we splice. A single pass with the user
+decoded in place is 0.6 µs cheaper, and 5 µs dearer as soon as there is
+something to inject.
+
+`Raw` skips what it does not decode, and takes any byte within a string; so the
+body is checked here, once, to be UTF-8.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from rtb.openrtb.views import ABSENT, BidRequest, Device, Odd, Request, User, UserExt
+from rtb.outcome import MalformedRequest, Reason
+
+_PLACES: dict[str, type[msgspec.Struct]] = {
+    "user.ext": UserExt,
+    "user": User,
+    "device": Device,
+    "": BidRequest,
+}
+"""Views that a configured member may be added to, the deepest first."""
+
+_FIELD_OF_PLACE = {"user.ext": "user_ext", "user": "user", "device": "device", "": "head"}
+
+Read = Callable[[Request], Any]
+"""Reads one member of a decoded request: a `Raw`, or a view where it is one; `ABSENT` if none."""
+
+
+class Decoder:
+    """
+    Decodes bid requests, with room for the configured paths.
+
+    Args:
+        paths: Dotted names from the top of the request, through objects only.
+    """
+
+    def __init__(self, paths: Iterable[str] = ()) -> None:
+        self._extra: dict[str, dict[str, str]] = {place: {} for place in _PLACES}
+        for path in paths:
+            place, member, _ = _split(path)
+            if member not in _PLACES[place].__struct_fields__:
+                extra = self._extra[place]
+                extra.setdefault(member, f"configured_{len(extra)}")
+
+        user_ext = self._extended("user.ext")
+        user = self._extended("user", ext=user_ext | Odd)
+        device = self._extended("device")
+        head = self._extended("", device=device | Odd)
+        self._decode_head: Callable[[bytes], BidRequest] = msgspec.json.Decoder(head).decode
+        self._decode_user: Callable[[Raw], User | Odd] = msgspec.json.Decoder(user | Odd).decode
+
+    def __call__(self, body: bytes) -> Request:
+        """
+        Decode one bid request.
+
+        Raises:
+            MalformedRequest: Not UTF-8, not JSON, nested too deep, or not an
+                object with an `id`, which every bid request has (3.2.1).
+        """
+        try:
+            if not body.isascii():
+                body.decode()
+            head = self._decode_head(body)
+            if head.id is not ABSENT:
+                return self._request(body, head, head.user)
+            reason = Reason.NOT_A_BID_REQUEST
+        except UnicodeDecodeError:
+            reason = Reason.NOT_UTF8
+        except RecursionError:
+            reason = Reason.TOO_DEEP
+        except msgspec.ValidationError:
+            reason = Reason.NOT_A_BID_REQUEST
+        except msgspec.DecodeError:
+            reason = Reason.NOT_JSON
+        # Raised out here, for an exception of decoding may quote the body and
+        # would come along as context.
+        raise MalformedRequest(reason)
+
+    def with_user(self, request: Request, body: bytes, user_raw: Raw) -> Request:
+        """Return a request that differs from another one in its user only."""
+        return self._request(body, request.head, user_raw)
+
+    def reader(self, path: str) -> tuple[Read, tuple[str, ...]]:
+        """
+        Return how to read what stands at the beginning of a configured path.
+
+        Returns:
+            A function that reads the first member of the path that is kept
+            raw, and the names that remain to be followed within it.
+        """
+        place, member, rest = _split(path)
+        holder = _FIELD_OF_PLACE[place]
+        field = self._extra[place].get(member, member)
+
+        def read(request: Request) -> Any:
+            return getattr(getattr(request, holder), field, ABSENT)
+
+        return read, rest
+
+    def _request(self, body: bytes, head: BidRequest, user_raw: Raw) -> Request:
+        user = None if user_raw is ABSENT else self._decode_user(user_raw)
+        user_ext = user.ext if isinstance(user, User) else None
+        return Request(body, head, user_raw, user, user_ext, head.device)
+
+    def _extended(self, place: str, **redefined: Any) -> Any:
+        """Return the view of a place with the configured members, raw, beside its own."""
+        names = self._extra[place]
+        return msgspec.defstruct(
+            _PLACES[place].__name__,
+            [(field, Raw, ABSENT) for field in names.values()]
+            + [(field, type_, None) for field, type_ in redefined.items()],
+            bases=(_PLACES[place],),
+            rename={field: member for member, field in names.items()},
+            frozen=True,
+            gc=False,
+        )
+
+
+def _split(path: str) -> tuple[str, str, tuple[str, ...]]:
+    """Take a path apart: the view it begins in, its member there, and the names behind."""
+    # Every path begins with the last place, which is the request itself.
+    place = next(place for place in _PLACES if not place or path.startswith(f"{place}."))
+    member, *rest = path[len(place) :].removeprefix(".").split(".")
+    return place, member, tuple(rest)

@@ -1,0 +1,57 @@
+"""
+The JSON Patch answer (RFC 6902): what changes, for a host that keeps the request.
+
+A host applies it to the request that it sent. So what we would have stripped
+is a `remove`; without it the host's copy would go on to bidders with hashed
+e-mail addresses inside.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from rtb.openrtb.additions import Additions
+from rtb.openrtb.splice import appended
+
+_encode = msgspec.json.Encoder().encode
+
+
+def patch(additions: Additions | None, stripped: Sequence[str]) -> bytes:
+    """
+    Return the operations, in order, as a JSON array; nothing at all if there are none.
+
+    Args:
+        additions: Of the result; `None` unless it is enriched.
+        stripped: The dotted paths that were taken out of the request.
+    """
+    operations = [b'{"op":"remove","path":%b}' % _encode(_pointer(path)) for path in stripped]
+    if additions:
+        operations += _operations(additions)
+    return b"[%b]" % b",".join(operations) if operations else b""
+
+
+def _operations(additions: Additions) -> list[bytes]:
+    new = [addition.data for addition in additions.each if addition.at is None]
+    if not additions.user.startswith(b"{"):
+        return [_add(b"/user", b'{"data":%b}' % appended(b"", new))]
+    if not additions.user_data.startswith(b"["):
+        return [_add(b"/user/data", appended(b"", new))]
+    operations = [_add(b"/user/data/-", data) for data in new]
+    for addition in additions.each:
+        if addition.at is None:
+            continue
+        path = b"/user/data/%d/segment" % addition.at
+        if addition.present.startswith(b"["):
+            operations += [_add(path + b"/-", segment) for segment in addition.segments]
+        else:
+            operations.append(_add(path, appended(b"", addition.segments)))
+    return operations
+
+
+def _add(path: bytes, value: bytes) -> bytes:
+    return b'{"op":"add","path":"%b","value":%b}' % (path, value)
+
+
+def _pointer(path: str) -> str:
+    """Write a dotted path as a JSON pointer (RFC 6901, 3)."""
+    return "".join(f"/{name.replace('~', '~0').replace('/', '~1')}" for name in path.split("."))

@@ -1,0 +1,245 @@
+"""
+The bid path in two pure halves around one wait.
+
+    decode -> strip -> identify -> consent -> (lookup) -> opt-outs -> segments -> additions
+
+`ask` does all that needs no store, `answer` the rest when the store's reply is
+there. Between them there is no task and no future: the edge keeps the question
+and is called back. Both halves only compute; whoever calls them brings the
+bytes and the time.
+
+A change is proposed here and applied by the answer form that was asked for:
+`Result.body` is the request as it leaves unenriched, `Result.additions` what
+`rtb.openrtb.inject`, `patch` or `fragment` make their answer of.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from rtb.catalog import Catalog, Partner, Recipient
+from rtb.consent.decision import Policy, refusal
+from rtb.identify import Identify, IdRule
+from rtb.openrtb.additions import Additions, Offer, additions
+from rtb.openrtb.decode import Decoder
+from rtb.openrtb.inventory import publisher_ids
+from rtb.openrtb.strip import Strip
+from rtb.openrtb.views import Request
+from rtb.outcome import MalformedRequest, Outcome, Reason
+from segments.identity import Id, Kind
+from segments.record import CorruptRecord, Record, day_of, unpack
+
+# A lookup in an Enum costs 90 ns on Python 3.11.
+_ENRICHED, _NO_IDENTITY, _NONE = Outcome.ENRICHED, Outcome.NO_IDENTITY, Reason.NONE
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a deployment has decided about the bid path; `rtb.settings` documents each."""
+
+    id_rules: tuple[IdRule, ...]
+    strip_paths: tuple[str, ...]
+    max_ids: int
+    max_segments: int
+    consent: Policy
+
+
+class Result(msgspec.Struct, frozen=True):
+    """
+    The end of one bid request.
+
+    Attributes:
+        body: The request as it leaves unenriched: as it came, but for the
+            fields that are stripped.
+        outcome: What became of it.
+        reason: Why, where the outcome alone does not say it.
+        additions: What to add to `body`; `None` unless the outcome is `ENRICHED`.
+        stripped: The configured paths that were taken out.
+    """
+
+    body: bytes
+    outcome: Outcome
+    reason: Reason = _NONE
+    additions: Additions | None = None
+    stripped: tuple[str, ...] = ()
+
+
+class Question(msgspec.Struct, frozen=True):
+    """
+    A bid request that waits for the store.
+
+    Attributes:
+        request: As it leaves.
+        stripped: The configured paths that were taken out of it.
+        ids: What to look up, each once, the most trusted first.
+        kinds: What each of the ids was made from.
+        recipient: Who gets the answer.
+        catalog: By which the answer is made.
+    """
+
+    request: Request
+    stripped: tuple[str, ...]
+    ids: tuple[Id, ...]
+    kinds: tuple[Kind, ...]
+    recipient: Recipient
+    catalog: Catalog
+
+    @property
+    def body(self) -> bytes:
+        """The request as it leaves unenriched."""
+        return self.request.body
+
+    @property
+    def tmax_ms(self) -> float | None:
+        """`BidRequest.tmax` (3.2.1); `None` if not said, or not a number."""
+        tmax = self.request.head.tmax
+        return tmax if isinstance(tmax, int | float) and not isinstance(tmax, bool) else None
+
+    def passed(self, outcome: Outcome, reason: Reason = _NONE) -> Result:
+        """Let the request through unenriched."""
+        return Result(self.request.body, outcome, reason, None, self.stripped)
+
+
+class Pipeline:
+    """
+    The stages, made from the options once.
+
+    Raises:
+        ValueError: An id rule leads where no identifier can be.
+    """
+
+    def __init__(self, options: Options) -> None:
+        paths = [rule.path for rule in options.id_rules if rule.path is not None]
+        self._decode = Decoder([*paths, *options.strip_paths])
+        self._strip = Strip(options.strip_paths, self._decode)
+        self._identify = Identify(options.id_rules, self._decode)
+        self._policy = options.consent
+        self._max_ids = options.max_ids
+        self._max_segments = options.max_segments
+
+    def ask(self, body: bytes, recipient: Recipient, catalog: Catalog) -> Question | Result:
+        """
+        Do everything that needs no store: the first half of the bid path.
+
+        Args:
+            body: As it came, inflated.
+            recipient: Of this catalog.
+            catalog: The one in force now; the answer is made by it too.
+
+        Returns:
+            A `Question` to put to the store, or the `Result` where none is needed.
+
+        Raises:
+            MalformedRequest: `body` is not a bid request; the edge answers 400.
+        """
+        request = self._decode(body)
+        try:
+            leaving, stripped = self._strip(request)
+        except RecursionError:
+            raise MalformedRequest(Reason.TOO_DEEP) from None
+
+        ids, kinds = self._identify(request)
+        if not ids:
+            return Result(leaving.body, _NO_IDENTITY, _NONE, None, stripped)
+
+        # Consent follows identify because it gates what we look up: until here
+        # we have only read what the exchange itself sent us.
+        reason = refusal(request, self._policy)
+        if not reason and len(ids) > self._max_ids:
+            reason = Reason.TOO_MANY_IDS
+        if reason:
+            return Result(leaving.body, Outcome.NO_CONSENT, reason, None, stripped)
+
+        return Question(leaving, stripped, ids, kinds, recipient, catalog)
+
+    def answer(self, question: Question, found: Sequence[bytes | None], now_s: float) -> Result:
+        """
+        Make the result from what the store holds: the second half of the bid path.
+
+        Args:
+            question: From `ask`.
+            found: The packed record of each of its ids, in their order; `None`
+                where the store knows nothing.
+            now_s: Unix time, for activation windows and expiry.
+        """
+        try:
+            records = [unpack(packed) for packed in found if packed is not None]
+        except CorruptRecord:
+            return question.passed(Outcome.STORE_DOWN, Reason.CORRUPT_RECORD)
+
+        silenced = _silenced_owners(question, records)
+        if silenced is None:
+            return question.passed(Outcome.OPTED_OUT)
+
+        recipient = question.recipient
+        offers = self._offers(recipient, records, silenced, now_s)
+        if not offers:
+            is_told = not silenced.isdisjoint(recipient.owner_ids)
+            return question.passed(Outcome.OPTED_OUT if is_told else Outcome.NO_MATCH)
+
+        if recipient.hold_out and recipient.holds_out(_first_found(question.ids, found)):
+            return question.passed(Outcome.HELD_OUT)
+
+        proposed = additions(question.request, offers)
+        if isinstance(proposed, Reason):
+            return question.passed(Outcome.NO_MATCH, proposed)
+        return Result(question.request.body, _ENRICHED, _NONE, proposed, question.stripped)
+
+    def _offers(
+        self,
+        recipient: Recipient,
+        records: Iterable[Record],
+        silenced: frozenset[int],
+        now_s: float,
+    ) -> list[Offer]:
+        """Return what each partner has to show of this person, to this recipient, now."""
+        segments = recipient.segments
+        today = day_of(now_s)
+        partner_to_shown: dict[Partner, dict[str, bytes]] = {}
+        for record in records:
+            for audience_id, expiry_day in record.memberships:
+                segment = segments.get(audience_id)
+                if (
+                    segment is None
+                    or 0 < expiry_day < today
+                    or not segment.live_from_s <= now_s < segment.live_until_s
+                    or segment.owner_id in silenced
+                ):
+                    continue
+                shown = partner_to_shown.get(segment.partner)
+                if shown is None:
+                    partner_to_shown[segment.partner] = {segment.segment_id: segment.json}
+                elif len(shown) < self._max_segments:
+                    shown[segment.segment_id] = segment.json
+        return [
+            Offer(partner.data_id, partner.head, partner.tail, shown)
+            for partner, shown in partner_to_shown.items()
+        ]
+
+
+_NOBODY: frozenset[int] = frozenset()
+
+
+def _silenced_owners(question: Question, records: Iterable[Record]) -> frozenset[int] | None:
+    """
+    Return the owners whose segments an opt-out keeps from being shown.
+
+    All ids of one request are one person, so an opt-out of any of them counts.
+
+    Returns:
+        `None` if nothing may be shown at all: the person told everyone no, or
+        the publisher whose inventory this is.
+    """
+    opt_outs = [opt_out for record in records for opt_out in record.opt_outs]
+    if not opt_outs:
+        return _NOBODY
+    reach = question.catalog.reach_of([opt_out.account_id for opt_out in opt_outs])
+    if reach is None or not reach.publisher_ids.isdisjoint(publisher_ids(question.request)):
+        return None
+    return reach.owner_ids
+
+
+def _first_found(ids: Sequence[Id], found: Sequence[bytes | None]) -> Id:
+    """Return the most trusted of the ids that the store knows; at least one is."""
+    return next(id_ for id_, packed in zip(ids, found, strict=True) if packed is not None)

@@ -1,0 +1,176 @@
+"""
+What an operator sets of the bid path: environment variables, or lines of a `.env` file.
+
+Read once, when a process starts, and frozen. The legal defaults are the strict
+ones of the README's table of signals; each is a decision that a deployment may
+take otherwise, under its own name.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AliasChoices, BeforeValidator, Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from rtb.consent.decision import Policy
+from rtb.identify import DEFAULT_RULES, Identify, IdRule
+from rtb.openrtb.decode import Decoder
+from rtb.pipeline import Options
+from segments.settings import store_url
+
+
+def _names(value: Any) -> Any:
+    """Take `a, b` as well as a sequence: a list of paths is typed by hand."""
+    if isinstance(value, str):
+        return tuple(name for part in value.split(",") if (name := part.strip()))
+    return value
+
+
+class RtbSettings(BaseSettings):
+    """What the bid listener reads; each field is `RTB_<FIELD>` unless it says otherwise."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="RTB_",
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+    )
+
+    # Where it listens.
+
+    host: str = "0.0.0.0"  # noqa: S104 - a container's listener; the operator may narrow it
+    """Address that the bid listener and the admin endpoint bind."""
+
+    port: int = Field(
+        8080, ge=0, le=65535, validation_alias=AliasChoices("RTB_PORT", "PORT", "SERVER_PORT")
+    )
+    """Port of the bid listener: `RTB_PORT`, else `PORT` or `SERVER_PORT`, as hosts set them."""
+
+    admin_port: int = Field(8081, ge=0, le=65535)
+    """Port of health and metrics."""
+
+    workers: int = Field(1, ge=1, le=256)
+    """Processes that share the port; one per core."""
+
+    # How long it takes, and how much.
+
+    deadline_cap_ms: float = Field(20, gt=0)
+    """The most that a request may wait for the store, whatever its `tmax`."""
+
+    tmax_share: float = Field(0.1, gt=0, le=1)
+    """Fraction of `tmax` that enrichment may spend; the rest is the auction's."""
+
+    max_in_flight: int = Field(10_000, ge=1)
+    """Requests of one worker that wait for the store at once; more are passed through."""
+
+    max_body_bytes: int = Field(262_144, ge=1_024)
+    """Largest body, before and after inflation; more is answered 413."""
+
+    header_timeout_s: float = Field(5.0, gt=0)
+    """How long a client may take over the headers of a request."""
+
+    body_timeout_s: float = Field(5.0, gt=0)
+    """How long a client may take over the body of a request."""
+
+    idle_timeout_s: float = Field(75.0, gt=0)
+    """How long a connection is kept without a request; longer than a load balancer's 60 s."""
+
+    drain_s: float = Field(10.0, ge=0)
+    """How long after SIGTERM the requests in flight may take to finish."""
+
+    catalog_max_age_s: float = Field(30.0, gt=0)
+    """
+    How long the catalog may go unconfirmed by the store before the service
+    calls itself not ready.
+    """
+
+    # Whom it looks up, and what it shows.
+
+    id_rules: tuple[IdRule, ...] = DEFAULT_RULES
+    """
+    Where identifiers stand, in the order of trust: a JSON array of objects with
+    `kind` and `path`, `source`, `stype` or `provider` (see `rtb.identify`).
+    Replaces the defaults.
+    """
+
+    max_ids: int = Field(10, ge=1, le=1_000)
+    """
+    A request with more ids than these is not enriched: looking up only some
+    could miss the one that opted out.
+    """
+
+    strip_paths: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)] = (
+        "user.ext.hashes",
+    )
+    """Input-only fields, with commas between them, that leave no request, whatever its outcome."""
+
+    max_segments: int = Field(64, ge=1)
+    """Segments of one partner in one request."""
+
+    allow_unnamed_recipient: bool = True
+    """
+    Serve `/openrtb2/enrich` without a recipient's name: the trusted caller in
+    the platform, who sees all partners' segments.
+    """
+
+    hold_out: float = Field(0.0, ge=0, le=1)
+    """Fraction of persons left unenriched for the unnamed recipient; others have their own."""
+
+    # What it takes for a no.
+
+    gdpr_when_unsaid: bool = False
+    """Treat a request without `regs.gdpr` and without a TC string as under GDPR."""
+
+    lmt_refuses: bool = True
+    """`device.lmt = 1` refuses; otherwise it only keeps us from reading `device.ifa`."""
+
+    dnt_refuses: bool = False
+    """`device.dnt = 1` refuses; otherwise it is ignored, as Prebid does."""
+
+    us_privacy_malformed_refuses: bool = True
+    """A `us_privacy` that is none refuses; otherwise it counts as not said."""
+
+    # Which store it asks: the control plane's own variables.
+
+    data_dir: Path = Field(Path("data"), validation_alias="SEGMENTS_DATA_DIR")
+    """Where the embedded store keeps its socket, as the control plane says."""
+
+    redis_url: str | None = Field(None, validation_alias="SEGMENTS_REDIS_URL", repr=False)
+    """The membership store: `redis://`, `rediss://` or `unix://`. Unset: the embedded one."""
+
+    @property
+    def store_url(self) -> str:
+        """The URL of the store in use."""
+        return store_url(self.redis_url, self.data_dir)
+
+    @property
+    def pipeline_options(self) -> Options:
+        """The settings that the pipeline is made from."""
+        return Options(
+            id_rules=self.id_rules,
+            strip_paths=self.strip_paths,
+            max_ids=self.max_ids,
+            max_segments=self.max_segments,
+            consent=Policy(
+                lmt_refuses=self.lmt_refuses,
+                dnt_refuses=self.dnt_refuses,
+                us_privacy_malformed_refuses=self.us_privacy_malformed_refuses,
+                gdpr_when_unsaid=self.gdpr_when_unsaid,
+            ),
+        )
+
+    @field_validator("id_rules")
+    @classmethod
+    def _check_rules(cls, rules: tuple[IdRule, ...]) -> tuple[IdRule, ...]:
+        """Refuse rules that the pipeline would refuse, while there is someone to tell."""
+        Identify(rules, Decoder(rule.path for rule in rules if rule.path is not None))
+        return rules
+
+    @field_validator("strip_paths")
+    @classmethod
+    def _check_paths(cls, paths: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(name for path in paths for name in path.split(".")):
+            raise ValueError("a path is names with dots between them")
+        return paths

@@ -1,0 +1,158 @@
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from rtb.consent.decision import Policy, refusal
+from rtb.openrtb.decode import Decoder
+from rtb.outcome import Reason
+from tests.rtb.requests import POLICY
+
+_decode = Decoder()
+
+
+def _refusal(policy: Policy = POLICY, **fields: Any) -> Reason:
+    return refusal(_decode(json.dumps({"id": "1", **fields}).encode()), policy)
+
+
+def _regs(**regs: Any) -> dict[str, Any]:
+    return {"regs": regs}
+
+
+def _regs_ext(**ext: Any) -> dict[str, Any]:
+    return {"regs": {"ext": ext}}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param({}, id="nothing said"),
+        pytest.param({"regs": None, "user": None, "device": None}, id="null is not said"),
+        pytest.param({"regs": {"ext": None}, "user": {"ext": None}}, id="ext null"),
+        pytest.param(_regs(coppa=0, gdpr=0), id="zero is no"),
+        pytest.param(_regs(coppa=0.0), id="zero spelled as a fraction"),
+        pytest.param(_regs_ext(gpc="0"), id="gpc 0"),
+        pytest.param(_regs_ext(gpc=""), id="gpc empty"),
+        pytest.param(_regs(us_privacy="1---"), id="us_privacy does not apply"),
+        pytest.param(_regs_ext(us_privacy="1YNN"), id="us_privacy not opted out"),
+        pytest.param(_regs(us_privacy=""), id="us_privacy empty is not said"),
+        pytest.param(_regs(gpp_sid=[]), id="no section"),
+        pytest.param(_regs(gpp_sid=[-1]), id="section -1 is none"),
+        pytest.param(_regs(gpp_sid=[0, 5]), id="sections without a rule"),
+        pytest.param(_regs(gpp="garbage"), id="a gpp string that applies to nothing"),
+        pytest.param({"device": {"lmt": 0, "dnt": 1}}, id="dnt is ignored"),
+        pytest.param({"device": {"dnt": "yes"}}, id="an odd dnt is ignored too"),
+        pytest.param({"user": {"consent": "", "ext": {"consent": ""}}}, id="empty TC string"),
+        pytest.param({**_regs(gdpr=0), "user": {"consent": "CPX"}}, id="gdpr no, TC string"),
+        pytest.param({**_regs_ext(gdpr=0), "user": {"consent": "x"}}, id="2.5 gdpr no, TC string"),
+    ],
+)
+def test_what_says_nothing_against_it_permits(fields: dict[str, Any]) -> None:
+    assert _refusal(**fields) is Reason.NONE
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        pytest.param(_regs(coppa=1), Reason.COPPA, id="coppa"),
+        pytest.param({"device": {"lmt": 1}}, Reason.LMT, id="lmt"),
+        pytest.param(_regs_ext(gpc="1"), Reason.GPC, id="gpc"),
+        pytest.param(_regs_ext(gpc=1), Reason.GPC, id="gpc as a number"),
+        pytest.param(_regs(us_privacy="1YYN"), Reason.US_PRIVACY_OPT_OUT, id="us_privacy"),
+        pytest.param(_regs_ext(us_privacy="1nyn"), Reason.US_PRIVACY_OPT_OUT, id="us_privacy 2.5"),
+        pytest.param(_regs(us_privacy="2YNN"), Reason.US_PRIVACY_UNREADABLE, id="version 2"),
+        pytest.param(_regs(us_privacy="1YNN "), Reason.US_PRIVACY_UNREADABLE, id="too long"),
+        pytest.param(_regs(gdpr=1), Reason.TCF_UNREAD, id="gdpr"),
+        pytest.param(_regs_ext(gdpr=1), Reason.TCF_UNREAD, id="gdpr 2.5"),
+        pytest.param({"user": {"consent": "CPX"}}, Reason.TCF_UNREAD, id="TC string"),
+        pytest.param({"user": {"ext": {"consent": "CPX"}}}, Reason.TCF_UNREAD, id="TC string 2.5"),
+        pytest.param(_regs(gpp_sid=[2]), Reason.GPP_UNREAD, id="gpp tcf"),
+        pytest.param(_regs(gpp_sid=[6]), Reason.GPP_UNREAD, id="gpp usp"),
+        pytest.param(_regs_ext(gpp_sid=[5, 7]), Reason.GPP_UNREAD, id="gpp usnat 2.5"),
+        pytest.param(_regs(gpp_sid=[27]), Reason.GPP_UNREAD, id="gpp Rhode Island"),
+        pytest.param(_regs(gpp_sid=[28]), Reason.GPP_UNREAD, id="a section yet to be numbered"),
+        pytest.param(_regs(gpp_sid=[7.0]), Reason.GPP_UNREAD, id="a section as a fraction"),
+    ],
+)
+def test_each_signal_refuses(fields: dict[str, Any], reason: Reason) -> None:
+    assert _refusal(**fields) is reason
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param({"regs": []}, id="regs is an array"),
+        pytest.param({"regs": {"ext": []}}, id="regs.ext is an array"),
+        pytest.param({"device": "phone"}, id="device is text"),
+        pytest.param({"user": [1]}, id="user is an array"),
+        pytest.param({"user": {"ext": 1}}, id="user.ext is a number"),
+        pytest.param(_regs(coppa="1"), id="coppa is text"),
+        pytest.param(_regs(coppa=False), id="coppa is false"),
+        pytest.param({"device": {"lmt": True}}, id="lmt is true"),
+        pytest.param(_regs_ext(gpc="yes"), id="gpc is another word"),
+        pytest.param(_regs_ext(gpc=[]), id="gpc is an array"),
+        pytest.param(_regs(us_privacy=1), id="us_privacy is a number"),
+        pytest.param(_regs(gdpr="0"), id="gdpr is text"),
+        pytest.param(_regs_ext(gdpr={}), id="2.5 gdpr is an object"),
+        pytest.param({**_regs(gdpr=0), "user": {"consent": 5}}, id="TC string is a number"),
+        pytest.param({"user": {"ext": {"consent": []}}}, id="2.5 TC string is an array"),
+        pytest.param(_regs(gpp=5), id="gpp is a number"),
+        pytest.param(_regs(gpp_sid=7), id="gpp_sid is a number"),
+        pytest.param(_regs(gpp_sid=["7"]), id="a section is text"),
+        pytest.param(_regs_ext(gpp_sid=[True]), id="a section is true"),
+    ],
+)
+def test_signal_of_a_type_that_it_can_not_have_refuses(fields: dict[str, Any]) -> None:
+    assert _refusal(**fields) is Reason.SIGNAL_UNREADABLE
+
+
+@pytest.mark.parametrize(
+    ("regs", "reason"),
+    [
+        pytest.param({"gdpr": 0, "ext": {"gdpr": 1}}, Reason.TCF_UNREAD, id="gdpr in 2.5"),
+        pytest.param({"gdpr": 1, "ext": {"gdpr": 0}}, Reason.TCF_UNREAD, id="gdpr in 2.6"),
+        pytest.param(
+            {"us_privacy": "1YNN", "ext": {"us_privacy": "1YYN"}},
+            Reason.US_PRIVACY_OPT_OUT,
+            id="us_privacy in 2.5",
+        ),
+        pytest.param(
+            {"gpp_sid": [], "ext": {"gpp_sid": [7]}}, Reason.GPP_UNREAD, id="gpp_sid in 2.5"
+        ),
+        pytest.param(
+            {"gpp_sid": [7], "ext": {"gpp_sid": [-1]}}, Reason.GPP_UNREAD, id="gpp_sid in 2.6"
+        ),
+    ],
+)
+def test_stricter_placement_wins(regs: dict[str, Any], reason: Reason) -> None:
+    assert _refusal(regs=regs) is reason
+
+
+def test_lmt_may_be_configured_to_take_only_the_device_id() -> None:
+    lenient = replace(POLICY, lmt_refuses=False)
+
+    assert _refusal(lenient, device={"lmt": 1}) is Reason.NONE
+    assert _refusal(lenient, device={"lmt": "1"}) is Reason.SIGNAL_UNREADABLE
+
+
+def test_dnt_may_be_configured_to_refuse() -> None:
+    strict = replace(POLICY, dnt_refuses=True)
+
+    assert _refusal(strict, device={"dnt": 1}) is Reason.DNT
+    assert _refusal(strict, device={"dnt": 0}) is Reason.NONE
+    assert _refusal(strict, device={"dnt": "1"}) is Reason.SIGNAL_UNREADABLE
+
+
+def test_malformed_us_privacy_may_be_configured_as_not_said() -> None:
+    lenient = replace(POLICY, us_privacy_malformed_refuses=False)
+
+    assert _refusal(lenient, **_regs(us_privacy="garbage")) is Reason.NONE
+    assert _refusal(lenient, **_regs(us_privacy=5)) is Reason.SIGNAL_UNREADABLE
+
+
+def test_unsaid_gdpr_may_be_configured_to_apply() -> None:
+    strict = replace(POLICY, gdpr_when_unsaid=True)
+
+    assert _refusal(strict) is Reason.TCF_UNREAD
+    assert _refusal(strict, **_regs(gdpr=0)) is Reason.NONE

@@ -1,0 +1,140 @@
+import os
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from rtb.consent.decision import Policy
+from rtb.identify import DEFAULT_RULES, IdRule
+from rtb.pipeline import Pipeline
+from rtb.settings import RtbSettings
+from segments.identity import Kind
+from segments.settings import read_settings
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No variable and no `.env` of whoever runs the tests."""
+    for name in os.environ:
+        if name.startswith(("RTB_", "SEGMENTS_")) or name in ("PORT", "SERVER_PORT"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_defaults_make_a_pipeline() -> None:
+    options = RtbSettings().pipeline_options
+
+    Pipeline(options)
+    assert options.id_rules == DEFAULT_RULES
+    assert options.strip_paths == ("user.ext.hashes",)
+    assert options.consent == Policy(
+        lmt_refuses=True,
+        dnt_refuses=False,
+        us_privacy_malformed_refuses=True,
+        gdpr_when_unsaid=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("variables", "port"),
+    [
+        pytest.param({}, 8080, id="nothing set"),
+        pytest.param({"SERVER_PORT": "3"}, 3, id="SERVER_PORT"),
+        pytest.param({"SERVER_PORT": "3", "PORT": "2"}, 2, id="PORT over SERVER_PORT"),
+        pytest.param({"PORT": "2", "RTB_PORT": "1"}, 1, id="RTB_PORT over all"),
+        pytest.param({"RTB_PORT": "", "PORT": "2"}, 2, id="set to nothing is not set"),
+    ],
+)
+def test_port_is_found_where_hosts_set_it(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], port: int
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+    assert RtbSettings().port == port
+
+
+def test_strip_paths_are_typed_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RTB_STRIP_PATHS", "user.ext.hashes, user.ext.hem,")
+
+    assert RtbSettings().strip_paths == ("user.ext.hashes", "user.ext.hem")
+
+
+def test_id_rules_are_typed_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(
+        "RTB_ID_RULES",
+        '[{"kind":"eid","path":"user.buyeruid","source":"buyeruid"},'
+        '{"kind":"email","stype":["hemsha256"]}]',
+    )
+
+    assert RtbSettings().id_rules == (
+        IdRule(Kind.EID, path="user.buyeruid", source="buyeruid"),
+        IdRule(Kind.EMAIL, stype=("hemsha256",)),
+    )
+
+
+def test_store_is_the_control_planes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SEGMENTS_DATA_DIR", str(tmp_path / "d"))
+    assert RtbSettings().store_url == f"unix://{tmp_path}/d/store/valkey.sock"
+
+    monkeypatch.setenv("SEGMENTS_REDIS_URL", "rediss://redis.example:6380/0")
+    assert RtbSettings().store_url == "rediss://redis.example:6380/0"
+
+
+def test_password_of_the_store_is_not_in_the_repr(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEGMENTS_REDIS_URL", "redis://:planted@redis.example")
+
+    assert "planted" not in repr(RtbSettings())
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValidationError):
+        RtbSettings().port = 1  # type: ignore[misc] # that it can't be is the point
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "line"),
+    [
+        pytest.param("PORT", "x", "PORT=x: not a whole number", id="port"),
+        pytest.param("RTB_TMAX_SHARE", "2", "RTB_TMAX_SHARE=2: must be at most 1", id="share"),
+        pytest.param("RTB_ID_RULES", "x", "RTB_ID_RULES: not JSON", id="rules not JSON"),
+        pytest.param(
+            "RTB_ID_RULES",
+            '[{"kind":"eid","source":"uidapi.com"}]',
+            "RTB_ID_RULES, 0: uidapi.com ids are encrypted tokens, never a lookup key",
+            id="a rule that may not be",
+        ),
+        pytest.param(
+            "RTB_ID_RULES",
+            '[{"kind":"email","path":"user.consent"}]',
+            "RTB_ID_RULES: user.consent is a signal or eids, not an identifier",
+            id="a path to a signal",
+        ),
+        pytest.param(
+            "RTB_ID_RULES",
+            '[{"kind":"email","pat":"user.x"}]',
+            "RTB_ID_RULES, 0, pat: Unexpected keyword argument",
+            id="a misspelt name",
+        ),
+        pytest.param(
+            "RTB_STRIP_PATHS",
+            "user..x",
+            "RTB_STRIP_PATHS=user..x: a path is names with dots between them",
+            id="a path with a hole",
+        ),
+    ],
+)
+def test_wrong_setting_is_one_clear_line(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    value: str,
+    line: str,
+) -> None:
+    monkeypatch.setenv(name, value)
+
+    with pytest.raises(SystemExit) as caught:
+        read_settings(RtbSettings)
+
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == f"{line}\n"

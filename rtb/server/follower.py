@@ -1,0 +1,64 @@
+"""
+Keeps a worker's catalog that of the store, within half a second of a change.
+
+A message on `seg:1:changed` makes it look at once; it looks twice a second
+besides, for pub/sub promises nothing. It compares versions for being the same,
+not for which is greater: behind the address there may be another store by now.
+
+A catalog is swapped whole, and none is believed of a store without its meta.
+Working it out takes a thread, so that a large one holds no bid up for longer
+than the interpreter's switch interval.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from rtb.catalog import Catalog
+from segments.store import keys
+from segments.store.reader import StoreUnusable, read_catalog, read_meta, read_version
+
+POLL_S = 0.5
+
+
+async def follow(
+    redis: Redis,
+    *,
+    hold_out: float,
+    adopt: Callable[[Catalog], None],
+    confirm: Callable[[], None],
+    complain: Callable[[str], None],
+) -> None:
+    """
+    Follow the store's catalog, for ever; ends only by being cancelled.
+
+    Args:
+        redis: A client of our own.
+        hold_out: Of the unnamed recipient; see `Catalog`.
+        adopt: Given each new catalog.
+        confirm: Called whenever the store has just said that ours is its own.
+        complain: Told why the catalog can't be followed now. The text names no
+            address and no person.
+    """
+    version: int | None = None
+    while True:
+        try:
+            async with redis.pubsub() as changes:
+                await changes.subscribe(keys.CHANGED)
+                while True:
+                    # A store that is not ours, or not yet, is not read.
+                    await read_meta(redis)
+                    if await read_version(redis) != version:
+                        snapshot = await read_catalog(redis)
+                        adopt(await asyncio.to_thread(Catalog.from_snapshot, snapshot, hold_out))
+                        version = snapshot.version
+                    confirm()
+                    await changes.get_message(timeout=POLL_S)
+        except StoreUnusable as unusable:
+            complain(str(unusable))
+        except (RedisError, OSError, ValueError) as error:
+            # By its kind only: the text may hold an address.
+            complain(f"the catalog can't be read: {type(error).__name__}")
+        await asyncio.sleep(POLL_S)

@@ -1,0 +1,222 @@
+"""
+What the workers count, in memory that they share with the supervisor.
+
+    cells of 8 bytes, one writer each: no lock, nothing lost when a worker dies
+
+    slab of worker 0                                  slab of worker 1 ...
+    | gauges | counters | histograms | requests: slot x ending | names of slots |
+
+A slab belongs to a worker's number, not to its process: a restarted worker goes
+on counting where the dead one stopped, so no counter ever goes back. Only its
+gauges are wiped.
+
+Requests are counted by recipient, outcome and reason. A recipient's slot is
+named in the slab itself, so that the reader needs no catalog; the last slot
+takes all recipients that come too late for one of their own.
+
+Measured: 0.3 µs a request for everything counted of it, against 2-6 µs for
+each observation through prometheus-client, which only renders them (admin.py).
+Labels are closed lists and configured names. No text of a request gets here.
+"""
+
+import mmap
+import os
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from enum import IntEnum, StrEnum, auto
+
+from rtb.lookup import LookupFault
+from rtb.outcome import Outcome, Reason
+from segments.identity import Kind
+
+SECONDS_EDGES = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05)
+"""Buckets of the latency histogram: the budgets that buyers' hosts publish, and around them."""
+
+BATCH_EDGES = (1, 2, 4, 8, 16, 32, 64, 128)
+
+SLOTS = 256
+NAME_BYTES = 64
+UNNAMED = 0
+_OTHERS = SLOTS - 1
+OTHERS = "(others)"
+
+NS_PER_S = 1_000_000_000
+
+
+class Gauge(IntEnum):
+    """What a worker says of itself; wiped when it starts."""
+
+    PID = 0
+    BEAT_AT_S = auto()  # unix time at which its event loop last came round
+    LINK = auto()  # 0 unknown, 1 up, else 2 + the number of its LookupFault
+    CATALOG_VERSION = auto()
+    CATALOG_SEEN_AT_S = auto()  # unix time at which the store last confirmed the catalog
+    IN_FLIGHT = auto()
+    CONNECTIONS = auto()
+    IS_DRAINING = auto()
+
+
+class Where(StrEnum):
+    """Where a bug was caught that cost one request its segments, or one callback."""
+
+    ASK = "ask"
+    ANSWER = "answer"
+    FORM = "form"
+    LOOKUP = "lookup"
+    HTTP = "http"
+
+
+class Refusal(StrEnum):
+    """Requests that HTTP refuses before they can be bid requests. Also `X-Enrich-Error`."""
+
+    BAD_HTTP = "bad_http"
+    UNKNOWN_PATH = "unknown_path"
+    UNKNOWN_RECIPIENT = "unknown_recipient"
+    NOT_POST = "not_post"
+    TOO_SLOW = "too_slow"
+    BODY_TOO_LARGE = "body_too_large"
+    HEAD_TOO_LARGE = "head_too_large"
+    CONTENT_TYPE = "content_type"
+    EXPECTATION = "expectation"
+
+
+KINDS = tuple(Kind)
+OUTCOMES = tuple(Outcome)
+REASONS = tuple(Reason)
+_ENDINGS = len(OUTCOMES) * len(REASONS)
+ENDING = {
+    (outcome, reason): i * len(REASONS) + j
+    for i, outcome in enumerate(OUTCOMES)
+    for j, reason in enumerate(REASONS)
+}
+FAULTS = tuple(LookupFault)
+LINK_UP = 1
+LINK_FAULT = {fault: 2 + i for i, fault in enumerate(FAULTS)}
+
+
+# Where each table begins, in cells. A histogram is its buckets, the one without
+# an upper edge, and the sum.
+_GAUGES = 0
+SECONDS = _GAUGES + len(Gauge)
+SECONDS_SUM_NS = SECONDS + len(SECONDS_EDGES) + 1
+BATCH = SECONDS_SUM_NS + 1
+BATCH_SUM = BATCH + len(BATCH_EDGES) + 1
+IDS = BATCH_SUM + 1
+"""Two cells for each kind: nothing is held of the id, something is."""
+STORE_FAULTS = IDS + 2 * len(KINDS)
+BUGS = STORE_FAULTS + len(FAULTS)
+REFUSED = BUGS + len(Where)
+REQUESTS = REFUSED + len(Refusal)
+_NAMES = REQUESTS + SLOTS * _ENDINGS
+_CELLS = _NAMES + SLOTS * NAME_BYTES // 8
+_SLAB_BYTES = -(-_CELLS * 8 // mmap.PAGESIZE) * mmap.PAGESIZE
+
+
+class Slab:
+    """
+    One worker's cells.
+
+    Args:
+        fd: Of the memory that `create` made.
+        index: The worker's number.
+    """
+
+    __slots__ = ("_memory", "_names", "_slots", "cells")
+
+    def __init__(self, fd: int, index: int) -> None:
+        self._memory = mmap.mmap(fd, _SLAB_BYTES, offset=index * _SLAB_BYTES)
+        self.cells = memoryview(self._memory)[: _CELLS * 8].cast("Q")
+        self._names = memoryview(self._memory)[_NAMES * 8 : _CELLS * 8]
+        self._slots: dict[bytes, int] = {}
+        for slot in range(1, _OTHERS):
+            name = self._name(slot)
+            if not name:
+                break
+            self._slots[name] = slot
+
+    def start(self) -> None:
+        """Wipe the gauges that a dead predecessor left, and say who we are."""
+        for gauge in Gauge:
+            self.cells[gauge] = 0
+        self.cells[Gauge.PID] = os.getpid()
+
+    # The bid path's half: increments only.
+
+    def requests_of(self, recipient: str | None) -> int:
+        """Return where a recipient's requests are counted; `None` for the unnamed caller."""
+        if recipient is None:
+            return REQUESTS
+        name = recipient.encode()[:NAME_BYTES]
+        slot = self._slots.get(name)
+        if slot is None:
+            slot = min(len(self._slots) + 1, _OTHERS)
+            if slot < _OTHERS:
+                self._slots[name] = slot
+                at = slot * NAME_BYTES
+                self._names[at : at + len(name)] = name
+        return REQUESTS + slot * _ENDINGS
+
+    def count_request(self, base: int, outcome: Outcome, reason: Reason, elapsed_s: float) -> None:
+        """Count one answered request; `base` is its recipient's `requests_of`."""
+        cells = self.cells
+        cells[base + ENDING[outcome, reason]] += 1
+        cells[SECONDS + bisect_left(SECONDS_EDGES, elapsed_s)] += 1
+        cells[SECONDS_SUM_NS] += int(elapsed_s * NS_PER_S)
+
+    def count_ids(self, kinds: Sequence[Kind], found: Iterable[bytes | None]) -> None:
+        """Count the ids of one question, by whether the store holds anything of them."""
+        cells = self.cells
+        for kind, record in zip(kinds, found, strict=False):
+            cells[_KIND_CELL[kind] + (record is not None)] += 1
+
+    def count_round_trip(self, ids: int) -> None:
+        """Count one write to the store, and how many ids it asked for."""
+        cells = self.cells
+        cells[BATCH + bisect_left(BATCH_EDGES, ids)] += 1
+        cells[BATCH_SUM] += ids
+
+    def count_fault(self, fault: LookupFault) -> None:
+        """Count one question that the store did not answer."""
+        self.cells[STORE_FAULTS + FAULTS.index(fault)] += 1
+
+    def count_bug(self, where: Where) -> None:
+        """Count one bug of ours."""
+        self.cells[BUGS + _WHERES.index(where)] += 1
+
+    def count_refusal(self, refusal: Refusal) -> None:
+        """Count one request that HTTP refused."""
+        self.cells[REFUSED + _REFUSALS.index(refusal)] += 1
+
+    # The reader's half.
+
+    def requests(self) -> dict[tuple[str, Outcome, Reason], int]:
+        """Return how often each recipient's requests came to each ending, where they did."""
+        counts = {}
+        slots = {UNNAMED: "", _OTHERS: OTHERS}
+        slots |= {slot: name.decode(errors="replace") for name, slot in self._reread().items()}
+        for slot, name in slots.items():
+            base = REQUESTS + slot * _ENDINGS
+            for (outcome, reason), ending in ENDING.items():
+                if count := self.cells[base + ending]:
+                    counts[name, outcome, reason] = count
+        return counts
+
+    def _reread(self) -> dict[bytes, int]:
+        names = ((self._name(slot), slot) for slot in range(1, _OTHERS))
+        return {name: slot for name, slot in names if name}
+
+    def _name(self, slot: int) -> bytes:
+        at = slot * NAME_BYTES
+        return bytes(self._names[at : at + NAME_BYTES]).rstrip(b"\0")
+
+
+_KIND_CELL = {kind: IDS + 2 * i for i, kind in enumerate(KINDS)}
+_WHERES = tuple(Where)
+_REFUSALS = tuple(Refusal)
+
+
+def create(workers: int) -> int:
+    """Make the memory for so many workers, all zero, and return its file descriptor."""
+    fd = os.memfd_create("rtb-metrics")
+    os.ftruncate(fd, workers * _SLAB_BYTES)
+    return fd

@@ -1,0 +1,259 @@
+"""
+One process of the bid listener: an event loop, a listening socket, a link to the store.
+
+The supervisor starts it and hands it the socket and the memory of its metrics.
+The socket outlives the process, so that while a dead worker is replaced its
+clients wait in the queue instead of being refused.
+
+SIGTERM drains: no new connection is taken but those that the kernel has
+accepted for us already; what is in flight is answered; each connection ends
+with its next answer, which says so, or after a moment of silence. Closing a
+quiet connection at once would cut off a client that is just writing.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import logging
+import random
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Iterable
+from functools import partial
+
+import uvloop
+
+from rtb.catalog import Catalog
+from rtb.lookup import Lookup
+from rtb.pipeline import Pipeline
+from rtb.server.bids import Bid, Bids, Options
+from rtb.server.deadlines import Deadlines
+from rtb.server.dial import door_of
+from rtb.server.follower import follow
+from rtb.server.metrics import LINK_FAULT, LINK_UP, Gauge, Slab, Where
+from rtb.server.protocol import Connection, Limits, Site
+from rtb.settings import RtbSettings
+from segments.settings import read_settings
+from segments.store.connection import connect
+
+_log = logging.getLogger(__name__)
+
+_BEAT_S = 0.25
+_QUIET_S = 1.0
+"""A connection that has been quiet so long while we drain is closed."""
+
+_SWITCH_INTERVAL_S = 0.0005
+"""How long the thread that works out a catalog may hold bids up; Python's own is 5 ms."""
+
+_GC_THRESHOLD = 50_000
+"""Objects more before the collector looks: bids leave no cycles behind, so it finds nothing."""
+
+
+class Bugs:
+    """Counts bugs, and logs one a second: its type and its place, never its text."""
+
+    def __init__(self, slab: Slab) -> None:
+        self._slab = slab
+        self._logged_at_s = -1.0
+
+    def __call__(self, where: Where, bug: Exception) -> None:
+        """Count a bug; its message could quote a person's id, so nobody reads it."""
+        self._slab.count_bug(where)
+        now_s = time.monotonic()
+        if now_s - self._logged_at_s < 1:
+            return
+        self._logged_at_s = now_s
+        place = traceback.extract_tb(bug.__traceback__)[-1:]
+        at = f"{place[0].filename}:{place[0].lineno}" if place else "?"
+        _log.error("bug in %s: %s at %s", where, type(bug).__name__, at)
+
+
+class Worker:
+    """
+    The parts of one worker, put together.
+
+    Args:
+        settings: As the supervisor read them.
+        listening: The socket, listening already.
+        slab: Where it counts.
+    """
+
+    def __init__(self, settings: RtbSettings, listening: socket.socket, slab: Slab) -> None:
+        loop = asyncio.get_running_loop()
+        self._loop = loop
+        self._settings = settings
+        self._listening = listening
+        self._slab = slab
+        bugs = Bugs(slab)
+        door = door_of(settings.store_url)
+        self._lookup = Lookup(
+            door.dial,
+            door.greeting,
+            rng=random.Random(),  # noqa: S311 - spreads reconnects, keeps no secret
+            on_round_trip=slab.count_round_trip,
+            on_bug=partial(bugs, Where.LOOKUP),
+        )
+        self.bids = Bids(
+            Pipeline(settings.pipeline_options),
+            self._lookup,
+            Deadlines(loop, time.monotonic),
+            slab,
+            options=Options(
+                deadline_cap_ms=settings.deadline_cap_ms,
+                tmax_share=settings.tmax_share,
+                max_in_flight=settings.max_in_flight,
+                max_body_bytes=settings.max_body_bytes,
+                allow_unnamed_recipient=settings.allow_unnamed_recipient,
+            ),
+            on_bug=bugs,
+        )
+        self.site = Site(
+            partial(Bid, self.bids),
+            Limits(
+                max_body_bytes=settings.max_body_bytes,
+                head_timeout_s=settings.header_timeout_s,
+                body_timeout_s=settings.body_timeout_s,
+                idle_timeout_s=settings.idle_timeout_s,
+            ),
+            slab.count_refusal,
+        )
+        self._last_link: str | None = None
+        self._last_complaint = ""
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until `stop` is set, then drain."""
+        self._slab.start()
+        self._beat()
+        redis = connect(self._settings.store_url)
+        server = await self._loop.create_server(
+            partial(Connection, self.site), sock=self._listening.dup()
+        )
+        beating = asyncio.create_task(self._beat_for_ever())
+        linking = asyncio.create_task(self._lookup.run())
+        following = asyncio.create_task(
+            follow(
+                redis,
+                hold_out=self._settings.hold_out,
+                adopt=self._adopt,
+                confirm=self._confirm,
+                complain=self._complain,
+            )
+        )
+        try:
+            await stop.wait()
+            await self._drain(server)
+        finally:
+            await _cancelled(following, linking, beating)
+            await redis.aclose()
+
+    async def _drain(self, server: asyncio.Server) -> None:
+        self.site.is_draining = True
+        self._slab.cells[Gauge.IS_DRAINING] = 1
+        server.close()
+        await self._take_accepted()
+        self._listening.close()
+        deadline_s = self._loop.time() + self._settings.drain_s
+        quiet_since: dict[Connection, float] = {}
+        while self.site.connections and (now_s := self._loop.time()) < deadline_s:
+            idle = {connection for connection in self.site.connections if connection.is_idle}
+            quiet_since = {one: quiet_since.get(one, now_s) for one in idle}
+            for connection, since_s in quiet_since.items():
+                if now_s - since_s > _QUIET_S:
+                    connection.close()
+            await asyncio.sleep(0.01)
+        for connection in tuple(self.site.connections):
+            connection.close()
+        # One more turn of the loop, for what is written and has not left.
+        await asyncio.sleep(0)
+
+    async def _take_accepted(self) -> None:
+        """Serve the clients whom the kernel has told that they are connected."""
+        self._listening.setblocking(False)
+        with contextlib.suppress(BlockingIOError, OSError):
+            while True:
+                client, _ = self._listening.accept()
+                await self._loop.connect_accepted_socket(partial(Connection, self.site), client)
+
+    async def _beat_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(_BEAT_S)
+            self._beat()
+
+    def _beat(self) -> None:
+        """Move the coarse clocks, end what has timed out, say how we are."""
+        cells = self._slab.cells
+        self.bids.wall_s = time.time()
+        self.site.sweep(self._loop.time())
+        fault = self._lookup.fault
+        cells[Gauge.BEAT_AT_S] = int(self.bids.wall_s)
+        cells[Gauge.LINK] = LINK_UP if fault is None else LINK_FAULT[fault]
+        cells[Gauge.IN_FLIGHT] = self.bids.in_flight
+        cells[Gauge.CONNECTIONS] = len(self.site.connections)
+        if fault != self._last_link:
+            self._last_link = fault
+            if fault is None:
+                _log.info("connected to the store")
+            else:
+                _log.warning("%s", self._lookup.message)
+
+    def _adopt(self, catalog: Catalog) -> None:
+        self.bids.adopt(catalog)
+        self._slab.cells[Gauge.CATALOG_VERSION] = catalog.version
+        # What is kept for long is not looked through at each collection.
+        gc.freeze()
+
+    def _confirm(self) -> None:
+        self._slab.cells[Gauge.CATALOG_SEEN_AT_S] = int(time.time())
+        self._last_complaint = ""
+
+    def _complain(self, message: str) -> None:
+        if message != self._last_complaint:
+            self._last_complaint = message
+            _log.warning("%s", message)
+
+
+async def _cancelled(*tasks: asyncio.Task[None]) -> None:
+    """Cancel tasks until they have ended: redis-py, at times, takes a cancellation for itself."""
+    pending: Iterable[asyncio.Task[None]] = tasks
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=0.1)
+
+
+async def _serve(settings: RtbSettings, listening: socket.socket, slab: Slab) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    # The supervisor decides; a terminal's Ctrl-C is for it alone.
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    loop.add_signal_handler(signal.SIGINT, lambda: None)
+    await Worker(settings, listening, slab).run(stop)
+
+
+def main() -> None:
+    """Run one worker; see `rtb.server.supervisor` for its arguments."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--index", type=int, required=True)
+    parser.add_argument("--listen-fd", type=int, required=True)
+    parser.add_argument("--metrics-fd", type=int, required=True)
+    arguments = parser.parse_args()
+    logging.basicConfig(
+        level=logging.INFO,
+        format=f"%(asctime)s bid worker {arguments.index}: %(levelname)s: %(message)s",
+        stream=sys.stderr,
+    )
+    settings = read_settings(RtbSettings)
+    slab = Slab(arguments.metrics_fd, arguments.index)
+    listening = socket.socket(fileno=arguments.listen_fd)
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    gc.set_threshold(_GC_THRESHOLD, 20, 100)
+    gc.freeze()
+    uvloop.run(_serve(settings, listening, slab))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""The answer forms through a real socket."""
+
+import json
+
+import pytest
+
+from tests.edge.client import connected, request
+from tests.edge.world import OPTED_OUT, SHOP_DATA, STRANGER, bid_request, serving
+from tests.engines import Engine
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param("/openrtb2/enrich/dsp-a", id="a recipient"),
+        pytest.param("/openrtb2/enrich/dsp%2Da", id="quoted"),
+        pytest.param("/openrtb2/enrich/dsp-a?x=1", id="a query"),
+        pytest.param("http://proxy.example/openrtb2/enrich/dsp-a", id="by a proxy"),
+    ],
+)
+async def test_recipient_is_served_and_counted_by_name(valkey: Engine, path: str) -> None:
+    async with serving(valkey.url) as service, connected(service.port) as client:
+        answer = await client.post(bid_request(), path)
+
+        assert answer.outcome == "enriched"
+        assert [recipient for recipient, _, _ in service.slab.requests()] == ["dsp-a"]
+
+
+async def test_unnamed_caller_can_be_turned_away(valkey: Engine) -> None:
+    async with serving(valkey.url, allow_unnamed_recipient=False) as service:
+        async with connected(service.port) as client:
+            unnamed = await client.post(bid_request())
+            named = await client.post(bid_request(), "/openrtb2/enrich/dsp-a")
+
+    assert (unnamed.status, unnamed.error) == (404, "unknown_recipient")
+    assert named.outcome == "enriched"
+
+
+@pytest.mark.parametrize("path", ["/openrtb2/patch", "/openrtb2/patch/dsp-a"])
+async def test_patch_says_what_to_add(valkey: Engine, path: str) -> None:
+    async with serving(valkey.url) as service, connected(service.port) as client:
+        answer = await client.post(bid_request(), path)
+
+    assert answer.status == 200
+    assert answer.headers["content-type"] == "application/json-patch+json"
+    assert json.loads(answer.body) == [{"op": "add", "path": "/user/data", "value": [SHOP_DATA]}]
+
+
+async def test_fragment_has_id_and_user_data_only(valkey: Engine) -> None:
+    async with serving(valkey.url) as service, connected(service.port) as client:
+        answer = await client.post(bid_request(), "/openrtb25")
+
+    assert json.loads(answer.body) == {"id": "r1", "user": {"data": [SHOP_DATA]}}
+
+
+@pytest.mark.parametrize("path", ["/openrtb2/patch", "/openrtb25"])
+@pytest.mark.parametrize("digest", [None, STRANGER, OPTED_OUT], ids=["no id", "unknown", "no"])
+async def test_nothing_to_add_is_204_and_the_next_answer_follows(
+    valkey: Engine, path: str, digest: str | None
+) -> None:
+    async with serving(valkey.url) as service, connected(service.port) as client:
+        client.send(request(bid_request(digest), path) + request(bid_request()))
+        nothing, enriched = await client.answer(), await client.answer()
+
+    assert (nothing.status, nothing.body) == (204, b"")
+    assert "content-length" not in nothing.headers
+    assert enriched.outcome == "enriched"
+
+
+@pytest.mark.parametrize(
+    ("media_type", "status"),
+    [
+        pytest.param("application/json", 200, id="JSON"),
+        pytest.param("Application/JSON; charset=utf-8", 200, id="JSON in other words"),
+        pytest.param("text/plain", 400, id="another"),
+    ],
+)
+async def test_fragment_wants_json(valkey: Engine, media_type: str, status: int) -> None:
+    data = request(bid_request(), "/openrtb25").replace(b"application/json", media_type.encode())
+
+    async with serving(valkey.url) as service, connected(service.port) as client:
+        client.send(data)
+        answer = await client.answer()
+
+    assert answer.status == status
+    assert answer.headers.get("x-enrich-error") == (None if status == 200 else "content_type")

@@ -1,0 +1,114 @@
+"""Counting in shared memory, and what Prometheus is shown of it."""
+
+from rtb.lookup import LookupFault
+from rtb.outcome import Outcome, Reason
+from rtb.server import metrics
+from rtb.server.admin import Board
+from rtb.server.metrics import LINK_FAULT, LINK_UP, Gauge, Slab
+from segments.identity import Kind
+
+NOW_S = 1_767_225_600.0
+
+
+def shown(board: Board) -> dict[tuple[str, ...], float]:
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in board.collect()
+        for sample in family.samples
+    }
+
+
+def well(slab: Slab) -> None:
+    slab.start()
+    slab.cells[Gauge.BEAT_AT_S] = int(NOW_S)
+    slab.cells[Gauge.LINK] = LINK_UP
+    slab.cells[Gauge.CATALOG_SEEN_AT_S] = int(NOW_S)
+
+
+def board_of(*slabs: Slab) -> Board:
+    return Board(slabs, catalog_max_age_s=30, wall_s=lambda: NOW_S)
+
+
+def test_workers_are_summed() -> None:
+    fd = metrics.create(2)
+    one, two = Slab(fd, 0), Slab(fd, 1)
+    for slab, count in ((one, 2), (two, 3)):
+        for _ in range(count):
+            base = slab.requests_of("dsp-a")
+            slab.count_request(base, Outcome.ENRICHED, Reason.NONE, 0.0007)
+            slab.count_ids((Kind.EMAIL, Kind.IFA), (b"record", None))
+            slab.count_round_trip(3)
+
+    samples = shown(board_of(one, two))
+
+    assert samples["rtb_requests_total", "dsp-a", "enriched", ""] == 5
+    assert samples["rtb_ids_total", "email", "found"] == 5
+    assert samples["rtb_ids_total", "ifa", "unknown"] == 5
+    assert samples["rtb_store_round_trips_total",] == 5
+    assert samples["rtb_store_batch_ids_bucket", "2"] == 0
+    assert samples["rtb_store_batch_ids_bucket", "4"] == 5
+    assert samples["rtb_request_seconds_bucket", "0.0005"] == 0
+    assert samples["rtb_request_seconds_bucket", "0.001"] == 5
+    assert round(samples["rtb_request_seconds_sum",], 6) == 0.0035
+
+
+def test_outcome_that_has_not_happened_is_zero_and_not_missing() -> None:
+    samples = shown(board_of(Slab(metrics.create(1), 0)))
+
+    assert samples["rtb_requests_total", "", "store_down", ""] == 0
+
+
+def test_restarted_worker_goes_on_counting_and_loses_its_gauges() -> None:
+    fd = metrics.create(1)
+    dead = Slab(fd, 0)
+    dead.count_request(dead.requests_of("dsp-a"), Outcome.SHED, Reason.NONE, 0.001)
+    dead.cells[Gauge.IN_FLIGHT] = 7
+
+    restarted = Slab(fd, 0)
+    restarted.start()
+    restarted.count_request(restarted.requests_of("dsp-a"), Outcome.SHED, Reason.NONE, 0.001)
+
+    assert restarted.requests() == {("dsp-a", Outcome.SHED, Reason.NONE): 2}
+    assert restarted.cells[Gauge.IN_FLIGHT] == 0
+
+
+def test_recipients_beyond_the_slots_are_counted_together() -> None:
+    slab = Slab(metrics.create(1), 0)
+    for i in range(300):
+        slab.count_request(slab.requests_of(f"dsp-{i}"), Outcome.NO_MATCH, Reason.NONE, 0)
+
+    counts = slab.requests()
+
+    assert counts[metrics.OTHERS, Outcome.NO_MATCH, Reason.NONE] == 300 - (metrics.SLOTS - 2)
+    assert sum(counts.values()) == 300
+
+
+def test_well_workers_are_ready() -> None:
+    fd = metrics.create(2)
+    slabs = Slab(fd, 0), Slab(fd, 1)
+    for slab in slabs:
+        well(slab)
+
+    assert board_of(*slabs).reasons() == []
+    assert shown(board_of(*slabs))["rtb_ready",] == 1
+
+
+def test_each_reason_of_not_being_ready_is_named() -> None:
+    fd = metrics.create(6)
+    slabs = [Slab(fd, index) for index in range(6)]
+    for slab in slabs[1:]:
+        well(slab)
+    slabs[1].cells[Gauge.BEAT_AT_S] = int(NOW_S) - 10
+    slabs[2].cells[Gauge.LINK] = LINK_FAULT[LookupFault.LOADING]
+    slabs[3].cells[Gauge.CATALOG_SEEN_AT_S] = int(NOW_S) - 60
+    slabs[4].cells[Gauge.IS_DRAINING] = 1
+    slabs[5].cells[Gauge.CATALOG_SEEN_AT_S] = 0
+
+    assert board_of(*slabs).reasons() == [
+        "worker 0: not running",
+        "worker 1: does not respond",
+        "worker 2: store loading",
+        "worker 3: catalog not confirmed for 60 s",
+        "worker 4: draining",
+        "worker 5: catalog not read yet",
+    ]

@@ -1,0 +1,91 @@
+"""
+`python -m loadtest`: traffic against a running service, and what it costs.
+
+    seed     put a known population into the store
+    locust   send requests and check every answer
+    bench    CPU per request beside the floor and a plain implementation
+    demo     the whole service with one audience to try it on
+"""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import click
+from redis.exceptions import RedisError
+
+from segments.ledger.engine import LedgerUnusable
+from segments.settings import Settings, read_settings
+from segments.store.reader import StoreUnusable
+
+_LOCUSTFILE = Path(__file__).with_name("locustfile.py")
+
+
+@click.group()
+def main() -> None:
+    """Traffic against a running service, and what it costs."""
+
+
+@main.command()
+@click.option("--ids", type=click.IntRange(min=100), default=100_000, show_default=True)
+@click.option("--segments-per-id", type=click.IntRange(1, 50), default=5, show_default=True)
+def seed(ids: int, segments_per_id: int) -> None:
+    """
+    Put a known population into the store.
+
+    The store and the ledger are those of the SEGMENTS_ variables, as for
+    rtb-segments; the embedded store is started if it does not run.
+    """
+    from loadtest.population import Population  # noqa: PLC0415 - `locust` must not wait for numpy
+    from loadtest.seed import SeedFailed, seed  # noqa: PLC0415
+
+    settings = read_settings(Settings)
+    try:
+        done = asyncio.run(seed(Population(ids, segments_per_id), settings, click.echo))
+    except (SeedFailed, StoreUnusable, LedgerUnusable, RedisError) as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(
+        f"{ids:,} ids in {segments_per_id} segments each; {done.rows:,} rows in"
+        f" {done.loading_s:.1f} s of loading"
+    )
+
+
+@main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def locust(arguments: tuple[str, ...]) -> None:
+    """
+    Send requests and check every answer; takes Locust's own arguments.
+
+    For instance: python -m loadtest locust --headless -u 20 -r 20 -t 30s
+    --host http://127.0.0.1:8080 --ids 100000. What is given to `seed` as
+    --ids and --segments-per-id must be given here too.
+    """
+    argv = [sys.executable, "-m", "locust", "-f", str(_LOCUSTFILE), *arguments]
+    os.execv(sys.executable, argv)  # noqa: S606 - Locust takes this process's place
+
+
+@main.command()
+@click.option("--ids", type=click.IntRange(min=1_000), default=1_000_000, show_default=True)
+@click.option("--requests", type=click.IntRange(min=1_000), default=20_000, show_default=True)
+@click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True)
+def bench(ids: int, requests: int, rounds: int) -> None:
+    """
+    Measure CPU per request beside the floor and a plain implementation.
+
+    Starts its own store in a directory of its own, and ends what it started.
+    """
+    from loadtest.bench import bench  # noqa: PLC0415
+    from loadtest.checks import WrongAnswers  # noqa: PLC0415
+    from loadtest.driver import Wrong  # noqa: PLC0415
+    from loadtest.seed import SeedFailed  # noqa: PLC0415
+    from loadtest.servers import NotReady  # noqa: PLC0415
+
+    try:
+        bench(ids=ids, requests=requests, rounds=rounds)
+    except (WrongAnswers, Wrong, SeedFailed, NotReady, StoreUnusable) as error:
+        raise click.ClickException(str(error)) from None
+
+
+if __name__ == "__main__":
+    main()

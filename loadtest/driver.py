@@ -1,0 +1,220 @@
+"""
+The load driver of the bench: cheap, and wrong about nothing that it counts.
+
+Each connection has one request in flight and sends the next when the answer is
+whole, as an exchange with keep-alive connections does; nothing is pipelined.
+The requests are bytes before the clock starts, and an answer costs a search
+for the end of its header and two fields: what the driver spends is taken from
+the same machine that it measures.
+
+Full checks come first: `ask` sends requests one by one and returns the answers
+for `loadtest.answers` to judge. Under load each answer must then have the
+status, the outcome and the length that its request had there, or say that it
+was too late, which is counted.
+
+`wrk` sends more and checks less, and may not be installed.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from loadtest.answers import LATE, Answer
+from loadtest.traffic import BidRequest
+
+_END_OF_HEADER = b"\r\n\r\n"
+_LENGTH = b"content-length:"
+_OUTCOME = b"x-enrich-outcome:"
+_ANSWERED_WITHIN_S = 30
+_LATE = frozenset(outcome.encode() for outcome in LATE)
+
+
+class Exchange(NamedTuple):
+    """A request as it is sent, and the answer that it gets."""
+
+    sent: bytes
+    answer: Answer
+
+
+class Wrong(Exception):
+    """A server answered under load otherwise than before it."""
+
+
+def wire(request: BidRequest, host: str) -> bytes:
+    """Write a request as HTTP/1.1."""
+    head = (
+        f"POST {request.path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+        f"x-openrtb-version: 2.6\r\nContent-Length: {len(request.body)}\r\n\r\n"
+    )
+    return head.encode() + request.body
+
+
+async def ask(host: str, port: int, requests: Sequence[BidRequest]) -> list[Exchange]:
+    """
+    Send requests one after the other over one connection.
+
+    Raises:
+        TimeoutError: An answer did not come.
+        asyncio.IncompleteReadError: The server closed the connection.
+    """
+    reader, writer = await asyncio.open_connection(host, port)
+    exchanges = []
+    try:
+        for request in requests:
+            sent = wire(request, f"{host}:{port}")
+            writer.write(sent)
+            async with asyncio.timeout(_ANSWERED_WITHIN_S):
+                head = await reader.readuntil(_END_OF_HEADER)
+                body = await reader.readexactly(int(_field(head, _LENGTH) or 0))
+            answer = Answer(_status(head), _field(head, _OUTCOME).decode(), body)
+            exchanges.append(Exchange(sent, answer))
+    finally:
+        writer.close()
+        await writer.wait_closed()
+    return exchanges
+
+
+async def drive(
+    host: str, port: int, exchanges: Sequence[Exchange], *, connections: int, count: int
+) -> int:
+    """
+    Send `count` requests, as many at a time as there are connections.
+
+    Args:
+        host: Where the server listens.
+        port: Likewise.
+        exchanges: What to send in turn, and how it is answered.
+        connections: Kept alive; one request in flight on each.
+        count: How many answers to wait for in all.
+
+    Returns:
+        How many answers were late: passed through for want of time or store.
+
+    Raises:
+        Wrong: An answer differs in status, outcome or length from the one expected.
+        TimeoutError: The answers stopped coming.
+    """
+    loop = asyncio.get_running_loop()
+    load = _Load(exchanges, count, loop.create_future())
+    opened = [
+        await loop.create_connection(lambda: _Connection(load), host, port)
+        for _ in range(connections)
+    ]
+    for _, connection in opened:
+        connection.send_next()
+    try:
+        answered = -1
+        while not load.done.done():
+            if answered == load.answered:
+                raise TimeoutError(f"no answer for {_ANSWERED_WITHIN_S} s")
+            answered = load.answered
+            await asyncio.wait([load.done], timeout=_ANSWERED_WITHIN_S)
+        load.done.result()
+        return load.late
+    finally:
+        for transport, _ in opened:
+            transport.close()
+
+
+class _Load:
+    """What the connections share: what comes next, and how many are done."""
+
+    __slots__ = ("_exchanges", "_left", "_turn", "answered", "count", "done", "late")
+
+    def __init__(
+        self, exchanges: Sequence[Exchange], count: int, done: asyncio.Future[None]
+    ) -> None:
+        self._exchanges = exchanges
+        self._left = count
+        self._turn = 0
+        self.answered = 0
+        self.late = 0
+        self.count = count
+        self.done = done
+
+    def next(self) -> Exchange | None:
+        if not self._left:
+            return None
+        self._left -= 1
+        self._turn += 1
+        return self._exchanges[self._turn % len(self._exchanges)]
+
+    def count_answer(self) -> None:
+        self.answered += 1
+        if self.answered == self.count and not self.done.done():
+            self.done.set_result(None)
+
+    def fail(self, why: str) -> None:
+        if not self.done.done():
+            self.done.set_exception(Wrong(why))
+
+
+class _Connection(asyncio.Protocol):
+    """One keep-alive connection with at most one request in flight."""
+
+    __slots__ = ("_expected", "_load", "_received", "_transport")
+
+    def __init__(self, load: _Load) -> None:
+        self._load = load
+        self._received = b""
+        self._expected: Answer | None = None
+        self._transport: asyncio.WriteTransport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment] # a stream's, by contract
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._expected is not None:
+            self._load.fail("the server closed a connection with a request in flight")
+
+    def send_next(self) -> None:
+        exchange = self._load.next()
+        if exchange is None:
+            self._expected = None
+            return
+        self._expected = exchange.answer
+        self._transport.write(exchange.sent)
+
+    def data_received(self, data: bytes) -> None:
+        received = self._received + data if self._received else data
+        end = received.find(_END_OF_HEADER)
+        expected = self._expected
+        if end < 0 or expected is None:
+            self._received = received
+            return
+        head = received[: end + len(_END_OF_HEADER)]
+        body_bytes = int(_field(head, _LENGTH) or 0)
+        if len(received) < len(head) + body_bytes:
+            self._received = received
+            return
+        self._received = b""
+        outcome = _field(head, _OUTCOME)
+        if outcome in _LATE:
+            self._load.late += 1
+        elif (_status(head), outcome.decode(), body_bytes, len(received) - len(head)) != (
+            expected.status,
+            expected.outcome,
+            len(expected.body),
+            len(expected.body),
+        ):
+            self._load.fail(
+                f"status {_status(head)}, {outcome.decode()!r}, {body_bytes} bytes, where"
+                f" {expected.outcome!r}, {len(expected.body)} bytes, was the answer before"
+            )
+            return
+        self._load.count_answer()
+        self.send_next()
+
+
+def _status(head: bytes) -> int:
+    return int(head[9:12])
+
+
+def _field(head: bytes, name: bytes) -> bytes:
+    """Return one header field's value, empty if it is not there."""
+    lower = head.lower()
+    at = lower.find(b"\r\n" + name)
+    if at < 0:
+        return b""
+    start = at + 2 + len(name)
+    return head[start : head.index(b"\r\n", start)].strip()

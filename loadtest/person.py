@@ -1,0 +1,223 @@
+"""
+The parts of a bid request that enrichment lives by: who it is, and what they said.
+
+Where identifiers stand is FIELD.md section 4, what refuses is section 6, and
+both come in the placements of OpenRTB 2.5 and 2.6. Around them stands what
+must make no difference: other sources' eids, signals that refuse nothing,
+consent strings that nobody can read where no one has to.
+"""
+
+from random import Random
+from typing import NamedTuple
+
+from loadtest import inventory
+from loadtest.population import PARTNERS, Population
+from rtb.outcome import Reason
+from segments.identity import Kind
+
+_FOREIGN_SEGMENT = "77"
+"""A segment in an existing `Data` of a partner of ours that we did not put there."""
+
+_NO_DEVICE = "00000000-0000-0000-0000-000000000000"
+_HASH_TO_STYPE = {"sha2": "hemsha256", "md5": "hemmd5", "sha1": "hemsha1"}
+_GARBAGE = ("", "x", "CQ===", "BOEFEAyOEFEAyAHABDENAI4AAAB9vABAASA", "💥")
+
+
+class Signals(NamedTuple):
+    """
+    What a request says of its own person's will.
+
+    `regs` and `device` are what stands in the request; `refusal` is what follows.
+    """
+
+    refusal: Reason = Reason.NONE
+    gdpr: int | None = None
+    us_privacy: str | None = None
+    gpp: str | None = None
+    gpp_sid: tuple[int, ...] | None = None
+    consent: str | None = None
+    coppa: int | None = None
+    gpc: str | None = None
+    lmt: int | None = None
+    dnt: int | None = None
+
+    def regs(self, *, is_26: bool) -> dict[str, object]:
+        """Return the `regs` of a request, or nothing where there is nothing to say."""
+        placed = _said(
+            gdpr=self.gdpr, us_privacy=self.us_privacy, gpp=self.gpp, gpp_sid=self.gpp_sid
+        )
+        coppa, gpc = _said(coppa=self.coppa), _said(gpc=self.gpc)
+        regs = coppa | placed if is_26 else coppa
+        ext = gpc if is_26 else gpc | placed
+        if ext:
+            regs |= {"ext": ext}
+        return {"regs": regs} if regs else {}
+
+    def device(self) -> dict[str, object]:
+        """Return the flags of `device`."""
+        return _said(lmt=self.lmt, dnt=self.dnt)
+
+
+_QUIET = (
+    Signals(),
+    Signals(coppa=0, gpc="0", lmt=0, dnt=1),
+    Signals(us_privacy="1YNN", lmt=0),
+    Signals(us_privacy="1---"),
+    Signals(gdpr=0),
+    Signals(gpp_sid=()),
+)
+_REFUSING = (
+    Signals(Reason.COPPA, coppa=1),
+    Signals(Reason.LMT, lmt=1),
+    Signals(Reason.GPC, gpc="1"),
+    Signals(Reason.US_PRIVACY_OPT_OUT, us_privacy="1YYN"),
+    Signals(Reason.US_PRIVACY_UNREADABLE, us_privacy="yes please"),
+    # Under GDPR without a TC string: refused today, and when TC strings are read.
+    Signals(Reason.TCF_UNREAD, gdpr=1),
+    Signals(Reason.GPP_UNREAD, gpp_sid=(7,)),
+)
+_REFUSING_SHARE = 0.14
+
+
+def draw_signals(rng: Random) -> Signals:
+    """Draw what a request says; never two refusals, so that the reason is one."""
+    if rng.random() < _REFUSING_SHARE:
+        return rng.choice(_REFUSING)
+    signals = rng.choice(_QUIET)
+    if signals.gdpr == 0:
+        return signals._replace(consent=rng.choice(_GARBAGE))
+    if signals.gpp_sid == ():
+        return signals._replace(gpp=rng.choice(_GARBAGE))
+    return signals
+
+
+class Who(NamedTuple):
+    """How the persons of a request stand in it."""
+
+    user: dict[str, object]
+    device: dict[str, object]
+    is_stripped: bool  # `user.ext.hashes` is there
+    present: dict[str, frozenset[str]]  # partner id to segment ids that came with it
+
+
+class _Planted(NamedTuple):
+    """Identifiers in the three places where they stand."""
+
+    eids: list[object]
+    hashes: list[str]  # `user.ext.hashes.email`
+    ifa: str | None
+
+
+def who_is(
+    rng: Random,
+    population: Population,
+    numbers: tuple[int, ...],
+    signals: Signals,
+    *,
+    is_26: bool,
+) -> Who:
+    """
+    Make `user`, and what `device` says of it.
+
+    Args:
+        rng: Decides everything that is not given.
+        population: What the persons are known by.
+        numbers: Whose identifiers to plant where we look.
+        signals: `consent` goes into `user`, `lmt` and `dnt` into `device`.
+        is_26: Place `eids` and `consent` as OpenRTB 2.6 does.
+    """
+    planted = _plant(rng, population, numbers)
+    device = signals.device()
+    if planted.ifa is not None:
+        device["ifa"] = planted.ifa
+    elif rng.random() < 0.2:
+        device["ifa"] = rng.choice((_NO_DEVICE, ""))
+    eids = planted.eids + _eids_of_others(rng)
+    rng.shuffle(eids)
+
+    placed = _said(eids=eids or None, consent=signals.consent)
+    ext: dict[str, object] = {} if is_26 else dict(placed)
+    if planted.hashes:
+        ext["hashes"] = {"email": planted.hashes if len(planted.hashes) > 1 else planted.hashes[0]}
+    user: dict[str, object] = {}
+    if rng.random() < 0.5:
+        user |= {"id": f"u-{rng.randrange(10**9)}", "buyeruid": "never-looked-up"}
+    user |= placed if is_26 else {}
+    if ext or rng.random() < 0.3:
+        user["ext"] = ext
+    present: dict[str, frozenset[str]] = {}
+    if rng.random() < 0.5:
+        ours, present = _data_of_ours(rng)
+        user["data"] = inventory.data_of_others(rng) + ours
+    return Who(user, device, bool(planted.hashes), present)
+
+
+def _plant(rng: Random, population: Population, numbers: tuple[int, ...]) -> _Planted:
+    eids: list[object] = []
+    hashes: list[str] = []
+    ifa = None
+    for number in numbers:
+        match population.kind_of(number):
+            case Kind.IFA:
+                ifa = _any_case(rng, population.ifa(number))
+            case Kind.DUID:
+                eids.append(_eid("fpid.liveintent.com", population.duid(number), atype=1))
+            case Kind.EID:
+                eids.append(_eid_under_source(population, number))
+            case _:
+                digest = _any_case(rng, population.email_hash(number))
+                if rng.random() < 0.2:
+                    hashes.append(digest)
+                else:
+                    eids.append(_eid_of_hash(rng, digest, population.hash_of(number)))
+    return _Planted(eids, hashes, ifa)
+
+
+def _said(**fields: object) -> dict[str, object]:
+    """Leave out what is not said."""
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _eid(source: str, uid: str, *, atype: int, **ext: str) -> dict[str, object]:
+    return {"source": source, "uids": [{"id": uid, "atype": atype} | ({"ext": ext} if ext else {})]}
+
+
+def _eid_of_hash(rng: Random, digest: str, hash_: str) -> dict[str, object]:
+    if rng.random() < 0.5:
+        return _eid("liveintent.com", digest, atype=3)
+    return _eid("some-ssp.example", digest, atype=3, stype=_HASH_TO_STYPE[hash_])
+
+
+def _eid_under_source(population: Population, number: int) -> dict[str, object]:
+    source, uid = population.eid(number)
+    if source == "liveintent.com":
+        return _eid(source, uid, atype=1)
+    return _eid(source, uid, atype=1, provider="liveintent.com")
+
+
+def _eids_of_others(rng: Random) -> list[object]:
+    """Return identifiers that nobody looks up, however much they look like one."""
+    token = f"{rng.getrandbits(128):032x}"
+    choices: tuple[object, ...] = (
+        _eid("uidapi.com", "A4AAA" + token * 2, atype=3),
+        _eid("id5-sync.com", f"ID5*{token}", atype=1, linkType="2"),
+        _eid("criteo.com", token, atype=1, stype="ppuid"),
+        {"source": "nobody.example", "uids": []},
+        {"source": "pairid.example", "matcher": "x.example", "mm": 3, "uids": [{"id": token}]},
+    )
+    return rng.sample(choices, rng.choice((0, 0, 1, 2, 3)))
+
+
+def _data_of_ours(rng: Random) -> tuple[list[object], dict[str, frozenset[str]]]:
+    """Return, at times, a `Data` of one of our partners that came with the request."""
+    if rng.random() < 0.8:
+        return [], {}
+    partner = rng.choice(PARTNERS)
+    held = str(rng.randrange(100, 110))
+    segments = [{"id": _FOREIGN_SEGMENT, "value": "kept"}, {"id": held}]
+    data = {"id": partner.public_id, "name": "as it came", "segment": segments}
+    return [data], {partner.public_id: frozenset({_FOREIGN_SEGMENT, held})}
+
+
+def _any_case(rng: Random, digits: str) -> str:
+    return digits.upper() if rng.random() < 0.25 else digits

@@ -1,0 +1,145 @@
+"""
+The servers that the bench compares: started alike, pinned alike, measured alike.
+
+What a server costs is the CPU time of the one process that answers: user and
+system, all its threads, as `getrusage` counts it. It is read from outside by
+the process's CPU-time clock, `clock_getcpuclockid(3)`, which is the same count
+at the kernel's resolution; /proc/PID/stat has it too, in steps of 10 ms.
+"""
+
+import asyncio
+import os
+import socket
+import sys
+import time
+from asyncio.subprocess import Process
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from segments import child
+
+HOST = "127.0.0.1"
+
+_READY_WITHIN_S = 30
+_STOP_WITHIN_S = 15
+_POLL_S = 0.05
+_CPU_OF_PROCESS = 2
+"""What `clock_getcpuclockid` puts beside the inverted process id (CPUCLOCK_SCHED)."""
+
+
+class NotReady(Exception):
+    """A server ended, or did not listen in time."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server, and the process of it that answers."""
+
+    name: str
+    port: int
+    pid: int
+
+    def cpu_s(self) -> float:
+        """Return the CPU time that the answering process has taken since it began."""
+        return cpu_s(self.pid)
+
+
+def cpu_s(pid: int) -> float:
+    """Return the CPU time of a process, in user and kernel, over all its threads."""
+    return time.clock_gettime(~pid << 3 | _CPU_OF_PROCESS)
+
+
+@contextmanager
+def pinned(cpu: int | None) -> Iterator[None]:
+    """Run this thread, and whatever it starts meanwhile, on one CPU; on any if `None`."""
+    if cpu is None:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {cpu})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+class Servers:
+    """Starts servers and ends them all; an async context manager."""
+
+    def __init__(self, cpu: int | None) -> None:
+        self._cpu = cpu
+        self._processes: list[Process] = []
+
+    async def __aenter__(self) -> "Servers":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for process in reversed(self._processes):
+            await child.stop(process, within_s=_STOP_WITHIN_S)
+
+    async def start(
+        self,
+        name: str,
+        argv: Sequence[str],
+        *,
+        port: int,
+        env: Mapping[str, str] | None = None,
+        answering_pid: Callable[[int], int | None] = lambda pid: pid,
+    ) -> Server:
+        """
+        Start a server and wait until it listens.
+
+        Args:
+            name: What the table calls it.
+            argv: Arguments of the Python interpreter.
+            port: Where it will listen.
+            env: Added to our own environment.
+            answering_pid: Finds the process that answers, given the one
+                started; `None` as long as there is none.
+
+        Raises:
+            NotReady: It ended, or did not listen in time.
+        """
+        with pinned(self._cpu):
+            process = await child.start([sys.executable, *argv], env={**os.environ, **(env or {})})
+        self._processes.append(process)
+        for _ in range(int(_READY_WITHIN_S / _POLL_S)):
+            if process.returncode is not None:
+                raise NotReady(f"{name} ended with status {process.returncode}")
+            if await _listens(port):
+                pid = answering_pid(process.pid)
+                if pid is not None:
+                    return Server(name, port, pid)
+            await asyncio.sleep(_POLL_S)
+        raise NotReady(f"{name} does not listen after {_READY_WITHIN_S} s")
+
+
+def only_child(pid: int) -> int | None:
+    """Return the one child of a supervisor that runs one worker; `None` until it has it."""
+    children = [
+        int(one)
+        for task in Path(f"/proc/{pid}/task").iterdir()
+        for one in (task / "children").read_text().split()
+    ]
+    return children[0] if len(children) == 1 else None
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that nobody listens on now."""
+    sockets = [socket.create_server((HOST, 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+async def _listens(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection(HOST, port)
+    except OSError:
+        return False
+    writer.close()
+    await writer.wait_closed()
+    return True

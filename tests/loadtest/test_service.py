@@ -1,0 +1,136 @@
+"""
+The load test against the service as it is run: seeded by its own doors, asked over HTTP.
+"""
+
+import asyncio
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from loadtest.checks import check_ours, check_peer
+from loadtest.population import Population
+from loadtest.servers import HOST, Server, Servers, free_ports
+from loadtest.traffic import Traffic
+from segments.settings import store_url
+
+IDS = 2_000
+COUNT = 600
+
+pytestmark = [pytest.mark.xdist_group("loadtest-service"), pytest.mark.timeout(240)]
+
+
+class Service(NamedTuple):
+    port: int
+    data_dir: Path
+    seeded: str
+
+    @property
+    def server(self) -> Server:
+        return Server("rtb-segments", self.port, os.getpid())
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Service]:
+    # Not pytest's own directory: the path of a socket must be short.
+    with tempfile.TemporaryDirectory(prefix="rtb-load-") as directory:
+        port, admin_port = free_ports(2)
+        env = os.environ | {
+            "SEGMENTS_DATA_DIR": directory,
+            "SEGMENTS_REDIS_URL": "",
+            "SEGMENTS_EXPECTED_IDS": str(IDS),
+            "RTB_HOST": HOST,
+            "RTB_PORT": str(port),
+            "RTB_ADMIN_PORT": str(admin_port),
+            # A busy machine's hiccup is no wrong answer, and not what is tested here.
+            "RTB_DEADLINE_CAP_MS": "1000",
+            "RTB_TMAX_SHARE": "1",
+        }
+        up = subprocess.Popen([sys.executable, "-m", "segments", "up"], env=env)
+        try:
+            until_ready(f"http://{HOST}:{admin_port}/health/ready", up)
+            seeded = subprocess.run(
+                [sys.executable, "-m", "loadtest", "seed", "--ids", str(IDS)],
+                env=env,
+                check=True,
+                capture_output=True,
+                text=True,
+            )
+            yield Service(port, Path(directory), seeded.stdout)
+        finally:
+            up.terminate()
+            up.wait(30)
+
+
+def until_ready(url: str, up: subprocess.Popen[bytes]) -> None:
+    give_up_at_s = time.monotonic() + 60
+    while time.monotonic() < give_up_at_s:
+        assert up.poll() is None, "the service ended"
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except urllib.error.HTTPError as error:
+            error.close()
+        except OSError:
+            pass
+        time.sleep(0.05)
+    raise TimeoutError("the service is not ready")
+
+
+def test_seed_says_what_it_wrote_and_by_which_door(service: Service) -> None:
+    assert "files" in service.seeded
+    assert "which no file carries" in service.seeded
+    assert service.seeded.splitlines()[-1].startswith("2,000 ids in 5 segments each")
+
+
+def test_seeded_service_answers_what_is_due_and_the_peer_answers_the_same(
+    service: Service,
+) -> None:
+    traffic = Traffic(Population(IDS), seed=5)
+    requests = [traffic.request(index) for index in range(COUNT)]
+    argv = ["-m", "loadtest.peers.aiohttp_redis", "--deadline-ms", "1000", "--tmax-share", "1"]
+
+    async def check() -> None:
+        ours = await check_ours(service.server, requests, traffic.population)
+        async with Servers(cpu=None) as servers:
+            (port,) = free_ports(1)
+            url = store_url(None, service.data_dir)
+            arguments = [*argv, "--port", str(port), "--store-url", url]
+            peer = await servers.start("peer", arguments, port=port)
+            compared = await check_peer(peer, requests, ours)
+        assert len(compared) > COUNT * 0.8
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize(
+    ("ids", "exit_status"),
+    [
+        pytest.param(IDS, 0, id="nothing wrong"),
+        # More persons due than were seeded: an answer without their segments is wrong.
+        pytest.param(IDS * 10, 1, id="wrong answers are failures"),
+    ],
+)
+def test_locust_checks_every_answer(service: Service, ids: int, exit_status: int) -> None:
+    host = f"http://{HOST}:{service.port}"
+    options = ["--headless", "-u", "4", "-r", "4", "-t", "3s", "--only-summary", "--host", host]
+
+    locust = subprocess.run(
+        [sys.executable, "-m", "loadtest", "locust", *options, "--ids", str(ids)],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+
+    report = locust.stdout + locust.stderr
+    assert locust.returncode == exit_status, report[-2_000:]
+    assert "enriched" in report
+    assert ("outcome 'no_match', not 'enriched'" in report) == (exit_status == 1)

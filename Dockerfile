@@ -1,0 +1,36 @@
+# syntax=docker/dockerfile:1
+# Two stages: the first builds a virtual environment from the lock file, the
+# second is Python, that environment, and a user who owns nothing but /data.
+
+FROM python:3.11-slim-bookworm AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+RUN python -m venv /opt/rtb-segments
+COPY requirements-run.lock /src/
+RUN /opt/rtb-segments/bin/pip install --require-hashes --requirement /src/requirements-run.lock
+COPY pyproject.toml README.md /src/
+COPY rtb /src/rtb
+COPY segments /src/segments
+RUN /opt/rtb-segments/bin/pip install --no-deps --no-build-isolation /src \
+    && /opt/rtb-segments/bin/pip uninstall --yes hatchling editables \
+    && /opt/rtb-segments/bin/python -m compileall -q /opt/rtb-segments/lib
+
+FROM python:3.11-slim-bookworm
+# What the host of an agentic real time framework reads of its containers (ARTF 1.0).
+LABEL agent-manifest='{"name":"rtb-segments","version":"0.1.0","vendor":"rtb-segments",\
+"intents":["ACTIVATE_SEGMENTS"],"health":{"live":"/health/live","ready":"/health/ready","port":8081},\
+"ports":{"openrtb":8080,"health":8081}}'
+RUN useradd --system --uid 10001 --user-group --no-create-home segments \
+    && install --directory --owner=segments --group=segments --mode=0700 /data
+COPY --from=build /opt/rtb-segments /opt/rtb-segments
+ENV PATH=/opt/rtb-segments/bin:$PATH \
+    PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+    SEGMENTS_DATA_DIR=/data
+USER 10001:10001
+VOLUME /data
+EXPOSE 8080 8081
+# Runs with a read-only root file system and no capabilities: only /data is written.
+HEALTHCHECK --interval=5s --timeout=2s --start-period=20s CMD ["python", "-c", \
+"import os,urllib.request as r;r.urlopen(f\"http://127.0.0.1:{os.environ.get('RTB_ADMIN_PORT','8081')}/health/live\",timeout=1)"]
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["rtb-segments"]
+CMD ["up"]

@@ -1,0 +1,24 @@
+"""`rtb-segments doctor`: what the service stands on, looked at once."""
+
+import asyncio
+import sys
+
+import click
+
+from segments.doctor import Grade, examine
+from segments.settings import Settings, read_settings
+
+
+@click.command()
+def doctor() -> None:
+    """Check ledger and store, and say what to do; exit status 1 if something is wrong."""
+    settings = read_settings(Settings)
+
+    async def report() -> bool:
+        is_bad = False
+        async for finding in examine(settings):
+            click.echo(f"{finding.grade.value:<4}  {finding.what}")
+            is_bad |= finding.grade is Grade.BAD
+        return is_bad
+
+    sys.exit(asyncio.run(report()))

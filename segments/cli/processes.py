@@ -1,0 +1,35 @@
+"""The commands that run for long: `up` and `serve`."""
+
+import asyncio
+import os
+import sys
+
+import click
+
+from segments.cli.log import log_to_stderr
+from segments.settings import Settings, read_settings
+
+
+@click.command()
+def up() -> None:
+    """Run everything on this host: store, loader, bid listener."""
+    from segments.store.reader import StoreUnusable  # noqa: PLC0415 - `serve` needs no SQLAlchemy
+    from segments.up import CannotRun  # noqa: PLC0415
+    from segments.up import up as run_all  # noqa: PLC0415
+
+    settings = read_settings(Settings)
+    log_to_stderr()
+    try:
+        asyncio.run(run_all(settings))
+    except (CannotRun, StoreUnusable) as error:
+        raise click.ClickException(str(error)) from None
+
+
+@click.command()
+@click.option("--workers", type=click.IntRange(min=1), help="Processes; default RTB_WORKERS.")
+def serve(workers: int | None) -> None:
+    """Answer bid requests: the bid listener alone."""
+    # Not an import: the control plane knows nothing of the data plane.
+    if workers is not None:
+        os.environ["RTB_WORKERS"] = str(workers)
+    os.execv(sys.executable, [sys.executable, "-m", "rtb"])  # noqa: S606 - our own program

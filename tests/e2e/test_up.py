@@ -1,0 +1,135 @@
+"""A stranger's first hour: start, load, bid, restrict, restart, lose the store."""
+
+import os
+import shutil
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.service import Service, bid_request, processes_of
+
+ALICE, BOB, CAROL = (bid_request(f"{name}@example.com") for name in ("alice", "bob", "carol"))
+PEOPLE = ["alice@example.com", "bob@example.com"]
+
+
+@pytest.fixture
+async def service(tmp_path: Path) -> AsyncIterator[Service]:
+    service = Service(tmp_path)
+    yield service
+    for pid in processes_of(service):
+        os.kill(pid, signal.SIGKILL)
+
+
+async def deliver(service: Service) -> None:
+    await service.command("account", "add", "--kind", "advertiser", "--id", "p1", "--name", "P One")
+    await service.command("recipient", "add", "dsp-a", "--partner", "p1")
+    await service.load(PEOPLE, [("123", "add"), ("456", "add")], "p1")
+
+
+async def test_a_loaded_person_is_enriched_and_a_stranger_is_not(service: Service) -> None:
+    async with service.running():
+        await deliver(service)
+
+        alice = await service.until("enriched", ALICE, "dsp-a")
+        carol = await service.bid(CAROL, "dsp-a")
+
+    assert alice.segment_ids == {"other": ["9"], "p1": ["123", "456"]}
+    assert carol.outcome == "no_match"
+
+
+async def test_next_bid_after_restrict_is_suppressed(service: Service) -> None:
+    async with service.running():
+        await deliver(service)
+        await service.until("enriched", ALICE, "dsp-a")
+
+        await service.command("restrict", "-", stdin=_id_of(ALICE))
+        alice = await service.bid(ALICE, "dsp-a")
+        bob = await service.bid(BOB, "dsp-a")
+
+    assert (alice.outcome, bob.outcome) == ("opted_out", "enriched")
+
+
+async def test_memberships_and_opt_outs_survive_a_restart(service: Service) -> None:
+    async with service.running():
+        await deliver(service)
+        await service.command("erase", "-", stdin=_id_of(ALICE))
+
+    async with service.running():
+        alice = await service.bid(ALICE, "dsp-a")
+        bob = await service.bid(BOB, "dsp-a")
+
+    assert (alice.outcome, bob.outcome) == ("opted_out", "enriched")
+
+
+async def test_opt_outs_survive_the_loss_of_the_store_and_a_second_load(service: Service) -> None:
+    async with service.running():
+        await deliver(service)
+        await service.command("restrict", "-", stdin=_id_of(ALICE))
+
+    shutil.rmtree(service.folder / "data" / "store")
+
+    async with service.running():
+        lost = await service.bid(ALICE, "dsp-a")
+        await service.load(PEOPLE, [("123", "add")], "p1")
+        alice = await service.bid(ALICE, "dsp-a")
+        bob = await service.until("enriched", BOB, "dsp-a")
+
+    assert (lost.outcome, alice.outcome) == ("opted_out", "opted_out")
+    assert bob.segment_ids["p1"] == ["123"]
+
+
+async def test_recipient_sees_only_partners_granted_to_it(service: Service) -> None:
+    async with service.running():
+        await deliver(service)
+        await service.command("recipient", "add", "dsp-b")
+
+        granted = await service.until("enriched", ALICE, "dsp-a")
+        not_granted = await service.until("no_match", ALICE, "dsp-b")
+        unknown = await service.bid(ALICE, "nobody")
+
+    assert granted.segment_ids["p1"] == ["123", "456"]
+    assert not_granted.segment_ids == {"other": ["9"]}
+    assert unknown.status == 404
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_stop_leaves_no_process_behind(service: Service, number: signal.Signals) -> None:
+    await service.start()
+    await service.until_ready()
+
+    status = await service.stop(number)
+
+    assert status == 0, service.log.read_text()
+    assert processes_of(service) == []
+
+
+async def test_killed_service_leaves_no_process_behind_and_nothing_lost(service: Service) -> None:
+    async with service.running():
+        await deliver(service)
+    await service.start()
+    await service.until_ready()
+
+    await service.stop(signal.SIGKILL)
+    while processes_of(service):  # the kernel tells the children; they end in their own time
+        pass
+
+    async with service.running():
+        assert (await service.bid(ALICE, "dsp-a")).outcome == "enriched"
+
+
+async def test_wrong_settings_refuse_to_start_with_a_line_each(tmp_path: Path) -> None:
+    service = Service(tmp_path, SEGMENTS_EXPECTED_IDS="many", RTB_PORT="99999")
+
+    said = await service.command("up", status=2)
+    said_of_rtb = await service.command("serve", status=2)
+
+    assert [line for line in said.splitlines() if "SEGMENTS_EXPECTED_IDS" in line]
+    assert [line for line in said_of_rtb.splitlines() if "RTB_PORT" in line]
+
+
+def _id_of(request: dict[str, object]) -> bytes:
+    user = request["user"]
+    assert isinstance(user, dict)
+    return str(user["eids"][0]["uids"][0]["id"]).encode()

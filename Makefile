@@ -27,7 +27,7 @@ check: $(VENV)/installed ## style, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/installed debian-test ## CPU per request beside the floor and the peers
+bench: $(VENV)/installed ## CPU per request beside the floor and the peers
 	$(BIN)/python -m loadtest bench
 
 lock: ## resolve the dependencies anew
@@ -45,5 +45,9 @@ $(VENV)/installed: requirements.lock pyproject.toml
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
+# What the tests run against for real.
 debian-test:
 	@sh .ci/debian redis-server "command -v redis-server"
+	@sh .ci/debian postgresql "ls /usr/lib/postgresql/*/bin/postgres"
+	@sh .ci/debian openssh-client "command -v sftp && command -v ssh-keygen"
+	@sh .ci/debian curl "command -v curl"

@@ -87,5 +87,13 @@ def bench(ids: int, requests: int, rounds: int) -> None:
         raise click.ClickException(str(error)) from None
 
 
+@main.command()
+def demo() -> None:
+    """Run the whole service here with one audience to try it on, until Ctrl-C."""
+    from loadtest.demo import demo  # noqa: PLC0415 - as above
+
+    sys.exit(asyncio.run(demo()))
+
+
 if __name__ == "__main__":
     main()

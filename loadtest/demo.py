@@ -25,6 +25,7 @@ _RECIPIENT = "dsp-a"
 _PEOPLE = [f"{name}@example.com" for name in ("alice", "bob", "carol", "dave")]
 _SEGMENTS = (("123", "Recent purchasers"), ("456", "Newsletter readers"))
 _READY_WITHIN_S = 60
+_SEEN_WITHIN_S = 10
 
 
 async def demo() -> int:
@@ -114,11 +115,18 @@ async def _run(*arguments: str) -> None:
 
 
 async def _bid(url: str, body: str) -> str:
-    async with aiohttp.ClientSession() as session, session.post(url, data=body) as answer:
-        outcome = answer.headers["X-Enrich-Outcome"]
-        if outcome != "enriched":
-            raise RuntimeError(f"the demo's bid request ended as {outcome}, not enriched")
-        return await answer.text()
+    """
+    Bid until the service has seen what was just set up, which takes it up to a second.
+
+    Raises:
+        TimeoutError: It does not enrich the request.
+    """
+    async with asyncio.timeout(_SEEN_WITHIN_S), aiohttp.ClientSession() as session:
+        while True:
+            async with session.post(url, data=body) as answer:
+                if answer.headers.get("X-Enrich-Outcome") == "enriched":
+                    return await answer.text()
+            await asyncio.sleep(0.05)
 
 
 def _metadata(data: Path) -> dict[str, object]:

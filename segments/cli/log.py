@@ -12,3 +12,5 @@ def log_to_stderr() -> None:
         format="%(asctime)sZ %(levelname)s %(name)s: %(message)s",
         datefmt="%Y-%m-%dT%H:%M:%S",
     )
+    # It tells of each of its plugins.
+    logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)

@@ -15,8 +15,8 @@ import sys
 from pathlib import Path
 
 import aiohttp
-from rtb.settings import RtbSettings
 
+from rtb.settings import RtbSettings
 from segments import child
 from segments.settings import Settings, read_settings
 

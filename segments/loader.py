@@ -3,12 +3,13 @@ The loader: keeps the store up to the ledger, and carries one job after another.
 
     every second   catch up: opt-outs first, then the catalog
     meanwhile      claim the oldest job, run it, save each state, and the next
+    once a day     sweep: see `segments.sweep`
 
-Both at once, because a bid must see a changed audience within a second though a
+All at once, because a bid must see a changed audience within a second though a
 file of an hour is being loaded. No job is begun before the first catching up:
 what is written must not reach a person whose no the store has not heard.
 
-When the store is away, files wait and nothing fails. A job that fails for
+When the store or the ledger is away, files wait and nothing fails. A job that fails for
 reasons of its own says why, and the next one's turn comes. SIGTERM stops
 between two batches; SIGKILL may come anywhere.
 """
@@ -21,6 +22,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from msgspec.structs import replace
+from obstore.exceptions import BaseError
 from redis.asyncio import Redis
 from redis.exceptions import BusyLoadingError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -31,19 +33,22 @@ from segments.blobs import Blobs
 from segments.ingest.job import UNFINISHED, Job, State, Tools, failed, run
 from segments.ingest.stop import Stopped, StopReason
 from segments.ledger import jobs
-from segments.ledger.engine import reading
+from segments.ledger.engine import LedgerAway, reading
 from segments.ledger.jobs import LeaseLost
 from segments.projection import catch_up
 from segments.settings import Settings
+from segments.store.meta import prepare
 from segments.store.reader import StoreUnusable
+from segments.sweep import sweep_daily
 
 _log = logging.getLogger(__name__)
 
 EVERY_S = 1.0
 _LONGEST_PAUSE_S = 30.0
 _LOOK_EVERY_S = 0.25
+_SWEEP_LOOK_EVERY_S = 60.0
 
-_STORE_AWAY = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, StoreUnusable)
+_AWAY = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, StoreUnusable, LedgerAway)
 """Not the job's fault, and will pass: the job waits."""
 
 
@@ -68,6 +73,8 @@ class Loader:
     ) -> None:
         self._settings = settings
         self._tools = Tools(ledger, redis, blobs, settings.data_dir / "spool", now_s)
+        self._unreleased: Job | None = None
+        self._checked_run_id = ""
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Keep up and carry jobs until told to stop."""
@@ -75,6 +82,7 @@ class Loader:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._keep_up(is_ready, stopping))
             group.create_task(self._carry_jobs(is_ready, stopping))
+            group.create_task(self._sweep(is_ready, stopping))
 
     async def catch_up(self) -> None:
         """
@@ -84,10 +92,18 @@ class Loader:
             segments.store.reader.StoreUnusable: The store is not ours to write.
             redis.exceptions.RedisError: It can't be reached.
         """
+        await self._check_new_server()
         await catch_up(self._tools.ledger, self._tools.redis, self._settings)
 
     async def claim(self, partner_id: int | None = None) -> Job | None:
-        """Take the oldest job that can be had, of one partner or of any."""
+        """
+        Take the oldest job that can be had, of one partner or of any.
+
+        Raises:
+            segments.ledger.engine.LedgerAway: The ledger can't be reached.
+        """
+        if self._unreleased is not None:
+            await self._release(self._unreleased)
         async with self._tools.ledger.begin() as conn:
             return await jobs.claim(conn, self._tools.now_s(), partner_id)
 
@@ -102,6 +118,7 @@ class Loader:
         Raises:
             redis.exceptions.RedisError: The store is away; the job waits.
             segments.store.reader.StoreUnusable: Likewise.
+            segments.ledger.engine.LedgerAway: Likewise, the ledger.
         """
         while not stopping.is_set():
             job = await self._as_it_is(job)
@@ -137,6 +154,8 @@ class Loader:
             LeaseLost: Another loader has it now.
             redis.exceptions.RedisError: The store is away; the job is queued again.
             segments.store.reader.StoreUnusable: Likewise.
+            segments.ledger.engine.LedgerAway: The ledger is away; the job is
+                queued again with the next claim.
         """
         latest = job
 
@@ -154,7 +173,7 @@ class Loader:
             return await self._release(latest)
         except LeaseLost:
             raise
-        except _STORE_AWAY:
+        except _AWAY:
             await self._release(latest)
             raise
         except Exception as error:  # noqa: BLE001 - a poisoned file fails its job and nothing else
@@ -164,20 +183,20 @@ class Loader:
             return broken
 
     async def _keep_up(self, is_ready: asyncio.Event, stopping: asyncio.Event) -> None:
-        was_well = True
+        away = ""
         while not stopping.is_set():
             try:
                 await self.catch_up()
-            except (RedisError, StoreUnusable) as error:
+            except (RedisError, StoreUnusable, LedgerAway) as error:
                 is_ready.clear()
-                if was_well:
-                    _log.warning("waiting for the store: %s", _in_one_line(error))
-                was_well = False
+                was_away, away = away, "ledger" if isinstance(error, LedgerAway) else "store"
+                if away != was_away:
+                    _log.warning("waiting for the %s: %s", away, _in_one_line(error))
             else:
                 is_ready.set()
-                if not was_well:
-                    _log.info("the store is back")
-                was_well = True
+                if away:
+                    _log.info("the %s is back", away)
+                away = ""
             await _wait(stopping, EVERY_S)
         is_ready.set()  # whoever waits for it looks at `stopping` next
 
@@ -185,7 +204,10 @@ class Loader:
         pause_s = EVERY_S
         while not stopping.is_set():
             await is_ready.wait()
-            job = None if stopping.is_set() else await self.claim()
+            try:
+                job = None if stopping.is_set() else await self.claim()
+            except LedgerAway:  # of which `_keep_up` tells
+                job = None
             if job is None:
                 await _wait(stopping, EVERY_S)
                 continue
@@ -194,7 +216,7 @@ class Loader:
                 job = await self.run_one(job, stopping)
             except LeaseLost as error:
                 _log.warning("%s", error)
-            except _STORE_AWAY as error:
+            except _AWAY as error:
                 _log.warning("job %d: waits, %s", job.id, _in_one_line(error))
                 # Each attempt reads the file anew, so not every second.
                 await _wait(stopping, pause_s)
@@ -202,6 +224,50 @@ class Loader:
             else:
                 pause_s = EVERY_S
                 _log.info("job %d: %s, %s", job.id, job.error or job.state, _progress(job))
+
+    async def _sweep(self, is_ready: asyncio.Event, stopping: asyncio.Event) -> None:
+        tools = self._tools
+        while not stopping.is_set():
+            await is_ready.wait()
+            if stopping.is_set():
+                return
+            sweeping = asyncio.create_task(
+                sweep_daily(tools.ledger, tools.redis, tools.blobs, tools.now_s)
+            )
+            stopped = asyncio.create_task(stopping.wait())
+            # It may take hours, and be broken off anywhere.
+            await asyncio.wait({sweeping, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            stopped.cancel()
+            sweeping.cancel()
+            try:
+                done = await sweeping
+            except asyncio.CancelledError:
+                return
+            except (RedisError, StoreUnusable, LedgerAway, BaseError, OSError) as error:
+                _log.warning("sweep: broken off (%s)", type(error).__name__)
+            else:
+                if done is not None:
+                    swept, blobs = done
+                    _log.info(
+                        "sweep: %d memberships dropped from %d buckets, %d orphaned files deleted",
+                        swept.dropped,
+                        swept.buckets,
+                        blobs,
+                    )
+            await _wait(stopping, _SWEEP_LOOK_EVERY_S)
+
+    async def _check_new_server(self) -> None:
+        """
+        Check a store that we meet for the first time, or again after its restart.
+
+        A restart is seen by the server's own name of its run: our client
+        connects anew by itself and tells nobody. What was set on a server and
+        not in its configuration is gone then, and what stood in memory, too.
+        """
+        run_id = str((await self._tools.redis.info("server")).get("run_id"))
+        if run_id != self._checked_run_id:
+            await prepare(self._tools.redis, self._settings.expected_ids)
+            self._checked_run_id = run_id
 
     async def _save(self, job: Job) -> None:
         async with self._tools.ledger.begin() as conn:
@@ -213,8 +279,12 @@ class Loader:
 
     async def _release(self, job: Job) -> Job:
         released = replace(job, state=State.QUEUED)
+        # Kept in mind until it is done: nobody else may have the job for as long
+        # as this process lives and its lease lasts.
+        self._unreleased = released
         with suppress(LeaseLost):
             await self._save(released)
+        self._unreleased = None
         return released
 
     def _broken(self, job: Job, error: Exception) -> Job:

@@ -25,7 +25,8 @@ WRONG_SETTINGS = 2
 """Exit status of a process that refuses its settings; as of one that refuses its arguments."""
 
 _STORE_SCHEMES = ("redis", "rediss", "unix")
-_LEDGER_SCHEMES = ("sqlite+aiosqlite", "sqlite")
+_SQLITE_SCHEMES = ("sqlite+aiosqlite", "sqlite")
+_POSTGRES_SCHEMES = ("postgresql", "postgresql+asyncpg", "postgres")
 
 
 class Settings(BaseSettings):
@@ -50,7 +51,11 @@ class Settings(BaseSettings):
     """
 
     ledger_url: str | None = Field(None, repr=False)
-    """The ledger: `sqlite+aiosqlite:///FILE`. Unset: `ledger.db` in `data_dir`."""
+    """
+    The ledger: `sqlite+aiosqlite:///FILE`, or a database of its own on PostgreSQL,
+    `postgresql://USER:PASSWORD@HOST/DATABASE`, with what else libpq's URLs may
+    say. Unset: `ledger.db` in `data_dir`.
+    """
 
     blob_url: str | None = Field(None, repr=False)
     """Where delivered files are kept. Unset: `blobs` in `data_dir`."""
@@ -60,6 +65,80 @@ class Settings(BaseSettings):
     How many persons a new store is laid out for, within a factor of three or
     so. A store that exists keeps the layout that it was created with.
     """
+
+    drop_dir: Path | None = None
+    """
+    Where partners' folders lie, one for each `partner_id`: what the SFTP server
+    shows, or what a server of your own writes to. Unset: `drop` in `data_dir`.
+    """
+
+    drop_wait_s: float = Field(3600.0, gt=0)
+    """How long a metadata file waits for its data file before "File not found" is answered."""
+
+    drop_quiet_s: float = Field(10.0, ge=0)
+    """
+    A file that did not come by our SFTP server is taken for complete once nobody
+    has written to it for so long.
+    """
+
+    sftp_host: str = "0.0.0.0"  # noqa: S104 - partners come from outside
+    """The address that the SFTP server listens on."""
+
+    sftp_port: int = Field(2222, ge=0, le=65535)
+    """The port that the SFTP server listens on."""
+
+    sftp_max_file_bytes: int = Field(5 << 30, ge=1)
+    """How large a file a partner may upload."""
+
+    sftp_max_handles: int = Field(16, ge=1)
+    """How many files one SFTP session may hold open, and as many listings."""
+
+    sftp_max_sessions: int = Field(100, ge=1)
+    """How many connections the SFTP server holds at a time, of all partners."""
+
+    sftp_max_sessions_per_partner: int = Field(10, ge=1)
+    """How many SFTP sessions one partner may have open."""
+
+    callback_hosts: tuple[str, ...] = ()
+    """
+    Hosts to which a status may be POSTed (a metadata file's `callback_url`), as
+    JSON: `["a.example", "*.b.example"]`. None: no callback is ever sent.
+    """
+
+    api_host: str = "0.0.0.0"  # noqa: S104 - a container's own
+    """The address that the REST doors listen on."""
+
+    api_port: int = Field(8082, ge=0, le=65535)
+    """The port of the REST doors; 0 takes a free one and says which."""
+
+    api_public_url: str | None = None
+    """
+    How partners reach the REST doors, as `https://audiences.example`: what
+    upload URLs begin with. Unset: as the request named us.
+    """
+
+    api_token_s: int = Field(3600, ge=1, le=86_400)
+    """For how long an access token is good; then its refresh token gets another."""
+
+    api_refresh_days: int = Field(30, ge=1, le=3650)
+    """For how long a login can be refreshed without the password."""
+
+    upload_url_s: int = Field(3600, ge=1, le=604_800)
+    """For how long an upload URL is good."""
+
+    upload_max_bytes: int = Field(5 << 30, ge=1)
+    """Largest file by an upload URL; a bucket's own URL takes no more than 5 GiB either."""
+
+    @field_validator("api_public_url")
+    @classmethod
+    def _check_api_public_url(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        if _scheme(url) not in ("http", "https") or not urlsplit(url).netloc:
+            raise ValueError("not a URL that begins with http:// or https://")
+        if urlsplit(url).query or urlsplit(url).fragment:
+            raise ValueError("a URL with a query or a fragment")
+        return url.rstrip("/")
 
     @field_validator("redis_url")
     @classmethod
@@ -74,8 +153,12 @@ class Settings(BaseSettings):
         if url is None:
             return None
         scheme, _, path = url.partition("://")
-        if scheme not in _LEDGER_SCHEMES or path.removeprefix("/") in ("", ":memory:"):
-            raise ValueError("not of the form sqlite+aiosqlite:///FILE, the one ledger there is")
+        if scheme in _POSTGRES_SCHEMES:
+            _check_postgres_url(url)
+        elif scheme not in _SQLITE_SCHEMES or path.removeprefix("/") in ("", ":memory:"):
+            raise ValueError(
+                "not of the form sqlite+aiosqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE"
+            )
         return url
 
     @property
@@ -89,12 +172,22 @@ class Settings(BaseSettings):
         return store_url(self.redis_url, self.data_dir)
 
     @property
+    def drop_folder(self) -> Path:
+        """The folder of partners' folders."""
+        return self.data_dir / "drop" if self.drop_dir is None else self.drop_dir
+
+    @property
     def ledger_dsn(self) -> str:
-        """The URL of the ledger in use, as SQLAlchemy takes it."""
+        """
+        The URL of the ledger in use: `sqlite+aiosqlite` as SQLAlchemy takes it,
+        or `postgresql` as asyncpg does. It may hold a password.
+        """
         if self.ledger_url is None:
             return f"sqlite+aiosqlite:///{self.data_dir.absolute() / 'ledger.db'}"
-        _, _, path = self.ledger_url.partition("://")
-        return f"sqlite+aiosqlite://{path}"
+        scheme, _, rest = self.ledger_url.partition("://")
+        if scheme in _POSTGRES_SCHEMES:
+            return f"postgresql://{rest}"
+        return f"sqlite+aiosqlite://{rest}"
 
 
 def store_url(redis_url: str | None, data_dir: Path) -> str:
@@ -196,6 +289,26 @@ def _set_name(names: list[str]) -> str:
     """Of the variables that could set a field, the one that did; else the first."""
     is_set = {name.upper() for name in os.environ}
     return next((name for name in names if name.upper() in is_set), names[0])
+
+
+def _check_postgres_url(url: str) -> None:
+    """
+    Raise a `ValueError` for what would be taken apart at the wrong place.
+
+    Then a piece of the password would be the host or the database, which we do
+    name in messages.
+    """
+    try:
+        parts = urlsplit(url)
+        _ = parts.port if "," not in parts.netloc else None  # several hosts have their own
+    except ValueError:
+        parts = None
+    if parts is None or url.count("@") > 1 or "@" in url[len(parts.scheme + parts.netloc) + 3 :]:
+        raise ValueError(
+            "not a URL as it stands; write @ : / ? # % in a password as %40 %3A %2F %3F %23 %25"
+        )
+    if not parts.path.strip("/") and "dbname=" not in parts.query:
+        raise ValueError("names no database, as in postgresql://USER:PASSWORD@HOST/DATABASE")
 
 
 def _scheme(url: str) -> str:

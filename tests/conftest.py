@@ -10,6 +10,7 @@ from segments.store.meta import prepare
 from segments.store.reader import Meta
 from segments.store.writer import Writer
 from tests.engines import ENGINES, Engine
+from tests.postgres import Postgres
 
 EXPECTED_IDS = 10_000
 """Sizes the stores of the tests: few buckets, so that they fill."""
@@ -32,6 +33,22 @@ def engine_server(engine_name: str) -> Iterator[Engine]:
 def valkey_server() -> Iterator[Engine]:
     """The embedded engine alone; take `valkey` instead."""
     yield from _running("valkey")
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Postgres]:
+    """One PostgreSQL for the session of an xdist worker; take `postgres` instead."""
+    server = Postgres()
+    server.start()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def postgres(postgres_server: Postgres) -> Postgres:
+    """A running PostgreSQL, whatever the test before has done to it."""
+    postgres_server.start()
+    return postgres_server
 
 
 @pytest.fixture

@@ -142,7 +142,7 @@ class Engine:
                 assert self._process.poll() is None, (self.dir / "log").read_text()
                 try:
                     client.ping()
-                except redis.ConnectionError:  # not listening yet, or still loading
+                except (redis.ConnectionError, redis.TimeoutError):  # not listening yet, or busy
                     assert time.monotonic() < deadline, f"{self.name} does not answer"
                     time.sleep(0.01)
                 else:

@@ -20,7 +20,7 @@ from segments.account import (
     Kind,
     id_space,
 )
-from segments.ledger.catalog import raise_revision
+from segments.ledger.catalog import raise_revision, take_turn
 from segments.ledger.refusal import Duplicate, NotFound, Refusal
 from segments.ledger.tables import account_relations
 from segments.ledger.tables import accounts as _accounts
@@ -80,6 +80,7 @@ async def add_account(
         "segtax": segtax,
         "created_at_s": int(now_s),
     }
+    await take_turn(conn)
     try:
         async with conn.begin_nested():
             inserted = await conn.execute(insert(_accounts).values(row).returning(_accounts.c.id))
@@ -105,6 +106,7 @@ async def relate(conn: AsyncConnection, publisher: Account, advertiser: Account)
             f" {_a(advertiser.kind)}"
         )
     pair = {"publisher_id": publisher.id, "advertiser_id": advertiser.id}
+    await take_turn(conn)
     try:
         async with conn.begin_nested():
             await conn.execute(insert(account_relations).values(pair))
@@ -115,10 +117,10 @@ async def relate(conn: AsyncConnection, publisher: Account, advertiser: Account)
 
 async def set_account_active(conn: AsyncConnection, account: Account, is_active: bool) -> None:
     """Switch an account on or off. Off, none of its segments is shown; opt-outs stay in force."""
+    await raise_revision(conn)
     await conn.execute(
         update(_accounts).where(_accounts.c.id == account.id).values(is_active=is_active)
     )
-    await raise_revision(conn)
 
 
 async def find_partner(conn: AsyncConnection, partner_id: str) -> Account | None:
@@ -194,6 +196,11 @@ async def possible_parent(conn: AsyncConnection, kind: Kind, public_id: str) -> 
 async def account(conn: AsyncConnection, account_id: int) -> Account:
     """Return an account by the ledger's own number."""
     return _account((await conn.execute(_select().where(_accounts.c.id == account_id))).one())
+
+
+async def lock(conn: AsyncConnection, account_id: int) -> None:
+    """Wait until no other transaction has locked an account; on SQLite none has anyway."""
+    await conn.execute(select(_accounts.c.id).where(_accounts.c.id == account_id).with_for_update())
 
 
 async def accounts(conn: AsyncConnection) -> list[Account]:

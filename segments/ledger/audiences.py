@@ -5,17 +5,19 @@ All take a connection, so that several make one transaction; all that change
 what the bid path sees raise the catalog's revision.
 """
 
+import secrets
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, insert, select, update
+from sqlalchemy import ColumnElement, Row, Select, delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.account import Account
 from segments.audience import Audience, State
-from segments.ledger.catalog import raise_revision
-from segments.ledger.refusal import NotFound, Refusal
+from segments.ledger.catalog import raise_revision, take_turn
+from segments.ledger.refusal import Duplicate, NotFound, Refusal
 from segments.ledger.tables import audiences as _audiences
+from segments.ledger.tables import external_ids
 from segments.ledger.wording import checked_text
 
 MAX_TTL_DAYS = 36_500
@@ -69,6 +71,7 @@ async def find_or_create_audience(
     """
     checked_text("segment id", segment_id, max_chars=64)
     checked_text("segment name", name, max_chars=256)
+    await take_turn(conn)
     found = await find_audience(conn, owner, segment_id)
     if found is None:
         row = {
@@ -80,25 +83,78 @@ async def find_or_create_audience(
             "created_at_s": int(now_s),
             "updated_at_s": int(now_s),
         }
-        try:
-            async with conn.begin_nested():
-                inserted = await conn.execute(
-                    insert(_audiences).values(row).returning(_audiences.c.id)
-                )
-                new_id: int = inserted.scalar_one()
-        except IntegrityError:
-            # Another transaction was faster: possible on PostgreSQL only.
-            found = await find_audience(conn, owner, segment_id)
-            if found is None:
-                raise
-        else:
-            await raise_revision(conn)
-            return Audience(new_id, owner.id, partner.id, segment_id, name)
+        inserted = await conn.execute(insert(_audiences).values(row).returning(_audiences.c.id))
+        new_id: int = inserted.scalar_one()
+        await raise_revision(conn)
+        return Audience(new_id, owner.id, partner.id, segment_id, name)
     if found.name != name:
         # The name never stands in a bid request, so the catalog stays as it is.
         await _set(conn, found.id, {"name": name}, now_s)
         found = await audience(conn, found.id)
     return found
+
+
+async def add_audience(
+    conn: AsyncConnection,
+    owner: Account,
+    partner: Account,
+    name: str,
+    *,
+    external_id: str | None = None,
+    ttl_days: int | None = None,
+    now_s: float,
+) -> Audience:
+    """
+    Add an audience whose segment id is ours to choose: its number, if that is free.
+
+    Args:
+        conn: A transaction.
+        owner: The advertiser whose persons these are.
+        partner: Who shows it: the owner, or the owner's agency.
+        name: As the partner calls it.
+        external_id: What the owner calls it elsewhere.
+        ttl_days: How long a membership holds; `None`: for good.
+        now_s: When.
+
+    Raises:
+        Duplicate: The owner has an audience of that external id.
+        Refusal: A text or a number of days that can't be.
+    """
+    checked_text("name", name, max_chars=256)
+    if ttl_days is not None and not 1 <= ttl_days <= MAX_TTL_DAYS:
+        raise Refusal(f"{ttl_days} days, not 1 to {MAX_TTL_DAYS}")
+    row = {
+        "owner_id": owner.id,
+        "partner_id": partner.id,
+        "segment_id": f"new:{secrets.token_hex(16)}",
+        "name": name,
+        "state": State.ACTIVE.value,
+        "ttl_days": ttl_days,
+        "created_at_s": int(now_s),
+        "updated_at_s": int(now_s),
+    }
+    await raise_revision(conn)
+    inserted = await conn.execute(insert(_audiences).values(row).returning(_audiences.c.id))
+    new_id: int = inserted.scalar_one()
+    if external_id is not None:
+        await _keep_external_id(conn, owner, external_id, new_id)
+    segment_id = new_id
+    while await find_audience(conn, owner, str(segment_id)) is not None:
+        segment_id += 10**9  # the partner has chosen that number by itself
+    await _set(conn, new_id, {"segment_id": str(segment_id)}, now_s)
+    return await audience(conn, new_id)
+
+
+async def find_audiences(
+    conn: AsyncConnection, account: Account, segment_id: str
+) -> list[Audience]:
+    """Return what a segment id means to an account: of an agency, its sub accounts' audiences."""
+    asked = _select(
+        or_(_audiences.c.owner_id == account.id, _audiences.c.partner_id == account.id),
+        _audiences.c.segment_id == segment_id,
+        _audiences.c.state != State.DELETED.value,
+    )
+    return [_audience(row) for row in await conn.execute(asked.order_by(_audiences.c.id))]
 
 
 async def audience(conn: AsyncConnection, audience_id: int) -> Audience:
@@ -130,8 +186,8 @@ async def set_state(
         Refusal: It was deleted before.
     """
     _check_not_deleted(audience)
-    await _set(conn, audience.id, {"state": state.value}, now_s)
     await raise_revision(conn)
+    await _set(conn, audience.id, {"state": state.value}, now_s)
 
 
 async def set_window(
@@ -151,8 +207,8 @@ async def set_window(
     _check_not_deleted(audience)
     if live_from_s is not None and live_until_s is not None and live_from_s >= live_until_s:
         raise Refusal("an activation window that ends before it begins")
-    await _set(conn, audience.id, {"live_from_s": live_from_s, "live_until_s": live_until_s}, now_s)
     await raise_revision(conn)
+    await _set(conn, audience.id, {"live_from_s": live_from_s, "live_until_s": live_until_s}, now_s)
 
 
 async def set_ttl(
@@ -167,7 +223,23 @@ async def set_ttl(
     _check_not_deleted(audience)
     if ttl_days is not None and not 1 <= ttl_days <= MAX_TTL_DAYS:
         raise Refusal(f"{ttl_days} days, not 1 to {MAX_TTL_DAYS}")
+    await take_turn(conn)
     await _set(conn, audience.id, {"ttl_days": ttl_days}, now_s)
+
+
+async def _keep_external_id(
+    conn: AsyncConnection, owner: Account, external_id: str, audience_id: int
+) -> None:
+    checked_text("external id", external_id, max_chars=256)
+    same = (external_ids.c.owner_id == owner.id, external_ids.c.external_id == external_id)
+    deleted = select(_audiences.c.id).where(_audiences.c.state == State.DELETED.value)
+    await conn.execute(delete(external_ids).where(*same, external_ids.c.audience_id.in_(deleted)))
+    row = {"owner_id": owner.id, "external_id": external_id, "audience_id": audience_id}
+    try:
+        async with conn.begin_nested():
+            await conn.execute(insert(external_ids).values(row))
+    except IntegrityError:
+        raise Duplicate(f"there is an audience of the external id {external_id} already") from None
 
 
 def _check_not_deleted(audience: Audience) -> None:

@@ -5,9 +5,14 @@ All take a connection, so that several make one transaction.
 
 A partner's files apply in the order in which they came, so of each partner only
 the oldest unfinished job can be had; jobs of different partners run side by
-side. Whoever claims one holds its lease and extends it with every save. A lease
+side. For that, no number of a partner's job may become visible behind a higher
+one: whoever submits holds the partner's row until the commit.
+
+Whoever claims a job holds its lease and extends it with every save. A lease
 that ran out is anybody's, and so is one whose owner is seen to be dead: a
-process of this machine that was killed need not be waited for.
+process of this machine that was killed need not be waited for. Loaders on
+several machines go by their own clocks; that these differ by less than a lease
+lasts is all that is asked of them.
 
 Every change of a job names the lease's owner. One that lost its lease learns so
 when it saves, and stops; what both wrote to the store meanwhile is the same.
@@ -16,16 +21,17 @@ when it saves, and stops; what both wrote to the store meanwhile is the same.
 import os
 import secrets
 import socket
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Row, func, insert, select, update
+from sqlalchemy import ColumnElement, Row, ScalarSelect, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.ingest.job import UNFINISHED, Checkpoint, Job, State, fingerprint
+from segments.ledger.tables import accounts as _accounts
 from segments.ledger.tables import jobs as _jobs
 
 LEASE_S = 60.0
@@ -36,6 +42,11 @@ _TRANSACTION_DIGITS = 16
 
 class LeaseLost(Exception):
     """Another loader has taken the job over; this one must let go of it."""
+
+
+def new_transaction_id() -> str:
+    """Make what a partner calls a delivery: digits, as in the document, and not to be guessed."""
+    return f"{secrets.randbelow(10**_TRANSACTION_DIGITS):0{_TRANSACTION_DIGITS}}"
 
 
 async def submit(
@@ -49,6 +60,7 @@ async def submit(
     sha256: str,
     file_name: str,
     now_s: float,
+    transaction_id: str | None = None,
 ) -> Job:
     """
     Take a delivery in.
@@ -63,17 +75,23 @@ async def submit(
         sha256: Of the file as delivered.
         file_name: What the partner calls it.
         now_s: When.
+        transaction_id: What the partner was told already; `None` to make one.
 
     Returns:
-        The new job, or the unfinished one of the same delivery; then `blob` is
-        not that job's and can be deleted.
+        The new job, or the one of the same transaction, or the unfinished one
+        of the same delivery; then `blob` is not that job's and can be deleted.
     """
+    await _take_turn(conn, partner_id)
     name = fingerprint(door, owner_id, metadata, sha256)
-    same = await _first(conn, _jobs.c.fingerprint == name, _jobs.c.state.in_(UNFINISHED))
+    same = None
+    if transaction_id is not None:
+        same = await _first(conn, _jobs.c.transaction_id == transaction_id)
+    if same is None:
+        same = await _first(conn, _jobs.c.fingerprint == name, _jobs.c.state.in_(UNFINISHED))
     if same is not None:
         return _job(same)
     values = {
-        "transaction_id": f"{secrets.randbelow(10**_TRANSACTION_DIGITS):0{_TRANSACTION_DIGITS}}",
+        "transaction_id": transaction_id or new_transaction_id(),
         "door": door,
         "partner_id": partner_id,
         "owner_id": owner_id,
@@ -103,11 +121,11 @@ async def claim(conn: AsyncConnection, now_s: float, partner_id: int | None = No
         .where(_jobs.c.state.in_(UNFINISHED), *of_partner)
         .group_by(_jobs.c.partner_id)
     )
+    # A look without locks: most of these others are at work on, who save them.
     candidates = await conn.execute(
         select(_jobs)
         .where(_jobs.c.id.in_(oldest), _jobs.c.state.in_((State.QUEUED, State.RUNNING)))
         .order_by(_jobs.c.id)
-        .with_for_update(skip_locked=True)  # PostgreSQL; SQLite has one writer anyway
     )
     for row in candidates:
         is_abandoned = row.state == State.RUNNING
@@ -118,7 +136,7 @@ async def claim(conn: AsyncConnection, now_s: float, partner_id: int | None = No
             checkpoint = msgspec.structs.replace(checkpoint, deaths=checkpoint.deaths + 1)
         taken = await conn.execute(
             update(_jobs)
-            .where(_jobs.c.id == row.id, _is_same_lease(row.lease_owner))
+            .where(_jobs.c.id == _still_free(row))
             .values(
                 state=State.RUNNING,
                 lease_owner=this_process(),
@@ -162,6 +180,53 @@ async def save(conn: AsyncConnection, job: Job, now_s: float) -> None:
     )
     if saved.rowcount != 1:
         raise LeaseLost(f"job {job.id} was taken over")
+
+
+async def keep_plan(conn: AsyncConnection, job: Job) -> None:
+    """Keep the report of a job that nobody works on yet, as far as it can be made before."""
+    await conn.execute(
+        update(_jobs)
+        .where(_jobs.c.id == job.id, _jobs.c.state == State.QUEUED)
+        .values(report=msgspec.to_builtins(job.report))
+    )
+
+
+async def release(conn: AsyncConnection, job: Job) -> bool:
+    """
+    Let a held job go on, whatever it does.
+
+    Returns:
+        Whether it was held, and goes on now.
+    """
+    checkpoint = msgspec.structs.replace(job.checkpoint, is_released=True)
+    released = await conn.execute(
+        update(_jobs)
+        .where(_jobs.c.id == job.id, _jobs.c.state == State.HELD)
+        .values(state=State.QUEUED, checkpoint=msgspec.to_builtins(checkpoint))
+    )
+    return released.rowcount == 1
+
+
+async def running(conn: AsyncConnection, now_s: float) -> Sequence[Job]:
+    """Return the jobs that a loader works on, so far as can be known, the oldest first."""
+    rows = await conn.execute(select(_jobs).where(_jobs.c.state == State.RUNNING))
+    return sorted(
+        (_job(row) for row in rows if row.lease_until_s > now_s and _may_live(row.lease_owner)),
+        key=lambda job: job.id,
+    )
+
+
+async def jobs_after(conn: AsyncConnection, job_id: int, limit: int) -> Sequence[Job]:
+    """Return the jobs behind one, in their order, page by page."""
+    rows = await conn.execute(
+        select(_jobs).where(_jobs.c.id > job_id).order_by(_jobs.c.id).limit(limit)
+    )
+    return [_job(row) for row in rows]
+
+
+async def known_blobs(conn: AsyncConnection, names: Collection[str]) -> set[str]:
+    """Return those of some thousand names that a job gives to its file."""
+    return set(await conn.scalars(select(_jobs.c.blob).where(_jobs.c.blob.in_(names))))
 
 
 async def job(conn: AsyncConnection, name: int | str) -> Job | None:
@@ -230,8 +295,28 @@ def _started_at(pid: int) -> str:
     return "" if fields[0] in ("Z", "X") else fields[19]
 
 
-def _is_same_lease(owner: str | None) -> ColumnElement[bool]:
-    return _jobs.c.lease_owner.is_(None) if owner is None else _jobs.c.lease_owner == owner
+async def _take_turn(conn: AsyncConnection, partner_id: int) -> None:
+    """Wait for other transactions that submit jobs of a partner; SQLite has one writer anyway."""
+    await conn.execute(
+        select(_accounts.c.id)
+        .where(_accounts.c.id == partner_id)
+        .with_for_update(key_share=True)  # others may go on to refer to the partner
+    )
+
+
+def _still_free(seen: Row[Any]) -> ScalarSelect[int]:
+    """Select a job that is as it was seen; nothing if another changes it at this moment."""
+    return (
+        select(_jobs.c.id)
+        .where(
+            _jobs.c.id == seen.id,
+            _jobs.c.state == seen.state,
+            _jobs.c.lease_owner.is_not_distinct_from(seen.lease_owner),
+            _jobs.c.lease_until_s.is_not_distinct_from(seen.lease_until_s),
+        )
+        .with_for_update(skip_locked=True)
+        .scalar_subquery()
+    )
 
 
 async def _first(conn: AsyncConnection, *conditions: ColumnElement[bool]) -> Row[Any] | None:

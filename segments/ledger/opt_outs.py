@@ -14,8 +14,9 @@ from sqlalchemy import func, insert, select, union, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.identity import Id, Kind
+from segments.ledger.catalog import take_turn
 from segments.ledger.refusal import Refusal
-from segments.ledger.tables import catalog_revision, data_subject_ids, data_subject_requests
+from segments.ledger.tables import data_subject_ids, data_subject_requests
 from segments.record import Action
 
 _requests = data_subject_requests
@@ -64,7 +65,7 @@ async def record(
     _check_chars("jurisdiction", jurisdiction, _JURISDICTION_CHARS)
     _check_chars("submitter", submitter, _SUBMITTER_CHARS)
     # Held until the commit, so that numbers become visible in their order.
-    await conn.execute(select(catalog_revision.c.revision).with_for_update())
+    await take_turn(conn)
     rows = [
         {
             "transaction_id": uuid4().hex,
@@ -139,7 +140,11 @@ async def unapplied(
 
 
 async def mark_applied(conn: AsyncConnection, seqs: Collection[int], now_s: float) -> None:
-    """Note that the store has these requests; of those noted before, the first time stays."""
+    """
+    Note that the store has these requests; of those noted before, the first time stays.
+
+    Some thousands at once are a statement that every database takes.
+    """
     await conn.execute(
         update(_requests)
         .where(_requests.c.seq.in_(seqs), _requests.c.applied_at_s.is_(None))

@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.account import PARTNERS, Account
-from segments.ledger.catalog import raise_revision
+from segments.ledger.catalog import raise_revision, take_turn
 from segments.ledger.refusal import Duplicate, NotFound, Refusal
 from segments.ledger.tables import accounts, recipient_grants
 from segments.ledger.tables import recipients as _recipients
@@ -49,6 +49,7 @@ async def add_recipient(
             " a letter or digit"
         )
     row = {"name": name, "hold_out": _fraction(hold_out), "created_at_s": int(now_s)}
+    await take_turn(conn)
     try:
         async with conn.begin_nested():
             inserted = await conn.execute(
@@ -72,6 +73,7 @@ async def grant(conn: AsyncConnection, recipient: Recipient, partner: Account) -
     if space != PARTNERS:
         raise Refusal(f"{partner.public_id} is no partner: it shows no segments of its own")
     pair = {"recipient_id": recipient.id, "partner_id": partner.id}
+    await take_turn(conn)
     try:
         async with conn.begin_nested():
             await conn.execute(insert(recipient_grants).values(pair))
@@ -89,13 +91,13 @@ async def revoke(conn: AsyncConnection, recipient: Recipient, partner: Account) 
     """
     if partner.id not in recipient.partner_ids:
         raise NotFound(f"recipient {recipient.name} has no grant of partner {partner.public_id}")
+    await raise_revision(conn)
     await conn.execute(
         delete(recipient_grants).where(
             recipient_grants.c.recipient_id == recipient.id,
             recipient_grants.c.partner_id == partner.id,
         )
     )
-    await raise_revision(conn)
 
 
 async def set_hold_out(conn: AsyncConnection, recipient: Recipient, hold_out: float) -> None:
@@ -106,20 +108,20 @@ async def set_hold_out(conn: AsyncConnection, recipient: Recipient, hold_out: fl
         Refusal: Not a fraction.
     """
     column_to_value = {"hold_out": _fraction(hold_out)}
+    await raise_revision(conn)
     await conn.execute(
         update(_recipients).where(_recipients.c.id == recipient.id).values(column_to_value)
     )
-    await raise_revision(conn)
 
 
 async def set_recipient_active(
     conn: AsyncConnection, recipient: Recipient, is_active: bool
 ) -> None:
     """Switch a recipient on or off. Off, its URL is unknown."""
+    await raise_revision(conn)
     await conn.execute(
         update(_recipients).where(_recipients.c.id == recipient.id).values(is_active=is_active)
     )
-    await raise_revision(conn)
 
 
 async def recipient(conn: AsyncConnection, name: str) -> Recipient:

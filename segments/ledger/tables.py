@@ -291,17 +291,20 @@ uploads = Table(
     Column("file_name", String(256), nullable=False),
     Column("action", String(8), nullable=False),  # segments.ingest.validate.Action
     Column("hash_type", String(8), nullable=False),
-    # Where a bucket's own URL lets the file be put; none: with us.
-    Column("blob", String(1024)),
     Column("created_at_s", BigInteger, nullable=False),
     Column("expires_at_s", BigInteger, nullable=False),
     Column("job_id", ForeignKey("jobs.id")),  # none: has not arrived
     # Asked for every few seconds where files come by a bucket.
-    Index(
-        "ix_uploads_awaited",
-        "expires_at_s",
-        sqlite_where=text("blob is not null"),
-        postgresql_where=text("blob is not null"),
-    ),
+    Index("ix_uploads_expires_at_s", "expires_at_s"),
     sqlite_autoincrement=True,
+)
+
+late_opt_outs = Table(
+    "late_opt_outs",
+    metadata,
+    # A RESTRICT that was recorded while a job ran, of an id that the job had reached
+    # before it: what the job added to that id stays, unseen. See `segments.rebuild`.
+    Column("job_id", ForeignKey("jobs.id"), primary_key=True),
+    Column("seq", ForeignKey("data_subject_requests.seq"), primary_key=True),
+    Column("id", LargeBinary(16), primary_key=True),
 )

@@ -7,7 +7,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from segments.settings import WRONG_SETTINGS, Settings, read_settings
 
 _SECRET = "hunter2"
-_NO_LEDGER = "not of the form sqlite+aiosqlite:///FILE, the one ledger there is"
+_NO_LEDGER = "not of the form sqlite+aiosqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE"
+_NO_URL = "not a URL as it stands; write @ : / ? # % in a password as %40 %3A %2F %3F %23 %25"
 
 
 class Listener(BaseSettings):
@@ -67,9 +68,34 @@ def lines_of(cls: type[BaseSettings], capsys: pytest.CaptureFixture[str]) -> lis
         ),
         pytest.param(
             Settings,
-            f"SEGMENTS_LEDGER_URL=postgresql://u:{_SECRET}@db/x",
+            f"SEGMENTS_LEDGER_URL=mysql://u:{_SECRET}@db/x",
             f"SEGMENTS_LEDGER_URL: {_NO_LEDGER}",
             id="a ledger that is not supported, whose password is not quoted",
+        ),
+        pytest.param(
+            Settings,
+            f"SEGMENTS_LEDGER_URL=postgresql://u:12/{_SECRET}@db/x",
+            f"SEGMENTS_LEDGER_URL: {_NO_URL}",
+            id="a password with a slash, half of which would be the database",
+        ),
+        pytest.param(
+            Settings,
+            f"SEGMENTS_LEDGER_URL=postgresql://u:12@{_SECRET}@db/x",
+            f"SEGMENTS_LEDGER_URL: {_NO_URL}",
+            id="a password with an at sign, half of which would be the host",
+        ),
+        pytest.param(
+            Settings,
+            f"SEGMENTS_LEDGER_URL=postgresql://u:{_SECRET}#@db/x",
+            f"SEGMENTS_LEDGER_URL: {_NO_URL}",
+            id="a password with a hash, half of which would be the port",
+        ),
+        pytest.param(
+            Settings,
+            f"SEGMENTS_LEDGER_URL=postgresql://u:{_SECRET}@db",
+            "SEGMENTS_LEDGER_URL: names no database,"
+            " as in postgresql://USER:PASSWORD@HOST/DATABASE",
+            id="a server without a database",
         ),
         pytest.param(
             Settings,
@@ -177,6 +203,15 @@ def test_everything_lies_in_the_data_directory_unless_told_otherwise(tmp_path: P
     assert settings.ledger_dsn == f"sqlite+aiosqlite:///{tmp_path}/a b/ledger.db"
 
 
-@pytest.mark.parametrize("url", ["sqlite:////x/l.db", "sqlite+aiosqlite:////x/l.db"])
-def test_ledger_url_gets_the_driver_that_we_have(url: str) -> None:
-    assert Settings(ledger_url=url).ledger_dsn == "sqlite+aiosqlite:////x/l.db"
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("sqlite:////x/l.db", "sqlite+aiosqlite:////x/l.db"),
+        ("sqlite+aiosqlite:////x/l.db", "sqlite+aiosqlite:////x/l.db"),
+        ("postgres://u@db/x", "postgresql://u@db/x"),
+        ("postgresql+asyncpg://u:a%40b@a:1,b:2/x", "postgresql://u:a%40b@a:1,b:2/x"),
+        ("postgresql:///x?host=/run/db", "postgresql:///x?host=/run/db"),
+    ],
+)
+def test_ledger_url_gets_the_driver_that_we_have(url: str, expected: str) -> None:
+    assert Settings(ledger_url=url).ledger_dsn == expected

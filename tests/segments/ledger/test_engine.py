@@ -2,6 +2,7 @@ import asyncio
 import subprocess
 import sys
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -22,18 +23,24 @@ from segments.settings import Settings
 
 _OPEN = """
 import asyncio, sys
-from pathlib import Path
 from segments.ledger.catalog import raise_revision
 from segments.ledger.engine import open_ledger
 from segments.settings import Settings
 
 async def main():
-    async with open_ledger(Settings(data_dir=Path(sys.argv[1]))) as ledger:
+    async with open_ledger(Settings(ledger_url=sys.argv[1])) as ledger:
         async with ledger.begin() as conn:
             await raise_revision(conn)
 
 asyncio.run(main())
 """
+
+
+@pytest.fixture
+async def sqlite_ledger(settings: Settings) -> AsyncIterator[AsyncEngine]:
+    """A fresh ledger in a file, for what only SQLite has; see `test_postgres.py`."""
+    async with open_ledger(settings) as opened:
+        yield opened
 
 
 def statements_of_migrations(conn: Connection) -> set[str]:
@@ -61,7 +68,9 @@ async def test_migrations_lead_to_the_tables(ledger: AsyncEngine) -> None:
         assert await conn.run_sync(differences) == []
 
 
-async def test_migrations_lead_to_every_constraint_of_the_tables(ledger: AsyncEngine) -> None:
+async def test_migrations_lead_to_every_constraint_of_the_tables(
+    sqlite_ledger: AsyncEngine,
+) -> None:
     """
     Alembic compares neither checks nor partial indexes nor AUTOINCREMENT; their text says all.
     """
@@ -73,7 +82,7 @@ async def test_migrations_lead_to_every_constraint_of_the_tables(ledger: AsyncEn
             for statement in statements
         }
 
-    async with reading(ledger) as conn:
+    async with reading(sqlite_ledger) as conn:
         migrated = await conn.run_sync(statements_of_migrations)
         defined = await conn.run_sync(statements_of_tables)
 
@@ -88,8 +97,8 @@ def test_head_is_the_newest_revision() -> None:
     assert ScriptDirectory.from_config(config).get_heads() == [HEAD]
 
 
-def test_processes_that_open_a_fresh_ledger_at_once_all_do(settings: Settings) -> None:
-    argv = [sys.executable, "-c", _OPEN, str(settings.data_dir)]
+def test_processes_that_open_a_fresh_ledger_at_once_all_do(ledger_settings: Settings) -> None:
+    argv = [sys.executable, "-c", _OPEN, ledger_settings.ledger_dsn]
     openers = [subprocess.Popen(argv, stderr=subprocess.PIPE) for _ in range(5)]
 
     errors = [opener.communicate()[1] for opener in openers]
@@ -105,13 +114,15 @@ async def test_fresh_ledger_begins_at_a_revision_of_its_own(ledger: AsyncEngine)
         assert abs(await revision(conn) - time.time()) < 60
 
 
-async def test_ledger_survives_power_cuts_and_keeps_its_references(ledger: AsyncEngine) -> None:
-    full, on = 2, 1
+async def test_file_survives_power_cuts(sqlite_ledger: AsyncEngine) -> None:
+    full = 2
 
-    async with reading(ledger) as conn:
+    async with reading(sqlite_ledger) as conn:
         assert await conn.scalar(text("pragma journal_mode")) == "wal"
         assert await conn.scalar(text("pragma synchronous")) == full
-        assert await conn.scalar(text("pragma foreign_keys")) == on
+
+
+async def test_reference_to_nothing_is_refused(ledger: AsyncEngine) -> None:
     with pytest.raises(IntegrityError):
         async with ledger.begin() as conn:
             await conn.execute(text("insert into recipient_grants values (1, 1)"))
@@ -157,8 +168,10 @@ async def test_transaction_that_fails_changes_nothing(ledger: AsyncEngine) -> No
         assert await revision(conn) == before
 
 
-async def test_nobody_else_may_read_the_ledger(ledger: AsyncEngine, settings: Settings) -> None:
-    async with ledger.begin() as conn:
+async def test_nobody_else_may_read_the_file(
+    sqlite_ledger: AsyncEngine, settings: Settings
+) -> None:
+    async with sqlite_ledger.begin() as conn:
         await raise_revision(conn)
 
         for path in settings.data_dir.glob("ledger.db*"):
@@ -174,11 +187,11 @@ async def opening_fails(settings: Settings) -> str:
     return message
 
 
-async def test_ledger_of_a_later_version_is_left_alone(settings: Settings) -> None:
-    async with open_ledger(settings) as ledger, ledger.begin() as conn:
+async def test_ledger_of_a_later_version_is_left_alone(ledger_settings: Settings) -> None:
+    async with open_ledger(ledger_settings) as ledger, ledger.begin() as conn:
         await conn.execute(text("update alembic_version set version_num = '9999'"))
 
-    assert "later version" in await opening_fails(settings)
+    assert "later version" in await opening_fails(ledger_settings)
 
 
 async def test_file_that_is_no_ledger_is_named(settings: Settings) -> None:

@@ -4,10 +4,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.identity import Id, Kind
 from segments.ledger import opt_outs
-from segments.ledger.engine import reading
+from segments.ledger.engine import open_ledger, reading
 from segments.ledger.opt_outs import Request
 from segments.ledger.refusal import Refusal
 from segments.record import Action
+from segments.settings import Settings
 from tests.ledger_seed import NOW_S
 
 
@@ -62,12 +63,13 @@ async def test_what_was_never_marked_comes_back_whatever_the_store_says(
     assert await unapplied(ledger, store_seq=1000) == [requests[1]]
 
 
-async def test_looking_for_what_waits_reads_no_table_from_its_start(ledger: AsyncEngine) -> None:
+async def test_looking_for_what_waits_reads_no_table_from_its_start(settings: Settings) -> None:
     """
-    It is asked every second, of a table that only grows.
+    It is asked every second, of a table that only grows. PostgreSQL has the
+    same indexes.
     """
     asked: list[str] = []
-    async with reading(ledger) as conn:
+    async with open_ledger(settings) as ledger, reading(ledger) as conn:
         raw = await conn.get_raw_connection()
         await raw.driver_connection.set_trace_callback(asked.append)  # type: ignore[union-attr]
         await opt_outs.unapplied(conn, 7, after_seq=0, limit=10)

@@ -77,7 +77,6 @@ def upgrade() -> None:
         sa.Column("file_name", sa.String(length=256), nullable=False),
         sa.Column("action", sa.String(length=8), nullable=False),
         sa.Column("hash_type", sa.String(length=8), nullable=False),
-        sa.Column("blob", sa.String(length=1024), nullable=True),
         sa.Column("created_at_s", sa.BigInteger(), nullable=False),
         sa.Column("expires_at_s", sa.BigInteger(), nullable=False),
         sa.Column("job_id", _ROW_ID, nullable=True),
@@ -93,11 +92,4 @@ def upgrade() -> None:
         sa.UniqueConstraint("key", name=op.f("uq_uploads_key")),
         sqlite_autoincrement=True,
     )
-    op.create_index(
-        "ix_uploads_awaited",
-        "uploads",
-        ["expires_at_s"],
-        unique=False,
-        sqlite_where=sa.text("blob is not null"),
-        postgresql_where=sa.text("blob is not null"),
-    )
+    op.create_index(op.f("ix_uploads_expires_at_s"), "uploads", ["expires_at_s"], unique=False)

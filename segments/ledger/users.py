@@ -1,0 +1,235 @@
+"""
+Queries of users, and of the sessions that their logins begin.
+
+A refresh token is 40 hex digits, as the vendor's: the first 16 name the session
+and the rest is its secret, of which only the SHA-256 is kept. Each works once.
+One that names a session and does not hold its present secret was used before,
+so two have it, and one of them stole it: that ends the session.
+"""
+
+import hashlib
+import hmac
+import secrets
+import uuid
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, Row, delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from segments.account import PARTNER_KINDS, Account
+from segments.ledger.refusal import Duplicate, NotFound, Refusal
+from segments.ledger.tables import sessions as _sessions
+from segments.ledger.tables import users as _users
+from segments.ledger.wording import checked_text
+
+MAX_USERNAME_CHARS = 128
+_HANDLE_CHARS = 16
+_SECRET_CHARS = 24
+
+
+class User(NamedTuple):
+    """One row of the ledger's users."""
+
+    id: int
+    public_id: str  # `userId`
+    username: str
+    account_id: int
+    password_hash: str
+    is_active: bool
+
+
+class Session(NamedTuple):
+    """One login, as whoever logged in knows it."""
+
+    id: int
+    user: User
+    refresh_token: str
+
+
+_COLUMNS = tuple(_users.c[name] for name in User._fields)
+
+
+async def add_user(
+    conn: AsyncConnection, username: str, account: Account, password_hash: str, *, now_s: float
+) -> User:
+    """
+    Add a user of a partner's account.
+
+    Raises:
+        Duplicate: There is one of that name.
+        Refusal: The name is unusable, or the account delivers no files.
+    """
+    checked_text("username", username, max_chars=MAX_USERNAME_CHARS)
+    if account.kind not in PARTNER_KINDS:
+        raise Refusal("only partners and their sub accounts have users")
+    row = {
+        "public_id": uuid.uuid4().hex,
+        "username": username.lower(),
+        "account_id": account.id,
+        "password_hash": password_hash,
+        "created_at_s": int(now_s),
+    }
+    try:
+        async with conn.begin_nested():
+            inserted = await conn.execute(insert(_users).values(row).returning(*_COLUMNS))
+            return _user(inserted.one())
+    except IntegrityError:
+        raise Duplicate(f"there is a user {username} already") from None
+
+
+async def find_user(conn: AsyncConnection, username: str) -> User | None:
+    """Return the user of a name, in any case."""
+    return await _find(conn, _users.c.username == username.lower())
+
+
+async def user(conn: AsyncConnection, username: str) -> User:
+    """
+    Return the user that people named.
+
+    Raises:
+        NotFound: There is none.
+    """
+    found = await find_user(conn, username)
+    if found is None:
+        raise NotFound(f"there is no user {username}")
+    return found
+
+
+async def users(conn: AsyncConnection) -> list[User]:
+    """Return all users, the oldest first."""
+    return [_user(row) for row in await conn.execute(select(*_COLUMNS).order_by(_users.c.id))]
+
+
+async def count_users(conn: AsyncConnection) -> int:
+    """Return how many users there are."""
+    return (await conn.execute(select(func.count()).select_from(_users))).scalar_one()
+
+
+async def set_password(conn: AsyncConnection, user: User, password_hash: str) -> None:
+    """Give a user another password, and let them in again; what they had open is closed."""
+    await _set(conn, user, password_hash=password_hash, is_active=True)
+    await conn.execute(delete(_sessions).where(_sessions.c.user_id == user.id))
+
+
+async def renew_hash(conn: AsyncConnection, user: User, password_hash: str) -> None:
+    """Keep the same password as another hash, unless it was changed meanwhile."""
+    await conn.execute(
+        update(_users)
+        .where(_users.c.id == user.id, _users.c.password_hash == user.password_hash)
+        .values(password_hash=password_hash)
+    )
+
+
+async def revoke(conn: AsyncConnection, user: User) -> None:
+    """Let a user in no more, from this moment on, until they are given a password."""
+    await _set(conn, user, is_active=False)
+    await conn.execute(delete(_sessions).where(_sessions.c.user_id == user.id))
+
+
+async def begin_session(
+    conn: AsyncConnection, user: User, *, now_s: float, expires_at_s: float
+) -> Session:
+    """
+    Begin a session of a user; forget those of theirs that have expired.
+
+    Args:
+        conn: A transaction.
+        user: Who has just shown that it is them.
+        now_s: When.
+        expires_at_s: When it ends if it is not refreshed.
+    """
+    await conn.execute(
+        delete(_sessions).where(
+            _sessions.c.user_id == user.id, _sessions.c.expires_at_s <= int(now_s)
+        )
+    )
+    handle, secret = _draw(_HANDLE_CHARS), _draw(_SECRET_CHARS)
+    row = {
+        "user_id": user.id,
+        "handle": handle,
+        "secret_sha256": _sha256(secret),
+        "created_at_s": int(now_s),
+        "expires_at_s": int(expires_at_s),
+    }
+    inserted = await conn.execute(insert(_sessions).values(row).returning(_sessions.c.id))
+    return Session(inserted.scalar_one(), user, handle + secret)
+
+
+async def refresh_session(
+    conn: AsyncConnection, refresh_token: str, *, now_s: float, expires_at_s: float
+) -> Session | None:
+    """
+    Go on with a session, under another refresh token.
+
+    Args:
+        conn: A transaction; committed also where this returns `None`.
+        refresh_token: As it was given out.
+        now_s: When.
+        expires_at_s: When the session ends now.
+
+    Returns:
+        `None` if the token is not, or no longer, worth anything.
+    """
+    handle, secret = refresh_token[:_HANDLE_CHARS], refresh_token[_HANDLE_CHARS:]
+    row = await _open_session(conn, _sessions.c.handle == handle, now_s)
+    if row is None:
+        return None
+    if not hmac.compare_digest(row.secret_sha256, _sha256(secret)):
+        await conn.execute(delete(_sessions).where(_sessions.c.id == row.session_id))
+        return None
+    next_secret = _draw(_SECRET_CHARS)
+    renewed = await conn.execute(
+        update(_sessions)
+        .where(_sessions.c.id == row.session_id, _sessions.c.secret_sha256 == row.secret_sha256)
+        .values(secret_sha256=_sha256(next_secret), expires_at_s=int(expires_at_s))
+    )
+    if renewed.rowcount != 1:
+        return None
+    return Session(row.session_id, _user(row), handle + next_secret)
+
+
+async def end_session(conn: AsyncConnection, refresh_token: str) -> None:
+    """End the session of a refresh token, if it is one; its access tokens end with it."""
+    handle, secret = refresh_token[:_HANDLE_CHARS], refresh_token[_HANDLE_CHARS:]
+    await conn.execute(
+        delete(_sessions).where(
+            _sessions.c.handle == handle, _sessions.c.secret_sha256 == _sha256(secret)
+        )
+    )
+
+
+async def user_of_session(conn: AsyncConnection, session_id: int, now_s: float) -> User | None:
+    """Return whose session it is; `None` if it has ended, or its user was revoked."""
+    row = await _open_session(conn, _sessions.c.id == session_id, now_s)
+    return None if row is None else _user(row)
+
+
+async def _open_session(conn: AsyncConnection, which: ColumnElement[bool], now_s: float) -> Any:
+    asked = (
+        select(*_COLUMNS, _sessions.c.id.label("session_id"), _sessions.c.secret_sha256)
+        .join(_sessions, _sessions.c.user_id == _users.c.id)
+        .where(which, _sessions.c.expires_at_s > int(now_s), _users.c.is_active)
+    )
+    return (await conn.execute(asked)).one_or_none()
+
+
+async def _find(conn: AsyncConnection, condition: ColumnElement[bool]) -> User | None:
+    row = (await conn.execute(select(*_COLUMNS).where(condition))).one_or_none()
+    return None if row is None else _user(row)
+
+
+async def _set(conn: AsyncConnection, user: User, **values: Any) -> None:
+    await conn.execute(update(_users).where(_users.c.id == user.id).values(values))
+
+
+def _user(row: Row[Any]) -> User:
+    return User(*(getattr(row, name) for name in User._fields))
+
+
+def _draw(chars: int) -> str:
+    return secrets.token_hex(chars // 2)
+
+
+def _sha256(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()

@@ -1,8 +1,8 @@
 """
-Everything on one host: store, loader and bid listener, started in the order in
-which they need each other and stopped in the reverse.
+Everything on one host: store, loader, doors and bid listener, started in the
+order in which they need each other and stopped in the reverse.
 
-    embedded store  ->  ledger's opt-outs and catalog in it  ->  loader  ->  bid listener
+    embedded store  ->  ledger's opt-outs and catalog in it  ->  loader, doors  ->  bid listener
 
 The listener comes last, so the first bid that is answered already knows every
 opt-out and every audience. Each runs in a process of its own; one that dies is
@@ -110,6 +110,8 @@ async def up(settings: Settings) -> None:
 def _programs() -> tuple[Program, ...]:
     return (
         Program("loader", (sys.executable, "-m", "segments", "loader")),
+        Program("SFTP door", (sys.executable, "-m", "segments", "sftp")),
+        Program("REST doors", (sys.executable, "-m", "segments", "api")),
         Program("bid listener", (sys.executable, "-m", "rtb")),
     )
 

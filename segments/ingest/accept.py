@@ -15,7 +15,7 @@ from typing import NamedTuple
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from segments.account import Account, Kind
-from segments.blobs import Blobs
+from segments.blobs import DELIVERIES, Blobs
 from segments.ingest.job import Job
 from segments.ingest.stop import Stopped, StopReason
 from segments.ingest.validate import Metadata
@@ -62,9 +62,21 @@ async def accept(
     door: str,
     file_name: str,
     now_s: float,
+    transaction_id: str | None = None,
 ) -> Job:
     """
     Take in a delivery.
+
+    Args:
+        ledger: Where the job goes.
+        blobs: Where the file goes.
+        metadata: Whose it is and what to do with it.
+        content: The file.
+        door: Who takes it in.
+        file_name: What the partner calls the file.
+        now_s: When.
+        transaction_id: What the partner was told already; a delivery has one
+            job, however often it is taken in.
 
     Returns:
         Its job, queued; or, of a delivery that was begun before, as it stands.
@@ -75,7 +87,7 @@ async def accept(
     async with reading(ledger) as conn:
         partner, owner = await parties_of(conn, metadata)
     # What the partner calls the file is data, and no part of a path.
-    blob = f"deliveries/{partner.id}/{secrets.token_hex(16)}"
+    blob = f"{DELIVERIES}/{partner.id}/{secrets.token_hex(16)}"
     stored = await blobs.put(blob, content)
     async with ledger.begin() as conn:
         job = await jobs.submit(
@@ -88,6 +100,7 @@ async def accept(
             sha256=stored.sha256,
             file_name=file_name,
             now_s=now_s,
+            transaction_id=transaction_id,
         )
     if job.blob != blob:
         await blobs.delete(blob)

@@ -30,6 +30,7 @@ from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.blobs import Blobs
+from segments.ingest.late import note_late
 from segments.ingest.merge import PAIRS_PER_BATCH, Merged, merge
 from segments.ingest.parse import BadLine
 from segments.ingest.publish import Planned, changes, plan
@@ -40,7 +41,7 @@ from segments.ingest.validate import Order, order_of
 from segments.ledger import accounts
 from segments.ledger.engine import reading as snapshot_of
 from segments.projection import publish_catalog
-from segments.record import CorruptRecord
+from segments.record import Change, CorruptRecord
 from segments.store.reader import read_meta
 from segments.store.writer import Writer
 
@@ -68,6 +69,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
 
     next_part: int = 0  # all parts of the spool below are in the store
     deaths: int = 0  # loaders that died since it last got further
+    is_released: bool = False  # a person has said that it may remove what it does
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -89,6 +91,10 @@ class Report(msgspec.Struct, frozen=True):
     removed: int = 0
     unchanged: int = 0
     refused: int = 0
+    # The ledger's opt-outs, by number, between which the job wrote: all up to the
+    # first were in the store before, none behind the second was recorded.
+    opt_outs_before: int | None = None
+    opt_outs_until: int | None = None
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -169,8 +175,9 @@ class _Run:
             await self._plan(order)
             await self._merge(spool)
 
+        report = await self._settled()
         await publish_catalog(self._tools.ledger, self._tools.redis)
-        await self._become(state=State.DONE, finished_at_s=self._tools.now_s())
+        await self._become(state=State.DONE, report=report, finished_at_s=self._tools.now_s())
 
     async def fail(self, stopped: Stopped) -> None:
         self.job = failed(self.job, stopped, self._tools.now_s())
@@ -194,6 +201,7 @@ class _Run:
     async def _plan(self, order: Order) -> None:
         if self.job.report.segments:
             return
+        meta = await read_meta(self._tools.redis)
         async with self._tools.ledger.begin() as conn:
             segments = await plan(
                 conn,
@@ -202,12 +210,12 @@ class _Run:
                 partner_id=self.job.partner_id,
                 at_s=self.job.created_at_s,
             )
-        await self._become(report=replace(self.job.report, segments=segments))
+        await self._become(
+            report=replace(self.job.report, segments=segments, opt_outs_before=meta.opt_outs)
+        )
 
     async def _merge(self, spool: Spool) -> None:
-        async with snapshot_of(self._tools.ledger) as conn:
-            tree = await accounts.tree(conn)
-        to_apply = changes(self.job.report.segments, tree, self.job.owner_id)
+        to_apply = await self._changes()
         writer = Writer(self._tools.redis, await read_meta(self._tools.redis))
         first_part = self.job.checkpoint.next_part
         batches = merge(spool, first_part, writer, to_apply, self._tools.pairs_per_batch)
@@ -220,6 +228,17 @@ class _Run:
                 # In the midst of a part: only a sign of life, for whoever
                 # resumes would write and count these rows again.
                 await self._become()
+
+    async def _settled(self) -> Report:
+        """Note which of the opt-outs that came meanwhile were too late for some ids."""
+        to_apply = await self._changes()
+        opt_outs_until = await note_late(self._tools.ledger, self._tools.redis, self.job, to_apply)
+        return replace(self.job.report, opt_outs_until=opt_outs_until)
+
+    async def _changes(self) -> list[Change]:
+        async with snapshot_of(self._tools.ledger) as conn:
+            tree = await accounts.tree(conn)
+        return changes(self.job.report.segments, tree, self.job.owner_id)
 
     async def _become(self, **fields: Any) -> None:
         self.job = replace(self.job, **fields)

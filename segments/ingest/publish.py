@@ -18,9 +18,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments import audience
 from segments.account import AccountTree
+from segments.ingest.stop import Stopped, StopReason
 from segments.ingest.validate import Action, Order, SegmentOrder
-from segments.ledger import accounts
-from segments.ledger.audiences import find_or_create_audience
+from segments.ledger import accounts, audiences
 from segments.record import NO_EXPIRY, Change
 
 
@@ -45,6 +45,9 @@ async def plan(
         owner_id: The account whose audiences these are.
         partner_id: The account that shows them: the owner, or its agency.
         at_s: When the memberships begin.
+
+    Raises:
+        Stopped: AUDIENCE_DELETED, where the order names the audience itself.
     """
     tree = await accounts.tree(conn)
     owner = await accounts.account(conn, owner_id)
@@ -53,9 +56,14 @@ async def plan(
     async def planned(segment: SegmentOrder) -> Planned:
         if not segment.is_valid:
             return Planned(segment.segment_id, segment.action)
-        found = await find_or_create_audience(
-            conn, owner, partner, segment.segment_id, segment.name, now_s=at_s
-        )
+        if segment.audience_id is not None:
+            found = await audiences.audience(conn, segment.audience_id)
+            if found.state is audience.State.DELETED:
+                raise Stopped(StopReason.AUDIENCE_DELETED)
+        else:
+            found = await audiences.find_or_create_audience(
+                conn, owner, partner, segment.segment_id, segment.name, now_s=at_s
+            )
         change = audience.change(found, segment.action is Action.ADD, tree, at_s)
         return Planned(segment.segment_id, segment.action, found.id, change.expiry_day)
 

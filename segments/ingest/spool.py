@@ -101,21 +101,22 @@ class Spool:
         self._file.flush()
         self._block = np.empty((0, ID_BYTES), np.uint8)
 
-    def batches(self, first_part: int, max_rows: int) -> Iterator[Batch]:
+    def batches(self, first_part: int, max_rows: int, end_part: int = PARTS) -> Iterator[Batch]:
         """
-        Yield the ids of all parts from `first_part` on, in order.
+        Yield the ids of all parts from `first_part` on, below `end_part`, in order.
 
         Args:
             first_part: Of an earlier `Batch.next_part`: the same file makes the
                 same parts.
             max_rows: At most so many in a batch; may change from run to run.
+            end_part: The first that is left out.
         """
         part_rows = self._part_rows()
         end = first_part
-        while end < PARTS:
+        while end < end_part:
             start = end
             rows = 0
-            while end < PARTS and (end == start or rows + part_rows[end] <= max_rows):
+            while end < end_part and (end == start or rows + part_rows[end] <= max_rows):
                 rows += int(part_rows[end])
                 end += 1
             if rows <= max_rows:

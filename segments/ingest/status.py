@@ -31,11 +31,15 @@ def status_of(job: Job) -> bytes:
     if job.stop is not None:
         return refusal(job.stop)
     metadata = Metadata.model_validate(job.metadata)
-    segments = _processed(job) if job.state is State.DONE else _accepted(metadata)
-    head = metadata.model_dump(
-        mode="json", include={"partner_id", "sub_id", "file"}, exclude_none=True
-    )
-    return _json({"transaction_id": job.transaction_id, **head, "segments": segments})
+    if job.state is not State.DONE:
+        return accepted(job.transaction_id, metadata)
+    return _success(job.transaction_id, metadata, _processed(job))
+
+
+def accepted(transaction_id: str, metadata: Metadata) -> bytes:
+    """Return the status file of a delivery whose metadata is in order."""
+    segments = [{"id": segment.id, "action": segment.action} for segment in metadata.segments]
+    return _success(transaction_id, metadata, segments)
 
 
 def refusal(reason: StopReason) -> bytes:
@@ -43,8 +47,11 @@ def refusal(reason: StopReason) -> bytes:
     return _json({"error": {"code": str(reason.code), "description": reason.description}})
 
 
-def _accepted(metadata: Metadata) -> list[dict[str, Any]]:
-    return [{"id": segment.id, "action": segment.action} for segment in metadata.segments]
+def _success(transaction_id: str, metadata: Metadata, segments: list[dict[str, Any]]) -> bytes:
+    head = metadata.model_dump(
+        mode="json", include={"partner_id", "sub_id", "file"}, exclude_none=True
+    )
+    return _json({"transaction_id": transaction_id, **head, "segments": segments})
 
 
 def _processed(job: Job) -> list[dict[str, Any]]:

@@ -28,6 +28,7 @@ class StopReason(StrEnum):
     UNREADABLE_FILE = "unreadable_file"  # an archive cut short, of several files, encrypted
     INFLATES_TOO_FAR = "inflates_too_far"  # a bomb
     NO_VALID_RECORD = "no_valid_record"  # not one e-mail hash in it
+    AUDIENCE_DELETED = "audience_deleted"  # while its file was on the way
 
     @property
     def code(self) -> int:
@@ -67,6 +68,7 @@ _REASON_TO_CODE = {
     StopReason.UNREADABLE_FILE: 8,
     StopReason.INFLATES_TOO_FAR: 8,
     StopReason.NO_VALID_RECORD: 8,
+    StopReason.AUDIENCE_DELETED: 1,
 }
 
 

@@ -53,6 +53,7 @@ class SegmentOrder(msgspec.Struct, frozen=True):
     segment_id: str
     name: str
     action: Action
+    audience_id: int | None = None  # where the door knows the audience; it must be there still
 
     @property
     def is_valid(self) -> bool:
@@ -175,9 +176,32 @@ class Metadata(_Form):
         )
 
 
+class AudienceFile(_Form):
+    """A file for one audience that is there: the Audience API's, at once or by upload."""
+
+    form: Literal["audience_file"] = "audience_file"
+    # No two files are the same delivery: what is added, removed and added again is in.
+    request_id: str
+    audience_id: int  # the ledger's
+    segment_id: str
+    action: Action
+    hash_type: Annotated[Literal["md5", "sha1", "sha2"], _Lower]
+
+    def order(self) -> Order:
+        """Return what it asks for, in our terms."""
+        segment = SegmentOrder(self.segment_id, "", self.action, self.audience_id)
+        return Order(segments=(segment,), hash_type=self.hash_type)
+
+
 def order_of(metadata: Mapping[str, Any]) -> Order:
     """Return what a job's metadata asks for; they were validated when it was taken in."""
-    return Metadata.model_validate(metadata).order()
+    form = AudienceFile if is_audience_file(metadata) else Metadata
+    return form.model_validate(metadata).order()
+
+
+def is_audience_file(metadata: Mapping[str, Any]) -> bool:
+    """Tell whether a job's metadata are an `AudienceFile`, and not LiveAudience's."""
+    return metadata.get("form") == "audience_file"
 
 
 def read_metadata(raw: bytes) -> Metadata:

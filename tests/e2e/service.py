@@ -53,6 +53,10 @@ class Service:
             "RTB_TMAX_SHARE": "1",
             "SEGMENTS_DATA_DIR": str(folder / "data"),
             "SEGMENTS_EXPECTED_IDS": "10000",
+            "SEGMENTS_SFTP_HOST": "127.0.0.1",
+            "SEGMENTS_SFTP_PORT": "0",
+            "SEGMENTS_API_HOST": "127.0.0.1",
+            "SEGMENTS_API_PORT": "0",
             **environment,
         }
         self.log = folder / "up.log"

@@ -27,10 +27,12 @@ async def test_recipient_is_served_and_counted_by_name(valkey: Engine, path: str
 
 
 async def test_unnamed_caller_can_be_turned_away(valkey: Engine) -> None:
-    async with serving(valkey.url, allow_unnamed_recipient=False) as service:
-        async with connected(service.port) as client:
-            unnamed = await client.post(bid_request())
-            named = await client.post(bid_request(), "/openrtb2/enrich/dsp-a")
+    async with (
+        serving(valkey.url, allow_unnamed_recipient=False) as service,
+        connected(service.port) as client,
+    ):
+        unnamed = await client.post(bid_request())
+        named = await client.post(bid_request(), "/openrtb2/enrich/dsp-a")
 
     assert (unnamed.status, unnamed.error) == (404, "unknown_recipient")
     assert named.outcome == "enriched"

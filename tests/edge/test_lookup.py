@@ -137,7 +137,7 @@ async def test_ended_lookup_ends_what_was_asked(engine: Engine) -> None:
     ],
 )
 async def test_password_and_database_of_the_url_are_used(
-    engine: Engine, redis_client: Redis, url_of: Callable[[int], str]
+    engine: Engine, redis_client: Redis, url_of: Callable[[object], str]
 ) -> None:
     url = url_of(engine.port)
     await redis_client.config_set("requirepass", "secret")

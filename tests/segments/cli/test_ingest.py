@@ -5,6 +5,7 @@
 import asyncio
 import json
 import os
+import pty
 import shutil
 import signal
 import sqlite3
@@ -47,20 +48,23 @@ class Host:
         self._environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith("SEGMENTS_")},
             "SEGMENTS_DATA_DIR": str(folder / "data"),
+            "TERM": "xterm",
         }
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(
+        self, *arguments: str, stderr: int = subprocess.PIPE, **environment: str
+    ) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, "-m", "segments", *arguments],
             cwd=self.folder,
-            env=self._environment,
+            env={**self._environment, **environment},
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
             text=True,
         )
 
-    def run(self, *arguments: str, status: int = 0) -> str:
-        process = self.start(*arguments)
+    def run(self, *arguments: str, status: int = 0, **environment: str) -> str:
+        process = self.start(*arguments, stderr=subprocess.PIPE, **environment)
         out, err = process.communicate(timeout=WITHIN_S)
         assert process.returncode == status, out + err
         assert "Traceback" not in err
@@ -154,6 +158,28 @@ def test_load_reports_what_it_did(host: Host) -> None:
     assert "segment x, add: rejected" in said
     assert "line 1001: not_a_hash" in said
     assert "example.com" not in said
+
+
+def test_load_draws_a_bar_on_a_terminal_and_none_into_a_file(host: Host) -> None:
+    arguments = host.deliver(text_of(email_hashes(1000)), 1000)
+    ours, theirs = pty.openpty()
+
+    with host.start(*arguments, stderr=theirs) as load:
+        os.close(theirs)
+        drawn = b"".join(iter(lambda: _read_terminal(ours), b"")).decode()
+    os.close(ours)
+
+    assert load.returncode == 0
+    assert "1,000 of 1,000 rows written" in drawn
+    assert "\x1b" in drawn
+    assert "\x1b" not in host.run(*arguments)
+
+
+def _read_terminal(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, 4096)
+    except OSError:  # how a terminal says that nobody writes to it any more
+        return b""
 
 
 def test_status_says_it_again_for_people_and_for_partners(host: Host) -> None:
@@ -255,11 +281,11 @@ def test_load_told_to_stop_stops_at_a_checkpoint_and_goes_on_when_called_again(h
     assert host.job()["state"] == "done"
 
 
-def test_loader_carries_what_was_left_and_stops_when_told(host: Host) -> None:
-    arguments = host.deliver(many_hashes(), ROWS)
-    with host.start(*arguments) as load:
-        host.until(lambda job: job.get("state") == "running")
-        load.kill()
+def test_file_loaded_while_the_store_is_away_waits_for_the_loader(host: Host) -> None:
+    arguments = host.deliver(text_of(email_hashes(1000)), 1000)
+    said = host.run(*arguments, status=1, SEGMENTS_REDIS_URL="unix:///nowhere/valkey.sock")
+    assert "job 1 waits for the loader" in said
+    assert host.job()["state"] == "queued"
 
     loader = host.start("loader")
     host.until(lambda job: job["state"] == "done")
@@ -267,7 +293,7 @@ def test_loader_carries_what_was_left_and_stops_when_told(host: Host) -> None:
     _, err = loader.communicate(timeout=WITHIN_S)
 
     assert loader.returncode == 0, err
-    assert f"{ROWS} of {ROWS} rows written" in err
+    assert "1000 of 1000 rows written" in err
 
 
 def test_two_loads_at_once_share_the_store_and_both_end(host: Host) -> None:

@@ -177,12 +177,13 @@ def test_bad_lines_are_sampled_by_number_and_reason_never_by_content() -> None:
     assert address not in repr(vars(parser))
 
 
-def test_line_too_long_is_one_bad_line_and_the_next_is_read() -> None:
+@pytest.mark.parametrize("block_bytes", [1000, 1 << 20], ids=["in many blocks", "within one"])
+def test_line_too_long_is_one_bad_line_and_the_next_is_read(block_bytes: int) -> None:
     hashes = email_hashes(2)
     text = text_of(hashes[:1]) + b"a" * (5 * MAX_LINE_BYTES) + b"\n" + text_of(hashes[1:])
     parser = Parser()
 
-    assert parsed(parser, cut(text, 1000)) == ids_of(hashes)
+    assert parsed(parser, cut(text, block_bytes)) == ids_of(hashes)
     assert parser.samples == [BadLine(2, BadLineReason.TOO_LONG)]
 
 

@@ -1,0 +1,129 @@
+"""The commands of the SFTP door: `sftp`, `key`."""
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import click
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from segments.account import Account
+from segments.blobs import Blobs
+from segments.cli.ledger import look, print_table, run
+from segments.cli.log import log_to_stderr
+from segments.doors.callback import Callbacks
+from segments.doors.drop import Drop
+from segments.doors.folder import DropFolder, folder_name
+from segments.doors.sftp import CannotListen, SftpServer
+from segments.doors.ssh_key import MAX_KEY_BYTES, read_public_key
+from segments.ledger import accounts, ssh_keys
+from segments.ledger.engine import open_ledger
+from segments.ledger.refusal import Refusal
+from segments.ledger.ssh_keys import SshKey
+from segments.settings import Settings, read_settings
+
+_MAX_FOLDER_NAME = 255
+
+
+@click.command()
+@click.option(
+    "--watch-only", is_flag=True, help="No SFTP server: only watch SEGMENTS_DROP_DIR's folders."
+)
+def sftp(watch_only: bool) -> None:
+    """Take in what partners deliver by SFTP, or by whatever writes to the drop folder."""
+    settings = read_settings(Settings)
+    log_to_stderr()
+    # At INFO it logs the address of every client.
+    logging.getLogger("asyncssh").setLevel(logging.WARNING)
+    try:
+        run(_run(settings, listens=not watch_only))
+    except CannotListen as error:
+        raise click.ClickException(str(error)) from None
+
+
+@click.group()
+def key() -> None:
+    """SSH keys: who may log in to the SFTP door."""
+
+
+@key.command("add")
+@click.argument("partner")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def add_key(partner: str, file: Path) -> None:
+    """Let PARTNER log in with the public key in FILE, a .pub of ssh-keygen."""
+
+    async def add(conn: AsyncConnection) -> str:
+        found = await accounts.partner(conn, partner)
+        if len(folder_name(found.public_id)) > _MAX_FOLDER_NAME:
+            raise Refusal("the partner's id is too long to name a folder")
+        with file.open("rb") as opened_file:
+            added = read_public_key(opened_file.read(MAX_KEY_BYTES + 1), found.id)
+        await ssh_keys.add_key(conn, added, now_s=time.time())
+        return f"{partner} may log in with {added.fingerprint}"
+
+    _keep(add)
+
+
+@key.command("list")
+def list_keys() -> None:
+    """List all keys."""
+
+    async def ask(conn: AsyncConnection) -> tuple[list[Account], list[SshKey]]:
+        return await accounts.accounts(conn), await ssh_keys.keys(conn)
+
+    every_account, found = look(ask)
+    id_to_public_id = {account.id: account.public_id for account in every_account}
+    print_table(
+        ("partner", "fingerprint", "comment"),
+        ((id_to_public_id[k.account_id], k.fingerprint, k.comment or None) for k in found),
+    )
+
+
+@key.command("remove")
+@click.argument("partner")
+@click.argument("fingerprint")
+def remove_key(partner: str, fingerprint: str) -> None:
+    """Let PARTNER log in with a key no longer; its connections end within seconds."""
+
+    async def remove(conn: AsyncConnection) -> str:
+        found = await accounts.partner(conn, partner)
+        await ssh_keys.remove_key(conn, found, fingerprint)
+        return f"{partner} may not log in with {fingerprint} any longer"
+
+    _keep(remove)
+
+
+def _keep(do: Callable[[AsyncConnection], Awaitable[str]]) -> None:
+    """Change the ledger, and nothing that the bid path sees: there is nothing to publish."""
+    settings = read_settings(Settings)
+
+    async def keep() -> str:
+        async with open_ledger(settings) as ledger, ledger.begin() as conn:
+            return await do(conn)
+
+    click.echo(run(keep()))
+
+
+async def _run(settings: Settings, *, listens: bool) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signal_number, stopping.set)
+    async with open_ledger(settings) as ledger:
+        folders = DropFolder(settings.drop_folder)
+        drop = Drop(settings, ledger, Blobs.open(settings), folders)
+        callbacks = Callbacks(ledger, settings.callback_hosts)
+
+        async def watch() -> None:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(drop.run(stopping))
+                group.create_task(callbacks.run(stopping))
+
+        if not listens:
+            await watch()
+            return
+        async with SftpServer(settings, ledger, folders).listening():
+            await watch()

@@ -1,0 +1,93 @@
+"""
+Files that partners put straight into the bucket: noticed, and made jobs.
+
+    uploads/<key>        where the bucket's own URL lets a file be put
+    deliveries/...       where it is moved to, before it is a job
+
+A URL of a bucket can be used as often as one likes until it expires. So the
+file is copied away before anything refers to it, and what is put there a second
+time is deleted unread. Replicas may notice the same file: one of them makes the
+job, the others take their copy away again.
+"""
+
+import asyncio
+import logging
+import time
+from contextlib import suppress
+
+from obstore.exceptions import BaseError
+
+from segments.api.services import Services
+from segments.doors.audience_upload import UPLOADS
+from segments.ingest.arrival import arrived, new_blob_name
+from segments.ledger import audiences, uploads
+from segments.ledger.engine import reading
+from segments.ledger.uploads import UsedBefore
+
+_log = logging.getLogger(__name__)
+
+EVERY_S = 2.0
+LATE_S = 3600.0
+"""How long an upload that was begun just before its URL expired may take to end."""
+
+
+async def watch(services: Services, stopping: asyncio.Event) -> None:
+    """Notice files until told to stop; a bucket that is away is asked again."""
+    was_well = True
+    while not stopping.is_set():
+        try:
+            await notice(services)
+            was_well = True
+        except (BaseError, OSError) as error:
+            if was_well:
+                _log.warning("uploads can't be looked for (%s)", type(error).__name__)
+            was_well = False
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stopping.wait(), EVERY_S)
+
+
+async def notice(services: Services) -> int:
+    """Make jobs of the files that have come, and return how many."""
+    async with reading(services.ledger) as conn:
+        if not await uploads.is_any_awaited(conn, services.now_s() - LATE_S):
+            return 0
+    names = await services.blobs.names(UPLOADS)
+    return sum([await _take(services, name) for name in names])
+
+
+async def _take(services: Services, name: str) -> bool:
+    async with reading(services.ledger) as conn:
+        upload = await uploads.upload_of_key(conn, name.rpartition("/")[2])
+        if upload is None:
+            return False  # nothing that we have asked for
+        audience = await audiences.audience(conn, upload.audience_id)
+    found = await services.blobs.find(name)
+    if found is None:
+        return False
+    is_too_large = found.size_bytes > services.settings.upload_max_bytes
+    if upload.job_id is not None or is_too_large:
+        await services.blobs.delete(name)
+        return False
+    blob = new_blob_name(audience)
+    started_at_s = time.monotonic()
+    await services.blobs.copy(name, blob)
+    try:
+        async with services.ledger.begin() as conn:
+            await arrived(
+                conn,
+                upload,
+                audience,
+                blob=blob,
+                sha256=f"etag:{found.e_tag}"[:64],
+                now_s=services.now_s(),
+            )
+    except UsedBefore:
+        await services.blobs.delete(blob)
+        return False
+    await services.blobs.delete(name)
+    _log.info(
+        "upload of %d bytes noticed, copied in %.1f s",
+        found.size_bytes,
+        time.monotonic() - started_at_s,
+    )
+    return True

@@ -1,0 +1,164 @@
+"""
+Does again what a job has done: `segments.rebuild` says to whom, and why.
+
+The plan is the one that was kept with the job. Whoever was opted out before the
+job came to them gets none of its additions; removals always happen. Nothing is
+decided by what the store holds, so it need not hold any opt-out yet.
+"""
+
+import asyncio
+from collections.abc import Collection, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from msgspec.structs import replace
+
+from segments.account import AccountTree
+from segments.identity import ID_BYTES, Id
+from segments.ingest.job import Job, State, Tools
+from segments.ingest.parse import Ids
+from segments.ingest.publish import changes
+from segments.ingest.read import Reading
+from segments.ingest.spool import PARTS, Spool
+from segments.ingest.stop import Stopped, StopReason
+from segments.ingest.validate import order_of
+from segments.ledger.late_opt_outs import Said
+from segments.record import EVERYONE
+from segments.store import keys
+from segments.store.writer import Writer
+
+Names = npt.NDArray[np.bytes_]
+"""Ids as far as a store tells them apart: the bucket's number, and the field."""
+
+
+class OptedOut:
+    """All ids of all opt-outs, and which of them were there before a job."""
+
+    def __init__(self, bucket_bits: int) -> None:
+        self._bucket_bits = bucket_bits
+        self._seqs = np.empty(0, np.int64)
+        self._account_ids = np.empty(0, np.int64)
+        self._names = self._names_of(np.empty((0, ID_BYTES), np.uint8))
+
+    def add(self, page: Sequence[Said]) -> None:
+        """Take in some more, in the order of their numbers."""
+        ids = np.frombuffer(b"".join(said.id for said in page), np.uint8).reshape(-1, ID_BYTES)
+        self._seqs = np.concatenate((self._seqs, [said.seq for said in page]))
+        self._account_ids = np.concatenate((self._account_ids, [said.account_id for said in page]))
+        self._names = np.concatenate((self._names, self._names_of(ids)))
+
+    def before(
+        self, job: Job, forbidding: Collection[int], noted: Collection[tuple[int, Id]]
+    ) -> Names:
+        """
+        Return whom an opt-out kept from what a job added, sorted.
+
+        Args:
+            job: That has a plan.
+            forbidding: The accounts whose opt-outs reach its audiences.
+            noted: Opt-outs that were too late for it, each with an id.
+        """
+        reaching = np.isin(self._account_ids, [EVERYONE, *forbidding])
+        before = job.report.opt_outs_before or 0
+        until = job.report.opt_outs_until
+        if until is not None:
+            reaching &= self._seqs <= until
+        is_before = reaching & (self._seqs <= before)
+        between = reaching & (self._seqs > before)
+        late = {(seq, self._name_of(id_)) for seq, id_ in noted}
+        in_time = [
+            name
+            for seq, name in zip(
+                self._seqs[between].tolist(), self._names[between].tolist(), strict=True
+            )
+            if (seq, name) not in late
+        ]
+        return np.unique(np.concatenate((self._names[is_before], np.array(in_time, _NAME))))
+
+    def among(self, ids: Ids, names: Names) -> npt.NDArray[np.bool_]:
+        """Tell which of some ids are named."""
+        return np.isin(self._names_of(ids), names)
+
+    def _name_of(self, id_: Id) -> bytes:
+        name: bytes = self._names_of(np.frombuffer(id_, np.uint8).reshape(1, -1)).tolist()[0]
+        return name
+
+    def _names_of(self, ids: Ids) -> Names:
+        names = ids[:, : keys.FIELD_END].copy()
+        prefixes = names[:, : keys.FIELD_START].copy().view(">u4")
+        buckets = (prefixes >> np.uint32(32 - self._bucket_bits)).astype(">u4")
+        names[:, : keys.FIELD_START] = buckets.view(np.uint8)
+        # Of one length all of them, so numpy's taking no notice of zeros at the end is harmless.
+        return names.view(_NAME).ravel()
+
+
+_NAME = f"S{keys.FIELD_END}"
+
+
+class Replay:
+    """Does jobs again, one after another."""
+
+    def __init__(
+        self, tools: Tools, writer: Writer, tree: AccountTree, opted_out: OptedOut
+    ) -> None:
+        """
+        Args:
+            tools: As the jobs had them.
+            writer: Of the store that is rebuilt.
+            tree: Says whose opt-outs reach a job's audiences.
+            opted_out: Everybody.
+        """
+        self._tools = tools
+        self._writer = writer
+        self._tree = tree
+        self._opted_out = opted_out
+
+    async def run(self, job: Job, noted: Collection[tuple[int, Id]]) -> int:
+        """
+        Do again what a job has done, in whatever state it is.
+
+        Args:
+            job: As the ledger has it.
+            noted: Opt-outs that were too late for it, each with an id.
+
+        Returns:
+            How many rows were written.
+
+        Raises:
+            Stopped: FILE_NOT_FOUND or what else keeps the file from being read.
+        """
+        to_apply = changes(job.report.segments, self._tree, job.owner_id)
+        end_part = PARTS if job.state is State.DONE else job.checkpoint.next_part
+        if not to_apply or not end_part:
+            return 0
+        removals = [change for change in to_apply if not change.is_add]
+        refused = self._opted_out.before(job, self._tree.forbidding(job.owner_id), noted)
+        rows = 0
+        with Spool(self._tools.spool_dir) as spool:
+            await _read(job, self._tools, spool)
+            max_rows = max(1, self._tools.pairs_per_batch // len(to_apply))
+            for batch in spool.batches(0, max_rows, end_part):
+                is_refused = self._opted_out.among(batch.ids, refused)
+                await self._writer.merge(batch.ids[~is_refused], to_apply)
+                await self._writer.merge(batch.ids[is_refused], removals)
+                rows += len(batch.ids)
+        return rows
+
+
+async def _read(job: Job, tools: Tools, spool: Spool) -> None:
+    # What was announced of the file was compared when it came, and ids may have
+    # been scrubbed from it since.
+    order = replace(
+        order_of(job.metadata), digest=None, records=None, hash_type=job.report.hash_type
+    )
+    reading = Reading(tools.blobs, job.blob, order, spool)
+    thread = asyncio.create_task(asyncio.to_thread(reading.run))
+    try:
+        await asyncio.shield(thread)
+    except Stopped as stopped:
+        if stopped.reason is not StopReason.NO_VALID_RECORD:
+            raise
+    finally:
+        # The spool must not be closed under a thread that still writes to it.
+        reading.is_abandoned = True
+        await asyncio.wait({thread})

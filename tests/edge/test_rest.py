@@ -1,0 +1,286 @@
+"""The REST doors as a process, met by `curl` and by schemathesis."""
+
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.service import free_ports
+from tests.engines import Engine
+
+USER, PASSWORD = "bob@shop.example", "correct horse battery"
+_WITHIN_S = 60
+_MAX_GROWTH_KB = 60 << 10
+
+
+@dataclass
+class Api:
+    """A running `rtb-segments api`, and its command line."""
+
+    folder: Path
+    url: str
+    environment: dict[str, str]
+    process: subprocess.Popen[bytes]
+
+    def command(self, *arguments: str, stdin: str = "") -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "segments", *arguments],
+            env=self.environment, input=stdin, text=True, capture_output=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def curl(self, *arguments: str) -> tuple[int, str]:
+        """Return the status and the body that `curl` saw."""
+        done = subprocess.run(
+            ["curl", "-sS", "-w", "\n%{http_code}", *arguments],
+            cwd=self.folder, text=True, capture_output=True, check=False, timeout=_WITHIN_S,
+        )  # fmt: skip
+        body, _, status = done.stdout.rpartition("\n")
+        return int(status), body
+
+    def start(self) -> None:
+        with (self.folder / "api.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "segments", "api"], env=self.environment, stderr=log
+            )
+        deadline_s = time.monotonic() + _WITHIN_S
+        while time.monotonic() < deadline_s:
+            assert self.process.poll() is None, self.log
+            try:
+                with urllib.request.urlopen(f"{self.url}/health/ready") as answer:
+                    assert answer.status == 200
+                    return
+            except OSError:
+                time.sleep(0.05)
+        raise AssertionError("not ready in time")
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(_WITHIN_S)
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "api.log").read_text()
+
+    def login(self) -> list[str]:
+        """Log in as the document does; return what to give `curl` from then on."""
+        status, body = self.curl(
+            "-X", "POST", f"{self.url}/login", "--header", "Content-Type: application/json",
+            "-d", json.dumps({"username": USER, "password": PASSWORD}),
+        )  # fmt: skip
+        assert status == 200, body
+        return ["--header", f"Authorization: bearer {json.loads(body)['token']}"]
+
+    def presign(self, bearer: list[str], action: str = "add") -> tuple[str, str]:
+        said = {"filename": "add.sha2.txt", "action": action, "type": "sha2"}
+        status, body = self.curl(
+            "-X", "POST", *bearer, "--header", "Content-Type: application/json",
+            "--header", "Accept: application/json", "-d", json.dumps(said),
+            f"{self.url}/audience/upload/160019",
+        )  # fmt: skip
+        assert status == 200, body
+        answer = json.loads(body)
+        return answer["requestId"], answer["output"]["presignedURI"]
+
+    def job_lines(self) -> list[str]:
+        return self.command("status").splitlines()
+
+    def peak_memory_kb(self) -> int:
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        found = re.search(r"VmHWM:\s+(\d+) kB", status)
+        assert found is not None
+        return int(found[1])
+
+
+@pytest.fixture
+def api(tmp_path: Path, valkey: Engine) -> Iterator[Api]:
+    (port,) = free_ports(1)
+    environment = {
+        **{k: v for k, v in os.environ.items() if not k.startswith("SEGMENTS_")},
+        "SEGMENTS_DATA_DIR": str(tmp_path / "data"),
+        "SEGMENTS_REDIS_URL": valkey.url,
+        "SEGMENTS_API_PORT": str(port),
+        "SEGMENTS_API_HOST": "127.0.0.1",
+        "SEGMENTS_EXPECTED_IDS": "10000",
+    }
+    api = Api(tmp_path, f"http://127.0.0.1:{port}", environment, None)  # type: ignore[arg-type]
+    api.command("account", "add", "--kind", "advertiser", "--id", "shop", "--name", "Shop")
+    api.command("user", "add", USER, "--partner", "shop", "--password-stdin", stdin=PASSWORD)
+    _add_audience(environment)
+    api.start()
+    yield api
+    if api.process.poll() is None:
+        api.stop(signal.SIGKILL)
+
+
+def _add_audience(environment: dict[str, str]) -> None:
+    """Give the shop the document's audience, which another door made."""
+    code = """
+import asyncio, time
+from segments.ledger import accounts, audiences
+from segments.ledger.engine import open_ledger
+from segments.settings import Settings
+async def main():
+    async with open_ledger(Settings()) as ledger, ledger.begin() as conn:
+        shop = await accounts.partner(conn, "shop")
+        await audiences.find_or_create_audience(conn, shop, shop, "160019", "X", now_s=time.time())
+asyncio.run(main())
+"""
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+
+
+def a_file(folder: Path, count: int) -> Path:
+    path = folder / "add.sha2.txt"
+    path.write_text("".join(f"{hashlib.sha256(b'%d' % n).hexdigest()}\n" for n in range(count)))
+    return path
+
+
+def test_curl_delivers_a_file_as_the_document_says(api: Api) -> None:
+    path = a_file(api.folder, 3)
+    bearer = api.login()
+    request_id, url = api.presign(bearer)
+
+    put = api.curl("-i", "-X", "PUT", "-T", path.name, url)
+    again = api.curl("-X", "PUT", "-T", path.name, url)
+    status, body = api.curl(*bearer, f"{api.url}/audience/upload/{request_id}")
+
+    assert (put[0], again[0], status) == (200, 409, 200)
+    assert json.loads(body)["output"]["status"] == "queued"
+    assert len(api.job_lines()) == 1
+    assert api.stop() == 0
+
+
+def test_upload_streams_to_the_disk_and_not_into_memory(api: Api) -> None:
+    """
+    Larger than the growth that is allowed, announced with Expect.
+    """
+    path = api.folder / "large.txt"
+    with path.open("wb") as file:
+        file.truncate(300 << 20)
+    _, url = api.presign(api.login())
+    before_kb = api.peak_memory_kb()
+
+    status, said = api.curl("-v", "--stderr", "-", "-H", "Expect: 100-continue", "-T", path.name,
+                            url)  # fmt: skip
+
+    assert status == 200
+    assert "100 Continue" in said
+    assert api.peak_memory_kb() - before_kb < _MAX_GROWTH_KB
+
+
+def test_refused_upload_is_not_even_sent(api: Api) -> None:
+    """
+    `curl` waits for 100 Continue, and a URL that was changed gets none.
+    """
+    path = api.folder / "large.txt"
+    with path.open("wb") as file:
+        file.truncate(5 << 30)
+    bearer = api.login()
+    _, url = api.presign(bearer)
+
+    changed = api.curl("-v", "--stderr", "-", "-H", "Expect: 100-continue", "-T", path.name,
+                       f"{url}0")  # fmt: skip
+
+    assert changed[0] == 403
+    assert "100 Continue" not in changed[1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_stop_amid_an_upload_leaves_no_job_and_the_url_good(
+    api: Api, number: signal.Signals
+) -> None:
+    a_file(api.folder, 600_000)
+    _, url = api.presign(api.login())
+    slow = ["curl", "-sS", "--limit-rate", "4M", "-T", "add.sha2.txt", url]
+    upload = subprocess.Popen(slow, cwd=api.folder, stderr=subprocess.DEVNULL)
+    _wait_for_bytes(api)
+
+    if number is signal.SIGTERM:
+        upload.kill()
+        upload.wait()
+    api.stop(number)
+    upload.wait()
+    after_stop = api.job_lines()
+    api.start()
+    status, _ = api.curl("-T", "add.sha2.txt", url)
+
+    assert after_stop == []
+    assert status == 200
+    assert len(api.job_lines()) == 1
+
+
+def test_nothing_of_whoever_asks_is_logged(api: Api) -> None:
+    a_file(api.folder, 3)
+    bearer = api.login()
+    _, url = api.presign(bearer)
+    api.curl("-T", "add.sha2.txt", url)
+    api.curl("-T", "add.sha2.txt", f"{url}0")
+    api.stop()
+
+    assert "127.0.0.1" not in api.log
+    assert USER not in api.log
+    assert "Signature" not in api.log
+
+
+def test_schemathesis_finds_no_server_error(api: Api) -> None:
+    from schemathesis import openapi
+    from schemathesis.checks import not_a_server_error
+    from schemathesis.specs.openapi.checks import (
+        content_type_conformance,
+        response_schema_conformance,
+        status_code_conformance,
+    )
+
+    bearer = api.login()[1].partition(": ")[2]
+    schema: Any = openapi.from_url(f"{api.url}/openapi.json")
+    checks = [
+        not_a_server_error,
+        status_code_conformance,
+        content_type_conformance,
+        response_schema_conformance,
+    ]
+    operations = [result.ok() for result in schema.get_all_operations()]
+
+    for operation in operations:
+        is_open = operation.path.startswith("/login")
+        _ask_whatever_it_allows(operation, {} if is_open else {"Authorization": bearer}, checks)
+
+    assert len(operations) == 8
+    assert "Error" not in api.log
+
+
+def _ask_whatever_it_allows(operation: Any, headers: dict[str, str], checks: Any) -> None:
+    from hypothesis import HealthCheck, given, settings
+
+    def ask(case: Any) -> None:
+        case.call_and_validate(headers=headers, checks=checks)
+
+    settings(
+        max_examples=40,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+    )(given(case=operation.as_strategy())(ask))()
+
+
+def _wait_for_bytes(api: Api) -> None:
+    blobs = api.folder / "data" / "blobs"
+    deadline_s = time.monotonic() + _WITHIN_S
+    while time.monotonic() < deadline_s:
+        if any(path.is_file() for path in blobs.rglob("*")):
+            return
+        time.sleep(0.02)
+    raise AssertionError("nothing came")

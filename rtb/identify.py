@@ -20,6 +20,7 @@ encrypted tokens, another one each time. A DUID is not read under COPPA. A
 device id is not read when the device says that tracking is limited.
 """
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
@@ -29,7 +30,7 @@ import msgspec
 from msgspec import Raw
 
 from rtb.openrtb.decode import Decoder, Read
-from rtb.openrtb.views import ABSENT, Device, Eid, Odd, Regs, Request, Uid, UidExt, User, UserExt
+from rtb.openrtb.views import ABSENT, Eid, Request, Uid, UidExt
 from segments.identity import (
     Id,
     Kind,
@@ -95,9 +96,6 @@ _ID_OF: dict[Kind, Callable[[str, str], Id]] = {
 }
 
 _decode = msgspec.json.Decoder().decode
-
-
-_decode = msgspec.json.Decoder().decode
 _NOTHING_SAID = b'{"id":"","user":{"ext":{}},"device":{}}'
 
 _Found = tuple[int, Id, Kind]
@@ -106,6 +104,8 @@ _Found = tuple[int, Id, Kind]
 
 class _Ranked(NamedTuple):
     rank: int
+    kind: Kind
+    id_of: Callable[[str, str], Id]
     rule: IdRule
 
 
@@ -140,9 +140,9 @@ class Identify:
                 self._paths.append(_Path(rank, rule, read, rest))
             elif rule.source is not None:
                 ranked = self._source_to_rules.setdefault(rule.source.lower(), [])
-                ranked.append(_Ranked(rank, rule))
+                ranked.append(_Ranked(rank, rule.kind, _ID_OF[rule.kind], rule))
             else:
-                self._rules_of_ext.append(_Ranked(rank, rule))
+                self._rules_of_ext.append(_Ranked(rank, rule.kind, _ID_OF[rule.kind], rule))
 
     def __call__(self, request: Request) -> tuple[tuple[Id, ...], tuple[Kind, ...]]:
         """
@@ -157,13 +157,20 @@ class Identify:
             raw = read(request)
             if raw is not ABSENT and rule.kind not in unread:
                 for text in _texts(raw, rest):
-                    _add(found, rank, rule, rule.source or "", text)
-        for eid in _eids(request):
-            if isinstance(eid, Eid):
-                self._read_eid(eid, unread, found)
+                    with contextlib.suppress(UnusableId):
+                        id_ = _ID_OF[rule.kind](rule.source or "", text)
+                        found.append((rank, id_, rule.kind))
+        # OpenRTB 2.5 has them in user.ext.
+        eids = request.user.eids or request.user_ext.eids
+        if isinstance(eids, list):
+            for eid in eids:
+                if isinstance(eid, Eid):
+                    self._read_eid(eid, unread, found)
 
-        if len(found) > 1:
-            found.sort()
+        if len(found) == 1:  # as usual
+            _, id_, kind = found[0]
+            return (id_,), (kind,)
+        found.sort()
         id_to_kind: dict[Id, Kind] = {}
         for _, id_, kind in found:
             id_to_kind.setdefault(id_, kind)
@@ -183,10 +190,15 @@ class Identify:
             rules = rules_of_source
             if isinstance(uid.ext, UidExt):
                 rules = self._with_rules_of_ext(rules, uid.ext)
-            for rank, rule in rules:
+            for rank, kind, id_of, _ in rules:
                 # What may not be read as what it is, is not read as anything else.
-                if rule.kind in unread or _add(found, rank, rule, source, uid.id):
+                if kind in unread:
                     break
+                try:
+                    found.append((rank, id_of(source, uid.id), kind))
+                    break
+                except UnusableId:
+                    continue
 
     def _with_rules_of_ext(self, rules: Sequence[_Ranked], ext: UidExt) -> Sequence[_Ranked]:
         matching = [
@@ -206,20 +218,11 @@ _rank = itemgetter(0)
 def _unread(request: Request) -> frozenset[Kind]:
     """Return the kinds of id that this request's own signals keep us from reading."""
     unread = _NOTHING
-    if isinstance(request.head.regs, Regs) and request.head.regs.coppa:
+    if request.regs.coppa:
         unread |= {Kind.DUID}
-    if isinstance(request.device, Device) and request.device.lmt:
+    if request.device.lmt:
         unread |= {Kind.IFA}
     return unread
-
-
-def _eids(request: Request) -> Sequence[Eid | Odd]:
-    """Return `user.eids`, or what 2.5 has in `user.ext` where those are missing or empty."""
-    user, ext = request.user, request.user_ext
-    eids = user.eids if isinstance(user, User) else None
-    if not eids and isinstance(ext, UserExt):
-        eids = ext.eids
-    return eids if isinstance(eids, list) else ()
 
 
 def _texts(raw: Raw, rest: tuple[str, ...]) -> list[str]:
@@ -233,11 +236,3 @@ def _texts(raw: Raw, rest: tuple[str, ...]) -> list[str]:
     values = value if isinstance(value, list) else [value]
     return [text for text in values if isinstance(text, str)]
 
-
-def _add(found: list[_Found], rank: int, rule: IdRule, source: str, text: str) -> bool:
-    """Make an id as the rule says; return whether the text was one."""
-    try:
-        found.append((rank, _ID_OF[rule.kind](source, text), rule.kind))
-    except UnusableId:
-        return False
-    return True

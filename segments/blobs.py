@@ -17,16 +17,20 @@ import hashlib
 import io
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import obstore
-from obstore.store import LocalStore, ObjectStore, from_url
+from obstore.store import GCSStore, LocalStore, ObjectStore, S3Store, from_url
 
 from segments.settings import Settings
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
+
+DELIVERIES = "deliveries"
+"""The prefix of all files that jobs name."""
 
 READ_BYTES = 4 << 20
 _PART_BYTES = 5 << 20  # S3 takes no smaller parts
@@ -38,6 +42,13 @@ class Stored(NamedTuple):
 
     size_bytes: int
     sha256: str
+
+
+class Found(NamedTuple):
+    """What a bucket knows of a blob; the same content has the same tag, if it has one."""
+
+    size_bytes: int
+    e_tag: str
 
 
 class Blobs:
@@ -99,6 +110,44 @@ class Blobs:
         """List the names of all blobs under a prefix of whole path segments, sorted."""
         listing = obstore.list(self._store, prefix or None)
         return sorted([entry["path"] async for entries in listing for entry in entries])
+
+    async def names_before(self, prefix: str, at_s: float) -> list[str]:
+        """List the names of the blobs under a prefix that were written before a moment."""
+        before = datetime.fromtimestamp(at_s, UTC)
+        listing = obstore.list(self._store, prefix)
+        return [
+            entry["path"]
+            async for entries in listing
+            for entry in entries
+            if entry["last_modified"] < before
+        ]
+
+    @property
+    def takes_uploads(self) -> bool:
+        """The bucket gives out URLs to which a plain PUT can be made."""
+        return isinstance(self._store, S3Store | GCSStore)
+
+    async def upload_url(self, name: str, expires_in_s: int) -> str:
+        """Return a URL of the bucket's own to which one blob can be put; see `takes_uploads`."""
+        assert isinstance(self._store, S3Store | GCSStore), "asked of a bucket that takes uploads"
+        return await obstore.sign_async(self._store, "PUT", name, timedelta(seconds=expires_in_s))
+
+    async def find(self, name: str) -> Found | None:
+        """Return what can be said of a blob without reading it; `None` if it is not there."""
+        try:
+            meta = await obstore.head_async(self._store, name)
+        except FileNotFoundError:
+            return None
+        return Found(meta["size"], meta["e_tag"] or "")
+
+    async def copy(self, name: str, to: str) -> None:
+        """
+        Copy a blob as it is now, within the bucket.
+
+        Raises:
+            FileNotFoundError: It is not there.
+        """
+        await obstore.copy_async(self._store, name, to)
 
 
 class Blob(io.RawIOBase):

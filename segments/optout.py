@@ -132,7 +132,9 @@ async def record_opt_outs(
     return Receipt(transaction_ids)
 
 
-async def apply_opt_outs(ledger: AsyncEngine, redis: Redis, meta: Meta) -> int:
+async def apply_opt_outs(
+    ledger: AsyncEngine, redis: Redis, meta: Meta, writer: Writer | None = None
+) -> int:
     """
     Apply every opt-out of the ledger that the store lacks, oldest first.
 
@@ -144,11 +146,12 @@ async def apply_opt_outs(ledger: AsyncEngine, redis: Redis, meta: Meta) -> int:
         ledger: The system of record.
         redis: The store.
         meta: As the store has it now.
+        writer: Of the store; made here if `None`.
 
     Returns:
         How many requests were applied.
     """
-    writer = Writer(redis, meta)
+    writer = writer or Writer(redis, meta)
     after_seq = applied = 0
     all_waiting: set[int] = set()
     while True:

@@ -22,6 +22,7 @@ against each other.
 
 from collections.abc import Collection, Iterable
 from enum import IntEnum
+from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -151,22 +152,29 @@ def unpack(raw: bytes) -> Record:
         NewerRecord: A layout that this software does not know.
         CorruptRecord: Cut short, out of order, or otherwise not from `pack`.
     """
-    if not raw:
-        raise CorruptRecord("a record of no bytes")
-    head = raw[0]
-    if head >> 4 != LAYOUT_VERSION:
-        version = head >> 4
-        kind = NewerRecord if version > LAYOUT_VERSION else CorruptRecord
-        raise kind(f"a record of layout {version}, this software reads {LAYOUT_VERSION}")
-    try:
-        if head == _HEADER:
-            return Record((), _memberships(raw, 1))
-        if head == _HEADER | _HAS_OPT_OUTS:
-            opt_outs, at = _opt_outs(raw, 1)
-            return Record(opt_outs, _memberships(raw, at))
-    except IndexError:
-        raise CorruptRecord(f"a record of {len(raw)} bytes that is cut short") from None
-    raise CorruptRecord("a record with flags that no version has defined")
+    opt_outs, audience_ids, expiry_days = _parts(raw)
+    pairs = zip(audience_ids, expiry_days, strict=True)
+    return Record(opt_outs, tuple(map(_as_membership, pairs)))
+
+
+def live(raw: bytes, today: int) -> tuple[tuple[OptOut, ...], list[int]]:
+    """
+    Read what a bid asks of a record: its opt-outs, and the audiences that hold today.
+
+    Reads as strictly as `unpack`, in half the time: no object for a membership.
+
+    Args:
+        raw: As packed.
+        today: As `day_of` counts.
+
+    Raises:
+        CorruptRecord: As of `unpack`.
+    """
+    opt_outs, audience_ids, expiry_days = _parts(raw)
+    if any(expiry_days):
+        pairs = zip(audience_ids, expiry_days, strict=True)
+        audience_ids = [id_ for id_, day in pairs if day >= today or day == NO_EXPIRY]
+    return opt_outs, audience_ids
 
 
 def merged(record: Record, changes: Iterable[Change]) -> tuple[Record, Tally]:
@@ -225,6 +233,26 @@ def opted_out(
     return Record(tuple(sorted({*record.opt_outs, opt_out})), memberships)
 
 
+def swept(record: Record, today: int, deleted_audience_ids: Collection[int]) -> Record:
+    """
+    Drop what no bid shows any more: memberships that are over, and of deleted audiences.
+
+    Opt-outs stay, and so does what an opt-out hides.
+
+    Args:
+        record: Of one id.
+        today: As `day_of` counts; a membership holds to the end of its day.
+        deleted_audience_ids: Their numbers never come back.
+    """
+    kept = tuple(
+        m
+        for m in record.memberships
+        if (m.expiry_day == NO_EXPIRY or m.expiry_day >= today)
+        and m.audience_id not in deleted_audience_ids
+    )
+    return Record(record.opt_outs, kept)
+
+
 def _varint(number: int) -> bytes:
     """LEB128: seven bits a byte, the lowest first, the high bit says more follow."""
     if not 0 <= number <= MAX_AUDIENCE_ID:
@@ -267,14 +295,33 @@ def _opt_outs(raw: bytes, at: int) -> tuple[tuple[OptOut, ...], int]:
     return tuple(opt_outs), at
 
 
-def _memberships(raw: bytes, at: int) -> tuple[Membership, ...]:
-    # The bid path's inner loop: audience ids of one and two bytes and tuple building
-    # inline, which halves the time of a record whose ids are above 127.
+def _parts(raw: bytes) -> tuple[tuple[OptOut, ...], list[int], list[int]]:
+    """Take a record apart: opt-outs, audience ids, and the expiry day of each."""
+    if not raw:
+        raise CorruptRecord("a record of no bytes")
+    head = raw[0]
+    try:
+        if head == _HEADER:
+            return (), *_memberships(raw, 1)
+        if head == _HEADER | _HAS_OPT_OUTS:
+            opt_outs, at = _opt_outs(raw, 1)
+            return opt_outs, *_memberships(raw, at)
+    except IndexError:
+        raise CorruptRecord(f"a record of {len(raw)} bytes that is cut short") from None
+    version = head >> 4
+    if version == LAYOUT_VERSION:
+        raise CorruptRecord("a record with flags that no version has defined")
+    kind = NewerRecord if version > LAYOUT_VERSION else CorruptRecord
+    raise kind(f"a record of layout {version}, this software reads {LAYOUT_VERSION}")
+
+
+def _memberships(raw: bytes, at: int) -> tuple[list[int], list[int]]:
+    # The bid path's inner loop: audience ids of one and two bytes inline, which
+    # halves the time of a record whose ids are above 127.
     size = len(raw)
     previous = 0
-    memberships: list[Membership] = []
-    append = memberships.append
-    new = tuple.__new__
+    audience_ids: list[int] = []
+    expiry_days: list[int] = []
     while at < size:
         audience_id = raw[at]
         if audience_id < 0x80:
@@ -286,10 +333,14 @@ def _memberships(raw: bytes, at: int) -> tuple[Membership, ...]:
             audience_id, at = _read_varint(raw, at)
         if audience_id <= previous:
             raise CorruptRecord("memberships in a record that are out of order")
-        append(new(Membership, (audience_id, raw[at] | raw[at + 1] << 8)))
+        audience_ids.append(audience_id)
+        expiry_days.append(raw[at] | raw[at + 1] << 8)
         previous = audience_id
         at += 2
-    return tuple(memberships)
+    return audience_ids, expiry_days
 
+
+_as_membership = partial(tuple.__new__, Membership)
+"""Half the time of `Membership` itself, which is a function of Python."""
 
 _ACTIONS = {int(action): action for action in Action}

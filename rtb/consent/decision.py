@@ -27,7 +27,7 @@ from rtb.consent.gdpr import refusal_of_gdpr
 from rtb.consent.gpp import refusal_of_gpp
 from rtb.consent.signal import UNREADABLE, YES, Signal, signal_of, signal_of_gpc
 from rtb.consent.us_privacy import refusal_of_us_privacy
-from rtb.openrtb.views import Device, Regs, RegsExt, Request, User, UserExt
+from rtb.openrtb.views import Device, Request
 from rtb.outcome import Reason
 
 
@@ -40,12 +40,6 @@ class Policy:
     us_privacy_malformed_refuses: bool
     gdpr_when_unsaid: bool
 
-
-_NO_REGS = Regs()
-_NO_REGS_EXT = RegsExt()
-_NO_DEVICE = Device()
-_NO_USER = User()
-_NO_USER_EXT = UserExt()
 
 # Looked up once: see rtb.consent.signal.
 _NONE, _COPPA, _GPC, _LMT, _DNT, _UNREADABLE = (
@@ -60,33 +54,53 @@ _NONE, _COPPA, _GPC, _LMT, _DNT, _UNREADABLE = (
 
 def refusal(request: Request, policy: Policy) -> Reason:
     """Return why a request may not be enriched; `Reason.NONE` permits it."""
-    regs = _NO_REGS if request.head.regs is None else request.head.regs
-    device = _NO_DEVICE if request.device is None else request.device
-    user = _NO_USER if request.user is None else request.user
-    user_ext = _NO_USER_EXT if request.user_ext is None else request.user_ext
-    regs_ext = regs.ext if isinstance(regs, Regs) else None
-    regs_ext = _NO_REGS_EXT if regs_ext is None else regs_ext
-    if not (
-        isinstance(regs, Regs)
-        and isinstance(regs_ext, RegsExt)
-        and isinstance(device, Device)
-        and isinstance(user, User)
-        and isinstance(user_ext, UserExt)
-    ):
+    if request.is_odd:
         return _UNREADABLE
-
+    regs, regs_ext = request.regs, request.regs_ext
+    if _is_quiet(request, policy):
+        return refusal_of_us_privacy(
+            regs.us_privacy, policy.us_privacy_malformed_refuses
+        ) or refusal_of_us_privacy(regs_ext.us_privacy, policy.us_privacy_malformed_refuses)
+    consent, consent_25 = request.user.consent, request.user_ext.consent
     return (
         _refusal_of_flag(signal_of(regs.coppa), _COPPA)
         or _refusal_of_flag(signal_of_gpc(regs_ext.gpc), _GPC)
-        or _refusal_of_device(device, policy)
+        or _refusal_of_device(request.device, policy)
         or refusal_of_us_privacy(regs.us_privacy, policy.us_privacy_malformed_refuses)
         or refusal_of_us_privacy(regs_ext.us_privacy, policy.us_privacy_malformed_refuses)
-        or refusal_of_gdpr(
-            regs.gdpr, regs_ext.gdpr, user.consent, user_ext.consent, policy.gdpr_when_unsaid
-        )
+        or refusal_of_gdpr(regs.gdpr, regs_ext.gdpr, consent, consent_25, policy.gdpr_when_unsaid)
         or refusal_of_gpp(regs.gpp, regs.gpp_sid)
         or refusal_of_gpp(regs_ext.gpp, regs_ext.gpp_sid)
     )
+
+
+def _is_quiet(request: Request, policy: Policy) -> bool:
+    """
+    Say whether all signals but `us_privacy` are absent, or a plain 0.
+
+    So they are in most requests, which are spared 1.5 µs of asking each signal
+    in turn. Whatever is not plainly quiet is for those who ask.
+    """
+    regs, regs_ext, device = request.regs, request.regs_ext, request.device
+    return (
+        # By identity, for False equals 0 and is none; neither is -0.0.
+        (regs.coppa is None or regs.coppa is _ZERO)
+        and (regs.gdpr is None or regs.gdpr is _ZERO)
+        and (regs_ext.gdpr is None or regs_ext.gdpr is _ZERO)
+        and (device.lmt is None or device.lmt is _ZERO)
+        and regs.gpp_sid is None
+        and regs.gpp is None
+        and regs_ext.gpp_sid is None
+        and regs_ext.gpp is None
+        and regs_ext.gpc is None
+        and request.user.consent is None
+        and request.user_ext.consent is None
+        and not policy.gdpr_when_unsaid
+        and not policy.dnt_refuses
+    )
+
+
+_ZERO = 0
 
 
 def _refusal_of_device(device: Device, policy: Policy) -> Reason:

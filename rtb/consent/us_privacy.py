@@ -6,13 +6,17 @@ the law does not apply, and `N` that the person did not opt out. The IAB has
 retired the string in favour of GPP; senders have not.
 """
 
-import re
+from itertools import product
 from typing import Any
 
 from rtb.outcome import Reason
 
-_FORM = re.compile(r"1[YNyn-]{3}")
 _NONE = Reason.NONE
+_TEXT_TO_REFUSAL = {
+    f"1{notice}{sale}{lspa}": Reason.US_PRIVACY_OPT_OUT if sale in "Yy" else _NONE
+    for notice, sale, lspa in product("YNyn-", repeat=3)
+}
+"""All 125 of them."""
 
 
 def refusal_of_us_privacy(value: Any, malformed_refuses: bool) -> Reason:
@@ -28,6 +32,7 @@ def refusal_of_us_privacy(value: Any, malformed_refuses: bool) -> Reason:
         return _NONE
     if not isinstance(value, str):
         return Reason.SIGNAL_UNREADABLE
-    if not _FORM.fullmatch(value):
+    refusal = _TEXT_TO_REFUSAL.get(value)
+    if refusal is None:
         return Reason.US_PRIVACY_UNREADABLE if malformed_refuses else _NONE
-    return Reason.US_PRIVACY_OPT_OUT if value[2] in "Yy" else _NONE
+    return refusal

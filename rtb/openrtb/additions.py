@@ -8,8 +8,8 @@ otherwise ours is appended to `user.data`, behind all others. A segment's
 
 Garbage stays where it is: an element of `user.data` that is no object, or a
 `Data` of our id whose `segment` is no array, is left alone, and ours goes
-beside it. Only where `user` or `user.data` itself is of a wrong type there is
-nowhere to put a segment.
+beside it. Only where `user.data` itself is of a wrong type there is nowhere to
+put a segment. (A `user` of a wrong type has lost its signals, and was refused.)
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from rtb.openrtb.views import ABSENT, Odd, OddList, Request, User
+from rtb.openrtb.views import ABSENT, Odd, OddList, Request
 from rtb.outcome import Reason
 
 
@@ -76,26 +76,29 @@ def additions(request: Request, offers: Iterable[Offer]) -> Additions | Reason:
     Propose what to add to a request.
 
     Args:
-        request: As it leaves.
+        request: As it leaves; none of its parts is odd.
         offers: What the partners have to show; each at least one segment.
 
     Returns:
         The proposal; or why there is none: `ALREADY_THERE`, `UNPLACEABLE`.
     """
-    user = request.user
-    user_data = user.data if isinstance(user, User) else ABSENT
+    user_data = request.user.data
     present = _array_in(user_data, _decode_user_data)
-    if present is None or not isinstance(user, User | None):
+    if present is None:
         return Reason.UNPLACEABLE
 
-    each = [addition for offer in offers if (addition := _addition(offer, present))]
+    each = []
+    for offer in offers:
+        addition = _addition(offer, present)
+        if addition is not None:
+            each.append(addition)
     if not each:
         return Reason.ALREADY_THERE
     return Additions(bytes(request.head.id), bytes(request.user_raw), bytes(user_data), each)
 
 
 def _addition(offer: Offer, present: list[Any]) -> Addition | None:
-    at, at_segment = None, ABSENT
+    at, at_segment = None, b""
     lacking = offer.segment_id_to_json
     for index, data in enumerate(present):
         if isinstance(data, _Data) and data.id == offer.data_id:
@@ -103,14 +106,14 @@ def _addition(offer: Offer, present: list[Any]) -> Addition | None:
             if segments is None:
                 continue
             if at is None:
-                at, at_segment = index, data.segment
+                at, at_segment = index, bytes(data.segment)
             there = [segment.id for segment in segments if isinstance(segment, _Segment)]
             lacking = {id_: json for id_, json in lacking.items() if id_ not in there}
     if not lacking:
         return None
     segments = list(lacking.values())
     data = b"%b%b%b" % (offer.head, b",".join(segments), offer.tail)
-    return Addition(data, segments, at, bytes(at_segment))
+    return Addition(data, segments, at, at_segment)
 
 
 def _array_in(raw: Raw, decode: Callable[[Raw], Any]) -> list[Any] | None:

@@ -13,12 +13,25 @@ body is checked here, once, to be UTF-8.
 """
 
 from collections.abc import Callable, Iterable
+from operator import attrgetter
 from typing import Any
 
 import msgspec
 from msgspec import Raw
 
-from rtb.openrtb.views import ABSENT, BidRequest, Device, Odd, Request, User, UserExt
+from rtb.openrtb.views import (
+    ABSENT,
+    NO_REGS,
+    NO_REGS_EXT,
+    BidRequest,
+    Device,
+    Odd,
+    Regs,
+    RegsExt,
+    Request,
+    User,
+    UserExt,
+)
 from rtb.outcome import MalformedRequest, Reason
 
 _PLACES: dict[str, type[msgspec.Struct]] = {
@@ -51,12 +64,16 @@ class Decoder:
                 extra = self._extra[place]
                 extra.setdefault(member, f"configured_{len(extra)}")
 
-        user_ext = self._extended("user.ext")
-        user = self._extended("user", ext=user_ext | Odd)
-        device = self._extended("device")
-        head = self._extended("", device=device | Odd)
+        self._user_ext: type[UserExt] = self._extended("user.ext")
+        self._user: type[User] = self._extended("user", ext=self._user_ext | Odd)
+        self._device: type[Device] = self._extended("device")
+        self._no_user = self._user()
+        self._no_user_ext = self._user_ext()
+        self._no_device = self._device()
+        head = self._extended("", device=self._device | Odd)
         self._decode_head: Callable[[bytes], BidRequest] = msgspec.json.Decoder(head).decode
-        self._decode_user: Callable[[Raw], User | Odd] = msgspec.json.Decoder(user | Odd).decode
+        self._decode_user: Callable[[Raw], User | Odd]
+        self._decode_user = msgspec.json.Decoder(self._user | Odd).decode
 
     def __call__(self, body: bytes) -> Request:
         """
@@ -101,15 +118,32 @@ class Decoder:
         holder = _FIELD_OF_PLACE[place]
         field = self._extra[place].get(member, member)
 
-        def read(request: Request) -> Any:
-            return getattr(getattr(request, holder), field, ABSENT)
-
-        return read, rest
+        return attrgetter(f"{holder}.{field}"), rest
 
     def _request(self, body: bytes, head: BidRequest, user_raw: Raw) -> Request:
+        # Written out, five times the same: a function for it costs a bid 0.5 us.
+        is_odd = False
         user = None if user_raw is ABSENT else self._decode_user(user_raw)
-        user_ext = user.ext if isinstance(user, User) else None
-        return Request(body, head, user_raw, user, user_ext, head.device)
+        if not isinstance(user, self._user):
+            is_odd |= user is not None
+            user = self._no_user
+        user_ext = user.ext
+        if not isinstance(user_ext, self._user_ext):
+            is_odd |= user_ext is not None
+            user_ext = self._no_user_ext
+        device = head.device
+        if not isinstance(device, self._device):
+            is_odd |= device is not None
+            device = self._no_device
+        regs = head.regs
+        if not isinstance(regs, Regs):
+            is_odd |= regs is not None
+            regs = NO_REGS
+        regs_ext = regs.ext
+        if not isinstance(regs_ext, RegsExt):
+            is_odd |= regs_ext is not None
+            regs_ext = NO_REGS_EXT
+        return Request(body, head, user_raw, user, user_ext, device, regs, regs_ext, is_odd)
 
     def _extended(self, place: str, **redefined: Any) -> Any:
         """Return the view of a place with the configured members, raw, beside its own."""

@@ -6,10 +6,12 @@ for byte (`rtb.openrtb.splice` says how, and where it can't be more than value
 for value).
 """
 
+from collections.abc import Iterable
+
 from msgspec import Raw, json
 
 from rtb.openrtb.additions import Addition, Additions
-from rtb.openrtb.splice import appended, placed
+from rtb.openrtb.splice import appended, place_of, placed
 
 _elements = json.Decoder(list[Raw]).decode
 _encode = json.Encoder().encode
@@ -24,8 +26,16 @@ def inject(body: bytes, additions: Additions) -> bytes:
         additions: Proposed for just these bytes.
     """
     user, user_data = additions.user, additions.user_data
-    changed = _with_segments(user_data, additions.each)
     new = [addition.data for addition in additions.each if addition.at is None]
+    is_all_new = len(new) == len(additions.each)
+    if is_all_new and user_data.startswith(b"["):
+        at_user, at_data = place_of(user, body), place_of(user_data, user)
+        if at_user >= 0 and at_data >= 0:
+            # The usual case: where the array ends in the body, ours goes in.
+            end = at_user + at_data + len(user_data) - 1
+            comma = b"," if user_data[1:-1].strip() else b""
+            return b"".join((body[:end], comma, b",".join(new), body[end:]))
+    changed = user_data if is_all_new else _completed(user_data, additions.each)
     if new:
         changed = appended(changed, new)
     # A user that is missing or null is made, as one with nothing but our data.
@@ -34,14 +44,13 @@ def inject(body: bytes, additions: Additions) -> bytes:
     return placed(body, "user", user, changed)
 
 
-def _with_segments(user_data: bytes, each: list[Addition]) -> bytes:
+def _completed(user_data: bytes, each: Iterable[Addition]) -> bytes:
     """Append to those elements of `user.data` that are of our partners already."""
-    elements = None
+    elements = _elements(user_data)
     for addition in each:
         at = addition.at
         if at is not None:
-            elements = _elements(user_data) if elements is None else elements
             segments = appended(addition.present, addition.segments)
             merged = placed(bytes(elements[at]), "segment", addition.present, segments)
             elements[at] = Raw(merged)
-    return user_data if elements is None else _encode(elements)
+    return _encode(elements)

@@ -8,8 +8,8 @@ If they occur more often (`{}` does), the object is taken apart one level deep,
 members as raw bytes, and written again; then white space between its members
 and the spelling of their names is ours, the values are still the sender's.
 
-Measured on 2.8 KB: search and splice 1-2 µs, one level apart and back 8 µs,
-decode and encode with orjson 17 µs.
+Measured on 2.8 KB: search and splice 1.9 µs, one level apart and back 4.6 µs,
+decode and encode with orjson 13.6 µs, which would not be exact besides.
 """
 
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Raw
 
 _TELLTALE_BYTES = 32
-"""How much of a value is searched for; more costs more and tells little more."""
+"""How much of a value is searched for: 0.8 µs; 64 bytes cost 1.4 and tell little more."""
 
 _members = msgspec.json.Decoder(dict[str, Raw]).decode
 _encode = msgspec.json.Encoder().encode
@@ -27,6 +27,13 @@ _encode = msgspec.json.Encoder().encode
 def placed(obj: bytes, name: str, old: bytes, new: bytes) -> bytes:
     """As `replaced` where there is an old value, as `added` where `old` is empty."""
     return replaced(obj, name, old, new) if old else added(obj, name, new)
+
+
+def place_of(value: bytes, obj: bytes) -> int:
+    """Return where a member's value begins in its object; -1 if its bytes do not tell."""
+    telltale = value[:_TELLTALE_BYTES]
+    at = obj.find(telltale)
+    return at if obj.find(telltale, at + 1) < 0 else -1
 
 
 def replaced(obj: bytes, name: str, old: bytes, new: bytes) -> bytes:
@@ -39,9 +46,8 @@ def replaced(obj: bytes, name: str, old: bytes, new: bytes) -> bytes:
         old: Its value, byte for byte as it stands in `obj`.
         new: JSON.
     """
-    telltale = old[:_TELLTALE_BYTES]
-    at = obj.find(telltale)
-    if obj.find(telltale, at + 1) < 0:
+    at = place_of(old, obj)
+    if at >= 0:
         return obj[:at] + new + obj[at + len(old) :]
     members = _members(obj)
     members[name] = Raw(new)

@@ -125,17 +125,27 @@ class BidRequest(msgspec.Struct, frozen=True, gc=False):
     dooh: Raw = ABSENT
 
 
+NO_REGS = Regs()
+NO_REGS_EXT = RegsExt()
+
+
 class Request(msgspec.Struct, frozen=True, gc=False):
     """
     One bid request, decoded as far as we read it: what the stages pass along.
 
-    `head` is the whole at its top level; `user` and the rest are its parts,
-    odd where the sender's are. `user_raw` is `user` as it stands in the body.
+    `head` is the whole at its top level; `user` and the rest are its parts that
+    carry identifiers and signals. A part that is missing, null or odd is an
+    empty one, so that a stage may just read it; `is_odd` says that one of
+    them is of a type that it can't have, and its signals thereby lost.
+    `user_raw` is `user` as it stands in the body.
     """
 
     body: bytes
     head: BidRequest
     user_raw: Raw
-    user: User | Odd
-    user_ext: UserExt | Odd
-    device: Device | Odd
+    user: User
+    user_ext: UserExt
+    device: Device
+    regs: Regs
+    regs_ext: RegsExt
+    is_odd: bool

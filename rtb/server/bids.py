@@ -260,8 +260,9 @@ class Bid(Turn):
             self._bids.on_bug(Where.FORM, bug)
             result = Result(result.body, Outcome.NO_MATCH, Reason.FAULT)
             body = form.render(result)
-        outcome = result.outcome
-        self._count(outcome, result.reason, now_s)
+        outcome, route = result.outcome, self._route
+        elapsed_s = now_s - self._began_s
+        self._bids.slab.count_request(route.cells, outcome, result.reason, elapsed_s)
         if body:
             self.answer(form.heads[outcome], body)
         else:

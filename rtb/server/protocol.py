@@ -130,16 +130,15 @@ class Turn:
             extra += http11.ENCODED
         if self.is_last or self.connection.site.is_draining:
             extra += self._closing()
-        self.payload = b"%b%bContent-Length: %d\r\n\r\n%b" % (head, extra, len(body), body)
-        self.connection.send(self)
+        payload = b"%b%bContent-Length: %d\r\n\r\n%b" % (head, extra, len(body), body)
+        self.connection.send(self, payload)
 
     def answer_nothing(self, head: bytes) -> None:
         """Answer 204, which has neither a body nor the length of one (RFC 9110, 8.6)."""
         extra = self.extra
         if self.is_last or self.connection.site.is_draining:
             extra += self._closing()
-        self.payload = b"%b%b\r\n" % (head, extra)
-        self.connection.send(self)
+        self.connection.send(self, b"%b%b\r\n" % (head, extra))
 
     def _closing(self) -> bytes:
         # A drain closes behind the last request that is here, not before it.
@@ -335,14 +334,16 @@ class Connection(asyncio.Protocol):
                 return value
         return b""
 
-    def send(self, turn: Turn) -> None:
-        """Write what is answered, as far as no earlier turn is still out."""
+    def send(self, turn: Turn, payload: bytes) -> None:
+        """Write an answer, and those that waited for it; keep it while an earlier one is out."""
         turns = self._turns
         transport = self.transport
-        if transport is None or turns[0] is not turn:
+        if transport is None:
+            return
+        if turns[0] is not turn:
+            turn.payload = payload
             return
         turns.popleft()
-        payload = turn.payload or b""
         if turns:
             ready = [payload]
             while turns and not turn.is_last and turns[0].payload is not None:

@@ -18,7 +18,7 @@ from segments.ingest.accept import accept
 from segments.ingest.job import UNFINISHED, Job, State
 from segments.ingest.status import CARRIED_OUT, status_of
 from segments.ingest.stop import Stopped
-from segments.ingest.validate import MAX_METADATA_BYTES, read_metadata
+from segments.ingest.validate import MAX_METADATA_BYTES, is_audience_file, read_metadata
 from segments.ledger import jobs
 from segments.ledger.engine import open_ledger
 from segments.loader import Loader
@@ -65,6 +65,8 @@ def status(job: str | None, as_json: bool) -> None:
     found = look(lambda conn: jobs.job(conn, job))
     if found is None:
         raise click.ClickException(f"there is no job {job}")
+    if as_json and is_audience_file(found.metadata):
+        raise click.ClickException(f"job {job} came without a metadata file and has no .status")
     if as_json:
         click.echo(status_of(found), nl=False)
         return
@@ -81,7 +83,7 @@ def loader() -> None:
 
 
 async def _load(settings: Settings, file: Path, metadata_file: Path) -> Job:
-    stopping = _stopping()
+    stopping = stopping_event()
     async with open_ledger(settings) as ledger:
         blobs = Blobs.open(settings)
         try:
@@ -111,12 +113,12 @@ async def _load(settings: Settings, file: Path, metadata_file: Path) -> Job:
 
 
 async def _run_loader(settings: Settings) -> None:
-    stopping = _stopping()
+    stopping = stopping_event()
     async with open_ledger(settings) as ledger, opened(settings) as redis:
         await Loader(settings, ledger, redis, Blobs.open(settings)).run(stopping)
 
 
-def _stopping() -> asyncio.Event:
+def stopping_event() -> asyncio.Event:
     """Return an event that SIGTERM and Ctrl-C set; a job stops at its next checkpoint."""
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()

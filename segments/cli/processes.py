@@ -12,7 +12,7 @@ from segments.settings import Settings, read_settings
 
 @click.command()
 def up() -> None:
-    """Run everything on this host: store, loader, bid listener."""
+    """Run everything on this host: store, loader, doors, bid listener."""
     from segments.store.reader import StoreUnusable  # noqa: PLC0415 - `serve` needs no SQLAlchemy
     from segments.up import CannotRun  # noqa: PLC0415
     from segments.up import up as run_all  # noqa: PLC0415

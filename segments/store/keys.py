@@ -10,6 +10,8 @@ Every key this service owns in Redis. If it is not here, it is not ours.
     seg:1:{catalog}:version      string   none   the ledger's revision that the three hashes show
     seg:1:changed                channel  -      a message, the new version, after each change
     seg:1:probe                  hash     -      in one transaction only: how are hashes packed?
+    seg:1:rebuild                string   none   the rebuild at work; see below
+    seg:1:swept                  string   none   the day (record.py) of the last sweep
 
 The `1` is the layout version. A new layout gets a new number and is written
 beside the old one, so a rollback finds its data where it left it. The braces
@@ -35,7 +37,8 @@ rebuilding it from the ledger and the blobs, not by reading it alone.
 `seg:1:meta` fields: `layout` (this module's version), `bucket_bits`,
 `opt_outs` (the last of the ledger's opt-outs, by sequence number, that the
 store has applied). A store without it, or with another layout, is nobody's:
-it is not read and not written.
+it is not read and not written. While `seg:1:rebuild` stands there and no meta,
+the store belongs to the rebuild of that name alone, which writes the meta last.
 """
 
 LAYOUT = 1
@@ -54,6 +57,8 @@ RECIPIENTS = b"seg:1:{catalog}:recipients"
 VERSION = b"seg:1:{catalog}:version"
 CHANGED = b"seg:1:changed"
 PROBE = b"seg:1:probe"
+REBUILD = b"seg:1:rebuild"
+SWEPT = b"seg:1:swept"
 BUCKET_PREFIX = b"seg:1:m:"
 
 

@@ -6,6 +6,7 @@ refuses one that would break a promise later:
 
     another layout             half of the fleet would read what the other can't
     memberships without meta   they lie in buckets that nobody can compute any more
+    a rebuild at work          its records are not whole before its meta says so
     eviction of our keys       an opt-out could vanish when memory runs short
     limits of the listpack     too low, a person costs four times the memory
 """
@@ -41,9 +42,9 @@ async def prepare(redis: Redis, expected_ids: int) -> Meta:
     Raises:
         StoreUnusable: The store can't be written as it is.
     """
-    await _refuse_eviction(redis)
-    await _ensure_listpacks(redis)
+    await check_server(redis)
     if not await redis.exists(keys.META):
+        await _refuse_rebuild(redis)
         await _lay_out(redis, expected_ids)
     return await read_meta(redis)
 
@@ -82,6 +83,25 @@ async def _lay_out(redis: Redis, expected_ids: int) -> None:
         transaction.hsetnx(keys.META, "bucket_bits", str(keys.bucket_bits_for(expected_ids)))
         transaction.hsetnx(keys.META, "opt_outs", "0")
         await transaction.execute()
+
+
+async def _refuse_rebuild(redis: Redis) -> None:
+    if await redis.exists(keys.REBUILD):
+        raise StoreUnusable(
+            "the store is being rebuilt: wait until `rtb-segments rebuild` is done, or, if that"
+            " was broken off, run it again"
+        )
+
+
+async def check_server(redis: Redis) -> None:
+    """
+    Check what may change with each start of the server, whoever writes the meta.
+
+    Raises:
+        StoreUnusable: It must not be written as it is.
+    """
+    await _refuse_eviction(redis)
+    await _ensure_listpacks(redis)
 
 
 async def _refuse_eviction(redis: Redis) -> None:

@@ -27,3 +27,4 @@ def _script(*file_names: str) -> Script:
 
 MERGE = _script("record.lua", "merge.lua")
 OPT_OUT = _script("record.lua", "opt_out.lua")
+SWEEP = _script("record.lua", "sweep.lua")

@@ -16,7 +16,7 @@ merge changes nothing more, and only its tally differs.
 """
 
 from collections.abc import Collection, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,7 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 from segments import record
 from segments.identity import ID_BYTES, Id
 from segments.record import Action, Change, CorruptRecord, Membership, NewerRecord, OptOut, Tally
-from segments.store import keys, scripts
+from segments.store import keys, rebuilding, scripts
 from segments.store.reader import Meta, StoreUnusable, read_meta
 from segments.store.scripts import Script
 
@@ -43,7 +43,7 @@ let a tenth of the bids wait for 15 ms instead of 5."""
 
 
 class _Call(NamedTuple):
-    """What one script call is for: some fields, 8 bytes each, of one bucket."""
+    """What one script call is for: some fields, 8 bytes each, of one bucket; or all of it."""
 
     bucket: int
     fields: bytes
@@ -52,9 +52,16 @@ class _Call(NamedTuple):
 class Writer:
     """Writes to a store that is laid out as `meta` says."""
 
-    def __init__(self, redis: Redis, meta: Meta) -> None:
+    def __init__(self, redis: Redis, meta: Meta, rebuild: str | None = None) -> None:
+        """
+        Args:
+            redis: The store.
+            meta: As read from it; or as it will be, by the rebuild that writes.
+            rebuild: The name under which it is rebuilt, by the process that does so.
+        """
         self._redis = redis
         self._bucket_bits = meta.bucket_bits
+        self._rebuild = rebuild
 
     async def merge(
         self, ids: npt.NDArray[np.uint8] | Sequence[Id], changes: Sequence[Change]
@@ -110,23 +117,72 @@ class Writer:
         arguments = [b"%d" % opt_out.account_id, b"%d" % opt_out.action, packed, erased]
         await self._run(scripts.OPT_OUT, _array_of(ids), arguments)
 
+    async def sweep(
+        self, buckets: Sequence[int], today: int, deleted_audience_ids: Collection[int]
+    ) -> tuple[int, list[CorruptRecord]]:
+        """
+        Drop from whole buckets what no bid shows any more, as `record.swept` specifies.
+
+        Args:
+            buckets: Their numbers; all in one round trip.
+            today: As `record.day_of` counts.
+            deleted_audience_ids: All that were ever deleted.
+
+        Returns:
+            How many memberships were dropped; and, of each bucket that holds a
+            record which can't be read, which it is.
+
+        Raises:
+            StoreUnusable, redis.exceptions.RedisError: As `merge`.
+        """
+        await self._check_layout()
+        packed = b"".join(n.to_bytes(4) for n in sorted(deleted_audience_ids))
+        calls = [_Call(bucket, b"") for bucket in buckets]
+        dropped, unreadable = 0, []
+        for reply, call in zip(
+            await self._replies(scripts.SWEEP, calls, [b"%d" % today, packed]), calls, strict=True
+        ):
+            if isinstance(reply, Exception):
+                error = _reworded(reply, call.bucket)
+                if not isinstance(error, CorruptRecord):
+                    raise error
+                unreadable.append(error)
+            else:
+                dropped += reply
+        return dropped, unreadable
+
     async def _run(
         self, script: Script, ids: npt.NDArray[np.uint8], arguments: Sequence[bytes]
     ) -> list[list[int]]:
         if not len(ids):
             return [[0] * len(Tally._fields)]
-        # One round trip for many thousand rows: a store that was emptied and laid
-        # out anew meanwhile must not get rows where nobody will look for them.
-        if (await read_meta(self._redis)).bucket_bits != self._bucket_bits:
-            raise StoreUnusable("the store was laid out anew under this process: start again")
+        await self._check_layout()
         replies = []
         for calls in _slices(_calls(ids, self._bucket_bits)):
             replies += await self._run_slice(script, calls, arguments)
         return replies
 
+    async def _check_layout(self) -> None:
+        # One round trip for many thousand rows: a store that was emptied and laid
+        # out anew meanwhile must not get rows where nobody will look for them.
+        if self._rebuild is not None:
+            await rebuilding.check(self._redis, self._rebuild)
+        elif (await read_meta(self._redis)).bucket_bits != self._bucket_bits:
+            raise StoreUnusable("the store was laid out anew under this process: start again")
+
     async def _run_slice(
         self, script: Script, calls: list[_Call], arguments: Sequence[bytes]
     ) -> list[list[int]]:
+        replies = await self._replies(script, calls, arguments)
+        for call, reply in zip(calls, replies, strict=True):
+            if isinstance(reply, Exception):
+                raise _reworded(reply, call.bucket)
+        return replies
+
+    async def _replies(
+        self, script: Script, calls: list[_Call], arguments: Sequence[bytes]
+    ) -> list[Any]:
+        """Return what each call came to, in their order; of one that failed, why."""
         replies = await self._send(script, calls, arguments)
         forgotten = [n for n, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if forgotten:
@@ -134,18 +190,16 @@ class Writer:
             again = await self._send(script, [calls[n] for n in forgotten], arguments)
             for n, reply in zip(forgotten, again, strict=True):
                 replies[n] = reply
-        for call, reply in zip(calls, replies, strict=True):
-            if isinstance(reply, Exception):
-                raise _reworded(reply, call.bucket)
         return replies
 
     async def _send(
         self, script: Script, calls: list[_Call], arguments: Sequence[bytes]
-    ) -> list[list[int]]:
+    ) -> list[Any]:
         async with self._redis.pipeline(transaction=False) as pipeline:
             for call in calls:
                 key = keys.bucket_key(call.bucket)
-                pipeline.execute_command("EVALSHA", script.sha, 1, key, call.fields, *arguments)
+                fields = (call.fields,) if call.fields else ()
+                pipeline.execute_command("EVALSHA", script.sha, 1, key, *fields, *arguments)
             # Raised by us: redis-py's own message would quote the fields.
             return await pipeline.execute(raise_on_error=False)
 

@@ -26,6 +26,7 @@ from segments.record import (
     merged,
     opted_out,
     pack,
+    swept,
     unpack,
 )
 from segments.store import keys
@@ -35,7 +36,7 @@ from segments.store.reader import Meta, StoreUnusable, read_records
 from segments.store.writer import ROWS_PER_CALL, Writer
 from tests.conftest import EXPECTED_IDS
 from tests.engines import Engine, free_port
-from tests.strategies import audience_ids, changes, damaged, opt_outs, records
+from tests.strategies import audience_ids, changes, damaged, expiry_days, opt_outs, records
 
 ADD = Change(1, is_add=True, expiry_day=2500)
 REMOVE = Change(1, is_add=False)
@@ -139,6 +140,31 @@ async def test_opt_out_in_the_store_is_the_opt_out_of_the_model(
         assert await rig.raw(id_) == pack(opted_out(record, opt_out, erased))
 
 
+@on_one_store
+@given(
+    st.lists(records, min_size=len(IDS), max_size=len(IDS)),
+    expiry_days,
+    st.frozensets(audience_ids, max_size=4),
+)
+async def test_sweep_in_the_store_is_the_sweep_of_the_model(
+    rig: Rig, before: list[Record], today: int, deleted: frozenset[int]
+) -> None:
+    await rig.empty()
+    for id_, record in zip(IDS, before, strict=True):
+        await rig.put(id_, pack(record))
+    after = [swept(record, today, deleted) for record in before]
+
+    dropped, unreadable = await rig.writer.sweep([0, 77], today, deleted)
+
+    assert [await rig.raw(id_) for id_ in IDS] == [
+        None if record == NOTHING else pack(record) for record in after
+    ]
+    assert dropped == sum(
+        len(b.memberships) - len(a.memberships) for a, b in zip(after, before, strict=True)
+    )
+    assert unreadable == []
+
+
 @settings(on_one_store, max_examples=200)
 @given(damaged | st.binary(max_size=24))
 @example(b"\x10" + b"\x80" * 400 + b"\x01\x00\x00")
@@ -175,6 +201,8 @@ async def test_script_refuses_exactly_what_unpack_refuses(rig: Rig, raw: bytes) 
             assert type(caught.value) is refusal
             assert await rig.raw(IDS[0]) == raw
             assert await rig.raw(IDS[1]) is None
+    _, unreadable = await rig.writer.sweep([0], 0, [])
+    assert [type(error) for error in unreadable] == ([refusal] if refusal else [])
 
 
 @on_one_store

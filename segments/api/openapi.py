@@ -1,0 +1,141 @@
+"""
+The OpenAPI 3.1 document, made from the same operations that answer.
+
+Nothing is written twice: paths and statuses come from the decorators, schemas
+from the pydantic models, summaries from the docstrings.
+"""
+
+import inspect
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from segments.api.door import Door, Operation
+
+VERSION = "3.1.0"
+_REF = "#/components/schemas/{model}"
+_PATTERN_IN_PATH = re.compile(r"\{(\w+):[^/]*\}")
+
+
+def document(doors: Sequence[Door], *, title: str, version: str) -> dict[str, Any]:
+    """Describe all operations of some doors."""
+    operations = [each for door in doors for each in door.operations()]
+    schemas = _Schemas(operations)
+    paths: dict[str, dict[str, Any]] = {}
+    for each in operations:
+        path = _PATTERN_IN_PATH.sub(r"{\1}", each.spec.path)
+        paths.setdefault(path, {})[each.spec.method.lower()] = _operation(each, schemas)
+    schemes = {scheme.name: dict(scheme.openapi) for door in doors for scheme in door.schemes}
+    return {
+        "openapi": VERSION,
+        "info": {"title": title, "version": version},
+        "tags": [{"name": door.tag, "description": _doc(type(door))} for door in doors],
+        "paths": paths,
+        "components": {"schemas": schemas.definitions, "securitySchemes": schemes},
+    }
+
+
+class _Schemas:
+    """The JSON schemas of all models, each once."""
+
+    def __init__(self, operations: Iterable[Operation]) -> None:
+        wanted: dict[tuple[type[BaseModel], Any], None] = {}
+        for each in operations:
+            wanted.update(dict.fromkeys(_models(each)))
+        self._refs, top = models_json_schema(list(wanted), ref_template=_REF)
+        self.definitions: dict[str, Any] = top.get("$defs", {})
+
+    def ref(self, model: type[BaseModel], mode: Any) -> dict[str, Any]:
+        return self._refs[(model, mode)]
+
+    def resolved(self, model: type[BaseModel]) -> dict[str, Any]:
+        name = self.ref(model, "validation")["$ref"].rsplit("/", 1)[1]
+        resolved: dict[str, Any] = self.definitions[name]
+        return resolved
+
+
+def _models(each: Operation) -> Iterator[tuple[type[BaseModel], Any]]:
+    for name in ("path", "query", "body"):
+        if name in each.takes:
+            yield each.takes[name], "validation"
+    for answer in each.spec.answers.values():
+        if answer is not None:
+            yield answer, "serialization"
+    yield each.door.problem_model, "serialization"
+
+
+def _operation(each: Operation, schemas: _Schemas) -> dict[str, Any]:
+    doc = _doc(each.method)
+    summary, _, description = doc.partition("\n\n")
+    described: dict[str, Any] = {
+        "operationId": f"{each.door.tag}.{each.method.__name__}".replace(" ", ""),
+        "tags": [each.door.tag],
+        "summary": " ".join(summary.split()),
+        "responses": _responses(each, schemas),
+    }
+    if description:
+        described["description"] = description
+    parameters = [*_parameters(each, "path", schemas), *_parameters(each, "query", schemas)]
+    if parameters:
+        described["parameters"] = parameters
+    content = _consumed(each, schemas)
+    if content:
+        described["requestBody"] = {"required": True, "content": content}
+    if each.needs_caller:
+        described["security"] = [{scheme.name: []} for scheme in each.door.schemes]
+    return described
+
+
+def _parameters(each: Operation, where: str, schemas: _Schemas) -> Iterator[dict[str, Any]]:
+    if where not in each.takes:
+        return
+    model = schemas.resolved(each.takes[where])
+    for name, schema in model["properties"].items():
+        yield {
+            "name": name,
+            "in": where,
+            "required": where == "path" or name in model.get("required", ()),
+            "schema": schema,
+        }
+
+
+def _consumed(each: Operation, schemas: _Schemas) -> Mapping[str, Any]:
+    content = {kind: {"schema": dict(schema)} for kind, schema in each.spec.consumes.items()}
+    if "body" in each.takes:
+        content["application/json"] = {"schema": schemas.ref(each.takes["body"], "validation")}
+    return content
+
+
+def _responses(each: Operation, schemas: _Schemas) -> dict[str, Any]:
+    responses: dict[str, Any] = {}
+    for status, model in each.spec.answers.items():
+        responses[str(status)] = {"description": HTTPStatus(status).phrase}
+        if model is not None:
+            schema = schemas.ref(model, "serialization")
+            responses[str(status)]["content"] = {"application/json": {"schema": schema}}
+    form = {"schema": schemas.ref(each.door.problem_model, "serialization")}
+    for status in sorted(_problems(each)):
+        responses[str(status)] = {
+            "description": HTTPStatus(status).phrase,
+            "content": {each.door.problem_content_type: form},
+        }
+    return responses
+
+
+def _problems(each: Operation) -> set[int]:
+    implied = {500}
+    if each.needs_caller:
+        implied.add(401)
+    if {"path", "query", "body"} & each.takes.keys():
+        implied.add(400)
+    if "body" in each.takes:
+        implied |= {413, 415}
+    return implied | set(each.spec.problems)
+
+
+def _doc(described: Any) -> str:
+    return inspect.cleandoc(described.__doc__ or "").strip()

@@ -1,0 +1,113 @@
+"""The commands of the REST doors: `api`, and `user` for who may log in."""
+
+import sys
+import time
+
+import click
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from segments.api.app import run as run_api
+from segments.api.passwords import Passwords
+from segments.cli.ingest import stopping_event
+from segments.cli.ledger import change, look, print_table, run
+from segments.cli.log import log_to_stderr
+from segments.ledger import accounts, users
+from segments.settings import Settings, read_settings
+
+_from_stdin = click.option(
+    "--password-stdin", is_flag=True, help="Read the password's line from standard input."
+)
+
+
+@click.command()
+def api() -> None:
+    """Serve the REST doors: logins, audiences, uploads."""
+    settings = read_settings(Settings)
+    log_to_stderr()
+    try:
+        run(_serve(settings))
+    except OSError as error:
+        raise click.ClickException(
+            f"port {settings.api_port} can't be listened on ({error.strerror or error})"
+        ) from None
+
+
+@click.group()
+def user() -> None:
+    """Who may log in at the REST doors, for which partner."""
+
+
+@user.command("add")
+@click.argument("username")
+@click.option("--partner", "partner_id", required=True, help="For whom they act.")
+@click.option("--sub-id", help="The sub account of an agency; without, for all of them.")
+@_from_stdin
+def add_user(username: str, partner_id: str, sub_id: str | None, password_stdin: bool) -> None:
+    """Let someone log in as USERNAME."""
+    password = _password(password_stdin)
+
+    async def add(conn: AsyncConnection) -> str:
+        account = await accounts.partner(conn, partner_id, sub_id)
+        password_hash = await Passwords().hash(password)
+        added = await users.add_user(conn, username, account, password_hash, now_s=time.time())
+        return f"added user {added.username}, {added.public_id}"
+
+    change(add)
+
+
+@user.command("list")
+def list_users() -> None:
+    """List all users."""
+
+    async def ask(conn: AsyncConnection) -> list[tuple[users.User, str]]:
+        return [
+            (user, (await accounts.account(conn, user.account_id)).public_id)
+            for user in await users.users(conn)
+        ]
+
+    print_table(
+        ("user", "id", "account", "state"),
+        (
+            (user.username, user.public_id, account, "active" if user.is_active else "revoked")
+            for user, account in look(ask)
+        ),
+    )
+
+
+@user.command("password")
+@click.argument("username")
+@_from_stdin
+def set_password(username: str, password_stdin: bool) -> None:
+    """Give USERNAME another password, and end what they have open."""
+    password = _password(password_stdin)
+
+    async def change_password(conn: AsyncConnection) -> str:
+        found = await users.user(conn, username)
+        await users.set_password(conn, found, await Passwords().hash(password))
+        return f"user {found.username} has another password"
+
+    change(change_password)
+
+
+@user.command("revoke")
+@click.argument("username")
+def revoke(username: str) -> None:
+    """Let USERNAME in no more, from this moment on; `user password` lets them in again."""
+
+    async def revoke_user(conn: AsyncConnection) -> str:
+        found = await users.user(conn, username)
+        await users.revoke(conn, found)
+        return f"user {found.username} is revoked"
+
+    change(revoke_user)
+
+
+async def _serve(settings: Settings) -> None:
+    await run_api(settings, stopping_event())
+
+
+def _password(is_on_stdin: bool) -> str:
+    if is_on_stdin:
+        return sys.stdin.readline().rstrip("\r\n")
+    answer: str = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+    return answer

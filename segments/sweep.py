@@ -1,0 +1,143 @@
+"""
+Takes away what nobody will be shown again.
+
+    memberships that are over         the bid path passes over them; they cost memory
+    those of deleted audiences        likewise; an audience's number never comes back
+    blobs that no job names           an upload broke off between its file and its job
+
+None of it changes what a bid shows, so a sweep may be killed anywhere and comes
+when it likes: it is in no hurry, and waits after each round trip for as long as
+that took. A bid never waits for more than one of them, one to two milliseconds.
+
+Opt-outs are never swept, and neither are the files of failed jobs: what those
+have written is in the store, and a rebuild needs them.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from typing import NamedTuple
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from segments.audience import State
+from segments.blobs import DELIVERIES, Blobs
+from segments.ledger import audiences, jobs
+from segments.ledger.engine import reading
+from segments.record import day_of
+from segments.store import keys
+from segments.store.reader import read_meta
+from segments.store.writer import Writer
+
+_log = logging.getLogger(__name__)
+
+ORPHANED_AFTER_S = 86_400.0
+"""A blob is written before its job; this is longer than anything may take between them."""
+
+_BUCKETS_AT_ONCE = 8
+_SCANNED_AT_ONCE = 1000
+_BLOBS_AT_ONCE = 1000
+
+
+class Swept(NamedTuple):
+    """What a sweep came to."""
+
+    buckets: int = 0
+    dropped: int = 0  # memberships
+    unreadable: int = 0  # buckets with a record that can't be read; they stay as they are
+
+
+async def sweep_daily(
+    ledger: AsyncEngine, redis: Redis, blobs: Blobs, now_s: Callable[[], float]
+) -> tuple[Swept, int] | None:
+    """
+    Sweep everything, unless that has been done today, or somebody is about to.
+
+    Returns:
+        What it came to, and how many blobs went; `None`: nothing was to be done.
+
+    Raises:
+        segments.store.reader.StoreUnusable, redis.exceptions.RedisError: As
+            `sweep_store`; the day counts as not swept.
+    """
+    meta = await read_meta(redis)
+    today = day_of(now_s())
+    # Said beforehand, in one step with the look: of several loaders one sweeps.
+    if await redis.set(keys.SWEPT, today, get=True) == b"%d" % today:
+        return None
+    try:
+        swept = await sweep_store(ledger, redis, Writer(redis, meta), now_s())
+        return swept, await sweep_blobs(ledger, blobs, now_s())
+    except BaseException:
+        with suppress(RedisError):
+            await redis.delete(keys.SWEPT)
+        raise
+
+
+async def sweep_store(
+    ledger: AsyncEngine,
+    redis: Redis,
+    writer: Writer,
+    now_s: float,
+    show: Callable[[Swept], None] = lambda _: None,
+) -> Swept:
+    """
+    Drop memberships that are over, and those of deleted audiences.
+
+    Args:
+        ledger: Says which audiences are deleted.
+        redis: The store.
+        writer: Of the store.
+        now_s: A membership holds to the end of its day.
+        show: Called with how far it is.
+
+    Raises:
+        segments.store.reader.StoreUnusable: The store can't be written as it is.
+        redis.exceptions.RedisError: It can't be reached; sweep again.
+    """
+    async with reading(ledger) as conn:
+        deleted = [a.id for a in await audiences.audiences(conn) if a.state is State.DELETED]
+    swept = Swept()
+    async for buckets in _buckets(redis):
+        began_s = time.monotonic()
+        dropped, unreadable = await writer.sweep(buckets, day_of(now_s), deleted)
+        for error in unreadable:
+            _log.error("not swept: %s", error)
+        swept = Swept(
+            swept.buckets + len(buckets),
+            swept.dropped + dropped,
+            swept.unreadable + len(unreadable),
+        )
+        show(swept)
+        await asyncio.sleep(time.monotonic() - began_s)
+    return swept
+
+
+async def sweep_blobs(ledger: AsyncEngine, blobs: Blobs, now_s: float) -> int:
+    """Delete the delivered files that no job names, and return how many."""
+    found = await blobs.names_before(DELIVERIES, now_s - ORPHANED_AFTER_S)
+    deleted = 0
+    for at in range(0, len(found), _BLOBS_AT_ONCE):
+        names = found[at : at + _BLOBS_AT_ONCE]
+        async with reading(ledger) as conn:
+            known = await jobs.known_blobs(conn, names)
+        for name in set(names) - known:
+            await blobs.delete(name)
+            deleted += 1
+    return deleted
+
+
+async def _buckets(redis: Redis) -> AsyncIterator[list[int]]:
+    """Yield the numbers of all buckets, a few at a time; some of them twice."""
+    buckets: list[int] = []
+    async for name in redis.scan_iter(match=keys.BUCKET_PREFIX + b"*", count=_SCANNED_AT_ONCE):
+        buckets.append(int(name.removeprefix(keys.BUCKET_PREFIX), 16))
+        if len(buckets) == _BUCKETS_AT_ONCE:
+            yield buckets
+            buckets = []
+    if buckets:
+        yield buckets

@@ -1,0 +1,113 @@
+"""The REST doors, served for real on a port of their own: for tests that ask them."""
+
+import json
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import aiohttp
+from aiohttp import web
+from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import AsyncEngine
+from yarl import URL
+
+from segments.account import Account
+from segments.api.app import application, doors, runner_of
+from segments.api.passwords import Passwords
+from segments.api.services import Services
+from segments.blobs import Blobs
+from segments.ledger import users
+from segments.settings import Settings
+
+PASSWORD = "correct horse battery"
+
+
+class FakeClock:
+    """A time that stands still until it is moved; both kinds of it."""
+
+    def __init__(self) -> None:
+        self.ahead_s = 0.0
+        self._at_s = time.time()
+
+    def __call__(self) -> float:
+        return self._at_s + self.ahead_s
+
+
+class Answer(NamedTuple):
+    """What came back."""
+
+    status: int
+    content_type: str
+    headers: Mapping[str, str]
+    raw: bytes
+
+    @property
+    def body(self) -> Any:
+        return json.loads(self.raw)
+
+
+@dataclass
+class Rest:
+    """A client of the served doors."""
+
+    url: str
+    services: Services
+    clock: FakeClock
+    session: aiohttp.ClientSession
+    headers: dict[str, str] = field(default_factory=dict)
+
+    async def ask(
+        self, method: str, path: str, body: Any = None, *, headers: Any = None, **options: Any
+    ) -> Answer:
+        """Ask under a path, or a whole URL; `body` is sent as JSON, `data` as it stands."""
+        if body is not None:
+            options["json"] = body
+        url = URL(path if path.startswith("http") else self.url + path, encoded=True)
+        async with self.session.request(
+            method, url, headers={**self.headers, **(headers or {})}, **options
+        ) as answer:
+            return Answer(answer.status, answer.content_type, answer.headers, await answer.read())
+
+    async def user(self, username: str, account: Account) -> None:
+        """Add a user with `PASSWORD`."""
+        password_hash = await Passwords().hash(PASSWORD)
+        async with self.services.ledger.begin() as conn:
+            await users.add_user(conn, username, account, password_hash, now_s=self.clock())
+
+    async def login(self, username: str, password: str = PASSWORD) -> Answer:
+        return await self.ask("POST", "/login", {"username": username, "password": password})
+
+    @asynccontextmanager
+    async def acting_for(self, account: Account) -> AsyncIterator["Rest"]:
+        """Give a client that has logged in for an account."""
+        username = f"user-{account.id}"
+        await self.user(username, account)
+        token = (await self.login(username)).body["token"]
+        yield Rest(
+            self.url,
+            self.services,
+            self.clock,
+            self.session,
+            {"Authorization": f"bearer {token}"},
+        )
+
+
+@asynccontextmanager
+async def serving(
+    settings: Settings, ledger: AsyncEngine, redis: Redis, blobs: Blobs | None = None
+) -> AsyncIterator[Rest]:
+    """Serve the doors."""
+    clock = FakeClock()
+    blobs = blobs or Blobs.open(settings)
+    services = Services(settings, ledger, redis, blobs, clock, clock)
+    runner = runner_of(application(services, await doors(services)))
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        async with aiohttp.ClientSession() as session:
+            yield Rest(url, services, clock, session)
+    finally:
+        await runner.cleanup()

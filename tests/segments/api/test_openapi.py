@@ -1,0 +1,45 @@
+from openapi_spec_validator import validate
+
+from tests.rest import Rest
+
+
+async def test_document_is_openapi_and_names_every_operation(rest: Rest) -> None:
+    answer = await rest.ask("GET", "/openapi.json")
+
+    validate(answer.body)
+    assert answer.body["openapi"].startswith("3.1")
+    assert {
+        (method, path) for path, methods in answer.body["paths"].items() for method in methods
+    } == {
+        ("post", "/login"),
+        ("post", "/login/refresh"),
+        ("post", "/login/revoke"),
+        ("post", "/audience"),
+        ("post", "/audience/upload/{id}"),
+        ("get", "/audience/upload/{id}"),
+        ("put", "/uploads/{action}/{key}/{filename}"),
+        ("post", "/realtime/audience/{id}"),
+    }
+
+
+async def test_operations_that_need_a_caller_say_so(rest: Rest) -> None:
+    paths = (await rest.ask("GET", "/openapi.json")).body["paths"]
+
+    assert paths["/audience"]["post"]["security"] == [{"userToken": []}]
+    assert "security" not in paths["/login"]["post"]
+    assert "401" in paths["/audience"]["post"]["responses"]
+
+
+async def test_unknown_paths_and_methods_are_problems_too(rest: Rest) -> None:
+    unknown = await rest.ask("GET", "/nothing/here")
+    wrong = await rest.ask("DELETE", "/login")
+
+    assert (unknown.status, unknown.content_type) == (404, "application/problem+json")
+    assert (wrong.status, wrong.headers["Allow"]) == (405, "POST")
+    assert wrong.body == {"type": "about:blank", "title": "Method Not Allowed", "status": 405}
+
+
+async def test_health_is_told_without_a_token(rest: Rest) -> None:
+    answers = [await rest.ask("GET", f"/health/{what}") for what in ("live", "ready")]
+
+    assert [answer.status for answer in answers] == [200, 200]

@@ -31,6 +31,7 @@ from sqlalchemy import ColumnElement, Row, ScalarSelect, func, insert, select, u
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.ingest.job import UNFINISHED, Checkpoint, Job, State, fingerprint
+from segments.ingest.stop import Stopped, StopReason
 from segments.ledger.tables import accounts as _accounts
 from segments.ledger.tables import jobs as _jobs
 
@@ -78,8 +79,9 @@ async def submit(
         transaction_id: What the partner was told already; `None` to make one.
 
     Returns:
-        The new job, or the one of the same transaction, or the unfinished one
-        of the same delivery; then `blob` is not that job's and can be deleted.
+        The new job, or the one of the same transaction, or the partner's last
+        one if that is unfinished and of the same delivery; then `blob` is not
+        that job's and can be deleted.
     """
     await _take_turn(conn, partner_id)
     name = fingerprint(door, owner_id, metadata, sha256)
@@ -87,7 +89,7 @@ async def submit(
     if transaction_id is not None:
         same = await _first(conn, _jobs.c.transaction_id == transaction_id)
     if same is None:
-        same = await _first(conn, _jobs.c.fingerprint == name, _jobs.c.state.in_(UNFINISHED))
+        same = await _same_as_last(conn, partner_id, name)
     if same is not None:
         return _job(same)
     values = {
@@ -192,19 +194,24 @@ async def keep_plan(conn: AsyncConnection, job: Job) -> None:
 
 
 async def release(conn: AsyncConnection, job: Job) -> bool:
-    """
-    Let a held job go on, whatever it does.
-
-    Returns:
-        Whether it was held, and goes on now.
-    """
+    """Let a held job go on, whatever it removes. Return whether it was held, and goes on."""
     checkpoint = msgspec.structs.replace(job.checkpoint, is_released=True)
-    released = await conn.execute(
-        update(_jobs)
-        .where(_jobs.c.id == job.id, _jobs.c.state == State.HELD)
-        .values(state=State.QUEUED, checkpoint=msgspec.to_builtins(checkpoint))
+    return await _end_hold(
+        conn, job, state=State.QUEUED, checkpoint=msgspec.to_builtins(checkpoint)
     )
-    return released.rowcount == 1
+
+
+async def refuse(conn: AsyncConnection, job: Job, now_s: float) -> bool:
+    """End a held job without carrying it out. Return whether it was held, and is over."""
+    stopped = Stopped(StopReason.NOT_RELEASED, job.report.held_because)
+    return await _end_hold(
+        conn,
+        job,
+        state=State.FAILED,
+        error_code=stopped.reason.code,
+        error=str(stopped)[:512],
+        finished_at_s=now_s,
+    )
 
 
 async def running(conn: AsyncConnection, now_s: float) -> Sequence[Job]:
@@ -295,6 +302,13 @@ def _started_at(pid: int) -> str:
     return "" if fields[0] in ("Z", "X") else fields[19]
 
 
+async def _end_hold(conn: AsyncConnection, job: Job, **values: Any) -> bool:
+    ended = await conn.execute(
+        update(_jobs).where(_jobs.c.id == job.id, _jobs.c.state == State.HELD).values(**values)
+    )
+    return ended.rowcount == 1
+
+
 async def _take_turn(conn: AsyncConnection, partner_id: int) -> None:
     """Wait for other transactions that submit jobs of a partner; SQLite has one writer anyway."""
     await conn.execute(
@@ -316,6 +330,18 @@ def _still_free(seen: Row[Any]) -> ScalarSelect[int]:
         )
         .with_for_update(skip_locked=True)
         .scalar_subquery()
+    )
+
+
+async def _same_as_last(conn: AsyncConnection, partner_id: int, name: str) -> Row[Any] | None:
+    """
+    Return a partner's last job if it is unfinished and of this delivery.
+
+    Only the last: of "add, remove, add" the third is no repetition of the first.
+    """
+    last = select(func.max(_jobs.c.id)).where(_jobs.c.partner_id == partner_id).scalar_subquery()
+    return await _first(
+        conn, _jobs.c.id == last, _jobs.c.fingerprint == name, _jobs.c.state.in_(UNFINISHED)
     )
 
 

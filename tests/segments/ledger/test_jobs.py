@@ -136,6 +136,20 @@ async def test_other_delivery_is_another_job(
     assert (await submit(ledger, partners[1])).id != first.id
 
 
+async def test_delivery_made_again_behind_another_is_a_job_of_its_own(
+    ledger: AsyncEngine, partners: list[int]
+) -> None:
+    """
+    Of "add, remove, add" the third is not the first: the persons end up added.
+    """
+    add = await submit(ledger, partners[0], "1", metadata={"action": "add"})
+    await submit(ledger, partners[0], "1", metadata={"action": "remove"})
+
+    again = await submit(ledger, partners[0], "1", metadata={"action": "add"})
+
+    assert again.id > add.id
+
+
 async def test_oldest_job_is_claimed_first_and_one_of_each_partner(
     ledger: AsyncEngine, partners: list[int]
 ) -> None:

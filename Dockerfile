@@ -27,7 +27,7 @@ ENV PATH=/opt/rtb-segments/bin:$PATH \
     SEGMENTS_DATA_DIR=/data
 USER 10001:10001
 VOLUME /data
-EXPOSE 8080 8081
+EXPOSE 8080 8081 8082 2222
 # Runs with a read-only root file system and no capabilities: only /data is written.
 HEALTHCHECK --interval=5s --timeout=2s --start-period=20s CMD ["python", "-c", \
 "import os,urllib.request as r;r.urlopen(f\"http://127.0.0.1:{os.environ.get('RTB_ADMIN_PORT','8081')}/health/live\",timeout=1)"]

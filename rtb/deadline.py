@@ -21,5 +21,4 @@ def deadline_ms(tmax_ms: float | None, share: float, cap_ms: float) -> float:
     """
     if tmax_ms is None or tmax_ms <= 0:
         return cap_ms
-    share_ms = tmax_ms * share
-    return share_ms if share_ms < cap_ms else cap_ms
+    return min(cap_ms, tmax_ms * share)

@@ -235,4 +235,3 @@ def _texts(raw: Raw, rest: tuple[str, ...]) -> list[str]:
         value = value.get(name) if isinstance(value, dict) else None
     values = value if isinstance(value, list) else [value]
     return [text for text in values if isinstance(text, str)]
-

@@ -276,6 +276,11 @@ class Lookup:
             unsent.append(_HGET % (len(key), key, field_of(id_)))
         waiting.append((len(ids), on_found))
 
+    def flush(self) -> None:
+        """Write what was asked now, instead of at the end of this turn of the event loop."""
+        if self._link is not None:
+            self._link.flush()
+
     async def run(self) -> None:
         """Keep the link up, for ever; ends only by being cancelled."""
         loop = asyncio.get_running_loop()

@@ -215,15 +215,13 @@ class Pipeline:
                 if shown is None:
                     shown = partner_to_shown[segment.partner] = {}
                 shown[segment.segment_id] = segment.json
-        return [
-            Offer(partner.data_id, partner.head, partner.tail, self._cut(shown))
-            for partner, shown in partner_to_shown.items()
-        ]
-
-    def _cut(self, shown: dict[str, bytes]) -> dict[str, bytes]:
-        if len(shown) <= self._max_segments:
-            return shown
-        return dict(islice(shown.items(), self._max_segments))
+        offers = []
+        for partner, all_shown in partner_to_shown.items():
+            shown = all_shown
+            if len(shown) > self._max_segments:
+                shown = dict(islice(shown.items(), self._max_segments))
+            offers.append(Offer(partner.data_id, partner.head, partner.tail, shown))
+        return offers
 
 
 _NOBODY: frozenset[int] = frozenset()

@@ -35,11 +35,12 @@ from segments.ingest.stop import Stopped, StopReason
 from segments.ledger import jobs
 from segments.ledger.engine import LedgerAway, reading
 from segments.ledger.jobs import LeaseLost
+from segments.metrics import Metrics
 from segments.projection import catch_up
 from segments.settings import Settings
 from segments.store.meta import prepare
 from segments.store.reader import StoreUnusable
-from segments.sweep import sweep_daily
+from segments.sweep import Swept, sweep_daily
 
 _log = logging.getLogger(__name__)
 
@@ -69,10 +70,20 @@ class Loader:
         ledger: AsyncEngine,
         redis: Redis,
         blobs: Blobs,
+        *,
         now_s: Callable[[], float] = time.time,
+        metrics: Metrics | None = None,
     ) -> None:
         self._settings = settings
-        self._tools = Tools(ledger, redis, blobs, settings.data_dir / "spool", now_s)
+        self._tools = Tools(
+            ledger,
+            redis,
+            blobs,
+            settings.data_dir / "spool",
+            now_s,
+            max_removed_share=settings.remove_brake_share,
+        )
+        self._metrics = metrics or Metrics()
         self._unreleased: Job | None = None
         self._checked_run_id = ""
 
@@ -113,7 +124,8 @@ class Loader:
         before it, or watch another loader do so.
 
         Returns:
-            The job as it is, unfinished only if told to stop.
+            The job as it is; unfinished only if told to stop, or if it, or one
+            before it, is held.
 
         Raises:
             redis.exceptions.RedisError: The store is away; the job waits.
@@ -123,10 +135,12 @@ class Loader:
         while not stopping.is_set():
             job = await self._as_it_is(job)
             show(job)
-            if job.state not in UNFINISHED:
+            if job.state not in UNFINISHED or job.state is State.HELD:
                 return job
             claimed = await self.claim(job.partner_id)
             if claimed is None:
+                if await self._is_behind_held(job):
+                    return job
                 await _wait(stopping, _LOOK_EVERY_S)
                 continue
             with suppress(LeaseLost):
@@ -148,7 +162,7 @@ class Loader:
             show: Called with each state, for people to look at.
 
         Returns:
-            The job as saved: done, failed, or queued if it was stopped.
+            The job as saved: done, failed, held, or queued if it was stopped.
 
         Raises:
             LeaseLost: Another loader has it now.
@@ -189,11 +203,13 @@ class Loader:
                 await self.catch_up()
             except (RedisError, StoreUnusable, LedgerAway) as error:
                 is_ready.clear()
+                self._metrics.store_is(well=False)
                 was_away, away = away, "ledger" if isinstance(error, LedgerAway) else "store"
                 if away != was_away:
                     _log.warning("waiting for the %s: %s", away, _in_one_line(error))
             else:
                 is_ready.set()
+                self._metrics.store_is(well=True)
                 if away:
                     _log.info("the %s is back", away)
                 away = ""
@@ -213,7 +229,7 @@ class Loader:
                 continue
             _log.info("job %d: begun, %s", job.id, _progress(job))
             try:
-                job = await self.run_one(job, stopping)
+                job = await self.run_one(job, stopping, self._metrics.show)
             except LeaseLost as error:
                 _log.warning("%s", error)
             except _AWAY as error:
@@ -223,37 +239,29 @@ class Loader:
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
             else:
                 pause_s = EVERY_S
-                _log.info("job %d: %s, %s", job.id, job.error or job.state, _progress(job))
+                _log.info("job %d: %s, %s", job.id, _said(job), _progress(job))
 
     async def _sweep(self, is_ready: asyncio.Event, stopping: asyncio.Event) -> None:
         tools = self._tools
+
+        def stop_if_told(_: Swept) -> None:
+            if stopping.is_set():
+                raise _Interrupted
+
         while not stopping.is_set():
             await is_ready.wait()
-            if stopping.is_set():
-                return
-            sweeping = asyncio.create_task(
-                sweep_daily(tools.ledger, tools.redis, tools.blobs, tools.now_s)
-            )
-            stopped = asyncio.create_task(stopping.wait())
-            # It may take hours, and be broken off anywhere.
-            await asyncio.wait({sweeping, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            stopped.cancel()
-            sweeping.cancel()
             try:
-                done = await sweeping
-            except asyncio.CancelledError:
+                stop_if_told(Swept())
+                done = await sweep_daily(
+                    tools.ledger, tools.redis, tools.blobs, tools.now_s, stop_if_told
+                )
+            except _Interrupted:
                 return
             except (RedisError, StoreUnusable, LedgerAway, BaseError, OSError) as error:
                 _log.warning("sweep: broken off (%s)", type(error).__name__)
             else:
                 if done is not None:
-                    swept, blobs = done
-                    _log.info(
-                        "sweep: %d memberships dropped from %d buckets, %d orphaned files deleted",
-                        swept.dropped,
-                        swept.buckets,
-                        blobs,
-                    )
+                    _log.info("sweep: %s", _swept(*done))
             await _wait(stopping, _SWEEP_LOOK_EVERY_S)
 
     async def _check_new_server(self) -> None:
@@ -276,6 +284,11 @@ class Loader:
     async def _as_it_is(self, job: Job) -> Job:
         async with reading(self._tools.ledger) as conn:
             return await jobs.job(conn, job.id) or job
+
+    async def _is_behind_held(self, job: Job) -> bool:
+        async with reading(self._tools.ledger) as conn:
+            before = await jobs.unfinished_before(conn, job)
+        return any(other.state is State.HELD for other in before)
 
     async def _release(self, job: Job) -> Job:
         released = replace(job, state=State.QUEUED)
@@ -300,9 +313,22 @@ async def _wait(stopping: asyncio.Event, for_s: float) -> None:
         await asyncio.wait_for(stopping.wait(), for_s)
 
 
+def _said(job: Job) -> str:
+    if job.state is State.HELD:
+        return f"held: {job.report.held_because}"
+    return job.error or job.state
+
+
 def _progress(job: Job) -> str:
     report = job.report
     return f"{report.written} of {report.valid} rows written, {report.bad} bad lines"
+
+
+def _swept(swept: Swept, blobs: int) -> str:
+    return (
+        f"{swept.dropped} memberships dropped from {swept.buckets} buckets,"
+        f" {blobs} orphaned files deleted"
+    )
 
 
 def _in_one_line(error: Exception) -> str:

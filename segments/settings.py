@@ -66,6 +66,21 @@ class Settings(BaseSettings):
     so. A store that exists keeps the layout that it was created with.
     """
 
+    remove_brake_share: float = Field(1.0, gt=0, le=1)
+    """
+    A file that removes more than this fraction of an audience's members is held
+    until `rtb-segments release`. 1 holds none.
+    """
+
+    replace_brake_share: float = Field(0.5, gt=0, le=1)
+    """The same of a file that replaces an audience, and so removes whom it does not name."""
+
+    loader_port: int | None = Field(None, ge=0, le=65535)
+    """The port on which the loader shows its metrics to Prometheus; unset: on none."""
+
+    loader_host: str = "0.0.0.0"  # noqa: S104 - a container's own
+    """The address of that port."""
+
     drop_dir: Path | None = None
     """
     Where partners' folders lie, one for each `partner_id`: what the SFTP server

@@ -52,10 +52,21 @@ class Swept(NamedTuple):
 
 
 async def sweep_daily(
-    ledger: AsyncEngine, redis: Redis, blobs: Blobs, now_s: Callable[[], float]
+    ledger: AsyncEngine,
+    redis: Redis,
+    blobs: Blobs,
+    now_s: Callable[[], float],
+    show: Callable[[Swept], None] = lambda _: None,
 ) -> tuple[Swept, int] | None:
     """
     Sweep everything, unless that has been done today, or somebody is about to.
+
+    Args:
+        ledger: As for `sweep_store`.
+        redis: The store.
+        blobs: The delivered files.
+        now_s: Tells the time.
+        show: Called with how far it is; what it raises breaks the sweep off.
 
     Returns:
         What it came to, and how many blobs went; `None`: nothing was to be done.
@@ -70,7 +81,7 @@ async def sweep_daily(
     if await redis.set(keys.SWEPT, today, get=True) == b"%d" % today:
         return None
     try:
-        swept = await sweep_store(ledger, redis, Writer(redis, meta), now_s())
+        swept = await sweep_store(ledger, redis, Writer(redis, meta), now_s(), show)
         return swept, await sweep_blobs(ledger, blobs, now_s())
     except BaseException:
         with suppress(RedisError):

@@ -263,8 +263,8 @@ class Connection(asyncio.Protocol):
         limits = self.site.limits
         if self._is_lingering or self._is_choked:
             limit_s = _LINGER_S if self._is_lingering else limits.fetch_timeout_s
-            if waited_s > limit_s and self.transport is not None:
-                self.transport.abort()
+            if waited_s > limit_s:
+                self.abort()
         elif self._url:
             limit_s = limits.head_timeout_s if self._phase == _HEAD else limits.body_timeout_s
             if waited_s > limit_s:
@@ -370,6 +370,11 @@ class Connection(asyncio.Protocol):
         if self.transport is not None:
             self._is_closing = True
             self.transport.close()
+
+    def abort(self) -> None:
+        """Close at once, whatever is still to be written."""
+        if self.transport is not None:
+            self.transport.abort()
 
     @property
     def is_idle(self) -> bool:

@@ -110,6 +110,7 @@ class Worker:
                 allow_unnamed_recipient=settings.allow_unnamed_recipient,
             ),
             on_bug=bugs,
+            call_soon=loop.call_soon,
         )
         self.site = Site(
             partial(Bid, self.bids),

@@ -25,6 +25,9 @@ _COMMAND_TO_MODULE = {
     "account": "accounts",
     "audience": "audiences",
     "recipient": "recipients",
+    "release": "upkeep",
+    "rebuild": "upkeep",
+    "sweep": "upkeep",
     "doctor": "doctor",
 }
 

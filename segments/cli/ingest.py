@@ -15,13 +15,14 @@ from segments.cli.ledger import look, print_table, run
 from segments.cli.log import log_to_stderr
 from segments.cli.progress import display
 from segments.ingest.accept import accept
-from segments.ingest.job import UNFINISHED, Job, State
+from segments.ingest.job import Job, Report, State
 from segments.ingest.status import CARRIED_OUT, status_of
 from segments.ingest.stop import Stopped
 from segments.ingest.validate import MAX_METADATA_BYTES, is_audience_file, read_metadata
 from segments.ledger import jobs
 from segments.ledger.engine import open_ledger
 from segments.loader import Loader
+from segments.metrics import Metrics
 from segments.settings import Settings, read_settings
 from segments.store.embedded import opened
 
@@ -79,7 +80,15 @@ def loader() -> None:
     """Carry delivered files into the store, one after another, until stopped."""
     settings = read_settings(Settings)
     log_to_stderr()
-    run(_run_loader(settings))
+    metrics = Metrics()
+    if settings.loader_port is not None:
+        try:
+            metrics.serve(settings.loader_host, settings.loader_port)
+        except OSError as error:
+            raise click.ClickException(
+                f"port {settings.loader_port} can't be listened on ({error.strerror or error})"
+            ) from None
+    run(_run_loader(settings, metrics))
 
 
 async def _load(settings: Settings, file: Path, metadata_file: Path) -> Job:
@@ -112,10 +121,11 @@ async def _load(settings: Settings, file: Path, metadata_file: Path) -> Job:
             ) from None
 
 
-async def _run_loader(settings: Settings) -> None:
+async def _run_loader(settings: Settings, metrics: Metrics) -> None:
     stopping = stopping_event()
     async with open_ledger(settings) as ledger, opened(settings) as redis:
-        await Loader(settings, ledger, redis, Blobs.open(settings)).run(stopping)
+        blobs = Blobs.open(settings)
+        await Loader(settings, ledger, redis, blobs, metrics=metrics).run(stopping)
 
 
 def stopping_event() -> asyncio.Event:
@@ -145,7 +155,7 @@ def _list_latest() -> None:
                 job.report.valid,
                 job.report.written,
                 job.file_name,
-                job.error,
+                job.report.held_because if job.state is State.HELD else job.error,
             )
             for job in found
         ),
@@ -157,6 +167,9 @@ def _report(job: Job) -> Iterator[str]:
     yield f"job {job.id}: {job.state.value}, transaction {job.transaction_id}"
     if job.stop is not None:
         yield f"  error {job.stop.code}: {job.stop.description} ({job.error})"
+    if job.state is State.HELD:
+        yield f"  held: {report.held_because}"
+        yield f"  `rtb-segments release {job.id}` lets it go on, with --refuse it ends it"
     yield f"  file: {job.file_name}, {report.size_bytes:,} bytes, {report.hash_type or 'no hash'}"
     yield f"  rows: {report.rows:,}, of them {report.valid:,} valid and {report.bad:,} bad"
     yield f"  written: {report.written:,}, of them {report.duplicates:,} duplicates"
@@ -173,8 +186,20 @@ def _report(job: Job) -> Iterator[str]:
     if job.started_at_s is not None and job.finished_at_s is not None:
         took_s = max(job.finished_at_s - job.started_at_s, 1e-3)
         yield f"  took {took_s:.1f} s, {report.written / took_s:,.0f} rows/s"
-    if job.state in UNFINISHED:
+    if job.state is State.RUNNING:
+        yield f"  {_at_work(report)}"
+    if job.state in (State.QUEUED, State.RUNNING):
         yield "  not finished: it goes on with the loader, or with the same `load` again"
+
+
+def _at_work(report: Report) -> str:
+    if report.remaining_s is None:
+        share = report.read_bytes / max(report.size_bytes, 1)
+        return f"reading: {share:.0%} of {report.size_bytes:,} bytes"
+    return (
+        f"writing: {report.written / max(report.valid, 1):.0%}, {report.rows_per_s:,.0f} rows/s,"
+        f" {report.remaining_s:,.0f} s to go"
+    )
 
 
 def _refusal(stopped: Stopped) -> str:

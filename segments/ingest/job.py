@@ -1,7 +1,8 @@
-"""
+r"""
 One delivered file on its way into the store. Read this first.
 
-    source -> validate -> parse  =spool=>  merge -> publish  ->  done
+    source -> validate -> parse  =spool=>  brake -> merge -> publish  ->  done
+                                             \ ->  held, until it is released
                                                 any of these -> failed
 
 A job is a value, and `run` hands each value that it becomes to `keep`: how far
@@ -30,6 +31,8 @@ from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.blobs import Blobs
+from segments.ingest.brake import NEVER, Held
+from segments.ingest.brake import check as check_removals
 from segments.ingest.late import note_late
 from segments.ingest.merge import PAIRS_PER_BATCH, Merged, merge
 from segments.ingest.parse import BadLine
@@ -84,6 +87,7 @@ class Report(msgspec.Struct, frozen=True):
     bad_lines: tuple[BadLine, ...] = ()  # a sample
     segments: tuple[Planned, ...] = ()
     written: int = 0  # of the valid rows
+    rows_per_s: float = 0.0  # written, on the average since a loader last took it up
     duplicates: int = 0
     # In pairs of id and audience: segments.record.Tally.
     added: int = 0
@@ -95,6 +99,12 @@ class Report(msgspec.Struct, frozen=True):
     # first were in the store before, none behind the second was recorded.
     opt_outs_before: int | None = None
     opt_outs_until: int | None = None
+    held_because: str = ""  # what a person must look at
+
+    @property
+    def remaining_s(self) -> float | None:
+        """How long the rest will take at this rate; `None`: nothing is known yet."""
+        return (self.valid - self.written) / self.rows_per_s if self.rows_per_s else None
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -129,6 +139,7 @@ class Tools:
     spool_dir: Path
     now_s: Callable[[], float]
     pairs_per_batch: int = PAIRS_PER_BATCH
+    max_removed_share: float = NEVER  # of an audience, by one file
 
 
 Keep = Callable[[Job], Awaitable[None]]
@@ -140,7 +151,7 @@ async def run(job: Job, tools: Tools, keep: Keep) -> Job:
     Carry a job from where it stands to its end.
 
     Returns:
-        The job, done or failed, as it was kept.
+        The job, done, failed or held, as it was kept.
 
     Raises:
         redis.exceptions.RedisError: The store did not do it. The job stands at
@@ -154,6 +165,8 @@ async def run(job: Job, tools: Tools, keep: Keep) -> Job:
         await running.fail(stopped)
     except CorruptRecord as error:
         await running.fail(Stopped(StopReason.STORE_CORRUPT, str(error)))
+    except Held as held:
+        await running.hold(str(held))
     return running.job
 
 
@@ -173,6 +186,7 @@ class _Run:
         with Spool(self._tools.spool_dir) as spool:
             await self._read(order, spool)
             await self._plan(order)
+            await self._brake(order, spool)
             await self._merge(spool)
 
         report = await self._settled()
@@ -182,6 +196,9 @@ class _Run:
     async def fail(self, stopped: Stopped) -> None:
         self.job = failed(self.job, stopped, self._tools.now_s())
         await self._keep(self.job)
+
+    async def hold(self, because: str) -> None:
+        await self._become(state=State.HELD, report=replace(self.job.report, held_because=because))
 
     async def _read(self, order: Order, spool: Spool) -> None:
         reading = Reading(self._tools.blobs, self.job.blob, order, spool)
@@ -214,14 +231,35 @@ class _Run:
             report=replace(self.job.report, segments=segments, opt_outs_before=meta.opt_outs)
         )
 
+    async def _brake(self, order: Order, spool: Spool) -> None:
+        if self.job.checkpoint.next_part or self.job.checkpoint.is_released:
+            return
+        max_removed_share = order.max_removed_share
+        if max_removed_share is None:
+            max_removed_share = self._tools.max_removed_share
+        if max_removed_share >= NEVER:
+            return
+        await check_removals(
+            self._tools.redis,
+            await read_meta(self._tools.redis),
+            spool,
+            await self._changes(),
+            max_removed_share=max_removed_share,
+            seed=self.job.id,
+        )
+
     async def _merge(self, spool: Spool) -> None:
         to_apply = await self._changes()
         writer = Writer(self._tools.redis, await read_meta(self._tools.redis))
         first_part = self.job.checkpoint.next_part
         batches = merge(spool, first_part, writer, to_apply, self._tools.pairs_per_batch)
-        report = self.job.report
+        report, began_s = self.job.report, self._tools.now_s()
+        written_before = report.written
         async for merged in batches:
             report = _with_merged(report, merged)
+            took_s = max(self._tools.now_s() - began_s, 1e-3)
+            rows_per_s = (report.written - written_before) / took_s
+            report = replace(report, rows_per_s=round(rows_per_s, 1))
             if merged.next_part > self.job.checkpoint.next_part:
                 await self._become(report=report, checkpoint=Checkpoint(merged.next_part))
             else:

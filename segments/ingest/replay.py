@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from segments.account import AccountTree
 from segments.identity import ID_BYTES, Id
 from segments.ingest.job import Job, State, Tools
+from segments.ingest.names import NAME_BYTES, Names, names_of
 from segments.ingest.parse import Ids
 from segments.ingest.publish import changes
 from segments.ingest.read import Reading
@@ -24,11 +25,7 @@ from segments.ingest.stop import Stopped, StopReason
 from segments.ingest.validate import order_of
 from segments.ledger.late_opt_outs import Said
 from segments.record import EVERYONE
-from segments.store import keys
 from segments.store.writer import Writer
-
-Names = npt.NDArray[np.bytes_]
-"""Ids as far as a store tells them apart: the bucket's number, and the field."""
 
 
 class OptedOut:
@@ -73,7 +70,9 @@ class OptedOut:
             )
             if (seq, name) not in late
         ]
-        return np.unique(np.concatenate((self._names[is_before], np.array(in_time, _NAME))))
+        return np.unique(
+            np.concatenate((self._names[is_before], np.array(in_time, f"S{NAME_BYTES}")))
+        )
 
     def among(self, ids: Ids, names: Names) -> npt.NDArray[np.bool_]:
         """Tell which of some ids are named."""
@@ -84,15 +83,7 @@ class OptedOut:
         return name
 
     def _names_of(self, ids: Ids) -> Names:
-        names = ids[:, : keys.FIELD_END].copy()
-        prefixes = names[:, : keys.FIELD_START].copy().view(">u4")
-        buckets = (prefixes >> np.uint32(32 - self._bucket_bits)).astype(">u4")
-        names[:, : keys.FIELD_START] = buckets.view(np.uint8)
-        # Of one length all of them, so numpy's taking no notice of zeros at the end is harmless.
-        return names.view(_NAME).ravel()
-
-
-_NAME = f"S{keys.FIELD_END}"
+        return names_of(ids, self._bucket_bits)
 
 
 class Replay:

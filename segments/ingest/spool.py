@@ -121,9 +121,17 @@ class Spool:
                 end += 1
             if rows <= max_rows:
                 if rows:
-                    yield Batch(self._gather(start, end), end)
+                    yield Batch(self.gather(start, end), end)
             else:
                 yield from self._pieces(start, max_rows)
+
+    def gather(self, start: int, end: int) -> Ids:
+        """Return the ids of all parts from `start` on, below `end`."""
+        pieces = [
+            self._read(at + int(starts[start]), at + int(starts[end]))
+            for at, starts in zip(self._block_at, self._starts, strict=False)
+        ]
+        return _matrix(b"".join(pieces))
 
     def _write_block(self) -> None:
         block = self._block[: self._used]
@@ -143,13 +151,6 @@ class Spool:
         for starts in self._starts:
             ends += starts
         return ends[1:] - ends[:-1]
-
-    def _gather(self, start: int, end: int) -> Ids:
-        pieces = [
-            self._read(at + int(starts[start]), at + int(starts[end]))
-            for at, starts in zip(self._block_at, self._starts, strict=False)
-        ]
-        return _matrix(b"".join(pieces))
 
     def _pieces(self, part: int, max_rows: int) -> Iterator[Batch]:
         """Yield one part that is too large for a batch, in several; only the last ends it."""

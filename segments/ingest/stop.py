@@ -13,7 +13,7 @@ from enum import StrEnum
 
 
 class StopReason(StrEnum):
-    """What stopped a job. Each says whose turn it is: the partner's, but for the first two."""
+    """What stopped a job. Whose turn it is: the partner's, but for the first two and the last."""
 
     INTERNAL = "internal"  # a fault of ours; the log has its place
     STORE_CORRUPT = "store_corrupt"  # a record in the store that can't be read
@@ -29,6 +29,7 @@ class StopReason(StrEnum):
     INFLATES_TOO_FAR = "inflates_too_far"  # a bomb
     NO_VALID_RECORD = "no_valid_record"  # not one e-mail hash in it
     AUDIENCE_DELETED = "audience_deleted"  # while its file was on the way
+    NOT_RELEASED = "not_released"  # held by the brake, and an operator said no
 
     @property
     def code(self) -> int:
@@ -69,6 +70,7 @@ _REASON_TO_CODE = {
     StopReason.INFLATES_TOO_FAR: 8,
     StopReason.NO_VALID_RECORD: 8,
     StopReason.AUDIENCE_DELETED: 1,
+    StopReason.NOT_RELEASED: 0,
 }
 
 

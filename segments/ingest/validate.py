@@ -69,6 +69,7 @@ class Order(msgspec.Struct, frozen=True):
     digest: str | None = None  # lower-case hex
     records: int | None = None
     hash_type: str | None = None  # md5, sha1, sha2: of the e-mail hashes
+    max_removed_share: float | None = None  # of an audience; see segments.ingest.brake
 
 
 def _printable(text: str) -> str:
@@ -186,11 +187,16 @@ class AudienceFile(_Form):
     segment_id: str
     action: Action
     hash_type: Annotated[Literal["md5", "sha1", "sha2"], _Lower]
+    max_removed_share: float | None = None  # the door's own; none: the setting's
 
     def order(self) -> Order:
         """Return what it asks for, in our terms."""
         segment = SegmentOrder(self.segment_id, "", self.action, self.audience_id)
-        return Order(segments=(segment,), hash_type=self.hash_type)
+        return Order(
+            segments=(segment,),
+            hash_type=self.hash_type,
+            max_removed_share=self.max_removed_share,
+        )
 
 
 def order_of(metadata: Mapping[str, Any]) -> Order:

@@ -6,7 +6,7 @@ it is needed for.
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import Select, delete, insert, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -80,7 +80,7 @@ async def noted(conn: AsyncConnection, job_id: int) -> Sequence[tuple[int, Id]]:
     return [(seq, Id(id_)) for seq, id_ in rows]
 
 
-def _said() -> Select[tuple[int, int | None, bytes]]:
+def _said() -> Select[int, int | None, bytes]:
     return (
         select(data_subject_ids.c.seq, _requests.c.account_id, data_subject_ids.c.id)
         .join(_requests, _requests.c.seq == data_subject_ids.c.seq)
@@ -90,7 +90,7 @@ def _said() -> Select[tuple[int, int | None, bytes]]:
 
 async def _page(
     conn: AsyncConnection,
-    asked: Select[tuple[int, int | None, bytes]],
+    asked: Select[int, int | None, bytes],
     behind: Said | None,
     limit: int,
 ) -> list[Said]:
@@ -98,6 +98,6 @@ async def _page(
         seq, id_ = data_subject_ids.c.seq, data_subject_ids.c.id
         asked = asked.where(seq >= behind.seq, or_(seq > behind.seq, id_ > behind.id))
     return [
-        Said(seq, EVERYONE if account_id is None else account_id, Id(id_))
-        for seq, account_id, id_ in await conn.execute(asked.limit(limit))
+        Said(row[0], EVERYONE if row[1] is None else row[1], Id(row[2]))
+        for row in await conn.execute(asked.limit(limit))
     ]

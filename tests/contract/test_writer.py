@@ -260,6 +260,7 @@ async def test_crowded_bucket_is_merged_like_any_other(writer: Writer, crowd: in
         Tally(removed=few),
         Tally(added=few, renewed=crowd - few),
     ]
+    assert await writer.sweep([0], 1, [1]) == (crowd, [])
 
 
 async def test_person_in_very_many_audiences_is_kept_whole(

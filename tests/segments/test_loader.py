@@ -17,8 +17,10 @@ from segments.ingest.validate import read_metadata
 from segments.ledger import accounts, jobs, recipients
 from segments.loader import Loader
 from segments.settings import Settings
+from segments.store import keys
 from segments.store.connection import connect
-from segments.store.reader import read_catalog, read_meta, read_records
+from segments.store.meta import prepare
+from segments.store.reader import StoreUnusable, read_catalog, read_meta, read_records
 from tests.engines import Engine
 from tests.segments.ingest.deliveries import (
     PARTNER_ID,
@@ -209,6 +211,65 @@ async def test_files_wait_while_the_store_is_away(
 
     assert (await running.ended(job)).state is State.DONE
     assert caplog.text.count("waiting for the store") == 1
+
+
+async def test_server_that_may_evict_is_not_written_though_it_was_laid_out(
+    world: World,
+) -> None:
+    """
+    Whoever laid it out may have gone; its configuration may be another today.
+    """
+    await prepare(world.redis, 10_000)
+    await world.redis.config_set("maxmemory", "1gb")
+    await world.redis.config_set("maxmemory-policy", "allkeys-lru")
+
+    with pytest.raises(StoreUnusable, match="noeviction"):
+        await world.loader.catch_up()
+
+
+async def test_server_is_looked_at_again_after_each_of_its_starts_and_only_then(
+    world: World,
+) -> None:
+    """
+    Our client connects anew by itself, so the loader looks whose run it is.
+    """
+    limits = []
+    for is_restarted in (False, False, True):
+        if is_restarted:
+            world.engine.restart()
+        await world.redis.config_set("hash-max-listpack-value", 64)
+        await world.loader.catch_up()
+        said = await world.redis.config_get("hash-max-listpack-value")
+        limits.append({int(value or 0) for value in said.values()}.pop())
+
+    assert limits == [1024, 64, 1024]
+
+
+async def test_loader_sweeps(running: World) -> None:
+    async def is_swept() -> bool:
+        return bool(await running.redis.exists(keys.SWEPT))
+
+    await until(is_swept)
+
+
+async def test_loader_stops_in_the_midst_of_a_sweep(world: World) -> None:
+    await world.loader.catch_up()
+    pipeline = world.redis.pipeline()
+    for bucket in range(128):
+        pipeline.hset(
+            f"seg:1:m:{bucket:x}", mapping={b"%08d" % n: b"\x10\x01\x01\x00" for n in range(300)}
+        )
+    await pipeline.execute()
+    task = asyncio.create_task(world.loader.run(world.stopping))
+
+    async def is_begun() -> bool:
+        return bool(await world.redis.exists(keys.SWEPT))
+
+    await until(is_begun)
+    world.stopping.set()
+
+    async with asyncio.timeout(WITHIN_S):
+        await task
 
 
 async def test_store_that_dies_under_a_job_leaves_it_queued(world: World) -> None:

@@ -20,6 +20,7 @@ from segments.record import (
     Record,
     Tally,
     day_of,
+    live,
     merged,
     opted_out,
     pack,
@@ -68,6 +69,28 @@ def test_bytes_are_read_only_if_they_are_what_pack_writes(raw: bytes) -> None:
     except CorruptRecord:
         return
     assert pack(record) == raw
+
+
+@given(records, st.integers(0, MAX_EXPIRY_DAY))
+def test_bid_reads_the_opt_outs_and_the_audiences_that_hold_today(
+    record: Record, today: int
+) -> None:
+    in_force = [id_ for id_, day in unpack(pack(record)).memberships if not 0 < day < today]
+
+    assert live(pack(record), today) == (unpack(pack(record)).opt_outs, in_force)
+
+
+@given(damaged | st.binary(max_size=24))
+@example(b"\x11\x00")
+@example(b"\x10\x80\x00\x01\x02")
+def test_bid_refuses_the_records_that_can_not_be_unpacked(raw: bytes) -> None:
+    try:
+        unpack(raw)
+    except CorruptRecord as corrupt:
+        with pytest.raises(type(corrupt)):
+            live(raw, 0)
+    else:
+        live(raw, 0)
 
 
 @pytest.mark.parametrize(

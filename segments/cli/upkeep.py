@@ -1,0 +1,136 @@
+"""The commands of upkeep: `release`, `rebuild`, `sweep`."""
+
+import time
+
+import click
+from redis.exceptions import RedisError
+
+from segments.blobs import Blobs
+from segments.cli.ledger import run
+from segments.cli.log import log_to_stderr
+from segments.ingest.job import Job, State, Tools
+from segments.ledger import jobs
+from segments.ledger.engine import open_ledger, reading
+from segments.ledger.refusal import NotFound, Refusal
+from segments.rebuild import CannotRebuild, Progress
+from segments.rebuild import rebuild as rebuild_store
+from segments.settings import Settings, read_settings
+from segments.store.embedded import opened
+from segments.store.meta import prepare
+from segments.store.writer import Writer
+from segments.sweep import Swept, sweep_blobs, sweep_store
+
+_SAY_EVERY_S = 5.0
+
+
+@click.command()
+@click.argument("job")
+@click.option("--refuse", is_flag=True, help="End it instead, with nothing removed.")
+def release(job: str, refuse: bool) -> None:
+    """Let a held JOB go on (its number or transaction id), whatever it removes."""
+    released = run(_release(read_settings(Settings), job, refuse))
+    said = "is over, and has removed nobody" if refuse else "goes on with the loader"
+    click.echo(f"job {released.id} {said}")
+
+
+@click.command()
+@click.option("--skip-missing", is_flag=True, help="Go on without jobs whose file can't be read.")
+@click.confirmation_option(
+    prompt="The store is emptied and made anew; until then no bid is enriched. Go on?"
+)
+def rebuild(skip_missing: bool) -> None:
+    """
+    Make the store anew from the ledger and the delivered files.
+
+    Every record comes back byte for byte. Killed, it is begun anew by the same
+    command; until it has ended the store stays closed, to bids and to loaders.
+    """
+    settings = read_settings(Settings)
+    done = run(_rebuild(settings, skip_missing))
+    click.echo(f"rebuilt: {done.rows:,} rows of {done.jobs:,} jobs")
+    if done.skipped:
+        click.echo(f"without jobs {', '.join(map(str, done.skipped))}", err=True)
+
+
+@click.command()
+def sweep() -> None:
+    """
+    Drop memberships that are over or of deleted audiences, and orphaned files.
+
+    The loader does so once a day. Bids go on meanwhile.
+    """
+    settings = read_settings(Settings)
+    log_to_stderr()
+    swept, blobs = run(_sweep(settings))
+    click.echo(
+        f"swept {swept.buckets:,} buckets: {swept.dropped:,} memberships dropped,"
+        f" {blobs:,} orphaned files deleted"
+    )
+    if swept.unreadable:
+        raise click.ClickException(f"{swept.unreadable:,} buckets hold records that can't be read")
+
+
+async def _release(settings: Settings, name: str, refuse: bool) -> Job:
+    async with open_ledger(settings) as ledger:
+        async with reading(ledger) as conn:
+            found = await jobs.job(conn, name)
+        if found is None:
+            raise NotFound(f"there is no job {name}")
+        async with ledger.begin() as conn:
+            if refuse:
+                is_done = await jobs.refuse(conn, found, time.time())
+            else:
+                is_done = await jobs.release(conn, found)
+        if not is_done:
+            raise Refusal(f"job {found.id} is {found.state}, not {State.HELD}")
+        return found
+
+
+async def _rebuild(settings: Settings, skip_missing: bool) -> Progress:
+    shown = _Lines()
+    async with open_ledger(settings) as ledger:
+        try:
+            async with opened(settings) as redis:
+                tools = Tools(
+                    ledger, redis, Blobs.open(settings), settings.data_dir / "spool", time.time
+                )
+                return await rebuild_store(
+                    tools, settings.expected_ids, show=shown.show, skip_missing=skip_missing
+                )
+        except CannotRebuild as error:
+            raise click.ClickException(
+                f"{error}. The store stays closed: put the file back and run this again, or go on"
+                " without it by --skip-missing"
+            ) from None
+        except RedisError:
+            raise click.ClickException(
+                "the store can't be reached; what there is of it stays closed: run this again"
+            ) from None
+
+
+async def _sweep(settings: Settings) -> tuple[Swept, int]:
+    async with open_ledger(settings) as ledger:
+        try:
+            async with opened(settings) as redis:
+                writer = Writer(redis, await prepare(redis, settings.expected_ids))
+                swept = await sweep_store(ledger, redis, writer, time.time())
+        except RedisError:
+            raise click.ClickException("the store can't be reached; run this again") from None
+        return swept, await sweep_blobs(ledger, Blobs.open(settings), time.time())
+
+
+class _Lines:
+    """Says what a rebuild is at, on stderr: each thing that it does, but of jobs not each."""
+
+    def __init__(self) -> None:
+        self._doing = ""
+        self._said_at_s = 0.0
+
+    def show(self, progress: Progress) -> None:
+        is_of_job = progress.doing.startswith("job ")
+        is_due = time.monotonic() - self._said_at_s >= _SAY_EVERY_S
+        if progress.doing == self._doing or (is_of_job and not is_due):
+            return
+        self._doing = progress.doing
+        self._said_at_s = time.monotonic()
+        click.echo(f"{progress.doing} ({progress.rows:,} rows so far)", err=True)

@@ -20,7 +20,7 @@ nobody.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
@@ -144,19 +144,24 @@ class Bids:
     def ask_all(self) -> None:
         """Do all that needs no store, and ask it, for every bid of this turn."""
         bids, self._asking = self._asking, []
-        for bid in bids:
-            bid.ask()
+        self._each(Bid.ask, bids)
         self.lookup.flush()
 
     def answer_all(self) -> None:
         """Answer every bid whose reply came in this turn, stage by stage."""
         bids, self._answering = self._answering, []
         now_s = self.monotonic()
-        waiting = [bid for bid in bids if bid.conclude(now_s)]
-        for bid in waiting:
-            bid.render()
-        for bid in waiting:
-            bid.leave()
+        bids = [bid for bid in bids if bid.conclude(now_s)]
+        self._each(Bid.render, bids)
+        self._each(Bid.leave, bids)
+
+    def _each(self, stage: Callable[["Bid"], None], bids: Iterable["Bid"]) -> None:
+        for bid in bids:
+            try:
+                stage(bid)
+            except Exception as bug:  # noqa: BLE001 - the others must leave all the same
+                self.on_bug(Where.HTTP, bug)
+                bid.connection.abort()
 
     def route_of(self, url: bytes) -> Route | Refusal:
         """Find out what a URL leads to, and remember it."""

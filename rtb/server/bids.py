@@ -160,8 +160,12 @@ class Bids:
             try:
                 stage(bid)
             except Exception as bug:  # noqa: BLE001 - the others must leave all the same
-                self.on_bug(Where.HTTP, bug)
-                bid.connection.abort()
+                self.fail(bid, bug)
+
+    def fail(self, bid: "Bid", bug: Exception) -> None:
+        """End a bid that can't even leave as it came; its client connects anew."""
+        self.on_bug(Where.HTTP, bug)
+        bid.connection.abort()
 
     def route_of(self, url: bytes) -> Route | Refusal:
         """Find out what a URL leads to, and remember it."""
@@ -344,7 +348,10 @@ class Bid(Turn):
         if question is not None:
             self._question = None
             self._bids.in_flight -= 1
-            self._finish(question.passed(Outcome.OUT_OF_TIME))
+            try:
+                self._finish(question.passed(Outcome.OUT_OF_TIME))
+            except Exception as bug:  # noqa: BLE001 - the others whose time is up must leave too
+                self._bids.fail(self, bug)
 
     def abandon(self) -> None:
         """Forget it: the client is gone. What the store says of it later finds nobody."""

@@ -64,6 +64,7 @@ class Where(StrEnum):
     FORM = "form"
     LOOKUP = "lookup"
     HTTP = "http"
+    LOOP = "loop"
 
 
 class Refusal(StrEnum):

@@ -62,19 +62,30 @@ class Site:
     Args:
         new_turn: Makes the turn of each request: the application.
         on_refusal: Told of each request that HTTP refuses.
+        on_bug: Told what the application raised; the connection is closed then.
     """
 
-    __slots__ = ("connections", "is_draining", "limits", "new_turn", "now_s", "on_refusal")
+    __slots__ = (
+        "connections",
+        "is_draining",
+        "limits",
+        "new_turn",
+        "now_s",
+        "on_bug",
+        "on_refusal",
+    )
 
     def __init__(
         self,
         new_turn: Callable[["Connection", bytes, bool, bool], "Turn"],
         limits: Limits = Limits(),  # noqa: B008 - immutable
         on_refusal: Callable[[Refusal], None] = lambda _: None,
+        on_bug: Callable[[Exception], None] = lambda _: None,
     ) -> None:
         self.new_turn = new_turn
         self.limits = limits
         self.on_refusal = on_refusal
+        self.on_bug = on_bug
         self.connections: set[Connection] = set()
         self.is_draining = False
         self.now_s = 0.0
@@ -231,9 +242,14 @@ class Connection(asyncio.Protocol):
             self._parser.feed_data(data)
         except HttpParserUpgrade:
             self._stop_reading()  # what follows is another protocol, which we don't speak
-        except HttpParserError:
-            # Also of bytes behind a `Connection: close`: then there is nothing to refuse.
-            if not self._is_closing:
+        except HttpParserError as error:
+            # What a callback of ours raised comes as the context of the parser's own.
+            bug = error.__context__
+            if isinstance(bug, Exception) and not isinstance(bug, HttpParserError):
+                self.site.on_bug(bug)
+                self.abort()
+            # Bytes behind a `Connection: close` are errors too, with nothing to refuse.
+            elif not self._is_closing:
                 self._refuse(Refusal.BAD_HTTP)
         if self._url:
             self._note_part(len(data))

@@ -22,7 +22,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 
 import uvloop
@@ -121,8 +121,10 @@ class Worker:
                 idle_timeout_s=settings.idle_timeout_s,
             ),
             slab.count_refusal,
+            partial(bugs, Where.HTTP),
         )
-        self._last_link: str | None = None
+        loop.set_exception_handler(partial(_on_loop_error, bugs))
+        self._last_message = self._lookup.message
         self._last_complaint = ""
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -194,8 +196,8 @@ class Worker:
         cells[Gauge.LINK] = LINK_UP if fault is None else LINK_FAULT[fault]
         cells[Gauge.IN_FLIGHT] = self.bids.in_flight
         cells[Gauge.CONNECTIONS] = len(self.site.connections)
-        if fault != self._last_link:
-            self._last_link = fault
+        if self._lookup.message != self._last_message:
+            self._last_message = self._lookup.message
             if fault is None:
                 _log.info("connected to the store")
             else:
@@ -215,6 +217,14 @@ class Worker:
         if message != self._last_complaint:
             self._last_complaint = message
             _log.warning("%s", message)
+
+
+def _on_loop_error(bugs: Bugs, _: asyncio.AbstractEventLoop, context: Mapping[str, object]) -> None:
+    """Count what no one caught; the loop's own handler would log it, message and all."""
+    error = context.get("exception")
+    # A connection that broke while it was written to is its client's affair.
+    if isinstance(error, Exception) and not isinstance(error, OSError):
+        bugs(Where.LOOP, error)
 
 
 async def _cancelled(*tasks: asyncio.Task[None]) -> None:

@@ -1,12 +1,13 @@
 """Every ending of a bid request, through a real socket and a real store."""
 
 import json
+from typing import Any, cast
 
 import pytest
 from redis.asyncio import Redis
 
 from rtb.outcome import Outcome
-from rtb.server.metrics import OUTCOMES
+from rtb.server.metrics import OUTCOMES, Slab
 from segments.identity import id_of_email_hash
 from segments.store import keys
 from segments.store.reader import read_meta
@@ -192,6 +193,45 @@ async def test_bug_in_one_request_lets_it_through_and_is_counted(
     assert [in_answer.outcome, in_ask.outcome, after.outcome] == ["no_match"] * 2 + ["enriched"]
     assert in_answer.body == in_ask.body == bid_request()
     assert MEMBER not in "".join(capfd.readouterr())
+
+
+async def test_bid_that_cannot_even_leave_is_dropped_and_no_other(valkey: Engine) -> None:
+    """
+    Bids of one turn go through each stage together; a bug must not make them fall together.
+    """
+
+    class Broken:
+        """Counts no request of one recipient."""
+
+        def __init__(self, slab: Slab) -> None:
+            self._slab = slab
+            self._cells = slab.requests_of("dsp-a")
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._slab, name)
+
+        def count_request(self, base: int, *ending: Any) -> None:
+            if base == self._cells:
+                raise RuntimeError(MEMBER)
+            self._slab.count_request(base, *ending)
+
+    async with (
+        serving(valkey.url) as service,
+        connected(service.port) as doomed,
+        connected(service.port) as other,
+    ):
+        service.worker.bids.slab = cast("Slab", Broken(service.slab))
+        valkey.freeze()
+        doomed.send(request(bid_request(), "/openrtb2/enrich/dsp-a"))
+        await eventually(lambda: service.worker.bids.in_flight == 1)
+        other.send(request(bid_request()))
+        await eventually(lambda: service.worker.bids.in_flight == 2)
+        valkey.thaw()
+
+        assert (await other.answer()).outcome == "enriched"
+        assert await doomed.is_closed()
+        assert service.worker.bids.in_flight == 0
+        assert service.is_up
 
 
 async def test_change_of_the_catalog_reaches_the_worker_within_a_second(

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import socket
+from typing import NoReturn
 
 import pytest
 
@@ -256,6 +257,30 @@ async def test_client_that_is_gone_takes_nothing_with_it(engine: Engine, is_rese
         assert (answer.outcome, after.outcome) == ("enriched", "opted_out")
         assert bids.in_flight == 0
         assert not any(service.slab.cells[link_faults])
+
+
+async def test_bug_of_the_application_closes_its_connection_and_is_counted(
+    valkey: Engine,
+) -> None:
+    """
+    It must not pass for a client's bad HTTP: somebody of us must act.
+    """
+
+    def broken(*_: object) -> NoReturn:
+        raise RuntimeError("a bug")
+
+    async with serving(valkey.url) as service, connected(service.port) as client:
+        site = service.worker.site
+        sound, site.new_turn = site.new_turn, broken
+        client.send(request(bid_request()))
+        assert await client.is_closed()
+        site.new_turn = sound
+        async with connected(service.port) as other:
+            after = await other.post(bid_request())
+        bugs = metrics.BUGS + tuple(metrics.Where).index(metrics.Where.HTTP)
+
+        assert after.outcome == "enriched"
+        assert service.slab.cells[bugs] == 1
 
 
 async def test_connection_is_closed_when_the_client_says_so(valkey: Engine) -> None:

@@ -271,7 +271,7 @@ async def test_jobs_of_a_partner_become_visible_in_their_order(
     async with ledger.begin() as conn:
         first = await submit(conn, a, "1")
         later = asyncio.create_task(submit_later(a, "2"))
-        same = asyncio.create_task(submit_later(a, "1"))
+        same = asyncio.create_task(submit_later(a, "2"))
         await until_somebody_waits(postgres, database)
         async with asyncio.timeout(WITHIN_S):
             await submit_later(b, "3")  # another partner's does not wait
@@ -279,7 +279,7 @@ async def test_jobs_of_a_partner_become_visible_in_their_order(
         assert not same.done()
 
     assert (await later).id > first.id
-    assert await same == first
+    assert await same == await later
 
 
 async def test_claim_passes_by_what_another_is_claiming(ledger: AsyncEngine) -> None:

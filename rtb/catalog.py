@@ -25,9 +25,10 @@ end with a contract.
 from collections.abc import Collection, Iterable, Mapping
 from hashlib import blake2b
 from math import inf
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 import msgspec
+from mypy_extensions import mypyc_attr
 
 from segments.identity import Id
 from segments.record import EVERYONE
@@ -39,23 +40,58 @@ _PUBLISHER = "publisher"
 _HOLD_OUT_STEPS = 2**64
 
 
-class Partner(msgspec.Struct, frozen=True, eq=False):
-    """Whose `Data` object a segment stands in, rendered around the segments."""
+@final
+@mypyc_attr(acyclic=True)
+class Partner:
+    """
+    Whose `Data` object a segment stands in, rendered around the segments.
 
-    data_id: str
-    head: bytes
-    tail: bytes
+    Attributes:
+        data_id: `Data.id`.
+        head: Of the object, up to its first segment.
+        tail: Behind its last one.
+    """
+
+    __slots__ = ("data_id", "head", "tail")
+
+    def __init__(self, data_id: str, head: bytes, tail: bytes) -> None:
+        self.data_id: Final = data_id
+        self.head: Final = head
+        self.tail: Final = tail
 
 
-class Segment(msgspec.Struct, frozen=True, eq=False):
-    """An audience as shown in a bid request, from one second on and until another."""
+@final
+@mypyc_attr(acyclic=True)
+class Segment:
+    """
+    An audience as shown in a bid request, from one second on and until another.
 
-    segment_id: str
-    json: bytes
-    partner: Partner
-    owner_id: int
-    live_from_s: float
-    live_until_s: float
+    Attributes:
+        segment_id: As bid requests show it.
+        json: The `Segment` object, rendered.
+        partner: Whose `Data` it stands in.
+        owner_id: The account whose audience it is.
+        live_from_s: Unix time from which it is shown; minus infinity: always.
+        live_until_s: Unix time from which it is no longer shown.
+    """
+
+    __slots__ = ("json", "live_from_s", "live_until_s", "owner_id", "partner", "segment_id")
+
+    def __init__(
+        self,
+        segment_id: str,
+        json: bytes,
+        partner: Partner,
+        owner_id: int,
+        live_from_s: float,
+        live_until_s: float,
+    ) -> None:
+        self.segment_id: Final = segment_id
+        self.json: Final = json
+        self.partner: Final = partner
+        self.owner_id: Final = owner_id
+        self.live_from_s: Final = live_from_s
+        self.live_until_s: Final = live_until_s
 
 
 class Recipient:

@@ -1,15 +1,5 @@
 """
-Bid request to the ids that we look up.
-
-OpenRTB has no slot for a hashed e-mail address, so where identifiers stand is
-configured: a list of rules, in the order of trust. `DEFAULT_RULES` are the
-table of the README. A rule reads either the `eids` or one path:
-
-    {"kind": "email", "source": "liveintent.com"}              eids of that source
-    {"kind": "email", "stype": ["hemsha256"]}                  uids whose ext.stype is one of these
-    {"kind": "eid", "provider": "liveintent.com"}              uids whose ext.provider is this
-    {"kind": "ifa", "path": "device.ifa"}                      a string, or an array of them
-    {"kind": "eid", "path": "user.buyeruid", "source": "buyeruid"}
+Bid request to the ids that we look up, by the rules of `rtb.id_rules`.
 
 A uid belongs to the first rule that can make an id of it: one that is no
 e-mail hash falls through to the next rule of its source. Whatever else stands
@@ -22,15 +12,16 @@ device id is not read when the device says that tracking is limited.
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from operator import itemgetter
 from typing import NamedTuple
 
 import msgspec
 from msgspec import Raw
 
+from rtb.id_rules import ENCRYPTED_SOURCE, IdRule
 from rtb.openrtb.decode import Decoder, Read
-from rtb.openrtb.views import ABSENT, Eid, Request, Uid, UidExt
+from rtb.openrtb.request import Request
+from rtb.openrtb.views import ABSENT, Eid, Uid, UidExt
 from segments.identity import (
     Id,
     Kind,
@@ -41,51 +32,6 @@ from segments.identity import (
     id_of_ifa,
     id_of_phone_hash,
 )
-
-_ENCRYPTED_SOURCE = "uidapi.com"
-
-
-@dataclass(frozen=True, slots=True)
-class IdRule:
-    """Where one sort of identifier stands in a bid request, and what it is."""
-
-    # For the settings, which read rules from JSON: a misspelt name is an error.
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - no field
-
-    kind: Kind
-    path: str | None = None
-    source: str | None = None
-    stype: tuple[str, ...] = ()
-    provider: str | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse a rule that could mean two things, or nothing."""
-        if (self.source or "").lower() == _ENCRYPTED_SOURCE:
-            raise ValueError(f"{_ENCRYPTED_SOURCE} ids are encrypted tokens, never a lookup key")
-        if self.path is not None:
-            if self.stype or self.provider:
-                raise ValueError("a rule reads eids or a path, not both")
-            if not all(self.path.split(".")):
-                raise ValueError("a path is names with dots between them")
-            if (self.kind is Kind.EID) != bool(self.source):
-                raise ValueError("a path of kind eid, and no other, needs a source")
-        elif sum((bool(self.source), bool(self.stype), bool(self.provider))) != 1:
-            raise ValueError("a rule for eids needs one of source, stype, provider")
-
-
-DEFAULT_RULES: tuple[IdRule, ...] = (
-    IdRule(Kind.EMAIL, path="user.ext.hashes.email"),
-    IdRule(Kind.EMAIL, stype=("hemsha256", "hemmd5", "hemsha1")),
-    IdRule(Kind.EMAIL, source="liveintent.com"),
-    IdRule(Kind.DUID, source="fpid.liveintent.com"),
-    IdRule(Kind.EID, source="liveintent.com"),
-    IdRule(Kind.EID, provider="liveintent.com"),
-    IdRule(Kind.IFA, path="device.ifa"),
-)
-"""
-The defaults; the strongest claim to be one person first. Of several ids the
-first that is known decides the hold-out.
-"""
 
 _ID_OF: dict[Kind, Callable[[str, str], Id]] = {
     Kind.EMAIL: lambda _source, uid: id_of_email_hash(uid),
@@ -181,7 +127,7 @@ class Identify:
         if not isinstance(source, str) or not isinstance(uids, list):
             return
         source = source.lower()
-        if source == _ENCRYPTED_SOURCE:
+        if source == ENCRYPTED_SOURCE:
             return
         rules_of_source = self._source_to_rules.get(source, _NO_RULES)
         for uid in uids:

@@ -35,6 +35,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
 from random import Random
+from typing import cast
 
 import hiredis
 
@@ -45,7 +46,11 @@ Command = tuple[bytes, ...]
 Found = Sequence[bytes | None]
 """What the store holds of each id asked for, in their order; `None`: nothing."""
 
-_HGET = b"*3\r\n$4\r\nHGET\r\n$%d\r\n%b\r\n$" + b"%d" % FIELD_BYTES + b"\r\n%b\r\n"
+# HGET as the protocol has it, in four pieces: up to the key, the key, up to the field, the field.
+# Joined, they cost a third of what formatting does. Keys differ in length, and so do their heads.
+_HGETS = [b"*3\r\n$4\r\nHGET\r\n$%d\r\n" % size for size in range(64)]
+_FIELD = b"\r\n$%d\r\n" % FIELD_BYTES
+_END = b"\r\n"
 
 _FIRST_PAUSE_S = 0.02
 _LONGEST_PAUSE_S = 1.0
@@ -76,9 +81,12 @@ class _Unfit(Exception):
         self.fault = fault
 
 
-class Link(asyncio.Protocol):
+class Link:
     """
     One connection: a queue of questions and the parser of their replies.
+
+    An `asyncio.Protocol` in all but its base: a compiled class with an
+    interpreted base looks its own fields up by name.
 
     Args:
         on_round_trip: Called with the number of ids of each write.
@@ -209,7 +217,7 @@ class _Control:
             self._replies.set_result(list(answer))
 
 
-Dial = Callable[[Callable[[], Link]], Awaitable[None]]
+Dial = Callable[[Callable[[], asyncio.Protocol]], Awaitable[None]]
 """Opens a connection whose protocol the given function makes; raises OSError."""
 
 
@@ -230,7 +238,7 @@ class Lookup:
     def __init__(
         self,
         dial: Dial,
-        greeting: Sequence[Command] = (),
+        greeting: Sequence[Command],
         *,
         rng: Random,
         on_round_trip: Callable[[int], None],
@@ -273,7 +281,7 @@ class Lookup:
         bits = self._bucket_bits
         for id_ in ids:
             key = bucket_key(bucket_of(id_, bits))
-            unsent.append(_HGET % (len(key), key, field_of(id_)))
+            unsent.append(b"".join((_HGETS[len(key)], key, _FIELD, field_of(id_), _END)))
         waiting.append((len(ids), on_found))
 
     def flush(self) -> None:
@@ -310,7 +318,7 @@ class Lookup:
         link = Link(self._on_round_trip, self._on_bug)
         try:
             async with asyncio.timeout(self._probe_s):
-                await self._dial(lambda: link)
+                await self._dial(lambda: cast("asyncio.Protocol", link))
                 meta = await _read_meta(link, self._greeting)
         except (OSError, TimeoutError) as error:
             link.end(LookupFault.UNREACHABLE)

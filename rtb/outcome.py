@@ -23,6 +23,9 @@ class Outcome(StrEnum):
     SHED = "shed"  # more in flight than we take on
     MALFORMED = "malformed"  # not a bid request: 400
 
+    # Enum's own is a function of Python, and runs at each look into a dictionary.
+    __hash__ = str.__hash__
+
 
 class Reason(StrEnum):
     """Why a request ended so; the metric's second label. Most endings need none."""
@@ -51,6 +54,8 @@ class Reason(StrEnum):
     NOT_A_BID_REQUEST = "not_a_bid_request"
     TOO_DEEP = "too_deep"
     BAD_ENCODING = "bad_encoding"  # Content-Encoding that does not unfold
+
+    __hash__ = str.__hash__  # as above
 
 
 class MalformedRequest(Exception):

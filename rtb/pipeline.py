@@ -16,17 +16,19 @@ A change is proposed here and applied by the answer form that was asked for:
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Final, final
 
-import msgspec
+from mypy_extensions import mypyc_attr
 
 from rtb.catalog import Catalog, Partner, Recipient
 from rtb.consent.decision import Policy, refusal
-from rtb.identify import Identify, IdRule
+from rtb.id_rules import IdRule
+from rtb.identify import Identify
 from rtb.openrtb.additions import Additions, Offer, additions
 from rtb.openrtb.decode import Decoder
 from rtb.openrtb.inventory import publisher_ids
+from rtb.openrtb.request import Request
 from rtb.openrtb.strip import Strip
-from rtb.openrtb.views import Request
 from rtb.outcome import MalformedRequest, Outcome, Reason
 from segments.identity import Id, Kind
 from segments.record import CorruptRecord, OptOut, day_of, live
@@ -46,7 +48,9 @@ class Options:
     consent: Policy
 
 
-class Result(msgspec.Struct, frozen=True, gc=False):
+@final
+@mypyc_attr(acyclic=True)
+class Result:
     """
     The end of one bid request.
 
@@ -59,14 +63,38 @@ class Result(msgspec.Struct, frozen=True, gc=False):
         stripped: The configured paths that were taken out.
     """
 
-    body: bytes
-    outcome: Outcome
-    reason: Reason = _NONE
-    additions: Additions | None = None
-    stripped: tuple[str, ...] = ()
+    __slots__ = ("additions", "body", "outcome", "reason", "stripped")
+
+    def __init__(
+        self,
+        body: bytes,
+        outcome: Outcome,
+        reason: Reason = _NONE,
+        additions: Additions | None = None,
+        stripped: tuple[str, ...] = (),
+    ) -> None:
+        self.body: Final = body
+        self.outcome: Final = outcome
+        self.reason: Final = reason
+        self.additions: Final = additions
+        self.stripped: Final = stripped
+
+    def __eq__(self, other: object) -> bool:
+        """Tell whether another end is the same in everything."""
+        return isinstance(other, Result) and (
+            self.body == other.body
+            and self.outcome is other.outcome
+            and self.reason is other.reason
+            and self.additions is other.additions
+            and self.stripped == other.stripped
+        )
+
+    __hash__ = None  # type: ignore[assignment] # nobody keeps them in sets
 
 
-class Question(msgspec.Struct, frozen=True, gc=False):
+@final
+@mypyc_attr(acyclic=True)
+class Question:
     """
     A bid request that waits for the store.
 
@@ -79,12 +107,23 @@ class Question(msgspec.Struct, frozen=True, gc=False):
         catalog: By which the answer is made.
     """
 
-    request: Request
-    stripped: tuple[str, ...]
-    ids: tuple[Id, ...]
-    kinds: tuple[Kind, ...]
-    recipient: Recipient
-    catalog: Catalog
+    __slots__ = ("catalog", "ids", "kinds", "recipient", "request", "stripped")
+
+    def __init__(
+        self,
+        request: Request,
+        stripped: tuple[str, ...],
+        ids: tuple[Id, ...],
+        kinds: tuple[Kind, ...],
+        recipient: Recipient,
+        catalog: Catalog,
+    ) -> None:
+        self.request: Final = request
+        self.stripped: Final = stripped
+        self.ids: Final = ids
+        self.kinds: Final = kinds
+        self.recipient: Final = recipient
+        self.catalog: Final = catalog
 
     @property
     def body(self) -> bytes:

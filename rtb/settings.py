@@ -13,7 +13,8 @@ from pydantic import AliasChoices, BeforeValidator, Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from rtb.consent.decision import Policy
-from rtb.identify import DEFAULT_RULES, Identify, IdRule
+from rtb.id_rules import DEFAULT_RULES, IdRule
+from rtb.identify import Identify
 from rtb.openrtb.decode import Decoder
 from rtb.pipeline import Options
 from segments.settings import store_url

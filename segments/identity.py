@@ -50,6 +50,9 @@ class Kind(StrEnum):
     IFA = "ifa"
     EID = "eid"
 
+    # Enum's own is a function of Python, and runs at each look into a dictionary.
+    __hash__ = str.__hash__
+
 
 class UnusableId(ValueError):
     """

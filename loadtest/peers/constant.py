@@ -13,7 +13,7 @@ from pathlib import Path
 import uvloop
 
 from rtb.server import http11
-from rtb.server.protocol import Connection, Site, Turn
+from rtb.server.protocol import Site, Turn
 
 _SWEEP_S = 0.25
 
@@ -31,7 +31,7 @@ async def _serve(port: int, body: bytes) -> None:
             self.answer(head, body)
 
     site = Site(Constant)
-    server = await loop.create_server(lambda: Connection(site), "127.0.0.1", port)
+    server = await loop.create_server(site.connection, "127.0.0.1", port)
     async with server:
         while not stopped.is_set():
             site.sweep(loop.time())

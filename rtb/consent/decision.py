@@ -27,7 +27,8 @@ from rtb.consent.gdpr import refusal_of_gdpr
 from rtb.consent.gpp import refusal_of_gpp
 from rtb.consent.signal import UNREADABLE, YES, Signal, signal_of, signal_of_gpc
 from rtb.consent.us_privacy import refusal_of_us_privacy
-from rtb.openrtb.views import Device, Request
+from rtb.openrtb.request import Request
+from rtb.openrtb.views import Device
 from rtb.outcome import Reason
 
 

@@ -12,35 +12,69 @@ beside it. Only where `user.data` itself is of a wrong type there is nowhere to
 put a segment. (A `user` of a wrong type has lost its signals, and was refused.)
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Final, final
 
 import msgspec
 from msgspec import Raw
+from mypy_extensions import mypyc_attr
 
-from rtb.openrtb.views import ABSENT, Odd, OddList, Request
+from rtb.openrtb.request import Request
+from rtb.openrtb.views import ABSENT, Data, Odd, OddList, Segment
 from rtb.outcome import Reason
 
 
-class Offer(msgspec.Struct, frozen=True, gc=False):
-    """What one partner has to show of a person; all rendered JSON but the ids."""
+@final
+@mypyc_attr(acyclic=True)
+class Offer:
+    """
+    What one partner has to show of a person.
 
-    data_id: str
-    head: bytes  # `{"id":...,"name":...,"segment":[`
-    tail: bytes  # `]` and what follows
-    segment_id_to_json: Mapping[str, bytes]
+    Attributes:
+        data_id: `Data.id`.
+        head: Rendered, `{"id":...,"name":...,"segment":[`.
+        tail: Rendered, `]` and what follows.
+        segment_id_to_json: The segments, rendered.
+    """
+
+    __slots__ = ("data_id", "head", "segment_id_to_json", "tail")
+
+    def __init__(
+        self, data_id: str, head: bytes, tail: bytes, segment_id_to_json: dict[str, bytes]
+    ) -> None:
+        self.data_id: Final = data_id
+        self.head: Final = head
+        self.tail: Final = tail
+        self.segment_id_to_json: Final = segment_id_to_json
 
 
-class Addition(msgspec.Struct, frozen=True, gc=False):
-    """One partner's segments that the request lacks."""
+@final
+@mypyc_attr(acyclic=True)
+class Addition:
+    """
+    One partner's segments that the request lacks.
 
-    data: bytes  # a whole `Data` object with just these segments
-    segments: list[bytes]
-    at: int | None = None  # the element of user.data to append them to; none: a new one
-    present: bytes = b""  # `segment` of that element
+    Attributes:
+        data: A whole `Data` object with just these segments.
+        segments: Each of them, rendered.
+        at: The element of `user.data` to append them to; `None`: a new one.
+        present: `segment` of that element as it stands; nothing if it has none.
+    """
+
+    __slots__ = ("at", "data", "present", "segments")
+
+    def __init__(
+        self, data: bytes, segments: list[bytes], at: int | None = None, present: bytes = b""
+    ) -> None:
+        self.data: Final = data
+        self.segments: Final = segments
+        self.at: Final = at
+        self.present: Final = present
 
 
-class Additions(msgspec.Struct, frozen=True, gc=False):
+@final
+@mypyc_attr(acyclic=True)
+class Additions:
     """
     All that is to be added, and what stands where it goes.
 
@@ -48,30 +82,22 @@ class Additions(msgspec.Struct, frozen=True, gc=False):
     body: an object or an array, null, or nothing where the member is missing.
     """
 
-    request_id: bytes
-    user: bytes
-    user_data: bytes
-    each: list[Addition]
+    __slots__ = ("each", "request_id", "user", "user_data")
+
+    def __init__(
+        self, request_id: bytes, user: bytes, user_data: bytes, each: list[Addition]
+    ) -> None:
+        self.request_id: Final = request_id
+        self.user: Final = user
+        self.user_data: Final = user_data
+        self.each: Final = each
 
 
-class _Data(msgspec.Struct, frozen=True, gc=False):
-    """3.2.21 Data, as far as it takes to know whose it is."""
-
-    id: Any = None
-    segment: Raw = ABSENT
+_decode_user_data = msgspec.json.Decoder(list[Data | Odd] | OddList).decode
+_decode_segments = msgspec.json.Decoder(list[Segment | Odd] | OddList).decode
 
 
-class _Segment(msgspec.Struct, frozen=True, gc=False):
-    """3.2.22 Segment."""
-
-    id: Any = None
-
-
-_decode_user_data = msgspec.json.Decoder(list[_Data | Odd] | OddList).decode
-_decode_segments = msgspec.json.Decoder(list[_Segment | Odd] | OddList).decode
-
-
-def additions(request: Request, offers: Iterable[Offer]) -> Additions | Reason:
+def additions(request: Request, offers: Sequence[Offer]) -> Additions | Reason:
     """
     Propose what to add to a request.
 
@@ -101,18 +127,18 @@ def _addition(offer: Offer, present: list[Any]) -> Addition | None:
     at, at_segment = None, b""
     lacking = offer.segment_id_to_json
     for index, data in enumerate(present):
-        if isinstance(data, _Data) and data.id == offer.data_id:
+        if isinstance(data, Data) and data.id == offer.data_id:
             segments = _array_in(data.segment, _decode_segments)
             if segments is None:
                 continue
             if at is None:
                 at, at_segment = index, bytes(data.segment)
-            there = [segment.id for segment in segments if isinstance(segment, _Segment)]
+            there = [segment.id for segment in segments if isinstance(segment, Segment)]
             lacking = {id_: json for id_, json in lacking.items() if id_ not in there}
     if not lacking:
         return None
     segments = list(lacking.values())
-    data = b"%b%b%b" % (offer.head, b",".join(segments), offer.tail)
+    data = b"".join((offer.head, b",".join(segments), offer.tail))
     return Addition(data, segments, at, at_segment)
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
+from rtb.openrtb.request import Request
 from rtb.openrtb.views import (
     ABSENT,
     NO_REGS,
@@ -28,7 +29,6 @@ from rtb.openrtb.views import (
     Odd,
     Regs,
     RegsExt,
-    Request,
     User,
     UserExt,
 )

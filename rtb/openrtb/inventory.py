@@ -2,7 +2,8 @@
 
 import msgspec
 
-from rtb.openrtb.views import ABSENT, Inventory, Odd, Publisher, Request
+from rtb.openrtb.request import Request
+from rtb.openrtb.views import ABSENT, Inventory, Odd, Publisher
 
 _decode = msgspec.json.Decoder(Inventory | Odd).decode
 

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from msgspec import Raw
 
 from rtb.openrtb.decode import Decoder, Read
+from rtb.openrtb.request import Request
 from rtb.openrtb.splice import replaced, without
-from rtb.openrtb.views import ABSENT, Request
+from rtb.openrtb.views import ABSENT
 
 
 class Strip:

@@ -72,6 +72,19 @@ class User(msgspec.Struct, frozen=True, gc=False):
     ext: UserExt | Odd = None
 
 
+class Data(msgspec.Struct, frozen=True, gc=False):
+    """3.2.21 Data, as far as it takes to know whose it is."""
+
+    id: Any = None
+    segment: Raw = ABSENT
+
+
+class Segment(msgspec.Struct, frozen=True, gc=False):
+    """3.2.22 Segment."""
+
+    id: Any = None
+
+
 class Device(msgspec.Struct, frozen=True, gc=False):
     """3.2.18 Device: what the user holds, and its settings on tracking."""
 
@@ -127,25 +140,3 @@ class BidRequest(msgspec.Struct, frozen=True, gc=False):
 
 NO_REGS = Regs()
 NO_REGS_EXT = RegsExt()
-
-
-class Request(msgspec.Struct, frozen=True, gc=False):
-    """
-    One bid request, decoded as far as we read it: what the stages pass along.
-
-    `head` is the whole at its top level; `user` and the rest are its parts that
-    carry identifiers and signals. A part that is missing, null or odd is an
-    empty one, so that a stage may just read it; `is_odd` says that one of
-    them is of a type that it can't have, and its signals thereby lost.
-    `user_raw` is `user` as it stands in the body.
-    """
-
-    body: bytes
-    head: BidRequest
-    user_raw: Raw
-    user: User
-    user_ext: UserExt
-    device: Device
-    regs: Regs
-    regs_ext: RegsExt
-    is_odd: bool

@@ -55,7 +55,7 @@ class Deadlines:
     def _set(self, tick: int) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._next = tick
+        self._next = float(tick)
         delay_s = tick / _TICKS_PER_S - self._monotonic()
         self._timer = self._loop.call_later(max(0.0, delay_s), self._expire)
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
 
-from rtb.lookup import Command, Dial, Link
+from rtb.lookup import Command, Dial
 from segments.store.connection import connect
 
 
@@ -45,14 +45,14 @@ def door_of(url: str) -> Door:
 
 
 def _unix(end: UnixDomainSocketConnection) -> Dial:
-    async def dial(link: Callable[[], Link]) -> None:
+    async def dial(link: Callable[[], asyncio.Protocol]) -> None:
         await asyncio.get_running_loop().create_unix_connection(link, end.path)
 
     return dial
 
 
 def _tcp(end: Connection) -> Dial:
-    async def dial(link: Callable[[], Link]) -> None:
+    async def dial(link: Callable[[], asyncio.Protocol]) -> None:
         # The name is resolved anew each time: a failover may have moved it.
         transport, _ = await asyncio.get_running_loop().create_connection(
             link,

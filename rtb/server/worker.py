@@ -132,9 +132,7 @@ class Worker:
         self._slab.start()
         self._beat()
         redis = connect(self._settings.store_url)
-        server = await self._loop.create_server(
-            partial(Connection, self.site), sock=self._listening.dup()
-        )
+        server = await self._loop.create_server(self.site.connection, sock=self._listening.dup())
         beating = asyncio.create_task(self._beat_for_ever())
         linking = asyncio.create_task(self._lookup.run())
         following = asyncio.create_task(
@@ -179,7 +177,7 @@ class Worker:
         with contextlib.suppress(BlockingIOError, OSError):
             while True:
                 client, _ = self._listening.accept()
-                await self._loop.connect_accepted_socket(partial(Connection, self.site), client)
+                await self._loop.connect_accepted_socket(self.site.connection, client)
 
     async def _beat_for_ever(self) -> None:
         while True:

@@ -1,13 +1,13 @@
 """Every ending of a bid request, through a real socket and a real store."""
 
 import json
-from typing import Any, cast
 
 import pytest
 from redis.asyncio import Redis
 
 from rtb.outcome import Outcome
-from rtb.server.metrics import OUTCOMES, Slab
+from rtb.pipeline import Result
+from rtb.server.metrics import OUTCOMES
 from segments.identity import id_of_email_hash
 from segments.store import keys
 from segments.store.reader import read_meta
@@ -200,29 +200,20 @@ async def test_bid_that_cannot_even_leave_is_dropped_and_no_other(valkey: Engine
     Bids of one turn go through each stage together; a bug must not make them fall together.
     """
 
-    class Broken:
-        """Counts no request of one recipient."""
-
-        def __init__(self, slab: Slab) -> None:
-            self._slab = slab
-            self._cells = slab.requests_of("dsp-a")
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._slab, name)
-
-        def count_request(self, base: int, *ending: Any) -> None:
-            if base == self._cells:
-                raise RuntimeError(MEMBER)
-            self._slab.count_request(base, *ending)
+    def broken(_: Result) -> bytes:
+        raise RuntimeError(MEMBER)
 
     async with (
         serving(valkey.url) as service,
         connected(service.port) as doomed,
         connected(service.port) as other,
     ):
-        service.worker.bids.slab = cast("Slab", Broken(service.slab))
+        url = b"/openrtb2/enrich/dsp-a"
+        routes = service.worker.bids.routes
+        await doomed.post(bid_request(), url.decode())
+        routes[url] = routes[url]._replace(form=routes[url].form._replace(render=broken))
         valkey.freeze()
-        doomed.send(request(bid_request(), "/openrtb2/enrich/dsp-a"))
+        doomed.send(request(bid_request(), url.decode()))
         await eventually(lambda: service.worker.bids.in_flight == 1)
         other.send(request(bid_request()))
         await eventually(lambda: service.worker.bids.in_flight == 2)

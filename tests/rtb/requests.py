@@ -17,7 +17,7 @@ from msgspec import Raw
 
 from rtb.catalog import Catalog
 from rtb.consent.decision import Policy
-from rtb.identify import DEFAULT_RULES
+from rtb.id_rules import DEFAULT_RULES
 from rtb.pipeline import Options, Pipeline, Question, Result
 from segments.record import Membership, OptOut, Record, pack
 from segments.store.reader import AccountEntry, AudienceEntry, CatalogSnapshot, RecipientEntry

@@ -3,7 +3,8 @@ from typing import Any
 
 import pytest
 
-from rtb.identify import DEFAULT_RULES, Identify, IdRule
+from rtb.id_rules import DEFAULT_RULES, IdRule
+from rtb.identify import Identify
 from rtb.openrtb.decode import Decoder
 from segments.identity import (
     Id,

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from rtb.identify import IdRule
+from rtb.id_rules import IdRule
 from rtb.openrtb.inject import inject
 from rtb.outcome import Outcome
 from rtb.pipeline import Pipeline, Result

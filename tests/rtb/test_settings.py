@@ -5,7 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from rtb.consent.decision import Policy
-from rtb.identify import DEFAULT_RULES, IdRule
+from rtb.id_rules import DEFAULT_RULES, IdRule
 from rtb.pipeline import Pipeline
 from rtb.settings import RtbSettings
 from segments.identity import Kind

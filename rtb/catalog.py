@@ -36,8 +36,8 @@ from segments.record import EVERYONE
 if TYPE_CHECKING:
     from segments.store.reader import AccountEntry, AudienceEntry, CatalogSnapshot, RecipientEntry
 
-_PUBLISHER = "publisher"
-_HOLD_OUT_STEPS = 2**64
+_PUBLISHER: Final = "publisher"
+_HOLD_OUT_STEPS: Final = 2**64
 
 
 @final

@@ -13,7 +13,7 @@ device id is not read when the device says that tracking is limited.
 import contextlib
 from collections.abc import Callable, Sequence
 from operator import itemgetter
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 from msgspec import Raw
@@ -33,7 +33,7 @@ from segments.identity import (
     id_of_phone_hash,
 )
 
-_ID_OF: dict[Kind, Callable[[str, str], Id]] = {
+_ID_OF: Final[dict[Kind, Callable[[str, str], Id]]] = {
     Kind.EMAIL: lambda _source, uid: id_of_email_hash(uid),
     Kind.PHONE: lambda _source, uid: id_of_phone_hash(uid),
     Kind.DUID: lambda _source, uid: id_of_duid(uid),
@@ -41,8 +41,8 @@ _ID_OF: dict[Kind, Callable[[str, str], Id]] = {
     Kind.EID: id_of_eid,
 }
 
-_decode = msgspec.json.Decoder().decode
-_NOTHING_SAID = b'{"id":"","user":{"ext":{}},"device":{}}'
+_decode: Final = msgspec.json.Decoder().decode
+_NOTHING_SAID: Final = b'{"id":"","user":{"ext":{}},"device":{}}'
 
 _Found = tuple[int, Id, Kind]
 """The rank of the rule, so that sorting brings the most trusted first; the id; its kind."""
@@ -155,10 +155,10 @@ class Identify:
         return sorted([*rules, *matching], key=_rank) if matching else rules
 
 
-_NO_RULES: Sequence[_Ranked] = ()
-_NEVER = object()
-_NOTHING: frozenset[Kind] = frozenset()
-_rank = itemgetter(0)
+_NO_RULES: Final[Sequence[_Ranked]] = ()
+_NEVER: Final = object()
+_NOTHING: Final[frozenset[Kind]] = frozenset()
+_rank: Final = itemgetter(0)
 
 
 def _unread(request: Request) -> frozenset[Kind]:

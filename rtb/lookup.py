@@ -35,7 +35,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
 from random import Random
-from typing import cast
+from typing import Final, cast
 
 import hiredis
 
@@ -48,13 +48,13 @@ Found = Sequence[bytes | None]
 
 # HGET as the protocol has it, in four pieces: up to the key, the key, up to the field, the field.
 # Joined, they cost a third of what formatting does. Keys differ in length, and so do their heads.
-_HGETS = [b"*3\r\n$4\r\nHGET\r\n$%d\r\n" % size for size in range(64)]
-_FIELD = b"\r\n$%d\r\n" % FIELD_BYTES
-_END = b"\r\n"
+_HGETS: Final = [b"*3\r\n$4\r\nHGET\r\n$%d\r\n" % size for size in range(64)]
+_FIELD: Final = b"\r\n$%d\r\n" % FIELD_BYTES
+_END: Final = b"\r\n"
 
-_FIRST_PAUSE_S = 0.02
-_LONGEST_PAUSE_S = 1.0
-_STEADY_AFTER_S = 1.0
+_FIRST_PAUSE_S: Final = 0.02
+_LONGEST_PAUSE_S: Final = 1.0
+_STEADY_AFTER_S: Final = 1.0
 """A link that held so long was a good one: the next pause is the first again."""
 
 
@@ -258,7 +258,7 @@ class Lookup:
         self._link: Link | None = None
         self._bucket_bits = 0
 
-    def ask(self, ids: Sequence[bytes], on_found: OnFound) -> None:
+    def ask(self, ids: tuple[bytes, ...], on_found: OnFound) -> None:
         """
         Ask what the store holds of these ids.
 
@@ -364,10 +364,10 @@ async def _read_meta(link: Link, greeting: Sequence[Command] = ()) -> Meta:
         raise _unfit(LookupFault.UNUSABLE, str(unusable)) from None
 
 
-_NOT_YET = frozenset({"LOADING", "MASTERDOWN", "BUSY"})
+_NOT_YET: Final = frozenset({"LOADING", "MASTERDOWN", "BUSY"})
 """Error codes of a store that is there, and will answer when it is done."""
 
-_MESSAGES = {
+_MESSAGES: Final = {
     LookupFault.UNREACHABLE: "no connection to the store",
     LookupFault.LOADING: "the store is not ready yet",
     LookupFault.UNUSABLE: "the store can't be read",

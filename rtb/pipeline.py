@@ -263,7 +263,7 @@ class Pipeline:
         return offers
 
 
-_NOBODY: frozenset[int] = frozenset()
+_NOBODY: Final[frozenset[int]] = frozenset()
 
 
 def _silenced_owners(question: Question, opt_outs: Iterable[OptOut]) -> frozenset[int] | None:

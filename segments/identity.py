@@ -24,21 +24,21 @@ import re
 from collections.abc import Callable
 from enum import StrEnum
 from hashlib import blake2b
-from typing import NewType
+from typing import Final, NewType
 
 Id = NewType("Id", bytes)
 """16 bytes that stand for one identifier of one person."""
 
-ID_BYTES = 16
-MAX_TEXT_CHARS = 256
+ID_BYTES: Final = 16
+MAX_TEXT_CHARS: Final = 256
 
-EMAIL_HASH_CHARS = {"md5": 32, "sha1": 40, "sha2": 64}
+EMAIL_HASH_CHARS: Final = {"md5": 32, "sha1": 40, "sha2": 64}
 """Length of each accepted e-mail hash in hex, by the name its vendor uses."""
 
-_ACCEPTED_DIGEST_CHARS = frozenset(EMAIL_HASH_CHARS.values())
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-_NO_DEVICE = "00000000-0000-0000-0000-000000000000"
-_HEX = re.compile(r"[0-9a-fA-F]+")
+_ACCEPTED_DIGEST_CHARS: Final = frozenset(EMAIL_HASH_CHARS.values())
+_UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_NO_DEVICE: Final = "00000000-0000-0000-0000-000000000000"
+_HEX: Final = re.compile(r"[0-9a-fA-F]+")
 
 
 class Kind(StrEnum):
@@ -171,7 +171,7 @@ def parse_id(text: str) -> tuple[Kind, Id]:
     )
 
 
-_PREFIXED: dict[Kind, Callable[[str], Id]] = {
+_PREFIXED: Final[dict[Kind, Callable[[str], Id]]] = {
     Kind.EMAIL: id_of_email_hash,
     Kind.PHONE: id_of_phone_hash,
     Kind.DUID: id_of_duid,

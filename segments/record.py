@@ -24,22 +24,22 @@ from collections.abc import Collection, Iterable
 from enum import IntEnum
 from functools import partial
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-LAYOUT_VERSION = 1
-_HEADER = LAYOUT_VERSION << 4
-_HAS_OPT_OUTS = 0x01
+LAYOUT_VERSION: Final = 1
+_HEADER: Final = LAYOUT_VERSION << 4
+_HAS_OPT_OUTS: Final = 0x01
 
-MAX_AUDIENCE_ID = 2**32 - 1
-MAX_ACCOUNT_ID = 2**32 - 1
-EVERYONE = 0
+MAX_AUDIENCE_ID: Final = 2**32 - 1
+MAX_ACCOUNT_ID: Final = 2**32 - 1
+EVERYONE: Final = 0
 """The account id of a global opt-out."""
 
-NO_EXPIRY = 0
-MAX_EXPIRY_DAY = 0xFFFF
+NO_EXPIRY: Final = 0
+MAX_EXPIRY_DAY: Final = 0xFFFF
 
-_S_PER_DAY = 86_400
-_EPOCH_AT_S = 1_577_836_800  # 2020-01-01T00:00:00Z
+_S_PER_DAY: Final = 86_400
+_EPOCH_AT_S: Final = 1_577_836_800  # 2020-01-01T00:00:00Z
 
 
 class Action(IntEnum):
@@ -340,7 +340,7 @@ def _memberships(raw: bytes, at: int) -> tuple[list[int], list[int]]:
     return audience_ids, expiry_days
 
 
-_as_membership = partial(tuple.__new__, Membership)
+_as_membership: Final = partial(tuple.__new__, Membership)
 """Half the time of `Membership` itself, which is a function of Python."""
 
-_ACTIONS = {int(action): action for action in Action}
+_ACTIONS: Final = {int(action): action for action in Action}

@@ -78,14 +78,14 @@ class Additions:
     """
     All that is to be added, and what stands where it goes.
 
-    `user`, `user_data` and `present` above are the bytes as they stand in the
+    `request_id`, `user`, `user_data` and `present` above are the bytes as they stand in the
     body: an object or an array, null, or nothing where the member is missing.
     """
 
     __slots__ = ("each", "request_id", "user", "user_data")
 
     def __init__(
-        self, request_id: bytes, user: bytes, user_data: bytes, each: list[Addition]
+        self, request_id: Raw, user: bytes, user_data: bytes, each: list[Addition]
     ) -> None:
         self.request_id: Final = request_id
         self.user: Final = user
@@ -93,8 +93,8 @@ class Additions:
         self.each: Final = each
 
 
-_decode_user_data = msgspec.json.Decoder(list[Data | Odd] | OddList).decode
-_decode_segments = msgspec.json.Decoder(list[Segment | Odd] | OddList).decode
+_decode_user_data: Final = msgspec.json.Decoder(list[Data | Odd] | OddList).decode
+_decode_segments: Final = msgspec.json.Decoder(list[Segment | Odd] | OddList).decode
 
 
 def additions(request: Request, offers: Sequence[Offer]) -> Additions | Reason:
@@ -120,7 +120,7 @@ def additions(request: Request, offers: Sequence[Offer]) -> Additions | Reason:
             each.append(addition)
     if not each:
         return Reason.ALREADY_THERE
-    return Additions(bytes(request.head.id), bytes(request.user_raw), bytes(user_data), each)
+    return Additions(request.head.id, bytes(request.user_raw), bytes(user_data), each)
 
 
 def _addition(offer: Offer, present: list[Any]) -> Addition | None:

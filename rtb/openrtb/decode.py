@@ -14,7 +14,7 @@ body is checked here, once, to be UTF-8.
 
 from collections.abc import Callable, Iterable
 from operator import attrgetter
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from msgspec import Raw
@@ -34,7 +34,7 @@ from rtb.openrtb.views import (
 )
 from rtb.outcome import MalformedRequest, Reason
 
-_PLACES: dict[str, type[msgspec.Struct]] = {
+_PLACES: Final[dict[str, type[msgspec.Struct]]] = {
     "user.ext": UserExt,
     "user": User,
     "device": Device,
@@ -42,7 +42,7 @@ _PLACES: dict[str, type[msgspec.Struct]] = {
 }
 """Views that a configured member may be added to, the deepest first."""
 
-_FIELD_OF_PLACE = {"user.ext": "user_ext", "user": "user", "device": "device", "": "head"}
+_FIELD_OF_PLACE: Final = {"user.ext": "user_ext", "user": "user", "device": "device", "": "head"}
 
 Read = Callable[[Request], Any]
 """Reads one member of a decoded request: a `Raw`, or a view where it is one; `ABSENT` if none."""

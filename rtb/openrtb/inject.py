@@ -7,14 +7,15 @@ for value).
 """
 
 from collections.abc import Iterable
+from typing import Final
 
 from msgspec import Raw, json
 
 from rtb.openrtb.additions import Addition, Additions
 from rtb.openrtb.splice import appended, place_of, placed
 
-_elements = json.Decoder(list[Raw]).decode
-_encode = json.Encoder().encode
+_elements: Final = json.Decoder(list[Raw]).decode
+_encode: Final = json.Encoder().encode
 
 
 def inject(body: bytes, additions: Additions) -> bytes:

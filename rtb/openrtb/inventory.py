@@ -1,11 +1,13 @@
 """Whose inventory an impression is on: `site`, `app` or `dooh`, and the publisher of it."""
 
+from typing import Final
+
 import msgspec
 
 from rtb.openrtb.request import Request
 from rtb.openrtb.views import ABSENT, Inventory, Odd, Publisher
 
-_decode = msgspec.json.Decoder(Inventory | Odd).decode
+_decode: Final = msgspec.json.Decoder(Inventory | Odd).decode
 
 
 def publisher_ids(request: Request) -> set[str]:

@@ -7,13 +7,14 @@ e-mail addresses inside.
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 
 from rtb.openrtb.additions import Additions
 from rtb.openrtb.splice import appended
 
-_encode = msgspec.json.Encoder().encode
+_encode: Final = msgspec.json.Encoder().encode
 
 
 def patch(additions: Additions | None, stripped: Sequence[str]) -> bytes:

@@ -21,7 +21,7 @@ nobody.
 
 import time
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from httptools import HttpParserInvalidURLError, parse_url
@@ -38,12 +38,12 @@ from rtb.server.metrics import Refusal, Slab, Where
 from rtb.server.protocol import Connection, Turn
 from segments.store.reader import CatalogSnapshot
 
-MS_PER_S = 1000
-_MAX_ROUTES = 4096
+MS_PER_S: Final = 1000
+_MAX_ROUTES: Final = 4096
 
-_MALFORMED = {reason: head_of(400, Outcome.MALFORMED, reason) for reason in Reason}
+_MALFORMED: Final = {reason: head_of(400, Outcome.MALFORMED, reason) for reason in Reason}
 
-_NOTHING_KNOWN = CatalogSnapshot(0, (), (), ())
+_NOTHING_KNOWN: Final = CatalogSnapshot(0, (), (), ())
 
 
 class Options(NamedTuple):

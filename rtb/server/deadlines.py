@@ -11,9 +11,9 @@ loop for each request costs 2 µs to set and cancel; this 0.2.
 import asyncio
 from collections.abc import Callable
 from math import inf
-from typing import Protocol
+from typing import Final, Protocol
 
-_TICKS_PER_S = 1000
+_TICKS_PER_S: Final = 1000
 
 
 class Waiting(Protocol):

@@ -10,7 +10,7 @@ Without a recipient it is the trusted caller in our own platform who asks.
 """
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from rtb.openrtb.fragment import fragment
 from rtb.openrtb.inject import inject
@@ -53,9 +53,9 @@ def _heads(media_type: str) -> dict[Outcome, bytes]:
     return {outcome: head_of(200, outcome, media_type=media_type) for outcome in Outcome}
 
 
-_JSON = "application/json"
+_JSON: Final = "application/json"
 
-FORMS: Mapping[bytes, Form] = {
+FORMS: Final[Mapping[bytes, Form]] = {
     b"/openrtb2/enrich": Form(_whole, _heads(_JSON)),
     b"/openrtb2/patch": Form(_patch, _heads("application/json-patch+json")),
     b"/openrtb25": Form(_fragment, _heads(_JSON), needs_json=True),

@@ -22,25 +22,26 @@ Labels are closed lists and configured names. No text of a request gets here.
 import mmap
 import os
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from enum import IntEnum, StrEnum, auto
+from typing import Final
 
 from rtb.lookup import LookupFault
 from rtb.outcome import Outcome, Reason
 from segments.identity import Kind
 
-SECONDS_EDGES = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05)
+SECONDS_EDGES: Final[Sequence[float]] = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05)
 """Buckets of the latency histogram: the budgets that buyers' hosts publish, and around them."""
 
-BATCH_EDGES = (1, 2, 4, 8, 16, 32, 64, 128)
+BATCH_EDGES: Final[Sequence[float]] = (1, 2, 4, 8, 16, 32, 64, 128)
 
-SLOTS = 256
-NAME_BYTES = 64
-UNNAMED = 0
-_OTHERS = SLOTS - 1
-OTHERS = "(others)"
+SLOTS: Final = 256
+NAME_BYTES: Final = 64
+UNNAMED: Final = 0
+_OTHERS: Final = SLOTS - 1
+OTHERS: Final = "(others)"
 
-NS_PER_S = 1_000_000_000
+NS_PER_S: Final = 1_000_000_000
 
 
 class Gauge(IntEnum):
@@ -81,36 +82,36 @@ class Refusal(StrEnum):
     EXPECTATION = "expectation"
 
 
-KINDS = tuple(Kind)
-OUTCOMES = tuple(Outcome)
-REASONS = tuple(Reason)
-_ENDINGS = len(OUTCOMES) * len(REASONS)
-ENDING = {
+KINDS: Final = tuple(Kind)
+OUTCOMES: Final = tuple(Outcome)
+REASONS: Final = tuple(Reason)
+_ENDINGS: Final = len(OUTCOMES) * len(REASONS)
+ENDING: Final = {
     (outcome, reason): i * len(REASONS) + j
     for i, outcome in enumerate(OUTCOMES)
     for j, reason in enumerate(REASONS)
 }
-FAULTS = tuple(LookupFault)
-LINK_UP = 1
-LINK_FAULT = {fault: 2 + i for i, fault in enumerate(FAULTS)}
+FAULTS: Final = tuple(LookupFault)
+LINK_UP: Final = 1
+LINK_FAULT: Final = {fault: 2 + i for i, fault in enumerate(FAULTS)}
 
 
 # Where each table begins, in cells. A histogram is its buckets, the one without
 # an upper edge, and the sum.
-_GAUGES = 0
-SECONDS = _GAUGES + len(Gauge)
-SECONDS_SUM_NS = SECONDS + len(SECONDS_EDGES) + 1
-BATCH = SECONDS_SUM_NS + 1
-BATCH_SUM = BATCH + len(BATCH_EDGES) + 1
-IDS = BATCH_SUM + 1
+_GAUGES: Final = 0
+SECONDS: Final = _GAUGES + len(Gauge)
+SECONDS_SUM_NS: Final = SECONDS + len(SECONDS_EDGES) + 1
+BATCH: Final = SECONDS_SUM_NS + 1
+BATCH_SUM: Final = BATCH + len(BATCH_EDGES) + 1
+IDS: Final = BATCH_SUM + 1
 """Two cells for each kind: nothing is held of the id, something is."""
-STORE_FAULTS = IDS + 2 * len(KINDS)
-BUGS = STORE_FAULTS + len(FAULTS)
-REFUSED = BUGS + len(Where)
-REQUESTS = REFUSED + len(Refusal)
-_NAMES = REQUESTS + SLOTS * _ENDINGS
-_CELLS = _NAMES + SLOTS * NAME_BYTES // 8
-_SLAB_BYTES = -(-_CELLS * 8 // mmap.PAGESIZE) * mmap.PAGESIZE
+STORE_FAULTS: Final = IDS + 2 * len(KINDS)
+BUGS: Final = STORE_FAULTS + len(FAULTS)
+REFUSED: Final = BUGS + len(Where)
+REQUESTS: Final = REFUSED + len(Refusal)
+_NAMES: Final = REQUESTS + SLOTS * _ENDINGS
+_CELLS: Final = _NAMES + SLOTS * NAME_BYTES // 8
+_SLAB_BYTES: Final = -(-_CELLS * 8 // mmap.PAGESIZE) * mmap.PAGESIZE
 
 
 class Slab:
@@ -164,11 +165,11 @@ class Slab:
         cells[SECONDS + bisect_left(SECONDS_EDGES, elapsed_s)] += 1
         cells[SECONDS_SUM_NS] += int(elapsed_s * NS_PER_S)
 
-    def count_ids(self, kinds: Sequence[Kind], found: Iterable[bytes | None]) -> None:
+    def count_ids(self, kinds: tuple[Kind, ...], found: Sequence[bytes | None]) -> None:
         """Count the ids of one question, by whether the store holds anything of them."""
         cells = self.cells
-        for kind, record in zip(kinds, found, strict=False):
-            cells[_KIND_CELL[kind] + (record is not None)] += 1
+        for n, kind in enumerate(kinds):
+            cells[_KIND_CELL[kind] + (found[n] is not None)] += 1
 
     def count_round_trip(self, ids: int) -> None:
         """Count one write to the store, and how many ids it asked for."""
@@ -211,9 +212,9 @@ class Slab:
         return bytes(self._names[at : at + NAME_BYTES]).rstrip(b"\0")
 
 
-_KIND_CELL = {kind: IDS + 2 * i for i, kind in enumerate(KINDS)}
-_WHERES = tuple(Where)
-_REFUSALS = tuple(Refusal)
+_KIND_CELL: Final = {kind: IDS + 2 * i for i, kind in enumerate(KINDS)}
+_WHERES: Final = tuple(Where)
+_REFUSALS: Final = tuple(Refusal)
 
 
 def create(workers: int) -> int:

@@ -29,7 +29,7 @@ that the benchmark compares it with is another, in `loadtest.peers`.
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple, cast
+from typing import Final, NamedTuple, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from mypy_extensions import mypyc_attr
@@ -39,8 +39,8 @@ from rtb.server.metrics import Refusal
 
 _IDLE, _HEAD, _BODY = range(3)
 
-_LINGER_S = 2.0
-_MAX_HEADERS = 100
+_LINGER_S: Final = 2.0
+_MAX_HEADERS: Final = 100
 
 
 class Limits(NamedTuple):
@@ -506,7 +506,7 @@ class Connection:
             self.transport.resume_reading()
 
 
-_PLAIN = {b"Host", b"User-Agent", b"Accept", b"Content-Type", b"Content-Length"}
+_PLAIN: Final = {b"Host", b"User-Agent", b"Accept", b"Content-Type", b"Content-Length"}
 """Names of headers that change nothing here, as spelled; learnt, up to a limit."""
 
-_MAX_PLAIN = 1000
+_MAX_PLAIN: Final = 1000

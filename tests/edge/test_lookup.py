@@ -110,7 +110,7 @@ async def test_callback_that_raises_is_reported_and_the_others_are_called(engine
 
     async with linked(engine.url) as link:
         before = link.ask(MEMBER_ID)
-        link.lookup.ask([STRANGER_ID], broken)
+        link.lookup.ask((STRANGER_ID,), broken)
         after = link.ask(MEMBER_ID)
 
         assert await before == await after == [MEMBER_RECORD]

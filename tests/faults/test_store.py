@@ -234,7 +234,7 @@ async def test_bug_in_a_callback_does_not_break_the_link(valkey: Engine) -> None
 
     async with serving(valkey.url) as service, connected(service.port) as client:
         lookup = service.worker.bids.lookup
-        lookup.ask([id_of_email_hash(MEMBER)], broken)
+        lookup.ask((id_of_email_hash(MEMBER),), broken)
         answer = await client.post(bid_request())
         cell = metrics.BUGS + tuple(metrics.Where).index(metrics.Where.LOOKUP)
 

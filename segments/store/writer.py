@@ -1,11 +1,17 @@
 """
 The only door by which memberships and opt-outs get into the store.
 
-    ids  ->  by bucket, each once  ->  script calls  ->  slices of a pipeline  ->  tally
+    ids  ->  by bucket, each once  ->  calls         ->  slices of a pipeline  ->  tally
              numpy                     one bucket        one round trip each
                                        each
 
-A call carries the fields of its bucket as one string of bytes and lets the
+There are two ways to do a call. A bucket that is not there yet is made whole by
+a RESTORE (see `payload`), which costs the server a tenth of the script and does
+nothing where there is one; what it refuses, whatever the reason, goes to the
+script, which can do everything. So a merge begins by trying to fill, and gives
+that up as soon as it meets more buckets that are there than are not.
+
+A script call carries the fields of its bucket as one string of bytes and lets the
 script cut them up: a million ids would otherwise be a million Python objects.
 A call has a price of its own, some twenty microseconds in the server and twice
 that here, so the more ids are merged together, the more share it: a million at
@@ -15,7 +21,9 @@ Everything written here may be written again: after a lost connection the same
 merge changes nothing more, and only its tally differs.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import chain, compress, islice
+from operator import not_
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,10 +31,22 @@ import numpy.typing as npt
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
-from segments import record
 from segments.identity import ID_BYTES, Id
-from segments.record import Action, Change, CorruptRecord, Membership, NewerRecord, OptOut, Tally
+from segments.record import (
+    NOTHING,
+    Action,
+    Change,
+    CorruptRecord,
+    Membership,
+    NewerRecord,
+    OptOut,
+    Record,
+    Tally,
+    merged,
+    pack,
+)
 from segments.store import keys, rebuilding, scripts
+from segments.store.payload import MAX_RECORD_BYTES, payloads
 from segments.store.reader import Meta, StoreUnusable, read_meta
 from segments.store.scripts import Script
 
@@ -39,7 +59,14 @@ CALLS_PER_SLICE = 32
 """What one round trip carries: one to two milliseconds of the server's time. It reads
 a slice at once and answers no bid before it is done; slices of 4096 rows were
 a quarter faster (measured: 224 against 176 thousand rows/s on two busy cores) and
-let a tenth of the bids wait for 15 ms instead of 5."""
+let a tenth of the bids wait for 15 ms instead of 5. Two slices of half the size in
+flight at once, so that one is made while the other is done, gained nothing that
+could be measured on two cores that had other work, and cost a sixth more here."""
+
+ROWS_PER_FILL = 4096
+CALLS_PER_FILL = 1024
+"""The same for buckets to fill: half a millisecond, of which the server reads 16 KB at
+a time and answers bids in between."""
 
 
 class _Call(NamedTuple):
@@ -47,6 +74,10 @@ class _Call(NamedTuple):
 
     bucket: int
     fields: bytes
+
+    @property
+    def rows(self) -> int:
+        return len(self.fields) // keys.FIELD_BYTES
 
 
 class Writer:
@@ -83,10 +114,13 @@ class Writer:
                 may have been written. Merge it again.
         """
         arguments = [argument for change in changes for argument in _arguments_of(change)]
-        if not arguments:
+        if not arguments or not len(ids):
             return Tally()
-        replies = await self._run(scripts.MERGE, _array_of(ids), arguments)
-        return Tally(*(sum(column) for column in zip(*replies, strict=True)))
+        await self._check_layout()
+        calls = _calls(_array_of(ids), self._bucket_bits)
+        filled, calls = await self._fill(calls, changes)
+        replies = await self._run(scripts.MERGE, calls, arguments)
+        return filled + Tally(*(sum(column) for column in zip(*replies, strict=True)))
 
     async def opt_out(
         self,
@@ -107,7 +141,7 @@ class Writer:
             CorruptRecord, StoreUnusable, redis.exceptions.RedisError: As `merge`.
         """
         # Behind the header and a count of one stands the opt-out itself.
-        packed = record.pack(record.Record(opt_outs=(opt_out,)))[2:]
+        packed = pack(Record(opt_outs=(opt_out,)))[2:]
         if opt_out.action is Action.RESTRICT:
             erased = b"none"
         elif erased_audience_ids is None:
@@ -115,7 +149,10 @@ class Writer:
         else:
             erased = _numbers(erased_audience_ids)
         arguments = [b"%d" % opt_out.account_id, b"%d" % opt_out.action, packed, erased]
-        await self._run(scripts.OPT_OUT, _array_of(ids), arguments)
+        if ids:
+            await self._check_layout()
+            calls = _calls(_array_of(ids), self._bucket_bits)
+            await self._run(scripts.OPT_OUT, calls, arguments)
 
     async def sweep(
         self, buckets: Sequence[int], today: int, deleted_audience_ids: Collection[int]
@@ -151,15 +188,44 @@ class Writer:
                 dropped += reply
         return dropped, unreadable
 
+    async def _fill(
+        self, calls: Iterator[_Call], changes: Sequence[Change]
+    ) -> tuple[Tally, Iterator[_Call]]:
+        """Make buckets that are not there; return what that came to, and the calls left to do."""
+        record, tally = merged(NOTHING, changes)
+        raw = pack(record)
+        if record == NOTHING or len(raw) > MAX_RECORD_BYTES:
+            return Tally(), calls
+        rows = 0
+        refused: list[_Call] = []
+        # A few at first: most merges are into a store that has its buckets.
+        first = islice(_slices(calls), 1)
+        for calls_of_slice in chain(first, _slices(calls, ROWS_PER_FILL, CALLS_PER_FILL)):
+            are_made = await self._restore(calls_of_slice, raw)
+            rows += sum(call.rows for call in compress(calls_of_slice, are_made))
+            refused += compress(calls_of_slice, map(not_, are_made))
+            if sum(are_made) * 2 < len(are_made):
+                break
+        return Tally(*(rows * count for count in tally)), chain(refused, calls)
+
+    async def _restore(self, calls: list[_Call], raw: bytes) -> list[bool]:
+        """Make each bucket that is not there, with one record for all; tell which were made."""
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for call, payload in zip(
+                calls, payloads([call.fields for call in calls], raw), strict=True
+            ):
+                pipeline.execute_command("RESTORE", keys.bucket_key(call.bucket), 0, payload)
+            replies = await pipeline.execute(raise_on_error=False)
+        # BUSYKEY, most often. Where it is anything else, as a RESTORE that is
+        # forbidden or a store that is full, the script comes to it and says so.
+        return [not isinstance(reply, Exception) for reply in replies]
+
     async def _run(
-        self, script: Script, ids: npt.NDArray[np.uint8], arguments: Sequence[bytes]
+        self, script: Script, calls: Iterator[_Call], arguments: Sequence[bytes]
     ) -> list[list[int]]:
-        if not len(ids):
-            return [[0] * len(Tally._fields)]
-        await self._check_layout()
         replies = []
-        for calls in _slices(_calls(ids, self._bucket_bits)):
-            replies += await self._run_slice(script, calls, arguments)
+        for calls_of_slice in _slices(calls):
+            replies += await self._run_slice(script, calls_of_slice, arguments)
         return replies
 
     async def _check_layout(self) -> None:
@@ -209,7 +275,7 @@ def _arguments_of(change: Change) -> tuple[bytes, bytes, bytes]:
     if change.is_add:
         # Behind the header stands the membership itself.
         added = Membership(change.audience_id, change.expiry_day)
-        membership = record.pack(record.Record(memberships=(added,)))[1:]
+        membership = pack(Record(memberships=(added,)))[1:]
     return b"%d" % change.audience_id, membership, _numbers(change.forbidden_by)
 
 
@@ -248,16 +314,18 @@ def _calls(ids: npt.NDArray[np.uint8], bucket_bits: int) -> Iterator[_Call]:
             yield _Call(int(buckets[start]), packed)
 
 
-def _slices(calls: Iterator[_Call]) -> Iterator[list[_Call]]:
+def _slices(
+    calls: Iterable[_Call], max_rows: int = ROWS_PER_SLICE, max_calls: int = CALLS_PER_SLICE
+) -> Iterator[list[_Call]]:
+    """Cut up what is to do; whoever stops here has taken nothing that was not given out."""
     calls_of_slice: list[_Call] = []
-    size_bytes = 0
+    rows = 0
     for call in calls:
         calls_of_slice.append(call)
-        size_bytes += len(call.fields)
-        is_full = size_bytes >= ROWS_PER_SLICE * keys.FIELD_BYTES
-        if is_full or len(calls_of_slice) >= CALLS_PER_SLICE:
+        rows += call.rows
+        if rows >= max_rows or len(calls_of_slice) >= max_calls:
             yield calls_of_slice
-            calls_of_slice, size_bytes = [], 0
+            calls_of_slice, rows = [], 0
     if calls_of_slice:
         yield calls_of_slice
 

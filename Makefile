@@ -29,8 +29,10 @@ check: $(VENV)/installed ## style, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/compiled ## CPU per request beside the floor and the peers
+bench: $(VENV)/compiled ## CPU per request beside the floor and the peers; rows/s beside redis-cli --pipe
+	-@sh .ci/debian redis-tools "command -v redis-cli"
 	$(BIN)/python -m loadtest bench
+	$(BIN)/python -m loadtest load-bench
 
 lock: ## resolve the dependencies anew
 	$(UV_COMPILE) --group dev -o requirements.lock

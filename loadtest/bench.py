@@ -33,7 +33,7 @@ from loadtest.checks import WrongAnswers, check_ours, check_peer, until_enriched
 from loadtest.driver import Exchange, ask, drive
 from loadtest.population import Population
 from loadtest.seed import seed
-from loadtest.servers import HOST, Server, Servers, free_ports, only_child, pinned
+from loadtest.servers import HOST, Server, Servers, free_ports, only_child, pinned, used_bytes
 from loadtest.traffic import Traffic
 from segments.ledger.engine import open_ledger
 from segments.projection import catch_up
@@ -101,17 +101,11 @@ async def _seed(redis: Redis, settings: Settings, population: Population) -> flo
     """Seed the store, and return how many bytes of its memory each id takes."""
     async with open_ledger(settings) as ledger:
         await catch_up(ledger, redis, settings)
-    empty_bytes = await _used_bytes(redis)
+    empty_bytes = await used_bytes(redis)
     _say(f"seeding {population.ids:,} ids")
     done = await seed(population, settings, _say)
     _say(f"{done.rows / done.loading_s:,.0f} rows/s, {SEGMENTS_PER_ID} segments each")
-    return (await _used_bytes(redis) - empty_bytes) / population.ids
-
-
-async def _used_bytes(redis: Redis) -> int:
-    """Return the store's memory without the buffers of its clients."""
-    memory = await redis.info("memory")
-    return int(memory["used_memory"]) - int(memory.get("mem_clients_normal", 0))
+    return (await used_bytes(redis) - empty_bytes) / population.ids
 
 
 async def _measure(

@@ -18,6 +18,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from redis.asyncio import Redis
+
 from segments import child
 
 HOST = "127.0.0.1"
@@ -49,6 +51,22 @@ class Server:
 def cpu_s(pid: int) -> float:
     """Return the CPU time of a process, in user and kernel, over all its threads."""
     return time.clock_gettime(~pid << 3 | _CPU_OF_PROCESS)
+
+
+def peak_bytes(pid: int) -> int:
+    """Return the most memory that a process has had resident since it began."""
+    [line] = [
+        line
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+        if line.startswith("VmHWM:")
+    ]
+    return int(line.split()[1]) * 1024
+
+
+async def used_bytes(redis: Redis) -> int:
+    """Return the memory of a store, without the buffers of its clients."""
+    memory = await redis.info("memory")
+    return int(memory["used_memory"]) - int(memory.get("mem_clients_normal", 0))
 
 
 @contextmanager

@@ -1,0 +1,328 @@
+"""
+`python -m loadtest load-bench`: how fast a file gets into the store.
+
+    ours    the loader as it is run, from its taking up the job to the job's end:
+            digest, inflation, parsing, sorting, merge, checkpoints in the ledger
+    pipe    `redis-cli --pipe` of one SADD a row, from its start to its end; the
+            commands were made and written before
+
+Each has an embedded store of its own, on an empty directory, with the product's
+own settings (so the append-only file is on), while the other's does not run.
+What each has come to is counted before a rate is believed.
+
+Beyond the first load, `every_kind` measures what a store that is in use gets:
+the same rows again, another segment for the same persons, and a removal.
+"""
+
+import asyncio
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from loadtest.rows import Rows
+from loadtest.servers import cpu_s, peak_bytes, used_bytes
+from segments import child
+from segments.account import Kind
+from segments.blobs import Blobs, file_chunks
+from segments.ingest.accept import accept
+from segments.ingest.job import Job, State
+from segments.ingest.validate import Action, FileForm, Metadata, SegmentForm
+from segments.ledger import accounts, jobs
+from segments.ledger.engine import open_ledger, reading
+from segments.projection import catch_up
+from segments.record import Tally
+from segments.settings import Settings
+from segments.store import keys
+from segments.store.connection import connect
+from segments.store.embedded import EmbeddedStore
+
+OF_PIPE = 1.0
+PEAK_MB = 300
+
+_PARTNER_ID = "bench"
+_POLL_S = 0.1
+_MB = 1e6
+
+
+class Deed(NamedTuple):
+    """What is done with the rows, in our terms and in Redis's."""
+
+    name: str
+    segment: str
+    action: Action
+    command: str
+    changes_each: bool
+
+
+DEEDS = (
+    Deed("into an empty store", "1", Action.ADD, "SADD", True),
+    Deed("the same rows again", "1", Action.ADD, "SADD", False),
+    Deed("another segment", "2", Action.ADD, "SADD", True),
+    Deed("removal of the first", "1", Action.REMOVE, "SREM", True),
+)
+
+
+class Measured(NamedTuple):
+    """One deed of one side."""
+
+    rows_per_s: float
+    server_us: float  # CPU of the store, per row
+    client_us: float  # CPU of the loader, or of redis-cli, per row
+    bytes_per_id: float  # what the store holds behind it
+
+
+class Side(NamedTuple):
+    """All deeds of one side."""
+
+    deeds: list[Measured]
+    peak_bytes: int = 0  # resident, of the loader
+
+
+class WrongCount(Exception):
+    """The rows were not all done, so no rate says anything."""
+
+
+def load_bench(*, rows: int, rounds: int, every_kind: bool) -> None:
+    """
+    Measure, and print the table.
+
+    Args:
+        rows: Of the file.
+        rounds: How often each side begins with an empty store.
+        every_kind: Not the first load alone.
+
+    Raises:
+        WrongCount: A side did not do what is measured.
+    """
+    with tempfile.TemporaryDirectory(prefix="rtb-load-") as directory:
+        asyncio.run(
+            _load_bench(Path(directory), Rows(rows), rounds, DEEDS[: 4 if every_kind else 1])
+        )
+
+
+async def _load_bench(directory: Path, rows: Rows, rounds: int, deeds: Sequence[Deed]) -> None:
+    redis_cli = shutil.which("redis-cli")
+    if redis_cli is None:
+        _say("redis-cli is not installed (Debian: redis-tools): its side is skipped")
+    _say(f"writing a file of {rows.count:,} rows")
+    file = directory / "rows.sha2.txt.gz"
+    digest = rows.write_file(file)
+    ours, pipe = [], []
+    for number in range(rounds):
+        _say(f"round {number + 1} of {rounds}: the loader")
+        ours.append(await _ours(directory / "ours", file, digest, rows, deeds))
+        if redis_cli is not None:
+            _say(f"round {number + 1} of {rounds}: redis-cli --pipe")
+            pipe.append(await _pipe(directory / "pipe", redis_cli, rows, deeds))
+    _print(rows, deeds, ours, pipe)
+
+
+async def _ours(data_dir: Path, file: Path, digest: str, rows: Rows, deeds: Sequence[Deed]) -> Side:
+    settings = Settings(
+        data_dir=data_dir, redis_url=None, ledger_url=None, blob_url=None, expected_ids=rows.count
+    )
+    async with _empty_store(data_dir) as redis, open_ledger(settings) as ledger:
+        await catch_up(ledger, redis, settings)
+        async with ledger.begin() as conn:
+            await accounts.add_account(
+                conn, Kind.ADVERTISER, _PARTNER_ID, "Bench", now_s=time.time()
+            )
+        loader = await child.start(
+            [sys.executable, "-m", "segments", "loader"], env=_environment(settings)
+        )
+        try:
+            await _until_at_work(redis, loader)
+            server_pid = await _pid_of(redis)
+            empty_bytes = await used_bytes(redis)
+            measured = []
+            for deed in deeds:
+                metadata = _metadata(digest, rows, deed)
+                before = cpu_s(server_pid), cpu_s(loader.pid)
+                job = await accept(
+                    ledger, Blobs.open(settings), metadata, file_chunks(file),
+                    door="bench", file_name=file.name, now_s=time.time(),
+                )  # fmt: skip
+                job = await _ended(ledger, job, loader)
+                _check(job, rows, deed)
+                took_s = _took_s(job)
+                after = cpu_s(server_pid), cpu_s(loader.pid)
+                held_bytes = await used_bytes(redis) - empty_bytes
+                measured.append(_measured(rows, took_s, before, after, held_bytes))
+            return Side(measured, peak_bytes(loader.pid))
+        finally:
+            await child.stop(loader, within_s=30)
+
+
+async def _pipe(data_dir: Path, redis_cli: str, rows: Rows, deeds: Sequence[Deed]) -> Side:
+    commands = data_dir.with_suffix(".resp")
+    async with _empty_store(data_dir) as redis:
+        server_pid = await _pid_of(redis)
+        empty_bytes = await used_bytes(redis)
+        measured = []
+        for deed in deeds:
+            rows.write_commands(commands, deed.command, deed.segment)
+            before = cpu_s(server_pid), _children_s()
+            began_s = time.monotonic()
+            with commands.open("rb") as stdin:
+                process = await asyncio.create_subprocess_exec(
+                    redis_cli, "-s", str(data_dir / "store" / "valkey.sock"), "--pipe",
+                    stdin=stdin, stdout=asyncio.subprocess.PIPE,
+                )  # fmt: skip
+                said, _ = await process.communicate()
+            took_s = time.monotonic() - began_s
+            after = cpu_s(server_pid), _children_s()
+            commands.unlink()
+            if f"errors: 0, replies: {rows.count}" not in said.decode():
+                raise WrongCount(f"redis-cli --pipe, {deed.name}: {said.decode().strip()}")
+            held_bytes = await used_bytes(redis) - empty_bytes
+            measured.append(_measured(rows, took_s, before, after, held_bytes))
+        if await redis.dbsize() != rows.count:  # each person is in a segment to the end
+            raise WrongCount(f"redis-cli --pipe left {await redis.dbsize():,} keys")
+    return Side(measured)
+
+
+@asynccontextmanager
+async def _empty_store(data_dir: Path) -> AsyncIterator[Redis]:
+    store = EmbeddedStore(data_dir)
+    await store.start()
+    try:
+        async with connect(Settings(data_dir=data_dir, redis_url=None).store_url) as redis:
+            yield redis
+    finally:
+        await store.stop()
+        shutil.rmtree(data_dir)
+
+
+async def _until_at_work(redis: Redis, loader: asyncio.subprocess.Process) -> None:
+    """Wait for the loader's first sweep, which is of nothing: its start is not measured."""
+    while not await redis.exists(keys.SWEPT):
+        await _look_again(loader)
+
+
+async def _ended(ledger: AsyncEngine, job: Job, loader: asyncio.subprocess.Process) -> Job:
+    while job.state in (State.QUEUED, State.RUNNING):
+        await _look_again(loader)
+        async with reading(ledger) as conn:
+            job = await jobs.job(conn, job.id) or job
+    return job
+
+
+async def _look_again(loader: asyncio.subprocess.Process) -> None:
+    if loader.returncode is not None:
+        raise WrongCount(f"the loader ended with status {loader.returncode}")
+    await asyncio.sleep(_POLL_S)
+
+
+def _check(job: Job, rows: Rows, deed: Deed) -> None:
+    report = job.report
+    done = Tally(*(getattr(report, name) for name in Tally._fields))
+    if not deed.changes_each:
+        due = Tally(unchanged=rows.count)
+    elif deed.action is Action.ADD:
+        due = Tally(added=rows.count)
+    else:
+        due = Tally(removed=rows.count)
+    if job.state is not State.DONE or done != due:
+        raise WrongCount(f"the loader, {deed.name}: {job.state}, {done}, {job.error or 'no error'}")
+
+
+def _took_s(job: Job) -> float:
+    assert job.started_at_s is not None, "done, so it was begun"
+    assert job.finished_at_s is not None, "done"
+    return job.finished_at_s - job.started_at_s
+
+
+def _measured(
+    rows: Rows,
+    took_s: float,
+    before: tuple[float, float],
+    after: tuple[float, float],
+    held_bytes: int,
+) -> Measured:
+    server_us, client_us = ((b - a) / rows.count * 1e6 for a, b in zip(before, after, strict=True))
+    return Measured(rows.count / took_s, server_us, client_us, held_bytes / rows.count)
+
+
+def _metadata(digest: str, rows: Rows, deed: Deed) -> Metadata:
+    return Metadata(
+        partner_id=_PARTNER_ID,
+        file=FileForm(
+            name="rows.sha2.txt.gz",
+            hash="md5",
+            digest=digest,
+            date=datetime.now(UTC).date().isoformat(),
+            records=rows.count,
+        ),
+        # The name makes it another delivery: the same one twice is one job.
+        segments=(SegmentForm(id=deed.segment, name=deed.name, action=deed.action),),
+    )
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("SEGMENTS_")}
+    return environment | {
+        "SEGMENTS_DATA_DIR": str(settings.data_dir),
+        "SEGMENTS_REDIS_URL": settings.store_url,
+        "SEGMENTS_EXPECTED_IDS": str(settings.expected_ids),
+    }
+
+
+async def _pid_of(redis: Redis) -> int:
+    return int((await redis.info("server"))["process_id"])
+
+
+def _children_s() -> float:
+    times = os.times()
+    return times.children_user + times.children_system
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _print(rows: Rows, deeds: Sequence[Deed], ours: list[Side], pipe: list[Side]) -> None:
+    print(
+        f"\nLoading {rows.count:,} rows: SHA-256, .gz, one segment; the embedded store, with its"
+        f" append-only file.\nMedian of {len(ours)} with each from an empty store; CPU in µs per"
+        " row, of the store and of the client.\n\n"
+        f"  {'':22}{'':18}{'rows/s':>10}{'of pipe':>9}{'store':>7}{'client':>8}{'bytes/id':>10}"
+    )
+    for number, deed in enumerate(deeds):
+        of_pipe = _median([side.deeds[number] for side in pipe]) if pipe else None
+        for name, sides in (("rtb-segments loader", ours), ("redis-cli --pipe", pipe)):
+            if not sides:
+                print(f"  {deed.name:22}{name:20}skipped: redis-cli is not installed")
+                continue
+            one = _median([side.deeds[number] for side in sides])
+            ratio = f"{one.rows_per_s / of_pipe.rows_per_s:9.2f}" if of_pipe else f"{'-':>9}"
+            print(
+                f"  {deed.name:22}{name:20}{one.rows_per_s:8,.0f}{ratio}{one.server_us:7.2f}"
+                f"{one.client_us:8.2f}{one.bytes_per_id:10.1f}"
+            )
+    print(f"\n  {'':44}{'measured':>8}{'to reach':>10}")
+    if pipe:
+        first, of_pipe = (_median([side.deeds[0] for side in sides]) for sides in (ours, pipe))
+        share = first.rows_per_s / of_pipe.rows_per_s
+        _print_verdict("rows/s into an empty store, of the pipe", share, OF_PIPE, share >= OF_PIPE)
+    peak_mb = max(side.peak_bytes for side in ours) / _MB
+    _print_verdict("peak memory of the loader, MB", peak_mb, PEAK_MB, peak_mb <= PEAK_MB)
+
+
+def _print_verdict(name: str, measured: float, target: float, is_reached: bool) -> None:
+    verdict = "reached" if is_reached else "missed"
+    print(f"  {name:44}{measured:8.2f}{target:10.2f}  {verdict}")
+
+
+def _median(of: Sequence[Measured]) -> Measured:
+    return Measured(*map(statistics.median, zip(*of, strict=True)))

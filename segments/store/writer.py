@@ -199,7 +199,7 @@ class Writer:
         rows = 0
         refused: list[_Call] = []
         # A few at first: most merges are into a store that has its buckets.
-        first = islice(_slices(calls), 1)
+        first = islice(_slices(calls, ROWS_PER_FILL, CALLS_PER_SLICE), 1)
         for calls_of_slice in chain(first, _slices(calls, ROWS_PER_FILL, CALLS_PER_FILL)):
             are_made = await self._restore(calls_of_slice, raw)
             rows += sum(call.rows for call in compress(calls_of_slice, are_made))

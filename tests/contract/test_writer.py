@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from random import Random
 
 import numpy as np
 import pytest
@@ -118,6 +119,41 @@ async def test_merge_in_the_store_is_the_merge_of_the_model(
             assert await rig.raw(id_) == expected_raw(after)
         else:
             assert await rig.raw(id_) == pack(after)
+    assert tally == expected
+
+
+@on_one_store
+@given(
+    held=st.lists(st.none() | records, min_size=60, max_size=60),
+    random=st.randoms(use_true_random=False),
+    rows=st.integers(1, 60),
+    batch=st.lists(changes, min_size=1, max_size=3),
+)
+async def test_merge_of_many_in_one_bucket_is_the_merge_of_the_model(
+    rig: Rig, held: list[Record | None], random: Random, rows: int, batch: list[Change]
+) -> None:
+    """
+    Where the script takes the whole bucket: fields stand there in any order, or don't.
+    """
+    ids = [id_of(number) for number in range(len(held))]
+    id_to_record = dict(zip(ids, held, strict=True))
+    await rig.redis.delete("seg:1:m:0")
+    for id_ in random.sample(ids, len(ids)):
+        if (record := id_to_record[id_]) is not None:
+            await rig.put(id_, pack(record))
+
+    chosen = random.sample(ids, rows)
+    tally = await rig.writer.merge(chosen, batch)
+
+    expected = Tally()
+    for id_, held_record in id_to_record.items():
+        record = held_record or NOTHING
+        if id_ in chosen:
+            record, counted = merged(record, batch)
+            expected += counted
+            assert await rig.raw(id_) == expected_raw(record)
+        else:
+            assert await rig.raw(id_) == (None if held_record is None else pack(record))
     assert tally == expected
 
 

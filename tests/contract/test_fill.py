@@ -163,6 +163,24 @@ async def test_merge_into_a_store_that_has_its_buckets_tries_to_make_only_a_few(
     assert await times(redis_client, "restore") - restores_before <= CALLS_PER_SLICE
 
 
+async def test_merge_goes_on_making_buckets_behind_a_few_that_are_there(
+    redis_client: Redis, writer: Writer
+) -> None:
+    """
+    The last bucket of one batch is the first of the next, often.
+    """
+    ids = [id_of(1, bucket) for bucket in range(4 * CALLS_PER_SLICE)]
+    there = ids[: CALLS_PER_SLICE // 3]
+    await writer.merge(there, [ADD])
+    await writer.merge(there, [ADD])  # now the server knows the script, too
+    scripts_before = await times(redis_client, "evalsha")
+
+    tally = await writer.merge(ids, [ADD])
+
+    assert tally == Tally(added=len(ids) - len(there), unchanged=len(there))
+    assert await times(redis_client, "evalsha") - scripts_before == len(there)
+
+
 async def test_removal_never_makes_a_bucket(redis_client: Redis, writer: Writer) -> None:
     restores_before = await times(redis_client, "restore")
 

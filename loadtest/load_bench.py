@@ -105,10 +105,9 @@ def load_bench(*, rows: int, rounds: int, every_kind: bool) -> None:
     Raises:
         WrongCount: A side did not do what is measured.
     """
+    deeds = DEEDS if every_kind else DEEDS[:1]
     with tempfile.TemporaryDirectory(prefix="rtb-load-") as directory:
-        asyncio.run(
-            _load_bench(Path(directory), Rows(rows), rounds, DEEDS[: 4 if every_kind else 1])
-        )
+        asyncio.run(_load_bench(Path(directory), Rows(rows), rounds, deeds))
 
 
 async def _load_bench(directory: Path, rows: Rows, rounds: int, deeds: Sequence[Deed]) -> None:

@@ -65,8 +65,8 @@ could be measured on two cores that had other work, and cost a sixth more here."
 
 ROWS_PER_FILL = 4096
 CALLS_PER_FILL = 1024
-"""The same for buckets to fill: half a millisecond, of which the server reads 16 KB at
-a time and answers bids in between."""
+"""The same for buckets to fill: a millisecond at most, and the server, which reads 16
+to 50 KB at a time (measured), answers bids in between."""
 
 
 class _Call(NamedTuple):

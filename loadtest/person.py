@@ -72,9 +72,8 @@ _REFUSING = (
     Signals(Reason.GPC, gpc="1"),
     Signals(Reason.US_PRIVACY_OPT_OUT, us_privacy="1YYN"),
     Signals(Reason.US_PRIVACY_UNREADABLE, us_privacy="yes please"),
-    # Under GDPR without a TC string: refused today, and when TC strings are read.
-    Signals(Reason.TCF_UNREAD, gdpr=1),
-    Signals(Reason.GPP_UNREAD, gpp_sid=(7,)),
+    Signals(Reason.TCF_MISSING, gdpr=1),
+    Signals(Reason.GPP_MISSING, gpp_sid=(7,)),
 )
 _REFUSING_SHARE = 0.14
 

@@ -38,8 +38,20 @@ class Reason(StrEnum):
     GPC = "gpc"  # regs.ext.gpc = "1"
     US_PRIVACY_OPT_OUT = "us_privacy_opt_out"  # third character Y
     US_PRIVACY_UNREADABLE = "us_privacy_unreadable"
-    TCF_UNREAD = "tcf_unread"  # GDPR applies and TC strings are not read yet
-    GPP_UNREAD = "gpp_unread"  # a GPP section applies and is not read yet
+    TCF_MISSING = "tcf_missing"  # GDPR applies and there is no TC string
+    TCF_UNREADABLE = "tcf_unreadable"
+    TCF_NO_PURPOSE = "tcf_no_purpose"  # no consent for one of the purposes that we need
+    TCF_NO_VENDOR = "tcf_no_vendor"  # no consent for us
+    TCF_RESTRICTED = "tcf_restricted"  # the publisher forbids us a purpose that we need
+    GPP_MISSING = "gpp_missing"  # gpp_sid names a section that gpp does not have
+    GPP_UNREADABLE = "gpp_unreadable"
+    GPP_SECTION_UNKNOWN = "gpp_section_unknown"  # gpp_sid names a section that we have no rule for
+    GPP_SERVICE_PROVIDER = "gpp_service_provider"  # MspaServiceProviderMode
+    GPP_GPC = "gpp_gpc"  # the section's Gpc
+    GPP_OPT_OUT = "gpp_opt_out"  # of sale, of sharing, or of targeted advertising
+    GPP_NO_NOTICE = "gpp_no_notice"  # the person was not told that they could opt out
+    GPP_CHILD = "gpp_child"  # KnownChildSensitiveDataConsents
+    GPP_PERSONAL_DATA = "gpp_personal_data"  # PersonalDataConsents
     TOO_MANY_IDS = "too_many_ids"  # looking up only some could miss the one that opted out
     SIGNAL_UNREADABLE = "signal_unreadable"  # a privacy field of the wrong type
     # no_match

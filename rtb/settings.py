@@ -13,6 +13,7 @@ from pydantic import AliasChoices, BeforeValidator, Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from rtb.consent.decision import Policy
+from rtb.consent.tcf import PURPOSES, VENDORS, Vendor
 from rtb.id_rules import DEFAULT_RULES, IdRule
 from rtb.identify import Identify
 from rtb.openrtb.decode import Decoder
@@ -124,6 +125,15 @@ class RtbSettings(BaseSettings):
     gdpr_when_unsaid: bool = False
     """Treat a request without `regs.gdpr` and without a TC string as under GDPR."""
 
+    tcf_vendor_id: int = Field(148, ge=VENDORS[0], le=VENDORS[-1])
+    """Who we are on the IAB's Global Vendor List: a TC string must name this vendor."""
+
+    tcf_purposes: Annotated[tuple[int, ...], NoDecode, BeforeValidator(_names)] = (1, 3, 4)
+    """
+    Purposes that a TC string must consent to, with commas between them: 1 to
+    store on a device, 3 to build a profile, 4 to show ads by it. At least one.
+    """
+
     lmt_refuses: bool = True
     """`device.lmt = 1` refuses; otherwise it only keeps us from reading `device.ifa`."""
 
@@ -159,6 +169,7 @@ class RtbSettings(BaseSettings):
                 dnt_refuses=self.dnt_refuses,
                 us_privacy_malformed_refuses=self.us_privacy_malformed_refuses,
                 gdpr_when_unsaid=self.gdpr_when_unsaid,
+                vendor=Vendor.of(self.tcf_vendor_id, self.tcf_purposes),
             ),
         )
 
@@ -168,6 +179,13 @@ class RtbSettings(BaseSettings):
         """Refuse rules that the pipeline would refuse, while there is someone to tell."""
         Identify(rules, Decoder(rule.path for rule in rules if rule.path is not None))
         return rules
+
+    @field_validator("tcf_purposes")
+    @classmethod
+    def _check_purposes(cls, purposes: tuple[int, ...]) -> tuple[int, ...]:
+        if not purposes or not set(purposes) <= set(PURPOSES):
+            raise ValueError("purposes are numbers from 1 to 24, at least one")
+        return purposes
 
     @field_validator("strip_paths")
     @classmethod

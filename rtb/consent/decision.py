@@ -4,8 +4,8 @@ May we enrich this request, by what it says itself?
 Engineering reading of the specifications, strict by default. Each signal is
 read in both its places, OpenRTB 2.6's and the `ext` of 2.5; where they
 disagree the stricter wins. Privacy fails closed: a signal that is there and
-can't be read refuses, and so does a law whose consent string this version
-does not read yet.
+can't be read refuses, and so does a law that applies while the person's word on
+it is missing.
 
     signal        refuses
     coppa         1
@@ -13,8 +13,9 @@ does not read yet.
     device.dnt    1 where configured; otherwise ignored, as Prebid does
     gpc           "1"
     us_privacy    opt-out of sale, or malformed (configurable)
-    gdpr          1; or not said, while there is a TC string or it is configured so
-    gpp_sid       2, 6, and 7 on: a section that we would have to read
+    gdpr          1, unless a TC string consents to us and our purposes; so does not
+                  said, while there is a TC string or it is configured so
+    gpp_sid       a section that does not permit, is not there, or has no rule here
     any of these  of a type that it can't have
 
 What the person told us earlier is no business of this package: that comes back
@@ -26,6 +27,7 @@ from dataclasses import dataclass
 from rtb.consent.gdpr import refusal_of_gdpr
 from rtb.consent.gpp import refusal_of_gpp
 from rtb.consent.signal import UNREADABLE, YES, Signal, signal_of, signal_of_gpc
+from rtb.consent.tcf import Vendor
 from rtb.consent.us_privacy import refusal_of_us_privacy
 from rtb.openrtb.request import Request
 from rtb.openrtb.views import Device
@@ -40,6 +42,7 @@ class Policy:
     dnt_refuses: bool
     us_privacy_malformed_refuses: bool
     gdpr_when_unsaid: bool
+    vendor: Vendor
 
 
 # Looked up once: see rtb.consent.signal.
@@ -69,9 +72,15 @@ def refusal(request: Request, policy: Policy) -> Reason:
         or _refusal_of_device(request.device, policy)
         or refusal_of_us_privacy(regs.us_privacy, policy.us_privacy_malformed_refuses)
         or refusal_of_us_privacy(regs_ext.us_privacy, policy.us_privacy_malformed_refuses)
-        or refusal_of_gdpr(regs.gdpr, regs_ext.gdpr, consent, consent_25, policy.gdpr_when_unsaid)
-        or refusal_of_gpp(regs.gpp, regs.gpp_sid)
-        or refusal_of_gpp(regs_ext.gpp, regs_ext.gpp_sid)
+        or refusal_of_gdpr(
+            regs.gdpr,
+            regs_ext.gdpr,
+            consent,
+            consent_25,
+            when_unsaid=policy.gdpr_when_unsaid,
+            vendor=policy.vendor,
+        )
+        or refusal_of_gpp(regs.gpp, regs_ext.gpp, regs.gpp_sid, regs_ext.gpp_sid, policy.vendor)
     )
 
 

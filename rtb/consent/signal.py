@@ -35,7 +35,8 @@ def signal_of(value: Any) -> Signal:
 def signal_of_gpc(value: Any) -> Signal:
     """Read `regs.ext.gpc`: the string "1", and the number from those who write it so."""
     if isinstance(value, str):
-        return _GPC_TEXT_TO_SIGNAL.get(value, UNREADABLE)
+        # The length first: to look a text up takes time in proportion to it.
+        return _GPC_TEXT_TO_SIGNAL.get(value, UNREADABLE) if len(value) <= 1 else UNREADABLE
     return signal_of(value)
 
 

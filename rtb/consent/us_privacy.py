@@ -11,6 +11,7 @@ from typing import Any
 
 from rtb.outcome import Reason
 
+_CHARS = 4
 _NONE = Reason.NONE
 _TEXT_TO_REFUSAL = {
     f"1{notice}{sale}{lspa}": Reason.US_PRIVACY_OPT_OUT if sale in "Yy" else _NONE
@@ -32,7 +33,8 @@ def refusal_of_us_privacy(value: Any, malformed_refuses: bool) -> Reason:
         return _NONE
     if not isinstance(value, str):
         return Reason.SIGNAL_UNREADABLE
-    refusal = _TEXT_TO_REFUSAL.get(value)
+    # The length first: to look a text up takes time in proportion to it.
+    refusal = _TEXT_TO_REFUSAL.get(value) if len(value) == _CHARS else None
     if refusal is None:
         return Reason.US_PRIVACY_UNREADABLE if malformed_refuses else _NONE
     return refusal

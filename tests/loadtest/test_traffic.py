@@ -75,8 +75,8 @@ def test_every_outcome_that_traffic_alone_can_cause_is_in_the_mix(traffic: Traff
         Reason.GPC,
         Reason.US_PRIVACY_OPT_OUT,
         Reason.US_PRIVACY_UNREADABLE,
-        Reason.TCF_UNREAD,
-        Reason.GPP_UNREAD,
+        Reason.TCF_MISSING,
+        Reason.GPP_MISSING,
         Reason.TOO_MANY_IDS,
     }
 

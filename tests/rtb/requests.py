@@ -17,6 +17,7 @@ from msgspec import Raw
 
 from rtb.catalog import Catalog
 from rtb.consent.decision import Policy
+from rtb.consent.tcf import Vendor
 from rtb.id_rules import DEFAULT_RULES
 from rtb.pipeline import Options, Pipeline, Question, Result
 from segments.record import Membership, OptOut, Record, pack
@@ -30,6 +31,7 @@ POLICY = Policy(
     dnt_refuses=False,
     us_privacy_malformed_refuses=True,
     gdpr_when_unsaid=False,
+    vendor=Vendor.of(148, (1, 3, 4)),
 )
 OPTIONS = Options(
     id_rules=DEFAULT_RULES,

@@ -5,6 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from rtb.consent.decision import Policy
+from rtb.consent.tcf import Vendor
 from rtb.id_rules import DEFAULT_RULES, IdRule
 from rtb.pipeline import Pipeline
 from rtb.settings import RtbSettings
@@ -32,6 +33,7 @@ def test_defaults_make_a_pipeline() -> None:
         dnt_refuses=False,
         us_privacy_malformed_refuses=True,
         gdpr_when_unsaid=False,
+        vendor=Vendor.of(148, (1, 3, 4)),
     )
 
 

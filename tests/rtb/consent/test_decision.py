@@ -7,9 +7,15 @@ import pytest
 from rtb.consent.decision import Policy, refusal
 from rtb.openrtb.decode import Decoder
 from rtb.outcome import Reason
+from tests.rtb.consent.strings import gpp_string, tc_string, us_section
 from tests.rtb.requests import POLICY
 
 _decode = Decoder()
+
+_CONSENTS = tc_string()
+_REFUSES = tc_string(purposes=[1, 2])
+_USNAT = gpp_string({7: us_section(7)})
+_USNAT_OPT_OUT = gpp_string({7: us_section(7, SaleOptOut=1)})
 
 
 def _refusal(policy: Policy = POLICY, **fields: Any) -> Reason:
@@ -39,13 +45,23 @@ def _regs_ext(**ext: Any) -> dict[str, Any]:
         pytest.param(_regs(us_privacy=""), id="us_privacy empty is not said"),
         pytest.param(_regs(gpp_sid=[]), id="no section"),
         pytest.param(_regs(gpp_sid=[-1]), id="section -1 is none"),
-        pytest.param(_regs(gpp_sid=[0, 5]), id="sections without a rule"),
+        pytest.param(_regs(gpp_sid=[0]), id="section 0 is none"),
         pytest.param(_regs(gpp="garbage"), id="a gpp string that applies to nothing"),
         pytest.param({"device": {"lmt": 0, "dnt": 1}}, id="dnt is ignored"),
         pytest.param({"device": {"dnt": "yes"}}, id="an odd dnt is ignored too"),
         pytest.param({"user": {"consent": "", "ext": {"consent": ""}}}, id="empty TC string"),
         pytest.param({**_regs(gdpr=0), "user": {"consent": "CPX"}}, id="gdpr no, TC string"),
         pytest.param({**_regs_ext(gdpr=0), "user": {"consent": "x"}}, id="2.5 gdpr no, TC string"),
+        pytest.param({**_regs(gdpr=1), "user": {"consent": _CONSENTS}}, id="gdpr, consent"),
+        pytest.param({"user": {"ext": {"consent": _CONSENTS}}}, id="gdpr unsaid, consent in 2.5"),
+        pytest.param(_regs(gpp=_USNAT, gpp_sid=[7]), id="usnat"),
+        pytest.param(_regs(gpp=_USNAT, gpp_sid=[7.0]), id="a section as a fraction"),
+        pytest.param(
+            {"regs": {"gpp": _USNAT, "ext": {"gpp_sid": [7]}}}, id="gpp in 2.6, gpp_sid in 2.5"
+        ),
+        pytest.param(
+            {"regs": {"gpp_sid": [7], "ext": {"gpp": _USNAT}}}, id="gpp in 2.5, gpp_sid in 2.6"
+        ),
     ],
 )
 def test_what_says_nothing_against_it_permits(fields: dict[str, Any]) -> None:
@@ -63,16 +79,27 @@ def test_what_says_nothing_against_it_permits(fields: dict[str, Any]) -> None:
         pytest.param(_regs_ext(us_privacy="1nyn"), Reason.US_PRIVACY_OPT_OUT, id="us_privacy 2.5"),
         pytest.param(_regs(us_privacy="2YNN"), Reason.US_PRIVACY_UNREADABLE, id="version 2"),
         pytest.param(_regs(us_privacy="1YNN "), Reason.US_PRIVACY_UNREADABLE, id="too long"),
-        pytest.param(_regs(gdpr=1), Reason.TCF_UNREAD, id="gdpr"),
-        pytest.param(_regs_ext(gdpr=1), Reason.TCF_UNREAD, id="gdpr 2.5"),
-        pytest.param({"user": {"consent": "CPX"}}, Reason.TCF_UNREAD, id="TC string"),
-        pytest.param({"user": {"ext": {"consent": "CPX"}}}, Reason.TCF_UNREAD, id="TC string 2.5"),
-        pytest.param(_regs(gpp_sid=[2]), Reason.GPP_UNREAD, id="gpp tcf"),
-        pytest.param(_regs(gpp_sid=[6]), Reason.GPP_UNREAD, id="gpp usp"),
-        pytest.param(_regs_ext(gpp_sid=[5, 7]), Reason.GPP_UNREAD, id="gpp usnat 2.5"),
-        pytest.param(_regs(gpp_sid=[27]), Reason.GPP_UNREAD, id="gpp Rhode Island"),
-        pytest.param(_regs(gpp_sid=[28]), Reason.GPP_UNREAD, id="a section yet to be numbered"),
-        pytest.param(_regs(gpp_sid=[7.0]), Reason.GPP_UNREAD, id="a section as a fraction"),
+        pytest.param(_regs(gdpr=1), Reason.TCF_MISSING, id="gdpr without a TC string"),
+        pytest.param(_regs_ext(gdpr=1), Reason.TCF_MISSING, id="gdpr 2.5"),
+        pytest.param({"user": {"consent": "CPX"}}, Reason.TCF_UNREADABLE, id="TC string"),
+        pytest.param(
+            {"user": {"ext": {"consent": "CPX"}}}, Reason.TCF_UNREADABLE, id="TC string 2.5"
+        ),
+        pytest.param({"user": {"consent": _REFUSES}}, Reason.TCF_NO_PURPOSE, id="no purpose"),
+        pytest.param(_regs(gpp_sid=[2]), Reason.GPP_MISSING, id="gpp tcf without gpp"),
+        pytest.param(_regs(gpp_sid=[7], gpp=""), Reason.GPP_MISSING, id="gpp empty"),
+        pytest.param(_regs(gpp_sid=[7], gpp="x"), Reason.GPP_UNREADABLE, id="gpp garbage"),
+        pytest.param(_regs(gpp_sid=[8], gpp=_USNAT), Reason.GPP_MISSING, id="another section"),
+        pytest.param(
+            _regs(gpp_sid=[7], gpp=_USNAT_OPT_OUT), Reason.GPP_OPT_OUT, id="usnat opt-out"
+        ),
+        pytest.param(
+            _regs_ext(gpp_sid=[5, 7], gpp=_USNAT), Reason.GPP_SECTION_UNKNOWN, id="Canada"
+        ),
+        pytest.param(_regs(gpp_sid=[28]), Reason.GPP_SECTION_UNKNOWN, id="yet to be numbered"),
+        pytest.param(_regs(gpp_sid=[1]), Reason.GPP_SECTION_UNKNOWN, id="TCF 1"),
+        pytest.param(_regs(gpp_sid=[7.5]), Reason.GPP_SECTION_UNKNOWN, id="a broken number"),
+        pytest.param(_regs(gpp_sid=[-2]), Reason.GPP_SECTION_UNKNOWN, id="below none"),
     ],
 )
 def test_each_signal_refuses(fields: dict[str, Any], reason: Reason) -> None:
@@ -101,6 +128,8 @@ def test_each_signal_refuses(fields: dict[str, Any], reason: Reason) -> None:
         pytest.param(_regs(gpp_sid=7), id="gpp_sid is a number"),
         pytest.param(_regs(gpp_sid=["7"]), id="a section is text"),
         pytest.param(_regs_ext(gpp_sid=[True]), id="a section is true"),
+        pytest.param(_regs_ext(gpp_sid=[-1] * 33), id="more sections than there can be"),
+        pytest.param(_regs_ext(gpp=[]), id="2.5 gpp is an array"),
     ],
 )
 def test_signal_of_a_type_that_it_can_not_have_refuses(fields: dict[str, Any]) -> None:
@@ -110,23 +139,52 @@ def test_signal_of_a_type_that_it_can_not_have_refuses(fields: dict[str, Any]) -
 @pytest.mark.parametrize(
     ("regs", "reason"),
     [
-        pytest.param({"gdpr": 0, "ext": {"gdpr": 1}}, Reason.TCF_UNREAD, id="gdpr in 2.5"),
-        pytest.param({"gdpr": 1, "ext": {"gdpr": 0}}, Reason.TCF_UNREAD, id="gdpr in 2.6"),
+        pytest.param({"gdpr": 0, "ext": {"gdpr": 1}}, Reason.TCF_MISSING, id="gdpr in 2.5"),
+        pytest.param({"gdpr": 1, "ext": {"gdpr": 0}}, Reason.TCF_MISSING, id="gdpr in 2.6"),
         pytest.param(
             {"us_privacy": "1YNN", "ext": {"us_privacy": "1YYN"}},
             Reason.US_PRIVACY_OPT_OUT,
             id="us_privacy in 2.5",
         ),
         pytest.param(
-            {"gpp_sid": [], "ext": {"gpp_sid": [7]}}, Reason.GPP_UNREAD, id="gpp_sid in 2.5"
+            {"gpp_sid": [], "ext": {"gpp_sid": [7]}}, Reason.GPP_MISSING, id="gpp_sid in 2.5"
         ),
         pytest.param(
-            {"gpp_sid": [7], "ext": {"gpp_sid": [-1]}}, Reason.GPP_UNREAD, id="gpp_sid in 2.6"
+            {"gpp_sid": [7], "ext": {"gpp_sid": [-1]}}, Reason.GPP_MISSING, id="gpp_sid in 2.6"
+        ),
+        pytest.param(
+            {"gpp_sid": [7], "gpp": _USNAT, "ext": {"gpp": _USNAT_OPT_OUT}},
+            Reason.GPP_OPT_OUT,
+            id="gpp in 2.5",
+        ),
+        pytest.param(
+            {"gpp_sid": [7], "gpp": _USNAT_OPT_OUT, "ext": {"gpp": _USNAT}},
+            Reason.GPP_OPT_OUT,
+            id="gpp in 2.6",
+        ),
+        pytest.param(
+            {"gpp_sid": [7], "gpp": _USNAT, "ext": {"gpp_sid": [8]}},
+            Reason.GPP_MISSING,
+            id="another gpp_sid in 2.5",
         ),
     ],
 )
 def test_stricter_placement_wins(regs: dict[str, Any], reason: Reason) -> None:
     assert _refusal(regs=regs) is reason
+
+
+@pytest.mark.parametrize(
+    ("consent", "consent_25"),
+    [
+        pytest.param(_CONSENTS, _REFUSES, id="refusal in 2.5"),
+        pytest.param(_REFUSES, _CONSENTS, id="refusal in 2.6"),
+    ],
+)
+def test_both_tc_strings_must_permit(consent: str, consent_25: str) -> None:
+    refusal = _refusal(user={"consent": consent, "ext": {"consent": consent_25}})
+
+    assert refusal is Reason.TCF_NO_PURPOSE
+    assert _refusal(user={"consent": _CONSENTS, "ext": {"consent": _CONSENTS}}) is Reason.NONE
 
 
 def test_lmt_may_be_configured_to_take_only_the_device_id() -> None:
@@ -154,5 +212,6 @@ def test_malformed_us_privacy_may_be_configured_as_not_said() -> None:
 def test_unsaid_gdpr_may_be_configured_to_apply() -> None:
     strict = replace(POLICY, gdpr_when_unsaid=True)
 
-    assert _refusal(strict) is Reason.TCF_UNREAD
+    assert _refusal(strict) is Reason.TCF_MISSING
+    assert _refusal(strict, user={"consent": _CONSENTS}) is Reason.NONE
     assert _refusal(strict, **_regs(gdpr=0)) is Reason.NONE

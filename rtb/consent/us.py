@@ -1,0 +1,185 @@
+"""
+May we, by a US section of a GPP string, national or of a state?
+
+One rule for all of them, on the fields that a section has. It is the one that
+Prebid applies to enrichment ("enrichUfpd"), where the law's words are left
+to each publisher's lawyers; stricter in these:
+
+- `PersonalDataConsents`, and `AdditionalDataProcessingConsent` of the states, refuse
+  at 1 as at 2. Which of the two is the person's no differs from document to document:
+  1 in those of the nation, Montana and Delaware, 2 in those of Florida and Oregon.
+- A state's `KnownChildSensitiveDataConsents` refuse whatever they say of a child. The
+  documents differ there, too, in what 1 and 2 are (in California's, 1 is consent), and
+  in which age stands where.
+- 3, which no field defines, is unreadable; so is a bit behind the last field.
+
+`ProcessingNotice` counts as the `SharingNotice` that it has replaced, and `MspaMode` 2 as
+`MspaServiceProviderMode` 1. `MspaCoveredTransaction` and what is said of sensitive
+data have no say: we add none.
+
+A section is read as one number: a field takes 2 bits, so "which fields are 1" is
+four operations, whatever the number of fields.
+"""
+
+from typing import NamedTuple
+
+from rtb.consent.base64url import unfold
+from rtb.consent.us_sections import SECTIONS, Section, Subsection
+from rtb.outcome import Reason
+
+_VERSION_BITS, _FIELD_BITS = 6, 2
+_LETTERS = "ABCDEFGHIJ"  # the first character is the version
+
+_CHILD = "KnownChildSensitiveDataConsents"
+
+_RULE: tuple[tuple[str, tuple[int, ...], Reason], ...] = (
+    ("MspaServiceProviderMode", (1,), Reason.GPP_SERVICE_PROVIDER),
+    ("MspaMode", (2,), Reason.GPP_SERVICE_PROVIDER),
+    ("SaleOptOut", (1,), Reason.GPP_OPT_OUT),
+    ("SharingOptOut", (1,), Reason.GPP_OPT_OUT),
+    ("TargetedAdvertisingOptOut", (1,), Reason.GPP_OPT_OUT),
+    ("SharingNotice", (2,), Reason.GPP_NO_NOTICE),
+    ("ProcessingNotice", (2,), Reason.GPP_NO_NOTICE),
+    ("SaleOptOutNotice", (2,), Reason.GPP_NO_NOTICE),
+    ("SharingOptOutNotice", (2,), Reason.GPP_NO_NOTICE),
+    ("TargetedAdvertisingOptOutNotice", (2,), Reason.GPP_NO_NOTICE),
+    (_CHILD, (1, 2), Reason.GPP_CHILD),
+    ("PersonalDataConsents", (1, 2), Reason.GPP_PERSONAL_DATA),
+    ("AdditionalDataProcessingConsent", (1, 2), Reason.GPP_PERSONAL_DATA),
+)
+"""A field, the values at which it refuses, and why; the first that holds is the reason."""
+
+_NATIONAL = 7
+_NATIONAL_CHILD_VALUES = ((1,), (1, 2), (1,))
+"""From 13 to 16, who may consent; younger, who may not; 16 and 17 (version 2), who may."""
+
+_PAIRS = (
+    ("SaleOptOutNotice", "SaleOptOut"),
+    ("SharingOptOutNotice", "SharingOptOut"),
+    ("TargetedAdvertisingOptOutNotice", "TargetedAdvertisingOptOut"),
+)
+"""Not opted out (2) of what there was no notice of (0): nobody asked, so nobody can have said."""
+
+_FILLING_CHARS = 4  # encoders fill up to 6, 8 or 24 bits
+
+_GPC_TO_REFUSAL = {
+    letter + filling: refusal
+    for letter, refusal in (("Q", Reason.NONE), ("Y", Reason.GPP_GPC))  # 01 0 000, 01 1 000
+    for filling in ("", "A", "AA", "AAA")
+}
+"""SubsectionType/2 is 1, then Gpc/1, filled up: all the ways of writing it."""
+
+# Looked up once: see rtb.consent.signal.
+_NONE, _UNREADABLE, _NO_NOTICE = Reason.NONE, Reason.GPP_UNREADABLE, Reason.GPP_NO_NOTICE
+
+
+class _Claim(NamedTuple):
+    """The fields that refuse for one reason. A field's mask is the lower of its two bits."""
+
+    reason: Reason
+    at_1: int
+    at_2: int
+
+
+class _Rule(NamedTuple):
+    """The rule, on one layout."""
+
+    bits: int
+    least_chars: int
+    read: int  # all fields that have a say
+    at_1: int
+    at_2: int
+    claims: tuple[_Claim, ...]
+    pairs: tuple[tuple[int, int], ...]  # masks of notice and opt-out
+    subsection: Subsection
+
+
+def _compile(section: Section) -> _Rule:
+    fields: list[str] = []
+    for word in section.core.split():
+        name, _, count = word.partition("*")
+        fields += [name] * int(count or 1)
+    masks = [1 << _FIELD_BITS * (len(fields) - 1 - i) for i in range(len(fields))]
+
+    claims: dict[Reason, _Claim] = {}
+    for name, all_values, reason in _RULE:
+        of_name = [mask for field, mask in zip(fields, masks, strict=True) if field == name]
+        for i, mask in enumerate(of_name):
+            is_child = section.id == _NATIONAL and name == _CHILD
+            values = _NATIONAL_CHILD_VALUES[i] if is_child else all_values
+            _, at_1, at_2 = claims.get(reason, _Claim(reason, 0, 0))
+            claims[reason] = _Claim(
+                reason, at_1 | mask * (1 in values), at_2 | mask * (2 in values)
+            )
+    pairs = tuple(
+        (masks[fields.index(notice)], masks[fields.index(opt_out)])
+        for notice, opt_out in _PAIRS
+        if notice in fields
+    )
+    at_1 = sum(claim.at_1 for claim in claims.values())
+    at_2 = sum(claim.at_2 for claim in claims.values())
+    bits = _VERSION_BITS + _FIELD_BITS * len(fields)
+    return _Rule(
+        bits=bits,
+        least_chars=-(-bits // 6),
+        read=at_1 | at_2,
+        at_1=at_1,
+        at_2=at_2,
+        claims=tuple(claims.values()),
+        pairs=pairs,
+        subsection=section.subsection,
+    )
+
+
+_RULES: dict[int, dict[str, _Rule]] = {section.id: {} for section in SECTIONS}
+for _section in SECTIONS:
+    _RULES[_section.id][_LETTERS[_section.version]] = _compile(_section)
+
+US_SECTION_IDS = frozenset(_RULES)
+
+
+def refusal_of_us_section(id_: int, text: str) -> Reason:
+    """
+    Return why a section does not permit us; `Reason.NONE` if it does.
+
+    Args:
+        id_: One of `US_SECTION_IDS`.
+        text: The section as it stands in the GPP string.
+    """
+    core, dot, rest = text.partition(".")
+    rule = _RULES[id_].get(core[:1])
+    if rule is None or not 0 <= len(core) - rule.least_chars <= _FILLING_CHARS:
+        return _UNREADABLE
+    unfolded = unfold(core)
+    if unfolded is None:
+        return _UNREADABLE
+    filling = 8 * len(unfolded) - rule.bits
+    fields = int.from_bytes(unfolded, "big")
+    if fields & ((1 << filling) - 1):
+        return _UNREADABLE
+    low = fields >> filling
+    high = low >> 1
+    if low & high & rule.read:
+        return _UNREADABLE
+
+    of_subsection = _NONE
+    if dot:
+        of_subsection = _refusal_of_subsection(rule.subsection, rest)
+        if of_subsection is _UNREADABLE:
+            return _UNREADABLE
+    # No field that has a say is 3, so its lower bit is "1" and its upper "2".
+    if low & rule.at_1 or high & rule.at_2:
+        return next(claim.reason for claim in rule.claims if low & claim.at_1 or high & claim.at_2)
+    said = low | high
+    for notice, opt_out in rule.pairs:
+        if high & opt_out and not said & notice:
+            return _NO_NOTICE
+    return of_subsection
+
+
+def _refusal_of_subsection(subsection: Subsection, text: str) -> Reason:
+    if subsection is Subsection.GPC:
+        return _GPC_TO_REFUSAL.get(text, _UNREADABLE) if len(text) <= 4 else _UNREADABLE
+    if subsection is Subsection.SENSITIVE and len(text) <= 8 and unfold(text):
+        return _NONE
+    return _UNREADABLE

@@ -1,0 +1,152 @@
+"""
+What the IAB's own encoders write, read by us: `vectors/make.mjs` says how it came about.
+
+The rule is written down here a second time, field by field and slowly, so that
+a wrong offset and a wrong mask both show.
+"""
+
+import gzip
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rtb.consent.gpp import refusal_of_gpp
+from rtb.consent.tcf import Vendor, refusal_of_tc_string
+from rtb.outcome import Reason
+from tests.rtb.consent.strings import GPC_SECTIONS, us_fields
+
+_VECTORS = Path(__file__).parent / "vectors"
+_VENDOR = Vendor.of(148, (1, 3, 4))
+
+
+def _read(name: str) -> Iterator[list[Any]]:
+    with gzip.open(_VECTORS / name, "rt") as lines:
+        yield from map(json.loads, lines)
+
+
+def _us_due(id_: int, said: dict[str, Any]) -> Reason:
+    """Return what FIELD's rule makes of a section whose fields are known by name."""
+    child = said.get("KnownChildSensitiveDataConsents", [])
+    child = child if isinstance(child, list) else [child]
+    if said.get("MspaServiceProviderMode") == 1 or said.get("MspaMode") == 2:
+        return Reason.GPP_SERVICE_PROVIDER
+    if 1 in (
+        said.get("SaleOptOut"), said.get("SharingOptOut"), said.get("TargetedAdvertisingOptOut")
+    ):  # fmt: skip
+        return Reason.GPP_OPT_OUT
+    notices = (
+        "SharingNotice", "ProcessingNotice", "SaleOptOutNotice", "SharingOptOutNotice",
+        "TargetedAdvertisingOptOutNotice",
+    )  # fmt: skip
+    if any(said.get(notice) == 2 for notice in notices):
+        return Reason.GPP_NO_NOTICE
+    if id_ == 7:
+        is_refused_child = child[0] == 1 or child[1] != 0 or child[2:] == [1]
+    else:
+        is_refused_child = any(child)
+    if is_refused_child:
+        return Reason.GPP_CHILD
+    if said.get("PersonalDataConsents") or said.get("AdditionalDataProcessingConsent"):
+        return Reason.GPP_PERSONAL_DATA
+    for what in ("Sale", "Sharing", "TargetedAdvertising"):
+        if said.get(f"{what}OptOutNotice") == 0 and said[f"{what}OptOut"] == 2:
+            return Reason.GPP_NO_NOTICE
+    return Reason.GPP_GPC if said.get("Gpc") else Reason.NONE
+
+
+def _due(id_: int, said: dict[str, Any]) -> Reason:
+    if id_ == 2:
+        if not {1, 3, 4} <= set(said["purposes"]):
+            return Reason.TCF_NO_PURPOSE
+        return Reason.NONE if said["has148"] else Reason.TCF_NO_VENDOR
+    if id_ == 5:
+        return Reason.GPP_SECTION_UNKNOWN
+    if id_ == 6:
+        return Reason.US_PRIVACY_OPT_OUT if said["OptOutSale"] == "Y" else Reason.NONE
+    return _us_due(id_, said)
+
+
+def test_sections_of_the_iabs_encoder_are_read_as_they_were_meant() -> None:
+    seen: Counter[tuple[int, Reason]] = Counter()
+    for gpp, sections in _read("gpp.jsonl.gz"):
+        for number, said in sections.items():
+            id_ = int(number)
+
+            refusal = refusal_of_gpp(gpp, None, [id_], None, _VENDOR)
+
+            assert refusal is _due(id_, said), (gpp, id_, said)
+            seen[id_, refusal] += 1
+
+    assert sum(seen.values()) > 3_500
+    for id_ in (2, 6, *range(7, 28)):
+        assert seen[id_, Reason.NONE] >= 10
+        assert sum(count for (i, _), count in seen.items() if i == id_) >= 100
+    for id_ in range(7, 28):
+        assert seen[id_, Reason.GPP_OPT_OUT] >= 5
+        assert seen[id_, Reason.GPP_NO_NOTICE] >= 5
+        assert seen[id_, Reason.GPP_SERVICE_PROVIDER] >= 5
+        assert (seen[id_, Reason.GPP_GPC] >= 5) == (id_ in GPC_SECTIONS)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_both_versions_of_the_national_section_are_among_them(version: int) -> None:
+    count = sum(
+        said["Version"] == version
+        for _, sections in _read("gpp.jsonl.gz")
+        for number, said in sections.items()
+        if number == "7"
+    )
+
+    assert count > 50
+
+
+def test_layouts_of_the_tests_are_the_iabs() -> None:
+    """
+    The tests' own encoder knows the same fields in the same order.
+    """
+    for _, sections in _read("gpp.jsonl.gz"):
+        for number, said in sections.items():
+            if int(number) >= 7:
+                names = []
+                for name, value in said.items():
+                    if name in {"Version", "MspaVersion", "Gpc"}:
+                        continue
+                    is_core = not (name == "SensitiveDataProcessing" and int(number) >= 25)
+                    listed = isinstance(value, list) or name == "KnownChildSensitiveDataConsents"
+                    count = len(value) if isinstance(value, list) else 1
+                    if is_core:
+                        names += [f"{name}[{i + 1}]" for i in range(count)] if listed else [name]
+
+                assert names == us_fields(int(number), said.get("Version", 1))
+
+
+@pytest.mark.parametrize(
+    "purposes",
+    [(1, 3, 4), (3,), (1, 2, 4, 9), (2, 7, 10, 11), (24,)],
+    ids=lambda purposes: f"purposes {purposes}",
+)
+def test_tc_strings_of_the_iabs_encoder_say_what_its_decoder_reads(
+    purposes: tuple[int, ...],
+) -> None:
+    seen: Counter[Reason] = Counter()
+    for text, consented, probes in _read("tcf.jsonl.gz"):
+        for number, (is_consented, restrictions) in probes.items():
+            if not set(purposes) <= set(consented):
+                due = Reason.TCF_NO_PURPOSE
+            elif not is_consented:
+                due = Reason.TCF_NO_VENDOR
+            elif any(purpose in purposes and type_ != 1 for purpose, type_ in restrictions):
+                due = Reason.TCF_RESTRICTED
+            else:
+                due = Reason.NONE
+
+            refusal = refusal_of_tc_string(text, Vendor.of(int(number), purposes))
+
+            assert refusal is due, (text, number, purposes)
+            seen[refusal] += 1
+
+    assert set(seen) >= {Reason.NONE, Reason.TCF_NO_PURPOSE, Reason.TCF_NO_VENDOR}

@@ -65,6 +65,12 @@ def refusal(request: Request, policy: Policy) -> Reason:
         return refusal_of_us_privacy(
             regs.us_privacy, policy.us_privacy_malformed_refuses
         ) or refusal_of_us_privacy(regs_ext.us_privacy, policy.us_privacy_malformed_refuses)
+    return refusal_in_detail(request, policy)
+
+
+def refusal_in_detail(request: Request, policy: Policy) -> Reason:
+    """Ask each signal of a request that is not odd: what `refusal` does, without its short cut."""
+    regs, regs_ext = request.regs, request.regs_ext
     consent, consent_25 = request.user.consent, request.user_ext.consent
     return (
         _refusal_of_flag(signal_of(regs.coppa), _COPPA)

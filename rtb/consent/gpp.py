@@ -37,9 +37,9 @@ _US_PRIVACY = 6
 _KNOWN = US_SECTION_IDS | {_TCF_EU, _US_PRIVACY}
 _NONE_APPLIES = (0, -1)
 
-_MAX_HEADER_CHARS = 64
-_MAX_FIBONACCI_BITS = 8
-"""Up to 54: section ids are small."""
+_LEAST_HEADER_CHARS, _MAX_HEADER_CHARS = 4, 64
+_MAX_FIBONACCI_BITS = 9
+"""Up to 88: section ids are small."""
 
 _FIBONACCI = [1, 2]
 while len(_FIBONACCI) < _MAX_FIBONACCI_BITS:
@@ -119,10 +119,10 @@ def _refusal_of_string(text: str, ids: list[int | float], vendor: Vendor) -> Rea
 
 def _section_ids(header: str) -> list[int] | None:
     """Return the ids of the sections of a string, in their order; `None` if unreadable."""
-    if not header.startswith("DB") or len(header) > _MAX_HEADER_CHARS:  # Type 3, Version 1
+    if not _LEAST_HEADER_CHARS <= len(header) <= _MAX_HEADER_CHARS:
         return None
     unfolded = unfold(header)
-    if unfolded is None or len(unfolded) < 3:
+    if unfolded is None or not header.startswith("DB"):  # Type 3, Version 1
         return None
     bits = bin(int.from_bytes(unfolded, "big") | 1 << 8 * len(unfolded))[3:]
     count = int(bits[12:24], 2)

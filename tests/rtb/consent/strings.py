@@ -83,8 +83,9 @@ def tc_bits(
 
 
 def tc_string(*args: Any, **kwargs: Any) -> str:
-    """Write a TC string of one segment; see `tc_bits`."""
-    return base64url(tc_bits(*args, **kwargs))
+    """Write a TC string of one segment, in whole bytes; see `tc_bits`."""
+    bits = tc_bits(*args, **kwargs)
+    return base64url(bits + "0" * (-len(bits) % 8))
 
 
 def fibonacci(value: int) -> str:

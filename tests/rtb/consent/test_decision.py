@@ -3,8 +3,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from rtb.consent.decision import Policy, refusal
+from rtb.consent.decision import Policy, refusal, refusal_in_detail
 from rtb.openrtb.decode import Decoder
 from rtb.outcome import Reason
 from tests.rtb.consent.strings import gpp_string, tc_string, us_section
@@ -215,3 +217,69 @@ def test_unsaid_gdpr_may_be_configured_to_apply() -> None:
     assert _refusal(strict) is Reason.TCF_MISSING
     assert _refusal(strict, user={"consent": _CONSENTS}) is Reason.NONE
     assert _refusal(strict, **_regs(gdpr=0)) is Reason.NONE
+
+
+_FLAGS: st.SearchStrategy[Any] = st.sampled_from(
+    [None, 0, 0, 1, 2, -1, 0.0, -0.0, 1.0, False, True, "0", "1", "", [], {}]
+)
+_SIDS: st.SearchStrategy[Any] = st.sampled_from(
+    [None, [], [0], [-1], [7], [2], [6], [5], 7, "7", [0.0], [False], {}]
+)
+_TEXTS: st.SearchStrategy[Any] = st.sampled_from(
+    [None, "", "x", _CONSENTS, _REFUSES, _USNAT, "1YNN", "1YYN", 0, False, []]
+)
+
+
+def _object(**members: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """Objects that have any of these members."""
+    return st.fixed_dictionaries({}, optional=members)
+
+
+_REQUESTS = _object(
+    regs=_object(
+        coppa=_FLAGS,
+        gdpr=_FLAGS,
+        us_privacy=_TEXTS,
+        gpp=_TEXTS,
+        gpp_sid=_SIDS,
+        ext=_object(gdpr=_FLAGS, us_privacy=_TEXTS, gpp=_TEXTS, gpp_sid=_SIDS, gpc=_FLAGS),
+    ),
+    user=_object(consent=_TEXTS, ext=_object(consent=_TEXTS)),
+    device=_object(lmt=_FLAGS, dnt=_FLAGS),
+)
+_POLICIES = st.builds(
+    Policy,
+    lmt_refuses=st.booleans(),
+    dnt_refuses=st.booleans(),
+    us_privacy_malformed_refuses=st.booleans(),
+    gdpr_when_unsaid=st.booleans(),
+    vendor=st.just(POLICY.vendor),
+)
+
+
+@settings(max_examples=2_000, deadline=None)
+@given(_REQUESTS, _POLICIES)
+def test_short_cut_decides_as_asking_each_signal_does(
+    fields: dict[str, Any], policy: Policy
+) -> None:
+    request = _decode(json.dumps({"id": "1", **fields}).encode())
+
+    assert refusal(request, policy) is refusal_in_detail(request, policy)
+
+
+@pytest.mark.parametrize("value", [0, None, 0.0, -0.0, 1, False, "", "0", [], "x", 2])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "regs.coppa", "regs.gdpr", "regs.us_privacy", "regs.gpp", "regs.gpp_sid", "regs.ext.gdpr",
+        "regs.ext.us_privacy", "regs.ext.gpp", "regs.ext.gpp_sid", "regs.ext.gpc", "user.consent",
+        "user.ext.consent", "device.lmt", "device.dnt",
+    ],
+)  # fmt: skip
+def test_short_cut_misses_no_signal_that_stands_alone(place: str, value: Any) -> None:
+    fields = value
+    for name in reversed(place.split(".")):
+        fields = {name: fields}
+    request = _decode(json.dumps({"id": "1", **fields}).encode())
+
+    assert refusal(request, POLICY) is refusal_in_detail(request, POLICY)

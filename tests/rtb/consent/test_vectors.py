@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from iab_tcf import decode_v2
 
 from rtb.consent.gpp import refusal_of_gpp
 from rtb.consent.tcf import Vendor, refusal_of_tc_string
@@ -122,6 +123,21 @@ def test_layouts_of_the_tests_are_the_iabs() -> None:
                         names += [f"{name}[{i + 1}]" for i in range(count)] if listed else [name]
 
                 assert names == us_fields(int(number), said.get("Version", 1))
+
+
+def test_iab_tcf_reads_the_iabs_strings_as_we_do() -> None:
+    for text, _, _ in _read("tcf.jsonl.gz"):
+        oracle = decode_v2(text)
+        for who in (148, 149, 2, 77):
+            for purpose in (1, 2, 7, 11, 12, 24):
+                if not oracle.is_purpose_allowed(purpose):
+                    due = {Reason.TCF_NO_PURPOSE}
+                elif not oracle.is_vendor_allowed(who):
+                    due = {Reason.TCF_NO_VENDOR}
+                else:
+                    due = {Reason.NONE, Reason.TCF_RESTRICTED}
+
+                assert refusal_of_tc_string(text, Vendor.of(who, (purpose,))) in due
 
 
 @pytest.mark.parametrize(

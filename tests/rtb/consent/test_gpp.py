@@ -1,0 +1,134 @@
+"""GPP strings: which sections there are, and which of them decide."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rtb.consent.gpp import MAX_CHARS, MAX_IDS, _section_ids, refusal_of_gpp
+from rtb.consent.tcf import Vendor
+from rtb.outcome import Reason
+from tests.rtb.consent.strings import (
+    US_SECTIONS,
+    base64url,
+    fibonacci,
+    gpc,
+    gpp_header,
+    gpp_string,
+    number,
+    tc_string,
+    us_section,
+)
+
+US = Vendor.of(148, (1, 3, 4))
+
+
+def _refusal(gpp: str, *ids: int) -> Reason:
+    return refusal_of_gpp(gpp, None, list(ids), None, US)
+
+
+@pytest.mark.parametrize(
+    ("header", "ids"),
+    [
+        pytest.param("DBABM", [2], id="header example 1"),
+        pytest.param("DBABMA", [2], id="string example 1"),
+        pytest.param("DBACNY", [2, 6], id="header example 2"),
+        pytest.param("DBACNYA", [2, 6], id="string example 2"),
+        pytest.param("DBABjw", [5, 6], id="header example 3"),
+        pytest.param("DBAA", [], id="no section"),
+    ],
+)
+def test_headers_of_the_document_are_read(header: str, ids: list[int]) -> None:
+    assert _section_ids(header) == ids
+
+
+@given(st.sets(st.integers(1, MAX_IDS), max_size=20), st.booleans(), st.sampled_from(["", "A"]))
+def test_header_is_read_as_written(ids: set[int], as_ranges: bool, filling: str) -> None:
+    header = gpp_header(sorted(ids), as_ranges=as_ranges)
+
+    assert _section_ids(header + filling) == sorted(ids)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        pytest.param("", id="empty"),
+        pytest.param("DB", id="without a count"),
+        pytest.param("CBABM", id="another type"),
+        pytest.param("DCABM", id="another version"),
+        pytest.param("DB!BM", id="not base64"),
+        pytest.param("DBABM" + "A" * 64, id="too long"),
+        pytest.param("DBAB", id="fewer ids than counted"),
+        pytest.param(base64url("000011000001" + number(1, 12) + "1011"), id="a range without end"),
+        pytest.param(base64url("000011000001" + number(1, 12) + "011" + "1"), id="a bit too many"),
+        pytest.param(base64url("000011000001" + number(33, 12) + "011" * 33), id="too many items"),
+        pytest.param(
+            base64url("000011000001" + number(1, 12) + "0" + fibonacci(90)), id="too large an id"
+        ),
+        pytest.param(
+            base64url("000011000001" + number(2, 12) + ("0" + fibonacci(40)) * 2),
+            id="ids that add up to too much",
+        ),
+        pytest.param(base64url("000011000001" + number(1, 12) + "0" * 30), id="zeros for an id"),
+    ],
+)
+def test_header_that_can_not_be_read_refuses(header: str) -> None:
+    assert _section_ids(header) is None
+    assert _refusal(f"{header}~{us_section(7)}", 7) is Reason.GPP_UNREADABLE
+
+
+@pytest.mark.parametrize(("id_", "version"), US_SECTIONS)
+def test_each_section_decides_by_itself(id_: int, version: int) -> None:
+    """
+    The section that applies is read at its place, and no other has a say.
+    """
+    sections = {i: us_section(i, SaleOptOut=1) for i in range(7, 28)}
+    sections |= {2: "unreadable", 6: "1YYN", id_: us_section(id_, version)}
+    gpp = gpp_string(sections)
+
+    assert _refusal(gpp, id_) is Reason.NONE
+    assert _refusal(gpp, id_, 7 if id_ != 7 else 8) is Reason.GPP_OPT_OUT
+
+
+@pytest.mark.parametrize(
+    ("sections", "id_", "reason"),
+    [
+        pytest.param({2: tc_string()}, 2, Reason.NONE, id="TCF"),
+        pytest.param({2: tc_string() + ".IAAA"}, 2, Reason.NONE, id="TCF with segments"),
+        pytest.param({2: tc_string([1])}, 2, Reason.TCF_NO_PURPOSE, id="TCF without a purpose"),
+        pytest.param({2: "CPX"}, 2, Reason.TCF_UNREADABLE, id="TCF garbage"),
+        pytest.param({6: "1YNN"}, 6, Reason.NONE, id="US Privacy"),
+        pytest.param({6: "1---"}, 6, Reason.NONE, id="US Privacy does not apply"),
+        pytest.param({6: "1YYN"}, 6, Reason.US_PRIVACY_OPT_OUT, id="US Privacy opt-out"),
+        pytest.param({6: "1YY"}, 6, Reason.US_PRIVACY_UNREADABLE, id="US Privacy garbage"),
+        pytest.param({7: us_section(7, 1, gpc(True))}, 7, Reason.GPP_GPC, id="usnat GPC"),
+        pytest.param({7: ""}, 7, Reason.GPP_MISSING, id="an empty section"),
+        pytest.param({7: us_section(7)}, 8, Reason.GPP_MISSING, id="another section"),
+        pytest.param({7: us_section(7)}, 5, Reason.GPP_SECTION_UNKNOWN, id="Canada"),
+    ],
+)
+def test_section_that_applies_must_permit(
+    sections: dict[int, str], id_: int, reason: Reason
+) -> None:
+    assert _refusal(gpp_string(sections), id_) is reason
+
+
+@pytest.mark.parametrize(
+    "gpp",
+    [
+        pytest.param(f"{gpp_header([7])}~{us_section(7)}~{us_section(8)}", id="one too many"),
+        pytest.param(f"{gpp_header([7, 8])}~{us_section(7)}", id="one too few"),
+        pytest.param(gpp_header([7]), id="none at all"),
+        pytest.param(gpp_header([7]) + "~" * 5_000, id="thousands"),
+        pytest.param(gpp_string({7: us_section(7)}) + "A" * MAX_CHARS, id="too long"),
+    ],
+)
+def test_string_whose_sections_are_not_those_of_its_header_refuses(gpp: str) -> None:
+    assert _refusal(gpp, 7) is Reason.GPP_UNREADABLE
+
+
+def test_section_without_a_rule_refuses_whatever_else_applies() -> None:
+    assert _refusal(gpp_string({7: us_section(7)}), 7, 28) is Reason.GPP_SECTION_UNKNOWN
+
+
+def test_section_named_twice_is_read_once() -> None:
+    assert _refusal(gpp_string({7: us_section(7)}), 7, 7) is Reason.NONE

@@ -62,6 +62,13 @@ def test_strip_paths_are_typed_with_commas(monkeypatch: pytest.MonkeyPatch) -> N
     assert RtbSettings().strip_paths == ("user.ext.hashes", "user.ext.hem")
 
 
+def test_purposes_are_typed_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RTB_TCF_VENDOR_ID", "755")
+    monkeypatch.setenv("RTB_TCF_PURPOSES", "2, 7,9")
+
+    assert RtbSettings().pipeline_options.consent.vendor == Vendor.of(755, (2, 7, 9))
+
+
 def test_id_rules_are_typed_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(
         "RTB_ID_RULES",
@@ -123,6 +130,27 @@ def test_settings_are_frozen() -> None:
             "user..x",
             "RTB_STRIP_PATHS=user..x: a path is names with dots between them",
             id="a path with a hole",
+        ),
+        pytest.param(
+            "RTB_TCF_VENDOR_ID", "0", "RTB_TCF_VENDOR_ID=0: must be at least 1", id="no vendor"
+        ),
+        pytest.param(
+            "RTB_TCF_PURPOSES",
+            "1,25",
+            "RTB_TCF_PURPOSES=1,25: purposes are numbers from 1 to 24, at least one",
+            id="a purpose that is none",
+        ),
+        pytest.param(
+            "RTB_TCF_PURPOSES",
+            ",",
+            "RTB_TCF_PURPOSES=,: purposes are numbers from 1 to 24, at least one",
+            id="no purpose",
+        ),
+        pytest.param(
+            "RTB_TCF_PURPOSES",
+            "1,x",
+            "RTB_TCF_PURPOSES, 1: not a whole number",
+            id="a purpose that is no number",
         ),
     ],
 )

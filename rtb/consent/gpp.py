@@ -27,7 +27,7 @@ from rtb.outcome import Reason
 
 MAX_CHARS = 8192
 """Of a whole string; a TC string in it has a limit of its own."""
-MAX_IDS = 63
+MAX_ID = 63
 """Largest section id: it takes 6 bits wherever it is written as a number."""
 MAX_SECTIONS = 32
 """Of one string, and of one `gpp_sid`: there are 27."""
@@ -142,7 +142,7 @@ def _section_ids(header: str) -> list[int] | None:
             if not length:
                 return None
             last += length
-        if last > MAX_IDS:
+        if last > MAX_ID:
             return None
         ids += range(first, last + 1)
     return None if "1" in bits[at:] else ids

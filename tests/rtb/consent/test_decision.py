@@ -257,7 +257,7 @@ _POLICIES = st.builds(
 )
 
 
-@settings(max_examples=2_000, deadline=None)
+@settings(max_examples=800, deadline=None)
 @given(_REQUESTS, _POLICIES)
 def test_short_cut_decides_as_asking_each_signal_does(
     fields: dict[str, Any], policy: Policy

@@ -1,10 +1,10 @@
 """GPP strings: which sections there are, and which of them decide."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rtb.consent.gpp import MAX_CHARS, MAX_IDS, _section_ids, refusal_of_gpp
+from rtb.consent.gpp import MAX_CHARS, MAX_ID, _section_ids, refusal_of_gpp
 from rtb.consent.tcf import Vendor
 from rtb.outcome import Reason
 from tests.rtb.consent.strings import (
@@ -41,7 +41,8 @@ def test_headers_of_the_document_are_read(header: str, ids: list[int]) -> None:
     assert _section_ids(header) == ids
 
 
-@given(st.sets(st.integers(1, MAX_IDS), max_size=20), st.booleans(), st.sampled_from(["", "A"]))
+@settings(deadline=None)
+@given(st.sets(st.integers(1, MAX_ID), max_size=20), st.booleans(), st.sampled_from(["", "A"]))
 def test_header_is_read_as_written(ids: set[int], as_ranges: bool, filling: str) -> None:
     header = gpp_header(sorted(ids), as_ranges=as_ranges)
 
@@ -74,6 +75,30 @@ def test_header_is_read_as_written(ids: set[int], as_ranges: bool, filling: str)
 def test_header_that_can_not_be_read_refuses(header: str) -> None:
     assert _section_ids(header) is None
     assert _refusal(f"{header}~{us_section(7)}", 7) is Reason.GPP_UNREADABLE
+
+
+@pytest.mark.parametrize(
+    ("gpp", "id_", "reason"),
+    [
+        pytest.param("DBABLA~BVQqAAAAAgA.QA", 7, Reason.NONE, id="usnat"),
+        pytest.param("DBABLA~BVVqAAAAAmA.YA", 7, Reason.GPP_GPC, id="usnat with GPC"),
+        pytest.param("DBABLA~BVVVAAAAAgA.QA", 7, Reason.GPP_OPT_OUT, id="usnat opted out"),
+        pytest.param(
+            "DBACNYA~CPXxRfAPXxRfAAfKABENB-CgAAAAAAAAAAYgAAAAAAAA~1YNN",
+            2,
+            Reason.TCF_NO_PURPOSE,
+            id="the document's example, TCF",
+        ),
+        pytest.param(
+            "DBACNYA~CPXxRfAPXxRfAAfKABENB-CgAAAAAAAAAAYgAAAAAAAA~1YNN",
+            6,
+            Reason.NONE,
+            id="the document's example, US Privacy",
+        ),
+    ],
+)
+def test_strings_in_the_wild_are_read(gpp: str, id_: int, reason: Reason) -> None:
+    assert _refusal(gpp, id_) is reason
 
 
 @pytest.mark.parametrize(("id_", "version"), US_SECTIONS)

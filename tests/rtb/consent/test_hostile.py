@@ -92,6 +92,7 @@ def test_any_gpp_string_has_an_answer(text: str, ids: set[int]) -> None:
     assert isinstance(refusal_of_gpp(text, text[1:], sorted(ids), [7, 2], US), Reason)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=40))
 def test_text_that_is_no_base64url_permits_nothing(text: str) -> None:
     broken = tc_string() + text + "!"

@@ -1,7 +1,7 @@
 """US sections of a GPP string: the rule on every section, field by field."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rtb.consent.us import US_SECTION_IDS, refusal_of_us_section
@@ -159,6 +159,7 @@ def test_section_header_of_the_documents_refuses(id_: int) -> None:
     assert refusal_of_us_section(id_, f"{header}.{us_section(id_)}") is Reason.GPP_UNREADABLE
 
 
+@settings(deadline=None)
 @given(st.sampled_from(US_SECTIONS), st.data())
 def test_no_makes_no_yes(section: tuple[int, int], data: st.DataObject) -> None:
     """

@@ -1,15 +1,13 @@
 """
 What no sender should send: nothing escapes, nothing takes long.
 
-Time is measured where it can be: as the best of many runs, and as lines of Python
-executed, which no neighbour on the machine changes. Lines bound the time because each
-works on a bounded piece of a string whose length is bounded first.
+The time of a string is the best of many runs: a neighbour on the machine makes some of
+them longer, and none shorter.
 """
 
 import sys
 import time
 from collections.abc import Callable
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -163,36 +161,12 @@ _WORST: dict[str, Callable[[], Any]] = {
     "gpc": lambda: signal_of_gpc(_fresh(_LONG)),
 }  # fmt: skip
 
-MAX_LINES = 1_800
 MAX_US = 100
 
 
 def _fresh(text: str) -> str:
     """Return another text of the same characters, whose hash nobody has asked for yet."""
     return text[:-1] + "2"
-
-
-def _lines_of(call: Callable[[], Any]) -> int:
-    """Count the lines of Python that a call executes."""
-    lines = 0
-
-    def trace(frame: FrameType, event: str, arg: object) -> Any:
-        nonlocal lines
-        lines += event == "line"
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        call()
-    finally:
-        sys.settrace(before)
-    return lines
-
-
-@pytest.mark.parametrize("name", _WORST)
-def test_work_on_the_worst_string_is_bounded(name: str) -> None:
-    assert _lines_of(_WORST[name]) < MAX_LINES
 
 
 @pytest.mark.parametrize("name", _WORST)

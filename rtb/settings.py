@@ -82,6 +82,12 @@ class RtbSettings(BaseSettings):
     drain_s: float = Field(10.0, ge=0)
     """How long after SIGTERM the requests in flight may take to finish."""
 
+    debug_header: bool = False
+    """
+    Tell the reason of an ending, in `X-Enrich-Reason`, to whoever asks by
+    `X-Enrich-Debug: 1`. It says of a person why they were refused.
+    """
+
     catalog_max_age_s: float = Field(30.0, gt=0)
     """
     How long the catalog may go unconfirmed by the store before the service

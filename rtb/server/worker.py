@@ -32,6 +32,7 @@ from rtb.lookup import Lookup
 from rtb.pipeline import Pipeline
 from rtb.server.bids import Bid, Bids, Options
 from rtb.server.deadlines import Deadlines
+from rtb.server.debug import DebugBid
 from rtb.server.dial import door_of
 from rtb.server.follower import follow
 from rtb.server.metrics import LINK_FAULT, LINK_UP, Gauge, Slab, Where
@@ -113,7 +114,7 @@ class Worker:
             call_soon=loop.call_soon,
         )
         self.site = Site(
-            partial(Bid, self.bids),
+            partial(DebugBid if settings.debug_header else Bid, self.bids),
             Limits(
                 max_body_bytes=settings.max_body_bytes,
                 head_timeout_s=settings.header_timeout_s,

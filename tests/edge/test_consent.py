@@ -208,6 +208,50 @@ async def test_each_row_of_the_rules(valkey: Engine, table: dict[str, Row]) -> N
     assert ended == due
 
 
+async def test_reason_is_told_to_who_asks_where_that_is_configured(valkey: Engine) -> None:
+    refused = Row("tcf_no_vendor", {"gdpr": 1}, consent=NO_VENDOR).body()
+
+    async with (
+        serving(valkey.url, debug_header=True) as service,
+        connected(service.port) as client,
+    ):
+        told = await client.post(refused, X_Enrich_Debug="1")
+        enriched = await client.post(bid_request(), x_enrich_debug="1")
+        malformed = await client.post(b"{", X_Enrich_Debug="1")
+        lost = await client.post(b"{", "/nowhere", X_Enrich_Debug="1")
+        other = await client.post(refused, X_Enrich_Debug="0")
+        unasked = await client.post(refused)
+
+    assert (told.status, told.outcome, told.body) == (200, "no_consent", refused)
+    assert told.headers["x-enrich-reason"] == "tcf_no_vendor"
+    assert malformed.headers["x-enrich-reason"] == "not_json"
+    for answer in (enriched, lost, other, unasked):
+        assert "x-enrich-reason" not in answer.headers
+
+
+async def test_reason_is_told_to_nobody_by_default(valkey: Engine) -> None:
+    refused = Row("tcf_no_vendor", {"gdpr": 1}, consent=NO_VENDOR).body()
+
+    async with serving(valkey.url) as service, connected(service.port) as client:
+        answer = await client.post(refused, X_Enrich_Debug="1")
+
+    assert answer.outcome == "no_consent"
+    assert "x-enrich-reason" not in answer.headers
+
+
+async def test_reason_is_told_in_every_form_of_answer(valkey: Engine) -> None:
+    refused = Row("tcf_no_vendor", {"gdpr": 1}, consent=NO_VENDOR).body()
+
+    async with (
+        serving(valkey.url, debug_header=True) as service,
+        connected(service.port) as client,
+    ):
+        for path in ("/openrtb2/enrich", "/openrtb2/patch", "/openrtb25"):
+            answer = await client.post(refused, path, X_Enrich_Debug="1")
+
+            assert answer.headers["x-enrich-reason"] == "tcf_no_vendor"
+
+
 async def test_vendor_and_purposes_are_those_of_the_settings(valkey: Engine) -> None:
     settings = {"tcf_vendor_id": 755, "tcf_purposes": "2,9"}
     ours = Row("", {"gdpr": 1}, consent=tc_string([2, 9], vendors([755])))

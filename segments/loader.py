@@ -86,6 +86,7 @@ class Loader:
         self._metrics = metrics or Metrics()
         self._unreleased: Job | None = None
         self._checked_run_id = ""
+        self._away = "not caught up with the ledger yet"
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Keep up and carry jobs until told to stop."""
@@ -94,6 +95,10 @@ class Loader:
             group.create_task(self._keep_up(is_ready, stopping))
             group.create_task(self._carry_jobs(is_ready, stopping))
             group.create_task(self._sweep(is_ready, stopping))
+
+    async def reasons(self) -> list[str]:
+        """Tell why no file can be loaded now, if none can."""
+        return [] if self._away == "" else [self._away]
 
     async def catch_up(self) -> None:
         """
@@ -205,6 +210,7 @@ class Loader:
                 is_ready.clear()
                 self._metrics.store_is(well=False)
                 was_away, away = away, "ledger" if isinstance(error, LedgerAway) else "store"
+                self._away = f"waits for the {away} ({type(error).__name__})"
                 if away != was_away:
                     _log.warning("waiting for the %s: %s", away, _in_one_line(error))
             else:
@@ -212,7 +218,7 @@ class Loader:
                 self._metrics.store_is(well=True)
                 if away:
                     _log.info("the %s is back", away)
-                away = ""
+                away = self._away = ""
             await _wait(stopping, EVERY_S)
         is_ready.set()  # whoever waits for it looks at `stopping` next
 

@@ -13,9 +13,7 @@ What the loader counts, for Prometheus: how the jobs go, and how far the one at 
 No partner, file or audience is a label: there are too many of each.
 """
 
-from wsgiref.simple_server import WSGIServer
-
-from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from segments.ingest.job import Job, State
 from segments.record import Tally
@@ -62,16 +60,6 @@ class Metrics:
     def store_is(self, well: bool) -> None:
         """Note whether the store can be written."""
         self._store.set(well)
-
-    def serve(self, host: str, port: int) -> WSGIServer:
-        """
-        Answer Prometheus, in a thread that ends with the process.
-
-        Raises:
-            OSError: The port can't be listened on.
-        """
-        server, _ = start_http_server(port, host, registry=self.registry)
-        return server
 
 
 def _gauge(registry: CollectorRegistry, name: str, what: str) -> Gauge:

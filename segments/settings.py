@@ -76,10 +76,28 @@ class Settings(BaseSettings):
     """The same of a file that replaces an audience, and so removes whom it does not name."""
 
     loader_port: int | None = Field(None, ge=0, le=65535)
-    """The port on which the loader shows its metrics to Prometheus; unset: on none."""
+    """The port on which the loader shows its health, and its metrics to Prometheus; unset: none."""
 
     loader_host: str = "0.0.0.0"  # noqa: S104 - a container's own
     """The address of that port."""
+
+    sftp_admin_port: int | None = Field(None, ge=0, le=65535)
+    """Likewise of the SFTP server; unset: none."""
+
+    api_admin_port: int | None = Field(None, ge=0, le=65535)
+    """
+    The port on which the REST doors show their metrics; unset: none. Never the
+    partners' port: what is counted is no business of theirs.
+    """
+
+    admin_host: str = "127.0.0.1"
+    """The address of these two ports; `0.0.0.0` in a container that Prometheus comes to."""
+
+    abandoned_upload_days: int = Field(7, ge=2, le=3650)
+    """
+    A file that was begun and never finished is deleted after so many days
+    without another byte; so is one in the bucket that no upload URL was for.
+    """
 
     drop_dir: Path | None = None
     """

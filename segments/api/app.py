@@ -12,13 +12,16 @@ message; nothing is cached on the way; no URL, address or header is logged.
 import asyncio
 import logging
 import traceback
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 
 import orjson
 from aiohttp import hdrs, web
-from sqlalchemy.exc import SQLAlchemyError
+from aiohttp.typedefs import Middleware
 
+from segments.admin import CannotListen, add_health, ledger_reasons, shown
 from segments.api import openapi
 from segments.api.door import Door, Operation
 from segments.api.problem import Problem, problem_document
@@ -29,9 +32,8 @@ from segments.doors import bucket
 from segments.doors.audience_upload import AudienceDoor
 from segments.doors.login import LoginDoor
 from segments.doors.presign import SigningKey
-from segments.ledger.engine import open_ledger, reading
+from segments.ledger.engine import open_ledger
 from segments.ledger.own_secrets import own_secret
-from segments.ledger.users import count_users
 from segments.settings import Settings
 from segments.store.connection import connect
 
@@ -46,6 +48,8 @@ _LINGER_S = 2.0
 _ACCESS_KEY_ID = "rtb-segments"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_OPERATION = web.RequestKey("operation", tuple[str, str])
 
 
 async def doors(services: Services) -> list[Door]:
@@ -63,7 +67,9 @@ async def doors(services: Services) -> list[Door]:
 
 def application(services: Services, all_doors: Sequence[Door]) -> web.Application:
     """Make the application of some doors."""
-    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_orderly])
+    app = web.Application(
+        client_max_size=MAX_BODY_BYTES, middlewares=[_counted(services), _orderly]
+    )
     for door in all_doors:
         for each in door.operations():
             app.router.add_route(
@@ -79,22 +85,9 @@ def application(services: Services, all_doors: Sequence[Door]) -> web.Applicatio
     async def describe(_: web.Request) -> web.Response:
         return web.Response(body=described, content_type="application/json")
 
-    async def live(_: web.Request) -> web.Response:
-        return web.json_response({"live": True})
-
-    async def ready(_: web.Request) -> web.Response:
-        # The store may be away: what comes in meanwhile is kept for it.
-        try:
-            async with reading(services.ledger) as conn:
-                await count_users(conn)
-        except (SQLAlchemyError, OSError) as error:
-            reasons = [f"ledger ({type(error).__name__})"]
-            return web.json_response({"ready": False, "reasons": reasons}, status=503)
-        return web.json_response({"ready": True, "reasons": []})
-
     app.router.add_get("/openapi.json", describe)
-    app.router.add_get("/health/live", live)
-    app.router.add_get("/health/ready", ready)
+    # The store may be away: what comes in meanwhile is kept for it.
+    add_health(app, partial(ledger_reasons, services.ledger))
     return app
 
 
@@ -103,21 +96,40 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
     Serve the REST doors until told to stop; uploads under way may finish.
 
     Raises:
-        OSError: The port can't be had.
+        CannotListen: A port can't be had.
     """
     async with open_ledger(settings) as ledger, connect(settings.store_url) as redis:
         services = Services(settings, ledger, redis, Blobs.open(settings))
-        async with asyncio.TaskGroup() as group:
-            runner = runner_of(application(services, await doors(services)))
-            await runner.setup()
-            try:
-                await web.TCPSite(runner, settings.api_host, settings.api_port).start()
-                _log.info("listening on port %d", runner.addresses[0][1])
-                if services.blobs.takes_uploads:
-                    group.create_task(bucket.watch(services, stopping))
-                await stopping.wait()
-            finally:
-                await runner.cleanup()
+        async with (
+            shown(
+                "SEGMENTS_API_ADMIN_PORT",
+                settings.admin_host,
+                settings.api_admin_port,
+                services.metrics.registry,
+                partial(ledger_reasons, ledger),
+            ),
+            _listening(services),
+            asyncio.TaskGroup() as group,
+        ):
+            if services.blobs.takes_uploads:
+                group.create_task(bucket.watch(services, stopping))
+            await stopping.wait()
+
+
+@asynccontextmanager
+async def _listening(services: Services) -> AsyncIterator[None]:
+    settings = services.settings
+    runner = runner_of(application(services, await doors(services)))
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, settings.api_host, settings.api_port).start()
+        except OSError as error:
+            raise CannotListen("SEGMENTS_API_PORT", settings.api_port, error) from None
+        _log.info("listening on port %d", runner.addresses[0][1])
+        yield
+    finally:
+        await runner.cleanup()
 
 
 def runner_of(app: web.Application) -> web.AppRunner:
@@ -134,6 +146,7 @@ def runner_of(app: web.Application) -> web.AppRunner:
 
 def _handler(each: Operation) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
+        request[_OPERATION] = (each.door.tag, each.method.__name__)
         try:
             return await each(request)
         except Problem as problem:
@@ -146,6 +159,30 @@ def _handler(each: Operation) -> Handler:
             return each.door.problem(_bug(error))
 
     return handle
+
+
+def _counted(services: Services) -> Middleware:
+    """Count what is answered, whatever becomes of it."""
+    metrics, clock_s = services.metrics, services.clock_s
+
+    @web.middleware
+    async def counted(request: web.Request, handler: Handler) -> web.StreamResponse:
+        began_s, status = clock_s(), 499  # the client has gone: nobody was answered
+        metrics.in_flight.inc()
+        try:
+            answer = await handler(request)
+            status = answer.status
+            return answer
+        finally:
+            metrics.in_flight.dec()
+            metrics.answered(
+                request.get(_OPERATION),
+                status,
+                received_bytes=request.content.total_bytes,
+                seconds=clock_s() - began_s,
+            )
+
+    return counted
 
 
 @web.middleware

@@ -3,12 +3,13 @@
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from segments.api.metrics import ApiMetrics
 from segments.blobs import Blobs
 from segments.projection import publish_catalog
 from segments.settings import Settings
@@ -25,6 +26,7 @@ class Services:
     blobs: Blobs
     now_s: Callable[[], float] = time.time
     clock_s: Callable[[], float] = time.monotonic
+    metrics: ApiMetrics = field(default_factory=ApiMetrics)
 
     async def publish_catalog(self) -> None:
         """Show the bid path what has just changed; if the store is away, the loader will."""

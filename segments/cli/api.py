@@ -24,12 +24,7 @@ def api() -> None:
     """Serve the REST doors: logins, audiences, uploads."""
     settings = read_settings(Settings)
     log_to_stderr()
-    try:
-        run(_serve(settings))
-    except OSError as error:
-        raise click.ClickException(
-            f"port {settings.api_port} can't be listened on ({error.strerror or error})"
-        ) from None
+    run(_serve(settings))
 
 
 @click.group()

@@ -5,19 +5,23 @@ import logging
 import signal
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import click
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.account import Account
+from segments.admin import ledger_reasons, shown
 from segments.blobs import Blobs
 from segments.cli.ledger import look, print_table, run
 from segments.cli.log import log_to_stderr
 from segments.doors.callback import Callbacks
 from segments.doors.drop import Drop
 from segments.doors.folder import DropFolder, folder_name
-from segments.doors.sftp import CannotListen, SftpServer
+from segments.doors.metrics import DoorMetrics
+from segments.doors.sftp import SftpServer
 from segments.doors.ssh_key import MAX_KEY_BYTES, read_public_key
 from segments.ledger import accounts, ssh_keys
 from segments.ledger.engine import open_ledger
@@ -38,10 +42,7 @@ def sftp(watch_only: bool) -> None:
     log_to_stderr()
     # At INFO it logs the address of every client.
     logging.getLogger("asyncssh").setLevel(logging.WARNING)
-    try:
-        run(_run(settings, listens=not watch_only))
-    except CannotListen as error:
-        raise click.ClickException(str(error)) from None
+    run(_run(settings, listens=not watch_only))
 
 
 @click.group()
@@ -112,18 +113,28 @@ async def _run(settings: Settings, *, listens: bool) -> None:
     loop = asyncio.get_running_loop()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_number, stopping.set)
+    metrics = DoorMetrics()
     async with open_ledger(settings) as ledger:
         folders = DropFolder(settings.drop_folder)
-        drop = Drop(settings, ledger, Blobs.open(settings), folders)
-        callbacks = Callbacks(ledger, settings.callback_hosts)
+        drop = Drop(settings, ledger, Blobs.open(settings), folders, metrics=metrics)
+        callbacks = Callbacks(ledger, settings.callback_hosts, metrics=metrics)
 
         async def watch() -> None:
             async with asyncio.TaskGroup() as group:
                 group.create_task(drop.run(stopping))
                 group.create_task(callbacks.run(stopping))
 
-        if not listens:
-            await watch()
-            return
-        async with SftpServer(settings, ledger, folders).listening():
+        async with AsyncExitStack() as opened:
+            if listens:
+                server = SftpServer(settings, ledger, folders, metrics=metrics)
+                await opened.enter_async_context(server.listening())
+            await opened.enter_async_context(
+                shown(
+                    "SEGMENTS_SFTP_ADMIN_PORT",
+                    settings.admin_host,
+                    settings.sftp_admin_port,
+                    metrics.registry,
+                    partial(ledger_reasons, ledger),
+                )
+            )
             await watch()

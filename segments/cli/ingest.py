@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 from redis.exceptions import RedisError
 
+from segments.admin import shown
 from segments.blobs import Blobs, file_chunks
 from segments.cli.ledger import look, print_table, run
 from segments.cli.log import log_to_stderr
@@ -80,15 +81,7 @@ def loader() -> None:
     """Carry delivered files into the store, one after another, until stopped."""
     settings = read_settings(Settings)
     log_to_stderr()
-    metrics = Metrics()
-    if settings.loader_port is not None:
-        try:
-            metrics.serve(settings.loader_host, settings.loader_port)
-        except OSError as error:
-            raise click.ClickException(
-                f"port {settings.loader_port} can't be listened on ({error.strerror or error})"
-            ) from None
-    run(_run_loader(settings, metrics))
+    run(_run_loader(settings))
 
 
 async def _load(settings: Settings, file: Path, metadata_file: Path) -> Job:
@@ -121,11 +114,18 @@ async def _load(settings: Settings, file: Path, metadata_file: Path) -> Job:
             ) from None
 
 
-async def _run_loader(settings: Settings, metrics: Metrics) -> None:
-    stopping = stopping_event()
+async def _run_loader(settings: Settings) -> None:
+    stopping, metrics = stopping_event(), Metrics()
     async with open_ledger(settings) as ledger, opened(settings) as redis:
-        blobs = Blobs.open(settings)
-        await Loader(settings, ledger, redis, blobs, metrics=metrics).run(stopping)
+        loader = Loader(settings, ledger, redis, Blobs.open(settings), metrics=metrics)
+        async with shown(
+            "SEGMENTS_LOADER_PORT",
+            settings.loader_host,
+            settings.loader_port,
+            metrics.registry,
+            loader.reasons,
+        ):
+            await loader.run(stopping)
 
 
 def stopping_event() -> asyncio.Event:

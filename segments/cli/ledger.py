@@ -14,6 +14,7 @@ import click
 from redis.exceptions import RedisError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from segments.admin import CannotListen
 from segments.ledger.engine import LedgerUnusable, open_ledger, reading
 from segments.ledger.refusal import Refusal
 from segments.projection import publish_catalog
@@ -66,7 +67,7 @@ def run(command: Coroutine[object, object, T]) -> T:
     """
     try:
         return asyncio.run(command)
-    except (Refusal, LedgerUnusable, StoreUnusable) as error:
+    except (Refusal, LedgerUnusable, StoreUnusable, CannotListen) as error:
         raise click.ClickException(str(error)) from None
 
 

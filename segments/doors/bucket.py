@@ -67,6 +67,7 @@ async def _take(services: Services, name: str) -> bool:
     is_too_large = found.size_bytes > services.settings.upload_max_bytes
     if upload.job_id is not None or is_too_large:
         await services.blobs.delete(name)
+        services.metrics.bucket_file("too_large" if is_too_large else "put_twice")
         return False
     blob = new_blob_name(audience)
     started_at_s = time.monotonic()
@@ -85,6 +86,7 @@ async def _take(services: Services, name: str) -> bool:
         await services.blobs.delete(blob)
         return False
     await services.blobs.delete(name)
+    services.metrics.bucket_file("taken")
     _log.info(
         "upload of %d bytes noticed, copied in %.1f s",
         found.size_bytes,

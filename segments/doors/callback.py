@@ -27,6 +27,7 @@ from aiohttp.resolver import DefaultResolver
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from segments.doors.metrics import DoorMetrics
 from segments.ledger import callbacks
 from segments.ledger.callbacks import Callback
 from segments.ledger.engine import reading
@@ -114,7 +115,10 @@ class Callbacks:
         now_s: Callable[[], float] = time.time,
         may_reach: Callable[[str], bool] = is_public,
         resolver: AbstractResolver | None = None,
+        *,
+        metrics: DoorMetrics | None = None,
     ) -> None:
+        self._metrics = metrics or DoorMetrics()
         self._ledger = ledger
         self._allowed_hosts = allowed_hosts
         self._now_s = now_s
@@ -154,14 +158,23 @@ class Callbacks:
         )
 
     async def _try(self, session: aiohttp.ClientSession, callback: Callback) -> None:
-        fault, is_final = await self._post(session, callback)
-        is_final = is_final or callback.attempts + 1 >= MAX_ATTEMPTS
+        fault, is_not_allowed = await self._post(session, callback)
+        is_final = is_not_allowed or callback.attempts + 1 >= MAX_ATTEMPTS
         async with self._ledger.begin() as conn:
             if fault is None or is_final:
                 await callbacks.remove(conn, callback)
             else:
                 due_at_s = self._now_s() + pause_s(callback.attempts + 1)
                 await callbacks.postpone(conn, callback, due_at_s)
+        self._metrics.callback(
+            "delivered"
+            if fault is None
+            else "not_allowed"
+            if is_not_allowed
+            else "given_up"
+            if is_final
+            else "postponed"
+        )
         if fault is not None:
             # Not the URL: it may hold a secret of the partner's.
             _log.warning(
@@ -174,7 +187,7 @@ class Callbacks:
     async def _post(
         self, session: aiohttp.ClientSession, callback: Callback
     ) -> tuple[str | None, bool]:
-        """Return what was wrong, if anything, and whether it stays so."""
+        """Return what was wrong, if anything, and whether it is not even allowed."""
         host = urlsplit(callback.url).hostname or ""
         if not is_allowed(host, self._allowed_hosts):
             return "its host is not one of SEGMENTS_CALLBACK_HOSTS", True

@@ -36,6 +36,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from segments.blobs import READ_BYTES, Blobs
 from segments.doors import live_audience
 from segments.doors.folder import DropFolder, Folder, read_taken
+from segments.doors.metrics import DoorMetrics
 from segments.ingest.accept import accept, parties_of
 from segments.ingest.status import accepted, refusal, status_of
 from segments.ingest.stop import Stopped, StopReason
@@ -63,7 +64,10 @@ class Drop:
         blobs: Blobs,
         folders: DropFolder,
         now_s: Callable[[], float] = time.time,
+        *,
+        metrics: DoorMetrics | None = None,
     ) -> None:
+        self._metrics = metrics or DoorMetrics()
         self._wait_s = settings.drop_wait_s
         self._quiet_s = settings.drop_quiet_s
         self._ledger = ledger
@@ -130,6 +134,7 @@ class Drop:
             _log.info("metadata of %r refused: %s", partner_id, refused)
             content = refusal(refused.reason)
         folder.answer(name, content)
+        self._metrics.first_answer(None if refused is None else refused.reason.code)
         # A URL that is one, of a partner who is one.
         if metadata is not None and metadata.partner_id == partner_id:
             await self._call_back(metadata, transaction_id, content)
@@ -184,7 +189,7 @@ class Drop:
             )
         except Stopped as stopped:
             # The account was there when the metadata came, and is no longer.
-            await self._end(folder, delivery, metadata, refusal(stopped.reason))
+            await self._refuse(folder, delivery, metadata, stopped.reason)
         else:
             async with self._ledger.begin() as conn:
                 await deliveries.taken(conn, delivery, job.id)
@@ -215,7 +220,7 @@ class Drop:
 
     async def _not_found(self, folder: Folder, delivery: Delivery, metadata: Metadata) -> None:
         _log.info("delivery %s: its data file never came", delivery.transaction_id)
-        await self._end(folder, delivery, metadata, refusal(StopReason.FILE_NOT_FOUND))
+        await self._refuse(folder, delivery, metadata, StopReason.FILE_NOT_FOUND)
 
     # -- answer: jobs that have ended ------------------------------------------
 
@@ -236,6 +241,13 @@ class Drop:
         content = status_of(replace(job, transaction_id=delivery.transaction_id))
         metadata = Metadata.model_validate(delivery.metadata)
         await self._end(self._folders.of(partner_id), delivery, metadata, content)
+        self._metrics.last_answer(None if job.stop is None else job.stop.code)
+
+    async def _refuse(
+        self, folder: Folder, delivery: Delivery, metadata: Metadata, reason: StopReason
+    ) -> None:
+        await self._end(folder, delivery, metadata, refusal(reason))
+        self._metrics.last_answer(reason.code)
 
     async def _end(
         self, folder: Folder, delivery: Delivery, metadata: Metadata, content: bytes

@@ -13,7 +13,7 @@ import secrets
 import uuid
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Row, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Row, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -99,11 +99,6 @@ async def user(conn: AsyncConnection, username: str) -> User:
 async def users(conn: AsyncConnection) -> list[User]:
     """Return all users, the oldest first."""
     return [_user(row) for row in await conn.execute(select(*_COLUMNS).order_by(_users.c.id))]
-
-
-async def count_users(conn: AsyncConnection) -> int:
-    """Return how many users there are."""
-    return (await conn.execute(select(func.count()).select_from(_users))).scalar_one()
 
 
 async def set_password(conn: AsyncConnection, user: User, password_hash: str) -> None:

@@ -1,10 +1,7 @@
-import urllib.request
-
 from msgspec.structs import replace
 
 from segments.ingest.job import Job, Report, State
 from segments.metrics import Metrics
-from tests.engines import free_port
 
 JOB = Job(
     id=1,
@@ -58,17 +55,3 @@ def test_held_job_has_no_lines_yet() -> None:
 
     assert said(metrics, "segments_jobs_total", state="held") == 1
     assert said(metrics, "segments_ingest_lines_total", result="valid") is None
-
-
-def test_prometheus_is_answered() -> None:
-    metrics = Metrics()
-    metrics.store_is(well=True)
-    port = int(free_port())
-
-    server = metrics.serve("127.0.0.1", port)
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
-        text = answer.read().decode()
-    server.shutdown()
-    server.server_close()
-
-    assert "segments_store_is_well 1.0" in text

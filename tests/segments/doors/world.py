@@ -11,6 +11,7 @@ from segments.account import Kind
 from segments.blobs import Blobs
 from segments.doors.drop import Drop
 from segments.doors.folder import DropFolder, Folder
+from segments.doors.metrics import DoorMetrics
 from segments.ingest.job import Job
 from segments.ledger import accounts, callbacks, deliveries, jobs
 from segments.loader import Loader
@@ -46,12 +47,20 @@ class World:
         self.clock = clock
         self.folders = DropFolder(settings.drop_folder)
         self.folder = self.folders.of(PARTNER_ID)
+        self.metrics = DoorMetrics()
         self.drop = self.restarted()
         self.loader = Loader(settings, ledger, redis, blobs)
 
     def restarted(self) -> Drop:
         """Make a drop that knows nothing but what disk and ledger hold."""
-        return Drop(self.settings, self.ledger, self.blobs, self.folders, self.clock)
+        return Drop(
+            self.settings,
+            self.ledger,
+            self.blobs,
+            self.folders,
+            self.clock,
+            metrics=self.metrics,
+        )
 
     async def open_accounts(self) -> None:
         async with self.ledger.begin() as conn:

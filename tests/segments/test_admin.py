@@ -1,0 +1,86 @@
+import json
+import socket
+import urllib.error
+import urllib.request
+from asyncio import to_thread
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from segments.admin import CannotListen, ledger_reasons, shown
+from segments.ledger.engine import open_ledger
+from segments.metrics import Metrics
+from segments.settings import Settings
+
+
+def get(port: int | None, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+async def asked(path: str, *, reasons: list[str]) -> tuple[int, Any]:
+    async def why() -> list[str]:
+        return reasons
+
+    metrics = Metrics()
+    metrics.store_is(well=True)
+    async with shown("SEGMENTS_LOADER_PORT", "127.0.0.1", 0, metrics.registry, why) as port:
+        return await to_thread(get, port, path)
+
+
+async def test_prometheus_is_answered() -> None:
+    status, said = await asked("/metrics", reasons=[])
+
+    assert status == 200
+    assert "segments_store_is_well 1.0" in said
+
+
+async def test_process_that_can_do_its_work_is_ready() -> None:
+    status, said = await asked("/health/ready", reasons=[])
+
+    assert (status, json.loads(said)) == (200, {"ready": True, "reasons": []})
+
+
+async def test_process_that_cannot_says_why_and_lives() -> None:
+    ready = await asked("/health/ready", reasons=["waits for the store"])
+    live = await asked("/health/live", reasons=["waits for the store"])
+
+    assert (ready[0], json.loads(ready[1])["reasons"]) == (503, ["waits for the store"])
+    assert live[0] == 200
+
+
+async def test_without_a_port_nothing_is_shown() -> None:
+    async def never() -> list[str]:
+        raise AssertionError
+
+    async with shown("SEGMENTS_LOADER_PORT", "127.0.0.1", None, Metrics().registry, never) as port:
+        assert port is None
+
+
+async def test_port_that_is_taken_is_named_by_its_setting() -> None:
+    async def never() -> list[str]:
+        raise AssertionError
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(CannotListen, match=f"SEGMENTS_LOADER_PORT={port}: Address already"):
+            async with shown("SEGMENTS_LOADER_PORT", "127.0.0.1", port, Metrics().registry, never):
+                raise AssertionError
+
+
+async def test_ledger_that_is_there_is_no_reason(ledger: AsyncEngine) -> None:
+    assert await ledger_reasons(ledger) == []
+
+
+async def test_ledger_that_cannot_be_read_is_one(settings: Settings) -> None:
+    async with open_ledger(settings) as ledger:
+        async with ledger.begin() as conn:
+            await conn.execute(text("drop table catalog_revision"))
+
+        assert await ledger_reasons(ledger) == ["ledger (OperationalError)"]

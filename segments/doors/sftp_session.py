@@ -14,7 +14,7 @@ import posixpath
 import stat
 from collections.abc import AsyncIterator, Callable
 from functools import wraps
-from typing import Any, TypeVar, cast
+from typing import Concatenate, ParamSpec, TypeVar, cast
 from weakref import WeakSet
 
 import asyncssh
@@ -35,17 +35,22 @@ from segments.settings import Settings
 
 _log = logging.getLogger(__name__)
 
-Method = TypeVar("Method", bound=Callable[..., Any])
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
-def _counted(operation: str, *, only_refusals: bool = False) -> Callable[[Method], Method]:
+def _counted(
+    operation: str, *, only_refusals: bool = False
+) -> "Callable[[Callable[Concatenate[Session, P], R]], Callable[Concatenate[Session, P], R]]":
     """Count the calls of a session's method by how they end."""
 
-    def decorate(method: Method) -> Method:
+    def decorate(
+        method: "Callable[Concatenate[Session, P], R]",
+    ) -> "Callable[Concatenate[Session, P], R]":
         @wraps(method)
-        def counting(self: "Session", *arguments: Any) -> Any:
+        def counting(self: "Session", /, *args: P.args, **kwargs: P.kwargs) -> R:
             try:
-                result = method(self, *arguments)
+                result = method(self, *args, **kwargs)
             except (SFTPError, OSError):
                 self.metrics.request(operation, REFUSED)
                 raise
@@ -53,7 +58,7 @@ def _counted(operation: str, *, only_refusals: bool = False) -> Callable[[Method
                 self.metrics.request(operation, OK)
             return result
 
-        return cast("Method", counting)
+        return counting
 
     return decorate
 

@@ -20,6 +20,7 @@ import pytest
 
 from segments.ledger import accounts, ssh_keys
 from segments.ledger.engine import open_ledger
+from tests.e2e.service import free_ports
 from tests.edge.world import added_data, bid_request
 from tests.engines import Engine
 from tests.segments.ingest.deliveries import as_json, email_hashes, metadata_of, text_of
@@ -348,6 +349,38 @@ async def test_log_names_partners_but_no_addresses(door: Door) -> None:
     assert "127.0.0.1" not in log
 
 
+async def test_what_happens_is_counted_and_names_nobody(tmp_path: Path) -> None:
+    (admin_port,) = free_ports(1)
+    door = Door(
+        tmp_path, SEGMENTS_SFTP_ADMIN_PORT=str(admin_port), SEGMENTS_SFTP_MAX_FILE_BYTES="100000"
+    )
+    await door.add_partner("shop")
+    new_key(tmp_path / "stranger")
+    (tmp_path / "a.txt").write_bytes(b"x" * 1000)
+    (tmp_path / "larger.txt").write_bytes(bytes(100_001))
+
+    async with door.running():
+        await door.sftp("shop", "put a.txt planted.txt", "ls", "get planted.txt b.txt",
+                        "rename planted.txt b.txt", "rm b.txt", "put larger.txt")  # fmt: skip
+        await door.sftp("shop", "mkdir planted")
+        await door.sftp("shop", "ls", key="stranger")
+        async with _connected(door, "shop") as client:
+            await client.start_sftp_client()
+            shown = await _metrics(admin_port)
+
+    assert shown["segments_sftp_connections"] == 1
+    assert shown["segments_sftp_sessions"] == 1
+    assert shown['segments_sftp_logins_total{result="accepted"}'] == 3
+    assert shown['segments_sftp_logins_total{result="refused"}'] == 1
+    assert shown['segments_sftp_uploads_total{result="finished"}'] >= 1
+    assert shown['segments_sftp_requests_total{operation="rename",result="ok"}'] == 1
+    assert shown['segments_sftp_requests_total{operation="remove",result="ok"}'] == 1
+    assert shown['segments_sftp_requests_total{operation="write",result="refused"}'] >= 1
+    assert shown["segments_sftp_received_bytes_total"] >= 1000
+    assert shown["segments_sftp_sent_bytes_total"] == 1000
+    assert not any("planted" in name or "shop" in name for name in shown)
+
+
 # -- limits --------------------------------------------------------------------
 
 
@@ -423,6 +456,16 @@ async def test_session_whose_file_another_has_opened_writes_to_it_no_more(door: 
 
 
 # ------------------------------------------------------------------------------
+
+
+async def _metrics(port: int) -> dict[str, float]:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"http://127.0.0.1:{port}/metrics") as answer,
+    ):
+        lines = (await answer.text()).splitlines()
+    pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    return {name: float(value) for name, value in pairs}
 
 
 def _connected(door: Door, partner_id: str) -> Any:

@@ -8,6 +8,7 @@ from aiohttp.abc import AbstractResolver
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.doors.callback import MAX_ATTEMPTS, Callbacks, is_allowed, is_public, pause_s
+from segments.doors.metrics import CALLBACKS, DoorMetrics
 from segments.ledger import callbacks
 from segments.ledger.engine import open_ledger
 from segments.settings import Settings
@@ -88,10 +89,21 @@ async def partner() -> AsyncIterator[Partner]:
     await runner.cleanup()
 
 
-def sender(ledger: AsyncEngine, clock: Clock, *, hosts: tuple[str, ...] = (HOST,)) -> Callbacks:
+def sender(
+    ledger: AsyncEngine,
+    clock: Clock,
+    *,
+    hosts: tuple[str, ...] = (HOST,),
+    metrics: DoorMetrics | None = None,
+) -> Callbacks:
     """A sender for which this machine is the public internet."""
     return Callbacks(
-        ledger, hosts, clock, may_reach=lambda address: True, resolver=Names("127.0.0.1")
+        ledger,
+        hosts,
+        clock,
+        may_reach=lambda address: True,
+        resolver=Names("127.0.0.1"),
+        metrics=metrics,
     )
 
 
@@ -155,6 +167,25 @@ async def test_attempts_come_to_an_end(ledger: AsyncEngine, partner: Partner, cl
         clock.now_s += 6 * 3600
 
     assert len(partner.received) == MAX_ATTEMPTS
+
+
+async def test_attempts_are_counted_by_what_came_of_them(
+    ledger: AsyncEngine, partner: Partner, clock: Clock
+) -> None:
+    partner.statuses = [500]
+    await note(ledger, partner.url())
+    await note(ledger, "http://elsewhere.example/done", "2")
+    metrics = DoorMetrics()
+    callbacks = sender(ledger, clock, metrics=metrics)
+
+    await callbacks.turn()
+    clock.now_s += pause_s(1)
+    await callbacks.turn()
+
+    assert {
+        result: metrics.registry.get_sample_value("segments_callbacks_total", {"result": result})
+        for result in CALLBACKS
+    } == {"delivered": 1, "postponed": 1, "not_allowed": 1, "given_up": 0}
 
 
 def test_each_pause_is_longer_than_the_last_up_to_six_hours() -> None:

@@ -634,3 +634,16 @@ async def _until(claim: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
         while not claim():  # noqa: ASYNC110 - what another does tells nobody
             await asyncio.sleep(0.01)
+
+
+async def test_answers_are_counted_by_their_code(world: World) -> None:
+    await world.deliver(CONTENT)
+    world.put_metadata(CONTENT, name="other", partner_id="nobody")
+    await world.deliver(b"")
+
+    def counted(answer: str, code: str) -> float | None:
+        labels = {"answer": answer, "code": code}
+        return world.metrics.registry.get_sample_value("segments_deliveries_total", labels)
+
+    assert (counted("first", "accepted"), counted("first", "2")) == (2, 1)
+    assert (counted("last", "ok"), counted("last", "8")) == (1, 1)

@@ -16,7 +16,9 @@ import asyncio
 import hashlib
 import io
 import os
+import re
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -32,9 +34,14 @@ if TYPE_CHECKING:
 DELIVERIES = "deliveries"
 """The prefix of all files that jobs name."""
 
+UPLOADS = "uploads"
+"""The prefix under which a bucket's own URLs let partners put files, until they are taken."""
+
 READ_BYTES = 4 << 20
 _PART_BYTES = 5 << 20  # S3 takes no smaller parts
 _PARTS_AT_ONCE = 4
+_UNFINISHED = re.compile(r"#\d+$")
+"""How obstore names a local file while it is written; its listings leave these out."""
 
 
 class Stored(NamedTuple):
@@ -121,6 +128,21 @@ class Blobs:
             for entry in entries
             if entry["last_modified"] < before
         ]
+
+    async def delete_unfinished(self, before_s: float) -> int:
+        """
+        Delete what writes have left that ended with their process; return how many there were.
+
+        Of a local directory only. What a bucket keeps of a broken multipart upload
+        is not listed with its blobs: that is for a rule of the bucket's own
+        (S3: `AbortIncompleteMultipartUpload`).
+
+        Args:
+            before_s: Only what nobody has written to since then.
+        """
+        if self._directory is None:
+            return 0
+        return await asyncio.to_thread(_delete_unfinished, self._directory, before_s)
 
     @property
     def takes_uploads(self) -> bool:
@@ -222,6 +244,16 @@ class _Counted:
         self.size_bytes += len(chunk)
         self.sha256.update(chunk)
         return chunk
+
+
+def _delete_unfinished(directory: Path, before_s: float) -> int:
+    deleted = 0
+    for path in directory.rglob("*"):
+        with suppress(FileNotFoundError):  # it was finished meanwhile, and bears its own name
+            if _UNFINISHED.search(path.name) and path.lstat().st_mtime < before_s:
+                path.unlink()
+                deleted += 1
+    return deleted
 
 
 def _sync(path: Path) -> None:

@@ -259,7 +259,12 @@ class Loader:
             try:
                 stop_if_told(Swept())
                 done = await sweep_daily(
-                    tools.ledger, tools.redis, tools.blobs, tools.now_s, stop_if_told
+                    tools.ledger,
+                    tools.redis,
+                    tools.blobs,
+                    tools.now_s,
+                    stop_if_told,
+                    abandoned_after_s=self._settings.abandoned_after_s,
                 )
             except _Interrupted:
                 return

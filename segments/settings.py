@@ -210,6 +210,11 @@ class Settings(BaseSettings):
         return self.data_dir / "drop" if self.drop_dir is None else self.drop_dir
 
     @property
+    def abandoned_after_s(self) -> float:
+        """`abandoned_upload_days` in seconds."""
+        return self.abandoned_upload_days * 86_400.0
+
+    @property
     def ledger_dsn(self) -> str:
         """
         The URL of the ledger in use: `sqlite+aiosqlite` as SQLAlchemy takes it,

@@ -4,6 +4,8 @@ Takes away what nobody will be shown again.
     memberships that are over         the bid path passes over them; they cost memory
     those of deleted audiences        likewise; an audience's number never comes back
     blobs that no job names           an upload broke off between its file and its job
+    what is left of broken writes     their process was killed
+    uploads that nobody asked for     in the bucket; a URL was used twice, or a key made up
 
 None of it changes what a bid shows, so a sweep may be killed anywhere and comes
 when it likes: it is in no hurry, and waits after each round trip for as long as
@@ -25,8 +27,8 @@ from redis.exceptions import RedisError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.audience import State
-from segments.blobs import DELIVERIES, Blobs
-from segments.ledger import audiences, jobs
+from segments.blobs import DELIVERIES, UPLOADS, Blobs
+from segments.ledger import audiences, jobs, uploads
 from segments.ledger.engine import reading
 from segments.record import day_of
 from segments.store import keys
@@ -37,6 +39,9 @@ _log = logging.getLogger(__name__)
 
 ORPHANED_AFTER_S = 86_400.0
 """A blob is written before its job; this is longer than anything may take between them."""
+
+ABANDONED_AFTER_S = 7 * 86_400.0
+"""What nobody has written to for so long is not going to be finished."""
 
 _BUCKETS_AT_ONCE = 8
 _SCANNED_AT_ONCE = 1000
@@ -57,6 +62,8 @@ async def sweep_daily(
     blobs: Blobs,
     now_s: Callable[[], float],
     show: Callable[[Swept], None] = lambda _: None,
+    *,
+    abandoned_after_s: float = ABANDONED_AFTER_S,
 ) -> tuple[Swept, int] | None:
     """
     Sweep everything, unless that has been done today, or somebody is about to.
@@ -67,6 +74,7 @@ async def sweep_daily(
         blobs: The delivered files.
         now_s: Tells the time.
         show: Called with how far it is; what it raises breaks the sweep off.
+        abandoned_after_s: As for `sweep_blobs`.
 
     Returns:
         What it came to, and how many blobs went; `None`: nothing was to be done.
@@ -82,7 +90,7 @@ async def sweep_daily(
         return None
     try:
         swept = await sweep_store(ledger, redis, Writer(redis, meta), now_s(), show)
-        return swept, await sweep_blobs(ledger, blobs, now_s())
+        return swept, await sweep_blobs(ledger, blobs, now_s(), abandoned_after_s=abandoned_after_s)
     except BaseException:
         with suppress(RedisError):
             await redis.delete(keys.SWEPT)
@@ -128,9 +136,50 @@ async def sweep_store(
     return swept
 
 
-async def sweep_blobs(ledger: AsyncEngine, blobs: Blobs, now_s: float) -> int:
-    """Delete the delivered files that no job names, and return how many."""
-    found = await blobs.names_before(DELIVERIES, now_s - ORPHANED_AFTER_S)
+async def sweep_blobs(
+    ledger: AsyncEngine,
+    blobs: Blobs,
+    now_s: float,
+    *,
+    abandoned_after_s: float = ABANDONED_AFTER_S,
+) -> int:
+    """
+    Delete the files that nothing refers to, and return how many.
+
+    Args:
+        ledger: Names the files that something refers to.
+        blobs: The files.
+        now_s: What was written shortly before may be about to be referred to.
+        abandoned_after_s: How long ago a file was last written to that is not
+            finished, or lies in the bucket without an upload that waits for it.
+    """
+    abandoned_at_s = now_s - abandoned_after_s
+    return (
+        await _sweep_orphans(ledger, blobs, now_s - ORPHANED_AFTER_S)
+        + await blobs.delete_unfinished(abandoned_at_s)
+        + await _sweep_uploads(ledger, blobs, abandoned_at_s)
+    )
+
+
+async def _sweep_uploads(ledger: AsyncEngine, blobs: Blobs, before_s: float) -> int:
+    """
+    Delete files in the bucket that no upload waits for.
+
+    One that an upload waits for is the REST doors' to take, however late: the
+    bucket has told whoever put it there that it was kept.
+    """
+    deleted = 0
+    for name in await blobs.names_before(UPLOADS, before_s):
+        async with reading(ledger) as conn:
+            upload = await uploads.upload_of_key(conn, name.rpartition("/")[2])
+        if upload is None or upload.job_id is not None:
+            await blobs.delete(name)
+            deleted += 1
+    return deleted
+
+
+async def _sweep_orphans(ledger: AsyncEngine, blobs: Blobs, before_s: float) -> int:
+    found = await blobs.names_before(DELIVERIES, before_s)
     deleted = 0
     for at in range(0, len(found), _BLOBS_AT_ONCE):
         names = found[at : at + _BLOBS_AT_ONCE]

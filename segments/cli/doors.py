@@ -19,7 +19,8 @@ from segments.cli.ledger import look, print_table, run
 from segments.cli.log import log_to_stderr
 from segments.doors.callback import Callbacks
 from segments.doors.drop import Drop
-from segments.doors.folder import DropFolder, folder_name
+from segments.doors.file_names import folder_name
+from segments.doors.folder import DropFolder
 from segments.doors.metrics import DoorMetrics
 from segments.doors.sftp import SftpServer
 from segments.doors.ssh_key import MAX_KEY_BYTES, read_public_key

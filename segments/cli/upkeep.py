@@ -116,7 +116,13 @@ async def _sweep(settings: Settings) -> tuple[Swept, int]:
                 swept = await sweep_store(ledger, redis, writer, time.time())
         except RedisError:
             raise click.ClickException("the store can't be reached; run this again") from None
-        return swept, await sweep_blobs(ledger, Blobs.open(settings), time.time())
+        blobs = await sweep_blobs(
+            ledger,
+            Blobs.open(settings),
+            time.time(),
+            abandoned_after_s=settings.abandoned_after_s,
+        )
+        return swept, blobs
 
 
 class _Lines:

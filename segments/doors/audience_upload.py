@@ -32,6 +32,7 @@ from segments.api.door import Door, Reply, check_not_encoded, media_type, operat
 from segments.api.problem import Problem
 from segments.api.services import Services
 from segments.audience import Audience, State
+from segments.blobs import UPLOADS
 from segments.doors import presign
 from segments.doors.forms import FileName, Form, PrintableText, Query
 from segments.doors.incoming import Incoming, check_announced
@@ -46,9 +47,6 @@ from segments.ledger import accounts, audiences, jobs, uploads
 from segments.ledger.engine import reading
 from segments.ledger.refusal import Duplicate, Refusal
 from segments.ledger.uploads import Upload, UsedBefore
-
-UPLOADS = "uploads"
-"""Prefix of our own upload URLs, and of the bucket's keys of files that have just come."""
 
 MAX_CHUNK = 10_000
 _S_PER_DAY = 86_400

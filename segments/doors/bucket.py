@@ -18,7 +18,7 @@ from contextlib import suppress
 from obstore.exceptions import BaseError
 
 from segments.api.services import Services
-from segments.doors.audience_upload import UPLOADS
+from segments.blobs import UPLOADS
 from segments.ingest.arrival import arrived, new_blob_name
 from segments.ledger import audiences, uploads
 from segments.ledger.engine import reading
@@ -27,6 +27,7 @@ from segments.ledger.uploads import UsedBefore
 _log = logging.getLogger(__name__)
 
 EVERY_S = 2.0
+LOOK_ANYWAY_EVERY_S = 3600.0
 LATE_S = 3600.0
 """How long an upload that was begun just before its URL expired may take to end."""
 
@@ -34,10 +35,14 @@ LATE_S = 3600.0
 async def watch(services: Services, stopping: asyncio.Event) -> None:
     """Notice files until told to stop; a bucket that is away is asked again."""
     was_well = True
+    look_at_all_s = 0.0
     while not stopping.is_set():
+        is_due = services.clock_s() >= look_at_all_s
         try:
-            await notice(services)
+            await notice(services, look_anyway=is_due)
             was_well = True
+            if is_due:
+                look_at_all_s = services.clock_s() + LOOK_ANYWAY_EVERY_S
         except (BaseError, OSError) as error:
             if was_well:
                 _log.warning("uploads can't be looked for (%s)", type(error).__name__)
@@ -46,11 +51,19 @@ async def watch(services: Services, stopping: asyncio.Event) -> None:
             await asyncio.wait_for(stopping.wait(), EVERY_S)
 
 
-async def notice(services: Services) -> int:
-    """Make jobs of the files that have come, and return how many."""
+async def notice(services: Services, *, look_anyway: bool = False) -> int:
+    """
+    Make jobs of the files that have come, and return how many.
+
+    Args:
+        services: The doors'.
+        look_anyway: Also where no file is awaited: the bucket has answered 200
+            to whoever put one there while none of us ran.
+    """
     async with reading(services.ledger) as conn:
-        if not await uploads.is_any_awaited(conn, services.now_s() - LATE_S):
-            return 0
+        awaited = await uploads.is_any_awaited(conn, services.now_s() - LATE_S)
+    if not awaited and not look_anyway:
+        return 0
     names = await services.blobs.names(UPLOADS)
     return sum([await _take(services, name) for name in names])
 

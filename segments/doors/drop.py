@@ -4,8 +4,9 @@ The drop: watches the partners' folders, and carries what they hold into the led
     look     <name>.json  ->  a delivery in the ledger, and <name>.status: accepted, or why not
     fetch    its data file ->  a blob and a job; or, after a while, "File not found"
     answer   its job ended ->  <name>.status: what became of it
+    sweep    an upload that nobody came back for in days is deleted
 
-Three loops over the ledger and the disk that keep nothing in memory, so killed
+Four loops over the ledger and the disk that keep nothing in memory, so killed
 anywhere they go on where they were: a file is moved out of the partner's reach
 first and deleted last, and each step in between may be repeated. A delivery has
 one transaction id, one job and one last answer, however often that happens.
@@ -19,24 +20,21 @@ content, and keeps no other file waiting.
 """
 
 import asyncio
-import fcntl
 import logging
-import os
 import time
-import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from msgspec.structs import replace
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from segments.blobs import READ_BYTES, Blobs
 from segments.doors import live_audience
+from segments.doors.faults import Faults, will_pass
 from segments.doors.folder import DropFolder, Folder, read_taken
 from segments.doors.metrics import DoorMetrics
+from segments.doors.turns import only_one
 from segments.ingest.accept import accept, parties_of
 from segments.ingest.status import accepted, refusal, status_of
 from segments.ingest.stop import Stopped, StopReason
@@ -49,8 +47,7 @@ from segments.settings import Settings
 _log = logging.getLogger(__name__)
 
 EVERY_S = 1.0
-_LOCK_EVERY_S = 1.0
-_LOG_AGAIN_AFTER_S = 300.0
+_SWEEP_EVERY_S = 3600.0
 _DATA = ".data"
 
 
@@ -70,33 +67,47 @@ class Drop:
         self._metrics = metrics or DoorMetrics()
         self._wait_s = settings.drop_wait_s
         self._quiet_s = settings.drop_quiet_s
+        self._abandoned_after_s = settings.abandoned_after_s
         self._ledger = ledger
         self._blobs = blobs
         self._folders = folders
         self._now_s = now_s
-        self._fault_to_logged_at_s: dict[str, float] = {}
+        self._faults = Faults(_log, now_s)
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Watch until told to stop; while another process does, only wait for its end."""
-        async with _only_one(self._folders.path, stopping) as is_ours:
+        async with only_one(self._folders.path, stopping) as is_ours:
             if not is_ours:
                 return
             async with asyncio.TaskGroup() as group:
                 # Apart, so that a file of gigabytes delays nobody's first answer.
                 for step in (self.look, self.fetch, self.answer):
-                    group.create_task(self._repeat(step, stopping))
+                    group.create_task(self._repeat(step, stopping, EVERY_S))
+                group.create_task(self._repeat(self.sweep, stopping, _SWEEP_EVERY_S))
 
     async def turn(self) -> None:
         """Do once whatever there is to do."""
         for step in (self.look, self.fetch, self.answer):
             await step()
 
+    async def sweep(self) -> None:
+        """Delete the files that were begun by SFTP and never finished."""
+        before_s = self._now_s() - self._abandoned_after_s
+        for partner_id, folder in self._folders.all():
+            dropped = folder.drop_abandoned(before_s)
+            if dropped:
+                _log.info("%d abandoned uploads of %r deleted", dropped, partner_id)
+            for _ in range(dropped):
+                self._metrics.upload("abandoned")
+
     # -- look: metadata files --------------------------------------------------
 
     async def look(self) -> None:
         """Take in every complete metadata file, and answer it."""
         for partner_id, folder in self._folders.all():
-            await self._guarded(f"folder of {partner_id!r}", self._look_into(partner_id, folder))
+            await self._faults.guarded(
+                f"folder of {partner_id!r}", self._look_into(partner_id, folder)
+            )
 
     async def _look_into(self, partner_id: str, folder: Folder) -> None:
         for file_name in folder.names():
@@ -110,7 +121,7 @@ class Drop:
             path = folder.taken(taken_name)
             if name is not None and path is not None:
                 receiving = self._receive(partner_id, folder, name, path)
-                await self._guarded(f"metadata of {partner_id!r}", receiving)
+                await self._faults.guarded(f"metadata of {partner_id!r}", receiving)
 
     async def _receive(self, partner_id: str, folder: Folder, name: str, path: Path) -> None:
         """Answer one metadata file, for which it must first be in the ledger."""
@@ -122,7 +133,7 @@ class Drop:
             except Stopped as stopped:
                 refused = stopped
             except Exception as error:
-                if _will_pass(error):
+                if will_pass(error):
                     raise
                 _log.exception("metadata of %r", partner_id)
                 refused = Stopped(StopReason.INTERNAL, type(error).__name__)
@@ -163,7 +174,7 @@ class Drop:
         self._drop_leftovers({f"{delivery.transaction_id}{_DATA}" for delivery, _ in waiting})
         for delivery, partner_id in waiting:
             fetching = self._fetch_for(delivery, partner_id)
-            await self._guarded(f"delivery {delivery.transaction_id}", fetching)
+            await self._faults.guarded(f"delivery {delivery.transaction_id}", fetching)
 
     async def _fetch_for(self, delivery: Delivery, partner_id: str) -> None:
         folder = self._folders.of(partner_id)
@@ -230,7 +241,7 @@ class Drop:
             finished = await deliveries.finished(conn)
         for delivery, partner_id in finished:
             answering = self._answer(delivery, partner_id)
-            await self._guarded(f"answer to {delivery.transaction_id}", answering)
+            await self._faults.guarded(f"answer to {delivery.transaction_id}", answering)
 
     async def _answer(self, delivery: Delivery, partner_id: str) -> None:
         assert delivery.job_id is not None, "it would wait for its data file otherwise"
@@ -275,28 +286,13 @@ class Drop:
 
     # --------------------------------------------------------------------------
 
-    async def _repeat(self, step: Callable[[], Awaitable[None]], stopping: asyncio.Event) -> None:
+    async def _repeat(
+        self, step: Callable[[], Awaitable[None]], stopping: asyncio.Event, every_s: float
+    ) -> None:
         while not stopping.is_set():
-            await self._guarded("the drop", step())
+            await self._faults.guarded("the drop", step())
             with suppress(TimeoutError):
-                await asyncio.wait_for(stopping.wait(), EVERY_S)
-
-    async def _guarded(self, what: str, work: Awaitable[None]) -> None:
-        """Do a piece of work; what stops it is logged and tried again at the next turn."""
-        try:
-            await work
-        except Exception as error:  # noqa: BLE001 - one file keeps no other waiting
-            self._log_fault(f"{what}: {_in_words(error)}")
-
-    def _log_fault(self, fault: str) -> None:
-        """Log a fault that may come again every second, but not so often."""
-        now_s = self._now_s()
-        last_s = self._fault_to_logged_at_s.get(fault)
-        if last_s is None or now_s - last_s >= _LOG_AGAIN_AFTER_S:
-            if len(self._fault_to_logged_at_s) >= 1000:
-                self._fault_to_logged_at_s.clear()
-            self._fault_to_logged_at_s[fault] = now_s
-            _log.error("%s", fault)
+                await asyncio.wait_for(stopping.wait(), every_s)
 
 
 async def _chunks(path: Path) -> AsyncIterator[bytes]:
@@ -304,41 +300,3 @@ async def _chunks(path: Path) -> AsyncIterator[bytes]:
     with path.open("rb", buffering=0) as file:
         while chunk := await asyncio.to_thread(file.read, READ_BYTES):
             yield chunk
-
-
-@asynccontextmanager
-async def _only_one(path: Path, stopping: asyncio.Event) -> AsyncIterator[bool]:
-    """Wait until no other process watches this folder; False if told to stop before."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fd = os.open(path / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        was_told = False
-        while not stopping.is_set():
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if not was_told:
-                    _log.info("another process watches the drop folder; waiting for its end")
-                was_told = True
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(stopping.wait(), _LOCK_EVERY_S)
-            else:
-                break
-        yield not stopping.is_set()
-    finally:
-        os.close(fd)
-
-
-def _will_pass(error: Exception) -> bool:
-    """Tell whether it is the surroundings that fail, and not what was delivered."""
-    return isinstance(error, (OSError, OperationalError, InterfaceError, PoolTimeout)) or (
-        isinstance(error, DBAPIError) and error.connection_invalidated
-    )
-
-
-def _in_words(error: Exception) -> str:
-    # Not the message: it names the file, or quotes the statement with its values.
-    if isinstance(error, OSError) and error.strerror:
-        return f"{type(error).__name__} ({error.strerror})"
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__} at {place.name}:{place.lineno}"

@@ -23,10 +23,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
-MAX_NAME_BYTES = 200
-"""Leaves room for `.status` and for our own copies within the 255 of every file system."""
+from segments.doors.file_names import Refused, folder_name, is_usable
 
 MAX_FILES = 1000
 """So many files may lie in a folder; one more is refused, so that a listing stays small."""
@@ -39,35 +38,12 @@ _TAKEN = ".taken"
 _OPEN_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
-class Refused(Exception):
-    """The partner may not do that; the message tells why, and names no file."""
-
-
 class _Seen(NamedTuple):
     """What tells two contents of a name apart, without reading them."""
 
     inode: int
     size_bytes: int
     modified_at_ns: int
-
-
-def check_name(name: str) -> str:
-    """
-    Return a name if a file may have it.
-
-    Raises:
-        Refused: Empty, hidden, too long, a path, or with characters that no
-            listing shows as they are.
-    """
-    if not name or name.startswith("."):
-        raise Refused("names that begin with a dot are not allowed")
-    if "/" in name or "\\" in name:
-        raise Refused("there are no folders here")
-    if not name.isprintable():
-        raise Refused("the name has characters that can't be printed")
-    if len(name.encode()) > MAX_NAME_BYTES:
-        raise Refused(f"the name is longer than {MAX_NAME_BYTES} bytes")
-    return name
 
 
 class Upload:
@@ -89,7 +65,7 @@ class Folder:
         """Return the names of all regular files that have a usable name, sorted."""
         with os.scandir(self.path) as entries:
             found = [e.name for e in entries if e.is_file(follow_symlinks=False)]
-        return sorted(name for name in found if _is_usable(name))
+        return sorted(name for name in found if is_usable(name))
 
     def stat(self, name: str) -> os.stat_result:
         """
@@ -197,6 +173,30 @@ class Folder:
         """Tell whether a file came by our SFTP server and was not closed by its client."""
         return os.path.lexists(self.path / _UNFINISHED / name)
 
+    def drop_abandoned(self, before_s: float) -> int:
+        """
+        Delete the files that were begun and never finished; return how many there were.
+
+        One that a client of this process has open is none of them, nor is one
+        that grew, or was begun once more, after `before_s`.
+        """
+        dropped = 0
+        for name in _names_in(self.path / _UNFINISHED):
+            if name in self._name_to_upload or self._last_change_s(name) >= before_s:
+                continue
+            if self.has(name):
+                (self.path / name).unlink()
+                dropped += 1
+            self._forget(name)
+        return dropped
+
+    def _last_change_s(self, name: str) -> float:
+        """Return when an unfinished file was begun or last written to."""
+        changed_s = os.lstat(self.path / _UNFINISHED / name).st_ctime
+        with suppress(FileNotFoundError):
+            changed_s = max(changed_s, self.stat(name).st_ctime)
+        return changed_s
+
     # -- taking ----------------------------------------------------------------
 
     def is_complete(self, name: str, now_s: float, quiet_s: float) -> bool:
@@ -226,10 +226,7 @@ class Folder:
 
     def all_taken(self) -> list[str]:
         """Return the names of all files that were taken, sorted."""
-        try:
-            return sorted(os.listdir(self.path / _TAKEN))  # noqa: PTH208 - names, not paths
-        except FileNotFoundError:
-            return []
+        return _names_in(self.path / _TAKEN)
 
     def drop(self, as_name: str) -> None:
         """Delete a file that was taken; nothing to do if it is not there."""
@@ -290,23 +287,12 @@ class DropFolder:
         return self._name_to_folder.setdefault(name, Folder(self.path / name))
 
 
-def folder_name(partner_id: str) -> str:
-    """
-    Return what a partner's folder is called: the partner id, as far as a path allows.
-
-    Anything but letters, digits and `_.-~` becomes `%` and two hex digits, as
-    in a URL, and so does a dot in front.
-    """
-    name = quote(partner_id, safe="")
-    return f"%2E{name[1:]}" if name.startswith(".") else name
-
-
-def _is_usable(name: str) -> bool:
+def _names_in(path: Path) -> list[str]:
+    """Return what a folder of ours holds, sorted; nothing if it was not needed yet."""
     try:
-        check_name(name)
-    except (Refused, UnicodeEncodeError):
-        return False
-    return True
+        return sorted(os.listdir(path))  # noqa: PTH208 - names, not paths
+    except FileNotFoundError:
+        return []
 
 
 def _open_regular(path: Path, flags: int) -> int:

@@ -3,10 +3,12 @@ A file that comes in the body of a request: streamed, bounded, and whole or not 
 
 Nothing is answered to `Expect: 100-continue` until whoever sends has been found
 to be allowed to: `curl` sends none of its 5 GB for nothing. A sender who falls
-silent is not waited for longer than `SILENT_FOR_S`.
+silent is not waited for longer than `SILENT_FOR_S`, nor one who dribbles longer
+than `TAKES_AT_MOST_S`.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 from aiohttp import hdrs, web
@@ -16,6 +18,9 @@ from segments.api.problem import Problem
 from segments.blobs import Blobs, Stored
 
 SILENT_FOR_S = 60.0
+TAKES_AT_MOST_S = 86_400.0
+"""What was begun longer ago is nobody's upload any more, and may be swept."""
+
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -66,11 +71,13 @@ class Incoming:
             await self._request.writer.write(_CONTINUE)
             # The head of the answer is still to come.
             self._request.writer.output_size = 0
-        size_bytes = 0
+        size_bytes, give_up_s = 0, time.monotonic() + TAKES_AT_MOST_S
         while chunk := await self._next():
             size_bytes += len(chunk)
             if size_bytes > self._max_bytes:
                 raise self._failed(Problem(413, f"a file of more than {self._max_bytes} bytes"))
+            if time.monotonic() > give_up_s:
+                raise self._failed(Problem(408, f"not done within {TAKES_AT_MOST_S:.0f} s"))
             yield chunk
 
     async def _next(self) -> bytes:

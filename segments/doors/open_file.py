@@ -20,7 +20,8 @@ from asyncssh import (
     SFTPPermissionDenied,
 )
 
-from segments.doors.folder import Folder, Refused, Upload
+from segments.doors.file_names import Refused
+from segments.doors.folder import Folder, Upload
 
 _ACCESS = {
     FXF_READ: os.O_RDONLY,

@@ -28,7 +28,8 @@ from asyncssh import (
     SFTPPermissionDenied,
 )
 
-from segments.doors.folder import ANSWER, Folder, Refused, Upload, check_name
+from segments.doors.file_names import Refused, check_name
+from segments.doors.folder import ANSWER, Folder, Upload
 from segments.doors.metrics import OK, REFUSED, DoorMetrics
 from segments.doors.open_file import OpenFile, is_to_write, opened
 from segments.settings import Settings

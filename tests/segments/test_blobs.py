@@ -2,6 +2,8 @@ import asyncio
 import hashlib
 import io
 import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -55,6 +57,39 @@ async def test_upload_that_breaks_off_leaves_nothing(blobs: Blobs, tmp_path: Pat
 
     assert await blobs.names() == []
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+async def test_what_a_killed_process_left_of_its_write_goes_when_it_is_old(
+    blobs: Blobs, tmp_path: Path
+) -> None:
+    """
+    obstore's own name for it, which no listing shows.
+    """
+    program = f"""
+import asyncio, os, signal
+from pathlib import Path
+from segments.blobs import Blobs
+
+async def chunks():
+    for _ in range(4):
+        yield bytes(6 << 20)
+        await asyncio.sleep(0)
+    while not any(Path({str(tmp_path)!r}).rglob("*#1")):
+        await asyncio.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGKILL)
+    yield b""
+
+asyncio.run(Blobs.in_directory(Path({str(tmp_path / "blobs")!r})).put("a/b", chunks()))
+"""
+    await asyncio.to_thread(subprocess.run, [sys.executable, "-c", program], check=False)
+    (left,) = (path for path in tmp_path.rglob("*") if path.is_file())
+    written_s = left.stat().st_mtime
+    await blobs.put("a/whole", [b"x"])
+
+    assert await blobs.names() == ["a/whole"]
+    assert await blobs.delete_unfinished(written_s) == 0
+    assert await blobs.delete_unfinished(written_s + 60) == 1
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["whole"]
 
 
 async def test_names_are_those_below_the_prefix(blobs: Blobs) -> None:

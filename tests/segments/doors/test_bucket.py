@@ -8,11 +8,13 @@ import pytest
 from moto.server import ThreadedMotoServer
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from segments.api.metrics import BUCKET_FILES
 from segments.blobs import Blobs
 from segments.doors import bucket
 from segments.settings import Settings
 from segments.store.connection import connect
 from segments.store.meta import prepare
+from segments.sweep import ABANDONED_AFTER_S, sweep_blobs
 from tests.engines import Engine
 from tests.ledger_seed import seed
 from tests.rest import serving
@@ -140,6 +142,52 @@ async def test_file_that_nobody_asked_for_is_left_alone(world: World) -> None:
 
     assert await bucket.notice(world.rest.services) == 0
     assert await names(world) == ["uploads/stranger"]
+
+
+async def test_file_that_came_while_no_process_ran_is_taken_however_late(world: World) -> None:
+    """
+    The bucket has answered 200: to its partner the file is delivered.
+    """
+    request_id, url = await world.presign()
+    await put(world, url, text_of([ALICE]))
+    world.rest.clock.ahead_s = world.rest.services.settings.upload_url_s + bucket.LATE_S + 1
+
+    assert await bucket.notice(world.rest.services) == 0
+    assert await bucket.notice(world.rest.services, look_anyway=True) == 1
+
+    world.rest.clock.ahead_s = 0  # or the access token is over, too
+    await world.load_all()
+    assert (await world.status(request_id))["status"] == "done"
+
+
+async def test_file_that_no_upload_waits_for_is_swept_when_it_is_old(world: World) -> None:
+    services = world.rest.services
+    _, url = await world.presign()
+    await put(world, url, text_of([ALICE]))
+    awaited = [name for name in await names(world) if name.startswith("uploads/")]
+    await services.blobs.put("uploads/stranger", [b"x"])
+    now_s = services.now_s()
+
+    young = await sweep_blobs(services.ledger, services.blobs, now_s)
+    old = await sweep_blobs(services.ledger, services.blobs, now_s + ABANDONED_AFTER_S + 60)
+
+    assert (young, old) == (0, 1)
+    assert await names(world) == awaited
+
+
+async def test_what_becomes_of_files_in_the_bucket_is_counted(world: World) -> None:
+    _, url = await world.presign()
+    await put(world, url, text_of([ALICE]))
+    await bucket.notice(world.rest.services)
+    await world.presign()
+    await put(world, url, text_of([BOB]))
+    await bucket.notice(world.rest.services)
+
+    registry = world.rest.services.metrics.registry
+    assert [
+        registry.get_sample_value("segments_bucket_files_total", {"result": result})
+        for result in BUCKET_FILES
+    ] == [1, 0, 1]
 
 
 async def test_watch_notices_and_stops_when_told(world: World) -> None:

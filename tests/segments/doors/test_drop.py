@@ -385,6 +385,21 @@ async def test_metadata_that_is_still_being_written_is_not_read(world: World) ->
     assert "transaction_id" in world.status()
 
 
+async def test_upload_that_nobody_came_back_for_is_swept_and_counted(world: World) -> None:
+    world.folder.break_upload(world.folder.begin_upload("a.txt"))
+    world.put("a.txt", b"half")
+    world.put("b.txt", b"whole, and waiting for its metadata")
+
+    await world.drop.sweep()
+    kept = world.folder.names()
+    world.clock.now_s += world.settings.abandoned_after_s
+    await world.drop.sweep()
+
+    assert (kept, world.folder.names()) == (["a.txt", "b.txt"], ["b.txt"])
+    labels = {"result": "abandoned"}
+    assert world.metrics.registry.get_sample_value("segments_sftp_uploads_total", labels) == 1
+
+
 async def test_data_file_that_still_grows_is_not_overdue(world: World) -> None:
     world.clock.now_s -= WAIT_S / 2
     metadata = world.folder.begin_upload("request.json")

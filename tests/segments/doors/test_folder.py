@@ -6,16 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segments.doors.folder import (
-    MAX_FILES,
-    MAX_NAME_BYTES,
-    DropFolder,
-    Folder,
-    Refused,
-    Upload,
-    check_name,
-    folder_name,
-)
+from segments.doors.file_names import MAX_NAME_BYTES, Refused, check_name, folder_name
+from segments.doors.folder import MAX_FILES, DropFolder, Folder, Upload
 
 LONG_AGO_S = 3600.0
 
@@ -188,6 +180,55 @@ def test_later_upload_of_a_name_displaces_the_earlier(folder: Folder) -> None:
     folder.finish_upload(resumed)
     folder.break_upload(stale)
     assert not folder.is_unfinished("a.txt")
+
+
+def test_file_that_nobody_finished_is_dropped_when_it_is_old(folder: Folder) -> None:
+    folder.break_upload(_uploaded(folder, "a.txt"))
+    folder.break_upload(folder.begin_upload("never-opened.txt"))
+    put(folder, "complete.txt")
+    old_s = changed_at_s(folder, "complete.txt") + LONG_AGO_S
+
+    assert folder.drop_abandoned(old_s) == 1
+
+    assert folder.names() == ["complete.txt"]
+    assert not folder.is_unfinished("a.txt")
+    assert not folder.is_unfinished("never-opened.txt")
+
+
+def test_file_that_nobody_finished_is_kept_while_it_may_be_resumed(folder: Folder) -> None:
+    folder.break_upload(_uploaded(folder, "a.txt"))
+
+    assert folder.drop_abandoned(changed_at_s(folder, "a.txt")) == 0
+
+    assert folder.is_unfinished("a.txt")
+
+
+def test_upload_that_grew_since_is_kept_by_a_process_that_does_not_know_of_it(
+    folder: Folder,
+) -> None:
+    """
+    Another server's client: all that is seen of it are the bytes that come.
+    """
+    _uploaded(folder, "a.txt")
+    mark = folder.path / ".unfinished" / "a.txt"
+    begun_s = mark.stat().st_ctime
+    while changed_at_s(folder, "a.txt") <= begun_s:  # the kernel's clock ticks in milliseconds
+        put(folder, "a.txt", b"more")
+
+    assert Folder(folder.path).drop_abandoned((begun_s + changed_at_s(folder, "a.txt")) / 2) == 0
+
+
+def test_upload_in_progress_is_never_abandoned(folder: Folder) -> None:
+    upload = _uploaded(folder, "a.txt")
+
+    assert folder.drop_abandoned(changed_at_s(folder, "a.txt") + LONG_AGO_S) == 0
+
+    assert folder.is_current(upload)
+    assert folder.has("a.txt")
+
+
+def test_folder_that_never_had_an_upload_has_none_to_drop(folder: Folder) -> None:
+    assert folder.drop_abandoned(1e12) == 0
 
 
 def test_unfinished_file_stays_so_under_another_name(folder: Folder) -> None:

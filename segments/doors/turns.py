@@ -1,0 +1,41 @@
+"""Of several processes on one folder one watches it: the others wait for its end."""
+
+import asyncio
+import fcntl
+import logging
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+_log = logging.getLogger(__name__)
+
+_LOOK_EVERY_S = 1.0
+
+
+@asynccontextmanager
+async def only_one(path: Path, stopping: asyncio.Event) -> AsyncIterator[bool]:
+    """
+    Wait until no other process watches this folder, and then be the one that does.
+
+    Gives False if told to stop before. The lock ends with the process, however
+    that ends.
+    """
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fd = os.open(path / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        was_told = False
+        while not stopping.is_set():
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if not was_told:
+                    _log.info("another process watches the drop folder; waiting for its end")
+                was_told = True
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(stopping.wait(), _LOOK_EVERY_S)
+            else:
+                break
+        yield not stopping.is_set()
+    finally:
+        os.close(fd)

@@ -30,7 +30,9 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.blobs import Blobs
-from segments.ingest.job import UNFINISHED, Job, State, Tools, failed, run
+from segments.ingest.again import begin_lost_again, forget_old
+from segments.ingest.job import UNFINISHED, Job, State, failed
+from segments.ingest.run import Tools, run
 from segments.ingest.stop import Stopped, StopReason
 from segments.ledger import jobs
 from segments.ledger.engine import LedgerAway, reading
@@ -272,6 +274,7 @@ class Loader:
                 _log.warning("sweep: broken off (%s)", type(error).__name__)
             else:
                 if done is not None:
+                    await forget_old(tools.ledger, tools.redis, tools.now_s())
                     _log.info("sweep: %s", _swept(*done))
             await _wait(stopping, _SWEEP_LOOK_EVERY_S)
 
@@ -281,11 +284,12 @@ class Loader:
 
         A restart is seen by the server's own name of its run: our client
         connects anew by itself and tells nobody. What was set on a server and
-        not in its configuration is gone then, and what stood in memory, too.
+        not in its configuration is gone then, and what it had not written down, too.
         """
         run_id = str((await self._tools.redis.info("server")).get("run_id"))
         if run_id != self._checked_run_id:
             await prepare(self._tools.redis, self._settings.expected_ids)
+            await begin_lost_again(self._tools.ledger, self._tools.redis, self._tools.now_s())
             self._checked_run_id = run_id
 
     async def _save(self, job: Job) -> None:

@@ -44,15 +44,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from segments.ingest.job import Tools
 from segments.ingest.replay import OptedOut, Replay
+from segments.ingest.run import Tools
 from segments.ingest.stop import Stopped
 from segments.ledger import accounts, jobs, late_opt_outs, opt_outs
 from segments.ledger.catalog import take_turn
 from segments.ledger.engine import reading
 from segments.optout import apply_opt_outs
 from segments.projection import publish_catalog
-from segments.store import keys, rebuilding
+from segments.store import keys, marks, rebuilding
 from segments.store.meta import check_server
 from segments.store.reader import Meta
 from segments.store.writer import Writer
@@ -197,6 +197,7 @@ class _Rebuild:
                 # closed, and the next bid would find it open and without it.
                 await take_turn(conn)
                 if await opt_outs.last_seq(conn) == last_seq:
+                    await marks.begin(self._tools.redis, self._tools.now_s())
                     await rebuilding.hand_over(self._tools.redis, self._name, self._meta)
                     return
 

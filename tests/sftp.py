@@ -76,6 +76,12 @@ class Door:
         assert self._process is not None
         return await stop(self._process, number)
 
+    def peak_memory_kb(self) -> int:
+        """Return the most memory that the server has had."""
+        assert self._process is not None
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0])
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Door"]:
         """Run the server; that it ends well is part of every test."""

@@ -8,7 +8,8 @@ from redis.exceptions import RedisError
 from segments.blobs import Blobs
 from segments.cli.ledger import run
 from segments.cli.log import log_to_stderr
-from segments.ingest.job import Job, State, Tools
+from segments.ingest.job import Job, State
+from segments.ingest.run import Tools
 from segments.ledger import jobs
 from segments.ledger.engine import open_ledger, reading
 from segments.ledger.refusal import NotFound, Refusal

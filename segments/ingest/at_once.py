@@ -39,6 +39,7 @@ from segments.ledger.uploads import Upload
 from segments.projection import catch_up
 from segments.record import Change, CorruptRecord, Tally
 from segments.settings import Settings
+from segments.store.marks import Mark
 from segments.store.reader import StoreUnusable, read_meta
 from segments.store.writer import Writer
 
@@ -96,9 +97,10 @@ class AtOnce:
                     sha256=stored.sha256,
                     opt_outs_before=opt_outs_before,
                 )
-            tally = await self._write(chunk, to_apply)
+            mark = Mark(self.redis, job.id)
+            tally = await self._write(chunk, to_apply, mark)
             if job.state is State.RUNNING:
-                await self._settle(job, chunk, to_apply, tally)
+                await self._settle(job, chunk, to_apply, tally, mark)
         return Applied(upload.request_id, tally is not None)
 
     async def _submit(
@@ -143,11 +145,12 @@ class AtOnce:
             job = claimed
         return upload, job, changes(planned, await accounts.tree(conn), job.owner_id)
 
-    async def _write(self, chunk: Chunk, to_apply: list[Change]) -> Tally | None:
+    async def _write(self, chunk: Chunk, to_apply: list[Change], mark: Mark) -> Tally | None:
         """Write to the store; `None` if it is away, or holds what can't be read."""
         try:
             # Opt-outs first: nobody is added who said no to a store that has been lost.
             meta = await catch_up(self.ledger, self.redis, self.settings)
+            await mark.parts()
             return await Writer(self.redis, meta).merge(chunk.ids, to_apply)
         except (RedisError, StoreUnusable, OSError, CorruptRecord):
             return None
@@ -160,13 +163,15 @@ class AtOnce:
             return 0
 
     async def _settle(
-        self, job: Job, chunk: Chunk, to_apply: list[Change], tally: Tally | None
+        self, job: Job, chunk: Chunk, to_apply: list[Change], tally: Tally | None, mark: Mark
     ) -> None:
         """Finish a job that we claimed; or leave it to the loader, which can say why not."""
         opt_outs_until = None
         if tally is not None:
             with suppress(RedisError, StoreUnusable, OSError):
-                opt_outs_until = await note_late(self.ledger, self.redis, job, to_apply)
+                noted_until = await note_late(self.ledger, self.redis, job, to_apply)
+                await mark.done()
+                opt_outs_until = noted_until
         if tally is None or opt_outs_until is None:
             settled = replace(job, state=State.QUEUED)
         else:

@@ -15,11 +15,12 @@ from msgspec.structs import replace
 
 from segments.account import AccountTree
 from segments.identity import ID_BYTES, Id
-from segments.ingest.job import Job, State, Tools
+from segments.ingest.job import Job, State
 from segments.ingest.names import NAME_BYTES, Names, names_of
 from segments.ingest.parse import Ids
 from segments.ingest.publish import changes
 from segments.ingest.read import Reading
+from segments.ingest.run import Tools
 from segments.ingest.spool import PARTS, Spool
 from segments.ingest.stop import Stopped, StopReason
 from segments.ingest.validate import order_of

@@ -18,12 +18,8 @@ Every change of a job names the lease's owner. One that lost its lease learns so
 when it saves, and stops; what both wrote to the store meanwhile is the same.
 """
 
-import os
 import secrets
-import socket
 from collections.abc import Collection, Sequence
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -32,6 +28,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.ingest.job import UNFINISHED, Checkpoint, Job, State, fingerprint
 from segments.ingest.stop import Stopped, StopReason
+from segments.ledger.process import may_live, this_process
 from segments.ledger.tables import accounts as _accounts
 from segments.ledger.tables import jobs as _jobs
 
@@ -91,7 +88,7 @@ async def submit(
     if same is None:
         same = await _same_as_last(conn, partner_id, name)
     if same is not None:
-        return _job(same)
+        return job_of(same)
     values = {
         "transaction_id": transaction_id or new_transaction_id(),
         "door": door,
@@ -105,7 +102,7 @@ async def submit(
         "created_at_s": now_s,
     }
     inserted = await conn.execute(insert(_jobs).values(values).returning(_jobs))
-    return _job(inserted.one())
+    return job_of(inserted.one())
 
 
 async def claim(conn: AsyncConnection, now_s: float, partner_id: int | None = None) -> Job | None:
@@ -131,7 +128,7 @@ async def claim(conn: AsyncConnection, now_s: float, partner_id: int | None = No
     )
     for row in candidates:
         is_abandoned = row.state == State.RUNNING
-        if is_abandoned and row.lease_until_s > now_s and _may_live(row.lease_owner):
+        if is_abandoned and row.lease_until_s > now_s and may_live(row.lease_owner):
             continue
         checkpoint = _checkpoint(row)
         if is_abandoned:
@@ -150,7 +147,7 @@ async def claim(conn: AsyncConnection, now_s: float, partner_id: int | None = No
         )
         claimed = taken.one_or_none()
         if claimed is not None:
-            return _job(claimed)
+            return job_of(claimed)
     return None
 
 
@@ -218,7 +215,7 @@ async def running(conn: AsyncConnection, now_s: float) -> Sequence[Job]:
     """Return the jobs that a loader works on, so far as can be known, the oldest first."""
     rows = await conn.execute(select(_jobs).where(_jobs.c.state == State.RUNNING))
     return sorted(
-        (_job(row) for row in rows if row.lease_until_s > now_s and _may_live(row.lease_owner)),
+        (job_of(row) for row in rows if row.lease_until_s > now_s and may_live(row.lease_owner)),
         key=lambda job: job.id,
     )
 
@@ -228,7 +225,7 @@ async def jobs_after(conn: AsyncConnection, job_id: int, limit: int) -> Sequence
     rows = await conn.execute(
         select(_jobs).where(_jobs.c.id > job_id).order_by(_jobs.c.id).limit(limit)
     )
-    return [_job(row) for row in rows]
+    return [job_of(row) for row in rows]
 
 
 async def known_blobs(conn: AsyncConnection, names: Collection[str]) -> set[str]:
@@ -243,13 +240,13 @@ async def job(conn: AsyncConnection, name: int | str) -> Job | None:
         return None
     condition = _jobs.c.id == int(name) if is_number else _jobs.c.transaction_id == name
     row = await _first(conn, condition)
-    return None if row is None else _job(row)
+    return None if row is None else job_of(row)
 
 
 async def jobs(conn: AsyncConnection, limit: int) -> Sequence[Job]:
     """Return the latest jobs, the newest first."""
     rows = await conn.execute(select(_jobs).order_by(_jobs.c.id.desc()).limit(limit))
-    return [_job(row) for row in rows]
+    return [job_of(row) for row in rows]
 
 
 async def unfinished_before(conn: AsyncConnection, job: Job) -> Sequence[Job]:
@@ -263,43 +260,7 @@ async def unfinished_before(conn: AsyncConnection, job: Job) -> Sequence[Job]:
         )
         .order_by(_jobs.c.id)
     )
-    return [_job(row) for row in rows]
-
-
-@cache
-def this_process() -> str:
-    """
-    Name this process so that no other ever has the same name.
-
-    Host, process namespace, process id and when it started: in containers the
-    first three are the same after every restart.
-    """
-    return f"{_machine()}:{os.getpid()}:{_started_at(os.getpid())}"
-
-
-def _may_live(process: str) -> bool:
-    """Tell whether a process may still be there; of another machine's we can't know."""
-    machine, pid, started_at = process.rsplit(":", 2)
-    return machine != _machine() or _started_at(int(pid)) == started_at
-
-
-@cache
-def _machine() -> str:
-    try:
-        namespace = str(Path("/proc/self/ns/pid").readlink())
-    except OSError:  # not Linux
-        namespace = ""
-    return f"{socket.gethostname()}:{namespace}"
-
-
-def _started_at(pid: int) -> str:
-    """Return the kernel's start time of a process; nothing if it is not there or not alive."""
-    try:
-        # Behind the program's name, which may hold blanks and parentheses.
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return "" if fields[0] in ("Z", "X") else fields[19]
+    return [job_of(row) for row in rows]
 
 
 async def _end_hold(conn: AsyncConnection, job: Job, **values: Any) -> bool:
@@ -353,7 +314,8 @@ def _checkpoint(row: Row[Any]) -> Checkpoint:
     return msgspec.convert(row.checkpoint or {}, Checkpoint)
 
 
-def _job(row: Row[Any]) -> Job:
+def job_of(row: Row[Any]) -> Job:
+    """Return the job that a row of the ledger is."""
     # Plain strings as names: the row's own are of a kind that msgspec refuses.
     fields = {name: getattr(row, name, None) for name in Job.__struct_fields__}
     fields["checkpoint"] = row.checkpoint or {}

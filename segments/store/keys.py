@@ -12,6 +12,7 @@ Every key this service owns in Redis. If it is not here, it is not ours.
     seg:1:probe                  hash     -      in one transaction only: how are hashes packed?
     seg:1:rebuild                string   none   the rebuild at work; see below
     seg:1:swept                  string   none   the day (record.py) of the last sweep
+    seg:1:jobs                   hash     none   how far each job is in the store: see marks.py
 
 The `1` is the layout version. A new layout gets a new number and is written
 beside the old one, so a rollback finds its data where it left it. The braces
@@ -62,6 +63,7 @@ PROBE: Final = b"seg:1:probe"
 REBUILD: Final = b"seg:1:rebuild"
 SWEPT: Final = b"seg:1:swept"
 BUCKET_PREFIX: Final = b"seg:1:m:"
+JOBS: Final = b"seg:1:jobs"
 
 
 def bucket_bits_for(expected_ids: int) -> int:

@@ -39,6 +39,7 @@ async def wipe(redis: Redis) -> None:
     # Once more: somebody may have laid it out who had looked before it was taken.
     await redis.delete(keys.META)
     await redis.delete(keys.SWEPT)
+    await redis.delete(keys.JOBS)
     await redis.delete(*_CATALOG)
     names = []
     async for name in redis.scan_iter(match=keys.BUCKET_PREFIX + b"*", count=_KEYS_AT_ONCE):

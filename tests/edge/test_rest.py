@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,11 +41,11 @@ class Api:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    def curl(self, *arguments: str) -> tuple[int, str]:
+    def curl(self, *arguments: str, within_s: float = _WITHIN_S) -> tuple[int, str]:
         """Return the status and the body that `curl` saw."""
         done = subprocess.run(
             ["curl", "-sS", "-w", "\n%{http_code}", *arguments],
-            cwd=self.folder, text=True, capture_output=True, check=False, timeout=_WITHIN_S,
+            cwd=self.folder, text=True, capture_output=True, check=False, timeout=within_s,
         )  # fmt: skip
         body, _, status = done.stdout.rpartition("\n")
         return int(status), body
@@ -178,6 +178,42 @@ def test_upload_streams_to_the_disk_and_not_into_memory(api: Api) -> None:
     assert status == 200
     assert "100 Continue" in said
     assert api.peak_memory_kb() - before_kb < _MAX_GROWTH_KB
+
+
+@pytest.mark.long
+@pytest.mark.timeout(2400)
+def test_five_gibibytes_are_taken_and_not_one_byte_more(
+    api: Api, record_property: Callable[[str, object], None]
+) -> None:
+    """
+    The largest file there may be, of nothing, so that it takes no space here.
+    """
+    largest, larger = api.folder / "largest.txt", api.folder / "larger.txt"
+    for path, size_bytes in ((largest, 5 << 30), (larger, (5 << 30) + 1)):
+        with path.open("wb") as file:
+            file.truncate(size_bytes)
+    bearer = api.login()
+    _, url = api.presign(bearer)
+    before_kb = api.peak_memory_kb()
+    began_s = time.monotonic()
+
+    too_large = api.curl("-v", "--stderr", "-", "-T", larger.name, url)
+    taken = api.curl("-v", "--stderr", "-", "-H", "Expect: 100-continue", "-T", largest.name, url,
+                     within_s=2000)  # fmt: skip
+
+    took_s = time.monotonic() - began_s
+    grown_kb = api.peak_memory_kb() - before_kb
+    record_property("seconds", took_s)
+    record_property("peak_kb", api.peak_memory_kb())
+    assert too_large[0] == 413
+    assert "100 Continue" not in too_large[1]
+    assert taken[0] == 200
+    assert "100 Continue" in taken[1]
+    assert grown_kb < _MAX_GROWTH_KB
+    (blob,) = (path for path in (api.folder / "data" / "blobs").rglob("*") if path.is_file())
+    size_bytes = blob.stat().st_size
+    blob.unlink()
+    assert size_bytes == 5 << 30
 
 
 def test_refused_upload_is_not_even_sent(api: Api) -> None:

@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 from asyncio.subprocess import DEVNULL, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -397,6 +397,33 @@ async def test_file_larger_than_allowed_is_refused(tmp_path: Path) -> None:
     assert fits.status == 0, fits.said
     assert larger.status == 1
     assert (door.partner_folder("shop") / "larger.txt").stat().st_size <= 100_000
+
+
+@pytest.mark.long
+@pytest.mark.timeout(2400)
+async def test_five_gibibytes_are_taken_and_not_one_byte_more(
+    door: Door, record_property: Callable[[str, object], None]
+) -> None:
+    """
+    The largest file there may be, of nothing, so that it takes no space here.
+    """
+    arrived = door.partner_folder("shop") / "large.txt"
+    with (door.folder / "large.txt").open("wb") as file:
+        file.truncate(5 << 30)
+    client = await door.begin_sftp("shop", "put large.txt")
+    said, _ = await asyncio.wait_for(client.communicate(), 2000)
+    size_bytes = arrived.stat().st_size
+    with (door.folder / "large.txt").open("ab") as file:
+        file.write(b"x")
+
+    larger = await door.sftp("shop", "reput large.txt")
+
+    record_property("peak_kb", door.peak_memory_kb())
+    arrived.unlink()
+    assert client.returncode == 0, said
+    assert larger.status == 1
+    assert size_bytes == 5 << 30
+    assert door.peak_memory_kb() < 200 << 10
 
 
 async def test_session_holds_so_many_files_open_and_no_more(tmp_path: Path) -> None:

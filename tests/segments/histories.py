@@ -14,8 +14,9 @@ from segments.blobs import Blobs
 from segments.identity import Kind as IdKind
 from segments.ingest.accept import accept
 from segments.ingest.at_once import AtOnce, Chunk
-from segments.ingest.job import Job, State, Tools, run
+from segments.ingest.job import Job, State
 from segments.ingest.parse import Parser
+from segments.ingest.run import Tools, run
 from segments.ingest.validate import Action, read_metadata
 from segments.ledger import accounts, audiences, jobs
 from segments.optout import record_opt_out

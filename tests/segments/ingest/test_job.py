@@ -17,8 +17,9 @@ from segments.account import Account, Kind
 from segments.audience import Audience
 from segments.blobs import Blobs
 from segments.ingest.accept import accept
-from segments.ingest.job import MAX_DEATHS, Checkpoint, Job, State, Tools, run
+from segments.ingest.job import MAX_DEATHS, Checkpoint, Job, State
 from segments.ingest.parse import BadLine, BadLineReason
+from segments.ingest.run import Tools, run
 from segments.ingest.stop import Stopped, StopReason
 from segments.ingest.validate import read_metadata
 from segments.ledger import accounts, audiences

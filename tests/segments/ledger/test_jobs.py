@@ -16,7 +16,8 @@ from segments.ingest.publish import Planned
 from segments.ingest.stop import Stopped, StopReason
 from segments.ingest.validate import Action
 from segments.ledger import accounts, jobs
-from segments.ledger.jobs import LEASE_S, LeaseLost, this_process
+from segments.ledger.jobs import LEASE_S, LeaseLost
+from segments.ledger.process import this_process
 from segments.ledger.tables import jobs as table
 
 NOW_S = 1_000_000.0
@@ -262,7 +263,7 @@ def _started() -> "subprocess.Popen[str]":
     """Start a process that says what it is called, and waits."""
     program = """
 import sys
-from segments.ledger.jobs import this_process
+from segments.ledger.process import this_process
 print(this_process(), flush=True)
 sys.stdin.read()
 """

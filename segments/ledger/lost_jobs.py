@@ -1,0 +1,81 @@
+"""
+Queries of jobs that a store may have lost: see `segments.ingest.again`.
+
+All take a connection, so that several make one transaction.
+"""
+
+from collections.abc import Collection, Sequence
+
+import msgspec
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from segments.ingest.job import UNFINISHED, Checkpoint, Job, State
+from segments.ledger.jobs import job_of
+from segments.ledger.tables import jobs as _jobs
+
+_NUMBERS_AT_ONCE = 1000
+
+
+async def done_since(conn: AsyncConnection, since_s: float) -> Sequence[Job]:
+    """Return the jobs that were done after a moment, in their order."""
+    rows = await conn.execute(
+        select(_jobs)
+        .where(_jobs.c.state == State.DONE, _jobs.c.finished_at_s > since_s)
+        .order_by(_jobs.c.id)
+    )
+    return [job_of(row) for row in rows]
+
+
+async def ended_before(
+    conn: AsyncConnection, job_ids: Collection[int], before_s: float
+) -> Sequence[int]:
+    """Return those of some jobs that ended before a moment."""
+    ended: list[int] = []
+    numbers = list(job_ids)
+    for at in range(0, len(numbers), _NUMBERS_AT_ONCE):
+        ended += await conn.scalars(
+            select(_jobs.c.id).where(
+                _jobs.c.id.in_(numbers[at : at + _NUMBERS_AT_ONCE]),
+                _jobs.c.state.not_in(UNFINISHED),
+                _jobs.c.finished_at_s < before_s,
+            )
+        )
+    return ended
+
+
+async def begin_again(conn: AsyncConnection, partner_id: int, first_id: int) -> int:
+    """
+    Queue a partner's jobs from one on that are done or at work, as if nothing was written.
+
+    Their plans stay. Whoever is at work on one has lost its lease.
+
+    Returns:
+        How many there were.
+    """
+    rows = await conn.execute(
+        select(_jobs)
+        .where(
+            _jobs.c.partner_id == partner_id,
+            _jobs.c.id >= first_id,
+            _jobs.c.state.in_((State.DONE, State.RUNNING)),
+        )
+        .with_for_update()
+    )
+    found = [job_of(row) for row in rows]
+    for each in found:
+        # It was carried before, so whatever it removes has been looked at.
+        checkpoint = Checkpoint(is_released=each.state is State.DONE)
+        await conn.execute(
+            update(_jobs)
+            .where(_jobs.c.id == each.id)
+            .values(
+                state=State.QUEUED,
+                lease_owner=None,
+                lease_until_s=None,
+                checkpoint=msgspec.to_builtins(checkpoint),
+                report=msgspec.to_builtins(each.report.unwritten()),
+                finished_at_s=None,
+            )
+        )
+    return len(found)

@@ -1,0 +1,42 @@
+"""Who holds a lease: this process, named so that others can tell when it is dead."""
+
+import os
+import socket
+from functools import cache
+from pathlib import Path
+
+
+@cache
+def this_process() -> str:
+    """
+    Name this process so that no other ever has the same name.
+
+    Host, process namespace, process id and when it started: in containers the
+    first three are the same after every restart.
+    """
+    return f"{_machine()}:{os.getpid()}:{_started_at(os.getpid())}"
+
+
+def may_live(process: str) -> bool:
+    """Tell whether a process may still be there; of another machine's we can't know."""
+    machine, pid, started_at = process.rsplit(":", 2)
+    return machine != _machine() or _started_at(int(pid)) == started_at
+
+
+@cache
+def _machine() -> str:
+    try:
+        namespace = str(Path("/proc/self/ns/pid").readlink())
+    except OSError:  # not Linux
+        namespace = ""
+    return f"{socket.gethostname()}:{namespace}"
+
+
+def _started_at(pid: int) -> str:
+    """Return the kernel's start time of a process; nothing if it is not there or not alive."""
+    try:
+        # Behind the program's name, which may hold blanks and parentheses.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] in ("Z", "X") else fields[19]

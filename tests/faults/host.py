@@ -1,0 +1,140 @@
+"""A data directory with its embedded store and its ledger, and what happens to it."""
+
+import asyncio
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from random import Random
+from shutil import rmtree
+
+import numpy as np
+from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from segments.account import Kind as AccountKind
+from segments.blobs import Blobs
+from segments.identity import Id, Kind
+from segments.ingest.accept import accept
+from segments.ingest.job import Job, State
+from segments.ingest.validate import read_metadata
+from segments.ledger import accounts, jobs
+from segments.ledger.engine import open_ledger, reading
+from segments.optout import record_opt_out
+from segments.record import Action
+from segments.settings import Settings
+from segments.store import keys
+from segments.store.connection import connect
+from segments.store.embedded import EmbeddedStore
+from tests.segments.ingest.deliveries import PARTNER_ID, as_json, metadata_of
+
+PERSONS = 100_000
+ROWS = 60_000
+
+Dump = dict[bytes, dict[bytes, bytes]]
+
+
+class Deliveries:
+    """Some files, and some persons who say no, by chance."""
+
+    def __init__(self, seed: int, files: int) -> None:
+        rng = Random(seed)
+        self._hashes = np.random.default_rng(seed).bytes(PERSONS * 32).hex()
+        self.files: list[tuple[bytes, list[tuple[str, str]]]] = []
+        for _ in range(files):
+            start = rng.randrange(PERSONS - ROWS)
+            segments = [
+                (segment, rng.choice(["add", "add", "remove"]))
+                for segment in rng.sample("12345678", 6)  # some batches a file
+            ]
+            self.files.append((self._text(start, start + ROWS), segments))
+        self.erased = [self._id(rng.randrange(PERSONS)) for _ in range(2 * files)]
+
+    def _text(self, start: int, end: int) -> bytes:
+        rows = (self._hashes[64 * n : 64 * n + 64] for n in range(start, end))
+        return "".join(f"{row}\n" for row in rows).encode()
+
+    def _id(self, number: int) -> Id:
+        return Id(bytes.fromhex(self._hashes[64 * number : 64 * number + 32]))
+
+
+class Host:
+    """A data directory with its embedded store and its ledger."""
+
+    def __init__(self, settings: Settings, ledger: AsyncEngine, store: EmbeddedStore) -> None:
+        self.settings = settings
+        self.ledger = ledger
+        self.store = store
+        self.blobs = Blobs.in_directory(settings.data_dir / "blobs")
+        self._loader: asyncio.subprocess.Process | None = None
+
+    async def deliver(self, deliveries: Deliveries) -> list[Job]:
+        async with self.ledger.begin() as conn:
+            await accounts.add_account(conn, AccountKind.ADVERTISER, PARTNER_ID, "P", now_s=0)
+        return [
+            await accept(
+                self.ledger,
+                self.blobs,
+                read_metadata(as_json(metadata_of(content, records=ROWS, segments=segments))),
+                [content],
+                door="test",
+                file_name="a.txt",
+                now_s=time.time(),
+            )
+            for content, segments in deliveries.files
+        ]
+
+    async def erase(self, redis: Redis, person: Id) -> None:
+        await record_opt_out(self.ledger, redis, Action.ERASURE, [(Kind.EMAIL, person)])
+
+    async def start_loader(self) -> None:
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("SEGMENTS_")}
+        environment["SEGMENTS_DATA_DIR"] = str(self.settings.data_dir)
+        environment["SEGMENTS_REDIS_URL"] = self.settings.store_url
+        environment["SEGMENTS_EXPECTED_IDS"] = str(PERSONS)
+        self._loader = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "segments", "loader",
+            env=environment, cwd=self.settings.data_dir, stderr=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+
+    async def kill_loader(self) -> None:
+        assert self._loader is not None
+        self._loader.kill()
+        await self._loader.wait()
+
+    async def kill_store(self) -> None:
+        pid = int((self.settings.data_dir / "store" / "lock").read_text())
+        os.kill(pid, signal.SIGKILL)
+        await self.store.wait()
+
+    async def unfinished(self) -> Job | None:
+        """Return the job whose turn it is."""
+        async with reading(self.ledger) as conn:
+            latest = await jobs.jobs(conn, 100)
+        return next((job for job in reversed(latest) if job.state is not State.DONE), None)
+
+    async def dump(self, redis: Redis) -> Dump:
+        names = [name async for name in redis.scan_iter(match=keys.BUCKET_PREFIX + b"*")]
+        async with redis.pipeline(transaction=False) as pipeline:
+            for name in names:
+                pipeline.hgetall(name.decode())
+            return dict(zip(names, await pipeline.execute(), strict=True))
+
+
+@asynccontextmanager
+async def a_host() -> AsyncIterator[tuple[Host, Redis]]:
+    # Short and under /tmp: a unix socket's path has 107 bytes at most.
+    folder = Path(tempfile.mkdtemp(prefix="seg-"))
+    settings = Settings(data_dir=folder, expected_ids=PERSONS, redis_url=None)
+    store = EmbeddedStore(folder)
+    await store.start()
+    try:
+        async with open_ledger(settings) as ledger, connect(settings.store_url) as redis:
+            yield Host(settings, ledger, store), redis
+    finally:
+        await store.stop()
+        rmtree(folder)

@@ -17,15 +17,17 @@ from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.account import Kind as AccountKind
+from segments.api.passwords import Passwords
 from segments.blobs import Blobs
 from segments.identity import Id, Kind
 from segments.ingest.accept import accept
+from segments.ingest.arrival import arrived
 from segments.ingest.job import Job, State
-from segments.ingest.validate import read_metadata
-from segments.ledger import accounts, jobs
+from segments.ingest.validate import Action, read_metadata
+from segments.ledger import accounts, audiences, jobs, uploads, users
 from segments.ledger.engine import open_ledger, reading
 from segments.optout import record_opt_out
-from segments.record import Action
+from segments.record import Action as OptOut
 from segments.settings import Settings
 from segments.store import keys
 from segments.store.connection import connect
@@ -34,6 +36,9 @@ from tests.segments.ingest.deliveries import PARTNER_ID, as_json, metadata_of
 
 PERSONS = 100_000
 ROWS = 60_000
+DOOR = "test"
+UPLOADER, PASSWORD = "shop", "correct horse battery"
+UPLOADED = "160019"
 
 Dump = dict[bytes, dict[bytes, bytes]]
 
@@ -58,6 +63,10 @@ class Deliveries:
         rows = (self._hashes[64 * n : 64 * n + 64] for n in range(start, end))
         return "".join(f"{row}\n" for row in rows).encode()
 
+    def some(self, rng: Random, count: int) -> bytes:
+        """Return a small file of some of the persons."""
+        return self._text(start := rng.randrange(PERSONS - count), start + count)
+
     def _id(self, number: int) -> Id:
         return Id(bytes.fromhex(self._hashes[64 * number : 64 * number + 32]))
 
@@ -70,9 +79,36 @@ class Host:
         self.ledger = ledger
         self.store = store
         self.blobs = Blobs.in_directory(settings.data_dir / "blobs")
-        self._loader: asyncio.subprocess.Process | None = None
+        self._processes: dict[str, asyncio.subprocess.Process] = {}
+
+    async def open_uploads(self) -> None:
+        """Let a partner of its own upload to an audience of its own."""
+        async with self.ledger.begin() as conn:
+            shop = await accounts.add_account(
+                conn, AccountKind.ADVERTISER, UPLOADER, "Shop", now_s=0
+            )
+            await audiences.find_or_create_audience(conn, shop, shop, UPLOADED, "Uploaded", now_s=0)
+            password_hash = await Passwords().hash(PASSWORD)
+            await users.add_user(conn, UPLOADER, shop, password_hash, now_s=0)
+
+    async def upload(self, content: bytes) -> Job:
+        """Do what the REST door does with a file that has come."""
+        blob = f"deliveries/1/{os.urandom(8).hex()}"
+        stored = await self.blobs.put(blob, [content])
+        now_s = time.time()
+        async with self.ledger.begin() as conn:
+            shop = await accounts.partner(conn, UPLOADER)
+            [audience] = await audiences.find_audiences(conn, shop, UPLOADED)
+            upload = await uploads.add_upload(
+                conn, shop, audience, file_name="a.txt", action=Action.ADD, hash_type="sha2",
+                now_s=now_s, expires_at_s=now_s,
+            )  # fmt: skip
+            return await arrived(
+                conn, upload, audience, blob=blob, sha256=stored.sha256, now_s=now_s
+            )
 
     async def deliver(self, deliveries: Deliveries) -> list[Job]:
+        """Take the files in."""
         async with self.ledger.begin() as conn:
             await accounts.add_account(conn, AccountKind.ADVERTISER, PARTNER_ID, "P", now_s=0)
         return [
@@ -81,7 +117,7 @@ class Host:
                 self.blobs,
                 read_metadata(as_json(metadata_of(content, records=ROWS, segments=segments))),
                 [content],
-                door="test",
+                door=DOOR,
                 file_name="a.txt",
                 now_s=time.time(),
             )
@@ -89,35 +125,54 @@ class Host:
         ]
 
     async def erase(self, redis: Redis, person: Id) -> None:
-        await record_opt_out(self.ledger, redis, Action.ERASURE, [(Kind.EMAIL, person)])
+        """A person opts out."""
+        await record_opt_out(self.ledger, redis, OptOut.ERASURE, [(Kind.EMAIL, person)])
 
-    async def start_loader(self) -> None:
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("SEGMENTS_")}
-        environment["SEGMENTS_DATA_DIR"] = str(self.settings.data_dir)
-        environment["SEGMENTS_REDIS_URL"] = self.settings.store_url
-        environment["SEGMENTS_EXPECTED_IDS"] = str(PERSONS)
-        self._loader = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "segments", "loader",
-            env=environment, cwd=self.settings.data_dir, stderr=asyncio.subprocess.DEVNULL,
+    async def start(self, command: str, **environment: str) -> None:
+        """Start one of our commands on this host."""
+        self._processes[command] = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "segments", command,
+            env={
+                **{k: v for k, v in os.environ.items() if not k.startswith("SEGMENTS_")},
+                "SEGMENTS_DATA_DIR": str(self.settings.data_dir),
+                "SEGMENTS_REDIS_URL": self.settings.store_url,
+                "SEGMENTS_EXPECTED_IDS": str(PERSONS),
+                **environment,
+            },
+            cwd=self.settings.data_dir, stderr=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
 
-    async def kill_loader(self) -> None:
-        assert self._loader is not None
-        self._loader.kill()
-        await self._loader.wait()
+    async def kill(self, command: str) -> None:
+        """Kill a command of ours, if it runs."""
+        process = self._processes.pop(command, None)
+        if process is not None:
+            process.kill()
+            await process.wait()
 
     async def kill_store(self) -> None:
+        """Kill the store's server; what it wrote to its file is there."""
         pid = int((self.settings.data_dir / "store" / "lock").read_text())
         os.kill(pid, signal.SIGKILL)
         await self.store.wait()
 
-    async def unfinished(self) -> Job | None:
-        """Return the job whose turn it is."""
+    async def unfinished(self, door: str = "") -> Job | None:
+        """Return the job whose turn it is, of all doors or of one."""
+        return next(
+            (
+                job
+                for job in await self.jobs()
+                if job.state is not State.DONE and door in ("", job.door)
+            ),
+            None,
+        )
+
+    async def jobs(self) -> list[Job]:
+        """Return all jobs, the oldest first."""
         async with reading(self.ledger) as conn:
-            latest = await jobs.jobs(conn, 100)
-        return next((job for job in reversed(latest) if job.state is not State.DONE), None)
+            return list(reversed(await jobs.jobs(conn, 100_000)))
 
     async def dump(self, redis: Redis) -> Dump:
+        """Return every record, as its bytes."""
         names = [name async for name in redis.scan_iter(match=keys.BUCKET_PREFIX + b"*")]
         async with redis.pipeline(transaction=False) as pipeline:
             for name in names:

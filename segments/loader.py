@@ -3,7 +3,7 @@ The loader: keeps the store up to the ledger, and carries one job after another.
 
     every second   catch up: opt-outs first, then the catalog
     meanwhile      claim the oldest job, run it, save each state, and the next
-    once a day     sweep: see `segments.sweep`
+    once a day     keep house: see `segments.housekeeping`
 
 All at once, because a bid must see a changed audience within a second though a
 file of an hour is being loaded. No job is begun before the first catching up:
@@ -22,7 +22,6 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from msgspec.structs import replace
-from obstore.exceptions import BaseError
 from redis.asyncio import Redis
 from redis.exceptions import BusyLoadingError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -30,7 +29,8 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.blobs import Blobs
-from segments.ingest.again import begin_lost_again, forget_old
+from segments.housekeeping import keep_house
+from segments.ingest.again import begin_lost_again
 from segments.ingest.job import UNFINISHED, Job, State, failed
 from segments.ingest.run import Tools, run
 from segments.ingest.stop import Stopped, StopReason
@@ -42,14 +42,12 @@ from segments.projection import catch_up
 from segments.settings import Settings
 from segments.store.meta import prepare
 from segments.store.reader import StoreUnusable
-from segments.sweep import Swept, sweep_daily
 
 _log = logging.getLogger(__name__)
 
 EVERY_S = 1.0
 _LONGEST_PAUSE_S = 30.0
 _LOOK_EVERY_S = 0.25
-_SWEEP_LOOK_EVERY_S = 60.0
 
 _AWAY = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, StoreUnusable, LedgerAway)
 """Not the job's fault, and will pass: the job waits."""
@@ -96,7 +94,7 @@ class Loader:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._keep_up(is_ready, stopping))
             group.create_task(self._carry_jobs(is_ready, stopping))
-            group.create_task(self._sweep(is_ready, stopping))
+            group.create_task(keep_house(self._tools, self._settings, is_ready, stopping))
 
     async def reasons(self) -> list[str]:
         """Tell why no file can be loaded now, if none can."""
@@ -249,35 +247,6 @@ class Loader:
                 pause_s = EVERY_S
                 _log.info("job %d: %s, %s", job.id, _said(job), _progress(job))
 
-    async def _sweep(self, is_ready: asyncio.Event, stopping: asyncio.Event) -> None:
-        tools = self._tools
-
-        def stop_if_told(_: Swept) -> None:
-            if stopping.is_set():
-                raise _Interrupted
-
-        while not stopping.is_set():
-            await is_ready.wait()
-            try:
-                stop_if_told(Swept())
-                done = await sweep_daily(
-                    tools.ledger,
-                    tools.redis,
-                    tools.blobs,
-                    tools.now_s,
-                    stop_if_told,
-                    abandoned_after_s=self._settings.abandoned_after_s,
-                )
-            except _Interrupted:
-                return
-            except (RedisError, StoreUnusable, LedgerAway, BaseError, OSError) as error:
-                _log.warning("sweep: broken off (%s)", type(error).__name__)
-            else:
-                if done is not None:
-                    await forget_old(tools.ledger, tools.redis, tools.now_s())
-                    _log.info("sweep: %s", _swept(*done))
-            await _wait(stopping, _SWEEP_LOOK_EVERY_S)
-
     async def _check_new_server(self) -> None:
         """
         Check a store that we meet for the first time, or again after its restart.
@@ -337,13 +306,6 @@ def _said(job: Job) -> str:
 def _progress(job: Job) -> str:
     report = job.report
     return f"{report.written} of {report.valid} rows written, {report.bad} bad lines"
-
-
-def _swept(swept: Swept, blobs: int) -> str:
-    return (
-        f"{swept.dropped} memberships dropped from {swept.buckets} buckets,"
-        f" {blobs} orphaned files deleted"
-    )
 
 
 def _in_one_line(error: Exception) -> str:

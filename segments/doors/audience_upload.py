@@ -17,16 +17,12 @@ on the disk; one that breaks off leaves nothing, and the URL may be tried again.
 """
 
 import math
-from enum import StrEnum
-from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import numpy as np
 from aiohttp import web
-from pydantic import BeforeValidator, ConfigDict, Field
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from segments.account import Account, Kind
+from segments.account import Account
 from segments.api.auth import Caller, Scheme
 from segments.api.door import Door, Reply, check_not_encoded, media_type, operation
 from segments.api.problem import Problem
@@ -34,182 +30,36 @@ from segments.api.services import Services
 from segments.audience import Audience, State
 from segments.blobs import UPLOADS
 from segments.doors import presign
-from segments.doors.forms import FileName, Form, PrintableText, Query
+from segments.doors.audience_forms import (
+    S_PER_DAY,
+    AdvertiserQuery,
+    AudiencePath,
+    CreatedAudience,
+    NewAudience,
+    Presigned,
+    PresignedURI,
+    RealtimeAnswer,
+    RealtimeOutput,
+    RealtimeQuery,
+    RequestPath,
+    SignedQuery,
+    UploadForm,
+    UploadPath,
+    UploadStatus,
+    progress,
+)
 from segments.doors.incoming import Incoming, check_announced
+from segments.doors.parties import audience_of, owner_and_partner
 from segments.doors.presign import SigningKey
-from segments.ingest import job as jobs_states
 from segments.ingest.arrival import arrived, new_blob_name
 from segments.ingest.at_once import AtOnce, Chunk
-from segments.ingest.job import Job
 from segments.ingest.parse import Parser
-from segments.ingest.validate import Action
 from segments.ledger import accounts, audiences, jobs, uploads
 from segments.ledger.engine import reading
 from segments.ledger.refusal import Duplicate, Refusal
 from segments.ledger.uploads import Upload, UsedBefore
 
 MAX_CHUNK = 10_000
-_S_PER_DAY = 86_400
-
-_Lower = BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value)
-_Text = BeforeValidator(lambda value: str(value) if type(value) is int else value)
-HashType = Annotated[Literal["md5", "sha1", "sha2"], _Lower]
-_AudienceId = Annotated[str, Field(pattern=r"^-?[0-9]{1,20}$")]
-
-
-class NewAudience(Form):
-    """An audience to create."""
-
-    advertiser: Annotated[PrintableText, _Text] = Field(
-        max_length=128, description="Your own id; of an agency, a `sub_id` of its."
-    )
-    externalId: Annotated[PrintableText, _Text] | None = None  # noqa: N815 - the document's spelling
-    name: PrintableText
-    ttl: int | None = Field(
-        None,
-        ge=1,
-        le=audiences.MAX_TTL_DAYS * _S_PER_DAY,
-        description="Seconds that a membership holds, rounded up to days. None: for good.",
-    )
-
-
-class CreatedAudience(Form):
-    """An audience as it is."""
-
-    id: int = Field(description="The `audienceId` of the other operations.")
-    advertiser: str
-    externalId: str | None = None  # noqa: N815 - the document's spelling
-    name: str
-    ttl: int | None = None
-
-
-class AudiencePath(Form):
-    """Which audience."""
-
-    id: _AudienceId
-
-
-class AdvertiserQuery(Query):
-    """Whose audience, where an agency's sub accounts have several of one id."""
-
-    advertiser: PrintableText | None = None
-
-
-class UploadForm(Form):
-    """A file to come."""
-
-    filename: FileName
-    action: Annotated[Action, _Lower]
-    type: HashType
-
-
-class PresignedURI(Form):
-    """Where to PUT the file."""
-
-    presignedURI: str  # noqa: N815 - the document's spelling
-
-
-class Presigned(Form):
-    """Permission for one upload."""
-
-    requestId: str  # noqa: N815 - the document's spelling
-    output: PresignedURI
-
-
-class UploadState(StrEnum):
-    """How far an upload is."""
-
-    WAITING = "waiting"  # for the file
-    EXPIRED = "expired"  # no file came in time
-    QUEUED = "queued"
-    PROCESSING = "processing"
-    HELD = "held"  # until a person of the operator's has looked at it
-    DONE = "done"
-    FAILED = "failed"
-
-
-_STATES = {
-    jobs_states.State.QUEUED: UploadState.QUEUED,
-    jobs_states.State.RUNNING: UploadState.PROCESSING,
-    jobs_states.State.HELD: UploadState.HELD,
-    jobs_states.State.DONE: UploadState.DONE,
-    jobs_states.State.FAILED: UploadState.FAILED,
-}
-
-
-class UploadError(Form):
-    """Why a file was not loaded; numbered and worded as in LiveAudience's `.status`."""
-
-    code: str
-    description: str
-
-
-class UploadProgress(Form):
-    """What became of a file so far. Counts are of its lines, never of who opted out."""
-
-    audienceId: int  # noqa: N815 - the document's spelling
-    filename: str
-    action: Action
-    type: str
-    status: UploadState
-    bytes: int | None = None
-    records: int | None = None
-    badRecords: int | None = None  # noqa: N815 - likewise
-    processedRecords: int | None = None  # noqa: N815 - likewise
-    error: UploadError | None = None
-
-
-class UploadStatus(Form):
-    """How far an upload is."""
-
-    requestId: str  # noqa: N815 - the document's spelling
-    output: UploadProgress
-
-
-class RequestPath(Form):
-    """Which upload."""
-
-    id: Annotated[str, Field(pattern=r"^[0-9]{1,20}\.[0-9]{6}$")]
-
-
-class UploadPath(Form):
-    """What a presigned URL says in its path; all of it is signed."""
-
-    action: str
-    key: str
-    filename: str
-
-
-class SignedQuery(Form):
-    """What a presigned URL says in its query; all of it is signed."""
-
-    model_config = ConfigDict(extra="allow")
-
-    signature: str | None = Field(None, alias="X-Amz-Signature")
-
-
-class RealtimeQuery(Query):
-    """What the hashes are, and what to do with them."""
-
-    type: HashType
-    action: Annotated[Action, _Lower] = Action.ADD
-    advertiser: PrintableText | None = None
-
-
-class RealtimeOutput(Form):
-    """What became of the hashes."""
-
-    records: int
-    status: Literal["applied", "waiting"] = Field(
-        description="`waiting`: kept for good, and applied when the store is back."
-    )
-
-
-class RealtimeAnswer(Form):
-    """The hashes were taken in."""
-
-    requestId: str  # noqa: N815 - the document's spelling
-    output: RealtimeOutput
 
 
 class AudienceDoor(Door):
@@ -236,14 +86,14 @@ class AudienceDoor(Door):
         """Create an audience; the next bid request can show it."""
         try:
             async with self._services.ledger.begin() as conn:
-                owner, partner = await _parties(conn, caller.account, body.advertiser)
+                owner, partner = await owner_and_partner(conn, caller.account, body.advertiser)
                 created = await audiences.add_audience(
                     conn,
                     owner,
                     partner,
                     body.name,
                     external_id=body.externalId,
-                    ttl_days=None if body.ttl is None else math.ceil(body.ttl / _S_PER_DAY),
+                    ttl_days=None if body.ttl is None else math.ceil(body.ttl / S_PER_DAY),
                     now_s=self._services.now_s(),
                 )
         except Duplicate:
@@ -256,7 +106,7 @@ class AudienceDoor(Door):
             advertiser=owner.public_id,
             externalId=body.externalId,
             name=created.name,
-            ttl=None if created.ttl_days is None else created.ttl_days * _S_PER_DAY,
+            ttl=None if created.ttl_days is None else created.ttl_days * S_PER_DAY,
         )
 
     @operation("POST", "/audience/upload/{id}", answers={200: Presigned}, problems=(403, 404, 409))
@@ -277,7 +127,7 @@ class AudienceDoor(Door):
         """
         settings, now_s = self._services.settings, self._services.now_s()
         async with self._services.ledger.begin() as conn:
-            audience = await _audience(conn, caller.account, path.id, query.advertiser)
+            audience = await audience_of(conn, caller.account, path.id, query.advertiser)
             owner = await accounts.account(conn, audience.owner_id)
             upload = await uploads.add_upload(
                 conn,
@@ -306,8 +156,8 @@ class AudienceDoor(Door):
                 raise Problem(404, "there is no upload of this requestId")
             audience = await audiences.audience(conn, upload.audience_id)
             job = None if upload.job_id is None else await jobs.job(conn, upload.job_id)
-        progress = _progress(upload, audience, job, self._services.now_s())
-        return UploadStatus(requestId=upload.request_id, output=progress)
+        said = progress(upload, audience, job, self._services.now_s())
+        return UploadStatus(requestId=upload.request_id, output=said)
 
     @operation(
         "PUT",
@@ -366,7 +216,7 @@ class AudienceDoor(Door):
         refuses all of them.
         """
         async with reading(self._services.ledger) as conn:
-            audience = await _audience(conn, caller.account, path.id, query.advertiser)
+            audience = await audience_of(conn, caller.account, path.id, query.advertiser)
         if media_type(request) not in (None, "text/plain"):
             raise Problem(415, "the body must be text/plain, one hash a line")
         check_not_encoded(request)
@@ -419,65 +269,6 @@ class AudienceDoor(Door):
     def _base(self, request: web.Request) -> str:
         """Return where partners find us: as the operator says, else as this request did."""
         return self._services.settings.api_public_url or f"{request.scheme}://{request.host}"
-
-
-async def _parties(
-    conn: AsyncConnection, account: Account, advertiser: str
-) -> tuple[Account, Account]:
-    """Return whose the audience will be, and who shows it."""
-    if account.kind is Kind.AGENCY:
-        owner = await accounts.find_sub_account(conn, account, advertiser)
-        if owner is not None and owner.is_active:
-            return owner, account
-    elif advertiser == account.public_id:
-        return account, await _partner_of(conn, account)
-    raise Problem(403, "this advertiser is not one of yours")
-
-
-async def _partner_of(conn: AsyncConnection, account: Account) -> Account:
-    if account.parent_id is not None:
-        parent = await accounts.account(conn, account.parent_id)
-        if parent.kind is Kind.AGENCY:
-            return parent
-    return account
-
-
-async def _audience(
-    conn: AsyncConnection, account: Account, segment_id: str, advertiser: str | None
-) -> Audience:
-    found = await audiences.find_audiences(conn, account, segment_id)
-    if advertiser is not None:
-        owner, _ = await _parties(conn, account, advertiser)
-        found = [audience for audience in found if audience.owner_id == owner.id]
-    if not found:
-        raise Problem(404, "you have no audience of this id")
-    if len(found) > 1:
-        raise Problem(409, "several of your advertisers have this audience; add ?advertiser=")
-    return found[0]
-
-
-def _progress(upload: Upload, audience: Audience, job: Job | None, now_s: float) -> UploadProgress:
-    said: dict[str, Any] = {
-        "audienceId": int(audience.segment_id),
-        "filename": upload.file_name,
-        "action": upload.action,
-        "type": upload.hash_type,
-    }
-    if job is None:
-        state = UploadState.EXPIRED if now_s >= upload.expires_at_s else UploadState.WAITING
-        return UploadProgress(**said, status=state)
-    report, stop = job.report, job.stop
-    return UploadProgress(
-        **said,
-        status=_STATES[job.state],
-        bytes=report.size_bytes,
-        records=report.rows,
-        badRecords=report.bad,
-        processedRecords=report.written,
-        error=None
-        if stop is None
-        else UploadError(code=str(stop.code), description=stop.description),
-    )
 
 
 def _chunk(audience: Audience, query: RealtimeQuery, content: bytes) -> Chunk:

@@ -101,7 +101,10 @@ async def _durability(redis: Redis) -> Finding:
             "store: no append-only file; after a restart the ledger brings the opt-outs again,"
             " memberships must be loaded again (set appendonly yes)",
         )
-    return Finding(Grade.GOOD, "store: keeps an append-only file")
+    return Finding(
+        Grade.GOOD,
+        "store: keeps an append-only file; what a power cut takes of it the loader writes again",
+    )
 
 
 async def _crowding(redis: Redis, meta: Meta, settings: Settings) -> Finding:

@@ -12,10 +12,11 @@ The ledger knows nothing of it, and goes on to say that a part was written, or a
 job was done. So each job leaves a mark in the store behind what it wrote; where
 the mark is missing, so is what was before it, and it is written again.
 
-Reading a mark costs a round trip when a job begins and one at each checkpoint,
-40 µs on a local socket. WAITAOF, the other way, is in Redis from 7.2 on and
-waits for the next sync: 0.5 s on the average, for every checkpoint and every
-few hashes of the realtime door.
+A mark costs a round trip when a job begins and one at each checkpoint: 0.5 ms
+(measured, on two busy cores). WAITAOF, the other way, waits for the next sync,
+74 ms on the average and 100 at most on Valkey 9.1, for every checkpoint and
+every few hashes of the realtime door; Redis 7.0 has none; and neither a
+failover nor a backup would be noticed.
 
 A mark is set on top of the one that was set before, never on anything else: a
 server that fell back while a job ran is noticed at the next checkpoint.

@@ -230,7 +230,9 @@ class AudienceDoor(Door):
 
     async def _receive(self, request: web.Request, upload: Upload, audience: Audience) -> None:
         blobs, blob = self._services.blobs, new_blob_name(audience)
-        incoming = Incoming(request, self._services.settings.upload_max_bytes)
+        incoming = Incoming(
+            request, self._services.settings.upload_max_bytes, self._services.clock_s
+        )
         stored = await incoming.into(blobs, blob)
         try:
             async with self._services.ledger.begin() as conn:

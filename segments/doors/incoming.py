@@ -9,7 +9,7 @@ than `TAKES_AT_MOST_S`.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from aiohttp import hdrs, web
 from obstore.exceptions import BaseError
@@ -40,9 +40,15 @@ def check_announced(request: web.Request, max_bytes: int) -> None:
 class Incoming:
     """The body of one request, on its way to the blob store."""
 
-    def __init__(self, request: web.Request, max_bytes: int) -> None:
+    def __init__(
+        self,
+        request: web.Request,
+        max_bytes: int,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._request = request
         self._max_bytes = max_bytes
+        self._clock_s = clock_s
         self._fault: Problem | None = None
 
     async def into(self, blobs: Blobs, name: str) -> Stored:
@@ -71,12 +77,12 @@ class Incoming:
             await self._request.writer.write(_CONTINUE)
             # The head of the answer is still to come.
             self._request.writer.output_size = 0
-        size_bytes, give_up_s = 0, time.monotonic() + TAKES_AT_MOST_S
+        size_bytes, give_up_s = 0, self._clock_s() + TAKES_AT_MOST_S
         while chunk := await self._next():
             size_bytes += len(chunk)
             if size_bytes > self._max_bytes:
                 raise self._failed(Problem(413, f"a file of more than {self._max_bytes} bytes"))
-            if time.monotonic() > give_up_s:
+            if self._clock_s() > give_up_s:
                 raise self._failed(Problem(408, f"not done within {TAKES_AT_MOST_S:.0f} s"))
             yield chunk
 

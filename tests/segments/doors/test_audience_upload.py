@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.audience import State as AudienceState
+from segments.doors.incoming import TAKES_AT_MOST_S
 from segments.ingest.job import State
 from segments.ledger import audiences
 from segments.settings import Settings
@@ -338,6 +339,28 @@ async def test_file_that_is_too_large_is_refused_however_it_comes(
         assert [announced.status, chunked.status, largest.status] == [413, 413, 200]
         assert len(await world.jobs()) == 1
     assert len(blobs_in(small)) == 1
+
+
+async def test_upload_that_dribbles_for_days_is_ended_and_leaves_nothing(
+    world: World, settings: Settings
+) -> None:
+    """
+    What was begun longer ago than that may be swept, so it must not be under way.
+    """
+    _, url = await world.presign()
+
+    async def dribble() -> AsyncIterator[bytes]:
+        yield text_of([ALICE])
+        while True:
+            await asyncio.sleep(0.01)
+            world.rest.clock.ahead_s += TAKES_AT_MOST_S / 3
+            yield b"\n"
+
+    ended = await world.rest.ask("PUT", url, data=dribble())
+
+    assert ended.status == 408
+    assert await world.jobs() == []
+    assert blobs_in(settings) == []
 
 
 async def test_disk_that_takes_no_more_is_no_fault_of_the_partner(

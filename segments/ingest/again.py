@@ -39,19 +39,25 @@ async def begin_lost_again(ledger: AsyncEngine, redis: Redis, now_s: float) -> i
         return 0
     async with reading(ledger) as conn:
         done = await lost_jobs.done_since(conn, since_s)
-    lost = await marks.missing(redis, [job.id for job in done])
+    lost = set(await marks.missing(redis, [job.id for job in done]))
     partner_to_first: dict[int, int] = {}
     for job in done:
         if job.id in lost:
-            first = partner_to_first.get(job.partner_id, job.id)
-            partner_to_first[job.partner_id] = min(first, job.id)
+            partner_to_first.setdefault(job.partner_id, job.id)  # they come in their order
     for partner_id, first_id in partner_to_first.items():
-        async with ledger.begin() as conn:
-            # Nobody claims or settles a job of theirs meanwhile: see `AtOnce`.
-            await accounts.lock(conn, partner_id)
-            again = await lost_jobs.begin_again(conn, partner_id, first_id)
+        again = await _begin_again(ledger, partner_id, first_id)
+        # Once more: another loader may have claimed a later job while it did not
+        # see yet that an older one is unfinished.
+        await _begin_again(ledger, partner_id, first_id)
         _log.warning("the store has lost job %d: %d jobs are carried again", first_id, again)
     return len(lost)
+
+
+async def _begin_again(ledger: AsyncEngine, partner_id: int, first_id: int) -> int:
+    async with ledger.begin() as conn:
+        # Nobody submits or settles a job of theirs meanwhile: see `AtOnce`.
+        await accounts.lock(conn, partner_id)
+        return await lost_jobs.begin_again(conn, partner_id, first_id)
 
 
 async def forget_old(ledger: AsyncEngine, redis: Redis, now_s: float) -> None:

@@ -5,26 +5,34 @@ All take a connection, so that several make one transaction.
 """
 
 from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 import msgspec
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from segments.ingest.job import UNFINISHED, Checkpoint, Job, State
+from segments.ingest.job import UNFINISHED, Checkpoint, State
 from segments.ledger.jobs import job_of
 from segments.ledger.tables import jobs as _jobs
 
 _NUMBERS_AT_ONCE = 1000
 
 
-async def done_since(conn: AsyncConnection, since_s: float) -> Sequence[Job]:
+class Done(NamedTuple):
+    """A job that is done."""
+
+    id: int
+    partner_id: int
+
+
+async def done_since(conn: AsyncConnection, since_s: float) -> Sequence[Done]:
     """Return the jobs that were done after a moment, in their order."""
     rows = await conn.execute(
-        select(_jobs)
+        select(_jobs.c.id, _jobs.c.partner_id)
         .where(_jobs.c.state == State.DONE, _jobs.c.finished_at_s > since_s)
         .order_by(_jobs.c.id)
     )
-    return [job_of(row) for row in rows]
+    return [Done(*row) for row in rows]
 
 
 async def ended_before(
@@ -65,7 +73,8 @@ async def begin_again(conn: AsyncConnection, partner_id: int, first_id: int) -> 
     found = [job_of(row) for row in rows]
     for each in found:
         # It was carried before, so whatever it removes has been looked at.
-        checkpoint = Checkpoint(is_released=each.state is State.DONE)
+        is_released = each.state is State.DONE or each.checkpoint.is_released
+        checkpoint = Checkpoint(is_released=is_released)
         await conn.execute(
             update(_jobs)
             .where(_jobs.c.id == each.id)

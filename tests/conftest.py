@@ -4,6 +4,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from redis.asyncio import Redis
 
@@ -13,6 +14,10 @@ from segments.store.reader import Meta
 from segments.store.writer import Writer
 from tests.engines import ENGINES, Engine
 from tests.postgres import Postgres
+
+# Two shared cores: how long an example took says what else ran. What hangs, pytest-timeout ends.
+hypothesis.settings.register_profile("ours", deadline=None)
+hypothesis.settings.load_profile("ours")
 
 EXPECTED_IDS = 10_000
 """Sizes the stores of the tests: few buckets, so that they fill."""

@@ -157,7 +157,7 @@ class _Rebuild:
         async with reading(self._tools.ledger) as conn:
             tree = await accounts.tree(conn)
             opted_out = await _opted_out(conn, self._meta.bucket_bits)
-        again = Replay(self._tools, self._writer, tree, opted_out)
+        again = Replay(self._tools, self._meta, self._writer, tree, opted_out)
         last_id = 0
         while True:
             async with reading(self._tools.ledger) as conn:

@@ -253,6 +253,12 @@ def swept(record: Record, today: int, deleted_audience_ids: Collection[int]) -> 
     return Record(record.opt_outs, kept)
 
 
+def without(record: Record, audience_id: int) -> Record:
+    """Take an id out of an audience that was replaced by others; all else stays."""
+    kept = tuple(m for m in record.memberships if m.audience_id != audience_id)
+    return Record(record.opt_outs, kept)
+
+
 def _varint(number: int) -> bytes:
     """LEB128: seven bits a byte, the lowest first, the high bit says more follow."""
     if not 0 <= number <= MAX_AUDIENCE_ID:

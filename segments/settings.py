@@ -156,6 +156,21 @@ class Settings(BaseSettings):
     api_refresh_days: int = Field(30, ge=1, le=3650)
     """For how long a login can be refreshed without the password."""
 
+    api_requests_per_s: float = Field(100.0, gt=0)
+    """How many requests a second an account may make at the REST doors, in the long run."""
+
+    api_requests_burst: int = Field(1000, ge=1)
+    """How many of them at once."""
+
+    external_runs_per_day: int = Field(100, ge=1)
+    """How many ingestions of external audiences a sandbox may begin in a day (UTC)."""
+
+    external_runs_per_audience: int = Field(10, ge=1)
+    """How many of them of one audience."""
+
+    external_max_bytes: int = Field(10 * 10**9, ge=1)
+    """How large the files of one ingestion may be together, as they lie there."""
+
     upload_url_s: int = Field(3600, ge=1, le=604_800)
     """For how long an upload URL is good."""
 

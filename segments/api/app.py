@@ -23,13 +23,17 @@ from aiohttp.typedefs import Middleware
 
 from segments.admin import CannotListen, add_health, ledger_reasons, shown
 from segments.api import openapi
+from segments.api.browse import browse
 from segments.api.door import Door, Operation
+from segments.api.idempotency import Once
 from segments.api.problem import Problem, problem_document
+from segments.api.rate import RateLimit
 from segments.api.services import Services
 from segments.api.tokens import UserTokens
 from segments.blobs import Blobs
 from segments.doors import bucket
 from segments.doors.audience_upload import AudienceDoor
+from segments.doors.external_audience import ExternalAudienceDoor
 from segments.doors.login import LoginDoor
 from segments.doors.presign import SigningKey
 from segments.ledger.engine import open_ledger
@@ -62,6 +66,7 @@ async def doors(services: Services) -> list[Door]:
     return [
         LoginDoor(services, tokens),
         AudienceDoor(services, (tokens,), SigningKey(_ACCESS_KEY_ID, upload_secret.hex())),
+        ExternalAudienceDoor(services),
     ]
 
 
@@ -70,14 +75,17 @@ def application(services: Services, all_doors: Sequence[Door]) -> web.Applicatio
     app = web.Application(
         client_max_size=MAX_BODY_BYTES, middlewares=[_counted(services), _orderly]
     )
+    limit, once = RateLimit(services), Once(services)
     for door in all_doors:
+        app.on_cleanup.append(_closing(door))
         for each in door.operations():
-            app.router.add_route(
-                each.spec.method,
-                each.spec.path,
-                _handler(each),
-                expect_handler=_let_it_be if each.spec.expects_itself else None,
-            )
+            for path in (each.spec.path, *door.also_at(each.spec.path)):
+                app.router.add_route(
+                    each.spec.method,
+                    path,
+                    _handler(each, limit, once),
+                    expect_handler=_let_it_be if each.spec.expects_itself else None,
+                )
     described = orjson.dumps(
         openapi.document(all_doors, title="rtb-segments", version=version("rtb-segments"))
     )
@@ -86,6 +94,7 @@ def application(services: Services, all_doors: Sequence[Door]) -> web.Applicatio
         return web.Response(body=described, content_type="application/json")
 
     app.router.add_get("/openapi.json", describe)
+    app.router.add_get("/docs", browse)
     # The store may be away: what comes in meanwhile is kept for it.
     add_health(app, partial(ledger_reasons, services.ledger))
     return app
@@ -144,11 +153,18 @@ def runner_of(app: web.Application) -> web.AppRunner:
     )
 
 
-def _handler(each: Operation) -> Handler:
+def _closing(door: Door) -> Callable[[web.Application], Awaitable[None]]:
+    async def close(_: web.Application) -> None:
+        await door.close()
+
+    return close
+
+
+def _handler(each: Operation, limit: RateLimit, once: Once) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         request[_OPERATION] = (each.door.tag, each.method.__name__)
         try:
-            return await each(request)
+            return await each(request, limit, once)
         except Problem as problem:
             return each.door.problem(problem)
         except web.HTTPRequestEntityTooLarge:

@@ -25,6 +25,7 @@ from aiohttp import hdrs, web
 from pydantic import BaseModel, ValidationError
 
 from segments.api.auth import Caller, Scheme, authenticate
+from segments.api.idempotency import Once
 from segments.api.problem import (
     CONTENT_TYPE,
     Problem,
@@ -32,6 +33,7 @@ from segments.api.problem import (
     invalid,
     problem_document,
 )
+from segments.api.rate import RateLimit
 
 T = TypeVar("T", bound=Callable[..., Any])
 Model = TypeVar("Model", bound=BaseModel)
@@ -57,6 +59,7 @@ class Spec:
     problems: tuple[int, ...]
     consumes: Mapping[str, Mapping[str, Any]]
     expects_itself: bool
+    is_idempotent: bool
 
 
 def operation(
@@ -67,6 +70,7 @@ def operation(
     problems: Sequence[int] = (),
     consumes: Mapping[str, Mapping[str, Any]] | None = None,
     expects_itself: bool = False,
+    is_idempotent: bool = False,
 ) -> Callable[[T], T]:
     """
     Make a door's method an operation; its docstring is what OpenAPI says of it.
@@ -78,13 +82,22 @@ def operation(
         problems: Statuses of its problems, besides those that the signature implies.
         consumes: Content type to schema of a body that it reads from `request`.
         expects_itself: It answers `Expect: 100-continue` when it wants the body.
+        is_idempotent: An `Idempotency-Key` makes it safe to repeat.
     """
 
     def mark(method_of_door: T) -> T:
         setattr(
             method_of_door,
             _SPEC,
-            Spec(method, path, answers, tuple(problems), consumes or {}, expects_itself),
+            Spec(
+                method,
+                path,
+                answers,
+                tuple(problems),
+                consumes or {},
+                expects_itself,
+                is_idempotent,
+            ),
         )
         return method_of_door
 
@@ -102,6 +115,16 @@ class Door:
 
     problem_model: type[BaseModel] = ProblemDocument
     problem_content_type = CONTENT_TYPE
+
+    json_as: frozenset[str] = frozenset()
+    """Content types, besides those of JSON, as which its clients send JSON."""
+
+    def also_at(self, path: str) -> Sequence[str]:
+        """Return the other paths under which what is documented at `path` is served."""
+        return ()
+
+    async def close(self) -> None:
+        """Let go of whatever it has under way; the process is about to end."""
 
     def problem(self, problem: Problem) -> web.Response:
         """Answer a problem; RFC 9457 where the vendor has no form of its own."""
@@ -128,9 +151,16 @@ class Operation:
         hints = get_type_hints(self.method)
         self.takes = {name: hints[name] for name in inspect.signature(self.method).parameters}
 
-    async def __call__(self, request: web.Request) -> web.StreamResponse:
+    async def __call__(
+        self, request: web.Request, limit: RateLimit, once: Once
+    ) -> web.StreamResponse:
         """
         Carry it out.
+
+        Args:
+            request: As it came.
+            limit: Admits its caller.
+            once: Carries it out, if it is to be repeatable.
 
         Raises:
             Problem: It can't be.
@@ -138,20 +168,33 @@ class Operation:
         given: dict[str, Any] = {}
         if "caller" in self.takes:  # first: what strangers ask is not even read
             given["caller"] = await authenticate(request, self.door.schemes)
+            limit.admit(given["caller"])
         if "path" in self.takes:
             given["path"] = _valid(self.takes["path"], "path", dict(request.match_info))
         if "query" in self.takes:
             given["query"] = _valid(self.takes["query"], "query", _query(request))
         if "body" in self.takes:
-            given["body"] = await _json_body(self.takes["body"], request)
+            given["body"] = await _json_body(self.takes["body"], request, self.door.json_as)
         if "request" in self.takes:
             given["request"] = request
-        return self._answer(await self.method(**given))
+
+        async def do() -> web.StreamResponse:
+            return self._answer(await self.method(**given))
+
+        if self.spec.is_idempotent:
+            return await once.answer(request, given["caller"], self.operation_id, do)
+        return await do()
+
+    @property
+    def operation_id(self) -> str:
+        """What OpenAPI calls it."""
+        return f"{self.door.tag}.{self.method.__name__}".replace(" ", "")
 
     @property
     def needs_caller(self) -> bool:
         """Whether it must know who asks."""
-        return self.takes.get("caller") is Caller
+        caller = self.takes.get("caller")
+        return isinstance(caller, type) and issubclass(caller, Caller)
 
     def _answer(self, result: Any) -> web.StreamResponse:
         if isinstance(result, web.StreamResponse):
@@ -194,10 +237,11 @@ def _query(request: web.Request) -> dict[str, str]:
     return dict(query)
 
 
-async def _json_body(model: type[Model], request: web.Request) -> Model:
+async def _json_body(model: type[Model], request: web.Request, json_as: frozenset[str]) -> Model:
     # Many clients forget to say that it is JSON; what says that it is not, is not.
     named = media_type(request)
-    if named is not None and named != "application/json" and not named.endswith("+json"):
+    is_json = named is None or named in {"application/json", *json_as} or named.endswith("+json")
+    if not is_json:
         raise Problem(415, "the body must be application/json")
     check_not_encoded(request)
     raw = await request.read()

@@ -14,7 +14,9 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from segments.api.auth import Scheme
 from segments.api.door import Door, Operation
+from segments.api.idempotency import HEADER, MAX_KEY_CHARS
 
 VERSION = "3.1.0"
 _REF = "#/components/schemas/{model}"
@@ -29,7 +31,10 @@ def document(doors: Sequence[Door], *, title: str, version: str) -> dict[str, An
     for each in operations:
         path = _PATTERN_IN_PATH.sub(r"{\1}", each.spec.path)
         paths.setdefault(path, {})[each.spec.method.lower()] = _operation(each, schemas)
-    schemes = {scheme.name: dict(scheme.openapi) for door in doors for scheme in door.schemes}
+    schemes: dict[str, Any] = {}
+    for door in doors:
+        for scheme in door.schemes:
+            schemes |= _security_schemes(scheme)
     return {
         "openapi": VERSION,
         "info": {"title": title, "version": version},
@@ -37,6 +42,20 @@ def document(doors: Sequence[Door], *, title: str, version: str) -> dict[str, An
         "paths": paths,
         "components": {"schemas": schemas.definitions, "securitySchemes": schemes},
     }
+
+
+_IDEMPOTENCY_KEY = {
+    "name": HEADER,
+    "in": "header",
+    "required": False,
+    "description": "Makes it safe to send the request again: it is carried out once.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": MAX_KEY_CHARS},
+}
+
+
+def _security_schemes(scheme: Scheme) -> dict[str, Any]:
+    """Return what a scheme asks for, all of it, by name."""
+    return {scheme.name: dict(scheme.openapi), **getattr(scheme, "openapi_besides", {})}
 
 
 class _Schemas:
@@ -72,7 +91,7 @@ def _operation(each: Operation, schemas: _Schemas) -> dict[str, Any]:
     doc = _doc(each.method)
     summary, _, description = doc.partition("\n\n")
     described: dict[str, Any] = {
-        "operationId": f"{each.door.tag}.{each.method.__name__}".replace(" ", ""),
+        "operationId": each.operation_id,
         "tags": [each.door.tag],
         "summary": " ".join(summary.split()),
         "responses": _responses(each, schemas),
@@ -80,13 +99,17 @@ def _operation(each: Operation, schemas: _Schemas) -> dict[str, Any]:
     if description:
         described["description"] = description
     parameters = [*_parameters(each, "path", schemas), *_parameters(each, "query", schemas)]
+    if each.spec.is_idempotent:
+        parameters.append(_IDEMPOTENCY_KEY)
     if parameters:
         described["parameters"] = parameters
     content = _consumed(each, schemas)
     if content:
         described["requestBody"] = {"required": True, "content": content}
     if each.needs_caller:
-        described["security"] = [{scheme.name: []} for scheme in each.door.schemes]
+        described["security"] = [
+            {name: [] for name in _security_schemes(scheme)} for scheme in each.door.schemes
+        ]
     return described
 
 
@@ -129,7 +152,9 @@ def _responses(each: Operation, schemas: _Schemas) -> dict[str, Any]:
 def _problems(each: Operation) -> set[int]:
     implied = {500}
     if each.needs_caller:
-        implied.add(401)
+        implied |= {401, 429}
+    if each.spec.is_idempotent:
+        implied |= {409, 422}
     if {"path", "query", "body"} & each.takes.keys():
         implied.add(400)
     if "body" in each.takes:

@@ -22,6 +22,8 @@ _COMMAND_TO_MODULE = {
     "erase": "privacy",
     "api": "api",
     "user": "api",
+    "org": "orgs",
+    "connection": "orgs",
     "account": "accounts",
     "audience": "audiences",
     "recipient": "recipients",

@@ -19,7 +19,7 @@ from segments.ingest.accept import accept
 from segments.ingest.job import Job, Report, State
 from segments.ingest.status import CARRIED_OUT, status_of
 from segments.ingest.stop import Stopped
-from segments.ingest.validate import MAX_METADATA_BYTES, is_audience_file, read_metadata
+from segments.ingest.validate import MAX_METADATA_BYTES, is_live_audience, read_metadata
 from segments.ledger import jobs
 from segments.ledger.engine import open_ledger
 from segments.loader import Loader
@@ -67,7 +67,7 @@ def status(job: str | None, as_json: bool) -> None:
     found = look(lambda conn: jobs.job(conn, job))
     if found is None:
         raise click.ClickException(f"there is no job {job}")
-    if as_json and is_audience_file(found.metadata):
+    if as_json and not is_live_audience(found.metadata):
         raise click.ClickException(f"job {job} came without a metadata file and has no .status")
     if as_json:
         click.echo(status_of(found), nl=False)

@@ -81,7 +81,13 @@ class AudienceDoor(Door):
             services.settings, services.ledger, services.redis, services.blobs, services.now_s
         )
 
-    @operation("POST", "/audience", answers={201: CreatedAudience}, problems=(403, 409))
+    @operation(
+        "POST",
+        "/audience",
+        answers={201: CreatedAudience},
+        problems=(403, 409),
+        is_idempotent=True,
+    )
     async def create(self, *, caller: Caller, body: NewAudience) -> CreatedAudience:
         """Create an audience; the next bid request can show it."""
         try:

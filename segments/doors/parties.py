@@ -22,16 +22,8 @@ async def owner_and_partner(
         if owner is not None and owner.is_active:
             return owner, account
     elif advertiser == account.public_id:
-        return account, await _partner_of(conn, account)
+        return account, await accounts.partner_of(conn, account)
     raise Problem(403, "this advertiser is not one of yours")
-
-
-async def _partner_of(conn: AsyncConnection, account: Account) -> Account:
-    if account.parent_id is not None:
-        parent = await accounts.account(conn, account.parent_id)
-        if parent.kind is Kind.AGENCY:
-            return parent
-    return account
 
 
 async def audience_of(

@@ -17,14 +17,15 @@ Chunks that are applied at once are too small to be braked.
 """
 
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from random import Random
 
 from redis.asyncio import Redis
 
-from segments.ingest.names import NAME_BYTES, names_of
+from segments.ingest.marked import coming_and_leaving
+from segments.ingest.names import name_set
 from segments.ingest.spool import PART_BITS, Spool
-from segments.record import Change, CorruptRecord, unpack
+from segments.record import Change, CorruptRecord, live
 from segments.store import keys
 from segments.store.reader import Meta
 
@@ -47,6 +48,9 @@ async def check(
     *,
     max_removed_share: float,
     seed: int,
+    today: int = 0,
+    is_marked: bool = False,
+    replaces: bool = False,
 ) -> None:
     """
     See that a job removes no more of any audience than it may.
@@ -58,22 +62,28 @@ async def check(
         changes: What it does to each of them.
         max_removed_share: Of the members that an audience has now.
         seed: Chooses the samples.
+        today: As `record.day_of` counts; members of whom that was over before don't count.
+        is_marked: The ids say themselves who leaves: see `segments.ingest.marked`.
+        replaces: So does everybody whom they don't name.
 
     Raises:
         Held: It would.
     """
-    removing = _removed_from(changes)
+    if is_marked:
+        removing = frozenset(change.audience_id for change in changes)
+    else:
+        removing = _removed_from(changes)
     if not removing:
         return
     members, removed = Counter[int](), Counter[int]()
     for sample in _samples(meta.bucket_bits, seed):
-        in_file = _named(spool, sample, meta)
+        leaves = _leaver(spool, sample, meta, is_marked=is_marked, replaces=replaces)
         async for bucket, fields in _buckets(redis, sample):
             for field, raw in fields.items():
-                is_in_file = bucket.to_bytes(keys.FIELD_START) + field in in_file
-                for audience_id in removing.intersection(_audience_ids(raw)):
+                is_removed = leaves(bucket.to_bytes(keys.FIELD_START) + field)
+                for audience_id in removing.intersection(_audience_ids(raw, today)):
                     members[audience_id] += 1
-                    removed[audience_id] += is_in_file
+                    removed[audience_id] += is_removed
         if all(members[audience_id] >= ENOUGH for audience_id in removing):
             break
     for audience_id in sorted(removing):
@@ -111,10 +121,18 @@ def _removed_from(changes: Iterable[Change]) -> frozenset[int]:
     return frozenset(id_ for id_, is_add in audience_to_is_add.items() if not is_add)
 
 
-def _named(spool: Spool, sample: _Sample, meta: Meta) -> set[bytes]:
+def _leaver(
+    spool: Spool, sample: _Sample, meta: Meta, *, is_marked: bool, replaces: bool
+) -> Callable[[bytes], bool]:
+    """Return what tells, for a name of the sample, whether the file removes it."""
     ids = spool.gather(sample.parts.start, sample.parts.stop)
-    raw = names_of(ids, meta.bucket_bits).tobytes()
-    return {raw[at : at + NAME_BYTES] for at in range(0, len(raw), NAME_BYTES)}
+    if not is_marked:
+        return name_set(ids, meta.bucket_bits).__contains__
+    coming, leaving = coming_and_leaving(ids, meta.bucket_bits)
+    if not replaces:
+        return name_set(leaving, meta.bucket_bits).__contains__
+    stays = name_set(coming, meta.bucket_bits)
+    return lambda name: name not in stays
 
 
 async def _buckets(redis: Redis, sample: _Sample) -> AsyncIterator[tuple[int, dict[bytes, bytes]]]:
@@ -127,8 +145,8 @@ async def _buckets(redis: Redis, sample: _Sample) -> AsyncIterator[tuple[int, di
                 yield bucket, fields
 
 
-def _audience_ids(raw: bytes) -> list[int]:
+def _audience_ids(raw: bytes, today: int) -> list[int]:
     try:
-        return [membership.audience_id for membership in unpack(raw).memberships]
+        return live(raw, today)[1]
     except CorruptRecord:
         return []  # the merge will meet it, and say so

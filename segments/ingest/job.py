@@ -5,6 +5,9 @@ One delivered file on its way into the store. Read this first.
                                              \ ->  held, until it is released
                                                 any of these -> failed
 
+A run of an external audience begins a step earlier, with `collect`, which makes the
+file out of those of the customer; where it replaces, `retain` follows upon `merge`.
+
 A job is a value: a row of the ledger. `segments.ingest.run` carries it from one
 to the next, and whoever drives that saves each: how far it read, what it is
 going to change, each checkpoint, the end.
@@ -51,6 +54,13 @@ class Checkpoint(msgspec.Struct, frozen=True):
     next_part: int = 0  # all parts of the spool below are in the store
     deaths: int = 0  # loaders that died since it last got further
     is_released: bool = False  # a person has said that it may remove what it does
+    # Where the job replaces: of all parts below, those who are not named are out.
+    next_retained: int = 0
+
+    @property
+    def parts(self) -> int:
+        """What the store's mark of the job says, if it has all of this."""
+        return self.next_part + self.next_retained
 
 
 class Report(msgspec.Struct, frozen=True):

@@ -22,3 +22,9 @@ def names_of(ids: Ids, bucket_bits: int) -> Names:
     buckets = (prefixes >> np.uint32(32 - bucket_bits)).astype(">u4")
     names[:, : keys.FIELD_START] = buckets.view(np.uint8)
     return names.view(f"S{NAME_BYTES}").ravel()
+
+
+def name_set(ids: Ids, bucket_bits: int) -> set[bytes]:
+    """Return the names of ids, for looking up one at a time."""
+    raw = names_of(ids, bucket_bits).tobytes()
+    return {raw[at : at + NAME_BYTES] for at in range(0, len(raw), NAME_BYTES)}

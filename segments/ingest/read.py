@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from segments.blobs import Blob, Blobs
+from segments.ingest.marked import MarkedParser
 from segments.ingest.parse import Parser
 from segments.ingest.source import BLOCK_BYTES, is_archive, plain_blocks
 from segments.ingest.spool import Spool
@@ -32,8 +33,18 @@ class Progress(NamedTuple):
 class Reading:
     """One reading of one delivered file."""
 
-    def __init__(self, blobs: Blobs, name: str, order: Order, spool: Spool) -> None:
-        self.parser = Parser(order.hash_type)
+    def __init__(
+        self, blobs: Blobs, name: str, order: Order, spool: Spool, bad_before: int = 0
+    ) -> None:
+        """
+        Args:
+            blobs: Where the file is.
+            name: Of its blob.
+            order: What is said of it.
+            spool: Takes its ids.
+            bad_before: Of marked ids: the rows that became none.
+        """
+        self.parser = Parser(order.hash_type) if order.run_id is None else MarkedParser(bad_before)
         self.progress = Progress(0, 0)
         self.is_abandoned = False
         self._blobs = blobs

@@ -16,16 +16,19 @@ from msgspec.structs import replace
 from segments.account import AccountTree
 from segments.identity import ID_BYTES, Id
 from segments.ingest.job import Job, State
+from segments.ingest.marked import coming_and_leaving, removals_of
 from segments.ingest.names import NAME_BYTES, Names, names_of
 from segments.ingest.parse import Ids
 from segments.ingest.publish import changes
 from segments.ingest.read import Reading
+from segments.ingest.retain import retain
 from segments.ingest.run import Tools
 from segments.ingest.spool import PARTS, Spool
 from segments.ingest.stop import Stopped, StopReason
 from segments.ingest.validate import order_of
 from segments.ledger.late_opt_outs import Said
-from segments.record import EVERYONE
+from segments.record import EVERYONE, Change
+from segments.store.reader import Meta
 from segments.store.writer import Writer
 
 
@@ -91,16 +94,18 @@ class Replay:
     """Does jobs again, one after another."""
 
     def __init__(
-        self, tools: Tools, writer: Writer, tree: AccountTree, opted_out: OptedOut
+        self, tools: Tools, meta: Meta, writer: Writer, tree: AccountTree, opted_out: OptedOut
     ) -> None:
         """
         Args:
             tools: As the jobs had them.
-            writer: Of the store that is rebuilt.
+            meta: Of the store that is rebuilt.
+            writer: Of the same.
             tree: Says whose opt-outs reach a job's audiences.
             opted_out: Everybody.
         """
         self._tools = tools
+        self._meta = meta
         self._writer = writer
         self._tree = tree
         self._opted_out = opted_out
@@ -120,9 +125,11 @@ class Replay:
             Stopped: FILE_NOT_FOUND or what else keeps the file from being read.
         """
         to_apply = changes(job.report.segments, self._tree, job.owner_id)
-        end_part = PARTS if job.state is State.DONE else job.checkpoint.next_part
+        is_done = job.state is State.DONE
+        end_part = PARTS if is_done else job.checkpoint.next_part
         if not to_apply or not end_part:
             return 0
+        order = order_of(job.metadata)
         removals = [change for change in to_apply if not change.is_add]
         refused = self._opted_out.before(job, self._tree.forbidding(job.owner_id), noted)
         rows = 0
@@ -130,11 +137,25 @@ class Replay:
             await _read(job, self._tools, spool)
             max_rows = max(1, self._tools.pairs_per_batch // len(to_apply))
             for batch in spool.batches(0, max_rows, end_part):
-                is_refused = self._opted_out.among(batch.ids, refused)
-                await self._writer.merge(batch.ids[~is_refused], to_apply)
-                await self._writer.merge(batch.ids[is_refused], removals)
-                rows += len(batch.ids)
+                ids, rows = batch.ids, rows + len(batch.ids)
+                if order.run_id is not None:
+                    ids, leaving = coming_and_leaving(ids, self._meta.bucket_bits)
+                    await self._writer.merge(leaving, removals_of(to_apply))
+                is_refused = self._opted_out.among(ids, refused)
+                await self._writer.merge(ids[~is_refused], to_apply)
+                await self._writer.merge(ids[is_refused], removals)
+            if order.replaces:
+                await self._retain(
+                    spool, PARTS if is_done else job.checkpoint.next_retained, to_apply
+                )
         return rows
+
+    async def _retain(self, spool: Spool, end_part: int, to_apply: Sequence[Change]) -> None:
+        for change in to_apply:
+            async for _ in retain(
+                spool, 0, self._writer, self._meta, change.audience_id, end_part=end_part
+            ):
+                pass
 
 
 async def _read(job: Job, tools: Tools, spool: Spool) -> None:

@@ -22,18 +22,21 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from segments.blobs import Blobs
 from segments.ingest.brake import NEVER, Held
 from segments.ingest.brake import check as check_removals
+from segments.ingest.collect import Collecting
 from segments.ingest.job import MAX_DEATHS, Checkpoint, Job, Report, State, failed
 from segments.ingest.late import note_late
+from segments.ingest.marked import merge_marked
 from segments.ingest.merge import PAIRS_PER_BATCH, Merged, merge
 from segments.ingest.publish import changes, plan
 from segments.ingest.read import Reading
-from segments.ingest.spool import Spool
+from segments.ingest.retain import retain
+from segments.ingest.spool import PARTS, Spool
 from segments.ingest.stop import Stopped, StopReason
 from segments.ingest.validate import Order, order_of
 from segments.ledger import accounts
 from segments.ledger.engine import reading as snapshot_of
 from segments.projection import publish_catalog
-from segments.record import Change, CorruptRecord
+from segments.record import Change, CorruptRecord, day_of
 from segments.store.marks import Mark
 from segments.store.reader import read_meta
 from segments.store.writer import Writer
@@ -96,12 +99,16 @@ class _Run:
             raise Stopped(StopReason.INTERNAL, f"{MAX_DEATHS} loaders died of it")
         order = order_of(self.job.metadata)
 
+        if order.run_id is not None:
+            await self._collect(order.run_id)
         with Spool(self._tools.spool_dir) as spool:
             await self._read(order, spool)
             await self._plan(order)
             await self._compare_marks()
             await self._brake(order, spool)
-            await self._merge(spool)
+            await self._merge(order, spool)
+            if order.replaces:
+                await self._retain(spool)
 
         report = await self._settled()
         await publish_catalog(self._tools.ledger, self._tools.redis)
@@ -115,8 +122,23 @@ class _Run:
     async def hold(self, because: str) -> None:
         await self._become(state=State.HELD, report=replace(self.job.report, held_because=because))
 
+    async def _collect(self, run_id: str) -> None:
+        collecting = Collecting(self._tools.ledger, self._tools.blobs, self.job.blob, run_id)
+        task = asyncio.create_task(collecting.run())
+        try:
+            while not task.done():
+                await asyncio.wait({task}, timeout=_SHOW_EVERY_S)
+                await self._become()
+        finally:
+            collecting.is_abandoned = True
+            await asyncio.wait({task})
+            fault = task.exception()
+        if fault is not None:
+            raise fault
+        await self._become(report=replace(self.job.report, bad=task.result().bad))
+
     async def _read(self, order: Order, spool: Spool) -> None:
-        reading = Reading(self._tools.blobs, self.job.blob, order, spool)
+        reading = Reading(self._tools.blobs, self.job.blob, order, spool, self.job.report.bad)
         thread = asyncio.create_task(asyncio.to_thread(reading.run))
         try:
             while not thread.done():
@@ -149,9 +171,8 @@ class _Run:
     async def _compare_marks(self) -> None:
         """Begin anew where the store has less of the job than its checkpoint says."""
         parts = await self._mark.parts()
-        next_part = self.job.checkpoint.next_part
-        if parts < next_part and not self._mark.is_done:
-            checkpoint = replace(self.job.checkpoint, next_part=0)
+        if parts < self.job.checkpoint.parts and not self._mark.is_done:
+            checkpoint = replace(self.job.checkpoint, next_part=0, next_retained=0)
             await self._become(checkpoint=checkpoint, report=self.job.report.unwritten())
 
     async def _brake(self, order: Order, spool: Spool) -> None:
@@ -169,13 +190,24 @@ class _Run:
             await self._changes(),
             max_removed_share=max_removed_share,
             seed=self.job.id,
+            today=day_of(self._tools.now_s()),
+            is_marked=order.run_id is not None,
+            replaces=order.replaces,
         )
 
-    async def _merge(self, spool: Spool) -> None:
+    async def _merge(self, order: Order, spool: Spool) -> None:
         to_apply = await self._changes()
-        writer = Writer(self._tools.redis, await read_meta(self._tools.redis))
+        meta = await read_meta(self._tools.redis)
+        writer = Writer(self._tools.redis, meta)
         first_part = self.job.checkpoint.next_part
-        batches = merge(spool, first_part, writer, to_apply, self._tools.pairs_per_batch)
+        pairs = self._tools.pairs_per_batch
+        if order.run_id is None:
+            batches = merge(spool, first_part, writer, to_apply, pairs)
+        else:
+            bits = meta.bucket_bits
+            batches = merge_marked(
+                spool, first_part, writer, to_apply, bucket_bits=bits, pairs_per_batch=pairs
+            )
         report, began_s = self.job.report, self._tools.now_s()
         written_before = report.written
         async for merged in batches:
@@ -190,6 +222,20 @@ class _Run:
                 # In the midst of a part: only a sign of life, for whoever
                 # resumes would write and count these rows again.
                 await self._become()
+
+    async def _retain(self, spool: Spool) -> None:
+        meta = await read_meta(self._tools.redis)
+        writer = Writer(self._tools.redis, meta)
+        # All parts are in, also where the last of them were empty.
+        checkpoint = replace(self.job.checkpoint, next_part=PARTS, deaths=0)
+        for change in await self._changes():
+            first_part = checkpoint.next_retained
+            async for done in retain(spool, first_part, writer, meta, change.audience_id):
+                checkpoint = replace(checkpoint, next_retained=done.next_part)
+                report = self.job.report
+                report = replace(report, removed=report.removed + done.removed)
+                await self._mark.move(checkpoint.parts)
+                await self._become(report=report, checkpoint=checkpoint)
 
     async def _settled(self) -> Report:
         """Note which of the opt-outs that came meanwhile were too late for some ids."""

@@ -29,6 +29,7 @@ class StopReason(StrEnum):
     INFLATES_TOO_FAR = "inflates_too_far"  # a bomb
     NO_VALID_RECORD = "no_valid_record"  # not one e-mail hash in it
     AUDIENCE_DELETED = "audience_deleted"  # while its file was on the way
+    STORAGE_AWAY = "storage_away"  # a customer's directory or bucket can't be read
     NOT_RELEASED = "not_released"  # held by the brake, and an operator said no
 
     @property
@@ -70,6 +71,7 @@ _REASON_TO_CODE = {
     StopReason.INFLATES_TOO_FAR: 8,
     StopReason.NO_VALID_RECORD: 8,
     StopReason.AUDIENCE_DELETED: 1,
+    StopReason.STORAGE_AWAY: 6,
     StopReason.NOT_RELEASED: 0,
 }
 

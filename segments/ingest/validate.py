@@ -70,6 +70,8 @@ class Order(msgspec.Struct, frozen=True):
     records: int | None = None
     hash_type: str | None = None  # md5, sha1, sha2: of the e-mail hashes
     max_removed_share: float | None = None  # of an audience; see segments.ingest.brake
+    run_id: str | None = None  # of an external audience: the file is of `segments.ingest.marked`
+    replaces: bool = False  # whom the file does not name leaves the audience
 
 
 def _printable(text: str) -> str:
@@ -199,15 +201,44 @@ class AudienceFile(_Form):
         )
 
 
+class ExternalRun(_Form):
+    """A run of an external audience: which files it takes, the ledger says."""
+
+    form: Literal["external_run"] = "external_run"
+    run_id: str
+    audience_id: int  # the ledger's
+    segment_id: str
+    replaces: bool
+    max_removed_share: float | None = None  # none: the setting's
+
+    def order(self) -> Order:
+        """Return what it asks for, in our terms."""
+        return Order(
+            segments=(SegmentOrder(self.segment_id, "", Action.ADD, self.audience_id),),
+            max_removed_share=self.max_removed_share,
+            run_id=self.run_id,
+            replaces=self.replaces,
+        )
+
+
 def order_of(metadata: Mapping[str, Any]) -> Order:
     """Return what a job's metadata asks for; they were validated when it was taken in."""
-    form = AudienceFile if is_audience_file(metadata) else Metadata
-    return form.model_validate(metadata).order()
+    return _form_of(metadata).model_validate(metadata).order()
 
 
-def is_audience_file(metadata: Mapping[str, Any]) -> bool:
-    """Tell whether a job's metadata are an `AudienceFile`, and not LiveAudience's."""
-    return metadata.get("form") == "audience_file"
+def _form_of(metadata: Mapping[str, Any]) -> type[Metadata | AudienceFile | ExternalRun]:
+    match metadata.get("form"):
+        case "audience_file":
+            return AudienceFile
+        case "external_run":
+            return ExternalRun
+        case _:
+            return Metadata
+
+
+def is_live_audience(metadata: Mapping[str, Any]) -> bool:
+    """Tell whether a job's metadata are LiveAudience's, and not a form of ours."""
+    return "form" not in metadata
 
 
 def read_metadata(raw: bytes) -> Metadata:
@@ -249,8 +280,10 @@ def check_records(order: Order, rows: int, header_rows: int, valid: int) -> None
     Raises:
         Stopped: NO_VALID_RECORD or RECORD_COUNT_MISMATCH.
     """
-    if not valid:
-        raise Stopped(StopReason.NO_VALID_RECORD, f"none of {rows} records is an e-mail hash")
+    # Nothing new since the last run is no fault; but nobody replaces everybody.
+    may_be_empty = order.run_id is not None and not order.replaces
+    if not valid and not (may_be_empty and not rows):
+        raise Stopped(StopReason.NO_VALID_RECORD, f"none of {rows} records has a usable id")
     # Some exporters count the title of the column.
     if order.records is not None and order.records not in (rows, rows + header_rows):
         raise Stopped(

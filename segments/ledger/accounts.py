@@ -198,6 +198,15 @@ async def account(conn: AsyncConnection, account_id: int) -> Account:
     return _account((await conn.execute(_select().where(_accounts.c.id == account_id))).one())
 
 
+async def partner_of(conn: AsyncConnection, owner: Account) -> Account:
+    """Return who shows an account's audiences: its agency if it has one, else itself."""
+    if owner.parent_id is not None:
+        parent = await account(conn, owner.parent_id)
+        if parent.kind is Kind.AGENCY:
+            return parent
+    return owner
+
+
 async def lock(conn: AsyncConnection, account_id: int) -> None:
     """Wait until no other transaction has locked an account; on SQLite none has anyway."""
     await conn.execute(select(_accounts.c.id).where(_accounts.c.id == account_id).with_for_update())

@@ -28,3 +28,4 @@ def _script(*file_names: str) -> Script:
 MERGE = _script("record.lua", "merge.lua")
 OPT_OUT = _script("record.lua", "opt_out.lua")
 SWEEP = _script("record.lua", "sweep.lua")
+RETAIN = _script("record.lua", "retain.lua")

@@ -68,6 +68,9 @@ CALLS_PER_FILL = 1024
 """The same for buckets to fill: a millisecond at most, and the server, which reads 16
 to 50 KB at a time (measured), answers bids in between."""
 
+BUCKETS_PER_SLICE = 8
+"""The same where a call looks at all that a bucket holds."""
+
 
 class _Call(NamedTuple):
     """What one script call is for: some fields, 8 bytes each, of one bucket; or all of it."""
@@ -219,6 +222,32 @@ class Writer:
         # BUSYKEY, most often. Where it is anything else, as a RESTORE that is
         # forbidden or a store that is full, the script comes to it and says so.
         return [not isinstance(reply, Exception) for reply in replies]
+
+    async def retain(self, bucket_to_fields: Sequence[tuple[int, bytes]], audience_id: int) -> int:
+        """
+        Take out of an audience, in whole buckets, whoever is not named.
+
+        Args:
+            bucket_to_fields: Buckets, each with the fields of those who stay,
+                8 bytes each, one behind the other.
+            audience_id: The memberships of all others stay as they are.
+
+        Returns:
+            How many memberships were dropped.
+
+        Raises:
+            CorruptRecord, StoreUnusable, redis.exceptions.RedisError: As `merge`.
+        """
+        await self._check_layout()
+        dropped = 0
+        for at in range(0, len(bucket_to_fields), BUCKETS_PER_SLICE):
+            calls = [_Call(*each) for each in bucket_to_fields[at : at + BUCKETS_PER_SLICE]]
+            replies = await self._replies(scripts.RETAIN, calls, [b"%d" % audience_id])
+            for call, reply in zip(calls, replies, strict=True):
+                if isinstance(reply, Exception):
+                    raise _reworded(reply, call.bucket)
+                dropped += reply
+        return dropped
 
     async def _run(
         self, script: Script, calls: Iterator[_Call], arguments: Sequence[bytes]

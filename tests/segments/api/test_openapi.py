@@ -19,6 +19,13 @@ async def test_document_is_openapi_and_names_every_operation(rest: Rest) -> None
         ("get", "/audience/upload/{id}"),
         ("put", "/uploads/{action}/{key}/{filename}"),
         ("post", "/realtime/audience/{id}"),
+        ("post", "/core/ais/external-audience"),
+        ("get", "/core/ais/external-audience/operations/{operationId}"),
+        ("patch", "/core/ais/external-audience/{audienceId}"),
+        ("delete", "/core/ais/external-audience/{audienceId}"),
+        ("post", "/core/ais/external-audience/{audienceId}/runs"),
+        ("get", "/core/ais/external-audience/{audienceId}/runs"),
+        ("get", "/core/ais/external-audience/{audienceId}/runs/{runId}"),
     }
 
 
@@ -28,6 +35,22 @@ async def test_operations_that_need_a_caller_say_so(rest: Rest) -> None:
     assert paths["/audience"]["post"]["security"] == [{"userToken": []}]
     assert "security" not in paths["/login"]["post"]
     assert "401" in paths["/audience"]["post"]["responses"]
+
+
+async def test_operations_that_need_several_headers_name_them_all(rest: Rest) -> None:
+    document = (await rest.ask("GET", "/openapi.json")).body
+    creation = document["paths"]["/core/ais/external-audience"]["post"]
+
+    [needed] = creation["security"]
+    schemes = document["components"]["securitySchemes"]
+    assert {schemes[name].get("name", "Authorization") for name in needed} == {
+        "Authorization",
+        "x-api-key",
+        "x-gw-ims-org-id",
+        "x-sandbox-name",
+    }
+    assert [parameter["name"] for parameter in creation["parameters"]] == ["Idempotency-Key"]
+    assert {"202", "400", "401", "409", "422", "429", "500"} <= creation["responses"].keys()
 
 
 async def test_unknown_paths_and_methods_are_problems_too(rest: Rest) -> None:

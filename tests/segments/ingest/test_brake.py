@@ -140,3 +140,31 @@ async def test_share_of_a_large_audience_is_estimated_from_some_of_its_members(
             assert bool(why) is is_held
         looked_at = int(why.split(" of ")[2].split(" ")[0].replace(",", ""))
         assert ENOUGH <= looked_at < len(MANY)
+
+
+@pytest.mark.parametrize(("today", "is_held"), [(5, True), (6, False)])
+async def test_member_whose_time_was_over_before_is_not_removed_by_a_replacement(
+    valkey: Engine, settings: Settings, today: int, is_held: bool
+) -> None:
+    async with connect(valkey.url) as redis:
+        meta = await prepare(redis, 2_000)
+        await Writer(redis, meta).merge(ids_of(HASHES), [Change(1, True, expiry_day=5)])
+
+        with Spool(settings.data_dir / "spool") as spool:
+            spool.finish()
+            checking = check(
+                redis,
+                meta,
+                spool,
+                [Change(1, is_add=True)],
+                max_removed_share=0.5,
+                seed=1,
+                today=today,
+                is_marked=True,
+                replaces=True,
+            )
+            if is_held:
+                with pytest.raises(Held, match="100%"):
+                    await checking
+            else:
+                await checking

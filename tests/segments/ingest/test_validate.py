@@ -11,6 +11,7 @@ from segments.ingest.validate import (
     MAX_METADATA_BYTES,
     MAX_SEGMENTS,
     Action,
+    ExternalRun,
     Order,
     SegmentOrder,
     check_digest,
@@ -272,3 +273,27 @@ def test_records_are_compared_with_what_was_announced(
         reason = stopped.reason
 
     assert reason is expected
+
+
+@pytest.mark.parametrize(
+    ("replaces", "rows", "valid", "is_refused"),
+    [
+        pytest.param(False, 0, 0, False, id="nothing new"),
+        pytest.param(False, 3, 0, True, id="nothing usable"),
+        pytest.param(True, 0, 0, True, id="replaced by nothing"),
+        pytest.param(True, 3, 1, False, id="somebody"),
+    ],
+)
+def test_run_may_find_nothing_but_nobody_is_replaced_by_nothing(
+    replaces: bool, rows: int, valid: int, is_refused: bool
+) -> None:
+    run = ExternalRun(run_id="r", audience_id=1, segment_id="1", replaces=replaces)
+    order = order_of(run.model_dump(mode="json"))
+
+    refused = False
+    try:
+        check_records(order, rows, 0, valid)
+    except Stopped as stopped:
+        refused = stopped.reason is StopReason.NO_VALID_RECORD
+
+    assert (refused, order.replaces, order.run_id) == (is_refused, replaces, "r")

@@ -1,0 +1,39 @@
+"""
+So many requests a second for each account, of all its users and tokens together.
+
+Counted in this process's memory: replicas count apart, and a restart forgets. It
+is there so that one account's loop does not slow down the others, not to bill.
+"""
+
+from segments.api.auth import Caller
+from segments.api.problem import Problem
+from segments.api.services import Services
+from segments.api.throttle import Limit, Throttle
+
+
+class RateLimit:
+    """Admits callers, as fast as the settings let each account be."""
+
+    def __init__(self, services: Services) -> None:
+        """
+        Args:
+            services: The settings and the time.
+        """
+        settings = services.settings
+        limit = Limit(settings.api_requests_burst, settings.api_requests_per_s)
+        self._requests = Throttle(limit, services.clock_s)
+
+    def admit(self, caller: Caller) -> None:
+        """
+        Count a request.
+
+        Raises:
+            Problem: 429: too many, with when to come again.
+        """
+        name = str(caller.account.id)
+        wait_s = self._requests.wait_s(name)
+        if wait_s:
+            raise Problem(
+                429, "too many requests of this account", headers={"Retry-After": str(wait_s)}
+            )
+        self._requests.failed(name)

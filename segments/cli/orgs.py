@@ -1,0 +1,147 @@
+"""The commands of external audiences: `org` (who may ask), `connection` (where files lie)."""
+
+import time
+
+import click
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from segments.cli.ledger import change, look, print_table
+from segments.connection import BaseConnection
+from segments.ledger import accounts, connections, orgs
+from segments.ledger.refusal import Refusal
+
+_sandbox = click.option("--sandbox", default="prod", show_default=True, help="Of the org.")
+
+
+@click.group()
+def org() -> None:
+    """Orgs: who may ask for external audiences, in which sandbox, for which partner."""
+
+
+@org.command("add")
+@click.argument("ims_org_id")
+@click.option("--partner", "partner_id", required=True, help="Whose the audiences will be.")
+@click.option("--sub-id", help="The sub account of an agency.")
+@click.option("--user", "user_id", default="operator", show_default=True, help="As createdBy.")
+@_sandbox
+def add_org(
+    ims_org_id: str, partner_id: str, sub_id: str | None, user_id: str, sandbox: str
+) -> None:
+    """Let a client ask for the external audiences of one sandbox of IMS_ORG_ID."""
+
+    async def add(conn: AsyncConnection) -> str:
+        now_s = time.time()
+        account = await accounts.partner(conn, partner_id, sub_id)
+        found = await orgs.find_or_add_sandbox(conn, ims_org_id, sandbox, account, now_s=now_s)
+        made = await orgs.add_credential(conn, found, user_id, now_s=now_s)
+        return f"x-api-key\t{made.api_key}\ntoken\t{made.token}"
+
+    change(add)
+    click.echo("the token is not shown again", err=True)
+
+
+@org.command("list")
+def list_orgs() -> None:
+    """List all orgs, their sandboxes, and what opens them."""
+
+    async def ask(conn: AsyncConnection) -> list[tuple[orgs.Credential, str]]:
+        return [
+            (each, (await accounts.account(conn, each.sandbox.account_id)).public_id)
+            for each in await orgs.credentials(conn)
+        ]
+
+    print_table(
+        ("org", "sandbox", "account", "x-api-key", "user", "state"),
+        (
+            (
+                each.sandbox.ims_org_id,
+                each.sandbox.name,
+                account,
+                each.api_key,
+                each.user_id,
+                "active" if each.is_active else "revoked",
+            )
+            for each, account in look(ask)
+        ),
+    )
+
+
+@org.command("revoke")
+@click.argument("api_key")
+def revoke(api_key: str) -> None:
+    """Let the token of an API_KEY open nothing any more, from this moment on."""
+
+    async def revoke_it(conn: AsyncConnection) -> str:
+        await orgs.revoke(conn, api_key)
+        return f"the token of {api_key} is revoked"
+
+    change(revoke_it)
+
+
+@click.group()
+def connection() -> None:
+    """Base connections: directories and buckets of customers."""
+
+
+@connection.command("add")
+@click.argument("name")
+@click.option("--org", "ims_org_id", required=True, help="Whose runs may read it.")
+@click.option("--url", required=True, help="file:///DIRECTORY, s3://BUCKET/PREFIX, gs://, az://.")
+@click.option("--option", "options", multiple=True, help="NAME=VALUE of the bucket; repeatable.")
+@_sandbox
+def add_connection(
+    name: str, ims_org_id: str, url: str, options: tuple[str, ...], sandbox: str
+) -> None:
+    """
+    Register a directory or a bucket as NAME, and say its baseConnectionId.
+
+    What is secret is not given as it stands: --option aws_secret_access_key=env:VARIABLE
+    names a variable of the environment of the REST doors and of the loader.
+    """
+
+    async def add(conn: AsyncConnection) -> str:
+        found = await orgs.sandbox(conn, ims_org_id, sandbox)
+        added = await connections.add_connection(
+            conn, found, name, url, _name_to_value(options), now_s=time.time()
+        )
+        return added.public_id
+
+    change(add)
+
+
+@connection.command("list")
+def list_connections() -> None:
+    """List all base connections."""
+
+    async def ask(conn: AsyncConnection) -> list[tuple[BaseConnection, orgs.Sandbox]]:
+        return [
+            (each, await orgs.sandbox_by_id(conn, each.sandbox_id))
+            for each in await connections.connections(conn)
+        ]
+
+    print_table(
+        ("baseConnectionId", "name", "org", "sandbox", "url"),
+        ((each.public_id, each.name, of.ims_org_id, of.name, each.url) for each, of in look(ask)),
+    )
+
+
+@connection.command("remove")
+@click.argument("base_connection_id")
+def remove_connection(base_connection_id: str) -> None:
+    """Let no run read a base connection any more; what was ingested stays."""
+
+    async def remove(conn: AsyncConnection) -> str:
+        await connections.remove_connection(conn, base_connection_id)
+        return f"base connection {base_connection_id} is removed"
+
+    change(remove)
+
+
+def _name_to_value(options: tuple[str, ...]) -> dict[str, str]:
+    name_to_value = {}
+    for option in options:
+        name, equals, value = option.partition("=")
+        if not (name and equals):
+            raise Refusal(f"--option {name} has no =VALUE")
+        name_to_value[name] = value
+    return name_to_value

@@ -1,0 +1,379 @@
+"""
+Adobe's external audiences endpoint: audiences out of files in a customer's own storage.
+
+    POST   /core/ais/external-audience/                       begins to create one
+    GET    /core/ais/external-audiences/operations/{id}       how far that is
+    PATCH  /core/ais/external-audience/{audienceId}           description, labels, ttlInDays
+    POST   /core/ais/external-audience/{audienceId}/runs      ingests files
+    GET    /core/ais/external-audience/{audienceId}/runs      the ingestions
+    GET    /core/ais/external-audience/{audienceId}/runs/{id} how far one is
+    DELETE /core/ais/external-audience/{audienceId}           the next bid does not show it
+
+Under `/data/core/ais` as well; `external-audience` and `external-audiences` are the
+same; a slash at the end is none; `/run` of the vendor's own examples begins a run.
+
+Creating looks whether the base connection can be read, and is over when it has; a
+file need not be there before the first run. Should the process die meanwhile, the
+next who asks for the operation has it finished.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from aiohttp import web
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from segments.api.door import Door, Reply, operation
+from segments.api.problem import Problem
+from segments.api.services import Services
+from segments.connection import BaseConnection
+from segments.doors import external_audience_runs as runs
+from segments.doors.external_audience_access import (
+    ExternalProblem,
+    SandboxCaller,
+    SandboxCredentials,
+    external_problem,
+)
+from segments.doors.external_audience_forms import (
+    AudienceChange,
+    AudienceDetails,
+    AudiencePath,
+    ChangedAudience,
+    Created,
+    OperationPath,
+    OperationStatus,
+    RunForm,
+    RunList,
+    RunPath,
+    RunsQuery,
+    RunStatus,
+    SourceParams,
+    StartedRun,
+)
+from segments.doors.external_audience_source import list_files, within
+from segments.ingest.person import CONTROLS, IDENTITY_TYPES
+from segments.ledger import audiences, connections, external_audiences, external_runs
+from segments.ledger.catalog import take_turn
+from segments.ledger.engine import LedgerAway, reading
+from segments.ledger.external_audiences import ExternalAudience, Status
+from segments.ledger.refusal import Duplicate, NotFound
+
+_log = logging.getLogger(__name__)
+
+CLOSE_WITHIN_S = 5.0
+
+_PREFIX = "/core/ais"
+_ONE, _MANY = "/external-audience", "/external-audiences"
+_AUDIENCE = f"{_PREFIX}{_ONE}/{{audienceId}}"
+_IN_COLUMNS = frozenset({"name", "customAudienceId", "namespace", "ttlInDays"})
+"""Members of a request that are columns of the ledger; the others are its `spec`."""
+
+
+class ExternalAudienceDoor(Door):
+    """Adobe's external audiences: created, ingested from the customer's storage, deleted."""
+
+    tag = "External audiences"
+    problem_model = ExternalProblem
+    # The document's `curl -d` of a PATCH and of a run name no content type.
+    json_as = frozenset({"application/x-www-form-urlencoded"})
+
+    def __init__(self, services: Services) -> None:
+        self.schemes = (SandboxCredentials(services),)
+        self._services = services
+        self._creating: dict[int, asyncio.Task[None]] = {}
+
+    def problem(self, problem: Problem) -> web.Response:
+        """Answer a problem with the vendor's code, if there is one."""
+        return external_problem(problem)
+
+    def also_at(self, path: str) -> Sequence[str]:
+        """Return the other spellings of a path."""
+        below = path.removeprefix(_PREFIX + _ONE)
+        tails = [below, f"{below}/"]
+        if below.endswith("/runs"):
+            tails += [below.removesuffix("s"), f"{below.removesuffix('s')}/"]
+        spelled = [
+            f"{data}{_PREFIX}{name}{tail}"
+            for data in ("", "/data")
+            for name in (_ONE, _MANY)
+            for tail in tails
+        ]
+        return [each for each in spelled if each != path]
+
+    async def close(self) -> None:
+        """Let creations under way end; a slow one is left to whoever asks for it next."""
+        tasks = list(self._creating.values())
+        if tasks:
+            _, slow = await asyncio.wait(tasks, timeout=CLOSE_WITHIN_S)
+            for task in slow:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    @operation(
+        "POST", f"{_PREFIX}{_ONE}", answers={202: Created}, problems=(409, 422), is_idempotent=True
+    )
+    async def create(self, *, caller: SandboxCaller, body: AudienceDetails) -> Created:
+        """
+        Begin to create an external audience.
+
+        `operationId` is for asking how far it is, and what its `audienceId` has become.
+        """
+        _check_fields(body)
+        spec = body.model_dump(mode="json", exclude=set(_IN_COLUMNS), exclude_none=True)
+        try:
+            async with self._services.ledger.begin() as conn:
+                connection = await _connection(conn, caller, body.source)
+                external = await external_audiences.add(
+                    conn,
+                    caller.sandbox,
+                    connection_id=connection.id,
+                    namespace=body.namespace,
+                    name=body.name,
+                    custom_id=body.customAudienceId,
+                    ttl_days=body.ttlInDays,
+                    spec=spec,
+                    user_id=caller.user_id,
+                    now_s=self._services.now_s(),
+                )
+        except Duplicate as duplicate:
+            raise Problem(409, str(duplicate)) from None
+        self._go_on_creating(external)
+        return Created(operationId=external.operation_id, operationDetails=_details(external))
+
+    @operation(
+        "GET",
+        f"{_PREFIX}{_ONE}/operations/{{operationId}}",
+        answers={200: OperationStatus},
+        problems=(404,),
+    )
+    async def operation_status(
+        self, *, caller: SandboxCaller, path: OperationPath
+    ) -> OperationStatus:
+        """Tell how far the creation of an external audience is, and its `audienceId`."""
+        async with reading(self._services.ledger) as conn:
+            found = await external_audiences.of_operation(conn, caller.sandbox, path.operationId)
+            if found is None:
+                raise Problem(404, "there is no operation of this id")
+            segment_id = await _segment_id(conn, found)
+        if found.status is Status.PROCESSING:
+            self._go_on_creating(found)
+        is_there = found.status is Status.SUCCESS
+        return OperationStatus(
+            operationId=found.operation_id,
+            status=found.status,
+            operationDetails=_details(found),
+            audienceName=found.name,
+            audienceId=found.public_id if is_there else None,
+            segmentId=segment_id,
+            error=found.error,
+            **_by_whom(found),
+        )
+
+    @operation("PATCH", _AUDIENCE, answers={200: ChangedAudience}, problems=(404, 422))
+    async def change(
+        self, *, caller: SandboxCaller, path: AudiencePath, body: AudienceChange
+    ) -> ChangedAudience:
+        """Replace the description, labels or data expiration of an external audience."""
+        if not body.model_fields_set:
+            raise Problem(422, "nothing is to be changed")
+        async with self._services.ledger.begin() as conn:
+            await take_turn(conn)
+            external = await _external(conn, caller, path.audienceId)
+            changed = await external_audiences.change(
+                conn,
+                external,
+                spec=_changed_spec(external, body),
+                ttl_days=external.ttl_days if body.ttlInDays is None else body.ttlInDays,
+                user_id=caller.user_id,
+                now_s=self._services.now_s(),
+            )
+            segment_id = await _segment_id(conn, changed)
+        assert segment_id is not None, "it is there"
+        return ChangedAudience(
+            **_details(changed).model_dump(),
+            audienceId=changed.public_id,
+            segmentId=segment_id,
+            **_by_whom(changed),
+        )
+
+    @operation("DELETE", _AUDIENCE, answers={204: None}, problems=(404,))
+    async def delete(self, *, caller: SandboxCaller, path: AudiencePath) -> Reply:
+        """Delete an external audience: the next bid request does not show it."""
+        async with self._services.ledger.begin() as conn:
+            await take_turn(conn)
+            external = await _external(conn, caller, path.audienceId)
+            await external_audiences.delete(
+                conn, external, user_id=caller.user_id, now_s=self._services.now_s()
+            )
+        await self._services.publish_catalog()
+        return Reply(None, 204)
+
+    @operation(
+        "POST",
+        f"{_AUDIENCE}/runs",
+        answers={200: StartedRun},
+        problems=(404, 422, 502),
+        is_idempotent=True,
+    )
+    async def start_run(
+        self, *, caller: SandboxCaller, path: AudiencePath, body: RunForm
+    ) -> StartedRun:
+        """
+        Begin to ingest the files that were changed within some times.
+
+        One ingestion of an audience at a time. Whom its files name is a member for
+        another `ttlInDays`.
+        """
+        now_s = self._services.now_s()
+        end_s = int(now_s) if body.dataFilterEndTime is None else body.dataFilterEndTime
+        if end_s < body.dataFilterStartTime:
+            raise Problem(422, "dataFilterEndTime is before dataFilterStartTime")
+        async with reading(self._services.ledger) as conn:
+            external = await _external(conn, caller, path.audienceId)
+            try:
+                connection = await connections.connection(conn, external.connection_id)
+            except NotFound as error:
+                raise Problem(422, str(error)) from None
+        source = _details(external).source
+        files = within(await list_files(connection, source), body.dataFilterStartTime, end_s)
+        async with self._services.ledger.begin() as conn:
+            run = await runs.begin(
+                conn,
+                self._services.settings,
+                caller,
+                external,
+                body,
+                files=files,
+                filter_end_s=end_s,
+                now_s=now_s,
+            )
+        return runs.started(external, run)
+
+    @operation("GET", f"{_AUDIENCE}/runs/{{runId}}", answers={200: RunStatus}, problems=(404,))
+    async def run_status(self, *, caller: SandboxCaller, path: RunPath) -> RunStatus:
+        """Tell how far an ingestion is."""
+        async with reading(self._services.ledger) as conn:
+            external = await _external(conn, caller, path.audienceId)
+            run = await external_runs.find(conn, external, path.runId)
+            if run is None:
+                raise Problem(404, "this audience has no ingestion of this id")
+            return runs.status_of(external, run, await runs.job_of(conn, run))
+
+    @operation("GET", f"{_AUDIENCE}/runs", answers={200: RunList}, problems=(404,))
+    async def list_runs(
+        self, *, caller: SandboxCaller, path: AudiencePath, query: RunsQuery
+    ) -> RunList:
+        """List the ingestions of an external audience, the latest first."""
+        async with reading(self._services.ledger) as conn:
+            external = await _external(conn, caller, path.audienceId)
+            return await runs.page_of(conn, external, query)
+
+    def _go_on_creating(self, external: ExternalAudience) -> None:
+        if external.id not in self._creating:
+            task = asyncio.create_task(self._create(external))
+            self._creating[external.id] = task
+            task.add_done_callback(lambda _: self._creating.pop(external.id))
+
+    async def _create(self, external: ExternalAudience) -> None:
+        ledger = self._services.ledger
+        try:
+            try:
+                async with reading(ledger) as conn:
+                    connection = await connections.connection(conn, external.connection_id)
+                await list_files(connection, _details(external).source)
+            except (NotFound, Problem) as error:
+                why = error.detail if isinstance(error, Problem) else str(error)
+                async with ledger.begin() as conn:
+                    await external_audiences.fail(conn, external.id, why)
+                return
+            async with ledger.begin() as conn:
+                await external_audiences.succeed(conn, external.id, now_s=self._services.now_s())
+        except (SQLAlchemyError, LedgerAway, OSError) as error:
+            # It stays PROCESSING, and whoever asks for it next has it tried again.
+            _log.warning("creation of an external audience: %s", type(error).__name__)
+            return
+        await self._services.publish_catalog()
+
+
+async def _external(
+    conn: AsyncConnection, caller: SandboxCaller, audience_id: str
+) -> ExternalAudience:
+    found = await external_audiences.find(conn, caller.sandbox, audience_id)
+    if found is None:
+        raise Problem(404, "there is no external audience of this id")
+    return found
+
+
+async def _connection(
+    conn: AsyncConnection, caller: SandboxCaller, source: SourceParams
+) -> BaseConnection:
+    if source.baseConnectionId is not None:
+        found = await connections.find_connection(conn, caller.sandbox, source.baseConnectionId)
+        if found is None:
+            raise Problem(422, "there is no base connection of this baseConnectionId")
+        return found
+    only = await connections.connections(conn, caller.sandbox)
+    if len(only) != 1:
+        raise Problem(422, f"baseConnectionId is left out, and there are {len(only)}")
+    return only[0]
+
+
+async def _segment_id(conn: AsyncConnection, external: ExternalAudience) -> str | None:
+    if external.audience_id is None:
+        return None
+    return (await audiences.audience(conn, external.audience_id)).segment_id
+
+
+def _check_fields(body: AudienceDetails) -> None:
+    names = [field.name for field in body.fields]
+    if len(set(names)) != len(names):
+        raise Problem(422, "two fields of one name")
+    identities = [field for field in body.fields if field.identityNs is not None]
+    if not identities:
+        raise Problem(422, "no field has an identityNs: nobody could be told from another")
+    for field in identities:
+        if field.type not in IDENTITY_TYPES or field.name in CONTROLS:
+            raise Problem(422, "a field with an identityNs whose name or type holds no id")
+
+
+def _changed_spec(external: ExternalAudience, body: AudienceChange) -> dict[str, Any]:
+    spec = dict(external.spec)
+    if body.description is not None:
+        spec["description"] = body.description
+    if body.labels is not None:
+        spec["labels"] = list(body.labels)
+    if body.fields is not None:
+        fields = {field["name"]: dict(field) for field in spec["fields"]}
+        for change in body.fields:
+            field = fields.get(change.name)
+            if field is None:
+                raise Problem(422, "a field is named that the audience does not have")
+            for member in ("type", "identityNs"):
+                said = getattr(change, member)
+                if said is not None and said != field.get(member):
+                    raise Problem(422, f"{member} of a field can't be changed")
+            field["labels"] = list(change.labels)
+        spec["fields"] = list(fields.values())
+    return spec
+
+
+def _details(external: ExternalAudience) -> AudienceDetails:
+    return AudienceDetails(
+        name=external.name,
+        customAudienceId=external.custom_id,
+        namespace=external.namespace,
+        ttlInDays=external.ttl_days,
+        **external.spec,
+    )
+
+
+def _by_whom(external: ExternalAudience) -> dict[str, Any]:
+    return {
+        "createdBy": external.created_by,
+        "createdAt": external.created_at_s,
+        "updatedBy": external.updated_by,
+        "updatedAt": external.updated_at_s,
+    }

@@ -1,0 +1,70 @@
+"""
+Queries of idempotency keys: what a request with one was answered.
+
+A row without an answer is a request at work. Should its process die, the key is
+free again after `AT_WORK_S`; answers are kept for `KEPT_S`.
+"""
+
+from typing import NamedTuple
+
+from sqlalchemy import delete, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from segments.ledger.tables import idempotency_keys as _keys
+
+KEPT_S = 86_400.0
+AT_WORK_S = 60.0
+
+
+class Kept(NamedTuple):
+    """What is known of a key; without a status it is being answered."""
+
+    request_sha256: bytes
+    status: int | None
+    body: str | None
+
+
+async def begin(
+    conn: AsyncConnection, scope: str, key: str, request_sha256: bytes, *, now_s: float
+) -> Kept | None:
+    """
+    Take a key for a request, unless it is taken.
+
+    Returns:
+        `None`: it is ours now. Else what is known of it.
+    """
+    over = or_(
+        _keys.c.created_at_s < now_s - KEPT_S,
+        _keys.c.status.is_(None) & (_keys.c.created_at_s < now_s - AT_WORK_S),
+    )
+    await conn.execute(delete(_keys).where(over))
+    row = {
+        "scope": scope,
+        "key": key,
+        "request_sha256": request_sha256,
+        "created_at_s": now_s,
+    }
+    try:
+        async with conn.begin_nested():
+            await conn.execute(insert(_keys).values(row))
+    except IntegrityError:
+        asked = select(_keys.c.request_sha256, _keys.c.status, _keys.c.body).where(
+            _keys.c.scope == scope, _keys.c.key == key
+        )
+        return Kept(*(await conn.execute(asked)).one())
+    return None
+
+
+async def keep(conn: AsyncConnection, scope: str, key: str, status: int, body: str) -> None:
+    """Keep the answer to a request that has taken the key."""
+    await conn.execute(
+        update(_keys)
+        .where(_keys.c.scope == scope, _keys.c.key == key)
+        .values(status=status, body=body)
+    )
+
+
+async def release(conn: AsyncConnection, scope: str, key: str) -> None:
+    """Free a key whose request did nothing."""
+    await conn.execute(delete(_keys).where(_keys.c.scope == scope, _keys.c.key == key))

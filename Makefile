@@ -69,3 +69,5 @@ debian-test:
 	@sh .ci/debian postgresql "ls /usr/lib/postgresql/*/bin/postgres"
 	@sh .ci/debian openssh-client "command -v sftp && command -v ssh-keygen"
 	@sh .ci/debian curl "command -v curl"
+	@sh .ci/debian nodejs "command -v node"
+	@sh .ci/debian redis-tools "command -v redis-cli"

@@ -1,6 +1,5 @@
 """Fixtures that every test may use: the store engines, running for real."""
 
-import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -23,24 +22,20 @@ EXPECTED_IDS = 10_000
 """Sizes the stores of the tests: few buckets, so that they fill."""
 
 
-def pytest_collection_finish() -> None:
+def pytest_configure() -> None:
     """Refuse to test a compiled module that is older than its source: it would be the old code."""
-    compiled = {
-        Path(module.__file__)
-        for name, module in tuple(sys.modules.items())
-        if name.partition(".")[0] in ("rtb", "segments")
-        and (module.__file__ or "").endswith(".so")
-        and module.__file__ is not None
-    }
+    root = Path(__file__).parents[1]
     stale = [
-        str(path)
-        for path in compiled
-        if path.stat().st_mtime < path.with_suffix("").with_suffix(".py").stat().st_mtime
+        str(source.relative_to(root))
+        for package in ("rtb", "segments")
+        for compiled in (root / package).rglob("*.so")
+        if (source := compiled.with_suffix("").with_suffix(".py")).exists()
+        and compiled.stat().st_mtime < source.stat().st_mtime
     ]
     if stale:
         pytest.exit(
-            f"older than their source: {', '.join(sorted(stale))}; compile them anew with `make"
-            " test`, or do without with `make interpreted`",
+            f"newer than what was compiled of them: {', '.join(sorted(stale))}; compile anew with"
+            " `make test`, or do without with `make interpreted`",
             returncode=3,
         )
 

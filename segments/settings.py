@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
-from pydantic import AliasChoices, Field, ValidationError, field_validator
+from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError
+
+from segments.tls import TlsFiles, tls_files
 
 T = TypeVar("T", bound=BaseSettings)
 
@@ -93,6 +95,12 @@ class Settings(BaseSettings):
     admin_host: str = "127.0.0.1"
     """The address of these two ports; `0.0.0.0` in a container that Prometheus comes to."""
 
+    admin_tls_cert: Path | None = None
+    """Certificate chain of the three ports of health and metrics, PEM; unset: no TLS."""
+
+    admin_tls_key: Path | None = None
+    """Its key, PEM, without a passphrase."""
+
     abandoned_upload_days: int = Field(7, ge=2, le=3650)
     """
     A file that was begun and never finished is deleted after so many days
@@ -149,6 +157,12 @@ class Settings(BaseSettings):
     How partners reach the REST doors, as `https://audiences.example`: what
     upload URLs begin with. Unset: as the request named us.
     """
+
+    api_tls_cert: Path | None = None
+    """Certificate chain of the REST doors, PEM; unset: no TLS."""
+
+    api_tls_key: Path | None = None
+    """Its key, PEM, without a passphrase."""
 
     api_token_s: int = Field(3600, ge=1, le=86_400)
     """For how long an access token is good; then its refresh token gets another."""
@@ -227,6 +241,26 @@ class Settings(BaseSettings):
             return f"postgresql://{rest}"
         return f"sqlite+aiosqlite://{rest}"
 
+    @property
+    def api_tls(self) -> TlsFiles | None:
+        """What the REST doors serve with, if with TLS."""
+        return tls_files("SEGMENTS_API", self.api_tls_cert, self.api_tls_key)
+
+    @property
+    def admin_tls(self) -> TlsFiles | None:
+        """What health and metrics are shown with, if with TLS."""
+        return tls_files("SEGMENTS_ADMIN", self.admin_tls_cert, self.admin_tls_key)
+
+    @model_validator(mode="after")
+    def _check_tls(self) -> "Settings":
+        """Refuse half of a pair, and upload URLs that would not reach us."""
+        _ = self.admin_tls
+        if self.api_tls and self.api_public_url and _scheme(self.api_public_url) != "https":
+            raise ValueError(
+                "SEGMENTS_API_PUBLIC_URL: begins with http://, while SEGMENTS_API_TLS_CERT is set"
+            )
+        return self
+
 
 def store_url(redis_url: str | None, data_dir: Path) -> str:
     """Return the store's URL: the one that was set, or the embedded store's socket."""
@@ -255,7 +289,9 @@ def read_settings(cls: type[T]) -> T:
 
 def _line(cls: type[BaseSettings], details: Any) -> str:
     """One wrong setting in the words of whoever set it."""
-    where, *inside = details["loc"] or ("settings",)
+    if not details["loc"]:  # of several that don't go together; it names them itself
+        return _reason(details)
+    where, *inside = details["loc"]
     names = _names(cls, str(where))
     variable = _set_name(names)
     place = "".join(f", {part}" for part in inside)

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
+from ssl import SSLContext
 
 import orjson
 from aiohttp import hdrs, web
@@ -36,6 +37,7 @@ from segments.ledger.engine import open_ledger
 from segments.ledger.own_secrets import own_secret
 from segments.settings import Settings
 from segments.store.connection import connect
+from segments.tls import context_of
 
 _log = logging.getLogger(__name__)
 
@@ -97,7 +99,9 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
 
     Raises:
         CannotListen: A port can't be had.
+        segments.tls.UnusableTls: There is no TLS with these files.
     """
+    tls = context_of(settings.api_tls)
     async with open_ledger(settings) as ledger, connect(settings.store_url) as redis:
         services = Services(settings, ledger, redis, Blobs.open(settings))
         async with (
@@ -107,8 +111,9 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
                 settings.api_admin_port,
                 services.metrics.registry,
                 partial(ledger_reasons, ledger),
+                settings.admin_tls,
             ),
-            _listening(services),
+            _listening(services, tls),
             asyncio.TaskGroup() as group,
         ):
             if services.blobs.takes_uploads:
@@ -117,13 +122,15 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
 
 
 @asynccontextmanager
-async def _listening(services: Services) -> AsyncIterator[None]:
+async def _listening(services: Services, tls: SSLContext | None) -> AsyncIterator[None]:
     settings = services.settings
     runner = runner_of(application(services, await doors(services)))
     await runner.setup()
     try:
         try:
-            await web.TCPSite(runner, settings.api_host, settings.api_port).start()
+            await web.TCPSite(
+                runner, settings.api_host, settings.api_port, ssl_context=tls
+            ).start()
         except OSError as error:
             raise CannotListen("SEGMENTS_API_PORT", settings.api_port, error) from None
         _log.info("listening on port %d", runner.addresses[0][1])

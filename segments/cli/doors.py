@@ -136,6 +136,7 @@ async def _run(settings: Settings, *, listens: bool) -> None:
                     settings.sftp_admin_port,
                     metrics.registry,
                     partial(ledger_reasons, ledger),
+                    settings.admin_tls,
                 )
             )
             await watch()

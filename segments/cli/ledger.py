@@ -21,6 +21,7 @@ from segments.projection import publish_catalog
 from segments.settings import Settings, read_settings
 from segments.store.connection import connect
 from segments.store.reader import StoreUnusable
+from segments.tls import UnusableTls
 
 T = TypeVar("T")
 
@@ -67,7 +68,7 @@ def run(command: Coroutine[object, object, T]) -> T:
     """
     try:
         return asyncio.run(command)
-    except (Refusal, LedgerUnusable, StoreUnusable, CannotListen) as error:
+    except (Refusal, LedgerUnusable, StoreUnusable, CannotListen, UnusableTls) as error:
         raise click.ClickException(str(error)) from None
 
 

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ import pytest
 
 from tests.e2e.service import free_ports
 from tests.engines import Engine
+from tests.tls import TestCa
 
 USER, PASSWORD = "bob@shop.example", "correct horse battery"
 _WITHIN_S = 60
@@ -32,6 +34,7 @@ class Api:
     url: str
     environment: dict[str, str]
     process: subprocess.Popen[bytes]
+    tls: ssl.SSLContext | None = None
 
     def command(self, *arguments: str, stdin: str = "") -> str:
         done = subprocess.run(
@@ -45,7 +48,8 @@ class Api:
         """Return the status and the body that `curl` saw."""
         done = subprocess.run(
             ["curl", "-sS", "-w", "\n%{http_code}", *arguments],
-            cwd=self.folder, text=True, capture_output=True, check=False, timeout=within_s,
+            cwd=self.folder, env=self.environment, text=True, capture_output=True, check=False,
+            timeout=within_s,
         )  # fmt: skip
         body, _, status = done.stdout.rpartition("\n")
         return int(status), body
@@ -59,7 +63,9 @@ class Api:
         while time.monotonic() < deadline_s:
             assert self.process.poll() is None, self.log
             try:
-                with urllib.request.urlopen(f"{self.url}/health/ready") as answer:
+                with urllib.request.urlopen(
+                    f"{self.url}/health/ready", context=self.tls
+                ) as answer:
                     assert answer.status == 200
                     return
             except OSError:
@@ -106,6 +112,15 @@ class Api:
 
 @pytest.fixture
 def api(tmp_path: Path, valkey: Engine) -> Iterator[Api]:
+    yield from _serving(tmp_path, valkey)
+
+
+@pytest.fixture
+def tls_api(tmp_path: Path, valkey: Engine) -> Iterator[Api]:
+    yield from _serving(tmp_path, valkey, TestCa.in_folder(tmp_path / "tls"))
+
+
+def _serving(tmp_path: Path, valkey: Engine, ca: TestCa | None = None) -> Iterator[Api]:
     (port,) = free_ports(1)
     environment = {
         **{k: v for k, v in os.environ.items() if not k.startswith("SEGMENTS_")},
@@ -116,6 +131,13 @@ def api(tmp_path: Path, valkey: Engine) -> Iterator[Api]:
         "SEGMENTS_EXPECTED_IDS": "10000",
     }
     api = Api(tmp_path, f"http://127.0.0.1:{port}", environment, None)  # type: ignore[arg-type]
+    if ca is not None:
+        api.url, api.tls = f"https://127.0.0.1:{port}", ca.client()
+        environment |= {
+            "SEGMENTS_API_TLS_CERT": str(ca.cert),
+            "SEGMENTS_API_TLS_KEY": str(ca.key),
+            "CURL_CA_BUNDLE": str(ca.bundle),
+        }
     api.command("account", "add", "--kind", "advertiser", "--id", "shop", "--name", "Shop")
     api.command("user", "add", USER, "--partner", "shop", "--password-stdin", stdin=PASSWORD)
     _add_audience(environment)
@@ -160,6 +182,19 @@ def test_curl_delivers_a_file_as_the_document_says(api: Api) -> None:
     assert json.loads(body)["output"]["status"] == "queued"
     assert len(api.job_lines()) == 1
     assert api.stop() == 0
+
+
+def test_file_is_delivered_over_tls_and_upload_urls_say_so(tls_api: Api) -> None:
+    path = a_file(tls_api.folder, 3)
+    bearer = tls_api.login()
+    _, url = tls_api.presign(bearer)
+
+    put, _ = tls_api.curl("-X", "PUT", "-T", path.name, url)
+
+    assert url.startswith(f"{tls_api.url}/")
+    assert put == 200
+    assert len(tls_api.job_lines()) == 1
+    assert tls_api.stop() == 0
 
 
 def test_upload_streams_to_the_disk_and_not_into_memory(api: Api) -> None:

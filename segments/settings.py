@@ -176,6 +176,21 @@ class Settings(BaseSettings):
     upload_max_bytes: int = Field(5 << 30, ge=1)
     """Largest file by an upload URL; a bucket's own URL takes no more than 5 GiB either."""
 
+    privacy_audience: str = "privacy-api.liveintent.com"
+    """What the `aud` of a JWT of the Privacy API's legacy doors must be."""
+
+    report_url_s: int = Field(3600, ge=1, le=604_800)
+    """For how long the URL of an access request's report is good."""
+
+    report_days: int = Field(7, ge=1, le=365)
+    """For how long such a report is kept; then it is deleted."""
+
+    flood_factor: float = Field(10.0, gt=1)
+    """How many times the usual rate of opt-outs is a flood, of which the loader warns."""
+
+    flood_ids_per_minute: int = Field(1000, ge=1)
+    """The least rate of opt-outs, in ids a minute, that is a flood, however few are usual."""
+
     @field_validator("api_public_url")
     @classmethod
     def _check_api_public_url(cls, url: str | None) -> str | None:

@@ -35,16 +35,17 @@ class Scheme(Protocol):
     openapi: Mapping[str, Any]
     """Its Security Scheme Object."""
 
-    async def caller(self, request: web.Request) -> Caller | None:
+    async def caller(self, request: web.Request) -> object | None:
         """
-        Return who asks; `None` if the request says nothing of this kind.
+        Return who asks, as the operations of its doors want it, which is mostly as
+        a `Caller`; `None` if the request says nothing of this kind.
 
         Raises:
             NotAuthenticated: It does, but that is not valid, or not any more.
         """
 
 
-async def authenticate(request: web.Request, schemes: Sequence[Scheme]) -> Caller:
+async def authenticate(request: web.Request, schemes: Sequence[Scheme]) -> object:
     """
     Return who asks, by the first scheme that knows.
 

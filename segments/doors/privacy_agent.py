@@ -32,6 +32,10 @@ STRANGERS = Limit(burst=60, per_s=1.0)
 """Entries of the audit trail for those who have not shown who they are."""
 
 
+class SwitchedOff(Exception):
+    """The account that somebody acts for is not active; the message says so and no more."""
+
+
 @dataclass(frozen=True)
 class Agent:
     """Who submits, and for which account; `None` is global."""
@@ -60,14 +64,14 @@ async def active_account(conn: AsyncConnection, account_id: int | None) -> Accou
     Return the account that somebody acts for; `None` is global.
 
     Raises:
-        LookupError: It, or the one above it, was switched off.
+        SwitchedOff: It, or the one above it, is not active.
     """
     if account_id is None:
         return None
     account = await accounts.account(conn, account_id)
     above = None if account.parent_id is None else await accounts.account(conn, account.parent_id)
     if not account.is_active or (above is not None and not above.is_active):
-        raise LookupError("the account was switched off")
+        raise SwitchedOff("the account was switched off")
     return account
 
 
@@ -135,7 +139,7 @@ class PrivacyTokens:
             else:
                 try:
                     return agent_of_token(token, await active_account(conn, token.account_id))
-                except LookupError as error:
+                except SwitchedOff as error:
                     reason = str(error)
         if token is None:
             await self._refusals.note_stranger(reason)

@@ -22,7 +22,13 @@ from segments.api.problem import Problem
 from segments.api.services import Services
 from segments.doors.forms import Form
 from segments.doors.privacy import VendorsDoor
-from segments.doors.privacy_agent import Agent, Refusals, active_account, agent_of_key
+from segments.doors.privacy_agent import (
+    Agent,
+    Refusals,
+    SwitchedOff,
+    active_account,
+    agent_of_key,
+)
 from segments.doors.privacy_forms import MAX_IDS, DsrAction
 from segments.doors.privacy_jwt import (
     MAX_JWT_CHARS,
@@ -170,7 +176,7 @@ class LegacyDoor(VendorsDoor):
             signed = verified(token, key.public_key, audience=audience, now_s=now_s)
         except NotTrusted as error:
             reason, is_known = str(error), error.is_signed
-        except LookupError as error:
+        except SwitchedOff as error:
             reason, is_known = str(error), False  # not verified so far
         except BadRequest as error:
             raise Problem(400, str(error), errorCode="BAD_CLAIMS") from None

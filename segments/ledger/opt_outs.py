@@ -197,6 +197,20 @@ async def last_seq(conn: AsyncConnection, before_seq: int | None = None) -> int:
     return await conn.scalar(asked) or 0
 
 
+async def count_ids(conn: AsyncConnection, from_s: float, until_s: float) -> int:
+    """Return how many ids the requests of a span of time name."""
+    bounds = select(func.min(_requests.c.seq), func.max(_requests.c.seq)).where(
+        _requests.c.created_at_s >= from_s, _requests.c.created_at_s < until_s
+    )
+    first, last = (await conn.execute(bounds)).one()
+    if first is None:
+        return 0
+    named = select(func.count()).where(
+        data_subject_ids.c.seq >= first, data_subject_ids.c.seq <= last
+    )
+    return (await conn.execute(named)).scalar_one()
+
+
 def _check_chars(what: str, text: str | None, max_chars: int) -> None:
     if text is not None and len(text) > max_chars:
         raise Refusal(f"{what} of {len(text)} characters, limit {max_chars}")

@@ -16,7 +16,7 @@ that account, or whom its requests reach anyway; nobody reaches further.
 
 from typing import Annotated, Literal
 
-from pydantic import Discriminator, Field, StrictInt
+from pydantic import Field, StrictInt
 
 from segments.account import PARTNER_KINDS, Account, AccountTree, Kind
 from segments.doors.forms import Form, PrintableText
@@ -59,12 +59,7 @@ class GlobalScope(Form):
 
 Scope = Annotated[
     AdvertiserScope | PublisherScope | MediaGroupScope | GlobalScope,
-    # In our words: pydantic's would quote what stands there.
-    Discriminator(
-        "entity_type",
-        custom_error_type="entity_type",
-        custom_error_message="entity_type is one of advertiser, publisher, media_group, global",
-    ),
+    Field(discriminator="entity_type"),
 ]
 
 

@@ -111,7 +111,7 @@ async def entries(conn: AsyncConnection, *, since_s: float = 0.0) -> AsyncIterat
         )
         rows = (await conn.execute(asked)).all()
         for row in rows:
-            yield {name: value for name, value in row._asdict().items() if value is not None}
+            yield {str(name): value for name, value in row._asdict().items() if value is not None}
         if len(rows) < _PAGE:
             return
         after_id = rows[-1].id

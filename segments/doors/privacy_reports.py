@@ -16,6 +16,7 @@ Replicas may make the same report; the ledger takes one of them.
 import asyncio
 import hmac
 import logging
+import traceback
 from contextlib import suppress
 
 import orjson
@@ -45,6 +46,9 @@ _OWN_URL_S = 60
 
 _S_PER_DAY = 86_400
 
+_AWAY = (StoreUnusable, LedgerAway, SQLAlchemyError, RedisError, BaseError, OSError)
+"""Nobody's fault, and will pass."""
+
 
 class Reports:
     """One process's hands on the reports."""
@@ -58,6 +62,7 @@ class Reports:
         self._services = services
         self._key = key
         self._woken = asyncio.Event()
+        self._broken: set[int] = set()  # requests that a bug of ours keeps from being done
 
     def wake(self) -> None:
         """Tell that something is to be made."""
@@ -73,9 +78,7 @@ class Reports:
                 try:
                     await self.turn()
                     was_well = True
-                except (
-                    StoreUnusable, LedgerAway, SQLAlchemyError, RedisError, BaseError, OSError,
-                ) as error:  # fmt: skip
+                except _AWAY as error:
                     if was_well:
                         _log.warning("reports: waiting (%s)", type(error).__name__)
                     was_well = False
@@ -97,28 +100,36 @@ class Reports:
         Raises:
             StoreUnusable, RedisError, obstore.exceptions.BaseError: Later.
         """
+        await self._delete_withdrawn()
         now_s = self._services.now_s()
         async with reading(self._services.ledger) as conn:
-            due = await access_requests.unfinished(conn, now_s, _AT_ONCE)
+            due = await access_requests.due(conn, now_s, _AT_ONCE + len(self._broken))
         made = 0
         for access in due:
-            if access.stale_blob is not None:
-                await self._delete(access)
-            if access.expires_at_s is not None and access.expires_at_s <= now_s:
-                await self._expire(access)
-            elif access.state is State.PENDING:
-                made += await self._make(access)
+            if access.id in self._broken:
+                continue
+            try:
+                if access.expires_at_s is not None and access.expires_at_s <= now_s:
+                    await self._expire(access)
+                else:
+                    made += await self._make(access)
+            except _AWAY:
+                raise
+            except Exception as error:  # noqa: BLE001 - a bug of ours costs one report
+                # The type and the place, not the message: it could quote what is held.
+                place = traceback.extract_tb(error.__traceback__)[-1]
+                _log.error(
+                    "report of request %d: %s at %s:%d", access.id, type(error).__name__,
+                    place.name, place.lineno,
+                )  # fmt: skip
+                self._broken.add(access.id)
+        await self._delete_withdrawn()
         return made
 
     async def delete_withdrawn(self) -> None:
         """Delete the files that were withdrawn; what can't be deleted now, `run` will."""
-        with suppress(BaseError, OSError):
-            async with reading(self._services.ledger) as conn:
-                now_s = self._services.now_s()
-                due = await access_requests.unfinished(conn, now_s, _AT_ONCE)
-            for access in due:
-                if access.stale_blob is not None:
-                    await self._delete(access)
+        with suppress(*_AWAY):
+            await self._delete_withdrawn()
         self.wake()
 
     def url(self, base_url: str, transaction_id: str) -> str:
@@ -225,15 +236,15 @@ class Reports:
     async def _expire(self, access: Access) -> None:
         async with self._services.ledger.begin() as conn:
             await access_requests.expire(conn, access)
-            expired = await access_requests.find(conn, access.transaction_id)
-        if expired is not None and expired.stale_blob is not None:
-            await self._delete(expired)
 
-    async def _delete(self, access: Access) -> None:
-        assert access.stale_blob is not None, "asked of those that have one"
-        await self._services.blobs.delete(access.stale_blob)
-        async with self._services.ledger.begin() as conn:
-            await access_requests.forget_stale(conn, access)
+    async def _delete_withdrawn(self) -> None:
+        async with reading(self._services.ledger) as conn:
+            withdrawn = await access_requests.withdrawn(conn)
+        for access in withdrawn:
+            assert access.stale_blob is not None, "it is what was asked for"
+            await self._services.blobs.delete(access.stale_blob)
+            async with self._services.ledger.begin() as conn:
+                await access_requests.forget_stale(conn, access)
 
     def _signature(self, transaction_id: str, expires_at: str) -> str:
         said = f"{transaction_id}\n{expires_at}".encode("utf-8", "replace")

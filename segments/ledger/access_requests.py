@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 from uuid import uuid4
 
-from sqlalchemy import Row, func, insert, or_, select, update
+from sqlalchemy import Row, func, insert, or_, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.identity import Id, Kind
@@ -76,6 +76,8 @@ class Access(NamedTuple):
 
 
 _COLUMNS = tuple(_requests.c[name] for name in Access._fields)
+# As the partial index has it, so that it is used.
+_IS_UNFINISHED = text("(state <> 'expired' or stale_blob is not null)")
 
 
 async def add(conn: AsyncConnection, new: NewAccess, *, now_s: float) -> str:
@@ -144,22 +146,22 @@ async def withdraw(conn: AsyncConnection, ids: Sequence[Id]) -> None:
         )
 
 
-async def unfinished(conn: AsyncConnection, now_s: float, limit: int) -> list[Access]:
-    """Return the requests of which something is to be made or deleted, the oldest first."""
-    # The first condition is the index's.
+async def due(conn: AsyncConnection, now_s: float, limit: int) -> list[Access]:
+    """Return the requests whose report is to be made, or is over, the oldest first."""
     asked = (
         select(*_COLUMNS)
-        .where(
-            or_(_requests.c.state != State.EXPIRED.value, _requests.c.stale_blob.is_not(None)),
-            or_(
-                _requests.c.state == State.PENDING.value,
-                _requests.c.stale_blob.is_not(None),
-                _requests.c.expires_at_s <= now_s,
-            ),
-        )
+        .where(_IS_UNFINISHED)
+        .where(or_(_requests.c.state == State.PENDING.value, _requests.c.expires_at_s <= now_s))
+        .where(_requests.c.state != State.EXPIRED.value)
         .order_by(_requests.c.id)
         .limit(limit)
     )
+    return [_access(row) for row in await conn.execute(asked)]
+
+
+async def withdrawn(conn: AsyncConnection) -> list[Access]:
+    """Return the requests that have a file which is still to be deleted."""
+    asked = select(*_COLUMNS).where(_IS_UNFINISHED, _requests.c.stale_blob.is_not(None))
     return [_access(row) for row in await conn.execute(asked)]
 
 
@@ -171,7 +173,7 @@ async def complete(
 
     Returns:
         False if the report is not taken: an ERASURE came in between, or another
-        replica was faster.
+        replica was faster, or the one before is not deleted yet.
     """
     noted = await conn.execute(
         update(_requests)
@@ -179,6 +181,8 @@ async def complete(
             _requests.c.id == access.id,
             _requests.c.version == access.version,
             _requests.c.state == State.PENDING.value,
+            # One file at a time is still to be deleted, or it would be forgotten.
+            _requests.c.stale_blob.is_(None),
         )
         .values(
             state=State.COMPLETED.value,

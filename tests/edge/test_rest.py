@@ -298,8 +298,20 @@ def test_nothing_of_whoever_asks_is_logged(api: Api) -> None:
     _, url = api.presign(bearer)
     api.curl("-T", "add.sha2.txt", url)
     api.curl("-T", "add.sha2.txt", f"{url}0")
+    person = hashlib.sha256(b"someone@example.com").hexdigest()
+    token = api.command("token", "create", "--internal").strip()
+    said = {"action": "ACCESS", "emailHashes": [person], "liveIntentFpcs": ["a-cookie"]}
+    for bearer in ([], ["-H", f"Authorization: Bearer {token}"]):
+        for action in ("ERASURE", "ACCESS", "no action"):
+            body = json.dumps({**said, "action": action})
+            api.curl(*bearer, "-d", body, "-H", "Content-Type: application/json",
+                     f"{api.url}/data-subject-requests")  # fmt: skip
+    api.curl(f"{api.url}/submit?dsr=head.{person}.signature")
     api.stop()
 
+    assert person[:16] not in api.log
+    assert "a-cookie" not in api.log
+    assert token not in api.log
     assert "127.0.0.1" not in api.log
     assert USER not in api.log
     assert "Signature" not in api.log

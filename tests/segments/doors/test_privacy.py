@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from segments.doors.privacy_agent import STRANGERS
 from segments.identity import id_of_duid
 from segments.ledger import accounts, privacy_tokens
+from segments.ledger.engine import open_ledger
 from segments.optout import apply_opt_outs
 from segments.record import EVERYONE, Action, Membership, OptOut, Record
 from segments.settings import Settings
@@ -24,6 +26,16 @@ DUID = "a71defad6e35--01gm6nvbatvjfjkvs9yd9wc7tt"
 @pytest.fixture
 async def world(settings: Settings, ledger: AsyncEngine, valkey: Engine) -> AsyncIterator[World]:
     async with privacy_world(settings, ledger, valkey) as world:
+        yield world
+
+
+@pytest.fixture
+async def world_in_a_file(settings: Settings, valkey: Engine) -> AsyncIterator[World]:
+    """On SQLite alone: for what is decided before the ledger is asked for anything."""
+    async with (
+        open_ledger(settings) as ledger,
+        privacy_world(settings, ledger, valkey) as world,
+    ):
         yield world
 
 
@@ -119,8 +131,9 @@ async def test_cookie_alone_is_enough(world: World) -> None:
     ],
 )
 async def test_wrong_request_is_told_so_and_nothing_is_half_done(
-    world: World, wrong: dict[str, Any]
+    world_in_a_file: World, wrong: dict[str, Any]
 ) -> None:
+    world = world_in_a_file
     client = await world.bearer()
 
     answers = [
@@ -144,8 +157,10 @@ async def test_unknown_word_of_a_scope_is_not_quoted(world: World) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'{"action": "RESTRICT"'])
-async def test_what_is_no_json_object_is_the_documents_error_too(world: World, body: bytes) -> None:
-    answer = await (await world.bearer()).ask("POST", REQUESTS, data=body)
+async def test_what_is_no_json_object_is_the_documents_error_too(
+    world_in_a_file: World, body: bytes
+) -> None:
+    answer = await (await world_in_a_file.bearer()).ask("POST", REQUESTS, data=body)
 
     assert error_of(answer) in ((400, "BAD_REQUEST"), (415, "UNSUPPORTED_MEDIA_TYPE"))
 
@@ -248,6 +263,22 @@ async def test_login_of_a_partner_is_no_token_of_the_privacy_api(world: World) -
     assert error_of(answer) == (403, "FORBIDDEN")
 
 
+async def test_who_was_let_in_by_nobody_is_written_down_but_cant_fill_the_trail(
+    world: World,
+) -> None:
+    for _ in range(100):
+        await world.submit(world.rest, "RESTRICT", ADA)
+    written = await world.trail()
+    world.rest.clock.ahead_s += 60
+    await world.submit(world.rest, "RESTRICT", ADA)
+
+    assert {(e["actor"], e["what"], e["result"]) for e in written} == {
+        ("unknown", "authenticate", "refused")
+    }
+    assert len(written) == STRANGERS.burst
+    assert (await world.trail())[-1]["times"] == 100 - STRANGERS.burst + 1
+
+
 # ---------------------------------------------------------------- scopes
 
 
@@ -282,8 +313,9 @@ async def test_request_reaches_as_far_as_the_tokens_account(world: World) -> Non
     ],
 )
 async def test_scope_within_reach_narrows_a_request(
-    world: World, whose: str | None, scope: Any, reaches: str | None
+    world_in_a_file: World, whose: str | None, scope: Any, reaches: str | None
 ) -> None:
+    world = world_in_a_file
     client = await world.bearer(getattr(world.seeded, whose) if whose else None)
 
     await world.taken(client, "RESTRICT", ADA, scope=scope)
@@ -307,8 +339,9 @@ async def test_scope_within_reach_narrows_a_request(
     ],
 )
 async def test_scope_out_of_reach_is_refused_and_written_down(
-    world: World, whose: str | None, scope: Any
+    world_in_a_file: World, whose: str | None, scope: Any
 ) -> None:
+    world = world_in_a_file
     account = getattr(world.seeded, whose) if whose else None
     client = await world.bearer(account)
 
@@ -387,8 +420,9 @@ async def test_cookie_is_kept_nowhere_in_clear(world: World) -> None:
     ],
 )
 async def test_scope_is_told_in_the_documents_form(
-    world: World, whose: str, told: dict[str, Any]
+    world_in_a_file: World, whose: str, told: dict[str, Any]
 ) -> None:
+    world = world_in_a_file
     client = await world.bearer(getattr(world.seeded, whose))
     officer = await world.bearer(is_internal=True)
     transaction_id = await world.taken(client, "RESTRICT", ADA)

@@ -142,6 +142,22 @@ async def test_report_waits_for_a_store_that_is_away(
     await running
 
 
+async def test_report_that_a_bug_keeps_from_being_made_keeps_no_other(
+    world: World, officer: Rest, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = await world.taken(officer, "ACCESS", ADA)
+    async with world.rest.services.ledger.begin() as conn:
+        await conn.exec_driver_sql("update access_request_ids set kind = 'unknown'")
+    transaction_id = await world.taken(officer, "ACCESS", BOB)
+
+    made = [await world.rest.reports.turn() for _ in range(2)]
+
+    assert made == [1, 0]
+    assert (await told(officer, transaction_id))["status"] == "completed"
+    assert caplog.text.count("ValueError") == 1
+    assert broken not in caplog.text
+
+
 async def test_report_of_an_officer_of_one_account_shows_what_that_reaches(world: World) -> None:
     """
     One partner is never shown what another one holds.

@@ -18,6 +18,7 @@ from contextlib import suppress
 from math import inf
 from typing import Protocol
 
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.ledger import opt_outs
@@ -63,7 +64,7 @@ class FloodAlarm:
     async def run(self, stopping: asyncio.Event) -> None:
         """Look every few seconds until told to stop."""
         while not stopping.is_set():
-            with suppress(LedgerAway):  # of which the loader tells
+            with suppress(LedgerAway, SQLAlchemyError):  # of which the loader tells
                 await self.look()
             with suppress(TimeoutError):
                 await asyncio.wait_for(stopping.wait(), EVERY_S)

@@ -70,7 +70,7 @@ def print_all() -> None:
 
 
 async def _note(conn: AsyncConnection, what: str, key: PrivacyKey, now_s: float) -> None:
-    entry = Entry(what, scope_id=key.account_id, transaction_id=None)
+    entry = Entry(what, scope_id=key.account_id)
     await audit.add(
         conn, COMMAND_LINE._replace(name=f"{key.domain}/{key.kid}"), [entry], now_s=now_s
     )

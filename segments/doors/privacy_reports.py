@@ -18,6 +18,7 @@ import hmac
 import logging
 import traceback
 from contextlib import suppress
+from math import inf
 
 import orjson
 from obstore.exceptions import BaseError
@@ -44,6 +45,9 @@ _AT_ONCE = 20
 _OWN_URL_S = 60
 """How long the URL that a redirect leads to is good."""
 
+_SWEEP_EVERY_S = 3600.0
+"""Longer than anything may take between the writing of a report and its being noted."""
+
 _S_PER_DAY = 86_400
 
 _AWAY = (StoreUnusable, LedgerAway, SQLAlchemyError, RedisError, BaseError, OSError)
@@ -62,6 +66,7 @@ class Reports:
         self._services = services
         self._key = key
         self._woken = asyncio.Event()
+        self._swept_at_s = -inf
         self._broken: set[int] = set()  # requests that a bug of ours keeps from being done
 
     def wake(self) -> None:
@@ -124,6 +129,9 @@ class Reports:
                 )  # fmt: skip
                 self._broken.add(access.id)
         await self._delete_withdrawn()
+        if now_s >= self._swept_at_s + _SWEEP_EVERY_S:
+            await self._sweep(now_s)
+            self._swept_at_s = now_s
         return made
 
     async def delete_withdrawn(self) -> None:
@@ -245,6 +253,14 @@ class Reports:
             await self._services.blobs.delete(access.stale_blob)
             async with self._services.ledger.begin() as conn:
                 await access_requests.forget_stale(conn, access)
+
+    async def _sweep(self, now_s: float) -> None:
+        """Delete what a process has written, and then ended before it was noted."""
+        names = await self._services.blobs.names_before(REPORTS, now_s - _SWEEP_EVERY_S)
+        async with reading(self._services.ledger) as conn:
+            known = await access_requests.known_blobs(conn, names)
+        for name in set(names) - known:
+            await self._services.blobs.delete(name)
 
     def _signature(self, transaction_id: str, expires_at: str) -> str:
         said = f"{transaction_id}\n{expires_at}".encode("utf-8", "replace")

@@ -165,6 +165,16 @@ async def withdrawn(conn: AsyncConnection) -> list[Access]:
     return [_access(row) for row in await conn.execute(asked)]
 
 
+async def known_blobs(conn: AsyncConnection, names: Sequence[str]) -> set[str]:
+    """Return those of some names that a request has."""
+    known: set[str] = set()
+    for at in range(0, len(names), _IDS_AT_ONCE):
+        page = names[at : at + _IDS_AT_ONCE]
+        for column in (_requests.c.blob, _requests.c.stale_blob):
+            known |= set(await conn.scalars(select(column).where(column.in_(page))))
+    return known
+
+
 async def complete(
     conn: AsyncConnection, access: Access, blob: str, *, now_s: float, expires_at_s: float
 ) -> bool:

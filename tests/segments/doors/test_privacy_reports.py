@@ -335,6 +335,20 @@ async def test_erasure_that_the_store_has_not_heard_of_counts_already(
     assert [each["owner"]["id"] for each in ada["memberships"]] == ["sub"]
 
 
+async def test_report_of_a_process_that_ended_before_it_was_noted_is_deleted(
+    world: World, officer: Rest
+) -> None:
+    await download_url(world, officer)
+    await world.rest.services.blobs.put("reports/left-behind.json", [b"{}"])
+    (kept,) = set(blobs_in(world)) - {"left-behind.json"}
+
+    for _ in range(2):
+        world.rest.clock.ahead_s += 3601
+        await world.rest.reports.turn()
+
+    assert blobs_in(world) == [kept]
+
+
 # ---------------------------------------------------------------- callback
 
 

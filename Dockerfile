@@ -32,9 +32,14 @@ USER 10001:10001
 VOLUME /data
 EXPOSE 8080 8081 8082 2222
 # Runs with a read-only root file system and no capabilities: only /data is written.
-# HEALTH_PORT is whichever port of the process answers /health/live: the bid listener's by default.
+# HEALTH_PORT is whichever port of the process answers /health/live: the bid listener's by default;
+# with TLS or without, whoever issued its certificate.
 HEALTHCHECK --interval=5s --timeout=2s --start-period=20s CMD ["python", "-c", \
-"import os,urllib.request as r;e=os.environ.get;r.urlopen(f\"http://127.0.0.1:{e('HEALTH_PORT') or e('RTB_ADMIN_PORT') or '8081'}/health/live\",timeout=1)"]
+"import os,ssl,urllib.request as r\n\
+e = os.environ.get\n\
+at = f\"://127.0.0.1:{e('HEALTH_PORT') or e('RTB_ADMIN_PORT') or '8081'}/health/live\"\n\
+try: r.urlopen('http' + at, timeout=1)\n\
+except OSError: r.urlopen('https' + at, timeout=1, context=ssl._create_unverified_context())"]
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["rtb-segments"]
 CMD ["up"]

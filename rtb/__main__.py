@@ -7,6 +7,7 @@ import sys
 from rtb.server.supervisor import CannotListen, supervise
 from rtb.settings import RtbSettings
 from segments.settings import read_settings
+from segments.tls import UnusableTls
 
 
 def main() -> None:
@@ -19,7 +20,7 @@ def main() -> None:
     )
     try:
         asyncio.run(supervise(settings))
-    except CannotListen as refused:
+    except (CannotListen, UnusableTls) as refused:
         sys.exit(f"rtb: {refused}")
 
 

@@ -9,7 +9,7 @@ take otherwise, under its own name.
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AliasChoices, BeforeValidator, Field, field_validator
+from pydantic import AliasChoices, BeforeValidator, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from rtb.consent.decision import Policy
@@ -19,6 +19,7 @@ from rtb.identify import Identify
 from rtb.openrtb.decode import Decoder
 from rtb.pipeline import Options
 from segments.settings import store_url
+from segments.tls import TlsFiles, tls_files
 
 
 def _names(value: Any) -> Any:
@@ -52,6 +53,22 @@ class RtbSettings(BaseSettings):
 
     admin_port: int = Field(8081, ge=0, le=65535)
     """Port of health and metrics."""
+
+    tls_cert: Path | None = None
+    """Certificate chain of the bid listener, PEM; unset: no TLS."""
+
+    tls_key: Path | None = None
+    """Its key, PEM, without a passphrase."""
+
+    admin_tls_cert: Path | None = None
+    """
+    Certificate chain of health and metrics, PEM; unset: no TLS. Of its own, for
+    who asks there is another: a probe by the machine's address, inside of the
+    network, to whom the public name's certificate says nothing.
+    """
+
+    admin_tls_key: Path | None = None
+    """Its key, PEM, without a passphrase."""
 
     workers: int = Field(1, ge=1, le=256)
     """Processes that share the port; one per core."""
@@ -163,6 +180,16 @@ class RtbSettings(BaseSettings):
         return store_url(self.redis_url, self.data_dir)
 
     @property
+    def tls(self) -> TlsFiles | None:
+        """What the bid listener serves with, if with TLS."""
+        return tls_files("RTB", self.tls_cert, self.tls_key)
+
+    @property
+    def admin_tls(self) -> TlsFiles | None:
+        """What health and metrics are served with, if with TLS."""
+        return tls_files("RTB_ADMIN", self.admin_tls_cert, self.admin_tls_key)
+
+    @property
     def pipeline_options(self) -> Options:
         """The settings that the pipeline is made from."""
         return Options(
@@ -178,6 +205,12 @@ class RtbSettings(BaseSettings):
                 vendor=Vendor.of(self.tcf_vendor_id, self.tcf_purposes),
             ),
         )
+
+    @model_validator(mode="after")
+    def _check_tls(self) -> "RtbSettings":
+        """Refuse half of a pair."""
+        _ = self.tls, self.admin_tls
+        return self
 
     @field_validator("id_rules")
     @classmethod

@@ -112,6 +112,32 @@ class AccountTree:
             if account.kind in PARTNER_KINDS and account_id in self.forbidding(account.id)
         )
 
+    def within(self, account_id: int) -> frozenset[int]:
+        """
+        Return the accounts for which an account may submit requests: itself, those
+        below it, and the owners that its own requests reach anyway.
+        """
+        below = {id_ for id_ in self._id_to_account if account_id in self._lineage(id_)}
+        return self.erased_by(account_id) | below
+
+    def account(self, account_id: int) -> Account:
+        """
+        Return an account by its number.
+
+        Raises:
+            KeyError: There is no such account.
+        """
+        return self._id_to_account[account_id]
+
+    def of_kind(self, kinds: Iterable[Kind], public_id: str) -> list[Account]:
+        """Return the accounts of some kinds that have a public id; sub accounts share theirs."""
+        wanted = frozenset(kinds)
+        return [
+            account
+            for account in self._id_to_account.values()
+            if account.kind in wanted and account.public_id == public_id
+        ]
+
     def _lineage(self, account_id: int) -> list[int]:
         """Return the account, its parent, and so on up."""
         lineage = []

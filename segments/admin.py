@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.ledger.catalog import revision
 from segments.ledger.engine import LedgerAway, reading
+from segments.tls import TlsFiles, context_of
 
 Reasons = Callable[[], Awaitable[Sequence[str]]]
 """Tells why a process can't do its work; nothing if it can."""
@@ -60,7 +61,12 @@ async def ledger_reasons(ledger: AsyncEngine) -> list[str]:
 
 @asynccontextmanager
 async def shown(
-    setting: str, host: str, port: int | None, registry: CollectorRegistry, reasons: Reasons
+    setting: str,
+    host: str,
+    port: int | None,
+    registry: CollectorRegistry,
+    reasons: Reasons,
+    tls: TlsFiles | None = None,
 ) -> AsyncIterator[int | None]:
     """
     Show metrics and health for as long as the context lasts; gives the port.
@@ -71,13 +77,16 @@ async def shown(
         port: 0 takes a free one; `None` shows nothing.
         registry: What is counted.
         reasons: Asked at each look at `/health/ready`.
+        tls: What to serve with; `None` for plain HTTP.
 
     Raises:
         CannotListen: The port is taken, or not ours to take.
+        segments.tls.UnusableTls: There is no TLS with these files.
     """
     if port is None:
         yield None
         return
+    context = context_of(tls)
 
     async def metrics(_: web.Request) -> web.Response:
         return web.Response(
@@ -91,7 +100,7 @@ async def shown(
     await runner.setup()
     try:
         try:
-            await web.TCPSite(runner, host, port).start()
+            await web.TCPSite(runner, host, port, ssl_context=context).start()
         except OSError as error:
             raise CannotListen(setting, port, error) from None
         yield runner.addresses[0][1]

@@ -154,6 +154,11 @@ class Blobs:
         assert isinstance(self._store, S3Store | GCSStore), "asked of a bucket that takes uploads"
         return await obstore.sign_async(self._store, "PUT", name, timedelta(seconds=expires_in_s))
 
+    async def download_url(self, name: str, expires_in_s: int) -> str:
+        """Return a URL of the bucket's own at which one blob can be had; see `takes_uploads`."""
+        assert isinstance(self._store, S3Store | GCSStore), "asked of a bucket that signs URLs"
+        return await obstore.sign_async(self._store, "GET", name, timedelta(seconds=expires_in_s))
+
     async def find(self, name: str) -> Found | None:
         """Return what can be said of a blob without reading it; `None` if it is not there."""
         try:

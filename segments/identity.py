@@ -84,6 +84,21 @@ def id_of_email_hash(digest: str) -> Id:
     return Id(raw[:ID_BYTES])
 
 
+def tail_of_email_hash(digest: str) -> bytes:
+    """
+    Return what a hash that `id_of_email_hash` accepts has behind its id: 0, 4 or 16 bytes.
+
+    Raises:
+        ValueError: Not hex.
+    """
+    return bytes.fromhex(digest)[ID_BYTES:]
+
+
+def email_hash_of(id_: Id, tail: bytes) -> str:
+    """Return the hash that an id and its tail were made of, in lower case."""
+    return id_.hex() + tail.hex()
+
+
 def id_of_phone_hash(digest: str) -> Id:
     """
     Make the id of a hashed phone number: hex SHA-256, any case.

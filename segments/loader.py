@@ -4,6 +4,7 @@ The loader: keeps the store up to the ledger, and carries one job after another.
     every second   catch up: opt-outs first, then the catalog
     meanwhile      claim the oldest job, run it, save each state, and the next
     once a day     keep house: see `segments.housekeeping`
+    now and then   look whether opt-outs come in floods: see `segments.flood`
 
 All at once, because a bid must see a changed audience within a second though a
 file of an hour is being loaded. No job is begun before the first catching up:
@@ -29,6 +30,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.blobs import Blobs
+from segments.flood import FloodAlarm
 from segments.housekeeping import keep_house
 from segments.ingest.again import begin_lost_again
 from segments.ingest.job import UNFINISHED, Job, State, failed
@@ -95,6 +97,10 @@ class Loader:
             group.create_task(self._keep_up(is_ready, stopping))
             group.create_task(self._carry_jobs(is_ready, stopping))
             group.create_task(keep_house(self._tools, self._settings, is_ready, stopping))
+            alarm = FloodAlarm(
+                self._settings, self._tools.ledger, self._metrics.show_opt_outs, self._tools.now_s
+            )
+            group.create_task(alarm.run(stopping))
 
     async def reasons(self) -> list[str]:
         """Tell why no file can be loaded now, if none can."""

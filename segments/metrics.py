@@ -9,6 +9,9 @@ What the loader counts, for Prometheus: how the jobs go, and how far the one at 
     segments_job_rows_per_second           how fast
     segments_job_seconds_remaining         until they are, at this rate
     segments_store_is_well                 1: the store can be written, and has every opt-out
+    segments_opt_out_ids_per_minute        in the last minute, by whichever way they came
+    segments_opt_out_ids_per_minute_usual  a minute's share of the day before
+    segments_opt_out_flood                 1: far more than usual; they are applied all the same
 
 No partner, file or audience is a label: there are too many of each.
 """
@@ -38,6 +41,13 @@ class Metrics:
         self._rate = _gauge(registry, "segments_job_rows_per_second", "Rows written a second.")
         self._remaining = _gauge(registry, "segments_job_seconds_remaining", "Seconds to go.")
         self._store = _gauge(registry, "segments_store_is_well", "The store can be written.")
+        self._opt_outs = _gauge(
+            registry, "segments_opt_out_ids_per_minute", "Ids of opt-outs in the last minute."
+        )
+        self._usual_opt_outs = _gauge(
+            registry, "segments_opt_out_ids_per_minute_usual", "A minute's share of a day."
+        )
+        self._flood = _gauge(registry, "segments_opt_out_flood", "Far more opt-outs than usual.")
         for state in _ENDS:
             self._jobs.labels(state.value)
 
@@ -60,6 +70,12 @@ class Metrics:
     def store_is(self, well: bool) -> None:
         """Note whether the store can be written."""
         self._store.set(well)
+
+    def show_opt_outs(self, per_minute: float, usual: float, *, is_flood: bool) -> None:
+        """Note how many opt-outs there are, in ids a minute."""
+        self._opt_outs.set(per_minute)
+        self._usual_opt_outs.set(usual)
+        self._flood.set(is_flood)
 
 
 def _gauge(registry: CollectorRegistry, name: str, what: str) -> Gauge:

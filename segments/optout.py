@@ -2,6 +2,7 @@
 A person's no: recorded in the ledger, applied to the store.
 
     record_opt_out    ledger, then store        a request comes in
+    put_into_force    store                     ... which a door has recorded itself
     apply_opt_outs    ledger -> store           the store lacks requests: it was
                                                 down, is new, or is an older copy
 
@@ -119,6 +120,18 @@ async def record_opt_outs(
             submitter=submitter,
             now_s=time.time(),
         )
+    return await put_into_force(ledger, redis, requests)
+
+
+async def put_into_force(ledger: AsyncEngine, redis: Redis, requests: Sequence[Request]) -> Receipt:
+    """
+    Apply requests that were just recorded to the store, if that can be written.
+
+    Args:
+        ledger: Where they have been committed.
+        redis: The store.
+        requests: In their order, with nothing between them.
+    """
     transaction_ids = tuple(request.transaction_id for request in requests)
     try:
         waiting = await _apply_new(ledger, redis, requests)

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
-from pydantic import AliasChoices, Field, ValidationError, field_validator
+from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError
+
+from segments.tls import TlsFiles, tls_files
 
 T = TypeVar("T", bound=BaseSettings)
 
@@ -93,6 +95,12 @@ class Settings(BaseSettings):
     admin_host: str = "127.0.0.1"
     """The address of these two ports; `0.0.0.0` in a container that Prometheus comes to."""
 
+    admin_tls_cert: Path | None = None
+    """Certificate chain of the three ports of health and metrics, PEM; unset: no TLS."""
+
+    admin_tls_key: Path | None = None
+    """Its key, PEM, without a passphrase."""
+
     abandoned_upload_days: int = Field(7, ge=2, le=3650)
     """
     A file that was begun and never finished is deleted after so many days
@@ -150,6 +158,12 @@ class Settings(BaseSettings):
     upload URLs begin with. Unset: as the request named us.
     """
 
+    api_tls_cert: Path | None = None
+    """Certificate chain of the REST doors, PEM; unset: no TLS."""
+
+    api_tls_key: Path | None = None
+    """Its key, PEM, without a passphrase."""
+
     api_token_s: int = Field(3600, ge=1, le=86_400)
     """For how long an access token is good; then its refresh token gets another."""
 
@@ -176,6 +190,21 @@ class Settings(BaseSettings):
 
     upload_max_bytes: int = Field(5 << 30, ge=1)
     """Largest file by an upload URL; a bucket's own URL takes no more than 5 GiB either."""
+
+    privacy_audience: str = "privacy-api.liveintent.com"
+    """What the `aud` of a JWT of the Privacy API's legacy doors must be."""
+
+    report_url_s: int = Field(3600, ge=1, le=604_800)
+    """For how long the URL of an access request's report is good."""
+
+    report_days: int = Field(7, ge=1, le=365)
+    """For how long such a report is kept; then it is deleted."""
+
+    flood_factor: float = Field(10.0, gt=1)
+    """How many times the usual rate of opt-outs is a flood, of which the loader warns."""
+
+    flood_ids_per_minute: int = Field(1000, ge=1)
+    """The least rate of opt-outs, in ids a minute, that is a flood, however few are usual."""
 
     @field_validator("api_public_url")
     @classmethod
@@ -242,6 +271,26 @@ class Settings(BaseSettings):
             return f"postgresql://{rest}"
         return f"sqlite+aiosqlite://{rest}"
 
+    @property
+    def api_tls(self) -> TlsFiles | None:
+        """What the REST doors serve with, if with TLS."""
+        return tls_files("SEGMENTS_API", self.api_tls_cert, self.api_tls_key)
+
+    @property
+    def admin_tls(self) -> TlsFiles | None:
+        """What health and metrics are shown with, if with TLS."""
+        return tls_files("SEGMENTS_ADMIN", self.admin_tls_cert, self.admin_tls_key)
+
+    @model_validator(mode="after")
+    def _check_tls(self) -> "Settings":
+        """Refuse half of a pair, and upload URLs that would not reach us."""
+        _ = self.admin_tls
+        if self.api_tls and self.api_public_url and _scheme(self.api_public_url) != "https":
+            raise ValueError(
+                "SEGMENTS_API_PUBLIC_URL: begins with http://, while SEGMENTS_API_TLS_CERT is set"
+            )
+        return self
+
 
 def store_url(redis_url: str | None, data_dir: Path) -> str:
     """Return the store's URL: the one that was set, or the embedded store's socket."""
@@ -270,7 +319,9 @@ def read_settings(cls: type[T]) -> T:
 
 def _line(cls: type[BaseSettings], details: Any) -> str:
     """One wrong setting in the words of whoever set it."""
-    where, *inside = details["loc"] or ("settings",)
+    if not details["loc"]:  # of several that don't go together; it names them itself
+        return _reason(details)
+    where, *inside = details["loc"]
     names = _names(cls, str(where))
     variable = _set_name(names)
     place = "".join(f", {part}" for part in inside)

@@ -14,10 +14,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from yarl import URL
 
 from segments.account import Account
-from segments.api.app import application, doors, runner_of
+from segments.api.app import application, doors, reports_of, runner_of
 from segments.api.passwords import Passwords
 from segments.api.services import Services
 from segments.blobs import Blobs
+from segments.doors.privacy_reports import Reports
 from segments.ledger import users
 from segments.settings import Settings
 
@@ -56,6 +57,7 @@ class Rest:
     services: Services
     clock: FakeClock
     session: aiohttp.ClientSession
+    reports: Reports
     headers: dict[str, str] = field(default_factory=dict)
 
     async def ask(
@@ -90,6 +92,7 @@ class Rest:
             self.services,
             self.clock,
             self.session,
+            self.reports,
             {"Authorization": f"bearer {token}"},
         )
 
@@ -102,12 +105,13 @@ async def serving(
     clock = FakeClock()
     blobs = blobs or Blobs.open(settings)
     services = Services(settings, ledger, redis, blobs, clock, clock)
-    runner = runner_of(application(services, await doors(services)))
+    reports = await reports_of(services)
+    runner = runner_of(application(services, await doors(services, reports)))
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         url = f"http://127.0.0.1:{runner.addresses[0][1]}"
         async with aiohttp.ClientSession() as session:
-            yield Rest(url, services, clock, session)
+            yield Rest(url, services, clock, session, reports)
     finally:
         await runner.cleanup()

@@ -27,6 +27,7 @@ from rtb.server.admin import Board, application
 from rtb.server.metrics import Gauge, Slab
 from rtb.settings import RtbSettings
 from segments import child
+from segments.tls import context_of
 
 _log = logging.getLogger(__name__)
 
@@ -89,10 +90,14 @@ class Supervisor:
 
     Raises:
         CannotListen: The port can't be had.
+        segments.tls.UnusableTls: There is no TLS with these files.
     """
 
     def __init__(self, settings: RtbSettings) -> None:
         self._settings = settings
+        # Each worker reads its own; what is wrong with them is said once, by us.
+        context_of(settings.tls)
+        self._admin_ssl = context_of(settings.admin_tls)
         self._sockets = listen(settings.host, settings.port, settings.workers)
         self._metrics_fd = metrics.create(settings.workers)
         self._slabs = [Slab(self._metrics_fd, index) for index in range(settings.workers)]
@@ -133,7 +138,7 @@ class Supervisor:
         running.push_async_callback(runner.cleanup)
         host, port = self._settings.host, self._settings.admin_port
         try:
-            await web.TCPSite(runner, host, port).start()
+            await web.TCPSite(runner, host, port, ssl_context=self._admin_ssl).start()
         except OSError as error:
             # asyncio's text quotes the address itself; the number is enough.
             reason = os.strerror(error.errno) if error.errno else type(error).__name__
@@ -181,6 +186,7 @@ async def supervise(settings: RtbSettings) -> None:
 
     Raises:
         CannotListen: A port can't be had.
+        segments.tls.UnusableTls: There is no TLS with these files.
     """
     supervisor = Supervisor(settings)
     stop = asyncio.Event()

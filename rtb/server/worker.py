@@ -24,6 +24,7 @@ import time
 import traceback
 from collections.abc import Iterable, Mapping
 from functools import partial
+from typing import Any
 
 import uvloop
 
@@ -40,6 +41,7 @@ from rtb.server.protocol import Connection, Limits, Site
 from rtb.settings import RtbSettings
 from segments.settings import read_settings
 from segments.store.connection import connect
+from segments.tls import context_of
 
 _log = logging.getLogger(__name__)
 
@@ -89,6 +91,7 @@ class Worker:
         self._settings = settings
         self._listening = listening
         self._slab = slab
+        self._ssl = context_of(settings.tls)
         bugs = Bugs(slab)
         door = door_of(settings.store_url)
         self._lookup = Lookup(
@@ -133,7 +136,9 @@ class Worker:
         self._slab.start()
         self._beat()
         redis = connect(self._settings.store_url)
-        server = await self._loop.create_server(self.site.connection, sock=self._listening.dup())
+        server = await self._loop.create_server(
+            self.site.connection, sock=self._listening.dup(), **self._tls()
+        )
         beating = asyncio.create_task(self._beat_for_ever())
         linking = asyncio.create_task(self._lookup.run())
         following = asyncio.create_task(
@@ -178,7 +183,15 @@ class Worker:
         with contextlib.suppress(BlockingIOError, OSError):
             while True:
                 client, _ = self._listening.accept()
-                await self._loop.connect_accepted_socket(self.site.connection, client)
+                await self._loop.connect_accepted_socket(
+                    self.site.connection, client, **self._tls()
+                )
+
+    def _tls(self) -> Mapping[str, Any]:
+        """Return what wraps a client's socket; `connection_made` comes after the handshake."""
+        if self._ssl is None:
+            return {}
+        return {"ssl": self._ssl, "ssl_handshake_timeout": self._settings.header_timeout_s}
 
     async def _beat_for_ever(self) -> None:
         while True:

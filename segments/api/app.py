@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
+from ssl import SSLContext
 
 import orjson
 from aiohttp import hdrs, web
@@ -33,13 +34,20 @@ from segments.api.tokens import UserTokens
 from segments.blobs import Blobs
 from segments.doors import bucket
 from segments.doors.audience_upload import AudienceDoor
+from segments.doors.callback import Callbacks
 from segments.doors.external_audience import ExternalAudienceDoor
 from segments.doors.login import LoginDoor
 from segments.doors.presign import SigningKey
+from segments.doors.privacy import PrivacyDoor
+from segments.doors.privacy_agent import Refusals
+from segments.doors.privacy_legacy import LegacyDoor
+from segments.doors.privacy_reports import Reports
+from segments.doors.privacy_submission import Submissions
 from segments.ledger.engine import open_ledger
 from segments.ledger.own_secrets import own_secret
 from segments.settings import Settings
 from segments.store.connection import connect
+from segments.tls import context_of
 
 _log = logging.getLogger(__name__)
 
@@ -56,18 +64,29 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _OPERATION = web.RequestKey("operation", tuple[str, str])
 
 
-async def doors(services: Services) -> list[Door]:
+async def doors(services: Services, reports: Reports) -> list[Door]:
     """Make all REST doors."""
     now_s = services.now_s()
     async with services.ledger.begin() as conn:
         token_secret = await own_secret(conn, "access tokens", now_s=now_s)
         upload_secret = await own_secret(conn, "upload urls", now_s=now_s)
     tokens = UserTokens(services, token_secret)
+    refusals = Refusals(services)
+    submissions = Submissions(services, refusals, reports)
     return [
         LoginDoor(services, tokens),
         AudienceDoor(services, (tokens,), SigningKey(_ACCESS_KEY_ID, upload_secret.hex())),
         ExternalAudienceDoor(services),
+        PrivacyDoor(services, submissions, refusals, reports),
+        LegacyDoor(services, submissions, refusals),
     ]
+
+
+async def reports_of(services: Services) -> Reports:
+    """Make what makes the reports of access requests, and hands them out."""
+    async with services.ledger.begin() as conn:
+        secret = await own_secret(conn, "report urls", now_s=services.now_s())
+    return Reports(services, SigningKey(_ACCESS_KEY_ID, secret.hex()))
 
 
 def application(services: Services, all_doors: Sequence[Door]) -> web.Application:
@@ -106,9 +125,12 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
 
     Raises:
         CannotListen: A port can't be had.
+        segments.tls.UnusableTls: There is no TLS with these files.
     """
+    tls = context_of(settings.api_tls)
     async with open_ledger(settings) as ledger, connect(settings.store_url) as redis:
         services = Services(settings, ledger, redis, Blobs.open(settings))
+        reports = await reports_of(services)
         async with (
             shown(
                 "SEGMENTS_API_ADMIN_PORT",
@@ -116,23 +138,28 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
                 settings.api_admin_port,
                 services.metrics.registry,
                 partial(ledger_reasons, ledger),
+                settings.admin_tls,
             ),
-            _listening(services),
+            _listening(services, reports, tls),
             asyncio.TaskGroup() as group,
         ):
+            group.create_task(reports.run(stopping))
+            group.create_task(Callbacks(ledger, settings.callback_hosts).run(stopping))
             if services.blobs.takes_uploads:
                 group.create_task(bucket.watch(services, stopping))
             await stopping.wait()
 
 
 @asynccontextmanager
-async def _listening(services: Services) -> AsyncIterator[None]:
+async def _listening(
+    services: Services, reports: Reports, tls: SSLContext | None
+) -> AsyncIterator[None]:
     settings = services.settings
-    runner = runner_of(application(services, await doors(services)))
+    runner = runner_of(application(services, await doors(services, reports)))
     await runner.setup()
     try:
         try:
-            await web.TCPSite(runner, settings.api_host, settings.api_port).start()
+            await web.TCPSite(runner, settings.api_host, settings.api_port, ssl_context=tls).start()
         except OSError as error:
             raise CannotListen("SEGMENTS_API_PORT", settings.api_port, error) from None
         _log.info("listening on port %d", runner.addresses[0][1])

@@ -26,6 +26,14 @@ class Caller:
     who: str  # the user's or the token's public id: for the ledger, not for answers
 
 
+class Known(Protocol):
+    """Whoever was authenticated, in whatever form the doors of a scheme want it."""
+
+    @property
+    def account(self) -> Account | None:
+        """For which account it acts; `None`: for none in particular, as an operator's own."""
+
+
 class Scheme(Protocol):
     """One way of saying who one is."""
 
@@ -35,16 +43,17 @@ class Scheme(Protocol):
     openapi: Mapping[str, Any]
     """Its Security Scheme Object."""
 
-    async def caller(self, request: web.Request) -> Caller | None:
+    async def caller(self, request: web.Request) -> Known | None:
         """
-        Return who asks; `None` if the request says nothing of this kind.
+        Return who asks, as the operations of its doors want it, which is mostly as
+        a `Caller`; `None` if the request says nothing of this kind.
 
         Raises:
             NotAuthenticated: It does, but that is not valid, or not any more.
         """
 
 
-async def authenticate(request: web.Request, schemes: Sequence[Scheme]) -> Caller:
+async def authenticate(request: web.Request, schemes: Sequence[Scheme]) -> Known:
     """
     Return who asks, by the first scheme that knows.
 

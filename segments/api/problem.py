@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 
 CONTENT_TYPE = "application/problem+json"
 
@@ -87,10 +88,18 @@ def invalid(where: str, error: ValidationError) -> Problem:
     """Say which members of a request are wrong, and how; not what they were."""
     faults = error.errors(include_url=False, include_context=False, include_input=False)
     errors = [
-        {"in": where, "pointer": _pointer(fault["loc"]), "detail": fault["msg"]} for fault in faults
+        {"in": where, "pointer": _pointer(fault["loc"]), "detail": _detail(fault)}
+        for fault in faults
     ]
     first = errors[0]
     return Problem(400, f"{where} {first['pointer']}: {first['detail']}", errors=errors)
+
+
+def _detail(fault: ErrorDetails) -> str:
+    # The one message of pydantic's that quotes what stands there.
+    if fault["type"] == "union_tag_invalid":
+        return "is of none of the kinds that there are"
+    return fault["msg"]
 
 
 def _pointer(loc: Sequence[int | str]) -> str:

@@ -5,7 +5,7 @@ Counted in this process's memory: replicas count apart, and a restart forgets. I
 is there so that one account's loop does not slow down the others, not to bill.
 """
 
-from segments.api.auth import Caller
+from segments.api.auth import Known
 from segments.api.problem import Problem
 from segments.api.services import Services
 from segments.api.throttle import Limit, Throttle
@@ -23,14 +23,14 @@ class RateLimit:
         limit = Limit(settings.api_requests_burst, settings.api_requests_per_s)
         self._requests = Throttle(limit, services.clock_s)
 
-    def admit(self, caller: Caller) -> None:
+    def admit(self, caller: Known) -> None:
         """
         Count a request.
 
         Raises:
             Problem: 429: too many, with when to come again.
         """
-        name = str(caller.account.id)
+        name = "" if caller.account is None else str(caller.account.id)
         wait_s = self._requests.wait_s(name)
         if wait_s:
             raise Problem(

@@ -20,6 +20,8 @@ _COMMAND_TO_MODULE = {
     "key": "doors",
     "restrict": "privacy",
     "erase": "privacy",
+    "token": "tokens",
+    "audit": "audit",
     "api": "api",
     "user": "api",
     "org": "orgs",

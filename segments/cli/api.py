@@ -21,7 +21,7 @@ _from_stdin = click.option(
 
 @click.command()
 def api() -> None:
-    """Serve the REST doors: logins, audiences, uploads."""
+    """Serve the REST doors: logins, audiences, uploads, data subject requests."""
     settings = read_settings(Settings)
     log_to_stderr()
     run(_serve(settings))

@@ -1,10 +1,9 @@
-"""The commands of the SFTP door: `sftp`, `key`."""
+"""The commands of the SFTP door, `sftp` and `key`; `key --jwt` is the Privacy API's."""
 
 import asyncio
 import logging
 import signal
 import time
-from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -15,8 +14,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from segments.account import Account
 from segments.admin import ledger_reasons, shown
 from segments.blobs import Blobs
-from segments.cli.ledger import look, print_table, run
+from segments.cli import privacy_keys as privacy_keys_commands
+from segments.cli.ledger import keep, look, print_table, run
 from segments.cli.log import log_to_stderr
+from segments.cli.tokens import account_option, internal_option
 from segments.doors.callback import Callbacks
 from segments.doors.drop import Drop
 from segments.doors.file_names import folder_name
@@ -48,30 +49,62 @@ def sftp(watch_only: bool) -> None:
 
 @click.group()
 def key() -> None:
-    """SSH keys: who may log in to the SFTP door."""
+    """Keys: SSH keys of the SFTP door, and with --jwt RSA keys of the Privacy API's JWTs."""
+
+
+_jwt = click.option("--jwt", "is_jwt", is_flag=True, help="A key that JWTs are signed with.")
 
 
 @key.command("add")
-@click.argument("partner")
+@_jwt
+@click.argument("name", metavar="PARTNER|DOMAIN")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-def add_key(partner: str, file: Path) -> None:
-    """Let PARTNER log in with the public key in FILE, a .pub of ssh-keygen."""
+@click.option("--kid", help="With --jwt: what the JWTs' cnf.kid calls the key.")
+@account_option
+@internal_option
+def add_key(
+    *,
+    is_jwt: bool,
+    name: str,
+    file: Path,
+    kid: str | None,
+    account_id: str | None,
+    is_internal: bool,
+) -> None:
+    """
+    Let PARTNER log in with the public key in FILE, a .pub of ssh-keygen.
+
+    With --jwt: take data subject requests that DOMAIN signs with the RSA key
+    whose public half FILE is, as PEM.
+    """
+    with file.open("rb") as opened_file:
+        content = opened_file.read(MAX_KEY_BYTES + 1)
+    if is_jwt != (kid is not None):
+        raise click.UsageError("--jwt and --kid go together")
+    if kid is not None:
+        keep(privacy_keys_commands.adding(name, kid, content, account_id, is_internal=is_internal))
+        return
+    if account_id is not None or is_internal:
+        raise click.UsageError("--account and --internal are for --jwt")
 
     async def add(conn: AsyncConnection) -> str:
-        found = await accounts.partner(conn, partner)
+        found = await accounts.partner(conn, name)
         if len(folder_name(found.public_id)) > _MAX_FOLDER_NAME:
             raise Refusal("the partner's id is too long to name a folder")
-        with file.open("rb") as opened_file:
-            added = read_public_key(opened_file.read(MAX_KEY_BYTES + 1), found.id)
+        added = read_public_key(content, found.id)
         await ssh_keys.add_key(conn, added, now_s=time.time())
-        return f"{partner} may log in with {added.fingerprint}"
+        return f"{name} may log in with {added.fingerprint}"
 
-    _keep(add)
+    keep(add)
 
 
 @key.command("list")
-def list_keys() -> None:
+@_jwt
+def list_keys(is_jwt: bool) -> None:
     """List all keys."""
+    if is_jwt:
+        privacy_keys_commands.print_all()
+        return
 
     async def ask(conn: AsyncConnection) -> tuple[list[Account], list[SshKey]]:
         return await accounts.accounts(conn), await ssh_keys.keys(conn)
@@ -85,28 +118,25 @@ def list_keys() -> None:
 
 
 @key.command("remove")
-@click.argument("partner")
-@click.argument("fingerprint")
-def remove_key(partner: str, fingerprint: str) -> None:
-    """Let PARTNER log in with a key no longer; its connections end within seconds."""
+@_jwt
+@click.argument("name", metavar="PARTNER|DOMAIN")
+@click.argument("fingerprint", metavar="FINGERPRINT|KID")
+def remove_key(is_jwt: bool, name: str, fingerprint: str) -> None:
+    """
+    Let PARTNER log in with a key no longer; its connections end within seconds.
+
+    With --jwt: take nothing any more that DOMAIN signs with its key KID.
+    """
+    if is_jwt:
+        keep(privacy_keys_commands.removing(name, fingerprint))
+        return
 
     async def remove(conn: AsyncConnection) -> str:
-        found = await accounts.partner(conn, partner)
+        found = await accounts.partner(conn, name)
         await ssh_keys.remove_key(conn, found, fingerprint)
-        return f"{partner} may not log in with {fingerprint} any longer"
+        return f"{name} may not log in with {fingerprint} any longer"
 
-    _keep(remove)
-
-
-def _keep(do: Callable[[AsyncConnection], Awaitable[str]]) -> None:
-    """Change the ledger, and nothing that the bid path sees: there is nothing to publish."""
-    settings = read_settings(Settings)
-
-    async def keep() -> str:
-        async with open_ledger(settings) as ledger, ledger.begin() as conn:
-            return await do(conn)
-
-    click.echo(run(keep()))
+    keep(remove)
 
 
 async def _run(settings: Settings, *, listens: bool) -> None:
@@ -136,6 +166,7 @@ async def _run(settings: Settings, *, listens: bool) -> None:
                     settings.sftp_admin_port,
                     metrics.registry,
                     partial(ledger_reasons, ledger),
+                    settings.admin_tls,
                 )
             )
             await watch()

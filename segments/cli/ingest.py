@@ -124,6 +124,7 @@ async def _run_loader(settings: Settings) -> None:
             settings.loader_port,
             metrics.registry,
             loader.reasons,
+            settings.admin_tls,
         ):
             await loader.run(stopping)
 

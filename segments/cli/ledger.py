@@ -21,6 +21,7 @@ from segments.projection import publish_catalog
 from segments.settings import Settings, read_settings
 from segments.store.connection import connect
 from segments.store.reader import StoreUnusable
+from segments.tls import UnusableTls
 
 T = TypeVar("T")
 
@@ -47,6 +48,22 @@ def change(do: Callable[[AsyncConnection], Awaitable[str]]) -> None:
     run(change_and_publish())
 
 
+def keep(do: Callable[[AsyncConnection], Awaitable[str]]) -> None:
+    """
+    Change, in one transaction, what the bid path does not see: there is nothing to publish.
+
+    Args:
+        do: Makes the change and returns what to say of it.
+    """
+    settings = read_settings(Settings)
+
+    async def open_and_do() -> str:
+        async with open_ledger(settings) as ledger, ledger.begin() as conn:
+            return await do(conn)
+
+    click.echo(run(open_and_do()))
+
+
 def look(ask: Callable[[AsyncConnection], Awaitable[T]]) -> T:
     """Return what is asked of the ledger, as of one moment."""
     settings = read_settings(Settings)
@@ -67,7 +84,7 @@ def run(command: Coroutine[object, object, T]) -> T:
     """
     try:
         return asyncio.run(command)
-    except (Refusal, LedgerUnusable, StoreUnusable, CannotListen) as error:
+    except (Refusal, LedgerUnusable, StoreUnusable, CannotListen, UnusableTls) as error:
         raise click.ClickException(str(error)) from None
 
 

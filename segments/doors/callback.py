@@ -10,7 +10,8 @@ A URL out of a file is a wish, and what it could reach is our own network. So:
 - the answer's body is not read, and of the answer only its status counts.
 
 What is not answered with 2xx is tried again, each time later than the last. The
-statuses wait in the ledger, so that a restart forgets none.
+statuses wait in the ledger, so that a restart forgets none; of the processes that
+look for them, one takes each.
 """
 
 import asyncio
@@ -40,6 +41,8 @@ MAX_ATTEMPTS = 12
 _FIRST_PAUSE_S = 5.0
 _LONGEST_PAUSE_S = 6 * 3600.0
 _AT_ONCE = 20
+_CLAIM_S = 3 * TIMEOUT_S
+"""How long one process has a callback to itself: several look for them."""
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
@@ -139,8 +142,12 @@ class Callbacks:
 
     async def turn(self) -> int:
         """Try each callback that is due once; return how many there were."""
+        now_s = self._now_s()
         async with reading(self._ledger) as conn:
-            due = await callbacks.due(conn, self._now_s(), _AT_ONCE)
+            due = await callbacks.due(conn, now_s, _AT_ONCE)
+        if due:
+            async with self._ledger.begin() as conn:
+                due = await callbacks.claim(conn, due, now_s, until_s=now_s + _CLAIM_S)
         if due:
             async with self._session() as session:
                 await asyncio.gather(*(self._try(session, callback) for callback in due))

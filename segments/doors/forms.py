@@ -22,7 +22,8 @@ class Query(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """Return a text that a terminal shows as it stands; refuse another."""
     if not text.isprintable():
         raise PydanticCustomError("unprintable", "has characters that can't be printed")
     return text
@@ -31,7 +32,7 @@ def _printable(text: str) -> str:
 PrintableText = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=256),
-    AfterValidator(_printable),
+    AfterValidator(printable),
 ]
 """A name that can be stored, printed and sent as it stands."""
 

@@ -172,6 +172,33 @@ async def publisher(conn: AsyncConnection, publisher_id: str) -> Account:
     return found
 
 
+async def named(conn: AsyncConnection, text: str) -> Account:
+    """
+    Return the account that people named: `ID`, `KIND:ID`, or `AGENCY/ID` of a sub account.
+
+    Raises:
+        NotFound: There is none.
+        Refusal: Several are called so.
+    """
+    prefix, colon, rest = text.partition(":")
+    kinds = frozenset({Kind(prefix)}) if colon and prefix in list(Kind) else frozenset(Kind)
+    public_id = rest if len(kinds) == 1 else text
+    every_account = await accounts(conn)
+    found = [a for a in every_account if a.kind in kinds and a.public_id == public_id]
+    if not found and "/" in public_id:
+        agency_id, _, sub_id = public_id.partition("/")
+        agencies = {
+            a.id for a in every_account if (a.kind, a.public_id) == (Kind.AGENCY, agency_id)
+        }
+        found = [a for a in every_account if a.parent_id in agencies and a.public_id == sub_id]
+    if not found:
+        raise NotFound(f"there is no account {text}")
+    if len(found) > 1:
+        kinds_of = ", ".join(sorted(f"{a.kind.value}:{a.public_id}" for a in found))
+        raise Refusal(f"several accounts are called {text}; say KIND:ID or AGENCY/ID ({kinds_of})")
+    return found[0]
+
+
 async def possible_parent(conn: AsyncConnection, kind: Kind, public_id: str) -> Account:
     """
     Return the account of that id under which one of this kind may stand.

@@ -5,6 +5,7 @@ forgotten when a process ends.
 All take a connection, so that several make one transaction.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from sqlalchemy import delete, insert, select, update
@@ -57,6 +58,34 @@ async def due(conn: AsyncConnection, now_s: float, limit: int) -> list[Callback]
         .limit(limit)
     )
     return [Callback(*row) for row in await conn.execute(asked)]
+
+
+async def claim(
+    conn: AsyncConnection, found: Iterable[Callback], now_s: float, *, until_s: float
+) -> list[Callback]:
+    """
+    Take callbacks that were found due for one process alone: several look for them.
+
+    Args:
+        conn: A transaction.
+        found: As of `due`.
+        now_s: When.
+        until_s: When they are due again, if whoever took them is not heard of before.
+
+    Returns:
+        Those that nobody else has taken meanwhile.
+    """
+    return [
+        callback
+        for callback in found
+        if (
+            await conn.execute(
+                update(_callbacks)
+                .where(_callbacks.c.id == callback.id, _callbacks.c.due_at_s <= now_s)
+                .values(due_at_s=until_s)
+            )
+        ).rowcount
+    ]
 
 
 async def postpone(conn: AsyncConnection, callback: Callback, due_at_s: float) -> None:

@@ -6,7 +6,8 @@ whoever has seen request 7 has seen, or will never see, every one before it.
 SQLite has one writer at a time; elsewhere `record` makes them take turns.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 from uuid import uuid4
 
@@ -14,6 +15,8 @@ from sqlalchemy import func, insert, select, union, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.identity import Id, Kind
+from segments.ledger import access_requests, audit
+from segments.ledger.audit import COMMAND_LINE, Who
 from segments.ledger.catalog import take_turn
 from segments.ledger.refusal import Refusal
 from segments.ledger.tables import data_subject_ids, data_subject_requests
@@ -34,6 +37,21 @@ class Request(NamedTuple):
     ids: tuple[Id, ...]
 
 
+class Source(NamedTuple):
+    """How a request came to us."""
+
+    who: Who = COMMAND_LINE
+    token_id: int | None = None
+    key_id: int | None = None
+    callback: str | None = None
+    tails: Mapping[Id, bytes] = MappingProxyType({})
+    """What the e-mail hashes that were submitted have behind their ids."""
+
+
+BY_HAND = Source()
+"""On the command line, by the operator."""
+
+
 async def record(
     conn: AsyncConnection,
     action: Action,
@@ -42,18 +60,22 @@ async def record(
     *,
     jurisdiction: str | None = None,
     submitter: str | None = None,
+    source: Source = BY_HAND,
     now_s: float,
 ) -> list[Request]:
     """
-    Record an opt-out of each of some persons, in their order.
+    Record an opt-out of each of some persons, in their order, and in the audit trail.
+
+    An ERASURE withdraws the reports that were made of the same ids.
 
     Args:
         conn: A transaction.
         action: What they ask for.
         persons: All ids of each; one given twice is kept once.
-        account_id: Who submitted it; `None`: global.
+        account_id: How far it reaches: who submitted it, or its scope; `None`: global.
         jurisdiction: As submitted.
         submitter: As submitted.
+        source: How they came to us.
         now_s: When.
 
     Raises:
@@ -73,6 +95,9 @@ async def record(
             "account_id": account_id,
             "jurisdiction": jurisdiction,
             "submitter": submitter,
+            "callback": source.callback,
+            "token_id": source.token_id,
+            "key_id": source.key_id,
             "created_at_s": now_s,
         }
         for _ in kinds_of_persons
@@ -87,11 +112,23 @@ async def record(
     await conn.execute(
         insert(data_subject_ids),
         [
-            {"seq": seq, "id": id_, "kind": kind.value}
+            {"seq": seq, "id": id_, "kind": kind.value, "tail": source.tails.get(id_)}
             for seq, id_to_kind in seq_to_kinds.items()
             for id_, kind in id_to_kind.items()
         ],
     )
+    if action is Action.ERASURE:
+        await access_requests.withdraw(conn, [id_ for ids in kinds_of_persons for id_ in ids])
+    done = [
+        audit.Entry(
+            action.name,
+            ids=id_to_kind.keys(),
+            scope_id=account_id,
+            transaction_id=str(row["transaction_id"]),
+        )
+        for row, id_to_kind in zip(rows, kinds_of_persons, strict=True)
+    ]
+    await audit.add(conn, source.who, done, now_s=now_s)
     return [
         Request(seq, str(row["transaction_id"]), action, account_id, tuple(id_to_kind))
         for (seq, id_to_kind), row in zip(seq_to_kinds.items(), rows, strict=True)
@@ -158,6 +195,20 @@ async def last_seq(conn: AsyncConnection, before_seq: int | None = None) -> int:
     if before_seq is not None:
         asked = asked.where(_requests.c.seq < before_seq)
     return await conn.scalar(asked) or 0
+
+
+async def count_ids(conn: AsyncConnection, from_s: float, until_s: float) -> int:
+    """Return how many ids the requests of a span of time name."""
+    bounds = select(func.min(_requests.c.seq), func.max(_requests.c.seq)).where(
+        _requests.c.created_at_s >= from_s, _requests.c.created_at_s < until_s
+    )
+    first, last = (await conn.execute(bounds)).one()
+    if first is None:
+        return 0
+    named = select(func.count()).where(
+        data_subject_ids.c.seq >= first, data_subject_ids.c.seq <= last
+    )
+    return (await conn.execute(named)).scalar_one()
 
 
 def _check_chars(what: str, text: str | None, max_chars: int) -> None:

@@ -6,6 +6,7 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from ssl import SSLContext
 from typing import NamedTuple
 
 WITHIN_S = 10
@@ -86,9 +87,9 @@ class Client:
 
 
 @asynccontextmanager
-async def connected(port: int) -> AsyncIterator[Client]:
+async def connected(port: int, tls: SSLContext | None = None) -> AsyncIterator[Client]:
     """Connect to a port of this machine."""
-    client = Client(*await asyncio.open_connection("127.0.0.1", port))
+    client = Client(*await asyncio.open_connection("127.0.0.1", port, ssl=tls))
     try:
         yield client
     finally:

@@ -7,6 +7,7 @@ import sys
 from asyncio.subprocess import PIPE, STDOUT, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from ssl import SSLContext
 from typing import Any
 
 import aiohttp
@@ -23,11 +24,16 @@ class Listener:
         self.port = port
         self.admin_port = admin_port
         self.log = log
+        self.admin_tls: SSLContext | None = None
 
     async def get(self, path: str) -> tuple[int, str]:
         """Ask the admin endpoint."""
-        url = f"http://127.0.0.1:{self.admin_port}{path}"
-        async with aiohttp.ClientSession() as session, session.get(url) as answer:
+        scheme = "http" if self.admin_tls is None else "https"
+        url = f"{scheme}://127.0.0.1:{self.admin_port}{path}"
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(url, ssl=self.admin_tls or True) as answer,
+        ):
             return answer.status, await answer.text()
 
     async def is_ready(self) -> bool:
@@ -48,7 +54,9 @@ class Listener:
 
 
 @asynccontextmanager
-async def listening(**settings: Any) -> AsyncIterator[Listener]:
+async def listening(
+    *, admin_tls: SSLContext | None = None, **settings: Any
+) -> AsyncIterator[Listener]:
     """Start it on ports of the kernel's choice and wait until it says which."""
     defaults = {"host": "127.0.0.1", "port": 0, "admin_port": 0, "drain_s": 5}
     patient = {"deadline_cap_ms": 5_000, "tmax_share": 1}
@@ -69,6 +77,7 @@ async def listening(**settings: Any) -> AsyncIterator[Listener]:
         async with asyncio.timeout(WITHIN_S):
             port, admin_port = await found
         listener = Listener(process, port, admin_port, log)
+        listener.admin_tls = admin_tls
         await eventually(lambda: _all_run(listener, settings.get("workers", 1)))
         yield listener
     finally:

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ import pytest
 
 from tests.e2e.service import free_ports
 from tests.engines import Engine
+from tests.tls import TestCa
 
 USER, PASSWORD = "bob@shop.example", "correct horse battery"
 _WITHIN_S = 60
@@ -32,6 +34,7 @@ class Api:
     url: str
     environment: dict[str, str]
     process: subprocess.Popen[bytes]
+    tls: ssl.SSLContext | None = None
 
     def command(self, *arguments: str, stdin: str = "") -> str:
         done = subprocess.run(
@@ -45,7 +48,8 @@ class Api:
         """Return the status and the body that `curl` saw."""
         done = subprocess.run(
             ["curl", "-sS", "-w", "\n%{http_code}", *arguments],
-            cwd=self.folder, text=True, capture_output=True, check=False, timeout=within_s,
+            cwd=self.folder, env=self.environment, text=True, capture_output=True, check=False,
+            timeout=within_s,
         )  # fmt: skip
         body, _, status = done.stdout.rpartition("\n")
         return int(status), body
@@ -59,7 +63,7 @@ class Api:
         while time.monotonic() < deadline_s:
             assert self.process.poll() is None, self.log
             try:
-                with urllib.request.urlopen(f"{self.url}/health/ready") as answer:
+                with urllib.request.urlopen(f"{self.url}/health/ready", context=self.tls) as answer:
                     assert answer.status == 200
                     return
             except OSError:
@@ -106,6 +110,15 @@ class Api:
 
 @pytest.fixture
 def api(tmp_path: Path, valkey: Engine) -> Iterator[Api]:
+    yield from _serving(tmp_path, valkey)
+
+
+@pytest.fixture
+def tls_api(tmp_path: Path, valkey: Engine) -> Iterator[Api]:
+    yield from _serving(tmp_path, valkey, TestCa.in_folder(tmp_path / "tls"))
+
+
+def _serving(tmp_path: Path, valkey: Engine, ca: TestCa | None = None) -> Iterator[Api]:
     (port,) = free_ports(1)
     environment = {
         **{k: v for k, v in os.environ.items() if not k.startswith("SEGMENTS_")},
@@ -116,6 +129,13 @@ def api(tmp_path: Path, valkey: Engine) -> Iterator[Api]:
         "SEGMENTS_EXPECTED_IDS": "10000",
     }
     api = Api(tmp_path, f"http://127.0.0.1:{port}", environment, None)  # type: ignore[arg-type]
+    if ca is not None:
+        api.url, api.tls = f"https://127.0.0.1:{port}", ca.client()
+        environment |= {
+            "SEGMENTS_API_TLS_CERT": str(ca.cert),
+            "SEGMENTS_API_TLS_KEY": str(ca.key),
+            "CURL_CA_BUNDLE": str(ca.bundle),
+        }
     api.command("account", "add", "--kind", "advertiser", "--id", "shop", "--name", "Shop")
     api.command("user", "add", USER, "--partner", "shop", "--password-stdin", stdin=PASSWORD)
     _add_audience(environment)
@@ -160,6 +180,19 @@ def test_curl_delivers_a_file_as_the_document_says(api: Api) -> None:
     assert json.loads(body)["output"]["status"] == "queued"
     assert len(api.job_lines()) == 1
     assert api.stop() == 0
+
+
+def test_file_is_delivered_over_tls_and_upload_urls_say_so(tls_api: Api) -> None:
+    path = a_file(tls_api.folder, 3)
+    bearer = tls_api.login()
+    _, url = tls_api.presign(bearer)
+
+    put, _ = tls_api.curl("-X", "PUT", "-T", path.name, url)
+
+    assert url.startswith(f"{tls_api.url}/")
+    assert put == 200
+    assert len(tls_api.job_lines()) == 1
+    assert tls_api.stop() == 0
 
 
 def test_upload_streams_to_the_disk_and_not_into_memory(api: Api) -> None:
@@ -263,8 +296,20 @@ def test_nothing_of_whoever_asks_is_logged(api: Api) -> None:
     _, url = api.presign(bearer)
     api.curl("-T", "add.sha2.txt", url)
     api.curl("-T", "add.sha2.txt", f"{url}0")
+    person = hashlib.sha256(b"someone@example.com").hexdigest()
+    token = api.command("token", "create", "--internal").strip()
+    said = {"action": "ACCESS", "emailHashes": [person], "liveIntentFpcs": ["a-cookie"]}
+    for bearer in ([], ["-H", f"Authorization: Bearer {token}"]):
+        for action in ("ERASURE", "ACCESS", "no action"):
+            body = json.dumps({**said, "action": action})
+            api.curl(*bearer, "-d", body, "-H", "Content-Type: application/json",
+                     f"{api.url}/data-subject-requests")  # fmt: skip
+    api.curl(f"{api.url}/submit?dsr=head.{person}.signature")
     api.stop()
 
+    assert person[:16] not in api.log
+    assert "a-cookie" not in api.log
+    assert token not in api.log
     assert "127.0.0.1" not in api.log
     assert USER not in api.log
     assert "Signature" not in api.log
@@ -279,7 +324,8 @@ def test_schemathesis_finds_no_server_error(api: Api) -> None:
         status_code_conformance,
     )
 
-    user = {"Authorization": api.login()[1].partition(": ")[2]}
+    login = api.login()[1].partition(": ")[2]
+    token = f"Bearer {api.command('token', 'create', '--internal').strip()}"
     org = org_headers(api)
     schema: Any = openapi.from_url(f"{api.url}/openapi.json")
     checks = [
@@ -291,12 +337,14 @@ def test_schemathesis_finds_no_server_error(api: Api) -> None:
     operations = [result.ok() for result in schema.get_all_operations()]
 
     for operation in operations:
-        headers = {} if operation.path.startswith("/login") else user
+        (scheme,) = operation.definition.raw.get("security", [{}])
+        bearer = {"userToken": login, "privacyToken": token}.get(next(iter(scheme), ""))
+        headers = {"Authorization": bearer} if bearer else {}
         if operation.path.startswith("/core/ais"):
             headers = org
         _ask_whatever_it_allows(operation, headers, checks)
 
-    assert len(operations) == 15
+    assert len(operations) == 25
     assert "Error" not in api.log
 
 

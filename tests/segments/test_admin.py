@@ -3,6 +3,8 @@ import socket
 import urllib.error
 import urllib.request
 from asyncio import to_thread
+from pathlib import Path
+from ssl import SSLContext
 from typing import Any
 
 import pytest
@@ -13,11 +15,14 @@ from segments.admin import CannotListen, ledger_reasons, shown
 from segments.ledger.engine import open_ledger
 from segments.metrics import Metrics
 from segments.settings import Settings
+from segments.tls import TlsFiles
+from tests.tls import TestCa
 
 
-def get(port: int | None, path: str) -> tuple[int, str]:
+def get(port: int | None, path: str, tls: SSLContext | None = None) -> tuple[int, str]:
+    url = f"{'https' if tls else 'http'}://127.0.0.1:{port}{path}"
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+        with urllib.request.urlopen(url, timeout=10, context=tls) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:
@@ -39,6 +44,21 @@ async def test_prometheus_is_answered() -> None:
 
     assert status == 200
     assert "segments_store_is_well 1.0" in said
+
+
+async def test_prometheus_is_answered_over_tls_though_another_says_nothing(
+    tmp_path: Path,
+) -> None:
+    async def why() -> list[str]:
+        return []
+
+    ca, registry = TestCa.in_folder(tmp_path), Metrics().registry
+    files = TlsFiles("SEGMENTS_ADMIN", ca.cert, ca.key)
+    async with shown("SEGMENTS_LOADER_PORT", "127.0.0.1", 0, registry, why, files) as port:
+        with socket.create_connection(("127.0.0.1", port or 0)):
+            status, _ = await to_thread(get, port, "/metrics", ca.client())
+
+    assert status == 200
 
 
 async def test_process_that_can_do_its_work_is_ready() -> None:

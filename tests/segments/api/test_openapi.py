@@ -26,6 +26,16 @@ async def test_document_is_openapi_and_names_every_operation(rest: Rest) -> None
         ("post", "/core/ais/external-audience/{audienceId}/runs"),
         ("get", "/core/ais/external-audience/{audienceId}/runs"),
         ("get", "/core/ais/external-audience/{audienceId}/runs/{runId}"),
+        ("post", "/data-subject-requests"),
+        ("post", "/data-subject-requests/test"),
+        ("get", "/data-subject-requests/{transactionId}"),
+        ("get", "/data-subject-report/{transactionId}"),
+        ("get", "/reports/{transactionId}.json"),
+        ("post", "/search/data-subject-requests"),
+        ("post", "/dsr"),
+        ("post", "/ping"),
+        ("get", "/oath"),
+        ("get", "/submit"),
     }
 
 
@@ -33,6 +43,8 @@ async def test_operations_that_need_a_caller_say_so(rest: Rest) -> None:
     paths = (await rest.ask("GET", "/openapi.json")).body["paths"]
 
     assert paths["/audience"]["post"]["security"] == [{"userToken": []}]
+    submit = paths["/data-subject-requests"]["post"]
+    assert submit["security"] == [{"privacyToken": []}]
     assert "security" not in paths["/login"]["post"]
     assert "401" in paths["/audience"]["post"]["responses"]
 

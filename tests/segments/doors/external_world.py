@@ -139,7 +139,7 @@ async def sandbox_of(
         "x-gw-ims-org-id": org,
         "x-sandbox-name": sandbox,
     }
-    client = Rest(rest.url, services, rest.clock, rest.session, headers)
+    client = Rest(rest.url, services, rest.clock, rest.session, rest.reports, headers)
     yield External(client, folder, connection.public_id, services.redis)
 
 

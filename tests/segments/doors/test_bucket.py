@@ -18,6 +18,8 @@ from segments.sweep import ABANDONED_AFTER_S, sweep_blobs
 from tests.engines import Engine
 from tests.ledger_seed import seed
 from tests.rest import serving
+from tests.segments.doors.privacy_world import REQUESTS
+from tests.segments.doors.privacy_world import World as PrivacyWorld
 from tests.segments.doors.rest_world import World, hashes, text_of, world_of
 
 ALICE, BOB = hashes("alice", "bob")
@@ -210,3 +212,22 @@ def _empty(client: object) -> None:
     client.create_bucket(Bucket=BUCKET)  # type: ignore[attr-defined]
     for entry in client.list_objects_v2(Bucket=BUCKET).get("Contents", ()):
         client.delete_object(Bucket=BUCKET, Key=entry["Key"])  # type: ignore[attr-defined]
+
+
+async def test_report_is_had_from_the_bucket_itself_until_it_is_withdrawn(world: World) -> None:
+    """
+    `/data-subject-report/...` leads to the bucket's own signed URL.
+    """
+    officers = PrivacyWorld(world.rest, world.seeded, world.redis)
+    officer = await officers.bearer(is_internal=True)
+    transaction_id = await officers.taken(officer, "ACCESS", ALICE)
+    report = await officers.report(officer, transaction_id)
+    told = await officer.ask("GET", f"{REQUESTS}/{transaction_id}")
+    led = await officer.ask("GET", told.body["downloadUrl"], allow_redirects=False)
+
+    await officers.taken(officer, "ERASURE", ALICE)
+    after = await world.rest.ask("GET", led.headers["Location"])
+
+    assert report["transactionId"] == transaction_id
+    assert led.headers["Location"].split("?")[0].endswith(f"/reports/{transaction_id}.0.json")
+    assert after.status == 404

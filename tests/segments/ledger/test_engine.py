@@ -47,6 +47,7 @@ def statements_of_migrations(conn: Connection) -> set[str]:
     rows = conn.execute(
         text(
             "select sql from sqlite_master where sql is not null"
+            " and type <> 'trigger'"  # of which definitions know nothing; see test_audit.py
             " and name not in ('alembic_version', 'sqlite_sequence')"
         )
     )

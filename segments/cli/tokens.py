@@ -1,0 +1,122 @@
+"""The command `token`: who may submit requests to the Privacy API, and for whom."""
+
+import time
+from datetime import UTC, datetime
+
+import click
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from segments.account import PARTNER_KINDS, Account, Kind
+from segments.cli.ledger import keep, look, print_table
+from segments.ledger import accounts, audit, privacy_tokens
+from segments.ledger.audit import COMMAND_LINE, Entry
+from segments.ledger.privacy_tokens import PrivacyToken
+
+_S_PER_DAY = 86_400
+
+account_option = click.option(
+    "--account",
+    "account_id",
+    help="For whom it acts: ID, KIND:ID, or AGENCY/ID of a sub account. Without: for everyone"
+    " (global), as agents of consumers across the industry do.",
+)
+internal_option = click.option(
+    "--internal", "is_internal", is_flag=True, help="May ask for reports (ACCESS), and search."
+)
+
+
+def category(account: Account | None) -> str:
+    """Return what the Privacy API's document calls whoever acts for an account."""
+    if account is None:
+        return "Global"
+    if account.kind in PARTNER_KINDS:
+        return "Advertiser"
+    return "Publisher" if account.kind is Kind.PUBLISHER else "Media Group"
+
+
+async def named_account(conn: AsyncConnection, account_id: str | None) -> Account | None:
+    """Return the account that `account_option` names; `None` is global."""
+    return None if account_id is None else await accounts.named(conn, account_id)
+
+
+@click.group()
+def token() -> None:
+    """Bearer tokens of the Privacy API."""
+
+
+@token.command("create")
+@account_option
+@internal_option
+@click.option("--days", type=click.IntRange(min=1, max=3650), default=365, show_default=True)
+@click.option("--note", default="-", help="Whose it is, for people.")
+def create(account_id: str | None, is_internal: bool, days: int, note: str) -> None:
+    """Draw a token and show it: this once, for only its SHA-256 is kept."""
+    now_s = time.time()
+
+    async def draw(conn: AsyncConnection) -> str:
+        account = await named_account(conn, account_id)
+        created, secret = await privacy_tokens.create(
+            conn,
+            account,
+            is_internal=is_internal,
+            note=note,
+            now_s=now_s,
+            expires_at_s=now_s + days * _S_PER_DAY,
+        )
+        await _note(conn, "token create", created, now_s)
+        click.echo(f"token {created.id}: {category(account)}, {days} days", err=True)
+        return secret
+
+    keep(draw)
+
+
+@token.command("list")
+def list_tokens() -> None:
+    """List all tokens; what they are is not known any more."""
+
+    async def ask(conn: AsyncConnection) -> tuple[list[Account], list[PrivacyToken]]:
+        return await accounts.accounts(conn), await privacy_tokens.tokens(conn)
+
+    every_account, found = look(ask)
+    id_to_account = {account.id: account for account in every_account}
+    now_s = time.time()
+    print_table(
+        ("token", "category", "account", "internal", "expires", "state", "note"),
+        (
+            (
+                each.id,
+                category(account := id_to_account.get(each.account_id or 0)),
+                None if account is None else account.public_id,
+                "internal" if each.is_internal else None,
+                datetime.fromtimestamp(each.expires_at_s, UTC).date().isoformat(),
+                _state(each, now_s),
+                each.note,
+            )
+            for each in found
+        ),
+    )
+
+
+@token.command("revoke")
+@click.argument("number", type=click.IntRange(min=1))
+def revoke(number: int) -> None:
+    """Let token NUMBER in no more, from this moment on."""
+    now_s = time.time()
+
+    async def revoke_token(conn: AsyncConnection) -> str:
+        revoked = await privacy_tokens.revoke(conn, number, now_s=now_s)
+        await _note(conn, "token revoke", revoked, now_s)
+        return f"token {number} is revoked"
+
+    keep(revoke_token)
+
+
+async def _note(conn: AsyncConnection, what: str, token: PrivacyToken, now_s: float) -> None:
+    entry = Entry(f"{what} {token.id}", scope_id=token.account_id)
+    await audit.add(conn, COMMAND_LINE, [entry], now_s=now_s)
+
+
+def _state(token: PrivacyToken, now_s: float) -> str:
+    if token.revoked_at_s is not None:
+        return "revoked"
+    return "good" if token.is_good(now_s) else "expired"

@@ -20,6 +20,12 @@ accounts, worked out here from the same tree: an owner is reached by itself, its
 parents, the publishers related to any of these, and those publishers' parents.
 An account that is no longer active keeps its reach, for a person's no does not
 end with a contract.
+
+An audience that is activated for a recipient has, for that recipient alone, the
+segment id and the window of the activation. Windows are in whole seconds, and
+`live_until_s` is the first one in which it is not shown; who asks may have a
+clock that stands still for a quarter of a second, so a segment appears and is
+gone within a quarter of a second behind its bounds, and never before them.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -34,7 +40,13 @@ from segments.identity import Id
 from segments.record import EVERYONE
 
 if TYPE_CHECKING:
-    from segments.store.reader import AccountEntry, AudienceEntry, CatalogSnapshot, RecipientEntry
+    from segments.store.reader import (
+        AccountEntry,
+        ActivationEntry,
+        AudienceEntry,
+        CatalogSnapshot,
+        RecipientEntry,
+    )
 
 _PUBLISHER: Final = "publisher"
 _HOLD_OUT_STEPS: Final = 2**64
@@ -242,7 +254,24 @@ def _recipient(
     segments: dict[int, Segment] = {}
     for partner_id in entry.partner_ids:
         segments.update(partner_to_segments.get(partner_id, {}))
+    for activation in entry.activations:
+        # Not there: of a partner that is not granted, or an audience that is not active.
+        if activation.audience_id in segments:
+            segments[activation.audience_id] = _activated(
+                segments[activation.audience_id], activation
+            )
     return Recipient(entry.name, segments, entry.hold_out)
+
+
+def _activated(segment: Segment, activation: "ActivationEntry") -> Segment:
+    return Segment(
+        activation.segment_id,
+        msgspec.json.encode({"id": activation.segment_id}),
+        segment.partner,
+        segment.owner_id,
+        activation.live_from_s,
+        activation.live_until_s,
+    )
 
 
 def _reaches(accounts: Mapping[int, "AccountEntry"]) -> dict[int, Reach]:

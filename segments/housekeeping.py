@@ -1,7 +1,7 @@
 """
 What a loader does once a day, beside its files: sweeps, and forgets old marks.
 
-In no hurry, and whatever breaks it off is tried again a minute later.
+In no hurry, and whatever breaks it off is tried again a little later.
 """
 
 import asyncio
@@ -20,7 +20,8 @@ from segments.sweep import Swept, sweep_daily
 
 _log = logging.getLogger(__name__)
 
-_LOOK_EVERY_S = 60.0
+_LOOK_EVERY_S = 5.0
+"""Whoever deletes an audience asks for a sweep before the day is over."""
 
 
 class _ToldToStop(Exception):

@@ -36,12 +36,13 @@ from segments.ingest.again import begin_lost_again
 from segments.ingest.job import UNFINISHED, Job, State, failed
 from segments.ingest.run import Tools, run
 from segments.ingest.stop import Stopped, StopReason
-from segments.ledger import jobs
+from segments.ledger import crm_deletion, jobs
 from segments.ledger.engine import LedgerAway, reading
 from segments.ledger.jobs import LeaseLost
 from segments.metrics import Metrics
 from segments.projection import catch_up
 from segments.settings import Settings
+from segments.store import keys
 from segments.store.meta import prepare
 from segments.store.reader import StoreUnusable
 
@@ -193,7 +194,7 @@ class Loader:
                 raise _Interrupted
 
         try:
-            return await run(job, self._tools, keep)
+            return await self._tidied(await run(job, self._tools, keep))
         except _Interrupted:
             return await self._release(latest)
         except LeaseLost:
@@ -205,7 +206,7 @@ class Loader:
             broken = self._broken(latest, error)
             await self._save(broken)
             show(broken)
-            return broken
+            return await self._tidied(broken)
 
     async def _keep_up(self, is_ready: asyncio.Event, stopping: asyncio.Event) -> None:
         away = ""
@@ -289,6 +290,19 @@ class Loader:
             await self._save(released)
         self._unreleased = None
         return released
+
+    async def _tidied(self, job: Job) -> Job:
+        """Take away what a job that has ended keeps and need not: see `crm_deletion`."""
+        tools = self._tools
+        async with tools.ledger.begin() as conn:
+            blobs = await crm_deletion.tidy(conn, job)
+        if not blobs:
+            return job
+        for blob in blobs:
+            await tools.blobs.delete(blob)
+        # What it has written for an audience that is gone goes with the next sweep.
+        await tools.redis.delete(keys.SWEPT)
+        return await self._as_it_is(job)
 
     def _broken(self, job: Job, error: Exception) -> Job:
         # The type and the place, not the message: it could quote a line of the file.

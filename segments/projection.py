@@ -20,7 +20,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from segments.account import Account
 from segments.audience import Audience, State
-from segments.ledger import accounts, audiences, recipients
+from segments.ledger import accounts, activations, audiences, recipients
+from segments.ledger.activations import Activation
 from segments.ledger.catalog import revision
 from segments.ledger.engine import reading
 from segments.ledger.recipients import Recipient
@@ -30,6 +31,7 @@ from segments.store import keys
 from segments.store.meta import prepare
 from segments.store.reader import (
     AccountEntry,
+    ActivationEntry,
     AudienceEntry,
     CatalogSnapshot,
     Meta,
@@ -123,6 +125,9 @@ async def _snapshot(conn: AsyncConnection, version: int) -> CatalogSnapshot:
     publisher_to_related: dict[int, list[int]] = {}
     for publisher_id, advertiser_id in await accounts.relations(conn):
         publisher_to_related.setdefault(publisher_id, []).append(advertiser_id)
+    recipient_to_activations: dict[int, list[Activation]] = {}
+    for activation in await activations.activations(conn):
+        recipient_to_activations.setdefault(activation.recipient_id, []).append(activation)
     return CatalogSnapshot(
         version,
         tuple(
@@ -134,7 +139,10 @@ async def _snapshot(conn: AsyncConnection, version: int) -> CatalogSnapshot:
             _account_entry(account, publisher_to_related.get(account.id, ()))
             for account in await accounts.accounts(conn)
         ),
-        tuple(_recipient_entry(recipient) for recipient in await recipients.recipients(conn)),
+        tuple(
+            _recipient_entry(recipient, recipient_to_activations.get(recipient.id, ()))
+            for recipient in await recipients.recipients(conn)
+        ),
     )
 
 
@@ -163,11 +171,20 @@ def _account_entry(account: Account, related_ids: Sequence[int]) -> AccountEntry
     )
 
 
-def _recipient_entry(recipient: Recipient) -> RecipientEntry:
+def _recipient_entry(recipient: Recipient, activated: Sequence[Activation]) -> RecipientEntry:
     return RecipientEntry(
         id=recipient.id,
         name=recipient.name,
         is_active=recipient.is_active,
         partner_ids=recipient.partner_ids,
         hold_out=recipient.hold_out,
+        activations=tuple(
+            ActivationEntry(
+                activation.audience_id,
+                activation.segment_id,
+                activation.live_from_s,
+                activation.live_until_s,
+            )
+            for activation in activated
+        ),
     )

@@ -25,8 +25,10 @@ from aiohttp.typedefs import Middleware
 from segments.admin import CannotListen, add_health, ledger_reasons, shown
 from segments.api import openapi
 from segments.api.browse import browse
+from segments.api.cookie import SessionCookie
 from segments.api.door import Door, Operation
 from segments.api.idempotency import Once
+from segments.api.logins import Logins
 from segments.api.problem import Problem, problem_document
 from segments.api.rate import RateLimit
 from segments.api.services import Services
@@ -35,6 +37,9 @@ from segments.blobs import Blobs
 from segments.doors import bucket
 from segments.doors.audience_upload import AudienceDoor
 from segments.doors.callback import Callbacks
+from segments.doors.crm_audience import CrmAudienceDoor
+from segments.doors.crm_audience_login import CrmLoginDoor
+from segments.doors.crm_audience_platform import CrmPlatformDoor
 from segments.doors.external_audience import ExternalAudienceDoor
 from segments.doors.login import LoginDoor
 from segments.doors.presign import SigningKey
@@ -73,12 +78,17 @@ async def doors(services: Services, reports: Reports) -> list[Door]:
     tokens = UserTokens(services, token_secret)
     refusals = Refusals(services)
     submissions = Submissions(services, refusals, reports)
+    logins = Logins(services)
+    cookie = SessionCookie(tokens)
     return [
-        LoginDoor(services, tokens),
+        LoginDoor(services, tokens, logins),
         AudienceDoor(services, (tokens,), SigningKey(_ACCESS_KEY_ID, upload_secret.hex())),
         ExternalAudienceDoor(services),
         PrivacyDoor(services, submissions, refusals, reports),
         LegacyDoor(services, submissions, refusals),
+        CrmLoginDoor(services, cookie, logins),
+        CrmPlatformDoor(services, (cookie, tokens)),
+        CrmAudienceDoor(services, (cookie, tokens)),
     ]
 
 
@@ -98,7 +108,7 @@ def application(services: Services, all_doors: Sequence[Door]) -> web.Applicatio
     for door in all_doors:
         app.on_cleanup.append(_closing(door))
         for each in door.operations():
-            for path in (each.spec.path, *door.also_at(each.spec.path)):
+            for path in _paths(door, each):
                 app.router.add_route(
                     each.spec.method,
                     path,
@@ -178,6 +188,21 @@ def runner_of(app: web.Application) -> web.AppRunner:
         lingering_time=_LINGER_S,
         shutdown_timeout=_STOP_WITHIN_S,
     )
+
+
+def _any_case(path: str) -> str:
+    """Return a route's path that is found in any case: each name in it becomes a pattern."""
+    parts = path.strip("/").split("/")
+    return "".join(
+        f"/{part}" if part.startswith("{") else f"/{{_{n}:(?i:{part})}}"
+        for n, part in enumerate(parts)
+    )
+
+
+def _paths(door: Door, each: Operation) -> list[str]:
+    """Return the routes' paths of an operation."""
+    paths = [each.spec.path, *door.also_at(each.spec.path)]
+    return [_any_case(path) for path in paths] if door.ignores_case else paths
 
 
 def _closing(door: Door) -> Callable[[web.Application], Awaitable[None]]:

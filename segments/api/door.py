@@ -113,6 +113,12 @@ class Door:
     schemes: Sequence[Scheme] = ()
     """How its callers say who they are."""
 
+    ignores_case = False
+    """Its paths are served in any case, as the vendor's server does."""
+
+    sends_null = False
+    """Members that are null are sent as null, and not left out."""
+
     problem_model: type[BaseModel] = ProblemDocument
     problem_content_type = CONTENT_TYPE
 
@@ -204,7 +210,7 @@ class Operation:
         if body is None:
             return web.Response(status=status, headers=headers)
         return web.Response(
-            text=body.model_dump_json(by_alias=True, exclude_none=True),
+            text=body.model_dump_json(by_alias=True, exclude_none=not self.door.sends_null),
             status=status,
             content_type="application/json",
             headers=headers,

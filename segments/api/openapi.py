@@ -105,7 +105,8 @@ def _operation(each: Operation, schemas: _Schemas) -> dict[str, Any]:
         described["parameters"] = parameters
     content = _consumed(each, schemas)
     if content:
-        described["requestBody"] = {"required": True, "content": content}
+        # That of a DELETE is never more than a second way to say which (RFC 9110, 9.3.5).
+        described["requestBody"] = {"required": each.spec.method != "DELETE", "content": content}
     if each.needs_caller:
         described["security"] = [
             {name: [] for name in _security_schemes(scheme)} for scheme in each.door.schemes

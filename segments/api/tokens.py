@@ -81,6 +81,15 @@ class UserTokens:
         token = bearer_token(request)
         if token is None or token.count(".") != _DOTS_OF_A_JWT:
             return None
+        return await self.caller_of(token)
+
+    async def caller_of(self, token: str) -> Caller:
+        """
+        Return whose a token is.
+
+        Raises:
+            NotAuthenticated: It is not ours, or has expired, or its session has ended.
+        """
         session_id, user_id = self._claims(token)
         async with reading(self._services.ledger) as conn:
             user = await users.user_of_session(conn, session_id, self._services.now_s())
@@ -88,6 +97,15 @@ class UserTokens:
         if user is None or user.public_id != user_id or account is None:
             raise NotAuthenticated("the access token's session has ended", is_missing=False)
         return Caller(account, user.public_id)
+
+    async def end_session_of(self, token: str) -> None:
+        """End the session of a token, if it is one of ours."""
+        try:
+            session_id, _ = self._claims(token)
+        except NotAuthenticated:
+            return
+        async with self._services.ledger.begin() as conn:
+            await users.end_session_of_id(conn, session_id)
 
     def _claims(self, token: str) -> tuple[int, str]:
         try:

@@ -33,7 +33,8 @@ from segments.ingest.late import note_late
 from segments.ingest.parse import Ids
 from segments.ingest.publish import changes, plan
 from segments.ingest.validate import Action, order_of
-from segments.ledger import accounts, jobs, uploads
+from segments.ledger import accounts, crm_audiences, jobs, uploads
+from segments.ledger.engine import reading
 from segments.ledger.jobs import LeaseLost
 from segments.ledger.uploads import Upload
 from segments.projection import catch_up
@@ -88,6 +89,8 @@ class AtOnce:
             blob = new_blob_name(chunk.audience)
             stored = await self.blobs.put(blob, [chunk.content])
             opt_outs_before = await self._opt_outs_in_store()
+            # What a CRM audience is brought is counted first, which is the loader's to do.
+            is_counted = await self._is_counted(chunk.audience)
             async with self.ledger.begin() as conn:
                 upload, job, to_apply = await self._submit(
                     conn,
@@ -96,9 +99,10 @@ class AtOnce:
                     blob=blob,
                     sha256=stored.sha256,
                     opt_outs_before=opt_outs_before,
+                    may_claim=not is_counted,
                 )
             mark = Mark(self.redis, job.id)
-            tally = await self._write(chunk, to_apply, mark)
+            tally = None if is_counted else await self._write(chunk, to_apply, mark)
             if job.state is State.RUNNING:
                 await self._settle(job, chunk, to_apply, tally, mark)
         return Applied(upload.request_id, tally is not None)
@@ -112,6 +116,7 @@ class AtOnce:
         blob: str,
         sha256: str,
         opt_outs_before: int,
+        may_claim: bool,
     ) -> tuple[Upload, Job, list[Change]]:
         """Make the job; it is running, and ours, if no older one is unfinished."""
         now_s, audience = self.now_s(), chunk.audience
@@ -138,7 +143,7 @@ class AtOnce:
         # Kept before the first write, also where the loader will repeat it.
         job = replace(job, report=Report(segments=planned, opt_outs_before=opt_outs_before))
         await jobs.keep_plan(conn, job)
-        if not await jobs.unfinished_before(conn, job):
+        if may_claim and not await jobs.unfinished_before(conn, job):
             claimed = await jobs.claim(conn, now_s, job.partner_id)
             assert claimed is not None, "the oldest unfinished job can be claimed"
             assert claimed.id == job.id, "no other is older"
@@ -154,6 +159,10 @@ class AtOnce:
             return await Writer(self.redis, meta).merge(chunk.ids, to_apply)
         except (RedisError, StoreUnusable, OSError, CorruptRecord):
             return None
+
+    async def _is_counted(self, audience: Audience) -> bool:
+        async with reading(self.ledger) as conn:
+            return bool(await crm_audiences.of_this_door(conn, [audience.id]))
 
     async def _opt_outs_in_store(self) -> int:
         """Return the last opt-out that the store says it has; 0 if it can't say."""

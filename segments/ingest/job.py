@@ -12,6 +12,9 @@ A job is a value: a row of the ledger. `segments.ingest.run` carries it from one
 to the next, and whoever drives that saves each: how far it read, what it is
 going to change, each checkpoint, the end.
 
+What a file for an audience of the CRM door goes through besides stands in
+`crm`.
+
 Up to the spool nothing has been written. From there on every step may be
 repeated: what a job changes is fixed in its report before the first write, the
 expiry days included, and merging the same ids again changes nothing. A job that
@@ -44,6 +47,9 @@ class State(StrEnum):
     DONE = "done"
     FAILED = "failed"
 
+
+NO_FILE = ""
+"""The blob of a job whose file was deleted, for it is not needed."""
 
 UNFINISHED = (State.QUEUED, State.RUNNING, State.HELD)
 
@@ -88,6 +94,8 @@ class Report(msgspec.Struct, frozen=True):
     opt_outs_before: int | None = None
     opt_outs_until: int | None = None
     held_because: str = ""  # what a person must look at
+    is_ids: bool = False  # the file that is kept holds ids only; these counts are of the delivered
+    delivered_blob: str = ""  # in whose place it is kept, as long as that is still to be deleted
 
     def unwritten(self) -> "Report":
         """Return the same of a job of which nothing is in the store; what it plans stays."""

@@ -52,6 +52,8 @@ class BadLineReason(StrEnum):
     NOT_A_HASH = "not_a_hash"  # not 32, 40 or 64 hex digits
     OTHER_HASH = "other_hash"  # a hash, of another type than the file's first
     TOO_LONG = "too_long"  # longer than any line has reason to be
+    OTHER_COLUMNS = "other_columns"  # not as many as the header names: see `typed`
+    NOT_ITS_TYPE = "not_its_type"  # a value that is not what its column says
 
 
 class BadLine(NamedTuple):

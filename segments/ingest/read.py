@@ -5,18 +5,30 @@ Blocking, and meant for a worker thread; whoever waits for it looks at
 `progress` meanwhile, and sets `is_abandoned` to have it stop at the next block.
 Nothing is written to the store here, so a file that turns out not to be what
 was described has done nothing.
+
+A file of typed columns is read as such where the delivery is for an audience
+that takes them; once it is, the job keeps a copy of its ids alone, which later
+readings take as they are: see `segments.ingest.crm`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import NamedTuple
 
+import numpy as np
+
 from segments.blobs import Blob, Blobs
+from segments.identity import ID_BYTES
+from segments.ingest.columns import DataType, columns_of
 from segments.ingest.marked import MarkedParser
 from segments.ingest.parse import Parser
 from segments.ingest.source import BLOCK_BYTES, is_archive, plain_blocks
 from segments.ingest.spool import Spool
 from segments.ingest.stop import Stopped, StopReason
+from segments.ingest.typed import TypedParser
 from segments.ingest.validate import Order, check_digest, check_records
+
+AnyParser = Parser | MarkedParser
 
 
 class Abandoned(Exception):
@@ -34,7 +46,14 @@ class Reading:
     """One reading of one delivered file."""
 
     def __init__(
-        self, blobs: Blobs, name: str, order: Order, spool: Spool, bad_before: int = 0
+        self,
+        blobs: Blobs,
+        name: str,
+        order: Order,
+        spool: Spool,
+        bad_before: int = 0,
+        *,
+        typed_spools: Mapping[DataType, Spool] | None = None,
     ) -> None:
         """
         Args:
@@ -43,6 +62,8 @@ class Reading:
             order: What is said of it.
             spool: Takes its ids.
             bad_before: Of marked ids: the rows that became none.
+            typed_spools: Take the ids of each type besides, where the file may
+                have typed columns; `None` where it may not.
         """
         self.parser = Parser(order.hash_type) if order.run_id is None else MarkedParser(bad_before)
         self.progress = Progress(0, 0)
@@ -51,6 +72,7 @@ class Reading:
         self._name = name
         self._order = order
         self._spool = spool
+        self._typed_spools = typed_spools
 
     def run(self) -> None:
         """
@@ -64,14 +86,33 @@ class Reading:
         self._validate()
 
         blob = self._blob()
-        for block in self._unless_abandoned(plain_blocks(blob)):
+        blocks = self._unless_abandoned(plain_blocks(blob))
+        first = next(blocks, b"")
+        columns = None if self._typed_spools is None else columns_of(first)
+        if self._typed_spools is not None and columns is not None:
+            self.parser = TypedParser(columns, self._typed_spools)
+        for block in chain([first], blocks):
             self._spool.add(self.parser.feed(block))
             self.progress = Progress(blob.size_bytes, min(blob.tell(), blob.size_bytes))
         self._spool.add(self.parser.finish())
-        self._spool.finish()
+        for spool in (self._spool, *(self._typed_spools or {}).values()):
+            spool.finish()
 
         parser = self.parser
-        check_records(self._order, parser.rows, parser.header_rows, parser.valid)
+        valid = parser.well_formed if isinstance(parser, TypedParser) else parser.valid
+        check_records(self._order, parser.rows, parser.header_rows, valid)
+
+    def run_ids(self) -> None:
+        """
+        Read a file that holds ids and nothing else.
+
+        Raises:
+            Stopped: FILE_NOT_FOUND.
+            Abandoned: As was asked.
+        """
+        for block in self._unless_abandoned(_delivered_blocks(self._blob())):
+            self._spool.add(np.frombuffer(block, np.uint8).reshape(-1, ID_BYTES))
+        self._spool.finish()
 
     def _validate(self) -> None:
         if self._has_digest(_delivered_blocks(self._blob())):

@@ -165,7 +165,8 @@ async def _read(job: Job, tools: Tools, spool: Spool) -> None:
         order_of(job.metadata), digest=None, records=None, hash_type=job.report.hash_type
     )
     reading = Reading(tools.blobs, job.blob, order, spool)
-    thread = asyncio.create_task(asyncio.to_thread(reading.run))
+    is_ids = job.report.is_ids
+    thread = asyncio.create_task(asyncio.to_thread(reading.run_ids if is_ids else reading.run))
     try:
         await asyncio.shield(thread)
     except Stopped as stopped:

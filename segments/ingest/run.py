@@ -23,15 +23,17 @@ from segments.blobs import Blobs
 from segments.ingest.brake import NEVER, Held
 from segments.ingest.brake import check as check_removals
 from segments.ingest.collect import Collecting
+from segments.ingest.crm import CrmPart
 from segments.ingest.job import MAX_DEATHS, Checkpoint, Job, Report, State, failed
 from segments.ingest.late import note_late
 from segments.ingest.marked import merge_marked
 from segments.ingest.merge import PAIRS_PER_BATCH, Merged, merge
 from segments.ingest.publish import changes, plan
-from segments.ingest.read import Reading
+from segments.ingest.read import AnyParser, Reading
 from segments.ingest.retain import retain
 from segments.ingest.spool import PARTS, Spool
 from segments.ingest.stop import Stopped, StopReason
+from segments.ingest.typed import TypedParser
 from segments.ingest.validate import Order, order_of
 from segments.ledger import accounts
 from segments.ledger.engine import reading as snapshot_of
@@ -98,12 +100,17 @@ class _Run:
         if self.job.checkpoint.deaths >= MAX_DEATHS:
             raise Stopped(StopReason.INTERNAL, f"{MAX_DEATHS} loaders died of it")
         order = order_of(self.job.metadata)
+        crm = await CrmPart.of(self.job, order, self._tools)
+        await crm.check(self.job)
+        order = crm.addressed(order)
 
         if order.run_id is not None:
             await self._collect(order.run_id)
-        with Spool(self._tools.spool_dir) as spool:
-            await self._read(order, spool)
+        with Spool(self._tools.spool_dir) as spool, crm:
+            parser = await self._read(order, spool, crm)
             await self._plan(order)
+            await crm.count(self.job, parser, spool, self._become)
+            await self._keep_ids_only(parser, spool, crm)
             await self._compare_marks()
             await self._brake(order, spool)
             await self._merge(order, spool)
@@ -137,13 +144,22 @@ class _Run:
             raise fault
         await self._become(report=replace(self.job.report, bad=task.result().bad))
 
-    async def _read(self, order: Order, spool: Spool) -> None:
-        reading = Reading(self._tools.blobs, self.job.blob, order, spool, self.job.report.bad)
-        thread = asyncio.create_task(asyncio.to_thread(reading.run))
+    async def _read(self, order: Order, spool: Spool, crm: CrmPart) -> AnyParser:
+        reading = Reading(
+            self._tools.blobs,
+            self.job.blob,
+            order,
+            spool,
+            self.job.report.bad,
+            typed_spools=crm.typed_spools,
+        )
+        is_ids = self.job.report.is_ids
+        thread = asyncio.create_task(asyncio.to_thread(reading.run_ids if is_ids else reading.run))
         try:
             while not thread.done():
                 await asyncio.wait({thread}, timeout=_SHOW_EVERY_S)
-                await self._become(report=_with_reading(self.job.report, reading))
+                report = self.job.report
+                await self._become(report=report if is_ids else _with_reading(report, reading))
         finally:
             # The spool must not be closed under a thread that still writes to it.
             reading.is_abandoned = True
@@ -151,6 +167,16 @@ class _Run:
             fault = thread.exception()
         if fault is not None:
             raise fault
+        return reading.parser
+
+    async def _keep_ids_only(self, parser: AnyParser, spool: Spool, crm: CrmPart) -> None:
+        if isinstance(parser, TypedParser) and not self.job.report.is_ids:
+            self.job = await crm.keep_ids_only(self.job, spool)
+            await self._keep(self.job)
+        # Whoever was stopped in between left it to whoever takes the job up again.
+        if self.job.report.delivered_blob:
+            await self._tools.blobs.delete(self.job.report.delivered_blob)
+            await self._become(report=replace(self.job.report, delivered_blob=""))
 
     async def _plan(self, order: Order) -> None:
         if self.job.report.segments:

@@ -211,6 +211,19 @@ async def set_window(
     await _set(conn, audience.id, {"live_from_s": live_from_s, "live_until_s": live_until_s}, now_s)
 
 
+async def set_name(conn: AsyncConnection, audience: Audience, name: str, *, now_s: float) -> None:
+    """
+    Call an audience otherwise. The name never stands in a bid request.
+
+    Raises:
+        Refusal: A text that can't be a name, or the audience was deleted.
+    """
+    _check_not_deleted(audience)
+    checked_text("name", name, max_chars=256)
+    await take_turn(conn)
+    await _set(conn, audience.id, {"name": name}, now_s)
+
+
 async def set_ttl(
     conn: AsyncConnection, audience: Audience, ttl_days: int | None, *, now_s: float
 ) -> None:

@@ -172,6 +172,7 @@ async def save(conn: AsyncConnection, job: Job, now_s: float) -> None:
             lease_until_s=now_s + LEASE_S if is_running else None,
             checkpoint=msgspec.to_builtins(job.checkpoint),
             report=msgspec.to_builtins(job.report),
+            blob=job.blob,
             error_code=None if job.stop is None else job.stop.code,
             error=job.error and job.error[:512],
             finished_at_s=job.finished_at_s,
@@ -187,6 +188,30 @@ async def keep_plan(conn: AsyncConnection, job: Job) -> None:
         update(_jobs)
         .where(_jobs.c.id == job.id, _jobs.c.state == State.QUEUED)
         .values(report=msgspec.to_builtins(job.report))
+    )
+
+
+async def unfinished_of(conn: AsyncConnection, owner_id: int) -> Sequence[Job]:
+    """Return the jobs that are still to change an owner's audiences."""
+    rows = await conn.execute(
+        select(_jobs).where(_jobs.c.owner_id == owner_id, _jobs.c.state.in_(UNFINISHED))
+    )
+    return [job_of(row) for row in rows]
+
+
+async def rewrite(conn: AsyncConnection, job: Job) -> None:
+    """Keep what became of a job that nobody works on; one that is at work stays as it is."""
+    await conn.execute(
+        update(_jobs)
+        .where(_jobs.c.id == job.id, _jobs.c.state != State.RUNNING)
+        .values(
+            state=job.state,
+            blob=job.blob,
+            report=msgspec.to_builtins(job.report),
+            error_code=None if job.stop is None else job.stop.code,
+            error=job.error and job.error[:512],
+            finished_at_s=job.finished_at_s,
+        )
     )
 
 

@@ -31,6 +31,7 @@ class Recipient:
     partner_ids: tuple[int, ...] = ()
     hold_out: float = 0.0  # fraction of persons left unenriched
     is_active: bool = True
+    created_at_s: int = 0
 
 
 async def add_recipient(
@@ -59,7 +60,7 @@ async def add_recipient(
     except IntegrityError:
         raise Duplicate(f"there is a recipient {name} already") from None
     await raise_revision(conn)
-    return Recipient(new_id, name, hold_out=hold_out)
+    return Recipient(new_id, name, hold_out=hold_out, created_at_s=int(now_s))
 
 
 async def grant(conn: AsyncConnection, recipient: Recipient, partner: Account) -> None:
@@ -151,8 +152,18 @@ async def recipients(conn: AsyncConnection) -> list[Recipient]:
             tuple(recipient_to_partners.get(row.id, ())),
             row.hold_out,
             row.is_active,
+            row.created_at_s,
         )
         for row in rows
+    ]
+
+
+async def granted(conn: AsyncConnection, partner: Account) -> list[Recipient]:
+    """Return the active recipients that a partner's segments are granted to, the oldest first."""
+    return [
+        recipient
+        for recipient in await recipients(conn)
+        if recipient.is_active and partner.id in recipient.partner_ids
     ]
 
 

@@ -194,6 +194,16 @@ async def end_session(conn: AsyncConnection, refresh_token: str) -> None:
     )
 
 
+async def end_session_of_id(conn: AsyncConnection, session_id: int) -> None:
+    """End a session; its access tokens end with it."""
+    await conn.execute(delete(_sessions).where(_sessions.c.id == session_id))
+
+
+async def user_of_public_id(conn: AsyncConnection, public_id: str) -> User | None:
+    """Return the user that answers call by that id."""
+    return await _find(conn, _users.c.public_id == public_id)
+
+
 async def user_of_session(conn: AsyncConnection, session_id: int, now_s: float) -> User | None:
     """Return whose session it is; `None` if it has ended, or its user was revoked."""
     row = await _open_session(conn, _sessions.c.id == session_id, now_s)

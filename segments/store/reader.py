@@ -66,14 +66,24 @@ class AccountEntry(msgspec.Struct, frozen=True):
     segtax: int | None = None
 
 
+class ActivationEntry(msgspec.Struct, frozen=True):
+    """One audience as one recipient sees it, whatever the audience's own id and window are."""
+
+    audience_id: int
+    segment_id: str
+    live_from_s: int
+    live_until_s: int
+
+
 class RecipientEntry(msgspec.Struct, frozen=True):
-    """One recipient of segments and the partners granted to it."""
+    """One recipient of segments, the partners granted to it, and what is activated for it."""
 
     id: int
     name: str
     is_active: bool
     partner_ids: tuple[int, ...] = ()
     hold_out: float = 0.0
+    activations: tuple[ActivationEntry, ...] = ()
 
 
 class CatalogSnapshot(NamedTuple):

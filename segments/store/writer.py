@@ -72,6 +72,14 @@ BUCKETS_PER_SLICE = 8
 """The same where a call looks at all that a bucket holds."""
 
 
+class Matched(NamedTuple):
+    """Of some ids, how many different ones there are, the store knows, and may be used."""
+
+    unique: int = 0
+    known: int = 0
+    usable: int = 0  # known, and no opt-out forbids it
+
+
 class _Call(NamedTuple):
     """What one script call is for: some fields, 8 bytes each, of one bucket; or all of it."""
 
@@ -124,6 +132,24 @@ class Writer:
         filled, calls = await self._fill(calls, changes)
         replies = await self._run(scripts.MERGE, calls, arguments)
         return filled + Tally(*(sum(column) for column in zip(*replies, strict=True)))
+
+    async def match(self, ids: npt.NDArray[np.uint8], forbidding: Collection[int]) -> Matched:
+        """
+        Count which ids the store knows, and which of these may be used. Writes nothing.
+
+        Args:
+            ids: An array of shape (n, 16).
+            forbidding: The accounts whose opt-outs forbid it, besides global ones.
+
+        Raises:
+            CorruptRecord, StoreUnusable, redis.exceptions.RedisError: As `merge`.
+        """
+        if not len(ids):
+            return Matched()
+        await self._check_layout()
+        calls = _calls(_array_of(ids), self._bucket_bits)
+        replies = await self._run(scripts.MATCH, calls, [_numbers(forbidding)])
+        return Matched(*(sum(column) for column in zip(*replies, strict=True)))
 
     async def opt_out(
         self,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 from redis.exceptions import ClusterDownError
 
-from segments.identity import Id
+from segments.identity import ID_BYTES, Id
 from segments.record import (
     EVERYONE,
     NOTHING,
@@ -34,10 +34,18 @@ from segments.store import keys
 from segments.store.connection import connect
 from segments.store.meta import LISTPACK_ENTRIES, prepare
 from segments.store.reader import Meta, StoreUnusable, read_records
-from segments.store.writer import ROWS_PER_CALL, Writer
+from segments.store.writer import ROWS_PER_CALL, Matched, Writer
 from tests.conftest import EXPECTED_IDS
 from tests.engines import Engine, free_port
-from tests.strategies import audience_ids, changes, damaged, expiry_days, opt_outs, records
+from tests.strategies import (
+    account_ids,
+    audience_ids,
+    changes,
+    damaged,
+    expiry_days,
+    opt_outs,
+    records,
+)
 
 ADD = Change(1, is_add=True, expiry_day=2500)
 REMOVE = Change(1, is_add=False)
@@ -490,3 +498,33 @@ async def until_cluster_is_ok(redis: Redis) -> None:
 
 def test_call_is_never_larger_than_what_a_listpack_may_hold() -> None:
     assert ROWS_PER_CALL <= LISTPACK_ENTRIES
+
+
+@on_one_store
+@given(
+    held=st.lists(records, min_size=len(IDS), max_size=len(IDS)),
+    forbidding=st.sets(account_ids, max_size=3),
+)
+async def test_match_in_the_store_counts_what_is_known_and_what_of_it_may_be_used(
+    rig: Rig, held: list[Record], forbidding: set[int]
+) -> None:
+    await rig.empty()
+    for id_, record in zip(IDS[1:], held[1:], strict=True):
+        await rig.put(id_, pack(record))
+    asked = np.frombuffer(b"".join([*IDS, *IDS]), np.uint8).reshape(-1, ID_BYTES)
+
+    matched = await rig.writer.match(asked, forbidding)
+
+    known = [record for record in held[1:] if record != NOTHING]
+    usable = [
+        record
+        for record in known
+        if not {opt_out.account_id for opt_out in record.opt_outs} & {EVERYONE, *forbidding}
+    ]
+    assert matched == Matched(len(IDS), len(known), len(usable))
+    for id_, record in zip(IDS[1:], held[1:], strict=True):
+        assert await rig.raw(id_) == pack(record)
+
+
+async def test_match_of_nothing_asks_nothing(writer: Writer) -> None:
+    assert await writer.match(np.empty((0, ID_BYTES), np.uint8), [1]) == Matched()

@@ -5,10 +5,19 @@ from typing import Any
 import pytest
 
 from rtb.catalog import Catalog, Reach
+from rtb.outcome import Outcome
 from segments.identity import id_of_email_hash
 from segments.record import EVERYONE
-from segments.store.reader import AccountEntry, AudienceEntry, RecipientEntry
-from tests.rtb.requests import SHOP, snapshot
+from segments.store.reader import AccountEntry, ActivationEntry, AudienceEntry, RecipientEntry
+from tests.rtb.requests import (
+    BANK_AUDIENCE,
+    NOW_S,
+    SHOP,
+    answered,
+    bid_request,
+    packed,
+    snapshot,
+)
 
 IDS = [id_of_email_hash(f"{i:064x}"[::-1]) for i in range(2_000)]
 
@@ -37,6 +46,92 @@ def test_recipient_is_shown_the_partners_granted_to_it_and_no_other() -> None:
     assert _shown(catalog, "dsp-a") == {"201"}
     assert _shown(catalog, "dsp-b") == {"101", "102", "103", "104", "105", "201"}
     assert _shown(catalog, "dsp-c") == set()
+
+
+def _activated_for_a() -> Catalog:
+    """Audience 1 has no window of its own; for dsp-a it is activated."""
+    closed = AudienceEntry(1, 1, 1, "101", is_active=True, live_until_s=0)
+    activation = ActivationEntry(1, "1000000001", NOW_S, NOW_S + 60)
+    return Catalog.from_snapshot(
+        snapshot(
+            audiences=(closed, BANK_AUDIENCE),
+            recipients=(
+                RecipientEntry(1, "dsp-a", True, (1, 2), activations=(activation,)),
+                RecipientEntry(2, "dsp-b", True, (1, 2)),
+                RecipientEntry(3, "dsp-c", True, (2,), activations=(activation,)),
+            ),
+        )
+    )
+
+
+def test_activation_gives_one_recipient_a_segment_id_and_a_window_of_its_own() -> None:
+    catalog = _activated_for_a()
+
+    known = catalog.recipient("dsp-a")
+    assert known is not None
+    segment = known.segments[1]
+    assert (segment.segment_id, segment.json) == ("1000000001", b'{"id":"1000000001"}')
+    assert (segment.live_from_s, segment.live_until_s) == (NOW_S, NOW_S + 60)
+    assert (segment.partner.data_id, segment.owner_id) == ("shop", 1)
+    assert _shown(catalog, "dsp-a") == {"1000000001", "201"}
+
+
+def test_activation_for_a_recipient_that_is_not_granted_the_partner_shows_nothing() -> None:
+    assert _shown(_activated_for_a(), "dsp-c") == {"201"}
+
+
+def test_activation_of_an_audience_that_is_not_active_shows_nothing() -> None:
+    activation = ActivationEntry(1, "7", 0, NOW_S)
+    recipient = RecipientEntry(1, "dsp-a", True, (1,), activations=(activation,))
+
+    catalog = Catalog.from_snapshot(
+        snapshot(audiences=(_with(is_active=False),), recipients=(recipient,))
+    )
+
+    assert _shown(catalog, "dsp-a") == set()
+
+
+@pytest.mark.parametrize(
+    ("recipient", "at_s", "outcome"),
+    [
+        pytest.param("dsp-a", NOW_S - 0.001, Outcome.NO_MATCH, id="just before its first second"),
+        pytest.param("dsp-a", NOW_S, Outcome.ENRICHED, id="its first second"),
+        pytest.param("dsp-a", NOW_S + 59.999, Outcome.ENRICHED, id="the last moment"),
+        pytest.param("dsp-a", NOW_S + 60, Outcome.NO_MATCH, id="the second it ends"),
+        pytest.param("dsp-b", NOW_S + 30, Outcome.NO_MATCH, id="another recipient, within"),
+        pytest.param(None, NOW_S + 30, Outcome.NO_MATCH, id="the trusted caller, within"),
+    ],
+)
+def test_activated_audience_is_shown_to_its_recipient_in_its_window_alone(
+    recipient: str | None, at_s: float, outcome: Outcome
+) -> None:
+    catalog = _activated_for_a()
+
+    result = answered(bid_request(), packed(1), catalog=catalog, recipient=recipient, now_s=at_s)
+
+    assert result.outcome == outcome
+
+
+@pytest.mark.parametrize("lag_s", [0.0, 0.1, 0.25])
+def test_window_holds_to_the_second_by_a_clock_that_lags_as_the_workers_does(lag_s: float) -> None:
+    """
+    A worker's clock stands still for up to a quarter of a second. So a segment
+    is there before its first second is over, never before it, and gone before
+    the second in which it ends is over.
+    """
+    catalog = _activated_for_a()
+
+    def is_shown(at_s: float) -> bool:
+        seen_s = at_s - lag_s
+        result = answered(
+            bid_request(), packed(1), catalog=catalog, recipient="dsp-a", now_s=seen_s
+        )
+        return result.outcome is Outcome.ENRICHED
+
+    assert not is_shown(NOW_S - 0.001)
+    assert is_shown(NOW_S + 0.25)
+    assert is_shown(NOW_S + 59.999)
+    assert not is_shown(NOW_S + 60.25)
 
 
 def test_trusted_caller_is_shown_all_partners() -> None:

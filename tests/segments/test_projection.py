@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from segments.account import Kind as AccountKind
 from segments.audience import State
 from segments.identity import Id, Kind
-from segments.ledger import accounts, audiences
+from segments.ledger import accounts, activations, audiences
 from segments.ledger.catalog import revision
 from segments.ledger.engine import reading
 from segments.optout import record_opt_out
@@ -20,6 +20,7 @@ from segments.store import keys
 from segments.store.connection import connect
 from segments.store.reader import (
     AccountEntry,
+    ActivationEntry,
     AudienceEntry,
     CatalogSnapshot,
     RecipientEntry,
@@ -89,6 +90,33 @@ async def test_deleted_audience_leaves_the_catalog(
     await publish_catalog(ledger, redis)
 
     assert [entry.id for entry in (await read_catalog(redis)).audiences] == [seeded.hats.id]
+
+
+async def test_activations_stand_with_their_recipient(
+    ledger: AsyncEngine, redis: Redis, settings: Settings
+) -> None:
+    seeded = await seed(ledger)
+    async with ledger.begin() as conn:
+        await activations.close(conn, seeded.shoes, now_s=NOW_S)
+        activated = await activations.activate(
+            conn,
+            seeded.shoes,
+            seeded.dsp,
+            name="Shoes",
+            description=None,
+            live_from_s=5,
+            live_until_s=6,
+            now_s=NOW_S,
+        )
+
+    await catch_up(ledger, redis, settings)
+
+    catalog = await read_catalog(redis)
+    assert [recipient.activations for recipient in catalog.recipients] == [
+        (ActivationEntry(seeded.shoes.id, activated.segment_id, 5, 6),)
+    ]
+    (shoes,) = [entry for entry in catalog.audiences if entry.id == seeded.shoes.id]
+    assert (shoes.is_active, shoes.live_until_s) == (True, 0)
 
 
 async def test_catalog_that_is_shown_already_is_not_published_again(

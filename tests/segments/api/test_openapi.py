@@ -36,6 +36,18 @@ async def test_document_is_openapi_and_names_every_operation(rest: Rest) -> None
         ("post", "/ping"),
         ("get", "/oath"),
         ("get", "/submit"),
+        ("post", "/account/login"),
+        ("post", "/account/logout"),
+        ("post", "/campaign/createcampaign"),
+        ("post", "/campaign/create"),
+        ("get", "/organisation/loadplatformaccounts"),
+        ("get", "/organistion/loadplatformaccounts"),
+        ("post", "/audience/createcrmaudience"),
+        ("post", "/audience/create/api/audience/createcrmaudience"),
+        ("post", "/audience/update"),
+        ("post", "/audience/activate"),
+        ("get", "/audience/loadAudienceById/{audienceId}"),
+        ("delete", "/audience/delete"),
     }
 
 
@@ -63,6 +75,13 @@ async def test_operations_that_need_several_headers_name_them_all(rest: Rest) ->
     }
     assert [parameter["name"] for parameter in creation["parameters"]] == ["Idempotency-Key"]
     assert {"202", "400", "401", "409", "422", "429", "500"} <= creation["responses"].keys()
+
+
+async def test_document_says_why_there_are_no_lookalikes(rest: Rest) -> None:
+    schemas = (await rest.ask("GET", "/openapi.json")).body["components"]["schemas"]
+
+    can_create = schemas["AudienceView"]["properties"]["canCreateLookalike"]
+    assert can_create["description"].startswith("Always false.")
 
 
 async def test_unknown_paths_and_methods_are_problems_too(rest: Rest) -> None:

@@ -1,0 +1,108 @@
+"""What the tests of the CRM doors start from: a client that has logged in, deliveries, bids."""
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from segments.blobs import Blob
+from segments.identity import Id
+from segments.ingest.accept import accept
+from segments.ingest.job import Job
+from segments.ingest.validate import read_metadata
+from segments.store.reader import read_meta, read_records
+from tests.rest import PASSWORD, Answer
+from tests.segments.doors.rest_world import World
+from tests.segments.ingest.deliveries import as_json, metadata_of
+
+
+def sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass
+class Crm:
+    """A user of the shop, by the cookie of a login."""
+
+    world: World
+    cookie: str = ""
+
+    async def login(self, username: str, password: str = PASSWORD) -> Answer:
+        said = {"userName": username, "password": password}
+        answer = await self.world.rest.ask("POST", "/account/login", said, headers=NOBODY)
+        if answer.status == 200:
+            self.cookie = answer.headers["Set-Cookie"].partition(";")[0]
+        return answer
+
+    async def ask(self, method: str, path: str, body: Any = None, **options: Any) -> Answer:
+        headers = {**NOBODY, **({"Cookie": self.cookie} if self.cookie else {})}
+        return await self.world.rest.ask(method, path, body, headers=headers, **options)
+
+    async def data(self, method: str, path: str, body: Any = None) -> Any:
+        """Ask what must succeed, and return its data."""
+        answer = await self.ask(method, path, body)
+        assert answer.status == 200, answer
+        assert answer.body["status"] == {"statusCode": 0, "message": None}
+        assert answer.body["success"] is True
+        return answer.body["data"]
+
+    async def audience(self, name: str = "Customers") -> int:
+        """Create a campaign and an audience in it."""
+        campaign = await self.data("POST", "/campaign/createcampaign", {"name": "api_camp"})
+        created = await self.data(
+            "POST", "/audience/createcrmaudience", {"name": name, "campaignId": campaign["id"]}
+        )
+        number: int = created["id"]
+        return number
+
+    async def load(self, audience_id: int) -> Any:
+        return await self.data("GET", f"/audience/loadAudienceById/{audience_id}")
+
+    async def activate(self, audience_id: int, **said: Any) -> Any:
+        now_s = self.world.rest.clock()
+        form = {
+            "audienceId": audience_id,
+            "accountId": self.world.seeded.dsp.id,
+            "name": "Customers on dsp-a",
+            "description": "",
+            "startDate": iso(now_s - 60),
+            "endDate": iso(now_s + 60),
+            **said,
+        }
+        return await self.data("POST", "/audience/activate", form)
+
+    async def deliver(
+        self, audience_id: int, content: bytes, *, action: str = "add", records: int, **more: Any
+    ) -> Job:
+        """Deliver a file as LiveAudience's document says; the loader has not seen it yet."""
+        segments = more.pop("segments", [(str(audience_id), action)])
+        metadata = metadata_of(content, records=records, segments=segments)
+        metadata["partner_id"] = "shop"
+        services = self.world.rest.services
+        return await accept(
+            services.ledger,
+            services.blobs,
+            read_metadata(as_json(metadata)),
+            [content],
+            door="test",
+            file_name="people.csv",
+            now_s=time.time(),
+        )
+
+    async def members(self, audience_id: int, ids: Sequence[Id]) -> list[bool]:
+        """Tell which ids the store has in an audience."""
+        redis = self.world.redis
+        records = await read_records(redis, await read_meta(redis), ids)
+        return [audience_id in {m.audience_id for m in record.memberships} for record in records]
+
+    def kept(self, job: Job) -> Blob:
+        return self.world.rest.services.blobs.get(job.blob)
+
+
+NOBODY = {"Authorization": ""}
+"""Instead of the token that the client of `World` sends."""
+
+
+def iso(at_s: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at_s))

@@ -4,6 +4,7 @@ The loader: keeps the store up to the ledger, and carries one job after another.
     every second   catch up: opt-outs first, then the catalog
     meanwhile      claim the oldest job, run it, save each state, and the next
     once a day     keep house: see `segments.housekeeping`
+    when due       scrub the files: likewise
 
 All at once, because a bid must see a changed audience within a second though a
 file of an hour is being loaded. No job is begun before the first catching up:
@@ -29,7 +30,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.blobs import Blobs
-from segments.housekeeping import keep_house
+from segments.housekeeping import keep_house, scrub_in_time
 from segments.ingest.again import begin_lost_again
 from segments.ingest.job import UNFINISHED, Job, State, failed
 from segments.ingest.run import Tools, run
@@ -95,6 +96,7 @@ class Loader:
             group.create_task(self._keep_up(is_ready, stopping))
             group.create_task(self._carry_jobs(is_ready, stopping))
             group.create_task(keep_house(self._tools, self._settings, is_ready, stopping))
+            group.create_task(scrub_in_time(self._tools, self._settings, stopping))
 
     async def reasons(self) -> list[str]:
         """Tell why no file can be loaded now, if none can."""

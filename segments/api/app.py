@@ -128,9 +128,7 @@ async def _listening(services: Services, tls: SSLContext | None) -> AsyncIterato
     await runner.setup()
     try:
         try:
-            await web.TCPSite(
-                runner, settings.api_host, settings.api_port, ssl_context=tls
-            ).start()
+            await web.TCPSite(runner, settings.api_host, settings.api_port, ssl_context=tls).start()
         except OSError as error:
             raise CannotListen("SEGMENTS_API_PORT", settings.api_port, error) from None
         _log.info("listening on port %d", runner.addresses[0][1])

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from segments.account import AccountTree
 from segments.identity import ID_BYTES, Id
-from segments.ingest.job import Job, State
+from segments.ingest.job import Job, State, order_as_kept
 from segments.ingest.names import NAME_BYTES, Names, names_of
 from segments.ingest.parse import Ids
 from segments.ingest.publish import changes
@@ -23,7 +23,6 @@ from segments.ingest.read import Reading
 from segments.ingest.run import Tools
 from segments.ingest.spool import PARTS, Spool
 from segments.ingest.stop import Stopped, StopReason
-from segments.ingest.validate import order_of
 from segments.ledger.late_opt_outs import Said
 from segments.record import EVERYONE
 from segments.store.writer import Writer
@@ -118,6 +117,7 @@ class Replay:
 
         Raises:
             Stopped: FILE_NOT_FOUND or what else keeps the file from being read.
+            FileNotFoundError: It was deleted while it was read.
         """
         to_apply = changes(job.report.segments, self._tree, job.owner_id)
         end_part = PARTS if job.state is State.DONE else job.checkpoint.next_part
@@ -138,11 +138,10 @@ class Replay:
 
 
 async def _read(job: Job, tools: Tools, spool: Spool) -> None:
-    # What was announced of the file was compared when it came, and ids may have
-    # been scrubbed from it since.
-    order = replace(
-        order_of(job.metadata), digest=None, records=None, hash_type=job.report.hash_type
-    )
+    order = order_as_kept(job)
+    if job.scrubbed is None:
+        # What was announced of the file was compared when it came.
+        order = replace(order, digest=None, records=None, hash_type=job.report.hash_type)
     reading = Reading(tools.blobs, job.blob, order, spool)
     thread = asyncio.create_task(asyncio.to_thread(reading.run))
     try:

@@ -63,9 +63,7 @@ class Api:
         while time.monotonic() < deadline_s:
             assert self.process.poll() is None, self.log
             try:
-                with urllib.request.urlopen(
-                    f"{self.url}/health/ready", context=self.tls
-                ) as answer:
+                with urllib.request.urlopen(f"{self.url}/health/ready", context=self.tls) as answer:
                     assert answer.status == 200
                     return
             except OSError:

@@ -28,8 +28,8 @@ from segments.identity import Kind, id_of_email_hash
 from segments.ingest.accept import accept
 from segments.ingest.at_once import AtOnce, Chunk
 from segments.ingest.job import State as JobState
-from segments.ingest.job import Tools
 from segments.ingest.parse import Parser
+from segments.ingest.run import Tools
 from segments.ingest.validate import Action as FileAction
 from segments.ingest.validate import read_metadata
 from segments.ledger import accounts, audiences, jobs, recipients

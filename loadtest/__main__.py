@@ -5,6 +5,7 @@
     locust       send requests and check every answer
     bench        CPU per request beside the floor and a plain implementation
     load-bench   rows per second of a delivered file beside `redis-cli --pipe`
+    optouts      how fast opt-outs are recorded and applied
     demo         the whole service with one audience to try it on
 """
 
@@ -105,6 +106,24 @@ def load_bench(rows: int, rounds: int, every_kind: bool) -> None:
     try:
         load_bench(rows=rows, rounds=rounds, every_kind=every_kind)
     except (WrongCount, StoreUnusable, LedgerUnusable) as error:
+        raise click.ClickException(str(error)) from None
+
+
+@main.command()
+@click.option("--ids", type=click.IntRange(min=1_000), default=100_000, show_default=True)
+@click.option("--one-by-one", type=click.IntRange(min=1), default=2_000, show_default=True)
+@click.option("--ledger-url", help="An empty PostgreSQL database; SQLite if not given.")
+def optouts(ids: int, one_by_one: int, ledger_url: str | None) -> None:
+    """
+    Measure how fast opt-outs are recorded and applied.
+
+    Starts its own store in a directory of its own, and checks that each is in force.
+    """
+    from loadtest.optouts import NotApplied, measure_and_say  # noqa: PLC0415
+
+    try:
+        measure_and_say(ids, one_by_one, ledger_url, click.echo)
+    except (NotApplied, StoreUnusable, LedgerUnusable, RedisError) as error:
         raise click.ClickException(str(error)) from None
 
 

@@ -19,7 +19,8 @@ The laws of this link:
   before `ask` returns.
 - **It trusts no store that it has not looked at.** `seg:1:meta` is read before
   the first question and again with every probe: a store that was emptied, is
-  still loading, or has another layout answers nothing.
+  still loading, has another layout, or was started anew and may not have heard
+  of the opt-outs of meanwhile answers nothing.
 
 The probe is also the clock of a stall. Replies come in the order of questions,
 so an answered probe proves that all before it are answered, and one that is not
@@ -40,7 +41,14 @@ from typing import Final, cast
 import hiredis
 
 from segments.store.keys import FIELD_BYTES, bucket_key, bucket_of, field_of
-from segments.store.reader import META_COMMAND, Meta, StoreUnusable, parse_meta
+from segments.store.reader import (
+    RUN_COMMAND,
+    TRUST_COMMAND,
+    Meta,
+    StoreUnusable,
+    parse_run,
+    parse_trusted,
+)
 
 Command = tuple[bytes, ...]
 Found = Sequence[bytes | None]
@@ -257,6 +265,7 @@ class Lookup:
         self._max_waiting = max_waiting
         self._link: Link | None = None
         self._bucket_bits = 0
+        self._run = b""  # of the server at the other end
 
     def ask(self, ids: tuple[bytes, ...], on_found: OnFound) -> None:
         """
@@ -319,7 +328,7 @@ class Lookup:
         try:
             async with asyncio.timeout(self._probe_s):
                 await self._dial(lambda: cast("asyncio.Protocol", link))
-                meta = await _read_meta(link, self._greeting)
+                meta, run = await _greet(link, self._greeting)
         except (OSError, TimeoutError) as error:
             link.end(LookupFault.UNREACHABLE)
             # By its kind only: the text may hold an address.
@@ -328,6 +337,7 @@ class Lookup:
             link.end(LookupFault.UNREACHABLE)
             raise
         self._bucket_bits = meta.bucket_bits
+        self._run = run
         self._link = link
         self.fault, self.message = None, ""
         return link
@@ -340,26 +350,41 @@ class Lookup:
                 raise _unfit(link.ended.result())
             try:
                 async with asyncio.timeout(self._probe_s):
-                    meta = await _read_meta(link)
+                    meta = _trusted(await _replies(link, (TRUST_COMMAND,)), self._run)
             except TimeoutError:
                 raise _unfit(LookupFault.STALLED) from None
             # Another number means another store behind the same address.
             self._bucket_bits = meta.bucket_bits
 
 
-async def _read_meta(link: Link, greeting: Sequence[Command] = ()) -> Meta:
-    replies = await link.call((*greeting, META_COMMAND))
+async def _greet(link: Link, greeting: Sequence[Command]) -> tuple[Meta, bytes]:
+    *_, said, _ = replies = await _replies(link, (*greeting, RUN_COMMAND, TRUST_COMMAND))
+    if not isinstance(said, bytes):
+        raise _unfit(LookupFault.UNUSABLE, "its reply to INFO is not text")
+    try:
+        run = parse_run(said)
+    except StoreUnusable as unusable:
+        raise _unfit(LookupFault.UNUSABLE, str(unusable)) from None
+    return _trusted(replies, run), run
+
+
+async def _replies(link: Link, commands: Sequence[Command]) -> list[object]:
+    replies = await link.call(commands)
     for reply in replies:
         if isinstance(reply, hiredis.ReplyError):
             # The first word is the code; the rest may quote what we sent.
             code = str(reply).partition(" ")[0]
             fault = LookupFault.LOADING if code in _NOT_YET else LookupFault.UNUSABLE
             raise _unfit(fault, f"it says {code}")
-    meta = replies[-1]
-    if not isinstance(meta, list):
+    return replies
+
+
+def _trusted(replies: Sequence[object], run: bytes) -> Meta:
+    reply = replies[-1]
+    if not isinstance(reply, list):
         raise _unfit(LookupFault.UNUSABLE, "its reply to HMGET is not a list")
     try:
-        return parse_meta(meta)
+        return parse_trusted(reply, run)
     except StoreUnusable as unusable:
         raise _unfit(LookupFault.UNUSABLE, str(unusable)) from None
 

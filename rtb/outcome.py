@@ -65,6 +65,9 @@ class Reason(StrEnum):
     NOT_UTF8 = "not_utf8"
     NOT_A_BID_REQUEST = "not_a_bid_request"
     TOO_DEEP = "too_deep"
+    UNSTRIPPABLE = (
+        "unstrippable"  # input-only fields where we can't take them out: see openrtb.strip
+    )
     BAD_ENCODING = "bad_encoding"  # Content-Encoding that does not unfold
 
     __hash__ = str.__hash__  # as above

@@ -21,7 +21,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import obstore
 from obstore.store import GCSStore, LocalStore, ObjectStore, S3Store, from_url
@@ -66,14 +66,14 @@ class Blobs:
         self._directory = directory
 
     @classmethod
-    def open(cls, settings: Settings) -> "Blobs":
+    def open(cls, settings: Settings) -> Self:
         """Open the blobs that the settings name; the local directory is made if missing."""
         if settings.blob_url is not None:
             return cls(from_url(settings.blob_url))
         return cls.in_directory(settings.data_dir / "blobs")
 
     @classmethod
-    def in_directory(cls, directory: Path) -> "Blobs":
+    def in_directory(cls, directory: Path) -> Self:
         """Keep blobs below a local directory, which only we may enter."""
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         return cls(LocalStore(directory), directory)

@@ -1,5 +1,5 @@
 """
-What a loader does once a day, beside its files: sweeps, and forgets old marks.
+What a loader does beside its files: sweeps and forgets old marks, once a day, and scrubs.
 
 In no hurry, and whatever breaks it off is tried again a little later.
 """
@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 from segments.ingest.again import forget_old
 from segments.ingest.run import Tools
 from segments.ledger.engine import LedgerAway
+from segments.scrub import STRAY_AFTER_S, Scrub, Scrubber
 from segments.settings import Settings
 from segments.store.reader import StoreUnusable
 from segments.sweep import Swept, sweep_daily
@@ -68,6 +69,42 @@ async def keep_house(
                 _log.info("sweep: %s", _swept(*done))
         with suppress(TimeoutError):
             await asyncio.wait_for(stopping.wait(), _LOOK_EVERY_S)
+
+
+async def scrub_in_time(tools: Tools, settings: Settings, stopping: asyncio.Event) -> None:
+    """
+    Scrub the files in time, and delete strays once an hour, until told to stop.
+
+    The store may be away meanwhile: nothing of it is asked.
+    """
+    within_s = settings.scrub_within_h * 3600
+    scrubber = Scrubber(tools.ledger, tools.blobs, tools.spool_dir, tools.now_s)
+    strays_at_s = 0.0
+
+    def stop_if_told(_: Scrub) -> None:
+        if stopping.is_set():
+            raise _ToldToStop
+
+    while not stopping.is_set():
+        try:
+            done = await scrubber.scrub(tools.now_s() - within_s / 2, stop_if_told)
+            if tools.now_s() - strays_at_s >= STRAY_AFTER_S:
+                await scrubber.delete_strays()
+                strays_at_s = tools.now_s()
+        except _ToldToStop:
+            return
+        except (LedgerAway, BaseError, OSError) as error:
+            _log.warning("scrub: broken off (%s)", type(error).__name__)
+        else:
+            if done.rewritten or done.deleted:
+                _log.info(
+                    "scrub: %d lines taken out of %d files, %d files deleted",
+                    done.lines,
+                    done.rewritten,
+                    done.deleted,
+                )
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stopping.wait(), min(_LOOK_EVERY_S, within_s / 4))
 
 
 def _swept(swept: Swept, blobs: int) -> str:

@@ -5,6 +5,7 @@ The loader: keeps the store up to the ledger, and carries one job after another.
     meanwhile      claim the oldest job, run it, save each state, and the next
     once a day     keep house: see `segments.housekeeping`
     now and then   look whether opt-outs come in floods: see `segments.flood`
+    when due       scrub the files: likewise
 
 All at once, because a bid must see a changed audience within a second though a
 file of an hour is being loaded. No job is begun before the first catching up:
@@ -31,7 +32,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.blobs import Blobs
 from segments.flood import FloodAlarm
-from segments.housekeeping import keep_house
+from segments.housekeeping import keep_house, scrub_in_time
 from segments.ingest.again import begin_lost_again
 from segments.ingest.job import UNFINISHED, Job, State, failed
 from segments.ingest.run import Tools, run
@@ -102,6 +103,7 @@ class Loader:
                 self._settings, self._tools.ledger, self._metrics.show_opt_outs, self._tools.now_s
             )
             group.create_task(alarm.run(stopping))
+            group.create_task(scrub_in_time(self._tools, self._settings, stopping))
 
     async def reasons(self) -> list[str]:
         """Tell why no file can be loaded now, if none can."""

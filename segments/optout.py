@@ -255,13 +255,7 @@ async def _reach(conn: AsyncConnection, requests: Sequence[Request]) -> _Reach:
     if not erasing:
         return {}
     tree = await accounts.tree(conn)
-    # The deleted ones too: their memberships are still in the records.
-    all_audiences = await audiences.audiences(conn)
     return {
-        account_id: frozenset(
-            audience.id
-            for audience in all_audiences
-            if audience.owner_id in tree.erased_by(account_id)
-        )
+        account_id: await audiences.ids_of(conn, tree.erased_by(account_id))
         for account_id in erasing
     }

@@ -24,12 +24,14 @@ from segments.ledger import accounts, activations, audiences, recipients
 from segments.ledger.activations import Activation
 from segments.ledger.catalog import revision
 from segments.ledger.engine import reading
+from segments.ledger.opt_outs import last_seq
 from segments.ledger.recipients import Recipient
 from segments.optout import apply_opt_outs
 from segments.settings import Settings
 from segments.store import keys
-from segments.store.meta import prepare
+from segments.store.meta import mark_caught_up, prepare
 from segments.store.reader import (
+    TRUST_COMMAND,
     AccountEntry,
     ActivationEntry,
     AudienceEntry,
@@ -38,6 +40,7 @@ from segments.store.reader import (
     RecipientEntry,
     StoreUnusable,
     read_meta,
+    read_run,
 )
 
 
@@ -56,7 +59,7 @@ async def catch_up(ledger: AsyncEngine, redis: Redis, settings: Settings) -> Met
     meta = await _prepared(redis, settings)
     # Before anything else: what is written after this must not reach a person
     # whose no the store has not heard yet.
-    await apply_opt_outs(ledger, redis, meta)
+    await _apply_opt_outs(ledger, redis, meta)
     await _publish(ledger, redis)
     return meta
 
@@ -80,6 +83,22 @@ async def _prepared(redis: Redis, settings: Settings) -> Meta:
         return await read_meta(redis)
     except StoreUnusable:
         return await prepare(redis, settings.expected_ids)
+
+
+async def _apply_opt_outs(ledger: AsyncEngine, redis: Redis, meta: Meta) -> None:
+    """Bring in the opt-outs, and say that this run of the server has them."""
+    run = await read_run(redis)
+    async with reading(ledger) as conn:
+        until_seq = await last_seq(conn)
+    await apply_opt_outs(ledger, redis, meta)
+    *_, opt_outs, caught_up = await redis.execute_command(*TRUST_COMMAND)  # type: ignore[no-untyped-call] # redis-py
+    if caught_up == run:
+        return
+    # Less than the ledger has: a record that can't be read keeps the number back,
+    # maybe for good; or the store was emptied under us, and we shall come again.
+    at_least = until_seq if int(opt_outs or 0) >= until_seq else meta.opt_outs
+    if at_least or not until_seq:
+        await mark_caught_up(redis, run, at_least)
 
 
 async def _publish(ledger: AsyncEngine, redis: Redis) -> int:

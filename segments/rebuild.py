@@ -34,19 +34,23 @@ same in every bid:
 - Of a failed or unfinished job there is what its checkpoint says; the batch
   that it was in comes with the job itself, or not at all. Against it, every
   opt-out recorded while it ran counts as before.
-- Files from which erased ids were scrubbed no longer have these; so what was
-  announced of a file (digest, number of records) is not compared again.
+
+What was announced of a file (digest, number of records) is not compared again.
+Ids that were scrubbed from it are missed by nobody: `segments.scrub` says why. A
+file that is scrubbed while we read it has another name then, and is read again.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from segments.identity import Id
+from segments.ingest.job import Job
 from segments.ingest.replay import OptedOut, Replay
 from segments.ingest.run import Tools
-from segments.ingest.stop import Stopped
+from segments.ingest.stop import Stopped, StopReason
 from segments.ledger import accounts, jobs, late_opt_outs, opt_outs
 from segments.ledger.catalog import take_turn
 from segments.ledger.engine import reading
@@ -166,7 +170,7 @@ class _Rebuild:
             for job in page:
                 self._say(f"job {job.id}")
                 try:
-                    rows = await again.run(job, noted[job.id])
+                    rows = await self._replay_one(again, job, noted[job.id])
                 except Stopped as stopped:
                     if not skip_missing:
                         raise CannotRebuild(
@@ -178,6 +182,19 @@ class _Rebuild:
             if not page:
                 return
             last_id = page[-1].id
+
+    async def _replay_one(self, again: Replay, job: Job, noted: Collection[tuple[int, Id]]) -> int:
+        while True:
+            try:
+                return await again.run(job, noted)
+            except (Stopped, FileNotFoundError) as error:
+                async with reading(self._tools.ledger) as conn:
+                    now = await jobs.job(conn, job.id)
+                if now is None or now.blob == job.blob:
+                    if isinstance(error, Stopped):
+                        raise
+                    raise Stopped(StopReason.FILE_NOT_FOUND) from None
+                job = now
 
     async def sweep(self) -> None:
         """Drop what nobody will be shown again."""

@@ -77,6 +77,12 @@ class Settings(BaseSettings):
     replace_brake_share: float = Field(0.5, gt=0, le=1)
     """The same of a file that replaces an audience, and so removes whom it does not name."""
 
+    scrub_within_h: float = Field(24.0, gt=0, le=8760)
+    """
+    Within how many hours of an ERASURE its ids are gone from every delivered
+    file that is kept. They are out of every bid at once.
+    """
+
     loader_port: int | None = Field(None, ge=0, le=65535)
     """The port on which the loader shows its health, and its metrics to Prometheus; unset: none."""
 

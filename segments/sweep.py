@@ -141,6 +141,7 @@ async def sweep_blobs(
     blobs: Blobs,
     now_s: float,
     *,
+    orphaned_after_s: float = ORPHANED_AFTER_S,
     abandoned_after_s: float = ABANDONED_AFTER_S,
 ) -> int:
     """
@@ -149,13 +150,15 @@ async def sweep_blobs(
     Args:
         ledger: Names the files that something refers to.
         blobs: The files.
-        now_s: What was written shortly before may be about to be referred to.
+        now_s: The time.
+        orphaned_after_s: What was written a shorter time ago may be about to be
+            referred to.
         abandoned_after_s: How long ago a file was last written to that is not
             finished, or lies in the bucket without an upload that waits for it.
     """
     abandoned_at_s = now_s - abandoned_after_s
     return (
-        await _sweep_orphans(ledger, blobs, now_s - ORPHANED_AFTER_S)
+        await _sweep_orphans(ledger, blobs, now_s - orphaned_after_s)
         + await blobs.delete_unfinished(abandoned_at_s)
         + await _sweep_uploads(ledger, blobs, abandoned_at_s)
     )

@@ -32,6 +32,7 @@ _COMMAND_TO_MODULE = {
     "release": "upkeep",
     "rebuild": "upkeep",
     "sweep": "upkeep",
+    "scrub": "upkeep",
     "doctor": "doctor",
 }
 

@@ -1,4 +1,4 @@
-"""The commands of upkeep: `release`, `rebuild`, `sweep`."""
+"""The commands of upkeep: `release`, `rebuild`, `sweep`, `scrub`."""
 
 import time
 
@@ -15,6 +15,7 @@ from segments.ledger.engine import open_ledger, reading
 from segments.ledger.refusal import NotFound, Refusal
 from segments.rebuild import CannotRebuild, Progress
 from segments.rebuild import rebuild as rebuild_store
+from segments.scrub import Scrub, Scrubber
 from segments.settings import Settings, read_settings
 from segments.store.embedded import opened
 from segments.store.meta import prepare
@@ -71,6 +72,26 @@ def sweep() -> None:
         raise click.ClickException(f"{swept.unreadable:,} buckets hold records that can't be read")
 
 
+@click.command()
+def scrub() -> None:
+    """
+    Take the ids of erased persons out of every file that is kept, now.
+
+    The loader does so within SEGMENTS_SCRUB_WITHIN_H of an ERASURE.
+    """
+    settings = read_settings(Settings)
+    log_to_stderr()
+    done = run(_scrub(settings))
+    click.echo(
+        f"scrubbed: {done.lines:,} lines taken out of {done.rewritten:,} files,"
+        f" {done.deleted:,} files deleted, {done.looked_at:,} looked at"
+    )
+    if done.at_work:
+        click.echo(f"{done.at_work:,} files are being loaded; the loader scrubs them then")
+    if done.unreadable:
+        raise click.ClickException(f"{done.unreadable:,} files can't be read; the log names them")
+
+
 async def _release(settings: Settings, name: str, refuse: bool) -> Job:
     async with open_ledger(settings) as ledger:
         async with reading(ledger) as conn:
@@ -124,6 +145,14 @@ async def _sweep(settings: Settings) -> tuple[Swept, int]:
             abandoned_after_s=settings.abandoned_after_s,
         )
         return swept, blobs
+
+
+async def _scrub(settings: Settings) -> Scrub:
+    async with open_ledger(settings) as ledger:
+        scrubber = Scrubber(ledger, Blobs.open(settings), settings.data_dir / "spool", time.time)
+        done = await scrubber.scrub(time.time())
+        await scrubber.delete_strays()
+        return done
 
 
 class _Lines:

@@ -32,6 +32,7 @@ from msgspec.structs import replace
 from segments.ingest.parse import BadLine
 from segments.ingest.publish import Planned
 from segments.ingest.stop import Stopped, StopReason
+from segments.ingest.validate import Order, order_of
 from segments.record import Tally
 
 MAX_DEATHS = 5
@@ -108,6 +109,18 @@ class Report(msgspec.Struct, frozen=True):
         return (self.valid - self.written) / self.rows_per_s if self.rows_per_s else None
 
 
+SCRUBBED_DIGEST = "md5"
+
+
+class Scrubbed(msgspec.Struct, frozen=True):
+    """What became of a file from which erased ids were taken: see `segments.scrub`."""
+
+    digest: str = ""  # of the file as it is now
+    hash_type: str | None = None  # by the first valid line of the file as it came
+    stop: StopReason | None = None  # the file is deleted: this is why the job fails
+    error: str = ""  # the detail of it
+
+
 class Job(msgspec.Struct, frozen=True):
     """One row of the ledger's jobs."""
 
@@ -128,6 +141,26 @@ class Job(msgspec.Struct, frozen=True):
     error: str | None = None  # the same, in words
     started_at_s: float | None = None
     finished_at_s: float | None = None
+    scrubbed: Scrubbed | None = None  # none: the file is as it came
+
+    @property
+    def has_written_nothing(self) -> bool:
+        """The job is over, and no rebuild reads its file."""
+        return self.state is State.FAILED and not self.checkpoint.next_part
+
+
+def order_as_kept(job: Job) -> Order:
+    """Return what a job asks for, of the file as it is kept: scrubbed, it has another digest."""
+    order = order_of(job.metadata)
+    if job.scrubbed is None:
+        return order
+    return replace(
+        order,
+        digest_algorithm=SCRUBBED_DIGEST,
+        digest=job.scrubbed.digest,
+        records=None,
+        hash_type=job.scrubbed.hash_type,
+    )
 
 
 def failed(job: Job, stopped: Stopped, at_s: float) -> Job:

@@ -29,7 +29,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from segments.ledger import late_opt_outs, opt_outs
 from segments.ledger.engine import reading
 from segments.ledger.late_opt_outs import Said
-from segments.record import Change, CorruptRecord, Record, merged
+from segments.record import Action, Change, CorruptRecord, Record, merged
 from segments.store.reader import Meta, read_meta, read_records
 
 if TYPE_CHECKING:
@@ -61,8 +61,14 @@ async def note_late(
     behind: Said | None = None
     while True:
         async with reading(ledger) as conn:
-            page = await late_opt_outs.restrictions_between(
-                conn, after_seq, until_seq, sorted(forbidding), behind=behind, limit=_PAGE
+            page = await late_opt_outs.said_between(
+                conn,
+                Action.RESTRICT,
+                after_seq,
+                until_seq,
+                sorted(forbidding),
+                behind=behind,
+                limit=_PAGE,
             )
         if not page:
             return until_seq

@@ -42,7 +42,7 @@ MAX_SAMPLES = 20
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _PADDING = b" \t\r\v\f"
-_LINE_ENDS = (b"\n", b"\r\n")
+LINE_ENDS = (b"\n", b"\r\n")
 _CHARS_TO_TYPE = {chars: name for name, chars in EMAIL_HASH_CHARS.items()}
 
 
@@ -109,8 +109,8 @@ class Parser:
     def _ids_of(self, text: bytes) -> Ids:
         """Return the ids of whole lines, each with its line end."""
         if self.hash_type is not None:
-            for line_end in _LINE_ENDS:
-                ids = _regular(text, EMAIL_HASH_CHARS[self.hash_type], line_end)
+            for line_end in LINE_ENDS:
+                ids = regular_ids(text, EMAIL_HASH_CHARS[self.hash_type], line_end)
                 if ids is not None:
                     self.lines += len(ids)
                     self.valid += len(ids)
@@ -173,7 +173,7 @@ class Parser:
         self._bad(BadLineReason.TOO_LONG)
 
 
-def _regular(text: bytes, chars: int, line_end: bytes) -> Ids | None:
+def regular_ids(text: bytes, chars: int, line_end: bytes) -> Ids | None:
     """Return the ids of lines that are all alike, or `None` if they are not."""
     stride = chars + len(line_end)
     if len(text) % stride:

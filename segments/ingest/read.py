@@ -110,12 +110,12 @@ class Reading:
             Stopped: FILE_NOT_FOUND.
             Abandoned: As was asked.
         """
-        for block in self._unless_abandoned(_delivered_blocks(self._blob())):
+        for block in self._unless_abandoned(delivered_blocks(self._blob())):
             self._spool.add(np.frombuffer(block, np.uint8).reshape(-1, ID_BYTES))
         self._spool.finish()
 
     def _validate(self) -> None:
-        if self._has_digest(_delivered_blocks(self._blob())):
+        if self._has_digest(delivered_blocks(self._blob())):
             return
         # The document has the digest of "the file" and names it `<digest>.txt`,
         # also where it is compressed: some partners take it before they do so.
@@ -143,7 +143,8 @@ class Reading:
             yield block
 
 
-def _delivered_blocks(blob: Blob) -> Iterator[bytes]:
+def delivered_blocks(blob: Blob) -> Iterator[bytes]:
+    """Yield a blob's bytes as they are, archive or not."""
     with blob.buffered() as delivered:
         while block := delivered.read(BLOCK_BYTES):
             yield block

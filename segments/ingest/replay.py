@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from segments.account import AccountTree
 from segments.identity import ID_BYTES, Id
-from segments.ingest.job import Job, State
+from segments.ingest.job import Job, State, order_as_kept
 from segments.ingest.marked import coming_and_leaving, removals_of
 from segments.ingest.names import NAME_BYTES, Names, names_of
 from segments.ingest.parse import Ids
@@ -25,7 +25,6 @@ from segments.ingest.retain import retain
 from segments.ingest.run import Tools
 from segments.ingest.spool import PARTS, Spool
 from segments.ingest.stop import Stopped, StopReason
-from segments.ingest.validate import order_of
 from segments.ledger.late_opt_outs import Said
 from segments.record import EVERYONE, Change
 from segments.store.reader import Meta
@@ -123,13 +122,14 @@ class Replay:
 
         Raises:
             Stopped: FILE_NOT_FOUND or what else keeps the file from being read.
+            FileNotFoundError: It was deleted while it was read.
         """
         to_apply = changes(job.report.segments, self._tree, job.owner_id)
         is_done = job.state is State.DONE
         end_part = PARTS if is_done else job.checkpoint.next_part
         if not to_apply or not end_part:
             return 0
-        order = order_of(job.metadata)
+        order = order_as_kept(job)
         removals = [change for change in to_apply if not change.is_add]
         refused = self._opted_out.before(job, self._tree.forbidding(job.owner_id), noted)
         rows = 0
@@ -159,11 +159,10 @@ class Replay:
 
 
 async def _read(job: Job, tools: Tools, spool: Spool) -> None:
-    # What was announced of the file was compared when it came, and ids may have
-    # been scrubbed from it since.
-    order = replace(
-        order_of(job.metadata), digest=None, records=None, hash_type=job.report.hash_type
-    )
+    order = order_as_kept(job)
+    if job.scrubbed is None:
+        # What was announced of the file was compared when it came.
+        order = replace(order, digest=None, records=None, hash_type=job.report.hash_type)
     reading = Reading(tools.blobs, job.blob, order, spool)
     is_ids = job.report.is_ids
     thread = asyncio.create_task(asyncio.to_thread(reading.run_ids if is_ids else reading.run))

@@ -24,7 +24,7 @@ from segments.ingest.brake import NEVER, Held
 from segments.ingest.brake import check as check_removals
 from segments.ingest.collect import Collecting
 from segments.ingest.crm import CrmPart
-from segments.ingest.job import MAX_DEATHS, Checkpoint, Job, Report, State, failed
+from segments.ingest.job import MAX_DEATHS, Checkpoint, Job, Report, State, failed, order_as_kept
 from segments.ingest.late import note_late
 from segments.ingest.marked import merge_marked
 from segments.ingest.merge import PAIRS_PER_BATCH, Merged, merge
@@ -34,7 +34,7 @@ from segments.ingest.retain import retain
 from segments.ingest.spool import PARTS, Spool
 from segments.ingest.stop import Stopped, StopReason
 from segments.ingest.typed import TypedParser
-from segments.ingest.validate import Order, order_of
+from segments.ingest.validate import Order
 from segments.ledger import accounts
 from segments.ledger.engine import reading as snapshot_of
 from segments.projection import publish_catalog
@@ -99,7 +99,9 @@ class _Run:
     async def to_the_end(self) -> None:
         if self.job.checkpoint.deaths >= MAX_DEATHS:
             raise Stopped(StopReason.INTERNAL, f"{MAX_DEATHS} loaders died of it")
-        order = order_of(self.job.metadata)
+        if self.job.scrubbed is not None and self.job.scrubbed.stop is not None:
+            raise Stopped(self.job.scrubbed.stop, self.job.scrubbed.error)
+        order = order_as_kept(self.job)
         crm = await CrmPart.of(self.job, order, self._tools)
         await crm.check(self.job)
         order = crm.addressed(order)
@@ -165,7 +167,7 @@ class _Run:
             reading.is_abandoned = True
             await asyncio.wait({thread})
             fault = thread.exception()
-        if fault is not None:
+        if fault is not None and not self._is_scrubbed_bare(fault):
             raise fault
         return reading.parser
 
@@ -177,6 +179,14 @@ class _Run:
         if self.job.report.delivered_blob:
             await self._tools.blobs.delete(self.job.report.delivered_blob)
             await self._become(report=replace(self.job.report, delivered_blob=""))
+
+    def _is_scrubbed_bare(self, fault: BaseException) -> bool:
+        """Tell whether it stops at a file that had valid records before it was scrubbed."""
+        return (
+            self.job.scrubbed is not None
+            and isinstance(fault, Stopped)
+            and fault.reason is StopReason.NO_VALID_RECORD
+        )
 
     async def _plan(self, order: Order) -> None:
         if self.job.report.segments:

@@ -48,6 +48,11 @@ def is_archive(blob: Blob) -> bool:
     return _head(blob).startswith(_ARCHIVES)
 
 
+def is_zip(blob: Blob) -> bool:
+    """Tell whether it is an archive that may hold more than the one file that is read."""
+    return _head(blob).startswith(_ZIPS)
+
+
 def plain_blocks(blob: Blob) -> Iterator[bytes]:
     """
     Yield the plain bytes of a delivered file in blocks of at most `BLOCK_BYTES`.

@@ -24,6 +24,7 @@ from segments.ledger.catalog import raise_revision, take_turn
 from segments.ledger.refusal import Duplicate, NotFound, Refusal
 from segments.ledger.tables import account_relations
 from segments.ledger.tables import accounts as _accounts
+from segments.ledger.tables import jobs as _jobs
 from segments.ledger.wording import checked_text
 
 _COLUMNS = (
@@ -113,6 +114,13 @@ async def relate(conn: AsyncConnection, publisher: Account, advertiser: Account)
     except IntegrityError:
         return
     await raise_revision(conn)
+    # What the publisher has erased is to be scrubbed from these files, too.
+    reached = [advertiser.id, *[a.id for a in await accounts(conn) if a.parent_id == advertiser.id]]
+    await conn.execute(
+        update(_jobs)
+        .where(_jobs.c.owner_id.in_(reached), _jobs.c.scrubbed_seq > 0)
+        .values(scrubbed_seq=0)
+    )
 
 
 async def set_account_active(conn: AsyncConnection, account: Account, is_active: bool) -> None:

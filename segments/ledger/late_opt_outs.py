@@ -26,8 +26,9 @@ class Said(NamedTuple):
     id: Id
 
 
-async def restrictions_between(
+async def said_between(
     conn: AsyncConnection,
+    action: Action,
     after_seq: int,
     until_seq: int,
     account_ids: Collection[int],
@@ -36,10 +37,11 @@ async def restrictions_between(
     limit: int,
 ) -> list[Said]:
     """
-    Return the ids of RESTRICTs that were recorded behind one number, up to another.
+    Return the ids of opt-outs that were recorded behind one number, up to another.
 
     Args:
         conn: A connection, of `reading` too.
+        action: Which kind of them.
         after_seq: The first number is behind this one.
         until_seq: The last number.
         account_ids: Of these accounts, and global ones.
@@ -47,7 +49,7 @@ async def restrictions_between(
         limit: At most so many.
     """
     asked = _said().where(
-        _requests.c.action == Action.RESTRICT.name,
+        _requests.c.action == action.name,
         _requests.c.seq > after_seq,
         _requests.c.seq <= until_seq,
         or_(_requests.c.account_id.is_(None), _requests.c.account_id.in_(account_ids)),

@@ -150,8 +150,13 @@ jobs = Table(
     Column("created_at_s", Float, nullable=False),
     Column("started_at_s", Float),
     Column("finished_at_s", Float),
+    # See segments.scrub: no ERASURE up to this number has left an id in the file that it concerns.
+    Column("scrubbed_seq", BigInteger, nullable=False, server_default=text("0")),
+    Column("scrubbed_at_s", Float),  # when that was seen to; none: not yet
+    Column("scrubbed", JSON),  # what the file became: segments.ingest.job.Scrubbed
     CheckConstraint("state in ('queued', 'running', 'held', 'done', 'failed')", name="state"),
     Index("ix_jobs_partner_state", "partner_id", "state", "id"),
+    Index("ix_jobs_scrubbed_seq", "scrubbed_seq"),
     sqlite_autoincrement=True,
 )
 
@@ -180,6 +185,13 @@ data_subject_requests = Table(
         "seq",
         sqlite_where=text("applied_at_s is null"),
         postgresql_where=text("applied_at_s is null"),
+    ),
+    # Whose ids are to be scrubbed; asked for the last one every minute.
+    Index(
+        "ix_data_subject_requests_erasures",
+        "seq",
+        sqlite_where=text("action = 'ERASURE'"),
+        postgresql_where=text("action = 'ERASURE'"),
     ),
     sqlite_autoincrement=True,
 )
@@ -613,4 +625,11 @@ crm_uploads = Table(
     Column("total_rows", BigInteger, nullable=False),
     Column("data_set", JSON, nullable=False),  # segments.ingest.columns.Counts by data type
     Column("created_at_s", Float, nullable=False),
+)
+
+retired_blobs = Table(
+    "retired_blobs",
+    metadata,
+    # Files that no job names any more and that are still to be deleted.
+    Column("name", String(1024), primary_key=True),
 )

@@ -3,7 +3,7 @@ Every key this service owns in Redis. If it is not here, it is not ours.
 
     key                          type     TTL    holds
     seg:1:m:<bucket>             hash     none   8 bytes of the id -> packed record (record.py)
-    seg:1:meta                   hash     none   layout, bucket_bits, opt_outs: see below
+    seg:1:meta                   hash     none   layout, bucket_bits, opt_outs, caught_up: see below
     seg:1:{catalog}:audiences    hash     none   audience id -> JSON that the bid path needs of it
     seg:1:{catalog}:accounts     hash     none   account id -> JSON, likewise
     seg:1:{catalog}:recipients   hash     none   recipient id -> JSON, likewise
@@ -37,9 +37,13 @@ rebuilding it from the ledger and the blobs, not by reading it alone.
 
 `seg:1:meta` fields: `layout` (this module's version), `bucket_bits`,
 `opt_outs` (the last of the ledger's opt-outs, by sequence number, that the
-store has applied). A store without it, or with another layout, is nobody's:
-it is not read and not written. While `seg:1:rebuild` stands there and no meta,
-the store belongs to the rebuild of that name alone, which writes the meta last.
+store has applied), `caught_up` (the run of the server, by the name that it gives
+itself anew at each start, in which whoever knows the ledger has brought in all
+that it said until then). Bids are answered only from a run that is caught up: an
+opt-out may have come while the server was down. A store without meta, or with
+another layout, is nobody's: it is not read and not written. While
+`seg:1:rebuild` stands there and no meta, the store belongs to the rebuild of
+that name alone, which writes the meta last.
 """
 
 from typing import Final

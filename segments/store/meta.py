@@ -59,6 +59,27 @@ async def advance_opt_outs(redis: Redis, seq: int) -> None:
     await redis.eval(_ADVANCE, 1, keys.META, seq)
 
 
+async def mark_caught_up(redis: Redis, run: bytes, opt_outs: int) -> None:
+    """
+    Let bids be answered from this run of the server: it has what the ledger says.
+
+    A store that was emptied and laid out meanwhile is left alone.
+
+    Args:
+        redis: The store.
+        run: As it was before the opt-outs were brought in.
+        opt_outs: The least that the store's number must be.
+    """
+    await redis.eval(_MARK, 1, keys.META, run, opt_outs)
+
+
+_MARK = """
+local held = redis.call('HGET', KEYS[1], 'opt_outs')
+if held and tonumber(held) >= tonumber(ARGV[2]) then
+    redis.call('HSET', KEYS[1], 'caught_up', ARGV[1])
+end
+"""
+
 # Compared as numbers by the store, so that two writers can't pass each other.
 _ADVANCE = """
 local held = redis.call('HGET', KEYS[1], 'opt_outs')

@@ -10,6 +10,7 @@ A store that lacks its meta, or has another layout, is nobody's: reading on
 would find no opt-outs and take that for a yes.
 """
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -39,6 +40,14 @@ class Meta(NamedTuple):
 
 META_COMMAND: tuple[bytes, ...] = (b"HMGET", keys.META, b"layout", b"bucket_bits", b"opt_outs")
 """The command whose reply `parse_meta` reads."""
+
+CAUGHT_UP = b"caught_up"
+
+RUN_COMMAND: tuple[bytes, ...] = (b"INFO", b"server")
+"""The command whose reply `parse_run` reads."""
+
+TRUST_COMMAND: tuple[bytes, ...] = (*META_COMMAND, CAUGHT_UP)
+"""The command whose reply `parse_trusted` reads."""
 
 
 class AudienceEntry(msgspec.Struct, frozen=True):
@@ -122,6 +131,45 @@ def parse_meta(reply: Sequence[bytes | None]) -> Meta:
             " writes; rebuild the store"
         )
     return Meta(bucket_bits, opt_outs)
+
+
+def parse_run(reply: bytes) -> bytes:
+    """
+    Read what the server calls its run from the reply to `RUN_COMMAND`.
+
+    Raises:
+        StoreUnusable: It does not say.
+    """
+    found = re.search(rb"^run_id:(\w+)", reply, re.MULTILINE)
+    if found is None:
+        raise StoreUnusable("the store does not say which run of its server this is (INFO)")
+    return found[1]
+
+
+def parse_trusted(reply: Sequence[bytes | None], run: bytes) -> Meta:
+    """
+    Read the reply to `TRUST_COMMAND`, of a store that bids are to be answered from.
+
+    Args:
+        reply: The reply.
+        run: Of the server that gave it.
+
+    Raises:
+        StoreUnusable: As `parse_meta`; or the store may lack opt-outs of the
+            time in which its server was down.
+    """
+    meta = parse_meta(reply[:-1])
+    if reply[-1] != run:
+        raise StoreUnusable(
+            "the store's server was started anew and may lack opt-outs of meanwhile: start the"
+            " loader, which brings them into it"
+        )
+    return meta
+
+
+async def read_run(redis: "Redis") -> bytes:
+    """Ask the server what it calls its run."""
+    return str((await redis.info("server")).get("run_id", "")).encode()
 
 
 async def read_meta(redis: "Redis") -> Meta:

@@ -15,7 +15,7 @@ import secrets
 from redis.asyncio import Redis
 
 from segments.store import keys
-from segments.store.reader import Meta, StoreUnusable
+from segments.store.reader import CAUGHT_UP, Meta, StoreUnusable, read_run
 
 _KEYS_AT_ONCE = 1000
 _CATALOG = (keys.AUDIENCES, keys.ACCOUNTS, keys.RECIPIENTS, keys.VERSION)
@@ -71,14 +71,16 @@ async def hand_over(redis: Redis, name: str, meta: Meta) -> None:
     Raises:
         StoreUnusable: As `check`.
     """
+    run = await read_run(redis)
     await check(redis, name)
-    # One command: a reader finds all three or none.
+    # One command: a reader finds all of it or nothing.
     await redis.hset(
         keys.META.decode(),
         mapping={
             "layout": str(keys.LAYOUT),
             "bucket_bits": str(meta.bucket_bits),
             "opt_outs": str(meta.opt_outs),
+            CAUGHT_UP.decode(): run,
         },
     )
     await redis.delete(keys.REBUILD)

@@ -15,7 +15,7 @@ from segments.record import Change, Membership, Record, pack
 from segments.store.connection import connect
 from segments.store.meta import prepare
 from segments.store.writer import Writer
-from tests.edge.world import EXPECTED_IDS, MEMBER, STRANGER, eventually, furnish
+from tests.edge.world import EXPECTED_IDS, MEMBER, STRANGER, caught_up, eventually, furnish
 from tests.engines import Engine
 
 MEMBER_RECORD = pack(Record((), (Membership(1), Membership(2))))
@@ -87,6 +87,7 @@ async def test_every_id_finds_the_record_that_the_writer_wrote(
     ids = [Id(rng.randbytes(16)) for _ in range(500)]
     meta = await prepare(redis_client, EXPECTED_IDS)
     await Writer(redis_client, meta).merge(ids, [Change(7, is_add=True)])
+    await caught_up(redis_client)
 
     async with linked(engine.url) as link:
         found = await link.ask(*ids)

@@ -25,8 +25,8 @@ from segments.identity import id_of_email_hash
 from segments.record import EVERYONE, Action, Change, OptOut
 from segments.store import keys
 from segments.store.connection import connect
-from segments.store.meta import prepare
-from segments.store.reader import AccountEntry, AudienceEntry, RecipientEntry
+from segments.store.meta import mark_caught_up, prepare
+from segments.store.reader import AccountEntry, AudienceEntry, RecipientEntry, read_run
 from segments.store.writer import Writer
 from tests.edge.client import WITHIN_S
 
@@ -47,6 +47,12 @@ async def furnish(redis: Redis) -> None:
     await writer.merge(ids, [Change(1, is_add=True), Change(2, is_add=True)])
     await writer.opt_out(ids[1:], OptOut(EVERYONE, Action.RESTRICT), None)
     await publish(redis, 1)
+    await caught_up(redis)
+
+
+async def caught_up(redis: Redis) -> None:
+    """Say that the store has every opt-out, as a loader that has looked does after each start."""
+    await mark_caught_up(redis, await read_run(redis), 0)
 
 
 async def publish(

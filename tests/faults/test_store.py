@@ -19,6 +19,7 @@ from tests.edge.world import (
     STRANGER,
     Service,
     bid_request,
+    caught_up,
     eventually,
     furnish,
     serving,
@@ -46,10 +47,29 @@ def faults(service: Service, fault: LookupFault) -> int:
 async def test_restarted_store_is_found_again_with_its_opt_outs(engine: Engine) -> None:
     async with serving(engine.url) as service, connected(service.port) as client:
         engine.restart()
+        async with connect(engine.url) as redis:
+            await caught_up(redis)
         await eventually(lambda: heals(client))
         opted_out = await client.post(bid_request(OPTED_OUT))
 
     assert opted_out.outcome == "opted_out"
+
+
+async def test_restarted_store_is_not_trusted_before_it_has_caught_up(engine: Engine) -> None:
+    """
+    An opt-out may have come while it was down, and waits in the ledger.
+    """
+    async with serving(engine.url) as service, connected(service.port) as client:
+        engine.restart()
+        await eventually(lambda: service.worker.bids.lookup.fault is LookupFault.UNUSABLE)
+        before = await client.post(bid_request())
+        said = service.worker.bids.lookup.message
+        async with connect(engine.url) as redis:
+            await caught_up(redis)
+        await eventually(lambda: heals(client))
+
+    assert before.outcome == "store_down"
+    assert "started anew" in said
 
 
 async def test_requests_on_the_wire_when_the_link_is_lost_go_through_and_the_next_is_enriched(

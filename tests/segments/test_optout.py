@@ -1,4 +1,5 @@
 from collections.abc import AsyncIterator
+from random import Random
 
 import pytest
 from redis.asyncio import Redis
@@ -225,3 +226,36 @@ async def test_restriction_deletes_nothing_and_refuses_what_comes(
 
     assert tally.refused == 1
     assert await record_of(redis, ADA) == Record((RESTRICTED,), (Membership(1),))
+
+
+async def test_ten_thousand_ids_are_in_force_and_no_others(
+    ledger: AsyncEngine, redis: Redis
+) -> None:
+    """
+    In whole requests, in lists of persons, and those that came while the store was away.
+    """
+    rng = Random(7)
+    ids = [Id(rng.randbytes(16)) for _ in range(11_000)]
+    others, seeded = ids[10_000:], await seed(ledger)
+    shoes, hats = Membership(seeded.shoes.id), Membership(seeded.hats.id)
+    writer = Writer(redis, await read_meta(redis))
+    await writer.merge(ids, [Change(m.audience_id, is_add=True) for m in (shoes, hats)])
+
+    for start in range(0, 5_000, 1_000):
+        assert await opt_out(ledger, redis, *ids[start : start + 1_000]) == ""
+    persons = [[(Kind.EMAIL, id_)] for id_ in ids[5_000:8_000]]
+    await record_opt_outs(ledger, redis, Action.ERASURE, persons, seeded.shop.id)
+    late = [[(Kind.EMAIL, id_)] for id_ in ids[8_000:10_000]]
+    waits = await record_opt_outs(ledger, cut_off(redis), Action.ERASURE, late)
+    applied = await catch_up(ledger, redis)
+
+    records = await read_records(redis, await read_meta(redis), ids)
+    restricted = Record((RESTRICTED,), (shoes, hats))
+    erased_by_shop = Record((OptOut(seeded.shop.id, Action.ERASURE),), (hats,))
+    assert records[:5_000] == [restricted] * 5_000
+    assert records[5_000:8_000] == [erased_by_shop] * 3_000
+    assert waits.waits_because
+    assert applied == 2_000
+    assert records[8_000:10_000] == [Record((ERASED,))] * 2_000
+    assert records[10_000:] == [Record((), (shoes, hats))] * len(others)
+    assert await store_seq(redis) == 5 + 3_000 + 2_000

@@ -102,3 +102,15 @@ def test_sweep_says_what_it_took_away(ok: Command, tmp_path: Path) -> None:
         [(blob,)] = ledger.execute("select blob from jobs").fetchall()
     assert (tmp_path / "data" / "blobs" / blob).exists()
     assert not orphan.exists()
+
+
+@pytest.mark.usefixtures("partner")
+def test_scrub_takes_the_erased_out_of_the_files_at_once(ok: Command, tmp_path: Path) -> None:
+    ok(*delivered(tmp_path, 50, "add"))
+    ok("erase", "-", stdin="\n".join(HASHES[:3]).encode())
+
+    scrubbed = ok("scrub").output
+
+    assert scrubbed == ("scrubbed: 3 lines taken out of 1 files, 0 files deleted, 1 looked at\n")
+    [kept] = (path for path in (tmp_path / "data" / "blobs").rglob("*") if path.is_file())
+    assert kept.read_bytes() == text_of(HASHES[3:])

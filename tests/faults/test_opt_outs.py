@@ -1,0 +1,189 @@
+"""
+A person who said no is shown to nobody while the store is lost, or was down when they said it.
+
+Bids come without a pause, as the loader looks and the store is made anew.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from segments.account import Account
+from segments.account import Kind as AccountKind
+from segments.blobs import Blobs
+from segments.identity import Kind
+from segments.ingest.accept import accept
+from segments.ingest.run import Tools
+from segments.ingest.validate import read_metadata
+from segments.ledger import accounts
+from segments.ledger.engine import open_ledger
+from segments.loader import EVERY_S, Loader
+from segments.optout import Receipt, record_opt_out
+from segments.projection import catch_up
+from segments.rebuild import rebuild
+from segments.record import Action
+from segments.settings import Settings
+from segments.store.connection import connect
+from segments.store.reader import StoreUnusable
+from tests.edge.client import connected
+from tests.edge.world import Service, bid_request, eventually, started
+from tests.engines import Engine
+from tests.segments.ingest.deliveries import (
+    PARTNER_ID,
+    as_json,
+    email_hashes,
+    ids_of,
+    metadata_of,
+    text_of,
+)
+
+PEOPLE = email_hashes(40)
+WILLING = PEOPLE[20:]
+SETTLE_S = 1.5
+"""Longer than a worker goes on by a meta that it has read: two probes."""
+
+
+class Bids:
+    """Bids of everybody, over and over, and how they ended."""
+
+    def __init__(self) -> None:
+        self.outcomes: dict[str, Counter[str]] = {person: Counter() for person in PEOPLE}
+
+    def of(self, people: list[str]) -> Counter[str]:
+        return sum((self.outcomes[person] for person in people), Counter())
+
+    async def hammer(self, port: int) -> None:
+        async with connected(port) as client:
+            while True:
+                for person in PEOPLE:
+                    answer = await client.post(bid_request(person))
+                    self.outcomes[person][answer.outcome] += 1
+
+
+class World:
+    """A ledger, a store and a partner whose file everybody is in."""
+
+    def __init__(self, settings: Settings, ledger: AsyncEngine, redis: Redis) -> None:
+        self.settings = settings
+        self.ledger = ledger
+        self.redis = redis
+        self.blobs = Blobs.open(settings)
+        self.partner: Account
+
+    async def furnish(self) -> None:
+        async with self.ledger.begin() as conn:
+            self.partner = await accounts.add_account(
+                conn, AccountKind.ADVERTISER, PARTNER_ID, "Partner", now_s=0
+            )
+        content = text_of(PEOPLE)
+        job = await accept(
+            self.ledger,
+            self.blobs,
+            read_metadata(as_json(metadata_of(content, records=len(PEOPLE)))),
+            [content],
+            door="test",
+            file_name="a.txt",
+            now_s=time.time(),
+        )
+        loader = Loader(self.settings, self.ledger, self.redis, self.blobs)
+        await loader.catch_up()
+        await loader.carry(job, asyncio.Event(), lambda _: None)
+
+    async def say_no(self, person: str, action: Action, account: Account | None = None) -> Receipt:
+        ids = [(Kind.EMAIL, id_) for id_ in ids_of([person])]
+        return await record_opt_out(
+            self.ledger, self.redis, action, ids, None if account is None else account.id
+        )
+
+    async def keep_up(self, stopping: asyncio.Event) -> None:
+        """Do what the loader does, as often as it does."""
+        while not stopping.is_set():
+            with suppress(RedisError, StoreUnusable, OSError):
+                await catch_up(self.ledger, self.redis, self.settings)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stopping.wait(), EVERY_S)
+
+    @property
+    def tools(self) -> Tools:
+        spool = self.settings.data_dir / "spool"
+        return Tools(self.ledger, self.redis, self.blobs, spool, time.time)
+
+
+@pytest.fixture
+async def world(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+    settings = Settings(data_dir=tmp_path_factory.mktemp("data"), expected_ids=10_000)
+    async with open_ledger(settings) as ledger, connect(engine.url, retry=None) as redis:
+        world = World(settings, ledger, redis)
+        await world.furnish()
+        yield world
+
+
+@asynccontextmanager
+async def hammered(world: World, engine: Engine) -> AsyncIterator[tuple[Bids, Service]]:
+    """Run a worker, bids without a pause, and a loader that looks."""
+    async with started(engine.url) as service:
+        await eventually(lambda: service.is_up)
+        bids = Bids()
+        tasks = [asyncio.create_task(bids.hammer(service.port)) for _ in range(4)]
+        # Told, not cancelled: redis-py, at times, takes a cancellation for itself.
+        stopping = asyncio.Event()
+        keeping_up = asyncio.create_task(world.keep_up(stopping))
+        try:
+            yield bids, service
+        finally:
+            stopping.set()
+            await keeping_up
+            for task in tasks:
+                task.cancel()
+            ended = await asyncio.gather(*tasks, return_exceptions=True)
+            assert all(isinstance(end, asyncio.CancelledError) for end in ended), ended
+
+
+async def test_rebuild_restores_every_opt_out_before_the_first_bid_is_enriched(
+    engine: Engine, world: World
+) -> None:
+    for number, person in enumerate(PEOPLE[:20]):
+        action = Action.RESTRICT if number % 2 else Action.ERASURE
+        await world.say_no(person, action, world.partner if number % 3 else None)
+
+    async with hammered(world, engine) as (bids, _):
+        await eventually(lambda: min(bids.outcomes[p]["enriched"] for p in WILLING) > 5)
+        await world.redis.flushall()
+        await rebuild(world.tools, world.settings.expected_ids, settle_s=SETTLE_S)
+        before = {person: bids.outcomes[person]["enriched"] for person in WILLING}
+        await eventually(
+            lambda: min(bids.outcomes[p]["enriched"] - before[p] for p in WILLING) > 20
+        )
+
+    told, willing = bids.of(PEOPLE[:20]), bids.of(WILLING)
+    assert told["enriched"] == 0
+    assert told["opted_out"] > 0
+    assert willing["store_down"] > 0
+
+
+async def test_opt_out_that_came_while_the_store_was_down_is_in_force_before_it_serves(
+    engine: Engine, world: World
+) -> None:
+    """
+    It is durable in the ledger, and the store that returns has not heard of it.
+    """
+    told = PEOPLE[:20]
+    async with hammered(world, engine) as (bids, service):
+        await eventually(lambda: min(bids.outcomes[p]["enriched"] for p in PEOPLE) > 5)
+        engine.kill()
+        await eventually(lambda: not service.is_up)
+        receipts = [await world.say_no(person, Action.RESTRICT) for person in told]
+        shown = {person: bids.outcomes[person]["enriched"] for person in PEOPLE}
+        engine.start()
+        await eventually(lambda: min(bids.outcomes[p]["enriched"] - shown[p] for p in WILLING) > 20)
+
+    assert all(receipt.waits_because for receipt in receipts)
+    assert [bids.outcomes[person]["enriched"] - shown[person] for person in told] == [0] * 20
+    assert bids.of(told)["opted_out"] > 0

@@ -17,6 +17,7 @@ from segments.ledger import audiences, jobs, recipients
 from segments.optout import record_opt_out
 from segments.rebuild import rebuild
 from segments.record import Action
+from segments.scrub import Scrubber
 from segments.settings import Settings
 from segments.store import keys
 from segments.store.connection import connect
@@ -31,6 +32,7 @@ from tests.segments.doors.crm_world import Crm, iso, sha256
 from tests.segments.doors.rest_world import World, hashes, text_of, world_of
 
 USER = "jane@shop.example"
+EVER_S = 1e12
 DEVICE = "38400000-8cf0-11bd-b23e-10b96e40000d"
 
 
@@ -691,6 +693,44 @@ async def test_rebuild_makes_the_same_store_from_the_ids(crm: Crm) -> None:
 
     assert await _records(crm) == before
     assert before
+
+
+async def test_erased_person_is_scrubbed_from_the_ids_that_are_kept(crm: Crm) -> None:
+    """
+    While the file waits it is left to its loader: what is kept of it is not there yet.
+    """
+    audience_id = await crm.audience()
+    await crm.deliver(audience_id, FILE, records=4)
+    services = crm.world.rest.services
+    alice, phone = id_of_email_hash(ALICE), id_of_phone_hash(PHONE)
+    erased = [(Kind.EMAIL, alice), (Kind.PHONE, phone)]
+    await record_opt_out(services.ledger, crm.world.redis, Action.ERASURE, erased)
+    scrubber = Scrubber(
+        services.ledger, services.blobs, services.settings.data_dir / "spool", services.now_s
+    )
+
+    waiting = await scrubber.scrub(EVER_S)
+    await crm.world.load_all()
+    lost = await _records(crm)
+    kept_before = await _blobs(crm)
+    done = await scrubber.scrub(EVER_S)
+    kept = await _blobs(crm)
+    await _rebuild(crm)
+
+    assert (waiting.at_work, waiting.rewritten) == (1, 0)
+    assert alice in kept_before
+    assert phone in kept_before
+    assert (done.rewritten, done.lines) == (1, 3)  # the phone stands there twice
+    assert alice not in kept
+    assert phone not in kept
+    assert id_of_email_hash(BOB) in kept
+    assert await _records(crm) == lost
+    assert (await scrubber.scrub(EVER_S)).rewritten == 0
+
+
+async def _blobs(crm: Crm) -> bytes:
+    blobs = crm.world.rest.services.blobs
+    return b"".join([blobs.get(name).read() for name in await blobs.names()])
 
 
 # ---------------------------------------------------------------- deletion

@@ -19,6 +19,7 @@ from segments.ledger import jobs
 from segments.optout import record_opt_out
 from segments.rebuild import rebuild
 from segments.record import Action, day_of
+from segments.scrub import Scrubber
 from segments.settings import Settings
 from segments.store import keys
 from segments.store.connection import connect
@@ -303,6 +304,44 @@ async def test_rebuild_makes_runs_again_byte_for_byte_without_the_customers_file
     assert full["status"] == "SUCCESS"
     assert await external.members(IDS) == [True, True, False]
     assert await dump(external) == lost
+
+
+async def test_erased_person_is_scrubbed_from_what_is_kept_of_a_run(external: External) -> None:
+    """
+    A run that waits has no file of ids yet, and is seen to when it has.
+    """
+    audience_id = await external.create()
+    external.put("a.csv", table(*ADDRESSES))
+    services = external.rest.services
+    await external.start(audience_id)
+    await record_opt_out(services.ledger, external.redis, Action.ERASURE, [(Kind.EMAIL, IDS[0])])
+    scrubber = Scrubber(
+        services.ledger, services.blobs, services.settings.data_dir / "spool", services.now_s
+    )
+
+    waiting = await scrubber.scrub(services.now_s() + 1)
+    await external.load_all()
+    lost = await dump(external)
+    kept_before = await kept_bytes(external)
+    done = await scrubber.scrub(services.now_s() + 1)
+    kept = await kept_bytes(external)
+    tools = Tools(services.ledger, external.redis, services.blobs,
+                  services.settings.data_dir / "spool", external.rest.clock)  # fmt: skip
+    await rebuild(tools, services.settings.expected_ids, settle_s=0)
+
+    assert (waiting.at_work, waiting.rewritten) == (1, 0)
+    assert IDS[0][:15] in kept_before
+    assert (done.rewritten, done.lines) == (1, 1)
+    assert IDS[0][:12] not in kept
+    assert IDS[1][:15] in kept
+    assert await dump(external) == lost
+    assert await external.members(IDS) == [False, True, True]
+    assert (await scrubber.scrub(services.now_s() + 2)).rewritten == 0
+
+
+async def kept_bytes(external: External) -> bytes:
+    blobs = external.rest.services.blobs
+    return b"".join([blobs.get(name).read() for name in await blobs.names()])
 
 
 async def test_storage_that_is_away_is_a_bad_gateway_and_not_a_fault_of_the_run(

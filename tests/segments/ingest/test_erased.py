@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segments.identity import EMAIL_HASH_CHARS, id_of_email_hash
-from segments.ingest.erased import Erased, Lines, kept_blocks
+from segments.identity import EMAIL_HASH_CHARS, Id, id_of_email_hash
+from segments.ingest.erased import Erased, Lines, Rows, kept_blocks
+from segments.ingest.marked import HEADER, marked
 from segments.ingest.parse import MAX_LINE_BYTES, Parser
 from tests.segments.ingest.deliveries import TYPE_TO_ALGORITHM, email_hashes
 
@@ -138,3 +139,30 @@ def test_set_of_ids_knows_its_own_among_millions_alike() -> None:
 
     assert dropped == len(hashes[::7])
     assert found.decode().split() == [h for n, h in enumerate(hashes) if n % 7]
+
+
+ids = st.binary(min_size=16, max_size=16).map(Id)
+
+
+@given(st.lists(ids, max_size=40), st.sets(st.integers(0, 39)), st.integers(1, 60), st.booleans())
+def test_rows_of_erased_ids_go_wherever_the_blocks_are_cut(
+    everybody: list[Id], numbers: set[int], block_bytes: int, leaves: bool
+) -> None:
+    erased = [id_ for n, id_ in enumerate(everybody) if n in numbers] or [Id(b"nobody is erased")]
+    others = [id_ for id_ in everybody if id_ not in erased]
+    # The last byte of a marked id is its mark: those that differ in it alone are one.
+    names = {id_[:-1] for id_ in erased}
+    others_marked = [id_ for id_ in everybody if id_[:-1] not in names]
+    for content, expected, is_marked in (
+        (b"".join(everybody), b"".join(others), False),
+        (
+            HEADER + marked(everybody, leaves=leaves),
+            HEADER + marked(others_marked, leaves=leaves),
+            True,
+        ),
+    ):
+        rows = Rows(Erased(erased), is_marked=is_marked)
+        blocks = [content[at : at + block_bytes] for at in range(0, len(content), block_bytes)]
+
+        assert b"".join(kept_blocks(blocks, rows)) == expected
+        assert rows.dropped == (len(content) - len(expected)) // 16

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from rtb.lookup import LookupFault
 from segments.account import Account
 from segments.account import Kind as AccountKind
 from segments.audience import Audience, State
@@ -119,7 +120,10 @@ class RealService:
             await accounts.relate(conn, self._accounts["P2"], self._accounts["Y"])
             await recipients.add_recipient(conn, RECIPIENT, now_s=0)
         self.redis = await self._kept.enter_async_context(connect(self.engine.url))
-        self.service: Service = await self._kept.enter_async_context(started(self.engine.url))
+        self.service: Service = await self._kept.enter_async_context(
+            # Between two bids a slow machine may take its time.
+            started(self.engine.url, idle_timeout_s=86_400)
+        )
         self.client: Client = await self._kept.enter_async_context(connected(self.service.port))
 
     async def new_run(self) -> None:
@@ -247,7 +251,10 @@ class RealService:
         await eventually(lambda: not self.service.is_up)
 
     async def start_store(self) -> None:
+        """Start it, and wait until the worker has met it, whatever it thinks of it."""
         self.engine.start()
+        met = (None, LookupFault.UNUSABLE)
+        await eventually(lambda: self.service.worker.bids.lookup.fault in met)
 
     async def bid(
         self, persons: Sequence[str], publisher: str | None, *, is_named: bool

@@ -718,12 +718,12 @@ async def test_erased_person_is_scrubbed_from_the_ids_that_are_kept(crm: Crm) ->
     await _rebuild(crm)
 
     assert (waiting.at_work, waiting.rewritten) == (1, 0)
-    assert alice in kept_before
-    assert phone in kept_before
+    assert bytes(alice) in kept_before
+    assert bytes(phone) in kept_before
     assert (done.rewritten, done.lines) == (1, 3)  # the phone stands there twice
-    assert alice not in kept
-    assert phone not in kept
-    assert id_of_email_hash(BOB) in kept
+    assert bytes(alice) not in kept
+    assert bytes(phone) not in kept
+    assert bytes(id_of_email_hash(BOB)) in kept
     assert await _records(crm) == lost
     assert (await scrubber.scrub(EVER_S)).rewritten == 0
 

@@ -61,8 +61,16 @@ async def _begin_again(ledger: AsyncEngine, partner_id: int, first_id: int) -> i
 
 
 async def forget_old(ledger: AsyncEngine, redis: Redis, now_s: float) -> None:
-    """Drop the marks of jobs that ended long enough ago."""
+    """
+    Drop the marks of jobs that ended long enough ago.
+
+    A store that keeps marks for less time than that has none to drop: it may have
+    been emptied, and would seem to have lost whatever was done before.
+    """
     before_s = now_s - KEPT_FOR_S
+    since_s = await marks.since(redis)
+    if since_s is None or since_s >= before_s:
+        return
     known = await marks.known(redis)
     async with reading(ledger) as conn:
         ended = await lost_jobs.ended_before(conn, known, before_s)

@@ -13,7 +13,15 @@ from redis.asyncio import Redis
 from segments.store.connection import connect
 from tests.edge.client import Answer, connected
 from tests.edge.processes import Listener, listening, start
-from tests.edge.world import MEMBER, OPTED_OUT, STRANGER, bid_request, eventually, furnish
+from tests.edge.world import (
+    MEMBER,
+    OPTED_OUT,
+    STRANGER,
+    bid_request,
+    caught_up,
+    eventually,
+    furnish,
+)
 from tests.engines import Engine
 
 ENRICHED = 'rtb_requests_total{outcome="enriched",reason="",recipient=""}'
@@ -52,6 +60,7 @@ async def test_health_says_why_it_is_not_ready(engine: Engine, redis_client: Red
         live, _ = await listener.get("/health/live")
         status, text = await listener.get("/healthz")
         engine.start()
+        await caught_up(redis_client)
         await eventually(listener.is_ready)
 
     assert (live, status) == (200, 503)

@@ -209,3 +209,20 @@ async def test_store_that_keeps_no_marks_yet_is_believed() -> None:
 
         assert same == done
         assert await marks.since(redis) is not None
+
+
+async def test_store_that_was_emptied_is_not_taken_for_one_that_lost_jobs() -> None:
+    """
+    What an emptied store held is for `rebuild`; housekeeping must not date its marks back.
+    """
+    async with a_host() as (host, redis):
+        await host.deliver(Deliveries(12, files=1))
+        done = await carry_all(host, redis)
+        await redis.flushall()
+        await carry_all(host, redis)
+
+        await forget_old(host.ledger, redis, time.time())
+        found = await carry_all(host, redis)
+
+        assert [job.finished_at_s for job in found] == [job.finished_at_s for job in done]
+        assert await host.dump(redis) == {}

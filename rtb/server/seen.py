@@ -5,8 +5,10 @@ Remembers which ids were looked up, where `RTB_REMEMBER_SEEN` says so.
     run          flush      once a second, in small writes; see segments.store.seen
 
 No bid waits for it: what comes too fast, or while the store can't be written, is
-dropped and counted, and so is nothing but a number too small in somebody's
-report. A worker that ends takes its last second with it. The day is that of the flush.
+dropped and counted, and makes nothing worse than somebody's count too small. A worker
+that ends takes its last second with it. The day is that of the flush.
+
+`add` never raises: it is called where an exception would cost other bids their answer.
 """
 
 import asyncio

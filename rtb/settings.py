@@ -143,6 +143,13 @@ class RtbSettings(BaseSettings):
     hold_out: float = Field(0.0, ge=0, le=1)
     """Fraction of persons left unenriched for the unnamed recipient; others have their own."""
 
+    remember_seen: bool = False
+    """
+    Remember which ids were looked up, as bits of a filter a day in the store (16 MiB
+    each, for 31 days), so that an upload of the CRM door is told how many of its ids
+    were in bids. Never of who opted out. See `segments.store.seen`.
+    """
+
     # What it takes for a no.
 
     gdpr_when_unsaid: bool = False

@@ -25,7 +25,7 @@ from prometheus_client.registry import Collector
 
 from rtb.outcome import Outcome, Reason
 from rtb.server import metrics
-from rtb.server.metrics import Gauge, Refusal, Slab, Where
+from rtb.server.metrics import Gauge, Refusal, SeenResult, Slab, Where
 
 _BEAT_MAX_AGE_S = 3
 
@@ -116,6 +116,10 @@ class Board(Collector):
         yield self._table(
             "rtb_refused", "Requests that HTTP refused.", "error", tuple(Refusal), metrics.REFUSED
         )
+        yield self._table(
+            "rtb_seen_ids", "Ids to remember as seen, each once a second of a worker.", "result",
+            tuple(SeenResult), metrics.SEEN,
+        )  # fmt: skip
         yield from self._gauges()
 
     def _gauges(self) -> Iterator[Metric]:

@@ -21,7 +21,7 @@ nobody.
 
 import time
 from collections.abc import Callable, Iterable
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from httptools import HttpParserInvalidURLError, parse_url
@@ -38,10 +38,16 @@ from rtb.server.metrics import Refusal, Slab, Where
 from rtb.server.protocol import Connection, Turn
 from segments.store.reader import CatalogSnapshot
 
+if TYPE_CHECKING:
+    from rtb.server.seen import Seen
+
 MS_PER_S: Final = 1000
 _MAX_ROUTES: Final = 4096
 
 _MALFORMED: Final = {reason: head_of(400, Outcome.MALFORMED, reason) for reason in Reason}
+
+_NOT_REMEMBERED: Final = (Outcome.OPTED_OUT, Outcome.STORE_DOWN)
+"""Who said no, or may have: nobody could tell."""
 
 _NOTHING_KNOWN: Final = CatalogSnapshot(0, (), (), ())
 
@@ -88,6 +94,7 @@ class Bids:
         "on_bug",
         "options",
         "routes",
+        "seen",
         "slab",
         "wall_s",
     )
@@ -118,6 +125,8 @@ class Bids:
         self.wall_s = 0.0
         """Unix time, as coarse as whoever sets it; activation windows are in seconds."""
         self.in_flight = 0
+        self.seen: Seen | None = None
+        """Remembers the ids of bids, where the operator wants that."""
         self.routes: dict[bytes, Route] = {}
         self.catalog = Catalog.from_snapshot(_NOTHING_KNOWN)
         self.is_blind = True
@@ -318,6 +327,9 @@ class Bid(Turn):
             except Exception as bug:  # noqa: BLE001 - one request's, whatever it is
                 bids.on_bug(Where.ANSWER, bug)
                 self._result = question.passed(Outcome.NO_MATCH, Reason.FAULT)
+            else:
+                if bids.seen is not None and self._result.outcome not in _NOT_REMEMBERED:
+                    bids.seen.add(question.ids)
             bids.slab.count_ids(question.kinds, found)
         return True
 

@@ -82,6 +82,13 @@ class Refusal(StrEnum):
     EXPECTATION = "expectation"
 
 
+class SeenResult(StrEnum):
+    """What became of an id that was to be remembered; see `rtb.server.seen`."""
+
+    REMEMBERED = "remembered"
+    DROPPED = "dropped"  # too many at once, or the store could not be written
+
+
 KINDS: Final = tuple(Kind)
 OUTCOMES: Final = tuple(Outcome)
 REASONS: Final = tuple(Reason)
@@ -108,7 +115,8 @@ IDS: Final = BATCH_SUM + 1
 STORE_FAULTS: Final = IDS + 2 * len(KINDS)
 BUGS: Final = STORE_FAULTS + len(FAULTS)
 REFUSED: Final = BUGS + len(Where)
-REQUESTS: Final = REFUSED + len(Refusal)
+SEEN: Final = REFUSED + len(Refusal)
+REQUESTS: Final = SEEN + len(SeenResult)
 _NAMES: Final = REQUESTS + SLOTS * _ENDINGS
 _CELLS: Final = _NAMES + SLOTS * NAME_BYTES // 8
 _SLAB_BYTES: Final = -(-_CELLS * 8 // mmap.PAGESIZE) * mmap.PAGESIZE
@@ -189,6 +197,10 @@ class Slab:
         """Count one request that HTTP refused."""
         self.cells[REFUSED + _REFUSALS.index(refusal)] += 1
 
+    def count_seen(self, result: SeenResult, ids: int) -> None:
+        """Count ids that were to be remembered."""
+        self.cells[SEEN + _SEEN_RESULTS.index(result)] += ids
+
     # The reader's half.
 
     def requests(self) -> dict[tuple[str, Outcome, Reason], int]:
@@ -215,6 +227,7 @@ class Slab:
 _KIND_CELL: Final = {kind: IDS + 2 * i for i, kind in enumerate(KINDS)}
 _WHERES: Final = tuple(Where)
 _REFUSALS: Final = tuple(Refusal)
+_SEEN_RESULTS: Final = tuple(SeenResult)
 
 
 def create(workers: int) -> int:

@@ -38,6 +38,7 @@ from rtb.server.dial import door_of
 from rtb.server.follower import follow
 from rtb.server.metrics import LINK_FAULT, LINK_UP, Gauge, Slab, Where
 from rtb.server.protocol import Connection, Limits, Site
+from rtb.server.seen import Seen
 from rtb.settings import RtbSettings
 from segments.settings import read_settings
 from segments.store.connection import connect
@@ -150,11 +151,15 @@ class Worker:
                 complain=self._complain,
             )
         )
+        tasks = [following, linking, beating]
+        if self._settings.remember_seen:
+            self.bids.seen = Seen(redis, self._slab)
+            tasks.append(asyncio.create_task(self.bids.seen.run()))
         try:
             await stop.wait()
             await self._drain(server)
         finally:
-            await _cancelled(following, linking, beating)
+            await _cancelled(*tasks)
             await redis.aclose()
 
     async def _drain(self, server: asyncio.Server) -> None:

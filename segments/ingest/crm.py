@@ -16,8 +16,9 @@ column of e-mail hashes is kept as it is, like that of any other door.
 """
 
 import secrets
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack
+from itertools import repeat
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -26,13 +27,16 @@ from msgspec.structs import replace
 from segments.audience import State as AudienceState
 from segments.blobs import DELIVERIES
 from segments.ingest.columns import IN_BIDS, DataType
+from segments.ingest.parse import Ids
 from segments.ingest.read import AnyParser
+from segments.ingest.seen import Mask, seen_in_bids
 from segments.ingest.spool import Spool
 from segments.ingest.stop import Stopped, StopReason
 from segments.ingest.typed import TypedParser
 from segments.ingest.validate import Order
 from segments.ledger import accounts, crm_audiences, crm_uploads
 from segments.ledger.engine import reading
+from segments.record import day_of
 from segments.store.reader import read_meta
 from segments.store.writer import Matched, Writer
 
@@ -51,6 +55,12 @@ class _Set(NamedTuple):
     total: int
     spool: Spool | None  # none: no ids
     unique: int = 0  # of those without ids
+
+    def batches(self) -> Iterator[Ids]:
+        """Yield its ids, the same way every time."""
+        if self.spool is not None:
+            for batch in self.spool.batches(0, _ROWS_AT_ONCE):
+                yield batch.ids
 
 
 class CrmPart:
@@ -129,6 +139,9 @@ class CrmPart:
         """
         Count what a file brings, against a store that has nothing of it yet.
 
+        An id matches that the store knows, or that was seen in bids lately,
+        where the operator turned that on (`segments.store.seen`).
+
         Args:
             job: Planned. One that has been counted is left alone.
             parser: That has read the file.
@@ -149,14 +162,22 @@ class CrmPart:
         writer = Writer(self._tools.redis, await read_meta(self._tools.redis))
         forbidding = tree.forbidding(job.owner_id)
         data_set: dict[str, Any] = {}
-        for each in self._sets(parser, spool):
+        sets = list(self._sets(parser, spool))
+        all_seen = await seen_in_bids(
+            self._tools.redis,
+            day_of(self._tools.now_s()),
+            [each.batches for each in sets],
+            still_here,
+        )
+        for each, seen in zip(sets, all_seen or repeat(None, len(sets)), strict=True):
             matched = Matched(each.unique)
-            if each.spool is not None:
-                matched = Matched()
-                for batch in each.spool.batches(0, _ROWS_AT_ONCE):
-                    more = await writer.match(batch.ids, forbidding)
-                    matched = Matched(*map(sum, zip(matched, more, strict=True)))
-                    await still_here()
+            for number, ids in enumerate(each.batches()):
+                if seen is None:
+                    more = await writer.match(ids, forbidding)
+                else:
+                    more = await _match_or_seen(writer, ids, forbidding, seen.mask(number, ids))
+                matched = Matched(*map(sum, zip(matched, more, strict=True)))
+                await still_here()
             data_set[each.kind.value] = {
                 "TOTAL": each.total,
                 "UNIQUE": matched.unique,
@@ -190,3 +211,21 @@ class CrmPart:
                 # An estimate may be above what there is.
                 unique = min(parser.type_to_distinct[kind].count, total)
                 yield _Set(kind, total, None, unique)
+
+
+async def _match_or_seen(
+    writer: Writer, ids: Ids, forbidding: Collection[int], is_seen: Mask
+) -> Matched:
+    """
+    Count as `Writer.match`, with the ids that were seen in bids among the known.
+
+    What was seen and has no record may be used: nobody has opted it out.
+    """
+    others = await writer.match(ids[~is_seen], forbidding)
+    seen = await writer.match(ids[is_seen], forbidding)
+    without_record = seen.unique - seen.known
+    return Matched(
+        others.unique + seen.unique,
+        others.known + seen.unique,
+        others.usable + seen.usable + without_record,
+    )

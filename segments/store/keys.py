@@ -13,6 +13,7 @@ Every key this service owns in Redis. If it is not here, it is not ours.
     seg:1:rebuild                string   none   the rebuild at work; see below
     seg:1:swept                  string   none   the day (record.py) of the last sweep
     seg:1:jobs                   hash     none   how far each job is in the store: see marks.py
+    seg:1:seen:<day>             string   a month bits of the ids seen in bids: see seen.py
 
 The `1` is the layout version. A new layout gets a new number and is written
 beside the old one, so a rollback finds its data where it left it. The braces
@@ -94,3 +95,8 @@ def bucket_key(bucket: int) -> bytes:
 def field_of(id_: bytes) -> bytes:
     """Return the field of an id within its bucket."""
     return id_[FIELD_START:FIELD_END]
+
+
+def seen_key(day: int) -> bytes:
+    """Return the key of the ids seen on a day, as `record.day_of` counts."""
+    return b"seg:1:seen:%d" % day

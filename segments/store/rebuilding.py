@@ -2,7 +2,7 @@
 A store that is being made anew belongs to one rebuild and to nobody else.
 
     take        seg:1:rebuild is set, seg:1:meta is deleted     nobody reads or writes
-    wipe        everything else of ours is deleted
+    wipe        everything else of ours that the ledger can bring back is deleted
     check       before each write: is it still ours?
     hand_over   seg:1:meta is written, last of all              everybody does again
 
@@ -35,7 +35,11 @@ async def take(redis: Redis) -> str:
 
 
 async def wipe(redis: Redis) -> None:
-    """Delete all that the store holds for us, but for the name of the rebuild."""
+    """
+    Delete all that the store holds for us, but for the name of the rebuild.
+
+    And for the ids seen in bids, which no ledger knows and a bid's answer never needs.
+    """
     # Once more: somebody may have laid it out who had looked before it was taken.
     await redis.delete(keys.META)
     await redis.delete(keys.SWEPT)

@@ -1,7 +1,7 @@
 """
 The Lua scripts that write to the store, ready to be sent.
 
-A script touches one bucket, which it names in KEYS, so that it runs in a
+A script touches one key, most often a bucket, which it names in KEYS, so that it runs in a
 Cluster; it reads, decides and writes without anyone between. The store knows a
 script by the SHA-1 of its text and forgets it when it restarts, which the
 writer finds out by NOSCRIPT.
@@ -30,3 +30,4 @@ OPT_OUT = _script("record.lua", "opt_out.lua")
 SWEEP = _script("record.lua", "sweep.lua")
 RETAIN = _script("record.lua", "retain.lua")
 MATCH = _script("record.lua", "match.lua")
+SEEN = _script("seen.lua")

@@ -22,6 +22,15 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+def test_nothing_is_remembered_of_bids_unless_the_operator_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    by_default = RtbSettings().remember_seen
+    monkeypatch.setenv("RTB_REMEMBER_SEEN", "true")
+
+    assert (by_default, RtbSettings().remember_seen) == (False, True)
+
+
 def test_defaults_make_a_pipeline() -> None:
     options = RtbSettings().pipeline_options
 

@@ -23,6 +23,7 @@ from segments.store import keys
 from segments.store.connection import connect
 from segments.store.meta import prepare
 from segments.store.reader import read_catalog, read_meta
+from segments.store.seen import remember
 from segments.store.writer import Writer
 from segments.sweep import sweep_store
 from tests.engines import Engine
@@ -605,6 +606,53 @@ async def test_file_of_one_column_of_hashes_is_e_mail(crm: Crm) -> None:
         "EMAIL": {"TOTAL": 2, "UNIQUE": 2, "MATCH": 1, "UMATCH": 1, "NOMATCH": 1}
     }
     assert second["matchRates"] == {"EMAIL": 0.5}
+
+
+async def test_ids_that_were_only_seen_in_bids_match_where_the_store_remembers_them(
+    crm: Crm,
+) -> None:
+    world = crm.world
+    now_s = world.rest.clock()
+    dave, erin = sha256("dave@example.com"), sha256("erin@example.com")
+    for digest, at_s in ((ALICE, now_s), (BOB, now_s), (dave, now_s - 30 * 86_400)):
+        await remember(world.redis, [id_of_email_hash(digest)], at_s)
+    await remember(world.redis, [id_of_phone_hash(PHONE)], now_s)
+    # Of Bob there is nothing but that he said no.
+    await record_opt_out(
+        world.rest.services.ledger,
+        world.redis,
+        Action.ERASURE,
+        [(Kind.EMAIL, id_of_email_hash(BOB))],
+    )
+    audience_id = await crm.audience()
+    rows = [(ALICE, PHONE), (ALICE, PHONE), (BOB, ""), (dave, ""), (erin, "")]
+    await crm.deliver(audience_id, csv_of(*rows, head="EMAIL,PHONE"), records=5)
+
+    await world.load_all()
+
+    ((_, upload),) = (await crm.load(audience_id))["crmData"]["history"]["history"].items()
+    assert upload["dataSet"] == {
+        "EMAIL": {"TOTAL": 5, "UNIQUE": 4, "MATCH": 3, "UMATCH": 2, "NOMATCH": 1},
+        "PHONE": {"TOTAL": 2, "UNIQUE": 1, "MATCH": 1, "UMATCH": 1, "NOMATCH": 0},
+    }
+
+
+async def test_id_that_the_store_knows_and_that_was_seen_matches_once(crm: Crm) -> None:
+    first = await crm.audience("First")
+    await crm.deliver(first, text_of([ALICE, BOB]), records=2)
+    await crm.world.load_all()
+    carol = sha256("carol@example.com")
+    seen = [id_of_email_hash(digest) for digest in (ALICE, carol)]
+    await remember(crm.world.redis, seen, crm.world.rest.clock())
+    second = await crm.audience("Second")
+    await crm.deliver(second, text_of([ALICE, BOB, carol, sha256("erin")]), records=4)
+
+    await crm.world.load_all()
+
+    ((_, upload),) = (await crm.load(second))["crmData"]["history"]["history"].items()
+    assert upload["dataSet"] == {
+        "EMAIL": {"TOTAL": 4, "UNIQUE": 4, "MATCH": 3, "UMATCH": 3, "NOMATCH": 1}
+    }
 
 
 async def test_opt_out_upload_removes_and_is_told_as_such(crm: Crm) -> None:

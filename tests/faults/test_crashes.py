@@ -180,10 +180,10 @@ async def survives(seed: int, *, files: int, rounds: int) -> None:
 
 @pytest.mark.timeout(300)
 async def test_six_crashes_lose_nothing_and_double_nothing() -> None:
-    await survives(1, files=2, rounds=6)
+    await survives(1, files=8, rounds=6)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(1500)
 async def test_fifty_crashes_lose_nothing_and_double_nothing() -> None:
-    await survives(2, files=16, rounds=50)
+    await survives(2, files=48, rounds=50)

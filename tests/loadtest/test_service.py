@@ -50,6 +50,8 @@ def service() -> Iterator[Service]:
             "RTB_HOST": HOST,
             "RTB_PORT": str(port),
             "RTB_ADMIN_PORT": str(admin_port),
+            "SEGMENTS_API_PORT": "0",
+            "SEGMENTS_SFTP_PORT": "0",
             # A busy machine's hiccup is no wrong answer, and not what is tested here.
             "RTB_DEADLINE_CAP_MS": "1000",
             "RTB_TMAX_SHARE": "1",

@@ -107,11 +107,11 @@ def test_processes_that_open_a_fresh_ledger_at_once_all_do(ledger_settings: Sett
     assert errors == [b""] * 5
 
 
-async def test_fresh_ledger_begins_at_a_revision_of_its_own(ledger: AsyncEngine) -> None:
+async def test_fresh_ledger_begins_at_a_revision_of_its_own(ledger_settings: Settings) -> None:
     """
     A store that another ledger has filled must not look up to date to this one.
     """
-    async with reading(ledger) as conn:
+    async with open_ledger(ledger_settings) as ledger, reading(ledger) as conn:
         assert abs(await revision(conn) - time.time()) < 60
 
 

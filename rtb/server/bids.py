@@ -28,7 +28,8 @@ from httptools import HttpParserInvalidURLError, parse_url
 
 from rtb.catalog import Catalog, Recipient
 from rtb.deadline import deadline_ms
-from rtb.lookup import Found, Lookup, LookupFault
+from rtb.link import Found, LookupFault
+from rtb.lookup import Lookup
 from rtb.outcome import MalformedRequest, Outcome, Reason
 from rtb.pipeline import Pipeline, Question, Result
 from rtb.server.deadlines import Deadlines

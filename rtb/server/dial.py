@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
 
-from rtb.lookup import Command, Dial
+from rtb.link import Command
+from rtb.lookup import Dial
 from segments.store.connection import connect
 
 

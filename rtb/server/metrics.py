@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from enum import IntEnum, StrEnum, auto
 from typing import Final
 
-from rtb.lookup import LookupFault
+from rtb.link import LookupFault
 from rtb.outcome import Outcome, Reason
 from segments.identity import Kind
 

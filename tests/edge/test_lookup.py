@@ -8,7 +8,8 @@ from random import Random
 import pytest
 from redis.asyncio import Redis
 
-from rtb.lookup import Found, Lookup, LookupFault
+from rtb.link import Found, LookupFault
+from rtb.lookup import Lookup
 from rtb.server.dial import door_of
 from segments.identity import Id, id_of_email_hash
 from segments.record import Change, Membership, Record, pack

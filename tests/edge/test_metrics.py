@@ -1,6 +1,6 @@
 """Counting in shared memory, and what Prometheus is shown of it."""
 
-from rtb.lookup import LookupFault
+from rtb.link import LookupFault
 from rtb.outcome import Outcome, Reason
 from rtb.server import metrics
 from rtb.server.admin import Board

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import pytest
 from redis.asyncio import Redis
 
-from rtb.lookup import LookupFault
+from rtb.link import LookupFault
 from rtb.server import metrics
 from segments.identity import id_of_email_hash
 from segments.store import keys

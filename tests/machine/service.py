@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from rtb.lookup import LookupFault
+from rtb.link import LookupFault
 from segments.account import Account
 from segments.account import Kind as AccountKind
 from segments.audience import Audience, State

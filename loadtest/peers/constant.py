@@ -13,22 +13,23 @@ from pathlib import Path
 import uvloop
 
 from rtb.server import http11
+from rtb.server.heads import Head
 from rtb.server.protocol import Site, Turn
 
 _SWEEP_S = 0.25
+_HEAD = http11.head_of(200, "enriched", media_type="application/json")
 
 
-async def _serve(port: int, body: bytes) -> None:
+async def _serve(port: int, answer: bytes) -> None:
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stopped.set)
-    head = http11.head_of(200, "enriched", media_type="application/json")
 
     class Constant(Turn):
         __slots__ = ()
 
-        def begin(self, method: bytes, url: bytes, body_: bytes, encoding: bytes) -> None:
-            self.answer(head, body)
+        def begin(self, head: Head, body: bytes) -> None:
+            self.answer(_HEAD, answer)
 
     site = Site(Constant)
     server = await loop.create_server(site.connection, "127.0.0.1", port)

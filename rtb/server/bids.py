@@ -34,6 +34,7 @@ from rtb.outcome import MalformedRequest, Outcome, Reason
 from rtb.pipeline import Pipeline, Question, Result
 from rtb.server.deadlines import Deadlines
 from rtb.server.forms import FORMS, NOTHING, Form
+from rtb.server.heads import Head
 from rtb.server.http11 import BadEncoding, TooLarge, head_of, unfold
 from rtb.server.metrics import Refusal, Slab, Where
 from rtb.server.protocol import Connection, Turn
@@ -223,38 +224,32 @@ class Bid(Turn):
     _result: Result
     _route: Route
 
-    def __init__(
-        self, bids: Bids, connection: Connection, extra: bytes, wants_gzip: bool, is_last: bool
-    ) -> None:
+    def __init__(self, bids: Bids, connection: Connection, head: Head) -> None:
         # Turn's fields are set here, for `super().__init__` would be a call more.
         self._bids = bids
         self._question: Question | None = None
         self.connection = connection
-        self.extra = extra
-        self.wants_gzip = wants_gzip
-        self.is_last = is_last
+        self.extra = head.extra
+        self.wants_gzip = head.wants_gzip
+        self.is_last = head.is_last
         self.payload = None
 
-    def begin(self, method: bytes, url: bytes, body: bytes, encoding: bytes) -> None:
+    def begin(self, head: Head, body: bytes) -> None:
         """Find out what is asked for, and line up."""
         bids = self._bids
-        route = bids.routes.get(url) or bids.route_of(url)
+        route = bids.routes.get(head.url) or bids.route_of(head.url)
         if isinstance(route, Refusal):
             self.refuse(route)
-        elif method != b"POST":
+        elif head.method != b"POST":
             self.refuse(Refusal.NOT_POST)
-        elif route.form.needs_json and not self._is_json():
+        elif route.form.needs_json and not _is_json(head):
             self.refuse(Refusal.CONTENT_TYPE)
         else:
             self._route = route
             self._began_s = bids.monotonic()
             self._body: bytes | None = body
-            self._encoding = encoding
+            self._encoding = head.encoding
             bids.will_ask(self)
-
-    def _is_json(self) -> bool:
-        media_type = self.connection.header(b"content-type").partition(b";")[0]
-        return media_type.strip().lower() == b"application/json"
 
     def ask(self) -> None:
         """Do all that needs no store, and ask it if it is needed."""
@@ -387,6 +382,11 @@ class Bid(Turn):
         bids.slab.count_request(
             self._route.cells, outcome, reason, bids.monotonic() - self._began_s
         )
+
+
+def _is_json(head: Head) -> bool:
+    media_type = head.header(b"content-type").partition(b";")[0]
+    return media_type.strip().lower() == b"application/json"
 
 
 def _form_of(path: bytes) -> tuple[Form, str | None] | None:

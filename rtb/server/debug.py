@@ -10,6 +10,7 @@ kind, chosen when the worker starts, so that the usual one does not even ask.
 
 from rtb.outcome import Outcome, Reason
 from rtb.server.bids import Bid
+from rtb.server.heads import Head
 
 _LINES = {reason: b"X-Enrich-Reason: %b\r\n" % reason.encode() for reason in Reason if reason}
 
@@ -21,10 +22,10 @@ class DebugBid(Bid):
 
     _tells: bool
 
-    def begin(self, method: bytes, url: bytes, body: bytes, encoding: bytes) -> None:
-        """Note whether it is asked, while the head is there to be read."""
-        self._tells = self.connection.header(b"x-enrich-debug").strip() == b"1"
-        super().begin(method, url, body, encoding)
+    def begin(self, head: Head, body: bytes) -> None:
+        """Note whether it is asked."""
+        self._tells = head.header(b"x-enrich-debug").strip() == b"1"
+        super().begin(head, body)
 
     def _count(self, outcome: Outcome, reason: Reason) -> None:
         super()._count(outcome, reason)

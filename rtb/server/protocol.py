@@ -1,9 +1,9 @@
 """
-The edge of the bid listener: HTTP/1.1 on httptools, answers in order.
+The edge of the bid listener: one connection, answers in the order of requests.
 
-    bytes -> Connection -> Turn.begin(...)      the application: bids.py
-                             ...                the store, perhaps
-    bytes <- Connection <- Turn.answer(...)
+    bytes -> Connection -> Reader -> Turn.begin(...)      the application: bids.py
+                                       ...                the store, perhaps
+    bytes <- Connection     <-       Turn.answer(...)
 
 What this module promises the network:
 
@@ -29,31 +29,16 @@ that the benchmark compares it with is another, in `loadtest.peers`.
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Final, NamedTuple, cast
+from typing import Final, cast
 
-from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from mypy_extensions import mypyc_attr
 
 from rtb.server import http11
+from rtb.server.heads import Head, Heads
 from rtb.server.metrics import Refusal
-
-_IDLE, _HEAD, _BODY = range(3)
+from rtb.server.reading import Limits, Reader, Taker
 
 _LINGER_S: Final = 2.0
-_MAX_HEADERS: Final = 100
-
-
-class Limits(NamedTuple):
-    """What one connection may take of us."""
-
-    max_head_bytes: int = 16_384
-    max_body_bytes: int = 262_144
-    max_pipelined: int = 64
-    head_timeout_s: float = 10.0
-    body_timeout_s: float = 10.0
-    idle_timeout_s: float = 75.0
-    fetch_timeout_s: float = 10.0
-    """How long a client may leave our answers unfetched."""
 
 
 class Site:
@@ -68,6 +53,7 @@ class Site:
 
     __slots__ = (
         "connections",
+        "heads",
         "is_draining",
         "limits",
         "new_turn",
@@ -78,7 +64,7 @@ class Site:
 
     def __init__(
         self,
-        new_turn: Callable[["Connection", bytes, bool, bool], "Turn"],
+        new_turn: Callable[["Connection", Head], "Turn"],
         limits: Limits = Limits(),  # noqa: B008 - immutable
         on_refusal: Callable[[Refusal], None] = lambda _: None,
         on_bug: Callable[[Exception], None] = lambda _: None,
@@ -87,6 +73,7 @@ class Site:
         self.limits = limits
         self.on_refusal = on_refusal
         self.on_bug = on_bug
+        self.heads = Heads()
         self.connections: set[Connection] = set()
         self.is_draining = False
         self.now_s = 0.0
@@ -110,23 +97,19 @@ class Turn:
 
     Args:
         connection: Where it came from.
-        extra: Lines of the answer's head that the request asked for.
-        wants_gzip: The request takes a gzip answer.
-        is_last: The connection ends with this answer.
+        head: Of the request.
     """
 
     __slots__ = ("connection", "extra", "is_last", "payload", "wants_gzip")
 
-    def __init__(
-        self, connection: "Connection", extra: bytes, wants_gzip: bool, is_last: bool
-    ) -> None:
+    def __init__(self, connection: "Connection", head: Head) -> None:
         self.connection = connection
-        self.extra = extra
-        self.wants_gzip = wants_gzip
-        self.is_last = is_last
+        self.extra = head.extra
+        self.wants_gzip = head.wants_gzip
+        self.is_last = head.is_last
         self.payload: bytes | None = None
 
-    def begin(self, method: bytes, url: bytes, body: bytes, encoding: bytes) -> None:
+    def begin(self, head: Head, body: bytes) -> None:
         """Answer now, or see to it that `answer` is called later, once."""
         raise NotImplementedError
 
@@ -168,7 +151,7 @@ class Turn:
         self.answer(http11.REFUSAL_HEADS[refusal], b"")
 
 
-class Connection:
+class Connection(Taker):
     """
     One client's connection: an `asyncio.Protocol` in all but its base.
 
@@ -176,26 +159,13 @@ class Connection:
     """
 
     __slots__ = (
-        "_body",
-        "_body_bytes",
-        "_encoding",
-        "_expects",
-        "_extra",
-        "_headers",
         "_is_choked",
         "_is_closing",
-        "_is_large",
         "_is_lingering",
         "_is_paused",
-        "_more",
-        "_parser",
-        "_part_bytes",
-        "_phase",
+        "_reader",
         "_since_s",
         "_turns",
-        "_url",
-        "_wants_gzip",
-        "on_header",
         "site",
         "transport",
     )
@@ -203,27 +173,13 @@ class Connection:
     def __init__(self, site: Site) -> None:
         self.site = site
         self.transport: asyncio.Transport | None = None
+        self._reader = Reader(self, site.limits, site.heads)
         self._turns: deque[Turn] = deque()
-        self._headers: dict[bytes, bytes] = {}
-        # A dictionary's own method: eight headers cost what one Python call does.
-        self.on_header = self._headers.__setitem__
-        self._url = b""
-        self._body = b""
-        self._more: list[bytes] = []
-        self._body_bytes = 0
-        self._extra = b""
-        self._encoding = b""
-        self._wants_gzip = False
-        self._expects = False
-        self._phase = _IDLE
         self._since_s = site.now_s
-        self._part_bytes = 0
-        self._is_large = False
         self._is_closing = False  # reads no further request
         self._is_lingering = False  # has refused, and reads only to throw away
         self._is_choked = False  # the client does not fetch our answers
         self._is_paused = False
-        self._parser: HttpRequestParser | None = HttpRequestParser(self)
 
     # The network's side.
 
@@ -235,7 +191,7 @@ class Connection:
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the client and whatever it still waited for."""
         self.transport = None
-        self._parser = None  # it holds our methods, and we hold it
+        self._reader.close()
         self._is_closing = True
         self.site.connections.discard(self)
         turns, self._turns = self._turns, deque()
@@ -244,26 +200,15 @@ class Connection:
 
     def data_received(self, data: bytes) -> None:
         """Take what came; whole requests begin at once."""
-        if self._is_closing or self._parser is None:
+        if self._is_closing:
             return
-        limits = self.site.limits
-        self._is_large = len(data) > limits.max_head_bytes
+        site = self.site
         try:
-            self._parser.feed_data(data)
-        except HttpParserUpgrade:
-            self._stop_reading()  # what follows is another protocol, which we don't speak
-        except HttpParserError as error:
-            # What a callback of ours raised comes as the context of the parser's own.
-            bug = error.__context__
-            if isinstance(bug, Exception) and not isinstance(bug, HttpParserError):
-                self.site.on_bug(bug)
-                self.abort()
-            # Bytes behind a `Connection: close` are errors too, with nothing to refuse.
-            elif not self._is_closing:
-                self._refuse(Refusal.BAD_HTTP)
-        if self._url:
-            self._note_part(len(data))
-        if len(self._turns) >= limits.max_pipelined:
+            self._reader.read(data, site.now_s)
+        except Exception as bug:  # noqa: BLE001 - one client's, whatever it is
+            site.on_bug(bug)
+            self.abort()
+        if len(self._turns) >= site.limits.max_pipelined:
             self._pause()
 
     def eof_received(self) -> bool:
@@ -291,74 +236,52 @@ class Connection:
             limit_s = _LINGER_S if self._is_lingering else limits.fetch_timeout_s
             if waited_s > limit_s:
                 self.abort()
-        elif self._url:
-            limit_s = limits.head_timeout_s if self._phase == _HEAD else limits.body_timeout_s
-            if waited_s > limit_s:
-                self._refuse(Refusal.TOO_SLOW)
+        elif self._reader.is_amid:
+            if self._reader.is_too_slow(now_s):
+                self.refuse(Refusal.TOO_SLOW)
         elif not self._turns and waited_s > limits.idle_timeout_s:
             self.close()
 
-    # The parser's side.
+    # The reader's side.
 
-    def on_url(self, url: bytes) -> None:
-        """Take the request's target, or the next piece of it."""
-        self._url += url
-
-    def on_headers_complete(self) -> None:
-        """Read the few headers that change anything."""
-        headers = self._headers
-        for name in headers:
-            if name not in _PLAIN:
-                self._read_header(name, headers[name])
-        if (self._is_large or self._part_bytes or len(headers) > _MAX_HEADERS) and (
-            len(headers) > _MAX_HEADERS or self._head_bytes() > self.site.limits.max_head_bytes
-        ):
-            self._refuse(Refusal.HEAD_TOO_LARGE)
-        self._phase = _BODY
-        if self._expects:
-            self._expects = False
-            self._expect(headers)
-
-    def on_body(self, chunk: bytes) -> None:
-        """Take the body, or the next piece of it."""
-        if self._body:
-            self._more.append(chunk)
-        else:
-            self._body = chunk
-        self._body_bytes += len(chunk)
-        if self._body_bytes > self.site.limits.max_body_bytes:
-            self._refuse(Refusal.BODY_TOO_LARGE)
-            self._body = b""
-            self._more.clear()
-
-    def on_message_complete(self) -> None:
-        """Begin the request's turn."""
-        url, body, encoding = self._url, self._body, self._encoding
-        if self._more:
-            body += b"".join(self._more)
-            self._more.clear()
-        parser = self._parser
-        if self._is_closing or parser is None:
+    def take(self, head: Head, body: bytes) -> None:
+        """Begin a request's turn."""
+        if self._is_closing:
             return
         site = self.site
         self._since_s = site.now_s
-        self._is_closing = is_last = not parser.should_keep_alive()
-        turn = site.new_turn(self, self._extra, self._wants_gzip, is_last)
-        self._url = self._body = self._extra = self._encoding = b""
-        self._body_bytes = self._part_bytes = self._phase = 0
-        self._wants_gzip = False
+        self._is_closing = head.is_last
+        turn = site.new_turn(self, head)
         self._turns.append(turn)
-        turn.begin(parser.get_method(), url, body, encoding)
-        self._headers.clear()
+        turn.begin(head, body)
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Answer that this is no request, or one too large or too slow, and end."""
+        # Bytes behind a `Connection: close` are errors too, with nothing to refuse.
+        if self._is_closing:
+            return
+        self._is_lingering = self._is_closing = True
+        self._since_s = self.site.now_s
+        self._reader.stop()
+        turn = Turn(self, _NO_HEAD)
+        self._turns.append(turn)
+        turn.refuse(refusal)
+
+    def encourage(self) -> None:
+        """Write 100 Continue, unless an answer is still to come before it."""
+        # Behind an unanswered request it would be taken for its answer; the
+        # client then sends the body when it is tired of waiting (RFC 9110, 10.1.1).
+        if self.transport is not None and not self._turns and not self._is_closing:
+            self.transport.write(http11.CONTINUE)
+
+    def end(self) -> None:
+        """Read no more, and close behind the last answer."""
+        self._is_closing = True
+        self._reader.stop()
+        if not self._turns:
+            self.close()
 
     # The application's side.
-
-    def header(self, name: bytes) -> bytes:
-        """Return a header of the request whose turn begins; empty if it has none."""
-        for key, value in self._headers.items():
-            if key.lower() == name:
-                return value
-        return b""
 
     def send(self, turn: Turn, payload: bytes) -> None:
         """Write an answer, and those that waited for it; keep it while an earlier one is out."""
@@ -405,7 +328,7 @@ class Connection:
     @property
     def is_idle(self) -> bool:
         """Whether nothing of a request is here: neither a byte nor an answer to come."""
-        return not (self._url or self._turns or self._is_choked)
+        return not (self._reader.is_amid or self._turns or self._is_choked)
 
     # Ours.
 
@@ -418,77 +341,6 @@ class Connection:
         elif self.transport is not None:
             self._since_s = self.site.now_s
             self.transport.write_eof()
-
-    def _refuse(self, refusal: Refusal) -> None:
-        if self._is_lingering:
-            return
-        self._is_lingering = self._is_closing = True
-        self._since_s = self.site.now_s
-        self._url = b""
-        turn = Turn(self, b"", wants_gzip=False, is_last=True)
-        self._turns.append(turn)
-        turn.refuse(refusal)
-
-    def _stop_reading(self) -> None:
-        self._is_closing = True
-        self._url = b""
-        if not self._turns:
-            self.close()
-
-    def _note_part(self, received: int) -> None:
-        """Mind the limits of a request of which only a part is here."""
-        now_s = self.site.now_s
-        limits = self.site.limits
-        phase = self._phase or _HEAD
-        if phase != self._phase or not self._part_bytes:
-            # The first part of a head: measured, for what came before it was others'.
-            self._since_s = now_s
-            self._phase = phase
-            self._part_bytes = self._head_bytes()
-        else:
-            self._part_bytes += received
-        if phase == _HEAD and self._part_bytes > limits.max_head_bytes:
-            self._refuse(Refusal.HEAD_TOO_LARGE)
-        # Chunks and trailers weigh too, and only their content counts as body.
-        elif self._part_bytes > limits.max_head_bytes + 4 * limits.max_body_bytes:
-            self._refuse(Refusal.BODY_TOO_LARGE)
-
-    def _head_bytes(self) -> int:
-        return len(self._url) + sum(len(name) + len(self._headers[name]) for name in self._headers)
-
-    def _read_header(self, name: bytes, value: bytes) -> None:
-        match name.lower():
-            case b"accept-encoding":
-                self._wants_gzip = http11.takes_gzip(value)
-            case b"content-encoding":
-                self._encoding = value
-            case b"x-openrtb-version":
-                self._extra += http11.version_line(value)
-            case b"expect":
-                self._expects = True
-            case b"connection":
-                # HTTP/1.0 wants to hear it; 1.1 takes it for granted.
-                if (
-                    value.lower() == b"keep-alive"
-                    and self._parser is not None
-                    and self._parser.get_http_version() == "1.0"
-                ):
-                    self._extra += http11.KEEP_ALIVE
-            case _:
-                if len(_PLAIN) < _MAX_PLAIN:
-                    _PLAIN.add(name)
-
-    def _expect(self, headers: dict[bytes, bytes]) -> None:
-        if self.header(b"expect").lower() != b"100-continue":
-            self._refuse(Refusal.EXPECTATION)
-            return
-        length = self.header(b"content-length")
-        if length.isdigit() and int(length) > self.site.limits.max_body_bytes:
-            self._refuse(Refusal.BODY_TOO_LARGE)
-        elif self.transport is not None and not self._turns and not self._is_closing:
-            # Behind an unanswered request it would be taken for its answer; the
-            # client then sends the body when it is tired of waiting (RFC 9110, 10.1.1).
-            self.transport.write(http11.CONTINUE)
 
     def _pause(self) -> None:
         if not self._is_paused and self.transport is not None:
@@ -506,7 +358,4 @@ class Connection:
             self.transport.resume_reading()
 
 
-_PLAIN: Final = {b"Host", b"User-Agent", b"Accept", b"Content-Type", b"Content-Length"}
-"""Names of headers that change nothing here, as spelled; learnt, up to a limit."""
-
-_MAX_PLAIN: Final = 1000
+_NO_HEAD: Final = Head(b"", b"", {}, b"", b"", wants_gzip=False, is_last=True, body_bytes=0)

@@ -37,7 +37,8 @@ from rtb.server.debug import DebugBid
 from rtb.server.dial import door_of
 from rtb.server.follower import follow
 from rtb.server.metrics import LINK_FAULT, LINK_UP, Gauge, Slab, Where
-from rtb.server.protocol import Connection, Limits, Site
+from rtb.server.protocol import Connection, Site
+from rtb.server.reading import Limits
 from rtb.server.seen import Seen
 from rtb.settings import RtbSettings
 from segments.settings import read_settings

@@ -61,6 +61,7 @@ HASH_OF = {name: sha256(f"{name}@example.com".encode()).hexdigest() for name in 
 RECIPIENT = "dsp-a"
 
 _REVISIONS_A_RUN = 10_000
+_RUNS_A_LOG = 10
 
 
 def _folder() -> Path:
@@ -144,8 +145,19 @@ class RealService:
                 update(catalog_revision).values(revision=self._runs * _REVISIONS_A_RUN)
             )
         await self.redis.flushall()
+        if self._runs % _RUNS_A_LOG == 0:
+            await self._forget_log()
         self.at_once = AtOnce(self.settings, self.ledger, self.redis, self.blobs, time.time)
         await self.settle()
+
+    async def _forget_log(self) -> None:
+        """Begin a new log: after hundreds of runs, each start of the store would replay all."""
+        await self.redis.bgrewriteaof()
+        for _ in range(3_000):
+            if not (await self.redis.info("persistence"))["aof_rewrite_in_progress"]:
+                return
+            await asyncio.sleep(0.01)
+        raise AssertionError("the store does not finish its new log")
 
     async def settle(self) -> None:
         """Do what a loader does each second, and wait until the worker has heard of it."""

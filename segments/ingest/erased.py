@@ -25,8 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segments.identity import EMAIL_HASH_CHARS, ID_BYTES, Id
+from segments.ingest.cut import MAX_LINE_BYTES, Cut, Cutter
 from segments.ingest.marked import HEADER
-from segments.ingest.parse import LINE_ENDS, MAX_LINE_BYTES, Ids, regular_ids
+from segments.ingest.parse import LINE_ENDS, Ids, regular_ids
 
 _ID_CHARS = 2 * ID_BYTES
 _HASH_CHARS = frozenset(EMAIL_HASH_CHARS.values())
@@ -72,33 +73,19 @@ class Lines:
     def __init__(self, erased: Erased) -> None:
         self.dropped = 0
         self._erased = erased
-        self._rest = b""
-        self._is_in_long_line = False
+        self._cutter = Cutter()
 
     def feed(self, block: bytes) -> bytes:
         """Take the next bytes; return what stays of the lines that they complete."""
-        if self._is_in_long_line:
-            block = self._behind_long_line(block)
-        text = self._rest + block if self._rest else block
-        end = text.rfind(b"\n") + 1
-        self._rest = text[end:]
-        if len(self._rest) > MAX_LINE_BYTES:
-            self._rest = b""
-            self._is_in_long_line = True
-            self.dropped += 1
-        return self._kept(text[:end])
+        return self._kept_of(self._cutter.feed(block))
 
     def finish(self) -> bytes:
         """Take the end of the file, where the last line may lack its line end."""
-        rest, self._rest = self._rest, b""
-        return self._kept(rest)
+        return self._kept_of(self._cutter.finish())
 
-    def _behind_long_line(self, block: bytes) -> bytes:
-        end = block.find(b"\n") + 1
-        if not end:
-            return b""
-        self._is_in_long_line = False
-        return block[end:]
+    def _kept_of(self, cut: Cut) -> bytes:
+        self.dropped += cut.is_behind_long_line
+        return self._kept(cut.lines)
 
     def _kept(self, text: bytes) -> bytes:
         for chars in _HASH_CHARS:

@@ -33,11 +33,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segments.identity import EMAIL_HASH_CHARS, ID_BYTES
+from segments.ingest.cut import MAX_LINE_BYTES, Cut, Cutter
 
 Ids = NDArray[np.uint8]
 """Ids as a matrix: one row of `ID_BYTES` bytes each."""
 
-MAX_LINE_BYTES = 4096
 MAX_SAMPLES = 20
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -79,8 +79,7 @@ class Parser:
         self.bad = 0
         self.header_rows = 0
         self.samples: list[BadLine] = []
-        self._rest = b""
-        self._is_in_long_line = False
+        self._cutter = Cutter()
 
     @property
     def rows(self) -> int:
@@ -89,22 +88,15 @@ class Parser:
 
     def feed(self, block: bytes) -> Ids:
         """Take the next bytes of the file; return the ids of the lines that they complete."""
-        if self._is_in_long_line:
-            block = self._skip_long_line(block)
-        text = self._rest + block if self._rest else block
-        end = text.rfind(b"\n") + 1
-        self._rest = text[end:]
-        if len(self._rest) > MAX_LINE_BYTES:
-            self._rest = b""
-            self._is_in_long_line = True
-        return self._ids_of(text[:end])
+        cut = self._cutter.feed(block)
+        self._note_long_line(cut)
+        return self._ids_of(cut.lines)
 
     def finish(self) -> Ids:
         """Take the end of the file, where the last line may lack its line end."""
-        rest, self._rest = self._rest, b""
-        if self._is_in_long_line:
-            self._end_long_line()
-        return self._ids_of(rest + b"\n" if rest else b"")
+        cut = self._cutter.finish()
+        self._note_long_line(cut)
+        return self._ids_of(cut.lines + b"\n" if cut.lines else b"")
 
     def _ids_of(self, text: bytes) -> Ids:
         """Return the ids of whole lines, each with its line end."""
@@ -160,17 +152,10 @@ class Parser:
         if len(self.samples) < MAX_SAMPLES:
             self.samples.append(BadLine(self.lines, reason))
 
-    def _skip_long_line(self, block: bytes) -> bytes:
-        end = block.find(b"\n") + 1
-        if not end:
-            return b""
-        self._end_long_line()
-        return block[end:]
-
-    def _end_long_line(self) -> None:
-        self._is_in_long_line = False
-        self.lines += 1
-        self._bad(BadLineReason.TOO_LONG)
+    def _note_long_line(self, cut: Cut) -> None:
+        if cut.is_behind_long_line:
+            self.lines += 1
+            self._bad(BadLineReason.TOO_LONG)
 
 
 def regular_ids(text: bytes, chars: int, line_end: bytes) -> Ids | None:

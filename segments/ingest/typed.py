@@ -36,8 +36,9 @@ from numpy.typing import NDArray
 
 from segments.identity import ID_BYTES
 from segments.ingest.columns import IN_BIDS, Columns, DataType
+from segments.ingest.cut import MAX_LINE_BYTES, Cut
 from segments.ingest.distinct import Distinct
-from segments.ingest.parse import MAX_LINE_BYTES, BadLineReason, Ids, Parser
+from segments.ingest.parse import BadLineReason, Ids, Parser
 
 _HASH_CHARS = 64
 _UUID_CHARS = 36
@@ -196,9 +197,9 @@ class TypedParser(Parser):
                 self.type_to_total[kind] += 1
                 self._bad(BadLineReason.NOT_ITS_TYPE)
 
-    def _end_long_line(self) -> None:
-        self._records += 1
-        super()._end_long_line()
+    def _note_long_line(self, cut: Cut) -> None:
+        self._records += cut.is_behind_long_line
+        super()._note_long_line(cut)
 
 
 def _values(raw: _Chars, starts: NDArray[np.intp], kind: DataType) -> tuple[_Chars, _Good]:

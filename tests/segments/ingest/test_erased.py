@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segments.identity import EMAIL_HASH_CHARS, Id, id_of_email_hash
+from segments.ingest.cut import MAX_LINE_BYTES
 from segments.ingest.erased import Erased, Lines, Rows, kept_blocks
 from segments.ingest.marked import HEADER, marked
-from segments.ingest.parse import MAX_LINE_BYTES, Parser
+from segments.ingest.parse import Parser
 from tests.segments.ingest.deliveries import TYPE_TO_ALGORITHM, email_hashes
 
 TYPES = tuple(TYPE_TO_ALGORITHM)

@@ -10,10 +10,11 @@ COPY requirements-build.lock requirements-run.lock /src/
 RUN /opt/build/bin/pip install --require-hashes --requirement /src/requirements-build.lock
 RUN /opt/rtb-segments/bin/pip install --require-hashes --requirement /src/requirements-run.lock
 COPY pyproject.toml README.md /src/
+COPY .ci/compile_scan.py /src/.ci/
 COPY rtb /src/rtb
 COPY segments /src/segments
 # The bid path is compiled on the way: see pyproject.toml.
-RUN HATCH_BUILD_HOOK_ENABLE_MYPYC=1 /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels /src \
+RUN HATCH_BUILD_HOOKS_ENABLE=1 /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels /src \
     && /opt/rtb-segments/bin/pip install --no-deps /wheels/*.whl \
     && /opt/rtb-segments/bin/python -m compileall -q /opt/rtb-segments/lib
 

@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 UV_COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-header --quiet
 # What the bid runs through is compiled from this; pyproject.toml says which of it, and why not all.
-SOURCES := $(wildcard rtb/*.py rtb/*/*.py segments/identity.py segments/record.py segments/store/keys.py)
+SOURCES := $(wildcard rtb/*.py rtb/*/*.py rtb/*/*.pyx segments/identity.py segments/record.py segments/store/keys.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-long check bench lock clean interpreted debian-test
@@ -59,7 +59,7 @@ $(VENV)/compiled: $(VENV)/installed $(SOURCES)
 	@if sh .ci/debian gcc "command -v cc" && sh .ci/debian libc6-dev "ls /usr/include/stdio.h" \
 		&& sh .ci/debian python3-dev "test -e `$(BIN)/python -c 'import sysconfig as s; print(s.get_path("include"))'`/Python.h"; \
 	then echo "compiling the bid path, a minute or so"; \
-		HATCH_BUILD_HOOK_ENABLE_MYPYC=1 $(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .; \
+		HATCH_BUILD_HOOKS_ENABLE=1 $(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .; \
 	else echo "no C compiler: the bid path stays interpreted, at half its speed" >&2; fi
 	@touch $@
 

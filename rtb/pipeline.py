@@ -133,7 +133,7 @@ class Question:
     @property
     def tmax_ms(self) -> float | None:
         """`BidRequest.tmax` (3.2.1); `None` if not said, or not a number."""
-        tmax = self.request.head.tmax
+        tmax = self.request.tmax
         return tmax if type(tmax) is int or type(tmax) is float else None
 
     def passed(self, outcome: Outcome, reason: Reason = _NONE) -> Result:
@@ -151,8 +151,8 @@ class Pipeline:
 
     def __init__(self, options: Options) -> None:
         paths = [rule.path for rule in options.id_rules if rule.path is not None]
-        self._decode = Decoder([*paths, *options.strip_paths])
-        self._strip = Strip(options.strip_paths, self._decode)
+        self._decode = Decoder(paths, options.strip_paths)
+        self._strip = Strip(self._decode)
         self._identify = Identify(options.id_rules, self._decode)
         self._policy = options.consent
         self._max_ids = options.max_ids

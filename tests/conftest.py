@@ -29,7 +29,8 @@ def pytest_configure() -> None:
         str(source.relative_to(root))
         for package in ("rtb", "segments")
         for compiled in (root / package).rglob("*.so")
-        if (source := compiled.with_suffix("").with_suffix(".py")).exists()
+        for suffix in (".py", ".pyx")
+        if (source := compiled.with_suffix("").with_suffix(suffix)).exists()
         and compiled.stat().st_mtime < source.stat().st_mtime
     ]
     if stale:

@@ -78,19 +78,21 @@ class Additions:
     """
     All that is to be added, and what stands where it goes.
 
-    `request_id`, `user`, `user_data` and `present` above are the bytes as they stand in the
-    body: an object or an array, null, or nothing where the member is missing.
+    `user_data` and `present` above are the bytes as they stand in the
+    body: an array, null, or nothing where the member is missing.
     """
 
-    __slots__ = ("each", "request_id", "user", "user_data")
+    __slots__ = ("each", "request", "user_data")
 
-    def __init__(
-        self, request_id: Raw, user: bytes, user_data: bytes, each: list[Addition]
-    ) -> None:
-        self.request_id: Final = request_id
-        self.user: Final = user
+    def __init__(self, request: Request, user_data: bytes, each: list[Addition]) -> None:
+        self.request: Final = request
         self.user_data: Final = user_data
         self.each: Final = each
+
+    @property
+    def user(self) -> bytes:
+        """`user` as it stands in the body: an object, null, or nothing where it is missing."""
+        return self.request.user_raw
 
 
 _decode_user_data: Final = msgspec.json.Decoder(list[Data | Odd] | OddList).decode
@@ -120,7 +122,7 @@ def additions(request: Request, offers: Sequence[Offer]) -> Additions | Reason:
             each.append(addition)
     if not each:
         return Reason.ALREADY_THERE
-    return Additions(request.head.id, bytes(request.user_raw), bytes(user_data), each)
+    return Additions(request, bytes(user_data), each)
 
 
 def _addition(offer: Offer, present: list[Any]) -> Addition | None:

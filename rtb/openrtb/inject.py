@@ -29,13 +29,17 @@ def inject(body: bytes, additions: Additions) -> bytes:
     user, user_data = additions.user, additions.user_data
     new = [addition.data for addition in additions.each if addition.at is None]
     is_all_new = len(new) == len(additions.each)
-    if is_all_new and user_data.startswith(b"["):
-        at_user, at_data = place_of(user, body), place_of(user_data, user)
-        if at_user >= 0 and at_data >= 0:
-            # The usual case: where the array ends in the body, ours goes in.
-            end = at_user + at_data + len(user_data) - 1
+    if is_all_new:
+        # The usual case: where the array ends in the body, ours goes in; or, where there
+        # is none, where the user ends.
+        end = _end_of_data(body, additions)
+        if end:
             comma = b"," if user_data[1:-1].strip() else b""
             return b"".join((body[:end], comma, b",".join(new), body[end:]))
+        end = additions.request.user_end - 1
+        if end >= 0 and not user_data:
+            comma = b"," if user[1:-1].strip() else b""
+            return b"".join((body[:end], comma, b'"data":[', b",".join(new), b"]", body[end:]))
     changed = user_data if is_all_new else _completed(user_data, additions.each)
     if new:
         changed = appended(changed, new)
@@ -43,6 +47,17 @@ def inject(body: bytes, additions: Additions) -> bytes:
     has_user = user.startswith(b"{")
     changed = placed(user, "data", user_data, changed) if has_user else b'{"data":%b}' % changed
     return placed(body, "user", user, changed)
+
+
+def _end_of_data(body: bytes, additions: Additions) -> int:
+    """Return where the closing bracket of `user.data` is; 0 if it has none, or can't be found."""
+    request, user_data = additions.request, additions.user_data
+    if request.data_end:
+        return request.data_end - 1
+    if request.is_scanned or not user_data.startswith(b"["):
+        return 0
+    at_user, at_data = place_of(request.user_raw, body), place_of(user_data, request.user_raw)
+    return at_user + at_data + len(user_data) - 1 if at_user >= 0 and at_data >= 0 else 0
 
 
 def _completed(user_data: bytes, each: Iterable[Addition]) -> bytes:

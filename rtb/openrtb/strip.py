@@ -16,11 +16,9 @@ its decoding; only a request in which that name still stands is read as a whole.
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import chain
 from typing import Any
-
-from msgspec import Raw
 
 from rtb.openrtb.decode import Decoder, Read
 from rtb.openrtb.request import Request
@@ -37,11 +35,11 @@ class Strip:
     The configured paths, compiled.
 
     Args:
-        paths: Dotted names from the top of the request, through objects only.
-        decoder: Made with these paths.
+        decoder: Whose `strip_paths` they are.
     """
 
-    def __init__(self, paths: Sequence[str], decoder: Decoder) -> None:
+    def __init__(self, decoder: Decoder) -> None:
+        paths = decoder.strip_paths
         self._decoder = decoder
         self._paths: list[tuple[str, tuple[str, ...], Read]] = [
             (path, tuple(path.split(".")), decoder.reader(path)[0]) for path in paths
@@ -68,6 +66,8 @@ class Strip:
             RecursionError: Nested too deep to be taken apart.
         """
         stripped: tuple[str, ...] = ()
+        if request.is_scanned:
+            return request, stripped
         for path, names, read in self._paths:
             value = read(request)
             # None is the default of a member that a view has anyway; so is null.
@@ -118,11 +118,11 @@ class Strip:
             changed = without(body, names)
             return request if changed is body else self._decoder(changed)
         # The user is at hand, so only its part of the body is taken apart.
-        user = bytes(request.user_raw)
+        user = request.user_raw
         changed = without(user, names[1:])
         if changed is user:
             return request
-        return self._decoder.with_user(request, replaced(body, "user", user, changed), Raw(changed))
+        return self._decoder.with_user(request, replaced(body, "user", user, changed), changed)
 
 
 def _leads(value: Any, names: tuple[str, ...]) -> bool:

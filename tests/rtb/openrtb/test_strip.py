@@ -11,8 +11,8 @@ from rtb.outcome import MalformedRequest, Reason
 
 
 def _stripped(body: bytes, *paths: str) -> tuple[bytes, tuple[str, ...]]:
-    decoder = Decoder(paths)
-    request, stripped = Strip(paths, decoder)(decoder(body))
+    decoder = Decoder(strip_paths=paths)
+    request, stripped = Strip(decoder)(decoder(body))
     return request.body, stripped
 
 

@@ -1,0 +1,216 @@
+"""Two ways to read a request: taken apart by `scan`, or decoded as a whole. They are one."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import Raw
+
+import rtb.openrtb.decode as decode_module
+from rtb.openrtb.decode import Decoder
+from rtb.openrtb.request import Request
+from rtb.openrtb.views import ABSENT
+from rtb.outcome import MalformedRequest, Reason
+from tests.rtb.requests import bid_request, bodies, json_values
+
+# Where nothing is compiled there is one way, and nothing to compare.
+is_compiled = not str(decode_module.__file__).endswith(".py")
+pytestmark = pytest.mark.skipif(not is_compiled, reason="scan.pyx is compiled with the bid path")
+
+PATHS = ("user.ext.hashes.email", "device.ifa")
+STRIP_PATHS = ("user.ext.hashes",)
+
+_scanning = Decoder(PATHS, STRIP_PATHS)
+_whole = Decoder(PATHS, STRIP_PATHS)
+_whole._scan = None
+
+
+def read(decoder: Decoder, body: bytes) -> Request | Reason:
+    try:
+        return decoder(body)
+    except MalformedRequest as malformed:
+        return malformed.reason
+
+
+def fields(request: Request) -> dict[str, Any]:
+    """All that stages read of a request; two decoders have views of the same names."""
+    views = (request.user, request.user_ext, request.device, request.regs, request.regs_ext)
+    return {
+        "body": request.body,
+        "tmax": request.tmax,
+        "user_raw": request.user_raw,
+        "is_odd": request.is_odd,
+        "views": [plain(view) for view in views],
+        "data": bytes(request.user.data),
+        "head": [
+            bytes(raw)
+            for raw in (request.head.id, request.head.site, request.head.app, request.head.dooh)
+        ],
+    }
+
+
+def plain(value: Any) -> Any:
+    if isinstance(value, Raw):
+        return bytes(value)
+    if isinstance(value, msgspec.Struct):
+        return {name: plain(inner) for name, inner in msgspec.structs.asdict(value).items()}
+    return [plain(inner) for inner in value] if isinstance(value, list) else value
+
+
+def check(body: bytes) -> None:
+    scanned, whole = read(_scanning, body), read(_whole, body)
+    if isinstance(scanned, Reason) or isinstance(whole, Reason):
+        assert scanned is whole
+        return
+    assert fields(scanned) == fields(whole)
+    if scanned.is_scanned:
+        check_places(scanned)
+
+
+def check_places(request: Request) -> None:
+    assert b'"hashes"' not in request.body or "hashes" not in names_in(json.loads(request.body))
+    user, data = request.user_raw, bytes(request.user.data)
+    assert bool(request.user_end) == bool(user)
+    assert bool(request.data_end) == (request.user.data is not ABSENT)
+    assert request.body[request.user_end - len(user) : request.user_end] == user
+    assert request.body[request.data_end - len(data) : request.data_end] == data
+    assert request.user_end - len(user) <= request.data_end <= request.user_end or not data
+
+
+def names_in(value: Any) -> set[str]:
+    if isinstance(value, dict):
+        return set(value).union(*map(names_in, value.values()))
+    return set().union(*map(names_in, value)) if isinstance(value, list) else set()
+
+
+@given(bodies)
+def test_usual_requests_are_read_alike(body: bytes) -> None:
+    check(body)
+
+
+@given(json_values)
+def test_any_json_is_read_alike(body: bytes) -> None:
+    check(body)
+
+
+@given(bodies | json_values, st.data())
+def test_damaged_requests_are_read_alike(body: bytes, data: st.DataObject) -> None:
+    """
+    Cut, with bytes changed, put in and taken out: what is malformed is so either way.
+    """
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(body)))
+        removed = data.draw(st.integers(0, 2))
+        added = data.draw(
+            st.binary(max_size=2) | st.sampled_from([b"\\", b'"', b"\\u12", b"\x00", b"\xc3", b"{"])
+        )
+        body = body[:at] + added + body[at + removed :]
+    check(body)
+
+
+@given(st.text(max_size=80), st.integers(0, 40), st.booleans())
+def test_strings_of_every_length_and_alignment_are_read_alike(
+    text: str, before: int, is_ascii: bool
+) -> None:
+    """
+    They are looked at sixteen bytes at a time, and one at a time at the body's end.
+    """
+    value = json.dumps(text, ensure_ascii=is_ascii).encode(errors="surrogatepass")
+    check(b'{"id":"1","x":"%b","user":{"yob":1,"keywords":%b}}' % (b"x" * before, value))
+    check(b'{"id":%b}' % value)
+
+
+SAMPLES = sorted(Path(__file__).parents[1].joinpath("samples").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=[path.stem for path in SAMPLES])
+def test_samples_are_plain(path: Path) -> None:
+    body = path.read_bytes()
+
+    request = _scanning(body)
+
+    assert request.is_scanned
+    check(body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(bid_request(), id="usual"),
+        pytest.param('{"id":"1","x":"é💥"}'.encode(), id="not ASCII"),
+        pytest.param(rb'{"id":"1","x":"\u00e9\/\n\"\\"}', id="escapes in a value"),
+        pytest.param(b' \r\n\t{ "id" : "1" , "tmax" : 120 } \n', id="white space"),
+        pytest.param(b'{"id":"1","x":[-0.10e+5,0,1E9,true,false,null,[],{}]}', id="every type"),
+        pytest.param(b'{"id":"1","x":' + b"[" * 60 + b"]" * 60 + b"}", id="deep"),
+        pytest.param(b'{"id":"1","x":"hashes"}', id="a forbidden name as a value"),
+        pytest.param(b'{"id":"1","imp":[],"imp":[]}', id="a member twice that nobody reads"),
+    ],
+)
+def test_plain_request_is_scanned(body: bytes) -> None:
+    assert _scanning(body).is_scanned
+    check(body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b'{"id":"1","user":{"ext":{"hashes":{}}}}', id="what may not leave"),
+        pytest.param(b'{"id":"1","x":[{"hashes":1}]}', id="its name elsewhere"),
+        pytest.param(rb'{"id":"1","\u0068ashes":1}', id="an escaped name"),
+        pytest.param('{"id":"1","né":1}'.encode(), id="a name that is not ASCII"),
+        pytest.param(rb'{"id":"1","x":"\ud83d\ude00"}', id="surrogates"),
+        pytest.param(b'{"id":"1","user":{},"user":{}}', id="two users"),
+        pytest.param(b'{"id":"1","user":{"data":[],"data":[]}}', id="two arrays of data"),
+        pytest.param(b'{"id":"1","user":{"data":null}}', id="no array"),
+        pytest.param(b'{"id":"1","user":null}', id="no user"),
+        pytest.param(b'{"id":"1","device":[]}', id="an odd device"),
+        pytest.param(b'{"id":"1","regs":""}', id="odd regs"),
+        pytest.param(b'{"id":"1","tmax":120.5}', id="an odd tmax"),
+        pytest.param(b'{"id":"1","tmax":1234567890}', id="a long tmax"),
+        pytest.param(b'{"id":"1","x":' + b"[" * 80 + b"]" * 80 + b"}", id="deeper"),
+    ],
+)
+def test_request_that_is_not_plain_is_decoded_as_a_whole(body: bytes) -> None:
+    assert not _scanning(body).is_scanned
+    check(body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b'{"x":1}', id="no id"),
+        pytest.param(b'{"id":"1"}x', id="something behind"),
+        pytest.param(b'{"id":"1",}', id="a comma too many"),
+        pytest.param(b'{"id":"1" "x":1}', id="a comma too few"),
+        pytest.param(b'{"id":01}', id="a leading zero"),
+        pytest.param(b'{"id":1.}', id="no fraction"),
+        pytest.param(b'{"id":-}', id="no digits"),
+        pytest.param(b'{"id":1e}', id="no exponent"),
+        pytest.param(b'{"id":tru}', id="half a word"),
+        pytest.param(b'{"id":"1', id="a string without an end"),
+        pytest.param(b'{"id":"1","x":"' + b"x" * 40, id="a long one without an end"),
+        pytest.param(b'{"id":"1","x":"' + b"x" * 40 + b'\n"}', id="a control character"),
+        pytest.param(b'{"id":"\\', id="half an escape"),
+        pytest.param(b'{"id":"\\u12', id="half a code"),
+        pytest.param(b'{"id":"\\x"}', id="no escape"),
+        pytest.param(b'{"id":"1","x":"\xff"}', id="not UTF-8"),
+        pytest.param(b'{"id":"1","device":{"lmt":1e999}}', id="a number that no double holds"),
+        pytest.param(b'{"id":"1"', id="no end"),
+        pytest.param(b'{"id":"1","x":[1', id="no end of a list"),
+        pytest.param(b'{"id"', id="no value"),
+    ],
+)
+def test_what_is_malformed_is_so_for_the_same_reason(body: bytes) -> None:
+    assert isinstance(read(_scanning, body), Reason)
+    check(body)
+
+
+def test_forbidden_names_that_could_be_spelled_otherwise_are_not_scanned_for() -> None:
+    assert Decoder((), ("user.ext.a/b",))._scan is None
+    assert Decoder(("other",), ())._scan is None
+    assert Decoder((), tuple(f"user.x{n}" for n in range(17)))._scan is None

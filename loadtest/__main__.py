@@ -6,6 +6,7 @@
     bench        CPU per request beside the floor and a plain implementation
     load-bench   rows per second of a delivered file beside `redis-cli --pipe`
     optouts      how fast opt-outs are recorded and applied
+    soak         every answer judged while things break and persons change
     demo         the whole service with one audience to try it on
 """
 
@@ -13,6 +14,7 @@ import asyncio
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 from redis.exceptions import RedisError
@@ -125,6 +127,27 @@ def optouts(ids: int, one_by_one: int, ledger_url: str | None) -> None:
         measure_and_say(ids, one_by_one, ledger_url, click.echo)
     except (NotApplied, StoreUnusable, LedgerUnusable, RedisError) as error:
         raise click.ClickException(str(error)) from None
+
+
+@main.command()
+@click.option("--requests", type=click.IntRange(min=1_000), default=10_000_000, show_default=True)
+@click.option("--ids", type=click.IntRange(min=1_000), default=100_000, show_default=True)
+@click.option("--different", type=click.IntRange(min=500), default=6_000, show_default=True)
+@click.option("--drivers", type=click.IntRange(1, 16), default=2, show_default=True)
+@click.option("--waves", type=click.IntRange(min=3), default=60, show_default=True)
+@click.option("--calm-s", type=click.FloatRange(min=0.1), default=5.0, show_default=True)
+@click.option("--seed", type=int, default=1, show_default=True)
+def soak(**plan: Any) -> None:
+    """
+    See whether all answers are right, whatever happens meanwhile.
+
+    Starts its own service with two workers, breaks it in every way it knows
+    while files and opt-outs come in, and judges every answer. The exit status
+    says whether all were right.
+    """
+    from loadtest.soak.run import Plan, soak  # noqa: PLC0415 - as above
+
+    sys.exit(0 if soak(Plan(**plan)) else 1)
 
 
 @main.command()

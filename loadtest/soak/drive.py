@@ -18,7 +18,7 @@ import uvloop
 from loadtest.answers import Verdict
 from loadtest.servers import HOST
 from loadtest.soak.judge import CLOSE, Judge, Phase, end_of
-from loadtest.soak.shared import LATE, Count, Shared, WaveState
+from loadtest.soak.shared import BROKEN, CALM, Count, Shared, WaveState
 from loadtest.soak.table import NO_WAVE, Due
 
 _ANSWERED_WITHIN_NS = 30 * 1_000_000_000
@@ -40,10 +40,12 @@ def drive(
         shared: Where to count.
         notes: A queue, told in words of what was wrong, the first few times.
     """
-    uvloop.run(_Driver(number, dues, port, shared, notes).run(connections))
+    uvloop.run(Driver(number, dues, port, shared, notes).run(connections))
 
 
-class _Driver:
+class Driver:
+    """The connections of one driver, and what they share."""
+
     def __init__(
         self, number: int, dues: Sequence[Due], port: int, shared: Shared, notes: Any
     ) -> None:
@@ -65,6 +67,7 @@ class _Driver:
             yield from order
 
     async def run(self, connections: int) -> None:
+        """Keep so many connections asking until it is enough, and wait for the last answers."""
         async with asyncio.TaskGroup() as group:
             for _ in range(connections):
                 group.create_task(self._keep_connected())
@@ -96,9 +99,11 @@ class _Driver:
                 await connection.ended
 
     def next(self) -> int:
+        """Return which request is sent next."""
         return next(self._order)
 
     def wrong(self, why: str) -> None:
+        """Count something against the service."""
         self.counts[Count.WRONG] += 1
         if self._notes_left:
             self._notes_left -= 1
@@ -117,7 +122,7 @@ class _Connection(asyncio.Protocol):
         "_driver", "_n", "_received", "_state", "_transport", "ended", "is_waiting", "sent_at_ns",
     )  # fmt: skip
 
-    def __init__(self, driver: _Driver) -> None:
+    def __init__(self, driver: Driver) -> None:
         self._driver = driver
         self._received = b""
         self._n = 0
@@ -180,7 +185,8 @@ class _Connection(asyncio.Protocol):
         if verdict is Verdict.RIGHT:
             driver.counts[Count.RIGHT] += 1
         elif verdict is Verdict.LATE:
-            self._count_late(LATE[why])  # type: ignore[index] # an outcome is its own word
+            was_broken = driver.shared.was_broken(self.sent_at_ns)
+            driver.counts[(BROKEN if was_broken else CALM)[why]] += 1
         else:
             driver.wrong(why)
         if is_last:
@@ -189,15 +195,6 @@ class _Connection(asyncio.Protocol):
             self._transport.close()
         else:
             self._send_next()
-
-    def _count_late(self, count: Count) -> None:
-        driver = self._driver
-        if driver.shared.was_broken(self.sent_at_ns):
-            driver.counts[count] += 1
-        elif count is Count.OUT_OF_TIME:
-            driver.counts[Count.LATE_UNDISTURBED] += 1
-        else:
-            driver.wrong(f"{count.name.lower()} while nothing was broken")
 
     def _phase(self) -> Phase:
         wave = self._driver.dues[self._n].wave

@@ -18,9 +18,12 @@ from random import Random
 from redis.asyncio import Redis
 
 from loadtest.servers import HOST
-from loadtest.soak.service import SILENCE_S, Service
+from loadtest.service import Service
 from loadtest.soak.shared import Shared
 from loadtest.soak.table import Due
+
+SILENCE_S = 2
+"""How long the service waits for the rest of a request: a setting of it."""
 
 _CUTS = 40
 _SILENT = 6

@@ -1,14 +1,15 @@
 """
 `python -m loadtest soak`: are all answers right, whatever happens meanwhile? Read this first.
 
-    service    `rtb-segments up` with two workers, seeded          service.py
+    service    `rtb-segments up` with two workers, seeded          loadtest/service.py
     drivers    processes that ask, and judge every answer          drive.py, judge.py
     waves      opt-outs and files that change what is due          waves.py, table.py
     faults     killed, stalled, rolled, cut, silent                faults.py
 
 It holds if no answer was wrong. An answer that passed through because the store or a
-worker was just being broken is right, and counted; with nothing broken only a
-deadline that was missed is, and then few of them. An answer that was lost because
+worker was just being broken is right, and counted. So is one that passed through with
+nothing broken, for a machine that is busy with others holds up the store too; but of
+these there may be few. An answer that was lost because
 its worker was killed is counted too. A connection that was refused, or that ended
 with a request in flight for any other reason, is wrong; so is a counter of the
 service that goes back, or a bug that it counted.
@@ -30,23 +31,30 @@ from random import Random
 from typing import Any
 
 from loadtest.population import Population
-from loadtest.seed import seed
 from loadtest.servers import HOST
+from loadtest.service import Service
 from loadtest.soak.drive import drive
-from loadtest.soak.faults import NAME_TO_FAULT, Misbehaved, Scene
+from loadtest.soak.faults import NAME_TO_FAULT, SILENCE_S, Misbehaved, Scene
 from loadtest.soak.report import print_report
-from loadtest.soak.service import Service
-from loadtest.soak.shared import Count, Shared
+from loadtest.soak.shared import BROKEN, CALM, Count, Shared
 from loadtest.soak.table import Change, Table, table_of
 from loadtest.soak.waves import Refused, Waves
 from segments.blobs import Blobs
 from segments.ledger.engine import open_ledger
 from segments.store.connection import connect
-from segments.store.reader import read_version
 
 WORKERS = 2
-CALM_MAX_LATE = 0.01
+CALM_MAX_SHARE = 0.01
 
+# Longer deadlines than production's, for the machine is shared with the drivers, and what
+# is asked here is what is answered and not how fast; silent clients are given up sooner,
+# for it shall be seen to happen.
+_VARIABLES = {
+    "RTB_DEADLINE_CAP_MS": "100",
+    "RTB_TMAX_SHARE": "0.5",
+    "RTB_BODY_TIMEOUT_S": str(SILENCE_S),
+    "RTB_HEADER_TIMEOUT_S": str(SILENCE_S),
+}
 _CONNECTIONS = 48
 _ENDED_WITHIN_S = 60
 _SAY_EVERY_S = 10.0
@@ -83,12 +91,12 @@ class Outcome:
     @property
     def holds(self) -> bool:
         """Whether everything was right, and enough of it was tried."""
-        undisturbed = self.shared.total(Count.LATE_UNDISTURBED)
+        answered = self.shared.total(Count.ANSWERED)
         return (
             not self.notes
             and not self.shared.total(Count.WRONG)
-            and self.shared.total(Count.ANSWERED) >= self.plan.requests
-            and undisturbed <= self.shared.total(Count.ANSWERED) * CALM_MAX_LATE
+            and answered >= self.plan.requests
+            and self.shared.passed_through(CALM) <= answered * CALM_MAX_SHARE
             and self.waves_over >= len(Change)
             and all(self.fault_to_times.values())
         )
@@ -102,10 +110,10 @@ def soak(plan: Plan) -> bool:
         Whether it holds.
     """
     with tempfile.TemporaryDirectory(prefix="rtb-soak-") as directory:
-        service = Service(Path(directory), plan.ids, WORKERS)
+        service = Service(Path(directory), plan.ids, WORKERS, _VARIABLES)
         try:
             population = Population(plan.ids)
-            asyncio.run(_prepare(service, population))
+            asyncio.run(service.seed(population, _say))
             table = table_of(
                 population,
                 seed=plan.seed,
@@ -121,18 +129,6 @@ def soak(plan: Plan) -> bool:
             outcome.notes.append(f"the service ended with status {status}")
     print_report(outcome)
     return outcome.holds
-
-
-async def _prepare(service: Service, population: Population) -> None:
-    await service.until("the service is ready", service.is_ready)
-    await seed(population, service.settings, _say)
-    async with connect(service.settings.store_url) as redis:
-        version = await read_version(redis)
-
-    async def is_read() -> bool:
-        return (await service.metrics())["rtb_catalog_version"] == version
-
-    await service.until("every worker has the catalog", is_read)
 
 
 def _run(service: Service, population: Population, table: Table, plan: Plan) -> Outcome:
@@ -274,13 +270,14 @@ class _Course:
         return now
 
     def _say_progress(self, took_s: float) -> None:
-        total = self._outcome.shared.total
+        shared = self._outcome.shared
+        total = shared.total
         answered = total(Count.ANSWERED)
-        late = sum(map(total, (Count.OUT_OF_TIME, Count.STORE_DOWN, Count.SHED)))
         _say(
             f"{took_s:7.0f} s {answered:>12,} answers {answered / took_s:8,.0f}/s"
-            f" {total(Count.WRONG):,} wrong, {total(Count.LOST):,} lost, {late:,} passed through,"
-            f" {total(Count.LATE_UNDISTURBED):,} late undisturbed; {self._doing or 'calm'}"
+            f" {total(Count.WRONG):,} wrong, {total(Count.LOST):,} lost, passed through:"
+            f" {shared.passed_through(BROKEN):,} broken, {shared.passed_through(CALM):,} calm;"
+            f" {self._doing or 'calm'}"
         )
 
 

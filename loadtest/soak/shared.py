@@ -5,6 +5,7 @@ What the processes of a soak say to each other, in memory: cells with one writer
     the one who faults  what is broken now and since when, and how far each wave is
 """
 
+from collections.abc import Mapping
 from enum import IntEnum, auto
 from multiprocessing.context import SpawnContext
 from typing import Any
@@ -27,17 +28,24 @@ class Count(IntEnum):
     OUT_OF_TIME = auto()  # passed through, while something was broken
     STORE_DOWN = auto()
     SHED = auto()
-    LATE_UNDISTURBED = auto()  # out of time while nothing was broken: a busy machine
+    CALM_OUT_OF_TIME = auto()  # ... while nothing was, but perhaps the machine was busy
+    CALM_STORE_DOWN = auto()
+    CALM_SHED = auto()
     LOST = auto()  # the connection ended without the answer, for its worker was killed
     WRONG = auto()
     IN_FULL = auto()  # answers judged in full, and not by comparing bytes
     ENDED_POLITELY = auto()  # connections that ended with an answer that said so
 
 
-LATE = {
+BROKEN: Mapping[str, Count] = {
     Outcome.OUT_OF_TIME: Count.OUT_OF_TIME,
     Outcome.STORE_DOWN: Count.STORE_DOWN,
     Outcome.SHED: Count.SHED,
+}
+CALM: Mapping[str, Count] = {
+    Outcome.OUT_OF_TIME: Count.CALM_OUT_OF_TIME,
+    Outcome.STORE_DOWN: Count.CALM_STORE_DOWN,
+    Outcome.SHED: Count.CALM_SHED,
 }
 
 
@@ -80,6 +88,10 @@ class Shared:
     def total(self, count: Count) -> int:
         """Return what all drivers have counted."""
         return sum(cells[count] for cells in self._counts)
+
+    def passed_through(self, kinds: Mapping[str, Count]) -> int:
+        """Return how many answers passed through, of `BROKEN` or of `CALM`."""
+        return sum(map(self.total, kinds.values()))
 
     def breaks(self) -> None:
         """Say that something is about to be broken: what passes through from now on is excused."""

@@ -1,9 +1,8 @@
 """
-The service of a soak: `rtb-segments up` as an operator runs it, with two workers.
+A service of the load test's own: `rtb-segments up` as an operator runs it, seeded by `seed`.
 
-Deadlines are longer than production's, for the machine is shared with the drivers
-and a soak asks what is answered, not how fast; clients that fall silent are given
-up sooner, for the run shall see it happen.
+Whatever it does is asked of it from outside: its health, its metrics, its signals,
+and the kernel about its processes.
 """
 
 import asyncio
@@ -13,15 +12,17 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 import aiohttp
 
+from loadtest.population import Population
+from loadtest.seed import seed
 from loadtest.servers import HOST, free_ports
 from segments.settings import Settings
-
-SILENCE_S = 2
+from segments.store.connection import connect
+from segments.store.reader import read_version
 
 _SETTLED_WITHIN_S = 90.0
 _STOP_WITHIN_S = 60
@@ -40,9 +41,12 @@ class Service:
         directory: For its data; a short path.
         ids: Persons that the store is laid out for.
         workers: Of the bid listener.
+        variables: Settings of the bid listener besides.
     """
 
-    def __init__(self, directory: Path, ids: int, workers: int) -> None:
+    def __init__(
+        self, directory: Path, ids: int, workers: int, variables: Mapping[str, str] | None = None
+    ) -> None:
         self.workers = workers
         self.settings = Settings(
             data_dir=directory, redis_url=None, ledger_url=None, blob_url=None, expected_ids=ids
@@ -62,14 +66,29 @@ class Service:
             "RTB_PORT": str(self.port),
             "RTB_ADMIN_PORT": str(self._admin_port),
             "RTB_WORKERS": str(workers),
-            "RTB_DEADLINE_CAP_MS": "100",
-            "RTB_TMAX_SHARE": "0.5",
-            "RTB_BODY_TIMEOUT_S": str(SILENCE_S),
-            "RTB_HEADER_TIMEOUT_S": str(SILENCE_S),
+            **(variables or {}),
         }
         self._up = subprocess.Popen(
             [sys.executable, "-m", "segments", "up"], env=env, stdout=self._log, stderr=self._log
         )
+
+    async def seed(self, population: Population, say: Callable[[str], None]) -> None:
+        """
+        Wait until it is ready, seed it, and wait until every worker has the catalog.
+
+        Raises:
+            NotSettled: It does not come so far.
+            loadtest.seed.SeedFailed: See there.
+        """
+        await self.until("the service is ready", self.is_ready)
+        await seed(population, self.settings, say)
+        async with connect(self.settings.store_url) as redis:
+            version = await read_version(redis)
+
+        async def is_read() -> bool:
+            return (await self.metrics())["rtb_catalog_version"] == version
+
+        await self.until("every worker has the catalog", is_read)
 
     def stop(self) -> int:
         """End it, and return its exit status."""
@@ -87,12 +106,7 @@ class Service:
     def worker_pids(self) -> set[int]:
         """Return the processes of the bid listener, without their supervisor."""
         listeners = [pid for pid in _children(self._up.pid) if b"rtb" in _arguments(pid)]
-        return {
-            pid
-            for listener in listeners
-            for pid in _children(listener)
-            if b"rtb.server.worker" in _arguments(pid)
-        }
+        return {pid for listener in listeners for pid in workers_of(listener)}
 
     async def is_ready(self) -> bool:
         """Whether it is up, and every worker says that it could enrich."""
@@ -135,6 +149,11 @@ class Service:
         url = f"http://{HOST}:{self._admin_port}{path}"
         async with aiohttp.ClientSession() as session, session.get(url) as answer:
             return answer.status, await answer.text()
+
+
+def workers_of(supervisor_pid: int) -> set[int]:
+    """Return the processes of a bid listener, given its supervisor's."""
+    return {pid for pid in _children(supervisor_pid) if b"rtb.server.worker" in _arguments(pid)}
 
 
 def _children(pid: int) -> list[int]:

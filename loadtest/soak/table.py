@@ -115,9 +115,7 @@ def _waves(
     """Choose who changes, among those who are asked for."""
     planted = sorted({number for request in drawn for number in request.planted})
     will_say_no = [n for n in planted if population.is_known(n) and not population.has_opted_out(n)]
-    strangers = [
-        n for n in planted if not population.is_known(n) and population.kind_of(n) is Kind.EMAIL
-    ]
+    strangers = [n for n in planted if not population.is_known(n) and _can_join(population, n)]
     rng.shuffle(will_say_no)
     # A file has one kind of hash, and the segments of one cohort.
     files = list(_alike(population, strangers).values())
@@ -133,6 +131,12 @@ def _waves(
             del will_say_no[:_PERSONS_PER_NO]
         waves.append(Wave(change, numbers))
     return waves
+
+
+def _can_join(population: Population, number: int) -> bool:
+    """Say whether one file makes a stranger all of what is due: hashed, and of one partner's."""
+    shares = population.shares(population.cohort_of(number))
+    return population.kind_of(number) is Kind.EMAIL and len(shares) == 1
 
 
 def _alike(population: Population, numbers: Collection[int]) -> Mapping[tuple[int, str], list[int]]:

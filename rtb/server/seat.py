@@ -17,7 +17,6 @@ processes at a time.
 """
 
 import asyncio
-import contextlib
 import logging
 import socket
 import sys
@@ -261,5 +260,4 @@ class Seat:
     async def _stop(self, running: _Running) -> None:
         within_s = self._handed.settings.drain_s + _STOP_MARGIN_S
         await child.stop(running.process, within_s=within_s)
-        with contextlib.suppress(asyncio.CancelledError):
-            await running.ended
+        await running.ended

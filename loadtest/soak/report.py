@@ -37,6 +37,8 @@ def print_report(outcome: "Outcome") -> None:
     print(f"  {'opt-outs that the ledger had before the store':64}{outcome.opt_outs_waited:>14,}")
     rate = total(Count.ANSWERED) / outcome.took_s if outcome.took_s else 0.0
     print(f"\n  {outcome.took_s:,.0f} s, {rate:,.0f} answers/s")
+    if total(Count.ANSWERED) < outcome.plan.requests:
+        print(f"  ended before the {outcome.plan.requests:,} answers that were asked for")
     for note in outcome.notes:
         print(f"  WRONG: {note}")
     print(f"\n  {'holds' if outcome.holds else 'DOES NOT HOLD'}")

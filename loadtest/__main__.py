@@ -2,10 +2,13 @@
 `python -m loadtest`: traffic against a running service, and what it costs.
 
     seed         put a known population into the store
-    locust       send requests and check every answer
+    run          send requests and check every answer, with Locust
+    accept       the acceptance run of buyers' hosts: 1,000 requests/s, and a verdict
     bench        CPU per request beside the floor and a plain implementation
+    workers      what a second worker brings on this machine
     load-bench   rows per second of a delivered file beside `redis-cli --pipe`
     optouts      how fast opt-outs are recorded and applied
+    soak         every answer judged while things break and persons change
     demo         the whole service with one audience to try it on
 """
 
@@ -13,6 +16,7 @@ import asyncio
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 from redis.exceptions import RedisError
@@ -39,7 +43,7 @@ def seed(ids: int, segments_per_id: int) -> None:
     The store and the ledger are those of the SEGMENTS_ variables, as for
     rtb-segments; the embedded store is started if it does not run.
     """
-    from loadtest.population import Population  # noqa: PLC0415 - `locust` must not wait for numpy
+    from loadtest.population import Population  # noqa: PLC0415 - `run` must not wait for numpy
     from loadtest.seed import SeedFailed, seed  # noqa: PLC0415
 
     settings = read_settings(Settings)
@@ -55,13 +59,14 @@ def seed(ids: int, segments_per_id: int) -> None:
 
 @main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def locust(arguments: tuple[str, ...]) -> None:
+def run(arguments: tuple[str, ...]) -> None:
     """
     Send requests and check every answer; takes Locust's own arguments.
 
-    For instance: python -m loadtest locust --headless -u 20 -r 20 -t 30s
-    --host http://127.0.0.1:8080 --ids 100000. What is given to `seed` as
-    --ids and --segments-per-id must be given here too.
+    For instance: python -m loadtest run --headless -u 20 -r 20 -t 30s
+    --host http://127.0.0.1:8080 --ids 100000 --html report.html. What is given
+    to `seed` as --ids and --segments-per-id must be given here too. The exit
+    status is 1 if any answer was wrong.
     """
     argv = [sys.executable, "-m", "locust", "-f", str(_LOCUSTFILE), *arguments]
     os.execv(sys.executable, argv)  # noqa: S606 - Locust takes this process's place
@@ -128,11 +133,112 @@ def optouts(ids: int, one_by_one: int, ledger_url: str | None) -> None:
 
 
 @main.command()
+@click.option("--url", "--host", help="Of a service that is seeded; without, one is started.")
+@click.option("--rate", type=click.FloatRange(1, 100_000), default=1_000, show_default=True)
+@click.option("--seconds", type=click.FloatRange(min=0.1), default=30, show_default=True)
+@click.option("--mean-ms", type=float, default=2, show_default=True, help="Must be below.")
+@click.option("--p95-ms", type=float, default=5, show_default=True, help="Must be below.")
+@click.option("--budget-ms", type=float, default=5, show_default=True)
+@click.option(
+    "--over-budget",
+    type=click.FloatRange(0, 1),
+    default=0.05,
+    show_default=True,
+    help="Share of requests that may take longer than the budget.",
+)
+@click.option("--ids", type=click.IntRange(min=100), default=100_000, show_default=True)
+@click.option("--segments-per-id", type=click.IntRange(1, 50), default=5, show_default=True)
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True)
+def accept(
+    url: str | None,
+    rate: float,
+    seconds: float,
+    mean_ms: float,
+    p95_ms: float,
+    budget_ms: float,
+    over_budget: float,
+    ids: int,
+    segments_per_id: int,
+    workers: int,
+) -> None:
+    """
+    Run what hosts ask for before they accept a service; the exit status is the verdict.
+
+    Requests come when they are due, whatever became of those before (open
+    loop), and latency counts from then. With --url, --ids and
+    --segments-per-id must be what was given to `seed`.
+    """
+    from loadtest.accept import Limits, Plan, accept, accept_own, address_of  # noqa: PLC0415
+    from loadtest.open_loop import NotAnswered  # noqa: PLC0415
+    from loadtest.population import Population  # noqa: PLC0415
+    from loadtest.service import NotSettled  # noqa: PLC0415
+
+    plan = Plan(rate, seconds, Limits(mean_ms, p95_ms, budget_ms, over_budget))
+    population = Population(ids, segments_per_id)
+    try:
+        if url is None:
+            is_accepted = accept_own(plan, population, workers=workers, say=_say)
+        else:
+            is_accepted = accept(plan, address_of(url), population, _say)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--url") from None
+    except (NotAnswered, NotSettled) as error:
+        raise click.ClickException(str(error)) from None
+    sys.exit(0 if is_accepted else 1)
+
+
+@main.command()
+@click.option("--ids", type=click.IntRange(min=1_000), default=100_000, show_default=True)
+@click.option("--requests", type=click.IntRange(min=1_000), default=50_000, show_default=True)
+@click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True)
+def workers(ids: int, requests: int, rounds: int) -> None:
+    """
+    Measure what a second worker brings on this machine: answers and CPU, in turns.
+
+    Starts its own service, and ends what it started.
+    """
+    from loadtest.checks import WrongAnswers  # noqa: PLC0415 - as above
+    from loadtest.driver import Wrong  # noqa: PLC0415
+    from loadtest.service import NotSettled  # noqa: PLC0415
+    from loadtest.workers import workers  # noqa: PLC0415
+
+    try:
+        workers(ids=ids, requests=requests, rounds=rounds, say=_say)
+    except (WrongAnswers, Wrong, NotSettled) as error:
+        raise click.ClickException(str(error)) from None
+
+
+@main.command()
+@click.option("--requests", type=click.IntRange(min=1_000), default=10_000_000, show_default=True)
+@click.option("--ids", type=click.IntRange(min=1_000), default=100_000, show_default=True)
+@click.option("--different", type=click.IntRange(min=500), default=6_000, show_default=True)
+@click.option("--drivers", type=click.IntRange(1, 16), default=2, show_default=True)
+@click.option("--waves", type=click.IntRange(min=3), default=60, show_default=True)
+@click.option("--calm-s", type=click.FloatRange(min=0.1), default=5.0, show_default=True)
+@click.option("--seed", type=int, default=1, show_default=True)
+def soak(**plan: Any) -> None:
+    """
+    See whether all answers are right, whatever happens meanwhile.
+
+    Starts its own service with two workers, breaks it in every way it knows
+    while files and opt-outs come in, and judges every answer. The exit status
+    says whether all were right.
+    """
+    from loadtest.soak.run import Plan, soak  # noqa: PLC0415 - as above
+
+    sys.exit(0 if soak(Plan(**plan)) else 1)
+
+
+@main.command()
 def demo() -> None:
     """Run the whole service here with one audience to try it on, until Ctrl-C."""
     from loadtest.demo import demo  # noqa: PLC0415 - as above
 
     sys.exit(asyncio.run(demo()))
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 Locust users that send generated requests and check every answer.
 
     python -m loadtest seed --ids 100000
-    python -m loadtest locust --headless -u 20 -r 20 -t 30s --host URL --ids 100000
+    python -m loadtest run --headless -u 20 -r 20 -t 30s --host URL --ids 100000
 
 A wrong answer is a failure, whatever its status. One that passed through for
 want of time or of the store is none: it stands in the statistics under a name

@@ -181,7 +181,7 @@ class _Sower:
             return
         content = "".join(f"{digest}\n" for digest in hashes).encode()
         for share in population.shares(slice_.cohort):
-            metadata = _metadata(content, len(hashes), share)
+            metadata = metadata_of(content, len(hashes), share)
             job = await accept(
                 self._ledger,
                 self._blobs,
@@ -265,7 +265,8 @@ async def _accounts_of(conn: AsyncConnection, partner: Partner) -> tuple[Account
     return account, owner
 
 
-def _metadata(content: bytes, records: int, share: Share) -> Metadata:
+def metadata_of(content: bytes, records: int, share: Share) -> Metadata:
+    """Say whose persons a file of hashes holds, and in which segments they are."""
     digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
     return Metadata(
         partner_id=share.partner.public_id,

@@ -1,10 +1,13 @@
 """`python -m rtb`: the bid listener, as its environment says."""
 
+import argparse
 import asyncio
 import logging
+import os
 import sys
 
-from rtb.server.supervisor import CannotListen, supervise
+from rtb.server.listening import CannotListen
+from rtb.server.supervisor import supervise
 from rtb.settings import RtbSettings
 from segments.settings import read_settings
 from segments.tls import UnusableTls
@@ -12,6 +15,12 @@ from segments.tls import UnusableTls
 
 def main() -> None:
     """Read the settings, and serve until told to stop."""
+    parser = argparse.ArgumentParser(prog="python -m rtb")
+    parser.add_argument("--workers", help="processes; otherwise RTB_WORKERS")
+    workers = parser.parse_args().workers
+    if workers is not None:
+        # As a variable, so that it is judged like one, and holds when a roll reads them anew.
+        os.environ["RTB_WORKERS"] = workers
     settings = read_settings(RtbSettings)
     logging.basicConfig(
         level=logging.INFO,

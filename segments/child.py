@@ -4,7 +4,8 @@ Start a process that never outlives us.
 Each child gets a session of its own, so that Ctrl-C in a terminal reaches only
 the parent, which then stops its children in the right order. And each is told
 by the kernel when the parent is gone (`PR_SET_PDEATHSIG`), so that even
-`kill -9` leaves nothing behind that would hold the store or a port.
+`kill -9` leaves nothing behind that would hold the store or a port. SIGHUP is
+ignored until the program has a use for it: it must not end one that only starts.
 
 The kernel's promise must be asked for by the child itself, between fork and
 exec. `preexec_fn` would do that in a copy of a process that may have threads,
@@ -66,6 +67,7 @@ async def stop(process: asyncio.subprocess.Process, *, within_s: float) -> int:
 def _become(parent_pid: int, argv: list[str]) -> None:
     if sys.platform == "linux":  # elsewhere a killed parent does leave its children
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     if os.getppid() != parent_pid:
         sys.exit("the parent was gone before its child had started")
     os.execvp(argv[0], argv)  # noqa: S606 - that is what it is for

@@ -31,6 +31,10 @@ _SQLITE_SCHEMES = ("sqlite+aiosqlite", "sqlite")
 _POSTGRES_SCHEMES = ("postgresql", "postgresql+asyncpg", "postgres")
 
 
+class WrongSettings(Exception):
+    """Settings that a process can't run with; the message has a line for each."""
+
+
 class Settings(BaseSettings):
     """What every process of the control plane reads; each field is `SEGMENTS_<FIELD>`."""
 
@@ -312,6 +316,20 @@ def read_settings(cls: type[T]) -> T:
     Side effects: writes to stderr and exits with `WRONG_SETTINGS` if any is wrong.
     """
     try:
+        return settings_of(cls)
+    except WrongSettings as wrong:
+        sys.stderr.write(f"{wrong}\n")
+        sys.exit(WRONG_SETTINGS)
+
+
+def settings_of(cls: type[T]) -> T:
+    """
+    Read a plane's settings.
+
+    Raises:
+        WrongSettings: One or more are wrong; a line for each.
+    """
+    try:
         return cls()
     except ValidationError as error:
         lines = [_line(cls, details) for details in error.errors()]
@@ -319,8 +337,7 @@ def read_settings(cls: type[T]) -> T:
         lines = [_unreadable(cls, error)]
     except (OSError, UnicodeDecodeError) as error:
         lines = [f".env: cannot be read ({type(error).__name__})"]
-    sys.stderr.write("".join(f"{line}\n" for line in lines))
-    sys.exit(WRONG_SETTINGS)
+    raise WrongSettings("\n".join(lines))
 
 
 def _line(cls: type[BaseSettings], details: Any) -> str:

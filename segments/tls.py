@@ -6,7 +6,8 @@ can't be served with is found out at the start, in one line that names the
 variable, and not by the first client. A passphrase is never asked for: nobody
 sits at a service's terminal.
 
-Read when a process starts, so a renewed certificate is served after a restart.
+Read when a process starts, so a renewed certificate is served after a restart; by
+the bid listener after SIGHUP, too, which replaces the processes that serve it.
 """
 
 import ssl

@@ -28,6 +28,7 @@ from segments.store.meta import prepare
 
 _log = logging.getLogger(__name__)
 
+_BIDS = "bid listener"
 _STOP_WITHIN_S = 30
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 10.0
@@ -70,6 +71,11 @@ class Program:
         assert self._process is not None, "started before it is waited for"
         return await self._process.wait()
 
+    def hang_up(self) -> None:
+        """Send it SIGHUP, if it runs."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.send_signal(signal.SIGHUP)
+
     async def stop(self) -> None:
         """End it, at the latest by force; nothing to do if it has ended."""
         if self._process is not None:
@@ -78,7 +84,7 @@ class Program:
 
 async def up(settings: Settings) -> None:
     """
-    Run the whole service until SIGTERM or SIGINT.
+    Run the whole service until SIGTERM or SIGINT; the bid listener rolls at each SIGHUP.
 
     Raises:
         CannotRun: A part ended as soon as it was started; it has said why.
@@ -98,6 +104,8 @@ async def up(settings: Settings) -> None:
         await _prepare(settings)
         for program in _programs():
             await program.start()
+            if program.name == _BIDS:
+                loop.add_signal_handler(signal.SIGHUP, program.hang_up)
             kept.append(asyncio.create_task(_keep(program)))
         await _first_of(stopped, kept)
     finally:
@@ -112,7 +120,7 @@ def _programs() -> tuple[Program, ...]:
         Program("loader", (sys.executable, "-m", "segments", "loader")),
         Program("SFTP door", (sys.executable, "-m", "segments", "sftp")),
         Program("REST doors", (sys.executable, "-m", "segments", "api")),
-        Program("bid listener", (sys.executable, "-m", "rtb")),
+        Program(_BIDS, (sys.executable, "-m", "rtb")),
     )
 
 

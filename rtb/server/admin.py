@@ -35,9 +35,12 @@ class Board(Collector):
     All workers' cells, read together.
 
     Args:
-        slabs: One a worker.
+        slabs: Whatever was counted, by whichever process.
         catalog_max_age_s: How old an unconfirmed catalog may become.
         wall_s: Unix time.
+        in_office: Where each worker's present process says how it is, `None` if
+            it has none: a starting successor and one that drains have no say
+            in how the service is. If not given, all have.
     """
 
     def __init__(
@@ -45,8 +48,10 @@ class Board(Collector):
         slabs: Sequence[Slab],
         catalog_max_age_s: float,
         wall_s: Callable[[], float] = time.time,
+        in_office: Callable[[], Sequence[Slab | None]] | None = None,
     ) -> None:
         self._slabs = slabs
+        self._in_office = in_office or (lambda: slabs)
         self._catalog_max_age_s = catalog_max_age_s
         self._wall_s = wall_s
 
@@ -54,11 +59,14 @@ class Board(Collector):
         """Return why the service is not ready; nothing if it is."""
         return [
             f"worker {index}: {reason}"
-            for index, slab in enumerate(self._slabs)
+            for index, slab in enumerate(self._in_office())
             for reason in self._reasons_of(slab)
         ]
 
-    def _reasons_of(self, slab: Slab) -> Iterator[str]:
+    def _reasons_of(self, slab: Slab | None) -> Iterator[str]:
+        if slab is None:
+            yield "not running"
+            return
         cells, now_s = slab.cells, self._wall_s()
         if now_s - cells[Gauge.BEAT_AT_S] > _BEAT_MAX_AGE_S:
             yield "not running" if not cells[Gauge.PID] else "does not respond"
@@ -127,12 +135,13 @@ class Board(Collector):
             "rtb_in_flight", "Requests that wait for the store.", self._sum(Gauge.IN_FLIGHT)
         )
         yield _gauge("rtb_connections", "Open connections.", self._sum(Gauge.CONNECTIONS))
-        links = [slab.cells[Gauge.LINK] == metrics.LINK_UP for slab in self._slabs]
-        yield _gauge("rtb_store_up", "1 if every worker can ask the store.", all(links))
+        links = self._of_each(Gauge.LINK)
+        is_up = all(link == metrics.LINK_UP for link in links)
+        yield _gauge("rtb_store_up", "1 if every worker can ask the store.", is_up)
         yield _gauge("rtb_ready", "1 if the service is ready.", not self.reasons())
-        versions = [slab.cells[Gauge.CATALOG_VERSION] for slab in self._slabs]
-        yield _gauge("rtb_catalog_version", "Of the worker furthest behind.", min(versions))
-        seen_at_s = min(slab.cells[Gauge.CATALOG_SEEN_AT_S] for slab in self._slabs)
+        version = min(self._of_each(Gauge.CATALOG_VERSION))
+        yield _gauge("rtb_catalog_version", "Of the worker furthest behind.", version)
+        seen_at_s = min(self._of_each(Gauge.CATALOG_SEEN_AT_S))
         yield _gauge(
             "rtb_catalog_seen_timestamp_seconds",
             "When the store last confirmed the catalog, to the worker furthest behind.",
@@ -173,6 +182,10 @@ class Board(Collector):
             count += self._sum(cell)
             buckets.append((str(edge), count))
         return HistogramMetricFamily(name, text, buckets=buckets, sum_value=total)
+
+    def _of_each(self, gauge: Gauge) -> list[int]:
+        """Return what each worker says of itself, zero where there is none."""
+        return [0 if slab is None else slab.cells[gauge] for slab in self._in_office()]
 
     def _sum(self, cell: int) -> int:
         return sum(slab.cells[cell] for slab in self._slabs)

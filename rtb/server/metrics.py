@@ -3,12 +3,12 @@ What the workers count, in memory that they share with the supervisor.
 
     cells of 8 bytes, one writer each: no lock, nothing lost when a worker dies
 
-    slab of worker 0                                  slab of worker 1 ...
+    row 0                                             row 1 ...
     | gauges | counters | histograms | requests: slot x ending | names of slots |
 
-A slab belongs to a worker's number, not to its process: a restarted worker goes
-on counting where the dead one stopped, so no counter ever goes back. Only its
-gauges are wiped.
+A row outlives the process that counts in it: the next one to have it goes on
+where the last one stopped, so no counter ever goes back. Only its gauges are
+wiped. One process at a time has a row; who, the supervisor says (seat.py).
 
 Requests are counted by recipient, outcome and reason. A recipient's slot is
 named in the slab itself, so that the reader needs no catalog; the last slot
@@ -55,6 +55,7 @@ class Gauge(IntEnum):
     IN_FLIGHT = auto()
     CONNECTIONS = auto()
     IS_DRAINING = auto()
+    IS_LISTENING = auto()  # accepts connections; one that is to succeed another waits until ready
 
 
 class Where(StrEnum):
@@ -124,11 +125,11 @@ _SLAB_BYTES: Final = -(-_CELLS * 8 // mmap.PAGESIZE) * mmap.PAGESIZE
 
 class Slab:
     """
-    One worker's cells.
+    One row's cells.
 
     Args:
         fd: Of the memory that `create` made.
-        index: The worker's number.
+        index: The row's number.
     """
 
     __slots__ = ("_memory", "_names", "_slots", "cells")
@@ -146,9 +147,13 @@ class Slab:
 
     def start(self) -> None:
         """Wipe the gauges that a dead predecessor left, and say who we are."""
+        self.wipe()
+        self.cells[Gauge.PID] = os.getpid()
+
+    def wipe(self) -> None:
+        """Forget what a process said of itself; what it counted stays."""
         for gauge in Gauge:
             self.cells[gauge] = 0
-        self.cells[Gauge.PID] = os.getpid()
 
     # The bid path's half: increments only.
 
@@ -230,8 +235,8 @@ _REFUSALS: Final = tuple(Refusal)
 _SEEN_RESULTS: Final = tuple(SeenResult)
 
 
-def create(workers: int) -> int:
-    """Make the memory for so many workers, all zero, and return its file descriptor."""
+def create(rows: int) -> int:
+    """Make the memory for so many processes at a time, all zero; return its file descriptor."""
     fd = os.memfd_create("rtb-metrics")
-    os.ftruncate(fd, workers * _SLAB_BYTES)
+    os.ftruncate(fd, rows * _SLAB_BYTES)
     return fd

@@ -1,14 +1,14 @@
 """
-Starts the workers, starts a dead one again, and stops all of them.
+Starts the workers, starts a dead one again, replaces all of them, and stops them.
 
     supervisor   listening sockets, memory of the metrics, health and metrics port
       worker 0     one event loop
       worker 1     ...
 
-The sockets are bound here, one for each worker (SO_REUSEPORT spreads the
-connections), so that a port in use is one clear line and not N, and so that the
-clients of a worker that died wait for the next one. No bid passes through this
-process.
+SIGHUP rolls: the settings are read anew, and one worker after the other is
+replaced by one that has them (seat.py), without a client noticing. Settings that
+are wrong, or with which a worker does not get ready, leave the old ones in place.
+No bid passes through this process.
 """
 
 import asyncio
@@ -16,69 +16,22 @@ import contextlib
 import logging
 import os
 import signal
-import socket
-import sys
-from collections.abc import Sequence
 
 from aiohttp import web
 
 from rtb.server import metrics
 from rtb.server.admin import Board, application
-from rtb.server.metrics import Gauge, Slab
+from rtb.server.handed import Handed
+from rtb.server.listening import CannotListen, listen
+from rtb.server.seat import NotReplaced, Rows, Seat
 from rtb.settings import RtbSettings
-from segments import child
-from segments.tls import context_of
+from segments.settings import WrongSettings, settings_of
+from segments.tls import UnusableTls, context_of
 
 _log = logging.getLogger(__name__)
 
-_BACKLOG = 4096
-_FIRST_PAUSE_S = 0.1
-_LONGEST_PAUSE_S = 5.0
-_WELL_AFTER_S = 5.0
-_STOP_MARGIN_S = 2.0
-"""What a worker may take beyond its drain before it is killed."""
-
-
-class CannotListen(Exception):
-    """A port can't be had; the message says which, and why."""
-
-
-def listen(host: str, port: int, workers: int) -> list[socket.socket]:
-    """
-    Bind a socket for each worker, all to one port.
-
-    Raises:
-        CannotListen: It is in use, or not ours to use.
-    """
-    sockets: list[socket.socket] = []
-    try:
-        # Alone first: to a second service, SO_REUSEPORT would just give the port as well.
-        with contextlib.closing(_bound(host, port, is_shared=False)) as alone:
-            port = alone.getsockname()[1]
-        for _ in range(workers):
-            sockets.append(_bound(host, port, is_shared=workers > 1))
-            sockets[-1].listen(_BACKLOG)
-    except OSError as error:
-        for one in sockets:
-            one.close()
-        raise CannotListen(f"can't listen on {host}:{port}: {error.strerror}") from None
-    return sockets
-
-
-def _bound(host: str, port: int, *, is_shared: bool) -> socket.socket:
-    family, *_, address = socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    one = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if is_shared:
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        one.bind(address)
-    except OSError:
-        one.close()
-        raise
-    return one
+_AT_THE_START = ("host", "port", "admin_port", "workers", "admin_tls_cert", "admin_tls_key")
+"""Settings of the supervisor itself, which a roll leaves as they were."""
 
 
 class Supervisor:
@@ -86,7 +39,7 @@ class Supervisor:
     The bid listener as a whole.
 
     Args:
-        settings: Each worker reads its own, from the same environment.
+        settings: Of the first workers; each roll reads them anew from the environment.
 
     Raises:
         CannotListen: The port can't be had.
@@ -95,27 +48,35 @@ class Supervisor:
 
     def __init__(self, settings: RtbSettings) -> None:
         self._settings = settings
-        # Each worker reads its own; what is wrong with them is said once, by us.
+        # Each worker reads its own files; what is wrong with them is said once, by us.
         context_of(settings.tls)
         self._admin_ssl = context_of(settings.admin_tls)
+        handed = Handed(settings)
         self._sockets = listen(settings.host, settings.port, settings.workers)
-        self._metrics_fd = metrics.create(settings.workers)
-        self._slabs = [Slab(self._metrics_fd, index) for index in range(settings.workers)]
+        # One row more than workers: while one is replaced, it is two processes.
+        rows = settings.workers + 1
+        self._rows = Rows(metrics.create(rows), rows)
+        self._seats = [
+            Seat(number, one, self._rows, handed) for number, one in enumerate(self._sockets)
+        ]
         self.port: int = self._sockets[0].getsockname()[1]
 
-    async def run(self, stop: asyncio.Event) -> None:
+    async def run(self, stop: asyncio.Event, roll: asyncio.Event) -> None:
         """
-        Serve until `stop` is set, then drain.
+        Serve until `stop` is set, then drain; replace the workers whenever `roll` is set.
+
+        Args:
+            stop: Set once.
+            roll: Cleared when a roll begins, so one that is asked for during
+                another follows it.
 
         Raises:
             CannotListen: The admin port can't be had.
         """
         async with contextlib.AsyncExitStack() as running:
             admin_port = await self._start_admin(running)
-            keeping = [
-                asyncio.create_task(self._keep(index, one))
-                for index, one in enumerate(self._sockets)
-            ]
+            keeping = [asyncio.create_task(seat.keep()) for seat in self._seats]
+            rolling = asyncio.create_task(self._roll_for_ever(roll))
             _log.info(
                 "bids on port %d, health and metrics on port %d, %d worker(s)",
                 self.port,
@@ -127,12 +88,48 @@ class Supervisor:
             # Ours first: as long as one of us listens, the kernel takes new clients.
             for one in self._sockets:
                 one.close()
-            for task in keeping:
+            for task in (rolling, *keeping):
                 task.cancel()
-            await asyncio.wait(keeping)
+            await asyncio.wait((rolling, *keeping))
+
+    async def _roll_for_ever(self, roll: asyncio.Event) -> None:
+        while True:
+            await roll.wait()
+            roll.clear()
+            try:
+                settings = settings_of(RtbSettings)
+                context_of(settings.tls)
+            except (WrongSettings, UnusableTls) as wrong:
+                reason = "; ".join(str(wrong).splitlines())
+                _log.error("not rolled, all workers go on as they are: %s", reason)
+            else:
+                await self._roll(settings)
+
+    async def _roll(self, settings: RtbSettings) -> None:
+        """Replace one worker after the other; at the first that can't be, leave the others."""
+        for name in _AT_THE_START:
+            if getattr(settings, name) != getattr(self._settings, name):
+                _log.warning("RTB_%s is read at the start only; a roll leaves it", name.upper())
+        _log.info("rolling %d worker(s)", len(self._seats))
+        handed = Handed(settings)
+        for seat in self._seats:
+            try:
+                await seat.replace(handed)
+            except NotReplaced as reason:
+                _log.error(
+                    "roll stopped, worker %d and those behind it go on as they are: %s",
+                    seat.number,
+                    reason,
+                )
+                return
+        _log.info("rolled %d worker(s)", len(self._seats))
 
     async def _start_admin(self, running: contextlib.AsyncExitStack) -> int:
-        board = Board(self._slabs, self._settings.catalog_max_age_s)
+        board = Board(
+            self._rows.slabs,
+            self._settings.catalog_max_age_s,
+            in_office=lambda: [seat.slab for seat in self._seats],
+        )
         runner = web.AppRunner(application(board), access_log=None)
         await runner.setup()
         running.push_async_callback(runner.cleanup)
@@ -146,51 +143,19 @@ class Supervisor:
         bound: int = runner.addresses[0][1]
         return bound
 
-    async def _keep(self, index: int, listening: socket.socket) -> None:
-        """Keep one worker running until cancelled, which drains it."""
-        loop = asyncio.get_running_loop()
-        argv = self._argv(index, listening.fileno())
-        fds = (listening.fileno(), self._metrics_fd)
-        pause_s = _FIRST_PAUSE_S
-        while True:
-            started_at_s = loop.time()
-            process = await child.start(argv, pass_fds=fds)
-            try:
-                status = await process.wait()
-            except asyncio.CancelledError:
-                within_s = self._settings.drain_s + _STOP_MARGIN_S
-                await child.stop(process, within_s=within_s)
-                raise
-            self._slabs[index].cells[Gauge.PID] = 0
-            self._slabs[index].cells[Gauge.BEAT_AT_S] = 0
-            if loop.time() - started_at_s > _WELL_AFTER_S:
-                pause_s = _FIRST_PAUSE_S
-            _log.error("worker %d ended with status %d; starting it again", index, status)
-            await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
-
-    def _argv(self, index: int, listen_fd: int) -> Sequence[str]:
-        return (
-            sys.executable,
-            "-m",
-            "rtb.server.worker",
-            f"--index={index}",
-            f"--listen-fd={listen_fd}",
-            f"--metrics-fd={self._metrics_fd}",
-        )
-
 
 async def supervise(settings: RtbSettings) -> None:
     """
-    Run the bid listener until SIGTERM or SIGINT.
+    Run the bid listener until SIGTERM or SIGINT; replace its workers at each SIGHUP.
 
     Raises:
         CannotListen: A port can't be had.
         segments.tls.UnusableTls: There is no TLS with these files.
     """
     supervisor = Supervisor(settings)
-    stop = asyncio.Event()
+    stop, roll = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, roll.set)
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_number, stop.set)
-    await supervisor.run(stop)
+    await supervisor.run(stop, roll)

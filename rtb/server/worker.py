@@ -3,7 +3,8 @@ One process of the bid listener: an event loop, a listening socket, a link to th
 
 The supervisor starts it and hands it the socket and the memory of its metrics.
 The socket outlives the process, so that while a dead worker is replaced its
-clients wait in the queue instead of being refused.
+clients wait in the queue instead of being refused. One that is to succeed another
+(`--when-ready`) accepts nobody before it could enrich.
 
 SIGTERM drains: no new connection is taken but those that the kernel has
 accepted for us already; what is in flight is answered; each connection ends
@@ -36,18 +37,20 @@ from rtb.server.deadlines import Deadlines
 from rtb.server.debug import DebugBid
 from rtb.server.dial import door_of
 from rtb.server.follower import follow
+from rtb.server.handed import Handed
+from rtb.server.listening import BACKLOG
 from rtb.server.metrics import LINK_FAULT, LINK_UP, Gauge, Slab, Where
 from rtb.server.protocol import Connection, Site
 from rtb.server.reading import Limits
 from rtb.server.seen import Seen
 from rtb.settings import RtbSettings
-from segments.settings import read_settings
 from segments.store.connection import connect
 from segments.tls import context_of
 
 _log = logging.getLogger(__name__)
 
 _BEAT_S = 0.25
+_POLL_S = 0.01
 _QUIET_S = 1.0
 """A connection that has been quiet so long while we drain is closed."""
 
@@ -133,14 +136,18 @@ class Worker:
         self._last_message = self._lookup.message
         self._last_complaint = ""
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Serve until `stop` is set, then drain."""
+    async def run(self, stop: asyncio.Event, *, when_ready: bool = False) -> None:
+        """
+        Serve until `stop` is set, then drain.
+
+        Args:
+            stop: Set once.
+            when_ready: Accept nobody before there is a catalog and a link to the store.
+        """
         self._slab.start()
         self._beat()
         redis = connect(self._settings.store_url)
-        server = await self._loop.create_server(
-            self.site.connection, sock=self._listening.dup(), **self._tls()
-        )
+        server = None if when_ready else await self._serve()
         beating = asyncio.create_task(self._beat_for_ever())
         linking = asyncio.create_task(self._lookup.run())
         following = asyncio.create_task(
@@ -157,11 +164,26 @@ class Worker:
             self.bids.seen = Seen(redis, self._slab)
             tasks.append(asyncio.create_task(self.bids.seen.run()))
         try:
-            await stop.wait()
-            await self._drain(server)
+            while server is None and not stop.is_set():
+                if self._lookup.fault is None and not self.bids.is_blind:
+                    server = await self._serve()
+                else:
+                    await asyncio.sleep(_POLL_S)
+            if server is not None:
+                await stop.wait()
+                await self._drain(server)
         finally:
             await _cancelled(*tasks)
             await redis.aclose()
+
+    async def _serve(self) -> asyncio.Server:
+        server = await self._loop.create_server(
+            self.site.connection, sock=self._listening.dup(), backlog=BACKLOG, **self._tls()
+        )
+        # Whoever waits for us to listen then reads how we are.
+        self._beat()
+        self._slab.cells[Gauge.IS_LISTENING] = 1
+        return server
 
     async def _drain(self, server: asyncio.Server) -> None:
         self.site.is_draining = True
@@ -170,14 +192,16 @@ class Worker:
         await self._take_accepted()
         self._listening.close()
         deadline_s = self._loop.time() + self._settings.drain_s
-        quiet_since: dict[Connection, float] = {}
-        while self.site.connections and (now_s := self._loop.time()) < deadline_s:
+        # Counted in turns of the loop and not by the clock: of a turn that a busy machine
+        # held up we know whether anything came, of the time that it took we do not.
+        turns_quiet: dict[Connection, int] = {}
+        while self.site.connections and self._loop.time() < deadline_s:
             idle = {connection for connection in self.site.connections if connection.is_idle}
-            quiet_since = {one: quiet_since.get(one, now_s) for one in idle}
-            for connection, since_s in quiet_since.items():
-                if now_s - since_s > _QUIET_S:
+            turns_quiet = {one: turns_quiet.get(one, 0) + 1 for one in idle}
+            for connection, turns in turns_quiet.items():
+                if turns > _QUIET_S / _POLL_S:
                     connection.close()
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(_POLL_S)
         for connection in tuple(self.site.connections):
             connection.close()
         # One more turn of the loop, for what is written and has not left.
@@ -222,6 +246,9 @@ class Worker:
                 _log.warning("%s", self._lookup.message)
 
     def _adopt(self, catalog: Catalog) -> None:
+        # What has begun was routed by the catalog before: asked by the new one, a bid that
+        # came to a blind worker would be a person without segments, and not `store_down`.
+        self.bids.ask_all()
         self.bids.adopt(catalog)
         self._slab.cells[Gauge.CATALOG_VERSION] = catalog.version
         # What is kept for long is not looked through at each collection.
@@ -254,34 +281,36 @@ async def _cancelled(*tasks: asyncio.Task[None]) -> None:
         _, pending = await asyncio.wait(pending, timeout=0.1)
 
 
-async def _serve(settings: RtbSettings, listening: socket.socket, slab: Slab) -> None:
+async def _serve(
+    settings: RtbSettings, listening: socket.socket, slab: Slab, *, when_ready: bool
+) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     # The supervisor decides; a terminal's Ctrl-C is for it alone.
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_signal_handler(signal.SIGINT, lambda: None)
-    await Worker(settings, listening, slab).run(stop)
+    await Worker(settings, listening, slab).run(stop, when_ready=when_ready)
 
 
 def main() -> None:
-    """Run one worker; see `rtb.server.supervisor` for its arguments."""
+    """Run one worker; see `rtb.server.seat` for its arguments."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--index", type=int, required=True)
-    parser.add_argument("--listen-fd", type=int, required=True)
-    parser.add_argument("--metrics-fd", type=int, required=True)
+    for number in ("index", "row", "listen-fd", "metrics-fd", "settings-fd"):
+        parser.add_argument(f"--{number}", type=int, required=True)
+    parser.add_argument("--when-ready", action="store_true")
     arguments = parser.parse_args()
     logging.basicConfig(
         level=logging.INFO,
         format=f"%(asctime)s bid worker {arguments.index}: %(levelname)s: %(message)s",
         stream=sys.stderr,
     )
-    settings = read_settings(RtbSettings)
-    slab = Slab(arguments.metrics_fd, arguments.index)
+    settings = Handed.read(arguments.settings_fd)
+    slab = Slab(arguments.metrics_fd, arguments.row)
     listening = socket.socket(fileno=arguments.listen_fd)
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     gc.set_threshold(_GC_THRESHOLD, 20, 100)
     gc.freeze()
-    uvloop.run(_serve(settings, listening, slab))
+    uvloop.run(_serve(settings, listening, slab, when_ready=arguments.when_ready))
 
 
 if __name__ == "__main__":

@@ -30,6 +30,5 @@ def up() -> None:
 def serve(workers: int | None) -> None:
     """Answer bid requests: the bid listener alone."""
     # Not an import: the control plane knows nothing of the data plane.
-    if workers is not None:
-        os.environ["RTB_WORKERS"] = str(workers)
-    os.execv(sys.executable, [sys.executable, "-m", "rtb"])  # noqa: S606 - our own program
+    options = [] if workers is None else [f"--workers={workers}"]
+    os.execv(sys.executable, [sys.executable, "-m", "rtb", *options])  # noqa: S606 - our own program

@@ -7,6 +7,7 @@ import sys
 from asyncio.subprocess import PIPE, STDOUT, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from ssl import SSLContext
 from typing import Any
 
@@ -88,15 +89,15 @@ async def listening(
             await reading
 
 
-async def start(**settings: Any) -> Process:
-    """Start it with these settings, the store's URL among them as `redis_url`."""
+async def start(*, cwd: Path | None = None, **settings: Any) -> Process:
+    """Start it with these settings, the store's URL among them as `redis_url`, in a directory."""
     url = settings.pop("redis_url", None)
     env = {name: value for name, value in os.environ.items() if "RTB_" not in name}
     env |= {f"RTB_{name.upper()}": str(value) for name, value in settings.items()}
     if url:
         env["SEGMENTS_REDIS_URL"] = url
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "rtb", env=env, stdout=PIPE, stderr=STDOUT
+        sys.executable, "-m", "rtb", env=env, cwd=cwd, stdout=PIPE, stderr=STDOUT
     )
 
 

@@ -93,6 +93,35 @@ def test_well_workers_are_ready() -> None:
     assert shown(board_of(*slabs))["rtb_ready",] == 1
 
 
+def test_successors_and_those_who_drain_are_counted_and_have_no_say() -> None:
+    """
+    Of a worker that is being replaced there are two processes; one has the seat.
+    """
+    fd = metrics.create(3)
+    draining, in_office, starting = slabs = [Slab(fd, index) for index in range(3)]
+    for slab in (draining, in_office):
+        well(slab)
+    for slab in slabs:
+        slab.count_request(slab.requests_of(None), Outcome.NO_MATCH, Reason.NONE, 0)
+    draining.cells[Gauge.IS_DRAINING] = 1
+    starting.start()
+
+    board = Board(slabs, 30, wall_s=lambda: NOW_S, in_office=lambda: [in_office])
+
+    assert board.reasons() == []
+    assert shown(board)["rtb_store_up",] == 1
+    assert shown(board)["rtb_requests_total", "", "no_match", ""] == 3
+
+
+def test_worker_without_a_process_is_not_running() -> None:
+    slab = Slab(metrics.create(1), 0)
+
+    board = Board([slab], 30, wall_s=lambda: NOW_S, in_office=lambda: [None])
+
+    assert board.reasons() == ["worker 0: not running"]
+    assert shown(board)["rtb_store_up",] == 0
+
+
 def test_each_reason_of_not_being_ready_is_named() -> None:
     fd = metrics.create(6)
     slabs = [Slab(fd, index) for index in range(6)]

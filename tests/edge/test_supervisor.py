@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import socket
+import sys
 from contextlib import suppress
 
 import pytest
@@ -159,6 +160,21 @@ async def test_wrong_settings_are_refused_with_a_line_each() -> None:
         "RTB_PORT=many: not a whole number",
         "RTB_WORKERS=0: must be at least 1",
     ]
+
+
+@pytest.mark.parametrize("program", ["rtb", "segments serve"])
+async def test_number_of_workers_is_an_option_too_and_comes_before_the_variable(
+    program: str,
+) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", *program.split(), "--workers", "257"),
+        env=os.environ | {"RTB_WORKERS": "1"},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, said = await process.communicate()
+
+    assert process.returncode == 2
+    assert said.decode() == "RTB_WORKERS=257: must be at most 256\n"
 
 
 async def test_nothing_of_a_person_is_logged_or_counted(

@@ -23,6 +23,7 @@ from loadtest.traffic import Traffic
 from segments.settings import store_url
 
 IDS = 2_000
+HEADLESS = ("--headless", "-u", "4", "-r", "4", "-t", "3s", "--only-summary")
 COUNT = 600
 
 pytestmark = [pytest.mark.xdist_group("loadtest-service"), pytest.mark.timeout(240)]
@@ -32,6 +33,10 @@ class Service(NamedTuple):
     port: int
     data_dir: Path
     seeded: str
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.port}"
 
     @property
     def server(self) -> Server:
@@ -70,6 +75,15 @@ def service() -> Iterator[Service]:
         finally:
             up.terminate()
             up.wait(30)
+
+
+def loadtest(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "loadtest", *map(str, arguments)],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
 
 
 def until_ready(url: str, up: subprocess.Popen[bytes]) -> None:
@@ -121,18 +135,61 @@ def test_seeded_service_answers_what_is_due_and_the_peer_answers_the_same(
         pytest.param(IDS * 10, 1, id="wrong answers are failures"),
     ],
 )
-def test_locust_checks_every_answer(service: Service, ids: int, exit_status: int) -> None:
-    host = f"http://{HOST}:{service.port}"
-    options = ["--headless", "-u", "4", "-r", "4", "-t", "3s", "--only-summary", "--host", host]
+def test_run_checks_every_answer(
+    service: Service, ids: int, exit_status: int, tmp_path: Path
+) -> None:
+    report = tmp_path / "report.html"
 
-    locust = subprocess.run(
-        [sys.executable, "-m", "loadtest", "locust", *options, "--ids", str(ids)],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
+    run = loadtest("run", *HEADLESS, "--host", service.url, "--ids", str(ids), "--html", report)
 
-    report = locust.stdout + locust.stderr
-    assert locust.returncode == exit_status, report[-2_000:]
-    assert "enriched" in report
-    assert ("outcome 'no_match', not 'enriched'" in report) == (exit_status == 1)
+    said = run.stdout + run.stderr
+    assert run.returncode == exit_status, said[-2_000:]
+    assert "enriched" in said
+    assert ("outcome 'no_match', not 'enriched'" in said) == (exit_status == 1)
+    assert "<html" in report.read_text()
+
+
+def test_wrong_answers_of_another_process_fail_the_distributed_run(service: Service) -> None:
+    (port,) = free_ports(1)
+    arguments = ["--host", service.url, "--ids", str(IDS * 10)]
+    at = ["--master-host", HOST, "--master-port", str(port)]
+    command = [sys.executable, "-m", "loadtest", "run", "--worker", *at, *arguments]
+
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as worker:
+        master = loadtest(
+            *("run", "--master", "--expect-workers", "1", *HEADLESS),
+            *("--master-bind-host", HOST, "--master-bind-port", str(port), *arguments),
+        )
+
+    assert master.returncode == 1, (master.stdout + master.stderr)[-2_000:]
+    assert "outcome 'no_match', not 'enriched'" in master.stdout + master.stderr
+    assert worker.returncode is not None
+
+
+@pytest.mark.parametrize(
+    ("options", "exit_status", "what", "verdict"),
+    [
+        pytest.param([], 0, "wrong answers", "held", id="all held"),
+        pytest.param(["--ids", str(IDS * 10)], 1, "wrong answers", "MISSED", id="wrong answers"),
+    ],
+)
+def test_accept_says_by_its_exit_status_whether_all_held(
+    service: Service, options: list[str], exit_status: int, what: str, verdict: str
+) -> None:
+    generous = ["--mean-ms", "5000", "--p95-ms", "9000", "--budget-ms", "9000"]
+    load = ["--rate", "200", "--seconds", "1", "--ids", str(IDS)]
+
+    accept = loadtest("accept", "--url", service.url, *load, *generous, *options)
+
+    [row] = [line for line in accept.stdout.splitlines() if line.strip().startswith(what)]
+    assert accept.returncode == exit_status, accept.stdout + accept.stderr
+    assert row.endswith(verdict)
+
+
+def test_accept_says_in_a_line_that_nobody_is_there() -> None:
+    (port,) = free_ports(1)
+
+    accept = loadtest("accept", "--url", f"http://{HOST}:{port}", "--ids", str(IDS))
+
+    assert accept.returncode == 1
+    assert accept.stderr.splitlines()[-1] == "Error: no connection: ConnectionRefusedError"

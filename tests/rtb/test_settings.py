@@ -8,6 +8,7 @@ from rtb.consent.decision import Policy
 from rtb.consent.tcf import Vendor
 from rtb.id_rules import DEFAULT_RULES, IdRule
 from rtb.pipeline import Pipeline
+from rtb.server.handed import Handed
 from rtb.settings import RtbSettings
 from segments.identity import Kind
 from segments.settings import read_settings
@@ -29,6 +30,24 @@ def test_nothing_is_remembered_of_bids_unless_the_operator_says_so(
     monkeypatch.setenv("RTB_REMEMBER_SEEN", "true")
 
     assert (by_default, RtbSettings().remember_seen) == (False, True)
+
+
+def test_worker_is_handed_the_settings_as_they_were_read_whatever_is_set_by_then(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("RTB_ID_RULES", '[{"kind": "eid", "source": "x.example"}]')
+    monkeypatch.setenv("RTB_STRIP_PATHS", "user.a, user.b")
+    monkeypatch.setenv("SEGMENTS_REDIS_URL", "redis://:secret@x.example")
+    monkeypatch.setenv("PORT", "7")
+    settings = RtbSettings()
+    handed = Handed(settings)
+    monkeypatch.setenv("PORT", "8")
+    monkeypatch.setenv("RTB_ID_RULES", "no JSON")
+    (tmp_path / ".env").write_text("RTB_MAX_IDS=many\n")
+
+    twice = [Handed.read(handed.fd).model_dump() for _ in range(2)]
+
+    assert twice == [settings.model_dump()] * 2
 
 
 def test_defaults_make_a_pipeline() -> None:

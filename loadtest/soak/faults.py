@@ -1,0 +1,172 @@
+"""
+What is done to the service while it is asked: one thing after the other, each mended first.
+
+While something is broken, requests may pass through, and only then. A roll is no
+fault: nothing may pass through because of one.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import struct
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+
+from redis.asyncio import Redis
+
+from loadtest.servers import HOST
+from loadtest.service import Service
+from loadtest.soak.shared import Shared
+from loadtest.soak.table import Due
+
+SILENCE_S = 2
+"""How long the service waits for the rest of a request: a setting of it."""
+
+_CUTS = 40
+_SILENT = 6
+_PATIENCE_S = 30.0
+_READY_FOR_S = 1.0
+
+
+class Misbehaved(Exception):
+    """The service did not meet a fault as it should; the message says which, and how."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a fault is done to."""
+
+    service: Service
+    redis: Redis
+    shared: Shared
+    dues: Sequence[Due]
+    rng: Random
+
+
+async def kill_store(scene: Scene) -> None:
+    """SIGKILL the store's server, which is started again."""
+    pid = await _store_pid(scene)
+    scene.shared.breaks()
+    os.kill(pid, signal.SIGKILL)
+    await _until_noticed(scene)
+    await _until_mended(scene)
+
+
+async def stall_store(scene: Scene) -> None:
+    """SIGSTOP it until the workers have given it up, and let it go on."""
+    pid = await _store_pid(scene)
+    scene.shared.breaks()
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        await _until_noticed(scene)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    await _until_mended(scene)
+
+
+async def kill_worker(scene: Scene) -> None:
+    """SIGKILL one worker, which is started again."""
+    service = scene.service
+    before = service.worker_pids()
+    victim = scene.rng.choice(sorted(before))
+    scene.shared.breaks()
+    scene.shared.kills(time.monotonic_ns())
+    os.kill(victim, signal.SIGKILL)
+    await service.until(
+        "a killed worker is started again",
+        lambda: len(now := service.worker_pids()) == service.workers and victim not in now,
+    )
+    await _until_mended(scene)
+
+
+async def roll(scene: Scene) -> None:
+    """SIGHUP: replace every worker, with nobody noticing."""
+    service = scene.service
+    before = service.worker_pids()
+    service.hang_up(signal.SIGHUP)
+    await service.until(
+        "a roll replaces every worker",
+        lambda: len(now := service.worker_pids()) == service.workers and not now & before,
+    )
+    if await service.unready():
+        raise Misbehaved("not ready after a roll")
+
+
+async def cut_connections(scene: Scene) -> None:
+    """Vanish in the middle of requests, and behind whole ones whose answers are not awaited."""
+    for _ in range(_CUTS):
+        sent = scene.rng.choice(scene.dues).sent
+        _, writer = await asyncio.open_connection(HOST, scene.service.port)
+        writer.write(sent[: scene.rng.randint(1, len(sent))])
+        await writer.drain()
+        sock: socket.socket = writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
+
+
+async def fall_silent(scene: Scene) -> None:
+    """Send half a request and no more: each is told 408 and hung up on."""
+    await asyncio.gather(*(_fall_silent(scene) for _ in range(_SILENT)))
+
+
+async def _fall_silent(scene: Scene) -> None:
+    sent = scene.rng.choice(scene.dues).sent
+    reader, writer = await asyncio.open_connection(HOST, scene.service.port)
+    try:
+        writer.write(sent[: scene.rng.randint(1, len(sent) - 1)])
+        async with asyncio.timeout(SILENCE_S + _PATIENCE_S):
+            answer = await reader.read()
+    except TimeoutError:
+        raise Misbehaved("half a request was waited for without an end") from None
+    finally:
+        writer.close()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    if not head.startswith(b"HTTP/1.1 408 ") or b"Connection: close" not in head or body:
+        raise Misbehaved(f"half a request was answered {head[:40]!r}, not 408 and nothing more")
+
+
+Fault = Callable[[Scene], Awaitable[None]]
+
+NAME_TO_FAULT: dict[str, Fault] = {
+    "store killed": kill_store,
+    "worker killed": kill_worker,
+    "roll": roll,
+    "connections cut": cut_connections,
+    "store stalled": stall_store,
+    "half a request, then silence": fall_silent,
+}
+
+
+async def _store_pid(scene: Scene) -> int:
+    return int((await scene.redis.info("server"))["process_id"])
+
+
+async def _until_noticed(scene: Scene) -> None:
+    """Wait until each worker has: one that has not would break off later, when all seems well."""
+    service = scene.service
+
+    async def is_noticed() -> bool:
+        return await service.unready() == service.workers
+
+    await service.until("every worker notices that the store is gone", is_noticed)
+
+
+async def _until_mended(scene: Scene) -> None:
+    """Wait until every worker has been ready for a while: what they say is a moment old."""
+    service = scene.service
+    ready_since_s: float | None = None
+
+    async def is_mended() -> bool:
+        nonlocal ready_since_s
+        now_s = time.monotonic()
+        if await service.unready():
+            ready_since_s = None
+        elif ready_since_s is None:
+            ready_since_s = now_s
+        return ready_since_s is not None and now_s - ready_since_s > _READY_FOR_S
+
+    await service.until("the service is ready again", is_mended)
+    scene.shared.mended(time.monotonic_ns())

@@ -1,0 +1,285 @@
+"""
+`python -m loadtest soak`: are all answers right, whatever happens meanwhile? Read this first.
+
+    service    `rtb-segments up` with two workers, seeded          loadtest/service.py
+    drivers    processes that ask, and judge every answer          drive.py, judge.py
+    waves      opt-outs and files that change what is due          waves.py, table.py
+    faults     killed, stalled, rolled, cut, silent                faults.py
+
+It holds if no answer was wrong. An answer that passed through because the store or a
+worker was just being broken is right, and counted. So is one that passed through with
+nothing broken, for a machine that is busy with others holds up the store too; but of
+these there may be few. An answer that was lost because
+its worker was killed is counted too. A connection that was refused, or that ended
+with a request in flight for any other reason, is wrong; so is a counter of the
+service that goes back, or a bug that it counted.
+"""
+
+import asyncio
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from itertools import cycle
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from loadtest.population import Population
+from loadtest.servers import HOST
+from loadtest.service import Service
+from loadtest.soak.drive import drive
+from loadtest.soak.faults import NAME_TO_FAULT, SILENCE_S, Misbehaved, Scene
+from loadtest.soak.report import print_report
+from loadtest.soak.shared import BROKEN, CALM, Count, Shared
+from loadtest.soak.table import Change, Table, table_of
+from loadtest.soak.waves import Refused, Waves
+from segments.blobs import Blobs
+from segments.ledger.engine import open_ledger
+from segments.store.connection import connect
+
+WORKERS = 2
+CALM_MAX_SHARE = 0.01
+
+# Longer deadlines than production's, for the machine is shared with the drivers, and what
+# is asked here is what is answered and not how fast; silent clients are given up sooner,
+# for it shall be seen to happen.
+_VARIABLES = {
+    "RTB_DEADLINE_CAP_MS": "100",
+    "RTB_TMAX_SHARE": "0.5",
+    "RTB_BODY_TIMEOUT_S": str(SILENCE_S),
+    "RTB_HEADER_TIMEOUT_S": str(SILENCE_S),
+}
+_CONNECTIONS = 48
+_ENDED_WITHIN_S = 60
+_SAY_EVERY_S = 10.0
+_LOOK_EVERY_S = 1.0
+_COUNTERS = ("rtb_requests_total", "rtb_request_seconds_count", "rtb_ids_total")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a soak is run."""
+
+    requests: int  # at least so many answers
+    ids: int  # persons in the store
+    different: int  # requests, at most
+    drivers: int
+    waves: int
+    calm_s: float  # between two faults
+    seed: int
+
+
+@dataclass
+class Outcome:
+    """What became of a soak."""
+
+    plan: Plan
+    shared: Shared
+    took_s: float = 0.0
+    waves_over: int = 0
+    opt_outs_waited: int = 0
+    fault_to_times: dict[str, int] = field(default_factory=lambda: dict.fromkeys(NAME_TO_FAULT, 0))
+    counted: float = 0.0  # by the service
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def holds(self) -> bool:
+        """Whether everything was right, and enough of it was tried."""
+        answered = self.shared.total(Count.ANSWERED)
+        return (
+            not self.notes
+            and not self.shared.total(Count.WRONG)
+            and answered >= self.plan.requests
+            and self.shared.passed_through(CALM) <= answered * CALM_MAX_SHARE
+            and self.waves_over >= len(Change)
+            and all(self.fault_to_times.values())
+        )
+
+
+def soak(plan: Plan) -> bool:
+    """
+    Run it, and print what became of it.
+
+    Returns:
+        Whether it holds.
+    """
+    with tempfile.TemporaryDirectory(prefix="rtb-soak-") as directory:
+        service = Service(Path(directory), plan.ids, WORKERS, _VARIABLES)
+        try:
+            population = Population(plan.ids)
+            asyncio.run(service.seed(population, _say))
+            table = table_of(
+                population,
+                seed=plan.seed,
+                requests=plan.different,
+                waves=plan.waves,
+                host=f"{HOST}:{service.port}",
+            )
+            _say(f"{len(table.dues):,} different requests, {len(table.waves)} waves")
+            outcome = _run(service, population, table, plan)
+        finally:
+            status = service.stop()
+        if status:
+            outcome.notes.append(f"the service ended with status {status}")
+    print_report(outcome)
+    return outcome.holds
+
+
+def _run(service: Service, population: Population, table: Table, plan: Plan) -> Outcome:
+    context = get_context("spawn")
+    shared = Shared(context, plan.drivers, len(table.waves))
+    notes = context.Queue()
+    connections = _CONNECTIONS // plan.drivers
+    drivers = [
+        context.Process(
+            target=drive, args=(number, table.dues, service.port, connections, shared, notes)
+        )
+        for number in range(plan.drivers)
+    ]
+    for driver in drivers:
+        driver.start()
+    outcome = Outcome(plan, shared)
+    began_s = time.monotonic()
+    try:
+        asyncio.run(_Course(service, population, table, outcome, drivers, notes).run())
+    except (Misbehaved, Refused) as error:
+        outcome.notes.append(str(error))
+    finally:
+        shared.ends()
+        outcome.took_s = time.monotonic() - began_s
+        for driver in drivers:
+            driver.join(_ENDED_WITHIN_S)
+            if driver.exitcode != 0:
+                outcome.notes.append(f"a driver ended with status {driver.exitcode}")
+                driver.kill()
+    outcome.counted = asyncio.run(service.metrics())["rtb_requests_total"]
+    if outcome.counted < shared.total(Count.ANSWERED):
+        outcome.notes.append("the service counted fewer requests than were answered")
+    return outcome
+
+
+class _Course:
+    """What happens while the drivers ask."""
+
+    def __init__(
+        self,
+        service: Service,
+        population: Population,
+        table: Table,
+        outcome: Outcome,
+        drivers: Sequence[BaseProcess],
+        notes: Any,
+    ) -> None:
+        self._service = service
+        self._population = population
+        self._table = table
+        self._outcome = outcome
+        self._drivers = drivers
+        self._notes = notes
+        self._doing = ""
+        self._stop = asyncio.Event()
+        self._began_s = time.monotonic()
+
+    async def run(self) -> None:
+        """Let it all happen; end early, with a report, if told to by SIGTERM or SIGINT."""
+        for signal_number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(signal_number, self._stop.set)
+        settings = self._service.settings
+        async with AsyncExitStack() as running:
+            ledger = await running.enter_async_context(open_ledger(settings))
+            redis = await running.enter_async_context(connect(settings.store_url))
+            shared, plan = self._outcome.shared, self._outcome.plan
+            waves = Waves(
+                self._table.waves, self._population, ledger, redis, Blobs.open(settings), shared
+            )
+            scene = Scene(self._service, redis, shared, self._table.dues, Random(plan.seed))
+            watching = asyncio.create_task(self._watch())
+            changing = asyncio.create_task(waves.run(plan.calm_s))
+            try:
+                await self._until_answers()
+                await self._disturb(scene, changing)
+                while waves.over < len(Change) and not self._stop.is_set():
+                    await self._pause(0.1, changing)
+            finally:
+                self._outcome.waves_over = waves.over
+                self._outcome.opt_outs_waited = waves.waited
+                for task in (watching, changing):
+                    task.cancel()
+                await asyncio.wait((watching, changing))
+
+    async def _until_answers(self) -> None:
+        """Wait until every driver asks: what it takes to start them is nobody's fault."""
+        while any(
+            not self._outcome.shared.of(number)[Count.ANSWERED]
+            for number in range(self._outcome.plan.drivers)
+        ):
+            await self._pause(0.1)
+
+    async def _disturb(self, scene: Scene, changing: "asyncio.Task[None]") -> None:
+        """Break one thing after the other until there are answers enough, each at least once."""
+        outcome = self._outcome
+        for name in cycle(NAME_TO_FAULT):
+            if self._stop.is_set():
+                return
+            is_enough = outcome.shared.total(Count.ANSWERED) >= outcome.plan.requests
+            if is_enough and all(outcome.fault_to_times.values()):
+                return
+            self._doing = name
+            _say(f"{time.monotonic() - self._began_s:7.1f} s {name}")
+            await NAME_TO_FAULT[name](scene)
+            outcome.fault_to_times[name] += 1
+            self._doing = ""
+            _say(f"{time.monotonic() - self._began_s:7.1f} s calm")
+            await self._pause(outcome.plan.calm_s, changing)
+
+    async def _pause(self, pause_s: float, changing: "asyncio.Task[None] | None" = None) -> None:
+        """Let time pass in which all is well; what has ended meanwhile and should not is raised."""
+        await asyncio.sleep(pause_s)
+        if changing is not None and changing.done():
+            changing.result()
+        if any(driver.exitcode is not None for driver in self._drivers):
+            raise Misbehaved("a driver ended before its time")
+
+    async def _watch(self) -> None:
+        """Say now and then how far it is; see that no counter of the service goes back."""
+        before: dict[str, float] = {}
+        said_at_s = self._began_s
+        while True:
+            before = await self._look_at_counters(before)
+            while not self._notes.empty():
+                self._outcome.notes.append(self._notes.get())
+                _say(f"WRONG: {self._outcome.notes[-1]} ({self._doing or 'calm'})")
+            if time.monotonic() - said_at_s > _SAY_EVERY_S:
+                said_at_s = time.monotonic()
+                self._say_progress(said_at_s - self._began_s)
+            await asyncio.sleep(_LOOK_EVERY_S)
+
+    async def _look_at_counters(self, before: dict[str, float]) -> dict[str, float]:
+        now = await self._service.metrics()
+        for name in _COUNTERS:
+            if now[name] < before.get(name, 0.0):
+                self._outcome.notes.append(f"{name} went back")
+        if now["rtb_faults_total"] > before.get("rtb_faults_total", 0.0):
+            self._outcome.notes.append("the service counted a bug")
+        return now
+
+    def _say_progress(self, took_s: float) -> None:
+        shared = self._outcome.shared
+        total = shared.total
+        answered = total(Count.ANSWERED)
+        _say(
+            f"{took_s:7.0f} s {answered:>12,} answers {answered / took_s:8,.0f}/s"
+            f" {total(Count.WRONG):,} wrong, {total(Count.LOST):,} lost, passed through:"
+            f" {shared.passed_through(BROKEN):,} broken, {shared.passed_through(CALM):,} calm;"
+            f" {self._doing or 'calm'}"
+        )
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

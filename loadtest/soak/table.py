@@ -1,0 +1,147 @@
+"""
+The requests of a soak, each with the answers that are due to it.
+
+Some persons change while it runs: in waves, some say no, and strangers become
+known by a file. So a request has what is due before its wave, and what is due
+once the wave is over; while it passes, either is right. A request of persons of
+two waves is left out.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from enum import StrEnum
+from random import Random
+from typing import NamedTuple
+
+from loadtest.driver import wire
+from loadtest.population import Population
+from loadtest.traffic import BidRequest, Expectation, Traffic, expectation
+from segments.identity import Kind
+
+NO_WAVE = -1
+
+_PERSONS_PER_NO = 6
+_PERSONS_PER_FILE = 40
+
+
+class Change(StrEnum):
+    """What happens to the persons of a wave."""
+
+    RESTRICT = "RESTRICT"
+    ERASURE = "ERASURE"
+    JOIN = "a file makes them known"
+
+
+class Wave(NamedTuple):
+    """Persons, by number, who change at the same time."""
+
+    change: Change
+    numbers: tuple[int, ...]
+
+
+class Due(NamedTuple):
+    """A request as it is sent, and what is due to it: before its wave, and after it."""
+
+    request: BidRequest
+    sent: bytes
+    expected: tuple[Expectation, ...]
+    wave: int  # `NO_WAVE`: its persons never change
+
+
+class Table(NamedTuple):
+    """All of a soak's requests, and its waves in their order."""
+
+    dues: Sequence[Due]
+    waves: Sequence[Wave]
+
+
+class Later(Population):
+    """
+    The population when some of it has changed.
+
+    Args:
+        population: As it was seeded.
+        waves: What has happened since.
+    """
+
+    def __init__(self, population: Population, waves: Iterable[Wave]) -> None:
+        super().__init__(population.ids, population.segments_per_id)
+        self._seeded = population
+        self._saying_no: set[int] = set()
+        self._joined: set[int] = set()
+        for change, numbers in waves:
+            (self._joined if change is Change.JOIN else self._saying_no).update(numbers)
+
+    def is_known(self, number: int) -> bool:
+        """Say whether the store holds anything of this number by now."""
+        return number in self._joined or self._seeded.is_known(number)
+
+    def has_opted_out(self, number: int) -> bool:
+        """Say whether a person has told us no by now."""
+        return number in self._saying_no or self._seeded.has_opted_out(number)
+
+
+def table_of(population: Population, *, seed: int, requests: int, waves: int, host: str) -> Table:
+    """
+    Make a soak's requests.
+
+    Args:
+        population: As it was seeded.
+        seed: Another seed is other traffic, and other persons who change.
+        requests: How many different ones, at most.
+        waves: How many, at most: no more than there are persons for.
+        host: As the requests name it.
+    """
+    traffic = Traffic(population, seed)
+    drawn = [traffic.request(index) for index in range(requests)]
+    made = _waves(Random(f"waves:{seed}"), population, drawn, waves)
+    wave_of = {number: i for i, wave in enumerate(made) for number in wave.numbers}
+    later = Later(population, made)
+    dues = []
+    for request in drawn:
+        touching = {wave_of[n] for n in request.planted if n in wave_of}
+        if len(touching) > 1:
+            continue
+        expected: tuple[Expectation, ...] = (expectation(request, population),)
+        if touching:
+            expected += (expectation(request, later),)
+        wave = touching.pop() if touching else NO_WAVE
+        dues.append(Due(request, wire(request, host), expected, wave))
+    return Table(dues, made)
+
+
+def _waves(
+    rng: Random, population: Population, drawn: Sequence[BidRequest], count: int
+) -> list[Wave]:
+    """Choose who changes, among those who are asked for."""
+    planted = sorted({number for request in drawn for number in request.planted})
+    will_say_no = [n for n in planted if population.is_known(n) and not population.has_opted_out(n)]
+    strangers = [n for n in planted if not population.is_known(n) and _can_join(population, n)]
+    rng.shuffle(will_say_no)
+    # A file has one kind of hash, and the segments of one cohort.
+    files = list(_alike(population, strangers).values())
+    # Not everyone: somebody must be left to be enriched, and somebody to be unknown.
+    del will_say_no[len(will_say_no) // 3 :], files[len(files) // 2 :]
+    waves: list[Wave] = []
+    while len(waves) < count and len(will_say_no) >= _PERSONS_PER_NO and files:
+        change = (Change.RESTRICT, Change.JOIN, Change.ERASURE)[len(waves) % 3]
+        if change is Change.JOIN:
+            numbers = tuple(files.pop()[:_PERSONS_PER_FILE])
+        else:
+            numbers = tuple(will_say_no[:_PERSONS_PER_NO])
+            del will_say_no[:_PERSONS_PER_NO]
+        waves.append(Wave(change, numbers))
+    return waves
+
+
+def _can_join(population: Population, number: int) -> bool:
+    """Say whether one file makes a stranger all of what is due: hashed, and of one partner's."""
+    shares = population.shares(population.cohort_of(number))
+    return population.kind_of(number) is Kind.EMAIL and len(shares) == 1
+
+
+def _alike(population: Population, numbers: Collection[int]) -> Mapping[tuple[int, str], list[int]]:
+    alike: dict[tuple[int, str], list[int]] = {}
+    for number in numbers:
+        key = population.cohort_of(number), population.hash_of(number)
+        alike.setdefault(key, []).append(number)
+    return alike

@@ -1,0 +1,140 @@
+"""
+The persons who change while a soak runs: opt-outs and files, by the product's own hands.
+
+What is recorded is in force when the store has it: then, and not before, a wave is
+over and no request that is sent after may be answered as before. While the store is
+down an opt-out is acknowledged by the ledger alone, and the wave lasts until a
+loader has applied it.
+"""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Sequence
+from random import Random
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from loadtest.population import Population
+from loadtest.seed import metadata_of
+from loadtest.soak.shared import Shared, WaveState
+from loadtest.soak.table import Change, Wave
+from segments.blobs import Blobs
+from segments.ingest.accept import accept
+from segments.ingest.job import State
+from segments.ledger import jobs
+from segments.ledger.engine import reading
+from segments.ledger.opt_outs import last_seq
+from segments.optout import record_opt_outs
+from segments.record import Action
+from segments.store.reader import StoreUnusable, read_meta
+
+_BALLAST = 5_000
+"""Persons of each file besides, whom nobody asks for: the store shall have work."""
+
+_POLL_S = 0.1
+
+
+class Refused(Exception):
+    """A file was not loaded; the message says why."""
+
+
+class Waves:
+    """
+    Lets waves pass.
+
+    Args:
+        waves: In their order.
+        population: As it was seeded.
+        ledger: The service's.
+        redis: The service's store.
+        blobs: The service's files.
+        shared: Where the drivers learn how far each wave is.
+    """
+
+    def __init__(
+        self,
+        waves: Sequence[Wave],
+        population: Population,
+        ledger: AsyncEngine,
+        redis: Redis,
+        blobs: Blobs,
+        shared: Shared,
+    ) -> None:
+        self.over = 0
+        self.waited = 0
+        """Opt-outs that the ledger had before the store."""
+
+        self._waves = waves
+        self._population = population
+        self._ledger = ledger
+        self._redis = redis
+        self._blobs = blobs
+        self._shared = shared
+        self._rng = Random("ballast")
+
+    async def run(self, every_s: float) -> None:
+        """
+        Let one wave after the other pass.
+
+        Raises:
+            Refused: See there.
+        """
+        for number, wave in enumerate(self._waves):
+            self._shared.waves[number] = WaveState.PASSING
+            if wave.change is Change.JOIN:
+                await self._load(wave.numbers)
+            else:
+                await self._say_no(Action[wave.change.name], wave.numbers)
+            self._shared.waves[number] = WaveState.OVER
+            self.over += 1
+            await asyncio.sleep(every_s)
+
+    async def _say_no(self, action: Action, numbers: Sequence[int]) -> None:
+        population = self._population
+        persons = [[(population.kind_of(n), population.id_of(n))] for n in numbers]
+        receipt = await record_opt_outs(
+            self._ledger, self._redis, action, persons, submitter="soak"
+        )
+        if receipt.waits_because:
+            self.waited += len(numbers)
+            await self._until_applied()
+
+    async def _until_applied(self) -> None:
+        async with reading(self._ledger) as conn:
+            wanted_seq = await last_seq(conn)
+        while True:
+            try:
+                if (await read_meta(self._redis)).opt_outs >= wanted_seq:
+                    return
+            except (StoreUnusable, RedisError, OSError):
+                pass  # still down
+            await asyncio.sleep(_POLL_S)
+
+    async def _load(self, numbers: Sequence[int]) -> None:
+        """Deliver a file of these strangers to each partner that has segments for their cohort."""
+        population = self._population
+        hash_ = population.hash_of(numbers[0])
+        digits = {"md5": hashlib.md5, "sha1": hashlib.sha1, "sha2": hashlib.sha256}[hash_]
+        hashes = [population.email_hash(n) for n in numbers]
+        hashes += [digits(self._rng.randbytes(16)).hexdigest() for _ in range(_BALLAST)]
+        content = "".join(f"{one}\n" for one in hashes).encode()
+        for share in population.shares(population.cohort_of(numbers[0])):
+            metadata = metadata_of(content, len(hashes), share)
+            job = await accept(
+                self._ledger,
+                self._blobs,
+                metadata,
+                [content],
+                door="loadtest",
+                file_name=metadata.file.name,
+                now_s=time.time(),
+            )
+            while job.state in (State.QUEUED, State.RUNNING):
+                await asyncio.sleep(_POLL_S)
+                async with reading(self._ledger) as conn:
+                    job = await jobs.job(conn, job.id) or job
+            if job.state is not State.DONE:
+                raise Refused(f"job {job.id} is {job.state}: {job.error}")

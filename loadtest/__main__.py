@@ -7,6 +7,7 @@
     bench        CPU per request beside the floor and a plain implementation
     workers      what a second worker brings on this machine
     load-bench   rows per second of a delivered file beside `redis-cli --pipe`
+    cache        what the near cache saves of worker and store, and what it costs
     optouts      how fast opt-outs are recorded and applied
     soak         every answer judged while things break and persons change
     demo         the whole service with one audience to try it on
@@ -111,6 +112,28 @@ def load_bench(rows: int, rounds: int, every_kind: bool) -> None:
     try:
         load_bench(rows=rows, rounds=rounds, every_kind=every_kind)
     except (WrongCount, StoreUnusable, LedgerUnusable) as error:
+        raise click.ClickException(str(error)) from None
+
+
+@main.command()
+@click.option("--ids", type=click.IntRange(min=1_000), default=100_000, show_default=True)
+@click.option("--requests", type=click.IntRange(min=1_000), default=20_000, show_default=True)
+@click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True)
+def cache(ids: int, requests: int, rounds: int) -> None:
+    """
+    Measure the near cache, off and on, on bids that follow Zipf laws.
+
+    Starts its own store in a directory of its own, and ends what it started.
+    """
+    from loadtest.cache_bench import cache_bench  # noqa: PLC0415 - as above
+    from loadtest.checks import WrongAnswers  # noqa: PLC0415
+    from loadtest.driver import Wrong  # noqa: PLC0415
+    from loadtest.seed import SeedFailed  # noqa: PLC0415
+    from loadtest.servers import NotReady  # noqa: PLC0415
+
+    try:
+        cache_bench(ids=ids, requests=requests, rounds=rounds)
+    except (WrongAnswers, Wrong, SeedFailed, NotReady, StoreUnusable) as error:
         raise click.ClickException(str(error)) from None
 
 

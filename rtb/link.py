@@ -53,6 +53,16 @@ class Unfit(Exception):
         self.fault = fault
 
 
+class Listener:
+    """Hears what the store says on a connection unasked; this one does not listen."""
+
+    def pushed(self, push: list[object]) -> None:
+        """Take what it said, in its place between the replies: those before it are handed over."""
+
+    def ended(self) -> None:
+        """Learn that nothing more will be heard."""
+
+
 class Link:
     """
     One connection: a queue of questions and the parser of their replies.
@@ -74,6 +84,7 @@ class Link:
         "_transport",
         "call_soon",
         "ended",
+        "listener",
         "unsent",
         "waiting",
     )
@@ -88,6 +99,7 @@ class Link:
         self.unsent: list[bytes] = []
         self.waiting: deque[tuple[int, OnFound]] = deque()
         self.ended: asyncio.Future[LookupFault] = loop.create_future()
+        self.listener: Listener | None = None
         self._reader = hiredis.Reader()
         self._found: list[bytes | None] = []
         self._is_odd = False
@@ -126,10 +138,13 @@ class Link:
         try:
             reader.feed(data)
             while (reply := gets()) is not False:
+                if type(reply) is not bytes and reply is not None:
+                    if type(reply) is hiredis.PushNotification:
+                        self._hear(reply)
+                        continue
+                    self._is_odd = True
                 found = self._found
                 found.append(reply)
-                if type(reply) is not bytes and reply is not None:
-                    self._is_odd = True
                 if not waiting:
                     raise hiredis.ProtocolError("a reply to no question")
                 if len(found) == waiting[0][0]:
@@ -152,6 +167,15 @@ class Link:
         except Exception as bug:  # noqa: BLE001 - one request's bug is not the link's end
             self._on_bug(bug)
 
+    def _hear(self, push: list[object]) -> None:
+        if self.listener is None:
+            return
+        try:
+            self.listener.pushed(push)
+        except Exception as bug:  # noqa: BLE001 - what was missed can't be made up for
+            self._on_bug(bug)
+            self.end(LookupFault.BAD_REPLY)
+
     def connection_lost(self, exc: Exception | None) -> None:
         """End every question that is still without its reply."""
         self.end(LookupFault.LOST)
@@ -164,6 +188,8 @@ class Link:
         if self._transport is not None:
             self._transport.abort()
             self._transport = None
+        if self.listener is not None:
+            self.listener.ended()
         for _, on_found in self.waiting:
             try:
                 on_found(fault)

@@ -149,6 +149,7 @@ class Lookup:
             async with asyncio.timeout(self._probe_s):
                 await self._dial(lambda: cast("asyncio.Protocol", link))
                 meta, run = await _greet(link, self._greeting)
+                await self._greeted(link, meta)
         except (OSError, TimeoutError) as error:
             link.end(LookupFault.UNREACHABLE)
             # By its kind only: the text may hold an address.
@@ -171,10 +172,17 @@ class Lookup:
             try:
                 async with asyncio.timeout(self._probe_s):
                     meta = _trusted(await _replies(link, (TRUST_COMMAND,)), self._run)
+                    # Another number means another store behind the same address.
+                    self._bucket_bits = meta.bucket_bits
+                    await self._probed(link, meta)
             except TimeoutError:
                 raise unfit(LookupFault.STALLED) from None
-            # Another number means another store behind the same address.
-            self._bucket_bits = meta.bucket_bits
+
+    async def _greeted(self, link: Link, meta: Meta) -> None:
+        """Do what else a new link needs before the first question; here: nothing."""
+
+    async def _probed(self, link: Link, meta: Meta) -> None:
+        """Do what else is due now and then; here: nothing."""
 
 
 async def _greet(link: Link, greeting: Sequence[Command]) -> tuple[Meta, bytes]:

@@ -19,6 +19,7 @@ from rtb.identify import Identify
 from rtb.openrtb.decode import Decoder
 from rtb.pipeline import Options
 from segments.settings import store_url
+from segments.store.caching import MAX_LEASE_MS
 from segments.tls import TlsFiles, tls_files
 
 
@@ -98,6 +99,19 @@ class RtbSettings(BaseSettings):
 
     drain_s: float = Field(10.0, ge=0)
     """How long after SIGTERM the requests in flight may take to finish."""
+
+    cache_bytes: int = Field(0, ge=0)
+    """
+    Memory of each worker for records that it need not ask for again; 0: no cache.
+    See `rtb.cache`.
+    """
+
+    cache_lease_ms: int = Field(20, ge=2, le=MAX_LEASE_MS)
+    """
+    How long the store's last answer stands for its present state: renewed by each
+    answer, and what an opt-out waits before it is acknowledged. Several times what
+    the store takes to answer.
+    """
 
     debug_header: bool = False
     """

@@ -7,7 +7,8 @@ A person's no: recorded in the ledger, applied to the store.
                                                 down, is new, or is an older copy
 
 A request is acknowledged once the ledger has it, and normally once the store
-has it too, so that the first bid after the acknowledgement is suppressed.
+has it too, so that the first bid after the acknowledgement is suppressed: also
+where records are cached, see `segments.store.caching`.
 
 The store's `opt_outs` is a promise: *everything up to this number is in here*.
 It moves past a request only when the store had all before it; whoever finds
@@ -33,6 +34,7 @@ from segments.ledger import accounts, audiences, opt_outs
 from segments.ledger.engine import reading
 from segments.ledger.opt_outs import Request
 from segments.record import EVERYONE, Action, CorruptRecord, OptOut
+from segments.store.caching import settled
 from segments.store.meta import advance_opt_outs
 from segments.store.reader import Meta, StoreUnusable, read_meta
 from segments.store.writer import Writer
@@ -174,7 +176,7 @@ async def apply_opt_outs(
         if not page:
             return applied
         waiting = await _apply(writer, page, reach)
-        await _mark(ledger, page, waiting)
+        await _mark(ledger, redis, page, waiting)
         all_waiting |= waiting
         await _advance(redis, page, all_waiting)
         after_seq = page[-1].seq
@@ -188,14 +190,18 @@ async def _apply_new(ledger: AsyncEngine, redis: Redis, requests: Sequence[Reque
         reach = await _reach(conn, requests)
         previous_seq = await opt_outs.last_seq(conn, before_seq=requests[0].seq)
     waiting = await _apply(Writer(redis, meta), requests, reach)
-    await _mark(ledger, requests, waiting)
+    await _mark(ledger, redis, requests, waiting)
     # Read before we wrote: all up to this number was in the store then already.
     if meta.opt_outs >= previous_seq:
         await _advance(redis, requests, waiting)
     return waiting
 
 
-async def _mark(ledger: AsyncEngine, requests: Sequence[Request], waiting: Set[int]) -> None:
+async def _mark(
+    ledger: AsyncEngine, redis: Redis, requests: Sequence[Request], waiting: Set[int]
+) -> None:
+    # A mark is an acknowledgement, to whoever asks how a request stands.
+    await settled(redis)
     # Before the store's number moves: were we killed in between, it still leads
     # back here.
     async with ledger.begin() as conn:

@@ -25,7 +25,7 @@ from prometheus_client.registry import Collector
 
 from rtb.outcome import Outcome, Reason
 from rtb.server import metrics
-from rtb.server.metrics import Gauge, Refusal, SeenResult, Slab, Where
+from rtb.server.metrics import CacheEvent, Gauge, Refusal, SeenResult, Slab, Where
 
 _BEAT_MAX_AGE_S = 3
 
@@ -128,7 +128,16 @@ class Board(Collector):
             "rtb_seen_ids", "Ids to remember as seen, each once a second of a worker.", "result",
             tuple(SeenResult), metrics.SEEN,
         )  # fmt: skip
+        yield from self._cache()
         yield from self._gauges()
+
+    def _cache(self) -> Iterator[Metric]:
+        yield self._table(
+            "rtb_cache_events", "Ids asked of the near cache and entries of it, by what became"
+            " of them.", "event", tuple(CacheEvent), metrics.CACHE,
+        )  # fmt: skip
+        yield _gauge("rtb_cache_entries", "Kept now.", self._sum(Gauge.CACHE_ENTRIES))
+        yield _gauge("rtb_cache_bytes", "What they take.", self._sum(Gauge.CACHE_BYTES))
 
     def _gauges(self) -> Iterator[Metric]:
         yield _gauge(

@@ -56,6 +56,8 @@ class Gauge(IntEnum):
     CONNECTIONS = auto()
     IS_DRAINING = auto()
     IS_LISTENING = auto()  # accepts connections; one that is to succeed another waits until ready
+    CACHE_ENTRIES = auto()
+    CACHE_BYTES = auto()
 
 
 class Where(StrEnum):
@@ -90,6 +92,18 @@ class SeenResult(StrEnum):
     DROPPED = "dropped"  # too many at once, or the store could not be written
 
 
+class CacheEvent(StrEnum):
+    """What became of an id, or an entry, in the near cache; see `rtb.cache.Counts`."""
+
+    HITS = "hits"
+    SHARED = "shared"
+    UNLEASED = "unleased"
+    MISSES = "misses"
+    RENEWALS = "renewals"
+    INVALIDATIONS = "invalidations"
+    EVICTIONS = "evictions"
+
+
 KINDS: Final = tuple(Kind)
 OUTCOMES: Final = tuple(Outcome)
 REASONS: Final = tuple(Reason)
@@ -117,7 +131,8 @@ STORE_FAULTS: Final = IDS + 2 * len(KINDS)
 BUGS: Final = STORE_FAULTS + len(FAULTS)
 REFUSED: Final = BUGS + len(Where)
 SEEN: Final = REFUSED + len(Refusal)
-REQUESTS: Final = SEEN + len(SeenResult)
+CACHE: Final = SEEN + len(SeenResult)
+REQUESTS: Final = CACHE + len(CacheEvent)
 _NAMES: Final = REQUESTS + SLOTS * _ENDINGS
 _CELLS: Final = _NAMES + SLOTS * NAME_BYTES // 8
 _SLAB_BYTES: Final = -(-_CELLS * 8 // mmap.PAGESIZE) * mmap.PAGESIZE
@@ -206,6 +221,10 @@ class Slab:
         """Count ids that were to be remembered."""
         self.cells[SEEN + _SEEN_RESULTS.index(result)] += ids
 
+    def count_cache(self, event: CacheEvent, times: int) -> None:
+        """Count what happened in the near cache since it was counted last."""
+        self.cells[CACHE + _CACHE_EVENTS.index(event)] += times
+
     # The reader's half.
 
     def requests(self) -> dict[tuple[str, Outcome, Reason], int]:
@@ -233,6 +252,7 @@ _KIND_CELL: Final = {kind: IDS + 2 * i for i, kind in enumerate(KINDS)}
 _WHERES: Final = tuple(Where)
 _REFUSALS: Final = tuple(Refusal)
 _SEEN_RESULTS: Final = tuple(SeenResult)
+_CACHE_EVENTS: Final = tuple(CacheEvent)
 
 
 def create(rows: int) -> int:

@@ -40,6 +40,7 @@ from segments.ledger.uploads import Upload
 from segments.projection import catch_up
 from segments.record import Change, CorruptRecord, Tally
 from segments.settings import Settings
+from segments.store.caching import settled
 from segments.store.marks import Mark
 from segments.store.reader import StoreUnusable, read_meta
 from segments.store.writer import Writer
@@ -156,9 +157,11 @@ class AtOnce:
             # Opt-outs first: nobody is added who said no to a store that has been lost.
             meta = await catch_up(self.ledger, self.redis, self.settings)
             await mark.parts()
-            return await Writer(self.redis, meta).merge(chunk.ids, to_apply)
+            tally = await Writer(self.redis, meta).merge(chunk.ids, to_apply)
+            await settled(self.redis)
         except (RedisError, StoreUnusable, OSError, CorruptRecord):
             return None
+        return tally
 
     async def _is_counted(self, audience: Audience) -> bool:
         async with reading(self.ledger) as conn:

@@ -39,6 +39,7 @@ from segments.ledger import accounts
 from segments.ledger.engine import reading as snapshot_of
 from segments.projection import publish_catalog
 from segments.record import Change, CorruptRecord, day_of
+from segments.store.caching import settled
 from segments.store.marks import Mark
 from segments.store.reader import read_meta
 from segments.store.writer import Writer
@@ -122,6 +123,8 @@ class _Run:
         report = await self._settled()
         await publish_catalog(self._tools.ledger, self._tools.redis)
         await self._mark.done()
+        # Behind the last write; whoever reads that it is done sees it in the next bid.
+        await settled(self._tools.redis)
         await self._become(state=State.DONE, report=report, finished_at_s=self._tools.now_s())
 
     async def fail(self, stopped: Stopped) -> None:

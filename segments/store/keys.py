@@ -14,6 +14,7 @@ Every key this service owns in Redis. If it is not here, it is not ours.
     seg:1:swept                  string   none   the day (record.py) of the last sweep
     seg:1:jobs                   hash     none   how far each job is in the store: see marks.py
     seg:1:seen:<day>             string   a month bits of the ids seen in bids: see seen.py
+    seg:1:caching                string   none   the lease of who caches, ms; since: see caching.py
 
 The `1` is the layout version. A new layout gets a new number and is written
 beside the old one, so a rollback finds its data where it left it. The braces
@@ -69,6 +70,7 @@ REBUILD: Final = b"seg:1:rebuild"
 SWEPT: Final = b"seg:1:swept"
 BUCKET_PREFIX: Final = b"seg:1:m:"
 JOBS: Final = b"seg:1:jobs"
+CACHING: Final = b"seg:1:caching"
 
 
 def bucket_bits_for(expected_ids: int) -> int:

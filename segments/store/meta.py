@@ -16,7 +16,7 @@ import logging
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from segments.store import keys
+from segments.store import caching, keys
 from segments.store.reader import Meta, StoreUnusable, read_meta
 
 _log = logging.getLogger(__name__)
@@ -45,6 +45,8 @@ async def prepare(redis: Redis, expected_ids: int) -> Meta:
     await check_server(redis)
     if not await redis.exists(keys.META):
         await _refuse_rebuild(redis)
+        # It may have been emptied under workers that still answer from what it held.
+        await caching.outlived(redis)
         await _lay_out(redis, expected_ids)
     return await read_meta(redis)
 

@@ -107,6 +107,12 @@ class Service:
     def admin(self) -> str:
         return f"http://127.0.0.1:{self.admin_port}"
 
+    async def metric(self, line: str) -> float:
+        """Return the value of one line of the bid listener's metrics."""
+        async with aiohttp.ClientSession() as session, session.get(f"{self.admin}/metrics") as said:
+            lines = (await said.text()).splitlines()
+        return next(float(one.removeprefix(line)) for one in lines if one.startswith(line + " "))
+
     async def command(self, *arguments: str, status: int = 0, stdin: bytes = b"") -> str:
         """Run one `rtb-segments` command to its end and return what it printed."""
         process = await asyncio.create_subprocess_exec(

@@ -65,9 +65,20 @@ class World:
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
+def cache_bytes() -> int:
+    """What each worker may keep; a test that wants a near cache says so."""
+    return 0
+
+
+@pytest.fixture
+async def world(tmp_path: Path, cache_bytes: int) -> AsyncIterator[World]:
     (api_port,) = free_ports(1)
-    service = Service(tmp_path, RTB_WORKERS="2", SEGMENTS_API_PORT=str(api_port))
+    service = Service(
+        tmp_path,
+        RTB_WORKERS="2",
+        RTB_CACHE_BYTES=str(cache_bytes),
+        SEGMENTS_API_PORT=str(api_port),
+    )
     try:
         async with service.running():
             world = World(service, api_port)
@@ -100,7 +111,10 @@ async def test_first_bid_after_the_answer_is_suppressed_as_far_as_the_request_re
     assert everyones == [[], []]
 
 
-async def test_under_load_not_one_bid_after_the_answer_is_enriched(world: World) -> None:
+@pytest.mark.parametrize("cache_bytes", [0, 1_000_000], ids=["no cache", "near cache"])
+async def test_under_load_not_one_bid_after_the_answer_is_enriched(
+    world: World, cache_bytes: int
+) -> None:
     """
     Clients bid without a pause, on two workers, while person after person says
     no. What counts is when a bid was sent: once the request was answered, never.
@@ -146,7 +160,9 @@ async def test_under_load_not_one_bid_after_the_answer_is_enriched(world: World)
             group.create_task(bid_without_a_pause(seed))
         await say_no()
         is_over.set()
+    hits = await world.service.metric('rtb_cache_events_total{event="hits"}')
 
     assert wrong == []
     assert seen["enriched before"] > 100, seen
     assert seen["opted_out after"] > 100, seen
+    assert (hits > 100) == (cache_bytes > 0), hits

@@ -1,9 +1,16 @@
 """Counting in shared memory, and what Prometheus is shown of it."""
 
+from random import Random
+
+import pytest
+
+from rtb.cache import CachingLookup
 from rtb.link import LookupFault
 from rtb.outcome import Outcome, Reason
 from rtb.server import metrics
 from rtb.server.admin import Board
+from rtb.server.cache_meter import CacheMeter
+from rtb.server.dial import door_of
 from rtb.server.metrics import LINK_FAULT, LINK_UP, Gauge, Slab
 from segments.identity import Kind
 
@@ -140,4 +147,50 @@ def test_each_reason_of_not_being_ready_is_named() -> None:
         "worker 3: catalog not confirmed for 60 s",
         "worker 4: draining",
         "worker 5: catalog not read yet",
+    ]
+
+
+class Cached:
+    """A worker's near cache, as far as it is counted."""
+
+    def __init__(self, slab: Slab) -> None:
+        door = door_of("redis://127.0.0.1:1")
+        self.lookup = CachingLookup(
+            door.dial,
+            door.greeting,
+            max_bytes=1,
+            lease_ms=20,
+            rng=Random(1),
+            on_round_trip=slab.count_round_trip,
+            on_bug=lambda _: None,
+        )
+        self.meter = CacheMeter(self.lookup, slab)
+
+
+def test_near_caches_are_summed_over_workers_that_come_and_go() -> None:
+    fd = metrics.create(2)
+    slabs = Slab(fd, 0), Slab(fd, 1)
+    for slab in (*slabs, slabs[0]):  # the first was started anew
+        cached = Cached(slab)
+        cached.lookup.counts.hits, cached.lookup.counts.total_bytes = 5, 100
+        cached.meter.read()
+        cached.lookup.counts.hits += 2
+        cached.meter.read()
+
+    samples = shown(board_of(*slabs))
+
+    assert samples["rtb_cache_events_total", "hits"] == 21
+    assert samples["rtb_cache_events_total", "misses"] == 0
+    assert samples["rtb_cache_bytes",] == 200
+
+
+def test_store_that_refuses_to_be_cached_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    cached = Cached(Slab(metrics.create(1), 0))
+    cached.lookup.refusal = "NOPERM"
+
+    cached.meter.read()
+    cached.meter.read()
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "nothing is cached: the store does not tell of changes (NOPERM)"
     ]

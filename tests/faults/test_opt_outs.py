@@ -1,7 +1,8 @@
 """
 A person who said no is shown to nobody while the store is lost, or was down when they said it.
 
-Bids come without a pause, as the loader looks and the store is made anew.
+Bids come without a pause, as the loader looks and the store is made anew; to a
+worker that asks each time, and to one that keeps what the store has said.
 """
 
 import asyncio
@@ -125,10 +126,18 @@ async def world(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Asy
         yield world
 
 
+@pytest.fixture(params=[0, 1_000_000], ids=["no cache", "near cache"])
+def cache_bytes(request: pytest.FixtureRequest) -> int:
+    room: int = request.param
+    return room
+
+
 @asynccontextmanager
-async def hammered(world: World, engine: Engine) -> AsyncIterator[tuple[Bids, Service]]:
+async def hammered(
+    world: World, engine: Engine, cache_bytes: int
+) -> AsyncIterator[tuple[Bids, Service]]:
     """Run a worker, bids without a pause, and a loader that looks."""
-    async with started(engine.url) as service:
+    async with started(engine.url, cache_bytes=cache_bytes) as service:
         await eventually(lambda: service.is_up)
         bids = Bids()
         tasks = [asyncio.create_task(bids.hammer(service.port)) for _ in range(4)]
@@ -147,13 +156,13 @@ async def hammered(world: World, engine: Engine) -> AsyncIterator[tuple[Bids, Se
 
 
 async def test_rebuild_restores_every_opt_out_before_the_first_bid_is_enriched(
-    engine: Engine, world: World
+    engine: Engine, world: World, cache_bytes: int
 ) -> None:
     for number, person in enumerate(PEOPLE[:20]):
         action = Action.RESTRICT if number % 2 else Action.ERASURE
         await world.say_no(person, action, world.partner if number % 3 else None)
 
-    async with hammered(world, engine) as (bids, _):
+    async with hammered(world, engine, cache_bytes) as (bids, _):
         await eventually(lambda: min(bids.outcomes[p]["enriched"] for p in WILLING) > 5)
         await world.redis.flushall()
         await rebuild(world.tools, world.settings.expected_ids, settle_s=SETTLE_S)
@@ -169,13 +178,13 @@ async def test_rebuild_restores_every_opt_out_before_the_first_bid_is_enriched(
 
 
 async def test_opt_out_that_came_while_the_store_was_down_is_in_force_before_it_serves(
-    engine: Engine, world: World
+    engine: Engine, world: World, cache_bytes: int
 ) -> None:
     """
     It is durable in the ledger, and the store that returns has not heard of it.
     """
     told = PEOPLE[:20]
-    async with hammered(world, engine) as (bids, service):
+    async with hammered(world, engine, cache_bytes) as (bids, service):
         await eventually(lambda: min(bids.outcomes[p]["enriched"] for p in PEOPLE) > 5)
         engine.kill()
         await eventually(lambda: not service.is_up)

@@ -3,7 +3,7 @@
 
     seed         put a known population into the store
     locust       send requests and check every answer
-    bench        CPU per request beside the floor and a plain implementation
+    bench        CPU, requests/s and latency beside the floor and four peers
     load-bench   rows per second of a delivered file beside `redis-cli --pipe`
     optouts      how fast opt-outs are recorded and applied
     demo         the whole service with one audience to try it on
@@ -71,22 +71,25 @@ def locust(arguments: tuple[str, ...]) -> None:
 @click.option("--ids", type=click.IntRange(min=1_000), default=1_000_000, show_default=True)
 @click.option("--requests", type=click.IntRange(min=1_000), default=20_000, show_default=True)
 @click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True)
-def bench(ids: int, requests: int, rounds: int) -> None:
+@click.option("--seconds", type=click.IntRange(min=1), default=3, show_default=True)
+def bench(ids: int, requests: int, rounds: int, seconds: int) -> None:
     """
-    Measure CPU per request beside the floor and a plain implementation.
+    Measure CPU, requests/s and latency beside the floor and four peers.
 
     Starts its own store in a directory of its own, and ends what it started.
+    A peer whose tools are missing is said to be skipped, and why.
     """
-    from loadtest.bench import bench  # noqa: PLC0415
+    from loadtest.bench import Extent, bench  # noqa: PLC0415
     from loadtest.checks import WrongAnswers  # noqa: PLC0415
     from loadtest.driver import Wrong  # noqa: PLC0415
     from loadtest.seed import SeedFailed  # noqa: PLC0415
     from loadtest.servers import NotReady  # noqa: PLC0415
 
     try:
-        bench(ids=ids, requests=requests, rounds=rounds)
+        report = bench(Extent(ids, requests, rounds, seconds))
     except (WrongAnswers, Wrong, SeedFailed, NotReady, StoreUnusable) as error:
         raise click.ClickException(str(error)) from None
+    click.echo(report.markdown())
 
 
 @main.command()

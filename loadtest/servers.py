@@ -105,23 +105,25 @@ class Servers:
         port: int,
         env: Mapping[str, str] | None = None,
         answering_pid: Callable[[int], int | None] = lambda pid: pid,
+        program: str = sys.executable,
     ) -> Server:
         """
         Start a server and wait until it listens.
 
         Args:
             name: What the table calls it.
-            argv: Arguments of the Python interpreter.
+            argv: Arguments of the program.
             port: Where it will listen.
             env: Added to our own environment.
             answering_pid: Finds the process that answers, given the one
                 started; `None` as long as there is none.
+            program: By path; the Python interpreter unless another is named.
 
         Raises:
             NotReady: It ended, or did not listen in time.
         """
         with pinned(self._cpu):
-            process = await child.start([sys.executable, *argv], env={**os.environ, **(env or {})})
+            process = await child.start([program, *argv], env={**os.environ, **(env or {})})
         self._processes.append(process)
         for _ in range(int(_READY_WITHIN_S / _POLL_S)):
             if process.returncode is not None:

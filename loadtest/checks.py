@@ -56,7 +56,7 @@ async def check_ours(
     Raises:
         WrongAnswers: Names the first request whose answer is not the one due.
     """
-    exchanges = await _in_time(server, requests)
+    exchanges = await in_time(server, requests)
     for request, exchange in zip(requests, exchanges, strict=True):
         judgement = judge(request, expectation(request, population), exchange.answer)
         if judgement.verdict is not Verdict.RIGHT:
@@ -86,7 +86,7 @@ async def check_peer(
     pairs = [pair for pair in zip(requests, ours, strict=True) if survives(pair[0].body)]
     if len(pairs) < len(requests) * _COMPARABLE:
         raise WrongAnswers(f"{server.name}: only {len(pairs)} answers can be compared")
-    exchanges = await _in_time(server, [request for request, _ in pairs])
+    exchanges = await in_time(server, [request for request, _ in pairs])
     for (request, our), exchange in zip(pairs, exchanges, strict=True):
         mine, theirs = our.answer, exchange.answer
         if (mine.status, mine.outcome) != (theirs.status, theirs.outcome):
@@ -114,7 +114,7 @@ async def check_refusals(server: Server, hit: BidRequest) -> None:
             raise WrongAnswers(f"{server.name}: status {status} for {len(body)} bad bytes")
 
 
-async def _in_time(server: Server, requests: Sequence[BidRequest]) -> list[Exchange]:
+async def in_time(server: Server, requests: Sequence[BidRequest]) -> list[Exchange]:
     """Send requests one by one, and those again that were late: a busy machine's hiccup."""
     exchanges = await ask(HOST, server.port, requests)
     for n, exchange in enumerate(exchanges):

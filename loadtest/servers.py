@@ -69,6 +69,12 @@ async def used_bytes(redis: Redis) -> int:
     return int(memory["used_memory"]) - int(memory.get("mem_clients_normal", 0))
 
 
+async def to_cpu(redis: Redis, cpu: int | None) -> None:
+    """Move a store's server, which runs on this machine, to a CPU; leave it where `None`."""
+    if cpu is not None:
+        os.sched_setaffinity(int((await redis.info("server"))["process_id"]), {cpu})
+
+
 @contextmanager
 def pinned(cpu: int | None) -> Iterator[None]:
     """Run this thread, and whatever it starts meanwhile, on one CPU; on any if `None`."""

@@ -1,0 +1,92 @@
+"""
+Bytes per id of our buckets, beside the layouts that one would think of first.
+
+    buckets            ours: about a hundred persons in one hash (segments/store/keys.py)
+    string a person    SET of the same packed record
+    set a person       SADD of the segment ids
+    hash a person      HSET segment id -> expiry day
+
+Keys of the plain layouts are `seg:` and the 16 bytes of the id, which is the
+least that keeps them apart; as hex they would take 16 bytes more.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from redis.asyncio import Redis
+
+from loadtest.servers import used_bytes
+from loadtest.stock import Stock
+from segments.record import Membership, Record, pack
+
+BUCKETS = "buckets (ours)"
+_AT_ONCE = 5_000
+_EXPIRY_DAY = 2_500
+
+Command = tuple[bytes | str | int, ...]
+
+
+def _string(key: bytes, segments: int) -> Command:
+    memberships = tuple(Membership(n, 0) for n in range(1, segments + 1))
+    return ("SET", key, pack(Record((), memberships)))
+
+
+def _set(key: bytes, segments: int) -> Command:
+    return ("SADD", key, *(1_000 + n for n in range(segments)))
+
+
+def _hash(key: bytes, segments: int) -> Command:
+    pairs: list[int] = []
+    for n in range(segments):
+        pairs += (1_000 + n, _EXPIRY_DAY)
+    return ("HSET", key, *pairs)
+
+
+PLAIN: Mapping[str, Callable[[bytes, int], Command]] = {
+    "string a person": _string,
+    "set a person": _set,
+    "hash a person": _hash,
+}
+
+
+async def bytes_per_id(
+    redis: Redis, stock: Stock, ids: npt.NDArray[np.uint8], segments: int
+) -> dict[str, float]:
+    """
+    Write the same persons in each layout, one after the other, and weigh it.
+
+    Deletes what it wrote.
+
+    Args:
+        redis: A store in which nobody is.
+        stock: Writes ours.
+        ids: Shape (n, 16).
+        segments: Of each person.
+    """
+    name_to_bytes = {}
+    empty_bytes = await used_bytes(redis)
+    await stock.put(ids, segments)
+    name_to_bytes[BUCKETS] = (await used_bytes(redis) - empty_bytes) / len(ids)
+    await _delete(redis, [key async for key in redis.scan_iter("seg:1:m:*", 1_000)])
+    keys = [b"seg:" + row.tobytes() for row in ids]
+    for name, command in PLAIN.items():
+        empty_bytes = await used_bytes(redis)
+        for part in _parts(keys):
+            async with redis.pipeline(transaction=False) as pipeline:
+                for key in part:
+                    pipeline.execute_command(*command(key, segments))
+                await pipeline.execute()
+        name_to_bytes[name] = (await used_bytes(redis) - empty_bytes) / len(ids)
+        await _delete(redis, keys)
+    return name_to_bytes
+
+
+async def _delete(redis: Redis, keys: Sequence[bytes]) -> None:
+    for part in _parts(keys):
+        await redis.delete(*part)
+
+
+def _parts(keys: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    for start in range(0, len(keys), _AT_ONCE):
+        yield keys[start : start + _AT_ONCE]

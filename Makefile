@@ -18,7 +18,7 @@ PEERS = sh .ci/debian wrk "command -v wrk"; \
 	done
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long check bench lock clean interpreted debian-test
+.PHONY: help run test test-long check bench bench-scale lock clean interpreted debian-test
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -43,6 +43,9 @@ bench: $(VENV)/compiled ## CPU, requests/s and latency beside four peers; rows/s
 	-@$(PEERS)
 	$(BIN)/python -m loadtest bench
 	$(BIN)/python -m loadtest load-bench
+
+bench-scale: $(VENV)/compiled ## CPU and latency as work grows, in tables and data/scale/*.png
+	$(BIN)/python -m loadtest scale --output data/scale
 
 lock: ## resolve the dependencies anew
 	$(UV_COMPILE) --group dev -o requirements.lock

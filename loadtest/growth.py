@@ -30,14 +30,14 @@ class Cost(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """One cost along a sweep; x and y rise together or not, both above 0."""
+    """One cost along a sweep; x rises, and both are above 0."""
 
     name: str
     x: Sequence[float]
     y: Sequence[float]
 
     def steepest(self) -> float:
-        """Return the largest exponent between neighbours."""
+        """Return the largest exponent between neighbours; 0 of a single point."""
         points = list(zip(self.x, self.y, strict=True))
         return max(math.log(y2 / y1) / math.log(x2 / x1) for (x1, y1), (x2, y2) in pairwise(points))
 

@@ -22,6 +22,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
+from statistics import mean
 from typing import NamedTuple
 
 import numpy as np
@@ -172,7 +173,9 @@ async def _request_size(server: Server, held: Stock, extent: Extent) -> Sweep:
         _Asked(await asked(server, requests_of(hashes, 1, kb * 1_024), SEGMENTS_PER_ID))
         for kb in REQUEST_KB
     ]
-    return await _swept("request size, KB", REQUEST_KB, server, points, extent)
+    # The smallest request that says all this is a little more than 1 KB.
+    x = [round(mean(len(e.sent) for e in p.exchanges) / 1_024, 1) for p in points]
+    return await _swept("request size, KB", x, server, points, extent)
 
 
 async def _connections(server: Server, held: Stock, extent: Extent) -> Sweep:
@@ -214,7 +217,7 @@ async def _layouts() -> list[Curve]:
 
 
 async def _swept(
-    name: str, x: Sequence[int], server: Server, points: Sequence[_Asked], extent: Extent
+    name: str, x: Sequence[float], server: Server, points: Sequence[_Asked], extent: Extent
 ) -> Sweep:
     """Measure each point in each round, so that a slow minute is spread over all of them."""
     costs: list[list[Cost]] = [[] for _ in points]

@@ -257,7 +257,6 @@ class _Bench:
             directory=self._directory,
         )
         measured.requests_per_s.append(most.requests_per_s)
-        measured.saturated_cpu_us.append(most.cpu_us)
         measured.busy.append(most.busy)
         if server.name == FLOOR:
             return  # half of what it takes is more than the driver can send on time

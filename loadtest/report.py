@@ -28,7 +28,6 @@ class Measured(NamedTuple):
 
     cpu_us: list[float]
     requests_per_s: list[float]
-    saturated_cpu_us: list[float]
     busy: list[float]
     p50_ms: list[float]
     p99_ms: list[float]

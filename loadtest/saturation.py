@@ -31,8 +31,6 @@ class Saturation(NamedTuple):
     requests_per_s: float
     busy: float
     """Share of the time in which the answering process had a CPU."""
-    cpu_us: float
-    """CPU time of it per request, in microseconds."""
 
 
 def is_possible() -> bool:
@@ -84,4 +82,4 @@ async def saturate(
             f" {due_bytes:.0f} are due"
         )
     taken_s = duration_us / 1e6
-    return Saturation(answered / taken_s, cpu_s / taken_s, cpu_s / answered * 1e6)
+    return Saturation(answered / taken_s, cpu_s / taken_s)

@@ -9,7 +9,6 @@ NOTHING = Measured(*([] for _ in Measured._fields))
 MEASURED = Measured(
     cpu_us=[30, 20, 40],
     requests_per_s=[20_000],
-    saturated_cpu_us=[25],
     busy=[0.99],
     p50_ms=[0.2],
     p99_ms=[1.0],

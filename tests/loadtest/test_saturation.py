@@ -23,7 +23,6 @@ async def saturated(reply_to: Reply, directory: Path) -> float:
         server = Server("server", port, os.getpid())
         found = await saturate(server, exchanges, connections=4, seconds=1, directory=directory)
     assert 0 < found.busy <= 1.1
-    assert found.cpu_us == pytest.approx(found.busy / found.requests_per_s * 1e6)
     return found.requests_per_s
 
 

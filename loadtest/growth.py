@@ -3,22 +3,24 @@ How a cost grows: the numbers of one sweep, and what may be said of them.
 
 Two statements are made of a curve, both from its medians alone:
 
-    steepest   the largest exponent between neighbours: 0 is flat, 1 is linear, 2 is
-               quadratic. A fixed cost and a linear one together stay below 1.
-    bends at   the first x at which the cost is twice that of the smallest x: from
-               there on what grows weighs more than what does not
+    steepest   the largest exponent over any fourfold of x, or all of x where that is
+               less: 0 is flat, 1 is linear, 2 is quadratic. A fixed cost and a linear
+               one together stay below 1. Between neighbours it would be the noise's.
+    bends at   the first x at which the cost is twice the least before it: from there
+               on what grows weighs more than what does not
 """
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import combinations
 from statistics import median
 from typing import NamedTuple
 
 LINEAR = 1.15
-"""An exponent up to here is called linear: neighbours differ by noise, too."""
+"""An exponent up to here is called linear: points differ by noise, too."""
 
 _BENT = 2.0
+_SPAN = 4.0
 
 
 class Cost(NamedTuple):
@@ -37,22 +39,32 @@ class Curve(NamedTuple):
     y: Sequence[float]
 
     def steepest(self) -> float:
-        """Return the largest exponent between neighbours; 0 of a single point."""
+        """Return the largest exponent over a fourfold of x; 0 of a single point."""
+        span = min(_SPAN, self.x[-1] / self.x[0])
         points = list(zip(self.x, self.y, strict=True))
-        return max(math.log(y2 / y1) / math.log(x2 / x1) for (x1, y1), (x2, y2) in pairwise(points))
+        return max(
+            (
+                math.log(y2 / y1) / math.log(x2 / x1)
+                for (x1, y1), (x2, y2) in combinations(points, 2)
+                if x2 / x1 >= span
+            ),
+            default=0.0,
+        )
 
     def bend(self) -> float | None:
-        """Return where the cost is first twice that of the smallest x; `None` if nowhere."""
+        """Return where the cost is first twice the least before it; `None` if nowhere."""
+        least = self.y[0]
         for x, y in zip(self.x, self.y, strict=True):
-            if y >= _BENT * self.y[0]:
+            if y >= _BENT * least:
                 return x
+            least = min(least, y)
         return None
 
     def verdict(self) -> str:
         """Say how it grows, in words."""
         steepest, bend = self.steepest(), self.bend()
         worse = "" if steepest <= LINEAR else ", WORSE THAN LINEAR"
-        bent = f"twice the first at {bend:,g}" if bend is not None else "never twice the first"
+        bent = f"twice its least at {bend:,g}" if bend is not None else "never twice its least"
         return f"{self.name}: at most x^{steepest:.2f}{worse}; {bent}"
 
 

@@ -6,6 +6,9 @@ Bytes per id of our buckets, beside the layouts that one would think of first.
     set a person       SADD of the segment ids
     hash a person      HSET segment id -> expiry day
 
+A set has no room for an expiry, which is two of the four bytes that a segment
+takes in ours, so that with a hundred segments a person it is the smaller one.
+
 Keys of the plain layouts are `seg:` and the 16 bytes of the id, which is the
 least that keeps them apart; as hex they would take 16 bytes more.
 """

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 def machine() -> str:
     """Return processor, cores, kernel and Python in one line."""
     uname = os.uname()
-    cores = len(os.sched_getaffinity(0))
+    cores = os.cpu_count() or 1
     return (
         f"{_processor() or uname.machine}, {cores} core{'s' * (cores > 1)},"
         f" {uname.sysname} {uname.release}, Python {platform.python_version()}"

@@ -28,7 +28,7 @@ def plot(
     panels: Sequence[tuple[str, Sequence[Curve]]], x_name: str, path: Path, title: str
 ) -> Path:
     """
-    Draw panels side by side over the same x, which is logarithmic.
+    Draw panels side by side over the same x, which is logarithmic; dotted is where they bend.
 
     Args:
         panels: What the y axis is called, and the curves.
@@ -51,10 +51,10 @@ def plot(
 
 def _draw(axis: Axes, x_name: str, y_name: str, curves: Sequence[Curve]) -> None:
     for curve in curves:
-        axis.plot(curve.x, curve.y, marker="o", label=curve.name)
+        (line,) = axis.plot(curve.x, curve.y, marker="o", label=curve.name)
         bend = curve.bend()
         if bend is not None:
-            axis.axvline(bend, color="grey", linestyle=":", linewidth=1)
+            axis.axvline(bend, color=line.get_color(), linestyle=":", linewidth=1)
     axis.set_xscale("log")
     axis.set_xticks(curves[0].x)
     axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,g}"))

@@ -20,11 +20,16 @@ def curve(*y: float) -> Curve:
         pytest.param((7, 7, 7, 7, 7), 0.0, id="flat"),
         pytest.param((1, 2, 4, 8, 16), 1.0, id="linear"),
         pytest.param((1, 4, 16, 64, 256), 2.0, id="quadratic"),
-        pytest.param((10, 10, 10, 10, 40), 2.0, id="flat, then a jump"),
+        pytest.param((10, 10, 10, 10, 40), 1.0, id="a jump counts over a fourfold"),
+        pytest.param((50, 20, 10, 20, 40), 1.0, id="falling first hides nothing"),
     ],
 )
 def test_steepest_is_the_largest_exponent(y: tuple[float, ...], steepest: float) -> None:
     assert curve(*y).steepest() == pytest.approx(steepest)
+
+
+def test_two_points_closer_than_a_fourfold_are_compared_all_the_same() -> None:
+    assert Curve("CPU", (1, 3), (2, 18)).steepest() == pytest.approx(2)
 
 
 def test_fixed_cost_and_a_linear_one_stay_below_linear() -> None:
@@ -37,6 +42,7 @@ def test_fixed_cost_and_a_linear_one_stay_below_linear() -> None:
         pytest.param((30, 35, 45, 65, 105), 8, id="where it is twice the first"),
         pytest.param((30, 31, 32, 33, 34), None, id="nowhere"),
         pytest.param((10, 20, 20, 20, 20), 2, id="at the second"),
+        pytest.param((50, 30, 20, 30, 40), 16, id="after it fell"),
     ],
 )
 def test_bend_is_where_growth_weighs_more_than_the_start(
@@ -46,7 +52,7 @@ def test_bend_is_where_growth_weighs_more_than_the_start(
 
 
 def test_worse_than_linear_is_said_and_linear_is_not() -> None:
-    assert "WORSE THAN LINEAR" in curve(1, 2, 4, 8, 32).verdict()
+    assert "WORSE THAN LINEAR" in curve(1, 2, 4, 16, 64).verdict()
     assert "WORSE" not in curve(1, 2, 4, 8, 16).verdict()
 
 

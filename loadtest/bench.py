@@ -142,7 +142,7 @@ def _head(extent: Extent) -> list[str]:
         f"{CONNECTIONS} connections, {extent.ids:,} ids in the store, one worker on one core,"
         f" driver and store on another;",
         f"medians of {extent.rounds} rounds (least-most), p50 and p99 at half of one's own"
-        " saturation.",
+        " saturation, open loop.",
     ]
 
 

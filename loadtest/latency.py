@@ -13,10 +13,10 @@ nothing of each other.
 The driver shares its CPU with the store and must not become what is measured:
 plain sockets under one epoll, no object per request, a timerfd for the next
 intended time (epoll's own timeout counts in milliseconds), and no spinning,
-which would take the CPU from the store. What an answer costs is read from the
-clock when epoll returns. It takes about half of what `loadtest.driver` does;
-the floor, measured at the same rate, says how much of a latency is the driver's
-and the kernel's.
+which would take the CPU from the store. When an answer came is read from the
+clock as epoll returns. A request costs the driver about what it costs
+`loadtest.driver`; the floor, measured at the same rate, says how much of a
+latency is the driver's and the kernel's.
 """
 
 import ctypes

@@ -64,7 +64,7 @@ class Curve(NamedTuple):
         """Say how it grows, in words."""
         steepest, bend = self.steepest(), self.bend()
         worse = "" if steepest <= LINEAR else ", WORSE THAN LINEAR"
-        bent = f"twice its least at {bend:,g}" if bend is not None else "never twice its least"
+        bent = f"twice its least at {bend:,.10g}" if bend is not None else "never twice its least"
         return f"{self.name}: at most x^{steepest:.2f}{worse}; {bent}"
 
 
@@ -101,5 +101,5 @@ def table(x_name: str, curves: Sequence[Curve]) -> str:
     ]
     for n, x in enumerate(curves[0].x):
         cells = (f"{curve.y[n]:,.2f}" for curve in curves)
-        lines.append(f"| {x:,g} | " + " | ".join(cells) + " |")
+        lines.append(f"| {x:,.10g} | " + " | ".join(cells) + " |")
     return "\n".join([*lines, "", *(f"- {curve.verdict()}" for curve in curves)])

@@ -57,7 +57,7 @@ def _draw(axis: Axes, x_name: str, y_name: str, curves: Sequence[Curve]) -> None
             axis.axvline(bend, color=line.get_color(), linestyle=":", linewidth=1)
     axis.set_xscale("log")
     axis.set_xticks(curves[0].x)
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,g}"))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.10g}"))
     axis.minorticks_off()
     axis.set_ylim(bottom=0)
     axis.set_xlabel(x_name)

@@ -66,6 +66,13 @@ def test_table_has_a_row_for_each_x_and_a_verdict_for_each_curve() -> None:
     assert sum(line.startswith("- ") for line in text.splitlines()) == 2
 
 
+def test_a_million_is_written_out() -> None:
+    text = table("persons", [Curve("CPU", (10_000, 1_000_000), (10, 30))])
+
+    assert "| 1,000,000 | 30.00 |" in text
+    assert "twice its least at 1,000,000" in text
+
+
 def test_sweep_is_of_medians_and_is_drawn(tmp_path: Path) -> None:
     rounds = [Cost(30, 0.1, 1), Cost(90, 0.3, 9), Cost(40, 0.2, 2)]
     sweep = Sweep("ids per request", "ids.png", X, [rounds] * len(X))

@@ -8,8 +8,17 @@ UV_COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 \
 # What the bid runs through is compiled from this; pyproject.toml says which of it, and why not all.
 SOURCES := $(wildcard rtb/*.py rtb/*/*.py rtb/*/*.pyx segments/identity.py segments/record.py segments/store/keys.py)
 
+# What the bench is made of; what lacks something is reported as skipped.
+PEERS = sh .ci/debian wrk "command -v wrk"; \
+	sh .ci/debian nginx "ls /usr/sbin/nginx"; \
+	sh .ci/debian libnginx-mod-http-lua "ls /usr/lib/nginx/modules/ngx_http_lua_module.so"; \
+	sh .ci/debian lua-cjson "ls /usr/lib/*/lua/5.1/cjson.so"; \
+	for name in valyala-fasthttp tidwall-gjson gomodule-redigo; do \
+		sh .ci/debian golang-github-$$name-dev "ls -d /usr/share/gocode/src/github.com/$$(echo $$name | tr - /)"; \
+	done
+
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long check bench lock clean interpreted debian-test
+.PHONY: help run test test-long check bench bench-scale lock clean interpreted debian-test
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -29,10 +38,14 @@ check: $(VENV)/installed ## style, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/compiled ## CPU per request beside the floor and the peers; rows/s beside redis-cli --pipe
+bench: $(VENV)/compiled ## CPU, requests/s and latency beside four peers; rows/s beside redis-cli --pipe
 	-@sh .ci/debian redis-tools "command -v redis-cli"
+	-@$(PEERS)
 	$(BIN)/python -m loadtest bench
 	$(BIN)/python -m loadtest load-bench
+
+bench-scale: $(VENV)/compiled ## CPU and latency as work grows, in tables and data/scale/*.png
+	$(BIN)/python -m loadtest scale --output data/scale
 
 lock: ## resolve the dependencies anew
 	$(UV_COMPILE) --group dev -o requirements.lock
@@ -71,3 +84,4 @@ debian-test:
 	@sh .ci/debian curl "command -v curl"
 	@sh .ci/debian nodejs "command -v node"
 	@sh .ci/debian redis-tools "command -v redis-cli"
+	-@$(PEERS)

@@ -4,7 +4,8 @@
     seed         put a known population into the store
     run          send requests and check every answer, with Locust
     accept       the acceptance run of buyers' hosts: 1,000 requests/s, and a verdict
-    bench        CPU per request beside the floor and a plain implementation
+    bench        CPU, requests/s and latency beside the floor and four peers
+    scale        CPU and latency as work grows, in tables and PNG files
     workers      what a second worker brings on this machine
     load-bench   rows per second of a delivered file beside `redis-cli --pipe`
     cache        what the near cache saves of worker and store, and what it costs
@@ -77,22 +78,50 @@ def run(arguments: tuple[str, ...]) -> None:
 @click.option("--ids", type=click.IntRange(min=1_000), default=1_000_000, show_default=True)
 @click.option("--requests", type=click.IntRange(min=1_000), default=20_000, show_default=True)
 @click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True)
-def bench(ids: int, requests: int, rounds: int) -> None:
+@click.option("--seconds", type=click.IntRange(min=1), default=3, show_default=True)
+def bench(ids: int, requests: int, rounds: int, seconds: int) -> None:
     """
-    Measure CPU per request beside the floor and a plain implementation.
+    Measure CPU, requests/s and latency beside the floor and four peers.
 
     Starts its own store in a directory of its own, and ends what it started.
+    A peer whose tools are missing is said to be skipped, and why.
     """
-    from loadtest.bench import bench  # noqa: PLC0415
+    from loadtest.bench import Extent, bench  # noqa: PLC0415
     from loadtest.checks import WrongAnswers  # noqa: PLC0415
     from loadtest.driver import Wrong  # noqa: PLC0415
     from loadtest.seed import SeedFailed  # noqa: PLC0415
     from loadtest.servers import NotReady  # noqa: PLC0415
 
     try:
-        bench(ids=ids, requests=requests, rounds=rounds)
+        report = bench(Extent(ids, requests, rounds, seconds))
     except (WrongAnswers, Wrong, SeedFailed, NotReady, StoreUnusable) as error:
         raise click.ClickException(str(error)) from None
+    click.echo(report.markdown())
+
+
+@main.command()
+@click.option("--output", type=click.Path(path_type=Path, file_okay=False), required=True)
+@click.option("--persons", type=click.IntRange(10_000, 10**8), default=10**6, show_default=True)
+@click.option("--requests", type=click.IntRange(min=1_000), default=5_000, show_default=True)
+@click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True)
+@click.option("--seconds", type=click.IntRange(min=1), default=2, show_default=True)
+def scale(output: Path, persons: int, requests: int, rounds: int, seconds: int) -> None:
+    """
+    Measure CPU and latency as work grows, and say how.
+
+    Draws a PNG file of each sweep into the directory --output. --persons is the
+    most that a store holds, in steps of ten: 10 million take a GB of memory.
+    """
+    from loadtest.checks import WrongAnswers  # noqa: PLC0415
+    from loadtest.driver import Wrong  # noqa: PLC0415
+    from loadtest.scale import Extent, scale  # noqa: PLC0415
+    from loadtest.servers import NotReady  # noqa: PLC0415
+
+    try:
+        tables = scale(Extent(persons, requests, rounds, seconds), output)
+    except (WrongAnswers, Wrong, NotReady, StoreUnusable) as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(tables)
 
 
 @main.command()

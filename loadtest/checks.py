@@ -1,28 +1,28 @@
 """
 Does a server do what is about to be measured?
 
-Ours must give every answer that is due, exactly. The peer must give the same
+Ours must give every answer that is due, exactly. A peer must give the same
 answers, but for how numbers are spelled, since orjson reads `1.10` and writes
 `1.1`, and for the order in which segments stand, which means nothing. Requests
 that it can't read at all, or only by losing a value, are left out, and must be
-few.
+few. What is no bid request must be refused: reading all of it is part of the
+work that is measured.
 """
 
 import asyncio
-import json
 import time
-from collections.abc import Sequence
-
-import orjson
+from collections.abc import Callable, Sequence
 
 from loadtest.answers import LATE, Verdict, judge
 from loadtest.driver import Exchange, ask
 from loadtest.population import Population
 from loadtest.servers import HOST, Server
 from loadtest.traffic import BidRequest, expectation
-from rtb.outcome import Outcome
+from loadtest.values import values
+from rtb.outcome import Outcome, Reason
 
 _COMPARABLE = 0.8
+_REFUSED = 400
 _READY_WITHIN_S = 20.0
 _POLL_S = 0.05
 
@@ -40,11 +40,11 @@ async def until_enriched(server: Server, hit: BidRequest) -> None:
     """
     give_up_at_s = time.monotonic() + _READY_WITHIN_S
     while time.monotonic() < give_up_at_s:
-        ((_, answer),) = await ask(HOST, server.port, [hit])
-        if answer.outcome == Outcome.ENRICHED:
+        (exchange,) = await ask(HOST, server.port, [hit])
+        if exchange.answer.outcome == Outcome.ENRICHED:
             return
         await asyncio.sleep(_POLL_S)
-    raise WrongAnswers(f"{server.name}: {answer.outcome!r} after {_READY_WITHIN_S} s")
+    raise WrongAnswers(f"{server.name}: {exchange.answer.outcome!r} after {_READY_WITHIN_S} s")
 
 
 async def check_ours(
@@ -56,7 +56,7 @@ async def check_ours(
     Raises:
         WrongAnswers: Names the first request whose answer is not the one due.
     """
-    exchanges = await _in_time(server, requests)
+    exchanges = await in_time(server, requests)
     for request, exchange in zip(requests, exchanges, strict=True):
         judgement = judge(request, expectation(request, population), exchange.answer)
         if judgement.verdict is not Verdict.RIGHT:
@@ -65,7 +65,10 @@ async def check_ours(
 
 
 async def check_peer(
-    server: Server, requests: Sequence[BidRequest], ours: Sequence[Exchange]
+    server: Server,
+    requests: Sequence[BidRequest],
+    ours: Sequence[Exchange],
+    survives: Callable[[bytes], bool],
 ) -> list[Exchange]:
     """
     Send the same requests and compare the answers with ours.
@@ -74,50 +77,47 @@ async def check_peer(
         server: The peer.
         requests: As sent to ours.
         ours: What came of them.
+        survives: Whether the peer can read a body without losing a value.
 
     Raises:
         WrongAnswers: Names the first request whose answer differs, or says
             that too few can be compared.
     """
-    pairs = [pair for pair in zip(requests, ours, strict=True) if _survives_orjson(pair[0].body)]
+    pairs = [pair for pair in zip(requests, ours, strict=True) if survives(pair[0].body)]
     if len(pairs) < len(requests) * _COMPARABLE:
         raise WrongAnswers(f"{server.name}: only {len(pairs)} answers can be compared")
-    exchanges = await _in_time(server, [request for request, _ in pairs])
+    exchanges = await in_time(server, [request for request, _ in pairs])
     for (request, our), exchange in zip(pairs, exchanges, strict=True):
         mine, theirs = our.answer, exchange.answer
         if (mine.status, mine.outcome) != (theirs.status, theirs.outcome):
             raise WrongAnswers(
                 f"{server.name}: request {request.index}: {theirs.outcome!r}, ours {mine.outcome!r}"
             )
-        if _values(mine.body) != _values(theirs.body):
+        if values(mine.body) != values(theirs.body):
             raise WrongAnswers(f"{server.name}: request {request.index}: another body than ours")
     return exchanges
 
 
-async def _in_time(server: Server, requests: Sequence[BidRequest]) -> list[Exchange]:
+async def check_refusals(server: Server, hit: BidRequest) -> None:
+    """
+    Send what is no bid request, on a connection of its own each.
+
+    Raises:
+        WrongAnswers: One was not refused.
+    """
+    cut, unfinished = hit.body[: len(hit.body) // 2], hit.body[:-1]
+    for body in (cut, unfinished, b"[" + hit.body + b"]", b"{'id':1}", b"4"):
+        broken = BidRequest(hit.index, None, body, (), Reason.NONE, is_stripped=False)
+        (exchange,) = await ask(HOST, server.port, [broken])
+        status = exchange.answer.status
+        if status != _REFUSED:
+            raise WrongAnswers(f"{server.name}: status {status} for {len(body)} bad bytes")
+
+
+async def in_time(server: Server, requests: Sequence[BidRequest]) -> list[Exchange]:
     """Send requests one by one, and those again that were late: a busy machine's hiccup."""
     exchanges = await ask(HOST, server.port, requests)
     for n, exchange in enumerate(exchanges):
         if exchange.answer.outcome in LATE:
             (exchanges[n],) = await ask(HOST, server.port, [requests[n]])
     return exchanges
-
-
-def _survives_orjson(body: bytes) -> bool:
-    try:
-        return _values(orjson.dumps(orjson.loads(body))) == _values(body)
-    except orjson.JSONDecodeError:
-        return False
-
-
-def _values(body: bytes) -> object:
-    """Read JSON by value: numbers as floats, keys, `data` and `segment` in any order."""
-    return json.loads(body, parse_int=float, object_hook=_unordered)
-
-
-def _unordered(fields: dict[str, object]) -> dict[str, object]:
-    for name in ("data", "segment"):
-        value = fields.get(name)
-        if isinstance(value, list):
-            fields[name] = sorted(value, key=lambda one: json.dumps(one, sort_keys=True))
-    return fields

@@ -25,7 +25,7 @@ from loadtest.traffic import BidRequest
 _END_OF_HEADER = b"\r\n\r\n"
 _LENGTH = b"content-length:"
 _OUTCOME = b"x-enrich-outcome:"
-_ANSWERED_WITHIN_S = 30
+ANSWERED_WITHIN_S = 30
 _LATE = frozenset(outcome.encode() for outcome in LATE)
 
 
@@ -34,6 +34,8 @@ class Exchange(NamedTuple):
 
     sent: bytes
     answer: Answer
+    received_bytes: int = 0
+    """Of the answer, header and all."""
 
 
 class Wrong(Exception):
@@ -63,11 +65,11 @@ async def ask(host: str, port: int, requests: Sequence[BidRequest]) -> list[Exch
         for request in requests:
             sent = wire(request, f"{host}:{port}")
             writer.write(sent)
-            async with asyncio.timeout(_ANSWERED_WITHIN_S):
+            async with asyncio.timeout(ANSWERED_WITHIN_S):
                 head = await reader.readuntil(_END_OF_HEADER)
                 body = await reader.readexactly(int(_field(head, _LENGTH) or 0))
             answer = Answer(_status(head), _field(head, _OUTCOME).decode(), body)
-            exchanges.append(Exchange(sent, answer))
+            exchanges.append(Exchange(sent, answer, len(head) + len(body)))
     finally:
         writer.close()
         await writer.wait_closed()
@@ -106,9 +108,9 @@ async def drive(
         answered = -1
         while not load.done.done():
             if answered == load.answered:
-                raise TimeoutError(f"no answer for {_ANSWERED_WITHIN_S} s")
+                raise TimeoutError(f"no answer for {ANSWERED_WITHIN_S} s")
             answered = load.answered
-            await asyncio.wait([load.done], timeout=_ANSWERED_WITHIN_S)
+            await asyncio.wait([load.done], timeout=ANSWERED_WITHIN_S)
         load.done.result()
         return load.late
     finally:
@@ -177,33 +179,54 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         received = self._received + data if self._received else data
-        end = received.find(_END_OF_HEADER)
-        expected = self._expected
-        if end < 0 or expected is None:
+        if self._expected is None:
             self._received = received
             return
-        head = received[: end + len(_END_OF_HEADER)]
-        body_bytes = int(_field(head, _LENGTH) or 0)
-        if len(received) < len(head) + body_bytes:
+        try:
+            late = is_late(received, self._expected)
+        except Wrong as wrong:
+            self._load.fail(str(wrong))
+            return
+        if late is None:
             self._received = received
             return
         self._received = b""
-        outcome = _field(head, _OUTCOME)
-        if outcome in _LATE:
-            self._load.late += 1
-        elif (_status(head), outcome.decode(), body_bytes, len(received) - len(head)) != (
-            expected.status,
-            expected.outcome,
-            len(expected.body),
-            len(expected.body),
-        ):
-            self._load.fail(
-                f"status {_status(head)}, {outcome.decode()!r}, {body_bytes} bytes, where"
-                f" {expected.outcome!r}, {len(expected.body)} bytes, was the answer before"
-            )
-            return
+        self._load.late += late
         self._load.count_answer()
         self.send_next()
+
+
+def is_late(received: bytes, expected: Answer) -> bool | None:
+    """
+    Compare what has been received with the answer due; by status, outcome and length.
+
+    Returns:
+        Whether the answer says that it was late; `None` where it is not whole yet.
+
+    Raises:
+        Wrong: It is another answer.
+    """
+    end = received.find(_END_OF_HEADER)
+    if end < 0:
+        return None
+    head = received[: end + len(_END_OF_HEADER)]
+    body_bytes = int(_field(head, _LENGTH) or 0)
+    if len(received) < len(head) + body_bytes:
+        return None
+    outcome = _field(head, _OUTCOME)
+    if outcome in _LATE:
+        return True
+    if (_status(head), outcome.decode(), body_bytes, len(received) - len(head)) != (
+        expected.status,
+        expected.outcome,
+        len(expected.body),
+        len(expected.body),
+    ):
+        raise Wrong(
+            f"status {_status(head)}, {outcome.decode()!r}, {body_bytes} bytes, where"
+            f" {expected.outcome!r}, {len(expected.body)} bytes, was the answer before"
+        )
+    return False
 
 
 def _status(head: bytes) -> int:

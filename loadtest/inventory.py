@@ -45,7 +45,7 @@ _ODDITIES: tuple[tuple[str, object], ...] = (
 )
 
 # Equally long, so that a request is filled to its size by counting.
-_BLOCKED_DOMAINS = tuple(f"advertiser-{i:04d}.example" for i in range(2_000))
+_BLOCKED_DOMAINS = tuple(f"advertiser-{i:04d}.example" for i in range(3_000))
 _BYTES_PER_DOMAIN = len(_BLOCKED_DOMAINS[0]) + 3
 
 

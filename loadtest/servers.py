@@ -69,6 +69,12 @@ async def used_bytes(redis: Redis) -> int:
     return int(memory["used_memory"]) - int(memory.get("mem_clients_normal", 0))
 
 
+async def to_cpu(redis: Redis, cpu: int | None) -> None:
+    """Move a store's server, which runs on this machine, to a CPU; leave it where `None`."""
+    if cpu is not None:
+        os.sched_setaffinity(int((await redis.info("server"))["process_id"]), {cpu})
+
+
 @contextmanager
 def pinned(cpu: int | None) -> Iterator[None]:
     """Run this thread, and whatever it starts meanwhile, on one CPU; on any if `None`."""
@@ -105,23 +111,25 @@ class Servers:
         port: int,
         env: Mapping[str, str] | None = None,
         answering_pid: Callable[[int], int | None] = lambda pid: pid,
+        program: str = sys.executable,
     ) -> Server:
         """
         Start a server and wait until it listens.
 
         Args:
             name: What the table calls it.
-            argv: Arguments of the Python interpreter.
+            argv: Arguments of the program.
             port: Where it will listen.
             env: Added to our own environment.
             answering_pid: Finds the process that answers, given the one
                 started; `None` as long as there is none.
+            program: By path; the Python interpreter unless another is named.
 
         Raises:
             NotReady: It ended, or did not listen in time.
         """
         with pinned(self._cpu):
-            process = await child.start([sys.executable, *argv], env={**os.environ, **(env or {})})
+            process = await child.start([program, *argv], env={**os.environ, **(env or {})})
         self._processes.append(process)
         for _ in range(int(_READY_WITHIN_S / _POLL_S)):
             if process.returncode is not None:

@@ -18,7 +18,7 @@ service and its judge then agree by more than a common mistake.
     JSON          compact, spaced or indented; numbers and escapes spelled oddly
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import NamedTuple
@@ -139,22 +139,7 @@ class Traffic:
         """
         rng = Random(f"{self.seed}:hit:{index}")
         number = self._full_person(rng)
-        uid = {"id": self.population.email_hash(number), "atype": 3}
-        draft: dict[str, object] = {
-            "id": f"{index:x}",
-            "imp": [{"id": "1", "banner": {"w": 300, "h": 250}, "bidfloor": spelled("1.10")}],
-            "site": inventory.site(rng) | {"name": "plain words"},
-            "device": inventory.device(rng) | {"lmt": 0},
-            "user": {
-                "id": f"u-{index:x}",
-                "data": [{"id": "77", "name": "other-dmp.example", "segment": [{"id": "1"}]}],
-                "ext": {"eids": [{"source": "liveintent.com", "uids": [uid]}]},
-            },
-            "at": 1,
-            "regs": {"ext": {"us_privacy": "1YNN"}},
-            "source": {"ext": {"schain": inventory.schain(rng)}},
-        }
-        body = msgspec.json.encode(_filled(rng, draft, size_bytes))
+        body = plain_body(rng, index, [self.population.email_hash(number)], size_bytes)
         return BidRequest(index, None, body, (number,), Reason.NONE, is_stripped=False)
 
     def _persons(self, rng: Random) -> tuple[int, ...]:
@@ -201,6 +186,34 @@ class Traffic:
             if is_full and not self.population.has_opted_out(number):
                 return number
         raise ValueError(f"a population without persons of {wanted} live segments of one partner")
+
+
+def plain_body(rng: Random, index: int, email_hashes: Sequence[str], size_bytes: int) -> bytes:
+    """
+    Write a request without anything odd in it, for measuring.
+
+    Args:
+        rng: Decides what does not matter.
+        index: Becomes its id.
+        email_hashes: SHA-256 each; one eid of `liveintent.com` has them all.
+        size_bytes: About so long: shorter by less than one blocked domain.
+    """
+    uids = [{"id": email_hash, "atype": 3} for email_hash in email_hashes]
+    draft: dict[str, object] = {
+        "id": f"{index:x}",
+        "imp": [{"id": "1", "banner": {"w": 300, "h": 250}, "bidfloor": spelled("1.10")}],
+        "site": inventory.site(rng) | {"name": "plain words"},
+        "device": inventory.device(rng) | {"lmt": 0},
+        "user": {
+            "id": f"u-{index:x}",
+            "data": [{"id": "77", "name": "other-dmp.example", "segment": [{"id": "1"}]}],
+            "ext": {"eids": [{"source": "liveintent.com", "uids": uids}]},
+        },
+        "at": 1,
+        "regs": {"ext": {"us_privacy": "1YNN"}},
+        "source": {"ext": {"schain": inventory.schain(rng)}},
+    }
+    return msgspec.json.encode(_filled(rng, draft, size_bytes))
 
 
 def expectation(request: BidRequest, population: Population) -> Expectation:

@@ -176,6 +176,16 @@ class Link:
             self._on_bug(bug)
             self.end(LookupFault.BAD_REPLY)
 
+    def eof_received(self) -> bool:
+        """Let the connection end when the store ends its half; part of `asyncio.Protocol`."""
+        return False
+
+    def pause_writing(self) -> None:
+        """Go on: how many questions may be without a reply bounds what is buffered."""
+
+    def resume_writing(self) -> None:
+        """Go on, as before."""
+
     def connection_lost(self, exc: Exception | None) -> None:
         """End every question that is still without its reply."""
         self.end(LookupFault.LOST)

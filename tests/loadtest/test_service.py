@@ -3,6 +3,7 @@ The load test against the service as it is run: seeded by its own doors, asked o
 """
 
 import asyncio
+import hashlib
 import os
 import subprocess
 import sys
@@ -12,15 +13,24 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from typing import NamedTuple
 
 import pytest
 
-from loadtest.checks import check_ours, check_peer
+from loadtest.checks import check_ours, check_peer, check_refusals, until_enriched
+from loadtest.driver import Exchange, ask
+from loadtest.peers.build import NAMES, Deadline, Skipped, peers
 from loadtest.population import Population
 from loadtest.servers import HOST, Server, Servers, free_ports
-from loadtest.traffic import Traffic
+from loadtest.traffic import BidRequest, Traffic, plain_body
+from rtb.outcome import Reason
+from segments.identity import id_of_email_hash
+from segments.record import Membership, Record, pack
 from segments.settings import store_url
+from segments.store.connection import connect
+from segments.store.keys import bucket_key, bucket_of, field_of
+from segments.store.reader import read_meta
 
 IDS = 2_000
 HEADLESS = ("--headless", "-u", "4", "-r", "4", "-t", "3s", "--only-summary")
@@ -107,24 +117,49 @@ def test_seed_says_what_it_wrote_and_by_which_door(service: Service) -> None:
     assert service.seeded.splitlines()[-1].startswith("2,000 ids in 5 segments each")
 
 
-def test_seeded_service_answers_what_is_due_and_the_peer_answers_the_same(
-    service: Service,
-) -> None:
+@pytest.fixture(scope="module")
+def due(service: Service) -> tuple[list[BidRequest], list[Exchange]]:
+    """Generated requests, and the right answers that the service gave."""
     traffic = Traffic(Population(IDS), seed=5)
     requests = [traffic.request(index) for index in range(COUNT)]
-    argv = ["-m", "loadtest.peers.aiohttp_redis", "--deadline-ms", "1000", "--tmax-share", "1"]
+    ours = asyncio.run(check_ours(service.server, requests, traffic.population))
+    expired = asyncio.run(a_person_whose_memberships_are_over(service))
+    ours += asyncio.run(ask(HOST, service.port, [expired]))
+    assert ours[-1].answer.outcome == "no_match"
+    return [*requests, expired], ours
 
-    async def check() -> None:
-        ours = await check_ours(service.server, requests, traffic.population)
+
+async def a_person_whose_memberships_are_over(service: Service) -> BidRequest:
+    """Write somebody whom no population has: its memberships do not expire."""
+    digest = hashlib.sha256(b"over@example.com").hexdigest()
+    id_ = id_of_email_hash(digest)
+    over = pack(Record((), tuple(Membership(audience_id, 1) for audience_id in range(1, 9))))
+    async with connect(store_url(None, service.data_dir)) as redis:
+        bucket = bucket_of(id_, (await read_meta(redis)).bucket_bits)
+        await redis.execute_command("HSET", bucket_key(bucket), field_of(id_), over)  # type: ignore[no-untyped-call] # redis-py
+    body = plain_body(Random(1), COUNT, [digest], 2_800)
+    return BidRequest(COUNT, None, body, (), Reason.NONE, is_stripped=False)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_peer_answers_as_the_service_does(
+    service: Service, due: tuple[list[BidRequest], list[Exchange]], tmp_path: Path, name: str
+) -> None:
+    requests, ours = due
+    hit = next(r for r, our in zip(requests, ours, strict=True) if our.answer.outcome == "enriched")
+    built = peers(tmp_path, store_url(None, service.data_dir), Deadline(1_000, 1), names=[name])
+    peer = built[0]
+    if isinstance(peer, Skipped):
+        pytest.skip(peer.why)
+
+    async def check() -> list[Exchange]:
         async with Servers(cpu=None) as servers:
-            (port,) = free_ports(1)
-            url = store_url(None, service.data_dir)
-            arguments = [*argv, "--port", str(port), "--store-url", url]
-            peer = await servers.start("peer", arguments, port=port)
-            compared = await check_peer(peer, requests, ours)
-        assert len(compared) > COUNT * 0.8
+            server = await peer.start(servers)
+            await until_enriched(server, hit)
+            await check_refusals(server, hit)
+            return await check_peer(server, requests, ours, peer.survives)
 
-    asyncio.run(check())
+    assert len(asyncio.run(check())) > COUNT * 0.8
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,89 @@
+"""
+Requests per second at saturation, by `wrk`.
+
+The driver and the store share a core, and must not be what saturates. Measured
+in CPU microseconds a request, amid other work on the machine: 24 our own driver
+and 20 `wrk`, 8 the store for ours, which asks for many persons at once, and 15 to
+20 for Go and nginx; on the other core 54 ours, 52 to 65 Go's fasthttp, 85 to 100
+nginx. So either driver is ahead of every server, `wrk` with more to spare, and
+neither of the floor. `busy` says how much of its core a server had, and the
+report names those that were not saturated: what is counted then is the driver.
+
+`wrk` does not read answers, so the bytes that came back are held against those
+that are due: a request that passes through late is shorter by its segments.
+"""
+
+import asyncio
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from loadtest.driver import Exchange, Wrong
+from loadtest.servers import HOST, Server
+
+_SCRIPT = Path(__file__).with_suffix(".lua")
+_COUNTS = re.compile(r"^saturation (\d+) (\d+) (\d+) (\d+)$", re.MULTILINE)
+_BYTES_WITHIN = 0.002
+"""Answers of 3 KB lose 200 bytes with their segments: 3 % of them would show."""
+
+
+class Saturation(NamedTuple):
+    """What a server came to under as much as it takes."""
+
+    requests_per_s: float
+    busy: float
+    """Share of the time in which the answering process had a CPU."""
+
+
+def is_possible() -> bool:
+    """Say whether `wrk` is installed."""
+    return shutil.which("wrk") is not None
+
+
+async def saturate(
+    server: Server,
+    exchanges: Sequence[Exchange],
+    *,
+    connections: int,
+    seconds: int,
+    directory: Path,
+) -> Saturation:
+    """
+    Send as much as is answered, on so many connections.
+
+    Args:
+        server: Running; it is asked from the CPU that this thread is pinned to.
+        exchanges: What to send in turn, and how it is answered.
+        connections: Kept alive; one request in flight on each.
+        seconds: How long.
+        directory: For the file of requests.
+
+    Raises:
+        Wrong: An answer was no 2xx, or they have not the length of those due.
+    """
+    requests = directory / "requests.http"
+    requests.write_bytes(b"".join(b"%d\n%b" % (len(e.sent), e.sent) for e in exchanges))
+    argv = [
+        *("-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(_SCRIPT)),
+        *(f"http://{HOST}:{server.port}/", "--", str(requests)),
+    ]
+    before_s = server.cpu_s()
+    wrk = await asyncio.create_subprocess_exec("wrk", *argv, stdout=asyncio.subprocess.PIPE)
+    said, _ = await wrk.communicate()
+    cpu_s = server.cpu_s() - before_s
+    counts = _COUNTS.search(said.decode())
+    if counts is None:
+        raise Wrong(f"wrk ended with status {wrk.returncode} and without its counts")
+    answered, duration_us, received_bytes, failed = map(int, counts.groups())
+    if failed or not answered:
+        raise Wrong(f"{server.name}: {failed} of {answered} answers under wrk failed")
+    due_bytes = sum(e.received_bytes for e in exchanges) / len(exchanges)
+    if abs(received_bytes / answered / due_bytes - 1) > _BYTES_WITHIN:
+        raise Wrong(
+            f"{server.name}: {received_bytes / answered:.0f} bytes an answer under wrk, where"
+            f" {due_bytes:.0f} are due"
+        )
+    taken_s = duration_us / 1e6
+    return Saturation(answered / taken_s, cpu_s / taken_s)

@@ -1,0 +1,26 @@
+"""
+JSON by value: how two answers are compared that may be spelled differently.
+
+Numbers are read as floats, keys have no order, and neither have `data` and
+`segment`, whose order means nothing.
+"""
+
+import json
+
+
+def values(body: bytes) -> object:
+    """
+    Read JSON by value.
+
+    Raises:
+        ValueError: Not JSON.
+    """
+    return json.loads(body, parse_int=float, object_hook=_unordered)
+
+
+def _unordered(fields: dict[str, object]) -> dict[str, object]:
+    for name in ("data", "segment"):
+        value = fields.get(name)
+        if isinstance(value, list):
+            fields[name] = sorted(value, key=lambda one: json.dumps(one, sort_keys=True))
+    return fields

@@ -179,7 +179,14 @@ class RtbSettings(BaseSettings):
     """Where the embedded store keeps its socket, as the control plane says."""
 
     redis_url: str | None = Field(None, validation_alias="SEGMENTS_REDIS_URL", repr=False)
-    """The membership store: `redis://`, `rediss://` or `unix://`. Unset: the embedded one."""
+    """The membership store, as `segments.store.connection` has it. Unset: the embedded one."""
+
+    read_replicas: bool = False
+    """
+    Read from the replicas of a Redis Cluster as well. A replica is behind its master, mostly by
+    milliseconds and without a limit: **an opt-out then holds as soon as all replicas have it**,
+    and not with the first bid after its acknowledgement.
+    """
 
     @property
     def store_url(self) -> str:

@@ -29,12 +29,11 @@ from typing import Any
 import uvloop
 
 from rtb.catalog import Catalog
-from rtb.lookup import Lookup
 from rtb.pipeline import Pipeline
 from rtb.server.bids import Bid, Bids, Options
 from rtb.server.deadlines import Deadlines
 from rtb.server.debug import DebugBid
-from rtb.server.dial import door_of
+from rtb.server.dial import lookup_of
 from rtb.server.follower import follow
 from rtb.server.metrics import LINK_FAULT, LINK_UP, Gauge, Slab, Where
 from rtb.server.protocol import Connection, Limits, Site
@@ -94,10 +93,9 @@ class Worker:
         self._slab = slab
         self._ssl = context_of(settings.tls)
         bugs = Bugs(slab)
-        door = door_of(settings.store_url)
-        self._lookup = Lookup(
-            door.dial,
-            door.greeting,
+        self._lookup = lookup_of(
+            settings.store_url,
+            reads_replicas=settings.read_replicas,
             rng=random.Random(),  # noqa: S311 - spreads reconnects, keeps no secret
             on_round_trip=slab.count_round_trip,
             on_bug=partial(bugs, Where.LOOKUP),
@@ -215,7 +213,7 @@ class Worker:
         cells[Gauge.CONNECTIONS] = len(self.site.connections)
         if self._lookup.message != self._last_message:
             self._last_message = self._lookup.message
-            if fault is None:
+            if not self._lookup.message:
                 _log.info("connected to the store")
             else:
                 _log.warning("%s", self._lookup.message)

@@ -47,6 +47,7 @@ another layout, is nobody's: it is not read and not written. While
 that name alone, which writes the meta last.
 """
 
+from binascii import crc_hqx  # CRC-16/XMODEM, which is the one of Redis Cluster
 from typing import Final
 
 LAYOUT: Final = 1
@@ -69,6 +70,9 @@ REBUILD: Final = b"seg:1:rebuild"
 SWEPT: Final = b"seg:1:swept"
 BUCKET_PREFIX: Final = b"seg:1:m:"
 JOBS: Final = b"seg:1:jobs"
+
+SLOTS: Final = 16384
+"""How many there are in any Redis Cluster."""
 
 
 def bucket_bits_for(expected_ids: int) -> int:
@@ -100,3 +104,14 @@ def field_of(id_: bytes) -> bytes:
 def seen_key(day: int) -> bytes:
     """Return the key of the ids seen on a day, as `record.day_of` counts."""
     return b"seg:1:seen:%d" % day
+
+
+def slot_of(key: bytes) -> int:
+    """Return the slot of a key in a Redis Cluster: its CRC-16, or that of what stands in braces."""
+    # https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#hash-tags
+    start = key.find(b"{") + 1
+    if start:
+        end = key.find(b"}", start)
+        if end > start:
+            key = key[start:end]
+    return crc_hqx(key, 0) & (SLOTS - 1)

@@ -234,8 +234,7 @@ class ClusterLookup(Lookup):
             return
         bits = self._bucket_bits
         question = _Question(len(ids), on_found)
-        at = 0
-        for id_ in ids:
+        for at, id_ in enumerate(ids):
             key = bucket_key(bucket_of(id_, bits))
             node = self._slots[crc_hqx(key, 0) & _MASK]
             if node is None:
@@ -254,7 +253,6 @@ class ClusterLookup(Lookup):
                 # What was sent of it already is answered to nobody.
                 question.end(fault)
                 return
-            at += 1
 
     def send(self, node: Node, part: OnFound, command: bytes, replies: int) -> LookupFault | None:
         """Put something to a node, or return why that can't be."""

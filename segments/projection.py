@@ -150,7 +150,7 @@ async def _write(redis: Redis, shown: int, snapshot: CatalogSnapshot) -> bool:
     for entries in tables:
         arguments.append(len(entries))
         arguments += [item for entry in entries for item in _item(entry)]
-    return bool(await redis.eval(_PUBLISH, len(names), *names, *arguments))  # type: ignore[arg-type] # its stub knows text only
+    return bool(await redis.eval(_PUBLISH, len(names), *names, *arguments))
 
 
 # A script, and not a transaction that watches: it works in a Cluster as well.

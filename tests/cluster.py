@@ -69,7 +69,7 @@ class TestCluster:
     def ask(self, node: Engine, command: str, *arguments: object) -> Any:
         """Send one command to one node."""
         with redis.Redis.from_url(node.url, socket_timeout=10) as client:
-            return client.execute_command(command, *arguments)  # type: ignore[no-untyped-call] # redis-py
+            return client.execute_command(command, *arguments)
 
     def id_of(self, node: Engine) -> str:
         """Return the name that the cluster has for a node."""
@@ -190,7 +190,7 @@ class TestCluster:
     def _raw(self, node: Engine, command: str, *arguments: object) -> Any:
         with redis.Redis.from_url(node.url, socket_timeout=10) as client:
             client.response_callbacks.clear()
-            return client.execute_command(command, *arguments)  # type: ignore[no-untyped-call] # redis-py
+            return client.execute_command(command, *arguments)
 
 
 @contextmanager

@@ -66,7 +66,9 @@ def door_of(url: str) -> Door:
     end = client.connection_pool.make_connection()  # type: ignore[no-untyped-call] # redis-py
     sentinel = sentinel_of(client)
     if sentinel is not None:
-        guided = _Guided(end, sentinel, client.connection_pool.service_name)  # type: ignore[attr-defined] # of Sentinels
+        several = several_of(url)
+        assert several is not None, "they are named by such a URL alone"
+        guided = _Guided(end, sentinel, several.service)
         return Door(guided.dial, _greeting(end), guided.is_current)
     is_unix = isinstance(end, UnixDomainSocketConnection)
     dial = _unix(end) if is_unix else _tcp(end, Address(end.host, int(end.port)))
@@ -99,7 +101,7 @@ class _Guided:
 
     async def _master(self) -> Address:
         try:
-            host, port = await self._sentinel.discover_master(self._service)  # type: ignore[no-untyped-call] # redis-py
+            host, port = await self._sentinel.discover_master(self._service)
         finally:
             # A new connection each time: none is kept that nobody would close.
             await self._sentinel.aclose()

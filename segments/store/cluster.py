@@ -106,7 +106,7 @@ class Cluster(RedisCluster):
     def pipeline(self, transaction: Any = None, shard_hint: Any = None) -> "ClusterPipeline":
         """Return a pipeline; what it collects is sent in one write per node."""
         assert not transaction, "commands that belong together are a script: see the module"
-        return _Pipeline(self)
+        return _Pipeline(self)  # type: ignore[abstract] # for redis-py alone: it never is missed
 
     async def run(self, commands: Sequence[PipelineCommand]) -> None:
         """Send commands, each of one slot; each one's `result` is its reply or what went wrong."""
@@ -179,7 +179,7 @@ class Cluster(RedisCluster):
         self.nodes_manager.slots_cache[moved.slot_id] = [self.node(Address(moved.host, moved.port))]
 
 
-class _Pipeline(ClusterPipeline):  # type: ignore[misc] # redis-py leaves something abstract, too
+class _Pipeline(ClusterPipeline):
     """Collects commands as redis-py's does, and sends them as the module says."""
 
     def __init__(self, client: Cluster) -> None:

@@ -158,7 +158,9 @@ def _sentinel(several: Several, options: Mapping[str, Any]) -> Redis:
         "socket_timeout": _CONNECT_TIMEOUT_S,
         "protocol": 2,
     }
-    sentinel = Sentinel(several.addresses, sentinel_kwargs={**limits, **tls, **own}, **theirs)
+    sentinel = Sentinel(  # type: ignore[no-untyped-call] # redis-py
+        several.addresses, sentinel_kwargs={**limits, **tls, **own}, **theirs
+    )
     return sentinel.master_for(several.service, redis_class=_OfSentinel)  # type: ignore[no-any-return] # redis-py
 
 

@@ -81,7 +81,7 @@ class Watched:
             if known["num-slaves"] != 1 or known["num-other-sentinels"] != 2:
                 return False
         with redis.Redis.from_url(self.servers[1].url) as client:
-            return client.info("replication")["master_link_status"] == "up"
+            return bool(client.info("replication")["master_link_status"] == "up")
 
 
 @contextmanager

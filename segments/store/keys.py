@@ -9,7 +9,7 @@ Every key this service owns in Redis. If it is not here, it is not ours.
     seg:1:{catalog}:recipients   hash     none   recipient id -> JSON, likewise
     seg:1:{catalog}:version      string   none   the ledger's revision that the three hashes show
     seg:1:changed                channel  -      a message, the new version, after each change
-    seg:1:probe                  hash     -      in one transaction only: how are hashes packed?
+    seg:1:probe[:{<slot's tag>}] hash     -      within a script only: how are hashes packed?
     seg:1:rebuild                string   none   the rebuild at work; see below
     seg:1:swept                  string   none   the day (record.py) of the last sweep
     seg:1:jobs                   hash     none   how far each job is in the store: see marks.py
@@ -39,8 +39,8 @@ rebuilding it from the ledger and the blobs, not by reading it alone.
 `seg:1:meta` fields: `layout` (this module's version), `bucket_bits`,
 `opt_outs` (the last of the ledger's opt-outs, by sequence number, that the
 store has applied), `caught_up` (the run of the server, by the name that it gives
-itself anew at each start, in which whoever knows the ledger has brought in all
-that it said until then). Bids are answered only from a run that is caught up: an
+itself anew at each start or promotion, in which whoever knows the ledger has brought
+in all that it said until then; in a Cluster those of all masters, with spaces between). Bids are answered only from a run that is caught up: an
 opt-out may have come while the server was down. A store without meta, or with
 another layout, is nobody's: it is not read and not written. While
 `seg:1:rebuild` stands there and no meta, the store belongs to the rebuild of

@@ -10,7 +10,7 @@ until the loader had brought the opt-outs into the one that took its place.
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -30,11 +30,13 @@ from segments.store.connection import connect
 from segments.store.keys import bucket_key, bucket_of, slot_of
 from segments.store.reader import Meta, read_meta
 from segments.store.writer import Writer
-from tests.cluster import TestCluster, in_thread, running_cluster, until_true
+from tests.cluster import TestCluster, in_thread, until_true
 from tests.edge.client import connected
 from tests.edge.world import Service, added_data, bid_request, eventually, started
 from tests.engines import Engine
 from tests.ledger_seed import Seeded, seed
+
+pytestmark = pytest.mark.xdist_group("cluster")  # six servers are enough at a time
 
 PERSONS = [sha256(b"%d@example.com" % n).hexdigest() for n in range(400)]
 OPTED_OUT = PERSONS[::4]
@@ -42,18 +44,6 @@ MEMBERS = [person for person in PERSONS if person not in OPTED_OUT]
 
 PROBES_S = 2.0
 """What a worker and a loader may be late by: a look each, on a machine that has other work."""
-
-
-@pytest.fixture(scope="module")
-def cluster_server(engine_name: str) -> Iterator[TestCluster]:
-    with running_cluster(engine_name) as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def cluster(cluster_server: TestCluster) -> TestCluster:
-    cluster_server.heal()
-    return cluster_server
 
 
 class Checking:

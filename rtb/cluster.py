@@ -142,7 +142,9 @@ class _Part(TakesErrors):
         if isinstance(answer, LookupFault):
             self._question.end(answer)
             return
-        reply: object = answer[-1]  # behind the one to ASKING, if that was sent
+        # Errors too, which the type leaves out: compiled, it would be believed.
+        replies = cast("Sequence[object]", answer)
+        reply = replies[-1]  # behind the one to ASKING, if that was sent
         if reply is None:
             self._question.take(self._at, None)
         elif isinstance(reply, bytes):

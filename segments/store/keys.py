@@ -40,7 +40,8 @@ rebuilding it from the ledger and the blobs, not by reading it alone.
 `opt_outs` (the last of the ledger's opt-outs, by sequence number, that the
 store has applied), `caught_up` (the run of the server, by the name that it gives
 itself anew at each start or promotion, in which whoever knows the ledger has brought
-in all that it said until then; in a Cluster those of all masters, with spaces between). Bids are answered only from a run that is caught up: an
+in all that it said until then; in a Cluster those of all masters, with spaces
+between). Bids are answered only from a run that is caught up: an
 opt-out may have come while the server was down. A store without meta, or with
 another layout, is nobody's: it is not read and not written. While
 `seg:1:rebuild` stands there and no meta, the store belongs to the rebuild of

@@ -8,7 +8,9 @@ from segments.store.topology import Address, Unintelligible, View, best, view_of
 _INFO = b"cluster_enabled:1\r\ncluster_current_epoch:%d\r\n"
 
 
-def _node(port: int, role: bytes, health: bytes, endpoint: bytes | None = b"10.0.0.1") -> list[object]:
+def _node(
+    port: int, role: bytes, health: bytes, endpoint: bytes | None = b"10.0.0.1"
+) -> list[object]:
     return [b"port", port, b"endpoint", endpoint, b"role", role, b"health", health]
 
 

@@ -41,7 +41,7 @@ import hiredis
 
 from rtb.kept import NOTHING, Kept
 from rtb.link import Command, Found, Link, Listener, LookupFault, OnFound
-from rtb.lookup import Dial, Lookup
+from rtb.lookup import Dial, IsCurrent, Lookup
 from segments.store.caching import MS_PER_S, REGISTER_EVERY_S, REGISTERED_S, register_command
 from segments.store.keys import BUCKET_PREFIX
 from segments.store.reader import Meta
@@ -330,7 +330,8 @@ class CachingLookup(Lookup):
         lease_ms: How long an answer may be taken for the present state of the
             store; also how long whoever writes an opt-out waits.
         clock_s: Durations only.
-        dial, greeting, rng, on_round_trip, on_bug, probe_s, max_waiting: See `Lookup`.
+        dial, greeting, rng, on_round_trip, on_bug, probe_s, max_waiting, is_current: See
+            `Lookup`.
     """
 
     def __init__(
@@ -346,6 +347,7 @@ class CachingLookup(Lookup):
         clock_s: Callable[[], float] = uptime_s,
         probe_s: float = 0.5,
         max_waiting: int = 20_000,
+        is_current: IsCurrent | None = None,
     ) -> None:
         super().__init__(
             dial,
@@ -355,6 +357,7 @@ class CachingLookup(Lookup):
             on_bug=on_bug,
             probe_s=probe_s,
             max_waiting=max_waiting,
+            is_current=is_current,
         )
         self.counts = Counts()
         self.refusal = ""

@@ -160,7 +160,7 @@ class Link:
         if self._is_odd:
             self._is_odd = False
             # WRONGTYPE, say: only who asked for this id is concerned.
-            if type(on_found) is not _Control:
+            if not isinstance(on_found, TakesErrors):
                 answer = LookupFault.BAD_REPLY
         try:
             on_found(answer)
@@ -208,7 +208,17 @@ class Link:
         self.waiting.clear()
 
 
-class _Control:
+class TakesErrors:
+    """Whoever is called back with replies as they are, errors among them."""
+
+    __slots__ = ()
+
+    def __call__(self, answer: Found | LookupFault) -> None:
+        """Take what came."""
+        raise NotImplementedError
+
+
+class _Control(TakesErrors):
     """Takes the replies to commands that are no lookups."""
 
     __slots__ = ("_replies",)

@@ -48,6 +48,9 @@ _STEADY_AFTER_S: Final = 1.0
 Dial = Callable[[Callable[[], asyncio.Protocol]], Awaitable[None]]
 """Opens a connection whose protocol the given function makes; raises OSError."""
 
+IsCurrent = Callable[[Link], Awaitable[bool]]
+"""Tells whether a link leads to whom it should lead now; may raise Unfit."""
+
 
 class Lookup:
     """
@@ -61,6 +64,7 @@ class Lookup:
         on_bug: See `Link`.
         probe_s: How long the store may be silent, and how often it is probed.
         max_waiting: How many questions may be without a reply.
+        is_current: Asked with every probe, where there is somebody to ask.
     """
 
     def __init__(
@@ -73,6 +77,7 @@ class Lookup:
         on_bug: Callable[[Exception], None],
         probe_s: float = 0.5,
         max_waiting: int = 20_000,
+        is_current: IsCurrent | None = None,
     ) -> None:
         self.fault: LookupFault | None = LookupFault.UNREACHABLE
         self.message = MESSAGES[LookupFault.UNREACHABLE]
@@ -86,6 +91,7 @@ class Lookup:
         self._link: Link | None = None
         self._bucket_bits = 0
         self._run = b""  # of the server at the other end
+        self._is_current = is_current
 
     def ask(self, ids: tuple[bytes, ...], on_found: OnFound) -> None:
         """
@@ -171,9 +177,17 @@ class Lookup:
                 raise unfit(link.ended.result())
             try:
                 async with asyncio.timeout(self._probe_s):
-                    meta = _trusted(await _replies(link, (TRUST_COMMAND,)), self._run)
-                    # Another number means another store behind the same address.
-                    self._bucket_bits = meta.bucket_bits
+                    meta, run = await _greet(link, ())
+            except TimeoutError:
+                raise unfit(LookupFault.STALLED) from None
+            if run != self._run:
+                raise unfit(LookupFault.UNUSABLE, "its server has changed its part")
+            if self._is_current is not None and not await self._is_current(link):
+                raise unfit(LookupFault.UNUSABLE, "another server has taken its place")
+            # Another number means another store behind the same address.
+            self._bucket_bits = meta.bucket_bits
+            try:
+                async with asyncio.timeout(self._probe_s):
                     await self._probed(link, meta)
             except TimeoutError:
                 raise unfit(LookupFault.STALLED) from None
@@ -186,7 +200,7 @@ class Lookup:
 
 
 async def _greet(link: Link, greeting: Sequence[Command]) -> tuple[Meta, bytes]:
-    *_, said, _ = replies = await _replies(link, (*greeting, RUN_COMMAND, TRUST_COMMAND))
+    *_, said, _ = replies = await replies_of(link, (*greeting, RUN_COMMAND, TRUST_COMMAND))
     if not isinstance(said, bytes):
         raise unfit(LookupFault.UNUSABLE, "its reply to INFO is not text")
     try:
@@ -196,7 +210,13 @@ async def _greet(link: Link, greeting: Sequence[Command]) -> tuple[Meta, bytes]:
     return _trusted(replies, run), run
 
 
-async def _replies(link: Link, commands: Sequence[Command]) -> list[object]:
+async def replies_of(link: Link, commands: Sequence[Command]) -> list[object]:
+    """
+    Ask something else than what it holds of ids.
+
+    Raises:
+        Unfit: It answers with an error.
+    """
     replies = await link.call(commands)
     for reply in replies:
         if isinstance(reply, hiredis.ReplyError):

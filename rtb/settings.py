@@ -103,7 +103,7 @@ class RtbSettings(BaseSettings):
     cache_bytes: int = Field(0, ge=0)
     """
     Memory of each worker for records that it need not ask for again; 0: no cache.
-    See `rtb.cache`.
+    Not with a Redis Cluster. See `rtb.cache`.
     """
 
     cache_lease_ms: int = Field(20, ge=2, le=MAX_LEASE_MS)
@@ -193,7 +193,14 @@ class RtbSettings(BaseSettings):
     """Where the embedded store keeps its socket, as the control plane says."""
 
     redis_url: str | None = Field(None, validation_alias="SEGMENTS_REDIS_URL", repr=False)
-    """The membership store: `redis://`, `rediss://` or `unix://`. Unset: the embedded one."""
+    """The membership store, as `segments.store.connection` has it. Unset: the embedded one."""
+
+    read_replicas: bool = False
+    """
+    Read from the replicas of a Redis Cluster as well. A replica is behind its master, mostly by
+    milliseconds and without a limit: **an opt-out then holds as soon as all replicas have it**,
+    and not with the first bid after its acknowledgement.
+    """
 
     @property
     def store_url(self) -> str:
@@ -231,6 +238,13 @@ class RtbSettings(BaseSettings):
     def _check_tls(self) -> "RtbSettings":
         """Refuse half of a pair."""
         _ = self.tls, self.admin_tls
+        return self
+
+    @model_validator(mode="after")
+    def _check_cache(self) -> "RtbSettings":
+        """Refuse a cache where there is none, rather than to serve without it in silence."""
+        if self.cache_bytes and "+cluster://" in self.store_url:
+            raise ValueError("RTB_CACHE_BYTES: a Redis Cluster has no near cache yet; leave it 0")
         return self
 
     @field_validator("id_rules")

@@ -6,12 +6,14 @@ whose ground is missing (no store, say) is left out, for the one finding that
 matters is the one above it.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.ledger import opt_outs
@@ -22,6 +24,7 @@ from segments.store import keys
 from segments.store.connection import connect
 from segments.store.meta import LISTPACK_LIMITS
 from segments.store.reader import Meta, StoreUnusable, read_meta, read_version
+from segments.store.servers import Server, masters, parse_info
 
 _FULLEST_BUCKET = 300
 """Persons in a bucket above which every write copies more than it should."""
@@ -71,36 +74,44 @@ async def _store(settings: Settings, ledger: AsyncEngine) -> AsyncIterator[Findi
             yield Finding(Grade.BAD, f"store: does not answer ({type(error).__name__}); {hint}")
             return
         yield Finding(Grade.GOOD, f"store: answers, laid out with {meta.bucket_bits} bucket bits")
-        yield await _limits(redis)
-        yield await _durability(redis)
+        try:
+            servers = await masters(redis)
+            yield await _limits(servers)
+            yield await _durability(servers)
+        except (RedisConnectionError, RedisTimeoutError, OSError) as error:
+            yield Finding(Grade.BAD, f"store: not all nodes answer ({type(error).__name__})")
         yield await _crowding(redis, meta, settings)
         yield await _known_opt_outs(ledger, meta)
         yield await _catalog(ledger, redis)
 
 
-async def _limits(redis: Redis) -> Finding:
-    try:
-        limits = await redis.config_get("hash-max-listpack-*")
-    except ResponseError:
-        return Finding(Grade.POOR, "store: CONFIG is forbidden; the loader checks by trying")
-    low = [
-        f"{name} {value}"
-        for name, value in LISTPACK_LIMITS.items()
-        if int(limits[name] or 0) < value
-    ]
+async def _limits(servers: Sequence[Server]) -> Finding:
+    low: set[str] = set()
+    for server in servers:
+        for name, value in LISTPACK_LIMITS.items():
+            try:
+                _, held = await server.execute(b"CONFIG", b"GET", name)
+            except ResponseError:
+                return Finding(
+                    Grade.POOR, "store: CONFIG is forbidden; the loader checks by trying"
+                )
+            if int(held or 0) < value:
+                low.add(f"{name} {value}")
     if low:
-        return Finding(Grade.BAD, f"store: persons cost too much memory; set {', '.join(low)}")
+        wanted = ", ".join(sorted(low))
+        return Finding(Grade.BAD, f"store: persons cost too much memory; set {wanted}")
     return Finding(Grade.GOOD, "store: buckets are packed")
 
 
-async def _durability(redis: Redis) -> Finding:
-    persistence = await redis.info("persistence")
-    if not persistence.get("aof_enabled"):
-        return Finding(
-            Grade.POOR,
-            "store: no append-only file; after a restart the ledger brings the opt-outs again,"
-            " memberships must be loaded again (set appendonly yes)",
-        )
+async def _durability(servers: Sequence[Server]) -> Finding:
+    for server in servers:
+        persistence = parse_info(await server.execute(b"INFO", b"persistence"))
+        if persistence.get("aof_enabled") != "1":
+            return Finding(
+                Grade.POOR,
+                "store: no append-only file; after a restart the ledger brings the opt-outs again,"
+                " memberships must be loaded again (set appendonly yes)",
+            )
     return Finding(
         Grade.GOOD,
         "store: keeps an append-only file; what a power cut takes of it the loader writes again",

@@ -43,9 +43,10 @@ from segments.ledger.jobs import LeaseLost
 from segments.metrics import Metrics
 from segments.projection import catch_up
 from segments.settings import Settings
-from segments.store import keys
+from segments.store import keys, marks
 from segments.store.meta import prepare
 from segments.store.reader import StoreUnusable
+from segments.store.servers import is_cluster, runs
 
 _log = logging.getLogger(__name__)
 
@@ -89,7 +90,7 @@ class Loader:
         )
         self._metrics = metrics or Metrics()
         self._unreleased: Job | None = None
-        self._checked_run_id = ""
+        self._checked_runs: frozenset[bytes] = frozenset()
         self._away = "not caught up with the ledger yet"
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -264,11 +265,14 @@ class Loader:
         connects anew by itself and tells nobody. What was set on a server and
         not in its configuration is gone then, and what it had not written down, too.
         """
-        run_id = str((await self._tools.redis.info("server")).get("run_id"))
-        if run_id != self._checked_run_id:
-            await prepare(self._tools.redis, self._settings.expected_ids)
-            await begin_lost_again(self._tools.ledger, self._tools.redis, self._tools.now_s())
-            self._checked_run_id = run_id
+        redis = self._tools.redis
+        found = await runs(redis)
+        if found.run_to_server.keys() != self._checked_runs:
+            await prepare(redis, self._settings.expected_ids)
+            if is_cluster(redis):
+                await marks.meet(redis, found, self._tools.now_s())
+            await begin_lost_again(self._tools.ledger, redis, self._tools.now_s())
+            self._checked_runs = frozenset(found.run_to_server)
 
     async def _save(self, job: Job) -> None:
         async with self._tools.ledger.begin() as conn:

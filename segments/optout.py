@@ -5,6 +5,7 @@ A person's no: recorded in the ledger, applied to the store.
     put_into_force    store                     ... which a door has recorded itself
     apply_opt_outs    ledger -> store           the store lacks requests: it was
                                                 down, is new, or is an older copy
+    reapply_opt_outs  ledger -> some slots      a Cluster's node may lack any of them
 
 A request is acknowledged once the ledger has it, and normally once the store
 has it too, so that the first bid after the acknowledgement is suppressed: also
@@ -34,6 +35,7 @@ from segments.ledger import accounts, audiences, opt_outs
 from segments.ledger.engine import reading
 from segments.ledger.opt_outs import Request
 from segments.record import EVERYONE, Action, CorruptRecord, OptOut
+from segments.store import keys
 from segments.store.caching import settled
 from segments.store.meta import advance_opt_outs
 from segments.store.reader import Meta, StoreUnusable, read_meta
@@ -181,6 +183,52 @@ async def apply_opt_outs(
         await _advance(redis, page, all_waiting)
         after_seq = page[-1].seq
         applied += len(page) - len(waiting)
+
+
+async def reapply_opt_outs(
+    ledger: AsyncEngine, redis: Redis, meta: Meta, slots: Sequence[tuple[int, int]]
+) -> None:
+    """
+    Apply all opt-outs that there ever were of ids in some slots of a Cluster, once more.
+
+    Those that are recorded meanwhile, too. The store's number and the ledger's notes
+    are left alone.
+
+    Args:
+        ledger: The system of record.
+        redis: The store.
+        meta: As the store has it now.
+        slots: First and last of each range.
+    """
+    is_wanted = bytearray(keys.SLOTS)
+    for first, last in slots:
+        is_wanted[first : last + 1] = b"\1" * (last + 1 - first)
+
+    def slot(id_: Id) -> int:
+        return keys.slot_of(keys.bucket_key(keys.bucket_of(id_, meta.bucket_bits)))
+
+    writer = Writer(redis, meta)
+    after_seq = 0
+    while True:
+        async with reading(ledger) as conn:
+            page = await opt_outs.unapplied(conn, 0, after_seq=after_seq, limit=_PAGE)
+            reach = await _reach(conn, page)
+        if not page:
+            return
+        there = [
+            request._replace(
+                ids=tuple(
+                    id_
+                    for id_ in request.ids
+                    if is_wanted[
+                        keys.slot_of(keys.bucket_key(keys.bucket_of(id_, meta.bucket_bits)))
+                    ]
+                )
+            )
+            for request in page
+        ]
+        await _apply(writer, [request for request in there if request.ids], reach)
+        after_seq = page[-1].seq
 
 
 async def _apply_new(ledger: AsyncEngine, redis: Redis, requests: Sequence[Request]) -> set[int]:

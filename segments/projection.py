@@ -2,7 +2,7 @@
 Brings the store up to what the ledger says: first the opt-outs, then the catalog.
 
 The bid path never asks the ledger. It sees the catalog as JSON in three hashes
-of the store, written whole and in one transaction with their version, which is
+of the store, written whole and at once with their version, which is
 the ledger's revision; whoever finds it behind publishes it. There is no list of
 changes to replay and so none to lose, and publishing costs a few milliseconds
 for thousands of audiences.
@@ -14,8 +14,6 @@ from collections.abc import Sequence
 
 import msgspec
 from redis.asyncio import Redis
-from redis.asyncio.client import Pipeline
-from redis.exceptions import WatchError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from segments.account import Account
@@ -26,7 +24,7 @@ from segments.ledger.catalog import revision
 from segments.ledger.engine import reading
 from segments.ledger.opt_outs import last_seq
 from segments.ledger.recipients import Recipient
-from segments.optout import apply_opt_outs
+from segments.optout import apply_opt_outs, reapply_opt_outs
 from segments.settings import Settings
 from segments.store import keys
 from segments.store.meta import mark_caught_up, prepare
@@ -39,9 +37,10 @@ from segments.store.reader import (
     Meta,
     RecipientEntry,
     StoreUnusable,
+    caught_up_runs,
     read_meta,
-    read_run,
 )
+from segments.store.servers import Runs, is_cluster, runs
 
 
 async def catch_up(ledger: AsyncEngine, redis: Redis, settings: Settings) -> Meta:
@@ -86,54 +85,92 @@ async def _prepared(redis: Redis, settings: Settings) -> Meta:
 
 
 async def _apply_opt_outs(ledger: AsyncEngine, redis: Redis, meta: Meta) -> None:
-    """Bring in the opt-outs, and say that this run of the server has them."""
-    run = await read_run(redis)
+    """Bring in the opt-outs, and say that these runs of the store's servers have them."""
+    found = await runs(redis)
+    if is_cluster(redis):
+        await _catch_up_nodes(ledger, redis, meta, found)
+        await apply_opt_outs(ledger, redis, meta)
+        return
     async with reading(ledger) as conn:
         until_seq = await last_seq(conn)
     await apply_opt_outs(ledger, redis, meta)
     *_, opt_outs, caught_up = await redis.execute_command(*TRUST_COMMAND)  # type: ignore[no-untyped-call] # redis-py
-    if caught_up == run:
+    if caught_up in found.run_to_server:
         return
     # Less than the ledger has: a record that can't be read keeps the number back,
     # maybe for good; or the store was emptied under us, and we shall come again.
     at_least = until_seq if int(opt_outs or 0) >= until_seq else meta.opt_outs
     if at_least or not until_seq:
-        await mark_caught_up(redis, run, at_least)
+        await mark_caught_up(redis, found.run_to_server, at_least)
+
+
+async def _catch_up_nodes(ledger: AsyncEngine, redis: Redis, meta: Meta, found: Runs) -> None:
+    """
+    Bring all opt-outs into the nodes of a Cluster that may lack any.
+
+    The store's number can't say which these are: it lies on one node, and each
+    falls back on its own. So a new run gets all there ever were of its slots.
+    """
+    reply = await redis.execute_command(*TRUST_COMMAND)  # type: ignore[no-untyped-call] # redis-py
+    known = set(caught_up_runs(reply))
+    new = [server for run, server in found.run_to_server.items() if run not in known]
+    slots = [each for server in new for each in server.slots]
+    if slots:
+        await reapply_opt_outs(ledger, redis, meta, slots)
+    # A node that did not answer is not forgotten for that; one whose place was taken is.
+    now_known = set(found.run_to_server) | (set() if found.is_complete else known)
+    if now_known != known:
+        await mark_caught_up(redis, now_known, 0)
 
 
 async def _publish(ledger: AsyncEngine, redis: Redis) -> int:
     while True:
-        async with redis.pipeline(transaction=True) as transaction:
-            # Whoever publishes between here and our EXEC saw a ledger at least
-            # as new as ours; then ours must not overwrite it.
-            await transaction.watch(keys.VERSION)
-            shown = int(await transaction.get(keys.VERSION) or 0)
-            async with reading(ledger) as conn:
-                version = await revision(conn)
-                if version == shown:
-                    return version
-                snapshot = await _snapshot(conn, version)
-            transaction.multi()  # type: ignore[no-untyped-call] # redis-py
-            _write(transaction, snapshot)
-            try:
-                await transaction.execute()
-            except WatchError:
-                continue
+        shown = int(await redis.get(keys.VERSION) or 0)
+        async with reading(ledger) as conn:
+            version = await revision(conn)
+            if version == shown:
+                return version
+            snapshot = await _snapshot(conn, version)
+        # Whoever published since we looked saw a ledger at least as new as ours;
+        # then ours must not overwrite it.
+        if await _write(redis, shown, snapshot):
+            await redis.publish(keys.CHANGED.decode(), str(version))
             return version
 
 
-def _write(transaction: Pipeline, snapshot: CatalogSnapshot) -> None:
-    key_to_entries: dict[bytes, Sequence[AudienceEntry | AccountEntry | RecipientEntry]] = {
-        keys.AUDIENCES: snapshot.audiences,
-        keys.ACCOUNTS: snapshot.accounts,
-        keys.RECIPIENTS: snapshot.recipients,
-    }
-    for key, entries in key_to_entries.items():
-        transaction.delete(key)
-        if entries:
-            transaction.hset(key, items=[item for entry in entries for item in _item(entry)])
-    transaction.set(keys.VERSION, snapshot.version)
-    transaction.publish(keys.CHANGED, str(snapshot.version))
+async def _write(redis: Redis, shown: int, snapshot: CatalogSnapshot) -> bool:
+    """Write the catalog, all at once, unless the store shows another version by now."""
+    tables: Sequence[Sequence[AudienceEntry | AccountEntry | RecipientEntry]] = (
+        snapshot.audiences,
+        snapshot.accounts,
+        snapshot.recipients,
+    )
+    names = keys.VERSION, keys.AUDIENCES, keys.ACCOUNTS, keys.RECIPIENTS
+    arguments: list[int | bytes] = [shown, snapshot.version]
+    for entries in tables:
+        arguments.append(len(entries))
+        arguments += [item for entry in entries for item in _item(entry)]
+    return bool(await redis.eval(_PUBLISH, len(names), *names, *arguments))
+
+
+# A script, and not a transaction that watches: it works in a Cluster as well.
+_PUBLISH = """
+if (redis.call('GET', KEYS[1]) or '0') ~= ARGV[1] then
+    return 0
+end
+redis.call('SET', KEYS[1], ARGV[2])
+local at = 3
+for table = 2, 4 do
+    redis.call('DEL', KEYS[table])
+    local last = at + 2 * tonumber(ARGV[at])
+    at = at + 1
+    while at <= last do
+        redis.call('HSET', KEYS[table], unpack(ARGV, at, math.min(at + 999, last)))
+        at = math.min(at + 999, last) + 1
+    end
+end
+return 1
+"""
 
 
 def _item(entry: AudienceEntry | AccountEntry | RecipientEntry) -> tuple[int, bytes]:

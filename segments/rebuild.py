@@ -59,6 +59,7 @@ from segments.projection import publish_catalog
 from segments.store import keys, marks, rebuilding
 from segments.store.meta import check_server
 from segments.store.reader import Meta
+from segments.store.servers import is_cluster
 from segments.store.writer import Writer
 from segments.sweep import sweep_store
 
@@ -67,6 +68,9 @@ if TYPE_CHECKING:
 
 SETTLE_S = 5.0
 """How long others may go on by a meta that they have read: a batch of merges, a probe of bids."""
+
+SETTLE_CLUSTER_S = 60.0
+"""The same where the meta may lie on a node that bids can't ask: see `rtb.cluster.META_KEPT_S`."""
 
 _LOOK_EVERY_S = 0.2
 _JOBS_AT_ONCE = 1000
@@ -95,7 +99,7 @@ async def rebuild(
     *,
     show: Show = lambda _: None,
     skip_missing: bool = False,
-    settle_s: float = SETTLE_S,
+    settle_s: float | None = None,
 ) -> Progress:
     """
     Make the store anew; what it holds for us is deleted first.
@@ -105,7 +109,8 @@ async def rebuild(
         expected_ids: Lays the store out, as a new one.
         show: Called with how far it is.
         skip_missing: Go on without jobs whose file can't be read.
-        settle_s: How long to wait after the store was closed to others.
+        settle_s: How long to wait after the store was closed to others; `None`: for as long
+            as they may go on.
 
     Returns:
         What it came to.
@@ -120,6 +125,8 @@ async def rebuild(
     name = await rebuilding.take(tools.redis)
     at_work = _Rebuild(tools, expected_ids, name, show)
 
+    if settle_s is None:
+        settle_s = SETTLE_CLUSTER_S if is_cluster(tools.redis) else SETTLE_S
     await at_work.until_quiet(settle_s)
     await at_work.wipe()
     await at_work.replay(skip_missing)

@@ -26,7 +26,10 @@ T = TypeVar("T", bound=BaseSettings)
 WRONG_SETTINGS = 2
 """Exit status of a process that refuses its settings; as of one that refuses its arguments."""
 
-_STORE_SCHEMES = ("redis", "rediss", "unix")
+_STORE_SCHEMES = (
+    *("redis", "rediss", "unix"),
+    *("redis+cluster", "rediss+cluster", "redis+sentinel", "rediss+sentinel"),
+)
 _SQLITE_SCHEMES = ("sqlite+aiosqlite", "sqlite")
 _POSTGRES_SCHEMES = ("postgresql", "postgresql+asyncpg", "postgres")
 
@@ -52,8 +55,9 @@ class Settings(BaseSettings):
 
     redis_url: str | None = Field(None, repr=False)
     """
-    The membership store: `redis://`, `rediss://` or `unix://`. Unset: the
-    embedded store, on a socket in `data_dir`.
+    The membership store: `redis://`, `rediss://` or `unix://`, `redis+cluster://` or
+    `redis+sentinel://` as `segments.store.connection` has them. Unset: the embedded
+    store, on a socket in `data_dir`.
     """
 
     ledger_url: str | None = Field(None, repr=False)
@@ -231,7 +235,10 @@ class Settings(BaseSettings):
     @classmethod
     def _check_redis_url(cls, url: str | None) -> str | None:
         if url is not None and _scheme(url) not in _STORE_SCHEMES:
-            raise ValueError("not a URL that begins with redis://, rediss:// or unix://")
+            raise ValueError(
+                "not a URL that begins with redis://, rediss://, unix://, redis+cluster:// or"
+                " redis+sentinel://"
+            )
         return url
 
     @field_validator("ledger_url")

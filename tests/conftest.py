@@ -11,6 +11,7 @@ from segments.store.connection import connect
 from segments.store.meta import prepare
 from segments.store.reader import Meta
 from segments.store.writer import Writer
+from tests.cluster import TestCluster, running_cluster
 from tests.engines import ENGINES, Engine
 from tests.postgres import Postgres
 
@@ -88,6 +89,20 @@ def valkey(valkey_server: Engine) -> Engine:
     """A running, empty store of the embedded engine: for all other tests."""
     valkey_server.reset()
     return valkey_server
+
+
+@pytest.fixture(scope="session")
+def cluster_server(engine_name: str) -> Iterator[TestCluster]:
+    """A cluster of each engine for the session of an xdist worker; take `cluster` instead."""
+    with running_cluster(engine_name) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster(cluster_server: TestCluster) -> TestCluster:
+    """A running, empty cluster, whatever the test before has done to it."""
+    cluster_server.heal()
+    return cluster_server
 
 
 @pytest.fixture

@@ -49,7 +49,8 @@ class Engine:
         self.port = free_port()
         self.url = f"unix://{self.dir}/s.sock"
         self.tcp_url = f"redis://127.0.0.1:{self.port}/0"
-        self._extra = tuple(extra)
+        self.extra = tuple(extra)
+        self.is_frozen = False
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -82,7 +83,7 @@ class Engine:
         argv = [sys.executable, "-IS", child.__file__, str(os.getpid()), binary_of(self.name)]
         for name, value in options.items():
             argv += [f"--{name}", str(value)]
-        self._process = subprocess.Popen([*argv, *self._extra], stdout=subprocess.DEVNULL)
+        self._process = subprocess.Popen([*argv, *self.extra], stdout=subprocess.DEVNULL)
         self._wait_until_ready()
 
     def stop(self) -> None:
@@ -102,12 +103,14 @@ class Engine:
         """Make the server hang: it accepts connections and answers nothing."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        self.is_frozen = True
 
     def thaw(self) -> None:
         """Let a frozen server go on."""
         if self.is_running:
             assert self._process is not None
             self._process.send_signal(signal.SIGCONT)
+        self.is_frozen = False
 
     def reset(self) -> None:
         """Bring the server back to running and empty, whatever a test has done to it."""

@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import Callable
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 
 from rtb.catalog import Catalog
 from segments.store import keys
@@ -45,6 +45,8 @@ async def follow(
     version: int | None = None
     while True:
         try:
+            # First of all: the client of a Cluster finds its nodes by a command, not by pub/sub.
+            await read_meta(redis)
             async with redis.pubsub() as changes:
                 await changes.subscribe(keys.CHANGED)
                 while True:
@@ -58,7 +60,7 @@ async def follow(
                     await changes.get_message(timeout=POLL_S)
         except StoreUnusable as unusable:
             complain(str(unusable))
-        except (RedisError, OSError, ValueError) as error:
+        except (RedisError, RedisClusterException, OSError, ValueError) as error:
             # By its kind only: the text may hold an address.
             complain(f"the catalog can't be read: {type(error).__name__}")
         await asyncio.sleep(POLL_S)

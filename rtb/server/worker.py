@@ -23,21 +23,19 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
 import uvloop
 
-from rtb.cache import CachingLookup
 from rtb.catalog import Catalog
-from rtb.lookup import Lookup
 from rtb.pipeline import Pipeline
 from rtb.server.bids import Bid, Bids, Options
 from rtb.server.cache_meter import CacheMeter
 from rtb.server.deadlines import Deadlines
 from rtb.server.debug import DebugBid
-from rtb.server.dial import Door, door_of
+from rtb.server.dial import lookup_of
 from rtb.server.follower import follow
 from rtb.server.handed import Handed
 from rtb.server.listening import BACKLOG
@@ -100,8 +98,15 @@ class Worker:
         self._slab = slab
         self._ssl = context_of(settings.tls)
         bugs = Bugs(slab)
-        door = door_of(settings.store_url)
-        self._lookup = _lookup(settings, door, slab, partial(bugs, Where.LOOKUP))
+        self._lookup = lookup_of(
+            settings.store_url,
+            reads_replicas=settings.read_replicas,
+            cache_bytes=settings.cache_bytes,
+            cache_lease_ms=settings.cache_lease_ms,
+            rng=random.Random(),  # noqa: S311 - spreads reconnects, keeps no secret
+            on_round_trip=slab.count_round_trip,
+            on_bug=partial(bugs, Where.LOOKUP),
+        )
         self._cache_meter = CacheMeter(self._lookup, slab)
         self.bids = Bids(
             Pipeline(settings.pipeline_options),
@@ -239,7 +244,7 @@ class Worker:
         self._cache_meter.read()
         if self._lookup.message != self._last_message:
             self._last_message = self._lookup.message
-            if fault is None:
+            if not self._lookup.message:
                 _log.info("connected to the store")
             else:
                 _log.warning("%s", self._lookup.message)
@@ -261,29 +266,6 @@ class Worker:
         if message != self._last_complaint:
             self._last_complaint = message
             _log.warning("%s", message)
-
-
-def _lookup(
-    settings: RtbSettings, door: Door, slab: Slab, on_bug: Callable[[Exception], None]
-) -> Lookup:
-    rng = random.Random()  # noqa: S311 - spreads reconnects, keeps no secret
-    if not settings.cache_bytes:
-        return Lookup(
-            door.dial,
-            door.greeting,
-            rng=rng,
-            on_round_trip=slab.count_round_trip,
-            on_bug=on_bug,
-        )
-    return CachingLookup(
-        door.dial,
-        door.greeting,
-        max_bytes=settings.cache_bytes,
-        lease_ms=settings.cache_lease_ms,
-        rng=rng,
-        on_round_trip=slab.count_round_trip,
-        on_bug=on_bug,
-    )
 
 
 def _on_loop_error(bugs: Bugs, _: asyncio.AbstractEventLoop, context: Mapping[str, object]) -> None:

@@ -9,7 +9,7 @@ Every key this service owns in Redis. If it is not here, it is not ours.
     seg:1:{catalog}:recipients   hash     none   recipient id -> JSON, likewise
     seg:1:{catalog}:version      string   none   the ledger's revision that the three hashes show
     seg:1:changed                channel  -      a message, the new version, after each change
-    seg:1:probe                  hash     -      in one transaction only: how are hashes packed?
+    seg:1:probe[:{<slot's tag>}] hash     -      within a script only: how are hashes packed?
     seg:1:rebuild                string   none   the rebuild at work; see below
     seg:1:swept                  string   none   the day (record.py) of the last sweep
     seg:1:jobs                   hash     none   how far each job is in the store: see marks.py
@@ -40,14 +40,16 @@ rebuilding it from the ledger and the blobs, not by reading it alone.
 `seg:1:meta` fields: `layout` (this module's version), `bucket_bits`,
 `opt_outs` (the last of the ledger's opt-outs, by sequence number, that the
 store has applied), `caught_up` (the run of the server, by the name that it gives
-itself anew at each start, in which whoever knows the ledger has brought in all
-that it said until then). Bids are answered only from a run that is caught up: an
+itself anew at each start or promotion, in which whoever knows the ledger has brought
+in all that it said until then; in a Cluster those of all masters, with spaces
+between). Bids are answered only from a run that is caught up: an
 opt-out may have come while the server was down. A store without meta, or with
 another layout, is nobody's: it is not read and not written. While
 `seg:1:rebuild` stands there and no meta, the store belongs to the rebuild of
 that name alone, which writes the meta last.
 """
 
+from binascii import crc_hqx  # CRC-16/XMODEM, which is the one of Redis Cluster
 from typing import Final
 
 LAYOUT: Final = 1
@@ -71,6 +73,9 @@ SWEPT: Final = b"seg:1:swept"
 BUCKET_PREFIX: Final = b"seg:1:m:"
 JOBS: Final = b"seg:1:jobs"
 CACHING: Final = b"seg:1:caching"
+
+SLOTS: Final = 16384
+"""How many there are in any Redis Cluster."""
 
 
 def bucket_bits_for(expected_ids: int) -> int:
@@ -102,3 +107,14 @@ def field_of(id_: bytes) -> bytes:
 def seen_key(day: int) -> bytes:
     """Return the key of the ids seen on a day, as `record.day_of` counts."""
     return b"seg:1:seen:%d" % day
+
+
+def slot_of(key: bytes) -> int:
+    """Return the slot of a key in a Redis Cluster: its CRC-16, or that of what stands in braces."""
+    # https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#hash-tags
+    start = key.find(b"{") + 1
+    if start:
+        end = key.find(b"}", start)
+        if end > start:
+            key = key[start:end]
+    return crc_hqx(key, 0) & (SLOTS - 1)

@@ -21,7 +21,19 @@ failover nor a backup would be noticed.
 A mark is set on top of the one that was set before, never on anything else: a
 server that fell back while a job ran is noticed at the next checkpoint.
 
-In a Cluster each node falls back on its own, and would need marks of its own.
+In a Cluster each node falls back on its own, and a mark lies on one of them. So
+there a mark is not asked whether it is behind what it stands for: as soon as a
+master is met whose run is not among those noted, because it was started anew or
+is a replica that was promoted, all marks are dropped (`meet`), as if every node had
+lost them. Then the jobs of the last ten minutes are carried again, and those at
+work find at their next checkpoint that their mark is gone, and begin anew. It is
+more than was lost, and it needs nobody to know what was.
+
+    runs          ->  the runs of all masters (see servers.py) under which the marks hold
+
+Slots that move take no part in it: both ends keep their runs. (A node that dies in
+the second in which a slot came to it, before its replica has the slot, loses what
+is in the slot, however old, opt-outs excepted. `rebuild` brings it back.)
 """
 
 from collections.abc import Iterable
@@ -30,9 +42,15 @@ from redis.asyncio import Redis
 
 from segments.store import keys
 from segments.store.reader import StoreUnusable
+from segments.store.servers import Runs
 
 DONE = b"done"
 _SINCE = b"since"
+_RUNS = b"runs"
+
+FALLS_BACK_S = 600.0
+"""By how much a node of a Cluster may fall back: more than a replica that the cluster promotes
+is behind (ten times its node timeout and ten seconds, 160 s unless it was set otherwise)."""
 _READ_AT_ONCE = 1000
 
 # A reply that was lost makes the client ask again: then the mark is the new one already.
@@ -124,17 +142,55 @@ async def missing(redis: Redis, job_ids: Iterable[int]) -> list[int]:
 async def known(redis: Redis) -> list[int]:
     """Return the numbers of all jobs that have a mark."""
     names = await redis.hkeys(keys.JOBS.decode())
-    return sorted(int(name) for name in names if name != _SINCE)
+    return sorted(int(name) for name in names if name not in {_SINCE, _RUNS})
 
 
 async def forget(redis: Redis, job_ids: Iterable[int], before_s: float) -> None:
     """
     Drop the marks of jobs that ended before a moment, all of which are given.
 
-    In one transaction with the moment: a store that falls back has both or neither.
+    At once with the moment: a store that falls back has both or neither.
     """
-    async with redis.pipeline(transaction=True) as transaction:
-        for job_id in job_ids:
-            transaction.hdel(keys.JOBS.decode(), str(job_id))
-        transaction.hset(keys.JOBS.decode(), _SINCE.decode(), repr(before_s))
-        await transaction.execute()
+    await redis.eval(_FORGET, 1, keys.JOBS, repr(before_s), *job_ids)
+
+
+async def meet(redis: Redis, found: Runs, now_s: float) -> None:
+    """
+    Drop the marks of a Cluster one of whose nodes may have fallen back.
+
+    Whoever asks next for what is missing finds the jobs of the last `FALLS_BACK_S`.
+    A master that has no slots yet is only made known.
+    """
+    held: bytes | None = await redis.hget(keys.JOBS.decode(), _RUNS.decode())  # type: ignore[assignment] # no text
+    known_runs = set((held or b"").split())
+    with_slots = {run for run, server in found.run_to_server.items() if server.slots}
+    has_fallen_back = held is not None and bool(with_slots - known_runs)
+    now_known = set(found.run_to_server) | (set() if found.is_complete else known_runs)
+    if now_known != known_runs:
+        runs = b" ".join(sorted(now_known))
+        since = repr(now_s - FALLS_BACK_S) if has_fallen_back else ""
+        await redis.eval(_MEET, 1, keys.JOBS, held or b"", runs, since)
+
+
+_FORGET = """
+for n = 2, #ARGV do
+    redis.call('HDEL', KEYS[1], ARGV[n])
+end
+redis.call('HSET', KEYS[1], 'since', ARGV[1])
+"""
+
+# Of several loaders that meet a new run, one drops the marks, once.
+_MEET = """
+if (redis.call('HGET', KEYS[1], 'runs') or '') ~= ARGV[1] then
+    return
+end
+local since = redis.call('HGET', KEYS[1], 'since')
+if ARGV[3] ~= '' and since then
+    redis.call('DEL', KEYS[1])
+    if tonumber(ARGV[3]) > tonumber(since) then
+        since = ARGV[3]
+    end
+    redis.call('HSET', KEYS[1], 'since', since)
+end
+redis.call('HSET', KEYS[1], 'runs', ARGV[2])
+"""

@@ -12,12 +12,16 @@ refuses one that would break a promise later:
 """
 
 import logging
+from collections.abc import Iterable
 
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from segments.store import caching, keys
 from segments.store.reader import Meta, StoreUnusable, read_meta
+from segments.store.servers import Server, is_cluster, masters, parse_info
 
 _log = logging.getLogger(__name__)
 
@@ -61,18 +65,18 @@ async def advance_opt_outs(redis: Redis, seq: int) -> None:
     await redis.eval(_ADVANCE, 1, keys.META, seq)
 
 
-async def mark_caught_up(redis: Redis, run: bytes, opt_outs: int) -> None:
+async def mark_caught_up(redis: Redis, runs: Iterable[bytes], opt_outs: int) -> None:
     """
-    Let bids be answered from this run of the server: it has what the ledger says.
+    Let bids be answered from these runs of servers, and no other: they have what the ledger says.
 
     A store that was emptied and laid out meanwhile is left alone.
 
     Args:
         redis: The store.
-        run: As it was before the opt-outs were brought in.
+        runs: As they were before the opt-outs were brought in.
         opt_outs: The least that the store's number must be.
     """
-    await redis.eval(_MARK, 1, keys.META, run, opt_outs)
+    await redis.eval(_MARK, 1, keys.META, b" ".join(sorted(runs)), opt_outs)
 
 
 _MARK = """
@@ -91,6 +95,14 @@ end
 """
 
 
+# All at once: of two processes that prepare together the first one's layout stands.
+_LAY_OUT = """
+if redis.call('EXISTS', KEYS[1]) == 0 then
+    redis.call('HSET', KEYS[1], 'layout', ARGV[1], 'bucket_bits', ARGV[2], 'opt_outs', '0')
+end
+"""
+
+
 async def _lay_out(redis: Redis, expected_ids: int) -> None:
     if await redis.dbsize():
         # Someone else's keys may share the store, so look for ours.
@@ -99,13 +111,7 @@ async def _lay_out(redis: Redis, expected_ids: int) -> None:
                 "the store holds memberships but no seg:1:meta, which says how they are laid out:"
                 " delete its seg:1:* keys and rebuild it"
             )
-    # HSETNX, all in one transaction: of two processes that prepare at once the
-    # first one's layout stands.
-    async with redis.pipeline(transaction=True) as transaction:
-        transaction.hsetnx(keys.META, "layout", str(keys.LAYOUT))
-        transaction.hsetnx(keys.META, "bucket_bits", str(keys.bucket_bits_for(expected_ids)))
-        transaction.hsetnx(keys.META, "opt_outs", "0")
-        await transaction.execute()
+    await redis.eval(_LAY_OUT, 1, keys.META, keys.LAYOUT, keys.bucket_bits_for(expected_ids))
 
 
 async def _refuse_rebuild(redis: Redis) -> None:
@@ -123,54 +129,73 @@ async def check_server(redis: Redis) -> None:
     Raises:
         StoreUnusable: It must not be written as it is.
     """
-    await _refuse_eviction(redis)
-    await _ensure_listpacks(redis)
+    for server in await masters(redis):
+        try:
+            await _refuse_eviction(server)
+            await _ensure_listpacks(server)
+        except _AWAY:
+            if not is_cluster(redis):
+                raise
+            # One of several: what needs it will find out, the others go on without it.
 
 
-async def _refuse_eviction(redis: Redis) -> None:
+async def _refuse_eviction(server: Server) -> None:
     # INFO and not CONFIG, which managed stores forbid.
-    memory = await redis.info("memory")
-    policy = str(memory.get("maxmemory_policy", ""))
+    memory = parse_info(await server.execute(b"INFO", b"memory"))
+    policy = memory.get("maxmemory_policy", "")
     # The `volatile-` policies evict only keys with a TTL; ours have none.
-    if memory.get("maxmemory") and policy.startswith("allkeys"):
+    if memory.get("maxmemory", "0") != "0" and policy.startswith("allkeys"):
         raise StoreUnusable(
             f"the store evicts keys (maxmemory-policy {policy}), opt-outs among them:"
             " set maxmemory-policy noeviction"
         )
 
 
-async def _ensure_listpacks(redis: Redis) -> None:
-    missing = await _missing_limits(redis)
+async def _ensure_listpacks(server: Server) -> None:
+    missing = await _missing_limits(server)
     if not missing:
         return
     wanted = ", ".join(f"{name} {LISTPACK_LIMITS[name]}" for name in missing)
     try:
         for name in missing:
-            await redis.config_set(name, LISTPACK_LIMITS[name])
+            await server.execute("CONFIG SET", name, LISTPACK_LIMITS[name])
     except ResponseError:
         raise StoreUnusable(
             "the store packs hashes too loosely and does not let us change that: set"
             f" {wanted} in its configuration (Redis 7.0 or Valkey, or newer)"
         ) from None
-    if await _missing_limits(redis):
+    if await _missing_limits(server):
         raise StoreUnusable(f"the store does not pack hashes although it was set to: {wanted}")
     _log.warning("set %s on the store until its restart; put it in its configuration", wanted)
 
 
-async def _missing_limits(redis: Redis) -> list[str]:
+async def _missing_limits(server: Server) -> list[str]:
     """
     Return the names of the limits that are too low, by trying.
 
     Trying works where CONFIG is forbidden, and proves what matters. The key
-    lives inside a transaction only: no other client ever sees it.
+    lives inside a script only: no other client ever sees it.
     """
-    async with redis.pipeline(transaction=True) as transaction:
-        transaction.hset(keys.PROBE, mapping={str(n): "" for n in range(LISTPACK_ENTRIES)})
-        transaction.object("ENCODING", keys.PROBE)
-        transaction.delete(keys.PROBE)
-        transaction.hset(keys.PROBE, "0", "x" * LISTPACK_VALUE_BYTES)
-        transaction.object("ENCODING", keys.PROBE)
-        transaction.delete(keys.PROBE)
-        _, entries, _, _, value, _ = await transaction.execute()
-    encodings = dict(zip(LISTPACK_LIMITS, (entries, value), strict=True))
-    return [name for name, encoding in encodings.items() if encoding != b"listpack"]
+    if not server.slots:
+        return []  # nothing can be tried there yet
+    key = server.key(keys.PROBE)
+    encodings = await server.execute("EVAL", _TRY, 1, key, LISTPACK_ENTRIES, LISTPACK_VALUE_BYTES)
+    named = dict(zip(LISTPACK_LIMITS, encodings, strict=True))
+    return [name for name, encoding in named.items() if encoding != b"listpack"]
+
+
+_TRY = """
+local fields = {}
+for n = 1, tonumber(ARGV[1]) do
+    fields[2 * n - 1], fields[2 * n] = tostring(n), ''
+end
+redis.call('HSET', KEYS[1], unpack(fields))
+local entries = redis.call('OBJECT', 'ENCODING', KEYS[1])
+redis.call('DEL', KEYS[1])
+redis.call('HSET', KEYS[1], '0', string.rep('x', tonumber(ARGV[2])))
+local value = redis.call('OBJECT', 'ENCODING', KEYS[1])
+redis.call('DEL', KEYS[1])
+return {entries, value}
+"""
+
+_AWAY = (RedisConnectionError, RedisTimeoutError, OSError)

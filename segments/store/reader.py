@@ -41,9 +41,11 @@ class Meta(NamedTuple):
 META_COMMAND: tuple[bytes, ...] = (b"HMGET", keys.META, b"layout", b"bucket_bits", b"opt_outs")
 """The command whose reply `parse_meta` reads."""
 
+_READS = 20
+
 CAUGHT_UP = b"caught_up"
 
-RUN_COMMAND: tuple[bytes, ...] = (b"INFO", b"server")
+RUN_COMMAND: tuple[bytes, ...] = (b"INFO", b"server", b"replication")
 """The command whose reply `parse_run` reads."""
 
 TRUST_COMMAND: tuple[bytes, ...] = (*META_COMMAND, CAUGHT_UP)
@@ -135,15 +137,19 @@ def parse_meta(reply: Sequence[bytes | None]) -> Meta:
 
 def parse_run(reply: bytes) -> bytes:
     """
-    Read what the server calls its run from the reply to `RUN_COMMAND`.
+    Read what a master calls its run from the reply to `RUN_COMMAND`.
 
     Raises:
-        StoreUnusable: It does not say.
+        StoreUnusable: It is a replica, or does not say.
     """
-    found = re.search(rb"^run_id:(\w+)", reply, re.MULTILINE)
-    if found is None:
+    run = re.search(rb"^run_id:(\w+)", reply, re.MULTILINE)
+    role = re.search(rb"^role:(\w+)", reply, re.MULTILINE)
+    lineage = re.search(rb"^master_replid:(\w+)", reply, re.MULTILINE)
+    if run is None or role is None or lineage is None:
         raise StoreUnusable("the store does not say which run of its server this is (INFO)")
-    return found[1]
+    if role[1] != b"master":
+        raise StoreUnusable("the store's server is a replica: name its master, or its Sentinels")
+    return b"%s:%s" % (run[1], lineage[1])
 
 
 def parse_trusted(reply: Sequence[bytes | None], run: bytes) -> Meta:
@@ -159,17 +165,20 @@ def parse_trusted(reply: Sequence[bytes | None], run: bytes) -> Meta:
             time in which its server was down.
     """
     meta = parse_meta(reply[:-1])
-    if reply[-1] != run:
-        raise StoreUnusable(
-            "the store's server was started anew and may lack opt-outs of meanwhile: start the"
-            " loader, which brings them into it"
-        )
+    if run not in caught_up_runs(reply):
+        raise StoreUnusable(NOT_CAUGHT_UP)
     return meta
 
 
-async def read_run(redis: "Redis") -> bytes:
-    """Ask the server what it calls its run."""
-    return str((await redis.info("server")).get("run_id", "")).encode()
+def caught_up_runs(reply: Sequence[bytes | None]) -> list[bytes]:
+    """Return the runs that have every opt-out, from the reply to `TRUST_COMMAND`."""
+    return (reply[-1] or b"").split()
+
+
+NOT_CAUGHT_UP = (
+    "the store's server was started anew, or took another's place, and may lack opt-outs: start"
+    " the loader, which brings them into it"
+)
 
 
 async def read_meta(redis: "Redis") -> Meta:
@@ -190,23 +199,30 @@ async def read_version(redis: "Redis") -> int:
 
 async def read_catalog(redis: "Redis") -> CatalogSnapshot:
     """
-    Read the catalog and its version in one transaction, so that they agree.
+    Read the catalog and its version, so that they agree.
+
+    It is written at once, version and all (see `segments.projection`): read between two
+    looks that show the same version, it is all of that one.
 
     Raises:
-        StoreUnusable: An entry is not what this software writes.
+        StoreUnusable: An entry is not what this software writes, or it changes all the time.
     """
-    async with redis.pipeline(transaction=True) as transaction:
-        transaction.get(keys.VERSION)
-        transaction.hvals(keys.AUDIENCES)
-        transaction.hvals(keys.ACCOUNTS)
-        transaction.hvals(keys.RECIPIENTS)
-        version, audiences, accounts, recipients = await transaction.execute()
-    return CatalogSnapshot(
-        int(version or 0),
-        _decoded(audiences, _AUDIENCE, keys.AUDIENCES),
-        _decoded(accounts, _ACCOUNT, keys.ACCOUNTS),
-        _decoded(recipients, _RECIPIENT, keys.RECIPIENTS),
-    )
+    for _ in range(_READS):
+        async with redis.pipeline(transaction=False) as pipeline:
+            pipeline.get(keys.VERSION)
+            pipeline.hvals(keys.AUDIENCES.decode())
+            pipeline.hvals(keys.ACCOUNTS.decode())
+            pipeline.hvals(keys.RECIPIENTS.decode())
+            pipeline.get(keys.VERSION)
+            before, audiences, accounts, recipients, version = await pipeline.execute()
+        if before == version:
+            return CatalogSnapshot(
+                int(version or 0),
+                _decoded(audiences, _AUDIENCE, keys.AUDIENCES),
+                _decoded(accounts, _ACCOUNT, keys.ACCOUNTS),
+                _decoded(recipients, _RECIPIENT, keys.RECIPIENTS),
+            )
+    raise StoreUnusable("the catalog changes faster than it can be read")
 
 
 async def read_records(redis: "Redis", meta: Meta, ids: Sequence[Id]) -> list[Record]:

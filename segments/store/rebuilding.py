@@ -15,7 +15,8 @@ import secrets
 from redis.asyncio import Redis
 
 from segments.store import keys
-from segments.store.reader import CAUGHT_UP, Meta, StoreUnusable, read_run
+from segments.store.reader import CAUGHT_UP, Meta, StoreUnusable
+from segments.store.servers import runs
 
 _KEYS_AT_ONCE = 1000
 _CATALOG = (keys.AUDIENCES, keys.ACCOUNTS, keys.RECIPIENTS, keys.VERSION)
@@ -45,13 +46,22 @@ async def wipe(redis: Redis) -> None:
     await redis.delete(keys.SWEPT)
     await redis.delete(keys.JOBS)
     await redis.delete(*_CATALOG)
+    # Until none is found: a slot that moves meanwhile may pass a scan by.
+    while await _wipe_buckets(redis):
+        pass
+
+
+async def _wipe_buckets(redis: Redis) -> bool:
     names = []
+    found_any = False
     async for name in redis.scan_iter(match=keys.BUCKET_PREFIX + b"*", count=_KEYS_AT_ONCE):
+        found_any = True
         names.append(name)
         if len(names) >= _KEYS_AT_ONCE:
             await _unlink(redis, names)
             names = []
     await _unlink(redis, names)
+    return found_any
 
 
 async def check(redis: Redis, name: str) -> None:
@@ -75,7 +85,7 @@ async def hand_over(redis: Redis, name: str, meta: Meta) -> None:
     Raises:
         StoreUnusable: As `check`.
     """
-    run = await read_run(redis)
+    caught_up = (await runs(redis)).run_to_server
     await check(redis, name)
     # One command: a reader finds all of it or nothing.
     await redis.hset(
@@ -84,7 +94,7 @@ async def hand_over(redis: Redis, name: str, meta: Meta) -> None:
             "layout": str(keys.LAYOUT),
             "bucket_bits": str(meta.bucket_bits),
             "opt_outs": str(meta.opt_outs),
-            CAUGHT_UP.decode(): run,
+            CAUGHT_UP.decode(): b" ".join(sorted(caught_up)),
         },
     )
     await redis.delete(keys.REBUILD)

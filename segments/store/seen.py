@@ -44,6 +44,7 @@ from segments.identity import Id
 from segments.record import day_of
 from segments.store.keys import seen_key
 from segments.store.scripts import SEEN
+from segments.store.servers import load_script
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -97,5 +98,5 @@ async def remember(redis: "Redis", ids: Collection[Id], at_s: float) -> None:
     try:
         await redis.evalsha(SEEN.sha, 1, *arguments)
     except NoScriptError:
-        await redis.script_load(SEEN.source)
+        await load_script(redis, SEEN.source)
         await redis.evalsha(SEEN.sha, 1, *arguments)

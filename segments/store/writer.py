@@ -49,6 +49,7 @@ from segments.store import keys, rebuilding, scripts
 from segments.store.payload import MAX_RECORD_BYTES, payloads
 from segments.store.reader import Meta, StoreUnusable, read_meta
 from segments.store.scripts import Script
+from segments.store.servers import load_script
 
 ROWS_PER_CALL = 512
 """A server that is given more fields at once than a listpack may hold unpacks the
@@ -307,7 +308,7 @@ class Writer:
         replies = await self._send(script, calls, arguments)
         forgotten = [n for n, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if forgotten:
-            await self._redis.script_load(script.source)
+            await load_script(self._redis, script.source)
             again = await self._send(script, [calls[n] for n in forgotten], arguments)
             for n, reply in zip(forgotten, again, strict=True):
                 replies[n] = reply

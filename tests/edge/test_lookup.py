@@ -9,8 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from rtb.link import Found, LookupFault
-from rtb.lookup import Lookup
-from rtb.server.dial import door_of
+from rtb.server.dial import lookup_of
 from segments.identity import Id, id_of_email_hash
 from segments.record import Change, Membership, Record, pack
 from segments.store.connection import connect
@@ -30,10 +29,8 @@ class Linked:
     def __init__(self, url: str, **settings: float) -> None:
         self.round_trips: list[int] = []
         self.bugs: list[Exception] = []
-        door = door_of(url)
-        self.lookup = Lookup(
-            door.dial,
-            door.greeting,
+        self.lookup = lookup_of(
+            url,
             rng=Random(1),
             on_round_trip=self.round_trips.append,
             on_bug=self.bugs.append,

@@ -26,7 +26,8 @@ from segments.record import EVERYONE, Action, Change, OptOut
 from segments.store import keys
 from segments.store.connection import connect
 from segments.store.meta import mark_caught_up, prepare
-from segments.store.reader import AccountEntry, AudienceEntry, RecipientEntry, read_run
+from segments.store.reader import AccountEntry, AudienceEntry, RecipientEntry
+from segments.store.servers import runs
 from segments.store.writer import Writer
 from tests.edge.client import WITHIN_S
 
@@ -52,7 +53,7 @@ async def furnish(redis: Redis) -> None:
 
 async def caught_up(redis: Redis) -> None:
     """Say that the store has every opt-out, as a loader that has looked does after each start."""
-    await mark_caught_up(redis, await read_run(redis), 0)
+    await mark_caught_up(redis, (await runs(redis)).run_to_server, 0)
 
 
 async def publish(
@@ -71,14 +72,14 @@ async def publish(
             RecipientEntry(3, "dsp-held-out", is_active=True, partner_ids=(1,), hold_out=1.0),
         ],
     }
-    async with redis.pipeline(transaction=True) as transaction:
+    async with redis.pipeline(transaction=False) as pipeline:
         for key, entries in tables.items():
-            transaction.delete(key)
+            pipeline.delete(key)
             for entry in entries:
-                transaction.hset(key, str(entry.id), msgspec.json.encode(entry))
-        transaction.set(keys.VERSION, version)
-        transaction.publish(keys.CHANGED, version)
-        await transaction.execute()
+                pipeline.hset(key, str(entry.id), msgspec.json.encode(entry))
+        pipeline.set(keys.VERSION, version)
+        await pipeline.execute()
+    await redis.publish(keys.CHANGED, version)
 
 
 def bid_request(digest: str | None = MEMBER, **fields: Any) -> bytes:

@@ -196,3 +196,11 @@ def test_wrong_setting_is_one_clear_line(
 
     assert caught.value.code == 2
     assert capsys.readouterr().err == f"{line}\n"
+
+
+def test_cache_before_a_cluster_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RTB_CACHE_BYTES", "1000000")
+    monkeypatch.setenv("SEGMENTS_REDIS_URL", "redis+cluster://127.0.0.1:7000")
+
+    with pytest.raises(ValidationError, match="RTB_CACHE_BYTES"):
+        RtbSettings()

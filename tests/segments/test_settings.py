@@ -57,13 +57,15 @@ def lines_of(cls: type[BaseSettings], capsys: pytest.CaptureFixture[str]) -> lis
         pytest.param(
             Settings,
             f"SEGMENTS_REDIS_URL=http://:{_SECRET}@store",
-            "SEGMENTS_REDIS_URL: not a URL that begins with redis://, rediss:// or unix://",
+            "SEGMENTS_REDIS_URL: not a URL that begins with redis://, rediss://, unix://,"
+            " redis+cluster:// or redis+sentinel://",
             id="a store of another scheme, whose password is not quoted",
         ),
         pytest.param(
             Settings,
             "SEGMENTS_REDIS_URL=redis://[::1",
-            "SEGMENTS_REDIS_URL: not a URL that begins with redis://, rediss:// or unix://",
+            "SEGMENTS_REDIS_URL: not a URL that begins with redis://, rediss://, unix://,"
+            " redis+cluster:// or redis+sentinel://",
             id="a URL that is none",
         ),
         pytest.param(

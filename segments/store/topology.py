@@ -1,0 +1,119 @@
+"""
+Which node of a Redis Cluster has which slots, as one of its nodes sees it.
+
+Nodes need not agree: one that was cut off, or is new, has another view than the
+rest. Each view says how new it is, by the cluster's epoch, which rises with every
+failover; of several, the newest that covers the most slots is taken.
+
+CLUSTER SHARDS, and not CLUSTER SLOTS, for it names masters without slots as well:
+one that was just added is known, and caught up, before its first slot comes.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+SHARDS_COMMAND: tuple[bytes, ...] = (b"CLUSTER", b"SHARDS")
+EPOCH_COMMAND: tuple[bytes, ...] = (b"CLUSTER", b"INFO")
+
+
+class Address(NamedTuple):
+    """Where a node listens."""
+
+    host: str
+    port: int
+
+
+class Shard(NamedTuple):
+    """A master, its slots, and who follows it."""
+
+    master: Address
+    slots: tuple[tuple[int, int], ...]  # first and last of each range
+    replicas: tuple[Address, ...]
+
+
+class View(NamedTuple):
+    """What one node says of all."""
+
+    epoch: int
+    shards: tuple[Shard, ...]
+
+    @property
+    def covered(self) -> int:
+        """How many slots have a master, well or not."""
+        return sum(last - first + 1 for shard in self.shards for first, last in shard.slots)
+
+
+class Unintelligible(ValueError):
+    """A node's reply is not what the protocol says."""
+
+
+def view_of(shards: object, info: object, asked: str, *, is_tls: bool) -> View:
+    """
+    Read the replies to `SHARDS_COMMAND` and `EPOCH_COMMAND`.
+
+    Args:
+        shards: The first reply, by either version of the protocol.
+        info: The second reply.
+        asked: The host that gave them; nodes that don't know theirs leave it out.
+        is_tls: Whether the ports for TLS are wanted.
+
+    Raises:
+        Unintelligible: They are something else.
+    """
+    if not isinstance(info, bytes) or not isinstance(shards, list):
+        raise Unintelligible("not the replies of a cluster's node")
+    epoch = re.search(rb"^cluster_current_epoch:(\d+)", info, re.MULTILINE)
+    if epoch is None:
+        raise Unintelligible("the node does not say its epoch")
+    try:
+        found = [_shard(each, asked, is_tls) for each in shards]
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise Unintelligible("the node's CLUSTER SHARDS can't be read") from None
+    return View(int(epoch[1]), tuple(shard for shard in found if shard is not None))
+
+
+def best(views: Sequence[View]) -> View:
+    """Return the view to go by, of one at least."""
+    return max(views, key=lambda view: (view.covered, view.epoch))
+
+
+def _shard(raw: object, asked: str, is_tls: bool) -> Shard | None:
+    """Read one shard; `None` for what is left of a master that has lost its slots by failing."""
+    fields = _fields(raw)
+    bounds = fields[b"slots"]
+    slots = tuple(zip(map(int, bounds[::2]), map(int, bounds[1::2]), strict=True))
+    masters, replicas = [], []
+    for node in map(_fields, fields[b"nodes"]):
+        address = Address(_host(node, asked), _port(node, is_tls))
+        has_failed = node[b"health"] == b"fail"
+        if node[b"role"] == b"master":
+            masters.append((has_failed, address))
+        elif not has_failed:
+            replicas.append(address)
+    has_failed, master = min(masters, default=(True, None))
+    if master is None or (has_failed and not slots):
+        return None
+    return Shard(master, slots, tuple(replicas))
+
+
+def _fields(raw: object) -> Mapping[bytes, Any]:
+    if isinstance(raw, dict):
+        return raw
+    if not isinstance(raw, list):
+        raise Unintelligible("not a map")
+    return dict(zip(raw[::2], raw[1::2], strict=True))
+
+
+def _host(node: Mapping[bytes, object], asked: str) -> str:
+    endpoint = node.get(b"endpoint") or node.get(b"ip")
+    if not isinstance(endpoint, bytes) or endpoint in {b"", b"?"}:
+        return asked
+    return endpoint.decode()
+
+
+def _port(node: Mapping[bytes, object], is_tls: bool) -> int:
+    port = node.get(b"tls-port" if is_tls else b"port")
+    if not isinstance(port, int):
+        raise Unintelligible("a node without a port")
+    return port

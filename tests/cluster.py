@@ -1,0 +1,245 @@
+"""
+A real Redis Cluster under a test's hands: three masters, a replica of each, one machine.
+
+It is put together by the commands that `redis-cli --cluster` sends, so nothing
+but the servers is needed. A node is an `Engine`, which can be killed, frozen and
+started again; slots can be moved, and nodes added and removed, while it serves.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import redis
+
+from segments.store.keys import SLOTS
+from tests.engines import Engine, free_port
+
+NODE_TIMEOUT_MS = 1500
+"""Short, for a failover takes about twice that; not so short that a busy machine makes some."""
+
+_MASTERS = 3
+_WITHIN_S = 30.0
+
+
+class Known(NamedTuple):
+    """A node as another one knows it: a line of CLUSTER NODES."""
+
+    id: str
+    port: int
+    flags: frozenset[str]
+    master_id: str
+    slots: int
+
+
+class TestCluster:
+    """Six nodes, the first three of them masters until a test changes that."""
+
+    __test__ = False  # a part of tests, and none
+
+    def __init__(self, engine: str) -> None:
+        self.engine = engine
+        self.nodes = [_node(engine) for _ in range(2 * _MASTERS)]
+
+    @property
+    def url(self) -> str:
+        """Where the product finds it: three of its nodes, as an operator would write it."""
+        seeds = ",".join(f"127.0.0.1:{node.port}" for node in self.nodes[:_MASTERS])
+        return f"redis+cluster://{seeds}"
+
+    def start(self) -> None:
+        """Start the nodes, and make a cluster of them."""
+        for node in self.nodes:
+            node.start()
+        masters, replicas = self.nodes[:_MASTERS], self.nodes[_MASTERS:]
+        for n, node in enumerate(masters):
+            until = SLOTS * (n + 1) // _MASTERS - 1
+            self.ask(node, "CLUSTER ADDSLOTSRANGE", SLOTS * n // _MASTERS, until)
+        for n, node in enumerate(self.nodes):
+            self.ask(node, "CLUSTER SET-CONFIG-EPOCH", n + 1)
+        for node in self.nodes[1:]:
+            self._meet(node)
+        until_true(lambda: all(len(self.known(node)) == len(self.nodes) for node in self.nodes))
+        for master, replica in zip(masters, replicas, strict=True):
+            self.ask(replica, "CLUSTER REPLICATE", self.id_of(master))
+        until_true(self.is_healthy)
+
+    def ask(self, node: Engine, command: str, *arguments: object) -> Any:
+        """Send one command to one node."""
+        with redis.Redis.from_url(node.url, socket_timeout=10) as client:
+            return client.execute_command(command, *arguments)
+
+    def id_of(self, node: Engine) -> str:
+        """Return the name that the cluster has for a node."""
+        return str(self.ask(node, "CLUSTER MYID").decode())
+
+    def known(self, node: Engine) -> list[Known]:
+        """Return what a node knows of all, itself included."""
+        found = []
+        for line in self._raw(node, "CLUSTER NODES").decode().splitlines():
+            id_, address, flags, master_id, _, _, _, _, *ranges = line.split()
+            port = int(address.partition("@")[0].rpartition(":")[2])
+            slots = sum(_size(each) for each in ranges if not each.startswith("["))
+            found.append(Known(id_, port, frozenset(flags.split(",")), master_id, slots))
+        return found
+
+    def is_healthy(self) -> bool:
+        """Tell whether all nodes agree that every slot has a master, and each master a replica."""
+        for node in self.nodes:
+            known = self.known(node)
+            if len(known) != len(self.nodes) or any(
+                {"fail", "fail?", "handshake"} & each.flags for each in known
+            ):
+                return False
+            masters = {each.id for each in known if "master" in each.flags and each.slots}
+            if masters != {each.master_id for each in known if "slave" in each.flags}:
+                return False
+            if sum(each.slots for each in known if "master" in each.flags) != SLOTS:
+                return False
+            info = self.ask(node, "INFO", "replication")
+            if info["role"] == "slave" and info["master_link_status"] != "up":
+                return False
+            if b"cluster_state:ok" not in self._raw(node, "CLUSTER INFO"):
+                return False
+        return True
+
+    def owner_of(self, key: bytes) -> Engine:
+        """Return the master that has a key's slot, as most of the nodes that run see it."""
+        votes: dict[int, int] = {}
+        for node in self.nodes:
+            if not node.is_running or node.is_frozen:
+                continue
+            slot = self.ask(node, "CLUSTER KEYSLOT", key)
+            for first, last, master, *_ in self._raw(node, "CLUSTER SLOTS"):
+                if first <= slot <= last:
+                    votes[master[1]] = votes.get(master[1], 0) + 1
+        return self.by_port(max(votes, key=lambda port: votes[port]))
+
+    def by_port(self, port: int) -> Engine:
+        """Return the node that listens on a port."""
+        return next(node for node in self.nodes if int(node.port) == port)
+
+    def masters(self) -> list[Engine]:
+        """Return those that have slots, as the first node that runs sees it."""
+        known = self.known(next(node for node in self.nodes if node.is_running))
+        return [
+            self.by_port(each.port)
+            for each in known
+            if "master" in each.flags and "fail" not in each.flags and each.slots
+        ]
+
+    def replicas_of(self, master: Engine) -> list[Engine]:
+        """Return a master's replicas."""
+        known = self.known(master)
+        id_ = next(each.id for each in known if "myself" in each.flags)
+        return [self.by_port(each.port) for each in known if each.master_id == id_]
+
+    def move_slot(
+        self, slot: int, source: Engine, target: Engine, while_moving: Callable[[], None] | None
+    ) -> None:
+        """Move a slot with its keys, one by one, as resharding does."""
+        source_id, target_id = self.id_of(source), self.id_of(target)
+        self.ask(target, "CLUSTER SETSLOT", slot, "IMPORTING", source_id)
+        self.ask(source, "CLUSTER SETSLOT", slot, "MIGRATING", target_id)
+        while keys := self._raw(source, "CLUSTER GETKEYSINSLOT", slot, 1):
+            self.ask(source, "MIGRATE", "127.0.0.1", target.port, keys[0], 0, 5000)
+            if while_moving is not None:
+                while_moving()
+        self.ask(target, "CLUSTER SETSLOT", slot, "NODE", target_id)
+        self.ask(source, "CLUSTER SETSLOT", slot, "NODE", target_id)
+
+    def add_node(self) -> Engine:
+        """Start a seventh node; it is a master without slots."""
+        node = _node(self.engine)
+        node.start()
+        self.nodes.append(node)
+        self._meet(node)
+        until_true(lambda: all(len(self.known(each)) == len(self.nodes) for each in self.nodes))
+        return node
+
+    def remove_node(self, node: Engine) -> None:
+        """Take a node without slots out of the cluster, as `redis-cli --cluster del-node` does."""
+        id_ = self.id_of(node)
+        self.nodes.remove(node)
+        for other in self.nodes:
+            self.ask(other, "CLUSTER FORGET", id_)
+        node.remove()
+
+    def heal(self) -> None:
+        """Bring all nodes back, empty, whatever a test has done to them."""
+        for node in self.nodes:
+            node.thaw()
+            node.start()
+        until_true(self.is_healthy)
+        for node in self.masters():
+            self.ask(node, "FLUSHALL")
+            self.ask(node, "SCRIPT FLUSH")
+
+    def remove(self) -> None:
+        """End all nodes and delete their data."""
+        for node in self.nodes:
+            node.remove()
+
+    def _meet(self, node: Engine) -> None:
+        first = self.nodes[0]
+        bus = _bus_port(node)
+        self.ask(first, "CLUSTER MEET", "127.0.0.1", node.port, bus)
+
+    def _raw(self, node: Engine, command: str, *arguments: object) -> Any:
+        with redis.Redis.from_url(node.url, socket_timeout=10) as client:
+            client.response_callbacks.clear()
+            return client.execute_command(command, *arguments)
+
+
+@contextmanager
+def running_cluster(engine: str) -> Iterator[TestCluster]:
+    """Run a cluster for a while."""
+    cluster = TestCluster(engine)
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.remove()
+
+
+def until_true(claim: Callable[[], bool]) -> None:
+    """Wait until something holds that no event tells of."""
+    deadline = time.monotonic() + _WITHIN_S
+    while True:
+        try:
+            if claim():
+                return
+        except redis.RedisError:  # a node that is busy with its start
+            pass
+        assert time.monotonic() < deadline, "it does not come true"
+        time.sleep(0.02)
+
+
+async def in_thread(work: Callable[..., Any], *arguments: Any) -> Any:
+    """Do a test's own work beside the event loop that serves."""
+    return await asyncio.to_thread(work, *arguments)
+
+
+def _node(engine: str) -> Engine:
+    bus_port = free_port()
+    extra = (
+        *("--cluster-enabled", "yes"),
+        *("--cluster-port", bus_port),
+        *("--cluster-node-timeout", str(NODE_TIMEOUT_MS)),
+        # A slot without a master is that slot's own trouble: see the README.
+        *("--cluster-require-full-coverage", "no"),
+        *("--cluster-allow-replica-migration", "no"),
+        *("--repl-diskless-sync-delay", "0"),
+    )
+    return Engine(engine, extra=extra)
+
+
+def _bus_port(node: Engine) -> str:
+    return node.extra[node.extra.index("--cluster-port") + 1]
+
+
+def _size(slots: str) -> int:
+    first, _, last = slots.partition("-")
+    return int(last or first) - int(first) + 1

@@ -1,0 +1,94 @@
+"""Files that are loaded into a Redis Cluster whose nodes come and go."""
+
+import asyncio
+import logging
+import time
+from pathlib import Path
+
+import pytest
+
+from segments.account import Kind
+from segments.blobs import Blobs
+from segments.ingest.accept import accept
+from segments.ingest.job import State
+from segments.ingest.validate import read_metadata
+from segments.ledger import accounts, jobs
+from segments.ledger.engine import open_ledger, reading
+from segments.loader import Loader
+from segments.rebuild import rebuild
+from segments.settings import Settings
+from segments.store.connection import connect
+from segments.store.reader import read_meta, read_records
+from segments.sweep import sweep_daily
+from tests.cluster import TestCluster, in_thread
+from tests.edge.world import eventually
+from tests.segments.ingest.deliveries import (
+    PARTNER_ID,
+    as_json,
+    email_hashes,
+    ids_of,
+    metadata_of,
+    text_of,
+)
+
+pytestmark = pytest.mark.xdist_group("cluster")  # six servers are enough at a time
+
+
+async def test_what_a_failover_has_lost_of_a_file_is_written_again(
+    cluster: TestCluster, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its replica hung while the file was loaded; so the heir has nothing of it."""
+    caplog.set_level(logging.WARNING)
+    settings = Settings(data_dir=tmp_path / "data", expected_ids=100_000, redis_url=cluster.url)
+    hashes = email_hashes(3000)
+    content = text_of(hashes)
+    lost = (await in_thread(cluster.masters))[2]
+    heir = (await in_thread(cluster.replicas_of, lost))[0]
+    stopping = asyncio.Event()
+    async with open_ledger(settings) as ledger, connect(cluster.url) as redis:
+        blobs = Blobs.open(settings)
+        async with ledger.begin() as conn:
+            await accounts.add_account(conn, Kind.ADVERTISER, PARTNER_ID, "Partner", now_s=0)
+        loader = Loader(settings, ledger, redis, blobs)
+        await loader.catch_up()
+        running = asyncio.create_task(loader.run(stopping))
+
+        async def known() -> int:
+            found = await read_records(redis, await read_meta(redis), ids_of(hashes))
+            return sum(bool(record.memberships) for record in found)
+
+        async def is_done() -> bool:
+            async with reading(ledger) as conn:
+                found = await jobs.job(conn, job.id)
+            return found is not None and found.state is State.DONE
+
+        async def is_whole() -> bool:
+            return await is_done() and await known() == len(hashes)
+
+        try:
+            heir.freeze()
+            job = await accept(
+                ledger,
+                blobs,
+                read_metadata(as_json(metadata_of(content, records=len(hashes)))),
+                [content],
+                door="test",
+                file_name="a.txt",
+                now_s=time.time(),
+            )
+            await eventually(is_done)
+            lost.kill()
+            heir.thaw()
+
+            await eventually(lambda: any("has lost job" in text for text in caplog.messages))
+            await eventually(is_whole)
+
+            swept = await sweep_daily(ledger, redis, blobs, time.time)
+            assert swept is None or swept[0].unreadable == 0
+        finally:
+            heir.thaw()
+            stopping.set()
+            await running
+
+        await rebuild(loader._tools, settings.expected_ids, settle_s=0)
+        assert await known() == len(hashes)

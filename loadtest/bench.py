@@ -13,7 +13,7 @@ and from each peer but for the spelling of numbers, and what is no bid request
 must be refused. In a round each server is measured three times:
 
     CPU a request    closed loop, `CONNECTIONS` connections (costs.py)
-    requests/s       as many as it answers, by wrk (saturation.py)
+    requests/s       as many as it answers, by wrk (saturation.py); and what CPU each takes then
     p50, p99         open loop at half of its own saturation of that round (latency.py)
 
 Half of one's own saturation is more requests for a faster server, which is
@@ -256,6 +256,7 @@ class _Bench:
             seconds=self._extent.seconds,
             directory=self._directory,
         )
+        measured.wrk_cpu_us.append(most.cpu_us)
         measured.requests_per_s.append(most.requests_per_s)
         measured.busy.append(most.busy)
         if server.name == FLOOR:

@@ -27,6 +27,7 @@ class Measured(NamedTuple):
     """One server's rounds. What could not be measured has none."""
 
     cpu_us: list[float]
+    wrk_cpu_us: list[float]
     requests_per_s: list[float]
     busy: list[float]
     p50_ms: list[float]
@@ -88,14 +89,16 @@ class Report(NamedTuple):
 
     def _table(self) -> list[str]:
         lines = [
-            "| | CPU µs a request | ours/theirs | requests/s | ours/theirs | p50 ms | p99 ms |"
-            " ours/theirs |",
-            "| --- | --- | --- | --- | --- | --- | --- | --- |",
+            "| | CPU µs a request | ours/theirs | same, under wrk | ours/theirs | requests/s |"
+            " ours/theirs | p50 ms | p99 ms | ours/theirs |",
+            "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
         ]
         for name, measured in self.name_to_measured.items():
             cells = (
                 _spread(measured.cpu_us),
                 _number(self._cpu_of(name), 2),
+                _number(_median(measured.wrk_cpu_us), 1),
+                _number(self._of(name, "wrk_cpu_us"), 2),
                 _number(_median(measured.requests_per_s), 0),
                 _number(self._of(name, "requests_per_s"), 2),
                 _number(_median(measured.p50_ms), 2),
@@ -103,7 +106,7 @@ class Report(NamedTuple):
                 _number(self._p99_of(name), 2),
             )
             lines.append(f"| {name} | " + " | ".join(cells) + " |")
-        lines += [f"| {name} | skipped: {why} | | | | | | |" for name, why in self.skipped]
+        lines += [f"| {name} | skipped: {why} | | | | | | | | |" for name, why in self.skipped]
         return lines
 
     def _same_rate(self) -> list[str]:

@@ -36,6 +36,11 @@ class Saturation(NamedTuple):
     busy: float
     """Share of the time in which the answering process had a CPU."""
 
+    @property
+    def cpu_us(self) -> float:
+        """CPU microseconds per request: less than at rest, for more are dealt with together."""
+        return self.busy / self.requests_per_s * 1e6
+
 
 def is_possible() -> bool:
     """Say whether `wrk` is installed."""

@@ -8,6 +8,7 @@ from loadtest.report import FLOOR, OURS, Measured, Report
 NOTHING = Measured(*([] for _ in Measured._fields))
 MEASURED = Measured(
     cpu_us=[30, 20, 40],
+    wrk_cpu_us=[25],
     requests_per_s=[20_000],
     busy=[0.99],
     p50_ms=[0.2],
@@ -50,17 +51,20 @@ def test_peer_that_could_not_be_built_stands_in_the_table_with_its_reason() -> N
 
 
 def test_row_gives_median_spread_and_ratio() -> None:
-    slow = MEASURED._replace(cpu_us=[100, 120, 110], requests_per_s=[5_000], p99_ms=[4.0])
+    slow = MEASURED._replace(
+        cpu_us=[100, 120, 110], wrk_cpu_us=[100], requests_per_s=[5_000], p99_ms=[4.0]
+    )
 
     text = report({AIOHTTP: slow}).markdown()
 
-    assert f"| {AIOHTTP} | 110.0 (100.0-120.0) | 0.27 | 5,000 | 4.00 | 0.20 | 4.00 | 0.25 |" in text
+    row = "110.0 (100.0-120.0) | 0.27 | 100.0 | 0.25 | 5,000 | 4.00 | 0.20 | 4.00 | 0.25"
+    assert f"| {AIOHTTP} | {row} |" in text
 
 
 def test_what_was_not_measured_is_an_empty_cell() -> None:
     text = report({FLOOR: NOTHING._replace(cpu_us=[10])}).markdown()
 
-    assert f"| {FLOOR} | 10.0 | 3.00 |  |  |  |  |  |" in text
+    assert f"| {FLOOR} | 10.0 | 3.00 |  |  |  |  |  |  |  |" in text
 
 
 @pytest.mark.parametrize(("busy", "is_said"), [(0.99, False), (0.6, True)])

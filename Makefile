@@ -17,6 +17,9 @@ PEERS = sh .ci/debian wrk "command -v wrk"; \
 		sh .ci/debian golang-github-$$name-dev "ls -d /usr/share/gocode/src/github.com/$$(echo $$name | tr - /)"; \
 	done
 
+# Every test of a service starts processes, and each that finds no bytecode makes it anew, for 2 s.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .PHONY: help run test test-long check bench bench-scale lock clean interpreted debian-test
 

@@ -180,7 +180,7 @@ async def survives(seed: int, *, files: int, rounds: int) -> None:
 
 @pytest.mark.timeout(300)
 async def test_six_crashes_lose_nothing_and_double_nothing() -> None:
-    await survives(1, files=8, rounds=6)
+    await survives(1, files=16, rounds=6)
 
 
 @pytest.mark.long

@@ -136,6 +136,9 @@ class Bids:
 
     def adopt(self, catalog: Catalog) -> None:
         """Answer by this catalog from the next request on."""
+        # What has begun was routed by the catalog before: asked by the new one, a bid that
+        # came to a blind worker would be a person without segments, and not `store_down`.
+        self.ask_all()
         self.catalog = catalog
         self.is_blind = False
         self.routes.clear()

@@ -250,9 +250,6 @@ class Worker:
                 _log.warning("%s", self._lookup.message)
 
     def _adopt(self, catalog: Catalog) -> None:
-        # What has begun was routed by the catalog before: asked by the new one, a bid that
-        # came to a blind worker would be a person without segments, and not `store_down`.
-        self.bids.ask_all()
         self.bids.adopt(catalog)
         self._slab.cells[Gauge.CATALOG_VERSION] = catalog.version
         # What is kept for long is not looked through at each collection.

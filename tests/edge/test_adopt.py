@@ -40,7 +40,7 @@ async def test_bid_that_came_before_the_first_catalog_is_not_judged_by_it(valkey
         connection.connection_made(wire)
 
         connection.data_received(request(bid_request()))
-        worker._adopt(catalog)
+        worker.bids.adopt(catalog)
         await eventually(lambda: bool(wire.written))
         connection.connection_lost(None)
 

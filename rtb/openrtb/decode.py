@@ -161,6 +161,7 @@ class Decoder:
         )
 
     def _of_head(self, body: bytes, head: BidRequest, user_raw: bytes) -> Request:
+        # Written out, here and below, five times the same: a function for it costs a bid 0.5 us.
         is_odd = False
         user = self._decode_user(user_raw) if user_raw else None
         if not isinstance(user, self._user):
@@ -192,7 +193,6 @@ class Decoder:
         user_end: int,
         data_end: int,
     ) -> Request:
-        # Written out, five times the same: a function for it costs a bid 0.5 us.
         user_ext = user.ext
         if not isinstance(user_ext, self._user_ext):
             is_odd |= user_ext is not None

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import aiohttp
 from aiohttp import web
+from argon2 import PasswordHasher
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 from yarl import URL
@@ -23,6 +24,9 @@ from segments.ledger import users
 from segments.settings import Settings
 
 PASSWORD = "correct horse battery"
+
+QUICK = Passwords(PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+"""A password's real hash takes 64 MiB and 0.2 s, which each of some hundred tests would pay."""
 
 
 class FakeClock:
@@ -74,7 +78,7 @@ class Rest:
 
     async def user(self, username: str, account: Account) -> None:
         """Add a user with `PASSWORD`."""
-        password_hash = await Passwords().hash(PASSWORD)
+        password_hash = await QUICK.hash(PASSWORD)
         async with self.services.ledger.begin() as conn:
             await users.add_user(conn, username, account, password_hash, now_s=self.clock())
 
@@ -104,7 +108,7 @@ async def serving(
     """Serve the doors."""
     clock = FakeClock()
     blobs = blobs or Blobs.open(settings)
-    services = Services(settings, ledger, redis, blobs, clock, clock)
+    services = Services(settings, ledger, redis, blobs, clock, clock, passwords=QUICK)
     reports = await reports_of(services)
     runner = runner_of(application(services, await doors(services, reports)))
     await runner.setup()

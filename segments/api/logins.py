@@ -6,7 +6,6 @@ Failures are counted for all doors together, or each door would be another
 chance to guess.
 """
 
-from segments.api.passwords import Passwords
 from segments.api.problem import NotAuthenticated, Problem
 from segments.api.services import Services
 from segments.api.throttle import Limit, Throttle
@@ -25,7 +24,6 @@ class Logins:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._passwords = Passwords()
         self._failures = [
             Throttle(limit, services.clock_s)
             for limit in (PER_USER_AND_ADDRESS, PER_USER, PER_ADDRESS)
@@ -58,7 +56,7 @@ class Logins:
         # Counted before it is checked, or many at once would all be the first.
         for throttle, name in zip(self._failures, names, strict=True):
             throttle.failed(name)
-        verdict = await self._passwords.check(
+        verdict = await self._services.passwords.check(
             user.password_hash if user is not None and may else None, password
         )
         if user is None or not verdict.is_right:

@@ -8,6 +8,7 @@ from the pydantic models, summaries from the docstrings.
 import inspect
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from http import HTTPStatus
 from typing import Any
 
@@ -20,6 +21,8 @@ from segments.api.idempotency import HEADER, MAX_KEY_CHARS
 
 VERSION = "3.1.0"
 _REF = "#/components/schemas/{model}"
+_Wanted = tuple[type[BaseModel], Any]
+"""A model, and whether it is read or written: `validation` or `serialization`."""
 _PATTERN_IN_PATH = re.compile(r"\{(\w+):[^/]*\}")
 
 
@@ -62,11 +65,10 @@ class _Schemas:
     """The JSON schemas of all models, each once."""
 
     def __init__(self, operations: Iterable[Operation]) -> None:
-        wanted: dict[tuple[type[BaseModel], Any], None] = {}
+        wanted: dict[_Wanted, None] = {}
         for each in operations:
             wanted.update(dict.fromkeys(_models(each)))
-        self._refs, top = models_json_schema(list(wanted), ref_template=_REF)
-        self.definitions: dict[str, Any] = top.get("$defs", {})
+        self._refs, self.definitions = _generated(tuple(wanted))
 
     def ref(self, model: type[BaseModel], mode: Any) -> dict[str, Any]:
         return self._refs[(model, mode)]
@@ -77,7 +79,15 @@ class _Schemas:
         return resolved
 
 
-def _models(each: Operation) -> Iterator[tuple[type[BaseModel], Any]]:
+@cache
+def _generated(wanted: tuple[_Wanted, ...]) -> tuple[Mapping[Any, dict[str, Any]], dict[str, Any]]:
+    """Return a reference to each schema, and all schemas; both only to be read."""
+    refs, top = models_json_schema(wanted, ref_template=_REF)
+    definitions: dict[str, Any] = top.get("$defs", {})
+    return {(model, mode): ref for (model, mode), ref in refs.items()}, definitions
+
+
+def _models(each: Operation) -> Iterator[_Wanted]:
     for name in ("path", "query", "body"):
         if name in each.takes:
             yield each.takes[name], "validation"

@@ -28,10 +28,15 @@ class Verdict(NamedTuple):
 
 
 class Passwords:
-    """Makes and checks the hashes of passwords."""
+    """
+    Makes and checks the hashes of passwords.
 
-    def __init__(self) -> None:
-        self._hasher = PasswordHasher()
+    Args:
+        hasher: How dear a guess is; the library's own advice, unless somebody knows better.
+    """
+
+    def __init__(self, hasher: PasswordHasher | None = None) -> None:
+        self._hasher = hasher or PasswordHasher()
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._nobodys: str | None = None
 

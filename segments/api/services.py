@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.api.metrics import ApiMetrics
+from segments.api.passwords import Passwords
 from segments.blobs import Blobs
 from segments.projection import publish_catalog
 from segments.settings import Settings
@@ -27,6 +28,7 @@ class Services:
     now_s: Callable[[], float] = time.time
     clock_s: Callable[[], float] = time.monotonic
     metrics: ApiMetrics = field(default_factory=ApiMetrics)
+    passwords: Passwords = field(default_factory=Passwords)
 
     async def publish_catalog(self) -> None:
         """Show the bid path what has just changed; if the store is away, the loader will."""

@@ -1,6 +1,9 @@
 """Fixtures that every test may use: the store engines, running for real."""
 
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 
 import hypothesis
@@ -23,8 +26,27 @@ EXPECTED_IDS = 10_000
 """Sizes the stores of the tests: few buckets, so that they fill."""
 
 
-def pytest_configure() -> None:
-    """Refuse to test a compiled module that is older than its source: it would be the old code."""
+_MEMORY = Path("/dev/shm")
+_ENOUGH_BYTES = 8 << 30
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse to test what is out of date, and let files lie in memory where there is enough."""
+    _refuse_stale_modules()
+    # A ledger waits for the disk at each commit, 2.6 ms against 0.01: in all a tenth of the time.
+    is_worker = hasattr(config, "workerinput")  # of xdist; it is given a folder in ours
+    if not is_worker and config.option.basetemp is None and _has_memory_to_spare():
+        config.option.basetemp = tempfile.mkdtemp(prefix="pytest-", dir=_MEMORY)
+        config.add_cleanup(partial(shutil.rmtree, config.option.basetemp, ignore_errors=True))
+
+
+def _has_memory_to_spare() -> bool:
+    return _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free >= _ENOUGH_BYTES
+
+
+def _refuse_stale_modules() -> None:
+    # It would be the old code that is tested.
     root = Path(__file__).parents[1]
     stale = [
         str(source.relative_to(root))

@@ -10,7 +10,7 @@ COPY requirements-build.lock requirements-run.lock /src/
 RUN /opt/build/bin/pip install --require-hashes --requirement /src/requirements-build.lock
 RUN /opt/rtb-segments/bin/pip install --require-hashes --requirement /src/requirements-run.lock
 COPY pyproject.toml README.md /src/
-COPY .ci/compile_scan.py /src/.ci/
+COPY .ci/compile_cython.py /src/.ci/
 COPY rtb /src/rtb
 COPY segments /src/segments
 # The bid path is compiled on the way: see pyproject.toml.

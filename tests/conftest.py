@@ -52,7 +52,7 @@ def _refuse_stale_modules() -> None:
         str(source.relative_to(root))
         for package in ("rtb", "segments")
         for compiled in (root / package).rglob("*.so")
-        for suffix in (".py", ".pyx")
+        for suffix in (".py", ".pyx", ".pxd")
         if (source := compiled.with_suffix("").with_suffix(suffix)).exists()
         and compiled.stat().st_mtime < source.stat().st_mtime
     ]

@@ -25,7 +25,8 @@ from prometheus_client.registry import Collector
 
 from rtb.outcome import Outcome, Reason
 from rtb.server import metrics
-from rtb.server.metrics import CacheEvent, Gauge, Refusal, SeenResult, Slab, Where
+from rtb.server.metrics import CacheEvent, Gauge, Refusal, SeenResult, Where
+from rtb.server.slab import Slab
 
 _BEAT_MAX_AGE_S = 3
 

@@ -36,8 +36,9 @@ from rtb.server.deadlines import Deadlines
 from rtb.server.forms import FORMS, NOTHING, Form
 from rtb.server.heads import Head
 from rtb.server.http11 import BadEncoding, TooLarge, head_of, unfold
-from rtb.server.metrics import Refusal, Slab, Where
+from rtb.server.metrics import Refusal, Where
 from rtb.server.protocol import Connection, Turn
+from rtb.server.slab import Slab
 from segments.store.reader import CatalogSnapshot
 
 if TYPE_CHECKING:
@@ -50,6 +51,9 @@ _MALFORMED: Final = {reason: head_of(400, Outcome.MALFORMED, reason) for reason 
 
 _NOT_REMEMBERED: Final = (Outcome.OPTED_OUT, Outcome.STORE_DOWN)
 """Who said no, or may have: nobody could tell."""
+
+_LEFT: Final = Result(b"", Outcome.NO_MATCH)
+"""In place of the result of a bid that has left."""
 
 _NOTHING_KNOWN: Final = CatalogSnapshot(0, (), (), ())
 
@@ -347,9 +351,13 @@ class Bid(Turn):
         self._head = form.heads[result.outcome] if body else NOTHING[result.outcome]
 
     def leave(self) -> None:
-        """Hand the answer to the connection."""
-        if self._body:
-            self.answer(self._head, self._body)
+        """Hand the answer to the connection, and let go of all that it was made of."""
+        body, self._body = self._body, None
+        # The deadlines know of us for some milliseconds more: what we held on to would be
+        # the next bids' memory, and still in the processor's cache.
+        self._result, self._found = _LEFT, ()
+        if body:
+            self.answer(self._head, body)
         else:
             self.answer_nothing(self._head)
 

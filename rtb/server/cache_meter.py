@@ -10,7 +10,8 @@ import logging
 
 from rtb.cache import CachingLookup, Counts
 from rtb.lookup import Lookup
-from rtb.server.metrics import CacheEvent, Gauge, Slab
+from rtb.server.metrics import CacheEvent, Gauge
+from rtb.server.slab import Slab
 
 _log = logging.getLogger(__name__)
 

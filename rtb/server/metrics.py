@@ -1,27 +1,17 @@
 """
-What the workers count, in memory that they share with the supervisor.
+What the workers count: the vocabulary, and where each count has its cell.
 
-    cells of 8 bytes, one writer each: no lock, nothing lost when a worker dies
-
-    row 0                                             row 1 ...
     | gauges | counters | histograms | requests: slot x ending | names of slots |
-
-A row outlives the process that counts in it: the next one to have it goes on
-where the last one stopped, so no counter ever goes back. Only its gauges are
-wiped. One process at a time has a row; who, the supervisor says (seat.py).
 
 Requests are counted by recipient, outcome and reason. A recipient's slot is
 named in the slab itself, so that the reader needs no catalog; the last slot
 takes all recipients that come too late for one of their own.
 
-Measured: 0.3 µs a request for everything counted of it, against 2-6 µs for
-each observation through prometheus-client, which only renders them (admin.py).
 Labels are closed lists and configured names. No text of a request gets here.
+The counting itself is in `rtb.server.slab`.
 """
 
 import mmap
-import os
-from bisect import bisect_left
 from collections.abc import Sequence
 from enum import IntEnum, StrEnum, auto
 from typing import Final
@@ -38,10 +28,12 @@ BATCH_EDGES: Final[Sequence[float]] = (1, 2, 4, 8, 16, 32, 64, 128)
 SLOTS: Final = 256
 NAME_BYTES: Final = 64
 UNNAMED: Final = 0
-_OTHERS: Final = SLOTS - 1
+OTHERS_SLOT: Final = SLOTS - 1
 OTHERS: Final = "(others)"
 
 NS_PER_S: Final = 1_000_000_000
+
+CELL_BYTES: Final = 8
 
 
 class Gauge(IntEnum):
@@ -107,7 +99,7 @@ class CacheEvent(StrEnum):
 KINDS: Final = tuple(Kind)
 OUTCOMES: Final = tuple(Outcome)
 REASONS: Final = tuple(Reason)
-_ENDINGS: Final = len(OUTCOMES) * len(REASONS)
+ENDINGS: Final = len(OUTCOMES) * len(REASONS)
 ENDING: Final = {
     (outcome, reason): i * len(REASONS) + j
     for i, outcome in enumerate(OUTCOMES)
@@ -133,130 +125,6 @@ REFUSED: Final = BUGS + len(Where)
 SEEN: Final = REFUSED + len(Refusal)
 CACHE: Final = SEEN + len(SeenResult)
 REQUESTS: Final = CACHE + len(CacheEvent)
-_NAMES: Final = REQUESTS + SLOTS * _ENDINGS
-_CELLS: Final = _NAMES + SLOTS * NAME_BYTES // 8
-_SLAB_BYTES: Final = -(-_CELLS * 8 // mmap.PAGESIZE) * mmap.PAGESIZE
-
-
-class Slab:
-    """
-    One row's cells.
-
-    Args:
-        fd: Of the memory that `create` made.
-        index: The row's number.
-    """
-
-    __slots__ = ("_memory", "_names", "_slots", "cells")
-
-    def __init__(self, fd: int, index: int) -> None:
-        self._memory = mmap.mmap(fd, _SLAB_BYTES, offset=index * _SLAB_BYTES)
-        self.cells = memoryview(self._memory)[: _CELLS * 8].cast("Q")
-        self._names = memoryview(self._memory)[_NAMES * 8 : _CELLS * 8]
-        self._slots: dict[bytes, int] = {}
-        for slot in range(1, _OTHERS):
-            name = self._name(slot)
-            if not name:
-                break
-            self._slots[name] = slot
-
-    def start(self) -> None:
-        """Wipe the gauges that a dead predecessor left, and say who we are."""
-        self.wipe()
-        self.cells[Gauge.PID] = os.getpid()
-
-    def wipe(self) -> None:
-        """Forget what a process said of itself; what it counted stays."""
-        for gauge in Gauge:
-            self.cells[gauge] = 0
-
-    # The bid path's half: increments only.
-
-    def requests_of(self, recipient: str | None) -> int:
-        """Return where a recipient's requests are counted; `None` for the unnamed caller."""
-        if recipient is None:
-            return REQUESTS
-        name = recipient.encode()[:NAME_BYTES]
-        slot = self._slots.get(name)
-        if slot is None:
-            slot = min(len(self._slots) + 1, _OTHERS)
-            if slot < _OTHERS:
-                self._slots[name] = slot
-                at = slot * NAME_BYTES
-                self._names[at : at + len(name)] = name
-        return REQUESTS + slot * _ENDINGS
-
-    def count_request(self, base: int, outcome: Outcome, reason: Reason, elapsed_s: float) -> None:
-        """Count one answered request; `base` is its recipient's `requests_of`."""
-        cells = self.cells
-        cells[base + ENDING[outcome, reason]] += 1
-        cells[SECONDS + bisect_left(SECONDS_EDGES, elapsed_s)] += 1
-        cells[SECONDS_SUM_NS] += int(elapsed_s * NS_PER_S)
-
-    def count_ids(self, kinds: tuple[Kind, ...], found: Sequence[bytes | None]) -> None:
-        """Count the ids of one question, by whether the store holds anything of them."""
-        cells = self.cells
-        for n, kind in enumerate(kinds):
-            cells[_KIND_CELL[kind] + (found[n] is not None)] += 1
-
-    def count_round_trip(self, ids: int) -> None:
-        """Count one write to the store, and how many ids it asked for."""
-        cells = self.cells
-        cells[BATCH + bisect_left(BATCH_EDGES, ids)] += 1
-        cells[BATCH_SUM] += ids
-
-    def count_fault(self, fault: LookupFault) -> None:
-        """Count one question that the store did not answer."""
-        self.cells[STORE_FAULTS + FAULTS.index(fault)] += 1
-
-    def count_bug(self, where: Where) -> None:
-        """Count one bug of ours."""
-        self.cells[BUGS + _WHERES.index(where)] += 1
-
-    def count_refusal(self, refusal: Refusal) -> None:
-        """Count one request that HTTP refused."""
-        self.cells[REFUSED + _REFUSALS.index(refusal)] += 1
-
-    def count_seen(self, result: SeenResult, ids: int) -> None:
-        """Count ids that were to be remembered."""
-        self.cells[SEEN + _SEEN_RESULTS.index(result)] += ids
-
-    def count_cache(self, event: CacheEvent, times: int) -> None:
-        """Count what happened in the near cache since it was counted last."""
-        self.cells[CACHE + _CACHE_EVENTS.index(event)] += times
-
-    # The reader's half.
-
-    def requests(self) -> dict[tuple[str, Outcome, Reason], int]:
-        """Return how often each recipient's requests came to each ending, where they did."""
-        counts = {}
-        slots = {UNNAMED: "", _OTHERS: OTHERS}
-        slots |= {slot: name.decode(errors="replace") for name, slot in self._reread().items()}
-        for slot, name in slots.items():
-            base = REQUESTS + slot * _ENDINGS
-            for (outcome, reason), ending in ENDING.items():
-                if count := self.cells[base + ending]:
-                    counts[name, outcome, reason] = count
-        return counts
-
-    def _reread(self) -> dict[bytes, int]:
-        names = ((self._name(slot), slot) for slot in range(1, _OTHERS))
-        return {name: slot for name, slot in names if name}
-
-    def _name(self, slot: int) -> bytes:
-        at = slot * NAME_BYTES
-        return bytes(self._names[at : at + NAME_BYTES]).rstrip(b"\0")
-
-
-_KIND_CELL: Final = {kind: IDS + 2 * i for i, kind in enumerate(KINDS)}
-_WHERES: Final = tuple(Where)
-_REFUSALS: Final = tuple(Refusal)
-_SEEN_RESULTS: Final = tuple(SeenResult)
-_CACHE_EVENTS: Final = tuple(CacheEvent)
-
-
-def create(rows: int) -> int:
-    """Make the memory for so many processes at a time, all zero; return its file descriptor."""
-    fd = os.memfd_create("rtb-metrics")
-    os.ftruncate(fd, rows * _SLAB_BYTES)
-    return fd
+NAMES: Final = REQUESTS + SLOTS * ENDINGS
+CELLS: Final = NAMES + SLOTS * NAME_BYTES // CELL_BYTES
+SLAB_BYTES: Final = -(-CELLS * CELL_BYTES // mmap.PAGESIZE) * mmap.PAGESIZE

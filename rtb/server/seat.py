@@ -24,7 +24,8 @@ from asyncio.subprocess import Process
 from collections.abc import Sequence
 
 from rtb.server.handed import Handed
-from rtb.server.metrics import Gauge, Slab
+from rtb.server.metrics import Gauge
+from rtb.server.slab import Slab
 from segments import child
 
 _log = logging.getLogger(__name__)

@@ -20,7 +20,8 @@ from typing import Final
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from rtb.server.metrics import SeenResult, Slab
+from rtb.server.metrics import SeenResult
+from rtb.server.slab import Slab
 from segments.identity import Id
 from segments.store.reader import StoreUnusable, read_meta
 from segments.store.seen import IDS_PER_WRITE, remember

@@ -19,7 +19,7 @@ import signal
 
 from aiohttp import web
 
-from rtb.server import metrics
+from rtb.server import slab
 from rtb.server.admin import Board, application
 from rtb.server.handed import Handed
 from rtb.server.listening import CannotListen, listen
@@ -55,7 +55,7 @@ class Supervisor:
         self._sockets = listen(settings.host, settings.port, settings.workers)
         # One row more than workers: while one is replaced, it is two processes.
         rows = settings.workers + 1
-        self._rows = Rows(metrics.create(rows), rows)
+        self._rows = Rows(slab.create(rows), rows)
         self._seats = [
             Seat(number, one, self._rows, handed) for number, one in enumerate(self._sockets)
         ]

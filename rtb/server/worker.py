@@ -39,10 +39,11 @@ from rtb.server.dial import lookup_of
 from rtb.server.follower import follow
 from rtb.server.handed import Handed
 from rtb.server.listening import BACKLOG
-from rtb.server.metrics import LINK_FAULT, LINK_UP, Gauge, Slab, Where
+from rtb.server.metrics import LINK_FAULT, LINK_UP, Gauge, Where
 from rtb.server.protocol import Connection, Site
 from rtb.server.reading import Limits
 from rtb.server.seen import Seen
+from rtb.server.slab import Slab
 from rtb.settings import RtbSettings
 from segments.store.connection import connect
 from segments.tls import context_of

@@ -11,7 +11,8 @@ from rtb.server import metrics
 from rtb.server.admin import Board
 from rtb.server.cache_meter import CacheMeter
 from rtb.server.dial import door_of
-from rtb.server.metrics import LINK_FAULT, LINK_UP, Gauge, Slab
+from rtb.server.metrics import LINK_FAULT, LINK_UP, Gauge
+from rtb.server.slab import Slab, create
 from segments.identity import Kind
 
 NOW_S = 1_767_225_600.0
@@ -37,7 +38,7 @@ def board_of(*slabs: Slab) -> Board:
 
 
 def test_workers_are_summed() -> None:
-    fd = metrics.create(2)
+    fd = create(2)
     one, two = Slab(fd, 0), Slab(fd, 1)
     for slab, count in ((one, 2), (two, 3)):
         for _ in range(count):
@@ -60,13 +61,13 @@ def test_workers_are_summed() -> None:
 
 
 def test_outcome_that_has_not_happened_is_zero_and_not_missing() -> None:
-    samples = shown(board_of(Slab(metrics.create(1), 0)))
+    samples = shown(board_of(Slab(create(1), 0)))
 
     assert samples["rtb_requests_total", "", "store_down", ""] == 0
 
 
 def test_restarted_worker_goes_on_counting_and_loses_its_gauges() -> None:
-    fd = metrics.create(1)
+    fd = create(1)
     dead = Slab(fd, 0)
     dead.count_request(dead.requests_of("dsp-a"), Outcome.SHED, Reason.NONE, 0.001)
     dead.cells[Gauge.IN_FLIGHT] = 7
@@ -80,7 +81,7 @@ def test_restarted_worker_goes_on_counting_and_loses_its_gauges() -> None:
 
 
 def test_recipients_beyond_the_slots_are_counted_together() -> None:
-    slab = Slab(metrics.create(1), 0)
+    slab = Slab(create(1), 0)
     for i in range(300):
         slab.count_request(slab.requests_of(f"dsp-{i}"), Outcome.NO_MATCH, Reason.NONE, 0)
 
@@ -91,7 +92,7 @@ def test_recipients_beyond_the_slots_are_counted_together() -> None:
 
 
 def test_well_workers_are_ready() -> None:
-    fd = metrics.create(2)
+    fd = create(2)
     slabs = Slab(fd, 0), Slab(fd, 1)
     for slab in slabs:
         well(slab)
@@ -104,7 +105,7 @@ def test_successors_and_those_who_drain_are_counted_and_have_no_say() -> None:
     """
     Of a worker that is being replaced there are two processes; one has the seat.
     """
-    fd = metrics.create(3)
+    fd = create(3)
     draining, in_office, starting = slabs = [Slab(fd, index) for index in range(3)]
     for slab in (draining, in_office):
         well(slab)
@@ -121,7 +122,7 @@ def test_successors_and_those_who_drain_are_counted_and_have_no_say() -> None:
 
 
 def test_worker_without_a_process_is_not_running() -> None:
-    slab = Slab(metrics.create(1), 0)
+    slab = Slab(create(1), 0)
 
     board = Board([slab], 30, wall_s=lambda: NOW_S, in_office=lambda: [None])
 
@@ -130,7 +131,7 @@ def test_worker_without_a_process_is_not_running() -> None:
 
 
 def test_each_reason_of_not_being_ready_is_named() -> None:
-    fd = metrics.create(6)
+    fd = create(6)
     slabs = [Slab(fd, index) for index in range(6)]
     for slab in slabs[1:]:
         well(slab)
@@ -168,7 +169,7 @@ class Cached:
 
 
 def test_near_caches_are_summed_over_workers_that_come_and_go() -> None:
-    fd = metrics.create(2)
+    fd = create(2)
     slabs = Slab(fd, 0), Slab(fd, 1)
     for slab in (*slabs, slabs[0]):  # the first was started anew
         cached = Cached(slab)
@@ -185,7 +186,7 @@ def test_near_caches_are_summed_over_workers_that_come_and_go() -> None:
 
 
 def test_store_that_refuses_to_be_cached_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    cached = Cached(Slab(metrics.create(1), 0))
+    cached = Cached(Slab(create(1), 0))
     cached.lookup.refusal = "NOPERM"
 
     cached.meter.read()

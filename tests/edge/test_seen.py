@@ -8,8 +8,9 @@ from redis.asyncio import Redis
 
 from rtb.server import metrics
 from rtb.server.admin import Board
-from rtb.server.metrics import SeenResult, Slab
+from rtb.server.metrics import SeenResult
 from rtb.server.seen import Seen
+from rtb.server.slab import Slab, create
 from segments.identity import Id, id_of_email_hash
 from segments.record import day_of
 from segments.store import keys
@@ -67,7 +68,7 @@ async def redis(engine: Engine) -> AsyncIterator[Redis]:
 
 @pytest.fixture
 def slab() -> Slab:
-    return Slab(metrics.create(1), 0)
+    return Slab(create(1), 0)
 
 
 async def test_ids_of_answered_bids_are_in_the_filter_of_the_day(

@@ -17,8 +17,7 @@ from typing import Any
 import msgspec
 from redis.asyncio import Redis
 
-from rtb.server import metrics
-from rtb.server.metrics import Slab
+from rtb.server.slab import Slab, create
 from rtb.server.worker import Worker
 from rtb.settings import RtbSettings
 from segments.identity import id_of_email_hash
@@ -140,7 +139,7 @@ async def started(store_url: str, **settings: Any) -> AsyncIterator[Service]:
     come later than a production deadline.
     """
     listening = socket.create_server(("127.0.0.1", 0))
-    slab = Slab(metrics.create(1), 0)
+    slab = Slab(create(1), 0)
     port: int = listening.getsockname()[1]
     defaults = {"redis_url": store_url, "drain_s": 2, "deadline_cap_ms": 5_000, "tmax_share": 1}
     service = Service(Worker(RtbSettings(**{**defaults, **settings}), listening, slab), port, slab)

@@ -14,7 +14,7 @@ MODULES = {
 
 
 class CompileCython(BuildHookInterface):
-    """Leaves the modules beside their sources, as the other hook does, and puts them in the wheel."""
+    """Leaves each module beside its source, as the other hook does, and puts it into the wheel."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile; hatchling calls it before it collects files."""

@@ -21,7 +21,7 @@ from msgspec import Raw
 from rtb.id_rules import ENCRYPTED_SOURCE, IdRule
 from rtb.openrtb.decode import Decoder, Read
 from rtb.openrtb.request import Request
-from rtb.openrtb.views import ABSENT, Eid, Uid, UidExt
+from rtb.openrtb.views import ABSENT, UidExt
 from segments.identity import (
     Id,
     Kind,
@@ -106,12 +106,8 @@ class Identify:
                     with contextlib.suppress(UnusableId):
                         id_ = _ID_OF[rule.kind](rule.source or "", text)
                         found.append((rank, id_, rule.kind))
-        # OpenRTB 2.5 has them in user.ext.
-        eids = request.user.eids or request.user_ext.eids
-        if isinstance(eids, list):
-            for eid in eids:
-                if isinstance(eid, Eid):
-                    self._read_eid(eid, unread, found)
+        for source, uid, ext in request.uids:
+            self._read(source.lower(), uid, ext, unread, found)
 
         if len(found) == 1:  # as usual
             _, id_, kind = found[0]
@@ -122,29 +118,28 @@ class Identify:
             id_to_kind.setdefault(id_, kind)
         return tuple(id_to_kind), tuple(id_to_kind.values())
 
-    def _read_eid(self, eid: Eid, unread: frozenset[Kind], found: list[_Found]) -> None:
-        source, uids = eid.source, eid.uids
-        if not isinstance(source, str) or not isinstance(uids, list):
-            return
-        source = source.lower()
+    def _read(
+        self,
+        source: str,
+        uid: str,
+        ext: UidExt | None,
+        unread: frozenset[Kind],
+        found: list[_Found],
+    ) -> None:
         if source == ENCRYPTED_SOURCE:
             return
-        rules_of_source = self._source_to_rules.get(source, _NO_RULES)
-        for uid in uids:
-            if not isinstance(uid, Uid) or not isinstance(uid.id, str):
+        rules = self._source_to_rules.get(source, _NO_RULES)
+        if ext is not None:
+            rules = self._with_rules_of_ext(rules, ext)
+        for rank, kind, id_of, _ in rules:
+            # What may not be read as what it is, is not read as anything else.
+            if kind in unread:
+                break
+            try:
+                found.append((rank, id_of(source, uid), kind))
+                break
+            except UnusableId:
                 continue
-            rules = rules_of_source
-            if isinstance(uid.ext, UidExt):
-                rules = self._with_rules_of_ext(rules, uid.ext)
-            for rank, kind, id_of, _ in rules:
-                # What may not be read as what it is, is not read as anything else.
-                if kind in unread:
-                    break
-                try:
-                    found.append((rank, id_of(source, uid.id), kind))
-                    break
-                except UnusableId:
-                    continue
 
     def _with_rules_of_ext(self, rules: Sequence[_Ranked], ext: UidExt) -> Sequence[_Ranked]:
         matching = [

@@ -60,33 +60,32 @@ def refusal(request: Request, policy: Policy) -> Reason:
     """Return why a request may not be enriched; `Reason.NONE` permits it."""
     if request.is_odd:
         return _UNREADABLE
-    regs, regs_ext = request.regs, request.regs_ext
+    regs = request.regs
     if _is_quiet(request, policy):
         return refusal_of_us_privacy(
             regs.us_privacy, policy.us_privacy_malformed_refuses
-        ) or refusal_of_us_privacy(regs_ext.us_privacy, policy.us_privacy_malformed_refuses)
+        ) or refusal_of_us_privacy(regs.ext_us_privacy, policy.us_privacy_malformed_refuses)
     return refusal_in_detail(request, policy)
 
 
 def refusal_in_detail(request: Request, policy: Policy) -> Reason:
     """Ask each signal of a request that is not odd: what `refusal` does, without its short cut."""
-    regs, regs_ext = request.regs, request.regs_ext
-    consent, consent_25 = request.user.consent, request.user_ext.consent
+    regs = request.regs
     return (
         _refusal_of_flag(signal_of(regs.coppa), _COPPA)
-        or _refusal_of_flag(signal_of_gpc(regs_ext.gpc), _GPC)
+        or _refusal_of_flag(signal_of_gpc(regs.ext_gpc), _GPC)
         or _refusal_of_device(request.device, policy)
         or refusal_of_us_privacy(regs.us_privacy, policy.us_privacy_malformed_refuses)
-        or refusal_of_us_privacy(regs_ext.us_privacy, policy.us_privacy_malformed_refuses)
+        or refusal_of_us_privacy(regs.ext_us_privacy, policy.us_privacy_malformed_refuses)
         or refusal_of_gdpr(
             regs.gdpr,
-            regs_ext.gdpr,
-            consent,
-            consent_25,
+            regs.ext_gdpr,
+            request.consent,
+            request.ext_consent,
             when_unsaid=policy.gdpr_when_unsaid,
             vendor=policy.vendor,
         )
-        or refusal_of_gpp(regs.gpp, regs_ext.gpp, regs.gpp_sid, regs_ext.gpp_sid, policy.vendor)
+        or refusal_of_gpp(regs.gpp, regs.ext_gpp, regs.gpp_sid, regs.ext_gpp_sid, policy.vendor)
     )
 
 
@@ -97,20 +96,20 @@ def _is_quiet(request: Request, policy: Policy) -> bool:
     So they are in most requests, which are spared 1.5 µs of asking each signal
     in turn. Whatever is not plainly quiet is for those who ask.
     """
-    regs, regs_ext, device = request.regs, request.regs_ext, request.device
+    regs, device = request.regs, request.device
     return (
         # By identity, for False equals 0 and is none; neither is -0.0.
         (regs.coppa is None or regs.coppa is _ZERO)
         and (regs.gdpr is None or regs.gdpr is _ZERO)
-        and (regs_ext.gdpr is None or regs_ext.gdpr is _ZERO)
+        and (regs.ext_gdpr is None or regs.ext_gdpr is _ZERO)
         and (device.lmt is None or device.lmt is _ZERO)
         and regs.gpp_sid is None
         and regs.gpp is None
-        and regs_ext.gpp_sid is None
-        and regs_ext.gpp is None
-        and regs_ext.gpc is None
-        and request.user.consent is None
-        and request.user_ext.consent is None
+        and regs.ext_gpp_sid is None
+        and regs.ext_gpp is None
+        and regs.ext_gpc is None
+        and request.consent is None
+        and request.ext_consent is None
         and not policy.gdpr_when_unsaid
         and not policy.dnt_refuses
     )

@@ -16,11 +16,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, final
 
 import msgspec
-from msgspec import Raw
 from mypy_extensions import mypyc_attr
 
 from rtb.openrtb.request import Request
-from rtb.openrtb.views import ABSENT, Data, Odd, OddList, Segment
+from rtb.openrtb.views import Data, Odd, OddList, Segment
 from rtb.outcome import Reason
 
 
@@ -110,7 +109,7 @@ def additions(request: Request, offers: Sequence[Offer]) -> Additions | Reason:
     Returns:
         The proposal; or why there is none: `ALREADY_THERE`, `UNPLACEABLE`.
     """
-    user_data = request.user.data
+    user_data = request.user_data
     present = _array_in(user_data, _decode_user_data)
     if present is None:
         return Reason.UNPLACEABLE
@@ -122,7 +121,7 @@ def additions(request: Request, offers: Sequence[Offer]) -> Additions | Reason:
             each.append(addition)
     if not each:
         return Reason.ALREADY_THERE
-    return Additions(request, bytes(user_data), each)
+    return Additions(request, user_data, each)
 
 
 def _addition(offer: Offer, present: list[Any]) -> Addition | None:
@@ -130,12 +129,13 @@ def _addition(offer: Offer, present: list[Any]) -> Addition | None:
     lacking = offer.segment_id_to_json
     for index, data in enumerate(present):
         if isinstance(data, Data) and data.id == offer.data_id:
-            segments = _array_in(data.segment, _decode_segments)
+            segment = bytes(data.segment)
+            segments = _array_in(segment, _decode_segments)
             if segments is None:
                 continue
             if at is None:
-                at, at_segment = index, bytes(data.segment)
-            there = [segment.id for segment in segments if isinstance(segment, Segment)]
+                at, at_segment = index, segment
+            there = [each.id for each in segments if isinstance(each, Segment)]
             lacking = {id_: json for id_, json in lacking.items() if id_ not in there}
     if not lacking:
         return None
@@ -144,9 +144,9 @@ def _addition(offer: Offer, present: list[Any]) -> Addition | None:
     return Addition(data, segments, at, at_segment)
 
 
-def _array_in(raw: Raw, decode: Callable[[Raw], Any]) -> list[Any] | None:
+def _array_in(raw: bytes, decode: Callable[[bytes], Any]) -> list[Any] | None:
     """Decode what should be an array; empty if it is missing or null, `None` if it is none."""
-    if raw is ABSENT:
+    if not raw:
         return []
     try:
         value = decode(raw)

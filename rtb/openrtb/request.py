@@ -1,7 +1,7 @@
 """
 One bid request, decoded as far as we read it: what the stages pass along.
 
-Kept apart from the views, which msgspec fills in: this is a class of ours, and
+Kept apart from the views, which msgspec fills in: these are classes of ours, and
 compiled, where reading a field is reading a place in memory.
 """
 
@@ -10,7 +10,62 @@ from typing import Any, Final, final
 
 from mypy_extensions import mypyc_attr
 
+from rtb.openrtb.uids import SourcedUid
 from rtb.openrtb.views import BidRequest, Device, Regs, RegsExt, User, UserExt
+
+
+@final
+@mypyc_attr(acyclic=True)
+class Law:
+    """
+    What `regs` says, in both its places; never changed, and shared by many requests.
+
+    Attributes:
+        coppa, gdpr, us_privacy, gpp, gpp_sid: 3.2.3; `None` where not said, or null.
+        ext_gdpr, ext_us_privacy, ext_gpp, ext_gpp_sid, ext_gpc: Likewise, of `regs.ext`.
+        is_odd: `regs`, or its `ext`, is of a type that it can't have.
+    """
+
+    __slots__ = (
+        "coppa",
+        "ext_gdpr",
+        "ext_gpc",
+        "ext_gpp",
+        "ext_gpp_sid",
+        "ext_us_privacy",
+        "gdpr",
+        "gpp",
+        "gpp_sid",
+        "is_odd",
+        "us_privacy",
+    )
+
+    def __init__(self, regs: Any) -> None:
+        self.is_odd = False
+        if not isinstance(regs, Regs):
+            self.is_odd = regs is not None
+            regs = _NO_REGS
+        ext = regs.ext
+        if not isinstance(ext, RegsExt):
+            self.is_odd = self.is_odd or ext is not None
+            ext = _NO_REGS_EXT
+        self.coppa: Final = regs.coppa
+        self.gdpr: Final = regs.gdpr
+        self.us_privacy: Final = regs.us_privacy
+        self.gpp: Final = regs.gpp
+        self.gpp_sid: Final = regs.gpp_sid
+        self.ext_gdpr: Final = ext.gdpr
+        self.ext_us_privacy: Final = ext.us_privacy
+        self.ext_gpp: Final = ext.gpp
+        self.ext_gpp_sid: Final = ext.gpp_sid
+        self.ext_gpc: Final = ext.gpc
+
+
+_NO_REGS: Final = Regs()
+_NO_REGS_EXT: Final = RegsExt()
+
+SILENT: Final = Law(None)
+"""Of a request without `regs`."""
 
 
 @final
@@ -25,12 +80,13 @@ class Request:
     Attributes:
         body: As it came, or as it leaves once something was stripped.
         tmax: `BidRequest.tmax` (3.2.1), whatever stands there.
-        user_raw: `user` as it stands in the body; empty if it is not there.
-        user: The parts that carry identifiers and signals.
+        uids: What the user is said to be called, and by whom.
+        consent: `user.consent`, whatever stands there.
+        ext_consent: `user.ext.consent`, likewise.
+        regs: What the law says of this request.
+        user: What is configured to be read there; as far as it was decoded.
         user_ext: Likewise.
-        device: Likewise.
-        regs: Likewise.
-        regs_ext: Likewise.
+        device: Its settings on tracking, where one of them is on, and what is configured.
         is_odd: One of the parts is of a type that it can't have, and its
             signals are thereby lost.
         is_scanned: It is known where its members stand, and that none is there
@@ -40,49 +96,60 @@ class Request:
     """
 
     __slots__ = (
+        "_data_at",
         "_decode_head",
         "_head",
+        "_user_at",
+        "_user_raw",
         "body",
+        "consent",
         "data_end",
         "device",
+        "ext_consent",
         "is_odd",
         "is_scanned",
         "regs",
-        "regs_ext",
         "tmax",
+        "uids",
         "user",
         "user_end",
         "user_ext",
-        "user_raw",
     )
 
     def __init__(
         self,
         body: bytes,
-        head: BidRequest | None,
         decode_head: Callable[[bytes], BidRequest],
         tmax: Any,
-        user_raw: bytes,
+        uids: list[SourcedUid],
         user: User,
         user_ext: UserExt,
         device: Device,
-        regs: Regs,
-        regs_ext: RegsExt,
+        regs: Law,
+        *,
         is_odd: bool,
+        head: BidRequest | None = None,
+        user_raw: bytes | None = None,
         is_scanned: bool = False,
+        user_at: int = 0,
         user_end: int = 0,
+        data_at: int = 0,
         data_end: int = 0,
     ) -> None:
         self._head = head
         self._decode_head: Final = decode_head
+        self._user_raw: Final = user_raw
+        self._user_at: Final = user_at
+        self._data_at: Final = data_at
         self.body: Final = body
         self.tmax: Final = tmax
-        self.user_raw: Final = user_raw
+        self.uids: Final = uids
         self.user: Final = user
         self.user_ext: Final = user_ext
+        self.consent: Final = user.consent
+        self.ext_consent: Final = user_ext.consent
         self.device: Final = device
         self.regs: Final = regs
-        self.regs_ext: Final = regs_ext
         self.is_odd: Final = is_odd
         self.is_scanned: Final = is_scanned
         self.user_end: Final = user_end
@@ -95,3 +162,16 @@ class Request:
         if head is None:
             head = self._head = self._decode_head(self.body)
         return head
+
+    @property
+    def user_raw(self) -> bytes:
+        """`user` as it stands in the body; empty if it is not there."""
+        raw = self._user_raw
+        return self.body[self._user_at : self.user_end] if raw is None else raw
+
+    @property
+    def user_data(self) -> bytes:
+        """`user.data` (3.2.21) as it stands in the body; empty if it is not there."""
+        if self.is_scanned:
+            return self.body[self._data_at : self.data_end]
+        return bytes(self.user.data)

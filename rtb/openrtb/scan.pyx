@@ -21,7 +21,8 @@ but for strings, which look ahead and mind the end.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.string cimport memcmp
+from cpython.unicode cimport PyUnicode_FromStringAndSize
+from libc.string cimport memcmp, memset
 
 ctypedef const unsigned char *Bytes
 
@@ -59,7 +60,10 @@ cdef enum:
 cdef enum Place:
     TOP
     USER
+    USER_EXT
+    DEVICE
     ELSEWHERE
+    PLACES = ELSEWHERE
 
 cdef struct Span:
     Bytes at
@@ -73,11 +77,16 @@ cdef struct Names:
 cdef struct Scan:
     Bytes end
     const Names *forbidden
+    const Names *telling  # one for each place
+    bint tells[PLACES]
     int highs  # not 0: there is a byte above 127
     Span id
     Span tmax
     Span user
+    Span eids
     Span data
+    Span user_ext
+    Span user_ext_eids
     Span device
     Span regs
 
@@ -89,38 +98,53 @@ cdef class Scanner:
     Args:
         forbidden: Names of members, plain ASCII; a body in which one of them
             stands as a name, wherever, is not plain.
+        telling: Of the user, of its `ext`, and of the device, the names of members
+            for whose sake it must be decoded. A plain 0 in a device tells nothing.
+
+    Raises:
+        ValueError: More names than there is room for.
     """
 
-    cdef tuple _kept
+    cdef list _kept
     cdef Names _forbidden
+    cdef Names _telling[PLACES]
 
-    def __init__(self, forbidden):
-        self._kept = tuple(forbidden)
-        if len(self._kept) > MAX_NAMES:
+    def __init__(self, forbidden, *, user, user_ext, device):
+        self._kept = []
+        self._keep(forbidden, &self._forbidden)
+        self._telling[<int>TOP].count = 0
+        self._keep(user, &self._telling[<int>USER])
+        self._keep(user_ext, &self._telling[<int>USER_EXT])
+        self._keep(device, &self._telling[<int>DEVICE])
+
+    cdef _keep(self, texts, Names *names):
+        texts = list(texts)
+        if len(texts) > MAX_NAMES:
             raise ValueError(f"more than {MAX_NAMES} names")
-        self._forbidden.count = len(self._kept)
-        for n, name in enumerate(self._kept):
-            self._forbidden.texts[n] = <Bytes>PyBytes_AS_STRING(name)
-            self._forbidden.sizes[n] = PyBytes_GET_SIZE(name)
+        self._kept.append(texts)
+        names.count = len(texts)
+        for n, text in enumerate(texts):
+            names.texts[n] = <Bytes>PyBytes_AS_STRING(text)
+            names.sizes[n] = PyBytes_GET_SIZE(text)
 
     def __call__(self, bytes body):
         """
         Say where the members are that we read.
 
         Returns:
-            `None` of a body that is not plain. Else `user`, `device` and `regs`
-            as they stand there, empty where they don't; `tmax`; where `user` and
-            `user.data` end in the body, 0 if they are not there; and whether all
-            is ASCII. That it is UTF-8 else is not known.
+            `None` of a body that is not plain. Else a `rtb.openrtb.decode.Scanned`.
         """
         cdef Scan scan
         cdef Bytes start = <Bytes>PyBytes_AS_STRING(body)
         cdef Bytes at
+        cdef list uids = None
         scan.end = start + PyBytes_GET_SIZE(body)
         scan.forbidden = &self._forbidden
+        scan.telling = self._telling
+        memset(scan.tells, 0, sizeof(scan.tells))
         scan.highs = 0
-        scan.id.end = scan.tmax.end = scan.user.end = NULL
-        scan.data.end = scan.device.end = scan.regs.end = NULL
+        scan.id.end = scan.tmax.end = scan.user.end = scan.eids.end = scan.data.end = NULL
+        scan.user_ext.end = scan.user_ext_eids.end = scan.device.end = scan.regs.end = NULL
         # The interpreter's lock is kept: letting go of it costs a tenth of this.
         at = _past_space(start)
         if at[0] != c'{':
@@ -128,13 +152,19 @@ cdef class Scanner:
         at = _past_object(&scan, at, 1, TOP)
         if at == NULL or _past_space(at) != scan.end or scan.id.end == NULL:
             return None
+        if not scan.tells[<int>USER] and not scan.tells[<int>USER_EXT]:
+            uids = _uids_of(&scan, &scan.eids)
+            if uids is not None and not uids and _is_empty(&scan.eids):
+                uids = _uids_of(&scan, &scan.user_ext_eids)
         return (
-            _bytes_of(&scan.user),
-            _bytes_of(&scan.device),
+            uids,
+            0 if scan.user.end == NULL else scan.user.at - start,
+            0 if scan.user.end == NULL else scan.user.end - start,
+            0 if scan.data.end == NULL else scan.data.at - start,
+            0 if scan.data.end == NULL else scan.data.end - start,
+            _bytes_of(&scan.device) if scan.tells[<int>DEVICE] else b"",
             _bytes_of(&scan.regs),
             None if scan.tmax.end == NULL else int(_bytes_of(&scan.tmax)),
-            0 if scan.user.end == NULL else scan.user.end - start,
-            0 if scan.data.end == NULL else scan.data.end - start,
             not scan.highs,
         )
 
@@ -143,6 +173,111 @@ cdef bytes _bytes_of(Span *span):
     if span.end == NULL:
         return b""
     return PyBytes_FromStringAndSize(<const char *>span.at, span.end - span.at)
+
+
+# What is walked through here has been found to be valid.
+
+
+cdef bint _is_empty(Span *array) noexcept:
+    return array.end == NULL or _past_space(array.at + 1)[0] == c']'
+
+
+cdef list _uids_of(Scan *scan, Span *eids):
+    """
+    Read `eids` (3.2.27), as `rtb.openrtb.uids.uids_of` does.
+
+    Returns:
+        `None` if that takes more than strings without escapes and uids without `ext`.
+    """
+    cdef list uids = []
+    cdef Bytes at
+    if eids.end == NULL:
+        return uids
+    at = _past_space(eids.at + 1)
+    while at[0] != c']':
+        at = _past_eid(scan, at, uids)
+        if at == NULL:
+            return None
+        at = _past_comma(at)
+    return uids
+
+
+cdef Bytes _past_eid(Scan *scan, Bytes at, list uids):
+    cdef Span found[2]  # source, uids
+    cdef Span uid[2]  # id, ext
+    cdef Bytes end, each
+    if at[0] != c'{':
+        return NULL
+    end = _past_members(scan, at, found, b"source", 6, b"uids", 4)
+    if end == NULL or not _is_plain_string(&found[0]) or found[1].end == NULL or found[1].at[0] != c'[':
+        return NULL
+    source = _text_of(&found[0])
+    each = _past_space(found[1].at + 1)
+    while each[0] != c']':
+        if each[0] != c'{':
+            return NULL
+        each = _past_members(scan, each, uid, b"id", 2, b"ext", 3)
+        if each == NULL or not _is_plain_string(&uid[0]) or uid[1].end != NULL:
+            return NULL
+        uids.append((source, _text_of(&uid[0]), None))
+        each = _past_comma(each)
+    return end
+
+
+cdef Bytes _past_members(
+    Scan *scan,
+    Bytes at,
+    Span *found,
+    const char *first,
+    Py_ssize_t first_size,
+    const char *second,
+    Py_ssize_t second_size,
+) noexcept nogil:
+    """Find two members of an object; NULL if one of them stands there twice."""
+    cdef Bytes name
+    cdef Py_ssize_t size
+    cdef Span *span
+    found[0].end = found[1].end = NULL
+    at = _past_space(at + 1)
+    while at[0] != c'}':
+        name = at + 1
+        at = _past_name(name)
+        size = at - name - 1
+        span = NULL
+        if size == first_size and not memcmp(name, first, size):
+            span = &found[0]
+        elif size == second_size and not memcmp(name, second, size):
+            span = &found[1]
+        at = _past_space(_past_space(at) + 1)
+        if span == NULL:
+            at = _past_value(scan, at, 0)
+        elif span.end != NULL:
+            return NULL
+        else:
+            span.at = at
+            at = span.end = _past_value(scan, at, 0)
+        at = _past_comma(at)
+    return at + 1
+
+
+cdef inline Bytes _past_comma(Bytes at) noexcept nogil:
+    at = _past_space(at)
+    return _past_space(at + 1) if at[0] == c',' else at
+
+
+cdef bint _is_plain_string(Span *span) noexcept nogil:
+    cdef Bytes at = span.at
+    if span.end == NULL or at[0] != c'"':
+        return False
+    while at < span.end:
+        if at[0] == c'\\' or at[0] > 0x7F:
+            return False
+        at += 1
+    return True
+
+
+cdef str _text_of(Span *string):
+    return PyUnicode_FromStringAndSize(<const char *>string.at + 1, string.end - string.at - 2)
 
 
 # Each of these is given where something begins, and returns where it is over; NULL if
@@ -172,7 +307,7 @@ cdef Bytes _past_object(Scan *scan, Bytes at, int depth, Place place) noexcept n
         if at == NULL:
             return NULL
         size = at - name - 1
-        if _is_forbidden(scan, name, size):
+        if _is_among(scan.forbidden, name, size):
             return NULL
         at = _past_space(at)
         if at[0] != c':':
@@ -183,12 +318,15 @@ cdef Bytes _past_object(Scan *scan, Bytes at, int depth, Place place) noexcept n
             at = _past_value(scan, at, depth)
         elif span.end != NULL or not _is_of_type(scan, span, at):
             return NULL
-        elif span == &scan.user:
-            at = _past_object(scan, at, depth + 1, USER)
+        elif at[0] == c'{':
+            at = _past_object(scan, at, depth + 1, _place_of(scan, span))
         else:
             at = _past_value(scan, at, depth)
         if at == NULL:
             return NULL
+        if place != ELSEWHERE and _is_among(&scan.telling[<int>place], name, size):
+            if place != DEVICE or value[0] != c'0' or at - value > 1:
+                scan.tells[<int>place] = True
         if span != NULL:
             span.at = value
             span.end = at
@@ -212,35 +350,55 @@ cdef inline Bytes _past_name(Bytes at) noexcept nogil:
     return at + 1
 
 
-cdef inline bint _is_forbidden(Scan *scan, Bytes name, Py_ssize_t size) noexcept nogil:
+cdef inline bint _is_among(const Names *names, Bytes name, Py_ssize_t size) noexcept nogil:
     cdef int n
-    for n in range(scan.forbidden.count):
-        if size == scan.forbidden.sizes[n] and not memcmp(name, scan.forbidden.texts[n], size):
+    for n in range(names.count):
+        if size == names.sizes[n] and not memcmp(name, names.texts[n], size):
             return True
     return False
 
 
 cdef Span *_span_of(Scan *scan, Bytes name, Py_ssize_t size, Place place) noexcept nogil:
-    if place == USER:
-        return &scan.data if size == 4 and not memcmp(name, b"data", 4) else NULL
-    if size == 2:
-        return &scan.id if not memcmp(name, b"id", 2) else NULL
-    if size == 6:
-        return &scan.device if not memcmp(name, b"device", 6) else NULL
-    if size == 4:
-        if not memcmp(name, b"user", 4):
-            return &scan.user
-        if not memcmp(name, b"regs", 4):
-            return &scan.regs
-        if not memcmp(name, b"tmax", 4):
-            return &scan.tmax
+    if place == TOP:
+        if size == 2:
+            return &scan.id if not memcmp(name, b"id", 2) else NULL
+        if size == 6:
+            return &scan.device if not memcmp(name, b"device", 6) else NULL
+        if size == 4:
+            if not memcmp(name, b"user", 4):
+                return &scan.user
+            if not memcmp(name, b"regs", 4):
+                return &scan.regs
+            if not memcmp(name, b"tmax", 4):
+                return &scan.tmax
+    elif place == USER:
+        if size == 4:
+            if not memcmp(name, b"data", 4):
+                return &scan.data
+            if not memcmp(name, b"eids", 4):
+                return &scan.eids
+        elif size == 3 and not memcmp(name, b"ext", 3):
+            return &scan.user_ext
+    elif place == USER_EXT and size == 4 and not memcmp(name, b"eids", 4):
+        return &scan.user_ext_eids
     return NULL
+
+
+cdef inline Place _place_of(Scan *scan, Span *span) noexcept nogil:
+    """Return which place the object is that stands in a span."""
+    if span == &scan.user:
+        return USER
+    if span == &scan.user_ext:
+        return USER_EXT
+    return DEVICE if span == &scan.device else ELSEWHERE
 
 
 cdef inline bint _is_of_type(Scan *scan, Span *span, Bytes at) noexcept nogil:
     if span == &scan.id or span == &scan.tmax:
         return True
-    return at[0] == (c'[' if span == &scan.data else c'{')
+    if span == &scan.eids or span == &scan.data or span == &scan.user_ext_eids:
+        return at[0] == c'['
+    return at[0] == c'{'
 
 
 cdef bint _is_short_number(Span *span) noexcept nogil:

@@ -136,7 +136,3 @@ class BidRequest(msgspec.Struct, frozen=True, gc=False):
     site: Raw = ABSENT
     app: Raw = ABSENT
     dooh: Raw = ABSENT
-
-
-NO_REGS = Regs()
-NO_REGS_EXT = RegsExt()

@@ -13,7 +13,6 @@ from msgspec import Raw
 import rtb.openrtb.decode as decode_module
 from rtb.openrtb.decode import Decoder
 from rtb.openrtb.request import Request
-from rtb.openrtb.views import ABSENT
 from rtb.outcome import MalformedRequest, Reason
 from tests.rtb.requests import bid_request, bodies, json_values
 
@@ -36,16 +35,19 @@ def read(decoder: Decoder, body: bytes) -> Request | Reason:
         return malformed.reason
 
 
-def fields(request: Request) -> dict[str, Any]:
-    """All that stages read of a request; two decoders have views of the same names."""
-    views = (request.user, request.user_ext, request.device, request.regs, request.regs_ext)
+def fields(decoder: Decoder, request: Request) -> dict[str, Any]:
+    """All that stages read of a request."""
     return {
         "body": request.body,
         "tmax": request.tmax,
+        "uids": plain(request.uids),
+        "consent": [plain(request.consent), plain(request.ext_consent)],
+        "device": [said(request.device.lmt), said(request.device.dnt)],
+        "regs": {name: plain(getattr(request.regs, name)) for name in SIGNALS},
+        "configured": [plain(decoder.reader(path)[0](request)) for path in PATHS],
         "user_raw": request.user_raw,
+        "user_data": request.user_data,
         "is_odd": request.is_odd,
-        "views": [plain(view) for view in views],
-        "data": bytes(request.user.data),
         "head": [
             bytes(raw)
             for raw in (request.head.id, request.head.site, request.head.app, request.head.dooh)
@@ -53,12 +55,23 @@ def fields(request: Request) -> dict[str, Any]:
     }
 
 
+SIGNALS = (
+    *("coppa", "gdpr", "us_privacy", "gpp", "gpp_sid"),
+    *("ext_gdpr", "ext_us_privacy", "ext_gpp", "ext_gpp_sid", "ext_gpc", "is_odd"),
+)
+
+
+def said(setting: Any) -> Any:
+    """A plain 0 in a device says as much as nothing, and may be passed over."""
+    return None if setting == 0 and type(setting) is int else plain(setting)
+
+
 def plain(value: Any) -> Any:
     if isinstance(value, Raw):
         return bytes(value)
     if isinstance(value, msgspec.Struct):
         return {name: plain(inner) for name, inner in msgspec.structs.asdict(value).items()}
-    return [plain(inner) for inner in value] if isinstance(value, list) else value
+    return [plain(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def check(body: bytes) -> None:
@@ -66,16 +79,16 @@ def check(body: bytes) -> None:
     if isinstance(scanned, Reason) or isinstance(whole, Reason):
         assert scanned is whole
         return
-    assert fields(scanned) == fields(whole)
+    assert fields(_scanning, scanned) == fields(_whole, whole)
     if scanned.is_scanned:
         check_places(scanned)
 
 
 def check_places(request: Request) -> None:
     assert b'"hashes"' not in request.body or "hashes" not in names_in(json.loads(request.body))
-    user, data = request.user_raw, bytes(request.user.data)
+    user, data = request.user_raw, request.user_data
     assert bool(request.user_end) == bool(user)
-    assert bool(request.data_end) == (request.user.data is not ABSENT)
+    assert bool(request.data_end) == bool(data)
     assert request.body[request.user_end - len(user) : request.user_end] == user
     assert request.body[request.data_end - len(data) : request.data_end] == data
     assert request.user_end - len(user) <= request.data_end <= request.user_end or not data
@@ -124,6 +137,10 @@ def test_strings_of_every_length_and_alignment_are_read_alike(
     check(b'{"id":%b}' % value)
 
 
+def with_eids(eids: bytes) -> bytes:
+    return b'{"id":"1","user":{"eids":[%b]}}' % eids
+
+
 SAMPLES = sorted(Path(__file__).parents[1].joinpath("samples").glob("*.json"))
 
 
@@ -148,6 +165,35 @@ def test_samples_are_plain(path: Path) -> None:
         pytest.param(b'{"id":"1","x":' + b"[" * 60 + b"]" * 60 + b"}", id="deep"),
         pytest.param(b'{"id":"1","x":"hashes"}', id="a forbidden name as a value"),
         pytest.param(b'{"id":"1","imp":[],"imp":[]}', id="a member twice that nobody reads"),
+        pytest.param(b'{"id":"1","user":{"consent":"x","ext":{"consent":1}}}', id="consent"),
+        pytest.param(b'{"id":"1","user":{"eids":[]}}', id="no eids"),
+        pytest.param(with_eids(b'{"source":"a","uids":[{"id":"1"},{"id":"2"}]}'), id="eids"),
+        pytest.param(
+            b'{"id":"1","user":{"eids":[],"ext":{"eids":[{"source":"a","uids":[{"id":"1"}]}]}}}',
+            id="eids where OpenRTB 2.5 has them",
+        ),
+        pytest.param(
+            b'{"id":"1","user":{"eids":[{}],"ext":{"eids":[{"source":"a","uids":[{"id":"1"}]}]}}}',
+            id="eids in both places",
+        ),
+        pytest.param(with_eids(b'null,{"source":1,"uids":{}},[],{}'), id="odd eids"),
+        pytest.param(with_eids(b'{"source":"a","uids":[{"id":1},{},null]}'), id="odd uids"),
+        pytest.param(with_eids(rb'{"source":"\u0061","uids":[{"id":"\n"}]}'), id="escaped eids"),
+        pytest.param(with_eids('{"source":"é","uids":[{"id":"ü"}]}'.encode()), id="eids in UTF-8"),
+        pytest.param(
+            with_eids(b'{"source":"a","source":"b","uids":[{"id":"1","id":"2"}]}'), id="twice"
+        ),
+        pytest.param(
+            with_eids(b'{"source":"a","uids":[{"id":"1","ext":{"stype":"hemmd5"}}]}'), id="uid.ext"
+        ),
+        pytest.param(
+            with_eids(b' { "uids" : [ { "atype" : 3 , "id" : "1" } ] , "source" : "a" } '),
+            id="white space in eids",
+        ),
+        pytest.param(b'{"id":"1","device":{"lmt":0,"dnt":0}}', id="a silent device"),
+        pytest.param(b'{"id":"1","device":{"lmt":false,"dnt":-0}}', id="a device that says no"),
+        pytest.param(b'{"id":"1","device":{"lmt":0,"lmt":1}}', id="a device that says both"),
+        pytest.param(b'{"id":"1","device":{"lmt":0,"ifa":"x"}}', id="a device that has a name"),
     ],
 )
 def test_plain_request_is_scanned(body: bytes) -> None:
@@ -167,6 +213,9 @@ def test_plain_request_is_scanned(body: bytes) -> None:
         pytest.param(b'{"id":"1","user":{"data":[],"data":[]}}', id="two arrays of data"),
         pytest.param(b'{"id":"1","user":{"data":null}}', id="no array"),
         pytest.param(b'{"id":"1","user":null}', id="no user"),
+        pytest.param(b'{"id":"1","user":{"eids":{}}}', id="no array of eids"),
+        pytest.param(b'{"id":"1","user":{"ext":null}}', id="no ext"),
+        pytest.param(b'{"id":"1","user":{"ext":{"eids":[],"eids":[]}}}', id="eids twice"),
         pytest.param(b'{"id":"1","device":[]}', id="an odd device"),
         pytest.param(b'{"id":"1","regs":""}', id="odd regs"),
         pytest.param(b'{"id":"1","tmax":120.5}', id="an odd tmax"),
@@ -214,3 +263,37 @@ def test_forbidden_names_that_could_be_spelled_otherwise_are_not_scanned_for() -
     assert Decoder((), ("user.ext.a/b",))._scan is None
     assert Decoder(("other",), ())._scan is None
     assert Decoder((), tuple(f"user.x{n}" for n in range(17)))._scan is None
+
+
+def test_plain_uids_are_read_without_decoding_the_user() -> None:
+    body = with_eids(b'{"source":"A","uids":[{"id":"1"},{"id":"2"}]},{"source":"b","uids":[]}')
+
+    assert _scanning._scan is not None
+    scanned = _scanning._scan(body)
+
+    assert scanned is not None
+    assert scanned[0] == [("A", "1", None), ("A", "2", None)]
+
+
+def test_same_regs_are_decoded_once() -> None:
+    first, second = (
+        _scanning(b'{"id":"%d","regs":{"coppa":0,"ext":{"gdpr":0}}}' % n) for n in range(2)
+    )
+
+    assert first.regs is second.regs
+
+
+def test_regs_with_a_consent_string_are_not_kept() -> None:
+    gpp = b"x" * 128
+    first, second = (_scanning(b'{"id":"%d","regs":{"gpp":"%b"}}' % (n, gpp)) for n in range(2))
+
+    assert first.regs is not second.regs
+    assert first.regs.gpp == gpp.decode()
+
+
+def test_no_more_regs_are_kept_than_there_is_room_for() -> None:
+    decoder = Decoder()
+    for n in range(3_000):
+        assert decoder(b'{"id":"1","regs":{"coppa":%d}}' % n).regs.coppa == n
+
+    assert len(decoder._raw_to_regs) <= decode_module._MOST_KEPT_REGS + 1

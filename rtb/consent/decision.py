@@ -93,8 +93,8 @@ def _is_quiet(request: Request, policy: Policy) -> bool:
     """
     Say whether all signals but `us_privacy` are absent, or a plain 0.
 
-    So they are in most requests, which are spared 1.5 µs of asking each signal
-    in turn. Whatever is not plainly quiet is for those who ask.
+    So they are in most requests, which are spared asking each signal in turn.
+    Whatever is not plainly quiet is for those who ask.
     """
     regs, device = request.regs, request.device
     return (

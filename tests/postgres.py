@@ -49,7 +49,7 @@ class Postgres:
     """One running server; `new_database` gives the URL of a fresh ledger in it."""
 
     def __init__(self) -> None:
-        # Short and under /tmp: a unix socket's path has 107 bytes at most.
+        # Not in a test's own folder: a unix socket's path has 107 bytes at most.
         self.dir = Path(tempfile.mkdtemp(prefix="pg-"))
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None

@@ -89,6 +89,19 @@ _KEYLESS = frozenset({"CLUSTER", "CONFIG", "DBSIZE", "INFO", "PING", "PUBLISH", 
 class Cluster(RedisCluster):
     """Like redis-py's client of a cluster, but for what the module's law says."""
 
+    async def __aenter__(self) -> "Cluster":
+        # Like the client of one server: that nobody is there is found out by a command, where
+        # whoever sends it is prepared for that.
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Hang up on all nodes, those too that were to be found again."""
+        self._initialize = False  # or redis-py takes it for closed
+        await super().aclose()
+
     async def initialize(self, *args: Any, **kwargs: Any) -> "Cluster":
         """
         Find the nodes.

@@ -218,15 +218,7 @@ async def reapply_opt_outs(
         if not page:
             return
         there = [
-            request._replace(
-                ids=tuple(
-                    id_
-                    for id_ in request.ids
-                    if is_wanted[
-                        keys.slot_of(keys.bucket_key(keys.bucket_of(id_, meta.bucket_bits)))
-                    ]
-                )
-            )
+            request._replace(ids=tuple(id_ for id_ in request.ids if is_wanted[slot(id_)]))
             for request in page
         ]
         await _apply(writer, [request for request in there if request.ids], reach)

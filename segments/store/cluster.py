@@ -64,6 +64,7 @@ from segments.store.topology import (
     best,
     view_of,
 )
+from segments.store.witnesses import heard
 
 _MAX_ROUNDS = 16
 """Redirections of one command; each has a reason that passes."""
@@ -71,12 +72,6 @@ _MAX_ROUNDS = 16
 _MAX_PAUSES = 4
 _PAUSE_S = 0.1
 """Waits for a node that is gone: 0.1 + 0.2 + 0.3 + 0.4 s, no failover in all, but a hiccup."""
-
-_VIEW_WITHIN_S = 1.0
-"""A node that does not say within this what it knows has something else to do, or is gone."""
-
-_VIEW_OF_MOST_S = 0.1
-"""So long all are waited for; then for those who hang only if they are most of them."""
 
 _AWAY = (RedisConnectionError, RedisTimeoutError, ClusterDownError, RedisClusterException, OSError)
 
@@ -154,15 +149,7 @@ class Cluster(RedisCluster):
             redis.exceptions.ConnectionError: None answers.
         """
         await self.initialize()
-        asked = [asyncio.create_task(self._view_of(node)) for node in self.get_nodes()]
-        try:
-            done, late = await asyncio.wait(asked, timeout=_VIEW_OF_MOST_S)
-            if late and sum(each.result() is not None for each in done) * 2 <= len(asked):
-                done, late = await asyncio.wait(asked, timeout=_VIEW_WITHIN_S - _VIEW_OF_MOST_S)
-        finally:
-            for each in asked:
-                each.cancel()
-        views = [view for each in done if (view := each.result()) is not None]
+        views = await heard([self._view_of(node) for node in self.get_nodes()])
         if not views:
             self.look_anew()
             raise RedisConnectionError("no node of the cluster says who has which slots")
@@ -284,11 +271,10 @@ class Cluster(RedisCluster):
 
     async def _view_of(self, node: ClusterNode) -> View | None:
         try:
-            async with asyncio.timeout(_VIEW_WITHIN_S):
-                shards = await node.execute_command(*SHARDS_COMMAND)
-                info = await node.execute_command(*EPOCH_COMMAND)
+            shards = await node.execute_command(*SHARDS_COMMAND)
+            info = await node.execute_command(*EPOCH_COMMAND)
             return view_of(shards, info, node.host, is_tls=self.is_tls)
-        except (RedisError, OSError, TimeoutError, Unintelligible):
+        except (RedisError, OSError, Unintelligible):
             return None
 
 

@@ -26,9 +26,7 @@ from redis.exceptions import RedisError
 from segments.store.cluster import Cluster
 from segments.store.keys import SLOTS, slot_of
 from segments.store.reader import RUN_COMMAND, StoreUnusable, parse_run
-
-_WITHIN_S = 1.0
-"""A node that does not say within this who it is has something else to do, or is gone."""
+from segments.store.witnesses import WITHIN_S
 
 
 class Server(NamedTuple):
@@ -138,7 +136,7 @@ async def _run(server: Server) -> bytes:
 
 async def _run_or_none(server: Server) -> bytes | None:
     try:
-        async with asyncio.timeout(_WITHIN_S):
+        async with asyncio.timeout(WITHIN_S):
             return await _run(server)
     except (RedisError, OSError, TimeoutError, StoreUnusable):
         return None

@@ -23,8 +23,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -32,9 +32,9 @@ from typing import NamedTuple
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from loadtest.cluster import cluster
 from loadtest.rows import Rows
-from loadtest.servers import cpu_s, peak_bytes, used_bytes
+from loadtest.servers import cpu_s, peak_bytes
+from loadtest.stores import Store, empty_cluster, empty_store
 from segments import child
 from segments.account import Kind
 from segments.blobs import Blobs, file_chunks
@@ -48,7 +48,6 @@ from segments.record import Tally
 from segments.settings import Settings
 from segments.store import keys
 from segments.store.connection import connect
-from segments.store.embedded import EmbeddedStore
 
 OF_PIPE = 1.0
 PEAK_MB = 300
@@ -96,24 +95,6 @@ class WrongCount(Exception):
     """The rows were not all done, so no rate says anything."""
 
 
-class _Store(NamedTuple):
-    """An empty store that runs."""
-
-    url: str
-    pids: tuple[int, ...]
-    urls: tuple[str, ...]  # of the servers that hold the keys, each once
-
-    def cpu_s(self) -> float:
-        return sum(map(cpu_s, self.pids))
-
-    async def used_bytes(self) -> int:
-        used = 0
-        for url in self.urls:
-            async with connect(url) as redis:
-                used += await used_bytes(redis)
-        return used
-
-
 def load_bench(*, rows: int, rounds: int, every_kind: bool, with_cluster: bool) -> None:
     """
     Measure, and print the table.
@@ -145,28 +126,28 @@ async def _load_bench(
     ours, pipe, clustered = [], [], []
     for number in range(rounds):
         _say(f"round {number + 1} of {rounds}: the loader")
-        store = _empty_store(directory / "ours")
+        store = empty_store(directory / "ours")
         ours.append(await _ours(directory / "ours", store, file, digest, rows, deeds))
         if redis_cli is not None:
             _say(f"round {number + 1} of {rounds}: redis-cli --pipe")
             pipe.append(await _pipe(directory / "pipe", redis_cli, rows, deeds))
         if redis_cli is not None and with_cluster:
             _say(f"round {number + 1} of {rounds}: the loader, into a cluster")
-            store = _empty_cluster(directory / "cluster", redis_cli)
+            store = empty_cluster(directory / "cluster", redis_cli)
             clustered.append(await _ours(directory / "cluster", store, file, digest, rows, deeds))
     _print(rows, deeds, ours, pipe, clustered)
 
 
 async def _ours(
     data_dir: Path,
-    empty_store: AbstractAsyncContextManager[_Store],
+    store_to_be: AbstractAsyncContextManager[Store],
     file: Path,
     digest: str,
     rows: Rows,
     deeds: Sequence[Deed],
 ) -> Side:
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(empty_store)
+        store = await stack.enter_async_context(store_to_be)
         settings = Settings(
             data_dir=data_dir,
             redis_url=store.url,
@@ -208,7 +189,7 @@ async def _ours(
 
 async def _pipe(data_dir: Path, redis_cli: str, rows: Rows, deeds: Sequence[Deed]) -> Side:
     commands = data_dir.with_suffix(".resp")
-    async with _empty_store(data_dir) as store, connect(store.url) as redis:
+    async with empty_store(data_dir) as store, connect(store.url) as redis:
         empty_bytes = await store.used_bytes()
         measured = []
         for deed in deeds:
@@ -231,29 +212,6 @@ async def _pipe(data_dir: Path, redis_cli: str, rows: Rows, deeds: Sequence[Deed
         if await redis.dbsize() != rows.count:  # each person is in a segment to the end
             raise WrongCount(f"redis-cli --pipe left {await redis.dbsize():,} keys")
     return Side(measured)
-
-
-@asynccontextmanager
-async def _empty_store(data_dir: Path) -> AsyncIterator[_Store]:
-    server = EmbeddedStore(data_dir)
-    await server.start()
-    try:
-        url = Settings(data_dir=data_dir, redis_url=None).store_url
-        async with connect(url) as redis:
-            pid = int((await redis.info("server"))["process_id"])
-        yield _Store(url, (pid,), (url,))
-    finally:
-        await server.stop()
-        shutil.rmtree(data_dir)
-
-
-@asynccontextmanager
-async def _empty_cluster(data_dir: Path, redis_cli: str) -> AsyncIterator[_Store]:
-    try:
-        async with cluster(data_dir / "nodes", redis_cli) as made:
-            yield _Store(made.url, made.pids, made.masters)
-    finally:
-        shutil.rmtree(data_dir)
 
 
 async def _until_at_work(redis: Redis, loader: asyncio.subprocess.Process) -> None:

@@ -128,7 +128,8 @@ def scale(output: Path, persons: int, requests: int, rounds: int, seconds: int) 
 @click.option("--rows", type=click.IntRange(min=1_000), default=10_000_000, show_default=True)
 @click.option("--rounds", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option("--every-kind", is_flag=True, help="Also the same again, another segment, a removal.")
-def load_bench(rows: int, rounds: int, every_kind: bool) -> None:
+@click.option("--cluster", "with_cluster", is_flag=True, help="Also into a Cluster of six nodes.")
+def load_bench(rows: int, rounds: int, every_kind: bool, with_cluster: bool) -> None:
     """
     Measure how fast a file is loaded, beside redis-cli --pipe of plain SADDs.
 
@@ -136,11 +137,12 @@ def load_bench(rows: int, rounds: int, every_kind: bool) -> None:
     10 million rows take 2 GB of memory (the pipe's), 4 GB of disk and some
     minutes.
     """
-    from loadtest.load_bench import WrongCount, load_bench  # noqa: PLC0415 - as above
+    from loadtest.cluster import NotMade  # noqa: PLC0415 - as above
+    from loadtest.load_bench import WrongCount, load_bench  # noqa: PLC0415
 
     try:
-        load_bench(rows=rows, rounds=rounds, every_kind=every_kind)
-    except (WrongCount, StoreUnusable, LedgerUnusable) as error:
+        load_bench(rows=rows, rounds=rounds, every_kind=every_kind, with_cluster=with_cluster)
+    except (WrongCount, NotMade, StoreUnusable, LedgerUnusable) as error:
         raise click.ClickException(str(error)) from None
 
 

@@ -5,6 +5,8 @@
             digest, inflation, parsing, sorting, merge, checkpoints in the ledger
     pipe    `redis-cli --pipe` of one SADD a row, from its start to its end; the
             commands were made and written before
+    cluster ours once more, where that is asked for, into a Redis Cluster on this machine of
+            three masters and their replicas; CPU of all six, bytes of the masters
 
 Each has an embedded store of its own, on an empty directory, with the product's
 own settings (so the append-only file is on), while the other's does not run.
@@ -21,8 +23,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -31,7 +33,8 @@ from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from loadtest.rows import Rows
-from loadtest.servers import cpu_s, peak_bytes, used_bytes
+from loadtest.servers import cpu_s, peak_bytes
+from loadtest.stores import Store, empty_cluster, empty_store
 from segments import child
 from segments.account import Kind
 from segments.blobs import Blobs, file_chunks
@@ -45,7 +48,6 @@ from segments.record import Tally
 from segments.settings import Settings
 from segments.store import keys
 from segments.store.connection import connect
-from segments.store.embedded import EmbeddedStore
 
 OF_PIPE = 1.0
 PEAK_MB = 300
@@ -93,7 +95,7 @@ class WrongCount(Exception):
     """The rows were not all done, so no rate says anything."""
 
 
-def load_bench(*, rows: int, rounds: int, every_kind: bool) -> None:
+def load_bench(*, rows: int, rounds: int, every_kind: bool, with_cluster: bool) -> None:
     """
     Measure, and print the table.
 
@@ -101,37 +103,60 @@ def load_bench(*, rows: int, rounds: int, every_kind: bool) -> None:
         rows: Of the file.
         rounds: How often each side begins with an empty store.
         every_kind: Not the first load alone.
+        with_cluster: Also into a Cluster.
 
     Raises:
         WrongCount: A side did not do what is measured.
+        NotMade: There is no Cluster to load into.
     """
     deeds = DEEDS if every_kind else DEEDS[:1]
     with tempfile.TemporaryDirectory(prefix="rtb-load-") as directory:
-        asyncio.run(_load_bench(Path(directory), Rows(rows), rounds, deeds))
+        asyncio.run(_load_bench(Path(directory), Rows(rows), rounds, deeds, with_cluster))
 
 
-async def _load_bench(directory: Path, rows: Rows, rounds: int, deeds: Sequence[Deed]) -> None:
+async def _load_bench(
+    directory: Path, rows: Rows, rounds: int, deeds: Sequence[Deed], with_cluster: bool
+) -> None:
     redis_cli = shutil.which("redis-cli")
     if redis_cli is None:
         _say("redis-cli is not installed (Debian: redis-tools): its side is skipped")
     _say(f"writing a file of {rows.count:,} rows")
     file = directory / "rows.sha2.txt.gz"
     digest = rows.write_file(file)
-    ours, pipe = [], []
+    ours, pipe, clustered = [], [], []
     for number in range(rounds):
         _say(f"round {number + 1} of {rounds}: the loader")
-        ours.append(await _ours(directory / "ours", file, digest, rows, deeds))
+        store = empty_store(directory / "ours")
+        ours.append(await _ours(directory / "ours", store, file, digest, rows, deeds))
         if redis_cli is not None:
             _say(f"round {number + 1} of {rounds}: redis-cli --pipe")
             pipe.append(await _pipe(directory / "pipe", redis_cli, rows, deeds))
-    _print(rows, deeds, ours, pipe)
+        if redis_cli is not None and with_cluster:
+            _say(f"round {number + 1} of {rounds}: the loader, into a cluster")
+            store = empty_cluster(directory / "cluster", redis_cli)
+            clustered.append(await _ours(directory / "cluster", store, file, digest, rows, deeds))
+    _print(rows, deeds, ours, pipe, clustered)
 
 
-async def _ours(data_dir: Path, file: Path, digest: str, rows: Rows, deeds: Sequence[Deed]) -> Side:
-    settings = Settings(
-        data_dir=data_dir, redis_url=None, ledger_url=None, blob_url=None, expected_ids=rows.count
-    )
-    async with _empty_store(data_dir) as redis, open_ledger(settings) as ledger:
+async def _ours(
+    data_dir: Path,
+    store_to_be: AbstractAsyncContextManager[Store],
+    file: Path,
+    digest: str,
+    rows: Rows,
+    deeds: Sequence[Deed],
+) -> Side:
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(store_to_be)
+        settings = Settings(
+            data_dir=data_dir,
+            redis_url=store.url,
+            ledger_url=None,
+            blob_url=None,
+            expected_ids=rows.count,
+        )
+        redis = await stack.enter_async_context(connect(store.url))
+        ledger = await stack.enter_async_context(open_ledger(settings))
         await catch_up(ledger, redis, settings)
         async with ledger.begin() as conn:
             await accounts.add_account(
@@ -142,12 +167,11 @@ async def _ours(data_dir: Path, file: Path, digest: str, rows: Rows, deeds: Sequ
         )
         try:
             await _until_at_work(redis, loader)
-            server_pid = await _pid_of(redis)
-            empty_bytes = await used_bytes(redis)
+            empty_bytes = await store.used_bytes()
             measured = []
             for deed in deeds:
                 metadata = _metadata(digest, rows, deed)
-                before = cpu_s(server_pid), cpu_s(loader.pid)
+                before = store.cpu_s(), cpu_s(loader.pid)
                 job = await accept(
                     ledger, Blobs.open(settings), metadata, file_chunks(file),
                     door="bench", file_name=file.name, now_s=time.time(),
@@ -155,8 +179,8 @@ async def _ours(data_dir: Path, file: Path, digest: str, rows: Rows, deeds: Sequ
                 job = await _ended(ledger, job, loader)
                 _check(job, rows, deed)
                 took_s = _took_s(job)
-                after = cpu_s(server_pid), cpu_s(loader.pid)
-                held_bytes = await used_bytes(redis) - empty_bytes
+                after = store.cpu_s(), cpu_s(loader.pid)
+                held_bytes = await store.used_bytes() - empty_bytes
                 measured.append(_measured(rows, took_s, before, after, held_bytes))
             return Side(measured, peak_bytes(loader.pid))
         finally:
@@ -165,13 +189,12 @@ async def _ours(data_dir: Path, file: Path, digest: str, rows: Rows, deeds: Sequ
 
 async def _pipe(data_dir: Path, redis_cli: str, rows: Rows, deeds: Sequence[Deed]) -> Side:
     commands = data_dir.with_suffix(".resp")
-    async with _empty_store(data_dir) as redis:
-        server_pid = await _pid_of(redis)
-        empty_bytes = await used_bytes(redis)
+    async with empty_store(data_dir) as store, connect(store.url) as redis:
+        empty_bytes = await store.used_bytes()
         measured = []
         for deed in deeds:
             rows.write_commands(commands, deed.command, deed.segment)
-            before = cpu_s(server_pid), _children_s()
+            before = store.cpu_s(), _children_s()
             began_s = time.monotonic()
             with commands.open("rb") as stdin:
                 process = await asyncio.create_subprocess_exec(
@@ -180,27 +203,15 @@ async def _pipe(data_dir: Path, redis_cli: str, rows: Rows, deeds: Sequence[Deed
                 )  # fmt: skip
                 said, _ = await process.communicate()
             took_s = time.monotonic() - began_s
-            after = cpu_s(server_pid), _children_s()
+            after = store.cpu_s(), _children_s()
             commands.unlink()
             if f"errors: 0, replies: {rows.count}" not in said.decode():
                 raise WrongCount(f"redis-cli --pipe, {deed.name}: {said.decode().strip()}")
-            held_bytes = await used_bytes(redis) - empty_bytes
+            held_bytes = await store.used_bytes() - empty_bytes
             measured.append(_measured(rows, took_s, before, after, held_bytes))
         if await redis.dbsize() != rows.count:  # each person is in a segment to the end
             raise WrongCount(f"redis-cli --pipe left {await redis.dbsize():,} keys")
     return Side(measured)
-
-
-@asynccontextmanager
-async def _empty_store(data_dir: Path) -> AsyncIterator[Redis]:
-    store = EmbeddedStore(data_dir)
-    await store.start()
-    try:
-        async with connect(Settings(data_dir=data_dir, redis_url=None).store_url) as redis:
-            yield redis
-    finally:
-        await store.stop()
-        shutil.rmtree(data_dir)
 
 
 async def _until_at_work(redis: Redis, loader: asyncio.subprocess.Process) -> None:
@@ -277,10 +288,6 @@ def _environment(settings: Settings) -> dict[str, str]:
     }
 
 
-async def _pid_of(redis: Redis) -> int:
-    return int((await redis.info("server"))["process_id"])
-
-
 def _children_s() -> float:
     times = os.times()
     return times.children_user + times.children_system
@@ -290,7 +297,13 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _print(rows: Rows, deeds: Sequence[Deed], ours: list[Side], pipe: list[Side]) -> None:
+def _print(
+    rows: Rows,
+    deeds: Sequence[Deed],
+    ours: list[Side],
+    pipe: list[Side],
+    clustered: Sequence[Side] = (),
+) -> None:
     print(
         f"\nLoading {rows.count:,} rows: SHA-256, .gz, one segment; the embedded store, with its"
         f" append-only file.\nMedian of {len(ours)} with each from an empty store; CPU in µs per"
@@ -299,7 +312,9 @@ def _print(rows: Rows, deeds: Sequence[Deed], ours: list[Side], pipe: list[Side]
     )
     for number, deed in enumerate(deeds):
         of_pipe = _median([side.deeds[number] for side in pipe]) if pipe else None
-        for name, sides in (("rtb-segments loader", ours), ("redis-cli --pipe", pipe)):
+        named = [("rtb-segments loader", ours), ("redis-cli --pipe", pipe)]
+        named += [("into a Cluster", list(clustered))] if clustered else []
+        for name, sides in named:
             if not sides:
                 print(f"  {deed.name:22}{name:20}skipped: redis-cli is not installed")
                 continue
@@ -311,9 +326,11 @@ def _print(rows: Rows, deeds: Sequence[Deed], ours: list[Side], pipe: list[Side]
             )
     print(f"\n  {'':44}{'measured':>8}{'to reach':>10}")
     if pipe:
-        first, of_pipe = (_median([side.deeds[0] for side in sides]) for sides in (ours, pipe))
-        share = first.rows_per_s / of_pipe.rows_per_s
+        share = _rate(ours) / _rate(pipe)
         _print_verdict("rows/s into an empty store, of the pipe", share, OF_PIPE, share >= OF_PIPE)
+    if clustered:
+        share = _rate(clustered) / _rate(ours)
+        print(f"  {'rows/s into a Cluster, of one server':44}{share:8.2f}")
     peak_mb = max(side.peak_bytes for side in ours) / _MB
     _print_verdict("peak memory of the loader, MB", peak_mb, PEAK_MB, peak_mb <= PEAK_MB)
 
@@ -321,6 +338,11 @@ def _print(rows: Rows, deeds: Sequence[Deed], ours: list[Side], pipe: list[Side]
 def _print_verdict(name: str, measured: float, target: float, is_reached: bool) -> None:
     verdict = "reached" if is_reached else "missed"
     print(f"  {name:44}{measured:8.2f}{target:10.2f}  {verdict}")
+
+
+def _rate(sides: Sequence[Side]) -> float:
+    """Return the rows/s into an empty store."""
+    return _median([side.deeds[0] for side in sides]).rows_per_s
 
 
 def _median(of: Sequence[Measured]) -> Measured:

@@ -78,9 +78,9 @@ async def _store(settings: Settings, ledger: AsyncEngine) -> AsyncIterator[Findi
             servers = await masters(redis)
             yield await _limits(servers)
             yield await _durability(servers)
+            yield await _crowding(redis, meta, settings)
         except (RedisConnectionError, RedisTimeoutError, OSError) as error:
             yield Finding(Grade.BAD, f"store: not all nodes answer ({type(error).__name__})")
-        yield await _crowding(redis, meta, settings)
         yield await _known_opt_outs(ledger, meta)
         yield await _catalog(ledger, redis)
 
@@ -146,7 +146,10 @@ async def _known_opt_outs(ledger: AsyncEngine, meta: Meta) -> Finding:
 async def _catalog(ledger: AsyncEngine, redis: Redis) -> Finding:
     async with reading(ledger) as conn:
         wanted = await revision(conn)
-    shown = await read_version(redis)
+    try:
+        shown = await read_version(redis)
+    except (RedisError, OSError) as error:
+        return Finding(Grade.BAD, f"catalog: its node does not answer ({type(error).__name__})")
     if wanted != shown:
         return Finding(
             Grade.BAD, f"catalog: the store shows {shown}, the ledger {wanted}; start the loader"

@@ -9,7 +9,8 @@ A person's no: recorded in the ledger, applied to the store.
 
 A request is acknowledged once the ledger has it, and normally once the store
 has it too, so that the first bid after the acknowledgement is suppressed: also
-where records are cached, see `segments.store.caching`.
+where records are cached, see `segments.store.caching`; and where another server takes
+the place of the one that would have got it, see `segments.store.cluster`.
 
 The store's `opt_outs` is a promise: *everything up to this number is in here*.
 It moves past a request only when the store had all before it; whoever finds
@@ -170,6 +171,7 @@ async def apply_opt_outs(
     """
     writer = writer or Writer(redis, meta)
     after_seq = applied = 0
+    reached = meta.opt_outs
     all_waiting: set[int] = set()
     while True:
         async with reading(ledger) as conn:
@@ -180,7 +182,7 @@ async def apply_opt_outs(
         waiting = await _apply(writer, page, reach)
         await _mark(ledger, redis, page, waiting)
         all_waiting |= waiting
-        await _advance(redis, page, all_waiting)
+        reached = await _advance(redis, page, all_waiting, reached)
         after_seq = page[-1].seq
         applied += len(page) - len(waiting)
 
@@ -216,15 +218,7 @@ async def reapply_opt_outs(
         if not page:
             return
         there = [
-            request._replace(
-                ids=tuple(
-                    id_
-                    for id_ in request.ids
-                    if is_wanted[
-                        keys.slot_of(keys.bucket_key(keys.bucket_of(id_, meta.bucket_bits)))
-                    ]
-                )
-            )
+            request._replace(ids=tuple(id_ for id_ in request.ids if is_wanted[slot(id_)]))
             for request in page
         ]
         await _apply(writer, [request for request in there if request.ids], reach)
@@ -241,7 +235,7 @@ async def _apply_new(ledger: AsyncEngine, redis: Redis, requests: Sequence[Reque
     await _mark(ledger, redis, requests, waiting)
     # Read before we wrote: all up to this number was in the store then already.
     if meta.opt_outs >= previous_seq:
-        await _advance(redis, requests, waiting)
+        await _advance(redis, requests, waiting, previous_seq)
     return waiting
 
 
@@ -257,12 +251,21 @@ async def _mark(
         await opt_outs.mark_applied(conn, done, time.time())
 
 
-async def _advance(redis: Redis, requests: Sequence[Request], waiting: Set[int]) -> None:
-    """Move the store's number to the last request before the first that waits."""
+async def _advance(
+    redis: Redis, requests: Sequence[Request], waiting: Set[int], behind: int
+) -> int:
+    """
+    Move the store's number to the last request before the first that waits.
+
+    Returns:
+        Where the number is then, if it was at `behind`.
+    """
     bound = min(waiting, default=None)
     done = [request.seq for request in requests if bound is None or request.seq < bound]
-    if done:
-        await advance_opt_outs(redis, done[-1])
+    if not done:
+        return behind
+    await advance_opt_outs(redis, done[-1], behind=behind)
+    return max(behind, done[-1])
 
 
 async def _apply(writer: Writer, page: Sequence[Request], reach: _Reach) -> set[int]:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import redis
 
 from segments.store.keys import SLOTS
+from segments.store.reader import parse_run
 from tests.engines import Engine, free_port
 
 NODE_TIMEOUT_MS = 1500
@@ -136,6 +137,15 @@ class TestCluster:
         id_ = next(each.id for each in known if "myself" in each.flags)
         return [self.by_port(each.port) for each in known if each.master_id == id_]
 
+    def slots_of(self, master: Engine) -> set[int]:
+        """Return the slots of a master, as it sees it."""
+        return {
+            slot
+            for first, last, owner, *_ in self._raw(master, "CLUSTER SLOTS")
+            if owner[1] == int(master.port)
+            for slot in range(first, last + 1)
+        }
+
     def move_slot(
         self, slot: int, source: Engine, target: Engine, while_moving: Callable[[], None] | None
     ) -> None:
@@ -188,9 +198,7 @@ class TestCluster:
         self.ask(first, "CLUSTER MEET", "127.0.0.1", node.port, bus)
 
     def _raw(self, node: Engine, command: str, *arguments: object) -> Any:
-        with redis.Redis.from_url(node.url, socket_timeout=10) as client:
-            client.response_callbacks.clear()
-            return client.execute_command(command, *arguments)
+        return node.ask(command, *arguments)
 
 
 @contextmanager
@@ -202,6 +210,11 @@ def running_cluster(engine: str) -> Iterator[TestCluster]:
         yield cluster
     finally:
         cluster.remove()
+
+
+def run_of(master: Engine) -> bytes:
+    """Return what a master calls its run."""
+    return parse_run(master.ask("INFO"))
 
 
 def until_true(claim: Callable[[], bool]) -> None:

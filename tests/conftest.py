@@ -75,6 +75,13 @@ def engine_name(request: pytest.FixtureRequest) -> str:
     return name
 
 
+@pytest.fixture(scope="session", params=["valkey", pytest.param("redis", marks=pytest.mark.long)])
+def several_engine_name(request: pytest.FixtureRequest) -> str:
+    """The same for stores of several servers: what these do among themselves takes seconds."""
+    name: str = request.param
+    return name
+
+
 @pytest.fixture(scope="session")
 def engine_server(engine_name: str) -> Iterator[Engine]:
     """One server of each engine for the session of an xdist worker; take `engine` instead."""
@@ -118,9 +125,9 @@ def valkey(valkey_server: Engine) -> Engine:
 
 
 @pytest.fixture(scope="session")
-def cluster_server(engine_name: str) -> Iterator[TestCluster]:
+def cluster_server(several_engine_name: str) -> Iterator[TestCluster]:
     """A cluster of each engine for the session of an xdist worker; take `cluster` instead."""
-    with running_cluster(engine_name) as cluster:
+    with running_cluster(several_engine_name) as cluster:
         yield cluster
 
 

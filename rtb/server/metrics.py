@@ -53,7 +53,7 @@ class Gauge(IntEnum):
 
 
 class Where(StrEnum):
-    """Where a bug was caught that cost one request its segments, or one callback."""
+    """Where a bug was caught that cost one request its segments, one callback, or one look."""
 
     ASK = "ask"
     ANSWER = "answer"
@@ -61,6 +61,7 @@ class Where(StrEnum):
     LOOKUP = "lookup"
     HTTP = "http"
     LOOP = "loop"
+    CATALOG = "catalog"
 
 
 class Refusal(StrEnum):

@@ -10,6 +10,10 @@ SIGTERM drains: no new connection is taken but those that the kernel has
 accepted for us already; what is in flight is answered; each connection ends
 with its next answer, which says so, or after a moment of silence. Closing a
 quiet connection at once would cut off a client that is just writing.
+
+A worker is no worker without its link, its clock and its catalog. Whoever keeps one of
+these up goes on for ever; if it ends of an error all the same, that is counted and
+logged, the worker drains and ends with status 1, and the supervisor starts another.
 """
 
 import argparse
@@ -98,7 +102,8 @@ class Worker:
         self._listening = listening
         self._slab = slab
         self._ssl = context_of(settings.tls)
-        bugs = Bugs(slab)
+        self._bugs = bugs = Bugs(slab)
+        self.is_broken = False
         self._lookup = lookup_of(
             settings.store_url,
             reads_replicas=settings.read_replicas,
@@ -141,7 +146,7 @@ class Worker:
 
     async def run(self, stop: asyncio.Event, *, when_ready: bool = False) -> None:
         """
-        Serve until `stop` is set, then drain.
+        Serve until `stop` is set, then drain; `is_broken` says whether that was our own doing.
 
         Args:
             stop: Set once.
@@ -160,12 +165,15 @@ class Worker:
                 adopt=self._adopt,
                 confirm=self._confirm,
                 complain=self._complain,
+                on_bug=partial(self._bugs, Where.CATALOG),
             )
         )
         tasks = [following, linking, beating]
         if self._settings.remember_seen:
             self.bids.seen = Seen(redis, self._slab)
             tasks.append(asyncio.create_task(self.bids.seen.run()))
+        for task in tasks:
+            task.add_done_callback(partial(self._on_ended, stop))
         try:
             while server is None and not stop.is_set():
                 if self._lookup.fault is None and not self.bids.is_blind:
@@ -227,6 +235,13 @@ class Worker:
             return {}
         return {"ssl": self._ssl, "ssl_handshake_timeout": self._settings.header_timeout_s}
 
+    def _on_ended(self, stop: asyncio.Event, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, Exception):
+            self._bugs(Where.LOOP, error)
+            self.is_broken = self.is_broken or not stop.is_set()
+            stop.set()
+
     async def _beat_for_ever(self) -> None:
         while True:
             await asyncio.sleep(_BEAT_S)
@@ -285,13 +300,16 @@ async def _cancelled(*tasks: asyncio.Task[None]) -> None:
 
 async def _serve(
     settings: RtbSettings, listening: socket.socket, slab: Slab, *, when_ready: bool
-) -> None:
+) -> int:
+    """Serve until told to stop, and return the exit status."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     # The supervisor decides; a terminal's Ctrl-C is for it alone.
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_signal_handler(signal.SIGINT, lambda: None)
-    await Worker(settings, listening, slab).run(stop, when_ready=when_ready)
+    worker = Worker(settings, listening, slab)
+    await worker.run(stop, when_ready=when_ready)
+    return int(worker.is_broken)
 
 
 def main() -> None:
@@ -312,7 +330,7 @@ def main() -> None:
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     gc.set_threshold(_GC_THRESHOLD, 20, 100)
     gc.freeze()
-    uvloop.run(_serve(settings, listening, slab, when_ready=arguments.when_ready))
+    sys.exit(uvloop.run(_serve(settings, listening, slab, when_ready=arguments.when_ready)))
 
 
 if __name__ == "__main__":

@@ -17,10 +17,26 @@ any other, so that whoever waits out a lost server waits out a lost cluster too.
 Every command of ours may be repeated (see `segments.store.connection`), so one
 that was sent and not answered is sent again. There are no transactions: what has
 to be done at once is one script on keys of one slot.
+
+**A write that must not be lost** does not go by the map that we have. A master that
+hung until a replica took its place says yes to what stands in its connections, in
+the moment before it learns that it was replaced, and then forgets it (seen on both
+engines, each time). So an opt-out goes to whom the nodes name now, by `pipeline(surely=True)`:
+
+    the ledger has it  ->  most nodes say who has the slots  ->  it is sent there
+
+That is enough, for an heir answers no bid before a loader, whom the nodes told of it,
+has brought in all that the ledger had (`segments.projection`). If our entry was
+there by then, it is among that. If not, the nodes knew the heir before we asked them,
+which it told all of them at once when it was promoted. The same holds of what the loader
+itself brings in. Weighed and left: to look who has the slots after the write, which
+costs as much and must know of each reply whose it was; and WAIT, for a master may
+have no replica, or one that follows it into the same end. Measured, in six nodes: 0.6 ms
+of CPU for one opt-out, a tenth more for a thousand together.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from redis.asyncio import RedisCluster
@@ -39,7 +55,16 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from segments.store.keys import slot_of
-from segments.store.topology import Address
+from segments.store.topology import (
+    EPOCH_COMMAND,
+    SHARDS_COMMAND,
+    Address,
+    Unintelligible,
+    View,
+    best,
+    view_of,
+)
+from segments.store.witnesses import heard
 
 _MAX_ROUNDS = 16
 """Redirections of one command; each has a reason that passes."""
@@ -58,6 +83,19 @@ _KEYLESS = frozenset({"CLUSTER", "CONFIG", "DBSIZE", "INFO", "PING", "PUBLISH", 
 
 class Cluster(RedisCluster):
     """Like redis-py's client of a cluster, but for what the module's law says."""
+
+    async def __aenter__(self) -> "Cluster":
+        # Like the client of one server: that nobody is there is found out by a command, where
+        # whoever sends it is prepared for that.
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Hang up on all nodes, those too that were to be found again."""
+        self._initialize = False  # or redis-py takes it for closed
+        await super().aclose()
 
     async def initialize(self, *args: Any, **kwargs: Any) -> "Cluster":
         """
@@ -103,25 +141,64 @@ class Cluster(RedisCluster):
         # Not `aclose`, which cuts off whoever waits for a node that is well.
         self._initialize = True
 
-    def pipeline(self, transaction: Any = None, shard_hint: Any = None) -> "ClusterPipeline":
-        """Return a pipeline; what it collects is sent in one write per node."""
-        assert not transaction, "commands that belong together are a script: see the module"
-        return _Pipeline(self)  # type: ignore[abstract] # for redis-py alone: it never is missed
+    async def view(self) -> View:
+        """
+        Ask the nodes who has which slots, and return what the newest of their views says.
 
-    async def run(self, commands: Sequence[PipelineCommand]) -> None:
-        """Send commands, each of one slot; each one's `result` is its reply or what went wrong."""
+        Raises:
+            redis.exceptions.ConnectionError: None answers.
+        """
+        await self.initialize()
+        views = await heard([self._view_of(node) for node in self.get_nodes()])
+        if not views:
+            self.look_anew()
+            raise RedisConnectionError("no node of the cluster says who has which slots")
+        return best(views)
+
+    def pipeline(
+        self, transaction: Any = None, shard_hint: Any = None, *, surely: bool = False
+    ) -> "ClusterPipeline":
+        """
+        Return a pipeline; what it collects is sent in one write per node.
+
+        Args:
+            transaction: Never.
+            shard_hint: For redis-py alone.
+            surely: Whether the nodes are asked first who has the slots, once: see the module.
+        """
+        assert not transaction, "commands that belong together are a script: see the module"
+        return _Pipeline(self, surely)  # type: ignore[abstract] # for redis-py alone: it never is missed
+
+    async def run(
+        self, commands: Sequence[PipelineCommand], view: View | None = None
+    ) -> View | None:
+        """
+        Send commands, each of one slot; each one's `result` is its reply or what went wrong.
+
+        Args:
+            commands: To send.
+            view: Whom to send them to, and if that fails whom a new one names; without,
+                it is whom we believe to have the slots.
+
+        Returns:
+            The last view, if one was given.
+        """
         todo: list[tuple[PipelineCommand, ClusterNode | None]] = [(one, None) for one in commands]
         pauses = 0
-        for _ in range(_MAX_ROUNDS):
+        for round_ in range(_MAX_ROUNDS):
             try:
                 await self.initialize()
+                if view is not None:
+                    view = await self.view() if round_ else view
+                    # No other task comes in between: `_send` takes its nodes at once.
+                    self._go_by(view, (_slot_of(command) for command, _ in todo))
                 await self._send(todo)
             except _AWAY as error:
                 for command, _ in todo:
                     command.result = error
             again, is_away = self._left(todo)
             if not again:
-                return
+                return view
             if is_away:
                 if pauses == _MAX_PAUSES:
                     break
@@ -136,11 +213,12 @@ class Cluster(RedisCluster):
                 command.result = RedisConnectionError(
                     f"the cluster does not settle ({type(command.result).__name__})"
                 )
+        return view
 
     async def _send(self, todo: Sequence[tuple[PipelineCommand, ClusterNode | None]]) -> None:
         name_to_batch: dict[str, tuple[ClusterNode, list[PipelineCommand]]] = {}
         for command, asked in todo:
-            node = asked or self.nodes_manager.get_node_from_slot(_slot_of(command))
+            node = asked or self._node_of(_slot_of(command))
             _, batch = name_to_batch.setdefault(node.name, (node, []))
             if asked is not None:
                 batch.append(PipelineCommand(0, "ASKING"))
@@ -174,17 +252,40 @@ class Cluster(RedisCluster):
                 again.append((command, None))
         return again, is_away
 
+    def _node_of(self, slot: int) -> ClusterNode:
+        nodes = self.nodes_manager.slots_cache.get(slot)
+        if not nodes:
+            raise ClusterDownError("a slot has no master")
+        return nodes[0]
+
     def _move(self, moved: MovedError) -> None:
+        self._note(moved.slot_id, Address(moved.host, moved.port))
+
+    def _go_by(self, view: View, slots: Iterable[int]) -> None:
+        for slot in slots:
+            self._note(slot, view.master_of(slot))
+
+    def _note(self, slot: int, master: Address | None) -> None:
         # The list may be shared with other slots: it is replaced, never changed.
-        self.nodes_manager.slots_cache[moved.slot_id] = [self.node(Address(moved.host, moved.port))]
+        self.nodes_manager.slots_cache[slot] = [] if master is None else [self.node(master)]
+
+    async def _view_of(self, node: ClusterNode) -> View | None:
+        try:
+            shards = await node.execute_command(*SHARDS_COMMAND)
+            info = await node.execute_command(*EPOCH_COMMAND)
+            return view_of(shards, info, node.host, is_tls=self.is_tls)
+        except (RedisError, OSError, Unintelligible):
+            return None
 
 
 class _Pipeline(ClusterPipeline):
     """Collects commands as redis-py's does, and sends them as the module says."""
 
-    def __init__(self, client: Cluster) -> None:
+    def __init__(self, client: Cluster, surely: bool) -> None:
         super().__init__(client)
         self._client = client
+        self._surely = surely
+        self._view: View | None = None
         self._commands: list[PipelineCommand] = []
 
     async def initialize(self) -> "_Pipeline":
@@ -210,7 +311,9 @@ class _Pipeline(ClusterPipeline):
         """Send what was collected, and return the replies in its order."""
         commands, self._commands = self._commands, []
         if commands:
-            await self._client.run(commands)
+            if self._surely and self._view is None:
+                self._view = await self._client.view()
+            self._view = await self._client.run(commands, self._view)
         results = [command.result for command in commands]
         if raise_on_error:
             for result in results:

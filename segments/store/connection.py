@@ -28,6 +28,7 @@ from redis.backoff import ExponentialWithJitterBackoff
 
 from segments.store.cluster import Cluster
 from segments.store.reader import StoreUnusable
+from segments.store.sentinel import Sentinels
 
 _CONNECT_TIMEOUT_S = 2.0
 _REPLY_TIMEOUT_S = 10.0
@@ -158,7 +159,7 @@ def _sentinel(several: Several, options: Mapping[str, Any]) -> Redis:
         "socket_timeout": _CONNECT_TIMEOUT_S,
         "protocol": 2,
     }
-    sentinel = Sentinel(  # type: ignore[no-untyped-call] # redis-py
+    sentinel = Sentinels(  # type: ignore[no-untyped-call] # redis-py
         several.addresses, sentinel_kwargs={**limits, **tls, **own}, **theirs
     )
     return sentinel.master_for(several.service, redis_class=_OfSentinel)  # type: ignore[no-any-return] # redis-py

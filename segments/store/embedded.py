@@ -22,7 +22,7 @@ import shutil
 import sys
 import time
 from asyncio.subprocess import Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -47,6 +47,16 @@ _FREE_WITHIN_S = 10.0
 """How long a server that lost its parent may take for its last bytes."""
 
 _STOP_WITHIN_S = 60.0
+
+SERVER_SETTINGS: Mapping[str, object] = {
+    "databases": 1,
+    "appendonly": "yes",
+    "appendfsync": "everysec",
+    "save": "",  # the append-only file is enough
+    "maxmemory-policy": "noeviction",
+    **LISTPACK_LIMITS,
+}
+"""How a server keeps a store."""
 
 
 class StoreInUse(StoreUnusable):
@@ -146,12 +156,7 @@ class EmbeddedStore:
             "dir": self._dir,
             "logfile": self._log_file,
             "loglevel": "warning",
-            "databases": 1,
-            "appendonly": "yes",
-            "appendfsync": "everysec",
-            "save": "",  # the append-only file is enough
-            "maxmemory-policy": "noeviction",
-            **LISTPACK_LIMITS,
+            **SERVER_SETTINGS,
         }
         argv = [str(binary)]
         for name, value in options.items():

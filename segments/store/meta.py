@@ -55,14 +55,20 @@ async def prepare(redis: Redis, expected_ids: int) -> Meta:
     return await read_meta(redis)
 
 
-async def advance_opt_outs(redis: Redis, seq: int) -> None:
+async def advance_opt_outs(redis: Redis, seq: int, *, behind: int) -> None:
     """
     Note that the store has applied the ledger's opt-outs up to `seq`.
 
     Moves forward only. A store without meta is left without: the number alone
     would make it look like one that knows every opt-out.
+
+    Args:
+        redis: The store.
+        seq: The last of those that were applied now.
+        behind: The last before these; a store that lacks it by its own account, because
+            another server has taken the place of the one that we knew, keeps its number.
     """
-    await redis.eval(_ADVANCE, 1, keys.META, seq)
+    await redis.eval(_ADVANCE, 1, keys.META, seq, behind)
 
 
 async def mark_caught_up(redis: Redis, runs: Iterable[bytes], opt_outs: int) -> None:
@@ -89,7 +95,7 @@ end
 # Compared as numbers by the store, so that two writers can't pass each other.
 _ADVANCE = """
 local held = redis.call('HGET', KEYS[1], 'opt_outs')
-if held and tonumber(ARGV[1]) > tonumber(held) then
+if held and tonumber(ARGV[1]) > tonumber(held) and tonumber(held) >= tonumber(ARGV[2]) then
     redis.call('HSET', KEYS[1], 'opt_outs', ARGV[1])
 end
 """

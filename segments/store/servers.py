@@ -18,24 +18,15 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
 from redis.asyncio.cluster import ClusterNode
-from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.exceptions import RedisError
 
 from segments.store.cluster import Cluster
 from segments.store.keys import SLOTS, slot_of
 from segments.store.reader import RUN_COMMAND, StoreUnusable, parse_run
-from segments.store.topology import (
-    EPOCH_COMMAND,
-    SHARDS_COMMAND,
-    Unintelligible,
-    View,
-    best,
-    view_of,
-)
-
-_WITHIN_S = 1.0
-"""A node that does not say within this who it is has something else to do, or is gone."""
+from segments.store.witnesses import WITHIN_S
 
 
 class Server(NamedTuple):
@@ -83,14 +74,10 @@ async def masters(redis: Redis) -> list[Server]:
     """
     if not isinstance(redis, Cluster):
         return [Server(redis, None, ((0, SLOTS - 1),))]
-    await redis.initialize()
-    replies = await asyncio.gather(*(_view(node, redis.is_tls) for node in redis.get_nodes()))
-    views = [view for view in replies if view is not None]
-    if not views:
-        redis.look_anew()
-        raise RedisConnectionError("no node of the cluster says which they are")
-    shards = best(views).shards
-    return [Server(redis, redis.node(shard.master), shard.slots) for shard in shards]
+    return [
+        Server(redis, redis.node(shard.master), shard.slots)
+        for shard in (await redis.view()).shards
+    ]
 
 
 async def runs(redis: Redis) -> Runs:
@@ -118,6 +105,25 @@ async def load_script(redis: Redis, source: bytes) -> None:
             # Whoever has a slot of it meets the script's absence again, and the node's.
 
 
+async def sure_pipeline(redis: Redis) -> Pipeline:
+    """
+    Return a pipeline, for many rounds, to those who have the keys now and to nobody who had them.
+
+    Why that matters, and is enough, see `segments.store.cluster`; a master that Sentinels
+    have replaced is no other.
+
+    Raises:
+        redis.exceptions.RedisError: The Sentinels don't say who it is.
+    """
+    if isinstance(redis, Cluster):
+        return redis.pipeline(surely=True)
+    pool = redis.connection_pool
+    if isinstance(pool, SentinelConnectionPool):
+        # Drops the connections to any other.
+        await pool.get_master_address()  # type: ignore[no-untyped-call] # redis-py
+    return redis.pipeline(transaction=False)
+
+
 def parse_info(reply: Any) -> dict[str, str]:
     """Read the reply to INFO, which may have been asked of any server."""
     lines = _text(reply).decode().splitlines()
@@ -130,19 +136,9 @@ async def _run(server: Server) -> bytes:
 
 async def _run_or_none(server: Server) -> bytes | None:
     try:
-        async with asyncio.timeout(_WITHIN_S):
+        async with asyncio.timeout(WITHIN_S):
             return await _run(server)
     except (RedisError, OSError, TimeoutError, StoreUnusable):
-        return None
-
-
-async def _view(node: ClusterNode, is_tls: bool) -> View | None:
-    try:
-        async with asyncio.timeout(_WITHIN_S):
-            shards = await node.execute_command(*SHARDS_COMMAND)
-            info = await node.execute_command(*EPOCH_COMMAND)
-        return view_of(shards, info, node.host, is_tls=is_tls)
-    except (RedisError, OSError, TimeoutError, Unintelligible):
         return None
 
 

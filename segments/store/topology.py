@@ -43,6 +43,13 @@ class View(NamedTuple):
         """How many slots have a master, well or not."""
         return sum(last - first + 1 for shard in self.shards for first, last in shard.slots)
 
+    def master_of(self, slot: int) -> Address | None:
+        """Return who has a slot, if anybody."""
+        for shard in self.shards:
+            if any(first <= slot <= last for first, last in shard.slots):
+                return shard.master
+        return None
+
 
 class Unintelligible(ValueError):
     """A node's reply is not what the protocol says."""

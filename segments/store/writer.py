@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from segments.identity import ID_BYTES, Id
@@ -49,7 +50,7 @@ from segments.store import keys, rebuilding, scripts
 from segments.store.payload import MAX_RECORD_BYTES, payloads
 from segments.store.reader import Meta, StoreUnusable, read_meta
 from segments.store.scripts import Script
-from segments.store.servers import load_script
+from segments.store.servers import load_script, sure_pipeline
 
 ROWS_PER_CALL = 512
 """A server that is given more fields at once than a listpack may hold unpacks the
@@ -182,7 +183,9 @@ class Writer:
         if ids:
             await self._check_layout()
             calls = _calls(_array_of(ids), self._bucket_bits)
-            await self._run(scripts.OPT_OUT, calls, arguments)
+            # Who is no master any more must not have it alone: see `cluster`.
+            pipeline = await sure_pipeline(self._redis)
+            await self._run(scripts.OPT_OUT, calls, arguments, pipeline)
 
     async def sweep(
         self, buckets: Sequence[int], today: int, deleted_audience_ids: Collection[int]
@@ -277,11 +280,20 @@ class Writer:
         return dropped
 
     async def _run(
-        self, script: Script, calls: Iterator[_Call], arguments: Sequence[bytes]
+        self,
+        script: Script,
+        calls: Iterator[_Call],
+        arguments: Sequence[bytes],
+        pipeline: Pipeline | None = None,
     ) -> list[list[int]]:
+        """Do all calls, slice by slice, over a pipeline of its own if none is given."""
         replies = []
         for calls_of_slice in _slices(calls):
-            replies += await self._run_slice(script, calls_of_slice, arguments)
+            said = await self._replies(script, calls_of_slice, arguments, pipeline)
+            for call, reply in zip(calls_of_slice, said, strict=True):
+                if isinstance(reply, Exception):
+                    raise _reworded(reply, call.bucket)
+            replies += said
         return replies
 
     async def _check_layout(self) -> None:
@@ -292,38 +304,35 @@ class Writer:
         elif (await read_meta(self._redis)).bucket_bits != self._bucket_bits:
             raise StoreUnusable("the store was laid out anew under this process: start again")
 
-    async def _run_slice(
-        self, script: Script, calls: list[_Call], arguments: Sequence[bytes]
-    ) -> list[list[int]]:
-        replies = await self._replies(script, calls, arguments)
-        for call, reply in zip(calls, replies, strict=True):
-            if isinstance(reply, Exception):
-                raise _reworded(reply, call.bucket)
-        return replies
-
     async def _replies(
-        self, script: Script, calls: list[_Call], arguments: Sequence[bytes]
+        self,
+        script: Script,
+        calls: list[_Call],
+        arguments: Sequence[bytes],
+        pipeline: Pipeline | None = None,
     ) -> list[Any]:
         """Return what each call came to, in their order; of one that failed, why."""
-        replies = await self._send(script, calls, arguments)
+        pipeline = pipeline or self._redis.pipeline(transaction=False)
+        replies = await _sent(pipeline, script, calls, arguments)
         forgotten = [n for n, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if forgotten:
             await load_script(self._redis, script.source)
-            again = await self._send(script, [calls[n] for n in forgotten], arguments)
+            again = await _sent(pipeline, script, [calls[n] for n in forgotten], arguments)
             for n, reply in zip(forgotten, again, strict=True):
                 replies[n] = reply
         return replies
 
-    async def _send(
-        self, script: Script, calls: list[_Call], arguments: Sequence[bytes]
-    ) -> list[Any]:
-        async with self._redis.pipeline(transaction=False) as pipeline:
-            for call in calls:
-                key = keys.bucket_key(call.bucket)
-                fields = (call.fields,) if call.fields else ()
-                pipeline.execute_command("EVALSHA", script.sha, 1, key, *fields, *arguments)
-            # Raised by us: redis-py's own message would quote the fields.
-            return await pipeline.execute(raise_on_error=False)
+
+async def _sent(
+    pipeline: Pipeline, script: Script, calls: Sequence[_Call], arguments: Sequence[bytes]
+) -> list[Any]:
+    async with pipeline:  # which may be used again afterwards
+        for call in calls:
+            key = keys.bucket_key(call.bucket)
+            fields = (call.fields,) if call.fields else ()
+            pipeline.execute_command("EVALSHA", script.sha, 1, key, *fields, *arguments)
+        # Raised by us: redis-py's own message would quote the fields.
+        return await pipeline.execute(raise_on_error=False)
 
 
 def _arguments_of(change: Change) -> tuple[bytes, bytes, bytes]:

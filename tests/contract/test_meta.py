@@ -64,14 +64,24 @@ async def test_opt_outs_move_forward_and_never_back(redis_client: Redis) -> None
 
     held = []
     for seq in (9, 10, 2, 100):  # as text, 9 would be more than 10
-        await advance_opt_outs(redis_client, seq)
+        await advance_opt_outs(redis_client, seq, behind=0)
         held.append((await read_meta(redis_client)).opt_outs)
 
     assert held == [9, 10, 10, 100]
 
 
+async def test_opt_outs_do_not_move_past_what_the_store_lacks(redis_client: Redis) -> None:
+    """Another server may have taken the place of the one that was written to before."""
+    await prepare(redis_client, 1_000_000)
+    await advance_opt_outs(redis_client, 3, behind=0)
+
+    await advance_opt_outs(redis_client, 6, behind=5)
+
+    assert (await read_meta(redis_client)).opt_outs == 3
+
+
 async def test_opt_outs_do_not_make_a_store_out_of_nothing(redis_client: Redis) -> None:
-    await advance_opt_outs(redis_client, 5)
+    await advance_opt_outs(redis_client, 5, behind=0)
 
     assert await redis_client.keys() == []
 

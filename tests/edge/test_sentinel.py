@@ -24,8 +24,8 @@ from tests.sentinel import Watched, watched
 
 
 @pytest.fixture
-def servers(engine_name: str) -> Iterator[Watched]:
-    with watched(engine_name) as servers:
+def servers(several_engine_name: str) -> Iterator[Watched]:
+    with watched(several_engine_name) as servers:
         yield servers
 
 

@@ -67,6 +67,28 @@ def test_bench_does_every_kind_of_load_on_both_sides() -> None:
     assert "peak memory of the loader, MB" in done.stdout
 
 
+@pytest.mark.long
+@pytest.mark.timeout(240)
+def test_bench_loads_into_a_cluster_too() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "loadtest", "load-bench", f"--rows={ROWS}", "--cluster"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"into a Cluster +[\d,]+ +\d+\.\d\d ", done.stdout), done.stdout
+
+
+def test_cluster_is_beside_the_one_server(capsys: pytest.CaptureFixture[str]) -> None:
+    load_bench._print(Rows(ROWS), DEEDS[:1], [Side([FASTER])], [], [Side([MEASURED])])
+
+    said = capsys.readouterr().out
+    assert re.search(r"into a Cluster +1,000 +- ", said)
+    assert re.search(r"rows/s into a Cluster, of one server +0.67$", said, re.MULTILINE)
+
+
 def test_side_without_redis_cli_is_said_to_be_skipped(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "loadtest", "load-bench", f"--rows={ROWS}"],

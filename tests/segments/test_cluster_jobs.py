@@ -1,10 +1,11 @@
-"""Files that are loaded into a Redis Cluster whose nodes come and go."""
+"""Files that are loaded into a Redis Cluster, whose nodes may come and go."""
 
 import asyncio
 import logging
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from segments.account import Kind
@@ -16,12 +17,16 @@ from segments.ledger import accounts, jobs
 from segments.ledger.engine import open_ledger, reading
 from segments.loader import Loader
 from segments.rebuild import rebuild
+from segments.record import EVERYONE, Action, Change, OptOut
 from segments.settings import Settings
 from segments.store.connection import connect
-from segments.store.reader import read_meta, read_records
+from segments.store.meta import prepare
+from segments.store.reader import read_catalog, read_meta, read_records
+from segments.store.writer import Matched, Writer
 from segments.sweep import sweep_daily
 from tests.cluster import TestCluster, in_thread
 from tests.edge.world import eventually
+from tests.segments.histories import History
 from tests.segments.ingest.deliveries import (
     PARTNER_ID,
     as_json,
@@ -92,3 +97,34 @@ async def test_what_a_failover_has_lost_of_a_file_is_written_again(
 
         await rebuild(loader._tools, settings.expected_ids, settle_s=0)
         assert await known() == len(hashes)
+
+
+async def test_rebuilt_cluster_is_the_lost_one_byte_for_byte(
+    cluster: TestCluster, tmp_path: Path
+) -> None:
+    settings = Settings(data_dir=tmp_path / "data", expected_ids=10_000, redis_url=cluster.url)
+    async with open_ledger(settings) as ledger, connect(cluster.url) as redis:
+        history = History(settings, ledger, redis, Blobs.open(settings), seed=3)
+        await history.begin()
+        await history.happen_all(files=3)
+        lost, lost_catalog = await history.dump(), await read_catalog(redis)
+        for master in await in_thread(cluster.masters):
+            await in_thread(cluster.ask, master, "FLUSHALL")
+
+        done = await rebuild(history.tools, settings.expected_ids, settle_s=0)
+
+        assert done.jobs == 3
+        assert await history.dump() == lost
+        assert await read_catalog(redis) == lost_catalog
+
+
+async def test_who_is_known_and_may_be_used_is_counted_on_all_nodes(cluster: TestCluster) -> None:
+    ids = ids_of(email_hashes(300))
+    async with connect(cluster.url) as redis:
+        writer = Writer(redis, await prepare(redis, 10_000))
+        await writer.merge(ids[:200], [Change(1, is_add=True)])
+        await writer.opt_out(ids[150:220], OptOut(EVERYONE, Action.RESTRICT))
+
+        matched = await writer.match(np.frombuffer(b"".join(ids), np.uint8).reshape(-1, 16), [1])
+
+    assert matched == Matched(unique=300, known=220, usable=150)

@@ -1,0 +1,87 @@
+"""What becomes of a worker whose own tasks meet an error that nobody foresaw."""
+
+import asyncio
+import socket
+
+import pytest
+
+from rtb.catalog import Catalog
+from rtb.server import metrics
+from rtb.server.follower import follow
+from rtb.server.metrics import BUGS, Slab, Where
+from rtb.server.worker import Worker
+from rtb.settings import RtbSettings
+from segments.store.connection import connect
+from tests.edge.client import WITHIN_S
+from tests.edge.world import eventually, furnish, publish, serving
+from tests.engines import Engine
+
+
+async def test_an_error_that_nobody_foresaw_is_told_and_the_next_catalog_is_followed(
+    valkey: Engine,
+) -> None:
+    complaints: list[str] = []
+    bugs: list[Exception] = []
+    adopted: list[int] = []
+
+    def adopt(catalog: Catalog) -> None:
+        if not bugs:
+            raise KeyError("jane@example.com")
+        adopted.append(catalog.version)
+
+    async with connect(valkey.url) as redis, connect(valkey.url) as followers:
+        await furnish(redis)
+        following = asyncio.create_task(
+            follow(
+                followers,
+                hold_out=0,
+                adopt=adopt,
+                confirm=lambda: None,
+                complain=complaints.append,
+                on_bug=bugs.append,
+            )
+        )
+        await eventually(lambda: adopted == [1])
+        await publish(redis, 2)
+        await eventually(lambda: adopted == [1, 2])
+        following.cancel()
+        await asyncio.wait([following])
+
+    assert [type(bug) for bug in bugs] == [KeyError]
+    assert complaints == ["the catalog can't be followed, by a bug: KeyError"]
+
+
+class Stopping(Worker):
+    """Its clock stops when it has a catalog."""
+
+    def _beat(self) -> None:
+        super()._beat()
+        if not self.bids.is_blind:
+            raise KeyError("jane@example.com")
+
+
+async def test_a_worker_whose_clock_stops_says_so_and_drains(
+    valkey: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its supervisor, who is told by the exit status, starts another one."""
+    slab = Slab(metrics.create(1), 0)
+    settings = RtbSettings(redis_url=valkey.url, drain_s=0)
+    async with connect(valkey.url) as redis:
+        await furnish(redis)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        worker = Stopping(settings, listening, slab)
+
+        async with asyncio.timeout(WITHIN_S):
+            await worker.run(asyncio.Event())
+
+    assert worker.is_broken
+    assert slab.cells[BUGS + list(Where).index(Where.LOOP)] == 1
+    assert any("bug in loop: KeyError" in text for text in caplog.messages)
+    assert "jane" not in caplog.text
+
+
+async def test_a_worker_that_is_told_to_stop_is_not_broken(valkey: Engine) -> None:
+    async with serving(valkey.url) as service:
+        pass
+
+    assert not service.worker.is_broken

@@ -1,0 +1,55 @@
+"""A server of its own threads, whose every answer the test decides."""
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+HOST = "127.0.0.1"
+REQUEST = b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}"
+
+Reply = Callable[[int], bytes]
+
+
+@contextmanager
+def serving(reply: Reply) -> Iterator[int]:
+    """
+    Answer the n-th `REQUEST` of all connections with `reply(n)`, in pieces; empty closes.
+
+    One at a time, as a service on one core.
+    """
+    served = 0
+    lock = threading.Lock()
+
+    def serve(client: socket.socket) -> None:
+        nonlocal served
+        with client, suppress(ConnectionError):
+            while client.recv(len(REQUEST), socket.MSG_WAITALL) == REQUEST:
+                with lock:
+                    served += 1
+                    answer = reply(served)
+                if not answer:
+                    return
+                client.sendall(answer[:20])
+                client.sendall(answer[20:])
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = listening.accept()
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                thread = threading.Thread(target=serve, args=(client,))
+                threads.append(thread)
+                thread.start()
+
+    threads: list[threading.Thread] = []
+    with socket.create_server((HOST, 0)) as listening:
+        accepting = threading.Thread(target=accept)
+        accepting.start()
+        try:
+            yield listening.getsockname()[1]
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            accepting.join()
+            for thread in threads:
+                thread.join()

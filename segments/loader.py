@@ -37,9 +37,9 @@ from segments.ingest.again import begin_lost_again
 from segments.ingest.job import UNFINISHED, Job, State, failed
 from segments.ingest.run import Tools, run
 from segments.ingest.stop import Stopped, StopReason
-from segments.ledger import crm_deletion, jobs
+from segments.ledger import crm_deletion, jobs, leases
 from segments.ledger.engine import LedgerAway, reading
-from segments.ledger.jobs import LeaseLost
+from segments.ledger.leases import LeaseLost
 from segments.metrics import Metrics
 from segments.projection import catch_up
 from segments.settings import Settings
@@ -131,7 +131,7 @@ class Loader:
         if self._unreleased is not None:
             await self._release(self._unreleased)
         async with self._tools.ledger.begin() as conn:
-            return await jobs.claim(conn, self._tools.now_s(), partner_id)
+            return await leases.claim(conn, self._tools.now_s(), partner_id)
 
     async def carry(self, job: Job, stopping: asyncio.Event, show: Callable[[Job], None]) -> Job:
         """
@@ -276,7 +276,7 @@ class Loader:
 
     async def _save(self, job: Job) -> None:
         async with self._tools.ledger.begin() as conn:
-            await jobs.save(conn, job, self._tools.now_s())
+            await leases.save(conn, job, self._tools.now_s())
 
     async def _as_it_is(self, job: Job) -> Job:
         async with reading(self._tools.ledger) as conn:

@@ -18,7 +18,7 @@ from segments.ingest.accept import accept
 from segments.ingest.job import Job
 from segments.ingest.run import Tools, run
 from segments.ingest.validate import read_metadata
-from segments.ledger import accounts, jobs
+from segments.ledger import accounts, jobs, leases
 from segments.optout import record_opt_out
 from segments.projection import catch_up
 from segments.rebuild import rebuild
@@ -103,11 +103,11 @@ class World:
 
         async def keep(job: Job) -> None:
             async with self.ledger.begin() as conn:
-                await jobs.save(conn, job, self.now_s())
+                await leases.save(conn, job, self.now_s())
 
         while True:
             async with self.ledger.begin() as conn:
-                job = await jobs.claim(conn, self.now_s())
+                job = await leases.claim(conn, self.now_s())
             if job is None:
                 return done
             done.append(await run(job, tools, keep))

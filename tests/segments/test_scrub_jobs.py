@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from segments.blobs import Blobs, Stored
 from segments.ingest.job import State
 from segments.ingest.stop import StopReason
-from segments.ledger import jobs
+from segments.ledger import jobs, leases
 from segments.ledger.engine import open_ledger
 from segments.scrub import Scrubber
 from segments.settings import Settings
@@ -129,13 +129,13 @@ async def test_file_that_a_loader_reads_is_left_to_it_and_seen_to_behind_it(worl
     await world.deliver(text_of(PEOPLE))
     await world.say_no()
     async with world.ledger.begin() as conn:
-        running = await jobs.claim(conn, world.now_s())
+        running = await leases.claim(conn, world.now_s())
     assert running is not None
 
     busy = await world.scrub()
     assert (busy.at_work, busy.looked_at) == (1, 0)
     async with world.ledger.begin() as conn:
-        await jobs.save(conn, replace(running, state=State.QUEUED), world.now_s())
+        await leases.save(conn, replace(running, state=State.QUEUED), world.now_s())
     await world.load()
     await world.scrub()
 
@@ -149,7 +149,7 @@ async def test_file_that_is_claimed_while_it_is_rewritten_stays(world: World) ->
     class Claiming(Blobs):
         async def put(self, name: str, chunks: object) -> Stored:
             async with world.ledger.begin() as conn:
-                assert await jobs.claim(conn, world.now_s())
+                assert await leases.claim(conn, world.now_s())
             return await super().put(name, chunks)  # type: ignore[arg-type]
 
     blobs = Claiming.in_directory(world.folder)

@@ -2,7 +2,7 @@
 
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 
 HOST = "127.0.0.1"
@@ -12,11 +12,13 @@ Reply = Callable[[int], bytes]
 
 
 @contextmanager
-def serving(reply: Reply) -> Iterator[int]:
+def serving(reply: Reply, *, ends_behind: Collection[int] = ()) -> Iterator[int]:
     """
     Answer the n-th `REQUEST` of all connections with `reply(n)`, in pieces; empty closes.
 
-    One at a time, as a service on one core.
+    A connection ends behind the answers of `ends_behind`, without saying so before.
+
+    Answers are made one at a time, as by a service on one core.
     """
     served = 0
     lock = threading.Lock()
@@ -27,11 +29,13 @@ def serving(reply: Reply) -> Iterator[int]:
             while client.recv(len(REQUEST), socket.MSG_WAITALL) == REQUEST:
                 with lock:
                     served += 1
-                    answer = reply(served)
+                    number, answer = served, reply(served)
                 if not answer:
                     return
                 client.sendall(answer[:20])
                 client.sendall(answer[20:])
+                if number in ends_behind:
+                    return
 
     def accept() -> None:
         with suppress(OSError):

@@ -116,6 +116,15 @@ def test_connection_that_ended_is_opened_anew(ending: bytes, seen: bytes | None)
     assert answers.count(ANSWER) == 90
 
 
+def test_connection_that_ended_between_two_requests_loses_none() -> None:
+    with serving(lambda _: ANSWER, ends_behind=[1, 2]) as port:
+        samples = open_loop(
+            (HOST, port), [REQUEST], due_ns=steady_ns(10, 4), connections=1, read=whole
+        )
+
+    assert [sample.answer for sample in samples] == [ANSWER] * 4
+
+
 def test_answer_that_is_wrong_ends_the_run() -> None:
     def refuse(_: int, received: bytes) -> bytes:
         raise ValueError("another answer than before")

@@ -23,7 +23,8 @@ from urllib.parse import urlsplit
 
 from loadtest.answers import Verdict
 from loadtest.driver import wire
-from loadtest.open_loop import Sample, open_loop
+from loadtest.latency import percentile
+from loadtest.open_loop import Sample, open_loop, steady_ns
 from loadtest.population import Population
 from loadtest.servers import HOST
 from loadtest.service import Service
@@ -34,7 +35,7 @@ from loadtest.traffic import Traffic, expectation
 _DIFFERENT = 2_000
 _CONNECTIONS = 64
 _WARM_UP_PER_S = 500.0
-_MS_PER_S = 1_000.0
+_NS_PER_MS = 1_000_000
 
 
 class Limits(NamedTuple):
@@ -129,10 +130,9 @@ def accept(
     samples = open_loop(
         address,
         sent,
-        rate_per_s=plan.rate_per_s,
-        count=count,
+        due_ns=steady_ns(plan.rate_per_s, count),
         connections=_CONNECTIONS,
-        end_of=end_of,
+        read=_whole,
     )
     rows = measured(samples, judge).rows(plan.limits)
     _print(plan, rows)
@@ -152,12 +152,12 @@ def address_of(url: str) -> tuple[str, int]:
     return parts.hostname, parts.port or 80
 
 
-def measured(samples: Sequence[Sample], judge: Judge) -> Measured:
+def measured(samples: Sequence[Sample[bytes]], judge: Judge) -> Measured:
     """Judge every answer, and put the times in order."""
     passed_through: Counter[str] = Counter()
     wrong = []
     for sample in samples:
-        if not sample.answer:
+        if sample.answer is None:
             wrong.append("a connection ended with a request in flight")
             continue
         verdict, why = _judge(judge, sample.request, sample.answer)
@@ -166,17 +166,11 @@ def measured(samples: Sequence[Sample], judge: Judge) -> Measured:
         elif verdict is Verdict.WRONG:
             wrong.append(why)
     return Measured(
-        sorted(sample.latency_s * _MS_PER_S for sample in samples),
-        sorted(sample.held_up_s * _MS_PER_S for sample in samples),
+        sorted(sample.latency_ns / _NS_PER_MS for sample in samples),
+        sorted(sample.held_up_ns / _NS_PER_MS for sample in samples),
         passed_through,
         wrong,
     )
-
-
-def percentile(ascending: Sequence[float], percent: float) -> float:
-    """Return the least of some values that so many percent do not exceed."""
-    rank = -(-len(ascending) * percent // 100)
-    return ascending[max(int(rank), 1) - 1]
 
 
 def _judged(
@@ -196,15 +190,19 @@ def _judged(
     samples = open_loop(
         address,
         sent,
-        rate_per_s=_WARM_UP_PER_S,
-        count=_DIFFERENT,
+        due_ns=steady_ns(_WARM_UP_PER_S, _DIFFERENT),
         connections=_CONNECTIONS,
-        end_of=end_of,
+        read=_whole,
     )
     for sample in samples:
-        if sample.answer:
+        if sample.answer is not None:
             _judge(judge, sample.request, sample.answer)
     return judge, sent
+
+
+def _whole(_: int, received: bytes) -> bytes | None:
+    length = end_of(received)
+    return received if 0 < length <= len(received) else None
 
 
 def _judge(judge: Judge, request: int, answer: bytes) -> tuple[Verdict, str]:

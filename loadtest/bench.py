@@ -44,8 +44,9 @@ from loadtest.checks import (
 )
 from loadtest.costs import MAX_LATE, TRIES, cost_us, say
 from loadtest.driver import Exchange, ask
-from loadtest.latency import Latencies, intended_ns, latencies
+from loadtest.latency import Latencies, latencies
 from loadtest.machine import machine, store_version
+from loadtest.open_loop import poisson_ns
 from loadtest.peers.build import FAST, Deadline, Peer, Skipped, peers
 from loadtest.population import Population
 from loadtest.report import FLOOR, OURS, Measured, Report
@@ -282,7 +283,7 @@ class _Bench:
 
     def _latencies(self, turn: Turn, rate_per_s: float, rng: Random) -> Latencies:
         server, exchanges = turn
-        due_ns = intended_ns(rate_per_s, round(rate_per_s * self._extent.seconds), rng)
+        due_ns = poisson_ns(rate_per_s, round(rate_per_s * self._extent.seconds), rng)
         for _ in range(TRIES):
             found = latencies(HOST, server.port, exchanges, connections=CONNECTIONS, due_ns=due_ns)
             if found.late <= len(due_ns) * MAX_LATE:

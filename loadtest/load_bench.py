@@ -19,7 +19,6 @@ the same rows again, another segment for the same persons, and a removal.
 import asyncio
 import os
 import shutil
-import statistics
 import sys
 import tempfile
 import time
@@ -32,6 +31,7 @@ from typing import NamedTuple
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from loadtest.load_report import Measured, Side, table
 from loadtest.rows import Rows
 from loadtest.servers import cpu_s, peak_bytes
 from loadtest.stores import Store, empty_cluster, empty_store
@@ -49,12 +49,8 @@ from segments.settings import Settings
 from segments.store import keys
 from segments.store.connection import connect
 
-OF_PIPE = 1.0
-PEAK_MB = 300
-
 _PARTNER_ID = "bench"
 _POLL_S = 0.1
-_MB = 1e6
 
 
 class Deed(NamedTuple):
@@ -73,22 +69,6 @@ DEEDS = (
     Deed("another segment", "2", Action.ADD, "SADD", True),
     Deed("removal of the first", "1", Action.REMOVE, "SREM", True),
 )
-
-
-class Measured(NamedTuple):
-    """One deed of one side."""
-
-    rows_per_s: float
-    server_us: float  # CPU of the store, per row
-    client_us: float  # CPU of the loader, or of redis-cli, per row
-    bytes_per_id: float  # what the store holds behind it
-
-
-class Side(NamedTuple):
-    """All deeds of one side."""
-
-    deeds: list[Measured]
-    peak_bytes: int = 0  # resident, of the loader
 
 
 class WrongCount(Exception):
@@ -135,7 +115,7 @@ async def _load_bench(
             _say(f"round {number + 1} of {rounds}: the loader, into a cluster")
             store = empty_cluster(directory / "cluster", redis_cli)
             clustered.append(await _ours(directory / "cluster", store, file, digest, rows, deeds))
-    _print(rows, deeds, ours, pipe, clustered)
+    print(table(rows.count, [deed.name for deed in deeds], ours, pipe, clustered))
 
 
 async def _ours(
@@ -295,55 +275,3 @@ def _children_s() -> float:
 
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
-
-
-def _print(
-    rows: Rows,
-    deeds: Sequence[Deed],
-    ours: list[Side],
-    pipe: list[Side],
-    clustered: Sequence[Side] = (),
-) -> None:
-    print(
-        f"\nLoading {rows.count:,} rows: SHA-256, .gz, one segment; the embedded store, with its"
-        f" append-only file.\nMedian of {len(ours)} with each from an empty store; CPU in µs per"
-        " row, of the store and of the client.\n\n"
-        f"  {'':22}{'':18}{'rows/s':>10}{'of pipe':>9}{'store':>7}{'client':>8}{'bytes/id':>10}"
-    )
-    for number, deed in enumerate(deeds):
-        of_pipe = _median([side.deeds[number] for side in pipe]) if pipe else None
-        named = [("rtb-segments loader", ours), ("redis-cli --pipe", pipe)]
-        named += [("into a Cluster", list(clustered))] if clustered else []
-        for name, sides in named:
-            if not sides:
-                print(f"  {deed.name:22}{name:20}skipped: redis-cli is not installed")
-                continue
-            one = _median([side.deeds[number] for side in sides])
-            ratio = f"{one.rows_per_s / of_pipe.rows_per_s:9.2f}" if of_pipe else f"{'-':>9}"
-            print(
-                f"  {deed.name:22}{name:20}{one.rows_per_s:8,.0f}{ratio}{one.server_us:7.2f}"
-                f"{one.client_us:8.2f}{one.bytes_per_id:10.1f}"
-            )
-    print(f"\n  {'':44}{'measured':>8}{'to reach':>10}")
-    if pipe:
-        share = _rate(ours) / _rate(pipe)
-        _print_verdict("rows/s into an empty store, of the pipe", share, OF_PIPE, share >= OF_PIPE)
-    if clustered:
-        share = _rate(clustered) / _rate(ours)
-        print(f"  {'rows/s into a Cluster, of one server':44}{share:8.2f}")
-    peak_mb = max(side.peak_bytes for side in ours) / _MB
-    _print_verdict("peak memory of the loader, MB", peak_mb, PEAK_MB, peak_mb <= PEAK_MB)
-
-
-def _print_verdict(name: str, measured: float, target: float, is_reached: bool) -> None:
-    verdict = "reached" if is_reached else "missed"
-    print(f"  {name:44}{measured:8.2f}{target:10.2f}  {verdict}")
-
-
-def _rate(sides: Sequence[Side]) -> float:
-    """Return the rows/s into an empty store."""
-    return _median([side.deeds[0] for side in sides]).rows_per_s
-
-
-def _median(of: Sequence[Measured]) -> Measured:
-    return Measured(*map(statistics.median, zip(*of, strict=True)))

@@ -33,9 +33,10 @@ from loadtest.bench import CONNECTIONS, REQUEST_BYTES, SEGMENTS_PER_ID, cpus, st
 from loadtest.costs import cost_us, say
 from loadtest.driver import Exchange
 from loadtest.growth import Cost, Curve, Sweep, table
-from loadtest.latency import intended_ns, latencies
+from loadtest.latency import latencies
 from loadtest.layouts import bytes_per_id
 from loadtest.machine import machine, store_version
+from loadtest.open_loop import poisson_ns
 from loadtest.plots import plot, plot_sweep
 from loadtest.servers import HOST, Server, Servers, pinned, to_cpu
 from loadtest.stock import Stock, asked, crowd, email_hashes, ids_of, requests_of, stock
@@ -231,6 +232,6 @@ async def _swept(
 async def _cost(server: Server, point: _Asked, extent: Extent, seed: int) -> Cost:
     exchanges, connections = point
     cpu_us = await cost_us(server, exchanges, connections=connections, count=extent.requests)
-    due_ns = intended_ns(RATE_PER_S, RATE_PER_S * extent.seconds, Random(seed))
+    due_ns = poisson_ns(RATE_PER_S, RATE_PER_S * extent.seconds, Random(seed))
     found = latencies(HOST, server.port, exchanges, connections=connections, due_ns=due_ns)
     return Cost(cpu_us, found.percentile(50), found.percentile(99))

@@ -14,15 +14,14 @@ opt-outs once more. Where a loader runs already, the two share the jobs.
 """
 
 import asyncio
-import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from loadtest.delivery import deliver, segment_name
 from loadtest.population import (
     ERASED_REMAINDER,
     PARTNERS,
@@ -30,7 +29,6 @@ from loadtest.population import (
     RESTRICTED_REMAINDER,
     Partner,
     Population,
-    Share,
     Slice,
     is_retired,
 )
@@ -38,9 +36,7 @@ from segments.account import Account, Kind
 from segments.audience import State as AudienceState
 from segments.audience import change
 from segments.blobs import Blobs
-from segments.ingest.accept import accept
 from segments.ingest.job import Job, State
-from segments.ingest.validate import Action, FileForm, Metadata, SegmentForm
 from segments.ledger import accounts, audiences, jobs, recipients
 from segments.ledger.engine import open_ledger, reading
 from segments.loader import Loader
@@ -179,18 +175,8 @@ class _Sower:
         hashes = [population.email_hash(number) for number in population.numbers_in(slice_)]
         if not hashes:
             return
-        content = "".join(f"{digest}\n" for digest in hashes).encode()
         for share in population.shares(slice_.cohort):
-            metadata = metadata_of(content, len(hashes), share)
-            job = await accept(
-                self._ledger,
-                self._blobs,
-                metadata,
-                [content],
-                door="loadtest",
-                file_name=metadata.file.name,
-                now_s=time.time(),
-            )
+            job = await deliver(self._ledger, self._blobs, hashes, share)
             started_at_s = time.monotonic()
             report = (await self._carried(job)).report
             self.done.loading_s += time.monotonic() - started_at_s
@@ -212,7 +198,7 @@ class _Sower:
                 partner, owner = self._partner_to_accounts[share.partner]
                 for id_ in share.segment_ids:
                     audience = await audiences.find_or_create_audience(
-                        conn, owner, partner, id_, _name_of(id_), now_s=now_s
+                        conn, owner, partner, id_, segment_name(id_), now_s=now_s
                     )
                     changes.append(change(audience, is_add=True, tree=tree, now_s=now_s))
         self.done.by_writer += await self._writer.merge(ids, changes)
@@ -263,26 +249,3 @@ async def _accounts_of(conn: AsyncConnection, partner: Partner) -> tuple[Account
             conn, Kind.ADVERTISER, partner.sub_id, "Its client", parent=account, now_s=now_s
         )
     return account, owner
-
-
-def metadata_of(content: bytes, records: int, share: Share) -> Metadata:
-    """Say whose persons a file of hashes holds, and in which segments they are."""
-    digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    return Metadata(
-        partner_id=share.partner.public_id,
-        sub_id=share.partner.sub_id,
-        file=FileForm(
-            name=f"{digest}.txt",
-            hash="md5",
-            digest=digest,
-            date=datetime.now(UTC).date().isoformat(),
-            records=records,
-        ),
-        segments=tuple(
-            SegmentForm(id=id_, name=_name_of(id_), action=Action.ADD) for id_ in share.segment_ids
-        ),
-    )
-
-
-def _name_of(segment_id: str) -> str:
-    return f"Segment {segment_id}"

@@ -1,7 +1,7 @@
 """
 The loader: keeps the store up to the ledger, and carries one job after another.
 
-    every second   catch up: opt-outs first, then the catalog
+    every second   catch up: see `segments.keeping_up`
     meanwhile      claim the oldest job, run it, save each state, and the next
     once a day     keep house: see `segments.housekeeping`
     now and then   look whether opt-outs come in floods: see `segments.flood`
@@ -25,7 +25,7 @@ from contextlib import suppress
 
 from msgspec.structs import replace
 from redis.asyncio import Redis
-from redis.exceptions import BusyLoadingError, RedisError
+from redis.exceptions import BusyLoadingError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -33,20 +33,17 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from segments.blobs import Blobs
 from segments.flood import FloodAlarm
 from segments.housekeeping import keep_house, scrub_in_time
-from segments.ingest.again import begin_lost_again
 from segments.ingest.job import UNFINISHED, Job, State, failed
 from segments.ingest.run import Tools, run
 from segments.ingest.stop import Stopped, StopReason
-from segments.ledger import crm_deletion, jobs
+from segments.keeping_up import KeepingUp, in_one_line, wait
+from segments.ledger import crm_deletion, jobs, leases
 from segments.ledger.engine import LedgerAway, reading
-from segments.ledger.jobs import LeaseLost
+from segments.ledger.leases import LeaseLost
 from segments.metrics import Metrics
-from segments.projection import catch_up
 from segments.settings import Settings
-from segments.store import keys, marks
-from segments.store.meta import prepare
+from segments.store import keys
 from segments.store.reader import StoreUnusable
-from segments.store.servers import is_cluster, runs
 
 _log = logging.getLogger(__name__)
 
@@ -90,14 +87,13 @@ class Loader:
         )
         self._metrics = metrics or Metrics()
         self._unreleased: Job | None = None
-        self._checked_runs: frozenset[bytes] = frozenset()
-        self._away = "not caught up with the ledger yet"
+        self._keeping_up = KeepingUp(self._tools, settings, self._metrics, EVERY_S)
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Keep up and carry jobs until told to stop."""
         is_ready = asyncio.Event()
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._keep_up(is_ready, stopping))
+            group.create_task(self._keeping_up.run(is_ready, stopping))
             group.create_task(self._carry_jobs(is_ready, stopping))
             group.create_task(keep_house(self._tools, self._settings, is_ready, stopping))
             alarm = FloodAlarm(
@@ -108,7 +104,7 @@ class Loader:
 
     async def reasons(self) -> list[str]:
         """Tell why no file can be loaded now, if none can."""
-        return [] if self._away == "" else [self._away]
+        return self._keeping_up.reasons()
 
     async def catch_up(self) -> None:
         """
@@ -118,8 +114,7 @@ class Loader:
             segments.store.reader.StoreUnusable: The store is not ours to write.
             redis.exceptions.RedisError: It can't be reached.
         """
-        await self._check_new_server()
-        await catch_up(self._tools.ledger, self._tools.redis, self._settings)
+        await self._keeping_up.catch_up()
 
     async def claim(self, partner_id: int | None = None) -> Job | None:
         """
@@ -131,7 +126,7 @@ class Loader:
         if self._unreleased is not None:
             await self._release(self._unreleased)
         async with self._tools.ledger.begin() as conn:
-            return await jobs.claim(conn, self._tools.now_s(), partner_id)
+            return await leases.claim(conn, self._tools.now_s(), partner_id)
 
     async def carry(self, job: Job, stopping: asyncio.Event, show: Callable[[Job], None]) -> Job:
         """
@@ -156,7 +151,7 @@ class Loader:
             if claimed is None:
                 if await self._is_behind_held(job):
                     return job
-                await _wait(stopping, _LOOK_EVERY_S)
+                await wait(stopping, _LOOK_EVERY_S)
                 continue
             with suppress(LeaseLost):
                 await self.run_one(claimed, stopping, show if claimed.id == job.id else _not)
@@ -211,37 +206,16 @@ class Loader:
             show(broken)
             return await self._tidied(broken)
 
-    async def _keep_up(self, is_ready: asyncio.Event, stopping: asyncio.Event) -> None:
-        away = ""
-        while not stopping.is_set():
-            try:
-                await self.catch_up()
-            except (RedisError, StoreUnusable, LedgerAway) as error:
-                is_ready.clear()
-                self._metrics.store_is(well=False)
-                was_away, away = away, "ledger" if isinstance(error, LedgerAway) else "store"
-                self._away = f"waits for the {away} ({type(error).__name__})"
-                if away != was_away:
-                    _log.warning("waiting for the %s: %s", away, _in_one_line(error))
-            else:
-                is_ready.set()
-                self._metrics.store_is(well=True)
-                if away:
-                    _log.info("the %s is back", away)
-                away = self._away = ""
-            await _wait(stopping, EVERY_S)
-        is_ready.set()  # whoever waits for it looks at `stopping` next
-
     async def _carry_jobs(self, is_ready: asyncio.Event, stopping: asyncio.Event) -> None:
         pause_s = EVERY_S
         while not stopping.is_set():
             await is_ready.wait()
             try:
                 job = None if stopping.is_set() else await self.claim()
-            except LedgerAway:  # of which `_keep_up` tells
+            except LedgerAway:  # of which `KeepingUp` tells
                 job = None
             if job is None:
-                await _wait(stopping, EVERY_S)
+                await wait(stopping, EVERY_S)
                 continue
             _log.info("job %d: begun, %s", job.id, _progress(job))
             try:
@@ -249,34 +223,17 @@ class Loader:
             except LeaseLost as error:
                 _log.warning("%s", error)
             except _AWAY as error:
-                _log.warning("job %d: waits, %s", job.id, _in_one_line(error))
+                _log.warning("job %d: waits, %s", job.id, in_one_line(error))
                 # Each attempt reads the file anew, so not every second.
-                await _wait(stopping, pause_s)
+                await wait(stopping, pause_s)
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
             else:
                 pause_s = EVERY_S
                 _log.info("job %d: %s, %s", job.id, _said(job), _progress(job))
 
-    async def _check_new_server(self) -> None:
-        """
-        Check a store that we meet for the first time, or again after its restart.
-
-        A restart is seen by the server's own name of its run: our client
-        connects anew by itself and tells nobody. What was set on a server and
-        not in its configuration is gone then, and what it had not written down, too.
-        """
-        redis = self._tools.redis
-        found = await runs(redis)
-        if found.run_to_server.keys() != self._checked_runs:
-            await prepare(redis, self._settings.expected_ids)
-            if is_cluster(redis):
-                await marks.meet(redis, found, self._tools.now_s())
-            await begin_lost_again(self._tools.ledger, redis, self._tools.now_s())
-            self._checked_runs = frozenset(found.run_to_server)
-
     async def _save(self, job: Job) -> None:
         async with self._tools.ledger.begin() as conn:
-            await jobs.save(conn, job, self._tools.now_s())
+            await leases.save(conn, job, self._tools.now_s())
 
     async def _as_it_is(self, job: Job) -> Job:
         async with reading(self._tools.ledger) as conn:
@@ -318,11 +275,6 @@ class Loader:
         return failed(job, Stopped(StopReason.INTERNAL, where), self._tools.now_s())
 
 
-async def _wait(stopping: asyncio.Event, for_s: float) -> None:
-    with suppress(TimeoutError):
-        await asyncio.wait_for(stopping.wait(), for_s)
-
-
 def _said(job: Job) -> str:
     if job.state is State.HELD:
         return f"held: {job.report.held_because}"
@@ -332,7 +284,3 @@ def _said(job: Job) -> str:
 def _progress(job: Job) -> str:
     report = job.report
     return f"{report.written} of {report.valid} rows written, {report.bad} bad lines"
-
-
-def _in_one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

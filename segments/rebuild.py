@@ -51,7 +51,7 @@ from segments.ingest.job import Job
 from segments.ingest.replay import OptedOut, Replay
 from segments.ingest.run import Tools
 from segments.ingest.stop import Stopped, StopReason
-from segments.ledger import accounts, jobs, late_opt_outs, opt_outs
+from segments.ledger import accounts, jobs, late_opt_outs, leases, opt_outs
 from segments.ledger.catalog import take_turn
 from segments.ledger.engine import reading
 from segments.optout import apply_opt_outs
@@ -154,7 +154,7 @@ class _Rebuild:
         await asyncio.sleep(settle_s)
         while True:
             async with reading(self._tools.ledger) as conn:
-                if not await jobs.running(conn, self._tools.now_s()):
+                if not await leases.running(conn, self._tools.now_s()):
                     return
             await asyncio.sleep(_LOOK_EVERY_S)
 

@@ -18,11 +18,10 @@ it was not searched for; the other half is for the work. `rtb-segments scrub`
 waits for nothing. A file that a loader reads at this moment is left to it, and
 seen to when the job ends.
 
-**What it becomes.** `segments.ingest.erased` says which lines go. What came as
-an archive becomes a `.gz`; a `.zip` always does, for what lies beside its one
-file is not looked at. The new file has a name and a digest of its own, which
-stands in the ledger; the partner's digest and count were compared when the job
-first read the file, or are compared here, before anything is changed.
+**What it becomes.** `segments.ingest.kept_file` says. The new file has a name and a
+digest of its own, which stands in the ledger; the partner's digest and count were
+compared when the job first read the file, or are compared here, before anything is
+changed.
 
     job                                         its file
     done, or failed with something written      is scrubbed; a rebuild reads it
@@ -51,28 +50,21 @@ A bucket that keeps versions of what was deleted must be told to drop them.
 """
 
 import asyncio
-import hashlib
 import logging
 import secrets
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from io import BufferedRandom
 from pathlib import Path
-from typing import IO, NamedTuple, cast
+from typing import IO, NamedTuple
 
-from isal import igzip
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.blobs import DELIVERIES, READ_BYTES, Blobs
-from segments.ingest.columns import columns_of
-from segments.ingest.erased import Erased, Lines, Rows, kept_blocks
-from segments.ingest.job import SCRUBBED_DIGEST, Job, Scrubbed, State, order_as_kept
-from segments.ingest.read import Reading, delivered_blocks
-from segments.ingest.source import is_archive, is_zip, plain_blocks
-from segments.ingest.spool import Spool
+from segments.ingest.erased import Erased
+from segments.ingest.job import Job, Scrubbed, State
+from segments.ingest.kept_file import KeptFile
 from segments.ingest.stop import Stopped, StopReason
-from segments.ingest.validate import order_of
 from segments.ledger import accounts, jobs, scrubs
 from segments.ledger.engine import reading
 from segments.ledger.scrubs import Due
@@ -87,7 +79,6 @@ ABANDONED_AFTER_S = 2 * 86_400.0
 """No upload lasts longer than a day."""
 
 _FILES_AT_ONCE = 200
-_GZIP_LEVEL = 1
 
 
 class Scrub(NamedTuple):
@@ -186,7 +177,8 @@ class _Pass:
     async def see_to(self, due: Due, forbidding: frozenset[int]) -> None:
         """Scrub one file, whatever it takes."""
         job = due.job
-        if job.state is State.RUNNING or await asyncio.to_thread(self._is_to_become_ids, job):
+        file = KeptFile(job, self._blobs)
+        if job.state is State.RUNNING or await asyncio.to_thread(file.is_to_become_ids):
             self._add(at_work=1)
             return
         self._add(looked_at=1)
@@ -198,15 +190,15 @@ class _Pass:
             await self._retire(job, Scrubbed(stop=job.stop or StopReason.INTERNAL))
         else:
             try:
-                is_to_change = await asyncio.to_thread(self._is_to_change, job, erased)
+                is_to_change = await asyncio.to_thread(file.is_to_change, erased)
                 if not is_to_change:
                     await self._seen_to(job)
                     return
-                scrubbed = await asyncio.to_thread(self._judged, job)
+                scrubbed = await asyncio.to_thread(file.judged, self._spool_dir)
                 if scrubbed.stop is not None:
                     await self._retire(job, scrubbed)
                 else:
-                    await self._rewrite(job, erased, scrubbed)
+                    await self._rewrite(file, erased, scrubbed)
             except (Stopped, FileNotFoundError) as error:
                 await self._put_off(job, error)
 
@@ -219,81 +211,18 @@ class _Pass:
             self._last = asked, Erased(ids)
         return self._last[1]
 
-    def _is_to_become_ids(self, job: Job) -> bool:
-        """
-        Tell whether a job has yet to make what is kept of it.
-
-        That is not searched before it is there: then the job counts as not seen to.
-        """
-        if job.state is not State.QUEUED or job.report.is_ids:
-            return False
-        if order_of(job.metadata).run_id is not None:
-            return True
-        try:
-            return columns_of(next(plain_blocks(self._blobs.get(job.blob)), b"")) is not None
-        except (Stopped, FileNotFoundError):
-            return False  # as it will show
-
-    def _is_to_change(self, job: Job, erased: Erased) -> bool:
-        """Tell whether something is to be taken out of a file; what can't be read will show."""
-        if not _is_of_ids(job) and is_zip(self._blobs.get(job.blob)):
-            return True
-        sieve = _sieve(job, erased)
-        try:
-            return any(sieve.dropped for _ in self._kept(job, sieve))
-        except Stopped:
-            if _is_judged(job):
-                raise
-            return True
-
-    def _judged(self, job: Job) -> Scrubbed:
-        """See whether a file is what was described, if the job has not done so."""
-        order = order_as_kept(job)
-        if _is_judged(job):
-            return Scrubbed(hash_type=job.report.hash_type or order.hash_type)
-        with Spool(self._spool_dir) as spool:
-            reading = Reading(self._blobs, job.blob, order, spool)
-            try:
-                reading.run()
-            except Stopped as stopped:
-                if not (job.scrubbed and stopped.reason is StopReason.NO_VALID_RECORD):
-                    return Scrubbed(stop=stopped.reason, error=stopped.detail)
-            return Scrubbed(hash_type=reading.parser.hash_type)
-
-    async def _rewrite(self, job: Job, erased: Erased, scrubbed: Scrubbed) -> None:
-        sieve = _sieve(job, erased)
+    async def _rewrite(self, file: KeptFile, erased: Erased, scrubbed: Scrubbed) -> None:
+        job = file.job
         self._spool_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=self._spool_dir) as file:
-            digest = await asyncio.to_thread(self._write, job, sieve, file)
+        with tempfile.TemporaryFile(dir=self._spool_dir) as rest:
+            written = await asyncio.to_thread(file.write, erased, rest)
             blob = f"{DELIVERIES}/{job.partner_id}/{secrets.token_hex(16)}"
-            await self._blobs.put(blob, _chunks(file))
-        scrubbed = Scrubbed(digest, scrubbed.hash_type)
-        if await self._replaced(job, blob, scrubbed):
-            self._add(rewritten=1, lines=sieve.dropped)
+            await self._blobs.put(blob, _chunks(rest))
+        if await self._replaced(job, blob, Scrubbed(written.digest, scrubbed.hash_type)):
+            self._add(rewritten=1, lines=written.dropped)
         else:
             await self._blobs.delete(blob)
             self._add(at_work=1)
-
-    def _write(self, job: Job, sieve: Lines | Rows, file: BufferedRandom) -> str:
-        """Write what stays of a job's file, and return the digest of it."""
-        if not _is_of_ids(job) and is_archive(self._blobs.get(job.blob)):
-            packed = cast(
-                "IO[bytes]",
-                igzip.open(file, "wb", compresslevel=_GZIP_LEVEL),  # type: ignore[no-untyped-call]
-            )
-            with packed:
-                packed.writelines(self._kept(job, sieve))
-        else:
-            file.writelines(self._kept(job, sieve))
-        file.seek(0)
-        digest = hashlib.file_digest(file, SCRUBBED_DIGEST).hexdigest()
-        file.seek(0)
-        return digest
-
-    def _kept(self, job: Job, sieve: Lines | Rows) -> Iterator[bytes]:
-        blob = self._blobs.get(job.blob)
-        blocks = delivered_blocks(blob) if _is_of_ids(job) else plain_blocks(blob)
-        return kept_blocks(blocks, sieve)
 
     async def _retire(self, job: Job, scrubbed: Scrubbed) -> None:
         if await self._replaced(job, job.blob, scrubbed):
@@ -329,22 +258,6 @@ class _Pass:
         self.done = self.done._replace(
             **{name: getattr(self.done, name) + count for name, count in counts.items()}
         )
-
-
-def _is_judged(job: Job) -> bool:
-    """Tell whether a job has compared its file with what was said of it."""
-    return bool(job.report.segments)
-
-
-def _is_of_ids(job: Job) -> bool:
-    """Tell whether what is kept of a job is ids and no text."""
-    return job.report.is_ids or order_of(job.metadata).run_id is not None
-
-
-def _sieve(job: Job, erased: Erased) -> Lines | Rows:
-    if not _is_of_ids(job):
-        return Lines(erased)
-    return Rows(erased, is_marked=not job.report.is_ids)
 
 
 def _chunks(file: IO[bytes]) -> Iterator[bytes]:

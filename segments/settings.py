@@ -7,18 +7,17 @@ variable as the operator typed it. Passwords stand in URLs, so no URL is ever
 quoted: not in these lines, not in the `repr` of the settings.
 """
 
-import json
-import os
 import sys
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import quote, urlsplit
 
-from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
-from pydantic.fields import FieldInfo
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError
 
+from segments.ledger_url import check_ledger_url, embedded_ledger_url, url_for_engine
+from segments.setting_lines import unreadable_setting, wrong_setting
 from segments.tls import TlsFiles, tls_files
 
 T = TypeVar("T", bound=BaseSettings)
@@ -30,8 +29,6 @@ _STORE_SCHEMES = (
     *("redis", "rediss", "unix"),
     *("redis+cluster", "rediss+cluster", "redis+sentinel", "rediss+sentinel"),
 )
-_SQLITE_SCHEMES = ("sqlite+aiosqlite", "sqlite")
-_POSTGRES_SCHEMES = ("postgresql", "postgresql+asyncpg", "postgres")
 
 
 class WrongSettings(Exception):
@@ -244,15 +241,8 @@ class Settings(BaseSettings):
     @field_validator("ledger_url")
     @classmethod
     def _check_ledger_url(cls, url: str | None) -> str | None:
-        if url is None:
-            return None
-        scheme, _, path = url.partition("://")
-        if scheme in _POSTGRES_SCHEMES:
-            _check_postgres_url(url)
-        elif scheme not in _SQLITE_SCHEMES or path.removeprefix("/") in ("", ":memory:"):
-            raise ValueError(
-                "not of the form sqlite+aiosqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE"
-            )
+        if url is not None:
+            check_ledger_url(url)
         return url
 
     @property
@@ -282,11 +272,8 @@ class Settings(BaseSettings):
         or `postgresql` as asyncpg does. It may hold a password.
         """
         if self.ledger_url is None:
-            return f"sqlite+aiosqlite:///{self.data_dir.absolute() / 'ledger.db'}"
-        scheme, _, rest = self.ledger_url.partition("://")
-        if scheme in _POSTGRES_SCHEMES:
-            return f"postgresql://{rest}"
-        return f"sqlite+aiosqlite://{rest}"
+            return embedded_ledger_url(self.data_dir)
+        return url_for_engine(self.ledger_url)
 
     @property
     def api_tls(self) -> TlsFiles | None:
@@ -339,110 +326,12 @@ def settings_of(cls: type[T]) -> T:
     try:
         return cls()
     except ValidationError as error:
-        lines = [_line(cls, details) for details in error.errors()]
+        lines = [wrong_setting(cls, details) for details in error.errors()]
     except SettingsError as error:
-        lines = [_unreadable(cls, error)]
+        lines = [unreadable_setting(cls, error)]
     except (OSError, UnicodeDecodeError) as error:
         lines = [f".env: cannot be read ({type(error).__name__})"]
     raise WrongSettings("\n".join(lines))
-
-
-def _line(cls: type[BaseSettings], details: Any) -> str:
-    """One wrong setting in the words of whoever set it."""
-    if not details["loc"]:  # of several that don't go together; it names them itself
-        return _reason(details)
-    where, *inside = details["loc"]
-    names = _names(cls, str(where))
-    variable = _set_name(names)
-    place = "".join(f", {part}" for part in inside)
-    if details["type"] == "missing" and not inside:
-        return f"{variable}: not set, and has no default"
-    value = details["input"]
-    # Inside of a JSON value the whole line would be noise; a URL may hold a password.
-    if inside or not isinstance(value, str) or variable.endswith("_URL"):
-        return f"{variable}{place}: {_reason(details)}"
-    return f"{variable}={value}: {_reason(details)}"
-
-
-def _reason(details: Any) -> str:
-    bounds = details.get("ctx", {})
-    match details["type"]:
-        case "int_parsing" | "int_type" | "int_from_float":
-            return "not a whole number"
-        case "float_parsing" | "float_type":
-            return "not a number"
-        case "bool_parsing" | "bool_type":
-            return "neither true nor false"
-        case "greater_than":
-            return f"must be more than {_plain(bounds['gt'])}"
-        case "greater_than_equal":
-            return f"must be at least {_plain(bounds['ge'])}"
-        case "less_than":
-            return f"must be less than {_plain(bounds['lt'])}"
-        case "less_than_equal":
-            return f"must be at most {_plain(bounds['le'])}"
-        case "value_error":
-            return str(bounds["error"])
-        case _:
-            return str(details["msg"]).removeprefix("Input ")
-
-
-def _plain(number: float) -> str:
-    return f"{number:g}" if isinstance(number, float) else str(number)
-
-
-def _unreadable(cls: type[BaseSettings], error: SettingsError) -> str:
-    """A setting of more than one value that is not the JSON it must be."""
-    for name in cls.model_fields:
-        if f'"{name}"' in str(error):
-            return f"{_set_name(_names(cls, name))}: not JSON"
-    cause = error.__cause__
-    return f"settings: {'not JSON' if isinstance(cause, json.JSONDecodeError) else error}"
-
-
-def _names(cls: type[BaseSettings], where: str) -> list[str]:
-    """Return the variables that can set a field; pydantic gives its name or its first alias."""
-    for name, field in cls.model_fields.items():
-        aliases = _aliases(field)
-        if where == name or where in aliases:
-            return aliases or [f"{cls.model_config.get('env_prefix', '')}{name}".upper()]
-    return [where]
-
-
-def _aliases(field: FieldInfo) -> list[str]:
-    match field.validation_alias:
-        case str(alias):
-            return [alias]
-        case AliasChoices(choices=choices):
-            return [alias for alias in choices if isinstance(alias, str)]
-        case _:
-            return []
-
-
-def _set_name(names: list[str]) -> str:
-    """Of the variables that could set a field, the one that did; else the first."""
-    is_set = {name.upper() for name in os.environ}
-    return next((name for name in names if name.upper() in is_set), names[0])
-
-
-def _check_postgres_url(url: str) -> None:
-    """
-    Raise a `ValueError` for what would be taken apart at the wrong place.
-
-    Then a piece of the password would be the host or the database, which we do
-    name in messages.
-    """
-    try:
-        parts = urlsplit(url)
-        _ = parts.port if "," not in parts.netloc else None  # several hosts have their own
-    except ValueError:
-        parts = None
-    if parts is None or url.count("@") > 1 or "@" in url[len(parts.scheme + parts.netloc) + 3 :]:
-        raise ValueError(
-            "not a URL as it stands; write @ : / ? # % in a password as %40 %3A %2F %3F %23 %25"
-        )
-    if not parts.path.strip("/") and "dbname=" not in parts.query:
-        raise ValueError("names no database, as in postgresql://USER:PASSWORD@HOST/DATABASE")
 
 
 def _scheme(url: str) -> str:

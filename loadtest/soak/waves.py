@@ -9,7 +9,6 @@ loader has applied it.
 
 import asyncio
 import hashlib
-import time
 from collections.abc import Sequence
 from random import Random
 
@@ -17,12 +16,11 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from loadtest.delivery import deliver
 from loadtest.population import Population
-from loadtest.seed import metadata_of
 from loadtest.soak.shared import Shared, WaveState
 from loadtest.soak.table import Change, Wave
 from segments.blobs import Blobs
-from segments.ingest.accept import accept
 from segments.ingest.job import State
 from segments.ledger import jobs
 from segments.ledger.engine import reading
@@ -120,18 +118,8 @@ class Waves:
         digits = {"md5": hashlib.md5, "sha1": hashlib.sha1, "sha2": hashlib.sha256}[hash_]
         hashes = [population.email_hash(n) for n in numbers]
         hashes += [digits(self._rng.randbytes(16)).hexdigest() for _ in range(_BALLAST)]
-        content = "".join(f"{one}\n" for one in hashes).encode()
         for share in population.shares(population.cohort_of(numbers[0])):
-            metadata = metadata_of(content, len(hashes), share)
-            job = await accept(
-                self._ledger,
-                self._blobs,
-                metadata,
-                [content],
-                door="loadtest",
-                file_name=metadata.file.name,
-                now_s=time.time(),
-            )
+            job = await deliver(self._ledger, self._blobs, hashes, share)
             while job.state in (State.QUEUED, State.RUNNING):
                 await asyncio.sleep(_POLL_S)
                 async with reading(self._ledger) as conn:

@@ -12,18 +12,12 @@ Adobe's external audiences endpoint: audiences out of files in a customer's own 
 Under `/data/core/ais` as well; `external-audience` and `external-audiences` are the
 same; a slash at the end is none; `/run` of the vendor's own examples begins a run.
 
-Creating looks whether the base connection can be read, and is over when it has; a
-file need not be there before the first run. Should the process die meanwhile, the
-next who asks for the operation has it finished.
+Creating goes on behind its answer (external_audience_creation.py).
 """
 
-import asyncio
-import logging
 from collections.abc import Sequence
-from typing import Any
 
 from aiohttp import web
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.api.door import Door, Reply, operation
@@ -37,6 +31,7 @@ from segments.doors.external_audience_access import (
     SandboxCredentials,
     external_problem,
 )
+from segments.doors.external_audience_creation import Creations
 from segments.doors.external_audience_forms import (
     AudienceChange,
     AudienceDetails,
@@ -54,22 +49,22 @@ from segments.doors.external_audience_forms import (
     StartedRun,
 )
 from segments.doors.external_audience_source import list_files, within
-from segments.ingest.person import CONTROLS, IDENTITY_TYPES
+from segments.doors.external_audience_spec import (
+    by_whom,
+    changed_spec,
+    check_fields,
+    details_of,
+    spec_of,
+)
 from segments.ledger import audiences, connections, external_audiences, external_runs
 from segments.ledger.catalog import take_turn
-from segments.ledger.engine import LedgerAway, reading
+from segments.ledger.engine import reading
 from segments.ledger.external_audiences import ExternalAudience, Status
 from segments.ledger.refusal import Duplicate, NotFound
-
-_log = logging.getLogger(__name__)
-
-CLOSE_WITHIN_S = 5.0
 
 _PREFIX = "/core/ais"
 _ONE, _MANY = "/external-audience", "/external-audiences"
 _AUDIENCE = f"{_PREFIX}{_ONE}/{{audienceId}}"
-_IN_COLUMNS = frozenset({"name", "customAudienceId", "namespace", "ttlInDays"})
-"""Members of a request that are columns of the ledger; the others are its `spec`."""
 
 
 class ExternalAudienceDoor(Door):
@@ -83,7 +78,7 @@ class ExternalAudienceDoor(Door):
     def __init__(self, services: Services) -> None:
         self.schemes = (SandboxCredentials(services),)
         self._services = services
-        self._creating: dict[int, asyncio.Task[None]] = {}
+        self._creations = Creations(services)
 
     def problem(self, problem: Problem) -> web.Response:
         """Answer a problem with the vendor's code, if there is one."""
@@ -105,12 +100,7 @@ class ExternalAudienceDoor(Door):
 
     async def close(self) -> None:
         """Let creations under way end; a slow one is left to whoever asks for it next."""
-        tasks = list(self._creating.values())
-        if tasks:
-            _, slow = await asyncio.wait(tasks, timeout=CLOSE_WITHIN_S)
-            for task in slow:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        await self._creations.close()
 
     @operation(
         "POST", f"{_PREFIX}{_ONE}", answers={202: Created}, problems=(409, 422), is_idempotent=True
@@ -121,8 +111,7 @@ class ExternalAudienceDoor(Door):
 
         `operationId` is for asking how far it is, and what its `audienceId` has become.
         """
-        _check_fields(body)
-        spec = body.model_dump(mode="json", exclude=set(_IN_COLUMNS), exclude_none=True)
+        check_fields(body)
         try:
             async with self._services.ledger.begin() as conn:
                 connection = await _connection(conn, caller, body.source)
@@ -134,14 +123,14 @@ class ExternalAudienceDoor(Door):
                     name=body.name,
                     custom_id=body.customAudienceId,
                     ttl_days=body.ttlInDays,
-                    spec=spec,
+                    spec=spec_of(body),
                     user_id=caller.user_id,
                     now_s=self._services.now_s(),
                 )
         except Duplicate as duplicate:
             raise Problem(409, str(duplicate)) from None
-        self._go_on_creating(external)
-        return Created(operationId=external.operation_id, operationDetails=_details(external))
+        self._creations.go_on(external)
+        return Created(operationId=external.operation_id, operationDetails=details_of(external))
 
     @operation(
         "GET",
@@ -159,17 +148,17 @@ class ExternalAudienceDoor(Door):
                 raise Problem(404, "there is no operation of this id")
             segment_id = await _segment_id(conn, found)
         if found.status is Status.PROCESSING:
-            self._go_on_creating(found)
+            self._creations.go_on(found)
         is_there = found.status is Status.SUCCESS
         return OperationStatus(
             operationId=found.operation_id,
             status=found.status,
-            operationDetails=_details(found),
+            operationDetails=details_of(found),
             audienceName=found.name,
             audienceId=found.public_id if is_there else None,
             segmentId=segment_id,
             error=found.error,
-            **_by_whom(found),
+            **by_whom(found),
         )
 
     @operation("PATCH", _AUDIENCE, answers={200: ChangedAudience}, problems=(404, 422))
@@ -185,7 +174,7 @@ class ExternalAudienceDoor(Door):
             changed = await external_audiences.change(
                 conn,
                 external,
-                spec=_changed_spec(external, body),
+                spec=changed_spec(external, body),
                 ttl_days=external.ttl_days if body.ttlInDays is None else body.ttlInDays,
                 user_id=caller.user_id,
                 now_s=self._services.now_s(),
@@ -193,10 +182,10 @@ class ExternalAudienceDoor(Door):
             segment_id = await _segment_id(conn, changed)
         assert segment_id is not None, "it is there"
         return ChangedAudience(
-            **_details(changed).model_dump(),
+            **details_of(changed).model_dump(),
             audienceId=changed.public_id,
             segmentId=segment_id,
-            **_by_whom(changed),
+            **by_whom(changed),
         )
 
     @operation("DELETE", _AUDIENCE, answers={204: None}, problems=(404,))
@@ -237,7 +226,7 @@ class ExternalAudienceDoor(Door):
                 connection = await connections.connection(conn, external.connection_id)
             except NotFound as error:
                 raise Problem(422, str(error)) from None
-        source = _details(external).source
+        source = details_of(external).source
         files = within(await list_files(connection, source), body.dataFilterStartTime, end_s)
         async with self._services.ledger.begin() as conn:
             run = await runs.begin(
@@ -271,32 +260,6 @@ class ExternalAudienceDoor(Door):
             external = await _external(conn, caller, path.audienceId)
             return await runs.page_of(conn, external, query)
 
-    def _go_on_creating(self, external: ExternalAudience) -> None:
-        if external.id not in self._creating:
-            task = asyncio.create_task(self._create(external))
-            self._creating[external.id] = task
-            task.add_done_callback(lambda _: self._creating.pop(external.id))
-
-    async def _create(self, external: ExternalAudience) -> None:
-        ledger = self._services.ledger
-        try:
-            try:
-                async with reading(ledger) as conn:
-                    connection = await connections.connection(conn, external.connection_id)
-                await list_files(connection, _details(external).source)
-            except (NotFound, Problem) as error:
-                why = error.detail if isinstance(error, Problem) else str(error)
-                async with ledger.begin() as conn:
-                    await external_audiences.fail(conn, external.id, why)
-                return
-            async with ledger.begin() as conn:
-                await external_audiences.succeed(conn, external.id, now_s=self._services.now_s())
-        except (SQLAlchemyError, LedgerAway, OSError) as error:
-            # It stays PROCESSING, and whoever asks for it next has it tried again.
-            _log.warning("creation of an external audience: %s", type(error).__name__)
-            return
-        await self._services.publish_catalog()
-
 
 async def _external(
     conn: AsyncConnection, caller: SandboxCaller, audience_id: str
@@ -325,55 +288,3 @@ async def _segment_id(conn: AsyncConnection, external: ExternalAudience) -> str 
     if external.audience_id is None:
         return None
     return (await audiences.audience(conn, external.audience_id)).segment_id
-
-
-def _check_fields(body: AudienceDetails) -> None:
-    names = [field.name for field in body.fields]
-    if len(set(names)) != len(names):
-        raise Problem(422, "two fields of one name")
-    identities = [field for field in body.fields if field.identityNs is not None]
-    if not identities:
-        raise Problem(422, "no field has an identityNs: nobody could be told from another")
-    for field in identities:
-        if field.type not in IDENTITY_TYPES or field.name in CONTROLS:
-            raise Problem(422, "a field with an identityNs whose name or type holds no id")
-
-
-def _changed_spec(external: ExternalAudience, body: AudienceChange) -> dict[str, Any]:
-    spec = dict(external.spec)
-    if body.description is not None:
-        spec["description"] = body.description
-    if body.labels is not None:
-        spec["labels"] = list(body.labels)
-    if body.fields is not None:
-        fields = {field["name"]: dict(field) for field in spec["fields"]}
-        for change in body.fields:
-            field = fields.get(change.name)
-            if field is None:
-                raise Problem(422, "a field is named that the audience does not have")
-            for member in ("type", "identityNs"):
-                said = getattr(change, member)
-                if said is not None and said != field.get(member):
-                    raise Problem(422, f"{member} of a field can't be changed")
-            field["labels"] = list(change.labels)
-        spec["fields"] = list(fields.values())
-    return spec
-
-
-def _details(external: ExternalAudience) -> AudienceDetails:
-    return AudienceDetails(
-        name=external.name,
-        customAudienceId=external.custom_id,
-        namespace=external.namespace,
-        ttlInDays=external.ttl_days,
-        **external.spec,
-    )
-
-
-def _by_whom(external: ExternalAudience) -> dict[str, Any]:
-    return {
-        "createdBy": external.created_by,
-        "createdAt": external.created_at_s,
-        "updatedBy": external.updated_by,
-        "updatedAt": external.updated_at_s,
-    }

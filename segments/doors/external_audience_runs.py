@@ -13,7 +13,6 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.api.problem import Problem
-from segments.connection import SourceFile
 from segments.doors.external_audience_access import SandboxCaller
 from segments.doors.external_audience_forms import (
     Page,
@@ -33,6 +32,7 @@ from segments.ledger import accounts, audiences, external_runs, jobs
 from segments.ledger.external_audiences import ExternalAudience
 from segments.ledger.external_runs import Run
 from segments.settings import Settings
+from segments.storage import SourceFile
 
 DOOR = "external audiences"
 _MS_FROM = 10**11

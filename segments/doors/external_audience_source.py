@@ -9,16 +9,9 @@ import asyncio
 from collections.abc import Sequence
 
 from segments.api.problem import Problem
-from segments.connection import (
-    MAX_FILES,
-    BaseConnection,
-    NotThere,
-    SourceFile,
-    StorageAway,
-    TooManyFiles,
-    open_storage,
-)
+from segments.connection import BaseConnection, open_storage
 from segments.doors.external_audience_forms import SourceParams
+from segments.storage import MAX_FILES, NotThere, SourceFile, StorageAway, TooManyFiles
 
 LIST_WITHIN_S = 60.0
 

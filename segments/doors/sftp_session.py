@@ -1,16 +1,14 @@
 """
 One partner's SFTP session: what may be asked of its folder, and how it is answered.
 
-Paths never reach the file system: a path is `/` or one name, and everything
-else is answered "no such file". There are no subfolders, no links, and nothing
-of the host: owners, modes, free space. What may be done with a name is
-`segments.doors.folder`'s law.
+There are no subfolders, no links, and nothing of the host: owners, modes, free
+space. What a path means is `sftp_paths`' law, and what may be done with a name
+`segments.doors.folder`'s.
 """
 
 import asyncio
 import logging
 import os
-import posixpath
 import stat
 from collections.abc import AsyncIterator, Callable
 from functools import wraps
@@ -28,10 +26,11 @@ from asyncssh import (
     SFTPPermissionDenied,
 )
 
-from segments.doors.file_names import Refused, check_name
-from segments.doors.folder import ANSWER, Folder, Upload
+from segments.doors.file_names import Refused
+from segments.doors.folder import Folder, Upload
 from segments.doors.metrics import OK, REFUSED, DoorMetrics
 from segments.doors.open_file import OpenFile, is_to_write, opened
+from segments.doors.sftp_paths import check_new, is_folder, name_of, shortest
 from segments.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -111,9 +110,9 @@ class Session(asyncssh.SFTPServer):
         """Open a file; one opened for writing bears a mark until it is closed."""
         if len(self._handles) >= self._max_handles:
             raise SFTPFailure(f"more than {self._max_handles} open files")
-        name = self._existing(path)
+        name = name_of(path)
         if is_to_write(pflags):
-            self._check_new(name)
+            check_new(name)
         file = opened(self._folder, name, pflags, self._max_bytes)
         self._handles.add(file)
         return file
@@ -170,10 +169,9 @@ class Session(asyncssh.SFTPServer):
     @_counted("stat")
     def stat(self, path: bytes) -> SFTPAttrs:
         """Describe a file or the folder."""
-        name = self._name(path)
-        if name is None:
+        if is_folder(path):
             return _FOLDER
-        return _attrs(self._folder.stat(self._existing(path)))
+        return _attrs(self._folder.stat(name_of(path)))
 
     def lstat(self, path: bytes) -> SFTPAttrs:
         """Describe a file or the folder; there are no links."""
@@ -185,7 +183,7 @@ class Session(asyncssh.SFTPServer):
 
     def setstat(self, path: bytes, attrs: SFTPAttrs) -> None:
         """Take no notice: times, owners and modes are not kept. A size can't be set so."""
-        self._existing(path)
+        name_of(path)
         if attrs.size is not None:
             raise SFTPOpUnsupported("open the file to change its size")
 
@@ -201,7 +199,7 @@ class Session(asyncssh.SFTPServer):
     @_counted("list")
     def scandir(self, path: bytes) -> AsyncIterator[SFTPName]:
         """List the folder."""
-        if self._name(path) is not None:
+        if not is_folder(path):
             raise SFTPNoSuchFile("no such folder")
         if len(self._listings) >= self._max_handles:
             raise SFTPFailure(f"more than {self._max_handles} open listings")
@@ -221,7 +219,7 @@ class Session(asyncssh.SFTPServer):
 
     def realpath(self, path: bytes) -> bytes:
         """Return a path in its shortest form."""
-        return posixpath.normpath(posixpath.join(b"/", path)).replace(b"//", b"/")
+        return shortest(path)
 
     def format_user(self, uid: int | None) -> str:
         """Name the owner of a file: not a user of this machine."""
@@ -236,7 +234,7 @@ class Session(asyncssh.SFTPServer):
     @_counted("remove")
     def remove(self, path: bytes) -> None:
         """Remove a file."""
-        self._folder.remove(self._existing(path))
+        self._folder.remove(name_of(path))
 
     def rename(self, oldpath: bytes, newpath: bytes) -> None:
         """Rename a file, to a name that is free."""
@@ -248,8 +246,8 @@ class Session(asyncssh.SFTPServer):
 
     @_counted("rename")
     def _rename(self, oldpath: bytes, newpath: bytes, *, replace: bool) -> None:
-        old, new = self._existing(oldpath), self._existing(newpath)
-        self._check_new(new)
+        old, new = name_of(oldpath), name_of(newpath)
+        check_new(new)
         try:
             self._folder.rename(old, new, replace=replace)
         except Refused as refused:
@@ -282,36 +280,6 @@ class Session(asyncssh.SFTPServer):
     def fstatvfs(self, file_obj: object) -> os.statvfs_result:
         """Refuse likewise."""
         raise SFTPOpUnsupported("not told")
-
-    # ----------------------------------------------------------------------------
-
-    def _name(self, path: bytes) -> bytes | None:
-        """Return the one name of a path, `None` of the folder itself."""
-        return self.realpath(path)[1:] or None
-
-    def _existing(self, path: bytes) -> str:
-        """
-        Return the name that a path means, if a file may have it.
-
-        Raises:
-            SFTPNoSuchFile: It is a path to elsewhere.
-            SFTPPermissionDenied: No file may have that name, or it is the folder's.
-        """
-        name = self._name(path)
-        if name is None:
-            raise SFTPPermissionDenied("that is the folder")
-        if b"/" in name:
-            raise SFTPNoSuchFile("there are no folders here")
-        try:
-            return check_name(name.decode())
-        except UnicodeDecodeError:
-            raise SFTPPermissionDenied("the name is not UTF-8") from None
-        except Refused as refused:
-            raise SFTPPermissionDenied(str(refused)) from None
-
-    def _check_new(self, name: str) -> None:
-        if name.endswith(ANSWER):
-            raise SFTPPermissionDenied(f"{ANSWER} files are ours to write")
 
 
 _FOLDER = SFTPAttrs(

@@ -33,9 +33,9 @@ from segments.ingest.late import note_late
 from segments.ingest.parse import Ids
 from segments.ingest.publish import changes, plan
 from segments.ingest.validate import Action, order_of
-from segments.ledger import accounts, crm_audiences, jobs, uploads
+from segments.ledger import accounts, crm_audiences, jobs, leases, uploads
 from segments.ledger.engine import reading
-from segments.ledger.jobs import LeaseLost
+from segments.ledger.leases import LeaseLost
 from segments.ledger.uploads import Upload
 from segments.projection import catch_up
 from segments.record import Change, CorruptRecord, Tally
@@ -145,7 +145,7 @@ class AtOnce:
         job = replace(job, report=Report(segments=planned, opt_outs_before=opt_outs_before))
         await jobs.keep_plan(conn, job)
         if may_claim and not await jobs.unfinished_before(conn, job):
-            claimed = await jobs.claim(conn, now_s, job.partner_id)
+            claimed = await leases.claim(conn, now_s, job.partner_id)
             assert claimed is not None, "the oldest unfinished job can be claimed"
             assert claimed.id == job.id, "no other is older"
             job = claimed
@@ -197,7 +197,7 @@ class AtOnce:
         async with self.ledger.begin() as conn:
             # The store was slow and a loader has the job now; it comes to the same.
             with suppress(LeaseLost):
-                await jobs.save(conn, settled, self.now_s())
+                await leases.save(conn, settled, self.now_s())
 
 
 def _report(report: Report, chunk: Chunk, tally: Tally) -> Report:

@@ -17,19 +17,13 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.blobs import Blobs
-from segments.connection import (
-    BaseConnection,
-    NotThere,
-    SourceFile,
-    Storage,
-    StorageAway,
-    open_storage,
-)
+from segments.connection import BaseConnection, open_storage
 from segments.ingest.marked import HEADER, marked
 from segments.ingest.person import CONTROLS, Columns, PersonReader
 from segments.ingest.rows import Table
 from segments.ingest.stop import Stopped, StopReason
 from segments.ledger import external_source
+from segments.storage import NotThere, SourceFile, Storage, StorageAway
 
 _ROWS_A_CHUNK = 32_768
 

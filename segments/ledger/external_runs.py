@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 from sqlalchemy import func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from segments.connection import SourceFile
 from segments.ingest.job import UNFINISHED, Job, State
 from segments.ledger.external_audiences import ExternalAudience
 from segments.ledger.tables import external_run_files as _files
 from segments.ledger.tables import external_runs as _runs
 from segments.ledger.tables import jobs as _jobs
+from segments.storage import SourceFile
 
 
 class Run(NamedTuple):

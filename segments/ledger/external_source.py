@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from segments.connection import BaseConnection, SourceFile
+from segments.connection import BaseConnection
 from segments.ingest.person import CONTROLS, Columns, Identity
 from segments.ledger import connections
 from segments.ledger.engine import reading
@@ -18,6 +18,7 @@ from segments.ledger.refusal import NotFound
 from segments.ledger.tables import external_audiences as _external
 from segments.ledger.tables import external_run_files as _files
 from segments.ledger.tables import external_runs as _runs
+from segments.storage import SourceFile
 
 
 class Source(NamedTuple):

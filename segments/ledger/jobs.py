@@ -1,21 +1,13 @@
 """
-Queries of jobs: taking them in, sharing them out, keeping what becomes of them.
+Queries of jobs: taking deliveries in, and telling what has become of them.
 
 All take a connection, so that several make one transaction.
 
-A partner's files apply in the order in which they came, so of each partner only
-the oldest unfinished job can be had; jobs of different partners run side by
-side. For that, no number of a partner's job may become visible behind a higher
-one: whoever submits holds the partner's row until the commit.
+A partner's files apply in the order of their jobs' numbers. For that, no number of
+a partner's job may become visible behind a higher one: whoever submits holds the
+partner's row until the commit.
 
-Whoever claims a job holds its lease and extends it with every save. A lease
-that ran out is anybody's, and so is one whose owner is seen to be dead: a
-process of this machine that was killed need not be waited for. Loaders on
-several machines go by their own clocks; that these differ by less than a lease
-lasts is all that is asked of them.
-
-Every change of a job names the lease's owner. One that lost its lease learns so
-when it saves, and stops; what both wrote to the store meanwhile is the same.
+Which loader has a job, and what it may change of it, is `segments.ledger.leases`' law.
 """
 
 import secrets
@@ -23,23 +15,15 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Row, ScalarSelect, func, insert, select, update
+from sqlalchemy import ColumnElement, Row, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from segments.ingest.job import UNFINISHED, Checkpoint, Job, State, fingerprint
+from segments.ingest.job import UNFINISHED, Job, State, fingerprint
 from segments.ingest.stop import Stopped, StopReason
-from segments.ledger.process import may_live, this_process
 from segments.ledger.tables import accounts as _accounts
 from segments.ledger.tables import jobs as _jobs
 
-LEASE_S = 60.0
-"""How long a loader may be silent before others take its job."""
-
 _TRANSACTION_DIGITS = 16
-
-
-class LeaseLost(Exception):
-    """Another loader has taken the job over; this one must let go of it."""
 
 
 def new_transaction_id() -> str:
@@ -105,83 +89,6 @@ async def submit(
     return job_of(inserted.one())
 
 
-async def claim(conn: AsyncConnection, now_s: float, partner_id: int | None = None) -> Job | None:
-    """
-    Take the oldest job that can be had, and the lease of it.
-
-    Args:
-        conn: A transaction.
-        now_s: When.
-        partner_id: Only a job of this partner; `None` for any.
-    """
-    of_partner = [] if partner_id is None else [_jobs.c.partner_id == partner_id]
-    oldest = (
-        select(func.min(_jobs.c.id))
-        .where(_jobs.c.state.in_(UNFINISHED), *of_partner)
-        .group_by(_jobs.c.partner_id)
-    )
-    # A look without locks: most of these others are at work on, who save them.
-    candidates = await conn.execute(
-        select(_jobs)
-        .where(_jobs.c.id.in_(oldest), _jobs.c.state.in_((State.QUEUED, State.RUNNING)))
-        .order_by(_jobs.c.id)
-    )
-    for row in candidates:
-        is_abandoned = row.state == State.RUNNING
-        if is_abandoned and row.lease_until_s > now_s and may_live(row.lease_owner):
-            continue
-        checkpoint = _checkpoint(row)
-        if is_abandoned:
-            checkpoint = msgspec.structs.replace(checkpoint, deaths=checkpoint.deaths + 1)
-        taken = await conn.execute(
-            update(_jobs)
-            .where(_jobs.c.id == _still_free(row))
-            .values(
-                state=State.RUNNING,
-                lease_owner=this_process(),
-                lease_until_s=now_s + LEASE_S,
-                checkpoint=msgspec.to_builtins(checkpoint),
-                started_at_s=func.coalesce(_jobs.c.started_at_s, now_s),
-            )
-            .returning(_jobs)
-        )
-        claimed = taken.one_or_none()
-        if claimed is not None:
-            return job_of(claimed)
-    return None
-
-
-async def save(conn: AsyncConnection, job: Job, now_s: float) -> None:
-    """
-    Keep what a job has become, and extend its lease, or end it with the job.
-
-    Raises:
-        LeaseLost: The job is another's now; nothing was changed.
-    """
-    is_running = job.state is State.RUNNING
-    saved = await conn.execute(
-        update(_jobs)
-        .where(
-            _jobs.c.id == job.id,
-            _jobs.c.state == State.RUNNING,
-            _jobs.c.lease_owner == this_process(),
-        )
-        .values(
-            state=job.state,
-            lease_owner=this_process() if is_running else None,
-            lease_until_s=now_s + LEASE_S if is_running else None,
-            checkpoint=msgspec.to_builtins(job.checkpoint),
-            report=msgspec.to_builtins(job.report),
-            blob=job.blob,
-            error_code=None if job.stop is None else job.stop.code,
-            error=job.error and job.error[:512],
-            finished_at_s=job.finished_at_s,
-        )
-    )
-    if saved.rowcount != 1:
-        raise LeaseLost(f"job {job.id} was taken over")
-
-
 async def keep_plan(conn: AsyncConnection, job: Job) -> None:
     """Keep the report of a job that nobody works on yet, as far as it can be made before."""
     await conn.execute(
@@ -233,15 +140,6 @@ async def refuse(conn: AsyncConnection, job: Job, now_s: float) -> bool:
         error_code=stopped.reason.code,
         error=str(stopped)[:512],
         finished_at_s=now_s,
-    )
-
-
-async def running(conn: AsyncConnection, now_s: float) -> Sequence[Job]:
-    """Return the jobs that a loader works on, so far as can be known, the oldest first."""
-    rows = await conn.execute(select(_jobs).where(_jobs.c.state == State.RUNNING))
-    return sorted(
-        (job_of(row) for row in rows if row.lease_until_s > now_s and may_live(row.lease_owner)),
-        key=lambda job: job.id,
     )
 
 
@@ -304,21 +202,6 @@ async def _take_turn(conn: AsyncConnection, partner_id: int) -> None:
     )
 
 
-def _still_free(seen: Row[Any]) -> ScalarSelect[int]:
-    """Select a job that is as it was seen; nothing if another changes it at this moment."""
-    return (
-        select(_jobs.c.id)
-        .where(
-            _jobs.c.id == seen.id,
-            _jobs.c.state == seen.state,
-            _jobs.c.lease_owner.is_not_distinct_from(seen.lease_owner),
-            _jobs.c.lease_until_s.is_not_distinct_from(seen.lease_until_s),
-        )
-        .with_for_update(skip_locked=True)
-        .scalar_subquery()
-    )
-
-
 async def _same_as_last(conn: AsyncConnection, partner_id: int, name: str) -> Row[Any] | None:
     """
     Return a partner's last job if it is unfinished and of this delivery.
@@ -333,10 +216,6 @@ async def _same_as_last(conn: AsyncConnection, partner_id: int, name: str) -> Ro
 
 async def _first(conn: AsyncConnection, *conditions: ColumnElement[bool]) -> Row[Any] | None:
     return (await conn.execute(select(_jobs).where(*conditions).order_by(_jobs.c.id))).first()
-
-
-def _checkpoint(row: Row[Any]) -> Checkpoint:
-    return msgspec.convert(row.checkpoint or {}, Checkpoint)
 
 
 def job_of(row: Row[Any]) -> Job:

@@ -26,11 +26,12 @@ from segments.record import (
     pack,
 )
 from segments.store import keys
+from segments.store.calls import CALLS_PER_SLICE
 from segments.store.connection import connect
 from segments.store.meta import LISTPACK_ENTRIES
 from segments.store.payload import MAX_RECORD_BYTES, payloads
 from segments.store.reader import Meta, read_records
-from segments.store.writer import CALLS_PER_SLICE, Writer
+from segments.store.writer import Writer
 from tests.engines import Engine
 from tests.strategies import changes, records
 

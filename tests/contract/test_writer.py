@@ -31,10 +31,11 @@ from segments.record import (
     unpack,
 )
 from segments.store import keys
+from segments.store.calls import ROWS_PER_CALL
 from segments.store.connection import connect
 from segments.store.meta import LISTPACK_ENTRIES, prepare
 from segments.store.reader import Meta, StoreUnusable, read_records
-from segments.store.writer import ROWS_PER_CALL, Matched, Writer
+from segments.store.writer import Matched, Writer
 from tests.conftest import EXPECTED_IDS
 from tests.engines import Engine, free_port
 from tests.strategies import (

@@ -6,9 +6,9 @@ import socket
 import pytest
 
 from rtb.catalog import Catalog
-from rtb.server import metrics
 from rtb.server.follower import follow
-from rtb.server.metrics import BUGS, Slab, Where
+from rtb.server.metrics import BUGS, Where
+from rtb.server.slab import Slab, create
 from rtb.server.worker import Worker
 from rtb.settings import RtbSettings
 from segments.store.connection import connect
@@ -64,7 +64,7 @@ async def test_a_worker_whose_clock_stops_says_so_and_drains(
     valkey: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its supervisor, who is told by the exit status, starts another one."""
-    slab = Slab(metrics.create(1), 0)
+    slab = Slab(create(1), 0)
     settings = RtbSettings(redis_url=valkey.url, drain_s=0)
     async with connect(valkey.url) as redis:
         await furnish(redis)

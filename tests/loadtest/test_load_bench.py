@@ -10,16 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from loadtest import load_bench
-from loadtest.load_bench import DEEDS, Measured, Side
+from loadtest.load_bench import DEEDS
 from loadtest.rows import Rows
 from loadtest.servers import peak_bytes
 
 ROWS = 2_000
 SIDES = ("rtb-segments loader", "redis-cli --pipe")
-
-MEASURED = Measured(rows_per_s=1_000, server_us=1, client_us=2, bytes_per_id=30)
-FASTER = MEASURED._replace(rows_per_s=1_500)
 
 
 def test_file_and_commands_are_of_the_same_hashes(tmp_path: Path) -> None:
@@ -81,14 +77,6 @@ def test_bench_loads_into_a_cluster_too() -> None:
     assert re.search(r"into a Cluster +[\d,]+ +\d+\.\d\d ", done.stdout), done.stdout
 
 
-def test_cluster_is_beside_the_one_server(capsys: pytest.CaptureFixture[str]) -> None:
-    load_bench._print(Rows(ROWS), DEEDS[:1], [Side([FASTER])], [], [Side([MEASURED])])
-
-    said = capsys.readouterr().out
-    assert re.search(r"into a Cluster +1,000 +- ", said)
-    assert re.search(r"rows/s into a Cluster, of one server +0.67$", said, re.MULTILINE)
-
-
 def test_side_without_redis_cli_is_said_to_be_skipped(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "loadtest", "load-bench", f"--rows={ROWS}"],
@@ -101,36 +89,6 @@ def test_side_without_redis_cli_is_said_to_be_skipped(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "skipped: redis-cli is not installed" in done.stdout
     assert "of the pipe" not in done.stdout
-
-
-@pytest.mark.parametrize(
-    ("ours", "pipe", "verdicts"),
-    [
-        pytest.param(FASTER, MEASURED, ["reached", "reached"], id="faster"),
-        pytest.param(MEASURED, FASTER, ["missed", "reached"], id="slower"),
-    ],
-)
-def test_verdict_is_of_the_medians(
-    capsys: pytest.CaptureFixture[str], ours: Measured, pipe: Measured, verdicts: list[str]
-) -> None:
-    slow = MEASURED._replace(rows_per_s=1)
-
-    load_bench._print(
-        Rows(ROWS),
-        DEEDS[:1],
-        [Side([slow]), Side([ours]), Side([ours], peak_bytes=10**8)],
-        [Side([pipe])] * 3,
-    )
-
-    assert re.findall("reached|missed", capsys.readouterr().out) == verdicts
-
-
-def test_loader_that_takes_too_much_memory_misses(capsys: pytest.CaptureFixture[str]) -> None:
-    load_bench._print(Rows(ROWS), DEEDS[:1], [Side([MEASURED], peak_bytes=301 * 10**6)], [])
-
-    assert re.search(
-        r"peak memory of the loader, MB +301.00 +300.00  missed", capsys.readouterr().out
-    )
 
 
 def test_peak_is_what_a_process_has_had() -> None:

@@ -1,149 +1,141 @@
-"""The driver of the acceptance: what was due is sent, and counts from when it was due."""
+"""Open loop: what was due is sent, and its time counts from then, whoever made it wait."""
 
-import socket
-import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
+from itertools import pairwise
+from random import Random
 
 import pytest
 
-from loadtest.accept import Limits, Measured, percentile
-from loadtest.open_loop import NotAnswered, Sample, open_loop
-from loadtest.soak.judge import end_of
+from loadtest.open_loop import NotAnswered, Sample, open_loop, poisson_ns, steady_ns
+from tests.loadtest.serving import HOST, REQUEST, Reply, serving
 
-REQUEST = b"POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n"
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
-STALL_S = 0.4
-
-Reply = Callable[[int], bytes]
-
-
-@contextmanager
-def serving(reply: Reply) -> Iterator[tuple[str, int]]:
-    """Answer the n-th request of all connections with `reply(n)`; empty closes."""
-    lock = threading.Lock()
-    served = 0
-
-    def serve(client: socket.socket) -> None:
-        nonlocal served
-        with client:
-            while client.recv(1024):
-                # One at a time, as a service on one core.
-                with lock:
-                    served += 1
-                    answer = reply(served)
-                if not answer:
-                    return
-                client.sendall(answer)
-
-    def accept(listening: socket.socket) -> None:
-        while True:
-            try:
-                client, _ = listening.accept()
-            except OSError:
-                return
-            thread = threading.Thread(target=serve, args=(client,))
-            thread.start()
-            threads.append(thread)
-
-    threads: list[threading.Thread] = []
-    listening = socket.create_server(("127.0.0.1", 0))
-    accepting = threading.Thread(target=accept, args=(listening,))
-    accepting.start()
-    try:
-        yield listening.getsockname()
-    finally:
-        listening.shutdown(socket.SHUT_RDWR)
-        listening.close()
-        for thread in (accepting, *threads):
-            thread.join()
+SAYS_CLOSE = ANSWER.replace(b"OK\r\n", b"OK\r\nConnection: close\r\n")
+MS = 1_000_000
 
 
-def driven(reply: Reply, *, count: int = 100, rate_per_s: float = 200.0) -> list[Sample]:
-    with serving(reply) as address:
+def whole(_: int, received: bytes) -> bytes | None:
+    return received if received.endswith(b"{}") else None
+
+
+def driven(reply: Reply, due_ns: Sequence[int], connections: int = 4) -> list[Sample[bytes]]:
+    with serving(reply) as port:
         return open_loop(
-            address, [REQUEST], rate_per_s=rate_per_s, count=count, connections=4, end_of=end_of
+            (HOST, port), [REQUEST], due_ns=due_ns, connections=connections, read=whole
         )
 
 
-def test_requests_come_at_their_rate_and_each_is_answered() -> None:
-    began_s = time.perf_counter()
-
-    samples = driven(lambda _: ANSWER)
-
-    assert [sample.answer for sample in samples] == [ANSWER] * 100
-    assert time.perf_counter() - began_s >= 99 / 200
+def test_steady_schedule_has_the_rate_asked_for_and_equal_gaps() -> None:
+    assert steady_ns(500, 5) == [0, 2 * MS, 4 * MS, 6 * MS, 8 * MS]
 
 
-def test_what_was_due_while_the_service_stood_still_counts_from_then() -> None:
-    """
-    A closed loop would have sent four requests meanwhile, and seen four that took long.
-    """
+def test_steady_schedule_does_not_drift_where_a_gap_is_no_whole_number() -> None:
+    assert steady_ns(3, 3_000_001)[-1] == 1_000_000_000_000_000
 
-    def stalled(n: int) -> bytes:
-        if n == 20:
-            time.sleep(STALL_S)
+
+def test_poisson_schedule_has_the_rate_asked_for_and_gaps_of_independent_senders() -> None:
+    due_ns = poisson_ns(1_000, 20_000, Random(1))
+
+    gaps = [after - before for before, after in pairwise(due_ns)]
+    mean_ns = sum(gaps) / len(gaps)
+    assert due_ns == sorted(due_ns)
+    assert mean_ns == pytest.approx(MS, rel=0.03)
+    # An exponential's share of gaps below its mean: 1 - 1/e.
+    assert sum(gap < mean_ns for gap in gaps) / len(gaps) == pytest.approx(0.632, abs=0.02)
+
+
+def test_same_seed_is_the_same_schedule() -> None:
+    assert poisson_ns(500, 50, Random(3)) == poisson_ns(500, 50, Random(3))
+
+
+def test_no_request_is_sent_before_it_is_due() -> None:
+    arrived_at_ns: list[int] = []
+
+    def note(n: int) -> bytes:
+        arrived_at_ns.append(time.monotonic_ns())
         return ANSWER
 
-    samples = driven(stalled)
+    due_ns = [20 * MS * n for n in range(1, 11)]
+    with serving(note) as port:
+        started_at_ns = time.monotonic_ns()
+        samples = open_loop((HOST, port), [REQUEST], due_ns=due_ns, connections=2, read=whole)
 
-    due_meanwhile = STALL_S * 200
-    slow = [sample for sample in samples if sample.latency_s > STALL_S / 4]
-    assert due_meanwhile / 2 < len(slow) <= 100
-    assert sum(sample.held_up_s > STALL_S / 8 for sample in samples) > due_meanwhile / 4
+    sent_after_ns = [at_ns - started_at_ns for at_ns in arrived_at_ns]
+    assert [sample.answer for sample in samples] == [ANSWER] * len(due_ns)
+    assert all(sent >= due for sent, due in zip(sent_after_ns, due_ns, strict=True))
+
+
+@pytest.mark.parametrize("connections", [1, 4])
+def test_requests_due_while_the_server_is_stuck_have_waited_for_it(connections: int) -> None:
+    """
+    The coordinated omission: a closed loop would see one slow answer a connection here.
+    """
+
+    def stuck_once(n: int) -> bytes:
+        if n == 10:
+            time.sleep(0.2)
+        return ANSWER
+
+    samples = driven(stuck_once, steady_ns(500, 100), connections)
+
+    assert max(sample.latency_ns for sample in samples) >= 190 * MS
+    # Those due in the first half of the 200 ms have waited for the second.
+    assert sum(sample.latency_ns >= 100 * MS for sample in samples) >= 45
+    # ... and all but those that had a connection, before they were even sent.
+    assert sum(sample.held_up_ns >= 50 * MS for sample in samples) >= 60
+
+
+def test_sample_says_whose_answer_it_is() -> None:
+    sent = [REQUEST] * 3
+
+    def numbered(request: int, received: bytes) -> int | None:
+        return None if whole(request, received) is None else request
+
+    with serving(lambda _: ANSWER) as port:
+        samples = open_loop(
+            (HOST, port), sent, due_ns=steady_ns(1_000, 9), connections=4, read=numbered
+        )
+
+    assert sorted(sample.request for sample in samples) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert all(sample.answer == sample.request for sample in samples)
 
 
 @pytest.mark.parametrize(
-    "ending",
+    ("ending", "seen"),
     [
-        pytest.param(b"", id="closed without an answer"),
-        pytest.param(ANSWER.replace(b"OK\r\n", b"OK\r\nConnection: close\r\n"), id="said so"),
+        pytest.param(b"", None, id="closed without an answer"),
+        pytest.param(SAYS_CLOSE, SAYS_CLOSE, id="said so"),
     ],
 )
-def test_connection_that_ended_is_opened_anew(ending: bytes) -> None:
-    samples = driven(lambda n: ending if n % 10 == 0 else ANSWER)
+def test_connection_that_ended_is_opened_anew(ending: bytes, seen: bytes | None) -> None:
+    samples = driven(lambda n: ending if n % 10 == 0 else ANSWER, steady_ns(200, 100))
 
-    assert [sample.answer for sample in samples].count(ending) == 10
-    assert [sample.answer for sample in samples].count(ANSWER) == 90
+    answers = [sample.answer for sample in samples]
+    assert answers.count(seen) == 10
+    assert answers.count(ANSWER) == 90
+
+
+def test_connection_that_ended_between_two_requests_loses_none() -> None:
+    with serving(lambda _: ANSWER, ends_behind=[1, 2]) as port:
+        samples = open_loop(
+            (HOST, port), [REQUEST], due_ns=steady_ns(10, 4), connections=1, read=whole
+        )
+
+    assert [sample.answer for sample in samples] == [ANSWER] * 4
+
+
+def test_answer_that_is_wrong_ends_the_run() -> None:
+    def refuse(_: int, received: bytes) -> bytes:
+        raise ValueError("another answer than before")
+
+    with serving(lambda _: ANSWER) as port, pytest.raises(ValueError, match="than before"):
+        open_loop((HOST, port), [REQUEST], due_ns=[0], connections=1, read=refuse)
 
 
 def test_nobody_there_is_an_error() -> None:
-    with serving(lambda _: ANSWER) as address:
+    with serving(lambda _: ANSWER) as port:
         pass
 
     with pytest.raises(NotAnswered, match="ConnectionRefusedError"):
-        open_loop(address, [REQUEST], rate_per_s=10, count=1, connections=1, end_of=end_of)
-
-
-@pytest.mark.parametrize(
-    ("percent", "expected"),
-    [(50, 50.0), (95, 95.0), (99.9, 100.0), (0.5, 1.0), (100, 100.0)],
-)
-def test_percentile_is_the_least_value_that_so_many_do_not_exceed(
-    percent: float, expected: float
-) -> None:
-    assert percentile([float(n) for n in range(1, 101)], percent) == expected
-
-
-def measured(latencies_ms: list[float], wrong: int = 0) -> Measured:
-    return Measured(sorted(latencies_ms), [0.0], Counter(), ["why"] * wrong)
-
-
-@pytest.mark.parametrize(
-    ("seen", "missed"),
-    [
-        pytest.param(measured([1.0] * 100), [], id="nothing"),
-        pytest.param(measured([1.0] * 95 + [6.0] * 5), [], id="five of a hundred over"),
-        pytest.param(
-            measured([1.0] * 94 + [6.0] * 6), ["p95, ms", "over 5 ms, %"], id="six of a hundred"
-        ),
-        pytest.param(measured([2.0] * 100), ["mean, ms"], id="the mean on the limit"),
-        pytest.param(measured([1.0] * 100, wrong=1), ["wrong answers"], id="one wrong answer"),
-    ],
-)
-def test_verdict_is_of_each_limit(seen: Measured, missed: list[str]) -> None:
-    rows = seen.rows(Limits())
-
-    assert [row.what for row in rows if not row.holds] == missed
+        open_loop((HOST, port), [REQUEST], due_ns=[0], connections=1, read=whole)

@@ -19,6 +19,14 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(data_dir=tmp_path / "data", expected_ids=10_000)
 
 
+@pytest.fixture
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No variable or `.env` file of whoever runs the tests takes part."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("REDIS_URL", "LEDGER_URL", "BLOB_URL", "EXPECTED_IDS", "DATA_DIR"):
+        monkeypatch.delenv(f"SEGMENTS_{name}", raising=False)
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def ledger_settings(request: pytest.FixtureRequest, settings: Settings) -> Settings:
     """Settings of a ledger that nobody has opened yet, once of each database."""

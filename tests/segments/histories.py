@@ -18,7 +18,7 @@ from segments.ingest.job import Job, State
 from segments.ingest.parse import Parser
 from segments.ingest.run import Tools, run
 from segments.ingest.validate import Action, read_metadata
-from segments.ledger import accounts, audiences, jobs
+from segments.ledger import accounts, audiences, leases
 from segments.optout import record_opt_out
 from segments.projection import catch_up
 from segments.record import Action as OptOutAction
@@ -90,13 +90,13 @@ class History:
         and something else happens.
         """
         async with self.ledger.begin() as conn:
-            job = await jobs.claim(conn, time.time())
+            job = await leases.claim(conn, time.time())
         if job is None:
             return None
 
         async def keep(job: Job) -> None:
             async with self.ledger.begin() as conn:
-                await jobs.save(conn, job, time.time())
+                await leases.save(conn, job, time.time())
             if job.state is State.RUNNING and job.report.segments:
                 if self.rng.random() < interrupt:
                     await self.happen()
@@ -107,8 +107,8 @@ class History:
             return await run(job, self.tools, keep)
         except Killed:
             async with self.ledger.begin() as conn:
-                [job] = await jobs.running(conn, time.time())
-                await jobs.save(conn, _queued(job), time.time())
+                [job] = await leases.running(conn, time.time())
+                await leases.save(conn, _queued(job), time.time())
             return _queued(job)
 
     async def happen(self) -> None:

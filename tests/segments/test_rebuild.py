@@ -14,7 +14,7 @@ from segments.audience import State as AudienceState
 from segments.blobs import Blobs
 from segments.identity import Kind
 from segments.ingest.job import State
-from segments.ledger import audiences, jobs
+from segments.ledger import audiences, jobs, leases
 from segments.ledger.engine import open_ledger
 from segments.optout import Receipt, record_opt_out
 from segments.projection import catch_up
@@ -183,14 +183,14 @@ async def test_of_two_rebuilds_the_later_one_goes_on(history: History) -> None:
 async def test_rebuild_waits_for_a_loader_that_still_runs_a_job(history: History) -> None:
     await history.deliver(HASHES, [("1", "add")])
     async with history.ledger.begin() as conn:
-        job = await jobs.claim(conn, time.time())
+        job = await leases.claim(conn, time.time())
     assert job is not None
     began = asyncio.create_task(rebuilt(history))
 
     done, _ = await asyncio.wait({began}, timeout=0.5)
     assert not done
     async with history.ledger.begin() as conn:
-        await jobs.save(conn, replace(job, state=State.QUEUED), time.time())
+        await leases.save(conn, replace(job, state=State.QUEUED), time.time())
 
     assert await began == {}
 

@@ -1,194 +1,41 @@
 """Erased ids are gone from every file that is kept, and a rebuilt store is still the same."""
 
 import asyncio
-import gzip
-import io
 import time
-import zipfile
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from threading import Thread
 
 import pytest
-from msgspec.structs import replace
-from redis.asyncio import Redis
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from segments.account import Account
-from segments.account import Kind as AccountKind
 from segments.blobs import DELIVERIES, UPLOADS, Blobs, Stored
-from segments.identity import Kind
-from segments.ingest.accept import accept
-from segments.ingest.job import Job, State
-from segments.ingest.run import Tools, run
-from segments.ingest.stop import StopReason
-from segments.ingest.validate import read_metadata
-from segments.ledger import accounts, jobs
+from segments.ingest.job import Job
+from segments.ledger import accounts
 from segments.ledger.engine import open_ledger
 from segments.loader import Loader
-from segments.optout import record_opt_out
-from segments.projection import catch_up
 from segments.rebuild import Progress, Show, rebuild
 from segments.record import Action
 from segments.scrub import ABANDONED_AFTER_S, STRAY_AFTER_S, Scrub, Scrubber
 from segments.settings import Settings
-from segments.store import keys
 from segments.store.connection import connect
 from segments.store.reader import read_meta
 from tests.engines import Engine
 from tests.segments.histories import History
 from tests.segments.ingest.deliveries import (
     TYPE_TO_ALGORITHM,
-    as_json,
     email_hashes,
     gz_of,
-    ids_of,
-    metadata_of,
     text_of,
     zip_of,
 )
-
-PEOPLE = email_hashes(30)
-ERASED, OTHERS = PEOPLE[:5], PEOPLE[5:]
-_PLAIN_BYTES = 1 << 20
-
-
-class World:
-    """Partners, their files, a store; and what a search of the disk finds."""
-
-    def __init__(self, settings: Settings, ledger: AsyncEngine, redis: Redis, blobs: Blobs) -> None:
-        self.settings = settings
-        self.ledger = ledger
-        self.redis = redis
-        self.blobs = blobs
-        self.folder = settings.data_dir / "blobs"
-        self.ahead_s = 0.0
-        self.tools = Tools(ledger, redis, blobs, settings.data_dir / "spool", self.now_s, 60)
-        self.shop: Account
-        self.other: Account
-        self.publisher: Account
-
-    def now_s(self) -> float:
-        return time.time() + self.ahead_s
-
-    async def begin(self) -> None:
-        async with self.ledger.begin() as conn:
-            self.shop = await accounts.add_account(
-                conn, AccountKind.ADVERTISER, "shop", "Shop", now_s=0
-            )
-            self.other = await accounts.add_account(
-                conn, AccountKind.ADVERTISER, "other", "Other", now_s=0
-            )
-            self.publisher = await accounts.add_account(
-                conn, AccountKind.PUBLISHER, "pub", "Publisher", now_s=0
-            )
-        await catch_up(self.ledger, self.redis, self.settings)
-
-    async def deliver(
-        self,
-        content: bytes,
-        *,
-        records: int = len(PEOPLE),
-        partner_id: str = "shop",
-        segment: str = "1",
-        digest_of: bytes | None = None,
-        action: str = "add",
-    ) -> Job:
-        metadata = metadata_of(
-            content if digest_of is None else digest_of,
-            records=records,
-            segments=[(segment, action)],
-            partner_id=partner_id,
-        )
-        return await accept(
-            self.ledger,
-            self.blobs,
-            read_metadata(as_json(metadata)),
-            [content],
-            door="test",
-            file_name="a.txt",
-            now_s=self.now_s(),
-        )
-
-    async def load(self, max_removed_share: float = 1.0) -> list[Job]:
-        """Carry every job that can be had."""
-        done: list[Job] = []
-        tools = Tools(**{**vars(self.tools), "max_removed_share": max_removed_share})
-
-        async def keep(job: Job) -> None:
-            async with self.ledger.begin() as conn:
-                await jobs.save(conn, job, self.now_s())
-
-        while True:
-            async with self.ledger.begin() as conn:
-                job = await jobs.claim(conn, self.now_s())
-            if job is None:
-                return done
-            done.append(await run(job, tools, keep))
-
-    async def loaded(self, content: bytes, **how: object) -> Job:
-        await self.deliver(content, **how)  # type: ignore[arg-type]
-        [job] = await self.load()
-        return job
-
-    async def say_no(
-        self,
-        hashes: Iterable[str] = ERASED,
-        account: Account | None = None,
-        action: Action = Action.ERASURE,
-    ) -> None:
-        ids = [(Kind.EMAIL, id_) for id_ in ids_of(hashes)]
-        await record_opt_out(
-            self.ledger, self.redis, action, ids, None if account is None else account.id
-        )
-
-    @property
-    def scrubber(self) -> Scrubber:
-        return Scrubber(self.ledger, self.blobs, self.settings.data_dir / "spool", self.now_s)
-
-    async def scrub(self) -> Scrub:
-        return await self.scrubber.scrub(self.now_s())
-
-    async def job(self, job: Job) -> Job:
-        async with self.ledger.connect() as conn:
-            found = await jobs.job(conn, job.id)
-        assert found is not None
-        return found
-
-    async def dump(self) -> dict[bytes, dict[bytes, bytes]]:
-        names = [name async for name in self.redis.scan_iter(match=keys.BUCKET_PREFIX + b"*")]
-        return {name: await self.redis.hgetall(name) for name in names}  # type: ignore[misc]
-
-    async def rebuilt(self) -> dict[bytes, dict[bytes, bytes]]:
-        await self.redis.flushall()
-        await rebuild(self.tools, self.settings.expected_ids, settle_s=0)
-        return await self.dump()
-
-    def contents(self) -> list[bytes]:
-        """Return every file on the disk, listed by the blob store or not, unpacked."""
-        return [plain(path.read_bytes()) for path in self.folder.rglob("*") if path.is_file()]
-
-    def found(self, hashes: Sequence[str]) -> set[str]:
-        """Return which hashes stand anywhere in any file."""
-        texts = [content.lower() for content in self.contents()]
-        return {h for h in hashes if any(h.encode() in content for content in texts)}
-
-
-def plain(raw: bytes) -> bytes:
-    if raw.startswith(b"\x1f\x8b"):
-        return gzip.decompress(raw)
-    if raw.startswith(b"PK"):
-        with zipfile.ZipFile(io.BytesIO(raw)) as archive:
-            return b"".join(archive.read(name) for name in archive.namelist())
-    return raw
+from tests.segments.scrub_world import ERASED, OTHERS, PEOPLE, World, begun, plain
 
 
 @pytest.fixture
 async def world(settings: Settings, valkey: Engine) -> AsyncIterator[World]:
     """On SQLite; what differs on PostgreSQL are the queries: see `test_on_both_ledgers`."""
-    async with connect(valkey.url) as redis, open_ledger(settings) as ledger:
-        world = World(settings, ledger, redis, Blobs.in_directory(settings.data_dir / "blobs"))
-        await world.begin()
+    async with open_ledger(settings) as ledger, begun(settings, ledger, valkey) as world:
         yield world
 
 
@@ -324,9 +171,7 @@ async def test_store_that_is_rebuilt_from_scrubbed_files_is_the_lost_one_byte_fo
 
 
 async def test_on_both_ledgers(settings: Settings, ledger: AsyncEngine, valkey: Engine) -> None:
-    async with connect(valkey.url) as redis:
-        world = World(settings, ledger, redis, Blobs.in_directory(settings.data_dir / "blobs"))
-        await world.begin()
+    async with begun(settings, ledger, valkey) as world:
         await world.loaded(text_of(PEOPLE))
         await world.say_no()
         lost = await world.dump()
@@ -336,138 +181,6 @@ async def test_on_both_ledgers(settings: Settings, ledger: AsyncEngine, valkey: 
         assert done.lines == len(ERASED)
         assert world.found(PEOPLE) == set(OTHERS)
         assert await world.rebuilt() == lost
-
-
-async def test_job_that_waits_reads_what_is_left_of_its_file(world: World) -> None:
-    """
-    The digest and the count that were announced are those of the file as it came.
-    """
-    waiting = await world.deliver(text_of(PEOPLE))
-    await world.say_no()
-
-    await world.scrub()
-    [job] = await world.load()
-
-    assert job.id == waiting.id
-    assert (job.state, job.report.added, job.report.refused) == (State.DONE, len(OTHERS), 0)
-    assert world.found(PEOPLE) == set(OTHERS)
-
-
-async def test_job_that_waits_with_none_but_erased_ids_is_done(world: World) -> None:
-    await world.deliver(text_of(ERASED), records=len(ERASED))
-    await world.say_no()
-
-    await world.scrub()
-    [job] = await world.load()
-
-    assert (job.state, job.report.valid) == (State.DONE, 0)
-
-
-async def test_first_line_still_says_of_which_type_a_file_is_when_it_is_gone(world: World) -> None:
-    """
-    Of an md5 file, a line of another type is bad; without its first line it would decide.
-    """
-    md5, sha2 = email_hashes(3, "md5"), email_hashes(1)
-    content = text_of([md5[0], *sha2, *md5[1:]])
-    await world.deliver(content, records=4)
-    await world.say_no(md5[:1])
-
-    await world.scrub()
-    [job] = await world.load()
-
-    assert (job.report.hash_type, job.report.added, job.report.bad) == ("md5", 2, 1)
-
-
-@pytest.mark.parametrize(
-    ("content", "described", "expected"),
-    [
-        pytest.param(text_of(PEOPLE), b"another", StopReason.DIGEST_MISMATCH, id="not described"),
-        pytest.param(
-            gz_of(text_of(PEOPLE))[:-20],
-            gz_of(text_of(PEOPLE))[:-20],
-            StopReason.UNREADABLE_FILE,
-            id="cut short",
-        ),
-    ],
-)
-async def test_job_that_waits_and_would_fail_does_so_and_its_file_is_deleted(
-    world: World, content: bytes, described: bytes, expected: StopReason
-) -> None:
-    await world.deliver(content, digest_of=described)
-    await world.say_no()
-
-    done = await world.scrub()
-    [job] = await world.load()
-
-    assert done.deleted == 1
-    assert world.contents() == []
-    assert (job.state, job.stop) == (State.FAILED, expected)
-
-
-async def test_held_job_goes_on_with_what_is_left(world: World) -> None:
-    await world.loaded(text_of(PEOPLE))
-    await world.deliver(text_of(PEOPLE[:28]), records=28, action="remove")
-    [held] = await world.load(max_removed_share=0.5)
-    assert held.state is State.HELD
-    await world.say_no()
-
-    await world.scrub()
-    async with world.ledger.begin() as conn:
-        assert await jobs.release(conn, held)
-    [job] = await world.load(max_removed_share=0.5)
-
-    assert (job.state, job.report.removed) == (State.DONE, 28 - len(ERASED))
-    assert world.found(PEOPLE) == set(OTHERS)
-
-
-async def test_file_of_a_job_that_failed_before_it_wrote_is_deleted_whatever_it_is(
-    world: World,
-) -> None:
-    await world.loaded(zip_of({"a.txt": text_of(PEOPLE), "b.txt": text_of(PEOPLE)}))
-    await world.say_no()
-
-    done = await world.scrub()
-    again = await world.scrub()
-
-    assert (done.deleted, again.deleted) == (1, 0)
-    assert world.contents() == []
-    assert await world.rebuilt() == await world.dump()
-
-
-async def test_file_that_a_loader_reads_is_left_to_it_and_seen_to_behind_it(world: World) -> None:
-    await world.deliver(text_of(PEOPLE))
-    await world.say_no()
-    async with world.ledger.begin() as conn:
-        running = await jobs.claim(conn, world.now_s())
-    assert running is not None
-
-    busy = await world.scrub()
-    assert (busy.at_work, busy.looked_at) == (1, 0)
-    async with world.ledger.begin() as conn:
-        await jobs.save(conn, replace(running, state=State.QUEUED), world.now_s())
-    await world.load()
-    await world.scrub()
-
-    assert world.found(PEOPLE) == set(OTHERS)
-
-
-async def test_file_that_is_claimed_while_it_is_rewritten_stays(world: World) -> None:
-    await world.deliver(text_of(PEOPLE))
-    await world.say_no()
-
-    class Claiming(Blobs):
-        async def put(self, name: str, chunks: object) -> Stored:
-            async with world.ledger.begin() as conn:
-                assert await jobs.claim(conn, world.now_s())
-            return await super().put(name, chunks)  # type: ignore[arg-type]
-
-    blobs = Claiming.in_directory(world.folder)
-    done = await Scrubber(
-        world.ledger, blobs, world.settings.data_dir / "spool", world.now_s
-    ).scrub(world.now_s())
-
-    assert (done.at_work, done.rewritten) == (1, 0)
-    assert [plain_text.split() for plain_text in world.contents()] == [[h.encode() for h in PEOPLE]]
 
 
 class Killed(Exception):

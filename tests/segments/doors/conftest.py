@@ -23,6 +23,7 @@ async def world(settings: Settings, valkey: Engine) -> AsyncIterator[World]:
     plain = settings.model_copy(update={"drop_quiet_s": 0.0, "drop_wait_s": WAIT_S})
     blobs = Blobs.in_directory(settings.data_dir / "blobs")
     async with connect(valkey.url) as redis, open_ledger(settings) as ledger:
-        world = World(plain, ledger, redis, blobs, Clock(time.time() + 1))
+        # Ahead of the files of a test, however long that takes on a busy machine.
+        world = World(plain, ledger, redis, blobs, Clock(time.time() + 30))
         await world.open_accounts()
         yield world

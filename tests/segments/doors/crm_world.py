@@ -2,23 +2,50 @@
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from rtb.catalog import Catalog, Segment
 from segments.blobs import Blob
 from segments.identity import Id
 from segments.ingest.accept import accept
 from segments.ingest.job import Job
 from segments.ingest.validate import read_metadata
-from segments.store.reader import read_meta, read_records
-from tests.rest import PASSWORD, Answer
-from tests.segments.doors.rest_world import World
+from segments.rebuild import rebuild
+from segments.settings import Settings
+from segments.store import keys
+from segments.store.connection import connect
+from segments.store.meta import prepare
+from segments.store.reader import read_catalog, read_meta, read_records
+from tests.engines import Engine
+from tests.ledger_seed import seed
+from tests.rest import PASSWORD, Answer, serving
+from tests.segments.doors.rest_world import World, world_of
 from tests.segments.ingest.deliveries import as_json, metadata_of
 
 
 def sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def csv_of(*rows: tuple[str, ...], head: str = "EMAIL,PHONE,POSTALADDRESS,AAID") -> bytes:
+    return "".join(f"{line}\r\n" for line in [head, *(",".join(row) for row in rows)]).encode()
+
+
+USER = "jane@shop.example"
+DEVICE = "38400000-8cf0-11bd-b23e-10b96e40000d"
+ALICE, BOB, CAROL = (sha256(f"{name}@example.com") for name in ("alice", "bob", "carol"))
+PHONE, ADDRESS = sha256("31612345678"), sha256("1234AB 5")
+FILE = csv_of(
+    (ALICE, PHONE, ADDRESS, DEVICE),
+    (BOB, PHONE, "", ""),
+    (BOB, "", ADDRESS, ""),
+    ("carol@example.com", "", ADDRESS, ""),
+)
 
 
 @dataclass
@@ -106,3 +133,42 @@ NOBODY = {"Authorization": ""}
 
 def iso(at_s: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at_s))
+
+
+@asynccontextmanager
+async def crm_doors(
+    settings: Settings, ledger: AsyncEngine, engine: Engine
+) -> AsyncIterator[World]:
+    """The REST doors over this ledger, with a store and the loader's own code."""
+    seeded = await seed(ledger)
+    async with connect(engine.url) as redis:
+        await prepare(redis, settings.expected_ids)
+        async with serving(settings, ledger, redis) as rest, world_of(rest, seeded) as world:
+            yield world
+
+
+async def logged_in(world: World) -> Crm:
+    """Return a user of the shop, who has logged in."""
+    await world.rest.user(USER, world.seeded.shop)
+    crm = Crm(world)
+    assert (await crm.login(USER)).status == 200
+    return crm
+
+
+async def shown_to(world: World, recipient: str | None) -> dict[int, Segment]:
+    """Return what the bid path would show a recipient, by audience."""
+    known = Catalog.from_snapshot(await read_catalog(world.redis)).recipient(recipient)
+    assert known is not None
+    return dict(known.segments)
+
+
+async def records_of(crm: Crm) -> dict[Any, Any]:
+    redis = crm.world.redis
+    found = redis.scan_iter(keys.BUCKET_PREFIX + b"*")
+    return {key: await redis.hgetall(key) async for key in found}
+
+
+async def rebuild_from(crm: Crm) -> None:
+    services = crm.world.rest.services
+    tools = crm.world.loader._tools
+    await rebuild(tools, services.settings.expected_ids, settle_s=0)

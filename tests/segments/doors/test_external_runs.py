@@ -15,7 +15,7 @@ from segments.identity import Kind, id_of_eid, id_of_email_hash, id_of_ifa
 from segments.ingest import retain as retain_module
 from segments.ingest.job import Job, State
 from segments.ingest.run import Tools, run
-from segments.ledger import jobs
+from segments.ledger import jobs, leases
 from segments.optout import record_opt_out
 from segments.rebuild import rebuild
 from segments.record import Action, day_of
@@ -502,18 +502,18 @@ async def test_replacement_that_is_killed_at_any_step_ends_as_if_it_had_not_been
         saves += 1
         assert (await external.members(ids[:60])) == [True] * 60
         async with services.ledger.begin() as conn:
-            await jobs.save(conn, job, external.rest.clock())
+            await leases.save(conn, job, external.rest.clock())
         if saves == step:
             raise Killed
 
     async with services.ledger.begin() as conn:
-        job = await jobs.claim(conn, external.rest.clock())
+        job = await leases.claim(conn, external.rest.clock())
     assert job is not None
     with suppress(Killed):
         await run(job, tools, keep)
     async with services.ledger.begin() as conn:
-        for running in await jobs.running(conn, external.rest.clock()):
-            await jobs.save(conn, msgspec.structs.replace(running, state=State.QUEUED), 0)
+        for running in await leases.running(conn, external.rest.clock()):
+            await leases.save(conn, msgspec.structs.replace(running, state=State.QUEUED), 0)
     await external.load_all()
 
     assert await external.members(ids) == [True] * 60 + [False] * 20

@@ -13,15 +13,30 @@ from segments.doors.drop import Drop
 from segments.doors.folder import DropFolder, Folder
 from segments.doors.metrics import DoorMetrics
 from segments.ingest.job import Job
+from segments.ingest.stop import DESCRIPTIONS
 from segments.ledger import accounts, callbacks, deliveries, jobs
 from segments.loader import Loader
 from segments.settings import Settings
 from segments.store.reader import read_meta, read_records
-from tests.segments.ingest.deliveries import PARTNER_ID, as_json, ids_of, metadata_of
+from tests.segments.ingest.deliveries import (
+    PARTNER_ID,
+    as_json,
+    email_hashes,
+    ids_of,
+    metadata_of,
+    text_of,
+)
 
 AGENCY_ID = "agency"
 SUB_ID = "sub"
 WAIT_S = 100.0
+HASHES = email_hashes(20)
+CONTENT = text_of(HASHES)
+
+
+def error(code: int) -> dict[str, Any]:
+    """Return the answer that is this error."""
+    return {"error": {"code": str(code), "description": DESCRIPTIONS[code]}}
 
 
 class Clock:

@@ -15,7 +15,7 @@ from segments.account import Kind as AccountKind
 from segments.audience import State
 from segments.identity import Id, Kind
 from segments.ingest.job import Job
-from segments.ledger import accounts, audiences, jobs, opt_outs
+from segments.ledger import accounts, audiences, jobs, leases, opt_outs
 from segments.ledger.catalog import raise_revision, revision
 from segments.ledger.engine import LedgerAway, LedgerUnusable, open_ledger, reading
 from segments.ledger.tables import data_subject_ids, metadata
@@ -288,7 +288,7 @@ async def test_claim_passes_by_what_another_is_claiming(ledger: AsyncEngine) -> 
         submitted = [await submit(conn, partner_id, "1") for partner_id in (a, b)]
 
     async with asyncio.timeout(WITHIN_S), ledger.begin() as one, ledger.begin() as other:
-        claimed = [await jobs.claim(conn, NOW_S) for conn in (one, other, other)]
+        claimed = [await leases.claim(conn, NOW_S) for conn in (one, other, other)]
 
     assert [job and job.id for job in claimed] == [submitted[0].id, submitted[1].id, None]
 

@@ -1,0 +1,66 @@
+"""
+One file of hashes, handed to the ingest on behalf of the partner whose persons they are.
+
+As a door hands it over: its metadata says whose it is and what it is to do, a blob
+keeps it, and a job in the ledger waits for a loader. Which loader carries the job, and
+what it means that it failed, the caller knows.
+"""
+
+import hashlib
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from loadtest.population import Share
+from segments.blobs import Blobs
+from segments.ingest.accept import accept
+from segments.ingest.job import Job
+from segments.ingest.validate import Action, FileForm, Metadata, SegmentForm
+
+
+async def deliver(ledger: AsyncEngine, blobs: Blobs, hashes: Sequence[str], share: Share) -> Job:
+    """
+    Say of some persons, by the hashes of their addresses, in which segments they are.
+
+    Returns:
+        Its job; the first one's, if the same delivery came before and is unfinished.
+
+    Side effects: a blob and a job.
+    """
+    content = "".join(f"{digest}\n" for digest in hashes).encode()
+    metadata = _metadata(content, len(hashes), share)
+    return await accept(
+        ledger,
+        blobs,
+        metadata,
+        [content],
+        door="loadtest",
+        file_name=metadata.file.name,
+        now_s=time.time(),
+    )
+
+
+def segment_name(segment_id: str) -> str:
+    """Return what a segment is called, by whichever way it comes into the ledger."""
+    return f"Segment {segment_id}"
+
+
+def _metadata(content: bytes, records: int, share: Share) -> Metadata:
+    digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    return Metadata(
+        partner_id=share.partner.public_id,
+        sub_id=share.partner.sub_id,
+        file=FileForm(
+            name=f"{digest}.txt",
+            hash="md5",
+            digest=digest,
+            date=datetime.now(UTC).date().isoformat(),
+            records=records,
+        ),
+        segments=tuple(
+            SegmentForm(id=id_, name=segment_name(id_), action=Action.ADD)
+            for id_ in share.segment_ids
+        ),
+    )

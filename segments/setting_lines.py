@@ -1,0 +1,95 @@
+"""
+A wrong setting in one line, in the words of whoever set it.
+
+pydantic speaks of fields, types and locations; an operator has typed a variable, and
+must find it in the line by the name that was typed, one of several where a field has
+aliases. The value is quoted but where that could show a password: never of a URL, and
+not of what is inside of a JSON value, where the whole line would be noise.
+"""
+
+import json
+import os
+from typing import Any
+
+from pydantic import AliasChoices
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings
+from pydantic_settings.exceptions import SettingsError
+
+
+def wrong_setting(cls: type[BaseSettings], details: Any) -> str:
+    """Return the line of one setting that pydantic refused; `details` as its error lists them."""
+    if not details["loc"]:  # of several that don't go together; it names them itself
+        return _reason(details)
+    where, *inside = details["loc"]
+    names = _names(cls, str(where))
+    variable = _set_name(names)
+    place = "".join(f", {part}" for part in inside)
+    if details["type"] == "missing" and not inside:
+        return f"{variable}: not set, and has no default"
+    value = details["input"]
+    # Inside of a JSON value the whole line would be noise; a URL may hold a password.
+    if inside or not isinstance(value, str) or variable.endswith("_URL"):
+        return f"{variable}{place}: {_reason(details)}"
+    return f"{variable}={value}: {_reason(details)}"
+
+
+def _reason(details: Any) -> str:
+    bounds = details.get("ctx", {})
+    match details["type"]:
+        case "int_parsing" | "int_type" | "int_from_float":
+            return "not a whole number"
+        case "float_parsing" | "float_type":
+            return "not a number"
+        case "bool_parsing" | "bool_type":
+            return "neither true nor false"
+        case "greater_than":
+            return f"must be more than {_plain(bounds['gt'])}"
+        case "greater_than_equal":
+            return f"must be at least {_plain(bounds['ge'])}"
+        case "less_than":
+            return f"must be less than {_plain(bounds['lt'])}"
+        case "less_than_equal":
+            return f"must be at most {_plain(bounds['le'])}"
+        case "value_error":
+            return str(bounds["error"])
+        case _:
+            return str(details["msg"]).removeprefix("Input ")
+
+
+def _plain(number: float) -> str:
+    return f"{number:g}" if isinstance(number, float) else str(number)
+
+
+def unreadable_setting(cls: type[BaseSettings], error: SettingsError) -> str:
+    """Return the line of a setting of more than one value that is not the JSON it must be."""
+    for name in cls.model_fields:
+        if f'"{name}"' in str(error):
+            return f"{_set_name(_names(cls, name))}: not JSON"
+    cause = error.__cause__
+    return f"settings: {'not JSON' if isinstance(cause, json.JSONDecodeError) else error}"
+
+
+def _names(cls: type[BaseSettings], where: str) -> list[str]:
+    """Return the variables that can set a field; pydantic gives its name or its first alias."""
+    for name, field in cls.model_fields.items():
+        aliases = _aliases(field)
+        if where == name or where in aliases:
+            return aliases or [f"{cls.model_config.get('env_prefix', '')}{name}".upper()]
+    return [where]
+
+
+def _aliases(field: FieldInfo) -> list[str]:
+    match field.validation_alias:
+        case str(alias):
+            return [alias]
+        case AliasChoices(choices=choices):
+            return [alias for alias in choices if isinstance(alias, str)]
+        case _:
+            return []
+
+
+def _set_name(names: list[str]) -> str:
+    """Of the variables that could set a field, the one that did; else the first."""
+    is_set = {name.upper() for name in os.environ}
+    return next((name for name in names if name.upper() in is_set), names[0])

@@ -1,0 +1,123 @@
+"""
+Calls of a script, sent to the store, a slice of them in each round trip.
+
+A server that has forgotten the script, as one does that was started anew, gets it
+again and the calls with it. What goes wrong is told in our words: redis-py's message
+quotes the command, and the store's may quote what it was sent, and both are ids.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+
+from segments.record import CorruptRecord, NewerRecord
+from segments.store import keys
+from segments.store.calls import Call, slices
+from segments.store.reader import StoreUnusable
+from segments.store.scripts import Script
+from segments.store.servers import load_script
+
+
+async def run(
+    redis: Redis,
+    script: Script,
+    calls: Iterable[Call],
+    arguments: Sequence[bytes],
+    pipeline: Pipeline | None = None,
+) -> list[Any]:
+    """
+    Do all calls, as many at a time as `slices` allows.
+
+    Args:
+        redis: The store.
+        script: To be called.
+        calls: The bucket and the ids of each.
+        arguments: Of all calls.
+        pipeline: What they are sent by; one of its own if none is given.
+
+    Returns:
+        What each came to, in their order.
+
+    Raises:
+        CorruptRecord: Names the bucket of the first call that met a record
+            which can't be read. Calls before it, and those of its slice, were done.
+        StoreUnusable: The store refuses to do a call.
+        redis.exceptions.RedisError: The store can't be reached.
+    """
+    replies = []
+    for calls_of_slice in slices(calls):
+        replies += await run_slice(redis, script, calls_of_slice, arguments, pipeline)
+    return replies
+
+
+async def run_slice(
+    redis: Redis,
+    script: Script,
+    calls: Sequence[Call],
+    arguments: Sequence[bytes],
+    pipeline: Pipeline | None = None,
+) -> list[Any]:
+    """Do these calls in one round trip; otherwise as `run`."""
+    replies = await try_slice(redis, script, calls, arguments, pipeline)
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
+    return replies
+
+
+async def try_slice(
+    redis: Redis,
+    script: Script,
+    calls: Sequence[Call],
+    arguments: Sequence[bytes],
+    pipeline: Pipeline | None = None,
+) -> list[Any]:
+    """
+    Do these calls in one round trip, whatever becomes of any of them.
+
+    Returns:
+        What each came to, in their order; of one that failed, the error that
+        `run` would raise.
+    """
+    pipeline = pipeline or redis.pipeline(transaction=False)
+    replies = await _send(pipeline, script, calls, arguments)
+    forgotten = [n for n, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+    if forgotten:
+        await load_script(redis, script.source)
+        again = await _send(pipeline, script, [calls[n] for n in forgotten], arguments)
+        for n, reply in zip(forgotten, again, strict=True):
+            replies[n] = reply
+    return [
+        _reworded(reply, call.bucket) if isinstance(reply, Exception) else reply
+        for call, reply in zip(calls, replies, strict=True)
+    ]
+
+
+async def _send(
+    pipeline: Pipeline, script: Script, calls: Sequence[Call], arguments: Sequence[bytes]
+) -> list[Any]:
+    async with pipeline:  # which may be used again afterwards
+        for call in calls:
+            key = keys.bucket_key(call.bucket)
+            fields = (call.fields,) if call.fields else ()
+            pipeline.execute_command("EVALSHA", script.sha, 1, key, *fields, *arguments)
+        # Raised by us: redis-py's own message would quote the fields.
+        return await pipeline.execute(raise_on_error=False)
+
+
+def _reworded(error: Exception, bucket: int) -> Exception:
+    """Say what went wrong in words of ours: the store's may quote what it was sent."""
+    code, _, rest = str(error).partition(" ")
+    if isinstance(error, ResponseError) and code in _CODE_TO_CORRUPTION:
+        why, _, _ = rest.partition(" script:")
+        return _CODE_TO_CORRUPTION[code](f"bucket {bucket:x} of the store: a record: {why}")
+    if isinstance(error, ResponseError):
+        kind = code if type(error) is ResponseError else type(error).__name__
+        return StoreUnusable(f"the store refuses to write bucket {bucket:x}: {kind}")
+    return error if isinstance(error, RedisError) else StoreUnusable(type(error).__name__)
+
+
+_CODE_TO_CORRUPTION = {"CORRUPTRECORD": CorruptRecord, "NEWERRECORD": NewerRecord}

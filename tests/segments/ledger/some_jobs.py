@@ -1,0 +1,52 @@
+"""Jobs of two partners, each step in a transaction of its own."""
+
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from segments.account import Kind
+from segments.ingest.job import Job
+from segments.ledger import accounts, jobs, leases
+
+NOW_S = 1_000_000.0
+
+
+async def added_partners(ledger: AsyncEngine) -> list[int]:
+    """Two partners, by the numbers of their accounts."""
+    async with ledger.begin() as conn:
+        added = [
+            await accounts.add_account(conn, Kind.ADVERTISER, name, name, now_s=0) for name in "ab"
+        ]
+    return [account.id for account in added]
+
+
+async def submit(ledger: AsyncEngine, partner_id: int, sha256: str = "1", **fields: Any) -> Job:
+    how = {"metadata": {"n": 1}, "blob": "blob", **fields}
+    async with ledger.begin() as conn:
+        return await jobs.submit(
+            conn,
+            door="test",
+            partner_id=partner_id,
+            owner_id=partner_id,
+            sha256=sha256,
+            file_name="a.txt",
+            now_s=NOW_S,
+            **how,
+        )
+
+
+async def claim(
+    ledger: AsyncEngine, now_s: float = NOW_S, partner_id: int | None = None
+) -> Job | None:
+    async with ledger.begin() as conn:
+        return await leases.claim(conn, now_s, partner_id)
+
+
+async def save(ledger: AsyncEngine, job: Job, now_s: float = NOW_S) -> None:
+    async with ledger.begin() as conn:
+        await leases.save(conn, job, now_s)
+
+
+async def get(ledger: AsyncEngine, name: int | str) -> Job | None:
+    async with ledger.connect() as conn:
+        return await jobs.job(conn, name)

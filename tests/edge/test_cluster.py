@@ -106,6 +106,21 @@ async def test_who_says_no_while_a_master_is_replaced_is_not_shown_any_more(worl
         await checking.rounds(1)
 
 
+async def test_a_worker_that_is_told_of_replicas_alone_finds_their_masters(world: World) -> None:
+    """
+    As after failovers: those that its URL names were masters when it was written.
+    """
+    cluster = world.cluster
+    masters = await in_thread(cluster.masters)
+    ports = [(await in_thread(cluster.replicas_of, master))[0].port for master in masters]
+    url = f"redis+cluster://{','.join(f'127.0.0.1:{port}' for port in ports)}"
+
+    async with checked(world, redis_url=url) as checking:
+        await checking.rounds(1)
+
+    assert checking.outcomes.keys() == {"enriched", "opted_out"}
+
+
 async def test_a_node_that_joins_and_one_that_leaves_are_seen_by_nobody(world: World) -> None:
     cluster = world.cluster
     source = (await in_thread(cluster.masters))[0]

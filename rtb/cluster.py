@@ -90,7 +90,7 @@ class ClusterLookup(Lookup):
         super().__init__(dial_to(seeds[0]), options)
         self._seeds = tuple(seeds)
         self._map = Map(self._make_node, reads_replicas=reads_replicas)
-        self._means = Means(dial_to, options, is_tls, room is not None, self.counts, self._on_ended)
+        self._means = Means(dial_to, options, is_tls, room is not None, self._on_ended)
         self._cache: ClusterCache | None = None
         if room is not None:
             self._cache = ClusterCache(room, self.counts, options.on_bug, self._ask_node)

@@ -49,11 +49,14 @@ class ClusterCache:
         self._counts = counts
         self._on_bug = on_bug
         self._ask_node = ask_node
+        self._refusal = ""  # to be told of us
         self._registration = Registration(MAX_LEASE_MS / MS_PER_S)
 
     def tend(self, masters: Sequence[Node], bucket_bits: int) -> None:
         """See that each master has a cache of these buckets, and ask it what it claims."""
+        refusals = [self._refusal]
         for node in masters:
+            refusals.append(node.refusal)
             link = node.link
             if link is None or not node.tells:
                 continue
@@ -64,12 +67,15 @@ class ClusterCache:
                     near.ended()
                 near = node.near = self._near_of(node, link, bucket_bits)
             near.resize(self._room.max_bytes // len(masters))
+            refusals.append(near.refusal)
             near.claim()
+        self._counts.refusal = next(filter(None, refusals), "")
 
     def registered(self, sent_at_s: float, reply: object) -> None:
         """Take the reply to `register`."""
+        self._refusal = ""
         if isinstance(reply, hiredis.ReplyError):
-            self._counts.refusal = str(reply).partition(" ")[0]
+            self._refusal = str(reply).partition(" ")[0]
         elif isinstance(reply, int):
             self._registration.confirm(sent_at_s, uptime_s())
 

@@ -54,9 +54,10 @@ class NodeNear(Near):
 
     Attributes:
         firm: For each slot, 1 where what the node says may be kept.
+        refusal: Why nothing may, if that is the node's.
     """
 
-    __slots__ = ("_claim", "_send_claim", "firm")
+    __slots__ = ("_claim", "_send_claim", "firm", "refusal")
 
     def __init__(
         self,
@@ -82,6 +83,7 @@ class NodeNear(Near):
             max_bytes=max_bytes,
         )
         self.firm = NO_SLOTS
+        self.refusal = ""
         self._claim: Claim | None = None
         self._send_claim = send_claim
 
@@ -98,13 +100,14 @@ class NodeNear(Near):
     def claimed(self, reply: object) -> None:
         """Take what the node has said, in its place between the replies."""
         claim: Claim | None = None
+        self.refusal = ""
         if isinstance(reply, hiredis.ReplyError):
-            self._counts.refusal = str(reply).partition(" ")[0]
+            self.refusal = str(reply).partition(" ")[0]
         else:
             try:
                 claim = claim_of(reply)
             except Unintelligible as error:
-                self._counts.refusal = str(error)
+                self.refusal = str(error)
         if claim != self._claim or claim is None:
             self.forget()
             self._claim = claim

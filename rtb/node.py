@@ -13,7 +13,7 @@ from typing import Final, cast
 
 from rtb.link import MESSAGES, Command, Link, LookupFault, OnFound, Unfit, unfit
 from rtb.lookup import Dial, Options, replies_of
-from rtb.near import TRACK, Counts
+from rtb.near import TRACK
 from rtb.near_node import NodeNear  # noqa: TC001 - compiled, a field's type is looked at
 from segments.store.reader import NOT_CAUGHT_UP, RUN_COMMAND, StoreUnusable, parse_run
 from segments.store.topology import (
@@ -43,9 +43,6 @@ class Means:
     is_cached: bool
     """Whether masters are asked to tell of their changes."""
 
-    counts: Counts
-    """Where it is said if one refuses that."""
-
     on_ended: Callable[[object], None]
     """Called when a link to a node has ended."""
 
@@ -61,6 +58,7 @@ class Node:
         "master",
         "message",
         "near",
+        "refusal",
         "replicas",
         "run",
         "tells",
@@ -71,6 +69,7 @@ class Node:
         self.address = address
         self.link: Link | None = None
         self.tells = False  # of its changes, on this link
+        self.refusal = ""  # the code of its error, if it does not
         self.near: NodeNear | None = None
         self.run = b""
         self.fault: LookupFault | None = LookupFault.UNREACHABLE
@@ -147,6 +146,8 @@ class Node:
                 link = self.link
                 if link is None or link.ended.done():
                     link = await self._open()
+                if self._means.is_cached and self.master is None and not self.tells:
+                    self.tells = await self._is_tracked(link)
                 commands = [RUN_COMMAND]
                 if wants_view:
                     commands += [SHARDS_COMMAND, EPOCH_COMMAND]
@@ -194,8 +195,6 @@ class Node:
             await means.dial_to(self.address)(lambda: cast("asyncio.Protocol", link))
             if greeting:
                 await replies_of(link, greeting)
-            if means.is_cached and self.master is None:
-                self.tells = await self._is_tracked(link)
         except BaseException:
             link.end(LookupFault.UNREACHABLE)
             raise
@@ -206,11 +205,9 @@ class Node:
         return link
 
     async def _is_tracked(self, link: Link) -> bool:
-        for reply in await link.call(TRACK):
-            if isinstance(reply, Exception):
-                self._means.counts.refusal = str(reply).partition(" ")[0]
-                return False
-        return True
+        errors = [reply for reply in await link.call(TRACK) if isinstance(reply, Exception)]
+        self.refusal = str(errors[0]).partition(" ")[0] if errors else ""
+        return not errors
 
 
 def _run_of(said: object, *, is_replica: bool) -> bytes:

@@ -169,6 +169,22 @@ class TestCluster:
         self.ask(target, "CLUSTER SETSLOT", slot, "NODE", target_id)
         self.ask(source, "CLUSTER SETSLOT", slot, "NODE", target_id)
 
+    def cut_off(self, replica: Engine) -> None:
+        """Keep a replica from its master, while both go on; until `reconnect`."""
+        port = self.ask(replica, "INFO", "replication")["master_port"]
+        # It has a password to say that its master has never heard of.
+        self.ask(replica, "CONFIG SET", "masterauth", "unknown")
+        self.ask(self.by_port(port), "CLIENT KILL", "TYPE", "replica")
+        until_true(lambda: not self.is_linked(replica))
+
+    def reconnect(self, replica: Engine) -> None:
+        """Let a replica hear of its master again."""
+        self.ask(replica, "CONFIG SET", "masterauth", self.password)
+
+    def is_linked(self, replica: Engine) -> bool:
+        """Tell whether a replica hears of its master."""
+        return bool(self.ask(replica, "INFO", "replication")["master_link_status"] == "up")
+
     def add_node(self) -> Engine:
         """Start a seventh node; it is a master without slots."""
         node = self._node()

@@ -50,6 +50,8 @@ class Checking:
         self.opted_out = set(OPTED_OUT)  # acknowledged
         self.saying_no = set(OPTED_OUT)  # maybe in force, maybe not yet
         self.service = service
+        self.port = service.port
+        self.counts = service.worker.bids.lookup.counts
 
     async def run(self) -> None:
         async with connected(self.service.port) as client:
@@ -108,17 +110,17 @@ class World:
         )
         assert receipt.waits_because == ""
 
-    def persons_on(self, node: Engine) -> list[str]:
-        ranges = [
-            (first, last)
+    def slots_on(self, node: Engine) -> set[int]:
+        return {
+            slot
             for first, last, master, *_ in self.cluster._raw(node, "CLUSTER SLOTS")
             if master[1] == int(node.port)
-        ]
-        return [
-            person
-            for person in PERSONS
-            if any(first <= self.slot_of(person) <= last for first, last in ranges)
-        ]
+            for slot in range(first, last + 1)
+        }
+
+    def persons_on(self, node: Engine) -> list[str]:
+        slots = self.slots_on(node)
+        return [person for person in PERSONS if self.slot_of(person) in slots]
 
 
 @asynccontextmanager

@@ -37,12 +37,14 @@ PERSONS = [sha256(b"%d@example.com" % n).hexdigest() for n in range(400)]
 OPTED_OUT = PERSONS[::4]
 MEMBERS = [person for person in PERSONS if person not in OPTED_OUT]
 
+SHOWN = [{"id": "shop", "name": "Shop", "segment": [{"id": "123"}], "ext": {"segtax": 4}}]
+"""What is added to a request of a member."""
+
 
 class Checking:
     """Asks for everybody, again and again, and remembers when each was passed through."""
 
-    def __init__(self, service: Service, expected: list[object]) -> None:
-        self.expected = expected
+    def __init__(self, service: Service) -> None:
         self.answers = 0
         self.outcomes: Counter[str] = Counter()
         self.wrong: list[str] = []
@@ -64,7 +66,7 @@ class Checking:
                     self.answers += 1
                     self.outcomes[answer.outcome] += 1
                     if answer.outcome == "enriched":
-                        if had_said_no or added_data(answer.body) != self.expected:
+                        if had_said_no or added_data(answer.body) != SHOWN:
                             self.wrong.append(person)
                     elif answer.body != body or answer.outcome == "no_match":
                         self.wrong.append(person)
@@ -152,10 +154,7 @@ async def furnished(cluster: TestCluster, folder: Path) -> AsyncIterator[World]:
 async def checked(world: World, **settings: object) -> AsyncIterator[Checking]:
     async with started(world.cluster.url, **settings) as service:
         await eventually(lambda: service.is_up and not service.worker.bids.lookup.message)
-        checking = Checking(
-            service,
-            [{"id": "shop", "name": "Shop", "segment": [{"id": "123"}], "ext": {"segtax": 4}}],
-        )
+        checking = Checking(service)
         asking = asyncio.create_task(checking.run())
         try:
             await checking.rounds(1)

@@ -86,7 +86,9 @@ async def test_opt_out_holds_where_the_node_that_was_asked_has_never_had_the_buc
     async def set_slot(node: Engine, *state: str) -> None:
         await in_thread(world.cluster.ask, node, "CLUSTER SETSLOT", slot, *state)
 
-    async with checked(world, **PATIENT) as checking, connected(checking.port) as client:
+    # Shorter than a look at the cluster takes to come: nothing but the lease is to help.
+    settings = {**PATIENT, "cache_lease_ms": 50}
+    async with checked(world, **settings) as checking, connected(checking.port) as client:
         await until_hit(checking, client, stranger)
         await set_slot(target, "IMPORTING", source_id)
         await set_slot(source, "MIGRATING", target_id)

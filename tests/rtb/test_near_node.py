@@ -75,8 +75,10 @@ class Node:
         is_ours = slot in self.slots and (is_here or slot not in self.leaving)
         if not is_ours and not (asking and slot in other.leaving):
             has_moved = slot not in self.slots
+            self.world.asking -= asking
             self.stream.append(lambda: self.world.redirect(id_, on_found, other, has_moved))
             return
+        self.world.asking -= asking
         self._tracked.add(bucket)
         version = self.bucket_to_records.get(bucket, {}).get(id_)
         record = None if version is None else b"%d" % version
@@ -112,6 +114,7 @@ class World:
         self.first_words = [node.words() for node in self.nodes]
         self.route = dict.fromkeys(self.nodes[0].slots, self.nodes[0])
         self.version = 0
+        self.asking = 0  # questions that ASK has sent on
         self.acknowledged: list[tuple[float, bytes, int]] = []
         self.stale: list[tuple[int, int]] = []
         self.registration.confirm(self.now_s, self.now_s)
@@ -131,6 +134,7 @@ class World:
             on_found.is_astray = True
         if has_moved:
             self.route[slot_of_id(id_)] = node
+        self.asking += not has_moved
         node.ask(id_, on_found, asking=not has_moved)
 
     def walk(self, steps: int) -> None:
@@ -169,7 +173,7 @@ class World:
         self.acknowledged.append((self.now_s + LEASE_S, id_, self.version))
 
     def bid(self) -> None:
-        now_s, id_ = self.now_s, self.rng.choice([ADA, BOB, CYD])
+        now_s, id_ = self.now_s, self.rng.choice([ADA, BOB, CYD, CYD, CYD])
         due = max(
             (v for at_s, one, v in self.acknowledged if one == id_ and at_s <= now_s), default=0
         )
@@ -187,6 +191,8 @@ class World:
             node.ask(id_, take)
 
     def a_slot_begins_to_leave(self) -> None:
+        if self.asking:
+            return  # twice moved while a question is on its way, it misleads without a cache too
         id_ = self.rng.choice([ADA, BOB])
         [node] = [node for node in self.nodes if slot_of_id(id_) in node.slots]
         node.leaving.add(slot_of_id(id_))

@@ -12,9 +12,10 @@ from typing import Final
 
 import hiredis
 
+from rtb.keeping import Counts, Registration, Room, uptime_s
 from rtb.link import Link, OnFound
 from rtb.lookup import Dial, IsCurrent, Lookup, Options
-from rtb.near import TRACK, Counts, Flight, Near, Registration, Room, uptime_s
+from rtb.near import TRACK, Flight, Near
 from segments.store.caching import REGISTER_EVERY_S, REGISTERED_S, register_command
 from segments.store.reader import Meta
 

@@ -28,11 +28,13 @@ from binascii import crc_hqx
 from collections.abc import Sequence
 from typing import Final
 
+import hiredis
+
 from rtb.cluster_cache import ClusterCache
 from rtb.gather import Gather
+from rtb.keeping import Room, uptime_s
 from rtb.link import MESSAGES, Command, LookupFault, OnFound, Unfit, unfit
 from rtb.lookup import Lookup, Options
-from rtb.near import Room, uptime_s
 from rtb.node import DialTo, Means, Node
 from rtb.slots import MAX_HOPS, Asked, Map
 from segments.store.keys import (
@@ -213,10 +215,13 @@ class ClusterLookup(Lookup):
                     reply = (await link.call(commands))[-1]
             except (TimeoutError, Unfit):
                 return None
-            node = self._map.told_by(reply, node)
+            if not isinstance(reply, hiredis.ReplyError):
+                return reply
+            error = str(reply)
+            node = self._map.told_by(error, node)
             if node is None:
                 return reply
-            is_asked = str(reply).startswith("ASK")
+            is_asked = error.startswith("ASK")
         return None
 
     def _take_meta(self, reply: Sequence[bytes | None]) -> None:

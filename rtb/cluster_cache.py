@@ -11,8 +11,9 @@ from typing import Final
 
 import hiredis
 
+from rtb.keeping import Counts, Registration, Room, uptime_s
 from rtb.link import Link, OnFound
-from rtb.near import Counts, Flight, Registration, Room, uptime_s
+from rtb.near import Flight
 from rtb.near_node import NodeNear
 from rtb.node import Node
 from segments.store.caching import MAX_LEASE_MS, MS_PER_S, register_command

@@ -23,8 +23,8 @@ from typing import Final, cast
 
 import hiredis
 
+from rtb.keeping import Counts
 from rtb.link import MESSAGES, Command, Link, LookupFault, OnFound, Unfit, unfit
-from rtb.near import Counts
 from segments.store.keys import FIELD_BYTES, bucket_key, bucket_of, field_of
 from segments.store.reader import (
     RUN_COMMAND,

@@ -38,8 +38,9 @@ from collections.abc import Callable
 
 import hiredis
 
+from rtb.keeping import Counts, Registration
 from rtb.link import Found, LookupFault, OnFound, TakesErrors
-from rtb.near import AskStore, Counts, Near, Registration
+from rtb.near import AskStore, Near
 from segments.store.topology import NO_SLOTS, Claim, Unintelligible, claim_of
 
 

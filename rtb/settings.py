@@ -16,7 +16,7 @@ from rtb.consent.decision import Policy
 from rtb.consent.tcf import PURPOSES, VENDORS, Vendor
 from rtb.id_rules import DEFAULT_RULES, IdRule
 from rtb.identify import Identify
-from rtb.near import Room
+from rtb.keeping import Room
 from rtb.openrtb.decode import Decoder
 from rtb.pipeline import Options
 from segments.settings import store_url

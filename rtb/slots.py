@@ -66,9 +66,9 @@ class Map:
         self._view = None  # the next one is put in force whatever it says
         self.look_now.set()
 
-    def told_by(self, reply: object, asked: Node) -> Node | None:
-        """Return whom a node sends us to; `None`: it does not."""
-        words = str(reply).split(" ")
+    def told_by(self, error: str, asked: Node) -> Node | None:
+        """Return whom a node sends us to; `None`: its error is another one."""
+        words = error.split(" ")
         if words[0] not in {"MOVED", "ASK"} or len(words) != 3:
             return None
         host, _, port = words[2].rpartition(":")

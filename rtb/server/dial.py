@@ -15,9 +15,9 @@ from redis.asyncio.sentinel import MasterNotFoundError, Sentinel
 
 from rtb.cache import CachingLookup
 from rtb.cluster import ClusterLookup
+from rtb.keeping import Room
 from rtb.link import Command, Link, LookupFault, unfit
 from rtb.lookup import Dial, IsCurrent, Lookup, Options
-from rtb.near import Room
 from segments.store.connection import Several, connect, sentinel_of, several_of
 from segments.store.topology import Address
 

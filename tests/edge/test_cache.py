@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from redis.asyncio import Redis
 
+from rtb.keeping import Counts, Room
 from rtb.link import Found, LookupFault
-from rtb.near import Counts, Room
 from rtb.server.dial import lookup_of
 from segments.identity import Id, id_of_email_hash
 from segments.record import EVERYONE, Action, Change, Membership, OptOut, Record, pack

@@ -5,9 +5,9 @@ from random import Random
 import pytest
 
 from rtb.cache import CachingLookup
+from rtb.keeping import Room
 from rtb.link import LookupFault
 from rtb.lookup import Options
-from rtb.near import Room
 from rtb.outcome import Outcome, Reason
 from rtb.server import metrics
 from rtb.server.admin import Board

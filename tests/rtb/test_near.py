@@ -13,8 +13,9 @@ from typing import Any, ClassVar
 
 import pytest
 
+from rtb.keeping import Counts, Registration
 from rtb.link import Found, LookupFault, OnFound
-from rtb.near import Counts, Near, Registration
+from rtb.near import Near
 from segments.store.caching import MAX_LEASE_MS, REGISTERED_S
 from segments.store.keys import bucket_key, bucket_of
 

@@ -13,8 +13,9 @@ from typing import ClassVar
 
 import pytest
 
+from rtb.keeping import Counts, Registration
 from rtb.link import Found, LookupFault, OnFound, TakesErrors
-from rtb.near import Counts, Flight, Registration
+from rtb.near import Flight
 from rtb.near_node import NodeNear
 from segments.store.keys import bucket_key, bucket_of, slot_of
 

@@ -124,6 +124,9 @@ class World:
         slots = self.slots_on(node)
         return [person for person in PERSONS if self.slot_of(person) in slots]
 
+    def members_on(self, node: Engine) -> list[str]:
+        return [person for person in self.persons_on(node) if person not in OPTED_OUT]
+
 
 @asynccontextmanager
 async def furnished(cluster: TestCluster, folder: Path) -> AsyncIterator[World]:

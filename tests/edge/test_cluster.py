@@ -18,7 +18,7 @@ from segments.loader import EVERY_S
 from segments.optout import record_opt_out
 from segments.record import Action
 from tests.cluster import TestCluster, in_thread, until_true
-from tests.edge.cluster_world import MEMBERS, World, checked, furnished
+from tests.edge.cluster_world import World, checked, furnished
 from tests.edge.world import eventually
 
 pytestmark = pytest.mark.xdist_group("cluster")  # six servers are enough at a time
@@ -84,7 +84,7 @@ async def test_who_says_no_while_a_master_is_replaced_is_not_shown_any_more(worl
     cluster = world.cluster
     lost = (await in_thread(cluster.masters))[0]
     heir = (await in_thread(cluster.replicas_of, lost))[0]
-    concerned = [person for person in MEMBERS if person in world.persons_on(lost)]
+    concerned = world.members_on(lost)
 
     async with checked(world) as checking:
         checking.saying_no.update(concerned[:30])

@@ -107,7 +107,7 @@ async def test_opt_out_holds_where_the_node_that_was_asked_has_never_had_the_buc
 
 async def test_opt_outs_hold_while_slots_move_and_come_back(world: World) -> None:
     source, target = (await in_thread(world.cluster.masters))[:2]
-    on_source = [person for person in MEMBERS if person in world.persons_on(source)][:20]
+    on_source = world.members_on(source)[:20]
     slots = sorted({world.slot_of(person) for person in on_source})
 
     async with checked(world, cache_bytes=1_000_000, cache_lease_ms=100) as checking:

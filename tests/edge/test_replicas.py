@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import TestCluster, in_thread, until_true
-from tests.edge.cluster_world import MEMBERS, World, checked, furnished
+from tests.edge.cluster_world import World, checked, furnished
 from tests.edge.world import eventually
 from tests.engines import Engine
 
@@ -114,7 +114,7 @@ async def test_replica_that_has_lost_its_master_is_not_asked(world: World) -> No
     cluster = world.cluster
     master = (await in_thread(cluster.masters))[0]
     [cut_off] = await in_thread(cluster.replicas_of, master)
-    person = next(person for person in MEMBERS if person in world.persons_on(master))
+    person = world.members_on(master)[0]
 
     async with checked(world, read_replicas=True) as checking:
         await in_thread(cluster.cut_off, cut_off)
@@ -167,7 +167,7 @@ async def test_heir_is_not_asked_before_it_is_caught_up(world: World) -> None:
     lost = (await in_thread(cluster.masters))[0]
     [heir] = await in_thread(cluster.replicas_of, lost)
     concerned = set(world.persons_on(lost))
-    saying_no = [person for person in MEMBERS if person in concerned][:10]
+    saying_no = world.members_on(lost)[:10]
 
     async with checked(world, read_replicas=True) as checking:
         checking.saying_no.update(saying_no)

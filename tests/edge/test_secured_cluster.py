@@ -14,7 +14,6 @@ import pytest
 from tests.cluster import TestCluster, in_thread, running_cluster, until_true
 from tests.edge.client import connected
 from tests.edge.cluster_world import (
-    MEMBERS,
     OPTED_OUT,
     PERSONS,
     SHOWN,
@@ -130,7 +129,7 @@ async def test_listener_with_a_cache_goes_on_when_a_master_is_killed(world: Worl
     cluster = world.cluster
     lost = (await in_thread(cluster.masters))[0]
     [heir] = await in_thread(cluster.replicas_of, lost)
-    theirs = [person for person in MEMBERS if person in world.persons_on(lost)]
+    theirs = world.members_on(lost)
     told = set(OPTED_OUT)
     settings: dict[str, Any] = {"workers": 2, "cache_bytes": 1_000_000, "cache_lease_ms": 1000}
 

@@ -8,7 +8,7 @@ Who has which slot of a Redis Cluster, and questions that follow it.
 
 - **A map is believed until a node says otherwise.** A wrong one costs a redirection,
   never a wrong answer: who does not have a slot does not answer for it.
-- **A redirection ends.** After `_MAX_HOPS` the question has its fault; a request does
+- **A redirection ends.** After `MAX_HOPS` the question has its fault; a request does
   not wait even so long, its own deadline ends it.
 """
 

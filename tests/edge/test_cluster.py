@@ -10,15 +10,17 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from segments.identity import Kind, id_of_email_hash
 from segments.loader import EVERY_S
 from segments.optout import record_opt_out
-from segments.record import Action
+from segments.record import Action, unpack
+from segments.store.reader import read_records
 from tests.cluster import TestCluster, in_thread, until_true
-from tests.edge.cluster_world import World, checked, furnished
+from tests.edge.cluster_world import PERSONS, World, checked, furnished
 from tests.edge.world import eventually
 
 pytestmark = pytest.mark.xdist_group("cluster")  # six servers are enough at a time
@@ -38,6 +40,21 @@ async def test_every_node_is_asked_and_every_answer_is_exact(world: World) -> No
         await checking.rounds(2)
 
     assert checking.outcomes.keys() == {"enriched", "opted_out"}
+
+
+@pytest.mark.parametrize("cache_bytes", [0, 1_000_000], ids=["no cache", "near cache"])
+async def test_ids_of_one_question_are_found_wherever_they_lie(
+    world: World, cache_bytes: int
+) -> None:
+    ids = tuple(id_of_email_hash(person) for person in PERSONS)
+    async with checked(world, cache_bytes=cache_bytes, cache_lease_ms=1000) as checking:
+        for _ in range(2):
+            answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+            checking.service.worker.bids.lookup.ask(ids, answer.set_result)
+            found = await answer
+
+    expected = await read_records(world.redis, world.meta, ids)
+    assert [unpack(record) for record in found] == expected
 
 
 async def test_moving_slots_is_seen_by_nobody(world: World) -> None:

@@ -44,6 +44,17 @@ class Reads:
         ]
 
 
+async def until_asked(cluster: TestCluster, node: Engine) -> None:
+    """Wait until bids reach a node."""
+    reads = await in_thread(Reads, cluster, [node])
+
+    async def is_asked() -> bool:
+        [asked] = await in_thread(reads.since)
+        return bool(asked)
+
+    await eventually(is_asked)
+
+
 async def replicas_of_all(cluster: TestCluster) -> list[Engine]:
     return [
         replica
@@ -83,13 +94,7 @@ async def test_replica_that_is_gone_is_missed_by_nobody(world: World) -> None:
         await checking.rounds(2)
         await in_thread(gone.start)
         await in_thread(until_true, world.cluster.is_healthy)
-        reads = await in_thread(Reads, world.cluster, [gone])
-
-        async def is_asked_again() -> bool:
-            [asked] = await in_thread(reads.since)
-            return bool(asked)
-
-        await eventually(is_asked_again)
+        await until_asked(world.cluster, gone)
 
     assert checking.outcomes.keys() == {"enriched", "opted_out"}
 
@@ -149,13 +154,11 @@ async def test_replica_that_has_changed_its_master_answers_for_the_new_one_alone
         joined_id, left_id = cluster.id_of(joined), cluster.id_of(left)
         await in_thread(cluster.ask, replica, "CLUSTER REPLICATE", joined_id)
         await in_thread(until_true, lambda: cluster.is_linked(replica))
-        reads = await in_thread(Reads, cluster, [replica])
-        await checking.rounds(3)
-        asked = await in_thread(reads.since)
+        await until_asked(cluster, replica)
+        await checking.rounds(1)
         await in_thread(cluster.ask, replica, "CLUSTER REPLICATE", left_id)
         await in_thread(until_true, cluster.is_healthy)
 
-    assert asked[0] > 0
     assert checking.outcomes.keys() <= {"enriched", "opted_out", "store_down"}
 
 

@@ -49,15 +49,15 @@ class Kept:
     __slots__ = (
         "_bucket_bits",
         "_bucket_to_ids",
-        "_max_bytes",
         "_old",
         "_young",
         "evictions",
+        "max_bytes",
         "total_bytes",
     )
 
     def __init__(self, max_bytes: int, bucket_bits: int) -> None:
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._bucket_bits = bucket_bits
         self._young: dict[bytes, bytes] = {}
         self._old: dict[bytes, bytes] = {}
@@ -85,9 +85,9 @@ class Kept:
         if before is not None:
             self._let_go(id_, before)
         needed_bytes = ENTRY_BYTES + len(record)
-        if needed_bytes > self._max_bytes:
+        if needed_bytes > self.max_bytes:
             return
-        while self.total_bytes + needed_bytes > self._max_bytes:
+        while self.total_bytes + needed_bytes > self.max_bytes:
             if not self._old:
                 self._old, self._young = self._young, self._old
             self.evictions += 1

@@ -17,11 +17,13 @@ A request does not wait for this; its own deadline has long ended it.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from random import Random
 from typing import Final, cast
 
 import hiredis
 
+from rtb.keeping import Counts
 from rtb.link import MESSAGES, Command, Link, LookupFault, OnFound, Unfit, unfit
 from segments.store.keys import FIELD_BYTES, bucket_key, bucket_of, field_of
 from segments.store.reader import (
@@ -52,42 +54,52 @@ IsCurrent = Callable[[Link], Awaitable[bool]]
 """Tells whether a link leads to whom it should lead now; may raise Unfit."""
 
 
+@dataclass(frozen=True)
+class Options:
+    """How a lookup deals with the servers that it talks to."""
+
+    greeting: tuple[Command, ...]
+    """What a new connection says first: AUTH, SELECT."""
+
+    rng: Random
+    """Spreads the reconnects of many workers."""
+
+    on_round_trip: Callable[[int], None]
+    """See `Link`."""
+
+    on_bug: Callable[[Exception], None]
+    """See `Link`."""
+
+    probe_s: float = 0.5
+    """How long a server may be silent, and how often it is probed."""
+
+    max_waiting: int = 20_000
+    """How many questions to a server may be without a reply."""
+
+
 class Lookup:
     """
     The link to the store, for as long as the process lives.
 
     Args:
         dial: Opens a connection.
-        greeting: What a new connection says first: AUTH, SELECT.
-        rng: Spreads the reconnects of many workers.
-        on_round_trip: See `Link`.
-        on_bug: See `Link`.
-        probe_s: How long the store may be silent, and how often it is probed.
-        max_waiting: How many questions may be without a reply.
+        options: Of the link.
         is_current: Asked with every probe, where there is somebody to ask.
+
+    Attributes:
+        fault: Why nothing can be asked now; `None` while it can.
+        message: The same in words, with what to do; also of a part of the store alone.
+        counts: What a near cache has done, if there is one before it.
     """
 
-    def __init__(
-        self,
-        dial: Dial,
-        greeting: Sequence[Command],
-        *,
-        rng: Random,
-        on_round_trip: Callable[[int], None],
-        on_bug: Callable[[Exception], None],
-        probe_s: float = 0.5,
-        max_waiting: int = 20_000,
-        is_current: IsCurrent | None = None,
-    ) -> None:
+    def __init__(self, dial: Dial, options: Options, is_current: IsCurrent | None = None) -> None:
         self.fault: LookupFault | None = LookupFault.UNREACHABLE
         self.message = MESSAGES[LookupFault.UNREACHABLE]
+        self.counts = Counts()
         self._dial = dial
-        self._greeting = tuple(greeting)
-        self._rng = rng
-        self._on_round_trip = on_round_trip
-        self._on_bug = on_bug
-        self._probe_s = probe_s
-        self._max_waiting = max_waiting
+        self._options = options
+        self._probe_s = options.probe_s
+        self._max_waiting = options.max_waiting
         self._link: Link | None = None
         self._bucket_bits = 0
         self._run = b""  # of the server at the other end
@@ -142,7 +154,7 @@ class Lookup:
                     link.end(self.fault or LookupFault.LOST)
                 if loop.time() - began_at_s > _STEADY_AFTER_S:
                     pause_s = _FIRST_PAUSE_S
-                await asyncio.sleep(pause_s * (0.5 + self._rng.random()))
+                await asyncio.sleep(pause_s * (0.5 + self._options.rng.random()))
                 pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
         finally:
             self._link = None
@@ -150,11 +162,11 @@ class Lookup:
                 link.end(LookupFault.LOST)
 
     async def _connect(self) -> Link:
-        link = Link(self._on_round_trip, self._on_bug)
+        link = Link(self._options.on_round_trip, self._options.on_bug)
         try:
             async with asyncio.timeout(self._probe_s):
                 await self._dial(lambda: cast("asyncio.Protocol", link))
-                meta, run = await _greet(link, self._greeting)
+                meta, run = await _greet(link, self._options.greeting)
                 await self._greeted(link, meta)
         except (OSError, TimeoutError) as error:
             link.end(LookupFault.UNREACHABLE)

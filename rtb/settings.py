@@ -16,6 +16,7 @@ from rtb.consent.decision import Policy
 from rtb.consent.tcf import PURPOSES, VENDORS, Vendor
 from rtb.id_rules import DEFAULT_RULES, IdRule
 from rtb.identify import Identify
+from rtb.keeping import Room
 from rtb.openrtb.decode import Decoder
 from rtb.pipeline import Options
 from segments.settings import store_url
@@ -103,14 +104,15 @@ class RtbSettings(BaseSettings):
     cache_bytes: int = Field(0, ge=0)
     """
     Memory of each worker for records that it need not ask for again; 0: no cache.
-    Not with a Redis Cluster. See `rtb.cache`.
+    Not where replicas are read. See `rtb.near`.
     """
 
     cache_lease_ms: int = Field(20, ge=2, le=MAX_LEASE_MS)
     """
     How long the store's last answer stands for its present state: renewed by each
     answer, and what an opt-out waits before it is acknowledged. Several times what
-    the store takes to answer.
+    the store takes to answer. Of a Redis Cluster, each node is asked CLUSTER NODES
+    three times in it.
     """
 
     debug_header: bool = False
@@ -208,6 +210,11 @@ class RtbSettings(BaseSettings):
         return store_url(self.redis_url, self.data_dir)
 
     @property
+    def room(self) -> Room | None:
+        """What the near cache may keep, if there is one."""
+        return Room(self.cache_bytes, self.cache_lease_ms) if self.cache_bytes else None
+
+    @property
     def tls(self) -> TlsFiles | None:
         """What the bid listener serves with, if with TLS."""
         return tls_files("RTB", self.tls_cert, self.tls_key)
@@ -242,9 +249,11 @@ class RtbSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_cache(self) -> "RtbSettings":
-        """Refuse a cache where there is none, rather than to serve without it in silence."""
-        if self.cache_bytes and "+cluster://" in self.store_url:
-            raise ValueError("RTB_CACHE_BYTES: a Redis Cluster has no near cache yet; leave it 0")
+        """Refuse to keep what a replica says: it does not tell of changes when they are made."""
+        if self.cache_bytes and self.read_replicas:
+            raise ValueError(
+                "RTB_CACHE_BYTES: what replicas say is not kept; leave it 0, or RTB_READ_REPLICAS"
+            )
         return self
 
     @field_validator("id_rules")

@@ -11,12 +11,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import redis
 
 from segments.store.keys import SLOTS
 from segments.store.reader import parse_run
 from tests.engines import Engine, free_port
+from tests.tls import TestCa
 
 NODE_TIMEOUT_MS = 1500
 """Short, for a failover takes about twice that; not so short that a busy machine makes some."""
@@ -36,19 +38,35 @@ class Known(NamedTuple):
 
 
 class TestCluster:
-    """Six nodes, the first three of them masters until a test changes that."""
+    """
+    Six nodes, the first three of them masters until a test changes that.
+
+    Args:
+        engine: Of the nodes.
+        password: What they demand, of each other as well; empty: nothing.
+        ca: Whose certificate they show, each other as well, and speak nothing but TLS; of
+            the engines only Debian's redis-server can.
+    """
 
     __test__ = False  # a part of tests, and none
 
-    def __init__(self, engine: str) -> None:
+    def __init__(self, engine: str, *, password: str = "", ca: TestCa | None = None) -> None:
         self.engine = engine
-        self.nodes = [_node(engine) for _ in range(2 * _MASTERS)]
+        self.password = password
+        self.ca = ca
+        self.nodes = [self._node() for _ in range(2 * _MASTERS)]
 
     @property
     def url(self) -> str:
         """Where the product finds it: three of its nodes, as an operator would write it."""
         seeds = ",".join(f"127.0.0.1:{node.port}" for node in self.nodes[:_MASTERS])
-        return f"redis+cluster://{seeds}"
+        if self.ca is None:
+            return f"redis+cluster://{self._login}{seeds}"
+        return f"rediss+cluster://{self._login}{seeds}?ssl_ca_certs={self.ca.bundle}"
+
+    @property
+    def _login(self) -> str:
+        return f":{quote(self.password, safe='')}@" if self.password else ""
 
     def start(self) -> None:
         """Start the nodes, and make a cluster of them."""
@@ -153,16 +171,33 @@ class TestCluster:
         source_id, target_id = self.id_of(source), self.id_of(target)
         self.ask(target, "CLUSTER SETSLOT", slot, "IMPORTING", source_id)
         self.ask(source, "CLUSTER SETSLOT", slot, "MIGRATING", target_id)
+        login = ("AUTH", self.password) if self.password else ()
         while keys := self._raw(source, "CLUSTER GETKEYSINSLOT", slot, 1):
-            self.ask(source, "MIGRATE", "127.0.0.1", target.port, keys[0], 0, 5000)
+            self.ask(source, "MIGRATE", "127.0.0.1", target.port, keys[0], 0, 5000, *login)
             if while_moving is not None:
                 while_moving()
         self.ask(target, "CLUSTER SETSLOT", slot, "NODE", target_id)
         self.ask(source, "CLUSTER SETSLOT", slot, "NODE", target_id)
 
+    def cut_off(self, replica: Engine) -> None:
+        """Keep a replica from its master, while both go on; until `reconnect`."""
+        port = self.ask(replica, "INFO", "replication")["master_port"]
+        # It has a password to say that its master has never heard of.
+        self.ask(replica, "CONFIG SET", "masterauth", "unknown")
+        self.ask(self.by_port(port), "CLIENT KILL", "TYPE", "replica")
+        until_true(lambda: not self.is_linked(replica))
+
+    def reconnect(self, replica: Engine) -> None:
+        """Let a replica hear of its master again."""
+        self.ask(replica, "CONFIG SET", "masterauth", self.password)
+
+    def is_linked(self, replica: Engine) -> bool:
+        """Tell whether a replica hears of its master."""
+        return bool(self.ask(replica, "INFO", "replication")["master_link_status"] == "up")
+
     def add_node(self) -> Engine:
         """Start a seventh node; it is a master without slots."""
-        node = _node(self.engine)
+        node = self._node()
         node.start()
         self.nodes.append(node)
         self._meet(node)
@@ -192,6 +227,32 @@ class TestCluster:
         for node in self.nodes:
             node.remove()
 
+    def _node(self) -> Engine:
+        extra = [
+            *("--cluster-enabled", "yes"),
+            *("--cluster-port", free_port()),
+            *("--cluster-node-timeout", str(NODE_TIMEOUT_MS)),
+            # A slot without a master is that slot's own trouble: see the README.
+            *("--cluster-require-full-coverage", "no"),
+            *("--cluster-allow-replica-migration", "no"),
+            *("--repl-diskless-sync-delay", "0"),
+        ]
+        if self.password:
+            extra += ["--requirepass", self.password, "--masterauth", self.password]
+        node = Engine(self.engine)
+        node.url = f"unix://{self._login}{node.dir}/s.sock"
+        if self.ca is not None:
+            extra += [
+                *("--port", "0", "--tls-port", node.port),
+                *("--tls-cluster", "yes", "--tls-replication", "yes", "--tls-auth-clients", "no"),
+                *("--tls-cert-file", str(self.ca.cert), "--tls-key-file", str(self.ca.key)),
+                *("--tls-ca-cert-file", str(self.ca.bundle)),
+            ]
+            # Asked over the socket, it would name the ports that it does not have.
+            node.url = f"rediss://{self._login}127.0.0.1:{node.port}?ssl_ca_certs={self.ca.bundle}"
+        node.extra = tuple(extra)
+        return node
+
     def _meet(self, node: Engine) -> None:
         first = self.nodes[0]
         bus = _bus_port(node)
@@ -202,9 +263,11 @@ class TestCluster:
 
 
 @contextmanager
-def running_cluster(engine: str) -> Iterator[TestCluster]:
-    """Run a cluster for a while."""
-    cluster = TestCluster(engine)
+def running_cluster(
+    engine: str, *, password: str = "", ca: TestCa | None = None
+) -> Iterator[TestCluster]:
+    """Run a cluster for a while; see `TestCluster`."""
+    cluster = TestCluster(engine, password=password, ca=ca)
     try:
         cluster.start()
         yield cluster
@@ -233,20 +296,6 @@ def until_true(claim: Callable[[], bool]) -> None:
 async def in_thread(work: Callable[..., Any], *arguments: Any) -> Any:
     """Do a test's own work beside the event loop that serves."""
     return await asyncio.to_thread(work, *arguments)
-
-
-def _node(engine: str) -> Engine:
-    bus_port = free_port()
-    extra = (
-        *("--cluster-enabled", "yes"),
-        *("--cluster-port", bus_port),
-        *("--cluster-node-timeout", str(NODE_TIMEOUT_MS)),
-        # A slot without a master is that slot's own trouble: see the README.
-        *("--cluster-require-full-coverage", "no"),
-        *("--cluster-allow-replica-migration", "no"),
-        *("--repl-diskless-sync-delay", "0"),
-    )
-    return Engine(engine, extra=extra)
 
 
 def _bus_port(node: Engine) -> str:

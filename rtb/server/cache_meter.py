@@ -8,7 +8,6 @@ stopped. So what is carried is the difference, with each beat of the worker.
 
 import logging
 
-from rtb.cache import CachingLookup, Counts
 from rtb.lookup import Lookup
 from rtb.server.metrics import CacheEvent, Gauge
 from rtb.server.slab import Slab
@@ -20,8 +19,7 @@ class CacheMeter:
     """Of one worker; of a lookup without a cache, it shows zero."""
 
     def __init__(self, lookup: Lookup, slab: Slab) -> None:
-        self._lookup = lookup if isinstance(lookup, CachingLookup) else None
-        self._counts = Counts() if self._lookup is None else self._lookup.counts
+        self._counts = lookup.counts
         self._slab = slab
         self._shown = dict.fromkeys(CacheEvent, 0)
         self._refusal = ""
@@ -34,7 +32,7 @@ class CacheMeter:
             self._shown[event] = count
         self._slab.cells[Gauge.CACHE_ENTRIES] = self._counts.entries
         self._slab.cells[Gauge.CACHE_BYTES] = self._counts.total_bytes
-        refusal = "" if self._lookup is None else self._lookup.refusal
+        refusal = self._counts.refusal
         if refusal not in {"", self._refusal}:
             _log.warning("nothing is cached: the store does not tell of changes (%s)", refusal)
         self._refusal = refusal

@@ -15,8 +15,9 @@ from redis.asyncio.sentinel import MasterNotFoundError, Sentinel
 
 from rtb.cache import CachingLookup
 from rtb.cluster import ClusterLookup
+from rtb.keeping import Room
 from rtb.link import Command, Link, LookupFault, unfit
-from rtb.lookup import Dial, IsCurrent, Lookup
+from rtb.lookup import Dial, IsCurrent, Lookup, Options
 from segments.store.connection import Several, connect, sentinel_of, several_of
 from segments.store.topology import Address
 
@@ -30,12 +31,7 @@ class Door(NamedTuple):
 
 
 def lookup_of(
-    url: str,
-    *,
-    reads_replicas: bool = False,
-    cache_bytes: int = 0,
-    cache_lease_ms: int = 0,
-    **options: Any,
+    url: str, *, reads_replicas: bool = False, room: Room | None = None, **options: Any
 ) -> Lookup:
     """
     Make the lookup of a store.
@@ -43,9 +39,8 @@ def lookup_of(
     Args:
         url: As `segments.store.connection.connect` takes it.
         reads_replicas: Whether replicas of a Cluster are read as well.
-        cache_bytes: What a near cache may keep; 0 for none. A Cluster has none.
-        cache_lease_ms: Of that cache; see `CachingLookup`.
-        options: Of `Lookup`, by their names.
+        room: Of a near cache; `None`: none.
+        options: Of `rtb.lookup.Options`, by their names, all but the greeting.
 
     Raises:
         segments.store.reader.StoreUnusable: `url` is none of its forms.
@@ -56,22 +51,16 @@ def lookup_of(
         return ClusterLookup(
             lambda address: _tcp(end, address),
             [Address(*each) for each in several.addresses],
-            _greeting(end),
+            Options(_greeting(end), **options),
             is_tls=several.is_tls,
             reads_replicas=reads_replicas,
-            **options,
+            room=room,
         )
     door = door_of(url)
-    if cache_bytes:
-        return CachingLookup(
-            door.dial,
-            door.greeting,
-            max_bytes=cache_bytes,
-            lease_ms=cache_lease_ms,
-            is_current=door.is_current,
-            **options,
-        )
-    return Lookup(door.dial, door.greeting, is_current=door.is_current, **options)
+    links = Options(door.greeting, **options)
+    if room is not None:
+        return CachingLookup(door.dial, links, room, door.is_current)
+    return Lookup(door.dial, links, door.is_current)
 
 
 def door_of(url: str) -> Door:

@@ -86,7 +86,7 @@ class SeenResult(StrEnum):
 
 
 class CacheEvent(StrEnum):
-    """What became of an id, or an entry, in the near cache; see `rtb.cache.Counts`."""
+    """What became of an id, or an entry, in the near cache; see `rtb.keeping.Counts`."""
 
     HITS = "hits"
     SHARED = "shared"

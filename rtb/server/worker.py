@@ -107,8 +107,7 @@ class Worker:
         self._lookup = lookup_of(
             settings.store_url,
             reads_replicas=settings.read_replicas,
-            cache_bytes=settings.cache_bytes,
-            cache_lease_ms=settings.cache_lease_ms,
+            room=settings.room,
             rng=random.Random(),  # noqa: S311 - spreads reconnects, keeps no secret
             on_round_trip=slab.count_round_trip,
             on_bug=partial(bugs, Where.LOOKUP),

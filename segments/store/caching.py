@@ -21,7 +21,9 @@ sets it (`register_command`) before it begins, sets it anew every
 heard. A writer looks at it after it has written. Does it find nothing, then
 whoever begins later begins after the write, and counts only answers to what
 it asked after its registration was confirmed: also where record and registration
-lie on different nodes of a Cluster.
+lie on different nodes of a Cluster. There a link is to one of many servers, and "asked
+anything" does not prove enough: `rtb.near_node` says what does, and how long a registration
+stands whose node may be lost.
 
 The key has no TTL, which `volatile-` policies of eviction take for a permit to
 delete it. It holds the server's time instead, and is void after `VOID_AFTER_S`;
@@ -42,6 +44,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from segments.store import keys
+from segments.store.servers import tell_clients
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -117,7 +120,7 @@ async def outlived(redis: "Redis") -> None:
     Costs nothing while nobody caches. A connection that the server has ended
     within the same moment as it was emptied is not counted.
     """
-    if int((await redis.info("clients")).get("tracking_clients", 1)):
+    if await tell_clients(redis):
         await _until(time.monotonic() + MAX_LEASE_MS / MS_PER_S)
 
 

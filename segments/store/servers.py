@@ -124,6 +124,11 @@ async def sure_pipeline(redis: Redis) -> Pipeline:
     return redis.pipeline(transaction=False)
 
 
+async def tell_clients(redis: Redis) -> bool:
+    """Tell whether any server tells a client of changes; one that can't be asked may do so."""
+    return any(await asyncio.gather(*map(_tells_clients, await masters(redis))))
+
+
 def parse_info(reply: Any) -> dict[str, str]:
     """Read the reply to INFO, which may have been asked of any server."""
     lines = _text(reply).decode().splitlines()
@@ -140,6 +145,16 @@ async def _run_or_none(server: Server) -> bytes | None:
             return await _run(server)
     except (RedisError, OSError, TimeoutError, StoreUnusable):
         return None
+
+
+async def _tells_clients(server: Server) -> bool:
+    try:
+        clients = parse_info(await server.execute(b"INFO", b"clients"))
+    except RedisError:
+        if server.node is None:
+            raise
+        return True
+    return clients.get("tracking_clients") != "0"
 
 
 def _text(reply: Any) -> bytes:

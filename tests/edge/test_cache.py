@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from redis.asyncio import Redis
 
-from rtb.cache import CachingLookup, Counts
+from rtb.keeping import Counts, Room
 from rtb.link import Found, LookupFault
-from rtb.server.dial import door_of
+from rtb.server.dial import lookup_of
 from segments.identity import Id, id_of_email_hash
 from segments.record import EVERYONE, Action, Change, Membership, OptOut, Record, pack
 from segments.store import keys
@@ -45,17 +45,15 @@ PATIENT: dict[str, Any] = {"cache_bytes": 1_000_000, "cache_lease_ms": 1000}
 class Linked:
     """A caching lookup at work."""
 
-    def __init__(self, url: str, **settings: Any) -> None:
-        door = door_of(url)
-        defaults = {"max_bytes": 1_000_000, "lease_ms": 1000}
+    def __init__(self, url: str, **options: Any) -> None:
         self.bugs: list[Exception] = []
-        self.lookup = CachingLookup(
-            door.dial,
-            door.greeting,
+        self.lookup = lookup_of(
+            url,
+            room=Room(max_bytes=1_000_000, lease_ms=1000),
             rng=Random(1),
             on_round_trip=lambda _: None,
             on_bug=self.bugs.append,
-            **{**defaults, **settings},
+            **options,
         )
 
     @property
@@ -78,8 +76,8 @@ class Linked:
 
 
 @asynccontextmanager
-async def linked(url: str, **settings: Any) -> AsyncIterator[Linked]:
-    link = Linked(url, **settings)
+async def linked(url: str, **options: Any) -> AsyncIterator[Linked]:
+    link = Linked(url, **options)
     running = asyncio.create_task(link.lookup.run())
     try:
         await eventually(lambda: link.lookup.fault is None)
@@ -266,7 +264,7 @@ async def test_store_that_does_not_tell_is_asked_each_time(
         async with linked(f"redis://bids:secret@127.0.0.1:{engine.port}/0", probe_s=0.05) as link:
             for _ in range(3):
                 assert await link.find(MEMBER_ID) == [MEMBER_RECORD]
-            assert link.lookup.refusal == "NOPERM"
+            assert link.counts.refusal == "NOPERM"
             assert link.counts.hits == link.counts.entries == 0
 
             await acl_user(redis_client, "+@all")
@@ -291,7 +289,6 @@ async def test_bids_are_answered_from_what_is_kept_and_counted(engine: Engine) -
 
         assert len({answer.body for answer in answers}) == 1
         assert added_data(answers[0].body)
-        assert isinstance(lookup, CachingLookup)
         assert lookup.counts.hits >= 8
 
 

@@ -5,7 +5,9 @@ from random import Random
 import pytest
 
 from rtb.cache import CachingLookup
+from rtb.keeping import Room
 from rtb.link import LookupFault
+from rtb.lookup import Options
 from rtb.outcome import Outcome, Reason
 from rtb.server import metrics
 from rtb.server.admin import Board
@@ -156,15 +158,8 @@ class Cached:
 
     def __init__(self, slab: Slab) -> None:
         door = door_of("redis://127.0.0.1:1")
-        self.lookup = CachingLookup(
-            door.dial,
-            door.greeting,
-            max_bytes=1,
-            lease_ms=20,
-            rng=Random(1),
-            on_round_trip=slab.count_round_trip,
-            on_bug=lambda _: None,
-        )
+        options = Options(door.greeting, Random(1), slab.count_round_trip, lambda _: None)
+        self.lookup = CachingLookup(door.dial, options, Room(1, 20))
         self.meter = CacheMeter(self.lookup, slab)
 
 
@@ -187,7 +182,7 @@ def test_near_caches_are_summed_over_workers_that_come_and_go() -> None:
 
 def test_store_that_refuses_to_be_cached_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     cached = Cached(Slab(create(1), 0))
-    cached.lookup.refusal = "NOPERM"
+    cached.lookup.counts.refusal = "NOPERM"
 
     cached.meter.read()
     cached.meter.read()

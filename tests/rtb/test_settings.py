@@ -198,8 +198,9 @@ def test_wrong_setting_is_one_clear_line(
     assert capsys.readouterr().err == f"{line}\n"
 
 
-def test_cache_before_a_cluster_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_of_what_replicas_say_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RTB_CACHE_BYTES", "1000000")
+    monkeypatch.setenv("RTB_READ_REPLICAS", "1")
     monkeypatch.setenv("SEGMENTS_REDIS_URL", "redis+cluster://127.0.0.1:7000")
 
     with pytest.raises(ValidationError, match="RTB_CACHE_BYTES"):

@@ -13,9 +13,10 @@ from typing import Any, ClassVar
 
 import pytest
 
-from rtb.cache import Counts, Near
+from rtb.keeping import Counts, Registration
 from rtb.link import Found, LookupFault, OnFound
-from segments.store.caching import MAX_LEASE_MS, REGISTER_EVERY_S, REGISTERED_S
+from rtb.near import Near
+from segments.store.caching import MAX_LEASE_MS, REGISTERED_S
 from segments.store.keys import bucket_key, bucket_of
 
 BITS = 4
@@ -37,8 +38,7 @@ class Store:
         self._tracked: set[int] = set()
         self.near: Near
 
-    def ask(self, ids: tuple[bytes, ...], on_found: OnFound) -> None:
-        [id_] = ids
+    def ask(self, id_: bytes, on_found: OnFound) -> None:
         self.sent.append((id_, on_found))
 
     def register(self, on_registered: Callable[[], None]) -> None:
@@ -116,6 +116,7 @@ class World:
             BITS,
             self.counts,
             self.bugs.append,
+            Registration(REGISTERED_S),
             clock_s=lambda: self.now_s,
             lease_s=LEASE_S,
             max_bytes=self._max_bytes,
@@ -123,7 +124,7 @@ class World:
 
     def register(self) -> None:
         near, sent_at_s = self.near, self.now_s
-        self.store.register(lambda: near.registered(sent_at_s, self.now_s))
+        self.store.register(lambda: near.registration.confirm(sent_at_s, self.now_s))
 
     def ask(self, *ids: bytes) -> list[Any]:
         """Ask; what is returned is filled when the answer comes."""
@@ -284,10 +285,7 @@ def test_nothing_is_answered_from_what_is_kept_before_the_store_knows_of_us() ->
 
 
 def test_nothing_is_answered_when_the_registration_may_be_void(world: World) -> None:
-    assert not world.near.is_due
-    world.now_s += REGISTER_EVERY_S
-    assert world.near.is_due
-    world.now_s += REGISTERED_S - REGISTER_EVERY_S - LEASE_S / 4
+    world.now_s += REGISTERED_S - LEASE_S / 4
     warm(world, ADA)
     assert world.ask(ADA) == [[b"ada"]]
 
@@ -312,7 +310,7 @@ def test_emptied_store_empties_the_cache_and_has_to_be_told_of_us_again(world: W
     world.store.settle()
 
     assert world.counts.entries == world.counts.total_bytes == 0
-    assert world.near.is_due
+    assert world.near.registration.until_s <= world.now_s
     warm(world, ADA)
     assert world.ask(ADA) == []
 

@@ -147,7 +147,7 @@ class Node:
                 if link is None or link.ended.done():
                     link = await self._open()
                 if self._means.is_cached and self.master is None and not self.tells:
-                    self.tells = await self._is_tracked(link)
+                    self.tells = await self._track(link)
                 commands = [RUN_COMMAND]
                 if wants_view:
                     commands += [SHARDS_COMMAND, EPOCH_COMMAND]
@@ -161,13 +161,13 @@ class Node:
             self.lose(LookupFault.UNREACHABLE, why)
             return None
         except Unfit as error:
-            self._is_unfit(error)
+            self._note_unfit(error)
             return None
         try:
-            self._is_run(_run_of(said, is_replica=self.master is not None))
+            self._note_run(_run_of(said, is_replica=self.master is not None))
         except Unfit as error:
             # It may know the others all the same: who was a master is a replica by now.
-            self._is_unfit(error)
+            self._note_unfit(error)
         if not view:
             return None
         try:
@@ -176,12 +176,12 @@ class Node:
             self.lose(LookupFault.UNUSABLE, str(unfit(LookupFault.UNUSABLE, str(error))))
             return None
 
-    def _is_run(self, run: bytes) -> None:
+    def _note_run(self, run: bytes) -> None:
         if run != self.run:
             self.run = run
             self.fault = self.fault or LookupFault.UNUSABLE  # until it is judged
 
-    def _is_unfit(self, error: Unfit) -> None:
+    def _note_unfit(self, error: Unfit) -> None:
         self.run = b""
         self.lose(error.fault, str(error))
 
@@ -204,7 +204,7 @@ class Node:
         self.link = link
         return link
 
-    async def _is_tracked(self, link: Link) -> bool:
+    async def _track(self, link: Link) -> bool:
         errors = [reply for reply in await link.call(TRACK) if isinstance(reply, Exception)]
         self.refusal = str(errors[0]).partition(" ")[0] if errors else ""
         return not errors

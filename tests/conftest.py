@@ -39,9 +39,11 @@ def pytest_configure(config: pytest.Config) -> None:
     if not is_worker and "TMPDIR" not in os.environ and _has_memory_to_spare():
         # A ledger waits for the disk at each commit, 2.6 ms for 0.01; a database of PostgreSQL
         # takes 0.4 s to make for 0.04.
-        folder = tempfile.mkdtemp(prefix="pytest-", dir=_MEMORY)
+        folder = tempfile.mkdtemp(prefix="t-", dir=_MEMORY)
         Path(folder).chmod(0o711)  # PostgreSQL is run by another user
         os.environ["TMPDIR"] = tempfile.tempdir = folder
+        # Pytest's own name for it is longer than the path of a unix socket may grow to.
+        config.option.basetemp = config.option.basetemp or f"{folder}/p"
         config.add_cleanup(partial(shutil.rmtree, folder, ignore_errors=True))
 
 

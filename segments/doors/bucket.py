@@ -84,7 +84,10 @@ async def _take(services: Services, name: str) -> bool:
         return False
     blob = new_blob_name(audience)
     started_at_s = time.monotonic()
-    await services.blobs.copy(name, blob)
+    try:
+        await services.blobs.copy(name, blob)
+    except FileNotFoundError:
+        return False  # another replica has noticed it, and is done with it
     try:
         async with services.ledger.begin() as conn:
             await arrived(

@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 
 from rtb.server import metrics
 from rtb.server.admin import Board
-from rtb.server.metrics import SeenResult
+from rtb.server.metrics import SeenResult, Where
 from rtb.server.seen import Seen
 from rtb.server.slab import Slab, create
 from segments.identity import Id, id_of_email_hash
@@ -230,7 +230,7 @@ async def test_bids_go_on_while_what_was_seen_can_not_be_written(engine: Engine)
         answers.append((await client.post(bid_request())).outcome)
 
         assert answers == ["enriched"] * 4
-        assert service.slab.cells[metrics.BUGS : metrics.REFUSED].tolist() == [0] * 6
+        assert service.slab.cells[metrics.BUGS : metrics.REFUSED].tolist() == [0] * len(Where)
 
 
 def test_what_became_of_them_is_in_the_metrics(slab: Slab) -> None:

@@ -17,6 +17,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 
+import uvloop
 from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -79,7 +80,7 @@ class RealService:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.folder = _folder()
-        self._runner = asyncio.Runner()
+        self._runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
         self._kept = AsyncExitStack()
         self._of_run = AsyncExitStack()
         self._runs = 0

@@ -119,6 +119,29 @@ async def test_replicas_that_notice_the_same_file_make_one_job(world: World) -> 
     assert [job.blob for job in await world.jobs()] == await names(world)
 
 
+async def test_replica_that_finds_the_file_gone_leaves_it_to_the_other(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes between the look and the copy: what a pause of this process amounts to."""
+    _, url = await world.presign()
+    await put(world, url, text_of([ALICE]))
+    blobs = world.rest.services.blobs
+    copy = blobs.copy
+    others: list[int] = []
+
+    async def copy_behind_another(name: str, to: str) -> None:
+        monkeypatch.setattr(blobs, "copy", copy)
+        others.append(await bucket.notice(world.rest.services))
+        await copy(name, to)
+
+    monkeypatch.setattr(blobs, "copy", copy_behind_another)
+
+    noticed = await bucket.notice(world.rest.services)
+
+    assert (noticed, others) == (0, [1])
+    assert [job.blob for job in await world.jobs()] == await names(world)
+
+
 async def test_file_that_is_too_large_is_deleted(world: World) -> None:
     small = world.rest.services.settings.model_copy(update={"upload_max_bytes": 10})
     services = type(world.rest.services)(

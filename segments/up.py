@@ -144,7 +144,7 @@ async def _keep(part: Part) -> None:
     Keep a started part running until cancelled, which stops it.
 
     Raises:
-        CannotRun: It ended at once, before it had ever been well.
+        CannotRun: It gave up at once, before it had ever been well.
     """
     loop = asyncio.get_running_loop()
     was_well = False
@@ -155,7 +155,7 @@ async def _keep(part: Part) -> None:
             status = await part.wait()
             if loop.time() - started_at >= _WELL_AFTER_S:
                 was_well, pause_s = True, _FIRST_PAUSE_S
-            if not was_well:
+            if not was_well and status >= 0:  # whom a signal ends has not given up
                 raise CannotRun(f"{part.name} ended with status {status} as soon as it was started")
             _log.error("%s ended with status %d; starting it again", part.name, status)
             await asyncio.sleep(pause_s)

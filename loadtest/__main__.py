@@ -101,7 +101,7 @@ def bench(ids: int, requests: int, rounds: int, seconds: int) -> None:
 
 @main.command()
 @click.option("--output", type=click.Path(path_type=Path, file_okay=False), required=True)
-@click.option("--persons", type=click.IntRange(10_000, 10**8), default=10**6, show_default=True)
+@click.option("--persons", type=click.IntRange(10_000, 10**8), default=10**7, show_default=True)
 @click.option("--requests", type=click.IntRange(min=1_000), default=5_000, show_default=True)
 @click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True)
 @click.option("--seconds", type=click.IntRange(min=1), default=2, show_default=True)

@@ -28,27 +28,27 @@ async def deliver(service: Service) -> None:
     await service.load(PEOPLE, [("123", "add"), ("456", "add")], "p1")
 
 
-async def test_a_loaded_person_is_enriched_and_a_stranger_is_not(service: Service) -> None:
+async def test_a_strangers_first_hour(service: Service) -> None:
+    """
+    Somebody delivered is enriched, for whom that is granted, until she says no.
+    """
     async with service.running():
         await deliver(service)
+        await service.command("recipient", "add", "dsp-b")
 
         alice = await service.until("enriched", ALICE, "dsp-a")
         carol = await service.bid(CAROL, "dsp-a")
+        not_granted = await service.until("no_match", ALICE, "dsp-b")
+        unknown = await service.bid(ALICE, "nobody")
+        await service.command("restrict", "-", stdin=_id_of(ALICE))
+        restricted = await service.bid(ALICE, "dsp-a")
+        bob = await service.bid(BOB, "dsp-a")
 
     assert alice.segment_ids == {"other": ["9"], "p1": ["123", "456"]}
     assert carol.outcome == "no_match"
-
-
-async def test_next_bid_after_restrict_is_suppressed(service: Service) -> None:
-    async with service.running():
-        await deliver(service)
-        await service.until("enriched", ALICE, "dsp-a")
-
-        await service.command("restrict", "-", stdin=_id_of(ALICE))
-        alice = await service.bid(ALICE, "dsp-a")
-        bob = await service.bid(BOB, "dsp-a")
-
-    assert (alice.outcome, bob.outcome) == ("opted_out", "enriched")
+    assert not_granted.segment_ids == {"other": ["9"]}
+    assert unknown.status == 404
+    assert (restricted.outcome, bob.outcome) == ("opted_out", "enriched")
 
 
 async def test_memberships_and_opt_outs_survive_a_restart(service: Service) -> None:
@@ -78,20 +78,6 @@ async def test_opt_outs_survive_the_loss_of_the_store_and_a_second_load(service:
 
     assert (lost.outcome, alice.outcome) == ("opted_out", "opted_out")
     assert bob.segment_ids["p1"] == ["123"]
-
-
-async def test_recipient_sees_only_partners_granted_to_it(service: Service) -> None:
-    async with service.running():
-        await deliver(service)
-        await service.command("recipient", "add", "dsp-b")
-
-        granted = await service.until("enriched", ALICE, "dsp-a")
-        not_granted = await service.until("no_match", ALICE, "dsp-b")
-        unknown = await service.bid(ALICE, "nobody")
-
-    assert granted.segment_ids["p1"] == ["123", "456"]
-    assert not_granted.segment_ids == {"other": ["9"]}
-    assert unknown.status == 404
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

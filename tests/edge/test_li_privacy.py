@@ -21,10 +21,10 @@ from segments.store.connection import connect
 from segments.store.meta import prepare
 from segments.store.reader import read_meta, read_records
 from segments.store.writer import Writer
-from tests.edge.test_rest import Api, tls_api
+from tests.edge.test_rest import Api, shop, tls_api
 from tests.engines import Engine
 
-__all__ = ["tls_api"]
+__all__ = ["shop", "tls_api"]
 
 DOMAIN, KID = "publisher.example", "key1"
 ADA, BOB, EVE = "ada@example.com", "bob@example.com", "eve@example.com"

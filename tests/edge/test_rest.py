@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import ssl
 import subprocess
@@ -108,37 +109,49 @@ class Api:
         return int(found[1])
 
 
-@pytest.fixture
-def api(tmp_path: Path, valkey: Engine) -> Iterator[Api]:
-    yield from _serving(tmp_path, valkey)
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory: pytest.TempPathFactory, valkey_server: Engine) -> Path:
+    """The data of a shop that has a user and an audience; made once, by the command line."""
+    api = _api(tmp_path_factory.mktemp("shop"), valkey_server)
+    api.command("account", "add", "--kind", "advertiser", "--id", "shop", "--name", "Shop")
+    api.command("user", "add", USER, "--partner", "shop", "--password-stdin", stdin=PASSWORD)
+    _add_audience(api.environment)
+    return api.folder / "data"
 
 
 @pytest.fixture
-def tls_api(tmp_path: Path, valkey: Engine) -> Iterator[Api]:
-    yield from _serving(tmp_path, valkey, TestCa.in_folder(tmp_path / "tls"))
+def api(tmp_path: Path, valkey: Engine, shop: Path) -> Iterator[Api]:
+    yield from _serving(_api(tmp_path, valkey), shop)
 
 
-def _serving(tmp_path: Path, valkey: Engine, ca: TestCa | None = None) -> Iterator[Api]:
+@pytest.fixture
+def tls_api(tmp_path: Path, valkey: Engine, shop: Path) -> Iterator[Api]:
+    ca = TestCa.in_folder(tmp_path / "tls")
+    api = _api(tmp_path, valkey)
+    api.url, api.tls = api.url.replace("http:", "https:"), ca.client()
+    api.environment |= {
+        "SEGMENTS_API_TLS_CERT": str(ca.cert),
+        "SEGMENTS_API_TLS_KEY": str(ca.key),
+        "CURL_CA_BUNDLE": str(ca.bundle),
+    }
+    yield from _serving(api, shop)
+
+
+def _api(folder: Path, valkey: Engine) -> Api:
     (port,) = free_ports(1)
     environment = {
         **{k: v for k, v in os.environ.items() if not k.startswith("SEGMENTS_")},
-        "SEGMENTS_DATA_DIR": str(tmp_path / "data"),
+        "SEGMENTS_DATA_DIR": str(folder / "data"),
         "SEGMENTS_REDIS_URL": valkey.url,
         "SEGMENTS_API_PORT": str(port),
         "SEGMENTS_API_HOST": "127.0.0.1",
         "SEGMENTS_EXPECTED_IDS": "10000",
     }
-    api = Api(tmp_path, f"http://127.0.0.1:{port}", environment, None)  # type: ignore[arg-type]
-    if ca is not None:
-        api.url, api.tls = f"https://127.0.0.1:{port}", ca.client()
-        environment |= {
-            "SEGMENTS_API_TLS_CERT": str(ca.cert),
-            "SEGMENTS_API_TLS_KEY": str(ca.key),
-            "CURL_CA_BUNDLE": str(ca.bundle),
-        }
-    api.command("account", "add", "--kind", "advertiser", "--id", "shop", "--name", "Shop")
-    api.command("user", "add", USER, "--partner", "shop", "--password-stdin", stdin=PASSWORD)
-    _add_audience(environment)
+    return Api(folder, f"http://127.0.0.1:{port}", environment, None)  # type: ignore[arg-type]
+
+
+def _serving(api: Api, data: Path) -> Iterator[Api]:
+    shutil.copytree(data, api.folder / "data")
     api.start()
     yield api
     if api.process.poll() is None:

@@ -49,18 +49,10 @@ from loadtest.machine import machine, store_version
 from loadtest.open_loop import poisson_ns
 from loadtest.peers.build import FAST, Deadline, Peer, Skipped, peers
 from loadtest.population import Population
+from loadtest.ports import free_ports
 from loadtest.report import FLOOR, OURS, Measured, Report
 from loadtest.seed import seed
-from loadtest.servers import (
-    HOST,
-    Server,
-    Servers,
-    free_ports,
-    only_child,
-    pinned,
-    to_cpu,
-    used_bytes,
-)
+from loadtest.servers import HOST, Server, Servers, only_child, pinned, to_cpu, used_bytes
 from loadtest.traffic import BidRequest, Traffic
 from segments.ledger.engine import open_ledger
 from segments.projection import catch_up

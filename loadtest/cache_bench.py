@@ -35,8 +35,9 @@ from redis.asyncio import Redis
 from loadtest.checks import WrongAnswers, check_ours, until_enriched
 from loadtest.driver import Exchange, drive
 from loadtest.population import Population
+from loadtest.ports import free_ports
 from loadtest.seed import seed
-from loadtest.servers import HOST, Server, Servers, cpu_s, free_ports, only_child, pinned
+from loadtest.servers import HOST, Server, Servers, cpu_s, only_child, pinned
 from loadtest.traffic import BidRequest, Traffic
 from loadtest.zipf import Zipf
 from rtb.kept import ENTRY_BYTES

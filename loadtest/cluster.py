@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from loadtest.servers import HOST, free_ports
+from loadtest.ports import free_ports
+from loadtest.servers import HOST
 from segments import child
 from segments.store.embedded import SERVER_SETTINGS, server_binary
 

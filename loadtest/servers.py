@@ -9,7 +9,6 @@ at the kernel's resolution; /proc/PID/stat has it too, in steps of 10 ms.
 
 import asyncio
 import os
-import socket
 import sys
 import time
 from asyncio.subprocess import Process
@@ -150,15 +149,6 @@ def only_child(pid: int) -> int | None:
         for one in (task / "children").read_text().split()
     ]
     return children[0] if len(children) == 1 else None
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on now."""
-    sockets = [socket.create_server((HOST, 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 async def _listens(port: int) -> bool:

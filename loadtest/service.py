@@ -18,8 +18,9 @@ from pathlib import Path
 import aiohttp
 
 from loadtest.population import Population
+from loadtest.ports import free_ports
 from loadtest.seed import seed
-from loadtest.servers import HOST, free_ports
+from loadtest.servers import HOST
 from segments.settings import Settings
 from segments.store.connection import connect
 from segments.store.reader import read_version

@@ -22,7 +22,8 @@ import uvloop
 from loadtest.checks import check_ours, until_enriched
 from loadtest.driver import Exchange, drive
 from loadtest.population import Population
-from loadtest.servers import HOST, Server, Servers, cpu_s, free_ports
+from loadtest.ports import free_ports
+from loadtest.servers import HOST, Server, Servers, cpu_s
 from loadtest.service import Service, workers_of
 from loadtest.traffic import Traffic
 from segments.store.connection import connect

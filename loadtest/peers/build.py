@@ -30,7 +30,8 @@ from typing import NamedTuple
 
 import orjson
 
-from loadtest.servers import Server, Servers, free_ports, only_child
+from loadtest.ports import free_ports
+from loadtest.servers import Server, Servers, only_child
 from loadtest.values import values
 
 AIOHTTP = "aiohttp + redis-py + orjson"

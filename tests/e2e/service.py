@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -19,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+
+from loadtest.ports import free_ports
 
 _PATIENCE_S = 60
 
@@ -185,18 +186,6 @@ def bid_request(email: str) -> dict[str, Any]:
         "user": {"eids": [eid], "data": [{"id": "other", "segment": [{"id": "9"}]}]},
         "tmax": 2000,
     }
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports that were free a moment ago."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 def processes_of(service: Service) -> list[int]:

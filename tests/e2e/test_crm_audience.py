@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.service import Answer, Service, bid_request, free_ports, processes_of, sha256
+from loadtest.ports import free_ports
+from tests.e2e.service import Answer, Service, bid_request, processes_of, sha256
 
 USER, PASSWORD = "jane@shop.example", "correct horse battery"
 DEVICE = "38400000-8cf0-11bd-b23e-10b96e40000d"

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.service import Service, bid_request, free_ports, processes_of
+from loadtest.ports import free_ports
+from tests.e2e.service import Service, bid_request, processes_of
 
 ALICE, BOB = (bid_request(f"{name}@example.com") for name in ("alice", "bob"))
 ORG_ID = "0123456789ABCDEF@AdobeOrg"

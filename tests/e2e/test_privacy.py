@@ -13,7 +13,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.e2e.service import Service, bid_request, free_ports, processes_of, sha256
+from loadtest.ports import free_ports
+from tests.e2e.service import Service, bid_request, processes_of, sha256
 
 pytestmark = pytest.mark.timeout(300)  # some ten processes are started one after another
 

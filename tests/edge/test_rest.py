@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.service import free_ports
+from loadtest.ports import free_ports
 from tests.engines import Engine
 from tests.tls import TestCa
 

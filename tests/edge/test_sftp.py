@@ -18,9 +18,9 @@ import aiohttp
 import asyncssh
 import pytest
 
+from loadtest.ports import free_ports
 from segments.ledger import accounts, ssh_keys
 from segments.ledger.engine import open_ledger
-from tests.e2e.service import free_ports
 from tests.edge.world import added_data, bid_request
 from tests.engines import Engine
 from tests.segments.ingest.deliveries import as_json, email_hashes, metadata_of, text_of

@@ -14,13 +14,13 @@ from random import Random
 import pytest
 from redis.asyncio import Redis
 
+from loadtest.ports import free_ports
 from segments.ingest.arrival import DOOR as UPLOAD_DOOR
 from segments.ingest.job import Job, State
 from segments.ledger.engine import reading
 from segments.ledger.tables import uploads as uploads_table
 from segments.loader import Loader
 from segments.projection import catch_up
-from tests.e2e.service import free_ports
 from tests.faults.host import DOOR, Deliveries, Dump, Host, a_host
 from tests.faults.uploader import Uploader
 

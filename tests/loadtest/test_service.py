@@ -22,7 +22,8 @@ from loadtest.checks import check_ours, check_peer, check_refusals, until_enrich
 from loadtest.driver import Exchange, ask
 from loadtest.peers.build import NAMES, Deadline, Skipped, peers
 from loadtest.population import Population
-from loadtest.servers import HOST, Server, Servers, free_ports
+from loadtest.ports import free_ports
+from loadtest.servers import HOST, Server, Servers
 from loadtest.traffic import BidRequest, Traffic, plain_body
 from rtb.outcome import Reason
 from segments.identity import id_of_email_hash

@@ -3,10 +3,10 @@
 import hashlib
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from rtb.catalog import Catalog, Segment
@@ -135,20 +135,19 @@ def iso(at_s: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at_s))
 
 
-@asynccontextmanager
-async def crm_doors(
-    settings: Settings, ledger: AsyncEngine, engine: Engine
-) -> AsyncIterator[World]:
+@pytest.fixture
+async def world(settings: Settings, ledger: AsyncEngine, valkey: Engine) -> AsyncIterator[World]:
     """The REST doors over this ledger, with a store and the loader's own code."""
     seeded = await seed(ledger)
-    async with connect(engine.url) as redis:
+    async with connect(valkey.url) as redis:
         await prepare(redis, settings.expected_ids)
         async with serving(settings, ledger, redis) as rest, world_of(rest, seeded) as world:
             yield world
 
 
-async def logged_in(world: World) -> Crm:
-    """Return a user of the shop, who has logged in."""
+@pytest.fixture
+async def crm(world: World) -> Crm:
+    """A user of the shop, who has logged in."""
     await world.rest.user(USER, world.seeded.shop)
     crm = Crm(world)
     assert (await crm.login(USER)).status == 200

@@ -2,30 +2,15 @@
 
 import io
 import uuid
-from collections.abc import AsyncIterator
 from typing import Any
 
-import pytest
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.ledger import audiences, recipients
-from segments.settings import Settings
-from tests.engines import Engine
-from tests.segments.doors.crm_world import Crm, crm_doors, iso, logged_in, shown_to
-from tests.segments.doors.rest_world import World, hashes, text_of
+from tests.segments.doors.crm_world import Crm, crm, iso, shown_to, world
+from tests.segments.doors.rest_world import hashes, text_of
 
-
-@pytest.fixture
-async def world(settings: Settings, ledger: AsyncEngine, valkey: Engine) -> AsyncIterator[World]:
-    async with crm_doors(settings, ledger, valkey) as world:
-        yield world
-
-
-@pytest.fixture
-async def crm(world: World) -> Crm:
-    return await logged_in(world)
-
+__all__ = ["crm", "world"]  # fixtures
 
 # ---------------------------------------------------------------- create, update, load
 

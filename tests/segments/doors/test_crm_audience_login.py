@@ -1,8 +1,5 @@
 """digitalAudience's login: a cookie, and nobody who has none is let in."""
 
-from collections.abc import AsyncIterator
-
-import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.settings import Settings
@@ -11,19 +8,10 @@ from segments.store.meta import prepare
 from tests.engines import Engine
 from tests.ledger_seed import seed
 from tests.rest import PASSWORD, serving
-from tests.segments.doors.crm_world import USER, Crm, crm_doors, logged_in
+from tests.segments.doors.crm_world import USER, Crm, crm, world
 from tests.segments.doors.rest_world import World
 
-
-@pytest.fixture
-async def world(settings: Settings, ledger: AsyncEngine, valkey: Engine) -> AsyncIterator[World]:
-    async with crm_doors(settings, ledger, valkey) as world:
-        yield world
-
-
-@pytest.fixture
-async def crm(world: World) -> Crm:
-    return await logged_in(world)
+__all__ = ["crm", "world"]  # fixtures
 
 
 async def test_login_answers_true_and_a_cookie_that_no_script_reads(world: World) -> None:

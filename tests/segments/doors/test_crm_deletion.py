@@ -1,11 +1,8 @@
 """A deleted CRM audience is gone from every store, and stays away."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
-import pytest
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.identity import id_of_email_hash
 from segments.ingest.job import Job, State
@@ -15,30 +12,20 @@ from segments.store import keys
 from segments.store.reader import read_meta
 from segments.store.writer import Writer
 from segments.sweep import sweep_store
-from tests.engines import Engine
 from tests.segments.doors.crm_world import (
     ALICE,
     CAROL,
     FILE,
     Crm,
-    crm_doors,
-    logged_in,
+    crm,
     rebuild_from,
     records_of,
     shown_to,
+    world,
 )
-from tests.segments.doors.rest_world import World, text_of
+from tests.segments.doors.rest_world import text_of
 
-
-@pytest.fixture
-async def world(settings: Settings, ledger: AsyncEngine, valkey: Engine) -> AsyncIterator[World]:
-    async with crm_doors(settings, ledger, valkey) as world:
-        yield world
-
-
-@pytest.fixture
-async def crm(world: World) -> Crm:
-    return await logged_in(world)
+__all__ = ["crm", "world"]  # fixtures
 
 
 async def _deleted(crm: Crm, audience_id: int) -> None:

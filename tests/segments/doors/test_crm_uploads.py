@@ -1,10 +1,6 @@
 """What a file for a CRM audience is counted as, and what is kept of it."""
 
 import asyncio
-from collections.abc import AsyncIterator
-
-import pytest
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.identity import Kind, id_of_email_hash, id_of_ifa, id_of_phone_hash
 from segments.ingest.job import Job, State
@@ -13,7 +9,6 @@ from segments.record import Action
 from segments.scrub import Scrubber
 from segments.settings import Settings
 from segments.store.seen import remember
-from tests.engines import Engine
 from tests.segments.doors.crm_world import (
     ADDRESS,
     ALICE,
@@ -23,26 +18,16 @@ from tests.segments.doors.crm_world import (
     FILE,
     PHONE,
     Crm,
-    crm_doors,
+    crm,
     csv_of,
-    logged_in,
     rebuild_from,
     records_of,
     sha256,
+    world,
 )
-from tests.segments.doors.rest_world import World, hashes, text_of
+from tests.segments.doors.rest_world import hashes, text_of
 
-
-@pytest.fixture
-async def world(settings: Settings, ledger: AsyncEngine, valkey: Engine) -> AsyncIterator[World]:
-    async with crm_doors(settings, ledger, valkey) as world:
-        yield world
-
-
-@pytest.fixture
-async def crm(world: World) -> Crm:
-    return await logged_in(world)
-
+__all__ = ["crm", "world"]  # fixtures
 
 EVER_S = 1e12
 

@@ -34,17 +34,15 @@ from rtb.cluster_cache import ClusterCache
 from rtb.gather import Gather
 from rtb.keeping import Room, uptime_s
 from rtb.link import MESSAGES, Command, LookupFault, OnFound, Unfit, unfit
-from rtb.lookup import Lookup, Options
+from rtb.lookup import Lookup, Options, hget
 from rtb.node import DialTo, Means, Node
 from rtb.slots import MAX_HOPS, Asked, Map
 from segments.store.keys import (
     CACHING,
-    FIELD_BYTES,
     META,
     SLOTS,
     bucket_key,
     bucket_of,
-    field_of,
     slot_of,
 )
 from segments.store.reader import (
@@ -131,17 +129,11 @@ class ClusterLookup(Lookup):
             return
         if node.replicas:
             node = node.reader()
-        self._ask_node(node, id_, on_found)
+        Asked(self._map, node, hget(key, id_), on_found).send()
 
     def _ask_node(self, node: Node, id_: bytes, on_found: OnFound) -> None:
         key = bucket_key(bucket_of(id_, self._bucket_bits))
-        command = b"*3\r\n$4\r\nHGET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (
-            len(key),
-            key,
-            FIELD_BYTES,
-            field_of(id_),
-        )
-        Asked(self._map, node, command, on_found).send()
+        Asked(self._map, node, hget(key, id_), on_found).send()
 
     def flush(self) -> None:
         """Write what was asked now, instead of at the end of this turn of the event loop."""

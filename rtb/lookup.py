@@ -127,8 +127,7 @@ class Lookup:
             link.call_soon(link.flush)
         bits = self._bucket_bits
         for id_ in ids:
-            key = bucket_key(bucket_of(id_, bits))
-            unsent.append(b"".join((_HGETS[len(key)], key, _FIELD, field_of(id_), _END)))
+            unsent.append(hget(bucket_key(bucket_of(id_, bits)), id_))
         waiting.append((len(ids), on_found))
 
     def flush(self) -> None:
@@ -209,6 +208,11 @@ class Lookup:
 
     async def _probed(self, link: Link, meta: Meta) -> None:
         """Do what else is due now and then; here: nothing."""
+
+
+def hget(key: bytes, id_: bytes) -> bytes:
+    """Return the question for an id in the bucket of that key, as the protocol has it."""
+    return b"".join((_HGETS[len(key)], key, _FIELD, field_of(id_), _END))
 
 
 async def _greet(link: Link, greeting: Sequence[Command]) -> tuple[Meta, bytes]:

@@ -9,7 +9,8 @@ from setuptools import Distribution, Extension
 
 MODULES = {
     "rtb.openrtb.scan": "rtb/openrtb/scan.pyx",  # sixteen bytes at a time
-    "rtb.server.slab": "rtb/server/slab.py",  # additions in shared memory; its types: slab.pxd
+    # additions in shared memory; its types: shared_counters.pxd
+    "rtb.server.metrics.shared_counters": "rtb/server/metrics/shared_counters.py",
 }
 
 

@@ -23,8 +23,9 @@ from typing import Any
 import click
 from redis.exceptions import RedisError
 
-from segments.ledger.engine import LedgerUnusable
-from segments.settings import Settings, read_settings
+from segments.ledger.database.engine import LedgerUnusable
+from segments.runtime.settings_reader import read_settings
+from segments.settings import Settings
 from segments.store.reader import StoreUnusable
 
 _LOCUSTFILE = Path(__file__).with_name("locustfile.py")
@@ -86,8 +87,8 @@ def bench(ids: int, requests: int, rounds: int, seconds: int) -> None:
     Starts its own store in a directory of its own, and ends what it started.
     A peer whose tools are missing is said to be skipped, and why.
     """
-    from loadtest.bench import Extent, bench  # noqa: PLC0415
-    from loadtest.checks import WrongAnswers  # noqa: PLC0415
+    from loadtest.bench.against_peers import Extent, bench  # noqa: PLC0415
+    from loadtest.bench.checks import WrongAnswers  # noqa: PLC0415
     from loadtest.driver import Wrong  # noqa: PLC0415
     from loadtest.seed import SeedFailed  # noqa: PLC0415
     from loadtest.servers import NotReady  # noqa: PLC0415
@@ -112,9 +113,9 @@ def scale(output: Path, persons: int, requests: int, rounds: int, seconds: int) 
     Draws a PNG file of each sweep into the directory --output. --persons is the
     most that a store holds, in steps of ten: 10 million take a GB of memory.
     """
-    from loadtest.checks import WrongAnswers  # noqa: PLC0415
+    from loadtest.bench.checks import WrongAnswers  # noqa: PLC0415
+    from loadtest.bench.scale import Extent, scale  # noqa: PLC0415
     from loadtest.driver import Wrong  # noqa: PLC0415
-    from loadtest.scale import Extent, scale  # noqa: PLC0415
     from loadtest.servers import NotReady  # noqa: PLC0415
 
     try:
@@ -137,8 +138,8 @@ def load_bench(rows: int, rounds: int, every_kind: bool, with_cluster: bool) -> 
     10 million rows take 2 GB of memory (the pipe's), 4 GB of disk and some
     minutes.
     """
-    from loadtest.cluster import NotMade  # noqa: PLC0415 - as above
-    from loadtest.load_bench import WrongCount, load_bench  # noqa: PLC0415
+    from loadtest.bench.load_rate import WrongCount, load_bench  # noqa: PLC0415
+    from loadtest.bench.redis_cluster import NotMade  # noqa: PLC0415 - as above
 
     try:
         load_bench(rows=rows, rounds=rounds, every_kind=every_kind, with_cluster=with_cluster)
@@ -156,8 +157,8 @@ def cache(ids: int, requests: int, rounds: int) -> None:
 
     Starts its own store in a directory of its own, and ends what it started.
     """
-    from loadtest.cache_bench import cache_bench  # noqa: PLC0415 - as above
-    from loadtest.checks import WrongAnswers  # noqa: PLC0415
+    from loadtest.bench.checks import WrongAnswers  # noqa: PLC0415
+    from loadtest.bench.near_cache import cache_bench  # noqa: PLC0415 - as above
     from loadtest.driver import Wrong  # noqa: PLC0415
     from loadtest.seed import SeedFailed  # noqa: PLC0415
     from loadtest.servers import NotReady  # noqa: PLC0415
@@ -178,7 +179,7 @@ def optouts(ids: int, one_by_one: int, ledger_url: str | None) -> None:
 
     Starts its own store in a directory of its own, and checks that each is in force.
     """
-    from loadtest.optouts import NotApplied, measure_and_say  # noqa: PLC0415
+    from loadtest.bench.opt_outs import NotApplied, measure_and_say  # noqa: PLC0415
 
     try:
         measure_and_say(ids, one_by_one, ledger_url, click.echo)
@@ -251,10 +252,10 @@ def workers(ids: int, requests: int, rounds: int) -> None:
 
     Starts its own service, and ends what it started.
     """
-    from loadtest.checks import WrongAnswers  # noqa: PLC0415 - as above
+    from loadtest.bench.checks import WrongAnswers  # noqa: PLC0415 - as above
+    from loadtest.bench.workers import workers  # noqa: PLC0415
     from loadtest.driver import Wrong  # noqa: PLC0415
     from loadtest.service import NotSettled  # noqa: PLC0415
-    from loadtest.workers import workers  # noqa: PLC0415
 
     try:
         workers(ids=ids, requests=requests, rounds=rounds, say=_say)
@@ -278,7 +279,8 @@ def soak(**plan: Any) -> None:
     while files and opt-outs come in, and judges every answer. The exit status
     says whether all were right.
     """
-    from loadtest.soak.run import Plan, soak  # noqa: PLC0415 - as above
+    from loadtest.soak.outcome import Plan  # noqa: PLC0415 - as above
+    from loadtest.soak.run import soak  # noqa: PLC0415 - as above
 
     sys.exit(0 if soak(Plan(**plan)) else 1)
 

@@ -14,10 +14,11 @@ from datetime import UTC, datetime
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from loadtest.population import Share
-from segments.blobs import Blobs
+from segments.files.blobs import Blobs
 from segments.ingest.accept import accept
-from segments.ingest.job import Job
-from segments.ingest.validate import Action, FileForm, Metadata, SegmentForm
+from segments.ingest.validate import FileForm, Metadata, SegmentForm
+from segments.model.job import Job
+from segments.model.order import Action
 
 
 async def deliver(ledger: AsyncEngine, blobs: Blobs, hashes: Sequence[str], share: Share) -> Job:

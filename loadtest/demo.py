@@ -17,8 +17,9 @@ from pathlib import Path
 import aiohttp
 
 from rtb.settings import RtbSettings
-from segments import child
-from segments.settings import Settings, read_settings
+from segments.runtime import child_process
+from segments.runtime.settings_reader import read_settings
+from segments.settings import Settings
 
 _PARTNER = "demo"
 _RECIPIENT = "dsp-a"
@@ -36,7 +37,7 @@ async def demo() -> int:
         The exit status for the shell: 0 after Ctrl-C or SIGTERM.
     """
     segments, rtb = read_settings(Settings), read_settings(RtbSettings)
-    service = await child.start(_command("up"))
+    service = await child_process.start(_command("up"))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, service.terminate)
@@ -48,7 +49,7 @@ async def demo() -> int:
         showing.cancel()
     elif showing.exception() is not None:
         print(f"demo: {showing.exception()}", file=sys.stderr)
-        await child.stop(service, within_s=30)
+        await child_process.stop(service, within_s=30)
         return 1
     return await ended
 
@@ -109,7 +110,7 @@ async def _load(folder: Path) -> None:
 
 async def _run(*arguments: str) -> None:
     print(f"$ rtb-segments {shlex.join(arguments)}", flush=True)
-    process = await child.start(_command(*arguments))
+    process = await child_process.start(_command(*arguments))
     if await process.wait():
         raise RuntimeError(f"`rtb-segments {shlex.join(arguments)}` failed")
 

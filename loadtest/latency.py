@@ -1,7 +1,7 @@
 """
 Latency at a given rate, as the bench compares it: an open loop over answers that are known.
 
-What each request is answered was judged before the clock started (`loadtest.checks`), so
+What each request is answered was judged before the clock started (`loadtest.bench.checks`), so
 under load an answer costs the comparison of `loadtest.driver.is_late`, and only how long
 it took is kept. A request costs the driver about what it costs `loadtest.driver`; the
 floor, measured at the same rate, says how much of a latency is the driver's and the

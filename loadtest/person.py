@@ -13,7 +13,7 @@ from typing import NamedTuple
 from loadtest import inventory
 from loadtest.population import PARTNERS, Population
 from rtb.outcome import Reason
-from segments.identity import Kind
+from segments.model.identity import Kind
 
 _FOREIGN_SEGMENT = "77"
 """A segment in an existing `Data` of a partner of ours that we did not put there."""

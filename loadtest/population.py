@@ -28,7 +28,7 @@ from hashlib import blake2b, md5, sha1, sha256
 from typing import NamedTuple
 from uuid import UUID
 
-from segments.identity import Id, Kind, id_of_duid, id_of_eid, id_of_email_hash, id_of_ifa
+from segments.model.identity import Id, Kind, id_of_duid, id_of_eid, id_of_email_hash, id_of_ifa
 
 RESTRICTED_REMAINDER = 7
 ERASED_REMAINDER = 107
@@ -78,7 +78,7 @@ class Share(NamedTuple):
 
 
 class Slice(NamedTuple):
-    """The persons of one file: one cohort, one kind of hash (`segments.identity`'s names)."""
+    """The persons of one file: one cohort, one kind of hash (`segments.model.identity`'s names)."""
 
     cohort: int
     hash: str

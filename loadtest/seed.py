@@ -2,12 +2,12 @@
 Puts a population into the store, by the doors that partners and privacy officers use.
 
     accounts, recipients   the ledger
-    some erasures          `segments.optout`, before any file: their rows are refused
+    some erasures          `segments.projection.opt_outs`, before any file: their rows are refused
     e-mail hashes          files with LiveAudience metadata, accepted into jobs and
                            carried by the loader's own code, as `rtb-segments load` does
     DUID, ifa, eid         `Writer.merge`, the last step of a job: no file carries them
     retired segments       the ledger
-    some restrictions      `segments.optout`, after the files
+    some restrictions      `segments.projection.opt_outs`, after the files
 
 Seeding again changes nothing in the store; the ledger gets the jobs and the
 opt-outs once more. Where a loader runs already, the two share the jobs.
@@ -32,18 +32,18 @@ from loadtest.population import (
     Slice,
     is_retired,
 )
-from segments.account import Account, Kind
-from segments.audience import State as AudienceState
-from segments.audience import change
-from segments.blobs import Blobs
-from segments.ingest.job import Job, State
+from segments.files.blobs import Blobs
 from segments.ledger import accounts, audiences, jobs, recipients
-from segments.ledger.engine import open_ledger, reading
-from segments.loader import Loader
-from segments.optout import record_opt_outs
-from segments.projection import catch_up, publish_catalog
-from segments.record import Action as OptOutAction
-from segments.record import Tally
+from segments.ledger.database.engine import open_ledger, reading
+from segments.loader.loader import Loader
+from segments.model.account import Account, Kind
+from segments.model.audience import State as AudienceState
+from segments.model.audience import change
+from segments.model.job import Job, State
+from segments.model.record import Action as OptOutAction
+from segments.model.record import Tally
+from segments.projection.catalog import catch_up, publish_catalog
+from segments.projection.opt_outs import record_opt_outs
 from segments.settings import Settings
 from segments.store.embedded import opened
 from segments.store.writer import Writer

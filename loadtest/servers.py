@@ -19,7 +19,7 @@ from pathlib import Path
 
 from redis.asyncio import Redis
 
-from segments import child
+from segments.runtime import child_process
 
 HOST = "127.0.0.1"
 
@@ -100,7 +100,7 @@ class Servers:
 
     async def __aexit__(self, *_: object) -> None:
         for process in reversed(self._processes):
-            await child.stop(process, within_s=_STOP_WITHIN_S)
+            await child_process.stop(process, within_s=_STOP_WITHIN_S)
 
     async def start(
         self,
@@ -128,7 +128,7 @@ class Servers:
             NotReady: It ended, or did not listen in time.
         """
         with pinned(self._cpu):
-            process = await child.start([program, *argv], env={**os.environ, **(env or {})})
+            process = await child_process.start([program, *argv], env={**os.environ, **(env or {})})
         self._processes.append(process)
         for _ in range(int(_READY_WITHIN_S / _POLL_S)):
             if process.returncode is not None:

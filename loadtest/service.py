@@ -22,8 +22,8 @@ from loadtest.ports import free_ports
 from loadtest.seed import seed
 from loadtest.servers import HOST
 from segments.settings import Settings
-from segments.store.connection import connect
 from segments.store.reader import read_version
+from segments.store.servers.connection import connect
 
 _SETTLED_WITHIN_S = 90.0
 _STOP_WITHIN_S = 60

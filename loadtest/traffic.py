@@ -31,7 +31,7 @@ from loadtest.person import Signals, draw_signals, who_is
 from loadtest.population import RECIPIENT_TO_PARTNERS, Population
 from loadtest.zipf import Zipf
 from rtb.outcome import Outcome, Reason
-from segments.identity import Kind
+from segments.model.identity import Kind
 
 SMALLEST_BYTES = 1_000
 LARGEST_BYTES = 6_144

@@ -6,11 +6,11 @@ import logging
 import os
 import sys
 
-from rtb.server.listening import CannotListen
+from rtb.server.listening_sockets import CannotListen
 from rtb.server.supervisor import supervise
 from rtb.settings import RtbSettings
-from segments.settings import read_settings
-from segments.tls import UnusableTls
+from segments.runtime.settings_reader import read_settings
+from segments.runtime.tls import UnusableTls
 
 
 def main() -> None:

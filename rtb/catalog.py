@@ -15,7 +15,7 @@ reaches.
     advertiser     its own segments
     unknown        everything: an account that we have not heard of yet (fails closed)
 
-"Reaches" is what `segments.account.AccountTree.forbidding` says of the ledger's
+"Reaches" is what `segments.model.account.AccountTree.forbidding` says of the ledger's
 accounts, worked out here from the same tree: an owner is reached by itself, its
 parents, the publishers related to any of these, and those publishers' parents.
 An account that is no longer active keeps its reach, for a person's no does not
@@ -36,11 +36,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple, final
 import msgspec
 from mypy_extensions import mypyc_attr
 
-from segments.identity import Id
-from segments.record import EVERYONE
+from segments.model.identity import Id
+from segments.model.record import EVERYONE
 
 if TYPE_CHECKING:
-    from segments.store.reader import (
+    from segments.model.catalog import (
         AccountEntry,
         ActivationEntry,
         AudienceEntry,

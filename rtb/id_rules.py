@@ -16,7 +16,7 @@ rule reads either the `eids` or one path:
 
 from dataclasses import dataclass
 
-from segments.identity import Kind
+from segments.model.identity import Kind
 
 ENCRYPTED_SOURCE = "uidapi.com"
 """UID2: its ids are encrypted tokens, another one each time, never a lookup key."""

@@ -22,7 +22,7 @@ from rtb.id_rules import ENCRYPTED_SOURCE, IdRule
 from rtb.openrtb.decode import Decoder, Read
 from rtb.openrtb.request import Request
 from rtb.openrtb.views import ABSENT, UidExt
-from segments.identity import (
+from segments.model.identity import (
     Id,
     Kind,
     UnusableId,

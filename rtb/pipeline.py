@@ -30,8 +30,8 @@ from rtb.openrtb.inventory import publisher_ids
 from rtb.openrtb.request import Request
 from rtb.openrtb.strip import Strip
 from rtb.outcome import MalformedRequest, Outcome, Reason
-from segments.identity import Id, Kind
-from segments.record import CorruptRecord, OptOut, day_of, live
+from segments.model.identity import Id, Kind
+from segments.model.record import CorruptRecord, OptOut, day_of, live
 
 # A lookup in an Enum costs 90 ns on Python 3.11.
 _ENRICHED, _NO_IDENTITY, _NONE = Outcome.ENRICHED, Outcome.NO_IDENTITY, Reason.NONE

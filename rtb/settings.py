@@ -16,12 +16,12 @@ from rtb.consent.decision import Policy
 from rtb.consent.tcf import PURPOSES, VENDORS, Vendor
 from rtb.id_rules import DEFAULT_RULES, IdRule
 from rtb.identify import Identify
-from rtb.keeping import Room
+from rtb.lookup.near_cache.lease import Room
 from rtb.openrtb.decode import Decoder
 from rtb.pipeline import Options
-from segments.settings import store_url
-from segments.store.caching import MAX_LEASE_MS
-from segments.tls import TlsFiles, tls_files
+from segments.runtime.store_url import store_url
+from segments.runtime.tls import TlsFiles, tls_files
+from segments.store.cache_lease import MAX_LEASE_MS
 
 
 def _names(value: Any) -> Any:
@@ -104,7 +104,7 @@ class RtbSettings(BaseSettings):
     cache_bytes: int = Field(0, ge=0)
     """
     Memory of each worker for records that it need not ask for again; 0: no cache.
-    Not where replicas are read. See `rtb.near`.
+    Not where replicas are read. See `rtb.lookup.near_cache.cache`.
     """
 
     cache_lease_ms: int = Field(20, ge=2, le=MAX_LEASE_MS)
@@ -163,7 +163,7 @@ class RtbSettings(BaseSettings):
     """
     Remember which ids were looked up, as bits of a filter a day in the store (16 MiB
     each, for 31 days), so that an upload of the CRM door is told how many of its ids
-    were in bids. Never of who opted out. See `segments.store.seen`.
+    were in bids. Never of who opted out. See `segments.store.seen_filter`.
     """
 
     # What it takes for a no.
@@ -195,7 +195,9 @@ class RtbSettings(BaseSettings):
     """Where the embedded store keeps its socket, as the control plane says."""
 
     redis_url: str | None = Field(None, validation_alias="SEGMENTS_REDIS_URL", repr=False)
-    """The membership store, as `segments.store.connection` has it. Unset: the embedded one."""
+    """
+    The membership store, as `segments.store.servers.connection` has it. Unset: the embedded one.
+    """
 
     read_replicas: bool = False
     """

@@ -7,32 +7,20 @@ variable as the operator typed it. Passwords stand in URLs, so no URL is ever
 quoted: not in these lines, not in the `repr` of the settings.
 """
 
-import sys
 from pathlib import Path
-from typing import TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from pydantic_settings.exceptions import SettingsError
 
-from segments.ledger_url import check_ledger_url, embedded_ledger_url, url_for_engine
-from segments.setting_lines import unreadable_setting, wrong_setting
-from segments.tls import TlsFiles, tls_files
-
-T = TypeVar("T", bound=BaseSettings)
-
-WRONG_SETTINGS = 2
-"""Exit status of a process that refuses its settings; as of one that refuses its arguments."""
+from segments.runtime.ledger_url import check_ledger_url, embedded_ledger_url, url_for_engine
+from segments.runtime.store_url import store_url
+from segments.runtime.tls import TlsFiles, tls_files
 
 _STORE_SCHEMES = (
     *("redis", "rediss", "unix"),
     *("redis+cluster", "rediss+cluster", "redis+sentinel", "rediss+sentinel"),
 )
-
-
-class WrongSettings(Exception):
-    """Settings that a process can't run with; the message has a line for each."""
 
 
 class Settings(BaseSettings):
@@ -53,7 +41,7 @@ class Settings(BaseSettings):
     redis_url: str | None = Field(None, repr=False)
     """
     The membership store: `redis://`, `rediss://` or `unix://`, `redis+cluster://` or
-    `redis+sentinel://` as `segments.store.connection` has them. Unset: the embedded
+    `redis+sentinel://` as `segments.store.servers.connection` has them. Unset: the embedded
     store, on a socket in `data_dir`.
     """
 
@@ -252,7 +240,7 @@ class Settings(BaseSettings):
 
     @property
     def store_url(self) -> str:
-        """The URL of the store in use, as `segments.store.connection.connect` takes it."""
+        """The URL of the store in use, as `segments.store.servers.connection.connect` takes it."""
         return store_url(self.redis_url, self.data_dir)
 
     @property
@@ -294,44 +282,6 @@ class Settings(BaseSettings):
                 "SEGMENTS_API_PUBLIC_URL: begins with http://, while SEGMENTS_API_TLS_CERT is set"
             )
         return self
-
-
-def store_url(redis_url: str | None, data_dir: Path) -> str:
-    """Return the store's URL: the one that was set, or the embedded store's socket."""
-    if redis_url is not None:
-        return redis_url
-    return f"unix://{quote(str(data_dir.absolute() / 'store' / 'valkey.sock'))}"
-
-
-def read_settings(cls: type[T]) -> T:
-    """
-    Read a plane's settings, or end the process with one line for each wrong one.
-
-    Side effects: writes to stderr and exits with `WRONG_SETTINGS` if any is wrong.
-    """
-    try:
-        return settings_of(cls)
-    except WrongSettings as wrong:
-        sys.stderr.write(f"{wrong}\n")
-        sys.exit(WRONG_SETTINGS)
-
-
-def settings_of(cls: type[T]) -> T:
-    """
-    Read a plane's settings.
-
-    Raises:
-        WrongSettings: One or more are wrong; a line for each.
-    """
-    try:
-        return cls()
-    except ValidationError as error:
-        lines = [wrong_setting(cls, details) for details in error.errors()]
-    except SettingsError as error:
-        lines = [unreadable_setting(cls, error)]
-    except (OSError, UnicodeDecodeError) as error:
-        lines = [f".env: cannot be read ({type(error).__name__})"]
-    raise WrongSettings("\n".join(lines))
 
 
 def _scheme(url: str) -> str:

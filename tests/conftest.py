@@ -11,9 +11,9 @@ import hypothesis
 import pytest
 from redis.asyncio import Redis
 
-from segments.store.connection import connect
 from segments.store.meta import prepare
 from segments.store.reader import Meta
+from segments.store.servers.connection import connect
 from segments.store.writer import Writer
 from tests.cluster import TestCluster, running_cluster
 from tests.engines import ENGINES, Engine

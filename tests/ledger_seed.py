@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from segments.account import Account, Kind
-from segments.audience import Audience
 from segments.ledger import accounts, audiences, recipients
+from segments.model.account import Account, Kind
+from segments.model.audience import Audience
 
 NOW_S = 1_767_225_600.0  # 2026-01-01
 

@@ -14,13 +14,13 @@ from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 from yarl import URL
 
-from segments.account import Account
-from segments.api.app import application, doors, reports_of, runner_of
-from segments.api.passwords import Passwords
-from segments.api.services import Services
-from segments.blobs import Blobs
-from segments.doors.privacy_reports import Reports
+from segments.doors.privacy.report_store import Reports
+from segments.doors.rest.passwords import Passwords
+from segments.doors.rest.services import Services
+from segments.files.blobs import Blobs
 from segments.ledger import users
+from segments.model.account import Account
+from segments.processes.rest_api import application, doors, reports_of, runner_of
 from segments.settings import Settings
 
 PASSWORD = "correct horse battery"

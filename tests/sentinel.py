@@ -10,7 +10,7 @@ from pathlib import Path
 
 import redis
 
-from segments import child
+from segments.runtime import child_process
 from tests.cluster import until_true
 from tests.engines import Engine, binary_of, free_port
 
@@ -51,7 +51,7 @@ class Watched:
             argv = [
                 sys.executable,
                 "-IS",
-                child.__file__,
+                child_process.__file__,
                 str(os.getpid()),
                 binary_of(self._engine),
             ]

@@ -12,10 +12,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from segments.account import Kind
-from segments.doors.ssh_key import read_public_key
-from segments.ledger import accounts, ssh_keys
-from segments.ledger.engine import open_ledger
+from segments.doors.sftp.public_key import read_public_key
+from segments.ledger import accounts
+from segments.ledger.database.engine import open_ledger
+from segments.ledger.live_audience import ssh_keys
+from segments.model.account import Kind
 from segments.settings import Settings
 
 WITHIN_S = 40

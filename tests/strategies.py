@@ -2,7 +2,7 @@
 
 from hypothesis import strategies as st
 
-from segments.record import (
+from segments.model.record import (
     MAX_ACCOUNT_ID,
     MAX_AUDIENCE_ID,
     MAX_EXPIRY_DAY,

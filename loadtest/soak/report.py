@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from loadtest.soak.shared import Count
 
 if TYPE_CHECKING:
-    from loadtest.soak.run import Outcome
+    from loadtest.soak.outcome import Outcome
 
 _ROWS = (
     (Count.ANSWERED, "answered"),

@@ -22,7 +22,6 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
 from itertools import cycle
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
@@ -35,16 +34,16 @@ from loadtest.servers import HOST
 from loadtest.service import Service
 from loadtest.soak.drive import drive
 from loadtest.soak.faults import NAME_TO_FAULT, SILENCE_S, Misbehaved, Scene
+from loadtest.soak.outcome import Outcome, Plan
 from loadtest.soak.report import print_report
 from loadtest.soak.shared import BROKEN, CALM, Count, Shared
 from loadtest.soak.table import Change, Table, table_of
 from loadtest.soak.waves import Refused, Waves
-from segments.blobs import Blobs
-from segments.ledger.engine import open_ledger
-from segments.store.connection import connect
+from segments.files.blobs import Blobs
+from segments.ledger.database.engine import open_ledger
+from segments.store.servers.connection import connect
 
 WORKERS = 2
-CALM_MAX_SHARE = 0.01
 
 # Longer deadlines than production's, for the machine is shared with the drivers, and what
 # is asked here is what is answered and not how fast; silent clients are given up sooner,
@@ -60,46 +59,6 @@ _ENDED_WITHIN_S = 60
 _SAY_EVERY_S = 10.0
 _LOOK_EVERY_S = 1.0
 _COUNTERS = ("rtb_requests_total", "rtb_request_seconds_count", "rtb_ids_total")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How a soak is run."""
-
-    requests: int  # at least so many answers
-    ids: int  # persons in the store
-    different: int  # requests, at most
-    drivers: int
-    waves: int
-    calm_s: float  # between two faults
-    seed: int
-
-
-@dataclass
-class Outcome:
-    """What became of a soak."""
-
-    plan: Plan
-    shared: Shared
-    took_s: float = 0.0
-    waves_over: int = 0
-    opt_outs_waited: int = 0
-    fault_to_times: dict[str, int] = field(default_factory=lambda: dict.fromkeys(NAME_TO_FAULT, 0))
-    counted: float = 0.0  # by the service
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def holds(self) -> bool:
-        """Whether everything was right, and enough of it was tried."""
-        answered = self.shared.total(Count.ANSWERED)
-        return (
-            not self.notes
-            and not self.shared.total(Count.WRONG)
-            and answered >= self.plan.requests
-            and self.shared.passed_through(CALM) <= answered * CALM_MAX_SHARE
-            and self.waves_over >= len(Change)
-            and all(self.fault_to_times.values())
-        )
 
 
 def soak(plan: Plan) -> bool:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from loadtest.driver import wire
 from loadtest.population import Population
 from loadtest.traffic import BidRequest, Expectation, Traffic, expectation
-from segments.identity import Kind
+from segments.model.identity import Kind
 
 NO_WAVE = -1
 

@@ -20,13 +20,13 @@ from loadtest.delivery import deliver
 from loadtest.population import Population
 from loadtest.soak.shared import Shared, WaveState
 from loadtest.soak.table import Change, Wave
-from segments.blobs import Blobs
-from segments.ingest.job import State
+from segments.files.blobs import Blobs
 from segments.ledger import jobs
-from segments.ledger.engine import reading
-from segments.ledger.opt_outs import last_seq
-from segments.optout import record_opt_outs
-from segments.record import Action
+from segments.ledger.database.engine import reading
+from segments.ledger.privacy.opt_outs import last_seq
+from segments.model.job import State
+from segments.model.record import Action
+from segments.projection.opt_outs import record_opt_outs
 from segments.store.reader import StoreUnusable, read_meta
 
 _BALLAST = 5_000

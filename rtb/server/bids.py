@@ -28,21 +28,21 @@ from httptools import HttpParserInvalidURLError, parse_url
 
 from rtb.catalog import Catalog, Recipient
 from rtb.deadline import deadline_ms
-from rtb.link import Found, LookupFault
-from rtb.lookup import Lookup
+from rtb.lookup.link import Found, LookupFault
+from rtb.lookup.lookup import Lookup
 from rtb.outcome import MalformedRequest, Outcome, Reason
 from rtb.pipeline import Pipeline, Question, Result
-from rtb.server.deadlines import Deadlines
-from rtb.server.forms import FORMS, NOTHING, Form
-from rtb.server.heads import Head
-from rtb.server.http11 import BadEncoding, TooLarge, head_of, unfold
-from rtb.server.metrics import Refusal, Where
-from rtb.server.protocol import Connection, Turn
-from rtb.server.slab import Slab
-from segments.store.reader import CatalogSnapshot
+from rtb.server.answer_forms import FORMS, NOTHING, Form
+from rtb.server.deadline_timer import Deadlines
+from rtb.server.http.http11 import BadEncoding, TooLarge, head_of, unfold
+from rtb.server.http.protocol import Connection, Turn
+from rtb.server.http.request_heads import Head
+from rtb.server.metrics.layout import Refusal, Where
+from rtb.server.metrics.shared_counters import Slab
+from segments.model.catalog import CatalogSnapshot
 
 if TYPE_CHECKING:
-    from rtb.server.seen import Seen
+    from rtb.server.seen_recorder import Seen
 
 MS_PER_S: Final = 1000
 _MAX_ROUTES: Final = 4096

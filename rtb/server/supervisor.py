@@ -6,7 +6,7 @@ Starts the workers, starts a dead one again, replaces all of them, and stops the
       worker 1     ...
 
 SIGHUP rolls: the settings are read anew, and one worker after the other is
-replaced by one that has them (seat.py), without a client noticing. Settings that
+replaced by one that has them (worker_slot.py), without a client noticing. Settings that
 are wrong, or with which a worker does not get ready, leave the old ones in place.
 No bid passes through this process.
 """
@@ -19,14 +19,14 @@ import signal
 
 from aiohttp import web
 
-from rtb.server import slab
-from rtb.server.admin import Board, application
-from rtb.server.handed import Handed
-from rtb.server.listening import CannotListen, listen
-from rtb.server.seat import NotReplaced, Rows, Seat
+from rtb.server.listening_sockets import CannotListen, listen
+from rtb.server.metrics import shared_counters
+from rtb.server.metrics.admin_port import Board, application
+from rtb.server.settings_handoff import Handed
+from rtb.server.worker_slot import NotReplaced, Rows, Seat
 from rtb.settings import RtbSettings
-from segments.settings import WrongSettings, settings_of
-from segments.tls import UnusableTls, context_of
+from segments.runtime.settings_reader import WrongSettings, settings_of
+from segments.runtime.tls import UnusableTls, context_of
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class Supervisor:
 
     Raises:
         CannotListen: The port can't be had.
-        segments.tls.UnusableTls: There is no TLS with these files.
+        segments.runtime.tls.UnusableTls: There is no TLS with these files.
     """
 
     def __init__(self, settings: RtbSettings) -> None:
@@ -55,7 +55,7 @@ class Supervisor:
         self._sockets = listen(settings.host, settings.port, settings.workers)
         # One row more than workers: while one is replaced, it is two processes.
         rows = settings.workers + 1
-        self._rows = Rows(slab.create(rows), rows)
+        self._rows = Rows(shared_counters.create(rows), rows)
         self._seats = [
             Seat(number, one, self._rows, handed) for number, one in enumerate(self._sockets)
         ]
@@ -150,7 +150,7 @@ async def supervise(settings: RtbSettings) -> None:
 
     Raises:
         CannotListen: A port can't be had.
-        segments.tls.UnusableTls: There is no TLS with these files.
+        segments.runtime.tls.UnusableTls: There is no TLS with these files.
     """
     supervisor = Supervisor(settings)
     stop, roll = asyncio.Event(), asyncio.Event()

@@ -34,23 +34,23 @@ from typing import Any
 import uvloop
 
 from rtb.catalog import Catalog
+from rtb.lookup.endpoint import lookup_of
 from rtb.pipeline import Pipeline
 from rtb.server.bids import Bid, Bids, Options
-from rtb.server.cache_meter import CacheMeter
-from rtb.server.deadlines import Deadlines
-from rtb.server.debug import DebugBid
-from rtb.server.dial import lookup_of
-from rtb.server.follower import follow
-from rtb.server.handed import Handed
-from rtb.server.listening import BACKLOG
-from rtb.server.metrics import LINK_FAULT, LINK_UP, Gauge, Where
-from rtb.server.protocol import Connection, Site
-from rtb.server.reading import Limits
-from rtb.server.seen import Seen
-from rtb.server.slab import Slab
+from rtb.server.catalog_follower import follow
+from rtb.server.deadline_timer import Deadlines
+from rtb.server.debug_header import DebugBid
+from rtb.server.http.protocol import Connection, Site
+from rtb.server.http.request_reader import Limits
+from rtb.server.listening_sockets import BACKLOG
+from rtb.server.metrics.cache_meter import CacheMeter
+from rtb.server.metrics.layout import LINK_FAULT, LINK_UP, Gauge, Where
+from rtb.server.metrics.shared_counters import Slab
+from rtb.server.seen_recorder import Seen
+from rtb.server.settings_handoff import Handed
 from rtb.settings import RtbSettings
-from segments.store.connection import connect
-from segments.tls import context_of
+from segments.runtime.tls import context_of
+from segments.store.servers.connection import connect
 
 _log = logging.getLogger(__name__)
 
@@ -312,7 +312,7 @@ async def _serve(
 
 
 def main() -> None:
-    """Run one worker; see `rtb.server.seat` for its arguments."""
+    """Run one worker; see `rtb.server.worker_slot` for its arguments."""
     parser = argparse.ArgumentParser()
     for number in ("index", "row", "listen-fd", "metrics-fd", "settings-fd"):
         parser.add_argument(f"--{number}", type=int, required=True)

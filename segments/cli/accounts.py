@@ -5,9 +5,9 @@ import time
 import click
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from segments.account import Kind
-from segments.cli.ledger import change, look, print_table
+from segments.cli.ledger_access import change, look, print_table
 from segments.ledger import accounts
+from segments.model.account import Kind
 
 _sub_id = click.option("--sub-id", help="The sub account of an agency.")
 

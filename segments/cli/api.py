@@ -6,13 +6,14 @@ import time
 import click
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from segments.api.app import run as run_api
-from segments.api.passwords import Passwords
 from segments.cli.ingest import stopping_event
-from segments.cli.ledger import change, look, print_table, run
+from segments.cli.ledger_access import change, look, print_table, run
 from segments.cli.log import log_to_stderr
+from segments.doors.rest.passwords import Passwords
 from segments.ledger import accounts, users
-from segments.settings import Settings, read_settings
+from segments.processes.rest_api import run as run_api
+from segments.runtime.settings_reader import read_settings
+from segments.settings import Settings
 
 _from_stdin = click.option(
     "--password-stdin", is_flag=True, help="Read the password's line from standard input."

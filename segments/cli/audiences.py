@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 import click
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from segments.account import Account
-from segments.audience import Audience, State
-from segments.cli.ledger import change, look, print_table
+from segments.cli.ledger_access import change, look, print_table
 from segments.ledger import accounts, audiences
-from segments.ledger.refusal import NotFound
+from segments.model.account import Account
+from segments.model.audience import Audience, State
+from segments.model.refusal import NotFound
 
 _partner = click.option("--partner", "partner_id", required=True, help="The partner's id.")
 _sub_id = click.option("--sub-id", help="The sub account of an agency.")

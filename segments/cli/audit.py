@@ -8,14 +8,15 @@ from typing import Any, BinaryIO
 import click
 import orjson
 
-from segments.account import Account
-from segments.cli.ledger import run
-from segments.doors.privacy_report import iso
-from segments.identity import Id, UnusableId, parse_id
+from segments.cli.ledger_access import run
+from segments.doors.privacy.report import iso
 from segments.ledger import accounts
-from segments.ledger.audit import Actor, digest_of, entries
-from segments.ledger.engine import open_ledger, reading
-from segments.settings import Settings, read_settings
+from segments.ledger.database.engine import open_ledger, reading
+from segments.ledger.privacy.audit import Actor, digest_of, entries
+from segments.model.account import Account
+from segments.model.identity import Id, UnusableId, parse_id
+from segments.runtime.settings_reader import read_settings
+from segments.settings import Settings
 
 
 @click.group("audit")

@@ -5,8 +5,9 @@ import sys
 
 import click
 
-from segments.doctor import Grade, examine
-from segments.settings import Settings, read_settings
+from segments.runtime.settings_reader import read_settings
+from segments.settings import Settings
+from segments.upkeep.doctor import Grade, examine
 
 
 @click.command()

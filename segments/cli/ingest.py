@@ -10,21 +10,22 @@ from pathlib import Path
 import click
 from redis.exceptions import RedisError
 
-from segments.admin import shown
-from segments.blobs import Blobs, file_chunks
-from segments.cli.ledger import look, print_table, run
+from segments.cli.ledger_access import look, print_table, run
 from segments.cli.log import log_to_stderr
 from segments.cli.progress import display
+from segments.doors.live_audience.status import CARRIED_OUT, status_of
+from segments.files.blobs import Blobs, file_chunks
 from segments.ingest.accept import accept
-from segments.ingest.job import Job, Report, State
-from segments.ingest.status import CARRIED_OUT, status_of
-from segments.ingest.stop import Stopped
 from segments.ingest.validate import MAX_METADATA_BYTES, is_live_audience, read_metadata
 from segments.ledger import jobs
-from segments.ledger.engine import open_ledger
-from segments.loader import Loader
-from segments.metrics import Metrics
-from segments.settings import Settings, read_settings
+from segments.ledger.database.engine import open_ledger
+from segments.loader.loader import Loader
+from segments.loader.metrics import Metrics
+from segments.model.job import Job, Report, State
+from segments.model.stop_reason import Stopped
+from segments.runtime.admin_port import shown
+from segments.runtime.settings_reader import read_settings
+from segments.settings import Settings
 from segments.store.embedded import opened
 
 DOOR = "command line"

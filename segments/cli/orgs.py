@@ -5,10 +5,11 @@ import time
 import click
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from segments.cli.ledger import change, look, print_table
-from segments.connection import BaseConnection
-from segments.ledger import accounts, connections, orgs
-from segments.ledger.refusal import Refusal
+from segments.cli.ledger_access import change, look, print_table
+from segments.files.base_connection import BaseConnection
+from segments.ledger import accounts
+from segments.ledger.external_audience import base_connections, orgs
+from segments.model.refusal import Refusal
 
 _sandbox = click.option("--sandbox", default="prod", show_default=True, help="Of the org.")
 
@@ -101,7 +102,7 @@ def add_connection(
 
     async def add(conn: AsyncConnection) -> str:
         found = await orgs.sandbox(conn, ims_org_id, sandbox)
-        added = await connections.add_connection(
+        added = await base_connections.add_connection(
             conn, found, name, url, _name_to_value(options), now_s=time.time()
         )
         return added.public_id
@@ -116,7 +117,7 @@ def list_connections() -> None:
     async def ask(conn: AsyncConnection) -> list[tuple[BaseConnection, orgs.Sandbox]]:
         return [
             (each, await orgs.sandbox_by_id(conn, each.sandbox_id))
-            for each in await connections.connections(conn)
+            for each in await base_connections.connections(conn)
         ]
 
     print_table(
@@ -131,7 +132,7 @@ def remove_connection(base_connection_id: str) -> None:
     """Let no run read a base connection any more; what was ingested stays."""
 
     async def remove(conn: AsyncConnection) -> str:
-        await connections.remove_connection(conn, base_connection_id)
+        await base_connections.remove_connection(conn, base_connection_id)
         return f"base connection {base_connection_id} is removed"
 
     change(remove)

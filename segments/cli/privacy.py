@@ -11,13 +11,14 @@ from typing import BinaryIO
 
 import click
 
-from segments.cli.ledger import run
-from segments.identity import Id, Kind, UnusableId, parse_id
-from segments.ledger.engine import open_ledger
-from segments.optout import Receipt, record_opt_outs
-from segments.record import Action
-from segments.settings import Settings, read_settings
-from segments.store.connection import connect
+from segments.cli.ledger_access import run
+from segments.ledger.database.engine import open_ledger
+from segments.model.identity import Id, Kind, UnusableId, parse_id
+from segments.model.record import Action
+from segments.projection.opt_outs import Receipt, record_opt_outs
+from segments.runtime.settings_reader import read_settings
+from segments.settings import Settings
+from segments.store.servers.connection import connect
 
 _Person = list[tuple[Kind, Id]]
 

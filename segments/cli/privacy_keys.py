@@ -5,13 +5,15 @@ from collections.abc import Awaitable, Callable
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from segments.account import Account
-from segments.cli.ledger import look, print_table
+from segments.cli.ledger_access import look, print_table
 from segments.cli.tokens import category, named_account
-from segments.doors.privacy_jwt import read_public_key
-from segments.ledger import accounts, audit, privacy_keys
-from segments.ledger.audit import COMMAND_LINE, Entry
-from segments.ledger.privacy_keys import PrivacyKey
+from segments.doors.privacy.jwt import read_public_key
+from segments.ledger import accounts
+from segments.ledger.privacy import audit
+from segments.ledger.privacy import keys as privacy_keys
+from segments.ledger.privacy.audit import COMMAND_LINE, Entry
+from segments.ledger.privacy.keys import PrivacyKey
+from segments.model.account import Account
 
 _Change = Callable[[AsyncConnection], Awaitable[str]]
 

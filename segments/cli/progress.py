@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from segments.ingest.job import Job, Report, State
+from segments.model.job import Job, Report, State
 
 _LINE_EVERY_S = 5.0
 

@@ -5,9 +5,9 @@ import time
 import click
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from segments.account import Account
-from segments.cli.ledger import change, look, print_table
+from segments.cli.ledger_access import change, look, print_table
 from segments.ledger import accounts, recipients
+from segments.model.account import Account
 
 
 @click.group()

@@ -6,11 +6,13 @@ from datetime import UTC, datetime
 import click
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from segments.account import PARTNER_KINDS, Account, Kind
-from segments.cli.ledger import keep, look, print_table
-from segments.ledger import accounts, audit, privacy_tokens
-from segments.ledger.audit import COMMAND_LINE, Entry
-from segments.ledger.privacy_tokens import PrivacyToken
+from segments.cli.ledger_access import keep, look, print_table
+from segments.ledger import accounts
+from segments.ledger.privacy import audit
+from segments.ledger.privacy import tokens as privacy_tokens
+from segments.ledger.privacy.audit import COMMAND_LINE, Entry
+from segments.ledger.privacy.tokens import PrivacyToken
+from segments.model.account import PARTNER_KINDS, Account, Kind
 
 _S_PER_DAY = 86_400
 

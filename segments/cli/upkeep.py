@@ -5,22 +5,23 @@ import time
 import click
 from redis.exceptions import RedisError
 
-from segments.blobs import Blobs
-from segments.cli.ledger import run
+from segments.cli.ledger_access import run
 from segments.cli.log import log_to_stderr
-from segments.ingest.job import Job, State
-from segments.ingest.run import Tools
+from segments.files.blobs import Blobs
+from segments.ingest.tools import Tools
 from segments.ledger import jobs
-from segments.ledger.engine import open_ledger, reading
-from segments.ledger.refusal import NotFound, Refusal
-from segments.rebuild import CannotRebuild, Progress
-from segments.rebuild import rebuild as rebuild_store
-from segments.scrub import Scrub, Scrubber
-from segments.settings import Settings, read_settings
+from segments.ledger.database.engine import open_ledger, reading
+from segments.model.job import Job, State
+from segments.model.refusal import NotFound, Refusal
+from segments.runtime.settings_reader import read_settings
+from segments.settings import Settings
 from segments.store.embedded import opened
 from segments.store.meta import prepare
 from segments.store.writer import Writer
-from segments.sweep import Swept, sweep_blobs, sweep_store
+from segments.upkeep.rebuild import CannotRebuild, Progress
+from segments.upkeep.rebuild import rebuild as rebuild_store
+from segments.upkeep.scrub.scrubber import Scrub, Scrubber
+from segments.upkeep.sweep import Swept, sweep_blobs, sweep_store
 
 _SAY_EVERY_S = 5.0
 

@@ -14,13 +14,13 @@ from typing import NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from segments.account import Account, Kind
-from segments.blobs import DELIVERIES, Blobs
-from segments.ingest.job import Job
-from segments.ingest.stop import Stopped, StopReason
+from segments.files.blobs import DELIVERIES, Blobs
 from segments.ingest.validate import Metadata
 from segments.ledger import accounts, jobs
-from segments.ledger.engine import reading
+from segments.ledger.database.engine import reading
+from segments.model.account import Account, Kind
+from segments.model.job import Job
+from segments.model.stop_reason import Stopped, StopReason
 
 
 class Parties(NamedTuple):

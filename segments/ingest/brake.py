@@ -22,10 +22,10 @@ from random import Random
 
 from redis.asyncio import Redis
 
-from segments.ingest.marked import coming_and_leaving
-from segments.ingest.names import name_set
+from segments.ingest.external_audience.delta import coming_and_leaving
 from segments.ingest.spool import PART_BITS, Spool
-from segments.record import Change, CorruptRecord, live
+from segments.ingest.store_names import name_set
+from segments.model.record import Change, CorruptRecord, live
 from segments.store import keys
 from segments.store.reader import Meta
 
@@ -63,7 +63,7 @@ async def check(
         max_removed_share: Of the members that an audience has now.
         seed: Chooses the samples.
         today: As `record.day_of` counts; members of whom that was over before don't count.
-        is_marked: The ids say themselves who leaves: see `segments.ingest.marked`.
+        is_marked: The ids say themselves who leaves: see `segments.ingest.external_audience.delta`.
         replaces: So does everybody whom they don't name.
 
     Raises:

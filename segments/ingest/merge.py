@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import NamedTuple
 
 from segments.ingest.spool import Spool
-from segments.record import Change, Tally
+from segments.model.record import Change, Tally
 from segments.store.writer import Writer
 
 PAIRS_PER_BATCH = 256 << 10
@@ -36,7 +36,7 @@ async def merge(
     Apply the changes to all ids of a spool, from a part on.
 
     Raises:
-        segments.record.CorruptRecord: A record in the store can't be read.
+        segments.model.record.CorruptRecord: A record in the store can't be read.
         redis.exceptions.RedisError: The store did not do it; try again later.
     """
     if not changes:

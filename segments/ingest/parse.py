@@ -26,14 +26,13 @@ Measured on one core, SHA-256, blocks of 256 KiB (which stay in its cache; of
 
 from binascii import Error as NotHex
 from binascii import unhexlify
-from enum import StrEnum
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from segments.identity import EMAIL_HASH_CHARS, ID_BYTES
-from segments.ingest.cut import MAX_LINE_BYTES, Cut, Cutter
+from segments.ingest.lines import MAX_LINE_BYTES, Cut, Cutter
+from segments.model.identity import EMAIL_HASH_CHARS, ID_BYTES
+from segments.model.job import BadLine, BadLineReason
 
 Ids = NDArray[np.uint8]
 """Ids as a matrix: one row of `ID_BYTES` bytes each."""
@@ -44,23 +43,6 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _PADDING = b" \t\r\v\f"
 LINE_ENDS = (b"\n", b"\r\n")
 _CHARS_TO_TYPE = {chars: name for name, chars in EMAIL_HASH_CHARS.items()}
-
-
-class BadLineReason(StrEnum):
-    """What is wrong with a line."""
-
-    NOT_A_HASH = "not_a_hash"  # not 32, 40 or 64 hex digits
-    OTHER_HASH = "other_hash"  # a hash, of another type than the file's first
-    TOO_LONG = "too_long"  # longer than any line has reason to be
-    OTHER_COLUMNS = "other_columns"  # not as many as the header names: see `typed`
-    NOT_ITS_TYPE = "not_its_type"  # a value that is not what its column says
-
-
-class BadLine(NamedTuple):
-    """One bad line of the sample."""
-
-    number: int  # from 1, blank lines and the header counted
-    reason: BadLineReason
 
 
 class Parser:

@@ -1,5 +1,5 @@
 """
-The first half of a job: `source -> validate -> parse`, into the spool.
+The first half of a job: `unpack -> validate -> parse`, into the spool.
 
 Blocking, and meant for a worker thread; whoever waits for it looks at
 `progress` meanwhile, and sets `is_abandoned` to have it stop at the next block.
@@ -8,7 +8,7 @@ was described has done nothing.
 
 A file of typed columns is read as such where the delivery is for an audience
 that takes them; once it is, the job keeps a copy of its ids alone, which later
-readings take as they are: see `segments.ingest.crm`.
+readings take as they are: see `segments.ingest.crm_audience.extra_steps`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,16 +17,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from segments.blobs import Blob, Blobs
-from segments.identity import ID_BYTES
-from segments.ingest.columns import DataType, columns_of
-from segments.ingest.marked import MarkedParser
+from segments.files.blobs import Blob, Blobs
+from segments.ingest.crm_audience.columns import DataType, columns_of
+from segments.ingest.crm_audience.typed_parser import TypedParser
+from segments.ingest.external_audience.delta import MarkedParser
 from segments.ingest.parse import Parser
-from segments.ingest.source import BLOCK_BYTES, is_archive, plain_blocks
 from segments.ingest.spool import Spool
-from segments.ingest.stop import Stopped, StopReason
-from segments.ingest.typed import TypedParser
-from segments.ingest.validate import Order, check_digest, check_records
+from segments.ingest.unpack import BLOCK_BYTES, is_archive, plain_blocks
+from segments.ingest.validate import check_digest, check_records
+from segments.model.identity import ID_BYTES
+from segments.model.order import Order
+from segments.model.stop_reason import Stopped, StopReason
 
 AnyParser = Parser | MarkedParser
 

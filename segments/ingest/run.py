@@ -1,63 +1,47 @@
 """
-Carries a job to its end; `segments.ingest.job` says what that is.
+Carries a job to its end; `segments.model.job` says what that is.
 
 `run` hands each value that the job becomes to `keep`, and what `keep` raises
 stops the job where it stands. So nothing here knows of leases, progress bars or
 signals.
 
 A checkpoint is believed as far as the store bears it out: one that fell back to
-what it was a moment before gets the job anew. See `segments.store.marks`.
+what it was a moment before gets the job anew. See `segments.store.job_marks`.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from msgspec.structs import replace
-from redis.asyncio import Redis
-from sqlalchemy.ext.asyncio import AsyncEngine
 
-from segments.blobs import Blobs
 from segments.ingest.brake import NEVER, Held
 from segments.ingest.brake import check as check_removals
-from segments.ingest.collect import Collecting
-from segments.ingest.crm import CrmPart
-from segments.ingest.job import MAX_DEATHS, Checkpoint, Job, Report, State, failed, order_as_kept
-from segments.ingest.late import note_late
-from segments.ingest.marked import merge_marked
-from segments.ingest.merge import PAIRS_PER_BATCH, Merged, merge
-from segments.ingest.publish import changes, plan
+from segments.ingest.crm_audience.extra_steps import CrmPart
+from segments.ingest.crm_audience.typed_parser import TypedParser
+from segments.ingest.external_audience.collect import Collecting
+from segments.ingest.external_audience.delta import merge_marked
+from segments.ingest.external_audience.replace import retain
+from segments.ingest.late_opt_outs import note_late
+from segments.ingest.merge import Merged, merge
+from segments.ingest.plan import changes, plan
 from segments.ingest.read import AnyParser, Reading
-from segments.ingest.retain import retain
 from segments.ingest.spool import PARTS, Spool
-from segments.ingest.stop import Stopped, StopReason
-from segments.ingest.typed import TypedParser
-from segments.ingest.validate import Order
+from segments.ingest.tools import Tools
+from segments.ingest.validate import order_as_kept
 from segments.ledger import accounts
-from segments.ledger.engine import reading as snapshot_of
-from segments.projection import publish_catalog
-from segments.record import Change, CorruptRecord, day_of
-from segments.store.caching import settled
-from segments.store.marks import Mark
+from segments.ledger.database.engine import reading as snapshot_of
+from segments.model.job import MAX_DEATHS, Checkpoint, Job, Report, State, failed
+from segments.model.order import Order
+from segments.model.record import Change, CorruptRecord, day_of
+from segments.model.stop_reason import Stopped, StopReason
+from segments.projection.catalog import publish_catalog
+from segments.store.cache_lease import settled
+from segments.store.job_marks import Mark
 from segments.store.reader import read_meta
 from segments.store.writer import Writer
 
 _SHOW_EVERY_S = 0.25
-
-
-@dataclass(frozen=True)
-class Tools:
-    """What a job works with."""
-
-    ledger: AsyncEngine
-    redis: Redis
-    blobs: Blobs
-    spool_dir: Path
-    now_s: Callable[[], float]
-    pairs_per_batch: int = PAIRS_PER_BATCH
-    max_removed_share: float = NEVER  # of an audience, by one file
 
 
 Keep = Callable[[Job], Awaitable[None]]

@@ -40,8 +40,8 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from segments.identity import ID_BYTES
 from segments.ingest.parse import Ids
+from segments.model.identity import ID_BYTES
 
 PART_BITS = 12
 PARTS = 1 << PART_BITS

@@ -11,14 +11,12 @@ answered: "not well formed" before "partner unknown".
 """
 
 import hashlib
-import re
 from collections.abc import Iterable, Mapping
 from datetime import date
-from enum import StrEnum
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-import msgspec
+from msgspec.structs import replace
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -31,47 +29,17 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from segments.ingest.stop import Stopped, StopReason
+from segments.model.job import Job
+from segments.model.order import Action, Order, SegmentOrder
+from segments.model.stop_reason import Stopped, StopReason
+
+SCRUBBED_DIGEST = "md5"
+
 
 MAX_METADATA_BYTES = 1 << 20
 MAX_SEGMENTS = 500
 
-_SEGMENT_ID = re.compile(r"-?[0-9]{1,20}")
 _DIGEST_CHARS = {"md5": 32, "sha1": 40}
-
-
-class Action(StrEnum):
-    """What a delivery does with one segment."""
-
-    ADD = "add"
-    REMOVE = "remove"
-
-
-class SegmentOrder(msgspec.Struct, frozen=True):
-    """One segment to change; `segment_id` is none of ours if `is_valid` is not."""
-
-    segment_id: str
-    name: str
-    action: Action
-    audience_id: int | None = None  # where the door knows the audience; it must be there still
-
-    @property
-    def is_valid(self) -> bool:
-        """The document: "Must be integer values only. Other values will be rejected"."""
-        return _SEGMENT_ID.fullmatch(self.segment_id) is not None
-
-
-class Order(msgspec.Struct, frozen=True):
-    """What a delivery asks for, whichever door it came by. `None`: the partner didn't say."""
-
-    segments: tuple[SegmentOrder, ...]
-    digest_algorithm: str | None = None  # md5 or sha1
-    digest: str | None = None  # lower-case hex
-    records: int | None = None
-    hash_type: str | None = None  # md5, sha1, sha2: of the e-mail hashes
-    max_removed_share: float | None = None  # of an audience; see segments.ingest.brake
-    run_id: str | None = None  # of an external audience: the file is of `segments.ingest.marked`
-    replaces: bool = False  # whom the file does not name leaves the audience
 
 
 def _printable(text: str) -> str:
@@ -305,3 +273,17 @@ def _stop_of(loc: tuple[int | str, ...], kind: str, message: str) -> Stopped:
             return Stopped(StopReason.SLASH_IN_NAME, detail)
         case _:
             return Stopped(StopReason.NOT_WELL_FORMED, detail)
+
+
+def order_as_kept(job: Job) -> Order:
+    """Return what a job asks for, of the file as it is kept: scrubbed, it has another digest."""
+    order = order_of(job.metadata)
+    if job.scrubbed is None:
+        return order
+    return replace(
+        order,
+        digest_algorithm=SCRUBBED_DIGEST,
+        digest=job.scrubbed.digest,
+        records=None,
+        hash_type=job.scrubbed.hash_type,
+    )

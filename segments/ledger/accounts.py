@@ -11,7 +11,12 @@ from sqlalchemy import Row, Select, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from segments.account import (
+from segments.ledger.checked_text import checked_text
+from segments.ledger.revision import raise_revision, take_turn
+from segments.ledger.tables import account_relations
+from segments.ledger.tables import accounts as _accounts
+from segments.ledger.tables import jobs as _jobs
+from segments.model.account import (
     PARENT_KINDS,
     PARTNER_KINDS,
     PARTNERS,
@@ -20,12 +25,7 @@ from segments.account import (
     Kind,
     id_space,
 )
-from segments.ledger.catalog import raise_revision, take_turn
-from segments.ledger.refusal import Duplicate, NotFound, Refusal
-from segments.ledger.tables import account_relations
-from segments.ledger.tables import accounts as _accounts
-from segments.ledger.tables import jobs as _jobs
-from segments.ledger.wording import checked_text
+from segments.model.refusal import Duplicate, NotFound, Refusal
 
 _COLUMNS = (
     _accounts.c.id,

@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from segments.audience import Audience, State
 from segments.ledger.audiences import set_window
-from segments.ledger.catalog import raise_revision
 from segments.ledger.recipients import Recipient
-from segments.ledger.refusal import Refusal
+from segments.ledger.revision import raise_revision
 from segments.ledger.tables import activations as _activations
 from segments.ledger.tables import audiences as _audiences
+from segments.model.audience import Audience, State
+from segments.model.refusal import Refusal
 
 _NEVER_UNTIL_S = 0
 _APART = 10**9

@@ -13,13 +13,13 @@ from sqlalchemy import ColumnElement, Row, Select, delete, insert, or_, select, 
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from segments.account import Account
-from segments.audience import Audience, State
-from segments.ledger.catalog import raise_revision, take_turn
-from segments.ledger.refusal import Duplicate, NotFound, Refusal
+from segments.ledger.checked_text import checked_text
+from segments.ledger.revision import raise_revision, take_turn
 from segments.ledger.tables import audiences as _audiences
 from segments.ledger.tables import external_ids
-from segments.ledger.wording import checked_text
+from segments.model.account import Account
+from segments.model.audience import Audience, State
+from segments.model.refusal import Duplicate, NotFound, Refusal
 
 MAX_TTL_DAYS = 36_500
 

@@ -7,7 +7,7 @@ A partner's files apply in the order of their jobs' numbers. For that, no number
 a partner's job may become visible behind a higher one: whoever submits holds the
 partner's row until the commit.
 
-Which loader has a job, and what it may change of it, is `segments.ledger.leases`' law.
+Which loader has a job, and what it may change of it, is `segments.ledger.job_leases`' law.
 """
 
 import secrets
@@ -18,10 +18,10 @@ import msgspec
 from sqlalchemy import ColumnElement, Row, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from segments.ingest.job import UNFINISHED, Job, State, fingerprint
-from segments.ingest.stop import Stopped, StopReason
 from segments.ledger.tables import accounts as _accounts
 from segments.ledger.tables import jobs as _jobs
+from segments.model.job import UNFINISHED, Job, State, fingerprint
+from segments.model.stop_reason import Stopped, StopReason
 
 _TRANSACTION_DIGITS = 16
 

@@ -1,5 +1,5 @@
 """
-Queries of jobs that a store may have lost: see `segments.ingest.again`.
+Queries of jobs that a store may have lost: see `segments.upkeep.lost_jobs`.
 
 All take a connection, so that several make one transaction.
 """
@@ -11,9 +11,9 @@ import msgspec
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from segments.ingest.job import UNFINISHED, Checkpoint, State
 from segments.ledger.jobs import job_of
 from segments.ledger.tables import jobs as _jobs
+from segments.model.job import UNFINISHED, Checkpoint, State
 
 _NUMBERS_AT_ONCE = 1000
 

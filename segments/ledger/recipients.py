@@ -12,11 +12,11 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from segments.account import PARTNERS, Account
-from segments.ledger.catalog import raise_revision, take_turn
-from segments.ledger.refusal import Duplicate, NotFound, Refusal
+from segments.ledger.revision import raise_revision, take_turn
 from segments.ledger.tables import accounts, recipient_grants
 from segments.ledger.tables import recipients as _recipients
+from segments.model.account import PARTNERS, Account
+from segments.model.refusal import Duplicate, NotFound, Refusal
 
 # It stands in a URL's path and in a metric's label.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")

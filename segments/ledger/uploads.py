@@ -13,10 +13,10 @@ from sqlalchemy import ColumnElement, Row, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from segments.account import Account
-from segments.audience import Audience
-from segments.ingest.validate import Action
 from segments.ledger.tables import uploads as _uploads
+from segments.model.account import Account
+from segments.model.audience import Audience
+from segments.model.order import Action
 
 _KEY_BYTES = 12
 _ATTEMPTS = 20

@@ -17,11 +17,11 @@ from sqlalchemy import ColumnElement, Row, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from segments.account import PARTNER_KINDS, Account
-from segments.ledger.refusal import Duplicate, NotFound, Refusal
+from segments.ledger.checked_text import checked_text
 from segments.ledger.tables import sessions as _sessions
 from segments.ledger.tables import users as _users
-from segments.ledger.wording import checked_text
+from segments.model.account import PARTNER_KINDS, Account
+from segments.model.refusal import Duplicate, NotFound, Refusal
 
 MAX_USERNAME_CHARS = 128
 _HANDLE_CHARS = 16

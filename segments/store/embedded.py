@@ -31,11 +31,12 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import BusyLoadingError, RedisError
 
-from segments import child
-from segments.settings import Settings, store_url
-from segments.store.connection import connect
+from segments.runtime import child_process
+from segments.runtime.store_url import store_url
+from segments.settings import Settings
 from segments.store.meta import LISTPACK_LIMITS
 from segments.store.reader import StoreUnusable
+from segments.store.servers.connection import connect
 
 _log = logging.getLogger(__name__)
 
@@ -105,7 +106,7 @@ class EmbeddedStore:
         lock = await self._lock(free_within_s)
         said_before = self._log_file.stat().st_size if self._log_file.exists() else 0
         try:
-            self._process = await child.start(self._argv(binary), pass_fds=[lock])
+            self._process = await child_process.start(self._argv(binary), pass_fds=[lock])
             os.ftruncate(lock, 0)
             os.pwrite(lock, b"%d" % self._process.pid, 0)
         finally:
@@ -146,7 +147,7 @@ class EmbeddedStore:
     async def stop(self) -> None:
         """End the server after it has written all it holds; nothing to do if it has ended."""
         if self._process is not None:
-            await child.stop(self._process, within_s=_STOP_WITHIN_S)
+            await child_process.stop(self._process, within_s=_STOP_WITHIN_S)
 
     def _argv(self, binary: Path) -> list[str]:
         options = {

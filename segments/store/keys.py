@@ -12,9 +12,10 @@ Every key this service owns in Redis. If it is not here, it is not ours.
     seg:1:probe[:{<slot's tag>}] hash     -      within a script only: how are hashes packed?
     seg:1:rebuild                string   none   the rebuild at work; see below
     seg:1:swept                  string   none   the day (record.py) of the last sweep
-    seg:1:jobs                   hash     none   how far each job is in the store: see marks.py
+    seg:1:jobs                   hash     none   how far each job is in the store: see job_marks.py
     seg:1:seen:<day>             string   a month bits of the ids seen in bids: see seen.py
-    seg:1:caching                string   none   the lease of who caches, ms; since: see caching.py
+    seg:1:caching                string   none   the lease of who caches, ms; since: see
+    cache_lease.py
 
 The `1` is the layout version. A new layout gets a new number and is written
 beside the old one, so a rollback finds its data where it left it. The braces

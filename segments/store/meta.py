@@ -19,9 +19,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from segments.store import caching, keys
+from segments.store import cache_lease, keys
 from segments.store.reader import Meta, StoreUnusable, read_meta
-from segments.store.servers import Server, is_cluster, masters, parse_info
+from segments.store.servers.masters import Server, is_cluster, masters, parse_info
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ async def prepare(redis: Redis, expected_ids: int) -> Meta:
     if not await redis.exists(keys.META):
         await _refuse_rebuild(redis)
         # It may have been emptied under workers that still answer from what it held.
-        await caching.outlived(redis)
+        await cache_lease.outlived(redis)
         await _lay_out(redis, expected_ids)
     return await read_meta(redis)
 

@@ -3,7 +3,7 @@ What is read from the store, and what makes a store readable at all.
 
 The bid path enters here: it checks the store's `Meta` before it believes a
 word of it, and it takes the catalog as one snapshot, never half of an old and
-half of a new one. The lookup of records itself belongs to `rtb.lookup`, which
+half of a new one. The lookup of records itself belongs to `rtb.lookup.lookup`, which
 asks for many requests at once; `read_records` is for tools and tests.
 
 A store that lacks its meta, or has another layout, is nobody's: reading on
@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import msgspec
 
-from segments import record
-from segments.identity import Id
-from segments.record import Record
+from segments.model import record
+from segments.model.catalog import AccountEntry, AudienceEntry, CatalogSnapshot, RecipientEntry
+from segments.model.identity import Id
+from segments.model.record import Record
 from segments.store import keys
 
 if TYPE_CHECKING:
@@ -50,60 +51,6 @@ RUN_COMMAND: tuple[bytes, ...] = (b"INFO", b"server", b"replication")
 
 TRUST_COMMAND: tuple[bytes, ...] = (*META_COMMAND, CAUGHT_UP)
 """The command whose reply `parse_trusted` reads."""
-
-
-class AudienceEntry(msgspec.Struct, frozen=True):
-    """One audience, as the bid path must know it. Unix times bound when it is live."""
-
-    id: int
-    owner_id: int
-    partner_id: int
-    segment_id: str
-    is_active: bool
-    live_from_s: int | None = None
-    live_until_s: int | None = None
-
-
-class AccountEntry(msgspec.Struct, frozen=True):
-    """One account; `related_ids` are a publisher's related advertisers."""
-
-    id: int
-    kind: str
-    public_id: str
-    name: str
-    is_active: bool
-    parent_id: int | None = None
-    related_ids: tuple[int, ...] = ()
-    segtax: int | None = None
-
-
-class ActivationEntry(msgspec.Struct, frozen=True):
-    """One audience as one recipient sees it, whatever the audience's own id and window are."""
-
-    audience_id: int
-    segment_id: str
-    live_from_s: int
-    live_until_s: int
-
-
-class RecipientEntry(msgspec.Struct, frozen=True):
-    """One recipient of segments, the partners granted to it, and what is activated for it."""
-
-    id: int
-    name: str
-    is_active: bool
-    partner_ids: tuple[int, ...] = ()
-    hold_out: float = 0.0
-    activations: tuple[ActivationEntry, ...] = ()
-
-
-class CatalogSnapshot(NamedTuple):
-    """The whole catalog at one version of it. Version 0: none was published yet."""
-
-    version: int
-    audiences: tuple[AudienceEntry, ...]
-    accounts: tuple[AccountEntry, ...]
-    recipients: tuple[RecipientEntry, ...]
 
 
 def parse_meta(reply: Sequence[bytes | None]) -> Meta:
@@ -201,7 +148,7 @@ async def read_catalog(redis: "Redis") -> CatalogSnapshot:
     """
     Read the catalog and its version, so that they agree.
 
-    It is written at once, version and all (see `segments.projection`): read between two
+    It is written at once, version and all (see `segments.projection.catalog`): read between two
     looks that show the same version, it is all of that one.
 
     Raises:

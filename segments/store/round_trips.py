@@ -13,12 +13,12 @@ from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
-from segments.record import CorruptRecord, NewerRecord
+from segments.model.record import CorruptRecord, NewerRecord
 from segments.store import keys
-from segments.store.calls import Call, slices
 from segments.store.reader import StoreUnusable
+from segments.store.script_calls import Call, slices
 from segments.store.scripts import Script
-from segments.store.servers import load_script
+from segments.store.servers.masters import load_script
 
 
 async def run(

@@ -2,10 +2,10 @@
 The only door by which memberships and opt-outs get into the store.
 
     ids  ->  calls, one bucket each  ->  slices of a pipeline  ->  tally
-             calls.py                    round_trips.py
+             script_calls.py                    round_trips.py
 
 There are two ways to do a call. A bucket that is not there yet is made whole by
-a RESTORE (see `payload`), which costs the server a tenth of the script and does
+a RESTORE (see `restore_payload`), which costs the server a tenth of the script and does
 nothing where there is one; what it refuses, whatever the reason, goes to the
 script, which can do everything. So a merge begins by trying to fill, and gives
 that up as soon as it meets more buckets that are there than are not.
@@ -27,8 +27,8 @@ import numpy as np
 import numpy.typing as npt
 from redis.asyncio import Redis
 
-from segments.identity import Id
-from segments.record import (
+from segments.model.identity import Id
+from segments.model.record import (
     NOTHING,
     Action,
     Change,
@@ -40,12 +40,12 @@ from segments.record import (
     merged,
     pack,
 )
-from segments.store import keys, rebuilding, scripts
-from segments.store.calls import CALLS_PER_SLICE, Call, calls_of, slices
-from segments.store.payload import MAX_RECORD_BYTES, payloads
+from segments.store import keys, rebuild_claim, scripts
 from segments.store.reader import Meta, StoreUnusable, read_meta
+from segments.store.restore_payload import MAX_RECORD_BYTES, payloads
 from segments.store.round_trips import run, run_slice, try_slice
-from segments.store.servers import sure_pipeline
+from segments.store.script_calls import CALLS_PER_SLICE, Call, calls_of, slices
+from segments.store.servers.masters import sure_pipeline
 
 ROWS_PER_FILL = 4096
 CALLS_PER_FILL = 1024
@@ -154,7 +154,8 @@ class Writer:
         if ids:
             await self._check_layout()
             calls = calls_of(ids, self._bucket_bits)
-            # Who is no master any more must not have it alone: see `cluster`.
+            # Who is no master any more must not have it alone: see
+            # `segments.store.servers.cluster_client`.
             pipeline = await sure_pipeline(self._redis)
             await run(self._redis, scripts.OPT_OUT, calls, arguments, pipeline)
 
@@ -217,7 +218,7 @@ class Writer:
         # One round trip for many thousand rows: a store that was emptied and laid
         # out anew meanwhile must not get rows where nobody will look for them.
         if self._rebuild is not None:
-            await rebuilding.check(self._redis, self._rebuild)
+            await rebuild_claim.check(self._redis, self._rebuild)
         elif (await read_meta(self._redis)).bucket_bits != self._bucket_bits:
             raise StoreUnusable("the store was laid out anew under this process: start again")
 

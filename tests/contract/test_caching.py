@@ -7,7 +7,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from segments.store import keys
-from segments.store.caching import (
+from segments.store.cache_lease import (
     MAX_LEASE_MS,
     VOID_AFTER_S,
     lease_ms,

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
-from segments.store.connection import connect
+from segments.store.servers.connection import connect
 from tests.cluster import TestCluster
 from tests.contract.test_caching import (
     test_longest_lease_stands_while_it_is_renewed,

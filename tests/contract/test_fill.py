@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from segments.identity import Id
-from segments.record import (
+from segments.model.identity import Id
+from segments.model.record import (
     EVERYONE,
     Action,
     Change,
@@ -26,11 +26,11 @@ from segments.record import (
     pack,
 )
 from segments.store import keys
-from segments.store.calls import CALLS_PER_SLICE
-from segments.store.connection import connect
 from segments.store.meta import LISTPACK_ENTRIES
-from segments.store.payload import MAX_RECORD_BYTES, payloads
 from segments.store.reader import Meta, read_records
+from segments.store.restore_payload import MAX_RECORD_BYTES, payloads
+from segments.store.script_calls import CALLS_PER_SLICE
+from segments.store.servers.connection import connect
 from segments.store.writer import Writer
 from tests.engines import Engine
 from tests.strategies import changes, records

@@ -6,9 +6,9 @@ import pytest
 from redis.asyncio import Redis
 
 from segments.store import keys
-from segments.store.connection import connect
 from segments.store.meta import advance_opt_outs, prepare
 from segments.store.reader import Meta, StoreUnusable, read_meta
+from segments.store.servers.connection import connect
 from tests.engines import Engine
 
 

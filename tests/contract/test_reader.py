@@ -6,17 +6,10 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
+from segments.model.catalog import AccountEntry, AudienceEntry, CatalogSnapshot, RecipientEntry
 from segments.store import keys
-from segments.store.connection import connect
-from segments.store.reader import (
-    AccountEntry,
-    AudienceEntry,
-    CatalogSnapshot,
-    RecipientEntry,
-    StoreUnusable,
-    read_catalog,
-    read_version,
-)
+from segments.store.reader import StoreUnusable, read_catalog, read_version
+from segments.store.servers.connection import connect
 from tests.engines import Engine
 
 AUDIENCE = AudienceEntry(7, 3, 2, "123", is_active=True, live_from_s=5)

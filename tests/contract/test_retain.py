@@ -9,13 +9,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from segments.identity import Id
-from segments.ingest import retain as retain_module
-from segments.ingest.marked import coming_and_leaving, marked
-from segments.ingest.retain import retain
+from segments.ingest.external_audience import replace as retain_module
+from segments.ingest.external_audience.delta import coming_and_leaving, marked
+from segments.ingest.external_audience.replace import retain
 from segments.ingest.spool import PARTS, Spool
-from segments.ingest.stop import Stopped
-from segments.record import (
+from segments.model.identity import Id
+from segments.model.record import (
     Action,
     Change,
     CorruptRecord,
@@ -25,6 +24,7 @@ from segments.record import (
     pack,
     without,
 )
+from segments.model.stop_reason import Stopped
 from segments.store import keys
 from segments.store.reader import Meta, read_records
 from segments.store.writer import Writer

@@ -8,13 +8,13 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from segments.identity import Id
 from segments.ingest.parse import Ids
-from segments.ingest.seen import seen_in_bids
-from segments.record import day_of
-from segments.store import keys, rebuilding
+from segments.ingest.seen_in_bids import seen_in_bids
+from segments.model.identity import Id
+from segments.model.record import day_of
+from segments.store import keys, rebuild_claim
 from segments.store.reader import Meta
-from segments.store.seen import BITS, SEEN_DAYS, forgotten_at_s, probes, remember
+from segments.store.seen_filter import BITS, SEEN_DAYS, forgotten_at_s, probes, remember
 
 NOW_S = time.time()
 TODAY = day_of(NOW_S)
@@ -126,8 +126,8 @@ async def test_emptied_store_forgets_and_remembers_anew(redis_client: Redis) -> 
 async def test_rebuild_leaves_what_no_ledger_could_bring_back(redis_client: Redis) -> None:
     await remember(redis_client, IDS[:1], NOW_S)
 
-    await rebuilding.take(redis_client)
-    await rebuilding.wipe(redis_client)
+    await rebuild_claim.take(redis_client)
+    await rebuild_claim.wipe(redis_client)
 
     assert sorted(await redis_client.keys()) == sorted([keys.REBUILD, keys.seen_key(TODAY)])
     assert await Asking(IDS[:2]).seen(redis_client) == [[True, False]]

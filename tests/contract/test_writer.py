@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 from redis.exceptions import ClusterDownError
 
-from segments.identity import ID_BYTES, Id
-from segments.record import (
+from segments.model.identity import ID_BYTES, Id
+from segments.model.record import (
     EVERYONE,
     NOTHING,
     Action,
@@ -31,10 +31,10 @@ from segments.record import (
     unpack,
 )
 from segments.store import keys
-from segments.store.calls import ROWS_PER_CALL
-from segments.store.connection import connect
 from segments.store.meta import LISTPACK_ENTRIES, prepare
 from segments.store.reader import Meta, StoreUnusable, read_records
+from segments.store.script_calls import ROWS_PER_CALL
+from segments.store.servers.connection import connect
 from segments.store.writer import Matched, Writer
 from tests.conftest import EXPECTED_IDS
 from tests.engines import Engine, free_port

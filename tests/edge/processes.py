@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 
 from tests.edge.client import WITHIN_S
-from tests.edge.world import eventually
+from tests.edge.small_store import eventually
 
 
 class Listener:

@@ -3,10 +3,11 @@
 import asyncio
 
 from rtb.catalog import Catalog
-from segments.store.connection import connect
-from segments.store.reader import CatalogSnapshot, read_catalog
+from segments.model.catalog import CatalogSnapshot
+from segments.store.reader import read_catalog
+from segments.store.servers.connection import connect
 from tests.edge.client import request
-from tests.edge.world import bid_request, eventually, serving
+from tests.edge.small_store import bid_request, eventually, serving
 from tests.engines import Engine
 
 

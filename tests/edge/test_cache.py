@@ -10,20 +10,20 @@ import numpy as np
 import pytest
 from redis.asyncio import Redis
 
-from rtb.keeping import Counts, Room
-from rtb.link import Found, LookupFault
-from rtb.server.dial import lookup_of
-from segments.identity import Id, id_of_email_hash
-from segments.record import EVERYONE, Action, Change, Membership, OptOut, Record, pack
+from rtb.lookup.endpoint import lookup_of
+from rtb.lookup.link import Found, LookupFault
+from rtb.lookup.near_cache.lease import Counts, Room
+from segments.model.identity import Id, id_of_email_hash
+from segments.model.record import EVERYONE, Action, Change, Membership, OptOut, Record, pack
 from segments.store import keys
-from segments.store.caching import lease_ms
-from segments.store.connection import connect
+from segments.store.cache_lease import lease_ms
 from segments.store.meta import prepare
 from segments.store.reader import read_meta
+from segments.store.servers.connection import connect
 from segments.store.writer import Writer
 from tests.edge.client import connected
 from tests.edge.processes import listening
-from tests.edge.world import (
+from tests.edge.small_store import (
     EXPECTED_IDS,
     MEMBER,
     STRANGER,

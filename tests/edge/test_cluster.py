@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 
-from segments.identity import Kind, id_of_email_hash
-from segments.loader import EVERY_S
-from segments.optout import record_opt_out
-from segments.record import Action, unpack
+from segments.loader.loader import EVERY_S
+from segments.model.identity import Kind, id_of_email_hash
+from segments.model.record import Action, unpack
+from segments.projection.opt_outs import record_opt_out
 from segments.store.reader import read_records
 from tests.cluster import TestCluster, in_thread, until_true
-from tests.edge.cluster_world import PERSONS, World, checked, furnished
-from tests.edge.world import eventually
+from tests.edge.cluster_store import PERSONS, World, checked, furnished
+from tests.edge.small_store import eventually
 
 pytestmark = pytest.mark.xdist_group("cluster")  # six servers are enough at a time
 

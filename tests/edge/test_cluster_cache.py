@@ -13,16 +13,16 @@ from typing import Any
 
 import pytest
 
-from segments.identity import Kind, id_of_email_hash
-from segments.optout import record_opt_out
-from segments.record import Action
-from segments.store.caching import lease_ms
+from segments.model.identity import Kind, id_of_email_hash
+from segments.model.record import Action
+from segments.projection.opt_outs import record_opt_out
+from segments.store.cache_lease import lease_ms
 from segments.store.keys import CACHING, bucket_key, bucket_of
-from segments.store.servers import tell_clients
+from segments.store.servers.masters import tell_clients
 from tests.cluster import TestCluster, in_thread, until_true
 from tests.edge.client import Client, connected
-from tests.edge.cluster_world import MEMBERS, PERSONS, Checking, World, checked, furnished
-from tests.edge.world import bid_request, eventually
+from tests.edge.cluster_store import MEMBERS, PERSONS, Checking, World, checked, furnished
+from tests.edge.small_store import bid_request, eventually
 from tests.engines import Engine
 
 pytestmark = pytest.mark.xdist_group("cluster")  # six servers are enough at a time

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.edge.client import connected
-from tests.edge.world import SHOP_DATA, added_data, bid_request, serving
+from tests.edge.small_store import SHOP_DATA, added_data, bid_request, serving
 from tests.engines import Engine
 from tests.rtb.consent.strings import (
     GPC_SECTIONS,

@@ -6,14 +6,14 @@ import socket
 import pytest
 
 from rtb.catalog import Catalog
-from rtb.server.follower import follow
-from rtb.server.metrics import BUGS, Where
-from rtb.server.slab import Slab, create
+from rtb.server.catalog_follower import follow
+from rtb.server.metrics.layout import BUGS, Where
+from rtb.server.metrics.shared_counters import Slab, create
 from rtb.server.worker import Worker
 from rtb.settings import RtbSettings
-from segments.store.connection import connect
+from segments.store.servers.connection import connect
 from tests.edge.client import WITHIN_S
-from tests.edge.world import eventually, furnish, publish, serving
+from tests.edge.small_store import eventually, furnish, publish, serving
 from tests.engines import Engine
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.edge.client import connected, request
-from tests.edge.world import OPTED_OUT, SHOP_DATA, STRANGER, bid_request, serving
+from tests.edge.small_store import OPTED_OUT, SHOP_DATA, STRANGER, bid_request, serving
 from tests.engines import Engine
 
 

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from segments.identity import Id, id_of_email_hash
-from segments.record import EVERYONE, Action, Change, OptOut, Record
-from segments.store.connection import connect
+from segments.model.identity import Id, id_of_email_hash
+from segments.model.record import EVERYONE, Action, Change, OptOut, Record
 from segments.store.meta import prepare
 from segments.store.reader import read_meta, read_records
+from segments.store.servers.connection import connect
 from segments.store.writer import Writer
 from tests.edge.test_rest import Api, shop, tls_api
 from tests.engines import Engine

@@ -8,14 +8,14 @@ from random import Random
 import pytest
 from redis.asyncio import Redis
 
-from rtb.link import Found, LookupFault
-from rtb.server.dial import lookup_of
-from segments.identity import Id, id_of_email_hash
-from segments.record import Change, Membership, Record, pack
-from segments.store.connection import connect
+from rtb.lookup.endpoint import lookup_of
+from rtb.lookup.link import Found, LookupFault
+from segments.model.identity import Id, id_of_email_hash
+from segments.model.record import Change, Membership, Record, pack
 from segments.store.meta import prepare
+from segments.store.servers.connection import connect
 from segments.store.writer import Writer
-from tests.edge.world import EXPECTED_IDS, MEMBER, STRANGER, caught_up, eventually, furnish
+from tests.edge.small_store import EXPECTED_IDS, MEMBER, STRANGER, caught_up, eventually, furnish
 from tests.engines import Engine
 
 MEMBER_RECORD = pack(Record((), (Membership(1), Membership(2))))

@@ -4,18 +4,18 @@ from random import Random
 
 import pytest
 
-from rtb.cache import CachingLookup
-from rtb.keeping import Room
-from rtb.link import LookupFault
-from rtb.lookup import Options
+from rtb.lookup.caching_lookup import CachingLookup
+from rtb.lookup.endpoint import door_of
+from rtb.lookup.link import LookupFault
+from rtb.lookup.lookup import Options
+from rtb.lookup.near_cache.lease import Room
 from rtb.outcome import Outcome, Reason
-from rtb.server import metrics
-from rtb.server.admin import Board
-from rtb.server.cache_meter import CacheMeter
-from rtb.server.dial import door_of
-from rtb.server.metrics import LINK_FAULT, LINK_UP, Gauge
-from rtb.server.slab import Slab, create
-from segments.identity import Kind
+from rtb.server.metrics import layout
+from rtb.server.metrics.admin_port import Board
+from rtb.server.metrics.cache_meter import CacheMeter
+from rtb.server.metrics.layout import LINK_FAULT, LINK_UP, Gauge
+from rtb.server.metrics.shared_counters import Slab, create
+from segments.model.identity import Kind
 
 NOW_S = 1_767_225_600.0
 
@@ -89,7 +89,7 @@ def test_recipients_beyond_the_slots_are_counted_together() -> None:
 
     counts = slab.requests()
 
-    assert counts[metrics.OTHERS, Outcome.NO_MATCH, Reason.NONE] == 300 - (metrics.SLOTS - 2)
+    assert counts[layout.OTHERS, Outcome.NO_MATCH, Reason.NONE] == 300 - (layout.SLOTS - 2)
     assert sum(counts.values()) == 300
 
 

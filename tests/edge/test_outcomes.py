@@ -7,12 +7,12 @@ from redis.asyncio import Redis
 
 from rtb.outcome import Outcome
 from rtb.pipeline import Result
-from rtb.server.metrics import OUTCOMES
-from segments.identity import id_of_email_hash
+from rtb.server.metrics.layout import OUTCOMES
+from segments.model.identity import id_of_email_hash
 from segments.store import keys
 from segments.store.reader import read_meta
 from tests.edge.client import Client, connected, request
-from tests.edge.world import (
+from tests.edge.small_store import (
     MEMBER,
     OPTED_OUT,
     SHOP_DATA,

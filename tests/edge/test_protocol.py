@@ -7,10 +7,10 @@ from typing import NoReturn
 
 import pytest
 
-from rtb.server import metrics
-from rtb.server.http11 import MIN_GZIP_BYTES
+from rtb.server.http.http11 import MIN_GZIP_BYTES
+from rtb.server.metrics import layout
 from tests.edge.client import Client, connected, request
-from tests.edge.world import (
+from tests.edge.small_store import (
     OPTED_OUT,
     STRANGER,
     added_data,
@@ -239,7 +239,7 @@ async def test_client_that_is_gone_takes_nothing_with_it(engine: Engine, is_rese
     """
     async with serving(engine.url) as service, connected(service.port) as other:
         bids = service.worker.bids
-        link_faults = slice(metrics.STORE_FAULTS, metrics.STORE_FAULTS + len(metrics.FAULTS))
+        link_faults = slice(layout.STORE_FAULTS, layout.STORE_FAULTS + len(layout.FAULTS))
         engine.freeze()
         async with connected(service.port) as gone:
             gone.send(request(bid_request()) * 3)
@@ -277,7 +277,7 @@ async def test_bug_of_the_application_closes_its_connection_and_is_counted(
         site.new_turn = sound
         async with connected(service.port) as other:
             after = await other.post(bid_request())
-        bugs = metrics.BUGS + tuple(metrics.Where).index(metrics.Where.HTTP)
+        bugs = layout.BUGS + tuple(layout.Where).index(layout.Where.HTTP)
 
         assert after.outcome == "enriched"
         assert service.slab.cells[bugs] == 1

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import TestCluster, in_thread, until_true
-from tests.edge.cluster_world import World, checked, furnished
-from tests.edge.world import eventually
+from tests.edge.cluster_store import World, checked, furnished
+from tests.edge.small_store import eventually
 from tests.engines import Engine
 
 pytestmark = pytest.mark.xdist_group("cluster")  # six servers are enough at a time

@@ -163,7 +163,7 @@ def _add_audience(environment: dict[str, str]) -> None:
     code = """
 import asyncio, time
 from segments.ledger import accounts, audiences
-from segments.ledger.engine import open_ledger
+from segments.ledger.database.engine import open_ledger
 from segments.settings import Settings
 async def main():
     async with open_ledger(Settings()) as ledger, ledger.begin() as conn:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from segments.store.connection import connect
+from segments.store.servers.connection import connect
 from tests.edge.client import connected, request
 from tests.edge.processes import Listener, listening
-from tests.edge.world import added_data, bid_request, eventually, furnish
+from tests.edge.small_store import added_data, bid_request, eventually, furnish
 from tests.engines import Engine
 
 COUNTED = 'rtb_request_seconds_bucket{le="+Inf"}'

@@ -13,7 +13,7 @@ import pytest
 
 from tests.cluster import TestCluster, in_thread, running_cluster, until_true
 from tests.edge.client import connected
-from tests.edge.cluster_world import (
+from tests.edge.cluster_store import (
     OPTED_OUT,
     PERSONS,
     SHOWN,
@@ -22,7 +22,7 @@ from tests.edge.cluster_world import (
     furnished,
 )
 from tests.edge.processes import Listener, listening
-from tests.edge.world import added_data, bid_request, eventually, started
+from tests.edge.small_store import added_data, bid_request, eventually, started
 from tests.tls import TestCa
 
 pytestmark = pytest.mark.xdist_group("cluster")  # six servers are enough at a time

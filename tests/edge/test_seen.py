@@ -6,19 +6,19 @@ from collections.abc import AsyncIterator, Iterable
 import pytest
 from redis.asyncio import Redis
 
-from rtb.server import metrics
-from rtb.server.admin import Board
-from rtb.server.metrics import SeenResult, Where
-from rtb.server.seen import Seen
-from rtb.server.slab import Slab, create
-from segments.identity import Id, id_of_email_hash
-from segments.record import day_of
+from rtb.server.metrics import layout
+from rtb.server.metrics.admin_port import Board
+from rtb.server.metrics.layout import SeenResult, Where
+from rtb.server.metrics.shared_counters import Slab, create
+from rtb.server.seen_recorder import Seen
+from segments.model.identity import Id, id_of_email_hash
+from segments.model.record import day_of
 from segments.store import keys
-from segments.store.connection import connect
 from segments.store.reader import read_meta
-from segments.store.seen import IDS_PER_WRITE, probes
+from segments.store.seen_filter import IDS_PER_WRITE, probes
+from segments.store.servers.connection import connect
 from tests.edge.client import connected
-from tests.edge.world import (
+from tests.edge.small_store import (
     MEMBER,
     OPTED_OUT,
     STRANGER,
@@ -38,7 +38,7 @@ def id_of(number: int) -> Id:
 
 
 def count(slab: Slab, result: SeenResult) -> int:
-    return slab.cells[metrics.SEEN + tuple(SeenResult).index(result)]
+    return slab.cells[layout.SEEN + tuple(SeenResult).index(result)]
 
 
 async def bits(redis: Redis) -> set[int]:
@@ -230,7 +230,7 @@ async def test_bids_go_on_while_what_was_seen_can_not_be_written(engine: Engine)
         answers.append((await client.post(bid_request())).outcome)
 
         assert answers == ["enriched"] * 4
-        assert service.slab.cells[metrics.BUGS : metrics.REFUSED].tolist() == [0] * len(Where)
+        assert service.slab.cells[layout.BUGS : layout.REFUSED].tolist() == [0] * len(Where)
 
 
 def test_what_became_of_them_is_in_the_metrics(slab: Slab) -> None:

@@ -6,19 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from segments.blobs import Blobs
-from segments.identity import Kind, id_of_email_hash
-from segments.ledger.engine import open_ledger
-from segments.loader import Loader
-from segments.optout import record_opt_out
-from segments.record import Action, Change
+from segments.files.blobs import Blobs
+from segments.ledger.database.engine import open_ledger
+from segments.loader.loader import Loader
+from segments.model.identity import Kind, id_of_email_hash
+from segments.model.record import Action, Change
+from segments.projection.opt_outs import record_opt_out
 from segments.settings import Settings
-from segments.store.connection import connect
 from segments.store.reader import read_meta
+from segments.store.servers.connection import connect
 from segments.store.writer import Writer
 from tests.cluster import in_thread, until_true
 from tests.edge.client import connected
-from tests.edge.world import MEMBER, STRANGER, Service, bid_request, eventually, started
+from tests.edge.small_store import MEMBER, STRANGER, Service, bid_request, eventually, started
 from tests.ledger_seed import seed
 from tests.sentinel import Watched, watched
 

@@ -19,9 +19,10 @@ import asyncssh
 import pytest
 
 from loadtest.ports import free_ports
-from segments.ledger import accounts, ssh_keys
-from segments.ledger.engine import open_ledger
-from tests.edge.world import added_data, bid_request
+from segments.ledger import accounts
+from segments.ledger.database.engine import open_ledger
+from segments.ledger.live_audience import ssh_keys
+from tests.edge.small_store import added_data, bid_request
 from tests.engines import Engine
 from tests.segments.ingest.deliveries import as_json, email_hashes, metadata_of, text_of
 from tests.sftp import WITHIN_S, Door, new_key, stop, until

@@ -11,10 +11,10 @@ from contextlib import suppress
 import pytest
 from redis.asyncio import Redis
 
-from segments.store.connection import connect
+from segments.store.servers.connection import connect
 from tests.edge.client import Answer, connected
 from tests.edge.processes import Listener, listening, start
-from tests.edge.world import (
+from tests.edge.small_store import (
     MEMBER,
     OPTED_OUT,
     STRANGER,

@@ -6,10 +6,10 @@ import ssl
 
 import pytest
 
-from segments.store.connection import connect
+from segments.store.servers.connection import connect
 from tests.edge.client import WITHIN_S, connected, request
 from tests.edge.processes import listening, start
-from tests.edge.world import (
+from tests.edge.small_store import (
     MEMBER,
     SHOP_DATA,
     added_data,

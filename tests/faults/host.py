@@ -16,22 +16,23 @@ import numpy as np
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from segments.account import Kind as AccountKind
-from segments.api.passwords import Passwords
-from segments.blobs import Blobs
-from segments.identity import Id, Kind
+from segments.doors.rest.passwords import Passwords
+from segments.files.blobs import Blobs
 from segments.ingest.accept import accept
-from segments.ingest.arrival import arrived
-from segments.ingest.job import Job, State
-from segments.ingest.validate import Action, read_metadata
+from segments.ingest.uploaded_file import arrived
+from segments.ingest.validate import read_metadata
 from segments.ledger import accounts, audiences, jobs, uploads, users
-from segments.ledger.engine import open_ledger, reading
-from segments.optout import record_opt_out
-from segments.record import Action as OptOut
+from segments.ledger.database.engine import open_ledger, reading
+from segments.model.account import Kind as AccountKind
+from segments.model.identity import Id, Kind
+from segments.model.job import Job, State
+from segments.model.order import Action
+from segments.model.record import Action as OptOut
+from segments.projection.opt_outs import record_opt_out
 from segments.settings import Settings
 from segments.store import keys
-from segments.store.connection import connect
 from segments.store.embedded import EmbeddedStore
+from segments.store.servers.connection import connect
 from tests.segments.ingest.deliveries import PARTNER_ID, as_json, metadata_of
 
 PERSONS = 100_000

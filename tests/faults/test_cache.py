@@ -9,15 +9,15 @@ import os
 import signal
 from typing import Any
 
-from segments.identity import id_of_email_hash
-from segments.record import EVERYONE, Action, OptOut
-from segments.store.caching import settled
-from segments.store.connection import connect
+from segments.model.identity import id_of_email_hash
+from segments.model.record import EVERYONE, Action, OptOut
+from segments.store.cache_lease import settled
 from segments.store.reader import read_meta
+from segments.store.servers.connection import connect
 from segments.store.writer import Writer
 from tests.edge.client import Client, connected, request
 from tests.edge.processes import listening
-from tests.edge.world import MEMBER, bid_request, eventually, furnish, serving
+from tests.edge.small_store import MEMBER, bid_request, eventually, furnish, serving
 from tests.engines import Engine
 from tests.faults.proxy import proxied
 

@@ -15,12 +15,12 @@ import pytest
 from redis.asyncio import Redis
 
 from loadtest.ports import free_ports
-from segments.ingest.arrival import DOOR as UPLOAD_DOOR
-from segments.ingest.job import Job, State
-from segments.ledger.engine import reading
+from segments.ingest.uploaded_file import DOOR as UPLOAD_DOOR
+from segments.ledger.database.engine import reading
 from segments.ledger.tables import uploads as uploads_table
-from segments.loader import Loader
-from segments.projection import catch_up
+from segments.loader.loader import Loader
+from segments.model.job import Job, State
+from segments.projection.catalog import catch_up
 from tests.faults.host import DOOR, Deliveries, Dump, Host, a_host
 from tests.faults.uploader import Uploader
 

@@ -16,25 +16,25 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from segments.account import Account
-from segments.account import Kind as AccountKind
-from segments.blobs import Blobs
-from segments.identity import Kind
+from segments.files.blobs import Blobs
 from segments.ingest.accept import accept
-from segments.ingest.run import Tools
+from segments.ingest.tools import Tools
 from segments.ingest.validate import read_metadata
 from segments.ledger import accounts
-from segments.ledger.engine import open_ledger
-from segments.loader import EVERY_S, Loader
-from segments.optout import Receipt, record_opt_out
-from segments.projection import catch_up
-from segments.rebuild import rebuild
-from segments.record import Action
+from segments.ledger.database.engine import open_ledger
+from segments.loader.loader import EVERY_S, Loader
+from segments.model.account import Account
+from segments.model.account import Kind as AccountKind
+from segments.model.identity import Kind
+from segments.model.record import Action
+from segments.projection.catalog import catch_up
+from segments.projection.opt_outs import Receipt, record_opt_out
 from segments.settings import Settings
-from segments.store.connection import connect
 from segments.store.reader import StoreUnusable
+from segments.store.servers.connection import connect
+from segments.upkeep.rebuild import rebuild
 from tests.edge.client import connected
-from tests.edge.world import Service, bid_request, eventually, started
+from tests.edge.small_store import Service, bid_request, eventually, started
 from tests.engines import Engine
 from tests.segments.ingest.deliveries import (
     PARTNER_ID,

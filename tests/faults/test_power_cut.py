@@ -14,20 +14,20 @@ from random import Random
 import pytest
 from redis.asyncio import Redis
 
-from segments.account import Account
-from segments.audience import Audience
-from segments.ingest.again import KEPT_FOR_S, forget_old
-from segments.ingest.at_once import AtOnce, Chunk
-from segments.ingest.job import Job, State
 from segments.ingest.parse import Parser
+from segments.ingest.realtime import AtOnce, Chunk
 from segments.ingest.spool import PARTS
-from segments.ingest.validate import Action
 from segments.ledger import accounts, audiences, jobs
-from segments.ledger.engine import reading
-from segments.loader import Loader
-from segments.projection import catch_up
-from segments.store import marks
+from segments.ledger.database.engine import reading
+from segments.loader.loader import Loader
+from segments.model.account import Account
+from segments.model.audience import Audience
+from segments.model.job import Job, State
+from segments.model.order import Action
+from segments.projection.catalog import catch_up
+from segments.store import job_marks
 from segments.store.reader import StoreUnusable
+from segments.upkeep.lost_jobs import KEPT_FOR_S, forget_old
 from tests.faults.host import ROWS, Deliveries, Host, a_host
 from tests.segments.ingest.deliveries import PARTNER_ID
 
@@ -151,7 +151,7 @@ async def test_server_that_falls_back_under_a_job_is_noticed_at_its_next_checkpo
     deliveries = Deliveries(10, files=1)
     async with a_host() as (host, redis):
         [job] = await host.deliver(deliveries)
-        mark = marks.Mark(redis, job.id)
+        mark = job_marks.Mark(redis, job.id)
         await catch_up(host.ledger, redis, host.settings)
         assert await mark.parts() == 0
         on_disk = aof(host).stat().st_size
@@ -166,14 +166,14 @@ async def test_server_that_falls_back_under_a_job_is_noticed_at_its_next_checkpo
 
 async def test_mark_moves_again_where_the_reply_was_lost() -> None:
     async with a_host() as (_, redis):
-        mark, same = marks.Mark(redis, 1), marks.Mark(redis, 1)
+        mark, same = job_marks.Mark(redis, 1), job_marks.Mark(redis, 1)
         await mark.parts()
         await same.parts()
 
         await mark.move(7)
         await same.move(7)
 
-        assert await marks.Mark(redis, 1).parts() == 7
+        assert await job_marks.Mark(redis, 1).parts() == 7
 
 
 async def test_marks_of_jobs_that_ended_long_ago_are_dropped_and_nothing_is_carried_again() -> None:
@@ -185,11 +185,11 @@ async def test_marks_of_jobs_that_ended_long_ago_are_dropped_and_nothing_is_carr
         finished_s = max(job.finished_at_s or 0 for job in done)
 
         await forget_old(host.ledger, redis, finished_s)
-        kept = await marks.known(redis)
+        kept = await job_marks.known(redis)
         await forget_old(host.ledger, redis, finished_s + KEPT_FOR_S + 1)
 
         assert kept == [job.id for job in done]
-        assert await marks.known(redis) == []
+        assert await job_marks.known(redis) == []
         assert [job.finished_at_s for job in await carry_all(host, redis)] == [
             job.finished_at_s for job in done
         ]
@@ -208,7 +208,7 @@ async def test_store_that_keeps_no_marks_yet_is_believed() -> None:
         [same] = await carry_all(host, redis)
 
         assert same == done
-        assert await marks.since(redis) is not None
+        assert await job_marks.since(redis) is not None
 
 
 async def test_store_that_was_emptied_is_not_taken_for_one_that_lost_jobs() -> None:

@@ -6,14 +6,14 @@ from contextlib import asynccontextmanager
 import pytest
 from redis.asyncio import Redis
 
-from rtb.link import LookupFault
-from rtb.server import metrics
-from segments.identity import id_of_email_hash
+from rtb.lookup.link import LookupFault
+from rtb.server.metrics import layout
+from segments.model.identity import id_of_email_hash
 from segments.store import keys
-from segments.store.connection import connect
 from segments.store.reader import read_meta
+from segments.store.servers.connection import connect
 from tests.edge.client import Client, connected, request
-from tests.edge.world import (
+from tests.edge.small_store import (
     MEMBER,
     OPTED_OUT,
     STRANGER,
@@ -40,7 +40,7 @@ async def heals(client: Client) -> bool:
 
 
 def faults(service: Service, fault: LookupFault) -> int:
-    cell = metrics.STORE_FAULTS + metrics.FAULTS.index(fault)
+    cell = layout.STORE_FAULTS + layout.FAULTS.index(fault)
     return int(service.slab.cells[cell])
 
 
@@ -158,7 +158,7 @@ async def test_reply_that_cannot_be_decoded_ends_the_link_and_it_heals(
 
         assert {answer.outcome for answer in answers} <= {"store_down", "no_match"}
         assert all(answer.body == bid_request() for answer in answers)
-        assert service.slab.cells[metrics.BUGS] == 0
+        assert service.slab.cells[layout.BUGS] == 0
 
 
 async def test_key_of_the_wrong_type_is_the_fault_of_who_asks_for_it(
@@ -256,7 +256,7 @@ async def test_bug_in_a_callback_does_not_break_the_link(valkey: Engine) -> None
         lookup = service.worker.bids.lookup
         lookup.ask((id_of_email_hash(MEMBER),), broken)
         answer = await client.post(bid_request())
-        cell = metrics.BUGS + tuple(metrics.Where).index(metrics.Where.LOOKUP)
+        cell = layout.BUGS + tuple(layout.Where).index(layout.Where.LOOKUP)
 
         assert answer.outcome == "enriched"
         assert service.slab.cells[cell] == 1

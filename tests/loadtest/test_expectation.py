@@ -26,8 +26,8 @@ from rtb.openrtb.inject import inject
 from rtb.outcome import Outcome, Reason
 from rtb.pipeline import Pipeline, Question, Result
 from rtb.settings import RtbSettings
-from segments.record import EVERYONE, Action, Membership, OptOut, Record, pack
-from segments.store.reader import AccountEntry, AudienceEntry, CatalogSnapshot, RecipientEntry
+from segments.model.catalog import AccountEntry, AudienceEntry, CatalogSnapshot, RecipientEntry
+from segments.model.record import EVERYONE, Action, Membership, OptOut, Record, pack
 
 POPULATION = Population(100_000)
 COUNT = 10_000

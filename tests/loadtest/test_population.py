@@ -1,7 +1,7 @@
 import pytest
 
 from loadtest.population import PARTNERS, Population, is_retired
-from segments.identity import Kind
+from segments.model.identity import Kind
 
 
 def test_every_person_stands_in_one_place() -> None:

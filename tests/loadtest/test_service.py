@@ -18,20 +18,20 @@ from typing import NamedTuple
 
 import pytest
 
-from loadtest.checks import check_ours, check_peer, check_refusals, until_enriched
+from loadtest.bench.checks import check_ours, check_peer, check_refusals, until_enriched
+from loadtest.bench.peers.build import NAMES, Deadline, Skipped, peers
 from loadtest.driver import Exchange, ask
-from loadtest.peers.build import NAMES, Deadline, Skipped, peers
 from loadtest.population import Population
 from loadtest.ports import free_ports
 from loadtest.servers import HOST, Server, Servers
 from loadtest.traffic import BidRequest, Traffic, plain_body
 from rtb.outcome import Reason
-from segments.identity import id_of_email_hash
-from segments.record import Membership, Record, pack
-from segments.settings import store_url
-from segments.store.connection import connect
+from segments.model.identity import id_of_email_hash
+from segments.model.record import Membership, Record, pack
+from segments.runtime.store_url import store_url
 from segments.store.keys import bucket_key, bucket_of, field_of
 from segments.store.reader import read_meta
+from segments.store.servers.connection import connect
 
 IDS = 2_000
 HEADLESS = ("--headless", "-u", "4", "-r", "4", "-t", "3s", "--only-summary")

@@ -17,7 +17,7 @@ from loadtest.soak.shared import Count, Shared, WaveState
 from loadtest.soak.table import NO_WAVE, Change, Due, Later, Wave, table_of
 from loadtest.traffic import BidRequest, Expectation
 from rtb.outcome import Outcome, Reason
-from tests.edge.world import eventually
+from tests.edge.small_store import eventually
 
 BODY = b'{"id":"1"}'
 REQUEST = BidRequest(0, None, BODY, (), Reason.NONE, is_stripped=False)

@@ -20,8 +20,8 @@ from rtb.consent.decision import Policy
 from rtb.consent.tcf import Vendor
 from rtb.id_rules import DEFAULT_RULES
 from rtb.pipeline import Options, Pipeline, Question, Result
-from segments.record import Membership, OptOut, Record, pack
-from segments.store.reader import AccountEntry, AudienceEntry, CatalogSnapshot, RecipientEntry
+from segments.model.catalog import AccountEntry, AudienceEntry, CatalogSnapshot, RecipientEntry
+from segments.model.record import Membership, OptOut, Record, pack
 
 DIGEST = "a1" * 32
 NOW_S = 1_800_000_000

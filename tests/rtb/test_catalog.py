@@ -6,9 +6,9 @@ import pytest
 
 from rtb.catalog import Catalog, Reach
 from rtb.outcome import Outcome
-from segments.identity import id_of_email_hash
-from segments.record import EVERYONE
-from segments.store.reader import AccountEntry, ActivationEntry, AudienceEntry, RecipientEntry
+from segments.model.catalog import AccountEntry, ActivationEntry, AudienceEntry, RecipientEntry
+from segments.model.identity import id_of_email_hash
+from segments.model.record import EVERYONE
 from tests.rtb.requests import (
     BANK_AUDIENCE,
     NOW_S,
@@ -343,7 +343,7 @@ def test_circle_of_parents_ends() -> None:
 
 def test_reach_agrees_with_what_the_ledger_forbids() -> None:
     """One rule in two planes: what the loader refuses to write the bid path does not show."""
-    from segments.account import Account, AccountTree, Kind
+    from segments.model.account import Account, AccountTree, Kind
 
     accounts = [
         Account(TREE.group, Kind.MEDIA_GROUP, "g", "g"),

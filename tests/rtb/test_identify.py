@@ -6,7 +6,7 @@ import pytest
 from rtb.id_rules import DEFAULT_RULES, IdRule
 from rtb.identify import Identify
 from rtb.openrtb.decode import Decoder
-from segments.identity import (
+from segments.model.identity import (
     Id,
     Kind,
     id_of_duid,

@@ -10,9 +10,9 @@ from rtb.catalog import Catalog
 from rtb.openrtb.inject import inject
 from rtb.outcome import MalformedRequest, Outcome, Reason
 from rtb.pipeline import Pipeline, Question, Result
-from segments.identity import Kind, id_of_email_hash
-from segments.record import EVERYONE, Action, Membership, OptOut, Record, day_of, pack
-from segments.store.reader import AccountEntry, AudienceEntry, RecipientEntry
+from segments.model.catalog import AccountEntry, AudienceEntry, RecipientEntry
+from segments.model.identity import Kind, id_of_email_hash
+from segments.model.record import EVERYONE, Action, Membership, OptOut, Record, day_of, pack
 from tests.rtb.requests import (
     BANK,
     BANK_AUDIENCE,

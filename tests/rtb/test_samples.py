@@ -17,7 +17,7 @@ from rtb.id_rules import IdRule
 from rtb.openrtb.inject import inject
 from rtb.outcome import Outcome
 from rtb.pipeline import Pipeline, Result
-from segments.identity import Kind
+from segments.model.identity import Kind
 from tests.rtb.requests import OPTIONS, PIPELINE, answered, ask, members, packed
 
 SAMPLES = sorted((Path(__file__).parent / "samples").glob("*.json"))

@@ -8,10 +8,10 @@ from rtb.consent.decision import Policy
 from rtb.consent.tcf import Vendor
 from rtb.id_rules import DEFAULT_RULES, IdRule
 from rtb.pipeline import Pipeline
-from rtb.server.handed import Handed
+from rtb.server.settings_handoff import Handed
 from rtb.settings import RtbSettings
-from segments.identity import Kind
-from segments.settings import read_settings
+from segments.model.identity import Kind
+from segments.runtime.settings_reader import read_settings
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from segments.ledger.engine import open_ledger
+from segments.ledger.database.engine import open_ledger
 from segments.settings import Settings
 from tests.postgres import Postgres
 

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from segments.settings import Settings, read_settings
+from segments.runtime.settings_reader import read_settings
+from segments.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("clean_environment")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from segments.up import CannotRun, Program, _keep
+from segments.processes.up import CannotRun, Program, _keep
 
 _SAYS_WHO_IT_IS = "import os, sys; print(os.getpid(), file=open(sys.argv[1], 'a'))"
 

@@ -12,27 +12,7 @@ that are never used twice: rows are marked, not deleted, and SQLite's
 """
 
 from segments.ledger.tables.base import metadata
-from segments.ledger.tables.crm import activations, campaigns, crm_audiences, crm_uploads
-from segments.ledger.tables.delivery import (
-    callbacks,
-    deliveries,
-    external_ids,
-    secrets,
-    sessions,
-    ssh_keys,
-    uploads,
-    users,
-)
-from segments.ledger.tables.external import (
-    base_connections,
-    external_audiences,
-    external_run_files,
-    external_runs,
-    idempotency_keys,
-    org_credentials,
-    org_sandboxes,
-)
-from segments.ledger.tables.ledger import (
+from segments.ledger.tables.core import (
     account_relations,
     accounts,
     audiences,
@@ -44,6 +24,26 @@ from segments.ledger.tables.ledger import (
     recipient_grants,
     recipients,
     retired_blobs,
+)
+from segments.ledger.tables.crm_audience import activations, campaigns, crm_audiences, crm_uploads
+from segments.ledger.tables.delivery import (
+    callbacks,
+    deliveries,
+    external_ids,
+    secrets,
+    sessions,
+    ssh_keys,
+    uploads,
+    users,
+)
+from segments.ledger.tables.external_audience import (
+    base_connections,
+    external_audiences,
+    external_run_files,
+    external_runs,
+    idempotency_keys,
+    org_credentials,
+    org_sandboxes,
 )
 from segments.ledger.tables.privacy import (
     access_request_ids,

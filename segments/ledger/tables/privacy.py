@@ -82,7 +82,7 @@ access_requests = Table(
     Column("token_id", ForeignKey("privacy_tokens.id")),
     Column("key_id", ForeignKey("privacy_keys.id")),
     Column("created_at_s", Float, nullable=False),
-    Column("state", String(16), nullable=False),  # segments.ledger.access_requests.State
+    Column("state", String(16), nullable=False),  # segments.ledger.privacy.access_requests.State
     # Raised by every ERASURE of one of its ids: a report that was begun before is not kept.
     Column("version", Integer, nullable=False),
     Column("blob", String(256)),  # the report
@@ -117,7 +117,7 @@ audit = Table(
     # Who did what with whose data, or was refused. Triggers keep rows from being changed.
     Column("id", RowId, primary_key=True),
     Column("at_s", Float, nullable=False),
-    Column("actor", String(16), nullable=False),  # segments.ledger.audit.Actor
+    Column("actor", String(16), nullable=False),  # segments.ledger.privacy.audit.Actor
     Column("actor_name", String(400)),  # the token's number; the key's domain/kid
     Column("account_id", ForeignKey("accounts.id")),  # the actor's; none: global, or nobody's
     Column("what", String(32), nullable=False),

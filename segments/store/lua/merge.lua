@@ -1,4 +1,4 @@
--- Applies changes to some ids of one bucket: `merged` of segments/record.py.
+-- Applies changes to some ids of one bucket: `merged` of segments/model/record.py.
 --
 --   KEYS[1]   the bucket
 --   ARGV[1]   the fields, 8 bytes each, without separators, each once

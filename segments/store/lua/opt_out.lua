@@ -1,4 +1,4 @@
--- Records an opt-out of some ids of one bucket: `opted_out` of segments/record.py.
+-- Records an opt-out of some ids of one bucket: `opted_out` of segments/model/record.py.
 --
 --   KEYS[1]   the bucket
 --   ARGV[1]   the fields, 8 bytes each, without separators, each once

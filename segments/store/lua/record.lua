@@ -1,4 +1,4 @@
--- Reading a packed record: what segments/record.py calls `unpack`.
+-- Reading a packed record: what segments/model/record.py calls `unpack`.
 --
 --   byte 1         high nibble: layout version (1); bit 0: opt-outs follow
 --   [opt-outs]     varint count, then count x { byte action, varint account id }

@@ -1,4 +1,4 @@
--- Takes whoever is not named out of one audience, in one bucket: `without` of segments/record.py.
+-- Takes whoever is not named out of one audience, in one bucket: `without` of segments/model/record.py.
 --
 --   KEYS[1]   the bucket
 --   ARGV      the fields of those who stay, 8 bytes each, if any; then the audience id, decimal

@@ -1,4 +1,4 @@
--- Drops from a bucket what no bid shows any more: `swept` of segments/record.py.
+-- Drops from a bucket what no bid shows any more: `swept` of segments/model/record.py.
 --
 --   KEYS[1]   the bucket
 --   ARGV[1]   today, decimal: days since 2020-01-01

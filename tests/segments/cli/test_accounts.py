@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import redis
 
-from segments.store.connection import connect
+from segments.model.catalog import CatalogSnapshot
 from segments.store.meta import prepare
-from segments.store.reader import CatalogSnapshot, read_catalog
+from segments.store.reader import read_catalog
+from segments.store.servers.connection import connect
 from tests.engines import Engine
 from tests.segments.cli.conftest import Command
 

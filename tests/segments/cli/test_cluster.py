@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from segments import rebuild
-from segments.record import NOTHING, Record
+from segments.model.record import NOTHING, Record
 from segments.settings import Settings
-from segments.store.connection import connect
 from segments.store.keys import VERSION
 from segments.store.reader import read_meta, read_records
+from segments.store.servers.connection import connect
+from segments.upkeep import rebuild
 from tests.cluster import TestCluster
 from tests.segments.cli.conftest import Command
 from tests.segments.ingest.deliveries import (

@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from segments.ledger.engine import open_ledger
-from segments.projection import catch_up
+from segments.ledger.database.engine import open_ledger
+from segments.projection.catalog import catch_up
 from segments.settings import Settings
-from segments.store.connection import connect
+from segments.store.servers.connection import connect
 from tests.engines import Engine
 from tests.segments.cli.conftest import Command
 
@@ -38,7 +38,7 @@ def test_service_that_is_well_is_said_to_be(on_engine: Command) -> None:
 
 def test_catalog_that_is_behind_is_wrong_and_says_what_to_do(on_engine: Command) -> None:
     async def add_unpublished() -> None:
-        from segments.ledger.catalog import raise_revision
+        from segments.ledger.revision import raise_revision
 
         async with open_ledger(Settings()) as ledger, ledger.begin() as conn:
             await raise_revision(conn)

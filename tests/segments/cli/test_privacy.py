@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from segments.identity import Id, parse_id
-from segments.record import EVERYONE, Action, OptOut, Record
-from segments.store.connection import connect
+from segments.model.identity import Id, parse_id
+from segments.model.record import EVERYONE, Action, OptOut, Record
 from segments.store.meta import prepare
 from segments.store.reader import read_meta, read_records
+from segments.store.servers.connection import connect
 from tests.engines import Engine
 from tests.segments.cli.conftest import Command
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from segments.blobs import DELIVERIES
-from segments.sweep import ORPHANED_AFTER_S
+from segments.files.blobs import DELIVERIES
+from segments.upkeep.sweep import ORPHANED_AFTER_S
 from tests.segments.cli.conftest import Command
 from tests.segments.ingest.deliveries import (
     PARTNER_ID,

@@ -3,7 +3,7 @@
 import pytest
 from asyncssh import SFTPNoSuchFile, SFTPPermissionDenied
 
-from segments.doors.sftp_paths import check_new, is_folder, name_of
+from segments.doors.sftp.paths import check_new, is_folder, name_of
 
 
 @pytest.mark.parametrize("path", [b"", b"/", b".", b"//", b"/.", b"/../..", b"a/.."])

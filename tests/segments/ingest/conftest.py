@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from segments.blobs import Blobs
+from segments.files.blobs import Blobs
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from segments.blobs import Blob, Blobs
-from segments.identity import Id, id_of_email_hash
+from segments.files.blobs import Blob, Blobs
+from segments.model.identity import Id, id_of_email_hash
 
 PARTNER_ID = "c9eefe7ba1861a601d01a0f3e8f25573"
 TYPE_TO_ALGORITHM = {"md5": "md5", "sha1": "sha1", "sha2": "sha256"}

@@ -3,23 +3,23 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from segments.blobs import Blobs
+from segments.files.blobs import Blobs
 from segments.ingest.brake import ENOUGH, Held, check
-from segments.ingest.job import Job, State
 from segments.ingest.parse import Parser
 from segments.ingest.spool import Spool
-from segments.ingest.stop import StopReason
 from segments.ledger import jobs
-from segments.ledger.engine import open_ledger
-from segments.record import Change
+from segments.ledger.database.engine import open_ledger
+from segments.model.job import Job, State
+from segments.model.record import Change
+from segments.model.stop_reason import StopReason
 from segments.settings import Settings
-from segments.store.connection import connect
 from segments.store.meta import prepare
 from segments.store.reader import read_meta, read_records
+from segments.store.servers.connection import connect
 from segments.store.writer import Writer
 from tests.engines import Engine
-from tests.segments.histories import HASHES, History
 from tests.segments.ingest.deliveries import email_hashes, ids_of, text_of
+from tests.segments.upkeep.histories import HASHES, History
 
 MANY = email_hashes(20_000)
 REMOVE = Change(1, is_add=False)

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segments.identity import EMAIL_HASH_CHARS, UnusableId, id_of_email_hash
-from segments.ingest.cut import MAX_LINE_BYTES
-from segments.ingest.parse import MAX_SAMPLES, BadLine, BadLineReason, Parser
+from segments.ingest.lines import MAX_LINE_BYTES
+from segments.ingest.parse import MAX_SAMPLES, Parser
+from segments.model.identity import EMAIL_HASH_CHARS, UnusableId, id_of_email_hash
+from segments.model.job import BadLine, BadLineReason
 from tests.segments.ingest.deliveries import email_hashes, ids_of, text_of
 
 HASH_TYPES = tuple(EMAIL_HASH_CHARS)

@@ -6,19 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segments.ingest.stop import Stopped, StopReason
 from segments.ingest.validate import (
     MAX_METADATA_BYTES,
     MAX_SEGMENTS,
-    Action,
     ExternalRun,
-    Order,
-    SegmentOrder,
     check_digest,
     check_records,
     order_of,
     read_metadata,
 )
+from segments.model.order import Action, Order, SegmentOrder
+from segments.model.stop_reason import Stopped, StopReason
 from tests.segments.ingest.deliveries import as_json, metadata_of
 
 # The document's own example ("Request Body"), its typographic slips included.

@@ -4,9 +4,9 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from segments.account import Kind
-from segments.ingest.job import Job
-from segments.ledger import accounts, jobs, leases
+from segments.ledger import accounts, job_leases, jobs
+from segments.model.account import Kind
+from segments.model.job import Job
 
 NOW_S = 1_000_000.0
 
@@ -39,12 +39,12 @@ async def claim(
     ledger: AsyncEngine, now_s: float = NOW_S, partner_id: int | None = None
 ) -> Job | None:
     async with ledger.begin() as conn:
-        return await leases.claim(conn, now_s, partner_id)
+        return await job_leases.claim(conn, now_s, partner_id)
 
 
 async def save(ledger: AsyncEngine, job: Job, now_s: float = NOW_S) -> None:
     async with ledger.begin() as conn:
-        await leases.save(conn, job, now_s)
+        await job_leases.save(conn, job, now_s)
 
 
 async def get(ledger: AsyncEngine, name: int | str) -> Job | None:

@@ -1,11 +1,11 @@
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from segments.account import Account, Kind
 from segments.ledger import accounts
-from segments.ledger.catalog import revision
-from segments.ledger.engine import reading
-from segments.ledger.refusal import Duplicate, NotFound, Refusal
+from segments.ledger.database.engine import reading
+from segments.ledger.revision import revision
+from segments.model.account import Account, Kind
+from segments.model.refusal import Duplicate, NotFound, Refusal
 from tests.ledger_seed import NOW_S, seed
 
 

@@ -3,11 +3,11 @@ from dataclasses import replace
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from segments.audience import State
 from segments.ledger import audiences
-from segments.ledger.catalog import revision
-from segments.ledger.engine import reading
-from segments.ledger.refusal import NotFound, Refusal
+from segments.ledger.database.engine import reading
+from segments.ledger.revision import revision
+from segments.model.audience import State
+from segments.model.refusal import NotFound, Refusal
 from tests.ledger_seed import NOW_S, seed
 
 

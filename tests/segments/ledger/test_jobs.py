@@ -6,12 +6,10 @@ import pytest
 from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from segments.ingest.job import Checkpoint, Report, State, failed
-from segments.ingest.parse import BadLine, BadLineReason
-from segments.ingest.publish import Planned
-from segments.ingest.stop import Stopped, StopReason
-from segments.ingest.validate import Action
 from segments.ledger import jobs
+from segments.model.job import BadLine, BadLineReason, Checkpoint, Planned, Report, State, failed
+from segments.model.order import Action
+from segments.model.stop_reason import Stopped, StopReason
 from tests.segments.ledger.some_jobs import NOW_S, added_partners, claim, get, save, submit
 
 

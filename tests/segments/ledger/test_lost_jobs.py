@@ -6,10 +6,10 @@ import pytest
 from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from segments.account import Account
-from segments.ingest.job import Checkpoint, Job, Report, State
-from segments.ledger import jobs, leases, lost_jobs
-from segments.ledger.leases import LeaseLost
+from segments.ledger import job_leases, jobs, lost_jobs
+from segments.ledger.job_leases import LeaseLost
+from segments.model.account import Account
+from segments.model.job import Checkpoint, Job, Report, State
 from tests.ledger_seed import NOW_S, Seeded, seed
 
 
@@ -31,7 +31,7 @@ async def done(ledger: AsyncEngine, partner: Account, *names: str) -> list[Job]:
     for n, name in enumerate(names, 1):
         async with ledger.begin() as conn:
             await submitted(conn, partner, name)
-            claimed = await leases.claim(conn, NOW_S, partner.id)
+            claimed = await job_leases.claim(conn, NOW_S, partner.id)
             assert claimed is not None
             job = replace(
                 claimed,
@@ -40,7 +40,7 @@ async def done(ledger: AsyncEngine, partner: Account, *names: str) -> list[Job]:
                 report=Report(valid=9, written=9, added=8, duplicates=1, opt_outs_before=3),
                 finished_at_s=NOW_S + n,
             )
-            await leases.save(conn, job, NOW_S)
+            await job_leases.save(conn, job, NOW_S)
         ended.append(job)
     return ended
 
@@ -58,7 +58,7 @@ async def test_lost_job_begins_again_with_all_that_came_after_it_and_with_its_pl
 
     async with ledger.begin() as conn:
         assert await lost_jobs.begin_again(conn, seeded.shop.id, second.id) == 2
-        claimed = await leases.claim(conn, NOW_S, seeded.shop.id)
+        claimed = await job_leases.claim(conn, NOW_S, seeded.shop.id)
 
     assert await states(ledger) == [State.DONE, State.RUNNING, State.QUEUED, State.DONE]
     assert claimed is not None
@@ -74,7 +74,7 @@ async def test_whoever_works_on_a_later_job_loses_its_lease(
     [lost] = await done(ledger, seeded.shop, "a")
     async with ledger.begin() as conn:
         await submitted(conn, seeded.shop, "b")
-        at_work = await leases.claim(conn, NOW_S)
+        at_work = await job_leases.claim(conn, NOW_S)
     assert at_work is not None
 
     async with ledger.begin() as conn:
@@ -82,7 +82,7 @@ async def test_whoever_works_on_a_later_job_loses_its_lease(
 
     with pytest.raises(LeaseLost):
         async with ledger.begin() as conn:
-            await leases.save(conn, at_work, NOW_S)
+            await job_leases.save(conn, at_work, NOW_S)
 
 
 async def test_jobs_are_asked_for_by_when_they_ended(ledger: AsyncEngine, seeded: Seeded) -> None:

@@ -2,9 +2,9 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.ledger import recipients
-from segments.ledger.catalog import revision
-from segments.ledger.engine import reading
-from segments.ledger.refusal import Duplicate, NotFound, Refusal
+from segments.ledger.database.engine import reading
+from segments.ledger.revision import revision
+from segments.model.refusal import Duplicate, NotFound, Refusal
 from tests.ledger_seed import NOW_S, seed
 
 

@@ -5,12 +5,13 @@ from typing import Any
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from segments.ingest.job import State
-from segments.ledger import accounts, callbacks, deliveries, jobs, ssh_keys
-from segments.ledger.deliveries import Delivery
-from segments.ledger.refusal import Duplicate, NotFound
-from segments.ledger.ssh_keys import SshKey
+from segments.ledger import accounts, callbacks, jobs
+from segments.ledger.live_audience import deliveries, ssh_keys
+from segments.ledger.live_audience.deliveries import Delivery
+from segments.ledger.live_audience.ssh_keys import SshKey
 from segments.ledger.tables import jobs as jobs_table
+from segments.model.job import State
+from segments.model.refusal import Duplicate, NotFound
 from tests.ledger_seed import NOW_S, Seeded, seed
 
 FINGERPRINT = "SHA256:uNiVztksCsDhcc0u9e8BrZQ7Q6NODQYWmhTWTYP5sQ0"

@@ -2,8 +2,8 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.ledger import users
-from segments.ledger.own_secrets import own_secret
-from segments.ledger.refusal import Duplicate, NotFound, Refusal
+from segments.ledger.signing_secrets import own_secret
+from segments.model.refusal import Duplicate, NotFound, Refusal
 from tests.ledger_seed import NOW_S, seed
 
 

@@ -14,10 +14,10 @@ from redis.exceptions import RedisError
 
 from segments.settings import Settings
 from segments.store import embedded
-from segments.store.connection import connect
 from segments.store.embedded import EmbeddedStore, StoreInUse, opened
 from segments.store.meta import LISTPACK_LIMITS, prepare
 from segments.store.reader import Meta, StoreUnusable
+from segments.store.servers.connection import connect
 from tests.engines import ENGINES, Engine, binary_of
 
 
@@ -212,7 +212,7 @@ PARENT = """
 import asyncio, sys
 from pathlib import Path
 from segments.settings import store_url
-from segments.store.connection import connect
+from segments.store.servers.connection import connect
 from segments.store.embedded import EmbeddedStore
 
 async def run():

@@ -3,7 +3,7 @@
 import pytest
 from redis.exceptions import OutOfMemoryError, ResponseError
 
-from segments.record import CorruptRecord, NewerRecord
+from segments.model.record import CorruptRecord, NewerRecord
 from segments.store import round_trips
 from segments.store.reader import StoreUnusable
 

@@ -1,0 +1,278 @@
+"""
+`python -m loadtest load-bench`: how fast a file gets into the store.
+
+    ours    the loader as it is run, from its taking up the job to the job's end:
+            digest, inflation, parsing, sorting, merge, checkpoints in the ledger
+    pipe    `redis-cli --pipe` of one SADD a row, from its start to its end; the
+            commands were made and written before
+    cluster ours once more, where that is asked for, into a Redis Cluster on this machine of
+            three masters and their replicas; CPU of all six, bytes of the masters
+
+Each has an embedded store of its own, on an empty directory, with the product's
+own settings (so the append-only file is on), while the other's does not run.
+What each has come to is counted before a rate is believed.
+
+Beyond the first load, `every_kind` measures what a store that is in use gets:
+the same rows again, another segment for the same persons, and a removal.
+"""
+
+import asyncio
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from loadtest.bench.load_rate_report import Measured, Side, table
+from loadtest.bench.rows import Rows
+from loadtest.bench.stores import Store, empty_cluster, empty_store
+from loadtest.servers import cpu_s, peak_bytes
+from segments.files.blobs import Blobs, file_chunks
+from segments.ingest.accept import accept
+from segments.ingest.validate import FileForm, Metadata, SegmentForm
+from segments.ledger import accounts, jobs
+from segments.ledger.database.engine import open_ledger, reading
+from segments.model.account import Kind
+from segments.model.job import Job, State
+from segments.model.order import Action
+from segments.model.record import Tally
+from segments.projection.catalog import catch_up
+from segments.runtime import child_process
+from segments.settings import Settings
+from segments.store import keys
+from segments.store.servers.connection import connect
+
+_PARTNER_ID = "bench"
+_POLL_S = 0.1
+
+
+class Deed(NamedTuple):
+    """What is done with the rows, in our terms and in Redis's."""
+
+    name: str
+    segment: str
+    action: Action
+    command: str
+    changes_each: bool
+
+
+DEEDS = (
+    Deed("into an empty store", "1", Action.ADD, "SADD", True),
+    Deed("the same rows again", "1", Action.ADD, "SADD", False),
+    Deed("another segment", "2", Action.ADD, "SADD", True),
+    Deed("removal of the first", "1", Action.REMOVE, "SREM", True),
+)
+
+
+class WrongCount(Exception):
+    """The rows were not all done, so no rate says anything."""
+
+
+def load_bench(*, rows: int, rounds: int, every_kind: bool, with_cluster: bool) -> None:
+    """
+    Measure, and print the table.
+
+    Args:
+        rows: Of the file.
+        rounds: How often each side begins with an empty store.
+        every_kind: Not the first load alone.
+        with_cluster: Also into a Cluster.
+
+    Raises:
+        WrongCount: A side did not do what is measured.
+        NotMade: There is no Cluster to load into.
+    """
+    deeds = DEEDS if every_kind else DEEDS[:1]
+    with tempfile.TemporaryDirectory(prefix="rtb-load-") as directory:
+        asyncio.run(_load_bench(Path(directory), Rows(rows), rounds, deeds, with_cluster))
+
+
+async def _load_bench(
+    directory: Path, rows: Rows, rounds: int, deeds: Sequence[Deed], with_cluster: bool
+) -> None:
+    redis_cli = shutil.which("redis-cli")
+    if redis_cli is None:
+        _say("redis-cli is not installed (Debian: redis-tools): its side is skipped")
+    _say(f"writing a file of {rows.count:,} rows")
+    file = directory / "rows.sha2.txt.gz"
+    digest = rows.write_file(file)
+    ours, pipe, clustered = [], [], []
+    for number in range(rounds):
+        _say(f"round {number + 1} of {rounds}: the loader")
+        store = empty_store(directory / "ours")
+        ours.append(await _ours(directory / "ours", store, file, digest, rows, deeds))
+        if redis_cli is not None:
+            _say(f"round {number + 1} of {rounds}: redis-cli --pipe")
+            pipe.append(await _pipe(directory / "pipe", redis_cli, rows, deeds))
+        if redis_cli is not None and with_cluster:
+            _say(f"round {number + 1} of {rounds}: the loader, into a cluster")
+            store = empty_cluster(directory / "cluster", redis_cli)
+            clustered.append(await _ours(directory / "cluster", store, file, digest, rows, deeds))
+    print(table(rows.count, [deed.name for deed in deeds], ours, pipe, clustered))
+
+
+async def _ours(
+    data_dir: Path,
+    store_to_be: AbstractAsyncContextManager[Store],
+    file: Path,
+    digest: str,
+    rows: Rows,
+    deeds: Sequence[Deed],
+) -> Side:
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(store_to_be)
+        settings = Settings(
+            data_dir=data_dir,
+            redis_url=store.url,
+            ledger_url=None,
+            blob_url=None,
+            expected_ids=rows.count,
+        )
+        redis = await stack.enter_async_context(connect(store.url))
+        ledger = await stack.enter_async_context(open_ledger(settings))
+        await catch_up(ledger, redis, settings)
+        async with ledger.begin() as conn:
+            await accounts.add_account(
+                conn, Kind.ADVERTISER, _PARTNER_ID, "Bench", now_s=time.time()
+            )
+        loader = await child_process.start(
+            [sys.executable, "-m", "segments", "loader"], env=_environment(settings)
+        )
+        try:
+            await _until_at_work(redis, loader)
+            empty_bytes = await store.used_bytes()
+            measured = []
+            for deed in deeds:
+                metadata = _metadata(digest, rows, deed)
+                before = store.cpu_s(), cpu_s(loader.pid)
+                job = await accept(
+                    ledger, Blobs.open(settings), metadata, file_chunks(file),
+                    door="bench", file_name=file.name, now_s=time.time(),
+                )  # fmt: skip
+                job = await _ended(ledger, job, loader)
+                _check(job, rows, deed)
+                took_s = _took_s(job)
+                after = store.cpu_s(), cpu_s(loader.pid)
+                held_bytes = await store.used_bytes() - empty_bytes
+                measured.append(_measured(rows, took_s, before, after, held_bytes))
+            return Side(measured, peak_bytes(loader.pid))
+        finally:
+            await child_process.stop(loader, within_s=30)
+
+
+async def _pipe(data_dir: Path, redis_cli: str, rows: Rows, deeds: Sequence[Deed]) -> Side:
+    commands = data_dir.with_suffix(".resp")
+    async with empty_store(data_dir) as store, connect(store.url) as redis:
+        empty_bytes = await store.used_bytes()
+        measured = []
+        for deed in deeds:
+            rows.write_commands(commands, deed.command, deed.segment)
+            before = store.cpu_s(), _children_s()
+            began_s = time.monotonic()
+            with commands.open("rb") as stdin:
+                process = await asyncio.create_subprocess_exec(
+                    redis_cli, "-s", str(data_dir / "store" / "valkey.sock"), "--pipe",
+                    stdin=stdin, stdout=asyncio.subprocess.PIPE,
+                )  # fmt: skip
+                said, _ = await process.communicate()
+            took_s = time.monotonic() - began_s
+            after = store.cpu_s(), _children_s()
+            commands.unlink()
+            if f"errors: 0, replies: {rows.count}" not in said.decode():
+                raise WrongCount(f"redis-cli --pipe, {deed.name}: {said.decode().strip()}")
+            held_bytes = await store.used_bytes() - empty_bytes
+            measured.append(_measured(rows, took_s, before, after, held_bytes))
+        if await redis.dbsize() != rows.count:  # each person is in a segment to the end
+            raise WrongCount(f"redis-cli --pipe left {await redis.dbsize():,} keys")
+    return Side(measured)
+
+
+async def _until_at_work(redis: Redis, loader: asyncio.subprocess.Process) -> None:
+    """Wait for the loader's first sweep, which is of nothing: its start is not measured."""
+    while not await redis.exists(keys.SWEPT):
+        await _look_again(loader)
+
+
+async def _ended(ledger: AsyncEngine, job: Job, loader: asyncio.subprocess.Process) -> Job:
+    while job.state in (State.QUEUED, State.RUNNING):
+        await _look_again(loader)
+        async with reading(ledger) as conn:
+            job = await jobs.job(conn, job.id) or job
+    return job
+
+
+async def _look_again(loader: asyncio.subprocess.Process) -> None:
+    if loader.returncode is not None:
+        raise WrongCount(f"the loader ended with status {loader.returncode}")
+    await asyncio.sleep(_POLL_S)
+
+
+def _check(job: Job, rows: Rows, deed: Deed) -> None:
+    report = job.report
+    done = Tally(*(getattr(report, name) for name in Tally._fields))
+    if not deed.changes_each:
+        due = Tally(unchanged=rows.count)
+    elif deed.action is Action.ADD:
+        due = Tally(added=rows.count)
+    else:
+        due = Tally(removed=rows.count)
+    if job.state is not State.DONE or done != due:
+        raise WrongCount(f"the loader, {deed.name}: {job.state}, {done}, {job.error or 'no error'}")
+
+
+def _took_s(job: Job) -> float:
+    assert job.started_at_s is not None, "done, so it was begun"
+    assert job.finished_at_s is not None, "done"
+    return job.finished_at_s - job.started_at_s
+
+
+def _measured(
+    rows: Rows,
+    took_s: float,
+    before: tuple[float, float],
+    after: tuple[float, float],
+    held_bytes: int,
+) -> Measured:
+    server_us, client_us = ((b - a) / rows.count * 1e6 for a, b in zip(before, after, strict=True))
+    return Measured(rows.count / took_s, server_us, client_us, held_bytes / rows.count)
+
+
+def _metadata(digest: str, rows: Rows, deed: Deed) -> Metadata:
+    return Metadata(
+        partner_id=_PARTNER_ID,
+        file=FileForm(
+            name="rows.sha2.txt.gz",
+            hash="md5",
+            digest=digest,
+            date=datetime.now(UTC).date().isoformat(),
+            records=rows.count,
+        ),
+        # The name makes it another delivery: the same one twice is one job.
+        segments=(SegmentForm(id=deed.segment, name=deed.name, action=deed.action),),
+    )
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("SEGMENTS_")}
+    return environment | {
+        "SEGMENTS_DATA_DIR": str(settings.data_dir),
+        "SEGMENTS_REDIS_URL": settings.store_url,
+        "SEGMENTS_EXPECTED_IDS": str(settings.expected_ids),
+    }
+
+
+def _children_s() -> float:
+    times = os.times()
+    return times.children_user + times.children_system
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

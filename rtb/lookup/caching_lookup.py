@@ -1,0 +1,98 @@
+"""
+The lookup on one server, with a near cache before it.
+
+What may be answered without the store is decided in `rtb.lookup.near_cache.cache`; here is when
+there is such a cache: once the store has agreed, on this link, to tell of its changes
+(CLIENT TRACKING), and knows that there is somebody whom a writer has to wait for
+(`segments.store.cache_lease`). A store that refuses either is asked each time.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import hiredis
+
+from rtb.lookup.link import Link, OnFound
+from rtb.lookup.lookup import Dial, IsCurrent, Lookup, Options
+from rtb.lookup.near_cache.cache import TRACK, Flight, Near
+from rtb.lookup.near_cache.lease import Counts, Registration, Room, uptime_s
+from segments.store.cache_lease import REGISTER_EVERY_S, REGISTERED_S, register_command
+from segments.store.reader import Meta
+
+_DUE_BEFORE_S: Final = REGISTERED_S - REGISTER_EVERY_S
+
+
+class CachingLookup(Lookup):
+    """
+    A lookup with a cache before it, where the store can tell of its changes.
+
+    Args:
+        room: Of the cache.
+        dial, options, is_current: See `Lookup`.
+    """
+
+    def __init__(
+        self, dial: Dial, options: Options, room: Room, is_current: IsCurrent | None = None
+    ) -> None:
+        super().__init__(dial, options, is_current)
+        self.counts: Counts = Counts()
+        self._room = room
+        self._register = register_command(room.lease_ms)
+        self._near: Near | None = None
+
+    def ask(self, ids: tuple[bytes, ...], on_found: OnFound) -> None:
+        """Ask what the store holds of these ids, as `Lookup.ask`, if it is not known."""
+        near = self._near
+        if near is None:
+            super().ask(ids, on_found)
+        else:
+            near.ask(ids, on_found)
+
+    def _ask_store(self, id_: bytes, flight: Flight) -> None:
+        super().ask((id_,), flight)
+
+    async def _greeted(self, link: Link, meta: Meta) -> None:
+        self._near = None
+        near = self._near_of(link, meta)
+        asked_at_s = uptime_s()
+        if self._is_told(await link.call((*TRACK, self._register))):
+            near.registration.confirm(asked_at_s, uptime_s())
+            self._near = near
+
+    async def _probed(self, link: Link, meta: Meta) -> None:
+        near = self._near
+        if near is None:
+            # It could not be told of us; a store that refuses to write may do so again.
+            await self._greeted(link, meta)
+            return
+        if near.bucket_bits != meta.bucket_bits:
+            # Another store, in other buckets; what is on its way belongs to the old one.
+            near.ended()
+            near = self._near = self._near_of(link, meta)
+        asked_at_s = uptime_s()
+        if asked_at_s >= near.registration.until_s - _DUE_BEFORE_S and self._is_told(
+            await link.call((self._register,))
+        ):
+            near.registration.confirm(asked_at_s, uptime_s())
+
+    def _near_of(self, link: Link, meta: Meta) -> Near:
+        near = Near(
+            self._ask_store,
+            meta.bucket_bits,
+            self.counts,
+            self._options.on_bug,
+            Registration(REGISTERED_S),
+            clock_s=uptime_s,
+            lease_s=self._room.lease_s,
+            max_bytes=self._room.max_bytes,
+        )
+        link.listener = near
+        return near
+
+    def _is_told(self, replies: Sequence[object]) -> bool:
+        for reply in replies:
+            if isinstance(reply, hiredis.ReplyError):
+                self.counts.refusal = str(reply).partition(" ")[0]
+                return False
+        self.counts.refusal = ""
+        return True

@@ -1,0 +1,224 @@
+"""
+One server of a Redis Cluster, and what we know of it.
+
+A node is visited, twice a second or as soon as something is amiss: is it there, who is it,
+and how does it see the cluster? Whether bids may ask it is judged by who knows the whole
+(`rtb.lookup.cluster.lookup`); until then, and whenever its run is another one, they may not.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, cast
+
+from rtb.lookup.link import MESSAGES, Command, Link, LookupFault, OnFound, Unfit, unfit
+from rtb.lookup.lookup import Dial, Options, replies_of
+from rtb.lookup.near_cache.cache import TRACK
+from rtb.lookup.near_cache.node_cache import NodeNear  # noqa: TC001 - compiled, a field's type is looked at
+from segments.store.reader import NOT_CAUGHT_UP, RUN_COMMAND, StoreUnusable, parse_run
+from segments.store.servers.topology import (
+    EPOCH_COMMAND,
+    SHARDS_COMMAND,
+    Address,
+    Unintelligible,
+    View,
+    view_of,
+)
+
+_READONLY: Final[Command] = (b"READONLY",)
+
+DialTo = Callable[[Address], Dial]
+
+
+@dataclass(frozen=True)
+class Means:
+    """What it takes to reach any node."""
+
+    dial_to: DialTo
+    options: Options
+
+    is_tls: bool
+    """Whether the nodes' ports for TLS are dialed."""
+
+    is_cached: bool
+    """Whether masters are asked to tell of their changes."""
+
+    on_ended: Callable[[object], None]
+    """Called when a link to a node has ended."""
+
+
+class Node:
+    """One server, as a master or as a replica of one."""
+
+    __slots__ = (
+        "_means",
+        "address",
+        "fault",
+        "link",
+        "master",
+        "message",
+        "near",
+        "refusal",
+        "replicas",
+        "run",
+        "tells",
+        "turn",
+    )
+
+    def __init__(self, address: Address, means: Means) -> None:
+        self.address = address
+        self.link: Link | None = None
+        self.tells = False  # of its changes, on this link
+        self.refusal = ""  # the code of its error, if it does not
+        self.near: NodeNear | None = None
+        self.run = b""
+        self.fault: LookupFault | None = LookupFault.UNREACHABLE
+        self.message = MESSAGES[LookupFault.UNREACHABLE]
+        self.master: Node | None = None  # of a replica
+        self.replicas: list[Node] = []  # to read from instead, in turn
+        self.turn = 0
+        self._means = means
+
+    def lose(self, fault: LookupFault, message: str) -> None:
+        """Note that it is of no use now."""
+        self.fault, self.message = fault, message
+        link = self.link
+        if link is not None and fault is not LookupFault.UNUSABLE:
+            self.link = None
+            link.end(fault)
+
+    def belong_to(self, master: "Node | None") -> None:
+        """Note whose replica it is; `None`: it is a master."""
+        if (self.master is None) != (master is None):
+            # Its connection was greeted for the other part.
+            self.lose(LookupFault.LOST, MESSAGES[LookupFault.LOST])
+        self.master = master
+
+    def reader(self) -> "Node":
+        """Return the next of this master and its replicas that may be asked."""
+        count = len(self.replicas)
+        for _ in range(count):
+            self.turn = (self.turn + 1) % (count + 1)
+            if self.turn == count:
+                return self
+            replica = self.replicas[self.turn]
+            if replica.fault is None and replica.is_linked:
+                return replica
+        return self
+
+    @property
+    def is_linked(self) -> bool:
+        """Whether there is a connection."""
+        return self.link is not None and not self.link.ended.done()
+
+    def send(self, command: bytes, replies: int, taker: OnFound) -> LookupFault | None:
+        """Put something to it, or return why that can't be."""
+        if self.fault is not None:
+            return self.fault
+        link = self.link
+        if link is None or link.ended.done():
+            return LookupFault.LOST
+        if len(link.waiting) >= self._means.options.max_waiting:
+            return LookupFault.BUSY
+        if not link.unsent:
+            link.call_soon(link.flush)
+        link.unsent.append(command)
+        link.waiting.append((replies, taker))
+        return None
+
+    def judge(self, run: bytes, caught_up: frozenset[bytes]) -> None:
+        """Say whether it may be asked, by the run of the server whose memory it has."""
+        if not self.is_linked:
+            if self.fault is None:
+                self.fault, self.message = LookupFault.LOST, MESSAGES[LookupFault.LOST]
+        elif not self.run:
+            pass  # `visit` has said why
+        elif run in caught_up:
+            self.fault, self.message = None, ""
+        else:
+            self.fault = LookupFault.UNUSABLE
+            self.message = str(unfit(LookupFault.UNUSABLE, NOT_CAUGHT_UP))
+
+    async def visit(self, *, wants_view: bool) -> View | None:
+        """See that it is there and who it is; return its view of the cluster if wanted."""
+        try:
+            async with asyncio.timeout(self._means.options.probe_s):
+                link = self.link
+                if link is None or link.ended.done():
+                    link = await self._open()
+                if self._means.is_cached and self.master is None and not self.tells:
+                    self.tells = await self._track(link)
+                commands = [RUN_COMMAND]
+                if wants_view:
+                    commands += [SHARDS_COMMAND, EPOCH_COMMAND]
+                said, *view = await replies_of(link, commands)
+        except TimeoutError:
+            self.lose(LookupFault.STALLED, MESSAGES[LookupFault.STALLED])
+            return None
+        except OSError as error:
+            # By its kind only: the text may hold an address.
+            why = str(unfit(LookupFault.UNREACHABLE, type(error).__name__))
+            self.lose(LookupFault.UNREACHABLE, why)
+            return None
+        except Unfit as error:
+            self._note_unfit(error)
+            return None
+        try:
+            self._note_run(_run_of(said, is_replica=self.master is not None))
+        except Unfit as error:
+            # It may know the others all the same: who was a master is a replica by now.
+            self._note_unfit(error)
+        if not view:
+            return None
+        try:
+            return view_of(view[0], view[1], self.address.host, is_tls=self._means.is_tls)
+        except Unintelligible as error:
+            self.lose(LookupFault.UNUSABLE, str(unfit(LookupFault.UNUSABLE, str(error))))
+            return None
+
+    def _note_run(self, run: bytes) -> None:
+        if run != self.run:
+            self.run = run
+            self.fault = self.fault or LookupFault.UNUSABLE  # until it is judged
+
+    def _note_unfit(self, error: Unfit) -> None:
+        self.run = b""
+        self.lose(error.fault, str(error))
+
+    async def _open(self) -> Link:
+        means = self._means
+        link = Link(means.options.on_round_trip, means.options.on_bug)
+        greeting = [*means.options.greeting, *((_READONLY,) if self.master is not None else ())]
+        self.tells = False
+        self.near = None
+        try:
+            await means.dial_to(self.address)(lambda: cast("asyncio.Protocol", link))
+            if greeting:
+                await replies_of(link, greeting)
+        except BaseException:
+            link.end(LookupFault.UNREACHABLE)
+            raise
+        link.ended.add_done_callback(means.on_ended)
+        # Whatever was there before: it is not asked until it is judged.
+        self.fault = self.fault or LookupFault.LOST
+        self.link = link
+        return link
+
+    async def _track(self, link: Link) -> bool:
+        errors = [reply for reply in await link.call(TRACK) if isinstance(reply, Exception)]
+        self.refusal = str(errors[0]).partition(" ")[0] if errors else ""
+        return not errors
+
+
+def _run_of(said: object, *, is_replica: bool) -> bytes:
+    """Return a master's run; of a replica, whose stock it is, as its master calls it."""
+    if not isinstance(said, bytes):
+        raise unfit(LookupFault.UNUSABLE, "its reply to INFO is not text")
+    if is_replica:
+        if b"\nmaster_link_status:up" not in said:
+            raise unfit(LookupFault.LOADING, "a replica without its master")
+        return said.partition(b"\nmaster_replid:")[2].split(b"\r\n", 1)[0]
+    try:
+        return parse_run(said)
+    except StoreUnusable as unusable:
+        raise unfit(LookupFault.UNUSABLE, str(unusable)) from None

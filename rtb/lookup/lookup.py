@@ -1,0 +1,257 @@
+"""
+The one wait of the bid path: ask the store what it holds of some ids.
+
+- **It heals by itself.** Reconnecting, greeting and probing run beside the
+  bid path, in `run`. While there is no link, a question ends
+  before `ask` returns.
+- **It trusts no store that it has not looked at.** `seg:1:meta` is read before
+  the first question and again with every probe: a store that was emptied, is
+  still loading, has another layout, or was started anew and may not have heard
+  of the opt-outs of meanwhile answers nothing.
+
+The probe is also the clock of a stall. Replies come in the order of questions,
+so an answered probe proves that all before it are answered, and one that is not
+answered in `probe_s` proves a question older than that: the link is torn down.
+A request does not wait for this; its own deadline has long ended it.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Final, cast
+
+import hiredis
+
+from rtb.lookup.link import MESSAGES, Command, Link, LookupFault, OnFound, Unfit, unfit
+from rtb.lookup.near_cache.lease import Counts
+from segments.store.keys import FIELD_BYTES, bucket_key, bucket_of, field_of
+from segments.store.reader import (
+    RUN_COMMAND,
+    TRUST_COMMAND,
+    Meta,
+    StoreUnusable,
+    parse_run,
+    parse_trusted,
+)
+
+# HGET as the protocol has it, in four pieces: up to the key, the key, up to the field, the field.
+# Joined, they cost a third of what formatting does. Keys differ in length, and so do their heads.
+_HGETS: Final = [b"*3\r\n$4\r\nHGET\r\n$%d\r\n" % size for size in range(64)]
+_FIELD: Final = b"\r\n$%d\r\n" % FIELD_BYTES
+_END: Final = b"\r\n"
+
+_FIRST_PAUSE_S: Final = 0.02
+_LONGEST_PAUSE_S: Final = 1.0
+_STEADY_AFTER_S: Final = 1.0
+"""A link that held so long was a good one: the next pause is the first again."""
+
+
+Dial = Callable[[Callable[[], asyncio.Protocol]], Awaitable[None]]
+"""Opens a connection whose protocol the given function makes; raises OSError."""
+
+IsCurrent = Callable[[Link], Awaitable[bool]]
+"""Tells whether a link leads to whom it should lead now; may raise Unfit."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a lookup deals with the servers that it talks to."""
+
+    greeting: tuple[Command, ...]
+    """What a new connection says first: AUTH, SELECT."""
+
+    rng: Random
+    """Spreads the reconnects of many workers."""
+
+    on_round_trip: Callable[[int], None]
+    """See `Link`."""
+
+    on_bug: Callable[[Exception], None]
+    """See `Link`."""
+
+    probe_s: float = 0.5
+    """How long a server may be silent, and how often it is probed."""
+
+    max_waiting: int = 20_000
+    """How many questions to a server may be without a reply."""
+
+
+class Lookup:
+    """
+    The link to the store, for as long as the process lives.
+
+    Args:
+        dial: Opens a connection.
+        options: Of the link.
+        is_current: Asked with every probe, where there is somebody to ask.
+
+    Attributes:
+        fault: Why nothing can be asked now; `None` while it can.
+        message: The same in words, with what to do; also of a part of the store alone.
+        counts: What a near cache has done, if there is one before it.
+    """
+
+    def __init__(self, dial: Dial, options: Options, is_current: IsCurrent | None = None) -> None:
+        self.fault: LookupFault | None = LookupFault.UNREACHABLE
+        self.message = MESSAGES[LookupFault.UNREACHABLE]
+        self.counts = Counts()
+        self._dial = dial
+        self._options = options
+        self._probe_s = options.probe_s
+        self._max_waiting = options.max_waiting
+        self._link: Link | None = None
+        self._bucket_bits = 0
+        self._run = b""  # of the server at the other end
+        self._is_current = is_current
+
+    def ask(self, ids: tuple[bytes, ...], on_found: OnFound) -> None:
+        """
+        Ask what the store holds of these ids.
+
+        Args:
+            ids: One or more, all of one request.
+            on_found: Called once, with what was found or why nothing can be
+                said. Before `ask` returns if there is no link to ask.
+        """
+        link = self._link
+        if link is None or link.ended.done():
+            on_found(self.fault or LookupFault.LOST)
+            return
+        waiting = link.waiting
+        if len(waiting) >= self._max_waiting:
+            on_found(LookupFault.BUSY)
+            return
+        unsent = link.unsent
+        if not unsent:
+            link.call_soon(link.flush)
+        bits = self._bucket_bits
+        for id_ in ids:
+            unsent.append(hget(bucket_key(bucket_of(id_, bits)), id_))
+        waiting.append((len(ids), on_found))
+
+    def flush(self) -> None:
+        """Write what was asked now, instead of at the end of this turn of the event loop."""
+        if self._link is not None:
+            self._link.flush()
+
+    async def run(self) -> None:
+        """Keep the link up, for ever; ends only by being cancelled."""
+        loop = asyncio.get_running_loop()
+        pause_s = _FIRST_PAUSE_S
+        link: Link | None = None
+        try:
+            while True:
+                began_at_s = loop.time()
+                try:
+                    link = await self._connect()
+                    await self._watch(link)
+                except Unfit as unfit:
+                    self.fault, self.message = unfit.fault, str(unfit)
+                if link is not None:
+                    self._link = None
+                    link.end(self.fault or LookupFault.LOST)
+                if loop.time() - began_at_s > _STEADY_AFTER_S:
+                    pause_s = _FIRST_PAUSE_S
+                await asyncio.sleep(pause_s * (0.5 + self._options.rng.random()))
+                pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+        finally:
+            self._link = None
+            if link is not None:
+                link.end(LookupFault.LOST)
+
+    async def _connect(self) -> Link:
+        link = Link(self._options.on_round_trip, self._options.on_bug)
+        try:
+            async with asyncio.timeout(self._probe_s):
+                await self._dial(lambda: cast("asyncio.Protocol", link))
+                meta, run = await _greet(link, self._options.greeting)
+                await self._greeted(link, meta)
+        except (OSError, TimeoutError) as error:
+            link.end(LookupFault.UNREACHABLE)
+            # By its kind only: the text may hold an address.
+            raise unfit(LookupFault.UNREACHABLE, type(error).__name__) from None
+        except BaseException:
+            link.end(LookupFault.UNREACHABLE)
+            raise
+        self._bucket_bits = meta.bucket_bits
+        self._run = run
+        self._link = link
+        self.fault, self.message = None, ""
+        return link
+
+    async def _watch(self, link: Link) -> None:
+        """Probe a link until it is of no use any more."""
+        while True:
+            await asyncio.wait((link.ended,), timeout=self._probe_s)
+            if link.ended.done():
+                raise unfit(link.ended.result())
+            try:
+                async with asyncio.timeout(self._probe_s):
+                    meta, run = await _greet(link, ())
+            except TimeoutError:
+                raise unfit(LookupFault.STALLED) from None
+            if run != self._run:
+                raise unfit(LookupFault.UNUSABLE, "its server has changed its part")
+            if self._is_current is not None and not await self._is_current(link):
+                raise unfit(LookupFault.UNUSABLE, "another server has taken its place")
+            # Another number means another store behind the same address.
+            self._bucket_bits = meta.bucket_bits
+            try:
+                async with asyncio.timeout(self._probe_s):
+                    await self._probed(link, meta)
+            except TimeoutError:
+                raise unfit(LookupFault.STALLED) from None
+
+    async def _greeted(self, link: Link, meta: Meta) -> None:
+        """Do what else a new link needs before the first question; here: nothing."""
+
+    async def _probed(self, link: Link, meta: Meta) -> None:
+        """Do what else is due now and then; here: nothing."""
+
+
+def hget(key: bytes, id_: bytes) -> bytes:
+    """Return the question for an id in the bucket of that key, as the protocol has it."""
+    return b"".join((_HGETS[len(key)], key, _FIELD, field_of(id_), _END))
+
+
+async def _greet(link: Link, greeting: Sequence[Command]) -> tuple[Meta, bytes]:
+    *_, said, _ = replies = await replies_of(link, (*greeting, RUN_COMMAND, TRUST_COMMAND))
+    if not isinstance(said, bytes):
+        raise unfit(LookupFault.UNUSABLE, "its reply to INFO is not text")
+    try:
+        run = parse_run(said)
+    except StoreUnusable as unusable:
+        raise unfit(LookupFault.UNUSABLE, str(unusable)) from None
+    return _trusted(replies, run), run
+
+
+async def replies_of(link: Link, commands: Sequence[Command]) -> list[object]:
+    """
+    Ask something else than what it holds of ids.
+
+    Raises:
+        Unfit: It answers with an error.
+    """
+    replies = await link.call(commands)
+    for reply in replies:
+        if isinstance(reply, hiredis.ReplyError):
+            # The first word is the code; the rest may quote what we sent.
+            code = str(reply).partition(" ")[0]
+            fault = LookupFault.LOADING if code in _NOT_YET else LookupFault.UNUSABLE
+            raise unfit(fault, f"it says {code}")
+    return replies
+
+
+def _trusted(replies: Sequence[object], run: bytes) -> Meta:
+    reply = replies[-1]
+    if not isinstance(reply, list):
+        raise unfit(LookupFault.UNUSABLE, "its reply to HMGET is not a list")
+    try:
+        return parse_trusted(reply, run)
+    except StoreUnusable as unusable:
+        raise unfit(LookupFault.UNUSABLE, str(unusable)) from None
+
+
+_NOT_YET: Final = frozenset({"LOADING", "MASTERDOWN", "BUSY"})
+"""Error codes of a store that is there, and will answer when it is done."""

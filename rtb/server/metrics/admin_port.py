@@ -1,0 +1,236 @@
+"""
+Health and metrics, on a port of their own, from what the workers write to memory.
+
+    /health/live    200 while the supervisor answers at all
+    /health/ready   200 if a request sent now would be enriched; else 503 and why
+    /healthz /heartbeat /healthcheck    as ready: OpenX's and Index's names for it
+    /metrics        Prometheus, summed over all workers
+
+The bid path never waits for this, nor does this ask a worker anything: a worker
+that hangs is one whose last beat is too long ago.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from rtb.outcome import Outcome, Reason
+from rtb.server.metrics import layout
+from rtb.server.metrics.layout import CacheEvent, Gauge, Refusal, SeenResult, Where
+from rtb.server.metrics.shared_counters import Slab
+
+_BEAT_MAX_AGE_S = 3
+
+
+class Board(Collector):
+    """
+    All workers' cells, read together.
+
+    Args:
+        slabs: Whatever was counted, by whichever process.
+        catalog_max_age_s: How old an unconfirmed catalog may become.
+        wall_s: Unix time.
+        in_office: Where each worker's present process says how it is, `None` if
+            it has none: a starting successor and one that drains have no say
+            in how the service is. If not given, all have.
+    """
+
+    def __init__(
+        self,
+        slabs: Sequence[Slab],
+        catalog_max_age_s: float,
+        wall_s: Callable[[], float] = time.time,
+        in_office: Callable[[], Sequence[Slab | None]] | None = None,
+    ) -> None:
+        self._slabs = slabs
+        self._in_office = in_office or (lambda: slabs)
+        self._catalog_max_age_s = catalog_max_age_s
+        self._wall_s = wall_s
+
+    def reasons(self) -> list[str]:
+        """Return why the service is not ready; nothing if it is."""
+        return [
+            f"worker {index}: {reason}"
+            for index, slab in enumerate(self._in_office())
+            for reason in self._reasons_of(slab)
+        ]
+
+    def _reasons_of(self, slab: Slab | None) -> Iterator[str]:
+        if slab is None:
+            yield "not running"
+            return
+        cells, now_s = slab.cells, self._wall_s()
+        if now_s - cells[Gauge.BEAT_AT_S] > _BEAT_MAX_AGE_S:
+            yield "not running" if not cells[Gauge.PID] else "does not respond"
+            return
+        if cells[Gauge.IS_DRAINING]:
+            yield "draining"
+        link = cells[Gauge.LINK]
+        if link != layout.LINK_UP:
+            fault = layout.FAULTS[link - layout.LINK_UP - 1] if link else "not connected yet"
+            yield f"store {fault}"
+        seen_at_s = cells[Gauge.CATALOG_SEEN_AT_S]
+        if not seen_at_s:
+            yield "catalog not read yet"
+        elif (age_s := now_s - seen_at_s) > self._catalog_max_age_s:
+            yield f"catalog not confirmed for {age_s:.0f} s"
+
+    def collect(self) -> Iterator[Metric]:
+        """Render everything that is counted; part of prometheus-client."""
+        yield self._requests()
+        yield self._histogram(
+            "rtb_request_seconds",
+            "Time from a request's last byte to its answer.",
+            layout.SECONDS_EDGES,
+            layout.SECONDS,
+            self._sum(layout.SECONDS_SUM_NS) / layout.NS_PER_S,
+        )
+        ids = CounterMetricFamily("rtb_ids", "Ids looked up.", labels=("kind", "result"))
+        for i, kind in enumerate(layout.KINDS):
+            ids.add_metric((kind, "unknown"), self._sum(layout.IDS + 2 * i))
+            ids.add_metric((kind, "found"), self._sum(layout.IDS + 2 * i + 1))
+        yield ids
+        yield CounterMetricFamily(
+            "rtb_store_round_trips",
+            "Writes to the store, each with the ids of one turn of the event loop.",
+            value=sum(map(self._sum, _cells_of(layout.BATCH, layout.BATCH_EDGES))),
+        )
+        yield self._histogram(
+            "rtb_store_batch_ids",
+            "Ids asked for in one write to the store.",
+            layout.BATCH_EDGES,
+            layout.BATCH,
+            self._sum(layout.BATCH_SUM),
+        )
+        yield self._table(
+            "rtb_store_faults",
+            "Lookups that the store did not answer.",
+            "fault",
+            layout.FAULTS,
+            layout.STORE_FAULTS,
+        )
+        yield self._table(
+            "rtb_faults", "Bugs of ours that cost a request its segments.", "where",
+            tuple(Where), layout.BUGS,
+        )  # fmt: skip
+        yield self._table(
+            "rtb_refused", "Requests that HTTP refused.", "error", tuple(Refusal), layout.REFUSED
+        )
+        yield self._table(
+            "rtb_seen_ids", "Ids to remember as seen, each once a second of a worker.", "result",
+            tuple(SeenResult), layout.SEEN,
+        )  # fmt: skip
+        yield from self._cache()
+        yield from self._gauges()
+
+    def _cache(self) -> Iterator[Metric]:
+        yield self._table(
+            "rtb_cache_events", "Ids asked of the near cache and entries of it, by what became"
+            " of them.", "event", tuple(CacheEvent), layout.CACHE,
+        )  # fmt: skip
+        yield _gauge("rtb_cache_entries", "Kept now.", self._sum(Gauge.CACHE_ENTRIES))
+        yield _gauge("rtb_cache_bytes", "What they take.", self._sum(Gauge.CACHE_BYTES))
+
+    def _gauges(self) -> Iterator[Metric]:
+        yield _gauge(
+            "rtb_in_flight", "Requests that wait for the store.", self._sum(Gauge.IN_FLIGHT)
+        )
+        yield _gauge("rtb_connections", "Open connections.", self._sum(Gauge.CONNECTIONS))
+        links = self._of_each(Gauge.LINK)
+        is_up = all(link == layout.LINK_UP for link in links)
+        yield _gauge("rtb_store_up", "1 if every worker can ask the store.", is_up)
+        yield _gauge("rtb_ready", "1 if the service is ready.", not self.reasons())
+        version = min(self._of_each(Gauge.CATALOG_VERSION))
+        yield _gauge("rtb_catalog_version", "Of the worker furthest behind.", version)
+        seen_at_s = min(self._of_each(Gauge.CATALOG_SEEN_AT_S))
+        yield _gauge(
+            "rtb_catalog_seen_timestamp_seconds",
+            "When the store last confirmed the catalog, to the worker furthest behind.",
+            seen_at_s,
+        )
+
+    def _requests(self) -> Metric:
+        counts: dict[tuple[str, Outcome, Reason], int] = {
+            # What has not happened yet is zero, so that its first time is a change.
+            ("", outcome, Reason.NONE): 0
+            for outcome in Outcome
+            if outcome is not Outcome.MALFORMED
+        }
+        for slab in self._slabs:
+            for ending, count in slab.requests().items():
+                counts[ending] = counts.get(ending, 0) + count
+        family = CounterMetricFamily(
+            "rtb_requests", "Bid requests answered.", labels=("recipient", "outcome", "reason")
+        )
+        for labels, count in counts.items():
+            family.add_metric(labels, count)
+        return family
+
+    def _table(
+        self, name: str, text: str, label: str, values: Sequence[str], first_cell: int
+    ) -> Metric:
+        family = CounterMetricFamily(name, text, labels=(label,))
+        for i, value in enumerate(values):
+            family.add_metric((value,), self._sum(first_cell + i))
+        return family
+
+    def _histogram(
+        self, name: str, text: str, edges: Sequence[float], first_cell: int, total: float
+    ) -> Metric:
+        count = 0
+        buckets = []
+        for edge, cell in zip((*edges, "+Inf"), _cells_of(first_cell, edges), strict=True):
+            count += self._sum(cell)
+            buckets.append((str(edge), count))
+        return HistogramMetricFamily(name, text, buckets=buckets, sum_value=total)
+
+    def _of_each(self, gauge: Gauge) -> list[int]:
+        """Return what each worker says of itself, zero where there is none."""
+        return [0 if slab is None else slab.cells[gauge] for slab in self._in_office()]
+
+    def _sum(self, cell: int) -> int:
+        return sum(slab.cells[cell] for slab in self._slabs)
+
+
+def application(board: Board) -> web.Application:
+    """Make the admin application."""
+    registry = CollectorRegistry()
+    registry.register(board)
+
+    async def live(_: web.Request) -> web.Response:
+        return web.json_response({"live": True})
+
+    async def ready(_: web.Request) -> web.Response:
+        reasons = board.reasons()
+        return web.json_response(
+            {"ready": not reasons, "reasons": reasons}, status=503 if reasons else 200
+        )
+
+    async def prometheus(_: web.Request) -> web.Response:
+        return web.Response(
+            body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST}
+        )
+
+    app = web.Application()
+    app.router.add_get("/health/live", live)
+    for path in ("/health/ready", "/healthz", "/heartbeat", "/healthcheck"):
+        app.router.add_get(path, ready)
+    app.router.add_get("/metrics", prometheus)
+    return app
+
+
+def _cells_of(first: int, edges: Sequence[float]) -> range:
+    return range(first, first + len(edges) + 1)
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, text, value=value)

@@ -1,0 +1,121 @@
+"""
+What the commands over the ledger share: open it, refuse in one line, publish.
+
+A refusal is told as `Error: there is no partner x` with exit status 1, and a
+wrong setting with status 2: never with a traceback.
+"""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from typing import TypeVar
+
+import click
+from redis.exceptions import RedisError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from segments.ledger.database.engine import LedgerUnusable, open_ledger, reading
+from segments.model.refusal import Refusal
+from segments.projection.catalog import publish_catalog
+from segments.runtime.admin_port import CannotListen
+from segments.runtime.settings_reader import read_settings
+from segments.runtime.tls import UnusableTls
+from segments.settings import Settings
+from segments.store.reader import StoreUnusable
+from segments.store.servers.connection import connect
+
+T = TypeVar("T")
+
+_CONNECT_TIMEOUT_S = 1.0
+"""For a command that someone waits for; what it could not write follows by itself."""
+
+
+def change(do: Callable[[AsyncConnection], Awaitable[str]]) -> None:
+    """
+    Change the ledger in one transaction, publish the catalog, say what was done.
+
+    Args:
+        do: Makes the change and returns what to say of it.
+    """
+    settings = read_settings(Settings)
+
+    async def change_and_publish() -> None:
+        async with open_ledger(settings) as ledger:
+            async with ledger.begin() as conn:
+                done = await do(conn)
+            click.echo(done)
+            await _publish(ledger, settings)
+
+    run(change_and_publish())
+
+
+def keep(do: Callable[[AsyncConnection], Awaitable[str]]) -> None:
+    """
+    Change, in one transaction, what the bid path does not see: there is nothing to publish.
+
+    Args:
+        do: Makes the change and returns what to say of it.
+    """
+    settings = read_settings(Settings)
+
+    async def open_and_do() -> str:
+        async with open_ledger(settings) as ledger, ledger.begin() as conn:
+            return await do(conn)
+
+    click.echo(run(open_and_do()))
+
+
+def look(ask: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+    """Return what is asked of the ledger, as of one moment."""
+    settings = read_settings(Settings)
+
+    async def open_and_ask() -> T:
+        async with open_ledger(settings) as ledger, reading(ledger) as conn:
+            return await ask(conn)
+
+    return run(open_and_ask())
+
+
+def run(command: Coroutine[object, object, T]) -> T:
+    """
+    Run a command to its end.
+
+    Raises:
+        ClickException: What was asked was refused, or can't be done here.
+    """
+    try:
+        return asyncio.run(command)
+    except (Refusal, LedgerUnusable, StoreUnusable, CannotListen, UnusableTls) as error:
+        raise click.ClickException(str(error)) from None
+
+
+def print_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """
+    Print rows: in columns under headings on a terminal, else with tabs alone.
+
+    `None` prints as `-`, so that every row has as many words as the next.
+    """
+    table = [["-" if cell is None else str(cell) for cell in row] for row in rows]
+    if not sys.stdout.isatty():
+        for row in table:
+            click.echo("\t".join(row))
+        return
+    table.insert(0, [heading.upper() for heading in headings])
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        click.echo("  ".join(map(str.ljust, row, widths)).rstrip())
+
+
+async def _publish(ledger: AsyncEngine, settings: Settings) -> None:
+    try:
+        async with connect(
+            settings.store_url, socket_connect_timeout=_CONNECT_TIMEOUT_S, retry=None
+        ) as redis:
+            await publish_catalog(ledger, redis)
+    except StoreUnusable as error:
+        why = str(error)
+    except (RedisError, OSError):
+        why = "the store is not running or can't be reached"
+    else:
+        return
+    click.echo(f"not published yet: {why}. The loader publishes it when it can.", err=True)

@@ -1,0 +1,175 @@
+"""The commands of the SFTP door, `sftp` and `key`; `key --jwt` is the Privacy API's."""
+
+import asyncio
+import logging
+import signal
+import time
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+
+import click
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from segments.cli import privacy_keys as privacy_keys_commands
+from segments.cli.ledger_access import keep, look, print_table, run
+from segments.cli.log import log_to_stderr
+from segments.cli.tokens import account_option, internal_option
+from segments.doors.callback_sender import Callbacks
+from segments.doors.live_audience.drop import Drop
+from segments.doors.live_audience.file_names import folder_name
+from segments.doors.live_audience.folder import DropFolder
+from segments.doors.sftp.public_key import MAX_KEY_BYTES, read_public_key
+from segments.doors.sftp.server import SftpServer
+from segments.doors.sftp_process_metrics import DoorMetrics
+from segments.files.blobs import Blobs
+from segments.ledger import accounts
+from segments.ledger.database.engine import open_ledger
+from segments.ledger.health import ledger_reasons
+from segments.ledger.live_audience import ssh_keys
+from segments.ledger.live_audience.ssh_keys import SshKey
+from segments.model.account import Account
+from segments.model.refusal import Refusal
+from segments.runtime.admin_port import shown
+from segments.runtime.settings_reader import read_settings
+from segments.settings import Settings
+
+_MAX_FOLDER_NAME = 255
+
+
+@click.command()
+@click.option(
+    "--watch-only", is_flag=True, help="No SFTP server: only watch SEGMENTS_DROP_DIR's folders."
+)
+def sftp(watch_only: bool) -> None:
+    """Take in what partners deliver by SFTP, or by whatever writes to the drop folder."""
+    settings = read_settings(Settings)
+    log_to_stderr()
+    # At INFO it logs the address of every client.
+    logging.getLogger("asyncssh").setLevel(logging.WARNING)
+    run(_run(settings, listens=not watch_only))
+
+
+@click.group()
+def key() -> None:
+    """Keys: SSH keys of the SFTP door, and with --jwt RSA keys of the Privacy API's JWTs."""
+
+
+_jwt = click.option("--jwt", "is_jwt", is_flag=True, help="A key that JWTs are signed with.")
+
+
+@key.command("add")
+@_jwt
+@click.argument("name", metavar="PARTNER|DOMAIN")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--kid", help="With --jwt: what the JWTs' cnf.kid calls the key.")
+@account_option
+@internal_option
+def add_key(
+    *,
+    is_jwt: bool,
+    name: str,
+    file: Path,
+    kid: str | None,
+    account_id: str | None,
+    is_internal: bool,
+) -> None:
+    """
+    Let PARTNER log in with the public key in FILE, a .pub of ssh-keygen.
+
+    With --jwt: take data subject requests that DOMAIN signs with the RSA key
+    whose public half FILE is, as PEM.
+    """
+    with file.open("rb") as opened_file:
+        content = opened_file.read(MAX_KEY_BYTES + 1)
+    if is_jwt != (kid is not None):
+        raise click.UsageError("--jwt and --kid go together")
+    if kid is not None:
+        keep(privacy_keys_commands.adding(name, kid, content, account_id, is_internal=is_internal))
+        return
+    if account_id is not None or is_internal:
+        raise click.UsageError("--account and --internal are for --jwt")
+
+    async def add(conn: AsyncConnection) -> str:
+        found = await accounts.partner(conn, name)
+        if len(folder_name(found.public_id)) > _MAX_FOLDER_NAME:
+            raise Refusal("the partner's id is too long to name a folder")
+        added = read_public_key(content, found.id)
+        await ssh_keys.add_key(conn, added, now_s=time.time())
+        return f"{name} may log in with {added.fingerprint}"
+
+    keep(add)
+
+
+@key.command("list")
+@_jwt
+def list_keys(is_jwt: bool) -> None:
+    """List all keys."""
+    if is_jwt:
+        privacy_keys_commands.print_all()
+        return
+
+    async def ask(conn: AsyncConnection) -> tuple[list[Account], list[SshKey]]:
+        return await accounts.accounts(conn), await ssh_keys.keys(conn)
+
+    every_account, found = look(ask)
+    id_to_public_id = {account.id: account.public_id for account in every_account}
+    print_table(
+        ("partner", "fingerprint", "comment"),
+        ((id_to_public_id[k.account_id], k.fingerprint, k.comment or None) for k in found),
+    )
+
+
+@key.command("remove")
+@_jwt
+@click.argument("name", metavar="PARTNER|DOMAIN")
+@click.argument("fingerprint", metavar="FINGERPRINT|KID")
+def remove_key(is_jwt: bool, name: str, fingerprint: str) -> None:
+    """
+    Let PARTNER log in with a key no longer; its connections end within seconds.
+
+    With --jwt: take nothing any more that DOMAIN signs with its key KID.
+    """
+    if is_jwt:
+        keep(privacy_keys_commands.removing(name, fingerprint))
+        return
+
+    async def remove(conn: AsyncConnection) -> str:
+        found = await accounts.partner(conn, name)
+        await ssh_keys.remove_key(conn, found, fingerprint)
+        return f"{name} may not log in with {fingerprint} any longer"
+
+    keep(remove)
+
+
+async def _run(settings: Settings, *, listens: bool) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signal_number, stopping.set)
+    metrics = DoorMetrics()
+    async with open_ledger(settings) as ledger:
+        folders = DropFolder(settings.drop_folder)
+        drop = Drop(settings, ledger, Blobs.open(settings), folders, metrics=metrics)
+        callbacks = Callbacks(ledger, settings.callback_hosts, metrics=metrics)
+
+        async def watch() -> None:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(drop.run(stopping))
+                group.create_task(callbacks.run(stopping))
+
+        async with AsyncExitStack() as opened:
+            if listens:
+                server = SftpServer(settings, ledger, folders, metrics=metrics)
+                await opened.enter_async_context(server.listening())
+            await opened.enter_async_context(
+                shown(
+                    "SEGMENTS_SFTP_ADMIN_PORT",
+                    settings.admin_host,
+                    settings.sftp_admin_port,
+                    metrics.registry,
+                    partial(ledger_reasons, ledger),
+                    settings.admin_tls,
+                )
+            )
+            await watch()

@@ -1,0 +1,293 @@
+"""
+LiveIntent's Audience API: audiences, presigned uploads, small chunks.
+
+    POST /audience                          creates an audience
+    POST /audience/upload/{audienceId}      -> a URL for one file
+    PUT  <that URL>                         the file, streamed to the blob store
+    GET  /audience/upload/{requestId}       how far it is
+    POST /realtime/audience/{audienceId}    up to 10,000 hashes, applied at once
+
+`audienceId` is the segment id as bid requests show it, `segment-id` in the
+vendor's URLs; what those call `unique-segment-id` is the ledger's number.
+
+Where the blobs are a bucket that signs URLs, the URL is the bucket's own, and
+`segments.doors.audience_api.bucket_uploads` notices the file there. Otherwise it is ours, in the
+same form: see `segments.doors.rest.presigned_url`. An upload is no job until its last byte is
+on the disk; one that breaks off leaves nothing, and the URL may be tried again.
+"""
+
+import math
+from urllib.parse import urlsplit
+
+import numpy as np
+from aiohttp import web
+
+from segments.doors.audience_api.parties import audience_of, owner_and_partner
+from segments.doors.audience_api.schemas import (
+    S_PER_DAY,
+    AdvertiserQuery,
+    AudiencePath,
+    CreatedAudience,
+    NewAudience,
+    Presigned,
+    PresignedURI,
+    RealtimeAnswer,
+    RealtimeOutput,
+    RealtimeQuery,
+    RequestPath,
+    SignedQuery,
+    UploadForm,
+    UploadPath,
+    UploadStatus,
+    progress,
+)
+from segments.doors.audience_api.upload_body import Incoming, check_announced
+from segments.doors.rest import presigned_url as presign
+from segments.doors.rest.auth import Caller, Scheme
+from segments.doors.rest.door import Door, Reply, check_not_encoded, media_type, operation
+from segments.doors.rest.presigned_url import SigningKey
+from segments.doors.rest.problem import Problem
+from segments.doors.rest.services import Services
+from segments.files.blobs import UPLOADS
+from segments.ingest.parse import Parser
+from segments.ingest.realtime import AtOnce, Chunk
+from segments.ingest.uploaded_file import arrived, new_blob_name
+from segments.ledger import accounts, audiences, jobs, uploads
+from segments.ledger.database.engine import reading
+from segments.ledger.uploads import Upload, UsedBefore
+from segments.model.account import Account
+from segments.model.audience import Audience, State
+from segments.model.refusal import Duplicate, Refusal
+
+MAX_CHUNK = 10_000
+
+
+class AudienceDoor(Door):
+    """Audiences and the files that change them, as in LiveIntent's Audience API."""
+
+    tag = "Audience API"
+
+    def __init__(self, services: Services, schemes: tuple[Scheme, ...], key: SigningKey) -> None:
+        """
+        Args:
+            services: What doors work with.
+            schemes: How callers say who they are.
+            key: Signs upload URLs of our own.
+        """
+        self.schemes = schemes
+        self._services = services
+        self._key = key
+        self._at_once = AtOnce(
+            services.settings, services.ledger, services.redis, services.blobs, services.now_s
+        )
+
+    @operation(
+        "POST",
+        "/audience",
+        answers={201: CreatedAudience},
+        problems=(403, 409),
+        is_idempotent=True,
+    )
+    async def create(self, *, caller: Caller, body: NewAudience) -> CreatedAudience:
+        """Create an audience; the next bid request can show it."""
+        try:
+            async with self._services.ledger.begin() as conn:
+                owner, partner = await owner_and_partner(conn, caller.account, body.advertiser)
+                created = await audiences.add_audience(
+                    conn,
+                    owner,
+                    partner,
+                    body.name,
+                    external_id=body.externalId,
+                    ttl_days=None if body.ttl is None else math.ceil(body.ttl / S_PER_DAY),
+                    now_s=self._services.now_s(),
+                )
+        except Duplicate:
+            raise Problem(409, "there is an audience of this externalId already") from None
+        except Refusal as refusal:
+            raise Problem(400, str(refusal)) from None
+        await self._services.publish_catalog()
+        return CreatedAudience(
+            id=int(created.segment_id),
+            advertiser=owner.public_id,
+            externalId=body.externalId,
+            name=created.name,
+            ttl=None if created.ttl_days is None else created.ttl_days * S_PER_DAY,
+        )
+
+    @operation("POST", "/audience/upload/{id}", answers={200: Presigned}, problems=(403, 404, 409))
+    async def presign(
+        self,
+        *,
+        caller: Caller,
+        path: AudiencePath,
+        query: AdvertiserQuery,
+        body: UploadForm,
+        request: web.Request,
+    ) -> Presigned:
+        """
+        Obtain a presigned URL for one file of hashes.
+
+        PUT the file there: `curl -T FILE "<presignedURI>"`. It can be used once,
+        until it expires.
+        """
+        settings, now_s = self._services.settings, self._services.now_s()
+        async with self._services.ledger.begin() as conn:
+            audience = await audience_of(conn, caller.account, path.id, query.advertiser)
+            owner = await accounts.account(conn, audience.owner_id)
+            upload = await uploads.add_upload(
+                conn,
+                caller.account,
+                audience,
+                file_name=body.filename,
+                action=body.action,
+                hash_type=body.type,
+                now_s=now_s,
+                expires_at_s=now_s + settings.upload_url_s,
+            )
+        if self._services.blobs.takes_uploads:
+            url = await self._services.blobs.upload_url(
+                f"{UPLOADS}/{upload.key}", settings.upload_url_s
+            )
+        else:
+            url = self._own_url(request, upload, audience, owner)
+        return Presigned(requestId=upload.request_id, output=PresignedURI(presignedURI=url))
+
+    @operation("GET", "/audience/upload/{id}", answers={200: UploadStatus}, problems=(404,))
+    async def status(self, *, caller: Caller, path: RequestPath) -> UploadStatus:
+        """Tell how far an upload is, by the `requestId` that it was presigned under."""
+        async with reading(self._services.ledger) as conn:
+            upload = await uploads.find_upload(conn, caller.account, path.id)
+            if upload is None:
+                raise Problem(404, "there is no upload of this requestId")
+            audience = await audiences.audience(conn, upload.audience_id)
+            job = None if upload.job_id is None else await jobs.job(conn, upload.job_id)
+        said = progress(upload, audience, job, self._services.now_s())
+        return UploadStatus(requestId=upload.request_id, output=said)
+
+    @operation(
+        "PUT",
+        f"/{UPLOADS}/{{action}}/{{key}}/{{filename}}",
+        answers={200: None},
+        problems=(403, 404, 408, 409, 413, 417, 503),
+        consumes={"application/octet-stream": {"type": "string", "format": "binary"}},
+        expects_itself=True,
+    )
+    async def upload(
+        self, *, path: UploadPath, query: SignedQuery, request: web.Request
+    ) -> web.StreamResponse:
+        """
+        Upload the file. The URL is the permission: nothing in it may be changed.
+
+        200 once the whole file is kept; what is in it, `GET
+        /audience/upload/{requestId}` will tell. A file that breaks off leaves
+        nothing, and the URL may be tried again.
+        """
+        base = urlsplit(self._base(request))
+        # The target as partners see it: behind a proxy, with the prefix that it cut off.
+        target, now_s = base.path + request.raw_path, self._services.now_s()
+        try:
+            presign.check(request.method, base.netloc, target, self._key, now_s=now_s)
+        except presign.Refused as refused:
+            raise Problem(403, str(refused)) from None
+        async with reading(self._services.ledger) as conn:
+            upload = await uploads.upload_of_key(conn, path.key)
+            if upload is None:
+                raise Problem(404, "there is no such upload")
+            audience = await audiences.audience(conn, upload.audience_id)
+        if upload.job_id is not None:
+            raise Problem(409, "this URL was used; obtain another")
+        if audience.state is State.DELETED:
+            raise Problem(404, "the audience was deleted")
+        check_announced(request, self._services.settings.upload_max_bytes)
+
+        await self._receive(request, upload, audience)
+        return web.Response(status=200)
+
+    @operation(
+        "POST",
+        "/realtime/audience/{id}",
+        answers={200: RealtimeAnswer, 202: RealtimeAnswer},
+        problems=(403, 404, 409, 413, 415),
+        consumes={"text/plain": {"type": "string", "description": "One hash a line."}},
+    )
+    async def realtime(
+        self, *, caller: Caller, path: AudiencePath, query: RealtimeQuery, request: web.Request
+    ) -> Reply:
+        """
+        Add or remove up to 10,000 hashes at once, given as text with one hash a line.
+
+        200 once bid requests show it. 202 if the store is away: the hashes are
+        kept, and applied when it is back. A line that is no hash of the `type`
+        refuses all of them.
+        """
+        async with reading(self._services.ledger) as conn:
+            audience = await audience_of(conn, caller.account, path.id, query.advertiser)
+        if media_type(request) not in (None, "text/plain"):
+            raise Problem(415, "the body must be text/plain, one hash a line")
+        check_not_encoded(request)
+        chunk = _chunk(audience, query, await request.read())
+        applied = await self._at_once.apply(caller.account, chunk)
+        output = RealtimeOutput(
+            records=len(chunk.ids), status="applied" if applied.is_in_store else "waiting"
+        )
+        answer = RealtimeAnswer(requestId=applied.request_id, output=output)
+        return Reply(answer, 200 if applied.is_in_store else 202)
+
+    async def _receive(self, request: web.Request, upload: Upload, audience: Audience) -> None:
+        blobs, blob = self._services.blobs, new_blob_name(audience)
+        incoming = Incoming(
+            request, self._services.settings.upload_max_bytes, self._services.clock_s
+        )
+        stored = await incoming.into(blobs, blob)
+        try:
+            async with self._services.ledger.begin() as conn:
+                await arrived(
+                    conn,
+                    upload,
+                    audience,
+                    blob=blob,
+                    sha256=stored.sha256,
+                    now_s=self._services.now_s(),
+                )
+        except UsedBefore:
+            await blobs.delete(blob)
+            raise Problem(409, "this URL was used meanwhile; obtain another") from None
+
+    def _own_url(
+        self, request: web.Request, upload: Upload, audience: Audience, owner: Account
+    ) -> str:
+        return presign.signed_url(
+            "PUT",
+            self._base(request),
+            f"/{UPLOADS}/{upload.action}/{upload.key}/{upload.file_name}",
+            {
+                "x-amz-meta-action": upload.action.value,
+                "x-amz-meta-type": upload.hash_type,
+                "x-amz-meta-filename": upload.file_name,
+                "x-amz-meta-advertiser-id": owner.public_id,
+                "x-amz-meta-segment-id": audience.segment_id,
+                "x-amz-meta-unique-segment-id": str(audience.id),
+            },
+            self._key,
+            now_s=upload.created_at_s,
+            expires_in_s=upload.expires_at_s - upload.created_at_s,
+        )
+
+    def _base(self, request: web.Request) -> str:
+        """Return where partners find us: as the operator says, else as this request did."""
+        return self._services.settings.api_public_url or f"{request.scheme}://{request.host}"
+
+
+def _chunk(audience: Audience, query: RealtimeQuery, content: bytes) -> Chunk:
+    """Read a chunk, all of it or nothing."""
+    parser = Parser(query.type)
+    ids = np.concatenate((parser.feed(content), parser.finish()))
+    if parser.bad or parser.header_rows:
+        samples = [{"line": line, "reason": reason.value} for line, reason in parser.samples]
+        raise Problem(400, "not every line is a hash of this type", badLines=samples)
+    if not len(ids):
+        raise Problem(400, "not one hash was given")
+    if len(ids) > MAX_CHUNK:
+        raise Problem(413, f"{len(ids)} hashes, {MAX_CHUNK} at most; upload a file instead")
+    return Chunk(audience, query.action, query.type, content, ids)

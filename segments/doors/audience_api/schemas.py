@@ -1,0 +1,201 @@
+"""What the Audience API is sent and answers: its forms, in the document's spelling."""
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, ConfigDict, Field
+
+from segments.doors.rest.schemas import FileName, Form, PrintableText, Query
+from segments.ledger import audiences
+from segments.ledger.uploads import Upload
+from segments.model import job as jobs_states
+from segments.model.audience import Audience
+from segments.model.job import Job
+from segments.model.order import Action
+
+S_PER_DAY = 86_400
+
+Lower = BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value)
+_Text = BeforeValidator(lambda value: str(value) if type(value) is int else value)
+HashType = Annotated[Literal["md5", "sha1", "sha2"], Lower]
+_AudienceId = Annotated[str, Field(pattern=r"^-?[0-9]{1,20}$")]
+
+
+class NewAudience(Form):
+    """An audience to create."""
+
+    advertiser: Annotated[PrintableText, _Text] = Field(
+        max_length=128, description="Your own id; of an agency, a `sub_id` of its."
+    )
+    externalId: Annotated[PrintableText, _Text] | None = None  # noqa: N815 - the document's spelling
+    name: PrintableText
+    ttl: int | None = Field(
+        None,
+        ge=1,
+        le=audiences.MAX_TTL_DAYS * S_PER_DAY,
+        description="Seconds that a membership holds, rounded up to days. None: for good.",
+    )
+
+
+class CreatedAudience(Form):
+    """An audience as it is."""
+
+    id: int = Field(description="The `audienceId` of the other operations.")
+    advertiser: str
+    externalId: str | None = None  # noqa: N815 - the document's spelling
+    name: str
+    ttl: int | None = None
+
+
+class AudiencePath(Form):
+    """Which audience."""
+
+    id: _AudienceId
+
+
+class AdvertiserQuery(Query):
+    """Whose audience, where an agency's sub accounts have several of one id."""
+
+    advertiser: PrintableText | None = None
+
+
+class UploadForm(Form):
+    """A file to come."""
+
+    filename: FileName
+    action: Annotated[Action, Lower]
+    type: HashType
+
+
+class PresignedURI(Form):
+    """Where to PUT the file."""
+
+    presignedURI: str  # noqa: N815 - the document's spelling
+
+
+class Presigned(Form):
+    """Permission for one upload."""
+
+    requestId: str  # noqa: N815 - the document's spelling
+    output: PresignedURI
+
+
+class UploadState(StrEnum):
+    """How far an upload is."""
+
+    WAITING = "waiting"  # for the file
+    EXPIRED = "expired"  # no file came in time
+    QUEUED = "queued"
+    PROCESSING = "processing"
+    HELD = "held"  # until a person of the operator's has looked at it
+    DONE = "done"
+    FAILED = "failed"
+
+
+_STATES = {
+    jobs_states.State.QUEUED: UploadState.QUEUED,
+    jobs_states.State.RUNNING: UploadState.PROCESSING,
+    jobs_states.State.HELD: UploadState.HELD,
+    jobs_states.State.DONE: UploadState.DONE,
+    jobs_states.State.FAILED: UploadState.FAILED,
+}
+
+
+class UploadError(Form):
+    """Why a file was not loaded; numbered and worded as in LiveAudience's `.status`."""
+
+    code: str
+    description: str
+
+
+class UploadProgress(Form):
+    """What became of a file so far. Counts are of its lines, never of who opted out."""
+
+    audienceId: int  # noqa: N815 - the document's spelling
+    filename: str
+    action: Action
+    type: str
+    status: UploadState
+    bytes: int | None = None
+    records: int | None = None
+    badRecords: int | None = None  # noqa: N815 - likewise
+    processedRecords: int | None = None  # noqa: N815 - likewise
+    error: UploadError | None = None
+
+
+class UploadStatus(Form):
+    """How far an upload is."""
+
+    requestId: str  # noqa: N815 - the document's spelling
+    output: UploadProgress
+
+
+class RequestPath(Form):
+    """Which upload."""
+
+    id: Annotated[str, Field(pattern=r"^[0-9]{1,20}\.[0-9]{6}$")]
+
+
+class UploadPath(Form):
+    """What a presigned URL says in its path; all of it is signed."""
+
+    action: str
+    key: str
+    filename: str
+
+
+class SignedQuery(Form):
+    """What a presigned URL says in its query; all of it is signed."""
+
+    model_config = ConfigDict(extra="allow")
+
+    signature: str | None = Field(None, alias="X-Amz-Signature")
+
+
+class RealtimeQuery(Query):
+    """What the hashes are, and what to do with them."""
+
+    type: HashType
+    action: Annotated[Action, Lower] = Action.ADD
+    advertiser: PrintableText | None = None
+
+
+class RealtimeOutput(Form):
+    """What became of the hashes."""
+
+    records: int
+    status: Literal["applied", "waiting"] = Field(
+        description="`waiting`: kept for good, and applied when the store is back."
+    )
+
+
+class RealtimeAnswer(Form):
+    """The hashes were taken in."""
+
+    requestId: str  # noqa: N815 - the document's spelling
+    output: RealtimeOutput
+
+
+def progress(upload: Upload, audience: Audience, job: Job | None, now_s: float) -> UploadProgress:
+    """Tell how far an upload is; from the arrival of its file on it is what its job is."""
+    said: dict[str, Any] = {
+        "audienceId": int(audience.segment_id),
+        "filename": upload.file_name,
+        "action": upload.action,
+        "type": upload.hash_type,
+    }
+    if job is None:
+        state = UploadState.EXPIRED if now_s >= upload.expires_at_s else UploadState.WAITING
+        return UploadProgress(**said, status=state)
+    report, stop = job.report, job.stop
+    return UploadProgress(
+        **said,
+        status=_STATES[job.state],
+        bytes=report.size_bytes,
+        records=report.rows,
+        badRecords=report.bad,
+        processedRecords=report.written,
+        error=None
+        if stop is None
+        else UploadError(code=str(stop.code), description=stop.description),
+    )

@@ -1,0 +1,227 @@
+"""
+The callback: POSTs a status to the URL that the partner gave.
+
+A URL out of a file is a wish, and what it could reach is our own network. So:
+
+- only to hosts that the operator allows (`SEGMENTS_CALLBACK_HOSTS`; none by default);
+- never to an address that is not public, whatever a name resolves to. Names are
+  resolved where the connection is made, so what was checked is what is used;
+- redirects are not followed: an allowed host can't hand us on to another;
+- the answer's body is not read, and of the answer only its status counts.
+
+What is not answered with 2xx is tried again, each time later than the last. The
+statuses wait in the ledger, so that a restart forgets none; of the processes that
+look for them, one takes each.
+"""
+
+import asyncio
+import ipaddress
+import logging
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from urllib.parse import urlsplit
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.resolver import DefaultResolver
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from segments.doors.sftp_process_metrics import DoorMetrics
+from segments.ledger import callbacks
+from segments.ledger.callbacks import Callback
+from segments.ledger.database.engine import reading
+
+_log = logging.getLogger(__name__)
+
+EVERY_S = 1.0
+TIMEOUT_S = 10.0
+MAX_ATTEMPTS = 12
+_FIRST_PAUSE_S = 5.0
+_LONGEST_PAUSE_S = 6 * 3600.0
+_AT_ONCE = 20
+_CLAIM_S = 3 * TIMEOUT_S
+"""How long one process has a callback to itself: several look for them."""
+
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+
+class NotPublic(OSError):
+    """A host has an address that is not the public internet's."""
+
+
+def pause_s(attempts: int) -> float:
+    """Return how long to wait after so many attempts in vain: 5 s, 15 s, 45 s, ... 6 hours."""
+    return min(_FIRST_PAUSE_S * 3.0 ** (attempts - 1), _LONGEST_PAUSE_S)
+
+
+def is_allowed(host: str, allowed: Sequence[str]) -> bool:
+    """Tell whether a host is one of the allowed; `*.a.example` allows all below `a.example`."""
+    name = host.lower().rstrip(".")
+    return any(
+        name.endswith(each[1:]) if each.startswith("*.") else name == each
+        for each in map(str.lower, allowed)
+    )
+
+
+def is_public(address: str) -> bool:
+    """
+    Tell whether an address is one of the public internet.
+
+    An IPv6 address that stands for an IPv4 one is what it stands for, and one
+    of a transition mechanism is not public: it would lead wherever that leads.
+    """
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(found, ipaddress.IPv6Address):
+        if found.ipv4_mapped is not None:
+            return is_public(str(found.ipv4_mapped))
+        if found.sixtofour is not None or found.teredo is not None or found in _NAT64:
+            return False
+    return found.is_global and not found.is_multicast
+
+
+class _PublicResolver(AbstractResolver):
+    """Resolves names to public addresses, or not at all."""
+
+    def __init__(self, resolver: AbstractResolver, may_reach: Callable[[str], bool]) -> None:
+        self._resolver = resolver
+        self._may_reach = may_reach
+
+    async def resolve(self, host: str, port: int = 0, family: int = 0) -> list[ResolveResult]:
+        """
+        Return a host's addresses.
+
+        Raises:
+            NotPublic: One of them is not public: then none is trusted.
+        """
+        found = await self._resolver.resolve(host, port, family)  # type: ignore[arg-type]
+        if not all(self._may_reach(each["host"]) for each in found):
+            raise NotPublic("the host has an address that is not public")
+        return found
+
+    async def close(self) -> None:
+        """Release the resolver below."""
+        await self._resolver.close()
+
+
+class Callbacks:
+    """One process's hands on the callbacks."""
+
+    def __init__(
+        self,
+        ledger: AsyncEngine,
+        allowed_hosts: Sequence[str],
+        now_s: Callable[[], float] = time.time,
+        may_reach: Callable[[str], bool] = is_public,
+        resolver: AbstractResolver | None = None,
+        *,
+        metrics: DoorMetrics | None = None,
+    ) -> None:
+        self._metrics = metrics or DoorMetrics()
+        self._ledger = ledger
+        self._allowed_hosts = allowed_hosts
+        self._now_s = now_s
+        self._may_reach = may_reach
+        self._resolver = resolver
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Send what is due until told to stop."""
+        while not stopping.is_set():
+            try:
+                sent = await self.turn()
+            except (OSError, SQLAlchemyError) as error:
+                _log.error("callbacks: %s", type(error).__name__)
+                sent = 0
+            if not sent:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(stopping.wait(), EVERY_S)
+
+    async def turn(self) -> int:
+        """Try each callback that is due once; return how many there were."""
+        now_s = self._now_s()
+        async with reading(self._ledger) as conn:
+            due = await callbacks.due(conn, now_s, _AT_ONCE)
+        if due:
+            async with self._ledger.begin() as conn:
+                due = await callbacks.claim(conn, due, now_s, until_s=now_s + _CLAIM_S)
+        if due:
+            async with self._session() as session:
+                await asyncio.gather(*(self._try(session, callback) for callback in due))
+        return len(due)
+
+    def _session(self) -> aiohttp.ClientSession:
+        resolver = _PublicResolver(self._resolver or DefaultResolver(), self._may_reach)
+        return aiohttp.ClientSession(
+            # No cache of names: each attempt is checked anew. No proxy of the
+            # environment, which would resolve for itself.
+            connector=aiohttp.TCPConnector(resolver=resolver, use_dns_cache=False),
+            timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+        )
+
+    async def _try(self, session: aiohttp.ClientSession, callback: Callback) -> None:
+        fault, is_not_allowed = await self._post(session, callback)
+        is_final = is_not_allowed or callback.attempts + 1 >= MAX_ATTEMPTS
+        async with self._ledger.begin() as conn:
+            if fault is None or is_final:
+                await callbacks.remove(conn, callback)
+            else:
+                due_at_s = self._now_s() + pause_s(callback.attempts + 1)
+                await callbacks.postpone(conn, callback, due_at_s)
+        self._metrics.callback(
+            "delivered"
+            if fault is None
+            else "not_allowed"
+            if is_not_allowed
+            else "given_up"
+            if is_final
+            else "postponed"
+        )
+        if fault is not None:
+            # Not the URL: it may hold a secret of the partner's.
+            _log.warning(
+                "callback of delivery %s: %s%s",
+                callback.transaction_id or "(refused)",
+                fault,
+                ", given up" if is_final else "",
+            )
+
+    async def _post(
+        self, session: aiohttp.ClientSession, callback: Callback
+    ) -> tuple[str | None, bool]:
+        """Return what was wrong, if anything, and whether it is not even allowed."""
+        host = urlsplit(callback.url).hostname or ""
+        if not is_allowed(host, self._allowed_hosts):
+            return "its host is not one of SEGMENTS_CALLBACK_HOSTS", True
+        # aiohttp does not resolve what is an address already.
+        if _is_address(host) and not self._may_reach(host):
+            return "its host is not public", True
+        try:
+            async with session.post(
+                callback.url,
+                data=callback.body.encode(),
+                headers={"Content-Type": "application/json"},
+                allow_redirects=False,
+            ) as answer:
+                if 200 <= answer.status < 300:
+                    return None, False
+                return f"answered {answer.status}", False
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            return type(error).__name__, False
+
+
+def _is_address(host: str) -> bool:
+    """
+    Tell whether some resolver takes a host for an address, in any notation.
+
+    `2130706433`, `0x7f.1` and `127.1` all end at 127.0.0.1. The rule is the URL
+    standard's: what ends in a number is an address. `is_public` then refuses
+    every notation but the usual one.
+    """
+    last = host.rstrip(".").rpartition(".")[2].lower()
+    return ":" in host or last.isdigit() or last.startswith("0x")

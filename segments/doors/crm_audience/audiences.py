@@ -1,0 +1,240 @@
+"""
+digitalAudience's Audience API, but for its insights: see `audience_view`.
+
+    POST   /audience/createcrmaudience             an audience, shown to nobody yet
+    POST   /audience/update                        its name, its description
+    POST   /audience/activate                      shown to a platform account, in a window
+    GET    /audience/loadAudienceById/{audienceId}
+    DELETE /audience/delete                        and everything connected with it
+
+An audience is one like any other, so data comes by the delivery doors, which
+know it by its id: as a segment of a LiveAudience metadata file, by an upload
+URL of the Audience API, or a chunk. What is deleted leaves the bids at once, the
+ledger and the blobs before this is answered, and the store with the sweep that
+the loader is asked for.
+
+Where the document lost how `DELETE` is told which: `?audienceId=` or `?id=`, or a
+JSON body of either.
+"""
+
+from contextlib import suppress
+
+from aiohttp import web
+from pydantic import ValidationError
+from redis.exceptions import RedisError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from segments.doors.crm_audience.audience_view import view
+from segments.doors.crm_audience.base import CrmDoor, answered, check_owns
+from segments.doors.crm_audience.schemas import (
+    Activated,
+    AnyId,
+    AudienceChange,
+    AudiencePath,
+    AudienceView,
+    Envelope,
+    NewActivation,
+    NewAudience,
+)
+from segments.doors.rest.auth import Caller, Scheme
+from segments.doors.rest.door import operation
+from segments.doors.rest.problem import Problem, invalid
+from segments.doors.rest.schemas import Form, Query
+from segments.doors.rest.services import Services
+from segments.ingest.crm_audience import deletion as crm_deletion
+from segments.ledger import accounts, activations, recipients, users
+from segments.ledger.crm_audience import audiences as crm_audiences
+from segments.ledger.crm_audience.audiences import CrmAudience
+from segments.ledger.database.engine import reading
+from segments.ledger.recipients import Recipient
+from segments.model.account import Account
+from segments.model.refusal import NotFound, Refusal
+from segments.store import keys
+
+
+class WhichQuery(Query):
+    """Which audience; one of both."""
+
+    audienceId: AnyId | None = None  # noqa: N815 - the document's spelling
+    id: AnyId | None = None
+
+
+class WhichForm(Form):
+    """Which audience; one of both."""
+
+    audienceId: AnyId | None = None  # noqa: N815 - the document's spelling
+    id: AnyId | None = None
+
+
+class CrmAudienceDoor(CrmDoor):
+    """CRM audiences, as in digitalAudience's Audience API."""
+
+    tag = "CRM audiences"
+
+    def __init__(self, services: Services, schemes: tuple[Scheme, ...]) -> None:
+        self.schemes = schemes
+        self._services = services
+
+    @operation(
+        "POST",
+        "/audience/createcrmaudience",
+        answers={200: Envelope[AudienceView]},
+        problems=(403, 404),
+    )
+    async def create(self, *, caller: Caller, body: NewAudience) -> Envelope[AudienceView]:
+        """Create an audience within a campaign. No bid shows it before it is activated."""
+        check_owns(caller.account)
+        now_s = self._services.now_s()
+        try:
+            async with self._services.ledger.begin() as conn:
+                user = await users.user_of_public_id(conn, caller.who)
+                assert user is not None, "has just been authenticated"
+                campaign = await crm_audiences.campaign(conn, caller.account, body.campaignId)
+                created = await crm_audiences.create(
+                    conn,
+                    campaign,
+                    user,
+                    caller.account,
+                    await accounts.partner_of(conn, caller.account),
+                    name=body.name,
+                    description=body.description,
+                    now_s=now_s,
+                )
+                shown = await view(conn, created, now_s)
+        except NotFound as unknown:
+            raise Problem(404, str(unknown)) from None
+        except Refusal as refusal:
+            raise Problem(400, str(refusal)) from None
+        await self._services.publish_catalog()
+        return answered(shown)
+
+    @operation(
+        "POST",
+        "/audience/create/api/audience/createcrmaudience",
+        answers={200: Envelope[AudienceView]},
+        problems=(403, 404),
+    )
+    async def create_as_in_the_example(
+        self, *, caller: Caller, body: NewAudience
+    ) -> Envelope[AudienceView]:
+        """Create an audience, by the path of the document's example."""
+        return await self.create(caller=caller, body=body)
+
+    @operation("POST", "/audience/update", answers={200: Envelope[AudienceView]}, problems=(404,))
+    async def update(self, *, caller: Caller, body: AudienceChange) -> Envelope[AudienceView]:
+        """Call an audience otherwise, or describe it otherwise."""
+        now_s = self._services.now_s()
+        try:
+            async with self._services.ledger.begin() as conn:
+                crm = await _audience(conn, caller.account, body.id)
+                changed = await crm_audiences.change(
+                    conn,
+                    crm,
+                    caller.account,
+                    name=body.name,
+                    description=body.description,
+                    now_s=now_s,
+                )
+                shown = await view(conn, changed, now_s)
+        except Refusal as refusal:
+            raise Problem(400, str(refusal)) from None
+        return answered(shown)
+
+    @operation("POST", "/audience/activate", answers={200: Envelope[Activated]}, problems=(404,))
+    async def activate(self, *, caller: Caller, body: NewActivation) -> Envelope[Activated]:
+        """
+        Show an audience to a platform account, from one second until another.
+
+        The same audience and account once more: another window, name and
+        description for the same segment.
+        """
+        try:
+            async with self._services.ledger.begin() as conn:
+                crm = await _audience(conn, caller.account, body.audienceId)
+                activated = await activations.activate(
+                    conn,
+                    crm.audience,
+                    await _recipient(conn, caller.account, body.accountId),
+                    name=body.name,
+                    description=body.description,
+                    live_from_s=int(body.startDate.timestamp()),
+                    live_until_s=int(body.endDate.timestamp()),
+                    now_s=self._services.now_s(),
+                )
+        except Refusal as refusal:
+            raise Problem(400, str(refusal)) from None
+        await self._services.publish_catalog()
+        return answered(Activated(flowId=activated.flow_id, segmentId=int(activated.segment_id)))
+
+    @operation(
+        "GET",
+        "/audience/loadAudienceById/{audienceId}",
+        answers={200: Envelope[AudienceView]},
+        problems=(404,),
+    )
+    async def load(self, *, caller: Caller, path: AudiencePath) -> Envelope[AudienceView]:
+        """Load an audience with details, and what its uploads have brought."""
+        async with reading(self._services.ledger) as conn:
+            crm = await _audience(conn, caller.account, path.audienceId)
+            return answered(await view(conn, crm, self._services.now_s()))
+
+    @operation(
+        "DELETE",
+        "/audience/delete",
+        answers={200: Envelope[bool]},
+        problems=(404, 413),
+        consumes={"application/json": WhichForm.model_json_schema()},
+    )
+    async def delete(
+        self, *, caller: Caller, query: WhichQuery, request: web.Request
+    ) -> Envelope[bool]:
+        """
+        Delete an audience and all connected data, for good.
+
+        Which one, say `?audienceId=` or `?id=`, or a JSON body of either.
+        """
+        audience_id = _which(query, await request.read())
+        async with self._services.ledger.begin() as conn:
+            crm = await _audience(conn, caller.account, audience_id)
+            blobs = await crm_deletion.delete_audience(
+                conn, crm.audience, now_s=self._services.now_s()
+            )
+        await self._services.publish_catalog()
+        for blob in blobs:
+            await self._services.blobs.delete(blob)
+        with suppress(RedisError):
+            await self._services.redis.delete(keys.SWEPT)
+        return answered(True)
+
+
+def _which(query: WhichQuery, body: bytes) -> int:
+    """Return which audience a DELETE is for."""
+    problem = None
+    said = WhichForm()
+    try:
+        said = WhichForm.model_validate_json(body) if body.strip() else said
+    except ValidationError as error:
+        problem = invalid("body", error)
+    if problem is not None:
+        raise problem
+    named = {query.audienceId, query.id, said.audienceId, said.id} - {None}
+    if len(named) != 1:
+        raise Problem(400, "say which audience: ?audienceId=, or a JSON body with audienceId")
+    (audience_id,) = named
+    assert audience_id is not None, "left out above"
+    return audience_id
+
+
+async def _audience(conn: AsyncConnection, account: Account, audience_id: int) -> CrmAudience:
+    try:
+        return await crm_audiences.crm_audience(conn, account, audience_id)
+    except NotFound as unknown:
+        problem = Problem(404, str(unknown))
+    raise problem
+
+
+async def _recipient(conn: AsyncConnection, account: Account, account_id: int) -> Recipient:
+    for recipient in await recipients.granted(conn, await accounts.partner_of(conn, account)):
+        if recipient.id == account_id:
+            return recipient
+    raise Problem(404, "no platform account of this accountId is connected to you")

@@ -1,0 +1,45 @@
+"""What the doors of digitalAudience's REST API have in common: the envelope, and who asks."""
+
+from typing import Any
+
+from aiohttp import web
+
+from segments.doors.crm_audience.schemas import Envelope, Failure, Status
+from segments.doors.rest.door import Door
+from segments.doors.rest.problem import Problem
+from segments.model.account import Account, Kind
+
+
+class CrmDoor(Door):
+    """A door that answers in envelopes, and whose paths may be spelled in any case."""
+
+    ignores_case = True
+    sends_null = True
+    problem_model = Failure
+    problem_content_type = "application/json"
+
+    def problem(self, problem: Problem) -> web.Response:
+        """Answer a problem as an envelope without data."""
+        status = Status(statusCode=problem.status, message=problem.detail or None)
+        return web.Response(
+            text=Failure(status=status).model_dump_json(),
+            status=problem.status,
+            content_type=self.problem_content_type,
+            headers=problem.headers,
+        )
+
+
+def answered(data: Any) -> Envelope[Any]:
+    """Return what an operation answers that succeeded."""
+    return Envelope(data=data, status=Status(statusCode=0, message=None), success=True)
+
+
+def check_owns(account: Account) -> None:
+    """
+    See that an account has persons of its own: an agency's sub accounts do, the agency does not.
+
+    Raises:
+        Problem: 403.
+    """
+    if account.kind is Kind.AGENCY:
+        raise Problem(403, "log in as a user of a sub account: an agency has no audiences itself")

@@ -1,0 +1,65 @@
+"""
+digitalAudience's login: a password for a cookie.
+
+    POST /account/login    {userName, password} -> data: true, and the cookie
+    POST /account/logout   the cookie ends, and every copy of it
+
+From the vendor's page "Create CRM audience"; the document in hand only shows the
+cookie. Users are those of every door, and so are the guesses that are counted.
+"""
+
+from aiohttp import web
+
+from segments.doors.crm_audience.base import CrmDoor, answered
+from segments.doors.crm_audience.schemas import Envelope, LoginForm
+from segments.doors.rest.door import operation
+from segments.doors.rest.logins import Logins
+from segments.doors.rest.services import Services
+from segments.doors.rest.session_cookie import SessionCookie
+
+
+class CrmLoginDoor(CrmDoor):
+    """Passwords to cookies, as in digitalAudience's REST API."""
+
+    tag = "CRM login"
+
+    def __init__(self, services: Services, cookie: SessionCookie, logins: Logins) -> None:
+        self._services = services
+        self._cookie = cookie
+        self._logins = logins
+
+    @operation("POST", "/account/login", answers={200: Envelope[bool]}, problems=(401, 429))
+    async def login(self, *, body: LoginForm, request: web.Request) -> web.Response:
+        """
+        Log in. The answer sets the cookie that the other operations need.
+
+        It holds for `SEGMENTS_API_TOKEN_S`; then log in again.
+        """
+        settings = self._services.settings
+        session = await self._logins.begin_session(
+            body.userName, body.password, request.remote or "", for_s=settings.api_token_s
+        )
+        answer = _yes()
+        self._cookie.give(
+            answer,
+            session,
+            max_age_s=settings.api_token_s,
+            # Behind a proxy that ends TLS only the public URL knows of it.
+            secure=(settings.api_public_url or str(request.url)).startswith("https:"),
+        )
+        return answer
+
+    @operation("POST", "/account/logout", answers={200: Envelope[bool]})
+    async def logout(self, *, request: web.Request) -> web.Response:
+        """
+        Log out: the cookie is worth nothing from now on, wherever it was copied to.
+
+        Without a cookie, or with one that is worth nothing, it is answered alike.
+        """
+        answer = _yes()
+        await self._cookie.take(request, answer)
+        return answer
+
+
+def _yes() -> web.Response:
+    return web.Response(text=answered(True).model_dump_json(), content_type="application/json")

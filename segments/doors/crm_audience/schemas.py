@@ -1,0 +1,314 @@
+"""
+The forms of digitalAudience's REST API: what its requests and answers say.
+
+Every answer is an envelope, `{data, status: {statusCode, message}, success}`,
+and members that are null are sent as null. A failure is one as well, with
+`data` null, the HTTP status as `statusCode` (0 is success) and the reason as
+`message`. Ids are integers, and taken as strings of digits, too: the document's
+examples show both.
+
+Where the document gives one number of a list ("New" is 0, "NODATA" is 5) the
+others are ours; the words are the document's, but for "Ended" and "READY" of
+an audience, which it lost.
+"""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any, Generic, TypeVar
+
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from segments.doors.rest.schemas import Form, PrintableText
+
+T = TypeVar("T")
+
+MAX_ID = 2**53 - 1
+"""The largest integer that every JSON reader holds exactly."""
+
+_LAST_S = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp())
+
+
+def _digits(value: Any) -> Any:
+    # Neither true, nor 1.0, nor "+1": nothing that is no id in somebody's mind.
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 16:
+        return int(value)
+    if type(value) is int:
+        return value
+    raise PydanticCustomError("id", "is no integer, and no string of its digits")
+
+
+AnyId = Annotated[
+    int,
+    BeforeValidator(_digits),
+    Field(ge=1, le=MAX_ID),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 1, "maximum": MAX_ID},
+                {"type": "string", "pattern": "^[0-9]{1,16}$"},
+            ]
+        }
+    ),
+]
+
+
+def _second(moment: datetime) -> datetime:
+    try:
+        in_utc = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError:
+        in_utc = datetime.max.replace(tzinfo=UTC)
+    if not 0 <= in_utc.timestamp() <= _LAST_S:
+        raise PydanticCustomError("moment", "is not between 1970 and 9999")
+    return in_utc.replace(microsecond=0)
+
+
+def _iso(value: Any) -> Any:
+    if not isinstance(value, str) or len(value) < len("2024-01-01"):
+        raise PydanticCustomError("moment", 'is no moment in ISO 8601, as "2024-01-01T00:00:00Z"')
+    return value
+
+
+Moment = Annotated[datetime, BeforeValidator(_iso), AfterValidator(_second)]
+"""A second; in UTC if it says no offset."""
+
+
+def _readable(text: str) -> str:
+    if not all(char.isprintable() or char in "\n\r\t" for char in text):
+        raise PydanticCustomError("unprintable", "has characters that can't be printed")
+    return text
+
+
+Description = Annotated[
+    str, StringConstraints(strip_whitespace=True, max_length=2048), AfterValidator(_readable)
+]
+"""A text that can be stored, printed and sent as it stands; of several lines, too."""
+
+
+class Status(Form):
+    """How an operation ended."""
+
+    statusCode: int = Field(description="0: success; otherwise the HTTP status.")
+    message: str | None = Field(description="Why it failed; null if it did not.")
+
+
+class Envelope(Form, Generic[T]):
+    """What every operation answers."""
+
+    data: T
+    status: Status
+    success: bool
+
+
+class Failure(Form):
+    """What an operation answers that failed."""
+
+    data: None = None
+    status: Status
+    success: bool = False
+
+
+class LoginForm(Form):
+    """Who one is, and the proof."""
+
+    userName: PrintableText = Field(max_length=128)
+    password: str = Field(max_length=1024)
+
+
+class NewCampaign(Form):
+    """A campaign to create."""
+
+    name: PrintableText
+
+
+class CampaignView(Form):
+    """A campaign, which audiences are created in."""
+
+    id: int
+    name: str
+    created: datetime
+
+
+class PlatformAccount(Form):
+    """A recipient of segments that is granted the caller's, as an account of a platform."""
+
+    id: int = Field(description="The `accountId` of an activation.")
+    name: str = Field(description="Its bid requests are enriched at `/openrtb2/enrich/{name}`.")
+    platformId: int
+    platformName: str
+    platformDisplayName: str
+    agencyId: int
+    agencyName: str
+    accountTypeId: int
+    accountTypeName: str
+    advertiserId: int | None
+    clientId: str | None
+    accessToken: str | None = Field(description="None is needed here.")
+    defaultSegmentPricingCategoryId: int | None
+    created: datetime
+    updated: datetime
+
+
+class NewAudience(Form):
+    """An audience to create."""
+
+    name: PrintableText
+    description: Description | None = None
+    campaignId: AnyId
+
+
+class AudienceChange(Form):
+    """What an audience is to be called; what is left out, or null, stays as it is."""
+
+    id: AnyId
+    name: PrintableText | None = None
+    description: Description | None = None
+
+
+class NewActivation(Form):
+    """
+    An audience to be shown to a platform account, in a window.
+
+    The same account once more gets another window, under the same `segmentId`;
+    one that ends in the past ends the activation.
+    """
+
+    audienceId: AnyId
+    accountId: AnyId = Field(description="Of `GET /organisation/loadplatformaccounts`.")
+    name: PrintableText
+    description: Description | None = None
+    startDate: Moment = Field(description="ISO 8601: the first second in which bids show it.")
+    endDate: Moment = Field(
+        description="ISO 8601: the first second in which bids show it no longer."
+    )
+
+
+class Activated(Form):
+    """What came of an activation."""
+
+    flowId: str = Field(description="A GUID; another one for each activation.")
+    segmentId: int = Field(description="What bid requests show: `user.data[].segment[].id`.")
+
+
+class AudiencePath(Form):
+    """Which audience."""
+
+    audienceId: AnyId
+
+
+class AudienceState(StrEnum):
+    """Whether there is data."""
+
+    READY = "READY"
+    PROCESSING = "PROCESSING"
+    NODATA = "NODATA"
+
+
+class ActivationStatus(StrEnum):
+    """Whether bids show it."""
+
+    NEW = "New"
+    ACTIVE = "Active"
+    ENDED = "Ended"
+
+
+class InsightsState(StrEnum):
+    """Whether what is told of the data is complete."""
+
+    PENDING = "PENDING"
+    READY = "READY"
+
+
+AUDIENCE_STATE_IDS = {
+    AudienceState.READY: 1,
+    AudienceState.PROCESSING: 2,
+    AudienceState.NODATA: 5,
+}
+ACTIVATION_STATUS_IDS = {
+    ActivationStatus.NEW: 0,
+    ActivationStatus.ACTIVE: 1,
+    ActivationStatus.ENDED: 2,
+}
+INSIGHTS_STATE_IDS = {InsightsState.PENDING: 0, InsightsState.READY: 1}
+
+ONBOARDING = "ONBOARDING"
+ONBOARDING_ID = 0
+
+
+class DataSetCounts(Form):
+    """What an upload held of one data type."""
+
+    TOTAL: int = Field(description="Values that are not empty.")
+    UNIQUE: int = Field(
+        description="Different ones among them. Exact for EMAIL, PHONE and AAID; for the others"
+        " exact up to 1,048,576, and beyond that an estimate (HyperLogLog) with a standard error"
+        " of 0.8 %."
+    )
+    MATCH: int = Field(description="Of UNIQUE, ids that the store knew before this upload.")
+    UMATCH: int = Field(description="Of MATCH, those that no opt-out forbids.")
+    NOMATCH: int = Field(description="The rest of UNIQUE.")
+
+
+class UploadSnapshot(Form):
+    """What one upload brought."""
+
+    audienceId: int
+    mode: str = Field(description="`opt-in` adds the persons, `opt-out` removes them.")
+    totalRows: int
+    created: datetime
+    dataSet: dict[str, DataSetCounts] = Field(
+        description="By data type: EMAIL, PHONE, POSTALADDRESS, SECURITYNUMBER, AAID. Of these"
+        " POSTALADDRESS and SECURITYNUMBER never stand in a bid request: counted, and not kept."
+    )
+    matchRates: dict[str, float] = Field(description="By data type, MATCH of UNIQUE: 0.0 to 1.0.")
+
+
+class UploadHistory(Form):
+    """All uploads of an audience."""
+
+    totalEvents: int
+    history: dict[str, UploadSnapshot] = Field(description="By the time of the upload.")
+
+
+class CrmData(Form):
+    """What is told of the uploaded data."""
+
+    insightsState: InsightsState
+    insightsStateId: int
+    size: int = Field(description="Rows of all uploads that added persons.")
+    history: UploadHistory
+
+
+class AudienceView(Form):
+    """An audience with details."""
+
+    userId: int
+    description: str | None
+    campaignId: int
+    campaignName: str
+    dataUpdated: datetime | None
+    startDate: datetime | None = Field(description="When its first activation begins.")
+    endDate: datetime | None = Field(description="When its last activation ends.")
+    activationStatus: ActivationStatus
+    activationStatusId: int
+    lifetimeStatus: str | None = Field(description="Not kept: always null.")
+    lifetimeStatusId: int | None
+    tagCollection: list[str] | None = Field(description="Not kept: always null.")
+    crmData: CrmData | None
+    audienceState: AudienceState
+    audienceStateId: int
+    type: str
+    typeId: int
+    sourceAudienceId: int | None
+    sourceAudienceTypeId: int | None
+    canCreateLookalike: bool = Field(
+        description="Always false. A lookalike audience is a guess at persons who are like these,"
+        " and this service guesses nobody: it shows segments of persons whom a partner has named."
+    )
+    hasSegments: bool = Field(
+        description="Whether it was activated: each activation is a segment of a platform's."
+    )
+    id: int
+    name: str
+    created: datetime
+    updated: datetime

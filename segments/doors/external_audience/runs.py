@@ -1,0 +1,240 @@
+"""
+Ingestions of external audiences: beginning one, and saying how far it is.
+
+A run is a job of its partner's, so it applies in the order in which it was asked
+for among all of the partner's files. What the vendor calls guard rails is counted
+here: so many runs a day (UTC) in a sandbox, and of one audience.
+"""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from segments.doors.external_audience.access import SandboxCaller
+from segments.doors.external_audience.schemas import (
+    Page,
+    RunForm,
+    RunList,
+    RunsQuery,
+    RunState,
+    RunStatus,
+    Stage,
+    StageDetails,
+    StartedRun,
+)
+from segments.doors.rest.problem import Problem
+from segments.files.customer_storage import SourceFile
+from segments.ingest.uploaded_file import new_blob_name
+from segments.ingest.validate import ExternalRun
+from segments.ledger import accounts, audiences, jobs
+from segments.ledger.external_audience import runs as external_runs
+from segments.ledger.external_audience.audiences import ExternalAudience
+from segments.ledger.external_audience.runs import Run
+from segments.model.job import Job, State
+from segments.settings import Settings
+
+DOOR = "external audiences"
+_MS_FROM = 10**11
+
+_STATES = {
+    State.QUEUED: RunState.PROCESSING,
+    State.RUNNING: RunState.PROCESSING,
+    State.HELD: RunState.PROCESSING,
+    State.DONE: RunState.SUCCESS,
+    State.FAILED: RunState.FAILED,
+}
+_PROPERTY = re.compile(r"(status|ingestionTime|name)(!=contains|=contains|!=|>=|<=|=)(.*)")
+
+
+async def begin(
+    conn: AsyncConnection,
+    settings: Settings,
+    caller: SandboxCaller,
+    external: ExternalAudience,
+    form: RunForm,
+    *,
+    files: list[SourceFile],
+    filter_end_s: int,
+    now_s: float,
+) -> Run:
+    """
+    Submit an ingestion's job, in one transaction with the run itself.
+
+    Args:
+        conn: A transaction.
+        settings: The guard rails.
+        caller: Who asks.
+        external: Of which audience.
+        form: As asked.
+        files: Of its source, within the times that were asked for.
+        filter_end_s: The later of these.
+        now_s: When.
+
+    Raises:
+        Problem: 422: it can't be begun now, or so. 429: too many today.
+    """
+    assert external.audience_id is not None, "it is there"
+    audience = await audiences.audience(conn, external.audience_id)
+    # Of two that ask at once, the later one sees the other's run.
+    await accounts.lock(conn, audience.partner_id)
+    if await external_runs.is_any_unfinished(conn, external):
+        raise Problem(422, "an ingestion of this audience is in progress; wait for its end")
+    await _check_guard_rails(conn, settings, external, now_s)
+    if form.differentialIngestion:
+        taken = await external_runs.taken_before(conn, external, [file.path for file in files])
+        files = [file for file in files if (file.path, file.version) not in taken]
+    elif not files:
+        raise Problem(422, "no file was changed within these times; nothing replaces nobody")
+    size_bytes = sum(file.size_bytes for file in files)
+    if size_bytes > settings.external_max_bytes:
+        raise Problem(
+            422, f"files of {size_bytes} bytes, {settings.external_max_bytes} at most together"
+        )
+
+    run_id = external_runs.new_run_id()
+    metadata = ExternalRun(
+        run_id=run_id,
+        audience_id=audience.id,
+        segment_id=audience.segment_id,
+        replaces=not form.differentialIngestion,
+        max_removed_share=None if form.differentialIngestion else settings.replace_brake_share,
+    )
+    job = await jobs.submit(
+        conn,
+        door=DOOR,
+        partner_id=audience.partner_id,
+        owner_id=audience.owner_id,
+        metadata=metadata.model_dump(mode="json", exclude_none=True),
+        blob=new_blob_name(audience),
+        sha256="",  # the run's id tells it from all others
+        file_name=f"run {run_id}",
+        now_s=now_s,
+    )
+    return await external_runs.add_run(
+        conn,
+        external,
+        job,
+        run_id,
+        files,
+        is_differential=form.differentialIngestion,
+        filter_start_s=form.dataFilterStartTime,
+        filter_end_s=filter_end_s,
+        user_id=caller.user_id,
+        now_s=now_s,
+    )
+
+
+async def page_of(conn: AsyncConnection, external: ExternalAudience, query: RunsQuery) -> RunList:
+    """Return the ingestions that a query asks for."""
+    states, began = set(State), []
+    match _PROPERTY.fullmatch(query.property or ""):
+        case re.Match() as found:
+            name, operator, value = found.groups()
+            if name == "status":
+                is_wanted = operator == "="
+                states = {s for s in State if (_STATES[s].value == value) == is_wanted}
+            elif name == "ingestionTime":
+                # The vendor's example is in milliseconds, its answers are in seconds.
+                at = int(value)
+                began = [(operator, at // 1000 if at >= _MS_FROM else at)]
+            elif not _is_named(external.name, operator, value):
+                states = set()
+    found_runs, total = await external_runs.page(
+        conn,
+        external,
+        start=query.start,
+        limit=query.limit,
+        newest_first=query.sortBy.startswith("-"),
+        states=states,
+        began=began,
+    )
+    statuses = [status_of(external, run, await job_of(conn, run)) for run in found_runs]
+    page = Page(start=query.start, limit=query.limit, count=len(statuses), totalCount=total)
+    return RunList(runs=tuple(statuses), page=page)
+
+
+async def job_of(conn: AsyncConnection, run: Run) -> Job:
+    """Return the job that carries a run."""
+    job = await jobs.job(conn, run.job_id)
+    assert job is not None, "jobs are never deleted"
+    return job
+
+
+def started(external: ExternalAudience, run: Run) -> StartedRun:
+    """Say of a run what was settled when it began."""
+    return StartedRun(**_said(external, run))
+
+
+def status_of(external: ExternalAudience, run: Run, job: Job) -> RunStatus:
+    """Say how far a run is."""
+    return RunStatus(
+        **_said(external, run), status=_STATES[job.state], details=tuple(_details(run, job))
+    )
+
+
+def _said(external: ExternalAudience, run: Run) -> dict[str, Any]:
+    return {
+        "audienceName": external.name,
+        "audienceId": external.public_id,
+        "runId": run.public_id,
+        "differentialIngestion": run.is_differential,
+        "dataFilterStartTime": run.filter_start_s,
+        "dataFilterEndTime": run.filter_end_s,
+        "createdAt": run.created_at_s,
+        "createdBy": run.created_by,
+    }
+
+
+def _details(run: Run, job: Job) -> list[StageDetails]:
+    state = _STATES[job.state]
+    if run.collected is None:
+        first = StageDetails(
+            stage=Stage.DATASET_INGEST,
+            status=state,
+            flowRunId=job.transaction_id,
+            message=job.error,
+        )
+        return [first]
+    counts = run.collected
+    read = StageDetails(
+        stage=Stage.DATASET_INGEST,
+        status=RunState.SUCCESS,
+        flowRunId=job.transaction_id,
+        message=f"{counts['files']} files, {counts['rows']} rows, {counts['bad']} of them unusable",
+    )
+    message = job.error
+    if job.state is State.HELD:
+        message = f"waits until the operator releases it: {job.report.held_because}"
+    written = StageDetails(
+        stage=Stage.PROFILE_STORE_INGEST,
+        status=state,
+        flowRunId=job.transaction_id,
+        message=message,
+    )
+    return [read, written]
+
+
+def _is_named(name: str, operator: str, value: str) -> bool:
+    is_so = value in name if operator.endswith("contains") else value == name
+    return not is_so if operator.startswith("!") else is_so
+
+
+async def _check_guard_rails(
+    conn: AsyncConnection, settings: Settings, external: ExternalAudience, now_s: float
+) -> None:
+    now = datetime.fromtimestamp(now_s, UTC)
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    in_sandbox, of_audience = await external_runs.count_since(
+        conn, external, int(midnight.timestamp())
+    )
+    wait_s = int((midnight + timedelta(days=1) - now).total_seconds()) + 1
+    for count, limit, what in (
+        (in_sandbox, settings.external_runs_per_day, "in this sandbox"),
+        (of_audience, settings.external_runs_per_audience, "of this audience"),
+    ):
+        if count >= limit:
+            raise Problem(
+                429, f"{count} ingestions {what} today", headers={"Retry-After": str(wait_s)}
+            )

@@ -1,0 +1,273 @@
+"""
+What is sent to and answered by Adobe's external audiences endpoint, member by member.
+
+From the document and, where it lost its tables, from the vendor's published
+reference of the same endpoint. Members of ours, which that does not know, are
+`segmentId` (what bid requests show), `error` and `message` (why something failed).
+"""
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic_core import PydanticCustomError
+
+from segments.doors.rest.schemas import Form, PrintableText, Query
+from segments.files.base_connection import MAX_PATH_CHARS, checked_path
+from segments.ledger.external_audience.audiences import Status
+
+DEFAULT_TTL_DAYS = 30
+MAX_TTL_DAYS = 90
+DEFAULT_NAMESPACE = "CustomerAudienceUpload"
+MAX_FIELDS = 500
+MAX_LABELS = 100
+_MAX_AT_S = 10**11 - 1
+"""Unix times beyond it are milliseconds, which would select no file at all."""
+
+
+def _number(value: Any) -> Any:
+    # The document's own example has `"ttlInDays": "40"`.
+    return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
+
+
+def _path(text: str) -> str:
+    try:
+        return checked_path(text)
+    except ValueError as error:
+        why = str(error)
+    raise PydanticCustomError("path", "{why}", {"why": f"is {why}"})
+
+
+def _prose(text: str) -> str:
+    if any(not char.isprintable() and char not in "\n\r\t" for char in text):
+        raise PydanticCustomError("unprintable", "has characters that can't be printed")
+    return text
+
+
+TtlInDays = Annotated[int, BeforeValidator(_number), Field(ge=1, le=MAX_TTL_DAYS)]
+Labels = Annotated[tuple[PrintableText, ...], Field(max_length=MAX_LABELS)]
+Description = Annotated[str, StringConstraints(max_length=4096), AfterValidator(_prose)]
+Seconds = Annotated[int, Field(ge=0, le=_MAX_AT_S, description="Unix time in seconds.")]
+
+
+class FieldForm(Form):
+    """A column of the customer's files."""
+
+    name: PrintableText
+    type: Literal["string", "number", "long", "integer", "date", "datetime", "boolean"]
+    identityNs: str | None = Field(  # noqa: N815 - the document's spelling
+        None,
+        pattern=r"^[A-Za-z0-9_.-]{1,64}$",
+        description="`email`, `ECID`, `IDFA`, `GAID` or another namespace: the column identifies.",
+    )
+    labels: Labels | None = None
+
+
+class SourceParams(Form):
+    """Where the files lie, below a base connection."""
+
+    path: Annotated[str, StringConstraints(max_length=MAX_PATH_CHARS + 1), AfterValidator(_path)]
+    type: Literal["file", "folder"]
+    sourceType: Literal["Cloud Storage"] | None = None  # noqa: N815 - the document's spelling
+    cloudType: Literal["S3", "DLZ", "GCS", "Azure", "SFTP"] | None = None  # noqa: N815
+    baseConnectionId: PrintableText | None = Field(  # noqa: N815 - the document's spelling
+        None, description="Left out: the sandbox's only base connection."
+    )
+
+
+class NestedSourceSpec(Form):
+    """The same, nested."""
+
+    params: SourceParams
+
+
+SourceSpec = SourceParams | NestedSourceSpec
+
+
+class AudienceDetails(Form):
+    """An external audience, as it was asked for."""
+
+    name: PrintableText
+    description: Description | None = None
+    customAudienceId: PrintableText | None = None  # noqa: N815 - the document's spelling
+    fields: tuple[FieldForm, ...] = Field(min_length=1, max_length=MAX_FIELDS)
+    sourceSpec: SourceSpec  # noqa: N815 - the document's spelling
+    ttlInDays: TtlInDays = DEFAULT_TTL_DAYS  # noqa: N815 - likewise
+    audienceType: Literal["people"] = "people"  # noqa: N815 - likewise
+    originName: Literal["CUSTOM_UPLOAD"]  # noqa: N815 - likewise
+    namespace: PrintableText = DEFAULT_NAMESPACE
+    labels: Labels | None = None
+    tags: Labels | None = None
+
+    @property
+    def source(self) -> SourceParams:
+        """Where the files lie, in whichever form it was said."""
+        spec = self.sourceSpec
+        return spec.params if isinstance(spec, NestedSourceSpec) else spec
+
+
+class Created(Form):
+    """The creation has begun."""
+
+    operationId: str  # noqa: N815 - the document's spelling
+    operationDetails: AudienceDetails  # noqa: N815 - likewise
+
+
+class OperationStatus(Form):
+    """How far a creation is."""
+
+    operationId: str  # noqa: N815 - the document's spelling
+    status: Status
+    operationDetails: AudienceDetails  # noqa: N815 - likewise
+    audienceName: str  # noqa: N815 - likewise
+    audienceId: str | None = None  # noqa: N815 - likewise
+    segmentId: str | None = Field(  # noqa: N815 - as the others
+        None, description="What bid requests show of it."
+    )
+    error: str | None = None
+    createdBy: str  # noqa: N815 - the document's spelling
+    createdAt: int  # noqa: N815 - likewise
+    updatedBy: str  # noqa: N815 - likewise
+    updatedAt: int  # noqa: N815 - likewise
+
+
+class FieldChange(Form):
+    """A field whose labels change. What else is said of it must be as it is."""
+
+    name: PrintableText
+    type: str | None = None
+    identityNs: str | None = None  # noqa: N815 - the document's spelling
+    labels: Labels = ()
+
+
+class AudienceChange(Form):
+    """What of an external audience can be changed; what is given replaces what was."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    description: Description | None = None
+    labels: Labels | None = None
+    fields: tuple[FieldChange, ...] | None = Field(None, max_length=MAX_FIELDS)
+    ttlInDays: TtlInDays | None = None  # noqa: N815 - the document's spelling
+
+
+class ChangedAudience(AudienceDetails):
+    """An external audience, as it is now."""
+
+    audienceId: str  # noqa: N815 - the document's spelling
+    segmentId: str  # noqa: N815 - as the others
+    createdBy: str  # noqa: N815 - the document's spelling
+    createdAt: int  # noqa: N815 - likewise
+    updatedBy: str  # noqa: N815 - likewise
+    updatedAt: int  # noqa: N815 - likewise
+
+
+class RunForm(Form):
+    """Which files an ingestion takes: those that were changed within these times."""
+
+    dataFilterStartTime: Seconds  # noqa: N815 - the document's spelling
+    dataFilterEndTime: Seconds | None = None  # noqa: N815 - likewise
+    differentialIngestion: bool = Field(  # noqa: N815 - likewise
+        True,
+        description="Only files that no ingestion took before. Else all of them: whoever is in"
+        " none of them leaves the audience.",
+    )
+
+
+class StartedRun(Form):
+    """An ingestion that has begun."""
+
+    audienceName: str  # noqa: N815 - the document's spelling
+    audienceId: str  # noqa: N815 - likewise
+    runId: str  # noqa: N815 - likewise
+    differentialIngestion: bool  # noqa: N815 - likewise
+    dataFilterStartTime: int  # noqa: N815 - likewise
+    dataFilterEndTime: int  # noqa: N815 - likewise
+    createdAt: int  # noqa: N815 - likewise
+    createdBy: str  # noqa: N815 - likewise
+
+
+class RunState(StrEnum):
+    """How an ingestion, or a stage of it, stands."""
+
+    PROCESSING = "PROCESSING"
+    SUCCESS = "SUCCESS"
+    FAILED = "FAILED"
+
+
+class Stage(StrEnum):
+    """What an ingestion consists of."""
+
+    DATASET_INGEST = "DATASET_INGEST"  # the customer's files are read
+    PROFILE_STORE_INGEST = "PROFILE_STORE_INGEST"  # bid requests show it
+
+
+class StageDetails(Form):
+    """One stage of an ingestion. Counts are of rows, never of who opted out."""
+
+    stage: Stage
+    status: RunState
+    flowRunId: str  # noqa: N815 - the document's spelling
+    message: str | None = None
+
+
+class RunStatus(StartedRun):
+    """How far an ingestion is."""
+
+    status: RunState
+    details: tuple[StageDetails, ...]
+
+
+class Page(Form):
+    """Where in a list one is."""
+
+    start: int
+    limit: int
+    count: int
+    totalCount: int  # noqa: N815 - the document's spelling
+
+
+class RunList(Form):
+    """Ingestions of an external audience."""
+
+    runs: tuple[RunStatus, ...]
+    page: Page = Field(alias="_page")
+
+    model_config = ConfigDict(frozen=True, populate_by_name=True)
+
+
+class OperationPath(Form):
+    """Which creation."""
+
+    operationId: str = Field(max_length=64)  # noqa: N815 - the document's spelling
+
+
+class AudiencePath(Form):
+    """Which external audience."""
+
+    audienceId: str = Field(max_length=64)  # noqa: N815 - the document's spelling
+
+
+class RunPath(AudiencePath):
+    """Which ingestion."""
+
+    runId: str = Field(max_length=64)  # noqa: N815 - the document's spelling
+
+
+class RunsQuery(Query):
+    """Which ingestions, in which order."""
+
+    start: int = Field(0, ge=0, le=10**9, description="How many to leave out.")
+    limit: int = Field(20, ge=1, le=40)
+    sortBy: Literal["ingestionTime", "-ingestionTime", "name", "-name"] = (  # noqa: N815
+        "-ingestionTime"
+    )
+    property: str | None = Field(
+        None,
+        pattern=(
+            r"^(status(=|!=)(SUCCESS|FAILED|PROCESSING)"
+            r"|ingestionTime(>=|<=)[0-9]{1,13}"
+            r"|name(!=contains|=contains|!=|=).{1,256})$"
+        ),
+        description="`status=SUCCESS`, `ingestionTime>=1749324248`, `name=contains...`.",
+    )

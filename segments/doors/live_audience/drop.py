@@ -1,0 +1,303 @@
+"""
+The drop: watches the partners' folders, and carries what they hold into the ledger.
+
+    look     <name>.json  ->  a delivery in the ledger, and <name>.status: accepted, or why not
+    fetch    its data file ->  a blob and a job; or, after a while, "File not found"
+    answer   its job ended ->  <name>.status: what became of it
+    sweep    an upload that nobody came back for in days is deleted
+
+Four loops over the ledger and the disk that keep nothing in memory, so killed
+anywhere they go on where they were: a file is moved out of the partner's reach
+first and deleted last, and each step in between may be repeated. A delivery has
+one transaction id, one job and one last answer, however often that happens.
+
+It runs inside `rtb-segments sftp`, whether the files come by that server or by
+one of the operator's own. Two processes on one folder take turns by a lock:
+the second waits until the first is gone.
+
+What goes wrong with one file is logged by its partner and kind, never by its
+content, and keeps no other file waiting.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+
+from msgspec.structs import replace
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from segments.doors.live_audience import rules
+from segments.doors.live_audience.faults import Faults, will_pass
+from segments.doors.live_audience.folder import DropFolder, Folder, read_taken
+from segments.doors.live_audience.folder_lock import only_one
+from segments.doors.live_audience.status import accepted, refusal, status_of
+from segments.doors.sftp_process_metrics import DoorMetrics
+from segments.files.blobs import READ_BYTES, Blobs
+from segments.ingest.accept import accept, parties_of
+from segments.ingest.validate import MAX_METADATA_BYTES, Metadata
+from segments.ledger import callbacks, jobs
+from segments.ledger.database.engine import reading
+from segments.ledger.live_audience import deliveries
+from segments.ledger.live_audience.deliveries import Delivery
+from segments.model.stop_reason import Stopped, StopReason
+from segments.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+EVERY_S = 1.0
+_SWEEP_EVERY_S = 3600.0
+_DATA = ".data"
+
+
+class Drop:
+    """One process's hands on the drop folder."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        ledger: AsyncEngine,
+        blobs: Blobs,
+        folders: DropFolder,
+        now_s: Callable[[], float] = time.time,
+        *,
+        metrics: DoorMetrics | None = None,
+    ) -> None:
+        self._metrics = metrics or DoorMetrics()
+        self._wait_s = settings.drop_wait_s
+        self._quiet_s = settings.drop_quiet_s
+        self._abandoned_after_s = settings.abandoned_after_s
+        self._ledger = ledger
+        self._blobs = blobs
+        self._folders = folders
+        self._now_s = now_s
+        self._faults = Faults(_log, now_s)
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Watch until told to stop; while another process does, only wait for its end."""
+        async with only_one(self._folders.path, stopping) as is_ours:
+            if not is_ours:
+                return
+            async with asyncio.TaskGroup() as group:
+                # Apart, so that a file of gigabytes delays nobody's first answer.
+                for step in (self.look, self.fetch, self.answer):
+                    group.create_task(self._repeat(step, stopping, EVERY_S))
+                group.create_task(self._repeat(self.sweep, stopping, _SWEEP_EVERY_S))
+
+    async def turn(self) -> None:
+        """Do once whatever there is to do."""
+        for step in (self.look, self.fetch, self.answer):
+            await step()
+
+    async def sweep(self) -> None:
+        """Delete the files that were begun by SFTP and never finished."""
+        before_s = self._now_s() - self._abandoned_after_s
+        for partner_id, folder in self._folders.all():
+            dropped = folder.drop_abandoned(before_s)
+            if dropped:
+                _log.info("%d abandoned uploads of %r deleted", dropped, partner_id)
+            for _ in range(dropped):
+                self._metrics.upload("abandoned")
+
+    # -- look: metadata files --------------------------------------------------
+
+    async def look(self) -> None:
+        """Take in every complete metadata file, and answer it."""
+        for partner_id, folder in self._folders.all():
+            await self._faults.guarded(
+                f"folder of {partner_id!r}", self._look_into(partner_id, folder)
+            )
+
+    async def _look_into(self, partner_id: str, folder: Folder) -> None:
+        for file_name in folder.names():
+            name = rules.answer_name(file_name)
+            # No `await` between the question and the taking: our SFTP server,
+            # in the same loop, can't open the file meanwhile.
+            if name is not None and folder.is_complete(file_name, self._now_s(), self._quiet_s):
+                folder.take(file_name, f"{name}.json")
+        for taken_name in folder.all_taken():
+            name = rules.answer_name(taken_name)
+            path = folder.taken(taken_name)
+            if name is not None and path is not None:
+                receiving = self._receive(partner_id, folder, name, path)
+                await self._faults.guarded(f"metadata of {partner_id!r}", receiving)
+
+    async def _receive(self, partner_id: str, folder: Folder, name: str, path: Path) -> None:
+        """Answer one metadata file, for which it must first be in the ledger."""
+        metadata, refused = rules.read(read_taken(path, MAX_METADATA_BYTES), partner_id)
+        transaction_id = None
+        if metadata is not None and refused is None:
+            try:
+                transaction_id = (await self._record(partner_id, name, metadata)).transaction_id
+            except Stopped as stopped:
+                refused = stopped
+            except Exception as error:
+                if will_pass(error):
+                    raise
+                _log.exception("metadata of %r", partner_id)
+                refused = Stopped(StopReason.INTERNAL, type(error).__name__)
+
+        if metadata is not None and transaction_id is not None:
+            content = accepted(transaction_id, metadata)
+        else:
+            assert refused is not None, "it is one or the other"
+            _log.info("metadata of %r refused: %s", partner_id, refused)
+            content = refusal(refused.reason)
+        folder.answer(name, content)
+        self._metrics.first_answer(None if refused is None else refused.reason.code)
+        # A URL that is one, of a partner who is one.
+        if metadata is not None and metadata.partner_id == partner_id:
+            await self._call_back(metadata, transaction_id, content)
+        folder.drop(path.name)
+
+    async def _record(self, partner_id: str, name: str, metadata: Metadata) -> Delivery:
+        async with self._ledger.begin() as conn:
+            parties = await parties_of(conn, metadata)
+            delivery = await deliveries.receive(
+                conn,
+                parties.partner,
+                name,
+                metadata.model_dump(mode="json", exclude_none=True),
+                transaction_id=jobs.new_transaction_id(),
+                now_s=self._now_s(),
+            )
+        _log.info("delivery %s of %r accepted", delivery.transaction_id, partner_id)
+        return delivery
+
+    # -- fetch: data files -----------------------------------------------------
+
+    async def fetch(self) -> None:
+        """Make a job of every delivery whose data file is complete."""
+        async with reading(self._ledger) as conn:
+            waiting = await deliveries.waiting(conn)
+        self._drop_leftovers({f"{delivery.transaction_id}{_DATA}" for delivery, _ in waiting})
+        for delivery, partner_id in waiting:
+            fetching = self._fetch_for(delivery, partner_id)
+            await self._faults.guarded(f"delivery {delivery.transaction_id}", fetching)
+
+    async def _fetch_for(self, delivery: Delivery, partner_id: str) -> None:
+        folder = self._folders.of(partner_id)
+        metadata = Metadata.model_validate(delivery.metadata)
+        taken_name = f"{delivery.transaction_id}{_DATA}"
+        path = folder.taken(taken_name)
+        if path is None and not self._take_data(folder, metadata.file.name, taken_name):
+            if self._has_waited(folder, delivery, metadata.file.name):
+                await self._not_found(folder, delivery, metadata)
+            return
+        path = folder.taken(taken_name)
+        assert path is not None, "it was taken just now"
+        try:
+            job = await accept(
+                self._ledger,
+                self._blobs,
+                metadata,
+                _chunks(path),
+                door=rules.DOOR,
+                file_name=metadata.file.name,
+                now_s=self._now_s(),
+                transaction_id=delivery.transaction_id,
+            )
+        except Stopped as stopped:
+            # The account was there when the metadata came, and is no longer.
+            await self._refuse(folder, delivery, metadata, stopped.reason)
+        else:
+            async with self._ledger.begin() as conn:
+                await deliveries.taken(conn, delivery, job.id)
+            _log.info("delivery %s is job %d", delivery.transaction_id, job.id)
+        folder.drop(taken_name)
+
+    def _drop_leftovers(self, needed: set[str]) -> None:
+        """Delete data files that were taken and are in the blobs, where a kill came between."""
+        for _, folder in self._folders.all():
+            for taken_name in folder.all_taken():
+                if taken_name.endswith(_DATA) and taken_name not in needed:
+                    folder.drop(taken_name)
+
+    def _take_data(self, folder: Folder, file_name: str, taken_name: str) -> bool:
+        for name in rules.data_file_names(file_name):
+            if folder.is_complete(name, self._now_s(), self._quiet_s):
+                folder.take(name, taken_name)
+                return True
+        return False
+
+    def _has_waited(self, folder: Folder, delivery: Delivery, file_name: str) -> bool:
+        """Tell whether the data file is overdue; one that is still growing is not."""
+        since_s = delivery.received_at_s
+        for name in rules.data_file_names(file_name):
+            with suppress(OSError):
+                since_s = max(since_s, folder.stat(name).st_ctime)
+        return self._now_s() - since_s >= self._wait_s
+
+    async def _not_found(self, folder: Folder, delivery: Delivery, metadata: Metadata) -> None:
+        _log.info("delivery %s: its data file never came", delivery.transaction_id)
+        await self._refuse(folder, delivery, metadata, StopReason.FILE_NOT_FOUND)
+
+    # -- answer: jobs that have ended ------------------------------------------
+
+    async def answer(self) -> None:
+        """Answer every delivery whose job has ended."""
+        async with reading(self._ledger) as conn:
+            finished = await deliveries.finished(conn)
+        for delivery, partner_id in finished:
+            answering = self._answer(delivery, partner_id)
+            await self._faults.guarded(f"answer to {delivery.transaction_id}", answering)
+
+    async def _answer(self, delivery: Delivery, partner_id: str) -> None:
+        assert delivery.job_id is not None, "it would wait for its data file otherwise"
+        async with reading(self._ledger) as conn:
+            job = await jobs.job(conn, delivery.job_id)
+        assert job is not None, "jobs are never deleted"
+        # The job may be that of the same delivery under an earlier number.
+        content = status_of(replace(job, transaction_id=delivery.transaction_id))
+        metadata = Metadata.model_validate(delivery.metadata)
+        await self._end(self._folders.of(partner_id), delivery, metadata, content)
+        self._metrics.last_answer(None if job.stop is None else job.stop.code)
+
+    async def _refuse(
+        self, folder: Folder, delivery: Delivery, metadata: Metadata, reason: StopReason
+    ) -> None:
+        await self._end(folder, delivery, metadata, refusal(reason))
+        self._metrics.last_answer(reason.code)
+
+    async def _end(
+        self, folder: Folder, delivery: Delivery, metadata: Metadata, content: bytes
+    ) -> None:
+        """Give the last answer; the ledger forgets the delivery only after that."""
+        folder.answer(delivery.name, content)
+        async with self._ledger.begin() as conn:
+            await deliveries.answered(conn, delivery, self._now_s())
+            await self._note_callback(conn, metadata, delivery.transaction_id, content)
+
+    async def _call_back(
+        self, metadata: Metadata, transaction_id: str | None, content: bytes
+    ) -> None:
+        if metadata.callback_url is not None:
+            async with self._ledger.begin() as conn:
+                await self._note_callback(conn, metadata, transaction_id, content)
+
+    async def _note_callback(
+        self, conn: AsyncConnection, metadata: Metadata, transaction_id: str | None, content: bytes
+    ) -> None:
+        if metadata.callback_url is not None:
+            await callbacks.add(
+                conn, transaction_id, metadata.callback_url, content.decode(), now_s=self._now_s()
+            )
+
+    # --------------------------------------------------------------------------
+
+    async def _repeat(
+        self, step: Callable[[], Awaitable[None]], stopping: asyncio.Event, every_s: float
+    ) -> None:
+        while not stopping.is_set():
+            await self._faults.guarded("the drop", step())
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stopping.wait(), every_s)
+
+
+async def _chunks(path: Path) -> AsyncIterator[bytes]:
+    """Yield a taken file's bytes, read in a thread so that the SFTP sessions go on."""
+    with path.open("rb", buffering=0) as file:
+        while chunk := await asyncio.to_thread(file.read, READ_BYTES):
+            yield chunk

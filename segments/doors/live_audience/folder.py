@@ -1,0 +1,313 @@
+"""
+One partner's folder: what lies in it, and which of it may be taken.
+
+    <drop folder>/<partner>/<name>                what the partner sees
+    <drop folder>/<partner>/.unfinished/<name>    marks a file that is being written
+    <drop folder>/<partner>/.taken/...            ours, on its way into the ledger
+
+A file still being written is never taken. What comes by our SFTP server bears
+a mark from before its first byte until the client closes it; a connection that
+breaks leaves the mark, and so does a server that is killed. (A lock on the open
+file would vanish with the process and let half a file pass for a whole one.)
+A file that came otherwise has nobody to close it: it is complete once nobody
+has written to it for a while.
+
+Taking is a rename, so a file is either the partner's or ours. Names are one
+path segment; nothing here follows a symbolic link or opens what is not a
+regular file.
+"""
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import unquote
+
+from segments.doors.live_audience.file_names import Refused, folder_name, is_usable
+
+MAX_FILES = 1000
+"""So many files may lie in a folder; one more is refused, so that a listing stays small."""
+
+ANSWER = ".status"
+METADATA = ".json"
+
+_UNFINISHED = ".unfinished"
+_TAKEN = ".taken"
+_OPEN_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+
+
+class _Seen(NamedTuple):
+    """What tells two contents of a name apart, without reading them."""
+
+    inode: int
+    size_bytes: int
+    modified_at_ns: int
+
+
+class Upload:
+    """A partner's right to write to one file, until it is closed or another has it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+class Folder:
+    """The files of one partner."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._name_to_upload: dict[str, Upload] = {}
+        self._name_to_closed: dict[str, _Seen] = {}
+
+    def names(self) -> list[str]:
+        """Return the names of all regular files that have a usable name, sorted."""
+        with os.scandir(self.path) as entries:
+            found = [e.name for e in entries if e.is_file(follow_symlinks=False)]
+        return sorted(name for name in found if is_usable(name))
+
+    def stat(self, name: str) -> os.stat_result:
+        """
+        Return a file's stat.
+
+        Raises:
+            FileNotFoundError: There is no regular file of that name.
+        """
+        found = os.lstat(self.path / name)
+        if not stat.S_ISREG(found.st_mode):
+            raise FileNotFoundError(name)
+        return found
+
+    def has(self, name: str) -> bool:
+        """Tell whether there is a regular file of that name."""
+        try:
+            self.stat(name)
+        except OSError:
+            return False
+        return True
+
+    def open(self, name: str, flags: int) -> int:
+        """
+        Open a regular file and return its descriptor.
+
+        Raises:
+            OSError: It is not there, or not a regular file.
+        """
+        return _open_regular(self.path / name, flags)
+
+    # -- uploads ---------------------------------------------------------------
+
+    def begin_upload(self, name: str) -> Upload:
+        """
+        Mark a file as being written, before it is opened.
+
+        Whoever had it open before may no longer write to it: most likely that
+        is the same client, whose connection broke without our noticing.
+
+        Raises:
+            Refused: The folder is full.
+        """
+        if not self.has(name) and len(self.names()) >= MAX_FILES:
+            raise Refused(f"there are {MAX_FILES} files in the folder; remove some")
+        self._mark(name)
+        upload = self._name_to_upload[name] = Upload(name)
+        self._name_to_closed.pop(name, None)
+        return upload
+
+    def is_current(self, upload: Upload) -> bool:
+        """Tell whether that upload is still the one that may write."""
+        return self._name_to_upload.get(upload.name) is upload
+
+    def finish_upload(self, upload: Upload) -> None:
+        """Take the mark away: the client has closed the file, it is complete."""
+        if self.is_current(upload):
+            del self._name_to_upload[upload.name]
+            with suppress(FileNotFoundError):
+                self._name_to_closed[upload.name] = _seen(self.stat(upload.name))
+            self._unmark(upload.name)
+
+    def break_upload(self, upload: Upload) -> None:
+        """Leave the mark: the client went away in the midst of the file, and may resume."""
+        if self.is_current(upload):
+            del self._name_to_upload[upload.name]
+
+    def rename(self, old: str, new: str, *, replace: bool) -> None:
+        """
+        Rename a file; one that was never completed stays so under its new name.
+
+        Raises:
+            FileNotFoundError: There is none.
+            FileExistsError: There is one of the new name.
+            Refused: One of them is being written.
+        """
+        self.stat(old)
+        if old in self._name_to_upload or new in self._name_to_upload:
+            raise Refused("the file is being written")
+        if not replace and os.path.lexists(self.path / new):
+            raise FileExistsError(new)
+        was_unfinished = self.is_unfinished(old)
+        if was_unfinished:
+            self._mark(new)
+        (self.path / old).rename(self.path / new)
+        if not was_unfinished:
+            self._unmark(new)
+        self._unmark(old)
+        self._name_to_closed.pop(new, None)
+        closed = self._name_to_closed.pop(old, None)
+        if closed is not None:
+            self._name_to_closed[new] = closed
+
+    def remove(self, name: str) -> None:
+        """
+        Remove a file; an upload of it can't go on.
+
+        Raises:
+            FileNotFoundError: There is none.
+        """
+        self.stat(name)
+        (self.path / name).unlink()
+        self._forget(name)
+
+    def is_unfinished(self, name: str) -> bool:
+        """Tell whether a file came by our SFTP server and was not closed by its client."""
+        return os.path.lexists(self.path / _UNFINISHED / name)
+
+    def drop_abandoned(self, before_s: float) -> int:
+        """
+        Delete the files that were begun and never finished; return how many there were.
+
+        One that a client of this process has open is none of them, nor is one
+        that grew, or was begun once more, after `before_s`.
+        """
+        dropped = 0
+        for name in _names_in(self.path / _UNFINISHED):
+            if name in self._name_to_upload or self._last_change_s(name) >= before_s:
+                continue
+            if self.has(name):
+                (self.path / name).unlink()
+                dropped += 1
+            self._forget(name)
+        return dropped
+
+    def _last_change_s(self, name: str) -> float:
+        """Return when an unfinished file was begun or last written to."""
+        changed_s = os.lstat(self.path / _UNFINISHED / name).st_ctime
+        with suppress(FileNotFoundError):
+            changed_s = max(changed_s, self.stat(name).st_ctime)
+        return changed_s
+
+    # -- taking ----------------------------------------------------------------
+
+    def is_complete(self, name: str, now_s: float, quiet_s: float) -> bool:
+        """Tell whether a file is there and nobody is still writing it."""
+        try:
+            found = self.stat(name)
+        except FileNotFoundError:
+            return False
+        if self.is_unfinished(name):
+            return False
+        if self._name_to_closed.get(name) == _seen(found):
+            return True
+        # Not `st_mtime`: some clients set it to that of the original. The
+        # inode's own time moves with every write, and nobody can set it.
+        return now_s - found.st_ctime >= quiet_s
+
+    def take(self, name: str, as_name: str) -> None:
+        """Move a file out of the partner's reach; `taken` finds it again."""
+        self._own(_TAKEN)
+        (self.path / name).rename(self.path / _TAKEN / as_name)
+        self._forget(name)
+
+    def taken(self, as_name: str) -> Path | None:
+        """Return where a file that was taken lies, if it is there."""
+        path = self.path / _TAKEN / as_name
+        return path if path.is_file() and not path.is_symlink() else None
+
+    def all_taken(self) -> list[str]:
+        """Return the names of all files that were taken, sorted."""
+        return _names_in(self.path / _TAKEN)
+
+    def drop(self, as_name: str) -> None:
+        """Delete a file that was taken; nothing to do if it is not there."""
+        (self.path / _TAKEN / as_name).unlink(missing_ok=True)
+
+    def answer(self, name: str, content: bytes) -> None:
+        """Write `<name>.status`, whole or not at all."""
+        self._own(_TAKEN)
+        path = self.path / _TAKEN / f"{name}{ANSWER}"
+        with path.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        path.rename(self.path / f"{name}{ANSWER}")
+
+    def _own(self, name: str) -> Path:
+        path = self.path / name
+        path.mkdir(mode=0o700, exist_ok=True)
+        return path
+
+    def _mark(self, name: str) -> None:
+        (self._own(_UNFINISHED) / name).touch()
+
+    def _unmark(self, name: str) -> None:
+        (self.path / _UNFINISHED / name).unlink(missing_ok=True)
+
+    def _forget(self, name: str) -> None:
+        self._name_to_upload.pop(name, None)
+        self._name_to_closed.pop(name, None)
+        self._unmark(name)
+
+
+class DropFolder:
+    """All partners' folders."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._name_to_folder: dict[str, Folder] = {}
+
+    def of(self, partner_id: str) -> Folder:
+        """Return a partner's folder, which is made if it is missing."""
+        name = folder_name(partner_id)
+        (self.path / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+        return self._folder(name)
+
+    def all(self) -> Iterator[tuple[str, Folder]]:
+        """Yield each folder that there is, with the partner id that it is named after."""
+        try:
+            with os.scandir(self.path) as entries:
+                names = sorted(e.name for e in entries if e.is_dir(follow_symlinks=False))
+        except FileNotFoundError:
+            return
+        for name in names:
+            if not name.startswith("."):
+                yield unquote(name), self._folder(name)
+
+    def _folder(self, name: str) -> Folder:
+        return self._name_to_folder.setdefault(name, Folder(self.path / name))
+
+
+def _names_in(path: Path) -> list[str]:
+    """Return what a folder of ours holds, sorted; nothing if it was not needed yet."""
+    try:
+        return sorted(os.listdir(path))  # noqa: PTH208 - names, not paths
+    except FileNotFoundError:
+        return []
+
+
+def _open_regular(path: Path, flags: int) -> int:
+    fd = os.open(path, flags | _OPEN_FLAGS, 0o600)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise FileNotFoundError(path.name)
+    return fd
+
+
+def read_taken(path: Path, max_bytes: int) -> bytes:
+    """Return what a file holds, or one byte more than `max_bytes` of it."""
+    with os.fdopen(_open_regular(path, os.O_RDONLY), "rb") as file:
+        return file.read(max_bytes + 1)
+
+
+def _seen(found: os.stat_result) -> _Seen:
+    return _Seen(found.st_ino, found.st_size, found.st_mtime_ns)

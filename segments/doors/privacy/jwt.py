@@ -1,0 +1,238 @@
+"""
+The JWTs of the Privacy API's legacy doors: requests that prove who signed them.
+
+    header   {"alg": "RS256"}, and no other
+    claims   {"iss": "CN=<domain>", "cnf": {"kid": ...},      whose key signs
+              "aud": ..., "iat": ..., "nbf"?: ..., "exp": ..., "jti": ...,
+              "dsr": {"type": ..., "scope": ..., "identifiers": [...], "target"?: ...}}
+
+Nothing that a JWT says is believed before its signature is right, but for the
+name of the key to check it with. What it is signed with is the key's affair and
+not the JWT's: an `alg` of `none`, or an HMAC made with our public key, is no
+signature.
+
+A request is taken once. What names it is `jti` together with `dsr`: LiveIntent's
+own client, which signs a file of persons line by line, gives all of them the
+`jti` of the second in which it was started. A thief can't change `dsr` without
+the key, so nothing is replayed; and a person's no is not lost to a lazy name.
+"""
+
+import hashlib
+from enum import StrEnum
+from typing import Annotated, Literal
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from joserfc import jws
+from joserfc.errors import JoseError
+from joserfc.jwk import RSAKey
+
+from segments.model.refusal import Refusal
+
+ALGORITHM = "RS256"
+MAX_JWT_CHARS = 200_000
+"""A thousand identifiers are a third of it."""
+
+MAX_LIFETIME_S = 31 * 86_400
+"""So long a request that was taken is remembered at most, so none may be good for longer."""
+
+CLOCK_SKEW_S = 300
+"""How far a signer's clock may be ahead of ours."""
+
+MAX_KEY_BYTES = 1 << 16
+_MIN_KEY_BITS = 2048
+_ISSUER = "CN="
+_MAX_AT_S = 2**53
+
+_Text = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+_At = (
+    Annotated[int, msgspec.Meta(ge=0, le=_MAX_AT_S)]
+    | Annotated[float, msgspec.Meta(ge=0, le=_MAX_AT_S)]
+)
+
+
+class DsrType(StrEnum):
+    """What a JWT asks for."""
+
+    OBJECT = "OBJECT"  # RESTRICT, by its older name
+    RESTRICT = "RESTRICT"
+    ERASURE = "ERASURE"
+    ACCESS = "ACCESS"
+    PING = "PING"
+
+
+class Identifier(msgspec.Struct, frozen=True):
+    """Ids of one type."""
+
+    type: Literal["EMAIL_HASH"]
+    values: tuple[str, ...]
+
+
+class Dsr(msgspec.Struct, frozen=True):
+    """The request itself."""
+
+    type: DsrType
+    scope: Literal["EU_PRIVACY", "US_PRIVACY"] | None = None
+    identifiers: tuple[Identifier, ...] = ()
+    target: Annotated[str, msgspec.Meta(max_length=2048)] | None = None
+
+
+class Confirmation(msgspec.Struct, frozen=True):
+    """RFC 7800: the key that signs."""
+
+    kid: _Text
+
+
+class KeyName(msgspec.Struct, frozen=True):
+    """What is read of a JWT before it is trusted."""
+
+    iss: _Text
+    cnf: Confirmation
+
+    @property
+    def domain(self) -> str:
+        """The domain of `CN=<domain>`; empty if it is none."""
+        return self.iss.removeprefix(_ISSUER) if self.iss.startswith(_ISSUER) else ""
+
+
+class _Times(msgspec.Struct, frozen=True):
+    aud: str | tuple[str, ...]
+    jti: _Text
+    iat: _At
+    exp: _At
+    nbf: _At | None = None
+
+
+class _Request(msgspec.Struct, frozen=True):
+    dsr: Dsr
+
+
+class Signed(msgspec.Struct, frozen=True):
+    """A request whose signature is right."""
+
+    dsr: Dsr
+    digest: bytes
+    """Names the request: of equal ones one is taken."""
+    expires_at_s: int
+
+
+class NotTrusted(Exception):
+    """
+    Nobody whom we know has signed this, or not for us, or not for now.
+
+    The message is one of a few. `is_signed`: the signature at least is right.
+    """
+
+    def __init__(self, reason: str, *, is_signed: bool = False) -> None:
+        super().__init__(reason)
+        self.is_signed = is_signed
+
+
+class BadRequest(Exception):
+    """It is signed, and asks for nothing that there is; the message says where."""
+
+
+def key_name(token: str) -> KeyName:
+    """
+    Return which key a JWT says it was signed with; nothing is checked yet.
+
+    Raises:
+        NotTrusted: It is no JWT, or does not say.
+    """
+    try:
+        if len(token) > MAX_JWT_CHARS:
+            raise ValueError("too long")
+        payload = jws.extract_compact(token.encode("ascii")).payload
+        name = msgspec.json.decode(payload, type=KeyName)
+    except (JoseError, ValueError, RecursionError):
+        # Raised out here: the libraries' words may quote the token.
+        name = None
+    # What can't be printed is no name of a key, and PostgreSQL can't even be asked for it.
+    if name is None or not name.domain or not (name.domain + name.cnf.kid).isprintable():
+        raise NotTrusted("not a JWT that says iss CN=<domain> and cnf.kid")
+    return name
+
+
+def verified(token: str, public_key: str, *, audience: str, now_s: float) -> Signed:
+    """
+    Check a JWT and read what it asks for.
+
+    Args:
+        token: As it came.
+        public_key: PEM, of the key that `key_name` names.
+        audience: What `aud` must be, or have among others.
+        now_s: When.
+
+    Raises:
+        NotTrusted: The signature, the audience or the times are wrong.
+        BadRequest: All of that is right, and the request is not.
+    """
+    payload = _payload(token, public_key)
+    try:
+        times = msgspec.json.decode(payload, type=_Times)
+    except (ValueError, RecursionError):
+        times = None
+    if times is None:
+        raise NotTrusted("aud, jti, iat and exp are not all there", is_signed=True)
+    reason = _why_not(times, audience, now_s)
+    if reason:
+        raise NotTrusted(reason, is_signed=True)
+    try:
+        dsr = msgspec.json.decode(payload, type=_Request).dsr
+    except msgspec.ValidationError as error:
+        wrong = _place(error)
+    else:
+        return Signed(dsr, _digest(times.jti, dsr), int(times.exp) + 1)
+    raise BadRequest(wrong)
+
+
+def read_public_key(content: bytes) -> str:
+    """
+    Return the public key of a PEM file as it is kept.
+
+    Raises:
+        Refusal: It is none, or a private one, or too weak.
+    """
+    if b"PRIVATE KEY" in content:
+        raise Refusal("this is a private key; give the public one, and nobody else the private")
+    try:
+        key = load_pem_public_key(content)
+    except ValueError:
+        key = None
+    if not isinstance(key, RSAPublicKey):
+        raise Refusal("not the PEM of an RSA public key")
+    if key.key_size < _MIN_KEY_BITS:
+        raise Refusal(f"an RSA key of less than {_MIN_KEY_BITS} bits")
+    return content.decode("ascii")
+
+
+def _payload(token: str, public_key: str) -> bytes:
+    try:
+        key = RSAKey.import_key(public_key)
+        return jws.deserialize_compact(token, key, algorithms=[ALGORITHM]).payload
+    except (JoseError, ValueError, TypeError, RecursionError):
+        pass
+    raise NotTrusted("the JWT's signature is not that of its key, with RS256")
+
+
+def _why_not(times: _Times, audience: str, now_s: float) -> str:
+    """Return why a JWT is not good here and now; nothing if it is."""
+    if audience not in ((times.aud,) if isinstance(times.aud, str) else times.aud):
+        return "the JWT is for another audience"
+    if now_s >= times.exp:
+        return "the JWT has expired"
+    if max(times.iat, times.nbf or 0) > now_s + CLOCK_SKEW_S:
+        return "the JWT is not valid yet"
+    if times.exp > now_s + MAX_LIFETIME_S:
+        return f"the JWT is good for more than {MAX_LIFETIME_S // 86_400} days"
+    return ""
+
+
+def _digest(jti: str, dsr: Dsr) -> bytes:
+    return hashlib.sha256(msgspec.json.encode((jti, dsr))).digest()
+
+
+def _place(error: msgspec.ValidationError) -> str:
+    # "Invalid enum value 'x' - at `$.dsr.type`": the place alone, for the rest may quote.
+    return f"the JWT's claims are wrong at {str(error).rpartition(' at ')[2].strip('`')}"[:128]

@@ -1,0 +1,170 @@
+"""The bodies and answers of the Privacy API, as its document spells them."""
+
+from enum import StrEnum
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
+
+from segments.doors.privacy.scope import Scope, ScopeAnswer
+from segments.doors.rest.schemas import Form, PrintableText, printable
+from segments.ledger.privacy.access_requests import SubjectId
+from segments.model.identity import (
+    MAX_TEXT_CHARS,
+    Kind,
+    id_of_duid,
+    id_of_email_hash,
+    tail_of_email_hash,
+)
+
+MAX_IDS = 1000
+"""Of one data subject, in one request."""
+
+_MAX_CALLBACK_CHARS = 2048
+
+
+class DsrAction(StrEnum):
+    """What is asked for."""
+
+    RESTRICT = "RESTRICT"  # never enrich again
+    ERASURE = "ERASURE"  # that, and delete
+    ACCESS = "ACCESS"  # tell what is held
+
+
+def _blank_is_none(value: object) -> object:
+    return None if isinstance(value, str) and not value.strip() else value
+
+
+def _unique(values: tuple[str, ...]) -> tuple[str, ...]:
+    if len({value.lower() for value in values}) != len(values):
+        raise PydanticCustomError("unique", "the same hash stands there twice")
+    return values
+
+
+def _unique_as_they_are(values: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(values)) != len(values):
+        raise PydanticCustomError("unique", "the same value stands there twice")
+    return values
+
+
+_IsSet = Field(max_length=MAX_IDS, json_schema_extra={"uniqueItems": True})
+_EmailHash = Annotated[
+    str, StringConstraints(pattern=r"^([0-9a-fA-F]{32}|[0-9a-fA-F]{40}|[0-9a-fA-F]{64})$")
+]
+_Duid = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT_CHARS)]
+_Callback = Annotated[
+    str, StringConstraints(max_length=_MAX_CALLBACK_CHARS), AfterValidator(printable)
+]
+
+EmailHashes = Annotated[tuple[_EmailHash, ...], _IsSet, AfterValidator(_unique)]
+Duids = Annotated[tuple[_Duid, ...], _IsSet, AfterValidator(_unique_as_they_are)]
+Jurisdiction = Literal["EU_PRIVACY", "US_PRIVACY"]
+
+
+class NewDataSubjectRequest(Form):
+    """One request of one data subject, whose ids these all are."""
+
+    action: DsrAction
+    emailHashes: EmailHashes = Field(  # noqa: N815 - the document's spelling
+        (), description="MD5, SHA-1 or SHA-256 in hex of lower-cased addresses."
+    )
+    liveIntentFpcs: Duids = Field(  # noqa: N815 - likewise
+        (), description="First-party cookies (DUIDs)."
+    )
+    jurisdiction: Jurisdiction | None = None
+    scope: Scope | None = Field(None, description="Null: as far as the token's account reaches.")
+    callback: Annotated[_Callback | None, BeforeValidator(_blank_is_none)] = Field(
+        None, description="POSTed to once an ACCESS request is completed."
+    )
+    submitter: Annotated[PrintableText | None, BeforeValidator(_blank_is_none)] = Field(
+        None, description="Only recorded."
+    )
+
+    @model_validator(mode="after")
+    def _check_count(self) -> Self:
+        count = len(self.emailHashes) + len(self.liveIntentFpcs)
+        if not count:
+            raise PydanticCustomError("empty", "emailHashes and liveIntentFpcs are both empty")
+        if count > MAX_IDS:
+            raise PydanticCustomError("too_many", f"more than {MAX_IDS} ids in one request")
+        return self
+
+    def ids(self) -> tuple[SubjectId, ...]:
+        """Return the ids, in the order in which they stand there."""
+        duids = (SubjectId(Kind.DUID, id_of_duid(text)) for text in self.liveIntentFpcs)
+        return (*subject_ids(self.emailHashes), *duids)
+
+
+def subject_ids(email_hashes: tuple[str, ...]) -> tuple[SubjectId, ...]:
+    """Return the ids of hashes that are well-formed."""
+    return tuple(
+        SubjectId(Kind.EMAIL, id_of_email_hash(digest), tail_of_email_hash(digest))
+        for digest in email_hashes
+    )
+
+
+class DataSubjectResponse(Form):
+    """The request was taken."""
+
+    transactionId: str  # noqa: N815 - the document's spelling
+
+
+class DataSubjectRequest(Form):
+    """A request as it was submitted, and how far it is."""
+
+    transactionId: str  # noqa: N815 - the document's spelling
+    action: DsrAction
+    scope: ScopeAnswer
+    status: Literal["pending", "completed", "expired"] = Field(
+        description="Opt-outs are in force while pending, too; `expired` is a report that is gone."
+    )
+    jurisdiction: str | None = None
+    submitter: str | None = None
+    callback: str | None = None
+    userId: int | None = Field(  # noqa: N815 - likewise
+        None, description="The number of the token that submitted it."
+    )
+    emailHashes: tuple[str, ...]  # noqa: N815 - likewise
+    liveIntentFpcs: tuple[str, ...] = Field(  # noqa: N815 - likewise
+        (), description="Always empty: a cookie is kept as an id that can't be read back."
+    )
+    createdAt: str  # noqa: N815 - likewise
+
+
+class DataSubjectRequestWithReport(DataSubjectRequest):
+    """A request, and where its report can be had."""
+
+    downloadUrl: str | None = None  # noqa: N815 - the document's spelling
+
+
+class DataSubjectRequestSearch(Form):
+    """Hashes to search by."""
+
+    emailHashes: EmailHashes = Field(min_length=1)  # noqa: N815 - the document's spelling
+
+
+class DataSubjectRequestSearchResult(Form):
+    """The requests that name one of the hashes, the newest first."""
+
+    results: tuple[DataSubjectRequest, ...]
+
+
+class TransactionPath(Form):
+    """Which request."""
+
+    transactionId: str  # noqa: N815 - the document's spelling
+
+
+class ReportQuery(Form):
+    """What the signed URL of a report says."""
+
+    expiresAt: str  # noqa: N815 - the document's spelling
+    signature: str
+
+
+class ApplicationError(Form):
+    """What is wrong, in the document's form."""
+
+    httpStatus: int  # noqa: N815 - the document's spelling
+    message: str
+    errorCode: str  # noqa: N815 - likewise

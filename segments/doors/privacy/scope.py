@@ -1,0 +1,153 @@
+"""
+How far a request of the Privacy API reaches, and how its answers say so.
+
+    in requests   null, or {"entity_type": "publisher", "id": 7}
+    in answers    {"Publisher": {"id": 7}}, {"PublisherMediaGroup": {"pid": 7, "mid": 2}},
+                  {"MediaGroup": {"id": 2}}, {"Advertiser": {"id": 9}}, {"Global": {}}
+
+`id` is what bid requests and files call the account, `publisher.id` and
+`partner_id`. The vendor's are integers; an account that is called otherwise is
+named by text here, which the vendor's form does not have. An agency is an
+advertiser, of its own audiences and its sub accounts'.
+
+Null is as far as the caller's account reaches. A narrower scope is anyone below
+that account, or whom its requests reach anyway; nobody reaches further.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StrictInt
+
+from segments.doors.rest.schemas import Form, PrintableText
+from segments.model.account import PARTNER_KINDS, Account, AccountTree, Kind
+
+_KINDS = {
+    "advertiser": PARTNER_KINDS,
+    "publisher": frozenset({Kind.PUBLISHER}),
+    "media_group": frozenset({Kind.MEDIA_GROUP}),
+}
+
+AccountName = Annotated[StrictInt, Field(ge=0, lt=2**63)] | PrintableText
+
+
+class AdvertiserScope(Form):
+    """One advertiser or agency."""
+
+    entity_type: Literal["advertiser"]
+    id: AccountName
+
+
+class PublisherScope(Form):
+    """One publisher and its related advertisers."""
+
+    entity_type: Literal["publisher"]
+    id: AccountName
+
+
+class MediaGroupScope(Form):
+    """One media group, its publishers and its advertisers."""
+
+    entity_type: Literal["media_group"]
+    id: AccountName
+
+
+class GlobalScope(Form):
+    """Everyone."""
+
+    entity_type: Literal["global"]
+
+
+Scope = Annotated[
+    AdvertiserScope | PublisherScope | MediaGroupScope | GlobalScope,
+    Field(discriminator="entity_type"),
+]
+
+
+class Named(Form):
+    """An account."""
+
+    id: int | str
+
+
+class NamedPublisher(Form):
+    """A publisher and its media group."""
+
+    pid: int | str
+    mid: int | str
+
+
+class Everyone(Form):
+    """No account in particular."""
+
+
+class ScopeAnswer(Form):
+    """How far a request reaches: one of these members."""
+
+    Advertiser: Named | None = None
+    Publisher: Named | None = None
+    MediaGroup: Named | None = None
+    PublisherMediaGroup: NamedPublisher | None = None
+    Global: Everyone | None = None
+
+
+class OutOfScope(Exception):
+    """Whoever asks may not reach that far; the message says what to do."""
+
+
+class AmbiguousScope(Exception):
+    """Several accounts within reach are called so."""
+
+
+def resolved(tree: AccountTree, account: Account | None, scope: Scope | None) -> int | None:
+    """
+    Return the account that a request reaches as far as; `None` for everyone.
+
+    Args:
+        tree: All accounts.
+        account: Whoever asks; `None`: global.
+        scope: As submitted.
+
+    Raises:
+        OutOfScope: There is no such account, or none that the caller may act for.
+            The two are not told apart.
+        AmbiguousScope: Sub accounts of several agencies are called so.
+    """
+    if scope is None:
+        return None if account is None else account.id
+    if isinstance(scope, GlobalScope):
+        if account is None:
+            return None
+        raise OutOfScope("the scope is global and the account is not")
+    found = tree.of_kind(_KINDS[scope.entity_type], str(scope.id))
+    if account is not None:
+        within = tree.within(account.id)
+        found = [each for each in found if each.id in within]
+    if not found:
+        raise OutOfScope("the scope is no account that this account may act for")
+    if len(found) > 1:
+        raise AmbiguousScope("several sub accounts are called so; use a token of one of them")
+    return found[0].id
+
+
+def told(tree: AccountTree, account_id: int | None) -> ScopeAnswer:
+    """Say how far a request reaches, as answers do."""
+    if account_id is None:
+        return ScopeAnswer(Global=Everyone())
+    account = tree.account(account_id)
+    name = Named(id=_name(account))
+    match account.kind:
+        case Kind.MEDIA_GROUP:
+            return ScopeAnswer(MediaGroup=name)
+        case Kind.PUBLISHER if account.parent_id is not None:
+            group = _name(tree.account(account.parent_id))
+            return ScopeAnswer(PublisherMediaGroup=NamedPublisher(pid=name.id, mid=group))
+        case Kind.PUBLISHER:
+            return ScopeAnswer(Publisher=name)
+        case _:
+            return ScopeAnswer(Advertiser=name)
+
+
+def _name(account: Account) -> int | str:
+    text = account.public_id
+    is_number = text.isascii() and text.isdecimal() and str(int(text)) == text
+    return int(text) if is_number else text

@@ -1,0 +1,180 @@
+"""
+What becomes of a data subject request, by whichever door it came.
+
+    may this agent? -> ledger, audit trail -> store -> withdrawn reports deleted -> answer
+
+It is acknowledged once it is in the ledger; the store is written before the
+answer, so that the first bid after it is suppressed. If the store is away the
+answer is the same: the loader applies what waits before anything else. An
+ACCESS request has nothing to apply; its report is made by `report_store`.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from segments.doors.callback_sender import is_allowed
+from segments.doors.privacy.agent import Agent, Refusals
+from segments.doors.privacy.report_store import Reports
+from segments.doors.privacy.schemas import DsrAction
+from segments.doors.privacy.scope import AmbiguousScope, OutOfScope, Scope, resolved
+from segments.doors.rest.problem import Problem
+from segments.doors.rest.services import Services
+from segments.ledger import accounts
+from segments.ledger.database.engine import reading
+from segments.ledger.privacy import access_requests, audit, opt_outs
+from segments.ledger.privacy.access_requests import NewAccess, SubjectId
+from segments.ledger.privacy.audit import Entry
+from segments.ledger.privacy.opt_outs import Request, Source
+from segments.model.identity import Id
+from segments.model.record import Action
+from segments.projection.opt_outs import put_into_force
+
+Spend = Callable[[AsyncConnection], Awaitable[None]]
+"""Called in the transaction that takes a request; what it raises takes it back."""
+
+
+class Asked(NamedTuple):
+    """What is submitted for one data subject."""
+
+    action: DsrAction
+    ids: tuple[SubjectId, ...]
+    scope: Scope | None = None
+    jurisdiction: str | None = None
+    submitter: str | None = None
+    callback: str | None = None
+
+
+class Forbidden(Problem):
+    """The agent may not; it is written into the audit trail."""
+
+    def __init__(self, detail: str, error_code: str) -> None:
+        super().__init__(403, detail, errorCode=error_code)
+
+
+class Submissions:
+    """Takes requests."""
+
+    def __init__(self, services: Services, refusals: Refusals, reports: Reports) -> None:
+        self._services = services
+        self._refusals = refusals
+        self._reports = reports
+
+    async def check(self, agent: Agent, asked: Asked) -> int | None:
+        """
+        Return the account that a request reaches as far as; `None` for everyone.
+
+        Raises:
+            Forbidden: The agent may not reach so far, or not ask for this.
+            Problem: 400; the scope is ambiguous, or the callback can't be called.
+        """
+        if asked.action is DsrAction.ACCESS and not agent.is_internal:
+            raise Forbidden("ACCESS is for internal use only", "INTERNAL_ONLY")
+        async with reading(self._services.ledger) as conn:
+            tree = await accounts.tree(conn)
+        try:
+            account_id = resolved(tree, agent.account, asked.scope)
+        except OutOfScope as error:
+            raise Forbidden(str(error), "OUT_OF_SCOPE") from None
+        except AmbiguousScope as error:
+            raise Problem(400, str(error), errorCode="AMBIGUOUS_SCOPE") from None
+        if asked.action is DsrAction.ACCESS and asked.callback is not None:
+            self._check_callback(asked.callback)
+        return account_id
+
+    async def submit(self, agent: Agent, asked: Asked, spend: Spend | None = None) -> str:
+        """
+        Take a request, and return its transaction id once it is in force.
+
+        Args:
+            agent: Who submits it.
+            asked: Validated.
+            spend: Spends the proof of who submits it.
+
+        Raises:
+            Forbidden, Problem: As of `check`.
+        """
+        try:
+            account_id = await self.check(agent, asked)
+        except Forbidden as refused:
+            ids = [each.id for each in asked.ids]
+            entry = Entry(asked.action.value, refused_because=refused.detail[:128], ids=ids)
+            await self._refusals.note(agent.who, entry)
+            raise
+        if asked.action is DsrAction.ACCESS:
+            return await self._note_access(agent, asked, account_id, spend)
+        requests = await self._record(agent, asked, account_id, spend)
+        await put_into_force(self._services.ledger, self._services.redis, requests)
+        if asked.action is DsrAction.ERASURE:
+            await self._reports.delete_withdrawn()
+        return requests[0].transaction_id
+
+    async def _record(
+        self, agent: Agent, asked: Asked, account_id: int | None, spend: Spend | None
+    ) -> list[Request]:
+        source = Source(
+            agent.who, agent.token_id, agent.key_id, asked.callback, _id_to_tail(asked.ids)
+        )
+        async with self._services.ledger.begin() as conn:
+            requests = await opt_outs.record(
+                conn,
+                Action[asked.action.value],
+                [[(each.kind, each.id) for each in asked.ids]],
+                account_id,
+                jurisdiction=asked.jurisdiction,
+                submitter=asked.submitter,
+                source=source,
+                now_s=self._services.now_s(),
+            )
+            if spend is not None:
+                await spend(conn)
+        return requests
+
+    async def _note_access(
+        self, agent: Agent, asked: Asked, account_id: int | None, spend: Spend | None
+    ) -> str:
+        now_s = self._services.now_s()
+        new = NewAccess(
+            asked.ids,
+            account_id,
+            asked.jurisdiction,
+            asked.submitter,
+            asked.callback,
+            agent.token_id,
+            agent.key_id,
+        )
+        async with self._services.ledger.begin() as conn:
+            transaction_id = await access_requests.add(conn, new, now_s=now_s)
+            entry = Entry(
+                DsrAction.ACCESS.value,
+                ids=[each.id for each in asked.ids],
+                scope_id=account_id,
+                transaction_id=transaction_id,
+            )
+            await audit.add(conn, agent.who, [entry], now_s=now_s)
+            if spend is not None:
+                await spend(conn)
+        self._reports.wake()
+        return transaction_id
+
+    def _check_callback(self, url: str) -> None:
+        try:
+            parts = urlsplit(url)
+            host = parts.hostname or ""
+        except ValueError:
+            host = ""
+        if not host or parts.scheme not in ("http", "https"):
+            raise Problem(400, "callback is no http:// or https:// URL", errorCode="BAD_CALLBACK")
+        if not is_allowed(host, self._services.settings.callback_hosts):
+            raise Problem(400, "callback's host is not an allowed one", errorCode="BAD_CALLBACK")
+
+
+def _id_to_tail(ids: tuple[SubjectId, ...]) -> dict[Id, bytes]:
+    # Of an MD5 and a SHA-256 that begin alike, which no two addresses have, the longer.
+    tails: dict[Id, bytes] = {}
+    for each in ids:
+        if each.tail is not None and len(each.tail) >= len(tails.get(each.id, b"")):
+            tails[each.id] = each.tail
+    return tails

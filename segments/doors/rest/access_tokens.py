@@ -1,0 +1,129 @@
+"""
+Access tokens of users: short-lived JWTs that name a session.
+
+The signature keeps strangers from asking the ledger; the ledger has the last
+word, so a session that was ended, or a user who was revoked, is out at once and
+not when the token expires.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import msgspec
+from aiohttp import web
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import OctKey
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from segments.doors.rest.auth import Caller, bearer_token
+from segments.doors.rest.problem import NotAuthenticated
+from segments.doors.rest.services import Services
+from segments.ledger import accounts, users
+from segments.ledger.database.engine import reading
+from segments.ledger.users import Session, User
+from segments.model.account import Account
+
+ISSUER = "rtb-segments"
+_ALGORITHM = "HS256"
+_DOTS_OF_A_JWT = 2
+
+
+class _Claims(msgspec.Struct, frozen=True):
+    """What our tokens say."""
+
+    iss: str
+    sub: str  # the user's public id
+    sid: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]  # the session
+    iat: int
+    exp: int
+
+
+class UserTokens:
+    """The scheme of `Authorization: bearer <token of a login>`."""
+
+    name = "userToken"
+    openapi: Mapping[str, Any] = {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": "The `token` of `POST /login`.",
+    }
+
+    def __init__(self, services: Services, secret: bytes) -> None:
+        """
+        Args:
+            services: The ledger and the time.
+            secret: The ledger's own; signs.
+        """
+        self._services = services
+        self._key = OctKey.import_key(secret)
+
+    def token(self, session: Session) -> str:
+        """Make an access token of a session."""
+        now_s = int(self._services.now_s())
+        claims = _Claims(
+            iss=ISSUER,
+            sub=session.user.public_id,
+            sid=session.id,
+            iat=now_s,
+            exp=now_s + self._services.settings.api_token_s,
+        )
+        return jwt.encode({"alg": _ALGORITHM}, msgspec.to_builtins(claims), self._key)
+
+    async def caller(self, request: web.Request) -> Caller | None:
+        """
+        Return who asks; `None` if there is no JWT.
+
+        Raises:
+            NotAuthenticated: It is not ours, or has expired, or its session has ended.
+        """
+        token = bearer_token(request)
+        if token is None or token.count(".") != _DOTS_OF_A_JWT:
+            return None
+        return await self.caller_of(token)
+
+    async def caller_of(self, token: str) -> Caller:
+        """
+        Return whose a token is.
+
+        Raises:
+            NotAuthenticated: It is not ours, or has expired, or its session has ended.
+        """
+        session_id, user_id = self._claims(token)
+        async with reading(self._services.ledger) as conn:
+            user = await users.user_of_session(conn, session_id, self._services.now_s())
+            account = await account_of(conn, user) if user is not None else None
+        if user is None or user.public_id != user_id or account is None:
+            raise NotAuthenticated("the access token's session has ended", is_missing=False)
+        return Caller(account, user.public_id)
+
+    async def end_session_of(self, token: str) -> None:
+        """End the session of a token, if it is one of ours."""
+        try:
+            session_id, _ = self._claims(token)
+        except NotAuthenticated:
+            return
+        async with self._services.ledger.begin() as conn:
+            await users.end_session_of_id(conn, session_id)
+
+    def _claims(self, token: str) -> tuple[int, str]:
+        try:
+            decoded = jwt.decode(token, self._key, algorithms=[_ALGORITHM])
+            claims = msgspec.convert(decoded.claims, _Claims)
+        except (JoseError, ValueError, TypeError):
+            # Not the library's words: they may quote the token.
+            claims = None
+        if claims is None or claims.iss != ISSUER:
+            raise NotAuthenticated("the access token is not valid", is_missing=False)
+        if self._services.now_s() >= claims.exp:
+            raise NotAuthenticated("the access token has expired", is_missing=False)
+        return claims.sid, claims.sub
+
+
+async def account_of(conn: AsyncConnection, user: User) -> Account | None:
+    """Return a user's account; `None` if it, or the agency it stands under, was switched off."""
+    account = await accounts.account(conn, user.account_id)
+    parent = None if account.parent_id is None else await accounts.account(conn, account.parent_id)
+    is_active = account.is_active and (parent is None or parent.is_active)
+    return account if is_active else None

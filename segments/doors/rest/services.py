@@ -1,0 +1,36 @@
+"""What the REST doors work with; made once, by the composition root."""
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from segments.doors.rest.metrics import ApiMetrics
+from segments.doors.rest.passwords import Passwords
+from segments.files.blobs import Blobs
+from segments.projection.catalog import publish_catalog
+from segments.settings import Settings
+from segments.store.reader import StoreUnusable
+
+
+@dataclass(frozen=True)
+class Services:
+    """The stores, the settings and the time."""
+
+    settings: Settings
+    ledger: AsyncEngine
+    redis: Redis
+    blobs: Blobs
+    now_s: Callable[[], float] = time.time
+    clock_s: Callable[[], float] = time.monotonic
+    metrics: ApiMetrics = field(default_factory=ApiMetrics)
+    passwords: Passwords = field(default_factory=Passwords)
+
+    async def publish_catalog(self) -> None:
+        """Show the bid path what has just changed; if the store is away, the loader will."""
+        with suppress(RedisError, StoreUnusable, OSError):
+            await publish_catalog(self.ledger, self.redis)

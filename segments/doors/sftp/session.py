@@ -1,0 +1,300 @@
+"""
+One partner's SFTP session: what may be asked of its folder, and how it is answered.
+
+There are no subfolders, no links, and nothing of the host: owners, modes, free
+space. What a path means is `paths`' law, and what may be done with a name
+`segments.doors.live_audience.folder`'s.
+"""
+
+import asyncio
+import logging
+import os
+import stat
+from collections.abc import AsyncIterator, Callable
+from functools import wraps
+from typing import Concatenate, ParamSpec, TypeVar, cast
+from weakref import WeakSet
+
+import asyncssh
+from asyncssh import (
+    SFTPAttrs,
+    SFTPError,
+    SFTPFailure,
+    SFTPName,
+    SFTPNoSuchFile,
+    SFTPOpUnsupported,
+    SFTPPermissionDenied,
+)
+
+from segments.doors.live_audience.file_names import Refused
+from segments.doors.live_audience.folder import Folder, Upload
+from segments.doors.sftp.open_file import OpenFile, is_to_write, opened
+from segments.doors.sftp.paths import check_new, is_folder, name_of, shortest
+from segments.doors.sftp_process_metrics import OK, REFUSED, DoorMetrics
+from segments.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _counted(
+    operation: str, *, only_refusals: bool = False
+) -> "Callable[[Callable[Concatenate[Session, P], R]], Callable[Concatenate[Session, P], R]]":
+    """Count the calls of a session's method by how they end."""
+
+    def decorate(
+        method: "Callable[Concatenate[Session, P], R]",
+    ) -> "Callable[Concatenate[Session, P], R]":
+        @wraps(method)
+        def counting(self: "Session", /, *args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                result = method(self, *args, **kwargs)
+            except (SFTPError, OSError):
+                self.metrics.request(operation, REFUSED)
+                raise
+            if not only_refusals:
+                self.metrics.request(operation, OK)
+            return result
+
+        return counting
+
+    return decorate
+
+
+class Session(asyncssh.SFTPServer):
+    """
+    One partner's session, in SFTP version 3, as OpenSSH speaks it.
+
+    asyncssh calls `close` for a file that the client closes, and also for each
+    that is still open when the connection ends; then it calls `exit`, in the
+    same turn of the event loop. So a file counts as closed by its client only a
+    turn later, when no `exit` has come.
+    """
+
+    def __init__(
+        self,
+        chan: asyncssh.SSHServerChannel[bytes],
+        partner_id: str,
+        folder: Folder,
+        settings: Settings,
+        *,
+        metrics: DoorMetrics,
+        ended: Callable[[], None],
+    ) -> None:
+        """
+        Args:
+            chan: Where the client is.
+            partner_id: Who has logged in.
+            folder: The partner's.
+            settings: Its limits.
+            metrics: Where it is counted.
+            ended: Called when the session is over.
+        """
+        super().__init__(chan)
+        self.metrics = metrics
+        self._partner_id = partner_id
+        self._folder = folder
+        self._max_bytes = settings.sftp_max_file_bytes
+        self._max_handles = settings.sftp_max_handles
+        self._ended = ended
+        self._handles: set[OpenFile] = set()
+        self._listings: WeakSet[AsyncIterator[SFTPName]] = WeakSet()
+        self._closed: list[Upload] = []
+
+    # -- files -----------------------------------------------------------------
+
+    @_counted("open")
+    def open(self, path: bytes, pflags: int, attrs: SFTPAttrs) -> OpenFile:
+        """Open a file; one opened for writing bears a mark until it is closed."""
+        if len(self._handles) >= self._max_handles:
+            raise SFTPFailure(f"more than {self._max_handles} open files")
+        name = name_of(path)
+        if is_to_write(pflags):
+            check_new(name)
+        file = opened(self._folder, name, pflags, self._max_bytes)
+        self._handles.add(file)
+        return file
+
+    def open56(self, path: bytes, desired_access: int, flags: int, attrs: SFTPAttrs) -> object:
+        """Refuse what only later versions of the protocol ask for."""
+        raise SFTPOpUnsupported("version 3 is spoken here")
+
+    def close(self, file_obj: object) -> None:
+        """Close a file; see the class for when its mark goes."""
+        file = cast("OpenFile", file_obj)
+        self._handles.discard(file)
+        file.close()
+        if file.upload is not None:
+            self._closed.append(file.upload)
+            asyncio.get_running_loop().call_soon(self._finish, file.upload)
+
+    def _finish(self, upload: Upload) -> None:
+        if upload in self._closed:
+            self._closed.remove(upload)
+            self._folder.finish_upload(upload)
+            self.metrics.upload("finished")
+
+    def exit(self) -> None:
+        """Note what the client left open: it may resume that, or never come back."""
+        for upload in self._closed:
+            self._folder.break_upload(upload)
+            self.metrics.upload("broken_off")
+        if self._closed:
+            _log.info("%r left %d uploads unfinished", self._partner_id, len(self._closed))
+        self._closed.clear()
+        self._ended()
+
+    @_counted("read", only_refusals=True)
+    def read(self, file_obj: object, offset: int, size: int) -> bytes:
+        """Read from an open file."""
+        data = cast("OpenFile", file_obj).read(offset, size)
+        self.metrics.sent_bytes.inc(len(data))
+        return data
+
+    @_counted("write", only_refusals=True)
+    def write(self, file_obj: object, offset: int, data: bytes) -> int:
+        """Write to an open file, within the largest size that one may have."""
+        cast("OpenFile", file_obj).write(offset, data)
+        self.metrics.received_bytes.inc(len(data))
+        return len(data)
+
+    def fsync(self, file_obj: object) -> None:
+        """Wait until the disk has an open file."""
+        cast("OpenFile", file_obj).sync()
+
+    # -- what is there -----------------------------------------------------------
+
+    @_counted("stat")
+    def stat(self, path: bytes) -> SFTPAttrs:
+        """Describe a file or the folder."""
+        if is_folder(path):
+            return _FOLDER
+        return _attrs(self._folder.stat(name_of(path)))
+
+    def lstat(self, path: bytes) -> SFTPAttrs:
+        """Describe a file or the folder; there are no links."""
+        return self.stat(path)
+
+    def fstat(self, file_obj: object) -> SFTPAttrs:
+        """Describe an open file."""
+        return _attrs(cast("OpenFile", file_obj).stat())
+
+    def setstat(self, path: bytes, attrs: SFTPAttrs) -> None:
+        """Take no notice: times, owners and modes are not kept. A size can't be set so."""
+        name_of(path)
+        if attrs.size is not None:
+            raise SFTPOpUnsupported("open the file to change its size")
+
+    def lsetstat(self, path: bytes, attrs: SFTPAttrs) -> None:
+        """Do as for `setstat`."""
+        self.setstat(path, attrs)
+
+    def fsetstat(self, file_obj: object, attrs: SFTPAttrs) -> None:
+        """Cut an open file to a size; take no notice of all else."""
+        if attrs.size is not None:
+            cast("OpenFile", file_obj).cut(attrs.size)
+
+    @_counted("list")
+    def scandir(self, path: bytes) -> AsyncIterator[SFTPName]:
+        """List the folder."""
+        if not is_folder(path):
+            raise SFTPNoSuchFile("no such folder")
+        if len(self._listings) >= self._max_handles:
+            raise SFTPFailure(f"more than {self._max_handles} open listings")
+        listing = self._listing()
+        self._listings.add(listing)
+        return listing
+
+    async def _listing(self) -> AsyncIterator[SFTPName]:
+        for dots in (b".", b".."):
+            yield SFTPName(dots, attrs=_FOLDER)
+        for name in self._folder.names():
+            try:
+                found = self._folder.stat(name)
+            except FileNotFoundError:
+                continue
+            yield SFTPName(name.encode(), attrs=_attrs(found))
+
+    def realpath(self, path: bytes) -> bytes:
+        """Return a path in its shortest form."""
+        return shortest(path)
+
+    def format_user(self, uid: int | None) -> str:
+        """Name the owner of a file: not a user of this machine."""
+        return "partner"
+
+    def format_group(self, gid: int | None) -> str:
+        """Name the group of a file: not one of this machine."""
+        return "partner"
+
+    # -- names -------------------------------------------------------------------
+
+    @_counted("remove")
+    def remove(self, path: bytes) -> None:
+        """Remove a file."""
+        self._folder.remove(name_of(path))
+
+    def rename(self, oldpath: bytes, newpath: bytes) -> None:
+        """Rename a file, to a name that is free."""
+        self._rename(oldpath, newpath, replace=False)
+
+    def posix_rename(self, oldpath: bytes, newpath: bytes) -> None:
+        """Rename a file, over another if need be."""
+        self._rename(oldpath, newpath, replace=True)
+
+    @_counted("rename")
+    def _rename(self, oldpath: bytes, newpath: bytes, *, replace: bool) -> None:
+        old, new = name_of(oldpath), name_of(newpath)
+        check_new(new)
+        try:
+            self._folder.rename(old, new, replace=replace)
+        except Refused as refused:
+            raise SFTPFailure(str(refused)) from None
+
+    def mkdir(self, path: bytes, attrs: SFTPAttrs) -> None:
+        """Refuse: there is one folder."""
+        raise SFTPPermissionDenied("there are no folders here")
+
+    def rmdir(self, path: bytes) -> None:
+        """Refuse: there is one folder."""
+        raise SFTPPermissionDenied("there are no folders here")
+
+    def readlink(self, path: bytes) -> bytes:
+        """Refuse: there are no links."""
+        raise SFTPPermissionDenied("there are no links here")
+
+    def symlink(self, oldpath: bytes, newpath: bytes) -> None:
+        """Refuse: there are no links."""
+        raise SFTPPermissionDenied("there are no links here")
+
+    def link(self, oldpath: bytes, newpath: bytes) -> None:
+        """Refuse: there are no links."""
+        raise SFTPPermissionDenied("there are no links here")
+
+    def statvfs(self, path: bytes) -> os.statvfs_result:
+        """Refuse: how large our disk is concerns nobody."""
+        raise SFTPOpUnsupported("not told")
+
+    def fstatvfs(self, file_obj: object) -> os.statvfs_result:
+        """Refuse likewise."""
+        raise SFTPOpUnsupported("not told")
+
+
+_FOLDER = SFTPAttrs(
+    permissions=stat.S_IFDIR | 0o700, size=0, uid=0, gid=0, atime=0, mtime=0, nlink=1
+)
+
+
+def _attrs(found: os.stat_result) -> SFTPAttrs:
+    """Describe a regular file without its owner on this machine."""
+    return SFTPAttrs(
+        permissions=stat.S_IFREG | 0o600,
+        size=found.st_size,
+        uid=0,
+        gid=0,
+        atime=int(found.st_atime),
+        mtime=int(found.st_mtime),
+        nlink=1,
+    )

@@ -1,0 +1,75 @@
+"""
+A bucket that is a customer's, by obstore. Buckets have no links, so nothing leads out.
+"""
+
+import io
+from typing import TYPE_CHECKING
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import ObjectStore
+
+from segments.files.blobs import Blob
+from segments.files.customer_storage import (
+    MAX_FILES,
+    NotThere,
+    SourceFile,
+    TooManyFiles,
+    away,
+    is_hidden,
+)
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+    from obstore import ObjectMeta
+
+
+class CustomerBucket:
+    """Files below the prefix of its URL; see `segments.files.customer_storage.Storage`."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    def file(self, path: str) -> SourceFile:
+        """Return one file."""
+        try:
+            return _of_bucket(obstore.head(self._store, path))
+        except FileNotFoundError:
+            raise NotThere from None
+        except (BaseError, OSError, ValueError) as error:
+            raise away(error) from None
+
+    def folder(self, path: str) -> list[SourceFile]:
+        """Return all files below a folder, by path."""
+        found: list[SourceFile] = []
+        try:
+            for entries in obstore.list(self._store, path):
+                files = (_of_bucket(entry) for entry in entries)
+                found += [f for f in files if not is_hidden(f.path) and f.path.isprintable()]
+                if len(found) > MAX_FILES:
+                    raise TooManyFiles
+        except (BaseError, OSError, ValueError) as error:
+            raise away(error) from None
+        return sorted(found)
+
+    def open(self, file: SourceFile) -> io.RawIOBase:
+        """Open a file as it was listed."""
+        if self.file(file.path) != file:
+            raise NotThere
+        return _BucketFile(self._store, file.path, file.size_bytes)
+
+
+class _BucketFile(Blob):
+    """A file of a bucket; that it can't be read is not a fault of its content."""
+
+    def readinto(self, buffer: "WriteableBuffer", /) -> int:
+        try:
+            return super().readinto(buffer)
+        except (BaseError, OSError, ValueError) as error:
+            raise away(error) from None
+
+
+def _of_bucket(entry: "ObjectMeta") -> SourceFile:
+    modified_at_s = entry["last_modified"].timestamp()
+    version = (entry["e_tag"] or f"{entry['size']}-{modified_at_s}")[:128]
+    return SourceFile(entry["path"], version, entry["size"], modified_at_s)

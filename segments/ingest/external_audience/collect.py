@@ -1,0 +1,145 @@
+"""
+The first step of a run: the customer's files become one file of marked ids, in our blobs.
+
+    files, as listed  ->  rows  ->  persons  ->  marked ids  =blob=>  noted in the ledger
+
+Which files a run takes was decided when it was asked for; one that is another by
+now ends it, before and after it was read, for what was read between is neither.
+Once the ledger says that all were read, the blob is what the run takes, however
+often it is begun again, and the customer's storage is not asked any more. An
+address that stands in a file is hashed in `person` and gets no further.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+
+import msgspec
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from segments.files.base_connection import BaseConnection, open_storage
+from segments.files.blobs import Blobs
+from segments.files.customer_storage import NotThere, SourceFile, Storage, StorageAway
+from segments.ingest.external_audience.delta import HEADER, marked
+from segments.ingest.external_audience.person import PersonReader
+from segments.ingest.external_audience.table import Table
+from segments.ledger.external_audience import run_source
+from segments.model.customer_columns import CONTROLS, Columns
+from segments.model.stop_reason import Stopped, StopReason
+
+_ROWS_A_CHUNK = 32_768
+
+
+class Collected(msgspec.Struct, frozen=True):
+    """What was found in the files of a run."""
+
+    files: int = 0
+    rows: int = 0
+    bad: int = 0  # rows that can't be read, or without a usable id
+    ids: int = 0  # of the other rows
+
+
+class Abandoned(Exception):
+    """Nobody waits for this any more."""
+
+
+class Collecting:
+    """One reading of a run's files. Set `is_abandoned` to have it stop at the next rows."""
+
+    def __init__(self, ledger: AsyncEngine, blobs: Blobs, blob: str, run_id: str) -> None:
+        """
+        Args:
+            ledger: Knows the run.
+            blobs: Where the ids go.
+            blob: Under which name.
+            run_id: Of the run.
+        """
+        self.is_abandoned = False
+        self._ledger = ledger
+        self._blobs = blobs
+        self._blob = blob
+        self._run_id = run_id
+        self._found = Collected()
+
+    async def run(self) -> Collected:
+        """
+        Read all files, unless that was done before.
+
+        Raises:
+            Stopped: STORAGE_AWAY, FILE_NOT_FOUND, or what is wrong with a file.
+            Abandoned: As was asked.
+        """
+        source = await run_source.of_run(self._ledger, self._run_id)
+        if source.collected is not None:
+            return msgspec.convert(source.collected, Collected)
+        if source.connection is None:
+            raise Stopped(StopReason.STORAGE_AWAY, "the base connection was removed")
+        chunks = self._chunks(source.connection, source.files, source.columns)
+        await self._blobs.put(self._blob, _in_thread(chunks))
+        await run_source.keep_collected(
+            self._ledger, self._run_id, msgspec.to_builtins(self._found)
+        )
+        return self._found
+
+    def _chunks(
+        self, connection: BaseConnection, files: Sequence[SourceFile], columns: Columns
+    ) -> Iterator[bytes]:
+        yield HEADER
+        try:
+            storage = open_storage(connection)
+            for number, file in enumerate(files, start=1):
+                yield from self._chunks_of(storage, file, columns, number)
+        except StorageAway as error:
+            raise Stopped(StopReason.STORAGE_AWAY, str(error)) from None
+
+    def _chunks_of(
+        self, storage: Storage, file: SourceFile, columns: Columns, number: int
+    ) -> Iterator[bytes]:
+        try:
+            with storage.open(file) as raw:
+                required = [*(i.column for i in columns.identities), *columns.controls]
+                others = [name for name in CONTROLS if name not in required]
+                table = Table(raw, file.size_bytes, required, others)
+                yield from self._read(table, columns)
+            # Once more: what was changed while it was read is neither the old nor the new.
+            storage.open(file).close()
+        except NotThere:
+            raise Stopped(
+                StopReason.FILE_NOT_FOUND, f"file {number} was changed or taken away meanwhile"
+            ) from None
+        except Stopped as stopped:
+            raise Stopped(stopped.reason, f"file {number}: {stopped.detail}") from None
+
+    def _read(self, table: Table, columns: Columns) -> Iterator[bytes]:
+        reader: PersonReader | None = None
+        pieces: list[bytes] = []
+        rows = bad = ids = 0
+        for values in table.rows():
+            if reader is None:
+                controls = table.columns[len(columns.identities) :]
+                reader = PersonReader(columns.identities, controls)
+            rows += 1
+            person = reader.read(values)
+            if person is None:
+                bad += 1
+            else:
+                ids += len(person.ids)
+                pieces.append(marked(person.ids, leaves=person.leaves))
+            if rows % _ROWS_A_CHUNK == 0:
+                if self.is_abandoned:
+                    raise Abandoned
+                yield b"".join(pieces)
+                pieces = []
+        yield b"".join(pieces)
+        found = self._found
+        self._found = Collected(
+            found.files + 1,
+            found.rows + rows + table.bad,
+            found.bad + bad + table.bad,
+            found.ids + ids,
+        )
+
+
+async def _in_thread(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
+    while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
+        if chunk:
+            yield chunk

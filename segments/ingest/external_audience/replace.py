@@ -1,0 +1,98 @@
+"""
+The second half of a replacement: whoever the file does not name leaves the audience.
+
+    merge     everybody whom the file names is added or renewed
+    retain    bucket by bucket: a member that is not named is taken out
+
+In this order, so that there is no moment in which somebody who stays is missing.
+The spool has the ids in the order of the buckets, so only the names of one of its
+parts are in memory at a time. Every bucket there may be is looked at, those too
+of which the file names nobody; that a bucket was looked at twice changes nothing.
+
+Tried on paper and left: giving each replacement an expiry day of its own and
+letting the old ones run out. A day is the finest that a record can say, and two
+replacements of one day would be one.
+"""
+
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+import numpy as np
+
+from segments.ingest.spool import PART_BITS, PARTS, Spool
+from segments.ingest.store_names import NAME_BYTES, Names, names_of
+from segments.model.stop_reason import Stopped, StopReason
+from segments.store import keys
+from segments.store.reader import Meta
+from segments.store.writer import Writer
+
+MAX_NAMES = 4 << 20
+"""In one of 4096 parts: of ids that are spread as hashes are, 17 thousand million in all."""
+
+_ROWS_AT_ONCE = 256 << 10
+_BUCKETS_A_STEP = 512
+
+
+class Retained(NamedTuple):
+    """Some of it is done; of all parts below `next_part`, everything."""
+
+    next_part: int
+    removed: int
+
+
+async def retain(
+    spool: Spool,
+    first_part: int,
+    writer: Writer,
+    meta: Meta,
+    audience_id: int,
+    *,
+    end_part: int = PARTS,
+) -> AsyncIterator[Retained]:
+    """
+    Take out of an audience whom a spool does not name, from a part on, below `end_part`.
+
+    Raises:
+        Stopped: UNREADABLE_FILE: its ids begin alike, as no hashes do.
+        segments.model.record.CorruptRecord: A record in the store can't be read.
+        redis.exceptions.RedisError: The store did not do it; try again later.
+    """
+    bits = min(PART_BITS, meta.bucket_bits)
+    parts, buckets = PARTS >> bits, (1 << meta.bucket_bits) >> bits
+    removed = looked_at = 0
+    for part in range(first_part, end_part, parts):
+        named = _fields_by_bucket(_names(spool, part, part + parts, meta.bucket_bits))
+        first = (part // parts) * buckets
+        for at in range(first, first + buckets, _BUCKETS_A_STEP):
+            step = range(at, min(at + _BUCKETS_A_STEP, first + buckets))
+            removed += await writer.retain(
+                [(bucket, named.get(bucket, b"")) for bucket in step], audience_id
+            )
+        looked_at += buckets
+        if looked_at >= _BUCKETS_A_STEP or part + parts == end_part:
+            yield Retained(part + parts, removed)
+            removed = looked_at = 0
+
+
+def _names(spool: Spool, start: int, end: int, bucket_bits: int) -> Names:
+    names = np.empty(0, f"S{NAME_BYTES}")
+    for batch in spool.batches(start, _ROWS_AT_ONCE, end):
+        names = np.union1d(names, names_of(batch.ids, bucket_bits))
+        if len(names) > MAX_NAMES:
+            raise Stopped(StopReason.UNREADABLE_FILE, "ids that begin alike, as no hashes do")
+    return names
+
+
+def _fields_by_bucket(names: Names) -> dict[int, bytes]:
+    """Return the fields of each bucket, one behind the other."""
+    if not len(names):
+        return {}
+    raw = np.frombuffer(names.tobytes(), np.uint8).reshape(-1, NAME_BYTES)
+    buckets = raw[:, : keys.FIELD_START].copy().view(">u4").ravel()
+    starts = np.flatnonzero(np.diff(buckets, prepend=int(buckets[0]) ^ 1))
+    ends = [*starts[1:].tolist(), len(buckets)]
+    fields = raw[:, keys.FIELD_START :]
+    return {
+        int(buckets[start]): fields[start:end].tobytes()
+        for start, end in zip(starts.tolist(), ends, strict=True)
+    }

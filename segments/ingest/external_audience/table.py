@@ -1,0 +1,279 @@
+"""
+A customer's file to rows of a few columns: CSV, JSON, Parquet, the first two also as `.gz`.
+
+What a file is, its first bytes say, not its name:
+
+    PAR1                    Parquet
+    1f 8b                   gzip; what is inside is looked at again
+    [                       a JSON array of objects
+    {                       JSON objects, one a line
+    anything else           CSV, its first row the names of the columns
+
+Only the wanted columns are ever put together, and of a file never more is in
+memory than a block, a row, or, of Parquet, a piece of a row group: rows and row
+groups that are larger than any has reason to be are refused. An archive says
+nothing reliable about how large it becomes, so that is bounded as it goes.
+"""
+
+import codecs
+import csv
+import io
+import json
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from operator import itemgetter
+from typing import IO, Any, cast
+
+from isal import igzip, isal_zlib
+
+from segments.files.blobs import READ_BYTES
+from segments.ingest.external_audience.person import ABSENT
+from segments.ingest.unpack import ALWAYS_ALLOWED_BYTES, BLOCK_BYTES, MAX_INFLATION
+from segments.model.stop_reason import Stopped, StopReason
+
+MAX_ROW_BYTES = 1 << 20
+MAX_ROW_GROUP_BYTES = 2 << 30
+"""Of the wanted columns alone, as the file says that they are."""
+
+_PARQUET_ROWS = 16_384
+_MAX_FOOTER_BYTES = 64 << 20
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_BLANKS = b" \t\r\n"
+_GZIP = b"\x1f\x8b"
+_PARQUET = b"PAR1"
+_DAMAGED = (EOFError, igzip.BadGzipFile, cast("type[Exception]", isal_zlib.error), zlib.error)
+
+Row = Sequence[Any]
+
+
+class Table:
+    """One file, as rows of the wanted columns that it has."""
+
+    def __init__(
+        self, raw: io.RawIOBase, size_bytes: int, required: Sequence[str], optional: Sequence[str]
+    ) -> None:
+        """
+        Args:
+            raw: Open for reading, and seekable.
+            size_bytes: Of it.
+            required: Columns without which the file is not what was described.
+            optional: Columns that are wanted if it has them.
+        """
+        self.bad = 0
+        """Rows that can't be read, so far."""
+        self.columns: tuple[str, ...] = ()
+        """What a row holds, in this order: known once the first was asked for."""
+        self._raw = raw
+        self._size_bytes = size_bytes
+        self._required = tuple(required)
+        self._optional = tuple(optional)
+
+    def rows(self) -> Iterator[Row]:
+        """
+        Yield the rows, those that can't be read left out and counted.
+
+        Raises:
+            Stopped: UNREADABLE_FILE or INFLATES_TOO_FAR.
+        """
+        head = self._raw.read(len(_PARQUET)) or b""
+        self._raw.seek(0)
+        try:
+            if head == _PARQUET:
+                yield from self._parquet()
+                return
+            blocks = self._blocks(is_gzip=head.startswith(_GZIP))
+            first, blocks = _first_of(blocks)
+            if first.startswith(b"["):
+                yield from self._json_array(blocks)
+            elif first.startswith(b"{"):
+                yield from self._json_lines(blocks)
+            else:
+                yield from self._csv(blocks)
+        except _DAMAGED:
+            raise _unreadable("a .gz that is damaged or cut short") from None
+
+    def _blocks(self, *, is_gzip: bool) -> Iterator[bytes]:
+        with io.BufferedReader(self._raw, READ_BYTES) as buffered:
+            if is_gzip:
+                yield from self._inflated(buffered)
+                return
+            while block := buffered.read(BLOCK_BYTES):
+                yield block
+
+    def _inflated(self, buffered: IO[bytes]) -> Iterator[bytes]:
+        plain = cast("IO[bytes]", igzip.open(buffered, "rb"))  # type: ignore[no-untyped-call]
+        left_bytes = max(ALWAYS_ALLOWED_BYTES, self._size_bytes * MAX_INFLATION)
+        while block := plain.read(BLOCK_BYTES):
+            left_bytes -= len(block)
+            if left_bytes < 0:
+                raise Stopped(StopReason.INFLATES_TOO_FAR, f"a .gz of {self._size_bytes} bytes")
+            yield block
+
+    def _choose(self, names: Sequence[str]) -> list[int]:
+        """Return where the wanted columns are among those of the file."""
+        missing = [name for name in self._required if name not in names]
+        if missing:
+            raise _unreadable(f"it has no column {missing[0]}")
+        wanted = [*self._required, *(name for name in self._optional if name in names)]
+        twice = [name for name in wanted if names.count(name) > 1]
+        if twice:
+            raise _unreadable(f"it has column {twice[0]} twice")
+        self.columns = tuple(wanted)
+        return [names.index(name) for name in wanted]
+
+    def _csv(self, blocks: Iterator[bytes]) -> Iterator[Row]:
+        reader = csv.reader(self._lines(blocks))
+        header = next(reader, None)
+        if header is None:
+            return
+        places = self._choose([name.strip() for name in header])
+        pick = _picker(places)
+        while True:
+            try:
+                row = next(reader)
+                if row:
+                    yield pick(row)
+            except StopIteration:
+                return
+            except (csv.Error, IndexError):
+                self.bad += 1
+
+    def _json_lines(self, blocks: Iterator[bytes]) -> Iterator[Row]:
+        self.columns = (*self._required, *self._optional)
+        for line in self._lines(blocks):
+            if line.isspace():
+                continue
+            try:
+                value = json.loads(line)
+            except (ValueError, RecursionError):
+                value = None
+            if isinstance(value, dict):
+                yield self._of_object(value)
+            else:
+                self.bad += 1
+
+    def _json_array(self, blocks: Iterator[bytes]) -> Iterator[Row]:
+        self.columns = (*self._required, *self._optional)
+        for value in _elements(blocks):
+            if isinstance(value, dict):
+                yield self._of_object(value)
+            else:
+                self.bad += 1
+
+    def _of_object(self, value: dict[str, Any]) -> Row:
+        required = [value.get(name) for name in self._required]
+        return required + [value.get(name, ABSENT) for name in self._optional]
+
+    def _parquet(self) -> Iterator[Row]:
+        # Half a second and forty megabytes, for those alone who bring Parquet.
+        import pyarrow as pa  # noqa: PLC0415
+        from pyarrow import parquet  # noqa: PLC0415
+
+        try:
+            file = parquet.ParquetFile(
+                self._raw,
+                buffer_size=BLOCK_BYTES,
+                pre_buffer=False,
+                thrift_string_size_limit=_MAX_FOOTER_BYTES,
+            )
+            self._choose(file.schema_arrow.names)
+            self._check_row_groups(file.metadata)
+            for batch in file.iter_batches(
+                _PARQUET_ROWS, columns=list(self.columns), use_threads=False
+            ):
+                columns = [batch.column(name).to_pylist() for name in self.columns]
+                yield from zip(*columns, strict=True)
+        except (pa.ArrowException, OSError, OverflowError):
+            # Its words may quote a value.
+            raise _unreadable("a Parquet file that can't be read") from None
+
+    def _check_row_groups(self, metadata: Any) -> None:
+        for number in range(metadata.num_row_groups):
+            group = metadata.row_group(number)
+            chunks = [group.column(at) for at in range(group.num_columns)]
+            wanted = sum(
+                chunk.total_uncompressed_size
+                for chunk in chunks
+                if chunk.path_in_schema in self.columns
+            )
+            if wanted > MAX_ROW_GROUP_BYTES:
+                raise _unreadable(f"row group {number} is larger than {MAX_ROW_GROUP_BYTES} bytes")
+
+    def _lines(self, blocks: Iterator[bytes]) -> Iterator[str]:
+        """Yield lines with their ends; one that is too long is left out, and counted."""
+        rest = b""
+        is_too_long = False
+        for block in blocks:
+            *lines, rest = (rest + block).split(b"\n")
+            for line in lines:
+                if is_too_long:
+                    is_too_long = False
+                else:
+                    yield line.decode(errors="surrogateescape") + "\n"
+            if len(rest) > MAX_ROW_BYTES:
+                self.bad += not is_too_long
+                is_too_long, rest = True, b""
+        if rest and not is_too_long:
+            yield rest.decode(errors="surrogateescape")
+
+
+def _picker(places: Sequence[int]) -> Callable[[Row], Row]:
+    if len(places) > 1:
+        return itemgetter(*places)
+    [place] = places
+    return lambda row: (row[place],)
+
+
+def _first_of(blocks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
+    """Return the first block without what may stand before a text, and all blocks so."""
+    first = next(blocks, b"").removeprefix(_BYTE_ORDER_MARK).lstrip(_BLANKS)
+
+    def again() -> Iterator[bytes]:
+        yield first
+        yield from blocks
+
+    return first, again()
+
+
+def _elements(blocks: Iterator[bytes]) -> Iterator[Any]:
+    """Yield the elements of a JSON array, of which only one need be there at a time."""
+    decoder = json.JSONDecoder()
+    text, at = "", 0
+    utf8 = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+    is_first = True
+    while True:
+        at = _behind_blanks(text, at)
+        if at < len(text):
+            if is_first:
+                at, is_first = at + 1, False  # the bracket
+                continue
+            if text[at] == "]":
+                return
+            if text[at] == ",":
+                at += 1
+                continue
+            try:
+                value, end = decoder.raw_decode(text, at)
+            except (ValueError, RecursionError):
+                end = None
+            # A number that ends with the block may go on in the next.
+            if end is not None and end < len(text):
+                yield value
+                at = end
+                continue
+        if len(text) - at > MAX_ROW_BYTES:
+            raise _unreadable("a JSON array with an element that can't be read")
+        block = next(blocks, None)
+        if block is None:
+            raise _unreadable("a JSON array that is cut short, or can't be read")
+        text, at = text[at:] + utf8.decode(block), 0
+
+
+def _behind_blanks(text: str, at: int) -> int:
+    while at < len(text) and text[at] in " \t\r\n":
+        at += 1
+    return at
+
+
+def _unreadable(detail: str) -> Stopped:
+    return Stopped(StopReason.UNREADABLE_FILE, detail)

@@ -1,0 +1,70 @@
+"""
+A file of the Audience API that has arrived: a job, named in its upload's row.
+
+Both in one transaction, so there is no job without an upload and no upload with
+two jobs; the blob is there before them. Whoever comes second is told so, and
+takes its blob away again.
+"""
+
+import secrets
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from segments.files.blobs import DELIVERIES
+from segments.ingest.validate import AudienceFile
+from segments.ledger import jobs, uploads
+from segments.ledger.uploads import Upload
+from segments.model.audience import Audience
+from segments.model.job import Job
+
+DOOR = "audience api"
+
+
+def new_blob_name(audience: Audience) -> str:
+    """Return where a file of an audience is to be kept: a name of ours, no part of it theirs."""
+    return f"{DELIVERIES}/{audience.partner_id}/{secrets.token_hex(16)}"
+
+
+async def arrived(
+    conn: AsyncConnection,
+    upload: Upload,
+    audience: Audience,
+    *,
+    blob: str,
+    sha256: str,
+    now_s: float,
+) -> Job:
+    """
+    Make the job of an upload whose file is in the blob store.
+
+    Args:
+        conn: A transaction; to be given up if this raises.
+        upload: Has no job yet.
+        audience: The upload's.
+        blob: Where the file is.
+        sha256: Of the file; or whatever else tells it from others.
+        now_s: When.
+
+    Raises:
+        segments.ledger.uploads.UsedBefore: It has a job.
+    """
+    metadata = AudienceFile(
+        request_id=upload.request_id,
+        audience_id=audience.id,
+        segment_id=audience.segment_id,
+        action=upload.action,
+        hash_type=upload.hash_type,
+    )
+    job = await jobs.submit(
+        conn,
+        door=DOOR,
+        partner_id=audience.partner_id,
+        owner_id=audience.owner_id,
+        metadata=metadata.model_dump(mode="json"),
+        blob=blob,
+        sha256=sha256,
+        file_name=upload.file_name,
+        now_s=now_s,
+    )
+    await uploads.arrived(conn, upload, job.id)
+    return job

@@ -1,0 +1,100 @@
+"""
+Queries of what files have brought to audiences of the CRM door.
+
+A row is made before the job writes its first membership, once, so that "known
+before this upload" stays true however often the job is taken up. What became of
+the upload since is what became of its job.
+"""
+
+from collections.abc import Collection
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sqlalchemy import delete, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from segments.ledger.tables import crm_uploads as _crm_uploads
+from segments.ledger.tables import jobs as _jobs
+from segments.model.order import Action
+
+if TYPE_CHECKING:
+    from segments.model.job import Job  # whose stages count
+
+
+class Mode(StrEnum):
+    """The vendor's word for what an upload does with the persons in it."""
+
+    OPT_IN = "opt-in"
+    OPT_OUT = "opt-out"
+
+
+MODE_OF = {Action.ADD: Mode.OPT_IN, Action.REMOVE: Mode.OPT_OUT}
+
+
+class CrmUpload(NamedTuple):
+    """One file's worth for one audience."""
+
+    job_id: int
+    mode: Mode
+    total_rows: int
+    data_set: dict[str, Any]  # data type -> segments.ingest.crm_audience.columns.Counts
+    created_at_s: float
+    job_state: str  # segments.model.job.State
+    finished_at_s: float | None
+
+
+async def is_counted(conn: AsyncConnection, job: "Job") -> bool:
+    """Tell whether a job's rows have been made."""
+    asked = select(_crm_uploads.c.job_id).where(_crm_uploads.c.job_id == job.id).limit(1)
+    return (await conn.execute(asked)).first() is not None
+
+
+async def note(
+    conn: AsyncConnection,
+    job: "Job",
+    audience_to_action: dict[int, Action],
+    *,
+    total_rows: int,
+    data_set: dict[str, Any],
+) -> None:
+    """Make a job's rows, one for each audience of this door that it changes."""
+    rows = [
+        {
+            "audience_id": audience_id,
+            "job_id": job.id,
+            "mode": MODE_OF[action].value,
+            "total_rows": total_rows,
+            "data_set": data_set,
+            "created_at_s": job.created_at_s,
+        }
+        for audience_id, action in audience_to_action.items()
+    ]
+    await conn.execute(insert(_crm_uploads), rows)
+
+
+async def of_audience(conn: AsyncConnection, audience_id: int) -> list[CrmUpload]:
+    """Return the uploads of an audience, the oldest first."""
+    asked = (
+        select(
+            *(_crm_uploads.c[name] for name in CrmUpload._fields[:5]),
+            _jobs.c.state.label("job_state"),
+            _jobs.c.finished_at_s,
+        )
+        .join(_jobs, _jobs.c.id == _crm_uploads.c.job_id)
+        .where(_crm_uploads.c.audience_id == audience_id)
+        .order_by(_crm_uploads.c.job_id)
+    )
+    return [
+        CrmUpload(**{**row._asdict(), "mode": Mode(row.mode)}) for row in await conn.execute(asked)
+    ]
+
+
+async def job_ids(conn: AsyncConnection, audience_id: int) -> Collection[int]:
+    """Return the jobs that have brought something to an audience."""
+    asked = select(_crm_uploads.c.job_id).where(_crm_uploads.c.audience_id == audience_id)
+    return list(await conn.scalars(asked))
+
+
+async def forget(conn: AsyncConnection, audience_id: int) -> None:
+    """Delete the uploads of an audience."""
+    await conn.execute(delete(_crm_uploads).where(_crm_uploads.c.audience_id == audience_id))

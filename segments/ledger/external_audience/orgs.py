@@ -1,0 +1,170 @@
+"""
+Queries of orgs' sandboxes, and of the credentials that open one of them.
+
+A sandbox stands for one account, whose audiences its external audiences are.
+Nothing of one sandbox is found from another, not even of the same org: every
+query of what lies in one takes its number. A token is shown once, when it is
+made, and kept as its SHA-256.
+"""
+
+import hashlib
+import secrets
+from typing import Any, NamedTuple
+
+from sqlalchemy import Row, insert, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from segments.ledger.checked_text import checked_text
+from segments.ledger.tables import org_credentials as _credentials
+from segments.ledger.tables import org_sandboxes as _sandboxes
+from segments.model.account import PARTNER_KINDS, Account
+from segments.model.refusal import NotFound, Refusal
+
+_API_KEY_BYTES = 16
+_TOKEN_BYTES = 32
+
+
+class Sandbox(NamedTuple):
+    """One sandbox of one org."""
+
+    id: int
+    ims_org_id: str
+    name: str
+    account_id: int
+
+
+class Credential(NamedTuple):
+    """What opens a sandbox, without its token."""
+
+    sandbox: Sandbox
+    api_key: str
+    user_id: str
+    is_active: bool
+
+
+class NewCredential(NamedTuple):
+    """A credential as it is shown once."""
+
+    api_key: str
+    token: str
+
+
+_COLUMNS = tuple(_sandboxes.c[name] for name in Sandbox._fields)
+_OF_CREDENTIAL = (
+    *_COLUMNS,
+    _credentials.c.api_key,
+    _credentials.c.user_id,
+    _credentials.c.is_active,
+)
+
+
+async def find_or_add_sandbox(
+    conn: AsyncConnection, ims_org_id: str, name: str, account: Account, *, now_s: float
+) -> Sandbox:
+    """
+    Return a sandbox of an org; a new one if there is none.
+
+    Raises:
+        Refusal: It is another account's, or the account owns no audiences, or a
+            text can't be a name.
+    """
+    checked_text("org id", ims_org_id, max_chars=128)
+    checked_text("sandbox name", name, max_chars=64)
+    if account.kind not in PARTNER_KINDS:
+        raise Refusal("only partners and their sub accounts have sandboxes")
+    row = {
+        "ims_org_id": ims_org_id,
+        "name": name,
+        "account_id": account.id,
+        "created_at_s": int(now_s),
+    }
+    try:
+        async with conn.begin_nested():
+            inserted = await conn.execute(insert(_sandboxes).values(row).returning(*_COLUMNS))
+            return Sandbox(*inserted.one())
+    except IntegrityError:
+        found = await sandbox(conn, ims_org_id, name)
+    if found.account_id != account.id:
+        raise Refusal(f"sandbox {name} of {ims_org_id} is another account's")
+    return found
+
+
+async def sandbox(conn: AsyncConnection, ims_org_id: str, name: str) -> Sandbox:
+    """
+    Return a sandbox.
+
+    Raises:
+        NotFound: There is none of that name.
+    """
+    asked = select(*_COLUMNS).where(
+        _sandboxes.c.ims_org_id == ims_org_id, _sandboxes.c.name == name
+    )
+    row = (await conn.execute(asked)).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no sandbox {name} of {ims_org_id}")
+    return Sandbox(*row)
+
+
+async def sandbox_by_id(conn: AsyncConnection, sandbox_id: int) -> Sandbox:
+    """Return a sandbox by the ledger's own number."""
+    asked = select(*_COLUMNS).where(_sandboxes.c.id == sandbox_id)
+    return Sandbox(*(await conn.execute(asked)).one())
+
+
+async def add_credential(
+    conn: AsyncConnection, sandbox: Sandbox, user_id: str, *, now_s: float
+) -> NewCredential:
+    """Make what opens a sandbox; `user_id` is `createdBy` of what is done with it."""
+    checked_text("user id", user_id, max_chars=128)
+    made = NewCredential(secrets.token_hex(_API_KEY_BYTES), secrets.token_urlsafe(_TOKEN_BYTES))
+    row = {
+        "sandbox_id": sandbox.id,
+        "api_key": made.api_key,
+        "token_sha256": _digest(made.token),
+        "user_id": user_id,
+        "created_at_s": int(now_s),
+    }
+    await conn.execute(insert(_credentials).values(row))
+    return made
+
+
+async def credential_of(conn: AsyncConnection, token: str) -> Credential | None:
+    """Return what a token belongs to, also if it was revoked."""
+    asked = (
+        select(*_OF_CREDENTIAL)
+        .join_from(_credentials, _sandboxes)
+        .where(_credentials.c.token_sha256 == _digest(token))
+    )
+    row = (await conn.execute(asked)).one_or_none()
+    return None if row is None else _credential(row)
+
+
+async def credentials(conn: AsyncConnection) -> list[Credential]:
+    """Return all credentials, the oldest first."""
+    asked = select(*_OF_CREDENTIAL).join_from(_credentials, _sandboxes).order_by(_credentials.c.id)
+    return [_credential(row) for row in await conn.execute(asked)]
+
+
+async def revoke(conn: AsyncConnection, api_key: str) -> None:
+    """
+    Let a credential open nothing any more.
+
+    Raises:
+        NotFound: There is none of that API key.
+    """
+    revoked = await conn.execute(
+        update(_credentials).where(_credentials.c.api_key == api_key).values(is_active=False)
+    )
+    if not revoked.rowcount:
+        raise NotFound("there is no credential of that API key")
+
+
+def _digest(token: str) -> bytes:
+    # Of 256 random bits, which nobody guesses: no slow hash is needed.
+    return hashlib.sha256(token.encode(errors="surrogateescape")).digest()
+
+
+def _credential(row: Row[Any]) -> Credential:
+    *sandbox, api_key, user_id, is_active = tuple(row)
+    return Credential(Sandbox(*sandbox), api_key, user_id, is_active)

@@ -1,0 +1,65 @@
+"""
+What a run takes, in one look: its files, where they lie, and which columns are read.
+
+Apart from the other queries of runs, because a job asks it, and those ask for jobs.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from segments.files.base_connection import BaseConnection
+from segments.files.customer_storage import SourceFile
+from segments.ledger.database.engine import reading
+from segments.ledger.external_audience import base_connections
+from segments.ledger.tables import external_audiences as _external
+from segments.ledger.tables import external_run_files as _files
+from segments.ledger.tables import external_runs as _runs
+from segments.model.customer_columns import CONTROLS, Columns, Identity
+from segments.model.refusal import NotFound
+
+
+class Source(NamedTuple):
+    """What `segments.ingest.external_audience.collect` must know of a run."""
+
+    connection: BaseConnection | None  # none: it was removed
+    files: list[SourceFile]  # in the order in which they are read
+    columns: Columns
+    collected: dict[str, Any] | None  # what was found in them, if they were read before
+
+
+def columns_of(spec: Mapping[str, Any]) -> Columns:
+    """Return which columns the `fields` of an external audience have us read."""
+    fields = spec["fields"]
+    return Columns(
+        tuple(Identity(f["name"], f["identityNs"]) for f in fields if f.get("identityNs")),
+        tuple(f["name"] for f in fields if f["name"] in CONTROLS and not f.get("identityNs")),
+    )
+
+
+async def of_run(ledger: AsyncEngine, run_id: str) -> Source:
+    """Return what a run takes."""
+    asked = (
+        select(_runs.c.id, _runs.c.collected, _external.c.spec, _external.c.connection_id)
+        .join(_external, _external.c.id == _runs.c.external_audience_id)
+        .where(_runs.c.public_id == run_id)
+    )
+    columns = [_files.c[name] for name in SourceFile._fields]
+    async with reading(ledger) as conn:
+        number, collected, spec, connection_id = (await conn.execute(asked)).one()
+        try:
+            connection = await base_connections.connection(conn, connection_id)
+        except NotFound:
+            connection = None
+        listed = select(*columns).where(_files.c.run_id == number).order_by(_files.c.number)
+        files = [SourceFile(*row) for row in await conn.execute(listed)]
+    return Source(connection, files, columns_of(spec), collected)
+
+
+async def keep_collected(ledger: AsyncEngine, run_id: str, collected: Mapping[str, Any]) -> None:
+    """Note that all files of a run were read: from now on its blob is what it takes."""
+    noted = update(_runs).where(_runs.c.public_id == run_id).values(collected=dict(collected))
+    async with ledger.begin() as conn:
+        await conn.execute(noted)

@@ -1,0 +1,168 @@
+"""
+Queries of runs: one ingestion each of an external audience.
+
+A run is a job and the files that it takes, chosen when it was asked for. How far
+it is, its job says. A file was taken before if a run took it in the same version
+and did not fail.
+"""
+
+import uuid
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import func, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from segments.files.customer_storage import SourceFile
+from segments.ledger.external_audience.audiences import ExternalAudience
+from segments.ledger.tables import external_run_files as _files
+from segments.ledger.tables import external_runs as _runs
+from segments.ledger.tables import jobs as _jobs
+from segments.model.job import UNFINISHED, Job, State
+
+
+class Run(NamedTuple):
+    """One row of the ledger's runs."""
+
+    id: int
+    public_id: str  # `runId`
+    external_audience_id: int
+    sandbox_id: int
+    job_id: int
+    is_differential: bool
+    filter_start_s: int
+    filter_end_s: int
+    created_by: str
+    created_at_s: int
+    collected: dict[str, Any] | None  # what was found in its files, once all were read
+
+
+_COLUMNS = tuple(_runs.c[name] for name in Run._fields)
+
+
+def new_run_id() -> str:
+    """Make what a run will be called: its job names it, and it its job."""
+    return str(uuid.uuid4())
+
+
+async def add_run(
+    conn: AsyncConnection,
+    external: ExternalAudience,
+    job: Job,
+    run_id: str,
+    files: Sequence[SourceFile],
+    *,
+    is_differential: bool,
+    filter_start_s: int,
+    filter_end_s: int,
+    user_id: str,
+    now_s: float,
+) -> Run:
+    """Keep a run whose job was submitted in the same transaction."""
+    row = {
+        "public_id": run_id,
+        "external_audience_id": external.id,
+        "sandbox_id": external.sandbox_id,
+        "job_id": job.id,
+        "is_differential": is_differential,
+        "filter_start_s": filter_start_s,
+        "filter_end_s": filter_end_s,
+        "created_by": user_id,
+        "created_at_s": int(now_s),
+    }
+    inserted = await conn.execute(insert(_runs).values(row).returning(*_COLUMNS))
+    run = Run(*inserted.one())
+    if files:
+        rows = [
+            {"run_id": run.id, "number": number, **file._asdict()}
+            for number, file in enumerate(files)
+        ]
+        await conn.execute(insert(_files), rows)
+    return run
+
+
+async def find(conn: AsyncConnection, external: ExternalAudience, public_id: str) -> Run | None:
+    """Return a run of an external audience."""
+    asked = select(*_COLUMNS).where(
+        _runs.c.public_id == public_id, _runs.c.external_audience_id == external.id
+    )
+    row = (await conn.execute(asked)).one_or_none()
+    return None if row is None else Run(*row)
+
+
+async def taken_before(
+    conn: AsyncConnection, external: ExternalAudience, paths: Collection[str]
+) -> set[tuple[str, str]]:
+    """Return those of some thousand files, by path and version, that were taken already."""
+    asked = (
+        select(_files.c.path, _files.c.version)
+        .join_from(_files, _runs)
+        .join(_jobs, _jobs.c.id == _runs.c.job_id)
+        .where(
+            _runs.c.external_audience_id == external.id,
+            _files.c.path.in_(paths),
+            _jobs.c.state != State.FAILED,
+        )
+    )
+    return {(path, version) for path, version in await conn.execute(asked)}
+
+
+async def is_any_unfinished(conn: AsyncConnection, external: ExternalAudience) -> bool:
+    """Tell whether a run of it is under way, waiting ones and held ones too."""
+    asked = (
+        select(_runs.c.id)
+        .join(_jobs, _jobs.c.id == _runs.c.job_id)
+        .where(_runs.c.external_audience_id == external.id, _jobs.c.state.in_(UNFINISHED))
+    )
+    return (await conn.execute(asked.limit(1))).first() is not None
+
+
+async def count_since(
+    conn: AsyncConnection, external: ExternalAudience, since_s: int
+) -> tuple[int, int]:
+    """Count the runs begun since a moment: in its sandbox, and of the audience itself."""
+    is_of_it = _runs.c.external_audience_id == external.id
+    asked = select(func.count(), func.count().filter(is_of_it)).where(
+        _runs.c.sandbox_id == external.sandbox_id, _runs.c.created_at_s >= since_s
+    )
+    in_sandbox, of_audience = (await conn.execute(asked)).one()
+    return in_sandbox, of_audience
+
+
+async def page(
+    conn: AsyncConnection,
+    external: ExternalAudience,
+    *,
+    start: int,
+    limit: int,
+    newest_first: bool,
+    states: Collection[State],
+    began: Collection[tuple[str, int]] = (),
+) -> tuple[list[Run], int]:
+    """
+    Return some of an external audience's runs, and how many there are.
+
+    Args:
+        conn: A connection.
+        external: Whose.
+        start: How many to leave out.
+        limit: How many to return.
+        newest_first: Else the oldest.
+        states: Only those whose job is in one of these.
+        began: Only those that began so: `>=` or `<=` and unix seconds.
+    """
+    conditions = [
+        _runs.c.external_audience_id == external.id,
+        _jobs.c.state.in_(states),
+        *(
+            _runs.c.created_at_s >= at_s if operator == ">=" else _runs.c.created_at_s <= at_s
+            for operator, at_s in began
+        ),
+    ]
+    of_these = select(*_COLUMNS).join(_jobs, _jobs.c.id == _runs.c.job_id).where(*conditions)
+    total: int = (
+        await conn.execute(select(func.count()).select_from(of_these.subquery()))
+    ).scalar_one()
+    order = _runs.c.id.desc() if newest_first else _runs.c.id
+    rows = await conn.execute(of_these.order_by(order).offset(start).limit(limit))
+    return [Run(*row) for row in rows], total

@@ -1,0 +1,105 @@
+"""
+Queries of opt-outs that came while a job ran, and of those that were too late for it.
+
+See `segments.ingest.late_opt_outs` for what that means, and `segments.upkeep.rebuild` for what
+it is needed for.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
+
+from sqlalchemy import Select, delete, insert, or_, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from segments.ledger.tables import data_subject_ids, data_subject_requests, late_opt_outs
+from segments.model.identity import Id
+from segments.model.record import EVERYONE, Action
+
+_requests = data_subject_requests
+
+
+class Said(NamedTuple):
+    """One id of one opt-out."""
+
+    seq: int
+    account_id: int  # EVERYONE: global
+    id: Id
+
+
+async def said_between(
+    conn: AsyncConnection,
+    action: Action,
+    after_seq: int,
+    until_seq: int,
+    account_ids: Collection[int],
+    *,
+    behind: Said | None,
+    limit: int,
+) -> list[Said]:
+    """
+    Return the ids of opt-outs that were recorded behind one number, up to another.
+
+    Args:
+        conn: A connection, of `reading` too.
+        action: Which kind of them.
+        after_seq: The first number is behind this one.
+        until_seq: The last number.
+        account_ids: Of these accounts, and global ones.
+        behind: The last of the page before this one.
+        limit: At most so many.
+    """
+    asked = _said().where(
+        _requests.c.action == action.name,
+        _requests.c.seq > after_seq,
+        _requests.c.seq <= until_seq,
+        or_(_requests.c.account_id.is_(None), _requests.c.account_id.in_(account_ids)),
+    )
+    return await _page(conn, asked, behind, limit)
+
+
+async def all_said(conn: AsyncConnection, *, behind: Said | None, limit: int) -> list[Said]:
+    """Return all ids of all opt-outs, in the order of their numbers, page by page."""
+    return await _page(conn, _said(), behind, limit)
+
+
+async def forget(conn: AsyncConnection, job_id: int) -> None:
+    """Delete what was noted of a job: it is to be noted anew."""
+    await conn.execute(delete(late_opt_outs).where(late_opt_outs.c.job_id == job_id))
+
+
+async def note(conn: AsyncConnection, job_id: int, late: Iterable[Said]) -> None:
+    """Note opt-outs that were too late for a job, each for one id."""
+    rows = [{"job_id": job_id, "seq": said.seq, "id": said.id} for said in late]
+    if rows:
+        await conn.execute(insert(late_opt_outs), rows)
+
+
+async def noted(conn: AsyncConnection, job_id: int) -> Sequence[tuple[int, Id]]:
+    """Return what was noted of a job: numbers of opt-outs, each with an id."""
+    rows = await conn.execute(
+        select(late_opt_outs.c.seq, late_opt_outs.c.id).where(late_opt_outs.c.job_id == job_id)
+    )
+    return [(seq, Id(id_)) for seq, id_ in rows]
+
+
+def _said() -> Select[int, int | None, bytes]:
+    return (
+        select(data_subject_ids.c.seq, _requests.c.account_id, data_subject_ids.c.id)
+        .join(_requests, _requests.c.seq == data_subject_ids.c.seq)
+        .order_by(data_subject_ids.c.seq, data_subject_ids.c.id)
+    )
+
+
+async def _page(
+    conn: AsyncConnection,
+    asked: Select[int, int | None, bytes],
+    behind: Said | None,
+    limit: int,
+) -> list[Said]:
+    if behind is not None:
+        seq, id_ = data_subject_ids.c.seq, data_subject_ids.c.id
+        asked = asked.where(seq >= behind.seq, or_(seq > behind.seq, id_ > behind.id))
+    return [
+        Said(row[0], EVERYONE if row[1] is None else row[1], Id(row[2]))
+        for row in await conn.execute(asked.limit(limit))
+    ]

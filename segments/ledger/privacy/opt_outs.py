@@ -1,0 +1,216 @@
+"""
+Queries of data subject requests: what persons told us, in the order they came.
+
+A request's `seq` is its place in that order, and `seq` order is commit order:
+whoever has seen request 7 has seen, or will never see, every one before it.
+SQLite has one writer at a time; elsewhere `record` makes them take turns.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
+from uuid import uuid4
+
+from sqlalchemy import func, insert, select, union, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from segments.ledger.privacy import access_requests, audit
+from segments.ledger.privacy.audit import COMMAND_LINE, Who
+from segments.ledger.revision import take_turn
+from segments.ledger.tables import data_subject_ids, data_subject_requests
+from segments.model.identity import Id, Kind
+from segments.model.record import Action
+from segments.model.refusal import Refusal
+
+_requests = data_subject_requests
+_JURISDICTION_CHARS = 16
+_SUBMITTER_CHARS = 256
+
+
+class Request(NamedTuple):
+    """One person's opt-out, by all the ids that were submitted together."""
+
+    seq: int
+    transaction_id: str
+    action: Action
+    account_id: int | None  # who submitted it; none: global
+    ids: tuple[Id, ...]
+
+
+class Source(NamedTuple):
+    """How a request came to us."""
+
+    who: Who = COMMAND_LINE
+    token_id: int | None = None
+    key_id: int | None = None
+    callback: str | None = None
+    tails: Mapping[Id, bytes] = MappingProxyType({})
+    """What the e-mail hashes that were submitted have behind their ids."""
+
+
+BY_HAND = Source()
+"""On the command line, by the operator."""
+
+
+async def record(
+    conn: AsyncConnection,
+    action: Action,
+    persons: Sequence[Sequence[tuple[Kind, Id]]],
+    account_id: int | None = None,
+    *,
+    jurisdiction: str | None = None,
+    submitter: str | None = None,
+    source: Source = BY_HAND,
+    now_s: float,
+) -> list[Request]:
+    """
+    Record an opt-out of each of some persons, in their order, and in the audit trail.
+
+    An ERASURE withdraws the reports that were made of the same ids.
+
+    Args:
+        conn: A transaction.
+        action: What they ask for.
+        persons: All ids of each; one given twice is kept once.
+        account_id: How far it reaches: who submitted it, or its scope; `None`: global.
+        jurisdiction: As submitted.
+        submitter: As submitted.
+        source: How they came to us.
+        now_s: When.
+
+    Raises:
+        Refusal: Nobody, or a person without ids, or a text that is too long.
+    """
+    kinds_of_persons = [{id_: kind for kind, id_ in ids} for ids in persons]
+    if not kinds_of_persons or not all(kinds_of_persons):
+        raise Refusal("an opt-out of nobody: no id was given")
+    _check_chars("jurisdiction", jurisdiction, _JURISDICTION_CHARS)
+    _check_chars("submitter", submitter, _SUBMITTER_CHARS)
+    # Held until the commit, so that numbers become visible in their order.
+    await take_turn(conn)
+    rows = [
+        {
+            "transaction_id": uuid4().hex,
+            "action": action.name,
+            "account_id": account_id,
+            "jurisdiction": jurisdiction,
+            "submitter": submitter,
+            "callback": source.callback,
+            "token_id": source.token_id,
+            "key_id": source.key_id,
+            "created_at_s": now_s,
+        }
+        for _ in kinds_of_persons
+    ]
+    previous_seq = await last_seq(conn)
+    await conn.execute(insert(_requests), rows)
+    # Nobody else inserts before our commit, so what is new is ours, in our order.
+    inserted = await conn.scalars(
+        select(_requests.c.seq).where(_requests.c.seq > previous_seq).order_by(_requests.c.seq)
+    )
+    seq_to_kinds = dict(zip(inserted, kinds_of_persons, strict=True))
+    await conn.execute(
+        insert(data_subject_ids),
+        [
+            {"seq": seq, "id": id_, "kind": kind.value, "tail": source.tails.get(id_)}
+            for seq, id_to_kind in seq_to_kinds.items()
+            for id_, kind in id_to_kind.items()
+        ],
+    )
+    if action is Action.ERASURE:
+        await access_requests.withdraw(conn, [id_ for ids in kinds_of_persons for id_ in ids])
+    done = [
+        audit.Entry(
+            action.name,
+            ids=id_to_kind.keys(),
+            scope_id=account_id,
+            transaction_id=str(row["transaction_id"]),
+        )
+        for row, id_to_kind in zip(rows, kinds_of_persons, strict=True)
+    ]
+    await audit.add(conn, source.who, done, now_s=now_s)
+    return [
+        Request(seq, str(row["transaction_id"]), action, account_id, tuple(id_to_kind))
+        for (seq, id_to_kind), row in zip(seq_to_kinds.items(), rows, strict=True)
+    ]
+
+
+async def unapplied(
+    conn: AsyncConnection, store_seq: int, *, after_seq: int, limit: int
+) -> list[Request]:
+    """
+    Return requests that the store lacks or may lack, the oldest first.
+
+    Args:
+        conn: A connection, of `reading` too.
+        store_seq: The store has all up to this one, by its own account.
+        after_seq: Where the page before this one ended; 0 at first.
+        limit: At most so many.
+    """
+    # Two walks along two indexes, merged: an OR would read the whole table, every second.
+    seqs = union(
+        select(_requests.c.seq).where(_requests.c.seq > max(store_seq, after_seq)),
+        select(_requests.c.seq).where(
+            _requests.c.applied_at_s.is_(None), _requests.c.seq > after_seq
+        ),
+    )
+    page = list(await conn.scalars(seqs.order_by("seq").limit(limit)))
+    if not page:
+        return []
+    seq_to_ids: dict[int, list[Id]] = {seq: [] for seq in page}
+    ids = select(data_subject_ids.c.seq, data_subject_ids.c.id)
+    for seq, id_ in await conn.execute(ids.where(data_subject_ids.c.seq.in_(page))):
+        seq_to_ids[seq].append(Id(id_))
+    rows = await conn.execute(
+        select(_requests).where(_requests.c.seq.in_(page)).order_by(_requests.c.seq)
+    )
+    return [
+        Request(
+            row.seq,
+            row.transaction_id,
+            Action[row.action],
+            row.account_id,
+            tuple(seq_to_ids[row.seq]),
+        )
+        for row in rows
+    ]
+
+
+async def mark_applied(conn: AsyncConnection, seqs: Collection[int], now_s: float) -> None:
+    """
+    Note that the store has these requests; of those noted before, the first time stays.
+
+    Some thousands at once are a statement that every database takes.
+    """
+    await conn.execute(
+        update(_requests)
+        .where(_requests.c.seq.in_(seqs), _requests.c.applied_at_s.is_(None))
+        .values(applied_at_s=now_s)
+    )
+
+
+async def last_seq(conn: AsyncConnection, before_seq: int | None = None) -> int:
+    """Return the number of the last request, or of the last before another; 0 if none."""
+    asked = select(func.max(_requests.c.seq))
+    if before_seq is not None:
+        asked = asked.where(_requests.c.seq < before_seq)
+    return await conn.scalar(asked) or 0
+
+
+async def count_ids(conn: AsyncConnection, from_s: float, until_s: float) -> int:
+    """Return how many ids the requests of a span of time name."""
+    bounds = select(func.min(_requests.c.seq), func.max(_requests.c.seq)).where(
+        _requests.c.created_at_s >= from_s, _requests.c.created_at_s < until_s
+    )
+    first, last = (await conn.execute(bounds)).one()
+    if first is None:
+        return 0
+    named = select(func.count()).where(
+        data_subject_ids.c.seq >= first, data_subject_ids.c.seq <= last
+    )
+    return (await conn.execute(named)).scalar_one()
+
+
+def _check_chars(what: str, text: str | None, max_chars: int) -> None:
+    if text is not None and len(text) > max_chars:
+        raise Refusal(f"{what} of {len(text)} characters, limit {max_chars}")

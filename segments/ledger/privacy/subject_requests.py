@@ -1,0 +1,128 @@
+"""
+Queries of what was requested about a person: opt-outs and access requests alike.
+
+For whoever may ask, which is decided by the account that a request reaches as
+far as: `visible_to` are the accounts whose requests are told; `None` tells all,
+the global ones too.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, Row, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from segments.ledger.privacy import access_requests
+from segments.ledger.privacy.access_requests import Access, State, SubjectId
+from segments.ledger.tables import data_subject_ids as _ids
+from segments.ledger.tables import data_subject_requests as _requests
+from segments.model.identity import Id, Kind, email_hash_of
+
+ACCESS = "ACCESS"
+_IDS_AT_ONCE = 1000
+
+Visible = Collection[int] | None
+
+
+class SubjectRequest(NamedTuple):
+    """One request, whatever its action."""
+
+    transaction_id: str
+    action: str
+    account_id: int | None  # how far it reaches; none: everything
+    jurisdiction: str | None
+    submitter: str | None
+    callback: str | None
+    token_id: int | None
+    created_at_s: float
+    status: str
+    email_hashes: tuple[str, ...]
+    access: Access | None = None
+
+
+async def find(
+    conn: AsyncConnection, transaction_id: str, visible_to: Visible
+) -> SubjectRequest | None:
+    """Return the request of a transaction id, if it may be told."""
+    access = await access_requests.find(conn, transaction_id)
+    if access is not None:
+        found = await _told_access(conn, [access])
+    else:
+        found = await _told(conn, _requests.c.transaction_id == transaction_id, limit=1)
+    return next(iter(_visible(found, visible_to)), None)
+
+
+async def of_ids(
+    conn: AsyncConnection, ids: Sequence[Id], visible_to: Visible, *, limit: int
+) -> list[SubjectRequest]:
+    """Return the requests that name one of some ids, the newest first, `limit` at most."""
+    found = await _told_access(conn, await access_requests.of_ids(conn, ids, limit))
+    seen: set[str] = set()
+    for at in range(0, len(ids), _IDS_AT_ONCE):
+        naming = select(_ids.c.seq).where(_ids.c.id.in_(ids[at : at + _IDS_AT_ONCE]))
+        page = await _told(conn, _requests.c.seq.in_(naming), limit=limit)
+        found += [each for each in page if each.transaction_id not in seen]
+        seen |= {each.transaction_id for each in page}
+    visible = _visible(found, visible_to)
+    return sorted(visible, key=lambda each: each.created_at_s, reverse=True)[:limit]
+
+
+def _visible(found: Iterable[SubjectRequest], visible_to: Visible) -> list[SubjectRequest]:
+    return [each for each in found if visible_to is None or each.account_id in visible_to]
+
+
+async def _told_access(conn: AsyncConnection, found: Iterable[Access]) -> list[SubjectRequest]:
+    return [
+        SubjectRequest(
+            access.transaction_id,
+            ACCESS,
+            access.account_id,
+            access.jurisdiction,
+            access.submitter,
+            access.callback,
+            access.token_id,
+            access.created_at_s,
+            access.state.value,
+            _hashes(await access_requests.ids_of(conn, access.id)),
+            access,
+        )
+        for access in found
+    ]
+
+
+async def _told(
+    conn: AsyncConnection, which: ColumnElement[bool], *, limit: int
+) -> list[SubjectRequest]:
+    asked = select(_requests).where(which).order_by(_requests.c.seq.desc()).limit(limit)
+    rows = (await conn.execute(asked)).all()
+    seq_to_ids: dict[int, list[SubjectId]] = {row.seq: [] for row in rows}
+    seqs = list(seq_to_ids)
+    for at in range(0, len(seqs), _IDS_AT_ONCE):
+        naming = select(_ids).where(_ids.c.seq.in_(seqs[at : at + _IDS_AT_ONCE]))
+        for each in await conn.execute(naming.order_by(_ids.c.seq, _ids.c.id)):
+            seq_to_ids[each.seq].append(SubjectId(Kind(each.kind), Id(each.id), each.tail))
+    return [_request(row, seq_to_ids[row.seq]) for row in rows]
+
+
+def _request(row: Row[Any], ids: Iterable[SubjectId]) -> SubjectRequest:
+    # In the ledger is in force for good; "pending" is the store's lag alone.
+    status = State.PENDING if row.applied_at_s is None else State.COMPLETED
+    return SubjectRequest(
+        row.transaction_id,
+        row.action,
+        row.account_id,
+        row.jurisdiction,
+        row.submitter,
+        row.callback,
+        row.token_id,
+        row.created_at_s,
+        status.value,
+        _hashes(ids),
+    )
+
+
+def _hashes(ids: Iterable[SubjectId]) -> tuple[str, ...]:
+    # Of one that came by the command line, or before tails were kept, the id is all there is.
+    return tuple(
+        email_hash_of(each.id, each.tail or b"") for each in ids if each.kind is Kind.EMAIL
+    )

@@ -1,0 +1,124 @@
+"""
+Queries of the Privacy API's bearer tokens: who may submit requests, and for whom.
+
+A token is drawn here, shown once and kept as its SHA-256: it is long and random,
+so nothing is gained by hashing it slowly. One that is revoked keeps its row, for
+requests and the audit trail name it by its number.
+"""
+
+import hashlib
+import secrets
+from typing import Any, NamedTuple
+
+from sqlalchemy import Row, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from segments.ledger.checked_text import checked_text
+from segments.ledger.tables import privacy_tokens as _tokens
+from segments.model.account import Account
+from segments.model.refusal import NotFound, Refusal
+
+PREFIX = "rtbp_"
+"""By which people, and scanners of repositories, tell what it is."""
+
+_TOKEN_BYTES = 32
+_MAX_NOTE_CHARS = 128
+
+
+class PrivacyToken(NamedTuple):
+    """One row."""
+
+    id: int
+    account_id: int | None  # none: global
+    is_internal: bool
+    note: str
+    created_at_s: int
+    expires_at_s: int
+    revoked_at_s: int | None
+
+    def is_good(self, now_s: float) -> bool:
+        """Tell whether it lets anybody in."""
+        return self.revoked_at_s is None and now_s < self.expires_at_s
+
+
+_COLUMNS = tuple(_tokens.c[name] for name in PrivacyToken._fields)
+
+
+async def create(
+    conn: AsyncConnection,
+    account: Account | None,
+    *,
+    is_internal: bool,
+    note: str,
+    now_s: float,
+    expires_at_s: float,
+) -> tuple[PrivacyToken, str]:
+    """
+    Draw a token.
+
+    Args:
+        conn: A transaction.
+        account: For whom it acts; `None`: everyone.
+        is_internal: It may ask for reports and search.
+        note: Whose it is, for people.
+        now_s: When.
+        expires_at_s: Until when it is good.
+
+    Returns:
+        What is kept, and the token itself, which nobody will see again.
+
+    Raises:
+        Refusal: The note can't be stored and printed.
+    """
+    checked_text("note", note, max_chars=_MAX_NOTE_CHARS)
+    token = PREFIX + secrets.token_urlsafe(_TOKEN_BYTES)
+    row = {
+        "token_sha256": _sha256(token),
+        "account_id": None if account is None else account.id,
+        "is_internal": is_internal,
+        "note": note,
+        "created_at_s": int(now_s),
+        "expires_at_s": int(expires_at_s),
+    }
+    inserted = await conn.execute(insert(_tokens).values(row).returning(*_COLUMNS))
+    return _token(inserted.one()), token
+
+
+async def find(conn: AsyncConnection, token: str) -> PrivacyToken | None:
+    """Return what is kept of a token, good or not."""
+    asked = select(*_COLUMNS).where(_tokens.c.token_sha256 == _sha256(token))
+    row = (await conn.execute(asked)).one_or_none()
+    return None if row is None else _token(row)
+
+
+async def tokens(conn: AsyncConnection) -> list[PrivacyToken]:
+    """Return all tokens, the oldest first."""
+    return [_token(row) for row in await conn.execute(select(*_COLUMNS).order_by(_tokens.c.id))]
+
+
+async def revoke(conn: AsyncConnection, token_id: int, *, now_s: float) -> PrivacyToken:
+    """
+    Let a token in no more.
+
+    Raises:
+        NotFound: There is none of that number.
+        Refusal: It was revoked before.
+    """
+    asked = select(*_COLUMNS).where(_tokens.c.id == token_id)
+    row = (await conn.execute(asked)).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no token {token_id}")
+    if row.revoked_at_s is not None:
+        raise Refusal(f"token {token_id} is revoked already")
+    await conn.execute(
+        update(_tokens).where(_tokens.c.id == token_id).values(revoked_at_s=int(now_s))
+    )
+    return _token(row)
+
+
+def _token(row: Row[Any]) -> PrivacyToken:
+    return PrivacyToken(**row._asdict())
+
+
+def _sha256(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "replace")).digest()

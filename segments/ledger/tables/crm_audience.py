@@ -1,0 +1,59 @@
+"""CRM audiences': campaigns, activations, and what each upload brought."""
+
+from sqlalchemy import JSON, BigInteger, Column, Float, ForeignKey, String, Table, UniqueConstraint
+
+from segments.ledger.tables.base import RowId, metadata
+
+campaigns = Table(
+    "campaigns",
+    metadata,
+    # What an account's CRM audiences are for. A name may stand there twice, as in the vendor's.
+    Column("id", RowId, primary_key=True),
+    Column("account_id", ForeignKey("accounts.id"), nullable=False, index=True),
+    Column("name", String(256), nullable=False),
+    Column("created_at_s", Float, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+crm_audiences = Table(
+    "crm_audiences",
+    metadata,
+    # What the CRM door keeps of an audience of its own; it outlives the audience, to be known by.
+    Column("audience_id", ForeignKey("audiences.id"), primary_key=True, autoincrement=False),
+    Column("campaign_id", ForeignKey("campaigns.id"), nullable=False),
+    Column("user_id", ForeignKey("users.id"), nullable=False),  # who created it
+    Column("description", String(2048)),
+    Column("created_at_s", Float, nullable=False),
+    Column("updated_at_s", Float, nullable=False),
+)
+
+activations = Table(
+    "activations",
+    metadata,
+    # One audience shown to one recipient, under a segment id of its own, in a window of its own.
+    Column("id", RowId, primary_key=True),
+    Column("audience_id", ForeignKey("audiences.id"), nullable=False),
+    Column("recipient_id", ForeignKey("recipients.id"), nullable=False),
+    Column("segment_id", String(64), nullable=False),
+    Column("name", String(256), nullable=False),
+    Column("description", String(2048)),
+    Column("live_from_s", BigInteger, nullable=False),
+    Column("live_until_s", BigInteger, nullable=False),  # the first second it is not shown
+    Column("flow_id", String(36), nullable=False),  # of its last change: a GUID
+    Column("updated_at_s", Float, nullable=False),
+    UniqueConstraint("audience_id", "recipient_id"),
+    sqlite_autoincrement=True,
+)
+
+crm_uploads = Table(
+    "crm_uploads",
+    metadata,
+    # What a file brought to a CRM audience, counted before its first membership was written.
+    Column("audience_id", ForeignKey("audiences.id"), primary_key=True, autoincrement=False),
+    Column("job_id", ForeignKey("jobs.id"), primary_key=True, autoincrement=False),
+    Column("mode", String(16), nullable=False),  # segments.ledger.crm_audience.uploads.Mode
+    Column("total_rows", BigInteger, nullable=False),
+    # segments.ingest.crm_audience.columns.Counts by data type
+    Column("data_set", JSON, nullable=False),
+    Column("created_at_s", Float, nullable=False),
+)

@@ -1,0 +1,157 @@
+"""
+External audiences': orgs and sandboxes, base connections, audiences and their runs.
+
+And what makes the creation of anything repeatable, by whatever door.
+"""
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+from segments.ledger.tables.base import RowId, metadata
+
+org_sandboxes = Table(
+    "org_sandboxes",
+    metadata,
+    # `x-gw-ims-org-id` and `x-sandbox-name`: between which nothing is shared.
+    Column("id", RowId, primary_key=True),
+    Column("ims_org_id", String(128), nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("account_id", ForeignKey("accounts.id"), nullable=False),  # whose audiences its are
+    Column("created_at_s", BigInteger, nullable=False),
+    UniqueConstraint("ims_org_id", "name"),
+    sqlite_autoincrement=True,
+)
+
+org_credentials = Table(
+    "org_credentials",
+    metadata,
+    # `x-api-key` and `Authorization`, for one sandbox.
+    Column("id", RowId, primary_key=True),
+    Column("sandbox_id", ForeignKey("org_sandboxes.id"), nullable=False),
+    Column("api_key", String(32), nullable=False, unique=True),
+    Column("token_sha256", LargeBinary(32), nullable=False, unique=True),
+    Column("user_id", String(128), nullable=False),  # `createdBy` of what is done with it
+    Column("is_active", Boolean, nullable=False, server_default=text("true")),
+    Column("created_at_s", BigInteger, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+base_connections = Table(
+    "base_connections",
+    metadata,
+    # Directories and buckets of customers, out of which runs take files.
+    Column("id", RowId, primary_key=True),
+    Column("public_id", String(36), nullable=False, unique=True),  # `baseConnectionId`
+    Column("sandbox_id", ForeignKey("org_sandboxes.id"), nullable=False),
+    Column("name", String(128), nullable=False),
+    Column("url", String(1024), nullable=False),
+    Column("options", JSON, nullable=False),  # of obstore; `env:NAME` for what is secret
+    Column("is_active", Boolean, nullable=False, server_default=text("true")),
+    Column("created_at_s", BigInteger, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+external_audiences = Table(
+    "external_audiences",
+    metadata,
+    # What was asked to be created, and the audience that it became.
+    Column("id", RowId, primary_key=True),
+    Column("public_id", String(36), nullable=False, unique=True),  # `audienceId`
+    Column("operation_id", String(36), nullable=False, unique=True),
+    Column("sandbox_id", ForeignKey("org_sandboxes.id"), nullable=False),
+    Column("connection_id", ForeignKey("base_connections.id"), nullable=False),
+    Column("namespace", String(256), nullable=False),
+    Column("name", String(256), nullable=False),
+    Column("custom_id", String(256)),  # `customAudienceId`
+    Column("ttl_days", Integer, nullable=False),
+    Column("spec", JSON, nullable=False),  # the other members of the request, as it had them
+    # segments.ledger.external_audience.audiences.Status
+    Column("status", String(16), nullable=False),
+    Column("error", String(512)),  # why it failed
+    Column("audience_id", ForeignKey("audiences.id")),  # once it is there
+    Column("created_by", String(128), nullable=False),
+    Column("created_at_s", BigInteger, nullable=False),
+    Column("updated_by", String(128), nullable=False),
+    Column("updated_at_s", BigInteger, nullable=False),
+    Column("deleted_at_s", BigInteger),
+    CheckConstraint("status in ('PROCESSING', 'SUCCESS', 'FAILED')", name="status"),
+    # Names can be used anew after a creation that failed, and after a deletion.
+    Index(
+        "uq_external_audiences_name",
+        "sandbox_id",
+        "namespace",
+        "name",
+        unique=True,
+        sqlite_where=text("status <> 'FAILED' and deleted_at_s is null"),
+        postgresql_where=text("status <> 'FAILED' and deleted_at_s is null"),
+    ),
+    Index(
+        "uq_external_audiences_custom_id",
+        "sandbox_id",
+        "custom_id",
+        unique=True,
+        sqlite_where=text("status <> 'FAILED' and deleted_at_s is null"),
+        postgresql_where=text("status <> 'FAILED' and deleted_at_s is null"),
+    ),
+    sqlite_autoincrement=True,
+)
+
+external_runs = Table(
+    "external_runs",
+    metadata,
+    # One ingestion of an external audience; how far it is, its job says.
+    Column("id", RowId, primary_key=True),
+    Column("public_id", String(36), nullable=False, unique=True),  # `runId`
+    Column("external_audience_id", ForeignKey("external_audiences.id"), nullable=False),
+    Column("sandbox_id", ForeignKey("org_sandboxes.id"), nullable=False),
+    Column("job_id", ForeignKey("jobs.id"), nullable=False),
+    Column("is_differential", Boolean, nullable=False),
+    Column("filter_start_s", BigInteger, nullable=False),
+    Column("filter_end_s", BigInteger, nullable=False),
+    Column("created_by", String(128), nullable=False),
+    Column("created_at_s", BigInteger, nullable=False),
+    # segments.ingest.external_audience.collect.Collected, once all files were read
+    Column("collected", JSON),
+    Index("ix_external_runs_audience", "external_audience_id", "id"),
+    Index("ix_external_runs_sandbox", "sandbox_id", "created_at_s"),
+    sqlite_autoincrement=True,
+)
+
+external_run_files = Table(
+    "external_run_files",
+    metadata,
+    # The files that a run takes, in their order.
+    Column("run_id", ForeignKey("external_runs.id"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("path", String(1024), nullable=False),  # below the connection
+    Column("version", String(128), nullable=False),  # another content has another one
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("modified_at_s", Float, nullable=False),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    # What a request with an `Idempotency-Key` was answered; kept for a day.
+    Column("scope", String(128), primary_key=True),  # who asked, and what
+    Column("key", String(255), primary_key=True),
+    Column("request_sha256", LargeBinary(32), nullable=False),
+    Column("status", Integer),  # none: it is being answered
+    Column("body", Text),
+    Column("created_at_s", Float, nullable=False, index=True),
+)

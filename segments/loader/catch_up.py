@@ -1,0 +1,110 @@
+"""
+The store is kept up to the ledger: opt-outs first, then the catalog, again and again.
+
+When either is away, nothing fails: it is said once, in a line of the log and for as
+long as it lasts to whoever asks for `reasons`, and tried again after a pause. A server
+that is met for the first time, or again after its restart, is checked before anything
+else is told to it.
+"""
+
+import asyncio
+import logging
+from contextlib import suppress
+
+from redis.exceptions import RedisError
+
+from segments.ingest.tools import Tools
+from segments.ledger.database.engine import LedgerAway
+from segments.loader.metrics import Metrics
+from segments.projection.catalog import catch_up
+from segments.settings import Settings
+from segments.store import job_marks
+from segments.store.meta import prepare
+from segments.store.reader import StoreUnusable
+from segments.store.servers.masters import is_cluster, runs
+from segments.upkeep.lost_jobs import begin_lost_again
+
+_log = logging.getLogger(__name__)
+
+
+class KeepingUp:
+    """One process's part in it."""
+
+    def __init__(self, tools: Tools, settings: Settings, metrics: Metrics, every_s: float) -> None:
+        self._tools = tools
+        self._settings = settings
+        self._metrics = metrics
+        self._every_s = every_s
+        self._checked_runs: frozenset[bytes] = frozenset()
+        self._away = "not caught up with the ledger yet"
+
+    def reasons(self) -> list[str]:
+        """Tell why no file can be loaded now, if none can."""
+        return [] if self._away == "" else [self._away]
+
+    async def catch_up(self) -> None:
+        """
+        Bring the store up to the ledger once.
+
+        Raises:
+            segments.store.reader.StoreUnusable: The store is not ours to write.
+            redis.exceptions.RedisError: It can't be reached.
+        """
+        await self._check_new_server()
+        await catch_up(self._tools.ledger, self._tools.redis, self._settings)
+
+    async def run(self, is_ready: asyncio.Event, stopping: asyncio.Event) -> None:
+        """
+        Catch up, and again after each pause, until told to stop.
+
+        Args:
+            is_ready: Set while the store is up to the ledger, and in the end.
+            stopping: Set by whoever wants it to stop.
+        """
+        away = ""
+        while not stopping.is_set():
+            try:
+                await self.catch_up()
+            except (RedisError, StoreUnusable, LedgerAway) as error:
+                is_ready.clear()
+                self._metrics.store_is(well=False)
+                was_away, away = away, "ledger" if isinstance(error, LedgerAway) else "store"
+                self._away = f"waits for the {away} ({type(error).__name__})"
+                if away != was_away:
+                    _log.warning("waiting for the %s: %s", away, in_one_line(error))
+            else:
+                is_ready.set()
+                self._metrics.store_is(well=True)
+                if away:
+                    _log.info("the %s is back", away)
+                away = self._away = ""
+            await wait(stopping, self._every_s)
+        is_ready.set()  # whoever waits for it looks at `stopping` next
+
+    async def _check_new_server(self) -> None:
+        """
+        Check a store that we meet for the first time, or again after its restart.
+
+        A restart is seen by the server's own name of its run: our client
+        connects anew by itself and tells nobody. What was set on a server and
+        not in its configuration is gone then, and what it had not written down, too.
+        """
+        redis = self._tools.redis
+        found = await runs(redis)
+        if found.run_to_server.keys() != self._checked_runs:
+            await prepare(redis, self._settings.expected_ids)
+            if is_cluster(redis):
+                await job_marks.meet(redis, found, self._tools.now_s())
+            await begin_lost_again(self._tools.ledger, redis, self._tools.now_s())
+            self._checked_runs = frozenset(found.run_to_server)
+
+
+async def wait(stopping: asyncio.Event, for_s: float) -> None:
+    """Wait so many seconds, or until told to stop."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(stopping.wait(), for_s)
+
+
+def in_one_line(error: Exception) -> str:
+    """Return what an error says without its line breaks; its type if it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__

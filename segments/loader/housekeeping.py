@@ -1,0 +1,114 @@
+"""
+What a loader does beside its files: sweeps and forgets old marks, once a day, and scrubs.
+
+In no hurry, and whatever breaks it off is tried again a little later.
+"""
+
+import asyncio
+import logging
+from contextlib import suppress
+
+from obstore.exceptions import BaseError
+from redis.exceptions import RedisError
+
+from segments.ingest.tools import Tools
+from segments.ledger.database.engine import LedgerAway
+from segments.settings import Settings
+from segments.store.reader import StoreUnusable
+from segments.upkeep.lost_jobs import forget_old
+from segments.upkeep.scrub.scrubber import STRAY_AFTER_S, Scrub, Scrubber
+from segments.upkeep.sweep import Swept, sweep_daily
+
+_log = logging.getLogger(__name__)
+
+_LOOK_EVERY_S = 5.0
+"""Whoever deletes an audience asks for a sweep before the day is over."""
+
+
+class _ToldToStop(Exception):
+    """There is no time for the rest."""
+
+
+async def keep_house(
+    tools: Tools, settings: Settings, is_ready: asyncio.Event, stopping: asyncio.Event
+) -> None:
+    """
+    Do what is due until told to stop.
+
+    Args:
+        tools: Ledger, store, blobs and time.
+        settings: How old is old.
+        is_ready: Set while the store may be written to.
+        stopping: Set by whoever wants it to stop.
+    """
+
+    def stop_if_told(_: Swept) -> None:
+        if stopping.is_set():
+            raise _ToldToStop
+
+    while not stopping.is_set():
+        await is_ready.wait()
+        try:
+            stop_if_told(Swept())
+            done = await sweep_daily(
+                tools.ledger,
+                tools.redis,
+                tools.blobs,
+                tools.now_s,
+                stop_if_told,
+                abandoned_after_s=settings.abandoned_after_s,
+            )
+            if done is not None:
+                await forget_old(tools.ledger, tools.redis, tools.now_s())
+        except _ToldToStop:
+            return
+        except (RedisError, StoreUnusable, LedgerAway, BaseError, OSError) as error:
+            _log.warning("sweep: broken off (%s)", type(error).__name__)
+        else:
+            if done is not None:
+                _log.info("sweep: %s", _swept(*done))
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stopping.wait(), _LOOK_EVERY_S)
+
+
+async def scrub_in_time(tools: Tools, settings: Settings, stopping: asyncio.Event) -> None:
+    """
+    Scrub the files in time, and delete strays once an hour, until told to stop.
+
+    The store may be away meanwhile: nothing of it is asked.
+    """
+    within_s = settings.scrub_within_h * 3600
+    scrubber = Scrubber(tools.ledger, tools.blobs, tools.spool_dir, tools.now_s)
+    strays_at_s = 0.0
+
+    def stop_if_told(_: Scrub) -> None:
+        if stopping.is_set():
+            raise _ToldToStop
+
+    while not stopping.is_set():
+        try:
+            done = await scrubber.scrub(tools.now_s() - within_s / 2, stop_if_told)
+            if tools.now_s() - strays_at_s >= STRAY_AFTER_S:
+                await scrubber.delete_strays()
+                strays_at_s = tools.now_s()
+        except _ToldToStop:
+            return
+        except (LedgerAway, BaseError, OSError) as error:
+            _log.warning("scrub: broken off (%s)", type(error).__name__)
+        else:
+            if done.rewritten or done.deleted:
+                _log.info(
+                    "scrub: %d lines taken out of %d files, %d files deleted",
+                    done.lines,
+                    done.rewritten,
+                    done.deleted,
+                )
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stopping.wait(), min(_LOOK_EVERY_S, within_s / 4))
+
+
+def _swept(swept: Swept, blobs: int) -> str:
+    return (
+        f"{swept.dropped} memberships dropped from {swept.buckets} buckets,"
+        f" {blobs} orphaned files deleted"
+    )

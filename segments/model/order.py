@@ -1,0 +1,43 @@
+"""What a delivery asks for: which segments it changes, and how."""
+
+import re
+from enum import StrEnum
+
+import msgspec
+
+_SEGMENT_ID = re.compile(r"-?[0-9]{1,20}")
+
+
+class Action(StrEnum):
+    """What a delivery does with one segment."""
+
+    ADD = "add"
+    REMOVE = "remove"
+
+
+class SegmentOrder(msgspec.Struct, frozen=True):
+    """One segment to change; `segment_id` is none of ours if `is_valid` is not."""
+
+    segment_id: str
+    name: str
+    action: Action
+    audience_id: int | None = None  # where the door knows the audience; it must be there still
+
+    @property
+    def is_valid(self) -> bool:
+        """The document: "Must be integer values only. Other values will be rejected"."""
+        return _SEGMENT_ID.fullmatch(self.segment_id) is not None
+
+
+class Order(msgspec.Struct, frozen=True):
+    """What a delivery asks for, whichever door it came by. `None`: the partner didn't say."""
+
+    segments: tuple[SegmentOrder, ...]
+    digest_algorithm: str | None = None  # md5 or sha1
+    digest: str | None = None  # lower-case hex
+    records: int | None = None
+    hash_type: str | None = None  # md5, sha1, sha2: of the e-mail hashes
+    max_removed_share: float | None = None  # of an audience; see segments.ingest.brake
+    # of an external audience: the file is of `segments.ingest.external_audience.delta`
+    run_id: str | None = None
+    replaces: bool = False  # whom the file does not name leaves the audience

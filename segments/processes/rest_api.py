@@ -1,0 +1,285 @@
+r"""
+The composition root of the REST doors: which there are, and what they stand on.
+
+    request -> door's operation -> answer
+                    \ Problem  -> the door's own form of it
+
+Every answer of every door passes here, so here is decided once what holds for
+all: a bug is a 500 and a line in the log that names its place and not its
+message; nothing is cached on the way; no URL, address or header is logged.
+"""
+
+import asyncio
+import logging
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from importlib.metadata import version
+from ssl import SSLContext
+
+import orjson
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Middleware
+
+from segments.doors.audience_api import bucket_uploads
+from segments.doors.audience_api.door import AudienceDoor
+from segments.doors.audience_api.login import LoginDoor
+from segments.doors.callback_sender import Callbacks
+from segments.doors.crm_audience.audiences import CrmAudienceDoor
+from segments.doors.crm_audience.login import CrmLoginDoor
+from segments.doors.crm_audience.platform import CrmPlatformDoor
+from segments.doors.external_audience.door import ExternalAudienceDoor
+from segments.doors.privacy.agent import Refusals
+from segments.doors.privacy.door import PrivacyDoor
+from segments.doors.privacy.legacy_door import LegacyDoor
+from segments.doors.privacy.report_store import Reports
+from segments.doors.privacy.submission import Submissions
+from segments.doors.rest import openapi
+from segments.doors.rest.access_tokens import UserTokens
+from segments.doors.rest.docs_page import browse
+from segments.doors.rest.door import Door, Operation
+from segments.doors.rest.idempotency import Once
+from segments.doors.rest.logins import Logins
+from segments.doors.rest.presigned_url import SigningKey
+from segments.doors.rest.problem import Problem, problem_document
+from segments.doors.rest.rate_limit import RateLimit
+from segments.doors.rest.services import Services
+from segments.doors.rest.session_cookie import SessionCookie
+from segments.files.blobs import Blobs
+from segments.ledger.database.engine import open_ledger
+from segments.ledger.health import ledger_reasons
+from segments.ledger.signing_secrets import own_secret
+from segments.runtime.admin_port import CannotListen, add_health, shown
+from segments.runtime.tls import context_of
+from segments.settings import Settings
+from segments.store.servers.connection import connect
+
+_log = logging.getLogger(__name__)
+
+MAX_BODY_BYTES = 1 << 20
+"""Of what is read into memory; an upload is not."""
+
+_STOP_WITHIN_S = 20.0
+_IDLE_S = 75.0
+_LINGER_S = 2.0
+_ACCESS_KEY_ID = "rtb-segments"
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_OPERATION = web.RequestKey("operation", tuple[str, str])
+
+
+async def doors(services: Services, reports: Reports) -> list[Door]:
+    """Make all REST doors."""
+    now_s = services.now_s()
+    async with services.ledger.begin() as conn:
+        token_secret = await own_secret(conn, "access tokens", now_s=now_s)
+        upload_secret = await own_secret(conn, "upload urls", now_s=now_s)
+    tokens = UserTokens(services, token_secret)
+    refusals = Refusals(services)
+    submissions = Submissions(services, refusals, reports)
+    logins = Logins(services)
+    cookie = SessionCookie(tokens)
+    return [
+        LoginDoor(services, tokens, logins),
+        AudienceDoor(services, (tokens,), SigningKey(_ACCESS_KEY_ID, upload_secret.hex())),
+        ExternalAudienceDoor(services),
+        PrivacyDoor(services, submissions, refusals, reports),
+        LegacyDoor(services, submissions, refusals),
+        CrmLoginDoor(services, cookie, logins),
+        CrmPlatformDoor(services, (cookie, tokens)),
+        CrmAudienceDoor(services, (cookie, tokens)),
+    ]
+
+
+async def reports_of(services: Services) -> Reports:
+    """Make what makes the reports of access requests, and hands them out."""
+    async with services.ledger.begin() as conn:
+        secret = await own_secret(conn, "report urls", now_s=services.now_s())
+    return Reports(services, SigningKey(_ACCESS_KEY_ID, secret.hex()))
+
+
+def application(services: Services, all_doors: Sequence[Door]) -> web.Application:
+    """Make the application of some doors."""
+    app = web.Application(
+        client_max_size=MAX_BODY_BYTES, middlewares=[_counted(services), _orderly]
+    )
+    limit, once = RateLimit(services), Once(services)
+    for door in all_doors:
+        app.on_cleanup.append(_closing(door))
+        for each in door.operations():
+            for path in _paths(door, each):
+                app.router.add_route(
+                    each.spec.method,
+                    path,
+                    _handler(each, limit, once),
+                    expect_handler=_let_it_be if each.spec.expects_itself else None,
+                )
+    described = orjson.dumps(
+        openapi.document(all_doors, title="rtb-segments", version=version("rtb-segments"))
+    )
+
+    async def describe(_: web.Request) -> web.Response:
+        return web.Response(body=described, content_type="application/json")
+
+    app.router.add_get("/openapi.json", describe)
+    app.router.add_get("/docs", browse)
+    # The store may be away: what comes in meanwhile is kept for it.
+    add_health(app, partial(ledger_reasons, services.ledger))
+    return app
+
+
+async def run(settings: Settings, stopping: asyncio.Event) -> None:
+    """
+    Serve the REST doors until told to stop; uploads under way may finish.
+
+    Raises:
+        CannotListen: A port can't be had.
+        segments.runtime.tls.UnusableTls: There is no TLS with these files.
+    """
+    tls = context_of(settings.api_tls)
+    async with open_ledger(settings) as ledger, connect(settings.store_url) as redis:
+        services = Services(settings, ledger, redis, Blobs.open(settings))
+        reports = await reports_of(services)
+        async with (
+            shown(
+                "SEGMENTS_API_ADMIN_PORT",
+                settings.admin_host,
+                settings.api_admin_port,
+                services.metrics.registry,
+                partial(ledger_reasons, ledger),
+                settings.admin_tls,
+            ),
+            _listening(services, reports, tls),
+            asyncio.TaskGroup() as group,
+        ):
+            group.create_task(reports.run(stopping))
+            group.create_task(Callbacks(ledger, settings.callback_hosts).run(stopping))
+            if services.blobs.takes_uploads:
+                group.create_task(bucket_uploads.watch(services, stopping))
+            await stopping.wait()
+
+
+@asynccontextmanager
+async def _listening(
+    services: Services, reports: Reports, tls: SSLContext | None
+) -> AsyncIterator[None]:
+    settings = services.settings
+    runner = runner_of(application(services, await doors(services, reports)))
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, settings.api_host, settings.api_port, ssl_context=tls).start()
+        except OSError as error:
+            raise CannotListen("SEGMENTS_API_PORT", settings.api_port, error) from None
+        _log.info("listening on port %d", runner.addresses[0][1])
+        yield
+    finally:
+        await runner.cleanup()
+
+
+def runner_of(app: web.Application) -> web.AppRunner:
+    """Make what runs an application: bodies as they come, and no log of who asked what."""
+    return web.AppRunner(
+        app,
+        access_log=None,
+        auto_decompress=False,  # a delivered .gz is a .gz; and nothing else may grow on arrival
+        keepalive_timeout=_IDLE_S,
+        lingering_time=_LINGER_S,
+        shutdown_timeout=_STOP_WITHIN_S,
+    )
+
+
+def _any_case(path: str) -> str:
+    """Return a route's path that is found in any case: each name in it becomes a pattern."""
+    parts = path.strip("/").split("/")
+    return "".join(
+        f"/{part}" if part.startswith("{") else f"/{{_{n}:(?i:{part})}}"
+        for n, part in enumerate(parts)
+    )
+
+
+def _paths(door: Door, each: Operation) -> list[str]:
+    """Return the routes' paths of an operation."""
+    paths = [each.spec.path, *door.also_at(each.spec.path)]
+    return [_any_case(path) for path in paths] if door.ignores_case else paths
+
+
+def _closing(door: Door) -> Callable[[web.Application], Awaitable[None]]:
+    async def close(_: web.Application) -> None:
+        await door.close()
+
+    return close
+
+
+def _handler(each: Operation, limit: RateLimit, once: Once) -> Handler:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        request[_OPERATION] = (each.door.tag, each.method.__name__)
+        try:
+            return await each(request, limit, once)
+        except Problem as problem:
+            return each.door.problem(problem)
+        except web.HTTPRequestEntityTooLarge:
+            return each.door.problem(Problem(413, f"a body of more than {MAX_BODY_BYTES} bytes"))
+        except web.HTTPException:
+            raise
+        except Exception as error:  # noqa: BLE001 - a bug of ours costs one request
+            return each.door.problem(_bug(error))
+
+    return handle
+
+
+def _counted(services: Services) -> Middleware:
+    """Count what is answered, whatever becomes of it."""
+    metrics, clock_s = services.metrics, services.clock_s
+
+    @web.middleware
+    async def counted(request: web.Request, handler: Handler) -> web.StreamResponse:
+        began_s, status = clock_s(), 499  # the client has gone: nobody was answered
+        metrics.in_flight.inc()
+        try:
+            answer = await handler(request)
+            status = answer.status
+            return answer
+        finally:
+            metrics.in_flight.dec()
+            metrics.answered(
+                request.get(_OPERATION),
+                status,
+                received_bytes=request.content.total_bytes,
+                seconds=clock_s() - began_s,
+            )
+
+    return counted
+
+
+@web.middleware
+async def _orderly(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        answer = await handler(request)
+    except web.HTTPException as error:
+        headers = (
+            {str(hdrs.ALLOW): error.headers[hdrs.ALLOW]} if hdrs.ALLOW in error.headers else {}
+        )
+        answer = problem_document(Problem(error.status, headers=headers))
+    if answer.status == web.HTTPUnauthorized.status_code:
+        answer.headers.setdefault(hdrs.WWW_AUTHENTICATE, "Bearer")
+    answer.headers[hdrs.CACHE_CONTROL] = "no-store"
+    answer.headers[hdrs.SERVER] = "rtb-segments"
+    if not request.content.at_eof():
+        # What is left of the body is not worth reading, nor a request to come.
+        answer.force_close()
+    return answer
+
+
+async def _let_it_be(_: web.Request) -> None:
+    """Leave `Expect: 100-continue` to the operation."""
+
+
+def _bug(error: Exception) -> Problem:
+    # The type and the place, not the message: it could quote what was sent.
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = next(frame for frame in reversed(frames) if "/segments/" in frame.filename)
+    _log.error("%s at %s:%d", type(error).__name__, ours.name, ours.lineno)
+    return Problem(500, "a fault of ours; it has been logged")

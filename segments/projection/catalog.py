@@ -1,0 +1,242 @@
+"""
+Brings the store up to what the ledger says: first the opt-outs, then the catalog.
+
+The bid path never asks the ledger. It sees the catalog as JSON in three hashes
+of the store, written whole and at once with their version, which is
+the ledger's revision; whoever finds it behind publishes it. There is no list of
+changes to replay and so none to lose, and publishing costs a few milliseconds
+for thousands of audiences.
+
+Memberships are projected too, but by jobs: see `segments.ingest`.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from segments.ledger import accounts, activations, audiences, recipients
+from segments.ledger.activations import Activation
+from segments.ledger.database.engine import reading
+from segments.ledger.privacy.opt_outs import last_seq
+from segments.ledger.recipients import Recipient
+from segments.ledger.revision import revision
+from segments.model.account import Account
+from segments.model.audience import Audience, State
+from segments.model.catalog import (
+    AccountEntry,
+    ActivationEntry,
+    AudienceEntry,
+    CatalogSnapshot,
+    RecipientEntry,
+)
+from segments.projection.opt_outs import apply_opt_outs, reapply_opt_outs
+from segments.settings import Settings
+from segments.store import keys
+from segments.store.meta import mark_caught_up, prepare
+from segments.store.reader import TRUST_COMMAND, Meta, StoreUnusable, caught_up_runs, read_meta
+from segments.store.servers.masters import Runs, is_cluster, runs
+
+
+async def catch_up(ledger: AsyncEngine, redis: Redis, settings: Settings) -> Meta:
+    """
+    Make the store show everything that the ledger says, but for memberships.
+
+    Called every second; costs a few round trips when nothing has changed.
+
+    Returns:
+        The store's meta, for whoever writes to it next.
+
+    Raises:
+        StoreUnusable: The store is not ours to write.
+    """
+    meta = await _prepared(redis, settings)
+    # Before anything else: what is written after this must not reach a person
+    # whose no the store has not heard yet.
+    await _apply_opt_outs(ledger, redis, meta)
+    await _publish(ledger, redis)
+    return meta
+
+
+async def publish_catalog(ledger: AsyncEngine, redis: Redis) -> int:
+    """
+    Publish the catalog, unless the store shows the ledger's revision already.
+
+    Returns:
+        The version that the store shows now.
+
+    Raises:
+        StoreUnusable: The store is not ours to write, or not laid out yet.
+    """
+    await read_meta(redis)
+    return await _publish(ledger, redis)
+
+
+async def _prepared(redis: Redis, settings: Settings) -> Meta:
+    try:
+        return await read_meta(redis)
+    except StoreUnusable:
+        return await prepare(redis, settings.expected_ids)
+
+
+async def _apply_opt_outs(ledger: AsyncEngine, redis: Redis, meta: Meta) -> None:
+    """Bring in the opt-outs, and say that these runs of the store's servers have them."""
+    found = await runs(redis)
+    if is_cluster(redis):
+        await _catch_up_nodes(ledger, redis, meta, found)
+        await apply_opt_outs(ledger, redis, meta)
+        return
+    async with reading(ledger) as conn:
+        until_seq = await last_seq(conn)
+    await apply_opt_outs(ledger, redis, meta)
+    *_, opt_outs, caught_up = await redis.execute_command(*TRUST_COMMAND)  # type: ignore[no-untyped-call] # redis-py
+    if caught_up in found.run_to_server:
+        return
+    # Less than the ledger has: a record that can't be read keeps the number back,
+    # maybe for good; or the store was emptied under us, and we shall come again.
+    at_least = until_seq if int(opt_outs or 0) >= until_seq else meta.opt_outs
+    if at_least or not until_seq:
+        await mark_caught_up(redis, found.run_to_server, at_least)
+
+
+async def _catch_up_nodes(ledger: AsyncEngine, redis: Redis, meta: Meta, found: Runs) -> None:
+    """
+    Bring all opt-outs into the nodes of a Cluster that may lack any.
+
+    The store's number can't say which these are: it lies on one node, and each
+    falls back on its own. So a new run gets all there ever were of its slots.
+    """
+    reply = await redis.execute_command(*TRUST_COMMAND)  # type: ignore[no-untyped-call] # redis-py
+    known = set(caught_up_runs(reply))
+    new = [server for run, server in found.run_to_server.items() if run not in known]
+    slots = [each for server in new for each in server.slots]
+    if slots:
+        await reapply_opt_outs(ledger, redis, meta, slots)
+    # A node that did not answer is not forgotten for that; one whose place was taken is.
+    now_known = set(found.run_to_server) | (set() if found.is_complete else known)
+    if now_known != known:
+        await mark_caught_up(redis, now_known, 0)
+
+
+async def _publish(ledger: AsyncEngine, redis: Redis) -> int:
+    while True:
+        shown = int(await redis.get(keys.VERSION) or 0)
+        async with reading(ledger) as conn:
+            version = await revision(conn)
+            if version == shown:
+                return version
+            snapshot = await _snapshot(conn, version)
+        # Whoever published since we looked saw a ledger at least as new as ours;
+        # then ours must not overwrite it.
+        if await _write(redis, shown, snapshot):
+            await redis.publish(keys.CHANGED.decode(), str(version))
+            return version
+
+
+async def _write(redis: Redis, shown: int, snapshot: CatalogSnapshot) -> bool:
+    """Write the catalog, all at once, unless the store shows another version by now."""
+    tables: Sequence[Sequence[AudienceEntry | AccountEntry | RecipientEntry]] = (
+        snapshot.audiences,
+        snapshot.accounts,
+        snapshot.recipients,
+    )
+    names = keys.VERSION, keys.AUDIENCES, keys.ACCOUNTS, keys.RECIPIENTS
+    arguments: list[int | bytes] = [shown, snapshot.version]
+    for entries in tables:
+        arguments.append(len(entries))
+        arguments += [item for entry in entries for item in _item(entry)]
+    return bool(await redis.eval(_PUBLISH, len(names), *names, *arguments))
+
+
+# A script, and not a transaction that watches: it works in a Cluster as well.
+_PUBLISH = """
+if (redis.call('GET', KEYS[1]) or '0') ~= ARGV[1] then
+    return 0
+end
+redis.call('SET', KEYS[1], ARGV[2])
+local at = 3
+for table = 2, 4 do
+    redis.call('DEL', KEYS[table])
+    local last = at + 2 * tonumber(ARGV[at])
+    at = at + 1
+    while at <= last do
+        redis.call('HSET', KEYS[table], unpack(ARGV, at, math.min(at + 999, last)))
+        at = math.min(at + 999, last) + 1
+    end
+end
+return 1
+"""
+
+
+def _item(entry: AudienceEntry | AccountEntry | RecipientEntry) -> tuple[int, bytes]:
+    return entry.id, msgspec.json.encode(entry)
+
+
+async def _snapshot(conn: AsyncConnection, version: int) -> CatalogSnapshot:
+    publisher_to_related: dict[int, list[int]] = {}
+    for publisher_id, advertiser_id in await accounts.relations(conn):
+        publisher_to_related.setdefault(publisher_id, []).append(advertiser_id)
+    recipient_to_activations: dict[int, list[Activation]] = {}
+    for activation in await activations.activations(conn):
+        recipient_to_activations.setdefault(activation.recipient_id, []).append(activation)
+    return CatalogSnapshot(
+        version,
+        tuple(
+            _audience_entry(audience)
+            for audience in await audiences.audiences(conn)
+            if audience.state is not State.DELETED
+        ),
+        tuple(
+            _account_entry(account, publisher_to_related.get(account.id, ()))
+            for account in await accounts.accounts(conn)
+        ),
+        tuple(
+            _recipient_entry(recipient, recipient_to_activations.get(recipient.id, ()))
+            for recipient in await recipients.recipients(conn)
+        ),
+    )
+
+
+def _audience_entry(audience: Audience) -> AudienceEntry:
+    return AudienceEntry(
+        id=audience.id,
+        owner_id=audience.owner_id,
+        partner_id=audience.partner_id,
+        segment_id=audience.segment_id,
+        is_active=audience.state is State.ACTIVE,
+        live_from_s=audience.live_from_s,
+        live_until_s=audience.live_until_s,
+    )
+
+
+def _account_entry(account: Account, related_ids: Sequence[int]) -> AccountEntry:
+    return AccountEntry(
+        id=account.id,
+        kind=account.kind.value,
+        public_id=account.public_id,
+        name=account.name,
+        is_active=account.is_active,
+        parent_id=account.parent_id,
+        related_ids=tuple(related_ids),
+        segtax=account.segtax,
+    )
+
+
+def _recipient_entry(recipient: Recipient, activated: Sequence[Activation]) -> RecipientEntry:
+    return RecipientEntry(
+        id=recipient.id,
+        name=recipient.name,
+        is_active=recipient.is_active,
+        partner_ids=recipient.partner_ids,
+        hold_out=recipient.hold_out,
+        activations=tuple(
+            ActivationEntry(
+                activation.audience_id,
+                activation.segment_id,
+                activation.live_from_s,
+                activation.live_until_s,
+            )
+            for activation in activated
+        ),
+    )

@@ -1,0 +1,189 @@
+"""
+A delivered file without the lines of erased ids: bytes in, fewer bytes out.
+
+A line goes if it holds, wherever in it, the hex digits of an erased hash, in
+any case: in quotes, padded, beside other columns, of another type than the
+file's, whether `segments.ingest.parse` took it for a record or not. Hex digits in a row that are
+not as many as a hash has are looked at from each of them on: a hash with a
+letter stuck to it is still the person's.
+
+A line longer than any record goes unread, for nobody can have been added by it.
+All others stay as they came, byte for byte and in their order.
+
+Two ways through, as in `segments.ingest.parse`: a block of lines that are all alike is a matrix,
+from which rows are taken; anything else goes line by line.
+
+What is kept of typed columns and of a customer's own storage is no text but ids,
+16 bytes each: there a row goes if it is an erased id's.
+"""
+
+import re
+from binascii import unhexlify
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segments.ingest.external_audience.delta import HEADER
+from segments.ingest.lines import MAX_LINE_BYTES, Cut, Cutter
+from segments.ingest.parse import LINE_ENDS, Ids, regular_ids
+from segments.model.identity import EMAIL_HASH_CHARS, ID_BYTES, Id
+
+_ID_CHARS = 2 * ID_BYTES
+_HASH_CHARS = frozenset(EMAIL_HASH_CHARS.values())
+_HEX_RUN = re.compile(rb"[0-9A-Fa-f]{%d,}" % _ID_CHARS)
+
+
+class Erased:
+    """
+    A set of ids, of which many are asked for at once.
+
+    Most of those that are asked for are not in it, and a table by their first 24
+    bits says so: 16 MiB, and with a million ids four times as fast as the search alone.
+    """
+
+    def __init__(self, ids: Sequence[Id]) -> None:
+        self._ids = ids
+        matrix = np.frombuffer(b"".join(ids), np.uint8).reshape(-1, ID_BYTES)
+        self._names = np.unique(_names(matrix))
+        self._may_be = np.zeros(1 << 24, np.bool_)
+        self._may_be[_first_bits(matrix)] = True
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def as_marked(self) -> "Erased":
+        """
+        Return the same ids as `segments.ingest.external_audience.delta` has them, whose last byte
+        is a mark.
+        """
+        return Erased([Id(id_[:-1] + b"\0") for id_ in self._ids])
+
+    def among(self, ids: Ids) -> NDArray[np.bool_]:
+        """Tell which of some ids are of this set, which is not empty."""
+        found = self._may_be[_first_bits(ids)]
+        if found.any():
+            names = _names(ids[found])
+            at = np.searchsorted(self._names, names)
+            at[at == len(self._names)] = 0
+            found[found] = self._names[at] == names
+        return found
+
+
+class Lines:
+    """Feed it the plain blocks of one file, in order; it returns what is to stay of them."""
+
+    def __init__(self, erased: Erased) -> None:
+        self.dropped = 0
+        self._erased = erased
+        self._cutter = Cutter()
+
+    def feed(self, block: bytes) -> bytes:
+        """Take the next bytes; return what stays of the lines that they complete."""
+        return self._kept_of(self._cutter.feed(block))
+
+    def finish(self) -> bytes:
+        """Take the end of the file, where the last line may lack its line end."""
+        return self._kept_of(self._cutter.finish())
+
+    def _kept_of(self, cut: Cut) -> bytes:
+        self.dropped += cut.is_behind_long_line
+        return self._kept(cut.lines)
+
+    def _kept(self, text: bytes) -> bytes:
+        for chars in _HASH_CHARS:
+            for line_end in LINE_ENDS:
+                ids = regular_ids(text, chars, line_end)
+                if ids is not None and len(ids):
+                    goes = self._erased.among(ids)
+                    return self._without(text, goes, chars + len(line_end))
+        return self._kept_of_lines(text)
+
+    def _without(self, text: bytes, goes: NDArray[np.bool_], stride: int) -> bytes:
+        if not goes.any():
+            return text
+        self.dropped += int(goes.sum())
+        return np.frombuffer(text, np.uint8).reshape(-1, stride)[~goes].tobytes()
+
+    def _kept_of_lines(self, text: bytes) -> bytes:
+        lines = text.split(b"\n")
+        goes = {n for n, line in enumerate(lines) if len(line) > MAX_LINE_BYTES}
+        numbers: list[int] = []
+        digits: list[bytes] = []
+        for number, line in enumerate(lines):
+            for piece in _pieces(line):
+                numbers.append(number)
+                digits.append(piece)
+        if digits:
+            ids = np.frombuffer(unhexlify(b"".join(digits)), np.uint8).reshape(-1, ID_BYTES)
+            goes.update(np.array(numbers)[self._erased.among(ids)].tolist())
+        if not goes:
+            return text
+        self.dropped += len(goes)
+        # What stands behind the last line end has none, nor has it one when lines go.
+        *whole, last = [
+            b"" if number in goes else line + b"\n" for number, line in enumerate(lines)
+        ]
+        return b"".join(whole) + last[:-1]
+
+
+class Rows:
+    """
+    Feed it the blocks of a file of ids, in order; it returns what is to stay of them.
+
+    Args:
+        erased: What is to go.
+        is_marked: Its ids are marked, and stand behind a header.
+    """
+
+    def __init__(self, erased: Erased, *, is_marked: bool) -> None:
+        self.dropped = 0
+        self._erased = erased.as_marked() if is_marked else erased
+        self._is_marked = is_marked
+        self._header_bytes = len(HEADER) if is_marked else 0
+        self._rest = b""
+
+    def feed(self, block: bytes) -> bytes:
+        """Take the next bytes; return what stays of the rows that they complete."""
+        block = self._rest + block
+        header, block = block[: self._header_bytes], block[self._header_bytes :]
+        self._header_bytes -= len(header)
+        whole = len(block) - len(block) % ID_BYTES
+        self._rest = block[whole:]
+        rows = np.frombuffer(block[:whole], np.uint8).reshape(-1, ID_BYTES)
+        ids = rows
+        if self._is_marked:
+            ids = rows.copy()
+            ids[:, -1] = 0
+        goes = self._erased.among(ids)
+        self.dropped += int(goes.sum())
+        return header + rows[~goes].tobytes()
+
+    def finish(self) -> bytes:
+        """Take the end of the file; what is cut short there stays, for whoever reads it to say."""
+        return self._rest
+
+
+def kept_blocks(blocks: Iterable[bytes], sieve: Lines | Rows) -> Iterator[bytes]:
+    """Yield what is to stay of a file."""
+    for block in blocks:
+        yield sieve.feed(block)
+    yield sieve.finish()
+
+
+def _pieces(line: bytes) -> Iterator[bytes]:
+    """Yield the digits of each id that a line may hold."""
+    for run in _HEX_RUN.findall(line):
+        ends = 1 if len(run) in _HASH_CHARS else len(run) - _ID_CHARS + 1
+        for start in range(ends):
+            yield run[start : start + _ID_CHARS]
+
+
+def _names(ids: Ids) -> NDArray[np.bytes_]:
+    # All of one length, so that numpy takes no notice of zeros at their ends is harmless.
+    return np.ascontiguousarray(ids).view(f"S{ID_BYTES}").ravel()
+
+
+def _first_bits(ids: Ids) -> NDArray[np.uint32]:
+    first = ids[:, :4].copy().view(">u4").ravel()
+    return first.astype(np.uint32) >> np.uint32(8)

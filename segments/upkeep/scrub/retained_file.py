@@ -1,0 +1,145 @@
+"""
+The file that is kept of one job, and what is left of it without some persons.
+
+Which lines go, `segments.upkeep.scrub.erased_lines` says. What came as an archive becomes a
+`.gz`; a `.zip` always does, for what lies beside its one file is not looked at.
+Nothing of the job or of its file is changed here: what is left is written somewhere
+else, whole.
+
+Everything here blocks, and is meant for a worker thread.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BufferedRandom
+from pathlib import Path
+from typing import IO, NamedTuple, cast
+
+from isal import igzip
+
+from segments.files.blobs import Blobs
+from segments.ingest.crm_audience.columns import columns_of
+from segments.ingest.read import Reading, delivered_blocks
+from segments.ingest.spool import Spool
+from segments.ingest.unpack import is_archive, is_zip, plain_blocks
+from segments.ingest.validate import SCRUBBED_DIGEST, order_as_kept, order_of
+from segments.model.job import Job, Scrubbed, State
+from segments.model.stop_reason import Stopped, StopReason
+from segments.upkeep.scrub.erased_lines import Erased, Lines, Rows, kept_blocks
+
+_GZIP_LEVEL = 1
+
+
+class Written(NamedTuple):
+    """What is left of a file, as it was written."""
+
+    digest: str  # `SCRUBBED_DIGEST`, in hex
+    dropped: int  # lines, or rows, that are not in it
+
+
+@dataclass(frozen=True)
+class KeptFile:
+    """The file of a job as it was when the job was read from the ledger."""
+
+    job: Job
+    blobs: Blobs
+
+    def is_to_become_ids(self) -> bool:
+        """
+        Tell whether the job has yet to make what is kept of it.
+
+        That is not searched before it is there: then the job counts as not seen to.
+        """
+        if self.job.state is not State.QUEUED or self.job.report.is_ids:
+            return False
+        if order_of(self.job.metadata).run_id is not None:
+            return True
+        try:
+            blocks = plain_blocks(self.blobs.get(self.job.blob))
+            return columns_of(next(blocks, b"")) is not None
+        except (Stopped, FileNotFoundError):
+            return False  # as it will show
+
+    def is_to_change(self, erased: Erased) -> bool:
+        """
+        Tell whether something is to be taken out; what can't be read yet will show.
+
+        Raises:
+            Stopped: The file can't be read, though its job could.
+            FileNotFoundError: It is gone.
+        """
+        if not self._is_of_ids and is_zip(self.blobs.get(self.job.blob)):
+            return True
+        sieve = self._sieve(erased)
+        try:
+            return any(sieve.dropped for _ in self._kept(sieve))
+        except Stopped:
+            if self._is_judged:
+                raise
+            return True
+
+    def judged(self, spool_dir: Path) -> Scrubbed:
+        """
+        See whether the file is what was described, if the job has not done so.
+
+        Returns:
+            Of which hash its lines are; or why the job will end.
+
+        Raises:
+            FileNotFoundError: It is gone.
+        """
+        order = order_as_kept(self.job)
+        if self._is_judged:
+            return Scrubbed(hash_type=self.job.report.hash_type or order.hash_type)
+        with Spool(spool_dir) as spool:
+            reading = Reading(self.blobs, self.job.blob, order, spool)
+            try:
+                reading.run()
+            except Stopped as stopped:
+                if not (self.job.scrubbed and stopped.reason is StopReason.NO_VALID_RECORD):
+                    return Scrubbed(stop=stopped.reason, error=stopped.detail)
+            return Scrubbed(hash_type=reading.parser.hash_type)
+
+    def write(self, erased: Erased, file: BufferedRandom) -> Written:
+        """
+        Write what is left, and leave `file` at its beginning.
+
+        Raises:
+            Stopped: The kept file can't be read.
+            FileNotFoundError: It is gone.
+        """
+        sieve = self._sieve(erased)
+        if not self._is_of_ids and is_archive(self.blobs.get(self.job.blob)):
+            packed = cast(
+                "IO[bytes]",
+                igzip.open(file, "wb", compresslevel=_GZIP_LEVEL),  # type: ignore[no-untyped-call]
+            )
+            with packed:
+                packed.writelines(self._kept(sieve))
+        else:
+            file.writelines(self._kept(sieve))
+        file.seek(0)
+        digest = hashlib.file_digest(file, SCRUBBED_DIGEST).hexdigest()
+        file.seek(0)
+        return Written(digest, sieve.dropped)
+
+    def _kept(self, sieve: Lines | Rows) -> Iterator[bytes]:
+        blob = self.blobs.get(self.job.blob)
+        blocks = delivered_blocks(blob) if self._is_of_ids else plain_blocks(blob)
+        return kept_blocks(blocks, sieve)
+
+    def _sieve(self, erased: Erased) -> Lines | Rows:
+        if not self._is_of_ids:
+            return Lines(erased)
+        return Rows(erased, is_marked=not self.job.report.is_ids)
+
+    @property
+    def _is_judged(self) -> bool:
+        """The job has compared its file with what was said of it."""
+        return bool(self.job.report.segments)
+
+    @property
+    def _is_of_ids(self) -> bool:
+        """What is kept of the job is ids and no text."""
+        return self.job.report.is_ids or order_of(self.job.metadata).run_id is not None

@@ -1,0 +1,206 @@
+"""
+Takes away what nobody will be shown again.
+
+    memberships that are over         the bid path passes over them; they cost memory
+    those of deleted audiences        likewise; an audience's number never comes back
+    blobs that no job names           an upload broke off between its file and its job
+    what is left of broken writes     their process was killed
+    uploads that nobody asked for     in the bucket; a URL was used twice, or a key made up
+
+None of it changes what a bid shows, so a sweep may be killed anywhere and comes
+when it likes: it is in no hurry, and waits after each round trip for as long as
+that took. A bid never waits for more than one of them, one to two milliseconds.
+
+Opt-outs are never swept, and neither are the files of failed jobs: what those
+have written is in the store, and a rebuild needs them.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from typing import NamedTuple
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from segments.files.blobs import DELIVERIES, UPLOADS, Blobs
+from segments.ledger import audiences, jobs, uploads
+from segments.ledger.database.engine import reading
+from segments.model.audience import State
+from segments.model.record import day_of
+from segments.store import keys
+from segments.store.reader import read_meta
+from segments.store.writer import Writer
+
+_log = logging.getLogger(__name__)
+
+ORPHANED_AFTER_S = 86_400.0
+"""A blob is written before its job; this is longer than anything may take between them."""
+
+ABANDONED_AFTER_S = 7 * 86_400.0
+"""What nobody has written to for so long is not going to be finished."""
+
+_BUCKETS_AT_ONCE = 8
+_SCANNED_AT_ONCE = 1000
+_BLOBS_AT_ONCE = 1000
+
+
+class Swept(NamedTuple):
+    """What a sweep came to."""
+
+    buckets: int = 0
+    dropped: int = 0  # memberships
+    unreadable: int = 0  # buckets with a record that can't be read; they stay as they are
+
+
+async def sweep_daily(
+    ledger: AsyncEngine,
+    redis: Redis,
+    blobs: Blobs,
+    now_s: Callable[[], float],
+    show: Callable[[Swept], None] = lambda _: None,
+    *,
+    abandoned_after_s: float = ABANDONED_AFTER_S,
+) -> tuple[Swept, int] | None:
+    """
+    Sweep everything, unless that has been done today, or somebody is about to.
+
+    Args:
+        ledger: As for `sweep_store`.
+        redis: The store.
+        blobs: The delivered files.
+        now_s: Tells the time.
+        show: Called with how far it is; what it raises breaks the sweep off.
+        abandoned_after_s: As for `sweep_blobs`.
+
+    Returns:
+        What it came to, and how many blobs went; `None`: nothing was to be done.
+
+    Raises:
+        segments.store.reader.StoreUnusable, redis.exceptions.RedisError: As
+            `sweep_store`; the day counts as not swept.
+    """
+    meta = await read_meta(redis)
+    today = day_of(now_s())
+    # Said beforehand, in one step with the look: of several loaders one sweeps.
+    if await redis.set(keys.SWEPT, today, get=True) == b"%d" % today:
+        return None
+    try:
+        swept = await sweep_store(ledger, redis, Writer(redis, meta), now_s(), show)
+        return swept, await sweep_blobs(ledger, blobs, now_s(), abandoned_after_s=abandoned_after_s)
+    except BaseException:
+        with suppress(RedisError):
+            await redis.delete(keys.SWEPT)
+        raise
+
+
+async def sweep_store(
+    ledger: AsyncEngine,
+    redis: Redis,
+    writer: Writer,
+    now_s: float,
+    show: Callable[[Swept], None] = lambda _: None,
+) -> Swept:
+    """
+    Drop memberships that are over, and those of deleted audiences.
+
+    Args:
+        ledger: Says which audiences are deleted.
+        redis: The store.
+        writer: Of the store.
+        now_s: A membership holds to the end of its day.
+        show: Called with how far it is.
+
+    Raises:
+        segments.store.reader.StoreUnusable: The store can't be written as it is.
+        redis.exceptions.RedisError: It can't be reached; sweep again.
+    """
+    async with reading(ledger) as conn:
+        deleted = [a.id for a in await audiences.audiences(conn) if a.state is State.DELETED]
+    swept = Swept()
+    async for buckets in _buckets(redis):
+        began_s = time.monotonic()
+        dropped, unreadable = await writer.sweep(buckets, day_of(now_s), deleted)
+        for error in unreadable:
+            _log.error("not swept: %s", error)
+        swept = Swept(
+            swept.buckets + len(buckets),
+            swept.dropped + dropped,
+            swept.unreadable + len(unreadable),
+        )
+        show(swept)
+        await asyncio.sleep(time.monotonic() - began_s)
+    return swept
+
+
+async def sweep_blobs(
+    ledger: AsyncEngine,
+    blobs: Blobs,
+    now_s: float,
+    *,
+    orphaned_after_s: float = ORPHANED_AFTER_S,
+    abandoned_after_s: float = ABANDONED_AFTER_S,
+) -> int:
+    """
+    Delete the files that nothing refers to, and return how many.
+
+    Args:
+        ledger: Names the files that something refers to.
+        blobs: The files.
+        now_s: The time.
+        orphaned_after_s: What was written a shorter time ago may be about to be
+            referred to.
+        abandoned_after_s: How long ago a file was last written to that is not
+            finished, or lies in the bucket without an upload that waits for it.
+    """
+    abandoned_at_s = now_s - abandoned_after_s
+    return (
+        await _sweep_orphans(ledger, blobs, now_s - orphaned_after_s)
+        + await blobs.delete_unfinished(abandoned_at_s)
+        + await _sweep_uploads(ledger, blobs, abandoned_at_s)
+    )
+
+
+async def _sweep_uploads(ledger: AsyncEngine, blobs: Blobs, before_s: float) -> int:
+    """
+    Delete files in the bucket that no upload waits for.
+
+    One that an upload waits for is the REST doors' to take, however late: the
+    bucket has told whoever put it there that it was kept.
+    """
+    deleted = 0
+    for name in await blobs.names_before(UPLOADS, before_s):
+        async with reading(ledger) as conn:
+            upload = await uploads.upload_of_key(conn, name.rpartition("/")[2])
+        if upload is None or upload.job_id is not None:
+            await blobs.delete(name)
+            deleted += 1
+    return deleted
+
+
+async def _sweep_orphans(ledger: AsyncEngine, blobs: Blobs, before_s: float) -> int:
+    found = await blobs.names_before(DELIVERIES, before_s)
+    deleted = 0
+    for at in range(0, len(found), _BLOBS_AT_ONCE):
+        names = found[at : at + _BLOBS_AT_ONCE]
+        async with reading(ledger) as conn:
+            known = await jobs.known_blobs(conn, names)
+        for name in set(names) - known:
+            await blobs.delete(name)
+            deleted += 1
+    return deleted
+
+
+async def _buckets(redis: Redis) -> AsyncIterator[list[int]]:
+    """Yield the numbers of all buckets, a few at a time; some of them twice."""
+    buckets: list[int] = []
+    async for name in redis.scan_iter(match=keys.BUCKET_PREFIX + b"*", count=_SCANNED_AT_ONCE):
+        buckets.append(int(name.removeprefix(keys.BUCKET_PREFIX), 16))
+        if len(buckets) == _BUCKETS_AT_ONCE:
+            yield buckets
+            buckets = []
+    if buckets:
+        yield buckets

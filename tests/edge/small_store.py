@@ -1,0 +1,162 @@
+"""
+A small store with one of everything that the edge's tests need, and a worker upon it.
+
+    MEMBER      in audiences 1 and 2 of the shop
+    OPTED_OUT   in them too, and has told everyone no
+    STRANGER    in no audience
+"""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+from redis.asyncio import Redis
+
+from rtb.server.metrics.shared_counters import Slab, create
+from rtb.server.worker import Worker
+from rtb.settings import RtbSettings
+from segments.model.catalog import AccountEntry, AudienceEntry, RecipientEntry
+from segments.model.identity import id_of_email_hash
+from segments.model.record import EVERYONE, Action, Change, OptOut
+from segments.store import keys
+from segments.store.meta import mark_caught_up, prepare
+from segments.store.servers.connection import connect
+from segments.store.servers.masters import runs
+from segments.store.writer import Writer
+from tests.edge.client import WITHIN_S
+
+EXPECTED_IDS = 10_000
+
+MEMBER = sha256(b"member@example.com").hexdigest()
+OPTED_OUT = sha256(b"opted-out@example.com").hexdigest()
+STRANGER = sha256(b"stranger@example.com").hexdigest()
+
+SHOP_DATA = {"id": "shop", "name": "Shop", "segment": [{"id": "101"}, {"id": "102"}]}
+"""What is added to a request for MEMBER."""
+
+
+async def furnish(redis: Redis) -> None:
+    """Fill an empty store."""
+    writer = Writer(redis, await prepare(redis, EXPECTED_IDS))
+    ids = [id_of_email_hash(digest) for digest in (MEMBER, OPTED_OUT)]
+    await writer.merge(ids, [Change(1, is_add=True), Change(2, is_add=True)])
+    await writer.opt_out(ids[1:], OptOut(EVERYONE, Action.RESTRICT), None)
+    await publish(redis, 1)
+    await caught_up(redis)
+
+
+async def caught_up(redis: Redis) -> None:
+    """Say that the store has every opt-out, as a loader that has looked does after each start."""
+    await mark_caught_up(redis, (await runs(redis)).run_to_server, 0)
+
+
+async def publish(
+    redis: Redis, version: int, *, segment_ids: tuple[str, ...] = ("101", "102")
+) -> None:
+    """Publish a catalog, as the loader does."""
+    tables: dict[bytes, list[Any]] = {
+        keys.ACCOUNTS: [AccountEntry(1, "advertiser", "shop", "Shop", is_active=True)],
+        keys.AUDIENCES: [
+            AudienceEntry(i, 1, 1, segment_id, is_active=True)
+            for i, segment_id in enumerate(segment_ids, 1)
+        ],
+        keys.RECIPIENTS: [
+            RecipientEntry(1, "dsp-a", is_active=True, partner_ids=(1,)),
+            RecipientEntry(2, "dsp-without-grants", is_active=True),
+            RecipientEntry(3, "dsp-held-out", is_active=True, partner_ids=(1,), hold_out=1.0),
+        ],
+    }
+    async with redis.pipeline(transaction=False) as pipeline:
+        for key, entries in tables.items():
+            pipeline.delete(key)
+            for entry in entries:
+                pipeline.hset(key, str(entry.id), msgspec.json.encode(entry))
+        pipeline.set(keys.VERSION, version)
+        await pipeline.execute()
+    await redis.publish(keys.CHANGED, version)
+
+
+def bid_request(digest: str | None = MEMBER, **fields: Any) -> bytes:
+    """Make a bid request of a person, who has one hashed e-mail address, or no id at all."""
+    user: dict[str, Any] = {"yob": 1984}
+    if digest is not None:
+        user["eids"] = [{"source": "liveintent.com", "uids": [{"id": digest}]}]
+    # 1.10 and the large integer: what a round trip through numbers would change.
+    head = '{"id":"r1","imp":[{"id":"1","bidfloor":1.10,"ext":{"n":12345678901234567890}}],'
+    return (head + json.dumps({"user": user, **fields})[1:]).encode()
+
+
+def added_data(body: bytes) -> Any:
+    """Return `user.data` of an answer."""
+    return json.loads(body)["user"].get("data")
+
+
+async def eventually(claim: Callable[[], bool] | Callable[[], Awaitable[bool]]) -> None:
+    """Wait until a claim holds."""
+    async with asyncio.timeout(WITHIN_S):
+        while True:
+            holds = claim()
+            if await holds if isinstance(holds, Awaitable) else holds:
+                return
+            await asyncio.sleep(0.005)
+
+
+class Service:
+    """A running worker: its port, its parts, and what it has counted."""
+
+    def __init__(self, worker: Worker, port: int, slab: Slab) -> None:
+        self.worker = worker
+        self.port = port
+        self.slab = slab
+        self.stop = asyncio.Event()
+        self.task: asyncio.Task[None] = asyncio.create_task(worker.run(self.stop))
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it can enrich."""
+        return self.worker.bids.lookup.fault is None and not self.worker.bids.is_blind
+
+    def count(self, outcome: str, reason: str = "") -> int:
+        """Return how many requests ended so, over all recipients."""
+        return sum(
+            count
+            for (_, *ending), count in self.slab.requests().items()
+            if ending == [outcome, reason]
+        )
+
+
+@asynccontextmanager
+async def started(store_url: str, **settings: Any) -> AsyncIterator[Service]:
+    """
+    Run a worker on a store, whatever state that is in.
+
+    Unless told otherwise it is patient: on a busy machine a reply may well
+    come later than a production deadline.
+    """
+    listening = socket.create_server(("127.0.0.1", 0))
+    slab = Slab(create(1), 0)
+    port: int = listening.getsockname()[1]
+    defaults = {"redis_url": store_url, "drain_s": 2, "deadline_cap_ms": 5_000, "tmax_share": 1}
+    service = Service(Worker(RtbSettings(**{**defaults, **settings}), listening, slab), port, slab)
+    try:
+        yield service
+    finally:
+        service.stop.set()
+        async with asyncio.timeout(WITHIN_S):
+            await service.task
+        listening.close()
+
+
+@asynccontextmanager
+async def serving(store_url: str, **settings: Any) -> AsyncIterator[Service]:
+    """Furnish an empty store and run a worker on it, ready."""
+    async with connect(store_url) as redis:
+        await furnish(redis)
+    async with started(store_url, **settings) as service:
+        await eventually(lambda: service.is_up)
+        yield service

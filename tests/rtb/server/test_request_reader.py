@@ -1,0 +1,196 @@
+"""A head that was seen before stands for itself, and for nothing else."""
+
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rtb.server.http.request_heads import MAX_HEAD_BYTES, MAX_HEADS, Head, Heads
+from rtb.server.http.request_reader import Limits, Reader, Taker
+from rtb.server.metrics.layout import Refusal
+
+NOW_S = 1.0
+
+
+class Taken(NamedTuple):
+    """One request as a taker got it."""
+
+    method: bytes
+    url: bytes
+    headers: dict[bytes, bytes]
+    encoding: bytes
+    extra: bytes
+    wants_gzip: bool
+    is_last: bool
+    body: bytes
+
+
+class Recorder(Taker):
+    """Keeps what it was told; after a refusal or a last request nothing more is taken."""
+
+    def __init__(self) -> None:
+        self.taken: list[Taken] = []
+        self.refused: list[Refusal] = []
+        self.encouraged = 0
+        self.is_over = False
+
+    def take(self, head: Head, body: bytes) -> None:
+        if self.is_over:
+            return
+        self.is_over = head.is_last
+        assert head.body_bytes == len(body)
+        self.taken.append(
+            Taken(
+                head.method,
+                head.url,
+                dict(head.headers),
+                head.encoding,
+                head.extra,
+                head.wants_gzip,
+                head.is_last,
+                body,
+            )
+        )
+
+    def refuse(self, refusal: Refusal) -> None:
+        if not self.is_over:
+            self.is_over = True
+            self.refused.append(refusal)
+
+    def encourage(self) -> None:
+        self.encouraged += 1
+
+    def end(self) -> None:
+        self.is_over = True
+
+
+def read(parts: list[bytes], heads: Heads | None) -> Recorder:
+    """Read what comes on one connection; without `heads`, each head as if it were the first."""
+    recorder = Recorder()
+    limits = Limits(max_head_bytes=2_000, max_body_bytes=500)
+    reader = Reader(recorder, limits, heads if heads is not None else Heads())
+    for part in parts:
+        if not recorder.is_over:
+            reader.read(part, NOW_S)
+    reader.close()
+    return recorder
+
+
+def request(body: bytes, *lines: bytes, start: bytes = b"POST /openrtb2/enrich HTTP/1.1") -> bytes:
+    return b"\r\n".join((start, b"Content-Length: %d" % len(body), *lines, b"", body))
+
+
+_STARTS = st.sampled_from(
+    [
+        b"POST /openrtb2/enrich HTTP/1.1",
+        b"POST /openrtb2/enrich/dsp-b HTTP/1.1",
+        b"GET /openrtb25 HTTP/1.1",
+        b"POST /openrtb25 HTTP/1.0",
+        b"\r\nPOST /openrtb2/enrich HTTP/1.1",
+        b"no HTTP at all",
+    ]
+)
+_LINES = st.sampled_from(
+    [
+        b"Accept-Encoding: gzip",
+        b"Content-Encoding: gzip",
+        b"Connection: close",
+        b"Connection: keep-alive",
+        b"x-openrtb-version: 2.6",
+        b"Expect: 100-continue",
+        b"Expect: the worst",
+        b"Upgrade: websocket",
+        b"X-Enrich-Debug: 1",
+        b"X-Long: " + b"x" * MAX_HEAD_BYTES,
+        b"X-Longer: " + b"x" * 2 * MAX_HEAD_BYTES,
+        b"Content-Length: 3",
+    ]
+)
+_BODIES = st.sampled_from([b"", b"{}", b"\r\n\r\n", b'{"id":"1"}', b"POST / HTTP/1.1", b"x" * 600])
+_CHUNKED = (
+    b"POST /openrtb2/enrich HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
+)
+_REQUESTS = st.just(_CHUNKED) | st.builds(
+    lambda start, lines, body: request(body, *lines, start=start),
+    _STARTS,
+    st.lists(_LINES, max_size=3),
+    _BODIES,
+)
+
+
+@given(st.lists(_REQUESTS, min_size=1, max_size=4), st.data())
+def test_known_heads_change_nothing_of_what_is_read(
+    requests: list[bytes], data: st.DataObject
+) -> None:
+    """
+    However the bytes are cut, and whatever heads have been learnt before.
+    """
+    heads = Heads()
+    for each in requests:
+        read([each], heads)
+    stream = b"".join(requests)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=4)))
+    whole = data.draw(st.booleans())
+    bounds = zip([0, *cuts], [*cuts, len(stream)], strict=True)
+    parts = requests if whole else [stream[at:end] for at, end in bounds if at < end]
+
+    known, anew = read(parts, heads), read(parts, None)
+
+    assert (known.taken, known.refused) == (anew.taken, anew.refused)
+    assert known.encouraged == anew.encouraged
+
+
+def test_known_head_is_looked_up_and_its_body_is_its_own() -> None:
+    heads = Heads()
+
+    recorder = read([request(b"{1}"), request(b"{2}"), request(b"{3}")], heads)
+
+    assert [taken.body for taken in recorder.taken] == [b"{1}", b"{2}", b"{3}"]
+    assert heads.of(request(b"{4}")) is not None
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        pytest.param(request(b"{}", b"Connection: close"), id="the last of its connection"),
+        pytest.param(request(b"{}", b"Expect: 100-continue"), id="asks before it sends"),
+        pytest.param(request(b"{}", b"Expect: the worst"), id="refused"),
+        pytest.param(request(b"{}", b"X: " + b"x" * MAX_HEAD_BYTES), id="long"),
+        pytest.param(request(b"x" * 600), id="a body too large"),
+        pytest.param(_CHUNKED, id="chunked"),
+        pytest.param(b"\r\n\r\n" + request(b"{}"), id="behind empty lines"),
+        pytest.param(request(b"{}") + request(b"{}"), id="pipelined"),
+    ],
+)
+def test_head_is_not_learnt_that_can_not_stand_for_the_next(first: bytes) -> None:
+    heads = Heads()
+
+    read([first], heads)
+
+    assert heads.of(first) is None
+
+
+def test_head_that_came_in_pieces_is_not_learnt() -> None:
+    heads = Heads()
+    whole = request(b"{}")
+
+    read([whole[:10], whole[10:]], heads)
+
+    assert heads.of(whole) is None
+
+
+def test_table_holds_no_more_than_its_limit_and_rests_when_it_is_of_no_use() -> None:
+    """
+    A client that puts another trace id into each head would fill it for nothing.
+    """
+    heads = Heads()
+    for n in range(MAX_HEADS + 1):
+        read([request(b"{}", b"X-Trace: %d" % n)], heads)
+    first, newest = (request(b"{}", b"X-Trace: %d" % n) for n in (0, MAX_HEADS))
+
+    read([request(b"{}", b"X-Trace: again")], heads)
+
+    assert heads.of(first) is None
+    assert heads.of(newest) is not None
+    assert heads.of(request(b"{}", b"X-Trace: again")) is None

@@ -1,0 +1,104 @@
+import msgspec
+import pytest
+from msgspec.structs import replace
+
+from segments.doors.live_audience.status import refusal, status_of
+from segments.model.job import Job, Planned, Report, State, failed
+from segments.model.order import Action
+from segments.model.stop_reason import Stopped, StopReason
+from tests.segments.ingest.deliveries import metadata_of
+
+METADATA = metadata_of(
+    b"", records=10, segments=[("123", "add"), ("456", "remove"), ("x", "add")], sub_id="476378"
+)
+QUEUED = Job(
+    id=1,
+    transaction_id="12345678",
+    door="test",
+    partner_id=1,
+    owner_id=2,
+    fingerprint="",
+    blob="",
+    file_name="a.txt",
+    metadata=METADATA,
+    state=State.QUEUED,
+    created_at_s=0,
+)
+HEAD = {
+    "transaction_id": "12345678",
+    "partner_id": METADATA["partner_id"],
+    "sub_id": "476378",
+    "file": METADATA["file"],
+}
+
+
+def test_processed_file_is_told_as_in_the_document() -> None:
+    done = replace(
+        QUEUED,
+        state=State.DONE,
+        report=Report(
+            valid=9,
+            added=3,
+            refused=6,
+            segments=(
+                Planned("123", Action.ADD, 7),
+                Planned("456", Action.REMOVE, 8),
+                Planned("x", Action.ADD),
+            ),
+        ),
+    )
+
+    assert msgspec.json.decode(status_of(done)) == {
+        **HEAD,
+        "segments": [
+            {"id": "123", "action": "add", "code": "OK", "records": 9},
+            {"id": "456", "action": "remove", "code": "OK", "records": 9},
+            {"id": "x", "action": "add", "code": "1", "records": 0},
+        ],
+    }
+
+
+def test_partner_can_not_learn_from_the_status_who_opted_out() -> None:
+    said = {
+        status_of(
+            replace(
+                QUEUED,
+                state=State.DONE,
+                report=Report(
+                    valid=1,
+                    added=1 - refused,
+                    refused=refused,
+                    segments=(Planned("123", Action.ADD, 7),),
+                ),
+            )
+        )
+        for refused in (0, 1)
+    }
+
+    assert len(said) == 1
+
+
+@pytest.mark.parametrize("state", [State.QUEUED, State.RUNNING, State.HELD])
+def test_file_that_waits_is_told_with_its_transaction_and_without_results(state: State) -> None:
+    assert msgspec.json.decode(status_of(replace(QUEUED, state=state))) == {
+        **HEAD,
+        "segments": [
+            {"id": "123", "action": "add"},
+            {"id": "456", "action": "remove"},
+            {"id": "x", "action": "add"},
+        ],
+    }
+
+
+@pytest.mark.parametrize("reason", StopReason)
+def test_failure_is_told_by_code_and_description_alone(reason: StopReason) -> None:
+    expected = {"error": {"code": str(reason.code), "description": reason.description}}
+
+    assert msgspec.json.decode(refusal(reason)) == expected
+    assert msgspec.json.decode(status_of(failed(QUEUED, Stopped(reason, "x"), 5))) == expected
+
+
+def test_sub_id_that_was_not_given_is_not_told() -> None:
+    without = replace(QUEUED, metadata=metadata_of(b"", records=10))
+
+    assert "sub_id" not in msgspec.json.decode(status_of(without))

@@ -1,0 +1,471 @@
+"""
+A delivered file against a real store and a real ledger: what becomes of it.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from segments.files.blobs import Blobs
+from segments.ingest.accept import accept
+from segments.ingest.run import run
+from segments.ingest.tools import Tools
+from segments.ingest.validate import read_metadata
+from segments.ledger import accounts, audiences
+from segments.model.account import Account, Kind
+from segments.model.audience import Audience
+from segments.model.job import MAX_DEATHS, BadLine, BadLineReason, Checkpoint, Job, State
+from segments.model.record import EVERYONE, Action, Membership, OptOut, Record, day_of
+from segments.model.stop_reason import Stopped, StopReason
+from segments.settings import Settings
+from segments.store.keys import bucket_key, bucket_of
+from segments.store.meta import prepare
+from segments.store.reader import Meta, read_catalog, read_records
+from segments.store.servers.connection import connect
+from segments.store.writer import Writer
+from tests.engines import Engine
+from tests.segments.ingest.deliveries import (
+    PARTNER_ID,
+    as_json,
+    email_hashes,
+    gz_of,
+    ids_of,
+    metadata_of,
+    text_of,
+    zip_of,
+)
+
+HASHES = email_hashes(2000)
+TEXT = text_of(HASHES)
+
+
+class Killed(Exception):
+    """The end of a loader, as far as a job can tell."""
+
+
+@dataclass
+class World:
+    """A store, a ledger with one partner, and what delivers files to them."""
+
+    redis: Redis
+    meta: Meta
+    ledger: AsyncEngine
+    blobs: Blobs
+    tools: Tools
+    partner: Account
+    kept: list[Job] = field(default_factory=list)
+
+    async def delivered(
+        self,
+        content: bytes = TEXT,
+        *,
+        records: int | None = None,
+        described: bytes | None = None,
+        **fields: Any,
+    ) -> Job:
+        """Deliver a file as described; `described` is the content that the digest is of."""
+        if records is None:
+            records = len(content.splitlines())
+        metadata = metadata_of(
+            content if described is None else described, records=records, **fields
+        )
+        return await accept(
+            self.ledger,
+            self.blobs,
+            read_metadata(as_json(metadata)),
+            [content],
+            door="test",
+            file_name="a.txt",
+            now_s=time.time(),
+        )
+
+    async def carried(self, job: Job, *, kill_after: int | None = None) -> Job:
+        """Run a job; `kill_after` so many batches have been written, nothing of it is kept."""
+        checkpoints = 0
+
+        async def keep(state: Job) -> None:
+            nonlocal checkpoints
+            checkpoints += bool(state.checkpoint.next_part)
+            if kill_after is not None and checkpoints > kill_after:
+                raise Killed
+            self.kept.append(state)
+
+        return await run(job, self.tools, keep)
+
+    async def load(self, content: bytes = TEXT, **how: Any) -> Job:
+        return await self.carried(await self.delivered(content, **how))
+
+    async def records(self, hashes: Sequence[str] = HASHES) -> list[Record]:
+        return await read_records(self.redis, self.meta, ids_of(hashes))
+
+    async def audience(self, segment_id: str = "123") -> Audience:
+        async with self.ledger.connect() as conn:
+            found = await audiences.find_audience(conn, self.partner, segment_id)
+        assert found is not None
+        return found
+
+    async def everything(self) -> dict[bytes, list[tuple[Any, Any]]]:
+        """Return all buckets of the store, byte for byte."""
+        keys = sorted([key async for key in self.redis.scan_iter(match=b"seg:1:m:*")])
+        return {key: sorted((await self.redis.hgetall(key)).items()) for key in keys}
+
+
+@pytest.fixture
+async def world(
+    valkey: Engine, ledger: AsyncEngine, settings: Settings, blobs: Blobs
+) -> AsyncIterator[World]:
+    async with connect(valkey.url) as redis:
+        meta = await prepare(redis, 10_000)
+        async with ledger.begin() as conn:
+            partner = await accounts.add_account(
+                conn, Kind.ADVERTISER, PARTNER_ID, "Partner", now_s=0
+            )
+        spool_dir = settings.data_dir / "spool"
+        # Many batches out of few rows.
+        tools = Tools(ledger, redis, blobs, spool_dir, time.time, pairs_per_batch=200)
+        yield World(redis, meta, ledger, blobs, tools, partner)
+
+
+@pytest.mark.parametrize("hash_type", ["md5", "sha1", "sha2"])
+async def test_every_person_of_a_file_is_a_member(world: World, hash_type: str) -> None:
+    hashes = email_hashes(500, hash_type)
+
+    job = await world.load(text_of(hashes))
+
+    audience = await world.audience()
+    assert job.state is State.DONE
+    assert (job.report.rows, job.report.added, job.report.hash_type) == (500, 500, hash_type)
+    assert await world.records(hashes) == [Record((), (Membership(audience.id),))] * 500
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [
+        pytest.param(gz_of(TEXT), id="gz"),
+        pytest.param(zip_of({"a.csv": TEXT}), id="zip"),
+        pytest.param(TEXT.replace(b"\n", b"\r\n"), id="windows line ends"),
+        pytest.param(b"\xef\xbb\xbfemail\r\n" + TEXT, id="byte order mark and title"),
+        pytest.param(TEXT.rstrip(), id="no last line end"),
+        pytest.param(b"".join(b'"%s"\n' % line for line in TEXT.splitlines()), id="quotes"),
+    ],
+)
+async def test_form_of_a_file_changes_nothing_in_the_store(world: World, packed: bytes) -> None:
+    await world.load(packed, records=2000)
+    first = await world.everything()
+    await world.redis.delete(*first)
+
+    await world.load(TEXT)
+
+    assert await world.everything() == first
+    assert sum(map(len, first.values())) == 2000
+
+
+async def test_one_call_adds_to_one_segment_and_removes_from_another(world: World) -> None:
+    await world.load(segments=[("1", "add"), ("2", "add")])
+
+    job = await world.load(text_of(HASHES[:500]), segments=[("1", "remove"), ("3", "add")])
+
+    one, two, three = [(await world.audience(name)).id for name in "123"]
+    assert (job.report.removed, job.report.added) == (500, 500)
+    assert (
+        await world.records(HASHES[:500])
+        == [Record((), (Membership(two), Membership(three)))] * 500
+    )
+    assert (
+        await world.records(HASHES[500:]) == [Record((), (Membership(one), Membership(two)))] * 1500
+    )
+
+
+async def test_segment_that_did_not_exist_reaches_the_catalog(world: World) -> None:
+    await world.load()
+
+    catalog = await read_catalog(world.redis)
+
+    assert [(entry.segment_id, entry.is_active) for entry in catalog.audiences] == [("123", True)]
+
+
+async def test_segment_id_that_is_no_integer_fails_its_own_action_alone(world: World) -> None:
+    job = await world.load(segments=[("abc", "add"), ("5", "add")])
+
+    rejected, carried_out = job.report.segments
+    assert job.state is State.DONE
+    assert (rejected.audience_id, carried_out.audience_id) == (None, (await world.audience("5")).id)
+    assert job.report.added == 2000
+
+
+async def test_file_whose_segments_are_all_rejected_writes_nothing(world: World) -> None:
+    job = await world.load(segments=[("abc", "add")])
+
+    assert (job.state, job.report.written) == (State.DONE, 0)
+    assert await world.everything() == {}
+
+
+async def test_sub_account_owns_what_its_agency_shows(world: World) -> None:
+    async with world.ledger.begin() as conn:
+        agency = await accounts.add_account(conn, Kind.AGENCY, "agency", "Agency", now_s=0)
+        sub = await accounts.add_account(
+            conn, Kind.ADVERTISER, "sub", "Sub", parent=agency, now_s=0
+        )
+
+    await world.load(partner_id="agency", sub_id="sub")
+
+    (entry,) = (await read_catalog(world.redis)).audiences
+    assert (entry.owner_id, entry.partner_id) == (sub.id, agency.id)
+
+
+@pytest.mark.parametrize(
+    ("named", "expected"),
+    [
+        pytest.param({"partner_id": "nobody"}, StopReason.UNKNOWN_PARTNER, id="unknown partner"),
+        pytest.param({"partner_id": "agency"}, StopReason.UNKNOWN_SUB_ID, id="agency alone"),
+        pytest.param(
+            {"partner_id": "agency", "sub_id": "x"}, StopReason.UNKNOWN_SUB_ID, id="unknown sub_id"
+        ),
+        pytest.param({"sub_id": "x"}, StopReason.UNKNOWN_SUB_ID, id="sub_id of no agency"),
+        pytest.param({"partner_id": "left"}, StopReason.UNKNOWN_PARTNER, id="inactive partner"),
+    ],
+)
+async def test_delivery_of_nobody_is_not_taken_in(
+    world: World, named: dict[str, Any], expected: StopReason
+) -> None:
+    async with world.ledger.begin() as conn:
+        await accounts.add_account(conn, Kind.AGENCY, "agency", "Agency", now_s=0)
+        left = await accounts.add_account(conn, Kind.ADVERTISER, "left", "Left", now_s=0)
+        await accounts.set_account_active(conn, left, is_active=False)
+
+    with pytest.raises(Stopped) as caught:
+        await world.delivered(**named)
+
+    assert caught.value.reason is expected
+    assert await world.blobs.names() == []
+
+
+@pytest.mark.parametrize(
+    ("content", "how", "expected"),
+    [
+        pytest.param(TEXT, {"described": b"other"}, StopReason.DIGEST_MISMATCH, id="other file"),
+        pytest.param(
+            gz_of(TEXT),
+            {"described": b"", "records": 2000},
+            StopReason.DIGEST_MISMATCH,
+            id="other gz",
+        ),
+        pytest.param(
+            TEXT, {"records": 1999}, StopReason.RECORD_COUNT_MISMATCH, id="one record more"
+        ),
+        pytest.param(b"", {}, StopReason.NO_VALID_RECORD, id="empty file"),
+        pytest.param(b"\n\n\r\n", {"records": 0}, StopReason.NO_VALID_RECORD, id="blank lines"),
+        pytest.param(b"email\n", {"records": 0}, StopReason.NO_VALID_RECORD, id="title alone"),
+        pytest.param(b"a@example.com\n" * 9, {}, StopReason.NO_VALID_RECORD, id="not hashed"),
+        pytest.param(
+            TEXT.replace(b"\n", b"\r"),
+            {"records": 1},
+            StopReason.NO_VALID_RECORD,
+            id="old Mac line ends",
+        ),
+        pytest.param(
+            TEXT.decode().encode("utf-16"),
+            {"records": 2001},
+            StopReason.NO_VALID_RECORD,
+            id="utf-16",
+        ),
+        pytest.param(
+            bytes(range(256)) * 99, {"records": 99}, StopReason.NO_VALID_RECORD, id="an image"
+        ),
+        pytest.param(
+            gz_of(TEXT)[:-50], {"records": 2000}, StopReason.UNREADABLE_FILE, id="gz cut short"
+        ),
+        pytest.param(
+            zip_of({"a": TEXT, "b": TEXT}),
+            {"records": 4000},
+            StopReason.UNREADABLE_FILE,
+            id="zip of two",
+        ),
+        pytest.param(
+            gz_of(b"\0" * (100 << 20)), {"records": 1}, StopReason.INFLATES_TOO_FAR, id="bomb"
+        ),
+    ],
+)
+async def test_file_that_is_not_what_was_described_writes_nothing(
+    world: World, content: bytes, how: dict[str, Any], expected: StopReason
+) -> None:
+    job = await world.load(content, **how)
+
+    assert (job.state, job.stop) == (State.FAILED, expected)
+    assert job.error is not None
+    assert "example.com" not in job.error
+    assert await world.everything() == {}
+    assert (await read_catalog(world.redis)).audiences == ()
+
+
+async def test_digest_may_be_of_the_text_within_an_archive(world: World) -> None:
+    """
+    The document names the file `<digest>.txt`, and lets it be compressed.
+    """
+    job = await world.load(gz_of(TEXT), described=TEXT, records=2000)
+
+    assert job.state is State.DONE
+
+
+async def test_file_that_is_gone_is_not_found(world: World) -> None:
+    job = await world.delivered()
+    await world.blobs.delete(job.blob)
+
+    assert (await world.carried(job)).stop is StopReason.FILE_NOT_FOUND
+
+
+async def test_bad_lines_are_counted_and_the_others_loaded(world: World) -> None:
+    lines = [*HASHES[:10], "person@example.com", email_hashes(1, "md5")[0], *HASHES[10:20]]
+
+    job = await world.load(text_of(lines))
+
+    assert (job.report.rows, job.report.valid, job.report.added) == (22, 20, 20)
+    assert job.report.bad_lines == (
+        BadLine(11, BadLineReason.NOT_A_HASH),
+        BadLine(12, BadLineReason.OTHER_HASH),
+    )
+
+
+async def test_person_who_opted_out_is_refused_and_counted(world: World) -> None:
+    out = ids_of(HASHES[:5])
+    writer = Writer(world.redis, world.meta)
+    await writer.opt_out(out[:3], OptOut(EVERYONE, Action.RESTRICT))
+    await writer.opt_out(out[3:], OptOut(world.partner.id, Action.ERASURE))
+
+    job = await world.load()
+
+    assert (job.report.added, job.report.refused) == (1995, 5)
+    assert all(not found.memberships for found in await world.records(HASHES[:5]))
+
+
+async def test_repeated_file_changes_nothing(world: World) -> None:
+    await world.load()
+    first = await world.everything()
+
+    job = await world.load()
+
+    assert (job.report.added, job.report.unchanged) == (0, 2000)
+    assert await world.everything() == first
+
+
+async def test_duplicates_are_counted_wherever_they_stand(world: World) -> None:
+    upper = [digest.upper() for digest in HASHES[:300]]
+
+    job = await world.load(
+        text_of([*HASHES, *upper, HASHES[0]]), segments=[("1", "add"), ("2", "add")]
+    )
+
+    assert (job.report.valid, job.report.written) == (2301, 2301)
+    assert (job.report.duplicates, job.report.added) == (301, 4000)
+
+
+@pytest.mark.parametrize("kill_after", [0, 1, 7])
+async def test_killed_and_run_again_ends_like_one_clean_run(world: World, kill_after: int) -> None:
+    lines = [*HASHES, *HASHES[:100], "x"]
+    segments = [("1", "add"), ("2", "add"), ("1", "remove")]
+    clean = await world.load(text_of(lines), segments=segments)
+    expected = await world.everything()
+    await world.redis.delete(*expected)
+    world.kept.clear()
+
+    job = await world.delivered(text_of(lines), segments=segments)
+    with pytest.raises(Killed):
+        await world.carried(job, kill_after=kill_after)
+    assert await world.everything() != expected
+    again = await world.carried(world.kept[-1])
+
+    assert await world.everything() == expected
+    assert again.state is State.DONE
+    for count in ("rows", "valid", "bad", "written", "duplicates"):
+        assert getattr(again.report, count) == getattr(clean.report, count)
+
+
+async def test_resumed_job_writes_the_expiry_that_it_began_with(world: World) -> None:
+    """
+    Though its segment's TTL was changed meanwhile, and days have passed.
+    """
+    async with world.ledger.begin() as conn:
+        audience = await audiences.find_or_create_audience(
+            conn, world.partner, world.partner, "123", "Segment 123", now_s=0
+        )
+        await audiences.set_ttl(conn, audience, 30, now_s=0)
+    job = await world.delivered()
+    with pytest.raises(Killed):
+        await world.carried(job, kill_after=3)
+
+    async with world.ledger.begin() as conn:
+        await audiences.set_ttl(conn, audience, 90, now_s=0)
+    await world.carried(world.kept[-1])
+
+    expiry_day = day_of(job.created_at_s + 30 * 86_400)
+    assert {found.memberships for found in await world.records()} == {((audience.id, expiry_day),)}
+
+
+async def test_opt_out_between_kill_and_resume_is_heard(world: World) -> None:
+    job = await world.delivered()
+    with pytest.raises(Killed):
+        await world.carried(job, kill_after=3)
+
+    await Writer(world.redis, world.meta).opt_out(
+        ids_of(HASHES), OptOut(world.partner.id, Action.ERASURE)
+    )
+    await world.carried(world.kept[-1])
+
+    assert all(not found.memberships for found in await world.records())
+
+
+async def test_job_that_kills_its_loaders_is_given_up(world: World) -> None:
+    job = replace(await world.delivered(), checkpoint=Checkpoint(deaths=MAX_DEATHS))
+
+    assert (await world.carried(job)).stop is StopReason.INTERNAL
+
+
+async def test_job_that_gets_further_is_forgiven_its_deaths(world: World) -> None:
+    job = replace(await world.delivered(), checkpoint=Checkpoint(deaths=MAX_DEATHS - 1))
+
+    done = await world.carried(job)
+
+    assert (done.state, done.checkpoint.deaths) == (State.DONE, 0)
+
+
+async def test_corrupt_record_fails_the_job_and_names_its_bucket(world: World) -> None:
+    (id_,) = ids_of(HASHES[:1])
+    bucket = bucket_of(id_, world.meta.bucket_bits)
+    await world.redis.hset(bucket_key(bucket), id_[4:12], b"\xff\xff")
+
+    job = await world.load()
+
+    assert job.stop is StopReason.STORE_CORRUPT
+    assert f"bucket {bucket:x}" in (job.error or "")
+
+
+async def test_same_delivery_again_is_the_unfinished_one(world: World) -> None:
+    first = await world.delivered()
+
+    assert await world.delivered() == first
+    assert await world.blobs.names() == [first.blob]
+
+
+async def test_stopping_a_job_while_it_reads_stops_the_reading(world: World) -> None:
+    """
+    Its thread must not write to a spool that is closed.
+    """
+    job = await world.delivered(b"x\n" * 5_000_000, records=5_000_000)
+    began = asyncio.Event()
+
+    async def keep(state: Job) -> None:
+        began.set()
+        raise Killed
+
+    with pytest.raises(Killed):
+        await run(job, world.tools, keep)
+
+    assert began.is_set()
+    assert not [path for path in world.tools.spool_dir.iterdir() if path.is_file()]

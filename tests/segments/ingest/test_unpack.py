@@ -1,0 +1,170 @@
+import subprocess
+import sys
+import zipfile
+import zlib
+
+import pytest
+
+from segments.files.blobs import Blob, Blobs
+from segments.ingest.unpack import ALWAYS_ALLOWED_BYTES, BLOCK_BYTES, is_archive, plain_blocks
+from segments.model.stop_reason import Stopped, StopReason
+from tests.segments.ingest.deliveries import blob_of, email_hashes, gz_of, text_of, zip_of
+
+TEXT = text_of(email_hashes(10_000))
+
+
+async def plain_of(blobs: Blobs, delivered: bytes) -> bytes:
+    return b"".join(plain_blocks(await blob_of(blobs, delivered)))
+
+
+async def stop_of(blobs: Blobs, delivered: bytes) -> Stopped:
+    blob = await blob_of(blobs, delivered)
+    with pytest.raises(Stopped) as caught:
+        largest_block(blob)
+    return caught.value
+
+
+def largest_block(blob: Blob) -> int:
+    return max(map(len, plain_blocks(blob)), default=0)
+
+
+@pytest.mark.parametrize(
+    ("delivered", "expected_is_archive"),
+    [
+        pytest.param(TEXT, False, id="plain"),
+        pytest.param(b"", False, id="empty"),
+        pytest.param(b"\n", False, id="one byte"),
+        pytest.param(gz_of(TEXT), True, id="gz"),
+        pytest.param(gz_of(TEXT[:650]) + gz_of(TEXT[650:]), True, id="gz of two members"),
+        pytest.param(gz_of(TEXT) + b"\0" * 512, True, id="gz padded with zeros"),
+        pytest.param(zip_of({"a.txt": TEXT}), True, id="zip"),
+        pytest.param(zip_of({"a.txt": TEXT}, zipfile.ZIP_STORED), True, id="zip, stored"),
+        pytest.param(zip_of({"a.txt": TEXT}, zipfile.ZIP_BZIP2), True, id="zip, bzip2"),
+        pytest.param(zip_of({"out/": b"", "out/a.txt": TEXT}), True, id="zip with a folder"),
+        pytest.param(zip_of({"../../etc/passwd": TEXT}), True, id="zip with a path"),
+        pytest.param(
+            zip_of({"a.txt": TEXT, "__MACOSX/._a.txt": b"finder"}), True, id="zip made by macOS"
+        ),
+    ],
+)
+async def test_plain_text_is_found_whatever_the_file_is(
+    blobs: Blobs, delivered: bytes, expected_is_archive: bool
+) -> None:
+    expected = TEXT if len(delivered) > 1 else delivered
+
+    assert await plain_of(blobs, delivered) == expected
+    assert is_archive(blobs.get("delivered")) is expected_is_archive
+
+
+@pytest.mark.parametrize(
+    ("delivered", "expected_detail"),
+    [
+        pytest.param(gz_of(TEXT)[:-100], "cut short", id="gz cut short"),
+        pytest.param(gz_of(TEXT)[:12], "cut short", id="gz of a header alone"),
+        pytest.param(
+            gz_of(TEXT)[:-8] + b"\0" * 8, "damaged", id="gz whose checksum does not match"
+        ),
+        pytest.param(gz_of(TEXT) + TEXT, "damaged", id="gz with something behind it"),
+        pytest.param(b"\x1f\x8b" + b"x" * 100, "damaged", id="gz by its first bytes only"),
+        pytest.param(zip_of({"a.txt": TEXT})[:-100], "damaged", id="zip cut short"),
+        pytest.param(zip_of({"a": TEXT, "b": TEXT}), "zip of 2 files", id="zip of two files"),
+        pytest.param(zip_of({}), "zip of 0 files", id="zip of nothing"),
+        pytest.param(zip_of({"a/": b""}), "zip of 0 files", id="zip of a folder"),
+    ],
+)
+async def test_archive_that_is_not_one_whole_file_is_refused(
+    blobs: Blobs, delivered: bytes, expected_detail: str
+) -> None:
+    stopped = await stop_of(blobs, delivered)
+
+    assert stopped.reason is StopReason.UNREADABLE_FILE
+    assert expected_detail in stopped.detail
+
+
+async def test_encrypted_zip_is_refused_without_naming_its_member(blobs: Blobs) -> None:
+    delivered = bytearray(zip_of({"secret-name.txt": TEXT}))
+    # Bit 0 of the flags, in the member's own header and in the directory's.
+    delivered[6] |= 1
+    delivered[delivered.index(b"PK\x01\x02") + 8] |= 1
+
+    stopped = await stop_of(blobs, bytes(delivered))
+
+    assert stopped.reason is StopReason.UNREADABLE_FILE
+    assert "encrypted" in stopped.detail
+    assert "secret-name" not in stopped.detail
+
+
+async def test_zip_member_with_another_checksum_is_refused(blobs: Blobs) -> None:
+    delivered = bytearray(zip_of({"a.txt": TEXT}))
+    at = delivered.index(b"PK\x01\x02") + 16
+    delivered[at : at + 4] = zlib.crc32(b"other").to_bytes(4, "little")
+
+    assert (await stop_of(blobs, bytes(delivered))).reason is StopReason.UNREADABLE_FILE
+
+
+async def test_zip_with_an_enormous_directory_is_refused_before_it_is_read(blobs: Blobs) -> None:
+    members = {f"{n}-{'x' * 200}": b"" for n in range(5_000)}
+
+    stopped = await stop_of(blobs, zip_of(members))
+
+    assert stopped.reason is StopReason.UNREADABLE_FILE
+    assert "5000" not in stopped.detail
+
+
+@pytest.mark.parametrize(
+    "archive",
+    [
+        pytest.param(gz_of, id="gz"),
+        pytest.param(lambda content: zip_of({"a.txt": content}), id="zip"),
+    ],
+)
+async def test_bomb_is_refused_as_soon_as_it_is_one(blobs: Blobs, archive: object) -> None:
+    assert callable(archive)
+    bomb: bytes = archive(b"a" * (2 * ALWAYS_ALLOWED_BYTES))
+
+    stopped = await stop_of(blobs, bomb)
+
+    assert len(bomb) * 100 < 2 * ALWAYS_ALLOWED_BYTES
+    assert stopped.reason is StopReason.INFLATES_TOO_FAR
+
+
+async def test_block_is_never_larger_than_promised(blobs: Blobs) -> None:
+    for delivered in (TEXT * 2, gz_of(TEXT * 2), zip_of({"a.txt": TEXT * 2})):
+        assert largest_block(await blob_of(blobs, delivered)) <= BLOCK_BYTES
+
+
+async def test_small_file_of_equal_lines_is_no_bomb(blobs: Blobs) -> None:
+    text = text_of(email_hashes(1)) * 100_000
+
+    assert len(await plain_of(blobs, gz_of(text))) == len(text)
+
+
+def test_reading_a_gigabyte_takes_no_more_memory_than_a_megabyte(blobs: Blobs) -> None:
+    """
+    In a process of its own, whose peak is nobody else's.
+    """
+    program = f"""
+import asyncio, resource
+from pathlib import Path
+from segments.files.blobs import Blobs
+from segments.ingest.unpack import plain_blocks
+from isal import igzip
+
+blobs = Blobs.in_directory(Path({str(blobs._directory)!r}))
+block = bytes(range(256)) * 4096
+
+def delivered():
+    for _ in range(256):
+        yield igzip.compress(block * 4, 0)
+
+asyncio.run(blobs.put("large", delivered()))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(before, sum(map(len, plain_blocks(blobs.get("large")))))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    said = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    ).stdout.split()
+
+    assert int(said[1]) == 1 << 30
+    assert int(said[2]) < 32 * 1024  # KiB

@@ -18,7 +18,7 @@ from segments.files.blobs import Blobs
 from segments.ingest.accept import accept
 from segments.ingest.validate import FileForm, Metadata, SegmentForm
 from segments.model.job import Job
-from segments.model.order import Action
+from segments.model.order import SegmentAction
 
 
 async def deliver(ledger: AsyncEngine, blobs: Blobs, hashes: Sequence[str], share: Share) -> Job:
@@ -61,7 +61,7 @@ def _metadata(content: bytes, records: int, share: Share) -> Metadata:
             records=records,
         ),
         segments=tuple(
-            SegmentForm(id=id_, name=segment_name(id_), action=Action.ADD)
+            SegmentForm(id=id_, name=segment_name(id_), action=SegmentAction.ADD)
             for id_ in share.segment_ids
         ),
     )

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from loadtest import inventory
 from loadtest.population import PARTNERS, Population
 from rtb.outcome import Reason
-from segments.model.identity import Kind
+from segments.model.identity import IdentifierKind
 
 _FOREIGN_SEGMENT = "77"
 """A segment in an existing `Data` of a partner of ours that we did not put there."""
@@ -157,11 +157,11 @@ def _plant(rng: Random, population: Population, numbers: tuple[int, ...]) -> _Pl
     ifa = None
     for number in numbers:
         match population.kind_of(number):
-            case Kind.IFA:
+            case IdentifierKind.IFA:
                 ifa = _any_case(rng, population.ifa(number))
-            case Kind.DUID:
+            case IdentifierKind.DUID:
                 eids.append(_eid("fpid.liveintent.com", population.duid(number), atype=1))
-            case Kind.EID:
+            case IdentifierKind.EID:
                 eids.append(_eid_under_source(population, number))
             case _:
                 digest = _any_case(rng, population.email_hash(number))

@@ -28,7 +28,14 @@ from hashlib import blake2b, md5, sha1, sha256
 from typing import NamedTuple
 from uuid import UUID
 
-from segments.model.identity import Id, Kind, id_of_duid, id_of_eid, id_of_email_hash, id_of_ifa
+from segments.model.identity import (
+    Id,
+    IdentifierKind,
+    id_of_duid,
+    id_of_eid,
+    id_of_email_hash,
+    id_of_ifa,
+)
 
 RESTRICTED_REMAINDER = 7
 ERASED_REMAINDER = 107
@@ -107,12 +114,12 @@ class Population:
         self.segments_per_id = segments_per_id
         self.cohorts = min(max(ids // _PERSONS_PER_COHORT, len(PARTNERS) * 2), _MOST_COHORTS)
 
-    def kind_of(self, number: int) -> Kind:
+    def kind_of(self, number: int) -> IdentifierKind:
         """Return which sort of identifier a person is known by."""
         digit = number % _KINDS_MODULUS
         if digit < len(_HASHES):
-            return Kind.EMAIL
-        return (Kind.DUID, Kind.IFA, Kind.EID)[digit - len(_HASHES)]
+            return IdentifierKind.EMAIL
+        return (IdentifierKind.DUID, IdentifierKind.IFA, IdentifierKind.EID)[digit - len(_HASHES)]
 
     def hash_of(self, number: int) -> str:
         """Return which hash of its e-mail address a person of kind EMAIL is known by."""
@@ -139,11 +146,11 @@ class Population:
     def id_of(self, number: int) -> Id:
         """Return the 16 bytes that a person's identifier becomes."""
         match self.kind_of(number):
-            case Kind.DUID:
+            case IdentifierKind.DUID:
                 return id_of_duid(self.duid(number))
-            case Kind.IFA:
+            case IdentifierKind.IFA:
                 return id_of_ifa(self.ifa(number))
-            case Kind.EID:
+            case IdentifierKind.EID:
                 return id_of_eid(*self.eid(number))
             case _:
                 return id_of_email_hash(self.email_hash(number))

@@ -36,12 +36,10 @@ from segments.files.blobs import Blobs
 from segments.ledger import accounts, audiences, jobs, recipients
 from segments.ledger.database.engine import open_ledger, reading
 from segments.loader.loader import Loader
-from segments.model.account import Account, Kind
-from segments.model.audience import State as AudienceState
-from segments.model.audience import change
-from segments.model.job import Job, State
-from segments.model.record import Action as OptOutAction
-from segments.model.record import Tally
+from segments.model.account import Account, AccountKind
+from segments.model.audience import AudienceState, change
+from segments.model.job import Job, JobState
+from segments.model.record import OptOutAction, Tally
 from segments.projection.catalog import catch_up, publish_catalog
 from segments.projection.opt_outs import record_opt_outs
 from segments.settings import Settings
@@ -215,7 +213,7 @@ class _Sower:
 
     async def _carried(self, job: Job) -> Job:
         """Carry jobs until this one has ended, whoever carried it."""
-        while job.state in (State.QUEUED, State.RUNNING):
+        while job.state in (JobState.QUEUED, JobState.RUNNING):
             claimed = await self._loader.claim(job.partner_id)
             if claimed is None:
                 # Another loader has it, or one of the same partner before it.
@@ -224,7 +222,7 @@ class _Sower:
                 await self._loader.run_one(claimed, asyncio.Event())
             async with reading(self._ledger) as conn:
                 job = await jobs.job(conn, job.id) or job
-        if job.state is not State.DONE:
+        if job.state is not JobState.DONE:
             raise SeedFailed(f"job {job.id} of the seed is {job.state}: {job.error}")
         return job
 
@@ -235,7 +233,7 @@ async def _accounts_of(conn: AsyncConnection, partner: Partner) -> tuple[Account
     if account is None:
         account = await accounts.add_account(
             conn,
-            Kind.ADVERTISER if partner.sub_id is None else Kind.AGENCY,
+            AccountKind.ADVERTISER if partner.sub_id is None else AccountKind.AGENCY,
             partner.public_id,
             partner.name,
             segtax=partner.segtax,
@@ -246,6 +244,6 @@ async def _accounts_of(conn: AsyncConnection, partner: Partner) -> tuple[Account
     owner = await accounts.find_sub_account(conn, account, partner.sub_id)
     if owner is None:
         owner = await accounts.add_account(
-            conn, Kind.ADVERTISER, partner.sub_id, "Its client", parent=account, now_s=now_s
+            conn, AccountKind.ADVERTISER, partner.sub_id, "Its client", parent=account, now_s=now_s
         )
     return account, owner

@@ -31,7 +31,7 @@ from loadtest.person import Signals, draw_signals, who_is
 from loadtest.population import RECIPIENT_TO_PARTNERS, Population
 from loadtest.zipf import Zipf
 from rtb.outcome import Outcome, Reason
-from segments.model.identity import Kind
+from segments.model.identity import IdentifierKind
 
 SMALLEST_BYTES = 1_000
 LARGEST_BYTES = 6_144
@@ -99,7 +99,9 @@ class Traffic:
         numbers = self._persons(rng)
         signals = draw_signals(rng) if len(numbers) <= 2 else Signals()
         is_26 = rng.random() < 0.4
-        is_app = rng.random() < 0.4 or any(self.population.kind_of(n) is Kind.IFA for n in numbers)
+        is_app = rng.random() < 0.4 or any(
+            self.population.kind_of(n) is IdentifierKind.IFA for n in numbers
+        )
         who = who_is(rng, self.population, numbers, signals, is_26=is_26)
 
         draft: dict[str, object] = {"id": f"{self.seed:x}-{index:x}", "imp": inventory.imps(rng)}
@@ -167,12 +169,12 @@ class Traffic:
     def _stays(self, number: int, signals: Signals) -> bool:
         """Say whether an identifier is one that we look up under these signals."""
         kind = self.population.kind_of(number)
-        if kind is Kind.IFA:
+        if kind is IdentifierKind.IFA:
             return signals.refusal is not Reason.LMT
-        return kind is not Kind.DUID or signals.refusal is not Reason.COPPA
+        return kind is not IdentifierKind.DUID or signals.refusal is not Reason.COPPA
 
     def _is_email(self, number: int) -> bool:
-        return self.population.kind_of(number) is Kind.EMAIL
+        return self.population.kind_of(number) is IdentifierKind.EMAIL
 
     def _full_person(self, rng: Random) -> int:
         wanted = self.population.segments_per_id

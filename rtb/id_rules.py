@@ -16,7 +16,7 @@ rule reads either the `eids` or one path:
 
 from dataclasses import dataclass
 
-from segments.model.identity import Kind
+from segments.model.identity import IdentifierKind
 
 ENCRYPTED_SOURCE = "uidapi.com"
 """UID2: its ids are encrypted tokens, another one each time, never a lookup key."""
@@ -29,7 +29,7 @@ class IdRule:
     # For the settings, which read rules from JSON: a misspelt name is an error.
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - no field
 
-    kind: Kind
+    kind: IdentifierKind
     path: str | None = None
     source: str | None = None
     stype: tuple[str, ...] = ()
@@ -44,20 +44,20 @@ class IdRule:
                 raise ValueError("a rule reads eids or a path, not both")
             if not all(self.path.split(".")):
                 raise ValueError("a path is names with dots between them")
-            if (self.kind is Kind.EID) != bool(self.source):
+            if (self.kind is IdentifierKind.EID) != bool(self.source):
                 raise ValueError("a path of kind eid, and no other, needs a source")
         elif sum((bool(self.source), bool(self.stype), bool(self.provider))) != 1:
             raise ValueError("a rule for eids needs one of source, stype, provider")
 
 
 DEFAULT_RULES: tuple[IdRule, ...] = (
-    IdRule(Kind.EMAIL, path="user.ext.hashes.email"),
-    IdRule(Kind.EMAIL, stype=("hemsha256", "hemmd5", "hemsha1")),
-    IdRule(Kind.EMAIL, source="liveintent.com"),
-    IdRule(Kind.DUID, source="fpid.liveintent.com"),
-    IdRule(Kind.EID, source="liveintent.com"),
-    IdRule(Kind.EID, provider="liveintent.com"),
-    IdRule(Kind.IFA, path="device.ifa"),
+    IdRule(IdentifierKind.EMAIL, path="user.ext.hashes.email"),
+    IdRule(IdentifierKind.EMAIL, stype=("hemsha256", "hemmd5", "hemsha1")),
+    IdRule(IdentifierKind.EMAIL, source="liveintent.com"),
+    IdRule(IdentifierKind.DUID, source="fpid.liveintent.com"),
+    IdRule(IdentifierKind.EID, source="liveintent.com"),
+    IdRule(IdentifierKind.EID, provider="liveintent.com"),
+    IdRule(IdentifierKind.IFA, path="device.ifa"),
 )
 """
 The defaults; the strongest claim to be one person first. Of several ids the

@@ -24,7 +24,7 @@ from rtb.openrtb.request import Request
 from rtb.openrtb.views import ABSENT, UidExt
 from segments.model.identity import (
     Id,
-    Kind,
+    IdentifierKind,
     UnusableId,
     id_of_duid,
     id_of_eid,
@@ -33,24 +33,24 @@ from segments.model.identity import (
     id_of_phone_hash,
 )
 
-_ID_OF: Final[dict[Kind, Callable[[str, str], Id]]] = {
-    Kind.EMAIL: lambda _source, uid: id_of_email_hash(uid),
-    Kind.PHONE: lambda _source, uid: id_of_phone_hash(uid),
-    Kind.DUID: lambda _source, uid: id_of_duid(uid),
-    Kind.IFA: lambda _source, uid: id_of_ifa(uid),
-    Kind.EID: id_of_eid,
+_ID_OF: Final[dict[IdentifierKind, Callable[[str, str], Id]]] = {
+    IdentifierKind.EMAIL: lambda _source, uid: id_of_email_hash(uid),
+    IdentifierKind.PHONE: lambda _source, uid: id_of_phone_hash(uid),
+    IdentifierKind.DUID: lambda _source, uid: id_of_duid(uid),
+    IdentifierKind.IFA: lambda _source, uid: id_of_ifa(uid),
+    IdentifierKind.EID: id_of_eid,
 }
 
 _decode: Final = msgspec.json.Decoder().decode
 _NOTHING_SAID: Final = b'{"id":"","user":{"ext":{}},"device":{}}'
 
-_Found = tuple[int, Id, Kind]
+_Found = tuple[int, Id, IdentifierKind]
 """The rank of the rule, so that sorting brings the most trusted first; the id; its kind."""
 
 
 class _Ranked(NamedTuple):
     rank: int
-    kind: Kind
+    kind: IdentifierKind
     id_of: Callable[[str, str], Id]
     rule: IdRule
 
@@ -90,7 +90,7 @@ class Identify:
             else:
                 self._rules_of_ext.append(_Ranked(rank, rule.kind, _ID_OF[rule.kind], rule))
 
-    def __call__(self, request: Request) -> tuple[tuple[Id, ...], tuple[Kind, ...]]:
+    def __call__(self, request: Request) -> tuple[tuple[Id, ...], tuple[IdentifierKind, ...]]:
         """
         Find the identifiers of a bid request that the rules name.
 
@@ -113,7 +113,7 @@ class Identify:
             _, id_, kind = found[0]
             return (id_,), (kind,)
         found.sort()
-        id_to_kind: dict[Id, Kind] = {}
+        id_to_kind: dict[Id, IdentifierKind] = {}
         for _, id_, kind in found:
             id_to_kind.setdefault(id_, kind)
         return tuple(id_to_kind), tuple(id_to_kind.values())
@@ -123,7 +123,7 @@ class Identify:
         source: str,
         uid: str,
         ext: UidExt | None,
-        unread: frozenset[Kind],
+        unread: frozenset[IdentifierKind],
         found: list[_Found],
     ) -> None:
         if source == ENCRYPTED_SOURCE:
@@ -152,17 +152,17 @@ class Identify:
 
 _NO_RULES: Final[Sequence[_Ranked]] = ()
 _NEVER: Final = object()
-_NOTHING: Final[frozenset[Kind]] = frozenset()
+_NOTHING: Final[frozenset[IdentifierKind]] = frozenset()
 _rank: Final = itemgetter(0)
 
 
-def _unread(request: Request) -> frozenset[Kind]:
+def _unread(request: Request) -> frozenset[IdentifierKind]:
     """Return the kinds of id that this request's own signals keep us from reading."""
     unread = _NOTHING
     if request.regs.coppa:
-        unread |= {Kind.DUID}
+        unread |= {IdentifierKind.DUID}
     if request.device.lmt:
-        unread |= {Kind.IFA}
+        unread |= {IdentifierKind.IFA}
     return unread
 
 

@@ -30,7 +30,7 @@ from rtb.openrtb.inventory import publisher_ids
 from rtb.openrtb.request import Request
 from rtb.openrtb.strip import Strip
 from rtb.outcome import MalformedRequest, Outcome, Reason
-from segments.model.identity import Id, Kind
+from segments.model.identity import Id, IdentifierKind
 from segments.model.record import CorruptRecord, OptOut, day_of, live
 
 # A lookup in an Enum costs 90 ns on Python 3.11.
@@ -38,7 +38,7 @@ _ENRICHED, _NO_IDENTITY, _NONE = Outcome.ENRICHED, Outcome.NO_IDENTITY, Reason.N
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class PipelineOptions:
     """What a deployment has decided about the bid path; `rtb.settings` documents each."""
 
     id_rules: tuple[IdRule, ...]
@@ -114,7 +114,7 @@ class Question:
         request: Request,
         stripped: tuple[str, ...],
         ids: tuple[Id, ...],
-        kinds: tuple[Kind, ...],
+        kinds: tuple[IdentifierKind, ...],
         recipient: Recipient,
         catalog: Catalog,
     ) -> None:
@@ -149,7 +149,7 @@ class Pipeline:
         ValueError: An id rule leads where no identifier can be.
     """
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: PipelineOptions) -> None:
         paths = [rule.path for rule in options.id_rules if rule.path is not None]
         self._decode = Decoder(paths, options.strip_paths)
         self._strip = Strip(self._decode)

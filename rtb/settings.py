@@ -16,9 +16,9 @@ from rtb.consent.decision import Policy
 from rtb.consent.tcf import PURPOSES, VENDORS, Vendor
 from rtb.id_rules import DEFAULT_RULES, IdRule
 from rtb.identify import Identify
-from rtb.lookup.near_cache.lease import Room
+from rtb.lookup.near_cache.lease import CacheLimits
 from rtb.openrtb.decode import Decoder
-from rtb.pipeline import Options
+from rtb.pipeline import PipelineOptions
 from segments.runtime.store_url import store_url
 from segments.runtime.tls import TlsFiles, tls_files
 from segments.store.cache_lease import MAX_LEASE_MS
@@ -212,9 +212,9 @@ class RtbSettings(BaseSettings):
         return store_url(self.redis_url, self.data_dir)
 
     @property
-    def room(self) -> Room | None:
+    def room(self) -> CacheLimits | None:
         """What the near cache may keep, if there is one."""
-        return Room(self.cache_bytes, self.cache_lease_ms) if self.cache_bytes else None
+        return CacheLimits(self.cache_bytes, self.cache_lease_ms) if self.cache_bytes else None
 
     @property
     def tls(self) -> TlsFiles | None:
@@ -227,9 +227,9 @@ class RtbSettings(BaseSettings):
         return tls_files("RTB_ADMIN", self.admin_tls_cert, self.admin_tls_key)
 
     @property
-    def pipeline_options(self) -> Options:
+    def pipeline_options(self) -> PipelineOptions:
         """The settings that the pipeline is made from."""
-        return Options(
+        return PipelineOptions(
             id_rules=self.id_rules,
             strip_paths=self.strip_paths,
             max_ids=self.max_ids,

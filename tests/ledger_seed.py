@@ -5,7 +5,7 @@ from typing import NamedTuple
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.ledger import accounts, audiences, recipients
-from segments.model.account import Account, Kind
+from segments.model.account import Account, AccountKind
 from segments.model.audience import Audience
 
 NOW_S = 1_767_225_600.0  # 2026-01-01
@@ -27,16 +27,18 @@ class Seeded(NamedTuple):
 async def seed(ledger: AsyncEngine) -> Seeded:
     """Put one of everything into a ledger."""
     async with ledger.begin() as conn:
-        group = await accounts.add_account(conn, Kind.MEDIA_GROUP, "g", "Group", now_s=NOW_S)
+        group = await accounts.add_account(conn, AccountKind.MEDIA_GROUP, "g", "Group", now_s=NOW_S)
         publisher = await accounts.add_account(
-            conn, Kind.PUBLISHER, "p", "Publisher", parent=group, now_s=NOW_S
+            conn, AccountKind.PUBLISHER, "p", "Publisher", parent=group, now_s=NOW_S
         )
         shop = await accounts.add_account(
-            conn, Kind.ADVERTISER, "shop", "Shop", segtax=4, now_s=NOW_S
+            conn, AccountKind.ADVERTISER, "shop", "Shop", segtax=4, now_s=NOW_S
         )
-        agency = await accounts.add_account(conn, Kind.AGENCY, "agency", "Agency", now_s=NOW_S)
+        agency = await accounts.add_account(
+            conn, AccountKind.AGENCY, "agency", "Agency", now_s=NOW_S
+        )
         sub = await accounts.add_account(
-            conn, Kind.ADVERTISER, "sub", "Sub", parent=agency, now_s=NOW_S
+            conn, AccountKind.ADVERTISER, "sub", "Sub", parent=agency, now_s=NOW_S
         )
         await accounts.relate(conn, publisher, shop)
         shoes = await audiences.find_or_create_audience(

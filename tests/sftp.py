@@ -16,7 +16,7 @@ from segments.doors.sftp.public_key import read_public_key
 from segments.ledger import accounts
 from segments.ledger.database.engine import open_ledger
 from segments.ledger.live_audience import ssh_keys
-from segments.model.account import Kind
+from segments.model.account import AccountKind
 from segments.settings import Settings
 
 WITHIN_S = 40
@@ -52,7 +52,7 @@ class Door:
         public_key = new_key(self.folder / partner_id)
         async with open_ledger(self.settings) as ledger, ledger.begin() as conn:
             partner = await accounts.add_account(
-                conn, Kind.ADVERTISER, partner_id, partner_id, now_s=time.time()
+                conn, AccountKind.ADVERTISER, partner_id, partner_id, now_s=time.time()
             )
             await ssh_keys.add_key(conn, read_public_key(public_key, partner.id), now_s=0)
 

@@ -6,10 +6,10 @@ from segments.model.record import (
     MAX_ACCOUNT_ID,
     MAX_AUDIENCE_ID,
     MAX_EXPIRY_DAY,
-    Action,
     Change,
     Membership,
     OptOut,
+    OptOutAction,
     Record,
     pack,
 )
@@ -21,7 +21,7 @@ audience_ids = st.integers(1, 6) | st.sampled_from(
 account_ids = st.integers(0, 4) | st.sampled_from([127, 128, 2**28, MAX_ACCOUNT_ID])
 expiry_days = st.integers(0, 3) | st.sampled_from([255, 256, MAX_EXPIRY_DAY])
 
-opt_outs = st.builds(OptOut, account_ids, st.sampled_from(Action))
+opt_outs = st.builds(OptOut, account_ids, st.sampled_from(OptOutAction))
 changes = st.builds(
     Change,
     audience_ids,

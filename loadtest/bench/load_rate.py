@@ -40,9 +40,9 @@ from segments.ingest.accept import accept
 from segments.ingest.validate import FileForm, Metadata, SegmentForm
 from segments.ledger import accounts, jobs
 from segments.ledger.database.engine import open_ledger, reading
-from segments.model.account import Kind
-from segments.model.job import Job, State
-from segments.model.order import Action
+from segments.model.account import AccountKind
+from segments.model.job import Job, JobState
+from segments.model.order import SegmentAction
 from segments.model.record import Tally
 from segments.projection.catalog import catch_up
 from segments.runtime import child_process
@@ -59,16 +59,16 @@ class Deed(NamedTuple):
 
     name: str
     segment: str
-    action: Action
+    action: SegmentAction
     command: str
     changes_each: bool
 
 
 DEEDS = (
-    Deed("into an empty store", "1", Action.ADD, "SADD", True),
-    Deed("the same rows again", "1", Action.ADD, "SADD", False),
-    Deed("another segment", "2", Action.ADD, "SADD", True),
-    Deed("removal of the first", "1", Action.REMOVE, "SREM", True),
+    Deed("into an empty store", "1", SegmentAction.ADD, "SADD", True),
+    Deed("the same rows again", "1", SegmentAction.ADD, "SADD", False),
+    Deed("another segment", "2", SegmentAction.ADD, "SADD", True),
+    Deed("removal of the first", "1", SegmentAction.REMOVE, "SREM", True),
 )
 
 
@@ -141,7 +141,7 @@ async def _ours(
         await catch_up(ledger, redis, settings)
         async with ledger.begin() as conn:
             await accounts.add_account(
-                conn, Kind.ADVERTISER, _PARTNER_ID, "Bench", now_s=time.time()
+                conn, AccountKind.ADVERTISER, _PARTNER_ID, "Bench", now_s=time.time()
             )
         loader = await child_process.start(
             [sys.executable, "-m", "segments", "loader"], env=_environment(settings)
@@ -202,7 +202,7 @@ async def _until_at_work(redis: Redis, loader: asyncio.subprocess.Process) -> No
 
 
 async def _ended(ledger: AsyncEngine, job: Job, loader: asyncio.subprocess.Process) -> Job:
-    while job.state in (State.QUEUED, State.RUNNING):
+    while job.state in (JobState.QUEUED, JobState.RUNNING):
         await _look_again(loader)
         async with reading(ledger) as conn:
             job = await jobs.job(conn, job.id) or job
@@ -220,11 +220,11 @@ def _check(job: Job, rows: Rows, deed: Deed) -> None:
     done = Tally(*(getattr(report, name) for name in Tally._fields))
     if not deed.changes_each:
         due = Tally(unchanged=rows.count)
-    elif deed.action is Action.ADD:
+    elif deed.action is SegmentAction.ADD:
         due = Tally(added=rows.count)
     else:
         due = Tally(removed=rows.count)
-    if job.state is not State.DONE or done != due:
+    if job.state is not JobState.DONE or done != due:
         raise WrongCount(f"the loader, {deed.name}: {job.state}, {done}, {job.error or 'no error'}")
 
 

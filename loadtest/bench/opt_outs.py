@@ -25,9 +25,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from segments.ledger import accounts, audiences
 from segments.ledger.database.engine import open_ledger, reading
 from segments.ledger.privacy.opt_outs import last_seq
-from segments.model.account import Kind as AccountKind
-from segments.model.identity import ID_BYTES, Id, Kind
-from segments.model.record import Action
+from segments.model.account import AccountKind
+from segments.model.identity import ID_BYTES, Id, IdentifierKind
+from segments.model.record import OptOutAction
 from segments.projection.catalog import catch_up
 from segments.projection.opt_outs import record_opt_out, record_opt_outs
 from segments.settings import Settings
@@ -106,14 +106,15 @@ async def _stores(ledger_url: str | None) -> AsyncIterator[_Stores]:
             yield _Stores(ledger, redis, account.id)
 
 
-_Ids = Sequence[tuple[Kind, Id]]
+_Ids = Sequence[tuple[IdentifierKind, Id]]
 _Say = Callable[[_Stores, _Ids], Awaitable[None]]
 
 
 async def _measured(stores: _Stores, how: str, requests: int, say: _Say) -> Measured:
     count = 1 if how.endswith("1 id a request") else IDS_A_REQUEST
     batches = [
-        [(Kind.EMAIL, Id(os.urandom(ID_BYTES))) for _ in range(count)] for _ in range(requests)
+        [(IdentifierKind.EMAIL, Id(os.urandom(ID_BYTES))) for _ in range(count)]
+        for _ in range(requests)
     ]
     began_s, cpu_began_s = time.perf_counter(), time.process_time()
     for batch in batches:
@@ -124,27 +125,29 @@ async def _measured(stores: _Stores, how: str, requests: int, say: _Say) -> Meas
 
 
 def _new_ids(count: int) -> _Ids:
-    return [(Kind.EMAIL, Id(os.urandom(ID_BYTES))) for _ in range(count)]
+    return [(IdentifierKind.EMAIL, Id(os.urandom(ID_BYTES))) for _ in range(count)]
 
 
 async def _whole(stores: _Stores, ids: _Ids) -> None:
-    await _said(record_opt_out(stores.ledger, stores.redis, Action.RESTRICT, ids))
+    await _said(record_opt_out(stores.ledger, stores.redis, OptOutAction.RESTRICT, ids))
 
 
 async def _list(stores: _Stores, ids: _Ids) -> None:
     persons = [[id_] for id_ in ids]
-    await _said(record_opt_outs(stores.ledger, stores.redis, Action.RESTRICT, persons))
+    await _said(record_opt_outs(stores.ledger, stores.redis, OptOutAction.RESTRICT, persons))
 
 
 async def _erasure(stores: _Stores, ids: _Ids) -> None:
-    await _said(record_opt_out(stores.ledger, stores.redis, Action.ERASURE, ids))
+    await _said(record_opt_out(stores.ledger, stores.redis, OptOutAction.ERASURE, ids))
 
 
 _single = _whole
 
 
 async def _own(stores: _Stores, ids: _Ids) -> None:
-    await _said(record_opt_out(stores.ledger, stores.redis, Action.ERASURE, ids, stores.account_id))
+    await _said(
+        record_opt_out(stores.ledger, stores.redis, OptOutAction.ERASURE, ids, stores.account_id)
+    )
 
 
 async def _said(receipt: Awaitable[object]) -> None:

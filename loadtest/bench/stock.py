@@ -23,7 +23,7 @@ from loadtest.traffic import BidRequest, plain_body
 from loadtest.values import values
 from rtb.outcome import Outcome, Reason
 from segments.ledger import accounts, audiences
-from segments.model.account import Kind
+from segments.model.account import AccountKind
 from segments.model.audience import change
 from segments.model.identity import id_of_email_hash
 from segments.model.record import Change
@@ -64,7 +64,7 @@ async def stock(ledger: AsyncEngine, redis: Redis, settings: Settings) -> Stock:
         for number in range(PARTNERS):
             name = f"scale-{number}"
             partner = await accounts.add_account(
-                conn, Kind.ADVERTISER, name, f"{name}.example", now_s=now_s
+                conn, AccountKind.ADVERTISER, name, f"{name}.example", now_s=now_s
             )
             tree = await accounts.tree(conn)
             for n in range(SEGMENTS_PER_PARTNER):

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from loadtest.driver import wire
 from loadtest.population import Population
 from loadtest.traffic import BidRequest, Expectation, Traffic, expectation
-from segments.model.identity import Kind
+from segments.model.identity import IdentifierKind
 
 NO_WAVE = -1
 
@@ -136,7 +136,7 @@ def _waves(
 def _can_join(population: Population, number: int) -> bool:
     """Say whether one file makes a stranger all of what is due: hashed, and of one partner's."""
     shares = population.shares(population.cohort_of(number))
-    return population.kind_of(number) is Kind.EMAIL and len(shares) == 1
+    return population.kind_of(number) is IdentifierKind.EMAIL and len(shares) == 1
 
 
 def _alike(population: Population, numbers: Collection[int]) -> Mapping[tuple[int, str], list[int]]:

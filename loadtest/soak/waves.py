@@ -24,8 +24,8 @@ from segments.files.blobs import Blobs
 from segments.ledger import jobs
 from segments.ledger.database.engine import reading
 from segments.ledger.privacy.opt_outs import last_seq
-from segments.model.job import State
-from segments.model.record import Action
+from segments.model.job import JobState
+from segments.model.record import OptOutAction
 from segments.projection.opt_outs import record_opt_outs
 from segments.store.reader import StoreUnusable, read_meta
 
@@ -85,12 +85,12 @@ class Waves:
             if wave.change is Change.JOIN:
                 await self._load(wave.numbers)
             else:
-                await self._say_no(Action[wave.change.name], wave.numbers)
+                await self._say_no(OptOutAction[wave.change.name], wave.numbers)
             self._shared.waves[number] = WaveState.OVER
             self.over += 1
             await asyncio.sleep(every_s)
 
-    async def _say_no(self, action: Action, numbers: Sequence[int]) -> None:
+    async def _say_no(self, action: OptOutAction, numbers: Sequence[int]) -> None:
         population = self._population
         persons = [[(population.kind_of(n), population.id_of(n))] for n in numbers]
         receipt = await record_opt_outs(
@@ -120,9 +120,9 @@ class Waves:
         hashes += [digits(self._rng.randbytes(16)).hexdigest() for _ in range(_BALLAST)]
         for share in population.shares(population.cohort_of(numbers[0])):
             job = await deliver(self._ledger, self._blobs, hashes, share)
-            while job.state in (State.QUEUED, State.RUNNING):
+            while job.state in (JobState.QUEUED, JobState.RUNNING):
                 await asyncio.sleep(_POLL_S)
                 async with reading(self._ledger) as conn:
                     job = await jobs.job(conn, job.id) or job
-            if job.state is not State.DONE:
+            if job.state is not JobState.DONE:
                 raise Refused(f"job {job.id} is {job.state}: {job.error}")

@@ -13,9 +13,9 @@ from typing import Final
 import hiredis
 
 from rtb.lookup.link import Link, OnFound
-from rtb.lookup.lookup import Dial, IsCurrent, Lookup, Options
-from rtb.lookup.near_cache.cache import TRACK, Flight, Near
-from rtb.lookup.near_cache.lease import Counts, Registration, Room, uptime_s
+from rtb.lookup.lookup import Dial, IsCurrent, Lookup, LookupOptions
+from rtb.lookup.near_cache.cache import TRACK, Flight, NearCache
+from rtb.lookup.near_cache.lease import CacheLimits, Counts, Registration, uptime_s
 from segments.store.cache_lease import REGISTER_EVERY_S, REGISTERED_S, register_command
 from segments.store.reader import Meta
 
@@ -32,13 +32,17 @@ class CachingLookup(Lookup):
     """
 
     def __init__(
-        self, dial: Dial, options: Options, room: Room, is_current: IsCurrent | None = None
+        self,
+        dial: Dial,
+        options: LookupOptions,
+        room: CacheLimits,
+        is_current: IsCurrent | None = None,
     ) -> None:
         super().__init__(dial, options, is_current)
         self.counts: Counts = Counts()
         self._room = room
         self._register = register_command(room.lease_ms)
-        self._near: Near | None = None
+        self._near: NearCache | None = None
 
     def ask(self, ids: tuple[bytes, ...], on_found: OnFound) -> None:
         """Ask what the store holds of these ids, as `Lookup.ask`, if it is not known."""
@@ -75,8 +79,8 @@ class CachingLookup(Lookup):
         ):
             near.registration.confirm(asked_at_s, uptime_s())
 
-    def _near_of(self, link: Link, meta: Meta) -> Near:
-        near = Near(
+    def _near_of(self, link: Link, meta: Meta) -> NearCache:
+        near = NearCache(
             self._ask_store,
             meta.bucket_bits,
             self.counts,

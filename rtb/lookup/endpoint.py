@@ -16,13 +16,13 @@ from redis.asyncio.sentinel import MasterNotFoundError, Sentinel
 from rtb.lookup.caching_lookup import CachingLookup
 from rtb.lookup.cluster.lookup import ClusterLookup
 from rtb.lookup.link import Command, Link, LookupFault, unfit
-from rtb.lookup.lookup import Dial, IsCurrent, Lookup, Options
-from rtb.lookup.near_cache.lease import Room
+from rtb.lookup.lookup import Dial, IsCurrent, Lookup, LookupOptions
+from rtb.lookup.near_cache.lease import CacheLimits
 from segments.store.servers.connection import Several, connect, sentinel_of, several_of
 from segments.store.servers.topology import Address
 
 
-class Door(NamedTuple):
+class Endpoint(NamedTuple):
     """How to open a connection to the store, and what to say first on it."""
 
     dial: Dial
@@ -31,7 +31,7 @@ class Door(NamedTuple):
 
 
 def lookup_of(
-    url: str, *, reads_replicas: bool = False, room: Room | None = None, **options: Any
+    url: str, *, reads_replicas: bool = False, room: CacheLimits | None = None, **options: Any
 ) -> Lookup:
     """
     Make the lookup of a store.
@@ -40,7 +40,7 @@ def lookup_of(
         url: As `segments.store.servers.connection.connect` takes it.
         reads_replicas: Whether replicas of a Cluster are read as well.
         room: Of a near cache; `None`: none.
-        options: Of `rtb.lookup.lookup.Options`, by their names, all but the greeting.
+        options: Of `rtb.lookup.lookup.LookupOptions`, by their names, all but the greeting.
 
     Raises:
         segments.store.reader.StoreUnusable: `url` is none of its forms.
@@ -51,19 +51,19 @@ def lookup_of(
         return ClusterLookup(
             lambda address: _tcp(end, address),
             [Address(*each) for each in several.addresses],
-            Options(_greeting(end), **options),
+            LookupOptions(_greeting(end), **options),
             is_tls=several.is_tls,
             reads_replicas=reads_replicas,
             room=room,
         )
     door = door_of(url)
-    links = Options(door.greeting, **options)
+    links = LookupOptions(door.greeting, **options)
     if room is not None:
         return CachingLookup(door.dial, links, room, door.is_current)
     return Lookup(door.dial, links, door.is_current)
 
 
-def door_of(url: str) -> Door:
+def door_of(url: str) -> Endpoint:
     """
     Read where a store of one server is, or who knows that.
 
@@ -77,10 +77,10 @@ def door_of(url: str) -> Door:
         several = several_of(url)
         assert several is not None, "they are named by such a URL alone"
         guided = _Guided(end, sentinel, several.service)
-        return Door(guided.dial, _greeting(end), guided.is_current)
+        return Endpoint(guided.dial, _greeting(end), guided.is_current)
     is_unix = isinstance(end, UnixDomainSocketConnection)
     dial = _unix(end) if is_unix else _tcp(end, Address(end.host, int(end.port)))
-    return Door(dial, _greeting(end))
+    return Endpoint(dial, _greeting(end))
 
 
 class _Guided:

@@ -55,7 +55,7 @@ IsCurrent = Callable[[Link], Awaitable[bool]]
 
 
 @dataclass(frozen=True)
-class Options:
+class LookupOptions:
     """How a lookup deals with the servers that it talks to."""
 
     greeting: tuple[Command, ...]
@@ -92,7 +92,9 @@ class Lookup:
         counts: What a near cache has done, if there is one before it.
     """
 
-    def __init__(self, dial: Dial, options: Options, is_current: IsCurrent | None = None) -> None:
+    def __init__(
+        self, dial: Dial, options: LookupOptions, is_current: IsCurrent | None = None
+    ) -> None:
         self.fault: LookupFault | None = LookupFault.UNREACHABLE
         self.message = MESSAGES[LookupFault.UNREACHABLE]
         self.counts = Counts()

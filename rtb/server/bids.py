@@ -38,11 +38,11 @@ from rtb.server.http.http11 import BadEncoding, TooLarge, head_of, unfold
 from rtb.server.http.protocol import Connection, Turn
 from rtb.server.http.request_heads import Head
 from rtb.server.metrics.layout import Refusal, Where
-from rtb.server.metrics.shared_counters import Slab
+from rtb.server.metrics.shared_counters import SharedCounters
 from segments.model.catalog import CatalogSnapshot
 
 if TYPE_CHECKING:
-    from rtb.server.seen_recorder import Seen
+    from rtb.server.seen_recorder import SeenRecorder
 
 MS_PER_S: Final = 1000
 _MAX_ROUTES: Final = 4096
@@ -58,7 +58,7 @@ _LEFT: Final = Result(b"", Outcome.NO_MATCH)
 _NOTHING_KNOWN: Final = CatalogSnapshot(0, (), (), ())
 
 
-class Options(NamedTuple):
+class BidOptions(NamedTuple):
     """What a deployment has decided about the edge; `rtb.settings` documents each."""
 
     deadline_cap_ms: float
@@ -92,6 +92,7 @@ class Bids:
         "answer",
         "ask",
         "catalog",
+        "counters",
         "deadlines",
         "in_flight",
         "is_blind",
@@ -101,7 +102,6 @@ class Bids:
         "options",
         "routes",
         "seen",
-        "slab",
         "wall_s",
     )
 
@@ -110,9 +110,9 @@ class Bids:
         pipeline: Pipeline,
         lookup: Lookup,
         deadlines: Deadlines,
-        slab: Slab,
+        counters: SharedCounters,
         *,
-        options: Options,
+        options: BidOptions,
         on_bug: Callable[[Where, Exception], None],
         call_soon: Callable[[Callable[[], None]], object],
         monotonic: Callable[[], float] = time.monotonic,
@@ -124,14 +124,14 @@ class Bids:
         self.answer = pipeline.answer
         self.lookup = lookup
         self.deadlines = deadlines
-        self.slab = slab
+        self.counters = counters
         self.options = options
         self.on_bug = on_bug
         self.monotonic = monotonic
         self.wall_s = 0.0
         """Unix time, as coarse as whoever sets it; activation windows are in seconds."""
         self.in_flight = 0
-        self.seen: Seen | None = None
+        self.seen: SeenRecorder | None = None
         """Remembers the ids of bids, where the operator wants that."""
         self.routes: dict[bytes, Route] = {}
         self.catalog = Catalog.from_snapshot(_NOTHING_KNOWN)
@@ -201,7 +201,7 @@ class Bids:
         recipient = self.catalog.recipient(None if self.is_blind else name)
         if recipient is None:
             return Refusal.UNKNOWN_RECIPIENT
-        route = Route(form, recipient, self.slab.requests_of(recipient.name))
+        route = Route(form, recipient, self.counters.requests_of(recipient.name))
         if len(self.routes) < _MAX_ROUTES:
             self.routes[url] = route
         return route
@@ -320,7 +320,7 @@ class Bid(Turn):
         self._question = None
         bids.in_flight -= 1
         if isinstance(found, LookupFault):
-            bids.slab.count_fault(found)
+            bids.counters.count_fault(found)
             self._result = question.passed(Outcome.STORE_DOWN)
         elif now_s > self._due_s:  # and the timer has not come round yet
             self._result = question.passed(Outcome.OUT_OF_TIME)
@@ -333,7 +333,7 @@ class Bid(Turn):
             else:
                 if bids.seen is not None and self._result.outcome not in _NOT_REMEMBERED:
                     bids.seen.add(question.ids)
-            bids.slab.count_ids(question.kinds, found)
+            bids.counters.count_ids(question.kinds, found)
         return True
 
     def render(self) -> None:
@@ -390,7 +390,7 @@ class Bid(Turn):
 
     def _count(self, outcome: Outcome, reason: Reason) -> None:
         bids = self._bids
-        bids.slab.count_request(
+        bids.counters.count_request(
             self._route.cells, outcome, reason, bids.monotonic() - self._began_s
         )
 

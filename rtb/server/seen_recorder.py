@@ -21,7 +21,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from rtb.server.metrics.layout import SeenResult
-from rtb.server.metrics.shared_counters import Slab
+from rtb.server.metrics.shared_counters import SharedCounters
 from segments.model.identity import Id
 from segments.store.reader import StoreUnusable, read_meta
 from segments.store.seen_filter import IDS_PER_WRITE, remember
@@ -31,13 +31,13 @@ MAX_PENDING: Final = 200_000
 """Ids of one worker between two flushes: 25 MB at most, and two seconds of the store's time."""
 
 
-class Seen:
+class SeenRecorder:
     """
     The ids that a worker has looked up since the last flush.
 
     Args:
         redis: A client of the worker's own, never the lookup's link.
-        slab: Where it counts.
+        counters: Where it counts.
         wall_s: Unix time.
         max_pending: More ids than these are dropped.
     """
@@ -45,12 +45,12 @@ class Seen:
     def __init__(
         self,
         redis: Redis,
-        slab: Slab,
+        counters: SharedCounters,
         wall_s: Callable[[], float] = time.time,
         max_pending: int = MAX_PENDING,
     ) -> None:
         self._redis = redis
-        self._slab = slab
+        self._counters = counters
         self._wall_s = wall_s
         self._max_pending = max_pending
         self._pending: set[Id] = set()
@@ -58,7 +58,7 @@ class Seen:
     def add(self, ids: tuple[Id, ...]) -> None:
         """Take the ids of one bid; part of the bid path."""
         if len(self._pending) + len(ids) > self._max_pending:
-            self._slab.count_seen(SeenResult.DROPPED, len(ids))
+            self._counters.count_seen(SeenResult.DROPPED, len(ids))
         else:
             self._pending.update(ids)
 
@@ -80,8 +80,8 @@ class Seen:
             await read_meta(self._redis)
             while ids := tuple(islice(rest, IDS_PER_WRITE)):
                 await remember(self._redis, ids, at_s)
-                self._slab.count_seen(SeenResult.REMEMBERED, len(ids))
+                self._counters.count_seen(SeenResult.REMEMBERED, len(ids))
                 left -= len(ids)
         except (RedisError, OSError, StoreUnusable, ValueError):
             # Who follows the catalog complains of the store.
-            self._slab.count_seen(SeenResult.DROPPED, left)
+            self._counters.count_seen(SeenResult.DROPPED, left)

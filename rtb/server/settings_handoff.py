@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 from rtb.settings import RtbSettings
 
 
-class Handed:
+class SettingsHandoff:
     """
     Settings that any number of workers are started with.
 

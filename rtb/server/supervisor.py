@@ -22,8 +22,8 @@ from aiohttp import web
 from rtb.server.listening_sockets import CannotListen, listen
 from rtb.server.metrics import shared_counters
 from rtb.server.metrics.admin_port import Board, application
-from rtb.server.settings_handoff import Handed
-from rtb.server.worker_slot import NotReplaced, Rows, Seat
+from rtb.server.settings_handoff import SettingsHandoff
+from rtb.server.worker_slot import NotReplaced, Rows, WorkerSlot
 from rtb.settings import RtbSettings
 from segments.runtime.settings_reader import WrongSettings, settings_of
 from segments.runtime.tls import UnusableTls, context_of
@@ -51,13 +51,13 @@ class Supervisor:
         # Each worker reads its own files; what is wrong with them is said once, by us.
         context_of(settings.tls)
         self._admin_ssl = context_of(settings.admin_tls)
-        handed = Handed(settings)
+        handed = SettingsHandoff(settings)
         self._sockets = listen(settings.host, settings.port, settings.workers)
         # One row more than workers: while one is replaced, it is two processes.
         rows = settings.workers + 1
         self._rows = Rows(shared_counters.create(rows), rows)
         self._seats = [
-            Seat(number, one, self._rows, handed) for number, one in enumerate(self._sockets)
+            WorkerSlot(number, one, self._rows, handed) for number, one in enumerate(self._sockets)
         ]
         self.port: int = self._sockets[0].getsockname()[1]
 
@@ -111,7 +111,7 @@ class Supervisor:
             if getattr(settings, name) != getattr(self._settings, name):
                 _log.warning("RTB_%s is read at the start only; a roll leaves it", name.upper())
         _log.info("rolling %d worker(s)", len(self._seats))
-        handed = Handed(settings)
+        handed = SettingsHandoff(settings)
         for seat in self._seats:
             try:
                 await seat.replace(handed)
@@ -126,9 +126,9 @@ class Supervisor:
 
     async def _start_admin(self, running: contextlib.AsyncExitStack) -> int:
         board = Board(
-            self._rows.slabs,
+            self._rows.all_counters,
             self._settings.catalog_max_age_s,
-            in_office=lambda: [seat.slab for seat in self._seats],
+            in_office=lambda: [seat.counters for seat in self._seats],
         )
         runner = web.AppRunner(application(board), access_log=None)
         await runner.setup()

@@ -36,7 +36,7 @@ import uvloop
 from rtb.catalog import Catalog
 from rtb.lookup.endpoint import lookup_of
 from rtb.pipeline import Pipeline
-from rtb.server.bids import Bid, Bids, Options
+from rtb.server.bids import Bid, BidOptions, Bids
 from rtb.server.catalog_follower import follow
 from rtb.server.deadline_timer import Deadlines
 from rtb.server.debug_header import DebugBid
@@ -45,9 +45,9 @@ from rtb.server.http.request_reader import Limits
 from rtb.server.listening_sockets import BACKLOG
 from rtb.server.metrics.cache_meter import CacheMeter
 from rtb.server.metrics.layout import LINK_FAULT, LINK_UP, Gauge, Where
-from rtb.server.metrics.shared_counters import Slab
-from rtb.server.seen_recorder import Seen
-from rtb.server.settings_handoff import Handed
+from rtb.server.metrics.shared_counters import SharedCounters
+from rtb.server.seen_recorder import SeenRecorder
+from rtb.server.settings_handoff import SettingsHandoff
 from rtb.settings import RtbSettings
 from segments.runtime.tls import context_of
 from segments.store.servers.connection import connect
@@ -69,13 +69,13 @@ _GC_THRESHOLD = 50_000
 class Bugs:
     """Counts bugs, and logs one a second: its type and its place, never its text."""
 
-    def __init__(self, slab: Slab) -> None:
-        self._slab = slab
+    def __init__(self, counters: SharedCounters) -> None:
+        self._counters = counters
         self._logged_at_s = -1.0
 
     def __call__(self, where: Where, bug: Exception) -> None:
         """Count a bug; its message could quote a person's id, so nobody reads it."""
-        self._slab.count_bug(where)
+        self._counters.count_bug(where)
         now_s = time.monotonic()
         if now_s - self._logged_at_s < 1:
             return
@@ -92,33 +92,35 @@ class Worker:
     Args:
         settings: As the supervisor read them.
         listening: The socket, listening already.
-        slab: Where it counts.
+        counters: Where it counts.
     """
 
-    def __init__(self, settings: RtbSettings, listening: socket.socket, slab: Slab) -> None:
+    def __init__(
+        self, settings: RtbSettings, listening: socket.socket, counters: SharedCounters
+    ) -> None:
         loop = asyncio.get_running_loop()
         self._loop = loop
         self._settings = settings
         self._listening = listening
-        self._slab = slab
+        self._counters = counters
         self._ssl = context_of(settings.tls)
-        self._bugs = bugs = Bugs(slab)
+        self._bugs = bugs = Bugs(counters)
         self.is_broken = False
         self._lookup = lookup_of(
             settings.store_url,
             reads_replicas=settings.read_replicas,
             room=settings.room,
             rng=random.Random(),  # noqa: S311 - spreads reconnects, keeps no secret
-            on_round_trip=slab.count_round_trip,
+            on_round_trip=counters.count_round_trip,
             on_bug=partial(bugs, Where.LOOKUP),
         )
-        self._cache_meter = CacheMeter(self._lookup, slab)
+        self._cache_meter = CacheMeter(self._lookup, counters)
         self.bids = Bids(
             Pipeline(settings.pipeline_options),
             self._lookup,
             Deadlines(loop, time.monotonic),
-            slab,
-            options=Options(
+            counters,
+            options=BidOptions(
                 deadline_cap_ms=settings.deadline_cap_ms,
                 tmax_share=settings.tmax_share,
                 max_in_flight=settings.max_in_flight,
@@ -136,7 +138,7 @@ class Worker:
                 body_timeout_s=settings.body_timeout_s,
                 idle_timeout_s=settings.idle_timeout_s,
             ),
-            slab.count_refusal,
+            counters.count_refusal,
             partial(bugs, Where.HTTP),
         )
         loop.set_exception_handler(partial(_on_loop_error, bugs))
@@ -151,7 +153,7 @@ class Worker:
             stop: Set once.
             when_ready: Accept nobody before there is a catalog and a link to the store.
         """
-        self._slab.start()
+        self._counters.start()
         self._beat()
         redis = connect(self._settings.store_url)
         server = None if when_ready else await self._serve()
@@ -169,7 +171,7 @@ class Worker:
         )
         tasks = [following, linking, beating]
         if self._settings.remember_seen:
-            self.bids.seen = Seen(redis, self._slab)
+            self.bids.seen = SeenRecorder(redis, self._counters)
             tasks.append(asyncio.create_task(self.bids.seen.run()))
         for task in tasks:
             task.add_done_callback(partial(self._on_ended, stop))
@@ -193,12 +195,12 @@ class Worker:
         )
         # Whoever waits for us to listen then reads how we are.
         self._beat()
-        self._slab.cells[Gauge.IS_LISTENING] = 1
+        self._counters.cells[Gauge.IS_LISTENING] = 1
         return server
 
     async def _drain(self, server: asyncio.Server) -> None:
         self.site.is_draining = True
-        self._slab.cells[Gauge.IS_DRAINING] = 1
+        self._counters.cells[Gauge.IS_DRAINING] = 1
         server.close()
         await self._take_accepted()
         self._listening.close()
@@ -248,7 +250,7 @@ class Worker:
 
     def _beat(self) -> None:
         """Move the coarse clocks, end what has timed out, say how we are."""
-        cells = self._slab.cells
+        cells = self._counters.cells
         self.bids.wall_s = time.time()
         self.site.sweep(self._loop.time())
         fault = self._lookup.fault
@@ -266,12 +268,12 @@ class Worker:
 
     def _adopt(self, catalog: Catalog) -> None:
         self.bids.adopt(catalog)
-        self._slab.cells[Gauge.CATALOG_VERSION] = catalog.version
+        self._counters.cells[Gauge.CATALOG_VERSION] = catalog.version
         # What is kept for long is not looked through at each collection.
         gc.freeze()
 
     def _confirm(self) -> None:
-        self._slab.cells[Gauge.CATALOG_SEEN_AT_S] = int(time.time())
+        self._counters.cells[Gauge.CATALOG_SEEN_AT_S] = int(time.time())
         self._last_complaint = ""
 
     def _complain(self, message: str) -> None:
@@ -298,7 +300,7 @@ async def _cancelled(*tasks: asyncio.Task[None]) -> None:
 
 
 async def _serve(
-    settings: RtbSettings, listening: socket.socket, slab: Slab, *, when_ready: bool
+    settings: RtbSettings, listening: socket.socket, counters: SharedCounters, *, when_ready: bool
 ) -> int:
     """Serve until told to stop, and return the exit status."""
     stop = asyncio.Event()
@@ -306,7 +308,7 @@ async def _serve(
     # The supervisor decides; a terminal's Ctrl-C is for it alone.
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_signal_handler(signal.SIGINT, lambda: None)
-    worker = Worker(settings, listening, slab)
+    worker = Worker(settings, listening, counters)
     await worker.run(stop, when_ready=when_ready)
     return int(worker.is_broken)
 
@@ -323,13 +325,13 @@ def main() -> None:
         format=f"%(asctime)s bid worker {arguments.index}: %(levelname)s: %(message)s",
         stream=sys.stderr,
     )
-    settings = Handed.read(arguments.settings_fd)
-    slab = Slab(arguments.metrics_fd, arguments.row)
+    settings = SettingsHandoff.read(arguments.settings_fd)
+    counters = SharedCounters(arguments.metrics_fd, arguments.row)
     listening = socket.socket(fileno=arguments.listen_fd)
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     gc.set_threshold(_GC_THRESHOLD, 20, 100)
     gc.freeze()
-    sys.exit(uvloop.run(_serve(settings, listening, slab, when_ready=arguments.when_ready)))
+    sys.exit(uvloop.run(_serve(settings, listening, counters, when_ready=arguments.when_ready)))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ while its successor starts can't be started again by one hand and followed by
 another. If that happens, the successor is given up, the dead one is started again
 as any, and the succession is begun anew.
 
-Each process counts in a row of the slab that is its own for as long as it lives.
+Each process counts in a row of the counters that is its own for as long as it lives.
 There is one row more than there are seats, for the one seat that has two
 processes at a time.
 """
@@ -24,8 +24,8 @@ from asyncio.subprocess import Process
 from collections.abc import Sequence
 
 from rtb.server.metrics.layout import Gauge
-from rtb.server.metrics.shared_counters import Slab
-from rtb.server.settings_handoff import Handed
+from rtb.server.metrics.shared_counters import SharedCounters
+from rtb.server.settings_handoff import SettingsHandoff
 from segments.runtime import child_process
 
 _log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class NotReplaced(Exception):
 
 class Rows:
     """
-    The rows of the slab, each of which one process at a time counts in.
+    The rows of the counters, each of which one process at a time counts in.
 
     Args:
         fd: Of the memory that `rtb.server.metrics.shared_counters.create` made.
@@ -59,7 +59,7 @@ class Rows:
 
     def __init__(self, fd: int, count: int) -> None:
         self.fd = fd
-        self.slabs = [Slab(fd, index) for index in range(count)]
+        self.all_counters = [SharedCounters(fd, index) for index in range(count)]
         self._free = list(range(count))
 
     def take(self) -> int:
@@ -70,7 +70,7 @@ class Rows:
 
     def give_back(self, row: int) -> None:
         """Take it from a process that has ended: what it counted stays, what it was does not."""
-        self.slabs[row].wipe()
+        self.all_counters[row].wipe()
         self._free.append(row)
 
 
@@ -79,7 +79,7 @@ class _Running:
 
     def __init__(self, process: Process, row: int, rows: Rows) -> None:
         self.process = process
-        self.slab = rows.slabs[row]
+        self.counters = rows.all_counters[row]
         self.ended = asyncio.create_task(self._until_ended(row, rows))
 
     async def _until_ended(self, row: int, rows: Rows) -> int:
@@ -89,14 +89,14 @@ class _Running:
 
     @property
     def is_listening(self) -> bool:
-        cells = self.slab.cells
+        cells = self.counters.cells
         return cells[Gauge.PID] == self.process.pid and bool(cells[Gauge.IS_LISTENING])
 
 
 class _Wish:
     """That a process with these settings have the seat; granted once, or refused."""
 
-    def __init__(self, handed: Handed) -> None:
+    def __init__(self, handed: SettingsHandoff) -> None:
         self.handed = handed
         self.granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.tries_left = _TRIES
@@ -110,7 +110,7 @@ class _Wish:
             self.granted.set_exception(reason)
 
 
-class Seat:
+class WorkerSlot:
     """
     One worker of the bid listener, whichever process that is.
 
@@ -121,7 +121,9 @@ class Seat:
         handed: What the first process is started with.
     """
 
-    def __init__(self, number: int, listening: socket.socket, rows: Rows, handed: Handed) -> None:
+    def __init__(
+        self, number: int, listening: socket.socket, rows: Rows, handed: SettingsHandoff
+    ) -> None:
         self.number = number
         self._listening = listening
         self._rows = rows
@@ -133,9 +135,9 @@ class Seat:
         self._draining: asyncio.Task[None] | None = None
 
     @property
-    def slab(self) -> Slab | None:
+    def counters(self) -> SharedCounters | None:
         """What the process that has the seat says of itself; `None` while there is none."""
-        return None if self._incumbent is None else self._incumbent.slab
+        return None if self._incumbent is None else self._incumbent.counters
 
     async def keep(self) -> None:
         """Keep a worker running until cancelled, which drains whoever runs."""
@@ -144,7 +146,7 @@ class Seat:
         finally:
             await asyncio.gather(*(self._stop(one) for one in tuple(self._alive)))
 
-    async def replace(self, handed: Handed) -> None:
+    async def replace(self, handed: SettingsHandoff) -> None:
         """
         Have a process with these settings take the seat, and wait until the last one has drained.
 
@@ -230,7 +232,7 @@ class Seat:
                 raise NotReplaced(f"its successor was not ready after {READY_WITHIN_S:.0f} s")
             await asyncio.sleep(_POLL_S)
 
-    async def _start(self, handed: Handed, *, when_ready: bool) -> _Running:
+    async def _start(self, handed: SettingsHandoff, *, when_ready: bool) -> _Running:
         row = self._rows.take()
         fds = (self._listening.fileno(), self._rows.fd, handed.fd)
         try:

@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.cli.ledger_access import change, look, print_table
 from segments.ledger import accounts
-from segments.model.account import Kind
+from segments.model.account import AccountKind
 
 _sub_id = click.option("--sub-id", help="The sub account of an agency.")
 
@@ -19,7 +19,10 @@ def account() -> None:
 
 @account.command("add")
 @click.option(
-    "--kind", type=click.Choice([kind.value for kind in Kind]), required=True, help="What it is."
+    "--kind",
+    type=click.Choice([kind.value for kind in AccountKind]),
+    required=True,
+    help="What it is.",
 )
 @click.option("--id", "public_id", required=True, help="partner_id, sub_id or publisher.id.")
 @click.option("--name", required=True, help="Partners' names stand in bid requests.")
@@ -31,7 +34,7 @@ def add_account(
     """Add an account."""
 
     async def add(conn: AsyncConnection) -> str:
-        wanted = Kind(kind)
+        wanted = AccountKind(kind)
         parent = None
         if parent_id is not None:
             parent = await accounts.possible_parent(conn, wanted, parent_id)

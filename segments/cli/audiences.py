@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from segments.cli.ledger_access import change, look, print_table
 from segments.ledger import accounts, audiences
 from segments.model.account import Account
-from segments.model.audience import Audience, State
+from segments.model.audience import Audience, AudienceState
 from segments.model.refusal import NotFound
 
 _partner = click.option("--partner", "partner_id", required=True, help="The partner's id.")
@@ -87,7 +87,7 @@ def list_audiences(partner_id: str | None, sub_id: str | None) -> None:
 @_sub_id
 def activate_audience(segment_id: str, partner_id: str, sub_id: str | None) -> None:
     """Show an audience in bid requests again."""
-    _set_state(segment_id, partner_id, sub_id, State.ACTIVE)
+    _set_state(segment_id, partner_id, sub_id, AudienceState.ACTIVE)
 
 
 @audience.command("deactivate")
@@ -96,7 +96,7 @@ def activate_audience(segment_id: str, partner_id: str, sub_id: str | None) -> N
 @_sub_id
 def deactivate_audience(segment_id: str, partner_id: str, sub_id: str | None) -> None:
     """Hide an audience; files go on changing it."""
-    _set_state(segment_id, partner_id, sub_id, State.DEACTIVATED)
+    _set_state(segment_id, partner_id, sub_id, AudienceState.DEACTIVATED)
 
 
 @audience.command("delete")
@@ -106,7 +106,7 @@ def deactivate_audience(segment_id: str, partner_id: str, sub_id: str | None) ->
 @click.confirmation_option(prompt="Its memberships can't be brought back. Delete it?")
 def delete_audience(segment_id: str, partner_id: str, sub_id: str | None) -> None:
     """Delete an audience for good."""
-    _set_state(segment_id, partner_id, sub_id, State.DELETED)
+    _set_state(segment_id, partner_id, sub_id, AudienceState.DELETED)
 
 
 @audience.command("window")
@@ -150,7 +150,7 @@ def set_ttl(segment_id: str, days: int | None, partner_id: str, sub_id: str | No
     change(set_it)
 
 
-def _set_state(segment_id: str, partner_id: str, sub_id: str | None, state: State) -> None:
+def _set_state(segment_id: str, partner_id: str, sub_id: str | None, state: AudienceState) -> None:
     async def set_it(conn: AsyncConnection) -> str:
         found = await _audience(conn, segment_id, partner_id, sub_id)
         await audiences.set_state(conn, found, state, now_s=time.time())

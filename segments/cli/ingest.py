@@ -21,7 +21,7 @@ from segments.ledger import jobs
 from segments.ledger.database.engine import open_ledger
 from segments.loader.loader import Loader
 from segments.loader.metrics import Metrics
-from segments.model.job import Job, Report, State
+from segments.model.job import Job, JobState, Report
 from segments.model.stop_reason import Stopped
 from segments.runtime.admin_port import shown
 from segments.runtime.settings_reader import read_settings
@@ -54,7 +54,7 @@ def load(file: Path, metadata_file: Path) -> None:
     job = run(_load(settings, file, metadata_file))
     for line in _report(job):
         click.echo(line)
-    sys.exit(0 if job.state is State.DONE else 1)
+    sys.exit(0 if job.state is JobState.DONE else 1)
 
 
 @click.command()
@@ -157,7 +157,7 @@ def _list_latest() -> None:
                 job.report.valid,
                 job.report.written,
                 job.file_name,
-                job.report.held_because if job.state is State.HELD else job.error,
+                job.report.held_because if job.state is JobState.HELD else job.error,
             )
             for job in found
         ),
@@ -169,7 +169,7 @@ def _report(job: Job) -> Iterator[str]:
     yield f"job {job.id}: {job.state.value}, transaction {job.transaction_id}"
     if job.stop is not None:
         yield f"  error {job.stop.code}: {job.stop.description} ({job.error})"
-    if job.state is State.HELD:
+    if job.state is JobState.HELD:
         yield f"  held: {report.held_because}"
         yield f"  `rtb-segments release {job.id}` lets it go on, with --refuse it ends it"
     yield f"  file: {job.file_name}, {report.size_bytes:,} bytes, {report.hash_type or 'no hash'}"
@@ -188,9 +188,9 @@ def _report(job: Job) -> Iterator[str]:
     if job.started_at_s is not None and job.finished_at_s is not None:
         took_s = max(job.finished_at_s - job.started_at_s, 1e-3)
         yield f"  took {took_s:.1f} s, {report.written / took_s:,.0f} rows/s"
-    if job.state is State.RUNNING:
+    if job.state is JobState.RUNNING:
         yield f"  {_at_work(report)}"
-    if job.state in (State.QUEUED, State.RUNNING):
+    if job.state in (JobState.QUEUED, JobState.RUNNING):
         yield "  not finished: it goes on with the loader, or with the same `load` again"
 
 

@@ -13,14 +13,14 @@ import click
 
 from segments.cli.ledger_access import run
 from segments.ledger.database.engine import open_ledger
-from segments.model.identity import Id, Kind, UnusableId, parse_id
-from segments.model.record import Action
+from segments.model.identity import Id, IdentifierKind, UnusableId, parse_id
+from segments.model.record import OptOutAction
 from segments.projection.opt_outs import Receipt, record_opt_outs
 from segments.runtime.settings_reader import read_settings
 from segments.settings import Settings
 from segments.store.servers.connection import connect
 
-_Person = list[tuple[Kind, Id]]
+_Person = list[tuple[IdentifierKind, Id]]
 
 _PERSONS_AT_ONCE = 1000
 
@@ -45,7 +45,7 @@ def restrict(ids: tuple[str, ...], file: BinaryIO | None) -> None:
     a device id, or email:HASH, phone:HASH, duid:TEXT, ifa:UUID, eid:SOURCE:UID.
     With - they are read from standard input, as with --file.
     """
-    _record(Action.RESTRICT, _persons(ids, file))
+    _record(OptOutAction.RESTRICT, _persons(ids, file))
 
 
 @click.command()
@@ -56,10 +56,10 @@ def erase(ids: tuple[str, ...], file: BinaryIO | None) -> None:
 
     IDs as for `restrict`. Nothing brings the memberships back.
     """
-    _record(Action.ERASURE, _persons(ids, file))
+    _record(OptOutAction.ERASURE, _persons(ids, file))
 
 
-def _record(action: Action, persons: Sequence[_Person]) -> None:
+def _record(action: OptOutAction, persons: Sequence[_Person]) -> None:
     settings = read_settings(Settings)
 
     async def record_all() -> list[Receipt]:

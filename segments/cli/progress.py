@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from segments.model.job import Job, Report, State
+from segments.model.job import Job, JobState, Report
 
 _LINE_EVERY_S = 5.0
 
@@ -68,7 +68,7 @@ class _Lines:
 
     def show(self, job: Job) -> None:
         now_s = time.monotonic()
-        if job.state is not State.RUNNING or now_s - self._said_at_s < _LINE_EVERY_S:
+        if job.state is not JobState.RUNNING or now_s - self._said_at_s < _LINE_EVERY_S:
             return
         self._said_at_s = now_s
         report = job.report

@@ -21,7 +21,7 @@ from segments.doors.live_audience.file_names import folder_name
 from segments.doors.live_audience.folder import DropFolder
 from segments.doors.sftp.public_key import MAX_KEY_BYTES, read_public_key
 from segments.doors.sftp.server import SftpServer
-from segments.doors.sftp_process_metrics import DoorMetrics
+from segments.doors.sftp_process_metrics import SftpProcessMetrics
 from segments.files.blobs import Blobs
 from segments.ledger import accounts
 from segments.ledger.database.engine import open_ledger
@@ -147,7 +147,7 @@ async def _run(settings: Settings, *, listens: bool) -> None:
     loop = asyncio.get_running_loop()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_number, stopping.set)
-    metrics = DoorMetrics()
+    metrics = SftpProcessMetrics()
     async with open_ledger(settings) as ledger:
         folders = DropFolder(settings.drop_folder)
         drop = Drop(settings, ledger, Blobs.open(settings), folders, metrics=metrics)

@@ -12,7 +12,7 @@ from segments.ledger.privacy import audit
 from segments.ledger.privacy import tokens as privacy_tokens
 from segments.ledger.privacy.audit import COMMAND_LINE, Entry
 from segments.ledger.privacy.tokens import PrivacyToken
-from segments.model.account import PARTNER_KINDS, Account, Kind
+from segments.model.account import PARTNER_KINDS, Account, AccountKind
 
 _S_PER_DAY = 86_400
 
@@ -33,7 +33,7 @@ def category(account: Account | None) -> str:
         return "Global"
     if account.kind in PARTNER_KINDS:
         return "Advertiser"
-    return "Publisher" if account.kind is Kind.PUBLISHER else "Media Group"
+    return "Publisher" if account.kind is AccountKind.PUBLISHER else "Media Group"
 
 
 async def named_account(conn: AsyncConnection, account_id: str | None) -> Account | None:

@@ -11,7 +11,7 @@ from segments.files.blobs import Blobs
 from segments.ingest.tools import Tools
 from segments.ledger import jobs
 from segments.ledger.database.engine import open_ledger, reading
-from segments.model.job import Job, State
+from segments.model.job import Job, JobState
 from segments.model.refusal import NotFound, Refusal
 from segments.runtime.settings_reader import read_settings
 from segments.settings import Settings
@@ -105,7 +105,7 @@ async def _release(settings: Settings, name: str, refuse: bool) -> Job:
             else:
                 is_done = await jobs.release(conn, found)
         if not is_done:
-            raise Refusal(f"job {found.id} is {found.state}, not {State.HELD}")
+            raise Refusal(f"job {found.id} is {found.state}, not {JobState.HELD}")
         return found
 
 

@@ -28,7 +28,7 @@ from aiohttp.resolver import DefaultResolver
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from segments.doors.sftp_process_metrics import DoorMetrics
+from segments.doors.sftp_process_metrics import SftpProcessMetrics
 from segments.ledger import callbacks
 from segments.ledger.callbacks import Callback
 from segments.ledger.database.engine import reading
@@ -119,9 +119,9 @@ class Callbacks:
         may_reach: Callable[[str], bool] = is_public,
         resolver: AbstractResolver | None = None,
         *,
-        metrics: DoorMetrics | None = None,
+        metrics: SftpProcessMetrics | None = None,
     ) -> None:
-        self._metrics = metrics or DoorMetrics()
+        self._metrics = metrics or SftpProcessMetrics()
         self._ledger = ledger
         self._allowed_hosts = allowed_hosts
         self._now_s = now_s

@@ -34,7 +34,7 @@ CALLBACKS = ("delivered", "postponed", "given_up", "not_allowed")
 _CODES = tuple(map(str, range(len(DESCRIPTIONS))))
 
 
-class DoorMetrics:
+class SftpProcessMetrics:
     """The counters of one process."""
 
     def __init__(self) -> None:

@@ -18,7 +18,7 @@ from segments.files.blobs import DELIVERIES, Blobs
 from segments.ingest.validate import Metadata
 from segments.ledger import accounts, jobs
 from segments.ledger.database.engine import reading
-from segments.model.account import Account, Kind
+from segments.model.account import Account, AccountKind
 from segments.model.job import Job
 from segments.model.stop_reason import Stopped, StopReason
 
@@ -42,11 +42,11 @@ async def parties_of(conn: AsyncConnection, metadata: Metadata) -> Parties:
         raise Stopped(StopReason.UNKNOWN_PARTNER, "no active partner has this id")
     if metadata.sub_id is None:
         # "Sub-id is required for agencies, optional for others."
-        if partner.kind is Kind.AGENCY:
+        if partner.kind is AccountKind.AGENCY:
             raise Stopped(StopReason.UNKNOWN_SUB_ID, "an agency names one of its sub accounts")
         return Parties(partner, partner)
     owner = None
-    if partner.kind is Kind.AGENCY:
+    if partner.kind is AccountKind.AGENCY:
         owner = await accounts.find_sub_account(conn, partner, metadata.sub_id)
     if owner is None or not owner.is_active:
         raise Stopped(StopReason.UNKNOWN_SUB_ID, "the partner has no active sub account of this id")

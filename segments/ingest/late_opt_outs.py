@@ -29,7 +29,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from segments.ledger.database.engine import reading
 from segments.ledger.privacy import late_opt_outs, opt_outs
 from segments.ledger.privacy.late_opt_outs import Said
-from segments.model.record import Action, Change, CorruptRecord, Record, merged
+from segments.model.record import Change, CorruptRecord, OptOutAction, Record, merged
 from segments.store.reader import Meta, read_meta, read_records
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ async def note_late(
         async with reading(ledger) as conn:
             page = await late_opt_outs.said_between(
                 conn,
-                Action.RESTRICT,
+                OptOutAction.RESTRICT,
                 after_seq,
                 until_seq,
                 sorted(forbidding),

@@ -11,27 +11,27 @@ MAX_LINE_BYTES = 4096
 """A line of a record and its line end has no reason to be longer."""
 
 
-class Cut(NamedTuple):
+class Lines(NamedTuple):
     """What a block brought."""
 
     is_behind_long_line: bool  # a line that was thrown away ended before these
     lines: bytes  # whole, each with its line end
 
 
-class Cutter:
+class LineSplitter:
     """Feed it the blocks of one file, in order."""
 
     def __init__(self) -> None:
         self._rest = b""
         self._is_in_long_line = False
 
-    def feed(self, block: bytes) -> Cut:
+    def feed(self, block: bytes) -> Lines:
         """Take the next bytes of the file; return the lines that they complete."""
         is_behind = False
         if self._is_in_long_line:
             end = block.find(b"\n") + 1
             if not end:
-                return Cut(is_behind_long_line=False, lines=b"")
+                return Lines(is_behind_long_line=False, lines=b"")
             block = block[end:]
             is_behind = True
             self._is_in_long_line = False
@@ -41,11 +41,11 @@ class Cutter:
         if len(self._rest) > MAX_LINE_BYTES:
             self._rest = b""
             self._is_in_long_line = True
-        return Cut(is_behind, text[:end])
+        return Lines(is_behind, text[:end])
 
-    def finish(self) -> Cut:
+    def finish(self) -> Lines:
         """Take the end of the file, where the last line may lack its line end."""
-        cut = Cut(self._is_in_long_line, self._rest)
+        cut = Lines(self._is_in_long_line, self._rest)
         self._rest = b""
         self._is_in_long_line = False
         return cut

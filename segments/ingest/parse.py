@@ -30,7 +30,7 @@ from binascii import unhexlify
 import numpy as np
 from numpy.typing import NDArray
 
-from segments.ingest.lines import MAX_LINE_BYTES, Cut, Cutter
+from segments.ingest.lines import MAX_LINE_BYTES, Lines, LineSplitter
 from segments.model.identity import EMAIL_HASH_CHARS, ID_BYTES
 from segments.model.job import BadLine, BadLineReason
 
@@ -61,7 +61,7 @@ class Parser:
         self.bad = 0
         self.header_rows = 0
         self.samples: list[BadLine] = []
-        self._cutter = Cutter()
+        self._cutter = LineSplitter()
 
     @property
     def rows(self) -> int:
@@ -134,7 +134,7 @@ class Parser:
         if len(self.samples) < MAX_SAMPLES:
             self.samples.append(BadLine(self.lines, reason))
 
-    def _note_long_line(self, cut: Cut) -> None:
+    def _note_long_line(self, cut: Lines) -> None:
         if cut.is_behind_long_line:
             self.lines += 1
             self._bad(BadLineReason.TOO_LONG)

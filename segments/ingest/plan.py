@@ -19,7 +19,7 @@ from segments.ledger import accounts, audiences
 from segments.model import audience
 from segments.model.account import AccountTree
 from segments.model.job import Planned
-from segments.model.order import Action, Order, SegmentOrder
+from segments.model.order import Order, SegmentAction, SegmentOrder
 from segments.model.record import Change
 from segments.model.stop_reason import Stopped, StopReason
 
@@ -49,13 +49,13 @@ async def plan(
             return Planned(segment.segment_id, segment.action)
         if segment.audience_id is not None:
             found = await audiences.audience(conn, segment.audience_id)
-            if found.state is audience.State.DELETED:
+            if found.state is audience.AudienceState.DELETED:
                 raise Stopped(StopReason.AUDIENCE_DELETED)
         else:
             found = await audiences.find_or_create_audience(
                 conn, owner, partner, segment.segment_id, segment.name, now_s=at_s
             )
-        change = audience.change(found, segment.action is Action.ADD, tree, at_s)
+        change = audience.change(found, segment.action is SegmentAction.ADD, tree, at_s)
         return Planned(segment.segment_id, segment.action, found.id, change.expiry_day)
 
     return tuple([await planned(segment) for segment in order.segments])
@@ -66,7 +66,7 @@ def changes(segments: Iterable[Planned], tree: AccountTree, owner_id: int) -> li
     forbidden_by = tree.forbidding(owner_id)
     return [
         Change(segment.audience_id, True, segment.expiry_day, forbidden_by)
-        if segment.action is Action.ADD
+        if segment.action is SegmentAction.ADD
         else Change(segment.audience_id, False)
         for segment in segments
         if segment.audience_id is not None

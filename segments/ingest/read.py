@@ -20,7 +20,7 @@ import numpy as np
 from segments.files.blobs import Blob, Blobs
 from segments.ingest.crm_audience.columns import DataType, columns_of
 from segments.ingest.crm_audience.typed_parser import TypedParser
-from segments.ingest.external_audience.delta import MarkedParser
+from segments.ingest.external_audience.delta import DeltaParser
 from segments.ingest.parse import Parser
 from segments.ingest.spool import Spool
 from segments.ingest.unpack import BLOCK_BYTES, is_archive, plain_blocks
@@ -29,7 +29,7 @@ from segments.model.identity import ID_BYTES
 from segments.model.order import Order
 from segments.model.stop_reason import Stopped, StopReason
 
-AnyParser = Parser | MarkedParser
+AnyParser = Parser | DeltaParser
 
 
 class Abandoned(Exception):
@@ -66,7 +66,7 @@ class Reading:
             typed_spools: Take the ids of each type besides, where the file may
                 have typed columns; `None` where it may not.
         """
-        self.parser = Parser(order.hash_type) if order.run_id is None else MarkedParser(bad_before)
+        self.parser = Parser(order.hash_type) if order.run_id is None else DeltaParser(bad_before)
         self.progress = Progress(0, 0)
         self.is_abandoned = False
         self._blobs = blobs

@@ -37,12 +37,12 @@ from segments.ledger.job_leases import LeaseLost
 from segments.ledger.uploads import Upload
 from segments.model.account import Account
 from segments.model.audience import Audience
-from segments.model.job import Checkpoint, Job, Report, State
-from segments.model.order import Action
+from segments.model.job import Checkpoint, Job, JobState, Report
+from segments.model.order import SegmentAction
 from segments.model.record import Change, CorruptRecord, Tally
 from segments.projection.catalog import catch_up
 from segments.settings import Settings
-from segments.store.cache_lease import settled
+from segments.store.cache_lease import wait_out_leases
 from segments.store.job_marks import Mark
 from segments.store.reader import StoreUnusable, read_meta
 from segments.store.writer import Writer
@@ -54,7 +54,7 @@ class Chunk(NamedTuple):
     """What was sent, and the ids that it is."""
 
     audience: Audience
-    action: Action
+    action: SegmentAction
     hash_type: str
     content: bytes
     ids: Ids
@@ -68,7 +68,7 @@ class Applied(NamedTuple):
 
 
 @dataclass(frozen=True)
-class AtOnce:
+class Realtime:
     """Applies chunks."""
 
     settings: Settings
@@ -106,7 +106,7 @@ class AtOnce:
                 )
             mark = Mark(self.redis, job.id)
             tally = None if is_counted else await self._write(chunk, to_apply, mark)
-            if job.state is State.RUNNING:
+            if job.state is JobState.RUNNING:
                 await self._settle(job, chunk, to_apply, tally, mark)
         return Applied(upload.request_id, tally is not None)
 
@@ -160,7 +160,7 @@ class AtOnce:
             meta = await catch_up(self.ledger, self.redis, self.settings)
             await mark.parts()
             tally = await Writer(self.redis, meta).merge(chunk.ids, to_apply)
-            await settled(self.redis)
+            await wait_out_leases(self.redis)
         except (RedisError, StoreUnusable, OSError, CorruptRecord):
             return None
         return tally
@@ -187,11 +187,11 @@ class AtOnce:
                 await mark.done()
                 opt_outs_until = noted_until
         if tally is None or opt_outs_until is None:
-            settled = replace(job, state=State.QUEUED)
+            settled = replace(job, state=JobState.QUEUED)
         else:
             settled = replace(
                 job,
-                state=State.DONE,
+                state=JobState.DONE,
                 checkpoint=Checkpoint(),
                 finished_at_s=self.now_s(),
                 report=replace(_report(job.report, chunk, tally), opt_outs_until=opt_outs_until),

@@ -17,11 +17,11 @@ from msgspec.structs import replace
 
 from segments.ingest.brake import NEVER, Held
 from segments.ingest.brake import check as check_removals
-from segments.ingest.crm_audience.extra_steps import CrmPart
+from segments.ingest.crm_audience.extra_steps import CrmSteps
 from segments.ingest.crm_audience.typed_parser import TypedParser
 from segments.ingest.external_audience.collect import Collecting
 from segments.ingest.external_audience.delta import merge_marked
-from segments.ingest.external_audience.replace import retain
+from segments.ingest.external_audience.replace import replace_members
 from segments.ingest.late_opt_outs import note_late
 from segments.ingest.merge import Merged, merge
 from segments.ingest.plan import changes, plan
@@ -31,12 +31,12 @@ from segments.ingest.tools import Tools
 from segments.ingest.validate import order_as_kept
 from segments.ledger import accounts
 from segments.ledger.database.engine import reading as snapshot_of
-from segments.model.job import MAX_DEATHS, Checkpoint, Job, Report, State, failed
+from segments.model.job import MAX_DEATHS, Checkpoint, Job, JobState, Report, failed
 from segments.model.order import Order
 from segments.model.record import Change, CorruptRecord, day_of
 from segments.model.stop_reason import Stopped, StopReason
 from segments.projection.catalog import publish_catalog
-from segments.store.cache_lease import settled
+from segments.store.cache_lease import wait_out_leases
 from segments.store.job_marks import Mark
 from segments.store.reader import read_meta
 from segments.store.writer import Writer
@@ -87,7 +87,7 @@ class _Run:
         if self.job.scrubbed is not None and self.job.scrubbed.stop is not None:
             raise Stopped(self.job.scrubbed.stop, self.job.scrubbed.error)
         order = order_as_kept(self.job)
-        crm = await CrmPart.of(self.job, order, self._tools)
+        crm = await CrmSteps.of(self.job, order, self._tools)
         await crm.check(self.job)
         order = crm.addressed(order)
 
@@ -108,15 +108,17 @@ class _Run:
         await publish_catalog(self._tools.ledger, self._tools.redis)
         await self._mark.done()
         # Behind the last write; whoever reads that it is done sees it in the next bid.
-        await settled(self._tools.redis)
-        await self._become(state=State.DONE, report=report, finished_at_s=self._tools.now_s())
+        await wait_out_leases(self._tools.redis)
+        await self._become(state=JobState.DONE, report=report, finished_at_s=self._tools.now_s())
 
     async def fail(self, stopped: Stopped) -> None:
         self.job = failed(self.job, stopped, self._tools.now_s())
         await self._keep(self.job)
 
     async def hold(self, because: str) -> None:
-        await self._become(state=State.HELD, report=replace(self.job.report, held_because=because))
+        await self._become(
+            state=JobState.HELD, report=replace(self.job.report, held_because=because)
+        )
 
     async def _collect(self, run_id: str) -> None:
         collecting = Collecting(self._tools.ledger, self._tools.blobs, self.job.blob, run_id)
@@ -133,7 +135,7 @@ class _Run:
             raise fault
         await self._become(report=replace(self.job.report, bad=task.result().bad))
 
-    async def _read(self, order: Order, spool: Spool, crm: CrmPart) -> AnyParser:
+    async def _read(self, order: Order, spool: Spool, crm: CrmSteps) -> AnyParser:
         reading = Reading(
             self._tools.blobs,
             self.job.blob,
@@ -158,7 +160,7 @@ class _Run:
             raise fault
         return reading.parser
 
-    async def _keep_ids_only(self, parser: AnyParser, spool: Spool, crm: CrmPart) -> None:
+    async def _keep_ids_only(self, parser: AnyParser, spool: Spool, crm: CrmSteps) -> None:
         if isinstance(parser, TypedParser) and not self.job.report.is_ids:
             self.job = await crm.keep_ids_only(self.job, spool)
             await self._keep(self.job)
@@ -253,7 +255,7 @@ class _Run:
         checkpoint = replace(self.job.checkpoint, next_part=PARTS, deaths=0)
         for change in await self._changes():
             first_part = checkpoint.next_retained
-            async for done in retain(spool, first_part, writer, meta, change.audience_id):
+            async for done in replace_members(spool, first_part, writer, meta, change.audience_id):
                 checkpoint = replace(checkpoint, next_retained=done.next_part)
                 report = self.job.report
                 report = replace(report, removed=report.removed + done.removed)

@@ -24,7 +24,7 @@ from segments.store.seen_filter import BITS, BITS_MASK, PROBES, days_remembered
 Mask: TypeAlias = NDArray[np.bool_]
 
 
-class Seen:
+class SeenIds:
     """Of some batches of ids, which were seen; in the order of the batches."""
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ async def seen_in_bids(
     today: int,
     sets: Sequence[Callable[[], Iterator[Ids]]],
     still_here: Callable[[], Awaitable[None]],
-) -> list[Seen] | None:
+) -> list[SeenIds] | None:
     """
     Find out which ids were in bids of the last `SEEN_DAYS` days.
 
@@ -74,7 +74,7 @@ async def seen_in_bids(
         are_there = await pipeline.execute()
     if not any(are_there):
         return None
-    all_seen = [Seen() for _ in sets]
+    all_seen = [SeenIds() for _ in sets]
     for key in (key for key, is_there in zip(keys, are_there, strict=True) if is_there):
         raw = await redis.get(key) or b""  # its day is over since
         assert isinstance(raw, bytes), "our clients decode nothing"

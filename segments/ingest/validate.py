@@ -30,7 +30,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from segments.model.job import Job
-from segments.model.order import Action, Order, SegmentOrder
+from segments.model.order import Order, SegmentAction, SegmentOrder
 from segments.model.stop_reason import Stopped, StopReason
 
 SCRUBBED_DIGEST = "md5"
@@ -125,7 +125,7 @@ class SegmentForm(_Form):
         AfterValidator(_printable),
     ]
     name: _Name
-    action: Action
+    action: SegmentAction
 
 
 class Metadata(_Form):
@@ -155,7 +155,7 @@ class AudienceFile(_Form):
     request_id: str
     audience_id: int  # the ledger's
     segment_id: str
-    action: Action
+    action: SegmentAction
     hash_type: Annotated[Literal["md5", "sha1", "sha2"], _Lower]
     max_removed_share: float | None = None  # the door's own; none: the setting's
 
@@ -182,7 +182,7 @@ class ExternalRun(_Form):
     def order(self) -> Order:
         """Return what it asks for, in our terms."""
         return Order(
-            segments=(SegmentOrder(self.segment_id, "", Action.ADD, self.audience_id),),
+            segments=(SegmentOrder(self.segment_id, "", SegmentAction.ADD, self.audience_id),),
             max_removed_share=self.max_removed_share,
             run_id=self.run_id,
             replaces=self.replaces,

@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.ledger.checked_text import checked_text
-from segments.ledger.revision import raise_revision, take_turn
+from segments.ledger.revision import lock_catalog, raise_revision
 from segments.ledger.tables import account_relations
 from segments.ledger.tables import accounts as _accounts
 from segments.ledger.tables import jobs as _jobs
@@ -21,8 +21,8 @@ from segments.model.account import (
     PARTNER_KINDS,
     PARTNERS,
     Account,
+    AccountKind,
     AccountTree,
-    Kind,
     id_space,
 )
 from segments.model.refusal import Duplicate, NotFound, Refusal
@@ -40,7 +40,7 @@ _COLUMNS = (
 
 async def add_account(
     conn: AsyncConnection,
-    kind: Kind,
+    kind: AccountKind,
     public_id: str,
     name: str,
     *,
@@ -81,7 +81,7 @@ async def add_account(
         "segtax": segtax,
         "created_at_s": int(now_s),
     }
-    await take_turn(conn)
+    await lock_catalog(conn)
     try:
         async with conn.begin_nested():
             inserted = await conn.execute(insert(_accounts).values(row).returning(_accounts.c.id))
@@ -101,13 +101,13 @@ async def relate(conn: AsyncConnection, publisher: Account, advertiser: Account)
     Raises:
         Refusal: They are not a publisher and a partner.
     """
-    if publisher.kind is not Kind.PUBLISHER or advertiser.kind not in PARTNER_KINDS:
+    if publisher.kind is not AccountKind.PUBLISHER or advertiser.kind not in PARTNER_KINDS:
         raise Refusal(
             f"a publisher is related to a partner, not {_a(publisher.kind)} to"
             f" {_a(advertiser.kind)}"
         )
     pair = {"publisher_id": publisher.id, "advertiser_id": advertiser.id}
-    await take_turn(conn)
+    await lock_catalog(conn)
     try:
         async with conn.begin_nested():
             await conn.execute(insert(account_relations).values(pair))
@@ -138,12 +138,12 @@ async def find_partner(conn: AsyncConnection, partner_id: str) -> Account | None
 
 async def find_sub_account(conn: AsyncConnection, agency: Account, sub_id: str) -> Account | None:
     """Return the account of an agency that a `sub_id` names."""
-    return await _find(conn, id_space(Kind.ADVERTISER, agency), sub_id)
+    return await _find(conn, id_space(AccountKind.ADVERTISER, agency), sub_id)
 
 
 async def find_publisher(conn: AsyncConnection, publisher_id: str) -> Account | None:
     """Return the publisher that a `publisher.id` names."""
-    return await _find(conn, id_space(Kind.PUBLISHER, None), publisher_id)
+    return await _find(conn, id_space(AccountKind.PUBLISHER, None), publisher_id)
 
 
 async def partner(conn: AsyncConnection, partner_id: str, sub_id: str | None = None) -> Account:
@@ -159,7 +159,7 @@ async def partner(conn: AsyncConnection, partner_id: str, sub_id: str | None = N
         raise NotFound(f"there is no partner {partner_id}")
     if sub_id is None:
         return found
-    if found.kind is not Kind.AGENCY:
+    if found.kind is not AccountKind.AGENCY:
         raise Refusal(f"partner {partner_id} is no agency, so it has no sub accounts")
     sub = await find_sub_account(conn, found, sub_id)
     if sub is None:
@@ -189,14 +189,18 @@ async def named(conn: AsyncConnection, text: str) -> Account:
         Refusal: Several are called so.
     """
     prefix, colon, rest = text.partition(":")
-    kinds = frozenset({Kind(prefix)}) if colon and prefix in list(Kind) else frozenset(Kind)
+    kinds = (
+        frozenset({AccountKind(prefix)})
+        if colon and prefix in list(AccountKind)
+        else frozenset(AccountKind)
+    )
     public_id = rest if len(kinds) == 1 else text
     every_account = await accounts(conn)
     found = [a for a in every_account if a.kind in kinds and a.public_id == public_id]
     if not found and "/" in public_id:
         agency_id, _, sub_id = public_id.partition("/")
         agencies = {
-            a.id for a in every_account if (a.kind, a.public_id) == (Kind.AGENCY, agency_id)
+            a.id for a in every_account if (a.kind, a.public_id) == (AccountKind.AGENCY, agency_id)
         }
         found = [a for a in every_account if a.parent_id in agencies and a.public_id == sub_id]
     if not found:
@@ -207,7 +211,7 @@ async def named(conn: AsyncConnection, text: str) -> Account:
     return found[0]
 
 
-async def possible_parent(conn: AsyncConnection, kind: Kind, public_id: str) -> Account:
+async def possible_parent(conn: AsyncConnection, kind: AccountKind, public_id: str) -> Account:
     """
     Return the account of that id under which one of this kind may stand.
 
@@ -237,7 +241,7 @@ async def partner_of(conn: AsyncConnection, owner: Account) -> Account:
     """Return who shows an account's audiences: its agency if it has one, else itself."""
     if owner.parent_id is not None:
         parent = await account(conn, owner.parent_id)
-        if parent.kind is Kind.AGENCY:
+        if parent.kind is AccountKind.AGENCY:
             return parent
     return owner
 
@@ -275,15 +279,15 @@ def _select() -> Select[*tuple[Any, ...]]:
 
 
 def _account(row: Row[*tuple[Any, ...]]) -> Account:
-    return Account(**{**row._asdict(), "kind": Kind(row.kind)})
+    return Account(**{**row._asdict(), "kind": AccountKind(row.kind)})
 
 
-def _called(kind: Kind, parent: Account | None) -> str:
-    if parent is not None and parent.kind is Kind.AGENCY:
+def _called(kind: AccountKind, parent: Account | None) -> str:
+    if parent is not None and parent.kind is AccountKind.AGENCY:
         return f"sub account of {parent.public_id} called"
     return "partner" if kind in PARTNER_KINDS else kind.value.replace("_", " ")
 
 
-def _a(kind: Kind) -> str:
+def _a(kind: AccountKind) -> str:
     article = "an" if kind.value.startswith("a") else "a"
     return f"{article} {kind.value.replace('_', ' ')}"

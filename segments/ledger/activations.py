@@ -21,7 +21,7 @@ from segments.ledger.recipients import Recipient
 from segments.ledger.revision import raise_revision
 from segments.ledger.tables import activations as _activations
 from segments.ledger.tables import audiences as _audiences
-from segments.model.audience import Audience, State
+from segments.model.audience import Audience, AudienceState
 from segments.model.refusal import Refusal
 
 _NEVER_UNTIL_S = 0
@@ -128,7 +128,7 @@ async def _free_segment_id(conn: AsyncConnection, partner_id: int, number: int) 
         shown = select(_audiences.c.id).where(
             _audiences.c.partner_id == partner_id,
             _audiences.c.segment_id == str(number),
-            _audiences.c.state != State.DELETED.value,
+            _audiences.c.state != AudienceState.DELETED.value,
         )
         if not await _is_any(conn, shown) and not await _is_any(
             conn, select(_activations.c.id).where(_activations.c.segment_id == str(number))

@@ -14,11 +14,11 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.ledger.checked_text import checked_text
-from segments.ledger.revision import raise_revision, take_turn
+from segments.ledger.revision import lock_catalog, raise_revision
 from segments.ledger.tables import audiences as _audiences
 from segments.ledger.tables import external_ids
 from segments.model.account import Account
-from segments.model.audience import Audience, State
+from segments.model.audience import Audience, AudienceState
 from segments.model.refusal import Duplicate, NotFound, Refusal
 
 MAX_TTL_DAYS = 36_500
@@ -41,7 +41,7 @@ async def find_audience(conn: AsyncConnection, owner: Account, segment_id: str) 
     asked = _select(
         _audiences.c.owner_id == owner.id,
         _audiences.c.segment_id == segment_id,
-        _audiences.c.state != State.DELETED.value,
+        _audiences.c.state != AudienceState.DELETED.value,
     )
     row = (await conn.execute(asked)).one_or_none()
     return None if row is None else _audience(row)
@@ -72,7 +72,7 @@ async def find_or_create_audience(
     """
     checked_text("segment id", segment_id, max_chars=64)
     checked_text("segment name", name, max_chars=256)
-    await take_turn(conn)
+    await lock_catalog(conn)
     found = await find_audience(conn, owner, segment_id)
     if found is None:
         row = {
@@ -80,7 +80,7 @@ async def find_or_create_audience(
             "partner_id": partner.id,
             "segment_id": segment_id,
             "name": name,
-            "state": State.ACTIVE.value,
+            "state": AudienceState.ACTIVE.value,
             "created_at_s": int(now_s),
             "updated_at_s": int(now_s),
         }
@@ -129,7 +129,7 @@ async def add_audience(
         "partner_id": partner.id,
         "segment_id": f"new:{secrets.token_hex(16)}",
         "name": name,
-        "state": State.ACTIVE.value,
+        "state": AudienceState.ACTIVE.value,
         "ttl_days": ttl_days,
         "created_at_s": int(now_s),
         "updated_at_s": int(now_s),
@@ -153,7 +153,7 @@ async def find_audiences(
     asked = _select(
         or_(_audiences.c.owner_id == account.id, _audiences.c.partner_id == account.id),
         _audiences.c.segment_id == segment_id,
-        _audiences.c.state != State.DELETED.value,
+        _audiences.c.state != AudienceState.DELETED.value,
     )
     return [_audience(row) for row in await conn.execute(asked.order_by(_audiences.c.id))]
 
@@ -189,7 +189,7 @@ async def ids_of(conn: AsyncConnection, owner_ids: Collection[int]) -> frozenset
 
 
 async def set_state(
-    conn: AsyncConnection, audience: Audience, state: State, *, now_s: float
+    conn: AsyncConnection, audience: Audience, state: AudienceState, *, now_s: float
 ) -> None:
     """
     Show an audience, hide it, or delete it for good.
@@ -232,7 +232,7 @@ async def set_name(conn: AsyncConnection, audience: Audience, name: str, *, now_
     """
     _check_not_deleted(audience)
     checked_text("name", name, max_chars=256)
-    await take_turn(conn)
+    await lock_catalog(conn)
     await _set(conn, audience.id, {"name": name}, now_s)
 
 
@@ -248,7 +248,7 @@ async def set_ttl(
     _check_not_deleted(audience)
     if ttl_days is not None and not 1 <= ttl_days <= MAX_TTL_DAYS:
         raise Refusal(f"{ttl_days} days, not 1 to {MAX_TTL_DAYS}")
-    await take_turn(conn)
+    await lock_catalog(conn)
     await _set(conn, audience.id, {"ttl_days": ttl_days}, now_s)
 
 
@@ -257,7 +257,7 @@ async def _keep_external_id(
 ) -> None:
     checked_text("external id", external_id, max_chars=256)
     same = (external_ids.c.owner_id == owner.id, external_ids.c.external_id == external_id)
-    deleted = select(_audiences.c.id).where(_audiences.c.state == State.DELETED.value)
+    deleted = select(_audiences.c.id).where(_audiences.c.state == AudienceState.DELETED.value)
     await conn.execute(delete(external_ids).where(*same, external_ids.c.audience_id.in_(deleted)))
     row = {"owner_id": owner.id, "external_id": external_id, "audience_id": audience_id}
     try:
@@ -268,7 +268,7 @@ async def _keep_external_id(
 
 
 def _check_not_deleted(audience: Audience) -> None:
-    if audience.state is State.DELETED:
+    if audience.state is AudienceState.DELETED:
         raise Refusal(f"audience {audience.id} was deleted")
 
 
@@ -287,4 +287,4 @@ def _select(*conditions: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
 
 
 def _audience(row: Row[*tuple[Any, ...]]) -> Audience:
-    return Audience(**{**row._asdict(), "state": State(row.state)})
+    return Audience(**{**row._asdict(), "state": AudienceState(row.state)})

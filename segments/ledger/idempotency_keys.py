@@ -17,7 +17,7 @@ KEPT_S = 86_400.0
 AT_WORK_S = 60.0
 
 
-class Kept(NamedTuple):
+class KeptAnswer(NamedTuple):
     """What is known of a key; without a status it is being answered."""
 
     request_sha256: bytes
@@ -27,7 +27,7 @@ class Kept(NamedTuple):
 
 async def begin(
     conn: AsyncConnection, scope: str, key: str, request_sha256: bytes, *, now_s: float
-) -> Kept | None:
+) -> KeptAnswer | None:
     """
     Take a key for a request, unless it is taken.
 
@@ -52,7 +52,7 @@ async def begin(
         asked = select(_keys.c.request_sha256, _keys.c.status, _keys.c.body).where(
             _keys.c.scope == scope, _keys.c.key == key
         )
-        return Kept(*(await conn.execute(asked)).one())
+        return KeptAnswer(*(await conn.execute(asked)).one())
     return None
 
 

@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from segments.ledger.jobs import job_of
 from segments.ledger.lease_owner import may_live, this_process
 from segments.ledger.tables import jobs as _jobs
-from segments.model.job import UNFINISHED, Job, State
+from segments.model.job import UNFINISHED, Job, JobState
 
 LEASE_S = 60.0
 """How long a loader may be silent before others take its job."""
@@ -52,11 +52,11 @@ async def claim(conn: AsyncConnection, now_s: float, partner_id: int | None = No
     # A look without locks: most of these others are at work on, who save them.
     candidates = await conn.execute(
         select(_jobs)
-        .where(_jobs.c.id.in_(oldest), _jobs.c.state.in_((State.QUEUED, State.RUNNING)))
+        .where(_jobs.c.id.in_(oldest), _jobs.c.state.in_((JobState.QUEUED, JobState.RUNNING)))
         .order_by(_jobs.c.id)
     )
     for row in candidates:
-        is_abandoned = row.state == State.RUNNING
+        is_abandoned = row.state == JobState.RUNNING
         if is_abandoned and row.lease_until_s > now_s and may_live(row.lease_owner):
             continue
         checkpoint = job_of(row).checkpoint
@@ -66,7 +66,7 @@ async def claim(conn: AsyncConnection, now_s: float, partner_id: int | None = No
             update(_jobs)
             .where(_jobs.c.id == _still_free(row))
             .values(
-                state=State.RUNNING,
+                state=JobState.RUNNING,
                 lease_owner=this_process(),
                 lease_until_s=now_s + LEASE_S,
                 checkpoint=msgspec.to_builtins(checkpoint),
@@ -87,12 +87,12 @@ async def save(conn: AsyncConnection, job: Job, now_s: float) -> None:
     Raises:
         LeaseLost: The job is another's now; nothing was changed.
     """
-    is_running = job.state is State.RUNNING
+    is_running = job.state is JobState.RUNNING
     saved = await conn.execute(
         update(_jobs)
         .where(
             _jobs.c.id == job.id,
-            _jobs.c.state == State.RUNNING,
+            _jobs.c.state == JobState.RUNNING,
             _jobs.c.lease_owner == this_process(),
         )
         .values(
@@ -113,7 +113,7 @@ async def save(conn: AsyncConnection, job: Job, now_s: float) -> None:
 
 async def running(conn: AsyncConnection, now_s: float) -> Sequence[Job]:
     """Return the jobs that a loader works on, so far as can be known, the oldest first."""
-    rows = await conn.execute(select(_jobs).where(_jobs.c.state == State.RUNNING))
+    rows = await conn.execute(select(_jobs).where(_jobs.c.state == JobState.RUNNING))
     return sorted(
         (job_of(row) for row in rows if row.lease_until_s > now_s and may_live(row.lease_owner)),
         key=lambda job: job.id,

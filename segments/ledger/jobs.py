@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.ledger.tables import accounts as _accounts
 from segments.ledger.tables import jobs as _jobs
-from segments.model.job import UNFINISHED, Job, State, fingerprint
+from segments.model.job import UNFINISHED, Job, JobState, fingerprint
 from segments.model.stop_reason import Stopped, StopReason
 
 _TRANSACTION_DIGITS = 16
@@ -82,7 +82,7 @@ async def submit(
         "blob": blob,
         "file_name": file_name,
         "metadata": metadata,
-        "state": State.QUEUED,
+        "state": JobState.QUEUED,
         "created_at_s": now_s,
     }
     inserted = await conn.execute(insert(_jobs).values(values).returning(_jobs))
@@ -93,7 +93,7 @@ async def keep_plan(conn: AsyncConnection, job: Job) -> None:
     """Keep the report of a job that nobody works on yet, as far as it can be made before."""
     await conn.execute(
         update(_jobs)
-        .where(_jobs.c.id == job.id, _jobs.c.state == State.QUEUED)
+        .where(_jobs.c.id == job.id, _jobs.c.state == JobState.QUEUED)
         .values(report=msgspec.to_builtins(job.report))
     )
 
@@ -110,7 +110,7 @@ async def rewrite(conn: AsyncConnection, job: Job) -> None:
     """Keep what became of a job that nobody works on; one that is at work stays as it is."""
     await conn.execute(
         update(_jobs)
-        .where(_jobs.c.id == job.id, _jobs.c.state != State.RUNNING)
+        .where(_jobs.c.id == job.id, _jobs.c.state != JobState.RUNNING)
         .values(
             state=job.state,
             blob=job.blob,
@@ -126,7 +126,7 @@ async def release(conn: AsyncConnection, job: Job) -> bool:
     """Let a held job go on, whatever it removes. Return whether it was held, and goes on."""
     checkpoint = msgspec.structs.replace(job.checkpoint, is_released=True)
     return await _end_hold(
-        conn, job, state=State.QUEUED, checkpoint=msgspec.to_builtins(checkpoint)
+        conn, job, state=JobState.QUEUED, checkpoint=msgspec.to_builtins(checkpoint)
     )
 
 
@@ -136,7 +136,7 @@ async def refuse(conn: AsyncConnection, job: Job, now_s: float) -> bool:
     return await _end_hold(
         conn,
         job,
-        state=State.FAILED,
+        state=JobState.FAILED,
         error_code=stopped.reason.code,
         error=str(stopped)[:512],
         finished_at_s=now_s,
@@ -188,7 +188,7 @@ async def unfinished_before(conn: AsyncConnection, job: Job) -> Sequence[Job]:
 
 async def _end_hold(conn: AsyncConnection, job: Job, **values: Any) -> bool:
     ended = await conn.execute(
-        update(_jobs).where(_jobs.c.id == job.id, _jobs.c.state == State.HELD).values(**values)
+        update(_jobs).where(_jobs.c.id == job.id, _jobs.c.state == JobState.HELD).values(**values)
     )
     return ended.rowcount == 1
 

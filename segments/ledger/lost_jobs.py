@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.ledger.jobs import job_of
 from segments.ledger.tables import jobs as _jobs
-from segments.model.job import UNFINISHED, Checkpoint, State
+from segments.model.job import UNFINISHED, Checkpoint, JobState
 
 _NUMBERS_AT_ONCE = 1000
 
@@ -29,7 +29,7 @@ async def done_since(conn: AsyncConnection, since_s: float) -> Sequence[Done]:
     """Return the jobs that were done after a moment, in their order."""
     rows = await conn.execute(
         select(_jobs.c.id, _jobs.c.partner_id)
-        .where(_jobs.c.state == State.DONE, _jobs.c.finished_at_s > since_s)
+        .where(_jobs.c.state == JobState.DONE, _jobs.c.finished_at_s > since_s)
         .order_by(_jobs.c.id)
     )
     return [Done(*row) for row in rows]
@@ -66,20 +66,20 @@ async def begin_again(conn: AsyncConnection, partner_id: int, first_id: int) -> 
         .where(
             _jobs.c.partner_id == partner_id,
             _jobs.c.id >= first_id,
-            _jobs.c.state.in_((State.DONE, State.RUNNING)),
+            _jobs.c.state.in_((JobState.DONE, JobState.RUNNING)),
         )
         .with_for_update()
     )
     found = [job_of(row) for row in rows]
     for each in found:
         # It was carried before, so whatever it removes has been looked at.
-        is_released = each.state is State.DONE or each.checkpoint.is_released
+        is_released = each.state is JobState.DONE or each.checkpoint.is_released
         checkpoint = Checkpoint(is_released=is_released)
         await conn.execute(
             update(_jobs)
             .where(_jobs.c.id == each.id)
             .values(
-                state=State.QUEUED,
+                state=JobState.QUEUED,
                 lease_owner=None,
                 lease_until_s=None,
                 checkpoint=msgspec.to_builtins(checkpoint),

@@ -12,7 +12,7 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from segments.ledger.revision import raise_revision, take_turn
+from segments.ledger.revision import lock_catalog, raise_revision
 from segments.ledger.tables import accounts, recipient_grants
 from segments.ledger.tables import recipients as _recipients
 from segments.model.account import PARTNERS, Account
@@ -50,7 +50,7 @@ async def add_recipient(
             " a letter or digit"
         )
     row = {"name": name, "hold_out": _fraction(hold_out), "created_at_s": int(now_s)}
-    await take_turn(conn)
+    await lock_catalog(conn)
     try:
         async with conn.begin_nested():
             inserted = await conn.execute(
@@ -74,7 +74,7 @@ async def grant(conn: AsyncConnection, recipient: Recipient, partner: Account) -
     if space != PARTNERS:
         raise Refusal(f"{partner.public_id} is no partner: it shows no segments of its own")
     pair = {"recipient_id": recipient.id, "partner_id": partner.id}
-    await take_turn(conn)
+    await lock_catalog(conn)
     try:
         async with conn.begin_nested():
             await conn.execute(insert(recipient_grants).values(pair))

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from segments.ledger.tables import catalog_revision
 
 
-async def take_turn(conn: AsyncConnection) -> None:
+async def lock_catalog(conn: AsyncConnection) -> None:
     """
     Wait for every other transaction that changes the catalog or records opt-outs.
 

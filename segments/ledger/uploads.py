@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from segments.ledger.tables import uploads as _uploads
 from segments.model.account import Account
 from segments.model.audience import Audience
-from segments.model.order import Action
+from segments.model.order import SegmentAction
 
 _KEY_BYTES = 12
 _ATTEMPTS = 20
@@ -31,7 +31,7 @@ class Upload(NamedTuple):
     account_id: int
     audience_id: int
     file_name: str
-    action: Action
+    action: SegmentAction
     hash_type: str
     created_at_s: int
     expires_at_s: int
@@ -51,7 +51,7 @@ async def add_upload(
     audience: Audience,
     *,
     file_name: str,
-    action: Action,
+    action: SegmentAction,
     hash_type: str,
     now_s: float,
     expires_at_s: float,
@@ -135,4 +135,4 @@ async def _find(conn: AsyncConnection, *conditions: ColumnElement[bool]) -> Uplo
 
 
 def _upload(row: Row[Any]) -> Upload:
-    return Upload(**{**row._asdict(), "action": Action(row.action)})
+    return Upload(**{**row._asdict(), "action": SegmentAction(row.action)})

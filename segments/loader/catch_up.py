@@ -27,7 +27,7 @@ from segments.upkeep.lost_jobs import begin_lost_again
 _log = logging.getLogger(__name__)
 
 
-class KeepingUp:
+class CatchUp:
     """One process's part in it."""
 
     def __init__(self, tools: Tools, settings: Settings, metrics: Metrics, every_s: float) -> None:

@@ -37,11 +37,11 @@ from segments.ingest.tools import Tools
 from segments.ledger import job_leases, jobs
 from segments.ledger.database.engine import LedgerAway, reading
 from segments.ledger.job_leases import LeaseLost
-from segments.loader.catch_up import KeepingUp, in_one_line, wait
+from segments.loader.catch_up import CatchUp, in_one_line, wait
 from segments.loader.housekeeping import keep_house, scrub_in_time
 from segments.loader.metrics import Metrics
 from segments.loader.opt_out_flood import FloodAlarm
-from segments.model.job import UNFINISHED, Job, State, failed
+from segments.model.job import UNFINISHED, Job, JobState, failed
 from segments.model.stop_reason import Stopped, StopReason
 from segments.settings import Settings
 from segments.store import keys
@@ -89,7 +89,7 @@ class Loader:
         )
         self._metrics = metrics or Metrics()
         self._unreleased: Job | None = None
-        self._keeping_up = KeepingUp(self._tools, settings, self._metrics, EVERY_S)
+        self._keeping_up = CatchUp(self._tools, settings, self._metrics, EVERY_S)
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Keep up and carry jobs until told to stop."""
@@ -147,7 +147,7 @@ class Loader:
         while not stopping.is_set():
             job = await self._as_it_is(job)
             show(job)
-            if job.state not in UNFINISHED or job.state is State.HELD:
+            if job.state not in UNFINISHED or job.state is JobState.HELD:
                 return job
             claimed = await self.claim(job.partner_id)
             if claimed is None:
@@ -190,7 +190,7 @@ class Loader:
             await self._save(job)
             latest = job
             show(job)
-            if stopping.is_set() and job.state is State.RUNNING:
+            if stopping.is_set() and job.state is JobState.RUNNING:
                 raise _Interrupted
 
         try:
@@ -214,7 +214,7 @@ class Loader:
             await is_ready.wait()
             try:
                 job = None if stopping.is_set() else await self.claim()
-            except LedgerAway:  # of which `KeepingUp` tells
+            except LedgerAway:  # of which `CatchUp` tells
                 job = None
             if job is None:
                 await wait(stopping, EVERY_S)
@@ -244,10 +244,10 @@ class Loader:
     async def _is_behind_held(self, job: Job) -> bool:
         async with reading(self._tools.ledger) as conn:
             before = await jobs.unfinished_before(conn, job)
-        return any(other.state is State.HELD for other in before)
+        return any(other.state is JobState.HELD for other in before)
 
     async def _release(self, job: Job) -> Job:
-        released = replace(job, state=State.QUEUED)
+        released = replace(job, state=JobState.QUEUED)
         # Kept in mind until it is done: nobody else may have the job for as long
         # as this process lives and its lease lasts.
         self._unreleased = released
@@ -278,7 +278,7 @@ class Loader:
 
 
 def _said(job: Job) -> str:
-    if job.state is State.HELD:
+    if job.state is JobState.HELD:
         return f"held: {job.report.held_because}"
     return job.error or job.state
 

@@ -18,10 +18,10 @@ No partner, file or audience is a label: there are too many of each.
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from segments.model.job import Job, State
+from segments.model.job import Job, JobState
 from segments.model.record import Tally
 
-_ENDS = (State.DONE, State.FAILED, State.HELD)
+_ENDS = (JobState.DONE, JobState.FAILED, JobState.HELD)
 
 
 class Metrics:
@@ -56,12 +56,12 @@ class Metrics:
         report = job.report
         if job.state in _ENDS:
             self._jobs.labels(job.state.value).inc()
-        if job.state in (State.DONE, State.FAILED):
+        if job.state in (JobState.DONE, JobState.FAILED):
             self._lines.labels("valid").inc(report.valid)
             self._lines.labels("bad").inc(report.bad)
             for result in Tally._fields:
                 self._pairs.labels(result).inc(getattr(report, result))
-        is_at_work = job.state is State.RUNNING
+        is_at_work = job.state is JobState.RUNNING
         self._rows.set(report.valid if is_at_work else 0)
         self._written.set(report.written if is_at_work else 0)
         self._rate.set(report.rows_per_s if is_at_work else 0)

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Kind(StrEnum):
+class AccountKind(StrEnum):
     """What sort of account it is."""
 
     AGENCY = "agency"
@@ -36,14 +36,14 @@ class Kind(StrEnum):
     MEDIA_GROUP = "media_group"
 
 
-PARTNER_KINDS = frozenset({Kind.AGENCY, Kind.ADVERTISER})
+PARTNER_KINDS = frozenset({AccountKind.AGENCY, AccountKind.ADVERTISER})
 """Those who deliver files and own audiences."""
 
-PARENT_KINDS: dict[Kind, frozenset[Kind]] = {
-    Kind.AGENCY: frozenset(),
-    Kind.ADVERTISER: frozenset({Kind.AGENCY, Kind.MEDIA_GROUP}),
-    Kind.PUBLISHER: frozenset({Kind.MEDIA_GROUP}),
-    Kind.MEDIA_GROUP: frozenset(),
+PARENT_KINDS: dict[AccountKind, frozenset[AccountKind]] = {
+    AccountKind.AGENCY: frozenset(),
+    AccountKind.ADVERTISER: frozenset({AccountKind.AGENCY, AccountKind.MEDIA_GROUP}),
+    AccountKind.PUBLISHER: frozenset({AccountKind.MEDIA_GROUP}),
+    AccountKind.MEDIA_GROUP: frozenset(),
 }
 """Under which kinds of account one of each kind may stand. No chain of these is a circle."""
 
@@ -56,7 +56,7 @@ class Account:
     """One row of the ledger's accounts."""
 
     id: int
-    kind: Kind
+    kind: AccountKind
     public_id: str  # what files and bid requests call it
     name: str
     parent_id: int | None = None
@@ -64,14 +64,14 @@ class Account:
     is_active: bool = True
 
 
-def id_space(kind: Kind, parent: Account | None) -> str:
+def id_space(kind: AccountKind, parent: Account | None) -> str:
     """
     Return among which accounts a public id must be unambiguous.
 
     A `partner_id` means one advertiser or agency, a `sub_id` one account of its
     agency, a `publisher.id` one publisher; the same text may be all three.
     """
-    if parent is not None and parent.kind is Kind.AGENCY:
+    if parent is not None and parent.kind is AccountKind.AGENCY:
         return f"agency:{parent.id}"
     return PARTNERS if kind in PARTNER_KINDS else kind.value
 
@@ -129,7 +129,7 @@ class AccountTree:
         """
         return self._id_to_account[account_id]
 
-    def of_kind(self, kinds: Iterable[Kind], public_id: str) -> list[Account]:
+    def of_kind(self, kinds: Iterable[AccountKind], public_id: str) -> list[Account]:
         """Return the accounts of some kinds that have a public id; sub accounts share theirs."""
         wanted = frozenset(kinds)
         return [

@@ -15,7 +15,7 @@ from segments.model.account import AccountTree
 _S_PER_DAY = 86_400
 
 
-class State(StrEnum):
+class AudienceState(StrEnum):
     """Whether an audience is shown in bid requests."""
 
     ACTIVE = "active"
@@ -32,7 +32,7 @@ class Audience:
     partner_id: int  # whose `Data` shows it: the owner, or the owner's agency
     segment_id: str
     name: str
-    state: State = State.ACTIVE
+    state: AudienceState = AudienceState.ACTIVE
     live_from_s: int | None = None  # activation window; none: no bound
     live_until_s: int | None = None
     ttl_days: int | None = None  # how long a membership holds; none: for good

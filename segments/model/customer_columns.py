@@ -10,7 +10,7 @@ CONTROLS = (DELETE, PROCESS_CONSENT)
 """Columns with a meaning of their own: honoured wherever they stand in a file."""
 
 
-class Identity(NamedTuple):
+class IdentityColumn(NamedTuple):
     """A column that identifies persons."""
 
     column: str
@@ -20,5 +20,5 @@ class Identity(NamedTuple):
 class Columns(NamedTuple):
     """Which columns of a file are read."""
 
-    identities: tuple[Identity, ...]
+    identities: tuple[IdentityColumn, ...]
     controls: tuple[str, ...]  # those that are declared; the others count too, if they are there

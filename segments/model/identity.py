@@ -42,7 +42,7 @@ _NO_DEVICE: Final = "00000000-0000-0000-0000-000000000000"
 _HEX: Final = re.compile(r"[0-9a-fA-F]+")
 
 
-class Kind(StrEnum):
+class IdentifierKind(StrEnum):
     """What sort of identifier an id was made from. Also a metric label."""
 
     EMAIL = "email"
@@ -158,7 +158,7 @@ def id_of_eid(source: str, uid: str) -> Id:
     return _blake(f"eid:{_checked(source, 'eid source').lower()}:{_checked(uid, 'uid')}")
 
 
-def parse_id(text: str) -> tuple[Kind, Id]:
+def parse_id(text: str) -> tuple[IdentifierKind, Id]:
     """
     Read an identifier as people type it.
 
@@ -171,26 +171,26 @@ def parse_id(text: str) -> tuple[Kind, Id]:
     """
     prefix, colon, rest = text.partition(":")
     kind = prefix.lower()
-    if colon and kind == Kind.EID:
+    if colon and kind == IdentifierKind.EID:
         source, _, uid = rest.partition(":")
-        return Kind.EID, id_of_eid(source, uid)
+        return IdentifierKind.EID, id_of_eid(source, uid)
     if colon and kind in _PREFIXED:
-        return Kind(kind), _PREFIXED[Kind(kind)](rest)
+        return IdentifierKind(kind), _PREFIXED[IdentifierKind(kind)](rest)
     if _UUID.fullmatch(text.lower()):
-        return Kind.IFA, id_of_ifa(text)
+        return IdentifierKind.IFA, id_of_ifa(text)
     if len(text) in _ACCEPTED_DIGEST_CHARS:
-        return Kind.EMAIL, id_of_email_hash(text)
+        return IdentifierKind.EMAIL, id_of_email_hash(text)
     raise UnusableId(
         f"{len(text)} characters that are no e-mail hash (32, 40 or 64 hex digits), no device id"
         " (UUID), and have no prefix of email:, phone:, duid:, ifa:, eid:SOURCE:"
     )
 
 
-_PREFIXED: Final[dict[Kind, Callable[[str], Id]]] = {
-    Kind.EMAIL: id_of_email_hash,
-    Kind.PHONE: id_of_phone_hash,
-    Kind.DUID: id_of_duid,
-    Kind.IFA: id_of_ifa,
+_PREFIXED: Final[dict[IdentifierKind, Callable[[str], Id]]] = {
+    IdentifierKind.EMAIL: id_of_email_hash,
+    IdentifierKind.PHONE: id_of_phone_hash,
+    IdentifierKind.DUID: id_of_duid,
+    IdentifierKind.IFA: id_of_ifa,
 }
 
 

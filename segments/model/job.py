@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec.structs import replace
 
-from segments.model.order import Action
+from segments.model.order import SegmentAction
 from segments.model.record import NO_EXPIRY, Tally
 from segments.model.stop_reason import Stopped, StopReason
 
@@ -57,7 +57,7 @@ class Planned(msgspec.Struct, frozen=True):
     """What a job does with one segment; without an audience id, nothing: it was rejected."""
 
     segment_id: str
-    action: Action
+    action: SegmentAction
     audience_id: int | None = None
     expiry_day: int = NO_EXPIRY
 
@@ -66,7 +66,7 @@ MAX_DEATHS = 5
 """So many loaders may die of a job before it gets anywhere; then it is the job."""
 
 
-class State(StrEnum):
+class JobState(StrEnum):
     """Where a job stands. The last two are ends; a failed one can be delivered again."""
 
     QUEUED = "queued"  # nobody works on it
@@ -79,7 +79,7 @@ class State(StrEnum):
 NO_FILE = ""
 """The blob of a job whose file was deleted, for it is not needed."""
 
-UNFINISHED = (State.QUEUED, State.RUNNING, State.HELD)
+UNFINISHED = (JobState.QUEUED, JobState.RUNNING, JobState.HELD)
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
@@ -159,7 +159,7 @@ class Job(msgspec.Struct, frozen=True):
     blob: str
     file_name: str
     metadata: dict[str, Any]
-    state: State
+    state: JobState
     created_at_s: float
     checkpoint: Checkpoint = Checkpoint()
     report: Report = Report()
@@ -172,14 +172,14 @@ class Job(msgspec.Struct, frozen=True):
     @property
     def has_written_nothing(self) -> bool:
         """The job is over, and no rebuild reads its file."""
-        return self.state is State.FAILED and not self.checkpoint.next_part
+        return self.state is JobState.FAILED and not self.checkpoint.next_part
 
 
 def failed(job: Job, stopped: Stopped, at_s: float) -> Job:
     """Return the job as it ends; what it has written stays, and its report says how far it came."""
     return replace(
         job,
-        state=State.FAILED,
+        state=JobState.FAILED,
         stop=stopped.reason,
         error=str(stopped),
         finished_at_s=at_s,

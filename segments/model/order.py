@@ -8,7 +8,7 @@ import msgspec
 _SEGMENT_ID = re.compile(r"-?[0-9]{1,20}")
 
 
-class Action(StrEnum):
+class SegmentAction(StrEnum):
     """What a delivery does with one segment."""
 
     ADD = "add"
@@ -20,7 +20,7 @@ class SegmentOrder(msgspec.Struct, frozen=True):
 
     segment_id: str
     name: str
-    action: Action
+    action: SegmentAction
     audience_id: int | None = None  # where the door knows the audience; it must be there still
 
     @property

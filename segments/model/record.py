@@ -44,7 +44,7 @@ _S_PER_DAY: Final = 86_400
 _EPOCH_AT_S: Final = 1_577_836_800  # 2020-01-01T00:00:00Z
 
 
-class Action(IntEnum):
+class OptOutAction(IntEnum):
     """What a person told us. Both suppress; ERASURE has deleted as well."""
 
     RESTRICT = 1
@@ -55,7 +55,7 @@ class OptOut(NamedTuple):
     """One person's no, and the account that carried it to us."""
 
     account_id: int
-    action: Action
+    action: OptOutAction
 
 
 class Membership(NamedTuple):
@@ -136,7 +136,7 @@ def pack(record: Record) -> bytes:
     if opt_outs:
         out += _varint(len(opt_outs))
         for account_id, action in opt_outs:
-            out.append(Action(action))
+            out.append(OptOutAction(action))
             out += _varint(account_id)
     for audience_id, expiry_day in memberships:
         if not 0 < audience_id <= MAX_AUDIENCE_ID or not 0 <= expiry_day <= MAX_EXPIRY_DAY:
@@ -223,7 +223,7 @@ def opted_out(
             held stays, unseen, as Article 18 GDPR has it.
     """
     memberships = record.memberships
-    if opt_out.action is Action.ERASURE:
+    if opt_out.action is OptOutAction.ERASURE:
         memberships = tuple(
             m
             for m in memberships
@@ -354,4 +354,4 @@ def _memberships(raw: bytes, at: i64, today: i64, expiry_days: list[int] | None)
 _as_membership: Final = partial(tuple.__new__, Membership)
 """Half the time of `Membership` itself, which is a function of Python."""
 
-_ACTIONS: Final = {int(action): action for action in Action}
+_ACTIONS: Final = {int(action): action for action in OptOutAction}

@@ -23,7 +23,7 @@ from segments.ledger.privacy.opt_outs import last_seq
 from segments.ledger.recipients import Recipient
 from segments.ledger.revision import revision
 from segments.model.account import Account
-from segments.model.audience import Audience, State
+from segments.model.audience import Audience, AudienceState
 from segments.model.catalog import (
     AccountEntry,
     ActivationEntry,
@@ -185,7 +185,7 @@ async def _snapshot(conn: AsyncConnection, version: int) -> CatalogSnapshot:
         tuple(
             _audience_entry(audience)
             for audience in await audiences.audiences(conn)
-            if audience.state is not State.DELETED
+            if audience.state is not AudienceState.DELETED
         ),
         tuple(
             _account_entry(account, publisher_to_related.get(account.id, ()))
@@ -204,7 +204,7 @@ def _audience_entry(audience: Audience) -> AudienceEntry:
         owner_id=audience.owner_id,
         partner_id=audience.partner_id,
         segment_id=audience.segment_id,
-        is_active=audience.state is State.ACTIVE,
+        is_active=audience.state is AudienceState.ACTIVE,
         live_from_s=audience.live_from_s,
         live_until_s=audience.live_until_s,
     )

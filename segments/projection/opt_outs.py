@@ -35,10 +35,10 @@ from segments.ledger import accounts, audiences
 from segments.ledger.database.engine import reading
 from segments.ledger.privacy import opt_outs
 from segments.ledger.privacy.opt_outs import Request
-from segments.model.identity import Id, Kind
-from segments.model.record import EVERYONE, Action, CorruptRecord, OptOut
+from segments.model.identity import Id, IdentifierKind
+from segments.model.record import EVERYONE, CorruptRecord, OptOut, OptOutAction
 from segments.store import keys
-from segments.store.cache_lease import settled
+from segments.store.cache_lease import wait_out_leases
 from segments.store.meta import advance_opt_outs
 from segments.store.reader import Meta, StoreUnusable, read_meta
 from segments.store.writer import Writer
@@ -67,8 +67,8 @@ class Receipt(NamedTuple):
 async def record_opt_out(
     ledger: AsyncEngine,
     redis: Redis,
-    action: Action,
-    ids: Sequence[tuple[Kind, Id]],
+    action: OptOutAction,
+    ids: Sequence[tuple[IdentifierKind, Id]],
     account_id: int | None = None,
     *,
     jurisdiction: str | None = None,
@@ -103,8 +103,8 @@ async def record_opt_out(
 async def record_opt_outs(
     ledger: AsyncEngine,
     redis: Redis,
-    action: Action,
-    persons: Sequence[Sequence[tuple[Kind, Id]]],
+    action: OptOutAction,
+    persons: Sequence[Sequence[tuple[IdentifierKind, Id]]],
     account_id: int | None = None,
     *,
     jurisdiction: str | None = None,
@@ -244,7 +244,7 @@ async def _mark(
     ledger: AsyncEngine, redis: Redis, requests: Sequence[Request], waiting: Set[int]
 ) -> None:
     # A mark is an acknowledgement, to whoever asks how a request stands.
-    await settled(redis)
+    await wait_out_leases(redis)
     # Before the store's number moves: were we killed in between, it still leads
     # back here.
     async with ledger.begin() as conn:
@@ -308,7 +308,7 @@ async def _reach(conn: AsyncConnection, requests: Sequence[Request]) -> _Reach:
     erasing = {
         request.account_id
         for request in requests
-        if request.action is Action.ERASURE and request.account_id is not None
+        if request.action is OptOutAction.ERASURE and request.account_id is not None
     }
     if not erasing:
         return {}

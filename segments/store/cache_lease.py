@@ -97,7 +97,7 @@ async def lease_ms(redis: "Redis") -> int:
     return int(await redis.eval(_READ, 1, keys.CACHING, VOID_AFTER_S))  # type: ignore[arg-type] # takes bytes
 
 
-async def settled(redis: "Redis") -> None:
+async def wait_out_leases(redis: "Redis") -> None:
     """
     Wait until what was written before this call is seen by every bid.
 

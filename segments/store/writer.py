@@ -30,11 +30,11 @@ from redis.asyncio import Redis
 from segments.model.identity import Id
 from segments.model.record import (
     NOTHING,
-    Action,
     Change,
     CorruptRecord,
     Membership,
     OptOut,
+    OptOutAction,
     Record,
     Tally,
     merged,
@@ -144,7 +144,7 @@ class Writer:
         """
         # Behind the header and a count of one stands the opt-out itself.
         packed = pack(Record(opt_outs=(opt_out,)))[2:]
-        if opt_out.action is Action.RESTRICT:
+        if opt_out.action is OptOutAction.RESTRICT:
             erased = b"none"
         elif erased_audience_ids is None:
             erased = b"all"

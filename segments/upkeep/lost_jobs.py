@@ -55,7 +55,7 @@ async def begin_lost_again(ledger: AsyncEngine, redis: Redis, now_s: float) -> i
 
 async def _begin_again(ledger: AsyncEngine, partner_id: int, first_id: int) -> int:
     async with ledger.begin() as conn:
-        # Nobody submits or settles a job of theirs meanwhile: see `AtOnce`.
+        # Nobody submits or settles a job of theirs meanwhile: see `Realtime`.
         await accounts.lock(conn, partner_id)
         return await lost_jobs.begin_again(conn, partner_id, first_id)
 

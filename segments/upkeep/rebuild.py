@@ -50,7 +50,7 @@ from segments.ingest.tools import Tools
 from segments.ledger import accounts, job_leases, jobs
 from segments.ledger.database.engine import reading
 from segments.ledger.privacy import late_opt_outs, opt_outs
-from segments.ledger.revision import take_turn
+from segments.ledger.revision import lock_catalog
 from segments.model.identity import Id
 from segments.model.job import Job
 from segments.model.stop_reason import Stopped, StopReason
@@ -223,7 +223,7 @@ class _Rebuild:
             async with self._tools.ledger.begin() as conn:
                 # Nobody records an opt-out meanwhile: it would have found the store
                 # closed, and the next bid would find it open and without it.
-                await take_turn(conn)
+                await lock_catalog(conn)
                 if await opt_outs.last_seq(conn) == last_seq:
                     await job_marks.begin(self._tools.redis, self._tools.now_s())
                     await rebuild_claim.hand_over(self._tools.redis, self._name, self._meta)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from msgspec.structs import replace
 
 from segments.ingest.external_audience.delta import coming_and_leaving, removals_of
-from segments.ingest.external_audience.replace import retain
+from segments.ingest.external_audience.replace import replace_members
 from segments.ingest.parse import Ids
 from segments.ingest.plan import changes
 from segments.ingest.read import Reading
@@ -25,7 +25,7 @@ from segments.ingest.validate import order_as_kept
 from segments.ledger.privacy.late_opt_outs import Said
 from segments.model.account import AccountTree
 from segments.model.identity import ID_BYTES, Id
-from segments.model.job import Job, State
+from segments.model.job import Job, JobState
 from segments.model.record import EVERYONE, Change
 from segments.model.stop_reason import Stopped, StopReason
 from segments.store.reader import Meta
@@ -126,7 +126,7 @@ class Replay:
             FileNotFoundError: It was deleted while it was read.
         """
         to_apply = changes(job.report.segments, self._tree, job.owner_id)
-        is_done = job.state is State.DONE
+        is_done = job.state is JobState.DONE
         end_part = PARTS if is_done else job.checkpoint.next_part
         if not to_apply or not end_part:
             return 0
@@ -153,7 +153,7 @@ class Replay:
 
     async def _retain(self, spool: Spool, end_part: int, to_apply: Sequence[Change]) -> None:
         for change in to_apply:
-            async for _ in retain(
+            async for _ in replace_members(
                 spool, 0, self._writer, self._meta, change.audience_id, end_part=end_part
             ):
                 pass

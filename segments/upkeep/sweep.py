@@ -29,7 +29,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from segments.files.blobs import DELIVERIES, UPLOADS, Blobs
 from segments.ledger import audiences, jobs, uploads
 from segments.ledger.database.engine import reading
-from segments.model.audience import State
+from segments.model.audience import AudienceState
 from segments.model.record import day_of
 from segments.store import keys
 from segments.store.reader import read_meta
@@ -119,7 +119,9 @@ async def sweep_store(
         redis.exceptions.RedisError: It can't be reached; sweep again.
     """
     async with reading(ledger) as conn:
-        deleted = [a.id for a in await audiences.audiences(conn) if a.state is State.DELETED]
+        deleted = [
+            a.id for a in await audiences.audiences(conn) if a.state is AudienceState.DELETED
+        ]
     swept = Swept()
     async for buckets in _buckets(redis):
         began_s = time.monotonic()

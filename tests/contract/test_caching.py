@@ -13,7 +13,7 @@ from segments.store.cache_lease import (
     lease_ms,
     outlived,
     register_command,
-    settled,
+    wait_out_leases,
 )
 from tests.engines import Engine
 
@@ -44,7 +44,7 @@ async def test_writer_waits_a_little_longer_than_the_lease(redis_client: Redis) 
     await register(redis_client, 30)
 
     assert await lease_ms(redis_client) == 31
-    assert await took_ms(settled(redis_client)) >= 30
+    assert await took_ms(wait_out_leases(redis_client)) >= 30
 
 
 async def test_longest_lease_stands_while_it_is_renewed(redis_client: Redis) -> None:

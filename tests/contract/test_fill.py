@@ -16,10 +16,10 @@ from redis.asyncio import Redis
 from segments.model.identity import Id
 from segments.model.record import (
     EVERYONE,
-    Action,
     Change,
     Membership,
     OptOut,
+    OptOutAction,
     Record,
     Tally,
     merged,
@@ -197,7 +197,7 @@ async def test_bucket_of_an_opt_out_alone_keeps_it(
     """
     The tombstone is there before the file that would bring the person.
     """
-    no = OptOut(EVERYONE, Action.ERASURE)
+    no = OptOut(EVERYONE, OptOutAction.ERASURE)
     await writer.opt_out(IDS[:1], no)
 
     tally = await writer.merge(IDS, [ADD])
@@ -210,7 +210,7 @@ async def test_bucket_of_an_opt_out_alone_keeps_it(
 async def test_opt_out_reaches_who_was_restored(
     redis_client: Redis, meta: Meta, writer: Writer
 ) -> None:
-    no = OptOut(7, Action.RESTRICT)
+    no = OptOut(7, OptOutAction.RESTRICT)
     await writer.merge(IDS, [ADD])
 
     await writer.opt_out(IDS, no)

@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from segments.ingest.external_audience import replace as retain_module
-from segments.ingest.external_audience.delta import coming_and_leaving, marked
-from segments.ingest.external_audience.replace import retain
+from segments.ingest.external_audience.delta import coming_and_leaving, delta_of
+from segments.ingest.external_audience.replace import replace_members
 from segments.ingest.spool import PARTS, Spool
 from segments.model.identity import Id
 from segments.model.record import (
-    Action,
     Change,
     CorruptRecord,
     Membership,
     OptOut,
+    OptOutAction,
     Record,
     pack,
     without,
@@ -50,11 +50,11 @@ async def test_only_those_who_are_not_named_leave_and_only_that_audience(
     redis_client: Redis, meta: Meta, writer: Writer, tmp_path: Path
 ) -> None:
     await writer.merge(IDS, [Change(AUDIENCE, True, 9), Change(8, True)])
-    await writer.opt_out(IDS[:2], OptOut(3, Action.RESTRICT))
+    await writer.opt_out(IDS[:2], OptOut(3, OptOutAction.RESTRICT))
 
     with spool_of(tmp_path, IDS[1::2]) as spool:
-        removed = [r.removed async for r in retain(spool, 0, writer, meta, AUDIENCE)]
-        again = [r.removed async for r in retain(spool, 0, writer, meta, AUDIENCE)]
+        removed = [r.removed async for r in replace_members(spool, 0, writer, meta, AUDIENCE)]
+        again = [r.removed async for r in replace_members(spool, 0, writer, meta, AUDIENCE)]
 
     after = await read_records(redis_client, meta, IDS)
     stays = (Membership(AUDIENCE, 9), Membership(8))
@@ -69,7 +69,7 @@ async def test_nobody_named_is_everybody_out(
     await writer.merge(IDS, [Change(AUDIENCE, True)])
 
     with spool_of(tmp_path, []) as spool:
-        parts = [r.next_part async for r in retain(spool, 0, writer, meta, AUDIENCE)]
+        parts = [r.next_part async for r in replace_members(spool, 0, writer, meta, AUDIENCE)]
 
     assert parts[-1] == PARTS
     assert await redis_client.keys(keys.BUCKET_PREFIX + b"*") == []
@@ -82,9 +82,11 @@ async def test_it_goes_on_from_a_part(
 
     with spool_of(tmp_path, []) as spool:
         half = PARTS // 2
-        first = [r async for r in retain(spool, 0, writer, meta, AUDIENCE, end_part=half)]
+        first = [r async for r in replace_members(spool, 0, writer, meta, AUDIENCE, end_part=half)]
         after_first = await read_records(redis_client, meta, IDS)
-        second = [r async for r in retain(spool, first[-1].next_part, writer, meta, AUDIENCE)]
+        second = [
+            r async for r in replace_members(spool, first[-1].next_part, writer, meta, AUDIENCE)
+        ]
 
     assert first[-1].next_part == half
     assert {bool(r.memberships) for i, r in zip(IDS, after_first, strict=True) if i[0] < 128} == {
@@ -136,12 +138,12 @@ async def test_ids_that_begin_alike_are_refused_and_not_kept_in_memory(
     alike = [Id(bytes(4) + n.to_bytes(4) + bytes(8)) for n in range(101)]
 
     with spool_of(tmp_path, alike) as spool, pytest.raises(Stopped, match="begin alike"):
-        _ = [r async for r in retain(spool, 0, writer, meta, AUDIENCE)]
+        _ = [r async for r in replace_members(spool, 0, writer, meta, AUDIENCE)]
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=40))
 def test_last_word_of_each_id_holds(said: list[tuple[int, bool]]) -> None:
-    raw = b"".join(marked([IDS[n]], leaves=leaves) for n, leaves in said)
+    raw = b"".join(delta_of([IDS[n]], leaves=leaves) for n, leaves in said)
     ids = np.frombuffer(raw, np.uint8).reshape(-1, 16)
 
     coming, leaving = coming_and_leaving(ids, 8)

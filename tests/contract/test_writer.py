@@ -16,12 +16,12 @@ from segments.model.identity import ID_BYTES, Id
 from segments.model.record import (
     EVERYONE,
     NOTHING,
-    Action,
     Change,
     CorruptRecord,
     Membership,
     NewerRecord,
     OptOut,
+    OptOutAction,
     Record,
     Tally,
     merged,
@@ -50,7 +50,7 @@ from tests.strategies import (
 
 ADD = Change(1, is_add=True, expiry_day=2500)
 REMOVE = Change(1, is_add=False)
-GLOBAL_RESTRICT = OptOut(EVERYONE, Action.RESTRICT)
+GLOBAL_RESTRICT = OptOut(EVERYONE, OptOutAction.RESTRICT)
 
 on_one_store = settings(
     max_examples=60,
@@ -437,11 +437,13 @@ async def test_two_writers_at_once_lose_nothing_of_each_other(
 
         tallies = await asyncio.gather(
             *(writers[n % 2].merge(ids, [Change(n + 1, is_add=True)]) for n in range(6)),
-            writers[0].opt_out(ids, OptOut(9, Action.RESTRICT)),
+            writers[0].opt_out(ids, OptOut(9, OptOutAction.RESTRICT)),
         )
 
     found = Counter(await read_records(redis_client, meta, ids))
-    everything = Record((OptOut(9, Action.RESTRICT),), tuple(Membership(n + 1) for n in range(6)))
+    everything = Record(
+        (OptOut(9, OptOutAction.RESTRICT),), tuple(Membership(n + 1) for n in range(6))
+    )
     assert found == {everything: len(ids)}
     assert tallies[:6] == [Tally(added=len(ids))] * 6
 

@@ -23,7 +23,7 @@ PERSONS = [f"person-{number}@example.com" for number in range(60)]
 CLIENTS = 12
 
 
-class World:
+class PrivacyService:
     """A running service with a publisher, its advertiser, and another one; all persons in both."""
 
     def __init__(self, service: Service, api_port: int) -> None:
@@ -72,7 +72,7 @@ def cache_bytes() -> int:
 
 
 @pytest.fixture
-async def world(tmp_path: Path, cache_bytes: int) -> AsyncIterator[World]:
+async def world(tmp_path: Path, cache_bytes: int) -> AsyncIterator[PrivacyService]:
     (api_port,) = free_ports(1)
     service = Service(
         tmp_path,
@@ -82,7 +82,7 @@ async def world(tmp_path: Path, cache_bytes: int) -> AsyncIterator[World]:
     )
     try:
         async with service.running():
-            world = World(service, api_port)
+            world = PrivacyService(service, api_port)
             await world.furnish()
             yield world
     finally:
@@ -91,7 +91,7 @@ async def world(tmp_path: Path, cache_bytes: int) -> AsyncIterator[World]:
 
 
 async def test_first_bid_after_the_answer_is_suppressed_as_far_as_the_request_reaches(
-    world: World,
+    world: PrivacyService,
 ) -> None:
     """
     By an advertiser: its own segments. By a publisher: all on its inventory, and
@@ -114,7 +114,7 @@ async def test_first_bid_after_the_answer_is_suppressed_as_far_as_the_request_re
 
 @pytest.mark.parametrize("cache_bytes", [0, 1_000_000], ids=["no cache", "near cache"])
 async def test_under_load_not_one_bid_after_the_answer_is_enriched(
-    world: World, cache_bytes: int
+    world: PrivacyService, cache_bytes: int
 ) -> None:
     """
     Clients bid without a pause, on two workers, while person after person says

@@ -19,8 +19,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from segments.files.blobs import Blobs
 from segments.ledger.database.engine import open_ledger
 from segments.loader.loader import Loader
-from segments.model.identity import Kind, id_of_email_hash
-from segments.model.record import Action, Change
+from segments.model.identity import IdentifierKind, id_of_email_hash
+from segments.model.record import Change, OptOutAction
 from segments.projection.opt_outs import record_opt_out
 from segments.settings import Settings
 from segments.store.keys import bucket_key, bucket_of, slot_of
@@ -91,7 +91,7 @@ class Checking:
         ]
 
 
-class World:
+class ClusterService:
     """A cluster, a loader that keeps it up, a worker on it, and who asks it."""
 
     def __init__(
@@ -108,7 +108,10 @@ class World:
 
     async def says_no(self, person: str) -> None:
         receipt = await record_opt_out(
-            self.ledger, self.redis, Action.RESTRICT, [(Kind.EMAIL, id_of_email_hash(person))]
+            self.ledger,
+            self.redis,
+            OptOutAction.RESTRICT,
+            [(IdentifierKind.EMAIL, id_of_email_hash(person))],
         )
         assert receipt.waits_because == ""
 
@@ -129,7 +132,7 @@ class World:
 
 
 @asynccontextmanager
-async def furnished(cluster: TestCluster, folder: Path) -> AsyncIterator[World]:
+async def furnished(cluster: TestCluster, folder: Path) -> AsyncIterator[ClusterService]:
     """Bring everybody into an empty cluster, and keep it up as a loader does."""
     settings = Settings(data_dir=folder / "data", expected_ids=100_000, redis_url=cluster.url)
     stopping = asyncio.Event()
@@ -137,7 +140,7 @@ async def furnished(cluster: TestCluster, folder: Path) -> AsyncIterator[World]:
         loader = Loader(settings, ledger, redis, Blobs.open(settings))
         seeded = await seed(ledger)
         await loader.catch_up()
-        world = World(cluster, redis, ledger, await read_meta(redis), seeded)
+        world = ClusterService(cluster, redis, ledger, await read_meta(redis), seeded)
         writer = Writer(redis, world.meta)
         await writer.merge(
             [id_of_email_hash(person) for person in PERSONS],
@@ -154,7 +157,7 @@ async def furnished(cluster: TestCluster, folder: Path) -> AsyncIterator[World]:
 
 
 @asynccontextmanager
-async def checked(world: World, **settings: object) -> AsyncIterator[Checking]:
+async def checked(world: ClusterService, **settings: object) -> AsyncIterator[Checking]:
     async with started(world.cluster.url, **settings) as service:
         await eventually(lambda: service.is_up and not service.worker.bids.lookup.message)
         checking = Checking(service)

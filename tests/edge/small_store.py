@@ -17,12 +17,12 @@ from typing import Any
 import msgspec
 from redis.asyncio import Redis
 
-from rtb.server.metrics.shared_counters import Slab, create
+from rtb.server.metrics.shared_counters import SharedCounters, create
 from rtb.server.worker import Worker
 from rtb.settings import RtbSettings
 from segments.model.catalog import AccountEntry, AudienceEntry, RecipientEntry
 from segments.model.identity import id_of_email_hash
-from segments.model.record import EVERYONE, Action, Change, OptOut
+from segments.model.record import EVERYONE, Change, OptOut, OptOutAction
 from segments.store import keys
 from segments.store.meta import mark_caught_up, prepare
 from segments.store.servers.connection import connect
@@ -45,7 +45,7 @@ async def furnish(redis: Redis) -> None:
     writer = Writer(redis, await prepare(redis, EXPECTED_IDS))
     ids = [id_of_email_hash(digest) for digest in (MEMBER, OPTED_OUT)]
     await writer.merge(ids, [Change(1, is_add=True), Change(2, is_add=True)])
-    await writer.opt_out(ids[1:], OptOut(EVERYONE, Action.RESTRICT), None)
+    await writer.opt_out(ids[1:], OptOut(EVERYONE, OptOutAction.RESTRICT), None)
     await publish(redis, 1)
     await caught_up(redis)
 
@@ -109,10 +109,10 @@ async def eventually(claim: Callable[[], bool] | Callable[[], Awaitable[bool]]) 
 class Service:
     """A running worker: its port, its parts, and what it has counted."""
 
-    def __init__(self, worker: Worker, port: int, slab: Slab) -> None:
+    def __init__(self, worker: Worker, port: int, counters: SharedCounters) -> None:
         self.worker = worker
         self.port = port
-        self.slab = slab
+        self.counters = counters
         self.stop = asyncio.Event()
         self.task: asyncio.Task[None] = asyncio.create_task(worker.run(self.stop))
 
@@ -125,7 +125,7 @@ class Service:
         """Return how many requests ended so, over all recipients."""
         return sum(
             count
-            for (_, *ending), count in self.slab.requests().items()
+            for (_, *ending), count in self.counters.requests().items()
             if ending == [outcome, reason]
         )
 
@@ -139,10 +139,12 @@ async def started(store_url: str, **settings: Any) -> AsyncIterator[Service]:
     come later than a production deadline.
     """
     listening = socket.create_server(("127.0.0.1", 0))
-    slab = Slab(create(1), 0)
+    counters = SharedCounters(create(1), 0)
     port: int = listening.getsockname()[1]
     defaults = {"redis_url": store_url, "drain_s": 2, "deadline_cap_ms": 5_000, "tmax_share": 1}
-    service = Service(Worker(RtbSettings(**{**defaults, **settings}), listening, slab), port, slab)
+    service = Service(
+        Worker(RtbSettings(**{**defaults, **settings}), listening, counters), port, counters
+    )
     try:
         yield service
     finally:

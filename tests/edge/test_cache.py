@@ -12,9 +12,9 @@ from redis.asyncio import Redis
 
 from rtb.lookup.endpoint import lookup_of
 from rtb.lookup.link import Found, LookupFault
-from rtb.lookup.near_cache.lease import Counts, Room
+from rtb.lookup.near_cache.lease import CacheLimits, Counts
 from segments.model.identity import Id, id_of_email_hash
-from segments.model.record import EVERYONE, Action, Change, Membership, OptOut, Record, pack
+from segments.model.record import EVERYONE, Change, Membership, OptOut, OptOutAction, Record, pack
 from segments.store import keys
 from segments.store.cache_lease import lease_ms
 from segments.store.meta import prepare
@@ -49,7 +49,7 @@ class Linked:
         self.bugs: list[Exception] = []
         self.lookup = lookup_of(
             url,
-            room=Room(max_bytes=1_000_000, lease_ms=1000),
+            room=CacheLimits(max_bytes=1_000_000, lease_ms=1000),
             rng=Random(1),
             on_round_trip=lambda _: None,
             on_bug=self.bugs.append,
@@ -95,7 +95,7 @@ async def furnished(redis_client: Redis) -> Writer:
 
 
 MEMBER_KEY = keys.bucket_key(keys.bucket_of(MEMBER_ID, keys.bucket_bits_for(EXPECTED_IDS)))
-GONE = pack(Record((OptOut(EVERYONE, Action.ERASURE),)))
+GONE = pack(Record((OptOut(EVERYONE, OptOutAction.ERASURE),)))
 
 
 async def _merge(redis: Redis, writer: Writer) -> None:
@@ -103,7 +103,7 @@ async def _merge(redis: Redis, writer: Writer) -> None:
 
 
 async def _opt_out(redis: Redis, writer: Writer) -> None:
-    await writer.opt_out([MEMBER_ID], OptOut(EVERYONE, Action.ERASURE), None)
+    await writer.opt_out([MEMBER_ID], OptOut(EVERYONE, OptOutAction.ERASURE), None)
 
 
 async def _sweep(redis: Redis, writer: Writer) -> None:

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 
 from segments.loader.loader import EVERY_S
-from segments.model.identity import Kind, id_of_email_hash
-from segments.model.record import Action, unpack
+from segments.model.identity import IdentifierKind, id_of_email_hash
+from segments.model.record import OptOutAction, unpack
 from segments.projection.opt_outs import record_opt_out
 from segments.store.reader import read_records
 from tests.cluster import TestCluster, in_thread, until_true
-from tests.edge.cluster_store import PERSONS, World, checked, furnished
+from tests.edge.cluster_store import PERSONS, ClusterService, checked, furnished
 from tests.edge.small_store import eventually
 
 pytestmark = pytest.mark.xdist_group("cluster")  # six servers are enough at a time
@@ -30,12 +30,12 @@ PROBES_S = 2.0
 
 
 @pytest.fixture
-async def world(cluster: TestCluster, tmp_path: Path) -> AsyncIterator[World]:
+async def world(cluster: TestCluster, tmp_path: Path) -> AsyncIterator[ClusterService]:
     async with furnished(cluster, tmp_path) as world:
         yield world
 
 
-async def test_every_node_is_asked_and_every_answer_is_exact(world: World) -> None:
+async def test_every_node_is_asked_and_every_answer_is_exact(world: ClusterService) -> None:
     async with checked(world) as checking:
         await checking.rounds(2)
 
@@ -44,7 +44,7 @@ async def test_every_node_is_asked_and_every_answer_is_exact(world: World) -> No
 
 @pytest.mark.parametrize("cache_bytes", [0, 1_000_000], ids=["no cache", "near cache"])
 async def test_ids_of_one_question_are_found_wherever_they_lie(
-    world: World, cache_bytes: int
+    world: ClusterService, cache_bytes: int
 ) -> None:
     ids = tuple(id_of_email_hash(person) for person in PERSONS)
     async with checked(world, cache_bytes=cache_bytes, cache_lease_ms=1000) as checking:
@@ -57,7 +57,7 @@ async def test_ids_of_one_question_are_found_wherever_they_lie(
     assert [unpack(record) for record in found] == expected
 
 
-async def test_moving_slots_is_seen_by_nobody(world: World) -> None:
+async def test_moving_slots_is_seen_by_nobody(world: ClusterService) -> None:
     source, target = (await in_thread(world.cluster.masters))[:2]
     slots = sorted({world.slot_of(person) for person in world.persons_on(source)})[:12]
 
@@ -70,7 +70,9 @@ async def test_moving_slots_is_seen_by_nobody(world: World) -> None:
     assert len(slots) == 12
 
 
-async def test_a_lost_master_is_missed_for_as_long_as_the_cluster_takes(world: World) -> None:
+async def test_a_lost_master_is_missed_for_as_long_as_the_cluster_takes(
+    world: ClusterService,
+) -> None:
     cluster = world.cluster
     lost = (await in_thread(cluster.masters))[1]
     concerned = set(world.persons_on(lost))
@@ -97,7 +99,9 @@ async def test_a_lost_master_is_missed_for_as_long_as_the_cluster_takes(world: W
     assert not checking.passed_since(0, lambda person: person not in concerned)
 
 
-async def test_who_says_no_while_a_master_is_replaced_is_not_shown_any_more(world: World) -> None:
+async def test_who_says_no_while_a_master_is_replaced_is_not_shown_any_more(
+    world: ClusterService,
+) -> None:
     cluster = world.cluster
     lost = (await in_thread(cluster.masters))[0]
     heir = (await in_thread(cluster.replicas_of, lost))[0]
@@ -108,7 +112,10 @@ async def test_who_says_no_while_a_master_is_replaced_is_not_shown_any_more(worl
         await in_thread(lost.kill)
         for person in concerned[:20]:
             receipt = await record_opt_out(
-                world.ledger, world.redis, Action.RESTRICT, [(Kind.EMAIL, id_of_email_hash(person))]
+                world.ledger,
+                world.redis,
+                OptOutAction.RESTRICT,
+                [(IdentifierKind.EMAIL, id_of_email_hash(person))],
             )
             if receipt.waits_because == "":
                 checking.opted_out.add(person)
@@ -123,7 +130,9 @@ async def test_who_says_no_while_a_master_is_replaced_is_not_shown_any_more(worl
         await checking.rounds(1)
 
 
-async def test_a_worker_that_is_told_of_replicas_alone_finds_their_masters(world: World) -> None:
+async def test_a_worker_that_is_told_of_replicas_alone_finds_their_masters(
+    world: ClusterService,
+) -> None:
     """
     As after failovers: those that its URL names were masters when it was written.
     """
@@ -138,7 +147,9 @@ async def test_a_worker_that_is_told_of_replicas_alone_finds_their_masters(world
     assert checking.outcomes.keys() == {"enriched", "opted_out"}
 
 
-async def test_a_node_that_joins_and_one_that_leaves_are_seen_by_nobody(world: World) -> None:
+async def test_a_node_that_joins_and_one_that_leaves_are_seen_by_nobody(
+    world: ClusterService,
+) -> None:
     cluster = world.cluster
     source = (await in_thread(cluster.masters))[0]
     slots = sorted({world.slot_of(person) for person in world.persons_on(source)})[:6]

@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 
-from segments.model.identity import Kind, id_of_email_hash
-from segments.model.record import Action
+from segments.model.identity import IdentifierKind, id_of_email_hash
+from segments.model.record import OptOutAction
 from segments.projection.opt_outs import record_opt_out
 from segments.store.cache_lease import lease_ms
 from segments.store.keys import CACHING, bucket_key, bucket_of
 from segments.store.servers.masters import tell_clients
 from tests.cluster import TestCluster, in_thread, until_true
 from tests.edge.client import Client, connected
-from tests.edge.cluster_store import MEMBERS, PERSONS, Checking, World, checked, furnished
+from tests.edge.cluster_store import MEMBERS, PERSONS, Checking, ClusterService, checked, furnished
 from tests.edge.small_store import bid_request, eventually
 from tests.engines import Engine
 
@@ -34,12 +34,12 @@ ROOM_BYTES = 60_000
 
 
 @pytest.fixture
-async def world(cluster: TestCluster, tmp_path: Path) -> AsyncIterator[World]:
+async def world(cluster: TestCluster, tmp_path: Path) -> AsyncIterator[ClusterService]:
     async with furnished(cluster, tmp_path) as world:
         yield world
 
 
-async def test_every_node_is_kept_of_and_writers_wait(world: World) -> None:
+async def test_every_node_is_kept_of_and_writers_wait(world: ClusterService) -> None:
     async with checked(world, **PATIENT) as checking:
         counts = checking.counts
         await eventually(lambda: counts.hits > len(PERSONS))
@@ -59,7 +59,9 @@ async def test_every_node_is_kept_of_and_writers_wait(world: World) -> None:
     assert counts.entries == counts.total_bytes == 0
 
 
-async def test_opt_out_holds_on_the_first_bid_after_it_is_acknowledged(world: World) -> None:
+async def test_opt_out_holds_on_the_first_bid_after_it_is_acknowledged(
+    world: ClusterService,
+) -> None:
     async with checked(world, **PATIENT) as checking, connected(checking.port) as client:
         for person in MEMBERS[:5]:
             await until_hit(checking, client, person)
@@ -72,7 +74,7 @@ async def test_opt_out_holds_on_the_first_bid_after_it_is_acknowledged(world: Wo
 
 @pytest.mark.parametrize("has_moved", [False, True], ids=["by ASK", "by MOVED"])
 async def test_opt_out_holds_where_the_node_that_was_asked_has_never_had_the_bucket(
-    world: World, has_moved: bool
+    world: ClusterService, has_moved: bool
 ) -> None:
     """
     Nothing is kept of somebody of whom nothing is known, and nobody tells of the bucket that
@@ -105,7 +107,7 @@ async def test_opt_out_holds_where_the_node_that_was_asked_has_never_had_the_buc
     assert first == "opted_out"
 
 
-async def test_opt_outs_hold_while_slots_move_and_come_back(world: World) -> None:
+async def test_opt_outs_hold_while_slots_move_and_come_back(world: ClusterService) -> None:
     source, target = (await in_thread(world.cluster.masters))[:2]
     on_source = world.members_on(source)[:20]
     slots = sorted({world.slot_of(person) for person in on_source})
@@ -123,7 +125,9 @@ async def test_opt_outs_hold_while_slots_move_and_come_back(world: World) -> Non
     assert checking.counts.hits > 0
 
 
-async def test_opt_outs_hold_while_the_node_that_knew_who_caches_is_replaced(world: World) -> None:
+async def test_opt_outs_hold_while_the_node_that_knew_who_caches_is_replaced(
+    world: ClusterService,
+) -> None:
     """
     And by a replica that has never heard of it.
     """
@@ -153,7 +157,7 @@ async def test_opt_outs_hold_while_the_node_that_knew_who_caches_is_replaced(wor
 
 
 async def test_node_that_does_not_tell_is_asked_each_time_and_the_others_are_not(
-    world: World,
+    world: ClusterService,
 ) -> None:
     silent = (await in_thread(world.cluster.masters))[0]
     theirs = set(world.persons_on(silent))
@@ -177,7 +181,7 @@ async def test_node_that_does_not_tell_is_asked_each_time_and_the_others_are_not
     assert entries == len(PERSONS) - len(theirs)
 
 
-async def test_room_is_divided_among_the_nodes(world: World) -> None:
+async def test_room_is_divided_among_the_nodes(world: ClusterService) -> None:
     async with checked(world, cache_bytes=ROOM_BYTES, cache_lease_ms=1000) as checking:
         await checking.rounds(2)
         of_three_bytes = checking.counts.total_bytes
@@ -207,14 +211,17 @@ async def until_hit(checking: Checking, client: Client, person: str) -> None:
                 return
 
 
-async def say_no_one_by_one(world: World, checking: Checking, persons: list[str]) -> int:
+async def say_no_one_by_one(world: ClusterService, checking: Checking, persons: list[str]) -> int:
     """Say no for one after the other, and bid at once; return how many were acknowledged."""
     told = 0
     async with connected(checking.port) as client:
         for person in persons:
             checking.saying_no.add(person)
             receipt = await record_opt_out(
-                world.ledger, world.redis, Action.RESTRICT, [(Kind.EMAIL, id_of_email_hash(person))]
+                world.ledger,
+                world.redis,
+                OptOutAction.RESTRICT,
+                [(IdentifierKind.EMAIL, id_of_email_hash(person))],
             )
             if receipt.waits_because:
                 continue
@@ -224,7 +231,7 @@ async def say_no_one_by_one(world: World, checking: Checking, persons: list[str]
     return told
 
 
-async def somebody_unknown(world: World, node: Engine) -> str:
+async def somebody_unknown(world: ClusterService, node: Engine) -> str:
     """Find a person of a node's slots whose bucket nobody is in."""
     known = {bucket_of(id_of_email_hash(person), world.meta.bucket_bits) for person in PERSONS}
     on_node = world.slots_on(node)

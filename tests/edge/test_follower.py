@@ -8,7 +8,7 @@ import pytest
 from rtb.catalog import Catalog
 from rtb.server.catalog_follower import follow
 from rtb.server.metrics.layout import BUGS, Where
-from rtb.server.metrics.shared_counters import Slab, create
+from rtb.server.metrics.shared_counters import SharedCounters, create
 from rtb.server.worker import Worker
 from rtb.settings import RtbSettings
 from segments.store.servers.connection import connect
@@ -64,18 +64,18 @@ async def test_a_worker_whose_clock_stops_says_so_and_drains(
     valkey: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its supervisor, who is told by the exit status, starts another one."""
-    slab = Slab(create(1), 0)
+    counters = SharedCounters(create(1), 0)
     settings = RtbSettings(redis_url=valkey.url, drain_s=0)
     async with connect(valkey.url) as redis:
         await furnish(redis)
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        worker = Stopping(settings, listening, slab)
+        worker = Stopping(settings, listening, counters)
 
         async with asyncio.timeout(WITHIN_S):
             await worker.run(asyncio.Event())
 
     assert worker.is_broken
-    assert slab.cells[BUGS + list(Where).index(Where.LOOP)] == 1
+    assert counters.cells[BUGS + list(Where).index(Where.LOOP)] == 1
     assert any("bug in loop: KeyError" in text for text in caplog.messages)
     assert "jane" not in caplog.text
 

@@ -23,7 +23,7 @@ async def test_recipient_is_served_and_counted_by_name(valkey: Engine, path: str
         answer = await client.post(bid_request(), path)
 
         assert answer.outcome == "enriched"
-        assert [recipient for recipient, _, _ in service.slab.requests()] == ["dsp-a"]
+        assert [recipient for recipient, _, _ in service.counters.requests()] == ["dsp-a"]
 
 
 async def test_unnamed_caller_can_be_turned_away(valkey: Engine) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from segments.model.identity import Id, id_of_email_hash
-from segments.model.record import EVERYONE, Action, Change, OptOut, Record
+from segments.model.record import EVERYONE, Change, OptOut, OptOutAction, Record
 from segments.store.meta import prepare
 from segments.store.reader import read_meta, read_records
 from segments.store.servers.connection import connect
@@ -28,8 +28,8 @@ __all__ = ["shop", "tls_api"]
 
 DOMAIN, KID = "publisher.example", "key1"
 ADA, BOB, EVE = "ada@example.com", "bob@example.com", "eve@example.com"
-RESTRICTED = OptOut(EVERYONE, Action.RESTRICT)
-ERASED = OptOut(EVERYONE, Action.ERASURE)
+RESTRICTED = OptOut(EVERYONE, OptOutAction.RESTRICT)
+ERASED = OptOut(EVERYONE, OptOutAction.ERASURE)
 
 
 def ids_of(email: str) -> list[Id]:

@@ -256,7 +256,7 @@ async def test_client_that_is_gone_takes_nothing_with_it(engine: Engine, is_rese
 
         assert (answer.outcome, after.outcome) == ("enriched", "opted_out")
         assert bids.in_flight == 0
-        assert not any(service.slab.cells[link_faults])
+        assert not any(service.counters.cells[link_faults])
 
 
 async def test_bug_of_the_application_closes_its_connection_and_is_counted(
@@ -280,7 +280,7 @@ async def test_bug_of_the_application_closes_its_connection_and_is_counted(
         bugs = layout.BUGS + tuple(layout.Where).index(layout.Where.HTTP)
 
         assert after.outcome == "enriched"
-        assert service.slab.cells[bugs] == 1
+        assert service.counters.cells[bugs] == 1
 
 
 async def test_connection_is_closed_when_the_client_says_so(valkey: Engine) -> None:

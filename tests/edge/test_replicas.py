@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import TestCluster, in_thread, until_true
-from tests.edge.cluster_store import World, checked, furnished
+from tests.edge.cluster_store import ClusterService, checked, furnished
 from tests.edge.small_store import eventually
 from tests.engines import Engine
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.xdist_group("cluster")  # six servers are enough at a t
 
 
 @pytest.fixture
-async def world(cluster: TestCluster, tmp_path: Path) -> AsyncIterator[World]:
+async def world(cluster: TestCluster, tmp_path: Path) -> AsyncIterator[ClusterService]:
     async with furnished(cluster, tmp_path) as world:
         yield world
 
@@ -63,7 +63,7 @@ async def replicas_of_all(cluster: TestCluster) -> list[Engine]:
     ]
 
 
-async def test_bids_reach_replicas_if_told_so_and_only_then(world: World) -> None:
+async def test_bids_reach_replicas_if_told_so_and_only_then(world: ClusterService) -> None:
     masters = await in_thread(world.cluster.masters)
     replicas = await replicas_of_all(world.cluster)
     reads = await in_thread(Reads, world.cluster, [*masters, *replicas])
@@ -83,7 +83,7 @@ async def test_bids_reach_replicas_if_told_so_and_only_then(world: World) -> Non
     assert without[3:] == [0, 0, 0]
 
 
-async def test_replica_that_is_gone_is_missed_by_nobody(world: World) -> None:
+async def test_replica_that_is_gone_is_missed_by_nobody(world: ClusterService) -> None:
     """
     Whoever was on the way to it is asked of its master.
     """
@@ -99,7 +99,9 @@ async def test_replica_that_is_gone_is_missed_by_nobody(world: World) -> None:
     assert checking.outcomes.keys() == {"enriched", "opted_out"}
 
 
-async def test_replica_that_hangs_is_waited_for_no_longer_than_a_probe(world: World) -> None:
+async def test_replica_that_hangs_is_waited_for_no_longer_than_a_probe(
+    world: ClusterService,
+) -> None:
     hanging = (await replicas_of_all(world.cluster))[0]
 
     async with checked(world, read_replicas=True) as checking:
@@ -112,7 +114,7 @@ async def test_replica_that_hangs_is_waited_for_no_longer_than_a_probe(world: Wo
     assert checking.outcomes.keys() == {"enriched", "opted_out"}
 
 
-async def test_replica_that_has_lost_its_master_is_not_asked(world: World) -> None:
+async def test_replica_that_has_lost_its_master_is_not_asked(world: ClusterService) -> None:
     """
     It serves on, and what it serves is as old as its last word from the master.
     """
@@ -144,7 +146,7 @@ async def test_replica_that_has_lost_its_master_is_not_asked(world: World) -> No
 
 
 async def test_replica_that_has_changed_its_master_answers_for_the_new_one_alone(
-    world: World,
+    world: ClusterService,
 ) -> None:
     cluster = world.cluster
     left, joined = (await in_thread(cluster.masters))[:2]
@@ -162,7 +164,7 @@ async def test_replica_that_has_changed_its_master_answers_for_the_new_one_alone
     assert checking.outcomes.keys() <= {"enriched", "opted_out", "store_down"}
 
 
-async def test_heir_is_not_asked_before_it_is_caught_up(world: World) -> None:
+async def test_heir_is_not_asked_before_it_is_caught_up(world: ClusterService) -> None:
     """
     Neither as a replica, the moment before, nor as a master.
     """

@@ -17,7 +17,7 @@ from tests.edge.cluster_store import (
     OPTED_OUT,
     PERSONS,
     SHOWN,
-    World,
+    ClusterService,
     checked,
     furnished,
 )
@@ -55,12 +55,14 @@ def secured(secured_server: TestCluster) -> TestCluster:
 
 
 @pytest.fixture
-async def world(secured: TestCluster, tmp_path: Path) -> AsyncIterator[World]:
+async def world(secured: TestCluster, tmp_path: Path) -> AsyncIterator[ClusterService]:
     async with furnished(secured, tmp_path) as world:
         yield world
 
 
-async def test_slots_that_move_and_a_lost_master_are_followed_as_without(world: World) -> None:
+async def test_slots_that_move_and_a_lost_master_are_followed_as_without(
+    world: ClusterService,
+) -> None:
     cluster = world.cluster
     lost, source, target = await in_thread(cluster.masters)
     slot = world.slot_of(world.persons_on(source)[0])
@@ -94,7 +96,7 @@ async def test_slots_that_move_and_a_lost_master_are_followed_as_without(world: 
     ],
 )
 async def test_worker_without_the_password_passes_through_and_says_why(
-    world: World, login: str, code: str
+    world: ClusterService, login: str, code: str
 ) -> None:
     url = re.sub("//.*@", f"//{login}", world.cluster.url)
 
@@ -110,7 +112,7 @@ async def test_worker_without_the_password_passes_through_and_says_why(
 @pytest.mark.parametrize("secured_server", [TLS], indirect=True)
 @pytest.mark.long
 async def test_nodes_whose_certificate_is_of_nobody_known_are_not_asked(
-    world: World, tmp_path: Path
+    world: ClusterService, tmp_path: Path
 ) -> None:
     assert world.cluster.ca is not None
     stranger = TestCa.in_folder(tmp_path / "stranger")
@@ -125,7 +127,7 @@ async def test_nodes_whose_certificate_is_of_nobody_known_are_not_asked(
     assert (answer.outcome, answer.body) == ("store_down", body)
 
 
-async def test_listener_with_a_cache_goes_on_when_a_master_is_killed(world: World) -> None:
+async def test_listener_with_a_cache_goes_on_when_a_master_is_killed(world: ClusterService) -> None:
     cluster = world.cluster
     lost = (await in_thread(cluster.masters))[0]
     [heir] = await in_thread(cluster.replicas_of, lost)

@@ -9,8 +9,8 @@ from redis.asyncio import Redis
 from rtb.server.metrics import layout
 from rtb.server.metrics.admin_port import Board
 from rtb.server.metrics.layout import SeenResult, Where
-from rtb.server.metrics.shared_counters import Slab, create
-from rtb.server.seen_recorder import Seen
+from rtb.server.metrics.shared_counters import SharedCounters, create
+from rtb.server.seen_recorder import SeenRecorder
 from segments.model.identity import Id, id_of_email_hash
 from segments.model.record import day_of
 from segments.store import keys
@@ -37,8 +37,8 @@ def id_of(number: int) -> Id:
     return Id(number.to_bytes(4) * 4)
 
 
-def count(slab: Slab, result: SeenResult) -> int:
-    return slab.cells[layout.SEEN + tuple(SeenResult).index(result)]
+def count(counters: SharedCounters, result: SeenResult) -> int:
+    return counters.cells[layout.SEEN + tuple(SeenResult).index(result)]
 
 
 async def bits(redis: Redis) -> set[int]:
@@ -67,8 +67,8 @@ async def redis(engine: Engine) -> AsyncIterator[Redis]:
 
 
 @pytest.fixture
-def slab() -> Slab:
-    return Slab(create(1), 0)
+def counters() -> SharedCounters:
+    return SharedCounters(create(1), 0)
 
 
 async def test_ids_of_answered_bids_are_in_the_filter_of_the_day(
@@ -83,7 +83,7 @@ async def test_ids_of_answered_bids_are_in_the_filter_of_the_day(
         outcomes = [
             (await client.post(bid_request(who))).outcome for who in (MEMBER, STRANGER, MEMBER)
         ]
-        await eventually(lambda: count(service.slab, SeenResult.REMEMBERED) >= 2)
+        await eventually(lambda: count(service.counters, SeenResult.REMEMBERED) >= 2)
 
     days.add(day_of(time.time()))
     assert outcomes == ["enriched", "no_match", "enriched"]
@@ -131,7 +131,7 @@ async def test_who_said_no_or_could_not_be_asked_about_is_not_remembered(
         engine.thaw()
         await eventually(lambda: service.is_up)
         await client.post(bid_request(MEMBER))
-        await eventually(lambda: count(service.slab, SeenResult.REMEMBERED) >= 1)
+        await eventually(lambda: count(service.counters, SeenResult.REMEMBERED) >= 1)
 
     assert outcomes == ["opted_out", "no_consent", "store_down", "out_of_time"]
     assert await bits(redis_client) == bits_of([MEMBER_ID])
@@ -156,10 +156,10 @@ async def test_bug_in_the_answer_leaves_nobody_remembered(engine: Engine) -> Non
 
 
 async def test_more_ids_than_a_worker_keeps_are_dropped_and_counted(
-    redis: Redis, slab: Slab
+    redis: Redis, counters: SharedCounters
 ) -> None:
     await furnish(redis)
-    seen = Seen(redis, slab, max_pending=3)
+    seen = SeenRecorder(redis, counters, max_pending=3)
 
     for number in range(4):
         seen.add((id_of(number),))
@@ -169,15 +169,15 @@ async def test_more_ids_than_a_worker_keeps_are_dropped_and_counted(
     await seen.flush()
 
     assert await bits(redis) == bits_of(map(id_of, [0, 1, 2, 5]))
-    assert count(slab, SeenResult.REMEMBERED) == 4
-    assert count(slab, SeenResult.DROPPED) == 3
+    assert count(counters, SeenResult.REMEMBERED) == 4
+    assert count(counters, SeenResult.DROPPED) == 3
 
 
 async def test_flush_of_many_goes_in_small_writes_and_leaves_nothing_behind(
-    redis: Redis, slab: Slab
+    redis: Redis, counters: SharedCounters
 ) -> None:
     await furnish(redis)
-    seen = Seen(redis, slab)
+    seen = SeenRecorder(redis, counters)
     ids = [id_of(number) for number in range(2 * IDS_PER_WRITE + 1)]
     await redis.config_resetstat()
 
@@ -186,15 +186,15 @@ async def test_flush_of_many_goes_in_small_writes_and_leaves_nothing_behind(
     await seen.flush()
 
     assert await bits(redis) == bits_of(ids)
-    assert count(slab, SeenResult.REMEMBERED) == len(ids)
+    assert count(counters, SeenResult.REMEMBERED) == len(ids)
     calls = (await redis.info("commandstats"))["cmdstat_evalsha"]
     assert calls["calls"] - calls["failed_calls"] == 3
 
 
 async def test_flush_into_a_store_that_is_down_hung_or_not_ours_drops_and_goes_on(
-    engine: Engine, redis: Redis, slab: Slab
+    engine: Engine, redis: Redis, counters: SharedCounters
 ) -> None:
-    seen = Seen(redis, slab)
+    seen = SeenRecorder(redis, counters)
 
     seen.add((id_of(1),))
     await seen.flush()  # no meta
@@ -211,8 +211,8 @@ async def test_flush_into_a_store_that_is_down_hung_or_not_ours_drops_and_goes_o
     seen.add((id_of(5),))
     await seen.flush()
 
-    assert count(slab, SeenResult.DROPPED) == 4
-    assert count(slab, SeenResult.REMEMBERED) == 1
+    assert count(counters, SeenResult.DROPPED) == 4
+    assert count(counters, SeenResult.REMEMBERED) == 1
     assert await bits(redis) == bits_of([id_of(5)])
 
 
@@ -226,18 +226,18 @@ async def test_bids_go_on_while_what_was_seen_can_not_be_written(engine: Engine)
             for day in (0, 1):
                 await redis.hset(keys.seen_key(day_of(time.time()) + day).decode(), "a", "b")
         answers = [(await client.post(bid_request())).outcome for _ in range(3)]
-        await eventually(lambda: count(service.slab, SeenResult.DROPPED) >= 1)
+        await eventually(lambda: count(service.counters, SeenResult.DROPPED) >= 1)
         answers.append((await client.post(bid_request())).outcome)
 
         assert answers == ["enriched"] * 4
-        assert service.slab.cells[layout.BUGS : layout.REFUSED].tolist() == [0] * len(Where)
+        assert service.counters.cells[layout.BUGS : layout.REFUSED].tolist() == [0] * len(Where)
 
 
-def test_what_became_of_them_is_in_the_metrics(slab: Slab) -> None:
-    slab.count_seen(SeenResult.REMEMBERED, 5)
-    slab.count_seen(SeenResult.DROPPED, 2)
+def test_what_became_of_them_is_in_the_metrics(counters: SharedCounters) -> None:
+    counters.count_seen(SeenResult.REMEMBERED, 5)
+    counters.count_seen(SeenResult.DROPPED, 2)
 
-    [family] = [f for f in Board([slab], 30).collect() if f.name == "rtb_seen_ids"]
+    [family] = [f for f in Board([counters], 30).collect() if f.name == "rtb_seen_ids"]
 
     assert {s.labels["result"]: s.value for s in family.samples if s.name.endswith("_total")} == {
         "remembered": 5,

@@ -9,8 +9,8 @@ import pytest
 from segments.files.blobs import Blobs
 from segments.ledger.database.engine import open_ledger
 from segments.loader.loader import Loader
-from segments.model.identity import Kind, id_of_email_hash
-from segments.model.record import Action, Change
+from segments.model.identity import IdentifierKind, id_of_email_hash
+from segments.model.record import Change, OptOutAction
 from segments.projection.opt_outs import record_opt_out
 from segments.settings import Settings
 from segments.store.reader import read_meta
@@ -42,7 +42,10 @@ async def service(servers: Watched, tmp_path: Path) -> AsyncIterator[Service]:
         writer = Writer(redis, await read_meta(redis))
         await writer.merge(ids, [Change(seeded.shoes.id, is_add=True)])
         receipt = await record_opt_out(
-            ledger, redis, Action.RESTRICT, [(Kind.EMAIL, id_of_email_hash(STRANGER))]
+            ledger,
+            redis,
+            OptOutAction.RESTRICT,
+            [(IdentifierKind.EMAIL, id_of_email_hash(STRANGER))],
         )
         assert receipt.waits_because == ""
         running = asyncio.create_task(loader.run(stopping))

@@ -23,11 +23,11 @@ from segments.ingest.uploaded_file import arrived
 from segments.ingest.validate import read_metadata
 from segments.ledger import accounts, audiences, jobs, uploads, users
 from segments.ledger.database.engine import open_ledger, reading
-from segments.model.account import Kind as AccountKind
-from segments.model.identity import Id, Kind
-from segments.model.job import Job, State
-from segments.model.order import Action
-from segments.model.record import Action as OptOut
+from segments.model.account import AccountKind
+from segments.model.identity import Id, IdentifierKind
+from segments.model.job import Job, JobState
+from segments.model.order import SegmentAction
+from segments.model.record import OptOutAction as OptOut
 from segments.projection.opt_outs import record_opt_out
 from segments.settings import Settings
 from segments.store import keys
@@ -101,7 +101,7 @@ class Host:
             shop = await accounts.partner(conn, UPLOADER)
             [audience] = await audiences.find_audiences(conn, shop, UPLOADED)
             upload = await uploads.add_upload(
-                conn, shop, audience, file_name="a.txt", action=Action.ADD, hash_type="sha2",
+                conn, shop, audience, file_name="a.txt", action=SegmentAction.ADD, hash_type="sha2",
                 now_s=now_s, expires_at_s=now_s,
             )  # fmt: skip
             return await arrived(
@@ -127,7 +127,7 @@ class Host:
 
     async def erase(self, redis: Redis, person: Id) -> None:
         """A person opts out."""
-        await record_opt_out(self.ledger, redis, OptOut.ERASURE, [(Kind.EMAIL, person)])
+        await record_opt_out(self.ledger, redis, OptOut.ERASURE, [(IdentifierKind.EMAIL, person)])
 
     async def start(self, command: str, **environment: str) -> None:
         """Start one of our commands on this host."""
@@ -162,7 +162,7 @@ class Host:
             (
                 job
                 for job in await self.jobs()
-                if job.state is not State.DONE and door in ("", job.door)
+                if job.state is not JobState.DONE and door in ("", job.door)
             ),
             None,
         )

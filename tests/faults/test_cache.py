@@ -10,8 +10,8 @@ import signal
 from typing import Any
 
 from segments.model.identity import id_of_email_hash
-from segments.model.record import EVERYONE, Action, OptOut
-from segments.store.cache_lease import settled
+from segments.model.record import EVERYONE, OptOut, OptOutAction
+from segments.store.cache_lease import wait_out_leases
 from segments.store.reader import read_meta
 from segments.store.servers.connection import connect
 from segments.store.writer import Writer
@@ -28,9 +28,11 @@ async def say_no(engine: Engine, *, waits: bool = True) -> None:
     """Write an opt-out, and wait as whoever acknowledges it does."""
     async with connect(engine.url) as redis:
         writer = Writer(redis, await read_meta(redis))
-        await writer.opt_out([id_of_email_hash(MEMBER)], OptOut(EVERYONE, Action.RESTRICT), None)
+        await writer.opt_out(
+            [id_of_email_hash(MEMBER)], OptOut(EVERYONE, OptOutAction.RESTRICT), None
+        )
         if waits:
-            await settled(redis)
+            await wait_out_leases(redis)
 
 
 async def warm_up(client: Client) -> None:

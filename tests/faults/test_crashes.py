@@ -19,7 +19,7 @@ from segments.ingest.uploaded_file import DOOR as UPLOAD_DOOR
 from segments.ledger.database.engine import reading
 from segments.ledger.tables import uploads as uploads_table
 from segments.loader.loader import Loader
-from segments.model.job import Job, State
+from segments.model.job import Job, JobState
 from segments.projection.catalog import catch_up
 from tests.faults.host import DOOR, Deliveries, Dump, Host, a_host
 from tests.faults.uploader import Uploader
@@ -89,7 +89,7 @@ class Crashes:
         await something_new(self._host)
         await asyncio.sleep(rng.uniform(0, 0.5))
         job = await self._host.unfinished(DOOR)
-        self.loading += job is not None and job.state is State.RUNNING
+        self.loading += job is not None and job.state is JobState.RUNNING
         await (self._host.kill("loader") if victim == "loader" else self._host.kill_store())
 
     async def _start(self, victim: str) -> None:
@@ -115,7 +115,7 @@ async def something_new(host: Host) -> None:
             job = await host.unfinished(DOOR)
             if job is None or first is None or job.id != first.id:
                 return
-            if job.state is State.RUNNING and job.checkpoint.deaths < 3:
+            if job.state is JobState.RUNNING and job.checkpoint.deaths < 3:
                 return
             if job.checkpoint.next_part > first.checkpoint.next_part:
                 return

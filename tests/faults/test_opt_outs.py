@@ -23,10 +23,9 @@ from segments.ingest.validate import read_metadata
 from segments.ledger import accounts
 from segments.ledger.database.engine import open_ledger
 from segments.loader.loader import EVERY_S, Loader
-from segments.model.account import Account
-from segments.model.account import Kind as AccountKind
-from segments.model.identity import Kind
-from segments.model.record import Action
+from segments.model.account import Account, AccountKind
+from segments.model.identity import IdentifierKind
+from segments.model.record import OptOutAction
 from segments.projection.catalog import catch_up
 from segments.projection.opt_outs import Receipt, record_opt_out
 from segments.settings import Settings
@@ -68,7 +67,7 @@ class Bids:
                     self.outcomes[person][answer.outcome] += 1
 
 
-class World:
+class InterruptedJob:
     """A ledger, a store and a partner whose file everybody is in."""
 
     def __init__(self, settings: Settings, ledger: AsyncEngine, redis: Redis) -> None:
@@ -97,8 +96,10 @@ class World:
         await loader.catch_up()
         await loader.carry(job, asyncio.Event(), lambda _: None)
 
-    async def say_no(self, person: str, action: Action, account: Account | None = None) -> Receipt:
-        ids = [(Kind.EMAIL, id_) for id_ in ids_of([person])]
+    async def say_no(
+        self, person: str, action: OptOutAction, account: Account | None = None
+    ) -> Receipt:
+        ids = [(IdentifierKind.EMAIL, id_) for id_ in ids_of([person])]
         return await record_opt_out(
             self.ledger, self.redis, action, ids, None if account is None else account.id
         )
@@ -118,10 +119,12 @@ class World:
 
 
 @pytest.fixture
-async def world(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+async def world(
+    engine: Engine, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[InterruptedJob]:
     settings = Settings(data_dir=tmp_path_factory.mktemp("data"), expected_ids=10_000)
     async with open_ledger(settings) as ledger, connect(engine.url, retry=None) as redis:
-        world = World(settings, ledger, redis)
+        world = InterruptedJob(settings, ledger, redis)
         await world.furnish()
         yield world
 
@@ -134,7 +137,7 @@ def cache_bytes(request: pytest.FixtureRequest) -> int:
 
 @asynccontextmanager
 async def hammered(
-    world: World, engine: Engine, cache_bytes: int
+    world: InterruptedJob, engine: Engine, cache_bytes: int
 ) -> AsyncIterator[tuple[Bids, Service]]:
     """Run a worker, bids without a pause, and a loader that looks."""
     async with started(engine.url, cache_bytes=cache_bytes) as service:
@@ -156,10 +159,10 @@ async def hammered(
 
 
 async def test_rebuild_restores_every_opt_out_before_the_first_bid_is_enriched(
-    engine: Engine, world: World, cache_bytes: int
+    engine: Engine, world: InterruptedJob, cache_bytes: int
 ) -> None:
     for number, person in enumerate(PEOPLE[:20]):
-        action = Action.RESTRICT if number % 2 else Action.ERASURE
+        action = OptOutAction.RESTRICT if number % 2 else OptOutAction.ERASURE
         await world.say_no(person, action, world.partner if number % 3 else None)
 
     async with hammered(world, engine, cache_bytes) as (bids, _):
@@ -178,7 +181,7 @@ async def test_rebuild_restores_every_opt_out_before_the_first_bid_is_enriched(
 
 
 async def test_opt_out_that_came_while_the_store_was_down_is_in_force_before_it_serves(
-    engine: Engine, world: World, cache_bytes: int
+    engine: Engine, world: InterruptedJob, cache_bytes: int
 ) -> None:
     """
     It is durable in the ledger, and the store that returns has not heard of it.
@@ -188,7 +191,7 @@ async def test_opt_out_that_came_while_the_store_was_down_is_in_force_before_it_
         await eventually(lambda: min(bids.outcomes[p]["enriched"] for p in PEOPLE) > 5)
         engine.kill()
         await eventually(lambda: not service.is_up)
-        receipts = [await world.say_no(person, Action.RESTRICT) for person in told]
+        receipts = [await world.say_no(person, OptOutAction.RESTRICT) for person in told]
         shown = {person: bids.outcomes[person]["enriched"] for person in PEOPLE}
         engine.start()
         await eventually(lambda: min(bids.outcomes[p]["enriched"] - shown[p] for p in WILLING) > 20)

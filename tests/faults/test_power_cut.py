@@ -15,15 +15,15 @@ import pytest
 from redis.asyncio import Redis
 
 from segments.ingest.parse import Parser
-from segments.ingest.realtime import AtOnce, Chunk
+from segments.ingest.realtime import Chunk, Realtime
 from segments.ingest.spool import PARTS
 from segments.ledger import accounts, audiences, jobs
 from segments.ledger.database.engine import reading
 from segments.loader.loader import Loader
 from segments.model.account import Account
 from segments.model.audience import Audience
-from segments.model.job import Job, State
-from segments.model.order import Action
+from segments.model.job import Job, JobState
+from segments.model.order import SegmentAction
 from segments.projection.catalog import catch_up
 from segments.store import job_marks
 from segments.store.reader import StoreUnusable
@@ -62,10 +62,10 @@ async def all_jobs(host: Host) -> list[Job]:
         return list(reversed(await jobs.jobs(conn, 100)))
 
 
-async def send_chunk(host: Host, redis: Redis, action: Action, content: bytes) -> None:
+async def send_chunk(host: Host, redis: Redis, action: SegmentAction, content: bytes) -> None:
     """Send some hashes to the realtime door."""
     account, audience = await _parties(host)
-    at_once = AtOnce(host.settings, host.ledger, redis, host.blobs, time.time)
+    at_once = Realtime(host.settings, host.ledger, redis, host.blobs, time.time)
     ids = Parser("sha2").feed(content)
     applied = await at_once.apply(account, Chunk(audience, action, "sha2", content, ids))
     assert applied.is_in_store
@@ -91,8 +91,8 @@ async def test_whatever_the_store_has_lost_of_what_was_done_is_written_again(see
         await carry_all(host, redis)
         before_chunks = aof(host).stat().st_size
         head = b"".join(deliveries.files[0][0].splitlines(keepends=True)[:CHUNK_ROWS])
-        await send_chunk(host, redis, Action.ADD, head)
-        await send_chunk(host, redis, Action.REMOVE, head[: len(head) // 2])
+        await send_chunk(host, redis, SegmentAction.ADD, head)
+        await send_chunk(host, redis, SegmentAction.REMOVE, head[: len(head) // 2])
         await host.erase(redis, deliveries.erased[0])
         held, reported = (
             await host.dump(redis),
@@ -107,7 +107,7 @@ async def test_whatever_the_store_has_lost_of_what_was_done_is_written_again(see
 
         assert lost != held
         assert await host.dump(redis) == held
-        assert {job.state for job in done} == {State.DONE}
+        assert {job.state for job in done} == {JobState.DONE}
         assert [job.report.written for job in done] == reported
 
 
@@ -134,13 +134,13 @@ async def test_checkpoint_that_the_store_does_not_bear_out_is_not_believed() -> 
                 stopping.set()
 
         stopped = await loader.run_one(job, stopping, stop_midway)
-        assert (stopped.state, stopped.checkpoint.next_part > 0) == (State.QUEUED, True)
+        assert (stopped.state, stopped.checkpoint.next_part > 0) == (JobState.QUEUED, True)
         full = aof(host).stat().st_size
         await cut(host, (empty + full) // 2)
         [done] = await carry_all(host, redis)
 
         assert await host.dump(redis) == expected
-        assert (done.state, done.report.written) == (State.DONE, ROWS)
+        assert (done.state, done.report.written) == (JobState.DONE, ROWS)
 
 
 @pytest.mark.timeout(300)

@@ -41,7 +41,7 @@ async def heals(client: Client) -> bool:
 
 def faults(service: Service, fault: LookupFault) -> int:
     cell = layout.STORE_FAULTS + layout.FAULTS.index(fault)
-    return int(service.slab.cells[cell])
+    return int(service.counters.cells[cell])
 
 
 async def test_restarted_store_is_found_again_with_its_opt_outs(engine: Engine) -> None:
@@ -158,7 +158,7 @@ async def test_reply_that_cannot_be_decoded_ends_the_link_and_it_heals(
 
         assert {answer.outcome for answer in answers} <= {"store_down", "no_match"}
         assert all(answer.body == bid_request() for answer in answers)
-        assert service.slab.cells[layout.BUGS] == 0
+        assert service.counters.cells[layout.BUGS] == 0
 
 
 async def test_key_of_the_wrong_type_is_the_fault_of_who_asks_for_it(
@@ -259,4 +259,4 @@ async def test_bug_in_a_callback_does_not_break_the_link(valkey: Engine) -> None
         cell = layout.BUGS + tuple(layout.Where).index(layout.Where.LOOKUP)
 
         assert answer.outcome == "enriched"
-        assert service.slab.cells[cell] == 1
+        assert service.counters.cells[cell] == 1

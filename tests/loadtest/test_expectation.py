@@ -27,7 +27,7 @@ from rtb.outcome import Outcome, Reason
 from rtb.pipeline import Pipeline, Question, Result
 from rtb.settings import RtbSettings
 from segments.model.catalog import AccountEntry, AudienceEntry, CatalogSnapshot, RecipientEntry
-from segments.model.record import EVERYONE, Action, Membership, OptOut, Record, pack
+from segments.model.record import EVERYONE, Membership, OptOut, OptOutAction, Record, pack
 
 POPULATION = Population(100_000)
 COUNT = 10_000
@@ -61,9 +61,9 @@ def record_of(number: int) -> bytes | None:
         for segment_id in share.segment_ids
     )
     if remainder == ERASED_REMAINDER:
-        return pack(Record((OptOut(EVERYONE, Action.ERASURE),)))
+        return pack(Record((OptOut(EVERYONE, OptOutAction.ERASURE),)))
     if remainder == RESTRICTED_REMAINDER:
-        return pack(Record((OptOut(EVERYONE, Action.RESTRICT),), memberships))
+        return pack(Record((OptOut(EVERYONE, OptOutAction.RESTRICT),), memberships))
     return pack(Record((), memberships))
 
 

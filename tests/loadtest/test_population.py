@@ -1,7 +1,7 @@
 import pytest
 
 from loadtest.population import PARTNERS, Population, is_retired
-from segments.model.identity import Kind
+from segments.model.identity import IdentifierKind
 
 
 def test_every_person_stands_in_one_place() -> None:
@@ -14,8 +14,8 @@ def test_every_person_stands_in_one_place() -> None:
     written = [n for c in range(population.cohorts) for n in population.not_in_files(c)]
 
     assert sorted(filed + written) == list(range(7_003))
-    assert all(population.kind_of(n) is Kind.EMAIL for n in filed)
-    assert not any(population.kind_of(n) is Kind.EMAIL for n in written)
+    assert all(population.kind_of(n) is IdentifierKind.EMAIL for n in filed)
+    assert not any(population.kind_of(n) is IdentifierKind.EMAIL for n in written)
 
 
 def test_a_file_holds_one_cohort_and_one_kind_of_hash() -> None:

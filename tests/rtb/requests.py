@@ -19,7 +19,7 @@ from rtb.catalog import Catalog
 from rtb.consent.decision import Policy
 from rtb.consent.tcf import Vendor
 from rtb.id_rules import DEFAULT_RULES
-from rtb.pipeline import Options, Pipeline, Question, Result
+from rtb.pipeline import Pipeline, PipelineOptions, Question, Result
 from segments.model.catalog import AccountEntry, AudienceEntry, CatalogSnapshot, RecipientEntry
 from segments.model.record import Membership, OptOut, Record, pack
 
@@ -33,7 +33,7 @@ POLICY = Policy(
     gdpr_when_unsaid=False,
     vendor=Vendor.of(148, (1, 3, 4)),
 )
-OPTIONS = Options(
+OPTIONS = PipelineOptions(
     id_rules=DEFAULT_RULES,
     strip_paths=("user.ext.hashes",),
     max_ids=10,

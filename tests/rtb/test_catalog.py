@@ -343,17 +343,17 @@ def test_circle_of_parents_ends() -> None:
 
 def test_reach_agrees_with_what_the_ledger_forbids() -> None:
     """One rule in two planes: what the loader refuses to write the bid path does not show."""
-    from segments.model.account import Account, AccountTree, Kind
+    from segments.model.account import Account, AccountKind, AccountTree
 
     accounts = [
-        Account(TREE.group, Kind.MEDIA_GROUP, "g", "g"),
-        Account(TREE.daily, Kind.PUBLISHER, "daily", "d", TREE.group),
-        Account(TREE.weekly, Kind.PUBLISHER, "weekly", "w", TREE.group),
-        Account(TREE.in_group, Kind.ADVERTISER, "i", "i", TREE.group),
-        Account(TREE.related, Kind.ADVERTISER, "r", "r"),
-        Account(TREE.agency, Kind.AGENCY, "a", "a"),
-        Account(TREE.sub_account, Kind.ADVERTISER, "s", "s", TREE.agency),
-        Account(TREE.alone, Kind.ADVERTISER, "l", "l"),
+        Account(TREE.group, AccountKind.MEDIA_GROUP, "g", "g"),
+        Account(TREE.daily, AccountKind.PUBLISHER, "daily", "d", TREE.group),
+        Account(TREE.weekly, AccountKind.PUBLISHER, "weekly", "w", TREE.group),
+        Account(TREE.in_group, AccountKind.ADVERTISER, "i", "i", TREE.group),
+        Account(TREE.related, AccountKind.ADVERTISER, "r", "r"),
+        Account(TREE.agency, AccountKind.AGENCY, "a", "a"),
+        Account(TREE.sub_account, AccountKind.ADVERTISER, "s", "s", TREE.agency),
+        Account(TREE.alone, AccountKind.ADVERTISER, "l", "l"),
     ]
     tree = AccountTree(accounts, [(TREE.daily, TREE.related), (TREE.daily, TREE.agency)])
 

@@ -8,7 +8,7 @@ from rtb.identify import Identify
 from rtb.openrtb.decode import Decoder
 from segments.model.identity import (
     Id,
-    Kind,
+    IdentifierKind,
     id_of_duid,
     id_of_eid,
     id_of_email_hash,
@@ -22,7 +22,7 @@ DUID = "df9f30ab37f2--01dwcepmbbbqm0hvj4wytvyss4"
 IFA = "8AAAB0F5-6F3C-4C44-9B3A-0A5D2F1A7C11"
 
 
-def _ids(*rules: IdRule, **fields: Any) -> list[tuple[Kind, Id]]:
+def _ids(*rules: IdRule, **fields: Any) -> list[tuple[IdentifierKind, Id]]:
     rules = rules or DEFAULT_RULES
     decoder = Decoder(rule.path for rule in rules if rule.path)
     request = decoder(json.dumps({"id": "1", **fields}).encode())
@@ -39,58 +39,60 @@ def _eids(source: Any, *uids: Any) -> dict[str, Any]:
     [
         pytest.param(
             _eids("liveintent.com", {"id": DIGEST}),
-            (Kind.EMAIL, EMAIL),
+            (IdentifierKind.EMAIL, EMAIL),
             id="a hash at liveintent.com",
         ),
         pytest.param(
             _eids("LiveIntent.com", {"id": DIGEST.upper()}),
-            (Kind.EMAIL, EMAIL),
+            (IdentifierKind.EMAIL, EMAIL),
             id="source and hash in any case",
         ),
         pytest.param(
             _eids("liveintent.com", {"id": "opaque"}),
-            (Kind.EID, id_of_eid("liveintent.com", "opaque")),
+            (IdentifierKind.EID, id_of_eid("liveintent.com", "opaque")),
             id="no hash at liveintent.com",
         ),
         pytest.param(
             _eids("fpid.liveintent.com", {"id": DUID}),
-            (Kind.DUID, id_of_duid(DUID)),
+            (IdentifierKind.DUID, id_of_duid(DUID)),
             id="a first-party cookie",
         ),
         pytest.param(
             _eids("publisher.example", {"id": DIGEST, "ext": {"stype": "hemsha256"}}),
-            (Kind.EMAIL, EMAIL),
+            (IdentifierKind.EMAIL, EMAIL),
             id="a hash by its stype",
         ),
         pytest.param(
             _eids("pubcid.org", {"id": "u1", "ext": {"provider": "liveintent.com"}}),
-            (Kind.EID, id_of_eid("pubcid.org", "u1")),
+            (IdentifierKind.EID, id_of_eid("pubcid.org", "u1")),
             id="any source by its provider",
         ),
         pytest.param(
             _eids("liveintent.com", {"id": DIGEST, "ext": {"stype": "ppuid"}}),
-            (Kind.EMAIL, EMAIL),
+            (IdentifierKind.EMAIL, EMAIL),
             id="an ext that no rule names",
         ),
         pytest.param(
             {"user": {"ext": {"eids": _eids("liveintent.com", {"id": DIGEST})["user"]["eids"]}}},
-            (Kind.EMAIL, EMAIL),
+            (IdentifierKind.EMAIL, EMAIL),
             id="eids where 2.5 has them",
         ),
         pytest.param(
             {"user": {"ext": {"hashes": {"email": DIGEST}}}},
-            (Kind.EMAIL, EMAIL),
+            (IdentifierKind.EMAIL, EMAIL),
             id="a hash in user.ext.hashes",
         ),
         pytest.param(
             {"user": {"ext": {"hashes": {"email": [DIGEST, 5, "x"]}}}},
-            (Kind.EMAIL, EMAIL),
+            (IdentifierKind.EMAIL, EMAIL),
             id="several of them, some of them none",
         ),
-        pytest.param({"device": {"ifa": IFA, "lmt": 0}}, (Kind.IFA, id_of_ifa(IFA)), id="ifa"),
+        pytest.param(
+            {"device": {"ifa": IFA, "lmt": 0}}, (IdentifierKind.IFA, id_of_ifa(IFA)), id="ifa"
+        ),
     ],
 )
-def test_defaults_find(fields: dict[str, Any], expected: tuple[Kind, Id]) -> None:
+def test_defaults_find(fields: dict[str, Any], expected: tuple[IdentifierKind, Id]) -> None:
     assert _ids(**fields) == [expected]
 
 
@@ -138,7 +140,7 @@ def test_what_is_no_identifier_is_no_error(fields: dict[str, Any]) -> None:
 def test_each_id_is_looked_up_once() -> None:
     fields = _eids("liveintent.com", {"id": DIGEST}, {"id": DIGEST.upper()})
 
-    assert _ids(**fields) == [(Kind.EMAIL, EMAIL)]
+    assert _ids(**fields) == [(IdentifierKind.EMAIL, EMAIL)]
 
 
 def test_most_trusted_id_comes_first_wherever_it_stands() -> None:
@@ -153,7 +155,12 @@ def test_most_trusted_id_comes_first_wherever_it_stands() -> None:
         },
     )
 
-    assert [kind for kind, _ in found] == [Kind.EMAIL, Kind.DUID, Kind.EID, Kind.IFA]
+    assert [kind for kind, _ in found] == [
+        IdentifierKind.EMAIL,
+        IdentifierKind.DUID,
+        IdentifierKind.EID,
+        IdentifierKind.IFA,
+    ]
 
 
 def test_26_placement_wins_over_that_of_25() -> None:
@@ -161,15 +168,15 @@ def test_26_placement_wins_over_that_of_25() -> None:
     new = [{"source": "liveintent.com", "uids": [{"id": "new"}]}]
 
     assert _ids(user={"eids": new, "ext": {"eids": old}}) == [
-        (Kind.EID, id_of_eid("liveintent.com", "new"))
+        (IdentifierKind.EID, id_of_eid("liveintent.com", "new"))
     ]
 
 
 def test_cookie_under_coppa_is_not_read_as_something_else() -> None:
     """A later rule of the same source must not bring back what an earlier one may not read."""
     rules = (
-        IdRule(Kind.DUID, source="fpid.liveintent.com"),
-        IdRule(Kind.EID, source="fpid.liveintent.com"),
+        IdRule(IdentifierKind.DUID, source="fpid.liveintent.com"),
+        IdRule(IdentifierKind.EID, source="fpid.liveintent.com"),
     )
     fields = _eids("fpid.liveintent.com", {"id": DUID})
 
@@ -180,33 +187,33 @@ def test_cookie_under_coppa_is_not_read_as_something_else() -> None:
     ("rule", "fields", "expected"),
     [
         pytest.param(
-            IdRule(Kind.EID, path="user.buyeruid", source="buyeruid"),
+            IdRule(IdentifierKind.EID, path="user.buyeruid", source="buyeruid"),
             {"user": {"buyeruid": "b1"}},
-            (Kind.EID, id_of_eid("buyeruid", "b1")),
+            (IdentifierKind.EID, id_of_eid("buyeruid", "b1")),
             id="buyeruid",
         ),
         pytest.param(
-            IdRule(Kind.EMAIL, path="site.ext.reader.hem"),
+            IdRule(IdentifierKind.EMAIL, path="site.ext.reader.hem"),
             {"site": {"ext": {"reader": {"hem": DIGEST}}}},
-            (Kind.EMAIL, EMAIL),
+            (IdentifierKind.EMAIL, EMAIL),
             id="a path outside of user and device",
         ),
         pytest.param(
-            IdRule(Kind.EMAIL, path="user.ext.x-hem"),
+            IdRule(IdentifierKind.EMAIL, path="user.ext.x-hem"),
             {"user": {"ext": {"x-hem": DIGEST}}},
-            (Kind.EMAIL, EMAIL),
+            (IdentifierKind.EMAIL, EMAIL),
             id="a name that is no Python name",
         ),
         pytest.param(
-            IdRule(Kind.PHONE, path="device.ext.phone"),
+            IdRule(IdentifierKind.PHONE, path="device.ext.phone"),
             {"device": {"ext": {"phone": DIGEST}}},
-            (Kind.PHONE, id_of_phone_hash(DIGEST)),
+            (IdentifierKind.PHONE, id_of_phone_hash(DIGEST)),
             id="a phone hash",
         ),
     ],
 )
 def test_configured_rule_finds(
-    rule: IdRule, fields: dict[str, Any], expected: tuple[Kind, Id]
+    rule: IdRule, fields: dict[str, Any], expected: tuple[IdentifierKind, Id]
 ) -> None:
     assert _ids(rule, **fields) == [expected]
 
@@ -215,7 +222,7 @@ def test_number_that_no_double_holds_is_no_identifier() -> None:
     decoder = Decoder(["device.ifa"])
     request = decoder(b'{"id":"1","device":{"ifa":[1e999]}}')
 
-    assert Identify([IdRule(Kind.IFA, path="device.ifa")], decoder)(request) == ((), ())
+    assert Identify([IdRule(IdentifierKind.IFA, path="device.ifa")], decoder)(request) == ((), ())
 
 
 @pytest.mark.parametrize(
@@ -231,10 +238,10 @@ def test_number_that_no_double_holds_is_no_identifier() -> None:
 )
 def test_rule_that_could_mean_two_things_or_nothing_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"."):
-        IdRule(Kind.EID, **fields)
+        IdRule(IdentifierKind.EID, **fields)
 
 
 @pytest.mark.parametrize("path", ["regs.coppa", "user.consent", "user.ext.eids", "device.lmt"])
 def test_path_that_leads_to_a_signal_is_refused(path: str) -> None:
     with pytest.raises(ValueError, match=path):
-        Identify([IdRule(Kind.EMAIL, path=path)], Decoder([path]))
+        Identify([IdRule(IdentifierKind.EMAIL, path=path)], Decoder([path]))

@@ -11,8 +11,8 @@ from rtb.openrtb.inject import inject
 from rtb.outcome import MalformedRequest, Outcome, Reason
 from rtb.pipeline import Pipeline, Question, Result
 from segments.model.catalog import AccountEntry, AudienceEntry, RecipientEntry
-from segments.model.identity import Kind, id_of_email_hash
-from segments.model.record import EVERYONE, Action, Membership, OptOut, Record, day_of, pack
+from segments.model.identity import IdentifierKind, id_of_email_hash
+from segments.model.record import EVERYONE, Membership, OptOut, OptOutAction, Record, day_of, pack
 from tests.rtb.requests import (
     BANK,
     BANK_AUDIENCE,
@@ -67,7 +67,7 @@ def test_question_says_what_to_look_up_and_how_long_there_is() -> None:
     question = asked(bid_request(tmax=120))
 
     assert question.ids == (id_of_email_hash(DIGEST),)
-    assert question.kinds == (Kind.EMAIL,)
+    assert question.kinds == (IdentifierKind.EMAIL,)
     assert question.tmax_ms == 120
     assert question.body is question.request.body
 
@@ -174,8 +174,8 @@ def test_membership_ends_with_its_expiry_day(days_left: int, is_live: bool) -> N
     assert result.outcome is (Outcome.ENRICHED if is_live else Outcome.NO_MATCH)
 
 
-@pytest.mark.parametrize("action", list(Action))
-def test_global_opt_out_of_any_id_is_one_of_the_person(action: Action) -> None:
+@pytest.mark.parametrize("action", list(OptOutAction))
+def test_global_opt_out_of_any_id_is_one_of_the_person(action: OptOutAction) -> None:
     body = bid_request(_eids(DIGEST, OTHER_DIGEST))
     opted_out = packed(opt_outs=(OptOut(EVERYONE, action),))
 
@@ -185,14 +185,14 @@ def test_global_opt_out_of_any_id_is_one_of_the_person(action: Action) -> None:
 
 
 def test_opt_out_by_an_advertiser_silences_its_own_segments() -> None:
-    found = packed(1, 11, opt_outs=(OptOut(SHOP.id, Action.RESTRICT),))
+    found = packed(1, 11, opt_outs=(OptOut(SHOP.id, OptOutAction.RESTRICT),))
 
     assert _segment_ids(answered(bid_request(), found)) == ["201"]
 
 
 def test_opt_out_that_leaves_nothing_to_show_is_opted_out() -> None:
     """After an ERASURE the memberships are gone, and it was still the person's word."""
-    opt_outs = (OptOut(SHOP.id, Action.ERASURE),)
+    opt_outs = (OptOut(SHOP.id, OptOutAction.ERASURE),)
 
     assert answered(bid_request(), packed(1, opt_outs=opt_outs)).outcome is Outcome.OPTED_OUT
     assert answered(bid_request(), packed(opt_outs=opt_outs)).outcome is Outcome.OPTED_OUT
@@ -202,7 +202,7 @@ def test_opt_out_that_does_not_concern_the_recipient_is_no_match() -> None:
     catalog = Catalog.from_snapshot(
         snapshot(recipients=(RecipientEntry(1, "dsp", is_active=True, partner_ids=(2,)),))
     )
-    found = packed(1, opt_outs=(OptOut(SHOP.id, Action.RESTRICT),))
+    found = packed(1, opt_outs=(OptOut(SHOP.id, OptOutAction.RESTRICT),))
 
     result = answered(bid_request(), found, catalog=catalog, recipient="dsp")
 
@@ -225,7 +225,7 @@ def test_opt_out_by_a_publisher_holds_on_its_inventory_and_for_its_advertisers(
         9, "publisher", "daily", "Daily", is_active=True, related_ids=(SHOP.id,)
     )
     catalog = Catalog.from_snapshot(snapshot(accounts=(SHOP, BANK, publisher)))
-    found = packed(1, 11, opt_outs=(OptOut(publisher.id, Action.RESTRICT),))
+    found = packed(1, 11, opt_outs=(OptOut(publisher.id, OptOutAction.RESTRICT),))
 
     result = answered(bid_request(**fields), found, catalog=catalog)
 

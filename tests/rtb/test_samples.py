@@ -17,7 +17,7 @@ from rtb.id_rules import IdRule
 from rtb.openrtb.inject import inject
 from rtb.outcome import Outcome
 from rtb.pipeline import Pipeline, Result
-from segments.model.identity import Kind
+from segments.model.identity import IdentifierKind
 from tests.rtb.requests import OPTIONS, PIPELINE, answered, ask, members, packed
 
 SAMPLES = sorted((Path(__file__).parent / "samples").glob("*.json"))
@@ -28,8 +28,8 @@ BY_USER_ID = Pipeline(
     replace(
         OPTIONS,
         id_rules=(
-            IdRule(Kind.EID, path="user.id", source="exchange.example"),
-            IdRule(Kind.EID, path="site.user.id", source="exchange.example"),
+            IdRule(IdentifierKind.EID, path="user.id", source="exchange.example"),
+            IdRule(IdentifierKind.EID, path="site.user.id", source="exchange.example"),
         ),
     )
 )

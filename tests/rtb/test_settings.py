@@ -8,9 +8,9 @@ from rtb.consent.decision import Policy
 from rtb.consent.tcf import Vendor
 from rtb.id_rules import DEFAULT_RULES, IdRule
 from rtb.pipeline import Pipeline
-from rtb.server.settings_handoff import Handed
+from rtb.server.settings_handoff import SettingsHandoff
 from rtb.settings import RtbSettings
-from segments.model.identity import Kind
+from segments.model.identity import IdentifierKind
 from segments.runtime.settings_reader import read_settings
 
 
@@ -40,12 +40,12 @@ def test_worker_is_handed_the_settings_as_they_were_read_whatever_is_set_by_then
     monkeypatch.setenv("SEGMENTS_REDIS_URL", "redis://:secret@x.example")
     monkeypatch.setenv("PORT", "7")
     settings = RtbSettings()
-    handed = Handed(settings)
+    handed = SettingsHandoff(settings)
     monkeypatch.setenv("PORT", "8")
     monkeypatch.setenv("RTB_ID_RULES", "no JSON")
     (tmp_path / ".env").write_text("RTB_MAX_IDS=many\n")
 
-    twice = [Handed.read(handed.fd).model_dump() for _ in range(2)]
+    twice = [SettingsHandoff.read(handed.fd).model_dump() for _ in range(2)]
 
     assert twice == [settings.model_dump()] * 2
 
@@ -105,8 +105,8 @@ def test_id_rules_are_typed_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
     assert RtbSettings().id_rules == (
-        IdRule(Kind.EID, path="user.buyeruid", source="buyeruid"),
-        IdRule(Kind.EMAIL, stype=("hemsha256",)),
+        IdRule(IdentifierKind.EID, path="user.buyeruid", source="buyeruid"),
+        IdRule(IdentifierKind.EMAIL, stype=("hemsha256",)),
     )
 
 

@@ -25,7 +25,7 @@ from rtb.lookup.link import LookupFault
 from segments.files.blobs import Blobs
 from segments.ingest.accept import accept
 from segments.ingest.parse import Parser
-from segments.ingest.realtime import AtOnce, Chunk
+from segments.ingest.realtime import Chunk, Realtime
 from segments.ingest.tools import Tools
 from segments.ingest.validate import read_metadata
 from segments.ledger import accounts, audiences, jobs, recipients
@@ -33,13 +33,12 @@ from segments.ledger.database.engine import open_ledger, reading
 from segments.ledger.revision import revision
 from segments.ledger.tables import catalog_revision
 from segments.loader.loader import Loader
-from segments.model.account import Account
-from segments.model.account import Kind as AccountKind
-from segments.model.audience import Audience, State
-from segments.model.identity import Kind, id_of_email_hash
-from segments.model.job import State as JobState
-from segments.model.order import Action as FileAction
-from segments.model.record import Action
+from segments.model.account import Account, AccountKind
+from segments.model.audience import Audience, AudienceState
+from segments.model.identity import IdentifierKind, id_of_email_hash
+from segments.model.job import JobState
+from segments.model.order import SegmentAction as FileAction
+from segments.model.record import OptOutAction
 from segments.projection.catalog import catch_up
 from segments.projection.opt_outs import record_opt_out
 from segments.settings import Settings
@@ -148,7 +147,7 @@ class RealService:
         await self.redis.flushall()
         if self._runs % _RUNS_A_LOG == 0:
             await self._forget_log()
-        self.at_once = AtOnce(self.settings, self.ledger, self.redis, self.blobs, time.time)
+        self.at_once = Realtime(self.settings, self.ledger, self.redis, self.blobs, time.time)
         await self.settle()
 
     async def _forget_log(self) -> None:
@@ -214,13 +213,13 @@ class RealService:
         receipt = await record_opt_out(
             self.ledger,
             self.redis,
-            Action.ERASURE if erases else Action.RESTRICT,
-            [(Kind.EMAIL, id_of_email_hash(HASH_OF[person])) for person in persons],
+            OptOutAction.ERASURE if erases else OptOutAction.RESTRICT,
+            [(IdentifierKind.EMAIL, id_of_email_hash(HASH_OF[person])) for person in persons],
             None if account == EVERYONE else self._accounts[account].id,
         )
         return not receipt.waits_because
 
-    async def set_state(self, owner: str, segment: str, state: State) -> None:
+    async def set_state(self, owner: str, segment: str, state: AudienceState) -> None:
         audience = await self._audience(owner, segment)
         async with self.ledger.begin() as conn:
             await audiences.set_state(conn, audience, state, now_s=time.time())

@@ -27,7 +27,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from segments.model.audience import State
+from segments.model.audience import AudienceState
 from tests.engines import Engine
 from tests.stateful.model import (
     ACTIVE,
@@ -132,7 +132,7 @@ class Machine(RuleBasedStateMachine):
     def switch(self, owner: str, segment: str, state: str) -> None:
         audience = self.model.live(owner, segment)
         if audience is not None:
-            self.real.do(self.real.set_state(owner, segment, State(state)))
+            self.real.do(self.real.set_state(owner, segment, AudienceState(state)))
             self.model.audiences[audience].state = state
             self.is_settled = False
 

@@ -35,8 +35,8 @@ from rtb.lookup.cluster.node import DialTo, Means, Node
 from rtb.lookup.cluster.slot_map import MAX_HOPS, Asked, Map
 from rtb.lookup.gather import Gather
 from rtb.lookup.link import MESSAGES, Command, LookupFault, OnFound, Unfit, unfit
-from rtb.lookup.lookup import Lookup, Options, hget
-from rtb.lookup.near_cache.lease import Room, uptime_s
+from rtb.lookup.lookup import Lookup, LookupOptions, hget
+from rtb.lookup.near_cache.lease import CacheLimits, uptime_s
 from segments.store.keys import (
     CACHING,
     META,
@@ -81,11 +81,11 @@ class ClusterLookup(Lookup):
         self,
         dial_to: DialTo,
         seeds: Sequence[Address],
-        options: Options,
+        options: LookupOptions,
         *,
         is_tls: bool,
         reads_replicas: bool,
-        room: Room | None,
+        room: CacheLimits | None,
     ) -> None:
         super().__init__(dial_to(seeds[0]), options)
         self._seeds = tuple(seeds)

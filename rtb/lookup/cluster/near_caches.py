@@ -14,7 +14,7 @@ import hiredis
 from rtb.lookup.cluster.node import Node
 from rtb.lookup.link import Link, OnFound
 from rtb.lookup.near_cache.cache import Flight
-from rtb.lookup.near_cache.lease import Counts, Registration, Room, uptime_s
+from rtb.lookup.near_cache.lease import CacheLimits, Counts, Registration, uptime_s
 from rtb.lookup.near_cache.node_cache import NodeNear
 from segments.store.cache_lease import MAX_LEASE_MS, MS_PER_S, register_command
 from segments.store.servers.topology import CLAIM_COMMAND
@@ -40,7 +40,7 @@ class ClusterCache:
 
     def __init__(
         self,
-        room: Room,
+        room: CacheLimits,
         counts: Counts,
         on_bug: Callable[[Exception], None],
         ask_node: Callable[[Node, bytes, OnFound], None],

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final, cast
 
 from rtb.lookup.link import MESSAGES, Command, Link, LookupFault, OnFound, Unfit, unfit
-from rtb.lookup.lookup import Dial, Options, replies_of
+from rtb.lookup.lookup import Dial, LookupOptions, replies_of
 from rtb.lookup.near_cache.cache import TRACK
 from rtb.lookup.near_cache.node_cache import NodeNear  # noqa: TC001 - compiled, a field's type is looked at
 from segments.store.reader import NOT_CAUGHT_UP, RUN_COMMAND, StoreUnusable, parse_run
@@ -35,7 +35,7 @@ class Means:
     """What it takes to reach any node."""
 
     dial_to: DialTo
-    options: Options
+    options: LookupOptions
 
     is_tls: bool
     """Whether the nodes' ports for TLS are dialed."""

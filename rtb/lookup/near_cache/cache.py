@@ -35,7 +35,7 @@ from typing import Final
 from rtb.lookup.gather import Gather
 from rtb.lookup.link import Command, Found, Listener, LookupFault, OnFound
 from rtb.lookup.near_cache.lease import Counts, Registration
-from rtb.lookup.near_cache.records import NOTHING, Kept
+from rtb.lookup.near_cache.records import NOTHING, RecordCache
 from segments.store.keys import BUCKET_PREFIX
 
 TRACK: Final[Sequence[Command]] = ((b"HELLO", b"3"), (b"CLIENT", b"TRACKING", b"ON"))
@@ -48,7 +48,7 @@ _RENEWALS_PER_LEASE: Final = 3
 AskStore = Callable[[bytes, "Flight"], None]
 
 
-class Near(Listener):
+class NearCache(Listener):
     """
     What is kept of what one link's server has said.
 
@@ -99,7 +99,7 @@ class Near(Listener):
         self._on_bug = on_bug
         self._clock_s = clock_s
         self._lease_s = lease_s
-        self._kept = Kept(max_bytes, bucket_bits)
+        self._kept = RecordCache(max_bytes, bucket_bits)
         self._flights: dict[bytes, Flight] = {}
         self._is_over = False
         self._vouched_at_s = 0.0
@@ -233,7 +233,7 @@ class Flight:
 
     __slots__ = ("_near", "asked_at_s", "id_", "is_astray", "vouches", "waiters")
 
-    def __init__(self, near: Near, id_: bytes, asked_at_s: float, vouches: bool) -> None:
+    def __init__(self, near: NearCache, id_: bytes, asked_at_s: float, vouches: bool) -> None:
         self._near = near
         self.id_ = id_
         self.asked_at_s = asked_at_s

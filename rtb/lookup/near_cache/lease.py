@@ -18,11 +18,11 @@ def uptime_s() -> float:
 
 
 @dataclass(frozen=True)
-class Room:
+class CacheLimits:
     """What may be kept, and for how long it stands."""
 
     max_bytes: int
-    """All that a worker keeps, as `Kept` counts."""
+    """All that a worker keeps, as `RecordCache` counts."""
 
     lease_ms: int
     """

@@ -39,19 +39,19 @@ from collections.abc import Callable
 import hiredis
 
 from rtb.lookup.link import Found, LookupFault, OnFound, TakesErrors
-from rtb.lookup.near_cache.cache import AskStore, Near
+from rtb.lookup.near_cache.cache import AskStore, NearCache
 from rtb.lookup.near_cache.lease import Counts, Registration
 from segments.store.servers.topology import NO_SLOTS, Claim, Unintelligible, claim_of
 
 
-class NodeNear(Near):
+class NodeNear(NearCache):
     """
     What is kept of what one node has said.
 
     Args:
         send_claim: Asks the node for its claim, on the same link.
         ask_store, bucket_bits, counts, on_bug, registration, clock_s, lease_s, max_bytes: See
-            `Near`.
+            `NearCache`.
 
     Attributes:
         firm: For each slot, 1 where what the node says may be kept.

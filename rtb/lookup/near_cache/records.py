@@ -36,7 +36,7 @@ the double. Measured: 170 to 380, and 270 most often.
 """
 
 
-class Kept:
+class RecordCache:
     """
     Some records, each under its id.
 

@@ -26,7 +26,7 @@ from prometheus_client.registry import Collector
 from rtb.outcome import Outcome, Reason
 from rtb.server.metrics import layout
 from rtb.server.metrics.layout import CacheEvent, Gauge, Refusal, SeenResult, Where
-from rtb.server.metrics.shared_counters import Slab
+from rtb.server.metrics.shared_counters import SharedCounters
 
 _BEAT_MAX_AGE_S = 3
 
@@ -36,7 +36,7 @@ class Board(Collector):
     All workers' cells, read together.
 
     Args:
-        slabs: Whatever was counted, by whichever process.
+        all_counters: Whatever was counted, by whichever process.
         catalog_max_age_s: How old an unconfirmed catalog may become.
         wall_s: Unix time.
         in_office: Where each worker's present process says how it is, `None` if
@@ -46,13 +46,13 @@ class Board(Collector):
 
     def __init__(
         self,
-        slabs: Sequence[Slab],
+        all_counters: Sequence[SharedCounters],
         catalog_max_age_s: float,
         wall_s: Callable[[], float] = time.time,
-        in_office: Callable[[], Sequence[Slab | None]] | None = None,
+        in_office: Callable[[], Sequence[SharedCounters | None]] | None = None,
     ) -> None:
-        self._slabs = slabs
-        self._in_office = in_office or (lambda: slabs)
+        self._all_counters = all_counters
+        self._in_office = in_office or (lambda: all_counters)
         self._catalog_max_age_s = catalog_max_age_s
         self._wall_s = wall_s
 
@@ -60,15 +60,15 @@ class Board(Collector):
         """Return why the service is not ready; nothing if it is."""
         return [
             f"worker {index}: {reason}"
-            for index, slab in enumerate(self._in_office())
-            for reason in self._reasons_of(slab)
+            for index, counters in enumerate(self._in_office())
+            for reason in self._reasons_of(counters)
         ]
 
-    def _reasons_of(self, slab: Slab | None) -> Iterator[str]:
-        if slab is None:
+    def _reasons_of(self, counters: SharedCounters | None) -> Iterator[str]:
+        if counters is None:
             yield "not running"
             return
-        cells, now_s = slab.cells, self._wall_s()
+        cells, now_s = counters.cells, self._wall_s()
         if now_s - cells[Gauge.BEAT_AT_S] > _BEAT_MAX_AGE_S:
             yield "not running" if not cells[Gauge.PID] else "does not respond"
             return
@@ -165,8 +165,8 @@ class Board(Collector):
             for outcome in Outcome
             if outcome is not Outcome.MALFORMED
         }
-        for slab in self._slabs:
-            for ending, count in slab.requests().items():
+        for counters in self._all_counters:
+            for ending, count in counters.requests().items():
                 counts[ending] = counts.get(ending, 0) + count
         family = CounterMetricFamily(
             "rtb_requests", "Bid requests answered.", labels=("recipient", "outcome", "reason")
@@ -195,10 +195,10 @@ class Board(Collector):
 
     def _of_each(self, gauge: Gauge) -> list[int]:
         """Return what each worker says of itself, zero where there is none."""
-        return [0 if slab is None else slab.cells[gauge] for slab in self._in_office()]
+        return [0 if counters is None else counters.cells[gauge] for counters in self._in_office()]
 
     def _sum(self, cell: int) -> int:
-        return sum(slab.cells[cell] for slab in self._slabs)
+        return sum(counters.cells[cell] for counters in self._all_counters)
 
 
 def application(board: Board) -> web.Application:

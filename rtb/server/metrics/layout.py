@@ -4,7 +4,7 @@ What the workers count: the vocabulary, and where each count has its cell.
     | gauges | counters | histograms | requests: slot x ending | names of slots |
 
 Requests are counted by recipient, outcome and reason. A recipient's slot is
-named in the slab itself, so that the reader needs no catalog; the last slot
+named in the counters itself, so that the reader needs no catalog; the last slot
 takes all recipients that come too late for one of their own.
 
 Labels are closed lists and configured names. No text of a request gets here.
@@ -18,7 +18,7 @@ from typing import Final
 
 from rtb.lookup.link import LookupFault
 from rtb.outcome import Outcome, Reason
-from segments.model.identity import Kind
+from segments.model.identity import IdentifierKind
 
 SECONDS_EDGES: Final[Sequence[float]] = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05)
 """Buckets of the latency histogram: the budgets that buyers' hosts publish, and around them."""
@@ -99,7 +99,7 @@ class CacheEvent(StrEnum):
     EVICTIONS = "evictions"
 
 
-KINDS: Final = tuple(Kind)
+KINDS: Final = tuple(IdentifierKind)
 OUTCOMES: Final = tuple(Outcome)
 REASONS: Final = tuple(Reason)
 ENDINGS: Final = len(OUTCOMES) * len(REASONS)
@@ -130,4 +130,4 @@ CACHE: Final = SEEN + len(SeenResult)
 REQUESTS: Final = CACHE + len(CacheEvent)
 NAMES: Final = REQUESTS + SLOTS * ENDINGS
 CELLS: Final = NAMES + SLOTS * NAME_BYTES // CELL_BYTES
-SLAB_BYTES: Final = -(-CELLS * CELL_BYTES // mmap.PAGESIZE) * mmap.PAGESIZE
+COUNTERS_BYTES: Final = -(-CELLS * CELL_BYTES // mmap.PAGESIZE) * mmap.PAGESIZE

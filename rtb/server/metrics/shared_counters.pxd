@@ -11,7 +11,7 @@ cdef dict _FIRST_OF_OUTCOME
 cdef dict _NUMBER_OF_REASON
 cdef dict _CELL_OF_KIND
 
-cdef class Slab:
+cdef class SharedCounters:
     cdef readonly object cells
     cdef unsigned long long[::1] _counts
     cdef object _memory

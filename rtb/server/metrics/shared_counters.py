@@ -32,6 +32,7 @@ from rtb.server.metrics.layout import (
     CACHE,
     CELL_BYTES,
     CELLS,
+    COUNTERS_BYTES,
     ENDING,
     ENDINGS,
     FAULTS,
@@ -50,7 +51,6 @@ from rtb.server.metrics.layout import (
     SECONDS_EDGES,
     SECONDS_SUM_NS,
     SEEN,
-    SLAB_BYTES,
     STORE_FAULTS,
     UNNAMED,
     CacheEvent,
@@ -59,7 +59,7 @@ from rtb.server.metrics.layout import (
     SeenResult,
     Where,
 )
-from segments.model.identity import Kind
+from segments.model.identity import IdentifierKind
 
 _SECONDS_EDGES: Final = array("d", SECONDS_EDGES)
 _BATCH_EDGES: Final = array("d", BATCH_EDGES)
@@ -75,11 +75,11 @@ _CACHE_EVENTS: Final = tuple(CacheEvent)
 def create(rows: int) -> int:
     """Make the memory for so many processes at a time, all zero; return its file descriptor."""
     fd = os.memfd_create("rtb-metrics")
-    os.ftruncate(fd, rows * SLAB_BYTES)
+    os.ftruncate(fd, rows * COUNTERS_BYTES)
     return fd
 
 
-class Slab:
+class SharedCounters:
     """
     One row's cells.
 
@@ -91,7 +91,7 @@ class Slab:
     __slots__ = ("_counts", "_memory", "_names", "_slots", "cells")
 
     def __init__(self, fd: int, index: int) -> None:
-        self._memory = mmap.mmap(fd, SLAB_BYTES, offset=index * SLAB_BYTES)
+        self._memory = mmap.mmap(fd, COUNTERS_BYTES, offset=index * COUNTERS_BYTES)
         self.cells = memoryview(self._memory)[: CELLS * CELL_BYTES].cast("Q")
         self._counts = self.cells
         self._names = memoryview(self._memory)[NAMES * CELL_BYTES : CELLS * CELL_BYTES]
@@ -138,7 +138,7 @@ class Slab:
         self._counts[SECONDS + bucket] += 1
         self._counts[SECONDS_SUM_NS] += int(elapsed_s * NS_PER_S)
 
-    def count_ids(self, kinds: tuple[Kind, ...], found: Sequence[bytes | None]) -> None:
+    def count_ids(self, kinds: tuple[IdentifierKind, ...], found: Sequence[bytes | None]) -> None:
         """Count the ids of one question, by whether the store holds anything of them."""
         for n, kind in enumerate(kinds):
             at = _CELL_OF_KIND[kind] + (found[n] is not None)

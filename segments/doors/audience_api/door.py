@@ -50,13 +50,13 @@ from segments.doors.rest.problem import Problem
 from segments.doors.rest.services import Services
 from segments.files.blobs import UPLOADS
 from segments.ingest.parse import Parser
-from segments.ingest.realtime import AtOnce, Chunk
+from segments.ingest.realtime import Chunk, Realtime
 from segments.ingest.uploaded_file import arrived, new_blob_name
 from segments.ledger import accounts, audiences, jobs, uploads
 from segments.ledger.database.engine import reading
 from segments.ledger.uploads import Upload, UsedBefore
 from segments.model.account import Account
-from segments.model.audience import Audience, State
+from segments.model.audience import Audience, AudienceState
 from segments.model.refusal import Duplicate, Refusal
 
 MAX_CHUNK = 10_000
@@ -77,7 +77,7 @@ class AudienceDoor(Door):
         self.schemes = schemes
         self._services = services
         self._key = key
-        self._at_once = AtOnce(
+        self._at_once = Realtime(
             services.settings, services.ledger, services.redis, services.blobs, services.now_s
         )
 
@@ -197,7 +197,7 @@ class AudienceDoor(Door):
             audience = await audiences.audience(conn, upload.audience_id)
         if upload.job_id is not None:
             raise Problem(409, "this URL was used; obtain another")
-        if audience.state is State.DELETED:
+        if audience.state is AudienceState.DELETED:
             raise Problem(404, "the audience was deleted")
         check_announced(request, self._services.settings.upload_max_bytes)
 

@@ -4,7 +4,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.doors.rest.problem import Problem
 from segments.ledger import accounts, audiences
-from segments.model.account import Account, Kind
+from segments.model.account import Account, AccountKind
 from segments.model.audience import Audience
 
 
@@ -17,7 +17,7 @@ async def owner_and_partner(
     Raises:
         Problem: 403.
     """
-    if account.kind is Kind.AGENCY:
+    if account.kind is AccountKind.AGENCY:
         owner = await accounts.find_sub_account(conn, account, advertiser)
         if owner is not None and owner.is_active:
             return owner, account

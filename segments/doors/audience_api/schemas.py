@@ -11,7 +11,7 @@ from segments.ledger.uploads import Upload
 from segments.model import job as jobs_states
 from segments.model.audience import Audience
 from segments.model.job import Job
-from segments.model.order import Action
+from segments.model.order import SegmentAction
 
 S_PER_DAY = 86_400
 
@@ -63,7 +63,7 @@ class UploadForm(Form):
     """A file to come."""
 
     filename: FileName
-    action: Annotated[Action, Lower]
+    action: Annotated[SegmentAction, Lower]
     type: HashType
 
 
@@ -93,11 +93,11 @@ class UploadState(StrEnum):
 
 
 _STATES = {
-    jobs_states.State.QUEUED: UploadState.QUEUED,
-    jobs_states.State.RUNNING: UploadState.PROCESSING,
-    jobs_states.State.HELD: UploadState.HELD,
-    jobs_states.State.DONE: UploadState.DONE,
-    jobs_states.State.FAILED: UploadState.FAILED,
+    jobs_states.JobState.QUEUED: UploadState.QUEUED,
+    jobs_states.JobState.RUNNING: UploadState.PROCESSING,
+    jobs_states.JobState.HELD: UploadState.HELD,
+    jobs_states.JobState.DONE: UploadState.DONE,
+    jobs_states.JobState.FAILED: UploadState.FAILED,
 }
 
 
@@ -113,7 +113,7 @@ class UploadProgress(Form):
 
     audienceId: int  # noqa: N815 - the document's spelling
     filename: str
-    action: Action
+    action: SegmentAction
     type: str
     status: UploadState
     bytes: int | None = None
@@ -156,7 +156,7 @@ class RealtimeQuery(Query):
     """What the hashes are, and what to do with them."""
 
     type: HashType
-    action: Annotated[Action, Lower] = Action.ADD
+    action: Annotated[SegmentAction, Lower] = SegmentAction.ADD
     advertiser: PrintableText | None = None
 
 

@@ -34,7 +34,7 @@ from segments.ledger.crm_audience import uploads as crm_uploads
 from segments.ledger.crm_audience.audiences import CrmAudience
 from segments.ledger.crm_audience.uploads import CrmUpload, Mode
 from segments.model.audience import Audience
-from segments.model.job import State as JobState
+from segments.model.job import JobState
 
 
 async def view(conn: AsyncConnection, crm: CrmAudience, now_s: float) -> AudienceView:

@@ -7,7 +7,7 @@ from aiohttp import web
 from segments.doors.crm_audience.schemas import Envelope, Failure, Status
 from segments.doors.rest.door import Door
 from segments.doors.rest.problem import Problem
-from segments.model.account import Account, Kind
+from segments.model.account import Account, AccountKind
 
 
 class CrmDoor(Door):
@@ -41,5 +41,5 @@ def check_owns(account: Account) -> None:
     Raises:
         Problem: 403.
     """
-    if account.kind is Kind.AGENCY:
+    if account.kind is AccountKind.AGENCY:
         raise Problem(403, "log in as a user of a sub account: an agency has no audiences itself")

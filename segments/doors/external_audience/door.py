@@ -62,7 +62,7 @@ from segments.ledger.external_audience import audiences as external_audiences
 from segments.ledger.external_audience import base_connections
 from segments.ledger.external_audience import runs as external_runs
 from segments.ledger.external_audience.audiences import ExternalAudience, Status
-from segments.ledger.revision import take_turn
+from segments.ledger.revision import lock_catalog
 from segments.model.refusal import Duplicate, NotFound
 
 _PREFIX = "/core/ais"
@@ -172,7 +172,7 @@ class ExternalAudienceDoor(Door):
         if not body.model_fields_set:
             raise Problem(422, "nothing is to be changed")
         async with self._services.ledger.begin() as conn:
-            await take_turn(conn)
+            await lock_catalog(conn)
             external = await _external(conn, caller, path.audienceId)
             changed = await external_audiences.change(
                 conn,
@@ -195,7 +195,7 @@ class ExternalAudienceDoor(Door):
     async def delete(self, *, caller: SandboxCaller, path: AudiencePath) -> Reply:
         """Delete an external audience: the next bid request does not show it."""
         async with self._services.ledger.begin() as conn:
-            await take_turn(conn)
+            await lock_catalog(conn)
             external = await _external(conn, caller, path.audienceId)
             await external_audiences.delete(
                 conn, external, user_id=caller.user_id, now_s=self._services.now_s()

@@ -32,18 +32,18 @@ from segments.ledger import accounts, audiences, jobs
 from segments.ledger.external_audience import runs as external_runs
 from segments.ledger.external_audience.audiences import ExternalAudience
 from segments.ledger.external_audience.runs import Run
-from segments.model.job import Job, State
+from segments.model.job import Job, JobState
 from segments.settings import Settings
 
 DOOR = "external audiences"
 _MS_FROM = 10**11
 
 _STATES = {
-    State.QUEUED: RunState.PROCESSING,
-    State.RUNNING: RunState.PROCESSING,
-    State.HELD: RunState.PROCESSING,
-    State.DONE: RunState.SUCCESS,
-    State.FAILED: RunState.FAILED,
+    JobState.QUEUED: RunState.PROCESSING,
+    JobState.RUNNING: RunState.PROCESSING,
+    JobState.HELD: RunState.PROCESSING,
+    JobState.DONE: RunState.SUCCESS,
+    JobState.FAILED: RunState.FAILED,
 }
 _PROPERTY = re.compile(r"(status|ingestionTime|name)(!=contains|=contains|!=|>=|<=|=)(.*)")
 
@@ -128,13 +128,13 @@ async def begin(
 
 async def page_of(conn: AsyncConnection, external: ExternalAudience, query: RunsQuery) -> RunList:
     """Return the ingestions that a query asks for."""
-    states, began = set(State), []
+    states, began = set(JobState), []
     match _PROPERTY.fullmatch(query.property or ""):
         case re.Match() as found:
             name, operator, value = found.groups()
             if name == "status":
                 is_wanted = operator == "="
-                states = {s for s in State if (_STATES[s].value == value) == is_wanted}
+                states = {s for s in JobState if (_STATES[s].value == value) == is_wanted}
             elif name == "ingestionTime":
                 # The vendor's example is in milliseconds, its answers are in seconds.
                 at = int(value)
@@ -205,7 +205,7 @@ def _details(run: Run, job: Job) -> list[StageDetails]:
         message=f"{counts['files']} files, {counts['rows']} rows, {counts['bad']} of them unusable",
     )
     message = job.error
-    if job.state is State.HELD:
+    if job.state is JobState.HELD:
         message = f"waits until the operator releases it: {job.report.held_because}"
     written = StageDetails(
         stage=Stage.PROFILE_STORE_INGEST,

@@ -32,9 +32,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from segments.doors.live_audience import rules
 from segments.doors.live_audience.faults import Faults, will_pass
 from segments.doors.live_audience.folder import DropFolder, Folder, read_taken
-from segments.doors.live_audience.folder_lock import only_one
+from segments.doors.live_audience.folder_lock import folder_lock
 from segments.doors.live_audience.status import accepted, refusal, status_of
-from segments.doors.sftp_process_metrics import DoorMetrics
+from segments.doors.sftp_process_metrics import SftpProcessMetrics
 from segments.files.blobs import READ_BYTES, Blobs
 from segments.ingest.accept import accept, parties_of
 from segments.ingest.validate import MAX_METADATA_BYTES, Metadata
@@ -63,9 +63,9 @@ class Drop:
         folders: DropFolder,
         now_s: Callable[[], float] = time.time,
         *,
-        metrics: DoorMetrics | None = None,
+        metrics: SftpProcessMetrics | None = None,
     ) -> None:
-        self._metrics = metrics or DoorMetrics()
+        self._metrics = metrics or SftpProcessMetrics()
         self._wait_s = settings.drop_wait_s
         self._quiet_s = settings.drop_quiet_s
         self._abandoned_after_s = settings.abandoned_after_s
@@ -77,7 +77,7 @@ class Drop:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Watch until told to stop; while another process does, only wait for its end."""
-        async with only_one(self._folders.path, stopping) as is_ours:
+        async with folder_lock(self._folders.path, stopping) as is_ours:
             if not is_ours:
                 return
             async with asyncio.TaskGroup() as group:

@@ -14,7 +14,7 @@ _LOOK_EVERY_S = 1.0
 
 
 @asynccontextmanager
-async def only_one(path: Path, stopping: asyncio.Event) -> AsyncIterator[bool]:
+async def folder_lock(path: Path, stopping: asyncio.Event) -> AsyncIterator[bool]:
     """
     Wait until no other process watches this folder, and then be the one that does.
 

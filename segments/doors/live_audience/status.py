@@ -19,7 +19,7 @@ from typing import Any
 import orjson
 
 from segments.ingest.validate import Metadata
-from segments.model.job import Job, State
+from segments.model.job import Job, JobState
 from segments.model.stop_reason import StopReason
 
 CARRIED_OUT = "OK"
@@ -31,7 +31,7 @@ def status_of(job: Job) -> bytes:
     if job.stop is not None:
         return refusal(job.stop)
     metadata = Metadata.model_validate(job.metadata)
-    if job.state is not State.DONE:
+    if job.state is not JobState.DONE:
         return accepted(job.transaction_id, metadata)
     return _success(job.transaction_id, metadata, _processed(job))
 

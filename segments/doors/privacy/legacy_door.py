@@ -46,7 +46,13 @@ from segments.ledger.privacy import keys as privacy_keys
 from segments.ledger.privacy.access_requests import SubjectId
 from segments.ledger.privacy.audit import Entry
 from segments.ledger.privacy.keys import PrivacyKey
-from segments.model.identity import Id, Kind, UnusableId, id_of_email_hash, tail_of_email_hash
+from segments.model.identity import (
+    Id,
+    IdentifierKind,
+    UnusableId,
+    id_of_email_hash,
+    tail_of_email_hash,
+)
 
 PIXEL = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAICRAEAOw==")
 """A GIF of one transparent pixel."""
@@ -206,7 +212,9 @@ def _ids(dsr: Dsr) -> list[SubjectId]:
     ids = []
     for position, value in enumerate(values, 1):
         try:
-            ids.append(SubjectId(Kind.EMAIL, id_of_email_hash(value), tail_of_email_hash(value)))
+            ids.append(
+                SubjectId(IdentifierKind.EMAIL, id_of_email_hash(value), tail_of_email_hash(value))
+            )
         except UnusableId as error:
             raise Problem(400, f"identifier {position}: {error}", errorCode="BAD_CLAIMS") from None
     return ids

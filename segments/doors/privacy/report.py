@@ -33,7 +33,7 @@ from segments.ledger.privacy.subject_requests import SubjectRequest
 from segments.model.account import Account, AccountTree
 from segments.model.audience import Audience
 from segments.model.identity import Id
-from segments.model.record import NO_EXPIRY, Action, CorruptRecord, Membership, Record
+from segments.model.record import NO_EXPIRY, CorruptRecord, Membership, OptOutAction, Record
 from segments.store.reader import Meta, read_meta, read_records
 
 _DAY_ZERO = date(2020, 1, 1)
@@ -71,7 +71,7 @@ async def report(
     """
     async with reading(ledger) as conn:
         current = await access_requests.find(conn, request.transaction_id)
-        if current is None or current.state is not access_requests.State.PENDING:
+        if current is None or current.state is not access_requests.AccessRequestState.PENDING:
             return None
         held = await _held(conn, current)
     meta = await read_meta(redis)
@@ -158,7 +158,7 @@ def _identifier(
 
 def _erased(tree: AccountTree, requests: list[SubjectRequest]) -> Collection[int] | None:
     """Return the owners whose memberships the ledger says are erased; `None` for everyone's."""
-    erasing = [each.account_id for each in requests if each.action == Action.ERASURE.name]
+    erasing = [each.account_id for each in requests if each.action == OptOutAction.ERASURE.name]
     if None in erasing:
         return None
     return {

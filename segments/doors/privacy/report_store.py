@@ -33,7 +33,7 @@ from segments.doors.rest.services import Services
 from segments.ledger import callbacks
 from segments.ledger.database.engine import LedgerAway, reading
 from segments.ledger.privacy import access_requests
-from segments.ledger.privacy.access_requests import Access, State
+from segments.ledger.privacy.access_requests import Access, AccessRequestState
 from segments.store.reader import StoreUnusable
 
 _log = logging.getLogger(__name__)
@@ -223,7 +223,10 @@ class Reports:
             )
             if is_taken and current.callback is not None and current.told_at_s is None:
                 # The status alone: a URL that opens the report is for whoever has a token.
-                body = {"transactionId": current.transaction_id, "status": State.COMPLETED.value}
+                body = {
+                    "transactionId": current.transaction_id,
+                    "status": AccessRequestState.COMPLETED.value,
+                }
                 await callbacks.add(
                     conn,
                     current.transaction_id,

@@ -11,7 +11,7 @@ from segments.doors.rest.schemas import Form, PrintableText, printable
 from segments.ledger.privacy.access_requests import SubjectId
 from segments.model.identity import (
     MAX_TEXT_CHARS,
-    Kind,
+    IdentifierKind,
     id_of_duid,
     id_of_email_hash,
     tail_of_email_hash,
@@ -91,14 +91,14 @@ class NewDataSubjectRequest(Form):
 
     def ids(self) -> tuple[SubjectId, ...]:
         """Return the ids, in the order in which they stand there."""
-        duids = (SubjectId(Kind.DUID, id_of_duid(text)) for text in self.liveIntentFpcs)
+        duids = (SubjectId(IdentifierKind.DUID, id_of_duid(text)) for text in self.liveIntentFpcs)
         return (*subject_ids(self.emailHashes), *duids)
 
 
 def subject_ids(email_hashes: tuple[str, ...]) -> tuple[SubjectId, ...]:
     """Return the ids of hashes that are well-formed."""
     return tuple(
-        SubjectId(Kind.EMAIL, id_of_email_hash(digest), tail_of_email_hash(digest))
+        SubjectId(IdentifierKind.EMAIL, id_of_email_hash(digest), tail_of_email_hash(digest))
         for digest in email_hashes
     )
 

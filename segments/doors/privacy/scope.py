@@ -19,12 +19,12 @@ from typing import Annotated, Literal
 from pydantic import Field, StrictInt
 
 from segments.doors.rest.schemas import Form, PrintableText
-from segments.model.account import PARTNER_KINDS, Account, AccountTree, Kind
+from segments.model.account import PARTNER_KINDS, Account, AccountKind, AccountTree
 
 _KINDS = {
     "advertiser": PARTNER_KINDS,
-    "publisher": frozenset({Kind.PUBLISHER}),
-    "media_group": frozenset({Kind.MEDIA_GROUP}),
+    "publisher": frozenset({AccountKind.PUBLISHER}),
+    "media_group": frozenset({AccountKind.MEDIA_GROUP}),
 }
 
 AccountName = Annotated[StrictInt, Field(ge=0, lt=2**63)] | PrintableText
@@ -136,12 +136,12 @@ def told(tree: AccountTree, account_id: int | None) -> ScopeAnswer:
     account = tree.account(account_id)
     name = Named(id=_name(account))
     match account.kind:
-        case Kind.MEDIA_GROUP:
+        case AccountKind.MEDIA_GROUP:
             return ScopeAnswer(MediaGroup=name)
-        case Kind.PUBLISHER if account.parent_id is not None:
+        case AccountKind.PUBLISHER if account.parent_id is not None:
             group = _name(tree.account(account.parent_id))
             return ScopeAnswer(PublisherMediaGroup=NamedPublisher(pid=name.id, mid=group))
-        case Kind.PUBLISHER:
+        case AccountKind.PUBLISHER:
             return ScopeAnswer(Publisher=name)
         case _:
             return ScopeAnswer(Advertiser=name)

@@ -27,9 +27,9 @@ from segments.ledger.database.engine import reading
 from segments.ledger.privacy import access_requests, audit, opt_outs
 from segments.ledger.privacy.access_requests import NewAccess, SubjectId
 from segments.ledger.privacy.audit import Entry
-from segments.ledger.privacy.opt_outs import Request, Source
+from segments.ledger.privacy.opt_outs import OptOutSource, Request
 from segments.model.identity import Id
-from segments.model.record import Action
+from segments.model.record import OptOutAction
 from segments.projection.opt_outs import put_into_force
 
 Spend = Callable[[AsyncConnection], Awaitable[None]]
@@ -114,13 +114,13 @@ class Submissions:
     async def _record(
         self, agent: Agent, asked: Asked, account_id: int | None, spend: Spend | None
     ) -> list[Request]:
-        source = Source(
+        source = OptOutSource(
             agent.who, agent.token_id, agent.key_id, asked.callback, _id_to_tail(asked.ids)
         )
         async with self._services.ledger.begin() as conn:
             requests = await opt_outs.record(
                 conn,
-                Action[asked.action.value],
+                OptOutAction[asked.action.value],
                 [[(each.kind, each.id) for each in asked.ids]],
                 account_id,
                 jurisdiction=asked.jurisdiction,

@@ -76,7 +76,7 @@ class Once:
         return answer
 
 
-def _again(kept: idempotency_keys.Kept, sent: bytes) -> web.Response:
+def _again(kept: idempotency_keys.KeptAnswer, sent: bytes) -> web.Response:
     if kept.request_sha256 != sent:
         raise Problem(422, f"this {HEADER} was used for another request")
     if kept.status is None:

@@ -23,7 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from segments.doors.live_audience.folder import DropFolder
 from segments.doors.sftp.host_key import host_key
 from segments.doors.sftp.session import Session
-from segments.doors.sftp_process_metrics import ACCEPTED, REFUSED, DoorMetrics
+from segments.doors.sftp_process_metrics import ACCEPTED, REFUSED, SftpProcessMetrics
 from segments.ledger.database.engine import reading
 from segments.ledger.live_audience import ssh_keys
 from segments.runtime.admin_port import CannotListen
@@ -50,11 +50,11 @@ class SftpServer:
         ledger: AsyncEngine,
         folders: DropFolder,
         *,
-        metrics: DoorMetrics | None = None,
+        metrics: SftpProcessMetrics | None = None,
     ) -> None:
         self.settings = settings
         self.ledger = ledger
-        self.metrics = metrics or DoorMetrics()
+        self.metrics = metrics or SftpProcessMetrics()
         self._folders = folders
         self.connections: set[_Connection] = set()
 

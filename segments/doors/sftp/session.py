@@ -30,7 +30,7 @@ from segments.doors.live_audience.file_names import Refused
 from segments.doors.live_audience.folder import Folder, Upload
 from segments.doors.sftp.open_file import OpenFile, is_to_write, opened
 from segments.doors.sftp.paths import check_new, is_folder, name_of, shortest
-from segments.doors.sftp_process_metrics import OK, REFUSED, DoorMetrics
+from segments.doors.sftp_process_metrics import OK, REFUSED, SftpProcessMetrics
 from segments.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ class Session(asyncssh.SFTPServer):
         folder: Folder,
         settings: Settings,
         *,
-        metrics: DoorMetrics,
+        metrics: SftpProcessMetrics,
         ended: Callable[[], None],
     ) -> None:
         """

@@ -28,9 +28,8 @@ from segments.ledger.crm_audience import uploads as crm_uploads
 from segments.ledger.privacy import late_opt_outs
 from segments.ledger.tables import activations, crm_audiences, uploads
 from segments.ledger.tables import audiences as _audiences
-from segments.model.audience import Audience, State
-from segments.model.job import NO_FILE, UNFINISHED, Job, failed
-from segments.model.job import State as JobState
+from segments.model.audience import Audience, AudienceState
+from segments.model.job import NO_FILE, UNFINISHED, Job, JobState, failed
 from segments.model.stop_reason import Stopped, StopReason
 
 
@@ -46,7 +45,7 @@ async def delete_audience(conn: AsyncConnection, audience: Audience, *, now_s: f
     Returns:
         The files to be deleted when the transaction is through.
     """
-    await audiences.set_state(conn, audience, State.DELETED, now_s=now_s)
+    await audiences.set_state(conn, audience, AudienceState.DELETED, now_s=now_s)
     await conn.execute(update(_audiences).where(_audiences.c.id == audience.id).values(name=""))
     of_this = crm_audiences.c.audience_id == audience.id
     await conn.execute(update(crm_audiences).where(of_this).values(description=None))
@@ -107,7 +106,7 @@ async def tidy(conn: AsyncConnection, job: Job) -> list[str]:
         return []
     blobs = []
     for audience_id, state in (await crm_audiences_of.states(conn, named)).items():
-        if state is State.DELETED:
+        if state is AudienceState.DELETED:
             blobs += await forget_in_jobs(conn, audience_id, [job.id])
     if job.report.delivered_blob:
         blobs.append(job.report.delivered_blob)

@@ -35,7 +35,7 @@ from segments.ledger import accounts
 from segments.ledger.crm_audience import audiences as crm_audiences
 from segments.ledger.crm_audience import uploads as crm_uploads
 from segments.ledger.database.engine import reading
-from segments.model.audience import State as AudienceState
+from segments.model.audience import AudienceState
 from segments.model.order import Order
 from segments.model.record import day_of
 from segments.model.stop_reason import Stopped, StopReason
@@ -65,7 +65,7 @@ class _Set(NamedTuple):
                 yield batch.ids
 
 
-class CrmPart:
+class CrmSteps:
     """
     What a job does for the CRM door's audiences; nothing where it changes none.
 

@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 
 from segments.ingest.crm_audience.columns import IN_BIDS, Columns, DataType
 from segments.ingest.crm_audience.distinct_values import Distinct
-from segments.ingest.lines import MAX_LINE_BYTES, Cut
+from segments.ingest.lines import MAX_LINE_BYTES, Lines
 from segments.ingest.parse import Ids, Parser
 from segments.model.identity import ID_BYTES
 from segments.model.job import BadLineReason
@@ -198,7 +198,7 @@ class TypedParser(Parser):
                 self.type_to_total[kind] += 1
                 self._bad(BadLineReason.NOT_ITS_TYPE)
 
-    def _note_long_line(self, cut: Cut) -> None:
+    def _note_long_line(self, cut: Lines) -> None:
         self._records += cut.is_behind_long_line
         super()._note_long_line(cut)
 

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from segments.files.base_connection import BaseConnection, open_storage
 from segments.files.blobs import Blobs
 from segments.files.customer_storage import NotThere, SourceFile, Storage, StorageAway
-from segments.ingest.external_audience.delta import HEADER, marked
+from segments.ingest.external_audience.delta import HEADER, delta_of
 from segments.ingest.external_audience.person import PersonReader
 from segments.ingest.external_audience.table import Table
 from segments.ledger.external_audience import run_source
@@ -123,7 +123,7 @@ class Collecting:
                 bad += 1
             else:
                 ids += len(person.ids)
-                pieces.append(marked(person.ids, leaves=person.leaves))
+                pieces.append(delta_of(person.ids, leaves=person.leaves))
             if rows % _ROWS_A_CHUNK == 0:
                 if self.is_abandoned:
                     raise Abandoned

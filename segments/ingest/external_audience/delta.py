@@ -34,14 +34,14 @@ HEADER = b"rtb-segments ids"
 _COMES, _LEAVES = b"\x00", b"\x01"
 
 
-def marked(ids: Iterable[Id], *, leaves: bool) -> bytes:
+def delta_of(ids: Iterable[Id], *, leaves: bool) -> bytes:
     """Write ids."""
     mark = _LEAVES if leaves else _COMES
     return b"".join(id_[:-1] + mark for id_ in ids)
 
 
-class MarkedParser:
-    """Reads what `marked` wrote, behind its header; used as `segments.ingest.parse.Parser` is."""
+class DeltaParser:
+    """Reads what `delta_of` wrote, behind its header; used as `segments.ingest.parse.Parser` is."""
 
     hash_type: str | None = None
     header_rows = 0

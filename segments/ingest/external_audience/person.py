@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from hashlib import sha256
 from typing import Any, NamedTuple
 
-from segments.model.customer_columns import DELETE, PROCESS_CONSENT, Identity
+from segments.model.customer_columns import DELETE, PROCESS_CONSENT, IdentityColumn
 from segments.model.identity import (
     Id,
     UnusableId,
@@ -52,7 +52,7 @@ class Person(NamedTuple):
 class PersonReader:
     """Reads rows, each a sequence of the values of `columns`."""
 
-    def __init__(self, identities: Sequence[Identity], controls: Sequence[str]) -> None:
+    def __init__(self, identities: Sequence[IdentityColumn], controls: Sequence[str]) -> None:
         """
         Args:
             identities: At least one.

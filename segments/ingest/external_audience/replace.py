@@ -40,7 +40,7 @@ class Retained(NamedTuple):
     removed: int
 
 
-async def retain(
+async def replace_members(
     spool: Spool,
     first_part: int,
     writer: Writer,

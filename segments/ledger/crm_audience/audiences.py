@@ -21,7 +21,7 @@ from segments.ledger.tables import campaigns as _campaigns
 from segments.ledger.tables import crm_audiences as _crm_audiences
 from segments.ledger.users import User
 from segments.model.account import Account
-from segments.model.audience import Audience, State
+from segments.model.audience import Audience, AudienceState
 from segments.model.order import Order
 from segments.model.refusal import NotFound
 
@@ -141,7 +141,7 @@ async def crm_audience(conn: AsyncConnection, owner: Account, number: int) -> Cr
         .where(
             _audiences.c.segment_id == str(number),
             _audiences.c.owner_id == owner.id,
-            _audiences.c.state != State.DELETED.value,
+            _audiences.c.state != AudienceState.DELETED.value,
         )
     )
     row = (await conn.execute(asked)).one_or_none()
@@ -199,12 +199,16 @@ async def named(conn: AsyncConnection, owner_id: int, order: Order) -> dict[int,
         .where(or_(_audiences.c.id.in_(given), of_owner))
     )
     rows = (await conn.execute(asked)).all()
-    live = {row.segment_id for row in rows if row.state != State.DELETED.value}
+    live = {row.segment_id for row in rows if row.state != AudienceState.DELETED.value}
     return {
         row.id: row.segment_id
         for row in rows
         if row.is_crm
-        and (row.id in given or row.state != State.DELETED.value or row.segment_id not in live)
+        and (
+            row.id in given
+            or row.state != AudienceState.DELETED.value
+            or row.segment_id not in live
+        )
     }
 
 
@@ -214,10 +218,10 @@ async def of_this_door(conn: AsyncConnection, audience_ids: Collection[int]) -> 
     return set(await conn.scalars(select(numbers).where(numbers.in_(audience_ids))))
 
 
-async def states(conn: AsyncConnection, audience_ids: Collection[int]) -> dict[int, State]:
+async def states(conn: AsyncConnection, audience_ids: Collection[int]) -> dict[int, AudienceState]:
     """Return how some audiences stand."""
     asked = select(_audiences.c.id, _audiences.c.state).where(_audiences.c.id.in_(audience_ids))
-    return {row.id: State(row.state) for row in await conn.execute(asked)}
+    return {row.id: AudienceState(row.state) for row in await conn.execute(asked)}
 
 
 def _crm_audience(row: Row[Any], audience: Audience) -> CrmAudience:

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.ledger.tables import crm_uploads as _crm_uploads
 from segments.ledger.tables import jobs as _jobs
-from segments.model.order import Action
+from segments.model.order import SegmentAction
 
 if TYPE_CHECKING:
     from segments.model.job import Job  # whose stages count
@@ -28,7 +28,7 @@ class Mode(StrEnum):
     OPT_OUT = "opt-out"
 
 
-MODE_OF = {Action.ADD: Mode.OPT_IN, Action.REMOVE: Mode.OPT_OUT}
+MODE_OF = {SegmentAction.ADD: Mode.OPT_IN, SegmentAction.REMOVE: Mode.OPT_OUT}
 
 
 class CrmUpload(NamedTuple):
@@ -39,7 +39,7 @@ class CrmUpload(NamedTuple):
     total_rows: int
     data_set: dict[str, Any]  # data type -> segments.ingest.crm_audience.columns.Counts
     created_at_s: float
-    job_state: str  # segments.model.job.State
+    job_state: str  # segments.model.job.JobState
     finished_at_s: float | None
 
 
@@ -52,7 +52,7 @@ async def is_counted(conn: AsyncConnection, job: "Job") -> bool:
 async def note(
     conn: AsyncConnection,
     job: "Job",
-    audience_to_action: dict[int, Action],
+    audience_to_action: dict[int, SegmentAction],
     *,
     total_rows: int,
     data_set: dict[str, Any],

@@ -18,10 +18,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.ledger import accounts, audiences
 from segments.ledger.external_audience.orgs import Sandbox
-from segments.ledger.revision import take_turn
+from segments.ledger.revision import lock_catalog
 from segments.ledger.tables import external_audiences as _external
 from segments.ledger.tables import org_sandboxes
-from segments.model.audience import State
+from segments.model.audience import AudienceState
 from segments.model.refusal import Duplicate
 
 
@@ -105,8 +105,8 @@ async def add(
 
 async def succeed(conn: AsyncConnection, external_id: int, *, now_s: float) -> ExternalAudience:
     """Make the audience of one that is being created; of one that is not, nothing."""
-    # The catalog's turn first, as everywhere, then our row: see `take_turn`.
-    await take_turn(conn)
+    # The catalog's turn first, as everywhere, then our row: see `lock_catalog`.
+    await lock_catalog(conn)
     asked = select(*_COLUMNS).where(_external.c.id == external_id).with_for_update()
     found = _of((await conn.execute(asked)).one())
     if found.status is not Status.PROCESSING:
@@ -188,10 +188,10 @@ async def delete(
 ) -> None:
     """Delete it and its audience: the next bid does not show it."""
     assert external.audience_id is not None, "it is there"
-    await take_turn(conn)
+    await lock_catalog(conn)
     audience = await audiences.audience(conn, external.audience_id)
-    if audience.state is not State.DELETED:
-        await audiences.set_state(conn, audience, State.DELETED, now_s=now_s)
+    if audience.state is not AudienceState.DELETED:
+        await audiences.set_state(conn, audience, AudienceState.DELETED, now_s=now_s)
     fields = {"deleted_at_s": int(now_s), "updated_by": user_id, "updated_at_s": int(now_s)}
     await _change(conn, external, fields)
 

@@ -17,11 +17,11 @@ from segments.ledger.external_audience import base_connections
 from segments.ledger.tables import external_audiences as _external
 from segments.ledger.tables import external_run_files as _files
 from segments.ledger.tables import external_runs as _runs
-from segments.model.customer_columns import CONTROLS, Columns, Identity
+from segments.model.customer_columns import CONTROLS, Columns, IdentityColumn
 from segments.model.refusal import NotFound
 
 
-class Source(NamedTuple):
+class RunSource(NamedTuple):
     """What `segments.ingest.external_audience.collect` must know of a run."""
 
     connection: BaseConnection | None  # none: it was removed
@@ -34,12 +34,12 @@ def columns_of(spec: Mapping[str, Any]) -> Columns:
     """Return which columns the `fields` of an external audience have us read."""
     fields = spec["fields"]
     return Columns(
-        tuple(Identity(f["name"], f["identityNs"]) for f in fields if f.get("identityNs")),
+        tuple(IdentityColumn(f["name"], f["identityNs"]) for f in fields if f.get("identityNs")),
         tuple(f["name"] for f in fields if f["name"] in CONTROLS and not f.get("identityNs")),
     )
 
 
-async def of_run(ledger: AsyncEngine, run_id: str) -> Source:
+async def of_run(ledger: AsyncEngine, run_id: str) -> RunSource:
     """Return what a run takes."""
     asked = (
         select(_runs.c.id, _runs.c.collected, _external.c.spec, _external.c.connection_id)
@@ -55,7 +55,7 @@ async def of_run(ledger: AsyncEngine, run_id: str) -> Source:
             connection = None
         listed = select(*columns).where(_files.c.run_id == number).order_by(_files.c.number)
         files = [SourceFile(*row) for row in await conn.execute(listed)]
-    return Source(connection, files, columns_of(spec), collected)
+    return RunSource(connection, files, columns_of(spec), collected)
 
 
 async def keep_collected(ledger: AsyncEngine, run_id: str, collected: Mapping[str, Any]) -> None:

@@ -18,7 +18,7 @@ from segments.ledger.external_audience.audiences import ExternalAudience
 from segments.ledger.tables import external_run_files as _files
 from segments.ledger.tables import external_runs as _runs
 from segments.ledger.tables import jobs as _jobs
-from segments.model.job import UNFINISHED, Job, State
+from segments.model.job import UNFINISHED, Job, JobState
 
 
 class Run(NamedTuple):
@@ -101,7 +101,7 @@ async def taken_before(
         .where(
             _runs.c.external_audience_id == external.id,
             _files.c.path.in_(paths),
-            _jobs.c.state != State.FAILED,
+            _jobs.c.state != JobState.FAILED,
         )
     )
     return {(path, version) for path, version in await conn.execute(asked)}
@@ -136,7 +136,7 @@ async def page(
     start: int,
     limit: int,
     newest_first: bool,
-    states: Collection[State],
+    states: Collection[JobState],
     began: Collection[tuple[str, int]] = (),
 ) -> tuple[list[Run], int]:
     """

@@ -21,13 +21,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.ledger.tables import access_request_ids as _ids
 from segments.ledger.tables import access_requests as _requests
-from segments.model.identity import Id, Kind
+from segments.model.identity import Id, IdentifierKind
 
 _IDS_AT_ONCE = 1000
 """In one statement: more than every database takes is never asked."""
 
 
-class State(StrEnum):
+class AccessRequestState(StrEnum):
     """How far a request is."""
 
     PENDING = "pending"
@@ -38,7 +38,7 @@ class State(StrEnum):
 class SubjectId(NamedTuple):
     """One id that was submitted, and what of an e-mail hash lies behind it."""
 
-    kind: Kind
+    kind: IdentifierKind
     id: Id
     tail: bytes | None = None
 
@@ -67,7 +67,7 @@ class Access(NamedTuple):
     token_id: int | None
     key_id: int | None
     created_at_s: float
-    state: State
+    state: AccessRequestState
     version: int
     blob: str | None
     stale_blob: str | None
@@ -87,7 +87,7 @@ async def add(conn: AsyncConnection, new: NewAccess, *, now_s: float) -> str:
         **new._asdict(),
         "transaction_id": transaction_id,
         "created_at_s": now_s,
-        "state": State.PENDING.value,
+        "state": AccessRequestState.PENDING.value,
         "version": 0,
     }
     del row["ids"]
@@ -125,7 +125,7 @@ async def ids_of(conn: AsyncConnection, request_id: int) -> list[SubjectId]:
     """Return the ids of a request, in the order in which they were submitted."""
     asked = select(_ids.c.kind, _ids.c.id, _ids.c.tail).where(_ids.c.request_id == request_id)
     return [
-        SubjectId(Kind(kind), Id(id_), tail)
+        SubjectId(IdentifierKind(kind), Id(id_), tail)
         for kind, id_, tail in await conn.execute(asked.order_by(_ids.c.position))
     ]
 
@@ -136,9 +136,11 @@ async def withdraw(conn: AsyncConnection, ids: Sequence[Id]) -> None:
         naming = select(_ids.c.request_id).where(_ids.c.id.in_(ids[at : at + _IDS_AT_ONCE]))
         await conn.execute(
             update(_requests)
-            .where(_requests.c.id.in_(naming), _requests.c.state != State.EXPIRED.value)
+            .where(
+                _requests.c.id.in_(naming), _requests.c.state != AccessRequestState.EXPIRED.value
+            )
             .values(
-                state=State.PENDING.value,
+                state=AccessRequestState.PENDING.value,
                 version=_requests.c.version + 1,
                 stale_blob=func.coalesce(_requests.c.blob, _requests.c.stale_blob),
                 blob=None,
@@ -151,8 +153,13 @@ async def due(conn: AsyncConnection, now_s: float, limit: int) -> list[Access]:
     asked = (
         select(*_COLUMNS)
         .where(_IS_UNFINISHED)
-        .where(or_(_requests.c.state == State.PENDING.value, _requests.c.expires_at_s <= now_s))
-        .where(_requests.c.state != State.EXPIRED.value)
+        .where(
+            or_(
+                _requests.c.state == AccessRequestState.PENDING.value,
+                _requests.c.expires_at_s <= now_s,
+            )
+        )
+        .where(_requests.c.state != AccessRequestState.EXPIRED.value)
         .order_by(_requests.c.id)
         .limit(limit)
     )
@@ -190,12 +197,12 @@ async def complete(
         .where(
             _requests.c.id == access.id,
             _requests.c.version == access.version,
-            _requests.c.state == State.PENDING.value,
+            _requests.c.state == AccessRequestState.PENDING.value,
             # One file at a time is still to be deleted, or it would be forgotten.
             _requests.c.stale_blob.is_(None),
         )
         .values(
-            state=State.COMPLETED.value,
+            state=AccessRequestState.COMPLETED.value,
             blob=blob,
             told_at_s=now_s if access.told_at_s is None else access.told_at_s,
             # Made anew, it lives no longer than it would have.
@@ -211,7 +218,7 @@ async def expire(conn: AsyncConnection, access: Access) -> None:
         update(_requests)
         .where(_requests.c.id == access.id)
         .values(
-            state=State.EXPIRED.value,
+            state=AccessRequestState.EXPIRED.value,
             stale_blob=func.coalesce(_requests.c.blob, _requests.c.stale_blob),
             blob=None,
         )
@@ -228,4 +235,4 @@ async def forget_stale(conn: AsyncConnection, access: Access) -> None:
 
 
 def _access(row: Row[Any]) -> Access:
-    return Access(**{**row._asdict(), "state": State(row.state)})
+    return Access(**{**row._asdict(), "state": AccessRequestState(row.state)})

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.ledger.tables import data_subject_ids, data_subject_requests, late_opt_outs
 from segments.model.identity import Id
-from segments.model.record import EVERYONE, Action
+from segments.model.record import EVERYONE, OptOutAction
 
 _requests = data_subject_requests
 
@@ -28,7 +28,7 @@ class Said(NamedTuple):
 
 async def said_between(
     conn: AsyncConnection,
-    action: Action,
+    action: OptOutAction,
     after_seq: int,
     until_seq: int,
     account_ids: Collection[int],

@@ -16,10 +16,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.ledger.privacy import access_requests, audit
 from segments.ledger.privacy.audit import COMMAND_LINE, Who
-from segments.ledger.revision import take_turn
+from segments.ledger.revision import lock_catalog
 from segments.ledger.tables import data_subject_ids, data_subject_requests
-from segments.model.identity import Id, Kind
-from segments.model.record import Action
+from segments.model.identity import Id, IdentifierKind
+from segments.model.record import OptOutAction
 from segments.model.refusal import Refusal
 
 _requests = data_subject_requests
@@ -32,12 +32,12 @@ class Request(NamedTuple):
 
     seq: int
     transaction_id: str
-    action: Action
+    action: OptOutAction
     account_id: int | None  # who submitted it; none: global
     ids: tuple[Id, ...]
 
 
-class Source(NamedTuple):
+class OptOutSource(NamedTuple):
     """How a request came to us."""
 
     who: Who = COMMAND_LINE
@@ -48,19 +48,19 @@ class Source(NamedTuple):
     """What the e-mail hashes that were submitted have behind their ids."""
 
 
-BY_HAND = Source()
+BY_HAND = OptOutSource()
 """On the command line, by the operator."""
 
 
 async def record(
     conn: AsyncConnection,
-    action: Action,
-    persons: Sequence[Sequence[tuple[Kind, Id]]],
+    action: OptOutAction,
+    persons: Sequence[Sequence[tuple[IdentifierKind, Id]]],
     account_id: int | None = None,
     *,
     jurisdiction: str | None = None,
     submitter: str | None = None,
-    source: Source = BY_HAND,
+    source: OptOutSource = BY_HAND,
     now_s: float,
 ) -> list[Request]:
     """
@@ -87,7 +87,7 @@ async def record(
     _check_chars("jurisdiction", jurisdiction, _JURISDICTION_CHARS)
     _check_chars("submitter", submitter, _SUBMITTER_CHARS)
     # Held until the commit, so that numbers become visible in their order.
-    await take_turn(conn)
+    await lock_catalog(conn)
     rows = [
         {
             "transaction_id": uuid4().hex,
@@ -117,7 +117,7 @@ async def record(
             for id_, kind in id_to_kind.items()
         ],
     )
-    if action is Action.ERASURE:
+    if action is OptOutAction.ERASURE:
         await access_requests.withdraw(conn, [id_ for ids in kinds_of_persons for id_ in ids])
     done = [
         audit.Entry(
@@ -168,7 +168,7 @@ async def unapplied(
         Request(
             row.seq,
             row.transaction_id,
-            Action[row.action],
+            OptOutAction[row.action],
             row.account_id,
             tuple(seq_to_ids[row.seq]),
         )

@@ -18,8 +18,8 @@ from segments.ledger.tables import data_subject_requests as _requests
 from segments.ledger.tables import jobs as _jobs
 from segments.ledger.tables import retired_blobs as _retired
 from segments.model.identity import Id
-from segments.model.job import Job, Scrubbed, State
-from segments.model.record import Action
+from segments.model.job import Job, JobState, Scrubbed
+from segments.model.record import OptOutAction
 
 _IDS_AT_ONCE = 50_000
 
@@ -33,7 +33,7 @@ class Due(NamedTuple):
 
 async def last_erasure(conn: AsyncConnection) -> int:
     """Return the number of the last ERASURE; 0 if there is none."""
-    asked = select(func.max(_requests.c.seq)).where(_requests.c.action == Action.ERASURE.name)
+    asked = select(func.max(_requests.c.seq)).where(_requests.c.action == OptOutAction.ERASURE.name)
     return await conn.scalar(asked) or 0
 
 
@@ -72,7 +72,7 @@ async def erased_ids(
     behind: Said | None = None
     while page := await said_between(
         conn,
-        Action.ERASURE,
+        OptOutAction.ERASURE,
         after_seq,
         until_seq,
         account_ids,
@@ -130,7 +130,7 @@ async def replace_file(
     }
     done = await conn.execute(
         update(_jobs)
-        .where(_jobs.c.id == job.id, _jobs.c.blob == job.blob, _jobs.c.state != State.RUNNING)
+        .where(_jobs.c.id == job.id, _jobs.c.blob == job.blob, _jobs.c.state != JobState.RUNNING)
         .values(values)
     )
     if done.rowcount != 1:

@@ -13,10 +13,10 @@ from sqlalchemy import ColumnElement, Row, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.ledger.privacy import access_requests
-from segments.ledger.privacy.access_requests import Access, State, SubjectId
+from segments.ledger.privacy.access_requests import Access, AccessRequestState, SubjectId
 from segments.ledger.tables import data_subject_ids as _ids
 from segments.ledger.tables import data_subject_requests as _requests
-from segments.model.identity import Id, Kind, email_hash_of
+from segments.model.identity import Id, IdentifierKind, email_hash_of
 
 ACCESS = "ACCESS"
 _IDS_AT_ONCE = 1000
@@ -100,13 +100,17 @@ async def _told(
     for at in range(0, len(seqs), _IDS_AT_ONCE):
         naming = select(_ids).where(_ids.c.seq.in_(seqs[at : at + _IDS_AT_ONCE]))
         for each in await conn.execute(naming.order_by(_ids.c.seq, _ids.c.id)):
-            seq_to_ids[each.seq].append(SubjectId(Kind(each.kind), Id(each.id), each.tail))
+            seq_to_ids[each.seq].append(
+                SubjectId(IdentifierKind(each.kind), Id(each.id), each.tail)
+            )
     return [_request(row, seq_to_ids[row.seq]) for row in rows]
 
 
 def _request(row: Row[Any], ids: Iterable[SubjectId]) -> SubjectRequest:
     # In the ledger is in force for good; "pending" is the store's lag alone.
-    status = State.PENDING if row.applied_at_s is None else State.COMPLETED
+    status = (
+        AccessRequestState.PENDING if row.applied_at_s is None else AccessRequestState.COMPLETED
+    )
     return SubjectRequest(
         row.transaction_id,
         row.action,
@@ -124,5 +128,7 @@ def _request(row: Row[Any], ids: Iterable[SubjectId]) -> SubjectRequest:
 def _hashes(ids: Iterable[SubjectId]) -> tuple[str, ...]:
     # Of one that came by the command line, or before tails were kept, the id is all there is.
     return tuple(
-        email_hash_of(each.id, each.tail or b"") for each in ids if each.kind is Kind.EMAIL
+        email_hash_of(each.id, each.tail or b"")
+        for each in ids
+        if each.kind is IdentifierKind.EMAIL
     )

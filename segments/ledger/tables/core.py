@@ -23,7 +23,7 @@ accounts = Table(
     "accounts",
     metadata,
     Column("id", RowId, primary_key=True),
-    Column("kind", String(16), nullable=False),  # segments.model.account.Kind
+    Column("kind", String(16), nullable=False),  # segments.model.account.AccountKind
     # What the account is called in files and bid requests: partner_id, sub_id, publisher.id.
     Column("public_id", String(128), nullable=False),
     # Among which accounts that is unambiguous: segments.model.account.id_space.
@@ -74,7 +74,7 @@ audiences = Table(
     Column("partner_id", ForeignKey("accounts.id"), nullable=False),
     Column("segment_id", String(64), nullable=False),  # as shown in a bid request
     Column("name", String(256), nullable=False),
-    Column("state", String(16), nullable=False),  # segments.model.audience.State
+    Column("state", String(16), nullable=False),  # segments.model.audience.AudienceState
     Column("live_from_s", BigInteger),  # activation window; none: no bound
     Column("live_until_s", BigInteger),
     Column("ttl_days", Integer),  # how long a membership holds; none: for good
@@ -116,7 +116,7 @@ jobs = Table(
     Column("blob", String(1024), nullable=False),
     Column("file_name", String(256), nullable=False),
     Column("metadata", JSON, nullable=False),  # as delivered, validated
-    Column("state", String(16), nullable=False),  # segments.model.job.State
+    Column("state", String(16), nullable=False),  # segments.model.job.JobState
     Column("lease_owner", String(128)),
     Column("lease_until_s", Float),
     Column("checkpoint", JSON),  # how far it came: segments.model.job.Checkpoint

@@ -82,7 +82,9 @@ access_requests = Table(
     Column("token_id", ForeignKey("privacy_tokens.id")),
     Column("key_id", ForeignKey("privacy_keys.id")),
     Column("created_at_s", Float, nullable=False),
-    Column("state", String(16), nullable=False),  # segments.ledger.privacy.access_requests.State
+    Column(
+        "state", String(16), nullable=False
+    ),  # segments.ledger.privacy.access_requests.AccessRequestState
     # Raised by every ERASURE of one of its ids: a report that was begun before is not kept.
     Column("version", Integer, nullable=False),
     Column("blob", String(256)),  # the report

@@ -55,7 +55,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from segments.store.keys import slot_of
-from segments.store.servers.majority import heard
+from segments.store.servers.majority import ask_majority
 from segments.store.servers.topology import (
     EPOCH_COMMAND,
     SHARDS_COMMAND,
@@ -149,7 +149,7 @@ class Cluster(RedisCluster):
             redis.exceptions.ConnectionError: None answers.
         """
         await self.initialize()
-        views = await heard([self._view_of(node) for node in self.get_nodes()])
+        views = await ask_majority([self._view_of(node) for node in self.get_nodes()])
         if not views:
             self.look_anew()
             raise RedisConnectionError("no node of the cluster says who has which slots")

@@ -17,7 +17,7 @@ _MOST_S = 0.1
 T = TypeVar("T")
 
 
-async def heard(asked: Sequence[Coroutine[Any, Any, T | None]]) -> list[T]:
+async def ask_majority(asked: Sequence[Coroutine[Any, Any, T | None]]) -> list[T]:
     """
     Return what was said within a tenth of a second; if that is not most of it, within `WITHIN_S`.
 

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from redis.asyncio.sentinel import MasterNotFoundError, Sentinel
 from redis.exceptions import RedisError
 
-from segments.store.servers.majority import heard
+from segments.store.servers.majority import ask_majority
 
 
 class Sentinels(Sentinel):
@@ -26,7 +26,7 @@ class Sentinels(Sentinel):
         Raises:
             MasterNotFoundError: Nobody knows one that is up.
         """
-        states = await heard([_state(one, service_name) for one in self.sentinels])
+        states = await ask_majority([_state(one, service_name) for one in self.sentinels])
         latest = max((state["config-epoch"] for state in states), default=0)
         for state in states:
             if state["config-epoch"] == latest and self.check_master_state(state, service_name):

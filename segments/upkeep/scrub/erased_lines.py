@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segments.ingest.external_audience.delta import HEADER
-from segments.ingest.lines import MAX_LINE_BYTES, Cut, Cutter
+from segments.ingest.lines import MAX_LINE_BYTES, Lines, LineSplitter
 from segments.ingest.parse import LINE_ENDS, Ids, regular_ids
 from segments.model.identity import EMAIL_HASH_CHARS, ID_BYTES, Id
 
@@ -34,7 +34,7 @@ _HASH_CHARS = frozenset(EMAIL_HASH_CHARS.values())
 _HEX_RUN = re.compile(rb"[0-9A-Fa-f]{%d,}" % _ID_CHARS)
 
 
-class Erased:
+class ErasedIds:
     """
     A set of ids, of which many are asked for at once.
 
@@ -52,12 +52,12 @@ class Erased:
     def __len__(self) -> int:
         return len(self._names)
 
-    def as_marked(self) -> "Erased":
+    def as_marked(self) -> "ErasedIds":
         """
         Return the same ids as `segments.ingest.external_audience.delta` has them, whose last byte
         is a mark.
         """
-        return Erased([Id(id_[:-1] + b"\0") for id_ in self._ids])
+        return ErasedIds([Id(id_[:-1] + b"\0") for id_ in self._ids])
 
     def among(self, ids: Ids) -> NDArray[np.bool_]:
         """Tell which of some ids are of this set, which is not empty."""
@@ -70,13 +70,13 @@ class Erased:
         return found
 
 
-class Lines:
+class LinesThatStay:
     """Feed it the plain blocks of one file, in order; it returns what is to stay of them."""
 
-    def __init__(self, erased: Erased) -> None:
+    def __init__(self, erased: ErasedIds) -> None:
         self.dropped = 0
         self._erased = erased
-        self._cutter = Cutter()
+        self._cutter = LineSplitter()
 
     def feed(self, block: bytes) -> bytes:
         """Take the next bytes; return what stays of the lines that they complete."""
@@ -86,7 +86,7 @@ class Lines:
         """Take the end of the file, where the last line may lack its line end."""
         return self._kept_of(self._cutter.finish())
 
-    def _kept_of(self, cut: Cut) -> bytes:
+    def _kept_of(self, cut: Lines) -> bytes:
         self.dropped += cut.is_behind_long_line
         return self._kept(cut.lines)
 
@@ -136,7 +136,7 @@ class Rows:
         is_marked: Its ids are marked, and stand behind a header.
     """
 
-    def __init__(self, erased: Erased, *, is_marked: bool) -> None:
+    def __init__(self, erased: ErasedIds, *, is_marked: bool) -> None:
         self.dropped = 0
         self._erased = erased.as_marked() if is_marked else erased
         self._is_marked = is_marked
@@ -164,7 +164,7 @@ class Rows:
         return self._rest
 
 
-def kept_blocks(blocks: Iterable[bytes], sieve: Lines | Rows) -> Iterator[bytes]:
+def kept_blocks(blocks: Iterable[bytes], sieve: LinesThatStay | Rows) -> Iterator[bytes]:
     """Yield what is to stay of a file."""
     for block in blocks:
         yield sieve.feed(block)

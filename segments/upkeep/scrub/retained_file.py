@@ -24,9 +24,9 @@ from segments.ingest.read import Reading, delivered_blocks
 from segments.ingest.spool import Spool
 from segments.ingest.unpack import is_archive, is_zip, plain_blocks
 from segments.ingest.validate import SCRUBBED_DIGEST, order_as_kept, order_of
-from segments.model.job import Job, Scrubbed, State
+from segments.model.job import Job, JobState, Scrubbed
 from segments.model.stop_reason import Stopped, StopReason
-from segments.upkeep.scrub.erased_lines import Erased, Lines, Rows, kept_blocks
+from segments.upkeep.scrub.erased_lines import ErasedIds, LinesThatStay, Rows, kept_blocks
 
 _GZIP_LEVEL = 1
 
@@ -39,7 +39,7 @@ class Written(NamedTuple):
 
 
 @dataclass(frozen=True)
-class KeptFile:
+class RetainedFile:
     """The file of a job as it was when the job was read from the ledger."""
 
     job: Job
@@ -51,7 +51,7 @@ class KeptFile:
 
         That is not searched before it is there: then the job counts as not seen to.
         """
-        if self.job.state is not State.QUEUED or self.job.report.is_ids:
+        if self.job.state is not JobState.QUEUED or self.job.report.is_ids:
             return False
         if order_of(self.job.metadata).run_id is not None:
             return True
@@ -61,7 +61,7 @@ class KeptFile:
         except (Stopped, FileNotFoundError):
             return False  # as it will show
 
-    def is_to_change(self, erased: Erased) -> bool:
+    def is_to_change(self, erased: ErasedIds) -> bool:
         """
         Tell whether something is to be taken out; what can't be read yet will show.
 
@@ -101,7 +101,7 @@ class KeptFile:
                     return Scrubbed(stop=stopped.reason, error=stopped.detail)
             return Scrubbed(hash_type=reading.parser.hash_type)
 
-    def write(self, erased: Erased, file: BufferedRandom) -> Written:
+    def write(self, erased: ErasedIds, file: BufferedRandom) -> Written:
         """
         Write what is left, and leave `file` at its beginning.
 
@@ -124,14 +124,14 @@ class KeptFile:
         file.seek(0)
         return Written(digest, sieve.dropped)
 
-    def _kept(self, sieve: Lines | Rows) -> Iterator[bytes]:
+    def _kept(self, sieve: LinesThatStay | Rows) -> Iterator[bytes]:
         blob = self.blobs.get(self.job.blob)
         blocks = delivered_blocks(blob) if self._is_of_ids else plain_blocks(blob)
         return kept_blocks(blocks, sieve)
 
-    def _sieve(self, erased: Erased) -> Lines | Rows:
+    def _sieve(self, erased: ErasedIds) -> LinesThatStay | Rows:
         if not self._is_of_ids:
-            return Lines(erased)
+            return LinesThatStay(erased)
         return Rows(erased, is_marked=not self.job.report.is_ids)
 
     @property

@@ -65,10 +65,10 @@ from segments.ledger import accounts, jobs
 from segments.ledger.database.engine import reading
 from segments.ledger.privacy import scrubs
 from segments.ledger.privacy.scrubs import Due
-from segments.model.job import Job, Scrubbed, State
+from segments.model.job import Job, JobState, Scrubbed
 from segments.model.stop_reason import Stopped, StopReason
-from segments.upkeep.scrub.erased_lines import Erased
-from segments.upkeep.scrub.retained_file import KeptFile
+from segments.upkeep.scrub.erased_lines import ErasedIds
+from segments.upkeep.scrub.retained_file import RetainedFile
 from segments.upkeep.sweep import sweep_blobs
 
 _log = logging.getLogger(__name__)
@@ -173,13 +173,13 @@ class _Pass:
         self._now_s = scrubber.now_s
         self._delete_retired = scrubber.delete_retired
         self._until_seq = until_seq
-        self._last: tuple[tuple[int, frozenset[int]], Erased] | None = None
+        self._last: tuple[tuple[int, frozenset[int]], ErasedIds] | None = None
 
     async def see_to(self, due: Due, forbidding: frozenset[int]) -> None:
         """Scrub one file, whatever it takes."""
         job = due.job
-        file = KeptFile(job, self._blobs)
-        if job.state is State.RUNNING or await asyncio.to_thread(file.is_to_become_ids):
+        file = RetainedFile(job, self._blobs)
+        if job.state is JobState.RUNNING or await asyncio.to_thread(file.is_to_become_ids):
             self._add(at_work=1)
             return
         self._add(looked_at=1)
@@ -203,16 +203,16 @@ class _Pass:
             except (Stopped, FileNotFoundError) as error:
                 await self._put_off(job, error)
 
-    async def _erased(self, after_seq: int, forbidding: frozenset[int]) -> Erased:
+    async def _erased(self, after_seq: int, forbidding: frozenset[int]) -> ErasedIds:
         # Files of one owner mostly come together, and have been seen to together.
         asked = (after_seq, forbidding)
         if self._last is None or self._last[0] != asked:
             async with reading(self._ledger) as conn:
                 ids = await scrubs.erased_ids(conn, after_seq, self._until_seq, sorted(forbidding))
-            self._last = asked, Erased(ids)
+            self._last = asked, ErasedIds(ids)
         return self._last[1]
 
-    async def _rewrite(self, file: KeptFile, erased: Erased, scrubbed: Scrubbed) -> None:
+    async def _rewrite(self, file: RetainedFile, erased: ErasedIds, scrubbed: Scrubbed) -> None:
         job = file.job
         self._spool_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=self._spool_dir) as rest:

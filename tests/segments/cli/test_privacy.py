@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from segments.model.identity import Id, parse_id
-from segments.model.record import EVERYONE, Action, OptOut, Record
+from segments.model.record import EVERYONE, OptOut, OptOutAction, Record
 from segments.store.meta import prepare
 from segments.store.reader import read_meta, read_records
 from segments.store.servers.connection import connect
@@ -16,8 +16,8 @@ from tests.segments.cli.conftest import Command
 ADA = md5(b"ada@example.com").hexdigest()
 BOB = sha256(b"bob@example.com").hexdigest()
 DEVICE = "6ba7b810-9dad-11d1-80b4-00c04fd430c8"
-RESTRICTED = Record((OptOut(EVERYONE, Action.RESTRICT),))
-ERASED = Record((OptOut(EVERYONE, Action.ERASURE),))
+RESTRICTED = Record((OptOut(EVERYONE, OptOutAction.RESTRICT),))
+ERASED = Record((OptOut(EVERYONE, OptOutAction.ERASURE),))
 
 
 @pytest.fixture

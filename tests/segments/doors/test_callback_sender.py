@@ -8,7 +8,7 @@ from aiohttp.abc import AbstractResolver
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.doors.callback_sender import MAX_ATTEMPTS, Callbacks, is_allowed, is_public, pause_s
-from segments.doors.sftp_process_metrics import CALLBACKS, DoorMetrics
+from segments.doors.sftp_process_metrics import CALLBACKS, SftpProcessMetrics
 from segments.ledger import callbacks
 from segments.ledger.database.engine import open_ledger
 from segments.settings import Settings
@@ -94,7 +94,7 @@ def sender(
     clock: Clock,
     *,
     hosts: tuple[str, ...] = (HOST,),
-    metrics: DoorMetrics | None = None,
+    metrics: SftpProcessMetrics | None = None,
 ) -> Callbacks:
     """A sender for which this machine is the public internet."""
     return Callbacks(
@@ -175,7 +175,7 @@ async def test_attempts_are_counted_by_what_came_of_them(
     partner.statuses = [500]
     await note(ledger, partner.url())
     await note(ledger, "http://elsewhere.example/done", "2")
-    metrics = DoorMetrics()
+    metrics = SftpProcessMetrics()
     callbacks = sender(ledger, clock, metrics=metrics)
 
     await callbacks.turn()

@@ -9,7 +9,7 @@ from segments.ingest.parse import Parser
 from segments.ingest.spool import Spool
 from segments.ledger import jobs
 from segments.ledger.database.engine import open_ledger
-from segments.model.job import Job, State
+from segments.model.job import Job, JobState
 from segments.model.record import Change
 from segments.model.stop_reason import StopReason
 from segments.settings import Settings
@@ -53,7 +53,7 @@ async def members(history: History) -> int:
 
 
 async def test_file_that_removes_no_more_than_it_may_is_carried_out(history: History) -> None:
-    assert (await removed(history, 200)).state is State.DONE
+    assert (await removed(history, 200)).state is JobState.DONE
 
     assert await members(history) == 200
 
@@ -63,7 +63,7 @@ async def test_file_that_removes_more_is_held_before_the_first_person_is_gone(
 ) -> None:
     held = await removed(history, 201)
 
-    assert held.state is State.HELD
+    assert held.state is JobState.HELD
     assert held.report.held_because.endswith("(201 of 400 looked at), more than 50%")
     assert await members(history) == 400
 
@@ -84,7 +84,7 @@ async def test_held_file_is_carried_out_when_it_is_released(history: History) ->
     done = await history.carry()
 
     assert done is not None
-    assert (done.state, done.report.removed) == (State.DONE, 400)
+    assert (done.state, done.report.removed) == (JobState.DONE, 400)
     assert await members(history) == 0
 
 
@@ -96,7 +96,7 @@ async def test_held_file_that_is_refused_fails_and_removes_nobody(history: Histo
         failed = await jobs.job(conn, held.id)
 
     assert failed is not None
-    assert (failed.state, failed.stop) == (State.FAILED, StopReason.NOT_RELEASED)
+    assert (failed.state, failed.stop) == (JobState.FAILED, StopReason.NOT_RELEASED)
     assert await members(history) == 400
 
 
@@ -106,7 +106,7 @@ async def test_whoever_is_added_again_by_the_same_file_is_not_removed(history: H
     done = await history.carry()
 
     assert done is not None
-    assert done.state is State.DONE
+    assert done.state is JobState.DONE
 
 
 async def test_what_a_file_names_beyond_an_audience_does_not_count(history: History) -> None:

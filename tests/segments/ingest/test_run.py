@@ -19,10 +19,10 @@ from segments.ingest.run import run
 from segments.ingest.tools import Tools
 from segments.ingest.validate import read_metadata
 from segments.ledger import accounts, audiences
-from segments.model.account import Account, Kind
+from segments.model.account import Account, AccountKind
 from segments.model.audience import Audience
-from segments.model.job import MAX_DEATHS, BadLine, BadLineReason, Checkpoint, Job, State
-from segments.model.record import EVERYONE, Action, Membership, OptOut, Record, day_of
+from segments.model.job import MAX_DEATHS, BadLine, BadLineReason, Checkpoint, Job, JobState
+from segments.model.record import EVERYONE, Membership, OptOut, OptOutAction, Record, day_of
 from segments.model.stop_reason import Stopped, StopReason
 from segments.settings import Settings
 from segments.store.keys import bucket_key, bucket_of
@@ -51,7 +51,7 @@ class Killed(Exception):
 
 
 @dataclass
-class World:
+class Ingest:
     """A store, a ledger with one partner, and what delivers files to them."""
 
     redis: Redis
@@ -120,27 +120,27 @@ class World:
 @pytest.fixture
 async def world(
     valkey: Engine, ledger: AsyncEngine, settings: Settings, blobs: Blobs
-) -> AsyncIterator[World]:
+) -> AsyncIterator[Ingest]:
     async with connect(valkey.url) as redis:
         meta = await prepare(redis, 10_000)
         async with ledger.begin() as conn:
             partner = await accounts.add_account(
-                conn, Kind.ADVERTISER, PARTNER_ID, "Partner", now_s=0
+                conn, AccountKind.ADVERTISER, PARTNER_ID, "Partner", now_s=0
             )
         spool_dir = settings.data_dir / "spool"
         # Many batches out of few rows.
         tools = Tools(ledger, redis, blobs, spool_dir, time.time, pairs_per_batch=200)
-        yield World(redis, meta, ledger, blobs, tools, partner)
+        yield Ingest(redis, meta, ledger, blobs, tools, partner)
 
 
 @pytest.mark.parametrize("hash_type", ["md5", "sha1", "sha2"])
-async def test_every_person_of_a_file_is_a_member(world: World, hash_type: str) -> None:
+async def test_every_person_of_a_file_is_a_member(world: Ingest, hash_type: str) -> None:
     hashes = email_hashes(500, hash_type)
 
     job = await world.load(text_of(hashes))
 
     audience = await world.audience()
-    assert job.state is State.DONE
+    assert job.state is JobState.DONE
     assert (job.report.rows, job.report.added, job.report.hash_type) == (500, 500, hash_type)
     assert await world.records(hashes) == [Record((), (Membership(audience.id),))] * 500
 
@@ -156,7 +156,7 @@ async def test_every_person_of_a_file_is_a_member(world: World, hash_type: str) 
         pytest.param(b"".join(b'"%s"\n' % line for line in TEXT.splitlines()), id="quotes"),
     ],
 )
-async def test_form_of_a_file_changes_nothing_in_the_store(world: World, packed: bytes) -> None:
+async def test_form_of_a_file_changes_nothing_in_the_store(world: Ingest, packed: bytes) -> None:
     await world.load(packed, records=2000)
     first = await world.everything()
     await world.redis.delete(*first)
@@ -167,7 +167,7 @@ async def test_form_of_a_file_changes_nothing_in_the_store(world: World, packed:
     assert sum(map(len, first.values())) == 2000
 
 
-async def test_one_call_adds_to_one_segment_and_removes_from_another(world: World) -> None:
+async def test_one_call_adds_to_one_segment_and_removes_from_another(world: Ingest) -> None:
     await world.load(segments=[("1", "add"), ("2", "add")])
 
     job = await world.load(text_of(HASHES[:500]), segments=[("1", "remove"), ("3", "add")])
@@ -183,7 +183,7 @@ async def test_one_call_adds_to_one_segment_and_removes_from_another(world: Worl
     )
 
 
-async def test_segment_that_did_not_exist_reaches_the_catalog(world: World) -> None:
+async def test_segment_that_did_not_exist_reaches_the_catalog(world: Ingest) -> None:
     await world.load()
 
     catalog = await read_catalog(world.redis)
@@ -191,27 +191,27 @@ async def test_segment_that_did_not_exist_reaches_the_catalog(world: World) -> N
     assert [(entry.segment_id, entry.is_active) for entry in catalog.audiences] == [("123", True)]
 
 
-async def test_segment_id_that_is_no_integer_fails_its_own_action_alone(world: World) -> None:
+async def test_segment_id_that_is_no_integer_fails_its_own_action_alone(world: Ingest) -> None:
     job = await world.load(segments=[("abc", "add"), ("5", "add")])
 
     rejected, carried_out = job.report.segments
-    assert job.state is State.DONE
+    assert job.state is JobState.DONE
     assert (rejected.audience_id, carried_out.audience_id) == (None, (await world.audience("5")).id)
     assert job.report.added == 2000
 
 
-async def test_file_whose_segments_are_all_rejected_writes_nothing(world: World) -> None:
+async def test_file_whose_segments_are_all_rejected_writes_nothing(world: Ingest) -> None:
     job = await world.load(segments=[("abc", "add")])
 
-    assert (job.state, job.report.written) == (State.DONE, 0)
+    assert (job.state, job.report.written) == (JobState.DONE, 0)
     assert await world.everything() == {}
 
 
-async def test_sub_account_owns_what_its_agency_shows(world: World) -> None:
+async def test_sub_account_owns_what_its_agency_shows(world: Ingest) -> None:
     async with world.ledger.begin() as conn:
-        agency = await accounts.add_account(conn, Kind.AGENCY, "agency", "Agency", now_s=0)
+        agency = await accounts.add_account(conn, AccountKind.AGENCY, "agency", "Agency", now_s=0)
         sub = await accounts.add_account(
-            conn, Kind.ADVERTISER, "sub", "Sub", parent=agency, now_s=0
+            conn, AccountKind.ADVERTISER, "sub", "Sub", parent=agency, now_s=0
         )
 
     await world.load(partner_id="agency", sub_id="sub")
@@ -233,11 +233,11 @@ async def test_sub_account_owns_what_its_agency_shows(world: World) -> None:
     ],
 )
 async def test_delivery_of_nobody_is_not_taken_in(
-    world: World, named: dict[str, Any], expected: StopReason
+    world: Ingest, named: dict[str, Any], expected: StopReason
 ) -> None:
     async with world.ledger.begin() as conn:
-        await accounts.add_account(conn, Kind.AGENCY, "agency", "Agency", now_s=0)
-        left = await accounts.add_account(conn, Kind.ADVERTISER, "left", "Left", now_s=0)
+        await accounts.add_account(conn, AccountKind.AGENCY, "agency", "Agency", now_s=0)
+        left = await accounts.add_account(conn, AccountKind.ADVERTISER, "left", "Left", now_s=0)
         await accounts.set_account_active(conn, left, is_active=False)
 
     with pytest.raises(Stopped) as caught:
@@ -294,34 +294,34 @@ async def test_delivery_of_nobody_is_not_taken_in(
     ],
 )
 async def test_file_that_is_not_what_was_described_writes_nothing(
-    world: World, content: bytes, how: dict[str, Any], expected: StopReason
+    world: Ingest, content: bytes, how: dict[str, Any], expected: StopReason
 ) -> None:
     job = await world.load(content, **how)
 
-    assert (job.state, job.stop) == (State.FAILED, expected)
+    assert (job.state, job.stop) == (JobState.FAILED, expected)
     assert job.error is not None
     assert "example.com" not in job.error
     assert await world.everything() == {}
     assert (await read_catalog(world.redis)).audiences == ()
 
 
-async def test_digest_may_be_of_the_text_within_an_archive(world: World) -> None:
+async def test_digest_may_be_of_the_text_within_an_archive(world: Ingest) -> None:
     """
     The document names the file `<digest>.txt`, and lets it be compressed.
     """
     job = await world.load(gz_of(TEXT), described=TEXT, records=2000)
 
-    assert job.state is State.DONE
+    assert job.state is JobState.DONE
 
 
-async def test_file_that_is_gone_is_not_found(world: World) -> None:
+async def test_file_that_is_gone_is_not_found(world: Ingest) -> None:
     job = await world.delivered()
     await world.blobs.delete(job.blob)
 
     assert (await world.carried(job)).stop is StopReason.FILE_NOT_FOUND
 
 
-async def test_bad_lines_are_counted_and_the_others_loaded(world: World) -> None:
+async def test_bad_lines_are_counted_and_the_others_loaded(world: Ingest) -> None:
     lines = [*HASHES[:10], "person@example.com", email_hashes(1, "md5")[0], *HASHES[10:20]]
 
     job = await world.load(text_of(lines))
@@ -333,11 +333,11 @@ async def test_bad_lines_are_counted_and_the_others_loaded(world: World) -> None
     )
 
 
-async def test_person_who_opted_out_is_refused_and_counted(world: World) -> None:
+async def test_person_who_opted_out_is_refused_and_counted(world: Ingest) -> None:
     out = ids_of(HASHES[:5])
     writer = Writer(world.redis, world.meta)
-    await writer.opt_out(out[:3], OptOut(EVERYONE, Action.RESTRICT))
-    await writer.opt_out(out[3:], OptOut(world.partner.id, Action.ERASURE))
+    await writer.opt_out(out[:3], OptOut(EVERYONE, OptOutAction.RESTRICT))
+    await writer.opt_out(out[3:], OptOut(world.partner.id, OptOutAction.ERASURE))
 
     job = await world.load()
 
@@ -345,7 +345,7 @@ async def test_person_who_opted_out_is_refused_and_counted(world: World) -> None
     assert all(not found.memberships for found in await world.records(HASHES[:5]))
 
 
-async def test_repeated_file_changes_nothing(world: World) -> None:
+async def test_repeated_file_changes_nothing(world: Ingest) -> None:
     await world.load()
     first = await world.everything()
 
@@ -355,7 +355,7 @@ async def test_repeated_file_changes_nothing(world: World) -> None:
     assert await world.everything() == first
 
 
-async def test_duplicates_are_counted_wherever_they_stand(world: World) -> None:
+async def test_duplicates_are_counted_wherever_they_stand(world: Ingest) -> None:
     upper = [digest.upper() for digest in HASHES[:300]]
 
     job = await world.load(
@@ -367,7 +367,7 @@ async def test_duplicates_are_counted_wherever_they_stand(world: World) -> None:
 
 
 @pytest.mark.parametrize("kill_after", [0, 1, 7])
-async def test_killed_and_run_again_ends_like_one_clean_run(world: World, kill_after: int) -> None:
+async def test_killed_and_run_again_ends_like_one_clean_run(world: Ingest, kill_after: int) -> None:
     lines = [*HASHES, *HASHES[:100], "x"]
     segments = [("1", "add"), ("2", "add"), ("1", "remove")]
     clean = await world.load(text_of(lines), segments=segments)
@@ -382,12 +382,12 @@ async def test_killed_and_run_again_ends_like_one_clean_run(world: World, kill_a
     again = await world.carried(world.kept[-1])
 
     assert await world.everything() == expected
-    assert again.state is State.DONE
+    assert again.state is JobState.DONE
     for count in ("rows", "valid", "bad", "written", "duplicates"):
         assert getattr(again.report, count) == getattr(clean.report, count)
 
 
-async def test_resumed_job_writes_the_expiry_that_it_began_with(world: World) -> None:
+async def test_resumed_job_writes_the_expiry_that_it_began_with(world: Ingest) -> None:
     """
     Though its segment's TTL was changed meanwhile, and days have passed.
     """
@@ -408,34 +408,34 @@ async def test_resumed_job_writes_the_expiry_that_it_began_with(world: World) ->
     assert {found.memberships for found in await world.records()} == {((audience.id, expiry_day),)}
 
 
-async def test_opt_out_between_kill_and_resume_is_heard(world: World) -> None:
+async def test_opt_out_between_kill_and_resume_is_heard(world: Ingest) -> None:
     job = await world.delivered()
     with pytest.raises(Killed):
         await world.carried(job, kill_after=3)
 
     await Writer(world.redis, world.meta).opt_out(
-        ids_of(HASHES), OptOut(world.partner.id, Action.ERASURE)
+        ids_of(HASHES), OptOut(world.partner.id, OptOutAction.ERASURE)
     )
     await world.carried(world.kept[-1])
 
     assert all(not found.memberships for found in await world.records())
 
 
-async def test_job_that_kills_its_loaders_is_given_up(world: World) -> None:
+async def test_job_that_kills_its_loaders_is_given_up(world: Ingest) -> None:
     job = replace(await world.delivered(), checkpoint=Checkpoint(deaths=MAX_DEATHS))
 
     assert (await world.carried(job)).stop is StopReason.INTERNAL
 
 
-async def test_job_that_gets_further_is_forgiven_its_deaths(world: World) -> None:
+async def test_job_that_gets_further_is_forgiven_its_deaths(world: Ingest) -> None:
     job = replace(await world.delivered(), checkpoint=Checkpoint(deaths=MAX_DEATHS - 1))
 
     done = await world.carried(job)
 
-    assert (done.state, done.checkpoint.deaths) == (State.DONE, 0)
+    assert (done.state, done.checkpoint.deaths) == (JobState.DONE, 0)
 
 
-async def test_corrupt_record_fails_the_job_and_names_its_bucket(world: World) -> None:
+async def test_corrupt_record_fails_the_job_and_names_its_bucket(world: Ingest) -> None:
     (id_,) = ids_of(HASHES[:1])
     bucket = bucket_of(id_, world.meta.bucket_bits)
     await world.redis.hset(bucket_key(bucket), id_[4:12], b"\xff\xff")
@@ -446,14 +446,14 @@ async def test_corrupt_record_fails_the_job_and_names_its_bucket(world: World) -
     assert f"bucket {bucket:x}" in (job.error or "")
 
 
-async def test_same_delivery_again_is_the_unfinished_one(world: World) -> None:
+async def test_same_delivery_again_is_the_unfinished_one(world: Ingest) -> None:
     first = await world.delivered()
 
     assert await world.delivered() == first
     assert await world.blobs.names() == [first.blob]
 
 
-async def test_stopping_a_job_while_it_reads_stops_the_reading(world: World) -> None:
+async def test_stopping_a_job_while_it_reads_stops_the_reading(world: Ingest) -> None:
     """
     Its thread must not write to a spool that is closed.
     """

@@ -15,7 +15,7 @@ from segments.ingest.validate import (
     order_of,
     read_metadata,
 )
-from segments.model.order import Action, Order, SegmentOrder
+from segments.model.order import Order, SegmentAction, SegmentOrder
 from segments.model.stop_reason import Stopped, StopReason
 from tests.segments.ingest.deliveries import as_json, metadata_of
 
@@ -71,8 +71,8 @@ def test_example_of_the_document_says_what_it_says() -> None:
 
     assert metadata.order() == Order(
         segments=(
-            SegmentOrder("123", "Recent Purchasers", Action.ADD),
-            SegmentOrder("456", "Inactive Subscribers", Action.REMOVE),
+            SegmentOrder("123", "Recent Purchasers", SegmentAction.ADD),
+            SegmentOrder("456", "Inactive Subscribers", SegmentAction.REMOVE),
         ),
         digest_algorithm="md5",
         digest="435ed7e9f07f740abf511a62c00eef6e",

@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.ledger import accounts, job_leases, jobs
-from segments.model.account import Kind
+from segments.model.account import AccountKind
 from segments.model.job import Job
 
 NOW_S = 1_000_000.0
@@ -15,7 +15,8 @@ async def added_partners(ledger: AsyncEngine) -> list[int]:
     """Two partners, by the numbers of their accounts."""
     async with ledger.begin() as conn:
         added = [
-            await accounts.add_account(conn, Kind.ADVERTISER, name, name, now_s=0) for name in "ab"
+            await accounts.add_account(conn, AccountKind.ADVERTISER, name, name, now_s=0)
+            for name in "ab"
         ]
     return [account.id for account in added]
 

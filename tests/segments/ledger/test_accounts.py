@@ -4,13 +4,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from segments.ledger import accounts
 from segments.ledger.database.engine import reading
 from segments.ledger.revision import revision
-from segments.model.account import Account, Kind
+from segments.model.account import Account, AccountKind
 from segments.model.refusal import Duplicate, NotFound, Refusal
 from tests.ledger_seed import NOW_S, seed
 
 
 async def add(
-    conn: AsyncConnection, kind: Kind, public_id: str, parent: Account | None = None
+    conn: AsyncConnection, kind: AccountKind, public_id: str, parent: Account | None = None
 ) -> Account:
     return await accounts.add_account(
         conn, kind, public_id, public_id.upper(), parent=parent, now_s=NOW_S
@@ -34,8 +34,8 @@ async def test_partner_is_found_by_its_id_and_a_sub_account_by_its_agency_and_it
 
 async def test_advertiser_of_a_media_group_is_a_partner_of_its_own(ledger: AsyncEngine) -> None:
     async with ledger.begin() as conn:
-        group = await add(conn, Kind.MEDIA_GROUP, "g")
-        own = await add(conn, Kind.ADVERTISER, "own", group)
+        group = await add(conn, AccountKind.MEDIA_GROUP, "g")
+        own = await add(conn, AccountKind.ADVERTISER, "own", group)
 
         assert await accounts.find_partner(conn, "own") == own
 
@@ -56,25 +56,25 @@ async def test_tree_knows_parents_and_relations(ledger: AsyncEngine) -> None:
 
 async def test_same_id_twice_is_refused_where_it_would_be_ambiguous(ledger: AsyncEngine) -> None:
     async with ledger.begin() as conn:
-        agency = await add(conn, Kind.AGENCY, "a")
-        await add(conn, Kind.ADVERTISER, "x", agency)
+        agency = await add(conn, AccountKind.AGENCY, "a")
+        await add(conn, AccountKind.ADVERTISER, "x", agency)
 
         with pytest.raises(Duplicate, match="there is a partner a already"):
-            await add(conn, Kind.ADVERTISER, "a")
+            await add(conn, AccountKind.ADVERTISER, "a")
         with pytest.raises(Duplicate, match="there is a sub account of a called x already"):
-            await add(conn, Kind.ADVERTISER, "x", agency)
+            await add(conn, AccountKind.ADVERTISER, "x", agency)
         # None of these is mistaken for another.
-        await add(conn, Kind.ADVERTISER, "x")
-        await add(conn, Kind.PUBLISHER, "x")
-        await add(conn, Kind.MEDIA_GROUP, "x")
+        await add(conn, AccountKind.ADVERTISER, "x")
+        await add(conn, AccountKind.PUBLISHER, "x")
+        await add(conn, AccountKind.MEDIA_GROUP, "x")
 
 
 async def test_transaction_goes_on_after_a_refusal(ledger: AsyncEngine) -> None:
     async with ledger.begin() as conn:
-        await add(conn, Kind.AGENCY, "a")
+        await add(conn, AccountKind.AGENCY, "a")
         with pytest.raises(Duplicate):
-            await add(conn, Kind.AGENCY, "a")
-        await add(conn, Kind.AGENCY, "b")
+            await add(conn, AccountKind.AGENCY, "a")
+        await add(conn, AccountKind.AGENCY, "b")
 
     async with reading(ledger) as conn:
         assert [account.public_id for account in await accounts.accounts(conn)] == ["a", "b"]
@@ -82,23 +82,23 @@ async def test_transaction_goes_on_after_a_refusal(ledger: AsyncEngine) -> None:
 
 async def test_number_of_an_account_is_never_used_again(ledger: AsyncEngine) -> None:
     async with ledger.begin() as conn:
-        first = await add(conn, Kind.AGENCY, "a")
+        first = await add(conn, AccountKind.AGENCY, "a")
         await conn.exec_driver_sql("delete from accounts")
 
-        assert (await add(conn, Kind.AGENCY, "b")).id > first.id
+        assert (await add(conn, AccountKind.AGENCY, "b")).id > first.id
 
 
 @pytest.mark.parametrize(
     ("kind", "parent_kind"),
     [
-        pytest.param(Kind.AGENCY, Kind.AGENCY, id="agency of an agency"),
-        pytest.param(Kind.PUBLISHER, Kind.AGENCY, id="publisher of an agency"),
-        pytest.param(Kind.ADVERTISER, Kind.PUBLISHER, id="advertiser of a publisher"),
-        pytest.param(Kind.MEDIA_GROUP, Kind.MEDIA_GROUP, id="group of a group"),
+        pytest.param(AccountKind.AGENCY, AccountKind.AGENCY, id="agency of an agency"),
+        pytest.param(AccountKind.PUBLISHER, AccountKind.AGENCY, id="publisher of an agency"),
+        pytest.param(AccountKind.ADVERTISER, AccountKind.PUBLISHER, id="advertiser of a publisher"),
+        pytest.param(AccountKind.MEDIA_GROUP, AccountKind.MEDIA_GROUP, id="group of a group"),
     ],
 )
 async def test_account_stands_only_where_its_kind_can(
-    ledger: AsyncEngine, kind: Kind, parent_kind: Kind
+    ledger: AsyncEngine, kind: AccountKind, parent_kind: AccountKind
 ) -> None:
     async with ledger.begin() as conn:
         parent = await add(conn, parent_kind, "parent")
@@ -120,13 +120,13 @@ async def test_account_stands_only_where_its_kind_can(
 async def test_id_that_people_could_mistake_is_refused(ledger: AsyncEngine, public_id: str) -> None:
     async with ledger.begin() as conn:
         with pytest.raises(Refusal, match=r"^id "):
-            await add(conn, Kind.AGENCY, public_id)
+            await add(conn, AccountKind.AGENCY, public_id)
 
 
 async def test_segtax_is_of_partners_only(ledger: AsyncEngine) -> None:
     async with ledger.begin() as conn:
         with pytest.raises(Refusal, match="segtax"):
-            await accounts.add_account(conn, Kind.PUBLISHER, "p", "P", segtax=4, now_s=NOW_S)
+            await accounts.add_account(conn, AccountKind.PUBLISHER, "p", "P", segtax=4, now_s=NOW_S)
 
 
 async def test_relation_is_of_a_publisher_and_a_partner(ledger: AsyncEngine) -> None:
@@ -150,19 +150,19 @@ async def test_name_that_means_nobody_is_refused(ledger: AsyncEngine) -> None:
         with pytest.raises(NotFound, match="there is no publisher shop"):
             await accounts.publisher(conn, "shop")
         with pytest.raises(NotFound, match="there is no agency or media group shop"):
-            await accounts.possible_parent(conn, Kind.ADVERTISER, "shop")
+            await accounts.possible_parent(conn, AccountKind.ADVERTISER, "shop")
         with pytest.raises(Refusal, match="an agency stands under no other account"):
-            await accounts.possible_parent(conn, Kind.AGENCY, "agency")
+            await accounts.possible_parent(conn, AccountKind.AGENCY, "agency")
 
 
 async def test_parent_of_two_meanings_is_refused(ledger: AsyncEngine) -> None:
     async with ledger.begin() as conn:
-        await add(conn, Kind.AGENCY, "x")
-        group = await add(conn, Kind.MEDIA_GROUP, "x")
+        await add(conn, AccountKind.AGENCY, "x")
+        group = await add(conn, AccountKind.MEDIA_GROUP, "x")
 
         with pytest.raises(Refusal, match="both an agency and a media group"):
-            await accounts.possible_parent(conn, Kind.ADVERTISER, "x")
-        assert await accounts.possible_parent(conn, Kind.PUBLISHER, "x") == group
+            await accounts.possible_parent(conn, AccountKind.ADVERTISER, "x")
+        assert await accounts.possible_parent(conn, AccountKind.PUBLISHER, "x") == group
 
 
 async def test_relating_twice_changes_the_catalog_once(ledger: AsyncEngine) -> None:

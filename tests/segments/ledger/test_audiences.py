@@ -6,7 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from segments.ledger import audiences
 from segments.ledger.database.engine import reading
 from segments.ledger.revision import revision
-from segments.model.audience import State
+from segments.model.audience import AudienceState
 from segments.model.refusal import NotFound, Refusal
 from tests.ledger_seed import NOW_S, seed
 
@@ -59,7 +59,7 @@ async def test_change_that_is_taken_back_leaves_the_revision_where_it_was(
     seeded = await seed(ledger)
     async with ledger.connect() as conn:
         before = await revision(conn)
-        await audiences.set_state(conn, seeded.shoes, State.DEACTIVATED, now_s=NOW_S)
+        await audiences.set_state(conn, seeded.shoes, AudienceState.DEACTIVATED, now_s=NOW_S)
         assert await revision(conn) == before + 1
         await conn.rollback()
 
@@ -75,25 +75,25 @@ async def test_segment_id_of_a_deleted_audience_gets_a_new_number(ledger: AsyncE
     seeded = await seed(ledger)
 
     async with ledger.begin() as conn:
-        await audiences.set_state(conn, seeded.shoes, State.DELETED, now_s=NOW_S)
+        await audiences.set_state(conn, seeded.shoes, AudienceState.DELETED, now_s=NOW_S)
         assert await audiences.find_audience(conn, seeded.shop, "123") is None
         new = await audiences.find_or_create_audience(
             conn, seeded.shop, seeded.shop, "123", "Shoes", now_s=NOW_S
         )
         states = {a.id: a.state for a in await audiences.audiences(conn, seeded.shop)}
 
-    assert states == {seeded.shoes.id: State.DELETED, new.id: State.ACTIVE}
+    assert states == {seeded.shoes.id: AudienceState.DELETED, new.id: AudienceState.ACTIVE}
 
 
 async def test_deleted_audience_does_not_change_any_more(ledger: AsyncEngine) -> None:
     seeded = await seed(ledger)
 
     async with ledger.begin() as conn:
-        await audiences.set_state(conn, seeded.shoes, State.DELETED, now_s=NOW_S)
+        await audiences.set_state(conn, seeded.shoes, AudienceState.DELETED, now_s=NOW_S)
         deleted = await audiences.audience(conn, seeded.shoes.id)
 
         with pytest.raises(Refusal, match="was deleted"):
-            await audiences.set_state(conn, deleted, State.ACTIVE, now_s=NOW_S)
+            await audiences.set_state(conn, deleted, AudienceState.ACTIVE, now_s=NOW_S)
         with pytest.raises(Refusal, match="was deleted"):
             await audiences.set_window(conn, deleted, None, None, now_s=NOW_S)
         with pytest.raises(Refusal, match="was deleted"):

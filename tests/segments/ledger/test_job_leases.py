@@ -14,7 +14,7 @@ from segments.ledger import jobs
 from segments.ledger.job_leases import LEASE_S, LeaseLost
 from segments.ledger.lease_owner import this_process
 from segments.ledger.tables import jobs as table
-from segments.model.job import Job, State
+from segments.model.job import Job, JobState
 from tests.segments.ledger.some_jobs import NOW_S, added_partners, claim, get, save, submit
 
 
@@ -41,7 +41,7 @@ async def test_oldest_job_is_claimed_first_and_one_of_each_partner(
 
     assert [job and job.id for job in claimed] == [a1.id, b1.id, None]
     assert claimed[0] is not None
-    await save(ledger, replace(claimed[0], state=State.DONE))
+    await save(ledger, replace(claimed[0], state=JobState.DONE))
     after = await claim(ledger)
     assert after is not None
     assert after.id == a2.id
@@ -53,7 +53,7 @@ async def test_held_job_is_waited_for_by_its_partner_alone(
     await submit(ledger, partners[0])
     job = await claim(ledger)
     assert job is not None
-    await save(ledger, replace(job, state=State.HELD))
+    await save(ledger, replace(job, state=JobState.HELD))
     waiting = await submit(ledger, partners[0], "2")
     other = await submit(ledger, partners[1])
 
@@ -108,7 +108,7 @@ async def test_released_job_is_had_at_once_and_counts_no_death(
     job = await claim(ledger)
     assert job is not None
 
-    await save(ledger, replace(job, state=State.QUEUED))
+    await save(ledger, replace(job, state=JobState.QUEUED))
     again = await claim(ledger)
 
     assert again is not None
@@ -172,11 +172,11 @@ async def test_who_lost_the_lease_can_not_save(ledger: AsyncEngine, partners: li
     await lease_to(ledger, job, "another-machine::1:2")
 
     with pytest.raises(LeaseLost):
-        await save(ledger, replace(job, state=State.DONE))
+        await save(ledger, replace(job, state=JobState.DONE))
 
     unchanged = await get(ledger, job.id)
     assert unchanged is not None
-    assert unchanged.state is State.RUNNING
+    assert unchanged.state is JobState.RUNNING
 
 
 async def test_job_that_has_ended_can_not_be_saved_over(
@@ -185,7 +185,7 @@ async def test_job_that_has_ended_can_not_be_saved_over(
     await submit(ledger, partners[0])
     job = await claim(ledger)
     assert job is not None
-    await save(ledger, replace(job, state=State.DONE))
+    await save(ledger, replace(job, state=JobState.DONE))
 
     with pytest.raises(LeaseLost):
         await save(ledger, job)

@@ -7,8 +7,8 @@ from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.ledger import jobs
-from segments.model.job import BadLine, BadLineReason, Checkpoint, Planned, Report, State, failed
-from segments.model.order import Action
+from segments.model.job import BadLine, BadLineReason, Checkpoint, JobState, Planned, Report, failed
+from segments.model.order import SegmentAction
 from segments.model.stop_reason import Stopped, StopReason
 from tests.segments.ledger.some_jobs import NOW_S, added_partners, claim, get, save, submit
 
@@ -28,7 +28,7 @@ async def test_job_comes_back_as_it_was_saved(ledger: AsyncEngine, partners: lis
         report=Report(
             rows=3,
             bad_lines=(BadLine(2, BadLineReason.TOO_LONG),),
-            segments=(Planned("1", Action.ADD, 5, 9), Planned("x", Action.REMOVE)),
+            segments=(Planned("1", SegmentAction.ADD, 5, 9), Planned("x", SegmentAction.REMOVE)),
         ),
     )
 
@@ -67,7 +67,7 @@ async def test_same_delivery_is_one_job_until_it_has_ended(
 
     job = await claim(ledger)
     assert job is not None
-    await save(ledger, replace(job, state=State.DONE))
+    await save(ledger, replace(job, state=JobState.DONE))
 
     assert (await submit(ledger, partners[0])).id != first.id
 

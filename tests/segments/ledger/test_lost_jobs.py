@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from segments.ledger import job_leases, jobs, lost_jobs
 from segments.ledger.job_leases import LeaseLost
 from segments.model.account import Account
-from segments.model.job import Checkpoint, Job, Report, State
+from segments.model.job import Checkpoint, Job, JobState, Report
 from tests.ledger_seed import NOW_S, Seeded, seed
 
 
@@ -35,7 +35,7 @@ async def done(ledger: AsyncEngine, partner: Account, *names: str) -> list[Job]:
             assert claimed is not None
             job = replace(
                 claimed,
-                state=State.DONE,
+                state=JobState.DONE,
                 checkpoint=Checkpoint(7),
                 report=Report(valid=9, written=9, added=8, duplicates=1, opt_outs_before=3),
                 finished_at_s=NOW_S + n,
@@ -45,7 +45,7 @@ async def done(ledger: AsyncEngine, partner: Account, *names: str) -> list[Job]:
     return ended
 
 
-async def states(ledger: AsyncEngine) -> Sequence[State]:
+async def states(ledger: AsyncEngine) -> Sequence[JobState]:
     async with ledger.connect() as conn:
         return [job.state for job in reversed(await jobs.jobs(conn, 100))]
 
@@ -60,7 +60,7 @@ async def test_lost_job_begins_again_with_all_that_came_after_it_and_with_its_pl
         assert await lost_jobs.begin_again(conn, seeded.shop.id, second.id) == 2
         claimed = await job_leases.claim(conn, NOW_S, seeded.shop.id)
 
-    assert await states(ledger) == [State.DONE, State.RUNNING, State.QUEUED, State.DONE]
+    assert await states(ledger) == [JobState.DONE, JobState.RUNNING, JobState.QUEUED, JobState.DONE]
     assert claimed is not None
     assert claimed.id == second.id
     assert claimed.checkpoint == Checkpoint(is_released=True)

@@ -10,7 +10,7 @@ from segments.ledger.live_audience import deliveries, ssh_keys
 from segments.ledger.live_audience.deliveries import Delivery
 from segments.ledger.live_audience.ssh_keys import SshKey
 from segments.ledger.tables import jobs as jobs_table
-from segments.model.job import State
+from segments.model.job import JobState
 from segments.model.refusal import Duplicate, NotFound
 from tests.ledger_seed import NOW_S, Seeded, seed
 
@@ -121,7 +121,7 @@ async def test_delivery_is_finished_when_its_job_has_ended(ledger: AsyncEngine) 
         assert await deliveries.waiting(conn) == []
         assert await deliveries.finished(conn) == []
 
-        await conn.execute(jobs_table.update().values(state=State.DONE.value))
+        await conn.execute(jobs_table.update().values(state=JobState.DONE.value))
         assert await deliveries.finished(conn) == [(delivery._replace(job_id=job_id), "shop")]
 
         await deliveries.answered(conn, delivery, NOW_S)
@@ -133,7 +133,7 @@ async def test_transaction_has_one_job_even_after_that_has_ended(ledger: AsyncEn
 
     async with ledger.begin() as conn:
         first = await submitted(conn, seeded, "1")
-        await conn.execute(jobs_table.update().values(state=State.DONE.value))
+        await conn.execute(jobs_table.update().values(state=JobState.DONE.value))
 
         assert await submitted(conn, seeded, "1") == first
         assert await submitted(conn, seeded, "2") != first

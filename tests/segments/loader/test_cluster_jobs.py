@@ -14,9 +14,9 @@ from segments.ingest.validate import read_metadata
 from segments.ledger import accounts, jobs
 from segments.ledger.database.engine import open_ledger, reading
 from segments.loader.loader import Loader
-from segments.model.account import Kind
-from segments.model.job import State
-from segments.model.record import EVERYONE, Action, Change, OptOut
+from segments.model.account import AccountKind
+from segments.model.job import JobState
+from segments.model.record import EVERYONE, Change, OptOut, OptOutAction
 from segments.settings import Settings
 from segments.store.meta import prepare
 from segments.store.reader import read_catalog, read_meta, read_records
@@ -53,7 +53,7 @@ async def test_what_a_failover_has_lost_of_a_file_is_written_again(
     async with open_ledger(settings) as ledger, connect(cluster.url) as redis:
         blobs = Blobs.open(settings)
         async with ledger.begin() as conn:
-            await accounts.add_account(conn, Kind.ADVERTISER, PARTNER_ID, "Partner", now_s=0)
+            await accounts.add_account(conn, AccountKind.ADVERTISER, PARTNER_ID, "Partner", now_s=0)
         loader = Loader(settings, ledger, redis, blobs)
         await loader.catch_up()
         running = asyncio.create_task(loader.run(stopping))
@@ -65,7 +65,7 @@ async def test_what_a_failover_has_lost_of_a_file_is_written_again(
         async def is_done() -> bool:
             async with reading(ledger) as conn:
                 found = await jobs.job(conn, job.id)
-            return found is not None and found.state is State.DONE
+            return found is not None and found.state is JobState.DONE
 
         async def is_whole() -> bool:
             return await is_done() and await known() == len(hashes)
@@ -123,7 +123,7 @@ async def test_who_is_known_and_may_be_used_is_counted_on_all_nodes(cluster: Tes
     async with connect(cluster.url) as redis:
         writer = Writer(redis, await prepare(redis, 10_000))
         await writer.merge(ids[:200], [Change(1, is_add=True)])
-        await writer.opt_out(ids[150:220], OptOut(EVERYONE, Action.RESTRICT))
+        await writer.opt_out(ids[150:220], OptOut(EVERYONE, OptOutAction.RESTRICT))
 
         matched = await writer.match(np.frombuffer(b"".join(ids), np.uint8).reshape(-1, 16), [1])
 

@@ -13,8 +13,8 @@ from segments.ingest.accept import accept
 from segments.ingest.validate import read_metadata
 from segments.ledger import accounts, jobs, recipients
 from segments.loader.loader import Loader
-from segments.model.account import Kind
-from segments.model.job import Job, State
+from segments.model.account import AccountKind
+from segments.model.job import Job, JobState
 from segments.model.stop_reason import StopReason
 from segments.settings import Settings
 from segments.store import keys
@@ -34,7 +34,7 @@ from tests.segments.ingest.deliveries import (
 WITHIN_S = 20
 
 
-class World:
+class RunningLoader:
     """A loader with its store and ledger, and what happens to it."""
 
     def __init__(
@@ -70,23 +70,25 @@ class World:
 
     async def ended(self, job: Job) -> Job:
         async def has_ended() -> bool:
-            return (await self.job(job)).state in (State.DONE, State.FAILED)
+            return (await self.job(job)).state in (JobState.DONE, JobState.FAILED)
 
         await until(has_ended)
         return await self.job(job)
 
 
 @pytest.fixture
-async def world(valkey: Engine, ledger: AsyncEngine, settings: Settings) -> AsyncIterator[World]:
+async def world(
+    valkey: Engine, ledger: AsyncEngine, settings: Settings
+) -> AsyncIterator[RunningLoader]:
     async with ledger.begin() as conn:
-        await accounts.add_account(conn, Kind.ADVERTISER, PARTNER_ID, "Partner", now_s=0)
+        await accounts.add_account(conn, AccountKind.ADVERTISER, PARTNER_ID, "Partner", now_s=0)
     blobs = Blobs.in_directory(settings.data_dir / "blobs")
     async with connect(valkey.url) as redis:
-        yield World(settings, ledger, redis, blobs, valkey)
+        yield RunningLoader(settings, ledger, redis, blobs, valkey)
 
 
 @pytest.fixture
-async def running(world: World) -> AsyncIterator[World]:
+async def running(world: RunningLoader) -> AsyncIterator[RunningLoader]:
     """A loader that carries jobs for as long as the test lasts."""
     task = asyncio.create_task(world.loader.run(world.stopping))
     yield world
@@ -102,12 +104,12 @@ async def until(claim: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.02)
 
 
-async def members(world: World, hashes: list[str]) -> int:
+async def members(world: RunningLoader, hashes: list[str]) -> int:
     found = await read_records(world.redis, await read_meta(world.redis), ids_of(hashes))
     return sum(bool(record.memberships) for record in found)
 
 
-async def test_delivered_files_are_carried_one_after_another(running: World) -> None:
+async def test_delivered_files_are_carried_one_after_another(running: RunningLoader) -> None:
     first, second = email_hashes(100), email_hashes(100, start=100)
     submitted = [
         await running.delivered(text_of(first)),
@@ -116,21 +118,21 @@ async def test_delivered_files_are_carried_one_after_another(running: World) -> 
 
     ended = [await running.ended(job) for job in submitted]
 
-    assert [job.state for job in ended] == [State.DONE, State.DONE]
+    assert [job.state for job in ended] == [JobState.DONE, JobState.DONE]
     assert ended[0].finished_at_s < ended[1].started_at_s  # type: ignore[operator]
     assert await members(running, first + second) == 200
 
 
-async def test_poisoned_file_fails_its_job_and_nothing_else(running: World) -> None:
+async def test_poisoned_file_fails_its_job_and_nothing_else(running: RunningLoader) -> None:
     poison = await running.delivered(b"person@example.com\n")
     good = await running.delivered(text_of(email_hashes(10)))
 
     assert (await running.ended(poison)).stop is StopReason.NO_VALID_RECORD
-    assert (await running.ended(good)).state is State.DONE
+    assert (await running.ended(good)).state is JobState.DONE
 
 
 async def test_fault_of_ours_fails_the_job_by_its_type_and_place_alone(
-    world: World, caplog: pytest.LogCaptureFixture
+    world: RunningLoader, caplog: pytest.LogCaptureFixture
 ) -> None:
     """
     An exception's own message could quote a line of the file.
@@ -159,7 +161,7 @@ async def test_fault_of_ours_fails_the_job_by_its_type_and_place_alone(
     assert "example.com" not in (ended.error or "") + caplog.text
 
 
-async def test_catalog_follows_while_a_job_runs(running: World) -> None:
+async def test_catalog_follows_while_a_job_runs(running: RunningLoader) -> None:
     job = await running.delivered(text_of(email_hashes(50_000)))
     async with running.ledger.begin() as conn:
         await recipients.add_recipient(conn, "dsp-a", now_s=0)
@@ -168,10 +170,12 @@ async def test_catalog_follows_while_a_job_runs(running: World) -> None:
         return bool((await read_catalog(running.redis)).recipients)
 
     await until(is_shown)
-    assert (await running.ended(job)).state is State.DONE
+    assert (await running.ended(job)).state is JobState.DONE
 
 
-async def test_told_to_stop_it_stops_at_a_checkpoint_and_goes_on_later(world: World) -> None:
+async def test_told_to_stop_it_stops_at_a_checkpoint_and_goes_on_later(
+    world: RunningLoader,
+) -> None:
     hashes = email_hashes(1000)
     await world.loader.catch_up()
     submitted = await world.delivered(text_of(hashes))
@@ -183,18 +187,18 @@ async def test_told_to_stop_it_stops_at_a_checkpoint_and_goes_on_later(world: Wo
             world.stopping.set()
 
     stopped = await world.loader.run_one(job, world.stopping, stop)
-    assert stopped.state is State.QUEUED
+    assert stopped.state is JobState.QUEUED
     assert await world.job(job) == stopped
 
     ended = await world.loader.carry(submitted, asyncio.Event(), world.shown.append)
 
-    assert ended.state is State.DONE
+    assert ended.state is JobState.DONE
     assert ended.report.added == 1000
     assert world.shown[-1] == ended
 
 
 async def test_files_wait_while_the_store_is_away(
-    running: World, caplog: pytest.LogCaptureFixture
+    running: RunningLoader, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     running.engine.kill()
@@ -205,16 +209,16 @@ async def test_files_wait_while_the_store_is_away(
             return "waiting for the store" in caplog.text
 
         await until(is_told)
-        assert (await running.job(job)).state is State.QUEUED
+        assert (await running.job(job)).state is JobState.QUEUED
     finally:
         running.engine.start()
 
-    assert (await running.ended(job)).state is State.DONE
+    assert (await running.ended(job)).state is JobState.DONE
     assert caplog.text.count("waiting for the store") == 1
 
 
 async def test_server_that_may_evict_is_not_written_though_it_was_laid_out(
-    world: World,
+    world: RunningLoader,
 ) -> None:
     """
     Whoever laid it out may have gone; its configuration may be another today.
@@ -228,7 +232,7 @@ async def test_server_that_may_evict_is_not_written_though_it_was_laid_out(
 
 
 async def test_server_is_looked_at_again_after_each_of_its_starts_and_only_then(
-    world: World,
+    world: RunningLoader,
 ) -> None:
     """
     Our client connects anew by itself, so the loader looks whose run it is.
@@ -245,14 +249,14 @@ async def test_server_is_looked_at_again_after_each_of_its_starts_and_only_then(
     assert limits == [1024, 64, 1024]
 
 
-async def test_loader_sweeps(running: World) -> None:
+async def test_loader_sweeps(running: RunningLoader) -> None:
     async def is_swept() -> bool:
         return bool(await running.redis.exists(keys.SWEPT))
 
     await until(is_swept)
 
 
-async def test_loader_stops_in_the_midst_of_a_sweep(world: World) -> None:
+async def test_loader_stops_in_the_midst_of_a_sweep(world: RunningLoader) -> None:
     await world.loader.catch_up()
     pipeline = world.redis.pipeline()
     for bucket in range(128):
@@ -272,7 +276,7 @@ async def test_loader_stops_in_the_midst_of_a_sweep(world: World) -> None:
         await task
 
 
-async def test_store_that_dies_under_a_job_leaves_it_queued(world: World) -> None:
+async def test_store_that_dies_under_a_job_leaves_it_queued(world: RunningLoader) -> None:
     await world.loader.catch_up()
     submitted = await world.delivered(text_of(email_hashes(1000)))
     job = await world.loader.claim()
@@ -289,27 +293,29 @@ async def test_store_that_dies_under_a_job_leaves_it_queued(world: World) -> Non
     finally:
         world.engine.start()
 
-    assert (left.state, left.checkpoint.deaths) == (State.QUEUED, 0)
-    assert (await world.loader.carry(submitted, world.stopping, _not)).state is State.DONE
+    assert (left.state, left.checkpoint.deaths) == (JobState.QUEUED, 0)
+    assert (await world.loader.carry(submitted, world.stopping, _not)).state is JobState.DONE
 
 
-async def test_carrying_a_job_carries_what_its_partner_has_before_it(world: World) -> None:
+async def test_carrying_a_job_carries_what_its_partner_has_before_it(world: RunningLoader) -> None:
     await world.loader.catch_up()
     older = await world.delivered(text_of(email_hashes(10)))
     newer = await world.delivered(text_of(email_hashes(20)))
 
     await world.loader.carry(newer, world.stopping, world.shown.append)
 
-    assert (await world.job(older)).state is State.DONE
+    assert (await world.job(older)).state is JobState.DONE
     assert {job.id for job in world.shown} == {newer.id}
 
 
-async def test_job_that_another_loader_carries_is_watched_to_its_end(running: World) -> None:
+async def test_job_that_another_loader_carries_is_watched_to_its_end(
+    running: RunningLoader,
+) -> None:
     submitted = await running.delivered(text_of(email_hashes(5000)))
 
     watching = await running.loader.carry(submitted, running.stopping, running.shown.append)
 
-    assert watching.state is State.DONE
+    assert watching.state is JobState.DONE
 
 
 def _not(_: Job) -> None:

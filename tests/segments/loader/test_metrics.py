@@ -1,7 +1,7 @@
 from msgspec.structs import replace
 
 from segments.loader.metrics import Metrics
-from segments.model.job import Job, Report, State
+from segments.model.job import Job, JobState, Report
 
 JOB = Job(
     id=1,
@@ -13,7 +13,7 @@ JOB = Job(
     blob="",
     file_name="a.txt",
     metadata={},
-    state=State.RUNNING,
+    state=JobState.RUNNING,
     created_at_s=0,
     report=Report(valid=100, bad=3, written=40, rows_per_s=20.0, added=30, unchanged=10),
 )
@@ -39,7 +39,7 @@ def test_job_that_ended_is_counted_and_no_more_at_work() -> None:
     metrics = Metrics()
 
     metrics.show(JOB)
-    metrics.show(replace(JOB, state=State.DONE))
+    metrics.show(replace(JOB, state=JobState.DONE))
 
     assert said(metrics, "segments_job_rows") == 0
     assert said(metrics, "segments_job_seconds_remaining") == 0
@@ -51,7 +51,7 @@ def test_job_that_ended_is_counted_and_no_more_at_work() -> None:
 def test_held_job_has_no_lines_yet() -> None:
     metrics = Metrics()
 
-    metrics.show(replace(JOB, state=State.HELD))
+    metrics.show(replace(JOB, state=JobState.HELD))
 
     assert said(metrics, "segments_jobs_total", state="held") == 1
     assert said(metrics, "segments_ingest_lines_total", result="valid") is None

@@ -8,8 +8,8 @@ from segments.ledger.database.engine import open_ledger
 from segments.ledger.privacy import opt_outs
 from segments.loader.metrics import Metrics
 from segments.loader.opt_out_flood import FloodAlarm
-from segments.model.identity import Id, Kind
-from segments.model.record import Action
+from segments.model.identity import Id, IdentifierKind
+from segments.model.record import OptOutAction
 from segments.settings import Settings
 from tests.ledger_seed import NOW_S
 
@@ -22,7 +22,7 @@ class Clock:
         return self.now_s
 
 
-class World:
+class AlarmedLedger:
     """An alarm that looks at a ledger of its own."""
 
     def __init__(self, settings: Settings, ledger: AsyncEngine) -> None:
@@ -32,22 +32,22 @@ class World:
         self.alarm = FloodAlarm(settings, ledger, self.metrics.show_opt_outs, self.clock)
 
     async def opt_outs(self, count: int) -> None:
-        persons = [[(Kind.EMAIL, Id(number.to_bytes(16)))] for number in range(count)]
+        persons = [[(IdentifierKind.EMAIL, Id(number.to_bytes(16)))] for number in range(count)]
         async with self.ledger.begin() as conn:
-            await opt_outs.record(conn, Action.RESTRICT, persons, now_s=self.clock())
+            await opt_outs.record(conn, OptOutAction.RESTRICT, persons, now_s=self.clock())
 
     def metric(self, name: str) -> float | None:
         return self.metrics.registry.get_sample_value(f"segments_opt_out_{name}")
 
 
 @pytest.fixture
-async def world(ledger_settings: Settings) -> AsyncIterator[World]:
+async def world(ledger_settings: Settings) -> AsyncIterator[AlarmedLedger]:
     strict = ledger_settings.model_copy(update={"flood_ids_per_minute": 20, "flood_factor": 10})
     async with open_ledger(strict) as ledger:
-        yield World(strict, ledger)
+        yield AlarmedLedger(strict, ledger)
 
 
-async def test_few_opt_outs_are_no_flood_however_unusual(world: World) -> None:
+async def test_few_opt_outs_are_no_flood_however_unusual(world: AlarmedLedger) -> None:
     await world.opt_outs(20)
 
     assert not await world.alarm.look()
@@ -56,7 +56,7 @@ async def test_few_opt_outs_are_no_flood_however_unusual(world: World) -> None:
 
 
 async def test_flood_is_told_and_over_when_it_is(
-    world: World, caplog: pytest.LogCaptureFixture
+    world: AlarmedLedger, caplog: pytest.LogCaptureFixture
 ) -> None:
     await world.opt_outs(21)
 
@@ -70,7 +70,7 @@ async def test_flood_is_told_and_over_when_it_is(
 
 
 async def test_log_tells_it_at_most_once_a_minute(
-    world: World, caplog: pytest.LogCaptureFixture
+    world: AlarmedLedger, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
     for _ in range(13):
@@ -81,7 +81,7 @@ async def test_log_tells_it_at_most_once_a_minute(
     assert len(caplog.records) == 2
 
 
-async def test_what_is_usual_is_no_flood(world: World) -> None:
+async def test_what_is_usual_is_no_flood(world: AlarmedLedger) -> None:
     """
     4,320 ids of the day before are 3 a minute, and 30 of them are ten times that.
     """

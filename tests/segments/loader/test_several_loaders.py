@@ -20,8 +20,8 @@ from segments.ingest.validate import read_metadata
 from segments.ledger import accounts, jobs
 from segments.ledger.database.engine import LedgerAway, open_ledger, reading
 from segments.loader.loader import Loader
-from segments.model.account import Kind
-from segments.model.job import UNFINISHED, Job, State
+from segments.model.account import AccountKind
+from segments.model.job import UNFINISHED, Job, JobState
 from segments.settings import Settings
 from segments.store.reader import read_meta, read_records
 from segments.store.servers.connection import connect
@@ -126,7 +126,7 @@ async def delivered(valkey: Engine, postgres_settings: Settings) -> AsyncIterato
     async with open_ledger(settings) as ledger, connect(valkey.url) as redis:
         async with ledger.begin() as conn:
             for name in PARTNERS:
-                await accounts.add_account(conn, Kind.ADVERTISER, name, name, now_s=0)
+                await accounts.add_account(conn, AccountKind.ADVERTISER, name, name, now_s=0)
         yield Delivered(ledger, redis, settings)
 
 
@@ -165,7 +165,7 @@ async def test_loaders_side_by_side_carry_each_job_once_and_a_partners_in_order(
     ]
     ended = [await delivered.ended(job) for job in submitted]
 
-    assert {job.state for job in ended} == {State.DONE}
+    assert {job.state for job in ended} == {JobState.DONE}
     assert {job.checkpoint.deaths for job in ended} == {0}
     assert await delivered.members(hashes) == 2400
     seen = postgres.rows(database, "select job_id, state, owner from seen order by n")
@@ -199,7 +199,7 @@ async def test_job_of_a_loader_that_was_killed_is_taken_over_by_another(
     loaders.kill(int(first.split(":")[-2]))
     ended = await delivered.ended(submitted)
 
-    assert ended.state is State.DONE
+    assert ended.state is JobState.DONE
     assert await delivered.members(hashes) == 40_000
     seen = postgres.rows(database, "select state, owner from seen order by n")
     second = seen[-1][1]
@@ -233,7 +233,7 @@ async def test_ledger_that_goes_away_under_a_job_leaves_it_to_be_gone_on_with(
 
     assert again is not None
     assert (again.id, again.checkpoint.deaths) == (submitted.id, 0)
-    assert (await loader.run_one(again, asyncio.Event())).state is State.DONE
+    assert (await loader.run_one(again, asyncio.Event())).state is JobState.DONE
     assert await delivered.members(hashes) == 1000
 
 
@@ -256,5 +256,5 @@ async def test_loader_waits_for_a_ledger_that_is_away(
     async with asyncio.timeout(WITHIN_S):
         await running
 
-    assert ended.state is State.DONE
+    assert ended.state is JobState.DONE
     assert "the ledger is back" in caplog.text

@@ -1,21 +1,21 @@
 import pytest
 
-from segments.model.account import PARENT_KINDS, Account, AccountTree, Kind, id_space
+from segments.model.account import PARENT_KINDS, Account, AccountKind, AccountTree, id_space
 
 GROUP, PUBLISHER, AGENCY, SUB = 1, 2, 3, 4
 SHOP, RELATED, OF_GROUP, STRANGER, LONE_PUBLISHER = 5, 6, 7, 8, 9
 
 TREE = AccountTree(
     [
-        Account(GROUP, Kind.MEDIA_GROUP, "g", "Group"),
-        Account(PUBLISHER, Kind.PUBLISHER, "p", "Publisher", parent_id=GROUP),
-        Account(AGENCY, Kind.AGENCY, "a", "Agency"),
-        Account(SUB, Kind.ADVERTISER, "s", "Sub account", parent_id=AGENCY),
-        Account(SHOP, Kind.ADVERTISER, "shop", "Related to the lone publisher"),
-        Account(RELATED, Kind.ADVERTISER, "related", "Related to the group's publisher"),
-        Account(OF_GROUP, Kind.ADVERTISER, "own", "The group's own", parent_id=GROUP),
-        Account(STRANGER, Kind.ADVERTISER, "stranger", "Nobody's", is_active=False),
-        Account(LONE_PUBLISHER, Kind.PUBLISHER, "l", "A publisher of no group"),
+        Account(GROUP, AccountKind.MEDIA_GROUP, "g", "Group"),
+        Account(PUBLISHER, AccountKind.PUBLISHER, "p", "Publisher", parent_id=GROUP),
+        Account(AGENCY, AccountKind.AGENCY, "a", "Agency"),
+        Account(SUB, AccountKind.ADVERTISER, "s", "Sub account", parent_id=AGENCY),
+        Account(SHOP, AccountKind.ADVERTISER, "shop", "Related to the lone publisher"),
+        Account(RELATED, AccountKind.ADVERTISER, "related", "Related to the group's publisher"),
+        Account(OF_GROUP, AccountKind.ADVERTISER, "own", "The group's own", parent_id=GROUP),
+        Account(STRANGER, AccountKind.ADVERTISER, "stranger", "Nobody's", is_active=False),
+        Account(LONE_PUBLISHER, AccountKind.PUBLISHER, "l", "A publisher of no group"),
     ],
     [(PUBLISHER, RELATED), (PUBLISHER, AGENCY), (LONE_PUBLISHER, SHOP)],
 )
@@ -64,18 +64,20 @@ def test_unknown_owner_is_an_error_not_an_owner_whom_nobody_forbids() -> None:
 
 
 def test_no_chain_of_parents_is_a_circle() -> None:
-    def chains(kind: Kind, depth: int = 0) -> int:
-        assert depth < len(Kind)
+    def chains(kind: AccountKind, depth: int = 0) -> int:
+        assert depth < len(AccountKind)
         return max((chains(parent, depth + 1) for parent in PARENT_KINDS[kind]), default=depth)
 
-    assert max(map(chains, Kind)) == 1
+    assert max(map(chains, AccountKind)) == 1
 
 
 def test_ids_are_unambiguous_among_partners_among_publishers_and_within_an_agency() -> None:
-    group = Account(1, Kind.MEDIA_GROUP, "g", "Group")
-    agency = Account(3, Kind.AGENCY, "a", "Agency")
+    group = Account(1, AccountKind.MEDIA_GROUP, "g", "Group")
+    agency = Account(3, AccountKind.AGENCY, "a", "Agency")
 
-    assert id_space(Kind.ADVERTISER, None) == id_space(Kind.AGENCY, None)
-    assert id_space(Kind.ADVERTISER, group) == id_space(Kind.ADVERTISER, None)
-    assert len({id_space(kind, None) for kind in Kind}) == 3
-    assert id_space(Kind.ADVERTISER, agency) not in {id_space(kind, None) for kind in Kind}
+    assert id_space(AccountKind.ADVERTISER, None) == id_space(AccountKind.AGENCY, None)
+    assert id_space(AccountKind.ADVERTISER, group) == id_space(AccountKind.ADVERTISER, None)
+    assert len({id_space(kind, None) for kind in AccountKind}) == 3
+    assert id_space(AccountKind.ADVERTISER, agency) not in {
+        id_space(kind, None) for kind in AccountKind
+    }

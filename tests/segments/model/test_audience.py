@@ -1,13 +1,13 @@
 import pytest
 
-from segments.model.account import Account, AccountTree, Kind
+from segments.model.account import Account, AccountKind, AccountTree
 from segments.model.audience import Audience, change
 from segments.model.record import MAX_EXPIRY_DAY, NO_EXPIRY, Change
 
 TREE = AccountTree(
     [
-        Account(1, Kind.AGENCY, "a", "Agency"),
-        Account(2, Kind.ADVERTISER, "s", "Sub account", parent_id=1),
+        Account(1, AccountKind.AGENCY, "a", "Agency"),
+        Account(2, AccountKind.ADVERTISER, "s", "Sub account", parent_id=1),
     ],
     [],
 )

@@ -9,7 +9,7 @@ from segments.model.identity import (
     ID_BYTES,
     MAX_TEXT_CHARS,
     Id,
-    Kind,
+    IdentifierKind,
     UnusableId,
     id_of_duid,
     id_of_eid,
@@ -125,17 +125,23 @@ def test_text_that_is_no_id_is_refused_and_not_quoted(make: type, text: str) -> 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        pytest.param(MD5, (Kind.EMAIL, id_of_email_hash(MD5)), id="a bare hash is of an e-mail"),
-        pytest.param(IFA, (Kind.IFA, id_of_ifa(IFA)), id="a bare UUID is a device"),
-        pytest.param("EMAIL:" + SHA1, (Kind.EMAIL, id_of_email_hash(SHA1)), id="email"),
-        pytest.param("phone:" + SHA256, (Kind.PHONE, id_of_phone_hash(SHA256)), id="phone"),
-        pytest.param("duid:" + DUID, (Kind.DUID, id_of_duid(DUID)), id="duid"),
-        pytest.param("duid:a:b", (Kind.DUID, id_of_duid("a:b")), id="duid with a colon"),
-        pytest.param("ifa:" + IFA, (Kind.IFA, id_of_ifa(IFA)), id="ifa"),
-        pytest.param("eid:a.com:x:y", (Kind.EID, id_of_eid("a.com", "x:y")), id="eid"),
+        pytest.param(
+            MD5, (IdentifierKind.EMAIL, id_of_email_hash(MD5)), id="a bare hash is of an e-mail"
+        ),
+        pytest.param(IFA, (IdentifierKind.IFA, id_of_ifa(IFA)), id="a bare UUID is a device"),
+        pytest.param("EMAIL:" + SHA1, (IdentifierKind.EMAIL, id_of_email_hash(SHA1)), id="email"),
+        pytest.param(
+            "phone:" + SHA256, (IdentifierKind.PHONE, id_of_phone_hash(SHA256)), id="phone"
+        ),
+        pytest.param("duid:" + DUID, (IdentifierKind.DUID, id_of_duid(DUID)), id="duid"),
+        pytest.param("duid:a:b", (IdentifierKind.DUID, id_of_duid("a:b")), id="duid with a colon"),
+        pytest.param("ifa:" + IFA, (IdentifierKind.IFA, id_of_ifa(IFA)), id="ifa"),
+        pytest.param("eid:a.com:x:y", (IdentifierKind.EID, id_of_eid("a.com", "x:y")), id="eid"),
     ],
 )
-def test_typed_id_is_read_by_its_prefix_or_its_form(text: str, expected: tuple[Kind, Id]) -> None:
+def test_typed_id_is_read_by_its_prefix_or_its_form(
+    text: str, expected: tuple[IdentifierKind, Id]
+) -> None:
     assert parse_id(text) == expected
 
 

@@ -8,14 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rtb.catalog import _reaches
-from segments.model.account import PARENT_KINDS, PARTNER_KINDS, Account, AccountTree, Kind
+from segments.model.account import PARENT_KINDS, PARTNER_KINDS, Account, AccountKind, AccountTree
 from segments.model.catalog import AccountEntry
 
 
 @st.composite
 def ledgers(draw: st.DrawFn) -> tuple[list[Account], list[tuple[int, int]]]:
     accounts: list[Account] = []
-    for number, kind in enumerate(draw(st.lists(st.sampled_from(Kind), max_size=12)), start=1):
+    for number, kind in enumerate(
+        draw(st.lists(st.sampled_from(AccountKind), max_size=12)), start=1
+    ):
         parents = [account.id for account in accounts if account.kind in PARENT_KINDS[kind]]
         parent_id = draw(st.sampled_from([None, *parents]))
         accounts.append(Account(number, kind, f"id-{number}", "x", parent_id))
@@ -23,7 +25,7 @@ def ledgers(draw: st.DrawFn) -> tuple[list[Account], list[tuple[int, int]]]:
         (publisher.id, partner.id)
         for publisher in accounts
         for partner in accounts
-        if publisher.kind is Kind.PUBLISHER and partner.kind in PARTNER_KINDS
+        if publisher.kind is AccountKind.PUBLISHER and partner.kind in PARTNER_KINDS
     ]
     relations = draw(st.lists(st.sampled_from(pairs), unique=True)) if pairs else []
     return accounts, relations

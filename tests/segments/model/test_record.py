@@ -11,12 +11,12 @@ from segments.model.record import (
     MAX_EXPIRY_DAY,
     NO_EXPIRY,
     NOTHING,
-    Action,
     Change,
     CorruptRecord,
     Membership,
     NewerRecord,
     OptOut,
+    OptOutAction,
     Record,
     Tally,
     day_of,
@@ -48,7 +48,7 @@ def test_packed_form_does_not_depend_on_the_order_of_what_is_packed(
 
 def test_packed_form_is_the_layout_that_the_module_draws() -> None:
     record = Record(
-        (OptOut(EVERYONE, Action.RESTRICT), OptOut(300, Action.ERASURE)),
+        (OptOut(EVERYONE, OptOutAction.RESTRICT), OptOut(300, OptOutAction.ERASURE)),
         (Membership(5, 2500), Membership(128, NO_EXPIRY)),
     )
 
@@ -132,9 +132,9 @@ def test_record_of_a_later_layout_is_told_apart_from_a_corrupt_one() -> None:
         pytest.param(Record((), (Membership(1, MAX_EXPIRY_DAY + 1),)), id="day too large"),
         pytest.param(Record((), (Membership(1, -1),)), id="day below zero"),
         pytest.param(Record((), (Membership(1, 1), Membership(1, 2))), id="an audience twice"),
-        pytest.param(Record((OptOut(-1, Action.RESTRICT),)), id="account below zero"),
+        pytest.param(Record((OptOut(-1, OptOutAction.RESTRICT),)), id="account below zero"),
         pytest.param(
-            Record((OptOut(MAX_ACCOUNT_ID + 1, Action.RESTRICT),)), id="account too large"
+            Record((OptOut(MAX_ACCOUNT_ID + 1, OptOutAction.RESTRICT),)), id="account too large"
         ),
     ],
 )
@@ -223,7 +223,7 @@ def test_forbidden_membership_is_not_added_after_an_opt_out(
 
 @given(records, changes)
 def test_global_opt_out_forbids_every_addition(record: Record, change: Change) -> None:
-    told_no = opted_out(record, OptOut(EVERYONE, Action.RESTRICT))
+    told_no = opted_out(record, OptOut(EVERYONE, OptOutAction.RESTRICT))
 
     after, _ = merged(told_no, [change._replace(is_add=True)])
 
@@ -234,7 +234,7 @@ def test_global_opt_out_forbids_every_addition(record: Record, change: Change) -
 def test_global_erasure_leaves_no_membership_in_any_order(
     record: Record, batch: list[Change]
 ) -> None:
-    erasure = OptOut(EVERYONE, Action.ERASURE)
+    erasure = OptOut(EVERYONE, OptOutAction.ERASURE)
 
     before = merged(opted_out(record, erasure), batch)[0]
     after = opted_out(merged(record, batch)[0], erasure)
@@ -244,7 +244,7 @@ def test_global_erasure_leaves_no_membership_in_any_order(
 
 
 def test_removal_happens_in_spite_of_an_opt_out() -> None:
-    record = Record((OptOut(EVERYONE, Action.RESTRICT),), (Membership(1), Membership(2)))
+    record = Record((OptOut(EVERYONE, OptOutAction.RESTRICT),), (Membership(1), Membership(2)))
 
     after, tally = merged(record, [Change(1, is_add=False)])
 
@@ -253,7 +253,7 @@ def test_removal_happens_in_spite_of_an_opt_out() -> None:
 
 
 def test_opt_out_of_another_account_forbids_nothing() -> None:
-    record = Record((OptOut(7, Action.RESTRICT),))
+    record = Record((OptOut(7, OptOutAction.RESTRICT),))
 
     after, tally = merged(record, [Change(1, is_add=True, forbidden_by=frozenset({8}))])
 
@@ -278,7 +278,7 @@ def test_opt_out_a_second_time_changes_nothing(record: Record, opt_out: OptOut) 
 def test_restriction_keeps_what_is_held() -> None:
     record = Record((), (Membership(1),))
 
-    after = opted_out(record, OptOut(EVERYONE, Action.RESTRICT))
+    after = opted_out(record, OptOut(EVERYONE, OptOutAction.RESTRICT))
 
     assert after.memberships == record.memberships
 
@@ -286,15 +286,15 @@ def test_restriction_keeps_what_is_held() -> None:
 def test_erasure_by_an_account_deletes_the_memberships_of_its_audiences_alone() -> None:
     record = Record((), (Membership(1), Membership(2), Membership(3)))
 
-    after = opted_out(record, OptOut(7, Action.ERASURE), erased_audience_ids={1, 3, 9})
+    after = opted_out(record, OptOut(7, OptOutAction.ERASURE), erased_audience_ids={1, 3, 9})
 
-    assert after == Record((OptOut(7, Action.ERASURE),), (Membership(2),))
+    assert after == Record((OptOut(7, OptOutAction.ERASURE),), (Membership(2),))
 
 
 def test_id_never_seen_is_recorded_with_its_opt_out() -> None:
-    after = opted_out(NOTHING, OptOut(EVERYONE, Action.ERASURE))
+    after = opted_out(NOTHING, OptOut(EVERYONE, OptOutAction.ERASURE))
 
-    assert after == Record((OptOut(EVERYONE, Action.ERASURE),), ())
+    assert after == Record((OptOut(EVERYONE, OptOutAction.ERASURE),), ())
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from segments.ledger import accounts, activations, audiences
 from segments.ledger.database.engine import reading
 from segments.ledger.revision import revision
-from segments.model.account import Kind as AccountKind
-from segments.model.audience import State
+from segments.model.account import AccountKind
+from segments.model.audience import AudienceState
 from segments.model.catalog import (
     AccountEntry,
     ActivationEntry,
@@ -18,8 +18,8 @@ from segments.model.catalog import (
     CatalogSnapshot,
     RecipientEntry,
 )
-from segments.model.identity import Id, Kind
-from segments.model.record import EVERYONE, Action, OptOut, Record
+from segments.model.identity import Id, IdentifierKind
+from segments.model.record import EVERYONE, OptOut, OptOutAction, Record
 from segments.projection.catalog import catch_up, publish_catalog
 from segments.projection.opt_outs import record_opt_out
 from segments.settings import Settings
@@ -51,7 +51,7 @@ async def test_catalog_shows_what_the_ledger_says(
     seeded = await seed(ledger)
     async with ledger.begin() as conn:
         await audiences.set_window(conn, seeded.shoes, 5, 6, now_s=NOW_S)
-        await audiences.set_state(conn, seeded.hats, State.DEACTIVATED, now_s=NOW_S)
+        await audiences.set_state(conn, seeded.hats, AudienceState.DEACTIVATED, now_s=NOW_S)
         await accounts.set_account_active(conn, seeded.agency, False)
 
     await catch_up(ledger, redis, settings)
@@ -81,7 +81,7 @@ async def test_deleted_audience_leaves_the_catalog(
     seeded = await seed(ledger)
     await catch_up(ledger, redis, settings)
     async with ledger.begin() as conn:
-        await audiences.set_state(conn, seeded.shoes, State.DELETED, now_s=NOW_S)
+        await audiences.set_state(conn, seeded.shoes, AudienceState.DELETED, now_s=NOW_S)
 
     await publish_catalog(ledger, redis)
 
@@ -169,13 +169,15 @@ async def test_store_that_was_lost_gets_the_catalog_again(
 async def test_new_store_is_laid_out_and_hears_the_opt_outs(
     ledger: AsyncEngine, redis: Redis, settings: Settings
 ) -> None:
-    await record_opt_out(ledger, redis, Action.RESTRICT, [(Kind.EMAIL, ADA)])
+    await record_opt_out(ledger, redis, OptOutAction.RESTRICT, [(IdentifierKind.EMAIL, ADA)])
 
     meta = await catch_up(ledger, redis, settings)
 
     assert meta.bucket_bits == keys.bucket_bits_for(settings.expected_ids)
     assert (await read_meta(redis)).opt_outs == 1
-    assert await read_records(redis, meta, [ADA]) == [Record((OptOut(EVERYONE, Action.RESTRICT),))]
+    assert await read_records(redis, meta, [ADA]) == [
+        Record((OptOut(EVERYONE, OptOutAction.RESTRICT),))
+    ]
 
 
 async def test_no_catalog_is_published_while_an_opt_out_can_not_be_applied(
@@ -188,7 +190,9 @@ async def test_no_catalog_is_published_while_an_opt_out_can_not_be_applied(
     await seed(ledger)
     await catch_up(ledger, redis, settings)
     before = await read_version(redis)
-    receipt = await record_opt_out(ledger, cut_off(redis), Action.RESTRICT, [(Kind.EMAIL, ADA)])
+    receipt = await record_opt_out(
+        ledger, cut_off(redis), OptOutAction.RESTRICT, [(IdentifierKind.EMAIL, ADA)]
+    )
     async with ledger.begin() as conn:
         await accounts.add_account(conn, AccountKind.AGENCY, "new", "New", now_s=NOW_S)
 

@@ -14,8 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from segments.files.blobs import Blobs
 from segments.ledger.database.engine import open_ledger
 from segments.loader.loader import Loader
-from segments.model.identity import Id, Kind
-from segments.model.record import EVERYONE, Action, OptOut
+from segments.model.identity import Id, IdentifierKind
+from segments.model.record import EVERYONE, OptOut, OptOutAction
 from segments.projection.opt_outs import record_opt_out
 from segments.settings import Settings
 from segments.store.keys import CACHING, META, bucket_key, bucket_of, slot_of
@@ -30,10 +30,10 @@ from tests.sentinel import watched
 pytestmark = pytest.mark.xdist_group("cluster")  # so many servers are enough at a time
 
 IDS = ids_of(email_hashes(200))
-NO = OptOut(EVERYONE, Action.RESTRICT)
+NO = OptOut(EVERYONE, OptOutAction.RESTRICT)
 
 
-class World(NamedTuple):
+class TwoSides(NamedTuple):
     """A ledger; the store, as a loader that keeps it up sees it, and as a REST process does."""
 
     ledger: AsyncEngine
@@ -42,7 +42,7 @@ class World(NamedTuple):
 
     async def says_no(self, id_: Id) -> str:
         receipt = await record_opt_out(
-            self.ledger, self.doors, Action.RESTRICT, [(Kind.EMAIL, id_)]
+            self.ledger, self.doors, OptOutAction.RESTRICT, [(IdentifierKind.EMAIL, id_)]
         )
         return receipt.waits_because
 
@@ -61,7 +61,7 @@ class World(NamedTuple):
 
 
 @asynccontextmanager
-async def world_of(url: str, folder: Path) -> AsyncIterator[World]:
+async def world_of(url: str, folder: Path) -> AsyncIterator[TwoSides]:
     settings = Settings(data_dir=folder / "data", expected_ids=100_000, redis_url=url)
     stopping = asyncio.Event()
     async with open_ledger(settings) as ledger, connect(url) as loaders, connect(url) as doors:
@@ -69,13 +69,13 @@ async def world_of(url: str, folder: Path) -> AsyncIterator[World]:
         await loader.catch_up()
         running = asyncio.create_task(loader.run(stopping))
         try:
-            yield World(ledger, loaders, doors)
+            yield TwoSides(ledger, loaders, doors)
         finally:
             stopping.set()
             await running
 
 
-async def says_no_while_replaced(world: World, hung: Engine, heir: Engine, id_: Id) -> str:
+async def says_no_while_replaced(world: TwoSides, hung: Engine, heir: Engine, id_: Id) -> str:
     """
     Say no when the heir of who hangs is trusted already, and let the latter wake up then.
 

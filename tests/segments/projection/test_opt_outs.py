@@ -7,8 +7,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.ledger.database.engine import reading
 from segments.ledger.privacy import opt_outs
-from segments.model.identity import Id, Kind
-from segments.model.record import EVERYONE, Action, Change, Membership, OptOut, Record
+from segments.model.identity import Id, IdentifierKind
+from segments.model.record import EVERYONE, Change, Membership, OptOut, OptOutAction, Record
 from segments.model.refusal import Refusal
 from segments.projection.opt_outs import apply_opt_outs, record_opt_out, record_opt_outs
 from segments.store import keys
@@ -21,8 +21,8 @@ from tests.engines import Engine
 from tests.ledger_seed import seed
 
 ADA, BOB, EVE = (Id(bytes([number]) * 16) for number in (1, 2, 3))
-RESTRICTED = OptOut(EVERYONE, Action.RESTRICT)
-ERASED = OptOut(EVERYONE, Action.ERASURE)
+RESTRICTED = OptOut(EVERYONE, OptOutAction.RESTRICT)
+ERASED = OptOut(EVERYONE, OptOutAction.ERASURE)
 
 
 @pytest.fixture
@@ -38,9 +38,11 @@ async def record_of(redis: Redis, id_: Id) -> Record:
 
 
 async def opt_out(
-    ledger: AsyncEngine, redis: Redis, *ids: Id, action: Action = Action.RESTRICT
+    ledger: AsyncEngine, redis: Redis, *ids: Id, action: OptOutAction = OptOutAction.RESTRICT
 ) -> str:
-    receipt = await record_opt_out(ledger, redis, action, [(Kind.EMAIL, id_) for id_ in ids])
+    receipt = await record_opt_out(
+        ledger, redis, action, [(IdentifierKind.EMAIL, id_) for id_ in ids]
+    )
     return receipt.waits_because
 
 
@@ -107,7 +109,7 @@ async def test_store_that_was_lost_gets_every_opt_out_again(
     ledger: AsyncEngine, redis: Redis
 ) -> None:
     await opt_out(ledger, redis, ADA)
-    await opt_out(ledger, redis, BOB, action=Action.ERASURE)
+    await opt_out(ledger, redis, BOB, action=OptOutAction.ERASURE)
     await redis.flushall()
     await prepare(redis, 10_000)
     # The next request must not make the empty store look complete.
@@ -171,9 +173,9 @@ async def test_unreadable_record_keeps_only_its_own_request_waiting(
 async def test_many_persons_are_recorded_and_applied_together(
     ledger: AsyncEngine, redis: Redis
 ) -> None:
-    persons = [[(Kind.EMAIL, Id(number.to_bytes(16)))] for number in range(2500)]
+    persons = [[(IdentifierKind.EMAIL, Id(number.to_bytes(16)))] for number in range(2500)]
 
-    receipt = await record_opt_outs(ledger, redis, Action.RESTRICT, persons)
+    receipt = await record_opt_outs(ledger, redis, OptOutAction.RESTRICT, persons)
 
     assert len(set(receipt.transaction_ids)) == len(persons)
     assert receipt.waits_because == ""
@@ -188,7 +190,9 @@ async def test_many_persons_are_recorded_and_applied_together(
 
 async def test_persons_are_recorded_all_or_none(ledger: AsyncEngine, redis: Redis) -> None:
     with pytest.raises(Refusal, match="nobody"):
-        await record_opt_outs(ledger, redis, Action.RESTRICT, [[(Kind.EMAIL, ADA)], []])
+        await record_opt_outs(
+            ledger, redis, OptOutAction.RESTRICT, [[(IdentifierKind.EMAIL, ADA)], []]
+        )
 
     async with reading(ledger) as conn:
         assert await opt_outs.last_seq(conn) == 0
@@ -203,14 +207,16 @@ async def test_erasure_deletes_the_memberships_that_its_account_reaches(
     await writer.merge([ADA, BOB, EVE], both)
 
     for id_, account in ((ADA, seeded.publisher), (BOB, seeded.agency)):
-        await record_opt_out(ledger, redis, Action.ERASURE, [(Kind.EMAIL, id_)], account.id)
-    await record_opt_out(ledger, redis, Action.ERASURE, [(Kind.EMAIL, EVE)])
+        await record_opt_out(
+            ledger, redis, OptOutAction.ERASURE, [(IdentifierKind.EMAIL, id_)], account.id
+        )
+    await record_opt_out(ledger, redis, OptOutAction.ERASURE, [(IdentifierKind.EMAIL, EVE)])
 
     assert await record_of(redis, ADA) == Record(
-        (OptOut(seeded.publisher.id, Action.ERASURE),), (Membership(seeded.hats.id),)
+        (OptOut(seeded.publisher.id, OptOutAction.ERASURE),), (Membership(seeded.hats.id),)
     )
     assert await record_of(redis, BOB) == Record(
-        (OptOut(seeded.agency.id, Action.ERASURE),), (Membership(seeded.shoes.id),)
+        (OptOut(seeded.agency.id, OptOutAction.ERASURE),), (Membership(seeded.shoes.id),)
     )
     assert await record_of(redis, EVE) == Record((ERASED,))
 
@@ -243,15 +249,15 @@ async def test_ten_thousand_ids_are_in_force_and_no_others(
 
     for start in range(0, 5_000, 1_000):
         assert await opt_out(ledger, redis, *ids[start : start + 1_000]) == ""
-    persons = [[(Kind.EMAIL, id_)] for id_ in ids[5_000:8_000]]
-    await record_opt_outs(ledger, redis, Action.ERASURE, persons, seeded.shop.id)
-    late = [[(Kind.EMAIL, id_)] for id_ in ids[8_000:10_000]]
-    waits = await record_opt_outs(ledger, cut_off(redis), Action.ERASURE, late)
+    persons = [[(IdentifierKind.EMAIL, id_)] for id_ in ids[5_000:8_000]]
+    await record_opt_outs(ledger, redis, OptOutAction.ERASURE, persons, seeded.shop.id)
+    late = [[(IdentifierKind.EMAIL, id_)] for id_ in ids[8_000:10_000]]
+    waits = await record_opt_outs(ledger, cut_off(redis), OptOutAction.ERASURE, late)
     applied = await catch_up(ledger, redis)
 
     records = await read_records(redis, await read_meta(redis), ids)
     restricted = Record((RESTRICTED,), (shoes, hats))
-    erased_by_shop = Record((OptOut(seeded.shop.id, Action.ERASURE),), (hats,))
+    erased_by_shop = Record((OptOut(seeded.shop.id, OptOutAction.ERASURE),), (hats,))
     assert records[:5_000] == [restricted] * 5_000
     assert records[5_000:8_000] == [erased_by_shop] * 3_000
     assert waits.waits_because

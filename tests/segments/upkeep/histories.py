@@ -12,16 +12,16 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from segments.files.blobs import Blobs
 from segments.ingest.accept import accept
 from segments.ingest.parse import Parser
-from segments.ingest.realtime import AtOnce, Chunk
+from segments.ingest.realtime import Chunk, Realtime
 from segments.ingest.run import run
 from segments.ingest.tools import Tools
 from segments.ingest.validate import read_metadata
 from segments.ledger import accounts, audiences, job_leases
-from segments.model.account import Account, Kind
-from segments.model.identity import Kind as IdKind
-from segments.model.job import Job, State
-from segments.model.order import Action
-from segments.model.record import Action as OptOutAction
+from segments.model.account import Account, AccountKind
+from segments.model.identity import IdentifierKind as IdKind
+from segments.model.job import Job, JobState
+from segments.model.order import SegmentAction
+from segments.model.record import OptOutAction
 from segments.projection.catalog import catch_up
 from segments.projection.opt_outs import record_opt_out
 from segments.settings import Settings
@@ -64,10 +64,10 @@ class History:
         now_s = time.time()
         async with self.ledger.begin() as conn:
             self.partner = await accounts.add_account(
-                conn, Kind.ADVERTISER, PARTNER_ID, "Partner", now_s=now_s
+                conn, AccountKind.ADVERTISER, PARTNER_ID, "Partner", now_s=now_s
             )
             self.publisher = await accounts.add_account(
-                conn, Kind.PUBLISHER, "p", "Publisher", now_s=now_s
+                conn, AccountKind.PUBLISHER, "p", "Publisher", now_s=now_s
             )
             await accounts.relate(conn, self.publisher, self.partner)
         await catch_up(self.ledger, self.redis, self.settings)
@@ -99,7 +99,7 @@ class History:
         async def keep(job: Job) -> None:
             async with self.ledger.begin() as conn:
                 await job_leases.save(conn, job, time.time())
-            if job.state is State.RUNNING and job.report.segments:
+            if job.state is JobState.RUNNING and job.report.segments:
                 if self.rng.random() < interrupt:
                     await self.happen()
                 if self.rng.random() < kill:
@@ -137,8 +137,8 @@ class History:
             audience = await audiences.find_audience(conn, self.partner, "1")
         if audience is None:
             return
-        at_once = AtOnce(self.settings, self.ledger, self.redis, self.tools.blobs, time.time)
-        action = self.rng.choice(list(Action))
+        at_once = Realtime(self.settings, self.ledger, self.redis, self.tools.blobs, time.time)
+        action = self.rng.choice(list(SegmentAction))
         await at_once.apply(self.partner, Chunk(audience, action, "sha2", content, ids))
 
     async def happen_all(self, files: int = 5) -> None:
@@ -163,4 +163,4 @@ class History:
 def _queued(job: Job) -> Job:
     from msgspec.structs import replace
 
-    return replace(job, state=State.QUEUED)
+    return replace(job, state=JobState.QUEUED)

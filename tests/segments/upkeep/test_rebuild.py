@@ -13,10 +13,10 @@ from redis.asyncio import Redis
 from segments.files.blobs import Blobs
 from segments.ledger import audiences, job_leases, jobs
 from segments.ledger.database.engine import open_ledger
-from segments.model.audience import State as AudienceState
-from segments.model.identity import Kind
-from segments.model.job import State
-from segments.model.record import Action, Change, Record
+from segments.model.audience import AudienceState
+from segments.model.identity import IdentifierKind
+from segments.model.job import JobState
+from segments.model.record import Change, OptOutAction, Record
 from segments.projection.catalog import catch_up
 from segments.projection.opt_outs import Receipt, record_opt_out
 from segments.settings import Settings
@@ -190,7 +190,7 @@ async def test_rebuild_waits_for_a_loader_that_still_runs_a_job(history: History
     done, _ = await asyncio.wait({began}, timeout=0.5)
     assert not done
     async with history.ledger.begin() as conn:
-        await job_leases.save(conn, replace(job, state=State.QUEUED), time.time())
+        await job_leases.save(conn, replace(job, state=JobState.QUEUED), time.time())
 
     assert await began == {}
 
@@ -274,4 +274,6 @@ async def deliver_all(history: History) -> None:
 
 async def restrict(history: History, email_hash: str) -> Receipt:
     [id_] = ids_of([email_hash])
-    return await record_opt_out(history.ledger, history.redis, Action.RESTRICT, [(Kind.EMAIL, id_)])
+    return await record_opt_out(
+        history.ledger, history.redis, OptOutAction.RESTRICT, [(IdentifierKind.EMAIL, id_)]
+    )

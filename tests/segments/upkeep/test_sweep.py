@@ -10,14 +10,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from segments.files.blobs import DELIVERIES, Blobs
 from segments.ledger import audiences
 from segments.ledger.database.engine import open_ledger
-from segments.model.audience import State
+from segments.model.audience import AudienceState
 from segments.model.identity import Id
 from segments.model.record import (
     EVERYONE,
-    Action,
     Change,
     Membership,
     OptOut,
+    OptOutAction,
     Record,
     day_of,
 )
@@ -86,8 +86,8 @@ async def test_deleted_audiences_are_emptied_and_others_are_not(
     seeded = await seed(on_sqlite)
     shoes, hats = seeded.shoes.id, seeded.hats.id
     async with on_sqlite.begin() as conn:
-        await audiences.set_state(conn, seeded.shoes, State.DELETED, now_s=NOW_S)
-        await audiences.set_state(conn, seeded.hats, State.DEACTIVATED, now_s=NOW_S)
+        await audiences.set_state(conn, seeded.shoes, AudienceState.DELETED, now_s=NOW_S)
+        await audiences.set_state(conn, seeded.hats, AudienceState.DEACTIVATED, now_s=NOW_S)
     await writer.merge(IDS, [Change(shoes, is_add=True), Change(hats, is_add=True)])
 
     await sweep_store(on_sqlite, redis, writer, NOW_S)
@@ -98,7 +98,7 @@ async def test_deleted_audiences_are_emptied_and_others_are_not(
 async def test_person_of_whom_nothing_is_left_is_forgotten_and_an_opt_out_stays(
     on_sqlite: AsyncEngine, redis: Redis, writer: Writer
 ) -> None:
-    restricted = OptOut(EVERYONE, Action.RESTRICT)
+    restricted = OptOut(EVERYONE, OptOutAction.RESTRICT)
     await writer.merge(IDS, [Change(1, is_add=True, expiry_day=TODAY - 1)])
     await writer.opt_out(IDS[:1], restricted)
 

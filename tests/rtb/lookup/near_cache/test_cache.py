@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import pytest
 
 from rtb.lookup.link import Found, LookupFault, OnFound
-from rtb.lookup.near_cache.cache import Near
+from rtb.lookup.near_cache.cache import NearCache
 from rtb.lookup.near_cache.lease import Counts, Registration
 from segments.store.cache_lease import MAX_LEASE_MS, REGISTERED_S
 from segments.store.keys import bucket_key, bucket_of
@@ -36,7 +36,7 @@ class Store:
         self.sent: deque[tuple[bytes, OnFound] | Callable[[], None]] = deque()
         self._stream: deque[Callable[[], None]] = deque()
         self._tracked: set[int] = set()
-        self.near: Near
+        self.near: NearCache
 
     def ask(self, id_: bytes, on_found: OnFound) -> None:
         self.sent.append((id_, on_found))
@@ -99,7 +99,7 @@ class Store:
         self._tracked.clear()
 
 
-class World:
+class CachedStore:
     """A store, a near cache that it knows of, and a clock."""
 
     def __init__(self, max_bytes: int = 1_000_000) -> None:
@@ -111,7 +111,7 @@ class World:
         self.connect()
 
     def connect(self) -> None:
-        self.near = self.store.near = Near(
+        self.near = self.store.near = NearCache(
             self.store.ask,
             BITS,
             self.counts,
@@ -138,8 +138,8 @@ class World:
 
 
 @pytest.fixture
-def world() -> World:
-    world = World()
+def world() -> CachedStore:
+    world = CachedStore()
     world.store.id_to_record = {ADA: b"ada", CYD: b"cyd"}
     world.register()
     world.store.settle()
@@ -147,13 +147,13 @@ def world() -> World:
     return world
 
 
-def warm(world: World, *ids: bytes) -> None:
+def warm(world: CachedStore, *ids: bytes) -> None:
     for id_ in ids:
         world.ask(id_)
     world.store.settle()
 
 
-def test_second_question_is_answered_at_once(world: World) -> None:
+def test_second_question_is_answered_at_once(world: CachedStore) -> None:
     warm(world, ADA)
 
     assert world.ask(ADA) == [[b"ada"]]
@@ -161,13 +161,13 @@ def test_second_question_is_answered_at_once(world: World) -> None:
     assert (world.counts.misses, world.counts.hits) == (1, 1)
 
 
-def test_id_that_the_store_does_not_know_is_kept_as_such(world: World) -> None:
+def test_id_that_the_store_does_not_know_is_kept_as_such(world: CachedStore) -> None:
     warm(world, BOB)
 
     assert world.ask(BOB) == [[None]]
 
 
-def test_empty_record_is_not_kept(world: World) -> None:
+def test_empty_record_is_not_kept(world: CachedStore) -> None:
     """
     It is a broken one; kept, it would read as none, and who said no be shown.
     """
@@ -181,7 +181,7 @@ def test_empty_record_is_not_kept(world: World) -> None:
     assert world.counts.hits == 0
 
 
-def test_lease_counts_from_when_the_question_was_sent(world: World) -> None:
+def test_lease_counts_from_when_the_question_was_sent(world: CachedStore) -> None:
     world.ask(ADA)
     world.now_s += LEASE_S * 0.9
     world.store.settle()
@@ -193,7 +193,7 @@ def test_lease_counts_from_when_the_question_was_sent(world: World) -> None:
     assert world.counts.unleased == 1
 
 
-def test_answer_that_took_longer_than_a_lease_gives_none(world: World) -> None:
+def test_answer_that_took_longer_than_a_lease_gives_none(world: CachedStore) -> None:
     world.ask(ADA)
     world.now_s += LEASE_S * 2
     world.store.settle()
@@ -201,7 +201,7 @@ def test_answer_that_took_longer_than_a_lease_gives_none(world: World) -> None:
     assert world.ask(ADA) == []
 
 
-def test_hits_renew_the_lease_by_asking_again_beside_the_answer(world: World) -> None:
+def test_hits_renew_the_lease_by_asking_again_beside_the_answer(world: CachedStore) -> None:
     warm(world, ADA)
     for _ in range(20):
         world.now_s += LEASE_S * 0.4
@@ -211,7 +211,7 @@ def test_hits_renew_the_lease_by_asking_again_beside_the_answer(world: World) ->
     assert world.counts.hits == world.counts.renewals == 20
 
 
-def test_change_is_seen_once_its_push_was_heard(world: World) -> None:
+def test_change_is_seen_once_its_push_was_heard(world: CachedStore) -> None:
     warm(world, ADA, CYD)
     world.store.write(BOB, b"bob")
     world.store.settle()
@@ -224,7 +224,7 @@ def test_change_is_seen_once_its_push_was_heard(world: World) -> None:
     assert world.ask(CYD) == [[b"cyd"]]
 
 
-def test_reply_from_before_a_change_is_not_kept_beyond_it(world: World) -> None:
+def test_reply_from_before_a_change_is_not_kept_beyond_it(world: CachedStore) -> None:
     """
     Also where a bid asks for two ids and the change falls between their replies.
     """
@@ -240,7 +240,7 @@ def test_reply_from_before_a_change_is_not_kept_beyond_it(world: World) -> None:
     assert second == [[b"no"]]
 
 
-def test_question_behind_a_change_is_kept(world: World) -> None:
+def test_question_behind_a_change_is_kept(world: CachedStore) -> None:
     warm(world, ADA)
     world.store.write(ADA, b"no")
     world.ask(CYD, BOB)
@@ -249,7 +249,7 @@ def test_question_behind_a_change_is_kept(world: World) -> None:
     assert world.ask(BOB) == [[None]]
 
 
-def test_questions_for_one_id_share_an_answer(world: World) -> None:
+def test_questions_for_one_id_share_an_answer(world: CachedStore) -> None:
     answers = [world.ask(ADA), world.ask(ADA), world.ask(CYD, ADA)]
     assert len(world.store.sent) == 2
     world.store.settle()
@@ -258,7 +258,7 @@ def test_questions_for_one_id_share_an_answer(world: World) -> None:
     assert (world.counts.misses, world.counts.shared) == (2, 2)
 
 
-def test_answer_is_not_shared_with_who_comes_a_lease_later(world: World) -> None:
+def test_answer_is_not_shared_with_who_comes_a_lease_later(world: CachedStore) -> None:
     """
     It may have been executed before a change that was acknowledged since.
     """
@@ -274,7 +274,7 @@ def test_answer_is_not_shared_with_who_comes_a_lease_later(world: World) -> None
 
 
 def test_nothing_is_answered_from_what_is_kept_before_the_store_knows_of_us() -> None:
-    world = World()
+    world = CachedStore()
     warm(world, ADA)
     world.register()
     assert world.ask(ADA) == []
@@ -284,7 +284,7 @@ def test_nothing_is_answered_from_what_is_kept_before_the_store_knows_of_us() ->
     assert world.ask(ADA) == []  # the answer to a question from before proves nothing
 
 
-def test_nothing_is_answered_when_the_registration_may_be_void(world: World) -> None:
+def test_nothing_is_answered_when_the_registration_may_be_void(world: CachedStore) -> None:
     world.now_s += REGISTERED_S - LEASE_S / 4
     warm(world, ADA)
     assert world.ask(ADA) == [[b"ada"]]
@@ -294,7 +294,7 @@ def test_nothing_is_answered_when_the_registration_may_be_void(world: World) -> 
 
 
 def test_registration_counts_from_when_it_was_sent() -> None:
-    world = World()
+    world = CachedStore()
     world.register()
     world.now_s += REGISTERED_S / 2
     world.store.settle()
@@ -304,7 +304,7 @@ def test_registration_counts_from_when_it_was_sent() -> None:
     assert world.ask(ADA) == []
 
 
-def test_emptied_store_empties_the_cache_and_has_to_be_told_of_us_again(world: World) -> None:
+def test_emptied_store_empties_the_cache_and_has_to_be_told_of_us_again(world: CachedStore) -> None:
     warm(world, ADA)
     world.store.flush_all()
     world.store.settle()
@@ -315,7 +315,7 @@ def test_emptied_store_empties_the_cache_and_has_to_be_told_of_us_again(world: W
     assert world.ask(ADA) == []
 
 
-def test_end_of_the_link_ends_every_question_and_all_that_is_kept(world: World) -> None:
+def test_end_of_the_link_ends_every_question_and_all_that_is_kept(world: CachedStore) -> None:
     warm(world, ADA)
     waiting = world.ask(CYD, BOB)
     shared = world.ask(CYD)
@@ -325,7 +325,7 @@ def test_end_of_the_link_ends_every_question_and_all_that_is_kept(world: World) 
     assert world.counts.entries == 0
 
 
-def test_fault_of_one_id_is_its_bids_and_is_not_kept(world: World) -> None:
+def test_fault_of_one_id_is_its_bids_and_is_not_kept(world: CachedStore) -> None:
     answer = world.ask(ADA, CYD)
     _, on_found = world.store.sent.popleft()  # type: ignore[misc] # a question
     on_found(LookupFault.BAD_REPLY)
@@ -336,7 +336,7 @@ def test_fault_of_one_id_is_its_bids_and_is_not_kept(world: World) -> None:
     assert world.ask(ADA) == []
 
 
-def test_callback_that_raises_is_reported_and_the_others_are_called(world: World) -> None:
+def test_callback_that_raises_is_reported_and_the_others_are_called(world: CachedStore) -> None:
     def broken(_: object) -> None:
         raise RuntimeError
 
@@ -349,7 +349,7 @@ def test_callback_that_raises_is_reported_and_the_others_are_called(world: World
 
 
 def test_room_is_kept_to_and_counted() -> None:
-    world = World(max_bytes=800)
+    world = CachedStore(max_bytes=800)
     world.register()
     world.store.settle()
     world.now_s += 1e-6
@@ -371,7 +371,7 @@ class Protocol:
     def __init__(self, seed: int, *, writers_wait: bool) -> None:
         self.rng = Random(seed)
         self.writers_wait = writers_wait
-        self.world = World()
+        self.world = CachedStore()
         self.version = 0
         self.losses = 0
         self.unlooked: list[tuple[bytes, int]] = []

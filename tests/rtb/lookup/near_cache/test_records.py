@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rtb.lookup.near_cache.records import ENTRY_BYTES, NOTHING, Kept
+from rtb.lookup.near_cache.records import ENTRY_BYTES, NOTHING, RecordCache
 from segments.store.keys import bucket_of
 
 BITS = 4
@@ -22,7 +22,7 @@ def room_for(entries: int) -> int:
 
 
 def test_absent_nothing_and_record_are_told_apart() -> None:
-    kept = Kept(room_for(2), BITS)
+    kept = RecordCache(room_for(2), BITS)
     kept.put(IDS[0], NOTHING)
     kept.put(IDS[1], RECORD)
 
@@ -30,7 +30,7 @@ def test_absent_nothing_and_record_are_told_apart() -> None:
 
 
 def test_whoever_is_asked_for_stays_and_whoever_came_once_goes() -> None:
-    kept = Kept(room_for(10), BITS)
+    kept = RecordCache(room_for(10), BITS)
     for id_ in IDS:
         kept.put(id_, RECORD)
         kept.get(IDS[0])
@@ -41,7 +41,7 @@ def test_whoever_is_asked_for_stays_and_whoever_came_once_goes() -> None:
 
 
 def test_bucket_is_dropped_whole_and_no_other() -> None:
-    kept = Kept(room_for(64), BITS)
+    kept = RecordCache(room_for(64), BITS)
     for id_ in IDS:
         kept.put(id_, RECORD)
     bucket = bucket_of(IDS[5], BITS)
@@ -55,7 +55,7 @@ def test_bucket_is_dropped_whole_and_no_other() -> None:
 
 
 def test_record_larger_than_all_the_room_is_not_kept_and_nothing_goes_for_it() -> None:
-    kept = Kept(room_for(2), BITS)
+    kept = RecordCache(room_for(2), BITS)
     kept.put(IDS[0], RECORD)
 
     kept.put(IDS[1], bytes(room_for(2)))
@@ -76,7 +76,7 @@ steps = st.one_of(
 def test_what_is_kept_was_put_last_and_never_more_than_there_is_room(
     taken: list[tuple[str, bytes, bytes | None]], max_bytes: int
 ) -> None:
-    kept = Kept(max_bytes, BITS)
+    kept = RecordCache(max_bytes, BITS)
     model: dict[bytes, bytes] = {}
     for step, id_, record in taken:
         if record is not None:
@@ -109,7 +109,7 @@ def test_entries_take_no_more_memory_than_is_counted(bucket_bits: int, entries: 
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
-        kept = Kept(max_bytes, bucket_bits)
+        kept = RecordCache(max_bytes, bucket_bits)
         while not kept.evictions:
             kept.put(rng.randbytes(16), rng.randbytes(12))
         full = tracemalloc.get_traced_memory()[0] - before

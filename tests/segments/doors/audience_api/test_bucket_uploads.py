@@ -19,8 +19,8 @@ from tests.engines import Engine
 from tests.ledger_seed import seed
 from tests.rest import serving
 from tests.segments.doors.privacy.privacy_world import REQUESTS
-from tests.segments.doors.privacy.privacy_world import World as PrivacyWorld
-from tests.segments.doors.rest.rest_world import World, hashes, text_of, world_of
+from tests.segments.doors.privacy.privacy_world import PrivacyDoors as PrivacyWorld
+from tests.segments.doors.rest.rest_world import RestDoors, hashes, text_of, world_of
 
 ALICE, BOB = hashes("alice", "bob")
 BUCKET = "audiences"
@@ -43,7 +43,7 @@ async def world(
     ledger: AsyncEngine,
     valkey: Engine,
     monkeypatch: pytest.MonkeyPatch,
-) -> AsyncIterator[World]:
+) -> AsyncIterator[RestDoors]:
     for name, value in {
         "AWS_ACCESS_KEY_ID": "AKID",
         "AWS_SECRET_ACCESS_KEY": "secret",
@@ -66,17 +66,17 @@ async def world(
             yield world
 
 
-async def names(world: World) -> list[str]:
+async def names(world: RestDoors) -> list[str]:
     return await world.rest.services.blobs.names()
 
 
-async def put(world: World, url: str, content: bytes) -> int:
+async def put(world: RestDoors, url: str, content: bytes) -> int:
     # Nobody's headers but the client's own: the URL is the permission.
     async with world.rest.session.put(url, data=content) as answer:
         return answer.status
 
 
-async def test_file_in_the_bucket_is_noticed_and_loaded(world: World) -> None:
+async def test_file_in_the_bucket_is_noticed_and_loaded(world: RestDoors) -> None:
     request_id, url = await world.presign()
     waiting = await world.status(request_id)
 
@@ -93,7 +93,7 @@ async def test_file_in_the_bucket_is_noticed_and_loaded(world: World) -> None:
     assert await world.audiences_of(ALICE) == {world.seeded.shoes.id}
 
 
-async def test_second_file_under_the_same_url_is_deleted_unread(world: World) -> None:
+async def test_second_file_under_the_same_url_is_deleted_unread(world: RestDoors) -> None:
     _, url = await world.presign()
     await world.presign()
     await put(world, url, text_of([ALICE]))
@@ -109,7 +109,7 @@ async def test_second_file_under_the_same_url_is_deleted_unread(world: World) ->
     assert [name for name in await names(world) if name.startswith("uploads/")] == []
 
 
-async def test_replicas_that_notice_the_same_file_make_one_job(world: World) -> None:
+async def test_replicas_that_notice_the_same_file_make_one_job(world: RestDoors) -> None:
     _, url = await world.presign()
     await put(world, url, text_of([ALICE]))
 
@@ -120,7 +120,7 @@ async def test_replicas_that_notice_the_same_file_make_one_job(world: World) -> 
 
 
 async def test_replica_that_finds_the_file_gone_leaves_it_to_the_other(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: RestDoors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It goes between the look and the copy: what a pause of this process amounts to."""
     _, url = await world.presign()
@@ -142,7 +142,7 @@ async def test_replica_that_finds_the_file_gone_leaves_it_to_the_other(
     assert [job.blob for job in await world.jobs()] == await names(world)
 
 
-async def test_file_that_is_too_large_is_deleted(world: World) -> None:
+async def test_file_that_is_too_large_is_deleted(world: RestDoors) -> None:
     small = world.rest.services.settings.model_copy(update={"upload_max_bytes": 10})
     services = type(world.rest.services)(
         small,
@@ -161,7 +161,7 @@ async def test_file_that_is_too_large_is_deleted(world: World) -> None:
     assert (await world.status(request_id))["status"] == "waiting"
 
 
-async def test_file_that_nobody_asked_for_is_left_alone(world: World) -> None:
+async def test_file_that_nobody_asked_for_is_left_alone(world: RestDoors) -> None:
     await world.presign()
     await world.rest.services.blobs.put("uploads/stranger", [b"x"])
 
@@ -169,7 +169,7 @@ async def test_file_that_nobody_asked_for_is_left_alone(world: World) -> None:
     assert await names(world) == ["uploads/stranger"]
 
 
-async def test_file_that_came_while_no_process_ran_is_taken_however_late(world: World) -> None:
+async def test_file_that_came_while_no_process_ran_is_taken_however_late(world: RestDoors) -> None:
     """
     The bucket has answered 200: to its partner the file is delivered.
     """
@@ -185,7 +185,7 @@ async def test_file_that_came_while_no_process_ran_is_taken_however_late(world: 
     assert (await world.status(request_id))["status"] == "done"
 
 
-async def test_file_that_no_upload_waits_for_is_swept_when_it_is_old(world: World) -> None:
+async def test_file_that_no_upload_waits_for_is_swept_when_it_is_old(world: RestDoors) -> None:
     services = world.rest.services
     _, url = await world.presign()
     await put(world, url, text_of([ALICE]))
@@ -200,7 +200,7 @@ async def test_file_that_no_upload_waits_for_is_swept_when_it_is_old(world: Worl
     assert await names(world) == awaited
 
 
-async def test_what_becomes_of_files_in_the_bucket_is_counted(world: World) -> None:
+async def test_what_becomes_of_files_in_the_bucket_is_counted(world: RestDoors) -> None:
     _, url = await world.presign()
     await put(world, url, text_of([ALICE]))
     await bucket_uploads.notice(world.rest.services)
@@ -215,7 +215,7 @@ async def test_what_becomes_of_files_in_the_bucket_is_counted(world: World) -> N
     ] == [1, 0, 1]
 
 
-async def test_watch_notices_and_stops_when_told(world: World) -> None:
+async def test_watch_notices_and_stops_when_told(world: RestDoors) -> None:
     stopping = asyncio.Event()
     _, url = await world.presign()
     await put(world, url, text_of([ALICE]))
@@ -237,7 +237,7 @@ def _empty(client: object) -> None:
         client.delete_object(Bucket=BUCKET, Key=entry["Key"])  # type: ignore[attr-defined]
 
 
-async def test_report_is_had_from_the_bucket_itself_until_it_is_withdrawn(world: World) -> None:
+async def test_report_is_had_from_the_bucket_itself_until_it_is_withdrawn(world: RestDoors) -> None:
     """
     `/data-subject-report/...` leads to the bucket's own signed URL.
     """

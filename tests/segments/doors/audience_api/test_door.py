@@ -11,8 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.doors.audience_api.upload_body import TAKES_AT_MOST_S
 from segments.ledger import audiences
-from segments.model.audience import State as AudienceState
-from segments.model.job import State
+from segments.model.audience import AudienceState
+from segments.model.job import JobState
 from segments.settings import Settings
 from segments.store.meta import prepare
 from segments.store.reader import read_catalog
@@ -20,14 +20,16 @@ from segments.store.servers.connection import connect
 from tests.engines import Engine
 from tests.ledger_seed import seed
 from tests.rest import Rest, serving
-from tests.segments.doors.rest.rest_world import World, hashes, text_of, world_of
+from tests.segments.doors.rest.rest_world import RestDoors, hashes, text_of, world_of
 
 ALICE, BOB, CAROL = hashes("alice", "bob", "carol")
 PLAIN = {"Content-Type": "text/plain"}
 
 
 @pytest.fixture
-async def world(settings: Settings, ledger: AsyncEngine, valkey: Engine) -> AsyncIterator[World]:
+async def world(
+    settings: Settings, ledger: AsyncEngine, valkey: Engine
+) -> AsyncIterator[RestDoors]:
     seeded = await seed(ledger)
     async with connect(valkey.url) as redis:
         await prepare(redis, settings.expected_ids)
@@ -36,7 +38,7 @@ async def world(settings: Settings, ledger: AsyncEngine, valkey: Engine) -> Asyn
 
 
 @pytest.fixture
-async def rest(world: World) -> Rest:
+async def rest(world: RestDoors) -> Rest:
     return world.rest
 
 
@@ -44,7 +46,7 @@ def blobs_in(settings: Settings) -> list[str]:
     return [path.name for path in (settings.data_dir / "blobs").rglob("*") if path.is_file()]
 
 
-async def chunk(world: World, *lines: str, query: str = "?type=sha2") -> int:
+async def chunk(world: RestDoors, *lines: str, query: str = "?type=sha2") -> int:
     answer = await world.rest.ask(
         "POST", f"/realtime/audience/123{query}", data=text_of(lines), headers=PLAIN
     )
@@ -54,7 +56,7 @@ async def chunk(world: World, *lines: str, query: str = "?type=sha2") -> int:
 # ---------------------------------------------------------------- audiences
 
 
-async def test_created_audience_is_in_the_catalog_at_once(world: World) -> None:
+async def test_created_audience_is_in_the_catalog_at_once(world: RestDoors) -> None:
     answer = await world.rest.ask(
         "POST",
         "/audience",
@@ -68,7 +70,7 @@ async def test_created_audience_is_in_the_catalog_at_once(world: World) -> None:
     assert str(answer.body["id"]) in {entry.segment_id for entry in catalog.audiences}
 
 
-async def test_created_audience_avoids_the_segment_ids_of_its_owner(world: World) -> None:
+async def test_created_audience_avoids_the_segment_ids_of_its_owner(world: RestDoors) -> None:
     async with world.rest.services.ledger.begin() as conn:
         shop = world.seeded.shop
         for number in range(1, 20):
@@ -82,7 +84,7 @@ async def test_created_audience_avoids_the_segment_ids_of_its_owner(world: World
     assert answer.body["id"] > 19
 
 
-async def test_external_id_names_one_audience_until_that_is_deleted(world: World) -> None:
+async def test_external_id_names_one_audience_until_that_is_deleted(world: RestDoors) -> None:
     form = {"advertiser": "shop", "externalId": "crm-7", "name": "Boots"}
     first = await world.rest.ask("POST", "/audience", form)
     second = await world.rest.ask("POST", "/audience", form)
@@ -96,7 +98,7 @@ async def test_external_id_names_one_audience_until_that_is_deleted(world: World
     assert [each.status for each in (first, second, third)] == [201, 409, 201]
 
 
-async def test_agency_creates_audiences_of_its_sub_accounts(world: World) -> None:
+async def test_agency_creates_audiences_of_its_sub_accounts(world: RestDoors) -> None:
     async with world.rest.acting_for(world.seeded.agency) as agency:
         answer = await agency.ask("POST", "/audience", {"advertiser": "sub", "name": "Caps"})
         url = f"/audience/upload/{answer.body['id']}"
@@ -108,13 +110,13 @@ async def test_agency_creates_audiences_of_its_sub_accounts(world: World) -> Non
 
 
 @pytest.mark.parametrize("advertiser", ["agency", "sub", "nobody", "p"])
-async def test_nobody_creates_audiences_of_others(world: World, advertiser: str) -> None:
+async def test_nobody_creates_audiences_of_others(world: RestDoors, advertiser: str) -> None:
     answer = await world.rest.ask("POST", "/audience", {"advertiser": advertiser, "name": "X"})
 
     assert answer.status == 403
 
 
-async def test_audience_of_another_partner_is_not_there(world: World) -> None:
+async def test_audience_of_another_partner_is_not_there(world: RestDoors) -> None:
     """
     The shop and the agency's sub account both call one of theirs 123.
     """
@@ -141,7 +143,7 @@ async def test_audience_of_another_partner_is_not_there(world: World) -> None:
         pytest.param(f'"{ALICE}"\n"{BOB}"\n'.encode(), id="quoted"),
     ],
 )
-async def test_uploaded_file_is_loaded(world: World, content: bytes) -> None:
+async def test_uploaded_file_is_loaded(world: RestDoors, content: bytes) -> None:
     request_id, url = await world.presign()
     waiting = await world.status(request_id)
 
@@ -156,7 +158,7 @@ async def test_uploaded_file_is_loaded(world: World, content: bytes) -> None:
     assert await world.audiences_of(ALICE) == {world.seeded.shoes.id}
 
 
-async def test_zip_of_one_file_is_loaded(world: World) -> None:
+async def test_zip_of_one_file_is_loaded(world: RestDoors) -> None:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         archive.writestr("../../evil.txt", text_of([ALICE]))
@@ -168,7 +170,7 @@ async def test_zip_of_one_file_is_loaded(world: World) -> None:
     assert await world.audiences_of(ALICE) == {world.seeded.shoes.id}
 
 
-async def test_upload_removes(world: World) -> None:
+async def test_upload_removes(world: RestDoors) -> None:
     assert await chunk(world, ALICE, BOB) == 200
     _, url = await world.presign(action="remove")
 
@@ -179,7 +181,7 @@ async def test_upload_removes(world: World) -> None:
     assert await world.audiences_of(BOB) == {world.seeded.shoes.id}
 
 
-async def test_same_file_added_removed_and_added_again_is_in(world: World) -> None:
+async def test_same_file_added_removed_and_added_again_is_in(world: RestDoors) -> None:
     """
     The third is no repetition of the first, though it looks the same.
     """
@@ -203,7 +205,7 @@ async def test_same_file_added_removed_and_added_again_is_in(world: World) -> No
     ],
 )
 async def test_file_that_is_none_fails_its_job_and_says_so(
-    world: World, content: bytes, code: str
+    world: RestDoors, content: bytes, code: str
 ) -> None:
     request_id, url = await world.presign()
 
@@ -216,7 +218,7 @@ async def test_file_that_is_none_fails_its_job_and_says_so(
     assert status["error"] == {"code": code, "description": "File has no valid records"}
 
 
-async def test_used_url_is_refused(world: World, settings: Settings) -> None:
+async def test_used_url_is_refused(world: RestDoors, settings: Settings) -> None:
     _, url = await world.presign()
 
     first = await world.rest.ask("PUT", url, data=text_of([ALICE]))
@@ -226,7 +228,7 @@ async def test_used_url_is_refused(world: World, settings: Settings) -> None:
     assert len(await world.jobs()) == len(blobs_in(settings)) == 1
 
 
-async def test_of_two_uploads_at_once_one_is_taken(world: World, settings: Settings) -> None:
+async def test_of_two_uploads_at_once_one_is_taken(world: RestDoors, settings: Settings) -> None:
     _, url = await world.presign()
 
     answers = await asyncio.gather(
@@ -237,7 +239,7 @@ async def test_of_two_uploads_at_once_one_is_taken(world: World, settings: Setti
     assert len(await world.jobs()) == len(blobs_in(settings)) == 1
 
 
-async def test_expired_url_is_refused(world: World) -> None:
+async def test_expired_url_is_refused(world: RestDoors) -> None:
     request_id, url = await world.presign()
 
     world.rest.clock.ahead_s = 3600
@@ -251,7 +253,7 @@ async def test_expired_url_is_refused(world: World) -> None:
     assert await world.jobs() == []
 
 
-async def test_changed_url_is_refused(world: World) -> None:
+async def test_changed_url_is_refused(world: RestDoors) -> None:
     _, url = await world.presign()
 
     answers = [
@@ -279,7 +281,7 @@ async def test_changed_url_is_refused(world: World) -> None:
     ],
 )
 async def test_file_name_is_data_and_never_a_path(
-    world: World, settings: Settings, filename: str, status: int
+    world: RestDoors, settings: Settings, filename: str, status: int
 ) -> None:
     form = {"filename": filename, "action": "add", "type": "sha2"}
 
@@ -295,7 +297,7 @@ async def test_file_name_is_data_and_never_a_path(
 
 
 async def test_upload_that_breaks_off_leaves_no_job_and_can_be_tried_again(
-    world: World, settings: Settings
+    world: RestDoors, settings: Settings
 ) -> None:
     request_id, url = await world.presign()
     _, writer = await asyncio.open_connection(*_host_and_port(url))
@@ -342,7 +344,7 @@ async def test_file_that_is_too_large_is_refused_however_it_comes(
 
 
 async def test_upload_that_dribbles_for_days_is_ended_and_leaves_nothing(
-    world: World, settings: Settings
+    world: RestDoors, settings: Settings
 ) -> None:
     """
     What was begun longer ago than that may be swept, so it must not be under way.
@@ -364,7 +366,7 @@ async def test_upload_that_dribbles_for_days_is_ended_and_leaves_nothing(
 
 
 async def test_disk_that_takes_no_more_is_no_fault_of_the_partner(
-    world: World, settings: Settings
+    world: RestDoors, settings: Settings
 ) -> None:
     _, url = await world.presign()
     blobs = settings.data_dir / "blobs"
@@ -380,7 +382,7 @@ async def test_disk_that_takes_no_more_is_no_fault_of_the_partner(
 
 
 async def test_file_of_an_audience_deleted_meanwhile_fails_and_revives_nothing(
-    world: World,
+    world: RestDoors,
 ) -> None:
     request_id, url = await world.presign()
     await world.rest.ask("PUT", url, data=text_of([ALICE]))
@@ -400,7 +402,7 @@ async def test_file_of_an_audience_deleted_meanwhile_fails_and_revives_nothing(
 # ---------------------------------------------------------------- small chunks
 
 
-async def test_chunk_is_in_the_store_when_it_is_answered(world: World) -> None:
+async def test_chunk_is_in_the_store_when_it_is_answered(world: RestDoors) -> None:
     answer = await world.rest.ask(
         "POST", "/realtime/audience/123?type=sha2", data=text_of([ALICE, BOB, BOB]), headers=PLAIN
     )
@@ -409,12 +411,12 @@ async def test_chunk_is_in_the_store_when_it_is_answered(world: World) -> None:
     assert answer.body["output"] == {"records": 3, "status": "applied"}
     assert await world.audiences_of(ALICE) == {world.seeded.shoes.id}
     (job,) = await world.jobs()
-    assert (job.state, job.report.added, job.report.duplicates) == (State.DONE, 2, 1)
+    assert (job.state, job.report.added, job.report.duplicates) == (JobState.DONE, 2, 1)
     status = await world.status(answer.body["requestId"])
     assert (status["status"], status["processedRecords"]) == ("done", 3)
 
 
-async def test_chunk_removes(world: World) -> None:
+async def test_chunk_removes(world: RestDoors) -> None:
     await chunk(world, ALICE, BOB)
 
     status = await chunk(world, ALICE.upper(), query="?type=SHA2&action=remove")
@@ -425,7 +427,7 @@ async def test_chunk_removes(world: World) -> None:
 
 
 @pytest.mark.parametrize("kind", ["md5", "sha1"])
-async def test_chunk_of_each_type(world: World, kind: str) -> None:
+async def test_chunk_of_each_type(world: RestDoors, kind: str) -> None:
     (digest,) = hashes("alice", kind=kind)
 
     assert await chunk(world, digest, query=f"?type={kind}") == 200
@@ -447,14 +449,14 @@ async def test_chunk_of_each_type(world: World, kind: str) -> None:
     ],
 )
 async def test_chunk_that_is_not_in_order_changes_nothing(
-    world: World, lines: list[str], query: str, status: int
+    world: RestDoors, lines: list[str], query: str, status: int
 ) -> None:
     assert await chunk(world, *lines, query=query) == status
     assert await world.audiences_of(ALICE) == set()
     assert await world.jobs() == []
 
 
-async def test_refused_chunk_names_lines_and_quotes_none(world: World) -> None:
+async def test_refused_chunk_names_lines_and_quotes_none(world: RestDoors) -> None:
     answer = await world.rest.ask(
         "POST",
         "/realtime/audience/123?type=sha2",
@@ -466,7 +468,7 @@ async def test_refused_chunk_names_lines_and_quotes_none(world: World) -> None:
     assert b"alice" not in answer.raw
 
 
-async def test_chunk_does_not_wait_for_a_file_and_wins_over_it(world: World) -> None:
+async def test_chunk_does_not_wait_for_a_file_and_wins_over_it(world: RestDoors) -> None:
     """
     The file came first, so the chunk has the last word, also where the file is
     written after it.
@@ -480,13 +482,13 @@ async def test_chunk_does_not_wait_for_a_file_and_wins_over_it(world: World) -> 
     await world.load_all()
 
     assert added == {world.seeded.shoes.id}
-    assert await world.states() == [State.DONE] * 3
+    assert await world.states() == [JobState.DONE] * 3
     assert await world.audiences_of(ALICE) == set()
     assert await world.audiences_of(BOB) == {world.seeded.shoes.id}
     assert await world.audiences_of(CAROL) == {world.seeded.shoes.id}
 
 
-async def test_chunk_is_kept_while_the_store_is_away(world: World, valkey: Engine) -> None:
+async def test_chunk_is_kept_while_the_store_is_away(world: RestDoors, valkey: Engine) -> None:
     valkey.kill()
 
     answer = await world.rest.ask(
@@ -500,13 +502,13 @@ async def test_chunk_is_kept_while_the_store_is_away(world: World, valkey: Engin
     assert (await world.status(answer.body["requestId"]))["status"] == "done"
 
 
-async def test_chunks_at_once_are_all_applied_and_done(world: World) -> None:
+async def test_chunks_at_once_are_all_applied_and_done(world: RestDoors) -> None:
     digests = hashes(*(f"person {number}" for number in range(20)))
 
     statuses = await asyncio.gather(*(chunk(world, digest) for digest in digests))
 
     assert set(statuses) == {200}
-    assert await world.states() == [State.DONE] * 20
+    assert await world.states() == [JobState.DONE] * 20
     for digest in digests:
         assert await world.audiences_of(digest) == {world.seeded.shoes.id}
 

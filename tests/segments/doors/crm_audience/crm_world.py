@@ -24,7 +24,7 @@ from segments.upkeep.rebuild import rebuild
 from tests.engines import Engine
 from tests.ledger_seed import seed
 from tests.rest import PASSWORD, Answer, serving
-from tests.segments.doors.rest.rest_world import World, world_of
+from tests.segments.doors.rest.rest_world import RestDoors, world_of
 from tests.segments.ingest.deliveries import as_json, metadata_of
 
 
@@ -52,7 +52,7 @@ FILE = csv_of(
 class Crm:
     """A user of the shop, by the cookie of a login."""
 
-    world: World
+    world: RestDoors
     cookie: str = ""
 
     async def login(self, username: str, password: str = PASSWORD) -> Answer:
@@ -128,7 +128,7 @@ class Crm:
 
 
 NOBODY = {"Authorization": ""}
-"""Instead of the token that the client of `World` sends."""
+"""Instead of the token that the client of `RestDoors` sends."""
 
 
 def iso(at_s: float) -> str:
@@ -136,7 +136,9 @@ def iso(at_s: float) -> str:
 
 
 @pytest.fixture
-async def world(settings: Settings, ledger: AsyncEngine, valkey: Engine) -> AsyncIterator[World]:
+async def world(
+    settings: Settings, ledger: AsyncEngine, valkey: Engine
+) -> AsyncIterator[RestDoors]:
     """The REST doors over this ledger, with a store and the loader's own code."""
     seeded = await seed(ledger)
     async with connect(valkey.url) as redis:
@@ -146,7 +148,7 @@ async def world(settings: Settings, ledger: AsyncEngine, valkey: Engine) -> Asyn
 
 
 @pytest.fixture
-async def crm(world: World) -> Crm:
+async def crm(world: RestDoors) -> Crm:
     """A user of the shop, who has logged in."""
     await world.rest.user(USER, world.seeded.shop)
     crm = Crm(world)
@@ -154,7 +156,7 @@ async def crm(world: World) -> Crm:
     return crm
 
 
-async def shown_to(world: World, recipient: str | None) -> dict[int, Segment]:
+async def shown_to(world: RestDoors, recipient: str | None) -> dict[int, Segment]:
     """Return what the bid path would show a recipient, by audience."""
     known = Catalog.from_snapshot(await read_catalog(world.redis)).recipient(recipient)
     assert known is not None

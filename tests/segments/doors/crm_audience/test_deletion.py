@@ -6,7 +6,7 @@ from sqlalchemy import text
 
 from segments.ledger import jobs
 from segments.model.identity import id_of_email_hash
-from segments.model.job import Job, State
+from segments.model.job import Job, JobState
 from segments.settings import Settings
 from segments.store import keys
 from segments.store.reader import read_meta
@@ -81,7 +81,11 @@ async def test_deleted_audience_is_gone_from_every_store_and_stays_away(
         assert names.scalar_one() == ""
         said = await conn.execute(text("select description from crm_audiences"))
         assert said.scalars().all() == [None]
-    assert [job.state for job in await _jobs(crm)] == [State.FAILED, State.DONE, State.DONE]
+    assert [job.state for job in await _jobs(crm)] == [
+        JobState.FAILED,
+        JobState.DONE,
+        JobState.DONE,
+    ]
     assert await crm.world.load_all() == []
     await _sweep(crm)
     assert await records_of(crm) == {}

@@ -9,12 +9,12 @@ from tests.engines import Engine
 from tests.ledger_seed import seed
 from tests.rest import PASSWORD, serving
 from tests.segments.doors.crm_audience.crm_world import USER, Crm, crm, world
-from tests.segments.doors.rest.rest_world import World
+from tests.segments.doors.rest.rest_world import RestDoors
 
 __all__ = ["crm", "world"]  # fixtures
 
 
-async def test_login_answers_true_and_a_cookie_that_no_script_reads(world: World) -> None:
+async def test_login_answers_true_and_a_cookie_that_no_script_reads(world: RestDoors) -> None:
     await world.rest.user(USER, world.seeded.shop)
 
     answer = await Crm(world).login(USER.upper())
@@ -45,7 +45,7 @@ async def test_cookie_is_secure_where_partners_come_by_https(
     assert "Secure" in answer.headers["Set-Cookie"].split("; ")
 
 
-async def test_guesses_are_slowed_down_for_all_doors_together(world: World) -> None:
+async def test_guesses_are_slowed_down_for_all_doors_together(world: RestDoors) -> None:
     await world.rest.user(USER, world.seeded.shop)
     crm = Crm(world)
 

@@ -2,9 +2,9 @@
 
 import asyncio
 
-from segments.model.identity import Kind, id_of_email_hash, id_of_ifa, id_of_phone_hash
-from segments.model.job import Job, State
-from segments.model.record import Action
+from segments.model.identity import IdentifierKind, id_of_email_hash, id_of_ifa, id_of_phone_hash
+from segments.model.job import Job, JobState
+from segments.model.record import OptOutAction
 from segments.projection.opt_outs import record_opt_out
 from segments.settings import Settings
 from segments.store.seen_filter import remember
@@ -42,7 +42,10 @@ async def test_upload_is_counted_against_what_the_store_knew_before(crm: Crm) ->
     )
     services = world.rest.services
     await record_opt_out(
-        services.ledger, world.redis, Action.RESTRICT, [(Kind.EMAIL, id_of_email_hash(BOB))]
+        services.ledger,
+        world.redis,
+        OptOutAction.RESTRICT,
+        [(IdentifierKind.EMAIL, id_of_email_hash(BOB))],
     )
     audience_id = await crm.audience()
     job = await crm.deliver(audience_id, FILE, records=4)
@@ -75,7 +78,7 @@ async def test_upload_is_counted_against_what_the_store_knew_before(crm: Crm) ->
         },
         "matchRates": {"EMAIL": 1.0, "PHONE": 0.0, "POSTALADDRESS": 0.0, "AAID": 0.0},
     }
-    assert job.state is State.QUEUED
+    assert job.state is JobState.QUEUED
 
 
 async def test_only_what_a_bid_can_hold_becomes_an_id(crm: Crm) -> None:
@@ -132,8 +135,8 @@ async def test_job_that_is_taken_up_again_goes_on_from_the_ids(
     stopped = await loader.run_one(job, stopping, stop_at_the_ids)
     (ended,) = await crm.world.load_all()
 
-    assert (stopped.state, stopped.report.is_ids) == (State.QUEUED, True)
-    assert (ended.state, ended.report.rows, ended.report.added) == (State.DONE, 4, 4)
+    assert (stopped.state, stopped.report.is_ids) == (JobState.QUEUED, True)
+    assert (ended.state, ended.report.rows, ended.report.added) == (JobState.DONE, 4, 4)
     kept = [p for p in (settings.data_dir / "blobs").rglob("*") if p.is_file()]
     assert [str(p).endswith(ended.blob) for p in kept] == [True]
     history = (await crm.load(audience_id))["crmData"]["history"]
@@ -177,8 +180,8 @@ async def test_ids_that_were_only_seen_in_bids_match_where_the_store_remembers_t
     await record_opt_out(
         world.rest.services.ledger,
         world.redis,
-        Action.ERASURE,
-        [(Kind.EMAIL, id_of_email_hash(BOB))],
+        OptOutAction.ERASURE,
+        [(IdentifierKind.EMAIL, id_of_email_hash(BOB))],
     )
     audience_id = await crm.audience()
     rows = [(ALICE, PHONE), (ALICE, PHONE), (BOB, ""), (dave, ""), (erin, "")]
@@ -233,7 +236,7 @@ async def test_upload_of_nothing_that_is_an_id_is_counted_all_the_same(crm: Crm)
 
     (job,) = await crm.world.load_all()
 
-    assert job.state is State.DONE
+    assert job.state is JobState.DONE
     assert (await crm.load(audience_id))["crmData"]["size"] == 1
 
 
@@ -243,7 +246,7 @@ async def test_typed_file_that_fails_is_not_kept(crm: Crm, settings: Settings) -
 
     (job,) = await crm.world.load_all()
 
-    assert (job.state, job.blob) == (State.FAILED, "")
+    assert (job.state, job.blob) == (JobState.FAILED, "")
     assert not [p for p in (settings.data_dir / "blobs").rglob("*") if p.is_file()]
     loaded = await crm.load(audience_id)
     assert (loaded["audienceState"], loaded["crmData"]) == ("NODATA", None)
@@ -307,8 +310,8 @@ async def test_erased_person_is_scrubbed_from_the_ids_that_are_kept(crm: Crm) ->
     await crm.deliver(audience_id, FILE, records=4)
     services = crm.world.rest.services
     alice, phone = id_of_email_hash(ALICE), id_of_phone_hash(PHONE)
-    erased = [(Kind.EMAIL, alice), (Kind.PHONE, phone)]
-    await record_opt_out(services.ledger, crm.world.redis, Action.ERASURE, erased)
+    erased = [(IdentifierKind.EMAIL, alice), (IdentifierKind.PHONE, phone)]
+    await record_opt_out(services.ledger, crm.world.redis, OptOutAction.ERASURE, erased)
     scrubber = Scrubber(
         services.ledger, services.blobs, services.settings.data_dir / "spool", services.now_s
     )

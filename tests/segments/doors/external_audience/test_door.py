@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from segments.doors.external_audience.access import CODE_TO_MESSAGE
 from segments.ledger import accounts, audiences
 from segments.ledger.external_audience import base_connections, orgs
-from segments.model.audience import State
+from segments.model.audience import AudienceState
 from segments.settings import Settings
 from segments.store.meta import prepare
 from segments.store.servers.connection import connect
@@ -183,7 +183,7 @@ async def test_deleted_audience_is_not_there_any_more_and_its_name_is_free(
     assert (deleted.status, deleted.raw) == (204, b"")
     assert code(again) == (404, "100940-404")
     assert anew != audience_id
-    assert states[-2:] == [State.DELETED, State.ACTIVE]
+    assert states[-2:] == [AudienceState.DELETED, AudienceState.ACTIVE]
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,9 @@ from segments.ingest.external_audience import replace as retain_module
 from segments.ingest.run import run
 from segments.ingest.tools import Tools
 from segments.ledger import job_leases, jobs
-from segments.model.identity import Kind, id_of_eid, id_of_email_hash, id_of_ifa
-from segments.model.job import Job, State
-from segments.model.record import Action, day_of
+from segments.model.identity import IdentifierKind, id_of_eid, id_of_email_hash, id_of_ifa
+from segments.model.job import Job, JobState
+from segments.model.record import OptOutAction, day_of
 from segments.projection.opt_outs import record_opt_out
 from segments.settings import Settings
 from segments.store import keys
@@ -292,7 +292,9 @@ async def test_rebuild_makes_runs_again_byte_for_byte_without_the_customers_file
     external.put("a.csv", table(*ADDRESSES, *(f"p{n}@example.com" for n in range(50))))
     await external.run(audience_id)
     services = external.rest.services
-    await record_opt_out(services.ledger, external.redis, Action.RESTRICT, [(Kind.EMAIL, IDS[0])])
+    await record_opt_out(
+        services.ledger, external.redis, OptOutAction.RESTRICT, [(IdentifierKind.EMAIL, IDS[0])]
+    )
     external.put("a.csv", table(*ADDRESSES[:2], *(f"p{n}@example.com" for n in range(40))))
     full = await external.run(audience_id, differentialIngestion=False)
     lost = await dump(external)
@@ -315,7 +317,9 @@ async def test_erased_person_is_scrubbed_from_what_is_kept_of_a_run(external: Ex
     external.put("a.csv", table(*ADDRESSES))
     services = external.rest.services
     await external.start(audience_id)
-    await record_opt_out(services.ledger, external.redis, Action.ERASURE, [(Kind.EMAIL, IDS[0])])
+    await record_opt_out(
+        services.ledger, external.redis, OptOutAction.ERASURE, [(IdentifierKind.EMAIL, IDS[0])]
+    )
     scrubber = Scrubber(
         services.ledger, services.blobs, services.settings.data_dir / "spool", services.now_s
     )
@@ -465,7 +469,7 @@ async def test_deleted_audience_takes_no_run_and_ends_those_that_wait(external: 
     [job] = await external.load_all()
 
     assert deleted.status == 204
-    assert (job.state, job.error) == (State.FAILED, "audience_deleted")
+    assert (job.state, job.error) == (JobState.FAILED, "audience_deleted")
     assert await external.members(IDS) == [False] * 3
 
 
@@ -514,7 +518,7 @@ async def test_replacement_that_is_killed_at_any_step_ends_as_if_it_had_not_been
         await run(job, tools, keep)
     async with services.ledger.begin() as conn:
         for running in await job_leases.running(conn, external.rest.clock()):
-            await job_leases.save(conn, msgspec.structs.replace(running, state=State.QUEUED), 0)
+            await job_leases.save(conn, msgspec.structs.replace(running, state=JobState.QUEUED), 0)
     await external.load_all()
 
     assert await external.members(ids) == [True] * 60 + [False] * 20

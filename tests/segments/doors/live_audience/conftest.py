@@ -10,11 +10,11 @@ from segments.ledger.database.engine import open_ledger
 from segments.settings import Settings
 from segments.store.servers.connection import connect
 from tests.engines import Engine
-from tests.segments.doors.live_audience.drop_world import WAIT_S, Clock, World
+from tests.segments.doors.live_audience.drop_world import WAIT_S, Clock, DropDoor
 
 
 @pytest.fixture
-async def world(settings: Settings, valkey: Engine) -> AsyncIterator[World]:
+async def world(settings: Settings, valkey: Engine) -> AsyncIterator[DropDoor]:
     """
     A drop folder in which a file is complete as soon as it is written.
 
@@ -24,6 +24,6 @@ async def world(settings: Settings, valkey: Engine) -> AsyncIterator[World]:
     blobs = Blobs.in_directory(settings.data_dir / "blobs")
     async with connect(valkey.url) as redis, open_ledger(settings) as ledger:
         # Ahead of the files of a test, however long that takes on a busy machine.
-        world = World(plain, ledger, redis, blobs, Clock(time.time() + 30))
+        world = DropDoor(plain, ledger, redis, blobs, Clock(time.time() + 30))
         await world.open_accounts()
         yield world

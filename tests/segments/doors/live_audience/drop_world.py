@@ -9,12 +9,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.doors.live_audience.drop import Drop
 from segments.doors.live_audience.folder import DropFolder, Folder
-from segments.doors.sftp_process_metrics import DoorMetrics
+from segments.doors.sftp_process_metrics import SftpProcessMetrics
 from segments.files.blobs import Blobs
 from segments.ledger import accounts, callbacks, jobs
 from segments.ledger.live_audience import deliveries
 from segments.loader.loader import Loader
-from segments.model.account import Kind
+from segments.model.account import AccountKind
 from segments.model.job import Job
 from segments.model.stop_reason import DESCRIPTIONS
 from segments.settings import Settings
@@ -50,7 +50,7 @@ class Clock:
         return self.now_s
 
 
-class World:
+class DropDoor:
     """What a test of the door needs of everything."""
 
     def __init__(
@@ -63,7 +63,7 @@ class World:
         self.clock = clock
         self.folders = DropFolder(settings.drop_folder)
         self.folder = self.folders.of(PARTNER_ID)
-        self.metrics = DoorMetrics()
+        self.metrics = SftpProcessMetrics()
         self.drop = self.restarted()
         self.loader = Loader(settings, ledger, redis, blobs)
 
@@ -80,9 +80,13 @@ class World:
 
     async def open_accounts(self) -> None:
         async with self.ledger.begin() as conn:
-            await accounts.add_account(conn, Kind.ADVERTISER, PARTNER_ID, "Partner", now_s=0)
-            agency = await accounts.add_account(conn, Kind.AGENCY, AGENCY_ID, "Agency", now_s=0)
-            await accounts.add_account(conn, Kind.ADVERTISER, SUB_ID, "Sub", parent=agency, now_s=0)
+            await accounts.add_account(conn, AccountKind.ADVERTISER, PARTNER_ID, "Partner", now_s=0)
+            agency = await accounts.add_account(
+                conn, AccountKind.AGENCY, AGENCY_ID, "Agency", now_s=0
+            )
+            await accounts.add_account(
+                conn, AccountKind.ADVERTISER, SUB_ID, "Sub", parent=agency, now_s=0
+            )
 
     def put_metadata(
         self,

@@ -10,7 +10,7 @@ import pytest
 from segments.doors.live_audience.drop import Drop
 from segments.ingest.validate import MAX_METADATA_BYTES
 from segments.ledger import accounts
-from segments.model.job import State
+from segments.model.job import JobState
 from segments.model.record import CorruptRecord
 from segments.store.keys import bucket_key
 from tests.segments.doors.live_audience.drop_world import (
@@ -19,7 +19,7 @@ from tests.segments.doors.live_audience.drop_world import (
     HASHES,
     SUB_ID,
     WAIT_S,
-    World,
+    DropDoor,
     error,
 )
 from tests.segments.ingest.deliveries import (
@@ -36,7 +36,7 @@ from tests.segments.ingest.deliveries import (
 
 
 async def test_metadata_is_answered_at_once_and_the_file_when_it_is_processed(
-    world: World,
+    world: DropDoor,
 ) -> None:
     """
     Both answers are the document's JSON, member for member ("Processing Status").
@@ -80,7 +80,7 @@ async def test_metadata_is_answered_at_once_and_the_file_when_it_is_processed(
     assert world.folder.names() == ["request.status"]
 
 
-async def test_data_file_may_come_first(world: World) -> None:
+async def test_data_file_may_come_first(world: DropDoor) -> None:
     file_name = f"{metadata_of(CONTENT, records=0)['file']['name']}"
     world.put(file_name, CONTENT)
     await world.drop.turn()
@@ -104,7 +104,7 @@ async def test_data_file_may_come_first(world: World) -> None:
 )
 @pytest.mark.parametrize("named", ["as it is", "with its suffix", "by its suffix alone"])
 async def test_data_file_may_be_compressed(
-    world: World, suffix: str, pack: Callable[[bytes], bytes], named: str
+    world: DropDoor, suffix: str, pack: Callable[[bytes], bytes], named: str
 ) -> None:
     delivered = pack(CONTENT)
     file_name = world.put_metadata(delivered, records=20)
@@ -124,7 +124,7 @@ async def test_data_file_may_be_compressed(
     ]
 
 
-async def test_segment_id_that_is_no_integer_fails_its_own_action_alone(world: World) -> None:
+async def test_segment_id_that_is_no_integer_fails_its_own_action_alone(world: DropDoor) -> None:
     answer = await world.deliver(CONTENT, segments=[("shoes", "add"), ("1", "add")])
 
     assert answer["segments"] == [
@@ -133,7 +133,7 @@ async def test_segment_id_that_is_no_integer_fails_its_own_action_alone(world: W
     ]
 
 
-async def test_agency_delivers_for_its_sub_account(world: World) -> None:
+async def test_agency_delivers_for_its_sub_account(world: DropDoor) -> None:
     folder = world.folders.of(AGENCY_ID)
     fields: dict[str, Any] = {"partner_id": AGENCY_ID, "sub_id": SUB_ID}
     world.put(world.put_metadata(CONTENT, folder=folder, **fields), CONTENT, folder)
@@ -150,7 +150,7 @@ async def test_agency_delivers_for_its_sub_account(world: World) -> None:
 # -- the document's error codes ------------------------------------------------
 
 
-async def test_corrupt_store_is_error_0(world: World) -> None:
+async def test_corrupt_store_is_error_0(world: DropDoor) -> None:
     """
     Of the internal errors the one that can be had without a bug.
     """
@@ -170,7 +170,7 @@ class _Broken(Drop):
         raise CorruptRecord("something that ought not to happen")
 
 
-async def test_bug_of_ours_is_error_0_and_stops_nothing(world: World) -> None:
+async def test_bug_of_ours_is_error_0_and_stops_nothing(world: DropDoor) -> None:
     world.put_metadata(CONTENT)
 
     await _Broken(world.settings, world.ledger, world.blobs, world.folders, world.clock).turn()
@@ -193,7 +193,7 @@ async def test_bug_of_ours_is_error_0_and_stops_nothing(world: World) -> None:
         ),
     ],
 )
-async def test_metadata_that_is_not_well_formed_is_error_1(world: World, raw: bytes) -> None:
+async def test_metadata_that_is_not_well_formed_is_error_1(world: DropDoor, raw: bytes) -> None:
     world.put("request.json", raw)
 
     await world.drop.turn()
@@ -212,7 +212,7 @@ async def test_metadata_that_is_not_well_formed_is_error_1(world: World, raw: by
     ],
 )
 async def test_partner_id_of_another_or_of_nobody_is_error_2(
-    world: World, fields: dict[str, Any]
+    world: DropDoor, fields: dict[str, Any]
 ) -> None:
     world.put_metadata(CONTENT, **fields)
 
@@ -221,7 +221,7 @@ async def test_partner_id_of_another_or_of_nobody_is_error_2(
     assert world.status() == error(2)
 
 
-async def test_folder_that_is_no_partners_is_answered_with_error_2(world: World) -> None:
+async def test_folder_that_is_no_partners_is_answered_with_error_2(world: DropDoor) -> None:
     folder = world.folders.of("nobody")
     world.put_metadata(CONTENT, folder=folder, partner_id="nobody")
     world.put_metadata(CONTENT, folder=folder, name="of-another")
@@ -232,7 +232,7 @@ async def test_folder_that_is_no_partners_is_answered_with_error_2(world: World)
     assert world.status("of-another", folder=folder) == error(2)
 
 
-async def test_partner_that_was_switched_off_is_error_2(world: World) -> None:
+async def test_partner_that_was_switched_off_is_error_2(world: DropDoor) -> None:
     async with world.ledger.begin() as conn:
         await accounts.set_account_active(conn, await accounts.partner(conn, PARTNER_ID), False)
     world.put_metadata(CONTENT)
@@ -250,7 +250,9 @@ async def test_partner_that_was_switched_off_is_error_2(world: World) -> None:
         pytest.param({"sub_id": ""}, id="empty"),
     ],
 )
-async def test_sub_id_missing_or_unknown_is_error_3(world: World, fields: dict[str, Any]) -> None:
+async def test_sub_id_missing_or_unknown_is_error_3(
+    world: DropDoor, fields: dict[str, Any]
+) -> None:
     folder = world.folders.of(AGENCY_ID)
     world.put_metadata(CONTENT, folder=folder, partner_id=AGENCY_ID, **fields)
 
@@ -260,7 +262,7 @@ async def test_sub_id_missing_or_unknown_is_error_3(world: World, fields: dict[s
 
 
 @pytest.mark.parametrize("name", ["../other/a.txt", "/etc/passwd", "a\\b.txt"])
-async def test_slash_in_the_file_name_is_error_4(world: World, name: str) -> None:
+async def test_slash_in_the_file_name_is_error_4(world: DropDoor, name: str) -> None:
     metadata = metadata_of(CONTENT, records=20)
     world.put("request.json", as_json({**metadata, "file": {**metadata["file"], "name": name}}))
 
@@ -269,7 +271,7 @@ async def test_slash_in_the_file_name_is_error_4(world: World, name: str) -> Non
     assert world.status() == error(4)
 
 
-async def test_callback_url_of_wrong_form_is_error_5(world: World) -> None:
+async def test_callback_url_of_wrong_form_is_error_5(world: DropDoor) -> None:
     world.put_metadata(CONTENT, callback_url="nonsense")
 
     await world.drop.turn()
@@ -277,7 +279,7 @@ async def test_callback_url_of_wrong_form_is_error_5(world: World) -> None:
     assert world.status() == error(5)
 
 
-async def test_data_file_that_does_not_come_in_time_is_error_6(world: World) -> None:
+async def test_data_file_that_does_not_come_in_time_is_error_6(world: DropDoor) -> None:
     world.put_metadata(CONTENT)
     await world.drop.turn()
 
@@ -292,7 +294,7 @@ async def test_data_file_that_does_not_come_in_time_is_error_6(world: World) -> 
 
 
 @pytest.mark.parametrize("algorithm", ["md5", "sha1"])
-async def test_another_digest_is_error_7(world: World, algorithm: str) -> None:
+async def test_another_digest_is_error_7(world: DropDoor, algorithm: str) -> None:
     digest = "0" * (32 if algorithm == "md5" else 40)
     metadata = metadata_of(CONTENT, records=20)
     metadata["file"] |= {"hash": algorithm, "digest": digest, "name": "a.txt"}
@@ -304,7 +306,7 @@ async def test_another_digest_is_error_7(world: World, algorithm: str) -> None:
     await world.drop.turn()
 
     assert world.status() == error(7)
-    assert (await world.jobs())[0].state is State.FAILED
+    assert (await world.jobs())[0].state is JobState.FAILED
 
 
 @pytest.mark.parametrize(
@@ -319,11 +321,11 @@ async def test_another_digest_is_error_7(world: World, algorithm: str) -> None:
         pytest.param(zip_of({"a.txt": bytes(80 << 20)}), id="zip bomb"),
     ],
 )
-async def test_file_without_a_valid_record_is_error_8(world: World, content: bytes) -> None:
+async def test_file_without_a_valid_record_is_error_8(world: DropDoor, content: bytes) -> None:
     assert await world.deliver(content, records=0) == error(8)
 
 
-async def test_path_inside_a_zip_leads_nowhere(world: World, tmp_path: Path) -> None:
+async def test_path_inside_a_zip_leads_nowhere(world: DropDoor, tmp_path: Path) -> None:
     """
     The name of a member is not looked at, so it is a file like any other.
     """
@@ -344,7 +346,7 @@ async def test_path_inside_a_zip_leads_nowhere(world: World, tmp_path: Path) -> 
         pytest.param(CONTENT + text_of(email_hashes(1, "md5")), id="mixed hash lengths"),
     ],
 )
-async def test_files_as_partners_export_them_are_taken(world: World, content: bytes) -> None:
+async def test_files_as_partners_export_them_are_taken(world: DropDoor, content: bytes) -> None:
     extra = content.startswith((CONTENT + b"x", CONTENT + text_of(email_hashes(1, "md5"))))
 
     answer = await world.deliver(content, records=21 if extra else 20)
@@ -353,7 +355,7 @@ async def test_files_as_partners_export_them_are_taken(world: World, content: by
     assert await world.members(HASHES) == 20
 
 
-async def test_answers_are_counted_by_their_code(world: World) -> None:
+async def test_answers_are_counted_by_their_code(world: DropDoor) -> None:
     await world.deliver(CONTENT)
     world.put_metadata(CONTENT, name="other", partner_id="nobody")
     await world.deliver(b"")
@@ -369,7 +371,7 @@ async def test_answers_are_counted_by_their_code(world: World) -> None:
 # -- callbacks -----------------------------------------------------------------
 
 
-async def test_both_answers_are_called_back_as_they_stand_in_the_folder(world: World) -> None:
+async def test_both_answers_are_called_back_as_they_stand_in_the_folder(world: DropDoor) -> None:
     url = "https://partner.example/done"
     file_name = world.put_metadata(CONTENT, callback_url=url)
     await world.drop.turn()
@@ -387,7 +389,7 @@ async def test_both_answers_are_called_back_as_they_stand_in_the_folder(world: W
     assert "code" in callback.body
 
 
-async def test_refusal_is_called_back_too_but_not_for_others(world: World) -> None:
+async def test_refusal_is_called_back_too_but_not_for_others(world: DropDoor) -> None:
     url = "https://partner.example/done"
     agency = world.folders.of(AGENCY_ID)
     world.put_metadata(CONTENT, folder=agency, partner_id=AGENCY_ID, callback_url=url)

@@ -10,12 +10,12 @@ import pytest
 
 from segments.ledger import jobs
 from segments.ledger.database.engine import reading
-from tests.segments.doors.live_audience.drop_world import CONTENT, WAIT_S, World, error
+from tests.segments.doors.live_audience.drop_world import CONTENT, WAIT_S, DropDoor, error
 
 # -- what is never taken -------------------------------------------------------
 
 
-async def test_file_that_is_still_being_written_is_not_taken(world: World) -> None:
+async def test_file_that_is_still_being_written_is_not_taken(world: DropDoor) -> None:
     file_name = world.put_metadata(CONTENT)
     upload = world.folder.begin_upload(file_name)
     world.put(file_name, CONTENT[:100])
@@ -29,7 +29,7 @@ async def test_file_that_is_still_being_written_is_not_taken(world: World) -> No
     assert len(await world.jobs()) == 1
 
 
-async def test_metadata_that_is_still_being_written_is_not_read(world: World) -> None:
+async def test_metadata_that_is_still_being_written_is_not_read(world: DropDoor) -> None:
     upload = world.folder.begin_upload("request.json")
     world.put("request.json", b"{")
 
@@ -42,7 +42,7 @@ async def test_metadata_that_is_still_being_written_is_not_read(world: World) ->
     assert "transaction_id" in world.status()
 
 
-async def test_upload_that_nobody_came_back_for_is_swept_and_counted(world: World) -> None:
+async def test_upload_that_nobody_came_back_for_is_swept_and_counted(world: DropDoor) -> None:
     world.folder.break_upload(world.folder.begin_upload("a.txt"))
     world.put("a.txt", b"half")
     world.put("b.txt", b"whole, and waiting for its metadata")
@@ -57,7 +57,7 @@ async def test_upload_that_nobody_came_back_for_is_swept_and_counted(world: Worl
     assert world.metrics.registry.get_sample_value("segments_sftp_uploads_total", labels) == 1
 
 
-async def test_data_file_that_still_grows_is_not_overdue(world: World) -> None:
+async def test_data_file_that_still_grows_is_not_overdue(world: DropDoor) -> None:
     world.clock.now_s -= WAIT_S / 2
     metadata = world.folder.begin_upload("request.json")
     file_name = world.put_metadata(CONTENT)
@@ -76,7 +76,7 @@ async def test_data_file_that_still_grows_is_not_overdue(world: World) -> None:
     assert world.status() == error(6)
 
 
-async def test_plain_folder_is_left_alone_until_it_is_quiet(world: World) -> None:
+async def test_plain_folder_is_left_alone_until_it_is_quiet(world: DropDoor) -> None:
     world.settings = world.settings.model_copy(update={"drop_quiet_s": 30.0})
     drop = world.restarted()
     world.put_metadata(CONTENT)
@@ -100,7 +100,7 @@ async def test_plain_folder_is_left_alone_until_it_is_quiet(world: World) -> Non
     ],
 )
 async def test_what_is_no_regular_file_is_neither_read_nor_in_the_way(
-    world: World, make: Callable[[Path], object]
+    world: DropDoor, make: Callable[[Path], object]
 ) -> None:
     make(world.folder.path / "a.json")
     file_name = world.put_metadata(CONTENT)
@@ -114,7 +114,7 @@ async def test_what_is_no_regular_file_is_neither_read_nor_in_the_way(
 
 
 async def test_names_with_control_characters_are_left_alone(
-    world: World, caplog: pytest.LogCaptureFixture
+    world: DropDoor, caplog: pytest.LogCaptureFixture
 ) -> None:
     world.put("a\x1b[2Jb\n.json", b"{}")
 
@@ -125,7 +125,7 @@ async def test_names_with_control_characters_are_left_alone(
 
 
 async def test_answer_that_cannot_be_written_keeps_nobody_else_waiting(
-    world: World, caplog: pytest.LogCaptureFixture
+    world: DropDoor, caplog: pytest.LogCaptureFixture
 ) -> None:
     (world.folder.path / "a.status").mkdir()
     world.put("a.json", b"{")
@@ -144,7 +144,7 @@ async def test_answer_that_cannot_be_written_keeps_nobody_else_waiting(
 # -- again, and after a crash --------------------------------------------------
 
 
-async def test_corrected_metadata_takes_the_place_of_the_former(world: World) -> None:
+async def test_corrected_metadata_takes_the_place_of_the_former(world: DropDoor) -> None:
     world.put_metadata(CONTENT, segments=[("1", "add")])
     await world.drop.turn()
     first = world.status()["transaction_id"]
@@ -159,7 +159,7 @@ async def test_corrected_metadata_takes_the_place_of_the_former(world: World) ->
     assert [job.transaction_id for job in await world.jobs()] == [second]
 
 
-async def test_same_delivery_once_more_changes_nothing_and_is_answered(world: World) -> None:
+async def test_same_delivery_once_more_changes_nothing_and_is_answered(world: DropDoor) -> None:
     first = await world.deliver(CONTENT)
     second = await world.deliver(CONTENT)
 
@@ -168,7 +168,7 @@ async def test_same_delivery_once_more_changes_nothing_and_is_answered(world: Wo
     assert (await world.jobs())[0].report.unchanged == 20
 
 
-async def test_same_delivery_under_two_names_is_one_job_with_two_answers(world: World) -> None:
+async def test_same_delivery_under_two_names_is_one_job_with_two_answers(world: DropDoor) -> None:
     for name in ("one", "two"):
         world.put(world.put_metadata(CONTENT, name=name), CONTENT)
         await world.drop.turn()
@@ -188,7 +188,7 @@ class _Killed(BaseException):
 
 @pytest.mark.parametrize("steps", range(9))
 async def test_killed_anywhere_it_goes_on_where_it_was(
-    world: World, monkeypatch: pytest.MonkeyPatch, steps: int
+    world: DropDoor, monkeypatch: pytest.MonkeyPatch, steps: int
 ) -> None:
     """
     One delivery has one job and one answer, whichever of its steps came last:
@@ -241,7 +241,9 @@ async def test_killed_anywhere_it_goes_on_where_it_was(
 # -- running -------------------------------------------------------------------
 
 
-async def test_two_on_one_folder_take_turns(world: World, caplog: pytest.LogCaptureFixture) -> None:
+async def test_two_on_one_folder_take_turns(
+    world: DropDoor, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level("INFO")
     first_stops, second_stops = asyncio.Event(), asyncio.Event()
     first = asyncio.create_task(world.drop.run(first_stops))
@@ -258,7 +260,7 @@ async def test_two_on_one_folder_take_turns(world: World, caplog: pytest.LogCapt
     await asyncio.wait_for(second, 20)
 
 
-async def test_told_to_stop_while_another_works_it_stops(world: World) -> None:
+async def test_told_to_stop_while_another_works_it_stops(world: DropDoor) -> None:
     first_stops, second_stops = asyncio.Event(), asyncio.Event()
     first = asyncio.create_task(world.drop.run(first_stops))
     await _until((world.folders.path / ".lock").exists)

@@ -3,8 +3,8 @@ import pytest
 from msgspec.structs import replace
 
 from segments.doors.live_audience.status import refusal, status_of
-from segments.model.job import Job, Planned, Report, State, failed
-from segments.model.order import Action
+from segments.model.job import Job, JobState, Planned, Report, failed
+from segments.model.order import SegmentAction
 from segments.model.stop_reason import Stopped, StopReason
 from tests.segments.ingest.deliveries import metadata_of
 
@@ -21,7 +21,7 @@ QUEUED = Job(
     blob="",
     file_name="a.txt",
     metadata=METADATA,
-    state=State.QUEUED,
+    state=JobState.QUEUED,
     created_at_s=0,
 )
 HEAD = {
@@ -35,15 +35,15 @@ HEAD = {
 def test_processed_file_is_told_as_in_the_document() -> None:
     done = replace(
         QUEUED,
-        state=State.DONE,
+        state=JobState.DONE,
         report=Report(
             valid=9,
             added=3,
             refused=6,
             segments=(
-                Planned("123", Action.ADD, 7),
-                Planned("456", Action.REMOVE, 8),
-                Planned("x", Action.ADD),
+                Planned("123", SegmentAction.ADD, 7),
+                Planned("456", SegmentAction.REMOVE, 8),
+                Planned("x", SegmentAction.ADD),
             ),
         ),
     )
@@ -63,12 +63,12 @@ def test_partner_can_not_learn_from_the_status_who_opted_out() -> None:
         status_of(
             replace(
                 QUEUED,
-                state=State.DONE,
+                state=JobState.DONE,
                 report=Report(
                     valid=1,
                     added=1 - refused,
                     refused=refused,
-                    segments=(Planned("123", Action.ADD, 7),),
+                    segments=(Planned("123", SegmentAction.ADD, 7),),
                 ),
             )
         )
@@ -78,8 +78,8 @@ def test_partner_can_not_learn_from_the_status_who_opted_out() -> None:
     assert len(said) == 1
 
 
-@pytest.mark.parametrize("state", [State.QUEUED, State.RUNNING, State.HELD])
-def test_file_that_waits_is_told_with_its_transaction_and_without_results(state: State) -> None:
+@pytest.mark.parametrize("state", [JobState.QUEUED, JobState.RUNNING, JobState.HELD])
+def test_file_that_waits_is_told_with_its_transaction_and_without_results(state: JobState) -> None:
     assert msgspec.json.decode(status_of(replace(QUEUED, state=state))) == {
         **HEAD,
         "segments": [

@@ -29,7 +29,7 @@ REQUESTS = "/data-subject-requests"
 
 
 @dataclass
-class World:
+class PrivacyDoors:
     """The doors, and what the store and the ledger hold."""
 
     rest: Rest
@@ -99,9 +99,9 @@ class World:
 @asynccontextmanager
 async def privacy_world(
     settings: Settings, ledger: AsyncEngine, valkey: Engine, blobs: Blobs | None = None
-) -> AsyncIterator[World]:
+) -> AsyncIterator[PrivacyDoors]:
     seeded = await seed(ledger)
     async with connect(valkey.url, retry=None) as redis:
         await prepare(redis, settings.expected_ids)
         async with serving(settings, ledger, redis, blobs) as rest:
-            yield World(rest, seeded, redis)
+            yield PrivacyDoors(rest, seeded, redis)

@@ -12,26 +12,35 @@ from segments.ledger import accounts
 from segments.ledger.database.engine import open_ledger
 from segments.ledger.privacy import tokens as privacy_tokens
 from segments.model.identity import id_of_duid
-from segments.model.record import EVERYONE, Action, Membership, OptOut, Record
+from segments.model.record import EVERYONE, Membership, OptOut, OptOutAction, Record
 from segments.projection.opt_outs import apply_opt_outs
 from segments.settings import Settings
 from segments.store.reader import read_meta
 from tests.engines import Engine
-from tests.segments.doors.privacy.privacy_world import ADA, BOB, EVE, REQUESTS, World, privacy_world
+from tests.segments.doors.privacy.privacy_world import (
+    ADA,
+    BOB,
+    EVE,
+    REQUESTS,
+    PrivacyDoors,
+    privacy_world,
+)
 
-RESTRICTED = OptOut(EVERYONE, Action.RESTRICT)
-ERASED = OptOut(EVERYONE, Action.ERASURE)
+RESTRICTED = OptOut(EVERYONE, OptOutAction.RESTRICT)
+ERASED = OptOut(EVERYONE, OptOutAction.ERASURE)
 DUID = "a71defad6e35--01gm6nvbatvjfjkvs9yd9wc7tt"
 
 
 @pytest.fixture
-async def world(settings: Settings, ledger: AsyncEngine, valkey: Engine) -> AsyncIterator[World]:
+async def world(
+    settings: Settings, ledger: AsyncEngine, valkey: Engine
+) -> AsyncIterator[PrivacyDoors]:
     async with privacy_world(settings, ledger, valkey) as world:
         yield world
 
 
 @pytest.fixture
-async def world_in_a_file(settings: Settings, valkey: Engine) -> AsyncIterator[World]:
+async def world_in_a_file(settings: Settings, valkey: Engine) -> AsyncIterator[PrivacyDoors]:
     """On SQLite alone: for what is decided before the ledger is asked for anything."""
     async with (
         open_ledger(settings) as ledger,
@@ -52,7 +61,7 @@ def error_of(answer: Any) -> tuple[int, str]:
 # ---------------------------------------------------------------- submit
 
 
-async def test_restricted_person_is_restricted_when_it_is_answered(world: World) -> None:
+async def test_restricted_person_is_restricted_when_it_is_answered(world: PrivacyDoors) -> None:
     client = await world.bearer()
     await world.add_members(ADA)
 
@@ -65,7 +74,7 @@ async def test_restricted_person_is_restricted_when_it_is_answered(world: World)
     assert len(record.memberships) == 2, "kept, unseen"
 
 
-async def test_erased_person_has_nothing_left_but_the_tombstone(world: World) -> None:
+async def test_erased_person_has_nothing_left_but_the_tombstone(world: PrivacyDoors) -> None:
     await world.add_members(ADA)
 
     await world.taken(await world.bearer(), "ERASURE", ADA)
@@ -73,7 +82,7 @@ async def test_erased_person_has_nothing_left_but_the_tombstone(world: World) ->
     assert await world.record(ADA) == Record((ERASED,))
 
 
-async def test_all_ids_of_one_request_are_one_data_subject(world: World) -> None:
+async def test_all_ids_of_one_request_are_one_data_subject(world: PrivacyDoors) -> None:
     other = md5(b"ada@example.org").hexdigest().upper()
 
     await world.taken(await world.bearer(), "RESTRICT", ADA, other, liveIntentFpcs=[DUID])
@@ -84,7 +93,7 @@ async def test_all_ids_of_one_request_are_one_data_subject(world: World) -> None
     assert await world.count("data_subject_requests") == 1
 
 
-async def test_cookie_alone_is_enough(world: World) -> None:
+async def test_cookie_alone_is_enough(world: PrivacyDoors) -> None:
     client = await world.bearer()
 
     answer = await client.ask("POST", REQUESTS, {"action": "RESTRICT", "liveIntentFpcs": [DUID]})
@@ -132,7 +141,7 @@ async def test_cookie_alone_is_enough(world: World) -> None:
     ],
 )
 async def test_wrong_request_is_told_so_and_nothing_is_half_done(
-    world_in_a_file: World, wrong: dict[str, Any]
+    world_in_a_file: PrivacyDoors, wrong: dict[str, Any]
 ) -> None:
     world = world_in_a_file
     client = await world.bearer()
@@ -148,7 +157,7 @@ async def test_wrong_request_is_told_so_and_nothing_is_half_done(
     assert await world.record(ADA) == Record()
 
 
-async def test_unknown_word_of_a_scope_is_not_quoted(world: World) -> None:
+async def test_unknown_word_of_a_scope_is_not_quoted(world: PrivacyDoors) -> None:
     answer = await world.submit(
         await world.bearer(), "RESTRICT", ADA, scope={"entity_type": BOB, "id": 1}
     )
@@ -159,14 +168,14 @@ async def test_unknown_word_of_a_scope_is_not_quoted(world: World) -> None:
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'{"action": "RESTRICT"'])
 async def test_what_is_no_json_object_is_the_documents_error_too(
-    world_in_a_file: World, body: bytes
+    world_in_a_file: PrivacyDoors, body: bytes
 ) -> None:
     answer = await (await world_in_a_file.bearer()).ask("POST", REQUESTS, data=body)
 
     assert error_of(answer) in ((400, "BAD_REQUEST"), (415, "UNSUPPORTED_MEDIA_TYPE"))
 
 
-async def test_a_thousand_ids_are_taken(world: World) -> None:
+async def test_a_thousand_ids_are_taken(world: PrivacyDoors) -> None:
     ids = [f"{n:064x}" for n in range(1, 1001)]
 
     await world.taken(await world.bearer(), "RESTRICT", *ids)
@@ -175,7 +184,7 @@ async def test_a_thousand_ids_are_taken(world: World) -> None:
 
 
 async def test_store_that_is_down_changes_nothing_about_the_answer(
-    world: World, valkey: Engine
+    world: PrivacyDoors, valkey: Engine
 ) -> None:
     client = await world.bearer()
     await world.add_members(ADA)
@@ -193,7 +202,7 @@ async def test_store_that_is_down_changes_nothing_about_the_answer(
 # ---------------------------------------------------------------- test requests
 
 
-async def test_test_request_is_checked_and_keeps_nothing(world: World) -> None:
+async def test_test_request_is_checked_and_keeps_nothing(world: PrivacyDoors) -> None:
     client = await world.bearer()
     before = {table: await world.count(table) for table in ("audit", "data_subject_requests")}
 
@@ -208,7 +217,7 @@ async def test_test_request_is_checked_and_keeps_nothing(world: World) -> None:
     assert await world.record(ADA) == Record()
 
 
-async def test_test_request_needs_the_same_authority(world: World) -> None:
+async def test_test_request_needs_the_same_authority(world: PrivacyDoors) -> None:
     client = await world.bearer(world.seeded.shop)
     body = {"action": "RESTRICT", "emailHashes": [ADA], "scope": {"entity_type": "global"}}
 
@@ -224,7 +233,7 @@ async def test_test_request_needs_the_same_authority(world: World) -> None:
 # ---------------------------------------------------------------- who may
 
 
-async def test_without_a_bearer_token_it_is_401(world: World) -> None:
+async def test_without_a_bearer_token_it_is_401(world: PrivacyDoors) -> None:
     missing = await world.submit(world.rest, "RESTRICT", ADA)
     basic = await world.rest.ask("POST", REQUESTS, {}, headers={"Authorization": "Basic YTpi"})
 
@@ -233,7 +242,7 @@ async def test_without_a_bearer_token_it_is_401(world: World) -> None:
     assert await world.record(ADA) == Record()
 
 
-async def test_token_that_is_worth_nothing_is_403(world: World) -> None:
+async def test_token_that_is_worth_nothing_is_403(world: PrivacyDoors) -> None:
     good = await world.bearer()
     revoked = await world.bearer()
     async with world.rest.services.ledger.begin() as conn:
@@ -249,7 +258,7 @@ async def test_token_that_is_worth_nothing_is_403(world: World) -> None:
     assert await world.record(ADA) == Record()
 
 
-async def test_token_of_an_account_that_was_switched_off_is_403(world: World) -> None:
+async def test_token_of_an_account_that_was_switched_off_is_403(world: PrivacyDoors) -> None:
     client = await world.bearer(world.seeded.shop)
     async with world.rest.services.ledger.begin() as conn:
         await accounts.set_account_active(conn, world.seeded.shop, is_active=False)
@@ -257,7 +266,7 @@ async def test_token_of_an_account_that_was_switched_off_is_403(world: World) ->
     assert error_of(await world.submit(client, "RESTRICT", ADA)) == (403, "FORBIDDEN")
 
 
-async def test_login_of_a_partner_is_no_token_of_the_privacy_api(world: World) -> None:
+async def test_login_of_a_partner_is_no_token_of_the_privacy_api(world: PrivacyDoors) -> None:
     async with world.rest.acting_for(world.seeded.shop) as partner:
         answer = await world.submit(partner, "RESTRICT", ADA)
 
@@ -265,7 +274,7 @@ async def test_login_of_a_partner_is_no_token_of_the_privacy_api(world: World) -
 
 
 async def test_who_was_let_in_by_nobody_is_written_down_but_cant_fill_the_trail(
-    world: World,
+    world: PrivacyDoors,
 ) -> None:
     for _ in range(100):
         await world.submit(world.rest, "RESTRICT", ADA)
@@ -283,7 +292,7 @@ async def test_who_was_let_in_by_nobody_is_written_down_but_cant_fill_the_trail(
 # ---------------------------------------------------------------- scopes
 
 
-async def test_request_reaches_as_far_as_the_tokens_account(world: World) -> None:
+async def test_request_reaches_as_far_as_the_tokens_account(world: PrivacyDoors) -> None:
     await world.add_members(ADA, BOB)
 
     await world.taken(await world.bearer(world.seeded.shop), "ERASURE", ADA)
@@ -291,8 +300,8 @@ async def test_request_reaches_as_far_as_the_tokens_account(world: World) -> Non
 
     hats = Membership(world.seeded.hats.id)
     shop, publisher = world.seeded.shop.id, world.seeded.publisher.id
-    assert await world.record(ADA) == Record((OptOut(shop, Action.ERASURE),), (hats,))
-    assert await world.record(BOB) == Record((OptOut(publisher, Action.ERASURE),), (hats,))
+    assert await world.record(ADA) == Record((OptOut(shop, OptOutAction.ERASURE),), (hats,))
+    assert await world.record(BOB) == Record((OptOut(publisher, OptOutAction.ERASURE),), (hats,))
 
 
 @pytest.mark.parametrize(
@@ -314,7 +323,7 @@ async def test_request_reaches_as_far_as_the_tokens_account(world: World) -> Non
     ],
 )
 async def test_scope_within_reach_narrows_a_request(
-    world_in_a_file: World, whose: str | None, scope: Any, reaches: str | None
+    world_in_a_file: PrivacyDoors, whose: str | None, scope: Any, reaches: str | None
 ) -> None:
     world = world_in_a_file
     client = await world.bearer(getattr(world.seeded, whose) if whose else None)
@@ -322,7 +331,7 @@ async def test_scope_within_reach_narrows_a_request(
     await world.taken(client, "RESTRICT", ADA, scope=scope)
 
     account_id = EVERYONE if reaches is None else getattr(world.seeded, reaches).id
-    assert (await world.record(ADA)).opt_outs == (OptOut(account_id, Action.RESTRICT),)
+    assert (await world.record(ADA)).opt_outs == (OptOut(account_id, OptOutAction.RESTRICT),)
 
 
 @pytest.mark.parametrize(
@@ -340,7 +349,7 @@ async def test_scope_within_reach_narrows_a_request(
     ],
 )
 async def test_scope_out_of_reach_is_refused_and_written_down(
-    world_in_a_file: World, whose: str | None, scope: Any
+    world_in_a_file: PrivacyDoors, whose: str | None, scope: Any
 ) -> None:
     world = world_in_a_file
     account = getattr(world.seeded, whose) if whose else None
@@ -356,7 +365,7 @@ async def test_scope_out_of_reach_is_refused_and_written_down(
     assert len(entry["subjects"]) == 1
 
 
-async def test_sub_accounts_of_the_same_name_are_not_guessed_between(world: World) -> None:
+async def test_sub_accounts_of_the_same_name_are_not_guessed_between(world: PrivacyDoors) -> None:
     async with world.rest.services.ledger.begin() as conn:
         kind = world.seeded.agency.kind
         other = await accounts.add_account(conn, kind, "other", "Other", now_s=0)
@@ -377,7 +386,7 @@ async def test_sub_accounts_of_the_same_name_are_not_guessed_between(world: Worl
 # ---------------------------------------------------------------- read and search
 
 
-async def test_request_is_told_as_it_was_submitted(world: World) -> None:
+async def test_request_is_told_as_it_was_submitted(world: PrivacyDoors) -> None:
     hashes = [ADA, sha1(b"x").hexdigest(), md5(b"y").hexdigest()]
     client, officer = await world.bearer(), await world.bearer(is_internal=True)
     transaction_id = await world.taken(
@@ -402,7 +411,7 @@ async def test_request_is_told_as_it_was_submitted(world: World) -> None:
     }
 
 
-async def test_cookie_is_kept_nowhere_in_clear(world: World) -> None:
+async def test_cookie_is_kept_nowhere_in_clear(world: PrivacyDoors) -> None:
     await world.taken(await world.bearer(), "RESTRICT", ADA, liveIntentFpcs=[DUID])
 
     async with world.rest.services.ledger.connect() as conn:
@@ -421,7 +430,7 @@ async def test_cookie_is_kept_nowhere_in_clear(world: World) -> None:
     ],
 )
 async def test_scope_is_told_in_the_documents_form(
-    world_in_a_file: World, whose: str, told: dict[str, Any]
+    world_in_a_file: PrivacyDoors, whose: str, told: dict[str, Any]
 ) -> None:
     world = world_in_a_file
     client = await world.bearer(getattr(world.seeded, whose))
@@ -433,7 +442,7 @@ async def test_scope_is_told_in_the_documents_form(
     assert answer.body["scope"] == told
 
 
-async def test_account_that_is_called_by_a_number_is_told_as_one(world: World) -> None:
+async def test_account_that_is_called_by_a_number_is_told_as_one(world: PrivacyDoors) -> None:
     async with world.rest.services.ledger.begin() as conn:
         kind = world.seeded.publisher.kind
         await accounts.add_account(conn, kind, "7001", "Daily", now_s=0)
@@ -446,7 +455,7 @@ async def test_account_that_is_called_by_a_number_is_told_as_one(world: World) -
     assert told.body["scope"] == {"Publisher": {"id": 7001}}
 
 
-async def test_what_is_internal_is_for_internal_tokens(world: World) -> None:
+async def test_what_is_internal_is_for_internal_tokens(world: PrivacyDoors) -> None:
     client = await world.bearer()
     transaction_id = await world.taken(client, "RESTRICT", ADA)
     ways = [
@@ -463,7 +472,7 @@ async def test_what_is_internal_is_for_internal_tokens(world: World) -> None:
 
 
 @pytest.mark.parametrize("transaction_id", ["0" * 32, "x", "test", "%00", "%F0%9F%98%80"])
-async def test_request_that_never_was_is_404(world: World, transaction_id: str) -> None:
+async def test_request_that_never_was_is_404(world: PrivacyDoors, transaction_id: str) -> None:
     officer = await world.bearer(is_internal=True)
 
     answer = await officer.ask("GET", f"{REQUESTS}/{transaction_id}")
@@ -471,7 +480,7 @@ async def test_request_that_never_was_is_404(world: World, transaction_id: str) 
     assert error_of(answer) == (404, "NOT_FOUND")
 
 
-async def test_search_finds_every_request_of_a_person_the_newest_first(world: World) -> None:
+async def test_search_finds_every_request_of_a_person_the_newest_first(world: PrivacyDoors) -> None:
     officer = await world.bearer(is_internal=True)
     first = await world.taken(officer, "RESTRICT", ADA, BOB)
     world.rest.clock.ahead_s += 1
@@ -488,7 +497,7 @@ async def test_search_finds_every_request_of_a_person_the_newest_first(world: Wo
 
 
 @pytest.mark.parametrize("hashes", [[], ["x"], [ADA, ADA], None])
-async def test_search_for_nothing_is_refused(world: World, hashes: Any) -> None:
+async def test_search_for_nothing_is_refused(world: PrivacyDoors, hashes: Any) -> None:
     officer = await world.bearer(is_internal=True)
 
     answer = await officer.ask("POST", f"/search{REQUESTS}", {"emailHashes": hashes})
@@ -496,7 +505,7 @@ async def test_search_for_nothing_is_refused(world: World, hashes: Any) -> None:
     assert error_of(answer) == (400, "BAD_REQUEST")
 
 
-async def test_officer_of_an_account_sees_only_what_it_reaches(world: World) -> None:
+async def test_officer_of_an_account_sees_only_what_it_reaches(world: PrivacyDoors) -> None:
     """
     One partner is never shown what another one's persons asked for.
     """

@@ -17,15 +17,21 @@ from segments.doors.privacy.legacy_door import PIXEL
 from segments.ledger.database.engine import open_ledger
 from segments.ledger.privacy import keys as privacy_keys
 from segments.model.account import Account
-from segments.model.record import EVERYONE, Action, OptOut, Record
+from segments.model.record import EVERYONE, OptOut, OptOutAction, Record
 from segments.settings import Settings
 from tests.engines import Engine
 from tests.rest import Answer
-from tests.segments.doors.privacy.privacy_world import ADA, BOB, REQUESTS, World, privacy_world
+from tests.segments.doors.privacy.privacy_world import (
+    ADA,
+    BOB,
+    REQUESTS,
+    PrivacyDoors,
+    privacy_world,
+)
 
 DOMAIN, KID = "dailyplanet.com", "key1"
-RESTRICTED = Record((OptOut(EVERYONE, Action.RESTRICT),))
-ERASED = Record((OptOut(EVERYONE, Action.ERASURE),))
+RESTRICTED = Record((OptOut(EVERYONE, OptOutAction.RESTRICT),))
+ERASED = Record((OptOut(EVERYONE, OptOutAction.ERASURE),))
 
 
 def new_key() -> tuple[RSAKey, str]:
@@ -49,14 +55,20 @@ async def ledger(settings: Settings) -> AsyncIterator[AsyncEngine]:
 
 
 @pytest.fixture
-async def world(settings: Settings, ledger: AsyncEngine, valkey: Engine) -> AsyncIterator[World]:
+async def world(
+    settings: Settings, ledger: AsyncEngine, valkey: Engine
+) -> AsyncIterator[PrivacyDoors]:
     async with privacy_world(settings, ledger, valkey) as world:
         await add_key(world)
         yield world
 
 
 async def add_key(
-    world: World, account: Account | None = None, *, kid: str = KID, is_internal: bool = False
+    world: PrivacyDoors,
+    account: Account | None = None,
+    *,
+    kid: str = KID,
+    is_internal: bool = False,
 ) -> None:
     async with world.rest.services.ledger.begin() as conn:
         await privacy_keys.add_key(
@@ -64,7 +76,7 @@ async def add_key(
         )
 
 
-def claims_of(world: World, *digests: str, **changed: Any) -> dict[str, Any]:
+def claims_of(world: PrivacyDoors, *digests: str, **changed: Any) -> dict[str, Any]:
     """Return claims as LiveIntent's client makes them; `dsr_...` changes those of `dsr`."""
     now_s = int(world.rest.clock())
     dsr = {
@@ -91,11 +103,11 @@ def signed(claims: Any, key: Any = SIGNING, **header: Any) -> str:
     return jws.serialize_compact({"alg": "RS256", "typ": "JWT", **header}, json.dumps(claims), key)
 
 
-async def post(world: World, token: str, path: str = "/dsr") -> Answer:
+async def post(world: PrivacyDoors, token: str, path: str = "/dsr") -> Answer:
     return await world.rest.ask("POST", path, {"jwt": token})
 
 
-async def is_refused(world: World, token: str) -> bool:
+async def is_refused(world: PrivacyDoors, token: str) -> bool:
     """Tell whether a JWT is refused at every door, and changes nothing at any."""
     answers = [
         await post(world, token),
@@ -109,7 +121,7 @@ async def is_refused(world: World, token: str) -> bool:
     return statuses == {403} and is_told and is_untouched
 
 
-async def test_object_is_restrict_and_in_force_when_it_is_answered(world: World) -> None:
+async def test_object_is_restrict_and_in_force_when_it_is_answered(world: PrivacyDoors) -> None:
     answer = await post(world, signed(claims_of(world, ADA, BOB, ADA.upper())))
 
     assert answer.status == 200
@@ -122,7 +134,7 @@ async def test_object_is_restrict_and_in_force_when_it_is_answered(world: World)
     assert sorted(told["emailHashes"]) == sorted([ADA, BOB])
 
 
-async def test_erasure_deletes(world: World) -> None:
+async def test_erasure_deletes(world: PrivacyDoors) -> None:
     await world.add_members(ADA)
 
     await post(world, signed(claims_of(world, ADA, dsr_type="ERASURE")))
@@ -131,7 +143,7 @@ async def test_erasure_deletes(world: World) -> None:
 
 
 @pytest.mark.parametrize("way", ["/oath?dataSubjectRequest=", "/submit?cb=7&dsr="])
-async def test_pixel_is_answered_with_a_pixel(world: World, way: str) -> None:
+async def test_pixel_is_answered_with_a_pixel(world: PrivacyDoors, way: str) -> None:
     answer = await world.rest.ask("GET", way + signed(claims_of(world, ADA)))
 
     assert (answer.status, answer.content_type, answer.raw) == (200, "image/gif", PIXEL)
@@ -156,7 +168,7 @@ def test_pixel_is_one_transparent_pixel() -> None:
     assert end == b"\x3b"
 
 
-async def test_ping_changes_nothing(world: World) -> None:
+async def test_ping_changes_nothing(world: PrivacyDoors) -> None:
     token = signed(claims_of(world, dsr_type="PING", dsr_identifiers=[]))
 
     answers = [await post(world, token, "/ping") for _ in range(2)]
@@ -169,15 +181,17 @@ async def test_ping_changes_nothing(world: World) -> None:
     assert await world.record(ADA) == Record()
 
 
-async def test_key_acts_for_its_account(world: World) -> None:
+async def test_key_acts_for_its_account(world: PrivacyDoors) -> None:
     await add_key(world, world.seeded.shop, kid="shop's")
 
     await post(world, signed(claims_of(world, ADA, cnf={"kid": "shop's"})))
 
-    assert (await world.record(ADA)).opt_outs == (OptOut(world.seeded.shop.id, Action.RESTRICT),)
+    assert (await world.record(ADA)).opt_outs == (
+        OptOut(world.seeded.shop.id, OptOutAction.RESTRICT),
+    )
 
 
-async def test_access_is_for_internal_keys(world: World) -> None:
+async def test_access_is_for_internal_keys(world: PrivacyDoors) -> None:
     await add_key(world, kid="internal", is_internal=True)
     partners = claims_of(world, ADA, dsr_type="ACCESS")
 
@@ -192,7 +206,7 @@ async def test_access_is_for_internal_keys(world: World) -> None:
 # ---------------------------------------------------------------- whom we do not trust
 
 
-async def test_unsigned_is_refused(world: World) -> None:
+async def test_unsigned_is_refused(world: PrivacyDoors) -> None:
     head, body, _ = signed(claims_of(world, ADA)).split(".")
     none = base64.urlsafe_b64encode(b'{"alg":"none"}').rstrip(b"=").decode()
 
@@ -200,7 +214,7 @@ async def test_unsigned_is_refused(world: World) -> None:
     assert await is_refused(world, f"{head}.{body}.")
 
 
-async def test_hmac_made_with_the_public_key_is_refused(world: World) -> None:
+async def test_hmac_made_with_the_public_key_is_refused(world: PrivacyDoors) -> None:
     """
     By hand: no library that is worth its name makes one any more.
     """
@@ -214,7 +228,9 @@ async def test_hmac_made_with_the_public_key_is_refused(world: World) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["RS384", "RS512", "PS256"])
-async def test_other_algorithm_of_the_same_key_is_refused(world: World, algorithm: str) -> None:
+async def test_other_algorithm_of_the_same_key_is_refused(
+    world: PrivacyDoors, algorithm: str
+) -> None:
     token = jws.serialize_compact(
         {"alg": algorithm}, json.dumps(claims_of(world, ADA)), SIGNING, algorithms=[algorithm]
     )
@@ -222,7 +238,7 @@ async def test_other_algorithm_of_the_same_key_is_refused(world: World, algorith
     assert await is_refused(world, token)
 
 
-async def test_signature_of_another_key_is_refused(world: World) -> None:
+async def test_signature_of_another_key_is_refused(world: PrivacyDoors) -> None:
     stranger, public = new_key()
     claims = claims_of(world, ADA)
     jwk = RSAKey.import_key(public).as_dict(private=False)
@@ -231,7 +247,7 @@ async def test_signature_of_another_key_is_refused(world: World) -> None:
     assert await is_refused(world, signed(claims, stranger, jwk=jwk)), "brings its own key"
 
 
-async def test_what_was_changed_is_refused(world: World) -> None:
+async def test_what_was_changed_is_refused(world: PrivacyDoors) -> None:
     head, _, signature = signed(claims_of(world, BOB)).split(".")
     body = base64.urlsafe_b64encode(json.dumps(claims_of(world, ADA)).encode()).rstrip(b"=")
 
@@ -263,19 +279,19 @@ async def test_what_was_changed_is_refused(world: World) -> None:
     ],
 )
 async def test_jwt_that_is_not_good_here_and_now_is_refused(
-    world: World, changed: dict[str, Any]
+    world: PrivacyDoors, changed: dict[str, Any]
 ) -> None:
     assert await is_refused(world, signed(claims_of(world, ADA, **changed)))
 
 
 @pytest.mark.parametrize("garbage", ["x", "a.b.c", "..", "é.é.é", "e30.e30.e30", "A" * 5000])
-async def test_garbage_is_refused(world: World, garbage: str) -> None:
+async def test_garbage_is_refused(world: PrivacyDoors, garbage: str) -> None:
     assert (await post(world, garbage)).status == 403
     assert (await post(world, garbage, "/ping")).status == 403
 
 
 @pytest.mark.parametrize("way", ["/oath", "/submit", "/oath?dsr=x"])
-async def test_pixel_without_a_request_is_400(world: World, way: str) -> None:
+async def test_pixel_without_a_request_is_400(world: PrivacyDoors, way: str) -> None:
     assert (await world.rest.ask("GET", way)).status == 400
 
 
@@ -298,7 +314,7 @@ async def test_pixel_without_a_request_is_400(world: World, way: str) -> None:
     ],
 )  # fmt: skip
 async def test_signed_request_that_is_wrong_is_400_and_nothing_is_half_done(
-    world: World, changed: dict[str, Any]
+    world: PrivacyDoors, changed: dict[str, Any]
 ) -> None:
     answer = await post(world, signed(claims_of(world, ADA, **changed)))
 
@@ -308,7 +324,7 @@ async def test_signed_request_that_is_wrong_is_400_and_nothing_is_half_done(
 
 
 async def test_jwt_that_expires_this_second_is_refused_and_one_second_earlier_is_not(
-    world: World,
+    world: PrivacyDoors,
 ) -> None:
     token = signed(claims_of(world, ADA))
     other = signed(claims_of(world, BOB))
@@ -322,7 +338,7 @@ async def test_jwt_that_expires_this_second_is_refused_and_one_second_earlier_is
     assert await is_refused(world, token)
 
 
-async def test_removed_key_signs_nothing_any_more(world: World) -> None:
+async def test_removed_key_signs_nothing_any_more(world: PrivacyDoors) -> None:
     async with world.rest.services.ledger.begin() as conn:
         await privacy_keys.remove_key(conn, DOMAIN, KID, now_s=0)
 
@@ -332,7 +348,7 @@ async def test_removed_key_signs_nothing_any_more(world: World) -> None:
 # ---------------------------------------------------------------- once
 
 
-async def test_same_request_is_taken_once(world: World) -> None:
+async def test_same_request_is_taken_once(world: PrivacyDoors) -> None:
     token = signed(claims_of(world, ADA))
 
     answers = [await post(world, token) for _ in range(2)]
@@ -343,7 +359,7 @@ async def test_same_request_is_taken_once(world: World) -> None:
     assert await world.count("data_subject_requests") == 1
 
 
-async def test_same_request_signed_anew_under_its_name_is_the_same(world: World) -> None:
+async def test_same_request_signed_anew_under_its_name_is_the_same(world: PrivacyDoors) -> None:
     await post(world, signed(claims_of(world, ADA)))
 
     again = await post(world, signed(claims_of(world, ADA, iat=1), typ="other"))
@@ -351,7 +367,7 @@ async def test_same_request_signed_anew_under_its_name_is_the_same(world: World)
     assert again.body["errorCode"] == "REPLAYED"
 
 
-async def test_another_person_under_the_same_name_is_another_request(world: World) -> None:
+async def test_another_person_under_the_same_name_is_another_request(world: PrivacyDoors) -> None:
     """
     LiveIntent's client gives every line of a file the same `jti`.
     """
@@ -361,7 +377,7 @@ async def test_another_person_under_the_same_name_is_another_request(world: Worl
     assert await world.record(BOB) == RESTRICTED
 
 
-async def test_spent_jwts_are_forgotten_once_nobody_would_take_them(world: World) -> None:
+async def test_spent_jwts_are_forgotten_once_nobody_would_take_them(world: PrivacyDoors) -> None:
     await post(world, signed(claims_of(world, ADA)))
     world.rest.clock.ahead_s += 3602
 
@@ -370,7 +386,7 @@ async def test_spent_jwts_are_forgotten_once_nobody_would_take_them(world: World
     assert await world.count("privacy_jwts") == 1
 
 
-async def test_request_that_was_refused_is_not_spent(world: World) -> None:
+async def test_request_that_was_refused_is_not_spent(world: PrivacyDoors) -> None:
     """
     What spends the JWT is the transaction that records the request.
     """
@@ -382,7 +398,7 @@ async def test_request_that_was_refused_is_not_spent(world: World) -> None:
     assert await world.count("privacy_jwts") == 0
 
 
-async def test_refused_jwts_are_written_down(world: World) -> None:
+async def test_refused_jwts_are_written_down(world: PrivacyDoors) -> None:
     await post(world, "garbage")
     await post(world, signed(claims_of(world, ADA, exp=1)))
     token = signed(claims_of(world, ADA))

@@ -12,33 +12,41 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from segments.doors.callback_sender import Callbacks
 from segments.ledger import callbacks
 from segments.ledger.privacy import access_requests, opt_outs
-from segments.model.identity import Kind, id_of_email_hash
-from segments.model.record import Action
+from segments.model.identity import IdentifierKind, id_of_email_hash
+from segments.model.record import OptOutAction
 from segments.projection.opt_outs import record_opt_out
 from segments.settings import Settings
 from segments.store import keys
 from segments.store.reader import read_meta
 from tests.engines import Engine
 from tests.rest import Rest
-from tests.segments.doors.privacy.privacy_world import ADA, BOB, REQUESTS, World, privacy_world
+from tests.segments.doors.privacy.privacy_world import (
+    ADA,
+    BOB,
+    REQUESTS,
+    PrivacyDoors,
+    privacy_world,
+)
 from tests.segments.doors.test_callback_sender import HOST, Names
 
 DUID = "a71defad6e35--01gm6nvbatvjfjkvs9yd9wc7tt"
 
 
 @pytest.fixture
-async def world(settings: Settings, ledger: AsyncEngine, valkey: Engine) -> AsyncIterator[World]:
+async def world(
+    settings: Settings, ledger: AsyncEngine, valkey: Engine
+) -> AsyncIterator[PrivacyDoors]:
     allowing = settings.model_copy(update={"callback_hosts": (HOST,)})
     async with privacy_world(allowing, ledger, valkey) as world:
         yield world
 
 
 @pytest.fixture
-async def officer(world: World) -> Rest:
+async def officer(world: PrivacyDoors) -> Rest:
     return await world.bearer(is_internal=True)
 
 
-def blobs_in(world: World) -> list[str]:
+def blobs_in(world: PrivacyDoors) -> list[str]:
     folder = world.rest.services.settings.data_dir / "blobs" / "reports"
     return [path.name for path in folder.rglob("*") if path.is_file()]
 
@@ -49,14 +57,16 @@ async def told(officer: Rest, transaction_id: str) -> Any:
     return answer.body
 
 
-async def download_url(world: World, officer: Rest) -> tuple[str, str]:
+async def download_url(world: PrivacyDoors, officer: Rest) -> tuple[str, str]:
     """Return a made report's transaction id and URL."""
     transaction_id = await world.taken(officer, "ACCESS", ADA)
     await world.rest.reports.turn()
     return transaction_id, (await told(officer, transaction_id))["downloadUrl"]
 
 
-async def test_report_tells_everything_that_is_held_of_the_ids(world: World, officer: Rest) -> None:
+async def test_report_tells_everything_that_is_held_of_the_ids(
+    world: PrivacyDoors, officer: Rest
+) -> None:
     await world.add_members(ADA)
     shops = await world.taken(await world.bearer(world.seeded.shop), "RESTRICT", ADA)
     transaction_id = await world.taken(
@@ -90,7 +100,7 @@ async def test_report_tells_everything_that_is_held_of_the_ids(world: World, off
     assert [each["transactionId"] for each in ada["requests"]] == [shops]
 
 
-async def test_report_names_nobody(world: World, officer: Rest) -> None:
+async def test_report_names_nobody(world: PrivacyDoors, officer: Rest) -> None:
     """
     Whoever finds a report that was lost does not learn whose it is.
     """
@@ -103,7 +113,9 @@ async def test_report_names_nobody(world: World, officer: Rest) -> None:
     assert DUID not in text
 
 
-async def test_request_is_pending_until_its_report_is_made(world: World, officer: Rest) -> None:
+async def test_request_is_pending_until_its_report_is_made(
+    world: PrivacyDoors, officer: Rest
+) -> None:
     transaction_id = await world.taken(officer, "ACCESS", ADA)
     before = await told(officer, transaction_id)
 
@@ -115,7 +127,7 @@ async def test_request_is_pending_until_its_report_is_made(world: World, officer
     assert await world.rest.reports.turn() == 0, "made once"
 
 
-async def test_access_request_puts_nothing_into_force(world: World, officer: Rest) -> None:
+async def test_access_request_puts_nothing_into_force(world: PrivacyDoors, officer: Rest) -> None:
     await world.add_members(ADA)
     before = await world.record(ADA)
 
@@ -127,7 +139,7 @@ async def test_access_request_puts_nothing_into_force(world: World, officer: Res
 
 
 async def test_report_waits_for_a_store_that_is_away(
-    world: World, officer: Rest, valkey: Engine
+    world: PrivacyDoors, officer: Rest, valkey: Engine
 ) -> None:
     stopping = asyncio.Event()
     valkey.kill()
@@ -144,7 +156,7 @@ async def test_report_waits_for_a_store_that_is_away(
 
 
 async def test_report_that_a_bug_keeps_from_being_made_keeps_no_other(
-    world: World, officer: Rest, caplog: pytest.LogCaptureFixture
+    world: PrivacyDoors, officer: Rest, caplog: pytest.LogCaptureFixture
 ) -> None:
     broken = await world.taken(officer, "ACCESS", ADA)
     async with world.rest.services.ledger.begin() as conn:
@@ -159,7 +171,9 @@ async def test_report_that_a_bug_keeps_from_being_made_keeps_no_other(
     assert broken not in caplog.text
 
 
-async def test_report_of_an_officer_of_one_account_shows_what_that_reaches(world: World) -> None:
+async def test_report_of_an_officer_of_one_account_shows_what_that_reaches(
+    world: PrivacyDoors,
+) -> None:
     """
     One partner is never shown what another one holds.
     """
@@ -174,7 +188,7 @@ async def test_report_of_an_officer_of_one_account_shows_what_that_reaches(world
     assert (ada["optOuts"], ada["requests"]) == ([], [])
 
 
-async def test_record_that_cant_be_read_is_told_as_such(world: World, officer: Rest) -> None:
+async def test_record_that_cant_be_read_is_told_as_such(world: PrivacyDoors, officer: Rest) -> None:
     meta = await read_meta(world.redis)
     id_ = id_of_email_hash(ADA)
     key = keys.bucket_key(keys.bucket_of(id_, meta.bucket_bits))
@@ -190,7 +204,7 @@ async def test_record_that_cant_be_read_is_told_as_such(world: World, officer: R
 
 
 async def test_link_is_permission_enough_and_nothing_in_it_may_be_changed(
-    world: World, officer: Rest
+    world: PrivacyDoors, officer: Rest
 ) -> None:
     transaction_id, url = await download_url(world, officer)
     other = url.replace(transaction_id, "0" * 32)
@@ -213,7 +227,7 @@ async def test_link_is_permission_enough_and_nothing_in_it_may_be_changed(
     assert [each["what"] for each in await world.trail()] == ["ACCESS", "read", "download"]
 
 
-async def test_link_expires(world: World, officer: Rest) -> None:
+async def test_link_expires(world: PrivacyDoors, officer: Rest) -> None:
     _, url = await download_url(world, officer)
     world.rest.clock.ahead_s += world.rest.services.settings.report_url_s
 
@@ -223,7 +237,7 @@ async def test_link_expires(world: World, officer: Rest) -> None:
 
 
 async def test_url_that_a_redirect_leads_to_is_signed_and_short_lived(
-    world: World, officer: Rest
+    world: PrivacyDoors, officer: Rest
 ) -> None:
     transaction_id, url = await download_url(world, officer)
     location = (await world.rest.ask("GET", url, allow_redirects=False)).headers["Location"]
@@ -237,7 +251,7 @@ async def test_url_that_a_redirect_leads_to_is_signed_and_short_lived(
     assert "attachment" in good.headers["Content-Disposition"]
 
 
-async def test_report_expires_and_is_deleted(world: World, officer: Rest) -> None:
+async def test_report_expires_and_is_deleted(world: PrivacyDoors, officer: Rest) -> None:
     transaction_id, _ = await download_url(world, officer)
     assert blobs_in(world) != []
 
@@ -251,7 +265,7 @@ async def test_report_expires_and_is_deleted(world: World, officer: Rest) -> Non
     assert await world.rest.reports.turn() == 0
 
 
-async def test_link_to_a_report_that_is_gone_is_404(world: World, officer: Rest) -> None:
+async def test_link_to_a_report_that_is_gone_is_404(world: PrivacyDoors, officer: Rest) -> None:
     transaction_id, url = await download_url(world, officer)
     async with world.rest.services.ledger.begin() as conn:
         access = await access_requests.find(conn, transaction_id)
@@ -265,7 +279,7 @@ async def test_link_to_a_report_that_is_gone_is_404(world: World, officer: Rest)
 
 
 async def test_erased_memberships_are_gone_from_reports_when_it_is_answered(
-    world: World, officer: Rest
+    world: PrivacyDoors, officer: Rest
 ) -> None:
     await world.add_members(ADA)
     transaction_id, url = await download_url(world, officer)
@@ -284,14 +298,14 @@ async def test_erased_memberships_are_gone_from_reports_when_it_is_answered(
 
 
 async def test_erasure_on_the_command_line_withdraws_reports_as_well(
-    world: World, officer: Rest
+    world: PrivacyDoors, officer: Rest
 ) -> None:
     await world.add_members(ADA)
     _, url = await download_url(world, officer)
     services = world.rest.services
-    ids = [(Kind.EMAIL, id_of_email_hash(ADA))]
+    ids = [(IdentifierKind.EMAIL, id_of_email_hash(ADA))]
 
-    await record_opt_out(services.ledger, services.redis, Action.ERASURE, ids)
+    await record_opt_out(services.ledger, services.redis, OptOutAction.ERASURE, ids)
 
     assert (await world.rest.ask("GET", url, allow_redirects=False)).status == 404
     before = blobs_in(world)
@@ -300,7 +314,7 @@ async def test_erasure_on_the_command_line_withdraws_reports_as_well(
 
 
 async def test_report_that_was_begun_before_an_erasure_is_not_taken(
-    world: World, officer: Rest
+    world: PrivacyDoors, officer: Rest
 ) -> None:
     """
     It was read from the store before, and is written after; the ledger knows.
@@ -321,7 +335,7 @@ async def test_report_that_was_begun_before_an_erasure_is_not_taken(
 
 
 async def test_erasure_that_the_store_has_not_heard_of_counts_already(
-    world: World, officer: Rest, valkey: Engine
+    world: PrivacyDoors, officer: Rest, valkey: Engine
 ) -> None:
     await world.add_members(ADA)
     await world.redis.save()
@@ -337,7 +351,7 @@ async def test_erasure_that_the_store_has_not_heard_of_counts_already(
 
 
 async def test_report_of_a_process_that_ended_before_it_was_noted_is_deleted(
-    world: World, officer: Rest
+    world: PrivacyDoors, officer: Rest
 ) -> None:
     await download_url(world, officer)
     await world.rest.services.blobs.put("reports/left-behind.json", [b"{}"])
@@ -364,7 +378,7 @@ async def test_report_of_a_process_that_ended_before_it_was_noted_is_deleted(
     ],
 )
 async def test_callback_that_cant_be_called_refuses_an_access_request(
-    world: World, officer: Rest, callback: str
+    world: PrivacyDoors, officer: Rest, callback: str
 ) -> None:
     answer = await world.submit(officer, "ACCESS", ADA, callback=callback)
 
@@ -372,7 +386,7 @@ async def test_callback_that_cant_be_called_refuses_an_access_request(
     assert await world.count("access_requests") == 0
 
 
-async def test_callback_that_cant_be_called_refuses_no_opt_out(world: World) -> None:
+async def test_callback_that_cant_be_called_refuses_no_opt_out(world: PrivacyDoors) -> None:
     """
     It is for ACCESS alone, and a person's no is not lost to it.
     """
@@ -382,7 +396,7 @@ async def test_callback_that_cant_be_called_refuses_no_opt_out(world: World) -> 
 
 
 async def test_callback_is_called_once_when_the_report_is_there(
-    world: World, officer: Rest
+    world: PrivacyDoors, officer: Rest
 ) -> None:
     received: list[Any] = []
 
@@ -419,7 +433,7 @@ async def test_callback_is_called_once_when_the_report_is_there(
     assert again == 0, "made anew, it is not news"
 
 
-async def test_callback_is_sent_by_one_of_the_processes_that_look(world: World) -> None:
+async def test_callback_is_sent_by_one_of_the_processes_that_look(world: PrivacyDoors) -> None:
     now_s = world.rest.clock()
     async with world.rest.services.ledger.begin() as conn:
         await callbacks.add(conn, "1", f"http://{HOST}/", "{}", now_s=now_s)

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from segments.ledger import jobs
 from segments.loader.loader import Loader
 from segments.model.identity import id_of_email_hash
-from segments.model.job import Job, State
+from segments.model.job import Job, JobState
 from segments.store.reader import read_meta, read_records
 from tests.ledger_seed import Seeded
 from tests.rest import Rest
@@ -26,7 +26,7 @@ def text_of(lines: Sequence[str]) -> bytes:
 
 
 @dataclass
-class World:
+class RestDoors:
     """The shop's client, and what the store and the ledger hold."""
 
     rest: Rest  # logged in for the shop
@@ -64,7 +64,7 @@ class World:
         async with self.rest.services.ledger.connect() as conn:
             return list(await jobs.jobs(conn, 100))
 
-    async def states(self) -> list[State]:
+    async def states(self) -> list[JobState]:
         return [job.state for job in await self.jobs()]
 
     async def audiences_of(self, digest: str) -> set[int]:
@@ -75,6 +75,6 @@ class World:
 
 
 @asynccontextmanager
-async def world_of(rest: Rest, seeded: Seeded) -> AsyncIterator[World]:
+async def world_of(rest: Rest, seeded: Seeded) -> AsyncIterator[RestDoors]:
     async with rest.acting_for(seeded.shop) as shop:
-        yield World(shop, seeded, rest.services.redis)
+        yield RestDoors(shop, seeded, rest.services.redis)

@@ -6,13 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segments.ingest.external_audience.person import ABSENT, Person, PersonReader
-from segments.model.customer_columns import CONTROLS, Identity
+from segments.model.customer_columns import CONTROLS, IdentityColumn
 from segments.model.identity import Id, id_of_eid, id_of_email_hash, id_of_ifa
 
 ADDRESS = "Jane.Doe@Example.com"
 SHA256 = hashlib.sha256(ADDRESS.lower().encode()).hexdigest()
 IFA = "AEBE52E7-03EE-455A-B3C4-E57283966239"
-BY_MAIL = (Identity("mail", "email"),)
+BY_MAIL = (IdentityColumn("mail", "email"),)
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ BY_MAIL = (Identity("mail", "email"),)
 def test_value_of_a_namespace_becomes_the_id_that_a_bid_asks_for(
     namespace: str, value: Any, expected: Id
 ) -> None:
-    reader = PersonReader((Identity("x", namespace),), ())
+    reader = PersonReader((IdentityColumn("x", namespace),), ())
 
     assert reader.read([value]) == Person([expected], leaves=False)
 
@@ -53,11 +53,11 @@ def test_value_of_a_namespace_becomes_the_id_that_a_bid_asks_for(
     ],
 )
 def test_row_without_a_usable_id_is_nobody(namespace: str, value: Any) -> None:
-    assert PersonReader((Identity("x", namespace),), ()).read([value]) is None
+    assert PersonReader((IdentityColumn("x", namespace),), ()).read([value]) is None
 
 
 def test_every_id_of_a_row_is_taken_and_what_is_none_left_out() -> None:
-    reader = PersonReader((*BY_MAIL, Identity("a", "IDFA"), Identity("b", "ECID")), ())
+    reader = PersonReader((*BY_MAIL, IdentityColumn("a", "IDFA"), IdentityColumn("b", "ECID")), ())
 
     person = reader.read([ADDRESS, "nothing", "7"])
 
@@ -100,7 +100,7 @@ def test_consent_that_is_not_a_plain_yes_is_a_no(said: Any, leaves: bool) -> Non
              min_size=4, max_size=4)
 )  # fmt: skip
 def test_no_row_is_an_exception(values: list[Any]) -> None:
-    reader = PersonReader((*BY_MAIL, Identity("e", "ECID")), CONTROLS)
+    reader = PersonReader((*BY_MAIL, IdentityColumn("e", "ECID")), CONTROLS)
 
     person = reader.read(values)
 

@@ -16,11 +16,11 @@ from segments.ledger.database.engine import LedgerAway, LedgerUnusable, open_led
 from segments.ledger.privacy import opt_outs
 from segments.ledger.revision import raise_revision, revision
 from segments.ledger.tables import data_subject_ids, metadata
-from segments.model.account import Kind as AccountKind
-from segments.model.audience import State
-from segments.model.identity import Id, Kind
+from segments.model.account import AccountKind
+from segments.model.audience import AudienceState
+from segments.model.identity import Id, IdentifierKind
 from segments.model.job import Job
-from segments.model.record import Action
+from segments.model.record import OptOutAction
 from segments.settings import Settings
 from tests.ledger_seed import NOW_S, Seeded, seed
 from tests.postgres import PASSWORD, Postgres
@@ -198,7 +198,7 @@ async def test_refused_row_is_not_quoted_in_the_error(ledger: AsyncEngine) -> No
     id_ = Id(b"\xab" * 16)
     async with ledger.begin() as conn:
         (request,) = await opt_outs.record(
-            conn, Action.RESTRICT, [[(Kind.EMAIL, id_)]], now_s=NOW_S
+            conn, OptOutAction.RESTRICT, [[(IdentifierKind.EMAIL, id_)]], now_s=NOW_S
         )
 
     async def insert_again() -> None:
@@ -302,8 +302,8 @@ async def test_opt_outs_become_visible_in_their_order(
     """
 
     async def record(conn: AsyncConnection, number: int) -> int:
-        ids = [(Kind.EMAIL, Id(number.to_bytes(16)))]
-        (request,) = await opt_outs.record(conn, Action.RESTRICT, [ids], now_s=NOW_S)
+        ids = [(IdentifierKind.EMAIL, Id(number.to_bytes(16)))]
+        (request,) = await opt_outs.record(conn, OptOutAction.RESTRICT, [ids], now_s=NOW_S)
         return request.seq
 
     async def record_later() -> int:
@@ -356,7 +356,7 @@ async def _switch_account(conn: AsyncConnection, seeded: Seeded) -> None:
 
 
 async def _hide(conn: AsyncConnection, seeded: Seeded) -> None:
-    await audiences.set_state(conn, seeded.shoes, State.DEACTIVATED, now_s=NOW_S)
+    await audiences.set_state(conn, seeded.shoes, AudienceState.DEACTIVATED, now_s=NOW_S)
 
 
 def _add(segment_id: str) -> Callable[[AsyncConnection, Seeded], Awaitable[object]]:

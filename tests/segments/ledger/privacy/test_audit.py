@@ -5,8 +5,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.ledger.privacy import audit, opt_outs
 from segments.ledger.privacy.audit import COMMAND_LINE, Entry
-from segments.model.identity import Id, Kind
-from segments.model.record import Action
+from segments.model.identity import Id, IdentifierKind
+from segments.model.record import OptOutAction
 from tests.ledger_seed import NOW_S
 
 ADA, BOB = Id(b"a" * 16), Id(b"b" * 16)
@@ -37,13 +37,15 @@ async def test_opt_out_and_its_entry_are_there_together_or_not_at_all(
     ledger: AsyncEngine,
 ) -> None:
     async with ledger.connect() as conn, conn.begin() as transaction:
-        await opt_outs.record(conn, Action.RESTRICT, [[(Kind.EMAIL, ADA)]], now_s=NOW_S)
+        await opt_outs.record(
+            conn, OptOutAction.RESTRICT, [[(IdentifierKind.EMAIL, ADA)]], now_s=NOW_S
+        )
         await transaction.rollback()
     assert await trail(ledger) == []
 
     async with ledger.begin() as conn:
         (request,) = await opt_outs.record(
-            conn, Action.RESTRICT, [[(Kind.EMAIL, ADA)]], now_s=NOW_S
+            conn, OptOutAction.RESTRICT, [[(IdentifierKind.EMAIL, ADA)]], now_s=NOW_S
         )
     (entry,) = await trail(ledger)
     assert (entry["transaction_id"], entry["what"]) == (request.transaction_id, "RESTRICT")

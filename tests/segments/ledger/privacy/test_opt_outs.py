@@ -5,8 +5,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from segments.ledger.database.engine import open_ledger, reading
 from segments.ledger.privacy import opt_outs
 from segments.ledger.privacy.opt_outs import Request
-from segments.model.identity import Id, Kind
-from segments.model.record import Action
+from segments.model.identity import Id, IdentifierKind
+from segments.model.record import OptOutAction
 from segments.model.refusal import Refusal
 from segments.settings import Settings
 from tests.ledger_seed import NOW_S
@@ -19,7 +19,10 @@ def an_id(number: int) -> Id:
 async def recorded(ledger: AsyncEngine, *numbers: int) -> Request:
     async with ledger.begin() as conn:
         (request,) = await opt_outs.record(
-            conn, Action.RESTRICT, [[(Kind.EMAIL, an_id(n)) for n in numbers]], now_s=NOW_S
+            conn,
+            OptOutAction.RESTRICT,
+            [[(IdentifierKind.EMAIL, an_id(n)) for n in numbers]],
+            now_s=NOW_S,
         )
         return request
 
@@ -91,16 +94,16 @@ async def test_id_given_twice_is_kept_once(ledger: AsyncEngine) -> None:
 
 async def test_nobody_and_texts_too_long_are_refused(ledger: AsyncEngine) -> None:
     async with ledger.begin() as conn:
-        somebody = [(Kind.EMAIL, an_id(1))]
-        nobodies: list[list[list[tuple[Kind, Id]]]] = [[], [[]], [somebody, []]]
+        somebody = [(IdentifierKind.EMAIL, an_id(1))]
+        nobodies: list[list[list[tuple[IdentifierKind, Id]]]] = [[], [[]], [somebody, []]]
         for persons in nobodies:
             with pytest.raises(Refusal, match="nobody"):
-                await opt_outs.record(conn, Action.RESTRICT, persons, now_s=NOW_S)
+                await opt_outs.record(conn, OptOutAction.RESTRICT, persons, now_s=NOW_S)
         with pytest.raises(Refusal, match="jurisdiction of 17"):
             await opt_outs.record(
                 conn,
-                Action.RESTRICT,
-                [[(Kind.EMAIL, an_id(1))]],
+                OptOutAction.RESTRICT,
+                [[(IdentifierKind.EMAIL, an_id(1))]],
                 jurisdiction="x" * 17,
                 now_s=NOW_S,
             )

@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio.sentinel import MasterNotFoundError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from segments.store.servers.majority import WITHIN_S, heard
+from segments.store.servers.majority import WITHIN_S, ask_majority
 from segments.store.servers.sentinel import Sentinels
 
 
@@ -21,20 +21,24 @@ async def saying(word: str | None, after_s: float = 0) -> str | None:
 async def test_who_hangs_is_not_waited_for_where_most_have_answered() -> None:
     began_s = time.monotonic()
 
-    said = await heard([*map(saying, ("a", "b", "c", None)), saying("never", 60)])
+    said = await ask_majority([*map(saying, ("a", "b", "c", None)), saying("never", 60)])
 
     assert sorted(said) == ["a", "b", "c"]
     assert time.monotonic() - began_s < WITHIN_S
 
 
 async def test_most_are_waited_for() -> None:
-    assert sorted(await heard([saying("a"), saying("b", 0.3), saying("c", 0.3)])) == ["a", "b", "c"]
+    assert sorted(await ask_majority([saying("a"), saying("b", 0.3), saying("c", 0.3)])) == [
+        "a",
+        "b",
+        "c",
+    ]
 
 
 async def test_nobody_is_waited_for_longer_than_a_second() -> None:
     began_s = time.monotonic()
 
-    assert await heard([saying("never", 60), saying("never", 60)]) == []
+    assert await ask_majority([saying("never", 60), saying("never", 60)]) == []
     assert time.monotonic() - began_s >= WITHIN_S - 0.1
 
 

@@ -16,11 +16,10 @@ from segments.ingest.run import run
 from segments.ingest.tools import Tools
 from segments.ingest.validate import read_metadata
 from segments.ledger import accounts, job_leases, jobs
-from segments.model.account import Account
-from segments.model.account import Kind as AccountKind
-from segments.model.identity import Kind
+from segments.model.account import Account, AccountKind
+from segments.model.identity import IdentifierKind
 from segments.model.job import Job
-from segments.model.record import Action
+from segments.model.record import OptOutAction
 from segments.projection.catalog import catch_up
 from segments.projection.opt_outs import record_opt_out
 from segments.settings import Settings
@@ -40,7 +39,7 @@ PEOPLE = email_hashes(30)
 ERASED, OTHERS = PEOPLE[:5], PEOPLE[5:]
 
 
-class World:
+class KeptFiles:
     """Partners, their files, a store; and what a search of the disk finds."""
 
     def __init__(self, settings: Settings, ledger: AsyncEngine, redis: Redis, blobs: Blobs) -> None:
@@ -122,9 +121,9 @@ class World:
         self,
         hashes: Iterable[str] = ERASED,
         account: Account | None = None,
-        action: Action = Action.ERASURE,
+        action: OptOutAction = OptOutAction.ERASURE,
     ) -> None:
-        ids = [(Kind.EMAIL, id_) for id_ in ids_of(hashes)]
+        ids = [(IdentifierKind.EMAIL, id_) for id_ in ids_of(hashes)]
         await record_opt_out(
             self.ledger, self.redis, action, ids, None if account is None else account.id
         )
@@ -171,9 +170,11 @@ def plain(raw: bytes) -> bytes:
 
 
 @asynccontextmanager
-async def begun(settings: Settings, ledger: AsyncEngine, engine: Engine) -> AsyncIterator[World]:
+async def begun(
+    settings: Settings, ledger: AsyncEngine, engine: Engine
+) -> AsyncIterator[KeptFiles]:
     """A world on this ledger and this store, with its accounts and nothing else in it."""
     async with connect(engine.url) as redis:
-        world = World(settings, ledger, redis, Blobs.in_directory(settings.data_dir / "blobs"))
+        world = KeptFiles(settings, ledger, redis, Blobs.in_directory(settings.data_dir / "blobs"))
         await world.begin()
         yield world

@@ -6,21 +6,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segments.ingest.external_audience.delta import HEADER, marked
+from segments.ingest.external_audience.delta import HEADER, delta_of
 from segments.ingest.lines import MAX_LINE_BYTES
 from segments.ingest.parse import Parser
 from segments.model.identity import EMAIL_HASH_CHARS, Id, id_of_email_hash
-from segments.upkeep.scrub.erased_lines import Erased, Lines, Rows, kept_blocks
+from segments.upkeep.scrub.erased_lines import ErasedIds, LinesThatStay, Rows, kept_blocks
 from tests.segments.ingest.deliveries import TYPE_TO_ALGORITHM, email_hashes
 
 TYPES = tuple(TYPE_TO_ALGORITHM)
 PEOPLE = {hash_type: email_hashes(8, hash_type) for hash_type in TYPES}
 ERASED = {hash_type: hashes[:3] for hash_type, hashes in PEOPLE.items()}
-SET = Erased([id_of_email_hash(digest) for hashes in ERASED.values() for digest in hashes])
+SET = ErasedIds([id_of_email_hash(digest) for hashes in ERASED.values() for digest in hashes])
 
 
-def kept(content: bytes, block_bytes: int = 1 << 18, erased: Erased = SET) -> tuple[bytes, int]:
-    lines = Lines(erased)
+def kept(content: bytes, block_bytes: int = 1 << 18, erased: ErasedIds = SET) -> tuple[bytes, int]:
+    lines = LinesThatStay(erased)
     blocks = [content[at : at + block_bytes] for at in range(0, len(content), block_bytes)]
     return b"".join(kept_blocks(blocks, lines)), lines.dropped
 
@@ -133,7 +133,7 @@ def ids_in(content: bytes, hash_type: str) -> list[bytes]:
 def test_set_of_ids_knows_its_own_among_millions_alike() -> None:
     chars = EMAIL_HASH_CHARS["sha2"]
     hashes = [hashlib.sha256(b"%d" % n).hexdigest() for n in range(5000)]
-    erased = Erased([id_of_email_hash(digest) for digest in hashes[::7]])
+    erased = ErasedIds([id_of_email_hash(digest) for digest in hashes[::7]])
     content = "".join(f"{digest}\n" for digest in hashes).encode()
 
     found, dropped = kept(content, (chars + 1) * 100, erased)
@@ -157,12 +157,12 @@ def test_rows_of_erased_ids_go_wherever_the_blocks_are_cut(
     for content, expected, is_marked in (
         (b"".join(everybody), b"".join(others), False),
         (
-            HEADER + marked(everybody, leaves=leaves),
-            HEADER + marked(others_marked, leaves=leaves),
+            HEADER + delta_of(everybody, leaves=leaves),
+            HEADER + delta_of(others_marked, leaves=leaves),
             True,
         ),
     ):
-        rows = Rows(Erased(erased), is_marked=is_marked)
+        rows = Rows(ErasedIds(erased), is_marked=is_marked)
         blocks = [content[at : at + block_bytes] for at in range(0, len(content), block_bytes)]
 
         assert b"".join(kept_blocks(blocks, rows)) == expected

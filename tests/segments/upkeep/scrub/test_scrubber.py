@@ -14,7 +14,7 @@ from segments.ledger import accounts
 from segments.ledger.database.engine import open_ledger
 from segments.loader.loader import Loader
 from segments.model.job import Job
-from segments.model.record import Action
+from segments.model.record import OptOutAction
 from segments.settings import Settings
 from segments.store.reader import read_meta
 from segments.store.servers.connection import connect
@@ -29,11 +29,11 @@ from tests.segments.ingest.deliveries import (
     zip_of,
 )
 from tests.segments.upkeep.histories import History
-from tests.segments.upkeep.scrub.scrub_world import ERASED, OTHERS, PEOPLE, World, begun, plain
+from tests.segments.upkeep.scrub.scrub_world import ERASED, OTHERS, PEOPLE, KeptFiles, begun, plain
 
 
 @pytest.fixture
-async def world(settings: Settings, valkey: Engine) -> AsyncIterator[World]:
+async def world(settings: Settings, valkey: Engine) -> AsyncIterator[KeptFiles]:
     """On SQLite; what differs on PostgreSQL are the queries: see `test_on_both_ledgers`."""
     async with open_ledger(settings) as ledger, begun(settings, ledger, valkey) as world:
         yield world
@@ -59,7 +59,7 @@ FORMS = [
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("hash_type", TYPE_TO_ALGORITHM)
 async def test_erased_ids_are_found_in_no_file_and_all_others_are(
-    world: World, form: Callable[[Sequence[str]], bytes], hash_type: str
+    world: KeptFiles, form: Callable[[Sequence[str]], bytes], hash_type: str
 ) -> None:
     people = email_hashes(30, hash_type)
     await world.loaded(form(people))
@@ -76,7 +76,7 @@ async def test_erased_ids_are_found_in_no_file_and_all_others_are(
     assert await world.rebuilt() == lost
 
 
-async def test_scrubbed_file_is_left_alone_until_another_erasure(world: World) -> None:
+async def test_scrubbed_file_is_left_alone_until_another_erasure(world: KeptFiles) -> None:
     job = await world.loaded(text_of(PEOPLE))
     await world.say_no()
 
@@ -91,9 +91,9 @@ async def test_scrubbed_file_is_left_alone_until_another_erasure(world: World) -
     assert (await world.job(job)).blob != job.blob
 
 
-async def test_restriction_takes_nothing_out(world: World) -> None:
+async def test_restriction_takes_nothing_out(world: KeptFiles) -> None:
     await world.loaded(text_of(PEOPLE))
-    await world.say_no(action=Action.RESTRICT)
+    await world.say_no(action=OptOutAction.RESTRICT)
 
     assert await world.scrub() == Scrub()
     assert world.found(PEOPLE) == set(PEOPLE)
@@ -101,7 +101,7 @@ async def test_restriction_takes_nothing_out(world: World) -> None:
 
 @pytest.mark.parametrize("submitter", ["shop", "publisher"])
 async def test_erasure_reaches_the_files_of_whom_it_concerns_and_no_others(
-    world: World, submitter: str
+    world: KeptFiles, submitter: str
 ) -> None:
     async with world.ledger.begin() as conn:
         await accounts.relate(conn, world.publisher, world.shop)
@@ -117,7 +117,9 @@ async def test_erasure_reaches_the_files_of_whom_it_concerns_and_no_others(
     assert await world.rebuilt() == lost
 
 
-async def test_erasure_that_comes_to_reach_an_owner_is_seen_to_in_its_files(world: World) -> None:
+async def test_erasure_that_comes_to_reach_an_owner_is_seen_to_in_its_files(
+    world: KeptFiles,
+) -> None:
     await world.loaded(text_of(PEOPLE))
     await world.say_no(account=world.publisher)
     await world.scrub()
@@ -130,7 +132,7 @@ async def test_erasure_that_comes_to_reach_an_owner_is_seen_to_in_its_files(worl
     assert world.found(PEOPLE) == set(OTHERS)
 
 
-async def test_file_that_comes_after_the_erasure_is_scrubbed_too(world: World) -> None:
+async def test_file_that_comes_after_the_erasure_is_scrubbed_too(world: KeptFiles) -> None:
     await world.say_no()
     await world.scrub()
 
@@ -211,7 +213,7 @@ class Dying(Blobs):
 
 @pytest.mark.parametrize("calls", range(8))
 async def test_killed_anywhere_nothing_is_lost_and_the_next_scrub_ends_it(
-    world: World, calls: int
+    world: KeptFiles, calls: int
 ) -> None:
     for segment in ("1", "2"):
         await world.loaded(text_of(PEOPLE), segment=segment)
@@ -234,7 +236,7 @@ async def test_killed_anywhere_nothing_is_lost_and_the_next_scrub_ends_it(
     assert len(world.contents()) == 2
 
 
-async def test_strays_go_and_what_is_awaited_stays(world: World) -> None:
+async def test_strays_go_and_what_is_awaited_stays(world: KeptFiles) -> None:
     job = await world.deliver(text_of(PEOPLE))
     for name in (f"{DELIVERIES}/1/orphan", f"{UPLOADS}/nobodys"):
         await world.blobs.put(name, [text_of(PEOPLE)])
@@ -254,7 +256,7 @@ async def test_strays_go_and_what_is_awaited_stays(world: World) -> None:
 
 
 async def test_damaged_file_is_logged_and_keeps_no_other_from_being_scrubbed(
-    world: World, caplog: pytest.LogCaptureFixture
+    world: KeptFiles, caplog: pytest.LogCaptureFixture
 ) -> None:
     damaged = await world.loaded(gz_of(text_of(PEOPLE)))
     gone = await world.loaded(text_of(PEOPLE), segment="2")
@@ -272,7 +274,9 @@ async def test_damaged_file_is_logged_and_keeps_no_other_from_being_scrubbed(
     ]
 
 
-async def test_rebuild_goes_on_with_a_file_that_is_scrubbed_under_its_hands(world: World) -> None:
+async def test_rebuild_goes_on_with_a_file_that_is_scrubbed_under_its_hands(
+    world: KeptFiles,
+) -> None:
     for segment in ("1", "2"):
         await world.loaded(text_of(PEOPLE), segment=segment)
     await world.say_no()
@@ -291,7 +295,7 @@ async def test_rebuild_goes_on_with_a_file_that_is_scrubbed_under_its_hands(worl
     assert await world.dump() == lost
 
 
-async def test_loader_scrubs_when_half_of_the_time_has_passed(world: World) -> None:
+async def test_loader_scrubs_when_half_of_the_time_has_passed(world: KeptFiles) -> None:
     """
     The other half is for the work.
     """
@@ -314,7 +318,7 @@ async def test_loader_scrubs_when_half_of_the_time_has_passed(world: World) -> N
     assert world.found(PEOPLE) == set(OTHERS)
 
 
-async def test_no_hash_of_a_file_stands_in_the_ledger(world: World) -> None:
+async def test_no_hash_of_a_file_stands_in_the_ledger(world: KeptFiles) -> None:
     """
     Reports, samples of bad lines and metadata tell of files without quoting them.
     """
@@ -338,7 +342,7 @@ async def test_no_hash_of_a_file_stands_in_the_ledger(world: World) -> None:
     assert [plant for plant in plants if plant[:20] in said] == []
 
 
-async def lines_of(world: World, job: Job) -> list[str]:
+async def lines_of(world: KeptFiles, job: Job) -> list[str]:
     raw = (world.folder / (await world.job(job)).blob).read_bytes()
     return plain(raw).decode().split()
 

@@ -6,7 +6,8 @@ Plain text to ids: one hash a line, in whatever shape partners export it.
 the three the file is; a hash of another length is then a bad line, as is
 everything else that is no hash. A bad line is counted and sampled by its
 number and the reason. Its content is never kept: what a partner sends by
-mistake is most often a plain e-mail address.
+mistake is most often a plain e-mail address. A hash that is no person's
+(`segments.model.identity`) is a bad line, too.
 
 Two ways through, with the same result:
 
@@ -31,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segments.ingest.lines import MAX_LINE_BYTES, Lines, LineSplitter
-from segments.model.identity import EMAIL_HASH_CHARS, ID_BYTES
+from segments.model.identity import EMAIL_HASH_CHARS, ID_BYTES, NO_PERSON
 from segments.model.job import BadLine, BadLineReason
 
 Ids = NDArray[np.uint8]
@@ -42,6 +43,7 @@ MAX_SAMPLES = 20
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _PADDING = b" \t\r\v\f"
 LINE_ENDS = (b"\n", b"\r\n")
+_NO_PERSON = np.frombuffer(b"".join(sorted(NO_PERSON)), np.uint8).reshape(-1, ID_BYTES)
 _CHARS_TO_TYPE = {chars: name for name, chars in EMAIL_HASH_CHARS.items()}
 
 
@@ -59,6 +61,8 @@ class Parser:
         self.lines = 0
         self.valid = 0
         self.bad = 0
+        self.nobody = 0
+        """Of the bad ones: hashes that are no person's."""
         self.header_rows = 0
         self.samples: list[BadLine] = []
         self._cutter = LineSplitter()
@@ -86,10 +90,21 @@ class Parser:
             for line_end in LINE_ENDS:
                 ids = regular_ids(text, EMAIL_HASH_CHARS[self.hash_type], line_end)
                 if ids is not None:
-                    self.lines += len(ids)
-                    self.valid += len(ids)
-                    return ids
+                    return self._of_persons(ids)
         return self._line_by_line(text)
+
+    def _of_persons(self, ids: Ids) -> Ids:
+        """Count lines of one id each; return the ids that are a person's."""
+        is_nobody = are_nobody(ids)
+        first_line = self.lines
+        for at in np.flatnonzero(is_nobody).tolist():
+            self.lines = first_line + at + 1
+            self._bad(BadLineReason.NO_PERSON)
+        self.lines = first_line + len(ids)
+        if is_nobody.any():
+            ids = ids[~is_nobody]
+        self.valid += len(ids)
+        return ids
 
     def _line_by_line(self, text: bytes) -> Ids:
         ids: list[bytes] = []
@@ -106,11 +121,13 @@ class Parser:
             digest = _digest(value)
             if digest is None:
                 self._refuse(value)
-            elif self._is_of_our_type(value):
+            elif not self._is_of_our_type(value):
+                self._bad(BadLineReason.OTHER_HASH)
+            elif digest[:ID_BYTES] in NO_PERSON:
+                self._bad(BadLineReason.NO_PERSON)
+            else:
                 self.valid += 1
                 ids.append(digest[:ID_BYTES])
-            else:
-                self._bad(BadLineReason.OTHER_HASH)
         return np.frombuffer(b"".join(ids), np.uint8).reshape(-1, ID_BYTES)
 
     def _is_of_our_type(self, value: bytes) -> bool:
@@ -131,6 +148,7 @@ class Parser:
 
     def _bad(self, reason: BadLineReason) -> None:
         self.bad += 1
+        self.nobody += reason is BadLineReason.NO_PERSON
         if len(self.samples) < MAX_SAMPLES:
             self.samples.append(BadLine(self.lines, reason))
 
@@ -153,6 +171,16 @@ def regular_ids(text: bytes, chars: int, line_end: bytes) -> Ids | None:
     except NotHex:
         return None
     return np.frombuffer(digests, np.uint8).reshape(-1, chars // 2)[:, :ID_BYTES]
+
+
+def are_nobody(digests: Ids) -> NDArray[np.bool_]:
+    """Tell which of some digests, or their first 16 bytes, are no person's."""
+    is_nobody = np.zeros(len(digests), np.bool_)
+    for nobody in _NO_PERSON:
+        # By one byte first: of hashes, one in 256 is left to look at.
+        may_be = np.flatnonzero(digests[:, 0] == nobody[0])
+        is_nobody[may_be[(digests[may_be, :ID_BYTES] == nobody).all(axis=1)]] = True
+    return is_nobody
 
 
 def _digest(value: bytes) -> bytes | None:

@@ -18,13 +18,18 @@ space and one lookup:
 A hash is never hashed again: the first 16 bytes of a digest are as evenly
 spread as any function of them. 128 bits make a collision among 10^10 ids less
 likely than 10^-18.
+
+**Some digests are no person's** (`NO_PERSON`): those of the empty text, which is
+what an export makes of empty cells and an SDK of a user who is not logged in, and
+those of zeros or of `f` alone, which are placeholders. Everybody without an address
+would be one person. No id is made of them, by whichever door they come.
 """
 
 import re
 from binascii import unhexlify
 from collections.abc import Callable
 from enum import StrEnum
-from hashlib import blake2b
+from hashlib import blake2b, md5, sha1, sha256
 from typing import Final, NewType
 
 Id = NewType("Id", bytes)
@@ -35,6 +40,21 @@ MAX_TEXT_CHARS: Final = 256
 
 EMAIL_HASH_CHARS: Final = {"md5": 32, "sha1": 40, "sha2": 64}
 """Length of each accepted e-mail hash in hex, by the name its vendor uses."""
+
+NO_PERSON: Final = frozenset(
+    digest[:ID_BYTES]
+    for digest in (
+        md5(b"", usedforsecurity=False).digest(),
+        sha1(b"", usedforsecurity=False).digest(),
+        sha256(b"").digest(),
+        bytes(ID_BYTES),
+        b"\xff" * ID_BYTES,
+    )
+)
+"""
+The first 16 bytes of digests that stand for nobody. No address has one of them: that a
+digest begins with 16 given bytes is as likely as a collision.
+"""
 
 _ACCEPTED_DIGEST_CHARS: Final = frozenset(EMAIL_HASH_CHARS.values())
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -63,6 +83,13 @@ class UnusableId(ValueError):
     """
 
 
+class NoPerson(UnusableId):
+    """The text is a digest, and nobody's: see `NO_PERSON`."""
+
+    def __init__(self) -> None:
+        super().__init__("a hash of nothing, or a placeholder, which is no person's")
+
+
 def id_of_email_hash(digest: str) -> Id:
     """
     Make the id of a hashed e-mail address.
@@ -73,7 +100,7 @@ def id_of_email_hash(digest: str) -> Id:
             data file"); that can't be checked here.
 
     Raises:
-        UnusableId: Not 32, 40 or 64 hex digits.
+        UnusableId: Not 32, 40 or 64 hex digits; `NoPerson` where they are nobody's.
     """
     try:
         raw = unhexlify(digest)
@@ -81,7 +108,7 @@ def id_of_email_hash(digest: str) -> Id:
         raw = b""
     if len(digest) not in _ACCEPTED_DIGEST_CHARS or not raw:
         raise UnusableId(f"e-mail hash of {len(digest)} characters, not 32, 40 or 64 hex digits")
-    return Id(raw[:ID_BYTES])
+    return _of_somebody(raw)
 
 
 def tail_of_email_hash(digest: str) -> bytes:
@@ -104,10 +131,11 @@ def id_of_phone_hash(digest: str) -> Id:
     Make the id of a hashed phone number: hex SHA-256, any case.
 
     Raises:
-        UnusableId: Not 64 hex digits.
+        UnusableId: Not 64 hex digits; `NoPerson` where they are nobody's.
     """
     if len(digest) != 64 or not _HEX.fullmatch(digest):
         raise UnusableId(f"phone hash of {len(digest)} characters, not 64 hex digits")
+    _of_somebody(unhexlify(digest))
     return _blake("phone:" + digest.lower())
 
 
@@ -192,6 +220,14 @@ _PREFIXED: Final[dict[IdentifierKind, Callable[[str], Id]]] = {
     IdentifierKind.DUID: id_of_duid,
     IdentifierKind.IFA: id_of_ifa,
 }
+
+
+def _of_somebody(digest: bytes) -> Id:
+    """Return the first 16 bytes of a digest, unless it is nobody's."""
+    id_ = digest[:ID_BYTES]
+    if id_ in NO_PERSON:
+        raise NoPerson
+    return Id(id_)
 
 
 def _checked(text: str, what: str) -> str:

@@ -41,6 +41,7 @@ class BadLineReason(StrEnum):
     NOT_A_HASH = "not_a_hash"  # not 32, 40 or 64 hex digits
     OTHER_HASH = "other_hash"  # a hash, of another type than the file's first
     TOO_LONG = "too_long"  # longer than any line has reason to be
+    NO_PERSON = "no_person"  # a hash of nothing, or a placeholder: see `segments.model.identity`
     # not as many as the header names: see `segments.ingest.crm_audience.typed_parser`
     OTHER_COLUMNS = "other_columns"
     NOT_ITS_TYPE = "not_its_type"  # a value that is not what its column says

@@ -226,10 +226,12 @@ class AudienceDoor(Door):
         if media_type(request) not in (None, "text/plain"):
             raise Problem(415, "the body must be text/plain, one hash a line")
         check_not_encoded(request)
-        chunk = _chunk(audience, query, await request.read())
+        chunk, dropped = _chunk(audience, query, await request.read())
         applied = await self._at_once.apply(caller.account, chunk)
         output = RealtimeOutput(
-            records=len(chunk.ids), status="applied" if applied.is_in_store else "waiting"
+            records=len(chunk.ids),
+            dropped=dropped or None,
+            status="applied" if applied.is_in_store else "waiting",
         )
         answer = RealtimeAnswer(requestId=applied.request_id, output=output)
         return Reply(answer, 200 if applied.is_in_store else 202)
@@ -279,15 +281,15 @@ class AudienceDoor(Door):
         return self._services.settings.api_public_url or f"{request.scheme}://{request.host}"
 
 
-def _chunk(audience: Audience, query: RealtimeQuery, content: bytes) -> Chunk:
-    """Read a chunk, all of it or nothing."""
+def _chunk(audience: Audience, query: RealtimeQuery, content: bytes) -> tuple[Chunk, int]:
+    """Read a chunk, all of it or nothing; and how many hashes of it are no person's."""
     parser = Parser(query.type)
     ids = np.concatenate((parser.feed(content), parser.finish()))
-    if parser.bad or parser.header_rows:
+    if parser.bad > parser.nobody or parser.header_rows:
         samples = [{"line": line, "reason": reason.value} for line, reason in parser.samples]
         raise Problem(400, "not every line is a hash of this type", badLines=samples)
     if not len(ids):
         raise Problem(400, "not one hash was given")
     if len(ids) > MAX_CHUNK:
         raise Problem(413, f"{len(ids)} hashes, {MAX_CHUNK} at most; upload a file instead")
-    return Chunk(audience, query.action, query.type, content, ids)
+    return Chunk(audience, query.action, query.type, content, ids), parser.nobody

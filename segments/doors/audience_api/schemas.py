@@ -164,6 +164,9 @@ class RealtimeOutput(Form):
     """What became of the hashes."""
 
     records: int
+    dropped: int | None = Field(
+        None, description="Hashes of nothing, and placeholders: no person's. Left out if none."
+    )
     status: Literal["applied", "waiting"] = Field(
         description="`waiting`: kept for good, and applied when the store is back."
     )

@@ -12,6 +12,7 @@ from segments.ledger.privacy.access_requests import SubjectId
 from segments.model.identity import (
     MAX_TEXT_CHARS,
     IdentifierKind,
+    NoPerson,
     id_of_duid,
     id_of_email_hash,
     tail_of_email_hash,
@@ -47,9 +48,19 @@ def _unique_as_they_are(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
+def _of_somebody(digest: str) -> str:
+    try:
+        id_of_email_hash(digest)
+    except NoPerson as error:
+        raise PydanticCustomError("no_person", f"is {error}") from None
+    return digest
+
+
 _IsSet = Field(max_length=MAX_IDS, json_schema_extra={"uniqueItems": True})
 _EmailHash = Annotated[
-    str, StringConstraints(pattern=r"^([0-9a-fA-F]{32}|[0-9a-fA-F]{40}|[0-9a-fA-F]{64})$")
+    str,
+    StringConstraints(pattern=r"^([0-9a-fA-F]{32}|[0-9a-fA-F]{40}|[0-9a-fA-F]{64})$"),
+    AfterValidator(_of_somebody),
 ]
 _Duid = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT_CHARS)]
 _Callback = Annotated[

@@ -37,8 +37,8 @@ from numpy.typing import NDArray
 from segments.ingest.crm_audience.columns import IN_BIDS, Columns, DataType
 from segments.ingest.crm_audience.distinct_values import Distinct
 from segments.ingest.lines import MAX_LINE_BYTES, Lines
-from segments.ingest.parse import Ids, Parser
-from segments.model.identity import ID_BYTES
+from segments.ingest.parse import Ids, Parser, are_nobody
+from segments.model.identity import ID_BYTES, NO_PERSON
 from segments.model.job import BadLineReason
 
 _HASH_CHARS = 64
@@ -196,7 +196,9 @@ class TypedParser(Parser):
                 yield self._take(kind, values)
             else:
                 self.type_to_total[kind] += 1
-                self._bad(BadLineReason.NOT_ITS_TYPE)
+                self._bad(
+                    BadLineReason.NO_PERSON if _is_nobody(value) else BadLineReason.NOT_ITS_TYPE
+                )
 
     def _note_long_line(self, cut: Lines) -> None:
         self._records += cut.is_behind_long_line
@@ -224,9 +226,18 @@ def _values(raw: _Chars, starts: NDArray[np.intp], kind: DataType) -> tuple[_Cha
     except NotHex:  # of one of them, and it does not say of which
         digits = _DIGIT[chars]
     else:
-        return digests.reshape(len(chars), -1), np.ones(len(chars), np.bool_)
+        values = digests.reshape(len(chars), -1)
+        return values, ~are_nobody(values)
     is_good = (digits != _NO_DIGIT).all(axis=1)
-    return (digits[:, 0::2] << np.uint8(4)) | digits[:, 1::2], is_good
+    values = (digits[:, 0::2] << np.uint8(4)) | digits[:, 1::2]
+    return values, is_good & ~are_nobody(values)
+
+
+def _is_nobody(value: bytes) -> bool:
+    try:
+        return unhexlify(value)[:ID_BYTES] in NO_PERSON
+    except NotHex:
+        return False
 
 
 def _ids(kind: DataType, values: _Chars) -> Ids:

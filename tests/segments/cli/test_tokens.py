@@ -141,7 +141,7 @@ def test_trail_tells_who_did_what_and_of_a_person_to_whoever_knows_the_id(
 ) -> None:
     ledger("token", "create", "--account", "publisher:7")
     ledger("restrict", HASH)
-    ledger("erase", "f" * 32)
+    ledger("erase", "f1" * 16)
 
     everything = trail(ledger)
     of_one = trail(ledger, "--about", "-", stdin=HASH.upper().encode() + b"\n")

@@ -1,3 +1,4 @@
+import hashlib
 import tracemalloc
 from collections.abc import Sequence
 
@@ -7,12 +8,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segments.ingest.lines import MAX_LINE_BYTES
-from segments.ingest.parse import MAX_SAMPLES, Parser
-from segments.model.identity import EMAIL_HASH_CHARS, UnusableId, id_of_email_hash
+from segments.ingest.parse import MAX_SAMPLES, Parser, are_nobody
+from segments.model.identity import (
+    EMAIL_HASH_CHARS,
+    ID_BYTES,
+    NO_PERSON,
+    NoPerson,
+    UnusableId,
+    id_of_email_hash,
+)
 from segments.model.job import BadLine, BadLineReason
 from tests.segments.ingest.deliveries import email_hashes, ids_of, text_of
 
 HASH_TYPES = tuple(EMAIL_HASH_CHARS)
+HASHLIB_NAME = {"md5": "md5", "sha1": "sha1", "sha2": "sha256"}
 
 
 def parsed(parser: Parser, blocks: Sequence[bytes]) -> list[bytes]:
@@ -57,6 +66,9 @@ def test_every_line_is_an_id_or_bad_as_identity_says(lines: list[str], block_byt
     for value in assume_plain:
         try:
             id_ = id_of_email_hash(value)
+        except NoPerson:
+            hash_chars = hash_chars or len(value)
+            continue
         except UnusableId:
             continue
         hash_chars = hash_chars or len(value)
@@ -215,3 +227,39 @@ def test_regular_rows_come_back_however_many_irregular_ones_stand_between() -> N
 
     assert parsed(parser, cut(text_of([*hashes, *lines, *hashes]), 4096)) == ids_of(hashes) * 3
     assert parser.bad == 3000
+
+
+@pytest.mark.parametrize("hash_type", HASH_TYPES)
+@pytest.mark.parametrize("is_regular", [True, False], ids=["regular", "line by line"])
+def test_hash_of_nobody_is_dropped_and_counted(hash_type: str, is_regular: bool) -> None:
+    """
+    Empty cells that were hashed, and placeholders: one person, if they were one.
+    """
+    chars = EMAIL_HASH_CHARS[hash_type]
+    of_nothing = hashlib.new(HASHLIB_NAME[hash_type], b"").hexdigest()
+    people = email_hashes(3, hash_type)
+    lines = [people[0], of_nothing, people[1], "0" * chars, "F" * chars, people[2]]
+    parser = Parser(hash_type)
+
+    ids = parsed(parser, [text_of(lines if is_regular else [f" {line}" for line in lines])])
+
+    assert ids == ids_of(people)
+    assert (parser.rows, parser.bad, parser.nobody) == (6, 3, 3)
+    assert parser.samples == [BadLine(n, BadLineReason.NO_PERSON) for n in (2, 4, 5)]
+
+
+def test_hash_of_nobody_in_the_first_line_is_no_header() -> None:
+    parser = Parser()
+
+    parsed(parser, [text_of(["0" * 64, *email_hashes(2)])])
+
+    assert (parser.rows, parser.bad, parser.header_rows) == (3, 1, 0)
+
+
+@given(
+    st.lists(st.sampled_from([*sorted(NO_PERSON), *(bytes([n]) * 16 for n in (0, 1, 212, 255))]))
+)
+def test_many_digests_are_nobody_as_one_is(digests: list[bytes]) -> None:
+    matrix = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, ID_BYTES)
+
+    assert are_nobody(matrix).tolist() == [digest in NO_PERSON for digest in digests]

@@ -10,6 +10,7 @@ from segments.model.identity import (
     MAX_TEXT_CHARS,
     Id,
     IdentifierKind,
+    NoPerson,
     UnusableId,
     id_of_duid,
     id_of_eid,
@@ -23,6 +24,9 @@ EMAIL = b"someone@example.com"
 MD5 = hashlib.md5(EMAIL).hexdigest()
 SHA1 = hashlib.sha1(EMAIL).hexdigest()
 SHA256 = hashlib.sha256(EMAIL).hexdigest()
+MD5_OF_NOTHING = "d41d8cd98f00b204e9800998ecf8427e"
+SHA1_OF_NOTHING = "da39a3ee5e6b4b0d3255bfef95601890afd80709"
+SHA256_OF_NOTHING = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 DUID = "df9f30ab37f2--01dwcepmbbbqm0hvj4wytvyss4"
 IFA = "6D92078A-8246-4BA4-AE5B-76104861E7DC"
 
@@ -44,6 +48,30 @@ def test_id_of_an_email_hash_is_its_first_16_bytes_in_any_case(digest: str) -> N
 
     assert id_of_email_hash(digest.lower()) == expected
     assert id_of_email_hash(digest.upper()) == expected
+
+
+@pytest.mark.parametrize("digits", [32, 40, 64])
+@pytest.mark.parametrize("digit", ["0", "f", "F"])
+def test_placeholder_is_no_person(digits: int, digit: str) -> None:
+    with pytest.raises(NoPerson):
+        id_of_email_hash(digit * digits)
+
+
+@pytest.mark.parametrize("of_nothing", [MD5_OF_NOTHING, SHA1_OF_NOTHING, SHA256_OF_NOTHING])
+def test_hash_of_nothing_is_no_person(of_nothing: str) -> None:
+    """
+    It is what an export makes of empty cells: whoever has no address would be one person.
+    """
+    with pytest.raises(NoPerson) as caught:
+        id_of_email_hash(of_nothing.upper())
+
+    assert of_nothing not in str(caught.value).lower()
+
+
+def test_phone_number_of_nothing_is_no_person() -> None:
+    for digest in (SHA256_OF_NOTHING, "0" * 64, "F" * 64):
+        with pytest.raises(NoPerson):
+            id_of_phone_hash(digest)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Files of typed columns, against `segments.model.identity` as their specification."""
 
 import csv
+import hashlib
 import io
 from collections import Counter
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from segments.model.job import BadLine, BadLineReason
 EMAIL, PHONE, AAID = DataType.EMAIL, DataType.PHONE, DataType.AAID
 ADDRESS, NUMBER = DataType.POSTALADDRESS, DataType.SECURITYNUMBER
 
+NOTHING = hashlib.sha256(b"").hexdigest()
 HASH, OTHER = "a1" * 32, "0B" * 32
 DEVICE = "38400000-8cf0-11bd-b23e-10b96e40000d"
 NO_DEVICE = "00000000-0000-0000-0000-000000000000"
@@ -171,3 +173,23 @@ def test_both_ways_through_agree_with_identity(
 
     assert Counter(bytes(row) for row in ids) == expected
     assert Counter({k: n for k, n in parser.type_to_total.items() if n}) == total
+
+
+def test_value_that_is_nobodys_is_dropped_and_counted() -> None:
+    """
+    Empty cells that were hashed, in a column that bids show and in one that they don't.
+    """
+    parser, ids = parsed(
+        text_of(
+            ["EMAIL", "PHONE", "POSTALADDRESS"],
+            [HASH, NOTHING, HASH],
+            ["0" * 64, HASH, "F" * 64],
+            [OTHER, HASH, HASH],
+        )
+    )
+
+    assert ids == Counter(
+        [id_of_email_hash(HASH), id_of_email_hash(OTHER), *[id_of_phone_hash(HASH)] * 2]
+    )
+    assert (parser.rows, parser.valid, parser.bad) == (3, 4, 3)
+    assert [bad.reason for bad in parser.samples] == [BadLineReason.NO_PERSON] * 3

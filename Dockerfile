@@ -9,7 +9,7 @@ RUN python -m venv /opt/build && python -m venv /opt/rtb-segments
 COPY requirements-build.lock requirements-run.lock /src/
 RUN /opt/build/bin/pip install --require-hashes --requirement /src/requirements-build.lock
 RUN /opt/rtb-segments/bin/pip install --require-hashes --requirement /src/requirements-run.lock
-COPY pyproject.toml README.md /src/
+COPY pyproject.toml README.md LICENSE /src/
 COPY .ci/compile_cython.py /src/.ci/
 COPY rtb /src/rtb
 COPY segments /src/segments

@@ -1,7 +1,7 @@
 """
 The parts of a bid request that enrichment lives by: who it is, and what they said.
 
-Where identifiers stand is FIELD.md section 4, what refuses is section 6, and
+Where identifiers stand is in docs/field.md, "Identifiers", what refuses in "Consent", and
 both come in the placements of OpenRTB 2.5 and 2.6. Around them stands what
 must make no difference: other sources' eids, signals that refuse nothing,
 consent strings that nobody can read where no one has to.

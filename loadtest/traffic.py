@@ -3,8 +3,8 @@ Bid requests as an exchange sends them, each with the answer that is due.
 
 A request is made from `(seed, index)` alone, so a hundred processes make the
 same traffic without talking to each other, and a wrong answer can be looked at
-again. What is due follows from what was planted, by the rules of FIELD.md
-sections 4 and 6 and from `Population`, never by reading the request back: the
+again. What is due follows from what was planted, by the rules of docs/field.md
+and from `Population`, never by reading the request back: the
 service and its judge then agree by more than a common mistake.
 
     what          mix

@@ -2,7 +2,7 @@
 Where identifiers stand in a bid request, and what they are: the rules.
 
 OpenRTB has no slot for a hashed e-mail address, so this is configured: a list of
-rules, in the order of trust. `DEFAULT_RULES` are the table of the README. A
+rules, in the order of trust. `DEFAULT_RULES` are the table of docs/bid-path.md. A
 rule reads either the `eids` or one path:
 
     {"kind": "email", "source": "liveintent.com"}              eids of that source

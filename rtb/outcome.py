@@ -2,7 +2,7 @@
 How a bid request can end here: a closed list.
 
 The same word is the metric label, the `X-Enrich-Outcome` header and the row of
-the README. An outcome is an ordinary day; only `malformed` has someone who
+docs/bid-path.md. An outcome is an ordinary day; only `malformed` has someone who
 must act, the sender.
 """
 

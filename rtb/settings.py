@@ -2,7 +2,7 @@
 What an operator sets of the bid path: environment variables, or lines of a `.env` file.
 
 Read once, when a process starts, and frozen. The legal defaults are the strict
-ones of the README's table of signals; each is a decision that a deployment may
+ones of docs/bid-path.md, "Consent"; each is a decision that a deployment may
 take otherwise, under its own name.
 """
 

@@ -232,7 +232,7 @@ class TestCluster:
             *("--cluster-enabled", "yes"),
             *("--cluster-port", free_port()),
             *("--cluster-node-timeout", str(NODE_TIMEOUT_MS)),
-            # A slot without a master is that slot's own trouble: see the README.
+            # A slot without a master is that slot's own trouble: see docs/operations.md.
             *("--cluster-require-full-coverage", "no"),
             *("--cluster-allow-replica-migration", "no"),
             *("--repl-diskless-sync-delay", "0"),

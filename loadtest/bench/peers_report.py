@@ -1,5 +1,5 @@
 """
-What a bench came to, as the block of Markdown that stands in the README.
+What a bench came to, as the block of Markdown that stands in docs/benchmarks.md.
 
 Every number is a median of its rounds; a ratio is of two medians of the same
 run. Ratios are ours to theirs, so below 1 is better but for requests/s.

@@ -2,7 +2,7 @@
 The OpenX answer: a bid request of nothing but `id` and the `user.data` that is new.
 
 OpenX merges it into its own request, and takes `id` and `user` on top and
-`data` and `ext` in `user`, no more (FIELD section 5).
+`data` and `ext` in `user`, no more (docs/field.md, "Hosts and peers").
 """
 
 from rtb.openrtb.additions import Additions

@@ -2,7 +2,7 @@
 The service as its users meet it: processes, sockets, signals and a command line.
 
 Nothing is imported from the product; what these tests know of it stands in the
-README.
+README and docs/.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """
 What the traffic says is due against the bid path's pure halves, without a store.
 
-The two were written apart from the same rules (FIELD.md, sections 4 and 6):
+The two were written apart from the same rules (docs/field.md):
 `expectation` knows what was planted and never reads a request, the pipeline
 reads it and knows nothing else.
 """

@@ -1,5 +1,5 @@
 """
-What must be shown of whom: the rules of the README in plain Python, and nothing of the product.
+What must be shown of whom: the rules of docs/ in plain Python, and nothing of the product.
 
     group ── P1, A        P1 ── related: B
     P2 ── related: agency Y ── sub account S

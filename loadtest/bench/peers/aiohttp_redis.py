@@ -187,7 +187,7 @@ def _answer(body: bytes, outcome: str) -> web.Response:
 
 
 def _ids(bid_request: Json) -> Iterator[Id]:
-    """Yield what FIELD.md section 4 looks up."""
+    """Yield the identifiers of docs/field.md, "Identifiers"."""
     user = bid_request.get("user") or {}
     ext = user.get("ext") or {}
     device = bid_request.get("device") or {}
@@ -227,7 +227,7 @@ def _usable(make: Callable[..., Id], *text: str) -> Iterator[Id]:
 
 
 def _refuses(bid_request: Json) -> bool:
-    """Say whether the request's own signals forbid it; FIELD.md section 6 without TCF and GPP."""
+    """Say whether the request forbids it: docs/field.md, "Consent", without TCF and GPP."""
     regs = bid_request.get("regs") or {}
     ext = regs.get("ext") or {}
     user = bid_request.get("user") or {}

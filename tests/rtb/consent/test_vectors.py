@@ -30,7 +30,7 @@ def _read(name: str) -> Iterator[list[Any]]:
 
 
 def _us_due(id_: int, said: dict[str, Any]) -> Reason:
-    """Return what FIELD's rule makes of a section whose fields are known by name."""
+    """Return what the rule of docs/field.md makes of a section whose fields are known by name."""
     child = said.get("KnownChildSensitiveDataConsents", [])
     child = child if isinstance(child, list) else [child]
     if said.get("MspaServiceProviderMode") == 1 or said.get("MspaMode") == 2:

@@ -82,7 +82,7 @@ local function forbids(us_privacy)
         and (not find(us_privacy, "^1[YyNn-][YyNn-][YyNn-]$") or find(us_privacy, "^..[Yy]"))
 end
 
--- FIELD.md section 6 without TCF and GPP.
+-- docs/field.md, "Consent", without TCF and GPP.
 local function refuses(bid_request, ext_of_user)
     local regs = object(bid_request.regs)
     local ext = object(regs.ext)

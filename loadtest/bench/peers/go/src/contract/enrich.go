@@ -19,7 +19,7 @@ const (
 	gcPercent = 400
 )
 
-// Signals are what a request says of its own person's will; FIELD.md section 6 without TCF and GPP.
+// Signals are what a request says of its own person's will; docs/field.md, "Consent", without TCF and GPP.
 type Signals struct {
 	Coppa, LMT bool
 	GPC        string

@@ -1,0 +1,52 @@
+"""
+Write the pages and pictures of `docs/` that are made from the code: `make docs`.
+
+    docs/settings.md     from the fields and docstrings of the settings classes
+    docs/commands.md     from the help of the commands, and of the Makefile's targets
+    docs/pictures/*.svg  from the descriptions beside them
+
+With `--check` nothing is written, and the exit status is 1 if anything would be.
+"""
+
+import sys
+from pathlib import Path
+
+from docs.make.commands_page import commands_page
+from docs.make.pictures import pictures
+from docs.make.settings_page import settings_page
+
+ROOT = Path(__file__).parents[2]
+
+
+def pages() -> dict[Path, str]:
+    """Return each generated file, as it has to be."""
+    return {
+        ROOT / "docs/settings.md": settings_page(),
+        ROOT / "docs/commands.md": commands_page(ROOT / "Makefile"),
+        **pictures(ROOT / "docs/pictures"),
+    }
+
+
+def outdated() -> list[Path]:
+    """Return the files that are not as they have to be."""
+    return [
+        path
+        for path, text in pages().items()
+        if not path.exists() or path.read_text(encoding="utf-8") != text
+    ]
+
+
+def main(arguments: list[str]) -> int:
+    """Write, or with `--check` only compare; returns the exit status."""
+    stale = outdated()
+    for path in stale:
+        print(path.relative_to(ROOT))
+    if arguments == ["--check"]:
+        return 1 if stale else 0
+    for path in stale:
+        path.write_text(pages()[path], encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,139 @@
+"""
+`docs/settings.md` from the settings classes.
+
+Names, defaults and limits come from the fields, meanings from the docstrings below them.
+A field without a docstring is an error: a setting that is not explained is not finished.
+"""
+
+import ast
+import inspect
+import re
+from collections.abc import Iterator
+from enum import Enum
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+from pydantic import AliasChoices
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings
+
+from rtb.id_rules import DEFAULT_RULES
+from rtb.settings import RtbSettings
+from segments.settings import Settings
+
+CLASSES: tuple[tuple[str, type[BaseSettings]], ...] = (
+    ("The bid listener", RtbSettings),
+    ("The control plane", Settings),
+)
+
+_INTRO = """\
+# Settings
+
+<!-- Written by `make docs` from the settings classes; edit the docstrings there. -->
+
+Environment variables, or lines of a `.env` file, read once when a process starts. A wrong one stops
+the process before it has done anything, with one line that names it. A variable that is set to
+nothing counts as not set.
+"""
+
+_COMPARISONS = (("ge", "at least"), ("gt", "above"), ("le", "at most"), ("lt", "below"))
+
+
+class Undocumented(Exception):
+    """A field has no docstring; the message names it."""
+
+
+def settings_page() -> str:
+    """
+    Return the page.
+
+    Raises:
+        Undocumented: A field has no docstring.
+    """
+    parts = [_INTRO]
+    for title, settings in CLASSES:
+        parts.append(f"## {title}\n\n`{settings.__module__}`\n")
+        rows = ["| variable | default | meaning |", "| --- | --- | --- |", *_rows(settings)]
+        parts.append("\n".join(rows) + "\n")
+    return "\n".join(parts)
+
+
+def variables(settings: type[BaseSettings]) -> list[str]:
+    """Return every environment variable that a class reads."""
+    return [
+        name
+        for field_name, field in settings.model_fields.items()
+        for name in _names(settings, field_name, field)
+    ]
+
+
+def _rows(settings: type[BaseSettings]) -> Iterator[str]:
+    meanings = _docstrings(settings)
+    for field_name, field in settings.model_fields.items():
+        first, *others = _names(settings, field_name, field)
+        if field_name not in meanings:
+            raise Undocumented(f"{settings.__name__}.{field_name} has no docstring below it")
+        names = f"`{first}`" + "".join(f", `{other}`" for other in others)
+        meaning = " ".join(filter(None, (meanings[field_name], _limits(field))))
+        yield f"| {names} | {_default(field)} | {meaning} |".replace("||", "\\|\\|")
+
+
+def _names(settings: type[BaseSettings], field_name: str, field: FieldInfo) -> list[str]:
+    alias = field.validation_alias
+    if isinstance(alias, AliasChoices):
+        return [str(choice) for choice in alias.choices]
+    if alias is not None:
+        return [str(alias)]
+    return [f"{settings.model_config['env_prefix']}{field_name}".upper()]
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "must be set"
+    value = field.get_default(call_default_factory=True)
+    if value == DEFAULT_RULES:
+        return "[the table of ids](bid-path.md#ids)"
+    return "none" if value is None or value == () else f"`{_text(value)}`"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Enum):
+        return str(value.value)
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, tuple | list | frozenset | set):
+        return ",".join(map(_text, value))
+    return str(Path(value)) if isinstance(value, Path) else str(value)
+
+
+def _limits(field: FieldInfo) -> str:
+    said = [
+        f"{word} {_text(limit)}"
+        for name, word in _COMPARISONS
+        for each in field.metadata
+        if (limit := getattr(each, name, None)) is not None
+    ]
+    return f"({', '.join(said)})" if said else ""
+
+
+def _docstrings(settings: type[BaseSettings]) -> dict[str, str]:
+    """Return the text below each field, base classes of ours included."""
+    found: dict[str, str] = {}
+    for each in reversed(settings.__mro__):
+        if not issubclass(each, BaseSettings) or each is BaseSettings:
+            continue
+        (body,) = ast.parse(dedent(inspect.getsource(each))).body
+        assert isinstance(body, ast.ClassDef), "the source of a class is a class"
+        for field, below in zip(body.body, body.body[1:], strict=False):
+            if (
+                isinstance(field, ast.AnnAssign)
+                and isinstance(field.target, ast.Name)
+                and isinstance(below, ast.Expr)
+                and isinstance(below.value, ast.Constant)
+                and isinstance(below.value.value, str)
+            ):
+                found[field.target.id] = re.sub(r"\s+", " ", below.value.value).strip()
+    return found

@@ -95,6 +95,7 @@ async def accept(
             door=door,
             partner_id=partner.id,
             owner_id=owner.id,
+            order=metadata.order(),
             metadata=metadata.model_dump(mode="json", exclude_none=True),
             blob=blob,
             sha256=stored.sha256,

@@ -29,7 +29,6 @@ from segments.ingest.late_opt_outs import note_late
 from segments.ingest.parse import Ids
 from segments.ingest.plan import changes, plan
 from segments.ingest.uploaded_file import arrived, new_blob_name
-from segments.ingest.validate import order_of
 from segments.ledger import accounts, job_leases, jobs, uploads
 from segments.ledger.crm_audience import audiences as crm_audiences
 from segments.ledger.database.engine import reading
@@ -138,7 +137,7 @@ class Realtime:
         job = await arrived(conn, upload, audience, blob=blob, sha256=sha256, now_s=now_s)
         planned = await plan(
             conn,
-            order_of(job.metadata),
+            job.order,
             owner_id=job.owner_id,
             partner_id=job.partner_id,
             at_s=job.created_at_s,

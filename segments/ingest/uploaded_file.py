@@ -11,11 +11,11 @@ import secrets
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.files.blobs import DELIVERIES
-from segments.ingest.validate import AudienceFile
 from segments.ledger import jobs, uploads
 from segments.ledger.uploads import Upload
 from segments.model.audience import Audience
 from segments.model.job import Job
+from segments.model.order import Order, SegmentOrder
 
 DOOR = "audience api"
 
@@ -48,19 +48,15 @@ async def arrived(
     Raises:
         segments.ledger.uploads.UsedBefore: It has a job.
     """
-    metadata = AudienceFile(
-        request_id=upload.request_id,
-        audience_id=audience.id,
-        segment_id=audience.segment_id,
-        action=upload.action,
-        hash_type=upload.hash_type,
-    )
+    segment = SegmentOrder(audience.segment_id, "", upload.action, audience.id)
     job = await jobs.submit(
         conn,
         door=DOOR,
         partner_id=audience.partner_id,
         owner_id=audience.owner_id,
-        metadata=metadata.model_dump(mode="json"),
+        order=Order((segment,), hash_type=upload.hash_type),
+        # No two files are the same delivery: what is added, removed and added again is in.
+        request_id=upload.request_id,
         blob=blob,
         sha256=sha256,
         file_name=upload.file_name,

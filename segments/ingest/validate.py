@@ -147,63 +147,6 @@ class Metadata(_Form):
         )
 
 
-class AudienceFile(_Form):
-    """A file for one audience that is there: the Audience API's, at once or by upload."""
-
-    form: Literal["audience_file"] = "audience_file"
-    # No two files are the same delivery: what is added, removed and added again is in.
-    request_id: str
-    audience_id: int  # the ledger's
-    segment_id: str
-    action: SegmentAction
-    hash_type: Annotated[Literal["md5", "sha1", "sha2"], _Lower]
-    max_removed_share: float | None = None  # the door's own; none: the setting's
-
-    def order(self) -> Order:
-        """Return what it asks for, in our terms."""
-        segment = SegmentOrder(self.segment_id, "", self.action, self.audience_id)
-        return Order(
-            segments=(segment,),
-            hash_type=self.hash_type,
-            max_removed_share=self.max_removed_share,
-        )
-
-
-class ExternalRun(_Form):
-    """A run of an external audience: which files it takes, the ledger says."""
-
-    form: Literal["external_run"] = "external_run"
-    run_id: str
-    audience_id: int  # the ledger's
-    segment_id: str
-    replaces: bool
-    max_removed_share: float | None = None  # none: the setting's
-
-    def order(self) -> Order:
-        """Return what it asks for, in our terms."""
-        return Order(
-            segments=(SegmentOrder(self.segment_id, "", SegmentAction.ADD, self.audience_id),),
-            max_removed_share=self.max_removed_share,
-            run_id=self.run_id,
-            replaces=self.replaces,
-        )
-
-
-def order_of(metadata: Mapping[str, Any]) -> Order:
-    """Return what a job's metadata asks for; they were validated when it was taken in."""
-    return _form_of(metadata).model_validate(metadata).order()
-
-
-def _form_of(metadata: Mapping[str, Any]) -> type[Metadata | AudienceFile | ExternalRun]:
-    match metadata.get("form"):
-        case "audience_file":
-            return AudienceFile
-        case "external_run":
-            return ExternalRun
-        case _:
-            return Metadata
-
-
 def is_live_audience(metadata: Mapping[str, Any]) -> bool:
     """Tell whether a job's metadata are LiveAudience's, and not a form of ours."""
     return "form" not in metadata
@@ -277,11 +220,10 @@ def _stop_of(loc: tuple[int | str, ...], kind: str, message: str) -> Stopped:
 
 def order_as_kept(job: Job) -> Order:
     """Return what a job asks for, of the file as it is kept: scrubbed, it has another digest."""
-    order = order_of(job.metadata)
     if job.scrubbed is None:
-        return order
+        return job.order
     return replace(
-        order,
+        job.order,
         digest_algorithm=SCRUBBED_DIGEST,
         digest=job.scrubbed.digest,
         records=None,

@@ -11,16 +11,18 @@ Which loader has a job, and what it may change of it, is `segments.ledger.job_le
 """
 
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
 from sqlalchemy import ColumnElement, Row, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from segments.ledger.migrations import forms_before_0009
 from segments.ledger.tables import accounts as _accounts
 from segments.ledger.tables import jobs as _jobs
 from segments.model.job import UNFINISHED, Job, JobState, fingerprint
+from segments.model.order import Order
 from segments.model.stop_reason import Stopped, StopReason
 
 _TRANSACTION_DIGITS = 16
@@ -37,11 +39,13 @@ async def submit(
     door: str,
     partner_id: int,
     owner_id: int,
-    metadata: dict[str, Any],
+    order: Order,
     blob: str,
     sha256: str,
     file_name: str,
     now_s: float,
+    metadata: Mapping[str, Any] | None = None,
+    request_id: str | None = None,
     transaction_id: str | None = None,
 ) -> Job:
     """
@@ -52,11 +56,14 @@ async def submit(
         door: Who took it in.
         partner_id: The account that delivered it.
         owner_id: The account whose audiences it changes.
-        metadata: As validated.
+        order: What it asks for.
         blob: The name of the file's blob.
         sha256: Of the file as delivered.
         file_name: What the partner calls it.
         now_s: When.
+        metadata: The vendor's form, validated, where an answer is made from it.
+        request_id: Of a delivery without one: what its door calls it, by which it is another
+            than one that asks for the same.
         transaction_id: What the partner was told already; `None` to make one.
 
     Returns:
@@ -65,6 +72,9 @@ async def submit(
         that job's and can be deleted.
     """
     await _take_turn(conn, partner_id)
+    kept_order = msgspec.to_builtins(order)
+    if metadata is None:
+        metadata = forms_before_0009.metadata_of(kept_order, request_id)
     name = fingerprint(door, owner_id, metadata, sha256)
     same = None
     if transaction_id is not None:
@@ -81,7 +91,8 @@ async def submit(
         "fingerprint": name,
         "blob": blob,
         "file_name": file_name,
-        "metadata": metadata,
+        "order": kept_order,
+        "metadata": dict(metadata),
         "state": JobState.QUEUED,
         "created_at_s": now_s,
     }
@@ -224,6 +235,8 @@ def job_of(row: Row[Any]) -> Job:
     fields = {name: getattr(row, name, None) for name in Job.__struct_fields__}
     fields["checkpoint"] = row.checkpoint or {}
     fields["report"] = row.report or {}
+    if row.order is None:
+        fields["order"] = forms_before_0009.order_of(row.metadata)
     # The first word of the error; see `Stopped`.
     fields["stop"] = row.error and row.error.partition(":")[0]
     return msgspec.convert(fields, Job)

@@ -24,13 +24,14 @@ the killed run had added after its last checkpoint.
 """
 
 import hashlib
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
 
-from segments.model.order import SegmentAction
+from segments.model.order import Order, SegmentAction
 from segments.model.record import NO_EXPIRY, Tally
 from segments.model.stop_reason import Stopped, StopReason
 
@@ -159,7 +160,8 @@ class Job(msgspec.Struct, frozen=True):
     fingerprint: str
     blob: str
     file_name: str
-    metadata: dict[str, Any]
+    order: Order
+    metadata: dict[str, Any]  # as its door was sent it: for that door's answer, and nothing else
     state: JobState
     created_at_s: float
     checkpoint: Checkpoint = Checkpoint()
@@ -187,7 +189,7 @@ def failed(job: Job, stopped: Stopped, at_s: float) -> Job:
     )
 
 
-def fingerprint(door: str, owner_id: int, metadata: dict[str, Any], sha256: str) -> str:
+def fingerprint(door: str, owner_id: int, metadata: Mapping[str, Any], sha256: str) -> str:
     """Name a delivery by what it says and holds: the same one again has the same name."""
     said = msgspec.json.encode([door, owner_id, metadata, sha256], order="deterministic")
     return hashlib.sha256(said).hexdigest()

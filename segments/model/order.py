@@ -15,7 +15,7 @@ class SegmentAction(StrEnum):
     REMOVE = "remove"
 
 
-class SegmentOrder(msgspec.Struct, frozen=True):
+class SegmentOrder(msgspec.Struct, frozen=True, omit_defaults=True):
     """One segment to change; `segment_id` is none of ours if `is_valid` is not."""
 
     segment_id: str
@@ -29,8 +29,12 @@ class SegmentOrder(msgspec.Struct, frozen=True):
         return _SEGMENT_ID.fullmatch(self.segment_id) is not None
 
 
-class Order(msgspec.Struct, frozen=True):
-    """What a delivery asks for, whichever door it came by. `None`: the partner didn't say."""
+class Order(msgspec.Struct, frozen=True, omit_defaults=True):
+    """
+    What a delivery asks for, whichever door it came by. `None`: the partner didn't say.
+
+    Its door makes it once, and the ledger keeps it with the job.
+    """
 
     segments: tuple[SegmentOrder, ...]
     digest_algorithm: str | None = None  # md5 or sha1

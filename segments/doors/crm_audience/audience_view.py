@@ -27,7 +27,6 @@ from segments.doors.crm_audience.schemas import (
     UploadHistory,
     UploadSnapshot,
 )
-from segments.ingest.validate import order_of
 from segments.ledger import activations, jobs
 from segments.ledger.activations import Activation
 from segments.ledger.crm_audience import uploads as crm_uploads
@@ -81,9 +80,9 @@ async def view(conn: AsyncConnection, crm: CrmAudience, now_s: float) -> Audienc
 
 async def _is_processing(conn: AsyncConnection, audience: Audience) -> bool:
     return any(
-        planned.audience_id == audience.id or planned.segment_id == audience.segment_id
+        ordered.audience_id == audience.id or ordered.segment_id == audience.segment_id
         for job in await jobs.unfinished_of(conn, audience.owner_id)
-        for planned in order_of(job.metadata).segments
+        for ordered in job.order.segments
     )
 
 

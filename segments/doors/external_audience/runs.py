@@ -27,12 +27,12 @@ from segments.doors.external_audience.schemas import (
 from segments.doors.rest.problem import Problem
 from segments.files.customer_storage import SourceFile
 from segments.ingest.uploaded_file import new_blob_name
-from segments.ingest.validate import ExternalRun
 from segments.ledger import accounts, audiences, jobs
 from segments.ledger.external_audience import runs as external_runs
 from segments.ledger.external_audience.audiences import ExternalAudience
 from segments.ledger.external_audience.runs import Run
 from segments.model.job import Job, JobState
+from segments.model.order import Order, SegmentAction, SegmentOrder
 from segments.settings import Settings
 
 DOOR = "external audiences"
@@ -94,19 +94,18 @@ async def begin(
         )
 
     run_id = external_runs.new_run_id()
-    metadata = ExternalRun(
-        run_id=run_id,
-        audience_id=audience.id,
-        segment_id=audience.segment_id,
-        replaces=not form.differentialIngestion,
+    order = Order(
+        (SegmentOrder(audience.segment_id, "", SegmentAction.ADD, audience.id),),
         max_removed_share=None if form.differentialIngestion else settings.replace_brake_share,
+        run_id=run_id,
+        replaces=not form.differentialIngestion,
     )
     job = await jobs.submit(
         conn,
         door=DOOR,
         partner_id=audience.partner_id,
         owner_id=audience.owner_id,
-        metadata=metadata.model_dump(mode="json", exclude_none=True),
+        order=order,
         blob=new_blob_name(audience),
         sha256="",  # the run's id tells it from all others
         file_name=f"run {run_id}",

@@ -21,7 +21,6 @@ from msgspec.structs import replace
 from sqlalchemy import delete, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from segments.ingest.validate import order_of
 from segments.ledger import audiences, jobs
 from segments.ledger.crm_audience import audiences as crm_audiences_of
 from segments.ledger.crm_audience import uploads as crm_uploads
@@ -53,10 +52,9 @@ async def delete_audience(conn: AsyncConnection, audience: Audience, *, now_s: f
         await conn.execute(delete(table).where(table.c.audience_id == audience.id))
     job_ids = set(await crm_uploads.job_ids(conn, audience.id))
     for job in await jobs.unfinished_of(conn, audience.owner_id):
-        segments = order_of(job.metadata).segments
         if all(
             s.audience_id == audience.id if s.audience_id else s.segment_id == audience.segment_id
-            for s in segments
+            for s in job.order.segments
         ):
             await jobs.rewrite(conn, failed(job, Stopped(StopReason.AUDIENCE_DELETED), now_s))
             job_ids.add(job.id)
@@ -101,7 +99,7 @@ async def tidy(conn: AsyncConnection, job: Job) -> list[str]:
     Returns:
         The files to be deleted when the transaction is through.
     """
-    named = await crm_audiences_of.named(conn, job.owner_id, order_of(job.metadata))
+    named = await crm_audiences_of.named(conn, job.owner_id, job.order)
     if not named or job.state in UNFINISHED:
         return []
     blobs = []

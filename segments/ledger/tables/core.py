@@ -115,7 +115,8 @@ jobs = Table(
     Column("fingerprint", String(64), nullable=False),
     Column("blob", String(1024), nullable=False),
     Column("file_name", String(256), nullable=False),
-    Column("metadata", JSON, nullable=False),  # as delivered, validated
+    # As the door was sent it, validated: for the vendor's answer. What is to be done is `order`.
+    Column("metadata", JSON, nullable=False),
     Column("state", String(16), nullable=False),  # segments.model.job.JobState
     Column("lease_owner", String(128)),
     Column("lease_until_s", Float),
@@ -131,6 +132,8 @@ jobs = Table(
     Column("scrubbed_seq", BigInteger, nullable=False, server_default=text("0")),
     Column("scrubbed_at_s", Float),  # when that was seen to; none: not yet
     Column("scrubbed", JSON),  # what the file became: segments.model.job.Scrubbed
+    # segments.model.order.Order; none: of a process of the release before, see revision 0009.
+    Column("order", JSON),
     CheckConstraint("state in ('queued', 'running', 'held', 'done', 'failed')", name="state"),
     Index("ix_jobs_partner_state", "partner_id", "state", "id"),
     Index("ix_jobs_scrubbed_seq", "scrubbed_seq"),

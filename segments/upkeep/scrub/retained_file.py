@@ -23,7 +23,7 @@ from segments.ingest.crm_audience.columns import columns_of
 from segments.ingest.read import Reading, delivered_blocks
 from segments.ingest.spool import Spool
 from segments.ingest.unpack import is_archive, is_zip, plain_blocks
-from segments.ingest.validate import SCRUBBED_DIGEST, order_as_kept, order_of
+from segments.ingest.validate import SCRUBBED_DIGEST, order_as_kept
 from segments.model.job import Job, JobState, Scrubbed
 from segments.model.stop_reason import Stopped, StopReason
 from segments.upkeep.scrub.erased_lines import ErasedIds, LinesThatStay, Rows, kept_blocks
@@ -53,7 +53,7 @@ class RetainedFile:
         """
         if self.job.state is not JobState.QUEUED or self.job.report.is_ids:
             return False
-        if order_of(self.job.metadata).run_id is not None:
+        if self.job.order.run_id is not None:
             return True
         try:
             blocks = plain_blocks(self.blobs.get(self.job.blob))
@@ -142,4 +142,4 @@ class RetainedFile:
     @property
     def _is_of_ids(self) -> bool:
         """What is kept of the job is ids and no text."""
-        return self.job.report.is_ids or order_of(self.job.metadata).run_id is not None
+        return self.job.report.is_ids or self.job.order.run_id is not None

@@ -7,8 +7,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from segments.ledger import accounts, job_leases, jobs
 from segments.model.account import AccountKind
 from segments.model.job import Job
+from segments.model.order import Order, SegmentAction, SegmentOrder
 
 NOW_S = 1_000_000.0
+ORDER = Order((SegmentOrder("123", "Shoes", SegmentAction.ADD),))
 
 
 async def added_partners(ledger: AsyncEngine) -> list[int]:
@@ -22,7 +24,7 @@ async def added_partners(ledger: AsyncEngine) -> list[int]:
 
 
 async def submit(ledger: AsyncEngine, partner_id: int, sha256: str = "1", **fields: Any) -> Job:
-    how = {"metadata": {"n": 1}, "blob": "blob", **fields}
+    how = {"order": ORDER, "metadata": {"n": 1}, "blob": "blob", **fields}
     async with ledger.begin() as conn:
         return await jobs.submit(
             conn,

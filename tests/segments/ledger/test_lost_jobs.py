@@ -10,6 +10,7 @@ from segments.ledger import job_leases, jobs, lost_jobs
 from segments.ledger.job_leases import LeaseLost
 from segments.model.account import Account
 from segments.model.job import Checkpoint, Job, JobState, Report
+from segments.model.order import Order
 from tests.ledger_seed import NOW_S, Seeded, seed
 
 
@@ -20,8 +21,8 @@ async def seeded(ledger: AsyncEngine) -> Seeded:
 
 async def submitted(conn: AsyncConnection, partner: Account, name: str) -> Job:
     return await jobs.submit(
-        conn, door="test", partner_id=partner.id, owner_id=partner.id, metadata={"name": name},
-        blob=name, sha256=name, file_name=name, now_s=NOW_S,
+        conn, door="test", partner_id=partner.id, owner_id=partner.id, order=Order(()),
+        metadata={"name": name}, blob=name, sha256=name, file_name=name, now_s=NOW_S,
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from segments.ledger.live_audience.deliveries import Delivery
 from segments.ledger.live_audience.ssh_keys import SshKey
 from segments.ledger.tables import jobs as jobs_table
 from segments.model.job import JobState
+from segments.model.order import Order
 from segments.model.refusal import Duplicate, NotFound
 from tests.ledger_seed import NOW_S, Seeded, seed
 
@@ -35,6 +36,7 @@ async def submitted(conn: AsyncConnection, seeded: Seeded, transaction_id: str) 
         door="sftp",
         partner_id=seeded.shop.id,
         owner_id=seeded.shop.id,
+        order=Order(()),
         metadata={"n": transaction_id},
         blob="b",
         sha256="0" * 64,

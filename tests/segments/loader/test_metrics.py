@@ -2,6 +2,7 @@ from msgspec.structs import replace
 
 from segments.loader.metrics import Metrics
 from segments.model.job import Job, JobState, Report
+from segments.model.order import Order
 
 JOB = Job(
     id=1,
@@ -12,6 +13,7 @@ JOB = Job(
     fingerprint="",
     blob="",
     file_name="a.txt",
+    order=Order(()),
     metadata={},
     state=JobState.RUNNING,
     created_at_s=0,

@@ -4,7 +4,7 @@ from msgspec.structs import replace
 
 from segments.doors.live_audience.status import refusal, status_of
 from segments.model.job import Job, JobState, Planned, Report, failed
-from segments.model.order import SegmentAction
+from segments.model.order import Order, SegmentAction
 from segments.model.stop_reason import Stopped, StopReason
 from tests.segments.ingest.deliveries import metadata_of
 
@@ -20,6 +20,7 @@ QUEUED = Job(
     fingerprint="",
     blob="",
     file_name="a.txt",
+    order=Order(()),
     metadata=METADATA,
     state=JobState.QUEUED,
     created_at_s=0,

@@ -20,6 +20,7 @@ from segments.model.account import AccountKind
 from segments.model.audience import AudienceState
 from segments.model.identity import Id, IdentifierKind
 from segments.model.job import Job
+from segments.model.order import Order
 from segments.model.record import OptOutAction
 from segments.settings import Settings
 from tests.ledger_seed import NOW_S, Seeded, seed
@@ -249,6 +250,7 @@ async def submit(conn: AsyncConnection, partner_id: int, sha256: str) -> Job:
         door="test",
         partner_id=partner_id,
         owner_id=partner_id,
+        order=Order(()),
         metadata={},
         blob="blob",
         sha256=sha256,

@@ -1,0 +1,86 @@
+"""
+What a job's `metadata` said of its file before revision 0009, and the `order` that it is.
+
+Until then a job kept only what its door had been sent, in one of three forms, and every
+reader translated it again:
+
+    form            came by                          says
+    (none)          LiveAudience's folder, `load`    file: hash, digest, records
+                                                     segments: id, name, action of each
+    audience_file   the Audience API                 request_id, audience_id, segment_id, action,
+                                                     hash_type, max_removed_share
+    external_run    external audiences               run_id, audience_id, segment_id, replaces,
+                                                     max_removed_share
+
+Frozen with the revision, and in plain JSON: the product's classes move on, and these
+forms don't. A process of the release before may run beside ours for as long as an upgrade
+takes. What it writes, `order_of` reads; what we write, it reads by `metadata_of`. The
+revision after 0009 fills in the orders that are still missing; `segments.ledger.jobs` can
+then do without both.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+Json = dict[str, Any]
+
+
+def order_of(metadata: Mapping[str, Any]) -> Json:
+    """Return the order of a job, as `segments.model.order.Order` is kept."""
+    match metadata.get("form"):
+        case "audience_file":
+            order = _of_audience(metadata, metadata["action"])
+            return {**order, "hash_type": metadata["hash_type"]}
+        case "external_run":
+            order = _of_audience(metadata, "add")
+            return {**order, "run_id": metadata["run_id"], "replaces": metadata["replaces"]}
+        case _:
+            file = metadata["file"]
+            return {
+                "segments": [
+                    {"segment_id": said["id"], "name": said["name"], "action": said["action"]}
+                    for said in metadata["segments"]
+                ],
+                "digest_algorithm": file["hash"],
+                "digest": file["digest"].lower(),
+                "records": file["records"],
+            }
+
+
+def metadata_of(order: Mapping[str, Any], request_id: str | None) -> Json:
+    """
+    Say in the former form what a job of one audience's file or run asks for.
+
+    Args:
+        order: As it is kept; of one segment, whose audience is known.
+        request_id: What the door calls the delivery; a run has an id of its own.
+    """
+    [segment] = order["segments"]
+    said = {
+        "audience_id": segment["audience_id"],
+        "segment_id": segment["segment_id"],
+        "max_removed_share": order.get("max_removed_share"),
+    }
+    if "run_id" in order:
+        replaces = order.get("replaces", False)
+        return {"form": "external_run", "run_id": order["run_id"], "replaces": replaces, **said}
+    return {
+        "form": "audience_file",
+        "request_id": request_id,
+        "action": segment["action"],
+        "hash_type": order["hash_type"],
+        **said,
+    }
+
+
+def _of_audience(metadata: Mapping[str, Any], action: str) -> Json:
+    segment = {
+        "segment_id": metadata["segment_id"],
+        "name": "",
+        "action": action,
+        "audience_id": metadata["audience_id"],
+    }
+    order: Json = {"segments": [segment]}
+    if metadata.get("max_removed_share") is not None:
+        order["max_removed_share"] = metadata["max_removed_share"]
+    return order

@@ -14,9 +14,9 @@ from datetime import UTC, datetime
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from loadtest.population import Share
+from segments.doors.live_audience.accept import accept
+from segments.doors.live_audience.metadata import FileForm, Metadata, SegmentForm
 from segments.files.blobs import Blobs
-from segments.ingest.accept import accept
-from segments.ingest.validate import FileForm, Metadata, SegmentForm
 from segments.model.job import Job
 from segments.model.order import SegmentAction
 

@@ -13,10 +13,11 @@ from redis.exceptions import RedisError
 from segments.cli.ledger_access import look, print_table, run
 from segments.cli.log import log_to_stderr
 from segments.cli.progress import display
-from segments.doors.live_audience.status import CARRIED_OUT, status_of
+from segments.doors.live_audience.accept import accept
+from segments.doors.live_audience.codes import code_of, description_of
+from segments.doors.live_audience.metadata import MAX_METADATA_BYTES, read_metadata
+from segments.doors.live_audience.status import CARRIED_OUT, is_described, status_of
 from segments.files.blobs import Blobs, file_chunks
-from segments.ingest.accept import accept
-from segments.ingest.validate import MAX_METADATA_BYTES, is_live_audience, read_metadata
 from segments.ledger import jobs
 from segments.ledger.database.engine import open_ledger
 from segments.loader.loader import Loader
@@ -68,7 +69,7 @@ def status(job: str | None, as_json: bool) -> None:
     found = look(lambda conn: jobs.job(conn, job))
     if found is None:
         raise click.ClickException(f"there is no job {job}")
-    if as_json and not is_live_audience(found.metadata):
+    if as_json and not is_described(found):
         raise click.ClickException(f"job {job} came without a metadata file and has no .status")
     if as_json:
         click.echo(status_of(found), nl=False)
@@ -168,7 +169,7 @@ def _report(job: Job) -> Iterator[str]:
     report = job.report
     yield f"job {job.id}: {job.state.value}, transaction {job.transaction_id}"
     if job.stop is not None:
-        yield f"  error {job.stop.code}: {job.stop.description} ({job.error})"
+        yield f"  error {code_of(job.stop)}: {description_of(job.stop)} ({job.error})"
     if job.state is JobState.HELD:
         yield f"  held: {report.held_because}"
         yield f"  `rtb-segments release {job.id}` lets it go on, with --refuse it ends it"
@@ -205,4 +206,5 @@ def _at_work(report: Report) -> str:
 
 
 def _refusal(stopped: Stopped) -> str:
-    return f"error {stopped.reason.code}: {stopped.reason.description} ({stopped})"
+    reason = stopped.reason
+    return f"error {code_of(reason)}: {description_of(reason)} ({stopped})"

@@ -1,5 +1,5 @@
 """
-What the SFTP process counts, for Prometheus: who is there, what came, how it was answered.
+What the SFTP process counts, for Prometheus: who is there, what came, what was POSTed.
 
     segments_sftp_connections                       clients connected
     segments_sftp_sessions                          SFTP sessions open
@@ -11,17 +11,15 @@ What the SFTP process counts, for Prometheus: who is there, what came, how it wa
     segments_sftp_sent_bytes_total                  read from files
     segments_sftp_uploads_total{result}             finished, broken_off, abandoned: nobody came
                                                     back for it, and it was swept
-    segments_deliveries_total{answer,code}          answers to deliveries: first (accepted, 0-8),
-                                                    last (ok, 0-8); codes as in the `.status` file
     segments_callbacks_total{result}                delivered, postponed, given_up, not_allowed
+
+Answers to deliveries are counted where they are given: `segments.doors.live_audience.metrics`.
 
 No partner, file, address or key is a label: there are too many of each, and
 they are nobody's business.
 """
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
-
-from segments.model.stop_reason import DESCRIPTIONS
 
 OK = "ok"
 REFUSED = "refused"
@@ -31,7 +29,6 @@ LOGINS = (ACCEPTED, REFUSED, "turned_away")
 OPERATIONS = ("open", "list", "stat", "rename", "remove")
 UPLOADS = ("finished", "broken_off", "abandoned")
 CALLBACKS = ("delivered", "postponed", "given_up", "not_allowed")
-_CODES = tuple(map(str, range(len(DESCRIPTIONS))))
 
 
 class SftpProcessMetrics:
@@ -52,9 +49,6 @@ class SftpProcessMetrics:
         self.received_bytes = counter("segments_sftp_received_bytes", "Bytes written.")
         self.sent_bytes = counter("segments_sftp_sent_bytes", "Bytes read.")
         self._uploads = counter("segments_sftp_uploads", "Files that clients wrote.", "result")
-        self._deliveries = counter(
-            "segments_deliveries", "Answers to deliveries.", "answer", "code"
-        )
         self._callbacks = counter("segments_callbacks", "Statuses POSTed to partners.", "result")
         self._show_zeros()
 
@@ -70,14 +64,6 @@ class SftpProcessMetrics:
         """Count a file that a client wrote, by how that ended."""
         self._uploads.labels(result).inc()
 
-    def first_answer(self, error_code: int | None) -> None:
-        """Count the answer to a metadata file; no code is an acceptance."""
-        self._deliveries.labels("first", ACCEPTED if error_code is None else str(error_code)).inc()
-
-    def last_answer(self, error_code: int | None) -> None:
-        """Count the answer to a delivery that has been processed, or can't be."""
-        self._deliveries.labels("last", OK if error_code is None else str(error_code)).inc()
-
     def callback(self, result: str) -> None:
         """Count an attempt to POST a status."""
         self._callbacks.labels(result).inc()
@@ -91,8 +77,5 @@ class SftpProcessMetrics:
                 self._requests.labels(operation, result)
         for result in UPLOADS:
             self._uploads.labels(result)
-        for answer, well in (("first", ACCEPTED), ("last", OK)):
-            for code in (well, *_CODES):
-                self._deliveries.labels(answer, code)
         for result in CALLBACKS:
             self._callbacks.labels(result)

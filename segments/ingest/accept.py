@@ -1,7 +1,7 @@
 """
-A delivery becomes a job: what every door does with a metadata file and a data file.
+A delivery becomes a job: an order, whose it is by public ids, and a file.
 
-    metadata  ->  accounts  ->  blob  ->  job
+    accounts  ->  blob  ->  job
 
 The blob is written first, so a job never names a file that is not there; an
 upload that breaks off leaves no job. The same delivery once more, while its
@@ -9,17 +9,17 @@ first is unfinished, is the first.
 """
 
 import secrets
-from collections.abc import AsyncIterable, Iterable
-from typing import NamedTuple
+from collections.abc import AsyncIterable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from segments.files.blobs import DELIVERIES, Blobs
-from segments.ingest.validate import Metadata
 from segments.ledger import accounts, jobs
 from segments.ledger.database.engine import reading
 from segments.model.account import Account, AccountKind
 from segments.model.job import Job
+from segments.model.order import Order
 from segments.model.stop_reason import Stopped, StopReason
 
 
@@ -30,24 +30,28 @@ class Parties(NamedTuple):
     owner: Account  # has the persons: the partner, or the sub account it names
 
 
-async def parties_of(conn: AsyncConnection, metadata: Metadata) -> Parties:
+async def parties_of(conn: AsyncConnection, partner_id: str, sub_id: str | None) -> Parties:
     """
-    Find the accounts that a metadata file names.
+    Find the accounts of a delivery.
+
+    Args:
+        conn: The ledger.
+        partner_id: What the partner is called outside.
+        sub_id: Likewise, the agency's sub account whose persons these are.
 
     Raises:
         Stopped: UNKNOWN_PARTNER or UNKNOWN_SUB_ID.
     """
-    partner = await accounts.find_partner(conn, metadata.partner_id)
+    partner = await accounts.find_partner(conn, partner_id)
     if partner is None or not partner.is_active:
         raise Stopped(StopReason.UNKNOWN_PARTNER, "no active partner has this id")
-    if metadata.sub_id is None:
-        # "Sub-id is required for agencies, optional for others."
+    if sub_id is None:
         if partner.kind is AccountKind.AGENCY:
             raise Stopped(StopReason.UNKNOWN_SUB_ID, "an agency names one of its sub accounts")
         return Parties(partner, partner)
     owner = None
     if partner.kind is AccountKind.AGENCY:
-        owner = await accounts.find_sub_account(conn, partner, metadata.sub_id)
+        owner = await accounts.find_sub_account(conn, partner, sub_id)
     if owner is None or not owner.is_active:
         raise Stopped(StopReason.UNKNOWN_SUB_ID, "the partner has no active sub account of this id")
     return Parties(partner, owner)
@@ -56,9 +60,12 @@ async def parties_of(conn: AsyncConnection, metadata: Metadata) -> Parties:
 async def accept(
     ledger: AsyncEngine,
     blobs: Blobs,
-    metadata: Metadata,
+    order: Order,
     content: Iterable[bytes] | AsyncIterable[bytes],
     *,
+    partner_id: str,
+    sub_id: str | None,
+    metadata: Mapping[str, Any],
     door: str,
     file_name: str,
     now_s: float,
@@ -70,8 +77,11 @@ async def accept(
     Args:
         ledger: Where the job goes.
         blobs: Where the file goes.
-        metadata: Whose it is and what to do with it.
+        order: What to do with it.
         content: The file.
+        partner_id: As of `parties_of`.
+        sub_id: Likewise.
+        metadata: What its door answers from: see `segments.ledger.jobs.submit`.
         door: Who takes it in.
         file_name: What the partner calls the file.
         now_s: When.
@@ -85,7 +95,7 @@ async def accept(
         Stopped: UNKNOWN_PARTNER or UNKNOWN_SUB_ID; nothing was kept.
     """
     async with reading(ledger) as conn:
-        partner, owner = await parties_of(conn, metadata)
+        partner, owner = await parties_of(conn, partner_id, sub_id)
     # What the partner calls the file is data, and no part of a path.
     blob = f"{DELIVERIES}/{partner.id}/{secrets.token_hex(16)}"
     stored = await blobs.put(blob, content)
@@ -95,8 +105,8 @@ async def accept(
             door=door,
             partner_id=partner.id,
             owner_id=owner.id,
-            order=metadata.order(),
-            metadata=metadata.model_dump(mode="json", exclude_none=True),
+            order=order,
+            metadata=metadata,
             blob=blob,
             sha256=stored.sha256,
             file_name=file_name,

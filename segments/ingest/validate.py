@@ -1,177 +1,20 @@
 """
-Is this the file that was described, and is the description one?
+Is this the file that was described?
 
-The metadata file is LiveAudience's ("Request Body"), field for field; what it
-says beyond that is ignored. It says what to do in the partner's terms, and
-`order` turns it into ours, which is all that the later stages know: another
-door with another form ends in the same `Order`.
-
-Of several things wrong with one metadata file the vendor's lowest code is
-answered: "not well formed" before "partner unknown".
+Its digest and its number of records are compared with what the order says of them; of a
+file that was scrubbed since, with what the scrub says.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from datetime import date
-from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from collections.abc import Iterable
 
 from msgspec.structs import replace
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationError,
-    model_validator,
-)
-from pydantic_core import PydanticCustomError
 
 from segments.model.job import Job
-from segments.model.order import Order, SegmentAction, SegmentOrder
+from segments.model.order import Order
 from segments.model.stop_reason import Stopped, StopReason
 
 SCRUBBED_DIGEST = "md5"
-
-
-MAX_METADATA_BYTES = 1 << 20
-MAX_SEGMENTS = 500
-
-_DIGEST_CHARS = {"md5": 32, "sha1": 40}
-
-
-def _printable(text: str) -> str:
-    if not text.isprintable():
-        raise PydanticCustomError("unprintable", "has characters that can't be printed")
-    return text
-
-
-def _without_slash(text: str) -> str:
-    if "/" in text or "\\" in text:
-        raise PydanticCustomError(StopReason.SLASH_IN_NAME, "has slash characters")
-    return text
-
-
-def _day(text: str) -> str:
-    try:
-        if len(text) == len("2014-12-12"):
-            date.fromisoformat(text)
-            return text
-    except ValueError:
-        pass
-    raise PydanticCustomError("day", "is not a day as yyyy-mm-dd")
-
-
-def _callback(text: str) -> str:
-    try:
-        parts = urlsplit(text)
-        is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        is_url = False
-    if not is_url:
-        raise PydanticCustomError("callback_url", "is not an absolute http or https URL")
-    return text
-
-
-def _as_text(value: Any) -> Any:
-    """Take a JSON number for the string that it should have been."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return str(value) if is_number else value
-
-
-_Lower = BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value)
-_Name = Annotated[
-    str,
-    StringConstraints(strip_whitespace=True, min_length=1, max_length=256),
-    AfterValidator(_printable),
-]
-_PublicId = Annotated[
-    str,
-    BeforeValidator(_as_text),
-    StringConstraints(strip_whitespace=True, min_length=1, max_length=128),
-    AfterValidator(_printable),
-]
-
-
-class _Form(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class FileForm(_Form):
-    """`file`: "metadata about the data file in order to verify" it."""
-
-    name: Annotated[_Name, AfterValidator(_without_slash)]
-    hash: Annotated[Literal["md5", "sha1"], _Lower]
-    digest: Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{32}([0-9a-fA-F]{8})?$")]
-    date: Annotated[str, AfterValidator(_day)]
-    records: int = Field(ge=0, le=10**12)
-
-    @model_validator(mode="after")
-    def _digest_is_of_its_algorithm(self) -> "FileForm":
-        if len(self.digest) != _DIGEST_CHARS[self.hash]:
-            raise PydanticCustomError("digest", "digest is not as long as one of its algorithm")
-        return self
-
-
-class SegmentForm(_Form):
-    """One of `segments`. An id that is no integer fails its own action, not the request."""
-
-    id: Annotated[
-        str,
-        BeforeValidator(_as_text),
-        StringConstraints(max_length=64),
-        AfterValidator(_printable),
-    ]
-    name: _Name
-    action: SegmentAction
-
-
-class Metadata(_Form):
-    """A LiveAudience metadata file ("Request Body")."""
-
-    partner_id: _PublicId
-    sub_id: _PublicId | None = None
-    file: FileForm
-    segments: tuple[SegmentForm, ...] = Field(min_length=1, max_length=MAX_SEGMENTS)
-    callback_url: Annotated[str, AfterValidator(_callback)] | None = None
-
-    def order(self) -> Order:
-        """Return what it asks for, in our terms."""
-        return Order(
-            segments=tuple(SegmentOrder(s.id, s.name, s.action) for s in self.segments),
-            digest_algorithm=self.file.hash,
-            digest=self.file.digest.lower(),
-            records=self.file.records,
-        )
-
-
-def is_live_audience(metadata: Mapping[str, Any]) -> bool:
-    """Tell whether a job's metadata are LiveAudience's, and not a form of ours."""
-    return "form" not in metadata
-
-
-def read_metadata(raw: bytes) -> Metadata:
-    """
-    Read a metadata file as it was delivered.
-
-    Raises:
-        Stopped: NOT_WELL_FORMED, UNKNOWN_PARTNER, UNKNOWN_SUB_ID,
-            SLASH_IN_NAME or CALLBACK_URL, naming the fields and never their
-            values.
-    """
-    if len(raw) > MAX_METADATA_BYTES:
-        raise Stopped(
-            StopReason.NOT_WELL_FORMED, f"metadata of more than {MAX_METADATA_BYTES} bytes"
-        )
-    try:
-        # Windows editors begin a file with a byte order mark.
-        return Metadata.model_validate_json(raw.removeprefix(b"\xef\xbb\xbf"))
-    except ValidationError as error:
-        faults = error.errors(include_url=False, include_context=False, include_input=False)
-    stops = [_stop_of(fault["loc"], fault["type"], fault["msg"]) for fault in faults]
-    raise min(stops, key=lambda stop: stop.reason.code)
 
 
 def check_digest(order: Order, blocks: Iterable[bytes]) -> bool:
@@ -200,22 +43,6 @@ def check_records(order: Order, rows: int, header_rows: int, valid: int) -> None
         raise Stopped(
             StopReason.RECORD_COUNT_MISMATCH, f"{rows} records, announced were {order.records}"
         )
-
-
-def _stop_of(loc: tuple[int | str, ...], kind: str, message: str) -> Stopped:
-    field = ".".join(str(part) for part in loc)
-    detail = f"{field}: {message}" if field else message
-    match loc:
-        case ("partner_id",):
-            return Stopped(StopReason.UNKNOWN_PARTNER, detail)
-        case ("sub_id",):
-            return Stopped(StopReason.UNKNOWN_SUB_ID, detail)
-        case ("callback_url",):
-            return Stopped(StopReason.CALLBACK_URL, detail)
-        case ("file", "name") if kind == StopReason.SLASH_IN_NAME:
-            return Stopped(StopReason.SLASH_IN_NAME, detail)
-        case _:
-            return Stopped(StopReason.NOT_WELL_FORMED, detail)
 
 
 def order_as_kept(job: Job) -> Order:

@@ -102,7 +102,6 @@ async def save(conn: AsyncConnection, job: Job, now_s: float) -> None:
             checkpoint=msgspec.to_builtins(job.checkpoint),
             report=msgspec.to_builtins(job.report),
             blob=job.blob,
-            error_code=None if job.stop is None else job.stop.code,
             error=job.error and job.error[:512],
             finished_at_s=job.finished_at_s,
         )

@@ -126,7 +126,6 @@ async def rewrite(conn: AsyncConnection, job: Job) -> None:
             state=job.state,
             blob=job.blob,
             report=msgspec.to_builtins(job.report),
-            error_code=None if job.stop is None else job.stop.code,
             error=job.error and job.error[:512],
             finished_at_s=job.finished_at_s,
         )
@@ -148,7 +147,6 @@ async def refuse(conn: AsyncConnection, job: Job, now_s: float) -> bool:
         conn,
         job,
         state=JobState.FAILED,
-        error_code=stopped.reason.code,
         error=str(stopped)[:512],
         finished_at_s=now_s,
     )

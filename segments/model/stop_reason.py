@@ -1,12 +1,8 @@
 """
 Why a job ends without success: a closed list for every stage of the ingest.
 
-The word is the ledger's, the log's and the metric's; the code and the
-description are what the partner reads in `<filename>.status`, numbered and
-spelled as LiveAudience has them ("Errors"). Several of our reasons share one
-of the vendor's codes: a file of 5 records that was announced with 6 and a file
-with another digest are the same message to whoever sent it, "this is not the
-file you described".
+The word is the ledger's, the log's and the metric's. What a partner is told, its door says
+in its vendor's words: see `segments.doors.live_audience.codes`.
 """
 
 from enum import StrEnum
@@ -31,49 +27,6 @@ class StopReason(StrEnum):
     AUDIENCE_DELETED = "audience_deleted"  # while its file was on the way
     STORAGE_AWAY = "storage_away"  # a customer's directory or bucket can't be read
     NOT_RELEASED = "not_released"  # held by the brake, and an operator said no
-
-    @property
-    def code(self) -> int:
-        """The vendor's error code, 0 to 8."""
-        return _REASON_TO_CODE[self]
-
-    @property
-    def description(self) -> str:
-        """The vendor's words for the code."""
-        return DESCRIPTIONS[self.code]
-
-
-DESCRIPTIONS = (
-    "Internal error",
-    "Request no well formed",  # as the document spells it; clients compare
-    "Partner id invalid or missing",
-    "Sub id invalid or missing",
-    "Filename contains slash characters",
-    "Callback URL wrong format",
-    "File not found",
-    "File checksum validation failed",
-    "File has no valid records",
-)
-"""The vendor's descriptions by code."""
-
-_REASON_TO_CODE = {
-    StopReason.INTERNAL: 0,
-    StopReason.STORE_CORRUPT: 0,
-    StopReason.NOT_WELL_FORMED: 1,
-    StopReason.UNKNOWN_PARTNER: 2,
-    StopReason.UNKNOWN_SUB_ID: 3,
-    StopReason.SLASH_IN_NAME: 4,
-    StopReason.CALLBACK_URL: 5,
-    StopReason.FILE_NOT_FOUND: 6,
-    StopReason.DIGEST_MISMATCH: 7,
-    StopReason.RECORD_COUNT_MISMATCH: 7,
-    StopReason.UNREADABLE_FILE: 8,
-    StopReason.INFLATES_TOO_FAR: 8,
-    StopReason.NO_VALID_RECORD: 8,
-    StopReason.AUDIENCE_DELETED: 1,
-    StopReason.STORAGE_AWAY: 6,
-    StopReason.NOT_RELEASED: 0,
-}
 
 
 class Stopped(Exception):

@@ -16,11 +16,11 @@ import numpy as np
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from segments.doors.live_audience.accept import accept
+from segments.doors.live_audience.metadata import read_metadata
 from segments.doors.rest.passwords import Passwords
 from segments.files.blobs import Blobs
-from segments.ingest.accept import accept
 from segments.ingest.uploaded_file import arrived
-from segments.ingest.validate import read_metadata
 from segments.ledger import accounts, audiences, jobs, uploads, users
 from segments.ledger.database.engine import open_ledger, reading
 from segments.model.account import AccountKind

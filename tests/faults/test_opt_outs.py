@@ -16,10 +16,10 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from segments.doors.live_audience.accept import accept
+from segments.doors.live_audience.metadata import read_metadata
 from segments.files.blobs import Blobs
-from segments.ingest.accept import accept
 from segments.ingest.tools import Tools
-from segments.ingest.validate import read_metadata
 from segments.ledger import accounts
 from segments.ledger.database.engine import open_ledger
 from segments.loader.loader import EVERY_S, Loader

@@ -22,12 +22,12 @@ from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from rtb.lookup.link import LookupFault
+from segments.doors.live_audience.accept import accept
+from segments.doors.live_audience.metadata import read_metadata
 from segments.files.blobs import Blobs
-from segments.ingest.accept import accept
 from segments.ingest.parse import Parser
 from segments.ingest.realtime import Chunk, Realtime
 from segments.ingest.tools import Tools
-from segments.ingest.validate import read_metadata
 from segments.ledger import accounts, audiences, jobs, recipients
 from segments.ledger.database.engine import open_ledger, reading
 from segments.ledger.revision import revision

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
+from segments.doors.live_audience.codes import code_of, description_of
 from segments.doors.rest.schemas import FileName, Form, PrintableText, Query
 from segments.ledger import audiences
 from segments.ledger.uploads import Upload
@@ -200,5 +201,5 @@ def progress(upload: Upload, audience: Audience, job: Job | None, now_s: float) 
         processedRecords=report.written,
         error=None
         if stop is None
-        else UploadError(code=str(stop.code), description=stop.description),
+        else UploadError(code=str(code_of(stop)), description=description_of(stop)),
     )

@@ -30,14 +30,16 @@ from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from segments.doors.live_audience import rules
+from segments.doors.live_audience.accept import accept
 from segments.doors.live_audience.faults import Faults, will_pass
 from segments.doors.live_audience.folder import DropFolder, Folder, read_taken
 from segments.doors.live_audience.folder_lock import folder_lock
+from segments.doors.live_audience.metadata import MAX_METADATA_BYTES, Metadata
+from segments.doors.live_audience.metrics import DeliveryMetrics
 from segments.doors.live_audience.status import accepted, refusal, status_of
 from segments.doors.sftp_process_metrics import SftpProcessMetrics
 from segments.files.blobs import READ_BYTES, Blobs
-from segments.ingest.accept import accept, parties_of
-from segments.ingest.validate import MAX_METADATA_BYTES, Metadata
+from segments.ingest.accept import parties_of
 from segments.ledger import callbacks, jobs
 from segments.ledger.database.engine import reading
 from segments.ledger.live_audience import deliveries
@@ -64,8 +66,10 @@ class Drop:
         now_s: Callable[[], float] = time.time,
         *,
         metrics: SftpProcessMetrics | None = None,
+        answers: DeliveryMetrics | None = None,
     ) -> None:
         self._metrics = metrics or SftpProcessMetrics()
+        self._answers = answers or DeliveryMetrics(self._metrics.registry)
         self._wait_s = settings.drop_wait_s
         self._quiet_s = settings.drop_quiet_s
         self._abandoned_after_s = settings.abandoned_after_s
@@ -140,26 +144,27 @@ class Drop:
                 refused = Stopped(StopReason.INTERNAL, type(error).__name__)
 
         if metadata is not None and transaction_id is not None:
-            content = accepted(transaction_id, metadata)
+            content = accepted(transaction_id, metadata.as_kept())
         else:
             assert refused is not None, "it is one or the other"
             _log.info("metadata of %r refused: %s", partner_id, refused)
             content = refusal(refused.reason)
         folder.answer(name, content)
-        self._metrics.first_answer(None if refused is None else refused.reason.code)
+        self._answers.first(None if refused is None else refused.reason)
         # A URL that is one, of a partner who is one.
         if metadata is not None and metadata.partner_id == partner_id:
-            await self._call_back(metadata, transaction_id, content)
+            async with self._ledger.begin() as conn:
+                await self._call_back(conn, metadata.callback_url, transaction_id, content)
         folder.drop(path.name)
 
     async def _record(self, partner_id: str, name: str, metadata: Metadata) -> Delivery:
         async with self._ledger.begin() as conn:
-            parties = await parties_of(conn, metadata)
+            parties = await parties_of(conn, metadata.partner_id, metadata.sub_id)
             delivery = await deliveries.receive(
                 conn,
                 parties.partner,
                 name,
-                metadata.model_dump(mode="json", exclude_none=True),
+                metadata.as_kept(),
                 transaction_id=jobs.new_transaction_id(),
                 now_s=self._now_s(),
             )
@@ -184,7 +189,7 @@ class Drop:
         path = folder.taken(taken_name)
         if path is None and not self._take_data(folder, metadata.file.name, taken_name):
             if self._has_waited(folder, delivery, metadata.file.name):
-                await self._not_found(folder, delivery, metadata)
+                await self._not_found(folder, delivery)
             return
         path = folder.taken(taken_name)
         assert path is not None, "it was taken just now"
@@ -201,7 +206,7 @@ class Drop:
             )
         except Stopped as stopped:
             # The account was there when the metadata came, and is no longer.
-            await self._refuse(folder, delivery, metadata, stopped.reason)
+            await self._refuse(folder, delivery, stopped.reason)
         else:
             async with self._ledger.begin() as conn:
                 await deliveries.taken(conn, delivery, job.id)
@@ -230,9 +235,9 @@ class Drop:
                 since_s = max(since_s, folder.stat(name).st_ctime)
         return self._now_s() - since_s >= self._wait_s
 
-    async def _not_found(self, folder: Folder, delivery: Delivery, metadata: Metadata) -> None:
+    async def _not_found(self, folder: Folder, delivery: Delivery) -> None:
         _log.info("delivery %s: its data file never came", delivery.transaction_id)
-        await self._refuse(folder, delivery, metadata, StopReason.FILE_NOT_FOUND)
+        await self._refuse(folder, delivery, StopReason.FILE_NOT_FOUND)
 
     # -- answer: jobs that have ended ------------------------------------------
 
@@ -251,39 +256,27 @@ class Drop:
         assert job is not None, "jobs are never deleted"
         # The job may be that of the same delivery under an earlier number.
         content = status_of(replace(job, transaction_id=delivery.transaction_id))
-        metadata = Metadata.model_validate(delivery.metadata)
-        await self._end(self._folders.of(partner_id), delivery, metadata, content)
-        self._metrics.last_answer(None if job.stop is None else job.stop.code)
+        await self._end(self._folders.of(partner_id), delivery, content)
+        self._answers.last(job.stop)
 
-    async def _refuse(
-        self, folder: Folder, delivery: Delivery, metadata: Metadata, reason: StopReason
-    ) -> None:
-        await self._end(folder, delivery, metadata, refusal(reason))
-        self._metrics.last_answer(reason.code)
+    async def _refuse(self, folder: Folder, delivery: Delivery, reason: StopReason) -> None:
+        await self._end(folder, delivery, refusal(reason))
+        self._answers.last(reason)
 
-    async def _end(
-        self, folder: Folder, delivery: Delivery, metadata: Metadata, content: bytes
-    ) -> None:
+    async def _end(self, folder: Folder, delivery: Delivery, content: bytes) -> None:
         """Give the last answer; the ledger forgets the delivery only after that."""
         folder.answer(delivery.name, content)
         async with self._ledger.begin() as conn:
             await deliveries.answered(conn, delivery, self._now_s())
-            await self._note_callback(conn, metadata, delivery.transaction_id, content)
+            await self._call_back(
+                conn, delivery.metadata.get("callback_url"), delivery.transaction_id, content
+            )
 
     async def _call_back(
-        self, metadata: Metadata, transaction_id: str | None, content: bytes
+        self, conn: AsyncConnection, url: str | None, transaction_id: str | None, content: bytes
     ) -> None:
-        if metadata.callback_url is not None:
-            async with self._ledger.begin() as conn:
-                await self._note_callback(conn, metadata, transaction_id, content)
-
-    async def _note_callback(
-        self, conn: AsyncConnection, metadata: Metadata, transaction_id: str | None, content: bytes
-    ) -> None:
-        if metadata.callback_url is not None:
-            await callbacks.add(
-                conn, transaction_id, metadata.callback_url, content.decode(), now_s=self._now_s()
-            )
+        if url is not None:
+            await callbacks.add(conn, transaction_id, url, content.decode(), now_s=self._now_s())
 
     # --------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ Nothing here reads a file or the clock.
 from typing import NamedTuple
 
 from segments.doors.live_audience.folder import METADATA
-from segments.ingest.validate import Metadata, read_metadata
+from segments.doors.live_audience.metadata import Metadata, read_metadata
 from segments.model.stop_reason import Stopped, StopReason
 
 DOOR = "sftp"

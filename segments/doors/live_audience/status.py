@@ -14,43 +14,50 @@ Where the document is silent:
   has opted out.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
-from segments.ingest.validate import Metadata
+from segments.doors.live_audience.codes import code_of, description_of
 from segments.model.job import Job, JobState
 from segments.model.stop_reason import StopReason
 
 CARRIED_OUT = "OK"
-_REJECTED = str(StopReason.NOT_WELL_FORMED.code)
+_REJECTED = str(code_of(StopReason.NOT_WELL_FORMED))
+_SAID = ("partner_id", "sub_id", "file")
+
+Kept = Mapping[str, Any]
+"""A metadata file as the ledger keeps it: `segments.doors.live_audience.metadata`."""
+
+
+def is_described(job: Job) -> bool:
+    """Tell whether a job came with a metadata file, and so has a status file."""
+    return "file" in job.metadata
 
 
 def status_of(job: Job) -> bytes:
     """Return the status file of a job as it stands."""
     if job.stop is not None:
         return refusal(job.stop)
-    metadata = Metadata.model_validate(job.metadata)
     if job.state is not JobState.DONE:
-        return accepted(job.transaction_id, metadata)
-    return _success(job.transaction_id, metadata, _processed(job))
+        return accepted(job.transaction_id, job.metadata)
+    return _success(job.transaction_id, job.metadata, _processed(job))
 
 
-def accepted(transaction_id: str, metadata: Metadata) -> bytes:
+def accepted(transaction_id: str, metadata: Kept) -> bytes:
     """Return the status file of a delivery whose metadata is in order."""
-    segments = [{"id": segment.id, "action": segment.action} for segment in metadata.segments]
+    segments = [{"id": said["id"], "action": said["action"]} for said in metadata["segments"]]
     return _success(transaction_id, metadata, segments)
 
 
 def refusal(reason: StopReason) -> bytes:
     """Return the status file of a delivery that failed, before it was a job or after."""
-    return _json({"error": {"code": str(reason.code), "description": reason.description}})
+    return _json({"error": {"code": str(code_of(reason)), "description": description_of(reason)}})
 
 
-def _success(transaction_id: str, metadata: Metadata, segments: list[dict[str, Any]]) -> bytes:
-    head = metadata.model_dump(
-        mode="json", include={"partner_id", "sub_id", "file"}, exclude_none=True
-    )
+def _success(transaction_id: str, metadata: Kept, segments: list[dict[str, Any]]) -> bytes:
+    head = {name: metadata[name] for name in _SAID if name in metadata}
     return _json({"transaction_id": transaction_id, **head, "segments": segments})
 
 

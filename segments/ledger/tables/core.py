@@ -122,7 +122,7 @@ jobs = Table(
     Column("lease_until_s", Float),
     Column("checkpoint", JSON),  # how far it came: segments.model.job.Checkpoint
     Column("report", JSON),  # what it did so far: segments.model.job.Report
-    Column("error_code", Integer),
+    Column("error_code", Integer),  # of the release before: see revision 0009
     Column("error", String(512)),
     Column("created_at_s", Float, nullable=False),
     Column("started_at_s", Float),

@@ -13,11 +13,11 @@ from msgspec.structs import replace
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from segments.doors.live_audience.accept import accept
+from segments.doors.live_audience.metadata import read_metadata
 from segments.files.blobs import Blobs
-from segments.ingest.accept import accept
 from segments.ingest.run import run
 from segments.ingest.tools import Tools
-from segments.ingest.validate import read_metadata
 from segments.ledger import accounts, audiences
 from segments.model.account import Account, AccountKind
 from segments.model.audience import Audience

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from segments.doors.live_audience.accept import accept
+from segments.doors.live_audience.metadata import read_metadata
 from segments.files.blobs import Blobs
-from segments.ingest.accept import accept
-from segments.ingest.validate import read_metadata
 from segments.ledger import accounts, jobs
 from segments.ledger.database.engine import open_ledger, reading
 from segments.loader.loader import Loader

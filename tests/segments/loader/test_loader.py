@@ -8,9 +8,9 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from segments.doors.live_audience.accept import accept
+from segments.doors.live_audience.metadata import read_metadata
 from segments.files.blobs import Blobs
-from segments.ingest.accept import accept
-from segments.ingest.validate import read_metadata
 from segments.ledger import accounts, jobs, recipients
 from segments.loader.loader import Loader
 from segments.model.account import AccountKind

@@ -14,9 +14,9 @@ import pytest
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from segments.doors.live_audience.accept import accept
+from segments.doors.live_audience.metadata import read_metadata
 from segments.files.blobs import Blobs
-from segments.ingest.accept import accept
-from segments.ingest.validate import read_metadata
 from segments.ledger import accounts, jobs
 from segments.ledger.database.engine import LedgerAway, open_ledger, reading
 from segments.loader.loader import Loader

@@ -9,13 +9,13 @@ from random import Random
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from segments.doors.live_audience.accept import accept
+from segments.doors.live_audience.metadata import read_metadata
 from segments.files.blobs import Blobs
-from segments.ingest.accept import accept
 from segments.ingest.parse import Parser
 from segments.ingest.realtime import Chunk, Realtime
 from segments.ingest.run import run
 from segments.ingest.tools import Tools
-from segments.ingest.validate import read_metadata
 from segments.ledger import accounts, audiences, job_leases
 from segments.model.account import Account, AccountKind
 from segments.model.identity import IdentifierKind as IdKind

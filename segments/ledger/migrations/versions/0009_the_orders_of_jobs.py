@@ -8,6 +8,8 @@ while this runs and after it:
   do from `metadata`, and finds it there (`forms_before_0009.metadata_of`);
 - writes rows without an `order`, which we read by `forms_before_0009.order_of`. So the
   column may be null, until a later revision fills in those rows as well;
+- writes the vendor's `error_code`, which we do not: nobody reads it. The column goes with
+  the revision that follows;
 - waits while this runs, as for any other transaction that changes the table; and can't be
   started again after it: its software refuses a ledger of a later revision.
 

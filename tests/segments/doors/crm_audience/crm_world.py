@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from rtb.catalog import Catalog, Segment
+from segments.doors.live_audience.accept import accept
+from segments.doors.live_audience.metadata import read_metadata
 from segments.files.blobs import Blob
-from segments.ingest.accept import accept
-from segments.ingest.validate import read_metadata
 from segments.model.identity import Id
 from segments.model.job import Job
 from segments.settings import Settings

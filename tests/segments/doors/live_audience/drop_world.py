@@ -7,8 +7,10 @@ from typing import Any
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from segments.doors.live_audience.codes import DESCRIPTIONS
 from segments.doors.live_audience.drop import Drop
 from segments.doors.live_audience.folder import DropFolder, Folder
+from segments.doors.live_audience.metrics import DeliveryMetrics
 from segments.doors.sftp_process_metrics import SftpProcessMetrics
 from segments.files.blobs import Blobs
 from segments.ledger import accounts, callbacks, jobs
@@ -16,7 +18,6 @@ from segments.ledger.live_audience import deliveries
 from segments.loader.loader import Loader
 from segments.model.account import AccountKind
 from segments.model.job import Job
-from segments.model.stop_reason import DESCRIPTIONS
 from segments.settings import Settings
 from segments.store.reader import read_meta, read_records
 from tests.segments.ingest.deliveries import (
@@ -64,6 +65,7 @@ class DropDoor:
         self.folders = DropFolder(settings.drop_folder)
         self.folder = self.folders.of(PARTNER_ID)
         self.metrics = SftpProcessMetrics()
+        self.answers = DeliveryMetrics(self.metrics.registry)
         self.drop = self.restarted()
         self.loader = Loader(settings, ledger, redis, blobs)
 
@@ -76,6 +78,7 @@ class DropDoor:
             self.folders,
             self.clock,
             metrics=self.metrics,
+            answers=self.answers,
         )
 
     async def open_accounts(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from segments.doors.live_audience.drop import Drop
-from segments.ingest.validate import MAX_METADATA_BYTES
+from segments.doors.live_audience.metadata import MAX_METADATA_BYTES
 from segments.ledger import accounts
 from segments.model.job import JobState
 from segments.model.record import CorruptRecord

@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 
 from segments.doors.live_audience import rules
+from segments.doors.live_audience.codes import code_of
 from segments.model.stop_reason import StopReason
 from tests.segments.ingest.deliveries import PARTNER_ID, as_json, metadata_of
 
@@ -77,5 +78,5 @@ def test_callback_url_of_wrong_form_is_error_5(url: str) -> None:
 
     assert said.metadata is None
     assert said.refused is not None
-    assert said.refused.reason.code == 5
+    assert code_of(said.refused.reason) == 5
     assert url not in str(said.refused)

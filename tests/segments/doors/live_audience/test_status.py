@@ -2,6 +2,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+from segments.doors.live_audience.codes import code_of, description_of
 from segments.doors.live_audience.status import refusal, status_of
 from segments.model.job import Job, JobState, Planned, Report, failed
 from segments.model.order import Order, SegmentAction
@@ -93,7 +94,7 @@ def test_file_that_waits_is_told_with_its_transaction_and_without_results(state:
 
 @pytest.mark.parametrize("reason", StopReason)
 def test_failure_is_told_by_code_and_description_alone(reason: StopReason) -> None:
-    expected = {"error": {"code": str(reason.code), "description": reason.description}}
+    expected = {"error": {"code": str(code_of(reason)), "description": description_of(reason)}}
 
     assert msgspec.json.decode(refusal(reason)) == expected
     assert msgspec.json.decode(status_of(failed(QUEUED, Stopped(reason, "x"), 5))) == expected

@@ -1,4 +1,10 @@
-"""Which columns of a customer's file are read."""
+"""
+Which columns of a customer's file are read.
+
+Warehouses write names in capitals, people as they like: a column is the same in any
+case, in what is declared and in what a file has. A file in which two columns can't be
+told apart so is refused, for one of them may hold the person's no.
+"""
 
 from typing import NamedTuple
 
@@ -8,6 +14,11 @@ PROCESS_CONSENT = "process_consent"
 
 CONTROLS = (DELETE, PROCESS_CONSENT)
 """Columns with a meaning of their own: honoured wherever they stand in a file."""
+
+
+def column_key(name: str) -> str:
+    """Return what two names of one column have in common."""
+    return name.strip().lower()
 
 
 class IdentityColumn(NamedTuple):
@@ -21,4 +32,4 @@ class Columns(NamedTuple):
     """Which columns of a file are read."""
 
     identities: tuple[IdentityColumn, ...]
-    controls: tuple[str, ...]  # those that are declared; the others count too, if they are there
+    controls: tuple[str, ...]  # of `CONTROLS`, those declared; the others count if they are there

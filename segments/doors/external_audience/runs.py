@@ -7,6 +7,7 @@ here: so many runs a day (UTC) in a sandbox, and of one audience.
 """
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -196,12 +197,11 @@ def _details(run: Run, job: Job) -> list[StageDetails]:
             message=job.error,
         )
         return [first]
-    counts = run.collected
     read = StageDetails(
         stage=Stage.DATASET_INGEST,
         status=RunState.SUCCESS,
         flowRunId=job.transaction_id,
-        message=f"{counts['files']} files, {counts['rows']} rows, {counts['bad']} of them unusable",
+        message=_counted(run.collected),
     )
     message = job.error
     if job.state is JobState.HELD:
@@ -213,6 +213,16 @@ def _details(run: Run, job: Job) -> list[StageDetails]:
         message=message,
     )
     return [read, written]
+
+
+def _counted(counts: Mapping[str, Any]) -> str:
+    said = [f"{counts['files']} files, {counts['rows']} rows, {counts['bad']} of them unusable"]
+    # Runs of older versions have not counted the rest.
+    if counts.get("unusable"):
+        said.append(f"{counts['unusable']} values are no id of their namespace")
+    for control, count in sorted(counts.get("unclear", {}).items()):
+        said.append(f"{count} values of {control} are no plain yes or no: these persons left")
+    return "; ".join(said)
 
 
 def _is_named(name: str, operator: str, value: str) -> bool:

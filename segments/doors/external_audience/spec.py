@@ -12,7 +12,7 @@ from segments.doors.external_audience.schemas import AudienceChange, AudienceDet
 from segments.doors.rest.problem import Problem
 from segments.ingest.external_audience.person import IDENTITY_TYPES
 from segments.ledger.external_audience.audiences import ExternalAudience
-from segments.model.customer_columns import CONTROLS
+from segments.model.customer_columns import CONTROLS, column_key
 
 _IN_COLUMNS = frozenset({"name", "customAudienceId", "namespace", "ttlInDays"})
 """Members of a request that are columns of the ledger; the others are its `spec`."""
@@ -30,14 +30,18 @@ def check_fields(body: AudienceDetails) -> None:
     Raises:
         Problem: 422.
     """
-    names = [field.name for field in body.fields]
-    if len(set(names)) != len(names):
-        raise Problem(422, "two fields of one name")
+    key_to_name: dict[str, str] = {}
+    for field in body.fields:
+        key = column_key(field.name)
+        if key in key_to_name:
+            # A file's columns are found in any case.
+            raise Problem(422, f"two fields of one name: {key_to_name[key]} and {field.name}")
+        key_to_name[key] = field.name
     identities = [field for field in body.fields if field.identityNs is not None]
     if not identities:
         raise Problem(422, "no field has an identityNs: nobody could be told from another")
     for field in identities:
-        if field.type not in IDENTITY_TYPES or field.name in CONTROLS:
+        if field.type not in IDENTITY_TYPES or column_key(field.name) in CONTROLS:
             raise Problem(422, "a field with an identityNs whose name or type holds no id")
 
 

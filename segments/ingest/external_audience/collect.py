@@ -11,6 +11,7 @@ address that stands in a file is hashed in `person` and gets no further.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 
 import msgspec
@@ -36,6 +37,9 @@ class Collected(msgspec.Struct, frozen=True):
     rows: int = 0
     bad: int = 0  # rows that can't be read, or without a usable id
     ids: int = 0  # of the other rows
+    unusable: int = 0  # values of identities that are no id, in all rows
+    # By control: rows whose value is neither a plain yes nor a plain no, so who left.
+    unclear: dict[str, int] = {}
 
 
 class Abandoned(Exception):
@@ -136,6 +140,8 @@ class Collecting:
             found.rows + rows + table.bad,
             found.bad + bad + table.bad,
             found.ids + ids,
+            found.unusable + (reader.unusable if reader else 0),
+            dict(Counter(found.unclear) + (reader.unclear if reader else Counter())),
         )
 
 

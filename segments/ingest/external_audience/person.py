@@ -11,16 +11,28 @@ One row of a customer's table to the ids of one person, and whether they leave.
 An address is trimmed, lower-cased and hashed (SHA-256) here; nothing of it goes
 any further. Namespaces are compared without regard to case.
 
-Who leaves: whoever's `delete` says so, and, where there is a `process_consent`
-column, whoever's is not a plain yes. Not said is no yes: such a row can be sent
-again with one, and what was shown can't be taken back.
+Who leaves: whoever's `delete` is not a plain no, and, where there is a
+`process_consent` column, whoever's is not a plain yes. A time, an `x` or a word that
+we don't know may be how they say that the person left; such a row can be sent again,
+and what was shown can't be taken back. What could not be read is counted.
+
+    plain no     false, 0, no, n, f, null, nothing
+    plain yes    true, 1, yes, y, t, in
+
+Values come as text, or typed as in JSON and Parquet, and are read as the text that
+they mean: a decimal as its digits, bytes as UTF-8 (or, of a raw digest, as its hex
+digits), a UUID and a time in their usual form.
 
 Nothing else of a row is looked at.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
+from datetime import date, time
+from decimal import Decimal
 from hashlib import sha256
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from segments.model.customer_columns import DELETE, PROCESS_CONSENT, IdentityColumn
 from segments.model.identity import (
@@ -39,7 +51,9 @@ IDENTITY_TYPES = frozenset({"string", "integer", "long", "number"})
 
 _MAX_ADDRESS_CHARS = 320  # 64 before the @, 255 behind it: RFC 3696, erratum 1690
 _YES = frozenset({"y", "yes", "true", "t", "1", "in"})
-_NO = frozenset({"", "n", "no", "false", "f", "0"})
+_NO = frozenset({"", "n", "no", "false", "f", "0", "null"})
+_MAX_EXACT = 2**53
+"""Beyond it a float may be another number than was written."""
 
 
 class Person(NamedTuple):
@@ -58,6 +72,10 @@ class PersonReader:
             identities: At least one.
             controls: Those of `CONTROLS` that the file has.
         """
+        self.unusable = 0
+        """Values of identities that are no id, so far: in rows with others, too."""
+        self.unclear = Counter[str]()
+        """Values of each control that are neither a plain yes nor a plain no, so far."""
         self._makers = [_maker(identity.namespace) for identity in identities]
         at = len(identities)
         self._delete_at = at + controls.index(DELETE) if DELETE in controls else None
@@ -75,23 +93,30 @@ class PersonReader:
         ids = []
         for make, value in zip(self._makers, values, strict=False):
             text = _text(value)
-            if text:
+            if text is None:
+                self.unusable += 1
+            elif text:
                 try:
                     ids.append(make(text))
                 except UnusableId:
-                    continue
+                    self.unusable += 1
         if not ids:
             return None
         leaves = False
         if self._delete_at is not None:
-            said = _said(values[self._delete_at])
-            if said is None:
-                return None
-            leaves = said
+            leaves = self._said(DELETE, values[self._delete_at]) is not False
         if self._consent_at is not None:
             consent = values[self._consent_at]
-            leaves |= consent is not ABSENT and _said(consent) is not True
+            if consent is not ABSENT:
+                leaves |= self._said(PROCESS_CONSENT, consent) is not True
         return Person(ids, leaves)
+
+    def _said(self, control: str, value: Any) -> bool | None:
+        """Return whether a control says yes or no; `None` if that can't be told."""
+        said = _yes_or_no(value)
+        if said is None:
+            self.unclear[control] += 1
+        return said
 
 
 def _maker(namespace: str) -> Callable[[str], Id]:
@@ -122,29 +147,55 @@ def _id_of_email(text: str) -> Id:
     return id_of_email_hash(sha256(raw).hexdigest())
 
 
-def _text(value: Any) -> str:
-    """Return an id as text; nothing for what can be none, as a number that was rounded."""
-    if isinstance(value, str):
-        return value.strip()
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    return ""
+def _text(value: Any) -> str | None:
+    """Return the text that an id means; empty where there is none; `None`: that can't be told."""
+    match value:
+        case None:
+            return ""
+        case str():
+            return value.strip()
+        case bool():
+            return None
+        case int() | UUID():
+            return str(value)
+        case float():
+            # What was a whole number, until a column with empty cells made floats of all.
+            return str(int(value)) if value.is_integer() and abs(value) < _MAX_EXACT else None
+        case Decimal():
+            return _digits(value)
+        case bytes():
+            try:
+                return value.decode().strip()
+            except UnicodeDecodeError:
+                return value.hex()
+        case date() | time():  # a `datetime` is a `date`
+            return value.isoformat()
+        case _:
+            return None
 
 
-def _said(value: Any) -> bool | None:
-    """Return what a control column says; `None` if that can't be told."""
-    if value is None or value is ABSENT:
-        return False
-    if isinstance(value, bool | int | float):
-        return bool(value)
-    if not isinstance(value, str):
+def _digits(number: Decimal) -> str | None:
+    if not number.is_finite():
         return None
-    word = value.strip().lower()
+    whole = number.to_integral_value()
+    return f"{whole if number == whole else number.normalize():f}"
+
+
+def _yes_or_no(value: Any) -> bool | None:
+    if value is ABSENT:
+        return False
+    if isinstance(value, bool):
+        return value
+    word = str(value) if isinstance(value, float) else _text(value)
+    if word is None:
+        return None
+    word = word.lower()
     if word in _YES:
         return True
     if word in _NO:
         return False
     try:
-        return float(word) != 0
+        number = float(word)
     except ValueError:
         return None
+    return None if number not in (0, 1) else bool(number)

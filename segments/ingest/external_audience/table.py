@@ -9,7 +9,8 @@ What a file is, its first bytes say, not its name:
     {                       JSON objects, one a line
     anything else           CSV, its first row the names of the columns
 
-Only the wanted columns are ever put together, and of a file never more is in
+A column is found in any case (`segments.model.customer_columns`). Only the wanted
+columns are ever put together, and of a file never more is in
 memory than a block, a row, or, of Parquet, a piece of a row group: rows and row
 groups that are larger than any has reason to be are refused. An archive says
 nothing reliable about how large it becomes, so that is bounded as it goes.
@@ -29,6 +30,7 @@ from isal import igzip, isal_zlib
 from segments.files.blobs import READ_BYTES
 from segments.ingest.external_audience.person import ABSENT
 from segments.ingest.unpack import ALWAYS_ALLOWED_BYTES, BLOCK_BYTES, MAX_INFLATION
+from segments.model.customer_columns import column_key
 from segments.model.stop_reason import Stopped, StopReason
 
 MAX_ROW_BYTES = 1 << 20
@@ -62,11 +64,14 @@ class Table:
         self.bad = 0
         """Rows that can't be read, so far."""
         self.columns: tuple[str, ...] = ()
-        """What a row holds, in this order: known once the first was asked for."""
+        """What a row holds, as it is wanted, in this order: known once the first was asked for."""
         self._raw = raw
         self._size_bytes = size_bytes
         self._required = tuple(required)
         self._optional = tuple(optional)
+        # Of the last JSON object: its members, and which of them are wanted.
+        self._names: tuple[str, ...] | None = None
+        self._picked: list[str | None] = []
 
     def rows(self) -> Iterator[Row]:
         """
@@ -109,25 +114,40 @@ class Table:
                 raise Stopped(StopReason.INFLATES_TOO_FAR, f"a .gz of {self._size_bytes} bytes")
             yield block
 
+    def _places(self, wanted: Sequence[str], names: Sequence[str]) -> list[int | None]:
+        """Return where wanted columns are among those of the file, or of one of its objects."""
+        keys = [column_key(name) for name in names]
+        places: list[int | None] = []
+        for key in map(column_key, wanted):
+            found = [at for at, other in enumerate(keys) if other == key]
+            if len(found) > 1:
+                one, other, *_ = (names[at].strip() for at in found)
+                if one == other:
+                    raise _unreadable(f"it has column {one} twice")
+                raise _unreadable(f"it has columns {one} and {other}, the same but for case")
+            places.append(found[0] if found else None)
+        return places
+
     def _choose(self, names: Sequence[str]) -> list[int]:
         """Return where the wanted columns are among those of the file."""
-        missing = [name for name in self._required if name not in names]
-        if missing:
-            raise _unreadable(f"it has no column {missing[0]}")
-        wanted = [*self._required, *(name for name in self._optional if name in names)]
-        twice = [name for name in wanted if names.count(name) > 1]
-        if twice:
-            raise _unreadable(f"it has column {twice[0]} twice")
-        self.columns = tuple(wanted)
-        return [names.index(name) for name in wanted]
+        wanted = [*self._required, *self._optional]
+        column_to_place = {
+            column: place
+            for column, place in zip(wanted, self._places(wanted, names), strict=True)
+            if place is not None
+        }
+        for column in self._required:
+            if column not in column_to_place:
+                raise _unreadable(f"it has no column {column}")
+        self.columns = tuple(column_to_place)
+        return list(column_to_place.values())
 
     def _csv(self, blocks: Iterator[bytes]) -> Iterator[Row]:
         reader = csv.reader(self._lines(blocks))
         header = next(reader, None)
         if header is None:
             return
-        places = self._choose([name.strip() for name in header])
-        pick = _picker(places)
+        pick = _picker(self._choose(header))
         while True:
             try:
                 row = next(reader)
@@ -144,7 +164,7 @@ class Table:
             if line.isspace():
                 continue
             try:
-                value = json.loads(line)
+                value = _json.decode(line)
             except (ValueError, RecursionError):
                 value = None
             if isinstance(value, dict):
@@ -161,8 +181,19 @@ class Table:
                 self.bad += 1
 
     def _of_object(self, value: dict[str, Any]) -> Row:
-        required = [value.get(name) for name in self._required]
-        return required + [value.get(name, ABSENT) for name in self._optional]
+        if isinstance(value, _NamedTwice):
+            self._places([*self._required, *self._optional], value.names)
+        names = tuple(value)
+        if names != self._names:
+            # Mostly the same from one object to the next.
+            wanted = [*self._required, *self._optional]
+            places = self._places(wanted, names)
+            self._names = names
+            self._picked = [None if place is None else names[place] for place in places]
+        count = len(self._required)
+        required = [None if name is None else value[name] for name in self._picked[:count]]
+        optional = [ABSENT if name is None else value[name] for name in self._picked[count:]]
+        return required + optional
 
     def _parquet(self) -> Iterator[Row]:
         # Half a second and forty megabytes, for those alone who bring Parquet.
@@ -176,28 +207,15 @@ class Table:
                 pre_buffer=False,
                 thrift_string_size_limit=_MAX_FOOTER_BYTES,
             )
-            self._choose(file.schema_arrow.names)
-            self._check_row_groups(file.metadata)
-            for batch in file.iter_batches(
-                _PARQUET_ROWS, columns=list(self.columns), use_threads=False
-            ):
-                columns = [batch.column(name).to_pylist() for name in self.columns]
+            names = file.schema_arrow.names
+            chosen = [names[place] for place in self._choose(names)]
+            _check_row_groups(file.metadata, chosen)
+            for batch in file.iter_batches(_PARQUET_ROWS, columns=chosen, use_threads=False):
+                columns = [_plain(batch.column(name)).to_pylist() for name in chosen]
                 yield from zip(*columns, strict=True)
-        except (pa.ArrowException, OSError, OverflowError):
+        except (pa.ArrowException, OSError, OverflowError, ValueError):
             # Its words may quote a value.
             raise _unreadable("a Parquet file that can't be read") from None
-
-    def _check_row_groups(self, metadata: Any) -> None:
-        for number in range(metadata.num_row_groups):
-            group = metadata.row_group(number)
-            chunks = [group.column(at) for at in range(group.num_columns)]
-            wanted = sum(
-                chunk.total_uncompressed_size
-                for chunk in chunks
-                if chunk.path_in_schema in self.columns
-            )
-            if wanted > MAX_ROW_GROUP_BYTES:
-                raise _unreadable(f"row group {number} is larger than {MAX_ROW_GROUP_BYTES} bytes")
 
     def _lines(self, blocks: Iterator[bytes]) -> Iterator[str]:
         """Yield lines with their ends; one that is too long is left out, and counted."""
@@ -215,6 +233,45 @@ class Table:
                 is_too_long, rest = True, b""
         if rest and not is_too_long:
             yield rest.decode(errors="surrogateescape")
+
+
+def _check_row_groups(metadata: Any, chosen: Sequence[str]) -> None:
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        chunks = [group.column(at) for at in range(group.num_columns)]
+        wanted = sum(
+            chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema in chosen
+        )
+        if wanted > MAX_ROW_GROUP_BYTES:
+            raise _unreadable(f"row group {number} is larger than {MAX_ROW_GROUP_BYTES} bytes")
+
+
+def _plain(column: Any) -> Any:
+    """Return a column of times as text: Python's own have neither their range nor nanoseconds."""
+    import pyarrow as pa  # noqa: PLC0415 - as in `Table`
+
+    kind = column.type
+    if pa.types.is_timestamp(kind):
+        return column.cast(pa.timestamp(kind.unit)).cast(pa.string())
+    return column.cast(pa.string()) if pa.types.is_temporal(kind) else column
+
+
+class _NamedTwice(dict[str, Any]):
+    """A JSON object in which a name stands more than once: all of them are in `names`."""
+
+    names: tuple[str, ...] = ()
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) == len(pairs):
+        return value
+    twice = _NamedTwice(value)
+    twice.names = tuple(name for name, _ in pairs)
+    return twice
+
+
+_json = json.JSONDecoder(object_pairs_hook=_object)
 
 
 def _picker(places: Sequence[int]) -> Callable[[Row], Row]:
@@ -237,7 +294,6 @@ def _first_of(blocks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
 
 def _elements(blocks: Iterator[bytes]) -> Iterator[Any]:
     """Yield the elements of a JSON array, of which only one need be there at a time."""
-    decoder = json.JSONDecoder()
     text, at = "", 0
     utf8 = codecs.getincrementaldecoder("utf-8")("surrogateescape")
     is_first = True
@@ -253,7 +309,7 @@ def _elements(blocks: Iterator[bytes]) -> Iterator[Any]:
                 at += 1
                 continue
             try:
-                value, end = decoder.raw_decode(text, at)
+                value, end = _json.raw_decode(text, at)
             except (ValueError, RecursionError):
                 end = None
             # A number that ends with the block may go on in the next.

@@ -17,7 +17,7 @@ from segments.ledger.external_audience import base_connections
 from segments.ledger.tables import external_audiences as _external
 from segments.ledger.tables import external_run_files as _files
 from segments.ledger.tables import external_runs as _runs
-from segments.model.customer_columns import CONTROLS, Columns, IdentityColumn
+from segments.model.customer_columns import CONTROLS, Columns, IdentityColumn, column_key
 from segments.model.refusal import NotFound
 
 
@@ -33,9 +33,10 @@ class RunSource(NamedTuple):
 def columns_of(spec: Mapping[str, Any]) -> Columns:
     """Return which columns the `fields` of an external audience have us read."""
     fields = spec["fields"]
+    said = {column_key(f["name"]) for f in fields if not f.get("identityNs")}
     return Columns(
         tuple(IdentityColumn(f["name"], f["identityNs"]) for f in fields if f.get("identityNs")),
-        tuple(f["name"] for f in fields if f["name"] in CONTROLS and not f.get("identityNs")),
+        tuple(name for name in CONTROLS if name in said),
     )
 
 

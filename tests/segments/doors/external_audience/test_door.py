@@ -200,6 +200,9 @@ async def test_deleted_audience_is_not_there_any_more_and_its_name_is_free(
         pytest.param({"fields": FIELDS[1:]}, "100960-422", id="no identity"),
         pytest.param({"fields": FIELDS * 2}, "100960-422", id="two of one name"),
         pytest.param(
+            {"fields": [*FIELDS, {**FIELDS[0], "name": "MAIL"}]}, "100960-422", id="but for case"
+        ),
+        pytest.param(
             {"fields": [{"name": "a", "type": "date", "identityNs": "email"}]},
             "100960-422",
             id="identity of a type that holds none",

@@ -84,6 +84,52 @@ async def test_everybody_in_the_files_becomes_a_member_for_the_ttl(external: Ext
     assert run["details"][0]["message"] == "1 files, 2 rows, 0 of them unusable"
 
 
+async def test_controls_of_a_warehouse_are_obeyed_in_capitals(external: External) -> None:
+    """
+    Where `DELETE` is not found, who was to be deleted is shown, and who said no.
+    """
+    declared = ("MAIL", "DELETE", "PROCESS_CONSENT")
+    audience_id = await external.create(
+        fields=[
+            {"name": name, "type": "string", **({"identityNs": "email"} if name == "MAIL" else {})}
+            for name in declared
+        ]
+    )
+    alice, bob, carol = ADDRESSES
+    external.put("a.csv", f"mail,Delete,PROCESS_CONSENT\n{alice},0,y\n{bob},1,y\n{carol},0,n\n")
+
+    run = await external.run(audience_id)
+
+    assert await external.members(IDS) == [True, False, False]
+    assert run["details"][0]["message"] == "1 files, 3 rows, 0 of them unusable"
+
+
+async def test_what_cannot_be_read_removes_and_is_told(external: External) -> None:
+    audience_id = await external.create()
+    external.put("a.csv", table(*ADDRESSES))
+    await external.run(audience_id)
+    alice, bob, carol = ADDRESSES
+    external.put("b.csv", f"mail,delete\n{alice},x\n{bob},2026-11-29\n{carol},0\nnobody,1\n")
+
+    run = await external.run(audience_id)
+
+    assert await external.members(IDS) == [False, False, True]
+    assert run["details"][0]["message"] == (
+        "1 files, 4 rows, 1 of them unusable; 1 values are no id of their namespace;"
+        " 2 values of delete are no plain yes or no: these persons left"
+    )
+
+
+async def test_file_with_two_columns_of_one_name_is_refused_with_both(external: External) -> None:
+    audience_id = await external.create()
+    external.put("a.csv", f"mail,delete,DELETE\n{ADDRESSES[0]},0,1\n")
+
+    run = await external.run(audience_id)
+
+    assert run["status"] == "FAILED"
+    assert "it has columns delete and DELETE" in run["details"][0]["message"]
+
+
 async def test_changed_ttl_holds_from_the_next_run_on_and_a_run_renews(external: External) -> None:
     audience_id = await external.create(ttlInDays=2)
     external.put("a.csv", table(*ADDRESSES))

@@ -1,5 +1,8 @@
 import hashlib
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -26,6 +29,15 @@ BY_MAIL = (IdentityColumn("mail", "email"),)
         pytest.param("IDFA", IFA, id_of_ifa(IFA), id="IDFA"),
         pytest.param("gaid", IFA.lower(), id_of_ifa(IFA), id="GAID"),
         pytest.param("ECID", 12345, id_of_eid("ecid", "12345"), id="number"),
+        pytest.param("ECID", 12345.0, id_of_eid("ecid", "12345"), id="number among empty cells"),
+        pytest.param("ECID", Decimal(12345), id_of_eid("ecid", "12345"), id="decimal"),
+        pytest.param("ECID", Decimal("7.00"), id_of_eid("ecid", "7"), id="decimal with places"),
+        pytest.param("ECID", Decimal("0.50"), id_of_eid("ecid", "0.5"), id="fraction"),
+        pytest.param("ECID", Decimal(10**37), id_of_eid("ecid", "1" + "0" * 37), id="long decimal"),
+        pytest.param("GAID", UUID(IFA), id_of_ifa(IFA), id="UUID"),
+        pytest.param("email", ADDRESS.encode(), id_of_email_hash(SHA256), id="bytes of text"),
+        pytest.param("email", bytes.fromhex(SHA256), id_of_email_hash(SHA256), id="raw digest"),
+        pytest.param("ECID", date(2026, 1, 2), id_of_eid("ecid", "2026-01-02"), id="date"),
         pytest.param("CRM_ID", "a:B", id_of_eid("crm_id", "a:B"), id="any other"),
     ],
 )
@@ -50,6 +62,9 @@ def test_value_of_a_namespace_becomes_the_id_that_a_bid_asks_for(
         ("Email_LC_SHA256", ADDRESS),
         ("IDFA", "00000000-0000-0000-0000-000000000000"),
         ("ECID", 1.5),
+        ("ECID", 1e300),
+        ("ECID", float("nan")),
+        ("ECID", Decimal("Infinity")),
         ("ECID", True),
         ("ECID", ["x"]),
     ],
@@ -63,6 +78,7 @@ def test_every_id_of_a_row_is_taken_and_what_is_none_left_out() -> None:
 
     person = reader.read([ADDRESS, "nothing", "7"])
 
+    assert reader.unusable == 1
     assert person == Person([id_of_email_hash(SHA256), id_of_eid("ecid", "7")], leaves=False)
 
 
@@ -70,16 +86,30 @@ def test_every_id_of_a_row_is_taken_and_what_is_none_left_out() -> None:
     ("said", "leaves"),
     [("1", True), (1, True), (1.0, True), ("1.0", True), ("true", True), (True, True), ("Y", True),
      ("0", False), (0, False), ("", False), (None, False), ("no", False), (ABSENT, False),
-     ("0.0", False)],
+     ("0.0", False), (" N ", False), ("F", False), ("NULL", False), (b"n", False), (b"1", True),
+     (Decimal("0.00"), False), (Decimal(1), True), (0.0, False)],
 )  # fmt: skip
 def test_delete_column_says_who_leaves(said: Any, leaves: bool) -> None:
     reader = PersonReader(BY_MAIL, ("delete",))
 
     assert reader.read([ADDRESS, said]) == Person([id_of_email_hash(SHA256)], leaves)
+    assert not reader.unclear
 
 
-def test_delete_column_that_says_neither_is_a_bad_row() -> None:
-    assert PersonReader(BY_MAIL, ("delete",)).read([ADDRESS, "perhaps"]) is None
+@pytest.mark.parametrize(
+    "said",
+    ["x", "perhaps", "delete", "2026-11-29T10:00:00Z", "1764410000", 1764410000, 2, -1,
+     float("nan"), b"\xff", date(2026, 11, 29), datetime(2026, 11, 29, tzinfo=UTC),
+     Decimal("NaN"), ["0"], {"no": 1}],
+)  # fmt: skip
+def test_delete_that_is_no_plain_no_removes_and_is_counted(said: Any) -> None:
+    """
+    A signal that can't be read is a refusal: a time may be when the person left.
+    """
+    reader = PersonReader(BY_MAIL, ("delete",))
+
+    assert reader.read([ADDRESS, said]) == Person([id_of_email_hash(SHA256)], leaves=True)
+    assert reader.unclear == {"delete": 1}
 
 
 @pytest.mark.parametrize(

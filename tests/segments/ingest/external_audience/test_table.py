@@ -5,8 +5,11 @@ import gzip
 import io
 import json
 import tracemalloc
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -90,6 +93,95 @@ def test_file_that_is_not_what_was_described_is_refused(content: bytes, reason: 
 def test_optional_columns_are_there_if_the_file_has_them() -> None:
     assert read(b"delete,a\n1,2\n", ("a",), ("delete", "x")) == ([["2", "1"]], 0)
     assert read(b'{"a": 2}\n', ("a",), ("delete",)) == ([[2, ABSENT]], 0)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"x, DELETE ,Mail\n1,2,3\n", id="CSV"),
+        pytest.param(b'{"x": 1, "DELETE": "2", "Mail": "3"}\n', id="JSON lines"),
+        pytest.param(b'[{"Mail": "3", "x": 1, "DELETE": "2"}]', id="JSON array"),
+    ],
+)
+def test_column_is_found_in_any_case(content: bytes) -> None:
+    """
+    Warehouses write names in capitals; a `DELETE` that is not seen keeps who should leave.
+    """
+    assert read(content, ("mail",), ("delete",)) == ([["3", "2"]], 0)
+
+
+def test_case_of_a_json_objects_members_may_change_from_row_to_row() -> None:
+    content = b'{"A": 1}\n{"a": 2, "Delete": 1}\n{"a": 3, "b": 4}\n{"a": 5, "delete": 0}\n'
+
+    assert read(content, ("a",), ("delete",)) == ([[1, ABSENT], [2, 1], [3, ABSENT], [5, 0]], 0)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"a,DELETE,Delete\n1,0,1\n", id="CSV"),
+        pytest.param(b'{"a": 1}\n{"a": 1, "DELETE": 0, "Delete": 1}\n', id="JSON lines"),
+        pytest.param(b'[{"a": 1, "DELETE": 0, "Delete": 1}]', id="JSON array"),
+    ],
+)
+def test_file_with_two_columns_that_differ_in_case_alone_is_refused(content: bytes) -> None:
+    with pytest.raises(Stopped, match="it has columns DELETE and Delete"):
+        read(content, ("a",), ("delete",))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"a,delete,delete\n1,0,1\n", id="CSV"),
+        pytest.param(b'{"a": 1, "delete": 1, "delete": 0}\n', id="JSON lines"),
+        pytest.param(b'[{"a": 1, "delete": 1, "delete": 0}]', id="JSON array"),
+    ],
+)
+def test_file_with_a_wanted_column_twice_is_refused(content: bytes) -> None:
+    """
+    One of the two may be the person's no.
+    """
+    with pytest.raises(Stopped, match="it has column delete twice"):
+        read(content, ("a",), ("delete",))
+
+
+def test_columns_that_nobody_reads_may_be_there_in_any_case_and_twice() -> None:
+    assert read(b"a,x,X\n1,2,3\n") == ([["1"]], 0)
+    assert read(b'{"a": {"x": 1, "x": 2}, "b": 1, "b": 2}\n') == ([[{"x": 2}]], 0)
+
+
+def test_parquet_columns_of_any_type_are_read_as_what_they_mean() -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    uuid, moment_ns = UUID("aebe52e7-03ee-455a-b3c4-e57283966239"), 1767225600000000001
+    rows = pa.table(
+        {
+            "ID": pa.array([Decimal(12)], pa.decimal128(38, 0)),
+            "Device": pa.array([uuid.bytes], pa.uuid()),
+            "Raw": pa.array([b"\xff\x00"]),
+            "DELETED_AT": pa.array([moment_ns], pa.timestamp("ns", tz="Europe/Berlin")),
+            "Day": pa.array([date(2026, 1, 2)]),
+        }
+    )
+    written = io.BytesIO()
+    parquet.write_table(rows, written)
+
+    found, bad = read(written.getvalue(), ("id", "device", "raw", "deleted_at", "day"), ("delete",))
+
+    moment = "2026-01-01 00:00:00.000000001"
+    assert (found, bad) == ([[Decimal(12), uuid, b"\xff\x00", moment, "2026-01-02"]], 0)
+
+
+def test_parquet_file_with_two_columns_that_differ_in_case_alone_is_refused() -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    written = io.BytesIO()
+    parquet.write_table(pa.table({"a": ["x"], "delete": [0], "DELETE": [1]}), written)
+
+    with pytest.raises(Stopped, match="it has columns delete and DELETE"):
+        read(written.getvalue(), ("a",), ("delete",))
 
 
 @given(

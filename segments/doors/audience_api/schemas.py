@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field
 
 from segments.doors.live_audience.codes import code_of, description_of
+from segments.doors.rest.known_members import KnownForm
 from segments.doors.rest.schemas import FileName, Form, PrintableText, Query
 from segments.ledger import audiences
 from segments.ledger.uploads import Upload
@@ -22,8 +23,10 @@ HashType = Annotated[Literal["md5", "sha1", "sha2"], Lower]
 _AudienceId = Annotated[str, Field(pattern=r"^-?[0-9]{1,20}$")]
 
 
-class NewAudience(Form):
+class NewAudience(KnownForm):
     """An audience to create."""
+
+    answered = frozenset({"id"})
 
     advertiser: Annotated[PrintableText, _Text] = Field(
         max_length=128, description="Your own id; of an agency, a `sub_id` of its."
@@ -60,8 +63,10 @@ class AdvertiserQuery(Query):
     advertiser: PrintableText | None = None
 
 
-class UploadForm(Form):
+class UploadForm(KnownForm):
     """A file to come."""
+
+    answered = frozenset({"requestId", "output"})
 
     filename: FileName
     action: Annotated[SegmentAction, Lower]

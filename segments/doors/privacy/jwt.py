@@ -18,6 +18,7 @@ the key, so nothing is replayed; and a person's no is not lost to a lazy name.
 """
 
 import hashlib
+import re
 from enum import StrEnum
 from typing import Annotated, Literal
 
@@ -28,6 +29,7 @@ from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwk import RSAKey
 
+from segments.doors.rest.known_members import unknown_member
 from segments.model.refusal import Refusal
 
 ALGORITHM = "RS256"
@@ -44,6 +46,8 @@ MAX_KEY_BYTES = 1 << 16
 _MIN_KEY_BITS = 2048
 _ISSUER = "CN="
 _MAX_AT_S = 2**53
+
+_UNKNOWN = re.compile(r"unknown field `(?P<name>.*)` - at `(?P<at>[^`]*)`")
 
 _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 _At = (
@@ -62,14 +66,14 @@ class DsrType(StrEnum):
     PING = "PING"
 
 
-class Identifier(msgspec.Struct, frozen=True):
+class Identifier(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Ids of one type."""
 
     type: Literal["EMAIL_HASH"]
     values: tuple[str, ...]
 
 
-class Dsr(msgspec.Struct, frozen=True):
+class Dsr(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The request itself."""
 
     type: DsrType
@@ -234,5 +238,10 @@ def _digest(jti: str, dsr: Dsr) -> bytes:
 
 
 def _place(error: msgspec.ValidationError) -> str:
+    unknown = _UNKNOWN.search(str(error))
+    if unknown is not None:
+        # An id under a name that we don't know would be lost.
+        known = Dsr.__struct_fields__ if unknown["at"] == "$.dsr" else Identifier.__struct_fields__
+        return f"{unknown_member(unknown['name'], known)}, at {unknown['at']} of the JWT"
     # "Invalid enum value 'x' - at `$.dsr.type`": the place alone, for the rest may quote.
     return f"the JWT's claims are wrong at {str(error).rpartition(' at ')[2].strip('`')}"[:128]

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, 
 from pydantic_core import PydanticCustomError
 
 from segments.doors.privacy.scope import Scope, ScopeAnswer
+from segments.doors.rest.known_members import KnownForm
 from segments.doors.rest.schemas import Form, PrintableText, printable
 from segments.ledger.privacy.access_requests import SubjectId
 from segments.model.identity import (
@@ -72,8 +73,15 @@ Duids = Annotated[tuple[_Duid, ...], _IsSet, AfterValidator(_unique_as_they_are)
 Jurisdiction = Literal["EU_PRIVACY", "US_PRIVACY"]
 
 
-class NewDataSubjectRequest(Form):
+_ALSO_SPELLED = {"liveItentFpcs": "liveIntentFpcs", "emailhashes": "emailHashes"}
+"""As the document's prose has them."""
+
+
+class NewDataSubjectRequest(KnownForm):
     """One request of one data subject, whose ids these all are."""
+
+    answered = frozenset({"status", "userId", "transactionId", "createdAt", "downloadUrl"})
+    also_spelled = _ALSO_SPELLED
 
     action: DsrAction
     emailHashes: EmailHashes = Field(  # noqa: N815 - the document's spelling
@@ -148,8 +156,10 @@ class DataSubjectRequestWithReport(DataSubjectRequest):
     downloadUrl: str | None = None  # noqa: N815 - the document's spelling
 
 
-class DataSubjectRequestSearch(Form):
+class DataSubjectRequestSearch(KnownForm):
     """Hashes to search by."""
+
+    also_spelled = _ALSO_SPELLED
 
     emailHashes: EmailHashes = Field(min_length=1)  # noqa: N815 - the document's spelling
 

@@ -18,6 +18,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StrictInt
 
+from segments.doors.rest.known_members import KnownForm
 from segments.doors.rest.schemas import Form, PrintableText
 from segments.model.account import PARTNER_KINDS, Account, AccountKind, AccountTree
 
@@ -30,28 +31,28 @@ _KINDS = {
 AccountName = Annotated[StrictInt, Field(ge=0, lt=2**63)] | PrintableText
 
 
-class AdvertiserScope(Form):
+class AdvertiserScope(KnownForm):
     """One advertiser or agency."""
 
     entity_type: Literal["advertiser"]
     id: AccountName
 
 
-class PublisherScope(Form):
+class PublisherScope(KnownForm):
     """One publisher and its related advertisers."""
 
     entity_type: Literal["publisher"]
     id: AccountName
 
 
-class MediaGroupScope(Form):
+class MediaGroupScope(KnownForm):
     """One media group, its publishers and its advertisers."""
 
     entity_type: Literal["media_group"]
     id: AccountName
 
 
-class GlobalScope(Form):
+class GlobalScope(KnownForm):
     """Everyone."""
 
     entity_type: Literal["global"]

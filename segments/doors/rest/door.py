@@ -26,6 +26,7 @@ from pydantic import BaseModel, ValidationError
 
 from segments.doors.rest.auth import Scheme, authenticate
 from segments.doors.rest.idempotency import Once
+from segments.doors.rest.known_members import KnownForm, NamedTwice, check_named_once
 from segments.doors.rest.problem import (
     CONTENT_TYPE,
     Problem,
@@ -250,6 +251,11 @@ async def _json_body(model: type[Model], request: web.Request, json_as: frozense
         raise Problem(415, "the body must be application/json")
     check_not_encoded(request)
     raw = await request.read()
+    if issubclass(model, KnownForm):
+        try:
+            check_named_once(raw)
+        except NamedTwice as error:
+            raise Problem(400, f"body: {error}") from None
     try:
         return model.model_validate_json(raw)
     except ValidationError as error:

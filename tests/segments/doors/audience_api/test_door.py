@@ -1,10 +1,12 @@
 """The audience API over a real ledger, store and directory, with the loader's own code."""
 
 import asyncio
+import hashlib
 import io
 import zipfile
 from collections.abc import AsyncIterator
 from gzip import compress
+from typing import Any
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -68,6 +70,51 @@ async def test_created_audience_is_in_the_catalog_at_once(world: RestDoors) -> N
     assert answer.body["ttl"] == 2 * 86_400
     catalog = await read_catalog(world.redis)
     assert str(answer.body["id"]) in {entry.segment_id for entry in catalog.audiences}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "message"),
+    [
+        pytest.param(
+            "/audience",
+            {"advertiser": "shop", "name": "Boots", "TTL": 5},
+            "the member TTL is not known; the nearest that is known is ttl",
+            id="an audience",
+        ),
+        pytest.param(
+            "/audience/upload/123",
+            {"filename": "a.txt", "action": "add", "type": "md5", "fileName": "b.txt"},
+            "the member fileName is not known; the nearest that is known is filename",
+            id="an upload",
+        ),
+        pytest.param(
+            "/audience",
+            {"advertiser": "shop", "name": "Boots", "ada@example.com": 5},
+            "a member whose name has 15 characters is not known",
+            id="a value in a name's place",
+        ),
+    ],
+)
+async def test_member_that_is_not_known_is_refused_by_name(
+    world: RestDoors, path: str, body: Any, message: str
+) -> None:
+    """
+    Passed over, an audience would be there for good that was to end.
+    """
+    answer = await world.rest.ask("POST", path, body)
+
+    assert answer.status == 400
+    assert answer.body["detail"] == f"body /: {message}"
+
+
+async def test_members_of_answers_are_passed_over(world: RestDoors) -> None:
+    created = await world.rest.ask(
+        "POST", "/audience", {"id": 7, "advertiser": "shop", "name": "Boots"}
+    )
+    form = {"filename": "a.txt", "action": "add", "type": "md5", "requestId": "x", "output": {}}
+    presigned = await world.rest.ask("POST", f"/audience/upload/{created.body['id']}", form)
+
+    assert (created.status, presigned.status) == (201, 200)
 
 
 async def test_created_audience_avoids_the_segment_ids_of_its_owner(world: RestDoors) -> None:
@@ -454,6 +501,21 @@ async def test_chunk_that_is_not_in_order_changes_nothing(
     assert await chunk(world, *lines, query=query) == status
     assert await world.audiences_of(ALICE) == set()
     assert await world.jobs() == []
+
+
+async def test_hash_of_nothing_in_a_chunk_is_dropped_and_told(world: RestDoors) -> None:
+    nothing = hashlib.sha256(b"").hexdigest()
+    answer = await world.rest.ask(
+        "POST",
+        "/realtime/audience/123?type=sha2",
+        data=text_of([ALICE, nothing, "0" * 64]),
+        headers=PLAIN,
+    )
+    alone = await chunk(world, nothing)
+
+    assert (answer.status, alone) == (200, 400)
+    assert answer.body["output"] == {"records": 1, "dropped": 2, "status": "applied"}
+    assert await world.audiences_of(ALICE) != set()
 
 
 async def test_refused_chunk_names_lines_and_quotes_none(world: RestDoors) -> None:

@@ -1,7 +1,7 @@
 """The Privacy API's requests over a real ledger and store, by their document."""
 
 from collections.abc import AsyncIterator
-from hashlib import md5, sha1
+from hashlib import md5, sha1, sha256
 from typing import Any
 
 import pytest
@@ -25,6 +25,7 @@ from tests.segments.doors.privacy.privacy_world import (
     PrivacyDoors,
     privacy_world,
 )
+from tests.segments.doors.rest.rest_world import hashes
 
 RESTRICTED = OptOut(EVERYONE, OptOutAction.RESTRICT)
 ERASED = OptOut(EVERYONE, OptOutAction.ERASURE)
@@ -112,15 +113,17 @@ async def test_cookie_alone_is_enough(world: PrivacyDoors) -> None:
         pytest.param({"emailHashes": [ADA, "g" * 64]}, id="not hex, behind one that is"),
         pytest.param({"emailHashes": [ADA + "\n"]}, id="a line end"),
         pytest.param({"emailHashes": ADA}, id="not an array"),
+        pytest.param({"emailHashes": [ADA, sha256(b"").hexdigest()]}, id="the hash of nothing"),
+        pytest.param({"emailHashes": ["0" * 32]}, id="a placeholder"),
         pytest.param({"emailHashes": [ADA, ADA]}, id="twice"),
         pytest.param({"emailHashes": [ADA, ADA.upper()]}, id="twice in another case"),
         pytest.param({"liveIntentFpcs": [DUID, DUID]}, id="a cookie twice"),
         pytest.param({"liveIntentFpcs": [""]}, id="an empty cookie"),
         pytest.param({"liveIntentFpcs": ["d" * 257]}, id="too long a cookie"),
-        pytest.param({"emailHashes": [f"{n:064x}" for n in range(1001)]}, id="over 1,000"),
+        pytest.param({"emailHashes": hashes(*map(str, range(1001)))}, id="over 1,000"),
         pytest.param(
             {
-                "emailHashes": [f"{n:064x}" for n in range(600)],
+                "emailHashes": hashes(*map(str, range(600))),
                 "liveIntentFpcs": [f"d{n}" for n in range(401)],
             },
             id="over 1,000 together",
@@ -157,6 +160,120 @@ async def test_wrong_request_is_told_so_and_nothing_is_half_done(
     assert await world.record(ADA) == Record()
 
 
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        pytest.param("liveIntentFpc", "liveIntentFpcs", id="cookies, misspelt"),
+        pytest.param("LIVEINTENTFPCS", "liveIntentFpcs", id="in capitals"),
+        pytest.param("email_hashes", "emailHashes", id="hashes, otherwise"),
+        pytest.param("juristiction", "jurisdiction", id="jurisdiction"),
+        pytest.param("phoneHashes", "emailHashes", id="what there is not"),
+    ],
+)
+@pytest.mark.parametrize("path", [REQUESTS, f"{REQUESTS}/test"])
+async def test_member_that_is_not_known_is_refused_by_name(
+    world_in_a_file: PrivacyDoors, path: str, name: str, nearest: str
+) -> None:
+    """
+    Passed over, the ids of a person who said no would be lost with it.
+    """
+    client = await world_in_a_file.bearer()
+
+    answer = await client.ask(
+        "POST", path, {"action": "RESTRICT", "emailHashes": [ADA], name: [DUID]}
+    )
+
+    assert error_of(answer) == (400, "BAD_REQUEST")
+    assert f"the member {name} is not known" in answer.body["message"]
+    assert answer.body["message"].endswith(f"nearest that is known is {nearest}")
+    assert DUID not in answer.raw.decode()
+    assert await world_in_a_file.record(ADA) == Record()
+
+
+@pytest.mark.parametrize("name", [ADA, "ada@example.com", "", "<b>", "x" * 32])
+async def test_name_that_may_be_a_value_is_not_said_again(
+    world_in_a_file: PrivacyDoors, name: str
+) -> None:
+    client = await world_in_a_file.bearer()
+
+    answer = await world_in_a_file.submit(client, "RESTRICT", BOB, **{name: 1})
+
+    assert error_of(answer) == (400, "BAD_REQUEST")
+    assert f"name has {len(name)} characters" in answer.body["message"]
+    assert not name or name not in answer.raw.decode()
+
+
+async def test_unknown_member_of_a_scope_is_refused_by_name(world_in_a_file: PrivacyDoors) -> None:
+    client = await world_in_a_file.bearer()
+    scope = {"entity_type": "advertiser", "id": 1, "entityId": 2}
+
+    answer = await world_in_a_file.submit(client, "RESTRICT", ADA, scope=scope)
+
+    assert error_of(answer) == (400, "BAD_REQUEST")
+    assert "the member entityId is not known" in answer.body["message"]
+
+
+async def test_members_of_answers_are_passed_over(world: PrivacyDoors) -> None:
+    """
+    Clients send back what they were told.
+    """
+    client = await world.bearer()
+    answered = {"status": "pending", "userId": 1, "transactionId": "x", "createdAt": "x",
+                "downloadUrl": "x"}  # fmt: skip
+
+    await world.taken(client, "RESTRICT", ADA, **answered)
+
+    assert await world.record(ADA) == Record((RESTRICTED,))
+
+
+async def test_set_that_is_named_in_two_spellings_is_both(world: PrivacyDoors) -> None:
+    """
+    As the document's own prose spells them, and its table.
+    """
+    other = DUID.replace("a", "b")
+    body = {
+        "action": "RESTRICT",
+        "emailHashes": [ADA],
+        "emailhashes": [BOB, ADA],
+        "liveIntentFpcs": [DUID],
+        "liveItentFpcs": [other],
+    }
+
+    answer = await (await world.bearer()).ask("POST", REQUESTS, body)
+
+    assert answer.status == 202, answer
+    assert [await world.record(each) for each in (ADA, BOB)] == [Record((RESTRICTED,))] * 2
+    for duid in (DUID, other):
+        assert await world.record_of_id(id_of_duid(duid)) == Record((RESTRICTED,))
+
+
+async def test_other_spelling_alone_is_enough(world: PrivacyDoors) -> None:
+    internal = await world.bearer(is_internal=True)
+
+    for path in (f"{REQUESTS}/test", REQUESTS):
+        body = {"action": "RESTRICT", "liveItentFpcs": [DUID]}
+        assert (await internal.ask("POST", path, body)).status == 202
+    found = await internal.ask("POST", "/search/data-subject-requests", {"emailhashes": [ADA]})
+
+    assert await world.record_of_id(id_of_duid(DUID)) == Record((RESTRICTED,))
+    assert found.status == 200
+
+
+async def test_member_that_stands_there_twice_is_refused(world_in_a_file: PrivacyDoors) -> None:
+    """
+    Readers of JSON differ in which of the two they take; the other's ids would be lost.
+    """
+    client = await world_in_a_file.bearer()
+    body = f'{{"action": "RESTRICT", "emailHashes": ["{ADA}"], "emailHashes": ["{BOB}"]}}'
+
+    answer = await client.ask(
+        "POST", REQUESTS, data=body, headers={"Content-Type": "application/json"}
+    )
+
+    assert error_of(answer) == (400, "BAD_REQUEST")
+    assert answer.body["message"] == "body: emailHashes stands there twice"
+
+
 async def test_unknown_word_of_a_scope_is_not_quoted(world: PrivacyDoors) -> None:
     answer = await world.submit(
         await world.bearer(), "RESTRICT", ADA, scope={"entity_type": BOB, "id": 1}
@@ -176,7 +293,7 @@ async def test_what_is_no_json_object_is_the_documents_error_too(
 
 
 async def test_a_thousand_ids_are_taken(world: PrivacyDoors) -> None:
-    ids = [f"{n:064x}" for n in range(1, 1001)]
+    ids = hashes(*map(str, range(1000)))
 
     await world.taken(await world.bearer(), "RESTRICT", *ids)
 

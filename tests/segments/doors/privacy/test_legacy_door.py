@@ -28,6 +28,7 @@ from tests.segments.doors.privacy.privacy_world import (
     PrivacyDoors,
     privacy_world,
 )
+from tests.segments.doors.rest.rest_world import hashes
 
 DOMAIN, KID = "dailyplanet.com", "key1"
 RESTRICTED = Record((OptOut(EVERYONE, OptOutAction.RESTRICT),))
@@ -44,7 +45,7 @@ def new_key() -> tuple[RSAKey, str]:
 
 
 SIGNING, PUBLIC = new_key()
-MANY = [f"{n:064x}" for n in range(1001)]
+MANY = hashes(*map(str, range(1001)))
 
 
 @pytest.fixture
@@ -293,6 +294,22 @@ async def test_garbage_is_refused(world: PrivacyDoors, garbage: str) -> None:
 @pytest.mark.parametrize("way", ["/oath", "/submit", "/oath?dsr=x"])
 async def test_pixel_without_a_request_is_400(world: PrivacyDoors, way: str) -> None:
     assert (await world.rest.ask("GET", way)).status == 400
+
+
+async def test_signed_request_with_an_unknown_member_is_refused_by_name(
+    world: PrivacyDoors,
+) -> None:
+    of_dsr = await post(world, signed(claims_of(world, ADA, dsr_identifers=[BOB])))
+    of_id = [{"type": "EMAIL_HASH", "values": [ADA], "value": [BOB]}]
+    of_identifier = await post(world, signed(claims_of(world, dsr_identifiers=of_id)))
+
+    assert (of_dsr.status, of_identifier.status) == (400, 400)
+    assert of_dsr.body["message"] == (
+        "the member identifers is not known; the nearest that is known is identifiers,"
+        " at $.dsr of the JWT"
+    )
+    assert "nearest that is known is values, at $.dsr.identifiers" in of_identifier.body["message"]
+    assert await world.record(ADA) == Record()
 
 
 @pytest.mark.parametrize(

@@ -199,6 +199,12 @@ class Settings(BaseSettings):
     report_days: int = Field(7, ge=1, le=365)
     """For how long such a report is kept; then it is deleted."""
 
+    opt_out_wait_s: float = Field(3.0, ge=0, le=60)
+    """
+    For how long an opt-out is waited for that this process can't put into the store by
+    itself: a loader may. Then it is answered that it is not in force yet.
+    """
+
     flood_factor: float = Field(10.0, gt=1)
     """How many times the usual rate of opt-outs is a flood, of which the loader warns."""
 

@@ -78,6 +78,7 @@ class Engine:
             "appendfsync": "no",
             "save": "",
             "logfile": self.dir / "log",
+            "enable-protected-configs": "local",  # a test may take its folder away
             **LISTPACK_LIMITS,
         }
         # By way of `child_process`, so that no server outlives a test run that was killed.
@@ -124,12 +125,24 @@ class Engine:
         self.thaw()
         self.start()
         with redis.Redis.from_url(self.url) as client:
+            client.acl_setuser("default", enabled=True, categories=["+@all"])
+            client.replicaof("NO", "ONE")
+            client.config_set("min-replicas-to-write", 0)
+            client.config_set("maxmemory", 0)
             client.flushall()
             client.script_flush()
             for name, value in LISTPACK_LIMITS.items():
                 client.config_set(name, value)
-            client.config_set("maxmemory", 0)
             client.config_set("maxmemory-policy", "noeviction")
+
+    def snapshot(self) -> None:
+        """Have the server try to write a snapshot, and wait until it has, or has not."""
+        self.ask("BGSAVE")
+        deadline = time.monotonic() + _READY_WITHIN_S
+        with redis.Redis.from_url(self.url) as client:
+            while client.info("persistence")["rdb_bgsave_in_progress"]:
+                assert time.monotonic() < deadline, f"{self.name} does not finish a snapshot"
+                time.sleep(0.01)
 
     def ask(self, command: str, *arguments: object) -> Any:
         """Send one command, and return the reply as the server wrote it."""

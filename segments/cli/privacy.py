@@ -1,11 +1,15 @@
 """
 The commands `restrict` and `erase`: what a person told us, put into force.
 
+    0   no bid that begins now shows the person
+    3   recorded for good, and not in force yet: `segments.projection.in_force`
+
 Ids given as arguments stand in the shell's history; so a file or `-` is read
 too. No message quotes an id, only where it stood.
 """
 
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import BinaryIO
 
@@ -15,7 +19,8 @@ from segments.cli.ledger_access import run
 from segments.ledger.database.engine import open_ledger
 from segments.model.identity import Id, IdentifierKind, UnusableId, parse_id
 from segments.model.record import OptOutAction
-from segments.projection.opt_outs import Receipt, record_opt_outs
+from segments.projection.in_force import Receipt, until_applied
+from segments.projection.opt_outs import record_opt_outs
 from segments.runtime.settings_reader import read_settings
 from segments.settings import Settings
 from segments.store.servers.connection import connect
@@ -44,6 +49,8 @@ def restrict(ids: tuple[str, ...], file: BinaryIO | None) -> None:
     All IDs belong to one person: an e-mail hash (MD5, SHA-1 or SHA-256 in hex),
     a device id, or email:HASH, phone:HASH, duid:TEXT, ifa:UUID, eid:SOURCE:UID.
     With - they are read from standard input, as with --file.
+
+    Exit status 3: recorded, and not in force yet.
     """
     _record(OptOutAction.RESTRICT, _persons(ids, file))
 
@@ -59,27 +66,40 @@ def erase(ids: tuple[str, ...], file: BinaryIO | None) -> None:
     _record(OptOutAction.ERASURE, _persons(ids, file))
 
 
+NOT_IN_FORCE_YET = 3
+"""The exit status of a command that could only record what it was told."""
+
+
 def _record(action: OptOutAction, persons: Sequence[_Person]) -> None:
     settings = read_settings(Settings)
 
-    async def record_all() -> list[Receipt]:
+    async def record_all() -> tuple[list[Receipt], str]:
         async with open_ledger(settings) as ledger, connect(settings.store_url) as redis:
-            return [
+            receipts = [
                 await record_opt_outs(ledger, redis, action, persons[at : at + _PERSONS_AT_ONCE])
                 for at in range(0, len(persons), _PERSONS_AT_ONCE)
             ]
+            waiting = [receipt for receipt in receipts if receipt.waits_because]
+            until_s = time.monotonic() + settings.opt_out_wait_s
+            for receipt in waiting:
+                left_s = until_s - time.monotonic()
+                if not await until_applied(ledger, receipt.transaction_ids, max(0, left_s)):
+                    return receipts, receipt.waits_because
+            return receipts, ""
 
-    receipts = run(record_all())
+    receipts, waits_because = run(record_all())
     for receipt in receipts:
         for transaction_id in receipt.transaction_ids:
             click.echo(f"{action.name} {transaction_id}")
-    waits_because = next((r.waits_because for r in receipts if r.waits_because), "")
     if waits_because:
         click.echo(
-            f"recorded for good, but not in the store yet: {waits_because}. The loader applies it"
-            " before it does anything else.",
+            f"recorded for good, and not in force yet: {waits_because}. It will be in force as"
+            " soon as a loader can write to the store, which does this before anything else;"
+            " the same command once more tells whether it is. Bids may show the person until"
+            " then, unless no opt-out has been confirmed for RTB_OPT_OUTS_MAX_AGE_S.",
             err=True,
         )
+        sys.exit(NOT_IN_FORCE_YET)
 
 
 def _persons(ids: tuple[str, ...], file: BinaryIO | None) -> list[_Person]:

@@ -31,7 +31,7 @@ from segments.model.catalog import (
     CatalogSnapshot,
     RecipientEntry,
 )
-from segments.projection.opt_outs import apply_opt_outs, reapply_opt_outs
+from segments.projection.applied_opt_outs import apply_opt_outs, reapply_opt_outs
 from segments.settings import Settings
 from segments.store import keys
 from segments.store.meta import mark_caught_up, prepare

@@ -54,8 +54,8 @@ from segments.ledger.revision import lock_catalog
 from segments.model.identity import Id
 from segments.model.job import Job
 from segments.model.stop_reason import Stopped, StopReason
+from segments.projection.applied_opt_outs import apply_opt_outs
 from segments.projection.catalog import publish_catalog
-from segments.projection.opt_outs import apply_opt_outs
 from segments.store import job_marks, keys, rebuild_claim
 from segments.store.meta import check_server
 from segments.store.reader import Meta

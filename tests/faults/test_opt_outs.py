@@ -27,7 +27,8 @@ from segments.model.account import Account, AccountKind
 from segments.model.identity import IdentifierKind
 from segments.model.record import OptOutAction
 from segments.projection.catalog import catch_up
-from segments.projection.opt_outs import Receipt, record_opt_out
+from segments.projection.in_force import Receipt
+from segments.projection.opt_outs import record_opt_out
 from segments.settings import Settings
 from segments.store.reader import StoreUnusable
 from segments.store.servers.connection import connect

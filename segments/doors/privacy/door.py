@@ -67,9 +67,10 @@ class VendorsDoor(Door):
             httpStatus=status,
             message=problem.detail or HTTPStatus(status).phrase,
             errorCode=problem.members.get("errorCode", HTTPStatus(status).name),
+            transactionId=problem.members.get("transactionId"),
         )
         return web.Response(
-            text=error.model_dump_json(),
+            text=error.model_dump_json(exclude_none=True),
             status=status,
             content_type="application/json",
             headers=problem.headers,
@@ -91,14 +92,16 @@ class PrivacyDoor(VendorsDoor):
         self._reports = reports
 
     @operation(
-        "POST", "/data-subject-requests", answers={202: DataSubjectResponse}, problems=(403,)
+        "POST", "/data-subject-requests", answers={202: DataSubjectResponse}, problems=(403, 503)
     )
     async def submit(self, *, caller: Agent, body: NewDataSubjectRequest) -> DataSubjectResponse:
         """
         Submit a request of one data subject, whose ids are all those given.
 
         RESTRICT and ERASURE are in force when this is answered: the next bid
-        request obeys. ACCESS is for internal tokens.
+        request obeys. A 503 of errorCode NOT_IN_FORCE_YET says that the request is
+        recorded, under its transactionId, and not in force yet; the same request
+        once more is told how it stands. ACCESS is for internal tokens.
         """
         return DataSubjectResponse(
             transactionId=await self._submissions.submit(caller, _asked(body))

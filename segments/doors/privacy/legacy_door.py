@@ -36,7 +36,7 @@ from segments.doors.privacy.jwt import (
     verified,
 )
 from segments.doors.privacy.schemas import MAX_IDS, DsrAction
-from segments.doors.privacy.submission import Asked, Forbidden, Submissions
+from segments.doors.privacy.submission import Asked, NotInForceYet, Replayed, Submissions
 from segments.doors.rest.door import operation
 from segments.doors.rest.problem import Problem
 from segments.doors.rest.schemas import Form
@@ -101,12 +101,13 @@ class LegacyDoor(VendorsDoor):
         self._submissions = submissions
         self._refusals = refusals
 
-    @operation("POST", "/dsr", answers={200: DsrResponse}, problems=(403,))
+    @operation("POST", "/dsr", answers={200: DsrResponse}, problems=(403, 503))
     async def dsr(self, *, body: LegacyDsrRequest) -> DsrResponse:
         """
         Submit a signed request of one data subject.
 
-        It is in force when this is answered. Each is taken once.
+        It is in force when this is answered; a 503 says that it is not yet, and the same
+        once more how it stands. Each is taken once.
         """
         return await self._take(body.jwt)
 
@@ -118,16 +119,22 @@ class LegacyDoor(VendorsDoor):
             raise Problem(400, "the JWT's dsr.type is not PING", errorCode="NOT_A_PING")
         return DsrResponse(reference=signed.digest[:16].hex(), read=0, imported=0)
 
-    @operation("GET", "/oath", answers={200: None}, problems=(403,))
+    @operation("GET", "/oath", answers={200: None}, problems=(403, 503))
     async def oath(self, *, query: OathQuery) -> web.Response:
         """Submit a signed request by a pixel."""
-        await self._take(query.dataSubjectRequest)
-        return web.Response(body=PIXEL, content_type="image/gif")
+        return await self._pixel(query.dataSubjectRequest)
 
-    @operation("GET", "/submit", answers={200: None}, problems=(403,))
+    @operation("GET", "/submit", answers={200: None}, problems=(403, 503))
     async def submit(self, *, query: SubmitQuery) -> web.Response:
         """Submit a signed request by a pixel."""
-        await self._take(query.dsr)
+        return await self._pixel(query.dsr)
+
+    async def _pixel(self, token: str) -> web.Response:
+        try:
+            await self._take(token)
+        except NotInForceYet as waits:
+            # Nobody reads what stands in a pixel.
+            return web.Response(status=waits.status, headers=waits.headers)
         return web.Response(body=PIXEL, content_type="image/gif")
 
     async def _take(self, token: str) -> DsrResponse:
@@ -145,15 +152,14 @@ class LegacyDoor(VendorsDoor):
             callback=_target(dsr),
         )
 
-        async def spend(conn: AsyncConnection) -> None:
-            if not await privacy_keys.spend(
+        async def spend(conn: AsyncConnection) -> bool:
+            return await privacy_keys.spend(
                 conn,
                 key,
                 signed.digest,
                 now_s=self._services.now_s(),
                 expires_at_s=signed.expires_at_s,
-            ):
-                raise Replayed
+            )
 
         try:
             reference = await self._submissions.submit(agent, asked, spend)
@@ -194,13 +200,6 @@ class LegacyDoor(VendorsDoor):
         else:
             await self._refusals.note_stranger(reason)
         raise Problem(403, reason, errorCode="INVALID_JWT")
-
-
-class Replayed(Forbidden):
-    """The same request was taken before."""
-
-    def __init__(self) -> None:
-        super().__init__("this request was taken before", "REPLAYED")
 
 
 def _ids(dsr: Dsr) -> list[SubjectId]:

@@ -135,7 +135,8 @@ class DataSubjectRequest(Form):
     action: DsrAction
     scope: ScopeAnswer
     status: Literal["pending", "completed", "expired"] = Field(
-        description="Opt-outs are in force while pending, too; `expired` is a report that is gone."
+        description="A pending opt-out is recorded, and in force as soon as the store has it;"
+        " `expired` is a report that is gone."
     )
     jurisdiction: str | None = None
     submitter: str | None = None
@@ -189,3 +190,6 @@ class ApplicationError(Form):
     httpStatus: int  # noqa: N815 - the document's spelling
     message: str
     errorCode: str  # noqa: N815 - likewise
+    transactionId: str | None = Field(  # noqa: N815 - likewise
+        None, description="Of a request that is recorded and not in force yet: NOT_IN_FORCE_YET."
+    )

@@ -3,9 +3,10 @@ What becomes of a data subject request, by whichever door it came.
 
     may this agent? -> ledger, audit trail -> store -> withdrawn reports deleted -> answer
 
-It is acknowledged once it is in the ledger; the store is written before the
-answer, so that the first bid after it is suppressed. If the store is away the
-answer is the same: the loader applies what waits before anything else. An
+It is acknowledged once it is in force (`segments.projection.in_force`): the first bid
+after the answer is suppressed. Where that can't be had in time, the answer is a 503 with
+the transaction id. The request stays in the ledger, the loader applies it before
+anything else, and the same request once more is told how the first one stands. An
 ACCESS request has nothing to apply; its report is made by `report_store`.
 """
 
@@ -13,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from aiohttp import hdrs
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.doors.callback_sender import is_allowed
@@ -30,10 +32,11 @@ from segments.ledger.privacy.audit import Entry
 from segments.ledger.privacy.opt_outs import OptOutSource, Request
 from segments.model.identity import Id
 from segments.model.record import OptOutAction
-from segments.projection.opt_outs import put_into_force
+from segments.projection.in_force import RETRY_AFTER_S, Receipt, put_into_force
 
-Spend = Callable[[AsyncConnection], Awaitable[None]]
-"""Called in the transaction that takes a request; what it raises takes it back."""
+Spend = Callable[[AsyncConnection], Awaitable[bool]]
+"""Spends the proof of who submits, in the transaction that takes a request; tells whether
+it was not spent before."""
 
 
 class Asked(NamedTuple):
@@ -52,6 +55,27 @@ class Forbidden(Problem):
 
     def __init__(self, detail: str, error_code: str) -> None:
         super().__init__(403, detail, errorCode=error_code)
+
+
+class Replayed(Forbidden):
+    """The same request was taken before."""
+
+    def __init__(self) -> None:
+        super().__init__("this request was taken before", "REPLAYED")
+
+
+class NotInForceYet(Problem):
+    """A request is in the ledger for good, and the store can't have it yet."""
+
+    def __init__(self, receipt: Receipt) -> None:
+        super().__init__(
+            503,
+            f"recorded for good, and not in force yet: {receipt.waits_because}. It is applied as"
+            " soon as that passes; ask again, with the same request, whether it is in force",
+            headers={str(hdrs.RETRY_AFTER): str(RETRY_AFTER_S)},
+            errorCode="NOT_IN_FORCE_YET",
+            transactionId=receipt.transaction_ids[0],
+        )
 
 
 class Submissions:
@@ -95,6 +119,8 @@ class Submissions:
 
         Raises:
             Forbidden, Problem: As of `check`.
+            Replayed: The proof was spent before, and what it proved has long been in force.
+            NotInForceYet: It is recorded, and may be asked for again.
         """
         try:
             account_id = await self.check(agent, asked)
@@ -105,20 +131,25 @@ class Submissions:
             raise
         if asked.action is DsrAction.ACCESS:
             return await self._note_access(agent, asked, account_id, spend)
-        requests = await self._record(agent, asked, account_id, spend)
-        await put_into_force(self._services.ledger, self._services.redis, requests)
+        request = await self._record(agent, asked, account_id, spend)
+        services = self._services
+        receipt = await put_into_force(
+            services.ledger, services.redis, [request], wait_s=services.settings.opt_out_wait_s
+        )
         if asked.action is DsrAction.ERASURE:
             await self._reports.delete_withdrawn()
-        return requests[0].transaction_id
+        if receipt.waits_because:
+            raise NotInForceYet(receipt)
+        return request.transaction_id
 
     async def _record(
         self, agent: Agent, asked: Asked, account_id: int | None, spend: Spend | None
-    ) -> list[Request]:
+    ) -> Request:
         source = OptOutSource(
             agent.who, agent.token_id, agent.key_id, asked.callback, _id_to_tail(asked.ids)
         )
         async with self._services.ledger.begin() as conn:
-            requests = await opt_outs.record(
+            (request,) = await opt_outs.record(
                 conn,
                 OptOutAction[asked.action.value],
                 [[(each.kind, each.id) for each in asked.ids]],
@@ -128,9 +159,10 @@ class Submissions:
                 source=source,
                 now_s=self._services.now_s(),
             )
-            if spend is not None:
-                await spend(conn)
-        return requests
+            # A proof is no obstacle to the repetition of what it has proved.
+            if spend is not None and not await spend(conn) and request.is_new:
+                raise Replayed
+        return request
 
     async def _note_access(
         self, agent: Agent, asked: Asked, account_id: int | None, spend: Spend | None
@@ -154,8 +186,8 @@ class Submissions:
                 transaction_id=transaction_id,
             )
             await audit.add(conn, agent.who, [entry], now_s=now_s)
-            if spend is not None:
-                await spend(conn)
+            if spend is not None and not await spend(conn):
+                raise Replayed
         self._reports.wake()
         return transaction_id
 

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 from uuid import uuid4
 
-from sqlalchemy import func, insert, select, union, update
+from sqlalchemy import ColumnElement, and_, func, insert, or_, select, union, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.ledger.privacy import access_requests, audit
@@ -25,6 +25,10 @@ from segments.model.refusal import Refusal
 _requests = data_subject_requests
 _JURISDICTION_CHARS = 16
 _SUBMITTER_CHARS = 256
+_IDS_AT_ONCE = 1000
+
+SAME_FOR_S = 3600.0
+"""How long a request that is in force is still the one that is meant by its like."""
 
 
 class Request(NamedTuple):
@@ -35,6 +39,7 @@ class Request(NamedTuple):
     action: OptOutAction
     account_id: int | None  # who submitted it; none: global
     ids: tuple[Id, ...]
+    is_new: bool = False  # recorded just now, and not one that was recorded before
 
 
 class OptOutSource(NamedTuple):
@@ -66,7 +71,11 @@ async def record(
     """
     Record an opt-out of each of some persons, in their order, and in the audit trail.
 
-    An ERASURE withdraws the reports that were made of the same ids.
+    One that was recorded before, of the same ids, with the same action, scope and
+    jurisdiction, by the same token or key (or on the command line), is not recorded again
+    before it has been in force for `SAME_FOR_S`: what is returned is the first. So whoever
+    was told that it is not in force yet may ask again. An ERASURE withdraws the reports
+    that were made of the same ids, each time.
 
     Args:
         conn: A transaction.
@@ -81,13 +90,24 @@ async def record(
     Raises:
         Refusal: Nobody, or a person without ids, or a text that is too long.
     """
-    kinds_of_persons = [{id_: kind for kind, id_ in ids} for ids in persons]
-    if not kinds_of_persons or not all(kinds_of_persons):
+    every_person = [{id_: kind for kind, id_ in ids} for ids in persons]
+    if not every_person or not all(every_person):
         raise Refusal("an opt-out of nobody: no id was given")
     _check_chars("jurisdiction", jurisdiction, _JURISDICTION_CHARS)
     _check_chars("submitter", submitter, _SUBMITTER_CHARS)
     # Held until the commit, so that numbers become visible in their order.
     await lock_catalog(conn)
+    if action is OptOutAction.ERASURE:
+        await access_requests.withdraw(conn, [id_ for ids in every_person for id_ in ids])
+    alike = [
+        _requests.c.action == action.name,
+        _requests.c.account_id.is_not_distinct_from(account_id),
+        _requests.c.jurisdiction.is_not_distinct_from(jurisdiction),
+        _requests.c.token_id.is_not_distinct_from(source.token_id),
+        _requests.c.key_id.is_not_distinct_from(source.key_id),
+    ]
+    ids_to_request = await _recorded(conn, every_person, and_(*alike), now_s - SAME_FOR_S)
+    new = {frozenset(ids): ids for ids in every_person if frozenset(ids) not in ids_to_request}
     rows = [
         {
             "transaction_id": uuid4().hex,
@@ -100,39 +120,72 @@ async def record(
             "key_id": source.key_id,
             "created_at_s": now_s,
         }
-        for _ in kinds_of_persons
+        for _ in new
     ]
-    previous_seq = await last_seq(conn)
-    await conn.execute(insert(_requests), rows)
-    # Nobody else inserts before our commit, so what is new is ours, in our order.
-    inserted = await conn.scalars(
-        select(_requests.c.seq).where(_requests.c.seq > previous_seq).order_by(_requests.c.seq)
-    )
-    seq_to_kinds = dict(zip(inserted, kinds_of_persons, strict=True))
-    await conn.execute(
-        insert(data_subject_ids),
-        [
-            {"seq": seq, "id": id_, "kind": kind.value, "tail": source.tails.get(id_)}
-            for seq, id_to_kind in seq_to_kinds.items()
-            for id_, kind in id_to_kind.items()
-        ],
-    )
-    if action is OptOutAction.ERASURE:
-        await access_requests.withdraw(conn, [id_ for ids in kinds_of_persons for id_ in ids])
-    done = [
-        audit.Entry(
-            action.name,
-            ids=id_to_kind.keys(),
-            scope_id=account_id,
-            transaction_id=str(row["transaction_id"]),
+    if rows:
+        previous_seq = await last_seq(conn)
+        await conn.execute(insert(_requests), rows)
+        # Nobody else inserts before our commit, so what is new is ours, in our order.
+        inserted = await conn.scalars(
+            select(_requests.c.seq).where(_requests.c.seq > previous_seq).order_by(_requests.c.seq)
         )
-        for row, id_to_kind in zip(rows, kinds_of_persons, strict=True)
-    ]
-    await audit.add(conn, source.who, done, now_s=now_s)
-    return [
-        Request(seq, str(row["transaction_id"]), action, account_id, tuple(id_to_kind))
-        for (seq, id_to_kind), row in zip(seq_to_kinds.items(), rows, strict=True)
-    ]
+        for seq, row, ids in zip(inserted, rows, new, strict=True):
+            ids_to_request[ids] = Request(
+                seq, str(row["transaction_id"]), action, account_id, tuple(new[ids]), is_new=True
+            )
+        await conn.execute(
+            insert(data_subject_ids),
+            [
+                {
+                    "seq": ids_to_request[ids].seq,
+                    "id": id_,
+                    "kind": kind.value,
+                    "tail": source.tails.get(id_),
+                }
+                for ids, id_to_kind in new.items()
+                for id_, kind in id_to_kind.items()
+            ],
+        )
+        done = [
+            audit.Entry(
+                action.name,
+                ids=new[ids].keys(),
+                scope_id=account_id,
+                transaction_id=ids_to_request[ids].transaction_id,
+            )
+            for ids in new
+        ]
+        await audit.add(conn, source.who, done, now_s=now_s)
+    return [ids_to_request[frozenset(ids)] for ids in every_person]
+
+
+async def _recorded(
+    conn: AsyncConnection,
+    every_person: Sequence[Mapping[Id, IdentifierKind]],
+    alike: ColumnElement[bool],
+    applied_after_s: float,
+) -> dict[frozenset[Id], Request]:
+    """Return the requests of just these persons that are not in force, or not for long."""
+    # A person's first id leads to few requests, and one of those is of the person's ids alone.
+    first_ids = [next(iter(ids)) for ids in every_person]
+    recent = or_(_requests.c.applied_at_s.is_(None), _requests.c.applied_at_s > applied_after_s)
+    seqs: set[int] = set()
+    for at in range(0, len(first_ids), _IDS_AT_ONCE):
+        seqs.update(
+            await conn.scalars(
+                select(_requests.c.seq)
+                .join(data_subject_ids, data_subject_ids.c.seq == _requests.c.seq)
+                .where(data_subject_ids.c.id.in_(first_ids[at : at + _IDS_AT_ONCE]), alike, recent)
+            )
+        )
+    wanted = {frozenset(ids) for ids in every_person}
+    in_order = sorted(seqs, reverse=True)  # the oldest stands last, and stays
+    return {
+        frozenset(request.ids): request
+        for at in range(0, len(in_order), _IDS_AT_ONCE)
+        for request in reversed(await _requests_of(conn, in_order[at : at + _IDS_AT_ONCE]))
+        if frozenset(request.ids) in wanted
+    }
 
 
 async def unapplied(
@@ -155,25 +208,19 @@ async def unapplied(
         ),
     )
     page = list(await conn.scalars(seqs.order_by("seq").limit(limit)))
-    if not page:
-        return []
-    seq_to_ids: dict[int, list[Id]] = {seq: [] for seq in page}
-    ids = select(data_subject_ids.c.seq, data_subject_ids.c.id)
-    for seq, id_ in await conn.execute(ids.where(data_subject_ids.c.seq.in_(page))):
-        seq_to_ids[seq].append(Id(id_))
-    rows = await conn.execute(
-        select(_requests).where(_requests.c.seq.in_(page)).order_by(_requests.c.seq)
-    )
-    return [
-        Request(
-            row.seq,
-            row.transaction_id,
-            OptOutAction[row.action],
-            row.account_id,
-            tuple(seq_to_ids[row.seq]),
+    return await _requests_of(conn, page)
+
+
+async def are_applied(conn: AsyncConnection, transaction_ids: Sequence[str]) -> bool:
+    """Tell whether all of some requests are in force."""
+    for at in range(0, len(transaction_ids), _IDS_AT_ONCE):
+        waiting = select(_requests.c.seq).where(
+            _requests.c.transaction_id.in_(transaction_ids[at : at + _IDS_AT_ONCE]),
+            _requests.c.applied_at_s.is_(None),
         )
-        for row in rows
-    ]
+        if await conn.scalar(waiting.limit(1)) is not None:
+            return False
+    return True
 
 
 async def mark_applied(conn: AsyncConnection, seqs: Collection[int], now_s: float) -> None:
@@ -197,6 +244,23 @@ async def last_seq(conn: AsyncConnection, before_seq: int | None = None) -> int:
     return await conn.scalar(asked) or 0
 
 
+async def end_of_run(conn: AsyncConnection, after_seq: int, seqs: Collection[int]) -> int:
+    """
+    Return how far one comes from a number by requests that are among some, without a gap.
+
+    Args:
+        conn: A connection, of `reading` too.
+        after_seq: Where it begins; what is returned if the next is not among them.
+        seqs: Numbers of requests.
+    """
+    behind = select(_requests.c.seq).where(_requests.c.seq > after_seq).order_by(_requests.c.seq)
+    for seq in await conn.scalars(behind.limit(len(seqs))):
+        if seq not in seqs:
+            break
+        after_seq = seq
+    return after_seq
+
+
 async def count_ids(conn: AsyncConnection, from_s: float, until_s: float) -> int:
     """Return how many ids the requests of a span of time name."""
     bounds = select(func.min(_requests.c.seq), func.max(_requests.c.seq)).where(
@@ -209,6 +273,29 @@ async def count_ids(conn: AsyncConnection, from_s: float, until_s: float) -> int
         data_subject_ids.c.seq >= first, data_subject_ids.c.seq <= last
     )
     return (await conn.execute(named)).scalar_one()
+
+
+async def _requests_of(conn: AsyncConnection, seqs: Sequence[int]) -> list[Request]:
+    """Return the requests of some numbers, the oldest first."""
+    if not seqs:
+        return []
+    seq_to_ids: dict[int, list[Id]] = {seq: [] for seq in seqs}
+    ids = select(data_subject_ids.c.seq, data_subject_ids.c.id)
+    for seq, id_ in await conn.execute(ids.where(data_subject_ids.c.seq.in_(seqs))):
+        seq_to_ids[seq].append(Id(id_))
+    rows = await conn.execute(
+        select(_requests).where(_requests.c.seq.in_(seqs)).order_by(_requests.c.seq)
+    )
+    return [
+        Request(
+            row.seq,
+            row.transaction_id,
+            OptOutAction[row.action],
+            row.account_id,
+            tuple(seq_to_ids[row.seq]),
+        )
+        for row in rows
+    ]
 
 
 def _check_chars(what: str, text: str | None, max_chars: int) -> None:

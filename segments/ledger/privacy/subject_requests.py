@@ -107,7 +107,7 @@ async def _told(
 
 
 def _request(row: Row[Any], ids: Iterable[SubjectId]) -> SubjectRequest:
-    # In the ledger is in force for good; "pending" is the store's lag alone.
+    # Recorded for good; in force once the store has it and no bid is answered without.
     status = (
         AccessRequestState.PENDING if row.applied_at_s is None else AccessRequestState.COMPLETED
     )

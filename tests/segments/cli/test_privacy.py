@@ -11,6 +11,7 @@ from segments.store.meta import prepare
 from segments.store.reader import read_meta, read_records
 from segments.store.servers.connection import connect
 from tests.engines import Engine
+from tests.refusals import REFUSALS
 from tests.segments.cli.conftest import Command
 
 ADA = md5(b"ada@example.com").hexdigest()
@@ -90,11 +91,34 @@ def test_file_of_many_persons_is_read(ok: Command, store: Engine, tmp_path: Path
     assert len(set(result.stdout.splitlines())) == len(hashes)
 
 
-def test_opt_out_is_kept_when_the_store_is_not_running(ok: Command, tmp_path: Path) -> None:
-    result = ok("restrict", ADA)
+def test_opt_out_that_could_only_be_recorded_has_an_exit_status_of_its_own(
+    run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEGMENTS_OPT_OUT_WAIT_S", "0.1")
 
-    assert "recorded for good, but not in the store yet" in result.stderr
+    result = run("restrict", ADA)
+    again = run("restrict", ADA)
+
+    assert (result.exit_code, again.exit_code) == (3, 3)
+    assert "recorded for good, and not in force yet" in result.stderr
+    assert "as soon as a loader can write to the store" in result.stderr
+    assert again.stdout == result.stdout, "the same transaction"
     assert requests_in(tmp_path) == [("RESTRICT", 1, 0)]
+
+
+def test_same_command_says_0_once_what_was_recorded_is_in_force(
+    run: Command, store: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEGMENTS_OPT_OUT_WAIT_S", "0.1")
+    with REFUSALS["NOREPLICAS"](store):
+        told = run("erase", ADA)
+
+    result = run("erase", ADA)
+
+    assert (told.exit_code, result.exit_code) == (3, 0)
+    assert result.stdout == told.stdout
+    assert records_of(store, ADA) == [ERASED]
+    assert requests_in(tmp_path) == [("ERASURE", 1, 1)]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from segments.ledger.privacy import opt_outs
 from segments.model.identity import Id, IdentifierKind
 from segments.model.record import EVERYONE, Change, Membership, OptOut, OptOutAction, Record
 from segments.model.refusal import Refusal
-from segments.projection.opt_outs import apply_opt_outs, record_opt_out, record_opt_outs
+from segments.projection.applied_opt_outs import apply_opt_outs
+from segments.projection.opt_outs import record_opt_out, record_opt_outs
 from segments.store import keys
 from segments.store.meta import prepare
 from segments.store.reader import read_meta, read_records

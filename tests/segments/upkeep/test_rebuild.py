@@ -18,7 +18,8 @@ from segments.model.identity import IdentifierKind
 from segments.model.job import JobState
 from segments.model.record import Change, OptOutAction, Record
 from segments.projection.catalog import catch_up
-from segments.projection.opt_outs import Receipt, record_opt_out
+from segments.projection.in_force import Receipt
+from segments.projection.opt_outs import record_opt_out
 from segments.settings import Settings
 from segments.store import keys
 from segments.store.meta import prepare

@@ -13,10 +13,11 @@ from segments.ledger.database.engine import open_ledger
 from segments.ledger.privacy import tokens as privacy_tokens
 from segments.model.identity import id_of_duid
 from segments.model.record import EVERYONE, Membership, OptOut, OptOutAction, Record
-from segments.projection.opt_outs import apply_opt_outs
+from segments.projection.applied_opt_outs import apply_opt_outs
 from segments.settings import Settings
 from segments.store.reader import read_meta
 from tests.engines import Engine
+from tests.refusals import REFUSALS
 from tests.segments.doors.privacy.privacy_world import (
     ADA,
     BOB,
@@ -48,6 +49,21 @@ async def world_in_a_file(settings: Settings, valkey: Engine) -> AsyncIterator[P
         privacy_world(settings, ledger, valkey) as world,
     ):
         yield world
+
+
+@pytest.fixture
+async def hurried_world(settings: Settings, valkey: Engine) -> AsyncIterator[PrivacyDoors]:
+    """One that waits for no loader, since there is none."""
+    hurried = settings.model_copy(update={"opt_out_wait_s": 0.2})
+    async with (
+        open_ledger(hurried) as ledger,
+        privacy_world(hurried, ledger, valkey) as world,
+    ):
+        yield world
+
+
+def error_code_of(answer: Any) -> tuple[int, str]:
+    return answer.status, answer.body["errorCode"]
 
 
 def error_of(answer: Any) -> tuple[int, str]:
@@ -300,9 +316,41 @@ async def test_a_thousand_ids_are_taken(world: PrivacyDoors) -> None:
     assert await world.record(ids[999]) == Record((RESTRICTED,))
 
 
-async def test_store_that_is_down_changes_nothing_about_the_answer(
-    world: PrivacyDoors, valkey: Engine
+@pytest.mark.parametrize("code", ["OOM", "NOPERM"])
+async def test_request_that_can_not_be_put_into_force_is_told_so_and_may_be_repeated(
+    hurried_world: PrivacyDoors, valkey: Engine, code: str
 ) -> None:
+    """
+    https://api.liveintent.com's document knows 202 alone; a no that holds later is none.
+    """
+    world = hurried_world
+    client = await world.bearer()
+    await world.add_members(ADA)
+
+    with REFUSALS[code](valkey):
+        first = await world.submit(client, "ERASURE", ADA)
+        again = await world.submit(client, "ERASURE", ADA)
+        members = (await world.record(ADA)).memberships
+    once_more = await world.submit(client, "ERASURE", ADA)
+
+    assert (first.status, first.content_type) == (503, "application/json")
+    assert first.headers["Retry-After"] == "5"
+    assert set(first.body) == {"httpStatus", "message", "errorCode", "transactionId"}
+    assert (first.body["httpStatus"], first.body["errorCode"]) == (503, "NOT_IN_FORCE_YET")
+    assert again.body == first.body
+    assert members, "the store went on reading"
+    assert (once_more.status, once_more.body) == (
+        202,
+        {"transactionId": first.body["transactionId"]},
+    )
+    assert await world.record(ADA) == Record((ERASED,))
+    assert await world.count("data_subject_requests") == 1
+
+
+async def test_store_that_is_down_is_no_acknowledgement_and_the_request_is_kept(
+    hurried_world: PrivacyDoors, valkey: Engine
+) -> None:
+    world = hurried_world
     client = await world.bearer()
     await world.add_members(ADA)
 
@@ -310,7 +358,7 @@ async def test_store_that_is_down_changes_nothing_about_the_answer(
     answer = await world.submit(client, "ERASURE", ADA)
     valkey.start()
 
-    assert answer.status == 202
+    assert error_code_of(answer) == (503, "NOT_IN_FORCE_YET")
     assert await world.count("data_subject_requests") == 1
     await apply_opt_outs(world.rest.services.ledger, world.redis, await read_meta(world.redis))
     assert ERASED in (await world.record(ADA)).opt_outs

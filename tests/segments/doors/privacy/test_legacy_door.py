@@ -16,10 +16,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from segments.doors.privacy.legacy_door import PIXEL
 from segments.ledger.database.engine import open_ledger
 from segments.ledger.privacy import keys as privacy_keys
+from segments.ledger.privacy.opt_outs import SAME_FOR_S
 from segments.model.account import Account
 from segments.model.record import EVERYONE, OptOut, OptOutAction, Record
 from segments.settings import Settings
 from tests.engines import Engine
+from tests.refusals import REFUSALS
 from tests.rest import Answer
 from tests.segments.doors.privacy.privacy_world import (
     ADA,
@@ -365,23 +367,62 @@ async def test_removed_key_signs_nothing_any_more(world: PrivacyDoors) -> None:
 # ---------------------------------------------------------------- once
 
 
-async def test_same_request_is_taken_once(world: PrivacyDoors) -> None:
-    token = signed(claims_of(world, ADA))
+async def test_same_request_is_taken_once_and_answered_alike_for_an_hour(
+    world: PrivacyDoors,
+) -> None:
+    """
+    A client that was not answered may ask again; a thief that asks again brings nothing about.
+    """
+    token = signed(claims_of(world, ADA, exp=int(world.rest.clock()) + 86_400))
 
     answers = [await post(world, token) for _ in range(2)]
     pixel = await world.rest.ask("GET", f"/submit?dsr={token}")
+    world.rest.clock.ahead_s += SAME_FOR_S + 60
+    late = await post(world, token)
 
-    assert [answer.status for answer in answers] == [200, 403]
-    assert (answers[1].body["errorCode"], pixel.status) == ("REPLAYED", 403)
+    assert [answer.status for answer in (*answers, pixel)] == [200, 200, 200]
+    assert answers[0].body == answers[1].body
+    assert (late.status, late.body["errorCode"]) == (403, "REPLAYED")
     assert await world.count("data_subject_requests") == 1
 
 
 async def test_same_request_signed_anew_under_its_name_is_the_same(world: PrivacyDoors) -> None:
-    await post(world, signed(claims_of(world, ADA)))
+    first = await post(world, signed(claims_of(world, ADA)))
 
     again = await post(world, signed(claims_of(world, ADA, iat=1), typ="other"))
 
-    assert again.body["errorCode"] == "REPLAYED"
+    assert again.body == first.body
+
+
+async def test_same_request_under_another_name_is_the_same_too(world: PrivacyDoors) -> None:
+    first = await post(world, signed(claims_of(world, ADA)))
+
+    again = await post(world, signed(claims_of(world, ADA, jti="another")))
+
+    assert again.body == first.body
+    assert await world.count("data_subject_requests") == 1
+
+
+async def test_signed_request_that_is_not_in_force_yet_is_told_so_and_its_jti_is_not_lost(
+    settings: Settings, ledger: AsyncEngine, valkey: Engine
+) -> None:
+    hurried = settings.model_copy(update={"opt_out_wait_s": 0.2})
+    async with privacy_world(hurried, ledger, valkey) as world:
+        await add_key(world)
+        token = signed(claims_of(world, ADA))
+        with REFUSALS["OOM"](valkey):
+            told = await post(world, token)
+            pixels = [
+                await world.rest.ask("GET", f"/{path}={token}")
+                for path in ("submit?dsr", "oath?dataSubjectRequest")
+            ]
+        again = await post(world, token)
+
+        assert (told.status, told.body["errorCode"]) == (503, "NOT_IN_FORCE_YET")
+        assert [(pixel.status, pixel.raw) for pixel in pixels] == [(503, b"")] * 2
+        assert {pixel.headers["Retry-After"] for pixel in pixels} == {"5"}
+        assert (again.status, again.body["reference"]) == (200, told.body["transactionId"])
+        assert await world.record(ADA) == RESTRICTED
 
 
 async def test_another_person_under_the_same_name_is_another_request(world: PrivacyDoors) -> None:
@@ -418,8 +459,9 @@ async def test_request_that_was_refused_is_not_spent(world: PrivacyDoors) -> Non
 async def test_refused_jwts_are_written_down(world: PrivacyDoors) -> None:
     await post(world, "garbage")
     await post(world, signed(claims_of(world, ADA, exp=1)))
-    token = signed(claims_of(world, ADA))
+    token = signed(claims_of(world, ADA, exp=int(world.rest.clock()) + 86_400))
     await post(world, token)
+    world.rest.clock.ahead_s += SAME_FOR_S + 60
     await post(world, token)
 
     told = [

@@ -340,13 +340,14 @@ async def test_erasure_that_the_store_has_not_heard_of_counts_already(
     await world.add_members(ADA)
     await world.redis.save()
     valkey.kill()
-    await world.taken(await world.bearer(world.seeded.shop), "ERASURE", ADA)
+    waits = await world.submit(await world.bearer(world.seeded.shop), "ERASURE", ADA)
     valkey.start()
     await world.add_members(ADA)
     transaction_id = await world.taken(officer, "ACCESS", ADA)
 
     (ada,) = (await world.report(officer, transaction_id))["identifiers"]
 
+    assert waits.status == 503
     assert [each["owner"]["id"] for each in ada["memberships"]] == ["sub"]
 
 

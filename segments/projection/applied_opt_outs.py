@@ -1,0 +1,231 @@
+"""
+The ledger's opt-outs in the store: all that there are, or some that just came.
+
+    apply_new         some                  a request comes in
+    apply_opt_outs    all that wait         the store was down, is new, or is an older copy
+    reapply_opt_outs  all, of some slots    a Cluster's node may lack any of them
+
+Each is marked in the ledger once no bid shows the person any more: also where
+records are cached, see `segments.store.cache_lease`; and where another server takes
+the place of the one that would have got it, see `segments.store.servers.cluster_client`.
+
+The store's `opt_outs` is a promise: *everything up to this number is in here*.
+It moves past a request only when the store had all before it; whoever finds
+that it had not leaves the number alone, and `apply_opt_outs` goes over them
+again. That costs nothing but time: opt-outs are sets that only grow, so
+applying one twice, or two in another order, changes nothing. The ledger's
+`applied_at_s` finds what waits, too, but it can't replace the number: only a
+store itself knows that it was lost, or set back to an older copy.
+"""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence, Set
+from itertools import groupby
+
+from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from segments.ledger import accounts, audiences
+from segments.ledger.database.engine import reading
+from segments.ledger.privacy import opt_outs
+from segments.ledger.privacy.opt_outs import Request
+from segments.model.identity import Id
+from segments.model.record import EVERYONE, CorruptRecord, OptOut, OptOutAction
+from segments.store import keys
+from segments.store.cache_lease import wait_out_leases
+from segments.store.meta import advance_opt_outs
+from segments.store.reader import Meta, read_meta
+from segments.store.writer import Writer
+
+_log = logging.getLogger(__name__)
+
+_PAGE = 1000
+"""Requests that are applied between two steps of the store's number."""
+
+_Reach = Mapping[int, frozenset[int]]
+"""An account's id -> the audiences whose memberships its ERASURE deletes."""
+
+
+async def apply_new(ledger: AsyncEngine, redis: Redis, requests: Sequence[Request]) -> Set[int]:
+    """
+    Apply requests that the ledger has, whatever others wait before them.
+
+    Args:
+        ledger: Where they have been committed.
+        redis: The store.
+        requests: Some thousands at most. One that was applied before is applied again.
+
+    Returns:
+        The numbers of those that must wait, for records that can't be read.
+
+    Raises:
+        StoreUnusable: The store is not ours to write, or refuses to.
+        redis.exceptions.RedisError: It can't be reached, or does not say what came of it.
+    """
+    meta = await read_meta(redis)
+    async with reading(ledger) as conn:
+        reach = await _reach(conn, requests)
+    waiting = await _apply(Writer(redis, meta), requests, reach)
+    await _mark(ledger, redis, requests, waiting)
+    done = {request.seq for request in requests} - waiting
+    async with reading(ledger) as conn:
+        until_seq = await opt_outs.end_of_run(conn, meta.opt_outs, done)
+    # Read before we wrote: all up to this number was in the store then already.
+    if until_seq > meta.opt_outs:
+        await advance_opt_outs(redis, until_seq, behind=meta.opt_outs)
+    return waiting
+
+
+async def apply_opt_outs(
+    ledger: AsyncEngine, redis: Redis, meta: Meta, writer: Writer | None = None
+) -> int:
+    """
+    Apply every opt-out of the ledger that the store lacks, oldest first.
+
+    A record that can't be read keeps only its own request waiting: nothing can
+    be added to it, and the bid path does not enrich from it. It is logged and
+    tried again the next time.
+
+    Args:
+        ledger: The system of record.
+        redis: The store.
+        meta: As the store has it now.
+        writer: Of the store; made here if `None`.
+
+    Returns:
+        How many requests were applied.
+    """
+    writer = writer or Writer(redis, meta)
+    after_seq = applied = 0
+    reached = meta.opt_outs
+    all_waiting: set[int] = set()
+    while True:
+        async with reading(ledger) as conn:
+            page = await opt_outs.unapplied(conn, meta.opt_outs, after_seq=after_seq, limit=_PAGE)
+            reach = await _reach(conn, page)
+        if not page:
+            return applied
+        waiting = await _apply(writer, page, reach)
+        await _mark(ledger, redis, page, waiting)
+        all_waiting |= waiting
+        reached = await _advance(redis, page, all_waiting, reached)
+        after_seq = page[-1].seq
+        applied += len(page) - len(waiting)
+
+
+async def reapply_opt_outs(
+    ledger: AsyncEngine, redis: Redis, meta: Meta, slots: Sequence[tuple[int, int]]
+) -> None:
+    """
+    Apply all opt-outs that there ever were of ids in some slots of a Cluster, once more.
+
+    Those that are recorded meanwhile, too. The store's number and the ledger's notes
+    are left alone.
+
+    Args:
+        ledger: The system of record.
+        redis: The store.
+        meta: As the store has it now.
+        slots: First and last of each range.
+    """
+    is_wanted = bytearray(keys.SLOTS)
+    for first, last in slots:
+        is_wanted[first : last + 1] = b"\1" * (last + 1 - first)
+
+    def slot(id_: Id) -> int:
+        return keys.slot_of(keys.bucket_key(keys.bucket_of(id_, meta.bucket_bits)))
+
+    writer = Writer(redis, meta)
+    after_seq = 0
+    while True:
+        async with reading(ledger) as conn:
+            page = await opt_outs.unapplied(conn, 0, after_seq=after_seq, limit=_PAGE)
+            reach = await _reach(conn, page)
+        if not page:
+            return
+        there = [
+            request._replace(ids=tuple(id_ for id_ in request.ids if is_wanted[slot(id_)]))
+            for request in page
+        ]
+        await _apply(writer, [request for request in there if request.ids], reach)
+        after_seq = page[-1].seq
+
+
+async def _mark(
+    ledger: AsyncEngine, redis: Redis, requests: Sequence[Request], waiting: Set[int]
+) -> None:
+    # A mark is an acknowledgement, to whoever asks how a request stands.
+    await wait_out_leases(redis)
+    # Before the store's number moves: were we killed in between, it still leads
+    # back here.
+    async with ledger.begin() as conn:
+        done = [request.seq for request in requests if request.seq not in waiting]
+        await opt_outs.mark_applied(conn, done, time.time())
+
+
+async def _advance(
+    redis: Redis, requests: Sequence[Request], waiting: Set[int], behind: int
+) -> int:
+    """
+    Move the store's number to the last request before the first that waits.
+
+    Returns:
+        Where the number is then, if it was at `behind`.
+    """
+    bound = min(waiting, default=None)
+    done = [request.seq for request in requests if bound is None or request.seq < bound]
+    if not done:
+        return behind
+    await advance_opt_outs(redis, done[-1], behind=behind)
+    return max(behind, done[-1])
+
+
+async def _apply(writer: Writer, page: Sequence[Request], reach: _Reach) -> set[int]:
+    """Apply requests, many in one call. Return the numbers of those that must wait."""
+    waiting: set[int] = set()
+    for _, alike in groupby(page, key=lambda request: (request.account_id, request.action)):
+        requests = list(alike)
+        ids = [id_ for request in requests for id_ in request.ids]
+        try:
+            await _opt_out(writer, ids, requests[0], reach)
+        except CorruptRecord:
+            for request in requests:
+                waiting |= await _apply_id_by_id(writer, request, reach)
+    return waiting
+
+
+async def _apply_id_by_id(writer: Writer, request: Request, reach: _Reach) -> set[int]:
+    """Apply what can be applied of a request that has an unreadable record, or its neighbours."""
+    waiting = set()
+    for id_ in request.ids:
+        try:
+            await _opt_out(writer, [id_], request, reach)
+        except CorruptRecord as error:
+            _log.error("opt-out %s can't be applied: %s", request.transaction_id, error)
+            waiting.add(request.seq)
+    return waiting
+
+
+async def _opt_out(writer: Writer, ids: Sequence[Id], request: Request, reach: _Reach) -> None:
+    account_id = request.account_id
+    if account_id is None:
+        await writer.opt_out(ids, OptOut(EVERYONE, request.action), None)
+    else:
+        await writer.opt_out(ids, OptOut(account_id, request.action), reach.get(account_id))
+
+
+async def _reach(conn: AsyncConnection, requests: Sequence[Request]) -> _Reach:
+    """Return what the erasures among some requests delete, if not everything."""
+    erasing = {
+        request.account_id
+        for request in requests
+        if request.action is OptOutAction.ERASURE and request.account_id is not None
+    }
+    if not erasing:
+        return {}
+    tree = await accounts.tree(conn)
+    return {
+        account_id: await audiences.ids_of(conn, tree.erased_by(account_id))
+        for account_id in erasing
+    }

@@ -1,0 +1,141 @@
+"""
+Acknowledged means in force.
+
+**A 202 of a data subject request, and exit status 0 of `restrict` and `erase`, leave only
+when no worker of this deployment can show what they forbid any more.** Where that can't be
+had in time, the answer is another one (503, exit status 3), says so, and can be repeated
+without anything being done twice: what was asked is in the ledger, and is applied before
+anything else as soon as anybody can. "This deployment" are the workers that read this store.
+
+    ours     ledger -> store -> leases waited out     the usual way
+    theirs   a loader does that, and marks the ledger
+
+Both are tried at once, for a time: a process may have lost a store that loader and workers
+have, or have no permission to write to it. A store that reads and does not write (full,
+a replica by now, without its own replicas, without its disk) is like one that is away:
+workers go on asking it, so nothing may be acknowledged. What bounds that is freshness: see
+`segments.projection.freshness`.
+
+That a person is shown to no bid that *begins* after the acknowledgement is what is
+promised; a bid that is being answered in the same moment may still leave.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from segments.ledger.database.engine import LedgerAway, reading
+from segments.ledger.privacy import opt_outs
+from segments.ledger.privacy.opt_outs import Request
+from segments.projection.applied_opt_outs import apply_new
+from segments.store.reader import StoreUnusable
+
+RETRY_AFTER_S: Final = 5
+"""When to ask again for what is not in force yet: a few of a loader's looks."""
+
+_FIRST_PAUSE_S: Final = 0.05
+_LONGEST_PAUSE_S: Final = 0.5
+
+
+class Receipt(NamedTuple):
+    """
+    What became of requests; in the ledger they are for good.
+
+    `waits_because` is empty if they are in force. Otherwise it says why not, and they are
+    applied before anything else is written to the store.
+    """
+
+    transaction_ids: tuple[str, ...]
+    waits_because: str = ""
+
+
+async def put_into_force(
+    ledger: AsyncEngine, redis: Redis, requests: Sequence[Request], *, wait_s: float | None = None
+) -> Receipt:
+    """
+    Apply requests that were recorded to the store, or see a loader do so.
+
+    Args:
+        ledger: Where they have been committed.
+        redis: The store.
+        requests: Some thousands at most.
+        wait_s: How long that may take, a loader's help included; `None`: no loader is
+            waited for, and the store for as long as its client has patience.
+    """
+    transaction_ids = tuple(request.transaction_id for request in requests)
+    attempt = asyncio.create_task(_attempt(ledger, redis, requests))
+    if wait_s is None:
+        return Receipt(transaction_ids, await attempt)
+    # One that takes too long is left to itself: the sooner they are applied, the better.
+    _AT_WORK.add(attempt)
+    attempt.add_done_callback(_AT_WORK.discard)
+    if await until_applied(ledger, transaction_ids, wait_s, attempt):
+        return Receipt(transaction_ids)
+    why = attempt.result() if attempt.done() else "the store does not answer"
+    return Receipt(transaction_ids, why)
+
+
+_AT_WORK: Final[set[asyncio.Task[str]]] = set()
+"""Attempts that somebody else may have given up; the event loop would forget them."""
+
+
+async def until_applied(
+    ledger: AsyncEngine,
+    transaction_ids: Sequence[str],
+    wait_s: float,
+    attempt: asyncio.Task[str] | None = None,
+) -> bool:
+    """
+    Wait until the ledger says of all these requests that they are in force.
+
+    Args:
+        ledger: Which a loader marks.
+        transaction_ids: Theirs.
+        wait_s: For so long at most.
+        attempt: Of our own to do the same; comes to why not, or to nothing.
+
+    Returns:
+        Whether they are in force.
+    """
+    until_s = time.monotonic() + wait_s
+    pause_s = _FIRST_PAUSE_S
+    while True:
+        left_s = until_s - time.monotonic()
+        if attempt is not None:
+            await asyncio.wait({attempt}, timeout=max(0, min(pause_s, left_s)))
+            if attempt.done() and not attempt.result():
+                return True
+        if await _are_applied(ledger, transaction_ids):
+            return True
+        if left_s <= 0:
+            return False
+        if attempt is None or attempt.done():
+            await asyncio.sleep(min(pause_s, left_s))
+        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+
+async def _attempt(ledger: AsyncEngine, redis: Redis, requests: Sequence[Request]) -> str:
+    """Apply requests by ourselves; return why that could not be, if it could not."""
+    try:
+        waiting = await apply_new(ledger, redis, requests)
+    except StoreUnusable as error:
+        return str(error)
+    except (RedisError, OSError) as error:
+        # By its type only: what a connection error says may hold the store's URL.
+        return f"the store can't be written ({type(error).__name__})"
+    except LedgerAway:
+        return "the ledger can't be reached"
+    return "the store holds records of them that can't be read" if waiting else ""
+
+
+async def _are_applied(ledger: AsyncEngine, transaction_ids: Sequence[str]) -> bool:
+    try:
+        async with reading(ledger) as conn:
+            return await opt_outs.are_applied(conn, transaction_ids)
+    except LedgerAway:
+        return False

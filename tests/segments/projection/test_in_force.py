@@ -1,0 +1,184 @@
+"""Nothing is acknowledged that is not in force, and what was asked is not lost either."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from segments.ledger.database.engine import open_ledger, reading
+from segments.ledger.privacy import opt_outs
+from segments.ledger.privacy.opt_outs import SAME_FOR_S, OptOutSource, Request
+from segments.model.identity import Id, IdentifierKind
+from segments.model.record import EVERYONE, OptOut, OptOutAction, Record
+from segments.projection.applied_opt_outs import apply_opt_outs
+from segments.projection.in_force import put_into_force, until_applied
+from segments.settings import Settings
+from segments.store.meta import prepare
+from segments.store.reader import read_meta, read_records
+from segments.store.servers.connection import connect
+from tests.cut_off import cut_off
+from tests.engines import Engine
+from tests.refusals import REFUSALS, code_of_a_write
+
+ADA, BOB = (Id(bytes([number]) * 16) for number in (1, 2))
+RESTRICTED = Record((OptOut(EVERYONE, OptOutAction.RESTRICT),))
+BY_TOKEN = OptOutSource(token_id=1)
+
+
+@pytest.fixture
+async def redis(engine: Engine) -> AsyncIterator[Redis]:
+    """A client of a store that is laid out and empty."""
+    async with connect(engine.url, retry=None) as client:
+        await prepare(client, 10_000)
+        yield client
+
+
+async def record(
+    ledger: AsyncEngine,
+    *persons: tuple[Id, ...],
+    action: OptOutAction = OptOutAction.RESTRICT,
+    source: OptOutSource = BY_TOKEN,
+    now_s: float | None = None,
+    jurisdiction: str | None = None,
+) -> list[Request]:
+    async with ledger.begin() as conn:
+        return await opt_outs.record(
+            conn,
+            action,
+            [[(IdentifierKind.EMAIL, id_) for id_ in ids] for ids in persons],
+            jurisdiction=jurisdiction,
+            source=source,
+            now_s=time.time() if now_s is None else now_s,
+        )
+
+
+async def record_of(redis: Redis, id_: Id) -> Record:
+    return (await read_records(redis, await read_meta(redis), [id_]))[0]
+
+
+async def catch_up(ledger: AsyncEngine, redis: Redis) -> int:
+    return await apply_opt_outs(ledger, redis, await read_meta(redis))
+
+
+# ---------------------------------------------------------------- a store that does not write
+
+
+@pytest.mark.parametrize("code", REFUSALS)
+async def test_store_that_reads_and_does_not_write_is_not_acknowledged(
+    settings: Settings, redis: Redis, engine: Engine, code: str
+) -> None:
+    async with open_ledger(settings) as ledger:
+        with REFUSALS[code](engine):
+            assert code_of_a_write(engine) == code
+            receipt = await put_into_force(ledger, redis, await record(ledger, (ADA,)), wait_s=0.2)
+            assert await record_of(redis, ADA) == Record(), "it reads, and goes on being asked"
+        assert await catch_up(ledger, redis) == 1
+
+    assert receipt.waits_because
+    assert ADA.hex() not in receipt.waits_because
+    assert await record_of(redis, ADA) == RESTRICTED
+
+
+async def test_same_request_again_is_the_first_and_is_in_force_as_soon_as_it_can_be(
+    ledger: AsyncEngine, valkey: Engine
+) -> None:
+    async with connect(valkey.url, retry=None) as redis:
+        await prepare(redis, 10_000)
+        with REFUSALS["OOM"](valkey):
+            first = await put_into_force(ledger, redis, await record(ledger, (ADA, BOB)), wait_s=0)
+        again = await put_into_force(ledger, redis, await record(ledger, (BOB, ADA)), wait_s=0.5)
+
+        assert first.waits_because
+        assert again == (first.transaction_ids, "")
+        assert await record_of(redis, ADA) == RESTRICTED
+        assert (await read_meta(redis)).opt_outs == 1
+
+
+# ---------------------------------------------------------------- a loader does it for us
+
+
+async def test_process_that_lost_the_store_acknowledges_what_a_loader_has_applied(
+    ledger: AsyncEngine, valkey: Engine
+) -> None:
+    async with connect(valkey.url, retry=None) as redis:
+        await prepare(redis, 10_000)
+        requests = await record(ledger, (ADA,))
+        asking = asyncio.create_task(put_into_force(ledger, cut_off(redis), requests, wait_s=10))
+        await asyncio.wait({asking}, timeout=0.2)
+        waited = not asking.done()
+        await catch_up(ledger, redis)
+
+        assert (await asking).waits_because == ""
+        assert waited
+
+
+async def test_store_that_hangs_is_not_waited_for_beyond_the_time_that_there_is(
+    ledger: AsyncEngine, valkey: Engine
+) -> None:
+    async with connect(valkey.url, retry=None, socket_timeout=30) as redis:
+        await prepare(redis, 10_000)
+        requests = await record(ledger, (ADA,))
+        valkey.freeze()
+        began_s = time.monotonic()
+        receipt = await put_into_force(ledger, redis, requests, wait_s=0.3)
+        took_s = time.monotonic() - began_s
+        valkey.thaw()
+
+        assert receipt.waits_because == "the store does not answer"
+        assert took_s < 5
+        assert await until_applied(ledger, receipt.transaction_ids, 10), "the attempt goes on"
+
+
+# ---------------------------------------------------------------- what is the same request
+
+
+async def test_request_is_the_same_until_it_has_been_in_force_for_an_hour(
+    ledger: AsyncEngine,
+) -> None:
+    now_s = time.time()
+    (first,) = await record(ledger, (ADA,), now_s=now_s - 10 * SAME_FOR_S)
+    (waiting,) = await record(ledger, (ADA,), now_s=now_s)
+    async with ledger.begin() as conn:
+        await opt_outs.mark_applied(conn, [first.seq], now_s)
+    (in_force,) = await record(ledger, (ADA,), now_s=now_s + SAME_FOR_S - 1)
+    (later,) = await record(ledger, (ADA,), now_s=now_s + SAME_FOR_S)
+
+    assert [first.is_new, waiting.is_new, in_force.is_new, later.is_new] == [
+        True,
+        False,
+        False,
+        True,
+    ]
+    assert first.transaction_id == waiting.transaction_id == in_force.transaction_id
+    assert later.transaction_id != first.transaction_id
+
+
+async def test_request_that_differs_in_anything_that_counts_is_another(ledger: AsyncEngine) -> None:
+    (first,) = await record(ledger, (ADA,))
+    others = [
+        await record(ledger, (ADA, BOB)),
+        await record(ledger, (BOB,)),
+        await record(ledger, (ADA,), action=OptOutAction.ERASURE),
+        await record(ledger, (ADA,), source=OptOutSource(token_id=2)),
+        await record(ledger, (ADA,), source=OptOutSource(key_id=1)),
+        await record(ledger, (ADA,), jurisdiction="EU_PRIVACY"),
+    ]
+
+    assert first.is_new
+    assert all(request.is_new for (request,) in others)
+
+
+async def test_list_of_persons_may_name_some_who_were_recorded_before(ledger: AsyncEngine) -> None:
+    (bob,) = await record(ledger, (BOB,))
+
+    both = await record(ledger, (ADA,), (BOB,), (ADA,))
+
+    assert [request.ids for request in both] == [(ADA,), (BOB,), (ADA,)]
+    assert [request.is_new for request in both] == [True, False, True]
+    assert both[1].transaction_id == bob.transaction_id
+    assert both[0] == both[2]
+    async with reading(ledger) as conn:
+        assert await opt_outs.last_seq(conn) == 2

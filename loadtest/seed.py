@@ -81,8 +81,11 @@ async def seed(population: Population, settings: Settings, say: Say = lambda _: 
         SeedFailed: A job failed, or an opt-out could not be applied.
         segments.store.reader.StoreUnusable: The store is not ours to write.
     """
-    async with open_ledger(settings) as ledger, opened(settings) as redis:
-        meta = await catch_up(ledger, redis, settings)
+    async with (
+        open_ledger(settings.ledger_dsn) as ledger,
+        opened(settings.redis_url, settings.data_dir) as redis,
+    ):
+        meta = await catch_up(ledger, redis, settings.expected_ids)
         sower = _Sower(population, settings, ledger, redis, Writer(redis, meta))
         done = sower.done
 
@@ -122,7 +125,7 @@ class _Sower:
         self._ledger = ledger
         self._redis = redis
         self._writer = writer
-        self._blobs = Blobs.open(settings)
+        self._blobs = Blobs.open(settings.blobs_at)
         self._loader = Loader(settings, ledger, redis, self._blobs)
         # Each partner's own account, and the one that owns its audiences.
         self._partner_to_accounts: dict[Partner, tuple[Account, Account]] = {}

@@ -250,6 +250,11 @@ class Settings(BaseSettings):
         return store_url(self.redis_url, self.data_dir)
 
     @property
+    def blobs_at(self) -> str | Path:
+        """The URL of the blobs, or their directory, as `segments.files.blobs` takes either."""
+        return self.data_dir / "blobs" if self.blob_url is None else self.blob_url
+
+    @property
     def drop_folder(self) -> Path:
         """The folder of partners' folders."""
         return self.data_dir / "drop" if self.drop_dir is None else self.drop_dir

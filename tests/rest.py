@@ -107,7 +107,7 @@ async def serving(
 ) -> AsyncIterator[Rest]:
     """Serve the doors."""
     clock = FakeClock()
-    blobs = blobs or Blobs.open(settings)
+    blobs = blobs or Blobs.open(settings.blobs_at)
     services = Services(settings, ledger, redis, blobs, clock, clock, passwords=QUICK)
     reports = await reports_of(services)
     runner = runner_of(application(services, await doors(services, reports)))

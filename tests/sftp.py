@@ -50,7 +50,7 @@ class Door:
     async def add_partner(self, partner_id: str) -> None:
         """Add a partner, and its key, which the clients take by its name."""
         public_key = new_key(self.folder / partner_id)
-        async with open_ledger(self.settings) as ledger, ledger.begin() as conn:
+        async with open_ledger(self.settings.ledger_dsn) as ledger, ledger.begin() as conn:
             partner = await accounts.add_account(
                 conn, AccountKind.ADVERTISER, partner_id, partner_id, now_s=time.time()
             )

@@ -141,8 +141,8 @@ def _head(extent: Extent) -> list[str]:
 
 async def seeded(redis: Redis, settings: Settings, population: Population) -> float:
     """Seed the store, and return how many bytes of its memory each id takes."""
-    async with open_ledger(settings) as ledger:
-        await catch_up(ledger, redis, settings)
+    async with open_ledger(settings.ledger_dsn) as ledger:
+        await catch_up(ledger, redis, settings.expected_ids)
     empty_bytes = await used_bytes(redis)
     say(f"seeding {population.ids:,} ids")
     done = await seed(population, settings, say)

@@ -137,8 +137,8 @@ async def _ours(
             expected_ids=rows.count,
         )
         redis = await stack.enter_async_context(connect(store.url))
-        ledger = await stack.enter_async_context(open_ledger(settings))
-        await catch_up(ledger, redis, settings)
+        ledger = await stack.enter_async_context(open_ledger(settings.ledger_dsn))
+        await catch_up(ledger, redis, settings.expected_ids)
         async with ledger.begin() as conn:
             await accounts.add_account(
                 conn, AccountKind.ADVERTISER, _PARTNER_ID, "Bench", now_s=time.time()
@@ -154,7 +154,7 @@ async def _ours(
                 metadata = _metadata(digest, rows, deed)
                 before = store.cpu_s(), cpu_s(loader.pid)
                 job = await accept(
-                    ledger, Blobs.open(settings), metadata, file_chunks(file),
+                    ledger, Blobs.open(settings.blobs_at), metadata, file_chunks(file),
                     door="bench", file_name=file.name, now_s=time.time(),
                 )  # fmt: skip
                 job = await _ended(ledger, job, loader)

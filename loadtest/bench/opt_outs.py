@@ -93,7 +93,10 @@ async def measure(ids: int, one_by_one: int, ledger_url: str | None) -> list[Mea
 async def _stores(ledger_url: str | None) -> AsyncIterator[_Stores]:
     with tempfile.TemporaryDirectory(prefix="optouts-") as folder:
         settings = Settings(data_dir=Path(folder), ledger_url=ledger_url, redis_url=None)
-        async with open_ledger(settings) as ledger, opened(settings) as redis:
+        async with (
+            open_ledger(settings.ledger_dsn) as ledger,
+            opened(settings.redis_url, settings.data_dir) as redis,
+        ):
             async with ledger.begin() as conn:
                 account = await accounts.add_account(
                     conn, AccountKind.ADVERTISER, f"a{os.getpid()}", "Advertiser", now_s=0
@@ -102,7 +105,7 @@ async def _stores(ledger_url: str | None) -> AsyncIterator[_Stores]:
                     await audiences.find_or_create_audience(
                         conn, account, account, str(number), "Segment", now_s=0
                     )
-            await catch_up(ledger, redis, settings)
+            await catch_up(ledger, redis, settings.expected_ids)
             yield _Stores(ledger, redis, account.id)
 
 

@@ -149,7 +149,7 @@ async def _store(directory: Path, persons: int) -> AsyncIterator[tuple[Redis, St
     try:
         async with connect(settings.store_url) as redis:
             await to_cpu(redis, cpus()[1])
-            async with open_ledger(settings) as ledger:
+            async with open_ledger(settings.ledger_dsn) as ledger:
                 held = await stock(ledger, redis, settings)
             yield redis, held, settings
     finally:

@@ -57,7 +57,7 @@ class Stock:
 
 async def stock(ledger: AsyncEngine, redis: Redis, settings: Settings) -> Stock:
     """Lay the store out and publish the audiences."""
-    meta = await catch_up(ledger, redis, settings)
+    meta = await catch_up(ledger, redis, settings.expected_ids)
     changes = []
     now_s = time.time()
     async with ledger.begin() as conn:

@@ -151,11 +151,16 @@ class _Course:
             asyncio.get_running_loop().add_signal_handler(signal_number, self._stop.set)
         settings = self._service.settings
         async with AsyncExitStack() as running:
-            ledger = await running.enter_async_context(open_ledger(settings))
+            ledger = await running.enter_async_context(open_ledger(settings.ledger_dsn))
             redis = await running.enter_async_context(connect(settings.store_url))
             shared, plan = self._outcome.shared, self._outcome.plan
             waves = Waves(
-                self._table.waves, self._population, ledger, redis, Blobs.open(settings), shared
+                self._table.waves,
+                self._population,
+                ledger,
+                redis,
+                Blobs.open(settings.blobs_at),
+                shared,
             )
             scene = Scene(self._service, redis, shared, self._table.dues, Random(plan.seed))
             watching = asyncio.create_task(self._watch())

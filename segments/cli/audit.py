@@ -47,7 +47,7 @@ def export(since: datetime | None, about: BinaryIO | None) -> None:
     ids = None if about is None else [_id(n, line) for n, line in enumerate(about, 1)]
 
     async def print_all() -> None:
-        async with open_ledger(settings) as ledger:
+        async with open_ledger(settings.ledger_dsn) as ledger:
             wanted = None
             if ids is not None:
                 async with ledger.begin() as conn:

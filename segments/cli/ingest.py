@@ -88,8 +88,8 @@ def loader() -> None:
 
 async def _load(settings: Settings, file: Path, metadata_file: Path) -> Job:
     stopping = stopping_event()
-    async with open_ledger(settings) as ledger:
-        blobs = Blobs.open(settings)
+    async with open_ledger(settings.ledger_dsn) as ledger:
+        blobs = Blobs.open(settings.blobs_at)
         try:
             job = await accept(
                 ledger,
@@ -104,7 +104,7 @@ async def _load(settings: Settings, file: Path, metadata_file: Path) -> Job:
             raise click.ClickException(_refusal(stopped)) from None
         click.echo(f"job {job.id}, transaction {job.transaction_id}", err=True)
         try:
-            async with opened(settings) as redis:
+            async with opened(settings.redis_url, settings.data_dir) as redis:
                 loader = Loader(settings, ledger, redis, blobs)
                 await loader.catch_up()
                 with display() as shown:
@@ -118,8 +118,11 @@ async def _load(settings: Settings, file: Path, metadata_file: Path) -> Job:
 
 async def _run_loader(settings: Settings) -> None:
     stopping, metrics = stopping_event(), Metrics()
-    async with open_ledger(settings) as ledger, opened(settings) as redis:
-        loader = Loader(settings, ledger, redis, Blobs.open(settings), metrics=metrics)
+    async with (
+        open_ledger(settings.ledger_dsn) as ledger,
+        opened(settings.redis_url, settings.data_dir) as redis,
+    ):
+        loader = Loader(settings, ledger, redis, Blobs.open(settings.blobs_at), metrics=metrics)
         async with shown(
             "SEGMENTS_LOADER_PORT",
             settings.loader_host,

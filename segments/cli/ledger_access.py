@@ -40,7 +40,7 @@ def change(do: Callable[[AsyncConnection], Awaitable[str]]) -> None:
     settings = read_settings(Settings)
 
     async def change_and_publish() -> None:
-        async with open_ledger(settings) as ledger:
+        async with open_ledger(settings.ledger_dsn) as ledger:
             async with ledger.begin() as conn:
                 done = await do(conn)
             click.echo(done)
@@ -59,7 +59,7 @@ def keep(do: Callable[[AsyncConnection], Awaitable[str]]) -> None:
     settings = read_settings(Settings)
 
     async def open_and_do() -> str:
-        async with open_ledger(settings) as ledger, ledger.begin() as conn:
+        async with open_ledger(settings.ledger_dsn) as ledger, ledger.begin() as conn:
             return await do(conn)
 
     click.echo(run(open_and_do()))
@@ -70,7 +70,7 @@ def look(ask: Callable[[AsyncConnection], Awaitable[T]]) -> T:
     settings = read_settings(Settings)
 
     async def open_and_ask() -> T:
-        async with open_ledger(settings) as ledger, reading(ledger) as conn:
+        async with open_ledger(settings.ledger_dsn) as ledger, reading(ledger) as conn:
             return await ask(conn)
 
     return run(open_and_ask())

@@ -74,7 +74,7 @@ def _record(action: OptOutAction, persons: Sequence[_Person]) -> None:
     settings = read_settings(Settings)
 
     async def record_all() -> tuple[list[Receipt], str]:
-        async with open_ledger(settings) as ledger, connect(settings.store_url) as redis:
+        async with open_ledger(settings.ledger_dsn) as ledger, connect(settings.store_url) as redis:
             receipts = [
                 await record_opt_outs(ledger, redis, action, persons[at : at + _PERSONS_AT_ONCE])
                 for at in range(0, len(persons), _PERSONS_AT_ONCE)

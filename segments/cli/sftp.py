@@ -148,9 +148,9 @@ async def _run(settings: Settings, *, listens: bool) -> None:
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_number, stopping.set)
     metrics = SftpProcessMetrics()
-    async with open_ledger(settings) as ledger:
+    async with open_ledger(settings.ledger_dsn) as ledger:
         folders = DropFolder(settings.drop_folder)
-        drop = Drop(settings, ledger, Blobs.open(settings), folders, metrics=metrics)
+        drop = Drop(settings, ledger, Blobs.open(settings.blobs_at), folders, metrics=metrics)
         callbacks = Callbacks(ledger, settings.callback_hosts, metrics=metrics)
 
         async def watch() -> None:

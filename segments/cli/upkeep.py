@@ -94,7 +94,7 @@ def scrub() -> None:
 
 
 async def _release(settings: Settings, name: str, refuse: bool) -> Job:
-    async with open_ledger(settings) as ledger:
+    async with open_ledger(settings.ledger_dsn) as ledger:
         async with reading(ledger) as conn:
             found = await jobs.job(conn, name)
         if found is None:
@@ -111,11 +111,15 @@ async def _release(settings: Settings, name: str, refuse: bool) -> Job:
 
 async def _rebuild(settings: Settings, skip_missing: bool) -> Progress:
     shown = _Lines()
-    async with open_ledger(settings) as ledger:
+    async with open_ledger(settings.ledger_dsn) as ledger:
         try:
-            async with opened(settings) as redis:
+            async with opened(settings.redis_url, settings.data_dir) as redis:
                 tools = Tools(
-                    ledger, redis, Blobs.open(settings), settings.data_dir / "spool", time.time
+                    ledger,
+                    redis,
+                    Blobs.open(settings.blobs_at),
+                    settings.data_dir / "spool",
+                    time.time,
                 )
                 return await rebuild_store(
                     tools, settings.expected_ids, show=shown.show, skip_missing=skip_missing
@@ -132,16 +136,16 @@ async def _rebuild(settings: Settings, skip_missing: bool) -> Progress:
 
 
 async def _sweep(settings: Settings) -> tuple[Swept, int]:
-    async with open_ledger(settings) as ledger:
+    async with open_ledger(settings.ledger_dsn) as ledger:
         try:
-            async with opened(settings) as redis:
+            async with opened(settings.redis_url, settings.data_dir) as redis:
                 writer = Writer(redis, await prepare(redis, settings.expected_ids))
                 swept = await sweep_store(ledger, redis, writer, time.time())
         except RedisError:
             raise click.ClickException("the store can't be reached; run this again") from None
         blobs = await sweep_blobs(
             ledger,
-            Blobs.open(settings),
+            Blobs.open(settings.blobs_at),
             time.time(),
             abandoned_after_s=settings.abandoned_after_s,
         )
@@ -149,8 +153,10 @@ async def _sweep(settings: Settings) -> tuple[Swept, int]:
 
 
 async def _scrub(settings: Settings) -> Scrub:
-    async with open_ledger(settings) as ledger:
-        scrubber = Scrubber(ledger, Blobs.open(settings), settings.data_dir / "spool", time.time)
+    async with open_ledger(settings.ledger_dsn) as ledger:
+        scrubber = Scrubber(
+            ledger, Blobs.open(settings.blobs_at), settings.data_dir / "spool", time.time
+        )
         done = await scrubber.scrub(time.time())
         await scrubber.delete_strays()
         return done

@@ -26,8 +26,6 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import obstore
 from obstore.store import GCSStore, LocalStore, ObjectStore, S3Store, from_url
 
-from segments.settings import Settings
-
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
@@ -66,11 +64,9 @@ class Blobs:
         self._directory = directory
 
     @classmethod
-    def open(cls, settings: Settings) -> Self:
-        """Open the blobs that the settings name; the local directory is made if missing."""
-        if settings.blob_url is not None:
-            return cls(from_url(settings.blob_url))
-        return cls.in_directory(settings.data_dir / "blobs")
+    def open(cls, at: str | Path) -> Self:
+        """Open the blobs at a URL, or in a local directory, which is made if it is missing."""
+        return cls(from_url(at)) if isinstance(at, str) else cls.in_directory(at)
 
     @classmethod
     def in_directory(cls, directory: Path) -> Self:

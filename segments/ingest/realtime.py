@@ -40,7 +40,6 @@ from segments.model.job import Checkpoint, Job, JobState, Report
 from segments.model.order import SegmentAction
 from segments.model.record import Change, CorruptRecord, Tally
 from segments.projection.catalog import catch_up
-from segments.settings import Settings
 from segments.store.cache_lease import wait_out_leases
 from segments.store.job_marks import Mark
 from segments.store.reader import StoreUnusable, read_meta
@@ -70,7 +69,9 @@ class Applied(NamedTuple):
 class Realtime:
     """Applies chunks."""
 
-    settings: Settings
+    expected_ids: int
+    """How many persons the store is laid out for, if it is new."""
+
     ledger: AsyncEngine
     redis: Redis
     blobs: Blobs
@@ -156,7 +157,7 @@ class Realtime:
         """Write to the store; `None` if it is away, or holds what can't be read."""
         try:
             # Opt-outs first: nobody is added who said no to a store that has been lost.
-            meta = await catch_up(self.ledger, self.redis, self.settings)
+            meta = await catch_up(self.ledger, self.redis, self.expected_ids)
             await mark.parts()
             tally = await Writer(self.redis, meta).merge(chunk.ids, to_apply)
             await wait_out_leases(self.redis)

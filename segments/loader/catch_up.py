@@ -51,7 +51,7 @@ class CatchUp:
             redis.exceptions.RedisError: It can't be reached.
         """
         await self._check_new_server()
-        await catch_up(self._tools.ledger, self._tools.redis, self._settings)
+        await catch_up(self._tools.ledger, self._tools.redis, self._settings.expected_ids)
 
     async def run(self, is_ready: asyncio.Event, stopping: asyncio.Event) -> None:
         """

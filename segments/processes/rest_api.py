@@ -139,8 +139,8 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
         segments.runtime.tls.UnusableTls: There is no TLS with these files.
     """
     tls = context_of(settings.api_tls)
-    async with open_ledger(settings) as ledger, connect(settings.store_url) as redis:
-        services = Services(settings, ledger, redis, Blobs.open(settings))
+    async with open_ledger(settings.ledger_dsn) as ledger, connect(settings.store_url) as redis:
+        services = Services(settings, ledger, redis, Blobs.open(settings.blobs_at))
         reports = await reports_of(services)
         async with (
             shown(

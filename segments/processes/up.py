@@ -125,9 +125,9 @@ def _programs() -> tuple[Program, ...]:
 
 
 async def _prepare(settings: Settings) -> None:
-    async with open_ledger(settings) as ledger, connect(settings.store_url) as redis:
+    async with open_ledger(settings.ledger_dsn) as ledger, connect(settings.store_url) as redis:
         await prepare(redis, settings.expected_ids)
-        await catch_up(ledger, redis, settings)
+        await catch_up(ledger, redis, settings.expected_ids)
 
 
 async def _first_of(stopped: asyncio.Event, kept: Sequence[asyncio.Task[None]]) -> None:

@@ -32,18 +32,22 @@ from segments.model.catalog import (
     RecipientEntry,
 )
 from segments.projection.applied_opt_outs import apply_opt_outs, reapply_opt_outs
-from segments.settings import Settings
 from segments.store import keys
 from segments.store.meta import mark_caught_up, prepare
 from segments.store.reader import TRUST_COMMAND, Meta, StoreUnusable, caught_up_runs, read_meta
 from segments.store.servers.masters import Runs, is_cluster, runs
 
 
-async def catch_up(ledger: AsyncEngine, redis: Redis, settings: Settings) -> Meta:
+async def catch_up(ledger: AsyncEngine, redis: Redis, expected_ids: int) -> Meta:
     """
     Make the store show everything that the ledger says, but for memberships.
 
     Called every second; costs a few round trips when nothing has changed.
+
+    Args:
+        ledger: What is so.
+        redis: The store.
+        expected_ids: How many persons the store is laid out for, if it is new.
 
     Returns:
         The store's meta, for whoever writes to it next.
@@ -51,7 +55,7 @@ async def catch_up(ledger: AsyncEngine, redis: Redis, settings: Settings) -> Met
     Raises:
         StoreUnusable: The store is not ours to write.
     """
-    meta = await _prepared(redis, settings)
+    meta = await _prepared(redis, expected_ids)
     # Before anything else: what is written after this must not reach a person
     # whose no the store has not heard yet.
     await _apply_opt_outs(ledger, redis, meta)
@@ -73,11 +77,11 @@ async def publish_catalog(ledger: AsyncEngine, redis: Redis) -> int:
     return await _publish(ledger, redis)
 
 
-async def _prepared(redis: Redis, settings: Settings) -> Meta:
+async def _prepared(redis: Redis, expected_ids: int) -> Meta:
     try:
         return await read_meta(redis)
     except StoreUnusable:
-        return await prepare(redis, settings.expected_ids)
+        return await prepare(redis, expected_ids)
 
 
 async def _apply_opt_outs(ledger: AsyncEngine, redis: Redis, meta: Meta) -> None:

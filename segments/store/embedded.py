@@ -33,7 +33,6 @@ from redis.exceptions import BusyLoadingError, RedisError
 
 from segments.runtime import child_process
 from segments.runtime.store_url import store_url
-from segments.settings import Settings
 from segments.store.meta import LISTPACK_LIMITS
 from segments.store.reader import StoreUnusable
 from segments.store.servers.connection import connect
@@ -216,7 +215,7 @@ class EmbeddedStore:
 
 
 @asynccontextmanager
-async def opened(settings: Settings) -> AsyncIterator[Redis]:
+async def opened(redis_url: str | None, data_dir: Path) -> AsyncIterator[Redis]:
     """
     Give a command the store for as long as it runs.
 
@@ -224,14 +223,18 @@ async def opened(settings: Settings) -> AsyncIterator[Redis]:
     processes runs; or else one that is started for the command alone. Who
     started it and is done first waits for the others that use it.
 
+    Args:
+        redis_url: The store that was set; none: the embedded one.
+        data_dir: Where the embedded one lies.
+
     Raises:
         StoreUnusable: None of these can be had.
     """
-    async with connect(settings.store_url) as redis:
-        if not settings.embedded_store:
+    async with connect(store_url(redis_url, data_dir)) as redis:
+        if redis_url is not None:
             yield redis
             return
-        store = EmbeddedStore(settings.data_dir)
+        store = EmbeddedStore(data_dir)
         async with store.shared():
             yield redis
 

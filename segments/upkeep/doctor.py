@@ -50,7 +50,7 @@ class Finding(NamedTuple):
 async def examine(settings: Settings) -> AsyncIterator[Finding]:
     """Yield what was found, in the order in which it should be mended."""
     try:
-        async with open_ledger(settings) as ledger:
+        async with open_ledger(settings.ledger_dsn) as ledger:
             yield Finding(Grade.GOOD, "ledger: opens, its tables are up to date")
             async for finding in _store(settings, ledger):
                 yield finding

@@ -166,7 +166,7 @@ from segments.ledger import accounts, audiences
 from segments.ledger.database.engine import open_ledger
 from segments.settings import Settings
 async def main():
-    async with open_ledger(Settings()) as ledger, ledger.begin() as conn:
+    async with open_ledger(Settings().ledger_dsn) as ledger, ledger.begin() as conn:
         shop = await accounts.partner(conn, "shop")
         await audiences.find_or_create_audience(conn, shop, shop, "160019", "X", now_s=time.time())
 asyncio.run(main())

@@ -34,9 +34,9 @@ async def service(servers: Watched, tmp_path: Path) -> AsyncIterator[Service]:
     """A worker, and a loader that keeps the store up; MEMBER and STRANGER are members."""
     settings = Settings(data_dir=tmp_path / "data", expected_ids=10_000, redis_url=servers.url)
     stopping = asyncio.Event()
-    async with open_ledger(settings) as ledger, connect(servers.url) as redis:
+    async with open_ledger(settings.ledger_dsn) as ledger, connect(servers.url) as redis:
         seeded = await seed(ledger)
-        loader = Loader(settings, ledger, redis, Blobs.open(settings))
+        loader = Loader(settings, ledger, redis, Blobs.open(settings.blobs_at))
         await loader.catch_up()
         ids = [id_of_email_hash(person) for person in (MEMBER, STRANGER)]
         writer = Writer(redis, await read_meta(redis))

@@ -229,7 +229,7 @@ async def test_only_a_key_of_the_partner_opens_its_folder(door: Door) -> None:
 
 
 async def test_key_of_a_partner_that_was_switched_off_opens_nothing(door: Door) -> None:
-    async with open_ledger(door.settings) as ledger, ledger.begin() as conn:
+    async with open_ledger(door.settings.ledger_dsn) as ledger, ledger.begin() as conn:
         await accounts.set_account_active(conn, await accounts.partner(conn, "shop"), False)
 
     assert (await door.sftp("shop", "ls")).status == 255
@@ -238,7 +238,7 @@ async def test_key_of_a_partner_that_was_switched_off_opens_nothing(door: Door) 
 async def test_removed_key_ends_the_connections_it_opened(door: Door) -> None:
     async with _connected(door, "shop") as client:
         await client.start_sftp_client()
-        async with open_ledger(door.settings) as ledger, ledger.begin() as conn:
+        async with open_ledger(door.settings.ledger_dsn) as ledger, ledger.begin() as conn:
             (key, _) = await ssh_keys.keys(conn)
             partner = await accounts.partner(conn, "shop")
             await ssh_keys.remove_key(conn, partner, key.fingerprint)

@@ -189,7 +189,7 @@ async def a_host() -> AsyncIterator[tuple[Host, Redis]]:
     store = EmbeddedStore(folder)
     await store.start()
     try:
-        async with open_ledger(settings) as ledger, connect(settings.store_url) as redis:
+        async with open_ledger(settings.ledger_dsn) as ledger, connect(settings.store_url) as redis:
             yield Host(settings, ledger, store), redis
     finally:
         await store.stop()

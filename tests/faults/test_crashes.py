@@ -143,7 +143,7 @@ async def survives(seed: int, *, files: int, rounds: int) -> None:
     )
 
     async with a_host() as (host, redis):
-        await catch_up(host.ledger, redis, host.settings)
+        await catch_up(host.ledger, redis, host.settings.expected_ids)
         await host.open_uploads()
         await host.deliver(deliveries)
         crashes, stopping = Crashes(host, redis, uploader, port), asyncio.Event()
@@ -160,7 +160,7 @@ async def survives(seed: int, *, files: int, rounds: int) -> None:
             await host.kill("loader")
             await host.kill("api")
         # What the store did not hear of while it was down: the next loader brings it.
-        await catch_up(host.ledger, redis, host.settings)
+        await catch_up(host.ledger, redis, host.settings.expected_ids)
         found, done = await host.dump(redis), await host.jobs()
         upload_to_job = await jobs_of_uploads(host)
 

@@ -75,7 +75,7 @@ class InterruptedJob:
         self.settings = settings
         self.ledger = ledger
         self.redis = redis
-        self.blobs = Blobs.open(settings)
+        self.blobs = Blobs.open(settings.blobs_at)
         self.partner: Account
 
     async def furnish(self) -> None:
@@ -109,7 +109,7 @@ class InterruptedJob:
         """Do what the loader does, as often as it does."""
         while not stopping.is_set():
             with suppress(RedisError, StoreUnusable, OSError):
-                await catch_up(self.ledger, self.redis, self.settings)
+                await catch_up(self.ledger, self.redis, self.settings.expected_ids)
             with suppress(TimeoutError):
                 await asyncio.wait_for(stopping.wait(), EVERY_S)
 
@@ -124,7 +124,7 @@ async def world(
     engine: Engine, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[InterruptedJob]:
     settings = Settings(data_dir=tmp_path_factory.mktemp("data"), expected_ids=10_000)
-    async with open_ledger(settings) as ledger, connect(engine.url, retry=None) as redis:
+    async with open_ledger(settings.ledger_dsn) as ledger, connect(engine.url, retry=None) as redis:
         world = InterruptedJob(settings, ledger, redis)
         await world.furnish()
         yield world

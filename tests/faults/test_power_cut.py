@@ -65,7 +65,7 @@ async def all_jobs(host: Host) -> list[Job]:
 async def send_chunk(host: Host, redis: Redis, action: SegmentAction, content: bytes) -> None:
     """Send some hashes to the realtime door."""
     account, audience = await _parties(host)
-    at_once = Realtime(host.settings, host.ledger, redis, host.blobs, time.time)
+    at_once = Realtime(host.settings.expected_ids, host.ledger, redis, host.blobs, time.time)
     ids = Parser("sha2").feed(content)
     applied = await at_once.apply(account, Chunk(audience, action, "sha2", content, ids))
     assert applied.is_in_store
@@ -152,7 +152,7 @@ async def test_server_that_falls_back_under_a_job_is_noticed_at_its_next_checkpo
     async with a_host() as (host, redis):
         [job] = await host.deliver(deliveries)
         mark = job_marks.Mark(redis, job.id)
-        await catch_up(host.ledger, redis, host.settings)
+        await catch_up(host.ledger, redis, host.settings.expected_ids)
         assert await mark.parts() == 0
         on_disk = aof(host).stat().st_size
         await mark.move(7)

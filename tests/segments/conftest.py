@@ -37,7 +37,7 @@ def ledger_settings(request: pytest.FixtureRequest, settings: Settings) -> Setti
 
 
 async def _migrate(settings: Settings) -> None:
-    async with open_ledger(settings):
+    async with open_ledger(settings.ledger_dsn):
         pass
 
 
@@ -98,5 +98,5 @@ def migrated_settings(ledger_settings: Settings, request: pytest.FixtureRequest)
 @pytest.fixture
 async def ledger(migrated_settings: Settings) -> AsyncIterator[AsyncEngine]:
     """A fresh ledger; each test runs on both databases."""
-    async with open_ledger(migrated_settings) as opened:
+    async with open_ledger(migrated_settings.ledger_dsn) as opened:
         yield opened

@@ -98,7 +98,7 @@ class RealService:
 
     async def _begin(self) -> None:
         template = Settings(data_dir=self.folder / "template", expected_ids=2_000)
-        async with open_ledger(template) as ledger, ledger.begin() as conn:
+        async with open_ledger(template.ledger_dsn) as ledger, ledger.begin() as conn:
 
             async def add(name: str, kind: AccountKind, parent: str | None = None) -> None:
                 self._accounts[name] = await accounts.add_account(
@@ -137,8 +137,8 @@ class RealService:
         self._of_run = AsyncExitStack()
         self._of_run.callback(shutil.rmtree, data_dir)
         self.settings = Settings(data_dir=data_dir, expected_ids=2_000)
-        self.blobs = Blobs.open(self.settings)
-        self.ledger = await self._of_run.enter_async_context(open_ledger(self.settings))
+        self.blobs = Blobs.open(self.settings.blobs_at)
+        self.ledger = await self._of_run.enter_async_context(open_ledger(self.settings.ledger_dsn))
         # No two catalogs of all runs have one number: the worker tells them apart by it.
         async with self.ledger.begin() as conn:
             await conn.execute(
@@ -147,7 +147,9 @@ class RealService:
         await self.redis.flushall()
         if self._runs % _RUNS_A_LOG == 0:
             await self._forget_log()
-        self.at_once = Realtime(self.settings, self.ledger, self.redis, self.blobs, time.time)
+        self.at_once = Realtime(
+            self.settings.expected_ids, self.ledger, self.redis, self.blobs, time.time
+        )
         await self.settle()
 
     async def _forget_log(self) -> None:
@@ -161,7 +163,7 @@ class RealService:
 
     async def settle(self) -> None:
         """Do what a loader does each second, and wait until the worker has heard of it."""
-        await catch_up(self.ledger, self.redis, self.settings)
+        await catch_up(self.ledger, self.redis, self.settings.expected_ids)
         async with reading(self.ledger) as conn:
             version = await revision(conn)
         await eventually(

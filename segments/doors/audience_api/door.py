@@ -78,7 +78,11 @@ class AudienceDoor(Door):
         self._services = services
         self._key = key
         self._at_once = Realtime(
-            services.settings, services.ledger, services.redis, services.blobs, services.now_s
+            services.settings.expected_ids,
+            services.ledger,
+            services.redis,
+            services.blobs,
+            services.now_s,
         )
 
     @operation(

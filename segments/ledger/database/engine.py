@@ -1,7 +1,7 @@
 """
 Opens the ledger: the engine, and its tables brought up to date.
 
-    async with open_ledger(settings) as ledger:
+    async with open_ledger(url) as ledger:
         async with ledger.begin() as conn:      # a write: all of it or nothing
             ...
         async with reading(ledger) as conn:     # a snapshot: never waits for a writer
@@ -26,21 +26,22 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from segments.ledger.database.errors import LedgerAway, LedgerUnusable
 from segments.ledger.migrations import HEAD, VERSION_TABLE
-from segments.settings import Settings
 
 __all__ = ["LedgerAway", "LedgerUnusable", "open_ledger", "reading"]
 
 
 @asynccontextmanager
-async def open_ledger(settings: Settings) -> AsyncIterator[AsyncEngine]:
+async def open_ledger(url: str) -> AsyncIterator[AsyncEngine]:
     """
     Open the ledger for as long as the context lasts, its tables up to date.
+
+    Args:
+        url: `sqlite+aiosqlite` as SQLAlchemy takes it, or `postgresql` as asyncpg does.
 
     Raises:
         LedgerUnusable: It can't be reached, read or written, is no ledger, or
             is of a later version of this software.
     """
-    url = settings.ledger_dsn
     database = _module_of(url.partition(":")[0])
     ledger = database.make_engine(url)
     try:

@@ -55,7 +55,7 @@ async def test_bucket_takes_less_than_any_plain_layout(
     store = EmbeddedStore(settings.data_dir)
     await store.start()
     try:
-        async with connect(settings.store_url) as redis, open_ledger(settings) as ledger:
+        async with connect(settings.store_url) as redis, open_ledger(settings.ledger_dsn) as ledger:
             held = await stock(ledger, redis, settings)
             keys_before = await redis.dbsize()
             weighed = await bytes_per_id(redis, held, crowd(IDS), 5)

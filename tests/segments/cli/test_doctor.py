@@ -19,8 +19,8 @@ def on_engine(engine: Engine, run: Command, monkeypatch: pytest.MonkeyPatch) -> 
 
     async def prepare() -> None:
         settings = Settings()
-        async with open_ledger(settings) as ledger, connect(settings.store_url) as redis:
-            await catch_up(ledger, redis, settings)
+        async with open_ledger(settings.ledger_dsn) as ledger, connect(settings.store_url) as redis:
+            await catch_up(ledger, redis, settings.expected_ids)
 
     asyncio.run(prepare())
     return run
@@ -40,7 +40,7 @@ def test_catalog_that_is_behind_is_wrong_and_says_what_to_do(on_engine: Command)
     async def add_unpublished() -> None:
         from segments.ledger.revision import raise_revision
 
-        async with open_ledger(Settings()) as ledger, ledger.begin() as conn:
+        async with open_ledger(Settings().ledger_dsn) as ledger, ledger.begin() as conn:
             await raise_revision(conn)
 
     asyncio.run(add_unpublished())

@@ -96,7 +96,7 @@ class Host:
         """Return all buckets of the store, byte for byte."""
 
         async def read() -> dict[bytes, list[tuple[Any, Any]]]:
-            async with opened(self.settings) as redis:
+            async with opened(self.settings.redis_url, self.settings.data_dir) as redis:
                 keys = sorted(
                     [key async for key in redis.scan_iter(match=b"seg:1:m:*", count=5000)]
                 )

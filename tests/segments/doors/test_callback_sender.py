@@ -65,7 +65,7 @@ class Clock:
 @pytest.fixture
 async def ledger(settings: Settings) -> AsyncIterator[AsyncEngine]:
     """On SQLite alone: the queries have tests of their own."""
-    async with open_ledger(settings) as opened:
+    async with open_ledger(settings.ledger_dsn) as opened:
         yield opened
 
 

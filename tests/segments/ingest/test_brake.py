@@ -28,7 +28,7 @@ REMOVE = Change(1, is_add=False)
 @pytest.fixture
 async def history(valkey: Engine, settings: Settings) -> AsyncIterator[History]:
     """A loader that brakes at one half, and everybody in audience 1."""
-    async with open_ledger(settings) as ledger, connect(valkey.url) as redis:
+    async with open_ledger(settings.ledger_dsn) as ledger, connect(valkey.url) as redis:
         blobs = Blobs.in_directory(settings.data_dir / "blobs")
         history = History(settings, ledger, redis, blobs, seed=0)
         history.tools = dataclasses.replace(history.tools, max_removed_share=0.5)

@@ -50,8 +50,8 @@ async def test_what_a_failover_has_lost_of_a_file_is_written_again(
     lost = (await in_thread(cluster.masters))[2]
     heir = (await in_thread(cluster.replicas_of, lost))[0]
     stopping = asyncio.Event()
-    async with open_ledger(settings) as ledger, connect(cluster.url) as redis:
-        blobs = Blobs.open(settings)
+    async with open_ledger(settings.ledger_dsn) as ledger, connect(cluster.url) as redis:
+        blobs = Blobs.open(settings.blobs_at)
         async with ledger.begin() as conn:
             await accounts.add_account(conn, AccountKind.ADVERTISER, PARTNER_ID, "Partner", now_s=0)
         loader = Loader(settings, ledger, redis, blobs)
@@ -103,8 +103,8 @@ async def test_rebuilt_cluster_is_the_lost_one_byte_for_byte(
     cluster: TestCluster, tmp_path: Path
 ) -> None:
     settings = Settings(data_dir=tmp_path / "data", expected_ids=10_000, redis_url=cluster.url)
-    async with open_ledger(settings) as ledger, connect(cluster.url) as redis:
-        history = History(settings, ledger, redis, Blobs.open(settings), seed=3)
+    async with open_ledger(settings.ledger_dsn) as ledger, connect(cluster.url) as redis:
+        history = History(settings, ledger, redis, Blobs.open(settings.blobs_at), seed=3)
         await history.begin()
         await history.happen_all(files=3)
         lost, lost_catalog = await history.dump(), await read_catalog(redis)

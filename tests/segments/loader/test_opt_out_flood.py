@@ -43,7 +43,7 @@ class AlarmedLedger:
 @pytest.fixture
 async def world(ledger_settings: Settings) -> AsyncIterator[AlarmedLedger]:
     strict = ledger_settings.model_copy(update={"flood_ids_per_minute": 20, "flood_factor": 10})
-    async with open_ledger(strict) as ledger:
+    async with open_ledger(strict.ledger_dsn) as ledger:
         yield AlarmedLedger(strict, ledger)
 
 

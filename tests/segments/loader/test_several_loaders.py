@@ -123,7 +123,7 @@ class Loaders:
 @pytest.fixture
 async def delivered(valkey: Engine, postgres_settings: Settings) -> AsyncIterator[Delivered]:
     settings = postgres_settings.model_copy(update={"redis_url": valkey.url})
-    async with open_ledger(settings) as ledger, connect(valkey.url) as redis:
+    async with open_ledger(settings.ledger_dsn) as ledger, connect(valkey.url) as redis:
         async with ledger.begin() as conn:
             for name in PARTNERS:
                 await accounts.add_account(conn, AccountKind.ADVERTISER, name, name, now_s=0)

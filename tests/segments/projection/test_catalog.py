@@ -54,7 +54,7 @@ async def test_catalog_shows_what_the_ledger_says(
         await audiences.set_state(conn, seeded.hats, AudienceState.DEACTIVATED, now_s=NOW_S)
         await accounts.set_account_active(conn, seeded.agency, False)
 
-    await catch_up(ledger, redis, settings)
+    await catch_up(ledger, redis, settings.expected_ids)
 
     group, publisher, shop, agency, sub, shoes, hats, dsp = (each.id for each in seeded)
     actual = await read_catalog(redis)
@@ -79,7 +79,7 @@ async def test_deleted_audience_leaves_the_catalog(
     ledger: AsyncEngine, redis: Redis, settings: Settings
 ) -> None:
     seeded = await seed(ledger)
-    await catch_up(ledger, redis, settings)
+    await catch_up(ledger, redis, settings.expected_ids)
     async with ledger.begin() as conn:
         await audiences.set_state(conn, seeded.shoes, AudienceState.DELETED, now_s=NOW_S)
 
@@ -105,7 +105,7 @@ async def test_activations_stand_with_their_recipient(
             now_s=NOW_S,
         )
 
-    await catch_up(ledger, redis, settings)
+    await catch_up(ledger, redis, settings.expected_ids)
 
     catalog = await read_catalog(redis)
     assert [recipient.activations for recipient in catalog.recipients] == [
@@ -119,12 +119,12 @@ async def test_catalog_that_is_shown_already_is_not_published_again(
     ledger: AsyncEngine, redis: Redis, settings: Settings
 ) -> None:
     await seed(ledger)
-    await catch_up(ledger, redis, settings)
+    await catch_up(ledger, redis, settings.expected_ids)
     async with redis.pubsub() as subscriber:
         await subscriber.subscribe(keys.CHANGED)
         await subscriber.get_message(timeout=5)
 
-        await catch_up(ledger, redis, settings)
+        await catch_up(ledger, redis, settings.expected_ids)
         async with ledger.begin() as conn:
             await accounts.add_account(conn, AccountKind.AGENCY, "new", "New", now_s=NOW_S)
         version = await publish_catalog(ledger, redis)
@@ -138,7 +138,7 @@ async def test_catalog_that_is_shown_already_is_not_published_again(
 async def test_publishers_that_race_end_with_the_newest(
     ledger: AsyncEngine, redis: Redis, settings: Settings, valkey: Engine
 ) -> None:
-    await catch_up(ledger, redis, settings)
+    await catch_up(ledger, redis, settings.expected_ids)
 
     async def add_and_publish(number: int) -> None:
         async with connect(valkey.url) as client:
@@ -157,11 +157,11 @@ async def test_store_that_was_lost_gets_the_catalog_again(
     ledger: AsyncEngine, redis: Redis, settings: Settings
 ) -> None:
     await seed(ledger)
-    await catch_up(ledger, redis, settings)
+    await catch_up(ledger, redis, settings.expected_ids)
     before = await read_catalog(redis)
     await redis.flushall()
 
-    await catch_up(ledger, redis, settings)
+    await catch_up(ledger, redis, settings.expected_ids)
 
     assert await read_catalog(redis) == before
 
@@ -171,7 +171,7 @@ async def test_new_store_is_laid_out_and_hears_the_opt_outs(
 ) -> None:
     await record_opt_out(ledger, redis, OptOutAction.RESTRICT, [(IdentifierKind.EMAIL, ADA)])
 
-    meta = await catch_up(ledger, redis, settings)
+    meta = await catch_up(ledger, redis, settings.expected_ids)
 
     assert meta.bucket_bits == keys.bucket_bits_for(settings.expected_ids)
     assert (await read_meta(redis)).opt_outs == 1
@@ -188,7 +188,7 @@ async def test_no_catalog_is_published_while_an_opt_out_can_not_be_applied(
     nobody is enriched, not one with a catalog and without opt-outs.
     """
     await seed(ledger)
-    await catch_up(ledger, redis, settings)
+    await catch_up(ledger, redis, settings.expected_ids)
     before = await read_version(redis)
     receipt = await record_opt_out(
         ledger, cut_off(redis), OptOutAction.RESTRICT, [(IdentifierKind.EMAIL, ADA)]
@@ -197,11 +197,11 @@ async def test_no_catalog_is_published_while_an_opt_out_can_not_be_applied(
         await accounts.add_account(conn, AccountKind.AGENCY, "new", "New", now_s=NOW_S)
 
     with pytest.raises(RedisError):
-        await catch_up(ledger, cut_off(redis), settings)
+        await catch_up(ledger, cut_off(redis), settings.expected_ids)
 
     assert receipt.waits_because
     assert await read_version(redis) == before
-    await catch_up(ledger, redis, settings)
+    await catch_up(ledger, redis, settings.expected_ids)
     assert (await read_meta(redis)).opt_outs == 1
     assert await read_version(redis) == await ledger_revision(ledger)
 
@@ -221,6 +221,6 @@ async def test_store_of_another_layout_is_left_alone(
     await redis.hset(keys.META, mapping={"layout": "9", "bucket_bits": "8", "opt_outs": "0"})
 
     with pytest.raises(StoreUnusable, match="layout 9"):
-        await catch_up(ledger, redis, settings)
+        await catch_up(ledger, redis, settings.expected_ids)
 
     assert await redis.dbsize() == 1

@@ -64,8 +64,12 @@ class TwoSides(NamedTuple):
 async def world_of(url: str, folder: Path) -> AsyncIterator[TwoSides]:
     settings = Settings(data_dir=folder / "data", expected_ids=100_000, redis_url=url)
     stopping = asyncio.Event()
-    async with open_ledger(settings) as ledger, connect(url) as loaders, connect(url) as doors:
-        loader = Loader(settings, ledger, loaders, Blobs.open(settings))
+    async with (
+        open_ledger(settings.ledger_dsn) as ledger,
+        connect(url) as loaders,
+        connect(url) as doors,
+    ):
+        loader = Loader(settings, ledger, loaders, Blobs.open(settings.blobs_at))
         await loader.catch_up()
         running = asyncio.create_task(loader.run(stopping))
         try:

@@ -100,7 +100,7 @@ async def test_ledger_that_is_there_is_no_reason(ledger: AsyncEngine) -> None:
 
 
 async def test_ledger_that_cannot_be_read_is_one(settings: Settings) -> None:
-    async with open_ledger(settings) as ledger:
+    async with open_ledger(settings.ledger_dsn) as ledger:
         async with ledger.begin() as conn:
             await conn.execute(text("drop table catalog_revision"))
 

@@ -227,7 +227,7 @@ asyncio.run(run())
 
 
 async def test_command_gets_the_store_that_was_set(valkey: Engine, data_dir: Path) -> None:
-    async with opened(Settings(data_dir=data_dir, redis_url=valkey.url)) as redis:
+    async with opened(valkey.url, data_dir) as redis:
         assert (await redis.info("server"))["process_id"] == valkey.pid
 
     assert valkey.is_running
@@ -239,18 +239,18 @@ async def test_command_gets_the_embedded_store_that_runs(
 ) -> None:
     pid = await pid_of(own.store_url)
 
-    async with opened(own) as redis:
+    async with opened(own.redis_url, own.data_dir) as redis:
         assert (await redis.info("server"))["process_id"] == pid
 
     assert await pid_of(own.store_url) == pid
 
 
 async def test_command_alone_gets_a_store_of_its_own_for_as_long_as_it_runs(own: Settings) -> None:
-    async with opened(own) as redis:
+    async with opened(own.redis_url, own.data_dir) as redis:
         await redis.set("name", "value")
     was_up_between = await is_up(own.store_url)
 
-    async with opened(own) as redis:
+    async with opened(own.redis_url, own.data_dir) as redis:
         assert await redis.get("name") == b"value"
     assert not was_up_between
 
@@ -263,12 +263,12 @@ async def test_command_that_started_the_store_waits_for_the_others(own: Settings
     second_is_in, second_may_end = asyncio.Event(), asyncio.Event()
 
     async def first() -> None:
-        async with opened(own):
+        async with opened(own.redis_url, own.data_dir):
             first_is_in.set()
             await first_may_end.wait()
 
     async def second() -> None:
-        async with opened(own) as redis:
+        async with opened(own.redis_url, own.data_dir) as redis:
             second_is_in.set()
             await second_may_end.wait()
             await redis.set("name", "value")
@@ -289,7 +289,7 @@ async def test_command_that_started_the_store_waits_for_the_others(own: Settings
 
 async def test_commands_that_start_at_once_share_one_store(own: Settings) -> None:
     async def pid() -> int:
-        async with opened(own) as redis:
+        async with opened(own.redis_url, own.data_dir) as redis:
             await all_are_in.wait()
             return int((await redis.info("server"))["process_id"])
 

@@ -70,7 +70,7 @@ class History:
                 conn, AccountKind.PUBLISHER, "p", "Publisher", now_s=now_s
             )
             await accounts.relate(conn, self.publisher, self.partner)
-        await catch_up(self.ledger, self.redis, self.settings)
+        await catch_up(self.ledger, self.redis, self.settings.expected_ids)
 
     async def deliver(self, hashes: list[str], segments: list[tuple[str, str]]) -> Job:
         """Deliver a file."""
@@ -137,7 +137,9 @@ class History:
             audience = await audiences.find_audience(conn, self.partner, "1")
         if audience is None:
             return
-        at_once = Realtime(self.settings, self.ledger, self.redis, self.tools.blobs, time.time)
+        at_once = Realtime(
+            self.settings.expected_ids, self.ledger, self.redis, self.tools.blobs, time.time
+        )
         action = self.rng.choice(list(SegmentAction))
         await at_once.apply(self.partner, Chunk(audience, action, "sha2", content, ids))
 

@@ -43,7 +43,7 @@ async def redis(valkey: Engine) -> AsyncIterator[Redis]:
 @pytest.fixture
 async def history(settings: Settings, redis: Redis) -> AsyncIterator[History]:
     """A partner in a ledger on SQLite, and a store."""
-    async with open_ledger(settings) as ledger:
+    async with open_ledger(settings.ledger_dsn) as ledger:
         blobs = Blobs.in_directory(settings.data_dir / "blobs")
         begun = History(settings, ledger, redis, blobs, seed=0)
         await begun.begin()
@@ -65,7 +65,7 @@ async def members(history: History, hashes: list[str]) -> list[Record]:
 async def test_rebuilt_store_is_the_lost_one_byte_for_byte(
     settings: Settings, redis: Redis, seed: int
 ) -> None:
-    async with open_ledger(settings) as ledger:
+    async with open_ledger(settings.ledger_dsn) as ledger:
         blobs = Blobs.in_directory(settings.data_dir / "blobs")
         history = History(settings, ledger, redis, blobs, seed)
         await history.begin()
@@ -110,7 +110,7 @@ async def test_nobody_else_writes_while_it_is_rebuilt(history: History, valkey: 
         async def try_all() -> None:
             for attempt in (
                 prepare(history.redis, 10_000),
-                catch_up(history.ledger, history.redis, history.settings),
+                catch_up(history.ledger, history.redis, history.settings.expected_ids),
                 Writer(history.redis, meta).merge(ids_of(HASHES), [Change(1, is_add=True)]),
             ):
                 with pytest.raises(StoreUnusable) as refused:

@@ -56,7 +56,7 @@ async def writer(redis: Redis) -> Writer:
 
 @pytest.fixture
 async def on_sqlite(settings: Settings) -> AsyncIterator[AsyncEngine]:
-    async with open_ledger(settings) as ledger:
+    async with open_ledger(settings.ledger_dsn) as ledger:
         yield ledger
 
 

@@ -60,7 +60,7 @@ async def world(
     async with connect(valkey.url) as redis:
         await prepare(redis, in_s3.expected_ids)
         async with (
-            serving(in_s3, ledger, redis, Blobs.open(in_s3)) as rest,
+            serving(in_s3, ledger, redis, Blobs.open(in_s3.blobs_at)) as rest,
             world_of(rest, seeded) as world,
         ):
             yield world

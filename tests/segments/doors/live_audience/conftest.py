@@ -22,7 +22,7 @@ async def world(settings: Settings, valkey: Engine) -> AsyncIterator[DropDoor]:
     """
     plain = settings.model_copy(update={"drop_quiet_s": 0.0, "drop_wait_s": WAIT_S})
     blobs = Blobs.in_directory(settings.data_dir / "blobs")
-    async with connect(valkey.url) as redis, open_ledger(settings) as ledger:
+    async with connect(valkey.url) as redis, open_ledger(settings.ledger_dsn) as ledger:
         # Ahead of the files of a test, however long that takes on a busy machine.
         world = DropDoor(plain, ledger, redis, blobs, Clock(time.time() + 30))
         await world.open_accounts()

@@ -45,7 +45,7 @@ async def world(
 async def world_in_a_file(settings: Settings, valkey: Engine) -> AsyncIterator[PrivacyDoors]:
     """On SQLite alone: for what is decided before the ledger is asked for anything."""
     async with (
-        open_ledger(settings) as ledger,
+        open_ledger(settings.ledger_dsn) as ledger,
         privacy_world(settings, ledger, valkey) as world,
     ):
         yield world

@@ -53,7 +53,7 @@ MANY = hashes(*map(str, range(1001)))
 @pytest.fixture
 async def ledger(settings: Settings) -> AsyncIterator[AsyncEngine]:
     """On SQLite alone: what differs are queries, which have tests of their own."""
-    async with open_ledger(settings) as opened:
+    async with open_ledger(settings.ledger_dsn) as opened:
         yield opened
 
 

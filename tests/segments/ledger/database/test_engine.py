@@ -28,7 +28,7 @@ from segments.ledger.database.engine import open_ledger
 from segments.settings import Settings
 
 async def main():
-    async with open_ledger(Settings(ledger_url=sys.argv[1])) as ledger:
+    async with open_ledger(Settings(ledger_url=sys.argv[1]).ledger_dsn) as ledger:
         async with ledger.begin() as conn:
             await raise_revision(conn)
 
@@ -39,7 +39,7 @@ asyncio.run(main())
 @pytest.fixture
 async def sqlite_ledger(settings: Settings) -> AsyncIterator[AsyncEngine]:
     """A fresh ledger in a file, for what only SQLite has; see `test_postgres.py`."""
-    async with open_ledger(settings) as opened:
+    async with open_ledger(settings.ledger_dsn) as opened:
         yield opened
 
 
@@ -111,7 +111,7 @@ async def test_fresh_ledger_begins_at_a_revision_of_its_own(ledger_settings: Set
     """
     A store that another ledger has filled must not look up to date to this one.
     """
-    async with open_ledger(ledger_settings) as ledger, reading(ledger) as conn:
+    async with open_ledger(ledger_settings.ledger_dsn) as ledger, reading(ledger) as conn:
         assert abs(await revision(conn) - time.time()) < 60
 
 
@@ -181,7 +181,7 @@ async def test_nobody_else_may_read_the_file(
 
 async def opening_fails(settings: Settings) -> str:
     with pytest.raises(LedgerUnusable) as caught:
-        async with open_ledger(settings):
+        async with open_ledger(settings.ledger_dsn):
             raise AssertionError("opened")
     message = str(caught.value)
     assert "\n" not in message
@@ -189,7 +189,7 @@ async def opening_fails(settings: Settings) -> str:
 
 
 async def test_ledger_of_a_later_version_is_left_alone(ledger_settings: Settings) -> None:
-    async with open_ledger(ledger_settings) as ledger, ledger.begin() as conn:
+    async with open_ledger(ledger_settings.ledger_dsn) as ledger, ledger.begin() as conn:
         await conn.execute(text("update alembic_version set version_num = '9999'"))
 
     assert "later version" in await opening_fails(ledger_settings)
@@ -229,7 +229,7 @@ async def test_migration_that_fails_leaves_no_half_of_itself(
     await raw.dispose()
 
     assert names == {"jobs"}
-    async with open_ledger(settings) as ledger, reading(ledger) as conn:
+    async with open_ledger(settings.ledger_dsn) as ledger, reading(ledger) as conn:
         assert await revision(conn) > 0
 
 

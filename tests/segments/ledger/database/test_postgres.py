@@ -47,7 +47,7 @@ from segments.ledger.database.engine import open_ledger, reading
 from segments.settings import Settings
 
 async def main():
-    async with open_ledger(Settings(ledger_url=sys.argv[1])) as ledger, reading(ledger):
+    async with open_ledger(Settings(ledger_url=sys.argv[1]).ledger_dsn) as ledger, reading(ledger):
         print("opened")
 
 asyncio.run(main())
@@ -57,7 +57,7 @@ asyncio.run(main())
 @pytest.fixture
 async def ledger(postgres_settings: Settings) -> AsyncIterator[AsyncEngine]:
     """A fresh ledger on PostgreSQL."""
-    async with open_ledger(postgres_settings) as opened:
+    async with open_ledger(postgres_settings.ledger_dsn) as opened:
         yield opened
 
 
@@ -71,7 +71,7 @@ async def until_somebody_waits(postgres: Postgres, database: str) -> None:
 
 async def opening_fails(url: str) -> LedgerUnusable:
     with pytest.raises(LedgerUnusable) as caught:
-        async with open_ledger(Settings(ledger_url=url)):
+        async with open_ledger(Settings(ledger_url=url).ledger_dsn):
             raise AssertionError("opened")
     assert "\n" not in str(caught.value)
     return caught.value
@@ -140,7 +140,7 @@ async def test_whoever_gives_the_password_gets_in_and_nothing_shows_it(
 ) -> None:
     settings = Settings(ledger_url=postgres.tcp_url(database))
 
-    async with open_ledger(settings) as ledger:
+    async with open_ledger(settings.ledger_dsn) as ledger:
         assert PASSWORD not in repr(settings) + repr(ledger) + str(ledger.url)
         assert not ledger.url.password
 

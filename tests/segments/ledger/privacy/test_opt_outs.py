@@ -72,7 +72,7 @@ async def test_looking_for_what_waits_reads_no_table_from_its_start(settings: Se
     same indexes.
     """
     asked: list[str] = []
-    async with open_ledger(settings) as ledger, reading(ledger) as conn:
+    async with open_ledger(settings.ledger_dsn) as ledger, reading(ledger) as conn:
         raw = await conn.get_raw_connection()
         await raw.driver_connection.set_trace_callback(asked.append)  # type: ignore[union-attr]
         await opt_outs.unapplied(conn, 7, after_seq=0, limit=10)

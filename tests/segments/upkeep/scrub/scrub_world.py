@@ -68,7 +68,7 @@ class KeptFiles:
             self.publisher = await accounts.add_account(
                 conn, AccountKind.PUBLISHER, "pub", "Publisher", now_s=0
             )
-        await catch_up(self.ledger, self.redis, self.settings)
+        await catch_up(self.ledger, self.redis, self.settings.expected_ids)
 
     async def deliver(
         self,

@@ -25,7 +25,7 @@ from tests.segments.upkeep.scrub.scrub_world import ERASED, OTHERS, PEOPLE, Kept
 @pytest.fixture
 async def world(settings: Settings, valkey: Engine) -> AsyncIterator[KeptFiles]:
     """On SQLite; what differs on PostgreSQL are the queries, which `test_scrubber` asks both."""
-    async with open_ledger(settings) as ledger, begun(settings, ledger, valkey) as world:
+    async with open_ledger(settings.ledger_dsn) as ledger, begun(settings, ledger, valkey) as world:
         yield world
 
 

@@ -35,7 +35,7 @@ from tests.segments.upkeep.scrub.scrub_world import ERASED, OTHERS, PEOPLE, Kept
 @pytest.fixture
 async def world(settings: Settings, valkey: Engine) -> AsyncIterator[KeptFiles]:
     """On SQLite; what differs on PostgreSQL are the queries: see `test_on_both_ledgers`."""
-    async with open_ledger(settings) as ledger, begun(settings, ledger, valkey) as world:
+    async with open_ledger(settings.ledger_dsn) as ledger, begun(settings, ledger, valkey) as world:
         yield world
 
 
@@ -153,7 +153,7 @@ async def test_store_that_is_rebuilt_from_scrubbed_files_is_the_lost_one_byte_fo
     """
     With jobs that are killed and opt-outs that come between; scrubbed twice in it.
     """
-    async with open_ledger(settings) as ledger, connect(engine.url) as redis:
+    async with open_ledger(settings.ledger_dsn) as ledger, connect(engine.url) as redis:
         blobs = Blobs.in_directory(settings.data_dir / "blobs")
         scrubber = Scrubber(ledger, blobs, settings.data_dir / "spool", time.time)
         history = History(settings, ledger, redis, blobs, seed)
@@ -357,7 +357,7 @@ def _threaded(show: Show) -> Show:
 
 
 async def _scrub_from_elsewhere(settings: Settings) -> Scrub:
-    async with open_ledger(settings) as ledger:
+    async with open_ledger(settings.ledger_dsn) as ledger:
         blobs = Blobs.in_directory(settings.data_dir / "blobs")
         return await Scrubber(ledger, blobs, settings.data_dir / "spool", time.time).scrub(
             time.time()

@@ -126,7 +126,7 @@ class _Sower:
         self._redis = redis
         self._writer = writer
         self._blobs = Blobs.open(settings.blobs_at)
-        self._loader = Loader(settings, ledger, redis, self._blobs)
+        self._loader = Loader(settings.loader_options, ledger, redis, self._blobs)
         # Each partner's own account, and the one that owns its audiences.
         self._partner_to_accounts: dict[Partner, tuple[Account, Account]] = {}
 

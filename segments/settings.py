@@ -5,6 +5,9 @@ Read once, when a process starts, and frozen. A setting that is wrong stops the
 process before it has done anything, with one line for each that names the
 variable as the operator typed it. Passwords stand in URLs, so no URL is ever
 quoted: not in these lines, not in the `repr` of the settings.
+
+Composition roots read them. Each room below takes its own share: a few values, or one
+of the frozen options that are made here.
 """
 
 from pathlib import Path
@@ -13,6 +16,13 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from segments.doors.audience_api.options import AudienceOptions
+from segments.doors.external_audience.options import ExternalOptions
+from segments.doors.live_audience.options import DropOptions
+from segments.doors.privacy.options import PrivacyOptions
+from segments.doors.rest.options import RestOptions
+from segments.doors.sftp.options import SftpOptions
+from segments.loader.options import LoaderOptions
 from segments.runtime.ledger_url import check_ledger_url, embedded_ledger_url, url_for_engine
 from segments.runtime.store_url import store_url
 from segments.runtime.tls import TlsFiles, tls_files
@@ -255,6 +265,11 @@ class Settings(BaseSettings):
         return self.data_dir / "blobs" if self.blob_url is None else self.blob_url
 
     @property
+    def spool_dir(self) -> Path:
+        """Where a file's ids lie while it is loaded or scrubbed."""
+        return self.data_dir / "spool"
+
+    @property
     def drop_folder(self) -> Path:
         """The folder of partners' folders."""
         return self.data_dir / "drop" if self.drop_dir is None else self.drop_dir
@@ -283,6 +298,81 @@ class Settings(BaseSettings):
     def admin_tls(self) -> TlsFiles | None:
         """What health and metrics are shown with, if with TLS."""
         return tls_files("SEGMENTS_ADMIN", self.admin_tls_cert, self.admin_tls_key)
+
+    @property
+    def loader_options(self) -> LoaderOptions:
+        """The settings that a loader is made from."""
+        return LoaderOptions(
+            expected_ids=self.expected_ids,
+            spool_dir=self.spool_dir,
+            max_removed_share=self.remove_brake_share,
+            abandoned_after_s=self.abandoned_after_s,
+            scrub_within_s=self.scrub_within_h * 3600,
+            flood_factor=self.flood_factor,
+            flood_ids_per_minute=self.flood_ids_per_minute,
+        )
+
+    @property
+    def drop_options(self) -> DropOptions:
+        """The settings that the drop is made from."""
+        return DropOptions(
+            wait_s=self.drop_wait_s,
+            quiet_s=self.drop_quiet_s,
+            abandoned_after_s=self.abandoned_after_s,
+        )
+
+    @property
+    def sftp_options(self) -> SftpOptions:
+        """The settings that the SFTP server is made from."""
+        return SftpOptions(
+            host=self.sftp_host,
+            port=self.sftp_port,
+            key_dir=self.data_dir / "sftp",
+            max_sessions=self.sftp_max_sessions,
+            max_sessions_per_partner=self.sftp_max_sessions_per_partner,
+            max_file_bytes=self.sftp_max_file_bytes,
+            max_handles=self.sftp_max_handles,
+        )
+
+    @property
+    def rest_options(self) -> RestOptions:
+        """The settings that all REST doors share."""
+        return RestOptions(
+            public_url=self.api_public_url,
+            token_s=self.api_token_s,
+            refresh_s=self.api_refresh_days * 86_400.0,
+            requests_per_s=self.api_requests_per_s,
+            requests_burst=self.api_requests_burst,
+        )
+
+    @property
+    def audience_options(self) -> AudienceOptions:
+        """The settings of the Audience API."""
+        return AudienceOptions(
+            expected_ids=self.expected_ids,
+            upload_url_s=self.upload_url_s,
+            upload_max_bytes=self.upload_max_bytes,
+        )
+
+    @property
+    def external_options(self) -> ExternalOptions:
+        """The settings of external audiences."""
+        return ExternalOptions(
+            runs_per_day=self.external_runs_per_day,
+            runs_per_audience=self.external_runs_per_audience,
+            max_bytes=self.external_max_bytes,
+            max_replaced_share=self.replace_brake_share,
+        )
+
+    @property
+    def privacy_options(self) -> PrivacyOptions:
+        """The settings of the Privacy Management API."""
+        return PrivacyOptions(
+            audience=self.privacy_audience,
+            callback_hosts=self.callback_hosts,
+            report_url_s=self.report_url_s,
+            report_days=self.report_days,
+        )
 
     @model_validator(mode="after")
     def _check_tls(self) -> "Settings":

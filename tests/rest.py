@@ -58,6 +58,7 @@ class Rest:
     """A client of the served doors."""
 
     url: str
+    settings: Settings
     services: Services
     clock: FakeClock
     session: aiohttp.ClientSession
@@ -93,6 +94,7 @@ class Rest:
         token = (await self.login(username)).body["token"]
         yield Rest(
             self.url,
+            self.settings,
             self.services,
             self.clock,
             self.session,
@@ -108,14 +110,14 @@ async def serving(
     """Serve the doors."""
     clock = FakeClock()
     blobs = blobs or Blobs.open(settings.blobs_at)
-    services = Services(settings, ledger, redis, blobs, clock, clock, passwords=QUICK)
-    reports = await reports_of(services)
-    runner = runner_of(application(services, await doors(services, reports)))
+    services = Services(settings.rest_options, ledger, redis, blobs, clock, clock, passwords=QUICK)
+    reports = await reports_of(services, settings.privacy_options)
+    runner = runner_of(application(services, await doors(settings, services, reports)))
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         url = f"http://127.0.0.1:{runner.addresses[0][1]}"
         async with aiohttp.ClientSession() as session:
-            yield Rest(url, services, clock, session, reports)
+            yield Rest(url, settings, services, clock, session, reports)
     finally:
         await runner.cleanup()

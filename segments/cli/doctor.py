@@ -7,17 +7,23 @@ import click
 
 from segments.runtime.settings_reader import read_settings
 from segments.settings import Settings
-from segments.upkeep.doctor import Grade, examine
+from segments.upkeep.doctor import Deployment, Grade, examine
 
 
 @click.command()
 def doctor() -> None:
     """Check ledger and store, and say what to do; exit status 1 if something is wrong."""
     settings = read_settings(Settings)
+    deployment = Deployment(
+        ledger_url=settings.ledger_dsn,
+        store_url=settings.store_url,
+        embedded_store=settings.embedded_store,
+        expected_ids=settings.expected_ids,
+    )
 
     async def report() -> bool:
         is_bad = False
-        async for finding in examine(settings):
+        async for finding in examine(deployment):
             click.echo(f"{finding.grade.value:<4}  {finding.what}")
             is_bad |= finding.grade is Grade.BAD
         return is_bad

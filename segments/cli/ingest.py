@@ -105,7 +105,7 @@ async def _load(settings: Settings, file: Path, metadata_file: Path) -> Job:
         click.echo(f"job {job.id}, transaction {job.transaction_id}", err=True)
         try:
             async with opened(settings.redis_url, settings.data_dir) as redis:
-                loader = Loader(settings, ledger, redis, blobs)
+                loader = Loader(settings.loader_options, ledger, redis, blobs)
                 await loader.catch_up()
                 with display() as shown:
                     return await loader.carry(job, stopping, shown.show)
@@ -122,7 +122,9 @@ async def _run_loader(settings: Settings) -> None:
         open_ledger(settings.ledger_dsn) as ledger,
         opened(settings.redis_url, settings.data_dir) as redis,
     ):
-        loader = Loader(settings, ledger, redis, Blobs.open(settings.blobs_at), metrics=metrics)
+        loader = Loader(
+            settings.loader_options, ledger, redis, Blobs.open(settings.blobs_at), metrics=metrics
+        )
         async with shown(
             "SEGMENTS_LOADER_PORT",
             settings.loader_host,

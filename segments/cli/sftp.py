@@ -150,7 +150,9 @@ async def _run(settings: Settings, *, listens: bool) -> None:
     metrics = SftpProcessMetrics()
     async with open_ledger(settings.ledger_dsn) as ledger:
         folders = DropFolder(settings.drop_folder)
-        drop = Drop(settings, ledger, Blobs.open(settings.blobs_at), folders, metrics=metrics)
+        drop = Drop(
+            settings.drop_options, ledger, Blobs.open(settings.blobs_at), folders, metrics=metrics
+        )
         callbacks = Callbacks(ledger, settings.callback_hosts, metrics=metrics)
 
         async def watch() -> None:
@@ -160,7 +162,7 @@ async def _run(settings: Settings, *, listens: bool) -> None:
 
         async with AsyncExitStack() as opened:
             if listens:
-                server = SftpServer(settings, ledger, folders, metrics=metrics)
+                server = SftpServer(settings.sftp_options, ledger, folders, metrics=metrics)
                 await opened.enter_async_context(server.listening())
             await opened.enter_async_context(
                 shown(

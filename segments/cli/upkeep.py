@@ -118,7 +118,7 @@ async def _rebuild(settings: Settings, skip_missing: bool) -> Progress:
                     ledger,
                     redis,
                     Blobs.open(settings.blobs_at),
-                    settings.data_dir / "spool",
+                    settings.spool_dir,
                     time.time,
                 )
                 return await rebuild_store(
@@ -154,9 +154,7 @@ async def _sweep(settings: Settings) -> tuple[Swept, int]:
 
 async def _scrub(settings: Settings) -> Scrub:
     async with open_ledger(settings.ledger_dsn) as ledger:
-        scrubber = Scrubber(
-            ledger, Blobs.open(settings.blobs_at), settings.data_dir / "spool", time.time
-        )
+        scrubber = Scrubber(ledger, Blobs.open(settings.blobs_at), settings.spool_dir, time.time)
         done = await scrubber.scrub(time.time())
         await scrubber.delete_strays()
         return done

@@ -17,7 +17,6 @@ from segments.ingest.tools import Tools
 from segments.ledger.database.engine import LedgerAway
 from segments.loader.metrics import Metrics
 from segments.projection.catalog import catch_up
-from segments.settings import Settings
 from segments.store import job_marks
 from segments.store.meta import prepare
 from segments.store.reader import StoreUnusable
@@ -30,9 +29,16 @@ _log = logging.getLogger(__name__)
 class CatchUp:
     """One process's part in it."""
 
-    def __init__(self, tools: Tools, settings: Settings, metrics: Metrics, every_s: float) -> None:
+    def __init__(self, tools: Tools, expected_ids: int, metrics: Metrics, every_s: float) -> None:
+        """
+        Args:
+            tools: Ledger, store and time.
+            expected_ids: How many persons the store is laid out for, if it is new.
+            metrics: Where it is counted.
+            every_s: The pause.
+        """
         self._tools = tools
-        self._settings = settings
+        self._expected_ids = expected_ids
         self._metrics = metrics
         self._every_s = every_s
         self._checked_runs: frozenset[bytes] = frozenset()
@@ -51,7 +57,7 @@ class CatchUp:
             redis.exceptions.RedisError: It can't be reached.
         """
         await self._check_new_server()
-        await catch_up(self._tools.ledger, self._tools.redis, self._settings.expected_ids)
+        await catch_up(self._tools.ledger, self._tools.redis, self._expected_ids)
 
     async def run(self, is_ready: asyncio.Event, stopping: asyncio.Event) -> None:
         """
@@ -92,7 +98,7 @@ class CatchUp:
         redis = self._tools.redis
         found = await runs(redis)
         if found.run_to_server.keys() != self._checked_runs:
-            await prepare(redis, self._settings.expected_ids)
+            await prepare(redis, self._expected_ids)
             if is_cluster(redis):
                 await job_marks.meet(redis, found, self._tools.now_s())
             await begin_lost_again(self._tools.ledger, redis, self._tools.now_s())

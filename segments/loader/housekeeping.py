@@ -13,7 +13,6 @@ from redis.exceptions import RedisError
 
 from segments.ingest.tools import Tools
 from segments.ledger.database.engine import LedgerAway
-from segments.settings import Settings
 from segments.store.reader import StoreUnusable
 from segments.upkeep.lost_jobs import forget_old
 from segments.upkeep.scrub.scrubber import STRAY_AFTER_S, Scrub, Scrubber
@@ -30,14 +29,14 @@ class _ToldToStop(Exception):
 
 
 async def keep_house(
-    tools: Tools, settings: Settings, is_ready: asyncio.Event, stopping: asyncio.Event
+    tools: Tools, abandoned_after_s: float, is_ready: asyncio.Event, stopping: asyncio.Event
 ) -> None:
     """
     Do what is due until told to stop.
 
     Args:
         tools: Ledger, store, blobs and time.
-        settings: How old is old.
+        abandoned_after_s: After how long an upload that was never finished is deleted.
         is_ready: Set while the store may be written to.
         stopping: Set by whoever wants it to stop.
     """
@@ -56,7 +55,7 @@ async def keep_house(
                 tools.blobs,
                 tools.now_s,
                 stop_if_told,
-                abandoned_after_s=settings.abandoned_after_s,
+                abandoned_after_s=abandoned_after_s,
             )
             if done is not None:
                 await forget_old(tools.ledger, tools.redis, tools.now_s())
@@ -71,13 +70,12 @@ async def keep_house(
             await asyncio.wait_for(stopping.wait(), _LOOK_EVERY_S)
 
 
-async def scrub_in_time(tools: Tools, settings: Settings, stopping: asyncio.Event) -> None:
+async def scrub_in_time(tools: Tools, within_s: float, stopping: asyncio.Event) -> None:
     """
     Scrub the files in time, and delete strays once an hour, until told to stop.
 
     The store may be away meanwhile: nothing of it is asked.
     """
-    within_s = settings.scrub_within_h * 3600
     scrubber = Scrubber(tools.ledger, tools.blobs, tools.spool_dir, tools.now_s)
     strays_at_s = 0.0
 

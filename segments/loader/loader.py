@@ -41,9 +41,9 @@ from segments.loader.catch_up import CatchUp, in_one_line, wait
 from segments.loader.housekeeping import keep_house, scrub_in_time
 from segments.loader.metrics import Metrics
 from segments.loader.opt_out_flood import FloodAlarm
+from segments.loader.options import LoaderOptions
 from segments.model.job import UNFINISHED, Job, JobState, failed
 from segments.model.stop_reason import Stopped, StopReason
-from segments.settings import Settings
 from segments.store import keys
 from segments.store.reader import StoreUnusable
 
@@ -70,7 +70,7 @@ class Loader:
 
     def __init__(
         self,
-        settings: Settings,
+        options: LoaderOptions,
         ledger: AsyncEngine,
         redis: Redis,
         blobs: Blobs,
@@ -78,31 +78,37 @@ class Loader:
         now_s: Callable[[], float] = time.time,
         metrics: Metrics | None = None,
     ) -> None:
-        self._settings = settings
+        self._options = options
         self._tools = Tools(
             ledger,
             redis,
             blobs,
-            settings.data_dir / "spool",
+            options.spool_dir,
             now_s,
-            max_removed_share=settings.remove_brake_share,
+            max_removed_share=options.max_removed_share,
         )
         self._metrics = metrics or Metrics()
         self._unreleased: Job | None = None
-        self._keeping_up = CatchUp(self._tools, settings, self._metrics, EVERY_S)
+        self._keeping_up = CatchUp(self._tools, options.expected_ids, self._metrics, EVERY_S)
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Keep up and carry jobs until told to stop."""
-        is_ready = asyncio.Event()
+        is_ready, options = asyncio.Event(), self._options
         async with asyncio.TaskGroup() as group:
             group.create_task(self._keeping_up.run(is_ready, stopping))
             group.create_task(self._carry_jobs(is_ready, stopping))
-            group.create_task(keep_house(self._tools, self._settings, is_ready, stopping))
+            group.create_task(
+                keep_house(self._tools, options.abandoned_after_s, is_ready, stopping)
+            )
             alarm = FloodAlarm(
-                self._settings, self._tools.ledger, self._metrics.show_opt_outs, self._tools.now_s
+                self._tools.ledger,
+                self._metrics.show_opt_outs,
+                self._tools.now_s,
+                factor=options.flood_factor,
+                ids_per_minute=options.flood_ids_per_minute,
             )
             group.create_task(alarm.run(stopping))
-            group.create_task(scrub_in_time(self._tools, self._settings, stopping))
+            group.create_task(scrub_in_time(self._tools, options.scrub_within_s, stopping))
 
     async def reasons(self) -> list[str]:
         """Tell why no file can be loaded now, if none can."""

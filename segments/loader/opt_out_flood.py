@@ -23,7 +23,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.ledger.database.engine import LedgerAway, reading
 from segments.ledger.privacy import opt_outs
-from segments.settings import Settings
 
 _log = logging.getLogger(__name__)
 
@@ -48,12 +47,23 @@ class FloodAlarm:
 
     def __init__(
         self,
-        settings: Settings,
         ledger: AsyncEngine,
         show: Show,
         now_s: Callable[[], float] = time.time,
+        *,
+        factor: float,
+        ids_per_minute: int,
     ) -> None:
-        self._settings = settings
+        """
+        Args:
+            ledger: Where the opt-outs are counted.
+            show: Is told the rates.
+            now_s: The time.
+            factor: How many times the usual rate is a flood.
+            ids_per_minute: The least rate that is one.
+        """
+        self._factor = factor
+        self._ids_per_minute = ids_per_minute
         self._ledger = ledger
         self._show = show
         self._now_s = now_s
@@ -79,7 +89,7 @@ class FloodAlarm:
             if now_s - self._usual_at_s >= _USUAL_EVERY_S:
                 of_day = await opt_outs.count_ids(conn, begins_s - DAY_S, begins_s)
                 self._usual, self._usual_at_s = of_day * MINUTE_S / DAY_S, now_s
-        limit = max(self._settings.flood_ids_per_minute, self._settings.flood_factor * self._usual)
+        limit = max(self._ids_per_minute, self._factor * self._usual)
         is_flood = per_minute > limit
         self._show(per_minute, self._usual, is_flood=is_flood)
         if is_flood and now_s - self._logged_at_s >= _LOG_EVERY_S:

@@ -33,6 +33,7 @@ from segments.doors.external_audience.door import ExternalAudienceDoor
 from segments.doors.privacy.agent import Refusals
 from segments.doors.privacy.door import PrivacyDoor
 from segments.doors.privacy.legacy_door import LegacyDoor
+from segments.doors.privacy.options import PrivacyOptions
 from segments.doors.privacy.report_store import Reports
 from segments.doors.privacy.submission import Submissions
 from segments.doors.rest import openapi
@@ -70,7 +71,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _OPERATION = web.RequestKey("operation", tuple[str, str])
 
 
-async def doors(services: Services, reports: Reports) -> list[Door]:
+async def doors(settings: Settings, services: Services, reports: Reports) -> list[Door]:
     """Make all REST doors."""
     now_s = services.now_s()
     async with services.ledger.begin() as conn:
@@ -78,26 +79,32 @@ async def doors(services: Services, reports: Reports) -> list[Door]:
         upload_secret = await own_secret(conn, "upload urls", now_s=now_s)
     tokens = UserTokens(services, token_secret)
     refusals = Refusals(services)
-    submissions = Submissions(services, refusals, reports)
+    privacy = settings.privacy_options
+    submissions = Submissions(services, refusals, reports, privacy.callback_hosts)
     logins = Logins(services)
     cookie = SessionCookie(tokens)
     return [
         LoginDoor(services, tokens, logins),
-        AudienceDoor(services, (tokens,), SigningKey(_ACCESS_KEY_ID, upload_secret.hex())),
-        ExternalAudienceDoor(services),
+        AudienceDoor(
+            services,
+            settings.audience_options,
+            (tokens,),
+            SigningKey(_ACCESS_KEY_ID, upload_secret.hex()),
+        ),
+        ExternalAudienceDoor(services, settings.external_options),
         PrivacyDoor(services, submissions, refusals, reports),
-        LegacyDoor(services, submissions, refusals),
+        LegacyDoor(services, submissions, refusals, privacy.audience),
         CrmLoginDoor(services, cookie, logins),
         CrmPlatformDoor(services, (cookie, tokens)),
         CrmAudienceDoor(services, (cookie, tokens)),
     ]
 
 
-async def reports_of(services: Services) -> Reports:
+async def reports_of(services: Services, options: PrivacyOptions) -> Reports:
     """Make what makes the reports of access requests, and hands them out."""
     async with services.ledger.begin() as conn:
         secret = await own_secret(conn, "report urls", now_s=services.now_s())
-    return Reports(services, SigningKey(_ACCESS_KEY_ID, secret.hex()))
+    return Reports(services, options, SigningKey(_ACCESS_KEY_ID, secret.hex()))
 
 
 def application(services: Services, all_doors: Sequence[Door]) -> web.Application:
@@ -140,8 +147,8 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
     """
     tls = context_of(settings.api_tls)
     async with open_ledger(settings.ledger_dsn) as ledger, connect(settings.store_url) as redis:
-        services = Services(settings, ledger, redis, Blobs.open(settings.blobs_at))
-        reports = await reports_of(services)
+        services = Services(settings.rest_options, ledger, redis, Blobs.open(settings.blobs_at))
+        reports = await reports_of(services, settings.privacy_options)
         async with (
             shown(
                 "SEGMENTS_API_ADMIN_PORT",
@@ -151,22 +158,23 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
                 partial(ledger_reasons, ledger),
                 settings.admin_tls,
             ),
-            _listening(services, reports, tls),
+            _listening(settings, services, reports, tls),
             asyncio.TaskGroup() as group,
         ):
             group.create_task(reports.run(stopping))
             group.create_task(Callbacks(ledger, settings.callback_hosts).run(stopping))
             if services.blobs.takes_uploads:
-                group.create_task(bucket_uploads.watch(services, stopping))
+                group.create_task(
+                    bucket_uploads.watch(services, settings.upload_max_bytes, stopping)
+                )
             await stopping.wait()
 
 
 @asynccontextmanager
 async def _listening(
-    services: Services, reports: Reports, tls: SSLContext | None
+    settings: Settings, services: Services, reports: Reports, tls: SSLContext | None
 ) -> AsyncIterator[None]:
-    settings = services.settings
-    runner = runner_of(application(services, await doors(services, reports)))
+    runner = runner_of(application(services, await doors(settings, services, reports)))
     await runner.setup()
     try:
         try:

@@ -7,6 +7,7 @@ matters is the one above it.
 """
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -19,7 +20,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from segments.ledger.database.engine import LedgerUnusable, open_ledger, reading
 from segments.ledger.privacy import opt_outs
 from segments.ledger.revision import revision
-from segments.settings import Settings
 from segments.store import keys
 from segments.store.meta import LISTPACK_LIMITS
 from segments.store.reader import Meta, StoreUnusable, read_meta, read_version
@@ -47,19 +47,30 @@ class Finding(NamedTuple):
     what: str
 
 
-async def examine(settings: Settings) -> AsyncIterator[Finding]:
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """What is examined; its URLs may hold passwords."""
+
+    ledger_url: str = field(repr=False)
+    store_url: str = field(repr=False)
+    embedded_store: bool
+    expected_ids: int
+    """How many persons a new store is laid out for."""
+
+
+async def examine(deployment: Deployment) -> AsyncIterator[Finding]:
     """Yield what was found, in the order in which it should be mended."""
     try:
-        async with open_ledger(settings.ledger_dsn) as ledger:
+        async with open_ledger(deployment.ledger_url) as ledger:
             yield Finding(Grade.GOOD, "ledger: opens, its tables are up to date")
-            async for finding in _store(settings, ledger):
+            async for finding in _store(deployment, ledger):
                 yield finding
     except LedgerUnusable as error:
         yield Finding(Grade.BAD, str(error))
 
 
-async def _store(settings: Settings, ledger: AsyncEngine) -> AsyncIterator[Finding]:
-    async with connect(settings.store_url, retry=None) as redis:
+async def _store(deployment: Deployment, ledger: AsyncEngine) -> AsyncIterator[Finding]:
+    async with connect(deployment.store_url, retry=None) as redis:
         try:
             meta = await read_meta(redis)
         except StoreUnusable as error:
@@ -68,7 +79,7 @@ async def _store(settings: Settings, ledger: AsyncEngine) -> AsyncIterator[Findi
         except (RedisError, OSError) as error:
             hint = (
                 "start it with `rtb-segments up`"
-                if settings.embedded_store
+                if deployment.embedded_store
                 else "check SEGMENTS_REDIS_URL and the server"
             )
             yield Finding(Grade.BAD, f"store: does not answer ({type(error).__name__}); {hint}")
@@ -78,7 +89,7 @@ async def _store(settings: Settings, ledger: AsyncEngine) -> AsyncIterator[Findi
             servers = await masters(redis)
             yield await _limits(servers)
             yield await _durability(servers)
-            yield await _crowding(redis, meta, settings)
+            yield await _crowding(redis, meta, deployment.expected_ids)
         except (RedisConnectionError, RedisTimeoutError, OSError) as error:
             yield Finding(Grade.BAD, f"store: not all nodes answer ({type(error).__name__})")
         yield await _known_opt_outs(ledger, meta)
@@ -118,7 +129,7 @@ async def _durability(servers: Sequence[Server]) -> Finding:
     )
 
 
-async def _crowding(redis: Redis, meta: Meta, settings: Settings) -> Finding:
+async def _crowding(redis: Redis, meta: Meta, expected_ids: int) -> Finding:
     sizes = []
     for n in range(_SAMPLED_BUCKETS):
         bucket = n * (1 << meta.bucket_bits) // _SAMPLED_BUCKETS
@@ -126,7 +137,7 @@ async def _crowding(redis: Redis, meta: Meta, settings: Settings) -> Finding:
     mean = sum(sizes) / len(sizes)
     holds = f"store: about {round(mean * (1 << meta.bucket_bits)):,} ids, {mean:.0f} to a bucket"
     if mean > _FULLEST_BUCKET:
-        bits = keys.bucket_bits_for(settings.expected_ids)
+        bits = keys.bucket_bits_for(expected_ids)
         return Finding(
             Grade.POOR,
             f"{holds}, which is many: set SEGMENTS_EXPECTED_IDS (now good for {bits} bucket bits)"

@@ -137,7 +137,7 @@ async def furnished(cluster: TestCluster, folder: Path) -> AsyncIterator[Cluster
     settings = Settings(data_dir=folder / "data", expected_ids=100_000, redis_url=cluster.url)
     stopping = asyncio.Event()
     async with open_ledger(settings.ledger_dsn) as ledger, connect(cluster.url) as redis:
-        loader = Loader(settings, ledger, redis, Blobs.open(settings.blobs_at))
+        loader = Loader(settings.loader_options, ledger, redis, Blobs.open(settings.blobs_at))
         seeded = await seed(ledger)
         await loader.catch_up()
         world = ClusterService(cluster, redis, ledger, await read_meta(redis), seeded)

@@ -36,7 +36,7 @@ async def service(servers: Watched, tmp_path: Path) -> AsyncIterator[Service]:
     stopping = asyncio.Event()
     async with open_ledger(settings.ledger_dsn) as ledger, connect(servers.url) as redis:
         seeded = await seed(ledger)
-        loader = Loader(settings, ledger, redis, Blobs.open(settings.blobs_at))
+        loader = Loader(settings.loader_options, ledger, redis, Blobs.open(settings.blobs_at))
         await loader.catch_up()
         ids = [id_of_email_hash(person) for person in (MEMBER, STRANGER)]
         writer = Writer(redis, await read_meta(redis))

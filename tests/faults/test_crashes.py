@@ -35,7 +35,7 @@ async def undisturbed(deliveries: Deliveries, uploaded: list[bytes]) -> tuple[Du
         await host.open_uploads()
         submitted = await host.deliver(deliveries)
         others = [await host.upload(content) for content in uploaded]
-        loader = Loader(host.settings, host.ledger, redis, host.blobs)
+        loader = Loader(host.settings.loader_options, host.ledger, redis, host.blobs)
         await loader.catch_up()
         done = [await _carried(loader, job) for job in submitted]
         for job in others:

@@ -93,7 +93,7 @@ class InterruptedJob:
             file_name="a.txt",
             now_s=time.time(),
         )
-        loader = Loader(self.settings, self.ledger, self.redis, self.blobs)
+        loader = Loader(self.settings.loader_options, self.ledger, self.redis, self.blobs)
         await loader.catch_up()
         await loader.carry(job, asyncio.Event(), lambda _: None)
 
@@ -115,7 +115,7 @@ class InterruptedJob:
 
     @property
     def tools(self) -> Tools:
-        spool = self.settings.data_dir / "spool"
+        spool = self.settings.spool_dir
         return Tools(self.ledger, self.redis, self.blobs, spool, time.time)
 
 

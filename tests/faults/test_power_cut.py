@@ -50,7 +50,7 @@ async def cut(host: Host, size_bytes: int) -> None:
 
 async def carry_all(host: Host, redis: Redis) -> list[Job]:
     """Do what a loader does that is started anew."""
-    loader = Loader(host.settings, host.ledger, redis, host.blobs)
+    loader = Loader(host.settings.loader_options, host.ledger, redis, host.blobs)
     await loader.catch_up()
     while (job := await loader.claim()) is not None:
         await loader.run_one(job, asyncio.Event())
@@ -121,7 +121,7 @@ async def test_checkpoint_that_the_store_does_not_bear_out_is_not_believed() -> 
 
     async with a_host() as (host, redis):
         await host.deliver(deliveries)
-        loader = Loader(host.settings, host.ledger, redis, host.blobs)
+        loader = Loader(host.settings.loader_options, host.ledger, redis, host.blobs)
         await loader.catch_up()
         empty = aof(host).stat().st_size
         job = await loader.claim()

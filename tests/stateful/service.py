@@ -192,7 +192,7 @@ class RealService:
         )
 
     async def load(self) -> None:
-        loader = Loader(self.settings, self.ledger, self.redis, self.blobs)
+        loader = Loader(self.settings.loader_options, self.ledger, self.redis, self.blobs)
         await loader.catch_up()
         while (job := await loader.claim()) is not None:
             job = await loader.run_one(job, asyncio.Event())
@@ -238,7 +238,7 @@ class RealService:
 
     async def scrub(self) -> dict[str, str]:
         """Scrub, and return of each owner all that its files hold."""
-        spool = self.settings.data_dir / "spool"
+        spool = self.settings.spool_dir
         done = await Scrubber(self.ledger, self.blobs, spool, time.time).scrub(time.time())
         assert not done.unreadable
         assert not done.at_work
@@ -255,9 +255,7 @@ class RealService:
 
     async def rebuild(self) -> None:
         await self.redis.flushall()
-        tools = Tools(
-            self.ledger, self.redis, self.blobs, self.settings.data_dir / "spool", time.time
-        )
+        tools = Tools(self.ledger, self.redis, self.blobs, self.settings.spool_dir, time.time)
         await rebuild(tools, self.settings.expected_ids, settle_s=0)
 
     async def kill_store(self) -> None:

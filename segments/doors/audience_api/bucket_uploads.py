@@ -32,14 +32,14 @@ LATE_S = 3600.0
 """How long an upload that was begun just before its URL expired may take to end."""
 
 
-async def watch(services: Services, stopping: asyncio.Event) -> None:
+async def watch(services: Services, max_bytes: int, stopping: asyncio.Event) -> None:
     """Notice files until told to stop; a bucket that is away is asked again."""
     was_well = True
     look_at_all_s = 0.0
     while not stopping.is_set():
         is_due = services.clock_s() >= look_at_all_s
         try:
-            await notice(services, look_anyway=is_due)
+            await notice(services, max_bytes, look_anyway=is_due)
             was_well = True
             if is_due:
                 look_at_all_s = services.clock_s() + LOOK_ANYWAY_EVERY_S
@@ -51,12 +51,13 @@ async def watch(services: Services, stopping: asyncio.Event) -> None:
             await asyncio.wait_for(stopping.wait(), EVERY_S)
 
 
-async def notice(services: Services, *, look_anyway: bool = False) -> int:
+async def notice(services: Services, max_bytes: int, *, look_anyway: bool = False) -> int:
     """
     Make jobs of the files that have come, and return how many.
 
     Args:
         services: The doors'.
+        max_bytes: How large a file may be; a larger one is deleted.
         look_anyway: Also where no file is awaited: the bucket has answered 200
             to whoever put one there while none of us ran.
     """
@@ -65,10 +66,10 @@ async def notice(services: Services, *, look_anyway: bool = False) -> int:
     if not awaited and not look_anyway:
         return 0
     names = await services.blobs.names(UPLOADS)
-    return sum([await _take(services, name) for name in names])
+    return sum([await _take(services, name, max_bytes) for name in names])
 
 
-async def _take(services: Services, name: str) -> bool:
+async def _take(services: Services, name: str, max_bytes: int) -> bool:
     async with reading(services.ledger) as conn:
         upload = await uploads.upload_of_key(conn, name.rpartition("/")[2])
         if upload is None:
@@ -77,7 +78,7 @@ async def _take(services: Services, name: str) -> bool:
     found = await services.blobs.find(name)
     if found is None:
         return False
-    is_too_large = found.size_bytes > services.settings.upload_max_bytes
+    is_too_large = found.size_bytes > max_bytes
     if upload.job_id is not None or is_too_large:
         await services.blobs.delete(name)
         services.metrics.bucket_file("too_large" if is_too_large else "put_twice")

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from aiohttp import web
 
+from segments.doors.audience_api.options import AudienceOptions
 from segments.doors.audience_api.parties import audience_of, owner_and_partner
 from segments.doors.audience_api.schemas import (
     S_PER_DAY,
@@ -67,18 +68,26 @@ class AudienceDoor(Door):
 
     tag = "Audience API"
 
-    def __init__(self, services: Services, schemes: tuple[Scheme, ...], key: SigningKey) -> None:
+    def __init__(
+        self,
+        services: Services,
+        options: AudienceOptions,
+        schemes: tuple[Scheme, ...],
+        key: SigningKey,
+    ) -> None:
         """
         Args:
             services: What doors work with.
+            options: Of uploads, and of a store that is new.
             schemes: How callers say who they are.
             key: Signs upload URLs of our own.
         """
         self.schemes = schemes
         self._services = services
+        self._options = options
         self._key = key
         self._at_once = Realtime(
-            services.settings.expected_ids,
+            options.expected_ids,
             services.ledger,
             services.redis,
             services.blobs,
@@ -135,7 +144,7 @@ class AudienceDoor(Door):
         PUT the file there: `curl -T FILE "<presignedURI>"`. It can be used once,
         until it expires.
         """
-        settings, now_s = self._services.settings, self._services.now_s()
+        options, now_s = self._options, self._services.now_s()
         async with self._services.ledger.begin() as conn:
             audience = await audience_of(conn, caller.account, path.id, query.advertiser)
             owner = await accounts.account(conn, audience.owner_id)
@@ -147,11 +156,11 @@ class AudienceDoor(Door):
                 action=body.action,
                 hash_type=body.type,
                 now_s=now_s,
-                expires_at_s=now_s + settings.upload_url_s,
+                expires_at_s=now_s + options.upload_url_s,
             )
         if self._services.blobs.takes_uploads:
             url = await self._services.blobs.upload_url(
-                f"{UPLOADS}/{upload.key}", settings.upload_url_s
+                f"{UPLOADS}/{upload.key}", options.upload_url_s
             )
         else:
             url = self._own_url(request, upload, audience, owner)
@@ -203,7 +212,7 @@ class AudienceDoor(Door):
             raise Problem(409, "this URL was used; obtain another")
         if audience.state is AudienceState.DELETED:
             raise Problem(404, "the audience was deleted")
-        check_announced(request, self._services.settings.upload_max_bytes)
+        check_announced(request, self._options.upload_max_bytes)
 
         await self._receive(request, upload, audience)
         return web.Response(status=200)
@@ -242,9 +251,7 @@ class AudienceDoor(Door):
 
     async def _receive(self, request: web.Request, upload: Upload, audience: Audience) -> None:
         blobs, blob = self._services.blobs, new_blob_name(audience)
-        incoming = Incoming(
-            request, self._services.settings.upload_max_bytes, self._services.clock_s
-        )
+        incoming = Incoming(request, self._options.upload_max_bytes, self._services.clock_s)
         stored = await incoming.into(blobs, blob)
         try:
             async with self._services.ledger.begin() as conn:
@@ -282,7 +289,7 @@ class AudienceDoor(Door):
 
     def _base(self, request: web.Request) -> str:
         """Return where partners find us: as the operator says, else as this request did."""
-        return self._services.settings.api_public_url or f"{request.scheme}://{request.host}"
+        return self._services.options.public_url or f"{request.scheme}://{request.host}"
 
 
 def _chunk(audience: Audience, query: RealtimeQuery, content: bytes) -> tuple[Chunk, int]:

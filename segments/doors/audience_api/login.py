@@ -18,8 +18,6 @@ from segments.doors.rest.services import Services
 from segments.ledger import users
 from segments.ledger.users import MAX_USERNAME_CHARS, Session
 
-_S_PER_DAY = 86_400
-
 
 class LoginForm(Form):
     """Who one is, and the proof."""
@@ -92,7 +90,7 @@ class LoginDoor(Door):
 
     @property
     def _refresh_s(self) -> float:
-        return self._services.settings.api_refresh_days * _S_PER_DAY
+        return self._services.options.refresh_s
 
     def _logged_in(self, session: Session) -> LoggedIn:
         return LoggedIn(

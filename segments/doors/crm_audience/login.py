@@ -35,17 +35,17 @@ class CrmLoginDoor(CrmDoor):
 
         It holds for `SEGMENTS_API_TOKEN_S`; then log in again.
         """
-        settings = self._services.settings
+        options = self._services.options
         session = await self._logins.begin_session(
-            body.userName, body.password, request.remote or "", for_s=settings.api_token_s
+            body.userName, body.password, request.remote or "", for_s=options.token_s
         )
         answer = _yes()
         self._cookie.give(
             answer,
             session,
-            max_age_s=settings.api_token_s,
+            max_age_s=options.token_s,
             # Behind a proxy that ends TLS only the public URL knows of it.
-            secure=(settings.api_public_url or str(request.url)).startswith("https:"),
+            secure=(options.public_url or str(request.url)).startswith("https:"),
         )
         return answer
 

@@ -28,6 +28,7 @@ from segments.doors.external_audience.access import (
     external_problem,
 )
 from segments.doors.external_audience.creation import Creations
+from segments.doors.external_audience.options import ExternalOptions
 from segments.doors.external_audience.schemas import (
     AudienceChange,
     AudienceDetails,
@@ -78,9 +79,10 @@ class ExternalAudienceDoor(Door):
     # The document's `curl -d` of a PATCH and of a run name no content type.
     json_as = frozenset({"application/x-www-form-urlencoded"})
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, options: ExternalOptions) -> None:
         self.schemes = (SandboxCredentials(services),)
         self._services = services
+        self._options = options
         self._creations = Creations(services)
 
     def problem(self, problem: Problem) -> web.Response:
@@ -234,7 +236,7 @@ class ExternalAudienceDoor(Door):
         async with self._services.ledger.begin() as conn:
             run = await runs.begin(
                 conn,
-                self._services.settings,
+                self._options,
                 caller,
                 external,
                 body,

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.doors.external_audience.access import SandboxCaller
+from segments.doors.external_audience.options import ExternalOptions
 from segments.doors.external_audience.schemas import (
     Page,
     RunForm,
@@ -34,7 +35,6 @@ from segments.ledger.external_audience.audiences import ExternalAudience
 from segments.ledger.external_audience.runs import Run
 from segments.model.job import Job, JobState
 from segments.model.order import Order, SegmentAction, SegmentOrder
-from segments.settings import Settings
 
 DOOR = "external audiences"
 _MS_FROM = 10**11
@@ -51,7 +51,7 @@ _PROPERTY = re.compile(r"(status|ingestionTime|name)(!=contains|=contains|!=|>=|
 
 async def begin(
     conn: AsyncConnection,
-    settings: Settings,
+    options: ExternalOptions,
     caller: SandboxCaller,
     external: ExternalAudience,
     form: RunForm,
@@ -65,7 +65,7 @@ async def begin(
 
     Args:
         conn: A transaction.
-        settings: The guard rails.
+        options: The guard rails.
         caller: Who asks.
         external: Of which audience.
         form: As asked.
@@ -82,22 +82,20 @@ async def begin(
     await accounts.lock(conn, audience.partner_id)
     if await external_runs.is_any_unfinished(conn, external):
         raise Problem(422, "an ingestion of this audience is in progress; wait for its end")
-    await _check_guard_rails(conn, settings, external, now_s)
+    await _check_guard_rails(conn, options, external, now_s)
     if form.differentialIngestion:
         taken = await external_runs.taken_before(conn, external, [file.path for file in files])
         files = [file for file in files if (file.path, file.version) not in taken]
     elif not files:
         raise Problem(422, "no file was changed within these times; nothing replaces nobody")
     size_bytes = sum(file.size_bytes for file in files)
-    if size_bytes > settings.external_max_bytes:
-        raise Problem(
-            422, f"files of {size_bytes} bytes, {settings.external_max_bytes} at most together"
-        )
+    if size_bytes > options.max_bytes:
+        raise Problem(422, f"files of {size_bytes} bytes, {options.max_bytes} at most together")
 
     run_id = external_runs.new_run_id()
     order = Order(
         (SegmentOrder(audience.segment_id, "", SegmentAction.ADD, audience.id),),
-        max_removed_share=None if form.differentialIngestion else settings.replace_brake_share,
+        max_removed_share=None if form.differentialIngestion else options.max_replaced_share,
         run_id=run_id,
         replaces=not form.differentialIngestion,
     )
@@ -231,7 +229,7 @@ def _is_named(name: str, operator: str, value: str) -> bool:
 
 
 async def _check_guard_rails(
-    conn: AsyncConnection, settings: Settings, external: ExternalAudience, now_s: float
+    conn: AsyncConnection, options: ExternalOptions, external: ExternalAudience, now_s: float
 ) -> None:
     now = datetime.fromtimestamp(now_s, UTC)
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
@@ -240,8 +238,8 @@ async def _check_guard_rails(
     )
     wait_s = int((midnight + timedelta(days=1) - now).total_seconds()) + 1
     for count, limit, what in (
-        (in_sandbox, settings.external_runs_per_day, "in this sandbox"),
-        (of_audience, settings.external_runs_per_audience, "of this audience"),
+        (in_sandbox, options.runs_per_day, "in this sandbox"),
+        (of_audience, options.runs_per_audience, "of this audience"),
     ):
         if count >= limit:
             raise Problem(

@@ -36,6 +36,7 @@ from segments.doors.live_audience.folder import DropFolder, Folder, read_taken
 from segments.doors.live_audience.folder_lock import folder_lock
 from segments.doors.live_audience.metadata import MAX_METADATA_BYTES, Metadata
 from segments.doors.live_audience.metrics import DeliveryMetrics
+from segments.doors.live_audience.options import DropOptions
 from segments.doors.live_audience.status import accepted, refusal, status_of
 from segments.doors.sftp_process_metrics import SftpProcessMetrics
 from segments.files.blobs import READ_BYTES, Blobs
@@ -45,7 +46,6 @@ from segments.ledger.database.engine import reading
 from segments.ledger.live_audience import deliveries
 from segments.ledger.live_audience.deliveries import Delivery
 from segments.model.stop_reason import Stopped, StopReason
-from segments.settings import Settings
 
 _log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class Drop:
 
     def __init__(
         self,
-        settings: Settings,
+        options: DropOptions,
         ledger: AsyncEngine,
         blobs: Blobs,
         folders: DropFolder,
@@ -70,9 +70,9 @@ class Drop:
     ) -> None:
         self._metrics = metrics or SftpProcessMetrics()
         self._answers = answers or DeliveryMetrics(self._metrics.registry)
-        self._wait_s = settings.drop_wait_s
-        self._quiet_s = settings.drop_quiet_s
-        self._abandoned_after_s = settings.abandoned_after_s
+        self._wait_s = options.wait_s
+        self._quiet_s = options.quiet_s
+        self._abandoned_after_s = options.abandoned_after_s
         self._ledger = ledger
         self._blobs = blobs
         self._folders = folders

@@ -215,7 +215,7 @@ class PrivacyDoor(VendorsDoor):
             await audit.add(conn, agent.who, [seen], now_s=self._services.now_s())
 
     def _base(self, request: web.Request) -> str:
-        return self._services.settings.api_public_url or f"{request.scheme}://{request.host}"
+        return self._services.options.public_url or f"{request.scheme}://{request.host}"
 
 
 def _asked(body: NewDataSubjectRequest) -> Asked:

@@ -96,8 +96,22 @@ class LegacyDoor(VendorsDoor):
 
     tag = "Privacy Management API, legacy"
 
-    def __init__(self, services: Services, submissions: Submissions, refusals: Refusals) -> None:
+    def __init__(
+        self,
+        services: Services,
+        submissions: Submissions,
+        refusals: Refusals,
+        audience: str,
+    ) -> None:
+        """
+        Args:
+            services: What doors work with.
+            submissions: Takes the requests.
+            refusals: Keeps those that are not trusted.
+            audience: What the `aud` of a JWT must be.
+        """
         self._services = services
+        self._audience = audience
         self._submissions = submissions
         self._refusals = refusals
 
@@ -184,8 +198,7 @@ class LegacyDoor(VendorsDoor):
                 if key is None:
                     raise NotTrusted("the JWT's domain has no key of its kid")
                 account = await active_account(conn, key.account_id)
-            audience = self._services.settings.privacy_audience
-            signed = verified(token, key.public_key, audience=audience, now_s=now_s)
+            signed = verified(token, key.public_key, audience=self._audience, now_s=now_s)
         except NotTrusted as error:
             reason, is_known = str(error), error.is_signed
         except SwitchedOff as error:

@@ -25,6 +25,7 @@ from obstore.exceptions import BaseError
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
+from segments.doors.privacy.options import PrivacyOptions
 from segments.doors.privacy.report import report
 from segments.doors.rest import presigned_url
 from segments.doors.rest.presigned_url import SigningKey
@@ -58,13 +59,15 @@ _AWAY = (StoreUnusable, LedgerAway, SQLAlchemyError, RedisError, BaseError, OSEr
 class Reports:
     """One process's hands on the reports."""
 
-    def __init__(self, services: Services, key: SigningKey) -> None:
+    def __init__(self, services: Services, options: PrivacyOptions, key: SigningKey) -> None:
         """
         Args:
-            services: The stores, the settings and the time.
+            services: The stores and the time.
+            options: How long reports and their URLs are good.
             key: Signs the URLs of reports.
         """
         self._services = services
+        self._options = options
         self._key = key
         self._woken = asyncio.Event()
         self._swept_at_s = -inf
@@ -143,7 +146,7 @@ class Reports:
 
     def url(self, base_url: str, transaction_id: str) -> str:
         """Return the signed URL of a report: whoever has it, has the report."""
-        until_s = int(self._services.now_s()) + self._services.settings.report_url_s
+        until_s = int(self._services.now_s()) + self._options.report_url_s
         signature = self._signature(transaction_id, str(until_s))
         return (
             f"{base_url}/data-subject-report/{transaction_id}"
@@ -219,7 +222,7 @@ class Reports:
                 current,
                 blob,
                 now_s=now_s,
-                expires_at_s=now_s + services.settings.report_days * _S_PER_DAY,
+                expires_at_s=now_s + self._options.report_days * _S_PER_DAY,
             )
             if is_taken and current.callback is not None and current.told_at_s is None:
                 # The status alone: a URL that opens the report is for whoever has a token.

@@ -81,8 +81,15 @@ class NotInForceYet(Problem):
 class Submissions:
     """Takes requests."""
 
-    def __init__(self, services: Services, refusals: Refusals, reports: Reports) -> None:
+    def __init__(
+        self,
+        services: Services,
+        refusals: Refusals,
+        reports: Reports,
+        callback_hosts: tuple[str, ...],
+    ) -> None:
         self._services = services
+        self._callback_hosts = callback_hosts
         self._refusals = refusals
         self._reports = reports
 
@@ -199,7 +206,7 @@ class Submissions:
             host = ""
         if not host or parts.scheme not in ("http", "https"):
             raise Problem(400, "callback is no http:// or https:// URL", errorCode="BAD_CALLBACK")
-        if not is_allowed(host, self._services.settings.callback_hosts):
+        if not is_allowed(host, self._callback_hosts):
             raise Problem(400, "callback's host is not an allowed one", errorCode="BAD_CALLBACK")
 
 

@@ -67,7 +67,7 @@ class UserTokens:
             sub=session.user.public_id,
             sid=session.id,
             iat=now_s,
-            exp=now_s + self._services.settings.api_token_s,
+            exp=now_s + self._services.options.token_s,
         )
         return jwt.encode({"alg": _ALGORITHM}, msgspec.to_builtins(claims), self._key)
 

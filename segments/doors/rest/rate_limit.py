@@ -12,15 +12,15 @@ from segments.doors.rest.throttle import Limit, Throttle
 
 
 class RateLimit:
-    """Admits callers, as fast as the settings let each account be."""
+    """Admits callers, as fast as each account may be."""
 
     def __init__(self, services: Services) -> None:
         """
         Args:
-            services: The settings and the time.
+            services: The limits and the time.
         """
-        settings = services.settings
-        limit = Limit(settings.api_requests_burst, settings.api_requests_per_s)
+        options = services.options
+        limit = Limit(options.requests_burst, options.requests_per_s)
         self._requests = Throttle(limit, services.clock_s)
 
     def admit(self, caller: Known) -> None:

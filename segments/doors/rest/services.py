@@ -10,18 +10,18 @@ from redis.exceptions import RedisError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.doors.rest.metrics import ApiMetrics
+from segments.doors.rest.options import RestOptions
 from segments.doors.rest.passwords import Passwords
 from segments.files.blobs import Blobs
 from segments.projection.catalog import publish_catalog
-from segments.settings import Settings
 from segments.store.reader import StoreUnusable
 
 
 @dataclass(frozen=True)
 class Services:
-    """The stores, the settings and the time."""
+    """The stores, what is set of all doors, and the time."""
 
-    settings: Settings
+    options: RestOptions
     ledger: AsyncEngine
     redis: Redis
     blobs: Blobs

@@ -22,12 +22,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.doors.live_audience.folder import DropFolder
 from segments.doors.sftp.host_key import host_key
+from segments.doors.sftp.options import SftpOptions
 from segments.doors.sftp.session import Session
 from segments.doors.sftp_process_metrics import ACCEPTED, REFUSED, SftpProcessMetrics
 from segments.ledger.database.engine import reading
 from segments.ledger.live_audience import ssh_keys
 from segments.runtime.admin_port import CannotListen
-from segments.settings import Settings
 
 _log = logging.getLogger(__name__)
 
@@ -46,13 +46,13 @@ class SftpServer:
 
     def __init__(
         self,
-        settings: Settings,
+        options: SftpOptions,
         ledger: AsyncEngine,
         folders: DropFolder,
         *,
         metrics: SftpProcessMetrics | None = None,
     ) -> None:
-        self.settings = settings
+        self.options = options
         self.ledger = ledger
         self.metrics = metrics or SftpProcessMetrics()
         self._folders = folders
@@ -66,13 +66,13 @@ class SftpServer:
         Raises:
             CannotListen: The port is taken, or not ours to take.
         """
-        settings = self.settings
-        key = await asyncio.to_thread(host_key, settings.data_dir / "sftp" / "host_key")
+        options = self.options
+        key = await asyncio.to_thread(host_key, options.key_dir / "host_key")
         try:
             listener = await asyncssh.create_server(
                 lambda: _Connection(self),
-                settings.sftp_host,
-                settings.sftp_port,
+                options.host,
+                options.port,
                 server_host_keys=[key],
                 server_version="rtb-segments",
                 config=None,  # nothing of this machine's own sshd
@@ -93,7 +93,7 @@ class SftpServer:
                 reuse_address=True,
             )
         except OSError as error:
-            raise CannotListen("SEGMENTS_SFTP_PORT", settings.sftp_port, error) from None
+            raise CannotListen("SEGMENTS_SFTP_PORT", options.port, error) from None
         watching = asyncio.create_task(self._end_removed_keys())
         try:
             _log.info("SFTP on port %d", listener.get_port())
@@ -115,7 +115,7 @@ class SftpServer:
             for each in self.connections
             if each.logged_in is not None and each.logged_in.partner_id == partner_id
         )
-        if sessions >= self.settings.sftp_max_sessions_per_partner:
+        if sessions >= self.options.max_sessions_per_partner:
             raise asyncssh.DisconnectError(
                 asyncssh.DISC_TOO_MANY_CONNECTIONS, "too many sessions of this partner"
             )
@@ -127,7 +127,7 @@ class SftpServer:
 
         connection.sessions += 1
         self.metrics.sessions.inc()
-        return Session(chan, partner_id, folder, self.settings, metrics=self.metrics, ended=ended)
+        return Session(chan, partner_id, folder, self.options, metrics=self.metrics, ended=ended)
 
     async def _end_removed_keys(self) -> None:
         """End the connections of keys that were removed and partners that were switched off."""
@@ -159,7 +159,7 @@ class _Connection(asyncssh.SSHServer):
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         """Note the client, or turn it away where there are too many."""
         self._conn = conn
-        if len(self._server.connections) >= self._server.settings.sftp_max_sessions:
+        if len(self._server.connections) >= self._server.options.max_sessions:
             _log.warning("a client was turned away: SEGMENTS_SFTP_MAX_SESSIONS are connected")
             self._server.metrics.login("turned_away")
             conn.abort()

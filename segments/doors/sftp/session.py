@@ -29,9 +29,9 @@ from asyncssh import (
 from segments.doors.live_audience.file_names import Refused
 from segments.doors.live_audience.folder import Folder, Upload
 from segments.doors.sftp.open_file import OpenFile, is_to_write, opened
+from segments.doors.sftp.options import SftpOptions
 from segments.doors.sftp.paths import check_new, is_folder, name_of, shortest
 from segments.doors.sftp_process_metrics import OK, REFUSED, SftpProcessMetrics
-from segments.settings import Settings
 
 _log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ class Session(asyncssh.SFTPServer):
         chan: asyncssh.SSHServerChannel[bytes],
         partner_id: str,
         folder: Folder,
-        settings: Settings,
+        options: SftpOptions,
         *,
         metrics: SftpProcessMetrics,
         ended: Callable[[], None],
@@ -88,7 +88,7 @@ class Session(asyncssh.SFTPServer):
             chan: Where the client is.
             partner_id: Who has logged in.
             folder: The partner's.
-            settings: Its limits.
+            options: Its limits.
             metrics: Where it is counted.
             ended: Called when the session is over.
         """
@@ -96,8 +96,8 @@ class Session(asyncssh.SFTPServer):
         self.metrics = metrics
         self._partner_id = partner_id
         self._folder = folder
-        self._max_bytes = settings.sftp_max_file_bytes
-        self._max_handles = settings.sftp_max_handles
+        self._max_bytes = options.max_file_bytes
+        self._max_handles = options.max_handles
         self._ended = ended
         self._handles: set[OpenFile] = set()
         self._listings: WeakSet[AsyncIterator[SFTPName]] = WeakSet()

@@ -128,7 +128,7 @@ async def test_share_of_a_large_audience_is_estimated_from_some_of_its_members(
         await Writer(redis, meta).merge(ids_of(MANY), [REMOVE._replace(is_add=True)])
 
         for named, is_held in ((9_000, False), (11_500, True)):
-            with Spool(settings.data_dir / "spool") as spool:
+            with Spool(settings.spool_dir) as spool:
                 spool.add(Parser("sha2").feed(text_of(MANY[:named])))
                 spool.finish()
                 why = ""
@@ -150,7 +150,7 @@ async def test_member_whose_time_was_over_before_is_not_removed_by_a_replacement
         meta = await prepare(redis, 2_000)
         await Writer(redis, meta).merge(ids_of(HASHES), [Change(1, True, expiry_day=5)])
 
-        with Spool(settings.data_dir / "spool") as spool:
+        with Spool(settings.spool_dir) as spool:
             spool.finish()
             checking = check(
                 redis,

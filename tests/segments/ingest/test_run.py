@@ -127,7 +127,7 @@ async def world(
             partner = await accounts.add_account(
                 conn, AccountKind.ADVERTISER, PARTNER_ID, "Partner", now_s=0
             )
-        spool_dir = settings.data_dir / "spool"
+        spool_dir = settings.spool_dir
         # Many batches out of few rows.
         tools = Tools(ledger, redis, blobs, spool_dir, time.time, pairs_per_batch=200)
         yield Ingest(redis, meta, ledger, blobs, tools, partner)

@@ -54,7 +54,7 @@ async def test_what_a_failover_has_lost_of_a_file_is_written_again(
         blobs = Blobs.open(settings.blobs_at)
         async with ledger.begin() as conn:
             await accounts.add_account(conn, AccountKind.ADVERTISER, PARTNER_ID, "Partner", now_s=0)
-        loader = Loader(settings, ledger, redis, blobs)
+        loader = Loader(settings.loader_options, ledger, redis, blobs)
         await loader.catch_up()
         running = asyncio.create_task(loader.run(stopping))
 

@@ -45,7 +45,7 @@ class RunningLoader:
         self.blobs = blobs
         self.engine = engine
         self.stopping = asyncio.Event()
-        self.loader = Loader(settings, ledger, redis, blobs)
+        self.loader = Loader(settings.loader_options, ledger, redis, blobs)
         self.shown: list[Job] = []
 
     async def delivered(self, content: bytes, *, name: str = "a.txt", segment: str = "1") -> Job:
@@ -144,7 +144,7 @@ async def test_fault_of_ours_fails_the_job_by_its_type_and_place_alone(
 
     await world.loader.catch_up()
     broken = Loader(
-        Settings(data_dir=world.engine.dir),
+        Settings(data_dir=world.engine.dir).loader_options,
         world.ledger,
         world.redis,
         Broken(world.blobs._store),

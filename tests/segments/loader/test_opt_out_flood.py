@@ -25,11 +25,13 @@ class Clock:
 class AlarmedLedger:
     """An alarm that looks at a ledger of its own."""
 
-    def __init__(self, settings: Settings, ledger: AsyncEngine) -> None:
+    def __init__(self, ledger: AsyncEngine) -> None:
         self.clock = Clock()
         self.ledger = ledger
         self.metrics = Metrics()
-        self.alarm = FloodAlarm(settings, ledger, self.metrics.show_opt_outs, self.clock)
+        self.alarm = FloodAlarm(
+            ledger, self.metrics.show_opt_outs, self.clock, factor=10, ids_per_minute=20
+        )
 
     async def opt_outs(self, count: int) -> None:
         persons = [[(IdentifierKind.EMAIL, Id(number.to_bytes(16)))] for number in range(count)]
@@ -42,9 +44,8 @@ class AlarmedLedger:
 
 @pytest.fixture
 async def world(ledger_settings: Settings) -> AsyncIterator[AlarmedLedger]:
-    strict = ledger_settings.model_copy(update={"flood_ids_per_minute": 20, "flood_factor": 10})
-    async with open_ledger(strict.ledger_dsn) as ledger:
-        yield AlarmedLedger(strict, ledger)
+    async with open_ledger(ledger_settings.ledger_dsn) as ledger:
+        yield AlarmedLedger(ledger)
 
 
 async def test_few_opt_outs_are_no_flood_however_unusual(world: AlarmedLedger) -> None:

@@ -213,7 +213,9 @@ async def test_ledger_that_goes_away_under_a_job_leaves_it_to_be_gone_on_with(
     """
     The file is not to blame, and no loader has died of it.
     """
-    loader = Loader(delivered.settings, delivered.ledger, delivered.redis, delivered.blobs)
+    loader = Loader(
+        delivered.settings.loader_options, delivered.ledger, delivered.redis, delivered.blobs
+    )
     await loader.catch_up()
     hashes = email_hashes(1000)
     submitted = await delivered.deliver("a", text_of(hashes))
@@ -241,7 +243,9 @@ async def test_loader_waits_for_a_ledger_that_is_away(
     delivered: Delivered, postgres: Postgres, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    loader = Loader(delivered.settings, delivered.ledger, delivered.redis, delivered.blobs)
+    loader = Loader(
+        delivered.settings.loader_options, delivered.ledger, delivered.redis, delivered.blobs
+    )
     stopping = asyncio.Event()
     running = asyncio.create_task(loader.run(stopping))
 

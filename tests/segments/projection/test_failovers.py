@@ -69,7 +69,7 @@ async def world_of(url: str, folder: Path) -> AsyncIterator[TwoSides]:
         connect(url) as loaders,
         connect(url) as doors,
     ):
-        loader = Loader(settings, ledger, loaders, Blobs.open(settings.blobs_at))
+        loader = Loader(settings.loader_options, ledger, loaders, Blobs.open(settings.blobs_at))
         await loader.catch_up()
         running = asyncio.create_task(loader.run(stopping))
         try:

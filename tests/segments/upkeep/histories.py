@@ -53,7 +53,7 @@ class History:
         self.redis = redis
         self.settings = settings
         # Some dozen batches a job, so that there is a "while it runs".
-        self.tools = Tools(ledger, redis, blobs, settings.data_dir / "spool", time.time, 60)
+        self.tools = Tools(ledger, redis, blobs, settings.spool_dir, time.time, 60)
         self.rng = Random(seed)
         self.partner: Account
         self.publisher: Account

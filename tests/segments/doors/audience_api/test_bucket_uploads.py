@@ -23,6 +23,7 @@ from tests.segments.doors.privacy.privacy_world import PrivacyDoors as PrivacyWo
 from tests.segments.doors.rest.rest_world import RestDoors, hashes, text_of, world_of
 
 ALICE, BOB = hashes("alice", "bob")
+MAX_BYTES = 1 << 20
 BUCKET = "audiences"
 
 
@@ -81,7 +82,7 @@ async def test_file_in_the_bucket_is_noticed_and_loaded(world: RestDoors) -> Non
     waiting = await world.status(request_id)
 
     status = await put(world, url, text_of([ALICE, BOB]))
-    noticed = await bucket_uploads.notice(world.rest.services)
+    noticed = await bucket_uploads.notice(world.rest.services, MAX_BYTES)
     queued = await world.status(request_id)
     await world.load_all()
 
@@ -97,10 +98,10 @@ async def test_second_file_under_the_same_url_is_deleted_unread(world: RestDoors
     _, url = await world.presign()
     await world.presign()
     await put(world, url, text_of([ALICE]))
-    await bucket_uploads.notice(world.rest.services)
+    await bucket_uploads.notice(world.rest.services, MAX_BYTES)
 
     await put(world, url, text_of([BOB]))
-    noticed = await bucket_uploads.notice(world.rest.services)
+    noticed = await bucket_uploads.notice(world.rest.services, MAX_BYTES)
     await world.load_all()
 
     assert noticed == 0
@@ -113,7 +114,9 @@ async def test_replicas_that_notice_the_same_file_make_one_job(world: RestDoors)
     _, url = await world.presign()
     await put(world, url, text_of([ALICE]))
 
-    noticed = await asyncio.gather(*(bucket_uploads.notice(world.rest.services) for _ in range(3)))
+    noticed = await asyncio.gather(
+        *(bucket_uploads.notice(world.rest.services, MAX_BYTES) for _ in range(3))
+    )
 
     assert sum(noticed) == 1
     assert [job.blob for job in await world.jobs()] == await names(world)
@@ -131,31 +134,22 @@ async def test_replica_that_finds_the_file_gone_leaves_it_to_the_other(
 
     async def copy_behind_another(name: str, to: str) -> None:
         monkeypatch.setattr(blobs, "copy", copy)
-        others.append(await bucket_uploads.notice(world.rest.services))
+        others.append(await bucket_uploads.notice(world.rest.services, MAX_BYTES))
         await copy(name, to)
 
     monkeypatch.setattr(blobs, "copy", copy_behind_another)
 
-    noticed = await bucket_uploads.notice(world.rest.services)
+    noticed = await bucket_uploads.notice(world.rest.services, MAX_BYTES)
 
     assert (noticed, others) == (0, [1])
     assert [job.blob for job in await world.jobs()] == await names(world)
 
 
 async def test_file_that_is_too_large_is_deleted(world: RestDoors) -> None:
-    small = world.rest.services.settings.model_copy(update={"upload_max_bytes": 10})
-    services = type(world.rest.services)(
-        small,
-        world.rest.services.ledger,
-        world.redis,
-        world.rest.services.blobs,
-        world.rest.clock,
-        world.rest.clock,
-    )
     request_id, url = await world.presign()
     await put(world, url, text_of([ALICE]))
 
-    noticed = await bucket_uploads.notice(services)
+    noticed = await bucket_uploads.notice(world.rest.services, max_bytes=10)
 
     assert (noticed, await names(world)) == (0, [])
     assert (await world.status(request_id))["status"] == "waiting"
@@ -165,7 +159,7 @@ async def test_file_that_nobody_asked_for_is_left_alone(world: RestDoors) -> Non
     await world.presign()
     await world.rest.services.blobs.put("uploads/stranger", [b"x"])
 
-    assert await bucket_uploads.notice(world.rest.services) == 0
+    assert await bucket_uploads.notice(world.rest.services, MAX_BYTES) == 0
     assert await names(world) == ["uploads/stranger"]
 
 
@@ -175,10 +169,10 @@ async def test_file_that_came_while_no_process_ran_is_taken_however_late(world: 
     """
     request_id, url = await world.presign()
     await put(world, url, text_of([ALICE]))
-    world.rest.clock.ahead_s = world.rest.services.settings.upload_url_s + bucket_uploads.LATE_S + 1
+    world.rest.clock.ahead_s = world.rest.settings.upload_url_s + bucket_uploads.LATE_S + 1
 
-    assert await bucket_uploads.notice(world.rest.services) == 0
-    assert await bucket_uploads.notice(world.rest.services, look_anyway=True) == 1
+    assert await bucket_uploads.notice(world.rest.services, MAX_BYTES) == 0
+    assert await bucket_uploads.notice(world.rest.services, MAX_BYTES, look_anyway=True) == 1
 
     world.rest.clock.ahead_s = 0  # or the access token is over, too
     await world.load_all()
@@ -203,10 +197,10 @@ async def test_file_that_no_upload_waits_for_is_swept_when_it_is_old(world: Rest
 async def test_what_becomes_of_files_in_the_bucket_is_counted(world: RestDoors) -> None:
     _, url = await world.presign()
     await put(world, url, text_of([ALICE]))
-    await bucket_uploads.notice(world.rest.services)
+    await bucket_uploads.notice(world.rest.services, MAX_BYTES)
     await world.presign()
     await put(world, url, text_of([BOB]))
-    await bucket_uploads.notice(world.rest.services)
+    await bucket_uploads.notice(world.rest.services, MAX_BYTES)
 
     registry = world.rest.services.metrics.registry
     assert [
@@ -220,7 +214,7 @@ async def test_watch_notices_and_stops_when_told(world: RestDoors) -> None:
     _, url = await world.presign()
     await put(world, url, text_of([ALICE]))
 
-    watching = asyncio.create_task(bucket_uploads.watch(world.rest.services, stopping))
+    watching = asyncio.create_task(bucket_uploads.watch(world.rest.services, MAX_BYTES, stopping))
     async with asyncio.timeout(20):
         while not await world.jobs():  # noqa: ASYNC110 - another task's transaction
             await asyncio.sleep(0.01)

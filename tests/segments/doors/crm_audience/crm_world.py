@@ -170,6 +170,5 @@ async def records_of(crm: Crm) -> dict[Any, Any]:
 
 
 async def rebuild_from(crm: Crm) -> None:
-    services = crm.world.rest.services
     tools = crm.world.loader._tools
-    await rebuild(tools, services.settings.expected_ids, settle_s=0)
+    await rebuild(tools, crm.world.rest.settings.expected_ids, settle_s=0)

@@ -313,7 +313,7 @@ async def test_erased_person_is_scrubbed_from_the_ids_that_are_kept(crm: Crm) ->
     erased = [(IdentifierKind.EMAIL, alice), (IdentifierKind.PHONE, phone)]
     await record_opt_out(services.ledger, crm.world.redis, OptOutAction.ERASURE, erased)
     scrubber = Scrubber(
-        services.ledger, services.blobs, services.settings.data_dir / "spool", services.now_s
+        services.ledger, services.blobs, crm.world.rest.settings.spool_dir, services.now_s
     )
 
     waiting = await scrubber.scrub(EVER_S)

@@ -104,7 +104,11 @@ class External:
         """Do what the loader does, until no job is left."""
         services = self.rest.services
         loader = Loader(
-            services.settings, services.ledger, self.redis, services.blobs, now_s=services.now_s
+            self.rest.settings.loader_options,
+            services.ledger,
+            self.redis,
+            services.blobs,
+            now_s=services.now_s,
         )
         await loader.catch_up()
         done = []
@@ -139,7 +143,9 @@ async def sandbox_of(
         "x-gw-ims-org-id": org,
         "x-sandbox-name": sandbox,
     }
-    client = Rest(rest.url, services, rest.clock, rest.session, rest.reports, headers)
+    client = Rest(
+        rest.url, rest.settings, services, rest.clock, rest.session, rest.reports, headers
+    )
     yield External(client, folder, connection.public_id, services.redis)
 
 

@@ -347,8 +347,8 @@ async def test_rebuild_makes_runs_again_byte_for_byte_without_the_customers_file
     (external.folder / "in" / "a.csv").unlink()
 
     tools = Tools(services.ledger, external.redis, services.blobs,
-                  services.settings.data_dir / "spool", external.rest.clock)  # fmt: skip
-    await rebuild(tools, services.settings.expected_ids, settle_s=0)
+                  external.rest.settings.spool_dir, external.rest.clock)  # fmt: skip
+    await rebuild(tools, external.rest.settings.expected_ids, settle_s=0)
 
     assert full["status"] == "SUCCESS"
     assert await external.members(IDS) == [True, True, False]
@@ -367,7 +367,7 @@ async def test_erased_person_is_scrubbed_from_what_is_kept_of_a_run(external: Ex
         services.ledger, external.redis, OptOutAction.ERASURE, [(IdentifierKind.EMAIL, IDS[0])]
     )
     scrubber = Scrubber(
-        services.ledger, services.blobs, services.settings.data_dir / "spool", services.now_s
+        services.ledger, services.blobs, external.rest.settings.spool_dir, services.now_s
     )
 
     waiting = await scrubber.scrub(services.now_s() + 1)
@@ -377,8 +377,8 @@ async def test_erased_person_is_scrubbed_from_what_is_kept_of_a_run(external: Ex
     done = await scrubber.scrub(services.now_s() + 1)
     kept = await kept_bytes(external)
     tools = Tools(services.ledger, external.redis, services.blobs,
-                  services.settings.data_dir / "spool", external.rest.clock)  # fmt: skip
-    await rebuild(tools, services.settings.expected_ids, settle_s=0)
+                  external.rest.settings.spool_dir, external.rest.clock)  # fmt: skip
+    await rebuild(tools, external.rest.settings.expected_ids, settle_s=0)
 
     assert (waiting.at_work, waiting.rewritten) == (1, 0)
     assert IDS[0][:15] in kept_before
@@ -545,7 +545,7 @@ async def test_replacement_that_is_killed_at_any_step_ends_as_if_it_had_not_been
     await external.start(audience_id, differentialIngestion=False)
     services = external.rest.services
     tools = Tools(services.ledger, external.redis, services.blobs,
-                  services.settings.data_dir / "spool", external.rest.clock, 10)  # fmt: skip
+                  external.rest.settings.spool_dir, external.rest.clock, 10)  # fmt: skip
     saves = 0
 
     async def keep(job: Job) -> None:
@@ -569,5 +569,5 @@ async def test_replacement_that_is_killed_at_any_step_ends_as_if_it_had_not_been
 
     assert await external.members(ids) == [True] * 60 + [False] * 20
     lost = await dump(external)
-    await rebuild(tools, services.settings.expected_ids, settle_s=0)
+    await rebuild(tools, external.rest.settings.expected_ids, settle_s=0)
     assert await dump(external) == lost

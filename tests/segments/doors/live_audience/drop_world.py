@@ -67,12 +67,12 @@ class DropDoor:
         self.metrics = SftpProcessMetrics()
         self.answers = DeliveryMetrics(self.metrics.registry)
         self.drop = self.restarted()
-        self.loader = Loader(settings, ledger, redis, blobs)
+        self.loader = Loader(settings.loader_options, ledger, redis, blobs)
 
     def restarted(self) -> Drop:
         """Make a drop that knows nothing but what disk and ledger hold."""
         return Drop(
-            self.settings,
+            self.settings.drop_options,
             self.ledger,
             self.blobs,
             self.folders,

@@ -173,7 +173,9 @@ class _Broken(Drop):
 async def test_bug_of_ours_is_error_0_and_stops_nothing(world: DropDoor) -> None:
     world.put_metadata(CONTENT)
 
-    await _Broken(world.settings, world.ledger, world.blobs, world.folders, world.clock).turn()
+    await _Broken(
+        world.settings.drop_options, world.ledger, world.blobs, world.folders, world.clock
+    ).turn()
 
     assert world.status() == error(0)
 

@@ -47,7 +47,7 @@ async def officer(world: PrivacyDoors) -> Rest:
 
 
 def blobs_in(world: PrivacyDoors) -> list[str]:
-    folder = world.rest.services.settings.data_dir / "blobs" / "reports"
+    folder = world.rest.settings.data_dir / "blobs" / "reports"
     return [path.name for path in folder.rglob("*") if path.is_file()]
 
 
@@ -229,7 +229,7 @@ async def test_link_is_permission_enough_and_nothing_in_it_may_be_changed(
 
 async def test_link_expires(world: PrivacyDoors, officer: Rest) -> None:
     _, url = await download_url(world, officer)
-    world.rest.clock.ahead_s += world.rest.services.settings.report_url_s
+    world.rest.clock.ahead_s += world.rest.settings.report_url_s
 
     answer = await world.rest.ask("GET", url, allow_redirects=False)
 
@@ -255,7 +255,7 @@ async def test_report_expires_and_is_deleted(world: PrivacyDoors, officer: Rest)
     transaction_id, _ = await download_url(world, officer)
     assert blobs_in(world) != []
 
-    world.rest.clock.ahead_s += world.rest.services.settings.report_days * 86_400
+    world.rest.clock.ahead_s += world.rest.settings.report_days * 86_400
     officer = await world.bearer(is_internal=True)
     await world.rest.reports.turn()
 

@@ -36,7 +36,9 @@ class RestDoors:
     @property
     def loader(self) -> Loader:
         services = self.rest.services
-        return Loader(services.settings, services.ledger, self.redis, services.blobs)
+        return Loader(
+            self.rest.settings.loader_options, services.ledger, self.redis, services.blobs
+        )
 
     async def presign(self, **said: str) -> tuple[str, str]:
         """Return a request id and a URL."""

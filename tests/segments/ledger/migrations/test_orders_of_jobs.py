@@ -102,7 +102,7 @@ async def test_jobs_of_the_release_before_keep_what_they_ask_for(
         for name, form in FORMS.items():
             await add_job(conn, name, form)
 
-    async with open_ledger(ledger_settings) as ledger:
+    async with open_ledger(ledger_settings.ledger_dsn) as ledger:
         found = await orders(ledger)
         async with raw.connect() as conn:
             unfilled = await conn.scalar(text('select count(*) from jobs where "order" is null'))
@@ -121,7 +121,7 @@ async def test_every_job_of_many_pages_is_filled_in(ledger_settings: Settings) -
             await add_job(conn, str(number), {**UPLOAD, "audience_id": number + 1})
     await raw.dispose()
 
-    async with open_ledger(ledger_settings) as ledger:
+    async with open_ledger(ledger_settings.ledger_dsn) as ledger:
         found = await orders(ledger)
 
     assert [order.segments[0].audience_id for order in found.values()] == list(range(2500, 0, -1))
@@ -131,7 +131,7 @@ async def test_job_that_a_process_of_the_release_before_adds_afterwards_is_read(
     ledger_settings: Settings,
 ) -> None:
     raw = raw_engine(ledger_settings)
-    async with open_ledger(ledger_settings) as ledger:
+    async with open_ledger(ledger_settings.ledger_dsn) as ledger:
         async with raw.begin() as conn:
             await add_partner(conn)
             for name, form in FORMS.items():

@@ -49,7 +49,7 @@ class KeptFiles:
         self.blobs = blobs
         self.folder = settings.data_dir / "blobs"
         self.ahead_s = 0.0
-        self.tools = Tools(ledger, redis, blobs, settings.data_dir / "spool", self.now_s, 60)
+        self.tools = Tools(ledger, redis, blobs, settings.spool_dir, self.now_s, 60)
         self.shop: Account
         self.other: Account
         self.publisher: Account
@@ -130,7 +130,7 @@ class KeptFiles:
 
     @property
     def scrubber(self) -> Scrubber:
-        return Scrubber(self.ledger, self.blobs, self.settings.data_dir / "spool", self.now_s)
+        return Scrubber(self.ledger, self.blobs, self.settings.spool_dir, self.now_s)
 
     async def scrub(self) -> Scrub:
         return await self.scrubber.scrub(self.now_s())

@@ -157,9 +157,9 @@ async def test_file_that_is_claimed_while_it_is_rewritten_stays(world: KeptFiles
             return await super().put(name, chunks)  # type: ignore[arg-type]
 
     blobs = Claiming.in_directory(world.folder)
-    done = await Scrubber(
-        world.ledger, blobs, world.settings.data_dir / "spool", world.now_s
-    ).scrub(world.now_s())
+    done = await Scrubber(world.ledger, blobs, world.settings.spool_dir, world.now_s).scrub(
+        world.now_s()
+    )
 
     assert (done.at_work, done.rewritten) == (1, 0)
     assert [plain_text.split() for plain_text in world.contents()] == [[h.encode() for h in PEOPLE]]

@@ -155,7 +155,7 @@ async def test_store_that_is_rebuilt_from_scrubbed_files_is_the_lost_one_byte_fo
     """
     async with open_ledger(settings.ledger_dsn) as ledger, connect(engine.url) as redis:
         blobs = Blobs.in_directory(settings.data_dir / "blobs")
-        scrubber = Scrubber(ledger, blobs, settings.data_dir / "spool", time.time)
+        scrubber = Scrubber(ledger, blobs, settings.spool_dir, time.time)
         history = History(settings, ledger, redis, blobs, seed)
         await history.begin()
         await history.happen_all(files=3)
@@ -223,7 +223,7 @@ async def test_killed_anywhere_nothing_is_lost_and_the_next_scrub_ends_it(
     dying.calls_left = calls
 
     with pytest.raises(Killed):
-        await Scrubber(world.ledger, dying, world.settings.data_dir / "spool", world.now_s).scrub(
+        await Scrubber(world.ledger, dying, world.settings.spool_dir, world.now_s).scrub(
             world.now_s()
         )
     assert await world.rebuilt() == lost
@@ -305,7 +305,9 @@ async def test_loader_scrubs_when_half_of_the_time_has_passed(world: KeptFiles) 
 
     early = await world.scrubber.scrub(world.now_s() - half_s)
     world.ahead_s = half_s + 1
-    loader = Loader(world.settings, world.ledger, world.redis, world.blobs, now_s=world.now_s)
+    loader = Loader(
+        world.settings.loader_options, world.ledger, world.redis, world.blobs, now_s=world.now_s
+    )
     stopping = asyncio.Event()
     running = asyncio.create_task(loader.run(stopping))
     async with asyncio.timeout(20):
@@ -359,6 +361,4 @@ def _threaded(show: Show) -> Show:
 async def _scrub_from_elsewhere(settings: Settings) -> Scrub:
     async with open_ledger(settings.ledger_dsn) as ledger:
         blobs = Blobs.in_directory(settings.data_dir / "blobs")
-        return await Scrubber(ledger, blobs, settings.data_dir / "spool", time.time).scrub(
-            time.time()
-        )
+        return await Scrubber(ledger, blobs, settings.spool_dir, time.time).scrub(time.time())

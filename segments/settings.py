@@ -370,6 +370,7 @@ class Settings(BaseSettings):
         return PrivacyOptions(
             audience=self.privacy_audience,
             callback_hosts=self.callback_hosts,
+            opt_out_wait_s=self.opt_out_wait_s,
             report_url_s=self.report_url_s,
             report_days=self.report_days,
         )

@@ -80,7 +80,7 @@ async def doors(settings: Settings, services: Services, reports: Reports) -> lis
     tokens = UserTokens(services, token_secret)
     refusals = Refusals(services)
     privacy = settings.privacy_options
-    submissions = Submissions(services, refusals, reports, privacy.callback_hosts)
+    submissions = Submissions(services, refusals, reports, privacy)
     logins = Logins(services)
     cookie = SessionCookie(tokens)
     return [

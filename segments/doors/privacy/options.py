@@ -13,6 +13,9 @@ class PrivacyOptions:
     callback_hosts: tuple[str, ...]
     """Hosts to which a status may be POSTed."""
 
+    opt_out_wait_s: float
+    """How long a request waits for the store to have its opt-outs."""
+
     report_url_s: int
     """For how long the URL of an access request's report is good."""
 

@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.doors.callback_sender import is_allowed
 from segments.doors.privacy.agent import Agent, Refusals
+from segments.doors.privacy.options import PrivacyOptions
 from segments.doors.privacy.report_store import Reports
 from segments.doors.privacy.schemas import DsrAction
 from segments.doors.privacy.scope import AmbiguousScope, OutOfScope, Scope, resolved
@@ -86,10 +87,10 @@ class Submissions:
         services: Services,
         refusals: Refusals,
         reports: Reports,
-        callback_hosts: tuple[str, ...],
+        options: PrivacyOptions,
     ) -> None:
         self._services = services
-        self._callback_hosts = callback_hosts
+        self._options = options
         self._refusals = refusals
         self._reports = reports
 
@@ -141,7 +142,7 @@ class Submissions:
         request = await self._record(agent, asked, account_id, spend)
         services = self._services
         receipt = await put_into_force(
-            services.ledger, services.redis, [request], wait_s=services.settings.opt_out_wait_s
+            services.ledger, services.redis, [request], wait_s=self._options.opt_out_wait_s
         )
         if asked.action is DsrAction.ERASURE:
             await self._reports.delete_withdrawn()
@@ -206,7 +207,7 @@ class Submissions:
             host = ""
         if not host or parts.scheme not in ("http", "https"):
             raise Problem(400, "callback is no http:// or https:// URL", errorCode="BAD_CALLBACK")
-        if not is_allowed(host, self._callback_hosts):
+        if not is_allowed(host, self._options.callback_hosts):
             raise Problem(400, "callback's host is not an allowed one", errorCode="BAD_CALLBACK")
 
 

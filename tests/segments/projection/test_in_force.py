@@ -70,7 +70,7 @@ async def catch_up(ledger: AsyncEngine, redis: Redis) -> int:
 async def test_store_that_reads_and_does_not_write_is_not_acknowledged(
     settings: Settings, redis: Redis, engine: Engine, code: str
 ) -> None:
-    async with open_ledger(settings) as ledger:
+    async with open_ledger(settings.ledger_dsn) as ledger:
         with REFUSALS[code](engine):
             assert code_of_a_write(engine) == code
             receipt = await put_into_force(ledger, redis, await record(ledger, (ADA,)), wait_s=0.2)

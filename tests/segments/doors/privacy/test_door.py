@@ -56,7 +56,7 @@ async def hurried_world(settings: Settings, valkey: Engine) -> AsyncIterator[Pri
     """One that waits for no loader, since there is none."""
     hurried = settings.model_copy(update={"opt_out_wait_s": 0.2})
     async with (
-        open_ledger(hurried) as ledger,
+        open_ledger(hurried.ledger_dsn) as ledger,
         privacy_world(hurried, ledger, valkey) as world,
     ):
         yield world

@@ -54,9 +54,26 @@ def settings_page() -> str:
     parts = [_INTRO]
     for title, settings in CLASSES:
         parts.append(f"## {title}\n\n`{settings.__module__}`\n")
-        rows = ["| variable | default | meaning |", "| --- | --- | --- |", *_rows(settings)]
+        rows = ["| variable | default | meaning |", "| --- | --- | --- |", *rows_of(settings)]
         parts.append("\n".join(rows) + "\n")
     return "\n".join(parts)
+
+
+def rows_of(settings: type[BaseSettings]) -> Iterator[str]:
+    """
+    Yield the table's row of each field.
+
+    Raises:
+        Undocumented: A field has no docstring.
+    """
+    meanings = _docstrings(settings)
+    for field_name, field in settings.model_fields.items():
+        first, *others = _names(settings, field_name, field)
+        if field_name not in meanings:
+            raise Undocumented(f"{settings.__name__}.{field_name} has no docstring below it")
+        names = f"`{first}`" + "".join(f", `{other}`" for other in others)
+        meaning = " ".join(filter(None, (meanings[field_name], _limits(field))))
+        yield f"| {names} | {_default(field)} | {meaning} |".replace("||", "\\|\\|")
 
 
 def variables(settings: type[BaseSettings]) -> list[str]:
@@ -66,17 +83,6 @@ def variables(settings: type[BaseSettings]) -> list[str]:
         for field_name, field in settings.model_fields.items()
         for name in _names(settings, field_name, field)
     ]
-
-
-def _rows(settings: type[BaseSettings]) -> Iterator[str]:
-    meanings = _docstrings(settings)
-    for field_name, field in settings.model_fields.items():
-        first, *others = _names(settings, field_name, field)
-        if field_name not in meanings:
-            raise Undocumented(f"{settings.__name__}.{field_name} has no docstring below it")
-        names = f"`{first}`" + "".join(f", `{other}`" for other in others)
-        meaning = " ".join(filter(None, (meanings[field_name], _limits(field))))
-        yield f"| {names} | {_default(field)} | {meaning} |".replace("||", "\\|\\|")
 
 
 def _names(settings: type[BaseSettings], field_name: str, field: FieldInfo) -> list[str]:

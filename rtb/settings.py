@@ -19,9 +19,11 @@ from rtb.identify import Identify
 from rtb.lookup.near_cache.lease import CacheLimits
 from rtb.openrtb.decode import Decoder
 from rtb.pipeline import PipelineOptions
-from segments.runtime.store_url import store_url
+from segments.runtime.store_url import check_store_url, store_url
 from segments.runtime.tls import TlsFiles, tls_files
 from segments.store.cache_lease import MAX_LEASE_MS
+from segments.store.reader import StoreUnusable
+from segments.store.servers.connection import connect, several_of
 
 
 def _names(value: Any) -> Any:
@@ -104,15 +106,14 @@ class RtbSettings(BaseSettings):
     cache_bytes: int = Field(0, ge=0)
     """
     Memory of each worker for records that it need not ask for again; 0: no cache.
-    Not where replicas are read. See `rtb.lookup.near_cache.cache`.
+    Refused with a Redis Cluster. See `rtb.lookup.near_cache.cache`.
     """
 
     cache_lease_ms: int = Field(20, ge=2, le=MAX_LEASE_MS)
     """
     How long the store's last answer stands for its present state: renewed by each
     answer, and what an opt-out waits before it is acknowledged. Several times what
-    the store takes to answer. Of a Redis Cluster, each node is asked CLUSTER NODES
-    three times in it.
+    the store takes to answer.
     """
 
     debug_header: bool = False
@@ -250,13 +251,27 @@ class RtbSettings(BaseSettings):
         return self
 
     @model_validator(mode="after")
-    def _check_cache(self) -> "RtbSettings":
-        """Refuse to keep what a replica says: it does not tell of changes when they are made."""
-        if self.cache_bytes and self.read_replicas:
-            raise ValueError(
-                "RTB_CACHE_BYTES: what replicas say is not kept; leave it 0, or RTB_READ_REPLICAS"
-            )
+    def _check_store(self) -> "RtbSettings":
+        """
+        Refuse a URL that no client takes, and to keep what a Cluster says.
+
+        Where the slots of a Cluster move, a node tells of no change that another made.
+        """
+        try:
+            connect(self.store_url)  # which opens no connection
+            several = several_of(self.store_url)
+        except StoreUnusable as unusable:
+            raise ValueError(str(unusable)) from None
+        if self.cache_bytes and several is not None and several.is_cluster:
+            raise ValueError("RTB_CACHE_BYTES: nothing is cached of a Redis Cluster; leave it 0")
         return self
+
+    @field_validator("redis_url")
+    @classmethod
+    def _check_redis_url(cls, url: str | None) -> str | None:
+        if url is not None:
+            check_store_url(url)
+        return url
 
     @field_validator("id_rules")
     @classmethod

@@ -24,13 +24,8 @@ from segments.doors.rest.options import RestOptions
 from segments.doors.sftp.options import SftpOptions
 from segments.loader.options import LoaderOptions
 from segments.runtime.ledger_url import check_ledger_url, embedded_ledger_url, url_for_engine
-from segments.runtime.store_url import store_url
+from segments.runtime.store_url import check_store_url, scheme_of, store_url
 from segments.runtime.tls import TlsFiles, tls_files
-
-_STORE_SCHEMES = (
-    *("redis", "rediss", "unix"),
-    *("redis+cluster", "rediss+cluster", "redis+sentinel", "rediss+sentinel"),
-)
 
 
 class Settings(BaseSettings):
@@ -226,7 +221,7 @@ class Settings(BaseSettings):
     def _check_api_public_url(cls, url: str | None) -> str | None:
         if url is None:
             return None
-        if _scheme(url) not in ("http", "https") or not urlsplit(url).netloc:
+        if scheme_of(url) not in ("http", "https") or not urlsplit(url).netloc:
             raise ValueError("not a URL that begins with http:// or https://")
         if urlsplit(url).query or urlsplit(url).fragment:
             raise ValueError("a URL with a query or a fragment")
@@ -235,11 +230,8 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _check_redis_url(cls, url: str | None) -> str | None:
-        if url is not None and _scheme(url) not in _STORE_SCHEMES:
-            raise ValueError(
-                "not a URL that begins with redis://, rediss://, unix://, redis+cluster:// or"
-                " redis+sentinel://"
-            )
+        if url is not None:
+            check_store_url(url)
         return url
 
     @field_validator("ledger_url")
@@ -379,15 +371,8 @@ class Settings(BaseSettings):
     def _check_tls(self) -> "Settings":
         """Refuse half of a pair, and upload URLs that would not reach us."""
         _ = self.admin_tls
-        if self.api_tls and self.api_public_url and _scheme(self.api_public_url) != "https":
+        if self.api_tls and self.api_public_url and scheme_of(self.api_public_url) != "https":
             raise ValueError(
                 "SEGMENTS_API_PUBLIC_URL: begins with http://, while SEGMENTS_API_TLS_CERT is set"
             )
         return self
-
-
-def _scheme(url: str) -> str:
-    try:
-        return urlsplit(url).scheme
-    except ValueError:  # "Invalid IPv6 URL"
-        return ""

@@ -14,7 +14,7 @@ import hiredis
 
 from rtb.lookup.link import Link, OnFound
 from rtb.lookup.lookup import Dial, IsCurrent, Lookup, LookupOptions
-from rtb.lookup.near_cache.cache import TRACK, Flight, NearCache
+from rtb.lookup.near_cache.cache import TRACK, Flight, NearCache, NearCacheOptions
 from rtb.lookup.near_cache.lease import CacheLimits, Counts, Registration, uptime_s
 from segments.store.cache_lease import REGISTER_EVERY_S, REGISTERED_S, register_command
 from segments.store.reader import Meta
@@ -81,14 +81,15 @@ class CachingLookup(Lookup):
 
     def _near_of(self, link: Link, meta: Meta) -> NearCache:
         near = NearCache(
-            self._ask_store,
-            meta.bucket_bits,
-            self.counts,
-            self._options.on_bug,
-            Registration(REGISTERED_S),
-            clock_s=uptime_s,
-            lease_s=self._room.lease_s,
-            max_bytes=self._room.max_bytes,
+            NearCacheOptions(
+                ask_store=self._ask_store,
+                bucket_bits=meta.bucket_bits,
+                limits=self._room,
+                registration=Registration(REGISTERED_S),
+                counts=self.counts,
+                on_bug=self._options.on_bug,
+                clock_s=uptime_s,
+            )
         )
         link.listener = near
         return near

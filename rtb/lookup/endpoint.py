@@ -39,14 +39,15 @@ def lookup_of(
     Args:
         url: As `segments.store.servers.connection.connect` takes it.
         reads_replicas: Whether replicas of a Cluster are read as well.
-        room: Of a near cache; `None`: none.
+        room: Of a near cache; `None`: none, and always so of a Cluster.
         options: Of `rtb.lookup.lookup.LookupOptions`, by their names, all but the greeting.
 
     Raises:
         segments.store.reader.StoreUnusable: `url` is none of its forms.
     """
     several = several_of(url)
-    if several is not None and several.kind == "cluster":
+    if several is not None and several.is_cluster:
+        assert room is None, "the settings refuse a near cache of a Cluster"
         end = _end_of(several)
         return ClusterLookup(
             lambda address: _tcp(end, address),
@@ -54,7 +55,6 @@ def lookup_of(
             LookupOptions(_greeting(end), **options),
             is_tls=several.is_tls,
             reads_replicas=reads_replicas,
-            room=room,
         )
     door = door_of(url)
     links = LookupOptions(door.greeting, **options)

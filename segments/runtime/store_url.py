@@ -1,7 +1,26 @@
-"""Where the store is: as it was set, or the embedded one's socket."""
+"""The store's URL: what an operator may write, and the embedded store's socket."""
 
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
+
+_SCHEMES = (
+    *("redis", "rediss", "unix"),
+    *("redis+cluster", "rediss+cluster", "redis+sentinel", "rediss+sentinel"),
+)
+
+
+def check_store_url(url: str) -> None:
+    """
+    Refuse what is no URL of a store.
+
+    Raises:
+        ValueError: It begins otherwise; the message does not quote it.
+    """
+    if scheme_of(url) not in _SCHEMES:
+        raise ValueError(
+            "not a URL that begins with redis://, rediss://, unix://, redis+cluster:// or"
+            " redis+sentinel://"
+        )
 
 
 def store_url(redis_url: str | None, data_dir: Path) -> str:
@@ -9,3 +28,11 @@ def store_url(redis_url: str | None, data_dir: Path) -> str:
     if redis_url is not None:
         return redis_url
     return f"unix://{quote(str(data_dir.absolute() / 'store' / 'valkey.sock'))}"
+
+
+def scheme_of(url: str) -> str:
+    """Return a URL's scheme; empty of what is no URL."""
+    try:
+        return urlsplit(url).scheme
+    except ValueError:  # "Invalid IPv6 URL"
+        return ""

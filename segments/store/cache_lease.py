@@ -18,12 +18,10 @@ Only durations are compared, each by one machine's own clock.
 `seg:1:caching` says whether anybody caches, and how long the lease is. A worker
 sets it (`register_command`) before it begins, sets it anew every
 `REGISTER_EVERY_S`, and stops `REGISTERED_S` after it sent the last one that was
-heard. A writer looks at it after it has written. Does it find nothing, then
-whoever begins later begins after the write, and counts only answers to what
-it asked after its registration was confirmed: also where record and registration
-lie on different nodes of a Cluster. There a link is to one of many servers, and "asked
-anything" does not prove enough: `rtb.lookup.near_cache.node_cache` says what does, and how long a
-registration stands whose node may be lost.
+heard. A writer looks at it after it has written. If the key is absent, a worker that
+starts caching later registers after this write, and trusts only replies to questions
+sent after that. Nothing of a Cluster is cached: a link is to one of many servers there,
+and an answer of one proves nothing of a write to another, to which the slot has moved.
 
 The key has no TTL, which `volatile-` policies of eviction take for a permit to
 delete it. It holds the server's time instead, and is void after `VOID_AFTER_S`;

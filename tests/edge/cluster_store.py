@@ -53,7 +53,6 @@ class Checking:
         self.saying_no = set(OPTED_OUT)  # maybe in force, maybe not yet
         self.service = service
         self.port = service.port
-        self.counts = service.worker.bids.lookup.counts
 
     async def run(self) -> None:
         async with connected(self.service.port) as client:

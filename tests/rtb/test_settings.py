@@ -180,6 +180,13 @@ def test_settings_are_frozen() -> None:
             "RTB_TCF_PURPOSES, 1: not a whole number",
             id="a purpose that is no number",
         ),
+        pytest.param(
+            "SEGMENTS_REDIS_URL",
+            "http://:secret@x.example",
+            "SEGMENTS_REDIS_URL: not a URL that begins with redis://, rediss://, unix://,"
+            " redis+cluster:// or redis+sentinel://",
+            id="a URL of no store",
+        ),
     ],
 )
 def test_wrong_setting_is_one_clear_line(
@@ -198,10 +205,44 @@ def test_wrong_setting_is_one_clear_line(
     assert capsys.readouterr().err == f"{line}\n"
 
 
-def test_cache_of_what_replicas_say_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("scheme", ["redis", "rediss"])
+def test_near_cache_of_a_cluster_is_refused_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], scheme: str
+) -> None:
     monkeypatch.setenv("RTB_CACHE_BYTES", "1000000")
-    monkeypatch.setenv("RTB_READ_REPLICAS", "1")
-    monkeypatch.setenv("SEGMENTS_REDIS_URL", "redis+cluster://127.0.0.1:7000")
+    monkeypatch.setenv("SEGMENTS_REDIS_URL", f"{scheme}+cluster://:secret@127.0.0.1:7000")
 
-    with pytest.raises(ValidationError, match="RTB_CACHE_BYTES"):
-        RtbSettings()
+    with pytest.raises(SystemExit) as caught:
+        read_settings(RtbSettings)
+
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == (
+        "RTB_CACHE_BYTES: nothing is cached of a Redis Cluster; leave it 0\n"
+    )
+
+
+@pytest.mark.parametrize("url", ["redis://127.0.0.1", "redis+sentinel://127.0.0.1/main"])
+def test_near_cache_of_one_server_is_taken(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("RTB_CACHE_BYTES", "1000000")
+    monkeypatch.setenv("SEGMENTS_REDIS_URL", url)
+
+    room = RtbSettings().room
+
+    assert room is not None
+    assert room.max_bytes == 1_000_000
+
+
+@pytest.mark.parametrize("scheme", ["redis", "redis+cluster"])
+def test_store_without_a_port_number_is_refused_in_one_line_that_does_not_quote_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], scheme: str
+) -> None:
+    monkeypatch.setenv("SEGMENTS_REDIS_URL", f"{scheme}://:secret@127.0.0.1:port")
+
+    with pytest.raises(SystemExit) as caught:
+        read_settings(RtbSettings)
+
+    said = capsys.readouterr().err
+    assert caught.value.code == 2
+    assert said.startswith("SEGMENTS_REDIS_URL ")
+    assert said.count("\n") == 1
+    assert "secret" not in said

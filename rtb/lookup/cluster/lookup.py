@@ -19,8 +19,8 @@ than that between closing the store and its first deletion.
 
 Reads from replicas are off unless `RTB_READ_REPLICAS` says so: a replica is behind its
 master by as much as the network likes, and an opt-out is there no sooner than anything.
-For the same reason nothing is kept where they are read: a replica's word, kept or not, is
-no master's.
+
+Nothing of a Cluster is kept in process: see `rtb.lookup.near_cache.cache`.
 """
 
 import asyncio
@@ -30,15 +30,12 @@ from typing import Final
 
 import hiredis
 
-from rtb.lookup.cluster.near_caches import ClusterCache
 from rtb.lookup.cluster.node import DialTo, Means, Node
 from rtb.lookup.cluster.slot_map import MAX_HOPS, Asked, Map
 from rtb.lookup.gather import Gather
 from rtb.lookup.link import MESSAGES, Command, LookupFault, OnFound, Unfit, unfit
 from rtb.lookup.lookup import Lookup, LookupOptions, hget
-from rtb.lookup.near_cache.lease import CacheLimits, uptime_s
 from segments.store.keys import (
-    CACHING,
     META,
     SLOTS,
     bucket_key,
@@ -74,7 +71,6 @@ class ClusterLookup(Lookup):
         options: Of each link.
         is_tls: Whether the nodes' ports for TLS are dialed.
         reads_replicas: Whether replicas are asked, too.
-        room: Of the near cache; `None`: there is none, as where replicas are read.
     """
 
     def __init__(
@@ -85,15 +81,11 @@ class ClusterLookup(Lookup):
         *,
         is_tls: bool,
         reads_replicas: bool,
-        room: CacheLimits | None,
     ) -> None:
         super().__init__(dial_to(seeds[0]), options)
         self._seeds = tuple(seeds)
         self._map = Map(self._make_node, reads_replicas=reads_replicas)
-        self._means = Means(dial_to, options, is_tls, room is not None, self._on_ended)
-        self._cache: ClusterCache | None = None
-        if room is not None:
-            self._cache = ClusterCache(room, self.counts, options.on_bug, self._ask_node)
+        self._means = Means(dial_to, options, is_tls, self._on_ended)
         self._caught_up: frozenset[bytes] = frozenset()
         self._meta_read_at_s = -META_KEPT_S
         self._why_nobody = ""
@@ -118,21 +110,12 @@ class ClusterLookup(Lookup):
 
     def _ask_one(self, id_: bytes, on_found: OnFound) -> None:
         key = bucket_key(bucket_of(id_, self._bucket_bits))
-        slot = crc_hqx(key, 0) & _MASK
-        node = self._map.slots[slot]
+        node = self._map.slots[crc_hqx(key, 0) & _MASK]
         if node is None:
             on_found(LookupFault.UNREACHABLE)
             return
-        near = node.near
-        if near is not None and node.fault is None and near.firm[slot]:
-            near.ask((id_,), on_found)
-            return
         if node.replicas:
             node = node.reader()
-        Asked(self._map, node, hget(key, id_), on_found).send()
-
-    def _ask_node(self, node: Node, id_: bytes, on_found: OnFound) -> None:
-        key = bucket_key(bucket_of(id_, self._bucket_bits))
         Asked(self._map, node, hget(key, id_), on_found).send()
 
     def flush(self) -> None:
@@ -179,15 +162,9 @@ class ClusterLookup(Lookup):
             # Nobody is where they were: begin again with whom we were told of.
             self._begin()
         reply = await self._ask_owner(META, TRUST_COMMAND)
-        # From here to the end of `tend` in one turn of the event loop: what is kept is of
-        # the buckets that are asked for.
         if isinstance(reply, list):
             self._take_meta(reply)
         self._judge()
-        if self._cache is not None:
-            self._cache.tend(self._map.masters, self._bucket_bits)
-            sent_at_s = uptime_s()
-            self._cache.registered(sent_at_s, await self._ask_owner(CACHING, self._cache.register))
 
     def _begin(self) -> None:
         for seed in self._seeds:

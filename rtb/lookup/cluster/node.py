@@ -13,8 +13,6 @@ from typing import Final, cast
 
 from rtb.lookup.link import MESSAGES, Command, Link, LookupFault, OnFound, Unfit, unfit
 from rtb.lookup.lookup import Dial, LookupOptions, replies_of
-from rtb.lookup.near_cache.cache import TRACK
-from rtb.lookup.near_cache.node_cache import NodeNear  # noqa: TC001 - compiled, a field's type is looked at
 from segments.store.reader import NOT_CAUGHT_UP, RUN_COMMAND, StoreUnusable, parse_run
 from segments.store.servers.topology import (
     EPOCH_COMMAND,
@@ -40,9 +38,6 @@ class Means:
     is_tls: bool
     """Whether the nodes' ports for TLS are dialed."""
 
-    is_cached: bool
-    """Whether masters are asked to tell of their changes."""
-
     on_ended: Callable[[object], None]
     """Called when a link to a node has ended."""
 
@@ -57,20 +52,14 @@ class Node:
         "link",
         "master",
         "message",
-        "near",
-        "refusal",
         "replicas",
         "run",
-        "tells",
         "turn",
     )
 
     def __init__(self, address: Address, means: Means) -> None:
         self.address = address
         self.link: Link | None = None
-        self.tells = False  # of its changes, on this link
-        self.refusal = ""  # the code of its error, if it does not
-        self.near: NodeNear | None = None
         self.run = b""
         self.fault: LookupFault | None = LookupFault.UNREACHABLE
         self.message = MESSAGES[LookupFault.UNREACHABLE]
@@ -146,8 +135,6 @@ class Node:
                 link = self.link
                 if link is None or link.ended.done():
                     link = await self._open()
-                if self._means.is_cached and self.master is None and not self.tells:
-                    self.tells = await self._track(link)
                 commands = [RUN_COMMAND]
                 if wants_view:
                     commands += [SHARDS_COMMAND, EPOCH_COMMAND]
@@ -189,8 +176,6 @@ class Node:
         means = self._means
         link = Link(means.options.on_round_trip, means.options.on_bug)
         greeting = [*means.options.greeting, *((_READONLY,) if self.master is not None else ())]
-        self.tells = False
-        self.near = None
         try:
             await means.dial_to(self.address)(lambda: cast("asyncio.Protocol", link))
             if greeting:
@@ -203,11 +188,6 @@ class Node:
         self.fault = self.fault or LookupFault.LOST
         self.link = link
         return link
-
-    async def _track(self, link: Link) -> bool:
-        errors = [reply for reply in await link.call(TRACK) if isinstance(reply, Exception)]
-        self.refusal = str(errors[0]).partition(" ")[0] if errors else ""
-        return not errors
 
 
 def _run_of(said: object, *, is_replica: bool) -> bytes:

@@ -20,7 +20,6 @@ import hiredis
 
 from rtb.lookup.cluster.node import Node
 from rtb.lookup.link import MESSAGES, Found, LookupFault, OnFound, TakesErrors
-from rtb.lookup.near_cache.cache import Flight
 from segments.store.keys import SLOTS
 from segments.store.servers.topology import Address, View
 
@@ -163,9 +162,6 @@ class Asked(TakesErrors):
             self._on_found(LookupFault.BAD_REPLY)
             return False
         self._node = node
-        on_found = self._on_found
-        if isinstance(on_found, Flight):
-            on_found.is_astray = True
         return True
 
     def _put(self, command: bytes, replies: int) -> None:

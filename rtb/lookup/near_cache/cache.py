@@ -23,18 +23,21 @@ What one server has said, kept in process while it can be relied upon.
 - **What is kept belongs to one link** and is gone with it. Another link may lead
   to another server, or to the same with a gap of things unheard between them.
 
-A lease is renewed by any reply (of a Cluster's node, not by any: see
-`rtb.lookup.near_cache.node_cache`). Where all are hits, every third of a lease the person at hand
-is asked for again beside the answer; there is no other traffic. A worker without bids
-renews nothing, and its first bid is not a hit.
+A lease is renewed by any reply. Where all are hits, every third of a lease the person at
+hand is asked for again beside the answer; there is no other traffic. A worker without
+bids renews nothing, and its first bid is not a hit.
+
+The argument is of one server. In a Cluster a write may go to another node, to which the
+slot has moved, and of which ours tells nothing; so of a Cluster nothing is kept.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from rtb.lookup.gather import Gather
 from rtb.lookup.link import Command, Found, Listener, LookupFault, OnFound
-from rtb.lookup.near_cache.lease import Counts, Registration
+from rtb.lookup.near_cache.lease import CacheLimits, Counts, Registration
 from rtb.lookup.near_cache.records import NOTHING, RecordCache
 from segments.store.keys import BUCKET_PREFIX
 
@@ -48,20 +51,33 @@ _RENEWALS_PER_LEASE: Final = 3
 AskStore = Callable[[bytes, "Flight"], None]
 
 
-class NearCache(Listener):
-    """
-    What is kept of what one link's server has said.
+@dataclass(frozen=True)
+class NearCacheOptions:
+    """What a near cache is made of, for one link."""
 
-    Args:
-        ask_store: Asks for an id on that link, and lands the flight.
-        bucket_bits: Of the store.
-        counts: Where it counts.
-        on_bug: Called with what a callback raised.
-        registration: Whether the store knows of us.
-        clock_s: Durations only.
-        lease_s: How long the server may have been silent.
-        max_bytes: What may be kept.
-    """
+    ask_store: AskStore
+    """Asks for an id on that link, and lands the flight."""
+
+    bucket_bits: int
+    """Of the store."""
+
+    limits: CacheLimits
+
+    registration: Registration
+    """Whether the store knows of us."""
+
+    counts: Counts
+    """Where the cache counts."""
+
+    on_bug: Callable[[Exception], None]
+    """Called with what a callback raised."""
+
+    clock_s: Callable[[], float]
+    """Durations only."""
+
+
+class NearCache(Listener):
+    """What is kept of what one link's server has said."""
 
     __slots__ = (
         "_ask_store",
@@ -80,26 +96,15 @@ class NearCache(Listener):
         "registration",
     )
 
-    def __init__(
-        self,
-        ask_store: AskStore,
-        bucket_bits: int,
-        counts: Counts,
-        on_bug: Callable[[Exception], None],
-        registration: Registration,
-        *,
-        clock_s: Callable[[], float],
-        lease_s: float,
-        max_bytes: int,
-    ) -> None:
-        self.bucket_bits = bucket_bits
-        self.registration = registration
-        self._ask_store = ask_store
-        self._counts = counts
-        self._on_bug = on_bug
-        self._clock_s = clock_s
-        self._lease_s = lease_s
-        self._kept = RecordCache(max_bytes, bucket_bits)
+    def __init__(self, options: NearCacheOptions) -> None:
+        self.bucket_bits = options.bucket_bits
+        self.registration = options.registration
+        self._ask_store = options.ask_store
+        self._counts = options.counts
+        self._on_bug = options.on_bug
+        self._clock_s = options.clock_s
+        self._lease_s = options.limits.lease_s
+        self._kept = RecordCache(options.limits.max_bytes, options.bucket_bits)
         self._flights: dict[bytes, Flight] = {}
         self._is_over = False
         self._vouched_at_s = 0.0
@@ -157,30 +162,25 @@ class NearCache(Listener):
         self._send(id_, now_s, on_found)
 
     def _send(self, id_: bytes, now_s: float, on_found: OnFound | None = None) -> None:
-        flight = Flight(self, id_, now_s, self._vouch(now_s))
+        self._renew_at_s = now_s + self._lease_s / _RENEWALS_PER_LEASE
+        flight = Flight(self, id_, now_s)
         if on_found is not None:
             flight.waiters.append(on_found)
         self._flights[id_] = flight
         self._ask_store(id_, flight)
-
-    def _vouch(self, now_s: float) -> bool:
-        """Do what makes the next reply one that renews the lease; return whether it is one."""
-        self._renew_at_s = now_s + self._lease_s / _RENEWALS_PER_LEASE
-        return True
 
     def land(self, flight: "Flight", answer: Found | LookupFault) -> None:
         """Keep an answer, renew the lease, and tell who waits for it."""
         id_ = flight.id_
         if self._flights.get(id_) is flight:
             del self._flights[id_]
-        if not isinstance(answer, LookupFault) and not self._is_over and not flight.is_astray:
+        if not isinstance(answer, LookupFault) and not self._is_over:
             record = answer[0]
             # An empty record is a broken one, and not to be taken for nothing.
             if record != b"":
                 self._kept.put(id_, NOTHING if record is None else record)
                 self._weigh()
-            if flight.vouches:
-                self._vouched_at_s = max(self._vouched_at_s, flight.asked_at_s)
+            self._vouched_at_s = max(self._vouched_at_s, flight.asked_at_s)
         for on_found in flight.waiters:
             try:
                 on_found(answer)
@@ -195,21 +195,13 @@ class NearCache(Listener):
         if not isinstance(names, list):
             # All of it, and with it maybe that we are registered.
             self.registration.void()
-            self.forget()
+            self._counts.invalidations += len(self._kept)
+            self._kept.clear()
+            self._weigh()
             return
         for name in names:
             if name.startswith(BUCKET_PREFIX):
                 self._counts.invalidations += self._kept.drop(int(name[_PREFIX_BYTES:], 16))
-        self._weigh()
-
-    def resize(self, max_bytes: int) -> None:
-        """Change how much may be kept, from the next answer on."""
-        self._kept.max_bytes = max_bytes
-
-    def forget(self) -> None:
-        """Forget everything, for the server says that it may all have changed."""
-        self._counts.invalidations += len(self._kept)
-        self._kept.clear()
         self._weigh()
 
     def ended(self) -> None:
@@ -231,16 +223,12 @@ class NearCache(Listener):
 class Flight:
     """A question for one id on its way, and who waits for the answer."""
 
-    __slots__ = ("_near", "asked_at_s", "id_", "is_astray", "vouches", "waiters")
+    __slots__ = ("_near", "asked_at_s", "id_", "waiters")
 
-    def __init__(self, near: NearCache, id_: bytes, asked_at_s: float, vouches: bool) -> None:
+    def __init__(self, near: NearCache, id_: bytes, asked_at_s: float) -> None:
         self._near = near
         self.id_ = id_
         self.asked_at_s = asked_at_s
-        self.vouches = vouches
-        """Whether its answer renews the lease."""
-        self.is_astray = False
-        """Whether another server answers it: nothing of that is kept."""
         self.waiters: list[OnFound] = []
 
     def __call__(self, answer: Found | LookupFault) -> None:

@@ -59,6 +59,11 @@ class Several(NamedTuple):
     options: Mapping[str, Any]  # of a connection, as redis-py names them
     is_tls: bool
 
+    @property
+    def is_cluster(self) -> bool:
+        """Whether they share the slots of a Cluster; else they are Sentinels."""
+        return self.kind == "cluster"
+
 
 def connect(url: str, **options: Any) -> Redis:
     """

@@ -7,25 +7,14 @@ failover; of several, the newest that covers the most slots is taken.
 
 CLUSTER SHARDS, and not CLUSTER SLOTS, for it names masters without slots as well:
 one that was just added is known, and caught up, before its first slot comes.
-
-What a node says of itself alone is its claim. CLUSTER NODES, for nothing else tells
-which of its slots are about to leave it.
 """
 
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from segments.store.keys import SLOTS
-
 SHARDS_COMMAND: tuple[bytes, ...] = (b"CLUSTER", b"SHARDS")
 EPOCH_COMMAND: tuple[bytes, ...] = (b"CLUSTER", b"INFO")
-CLAIM_COMMAND: tuple[bytes, ...] = (b"CLUSTER", b"NODES")
-
-NO_SLOTS = bytes(SLOTS)
-
-# <id> <address> <flags> <master> <ping> <pong> <epoch> <link> <slot> <first>-<last> [<slot>->-<id>]
-_MYSELF = re.compile(rb"^\S+ \S+ (\S*\bmyself\b\S*) \S+ \S+ \S+ (\d+) \S+ ?(.*)$", re.MULTILINE)
 
 
 class Address(NamedTuple):
@@ -62,32 +51,6 @@ class View(NamedTuple):
         return None
 
 
-class Claim(NamedTuple):
-    """What a node says of itself; two that are equal have had nothing between them."""
-
-    epoch: bytes
-    """Greater than before whenever it takes a slot from another node, or takes one back."""
-
-    slots: bytes
-    """As the node writes them; empty of a replica."""
-
-    def firm(self) -> bytes:
-        """Return, for each slot, 1 where the node has it and is not about to give it away."""
-        firm = bytearray(SLOTS)
-        leaving: list[int] = []
-        for word in self.slots.split():
-            if word.startswith(b"["):
-                slot, sign, _ = word[1:].partition(b"->-")
-                leaving += [int(slot)] if sign else []
-                continue
-            first, _, last = word.partition(b"-")
-            until = int(last or first) + 1
-            firm[int(first) : until] = b"\1" * (until - int(first))
-        for slot_ in leaving:
-            firm[slot_] = 0
-        return bytes(firm)
-
-
 class Unintelligible(ValueError):
     """A node's reply is not what the protocol says."""
 
@@ -115,20 +78,6 @@ def view_of(shards: object, info: object, asked: str, *, is_tls: bool) -> View:
     except (KeyError, TypeError, ValueError, AttributeError):
         raise Unintelligible("the node's CLUSTER SHARDS can't be read") from None
     return View(int(epoch[1]), tuple(shard for shard in found if shard is not None))
-
-
-def claim_of(nodes: object) -> Claim:
-    """
-    Read the reply to `CLAIM_COMMAND`.
-
-    Raises:
-        Unintelligible: It is something else.
-    """
-    found = _MYSELF.search(nodes) if isinstance(nodes, bytes) else None
-    if found is None:
-        raise Unintelligible("the node does not say which slots it has")
-    is_master = b"master" in found[1].split(b",")
-    return Claim(found[2], found[3] if is_master else b"")
 
 
 def best(views: Sequence[View]) -> View:

@@ -14,13 +14,14 @@ from typing import Any, ClassVar
 import pytest
 
 from rtb.lookup.link import Found, LookupFault, OnFound
-from rtb.lookup.near_cache.cache import NearCache
-from rtb.lookup.near_cache.lease import Counts, Registration
+from rtb.lookup.near_cache.cache import NearCache, NearCacheOptions
+from rtb.lookup.near_cache.lease import CacheLimits, Counts, Registration
 from segments.store.cache_lease import MAX_LEASE_MS, REGISTERED_S
 from segments.store.keys import bucket_key, bucket_of
 
 BITS = 4
-LEASE_S = 0.02
+LEASE_MS = 20
+LEASE_S = LEASE_MS / 1000
 ADA, BOB, CYD = (bytes([n]) * 16 for n in (0x01, 0x02, 0xF3))
 """Ada and Bob share a bucket; Cyd has another."""
 
@@ -112,14 +113,15 @@ class CachedStore:
 
     def connect(self) -> None:
         self.near = self.store.near = NearCache(
-            self.store.ask,
-            BITS,
-            self.counts,
-            self.bugs.append,
-            Registration(REGISTERED_S),
-            clock_s=lambda: self.now_s,
-            lease_s=LEASE_S,
-            max_bytes=self._max_bytes,
+            NearCacheOptions(
+                ask_store=self.store.ask,
+                bucket_bits=BITS,
+                limits=CacheLimits(self._max_bytes, LEASE_MS),
+                registration=Registration(REGISTERED_S),
+                counts=self.counts,
+                on_bug=self.bugs.append,
+                clock_s=lambda: self.now_s,
+            )
         )
 
     def register(self) -> None:

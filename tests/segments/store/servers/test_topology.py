@@ -3,7 +3,7 @@ import pytest
 from segments.store.keys import SLOTS, slot_of
 from segments.store.reader import StoreUnusable
 from segments.store.servers.connection import several_of
-from segments.store.servers.topology import Address, Unintelligible, View, best, claim_of, view_of
+from segments.store.servers.topology import Address, Unintelligible, View, best, view_of
 
 _INFO = b"cluster_enabled:1\r\ncluster_current_epoch:%d\r\n"
 
@@ -95,36 +95,3 @@ def test_wrong_url_is_refused_and_not_quoted(url: str) -> None:
         several_of(url)
 
     assert "secret" not in str(caught.value)
-
-
-_CLAIM = b"""\
-07c3 10.0.0.1:1@2,host slave e7d1 0 1426238317239 4 connected
-e7d1 10.0.0.2:1@2 %b - 0 1426238316000 %d connected %b
-"""
-
-
-def test_a_claim_is_what_a_node_has_and_is_not_about_to_give_away() -> None:
-    nodes = _CLAIM % (b"myself,master", 7, b"0-9 12 [5->-07c3] [40-<-07c3]")
-
-    firm = claim_of(nodes).firm()
-
-    assert [slot for slot in range(SLOTS) if firm[slot]] == [0, 1, 2, 3, 4, 6, 7, 8, 9, 12]
-
-
-def test_claims_are_equal_where_nothing_has_moved() -> None:
-    said = claim_of(_CLAIM % (b"myself,master", 7, b"0-9"))
-
-    assert said == claim_of((_CLAIM % (b"myself,master", 7, b"0-9")).replace(b"6000", b"9000"))
-    assert said != claim_of(_CLAIM % (b"myself,master", 8, b"0-9"))
-    assert said != claim_of(_CLAIM % (b"myself,master", 7, b"0-9 [3->-07c3]"))
-
-
-@pytest.mark.parametrize("words", [b"", b"0-9"], ids=["as replicas do", "and names slots"])
-def test_a_replica_claims_nothing(words: bytes) -> None:
-    assert not any(claim_of(_CLAIM % (b"myself,slave", 7, words)).firm())
-
-
-@pytest.mark.parametrize("reply", [None, [], b"", b"e7d1 10.0.0.2:1@2 master - 0 0 1 connected 0"])
-def test_what_is_no_claim_is_refused(reply: object) -> None:
-    with pytest.raises(Unintelligible, match="which slots"):
-        claim_of(reply)

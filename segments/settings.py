@@ -23,6 +23,7 @@ from segments.doors.privacy.options import PrivacyOptions
 from segments.doors.rest.options import RestOptions
 from segments.doors.sftp.options import SftpOptions
 from segments.loader.options import LoaderOptions
+from segments.model.day import S_PER_DAY
 from segments.runtime.ledger_url import check_ledger_url, embedded_ledger_url, url_for_engine
 from segments.runtime.store_url import check_store_url, scheme_of, store_url
 from segments.runtime.tls import TlsFiles, tls_files
@@ -168,7 +169,7 @@ class Settings(BaseSettings):
     api_tls_key: Path | None = None
     """Its key, PEM, without a passphrase."""
 
-    api_token_s: int = Field(3600, ge=1, le=86_400)
+    api_token_s: int = Field(3600, ge=1, le=S_PER_DAY)
     """For how long an access token is good; then its refresh token gets another."""
 
     api_refresh_days: int = Field(30, ge=1, le=3650)
@@ -269,7 +270,7 @@ class Settings(BaseSettings):
     @property
     def abandoned_after_s(self) -> float:
         """`abandoned_upload_days` in seconds."""
-        return self.abandoned_upload_days * 86_400.0
+        return float(self.abandoned_upload_days * S_PER_DAY)
 
     @property
     def ledger_dsn(self) -> str:
@@ -332,7 +333,7 @@ class Settings(BaseSettings):
         return RestOptions(
             public_url=self.api_public_url,
             token_s=self.api_token_s,
-            refresh_s=self.api_refresh_days * 86_400.0,
+            refresh_s=float(self.api_refresh_days * S_PER_DAY),
             requests_per_s=self.api_requests_per_s,
             requests_burst=self.api_requests_burst,
         )

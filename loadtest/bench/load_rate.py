@@ -37,7 +37,8 @@ from loadtest.bench.stores import Store, empty_cluster, empty_store
 from loadtest.servers import cpu_s, peak_bytes
 from segments.doors.live_audience.accept import accept
 from segments.doors.live_audience.metadata import FileForm, Metadata, SegmentForm
-from segments.files.blobs import Blobs, file_chunks
+from segments.files.blobs import Blobs
+from segments.files.chunks import file_chunks
 from segments.ledger import accounts, jobs
 from segments.ledger.database.engine import open_ledger, reading
 from segments.model.account import AccountKind

@@ -17,6 +17,7 @@ from rtb.lookup.lookup import Dial, IsCurrent, Lookup, LookupOptions
 from rtb.lookup.near_cache.cache import TRACK, Flight, NearCache, NearCacheOptions
 from rtb.lookup.near_cache.lease import CacheLimits, Counts, Registration, uptime_s
 from segments.store.cache_lease import REGISTER_EVERY_S, REGISTERED_S, register_command
+from segments.store.error_code import error_code
 from segments.store.reader import Meta
 
 _DUE_BEFORE_S: Final = REGISTERED_S - REGISTER_EVERY_S
@@ -97,7 +98,7 @@ class CachingLookup(Lookup):
     def _is_told(self, replies: Sequence[object]) -> bool:
         for reply in replies:
             if isinstance(reply, hiredis.ReplyError):
-                self.counts.refusal = str(reply).partition(" ")[0]
+                self.counts.refusal = error_code(reply)
                 return False
         self.counts.refusal = ""
         return True

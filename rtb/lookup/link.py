@@ -245,6 +245,9 @@ MESSAGES: Final = {
     LookupFault.BAD_REPLY: "the store's reply can't be decoded",
 }
 
+NOT_YET: Final = frozenset({"LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY"})
+"""Error codes of a server that is there, and will answer when it, or its cluster, is done."""
+
 
 def unfit(fault: LookupFault, detail: str = "") -> Unfit:
     """Say that a connection is of no use, in the words for `fault`."""

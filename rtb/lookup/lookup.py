@@ -23,8 +23,10 @@ from typing import Final, cast
 
 import hiredis
 
-from rtb.lookup.link import MESSAGES, Command, Link, LookupFault, OnFound, Unfit, unfit
+from rtb.lookup.link import MESSAGES, NOT_YET, Command, Link, LookupFault, OnFound, Unfit, unfit
 from rtb.lookup.near_cache.lease import Counts
+from segments.runtime.pauses import Backoff
+from segments.store.error_code import error_code
 from segments.store.keys import FIELD_BYTES, bucket_key, bucket_of, field_of
 from segments.store.reader import (
     RUN_COMMAND,
@@ -41,8 +43,7 @@ _HGETS: Final = [b"*3\r\n$4\r\nHGET\r\n$%d\r\n" % size for size in range(64)]
 _FIELD: Final = b"\r\n$%d\r\n" % FIELD_BYTES
 _END: Final = b"\r\n"
 
-_FIRST_PAUSE_S: Final = 0.02
-_LONGEST_PAUSE_S: Final = 1.0
+_PAUSES: Final = Backoff(0.02, 1.0)
 _STEADY_AFTER_S: Final = 1.0
 """A link that held so long was a good one: the next pause is the first again."""
 
@@ -140,7 +141,7 @@ class Lookup:
     async def run(self) -> None:
         """Keep the link up, for ever; ends only by being cancelled."""
         loop = asyncio.get_running_loop()
-        pause_s = _FIRST_PAUSE_S
+        failures = 0
         link: Link | None = None
         try:
             while True:
@@ -154,9 +155,10 @@ class Lookup:
                     self._link = None
                     link.end(self.fault or LookupFault.LOST)
                 if loop.time() - began_at_s > _STEADY_AFTER_S:
-                    pause_s = _FIRST_PAUSE_S
-                await asyncio.sleep(pause_s * (0.5 + self._options.rng.random()))
-                pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+                    failures = 0
+                failures += 1
+                spread = 0.5 + self._options.rng.random()
+                await asyncio.sleep(_PAUSES.after(failures) * spread)
         finally:
             self._link = None
             if link is not None:
@@ -238,9 +240,8 @@ async def replies_of(link: Link, commands: Sequence[Command]) -> list[object]:
     replies = await link.call(commands)
     for reply in replies:
         if isinstance(reply, hiredis.ReplyError):
-            # The first word is the code; the rest may quote what we sent.
-            code = str(reply).partition(" ")[0]
-            fault = LookupFault.LOADING if code in _NOT_YET else LookupFault.UNUSABLE
+            code = error_code(reply)
+            fault = LookupFault.LOADING if code in NOT_YET else LookupFault.UNUSABLE
             raise unfit(fault, f"it says {code}")
     return replies
 
@@ -253,7 +254,3 @@ def _trusted(replies: Sequence[object], run: bytes) -> Meta:
         return parse_trusted(reply, run)
     except StoreUnusable as unusable:
         raise unfit(LookupFault.UNUSABLE, str(unusable)) from None
-
-
-_NOT_YET: Final = frozenset({"LOADING", "MASTERDOWN", "BUSY"})
-"""Error codes of a store that is there, and will answer when it is done."""

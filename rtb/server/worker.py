@@ -26,7 +26,6 @@ import signal
 import socket
 import sys
 import time
-import traceback
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -49,6 +48,7 @@ from rtb.server.metrics.shared_counters import SharedCounters
 from rtb.server.seen_recorder import SeenRecorder
 from rtb.server.settings_handoff import SettingsHandoff
 from rtb.settings import RtbSettings
+from segments.runtime.bug_place import bug_place
 from segments.runtime.tls import context_of
 from segments.store.servers.connection import connect
 
@@ -80,9 +80,7 @@ class Bugs:
         if now_s - self._logged_at_s < 1:
             return
         self._logged_at_s = now_s
-        place = traceback.extract_tb(bug.__traceback__)[-1:]
-        at = f"{place[0].filename}:{place[0].lineno}" if place else "?"
-        _log.error("bug in %s: %s at %s", where, type(bug).__name__, at)
+        _log.error("bug in %s: %s", where, bug_place(bug))
 
 
 class Worker:

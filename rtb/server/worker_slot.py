@@ -27,14 +27,15 @@ from rtb.server.metrics.layout import Gauge
 from rtb.server.metrics.shared_counters import SharedCounters
 from rtb.server.settings_handoff import SettingsHandoff
 from segments.runtime import child_process
+from segments.runtime.pauses import Backoff
+from segments.runtime.supervision import supervise
 
 _log = logging.getLogger(__name__)
 
 READY_WITHIN_S = 30.0
 """How long a successor may take until it could enrich."""
 
-_FIRST_PAUSE_S = 0.1
-_LONGEST_PAUSE_S = 5.0
+_PAUSES = Backoff(0.1, 5.0)
 _WELL_AFTER_S = 5.0
 _STOP_MARGIN_S = 2.0
 """What a worker may take beyond its drain before it is killed."""
@@ -162,18 +163,14 @@ class WorkerSlot:
             self._is_wished.clear()
 
     async def _keep(self) -> None:
-        loop = asyncio.get_running_loop()
-        pause_s = _FIRST_PAUSE_S
-        while True:
-            started_at_s = loop.time()
-            self._incumbent = await self._start(self._handed, when_ready=False)
-            status = await self._until_ended()
-            self._incumbent = None
-            if loop.time() - started_at_s > _WELL_AFTER_S:
-                pause_s = _FIRST_PAUSE_S
-            _log.error("worker %d ended with status %d; starting it again", self.number, status)
-            await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+        await self._begin()
+        await supervise(
+            f"worker {self.number}", self._until_ended, self._begin, _log,
+            pauses=_PAUSES, well_after_s=_WELL_AFTER_S,
+        )  # fmt: skip
+
+    async def _begin(self) -> None:
+        self._incumbent = await self._start(self._handed, when_ready=False)
 
     async def _until_ended(self) -> int:
         """Wait until the process that has the seat ends, whoever of them that is by then."""
@@ -187,7 +184,9 @@ class WorkerSlot:
             finally:
                 wished.cancel()
             if self._incumbent.ended.done():
-                return self._incumbent.ended.result()
+                status = self._incumbent.ended.result()
+                self._incumbent = None
+                return status
             if self._wish is not None:
                 self._is_wished.clear()
                 await self._succeed(self._incumbent, self._wish)

@@ -17,7 +17,8 @@ from segments.doors.live_audience.accept import accept
 from segments.doors.live_audience.codes import code_of, description_of
 from segments.doors.live_audience.metadata import MAX_METADATA_BYTES, read_metadata
 from segments.doors.live_audience.status import CARRIED_OUT, is_described, status_of
-from segments.files.blobs import Blobs, file_chunks
+from segments.files.blobs import Blobs
+from segments.files.chunks import file_chunks
 from segments.ledger import jobs
 from segments.ledger.database.engine import open_ledger
 from segments.loader.loader import Loader

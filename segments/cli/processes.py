@@ -8,13 +8,13 @@ import click
 
 from segments.cli.log import log_to_stderr
 from segments.runtime.settings_reader import read_settings
+from segments.runtime.supervision import CannotRun
 from segments.settings import Settings
 
 
 @click.command()
 def up() -> None:
     """Run everything on this host: store, loader, doors, bid listener."""
-    from segments.processes.up import CannotRun  # noqa: PLC0415
     from segments.processes.up import up as run_all  # noqa: PLC0415
     from segments.store.reader import StoreUnusable  # noqa: PLC0415 - `serve` needs no SQLAlchemy
 

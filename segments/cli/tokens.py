@@ -13,8 +13,7 @@ from segments.ledger.privacy import tokens as privacy_tokens
 from segments.ledger.privacy.audit import COMMAND_LINE, Entry
 from segments.ledger.privacy.tokens import PrivacyToken
 from segments.model.account import PARTNER_KINDS, Account, AccountKind
-
-_S_PER_DAY = 86_400
+from segments.model.day import S_PER_DAY
 
 account_option = click.option(
     "--account",
@@ -63,7 +62,7 @@ def create(account_id: str | None, is_internal: bool, days: int, note: str) -> N
             is_internal=is_internal,
             note=note,
             now_s=now_s,
-            expires_at_s=now_s + days * _S_PER_DAY,
+            expires_at_s=now_s + days * S_PER_DAY,
         )
         await _note(conn, "token create", created, now_s)
         click.echo(f"token {created.id}: {category(account)}, {days} days", err=True)

@@ -19,7 +19,6 @@ import ipaddress
 import logging
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -32,14 +31,16 @@ from segments.doors.sftp_process_metrics import SftpProcessMetrics
 from segments.ledger import callbacks
 from segments.ledger.callbacks import Callback
 from segments.ledger.database.engine import reading
+from segments.runtime.pauses import Backoff, wait_or_stop
 
 _log = logging.getLogger(__name__)
 
 EVERY_S = 1.0
 TIMEOUT_S = 10.0
 MAX_ATTEMPTS = 12
-_FIRST_PAUSE_S = 5.0
-_LONGEST_PAUSE_S = 6 * 3600.0
+PAUSES = Backoff(5.0, 6 * 3600.0, factor=3.0)
+"""After so many attempts in vain: 5 s, 15 s, 45 s, ... 6 hours."""
+
 _AT_ONCE = 20
 _CLAIM_S = 3 * TIMEOUT_S
 """How long one process has a callback to itself: several look for them."""
@@ -49,11 +50,6 @@ _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 class NotPublic(OSError):
     """A host has an address that is not the public internet's."""
-
-
-def pause_s(attempts: int) -> float:
-    """Return how long to wait after so many attempts in vain: 5 s, 15 s, 45 s, ... 6 hours."""
-    return min(_FIRST_PAUSE_S * 3.0 ** (attempts - 1), _LONGEST_PAUSE_S)
 
 
 def is_allowed(host: str, allowed: Sequence[str]) -> bool:
@@ -137,8 +133,7 @@ class Callbacks:
                 _log.error("callbacks: %s", type(error).__name__)
                 sent = 0
             if not sent:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(stopping.wait(), EVERY_S)
+                await wait_or_stop(stopping, EVERY_S)
 
     async def turn(self) -> int:
         """Try each callback that is due once; return how many there were."""
@@ -171,7 +166,7 @@ class Callbacks:
             if fault is None or is_final:
                 await callbacks.remove(conn, callback)
             else:
-                due_at_s = self._now_s() + pause_s(callback.attempts + 1)
+                due_at_s = self._now_s() + PAUSES.after(callback.attempts + 1)
                 await callbacks.postpone(conn, callback, due_at_s)
         self._metrics.callback(
             "delivered"

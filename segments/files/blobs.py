@@ -17,7 +17,8 @@ import hashlib
 import io
 import os
 import re
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+import secrets
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,6 +26,8 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 import obstore
 from obstore.store import GCSStore, LocalStore, ObjectStore, S3Store, from_url
+
+from segments.files.chunks import READ_BYTES
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -35,11 +38,19 @@ DELIVERIES = "deliveries"
 UPLOADS = "uploads"
 """The prefix under which a bucket's own URLs let partners put files, until they are taken."""
 
-READ_BYTES = 4 << 20
 _PART_BYTES = 5 << 20  # S3 takes no smaller parts
 _PARTS_AT_ONCE = 4
 _UNFINISHED = re.compile(r"#\d+$")
 """How obstore names a local file while it is written; its listings leave these out."""
+
+
+def delivery_name(partner_id: int) -> str:
+    """
+    Make up the name of a blob that a job of a partner's will name.
+
+    What the partner calls the file is data, and no part of a path.
+    """
+    return f"{DELIVERIES}/{partner_id}/{secrets.token_hex(16)}"
 
 
 class Stored(NamedTuple):
@@ -216,13 +227,6 @@ class Blob(io.RawIOBase):
     def buffered(self) -> io.BufferedReader:
         """Return the blob with read-ahead, for many small reads."""
         return io.BufferedReader(self, READ_BYTES)
-
-
-def file_chunks(path: Path) -> Iterator[bytes]:
-    """Yield a local file's bytes, for `Blobs.put`."""
-    with path.open("rb") as file:
-        while chunk := file.read(READ_BYTES):
-            yield chunk
 
 
 class _Counted:

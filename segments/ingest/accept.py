@@ -8,13 +8,12 @@ upload that breaks off leaves no job. The same delivery once more, while its
 first is unfinished, is the first.
 """
 
-import secrets
 from collections.abc import AsyncIterable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from segments.files.blobs import DELIVERIES, Blobs
+from segments.files.blobs import Blobs, delivery_name
 from segments.ledger import accounts, jobs
 from segments.ledger.database.engine import reading
 from segments.model.account import Account, AccountKind
@@ -96,8 +95,7 @@ async def accept(
     """
     async with reading(ledger) as conn:
         partner, owner = await parties_of(conn, partner_id, sub_id)
-    # What the partner calls the file is data, and no part of a path.
-    blob = f"{DELIVERIES}/{partner.id}/{secrets.token_hex(16)}"
+    blob = delivery_name(partner.id)
     stored = await blobs.put(blob, content)
     async with ledger.begin() as conn:
         job = await jobs.submit(

@@ -21,6 +21,7 @@ from segments.files.blobs import Blob, Blobs
 from segments.ingest.crm_audience.columns import DataType, columns_of
 from segments.ingest.crm_audience.typed_parser import TypedParser
 from segments.ingest.external_audience.delta import DeltaParser
+from segments.ingest.in_thread import Abandoned
 from segments.ingest.parse import Parser
 from segments.ingest.spool import Spool
 from segments.ingest.unpack import BLOCK_BYTES, is_archive, plain_blocks
@@ -30,10 +31,6 @@ from segments.model.order import Order
 from segments.model.stop_reason import Stopped, StopReason
 
 AnyParser = Parser | DeltaParser
-
-
-class Abandoned(Exception):
-    """Nobody waits for this reading any more."""
 
 
 class Progress(NamedTuple):
@@ -54,6 +51,7 @@ class Reading:
         spool: Spool,
         bad_before: int = 0,
         *,
+        is_ids: bool = False,
         typed_spools: Mapping[DataType, Spool] | None = None,
     ) -> None:
         """
@@ -63,6 +61,7 @@ class Reading:
             order: What is said of it.
             spool: Takes its ids.
             bad_before: Of marked ids: the rows that became none.
+            is_ids: Whether the file holds ids and nothing else.
             typed_spools: Take the ids of each type besides, where the file may
                 have typed columns; `None` where it may not.
         """
@@ -73,17 +72,23 @@ class Reading:
         self._name = name
         self._order = order
         self._spool = spool
+        self._is_ids = is_ids
         self._typed_spools = typed_spools
 
     def run(self) -> None:
         """
         Read the whole file; then the spool is finished and the parser has counted.
 
+        Of a file of ids there is nothing to parse and to count.
+
         Raises:
             Stopped: FILE_NOT_FOUND, DIGEST_MISMATCH, UNREADABLE_FILE,
                 INFLATES_TOO_FAR, NO_VALID_RECORD or RECORD_COUNT_MISMATCH.
             Abandoned: As was asked.
         """
+        if self._is_ids:
+            self._read_ids()
+            return
         self._validate()
 
         blob = self._blob()
@@ -103,14 +108,7 @@ class Reading:
         valid = parser.well_formed if isinstance(parser, TypedParser) else parser.valid
         check_records(self._order, parser.rows, parser.header_rows, valid)
 
-    def run_ids(self) -> None:
-        """
-        Read a file that holds ids and nothing else.
-
-        Raises:
-            Stopped: FILE_NOT_FOUND.
-            Abandoned: As was asked.
-        """
+    def _read_ids(self) -> None:
         for block in self._unless_abandoned(delivered_blocks(self._blob())):
             self._spool.add(np.frombuffer(block, np.uint8).reshape(-1, ID_BYTES))
         self._spool.finish()

@@ -24,11 +24,11 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from segments.files.blobs import Blobs
+from segments.files.blobs import Blobs, delivery_name
 from segments.ingest.late_opt_outs import note_late
 from segments.ingest.parse import Ids
 from segments.ingest.plan import changes, plan
-from segments.ingest.uploaded_file import arrived, new_blob_name
+from segments.ingest.uploaded_file import arrived
 from segments.ledger import accounts, job_leases, jobs, uploads
 from segments.ledger.crm_audience import audiences as crm_audiences
 from segments.ledger.database.engine import reading
@@ -89,7 +89,7 @@ class Realtime:
         # One after another, or each but the first would find an older job.
         turn = self._partner_to_turn.setdefault(chunk.audience.partner_id, asyncio.Lock())
         async with turn:
-            blob = new_blob_name(chunk.audience)
+            blob = delivery_name(chunk.audience.partner_id)
             stored = await self.blobs.put(blob, [chunk.content])
             opt_outs_before = await self._opt_outs_in_store()
             # What a CRM audience is brought is counted first, which is the loader's to do.

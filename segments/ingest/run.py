@@ -22,6 +22,7 @@ from segments.ingest.crm_audience.typed_parser import TypedParser
 from segments.ingest.external_audience.collect import Collecting
 from segments.ingest.external_audience.delta import merge_marked
 from segments.ingest.external_audience.replace import replace_members
+from segments.ingest.in_thread import awaited
 from segments.ingest.late_opt_outs import note_late
 from segments.ingest.merge import Merged, merge
 from segments.ingest.plan import changes, plan
@@ -40,9 +41,6 @@ from segments.store.cache_lease import wait_out_leases
 from segments.store.job_marks import Mark
 from segments.store.reader import read_meta
 from segments.store.writer import Writer
-
-_SHOW_EVERY_S = 0.25
-
 
 Keep = Callable[[Job], Awaitable[None]]
 """Saves what a job has become. What it raises stops the job."""
@@ -122,18 +120,8 @@ class _Run:
 
     async def _collect(self, run_id: str) -> None:
         collecting = Collecting(self._tools.ledger, self._tools.blobs, self.job.blob, run_id)
-        task = asyncio.create_task(collecting.run())
-        try:
-            while not task.done():
-                await asyncio.wait({task}, timeout=_SHOW_EVERY_S)
-                await self._become()
-        finally:
-            collecting.is_abandoned = True
-            await asyncio.wait({task})
-            fault = task.exception()
-        if fault is not None:
-            raise fault
-        await self._become(report=replace(self.job.report, bad=task.result().bad))
+        collected = await awaited(collecting, collecting.run(), self._become)
+        await self._become(report=replace(self.job.report, bad=collected.bad))
 
     async def _read(self, order: Order, spool: Spool, crm: CrmSteps) -> AnyParser:
         reading = Reading(
@@ -142,22 +130,19 @@ class _Run:
             order,
             spool,
             self.job.report.bad,
+            is_ids=self.job.report.is_ids,
             typed_spools=crm.typed_spools,
         )
-        is_ids = self.job.report.is_ids
-        thread = asyncio.create_task(asyncio.to_thread(reading.run_ids if is_ids else reading.run))
+
+        async def show() -> None:
+            report = self.job.report
+            await self._become(report=report if report.is_ids else _with_reading(report, reading))
+
         try:
-            while not thread.done():
-                await asyncio.wait({thread}, timeout=_SHOW_EVERY_S)
-                report = self.job.report
-                await self._become(report=report if is_ids else _with_reading(report, reading))
-        finally:
-            # The spool must not be closed under a thread that still writes to it.
-            reading.is_abandoned = True
-            await asyncio.wait({thread})
-            fault = thread.exception()
-        if fault is not None and not self._is_scrubbed_bare(fault):
-            raise fault
+            await awaited(reading, asyncio.to_thread(reading.run), show)
+        except Stopped as stopped:
+            if not self._is_scrubbed_bare(stopped):
+                raise
         return reading.parser
 
     async def _keep_ids_only(self, parser: AnyParser, spool: Spool, crm: CrmSteps) -> None:
@@ -169,13 +154,9 @@ class _Run:
             await self._tools.blobs.delete(self.job.report.delivered_blob)
             await self._become(report=replace(self.job.report, delivered_blob=""))
 
-    def _is_scrubbed_bare(self, fault: BaseException) -> bool:
+    def _is_scrubbed_bare(self, stopped: Stopped) -> bool:
         """Tell whether it stops at a file that had valid records before it was scrubbed."""
-        return (
-            self.job.scrubbed is not None
-            and isinstance(fault, Stopped)
-            and fault.reason is StopReason.NO_VALID_RECORD
-        )
+        return self.job.scrubbed is not None and stopped.reason is StopReason.NO_VALID_RECORD
 
     async def _plan(self, order: Order) -> None:
         if self.job.report.segments:

@@ -20,7 +20,8 @@ from typing import IO, cast
 
 from isal import igzip, isal_zlib
 
-from segments.files.blobs import READ_BYTES, Blob
+from segments.files.blobs import Blob
+from segments.files.chunks import READ_BYTES
 from segments.model.stop_reason import Stopped, StopReason
 
 BLOCK_BYTES = 256 << 10

@@ -6,11 +6,8 @@ two jobs; the blob is there before them. Whoever comes second is told so, and
 takes its blob away again.
 """
 
-import secrets
-
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from segments.files.blobs import DELIVERIES
 from segments.ledger import jobs, uploads
 from segments.ledger.uploads import Upload
 from segments.model.audience import Audience
@@ -18,11 +15,6 @@ from segments.model.job import Job
 from segments.model.order import Order, SegmentOrder
 
 DOOR = "audience api"
-
-
-def new_blob_name(audience: Audience) -> str:
-    """Return where a file of an audience is to be kept: a name of ours, no part of it theirs."""
-    return f"{DELIVERIES}/{audience.partner_id}/{secrets.token_hex(16)}"
 
 
 async def arrived(

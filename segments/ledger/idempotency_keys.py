@@ -12,8 +12,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.ledger.tables import idempotency_keys as _keys
+from segments.model.day import S_PER_DAY
 
-KEPT_S = 86_400.0
+KEPT_S = float(S_PER_DAY)
 AT_WORK_S = 60.0
 
 

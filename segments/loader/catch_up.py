@@ -9,7 +9,6 @@ else is told to it.
 
 import asyncio
 import logging
-from contextlib import suppress
 
 from redis.exceptions import RedisError
 
@@ -17,6 +16,7 @@ from segments.ingest.tools import Tools
 from segments.ledger.database.engine import LedgerAway
 from segments.loader.metrics import Metrics
 from segments.projection.catalog import catch_up
+from segments.runtime.pauses import wait_or_stop
 from segments.store import job_marks
 from segments.store.meta import prepare
 from segments.store.reader import StoreUnusable
@@ -84,7 +84,7 @@ class CatchUp:
                 if away:
                     _log.info("the %s is back", away)
                 away = self._away = ""
-            await wait(stopping, self._every_s)
+            await wait_or_stop(stopping, self._every_s)
         is_ready.set()  # whoever waits for it looks at `stopping` next
 
     async def _check_new_server(self) -> None:
@@ -103,12 +103,6 @@ class CatchUp:
                 await job_marks.meet(redis, found, self._tools.now_s())
             await begin_lost_again(self._tools.ledger, redis, self._tools.now_s())
             self._checked_runs = frozenset(found.run_to_server)
-
-
-async def wait(stopping: asyncio.Event, for_s: float) -> None:
-    """Wait so many seconds, or until told to stop."""
-    with suppress(TimeoutError):
-        await asyncio.wait_for(stopping.wait(), for_s)
 
 
 def in_one_line(error: Exception) -> str:

@@ -6,13 +6,13 @@ In no hurry, and whatever breaks it off is tried again a little later.
 
 import asyncio
 import logging
-from contextlib import suppress
 
 from obstore.exceptions import BaseError
 from redis.exceptions import RedisError
 
 from segments.ingest.tools import Tools
 from segments.ledger.database.engine import LedgerAway
+from segments.runtime.pauses import wait_or_stop
 from segments.store.reader import StoreUnusable
 from segments.upkeep.lost_jobs import forget_old
 from segments.upkeep.scrub.scrubber import STRAY_AFTER_S, Scrub, Scrubber
@@ -66,8 +66,7 @@ async def keep_house(
         else:
             if done is not None:
                 _log.info("sweep: %s", _swept(*done))
-        with suppress(TimeoutError):
-            await asyncio.wait_for(stopping.wait(), _LOOK_EVERY_S)
+        await wait_or_stop(stopping, _LOOK_EVERY_S)
 
 
 async def scrub_in_time(tools: Tools, within_s: float, stopping: asyncio.Event) -> None:
@@ -101,8 +100,7 @@ async def scrub_in_time(tools: Tools, within_s: float, stopping: asyncio.Event) 
                     done.rewritten,
                     done.deleted,
                 )
-        with suppress(TimeoutError):
-            await asyncio.wait_for(stopping.wait(), min(_LOOK_EVERY_S, within_s / 4))
+        await wait_or_stop(stopping, min(_LOOK_EVERY_S, within_s / 4))
 
 
 def _swept(swept: Swept, blobs: int) -> str:

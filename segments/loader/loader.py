@@ -19,7 +19,6 @@ between two batches; SIGKILL may come anywhere.
 import asyncio
 import logging
 import time
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -37,20 +36,22 @@ from segments.ingest.tools import Tools
 from segments.ledger import job_leases, jobs
 from segments.ledger.database.engine import LedgerAway, reading
 from segments.ledger.job_leases import LeaseLost
-from segments.loader.catch_up import CatchUp, in_one_line, wait
+from segments.loader.catch_up import CatchUp, in_one_line
 from segments.loader.housekeeping import keep_house, scrub_in_time
 from segments.loader.metrics import Metrics
 from segments.loader.opt_out_flood import FloodAlarm
 from segments.loader.options import LoaderOptions
 from segments.model.job import UNFINISHED, Job, JobState, failed
 from segments.model.stop_reason import Stopped, StopReason
+from segments.runtime.bug_place import bug_place
+from segments.runtime.pauses import Backoff, wait_or_stop
 from segments.store import keys
 from segments.store.reader import StoreUnusable
 
 _log = logging.getLogger(__name__)
 
 EVERY_S = 1.0
-_LONGEST_PAUSE_S = 30.0
+_PAUSES = Backoff(EVERY_S, 30.0)
 _LOOK_EVERY_S = 0.25
 
 _AWAY = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, StoreUnusable, LedgerAway)
@@ -159,7 +160,7 @@ class Loader:
             if claimed is None:
                 if await self._is_behind_held(job):
                     return job
-                await wait(stopping, _LOOK_EVERY_S)
+                await wait_or_stop(stopping, _LOOK_EVERY_S)
                 continue
             with suppress(LeaseLost):
                 await self.run_one(claimed, stopping, show if claimed.id == job.id else _not)
@@ -215,7 +216,7 @@ class Loader:
             return await self._tidied(broken)
 
     async def _carry_jobs(self, is_ready: asyncio.Event, stopping: asyncio.Event) -> None:
-        pause_s = EVERY_S
+        failures = 0
         while not stopping.is_set():
             await is_ready.wait()
             try:
@@ -223,7 +224,7 @@ class Loader:
             except LedgerAway:  # of which `CatchUp` tells
                 job = None
             if job is None:
-                await wait(stopping, EVERY_S)
+                await wait_or_stop(stopping, EVERY_S)
                 continue
             _log.info("job %d: begun, %s", job.id, _progress(job))
             try:
@@ -233,10 +234,10 @@ class Loader:
             except _AWAY as error:
                 _log.warning("job %d: waits, %s", job.id, in_one_line(error))
                 # Each attempt reads the file anew, so not every second.
-                await wait(stopping, pause_s)
-                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+                failures += 1
+                await wait_or_stop(stopping, _PAUSES.after(failures))
             else:
-                pause_s = EVERY_S
+                failures = 0
                 _log.info("job %d: %s, %s", job.id, _said(job), _progress(job))
 
     async def _save(self, job: Job) -> None:
@@ -276,9 +277,7 @@ class Loader:
         return await self._as_it_is(job)
 
     def _broken(self, job: Job, error: Exception) -> Job:
-        # The type and the place, not the message: it could quote a line of the file.
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{type(error).__name__} at {place.name}:{place.lineno}"
+        where = bug_place(error)
         _log.error("job %d: %s", job.id, where)
         return failed(job, Stopped(StopReason.INTERNAL, where), self._tools.now_s())
 

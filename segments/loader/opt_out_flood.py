@@ -23,12 +23,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.ledger.database.engine import LedgerAway, reading
 from segments.ledger.privacy import opt_outs
+from segments.model.day import S_PER_DAY
+from segments.runtime.pauses import wait_or_stop
 
 _log = logging.getLogger(__name__)
 
 EVERY_S = 5.0
 MINUTE_S = 60.0
-DAY_S = 86_400.0
 _USUAL_EVERY_S = 600.0
 """How long a count of the day before is good: it reads every id of that day."""
 
@@ -76,8 +77,7 @@ class FloodAlarm:
         while not stopping.is_set():
             with suppress(LedgerAway, SQLAlchemyError):  # of which the loader tells
                 await self.look()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stopping.wait(), EVERY_S)
+            await wait_or_stop(stopping, EVERY_S)
 
     async def look(self) -> bool:
         """Look once, and return whether there is a flood."""
@@ -87,8 +87,8 @@ class FloodAlarm:
             # To the end of time: of several clocks, one may be ahead.
             per_minute = await opt_outs.count_ids(conn, begins_s, inf)
             if now_s - self._usual_at_s >= _USUAL_EVERY_S:
-                of_day = await opt_outs.count_ids(conn, begins_s - DAY_S, begins_s)
-                self._usual, self._usual_at_s = of_day * MINUTE_S / DAY_S, now_s
+                of_day = await opt_outs.count_ids(conn, begins_s - S_PER_DAY, begins_s)
+                self._usual, self._usual_at_s = of_day * MINUTE_S / S_PER_DAY, now_s
         limit = max(self._ids_per_minute, self._factor * self._usual)
         is_flood = per_minute > limit
         self._show(per_minute, self._usual, is_flood=is_flood)

@@ -11,8 +11,7 @@ from enum import StrEnum
 
 from segments.model import record
 from segments.model.account import AccountTree
-
-_S_PER_DAY = 86_400
+from segments.model.day import S_PER_DAY
 
 
 class AudienceState(StrEnum):
@@ -67,4 +66,4 @@ def _expiry_day(ttl_days: int | None, now_s: float) -> int:
     """
     if ttl_days is None:
         return record.NO_EXPIRY
-    return min(record.day_of(now_s + ttl_days * _S_PER_DAY), record.MAX_EXPIRY_DAY)
+    return min(record.day_of(now_s + ttl_days * S_PER_DAY), record.MAX_EXPIRY_DAY)

@@ -28,6 +28,8 @@ from typing import Final, NamedTuple
 
 from mypy_extensions import i64
 
+from segments.model.day import S_PER_DAY
+
 LAYOUT_VERSION: Final = 1
 _HEADER: Final = LAYOUT_VERSION << 4
 _HAS_OPT_OUTS: Final = 0x01
@@ -40,7 +42,6 @@ EVERYONE: Final = 0
 NO_EXPIRY: Final = 0
 MAX_EXPIRY_DAY: Final = 0xFFFF
 
-_S_PER_DAY: Final = 86_400
 _EPOCH_AT_S: Final = 1_577_836_800  # 2020-01-01T00:00:00Z
 
 
@@ -114,7 +115,7 @@ class NewerRecord(CorruptRecord):
 
 def day_of(at_s: float) -> int:
     """Return the expiry day that a unix time lies in: days since 2020-01-01, UTC."""
-    return int((at_s - _EPOCH_AT_S) // _S_PER_DAY)
+    return int((at_s - _EPOCH_AT_S) // S_PER_DAY)
 
 
 def pack(record: Record) -> bytes:

@@ -11,7 +11,6 @@ message; nothing is cached on the way; no URL, address or header is logged.
 
 import asyncio
 import logging
-import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -52,6 +51,7 @@ from segments.ledger.database.engine import open_ledger
 from segments.ledger.health import ledger_reasons
 from segments.ledger.signing_secrets import own_secret
 from segments.runtime.admin_port import CannotListen, add_health, shown
+from segments.runtime.bug_place import bug_place
 from segments.runtime.tls import context_of
 from segments.settings import Settings
 from segments.store.servers.connection import connect
@@ -286,8 +286,5 @@ async def _let_it_be(_: web.Request) -> None:
 
 
 def _bug(error: Exception) -> Problem:
-    # The type and the place, not the message: it could quote what was sent.
-    frames = traceback.extract_tb(error.__traceback__)
-    ours = next(frame for frame in reversed(frames) if "/segments/" in frame.filename)
-    _log.error("%s at %s:%d", type(error).__name__, ours.name, ours.lineno)
+    _log.error("%s", bug_place(error))
     return Problem(500, "a fault of ours; it has been logged")

@@ -21,6 +21,8 @@ from typing import Protocol
 from segments.ledger.database.engine import open_ledger
 from segments.projection.catalog import catch_up
 from segments.runtime import child_process
+from segments.runtime.pauses import Backoff
+from segments.runtime.supervision import supervise
 from segments.settings import Settings
 from segments.store.embedded import EmbeddedStore
 from segments.store.meta import prepare
@@ -30,13 +32,8 @@ _log = logging.getLogger(__name__)
 
 _BIDS = "bid listener"
 _STOP_WITHIN_S = 30
-_FIRST_PAUSE_S = 0.2
-_LONGEST_PAUSE_S = 10.0
+_PAUSES = Backoff(0.2, 10.0)
 _WELL_AFTER_S = 5.0
-
-
-class CannotRun(Exception):
-    """A part ended before it was ever well; starting it again would not help."""
 
 
 class Part(Protocol):
@@ -146,20 +143,10 @@ async def _keep(part: Part) -> None:
     Raises:
         CannotRun: It gave up at once, before it had ever been well.
     """
-    loop = asyncio.get_running_loop()
-    was_well = False
-    pause_s = _FIRST_PAUSE_S
     try:
-        while True:
-            started_at = loop.time()
-            status = await part.wait()
-            if loop.time() - started_at >= _WELL_AFTER_S:
-                was_well, pause_s = True, _FIRST_PAUSE_S
-            if not was_well and status >= 0:  # whom a signal ends has not given up
-                raise CannotRun(f"{part.name} ended with status {status} as soon as it was started")
-            _log.error("%s ended with status %d; starting it again", part.name, status)
-            await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
-            await part.start()
+        await supervise(
+            part.name, part.wait, part.start, _log,
+            pauses=_PAUSES, well_after_s=_WELL_AFTER_S, must_be_well=True,
+        )  # fmt: skip
     finally:
         await part.stop()

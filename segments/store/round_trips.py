@@ -15,6 +15,7 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from segments.model.record import CorruptRecord, NewerRecord
 from segments.store import keys
+from segments.store.error_code import error_code
 from segments.store.reader import StoreUnusable
 from segments.store.script_calls import Call, slices
 from segments.store.scripts import Script
@@ -110,9 +111,9 @@ async def _send(
 
 def _reworded(error: Exception, bucket: int) -> Exception:
     """Say what went wrong in words of ours: the store's may quote what it was sent."""
-    code, _, rest = str(error).partition(" ")
+    code = error_code(error)
     if isinstance(error, ResponseError) and code in _CODE_TO_CORRUPTION:
-        why, _, _ = rest.partition(" script:")
+        why, _, _ = str(error).removeprefix(f"{code} ").partition(" script:")
         return _CODE_TO_CORRUPTION[code](f"bucket {bucket:x} of the store: a record: {why}")
     if isinstance(error, ResponseError):
         kind = code if type(error) is ResponseError else type(error).__name__

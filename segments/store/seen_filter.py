@@ -40,6 +40,7 @@ from typing import TYPE_CHECKING, Final
 
 from redis.exceptions import NoScriptError
 
+from segments.model.day import S_PER_DAY
 from segments.model.identity import Id
 from segments.model.record import day_of
 from segments.store.keys import seen_key
@@ -60,7 +61,6 @@ IDS_PER_WRITE: Final = 64
 """What one write should carry: the store is busy with it, and answers no bid, for 0.3 to 0.6 ms."""
 
 _WORDS: Final = Struct(f">{PROBES}I")
-_S_PER_DAY: Final = 86_400
 
 
 def probes(id_: Id) -> tuple[int, ...]:
@@ -75,7 +75,7 @@ def days_remembered(today: int) -> range:
 
 def forgotten_at_s(at_s: float) -> int:
     """Return the unix time at which the day of another one is forgotten."""
-    return (int(at_s // _S_PER_DAY) + 1 + SEEN_DAYS) * _S_PER_DAY
+    return (int(at_s // S_PER_DAY) + 1 + SEEN_DAYS) * S_PER_DAY
 
 
 async def remember(redis: "Redis", ids: Collection[Id], at_s: float) -> None:

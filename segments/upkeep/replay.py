@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from segments.ingest.external_audience.delta import coming_and_leaving, removals_of
 from segments.ingest.external_audience.replace import replace_members
+from segments.ingest.in_thread import awaited
 from segments.ingest.parse import Ids
 from segments.ingest.plan import changes
 from segments.ingest.read import Reading
@@ -164,15 +165,9 @@ async def _read(job: Job, tools: Tools, spool: Spool) -> None:
     if job.scrubbed is None:
         # What was announced of the file was compared when it came.
         order = replace(order, digest=None, records=None, hash_type=job.report.hash_type)
-    reading = Reading(tools.blobs, job.blob, order, spool)
-    is_ids = job.report.is_ids
-    thread = asyncio.create_task(asyncio.to_thread(reading.run_ids if is_ids else reading.run))
+    reading = Reading(tools.blobs, job.blob, order, spool, is_ids=job.report.is_ids)
     try:
-        await asyncio.shield(thread)
+        await awaited(reading, asyncio.to_thread(reading.run))
     except Stopped as stopped:
         if stopped.reason is not StopReason.NO_VALID_RECORD:
             raise
-    finally:
-        # The spool must not be closed under a thread that still writes to it.
-        reading.is_abandoned = True
-        await asyncio.wait({thread})

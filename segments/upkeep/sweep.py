@@ -30,6 +30,7 @@ from segments.files.blobs import DELIVERIES, UPLOADS, Blobs
 from segments.ledger import audiences, jobs, uploads
 from segments.ledger.database.engine import reading
 from segments.model.audience import AudienceState
+from segments.model.day import S_PER_DAY
 from segments.model.record import day_of
 from segments.store import keys
 from segments.store.reader import read_meta
@@ -37,10 +38,10 @@ from segments.store.writer import Writer
 
 _log = logging.getLogger(__name__)
 
-ORPHANED_AFTER_S = 86_400.0
+ORPHANED_AFTER_S = float(S_PER_DAY)
 """A blob is written before its job; this is longer than anything may take between them."""
 
-ABANDONED_AFTER_S = 7 * 86_400.0
+ABANDONED_AFTER_S = 7.0 * S_PER_DAY
 """What nobody has written to for so long is not going to be finished."""
 
 _BUCKETS_AT_ONCE = 8

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from segments.processes.up import CannotRun, Program, _keep
+from segments.processes.up import Program, _keep
+from segments.runtime.supervision import CannotRun
 
 _SAYS_WHO_IT_IS = "import os, sys; print(os.getpid(), file=open(sys.argv[1], 'a'))"
 

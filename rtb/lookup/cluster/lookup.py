@@ -35,6 +35,7 @@ from rtb.lookup.cluster.slot_map import MAX_HOPS, Asked, Map
 from rtb.lookup.gather import Gather
 from rtb.lookup.link import MESSAGES, Command, LookupFault, OnFound, Unfit, unfit
 from rtb.lookup.lookup import Lookup, LookupOptions, hget
+from segments.runtime.pauses import Backoff
 from segments.store.keys import (
     META,
     SLOTS,
@@ -126,20 +127,21 @@ class ClusterLookup(Lookup):
 
     async def run(self) -> None:
         """Keep the links up, for ever; ends only by being cancelled."""
-        pause_s = _FIRST_PAUSE_S
+        pauses, failures = Backoff(_FIRST_PAUSE_S, self._probe_s), 0
         look_now = self._map.look_now
         try:
             while True:
                 await self._look()
                 is_well = self.fault is None and not self.message
-                pause_s = self._probe_s if is_well else min(pause_s * 2, self._probe_s)
+                failures = 0 if is_well else failures + 1
+                pause_s = self._probe_s if is_well else pauses.after(failures)
                 spread_s = pause_s * (0.5 + 0.5 * self._options.rng.random())
                 # Not at once, even if told to: a storm of redirections is one look.
                 await asyncio.sleep(_FIRST_PAUSE_S)
                 try:
                     async with asyncio.timeout(spread_s):
                         await look_now.wait()
-                    pause_s = _FIRST_PAUSE_S
+                    failures = 0
                 except TimeoutError:
                     pass
                 look_now.clear()

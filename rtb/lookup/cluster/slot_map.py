@@ -19,7 +19,8 @@ from typing import Final, cast
 import hiredis
 
 from rtb.lookup.cluster.node import Node
-from rtb.lookup.link import MESSAGES, Found, LookupFault, OnFound, TakesErrors
+from rtb.lookup.link import MESSAGES, NOT_YET, Found, LookupFault, OnFound, TakesErrors
+from segments.store.error_code import error_code
 from segments.store.keys import SLOTS
 from segments.store.servers.topology import Address, View
 
@@ -147,9 +148,9 @@ class Asked(TakesErrors):
 
     def _redirect(self, error: str) -> None:
         node = self._map.told_by(error, self._node)
-        code = error.partition(" ")[0]
+        code = error_code(error)
         if node is None:
-            self._end(LookupFault.LOADING if code in _NOT_YET else LookupFault.BAD_REPLY)
+            self._end(LookupFault.LOADING if code in NOT_YET else LookupFault.BAD_REPLY)
         elif self._hop_to(node):
             if code == "ASK":
                 self._put(_ASKING + self._command, 2)
@@ -176,7 +177,3 @@ class Asked(TakesErrors):
             self._on_found(fault)
         elif self._hop_to(master):
             self._put(self._command, 1)
-
-
-_NOT_YET: Final = frozenset({"LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY"})
-"""Error codes of a node that will answer when the cluster is done with something."""

@@ -13,16 +13,16 @@ job, the others take their copy away again.
 import asyncio
 import logging
 import time
-from contextlib import suppress
 
 from obstore.exceptions import BaseError
 
 from segments.doors.rest.services import Services
-from segments.files.blobs import UPLOADS
-from segments.ingest.uploaded_file import arrived, new_blob_name
+from segments.files.blobs import UPLOADS, delivery_name
+from segments.ingest.uploaded_file import arrived
 from segments.ledger import audiences, uploads
 from segments.ledger.database.engine import reading
 from segments.ledger.uploads import UsedBefore
+from segments.runtime.pauses import wait_or_stop
 
 _log = logging.getLogger(__name__)
 
@@ -47,8 +47,7 @@ async def watch(services: Services, max_bytes: int, stopping: asyncio.Event) -> 
             if was_well:
                 _log.warning("uploads can't be looked for (%s)", type(error).__name__)
             was_well = False
-        with suppress(TimeoutError):
-            await asyncio.wait_for(stopping.wait(), EVERY_S)
+        await wait_or_stop(stopping, EVERY_S)
 
 
 async def notice(services: Services, max_bytes: int, *, look_anyway: bool = False) -> int:
@@ -83,7 +82,7 @@ async def _take(services: Services, name: str, max_bytes: int) -> bool:
         await services.blobs.delete(name)
         services.metrics.bucket_file("too_large" if is_too_large else "put_twice")
         return False
-    blob = new_blob_name(audience)
+    blob = delivery_name(audience.partner_id)
     started_at_s = time.monotonic()
     try:
         await services.blobs.copy(name, blob)

@@ -25,7 +25,6 @@ from aiohttp import web
 from segments.doors.audience_api.options import AudienceOptions
 from segments.doors.audience_api.parties import audience_of, owner_and_partner
 from segments.doors.audience_api.schemas import (
-    S_PER_DAY,
     AdvertiserQuery,
     AudiencePath,
     CreatedAudience,
@@ -49,15 +48,16 @@ from segments.doors.rest.door import Door, Reply, check_not_encoded, media_type,
 from segments.doors.rest.presigned_url import SigningKey
 from segments.doors.rest.problem import Problem
 from segments.doors.rest.services import Services
-from segments.files.blobs import UPLOADS
+from segments.files.blobs import UPLOADS, delivery_name
 from segments.ingest.parse import Parser
 from segments.ingest.realtime import Chunk, Realtime
-from segments.ingest.uploaded_file import arrived, new_blob_name
+from segments.ingest.uploaded_file import arrived
 from segments.ledger import accounts, audiences, jobs, uploads
 from segments.ledger.database.engine import reading
 from segments.ledger.uploads import Upload, UsedBefore
 from segments.model.account import Account
 from segments.model.audience import Audience, AudienceState
+from segments.model.day import S_PER_DAY
 from segments.model.refusal import Duplicate, Refusal
 
 MAX_CHUNK = 10_000
@@ -250,7 +250,7 @@ class AudienceDoor(Door):
         return Reply(answer, 200 if applied.is_in_store else 202)
 
     async def _receive(self, request: web.Request, upload: Upload, audience: Audience) -> None:
-        blobs, blob = self._services.blobs, new_blob_name(audience)
+        blobs, blob = self._services.blobs, delivery_name(audience.partner_id)
         incoming = Incoming(request, self._options.upload_max_bytes, self._services.clock_s)
         stored = await incoming.into(blobs, blob)
         try:

@@ -12,10 +12,9 @@ from segments.ledger import audiences
 from segments.ledger.uploads import Upload
 from segments.model import job as jobs_states
 from segments.model.audience import Audience
+from segments.model.day import S_PER_DAY
 from segments.model.job import Job
 from segments.model.order import SegmentAction
-
-S_PER_DAY = 86_400
 
 Lower = BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value)
 _Text = BeforeValidator(lambda value: str(value) if type(value) is int else value)

@@ -16,9 +16,10 @@ from obstore.exceptions import BaseError
 
 from segments.doors.rest.problem import Problem
 from segments.files.blobs import Blobs, Stored
+from segments.model.day import S_PER_DAY
 
 SILENT_FOR_S = 60.0
-TAKES_AT_MOST_S = 86_400.0
+TAKES_AT_MOST_S = float(S_PER_DAY)
 """What was begun longer ago is nobody's upload any more, and may be swept."""
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"

@@ -27,8 +27,8 @@ from segments.doors.external_audience.schemas import (
     StartedRun,
 )
 from segments.doors.rest.problem import Problem
+from segments.files.blobs import delivery_name
 from segments.files.customer_storage import SourceFile
-from segments.ingest.uploaded_file import new_blob_name
 from segments.ledger import accounts, audiences, jobs
 from segments.ledger.external_audience import runs as external_runs
 from segments.ledger.external_audience.audiences import ExternalAudience
@@ -105,7 +105,7 @@ async def begin(
         partner_id=audience.partner_id,
         owner_id=audience.owner_id,
         order=order,
-        blob=new_blob_name(audience),
+        blob=delivery_name(audience.partner_id),
         sha256="",  # the run's id tells it from all others
         file_name=f"run {run_id}",
         now_s=now_s,

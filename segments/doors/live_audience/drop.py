@@ -22,7 +22,7 @@ content, and keeps no other file waiting.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -39,13 +39,15 @@ from segments.doors.live_audience.metrics import DeliveryMetrics
 from segments.doors.live_audience.options import DropOptions
 from segments.doors.live_audience.status import accepted, refusal, status_of
 from segments.doors.sftp_process_metrics import SftpProcessMetrics
-from segments.files.blobs import READ_BYTES, Blobs
+from segments.files.blobs import Blobs
+from segments.files.chunks import file_chunks, in_thread
 from segments.ingest.accept import parties_of
 from segments.ledger import callbacks, jobs
 from segments.ledger.database.engine import reading
 from segments.ledger.live_audience import deliveries
 from segments.ledger.live_audience.deliveries import Delivery
 from segments.model.stop_reason import Stopped, StopReason
+from segments.runtime.pauses import wait_or_stop
 
 _log = logging.getLogger(__name__)
 
@@ -198,7 +200,7 @@ class Drop:
                 self._ledger,
                 self._blobs,
                 metadata,
-                _chunks(path),
+                in_thread(file_chunks(path)),
                 door=rules.DOOR,
                 file_name=metadata.file.name,
                 now_s=self._now_s(),
@@ -285,12 +287,4 @@ class Drop:
     ) -> None:
         while not stopping.is_set():
             await self._faults.guarded("the drop", step())
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stopping.wait(), every_s)
-
-
-async def _chunks(path: Path) -> AsyncIterator[bytes]:
-    """Yield a taken file's bytes, read in a thread so that the SFTP sessions go on."""
-    with path.open("rb", buffering=0) as file:
-        while chunk := await asyncio.to_thread(file.read, READ_BYTES):
-            yield chunk
+            await wait_or_stop(stopping, every_s)

@@ -6,11 +6,12 @@ statement with its values.
 """
 
 import logging
-import traceback
 from collections.abc import Awaitable, Callable
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from segments.runtime.bug_place import bug_place
 
 _LOG_AGAIN_AFTER_S = 300.0
 _MAX_FAULTS = 1000
@@ -53,5 +54,4 @@ def _in_words(error: Exception) -> str:
     # Not the message: it names the file, or quotes the statement with its values.
     if isinstance(error, OSError) and error.strerror:
         return f"{type(error).__name__} ({error.strerror})"
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__} at {place.name}:{place.lineno}"
+    return bug_place(error)

@@ -5,8 +5,10 @@ import fcntl
 import logging
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
+
+from segments.runtime.pauses import wait_or_stop
 
 _log = logging.getLogger(__name__)
 
@@ -32,8 +34,7 @@ async def folder_lock(path: Path, stopping: asyncio.Event) -> AsyncIterator[bool
                 if not was_told:
                     _log.info("another process watches the drop folder; waiting for its end")
                 was_told = True
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(stopping.wait(), _LOOK_EVERY_S)
+                await wait_or_stop(stopping, _LOOK_EVERY_S)
             else:
                 break
         yield not stopping.is_set()

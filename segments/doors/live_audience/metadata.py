@@ -28,6 +28,7 @@ from pydantic_core import PydanticCustomError
 from segments.doors.live_audience.codes import code_of
 from segments.model.order import Order, SegmentAction, SegmentOrder
 from segments.model.stop_reason import Stopped, StopReason
+from segments.runtime.validation_faults import validation_faults
 
 MAX_METADATA_BYTES = 1 << 20
 MAX_SEGMENTS = 500
@@ -161,7 +162,7 @@ def read_metadata(raw: bytes) -> Metadata:
         # Windows editors begin a file with a byte order mark.
         return Metadata.model_validate_json(raw.removeprefix(b"\xef\xbb\xbf"))
     except ValidationError as error:
-        faults = error.errors(include_url=False, include_context=False, include_input=False)
+        faults = validation_faults(error)
     stops = [_stop_of(fault["loc"], fault["type"], fault["msg"]) for fault in faults]
     raise min(stops, key=lambda stop: code_of(stop.reason))
 

@@ -30,13 +30,14 @@ from joserfc.errors import JoseError
 from joserfc.jwk import RSAKey
 
 from segments.doors.rest.known_members import unknown_member
+from segments.model.day import S_PER_DAY
 from segments.model.refusal import Refusal
 
 ALGORITHM = "RS256"
 MAX_JWT_CHARS = 200_000
 """A thousand identifiers are a third of it."""
 
-MAX_LIFETIME_S = 31 * 86_400
+MAX_LIFETIME_S = 31 * S_PER_DAY
 """So long a request that was taken is remembered at most, so none may be good for longer."""
 
 CLOCK_SKEW_S = 300
@@ -229,7 +230,7 @@ def _why_not(times: _Times, audience: str, now_s: float) -> str:
     if max(times.iat, times.nbf or 0) > now_s + CLOCK_SKEW_S:
         return "the JWT is not valid yet"
     if times.exp > now_s + MAX_LIFETIME_S:
-        return f"the JWT is good for more than {MAX_LIFETIME_S // 86_400} days"
+        return f"the JWT is good for more than {MAX_LIFETIME_S // S_PER_DAY} days"
     return ""
 
 

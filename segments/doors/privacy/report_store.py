@@ -16,7 +16,6 @@ Replicas may make the same report; the ledger takes one of them.
 import asyncio
 import hmac
 import logging
-import traceback
 from contextlib import suppress
 from math import inf
 
@@ -35,6 +34,8 @@ from segments.ledger import callbacks
 from segments.ledger.database.engine import LedgerAway, reading
 from segments.ledger.privacy import access_requests
 from segments.ledger.privacy.access_requests import Access, AccessRequestState
+from segments.model.day import S_PER_DAY
+from segments.runtime.bug_place import bug_place
 from segments.store.reader import StoreUnusable
 
 _log = logging.getLogger(__name__)
@@ -50,7 +51,6 @@ _OWN_URL_S = 60
 _SWEEP_EVERY_S = 3600.0
 """Longer than anything may take between the writing of a report and its being noted."""
 
-_S_PER_DAY = 86_400
 
 _AWAY = (StoreUnusable, LedgerAway, SQLAlchemyError, RedisError, BaseError, OSError)
 """Nobody's fault, and will pass."""
@@ -125,12 +125,7 @@ class Reports:
             except _AWAY:
                 raise
             except Exception as error:  # noqa: BLE001 - a bug of ours costs one report
-                # The type and the place, not the message: it could quote what is held.
-                place = traceback.extract_tb(error.__traceback__)[-1]
-                _log.error(
-                    "report of request %d: %s at %s:%d", access.id, type(error).__name__,
-                    place.name, place.lineno,
-                )  # fmt: skip
+                _log.error("report of request %d: %s", access.id, bug_place(error))
                 self._broken.add(access.id)
         await self._delete_withdrawn()
         if now_s >= self._swept_at_s + _SWEEP_EVERY_S:
@@ -222,7 +217,7 @@ class Reports:
                 current,
                 blob,
                 now_s=now_s,
-                expires_at_s=now_s + self._options.report_days * _S_PER_DAY,
+                expires_at_s=now_s + self._options.report_days * S_PER_DAY,
             )
             if is_taken and current.callback is not None and current.told_at_s is None:
                 # The status alone: a URL that opens the report is for whoever has a token.

@@ -18,6 +18,8 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
+from segments.runtime.validation_faults import validation_faults
+
 CONTENT_TYPE = "application/problem+json"
 
 
@@ -86,10 +88,9 @@ def problem_document(problem: Problem) -> web.Response:
 
 def invalid(where: str, error: ValidationError) -> Problem:
     """Say which members of a request are wrong, and how; not what they were."""
-    faults = error.errors(include_url=False, include_context=False, include_input=False)
     errors = [
         {"in": where, "pointer": _pointer(fault["loc"]), "detail": _detail(fault)}
-        for fault in faults
+        for fault in validation_faults(error)
     ]
     first = errors[0]
     return Problem(400, f"{where} {first['pointer']}: {first['detail']}", errors=errors)

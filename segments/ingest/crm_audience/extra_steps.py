@@ -15,7 +15,6 @@ that goes as well, when its loader is through with it
 column of e-mail hashes is kept as it is, like that of any other door.
 """
 
-import secrets
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack
 from itertools import repeat
@@ -24,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from msgspec.structs import replace
 
-from segments.files.blobs import DELIVERIES
+from segments.files.blobs import delivery_name
 from segments.ingest.crm_audience.columns import IN_BIDS, DataType
 from segments.ingest.crm_audience.typed_parser import TypedParser
 from segments.ingest.parse import Ids
@@ -194,7 +193,7 @@ class CrmSteps:
 
     async def keep_ids_only(self, job: "Job", spool: Spool) -> "Job":
         """Write the copy of a file that is kept in its place; return the job with that."""
-        name = f"{DELIVERIES}/{job.partner_id}/{secrets.token_hex(16)}"
+        name = delivery_name(job.partner_id)
         await self._tools.blobs.put(
             name, (batch.ids.tobytes() for batch in spool.batches(0, _ROWS_AT_ONCE))
         )

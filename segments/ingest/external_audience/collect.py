@@ -10,19 +10,20 @@ often it is begun again, and the customer's storage is not asked any more. An
 address that stands in a file is hashed in `person` and gets no further.
 """
 
-import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.files.base_connection import BaseConnection, open_storage
 from segments.files.blobs import Blobs
+from segments.files.chunks import in_thread
 from segments.files.customer_storage import NotThere, SourceFile, Storage, StorageAway
 from segments.ingest.external_audience.delta import HEADER, delta_of
 from segments.ingest.external_audience.person import PersonReader
 from segments.ingest.external_audience.table import Table
+from segments.ingest.in_thread import Abandoned
 from segments.ledger.external_audience import run_source
 from segments.model.customer_columns import CONTROLS, Columns
 from segments.model.stop_reason import Stopped, StopReason
@@ -40,10 +41,6 @@ class Collected(msgspec.Struct, frozen=True):
     unusable: int = 0  # values of identities that are no id, in all rows
     # By control: rows whose value is neither a plain yes nor a plain no, so who left.
     unclear: dict[str, int] = {}
-
-
-class Abandoned(Exception):
-    """Nobody waits for this any more."""
 
 
 class Collecting:
@@ -78,7 +75,7 @@ class Collecting:
         if source.connection is None:
             raise Stopped(StopReason.STORAGE_AWAY, "the base connection was removed")
         chunks = self._chunks(source.connection, source.files, source.columns)
-        await self._blobs.put(self._blob, _in_thread(chunks))
+        await self._blobs.put(self._blob, in_thread(chunks))
         await run_source.keep_collected(
             self._ledger, self._run_id, msgspec.to_builtins(self._found)
         )
@@ -143,9 +140,3 @@ class Collecting:
             found.unusable + (reader.unusable if reader else 0),
             dict(Counter(found.unclear) + (reader.unclear if reader else Counter())),
         )
-
-
-async def _in_thread(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
-    while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
-        if chunk:
-            yield chunk

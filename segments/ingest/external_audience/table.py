@@ -27,7 +27,7 @@ from typing import IO, Any, cast
 
 from isal import igzip, isal_zlib
 
-from segments.files.blobs import READ_BYTES
+from segments.files.chunks import READ_BYTES
 from segments.ingest.external_audience.person import ABSENT
 from segments.ingest.unpack import ALWAYS_ALLOWED_BYTES, BLOCK_BYTES, MAX_INFLATION
 from segments.model.customer_columns import column_key

@@ -51,20 +51,21 @@ A bucket that keeps versions of what was deleted must be told to drop them.
 
 import asyncio
 import logging
-import secrets
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from segments.files.blobs import DELIVERIES, READ_BYTES, Blobs
+from segments.files.blobs import Blobs, delivery_name
+from segments.files.chunks import chunks_of, in_thread
 from segments.ledger import accounts, jobs
 from segments.ledger.database.engine import reading
 from segments.ledger.privacy import scrubs
 from segments.ledger.privacy.scrubs import Due
+from segments.model.day import S_PER_DAY
 from segments.model.job import Job, JobState, Scrubbed
 from segments.model.stop_reason import Stopped, StopReason
 from segments.upkeep.scrub.erased_lines import ErasedIds
@@ -76,7 +77,7 @@ _log = logging.getLogger(__name__)
 STRAY_AFTER_S = 3600.0
 """Between a file and its job there are seconds."""
 
-ABANDONED_AFTER_S = 2 * 86_400.0
+ABANDONED_AFTER_S = 2.0 * S_PER_DAY
 """No upload lasts longer than a day."""
 
 _FILES_AT_ONCE = 200
@@ -217,8 +218,8 @@ class _Pass:
         self._spool_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=self._spool_dir) as rest:
             written = await asyncio.to_thread(file.write, erased, rest)
-            blob = f"{DELIVERIES}/{job.partner_id}/{secrets.token_hex(16)}"
-            await self._blobs.put(blob, _chunks(rest))
+            blob = delivery_name(job.partner_id)
+            await self._blobs.put(blob, in_thread(chunks_of(rest)))
         if await self._replaced(job, blob, Scrubbed(written.digest, scrubbed.hash_type)):
             self._add(rewritten=1, lines=written.dropped)
         else:
@@ -259,8 +260,3 @@ class _Pass:
         self.done = self.done._replace(
             **{name: getattr(self.done, name) + count for name, count in counts.items()}
         )
-
-
-def _chunks(file: IO[bytes]) -> Iterator[bytes]:
-    while chunk := file.read(READ_BYTES):
-        yield chunk

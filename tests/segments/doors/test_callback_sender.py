@@ -7,7 +7,7 @@ from aiohttp import web
 from aiohttp.abc import AbstractResolver
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from segments.doors.callback_sender import MAX_ATTEMPTS, Callbacks, is_allowed, is_public, pause_s
+from segments.doors.callback_sender import MAX_ATTEMPTS, PAUSES, Callbacks, is_allowed, is_public
 from segments.doors.sftp_process_metrics import CALLBACKS, SftpProcessMetrics
 from segments.ledger import callbacks
 from segments.ledger.database.engine import open_ledger
@@ -137,9 +137,9 @@ async def test_what_was_not_answered_well_is_sent_again_later(
 
     assert await callbacks.turn() == 1
     assert await callbacks.turn() == 0  # not at once
-    clock.now_s += pause_s(1)
+    clock.now_s += PAUSES.after(1)
     assert await callbacks.turn() == 1
-    clock.now_s += pause_s(2)
+    clock.now_s += PAUSES.after(2)
     assert await callbacks.turn() == 1
 
     assert len(partner.received) == 3
@@ -179,7 +179,7 @@ async def test_attempts_are_counted_by_what_came_of_them(
     callbacks = sender(ledger, clock, metrics=metrics)
 
     await callbacks.turn()
-    clock.now_s += pause_s(1)
+    clock.now_s += PAUSES.after(1)
     await callbacks.turn()
 
     assert {
@@ -189,7 +189,7 @@ async def test_attempts_are_counted_by_what_came_of_them(
 
 
 def test_each_pause_is_longer_than_the_last_up_to_six_hours() -> None:
-    pauses = [pause_s(attempts) for attempts in range(1, MAX_ATTEMPTS)]
+    pauses = [PAUSES.after(attempts) for attempts in range(1, MAX_ATTEMPTS)]
 
     assert pauses[:3] == [5, 15, 45]
     assert pauses == sorted(pauses)

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segments.files.blobs import Blob, Blobs, file_chunks
+from segments.files.blobs import Blob, Blobs
+from segments.files.chunks import file_chunks
 
 CONTENT = os.urandom(3 << 20)
 

@@ -157,7 +157,7 @@ async def test_fault_of_ours_fails_the_job_by_its_type_and_place_alone(
 
     assert ended == await world.job(job)
     assert ended.stop is StopReason.INTERNAL
-    assert "KeyError at get:" in (ended.error or "")
+    assert "KeyError at segments.ingest.read:" in (ended.error or "")
     assert "example.com" not in (ended.error or "") + caplog.text
 
 

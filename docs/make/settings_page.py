@@ -32,9 +32,9 @@ _INTRO = """\
 
 <!-- Written by `make docs` from the settings classes; edit the docstrings there. -->
 
-Environment variables, or lines of a `.env` file, read once when a process starts. A wrong one stops
-the process before it has done anything, with one line that names it. A variable that is set to
-nothing counts as not set.
+Environment variables, or lines of a `.env` file, read once when a process starts. A wrong
+setting stops the process before it has done anything, with a line that names the variable. An
+empty variable counts as not set.
 """
 
 _COMPARISONS = (("ge", "at least"), ("gt", "above"), ("le", "at most"), ("lt", "below"))

@@ -19,7 +19,7 @@ from tests.rtb.requests import (
     snapshot,
 )
 
-IDS = [id_of_email_hash(f"{i:064x}"[::-1]) for i in range(2_000)]
+IDS = [id_of_email_hash(f"{i:064x}"[::-1]) for i in range(1, 2_001)]
 
 
 def _shown(catalog: Catalog, recipient: str | None) -> set[str]:

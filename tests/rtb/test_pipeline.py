@@ -250,7 +250,7 @@ def test_hold_out_goes_by_the_first_id_that_is_known() -> None:
     assert unnamed is not None
 
     for number in range(20):
-        digest = f"{number:x}".rjust(64, "f")
+        digest = f"{number:x}".rjust(64, "e")
         question = asked(bid_request(_eids(DIGEST, digest)), catalog=catalog)
         known = id_of_email_hash(digest)
         found = [packed(1) if id_ == known else None for id_ in question.ids]

@@ -33,11 +33,12 @@ test: deps $(VENV)/compiled ## every test that CI runs
 test-long: deps $(VENV)/compiled ## the long ones too
 	$(BIN)/pytest
 
-check: $(VENV)/installed ## style, types, import contracts
+check: $(VENV)/installed ## style, types, import contracts, generated pages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m docs.make --check
 
 bench: $(VENV)/compiled ## CPU, requests/s and latency beside four peers; rows/s beside redis-cli --pipe
 	@sh .ci/debian peers || test $$? -eq 2

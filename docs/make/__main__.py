@@ -39,12 +39,15 @@ def outdated() -> list[Path]:
 def main(arguments: list[str]) -> int:
     """Write, or with `--check` only compare; returns the exit status."""
     stale = outdated()
-    for path in stale:
-        print(path.relative_to(ROOT))
+    names = ", ".join(str(path.relative_to(ROOT)) for path in stale)
     if arguments == ["--check"]:
+        if stale:
+            print(f"not as the code has it; `make docs` writes it: {names}")
         return 1 if stale else 0
     for path in stale:
         path.write_text(pages()[path], encoding="utf-8")
+    if stale:
+        print(f"written: {names}")
     return 0
 
 

@@ -86,7 +86,7 @@ def spans_of(page: Path) -> list[str]:
     return _SPAN.findall(prose_of(page))
 
 
-def code_of(page: Path) -> Iterator[str]:
+def code_in(page: Path) -> Iterator[str]:
     """Each code span of a page, and each line of its shell blocks."""
     yield from spans_of(page)
     for block in blocks_of(page):

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from loadtest.ports import free_ports
 from rtb.server.metrics.admin_port import Board, application
-from tests.docs.pages import PAGES, ROOT, code_of, rows_of, spans_of, words_of
+from tests.docs.pages import PAGES, ROOT, code_in, rows_of, spans_of, words_of
 from tests.e2e.service import Service
 
 OPERATIONS = ROOT / "docs/operations.md"
@@ -88,7 +88,7 @@ async def test_pages_and_the_running_service_agree(shown: Shown) -> None:
 
 
 def _names_said(page: Path) -> set[str]:
-    return {word for code in code_of(page) for word in [code] if _METRIC.match(word)}
+    return {word for code in code_in(page) for word in [code] if _METRIC.match(word)}
 
 
 def _parts_of(families: Iterable[str]) -> set[str]:

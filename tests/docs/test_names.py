@@ -15,13 +15,14 @@ from rtb.outcome import Outcome, Reason
 from rtb.server.answer_forms import FORMS
 from rtb.server.http.http11 import REFUSAL_HEADS
 from rtb.server.metrics.layout import Refusal
+from segments.doors.live_audience.codes import code_of
 from segments.model.job import BadLineReason
 from segments.model.stop_reason import StopReason
 from tests.docs.pages import (
     HISTORY,
     PAGES,
     ROOT,
-    code_of,
+    code_in,
     name_of,
     prose_of,
     rows_of,
@@ -65,7 +66,7 @@ def test_each_setting_is_on_its_page() -> None:
 def test_each_command_that_a_page_names_exists_with_its_options(page: Path) -> None:
     wrong = [
         call
-        for line in code_of(page)
+        for line in code_in(page)
         for name, rest in _CALL.findall(line)
         if (call := f"{name} {rest}".strip()) and not _is_command(name, rest.split())
     ]
@@ -127,6 +128,12 @@ def test_each_word_of_a_closed_list_has_one_row(
     page: Path, header: str, words: type[StrEnum]
 ) -> None:
     assert sorted(words_of(page, header)) == sorted(filter(None, words))
+
+
+def test_each_stop_reason_has_the_code_that_partners_read() -> None:
+    said = {words[0].strip("`"): int(words[1]) for words in rows_of(DELIVER, "reason")}
+
+    assert said == {reason.value: code_of(reason) for reason in StopReason}
 
 
 def test_each_refusal_of_http_has_its_status() -> None:

@@ -1,11 +1,12 @@
 """Every shell block of every page does what the page says, or says why it is not run."""
 
+import re
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import PAGES, Block, blocks_of, name_of, prose_of
+from tests.docs.pages import PAGES, ROOT, Block, blocks_of, name_of, prose_of
 from tests.docs.session import run, service_of
 
 LANGUAGES = ("sh", "json", "text")
@@ -28,6 +29,8 @@ def test_each_block_says_what_it_is(block: Block) -> None:
     if block.language == "sh" and not block.is_run:
         assert block.mark.startswith(_WHY_NOT), "sh, or sh not-run: and the reason"
         assert len(block.mark.removeprefix(_WHY_NOT)) > 10, "the reason, in words"
+        for path in re.findall(r"tests/[\w/]+\.py", block.mark):
+            assert (ROOT / path).exists()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

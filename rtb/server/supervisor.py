@@ -25,6 +25,7 @@ from rtb.server.metrics.admin_port import Board, application
 from rtb.server.settings_handoff import SettingsHandoff
 from rtb.server.worker_slot import NotReplaced, Rows, WorkerSlot
 from rtb.settings import RtbSettings
+from segments.runtime import http_server
 from segments.runtime.settings_reader import WrongSettings, settings_of
 from segments.runtime.tls import UnusableTls, context_of
 
@@ -130,7 +131,7 @@ class Supervisor:
             self._settings.catalog_max_age_s,
             in_office=lambda: [seat.counters for seat in self._seats],
         )
-        runner = web.AppRunner(application(board), access_log=None)
+        runner = http_server.runner_of(application(board))
         await runner.setup()
         running.push_async_callback(runner.cleanup)
         host, port = self._settings.host, self._settings.admin_port

@@ -4,8 +4,9 @@ The commands `restrict` and `erase`: what a person told us, put into force.
     0   no bid that begins now shows the person
     3   recorded for good, and not in force yet: `segments.projection.in_force`
 
-Ids given as arguments stand in the shell's history; so a file or `-` is read
-too. No message quotes an id, only where it stood.
+Ids given as arguments are seen by everybody on the machine, in the list of its
+processes, and stand in the shell's history; so a file or `-` is read too, and whoever
+gives arguments is told. No message quotes an id, only where it stood.
 """
 
 import sys
@@ -29,6 +30,11 @@ _Person = list[tuple[IdentifierKind, Id]]
 
 _PERSONS_AT_ONCE = 1000
 
+_SEEN_BY_OTHERS = (
+    "note: arguments are seen by others of this machine and stay in the shell's history;"
+    " with - in their place ids are read from standard input"
+)
+
 
 def _ids_of_persons(command: Callable[..., None]) -> Callable[..., None]:
     command = click.argument("ids", nargs=-1, metavar="[ID]...")(command)
@@ -48,7 +54,8 @@ def restrict(ids: tuple[str, ...], file: BinaryIO | None) -> None:
 
     All IDs belong to one person: an e-mail hash (MD5, SHA-1 or SHA-256 in hex),
     a device id, or email:HASH, phone:HASH, duid:TEXT, ifa:UUID, eid:SOURCE:UID.
-    With - they are read from standard input, as with --file.
+    Others of the machine see arguments: with - ids are read from standard input,
+    as with --file.
 
     Exit status 3: recorded, and not in force yet.
     """
@@ -115,7 +122,9 @@ def _persons(ids: tuple[str, ...], file: BinaryIO | None) -> list[_Person]:
     if bool(ids) == (file is not None):
         raise click.UsageError("give the ids of one person, or a file of persons")
     if file is None:
-        return [_person("argument", ids)]
+        person = _person("argument", ids)
+        click.echo(_SEEN_BY_OTHERS, err=True)
+        return [person]
     persons = [_person(f"line {number}, id", words) for number, words in _lines(file) if words]
     if not persons:
         raise click.ClickException("no id was given")

@@ -31,7 +31,8 @@ from segments.doors.crm_audience.platform import CrmPlatformDoor
 from segments.doors.external_audience.door import ExternalAudienceDoor
 from segments.doors.privacy.agent import Refusals
 from segments.doors.privacy.door import PrivacyDoor
-from segments.doors.privacy.legacy_door import LegacyDoor
+from segments.doors.privacy.jwt import MAX_JWT_CHARS
+from segments.doors.privacy.legacy_door import PIXELS, LegacyDoor
 from segments.doors.privacy.options import PrivacyOptions
 from segments.doors.privacy.report_store import Reports
 from segments.doors.privacy.submission import Submissions
@@ -50,6 +51,7 @@ from segments.files.blobs import Blobs
 from segments.ledger.database.engine import open_ledger
 from segments.ledger.health import ledger_reasons
 from segments.ledger.signing_secrets import own_secret
+from segments.runtime import http_server
 from segments.runtime.admin_port import CannotListen, add_health, shown
 from segments.runtime.bug_place import bug_place
 from segments.runtime.tls import context_of
@@ -188,10 +190,10 @@ async def _listening(
 
 
 def runner_of(app: web.Application) -> web.AppRunner:
-    """Make what runs an application: bodies as they come, and no log of who asked what."""
-    return web.AppRunner(
+    """Make what runs an application: bodies as they come, and long heads for pixels alone."""
+    return http_server.runner_of(
         app,
-        access_log=None,
+        long_heads=dict.fromkeys(PIXELS, http_server.MAX_HEAD_BYTES + MAX_JWT_CHARS),
         auto_decompress=False,  # a delivered .gz is a .gz; and nothing else may grow on arrival
         keepalive_timeout=_IDLE_S,
         lingering_time=_LINGER_S,
@@ -228,6 +230,10 @@ def _handler(each: Operation, limit: RateLimit, once: Once) -> Handler:
             return await each(request, limit, once)
         except Problem as problem:
             return each.door.problem(problem)
+        except web.RequestPayloadError:
+            return each.door.problem(
+                Problem(400, "the body broke off, or is not what its head says")
+            )
         except web.HTTPRequestEntityTooLarge:
             return each.door.problem(Problem(413, f"a body of more than {MAX_BODY_BYTES} bytes"))
         except web.HTTPException:
@@ -274,7 +280,6 @@ async def _orderly(request: web.Request, handler: Handler) -> web.StreamResponse
     if answer.status == web.HTTPUnauthorized.status_code:
         answer.headers.setdefault(hdrs.WWW_AUTHENTICATE, "Bearer")
     answer.headers[hdrs.CACHE_CONTROL] = "no-store"
-    answer.headers[hdrs.SERVER] = "rtb-segments"
     if not request.content.at_eof():
         # What is left of the body is not worth reading, nor a request to come.
         answer.force_close()

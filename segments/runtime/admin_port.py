@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
+from segments.runtime import http_server
 from segments.runtime.tls import TlsFiles, context_of
 
 Reasons = Callable[[], Awaitable[Sequence[str]]]
@@ -82,7 +83,7 @@ async def shown(
     app = web.Application()
     app.router.add_get("/metrics", metrics)
     add_health(app, reasons)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    runner = http_server.runner_of(app, shutdown_timeout=1.0)
     await runner.setup()
     try:
         try:

@@ -11,6 +11,7 @@ import socket
 import sys
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -348,6 +349,32 @@ async def test_log_names_partners_but_no_addresses(door: Door) -> None:
     log = door.log.read_text()
     assert "'shop' logged in" in log
     assert "127.0.0.1" not in log
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(b"GET /leaker@acme.example HTTP/1.1\r\n\r\n", id="HTTP"),
+        pytest.param(b"leaker@acme.example" * 9999, id="a line without end"),
+        pytest.param(b"SSH-2.0-leaker@acme.example\r\n" + b"leaker" * 999, id="no packet"),
+        pytest.param(b"SSH-1.5-leaker@acme.example\r\n", id="another version"),
+    ],
+)
+async def test_what_is_no_ssh_is_said_nowhere(door: Door, sent: bytes) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
+    writer.write(sent)
+    writer.write_eof()
+    answer = b""
+    with suppress(ConnectionResetError):  # what was left unread
+        async with asyncio.timeout(WITHIN_S):
+            while piece := await reader.read(1024):
+                answer += piece
+    writer.close()
+    await door.sftp("shop", "ls")
+
+    assert b"leaker" not in answer
+    assert "leaker" not in door.log.read_text()
+    assert "127.0.0.1" not in door.log.read_text()
 
 
 async def test_what_happens_is_counted_and_names_nobody(tmp_path: Path) -> None:

@@ -54,6 +54,9 @@ from segments.model.identity import (
     tail_of_email_hash,
 )
 
+OATH, SUBMIT = PIXELS = ("/oath", "/submit")
+"""Paths with a signed request in their query: of these alone a head may be long."""
+
 PIXEL = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAICRAEAOw==")
 """A GIF of one transparent pixel."""
 
@@ -133,12 +136,12 @@ class LegacyDoor(VendorsDoor):
             raise Problem(400, "the JWT's dsr.type is not PING", errorCode="NOT_A_PING")
         return DsrResponse(reference=signed.digest[:16].hex(), read=0, imported=0)
 
-    @operation("GET", "/oath", answers={200: None}, problems=(403, 503))
+    @operation("GET", OATH, answers={200: None}, problems=(403, 503))
     async def oath(self, *, query: OathQuery) -> web.Response:
         """Submit a signed request by a pixel."""
         return await self._pixel(query.dataSubjectRequest)
 
-    @operation("GET", "/submit", answers={200: None}, problems=(403, 503))
+    @operation("GET", SUBMIT, answers={200: None}, problems=(403, 503))
     async def submit(self, *, query: SubmitQuery) -> web.Response:
         """Submit a signed request by a pixel."""
         return await self._pixel(query.dsr)

@@ -64,7 +64,20 @@ def test_person_is_restricted_by_all_ids_when_the_command_ends(
     assert records_of(store, ADA, DEVICE, BOB) == [RESTRICTED, RESTRICTED, Record()]
     assert requests_in(tmp_path) == [("RESTRICT", 2, 1)]
     assert result.stdout.startswith("RESTRICT ")
-    assert result.stderr == ""
+
+
+@pytest.mark.parametrize("command", ["restrict", "erase"])
+def test_arguments_are_said_to_be_seen_by_others(ok: Command, store: Engine, command: str) -> None:
+    """
+    Anybody on the machine can list its processes; standard input they can't.
+    """
+    by_argument = ok(command, ADA)
+    by_input = ok(command, "-", stdin=BOB.encode())
+
+    assert "seen by others of this machine" in by_argument.stderr
+    assert "standard input" in by_argument.stderr
+    assert ADA not in by_argument.stderr
+    assert by_input.stderr == ""
 
 
 def test_person_is_erased(ok: Command, store: Engine) -> None:

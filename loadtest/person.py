@@ -64,7 +64,7 @@ _QUIET = (
     Signals(us_privacy="1YNN", lmt=0),
     Signals(us_privacy="1---"),
     Signals(gdpr=0),
-    Signals(gpp_sid=()),
+    Signals(gpp_sid=(-1,)),
 )
 _REFUSING = (
     Signals(Reason.COPPA, coppa=1),
@@ -74,6 +74,7 @@ _REFUSING = (
     Signals(Reason.US_PRIVACY_UNREADABLE, us_privacy="yes please"),
     Signals(Reason.TCF_MISSING, gdpr=1),
     Signals(Reason.GPP_MISSING, gpp_sid=(7,)),
+    Signals(Reason.GPP_UNREADABLE, gpp="garbage"),
 )
 _REFUSING_SHARE = 0.14
 
@@ -85,7 +86,7 @@ def draw_signals(rng: Random) -> Signals:
     signals = rng.choice(_QUIET)
     if signals.gdpr == 0:
         return signals._replace(consent=rng.choice(_GARBAGE))
-    if signals.gpp_sid == ():
+    if signals.gpp_sid == (-1,):
         return signals._replace(gpp=rng.choice(_GARBAGE))
     return signals
 

@@ -5,32 +5,42 @@ A uid belongs to the first rule that can make an id of it: one that is no
 e-mail hash falls through to the next rule of its source. Whatever else stands
 there is not an identifier, and no error.
 
-Three laws are no one's to configure. `uidapi.com` is never read: its ids are
+All ids of a request are one person, and any of them may be the one that opted out, so what
+stands there oddly is read, too. A hash or a device id is what it means, however it is marked
+(`segments.model.identity`). Other uids are opaque: one with blanks around is looked up as it
+stands, and trimmed.
+
+Four laws are no one's to configure. `uidapi.com` is never read: its ids are
 encrypted tokens, another one each time. A DUID is not read under COPPA. A
-device id is not read when the device says that tracking is limited.
+device id is not read when the device says that tracking is limited. The hash of nothing is
+nobody.
 """
 
-import contextlib
 from collections.abc import Callable, Sequence
-from operator import itemgetter
-from typing import Final, NamedTuple
+from operator import attrgetter
+from typing import Final, NamedTuple, final
 
 import msgspec
 from msgspec import Raw
+from mypy_extensions import mypyc_attr
 
 from rtb.id_rules import ENCRYPTED_SOURCE, IdRule
+from rtb.openrtb.copies import led_to
 from rtb.openrtb.decode import Decoder, Read
 from rtb.openrtb.request import Request
 from rtb.openrtb.views import ABSENT, UidExt
 from segments.model.identity import (
     Id,
     IdentifierKind,
+    NoPerson,
     UnusableId,
     id_of_duid,
     id_of_eid,
     id_of_email_hash,
     id_of_ifa,
     id_of_phone_hash,
+    unmarked_digest,
+    unmarked_uuid,
 )
 
 _ID_OF: Final[dict[IdentifierKind, Callable[[str, str], Id]]] = {
@@ -41,25 +51,47 @@ _ID_OF: Final[dict[IdentifierKind, Callable[[str, str], Id]]] = {
     IdentifierKind.EID: id_of_eid,
 }
 
+_ALIAS_OF: Final[dict[IdentifierKind, Callable[[str], str]]] = {
+    IdentifierKind.EMAIL: unmarked_digest,
+    IdentifierKind.PHONE: unmarked_digest,
+    IdentifierKind.IFA: unmarked_uuid,
+    IdentifierKind.DUID: str.strip,
+    IdentifierKind.EID: str.strip,
+}
+"""How else a text may be read, where it is no id; of an opaque one, as well."""
+
+_OPAQUE: Final = (IdentifierKind.DUID, IdentifierKind.EID)
+
 _decode: Final = msgspec.json.Decoder().decode
-_NOTHING_SAID: Final = b'{"id":"","user":{"ext":{}},"device":{}}'
+_NOTHING_SAID: Final = b'{"id":"","user":{"ext":{}},"device":{"ext":{}},"regs":{}}'
 
 _Found = tuple[int, Id, IdentifierKind]
 """The rank of the rule, so that sorting brings the most trusted first; the id; its kind."""
 
 
-class _Ranked(NamedTuple):
-    rank: int
-    kind: IdentifierKind
-    id_of: Callable[[str, str], Id]
-    rule: IdRule
+@final
+@mypyc_attr(acyclic=True)
+class _Reading:
+    """A rule, compiled: how its text becomes an id."""
+
+    __slots__ = ("alias_of", "id_of", "is_opaque", "kind", "provider", "rank", "source", "stypes")
+
+    def __init__(self, rank: int, rule: IdRule) -> None:
+        self.rank: Final = rank
+        self.kind: Final = rule.kind
+        self.id_of: Final = _ID_OF[rule.kind]
+        self.alias_of: Final = _ALIAS_OF[rule.kind]
+        self.is_opaque: Final = rule.kind in _OPAQUE
+        self.source: Final = _plain(rule.source or "")
+        self.stypes: Final = frozenset(map(_plain, rule.stype))
+        self.provider: Final = _plain(rule.provider or "")
 
 
 class _Path(NamedTuple):
-    rank: int
-    rule: IdRule
+    reading: _Reading
+    names: tuple[str, ...]
     read: Read
-    rest: tuple[str, ...]
+    rest: tuple[str, ...]  # of the names, behind what is read
 
 
 class Identify:
@@ -76,19 +108,19 @@ class Identify:
 
     def __init__(self, rules: Sequence[IdRule], decoder: Decoder) -> None:
         self._paths: list[_Path] = []
-        self._source_to_rules: dict[str, list[_Ranked]] = {}
-        self._rules_of_ext: list[_Ranked] = []
+        self._source_to_readings: dict[str, list[_Reading]] = {}
+        self._readings_of_ext: list[_Reading] = []
         for rank, rule in enumerate(rules):
+            reading = _Reading(rank, rule)
             if rule.path is not None:
                 read, rest = decoder.reader(rule.path)
                 if read(decoder(_NOTHING_SAID)) is not ABSENT:
                     raise ValueError(f"{rule.path} is a signal or eids, not an identifier")
-                self._paths.append(_Path(rank, rule, read, rest))
+                self._paths.append(_Path(reading, tuple(rule.path.split(".")), read, rest))
             elif rule.source is not None:
-                ranked = self._source_to_rules.setdefault(rule.source.lower(), [])
-                ranked.append(_Ranked(rank, rule.kind, _ID_OF[rule.kind], rule))
+                self._source_to_readings.setdefault(reading.source, []).append(reading)
             else:
-                self._rules_of_ext.append(_Ranked(rank, rule.kind, _ID_OF[rule.kind], rule))
+                self._readings_of_ext.append(reading)
 
     def __call__(self, request: Request) -> tuple[tuple[Id, ...], tuple[IdentifierKind, ...]]:
         """
@@ -99,15 +131,20 @@ class Identify:
         """
         unread = _unread(request)
         found: list[_Found] = []
-        for rank, rule, read, rest in self._paths:
-            raw = read(request)
-            if raw is not ABSENT and rule.kind not in unread:
-                for text in _texts(raw, rest):
-                    with contextlib.suppress(UnusableId):
-                        id_ = _ID_OF[rule.kind](rule.source or "", text)
-                        found.append((rank, id_, rule.kind))
+        copies = request.copies
+        for reading, names, read, rest in self._paths:
+            if copies is None:
+                raw = read(request)
+                if raw is ABSENT:
+                    continue
+                texts = _texts(raw, rest)
+            else:
+                texts = [text for text in led_to(copies, names) if isinstance(text, str)]
+            if reading.kind not in unread:
+                for text in texts:
+                    _add(found, reading, reading.source, text)
         for source, uid, ext in request.uids:
-            self._read(source.lower(), uid, ext, unread, found)
+            self._read(source, uid, ext, unread, found)
 
         if len(found) == 1:  # as usual
             _, id_, kind = found[0]
@@ -126,44 +163,73 @@ class Identify:
         unread: frozenset[IdentifierKind],
         found: list[_Found],
     ) -> None:
-        if source == ENCRYPTED_SOURCE:
-            return
-        rules = self._source_to_rules.get(source, _NO_RULES)
+        readings: Sequence[_Reading] | None = self._source_to_readings.get(source)
+        if readings is None:
+            source = _plain(source)
+            if source == ENCRYPTED_SOURCE:
+                return
+            readings = self._source_to_readings.get(source, _NO_READINGS)
         if ext is not None:
-            rules = self._with_rules_of_ext(rules, ext)
-        for rank, kind, id_of, _ in rules:
+            readings = self._with_readings_of_ext(readings, ext)
+        for reading in readings:
             # What may not be read as what it is, is not read as anything else.
-            if kind in unread:
+            if reading.kind in unread or _add(found, reading, source, uid):
                 break
-            try:
-                found.append((rank, id_of(source, uid), kind))
-                break
-            except UnusableId:
-                continue
 
-    def _with_rules_of_ext(self, rules: Sequence[_Ranked], ext: UidExt) -> Sequence[_Ranked]:
+    def _with_readings_of_ext(
+        self, readings: Sequence[_Reading], ext: UidExt
+    ) -> Sequence[_Reading]:
+        stype = _plain(ext.stype) if isinstance(ext.stype, str) else None
+        provider = _plain(ext.provider) if isinstance(ext.provider, str) else None
         matching = [
-            ranked
-            for ranked in self._rules_of_ext
-            if (ranked.rule.provider or _NEVER) == ext.provider or ext.stype in ranked.rule.stype
+            reading
+            for reading in self._readings_of_ext
+            if (provider and reading.provider == provider) or stype in reading.stypes
         ]
-        return sorted([*rules, *matching], key=_rank) if matching else rules
+        return sorted([*readings, *matching], key=_rank) if matching else readings
 
 
-_NO_RULES: Final[Sequence[_Ranked]] = ()
-_NEVER: Final = object()
+_NO_READINGS: Final[Sequence[_Reading]] = ()
 _NOTHING: Final[frozenset[IdentifierKind]] = frozenset()
-_rank: Final = itemgetter(0)
+_rank: Final = attrgetter("rank")
 
 
 def _unread(request: Request) -> frozenset[IdentifierKind]:
     """Return the kinds of id that this request's own signals keep us from reading."""
     unread = _NOTHING
-    if request.regs.coppa:
+    coppa = request.regs.coppa
+    if coppa and any(coppa):
         unread |= {IdentifierKind.DUID}
-    if request.device.lmt:
+    if request.tracking.is_limited:
         unread |= {IdentifierKind.IFA}
     return unread
+
+
+def _plain(name: str) -> str:
+    """Return the name of a source, a provider or an stype as we compare it."""
+    return name.strip().lower()
+
+
+def _add(found: list[_Found], reading: _Reading, source: str, text: str) -> bool:
+    """Add the ids that a text is, as a rule reads it; `False` if it is none of that kind."""
+    is_one = _add_id(found, reading, source, text)
+    if is_one and not reading.is_opaque:
+        return True
+    alias = reading.alias_of(text)
+    if alias == text:
+        return is_one
+    return _add_id(found, reading, source, alias) or is_one
+
+
+def _add_id(found: list[_Found], reading: _Reading, source: str, text: str) -> bool:
+    try:
+        id_ = reading.id_of(source, text)
+    except NoPerson:
+        return True
+    except UnusableId:
+        return False
+    found.append((reading.rank, id_, reading.kind))
+    return True
 
 
 def _texts(raw: Raw, rest: tuple[str, ...]) -> list[str]:

@@ -33,7 +33,7 @@ class Reason(StrEnum):
     NONE = ""
     # no_consent
     COPPA = "coppa"  # regs.coppa = 1
-    LMT = "lmt"  # device.lmt = 1
+    LMT = "lmt"  # device.lmt = 1, or device.ext.atts that is not 3
     DNT = "dnt"  # device.dnt = 1, where configured
     GPC = "gpc"  # regs.ext.gpc = "1"
     US_PRIVACY_OPT_OUT = "us_privacy_opt_out"  # third character Y
@@ -42,10 +42,11 @@ class Reason(StrEnum):
     TCF_UNREADABLE = "tcf_unreadable"
     TCF_NO_PURPOSE = "tcf_no_purpose"  # no consent for one of the purposes that we need
     TCF_NO_VENDOR = "tcf_no_vendor"  # no consent for us
+    TCF_NOT_DISCLOSED = "tcf_not_disclosed"  # we were not shown to the person, or nothing says so
     TCF_RESTRICTED = "tcf_restricted"  # the publisher forbids us a purpose that we need
     GPP_MISSING = "gpp_missing"  # gpp_sid names a section that gpp does not have
     GPP_UNREADABLE = "gpp_unreadable"
-    GPP_SECTION_UNKNOWN = "gpp_section_unknown"  # gpp_sid names a section that we have no rule for
+    GPP_SECTION_UNKNOWN = "gpp_section_unknown"  # a section applies that we have no rule for
     GPP_SERVICE_PROVIDER = "gpp_service_provider"  # MspaServiceProviderMode
     GPP_GPC = "gpp_gpc"  # the section's Gpc
     GPP_OPT_OUT = "gpp_opt_out"  # of sale, of sharing, or of targeted advertising

@@ -281,8 +281,12 @@ def _silenced_owners(question: Question, opt_outs: Iterable[OptOut]) -> frozense
         the publisher whose inventory this is.
     """
     reach = question.catalog.reach_of([opt_out.account_id for opt_out in opt_outs])
-    if reach is None or not reach.publisher_ids.isdisjoint(publisher_ids(question.request)):
+    if reach is None:
         return None
+    if reach.publisher_ids:
+        ids = publisher_ids(question.request)
+        if ids is None or not reach.publisher_ids.isdisjoint(ids):
+            return None
     return reach.owner_ids
 
 

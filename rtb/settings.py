@@ -6,14 +6,16 @@ ones of docs/bid-path.md, "Consent"; each is a decision that a deployment may
 take otherwise, under its own name.
 """
 
+import re
+from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AliasChoices, BeforeValidator, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from rtb.consent.decision import Policy
-from rtb.consent.tcf import PURPOSES, VENDORS, Vendor
+from rtb.consent.tcf import DISCLOSED_ALWAYS_DS, DISCLOSED_IF_PRESENT_DS, PURPOSES, VENDORS, Vendor
 from rtb.id_rules import DEFAULT_RULES, IdRule
 from rtb.identify import Identify
 from rtb.lookup.near_cache.lease import CacheLimits
@@ -31,6 +33,23 @@ def _names(value: Any) -> Any:
     if isinstance(value, str):
         return tuple(name for part in value.split(",") if (name := part.strip()))
     return value
+
+
+_DAY: Final = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+
+
+def _day_or_word(value: Any) -> Any:
+    """Take a day in full alone: of other digits, pydantic makes a day of seconds since 1970."""
+    if isinstance(value, str) and value not in ("present", "always") and not _DAY.fullmatch(value):
+        raise ValueError("a day as YYYY-MM-DD, or one of present, always")
+    return value
+
+
+def _disclosed_from_ds(since: str | date) -> int:
+    """Return from when on a TC string must have the segment, as its `Created` counts."""
+    if isinstance(since, date):
+        return int(datetime(since.year, since.month, since.day, tzinfo=UTC).timestamp()) * 10
+    return DISCLOSED_ALWAYS_DS if since == "always" else DISCLOSED_IF_PRESENT_DS
 
 
 class RtbSettings(BaseSettings):
@@ -181,8 +200,32 @@ class RtbSettings(BaseSettings):
     store on a device, 3 to build a profile, 4 to show ads by it. At least one.
     """
 
+    tcf_disclosed_vendors: Annotated[
+        Literal["present", "always"] | date, BeforeValidator(_day_or_word)
+    ] = date(2026, 3, 1)
+    """
+    Whether a TC string must say that we were disclosed to the person, in the segment of
+    disclosed vendors of TCF 2.3: `always`; from a day on (YYYY-MM-DD), if it was created then or
+    later; or `present`: where it has such a segment, which is always obeyed.
+    """
+
+    gpp_without_sid: Literal["all", "none"] = "all"
+    """
+    What applies of a `regs.gpp` without `regs.gpp_sid`, as most senders write it: `all` of its
+    sections, and each must permit; or `none`.
+    """
+
+    gpp_personal_data_2_permits: bool = False
+    """
+    `PersonalDataConsents` 2 of the national section permits, as the specification's "Consent";
+    otherwise 2 refuses as 1 does.
+    """
+
     lmt_refuses: bool = True
-    """`device.lmt = 1` refuses; otherwise it only keeps us from reading `device.ifa`."""
+    """
+    `device.lmt = 1`, and `device.ext.atts` of 0 to 2, refuse; otherwise they only keep us from
+    reading `device.ifa`.
+    """
 
     dnt_refuses: bool = False
     """`device.dnt = 1` refuses; otherwise it is ignored, as Prebid does."""
@@ -240,7 +283,13 @@ class RtbSettings(BaseSettings):
                 dnt_refuses=self.dnt_refuses,
                 us_privacy_malformed_refuses=self.us_privacy_malformed_refuses,
                 gdpr_when_unsaid=self.gdpr_when_unsaid,
-                vendor=Vendor.of(self.tcf_vendor_id, self.tcf_purposes),
+                vendor=Vendor.of(
+                    self.tcf_vendor_id,
+                    self.tcf_purposes,
+                    _disclosed_from_ds(self.tcf_disclosed_vendors),
+                ),
+                gpp_without_sid_refuses=self.gpp_without_sid == "all",
+                gpp_personal_data_2_permits=self.gpp_personal_data_2_permits,
             ),
         )
 

@@ -11,12 +11,19 @@ IAB Tech Lab):
 
 Every section that applies must permit. One that is missing from the string, or
 can't be read, does not; nor does one that we have no rule for, such as 5, the
-Canadian TCF: a law applies, and we can't know what the person said. Only 0 and -1 apply to
-nothing; so senders write "none". A string without `gpp_sid` applies to nothing either.
+Canadian TCF: a law applies, and we can't know what the person said. 3 and 4 are the string's
+own header and signal integrity, which may be named and are no laws; 0 and -1 apply to nothing,
+so senders write "none".
 
-Both placements count: the sections of both lists, in each of the strings.
+Most senders leave `gpp_sid` out, or empty. Nobody has said then that a section does not apply:
+each one of the string must permit, but for those that are no laws. A deployment may have it
+that nothing applies instead.
+
+Both placements count, and each copy of a member that comes twice: the sections of all lists, in
+each of the strings.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from rtb.consent.base64url import unfold
@@ -25,7 +32,7 @@ from rtb.consent.us import US_SECTION_IDS, refusal_of_us_section
 from rtb.consent.us_privacy import refusal_of_us_privacy
 from rtb.outcome import Reason
 
-MAX_CHARS = 8192
+MAX_CHARS = 24_576
 """Of a whole string; a TC string in it has a limit of its own."""
 MAX_ID = 63
 """Largest section id: it takes 6 bits wherever it is written as a number."""
@@ -35,7 +42,7 @@ MAX_SECTIONS = 32
 _TCF_EU = 2
 _US_PRIVACY = 6
 _KNOWN = US_SECTION_IDS | {_TCF_EU, _US_PRIVACY}
-_NONE_APPLIES = (0, -1)
+_NO_LAWS = (0, -1, 3, 4)
 
 _LEAST_HEADER_CHARS, _MAX_HEADER_CHARS = 4, 64
 _MAX_FIBONACCI_BITS = 9
@@ -55,50 +62,67 @@ _NONE, _ODD, _UNREADABLE, _MISSING, _UNKNOWN = (
 )
 
 
-def refusal_of_gpp(gpp: Any, gpp_25: Any, gpp_sid: Any, gpp_sid_25: Any, vendor: Vendor) -> Reason:
+def refusal_of_gpp(
+    gpps: Sequence[Any],
+    gpp_sids: Sequence[Any],
+    vendor: Vendor,
+    *,
+    without_sid_refuses: bool,
+    personal_data_2_permits: bool,
+) -> Reason:
     """
     Decide by `gpp` and `gpp_sid`.
 
     Args:
-        gpp: As decoded from `regs`. An empty string says as little as none.
-        gpp_25: As decoded from `regs.ext`.
-        gpp_sid: As decoded from `regs`.
-        gpp_sid_25: As decoded from `regs.ext`.
+        gpps: All that are said, as decoded. An empty string says as little as none.
+        gpp_sids: Likewise.
         vendor: Who we are, for the TCF section.
+        without_sid_refuses: Each section of a string must permit where `gpp_sid` names none;
+            else no section applies then.
+        personal_data_2_permits: Of the national section: see `rtb.consent.us`.
     """
-    for text in (gpp, gpp_25):
-        if text is not None and not isinstance(text, str):
+    for text in gpps:
+        if not isinstance(text, str):
             return _ODD
     ids: list[int | float] = []
-    for said in (gpp_sid, gpp_sid_25):
-        if said is None:
-            continue
+    is_said = False
+    for said in gpp_sids:
         if not isinstance(said, list) or len(said) > MAX_SECTIONS:
             return _ODD
         for id_ in said:
             if type(id_) is not int and type(id_) is not float:
                 return _ODD
-            if id_ not in _NONE_APPLIES and id_ not in ids:
+            is_said = True
+            if id_ not in _NO_LAWS and id_ not in ids:
                 ids.append(id_)
-    if not ids:
+    if not ids and (is_said or not without_sid_refuses):
         return _NONE
     if not _KNOWN.issuperset(ids):
         return _UNKNOWN
-    if not gpp and not gpp_25:
-        return _MISSING
-    refusal = _refusal_of_string(gpp, ids, vendor) if gpp else _NONE
-    if not refusal and gpp_25 and gpp_25 != gpp:
-        refusal = _refusal_of_string(gpp_25, ids, vendor)
-    return refusal
+    is_missing = bool(ids)
+    for n, text in enumerate(gpps):
+        if text and text not in gpps[:n]:
+            is_missing = False
+            refusal = _refusal_of_string(text, ids, vendor, personal_data_2_permits)
+            if refusal:
+                return refusal
+    return _MISSING if is_missing else _NONE
 
 
-def _refusal_of_string(text: str, ids: list[int | float], vendor: Vendor) -> Reason:
+def _refusal_of_string(
+    text: str, ids: Sequence[int | float], vendor: Vendor, personal_data_2_permits: bool
+) -> Reason:
+    """Read the sections of these ids; of all ids, if there are none."""
     if len(text) > MAX_CHARS:
         return _UNREADABLE
     header, *sections = text.split("~", MAX_SECTIONS)
     section_ids = _section_ids(header)
     if section_ids is None or len(section_ids) != len(sections):
         return _UNREADABLE
+    if not ids:
+        ids = [id_ for id_ in section_ids if id_ not in _NO_LAWS]
+        if not _KNOWN.issuperset(ids):
+            return _UNKNOWN
     for id_ in ids:
         if id_ not in section_ids:
             return _MISSING
@@ -108,10 +132,12 @@ def _refusal_of_string(text: str, ids: list[int | float], vendor: Vendor) -> Rea
         if id_ == _TCF_EU:
             refusal = refusal_of_tc_string(section, vendor)
         elif id_ == _US_PRIVACY:
-            # `gpp_sid` says that it applies, so a malformed one can't count as not said.
+            # The law applies, so a malformed one can't count as not said.
             refusal = refusal_of_us_privacy(section, malformed_refuses=True)
         else:
-            refusal = refusal_of_us_section(int(id_), section)
+            refusal = refusal_of_us_section(
+                int(id_), section, personal_data_2_permits=personal_data_2_permits
+            )
         if refusal:
             return refusal
     return _NONE

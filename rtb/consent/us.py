@@ -7,15 +7,21 @@ to each publisher's lawyers; stricter in these:
 
 - `PersonalDataConsents`, and `AdditionalDataProcessingConsent` of the states, refuse
   at 1 as at 2. Which of the two is the person's no differs from document to document:
-  1 in those of the nation, Montana and Delaware, 2 in those of Florida and Oregon.
+  1 in those of the nation, Montana and Delaware, 2 in those of Florida and Oregon. A deployment
+  may have it that 2 of the national section, "Consent" there, which OneTrust writes, permits.
 - A state's `KnownChildSensitiveDataConsents` refuse whatever they say of a child. The
   documents differ there, too, in what 1 and 2 are (in California's, 1 is consent), and
   in which age stands where.
-- 3, which no field defines, is unreadable; so is a bit behind the last field.
+- 3, which no field defines, is unreadable; so is a bit behind the last field, and
+  `MspaCoveredTransaction` at 0, where every document has 1 and 2 alone.
 
 `ProcessingNotice` counts as the `SharingNotice` that it has replaced, and `MspaMode` 2 as
-`MspaServiceProviderMode` 1. `MspaCoveredTransaction` and what is said of sensitive
-data have no say: we add none.
+`MspaServiceProviderMode` 1. What is said of sensitive data has no say: we add none.
+
+Encoders of 2024 and 2025 wrote the national section in the layout of version 2 and called it
+version 1 (IABTechLab/iabgpp-es, issues 75 and 90). A core of 10 or 11 characters, as long as
+version 1 with the usual filling, is version 1; one of 12, as long as version 2, may be
+either, so it is read by both layouts, and both must permit.
 
 A section is read as one number: a field takes 2 bits, so "which fields are 1" is
 four operations, whatever the number of fields.
@@ -56,11 +62,17 @@ _NATIONAL_CHILD_VALUES = ((1,), (1, 2), (1,))
 _PAIRS = (
     ("SaleOptOutNotice", "SaleOptOut"),
     ("SharingOptOutNotice", "SharingOptOut"),
+    ("SharingNotice", "SharingOptOut"),
     ("TargetedAdvertisingOptOutNotice", "TargetedAdvertisingOptOut"),
 )
 """Not opted out (2) of what there was no notice of (0): nobody asked, so nobody can have said."""
 
+_COVERED = "MspaCoveredTransaction"
+"""Has a value, 1 or 2, and no say beyond that."""
+
 _FILLING_CHARS = 4  # encoders fill up to 6, 8 or 24 bits
+_NATIONAL_1_CHARS = (10, 11)
+_EITHER_CHARS = 12
 
 _GPC_TO_REFUSAL = {
     letter + filling: refusal
@@ -70,7 +82,7 @@ _GPC_TO_REFUSAL = {
 """SubsectionType/2 is 1, then Gpc/1, filled up: all the ways of writing it."""
 
 # Looked up once: see rtb.consent.signal.
-_NONE, _UNREADABLE, _NO_NOTICE = Reason.NONE, Reason.GPP_UNREADABLE, Reason.GPP_NO_NOTICE
+_NONE, _UNREADABLE, _NO_NOTICE = (Reason.NONE, Reason.GPP_UNREADABLE, Reason.GPP_NO_NOTICE)
 
 
 class _Claim(NamedTuple):
@@ -87,6 +99,7 @@ class _Rule(NamedTuple):
     bits: int
     least_chars: int
     read: int  # all fields that have a say
+    covered: int  # masks of fields that are never 0
     at_1: int
     at_2: int
     claims: tuple[_Claim, ...]
@@ -94,7 +107,7 @@ class _Rule(NamedTuple):
     subsection: Subsection
 
 
-def _compile(section: Section) -> _Rule:
+def _compile(section: Section, *, personal_data_2_permits: bool = False) -> _Rule:
     fields: list[str] = []
     for word in section.core.split():
         name, _, count = word.partition("*")
@@ -107,6 +120,8 @@ def _compile(section: Section) -> _Rule:
         for i, mask in enumerate(of_name):
             is_child = section.id == _NATIONAL and name == _CHILD
             values = _NATIONAL_CHILD_VALUES[i] if is_child else all_values
+            if personal_data_2_permits and name == "PersonalDataConsents":
+                values = (1,)
             _, at_1, at_2 = claims.get(reason, _Claim(reason, 0, 0))
             claims[reason] = _Claim(
                 reason, at_1 | mask * (1 in values), at_2 | mask * (2 in values)
@@ -114,15 +129,17 @@ def _compile(section: Section) -> _Rule:
     pairs = tuple(
         (masks[fields.index(notice)], masks[fields.index(opt_out)])
         for notice, opt_out in _PAIRS
-        if notice in fields
+        if notice in fields and opt_out in fields
     )
+    covered = masks[fields.index(_COVERED)] if _COVERED in fields else 0
     at_1 = sum(claim.at_1 for claim in claims.values())
     at_2 = sum(claim.at_2 for claim in claims.values())
     bits = _VERSION_BITS + _FIELD_BITS * len(fields)
     return _Rule(
         bits=bits,
         least_chars=-(-bits // 6),
-        read=at_1 | at_2,
+        read=at_1 | at_2 | covered,
+        covered=covered,
         at_1=at_1,
         at_2=at_2,
         claims=tuple(claims.values()),
@@ -135,31 +152,61 @@ _RULES: dict[int, dict[str, _Rule]] = {section.id: {} for section in SECTIONS}
 for _section in SECTIONS:
     _RULES[_section.id][_LETTERS[_section.version]] = _compile(_section)
 
+_LENIENT_RULES = {
+    _LETTERS[section.version]: _compile(section, personal_data_2_permits=True)
+    for section in SECTIONS
+    if section.id == _NATIONAL
+}
+
 US_SECTION_IDS = frozenset(_RULES)
 
 
-def refusal_of_us_section(id_: int, text: str) -> Reason:
+def refusal_of_us_section(id_: int, text: str, *, personal_data_2_permits: bool) -> Reason:
     """
     Return why a section does not permit us; `Reason.NONE` if it does.
 
     Args:
         id_: One of `US_SECTION_IDS`.
         text: The section as it stands in the GPP string.
+        personal_data_2_permits: Whether `PersonalDataConsents` 2 of the national section does.
     """
     core, dot, rest = text.partition(".")
-    rule = _RULES[id_].get(core[:1])
+    is_national = id_ == _NATIONAL
+    rules = _LENIENT_RULES if is_national and personal_data_2_permits else _RULES[id_]
+    letter = core[:1]
+    rule = rules.get(letter)
     if rule is None or not 0 <= len(core) - rule.least_chars <= _FILLING_CHARS:
         return _UNREADABLE
+    if is_national and letter == "B" and len(core) not in _NATIONAL_1_CHARS:
+        if len(core) != _EITHER_CHARS:
+            return _UNREADABLE
+        return _refusal_of_section(
+            core, rules["C"], dot, rest, is_filled=True
+        ) or _refusal_of_section(core, rule, dot, rest, is_filled=False)
+    return _refusal_of_section(core, rule, dot, rest, is_filled=True)
+
+
+def _refusal_of_section(core: str, rule: _Rule, dot: str, rest: str, *, is_filled: bool) -> Reason:
+    """
+    Read a section by a layout.
+
+    Args:
+        core: What stands before the dot.
+        rule: On that layout.
+        dot: Empty where there is no subsection.
+        rest: The subsection.
+        is_filled: Nothing but zeros may stand behind the last field.
+    """
     unfolded = unfold(core)
     if unfolded is None:
         return _UNREADABLE
     filling = 8 * len(unfolded) - rule.bits
     fields = int.from_bytes(unfolded, "big")
-    if fields & ((1 << filling) - 1):
+    if is_filled and fields & ((1 << filling) - 1):
         return _UNREADABLE
     low = fields >> filling
     high = low >> 1
-    if low & high & rule.read:
+    if low & high & rule.read or rule.covered & ~(low | high):
         return _UNREADABLE
 
     of_subsection = _NONE

@@ -14,7 +14,7 @@ body is checked here, once, to be UTF-8.
 A plain request, as most are, is taken apart by `scan`, where that is compiled: it reads
 the uids itself, what is decoded then are the parts that tell something else, and where
 all these stand need not be searched for later. Both ways come to the same `Request`; the
-tests compare them.
+tests compare them. Where a member stands twice both leave it to `copies`.
 
 `regs` are decoded once for many: millions of requests have the same dozen of them.
 """
@@ -22,29 +22,47 @@ tests compare them.
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 from msgspec import Raw
 
-from rtb.openrtb.request import SILENT, Law, Request
+from rtb.openrtb.copies import UnreadableJson, is_said_once, pairs_of, read_copies
+from rtb.openrtb.request import Request
+from rtb.openrtb.signals import (
+    SILENT_LAW,
+    SILENT_TRACKING,
+    Law,
+    law_of,
+    said,
+    says_nothing,
+    tracking_of,
+)
 from rtb.openrtb.uids import SourcedUid, uids_of
-from rtb.openrtb.views import ABSENT, BidRequest, Device, Odd, Regs, User, UserExt
+from rtb.openrtb.views import ABSENT, BidRequest, Device, DeviceExt, Odd, Regs, User, UserExt
 from rtb.outcome import MalformedRequest, Reason
 
 _PLACES: Final[dict[str, type[msgspec.Struct]]] = {
     "user.ext": UserExt,
     "user": User,
+    "device.ext": DeviceExt,
     "device": Device,
     "": BidRequest,
 }
 """Views that a configured member may be added to, the deepest first."""
 
-_FIELD_OF_PLACE: Final = {"user.ext": "user_ext", "user": "user", "device": "device", "": "head"}
+_FIELD_OF_PLACE: Final = {
+    "user.ext": "user_ext",
+    "user": "user",
+    "device.ext": "device_ext",
+    "device": "device",
+    "": "head",
+}
 
 Scanned = tuple[list[SourcedUid] | None, int, int, int, int, bytes, bytes, int | None, bool]
 """
-What `rtb.openrtb.scan` says of a plain request.
+What `rtb.openrtb.scan` says of a plain request; of another one `None`, or `False` if it knows
+that none of the members that we read stands twice.
 
 Its uids, or `None` if the user must be decoded; where `user` begins and ends in the body,
 and `user.data`, zeros if they are not there; `device`, empty if it tells nothing, and
@@ -55,7 +73,9 @@ _LONGEST_KEPT_REGS: Final = 128
 """Longer ones carry consent strings, which are a person's own, or nearly."""
 _MOST_KEPT_REGS: Final = 1_024
 
-_decode_regs: Final[Callable[[bytes], Regs]] = msgspec.json.Decoder(Regs).decode
+_decode_regs: Final[Callable[[bytes], Any]] = msgspec.json.Decoder(Regs | Odd).decode
+
+_TOP_NAMES: Final = (b'"user"', b'"regs"', b'"device"')
 
 Read = Callable[[Request], Any]
 """Reads one member of a decoded request: a `Raw`, or a view where it is one; `ABSENT` if none."""
@@ -83,16 +103,19 @@ class Decoder:
 
         self._user_ext: type[UserExt] = self._extended("user.ext")
         self._user: type[User] = self._extended("user", ext=self._user_ext | Odd)
-        self._device: type[Device] = self._extended("device")
+        self._device_ext: type[DeviceExt] = self._extended("device.ext")
+        self._device: type[Device] = self._extended("device", ext=self._device_ext | Odd)
         self._no_user = self._user()
         self._no_user_ext = self._user_ext()
         self._no_device = self._device()
-        head = self._extended("", device=self._device | Odd)
+        self._no_device_ext = self._device_ext()
+        head = self._extended("")
         self._decode_head: Callable[[bytes], BidRequest] = msgspec.json.Decoder(head).decode
         self._decode_user: Callable[[bytes], Any]
         self._decode_user = msgspec.json.Decoder(self._user | Odd).decode
-        self._decode_device: Callable[[bytes], Device] = msgspec.json.Decoder(self._device).decode
-        self._raw_to_regs: dict[bytes, Law] = {b"": SILENT}
+        self._decode_device: Callable[[bytes], Any]
+        self._decode_device = msgspec.json.Decoder(self._device | Odd).decode
+        self._raw_to_regs: dict[bytes, Law] = {b"": SILENT_LAW}
         self._scan = None if configured[""] else _scan(self.strip_paths, configured)
 
     def __call__(self, body: bytes) -> Request:
@@ -103,9 +126,12 @@ class Decoder:
             MalformedRequest: Not UTF-8, not JSON, nested too deep, or not an
                 object with an `id`, which every bid request has (3.2.1).
         """
+        is_once = False
         if self._scan is not None:
             scanned = self._scan(body)
-            if scanned is not None:
+            if scanned is False:
+                is_once = True
+            elif scanned is not None:
                 request = self._of_scanned(body, scanned)
                 if request is not None:
                     return request
@@ -114,7 +140,9 @@ class Decoder:
                 body.decode()
             head = self._decode_head(body)
             if head.id is not ABSENT:
-                return self._of_head(body, head, bytes(head.user))
+                if is_once or self._is_said_once(body, head):
+                    return self._of_head(body, head, bytes(head.user))
+                return self._of_copies(body, head)
             reason = Reason.NOT_A_BID_REQUEST
         except UnicodeDecodeError:
             reason = Reason.NOT_UTF8
@@ -122,7 +150,7 @@ class Decoder:
             reason = Reason.TOO_DEEP
         except msgspec.ValidationError:
             reason = Reason.NOT_A_BID_REQUEST
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnreadableJson):
             reason = Reason.NOT_JSON
         # Raised out here, for an exception of decoding may quote the body and
         # would come along as context.
@@ -148,14 +176,19 @@ class Decoder:
 
     def _of_scanned(self, body: bytes, scanned: Scanned) -> Request | None:
         """Decode what was found; `None` if there is something the matter, for others to say."""
-        uids, user_at, user_end, data_at, data_end, device_raw, regs_raw, tmax, is_ascii = scanned
-        user, user_ext, device = self._no_user, self._no_user_ext, self._no_device
+        (uids, user_at, user_end, data_at, data_end, device_raw, regs_raw, tmax, is_ascii) = scanned
+        user, user_ext = self._no_user, self._no_user_ext
+        device, device_ext = self._no_device, self._no_device_ext
+        tracking = SILENT_TRACKING
         is_odd = False
         try:
             if not is_ascii:
                 body.decode()
             if device_raw:
                 device = self._decode_device(device_raw)
+                tracking = tracking_of(device)
+                if isinstance(device.ext, self._device_ext):
+                    device_ext = device.ext
             regs = self._raw_to_regs.get(regs_raw) or self._regs_of(regs_raw)
             if uids is None:
                 user = self._decode_user(body[user_at:user_end])
@@ -163,7 +196,7 @@ class Decoder:
                 if isinstance(ext, self._user_ext):
                     user_ext = ext
                 else:
-                    is_odd = ext is not None
+                    is_odd = not says_nothing(ext)
                 uids = uids_of(user, user_ext)
         except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
             return None
@@ -175,8 +208,11 @@ class Decoder:
             user,
             user_ext,
             device,
+            device_ext,
+            said(user.consent, user_ext.consent),
             regs,
-            is_odd=is_odd or regs.is_odd,
+            tracking,
+            is_odd=is_odd or regs.is_odd or tracking.is_odd,
             is_scanned=True,
             user_at=user_at,
             user_end=user_end,
@@ -185,29 +221,55 @@ class Decoder:
         )
 
     def _regs_of(self, raw: bytes) -> Law:
-        regs = Law(_decode_regs(raw))
+        """Read `regs` in which nothing stands twice."""
+        regs = law_of(_decode_regs(raw))
         if len(raw) <= _LONGEST_KEPT_REGS:
             if len(self._raw_to_regs) > _MOST_KEPT_REGS:
-                self._raw_to_regs = {b"": SILENT}
+                self._raw_to_regs = {b"": SILENT_LAW}
             self._raw_to_regs[raw] = regs
         return regs
+
+    def _is_said_once(self, body: bytes, head: BidRequest) -> bool:
+        """
+        Tell whether none of the members that we read stands twice.
+
+        A body is read once more for it only where it looks as if; else the parts are,
+        but for `regs` that are known.
+        """
+        if b"\\u" in body or any(body.count(name) > 1 for name in _TOP_NAMES):
+            return is_said_once(body)
+        regs_raw = bytes(head.regs)
+        return all(
+            is_said_once(part)
+            for part in (
+                bytes(head.user),
+                bytes(head.device),
+                b"" if regs_raw in self._raw_to_regs else regs_raw,
+            )
+            if part.startswith(b"{")
+        )
 
     def _of_head(self, body: bytes, head: BidRequest, user_raw: bytes) -> Request:
         # Written out, three times the same: a function for it costs a bid 0.5 us.
         is_odd = False
         user = self._decode_user(user_raw) if user_raw else None
         if not isinstance(user, self._user):
-            is_odd |= user is not None
+            is_odd |= not says_nothing(user)
             user = self._no_user
         user_ext = user.ext
         if not isinstance(user_ext, self._user_ext):
-            is_odd |= user_ext is not None
+            is_odd |= not says_nothing(user_ext)
             user_ext = self._no_user_ext
-        device = head.device
+        device_raw = bytes(head.device)
+        device = self._decode_device(device_raw) if device_raw else None
+        tracking = tracking_of(device)
         if not isinstance(device, self._device):
-            is_odd |= device is not None
             device = self._no_device
-        regs = Law(head.regs)
+        device_ext = device.ext
+        if not isinstance(device_ext, self._device_ext):
+            device_ext = self._no_device_ext
+        regs_raw = bytes(head.regs)
+        regs = self._raw_to_regs.get(regs_raw) or self._regs_of(regs_raw)
         return Request(
             body,
             self._decode_head,
@@ -216,10 +278,41 @@ class Decoder:
             user,
             user_ext,
             device,
+            device_ext,
+            said(user.consent, user_ext.consent),
             regs,
-            is_odd=is_odd or regs.is_odd,
+            tracking,
+            is_odd=is_odd or regs.is_odd or tracking.is_odd,
             head=head,
             user_raw=user_raw,
+        )
+
+    def _of_copies(self, body: bytes, head: BidRequest) -> Request:
+        user_raw = bytes(head.user)
+        user = self._decode_user(user_raw) if user_raw else None
+        if not isinstance(user, self._user):
+            user = self._no_user
+        device_raw = bytes(head.device)
+        device = self._decode_device(device_raw) if device_raw else None
+        if not isinstance(device, self._device):
+            device = self._no_device
+        copies = read_copies(pairs_of(body))
+        return Request(
+            body,
+            self._decode_head,
+            head.tmax,
+            copies.uids,
+            user,
+            user.ext if isinstance(user.ext, self._user_ext) else self._no_user_ext,
+            device,
+            device.ext if isinstance(device.ext, self._device_ext) else self._no_device_ext,
+            copies.consents,
+            copies.regs,
+            copies.tracking,
+            is_odd=copies.is_odd or copies.regs.is_odd or copies.tracking.is_odd,
+            head=head,
+            user_raw=user_raw,
+            copies=copies.members,
         )
 
     def _extended(self, place: str, **redefined: Any) -> Any:
@@ -246,16 +339,19 @@ def _split(path: str) -> tuple[str, str, tuple[str, ...]]:
 
 def _scan(
     strip_paths: Sequence[str], configured: Mapping[str, Set[str]]
-) -> Callable[[bytes], Scanned | None] | None:
+) -> Callable[[bytes], Scanned | Literal[False] | None] | None:
     """Return what takes plain requests apart; `None` where it is not compiled, or can't be sure."""
     try:
         from rtb.openrtb.scan import Scanner  # noqa: PLC0415 - there where a C compiler was
     except ImportError:
         return None
     forbidden = {path.rpartition(".")[2] for path in strip_paths}
-    user, user_ext = configured["user"] | {"consent"}, configured["user.ext"] | {"consent"}
-    device = configured["device"] | {"lmt", "dnt"}
-    if max(map(len, (forbidden, user, user_ext, device))) > _MAX_NAMES:
+    user, user_ext = (configured["user"] | {"consent"}, configured["user.ext"] | {"consent"})
+    device, device_ext = (
+        configured["device"] | {"lmt", "dnt"},
+        configured["device.ext"] | {"atts"},
+    )
+    if max(map(len, (forbidden, user, user_ext, device, device_ext))) > _MAX_NAMES:
         return None
     if not all(map(_PLAIN_NAME.fullmatch, forbidden)):
         return None
@@ -264,6 +360,9 @@ def _scan(
         user=_encoded(user),
         user_ext=_encoded(user_ext),
         device=_encoded(device),
+        device_ext=_encoded(device_ext),
+        regs=_encoded(_REGS_SIGNALS),
+        regs_ext=_encoded((*_REGS_SIGNALS, "gpc")),
     )
 
 
@@ -273,5 +372,7 @@ def _encoded(names: Iterable[str]) -> list[bytes]:
 
 _PLAIN_NAME: Final = re.compile(r"[0-9A-Za-z_-]+")
 """A name that nobody has a reason to escape."""
+
+_REGS_SIGNALS: Final = ("coppa", "gdpr", "us_privacy", "gpp", "gpp_sid")
 
 _MAX_NAMES: Final = 16

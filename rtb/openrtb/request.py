@@ -10,62 +10,9 @@ from typing import Any, Final, final
 
 from mypy_extensions import mypyc_attr
 
+from rtb.openrtb.signals import Law, Said, Tracking
 from rtb.openrtb.uids import SourcedUid
-from rtb.openrtb.views import BidRequest, Device, Regs, RegsExt, User, UserExt
-
-
-@final
-@mypyc_attr(acyclic=True)
-class Law:
-    """
-    What `regs` says, in both its places; never changed, and shared by many requests.
-
-    Attributes:
-        coppa, gdpr, us_privacy, gpp, gpp_sid: 3.2.3; `None` where not said, or null.
-        ext_gdpr, ext_us_privacy, ext_gpp, ext_gpp_sid, ext_gpc: Likewise, of `regs.ext`.
-        is_odd: `regs`, or its `ext`, is of a type that it can't have.
-    """
-
-    __slots__ = (
-        "coppa",
-        "ext_gdpr",
-        "ext_gpc",
-        "ext_gpp",
-        "ext_gpp_sid",
-        "ext_us_privacy",
-        "gdpr",
-        "gpp",
-        "gpp_sid",
-        "is_odd",
-        "us_privacy",
-    )
-
-    def __init__(self, regs: Any) -> None:
-        self.is_odd = False
-        if not isinstance(regs, Regs):
-            self.is_odd = regs is not None
-            regs = _NO_REGS
-        ext = regs.ext
-        if not isinstance(ext, RegsExt):
-            self.is_odd = self.is_odd or ext is not None
-            ext = _NO_REGS_EXT
-        self.coppa: Final = regs.coppa
-        self.gdpr: Final = regs.gdpr
-        self.us_privacy: Final = regs.us_privacy
-        self.gpp: Final = regs.gpp
-        self.gpp_sid: Final = regs.gpp_sid
-        self.ext_gdpr: Final = ext.gdpr
-        self.ext_us_privacy: Final = ext.us_privacy
-        self.ext_gpp: Final = ext.gpp
-        self.ext_gpp_sid: Final = ext.gpp_sid
-        self.ext_gpc: Final = ext.gpc
-
-
-_NO_REGS: Final = Regs()
-_NO_REGS_EXT: Final = RegsExt()
-
-SILENT: Final = Law(None)
-"""Of a request without `regs`."""
+from rtb.openrtb.views import BidRequest, Device, DeviceExt, User, UserExt
 
 
 @final
@@ -81,12 +28,15 @@ class Request:
         body: As it came, or as it leaves once something was stripped.
         tmax: `BidRequest.tmax` (3.2.1), whatever stands there.
         uids: What the user is said to be called, and by whom.
-        consent: `user.consent`, whatever stands there.
-        ext_consent: `user.ext.consent`, likewise.
+        consents: All that is said of `user.consent`, in both its places.
         regs: What the law says of this request.
+        tracking: What its device has set.
         user: What is configured to be read there; as far as it was decoded.
         user_ext: Likewise.
-        device: Its settings on tracking, where one of them is on, and what is configured.
+        device: Likewise.
+        device_ext: Likewise.
+        copies: The whole as `rtb.openrtb.copies` reads it, where a member stands twice; else
+            `None`.
         is_odd: One of the parts is of a type that it can't have, and its
             signals are thereby lost.
         is_scanned: It is known where its members stand, and that none is there
@@ -102,14 +52,16 @@ class Request:
         "_user_at",
         "_user_raw",
         "body",
-        "consent",
+        "consents",
+        "copies",
         "data_end",
         "device",
-        "ext_consent",
+        "device_ext",
         "is_odd",
         "is_scanned",
         "regs",
         "tmax",
+        "tracking",
         "uids",
         "user",
         "user_end",
@@ -125,11 +77,15 @@ class Request:
         user: User,
         user_ext: UserExt,
         device: Device,
+        device_ext: DeviceExt,
+        consents: Said,
         regs: Law,
+        tracking: Tracking,
         *,
         is_odd: bool,
         head: BidRequest | None = None,
         user_raw: bytes | None = None,
+        copies: Any = None,
         is_scanned: bool = False,
         user_at: int = 0,
         user_end: int = 0,
@@ -146,10 +102,12 @@ class Request:
         self.uids: Final = uids
         self.user: Final = user
         self.user_ext: Final = user_ext
-        self.consent: Final = user.consent
-        self.ext_consent: Final = user_ext.consent
         self.device: Final = device
+        self.device_ext: Final = device_ext
+        self.consents: Final = consents
         self.regs: Final = regs
+        self.tracking: Final = tracking
+        self.copies: Final = copies
         self.is_odd: Final = is_odd
         self.is_scanned: Final = is_scanned
         self.user_end: Final = user_end

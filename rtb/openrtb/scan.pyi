@@ -1,4 +1,5 @@
 from collections.abc import Iterable
+from typing import Literal
 
 from rtb.openrtb.decode import Scanned
 
@@ -10,5 +11,8 @@ class Scanner:
         user: Iterable[bytes],
         user_ext: Iterable[bytes],
         device: Iterable[bytes],
+        device_ext: Iterable[bytes],
+        regs: Iterable[bytes],
+        regs_ext: Iterable[bytes],
     ) -> None: ...
-    def __call__(self, body: bytes) -> Scanned | None: ...
+    def __call__(self, body: bytes) -> Scanned | Literal[False] | None: ...

@@ -12,8 +12,9 @@ It answers for plain requests alone, of which nobody could think otherwise: vali
 JSON by the letter of RFC 8259, nested no deeper than `MAX_DEPTH`, no backslash in
 a name, no lone surrogate, none of the members that we read there twice or of
 another type than theirs, none of the forbidden names anywhere. Of all others it
-says nothing, and `decode` reads them as it always did: what is malformed, and why,
-is decided in one place. Where there is no C compiler that is the place for all.
+says nothing, but that nothing stands twice where it is so; and `decode` reads them as it
+always did: what is malformed, and why, is decided in one place. Where there is no C compiler
+that is the place for all.
 
 No object of Python is touched between the first byte and the last. Behind the last
 one stands a zero, as behind all `bytes`: it fits nowhere, so nothing reads past it,
@@ -62,6 +63,9 @@ cdef enum Place:
     USER
     USER_EXT
     DEVICE
+    DEVICE_EXT
+    REGS
+    REGS_EXT
     ELSEWHERE
     PLACES = ELSEWHERE
 
@@ -78,7 +82,9 @@ cdef struct Scan:
     Bytes end
     const Names *forbidden
     const Names *telling  # one for each place
+    unsigned int told[PLACES]  # a bit for each of its names that was there
     bint tells[PLACES]
+    bint is_forbidden
     int highs  # not 0: there is a byte above 127
     Span id
     Span tmax
@@ -88,7 +94,9 @@ cdef struct Scan:
     Span user_ext
     Span user_ext_eids
     Span device
+    Span device_ext
     Span regs
+    Span regs_ext
 
 
 cdef class Scanner:
@@ -98,8 +106,10 @@ cdef class Scanner:
     Args:
         forbidden: Names of members, plain ASCII; a body in which one of them
             stands as a name, wherever, is not plain.
-        telling: Of the user, of its `ext`, and of the device, the names of members
-            for whose sake it must be decoded. A plain 0 in a device tells nothing.
+        user, user_ext, device, device_ext: The names of members for whose sake the user, or
+            the device, must be decoded; `ext` of each has its own. A plain 0 in a device tells
+            nothing, and neither does a plain 3 in its `ext`.
+        regs, regs_ext: The names of members that are read there.
 
     Raises:
         ValueError: More names than there is room for.
@@ -109,13 +119,16 @@ cdef class Scanner:
     cdef Names _forbidden
     cdef Names _telling[PLACES]
 
-    def __init__(self, forbidden, *, user, user_ext, device):
+    def __init__(self, forbidden, *, user, user_ext, device, device_ext, regs, regs_ext):
         self._kept = []
         self._keep(forbidden, &self._forbidden)
         self._telling[<int>TOP].count = 0
         self._keep(user, &self._telling[<int>USER])
         self._keep(user_ext, &self._telling[<int>USER_EXT])
         self._keep(device, &self._telling[<int>DEVICE])
+        self._keep(device_ext, &self._telling[<int>DEVICE_EXT])
+        self._keep(regs, &self._telling[<int>REGS])
+        self._keep(regs_ext, &self._telling[<int>REGS_EXT])
 
     cdef _keep(self, texts, Names *names):
         texts = list(texts)
@@ -132,19 +145,19 @@ cdef class Scanner:
         Say where the members are that we read.
 
         Returns:
-            `None` of a body that is not plain. Else a `rtb.openrtb.decode.Scanned`.
+            A `rtb.openrtb.decode.Scanned`. Of a body that is not plain `None`; or `False`, if
+            that is for a forbidden name alone.
         """
         cdef Scan scan
         cdef Bytes start = <Bytes>PyBytes_AS_STRING(body)
         cdef Bytes at
         cdef list uids = None
+        cdef list uids_25
+        # All spans are not there, and nothing was told.
+        memset(&scan, 0, sizeof(scan))
         scan.end = start + PyBytes_GET_SIZE(body)
         scan.forbidden = &self._forbidden
         scan.telling = self._telling
-        memset(scan.tells, 0, sizeof(scan.tells))
-        scan.highs = 0
-        scan.id.end = scan.tmax.end = scan.user.end = scan.eids.end = scan.data.end = NULL
-        scan.user_ext.end = scan.user_ext_eids.end = scan.device.end = scan.regs.end = NULL
         # The interpreter's lock is kept: letting go of it costs a tenth of this.
         at = _past_space(start)
         if at[0] != c'{':
@@ -152,17 +165,22 @@ cdef class Scanner:
         at = _past_object(&scan, at, 1, TOP)
         if at == NULL or _past_space(at) != scan.end or scan.id.end == NULL:
             return None
+        if scan.is_forbidden:
+            return False
         if not scan.tells[<int>USER] and not scan.tells[<int>USER_EXT]:
             uids = _uids_of(&scan, &scan.eids)
-            if uids is not None and not uids and _is_empty(&scan.eids):
-                uids = _uids_of(&scan, &scan.user_ext_eids)
+            if uids is not None and scan.user_ext_eids.end != NULL:
+                uids_25 = _uids_of(&scan, &scan.user_ext_eids)
+                uids = None if uids_25 is None else uids + uids_25
         return (
             uids,
             0 if scan.user.end == NULL else scan.user.at - start,
             0 if scan.user.end == NULL else scan.user.end - start,
             0 if scan.data.end == NULL else scan.data.at - start,
             0 if scan.data.end == NULL else scan.data.end - start,
-            _bytes_of(&scan.device) if scan.tells[<int>DEVICE] else b"",
+            _bytes_of(&scan.device)
+            if scan.tells[<int>DEVICE] or scan.tells[<int>DEVICE_EXT]
+            else b"",
             _bytes_of(&scan.regs),
             None if scan.tmax.end == NULL else int(_bytes_of(&scan.tmax)),
             not scan.highs,
@@ -176,10 +194,6 @@ cdef bytes _bytes_of(Span *span):
 
 
 # What is walked through here has been found to be valid.
-
-
-cdef bint _is_empty(Span *array) noexcept:
-    return array.end == NULL or _past_space(array.at + 1)[0] == c']'
 
 
 cdef list _uids_of(Scan *scan, Span *eids):
@@ -296,6 +310,7 @@ cdef Bytes _past_object(Scan *scan, Bytes at, int depth, Place place) noexcept n
     cdef Bytes name, value
     cdef Py_ssize_t size
     cdef Span *span
+    cdef int told
     if depth > MAX_DEPTH:
         return NULL
     at = _past_space(at + 1)
@@ -307,25 +322,31 @@ cdef Bytes _past_object(Scan *scan, Bytes at, int depth, Place place) noexcept n
         if at == NULL:
             return NULL
         size = at - name - 1
-        if _is_among(scan.forbidden, name, size):
-            return NULL
+        if _place_in(scan.forbidden, name, size) >= 0:
+            scan.is_forbidden = True
         at = _past_space(at)
         if at[0] != c':':
             return NULL
         value = at = _past_space(at + 1)
+        told = -1 if place == ELSEWHERE else _place_in(&scan.telling[<int>place], name, size)
         span = NULL if place == ELSEWHERE else _span_of(scan, name, size, place)
         if span == NULL:
-            at = _past_value(scan, at, depth)
+            at = _past_value(scan, at, depth) if told < 0 else _past_unique(scan, at, depth)
         elif span.end != NULL or not _is_of_type(scan, span, at):
             return NULL
         elif at[0] == c'{':
             at = _past_object(scan, at, depth + 1, _place_of(scan, span))
+        elif span == &scan.eids or span == &scan.user_ext_eids:
+            at = _past_unique(scan, at, depth)
         else:
             at = _past_value(scan, at, depth)
         if at == NULL:
             return NULL
-        if place != ELSEWHERE and _is_among(&scan.telling[<int>place], name, size):
-            if place != DEVICE or value[0] != c'0' or at - value > 1:
+        if told >= 0:
+            if scan.told[<int>place] >> told & 1:
+                return NULL
+            scan.told[<int>place] |= <unsigned int>1 << told
+            if at - value > 1 or value[0] != _silent_in(place):
                 scan.tells[<int>place] = True
         if span != NULL:
             span.at = value
@@ -350,12 +371,67 @@ cdef inline Bytes _past_name(Bytes at) noexcept nogil:
     return at + 1
 
 
-cdef inline bint _is_among(const Names *names, Bytes name, Py_ssize_t size) noexcept nogil:
+cdef inline int _place_in(const Names *names, Bytes name, Py_ssize_t size) noexcept nogil:
+    """Return which of the names it is; -1 if none."""
     cdef int n
     for n in range(names.count):
         if size == names.sizes[n] and not memcmp(name, names.texts[n], size):
-            return True
-    return False
+            return n
+    return -1
+
+
+cdef inline unsigned char _silent_in(Place place) noexcept nogil:
+    """Return the one character by which a member of a place tells nothing; 0 if none does."""
+    if place == DEVICE:
+        return c'0'
+    return c'3' if place == DEVICE_EXT else 0
+
+
+cdef Bytes _past_unique(Scan *scan, Bytes at, int depth) noexcept nogil:
+    """Pass what has no object with two members of one name, or with more than are minded."""
+    cdef Names seen
+    cdef Bytes name
+    cdef Py_ssize_t size
+    cdef unsigned char last
+    if at[0] != c'{' and at[0] != c'[':
+        return _past_value(scan, at, depth)
+    depth += 1
+    if depth > MAX_DEPTH:
+        return NULL
+    seen.count = 0
+    last = at[0] + 2  # the closing bracket of either
+    at = _past_space(at + 1)
+    if at[0] == last:
+        return at + 1
+    while True:
+        if last == c'}':
+            if at[0] != c'"' or seen.count == MAX_NAMES:
+                return NULL
+            name = at + 1
+            at = _past_name(name)
+            if at == NULL:
+                return NULL
+            size = at - name - 1
+            if _place_in(&seen, name, size) >= 0:
+                return NULL
+            seen.texts[seen.count] = name
+            seen.sizes[seen.count] = size
+            seen.count += 1
+            if _place_in(scan.forbidden, name, size) >= 0:
+                scan.is_forbidden = True
+            at = _past_space(at)
+            if at[0] != c':':
+                return NULL
+            at = _past_space(at + 1)
+        at = _past_unique(scan, at, depth)
+        if at == NULL:
+            return NULL
+        at = _past_space(at)
+        if at[0] == last:
+            return at + 1
+        if at[0] != c',':
+            return NULL
+        at = _past_space(at + 1)
 
 
 cdef Span *_span_of(Scan *scan, Bytes name, Py_ssize_t size, Place place) noexcept nogil:
@@ -379,8 +455,14 @@ cdef Span *_span_of(Scan *scan, Bytes name, Py_ssize_t size, Place place) noexce
                 return &scan.eids
         elif size == 3 and not memcmp(name, b"ext", 3):
             return &scan.user_ext
-    elif place == USER_EXT and size == 4 and not memcmp(name, b"eids", 4):
-        return &scan.user_ext_eids
+    elif place == USER_EXT:
+        if size == 4 and not memcmp(name, b"eids", 4):
+            return &scan.user_ext_eids
+    elif size == 3 and not memcmp(name, b"ext", 3):
+        if place == DEVICE:
+            return &scan.device_ext
+        if place == REGS:
+            return &scan.regs_ext
     return NULL
 
 
@@ -390,7 +472,13 @@ cdef inline Place _place_of(Scan *scan, Span *span) noexcept nogil:
         return USER
     if span == &scan.user_ext:
         return USER_EXT
-    return DEVICE if span == &scan.device else ELSEWHERE
+    if span == &scan.device:
+        return DEVICE
+    if span == &scan.device_ext:
+        return DEVICE_EXT
+    if span == &scan.regs:
+        return REGS
+    return REGS_EXT if span == &scan.regs_ext else ELSEWHERE
 
 
 cdef inline bint _is_of_type(Scan *scan, Span *span, Bytes at) noexcept nogil:
@@ -398,7 +486,12 @@ cdef inline bint _is_of_type(Scan *scan, Span *span, Bytes at) noexcept nogil:
         return True
     if span == &scan.eids or span == &scan.data or span == &scan.user_ext_eids:
         return at[0] == c'['
-    return at[0] == c'{'
+    if at[0] == c'{':
+        return True
+    # Null, and PHP's empty object, say nothing. Of a user it is known where it can grow.
+    return span != &scan.user and (
+        at[0] == c'n' or (at[0] == c'[' and _past_space(at + 1)[0] == c']')
+    )
 
 
 cdef bint _is_short_number(Span *span) noexcept nogil:

@@ -14,12 +14,9 @@ is none costs a usual bid a search for the last name of each path, a seventh of
 its decoding; only a request in which that name still stands is read as a whole.
 """
 
-import json
 import re
-from collections.abc import Iterator
-from itertools import chain
-from typing import Any
 
+from rtb.openrtb.copies import UnreadableJson, led_to, pairs_of
 from rtb.openrtb.decode import Decoder, Read
 from rtb.openrtb.request import Request
 from rtb.openrtb.splice import replaced, without
@@ -105,12 +102,12 @@ class Strip:
     def _holds_more(self, body: bytes) -> bool:
         """Tell whether a path still leads to something, whichever of equal names is followed."""
         try:
-            members = json.loads(
-                body.decode(), object_pairs_hook=tuple, parse_int=str, parse_float=str
-            )
-        except ValueError:
+            members = pairs_of(body)
+        except UnreadableJson:
             return True  # what can't be read so, can't be known to hold nothing
-        return any(_leads(members, names) for _, names, _ in self._paths)
+        return any(
+            found is not None for _, names, _ in self._paths for found in led_to(members, names)
+        )
 
     def _without(self, request: Request, names: tuple[str, ...]) -> Request:
         body = request.body
@@ -123,26 +120,3 @@ class Strip:
         if changed is user:
             return request
         return self._decoder.with_user(request, replaced(body, "user", user, changed), changed)
-
-
-def _leads(value: Any, names: tuple[str, ...]) -> bool:
-    """
-    Tell whether a path leads to something other than null, through lists as well.
-
-    Args:
-        value: JSON, with objects as tuples of pairs.
-        names: The path.
-    """
-    return any(found is not None for found in _led_to(value, names))
-
-
-def _led_to(value: Any, names: tuple[str, ...]) -> Iterator[Any]:
-    if isinstance(value, list):
-        yield from chain.from_iterable(_led_to(each, names) for each in value)
-    elif not names:
-        yield value
-    elif isinstance(value, tuple):
-        name, *rest = names
-        for member, inner in value:
-            if member == name:
-                yield from _led_to(inner, tuple(rest))

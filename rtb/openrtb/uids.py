@@ -18,21 +18,22 @@ def uids_of(user: User, user_ext: UserExt) -> list[SourcedUid]:
 
     Args:
         user: Has them in OpenRTB 2.6.
-        user_ext: Had them in 2.5; counts where `user` has none.
+        user_ext: Had them in 2.5. Senders write them to both, or different ones to each, and
+            an opt-out may stand in either: both count.
     """
     uids: list[SourcedUid] = []
-    eids = user.eids or user_ext.eids
-    if not isinstance(eids, list):
-        return uids
-    for eid in eids:
-        if not isinstance(eid, Eid):
+    for eids in (user.eids, user_ext.eids):
+        if not isinstance(eids, list):
             continue
-        source, of_source = eid.source, eid.uids
-        if not isinstance(source, str) or not isinstance(of_source, list):
-            continue
-        uids += [
-            (source, uid.id, uid.ext if isinstance(uid.ext, UidExt) else None)
-            for uid in of_source
-            if isinstance(uid, Uid) and isinstance(uid.id, str)
-        ]
+        for eid in eids:
+            if not isinstance(eid, Eid):
+                continue
+            source, of_source = eid.source, eid.uids
+            if not isinstance(source, str) or not isinstance(of_source, list):
+                continue
+            uids += [
+                (source, uid.id, uid.ext if isinstance(uid.ext, UidExt) else None)
+                for uid in of_source
+                if isinstance(uid, Uid) and isinstance(uid.id, str)
+            ]
     return uids

@@ -9,8 +9,9 @@ not JSON, or not an object, or writes a number that no double holds.
 
 `Raw` is a value left as the bytes that came; what is spliced back later stands
 there untouched. A member that is absent, a `Raw` one too, is the default. Of
-two members of one name the later wins, as in nearly every parser that will
-read the request after us (RFC 8259, section 4, leaves it open).
+two members of one name the later is read, as in nearly every parser that will
+read the request after us (RFC 8259, section 4, leaves it open); what the earlier
+says counts, too, and is read by `rtb.openrtb.copies`.
 
 The sections are those of the OpenRTB 2.6 specification; what 2.5 carried in
 `ext` is read there too.
@@ -85,16 +86,24 @@ class Segment(msgspec.Struct, frozen=True, gc=False):
     id: Any = None
 
 
+class DeviceExt(msgspec.Struct, frozen=True, gc=False):
+    """Device.ext: `atts`, App Tracking Transparency of iOS (skadnetwork.md of the IAB)."""
+
+    atts: Any = None
+
+
 class Device(msgspec.Struct, frozen=True, gc=False):
     """3.2.18 Device: what the user holds, and its settings on tracking."""
 
     lmt: Any = None
     dnt: Any = None
+    ext: DeviceExt | Odd = None
 
 
 class RegsExt(msgspec.Struct, frozen=True, gc=False):
-    """Regs.ext: where OpenRTB 2.5 has what 2.6 took into `Regs`; and `gpc`."""
+    """Regs.ext: where OpenRTB 2.5 has what 2.6 took into `Regs`; `gpc`; and `coppa`, misplaced."""
 
+    coppa: Any = None
     gdpr: Any = None
     us_privacy: Any = None
     gpp: Any = None
@@ -126,13 +135,13 @@ class Inventory(msgspec.Struct, frozen=True, gc=False):
 
 
 class BidRequest(msgspec.Struct, frozen=True, gc=False):
-    """3.2.1 BidRequest: `user` stays raw here, for it is what we splice."""
+    """3.2.1 BidRequest: its parts stay raw, `user` because it is what we splice."""
 
     id: Raw = ABSENT
     tmax: Any = None
     user: Raw = ABSENT
-    device: Device | Odd = None
-    regs: Regs | Odd = None
+    device: Raw = ABSENT
+    regs: Raw = ABSENT
     site: Raw = ABSENT
     app: Raw = ABSENT
     dooh: Raw = ABSENT

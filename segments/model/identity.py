@@ -60,6 +60,14 @@ _ACCEPTED_DIGEST_CHARS: Final = frozenset(EMAIL_HASH_CHARS.values())
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _NO_DEVICE: Final = "00000000-0000-0000-0000-000000000000"
 _HEX: Final = re.compile(r"[0-9a-fA-F]+")
+_MARKED_DIGEST: Final = re.compile(
+    r"[\s'\"]*(?:0x|\\x|(?:sha-?256|sha-?1|md5)[:=]\s*)?([0-9a-f]{32,64})[\s'\",;]*", re.IGNORECASE
+)
+_MARKED_UUID: Final = re.compile(
+    r"[\s'\"{]*([0-9a-f]{8})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{12})[\s'\"}]*",
+    re.IGNORECASE,
+)
+_MOST_MARKED_CHARS: Final = 128
 
 
 class IdentifierKind(StrEnum):
@@ -184,6 +192,30 @@ def id_of_eid(source: str, uid: str) -> Id:
         # No domain has one, and with it one source could make up ids of another.
         raise UnusableId(f"eid source of {len(source)} characters with a colon")
     return _blake(f"eid:{_checked(source, 'eid source').lower()}:{_checked(uid, 'uid')}")
+
+
+def unmarked_digest(text: str) -> str:
+    """
+    Read a hash as senders of bids write it who mean the same: within blanks or quotes, or
+    behind `0x` or the name of its function.
+
+    Returns:
+        The hash alone, for `id_of_email_hash` or `id_of_phone_hash`; another text as it is.
+    """
+    match = _MARKED_DIGEST.fullmatch(text) if len(text) <= _MOST_MARKED_CHARS else None
+    return match[1] if match else text
+
+
+def unmarked_uuid(text: str) -> str:
+    """
+    Read a device id as senders of bids write it who mean the same: within blanks, quotes or
+    braces, or without its dashes.
+
+    Returns:
+        The UUID, for `id_of_ifa`; another text as it is.
+    """
+    match = _MARKED_UUID.fullmatch(text) if len(text) <= _MOST_MARKED_CHARS else None
+    return "-".join(match.groups()) if match else text
 
 
 def parse_id(text: str) -> tuple[IdentifierKind, Id]:

@@ -17,7 +17,9 @@ from tests.edge.small_store import SHOP_DATA, added_data, bid_request, serving
 from tests.engines import Engine
 from tests.rtb.consent.strings import (
     GPC_SECTIONS,
+    TCF_23_SINCE_DS,
     US_SECTIONS,
+    disclosed,
     gpc,
     gpp_string,
     tc_string,
@@ -70,6 +72,11 @@ RULES = {
     "coppa 0": Row("", {"coppa": 0}),
     "lmt 1": Row("lmt", device={"lmt": 1}),
     "lmt 0": Row("", device={"lmt": 0}),
+    "atts 0": Row("lmt", device={"ext": {"atts": 0}}),
+    "atts 2, lmt 0": Row("lmt", device={"lmt": 0, "ext": {"atts": 2}}),
+    "atts 3": Row("", device={"ext": {"atts": 3}}),
+    "atts 4": Row("signal_unreadable", device={"ext": {"atts": 4}}),
+    "coppa 1 in ext": Row("coppa", {"coppa": 0}, {"coppa": 1}),
     "dnt 1": Row("", device={"dnt": 1}),
     "gpc 1": Row("gpc", ext={"gpc": "1"}),
     "gpc 0": Row("", ext={"gpc": "0"}),
@@ -91,12 +98,32 @@ RULES = {
     "gdpr 1, withheld in 2.5": Row(
         "tcf_no_vendor", {"gdpr": 1}, consent=CONSENTS, consent_25=NO_VENDOR
     ),
+    "gdpr 1, disclosed": Row("", {"gdpr": 1}, consent=f"{CONSENTS}.{disclosed([148])}"),
+    "gdpr 1, not disclosed": Row(
+        "tcf_not_disclosed", {"gdpr": 1}, consent=f"{CONSENTS}.{disclosed([147])}"
+    ),
+    "gdpr 1, nothing disclosed since TCF 2.3": Row(
+        "tcf_not_disclosed", {"gdpr": 1}, consent=tc_string(created_ds=TCF_23_SINCE_DS)
+    ),
+    "gdpr 1, a restriction of 120 others": Row(
+        "",
+        {"gdpr": 1},
+        consent=tc_string(restrictions=[(7, 0, [(i, i) for i in range(200, 440, 2)])]),
+    ),
     "gdpr 0, unreadable": Row("", {"gdpr": 0}, consent="CPX"),
     "gdpr unsaid, consent": Row("", consent=CONSENTS),
     "gdpr unsaid, withheld": Row("tcf_no_vendor", consent=NO_VENDOR),
     "gdpr unsaid, unreadable": Row("tcf_unreadable", consent_25="CPX"),
-    "gpp_sid empty, garbage": Row("", _gpp("garbage")),
-    "gpp_sid absent, garbage": Row("", {"gpp": "garbage"}),
+    "gpp_sid empty, garbage": Row("gpp_unreadable", _gpp("garbage")),
+    "gpp_sid absent, garbage": Row("gpp_unreadable", {"gpp": "garbage"}),
+    "gpp_sid 0, garbage": Row("", _gpp("garbage", 0)),
+    "gpp_sid -1, garbage": Row("", _gpp("garbage", -1)),
+    "gpp_sid absent, permits": Row("", {"gpp": gpp_string({7: us_section(7), 6: "1YNN"})}),
+    "gpp_sid absent, opt-out": Row(
+        "gpp_opt_out", {"gpp": gpp_string({7: us_section(7, SaleOptOut=1)})}
+    ),
+    "gpp_sid absent, Canada": Row("gpp_section_unknown", {"gpp": gpp_string({5: "x"})}),
+    "gpp_sid 3 and 7": Row("", _gpp(gpp_string({7: us_section(7)}), 3, 7)),
     "gpp_sid 2, consent": Row("", _gpp(gpp_string({2: CONSENTS}), 2)),
     "gpp_sid 2, withheld": Row("tcf_no_vendor", _gpp(gpp_string({2: NO_VENDOR}), 2)),
     "gpp_sid 2, unreadable": Row("tcf_unreadable", _gpp(gpp_string({2: "CPX"}), 2)),
@@ -135,6 +162,8 @@ NATIONAL = {
     "TargetedAdvertisingOptOutNotice 2": Row(
         "gpp_no_notice", _us(7, TargetedAdvertisingOptOutNotice=2)
     ),
+    "SharingNotice 0, SharingOptOut 2": Row("gpp_no_notice", _us(7, SharingNotice=0)),
+    "MspaCoveredTransaction 0": Row("gpp_unreadable", _us(7, MspaCoveredTransaction=0)),
     "SaleOptOutNotice 0, SaleOptOut 2": Row("gpp_no_notice", _us(7, SaleOptOutNotice=0)),
     "SharingOptOutNotice 0, SharingOptOut 2": Row("gpp_no_notice", _us(7, SharingOptOutNotice=0)),
     "TargetedAdvertisingOptOutNotice 0, TargetedAdvertisingOptOut 2": Row(
@@ -270,6 +299,37 @@ async def test_vendor_and_purposes_are_those_of_the_settings(valkey: Engine) -> 
     ("settings", "row"),
     [
         pytest.param({"lmt_refuses": False}, Row("", device={"lmt": 1}), id="lmt permits"),
+        pytest.param(
+            {"lmt_refuses": False}, Row("", device={"ext": {"atts": 2}}), id="atts permits"
+        ),
+        pytest.param(
+            {"gpp_without_sid": "none"}, Row("", {"gpp": "garbage"}), id="gpp without gpp_sid"
+        ),
+        pytest.param(
+            {"gpp_personal_data_2_permits": True},
+            Row("", _us(7, PersonalDataConsents=2)),
+            id="personal data 2 permits",
+        ),
+        pytest.param(
+            {"gpp_personal_data_2_permits": True},
+            Row("gpp_personal_data", _us(7, PersonalDataConsents=1)),
+            id="but not 1",
+        ),
+        pytest.param(
+            {"tcf_disclosed_vendors": "always"},
+            Row("tcf_not_disclosed", {"gdpr": 1}, consent=CONSENTS),
+            id="disclosed vendors always",
+        ),
+        pytest.param(
+            {"tcf_disclosed_vendors": "present"},
+            Row("", {"gdpr": 1}, consent=tc_string(created_ds=TCF_23_SINCE_DS)),
+            id="disclosed vendors if present",
+        ),
+        pytest.param(
+            {"tcf_disclosed_vendors": "2023-01-01"},
+            Row("tcf_not_disclosed", {"gdpr": 1}, consent=CONSENTS),
+            id="disclosed vendors from a day on",
+        ),
         pytest.param({"dnt_refuses": True}, Row("dnt", device={"dnt": 1}), id="dnt refuses"),
         pytest.param({"gdpr_when_unsaid": True}, Row("tcf_missing"), id="gdpr applies unsaid"),
         pytest.param(

@@ -22,6 +22,7 @@ from rtb.id_rules import DEFAULT_RULES
 from rtb.pipeline import Pipeline, PipelineOptions, Question, Result
 from segments.model.catalog import AccountEntry, AudienceEntry, CatalogSnapshot, RecipientEntry
 from segments.model.record import Membership, OptOut, Record, pack
+from tests.rtb.consent.strings import TCF_23_SINCE_DS
 
 DIGEST = "a1" * 32
 NOW_S = 1_800_000_000
@@ -31,7 +32,9 @@ POLICY = Policy(
     dnt_refuses=False,
     us_privacy_malformed_refuses=True,
     gdpr_when_unsaid=False,
-    vendor=Vendor.of(148, (1, 3, 4)),
+    vendor=Vendor.of(148, (1, 3, 4), TCF_23_SINCE_DS),
+    gpp_without_sid_refuses=True,
+    gpp_personal_data_2_permits=False,
 )
 OPTIONS = PipelineOptions(
     id_rules=DEFAULT_RULES,

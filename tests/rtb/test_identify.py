@@ -1,10 +1,13 @@
+import hashlib
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from rtb.id_rules import DEFAULT_RULES, IdRule
 from rtb.identify import Identify
+from rtb.openrtb.copies import MAX_UIDS
 from rtb.openrtb.decode import Decoder
 from segments.model.identity import (
     Id,
@@ -88,6 +91,56 @@ def _eids(source: Any, *uids: Any) -> dict[str, Any]:
             id="several of them, some of them none",
         ),
         pytest.param(
+            _eids("liveintent.com", {"id": f" {DIGEST.upper()}\n"}),
+            (IdentifierKind.EMAIL, EMAIL),
+            id="a hash with blanks around",
+        ),
+        pytest.param(
+            _eids("liveintent.com", {"id": f"sha256:{DIGEST}"}),
+            (IdentifierKind.EMAIL, EMAIL),
+            id="a hash behind its function",
+        ),
+        pytest.param(
+            {"user": {"ext": {"hashes": {"email": f"'0x{DIGEST}'"}}}},
+            (IdentifierKind.EMAIL, EMAIL),
+            id="a hash in quotes behind 0x",
+        ),
+        pytest.param(
+            _eids(" LiveIntent.com ", {"id": DIGEST}),
+            (IdentifierKind.EMAIL, EMAIL),
+            id="a source with blanks around",
+        ),
+        pytest.param(
+            _eids("publisher.example", {"id": DIGEST, "ext": {"stype": " HemSHA256"}}),
+            (IdentifierKind.EMAIL, EMAIL),
+            id="an stype in capitals",
+        ),
+        pytest.param(
+            _eids("pubcid.org", {"id": "u1", "ext": {"provider": "LIVEINTENT.com"}}),
+            (IdentifierKind.EID, id_of_eid("pubcid.org", "u1")),
+            id="a provider in capitals",
+        ),
+        pytest.param(
+            {"device": {"ifa": f"{{{IFA.lower()}}}"}},
+            (IdentifierKind.IFA, id_of_ifa(IFA)),
+            id="ifa in braces",
+        ),
+        pytest.param(
+            {"device": {"ifa": IFA.replace("-", "")}},
+            (IdentifierKind.IFA, id_of_ifa(IFA)),
+            id="ifa without dashes",
+        ),
+        pytest.param(
+            {"device": {"ifa": f" {IFA}\t"}},
+            (IdentifierKind.IFA, id_of_ifa(IFA)),
+            id="ifa with blanks around",
+        ),
+        pytest.param(
+            {"device": {"ifa": IFA, "ext": {"atts": 3}}},
+            (IdentifierKind.IFA, id_of_ifa(IFA)),
+            id="ifa of a device that allows tracking",
+        ),
+        pytest.param(
             {"device": {"ifa": IFA, "lmt": 0}}, (IdentifierKind.IFA, id_of_ifa(IFA)), id="ifa"
         ),
     ],
@@ -114,7 +167,15 @@ def test_defaults_find(fields: dict[str, Any], expected: tuple[IdentifierKind, I
             {**_eids("fpid.liveintent.com", {"id": DUID}), "regs": {"coppa": 1}},
             id="a cookie under COPPA",
         ),
+        pytest.param(
+            {**_eids("fpid.liveintent.com", {"id": DUID}), "regs": {"ext": {"coppa": 1}}},
+            id="a cookie under COPPA in ext",
+        ),
         pytest.param({"device": {"ifa": IFA, "lmt": 1}}, id="ifa under lmt"),
+        pytest.param({"device": {"ifa": IFA, "ext": {"atts": 0}}}, id="ifa, tracking undetermined"),
+        pytest.param({"device": {"ifa": IFA, "lmt": 0, "ext": {"atts": 2}}}, id="ifa, denied"),
+        pytest.param({"device": {"ifa": f"{{{'0' * 32}}}"}}, id="ifa of zeros in braces"),
+        pytest.param(_eids(" UIDAPI.com", {"id": "A4A"}), id="UID2 with blanks around"),
         pytest.param({"device": {"ifa": IFA.replace("8", "x")}}, id="ifa that is no UUID"),
         pytest.param(
             {"device": {"ifa": "00000000-0000-0000-0000-000000000000"}}, id="ifa of zeros"
@@ -163,13 +224,163 @@ def test_most_trusted_id_comes_first_wherever_it_stands() -> None:
     ]
 
 
-def test_26_placement_wins_over_that_of_25() -> None:
+def test_eids_of_both_places_are_looked_up() -> None:
+    """
+    SDKs write them to both, or different ones to each; an opt-out may stand in either.
+    """
     old = [{"source": "liveintent.com", "uids": [{"id": "old"}]}]
     new = [{"source": "liveintent.com", "uids": [{"id": "new"}]}]
+    both = {
+        (IdentifierKind.EID, id_of_eid("liveintent.com", "new")),
+        (IdentifierKind.EID, id_of_eid("liveintent.com", "old")),
+    }
 
-    assert _ids(user={"eids": new, "ext": {"eids": old}}) == [
-        (IdentifierKind.EID, id_of_eid("liveintent.com", "new"))
+    assert set(_ids(user={"eids": new, "ext": {"eids": old}})) == both
+    assert len(_ids(user={"eids": new, "ext": {"eids": new}})) == 1
+    assert len(_ids(user={"eids": [None], "ext": {"eids": old}})) == 1
+    assert len(_ids(user={"eids": new, "ext": {"eids": [None]}})) == 1
+
+
+@pytest.mark.parametrize("blanks", [" {}", "{}\n", "\t {} ", "\u00a0{}"])
+@pytest.mark.parametrize(
+    ("source", "id_of"),
+    [
+        pytest.param("liveintent.com", lambda uid: id_of_eid("liveintent.com", uid), id="eid"),
+        pytest.param("fpid.liveintent.com", id_of_duid, id="DUID"),
+    ],
+)
+def test_opaque_id_with_blanks_around_is_looked_up_as_it_stands_and_trimmed(
+    source: str, id_of: Callable[[str], Id], blanks: str
+) -> None:
+    text = blanks.format("o p")
+
+    ids = {id_ for _, id_ in _ids(**_eids(source, {"id": text}))}
+
+    assert ids == {id_of(text), id_of("o p")}
+
+
+def test_opaque_id_that_blanks_make_too_long_is_looked_up_trimmed() -> None:
+    text = "x" + " " * 300
+
+    assert _ids(**_eids("liveintent.com", {"id": text})) == [
+        (IdentifierKind.EID, id_of_eid("liveintent.com", "x"))
     ]
+
+
+_NOTHING = [
+    *(hashlib.new(name, b"").hexdigest() for name in ("md5", "sha1", "sha256")),
+    *(digit * chars for digit in "0fF" for chars in (32, 40, 64)),
+]
+
+
+@pytest.mark.parametrize("digest", _NOTHING)
+def test_hash_of_nothing_is_nobody(digest: str) -> None:
+    """
+    Exports make it of empty cells: whoever is found by it is everybody.
+    """
+    phone = IdRule(IdentifierKind.PHONE, path="user.ext.phone")
+
+    assert _ids(**_eids("liveintent.com", {"id": digest})) == []
+    assert _ids(**_eids("x.com", {"id": f" {digest}", "ext": {"stype": "hemmd5"}})) == []
+    assert _ids(user={"ext": {"hashes": {"email": [digest]}}}) == []
+    assert _ids(phone, user={"ext": {"phone": digest}}) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "texts"),
+    [
+        pytest.param(
+            '{"user":{"eids":[{"source":"liveintent.com","uids":[{"id":"a","id":"b"}]}]}}',
+            {"a", "b"},
+            id="id",
+        ),
+        pytest.param(
+            '{"user":{"eids":[{"source":"liveintent.com","source":"x","uids":[{"id":"a"}]}]}}',
+            {"a"},
+            id="source",
+        ),
+        pytest.param(
+            '{"user":{"eids":[{"source":"liveintent.com","uids":[{"id":"a"}],"uids":[]}]}}',
+            {"a"},
+            id="uids",
+        ),
+        pytest.param(
+            '{"user":{"eids":[{"source":"liveintent.com","uids":[{"id":"a"}]}],"eids":[]}}',
+            {"a"},
+            id="eids",
+        ),
+        pytest.param(
+            '{"user":{"ext":{"eids":[{"source":"liveintent.com","uids":[{"id":"a"}]}]},"ext":{}}}',
+            {"a"},
+            id="user.ext",
+        ),
+        pytest.param(
+            '{"user":{"eids":[{"source":"liveintent.com","uids":[{"id":"a"}]}]},"user":{}}',
+            {"a"},
+            id="user",
+        ),
+        pytest.param(
+            r'{"us\u0065r":{"eids":[{"source":"liveintent.com","uids":[{"id":"a"}]}]},"user":null}',
+            {"a"},
+            id="user in escapes",
+        ),
+    ],
+)
+def test_ids_of_every_copy_are_looked_up(body: str, texts: set[str]) -> None:
+    decoder = Decoder(rule.path for rule in DEFAULT_RULES if rule.path)
+    request = decoder(b'{"id":"1",' + body[1:].encode())
+
+    ids, _ = Identify(DEFAULT_RULES, decoder)(request)
+
+    assert set(ids) == {id_of_eid("liveintent.com", text) for text in texts}
+
+
+@pytest.mark.parametrize(
+    ("body", "count"),
+    [
+        pytest.param(f'{{"device":{{"ifa":"{IFA}"}},"device":{{}}}}', 1, id="device"),
+        pytest.param(f'{{"device":{{"ifa":"{IFA}","ifa":""}}}}', 1, id="ifa"),
+        pytest.param(
+            f'{{"user":{{"ext":{{"hashes":{{"email":"{DIGEST}","email":"{"b2" * 32}"}}}}}}}}',
+            2,
+            id="email",
+        ),
+        pytest.param(
+            f'{{"user":{{"eids":[{{"source":"x.com","uids":[{{"id":"{DIGEST}",'
+            '"ext":{"stype":"hemsha256","stype":"x"}}]}]}}',
+            1,
+            id="stype",
+        ),
+        pytest.param(
+            '{"user":{"eids":[{"source":"x.com","uids":[{"id":"a",'
+            '"ext":{"provider":"liveintent.com"},"ext":{}}]}]}}',
+            1,
+            id="uid.ext",
+        ),
+    ],
+)
+def test_identifiers_of_every_copy_are_found_wherever_they_are_configured(
+    body: str, count: int
+) -> None:
+    decoder = Decoder(rule.path for rule in DEFAULT_RULES if rule.path)
+    request = decoder(b'{"id":"1",' + body[1:].encode())
+
+    assert len(Identify(DEFAULT_RULES, decoder)(request)[0]) == count
+
+
+def test_copies_that_multiply_are_refused_rather_than_counted() -> None:
+    """
+    A source twice and an id twice are four uids; thousands of each were a worker's minute.
+    """
+    body = (
+        b'{"id":"1","user":{"eids":[{' + b'"source":"x",' * 3_000 + b'"uids":[{'
+        + b'"id":"y",' * 3_000 + b'"atype":1}]}]}}'
+    )  # fmt: skip
+
+    request = Decoder()(body)
+
+    assert request.is_odd
+    assert len(request.uids) <= MAX_UIDS
 
 
 def test_cookie_under_coppa_is_not_read_as_something_else() -> None:

@@ -5,13 +5,14 @@ import pytest
 from pydantic import ValidationError
 
 from rtb.consent.decision import Policy
-from rtb.consent.tcf import Vendor
+from rtb.consent.tcf import DISCLOSED_ALWAYS_DS, DISCLOSED_IF_PRESENT_DS, Vendor
 from rtb.id_rules import DEFAULT_RULES, IdRule
 from rtb.pipeline import Pipeline
 from rtb.server.settings_handoff import SettingsHandoff
 from rtb.settings import RtbSettings
 from segments.model.identity import IdentifierKind
 from segments.runtime.settings_reader import read_settings
+from tests.rtb.consent.strings import TCF_23_SINCE_DS
 
 
 @pytest.fixture(autouse=True)
@@ -61,8 +62,37 @@ def test_defaults_make_a_pipeline() -> None:
         dnt_refuses=False,
         us_privacy_malformed_refuses=True,
         gdpr_when_unsaid=False,
-        vendor=Vendor.of(148, (1, 3, 4)),
+        vendor=Vendor.of(148, (1, 3, 4), TCF_23_SINCE_DS),
+        gpp_without_sid_refuses=True,
+        gpp_personal_data_2_permits=False,
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "since_ds"),
+    [
+        pytest.param("present", DISCLOSED_IF_PRESENT_DS, id="present"),
+        pytest.param("always", DISCLOSED_ALWAYS_DS, id="always"),
+        pytest.param("2026-03-01", TCF_23_SINCE_DS, id="a day"),
+    ],
+)
+def test_disclosed_vendors_are_required_as_the_operator_says(
+    monkeypatch: pytest.MonkeyPatch, text: str, since_ds: int
+) -> None:
+    monkeypatch.setenv("RTB_TCF_DISCLOSED_VENDORS", text)
+    settings = RtbSettings()
+    handed = SettingsHandoff(settings)
+
+    assert settings.pipeline_options.consent.vendor.disclosed_from_ds == since_ds
+    assert SettingsHandoff.read(handed.fd).model_dump() == settings.model_dump()
+
+
+@pytest.mark.parametrize("text", ["never", "20260301", "2026-3-1", "2026-13-01", "1772323200"])
+def test_day_that_is_none_stops_the_process(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("RTB_TCF_DISCLOSED_VENDORS", text)
+
+    with pytest.raises(ValidationError):
+        RtbSettings()
 
 
 @pytest.mark.parametrize(
@@ -94,7 +124,9 @@ def test_purposes_are_typed_with_commas(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("RTB_TCF_VENDOR_ID", "755")
     monkeypatch.setenv("RTB_TCF_PURPOSES", "2, 7,9")
 
-    assert RtbSettings().pipeline_options.consent.vendor == Vendor.of(755, (2, 7, 9))
+    assert RtbSettings().pipeline_options.consent.vendor == Vendor.of(
+        755, (2, 7, 9), TCF_23_SINCE_DS
+    )
 
 
 def test_id_rules_are_typed_as_json(monkeypatch: pytest.MonkeyPatch) -> None:

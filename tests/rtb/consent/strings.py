@@ -49,12 +49,22 @@ def vendors(ids: Iterable[int], *, as_range: bool = False, max_id: int | None = 
     return number(last, 16) + "1" + _entries(entries)
 
 
+TCF_23_SINCE_DS = 17_723_232_000
+"""1 March 2026, as `Created` counts: from then on a string says who was disclosed."""
+
+
+def disclosed(ids: Iterable[int], **form: Any) -> str:
+    """Write a segment of disclosed vendors; `form` as of `vendors`."""
+    return base64url(number(1, 3) + vendors(ids, **form))
+
+
 def tc_bits(
     purposes: Iterable[int] = range(1, 12),
     consents: str = vendors([1, 148, 755]),
     interests: str = vendors([]),
     restrictions: Sequence[tuple[int, int, Entries]] = (),
     version: int = 2,
+    created_ds: int = 17_000_000_000,
 ) -> str:
     """
     Write the core of a TC string.
@@ -62,12 +72,13 @@ def tc_bits(
     Args:
         restrictions: Purpose, type (0 not allowed, 1 require consent, 2 require
             legitimate interest), and the vendors.
+        created_ds: Tenths of a second since 1970; in 2023, before TCF 2.3.
     """
     allowed = set(purposes)
     return "".join(
         [
             number(version, 6),
-            number(17_000_000_000, 36) * 2,  # Created, LastUpdated
+            number(created_ds, 36) * 2,  # Created, LastUpdated
             number(31, 12) + number(2, 12) + number(1, 6),  # CmpId, CmpVersion, ConsentScreen
             number(3, 6) + number(4, 6),  # ConsentLanguage
             number(90, 12) + number(5, 6) + "10",  # VendorListVersion, TcfPolicyVersion, flags

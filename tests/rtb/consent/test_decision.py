@@ -48,7 +48,19 @@ def _regs_ext(**ext: Any) -> dict[str, Any]:
         pytest.param(_regs(gpp_sid=[]), id="no section"),
         pytest.param(_regs(gpp_sid=[-1]), id="section -1 is none"),
         pytest.param(_regs(gpp_sid=[0]), id="section 0 is none"),
-        pytest.param(_regs(gpp="garbage"), id="a gpp string that applies to nothing"),
+        pytest.param(_regs(gpp="garbage", gpp_sid=[-1]), id="a gpp string that applies to nothing"),
+        pytest.param(_regs(gpp=_USNAT), id="gpp without gpp_sid"),
+        pytest.param(_regs(gpp=""), id="gpp empty"),
+        pytest.param(_regs(gpp=_USNAT, gpp_sid=[3, 7]), id="sections that are no laws"),
+        pytest.param({"device": {"ext": {"atts": 3}}}, id="tracking is allowed"),
+        pytest.param({"device": {"lmt": 0, "ext": {"atts": None}}}, id="atts null"),
+        pytest.param(
+            {"regs": [], "user": [], "device": []}, id="PHP's empty objects are empty objects"
+        ),
+        pytest.param(
+            {"regs": {"ext": []}, "user": {"ext": []}, "device": {"ext": []}}, id="PHP's empty ext"
+        ),
+        pytest.param(_regs_ext(coppa=0), id="coppa 0 in ext"),
         pytest.param({"device": {"lmt": 0, "dnt": 1}}, id="dnt is ignored"),
         pytest.param({"device": {"dnt": "yes"}}, id="an odd dnt is ignored too"),
         pytest.param({"user": {"consent": "", "ext": {"consent": ""}}}, id="empty TC string"),
@@ -74,7 +86,15 @@ def test_what_says_nothing_against_it_permits(fields: dict[str, Any]) -> None:
     ("fields", "reason"),
     [
         pytest.param(_regs(coppa=1), Reason.COPPA, id="coppa"),
+        pytest.param(_regs_ext(coppa=1), Reason.COPPA, id="coppa in ext"),
+        pytest.param(
+            {"regs": {"coppa": 0, "ext": {"coppa": 1}}}, Reason.COPPA, id="coppa, the stricter"
+        ),
         pytest.param({"device": {"lmt": 1}}, Reason.LMT, id="lmt"),
+        pytest.param({"device": {"ext": {"atts": 0}}}, Reason.LMT, id="atts not determined"),
+        pytest.param({"device": {"ext": {"atts": 1}}}, Reason.LMT, id="atts restricted"),
+        pytest.param({"device": {"lmt": 0, "ext": {"atts": 2}}}, Reason.LMT, id="atts denied"),
+        pytest.param({"device": {"lmt": 1, "ext": {"atts": 3}}}, Reason.LMT, id="lmt, atts 3"),
         pytest.param(_regs_ext(gpc="1"), Reason.GPC, id="gpc"),
         pytest.param(_regs_ext(gpc=1), Reason.GPC, id="gpc as a number"),
         pytest.param(_regs(us_privacy="1YYN"), Reason.US_PRIVACY_OPT_OUT, id="us_privacy"),
@@ -91,6 +111,9 @@ def test_what_says_nothing_against_it_permits(fields: dict[str, Any]) -> None:
         pytest.param(_regs(gpp_sid=[2]), Reason.GPP_MISSING, id="gpp tcf without gpp"),
         pytest.param(_regs(gpp_sid=[7], gpp=""), Reason.GPP_MISSING, id="gpp empty"),
         pytest.param(_regs(gpp_sid=[7], gpp="x"), Reason.GPP_UNREADABLE, id="gpp garbage"),
+        pytest.param(_regs(gpp="garbage"), Reason.GPP_UNREADABLE, id="garbage without gpp_sid"),
+        pytest.param(_regs_ext(gpp=_USNAT_OPT_OUT), Reason.GPP_OPT_OUT, id="gpp without gpp_sid"),
+        pytest.param(_regs(gpp=_USNAT_OPT_OUT, gpp_sid=[]), Reason.GPP_OPT_OUT, id="gpp_sid empty"),
         pytest.param(_regs(gpp_sid=[8], gpp=_USNAT), Reason.GPP_MISSING, id="another section"),
         pytest.param(
             _regs(gpp_sid=[7], gpp=_USNAT_OPT_OUT), Reason.GPP_OPT_OUT, id="usnat opt-out"
@@ -111,8 +134,15 @@ def test_each_signal_refuses(fields: dict[str, Any], reason: Reason) -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        pytest.param({"regs": []}, id="regs is an array"),
-        pytest.param({"regs": {"ext": []}}, id="regs.ext is an array"),
+        pytest.param({"regs": [{}]}, id="regs is an array"),
+        pytest.param({"regs": {"ext": [1]}}, id="regs.ext is an array"),
+        pytest.param({"device": {"ext": "x"}}, id="device.ext is text"),
+        pytest.param({"device": {"ext": {"atts": "3"}}}, id="atts is text"),
+        pytest.param({"device": {"ext": {"atts": True}}}, id="atts is true"),
+        pytest.param({"device": {"ext": {"atts": 4}}}, id="atts beyond the last"),
+        pytest.param({"device": {"ext": {"atts": 2.5}}}, id="atts is a fraction"),
+        pytest.param({"device": {"lmt": 1, "ext": {"atts": -1}}}, id="atts below the first"),
+        pytest.param(_regs_ext(coppa="1"), id="coppa in ext is text"),
         pytest.param({"device": "phone"}, id="device is text"),
         pytest.param({"user": [1]}, id="user is an array"),
         pytest.param({"user": {"ext": 1}}, id="user.ext is a number"),
@@ -194,6 +224,80 @@ def test_lmt_may_be_configured_to_take_only_the_device_id() -> None:
 
     assert _refusal(lenient, device={"lmt": 1}) is Reason.NONE
     assert _refusal(lenient, device={"lmt": "1"}) is Reason.SIGNAL_UNREADABLE
+    assert _refusal(lenient, device={"ext": {"atts": 2}}) is Reason.NONE
+    assert _refusal(lenient, device={"lmt": 1, "ext": {"atts": 7}}) is Reason.SIGNAL_UNREADABLE
+    assert _refusal(lenient, device={"lmt": [], "ext": {"atts": 2}}) is Reason.SIGNAL_UNREADABLE
+
+
+def test_gpp_without_gpp_sid_may_be_configured_to_apply_to_nothing() -> None:
+    lenient = replace(POLICY, gpp_without_sid_refuses=False)
+
+    assert _refusal(lenient, **_regs(gpp=_USNAT_OPT_OUT)) is Reason.NONE
+    assert _refusal(lenient, **_regs(gpp="garbage", gpp_sid=[])) is Reason.NONE
+    assert _refusal(lenient, **_regs(gpp=_USNAT_OPT_OUT, gpp_sid=[7])) is Reason.GPP_OPT_OUT
+
+
+def test_2_of_personal_data_may_be_configured_to_permit() -> None:
+    lenient = replace(POLICY, gpp_personal_data_2_permits=True)
+    regs = _regs(gpp=gpp_string({7: us_section(7, PersonalDataConsents=2)}), gpp_sid=[7])
+
+    assert _refusal(**regs) is Reason.GPP_PERSONAL_DATA
+    assert _refusal(lenient, **regs) is Reason.NONE
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        pytest.param('{"regs":{"coppa":1,"coppa":0}}', Reason.COPPA, id="coppa"),
+        pytest.param('{"regs":{"coppa":0,"coppa":1}}', Reason.COPPA, id="coppa, the other first"),
+        pytest.param(r'{"regs":{"coppa":1,"\u0063oppa":0}}', Reason.COPPA, id="in escapes"),
+        pytest.param('{"regs":{"coppa":1},"regs":{}}', Reason.COPPA, id="regs"),
+        pytest.param(r'{"r\u0065gs":{"coppa":1},"regs":{}}', Reason.COPPA, id="regs in escapes"),
+        pytest.param('{"regs":{"coppa":1},"regs":null}', Reason.COPPA, id="regs, then null"),
+        pytest.param('{"regs":{"coppa":1},"regs":[]}', Reason.COPPA, id="regs, then PHP's"),
+        pytest.param('{"regs":"x","regs":{}}', Reason.SIGNAL_UNREADABLE, id="odd regs"),
+        pytest.param('{"regs":{"ext":{"gpc":"1"},"ext":{}}}', Reason.GPC, id="regs.ext"),
+        pytest.param('{"regs":{"ext":{"gpc":"1","gpc":"0"}}}', Reason.GPC, id="gpc"),
+        pytest.param('{"device":{"lmt":1,"lmt":0}}', Reason.LMT, id="lmt"),
+        pytest.param('{"device":{"lmt":1},"device":{"os":"x"}}', Reason.LMT, id="device"),
+        pytest.param('{"device":{"ext":{"atts":2,"atts":3}}}', Reason.LMT, id="atts"),
+        pytest.param('{"device":{"ext":{"atts":2},"ext":{}}}', Reason.LMT, id="device.ext"),
+        pytest.param(
+            '{"regs":{"us_privacy":"1YYN","us_privacy":"1YNN"}}',
+            Reason.US_PRIVACY_OPT_OUT,
+            id="us_privacy",
+        ),
+        pytest.param('{"regs":{"gdpr":1,"gdpr":0}}', Reason.TCF_MISSING, id="gdpr"),
+        pytest.param(
+            f'{{"user":{{"consent":"{_REFUSES}","consent":"{_CONSENTS}"}}}}',
+            Reason.TCF_NO_PURPOSE,
+            id="consent",
+        ),
+        pytest.param(
+            f'{{"user":{{"consent":"{_REFUSES}"}},"user":{{"consent":"{_CONSENTS}"}}}}',
+            Reason.TCF_NO_PURPOSE,
+            id="user",
+        ),
+        pytest.param(
+            f'{{"user":{{"ext":{{"consent":"{_REFUSES}"}},"ext":{{}}}}}}',
+            Reason.TCF_NO_PURPOSE,
+            id="user.ext",
+        ),
+        pytest.param(
+            f'{{"regs":{{"gpp_sid":[7],"gpp":"{_USNAT_OPT_OUT}","gpp":"{_USNAT}"}}}}',
+            Reason.GPP_OPT_OUT,
+            id="gpp",
+        ),
+        pytest.param(
+            f'{{"regs":{{"gpp_sid":[7],"gpp_sid":[-1],"gpp":"{_USNAT_OPT_OUT}"}}}}',
+            Reason.GPP_OPT_OUT,
+            id="gpp_sid",
+        ),
+        pytest.param('{"regs":{"coppa":0},"regs":{"coppa":0}}', Reason.NONE, id="no copy says no"),
+    ],
+)
+def test_every_copy_that_says_no_refuses(body: str, reason: Reason) -> None:
+    assert refusal(_decode(b'{"id":"1",' + body[1:].encode()), POLICY) is reason
 
 
 def test_dnt_may_be_configured_to_refuse() -> None:
@@ -242,10 +346,17 @@ _REQUESTS = _object(
         us_privacy=_TEXTS,
         gpp=_TEXTS,
         gpp_sid=_SIDS,
-        ext=_object(gdpr=_FLAGS, us_privacy=_TEXTS, gpp=_TEXTS, gpp_sid=_SIDS, gpc=_FLAGS),
+        ext=_object(
+            coppa=_FLAGS,
+            gdpr=_FLAGS,
+            us_privacy=_TEXTS,
+            gpp=_TEXTS,
+            gpp_sid=_SIDS,
+            gpc=_FLAGS,
+        ),
     ),
     user=_object(consent=_TEXTS, ext=_object(consent=_TEXTS)),
-    device=_object(lmt=_FLAGS, dnt=_FLAGS),
+    device=_object(lmt=_FLAGS, dnt=_FLAGS, ext=_object(atts=_FLAGS | st.just(3))),
 )
 _POLICIES = st.builds(
     Policy,
@@ -254,6 +365,8 @@ _POLICIES = st.builds(
     us_privacy_malformed_refuses=st.booleans(),
     gdpr_when_unsaid=st.booleans(),
     vendor=st.just(POLICY.vendor),
+    gpp_without_sid_refuses=st.booleans(),
+    gpp_personal_data_2_permits=st.booleans(),
 )
 
 
@@ -273,7 +386,7 @@ def test_short_cut_decides_as_asking_each_signal_does(
     [
         "regs.coppa", "regs.gdpr", "regs.us_privacy", "regs.gpp", "regs.gpp_sid", "regs.ext.gdpr",
         "regs.ext.us_privacy", "regs.ext.gpp", "regs.ext.gpp_sid", "regs.ext.gpc", "user.consent",
-        "user.ext.consent", "device.lmt", "device.dnt",
+        "user.ext.consent", "device.lmt", "device.dnt", "regs.ext.coppa", "device.ext.atts",
     ],
 )  # fmt: skip
 def test_short_cut_misses_no_signal_that_stands_alone(place: str, value: Any) -> None:

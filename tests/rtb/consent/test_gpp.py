@@ -8,8 +8,10 @@ from rtb.consent.gpp import MAX_CHARS, MAX_ID, _section_ids, refusal_of_gpp
 from rtb.consent.tcf import Vendor
 from rtb.outcome import Reason
 from tests.rtb.consent.strings import (
+    TCF_23_SINCE_DS,
     US_SECTIONS,
     base64url,
+    disclosed,
     fibonacci,
     gpc,
     gpp_header,
@@ -19,11 +21,27 @@ from tests.rtb.consent.strings import (
     us_section,
 )
 
-US = Vendor.of(148, (1, 3, 4))
+US = Vendor.of(148, (1, 3, 4), TCF_23_SINCE_DS)
 
 
-def _refusal(gpp: str, *ids: int) -> Reason:
-    return refusal_of_gpp(gpp, None, list(ids), None, US)
+def _refusal(gpp: str, *ids: int, **decided: bool) -> Reason:
+    return _refusal_of([gpp], [list(ids)] if ids else [], **decided)
+
+
+def _refusal_of(
+    gpps: list[str],
+    gpp_sids: list[list[int]],
+    *,
+    without_sid_refuses: bool = True,
+    personal_data_2_permits: bool = False,
+) -> Reason:
+    return refusal_of_gpp(
+        gpps,
+        gpp_sids,
+        US,
+        without_sid_refuses=without_sid_refuses,
+        personal_data_2_permits=personal_data_2_permits,
+    )
 
 
 @pytest.mark.parametrize(
@@ -118,7 +136,10 @@ def test_each_section_decides_by_itself(id_: int, version: int) -> None:
     ("sections", "id_", "reason"),
     [
         pytest.param({2: tc_string()}, 2, Reason.NONE, id="TCF"),
-        pytest.param({2: tc_string() + ".IAAA"}, 2, Reason.NONE, id="TCF with segments"),
+        pytest.param({2: tc_string() + ".YAAA"}, 2, Reason.NONE, id="TCF with segments"),
+        pytest.param(
+            {2: f"{tc_string()}.{disclosed([1])}"}, 2, Reason.TCF_NOT_DISCLOSED, id="not disclosed"
+        ),
         pytest.param({2: tc_string([1])}, 2, Reason.TCF_NO_PURPOSE, id="TCF without a purpose"),
         pytest.param({2: "CPX"}, 2, Reason.TCF_UNREADABLE, id="TCF garbage"),
         pytest.param({6: "1YNN"}, 6, Reason.NONE, id="US Privacy"),
@@ -149,6 +170,55 @@ def test_section_that_applies_must_permit(
 )
 def test_string_whose_sections_are_not_those_of_its_header_refuses(gpp: str) -> None:
     assert _refusal(gpp, 7) is Reason.GPP_UNREADABLE
+    assert _refusal(gpp) is Reason.GPP_UNREADABLE
+
+
+@pytest.mark.parametrize(
+    ("sections", "reason"),
+    [
+        pytest.param({}, Reason.NONE, id="none"),
+        pytest.param({7: us_section(7), 8: us_section(8)}, Reason.NONE, id="both permit"),
+        pytest.param(
+            {7: us_section(7), 8: us_section(8, SaleOptOut=1)}, Reason.GPP_OPT_OUT, id="one refuses"
+        ),
+        pytest.param({2: tc_string([1])}, Reason.TCF_NO_PURPOSE, id="TCF"),
+        pytest.param({6: "1YYN"}, Reason.US_PRIVACY_OPT_OUT, id="US Privacy"),
+        pytest.param({5: "x", 7: us_section(7)}, Reason.GPP_SECTION_UNKNOWN, id="Canada"),
+        pytest.param({7: us_section(7), 30: "x"}, Reason.GPP_SECTION_UNKNOWN, id="not numbered"),
+        pytest.param({3: "x", 4: "y", 7: us_section(7)}, Reason.NONE, id="header and integrity"),
+        pytest.param({7: ""}, Reason.GPP_MISSING, id="an empty section"),
+    ],
+)
+@pytest.mark.parametrize("gpp_sids", [[], [[]], [[], []]], ids=["absent", "empty", "both empty"])
+def test_where_no_section_is_said_to_apply_each_that_is_there_must_permit(
+    sections: dict[int, str], reason: Reason, gpp_sids: list[list[int]]
+) -> None:
+    gpp = gpp_string(sections)
+
+    assert _refusal_of([gpp], gpp_sids) is reason
+    assert _refusal_of(["", gpp], gpp_sids) is reason
+    assert _refusal_of([gpp], gpp_sids, without_sid_refuses=False) is Reason.NONE
+
+
+@pytest.mark.parametrize("id_", [0, -1, 3, 4])
+def test_ids_that_are_no_laws_refuse_nothing(id_: int) -> None:
+    """
+    Where one of them is named, somebody has said what applies.
+    """
+    opted_out = gpp_string({7: us_section(7, SaleOptOut=1)})
+
+    assert _refusal(opted_out, id_) is Reason.NONE
+    assert _refusal("garbage", id_) is Reason.NONE
+    assert _refusal_of([opted_out], [[], [id_]]) is Reason.NONE
+    assert _refusal(gpp_string({7: us_section(7)}), id_, 7) is Reason.NONE
+    assert _refusal(opted_out, id_, 7) is Reason.GPP_OPT_OUT
+
+
+def test_consent_to_personal_data_may_be_configured_to_permit() -> None:
+    consented = gpp_string({7: us_section(7, PersonalDataConsents=2)})
+
+    assert _refusal(consented, 7) is Reason.GPP_PERSONAL_DATA
+    assert _refusal(consented, 7, personal_data_2_permits=True) is Reason.NONE
 
 
 def test_section_without_a_rule_refuses_whatever_else_applies() -> None:

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import rtb.consent.tcf as tcf_module
 from rtb.consent.gdpr import refusal_of_gdpr
 from rtb.consent.gpp import MAX_SECTIONS, refusal_of_gpp
 from rtb.consent.signal import signal_of_gpc
@@ -22,8 +23,10 @@ from rtb.consent.us import US_SECTION_IDS
 from rtb.consent.us_privacy import refusal_of_us_privacy
 from rtb.outcome import Reason
 from tests.rtb.consent.strings import (
+    TCF_23_SINCE_DS,
     US_SECTIONS,
     base64url,
+    disclosed,
     gpc,
     gpp_header,
     gpp_string,
@@ -34,7 +37,7 @@ from tests.rtb.consent.strings import (
     vendors,
 )
 
-US = Vendor.of(148, (1, 3, 4))
+US = Vendor.of(148, (1, 3, 4), TCF_23_SINCE_DS)
 _KNOWN_IDS = sorted(US_SECTION_IDS | {2, 6})
 
 _VALID_TCF = (
@@ -47,6 +50,12 @@ _VALID_GPP = (
     gpp_string({2: tc_string(), 6: "1YNN", 8: us_section(8)}),
     gpp_string({id_: us_section(id_, version) for id_, version in US_SECTIONS}),
 )
+
+
+def _gpp(gpps: list[str], gpp_sids: list[list[int]]) -> Reason:
+    return refusal_of_gpp(
+        gpps, gpp_sids, US, without_sid_refuses=True, personal_data_2_permits=False
+    )
 
 
 def _mutated(valid: tuple[str, ...]) -> st.SearchStrategy[str]:
@@ -79,15 +88,14 @@ _TEXTS = (
 @given(_TEXTS | _mutated(_VALID_TCF))
 def test_any_tc_string_has_an_answer(text: str) -> None:
     assert isinstance(refusal_of_tc_string(text, US), Reason)
-    assert isinstance(
-        refusal_of_gdpr(1, None, text, text[1:], when_unsaid=False, vendor=US), Reason
-    )
+    assert isinstance(refusal_of_gdpr([1], [text, text[1:]], when_unsaid=False, vendor=US), Reason)
 
 
 @settings(max_examples=1_000, deadline=None)
 @given(_TEXTS | _mutated(_VALID_GPP), st.sets(st.sampled_from(_KNOWN_IDS), max_size=4))
 def test_any_gpp_string_has_an_answer(text: str, ids: set[int]) -> None:
-    assert isinstance(refusal_of_gpp(text, text[1:], sorted(ids), [7, 2], US), Reason)
+    assert isinstance(_gpp([text, text[1:]], [sorted(ids), [7, 2]]), Reason)
+    assert isinstance(_gpp([text], []), Reason)
 
 
 @settings(deadline=None)
@@ -104,38 +112,65 @@ def _long(bits: str) -> str:
 
 
 _WIDE = number(1, 16) + number(65_535, 16)
+_MOST_ENTRIES = 4_095
 _WORST_TCF = {
     "ranges that never end": _long(
-        tc_bits(consents=number(900, 16) + "1" + number(4_095, 12) + ("1" + _WIDE) * 700)
+        tc_bits(consents=number(900, 16) + "1" + number(_MOST_ENTRIES, 12) + ("1" + _WIDE) * 2_900)
     ),
     "ids that never end": _long(
-        tc_bits(consents=number(900, 16) + "1" + number(4_095, 12) + ("0" + number(3, 16)) * 1_300)
+        tc_bits(
+            consents=number(900, 16)
+            + "1"
+            + number(_MOST_ENTRIES, 12)
+            + ("0" + number(3, 16)) * 4_095
+        )
     ),
     "as many ids as are read, everywhere": _long(
         tc_bits(
-            consents=vendors([148, *range(1_000, 1_230, 2)], as_range=True),
-            interests=vendors(range(1, 232, 2), as_range=True),
-            restrictions=[(3, 1, [(i, i) for i in range(1, 60, 2)])] * MAX_RESTRICTIONS,
+            consents=vendors([148, *range(1_000, 4_000, 2)], as_range=True),
+            interests=vendors(range(1, 3_000, 2), as_range=True),
+            restrictions=[(3, 1, [(i, i) for i in range(1, 18, 2)])] * MAX_RESTRICTIONS,
         )
     ),
+    "a restriction as long as there can be": _long(
+        tc_bits(
+            restrictions=[
+                (3, 0, [(i, i) for i in range(1, _MOST_ENTRIES)]),
+                (4, 0, [(i, i) for i in range(1, 1_500)]),
+            ]
+        )
+    ),
+    "ranges in a restriction": _long(
+        tc_bits(restrictions=[(3, 0, [(i, i + 1) for i in range(1_000, 3_900)])])
+    ),
     "restrictions of nothing": _long(tc_bits(restrictions=[(3, 0, [])] * MAX_RESTRICTIONS)),
-    "restrictions of us": _long(tc_bits(restrictions=[(3, 0, [(1, 999)])] * 37)),
-    "one bit a vendor": _long(tc_bits(consents=vendors([148], max_id=20_000))),
+    "restrictions of us": _long(tc_bits(restrictions=[(3, 0, [(1, 999)])] * MAX_RESTRICTIONS)),
+    "one bit a vendor": _long(tc_bits(consents=vendors([148], max_id=65_535))),
+    "disclosed vendors as ids": tc_string()
+    + "."
+    + disclosed([148, *range(1_000, 9_000, 2)], as_range=True),
+    "thousands of disclosed vendors": (tc_string() + "." + disclosed([148]) * 1)
+    + ("." + disclosed([148])) * 400,
+    "thousands of segments": tc_string() + ".Y" * 8_000,
     "base64 to the last character but one": "C" * (MAX_CHARS - 1) + "!",
     "far too long": "C" * 200_000,
     "far too long, not ASCII": "é" * 200_000,
     "only dots": "." * MAX_CHARS,
 }
 _WORST_GPP = {
-    "only tildes": "~" * 8_000,
-    "a header that never ends": "DB" + "A" * 8_000,
+    "only tildes": "~" * 24_000,
+    "a header that never ends": "DB" + "A" * 24_000,
     "as many items as are read": base64url("000011000001" + number(32, 12) + "1011011" * 40)
     + "~" * 32,
-    "section after section": gpp_header(range(1, 33)) + "~" + "~".join(["A" * 200] * 32),
-    "a long section": gpp_string({7: "B" + "A" * 8_000}),
-    "a long subsection": gpp_string({7: us_section(7) + "." + "Q" * 8_000}),
-    "thousands of subsections": gpp_string({7: us_section(7) + ".Q" * 4_000}),
-    "a long US Privacy": gpp_string({6: "1" * 8_000}),
+    "section after section": gpp_header(range(1, 33)) + "~" + "~".join(["A" * 700] * 32),
+    "a long section": gpp_string({7: "B" + "A" * 24_000}),
+    "a long subsection": gpp_string({7: us_section(7) + "." + "Q" * 24_000}),
+    "thousands of subsections": gpp_string({7: us_section(7) + ".Q" * 12_000}),
+    "a long US Privacy": gpp_string({6: "1" * 24_000}),
+    "a long TC string, and every other section": gpp_string(
+        {2: _WORST_TCF["a restriction as long as there can be"], 6: "1YNN"}
+        | {id_: us_section(id_, version) for id_, version in US_SECTIONS}
+    ),
     "far too long": "D" * 200_000,
 }
 _LONG = "1" * 200_000
@@ -149,19 +184,21 @@ _WORST: dict[str, Callable[[], Any]] = {
     **{f"TCF: {name}": _call for name, text in _WORST_TCF.items()
        for _call in [lambda text=text: refusal_of_tc_string(text, US)]},
     **{f"GPP: {name}": _call for name, text in _WORST_GPP.items()
-       for _call in [lambda text=text: refusal_of_gpp(text, None, [7], None, US)]},
-    "gpp_sid: every section there is": lambda: refusal_of_gpp(
-        _EVERYTHING, None, _KNOWN_IDS, None, US
+       for _call in [lambda text=text: _gpp([text], [[7]])]},
+    **{f"GPP without gpp_sid: {name}": _call for name, text in _WORST_GPP.items()
+       for _call in [lambda text=text: _gpp([text], [])]},
+    "gpp_sid: every section there is": lambda: _gpp([_EVERYTHING], [_KNOWN_IDS]),
+    "gpp_sid: as many as there may be": lambda: _gpp(
+        ["x"], [list(range(7, 7 + MAX_SECTIONS)), list(range(100, 100 + MAX_SECTIONS))]
     ),
-    "gpp_sid: as many as there may be": lambda: refusal_of_gpp(
-        "x", None, list(range(7, 7 + MAX_SECTIONS)), list(range(100, 100 + MAX_SECTIONS)), US
-    ),
-    "gpp_sid: far too many": lambda: refusal_of_gpp("x", None, _MANY_IDS, None, US),
+    "gpp_sid: far too many": lambda: _gpp(["x"], [_MANY_IDS]),
     "us_privacy": lambda: refusal_of_us_privacy(_fresh(_LONG), malformed_refuses=True),
     "gpc": lambda: signal_of_gpc(_fresh(_LONG)),
 }  # fmt: skip
 
-MAX_US = 100
+IS_COMPILED = not str(tcf_module.__file__).endswith(".py")
+MAX_US = 1_000 if IS_COMPILED else 2_500
+"""Of the product as it runs; where there is no C compiler it is slower."""
 
 
 def _fresh(text: str) -> str:
@@ -170,14 +207,14 @@ def _fresh(text: str) -> str:
 
 
 @pytest.mark.parametrize("name", _WORST)
-def test_no_string_takes_a_hundred_microseconds(name: str) -> None:
+def test_no_string_takes_longer_than_a_millisecond(name: str) -> None:
     call = _WORST[name]
     best_us = float("inf")
     # Whoever measures which lines are run must not be measured.
     before = sys.gettrace()
     sys.settrace(None)
     try:
-        for _ in range(500):
+        for _ in range(200):
             began_ns = time.perf_counter_ns()
             call()
             best_us = min(best_us, (time.perf_counter_ns() - began_ns) / 1_000)

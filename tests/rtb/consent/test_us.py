@@ -25,18 +25,24 @@ _EVERY_SECTION = [
 _CHILD = "KnownChildSensitiveDataConsents"
 
 
+def _refusal(id_: int, text: str, *, personal_data_2_permits: bool = False) -> Reason:
+    return refusal_of_us_section(id_, text, personal_data_2_permits=personal_data_2_permits)
+
+
 def _with(id_: int, version: int, **fields: int) -> Reason:
     """Return the refusal of a section that permits but for these fields, named as in lists."""
     names = us_fields(id_, version)
     bits = number(version, 6)
     bits += "".join(number(fields.get(name, quiet_value(name)), 2) for name in names)
-    return refusal_of_us_section(id_, base64url(bits))
+    return _refusal(id_, base64url(bits))
 
 
 def _due(id_: int, field: str, value: int) -> Reason:
     """Return what one field, alone not quiet, brings about."""
     head = field.partition("[")[0]
-    if head != _CHILD and (head.startswith(("MspaCovered", "MspaOptOut")) or "Sensitive" in head):
+    if head == "MspaCoveredTransaction":
+        return Reason.NONE if value in {1, 2} else Reason.GPP_UNREADABLE
+    if head != _CHILD and (head.startswith("MspaOptOut") or "Sensitive" in head):
         return Reason.NONE
     if value == 3:
         return Reason.GPP_UNREADABLE
@@ -47,6 +53,8 @@ def _due(id_: int, field: str, value: int) -> Reason:
             return Reason.GPP_SERVICE_PROVIDER if value == 2 else Reason.NONE
         case "SaleOptOut" | "SharingOptOut" | "TargetedAdvertisingOptOut":
             return Reason.GPP_OPT_OUT if value == 1 else Reason.NONE
+        case "SharingNotice" if id_ == 7 and value == 0:
+            return Reason.GPP_NO_NOTICE  # of the sharing that was not opted out of
         case "SharingNotice" | "ProcessingNotice":
             return Reason.GPP_NO_NOTICE if value == 2 else Reason.NONE
         case "SaleOptOutNotice" | "SharingOptOutNotice" | "TargetedAdvertisingOptOutNotice":
@@ -79,7 +87,11 @@ def test_each_field_alone_decides_as_the_rule_says(id_: int, version: int) -> No
 
 @pytest.mark.parametrize(("id_", "version"), _EVERY_SECTION)
 def test_opt_out_and_notice_that_are_both_not_applicable_permit(id_: int, version: int) -> None:
-    names = [name for name in us_fields(id_, version) if name.endswith(("OptOut", "OptOutNotice"))]
+    names = [
+        name
+        for name in us_fields(id_, version)
+        if name.endswith(("OptOut", "OptOutNotice")) or name == "SharingNotice"
+    ]
 
     assert _with(id_, version, **dict.fromkeys(names, 0)) is Reason.NONE
 
@@ -89,11 +101,11 @@ def test_gpc_refuses_where_a_section_has_it(id_: int, version: int) -> None:
     on, off = (us_section(id_, version, gpc(is_set)) for is_set in (True, False))
 
     if id_ in GPC_SECTIONS:
-        assert refusal_of_us_section(id_, on) is Reason.GPP_GPC
-        assert refusal_of_us_section(id_, off) is Reason.NONE
+        assert _refusal(id_, on) is Reason.GPP_GPC
+        assert _refusal(id_, off) is Reason.NONE
     elif id_ not in SENSITIVE_SECTIONS:
-        assert refusal_of_us_section(id_, on) is Reason.GPP_UNREADABLE
-        assert refusal_of_us_section(id_, off) is Reason.GPP_UNREADABLE
+        assert _refusal(id_, on) is Reason.GPP_UNREADABLE
+        assert _refusal(id_, off) is Reason.GPP_UNREADABLE
 
 
 @pytest.mark.parametrize("id_", sorted(SENSITIVE_SECTIONS))
@@ -102,7 +114,7 @@ def test_subsection_of_sensitive_data_has_no_say(id_: int) -> None:
     Its first two bits are one of sensitive data, not a type; `Y` there is no GPC.
     """
     for bits in ("00" * 8, "01" * 8, "10" * 8, "011" + "0" * 13):
-        assert refusal_of_us_section(id_, us_section(id_, 1, base64url(bits))) is Reason.NONE
+        assert _refusal(id_, us_section(id_, 1, base64url(bits))) is Reason.NONE
 
 
 @pytest.mark.parametrize("filling", ["", "A", "AA", "AAAA"])
@@ -112,8 +124,8 @@ def test_filling_of_zeros_makes_no_difference(filling: str) -> None:
     """
     section = us_section(7, 2)
 
-    assert refusal_of_us_section(7, section + filling) is Reason.NONE
-    assert refusal_of_us_section(7, f"{section}{filling}.Y{filling[:3]}") is Reason.GPP_GPC
+    assert _refusal(7, section + filling) is Reason.NONE
+    assert _refusal(7, f"{section}{filling}.Y{filling[:3]}") is Reason.GPP_GPC
 
 
 @pytest.mark.parametrize(
@@ -124,7 +136,8 @@ def test_filling_of_zeros_makes_no_difference(filling: str) -> None:
         pytest.param(us_section(7)[:-1], id="too short"),
         pytest.param(us_section(7) + "AAAAA", id="too long"),
         pytest.param(us_section(7) + "B", id="more than zeros behind the fields"),
-        pytest.param("B" + us_section(7, 2)[1:], id="version 2 that calls itself 1"),
+        pytest.param("B" + us_section(7, 2)[1:] + "A", id="version 1 of 13 characters"),
+        pytest.param(us_section(7) + "AAA", id="version 1 filled up to 13 characters"),
         pytest.param("C" + us_section(7, 1)[1:], id="version 1 that calls itself 2"),
         pytest.param("D" + us_section(7, 2)[1:], id="version 3"),
         pytest.param("A" + us_section(7)[1:], id="version 0"),
@@ -141,12 +154,82 @@ def test_filling_of_zeros_makes_no_difference(filling: str) -> None:
     ],
 )
 def test_what_can_not_be_read_refuses(text: str) -> None:
-    assert refusal_of_us_section(7, text) is Reason.GPP_UNREADABLE
+    assert _refusal(7, text) is Reason.GPP_UNREADABLE
+
+
+_CALLED_1 = "B" + us_section(7, 2, SensitiveDataProcessing_16=2)[1:]
+"""Of version 2's layout, and permits by version 1's as well."""
+
+
+def test_version_1_as_long_as_version_2_is_read_by_both_layouts() -> None:
+    """
+    Encoders of 2024 and 2025 wrote such strings: IABTechLab/iabgpp-es, issues 75 and 90.
+    """
+    assert len(_CALLED_1) == 12
+    assert _refusal(7, _CALLED_1) is Reason.NONE
+    assert _refusal(7, _CALLED_1 + ".Q") is Reason.NONE
+    assert _refusal(7, _CALLED_1 + ".Y") is Reason.GPP_GPC
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        pytest.param(
+            "B" + us_section(7, 2, KnownChildSensitiveDataConsents_3=1)[1:],
+            Reason.GPP_CHILD,
+            id="by version 2 a child",
+        ),
+        pytest.param(
+            "B" + us_section(7, 2, SensitiveDataProcessing_13=1, SensitiveDataProcessing_16=2)[1:],
+            Reason.GPP_CHILD,
+            id="by version 1 a child",
+        ),
+        pytest.param(
+            "B" + us_section(7, 2)[1:],
+            Reason.GPP_UNREADABLE,
+            id="by version 1 no covered transaction",
+        ),
+        pytest.param(
+            us_section(7) + "AA", Reason.GPP_UNREADABLE, id="by version 2 no covered transaction"
+        ),
+        pytest.param(
+            "B" + us_section(7, 2, SensitiveDataProcessing_16=2, SaleOptOut=1)[1:],
+            Reason.GPP_OPT_OUT,
+            id="by both an opt-out",
+        ),
+    ],
+)
+def test_either_layout_refuses(text: str, reason: Reason) -> None:
+    assert len(text) == 12
+    assert _refusal(7, text) is reason
+
+
+@pytest.mark.parametrize("filling", ["", "A"])
+def test_version_1_of_ten_or_eleven_characters_is_version_1(filling: str) -> None:
+    assert len(us_section(7)) == 10
+    assert _refusal(7, us_section(7) + filling) is Reason.NONE
+
+
+@pytest.mark.parametrize(("id_", "version"), _EVERY_SECTION)
+def test_2_of_personal_data_may_be_configured_to_permit_in_the_national_section(
+    id_: int, version: int
+) -> None:
+    for field in us_fields(id_, version):
+        if field not in {"PersonalDataConsents", "AdditionalDataProcessingConsent"}:
+            continue
+        for value in (1, 2):
+            text = us_section(id_, version, None, **{field: value})
+            permits = id_ == 7 and value == 2
+
+            assert _refusal(id_, text) is Reason.GPP_PERSONAL_DATA
+            assert _refusal(id_, text, personal_data_2_permits=True) is (
+                Reason.NONE if permits else Reason.GPP_PERSONAL_DATA
+            )
 
 
 @pytest.mark.parametrize("subsection", ["", "!!!", "A" * 9, "AAA.AAA"])
 def test_sensitive_data_that_can_not_be_read_refuses(subsection: str) -> None:
-    assert refusal_of_us_section(25, us_section(25, 1, subsection)) is Reason.GPP_UNREADABLE
+    assert _refusal(25, us_section(25, 1, subsection)) is Reason.GPP_UNREADABLE
 
 
 @pytest.mark.parametrize("id_", [24, 25, 26, 27])
@@ -156,7 +239,7 @@ def test_section_header_of_the_documents_refuses(id_: int) -> None:
     """
     header = base64url(number(id_, 6) + number(1, 6) + number(1, 12) + "0011")
 
-    assert refusal_of_us_section(id_, f"{header}.{us_section(id_)}") is Reason.GPP_UNREADABLE
+    assert _refusal(id_, f"{header}.{us_section(id_)}") is Reason.GPP_UNREADABLE
 
 
 @settings(deadline=None)

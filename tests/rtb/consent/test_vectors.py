@@ -18,10 +18,10 @@ from iab_tcf import decode_v2
 from rtb.consent.gpp import refusal_of_gpp
 from rtb.consent.tcf import Vendor, refusal_of_tc_string
 from rtb.outcome import Reason
-from tests.rtb.consent.strings import GPC_SECTIONS, us_fields
+from tests.rtb.consent.strings import GPC_SECTIONS, TCF_23_SINCE_DS, us_fields
 
 _VECTORS = Path(__file__).parent / "vectors"
-_VENDOR = Vendor.of(148, (1, 3, 4))
+_VENDOR = Vendor.of(148, (1, 3, 4), TCF_23_SINCE_DS)
 
 
 def _read(name: str) -> Iterator[list[Any]]:
@@ -56,6 +56,8 @@ def _us_due(id_: int, said: dict[str, Any]) -> Reason:
     for what in ("Sale", "Sharing", "TargetedAdvertising"):
         if said.get(f"{what}OptOutNotice") == 0 and said[f"{what}OptOut"] == 2:
             return Reason.GPP_NO_NOTICE
+    if said.get("SharingNotice") == 0 and said.get("SharingOptOut") == 2:
+        return Reason.GPP_NO_NOTICE
     return Reason.GPP_GPC if said.get("Gpc") else Reason.NONE
 
 
@@ -63,7 +65,9 @@ def _due(id_: int, said: dict[str, Any]) -> Reason:
     if id_ == 2:
         if not {1, 3, 4} <= set(said["purposes"]):
             return Reason.TCF_NO_PURPOSE
-        return Reason.NONE if said["has148"] else Reason.TCF_NO_VENDOR
+        if not said["has148"]:
+            return Reason.TCF_NO_VENDOR
+        return Reason.NONE if said["discloses148"] else Reason.TCF_NOT_DISCLOSED
     if id_ == 5:
         return Reason.GPP_SECTION_UNKNOWN
     if id_ == 6:
@@ -77,7 +81,9 @@ def test_sections_of_the_iabs_encoder_are_read_as_they_were_meant() -> None:
         for number, said in sections.items():
             id_ = int(number)
 
-            refusal = refusal_of_gpp(gpp, None, [id_], None, _VENDOR)
+            refusal = refusal_of_gpp(
+                [gpp], [[id_]], _VENDOR, without_sid_refuses=True, personal_data_2_permits=False
+            )
 
             assert refusal is _due(id_, said), (gpp, id_, said)
             seen[id_, refusal] += 1
@@ -126,7 +132,7 @@ def test_layouts_of_the_tests_are_the_iabs() -> None:
 
 
 def test_iab_tcf_reads_the_iabs_strings_as_we_do() -> None:
-    for text, _, _ in _read("tcf.jsonl.gz"):
+    for text, *_ in _read("tcf.jsonl.gz"):
         oracle = decode_v2(text)
         for who in (148, 149, 2, 77):
             for purpose in (1, 2, 7, 11, 12, 24):
@@ -135,9 +141,11 @@ def test_iab_tcf_reads_the_iabs_strings_as_we_do() -> None:
                 elif not oracle.is_vendor_allowed(who):
                     due = {Reason.TCF_NO_VENDOR}
                 else:
-                    due = {Reason.NONE, Reason.TCF_RESTRICTED}
+                    due = {Reason.NONE, Reason.TCF_RESTRICTED, Reason.TCF_NOT_DISCLOSED}
 
-                assert refusal_of_tc_string(text, Vendor.of(who, (purpose,))) in due
+                assert (
+                    refusal_of_tc_string(text, Vendor.of(who, (purpose,), TCF_23_SINCE_DS)) in due
+                )
 
 
 @pytest.mark.parametrize(
@@ -149,20 +157,44 @@ def test_tc_strings_of_the_iabs_encoder_say_what_its_decoder_reads(
     purposes: tuple[int, ...],
 ) -> None:
     seen: Counter[Reason] = Counter()
-    for text, consented, probes in _read("tcf.jsonl.gz"):
-        for number, (is_consented, restrictions) in probes.items():
+    for text, consented, probes, created_ds in _read("tcf.jsonl.gz"):
+        for number, (is_consented, restrictions, is_disclosed) in probes.items():
             if not set(purposes) <= set(consented):
                 due = Reason.TCF_NO_PURPOSE
             elif not is_consented:
                 due = Reason.TCF_NO_VENDOR
             elif any(purpose in purposes and type_ != 1 for purpose, type_ in restrictions):
                 due = Reason.TCF_RESTRICTED
+            elif is_disclosed is False or (is_disclosed is None and created_ds >= TCF_23_SINCE_DS):
+                due = Reason.TCF_NOT_DISCLOSED
             else:
                 due = Reason.NONE
 
-            refusal = refusal_of_tc_string(text, Vendor.of(int(number), purposes))
+            refusal = refusal_of_tc_string(text, Vendor.of(int(number), purposes, TCF_23_SINCE_DS))
 
             assert refusal is due, (text, number, purposes)
             seen[refusal] += 1
 
-    assert set(seen) >= {Reason.NONE, Reason.TCF_NO_PURPOSE, Reason.TCF_NO_VENDOR}
+    assert set(seen) >= {
+        Reason.NONE,
+        Reason.TCF_NO_PURPOSE,
+        Reason.TCF_NO_VENDOR,
+        Reason.TCF_NOT_DISCLOSED,
+    }
+
+
+def test_strings_of_tcf_23_and_of_before_are_among_them() -> None:
+    kinds = Counter(
+        (created_ds >= TCF_23_SINCE_DS, probes["148"][2])
+        for _, _, probes, created_ds in _read("tcf.jsonl.gz")
+    )
+
+    assert set(kinds) == {(is_new, has) for is_new in (True, False) for has in (None, True, False)}
+    assert min(kinds.values()) > 50
+
+
+def test_long_strings_are_among_them() -> None:
+    """
+    Of hundreds of entries in one restriction, which have no bit field.
+    """
+    assert sum(len(text) > 1_000 for text, *_ in _read("tcf.jsonl.gz")) > 20

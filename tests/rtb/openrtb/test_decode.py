@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rtb.openrtb.decode import Decoder
-from rtb.openrtb.views import ABSENT, Regs
+from rtb.openrtb.views import ABSENT
 from rtb.outcome import MalformedRequest, Reason
 from tests.rtb.requests import json_values
 
@@ -75,11 +75,14 @@ def test_any_bytes_are_a_request_or_malformed(body: bytes) -> None:
     assert request.head.id is not ABSENT
 
 
-def test_of_two_members_of_one_name_the_later_is_read() -> None:
-    request = _decode(b'{"id":"1","regs":{"coppa":1},"regs":{"coppa":0}}')
+def test_of_two_members_of_one_name_both_are_read_and_the_later_is_written_to() -> None:
+    request = _decode(
+        b'{"id":"1","regs":{"coppa":1},"regs":{"coppa":0},"user":{"data":[1]},"user":{"data":[2]}}'
+    )
 
-    assert isinstance(request.head.regs, Regs)
-    assert request.head.regs.coppa == 0
+    assert request.regs.coppa == (1, 0)
+    assert request.user_raw == b'{"data":[2]}'
+    assert request.user_data == b"[2]"
 
 
 def test_absent_and_null_are_told_apart_where_it_matters() -> None:

@@ -41,8 +41,9 @@ def fields(decoder: Decoder, request: Request) -> dict[str, Any]:
         "body": request.body,
         "tmax": request.tmax,
         "uids": plain(request.uids),
-        "consent": [plain(request.consent), plain(request.ext_consent)],
-        "device": [said(request.device.lmt), said(request.device.dnt)],
+        "consents": plain(request.consents),
+        "device": [said(getattr(request.tracking, name)) for name in SETTINGS],
+        "is_limited": request.tracking.is_limited,
         "regs": {name: plain(getattr(request.regs, name)) for name in SIGNALS},
         "configured": [plain(decoder.reader(path)[0](request)) for path in PATHS],
         "user_raw": request.user_raw,
@@ -55,15 +56,13 @@ def fields(decoder: Decoder, request: Request) -> dict[str, Any]:
     }
 
 
-SIGNALS = (
-    *("coppa", "gdpr", "us_privacy", "gpp", "gpp_sid"),
-    *("ext_gdpr", "ext_us_privacy", "ext_gpp", "ext_gpp_sid", "ext_gpc", "is_odd"),
-)
+SIGNALS = ("coppa", "gdpr", "us_privacy", "gpp", "gpp_sid", "gpc", "is_odd", "is_silent")
+SETTINGS = ("lmt", "dnt", "atts")
 
 
 def said(setting: Any) -> Any:
-    """A plain 0 in a device says as much as nothing, and may be passed over."""
-    return None if setting == 0 and type(setting) is int else plain(setting)
+    """A plain 0 in a device, and 3 in its ext, say as much as nothing, and may be passed over."""
+    return [plain(value) for value in setting if type(value) is not int or value not in {0, 3}]
 
 
 def plain(value: Any) -> Any:
@@ -137,6 +136,33 @@ def test_strings_of_every_length_and_alignment_are_read_alike(
     check(b'{"id":%b}' % value)
 
 
+TWICE = {
+    "regs": b'{"id":"1","regs":{"coppa":1},"regs":{}}',
+    "regs, then PHP's": b'{"id":"1","regs":{"coppa":1},"regs":[]}',
+    "coppa": b'{"id":"1","regs":{"coppa":1,"coppa":0}}',
+    "gpp_sid": b'{"id":"1","regs":{"gpp_sid":[7],"gpp_sid":[]}}',
+    "regs.ext": b'{"id":"1","regs":{"ext":{"gpc":"1"},"ext":{}}}',
+    "gpc": b'{"id":"1","regs":{"ext":{"gpc":"1","gpc":"0"}}}',
+    "device": b'{"id":"1","device":{"lmt":1},"device":{}}',
+    "device, then null": b'{"id":"1","device":{"lmt":1},"device":null}',
+    "lmt": b'{"id":"1","device":{"lmt":1,"lmt":0}}',
+    "ifa": b'{"id":"1","device":{"ifa":"x","ifa":"y"}}',
+    "atts": b'{"id":"1","device":{"ext":{"atts":2,"atts":3}}}',
+    "device.ext": b'{"id":"1","device":{"ext":{"atts":2},"ext":{}}}',
+    "user": b'{"id":"1","user":{"eids":[{"source":"a","uids":[{"id":"1"}]}]},"user":{}}',
+    "consent": b'{"id":"1","user":{"consent":"x","consent":"y"}}',
+    "user.ext": b'{"id":"1","user":{"ext":{"consent":"x"},"ext":{}}}',
+    "consent in ext": b'{"id":"1","user":{"ext":{"consent":"x","consent":"y"}}}',
+    "eids": b'{"id":"1","user":{"eids":[{"source":"a","uids":[{"id":"1"}]}],"eids":[]}}',
+    "source": b'{"id":"1","user":{"eids":[{"source":"a","source":"b","uids":[{"id":"1"}]}]}}',
+    "uids": b'{"id":"1","user":{"eids":[{"source":"a","uids":[{"id":"1"}],"uids":[]}]}}',
+    "id": b'{"id":"1","user":{"eids":[{"source":"a","uids":[{"id":"1","id":"2"}]}]}}',
+    "stype": b'{"id":"1","user":{"eids":[{"source":"a","uids":[{"id":"1","ext":{"stype":"hemmd5",'
+    b'"stype":1}}]}]}}',
+}
+"""What stands twice of the members that we read."""
+
+
 def with_eids(eids: bytes) -> bytes:
     return b'{"id":"1","user":{"eids":[%b]}}' % eids
 
@@ -181,9 +207,6 @@ def test_samples_are_plain(path: Path) -> None:
         pytest.param(with_eids(rb'{"source":"\u0061","uids":[{"id":"\n"}]}'), id="escaped eids"),
         pytest.param(with_eids('{"source":"é","uids":[{"id":"ü"}]}'.encode()), id="eids in UTF-8"),
         pytest.param(
-            with_eids(b'{"source":"a","source":"b","uids":[{"id":"1","id":"2"}]}'), id="twice"
-        ),
-        pytest.param(
             with_eids(b'{"source":"a","uids":[{"id":"1","ext":{"stype":"hemmd5"}}]}'), id="uid.ext"
         ),
         pytest.param(
@@ -192,7 +215,16 @@ def test_samples_are_plain(path: Path) -> None:
         ),
         pytest.param(b'{"id":"1","device":{"lmt":0,"dnt":0}}', id="a silent device"),
         pytest.param(b'{"id":"1","device":{"lmt":false,"dnt":-0}}', id="a device that says no"),
-        pytest.param(b'{"id":"1","device":{"lmt":0,"lmt":1}}', id="a device that says both"),
+        pytest.param(b'{"id":"1","device":{"ext":{"atts":3}}}', id="a device that is tracked"),
+        pytest.param(b'{"id":"1","device":{"lmt":0,"ext":{"atts":2}}}', id="one that is not"),
+        pytest.param(b'{"id":"1","device":{"ext":{"atts":33,"x":{"atts":1}}}}', id="odd atts"),
+        pytest.param(b'{"id":"1","regs":{"ext":{"coppa":1},"coppa":0}}', id="coppa in ext"),
+        pytest.param(
+            b'{"id":"1","regs":[],"device":[ ],"user":{"ext":[\n],"yob":1}}', id="PHP's objects"
+        ),
+        pytest.param(b'{"id":"1","regs":{"ext":[]},"device":{"ext":[]}}', id="PHP's ext"),
+        pytest.param(b'{"id":"1","regs":null,"device":null,"user":{"ext":null}}', id="null"),
+        pytest.param(b'{"id":"1","device":{"ext":null},"regs":{"ext":null}}', id="ext null"),
         pytest.param(b'{"id":"1","device":{"lmt":0,"ifa":"x"}}', id="a device that has a name"),
     ],
 )
@@ -214,10 +246,13 @@ def test_plain_request_is_scanned(body: bytes) -> None:
         pytest.param(b'{"id":"1","user":{"data":null}}', id="no array"),
         pytest.param(b'{"id":"1","user":null}', id="no user"),
         pytest.param(b'{"id":"1","user":{"eids":{}}}', id="no array of eids"),
-        pytest.param(b'{"id":"1","user":{"ext":null}}', id="no ext"),
         pytest.param(b'{"id":"1","user":{"ext":{"eids":[],"eids":[]}}}', id="eids twice"),
-        pytest.param(b'{"id":"1","device":[]}', id="an odd device"),
+        pytest.param(b'{"id":"1","device":[1]}', id="an odd device"),
+        pytest.param(b'{"id":"1","device":{"ext":"x"}}', id="an odd ext"),
         pytest.param(b'{"id":"1","regs":""}', id="odd regs"),
+        pytest.param(b'{"id":"1","regs":{"ext":[[]]}}', id="odd regs.ext"),
+        pytest.param(b'{"id":"1","user":[]}', id="PHP's user"),
+        *(pytest.param(body, id=f"twice: {name}") for name, body in TWICE.items()),
         pytest.param(b'{"id":"1","tmax":120.5}', id="an odd tmax"),
         pytest.param(b'{"id":"1","tmax":1234567890}', id="a long tmax"),
         pytest.param(b'{"id":"1","x":' + b"[" * 80 + b"]" * 80 + b"}", id="deeper"),
@@ -259,6 +294,40 @@ def test_what_is_malformed_is_so_for_the_same_reason(body: bytes) -> None:
     check(body)
 
 
+@pytest.mark.parametrize("body", TWICE.values(), ids=TWICE)
+def test_what_stands_twice_is_read_in_every_copy(body: bytes) -> None:
+    assert _scanning(body).copies is not None
+    assert _whole(body).copies is not None
+    assert _scanning._scan is not None
+    assert _scanning._scan(body) is None
+
+
+def test_configured_member_is_read_in_every_copy_within_it() -> None:
+    decoder = Decoder(["user.ext.hashes.email"])
+    body = b'{"id":"1","user":{"ext":{"hashes":{"email":"x","email":"y"}}}}'
+
+    assert decoder._scan is not None
+    assert decoder._scan(body) is None
+    assert decoder(body).copies is not None
+
+
+def test_what_may_not_leave_is_known_to_stand_there_once() -> None:
+    """
+    So a body with hashed addresses in it is not gone over a third time.
+    """
+    assert _scanning._scan is not None
+    assert _scanning._scan(b'{"id":"1","user":{"ext":{"hashes":{}}}}') is False
+    assert _scanning._scan(b'{"id":"1","hashes":1,"regs":{},"regs":{}}') is None
+
+
+def test_members_of_an_eid_are_minded_up_to_a_number() -> None:
+    many = b",".join(b'"x%d":1' % n for n in range(17))
+
+    assert _scanning._scan is not None
+    assert _scanning._scan(with_eids(b"{%b}" % many)) is None
+    check(with_eids(b'{"source":"a","uids":[{"id":"1"}],%b}' % many))
+
+
 def test_forbidden_names_that_could_be_spelled_otherwise_are_not_scanned_for() -> None:
     assert Decoder((), ("user.ext.a/b",))._scan is None
     assert Decoder(("other",), ())._scan is None
@@ -271,7 +340,7 @@ def test_plain_uids_are_read_without_decoding_the_user() -> None:
     assert _scanning._scan is not None
     scanned = _scanning._scan(body)
 
-    assert scanned is not None
+    assert scanned
     assert scanned[0] == [("A", "1", None), ("A", "2", None)]
 
 
@@ -288,12 +357,12 @@ def test_regs_with_a_consent_string_are_not_kept() -> None:
     first, second = (_scanning(b'{"id":"%d","regs":{"gpp":"%b"}}' % (n, gpp)) for n in range(2))
 
     assert first.regs is not second.regs
-    assert first.regs.gpp == gpp.decode()
+    assert first.regs.gpp == (gpp.decode(),)
 
 
 def test_no_more_regs_are_kept_than_there_is_room_for() -> None:
     decoder = Decoder()
     for n in range(3_000):
-        assert decoder(b'{"id":"1","regs":{"coppa":%d}}' % n).regs.coppa == n
+        assert decoder(b'{"id":"1","regs":{"coppa":%d}}' % n).regs.coppa == (n,)
 
     assert len(decoder._raw_to_regs) <= decode_module._MOST_KEPT_REGS + 1

@@ -3,7 +3,9 @@
 //     npm install && npm run make
 //
 // gpp.jsonl.gz   GPP strings of random sections with random fields
-// tcf.jsonl.gz   TC strings of random consents, and what the IAB's decoder reads of them
+// tcf.jsonl.gz   TC strings of random consents, and what the IAB's decoder reads of them: half have
+//                the segment of disclosed vendors that TCF 2.3 made obligatory, some have
+//                publishers' restrictions of hundreds of entries
 //
 // Run by hand, when an encoder has a new version; the tests read only the files.
 // The random numbers are seeded, so that another run writes the same.
@@ -11,11 +13,14 @@
 import { gzipSync } from "node:zlib";
 import { writeFileSync } from "node:fs";
 import { GppModel, Sections, UsNat } from "@iabgpp/cmpapi";
-import { GVL, PurposeRestriction, RestrictionType, TCModel, TCString } from "@iabtcf/core";
+import {
+  GVL, PurposeRestriction, RestrictionType, Segment, SegmentEncoder, TCModel, TCString,
+} from "@iabtcf/core";
 
 const GPP_STRINGS = 1600;
 const TC_STRINGS = 1200;
 const WHEN = new Date(Date.UTC(2026, 9, 1));
+const BEFORE_TCF_23 = new Date(Date.UTC(2026, 1, 28));
 
 let state = 20261124;
 const random = () => {
@@ -118,8 +123,10 @@ function fillTcf(gpp) {
   gpp.setFieldValue("tcfeuv2", "PurposeConsents", bitsOf(purposes, 24));
   gpp.setFieldValue("tcfeuv2", "VendorConsents", vendors);
   gpp.setFieldValue("tcfeuv2", "VendorLegitimateInterests", vendorIds());
+  const disclosed = vendorIds();
+  gpp.setFieldValue("tcfeuv2", "VendorsDisclosed", disclosed);
   gpp.setFieldValue("tcfeuv2", "Created", WHEN);
-  return { purposes, has148: vendors.includes(148) };
+  return { purposes, has148: vendors.includes(148), discloses148: disclosed.includes(148) };
 }
 
 function fillCanada(gpp) {
@@ -182,7 +189,6 @@ function makeTcf() {
     model.purposeConsents.set(purposeIds());
     model.vendorConsents.set(vendorIds().filter((id) => id <= last));
     model.vendorLegitimateInterests.set(vendorIds().filter((id) => id <= last));
-    model.vendorsDisclosed.set(vendorIds().filter((id) => id <= last));
     if (chance(0.35)) {
       for (let n = 1 + below(6); n > 0; n--) {
         const type = choose([RestrictionType.NOT_ALLOWED, RestrictionType.REQUIRE_CONSENT, RestrictionType.REQUIRE_LI]);
@@ -193,17 +199,29 @@ function makeTcf() {
         }
       }
     }
-    model.created = model.lastUpdated = WHEN;
-    const text = TCString.encode(model);
+    if (chance(0.1)) {
+      const restriction = new PurposeRestriction(7, RestrictionType.NOT_ALLOWED);
+      for (let id = 150; id <= last; id += 2) model.publisherRestrictions.add(id, restriction);
+    }
+    model.created = model.lastUpdated = choose([WHEN, BEFORE_TCF_23]);
+    // TCString.encode discloses the whole list, and of a string of one service nobody.
+    const core = TCString.encode(model);
+    model.vendorsDisclosed.empty();
+    model.vendorsDisclosed.set(vendorIds().filter((id) => id <= last));
+    const segment = SegmentEncoder.encode(model, Segment.VENDORS_DISCLOSED);
+    const isDisclosing = chance(0.6);
+    const text = isDisclosing ? `${core}.${segment}` : core;
     const read = TCString.decode(text);
     const probes = {};
     for (const id of [148, 1, 2 + below(last), last, last + 1]) {
       probes[id] = [
         read.vendorConsents.has(id),
         read.publisherRestrictions.getRestrictions(id).map((r) => [r.purposeId, r.restrictionType]),
+        isDisclosing ? read.vendorsDisclosed.has(id) : null,
       ];
     }
-    vectors.push([text, range(1, 24).filter((id) => read.purposeConsents.has(id)), probes]);
+    const consented = range(1, 24).filter((id) => read.purposeConsents.has(id));
+    vectors.push([text, consented, probes, read.created.getTime() / 100]);
   }
   return vectors;
 }

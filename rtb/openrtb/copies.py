@@ -1,0 +1,217 @@
+"""
+A request read as by somebody who believes the first of two members as well as the last.
+
+"The names within an object SHOULD be unique" (RFC 8259, 4); of a request in which they are
+not, no two readers need read the same. So every copy counts that may say no: a signal is all
+that its copies say, and an id that one of them has is looked up beside the others'. What
+leaves is written as for a reader who takes the last.
+
+Objects are tuples of pairs here, so that nothing is lost. That takes five times as long as
+`rtb.openrtb.decode` does, so it is done only where a member does stand twice:
+`is_said_once` finds out, where `rtb.openrtb.scan` has not.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from rtb.openrtb.signals import Law, Said, Tracking, says_nothing
+from rtb.openrtb.uids import SourcedUid
+from rtb.openrtb.views import UidExt
+
+Pairs: TypeAlias = tuple[tuple[str, Any], ...]
+"""An object."""
+
+MAX_UIDS: Final = 1_024
+"""
+More than anybody looks up. A source twice and an id twice are four uids, so that a
+hostile body could say millions.
+"""
+
+_LONGEST_INTEGER: Final = 4_000
+"""Digits; a longer one takes a time that grows with their square, and is no id of anybody."""
+
+
+class Copies(NamedTuple):
+    """What the stages read of a request, of every copy."""
+
+    members: Pairs
+    consents: Said
+    regs: Law
+    tracking: Tracking
+    uids: list[SourcedUid]
+    is_odd: bool
+
+
+class UnreadableJson(ValueError):
+    """No JSON that we can read; says nothing of it, for it is a person's."""
+
+
+def pairs_of(text: bytes) -> Any:
+    """
+    Decode JSON, with objects as tuples of pairs.
+
+    Raises:
+        UnreadableJson: It is none, or not UTF-8.
+        RecursionError: Nested too deep.
+    """
+    try:
+        return _decode_pairs(text.decode())
+    except ValueError:
+        pass
+    # Raised out here, for an exception of decoding quotes the text, and would come along.
+    raise UnreadableJson
+
+
+def is_said_once(text: bytes) -> bool:
+    """
+    Tell whether no object has two members of one name.
+
+    Args:
+        text: JSON.
+
+    Raises:
+        RecursionError: Nested too deep.
+    """
+    try:
+        _decode_unique(text.decode())
+    except ValueError:
+        return False
+    return True
+
+
+def led_to(value: Any, names: Sequence[str]) -> Iterator[Any]:
+    """
+    Follow a path of names through every copy, and through lists as well.
+
+    Args:
+        value: JSON, with objects as tuples of pairs.
+        names: The path.
+    """
+    if isinstance(value, list):
+        yield from chain.from_iterable(led_to(each, names) for each in value)
+    elif not names:
+        yield value
+    elif isinstance(value, tuple):
+        name, *rest = names
+        for member, inner in value:
+            if member == name:
+                yield from led_to(inner, rest)
+
+
+def read_copies(members: Pairs) -> Copies:
+    """Read what the stages need."""
+    users, is_odd = _objects([members], "user")
+    user_exts, is_odd_ext = _objects(users, "ext")
+    uids: list[SourcedUid] = []
+    for eids in _values([*users, *user_exts], "eids"):
+        uids += _uids(eids)
+        if len(uids) > MAX_UIDS:
+            break
+    return Copies(
+        members,
+        _values([*users, *user_exts], "consent"),
+        _law([members]),
+        _tracking([members]),
+        uids[:MAX_UIDS],
+        is_odd or is_odd_ext or len(uids) > MAX_UIDS,
+    )
+
+
+def _law(requests: Sequence[Pairs]) -> Law:
+    regs, is_odd = _objects(requests, "regs")
+    exts, is_odd_ext = _objects(regs, "ext")
+    both = [*regs, *exts]
+    return Law(
+        _values(both, "coppa"),
+        _values(both, "gdpr"),
+        _values(both, "us_privacy"),
+        _values(both, "gpp"),
+        _values(both, "gpp_sid"),
+        _values(exts, "gpc"),
+        is_odd=is_odd or is_odd_ext,
+    )
+
+
+def _tracking(requests: Sequence[Pairs]) -> Tracking:
+    devices, is_odd = _objects(requests, "device")
+    exts, is_odd_ext = _objects(devices, "ext")
+    return Tracking(
+        _values(devices, "lmt"),
+        _values(devices, "dnt"),
+        _values(exts, "atts"),
+        is_odd=is_odd or is_odd_ext,
+    )
+
+
+def _uids(eids: Any) -> list[SourcedUid]:
+    """Read `eids` as `rtb.openrtb.uids` does; stops soon after `MAX_UIDS`."""
+    uids: list[SourcedUid] = []
+    for eid in eids if isinstance(eids, list) else ():
+        if not isinstance(eid, tuple):
+            continue
+        sources = [source for source in _values([eid], "source") if isinstance(source, str)]
+        arrays = [array for array in _values([eid], "uids") if isinstance(array, list)]
+        for uid in chain.from_iterable(arrays):
+            if not isinstance(uid, tuple):
+                continue
+            exts = _uid_exts(uid)
+            for text in _values([uid], "id"):
+                for source in sources if isinstance(text, str) else ():
+                    uids += [(source, text, ext) for ext in exts]
+                    if len(uids) > MAX_UIDS:
+                        return uids
+    return uids
+
+
+def _uid_exts(uid: Pairs) -> list[UidExt | None]:
+    objects, _ = _objects([uid], "ext")
+    exts: list[UidExt | None] = []
+    for ext in objects:
+        exts += [UidExt(stype=stype) for stype in _values([ext], "stype")]
+        exts += [UidExt(provider=provider) for provider in _values([ext], "provider")]
+    return exts[:MAX_UIDS] or [None]
+
+
+def _objects(parents: Sequence[Pairs], name: str) -> tuple[list[Pairs], bool]:
+    """Return the objects under a name, and whether something odd stands where one belongs."""
+    objects: list[Pairs] = []
+    is_odd = False
+    for value in _values(parents, name):
+        if isinstance(value, tuple):
+            objects.append(value)
+        else:
+            is_odd = is_odd or not says_nothing(value)
+    return objects, is_odd
+
+
+def _values(parents: Sequence[Pairs], name: str) -> Said:
+    return tuple(
+        value
+        for parent in parents
+        for member, value in parent
+        if member == name and value is not None
+    )
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> None:
+    if len(dict(pairs)) != len(pairs):
+        raise UnreadableJson
+
+
+def _integer(text: str) -> float:
+    return int(text) if len(text) <= _LONGEST_INTEGER else float(text)
+
+
+def _no_constant(_text: str) -> Any:
+    """Refuse NaN and the infinities, which are no JSON."""
+    raise UnreadableJson
+
+
+_decode_pairs: Final = json.JSONDecoder(
+    object_pairs_hook=tuple, parse_int=_integer, parse_constant=_no_constant
+).decode
+_decode_unique: Final = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_int=len, parse_float=len, parse_constant=_no_constant
+).decode

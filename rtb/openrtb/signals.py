@@ -1,0 +1,159 @@
+"""
+What a bid request says of privacy: `regs`, and what a device has set.
+
+A signal is all that is said of it. OpenRTB 2.6 and 2.5 have a place each, and a member may
+stand there twice, of which some parsers read the first and others the last (RFC 8259, 4).
+Stages see every value and decide; here none is chosen.
+
+Null says nothing; neither does an empty array where an object belongs, which is
+how PHP writes an empty object.
+"""
+
+from typing import Any, Final, TypeAlias, final
+
+from mypy_extensions import mypyc_attr
+
+from rtb.openrtb.views import Device, DeviceExt, Regs, RegsExt
+
+Said: TypeAlias = tuple[Any, ...]
+"""All the values of a signal, as decoded; none of them null."""
+
+NOTHING: Final[Said] = ()
+
+ATTS_AUTHORISED: Final = 3
+"""The one value of `device.ext.atts` by which the person allows tracking (skadnetwork.md)."""
+
+
+@final
+@mypyc_attr(acyclic=True)
+class Law:
+    """
+    What `regs` says (3.2.3); never changed, and shared by many requests.
+
+    Attributes:
+        coppa, gdpr, us_privacy, gpp, gpp_sid, gpc: All that is said of each.
+        is_odd: `regs`, or its `ext`, is of a type that it can't have.
+        is_silent: Of all but `us_privacy`, nothing is said but a plain 0.
+    """
+
+    __slots__ = ("coppa", "gdpr", "gpc", "gpp", "gpp_sid", "is_odd", "is_silent", "us_privacy")
+
+    def __init__(
+        self,
+        coppa: Said = NOTHING,
+        gdpr: Said = NOTHING,
+        us_privacy: Said = NOTHING,
+        gpp: Said = NOTHING,
+        gpp_sid: Said = NOTHING,
+        gpc: Said = NOTHING,
+        *,
+        is_odd: bool = False,
+    ) -> None:
+        self.coppa: Final = coppa
+        self.gdpr: Final = gdpr
+        self.us_privacy: Final = us_privacy
+        self.gpp: Final = gpp
+        self.gpp_sid: Final = gpp_sid
+        self.gpc: Final = gpc
+        self.is_odd: Final = is_odd
+        self.is_silent: Final = (
+            not (gpp or gpp_sid or gpc) and _are_all(coppa, 0) and _are_all(gdpr, 0)
+        )
+
+
+@final
+@mypyc_attr(acyclic=True)
+class Tracking:
+    """
+    What a device has set (3.2.18); never changed.
+
+    Attributes:
+        lmt, dnt, atts: All that is said of each.
+        is_odd: `device`, or its `ext`, is of a type that it can't have.
+        is_limited: The device id may not be read.
+        is_silent: Of `lmt` and `atts` nothing is said that limits it.
+    """
+
+    __slots__ = ("atts", "dnt", "is_limited", "is_odd", "is_silent", "lmt")
+
+    def __init__(
+        self,
+        lmt: Said = NOTHING,
+        dnt: Said = NOTHING,
+        atts: Said = NOTHING,
+        *,
+        is_odd: bool = False,
+    ) -> None:
+        self.lmt: Final = lmt
+        self.dnt: Final = dnt
+        self.atts: Final = atts
+        self.is_odd: Final = is_odd
+        self.is_silent: Final = _are_all(lmt, 0) and _are_all(atts, ATTS_AUTHORISED)
+        self.is_limited: Final = not self.is_silent and (
+            any(lmt) or not all(value == ATTS_AUTHORISED for value in atts)
+        )
+
+
+def law_of(regs: Any) -> Law:
+    """Read `regs` as decoded: a view, or whatever stands there."""
+    is_odd = False
+    if not isinstance(regs, Regs):
+        is_odd = not says_nothing(regs)
+        regs = _NO_REGS
+    ext = regs.ext
+    if not isinstance(ext, RegsExt):
+        is_odd = is_odd or not says_nothing(ext)
+        ext = _NO_REGS_EXT
+    return Law(
+        said(regs.coppa, ext.coppa),
+        said(regs.gdpr, ext.gdpr),
+        said(regs.us_privacy, ext.us_privacy),
+        said(regs.gpp, ext.gpp),
+        said(regs.gpp_sid, ext.gpp_sid),
+        said(ext.gpc, None),
+        is_odd=is_odd,
+    )
+
+
+def tracking_of(device: Any) -> Tracking:
+    """Read `device` as decoded: a view, or whatever stands there."""
+    if not isinstance(device, Device):
+        return SILENT_TRACKING if says_nothing(device) else _ODD_TRACKING
+    ext = device.ext
+    atts = None
+    is_odd = False
+    if isinstance(ext, DeviceExt):
+        atts = ext.atts
+    else:
+        is_odd = not says_nothing(ext)
+    if device.lmt is None and device.dnt is None and atts is None and not is_odd:
+        return SILENT_TRACKING
+    return Tracking(said(device.lmt, None), said(device.dnt, None), said(atts, None), is_odd=is_odd)
+
+
+def said(value: Any, value_25: Any) -> Said:
+    """Return what is said in the places of OpenRTB 2.6 and 2.5."""
+    if value is None:
+        return NOTHING if value_25 is None else (value_25,)
+    return (value,) if value_25 is None else (value, value_25)
+
+
+def says_nothing(value: Any) -> bool:
+    """Tell whether what stands where an object belongs is null, or an empty array."""
+    return value is None or (isinstance(value, list) and not value)
+
+
+def _are_all(values: Said, plain: int) -> bool:
+    # Not by equality alone, for False equals 0 and is none; neither is -0.0.
+    return not values or all(type(value) is int and value == plain for value in values)
+
+
+SILENT_LAW: Final = Law()
+"""Of a request without `regs`."""
+
+SILENT_TRACKING: Final = Tracking()
+"""Of a request without `device`, or with one that sets nothing."""
+
+_ODD_TRACKING: Final = Tracking(is_odd=True)
+_NO_REGS: Final = Regs()
+_NO_REGS_EXT: Final = RegsExt()

@@ -127,6 +127,9 @@ class Settings(BaseSettings):
     has written to it for so long.
     """
 
+    status_days: int = Field(30, ge=1, le=3650)
+    """For how long a `.status` file stays in its partner's folder."""
+
     sftp_host: str = "0.0.0.0"  # noqa: S104 - partners come from outside
     """The address that the SFTP server listens on."""
 
@@ -139,11 +142,20 @@ class Settings(BaseSettings):
     sftp_max_handles: int = Field(16, ge=1)
     """How many files one SFTP session may hold open, and as many listings."""
 
+    sftp_max_startups: int = Field(100, ge=1)
+    """
+    How many connections there may be that have not logged in (sshd's MaxStartups). For one
+    more, the one that has waited longest is ended.
+    """
+
+    sftp_max_startups_per_address: int = Field(20, ge=1)
+    """How many of them from one address, or one IPv6 network of 64 bits; likewise."""
+
     sftp_max_sessions: int = Field(100, ge=1)
-    """How many connections the SFTP server holds at a time, of all partners."""
+    """How many connections that have logged in the SFTP server holds at a time."""
 
     sftp_max_sessions_per_partner: int = Field(10, ge=1)
-    """How many SFTP sessions one partner may have open."""
+    """How many connections, and how many SFTP sessions, one partner may have open."""
 
     callback_hosts: tuple[str, ...] = ()
     """
@@ -312,6 +324,7 @@ class Settings(BaseSettings):
             wait_s=self.drop_wait_s,
             quiet_s=self.drop_quiet_s,
             abandoned_after_s=self.abandoned_after_s,
+            answers_kept_s=self.status_days * 86_400.0,
         )
 
     @property
@@ -321,6 +334,8 @@ class Settings(BaseSettings):
             host=self.sftp_host,
             port=self.sftp_port,
             key_dir=self.data_dir / "sftp",
+            max_startups=self.sftp_max_startups,
+            max_startups_per_address=self.sftp_max_startups_per_address,
             max_sessions=self.sftp_max_sessions,
             max_sessions_per_partner=self.sftp_max_sessions_per_partner,
             max_file_bytes=self.sftp_max_file_bytes,

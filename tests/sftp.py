@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from segments.doors.sftp.public_key import read_public_key
+from segments.doors.sftp.public_key import read_public_keys
 from segments.ledger import accounts
 from segments.ledger.database.engine import open_ledger
 from segments.ledger.live_audience import ssh_keys
@@ -54,7 +54,8 @@ class Door:
             partner = await accounts.add_account(
                 conn, AccountKind.ADVERTISER, partner_id, partner_id, now_s=time.time()
             )
-            await ssh_keys.add_key(conn, read_public_key(public_key, partner.id), now_s=0)
+            for key in read_public_keys(public_key, partner.id):
+                await ssh_keys.add_key(conn, key, now_s=0)
 
     async def start(self) -> None:
         """Start the server and wait until it listens."""

@@ -19,7 +19,9 @@ from segments.doors.callback_sender import Callbacks
 from segments.doors.live_audience.drop import Drop
 from segments.doors.live_audience.file_names import folder_name
 from segments.doors.live_audience.folder import DropFolder
-from segments.doors.sftp.public_key import MAX_KEY_BYTES, read_public_key
+from segments.doors.sftp.host_key import host_keys
+from segments.doors.sftp.partner_keys import options_of
+from segments.doors.sftp.public_key import MAX_FILE_BYTES, read_public_keys
 from segments.doors.sftp.server import SftpServer
 from segments.doors.sftp_process_metrics import SftpProcessMetrics
 from segments.files.blobs import Blobs
@@ -75,13 +77,15 @@ def add_key(
     is_internal: bool,
 ) -> None:
     """
-    Let PARTNER log in with the public key in FILE, a .pub of ssh-keygen.
+    Let PARTNER log in with every public key in FILE, a .pub of ssh-keygen or authorized_keys.
+
+    A line of authorized_keys keeps its from=, expiry-time=, cert-authority and principals=.
 
     With --jwt: take data subject requests that DOMAIN signs with the RSA key
     whose public half FILE is, as PEM.
     """
     with file.open("rb") as opened_file:
-        content = opened_file.read(MAX_KEY_BYTES + 1)
+        content = opened_file.read(MAX_FILE_BYTES + 1)
     if is_jwt != (kid is not None):
         raise click.UsageError("--jwt and --kid go together")
     if kid is not None:
@@ -94,11 +98,27 @@ def add_key(
         found = await accounts.partner(conn, name)
         if len(folder_name(found.public_id)) > _MAX_FOLDER_NAME:
             raise Refusal("the partner's id is too long to name a folder")
-        added = read_public_key(content, found.id)
-        await ssh_keys.add_key(conn, added, now_s=time.time())
-        return f"{name} may log in with {added.fingerprint}"
+        added = read_public_keys(content, found.id)
+        for each in added:
+            await ssh_keys.add_key(conn, each, now_s=time.time())
+        return "\n".join(_said(name, each) for each in added)
 
     keep(add)
+
+
+def _said(name: str, added: SshKey) -> str:
+    if options_of(added).is_authority:
+        return f"{name} may log in with certificates of {added.fingerprint}"
+    return f"{name} may log in with {added.fingerprint}"
+
+
+@key.command("host")
+def show_host_keys() -> None:
+    """Print the fingerprints of the SFTP server's own keys, for partners to compare."""
+    kept = host_keys(read_settings(Settings).sftp_options.key_dir)
+    print_table(
+        ("algorithm", "fingerprint"), ((k.get_algorithm(), k.get_fingerprint()) for k in kept)
+    )
 
 
 @key.command("list")

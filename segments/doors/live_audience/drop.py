@@ -32,6 +32,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from segments.doors.live_audience import rules
 from segments.doors.live_audience.accept import accept
 from segments.doors.live_audience.faults import Faults, will_pass
+from segments.doors.live_audience.file_names import METADATA, answered_name
 from segments.doors.live_audience.folder import DropFolder, Folder, read_taken
 from segments.doors.live_audience.folder_lock import folder_lock
 from segments.doors.live_audience.metadata import MAX_METADATA_BYTES, Metadata
@@ -75,6 +76,7 @@ class Drop:
         self._wait_s = options.wait_s
         self._quiet_s = options.quiet_s
         self._abandoned_after_s = options.abandoned_after_s
+        self._answers_kept_s = options.answers_kept_s
         self._ledger = ledger
         self._blobs = blobs
         self._folders = folders
@@ -98,9 +100,12 @@ class Drop:
             await step()
 
     async def sweep(self) -> None:
-        """Delete the files that were begun by SFTP and never finished."""
+        """Delete the files that were begun by SFTP and never finished, and old answers."""
         before_s = self._now_s() - self._abandoned_after_s
         for partner_id, folder in self._folders.all():
+            answers = folder.drop_answers(self._now_s() - self._answers_kept_s)
+            if answers:
+                _log.info("%d answers to %r deleted, which were old", answers, partner_id)
             dropped = folder.drop_abandoned(before_s)
             if dropped:
                 _log.info("%d abandoned uploads of %r deleted", dropped, partner_id)
@@ -118,13 +123,14 @@ class Drop:
 
     async def _look_into(self, partner_id: str, folder: Folder) -> None:
         for file_name in folder.names():
-            name = rules.answer_name(file_name)
+            name = answered_name(file_name)
             # No `await` between the question and the taking: our SFTP server,
             # in the same loop, can't open the file meanwhile.
             if name is not None and folder.is_complete(file_name, self._now_s(), self._quiet_s):
-                folder.take(file_name, f"{name}.json")
+                folder.take(file_name, f"{name}{METADATA}")
+                folder.withdraw(name)
         for taken_name in folder.all_taken():
-            name = rules.answer_name(taken_name)
+            name = answered_name(taken_name)
             path = folder.taken(taken_name)
             if name is not None and path is not None:
                 receiving = self._receive(partner_id, folder, name, path)
@@ -223,7 +229,7 @@ class Drop:
                     folder.drop(taken_name)
 
     def _take_data(self, folder: Folder, file_name: str, taken_name: str) -> bool:
-        for name in rules.data_file_names(file_name):
+        for name in rules.data_files(file_name, folder.names()):
             if folder.is_complete(name, self._now_s(), self._quiet_s):
                 folder.take(name, taken_name)
                 return True
@@ -232,7 +238,7 @@ class Drop:
     def _has_waited(self, folder: Folder, delivery: Delivery, file_name: str) -> bool:
         """Tell whether the data file is overdue; one that is still growing is not."""
         since_s = delivery.received_at_s
-        for name in rules.data_file_names(file_name):
+        for name in rules.data_files(file_name, folder.names()):
             with suppress(OSError):
                 since_s = max(since_s, folder.stat(name).st_ctime)
         return self._now_s() - since_s >= self._wait_s

@@ -1,14 +1,25 @@
 """
 What files may be called, and what partners' folders are.
 
-A name is one path segment that a listing shows as it is: nothing hidden,
-nothing that moves a terminal's cursor, nothing that leads elsewhere.
+A name is one path segment that a listing shows as it is: nothing that moves a
+terminal's cursor, nothing that leads elsewhere. One with a dot in front is temporary:
+schedulers write to it, and rename it when it is whole; until then nobody takes it.
 """
 
 from urllib.parse import quote
 
-MAX_NAME_BYTES = 200
-"""Leaves room for `.status` and for our own copies within the 255 of every file system."""
+MAX_NAME_BYTES = 255
+"""What every file system has room for."""
+
+METADATA = ".json"
+ANSWER = ".status"
+
+MAX_ANSWERED_BYTES = MAX_NAME_BYTES - len(ANSWER)
+"""`NAME` of `NAME.json`, so that `NAME.status` is a name as well."""
+
+UNFINISHED = ".unfinished"
+TAKEN = ".taken"
+"""Folders of ours in a partner's folder."""
 
 
 class Refused(Exception):
@@ -20,18 +31,36 @@ def check_name(name: str) -> str:
     Return a name if a file may have it.
 
     Raises:
-        Refused: Empty, hidden, too long, a path, or with characters that no
+        Refused: Empty, one of ours, too long, a path, or with characters that no
             listing shows as they are.
     """
-    if not name or name.startswith("."):
-        raise Refused("names that begin with a dot are not allowed")
+    if name in ("", ".", "..", UNFINISHED, TAKEN):
+        raise Refused("the name is one of the server's own")
     if "/" in name or "\\" in name:
         raise Refused("there are no folders here")
     if not name.isprintable():
         raise Refused("the name has characters that can't be printed")
     if len(name.encode()) > MAX_NAME_BYTES:
         raise Refused(f"the name is longer than {MAX_NAME_BYTES} bytes")
+    stem = answered_name(name)
+    if stem is not None and len(stem.encode()) > MAX_ANSWERED_BYTES:
+        raise Refused(
+            f"the name has more than {MAX_ANSWERED_BYTES} bytes before {METADATA}: there is no"
+            f" room for its {ANSWER}"
+        )
     return name
+
+
+def answered_name(file_name: str) -> str | None:
+    """Return what a metadata file's answer is named after, `None` if it is none."""
+    stem, suffix = file_name[: -len(METADATA)], file_name[-len(METADATA) :]
+    is_metadata = suffix.lower() == METADATA and stem and not is_temporary(file_name)
+    return stem if is_metadata else None
+
+
+def is_temporary(name: str) -> bool:
+    """Tell whether a file has yet to get its name."""
+    return name.startswith(".")
 
 
 def folder_name(partner_id: str) -> str:

@@ -15,26 +15,40 @@ has written to it for a while.
 Taking is a rename, so a file is either the partner's or ours. Names are one
 path segment; nothing here follows a symbolic link or opens what is not a
 regular file.
+
+While `NAME.json` lies there, or is being read by us, `NAME.status` is not shown: it would be
+the answer to an earlier file of that name.
 """
 
 import os
 import stat
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from segments.doors.live_audience.file_names import Refused, folder_name, is_usable
+from segments.doors.live_audience.file_names import (
+    ANSWER,
+    TAKEN,
+    UNFINISHED,
+    Refused,
+    answered_name,
+    folder_name,
+    is_temporary,
+    is_usable,
+)
 
 MAX_FILES = 1000
-"""So many files may lie in a folder; one more is refused, so that a listing stays small."""
+"""
+So many files of the partner's may lie in a folder; one more is refused, so that a listing
+stays small. The answers are ours, and are swept.
+"""
 
-ANSWER = ".status"
-METADATA = ".json"
+STAT_AFTER_TAKING_S = 30.0
+"""For so long a file that we took can be looked at: clients confirm a put by the file's size."""
 
-_UNFINISHED = ".unfinished"
-_TAKEN = ".taken"
 _OPEN_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
@@ -56,10 +70,58 @@ class Upload:
 class Folder:
     """The files of one partner."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, clock_s: Callable[[], float] = time.monotonic) -> None:
         self.path = path
+        self._clock_s = clock_s
+        self._name_to_taken: dict[str, tuple[float, os.stat_result]] = {}
         self._name_to_upload: dict[str, Upload] = {}
         self._name_to_closed: dict[str, _Seen] = {}
+
+    def shown(self) -> list[str]:
+        """Return the names that the partner sees."""
+        names = self.names()
+        unanswered = self._unanswered()
+        return [
+            name
+            for name in names
+            if name.removesuffix(ANSWER) not in unanswered or not name.endswith(ANSWER)
+        ]
+
+    def shown_stat(self, name: str) -> os.stat_result:
+        """
+        Return the stat of a file that the partner sees, or put there a moment ago.
+
+        Raises:
+            FileNotFoundError: There is no regular file of that name.
+        """
+        if self._is_outdated_answer(name):
+            raise FileNotFoundError(name)
+        try:
+            return self.stat(name)
+        except FileNotFoundError:
+            taken = self._name_to_taken.get(name)
+            if taken is None or self._clock_s() - taken[0] >= STAT_AFTER_TAKING_S:
+                raise
+            return taken[1]
+
+    def open_shown(self, name: str) -> int:
+        """
+        Open a file that the partner sees, for reading.
+
+        Raises:
+            OSError: It is not there, or not a regular file.
+        """
+        if self._is_outdated_answer(name):
+            raise FileNotFoundError(name)
+        return self.open(name, os.O_RDONLY)
+
+    def _is_outdated_answer(self, name: str) -> bool:
+        return name.endswith(ANSWER) and name.removesuffix(ANSWER) in self._unanswered()
+
+    def _unanswered(self) -> set[str | None]:
+        """Return what the metadata files that lie here, or are being read by us, are called."""
+        there = (*self.names(), *_names_in(self.path / TAKEN))
+        return {answered_name(each) for each in there}
 
     def names(self) -> list[str]:
         """Return the names of all regular files that have a usable name, sorted."""
@@ -108,12 +170,15 @@ class Folder:
         Raises:
             Refused: The folder is full.
         """
-        if not self.has(name) and len(self.names()) >= MAX_FILES:
+        if not self.has(name) and self._is_full():
             raise Refused(f"there are {MAX_FILES} files in the folder; remove some")
         self._mark(name)
         upload = self._name_to_upload[name] = Upload(name)
         self._name_to_closed.pop(name, None)
         return upload
+
+    def _is_full(self) -> bool:
+        return sum(not name.endswith(ANSWER) for name in self.names()) >= MAX_FILES
 
     def is_current(self, upload: Upload) -> bool:
         """Tell whether that upload is still the one that may write."""
@@ -171,17 +236,21 @@ class Folder:
 
     def is_unfinished(self, name: str) -> bool:
         """Tell whether a file came by our SFTP server and was not closed by its client."""
-        return os.path.lexists(self.path / _UNFINISHED / name)
+        return os.path.lexists(self.path / UNFINISHED / name)
 
     def drop_abandoned(self, before_s: float) -> int:
         """
         Delete the files that were begun and never finished; return how many there were.
 
         One that a client of this process has open is none of them, nor is one
-        that grew, or was begun once more, after `before_s`.
+        that grew, or was begun once more, after `before_s`. A file that never got its
+        name is one of them, finished or not.
         """
         dropped = 0
-        for name in _names_in(self.path / _UNFINISHED):
+        for name in self.names():
+            if is_temporary(name) and not self.is_unfinished(name):
+                dropped += self._drop_older(name, before_s)
+        for name in _names_in(self.path / UNFINISHED):
             if name in self._name_to_upload or self._last_change_s(name) >= before_s:
                 continue
             if self.has(name):
@@ -190,9 +259,21 @@ class Folder:
             self._forget(name)
         return dropped
 
+    def drop_answers(self, before_s: float) -> int:
+        """Delete the answers that were given before then; return how many there were."""
+        answers = [name for name in self.names() if name.endswith(ANSWER)]
+        return sum(self._drop_older(name, before_s) for name in answers)
+
+    def _drop_older(self, name: str, before_s: float) -> bool:
+        with suppress(FileNotFoundError):
+            if name not in self._name_to_upload and self.stat(name).st_ctime < before_s:
+                self.remove(name)
+                return True
+        return False
+
     def _last_change_s(self, name: str) -> float:
         """Return when an unfinished file was begun or last written to."""
-        changed_s = os.lstat(self.path / _UNFINISHED / name).st_ctime
+        changed_s = os.lstat(self.path / UNFINISHED / name).st_ctime
         with suppress(FileNotFoundError):
             changed_s = max(changed_s, self.stat(name).st_ctime)
         return changed_s
@@ -215,27 +296,37 @@ class Folder:
 
     def take(self, name: str, as_name: str) -> None:
         """Move a file out of the partner's reach; `taken` finds it again."""
-        self._own(_TAKEN)
-        (self.path / name).rename(self.path / _TAKEN / as_name)
+        self._own(TAKEN)
+        found = self.stat(name)
+        (self.path / name).rename(self.path / TAKEN / as_name)
         self._forget(name)
+        now_s = self._clock_s()
+        for each, (taken_at_s, _) in list(self._name_to_taken.items()):
+            if now_s - taken_at_s >= STAT_AFTER_TAKING_S:
+                del self._name_to_taken[each]
+        self._name_to_taken[name] = (now_s, found)
+
+    def withdraw(self, name: str) -> None:
+        """Delete `<name>.status`, if there is one: it answered an earlier metadata file."""
+        (self.path / f"{name}{ANSWER}").unlink(missing_ok=True)
 
     def taken(self, as_name: str) -> Path | None:
         """Return where a file that was taken lies, if it is there."""
-        path = self.path / _TAKEN / as_name
+        path = self.path / TAKEN / as_name
         return path if path.is_file() and not path.is_symlink() else None
 
     def all_taken(self) -> list[str]:
         """Return the names of all files that were taken, sorted."""
-        return _names_in(self.path / _TAKEN)
+        return _names_in(self.path / TAKEN)
 
     def drop(self, as_name: str) -> None:
         """Delete a file that was taken; nothing to do if it is not there."""
-        (self.path / _TAKEN / as_name).unlink(missing_ok=True)
+        (self.path / TAKEN / as_name).unlink(missing_ok=True)
 
     def answer(self, name: str, content: bytes) -> None:
         """Write `<name>.status`, whole or not at all."""
-        self._own(_TAKEN)
-        path = self.path / _TAKEN / f"{name}{ANSWER}"
+        self._own(TAKEN)
+        path = self.path / TAKEN / f"{name}{ANSWER}"
         with path.open("wb") as file:
             file.write(content)
             file.flush()
@@ -248,10 +339,10 @@ class Folder:
         return path
 
     def _mark(self, name: str) -> None:
-        (self._own(_UNFINISHED) / name).touch()
+        (self._own(UNFINISHED) / name).touch()
 
     def _unmark(self, name: str) -> None:
-        (self.path / _UNFINISHED / name).unlink(missing_ok=True)
+        (self.path / UNFINISHED / name).unlink(missing_ok=True)
 
     def _forget(self, name: str) -> None:
         self._name_to_upload.pop(name, None)
@@ -262,8 +353,9 @@ class Folder:
 class DropFolder:
     """All partners' folders."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, clock_s: Callable[[], float] = time.monotonic) -> None:
         self.path = path
+        self._clock_s = clock_s
         self._name_to_folder: dict[str, Folder] = {}
 
     def of(self, partner_id: str) -> Folder:
@@ -284,7 +376,7 @@ class DropFolder:
                 yield unquote(name), self._folder(name)
 
     def _folder(self, name: str) -> Folder:
-        return self._name_to_folder.setdefault(name, Folder(self.path / name))
+        return self._name_to_folder.setdefault(name, Folder(self.path / name, self._clock_s))
 
 
 def _names_in(path: Path) -> list[str]:

@@ -15,3 +15,6 @@ class DropOptions:
 
     abandoned_after_s: float
     """After how long an upload that was never finished is deleted."""
+
+    answers_kept_s: float
+    """For how long a `.status` file stays."""

@@ -11,9 +11,9 @@ metadata file, `<filename>.status`.
 Nothing here reads a file or the clock.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
-from segments.doors.live_audience.folder import METADATA
 from segments.doors.live_audience.metadata import Metadata, read_metadata
 from segments.model.stop_reason import Stopped, StopReason
 
@@ -22,6 +22,8 @@ DOOR = "sftp"
 MAX_URL_CHARS = 2048
 
 _PACKED = (".gz", ".zip")
+_SUFFIXES = (*_PACKED, ".txt", ".csv")
+_OF_THE_SAMPLE = ">"
 
 
 class Said(NamedTuple):
@@ -31,22 +33,33 @@ class Said(NamedTuple):
     refused: Stopped | None  # none: it is in order, as far as a file can say
 
 
-def answer_name(file_name: str) -> str | None:
-    """Return what a metadata file's answer is named after, `None` if it is none."""
-    stem, suffix = file_name[: -len(METADATA)], file_name[-len(METADATA) :]
-    return stem if stem and suffix.lower() == METADATA else None
-
-
-def data_file_names(name: str) -> tuple[str, ...]:
+def data_files(said: str, names: Iterable[str]) -> list[str]:
     """
-    Return under which names a data file may lie, the likeliest first.
+    Return which of some files may be the data file of a metadata file, the likeliest first.
 
     `file.name` is "`<digest_value>.txt`" even of a file that was "compressed in
-    either .GZ or .ZIP format", so `a.txt` may come as `a.txt.gz` or `a.gz`.
+    either .GZ or .ZIP format", so `a.txt` may come as `a.txt.gz` or `a.gz`; suffixes in
+    any case. The document's own sample ends in `>`, which no file has.
+
+    Args:
+        said: `file.name`.
+        names: Of the files that are there.
     """
+    name = said.removesuffix(_OF_THE_SAMPLE)
     stem, dot, _ = name.rpartition(".")
     stems = (name, stem) if dot and stem else (name,)
-    return (name, *(f"{each}{suffix}" for each in stems for suffix in _PACKED))
+    wanted = [name, *(f"{each}{suffix}" for each in stems for suffix in _PACKED)]
+    ranks = {_with_plain_suffix(each): rank for rank, each in reversed(list(enumerate(wanted)))}
+    found = [each for each in (*names,) if _with_plain_suffix(each) in ranks]
+    return sorted(found, key=lambda each: (each != name, ranks[_with_plain_suffix(each)], each))
+
+
+def _with_plain_suffix(name: str) -> str:
+    """Return a name with its suffixes in lower case, as far as they are ones of a data file."""
+    stem, dot, suffix = name.rpartition(".")
+    if not dot or f".{suffix.lower()}" not in _SUFFIXES:
+        return name
+    return f"{_with_plain_suffix(stem)}.{suffix.lower()}"
 
 
 def read(raw: bytes, partner_id: str) -> Said:

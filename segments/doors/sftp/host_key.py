@@ -1,20 +1,41 @@
 """
-The SFTP server's own key, which is made once and kept.
+The SFTP server's own keys, which are made once and kept.
 
-Clients remember it: another one would look to them like somebody between.
+Clients remember them: another one would look to them like somebody between. One of each
+kind that clients know: ed25519, ECDSA over nistp256 (RFC 5656, 10.1, requires it) and RSA
+(RFC 8332), which older Java clients have alone.
 """
 
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 import asyncssh
 
 
-def host_key(path: Path) -> asyncssh.SSHKey:
-    """Return the key that is kept in a file; a new one, if there is no such file yet."""
+class _Kind(NamedTuple):
+    file_name: str
+    algorithm: str
+    size_bits: int | None = None
+
+
+_KINDS = (
+    _Kind("host_key", "ssh-ed25519"),
+    _Kind("host_key_ecdsa", "ecdsa-sha2-nistp256"),
+    _Kind("host_key_rsa", "ssh-rsa", 3072),
+)
+
+
+def host_keys(folder: Path) -> list[asyncssh.SSHKey]:
+    """Return the keys that are kept in a folder; those that are not there yet are made."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return [_host_key(folder / kind.file_name, kind) for kind in _KINDS]
+
+
+def _host_key(path: Path, kind: _Kind) -> asyncssh.SSHKey:
     if not path.exists():
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        made = asyncssh.generate_private_key("ssh-ed25519", comment="rtb-segments sftp")
+        size = {} if kind.size_bits is None else {"key_size": kind.size_bits}
+        made = asyncssh.generate_private_key(kind.algorithm, comment="rtb-segments sftp", **size)
         mine = path.with_name(f"{path.name}.{os.getpid()}")
         fd = os.open(mine, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with os.fdopen(fd, "wb") as file:

@@ -106,7 +106,7 @@ def opened(folder: Folder, name: str, pflags: int, max_bytes: int) -> OpenFile:
     """
     flags = _ACCESS.get(pflags & (FXF_READ | FXF_WRITE), os.O_RDONLY)
     if not is_to_write(pflags):
-        fd = folder.open(name, flags)
+        fd = folder.open_shown(name)
         return OpenFile(folder, fd, None, appends=False, max_bytes=max_bytes)
     if pflags & FXF_CREAT:
         flags |= os.O_CREAT

@@ -17,11 +17,17 @@ class SftpOptions:
     key_dir: Path
     """Where its host keys are kept."""
 
+    max_startups: int
+    """How many connections there may be that have not logged in."""
+
+    max_startups_per_address: int
+    """How many of them from one address."""
+
     max_sessions: int
-    """How many connections it holds at a time, of all partners."""
+    """How many connections that have logged in it holds at a time, of all partners."""
 
     max_sessions_per_partner: int
-    """How many SFTP sessions one partner may have open."""
+    """How many connections, and how many SFTP sessions, one partner may have open."""
 
     max_file_bytes: int
     """How large a file may become."""

@@ -9,8 +9,7 @@ import posixpath
 
 from asyncssh import SFTPNoSuchFile, SFTPPermissionDenied
 
-from segments.doors.live_audience.file_names import Refused, check_name
-from segments.doors.live_audience.folder import ANSWER
+from segments.doors.live_audience.file_names import ANSWER, Refused, check_name
 
 
 def shortest(path: bytes) -> bytes:

@@ -2,9 +2,15 @@
 The SFTP door: what OpenSSH's `sftp` and its like talk to.
 
 One flat folder a partner, and nothing beside it: no shell, no commands, no
-forwarding, no scp, no subfolders, no links, nothing of the host (owners, free
-space, other partners). The user name is the partner id; who is meant by it and
-which keys it has stands in the ledger, and only a key opens the door.
+forwarding, no scp but the one that speaks SFTP (OpenSSH 9), no subfolders, no
+links, nothing of the host (owners, free space, other partners).
+
+The user name is the partner id; who is meant by it and which keys it has stands
+in the ledger, and only a key opens the door, or a certificate of an authority
+that the partner's keys name.
+
+    not logged in   SEGMENTS_SFTP_MAX_STARTUPS, in all and per address: the oldest goes
+    logged in       SEGMENTS_SFTP_MAX_SESSIONS, in all and per partner: the newcomer is told why
 
 This is the listener, and who gets in; what a client may do then is
 `segments.doors.sftp.session`'s law.
@@ -21,9 +27,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.doors.live_audience.folder import DropFolder
-from segments.doors.sftp.host_key import host_key
+from segments.doors.sftp.host_key import host_keys
 from segments.doors.sftp.options import SftpOptions
+from segments.doors.sftp.partner_keys import PartnerKeys
+from segments.doors.sftp.refusal_log import RefusalLog
 from segments.doors.sftp.session import Session
+from segments.doors.sftp.startups import Startups, source_of
 from segments.doors.sftp_process_metrics import ACCEPTED, REFUSED, SftpProcessMetrics
 from segments.ledger.database.engine import reading
 from segments.ledger.live_audience import ssh_keys
@@ -57,6 +66,10 @@ class SftpServer:
         self.metrics = metrics or SftpProcessMetrics()
         self._folders = folders
         self.connections: set[_Connection] = set()
+        self.startups: Startups[_Connection] = Startups(
+            options.max_startups, options.max_startups_per_address
+        )
+        self.refusals = RefusalLog(_log)
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[int]:
@@ -67,13 +80,13 @@ class SftpServer:
             CannotListen: The port is taken, or not ours to take.
         """
         options = self.options
-        key = await asyncio.to_thread(host_key, options.key_dir / "host_key")
+        keys = await asyncio.to_thread(host_keys, options.key_dir)
         try:
             listener = await asyncssh.create_server(
                 lambda: _Connection(self),
                 options.host,
                 options.port,
-                server_host_keys=[key],
+                server_host_keys=keys,
                 server_version="rtb-segments",
                 config=None,  # nothing of this machine's own sshd
                 sftp_factory=self._session,
@@ -110,15 +123,11 @@ class SftpServer:
         connection = cast("_Connection", chan.get_connection().get_owner())
         assert connection.logged_in is not None, "sessions come after the login"
         partner_id = connection.logged_in.partner_id
-        sessions = sum(
-            each.sessions
-            for each in self.connections
-            if each.logged_in is not None and each.logged_in.partner_id == partner_id
-        )
+        sessions = sum(each.sessions for each in self.connections_of(partner_id))
         if sessions >= self.options.max_sessions_per_partner:
-            raise asyncssh.DisconnectError(
-                asyncssh.DISC_TOO_MANY_CONNECTIONS, "too many sessions of this partner"
-            )
+            reason = f"more than {self.options.max_sessions_per_partner} sessions of this partner"
+            self.refusals.tell(partner_id, "session", reason)
+            raise asyncssh.DisconnectError(asyncssh.DISC_TOO_MANY_CONNECTIONS, reason)
         folder = self._folders.of(partner_id)
 
         def ended() -> None:
@@ -127,7 +136,32 @@ class SftpServer:
 
         connection.sessions += 1
         self.metrics.sessions.inc()
-        return Session(chan, partner_id, folder, self.options, metrics=self.metrics, ended=ended)
+        return Session(
+            chan,
+            partner_id,
+            folder,
+            self.options,
+            metrics=self.metrics,
+            refusals=self.refusals,
+            ended=ended,
+        )
+
+    def connections_of(self, partner_id: str) -> "list[_Connection]":
+        """Return the connections that a partner has logged in by."""
+        return [
+            each
+            for each in self.connections
+            if each.logged_in is not None and each.logged_in.partner_id == partner_id
+        ]
+
+    def too_many(self, partner_id: str) -> str | None:
+        """Tell why a partner that has just logged in can't stay, if it can't."""
+        options = self.options
+        if len(self.connections_of(partner_id)) >= options.max_sessions_per_partner:
+            return f"more than {options.max_sessions_per_partner} connections of this partner"
+        if sum(each.logged_in is not None for each in self.connections) >= options.max_sessions:
+            return "the server has all the connections that it holds; try again later"
+        return None
 
     async def _end_removed_keys(self) -> None:
         """End the connections of keys that were removed and partners that were switched off."""
@@ -152,62 +186,70 @@ class _Connection(asyncssh.SSHServer):
     def __init__(self, server: SftpServer) -> None:
         self.logged_in: _LoggedIn | None = None
         self.sessions = 0
-        self._username_to_fingerprint: dict[str, str] = {}
+        self._keys = PartnerKeys("", ())
         self._server = server
         self._conn: asyncssh.SSHServerConnection | None = None
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
-        """Note the client, or turn it away where there are too many."""
+        """Note the client; where too many have not logged in, the oldest of them goes."""
         self._conn = conn
-        if len(self._server.connections) >= self._server.options.max_sessions:
-            _log.warning("a client was turned away: SEGMENTS_SFTP_MAX_SESSIONS are connected")
-            self._server.metrics.login("turned_away")
-            conn.abort()
-            return
-        self._server.connections.add(self)
-        self._server.metrics.connections.inc()
+        server = self._server
+        address = conn.get_extra_info("peername", ("",))[0]
+        for oldest in server.startups.begin(self, source_of(address)):
+            server.refusals.tell(None, "login", "more clients than may be without a login")
+            server.metrics.login("turned_away")
+            oldest.abort()
+        server.connections.add(self)
+        server.metrics.connections.inc()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the client."""
-        if self not in self._server.connections:
-            return  # it was turned away
+        was_waiting = self in self._server.startups
+        self._server.startups.end(self)
         self._server.connections.remove(self)
         self._server.metrics.connections.dec()
-        if self.logged_in is None:
+        if was_waiting:
             self._server.metrics.login(REFUSED)
 
-    def end(self, reason: str) -> None:
+    def end(self, reason: str, code: int = asyncssh.DISC_BY_APPLICATION) -> None:
         """End the connection, telling the client why."""
         if self._conn is not None:
-            self._conn.disconnect(asyncssh.DISC_BY_APPLICATION, reason)
+            self._conn.disconnect(code, reason)
 
-    def begin_auth(self, username: str) -> bool:
+    def abort(self) -> None:
+        """End the connection without a word: the client has not said who it is."""
+        if self._conn is not None:
+            self._conn.abort()
+
+    async def begin_auth(self, username: str) -> bool:
         """Ask everybody for a key, also those who do not exist."""
+        assert self._conn is not None, "there is a connection to log in by"
+        keys = PartnerKeys(username, ())
+        try:
+            async with reading(self._server.ledger) as conn:
+                keys = PartnerKeys(username, await ssh_keys.of_partner(conn, username))
+        except (OSError, SQLAlchemyError) as error:
+            _log.error("a login failed: the ledger can't be read: %s", type(error).__name__)
+        self._keys = keys
+        self._conn.set_authorized_keys(keys)
         return True
 
     def public_key_auth_supported(self) -> bool:
         """Yes, and nothing else."""
         return True
 
-    async def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
-        """Tell whether a key opens a partner's folder."""
-        fingerprint = key.get_fingerprint()
-        try:
-            async with reading(self._server.ledger) as conn:
-                partner = await ssh_keys.authorized(conn, username, fingerprint)
-        except (OSError, SQLAlchemyError) as error:
-            _log.error("a login failed: the ledger can't be read: %s", type(error).__name__)
-            return False
-        if partner is None:
-            return False
-        # An offer, by a client that has yet to prove that the key is its own.
-        self._username_to_fingerprint[username] = fingerprint
-        return True
-
     def auth_completed(self) -> None:
         """Note who is in: the one name that was proved."""
         assert self._conn is not None, "there was a connection to log in by"
         username: str = self._conn.get_extra_info("username")
-        self.logged_in = _LoggedIn(username, self._username_to_fingerprint[username])
-        self._server.metrics.login(ACCEPTED)
+        server = self._server
+        server.startups.end(self)
+        reason = server.too_many(username)
+        if reason is not None:
+            server.refusals.tell(username, "login", reason)
+            server.metrics.login("turned_away")
+            self.end(reason, asyncssh.DISC_TOO_MANY_CONNECTIONS)
+            return
+        self.logged_in = _LoggedIn(username, self._keys.offered)
+        server.metrics.login(ACCEPTED)
         _log.info("%r logged in with %s", *self.logged_in)

@@ -7,6 +7,7 @@ space. What a path means is `paths`' law, and what may be done with a name
 """
 
 import asyncio
+import errno
 import logging
 import os
 import stat
@@ -31,9 +32,12 @@ from segments.doors.live_audience.folder import Folder, Upload
 from segments.doors.sftp.open_file import OpenFile, is_to_write, opened
 from segments.doors.sftp.options import SftpOptions
 from segments.doors.sftp.paths import check_new, is_folder, name_of, shortest
+from segments.doors.sftp.refusal_log import RefusalLog
 from segments.doors.sftp_process_metrics import OK, REFUSED, SftpProcessMetrics
 
 _log = logging.getLogger(__name__)
+
+_OUR_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EMFILE)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -51,8 +55,9 @@ def _counted(
         def counting(self: "Session", /, *args: P.args, **kwargs: P.kwargs) -> R:
             try:
                 result = method(self, *args, **kwargs)
-            except (SFTPError, OSError):
+            except (SFTPError, OSError) as error:
                 self.metrics.request(operation, REFUSED)
+                self.tell(operation, error)
                 raise
             if not only_refusals:
                 self.metrics.request(operation, OK)
@@ -81,6 +86,7 @@ class Session(asyncssh.SFTPServer):
         options: SftpOptions,
         *,
         metrics: SftpProcessMetrics,
+        refusals: RefusalLog,
         ended: Callable[[], None],
     ) -> None:
         """
@@ -90,10 +96,12 @@ class Session(asyncssh.SFTPServer):
             folder: The partner's.
             options: Its limits.
             metrics: Where it is counted.
+            refusals: Where it is told what the partner may not do.
             ended: Called when the session is over.
         """
         super().__init__(chan)
         self.metrics = metrics
+        self._refusals = refusals
         self._partner_id = partner_id
         self._folder = folder
         self._max_bytes = options.max_file_bytes
@@ -144,7 +152,17 @@ class Session(asyncssh.SFTPServer):
         if self._closed:
             _log.info("%r left %d uploads unfinished", self._partner_id, len(self._closed))
         self._closed.clear()
+        # RFC 4254, 6.10: an exit status should be returned; `scp` passes it on.
+        self.channel.exit(0)
         self._ended()
+
+    def tell(self, operation: str, error: SFTPError | OSError) -> None:
+        """Tell our log why the partner was refused; that there is no such file is no refusal."""
+        if isinstance(error, SFTPError):
+            if isinstance(error, SFTPPermissionDenied | SFTPFailure):
+                self._refusals.tell(self._partner_id, operation, error.reason)
+        elif error.errno in _OUR_FAULTS:
+            self._refusals.tell(self._partner_id, operation, os.strerror(error.errno))
 
     @_counted("read", only_refusals=True)
     def read(self, file_obj: object, offset: int, size: int) -> bytes:
@@ -171,7 +189,7 @@ class Session(asyncssh.SFTPServer):
         """Describe a file or the folder."""
         if is_folder(path):
             return _FOLDER
-        return _attrs(self._folder.stat(name_of(path)))
+        return _attrs(self._folder.shown_stat(name_of(path)))
 
     def lstat(self, path: bytes) -> SFTPAttrs:
         """Describe a file or the folder; there are no links."""
@@ -210,7 +228,7 @@ class Session(asyncssh.SFTPServer):
     async def _listing(self) -> AsyncIterator[SFTPName]:
         for dots in (b".", b".."):
             yield SFTPName(dots, attrs=_FOLDER)
-        for name in self._folder.names():
+        for name in self._folder.shown():
             try:
                 found = self._folder.stat(name)
             except FileNotFoundError:

@@ -2,8 +2,8 @@
 Queries of SSH keys: who may log in to the SFTP door, and as whom.
 
 All take a connection, so that several make one transaction. A key is what
-`ssh-keygen` printed into a `.pub` file; what it is worth is decided by
-`segments.doors.sftp.public_key`, and here it is text with a fingerprint.
+`ssh-keygen` printed into a `.pub` file, or a line of `authorized_keys` with its options;
+what it is worth is decided by `segments.doors.sftp`, and here it is text with a fingerprint.
 """
 
 from typing import NamedTuple
@@ -64,6 +64,17 @@ async def remove_key(conn: AsyncConnection, account: Account, fingerprint: str) 
 async def keys(conn: AsyncConnection) -> list[SshKey]:
     """Return all keys, the oldest first."""
     rows = await conn.execute(select(*_COLUMNS).order_by(_ssh_keys.c.id))
+    return [SshKey(*row) for row in rows]
+
+
+async def of_partner(conn: AsyncConnection, partner_id: str) -> list[SshKey]:
+    """Return the keys of the active partner of that id; none if there is no such partner."""
+    partner = await accounts.find_partner(conn, partner_id)
+    if partner is None or not partner.is_active:
+        return []
+    rows = await conn.execute(
+        select(*_COLUMNS).where(_ssh_keys.c.account_id == partner.id).order_by(_ssh_keys.c.id)
+    )
     return [SshKey(*row) for row in rows]
 
 

@@ -32,7 +32,9 @@ def changed_at_s(folder: Folder, name: str) -> float:
     "name",
     [
         pytest.param("", id="empty"),
-        pytest.param(".hidden", id="hidden"),
+        pytest.param(".unfinished", id="a folder of ours"),
+        pytest.param(".taken", id="the other folder of ours"),
+        pytest.param(".", id="the folder"),
         pytest.param("..", id="the folder above"),
         pytest.param("a/b", id="slash"),
         pytest.param("a\\b", id="backslash"),
@@ -42,6 +44,7 @@ def changed_at_s(folder: Folder, name: str) -> float:
         pytest.param("a\u202eb", id="right-to-left override"),
         pytest.param("x" * (MAX_NAME_BYTES + 1), id="too long"),
         pytest.param("é" * (MAX_NAME_BYTES // 2 + 1), id="too long in bytes"),
+        pytest.param("x" * 249 + ".json", id="no room for its answer"),
     ],
 )
 def test_names_that_are_no_file_names_are_refused(name: str) -> None:
@@ -49,7 +52,16 @@ def test_names_that_are_no_file_names_are_refused(name: str) -> None:
         check_name(name)
 
 
-@pytest.mark.parametrize("name", ["a.txt", "Umläute und Leerzeichen.csv", "x" * MAX_NAME_BYTES])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a.txt",
+        "Umläute und Leerzeichen.csv",
+        "x" * MAX_NAME_BYTES,
+        "x" * 248 + ".json",
+        ".a.txt.part",
+    ],
+)
 def test_ordinary_names_are_allowed(name: str) -> None:
     assert check_name(name) == name
 
@@ -82,7 +94,6 @@ def test_drop_folder_that_is_not_there_holds_nothing(tmp_path: Path) -> None:
 
 def test_only_regular_files_with_usable_names_are_seen(folder: Folder) -> None:
     put(folder, "a.txt")
-    put(folder, ".hidden")
     put(folder, "line\nend.json")
     (folder.path / "folder.json").mkdir()
     (folder.path / "link.json").symlink_to("/etc/passwd")
@@ -317,3 +328,87 @@ def _uploaded(folder: Folder, name: str) -> Upload:
     upload = folder.begin_upload(name)
     put(folder, name)
     return upload
+
+
+# -- what the partner sees -------------------------------------------------------
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def test_file_that_was_taken_can_be_looked_at_for_a_while(tmp_path: Path) -> None:
+    """
+    Clients look at what they have put, and compare the size.
+    """
+    clock = Clock()
+    folder = DropFolder(tmp_path, clock).of("shop")
+    put(folder, "a.txt", b"four")
+
+    folder.take("a.txt", "1.data")
+
+    clock.now_s = 29.9
+    assert folder.shown_stat("a.txt").st_size == 4
+    assert "a.txt" not in folder.shown()
+    clock.now_s = 30
+    with pytest.raises(FileNotFoundError):
+        folder.shown_stat("a.txt")
+
+
+def test_answer_to_an_earlier_file_is_not_shown_beside_a_newer_one(folder: Folder) -> None:
+    put(folder, "a.txt.status")
+    put(folder, "b.status")
+    assert folder.shown() == ["a.txt.status", "b.status"]
+
+    put(folder, "a.txt.JSON")
+
+    assert folder.shown() == ["a.txt.JSON", "b.status"]
+    with pytest.raises(FileNotFoundError):
+        folder.shown_stat("a.txt.status")
+    with pytest.raises(FileNotFoundError):
+        folder.open_shown("a.txt.status")
+
+
+def test_answer_is_not_shown_while_its_metadata_is_being_read(folder: Folder) -> None:
+    put(folder, "a.json")
+    put(folder, "a.status")
+    folder.take("a.json", "a.json")
+
+    assert folder.shown() == []
+    folder.drop("a.json")
+    assert folder.shown() == ["a.status"]
+
+
+def test_answers_do_not_fill_the_folder(folder: Folder) -> None:
+    for number in range(MAX_FILES):
+        put(folder, f"{number}.status")
+
+    folder.finish_upload(folder.begin_upload("a.txt"))
+    for number in range(MAX_FILES):
+        put(folder, f"{number}.txt")
+    with pytest.raises(Refused, match="remove some"):
+        folder.begin_upload("b.txt")
+
+
+def test_answers_go_when_they_are_old(folder: Folder) -> None:
+    put(folder, "a.status")
+    put(folder, "a.txt")
+    given_at_s = changed_at_s(folder, "a.status")
+
+    assert folder.drop_answers(given_at_s) == 0
+    assert folder.drop_answers(given_at_s + 1) == 1
+    assert folder.names() == ["a.txt"]
+
+
+def test_file_that_never_got_its_name_goes_when_it_is_old(folder: Folder) -> None:
+    put(folder, ".a.txt")
+    put(folder, "b.txt")
+    begun_at_s = changed_at_s(folder, ".a.txt")
+
+    assert folder.drop_abandoned(begun_at_s) == 0
+    assert folder.drop_abandoned(begun_at_s + 1) == 1
+    assert folder.names() == ["b.txt"]

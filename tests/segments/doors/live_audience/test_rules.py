@@ -4,6 +4,7 @@ import pytest
 
 from segments.doors.live_audience import rules
 from segments.doors.live_audience.codes import code_of
+from segments.doors.live_audience.file_names import answered_name
 from segments.model.stop_reason import StopReason
 from tests.segments.ingest.deliveries import PARTNER_ID, as_json, metadata_of
 
@@ -22,24 +23,31 @@ def raw(**fields: Any) -> bytes:
         pytest.param("a.status", None, id="an answer"),
         pytest.param("a.json.filepart", None, id="still being uploaded"),
         pytest.param(".json", None, id="no name"),
+        pytest.param(".a.json", None, id="has yet to get its name"),
     ],
 )
 def test_answer_is_named_after_the_metadata_file(file_name: str, expected: str | None) -> None:
-    assert rules.answer_name(file_name) == expected
+    assert answered_name(file_name) == expected
+
+
+THERE = ("A.txt", "a.GZ", "a.TXT", "a.txt", "a.txt.Gz", "a.txt.part", "a.zip", "b.txt")
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"),
+    ("said", "expected"),
     [
-        pytest.param(
-            "a.txt", ("a.txt", "a.txt.gz", "a.txt.zip", "a.gz", "a.zip"), id="may be compressed"
-        ),
-        pytest.param("a", ("a", "a.gz", "a.zip"), id="no suffix"),
-        pytest.param(".txt", (".txt", ".txt.gz", ".txt.zip"), id="nothing but a suffix"),
+        pytest.param("a.txt", ["a.txt", "a.TXT", "a.txt.Gz", "a.GZ", "a.zip"], id="compressed"),
+        pytest.param("a.txt>", ["a.txt", "a.TXT", "a.txt.Gz", "a.GZ", "a.zip"], id="the sample's"),
+        pytest.param("a.TXT", ["a.TXT", "a.txt", "a.txt.Gz", "a.GZ", "a.zip"], id="upper case"),
+        pytest.param("a.ZIP", ["a.zip", "a.GZ"], id="the archive by its name"),
+        pytest.param("a", ["a.GZ", "a.zip"], id="no suffix"),
+        pytest.param("c.txt", [], id="not there"),
     ],
 )
-def test_data_file_is_looked_for_under_these_names(name: str, expected: tuple[str, ...]) -> None:
-    assert rules.data_file_names(name) == expected
+def test_data_file_is_found_under_these_names_suffixes_in_any_case(
+    said: str, expected: list[str]
+) -> None:
+    assert rules.data_files(said, THERE) == expected
 
 
 def test_metadata_of_the_folders_partner_is_in_order() -> None:

@@ -27,7 +27,7 @@ def test_name_is_the_name_however_it_is_spelled(path: bytes) -> None:
         pytest.param(b"/in/people.txt", SFTPNoSuchFile, id="below a folder"),
         pytest.param(b"/../etc/passwd", SFTPNoSuchFile, id="elsewhere"),
         pytest.param(b"/\xff.txt", SFTPPermissionDenied, id="no UTF-8"),
-        pytest.param(b"/.hidden", SFTPPermissionDenied, id="a name that no file may have"),
+        pytest.param(b"/.taken", SFTPPermissionDenied, id="a name that no file may have"),
     ],
 )
 def test_path_to_elsewhere_and_name_of_no_file_are_refused(

@@ -1,0 +1,67 @@
+"""
+Which of the keys and certificates that a client offers open a partner's folder.
+
+asyncssh asks, and checks the rest itself: the signature, a certificate's days, where it may
+be used from (`source-address`), and that it has no critical option that is not known.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import asyncssh
+
+from segments.doors.sftp.key_options import KeyOptions, read_options, split_options
+from segments.ledger.live_audience.ssh_keys import SshKey
+
+
+class PartnerKeys(asyncssh.SSHAuthorizedKeys):
+    """The keys of the partner that a client says it is."""
+
+    def __init__(
+        self, username: str, keys: Sequence[SshKey], now_s: Callable[[], float] = time.time
+    ) -> None:
+        super().__init__()
+        self.offered = ""
+        """The fingerprint of the last key that was found good: the client's, once it is in."""
+
+        self._username = username
+        self._now_s = now_s
+        self._fingerprint_to_options = {key.fingerprint: options_of(key) for key in keys}
+
+    def validate(
+        self,
+        key: asyncssh.SSHKey,
+        client_host: str,
+        client_addr: str,
+        cert_principals: Sequence[str] | None = None,
+        ca: bool = False,
+    ) -> Any:
+        """
+        Tell whether a key may be used, or a certificate that it has signed.
+
+        Returns:
+            The options that asyncssh is to obey; `None` if it may not.
+        """
+        fingerprint = key.get_fingerprint()
+        options = self._fingerprint_to_options.get(fingerprint)
+        if options is None or not options.permits(client_addr, self._now_s()):
+            return None
+        if options.is_authority is not ca:
+            return None  # an authority opens nothing by itself, and no other key signs
+        if ca and not options.permits_certificate(self._username, tuple(cert_principals or ())):
+            return None
+        self.offered = fingerprint
+        # With `principals`, asyncssh does not look for the user name among the certificate's.
+        return {"principals": True} if options.principals is not None else {}
+
+    def validate_x509(self, cert: Any, client_host: str, client_addr: str) -> Any:
+        """Refuse: only OpenSSH's certificates are taken."""
+        return None, None
+
+
+def options_of(key: SshKey) -> KeyOptions:
+    """Return the options that a key was added with."""
+    if key.public_key.startswith(("ssh-", "ecdsa-", "sk-")):
+        return KeyOptions()
+    return read_options(split_options(key.public_key)[0])

@@ -1,0 +1,35 @@
+"""
+What a partner was refused, in our log: the partner asks its operator before it reads a status.
+
+By partner, operation and reason, which names no file; each at most once a minute, since a
+client that is refused tries again.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+
+_AGAIN_AFTER_S = 60.0
+_MAX_KEPT = 1000
+
+
+class RefusalLog:
+    """The refusals of one process."""
+
+    def __init__(self, log: logging.Logger, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._log = log
+        self._clock_s = clock_s
+        self._told_at_s: dict[tuple[str | None, str, str], float] = {}
+
+    def tell(self, partner_id: str | None, operation: str, reason: str) -> None:
+        """Tell of a refusal; of no partner: nobody had logged in."""
+        key, now_s = (partner_id, operation, reason), self._clock_s()
+        if now_s - self._told_at_s.get(key, -_AGAIN_AFTER_S) < _AGAIN_AFTER_S:
+            return
+        if len(self._told_at_s) >= _MAX_KEPT:
+            self._told_at_s.clear()
+        self._told_at_s[key] = now_s
+        if partner_id is None:
+            self._log.warning("%s refused: %s", operation, reason)
+        else:
+            self._log.warning("%r: %s refused: %s", partner_id, operation, reason)

@@ -15,8 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.ledger.checked_text import checked_text
 from segments.ledger.revision import lock_catalog, raise_revision
+from segments.ledger.tables import activations, external_ids, uploads
 from segments.ledger.tables import audiences as _audiences
-from segments.ledger.tables import external_ids
 from segments.model.account import Account
 from segments.model.audience import Audience, AudienceState
 from segments.model.refusal import Duplicate, NotFound, Refusal
@@ -200,6 +200,20 @@ async def set_state(
     _check_not_deleted(audience)
     await raise_revision(conn)
     await _set(conn, audience.id, {"state": state.value}, now_s)
+
+
+async def delete_with_name(conn: AsyncConnection, audience: Audience, *, now_s: float) -> None:
+    """
+    Delete an audience with its name, to whom it is shown, and the URLs for files to come.
+
+    Its row and its number stay, so that the number never comes back. One that was deleted
+    before loses what it still has.
+    """
+    if audience.state is not AudienceState.DELETED:
+        await set_state(conn, audience, AudienceState.DELETED, now_s=now_s)
+    await conn.execute(update(_audiences).where(_audiences.c.id == audience.id).values(name=""))
+    for table in (activations, uploads, external_ids):
+        await conn.execute(delete(table).where(table.c.audience_id == audience.id))
 
 
 async def set_window(

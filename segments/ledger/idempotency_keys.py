@@ -69,3 +69,8 @@ async def keep(conn: AsyncConnection, scope: str, key: str, status: int, body: s
 async def release(conn: AsyncConnection, scope: str, key: str) -> None:
     """Free a key whose request did nothing."""
     await conn.execute(delete(_keys).where(_keys.c.scope == scope, _keys.c.key == key))
+
+
+async def forget_naming(conn: AsyncConnection, public_id: str) -> None:
+    """Delete the answers that name what was deleted, by its unguessable id."""
+    await conn.execute(delete(_keys).where(_keys.c.body.contains(public_id)))

@@ -30,7 +30,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.files.blobs import Blobs
-from segments.ingest.crm_audience import deletion as crm_deletion
+from segments.ingest import deletion
 from segments.ingest.run import run
 from segments.ingest.tools import Tools
 from segments.ledger import job_leases, jobs
@@ -264,14 +264,13 @@ class Loader:
         return released
 
     async def _tidied(self, job: Job) -> Job:
-        """Take away what a job that has ended keeps and need not: see `crm_deletion`."""
+        """Take away what a job that has ended keeps and need not: see `deletion`."""
         tools = self._tools
         async with tools.ledger.begin() as conn:
-            blobs = await crm_deletion.tidy(conn, job)
+            blobs = await deletion.tidy(conn, job)
         if not blobs:
             return job
-        for blob in blobs:
-            await tools.blobs.delete(blob)
+        await deletion.delete_files(tools.ledger, tools.blobs, blobs)
         # What it has written for an audience that is gone goes with the next sweep.
         await tools.redis.delete(keys.SWEPT)
         return await self._as_it_is(job)

@@ -42,6 +42,7 @@ from segments.doors.rest.problem import Problem, invalid
 from segments.doors.rest.schemas import Form, Query
 from segments.doors.rest.services import Services
 from segments.ingest.crm_audience import deletion as crm_deletion
+from segments.ingest.deletion import delete_files
 from segments.ledger import accounts, activations, recipients, users
 from segments.ledger.crm_audience import audiences as crm_audiences
 from segments.ledger.crm_audience.audiences import CrmAudience
@@ -200,8 +201,7 @@ class CrmAudienceDoor(CrmDoor):
                 conn, crm.audience, now_s=self._services.now_s()
             )
         await self._services.publish_catalog()
-        for blob in blobs:
-            await self._services.blobs.delete(blob)
+        await delete_files(self._services.ledger, self._services.blobs, blobs)
         with suppress(RedisError):
             await self._services.redis.delete(keys.SWEPT)
         return answered(True)

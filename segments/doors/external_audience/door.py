@@ -16,8 +16,10 @@ Creating goes on behind its answer (creation.py).
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from aiohttp import web
+from redis.exceptions import RedisError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.doors.external_audience import runs
@@ -57,6 +59,8 @@ from segments.doors.rest.door import Door, Reply, operation
 from segments.doors.rest.problem import Problem
 from segments.doors.rest.services import Services
 from segments.files.base_connection import BaseConnection
+from segments.ingest.deletion import delete_files
+from segments.ingest.external_audience.deletion import delete_audience
 from segments.ledger import audiences
 from segments.ledger.database.engine import reading
 from segments.ledger.external_audience import audiences as external_audiences
@@ -65,6 +69,7 @@ from segments.ledger.external_audience import runs as external_runs
 from segments.ledger.external_audience.audiences import ExternalAudience, Status
 from segments.ledger.revision import lock_catalog
 from segments.model.refusal import Duplicate, NotFound
+from segments.store import keys
 
 _PREFIX = "/core/ais"
 _ONE, _MANY = "/external-audience", "/external-audiences"
@@ -149,7 +154,7 @@ class ExternalAudienceDoor(Door):
         """Tell how far the creation of an external audience is, and its `audienceId`."""
         async with reading(self._services.ledger) as conn:
             found = await external_audiences.of_operation(conn, caller.sandbox, path.operationId)
-            if found is None:
+            if found is None or found.deleted_at_s is not None:
                 raise Problem(404, "there is no operation of this id")
             segment_id = await _segment_id(conn, found)
         if found.status is Status.PROCESSING:
@@ -195,14 +200,21 @@ class ExternalAudienceDoor(Door):
 
     @operation("DELETE", _AUDIENCE, answers={204: None}, problems=(404,))
     async def delete(self, *, caller: SandboxCaller, path: AudiencePath) -> Reply:
-        """Delete an external audience: the next bid request does not show it."""
+        """
+        Delete an external audience: the next bid request does not show it.
+
+        Its name, what was said of it, and what its ingestions brought go, too.
+        """
         async with self._services.ledger.begin() as conn:
             await lock_catalog(conn)
             external = await _external(conn, caller, path.audienceId)
-            await external_audiences.delete(
+            blobs = await delete_audience(
                 conn, external, user_id=caller.user_id, now_s=self._services.now_s()
             )
         await self._services.publish_catalog()
+        await delete_files(self._services.ledger, self._services.blobs, blobs)
+        with suppress(RedisError):
+            await self._services.redis.delete(keys.SWEPT)  # a loader sweeps within seconds
         return Reply(None, 204)
 
     @operation(

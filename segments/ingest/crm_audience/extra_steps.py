@@ -11,7 +11,7 @@ else: the store can be rebuilt from these, and what is not an id (a postal
 address, a social security number, a value typed wrongly) is gone with the
 delivered file, before anything of it is in the store. One that fails before
 that goes as well, when its loader is through with it
-(`segments.ingest.crm_audience.deletion.tidy`), for nothing was made of it. A file of one
+(`segments.ingest.deletion.tidy`), for nothing was made of it. A file of one
 column of e-mail hashes is kept as it is, like that of any other door.
 """
 

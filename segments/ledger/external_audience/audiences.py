@@ -21,7 +21,6 @@ from segments.ledger.external_audience.orgs import Sandbox
 from segments.ledger.revision import lock_catalog
 from segments.ledger.tables import external_audiences as _external
 from segments.ledger.tables import org_sandboxes
-from segments.model.audience import AudienceState
 from segments.model.refusal import Duplicate
 
 
@@ -186,13 +185,21 @@ async def change(
 async def delete(
     conn: AsyncConnection, external: ExternalAudience, *, user_id: str, now_s: float
 ) -> None:
-    """Delete it and its audience: the next bid does not show it."""
+    """Delete it and its audience, with what was said of it: the next bid does not show it."""
     assert external.audience_id is not None, "it is there"
     await lock_catalog(conn)
     audience = await audiences.audience(conn, external.audience_id)
-    if audience.state is not AudienceState.DELETED:
-        await audiences.set_state(conn, audience, AudienceState.DELETED, now_s=now_s)
-    fields = {"deleted_at_s": int(now_s), "updated_by": user_id, "updated_at_s": int(now_s)}
+    await audiences.delete_with_name(conn, audience, now_s=now_s)
+    fields: dict[str, Any] = {
+        "name": "",
+        "namespace": "",
+        "custom_id": None,
+        "spec": {"fields": []},
+        "error": None,
+        "deleted_at_s": int(now_s),
+        "updated_by": user_id,
+        "updated_at_s": int(now_s),
+    }
     await _change(conn, external, fields)
 
 

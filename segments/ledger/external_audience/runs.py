@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.files.customer_storage import SourceFile
@@ -105,6 +105,18 @@ async def taken_before(
         )
     )
     return {(path, version) for path, version in await conn.execute(asked)}
+
+
+async def job_ids(conn: AsyncConnection, external: ExternalAudience) -> Sequence[int]:
+    """Return the jobs of an external audience's runs."""
+    asked = select(_runs.c.job_id).where(_runs.c.external_audience_id == external.id)
+    return list(await conn.scalars(asked))
+
+
+async def forget_files(conn: AsyncConnection, external: ExternalAudience) -> None:
+    """Delete the names of the files that an external audience's runs took."""
+    runs = select(_runs.c.id).where(_runs.c.external_audience_id == external.id)
+    await conn.execute(delete(_files).where(_files.c.run_id.in_(runs)))
 
 
 async def is_any_unfinished(conn: AsyncConnection, external: ExternalAudience) -> bool:

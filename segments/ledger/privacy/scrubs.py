@@ -5,7 +5,7 @@ All take a connection, so that several make one transaction. A file is named by
 its job: each has its own.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 import msgspec
@@ -135,9 +135,15 @@ async def replace_file(
     )
     if done.rowcount != 1:
         return False
-    if await conn.scalar(select(_retired.c.name).where(_retired.c.name == job.blob)) is None:
-        await conn.execute(insert(_retired).values(name=job.blob))
+    await retire(conn, [job.blob])
     return True
+
+
+async def retire(conn: AsyncConnection, names: Iterable[str]) -> None:
+    """Note that files that no job names any more are to be deleted."""
+    for name in set(names):
+        if await conn.scalar(select(_retired.c.name).where(_retired.c.name == name)) is None:
+            await conn.execute(insert(_retired).values(name=name))
 
 
 async def retired(conn: AsyncConnection) -> list[str]:

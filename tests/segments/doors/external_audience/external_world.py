@@ -100,16 +100,20 @@ class External:
         assert answer.status == 200, answer
         return answer.body
 
-    async def load_all(self) -> list[Job]:
-        """Do what the loader does, until no job is left."""
+    def loader(self) -> Loader:
+        """Make a loader."""
         services = self.rest.services
-        loader = Loader(
+        return Loader(
             self.rest.settings.loader_options,
             services.ledger,
             self.redis,
             services.blobs,
             now_s=services.now_s,
         )
+
+    async def load_all(self) -> list[Job]:
+        """Do what the loader does, until no job is left."""
+        loader = self.loader()
         await loader.catch_up()
         done = []
         while (job := await loader.claim()) is not None:

@@ -506,19 +506,6 @@ async def test_runs_are_listed_by_page_and_property(external: External) -> None:
     assert await listed("property=name!=Sample%20external%20audience") == []
 
 
-async def test_deleted_audience_takes_no_run_and_ends_those_that_wait(external: External) -> None:
-    audience_id = await external.create()
-    external.put("a.csv", table(*ADDRESSES))
-    await external.start(audience_id)
-
-    deleted = await external.rest.ask("DELETE", f"{BASE}/{audience_id}")
-    [job] = await external.load_all()
-
-    assert deleted.status == 204
-    assert (job.state, job.error) == (JobState.FAILED, "audience_deleted")
-    assert await external.members(IDS) == [False] * 3
-
-
 def spec_of(external: External, path: str) -> dict[str, str]:
     return {"path": path, "type": "file", "baseConnectionId": external.connection_id}
 

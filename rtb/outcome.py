@@ -61,6 +61,7 @@ class Reason(StrEnum):
     FAULT = "fault"  # a bug of ours; counted, and the request left as it came
     # store_down
     CORRUPT_RECORD = "corrupt_record"  # what the store holds of this id can't be read
+    LEDGER_BEHIND = "ledger_behind"  # the ledger is an older copy of the one that the store knew
     # malformed
     NOT_JSON = "not_json"
     NOT_UTF8 = "not_utf8"

@@ -260,6 +260,11 @@ class Settings(BaseSettings):
         return self.redis_url is None
 
     @property
+    def embedded_in(self) -> Path | None:
+        """Where the store that we run ourselves lies; `None`: another was named."""
+        return self.data_dir if self.embedded_store else None
+
+    @property
     def store_url(self) -> str:
         """The URL of the store in use, as `segments.store.servers.connection.connect` takes it."""
         return store_url(self.redis_url, self.data_dir)

@@ -25,6 +25,8 @@ from typing import Final
 
 import hiredis
 
+from segments.store.reader import LedgerBehind, StoreUnusable
+
 Command = tuple[bytes, ...]
 Found = Sequence[bytes | None]
 """What the store holds of each id asked for, in their order; `None`: nothing."""
@@ -35,6 +37,7 @@ class LookupFault(StrEnum):
 
     UNREACHABLE = "unreachable"  # no connection
     LOADING = "loading"  # the store still reads its data from disk
+    LEDGER_BEHIND = "ledger_behind"  # its ledger is an old copy: see segments.projection.one_ledger
     UNUSABLE = "unusable"  # meta missing, another layout, or we may not read it
     LOST = "lost"  # the connection ended
     STALLED = "stalled"  # connected, and silent for longer than a probe may take
@@ -238,6 +241,7 @@ class _Control(TakesErrors):
 MESSAGES: Final = {
     LookupFault.UNREACHABLE: "no connection to the store",
     LookupFault.LOADING: "the store is not ready yet",
+    LookupFault.LEDGER_BEHIND: "the store is not believed",
     LookupFault.UNUSABLE: "the store can't be read",
     LookupFault.LOST: "the connection to the store ended",
     LookupFault.STALLED: "the store is connected and does not answer",
@@ -247,6 +251,12 @@ MESSAGES: Final = {
 
 NOT_YET: Final = frozenset({"LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY"})
 """Error codes of a server that is there, and will answer when it, or its cluster, is done."""
+
+
+def unfit_by(unusable: StoreUnusable) -> Unfit:
+    """Say that a connection is of no use for what its store says of itself."""
+    is_behind = isinstance(unusable, LedgerBehind)
+    return unfit(LookupFault.LEDGER_BEHIND if is_behind else LookupFault.UNUSABLE, str(unusable))
 
 
 def unfit(fault: LookupFault, detail: str = "") -> Unfit:

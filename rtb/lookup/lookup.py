@@ -23,7 +23,17 @@ from typing import Final, cast
 
 import hiredis
 
-from rtb.lookup.link import MESSAGES, NOT_YET, Command, Link, LookupFault, OnFound, Unfit, unfit
+from rtb.lookup.link import (
+    MESSAGES,
+    NOT_YET,
+    Command,
+    Link,
+    LookupFault,
+    OnFound,
+    Unfit,
+    unfit,
+    unfit_by,
+)
 from rtb.lookup.near_cache.lease import Counts
 from segments.runtime.pauses import Backoff
 from segments.store.error_code import error_code
@@ -253,4 +263,4 @@ def _trusted(replies: Sequence[object], run: bytes) -> Meta:
     try:
         return parse_trusted(reply, run)
     except StoreUnusable as unusable:
-        raise unfit(LookupFault.UNUSABLE, str(unusable)) from None
+        raise unfit_by(unusable) from None

@@ -287,7 +287,7 @@ class Bid(Turn):
         bids = self._bids
         options = bids.options
         if bids.is_blind:
-            self._finish(question.passed(Outcome.STORE_DOWN))
+            self._finish(question.passed(Outcome.STORE_DOWN, _reason_of(bids.lookup.fault)))
             return
         if bids.in_flight >= options.max_in_flight:
             self._finish(question.passed(Outcome.SHED))
@@ -321,7 +321,7 @@ class Bid(Turn):
         bids.in_flight -= 1
         if isinstance(found, LookupFault):
             bids.counters.count_fault(found)
-            self._result = question.passed(Outcome.STORE_DOWN)
+            self._result = question.passed(Outcome.STORE_DOWN, _reason_of(found))
         elif now_s > self._due_s:  # and the timer has not come round yet
             self._result = question.passed(Outcome.OUT_OF_TIME)
         else:
@@ -393,6 +393,11 @@ class Bid(Turn):
         bids.counters.count_request(
             self._route.cells, outcome, reason, bids.monotonic() - self._began_s
         )
+
+
+def _reason_of(fault: LookupFault | None) -> Reason:
+    """Return the reason of `store_down`, where whoever reads it must do more than wait."""
+    return Reason.LEDGER_BEHIND if fault is LookupFault.LEDGER_BEHIND else Reason.NONE
 
 
 def _is_json(head: Head) -> bool:

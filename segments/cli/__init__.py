@@ -31,6 +31,8 @@ _COMMAND_TO_MODULE = {
     "recipient": "recipients",
     "release": "upkeep",
     "rebuild": "upkeep",
+    "reconcile": "reconcile",
+    "adopt-store": "reconcile",
     "sweep": "upkeep",
     "scrub": "upkeep",
     "doctor": "doctor",
@@ -45,7 +47,7 @@ class _Lazy(click.Group):
         if cmd_name not in _COMMAND_TO_MODULE:
             return None
         module = import_module(f"segments.cli.{_COMMAND_TO_MODULE[cmd_name]}")
-        command = getattr(module, cmd_name)
+        command = getattr(module, cmd_name.replace("-", "_"))
         assert isinstance(command, click.Command)
         return command
 

@@ -11,7 +11,7 @@ import orjson
 from segments.cli.ledger_access import run
 from segments.doors.privacy.report import iso
 from segments.ledger import accounts
-from segments.ledger.database.engine import open_ledger, reading
+from segments.ledger.database.engine import existing_ledger, reading
 from segments.ledger.privacy.audit import Actor, digest_of, entries
 from segments.model.account import Account
 from segments.model.identity import Id, UnusableId, parse_id
@@ -47,7 +47,7 @@ def export(since: datetime | None, about: BinaryIO | None) -> None:
     ids = None if about is None else [_id(n, line) for n, line in enumerate(about, 1)]
 
     async def print_all() -> None:
-        async with open_ledger(settings.ledger_dsn) as ledger:
+        async with existing_ledger(settings.ledger_dsn) as ledger:
             wanted = None
             if ids is not None:
                 async with ledger.begin() as conn:

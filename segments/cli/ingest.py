@@ -5,12 +5,13 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import click
 from redis.exceptions import RedisError
 
-from segments.cli.ledger_access import look, print_table, run
+from segments.cli.ledger_access import ledger_to_write, look, print_table, run
 from segments.cli.log import log_to_stderr
 from segments.cli.progress import display
 from segments.doors.live_audience.accept import accept
@@ -25,6 +26,8 @@ from segments.loader.loader import Loader
 from segments.loader.metrics import Metrics
 from segments.model.job import Job, JobState, Report
 from segments.model.stop_reason import Stopped
+from segments.projection.ledger_guard import LedgerGuard
+from segments.projection.one_ledger import before_making
 from segments.runtime.admin_port import shown
 from segments.runtime.settings_reader import read_settings
 from segments.settings import Settings
@@ -89,7 +92,7 @@ def loader() -> None:
 
 async def _load(settings: Settings, file: Path, metadata_file: Path) -> Job:
     stopping = stopping_event()
-    async with open_ledger(settings.ledger_dsn) as ledger:
+    async with ledger_to_write(settings) as ledger:
         blobs = Blobs.open(settings.blobs_at)
         try:
             job = await accept(
@@ -120,9 +123,12 @@ async def _load(settings: Settings, file: Path, metadata_file: Path) -> Job:
 async def _run_loader(settings: Settings) -> None:
     stopping, metrics = stopping_event(), Metrics()
     async with (
-        open_ledger(settings.ledger_dsn) as ledger,
         opened(settings.redis_url, settings.data_dir) as redis,
+        open_ledger(
+            settings.ledger_dsn, before_making(redis, settings.embedded_in)
+        ) as ledger,
     ):
+        await LedgerGuard(ledger, redis).start()
         loader = Loader(
             settings.loader_options, ledger, redis, Blobs.open(settings.blobs_at), metrics=metrics
         )

@@ -7,16 +7,19 @@ wrong setting with status 2: never with a traceback.
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import click
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from segments.ledger.database.engine import LedgerUnusable, open_ledger, reading
+from segments.ledger.database.engine import LedgerUnusable, NoLedger, existing_ledger, reading
 from segments.model.refusal import Refusal
 from segments.projection.catalog import publish_catalog
+from segments.projection.ledger_guard import LedgerGuard
 from segments.runtime.admin_port import CannotListen
 from segments.runtime.settings_reader import read_settings
 from segments.runtime.tls import UnusableTls
@@ -25,6 +28,13 @@ from segments.store.reader import StoreUnusable
 from segments.store.servers.connection import connect
 
 T = TypeVar("T")
+
+
+class _NoLedger(click.ClickException):
+    """The command was started in the wrong place, or too early: like a wrong option."""
+
+    exit_code = 2
+
 
 _CONNECT_TIMEOUT_S = 1.0
 """For a command that someone waits for; what it could not write follows by itself."""
@@ -40,7 +50,7 @@ def change(do: Callable[[AsyncConnection], Awaitable[str]]) -> None:
     settings = read_settings(Settings)
 
     async def change_and_publish() -> None:
-        async with open_ledger(settings.ledger_dsn) as ledger:
+        async with ledger_to_write(settings) as ledger:
             async with ledger.begin() as conn:
                 done = await do(conn)
             click.echo(done)
@@ -59,7 +69,7 @@ def keep(do: Callable[[AsyncConnection], Awaitable[str]]) -> None:
     settings = read_settings(Settings)
 
     async def open_and_do() -> str:
-        async with open_ledger(settings.ledger_dsn) as ledger, ledger.begin() as conn:
+        async with ledger_to_write(settings) as ledger, ledger.begin() as conn:
             return await do(conn)
 
     click.echo(run(open_and_do()))
@@ -70,10 +80,28 @@ def look(ask: Callable[[AsyncConnection], Awaitable[T]]) -> T:
     settings = read_settings(Settings)
 
     async def open_and_ask() -> T:
-        async with open_ledger(settings.ledger_dsn) as ledger, reading(ledger) as conn:
+        async with existing_ledger(settings.ledger_dsn) as ledger, reading(ledger) as conn:
             return await ask(conn)
 
     return run(open_and_ask())
+
+
+@asynccontextmanager
+async def ledger_to_write(settings: Settings) -> AsyncIterator[AsyncEngine]:
+    """
+    Open the ledger for a command that changes it.
+
+    A store that can't be asked is no hindrance: what it is to show is published when it is back.
+
+    Raises:
+        NoLedger: There is none, and no command makes one: it could be in the wrong place.
+        segments.projection.one_ledger.OtherLedger: The store belongs to another one.
+        segments.store.reader.LedgerBehind: It is an older copy of the store's.
+    """
+    async with existing_ledger(settings.ledger_dsn) as ledger:
+        async with _asked_once(settings) as redis:
+            await LedgerGuard(ledger, redis).start()
+        yield ledger
 
 
 def run(command: Coroutine[object, object, T]) -> T:
@@ -85,6 +113,8 @@ def run(command: Coroutine[object, object, T]) -> T:
     """
     try:
         return asyncio.run(command)
+    except NoLedger as error:
+        raise _NoLedger(str(error)) from None
     except (Refusal, LedgerUnusable, StoreUnusable, CannotListen, UnusableTls) as error:
         raise click.ClickException(str(error)) from None
 
@@ -108,9 +138,7 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> No
 
 async def _publish(ledger: AsyncEngine, settings: Settings) -> None:
     try:
-        async with connect(
-            settings.store_url, socket_connect_timeout=_CONNECT_TIMEOUT_S, retry=None
-        ) as redis:
+        async with _asked_once(settings) as redis:
             await publish_catalog(ledger, redis)
     except StoreUnusable as error:
         why = str(error)
@@ -119,3 +147,7 @@ async def _publish(ledger: AsyncEngine, settings: Settings) -> None:
     else:
         return
     click.echo(f"not published yet: {why}. The loader publishes it when it can.", err=True)
+
+
+def _asked_once(settings: Settings) -> Redis:
+    return connect(settings.store_url, socket_connect_timeout=_CONNECT_TIMEOUT_S, retry=None)

@@ -16,8 +16,7 @@ from typing import BinaryIO
 
 import click
 
-from segments.cli.ledger_access import run
-from segments.ledger.database.engine import open_ledger
+from segments.cli.ledger_access import ledger_to_write, run
 from segments.model.identity import Id, IdentifierKind, UnusableId, parse_id
 from segments.model.record import OptOutAction
 from segments.projection.in_force import Receipt, until_applied
@@ -81,7 +80,7 @@ def _record(action: OptOutAction, persons: Sequence[_Person]) -> None:
     settings = read_settings(Settings)
 
     async def record_all() -> tuple[list[Receipt], str]:
-        async with open_ledger(settings.ledger_dsn) as ledger, connect(settings.store_url) as redis:
+        async with ledger_to_write(settings) as ledger, connect(settings.store_url) as redis:
             receipts = [
                 await record_opt_outs(ledger, redis, action, persons[at : at + _PERSONS_AT_ONCE])
                 for at in range(0, len(persons), _PERSONS_AT_ONCE)

@@ -15,6 +15,7 @@ from segments.settings import Settings
 @click.command()
 def up() -> None:
     """Run everything on this host: store, loader, doors, bid listener."""
+    from segments.ledger.database.errors import LedgerUnusable  # noqa: PLC0415
     from segments.processes.up import up as run_all  # noqa: PLC0415
     from segments.store.reader import StoreUnusable  # noqa: PLC0415 - `serve` needs no SQLAlchemy
 
@@ -22,7 +23,7 @@ def up() -> None:
     log_to_stderr()
     try:
         asyncio.run(run_all(settings))
-    except (CannotRun, StoreUnusable) as error:
+    except (CannotRun, StoreUnusable, LedgerUnusable) as error:
         raise click.ClickException(str(error)) from None
 
 

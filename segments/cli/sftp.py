@@ -32,9 +32,12 @@ from segments.ledger.live_audience import ssh_keys
 from segments.ledger.live_audience.ssh_keys import SshKey
 from segments.model.account import Account
 from segments.model.refusal import Refusal
+from segments.projection.ledger_guard import LedgerGuard
+from segments.projection.one_ledger import before_making
 from segments.runtime.admin_port import shown
 from segments.runtime.settings_reader import read_settings
 from segments.settings import Settings
+from segments.store.servers.connection import connect
 
 _MAX_FOLDER_NAME = 255
 
@@ -168,17 +171,33 @@ async def _run(settings: Settings, *, listens: bool) -> None:
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_number, stopping.set)
     metrics = SftpProcessMetrics()
-    async with open_ledger(settings.ledger_dsn) as ledger:
+    async with (
+        connect(settings.store_url) as redis,
+        open_ledger(
+            settings.ledger_dsn, before_making(redis, settings.embedded_in)
+        ) as ledger,
+    ):
+        guard = LedgerGuard(ledger, redis)
+        await guard.start()
         folders = DropFolder(settings.drop_folder)
         drop = Drop(
-            settings.drop_options, ledger, Blobs.open(settings.blobs_at), folders, metrics=metrics
+            settings.drop_options,
+            ledger,
+            Blobs.open(settings.blobs_at),
+            folders,
+            metrics=metrics,
+            is_refused=lambda: bool(guard.reasons()),
         )
         callbacks = Callbacks(ledger, settings.callback_hosts, metrics=metrics)
 
         async def watch() -> None:
             async with asyncio.TaskGroup() as group:
+                group.create_task(guard.run(stopping))
                 group.create_task(drop.run(stopping))
                 group.create_task(callbacks.run(stopping))
+
+        async def reasons() -> list[str]:
+            return [*guard.reasons(), *await ledger_reasons(ledger)]
 
         async with AsyncExitStack() as opened:
             if listens:
@@ -190,7 +209,7 @@ async def _run(settings: Settings, *, listens: bool) -> None:
                     settings.admin_host,
                     settings.sftp_admin_port,
                     metrics.registry,
-                    partial(ledger_reasons, ledger),
+                    reasons,
                     settings.admin_tls,
                 )
             )

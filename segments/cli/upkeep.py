@@ -1,18 +1,23 @@
 """The commands of upkeep: `release`, `rebuild`, `sweep`, `scrub`."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from segments.cli.ledger_access import run
+from segments.cli.ledger_access import ledger_to_write, run
 from segments.cli.log import log_to_stderr
 from segments.files.blobs import Blobs
 from segments.ingest.tools import Tools
 from segments.ledger import jobs
-from segments.ledger.database.engine import open_ledger, reading
+from segments.ledger.database.engine import reading
 from segments.model.job import Job, JobState
 from segments.model.refusal import NotFound, Refusal
+from segments.projection.one_ledger import own_meta
 from segments.runtime.settings_reader import read_settings
 from segments.settings import Settings
 from segments.store.embedded import opened
@@ -94,7 +99,7 @@ def scrub() -> None:
 
 
 async def _release(settings: Settings, name: str, refuse: bool) -> Job:
-    async with open_ledger(settings.ledger_dsn) as ledger:
+    async with ledger_to_write(settings) as ledger:
         async with reading(ledger) as conn:
             found = await jobs.job(conn, name)
         if found is None:
@@ -110,36 +115,44 @@ async def _release(settings: Settings, name: str, refuse: bool) -> Job:
 
 
 async def _rebuild(settings: Settings, skip_missing: bool) -> Progress:
-    shown = _Lines()
-    async with open_ledger(settings.ledger_dsn) as ledger:
-        try:
+    async with ledger_to_write(settings) as ledger:
+        with rebuilding():
             async with opened(settings.redis_url, settings.data_dir) as redis:
-                tools = Tools(
-                    ledger,
-                    redis,
-                    Blobs.open(settings.blobs_at),
-                    settings.spool_dir,
-                    time.time,
-                )
                 return await rebuild_store(
-                    tools, settings.expected_ids, show=shown.show, skip_missing=skip_missing
+                    tools_of(settings, ledger, redis),
+                    settings.expected_ids,
+                    show=RebuildProgress().show,
+                    skip_missing=skip_missing,
                 )
-        except CannotRebuild as error:
-            raise click.ClickException(
-                f"{error}. The store stays closed: put the file back and run this again, or go on"
-                " without it by --skip-missing"
-            ) from None
-        except RedisError:
-            raise click.ClickException(
-                "the store can't be reached; what there is of it stays closed: run this again"
-            ) from None
+
+
+def tools_of(settings: Settings, ledger: AsyncEngine, redis: Redis) -> Tools:
+    """Return what a rebuild works with."""
+    return Tools(ledger, redis, Blobs.open(settings.blobs_at), settings.spool_dir, time.time)
+
+
+@contextmanager
+def rebuilding() -> Iterator[None]:
+    """Say of what breaks a rebuild off, or what leads to one, what is to be done."""
+    try:
+        yield
+    except CannotRebuild as error:
+        raise click.ClickException(
+            f"{error}. The store stays closed: put the file back and run `rtb-segments rebuild`,"
+            " or go on without it by `rebuild --skip-missing`"
+        ) from None
+    except RedisError:
+        raise click.ClickException(
+            "the store can't be reached; what there is of it stays closed: run this again"
+        ) from None
 
 
 async def _sweep(settings: Settings) -> tuple[Swept, int]:
-    async with open_ledger(settings.ledger_dsn) as ledger:
+    async with ledger_to_write(settings) as ledger:
         try:
             async with opened(settings.redis_url, settings.data_dir) as redis:
-                writer = Writer(redis, await prepare(redis, settings.expected_ids))
+                await prepare(redis, settings.expected_ids)
+                writer = Writer(redis, await own_meta(ledger, redis))
                 swept = await sweep_store(ledger, redis, writer, time.time())
         except RedisError:
             raise click.ClickException("the store can't be reached; run this again") from None
@@ -153,14 +166,14 @@ async def _sweep(settings: Settings) -> tuple[Swept, int]:
 
 
 async def _scrub(settings: Settings) -> Scrub:
-    async with open_ledger(settings.ledger_dsn) as ledger:
+    async with ledger_to_write(settings) as ledger:
         scrubber = Scrubber(ledger, Blobs.open(settings.blobs_at), settings.spool_dir, time.time)
         done = await scrubber.scrub(time.time())
         await scrubber.delete_strays()
         return done
 
 
-class _Lines:
+class RebuildProgress:
     """Says what a rebuild is at, on stderr: each thing that it does, but of jobs not each."""
 
     def __init__(self) -> None:
@@ -168,6 +181,7 @@ class _Lines:
         self._said_at_s = 0.0
 
     def show(self, progress: Progress) -> None:
+        """Say how far it is."""
         is_of_job = progress.doing.startswith("job ")
         is_due = time.monotonic() - self._said_at_s >= _SAY_EVERY_S
         if progress.doing == self._doing or (is_of_job and not is_due):

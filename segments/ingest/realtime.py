@@ -40,9 +40,10 @@ from segments.model.job import Checkpoint, Job, JobState, Report
 from segments.model.order import SegmentAction
 from segments.model.record import Change, CorruptRecord, Tally
 from segments.projection.catalog import catch_up
+from segments.projection.one_ledger import own_meta
 from segments.store.cache_lease import wait_out_leases
 from segments.store.job_marks import Mark
-from segments.store.reader import StoreUnusable, read_meta
+from segments.store.reader import StoreUnusable
 from segments.store.writer import Writer
 
 FILE_NAME = "realtime"
@@ -172,7 +173,7 @@ class Realtime:
     async def _opt_outs_in_store(self) -> int:
         """Return the last opt-out that the store says it has; 0 if it can't say."""
         try:
-            return (await read_meta(self.redis)).opt_outs
+            return (await own_meta(self.ledger, self.redis)).opt_outs
         except (RedisError, StoreUnusable, OSError):
             return 0
 

@@ -37,9 +37,9 @@ from segments.model.order import Order
 from segments.model.record import Change, CorruptRecord, day_of
 from segments.model.stop_reason import Stopped, StopReason
 from segments.projection.catalog import publish_catalog
+from segments.projection.one_ledger import own_meta
 from segments.store.cache_lease import wait_out_leases
 from segments.store.job_marks import Mark
-from segments.store.reader import read_meta
 from segments.store.writer import Writer
 
 Keep = Callable[[Job], Awaitable[None]]
@@ -161,7 +161,7 @@ class _Run:
     async def _plan(self, order: Order) -> None:
         if self.job.report.segments:
             return
-        meta = await read_meta(self._tools.redis)
+        meta = await own_meta(self._tools.ledger, self._tools.redis)
         async with self._tools.ledger.begin() as conn:
             segments = await plan(
                 conn,
@@ -191,7 +191,7 @@ class _Run:
             return
         await check_removals(
             self._tools.redis,
-            await read_meta(self._tools.redis),
+            await own_meta(self._tools.ledger, self._tools.redis),
             spool,
             await self._changes(),
             max_removed_share=max_removed_share,
@@ -203,7 +203,7 @@ class _Run:
 
     async def _merge(self, order: Order, spool: Spool) -> None:
         to_apply = await self._changes()
-        meta = await read_meta(self._tools.redis)
+        meta = await own_meta(self._tools.ledger, self._tools.redis)
         writer = Writer(self._tools.redis, meta)
         first_part = self.job.checkpoint.next_part
         pairs = self._tools.pairs_per_batch
@@ -230,7 +230,7 @@ class _Run:
                 await self._become()
 
     async def _retain(self, spool: Spool) -> None:
-        meta = await read_meta(self._tools.redis)
+        meta = await own_meta(self._tools.ledger, self._tools.redis)
         writer = Writer(self._tools.redis, meta)
         # All parts are in, also where the last of them were empty.
         checkpoint = replace(self.job.checkpoint, next_part=PARTS, deaths=0)

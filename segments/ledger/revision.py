@@ -12,7 +12,7 @@ any other, so that no two transactions wait for each other. SQLite has one
 writer anyway.
 """
 
-from sqlalchemy import select, update
+from sqlalchemy import case, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.ledger.tables import catalog_revision
@@ -28,10 +28,11 @@ async def lock_catalog(conn: AsyncConnection) -> None:
     await conn.execute(select(catalog_revision.c.revision).with_for_update())
 
 
-async def raise_revision(conn: AsyncConnection) -> None:
-    """Note that this transaction changes the catalog."""
+async def raise_revision(conn: AsyncConnection, *, above: int = 0) -> None:
+    """Note that this transaction changes the catalog; `above` is a version that was shown."""
+    held = catalog_revision.c.revision
     await conn.execute(
-        update(catalog_revision).values(revision=catalog_revision.c.revision + 1),
+        update(catalog_revision).values(revision=case((held < above, above), else_=held) + 1),
     )
 
 

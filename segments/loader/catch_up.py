@@ -16,10 +16,11 @@ from segments.ingest.tools import Tools
 from segments.ledger.database.engine import LedgerAway
 from segments.loader.metrics import Metrics
 from segments.projection.catalog import catch_up
+from segments.projection.one_ledger import OtherLedger, taken_meta
 from segments.runtime.pauses import wait_or_stop
 from segments.store import job_marks
 from segments.store.meta import prepare
-from segments.store.reader import StoreUnusable
+from segments.store.reader import LedgerBehind, StoreUnusable
 from segments.store.servers.masters import is_cluster, runs
 from segments.upkeep.lost_jobs import begin_lost_again
 
@@ -67,7 +68,7 @@ class CatchUp:
             is_ready: Set while the store is up to the ledger, and in the end.
             stopping: Set by whoever wants it to stop.
         """
-        away = ""
+        away = why = ""
         while not stopping.is_set():
             try:
                 await self.catch_up()
@@ -75,9 +76,12 @@ class CatchUp:
                 is_ready.clear()
                 self._metrics.store_is(well=False)
                 was_away, away = away, "ledger" if isinstance(error, LedgerAway) else "store"
-                self._away = f"waits for the {away} ({type(error).__name__})"
-                if away != was_away:
-                    _log.warning("waiting for the %s: %s", away, in_one_line(error))
+                why, was_why = in_one_line(error), why
+                # Of another ledger, or numbers: whoever looks must see which.
+                is_refused = isinstance(error, (OtherLedger, LedgerBehind))
+                self._away = why if is_refused else f"waits for the {away} ({type(error).__name__})"
+                if away != was_away or (is_refused and why != was_why):
+                    _log.warning("waiting for the %s: %s", away, why)
             else:
                 is_ready.set()
                 self._metrics.store_is(well=True)
@@ -99,6 +103,8 @@ class CatchUp:
         found = await runs(redis)
         if found.run_to_server.keys() != self._checked_runs:
             await prepare(redis, self._expected_ids)
+            # Before anything is believed of the marks in it.
+            await taken_meta(self._tools.ledger, redis)
             if is_cluster(redis):
                 await job_marks.meet(redis, found, self._tools.now_s())
             await begin_lost_again(self._tools.ledger, redis, self._tools.now_s())

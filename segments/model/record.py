@@ -147,6 +147,11 @@ def pack(record: Record) -> bytes:
     return bytes(out)
 
 
+def has_no_opt_out(raw: bytes) -> bool:
+    """Tell whether a record says by its first byte that it is of ours and has no opt-out."""
+    return raw[:1] == bytes([_HEADER])
+
+
 def unpack(raw: bytes) -> Record:
     """
     Read a record: the inverse of `pack`, on the bid path's clock.

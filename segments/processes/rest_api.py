@@ -20,6 +20,7 @@ from ssl import SSLContext
 import orjson
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Middleware
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.doors.audience_api import bucket_uploads
 from segments.doors.audience_api.door import AudienceDoor
@@ -51,6 +52,8 @@ from segments.files.blobs import Blobs
 from segments.ledger.database.engine import open_ledger
 from segments.ledger.health import ledger_reasons
 from segments.ledger.signing_secrets import own_secret
+from segments.projection.ledger_guard import LedgerGuard
+from segments.projection.one_ledger import before_making
 from segments.runtime import http_server
 from segments.runtime.admin_port import CannotListen, add_health, shown
 from segments.runtime.bug_place import bug_place
@@ -109,8 +112,19 @@ async def reports_of(services: Services, options: PrivacyOptions) -> Reports:
     return Reports(services, options, SigningKey(_ACCESS_KEY_ID, secret.hex()))
 
 
-def application(services: Services, all_doors: Sequence[Door]) -> web.Application:
-    """Make the application of some doors."""
+def application(
+    services: Services, all_doors: Sequence[Door], guard: LedgerGuard | None = None
+) -> web.Application:
+    """
+    Make the application of some doors.
+
+    Args:
+        services: What they stand on.
+        all_doors: Which.
+        guard: While it refuses the ledger, every operation answers 503; `None`: there is no
+            store to ask.
+    """
+    guard = guard or LedgerGuard(services.ledger, services.redis)
     app = web.Application(
         client_max_size=MAX_BODY_BYTES, middlewares=[_counted(services), _orderly]
     )
@@ -122,7 +136,7 @@ def application(services: Services, all_doors: Sequence[Door]) -> web.Applicatio
                 app.router.add_route(
                     each.spec.method,
                     path,
-                    _handler(each, limit, once),
+                    _handler(each, limit, once, guard),
                     expect_handler=_let_it_be if each.spec.expects_itself else None,
                 )
     described = orjson.dumps(
@@ -135,7 +149,7 @@ def application(services: Services, all_doors: Sequence[Door]) -> web.Applicatio
     app.router.add_get("/openapi.json", describe)
     app.router.add_get("/docs", browse)
     # The store may be away: what comes in meanwhile is kept for it.
-    add_health(app, partial(ledger_reasons, services.ledger))
+    add_health(app, partial(_reasons, services.ledger, guard))
     return app
 
 
@@ -148,7 +162,14 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
         segments.runtime.tls.UnusableTls: There is no TLS with these files.
     """
     tls = context_of(settings.api_tls)
-    async with open_ledger(settings.ledger_dsn) as ledger, connect(settings.store_url) as redis:
+    async with (
+        connect(settings.store_url) as redis,
+        open_ledger(
+            settings.ledger_dsn, before_making(redis, settings.embedded_in)
+        ) as ledger,
+    ):
+        guard = LedgerGuard(ledger, redis)
+        await guard.start()
         services = Services(settings.rest_options, ledger, redis, Blobs.open(settings.blobs_at))
         reports = await reports_of(services, settings.privacy_options)
         async with (
@@ -157,12 +178,13 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
                 settings.admin_host,
                 settings.api_admin_port,
                 services.metrics.registry,
-                partial(ledger_reasons, ledger),
+                partial(_reasons, ledger, guard),
                 settings.admin_tls,
             ),
-            _listening(settings, services, reports, tls),
+            _listening(settings, services, reports, tls, guard),
             asyncio.TaskGroup() as group,
         ):
+            group.create_task(guard.run(stopping))
             group.create_task(reports.run(stopping))
             group.create_task(Callbacks(ledger, settings.callback_hosts).run(stopping))
             if services.blobs.takes_uploads:
@@ -174,9 +196,13 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
 
 @asynccontextmanager
 async def _listening(
-    settings: Settings, services: Services, reports: Reports, tls: SSLContext | None
+    settings: Settings,
+    services: Services,
+    reports: Reports,
+    tls: SSLContext | None,
+    guard: LedgerGuard,
 ) -> AsyncIterator[None]:
-    runner = runner_of(application(services, await doors(settings, services, reports)))
+    runner = runner_of(application(services, await doors(settings, services, reports), guard))
     await runner.setup()
     try:
         try:
@@ -187,6 +213,10 @@ async def _listening(
         yield
     finally:
         await runner.cleanup()
+
+
+async def _reasons(ledger: AsyncEngine, guard: LedgerGuard) -> list[str]:
+    return [*guard.reasons(), *await ledger_reasons(ledger)]
 
 
 def runner_of(app: web.Application) -> web.AppRunner:
@@ -223,10 +253,12 @@ def _closing(door: Door) -> Callable[[web.Application], Awaitable[None]]:
     return close
 
 
-def _handler(each: Operation, limit: RateLimit, once: Once) -> Handler:
+def _handler(each: Operation, limit: RateLimit, once: Once, guard: LedgerGuard) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         request[_OPERATION] = (each.door.tag, each.method.__name__)
         try:
+            if guard.reasons():
+                raise Problem(503, "the ledger is not the one to write to: the operator must look")
             return await each(request, limit, once)
         except Problem as problem:
             return each.door.problem(problem)

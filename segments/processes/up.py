@@ -16,10 +16,12 @@ import signal
 import sys
 from asyncio.subprocess import Process
 from collections.abc import Sequence
+from functools import partial
 from typing import Protocol
 
 from segments.ledger.database.engine import open_ledger
 from segments.projection.catalog import catch_up
+from segments.projection.one_ledger import before_making, refuse_other
 from segments.runtime import child_process
 from segments.runtime.pauses import Backoff
 from segments.runtime.supervision import supervise
@@ -122,7 +124,13 @@ def _programs() -> tuple[Program, ...]:
 
 
 async def _prepare(settings: Settings) -> None:
-    async with open_ledger(settings.ledger_dsn) as ledger, connect(settings.store_url) as redis:
+    async with (
+        connect(settings.store_url) as redis,
+        open_ledger(
+            settings.ledger_dsn, before_making(redis, settings.embedded_in)
+        ) as ledger,
+    ):
+        await refuse_other(ledger, redis)
         await prepare(redis, settings.expected_ids)
         await catch_up(ledger, redis, settings.expected_ids)
 

@@ -32,10 +32,11 @@ from segments.ledger.privacy import opt_outs
 from segments.ledger.privacy.opt_outs import Request
 from segments.model.identity import Id
 from segments.model.record import EVERYONE, CorruptRecord, OptOut, OptOutAction
+from segments.projection.one_ledger import own_meta
 from segments.store import keys
 from segments.store.cache_lease import wait_out_leases
 from segments.store.meta import advance_opt_outs
-from segments.store.reader import Meta, read_meta
+from segments.store.reader import Meta
 from segments.store.writer import Writer
 
 _log = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ async def apply_new(ledger: AsyncEngine, redis: Redis, requests: Sequence[Reques
         StoreUnusable: The store is not ours to write, or refuses to.
         redis.exceptions.RedisError: It can't be reached, or does not say what came of it.
     """
-    meta = await read_meta(redis)
+    meta = await own_meta(ledger, redis)
     async with reading(ledger) as conn:
         reach = await _reach(conn, requests)
     waiting = await _apply(Writer(redis, meta), requests, reach)
@@ -102,7 +103,10 @@ async def apply_opt_outs(
     all_waiting: set[int] = set()
     while True:
         async with reading(ledger) as conn:
-            page = await opt_outs.unapplied(conn, meta.opt_outs, after_seq=after_seq, limit=_PAGE)
+            page = _placed(
+                await opt_outs.unapplied(conn, meta.opt_outs, after_seq=after_seq, limit=_PAGE),
+                meta,
+            )
             reach = await _reach(conn, page)
         if not page:
             return applied
@@ -140,7 +144,9 @@ async def reapply_opt_outs(
     after_seq = 0
     while True:
         async with reading(ledger) as conn:
-            page = await opt_outs.unapplied(conn, 0, after_seq=after_seq, limit=_PAGE)
+            page = _placed(
+                await opt_outs.unapplied(conn, 0, after_seq=after_seq, limit=_PAGE), meta
+            )
             reach = await _reach(conn, page)
         if not page:
             return
@@ -150,6 +156,22 @@ async def reapply_opt_outs(
         ]
         await _apply(writer, [request for request in there if request.ids], reach)
         after_seq = page[-1].seq
+
+
+def _placed(page: Sequence[Request], meta: Meta) -> list[Request]:
+    """Return requests with ids in all buckets in which a person may lie who is not known whole."""
+    return [
+        request
+        if request.bucket_bits is None
+        else request._replace(
+            ids=tuple(
+                Id(each)
+                for id_ in request.ids
+                for each in keys.ids_in_finer_buckets(id_, request.bucket_bits, meta.bucket_bits)
+            )
+        )
+        for request in page
+    ]
 
 
 async def _mark(
@@ -188,7 +210,7 @@ async def _apply(writer: Writer, page: Sequence[Request], reach: _Reach) -> set[
         requests = list(alike)
         ids = [id_ for request in requests for id_ in request.ids]
         try:
-            await _opt_out(writer, ids, requests[0], reach)
+            await _opt_out(writer, ids, requests[-1], reach)
         except CorruptRecord:
             for request in requests:
                 waiting |= await _apply_id_by_id(writer, request, reach)
@@ -209,10 +231,13 @@ async def _apply_id_by_id(writer: Writer, request: Request, reach: _Reach) -> se
 
 async def _opt_out(writer: Writer, ids: Sequence[Id], request: Request, reach: _Reach) -> None:
     account_id = request.account_id
-    if account_id is None:
-        await writer.opt_out(ids, OptOut(EVERYONE, request.action), None)
-    else:
-        await writer.opt_out(ids, OptOut(account_id, request.action), reach.get(account_id))
+    await writer.opt_out(
+        ids,
+        OptOut(EVERYONE if account_id is None else account_id, request.action),
+        None if account_id is None else reach.get(account_id),
+        number=request.seq,
+        transaction_id=request.transaction_id,
+    )
 
 
 async def _reach(conn: AsyncConnection, requests: Sequence[Request]) -> _Reach:

@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from segments.ledger import accounts, activations, audiences, recipients
 from segments.ledger.activations import Activation
 from segments.ledger.database.engine import reading
+from segments.ledger.ledger_id import standing
 from segments.ledger.privacy.opt_outs import last_seq
 from segments.ledger.recipients import Recipient
 from segments.ledger.revision import revision
@@ -32,9 +33,17 @@ from segments.model.catalog import (
     RecipientEntry,
 )
 from segments.projection.applied_opt_outs import apply_opt_outs, reapply_opt_outs
+from segments.projection.one_ledger import behind, note_behind, taken_meta
 from segments.store import keys
-from segments.store.meta import mark_caught_up, prepare
-from segments.store.reader import TRUST_COMMAND, Meta, StoreUnusable, caught_up_runs, read_meta
+from segments.store.meta import is_laid_out, mark_caught_up, prepare, tell
+from segments.store.reader import (
+    OPT_OUTS,
+    TRUST_COMMAND,
+    Meta,
+    caught_up_runs,
+    read_meta_of_any,
+    read_version,
+)
 from segments.store.servers.masters import Runs, is_cluster, runs
 
 
@@ -55,7 +64,9 @@ async def catch_up(ledger: AsyncEngine, redis: Redis, expected_ids: int) -> Meta
     Raises:
         StoreUnusable: The store is not ours to write.
     """
-    meta = await _prepared(redis, expected_ids)
+    if not await is_laid_out(redis):
+        await prepare(redis, expected_ids)
+    meta = await taken_meta(ledger, redis)
     # Before anything else: what is written after this must not reach a person
     # whose no the store has not heard yet.
     await _apply_opt_outs(ledger, redis, meta)
@@ -73,15 +84,7 @@ async def publish_catalog(ledger: AsyncEngine, redis: Redis) -> int:
     Raises:
         StoreUnusable: The store is not ours to write, or not laid out yet.
     """
-    await read_meta(redis)
     return await _publish(ledger, redis)
-
-
-async def _prepared(redis: Redis, expected_ids: int) -> Meta:
-    try:
-        return await read_meta(redis)
-    except StoreUnusable:
-        return await prepare(redis, expected_ids)
 
 
 async def _apply_opt_outs(ledger: AsyncEngine, redis: Redis, meta: Meta) -> None:
@@ -94,7 +97,8 @@ async def _apply_opt_outs(ledger: AsyncEngine, redis: Redis, meta: Meta) -> None
     async with reading(ledger) as conn:
         until_seq = await last_seq(conn)
     await apply_opt_outs(ledger, redis, meta)
-    *_, opt_outs, caught_up = await redis.execute_command(*TRUST_COMMAND)  # type: ignore[no-untyped-call] # redis-py
+    reply = await redis.execute_command(*TRUST_COMMAND)  # type: ignore[no-untyped-call] # redis-py
+    opt_outs, caught_up = reply[OPT_OUTS], reply[-1]
     if caught_up in found.run_to_server:
         return
     # Less than the ledger has: a record that can't be read keeps the number back,
@@ -125,12 +129,17 @@ async def _catch_up_nodes(ledger: AsyncEngine, redis: Redis, meta: Meta, found: 
 
 async def _publish(ledger: AsyncEngine, redis: Redis) -> int:
     while True:
-        shown = int(await redis.get(keys.VERSION) or 0)
+        meta = await read_meta_of_any(redis)
+        shown = await read_version(redis)
         async with reading(ledger) as conn:
+            by_so_much = await behind(conn, meta.whose, shown)
             version = await revision(conn)
-            if version == shown:
-                return version
-            snapshot = await _snapshot(conn, version)
+            snapshot = None if by_so_much or version == shown else await _snapshot(conn, version)
+            last_audience = (await standing(conn)).last_audience
+        await note_behind(redis, by_so_much, meta.whose)
+        if snapshot is None:
+            return version
+        await tell(redis, meta, audience_id=last_audience)
         # Whoever published since we looked saw a ledger at least as new as ours;
         # then ours must not overwrite it.
         if await _write(redis, shown, snapshot):

@@ -154,6 +154,12 @@ async def forget(redis: Redis, job_ids: Iterable[int], before_s: float) -> None:
     await redis.eval(_FORGET, 1, keys.JOBS, repr(before_s), *job_ids)
 
 
+async def drop(redis: Redis, job_ids: Iterable[int]) -> None:
+    """Drop the marks of jobs that no ledger knows."""
+    for job_id in job_ids:
+        await redis.hdel(keys.JOBS.decode(), str(job_id))
+
+
 async def meet(redis: Redis, found: Runs, now_s: float) -> None:
     """
     Drop the marks of a Cluster one of whose nodes may have fallen back.

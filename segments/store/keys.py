@@ -3,7 +3,7 @@ Every key this service owns in Redis. If it is not here, it is not ours.
 
     key                          type     TTL    holds
     seg:1:m:<bucket>             hash     none   8 bytes of the id -> packed record (record.py)
-    seg:1:meta                   hash     none   layout, bucket_bits, opt_outs, caught_up: see below
+    seg:1:meta                   hash     none   layout, bucket_bits, opt_outs, ledger...: see below
     seg:1:{catalog}:audiences    hash     none   audience id -> JSON that the bid path needs of it
     seg:1:{catalog}:accounts     hash     none   account id -> JSON, likewise
     seg:1:{catalog}:recipients   hash     none   recipient id -> JSON, likewise
@@ -44,10 +44,17 @@ store has applied), `caught_up` (the run of the server, by the name that it give
 itself anew at each start or promotion, in which whoever knows the ledger has brought
 in all that it said until then; in a Cluster those of all masters, with spaces
 between). Bids are answered only from a run that is caught up: an
-opt-out may have come while the server was down. A store without meta, or with
-another layout, is nobody's: it is not read and not written. While
-`seg:1:rebuild` stands there and no meta, the store belongs to the rebuild of
-that name alone, which writes the meta last.
+opt-out may have come while the server was down. A store without `layout`, or with
+another one, is nobody's: it is not read and not written. While
+`seg:1:rebuild` stands there and no layout, the store belongs to the rebuild of
+that name alone, which writes the layout last.
+
+The meta also says whose the store is, and outlives a rebuild in that: `ledger` (the
+id of the ledger that it belongs to), `of_empty_ledger` (there while that ledger held
+nothing when it took the store), `last_audience` and `last_opt_out` (the highest numbers
+that it was ever told, written before whatever they are used in), `last_opt_out_of` (the
+transaction id of that opt-out) and `behind` (by how much a ledger was found to be behind
+these; while it stands there, nobody reads or writes). See `segments.projection.one_ledger`.
 """
 
 from binascii import crc_hqx  # CRC-16/XMODEM, which is the one of Redis Cluster
@@ -58,6 +65,7 @@ MIN_BUCKET_BITS: Final = 4
 MAX_BUCKET_BITS: Final = 32
 PERSONS_PER_BUCKET: Final = 100
 
+ID_BYTES: Final = 16
 FIELD_BYTES: Final = 8
 FIELD_START: Final = 4
 FIELD_END: Final = FIELD_START + FIELD_BYTES
@@ -103,6 +111,32 @@ def bucket_key(bucket: int) -> bytes:
 def field_of(id_: bytes) -> bytes:
     """Return the field of an id within its bucket."""
     return id_[FIELD_START:FIELD_END]
+
+
+def id_in_bucket(bucket: int, field: bytes, bucket_bits: int) -> bytes:
+    """Return an id that has a bucket and a field: all that a store still knows of one."""
+    return (
+        (bucket << (32 - bucket_bits)).to_bytes(FIELD_START) + field + bytes(ID_BYTES - FIELD_END)
+    )
+
+
+def ids_in_finer_buckets(id_: bytes, known_bits: int, bucket_bits: int) -> list[bytes]:
+    """
+    Return an id for each bucket that one may lie in of which only so many bits are known.
+
+    Args:
+        id_: As `id_in_bucket` made it.
+        known_bits: Of the store that it comes from.
+        bucket_bits: Of the store that is asked about; with no more, there is one.
+    """
+    free_bits = max(bucket_bits - known_bits, 0)
+    if not free_bits:
+        return [id_]
+    prefix = int.from_bytes(id_[:FIELD_START])
+    return [
+        (prefix | n << (32 - bucket_bits)).to_bytes(FIELD_START) + id_[FIELD_START:]
+        for n in range(1 << free_bits)
+    ]
 
 
 def seen_key(day: int) -> bytes:

@@ -20,7 +20,15 @@ from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from segments.store import cache_lease, keys
-from segments.store.reader import Meta, StoreUnusable, read_meta
+from segments.store.reader import (
+    META_COMMAND,
+    LedgerBehind,
+    Meta,
+    StoreUnusable,
+    parse_meta,
+    read_meta,
+    read_meta_of_any,
+)
 from segments.store.servers.masters import Server, is_cluster, masters, parse_info
 
 _log = logging.getLogger(__name__)
@@ -47,12 +55,74 @@ async def prepare(redis: Redis, expected_ids: int) -> Meta:
         StoreUnusable: The store can't be written as it is.
     """
     await check_server(redis)
-    if not await redis.exists(keys.META):
+    if not await is_laid_out(redis):
         await _refuse_rebuild(redis)
         # It may have been emptied under workers that still answer from what it held.
         await cache_lease.outlived(redis)
         await _lay_out(redis, expected_ids)
-    return await read_meta(redis)
+    return await read_meta_of_any(redis)
+
+
+async def is_laid_out(redis: Redis) -> bool:
+    """Tell whether the store has a layout: it has none while it is empty or rebuilt."""
+    return bool(await redis.execute_command("HEXISTS", keys.META, "layout"))  # type: ignore[no-untyped-call] # redis-py
+
+
+async def take(redis: Redis, ledger_id: str, *, holds_anything: bool) -> None:
+    """
+    Make the store this ledger's, unless it is another's.
+
+    One that an empty ledger has taken is taken over by one that holds anything.
+    """
+    await redis.eval(_TAKE, 1, keys.META, ledger_id, int(holds_anything))
+
+
+async def give(redis: Redis, ledger_id: str, *, taken_from: str) -> bool:
+    """Make the store this ledger's if it is still that one's; tell whether it was."""
+    return bool(await redis.eval(_GIVE, 1, keys.META, ledger_id, taken_from))
+
+
+async def mark_behind(redis: Redis, behind: str) -> None:
+    """Let nobody read or write: the store's ledger is behind it by so much."""
+    await redis.execute_command("HSET", keys.META, "behind", behind)  # type: ignore[no-untyped-call] # redis-py
+
+
+async def unmark_behind(redis: Redis) -> None:
+    """Let everybody read and write again."""
+    await redis.execute_command("HDEL", keys.META, "behind")  # type: ignore[no-untyped-call] # redis-py
+
+
+async def tell(
+    redis: Redis, meta: Meta, *, audience_id: int = 0, opt_out: int = 0, opt_out_of: str = ""
+) -> None:
+    """
+    Note numbers of the ledger's that are about to be used in the store, if they are the highest.
+
+    Args:
+        redis: The store.
+        meta: As it was read; the store must be laid out so, and be of the same ledger.
+        audience_id: The highest of those that are to be used; 0: of none.
+        opt_out: Likewise.
+        opt_out_of: Its transaction id.
+
+    Raises:
+        StoreUnusable: The store was laid out anew, or is another ledger's by now.
+        LedgerBehind: Its ledger was found to be behind it.
+    """
+    now = await read_meta(redis)
+    if audience_id > now.whose.last_audience or opt_out > now.whose.last_opt_out:
+        expected = meta.bucket_bits, meta.whose.ledger_id
+        told = audience_id, opt_out, opt_out_of
+        now = parse_meta(await redis.eval(_TELL, 1, keys.META, *expected, *told))
+        if now.whose.behind:
+            raise LedgerBehind(now.whose.behind)
+    if (now.bucket_bits, now.whose.ledger_id) != (meta.bucket_bits, meta.whose.ledger_id):
+        raise StoreUnusable("the store was laid out anew under this process: start again")
+
+
+async def tell_closed(redis: Redis, *, audience_id: int, opt_out: int, opt_out_of: str) -> None:
+    """Note numbers likewise in a store that is being rebuilt, by whoever does that."""
+    await redis.eval(_TELL_CLOSED, 1, keys.META, audience_id, opt_out, opt_out_of)
 
 
 async def advance_opt_outs(redis: Redis, seq: int, *, behind: int) -> None:
@@ -101,9 +171,64 @@ end
 """
 
 
+_TAKE = """
+local held, of_empty = unpack(redis.call('HMGET', KEYS[1], 'ledger', 'of_empty_ledger'))
+if held and held ~= ARGV[1] and not (of_empty and ARGV[2] == '1') then
+    return 0
+end
+redis.call('HSET', KEYS[1], 'ledger', ARGV[1])
+if ARGV[2] == '1' then
+    redis.call('HDEL', KEYS[1], 'of_empty_ledger')
+else
+    redis.call('HSET', KEYS[1], 'of_empty_ledger', '1')
+end
+return 1
+"""
+
+_GIVE = """
+if (redis.call('HGET', KEYS[1], 'ledger') or '') ~= ARGV[2] then
+    return 0
+end
+redis.call('HSET', KEYS[1], 'ledger', ARGV[1])
+redis.call('HDEL', KEYS[1], 'of_empty_ledger', 'last_audience', 'last_opt_out', 'last_opt_out_of',
+    'behind')
+return 1
+"""
+
+_RAISE = """
+local function raise(field, number, of)
+    if tonumber(number) > tonumber(redis.call('HGET', KEYS[1], field) or '0') then
+        redis.call('HSET', KEYS[1], field, number)
+        if of then redis.call('HSET', KEYS[1], field .. '_of', of) end
+    end
+end
+"""
+
+# By another ledger, or an old copy, or in a store that was laid out anew nothing is moved.
+_TELL = (
+    _RAISE
+    + """
+local bits, ledger, behind = unpack(redis.call('HMGET', KEYS[1], 'bucket_bits', 'ledger', 'behind'))
+if bits == ARGV[1] and (ledger or '') == ARGV[2] and not behind then
+    raise('last_audience', ARGV[3])
+    raise('last_opt_out', ARGV[4], ARGV[5])
+end
+return redis.call('HMGET', KEYS[1], """
+    + ", ".join(f"'{field.decode()}'" for field in META_COMMAND[2:])
+    + ")"
+)
+
+_TELL_CLOSED = (
+    _RAISE
+    + """
+raise('last_audience', ARGV[1])
+raise('last_opt_out', ARGV[2], ARGV[3])
+"""
+)
+
 # All at once: of two processes that prepare together the first one's layout stands.
 _LAY_OUT = """
-if redis.call('EXISTS', KEYS[1]) == 0 then
+if redis.call('HEXISTS', KEYS[1], 'layout') == 0 then
     redis.call('HSET', KEYS[1], 'layout', ARGV[1], 'bucket_bits', ARGV[2], 'opt_outs', '0')
 end
 """

@@ -31,16 +31,54 @@ class StoreUnusable(Exception):
     """The store can't be used as it is; the message tells the operator what to do."""
 
 
+class LedgerBehind(StoreUnusable):
+    """A ledger that is older than what the store was told has been started beside it."""
+
+    def __init__(self, behind: str) -> None:
+        super().__init__(
+            f"the ledger is behind its store ({behind}), as after the restore of a backup: run"
+            " `rtb-segments reconcile`"
+        )
+
+
+class Whose(NamedTuple):
+    """Whose a store is, and how far its ledger had come by all that it was ever told."""
+
+    ledger_id: str = ""
+    """Of the ledger that it belongs to; empty: of none yet."""
+    last_audience: int = 0
+    """The highest number of an audience that it was told."""
+    last_opt_out: int = 0
+    """Likewise of an opt-out, applied or not."""
+    last_opt_out_of: str = ""
+    """The transaction id of that opt-out, if it was told: another of its number is no copy's."""
+    behind: str = ""
+    """By how much the ledger is behind these, if it was found so: for people."""
+    is_of_empty_ledger: bool = False
+    """Whether its ledger held nothing when it took the store: one that does may take it over."""
+
+
 class Meta(NamedTuple):
-    """How a store is laid out, and how much of the ledger's opt-outs it knows."""
+    """How a store is laid out, how much of the ledger's opt-outs it knows, and whose it is."""
 
     bucket_bits: int
     opt_outs: int
     """Sequence number of the ledger's last opt-out that the store has applied."""
+    whose: Whose = Whose()
 
 
-META_COMMAND: tuple[bytes, ...] = (b"HMGET", keys.META, b"layout", b"bucket_bits", b"opt_outs")
+META_COMMAND: tuple[bytes, ...] = (
+    *(b"HMGET", keys.META, b"layout", b"bucket_bits", b"opt_outs"),
+    *(b"ledger", b"last_audience", b"last_opt_out", b"last_opt_out_of"),
+    *(b"behind", b"of_empty_ledger"),
+)
 """The command whose reply `parse_meta` reads."""
+
+OPT_OUTS = 2
+"""Where in that reply the store's number of opt-outs stands."""
+
+_NEEDED = 3
+"""So many of its fields each store has; the others came with later versions."""
 
 _READS = 20
 
@@ -60,13 +98,15 @@ def parse_meta(reply: Sequence[bytes | None]) -> Meta:
     Raises:
         StoreUnusable: The store has no meta, or one that this software can't use.
     """
-    if any(value is None for value in reply):
+    needed = reply[:_NEEDED]
+    if any(value is None for value in needed):
         raise StoreUnusable(
             "the store has no seg:1:meta: it is empty or not ours; start the loader, which"
             " prepares it and brings the ledger's opt-outs into it"
         )
     try:
-        layout, bucket_bits, opt_outs = (int(value) for value in reply if value is not None)
+        layout, bucket_bits, opt_outs = (int(value) for value in needed if value is not None)
+        whose = _whose(reply[_NEEDED:])
     except ValueError:
         raise StoreUnusable("seg:1:meta is unreadable; rebuild the store") from None
     if layout != keys.LAYOUT:
@@ -79,7 +119,19 @@ def parse_meta(reply: Sequence[bytes | None]) -> Meta:
             f"seg:1:meta says bucket_bits={bucket_bits}, opt_outs={opt_outs}, which no version"
             " writes; rebuild the store"
         )
-    return Meta(bucket_bits, opt_outs)
+    return Meta(bucket_bits, opt_outs, whose)
+
+
+def _whose(fields: Sequence[bytes | None]) -> Whose:
+    ledger_id, last_audience, last_opt_out, last_opt_out_of, behind, of_empty_ledger = fields
+    return Whose(
+        (ledger_id or b"").decode(),
+        int(last_audience or 0),
+        int(last_opt_out or 0),
+        (last_opt_out_of or b"").decode(),
+        (behind or b"").decode(),
+        is_of_empty_ledger=of_empty_ledger is not None,
+    )
 
 
 def parse_run(reply: bytes) -> bytes:
@@ -108,12 +160,26 @@ def parse_trusted(reply: Sequence[bytes | None], run: bytes) -> Meta:
         run: Of the server that gave it.
 
     Raises:
+        LedgerBehind: What is written by the ledger from here on can't be trusted.
         StoreUnusable: As `parse_meta`; or the store may lack opt-outs of the
             time in which its server was down.
     """
-    meta = parse_meta(reply[:-1])
+    meta = believed_meta(reply)
     if run not in caught_up_runs(reply):
         raise StoreUnusable(NOT_CAUGHT_UP)
+    return meta
+
+
+def believed_meta(reply: Sequence[bytes | None]) -> Meta:
+    """
+    Read the meta from the reply to `TRUST_COMMAND`, whichever runs are caught up.
+
+    Raises:
+        LedgerBehind, StoreUnusable: As `read_meta`.
+    """
+    meta = parse_meta(reply[:-1])
+    if meta.whose.behind:
+        raise LedgerBehind(meta.whose.behind)
     return meta
 
 
@@ -133,10 +199,38 @@ async def read_meta(redis: "Redis") -> Meta:
     Ask the store how it is laid out.
 
     Raises:
+        LedgerBehind: Its ledger was found to be older than the store.
+        StoreUnusable: As `parse_meta`.
+    """
+    meta = await read_meta_of_any(redis)
+    if meta.whose.behind:
+        raise LedgerBehind(meta.whose.behind)
+    return meta
+
+
+async def read_meta_of_any(redis: "Redis") -> Meta:
+    """
+    Ask the store how it is laid out, also where its ledger is behind it.
+
+    Raises:
         StoreUnusable: As `parse_meta`.
     """
     reply = await redis.execute_command(*META_COMMAND)  # type: ignore[no-untyped-call] # redis-py
     return parse_meta(reply)
+
+
+async def read_whose(redis: "Redis") -> Whose:
+    """
+    Ask the store whose it is: one that is closed, too, or whose ledger is behind it.
+
+    Raises:
+        StoreUnusable: Its numbers can't be read.
+    """
+    reply = await redis.execute_command(*META_COMMAND)  # type: ignore[no-untyped-call] # redis-py
+    try:
+        return _whose(reply[_NEEDED:])
+    except ValueError:
+        raise StoreUnusable("seg:1:meta is unreadable; rebuild the store") from None
 
 
 async def read_version(redis: "Redis") -> int:

@@ -1,13 +1,14 @@
 """
 A store that is being made anew belongs to one rebuild and to nobody else.
 
-    take        seg:1:rebuild is set, seg:1:meta is deleted     nobody reads or writes
+    take        seg:1:rebuild is set, the layout is deleted     nobody reads or writes
     wipe        everything else of ours that the ledger can bring back is deleted
     check       before each write: is it still ours?
-    hand_over   seg:1:meta is written, last of all              everybody does again
+    hand_over   the layout is written, last of all              everybody does again
 
-What makes a store readable is its meta, so a rebuild that is killed leaves a
-store that no bid is answered from, and `rtb-segments rebuild` begins it anew.
+What makes a store readable is the layout in its meta, so a rebuild that is killed leaves a
+store that no bid is answered from, and `rtb-segments rebuild` begins it anew. Whose the store
+is, and what numbers it was told, stays in the meta meanwhile.
 """
 
 import secrets
@@ -15,10 +16,14 @@ import secrets
 from redis.asyncio import Redis
 
 from segments.store import keys
+from segments.store.meta import is_laid_out
 from segments.store.reader import CAUGHT_UP, Meta, StoreUnusable
 from segments.store.servers.masters import runs
 
 _KEYS_AT_ONCE = 1000
+_CLOSING = ("layout", "opt_outs", CAUGHT_UP)
+"""Without these it is closed; how it was laid out can still be told."""
+
 _CATALOG = (keys.AUDIENCES, keys.ACCOUNTS, keys.RECIPIENTS, keys.VERSION)
 
 
@@ -31,7 +36,7 @@ async def take(redis: Redis) -> str:
     """
     name = secrets.token_hex(8)
     await redis.set(keys.REBUILD, name)
-    await redis.delete(keys.META)
+    await _close(redis)
     return name
 
 
@@ -42,7 +47,7 @@ async def wipe(redis: Redis) -> None:
     And for the ids seen in bids, which no ledger knows and a bid's answer never needs.
     """
     # Once more: somebody may have laid it out who had looked before it was taken.
-    await redis.delete(keys.META)
+    await _close(redis)
     await redis.delete(keys.SWEPT)
     await redis.delete(keys.JOBS)
     await redis.delete(*_CATALOG)
@@ -71,7 +76,7 @@ async def check(redis: Redis, name: str) -> None:
     Raises:
         StoreUnusable: It is not; it was lost meanwhile, or another rebuild has taken it.
     """
-    if await redis.get(keys.REBUILD) != name.encode() or await redis.exists(keys.META):
+    if await redis.get(keys.REBUILD) != name.encode() or await is_laid_out(redis):
         raise StoreUnusable(
             "the store was emptied, or taken by another rebuild, while it was rebuilt: run"
             " `rtb-segments rebuild` again"
@@ -98,6 +103,10 @@ async def hand_over(redis: Redis, name: str, meta: Meta) -> None:
         },
     )
     await redis.delete(keys.REBUILD)
+
+
+async def _close(redis: Redis) -> None:
+    await redis.execute_command("HDEL", keys.META, *_CLOSING)  # type: ignore[no-untyped-call] # redis-py
 
 
 async def _unlink(redis: Redis, names: list[bytes]) -> None:

@@ -41,7 +41,8 @@ from segments.model.record import (
     pack,
 )
 from segments.store import keys, rebuild_claim, scripts
-from segments.store.reader import Meta, StoreUnusable, read_meta
+from segments.store.meta import tell
+from segments.store.reader import Meta
 from segments.store.restore_payload import MAX_RECORD_BYTES, payloads
 from segments.store.round_trips import run, run_slice, try_slice
 from segments.store.script_calls import CALLS_PER_SLICE, Call, calls_of, slices
@@ -67,16 +68,31 @@ class Matched(NamedTuple):
 class Writer:
     """Writes to a store that is laid out as `meta` says."""
 
-    def __init__(self, redis: Redis, meta: Meta, rebuild: str | None = None) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        meta: Meta,
+        rebuild: str | None = None,
+        *,
+        is_behind: bool = False,
+    ) -> None:
         """
         Args:
             redis: The store.
             meta: As read from it; or as it will be, by the rebuild that writes.
             rebuild: The name under which it is rebuilt, by the process that does so.
+            is_behind: Its ledger is behind it, and brought up by the process that writes.
         """
         self._redis = redis
+        self._meta = meta
         self._bucket_bits = meta.bucket_bits
         self._rebuild = rebuild
+        self._is_behind = is_behind
+
+    @property
+    def bucket_bits(self) -> int:
+        """How the store is laid out."""
+        return self._bucket_bits
 
     async def merge(
         self, ids: npt.NDArray[np.uint8] | Sequence[Id], changes: Sequence[Change]
@@ -100,7 +116,7 @@ class Writer:
         arguments = [argument for change in changes for argument in _arguments_of(change)]
         if not arguments or not len(ids):
             return Tally()
-        await self._check_layout()
+        await self._check_layout(audience_id=max(change.audience_id for change in changes))
         calls = calls_of(ids, self._bucket_bits)
         filled, calls = await self._fill(calls, changes)
         replies = await run(self._redis, scripts.MERGE, calls, arguments)
@@ -129,6 +145,9 @@ class Writer:
         ids: Sequence[Id],
         opt_out: OptOut,
         erased_audience_ids: Collection[int] | None = None,
+        *,
+        number: int = 0,
+        transaction_id: str = "",
     ) -> None:
         """
         Record an opt-out of every id, as `record.opted_out` specifies.
@@ -138,6 +157,8 @@ class Writer:
             opt_out: Whose, and what it asks for.
             erased_audience_ids: For an ERASURE, the audiences whose memberships
                 it deletes; `None` for all of them.
+            number: The ledger's of the request, the highest if there are several.
+            transaction_id: Of that request.
 
         Raises:
             CorruptRecord, StoreUnusable, redis.exceptions.RedisError: As `merge`.
@@ -152,7 +173,7 @@ class Writer:
             erased = _numbers(erased_audience_ids)
         arguments = [b"%d" % opt_out.account_id, b"%d" % opt_out.action, packed, erased]
         if ids:
-            await self._check_layout()
+            await self._check_layout(opt_out=number, opt_out_of=transaction_id)
             calls = calls_of(ids, self._bucket_bits)
             # Who is no master any more must not have it alone: see
             # `segments.store.servers.cluster_client`.
@@ -214,13 +235,22 @@ class Writer:
             )
         return dropped
 
-    async def _check_layout(self) -> None:
+    async def _check_layout(
+        self, *, audience_id: int = 0, opt_out: int = 0, opt_out_of: str = ""
+    ) -> None:
         # One round trip for many thousand rows: a store that was emptied and laid
-        # out anew meanwhile must not get rows where nobody will look for them.
+        # out anew meanwhile must not get rows where nobody will look for them. The numbers
+        # that they have in them it is told first, and never forgets.
         if self._rebuild is not None:
             await rebuild_claim.check(self._redis, self._rebuild)
-        elif (await read_meta(self._redis)).bucket_bits != self._bucket_bits:
-            raise StoreUnusable("the store was laid out anew under this process: start again")
+        elif not self._is_behind:
+            await tell(
+                self._redis,
+                self._meta,
+                audience_id=audience_id,
+                opt_out=opt_out,
+                opt_out_of=opt_out_of,
+            )
 
     async def _fill(
         self, calls: Iterator[Call], changes: Sequence[Change]

@@ -17,12 +17,21 @@ from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from segments.ledger.database.engine import LedgerUnusable, open_ledger, reading
+from segments.ledger.database.engine import LedgerUnusable, existing_ledger, reading
+from segments.ledger.ledger_id import standing
 from segments.ledger.privacy import opt_outs
 from segments.ledger.revision import revision
+from segments.projection.one_ledger import behind
 from segments.store import keys
 from segments.store.meta import LISTPACK_LIMITS
-from segments.store.reader import Meta, StoreUnusable, read_meta, read_version
+from segments.store.reader import (
+    LedgerBehind,
+    Meta,
+    StoreUnusable,
+    read_meta,
+    read_version,
+    read_whose,
+)
 from segments.store.servers.connection import connect
 from segments.store.servers.masters import Server, masters, parse_info
 
@@ -61,8 +70,10 @@ class Deployment:
 async def examine(deployment: Deployment) -> AsyncIterator[Finding]:
     """Yield what was found, in the order in which it should be mended."""
     try:
-        async with open_ledger(deployment.ledger_url) as ledger:
-            yield Finding(Grade.GOOD, "ledger: opens, its tables are up to date")
+        async with existing_ledger(deployment.ledger_url) as ledger:
+            async with reading(ledger) as conn:
+                ledger_id = (await standing(conn)).ledger_id
+            yield Finding(Grade.GOOD, f"ledger: {ledger_id} opens, its tables are up to date")
             async for finding in _store(deployment, ledger):
                 yield finding
     except LedgerUnusable as error:
@@ -72,6 +83,11 @@ async def examine(deployment: Deployment) -> AsyncIterator[Finding]:
 async def _store(deployment: Deployment, ledger: AsyncEngine) -> AsyncIterator[Finding]:
     async with connect(deployment.store_url, retry=None) as redis:
         try:
+            whose, shown = await read_whose(redis), await _shown(redis)
+            async with reading(ledger) as conn:
+                by_so_much = await behind(conn, whose, shown)
+            if by_so_much:
+                raise LedgerBehind(by_so_much)
             meta = await read_meta(redis)
         except StoreUnusable as error:
             yield Finding(Grade.BAD, f"store: {error}")
@@ -85,6 +101,8 @@ async def _store(deployment: Deployment, ledger: AsyncEngine) -> AsyncIterator[F
             yield Finding(Grade.BAD, f"store: does not answer ({type(error).__name__}); {hint}")
             return
         yield Finding(Grade.GOOD, f"store: answers, laid out with {meta.bucket_bits} bucket bits")
+        if not meta.whose.ledger_id:
+            yield Finding(Grade.BAD, "store: belongs to no ledger yet; start the loader")
         try:
             servers = await masters(redis)
             yield await _limits(servers)
@@ -94,6 +112,14 @@ async def _store(deployment: Deployment, ledger: AsyncEngine) -> AsyncIterator[F
             yield Finding(Grade.BAD, f"store: not all nodes answer ({type(error).__name__})")
         yield await _known_opt_outs(ledger, meta)
         yield await _catalog(ledger, redis)
+
+
+async def _shown(redis: Redis) -> int:
+    """Return the catalog's version; 0 where its node is away, as another finding says."""
+    try:
+        return await read_version(redis)
+    except (RedisError, OSError):
+        return 0
 
 
 async def _limits(servers: Sequence[Server]) -> Finding:

@@ -56,6 +56,7 @@ from segments.model.job import Job
 from segments.model.stop_reason import Stopped, StopReason
 from segments.projection.applied_opt_outs import apply_opt_outs
 from segments.projection.catalog import publish_catalog
+from segments.projection.one_ledger import take_for_rebuild
 from segments.store import job_marks, keys, rebuild_claim
 from segments.store.meta import check_server
 from segments.store.reader import Meta
@@ -126,6 +127,7 @@ async def rebuild(
         redis.exceptions.RedisError: It can't be reached; begin again.
     """
     await check_server(tools.redis)
+    await take_for_rebuild(tools.ledger, tools.redis)
     name = await rebuild_claim.take(tools.redis)
     at_work = _Rebuild(tools, expected_ids, name, show)
 

@@ -18,7 +18,7 @@ have written is in the store, and a rebuild needs them.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -104,6 +104,8 @@ async def sweep_store(
     writer: Writer,
     now_s: float,
     show: Callable[[Swept], None] = lambda _: None,
+    *,
+    also: Collection[int] = (),
 ) -> Swept:
     """
     Drop memberships that are over, and those of deleted audiences.
@@ -114,6 +116,7 @@ async def sweep_store(
         writer: Of the store.
         now_s: A membership holds to the end of its day.
         show: Called with how far it is.
+        also: Audiences that the ledger has not.
 
     Raises:
         segments.store.reader.StoreUnusable: The store can't be written as it is.
@@ -123,8 +126,9 @@ async def sweep_store(
         deleted = [
             a.id for a in await audiences.audiences(conn) if a.state is AudienceState.DELETED
         ]
+    deleted += also
     swept = Swept()
-    async for buckets in _buckets(redis):
+    async for buckets in buckets_of(redis):
         began_s = time.monotonic()
         dropped, unreadable = await writer.sweep(buckets, day_of(now_s), deleted)
         for error in unreadable:
@@ -197,7 +201,7 @@ async def _sweep_orphans(ledger: AsyncEngine, blobs: Blobs, before_s: float) -> 
     return deleted
 
 
-async def _buckets(redis: Redis) -> AsyncIterator[list[int]]:
+async def buckets_of(redis: Redis) -> AsyncIterator[list[int]]:
     """Yield the numbers of all buckets, a few at a time; some of them twice."""
     buckets: list[int] = []
     async for name in redis.scan_iter(match=keys.BUCKET_PREFIX + b"*", count=_SCANNED_AT_ONCE):

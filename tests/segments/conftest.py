@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from segments.ledger.database.engine import open_ledger
 from segments.settings import Settings
 from tests.postgres import Postgres
+from tests.segments.backups import Backups
 
 
 @pytest.fixture
@@ -100,3 +101,14 @@ async def ledger(migrated_settings: Settings) -> AsyncIterator[AsyncEngine]:
     """A fresh ledger; each test runs on both databases."""
     async with open_ledger(migrated_settings.ledger_dsn) as opened:
         yield opened
+
+
+@pytest.fixture
+def backups(
+    tmp_path: Path, ledger_settings: Settings, request: pytest.FixtureRequest
+) -> Iterator[Backups]:
+    """What takes backups of `ledger`."""
+    is_sqlite = ledger_settings.ledger_url is None
+    taken = Backups(tmp_path, None if is_sqlite else request.getfixturevalue("postgres"))
+    yield taken
+    taken.drop()

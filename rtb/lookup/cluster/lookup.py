@@ -33,7 +33,7 @@ import hiredis
 from rtb.lookup.cluster.node import DialTo, Means, Node
 from rtb.lookup.cluster.slot_map import MAX_HOPS, Asked, Map
 from rtb.lookup.gather import Gather
-from rtb.lookup.link import MESSAGES, Command, LookupFault, OnFound, Unfit, unfit
+from rtb.lookup.link import MESSAGES, Command, LookupFault, OnFound, Unfit, unfit_by
 from rtb.lookup.lookup import Lookup, LookupOptions, hget
 from segments.runtime.pauses import Backoff
 from segments.store.keys import (
@@ -47,8 +47,8 @@ from segments.store.reader import (
     TRUST_COMMAND,
     Meta,
     StoreUnusable,
+    believed_meta,
     caught_up_runs,
-    parse_meta,
 )
 from segments.store.servers.topology import Address, best
 
@@ -89,7 +89,7 @@ class ClusterLookup(Lookup):
         self._means = Means(dial_to, options, is_tls, self._on_ended)
         self._caught_up: frozenset[bytes] = frozenset()
         self._meta_read_at_s = -META_KEPT_S
-        self._why_nobody = ""
+        self._nobody: Unfit | None = None  # why nobody may be asked
 
     def _make_node(self, address: Address) -> Node:
         return Node(address, self._means)
@@ -198,11 +198,11 @@ class ClusterLookup(Lookup):
     def _take_meta(self, reply: Sequence[bytes | None]) -> None:
         self._meta_read_at_s = asyncio.get_running_loop().time()
         self._caught_up = frozenset()
-        self._why_nobody = ""
+        self._nobody = None
         try:
-            meta: Meta = parse_meta(reply[:-1])
+            meta: Meta = believed_meta(reply)
         except StoreUnusable as unusable:
-            self._why_nobody = str(unfit(LookupFault.UNUSABLE, str(unusable)))
+            self._nobody = unfit_by(unusable)
             return
         self._bucket_bits = meta.bucket_bits
         self._caught_up = frozenset(caught_up_runs(reply))
@@ -221,8 +221,8 @@ class ClusterLookup(Lookup):
             lineage = node.run.partition(b":")[2]
             for replica in node.replicas:
                 replica.judge(node.run if replica.run == lineage else b"", self._caught_up)
-        if self._why_nobody:
-            self.fault, self.message = LookupFault.UNUSABLE, self._why_nobody
+        if self._nobody is not None:
+            self.fault, self.message = self._nobody.fault, str(self._nobody)
         elif len(unwell) == len(masters):
             self.fault = LookupFault.UNREACHABLE
             self.message = MESSAGES[LookupFault.UNREACHABLE]

@@ -70,7 +70,21 @@ class Drop:
         *,
         metrics: SftpProcessMetrics | None = None,
         answers: DeliveryMetrics | None = None,
+        is_refused: Callable[[], bool] = lambda: False,
     ) -> None:
+        """
+        Watch nothing yet.
+
+        Args:
+            settings: How long what is waited for.
+            ledger: Where what comes in is kept.
+            blobs: And its files.
+            folders: Of the partners.
+            now_s: Tells the time.
+            metrics: What is counted.
+            answers: What is counted of deliveries.
+            is_refused: Whether nothing may be taken in now; it stays where it is.
+        """
         self._metrics = metrics or SftpProcessMetrics()
         self._answers = answers or DeliveryMetrics(self._metrics.registry)
         self._wait_s = options.wait_s
@@ -82,6 +96,7 @@ class Drop:
         self._folders = folders
         self._now_s = now_s
         self._faults = Faults(_log, now_s)
+        self._is_refused = is_refused
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Watch until told to stop; while another process does, only wait for its end."""
@@ -292,5 +307,6 @@ class Drop:
         self, step: Callable[[], Awaitable[None]], stopping: asyncio.Event, every_s: float
     ) -> None:
         while not stopping.is_set():
-            await self._faults.guarded("the drop", step())
+            if not self._is_refused():
+                await self._faults.guarded("the drop", step())
             await wait_or_stop(stopping, every_s)

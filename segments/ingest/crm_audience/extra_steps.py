@@ -38,7 +38,7 @@ from segments.model.audience import AudienceState
 from segments.model.order import Order
 from segments.model.record import day_of
 from segments.model.stop_reason import Stopped, StopReason
-from segments.store.reader import read_meta
+from segments.projection.one_ledger import own_meta
 from segments.store.writer import Matched, Writer
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ class CrmSteps:
             if await crm_uploads.is_counted(conn, job):
                 return
             tree = await accounts.tree(conn)
-        writer = Writer(self._tools.redis, await read_meta(self._tools.redis))
+        writer = Writer(self._tools.redis, await own_meta(self._tools.ledger, self._tools.redis))
         forbidding = tree.forbidding(job.owner_id)
         data_set: dict[str, Any] = {}
         sets = list(self._sets(parser, spool))

@@ -13,10 +13,13 @@ what both do alike: a row that is read to be changed is locked, which SQLite,
 where writers take turns, takes no notice of.
 
 Any number of processes may open a fresh ledger at once: they take turns, and
-whoever is first makes the tables.
+whoever is first makes the tables. Few of them may make one (see
+`segments.projection.one_ledger`); the others wait a little for one that is being made.
 """
 
-from collections.abc import AsyncIterator
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from types import ModuleType
 
@@ -24,29 +27,63 @@ from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from segments.ledger.database.errors import LedgerAway, LedgerUnusable
+from segments.ledger.database.errors import LedgerAway, LedgerUnusable, NoLedger
 from segments.ledger.migrations import HEAD, VERSION_TABLE
 
-__all__ = ["LedgerAway", "LedgerUnusable", "open_ledger", "reading"]
+__all__ = ["LedgerAway", "LedgerUnusable", "NoLedger", "existing_ledger", "open_ledger", "reading"]
+
+BeforeMaking = Callable[[], Awaitable[None]]
+"""Awaited, while nobody else can make one, before a ledger is made; raises to refuse."""
+
+MADE_WITHIN_S = 5.0
+"""How long a ledger that is being made is waited for."""
+
+_LOOK_EVERY_S = 0.05
+
+
+async def _ask_nobody() -> None:
+    """Let it be made."""
 
 
 @asynccontextmanager
-async def open_ledger(url: str) -> AsyncIterator[AsyncEngine]:
+async def existing_ledger(url: str) -> AsyncIterator[AsyncEngine]:
+    """
+    Open the ledger likewise, if there is one within `MADE_WITHIN_S`.
+
+    Raises:
+        NoLedger: There is none.
+        LedgerUnusable: As `open_ledger`.
+    """
+    database = _module_of(url.partition(":")[0])
+    give_up_at_s = time.monotonic() + MADE_WITHIN_S
+    while not await _is_there(url, database):
+        if time.monotonic() > give_up_at_s:
+            raise NoLedger(f"no {database.called(url, is_there=False)}")
+        await asyncio.sleep(_LOOK_EVERY_S)
+    async with open_ledger(url) as ledger:
+        yield ledger
+
+
+@asynccontextmanager
+async def open_ledger(
+    url: str, before_making: BeforeMaking = _ask_nobody
+) -> AsyncIterator[AsyncEngine]:
     """
     Open the ledger for as long as the context lasts, its tables up to date.
 
     Args:
         url: `sqlite+aiosqlite` as SQLAlchemy takes it, or `postgresql` as asyncpg does.
+        before_making: What must be seen to if there is none yet.
 
     Raises:
         LedgerUnusable: It can't be reached, read or written, is no ledger, or
-            is of a later version of this software.
+            is of a later version of this software; or it may not be made.
     """
     database = _module_of(url.partition(":")[0])
     ledger = database.make_engine(url)
     try:
         try:
-            await _bring_up_to_date(ledger, url)
+            await _bring_up_to_date(ledger, url, before_making)
         except DBAPIError as error:
             raise LedgerUnusable(f"{database.called(url)}: {database.words_of(error)}") from None
         yield ledger
@@ -73,20 +110,38 @@ def _module_of(name: str) -> ModuleType:
     return sqlite
 
 
-async def _bring_up_to_date(ledger: AsyncEngine, url: str) -> None:
+async def _is_there(url: str, database: ModuleType) -> bool:
+    if not database.may_be_there(url):
+        return False
+    ledger = database.make_engine(url)
+    try:
+        return await _revision(ledger) is not None
+    except DBAPIError as error:
+        raise LedgerUnusable(f"{database.called(url)}: {database.words_of(error)}") from None
+    finally:
+        await ledger.dispose()
+
+
+async def _bring_up_to_date(ledger: AsyncEngine, url: str, before_making: BeforeMaking) -> None:
     if await _revision(ledger) == HEAD:
         return
     database = _module_of(ledger.dialect.name)
     async with database.migrating(ledger, url) as conn:
+        if not await conn.run_sync(_has_tables):
+            await before_making()
         await conn.run_sync(_migrate, database.called(url))
 
 
 async def _revision(ledger: AsyncEngine) -> str | None:
     async with reading(ledger) as conn:
-        if not await conn.run_sync(lambda conn: inspect(conn).has_table(VERSION_TABLE)):
+        if not await conn.run_sync(_has_tables):
             return None
         revision: str | None = await conn.scalar(text(f"select version_num from {VERSION_TABLE}"))  # noqa: S608 - our own constant
         return revision
+
+
+def _has_tables(conn: Connection) -> bool:
+    return inspect(conn).has_table(VERSION_TABLE)
 
 
 def _migrate(conn: Connection, called: str) -> None:

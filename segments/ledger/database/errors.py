@@ -17,3 +17,7 @@ class LedgerAway(LedgerUnusable):
     Nobody's file is to blame. Whatever was not committed was not done, and may
     be done again.
     """
+
+
+class NoLedger(LedgerUnusable):
+    """There is no ledger where one is looked for, and whoever looks may not make one."""

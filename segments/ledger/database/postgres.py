@@ -51,11 +51,16 @@ select set_config('lock_timeout', '{_LOCK_WITHIN_S:.0f}s', false),
 """
 
 
-def called(url: str) -> str:
+def called(url: str, *, is_there: bool = True) -> str:
     """Return what messages call this ledger: where it is, and nothing of how to get in."""
     parts = urlsplit(url)
     where = parts.netloc.rpartition("@")[2] or "local server"
-    return f"ledger {where}/{unquote(parts.path).strip('/')}"
+    return f"ledger {'' if is_there else 'in '}{where}/{unquote(parts.path).strip('/')}"
+
+
+def may_be_there(_url: str) -> bool:
+    """Tell whether there is anything to look into: its server says."""
+    return True
 
 
 def make_engine(url: str) -> AsyncEngine:

@@ -29,9 +29,15 @@ SNAPSHOT = {_READS_ONLY: True}
 """The options of a connection that only reads."""
 
 
-def called(url: str) -> str:
-    """Return what messages call this ledger."""
-    return f"ledger {_path(url)}"
+def called(url: str, *, is_there: bool = True) -> str:
+    """Return what messages call this ledger; or where none is."""
+    return f"ledger {_path(url)}" if is_there else f"ledger in {_path(url).parent}"
+
+
+def may_be_there(url: str) -> bool:
+    """Tell whether there is anything to look into: a ledger, or what is none and says so."""
+    path = _path(url)
+    return path.exists() or (path.parent.exists() and not path.parent.is_dir())
 
 
 def make_engine(url: str) -> AsyncEngine:

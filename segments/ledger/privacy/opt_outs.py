@@ -40,6 +40,26 @@ class Request(NamedTuple):
     account_id: int | None  # who submitted it; none: global
     ids: tuple[Id, ...]
     is_new: bool = False  # recorded just now, and not one that was recorded before
+    bucket_bits: int | None = None  # of each id so many name its bucket; none: it is known whole
+
+
+class Taken(NamedTuple):
+    """Opt-outs that a store alone knew, of one account and action: see `take_over`."""
+
+    action: OptOutAction
+    account_id: int | None
+    bucket_bits: int
+    ids: Sequence[Id]
+
+
+class SaidId(NamedTuple):
+    """One id of one opt-out."""
+
+    seq: int
+    account_id: int | None
+    action: OptOutAction
+    bucket_bits: int | None  # as of `Request`
+    id: Id
 
 
 class OptOutSource(NamedTuple):
@@ -52,6 +72,14 @@ class OptOutSource(NamedTuple):
     tails: Mapping[Id, bytes] = MappingProxyType({})
     """What the e-mail hashes that were submitted have behind their ids."""
 
+
+OF_STORE = "store"
+"""The kind of an id of which only its place in a store is known."""
+
+TAKEN_OVER = "taken over from the store"
+
+IDS_OF_TAKEN = 1000
+"""Ids of one request that was taken over; persons are not told apart in a store."""
 
 BY_HAND = OptOutSource()
 """On the command line, by the operator."""
@@ -223,6 +251,61 @@ async def are_applied(conn: AsyncConnection, transaction_ids: Sequence[str]) -> 
     return True
 
 
+async def take_over(conn: AsyncConnection, taken: Sequence[Taken], *, now_s: float) -> int:
+    """
+    Record opt-outs that only the store knows, so that a store to come knows them too.
+
+    The persons are not known, only where the store keeps them: an ERASURE takes nothing out
+    of the files that we keep, and no search finds it.
+
+    Args:
+        conn: A transaction whose turn it is, of a ledger that gives no number twice.
+        taken: By account and action.
+        now_s: When.
+
+    Returns:
+        How many requests that made.
+    """
+    made = 0
+    for each in taken:
+        for at in range(0, len(each.ids), IDS_OF_TAKEN):
+            row = {
+                "transaction_id": uuid4().hex,
+                "action": each.action.name,
+                "account_id": each.account_id,
+                "submitter": TAKEN_OVER,
+                "bucket_bits": each.bucket_bits,
+                "created_at_s": now_s,
+            }
+            inserted = await conn.execute(insert(_requests).values(row).returning(_requests.c.seq))
+            seq = inserted.scalar_one()
+            page = each.ids[at : at + IDS_OF_TAKEN]
+            await conn.execute(
+                insert(data_subject_ids),
+                [{"seq": seq, "id": id_, "kind": OF_STORE, "tail": None} for id_ in page],
+            )
+            made += 1
+    return made
+
+
+async def said_ids(
+    conn: AsyncConnection, *, behind: tuple[int, Id] | None, limit: int
+) -> list[SaidId]:
+    """Return all ids of all opt-outs, in the order of their numbers, page by page."""
+    seq, id_ = data_subject_ids.c.seq, data_subject_ids.c.id
+    asked = (
+        select(seq, _requests.c.account_id, _requests.c.action, _requests.c.bucket_bits, id_)
+        .join(_requests, _requests.c.seq == seq)
+        .order_by(seq, id_)
+    )
+    if behind is not None:
+        asked = asked.where(seq >= behind[0], or_(seq > behind[0], id_ > behind[1]))
+    return [
+        SaidId(row[0], row[1], OptOutAction[row[2]], row[3], Id(row[4]))
+        for row in await conn.execute(asked.limit(limit))
+    ]
+
+
 async def mark_applied(conn: AsyncConnection, seqs: Collection[int], now_s: float) -> None:
     """
     Note that the store has these requests; of those noted before, the first time stays.
@@ -293,6 +376,7 @@ async def _requests_of(conn: AsyncConnection, seqs: Sequence[int]) -> list[Reque
             OptOutAction[row.action],
             row.account_id,
             tuple(seq_to_ids[row.seq]),
+            bucket_bits=row.bucket_bits,
         )
         for row in rows
     ]

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.ledger.privacy import access_requests
 from segments.ledger.privacy.access_requests import Access, AccessRequestState, SubjectId
+from segments.ledger.privacy.opt_outs import OF_STORE
 from segments.ledger.tables import data_subject_ids as _ids
 from segments.ledger.tables import data_subject_requests as _requests
 from segments.model.identity import Id, IdentifierKind, email_hash_of
@@ -98,7 +99,9 @@ async def _told(
     seq_to_ids: dict[int, list[SubjectId]] = {row.seq: [] for row in rows}
     seqs = list(seq_to_ids)
     for at in range(0, len(seqs), _IDS_AT_ONCE):
-        naming = select(_ids).where(_ids.c.seq.in_(seqs[at : at + _IDS_AT_ONCE]))
+        naming = select(_ids).where(
+            _ids.c.seq.in_(seqs[at : at + _IDS_AT_ONCE]), _ids.c.kind != OF_STORE
+        )
         for each in await conn.execute(naming.order_by(_ids.c.seq, _ids.c.id)):
             seq_to_ids[each.seq].append(
                 SubjectId(IdentifierKind(each.kind), Id(each.id), each.tail)

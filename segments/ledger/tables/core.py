@@ -103,6 +103,19 @@ catalog_revision = Table(
     CheckConstraint("id = 1", name="one_row"),
 )
 
+ledger_identity = Table(
+    "ledger_identity",
+    metadata,
+    # One row, made with the ledger: see `segments.ledger.ledger_id`.
+    Column("id", Integer, primary_key=True),
+    Column("ledger_id", String(32), nullable=False),
+    # Numbers up to these are given away, though no row may have them: a store was told of them
+    # by rows that are lost.
+    Column("last_audience", BigInteger, nullable=False, server_default=text("0")),
+    Column("last_opt_out", BigInteger, nullable=False, server_default=text("0")),
+    CheckConstraint("id = 1", name="one_row"),
+)
+
 jobs = Table(
     "jobs",
     metadata,
@@ -164,6 +177,9 @@ data_subject_requests = Table(
     # SQLite would have to copy the table, to which others refer. Neither is ever deleted.
     Column("token_id", BigInteger),
     Column("key_id", BigInteger),
+    # Taken over from a store that alone knew of it: so many bits of each id name its bucket, and
+    # those between these and the field are zero. None: its ids are known whole.
+    Column("bucket_bits", Integer),
     CheckConstraint("action in ('RESTRICT', 'ERASURE')", name="action"),
     Index("ix_data_subject_requests_created_at_s", "created_at_s"),
     # Asked for every second; nearly always empty.

@@ -1,5 +1,6 @@
 """The command line as people use it: environment variables, arguments, what it prints."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,9 +13,11 @@ Command = Callable[..., Result]
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Run `rtb-segments ARGUMENTS` on a data directory of this test's own."""
+def run(tmp_path: Path, migrated_file: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Run `rtb-segments ARGUMENTS` on a data directory of this test's own, with an empty ledger."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir(mode=0o700)
+    shutil.copy2(migrated_file, tmp_path / "data")
     monkeypatch.setenv("SEGMENTS_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.delenv("SEGMENTS_REDIS_URL", raising=False)
 

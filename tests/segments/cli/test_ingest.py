@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from segments.ledger.database.engine import open_ledger
 from segments.settings import Settings
 from segments.store.embedded import opened
 from tests.segments.ingest.deliveries import (
@@ -50,6 +51,15 @@ class Host:
             "SEGMENTS_DATA_DIR": str(folder / "data"),
             "TERM": "xterm",
         }
+
+    def make_ledger(self) -> None:
+        """Make what no command makes but `up` and the processes that it runs."""
+
+        async def make() -> None:
+            async with open_ledger(self.settings):
+                pass
+
+        asyncio.run(make())
 
     def start(
         self, *arguments: str, stderr: int = subprocess.PIPE, **environment: str
@@ -114,6 +124,7 @@ def new_host() -> Iterator[Host]:
     # Short: the store's socket lies below it.
     folder = Path(tempfile.mkdtemp(prefix="seg-"))
     host = Host(folder)
+    host.make_ledger()
     host.run("account", "add", "--kind", "advertiser", "--id", PARTNER_ID, "--name", "Partner")
     yield host
     shutil.rmtree(folder)

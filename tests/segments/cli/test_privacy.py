@@ -158,7 +158,7 @@ def test_what_is_no_id_is_told_by_its_place_and_nothing_is_recorded(
     assert result.stderr.startswith(f"Error: {place}")
     assert "planted" not in result.output
     assert records_of(store, ADA) == [Record()]
-    assert not Path("data/ledger.db").exists()
+    assert requests_in(Path()) == []
 
 
 @pytest.mark.parametrize(

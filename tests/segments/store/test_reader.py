@@ -1,10 +1,32 @@
 import pytest
 
-from segments.store.reader import Meta, StoreUnusable, parse_meta
+from segments.store.reader import (
+    LedgerBehind,
+    Meta,
+    StoreUnusable,
+    Whose,
+    believed_meta,
+    parse_meta,
+)
+
+NOBODYS: list[bytes | None] = [None] * 6
 
 
 def test_meta_is_read_from_the_reply() -> None:
-    assert parse_meta([b"1", b"13", b"42"]) == Meta(bucket_bits=13, opt_outs=42)
+    assert parse_meta([b"1", b"13", b"42", *NOBODYS]) == Meta(bucket_bits=13, opt_outs=42)
+
+
+def test_meta_says_whose_the_store_is_and_what_it_was_told() -> None:
+    reply = [b"1", b"13", b"42", b"c0ffee", b"57", b"43", b"f00d", None, b"1"]
+
+    assert parse_meta(reply).whose == Whose("c0ffee", 57, 43, "f00d", is_of_empty_ledger=True)
+
+
+def test_store_whose_ledger_is_behind_it_is_not_believed() -> None:
+    reply = [b"1", b"13", b"42", b"c0ffee", b"57", b"43", b"", b"5 of 57", None, b"run:lineage"]
+
+    with pytest.raises(LedgerBehind, match=r"5 of 57.*reconcile"):
+        believed_meta(reply)
 
 
 @pytest.mark.parametrize(
@@ -20,4 +42,4 @@ def test_meta_is_read_from_the_reply() -> None:
 )
 def test_store_that_cannot_be_trusted_says_what_to_do(reply: list[bytes | None], says: str) -> None:
     with pytest.raises(StoreUnusable, match=says):
-        parse_meta(reply)
+        parse_meta([*reply, *NOBODYS])

@@ -93,7 +93,7 @@ async def test_store_stays_closed_until_its_last_opt_out_is_written(
     with SyncRedis.from_url(valkey.url) as other:
 
         def show(progress: Progress) -> None:
-            closed[progress.doing] = not other.exists(keys.META)
+            closed[progress.doing] = not other.hexists(keys.META, "layout")
 
         found = await rebuilt(history, show=show)
 

@@ -1,0 +1,112 @@
+"""The commands for a ledger and a store that have come apart: `reconcile`, `adopt-store`."""
+
+import sys
+
+import click
+
+from segments.cli.ledger_access import run
+from segments.cli.upkeep import RebuildProgress, rebuilding, tools_of
+from segments.ledger.database.engine import LedgerUnusable, existing_ledger, open_ledger
+from segments.projection.one_ledger import UNNAMED
+from segments.runtime.settings_reader import read_settings
+from segments.settings import Settings
+from segments.store.embedded import opened
+from segments.store.reader import read_whose
+from segments.upkeep.rebuild import rebuild as rebuild_store
+from segments.upkeep.reconcile import Reconciled, adopt
+from segments.upkeep.reconcile import reconcile as reconcile_ledger
+
+
+@click.command()
+@click.option(
+    "--rebuild/--no-rebuild",
+    "rebuilds",
+    default=None,
+    help="Rebuild the store afterwards, or not; without either, a terminal is asked.",
+)
+def reconcile(*, rebuilds: bool | None) -> None:
+    """
+    Bring a ledger that was restored from a backup up to its store.
+
+    What persons forbade since the backup is taken over from the store, no number is given
+    twice, and what is lost is listed. Until this was run no process works with that ledger,
+    and no bid is enriched.
+    """
+    settings = read_settings(Settings)
+    found = run(_reconcile(settings))
+    if found is None:
+        click.echo("the ledger is not behind its store: there is nothing to reconcile")
+        return
+    _say(found)
+    if rebuilds is None:
+        rebuilds = sys.stdin.isatty() and click.confirm(
+            "Rebuild the store now? It would hold what this ledger says and nothing else:"
+            " what lost deliveries have added goes. Until it is done no bid is enriched"
+        )
+    if rebuilds:
+        run(_rebuild(settings))
+    else:
+        click.echo(
+            "bids are enriched again. The store still holds what lost deliveries have added to"
+            " audiences that are there; `rtb-segments rebuild` makes it hold what the ledger says"
+        )
+
+
+@click.command("adopt-store")
+@click.option("--from", "from_id", required=True, help="The id of the ledger that it belongs to.")
+@click.confirmation_option(
+    prompt="The store is emptied and made anew from this ledger; of what the other one has"
+    " written the opt-outs alone are kept. Go on?"
+)
+def adopt_store(from_id: str) -> None:
+    """
+    Give a store to this ledger that belongs to another one, which is lost for good.
+
+    The store's opt-outs are taken over first: those of accounts that have the same name here
+    as theirs, all others for everybody. Where there is no ledger, one is made.
+    """
+    settings = read_settings(Settings)
+    _say(run(_adopt(settings, from_id)))
+
+
+async def _reconcile(settings: Settings) -> Reconciled | None:
+    with rebuilding():
+        async with existing_ledger(settings) as ledger, opened(settings) as redis:
+            return await reconcile_ledger(tools_of(settings, ledger, redis))
+
+
+async def _rebuild(settings: Settings) -> None:
+    with rebuilding():
+        async with existing_ledger(settings) as ledger, opened(settings) as redis:
+            tools = tools_of(settings, ledger, redis)
+            await rebuild_store(tools, settings.expected_ids, show=RebuildProgress().show)
+
+
+async def _adopt(settings: Settings, from_id: str) -> Reconciled:
+    async with opened(settings) as redis:
+
+        async def see_that_it_is_theirs() -> None:
+            held = (await read_whose(redis)).ledger_id or UNNAMED
+            if held != from_id:
+                raise LedgerUnusable(
+                    f"there is no ledger here, and the store belongs to ledger {held}, not to"
+                    f" {from_id}: look at SEGMENTS_DATA_DIR, SEGMENTS_LEDGER_URL and"
+                    " SEGMENTS_REDIS_URL"
+                )
+
+        with rebuilding():
+            async with open_ledger(settings, see_that_it_is_theirs) as ledger:
+                tools = tools_of(settings, ledger, redis)
+                found = await adopt(tools, from_id)
+                await rebuild_store(tools, settings.expected_ids, show=RebuildProgress().show)
+                return found
+
+
+def _say(found: Reconciled) -> None:
+    click.echo(f"opt-outs that only the store knew, now in the ledger: {found.opt_outs:,}")
+    for line in found.gone:
+        click.echo(f"gone: {line}")
+    for line in found.again:
+        click.echo(f"as the store had it: {line}")
+    if found.unreadable:
+        click.echo(f"{found.unreadable:,} records of the store can't be read", err=True)

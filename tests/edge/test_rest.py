@@ -1,5 +1,6 @@
 """The REST doors as a process, met by `curl` and by schemathesis."""
 
+import asyncio
 import hashlib
 import json
 import os
@@ -19,6 +20,8 @@ from typing import Any
 import pytest
 
 from loadtest.ports import free_ports
+from segments.ledger.database.engine import open_ledger
+from segments.settings import Settings
 from tests.engines import Engine
 from tests.tls import TestCa
 
@@ -113,6 +116,7 @@ class Api:
 def shop(tmp_path_factory: pytest.TempPathFactory, valkey_server: Engine) -> Path:
     """The data of a shop that has a user and an audience; made once, by the command line."""
     api = _api(tmp_path_factory.mktemp("shop"), valkey_server)
+    asyncio.run(_make_ledger(api.folder / "data"))
     api.command("account", "add", "--kind", "advertiser", "--id", "shop", "--name", "Shop")
     api.command("user", "add", USER, "--partner", "shop", "--password-stdin", stdin=PASSWORD)
     _add_audience(api.environment)
@@ -156,6 +160,11 @@ def _serving(api: Api, data: Path) -> Iterator[Api]:
     yield api
     if api.process.poll() is None:
         api.stop(signal.SIGKILL)
+
+
+async def _make_ledger(data_dir: Path) -> None:
+    async with open_ledger(Settings(data_dir=data_dir)):
+        pass
 
 
 def _add_audience(environment: dict[str, str]) -> None:

@@ -5,7 +5,6 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import click
@@ -124,9 +123,7 @@ async def _run_loader(settings: Settings) -> None:
     stopping, metrics = stopping_event(), Metrics()
     async with (
         opened(settings.redis_url, settings.data_dir) as redis,
-        open_ledger(
-            settings.ledger_dsn, before_making(redis, settings.embedded_in)
-        ) as ledger,
+        open_ledger(settings.ledger_dsn, before_making(redis, settings.embedded_in)) as ledger,
     ):
         await LedgerGuard(ledger, redis).start()
         loader = Loader(

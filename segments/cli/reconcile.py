@@ -1,8 +1,12 @@
 """The commands for a ledger and a store that have come apart: `reconcile`, `adopt-store`."""
 
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import click
+from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.cli.ledger_access import run
 from segments.cli.upkeep import RebuildProgress, rebuilding, tools_of
@@ -69,21 +73,30 @@ def adopt_store(from_id: str) -> None:
     _say(run(_adopt(settings, from_id)))
 
 
+@asynccontextmanager
+async def _both(settings: Settings) -> AsyncIterator[tuple[AsyncEngine, Redis]]:
+    async with (
+        existing_ledger(settings.ledger_dsn) as ledger,
+        opened(settings.redis_url, settings.data_dir) as redis,
+    ):
+        yield ledger, redis
+
+
 async def _reconcile(settings: Settings) -> Reconciled | None:
     with rebuilding():
-        async with existing_ledger(settings) as ledger, opened(settings) as redis:
+        async with _both(settings) as (ledger, redis):
             return await reconcile_ledger(tools_of(settings, ledger, redis))
 
 
 async def _rebuild(settings: Settings) -> None:
     with rebuilding():
-        async with existing_ledger(settings) as ledger, opened(settings) as redis:
+        async with _both(settings) as (ledger, redis):
             tools = tools_of(settings, ledger, redis)
             await rebuild_store(tools, settings.expected_ids, show=RebuildProgress().show)
 
 
 async def _adopt(settings: Settings, from_id: str) -> Reconciled:
-    async with opened(settings) as redis:
+    async with opened(settings.redis_url, settings.data_dir) as redis:
 
         async def see_that_it_is_theirs() -> None:
             held = (await read_whose(redis)).ledger_id or UNNAMED
@@ -95,7 +108,7 @@ async def _adopt(settings: Settings, from_id: str) -> Reconciled:
                 )
 
         with rebuilding():
-            async with open_ledger(settings, see_that_it_is_theirs) as ledger:
+            async with open_ledger(settings.ledger_dsn, see_that_it_is_theirs) as ledger:
                 tools = tools_of(settings, ledger, redis)
                 found = await adopt(tools, from_id)
                 await rebuild_store(tools, settings.expected_ids, show=RebuildProgress().show)

@@ -5,7 +5,6 @@ import logging
 import signal
 import time
 from contextlib import AsyncExitStack
-from functools import partial
 from pathlib import Path
 
 import click
@@ -173,9 +172,7 @@ async def _run(settings: Settings, *, listens: bool) -> None:
     metrics = SftpProcessMetrics()
     async with (
         connect(settings.store_url) as redis,
-        open_ledger(
-            settings.ledger_dsn, before_making(redis, settings.embedded_in)
-        ) as ledger,
+        open_ledger(settings.ledger_dsn, before_making(redis, settings.embedded_in)) as ledger,
     ):
         guard = LedgerGuard(ledger, redis)
         await guard.start()

@@ -164,9 +164,7 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
     tls = context_of(settings.api_tls)
     async with (
         connect(settings.store_url) as redis,
-        open_ledger(
-            settings.ledger_dsn, before_making(redis, settings.embedded_in)
-        ) as ledger,
+        open_ledger(settings.ledger_dsn, before_making(redis, settings.embedded_in)) as ledger,
     ):
         guard = LedgerGuard(ledger, redis)
         await guard.start()

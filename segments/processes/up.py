@@ -16,7 +16,6 @@ import signal
 import sys
 from asyncio.subprocess import Process
 from collections.abc import Sequence
-from functools import partial
 from typing import Protocol
 
 from segments.ledger.database.engine import open_ledger
@@ -126,9 +125,7 @@ def _programs() -> tuple[Program, ...]:
 async def _prepare(settings: Settings) -> None:
     async with (
         connect(settings.store_url) as redis,
-        open_ledger(
-            settings.ledger_dsn, before_making(redis, settings.embedded_in)
-        ) as ledger,
+        open_ledger(settings.ledger_dsn, before_making(redis, settings.embedded_in)) as ledger,
     ):
         await refuse_other(ledger, redis)
         await prepare(redis, settings.expected_ids)

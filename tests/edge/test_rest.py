@@ -163,7 +163,7 @@ def _serving(api: Api, data: Path) -> Iterator[Api]:
 
 
 async def _make_ledger(data_dir: Path) -> None:
-    async with open_ledger(Settings(data_dir=data_dir)):
+    async with open_ledger(Settings(data_dir=data_dir).ledger_dsn):
         pass
 
 

@@ -41,7 +41,7 @@ class Backups:
     @asynccontextmanager
     async def restored(self, copy: Settings) -> AsyncIterator[AsyncEngine]:
         """Open a copy, for good: it is the ledger from now on."""
-        async with open_ledger(copy) as ledger:
+        async with open_ledger(copy.ledger_dsn) as ledger:
             yield ledger
 
     def drop(self) -> None:

@@ -76,7 +76,7 @@ class Drop:
         Watch nothing yet.
 
         Args:
-            settings: How long what is waited for.
+            options: How long what is waited for.
             ledger: Where what comes in is kept.
             blobs: And its files.
             folders: Of the partners.

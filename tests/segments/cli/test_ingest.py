@@ -56,7 +56,7 @@ class Host:
         """Make what no command makes but `up` and the processes that it runs."""
 
         async def make() -> None:
-            async with open_ledger(self.settings):
+            async with open_ledger(self.settings.ledger_dsn):
                 pass
 
         asyncio.run(make())

@@ -52,8 +52,8 @@ def on_store(run: Command, valkey: Engine, monkeypatch: pytest.MonkeyPatch) -> C
 
 async def do_what_a_loader_does() -> None:
     settings = Settings()
-    async with open_ledger(settings) as ledger, connect(settings.store_url) as redis:
-        await catch_up(ledger, redis, settings)
+    async with open_ledger(settings.ledger_dsn) as ledger, connect(settings.store_url) as redis:
+        await catch_up(ledger, redis, settings.expected_ids)
 
 
 def held_by(url: str) -> str:
@@ -150,7 +150,7 @@ def test_restrict_beside_the_store_of_another_ledger_is_refused(
 
 
 async def make_ledger(data_dir: Path) -> None:
-    async with open_ledger(Settings(data_dir=data_dir)):
+    async with open_ledger(Settings(data_dir=data_dir).ledger_dsn):
         pass
 
 
@@ -194,7 +194,7 @@ def test_restored_ledger_works_again_once_it_is_reconciled(
 
 
 async def back_up(file: Path) -> None:
-    async with open_ledger(Settings()) as ledger, ledger.connect() as conn:
+    async with open_ledger(Settings().ledger_dsn) as ledger, ledger.connect() as conn:
         raw = await conn.get_raw_connection()
         await raw.driver_connection.execute("vacuum into ?", (str(file),))  # type: ignore[union-attr]
 

@@ -15,8 +15,9 @@ from segments.model.audience import AudienceState
 from segments.model.identity import Id, IdentifierKind
 from segments.model.record import OptOutAction
 from segments.projection.catalog import catch_up, publish_catalog
+from segments.projection.in_force import Receipt, put_into_force
 from segments.projection.one_ledger import OtherLedger, before_making, own_meta
-from segments.projection.opt_outs import Receipt, put_into_force, record_opt_out
+from segments.projection.opt_outs import record_opt_out
 from segments.settings import Settings
 from segments.store import keys
 from segments.store.reader import (
@@ -194,7 +195,10 @@ async def test_copy_that_lacks_an_audience_is_behind_and_says_both_numbers(
     shown = await read_catalog(redis)
 
     async with open_ledger(copy.ledger_dsn) as restored:
-        for attempt in (catch_up(restored, redis, settings.expected_ids), publish_catalog(restored, redis)):
+        for attempt in (
+            catch_up(restored, redis, settings.expected_ids),
+            publish_catalog(restored, redis),
+        ):
             with pytest.raises(LedgerBehind, match=rf"{lost - 1}, .* {lost}; .*reconcile"):
                 await attempt
 

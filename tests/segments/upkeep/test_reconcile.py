@@ -49,7 +49,7 @@ class World:
 
     async def begin(self) -> None:
         self.seeded: Seeded = await seed(self.ledger)
-        await catch_up(self.ledger, self.redis, self.settings)
+        await catch_up(self.ledger, self.redis, self.settings.expected_ids)
 
     async def dump(self) -> None:
         self.copy = await self._backups.take(self.ledger, self.settings)
@@ -59,7 +59,7 @@ class World:
             added = await audiences.find_or_create_audience(
                 conn, self.seeded.shop, self.seeded.shop, segment_id, "Name", now_s=0
             )
-        await catch_up(ledger, self.redis, self.settings)
+        await catch_up(ledger, self.redis, self.settings.expected_ids)
         return added
 
     async def add_member(self, ledger: AsyncEngine, id_: Id, audience_id: int) -> None:
@@ -85,7 +85,7 @@ class World:
     async def reconcile(self, ledger: AsyncEngine) -> Reconciled:
         found = await reconcile(self.tools(ledger), settle_s=0)
         assert found is not None
-        await catch_up(ledger, self.redis, self.settings)
+        await catch_up(ledger, self.redis, self.settings.expected_ids)
         return found
 
     async def rebuild(self, ledger: AsyncEngine, expected_ids: int = 10_000) -> None:
@@ -111,7 +111,7 @@ async def test_no_number_is_given_twice(world: World) -> None:
     lost = await world.add_audience(world.ledger, "9")
     await world.say_no(world.ledger, ADA)
     told = (await read_whose(world.redis)).last_opt_out
-    async with open_ledger(world.copy) as restored:
+    async with open_ledger(world.copy.ledger_dsn) as restored:
         await world.reconcile(restored)
 
         new = await world.add_audience(restored, "10")
@@ -129,8 +129,8 @@ async def test_account_that_is_gone_leaves_its_number_to_nobody(world: World) ->
     await world.dump()
     async with world.ledger.begin() as conn:
         lost = await accounts.add_account(conn, AccountKind.ADVERTISER, "lost", "L", now_s=0)
-    await catch_up(world.ledger, world.redis, world.settings)
-    async with open_ledger(world.copy) as restored:
+    await catch_up(world.ledger, world.redis, world.settings.expected_ids)
+    async with open_ledger(world.copy.ledger_dsn) as restored:
         found = await world.reconcile(restored)
 
         async with restored.begin() as conn:
@@ -145,7 +145,7 @@ async def test_new_audience_shows_nobody_of_the_lost_one(world: World) -> None:
     lost = await world.add_audience(world.ledger, "9")
     await world.add_member(world.ledger, ADA, lost.id)
     await world.add_member(world.ledger, ADA, world.seeded.shoes.id)
-    async with open_ledger(world.copy) as restored:
+    async with open_ledger(world.copy.ledger_dsn) as restored:
         found = await world.reconcile(restored)
 
         [record] = await world.records(ADA)
@@ -162,7 +162,7 @@ async def test_number_that_a_copy_gave_again_before_it_was_noticed_shows_nobody(
     lost = await world.add_audience(world.ledger, "9")
     await world.add_audience(world.ledger, "10")
     await world.add_member(world.ledger, ADA, lost.id)
-    async with open_ledger(world.copy) as restored:
+    async with open_ledger(world.copy.ledger_dsn) as restored:
         async with restored.begin() as conn:
             again = await audiences.find_or_create_audience(
                 conn, world.seeded.sub, world.seeded.agency, "77", "Name", now_s=0
@@ -183,7 +183,7 @@ async def test_opt_out_that_only_the_store_knew_outlives_a_rebuild(
     await world.dump()
     await world.say_no(world.ledger, ADA)
     await world.say_no(world.ledger, CYD, OptOutAction.ERASURE, world.seeded.shop)
-    async with open_ledger(world.copy) as restored:
+    async with open_ledger(world.copy.ledger_dsn) as restored:
         found = await world.reconcile(restored)
         assert found.opt_outs == 2
 
@@ -198,11 +198,11 @@ async def test_opt_out_that_only_the_store_knew_outlives_a_rebuild(
 async def test_store_that_is_emptied_and_caught_up_has_it_too(world: World) -> None:
     await world.dump()
     await world.say_no(world.ledger, ADA)
-    async with open_ledger(world.copy) as restored:
+    async with open_ledger(world.copy.ledger_dsn) as restored:
         await world.reconcile(restored)
         await world.redis.flushall()
 
-        await catch_up(restored, world.redis, world.settings)
+        await catch_up(restored, world.redis, world.settings.expected_ids)
 
         [record] = await world.records(ADA)
     assert record.opt_outs == (RESTRICTED,)
@@ -212,9 +212,9 @@ async def test_opt_out_of_an_account_that_is_gone_is_everybodys(world: World) ->
     await world.dump()
     async with world.ledger.begin() as conn:
         lost = await accounts.add_account(conn, AccountKind.ADVERTISER, "lost", "L", now_s=0)
-    await catch_up(world.ledger, world.redis, world.settings)
+    await catch_up(world.ledger, world.redis, world.settings.expected_ids)
     await world.say_no(world.ledger, ADA, account=lost)
-    async with open_ledger(world.copy) as restored:
+    async with open_ledger(world.copy.ledger_dsn) as restored:
         await world.reconcile(restored)
 
         [record] = await world.records(ADA)
@@ -230,9 +230,9 @@ async def test_what_was_deleted_hidden_or_revoked_since_is_so_again(world: World
         await audiences.set_state(conn, seeded.hats, AudienceState.DEACTIVATED, now_s=0)
         await accounts.set_account_active(conn, seeded.agency, False)
         await recipients.revoke(conn, seeded.dsp, seeded.shop)
-    await catch_up(world.ledger, world.redis, world.settings)
+    await catch_up(world.ledger, world.redis, world.settings.expected_ids)
     before = await read_catalog(world.redis)
-    async with open_ledger(world.copy) as restored:
+    async with open_ledger(world.copy.ledger_dsn) as restored:
         found = await world.reconcile(restored)
 
         after = await read_catalog(world.redis)
@@ -247,7 +247,7 @@ async def test_job_that_is_gone_is_named_and_its_mark_taken_away(world: World) -
     await world.dump()
     await world.add_audience(world.ledger, "9")
     await job_marks.Mark(world.redis, 7).done()
-    async with open_ledger(world.copy) as restored:
+    async with open_ledger(world.copy.ledger_dsn) as restored:
         found = await world.reconcile(restored)
 
     assert "job 7" in found.gone
@@ -257,7 +257,7 @@ async def test_job_that_is_gone_is_named_and_its_mark_taken_away(world: World) -
 async def test_what_was_taken_over_stands_in_the_audit_trail(world: World) -> None:
     await world.dump()
     await world.say_no(world.ledger, ADA)
-    async with open_ledger(world.copy) as restored:
+    async with open_ledger(world.copy.ledger_dsn) as restored:
         await world.reconcile(restored)
 
         async with reading(restored) as conn:
@@ -273,12 +273,12 @@ async def test_ledger_that_is_not_behind_has_nothing_to_reconcile(world: World) 
 async def test_same_backup_restored_once_more_is_behind_once_more(world: World) -> None:
     await world.dump()
     await world.say_no(world.ledger, ADA)
-    async with open_ledger(world.copy) as restored:
+    async with open_ledger(world.copy.ledger_dsn) as restored:
         second = await world._backups.take(restored, world.copy)
         await world.reconcile(restored)
         await world.say_no(restored, BOB)
 
-    async with open_ledger(second) as restored:
+    async with open_ledger(second.ledger_dsn) as restored:
         with pytest.raises(LedgerBehind):
             await own_meta(restored, world.redis)
         await world.reconcile(restored)
@@ -303,9 +303,9 @@ async def test_cluster_is_reconciled_likewise(
         for id_ in persons:
             await world.add_member(ledger, id_, lost.id)
             await world.say_no(ledger, id_)
-        async with open_ledger(world.copy) as restored:
+        async with open_ledger(world.copy.ledger_dsn) as restored:
             with pytest.raises(LedgerBehind):
-                await catch_up(restored, redis, settings)
+                await catch_up(restored, redis, settings.expected_ids)
             found = await world.reconcile(restored)
             assert found.opt_outs == len(persons)
 
@@ -321,7 +321,7 @@ async def other(world: World, settings: Settings) -> AsyncIterator[AsyncEngine]:
     elsewhere = settings.model_copy(
         update={"data_dir": settings.data_dir.with_name("other"), "ledger_url": None}
     )
-    async with open_ledger(elsewhere) as ledger:
+    async with open_ledger(elsewhere.ledger_dsn) as ledger:
         async with ledger.begin() as conn:
             await accounts.add_account(conn, AccountKind.PUBLISHER, "first", "First", now_s=0)
         await seed(ledger)
@@ -349,7 +349,7 @@ async def test_store_of_another_ledger_is_adopted_with_its_opt_outs_alone(
         Record((OptOut(shop.id, OptOutAction.RESTRICT),)),
     ]
     with pytest.raises(OtherLedger):
-        await catch_up(world.ledger, world.redis, world.settings)
+        await catch_up(world.ledger, world.redis, world.settings.expected_ids)
 
 
 async def test_store_is_adopted_from_the_ledger_that_is_named_alone(
@@ -358,4 +358,4 @@ async def test_store_is_adopted_from_the_ledger_that_is_named_alone(
     with pytest.raises(Refusal, match=(await read_whose(world.redis)).ledger_id):
         await adopt(world.tools(other), "0" * 32, settle_s=0)
 
-    await catch_up(world.ledger, world.redis, world.settings)
+    await catch_up(world.ledger, world.redis, world.settings.expected_ids)

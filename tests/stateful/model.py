@@ -9,6 +9,7 @@ is another one, and whoever was in the first is not in it.
 """
 
 from collections.abc import Iterable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 
 OWNERS = ("A", "B", "S")
@@ -58,6 +59,18 @@ class File:
     audience: int | None = None
 
 
+@dataclass(frozen=True)
+class Dump:
+    """What a backup of the ledger and its files has: all but what only the store knows."""
+
+    states: tuple[str, ...]  # of the audiences, by number
+    done: dict[str, set[int]]
+    erased: set[tuple[str, str]]
+    waiting: dict[str, list[File]]
+    granted: set[str]
+    said: int
+
+
 @dataclass
 class Model:
     """All that was said, and what it comes to."""
@@ -69,6 +82,7 @@ class Model:
     erased: set[tuple[str, str]] = field(default_factory=set)  # person, account
     waiting: dict[str, list[File]] = field(default_factory=dict)  # by partner
     granted: set[str] = field(default_factory=set)
+    dumped: Dump | None = None
 
     def live(self, owner: str, segment: str) -> int | None:
         """Return the audience that has a segment id now."""
@@ -99,6 +113,51 @@ class Model:
         """What was applied ahead of its turn comes with its turn."""
         self.held = {person: set(held) for person, held in self.done.items()}
 
+    def dump(self) -> None:
+        self.dumped = Dump(
+            tuple(audience.state for audience in self.audiences),
+            deepcopy(self.done),
+            set(self.erased),
+            deepcopy(self.waiting),
+            set(self.granted),
+            self.said,
+        )
+
+    @property
+    def said(self) -> int:
+        """Count what was said: each person to each account, and what was to be erased."""
+        return sum(map(len, self.opt_outs.values())) + len(self.erased)
+
+    @property
+    def is_dump_behind(self) -> bool:
+        """Whether the dump lacks a number that the store was told."""
+        dumped = self.dumped
+        return dumped is not None and (
+            dumped.said < self.said or len(dumped.states) < len(self.audiences)
+        )
+
+    def restore(self) -> None:
+        """
+        Start the dump beside the store that went on, and reconcile them.
+
+        No is forgotten: nobody's opt-out, no deletion, no grant that was revoked. What was
+        delivered since stays where the store has it, until a rebuild; but an audience that
+        came since is gone.
+        """
+        assert self.dumped is not None
+        dumped = deepcopy(self.dumped)
+        for number, audience in enumerate(self.audiences):
+            if number >= len(dumped.states):
+                audience.state = DELETED
+            elif audience.state == ACTIVE:
+                audience.state = dumped.states[number]
+        self.granted &= dumped.granted
+        self.waiting, self.done = dumped.waiting, dumped.done
+        for person, account in self.erased - dumped.erased:
+            self._erase(self.done, person, account)
+        # An erasure that only the store knew finds nobody's lines in a file.
+        self.erased = dumped.erased
+
     def say_no(self, persons: Iterable[str], account: str, *, erases: bool) -> None:
         for person in persons:
             self.opt_outs.setdefault(person, set()).add(account)
@@ -106,11 +165,7 @@ class Model:
                 continue
             self.erased.add((person, account))
             for held in (self.held, self.done):
-                held[person] = {
-                    number
-                    for number in held.get(person, ())
-                    if self.audiences[number].owner not in REACH[account]
-                }
+                self._erase(held, person, account)
 
     def allowed(self, persons: Sequence[str], publisher: str | None) -> set[tuple[str, str]]:
         """Return what opt-outs leave of what is held: partner and segment, whatever the catalog."""
@@ -135,6 +190,13 @@ class Model:
             (PARTNER_OF[audience.owner], audience.segment)
             for audience in held
             if audience.state in states and audience.owner not in silenced
+        }
+
+    def _erase(self, held: dict[str, set[int]], person: str, account: str) -> None:
+        held[person] = {
+            number
+            for number in held.get(person, ())
+            if self.audiences[number].owner not in REACH[account]
         }
 
     def _apply(self, file: File, to: Sequence[dict[str, set[int]]]) -> None:

@@ -43,9 +43,11 @@ from segments.projection.catalog import catch_up
 from segments.projection.opt_outs import record_opt_out
 from segments.settings import Settings
 from segments.store.meta import prepare
+from segments.store.reader import LedgerBehind
 from segments.store.servers.connection import connect
 from segments.store.writer import Writer
 from segments.upkeep.rebuild import rebuild
+from segments.upkeep.reconcile import reconcile
 from segments.upkeep.scrub.scrubber import Scrubber
 from segments.upkeep.sweep import sweep_store
 from tests.edge.client import Client, connected
@@ -136,9 +138,10 @@ class RealService:
         shutil.copy(self.folder / "template" / "ledger.db", data_dir / "ledger.db")
         self._of_run = AsyncExitStack()
         self._of_run.callback(shutil.rmtree, data_dir)
+        self._opened = await self._of_run.enter_async_context(AsyncExitStack())
         self.settings = Settings(data_dir=data_dir, expected_ids=2_000)
         self.blobs = Blobs.open(self.settings.blobs_at)
-        self.ledger = await self._of_run.enter_async_context(open_ledger(self.settings.ledger_dsn))
+        await self._open_ledger()
         # No two catalogs of all runs have one number: the worker tells them apart by it.
         async with self.ledger.begin() as conn:
             await conn.execute(
@@ -147,10 +150,50 @@ class RealService:
         await self.redis.flushall()
         if self._runs % _RUNS_A_LOG == 0:
             await self._forget_log()
+        await self.settle()
+
+    async def _open_ledger(self) -> None:
+        self.ledger = await self._opened.enter_async_context(open_ledger(self.settings.ledger_dsn))
         self.at_once = Realtime(
             self.settings.expected_ids, self.ledger, self.redis, self.blobs, time.time
         )
-        await self.settle()
+
+    async def dump(self) -> None:
+        """Back up the ledger and its files."""
+        backup = self.settings.data_dir / "backup"
+        shutil.rmtree(backup, ignore_errors=True)
+        backup.mkdir()
+        async with self.ledger.connect() as conn:
+            raw = await conn.get_raw_connection()
+            file = str(backup / "ledger.db")
+            await raw.driver_connection.execute("vacuum into ?", (file,))  # type: ignore[union-attr]
+        blobs = self.settings.data_dir / "blobs"
+        if blobs.exists():
+            shutil.copytree(blobs, backup / "blobs")
+
+    async def restore(self) -> bool:
+        """Put the backup in the ledger's place, and tell whether it is behind the store."""
+        await self._opened.aclose()
+        for left in self.settings.data_dir.glob("ledger.db*"):
+            left.unlink()
+        backup, blobs = self.settings.data_dir / "backup", self.settings.data_dir / "blobs"
+        shutil.copy(backup / "ledger.db", self.settings.data_dir)
+        shutil.rmtree(blobs, ignore_errors=True)
+        if (backup / "blobs").exists():
+            shutil.copytree(backup / "blobs", blobs)
+        await self._open_ledger()
+        try:
+            await catch_up(self.ledger, self.redis, self.settings.expected_ids)
+        except LedgerBehind:
+            fault = LookupFault.LEDGER_BEHIND
+            await eventually(lambda: self.service.worker.bids.lookup.fault is fault)
+            return True
+        return False
+
+    async def reconcile(self) -> None:
+        """Do as `rtb-segments reconcile` does, and wait until the worker believes the store."""
+        assert await reconcile(self._tools(), settle_s=0) is not None
+        await eventually(lambda: self.service.is_up)
 
     async def _forget_log(self) -> None:
         """Begin a new log: after hundreds of runs, each start of the store would replay all."""
@@ -255,8 +298,13 @@ class RealService:
 
     async def rebuild(self) -> None:
         await self.redis.flushall()
-        tools = Tools(self.ledger, self.redis, self.blobs, self.settings.spool_dir, time.time)
-        await rebuild(tools, self.settings.expected_ids, settle_s=0)
+        await self.rebuild_in_place()
+
+    async def rebuild_in_place(self) -> None:
+        await rebuild(self._tools(), self.settings.expected_ids, settle_s=0)
+
+    def _tools(self) -> Tools:
+        return Tools(self.ledger, self.redis, self.blobs, self.settings.spool_dir, time.time)
 
     async def kill_store(self) -> None:
         self.engine.kill()

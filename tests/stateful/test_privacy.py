@@ -5,7 +5,9 @@ The real service is driven beside a model: files and single hashes of several
 partners, opt-outs of every scope, audiences and grants that come and go, a store
 that is killed, lost, rebuilt, swept, files that are scrubbed. Between a change of
 the catalog and the loader's next look a bid may show an audience that was just
-switched off; never one that the person forbade.
+switched off; never one that the person forbade. The ledger is dumped, and the dump is started in
+its place: until they are reconciled no bid is enriched, and then nobody's no is forgotten,
+nor shown by a number that was given twice.
 
 A run is some 50 steps; `SEGMENTS_MACHINE_SAYS` set prints how many there were.
 """
@@ -72,14 +74,17 @@ class Machine(RuleBasedStateMachine):
         self.model = Model()
         self.is_down = False
         self.is_settled = True
+        self.is_behind = False
         self.real.do(self.real.new_run())
 
     @invariant()
     def count(self) -> None:
         type(self).steps += 1
 
-    is_up = precondition(lambda self: not self.is_down)
+    is_up = precondition(lambda self: not self.is_down and not self.is_behind)
+    is_ours = precondition(lambda self: not self.is_behind)
 
+    @is_ours
     @rule(owner=owners, persons=people, actions=actions)
     def deliver(self, owner: str, persons: tuple[str, ...], actions: Any) -> None:
         self.real.do(self.real.deliver(owner, persons, actions))
@@ -125,9 +130,10 @@ class Machine(RuleBasedStateMachine):
         if account in (EVERYONE, "group") and not is_rare:
             account = "A"
         is_in_store = self.real.do(self.real.say_no(persons, account, erases=erases))
-        assert is_in_store != self.is_down
+        assert is_in_store != (self.is_down or self.is_behind)
         self.model.say_no(persons, account, erases=erases)
 
+    @is_ours
     @rule(owner=owners, segment=segments, state=st.sampled_from([ACTIVE, DEACTIVATED, DELETED]))
     def switch(self, owner: str, segment: str, state: str) -> None:
         audience = self.model.live(owner, segment)
@@ -136,6 +142,7 @@ class Machine(RuleBasedStateMachine):
             self.model.audiences[audience].state = state
             self.is_settled = False
 
+    @is_ours
     @rule(partner=st.sampled_from(["A", "B", "Y"]), is_granted=st.sampled_from([True, True, False]))
     def grant(self, partner: str, is_granted: bool) -> None:
         if not is_granted and partner not in self.model.granted:
@@ -155,6 +162,7 @@ class Machine(RuleBasedStateMachine):
     def sweep(self) -> None:
         self.real.do(self.real.sweep())
 
+    @is_ours
     @rule()
     def scrub(self) -> None:
         kept = self.real.do(self.real.scrub())
@@ -168,6 +176,33 @@ class Machine(RuleBasedStateMachine):
             self.real.do(self.real.rebuild())
             self.model.rebuild()
             self.settle()
+
+    @is_ours
+    @rule()
+    def dump(self) -> None:
+        self.real.do(self.real.dump())
+        self.model.dump()
+
+    @precondition(lambda self: not self.is_down and not self.is_behind and self.model.dumped)
+    @rule()
+    def restore(self) -> None:
+        """The backup is started where the ledger was; the store knows more than it does."""
+        self.settle()
+        was_behind = self.model.is_dump_behind
+        self.is_behind = self.real.do(self.real.restore())
+        assert self.is_behind or not was_behind
+        self.model.restore()
+        self.is_settled = False
+
+    @precondition(lambda self: self.is_behind)
+    @rule(rebuilds=rarely)
+    def reconcile(self, rebuilds: bool) -> None:
+        self.real.do(self.real.reconcile())
+        self.is_behind = False
+        if rebuilds:
+            self.real.do(self.real.rebuild_in_place())
+            self.model.rebuild()
+        self.settle()
 
     @is_up
     @rule(is_rare=rarely)
@@ -195,8 +230,9 @@ class Machine(RuleBasedStateMachine):
     def bid(self, persons: tuple[str, ...], publisher: str | None, is_named: bool) -> None:
         type(self).bids += 1
         outcome, shown = self.real.do(self.real.bid(persons, publisher, is_named=is_named))
-        if self.is_down:
+        if self.is_down or self.is_behind:
             assert shown == set()
+            assert outcome == "store_down" or not self.is_behind
             return
         assert shown <= self.model.allowed(persons, publisher)
         if self.is_settled:

@@ -8,7 +8,6 @@ changes nothing: what comes in meanwhile is kept for it.
 """
 
 import asyncio
-from contextlib import suppress
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -16,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.ledger.database.engine import LedgerAway
 from segments.projection.one_ledger import OtherLedger, refuse_other
+from segments.runtime.pauses import wait_or_stop
 from segments.store.reader import LedgerBehind, StoreUnusable
 
 _EVERY_S = 1.0
@@ -49,8 +49,7 @@ class LedgerGuard:
                 await self._look()
             except (OtherLedger, LedgerBehind) as refused:
                 self._reason = str(refused)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stopping.wait(), _EVERY_S)
+            await wait_or_stop(stopping, _EVERY_S)
 
     async def _look(self) -> None:
         try:

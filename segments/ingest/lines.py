@@ -1,7 +1,7 @@
 """
 Blocks of a file to whole lines, in memory that no line can fill.
 
-A line that goes on beyond `MAX_LINE_BYTES` is thrown away as it comes, a gigabyte
+A line that goes on beyond a limit is thrown away as it comes, a gigabyte
 of it too; whoever cuts is told that there was one, where it was.
 """
 
@@ -21,7 +21,8 @@ class Lines(NamedTuple):
 class LineSplitter:
     """Feed it the blocks of one file, in order."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_line_bytes: int = MAX_LINE_BYTES) -> None:
+        self._max_line_bytes = max_line_bytes
         self._rest = b""
         self._is_in_long_line = False
 
@@ -38,7 +39,7 @@ class LineSplitter:
         text = self._rest + block if self._rest else block
         end = text.rfind(b"\n") + 1
         self._rest = text[end:]
-        if len(self._rest) > MAX_LINE_BYTES:
+        if len(self._rest) > self._max_line_bytes:
             self._rest = b""
             self._is_in_long_line = True
         return Lines(is_behind, text[:end])

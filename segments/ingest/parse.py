@@ -9,14 +9,18 @@ number and the reason. Its content is never kept: what a partner sends by
 mistake is most often a plain e-mail address. A hash that is no person's
 (`segments.model.identity`) is a bad line, too.
 
+The beginning of a file tells what it is: whether its first line is a header
+(`header`), whether it is a table and which of its columns has the hashes, and
+whether it is base64, which it is if its first `LINES_LOOKED_AT` lines all are.
+
 Two ways through, with the same result:
 
 - Regular: every line of the block is exactly hash + line end. Then the block is
   a matrix of bytes, whose line ends are checked by column and whose rest is
   turned into binary in one call. That call refuses anything that is not a hex
   digit, so a line that only happens to have the right length is noticed.
-- Anything else, line by line: blank lines, a byte order mark, a header row,
-  quotes, padding, and the block that contains one bad line.
+- Anything else, line by line: blank lines, a header row, quotes, padding, marks
+  around a hash, tables, base64, and the block that contains one bad line.
 
 Memory is one block and one incomplete line of at most `MAX_LINE_BYTES`, even
 where a "line" goes on for a gigabyte.
@@ -27,10 +31,28 @@ Measured on one core, SHA-256, blocks of 256 KiB (which stay in its cache; of
 
 from binascii import Error as NotHex
 from binascii import unhexlify
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from segments.ingest.csv_rows import CsvRows
+from segments.ingest.hash_value import (
+    BYTES_TO_TYPE,
+    PADDING,
+    bare,
+    base64_digest,
+    hex_digest,
+    shape_of,
+)
+from segments.ingest.header import (
+    cells_of,
+    column_of_hashes,
+    delimiter_of,
+    is_header,
+    is_table_header,
+    known_text,
+)
 from segments.ingest.lines import MAX_LINE_BYTES, Lines, LineSplitter
 from segments.model.identity import EMAIL_HASH_CHARS, ID_BYTES, NO_PERSON
 from segments.model.job import BadLine, BadLineReason
@@ -40,11 +62,12 @@ Ids = NDArray[np.uint8]
 
 MAX_SAMPLES = 20
 
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_PADDING = b" \t\r\v\f"
+LINES_LOOKED_AT = 1000
+"""So many lines that are not empty tell whether a file is base64, or which column has hashes."""
+
 LINE_ENDS = (b"\n", b"\r\n")
 _NO_PERSON = np.frombuffer(b"".join(sorted(NO_PERSON)), np.uint8).reshape(-1, ID_BYTES)
-_CHARS_TO_TYPE = {chars: name for name, chars in EMAIL_HASH_CHARS.items()}
+_NO_IDS: Ids = np.empty((0, ID_BYTES), np.uint8)
 
 
 class Parser:
@@ -64,8 +87,17 @@ class Parser:
         self.nobody = 0
         """Of the bad ones: hashes that are no person's."""
         self.header_rows = 0
+        self.header_line = 0
+        self.header = ""
         self.samples: list[BadLine] = []
-        self._cutter = LineSplitter()
+        self._splitter = LineSplitter()
+        self._beginning: list[bytes] | None = []
+        """Lines that wait until there are enough to tell what the file is; then `None`."""
+        self._wanted_lines = LINES_LOOKED_AT
+        self._wanted_bytes = LINES_LOOKED_AT * MAX_LINE_BYTES
+        self._digest_of: Callable[[bytes], bytes | None] = hex_digest
+        self._column = 0
+        self._table: CsvRows | None = None
 
     @property
     def rows(self) -> int:
@@ -73,20 +105,109 @@ class Parser:
         return self.valid + self.bad
 
     def feed(self, block: bytes) -> Ids:
-        """Take the next bytes of the file; return the ids of the lines that they complete."""
-        cut = self._cutter.feed(block)
-        self._note_long_line(cut)
-        return self._ids_of(cut.lines)
+        """
+        Take the next bytes of the file; return the ids of the lines that they complete.
+
+        Raises:
+            Stopped: UNREADABLE_FILE: a table in which several columns could be
+                the hashes, or in which a quote is not closed.
+        """
+        return self._ids_of_lines(self._splitter.feed(block))
 
     def finish(self) -> Ids:
-        """Take the end of the file, where the last line may lack its line end."""
-        cut = self._cutter.finish()
-        self._note_long_line(cut)
-        return self._ids_of(cut.lines + b"\n" if cut.lines else b"")
+        """
+        Take the end of the file, where the last line may lack its line end.
+
+        Raises:
+            Stopped: As `feed`.
+        """
+        lines = self._splitter.finish()
+        text = lines.lines + b"\n" if lines.lines else b""
+        ids = self._ids_of_lines(Lines(lines.is_behind_long_line, text), is_last=True)
+        if self._table is not None:
+            self._table.finish()
+        return ids
+
+    def _ids_of_lines(self, lines: Lines, *, is_last: bool = False) -> Ids:
+        if self._beginning is None:
+            self._note_long_line(lines)
+            return self._ids_of(lines.lines)
+        if lines.is_behind_long_line:
+            return self._begun(self._beginning, lines)
+        self._beginning.append(lines.lines)
+        if not is_last and not self._is_told_by(lines.lines):
+            return _NO_IDS
+        return self._begun(self._beginning, Lines(is_behind_long_line=False, lines=b""))
+
+    def _is_told_by(self, text: bytes) -> bool:
+        """Tell whether these lines, after those before them, suffice to say what the file is."""
+        is_first = self._wanted_lines == LINES_LOOKED_AT
+        if is_first and hex_digest(text.partition(b"\n")[0].strip(PADDING)) is not None:
+            return True
+        self._wanted_lines -= sum(1 for line in text.split(b"\n") if line.strip(PADDING))
+        self._wanted_bytes -= len(text)
+        return self._wanted_lines <= 0 or self._wanted_bytes <= 0
+
+    def _begun(self, beginning: list[bytes], lines: Lines) -> Ids:
+        """Decide what the file is, by its beginning; return the ids of that and of what follows."""
+        self._beginning = None
+        text = b"".join(beginning)
+        first_ids = self._ids_of(self._told_by(text))
+        self._note_long_line(lines)
+        more_ids = self._ids_of(lines.lines)
+        return np.concatenate((first_ids, more_ids)) if len(more_ids) else first_ids
+
+    def _told_by(self, text: bytes) -> bytes:
+        """Set how lines are read; return the lines behind the header."""
+        lines = text.split(b"\n")[:-1]
+        values = [bare(line) for line in lines[:LINES_LOOKED_AT]]
+        at = next((at for at, value in enumerate(values) if value), None)
+        if at is None:
+            return text
+        if is_table_header(lines[at]):
+            rest = self._told_by_table(lines, at)
+            if rest is not None:
+                return rest
+        if is_header(values[at]):
+            self._take_header(at, lines[at])
+            values, lines = values[at + 1 :], lines[at + 1 :]
+        self._note_base64(values)
+        return b"".join(line + b"\n" for line in lines)
+
+    def _told_by_table(self, lines: list[bytes], at: int) -> bytes | None:
+        """Set which column is read; return the lines behind the header, or `None` if none is."""
+        header = lines[at].decode(errors="replace")
+        delimiter = delimiter_of(header)
+        assert delimiter is not None, "a table has one"
+        looked_at = lines[at + 1 : at + 1 + LINES_LOOKED_AT]
+        rows = CsvRows(delimiter, first_line=at + 2).feed(_text_of(looked_at))
+        sample = [row.cells for row in rows if row.cells]
+        column = column_of_hashes(cells_of(header, delimiter), sample)
+        if column is None:
+            return None
+        self._take_header(at, lines[at])
+        self._column = column
+        self._note_base64([bare(row[column].encode()) for row in sample if column < len(row)])
+        self._table = CsvRows(delimiter, first_line=at + 2)
+        return b"".join(line + b"\n" for line in lines[at + 1 :])
+
+    def _note_base64(self, values: Sequence[bytes]) -> None:
+        if any(values) and all(base64_digest(value) for value in values if value):
+            self._digest_of = base64_digest
+
+    def _take_header(self, at: int, line: bytes) -> None:
+        self.lines = at + 1
+        self.header_rows = 1
+        self.header_line = at + 1
+        self.header = known_text(line)
 
     def _ids_of(self, text: bytes) -> Ids:
         """Return the ids of whole lines, each with its line end."""
-        if self.hash_type is not None:
+        if not text:
+            return _NO_IDS
+        if self._table is not None:
+            return self._row_by_row(self._table, text)
+        if self.hash_type is not None and self._digest_of is hex_digest:
             for line_end in LINE_ENDS:
                 ids = regular_ids(text, EMAIL_HASH_CHARS[self.hash_type], line_end)
                 if ids is not None:
@@ -112,39 +233,45 @@ class Parser:
         lines.pop()  # behind the last line end there is nothing
         for line in lines:
             self.lines += 1
-            value = line.removeprefix(_BYTE_ORDER_MARK) if self.lines == 1 else line
-            value = value.strip(_PADDING)
-            if value[:1] == b'"' == value[-1:]:
-                value = value[1:-1].strip(_PADDING)
-            if not value:
-                continue
-            digest = _digest(value)
-            if digest is None:
-                self._refuse(value)
-            elif not self._is_of_our_type(value):
-                self._bad(BadLineReason.OTHER_HASH)
-            elif digest[:ID_BYTES] in NO_PERSON:
-                self._bad(BadLineReason.NO_PERSON)
-            else:
-                self.valid += 1
-                ids.append(digest[:ID_BYTES])
-        return np.frombuffer(b"".join(ids), np.uint8).reshape(-1, ID_BYTES)
+            value = bare(line)
+            if value:
+                self._read(value, ids)
+        return _matrix(ids)
 
-    def _is_of_our_type(self, value: bytes) -> bool:
-        hash_type = _CHARS_TO_TYPE[len(value)]
+    def _row_by_row(self, table: CsvRows, text: bytes) -> Ids:
+        ids: list[bytes] = []
+        lines = text.split(b"\n")
+        lines.pop()
+        for row in table.feed(_text_of(lines)):
+            self.lines = row.line
+            if row.cells is None or (row.cells and len(row.cells) <= self._column):
+                self._bad(BadLineReason.OTHER_COLUMNS)
+            elif any(cell.strip() for cell in row.cells):
+                self._read(bare(row.cells[self._column].encode()), ids)
+        return _matrix(ids)
+
+    def _read(self, value: bytes, ids: list[bytes]) -> None:
+        digest = self._digest_of(value)
+        if digest is None:
+            is_long = len(value) > MAX_LINE_BYTES
+            self._bad(BadLineReason.TOO_LONG if is_long else self._fault_of(value))
+        elif digest[:ID_BYTES] in NO_PERSON:  # and so it does not decide the type
+            self._bad(BadLineReason.NO_PERSON)
+        elif not self._is_of_our_type(digest):
+            self._bad(BadLineReason.OTHER_HASH)
+        else:
+            self.valid += 1
+            ids.append(digest[:ID_BYTES])
+
+    def _fault_of(self, value: bytes) -> BadLineReason:
+        is_hex_among_base64 = hex_digest(value) is not None
+        return BadLineReason.OTHER_HASH if is_hex_among_base64 else shape_of(value)
+
+    def _is_of_our_type(self, digest: bytes) -> bool:
+        hash_type = BYTES_TO_TYPE[len(digest)]
         if self.hash_type is None:
             self.hash_type = hash_type
         return hash_type == self.hash_type
-
-    def _refuse(self, value: bytes) -> None:
-        # A title as `email_sha256` over the column. What has the length of a
-        # hash was meant as one.
-        if self.rows == 0 and not self.header_rows and len(value) not in _CHARS_TO_TYPE:
-            self.header_rows = 1
-        elif len(value) > MAX_LINE_BYTES:
-            self._bad(BadLineReason.TOO_LONG)
-        else:
-            self._bad(BadLineReason.NOT_A_HASH)
 
     def _bad(self, reason: BadLineReason) -> None:
         self.bad += 1
@@ -155,7 +282,17 @@ class Parser:
     def _note_long_line(self, cut: Lines) -> None:
         if cut.is_behind_long_line:
             self.lines += 1
+            if self._table is not None:
+                self._table.skip_line()
             self._bad(BadLineReason.TOO_LONG)
+
+
+def _text_of(lines: list[bytes]) -> list[str]:
+    return [line.decode(errors="replace") + "\n" for line in lines]
+
+
+def _matrix(ids: list[bytes]) -> Ids:
+    return np.frombuffer(b"".join(ids), np.uint8).reshape(-1, ID_BYTES)
 
 
 def regular_ids(text: bytes, chars: int, line_end: bytes) -> Ids | None:
@@ -181,12 +318,3 @@ def are_nobody(digests: Ids) -> NDArray[np.bool_]:
         may_be = np.flatnonzero(digests[:, 0] == nobody[0])
         is_nobody[may_be[(digests[may_be, :ID_BYTES] == nobody).all(axis=1)]] = True
     return is_nobody
-
-
-def _digest(value: bytes) -> bytes | None:
-    if len(value) not in _CHARS_TO_TYPE:
-        return None
-    try:
-        return unhexlify(value)
-    except NotHex:
-        return None

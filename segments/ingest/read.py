@@ -24,6 +24,7 @@ from segments.ingest.external_audience.delta import DeltaParser
 from segments.ingest.in_thread import Abandoned
 from segments.ingest.parse import Parser
 from segments.ingest.spool import Spool
+from segments.ingest.text import text_blocks
 from segments.ingest.unpack import BLOCK_BYTES, is_archive, plain_blocks
 from segments.ingest.validate import check_digest, check_records
 from segments.model.identity import ID_BYTES
@@ -92,7 +93,7 @@ class Reading:
         self._validate()
 
         blob = self._blob()
-        blocks = self._unless_abandoned(plain_blocks(blob))
+        blocks = self._unless_abandoned(text_blocks(plain_blocks(blob)))
         first = next(blocks, b"")
         columns = None if self._typed_spools is None else columns_of(first)
         if self._typed_spools is not None and columns is not None:

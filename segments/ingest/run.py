@@ -134,15 +134,23 @@ class _Run:
             typed_spools=crm.typed_spools,
         )
 
-        async def show() -> None:
+        def as_read() -> Report:
             report = self.job.report
-            await self._become(report=report if report.is_ids else _with_reading(report, reading))
+            return report if report.is_ids else _with_reading(report, reading)
 
+        async def show() -> None:
+            await self._become(report=as_read())
+
+        stop: Stopped | None = None
         try:
             await awaited(reading, asyncio.to_thread(reading.run), show)
         except Stopped as stopped:
-            if not self._is_scrubbed_bare(stopped):
-                raise
+            stop = stopped
+        # While the last report was saved, the reading went on to its end.
+        if as_read() != self.job.report:
+            await show()
+        if stop is not None and not self._is_scrubbed_bare(stop):
+            raise stop
         return reading.parser
 
     async def _keep_ids_only(self, parser: AnyParser, spool: Spool, crm: CrmSteps) -> None:
@@ -270,6 +278,8 @@ def _with_reading(report: Report, reading: Reading) -> Report:
         valid=parser.valid,
         bad=parser.bad,
         bad_lines=tuple(parser.samples),
+        header_line=parser.header_line,
+        header=parser.header,
     )
 
 

@@ -2,9 +2,13 @@
 A delivered file to a stream of plain bytes: `.txt`, `.csv`, `.gz`, `.zip`.
 
 What a file is, its first bytes say, not its name: no line of hex digits begins
-like an archive. A `.zip` holds one file; folders and what macOS adds under
-`__MACOSX/` don't count. Names inside an archive are never paths: nothing is
-unpacked to disk.
+like an archive. A `.zip` holds one file; folders and what Finder and Windows add
+(`__MACOSX/`, `.DS_Store`, `._*`, `desktop.ini`, `Thumbs.db`) don't count. Names
+inside an archive are never paths: nothing is unpacked to disk.
+
+A file of another kind is refused by the name of its kind, before a line of it is
+read: the headers of a tar are lines to a reader of text, and the first line of each
+member is lost in them.
 
 An archive says nothing reliable about how large it will become, so inflation
 is bounded as it goes: a block at a time, and in all at most
@@ -13,6 +17,7 @@ random bits, which no archive can make smaller than half.
 """
 
 import io
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -62,9 +67,13 @@ def plain_blocks(blob: Blob) -> Iterator[bytes]:
         Stopped: UNREADABLE_FILE or INFLATES_TOO_FAR.
     """
     left_bytes = max(ALWAYS_ALLOWED_BYTES, blob.size_bytes * MAX_INFLATION)
+    is_first = True
     try:
         with _open(blob) as plain:
             while block := plain.read(BLOCK_BYTES):
+                if is_first:
+                    refuse_other_kinds(block)
+                    is_first = False
                 left_bytes -= len(block)
                 if left_bytes < 0:
                     raise Stopped(
@@ -80,6 +89,41 @@ def plain_blocks(blob: Blob) -> Iterator[bytes]:
 _GZIP = b"\x1f\x8b"
 _ZIPS = (b"PK\x03\x04", b"PK\x05\x06")  # of something, and of nothing
 _ARCHIVES = (_GZIP, *_ZIPS)
+_OTHER_KINDS = (
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+    (b"Rar!\x1a\x07", "a rar archive"),
+    (b"BZh", "a bzip2 file"),
+    (b"\xfd7zXZ\x00", "an xz file"),
+    (b"\x28\xb5\x2f\xfd", "a zstd file"),
+    (b"\x04\x22\x4d\x18", "an lz4 file"),
+    (b"PAR1", "a Parquet file"),
+    (b"Obj\x01", "an Avro file"),
+    (b"ORC", "an ORC file"),
+    (b"%PDF-", "a PDF"),
+    (b"\xd0\xcf\x11\xe0", "an Excel workbook of before 2007"),
+    (_GZIP, "a .gz within a .gz"),
+    (b"PK\x03\x04", "a .zip within an archive"),
+)
+_WHAT_TO_SEND = "send one text file, as it is or as .gz or .zip"
+_PASSED_OVER = re.compile(r"(?i)(.*/)?(__MACOSX/.*|\.DS_Store|\._[^/]*|desktop\.ini|Thumbs\.db)")
+_IS_ENCRYPTED = 0x1
+_METHODS = {
+    1: "Shrink",
+    6: "Implode",
+    9: "Deflate64 (Windows Explorer writes it above 2 GiB)",
+    93: "Zstandard",
+    95: "XZ",
+    98: "PPMd",
+}
+_READABLE_METHODS = (
+    zipfile.ZIP_STORED,
+    zipfile.ZIP_DEFLATED,
+    zipfile.ZIP_BZIP2,
+    zipfile.ZIP_LZMA,
+)
+
+_TAR_BLOCK_BYTES = 512
+_TAR_CHECKSUM = slice(148, 156)
 
 
 def _head(blob: Blob) -> bytes:
@@ -102,11 +146,50 @@ def _only_member(archive: zipfile.ZipFile) -> IO[bytes]:
     members = [
         member
         for member in archive.infolist()
-        if not member.is_dir() and not member.filename.startswith("__MACOSX/")
+        if not member.is_dir() and not _PASSED_OVER.fullmatch(member.filename)
     ]
+    if any(member.filename == "xl/workbook.xml" for member in members):
+        raise _unreadable("an Excel workbook: save it as CSV, and send that")
     if len(members) != 1:
-        raise Stopped(StopReason.UNREADABLE_FILE, f"zip of {len(members)} files, not of one")
-    return archive.open(members[0])
+        raise _unreadable(f"a zip of {len(members)} files: send one file a zip")
+    [member] = members
+    if member.flag_bits & _IS_ENCRYPTED:
+        raise _unreadable("an encrypted zip: send it without a password")
+    if member.compress_type not in _READABLE_METHODS:
+        method = _METHODS.get(member.compress_type, f"method {member.compress_type}")
+        raise _unreadable(f"a zip compressed by {method}: use Deflate, or send a .gz")
+    return archive.open(member)
+
+
+def refuse_other_kinds(first: bytes) -> None:
+    """
+    Refuse plain bytes that are no text, by the name of what they are.
+
+    Raises:
+        Stopped: UNREADABLE_FILE.
+    """
+    for magic, kind in _OTHER_KINDS:
+        if first.startswith(magic):
+            raise _unreadable(f"{kind}: {_WHAT_TO_SEND}")
+    if _is_tar(first):
+        raise _unreadable(f"a tar archive: {_WHAT_TO_SEND}")
+
+
+def _is_tar(first: bytes) -> bool:
+    """Tell a tar by the sum over its first block, which also the oldest have (POSIX.1, ustar)."""
+    block = first[:_TAR_BLOCK_BYTES]
+    if len(block) < _TAR_BLOCK_BYTES:
+        return False
+    try:
+        checksum = int(block[_TAR_CHECKSUM].strip(b" \0"), 8)
+    except ValueError:
+        return False
+    blank = b" " * (_TAR_CHECKSUM.stop - _TAR_CHECKSUM.start)
+    return sum(block[: _TAR_CHECKSUM.start] + blank + block[_TAR_CHECKSUM.stop :]) == checksum
+
+
+def _unreadable(detail: str) -> Stopped:
+    return Stopped(StopReason.UNREADABLE_FILE, detail)
 
 
 class _BoundedReads(io.BufferedReader):

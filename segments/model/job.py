@@ -37,15 +37,49 @@ from segments.model.stop_reason import Stopped, StopReason
 
 
 class BadLineReason(StrEnum):
-    """What is wrong with a line."""
+    """Why a line is no usable record; `in_words` says it to the partner."""
 
-    NOT_A_HASH = "not_a_hash"  # not 32, 40 or 64 hex digits
-    OTHER_HASH = "other_hash"  # a hash, of another type than the file's first
-    TOO_LONG = "too_long"  # longer than any line has reason to be
-    NO_PERSON = "no_person"  # a hash of nothing, or a placeholder: see `segments.model.identity`
-    # not as many as the header names: see `segments.ingest.crm_audience.typed_parser`
+    NOT_A_HASH = "not_a_hash"
+    OTHER_HASH = "other_hash"
+    TOO_LONG = "too_long"
+    NO_PERSON = "no_person"
     OTHER_COLUMNS = "other_columns"
-    NOT_ITS_TYPE = "not_its_type"  # a value that is not what its column says
+    NOT_ITS_TYPE = "not_its_type"
+    EMAIL_ADDRESS = "email_address"
+    PHONE_NUMBER = "phone_number"
+    UUID = "uuid"
+    BASE64 = "base64"
+    HEX_OF_OTHER_LENGTH = "hex_of_other_length"
+    SEVERAL_VALUES = "several_values"
+    EMPTY = "empty"
+
+    @property
+    def in_words(self) -> str:
+        """What is wrong with the line and what to send instead; the line is never quoted."""
+        return _IN_WORDS[self]
+
+
+_IN_WORDS = {
+    BadLineReason.NOT_A_HASH: "is no hash: send 32, 40 or 64 hex digits",
+    BadLineReason.OTHER_HASH: "is a hash of another type than the first: send one type a file",
+    BadLineReason.TOO_LONG: "is longer than 4,096 bytes: send one hash a line",
+    BadLineReason.NO_PERSON: "is the hash of nothing, or a placeholder, and so no person's",
+    BadLineReason.OTHER_COLUMNS: "has more or fewer columns than the header names",
+    BadLineReason.NOT_ITS_TYPE: "has a value that is not what its column says",
+    BadLineReason.EMAIL_ADDRESS: "looks like an e-mail address: send its SHA-256",
+    BadLineReason.PHONE_NUMBER: "looks like a phone number: send e-mail hashes",
+    BadLineReason.UUID: "looks like a UUID, such as a device id: send e-mail hashes",
+    BadLineReason.BASE64: (
+        "looks like base64: send hex, or a file whose every line is a hash in base64"
+    ),
+    BadLineReason.HEX_OF_OTHER_LENGTH: (
+        "is hex, but not 32 (MD5), 40 (SHA-1) or 64 (SHA-256) digits"
+    ),
+    BadLineReason.SEVERAL_VALUES: (
+        "looks like several values: send one hash a line, or a header that names the columns"
+    ),
+    BadLineReason.EMPTY: "has no hash in its column",
+}
 
 
 class BadLine(NamedTuple):
@@ -109,6 +143,8 @@ class Report(msgspec.Struct, frozen=True):
     valid: int = 0
     bad: int = 0
     bad_lines: tuple[BadLine, ...] = ()  # a sample
+    header_line: int = 0  # the line that was taken as the names of columns; 0: none
+    header: str = ""  # its text, where it is a name that we know; see segments.ingest.header
     segments: tuple[Planned, ...] = ()
     written: int = 0  # of the valid rows
     rows_per_s: float = 0.0  # written, on the average since a loader last took it up

@@ -51,6 +51,7 @@ from segments.doors.rest.services import Services
 from segments.files.blobs import UPLOADS, delivery_name
 from segments.ingest.parse import Parser
 from segments.ingest.realtime import Chunk, Realtime
+from segments.ingest.text import text_blocks
 from segments.ingest.uploaded_file import arrived
 from segments.ledger import accounts, audiences, jobs, uploads
 from segments.ledger.database.engine import reading
@@ -295,7 +296,8 @@ class AudienceDoor(Door):
 def _chunk(audience: Audience, query: RealtimeQuery, content: bytes) -> tuple[Chunk, int]:
     """Read a chunk, all of it or nothing; and how many hashes of it are no person's."""
     parser = Parser(query.type)
-    ids = np.concatenate((parser.feed(content), parser.finish()))
+    read = [parser.feed(block) for block in text_blocks(iter([content]))]
+    ids = np.concatenate((*read, parser.finish()))
     if parser.bad > parser.nobody or parser.header_rows:
         samples = [{"line": line, "reason": reason.value} for line, reason in parser.samples]
         raise Problem(400, "not every line is a hash of this type", badLines=samples)

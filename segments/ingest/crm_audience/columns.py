@@ -23,7 +23,6 @@ import csv
 from enum import StrEnum
 
 MAX_COLUMNS = 64
-_BYTE_ORDER_MARK = "\ufeff"
 _IGNORED = str.maketrans("", "", " _-")
 
 
@@ -49,11 +48,12 @@ def columns_of(text: bytes) -> Columns | None:
     Return the columns that the first line of a file names; `None` if it is no such header.
 
     Args:
-        text: The beginning of the file, with at least its first line.
+        text: The beginning of the file, with at least its first line, as
+            `segments.ingest.text` has it.
     """
     first = next((line for line in text.split(b"\n", 8) if line.rstrip(b"\r")), b"")
     try:
-        titles = next(csv.reader([first.decode().removeprefix(_BYTE_ORDER_MARK).strip()]), [])
+        titles = next(csv.reader([first.decode().strip()]), [])
     except (UnicodeDecodeError, csv.Error):
         return None
     columns = tuple(_type_of(title) for title in titles)

@@ -36,6 +36,7 @@ from numpy.typing import NDArray
 
 from segments.ingest.crm_audience.columns import IN_BIDS, Columns, DataType
 from segments.ingest.crm_audience.distinct_values import Distinct
+from segments.ingest.header import known_text
 from segments.ingest.lines import MAX_LINE_BYTES, Lines
 from segments.ingest.parse import Ids, Parser, are_nobody
 from segments.model.identity import ID_BYTES, NO_PERSON
@@ -87,6 +88,7 @@ class TypedParser(Parser):
             sinks: Take the ids of their type, besides what is returned.
         """
         super().__init__()
+        self._beginning = None  # its header was read before
         self.type_to_total = {kind: 0 for kind in DataType if kind in columns}
         self.type_to_distinct = {
             kind: Distinct() for kind in self.type_to_total if kind not in IN_BIDS
@@ -117,8 +119,11 @@ class TypedParser(Parser):
         lengths -= (lengths > 0) & (raw[ends - 1] == ord("\r"))
         is_left = lengths > 0
         if not self.header_rows and is_left.any():
-            is_left[int(np.flatnonzero(is_left)[0])] = False
+            header = int(np.flatnonzero(is_left)[0])
+            is_left[header] = False
             self.header_rows = 1
+            self.header_line = self.lines + header + 1
+            self.header = known_text(text[starts[header] : ends[header]])
 
         found = [
             ids

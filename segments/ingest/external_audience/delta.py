@@ -45,6 +45,8 @@ class DeltaParser:
 
     hash_type: str | None = None
     header_rows = 0
+    header_line = 0
+    header = ""
 
     def __init__(self, bad: int) -> None:
         """

@@ -5,8 +5,9 @@ What a file is, its first bytes say, not its name:
 
     PAR1                    Parquet
     1f 8b                   gzip; what is inside is looked at again
-    [                       a JSON array of objects
+    [                       JSON arrays of objects, one or several
     {                       JSON objects, one a line
+    another kind of archive refused by its name
     anything else           CSV, its first row the names of the columns
 
 A column is found in any case (`segments.model.customer_columns`). Only the wanted
@@ -16,20 +17,27 @@ groups that are larger than any has reason to be are refused. An archive says
 nothing reliable about how large it becomes, so that is bounded as it goes.
 """
 
-import codecs
-import csv
 import io
-import json
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from operator import itemgetter
 from typing import IO, Any, cast
 
 from isal import igzip, isal_zlib
 
 from segments.files.chunks import READ_BYTES
+from segments.ingest.csv_rows import CsvRows
+from segments.ingest.external_audience.json_objects import NamedTwice, elements, value_of
 from segments.ingest.external_audience.person import ABSENT
-from segments.ingest.unpack import ALWAYS_ALLOWED_BYTES, BLOCK_BYTES, MAX_INFLATION
+from segments.ingest.lines import LineSplitter
+from segments.ingest.text import text_blocks
+from segments.ingest.unpack import (
+    ALWAYS_ALLOWED_BYTES,
+    BLOCK_BYTES,
+    MAX_INFLATION,
+    refuse_other_kinds,
+)
 from segments.model.customer_columns import column_key
 from segments.model.stop_reason import Stopped, StopReason
 
@@ -39,7 +47,6 @@ MAX_ROW_GROUP_BYTES = 2 << 30
 
 _PARQUET_ROWS = 16_384
 _MAX_FOOTER_BYTES = 64 << 20
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BLANKS = b" \t\r\n"
 _GZIP = b"\x1f\x8b"
 _PARQUET = b"PAR1"
@@ -86,10 +93,11 @@ class Table:
             if head == _PARQUET:
                 yield from self._parquet()
                 return
-            blocks = self._blocks(is_gzip=head.startswith(_GZIP))
+            blocks = text_blocks(self._blocks(is_gzip=head.startswith(_GZIP)))
             first, blocks = _first_of(blocks)
+            refuse_other_kinds(first)
             if first.startswith(b"["):
-                yield from self._json_array(blocks)
+                yield from self._json_arrays(blocks)
             elif first.startswith(b"{"):
                 yield from self._json_lines(blocks)
             else:
@@ -143,45 +151,47 @@ class Table:
         return list(column_to_place.values())
 
     def _csv(self, blocks: Iterator[bytes]) -> Iterator[Row]:
-        reader = csv.reader(self._lines(blocks))
-        header = next(reader, None)
+        table = CsvRows()
+        rows = chain.from_iterable(map(table.feed, self._lines(blocks, table)))
+        header = next(rows, None)
         if header is None:
             return
-        pick = _picker(self._choose(header))
-        while True:
-            try:
-                row = next(reader)
-                if row:
-                    yield pick(row)
-            except StopIteration:
-                return
-            except (csv.Error, IndexError):
+        if header.cells is None:
+            raise _unreadable("its first line is no row of column names")
+        places = self._choose(header.cells)
+        pick = _picker(places)
+        last = max(places)
+        for row in rows:
+            if row.cells is None or (row.cells and len(row.cells) <= last):
                 self.bad += 1
+            elif row.cells:
+                yield pick(row.cells)
+        table.finish()
 
     def _json_lines(self, blocks: Iterator[bytes]) -> Iterator[Row]:
         self.columns = (*self._required, *self._optional)
-        for line in self._lines(blocks):
+        for line in chain.from_iterable(self._lines(blocks)):
             if line.isspace():
                 continue
             try:
-                value = _json.decode(line)
+                value = value_of(line)
             except (ValueError, RecursionError):
                 value = None
-            if isinstance(value, dict):
-                yield self._of_object(value)
-            else:
-                self.bad += 1
+            yield from self._of_values(value if isinstance(value, list) else [value])
 
-    def _json_array(self, blocks: Iterator[bytes]) -> Iterator[Row]:
+    def _json_arrays(self, blocks: Iterator[bytes]) -> Iterator[Row]:
         self.columns = (*self._required, *self._optional)
-        for value in _elements(blocks):
+        return self._of_values(elements(blocks, MAX_ROW_BYTES))
+
+    def _of_values(self, values: Iterable[Any]) -> Iterator[Row]:
+        for value in values:
             if isinstance(value, dict):
                 yield self._of_object(value)
             else:
                 self.bad += 1
 
     def _of_object(self, value: dict[str, Any]) -> Row:
-        if isinstance(value, _NamedTwice):
+        if isinstance(value, NamedTwice):
             self._places([*self._required, *self._optional], value.names)
         names = tuple(value)
         if names != self._names:
@@ -217,22 +227,17 @@ class Table:
             # Its words may quote a value.
             raise _unreadable("a Parquet file that can't be read") from None
 
-    def _lines(self, blocks: Iterator[bytes]) -> Iterator[str]:
-        """Yield lines with their ends; one that is too long is left out, and counted."""
-        rest = b""
-        is_too_long = False
-        for block in blocks:
-            *lines, rest = (rest + block).split(b"\n")
-            for line in lines:
-                if is_too_long:
-                    is_too_long = False
-                else:
-                    yield line.decode(errors="surrogateescape") + "\n"
-            if len(rest) > MAX_ROW_BYTES:
-                self.bad += not is_too_long
-                is_too_long, rest = True, b""
-        if rest and not is_too_long:
-            yield rest.decode(errors="surrogateescape")
+    def _lines(self, blocks: Iterator[bytes], table: CsvRows | None = None) -> Iterator[list[str]]:
+        """Yield lines with their ends, some at a time; one too long is left out, and counted."""
+        splitter = LineSplitter(MAX_ROW_BYTES)
+        for cut in chain(map(splitter.feed, blocks), map(LineSplitter.finish, [splitter])):
+            if cut.is_behind_long_line:
+                self.bad += 1
+                if table is not None:
+                    table.skip_line()
+            if cut.lines:
+                *lines, last = cut.lines.decode(errors="surrogateescape").split("\n")
+                yield [line + "\n" for line in lines] + ([last] if last else [])
 
 
 def _check_row_groups(metadata: Any, chosen: Sequence[str]) -> None:
@@ -256,24 +261,6 @@ def _plain(column: Any) -> Any:
     return column.cast(pa.string()) if pa.types.is_temporal(kind) else column
 
 
-class _NamedTwice(dict[str, Any]):
-    """A JSON object in which a name stands more than once: all of them are in `names`."""
-
-    names: tuple[str, ...] = ()
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) == len(pairs):
-        return value
-    twice = _NamedTwice(value)
-    twice.names = tuple(name for name, _ in pairs)
-    return twice
-
-
-_json = json.JSONDecoder(object_pairs_hook=_object)
-
-
 def _picker(places: Sequence[int]) -> Callable[[Row], Row]:
     if len(places) > 1:
         return itemgetter(*places)
@@ -283,52 +270,13 @@ def _picker(places: Sequence[int]) -> Callable[[Row], Row]:
 
 def _first_of(blocks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
     """Return the first block without what may stand before a text, and all blocks so."""
-    first = next(blocks, b"").removeprefix(_BYTE_ORDER_MARK).lstrip(_BLANKS)
+    first = next(blocks, b"").lstrip(_BLANKS)
 
     def again() -> Iterator[bytes]:
         yield first
         yield from blocks
 
     return first, again()
-
-
-def _elements(blocks: Iterator[bytes]) -> Iterator[Any]:
-    """Yield the elements of a JSON array, of which only one need be there at a time."""
-    text, at = "", 0
-    utf8 = codecs.getincrementaldecoder("utf-8")("surrogateescape")
-    is_first = True
-    while True:
-        at = _behind_blanks(text, at)
-        if at < len(text):
-            if is_first:
-                at, is_first = at + 1, False  # the bracket
-                continue
-            if text[at] == "]":
-                return
-            if text[at] == ",":
-                at += 1
-                continue
-            try:
-                value, end = _json.raw_decode(text, at)
-            except (ValueError, RecursionError):
-                end = None
-            # A number that ends with the block may go on in the next.
-            if end is not None and end < len(text):
-                yield value
-                at = end
-                continue
-        if len(text) - at > MAX_ROW_BYTES:
-            raise _unreadable("a JSON array with an element that can't be read")
-        block = next(blocks, None)
-        if block is None:
-            raise _unreadable("a JSON array that is cut short, or can't be read")
-        text, at = text[at:] + utf8.decode(block), 0
-
-
-def _behind_blanks(text: str, at: int) -> int:
-    while at < len(text) and text[at] in " \t\r\n":
-        at += 1
-    return at
 
 
 def _unreadable(detail: str) -> Stopped:

@@ -25,12 +25,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segments.ingest.external_audience.delta import HEADER
+from segments.ingest.hash_value import base64_digest
 from segments.ingest.lines import MAX_LINE_BYTES, Lines, LineSplitter
 from segments.ingest.parse import LINE_ENDS, Ids, regular_ids
 from segments.model.identity import EMAIL_HASH_CHARS, ID_BYTES, Id
 
 _ID_CHARS = 2 * ID_BYTES
 _HASH_CHARS = frozenset(EMAIL_HASH_CHARS.values())
+_BASE64_WORD = re.compile(rb"[A-Za-z0-9+/_-]{22,44}={0,2}")
 _HEX_RUN = re.compile(rb"[0-9A-Fa-f]{%d,}" % _ID_CHARS)
 
 
@@ -172,7 +174,11 @@ def kept_blocks(blocks: Iterable[bytes], sieve: LinesThatStay | Rows) -> Iterato
 
 
 def _pieces(line: bytes) -> Iterator[bytes]:
-    """Yield the digits of each id that a line may hold."""
+    """Yield the digits of each id that a line may hold, in hex or in base64."""
+    for word in _BASE64_WORD.findall(line):
+        digest = base64_digest(word)
+        if digest is not None:
+            yield digest[:ID_BYTES].hex().encode()
     for run in _HEX_RUN.findall(line):
         ends = 1 if len(run) in _HASH_CHARS else len(run) - _ID_CHARS + 1
         for start in range(ends):

@@ -22,6 +22,7 @@ from segments.files.blobs import Blobs
 from segments.ingest.crm_audience.columns import columns_of
 from segments.ingest.read import Reading, delivered_blocks
 from segments.ingest.spool import Spool
+from segments.ingest.text import text_blocks
 from segments.ingest.unpack import is_archive, is_zip, plain_blocks
 from segments.ingest.validate import SCRUBBED_DIGEST, order_as_kept
 from segments.model.job import Job, JobState, Scrubbed
@@ -56,7 +57,7 @@ class RetainedFile:
         if self.job.order.run_id is not None:
             return True
         try:
-            blocks = plain_blocks(self.blobs.get(self.job.blob))
+            blocks = text_blocks(plain_blocks(self.blobs.get(self.job.blob)))
             return columns_of(next(blocks, b"")) is not None
         except (Stopped, FileNotFoundError):
             return False  # as it will show
@@ -126,7 +127,7 @@ class RetainedFile:
 
     def _kept(self, sieve: LinesThatStay | Rows) -> Iterator[bytes]:
         blob = self.blobs.get(self.job.blob)
-        blocks = delivered_blocks(blob) if self._is_of_ids else plain_blocks(blob)
+        blocks = delivered_blocks(blob) if self._is_of_ids else text_blocks(plain_blocks(blob))
         return kept_blocks(blocks, sieve)
 
     def _sieve(self, erased: ErasedIds) -> LinesThatStay | Rows:

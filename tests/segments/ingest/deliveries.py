@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import io
+import tarfile
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -40,6 +41,22 @@ def zip_of(name_to_content: Mapping[str, bytes], method: int = zipfile.ZIP_DEFLA
         for name, content in name_to_content.items():
             archive.writestr(name, content)
     return written.getvalue()
+
+
+def tar_of(name_to_content: Mapping[str, bytes], *, is_oldest: bool = False) -> bytes:
+    """Return a tar of some files; the oldest form has no magic, and a sum over its first block."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for name, content in name_to_content.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    tar = bytearray(packed.getvalue())
+    if is_oldest:
+        tar[257:265] = bytes(8)
+        tar[148:156] = b" " * 8
+        tar[148:156] = b"%06o\0 " % sum(tar[:512])
+    return bytes(tar)
 
 
 def gz_of(content: bytes) -> bytes:

@@ -3,10 +3,12 @@ A delivered file against a real store and a real ledger: what becomes of it.
 """
 
 import asyncio
+import dataclasses
+import threading
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from msgspec.structs import replace
@@ -15,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.doors.live_audience.accept import accept
 from segments.doors.live_audience.metadata import read_metadata
-from segments.files.blobs import Blobs
+from segments.files.blobs import Blob, Blobs
 from segments.ingest.run import run
 from segments.ingest.tools import Tools
 from segments.ledger import accounts, audiences
@@ -41,6 +43,9 @@ from tests.segments.ingest.deliveries import (
     text_of,
     zip_of,
 )
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 HASHES = email_hashes(2000)
 TEXT = text_of(HASHES)
@@ -265,18 +270,6 @@ async def test_delivery_of_nobody_is_not_taken_in(
         pytest.param(b"email\n", {"records": 0}, StopReason.NO_VALID_RECORD, id="title alone"),
         pytest.param(b"a@example.com\n" * 9, {}, StopReason.NO_VALID_RECORD, id="not hashed"),
         pytest.param(
-            TEXT.replace(b"\n", b"\r"),
-            {"records": 1},
-            StopReason.NO_VALID_RECORD,
-            id="old Mac line ends",
-        ),
-        pytest.param(
-            TEXT.decode().encode("utf-16"),
-            {"records": 2001},
-            StopReason.NO_VALID_RECORD,
-            id="utf-16",
-        ),
-        pytest.param(
             bytes(range(256)) * 99, {"records": 99}, StopReason.NO_VALID_RECORD, id="an image"
         ),
         pytest.param(
@@ -321,6 +314,72 @@ async def test_file_that_is_gone_is_not_found(world: Ingest) -> None:
     assert (await world.carried(job)).stop is StopReason.FILE_NOT_FOUND
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(TEXT.replace(b"\n", b"\r"), id="old Mac line ends"),
+        pytest.param(TEXT.decode().encode("utf-16"), id="UTF-16"),
+        pytest.param(TEXT.decode().replace("\n", "\r\n").encode("utf-16-be"), id="UTF-16, no mark"),
+        pytest.param(gz_of(b"\xef\xbb\xbfhem\n" + TEXT), id="byte order mark and header, gz"),
+    ],
+)
+async def test_text_is_loaded_as_spreadsheets_write_it(world: Ingest, content: bytes) -> None:
+    job = await world.load(content, records=len(HASHES))
+
+    assert (job.state, job.report.rows, job.report.bad) == (JobState.DONE, len(HASHES), 0)
+
+
+async def test_header_is_reported_and_quoted_only_if_we_know_the_name(world: Ingest) -> None:
+    known = await world.load(b"email_sha256\n" + TEXT)
+    other = await world.load(b"Ada Lovelace\n" + TEXT)
+
+    assert (known.report.header_line, known.report.header) == (1, "email_sha256")
+    assert (other.report.header_line, other.report.header) == (1, "")
+
+
+class GatedBlobs(Blobs):
+    """Blobs whose readers wait before the first byte until they are let through."""
+
+    def __init__(self, blobs: Blobs) -> None:
+        super().__init__(blobs._store, blobs._directory)
+        self.gate = threading.Event()
+        self.is_read = threading.Event()
+        self.opened = 0
+
+    def get(self, name: str) -> Blob:
+        self.opened += 1
+        return GatedBlob(self, super().get(name))
+
+
+class GatedBlob(Blob):
+    def __init__(self, blobs: GatedBlobs, blob: Blob) -> None:
+        super().__init__(blob._store, blob._name, blob.size_bytes)
+        self._blobs = blobs
+
+    def readinto(self, buffer: "WriteableBuffer", /) -> int:
+        assert self._blobs.gate.wait(60)
+        length = super().readinto(buffer)
+        # Once for its digest, once for its lines.
+        if not length and self._blobs.opened > 1:
+            self._blobs.is_read.set()
+        return length
+
+
+async def test_counts_are_of_the_whole_file_however_slow_the_ledger_is(world: Ingest) -> None:
+    """What was read while a report was on its way to the ledger is in the next."""
+    job = await world.delivered(text_of([*HASHES, "x", "y"]))
+    blobs = GatedBlobs(world.blobs)
+
+    async def keep_slowly(state: Job) -> None:
+        if not blobs.gate.is_set():
+            blobs.gate.set()
+            await asyncio.to_thread(blobs.is_read.wait, 60)
+
+    done = await run(job, dataclasses.replace(world.tools, blobs=blobs), keep_slowly)
+
+    assert (done.report.rows, done.report.bad) == (len(HASHES) + 2, 2)
+
+
 async def test_bad_lines_are_counted_and_the_others_loaded(world: Ingest) -> None:
     lines = [*HASHES[:10], "person@example.com", email_hashes(1, "md5")[0], *HASHES[10:20]]
 
@@ -328,7 +387,7 @@ async def test_bad_lines_are_counted_and_the_others_loaded(world: Ingest) -> Non
 
     assert (job.report.rows, job.report.valid, job.report.added) == (22, 20, 20)
     assert job.report.bad_lines == (
-        BadLine(11, BadLineReason.NOT_A_HASH),
+        BadLine(11, BadLineReason.EMAIL_ADDRESS),
         BadLine(12, BadLineReason.OTHER_HASH),
     )
 

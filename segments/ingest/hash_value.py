@@ -1,0 +1,117 @@
+r"""
+One value of a file to the digest that it spells, or to what it looks like.
+
+Hex is the form of the document ("MD5, SHA1 or SHA2 hashed email addresses"). A
+value with one mark too many is read all the same, since no digest is lost or
+made up by taking the mark away:
+
+    <hex>,   <hex>;        what a spreadsheet leaves of an empty column
+    '<hex>'  "<hex>"       quoted for SQL, or for CSV
+    0x<hex>  \x<hex>       a binary column of SQL Server, of PostgreSQL
+    sha256:<hex>           an algorithm before it, where its length agrees
+
+Base64 is another matter: many words are base64, too. `parse` reads it only where
+a whole file is.
+
+Anything else is told by its shape. The shape is all that is ever said of it: a
+value that is no hash is most often a plain e-mail address.
+"""
+
+import re
+from binascii import Error as NotDecodable
+from binascii import a2b_base64, unhexlify
+
+from segments.model.identity import EMAIL_HASH_CHARS
+from segments.model.job import BadLineReason
+
+CHARS_TO_TYPE = {chars: name for name, chars in EMAIL_HASH_CHARS.items()}
+BYTES_TO_TYPE = {chars // 2: name for chars, name in CHARS_TO_TYPE.items()}
+PADDING = b" \t\r\v\f"
+
+_QUOTES = (b'"', b"'")
+_ALGORITHM = re.compile(rb"(?i)(md5|sha-?1|sha-?256|sha-?2):\s*")
+_BINARY_PREFIXES = (b"0x", b"0X", b"\\x", b"\\\\x")
+_HEX = re.compile(rb"[0-9a-fA-F]+")
+_MANY_HEX_CHARS = 20
+_BASE64 = re.compile(rb"(?:[A-Za-z0-9+/]+|[A-Za-z0-9_-]+)={0,2}")
+_URL_SAFE = bytes.maketrans(b"-_", b"+/")
+_UUID = re.compile(rb"\{?[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\}?")
+_PHONE = re.compile(rb"\+?[0-9][0-9 ().-]{5,22}")
+_BETWEEN_VALUES = re.compile(rb"[,;\t|]")
+
+
+def bare(value: bytes) -> bytes:
+    """Return a value without the padding and the quotes around it."""
+    value = value.strip(PADDING)
+    if len(value) > 1 and value[:1] == value[-1:] and value[:1] in _QUOTES:
+        value = value[1:-1].strip(PADDING)
+    return value
+
+
+def hex_digest(value: bytes) -> bytes | None:
+    """
+    Return the digest that a value without padding spells in hex; `None` if it spells none.
+
+    Returns:
+        16, 20 or 32 bytes: MD5, SHA-1, SHA-256.
+    """
+    digest = _unhex(value)
+    return digest if digest is not None else _unhex(_without_marks(value))
+
+
+def base64_digest(value: bytes) -> bytes | None:
+    """Return the digest that a value spells in base64, URL-safe or not; `None` if none."""
+    if not _BASE64.fullmatch(value):
+        return None
+    plain = value.rstrip(b"=").translate(_URL_SAFE)
+    try:
+        digest = a2b_base64(plain + b"=" * (-len(plain) % 4), strict_mode=True)
+    except NotDecodable:
+        return None
+    return digest if len(digest) in BYTES_TO_TYPE else None
+
+
+def shape_of(value: bytes) -> BadLineReason:
+    """Return what a value that is no digest looks like."""
+    if not value:
+        return BadLineReason.EMPTY
+    if b"@" in value:
+        return BadLineReason.EMAIL_ADDRESS
+    if _UUID.fullmatch(value):
+        return BadLineReason.UUID
+    if is_long_hex(value):
+        return BadLineReason.HEX_OF_OTHER_LENGTH
+    if base64_digest(value) is not None:
+        return BadLineReason.BASE64
+    if _PHONE.fullmatch(value):
+        return BadLineReason.PHONE_NUMBER
+    if _BETWEEN_VALUES.search(value):
+        return BadLineReason.SEVERAL_VALUES
+    return BadLineReason.NOT_A_HASH
+
+
+def is_long_hex(value: bytes) -> bool:
+    """Tell whether a value is so many hex digits that it was meant as a hash."""
+    return len(value) >= _MANY_HEX_CHARS and _HEX.fullmatch(value) is not None
+
+
+def _unhex(value: bytes) -> bytes | None:
+    if len(value) not in CHARS_TO_TYPE:
+        return None
+    try:
+        return unhexlify(value)
+    except NotDecodable:
+        return None
+
+
+def _without_marks(value: bytes) -> bytes:
+    value = bare(value[:-1]) if value[-1:] in (b",", b";") else bare(value)
+    algorithm = _ALGORITHM.match(value)
+    if algorithm is not None:
+        rest = value[algorithm.end() :]
+        named = algorithm[1].lower().replace(b"-", b"").replace(b"sha256", b"sha2").decode()
+        return rest if CHARS_TO_TYPE.get(len(rest)) == named else b""
+    for prefix in _BINARY_PREFIXES:
+        if value.startswith(prefix):
+            return value[len(prefix) :]
+    return value

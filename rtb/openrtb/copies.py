@@ -16,9 +16,11 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from rtb.openrtb.signals import Law, Said, Tracking, says_nothing
+from msgspec import Struct
+
+from rtb.openrtb.signals import NOTHING, Law, Said, Tracking, says_nothing
 from rtb.openrtb.uids import SourcedUid
-from rtb.openrtb.views import UidExt
+from rtb.openrtb.views import Device, DeviceExt, Regs, RegsExt, UidExt, signals_in
 
 Pairs: TypeAlias = tuple[tuple[str, Any], ...]
 """An object."""
@@ -122,27 +124,24 @@ def read_copies(members: Pairs) -> Copies:
 def _law(requests: Sequence[Pairs]) -> Law:
     regs, is_odd = _objects(requests, "regs")
     exts, is_odd_ext = _objects(regs, "ext")
-    both = [*regs, *exts]
-    return Law(
-        _values(both, "coppa"),
-        _values(both, "gdpr"),
-        _values(both, "us_privacy"),
-        _values(both, "gpp"),
-        _values(both, "gpp_sid"),
-        _values(exts, "gpc"),
-        is_odd=is_odd or is_odd_ext,
-    )
+    said = _signals((regs, Regs), (exts, RegsExt))
+    return Law(**said, is_odd=is_odd or is_odd_ext)
 
 
 def _tracking(requests: Sequence[Pairs]) -> Tracking:
     devices, is_odd = _objects(requests, "device")
     exts, is_odd_ext = _objects(devices, "ext")
-    return Tracking(
-        _values(devices, "lmt"),
-        _values(devices, "dnt"),
-        _values(exts, "atts"),
-        is_odd=is_odd or is_odd_ext,
-    )
+    said = _signals((devices, Device), (exts, DeviceExt))
+    return Tracking(**said, is_odd=is_odd or is_odd_ext)
+
+
+def _signals(*places: tuple[Sequence[Pairs], type[Struct]]) -> dict[str, Said]:
+    """Return all that is said of each signal that the views of some objects have."""
+    said: dict[str, Said] = {}
+    for objects, view in places:
+        for name in signals_in(view):
+            said[name] = said.get(name, NOTHING) + _values(objects, name)
+    return said
 
 
 def _uids(eids: Any) -> list[SourcedUid]:

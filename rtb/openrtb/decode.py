@@ -39,7 +39,18 @@ from rtb.openrtb.signals import (
     tracking_of,
 )
 from rtb.openrtb.uids import SourcedUid, uids_of
-from rtb.openrtb.views import ABSENT, BidRequest, Device, DeviceExt, Odd, Regs, User, UserExt
+from rtb.openrtb.views import (
+    ABSENT,
+    BidRequest,
+    Device,
+    DeviceExt,
+    Odd,
+    Regs,
+    RegsExt,
+    User,
+    UserExt,
+    signals_in,
+)
 from rtb.outcome import MalformedRequest, Reason
 
 _PLACES: Final[dict[str, type[msgspec.Struct]]] = {
@@ -348,8 +359,8 @@ def _scan(
     forbidden = {path.rpartition(".")[2] for path in strip_paths}
     user, user_ext = (configured["user"] | {"consent"}, configured["user.ext"] | {"consent"})
     device, device_ext = (
-        configured["device"] | {"lmt", "dnt"},
-        configured["device.ext"] | {"atts"},
+        configured["device"] | set(signals_in(Device)),
+        configured["device.ext"] | set(signals_in(DeviceExt)),
     )
     if max(map(len, (forbidden, user, user_ext, device, device_ext))) > _MAX_NAMES:
         return None
@@ -361,8 +372,8 @@ def _scan(
         user_ext=_encoded(user_ext),
         device=_encoded(device),
         device_ext=_encoded(device_ext),
-        regs=_encoded(_REGS_SIGNALS),
-        regs_ext=_encoded((*_REGS_SIGNALS, "gpc")),
+        regs=_encoded(signals_in(Regs)),
+        regs_ext=_encoded(signals_in(RegsExt)),
     )
 
 
@@ -372,7 +383,5 @@ def _encoded(names: Iterable[str]) -> list[bytes]:
 
 _PLAIN_NAME: Final = re.compile(r"[0-9A-Za-z_-]+")
 """A name that nobody has a reason to escape."""
-
-_REGS_SIGNALS: Final = ("coppa", "gdpr", "us_privacy", "gpp", "gpp_sid")
 
 _MAX_NAMES: Final = 16

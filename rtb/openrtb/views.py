@@ -145,3 +145,8 @@ class BidRequest(msgspec.Struct, frozen=True, gc=False):
     site: Raw = ABSENT
     app: Raw = ABSENT
     dooh: Raw = ABSENT
+
+
+def signals_in(view: type[msgspec.Struct]) -> tuple[str, ...]:
+    """Return the members of `Regs`, `Device` or the `ext` of either that are privacy signals."""
+    return tuple(name for name in view.__struct_fields__ if name != "ext")

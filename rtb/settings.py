@@ -18,6 +18,7 @@ from rtb.consent.decision import Policy
 from rtb.consent.tcf import DISCLOSED_ALWAYS_DS, DISCLOSED_IF_PRESENT_DS, PURPOSES, VENDORS, Vendor
 from rtb.id_rules import DEFAULT_RULES, IdRule
 from rtb.identify import Identify
+from rtb.lookup.freshness import MIN_MAX_AGE_S
 from rtb.lookup.near_cache.lease import CacheLimits
 from rtb.openrtb.decode import Decoder
 from rtb.pipeline import PipelineOptions
@@ -145,6 +146,13 @@ class RtbSettings(BaseSettings):
     """
     How long the catalog may go unconfirmed by the store before the service
     calls itself not ready.
+    """
+
+    opt_outs_max_age_s: float = Field(60.0, ge=0)
+    """
+    How long ago a loader may have said that every opt-out is in the store; then
+    nothing is enriched (`store_down`, reason `opt_outs_stale`) until one says so again.
+    At least 6; 0 switches this off.
     """
 
     # Whom it looks up, and what it shows.
@@ -321,6 +329,13 @@ class RtbSettings(BaseSettings):
         if url is not None:
             check_store_url(url)
         return url
+
+    @field_validator("opt_outs_max_age_s")
+    @classmethod
+    def _check_opt_outs_max_age(cls, max_age_s: float) -> float:
+        if 0 < max_age_s < MIN_MAX_AGE_S:
+            raise ValueError(f"{MIN_MAX_AGE_S:g} s at least, or 0: a loader speaks once a second")
+        return max_age_s
 
     @field_validator("id_rules")
     @classmethod

@@ -158,6 +158,7 @@ async def start_ours(
     env = dict(env or {}) | {
         "RTB_HOST": HOST,
         "RTB_PORT": str(port),
+        "RTB_OPT_OUTS_MAX_AGE_S": "0",  # no loader runs beside it
         "RTB_ADMIN_PORT": str(admin_port),
         "RTB_WORKERS": "1",
         "SEGMENTS_DATA_DIR": str(settings.data_dir),

@@ -149,6 +149,7 @@ async def _start(
     env = {
         "RTB_HOST": HOST,
         "RTB_PORT": str(port),
+        "RTB_OPT_OUTS_MAX_AGE_S": "0",  # no loader runs beside it
         "RTB_ADMIN_PORT": str(admin_port),
         "RTB_WORKERS": "1",
         "RTB_CACHE_BYTES": str(room),

@@ -106,6 +106,7 @@ async def _start(servers: Servers, service: Service, count: int) -> Server:
     env = {
         "RTB_HOST": HOST,
         "RTB_PORT": str(port),
+        "RTB_OPT_OUTS_MAX_AGE_S": "0",  # no loader runs beside it
         "RTB_ADMIN_PORT": str(admin_port),
         "SEGMENTS_REDIS_URL": service.settings.store_url,
         **_VARIABLES,

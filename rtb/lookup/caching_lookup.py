@@ -48,7 +48,7 @@ class CachingLookup(Lookup):
     def ask(self, ids: tuple[bytes, ...], on_found: OnFound) -> None:
         """Ask what the store holds of these ids, as `Lookup.ask`, if it is not known."""
         near = self._near
-        if near is None:
+        if near is None or self._link is None:
             super().ask(ids, on_found)
         else:
             near.ask(ids, on_found)

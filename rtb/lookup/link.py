@@ -38,6 +38,7 @@ class LookupFault(StrEnum):
     UNREACHABLE = "unreachable"  # no connection
     LOADING = "loading"  # the store still reads its data from disk
     LEDGER_BEHIND = "ledger_behind"  # its ledger is an old copy: see segments.projection.one_ledger
+    OPT_OUTS_STALE = "opt_outs_stale"  # no loader says that opt-outs still reach it
     UNUSABLE = "unusable"  # meta missing, another layout, or we may not read it
     LOST = "lost"  # the connection ended
     STALLED = "stalled"  # connected, and silent for longer than a probe may take
@@ -243,6 +244,10 @@ MESSAGES: Final = {
     LookupFault.LOADING: "the store is not ready yet",
     LookupFault.LEDGER_BEHIND: "the store is not believed",
     LookupFault.UNUSABLE: "the store can't be read",
+    LookupFault.OPT_OUTS_STALE: (
+        "no loader says that every opt-out has reached the store: see whether one runs, and"
+        " whether it can write there"
+    ),
     LookupFault.LOST: "the connection to the store ended",
     LookupFault.STALLED: "the store is connected and does not answer",
     LookupFault.BUSY: "too many questions to the store are unanswered",

@@ -7,7 +7,9 @@ The one wait of the bid path: ask the store what it holds of some ids.
 - **It trusts no store that it has not looked at.** `seg:1:meta` is read before
   the first question and again with every probe: a store that was emptied, is
   still loading, has another layout, or was started anew and may not have heard
-  of the opt-outs of meanwhile answers nothing.
+  of the opt-outs of meanwhile answers nothing. Nor does one of which no loader says any
+  more that opt-outs reach it (`segments.store.freshness`): that is read with the probes,
+  and costs a bid nothing.
 
 The probe is also the clock of a stall. Replies come in the order of questions,
 so an answered probe proves that all before it are answered, and one that is not
@@ -16,6 +18,7 @@ A request does not wait for this; its own deadline has long ended it.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -23,6 +26,7 @@ from typing import Final, cast
 
 import hiredis
 
+from rtb.lookup.freshness import Freshness, note_command
 from rtb.lookup.link import (
     MESSAGES,
     NOT_YET,
@@ -52,6 +56,8 @@ from segments.store.reader import (
 _HGETS: Final = [b"*3\r\n$4\r\nHGET\r\n$%d\r\n" % size for size in range(64)]
 _FIELD: Final = b"\r\n$%d\r\n" % FIELD_BYTES
 _END: Final = b"\r\n"
+
+_NOTE_COMMAND: Final = note_command()
 
 _PAUSES: Final = Backoff(0.02, 1.0)
 _STEADY_AFTER_S: Final = 1.0
@@ -83,6 +89,9 @@ class LookupOptions:
 
     probe_s: float = 0.5
     """How long a server may be silent, and how often it is probed."""
+
+    opt_outs_max_age_s: float = 0.0
+    """How long ago a loader may have said that every opt-out is in; 0: it does not matter."""
 
     max_waiting: int = 20_000
     """How many questions to a server may be without a reply."""
@@ -116,7 +125,9 @@ class Lookup:
         self._link: Link | None = None
         self._bucket_bits = 0
         self._run = b""  # of the server at the other end
+        self._freshness = Freshness(options.opt_outs_max_age_s)
         self._is_current = is_current
+        self._clock_s = time.monotonic
 
     def ask(self, ids: tuple[bytes, ...], on_found: OnFound) -> None:
         """
@@ -179,7 +190,7 @@ class Lookup:
         try:
             async with asyncio.timeout(self._probe_s):
                 await self._dial(lambda: cast("asyncio.Protocol", link))
-                meta, run = await _greet(link, self._options.greeting)
+                meta = await self._greet(link, self._options.greeting)
                 await self._greeted(link, meta)
         except (OSError, TimeoutError) as error:
             link.end(LookupFault.UNREACHABLE)
@@ -189,33 +200,58 @@ class Lookup:
             link.end(LookupFault.UNREACHABLE)
             raise
         self._bucket_bits = meta.bucket_bits
-        self._run = run
-        self._link = link
-        self.fault, self.message = None, ""
+        self._admit(link)
         return link
 
     async def _watch(self, link: Link) -> None:
         """Probe a link until it is of no use any more."""
         while True:
-            await asyncio.wait((link.ended,), timeout=self._probe_s)
+            left_s = self._freshness.left_s(self._clock_s())
+            pause_s = min(self._probe_s, left_s) if left_s > 0 else self._probe_s
+            await asyncio.wait((link.ended,), timeout=pause_s)
             if link.ended.done():
                 raise unfit(link.ended.result())
+            run = self._run
             try:
                 async with asyncio.timeout(self._probe_s):
-                    meta, run = await _greet(link, ())
+                    meta = await self._greet(link, ())
             except TimeoutError:
                 raise unfit(LookupFault.STALLED) from None
-            if run != self._run:
+            if self._run != run:
                 raise unfit(LookupFault.UNUSABLE, "its server has changed its part")
             if self._is_current is not None and not await self._is_current(link):
                 raise unfit(LookupFault.UNUSABLE, "another server has taken its place")
             # Another number means another store behind the same address.
             self._bucket_bits = meta.bucket_bits
+            self._admit(link)
             try:
                 async with asyncio.timeout(self._probe_s):
                     await self._probed(link, meta)
             except TimeoutError:
                 raise unfit(LookupFault.STALLED) from None
+
+    async def _greet(self, link: Link, greeting: Sequence[Command]) -> Meta:
+        """Ask a server who it is, and whether it can be trusted."""
+        commands = (*greeting, RUN_COMMAND, _NOTE_COMMAND, TRUST_COMMAND)
+        *_, said, number, _ = replies = await replies_of(link, commands)
+        if not isinstance(said, bytes):
+            raise unfit(LookupFault.UNUSABLE, "its reply to INFO is not text")
+        try:
+            self._run = parse_run(said)
+        except StoreUnusable as unusable:
+            raise unfit(LookupFault.UNUSABLE, str(unusable)) from None
+        self._freshness.take(self._run, number, self._clock_s())
+        return _trusted(replies, self._run)
+
+    def _admit(self, link: Link) -> None:
+        """Have bids ask by a link, unless opt-outs may not have reached its server."""
+        if self._freshness.left_s(self._clock_s()) > 0:
+            self._link = link
+            self.fault, self.message = None, ""
+        else:
+            self._link = None
+            self.fault = LookupFault.OPT_OUTS_STALE
+            self.message = MESSAGES[LookupFault.OPT_OUTS_STALE]
 
     async def _greeted(self, link: Link, meta: Meta) -> None:
         """Do what else a new link needs before the first question; here: nothing."""
@@ -227,17 +263,6 @@ class Lookup:
 def hget(key: bytes, id_: bytes) -> bytes:
     """Return the question for an id in the bucket of that key, as the protocol has it."""
     return b"".join((_HGETS[len(key)], key, _FIELD, field_of(id_), _END))
-
-
-async def _greet(link: Link, greeting: Sequence[Command]) -> tuple[Meta, bytes]:
-    *_, said, _ = replies = await replies_of(link, (*greeting, RUN_COMMAND, TRUST_COMMAND))
-    if not isinstance(said, bytes):
-        raise unfit(LookupFault.UNUSABLE, "its reply to INFO is not text")
-    try:
-        run = parse_run(said)
-    except StoreUnusable as unusable:
-        raise unfit(LookupFault.UNUSABLE, str(unusable)) from None
-    return _trusted(replies, run), run
 
 
 async def replies_of(link: Link, commands: Sequence[Command]) -> list[object]:

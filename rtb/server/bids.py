@@ -52,6 +52,12 @@ _MALFORMED: Final = {reason: head_of(400, Outcome.MALFORMED, reason) for reason 
 _NOT_REMEMBERED: Final = (Outcome.OPTED_OUT, Outcome.STORE_DOWN)
 """Who said no, or may have: nobody could tell."""
 
+_FAULT_TO_REASON: Final = {
+    LookupFault.LEDGER_BEHIND: Reason.LEDGER_BEHIND,
+    LookupFault.OPT_OUTS_STALE: Reason.OPT_OUTS_STALE,
+}
+"""Where the store is there, and is not to be believed; the other faults are counted apart."""
+
 _LEFT: Final = Result(b"", Outcome.NO_MATCH)
 """In place of the result of a bid that has left."""
 
@@ -397,7 +403,7 @@ class Bid(Turn):
 
 def _reason_of(fault: LookupFault | None) -> Reason:
     """Return the reason of `store_down`, where whoever reads it must do more than wait."""
-    return Reason.LEDGER_BEHIND if fault is LookupFault.LEDGER_BEHIND else Reason.NONE
+    return Reason.NONE if fault is None else _FAULT_TO_REASON.get(fault, Reason.NONE)
 
 
 def _is_json(head: Head) -> bool:

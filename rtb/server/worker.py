@@ -111,7 +111,13 @@ class Worker:
             rng=random.Random(),  # noqa: S311 - spreads reconnects, keeps no secret
             on_round_trip=counters.count_round_trip,
             on_bug=partial(bugs, Where.LOOKUP),
+            opt_outs_max_age_s=settings.opt_outs_max_age_s,
         )
+        if not settings.opt_outs_max_age_s:
+            _log.warning(
+                "RTB_OPT_OUTS_MAX_AGE_S is 0: bids are enriched however long no loader has said"
+                " that opt-outs reach the store"
+            )
         self._cache_meter = CacheMeter(self._lookup, counters)
         self.bids = Bids(
             Pipeline(settings.pipeline_options),

@@ -43,14 +43,16 @@ from segments.loader.opt_out_flood import FloodAlarm
 from segments.loader.options import LoaderOptions
 from segments.model.job import UNFINISHED, Job, JobState, failed
 from segments.model.stop_reason import Stopped, StopReason
+from segments.projection.waiting_opt_outs import WaitingOptOuts
 from segments.runtime.bug_place import bug_place
 from segments.runtime.pauses import Backoff, wait_or_stop
 from segments.store import keys
+from segments.store.freshness import RAISED_EVERY_S
 from segments.store.reader import StoreUnusable
 
 _log = logging.getLogger(__name__)
 
-EVERY_S = 1.0
+EVERY_S = RAISED_EVERY_S
 _PAUSES = Backoff(EVERY_S, 30.0)
 _LOOK_EVERY_S = 0.25
 
@@ -109,6 +111,8 @@ class Loader:
                 ids_per_minute=options.flood_ids_per_minute,
             )
             group.create_task(alarm.run(stopping))
+            waiting = WaitingOptOuts(self._tools.ledger, self._metrics.registry, self._tools.now_s)
+            group.create_task(waiting.run(stopping))
             group.create_task(scrub_in_time(self._tools, options.scrub_within_s, stopping))
 
     async def reasons(self) -> list[str]:

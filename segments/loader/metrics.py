@@ -9,6 +9,8 @@ What the loader counts, for Prometheus: how the jobs go, and how far the one at 
     segments_job_rows_per_second           how fast
     segments_job_seconds_remaining         until they are, at this rate
     segments_store_is_well                 1: the store can be written, and has every opt-out
+    segments_opt_outs_waiting              see waiting_opt_outs.py, as the next
+    segments_opt_outs_oldest_seconds       how long the oldest has waited
     segments_opt_out_ids_per_minute        in the last minute, by whichever way they came
     segments_opt_out_ids_per_minute_usual  a minute's share of the day before
     segments_opt_out_flood                 1: far more than usual; they are applied all the same

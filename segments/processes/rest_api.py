@@ -149,7 +149,7 @@ def application(
     app.router.add_get("/openapi.json", describe)
     app.router.add_get("/docs", browse)
     # The store may be away: what comes in meanwhile is kept for it.
-    add_health(app, partial(_reasons, services.ledger, guard))
+    add_health(app, partial(_reasons, services.ledger, guard), services.waiting.backlog)
     return app
 
 
@@ -178,12 +178,14 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
                 services.metrics.registry,
                 partial(_reasons, ledger, guard),
                 settings.admin_tls,
+                services.waiting.backlog,
             ),
             _listening(settings, services, reports, tls, guard),
             asyncio.TaskGroup() as group,
         ):
             group.create_task(guard.run(stopping))
             group.create_task(reports.run(stopping))
+            group.create_task(services.waiting.run(stopping))
             group.create_task(Callbacks(ledger, settings.callback_hosts).run(stopping))
             if services.blobs.takes_uploads:
                 group.create_task(

@@ -10,7 +10,7 @@ for thousands of audiences.
 Memberships are projected too, but by jobs: see `segments.ingest`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 from redis.asyncio import Redis
@@ -35,6 +35,7 @@ from segments.model.catalog import (
 from segments.projection.applied_opt_outs import apply_opt_outs, reapply_opt_outs
 from segments.projection.one_ledger import behind, note_behind, taken_meta
 from segments.store import keys
+from segments.store.freshness import raise_notes
 from segments.store.meta import is_laid_out, mark_caught_up, prepare, tell
 from segments.store.reader import (
     OPT_OUTS,
@@ -44,7 +45,7 @@ from segments.store.reader import (
     read_meta_of_any,
     read_version,
 )
-from segments.store.servers.masters import Runs, is_cluster, runs
+from segments.store.servers.masters import Runs, Server, is_cluster, runs
 
 
 async def catch_up(ledger: AsyncEngine, redis: Redis, expected_ids: int) -> Meta:
@@ -69,8 +70,11 @@ async def catch_up(ledger: AsyncEngine, redis: Redis, expected_ids: int) -> Meta
     meta = await taken_meta(ledger, redis)
     # Before anything else: what is written after this must not reach a person
     # whose no the store has not heard yet.
-    await _apply_opt_outs(ledger, redis, meta)
-    await _publish(ledger, redis)
+    servers = await _apply_opt_outs(ledger, redis, meta)
+    try:
+        await raise_notes(servers)
+    finally:
+        await _publish(ledger, redis)
     return meta
 
 
@@ -87,25 +91,32 @@ async def publish_catalog(ledger: AsyncEngine, redis: Redis) -> int:
     return await _publish(ledger, redis)
 
 
-async def _apply_opt_outs(ledger: AsyncEngine, redis: Redis, meta: Meta) -> None:
-    """Bring in the opt-outs, and say that these runs of the store's servers have them."""
+async def _apply_opt_outs(ledger: AsyncEngine, redis: Redis, meta: Meta) -> Collection[Server]:
+    """
+    Bring in the opt-outs, and say that these runs of the store's servers have them.
+
+    Returns:
+        The servers of these runs.
+    """
     found = await runs(redis)
+    servers = found.run_to_server.values()
     if is_cluster(redis):
         await _catch_up_nodes(ledger, redis, meta, found)
         await apply_opt_outs(ledger, redis, meta)
-        return
+        return servers
     async with reading(ledger) as conn:
         until_seq = await last_seq(conn)
     await apply_opt_outs(ledger, redis, meta)
     reply = await redis.execute_command(*TRUST_COMMAND)  # type: ignore[no-untyped-call] # redis-py
     opt_outs, caught_up = reply[OPT_OUTS], reply[-1]
     if caught_up in found.run_to_server:
-        return
+        return servers
     # Less than the ledger has: a record that can't be read keeps the number back,
     # maybe for good; or the store was emptied under us, and we shall come again.
     at_least = until_seq if int(opt_outs or 0) >= until_seq else meta.opt_outs
     if at_least or not until_seq:
         await mark_caught_up(redis, found.run_to_server, at_least)
+    return servers
 
 
 async def _catch_up_nodes(ledger: AsyncEngine, redis: Redis, meta: Meta, found: Runs) -> None:

@@ -14,7 +14,7 @@ Both are tried at once, for a time: a process may have lost a store that loader 
 have, or have no permission to write to it. A store that reads and does not write (full,
 a replica by now, without its own replicas, without its disk) is like one that is away:
 workers go on asking it, so nothing may be acknowledged. What bounds that is freshness: see
-`segments.projection.freshness`.
+`segments.store.freshness`.
 
 That a person is shown to no bid that *begins* after the acknowledgement is what is
 promised; a bid that is being answered in the same moment may still leave.

@@ -3,14 +3,15 @@ What a process of the control plane shows to whoever runs it.
 
     /metrics        for Prometheus
     /health/live    200 while its event loop turns
-    /health/ready   200 if it can do its work; else 503 and why not
+    /health/ready   200 if it can do its work; else 503 and why not; with ?strict also
+                    503 while something waits that others have to do
 
 On a port of its own that partners never reach: what is counted here is nobody's
 business but the operator's. The bid listener has its own, `rtb.server.metrics.admin_port`.
 """
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from aiohttp import web
@@ -23,6 +24,15 @@ Reasons = Callable[[], Awaitable[Sequence[str]]]
 """Tells why a process can't do its work; nothing if it can."""
 
 
+Backlog = Callable[[], Awaitable[Mapping[str, float]]]
+"""Tells what waits, as further members of `/health/ready`; each is 0 while nothing does."""
+
+
+async def nothing_waits() -> Mapping[str, float]:
+    """Tell of no backlog."""
+    return {}
+
+
 class CannotListen(Exception):
     """A port can't be had; the message names its setting and says why."""
 
@@ -30,16 +40,19 @@ class CannotListen(Exception):
         super().__init__(f"{setting}={port}: {os.strerror(error.errno or 0)}")
 
 
-def add_health(app: web.Application, reasons: Reasons) -> None:
+def add_health(app: web.Application, reasons: Reasons, backlog: Backlog = nothing_waits) -> None:
     """Let an application answer whether it lives and whether it is ready."""
 
     async def live(_: web.Request) -> web.Response:
         return web.json_response({"live": True})
 
-    async def ready(_: web.Request) -> web.Response:
+    async def ready(request: web.Request) -> web.Response:
         found = list(await reasons())
+        waiting = await backlog()
+        is_late = "strict" in request.query and any(waiting.values())
         return web.json_response(
-            {"ready": not found, "reasons": found}, status=503 if found else 200
+            {"ready": not found, "reasons": found, **waiting},
+            status=503 if found or is_late else 200,
         )
 
     app.router.add_get("/health/live", live)
@@ -54,6 +67,7 @@ async def shown(
     registry: CollectorRegistry,
     reasons: Reasons,
     tls: TlsFiles | None = None,
+    backlog: Backlog = nothing_waits,
 ) -> AsyncIterator[int | None]:
     """
     Show metrics and health for as long as the context lasts; gives the port.
@@ -65,6 +79,7 @@ async def shown(
         registry: What is counted.
         reasons: Asked at each look at `/health/ready`.
         tls: What to serve with; `None` for plain HTTP.
+        backlog: Likewise.
 
     Raises:
         CannotListen: The port is taken, or not ours to take.
@@ -82,7 +97,7 @@ async def shown(
 
     app = web.Application()
     app.router.add_get("/metrics", metrics)
-    add_health(app, reasons)
+    add_health(app, reasons, backlog)
     runner = http_server.runner_of(app, shutdown_timeout=1.0)
     await runner.setup()
     try:

@@ -11,6 +11,7 @@ Every key this service owns in Redis. If it is not here, it is not ours.
     seg:1:changed                channel  -      a message, the new version, after each change
     seg:1:probe[:{<slot's tag>}] hash     -      within a script only: how are hashes packed?
     seg:1:rebuild                string   none   the rebuild at work; see below
+    seg:1:fresh[:{<slot's tag>}] string   none   raised by each loader; see freshness.py
     seg:1:swept                  string   none   the day (record.py) of the last sweep
     seg:1:jobs                   hash     none   how far each job is in the store: see job_marks.py
     seg:1:seen:<day>             string   a month bits of the ids seen in bids: see seen.py
@@ -58,6 +59,7 @@ these; while it stands there, nobody reads or writes). See `segments.projection.
 """
 
 from binascii import crc_hqx  # CRC-16/XMODEM, which is the one of Redis Cluster
+from functools import cache
 from typing import Final
 
 LAYOUT: Final = 1
@@ -82,6 +84,7 @@ SWEPT: Final = b"seg:1:swept"
 BUCKET_PREFIX: Final = b"seg:1:m:"
 JOBS: Final = b"seg:1:jobs"
 CACHING: Final = b"seg:1:caching"
+FRESH: Final = b"seg:1:fresh"
 
 SLOTS: Final = 16384
 """How many there are in any Redis Cluster."""
@@ -153,3 +156,17 @@ def slot_of(key: bytes) -> int:
         if end > start:
             key = key[start:end]
     return crc_hqx(key, 0) & (SLOTS - 1)
+
+
+@cache
+def tag_of(slot: int) -> bytes:
+    """Return what a key has in braces so that it lies in a slot."""
+    n = 0
+    while slot_of(b"%d" % n) != slot:
+        n += 1
+    return b"%d" % n
+
+
+def fresh_key(slot: int | None = None) -> bytes:
+    """Return the key of a server's own number; `slot` is one that it has, in a Cluster."""
+    return FRESH if slot is None else b"%s:{%s}" % (FRESH, tag_of(slot))

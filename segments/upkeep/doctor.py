@@ -6,6 +6,7 @@ whose ground is missing (no store, say) is left out, for the one finding that
 matters is the one above it.
 """
 
+import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -174,8 +175,15 @@ async def _crowding(redis: Redis, meta: Meta, expected_ids: int) -> Finding:
 
 async def _known_opt_outs(ledger: AsyncEngine, meta: Meta) -> Finding:
     async with reading(ledger) as conn:
-        waiting = await opt_outs.unapplied(conn, meta.opt_outs, after_seq=0, limit=1)
-    if waiting:
+        unapplied = await opt_outs.unapplied(conn, meta.opt_outs, after_seq=0, limit=1)
+        waiting = await opt_outs.waiting(conn, time.time())
+    if waiting.requests:
+        return Finding(
+            Grade.BAD,
+            f"opt-outs: {waiting.requests} are recorded and not in force, the oldest for"
+            f" {waiting.oldest_s:.0f} s; start the loader, and see that the store can be written",
+        )
+    if unapplied:
         return Finding(Grade.BAD, "opt-outs: some wait for the store; start the loader")
     return Finding(Grade.GOOD, "opt-outs: the store knows all of the ledger's")
 

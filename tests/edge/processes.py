@@ -93,6 +93,7 @@ async def start(*, cwd: Path | None = None, **settings: Any) -> Process:
     """Start it with these settings, the store's URL among them as `redis_url`, in a directory."""
     url = settings.pop("redis_url", None)
     env = {name: value for name, value in os.environ.items() if "RTB_" not in name}
+    env["RTB_OPT_OUTS_MAX_AGE_S"] = "0"  # no loader runs beside it
     env |= {f"RTB_{name.upper()}": str(value) for name, value in settings.items()}
     if url:
         env["SEGMENTS_REDIS_URL"] = url

@@ -141,7 +141,14 @@ async def started(store_url: str, **settings: Any) -> AsyncIterator[Service]:
     listening = socket.create_server(("127.0.0.1", 0))
     counters = SharedCounters(create(1), 0)
     port: int = listening.getsockname()[1]
-    defaults = {"redis_url": store_url, "drain_s": 2, "deadline_cap_ms": 5_000, "tmax_share": 1}
+    # No loader runs beside it, unless a test starts one.
+    defaults = {
+        "redis_url": store_url,
+        "drain_s": 2,
+        "deadline_cap_ms": 5_000,
+        "tmax_share": 1,
+        "opt_outs_max_age_s": 0,
+    }
     service = Service(
         Worker(RtbSettings(**{**defaults, **settings}), listening, counters), port, counters
     )

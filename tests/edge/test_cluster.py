@@ -14,14 +14,16 @@ from typing import Any
 
 import pytest
 
+from rtb.lookup.link import LookupFault
 from segments.loader.loader import EVERY_S
-from segments.model.identity import IdentifierKind, id_of_email_hash
+from segments.model.identity import Id, IdentifierKind, id_of_email_hash
 from segments.model.record import OptOutAction, unpack
 from segments.projection.opt_outs import record_opt_out
 from segments.store.reader import read_records
 from tests.cluster import TestCluster, in_thread, until_true
 from tests.edge.cluster_store import PERSONS, ClusterService, checked, furnished
 from tests.edge.small_store import eventually
+from tests.edge.test_lookup import linked
 
 pytestmark = pytest.mark.xdist_group("cluster")  # six servers are enough at a time
 
@@ -164,3 +166,39 @@ async def test_a_node_that_joins_and_one_that_leaves_are_seen_by_nobody(
         await checking.rounds(1)
 
     assert checking.outcomes.keys() == {"enriched", "opted_out"}
+
+
+async def test_master_that_takes_no_writes_is_not_asked_and_the_others_are(
+    world: ClusterService,
+) -> None:
+    """
+    What was said of its persons since can't be in it; the others' masters say that theirs is.
+    """
+    cluster = world.cluster
+    masters = await in_thread(cluster.masters)
+    refusing, well = masters[0], masters[1]
+    there, elsewhere = (
+        id_of_email_hash(world.members_on(master)[0]) for master in (refusing, well)
+    )
+
+    async with linked(cluster.url, opt_outs_max_age_s=3 * EVERY_S, probe_s=0.1) as link:
+
+        async def answer(id_: Id) -> object:
+            return await link.ask(id_)
+
+        async def are_both_found() -> bool:
+            return isinstance(await answer(there), list) and isinstance(
+                await answer(elsewhere), list
+            )
+
+        async def is_stale() -> bool:
+            return await answer(there) is LookupFault.OPT_OUTS_STALE
+
+        await eventually(are_both_found)
+        await in_thread(cluster.ask, refusing, "CONFIG", "SET", "min-replicas-to-write", 9)
+        await eventually(is_stale)
+        found = [await answer(elsewhere) for _ in range(10)]
+        await in_thread(cluster.ask, refusing, "CONFIG", "SET", "min-replicas-to-write", 0)
+        await eventually(are_both_found)
+
+    assert all(isinstance(each, list) for each in found)

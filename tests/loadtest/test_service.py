@@ -65,6 +65,7 @@ def service() -> Iterator[Service]:
             "SEGMENTS_EXPECTED_IDS": str(IDS),
             "RTB_HOST": HOST,
             "RTB_PORT": str(port),
+            "RTB_OPT_OUTS_MAX_AGE_S": "0",  # no loader runs beside it
             "RTB_ADMIN_PORT": str(admin_port),
             "SEGMENTS_API_PORT": "0",
             "SEGMENTS_SFTP_PORT": "0",

@@ -7,10 +7,12 @@ and how does it see the cluster? Whether bids may ask it is judged by who knows 
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, cast
 
+from rtb.lookup.freshness import Freshness, note_command
 from rtb.lookup.link import MESSAGES, Command, Link, LookupFault, OnFound, Unfit, unfit
 from rtb.lookup.lookup import Dial, LookupOptions, replies_of
 from segments.store.reader import NOT_CAUGHT_UP, RUN_COMMAND, StoreUnusable, parse_run
@@ -49,11 +51,13 @@ class Node:
         "_means",
         "address",
         "fault",
+        "freshness",
         "link",
         "master",
         "message",
         "replicas",
         "run",
+        "slot",
         "turn",
     )
 
@@ -66,6 +70,8 @@ class Node:
         self.master: Node | None = None  # of a replica
         self.replicas: list[Node] = []  # to read from instead, in turn
         self.turn = 0
+        self.slot: int | None = None  # one that it has, or its master: there its number lies
+        self.freshness = Freshness(means.options.opt_outs_max_age_s)
         self._means = means
 
     def lose(self, fault: LookupFault, message: str) -> None:
@@ -122,6 +128,9 @@ class Node:
                 self.fault, self.message = LookupFault.LOST, MESSAGES[LookupFault.LOST]
         elif not self.run:
             pass  # `visit` has said why
+        elif run in caught_up and self.freshness.left_s(time.monotonic()) <= 0:
+            self.fault = LookupFault.OPT_OUTS_STALE
+            self.message = MESSAGES[LookupFault.OPT_OUTS_STALE]
         elif run in caught_up:
             self.fault, self.message = None, ""
         else:
@@ -138,7 +147,10 @@ class Node:
                 commands = [RUN_COMMAND]
                 if wants_view:
                     commands += [SHARDS_COMMAND, EPOCH_COMMAND]
+                # Apart, for it may say that the slot is another's by now.
+                noted = None if self.slot is None else link.call((note_command(self.slot),))
                 said, *view = await replies_of(link, commands)
+                number = None if noted is None else (await noted)[0]
         except TimeoutError:
             self.lose(LookupFault.STALLED, MESSAGES[LookupFault.STALLED])
             return None
@@ -152,6 +164,7 @@ class Node:
             return None
         try:
             self._note_run(_run_of(said, is_replica=self.master is not None))
+            self.freshness.take(self.run, number, time.monotonic())
         except Unfit as error:
             # It may know the others all the same: who was a master is a replica by now.
             self._note_unfit(error)

@@ -88,6 +88,8 @@ class Map:
             replicas = shard.replicas if self._reads_replicas else ()
             master.replicas = [self._known(address, master) for address in replicas]
             wanted.update(zip(replicas, master.replicas, strict=True))
+            for node in (master, *master.replicas):
+                node.slot = shard.slots[0][0] if shard.slots else None
             for first, last in shard.slots:
                 slots[first : last + 1] = [master] * (last + 1 - first)
         for address, node in self.nodes.items():

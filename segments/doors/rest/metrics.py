@@ -8,6 +8,8 @@ What the REST process counts, for Prometheus: each door's operations, by how the
     segments_api_in_flight                                  requests under way, uploads among them
     segments_bucket_files_total{result}                     put into the bucket by its own URLs:
                                                             taken, too_large, put_twice
+    segments_opt_outs_waiting, segments_opt_outs_oldest_seconds
+                                                            see waiting_opt_outs.py
 
 A login that failed is `refusals{operation="login",reason="not_authenticated"}`,
 one that was not even looked at `reason="throttled"`. An upload that was kept is

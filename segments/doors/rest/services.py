@@ -14,6 +14,7 @@ from segments.doors.rest.options import RestOptions
 from segments.doors.rest.passwords import Passwords
 from segments.files.blobs import Blobs
 from segments.projection.catalog import publish_catalog
+from segments.projection.waiting_opt_outs import WaitingOptOuts
 from segments.store.reader import StoreUnusable
 
 
@@ -29,6 +30,12 @@ class Services:
     clock_s: Callable[[], float] = time.monotonic
     metrics: ApiMetrics = field(default_factory=ApiMetrics)
     passwords: Passwords = field(default_factory=Passwords)
+    waiting: WaitingOptOuts = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Tell of what waits among the metrics."""
+        waiting = WaitingOptOuts(self.ledger, self.metrics.registry, self.now_s)
+        object.__setattr__(self, "waiting", waiting)
 
     async def publish_catalog(self) -> None:
         """Show the bid path what has just changed; if the store is away, the loader will."""

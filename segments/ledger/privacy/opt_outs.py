@@ -27,6 +27,9 @@ _JURISDICTION_CHARS = 16
 _SUBMITTER_CHARS = 256
 _IDS_AT_ONCE = 1000
 
+_MOMENT_S = 1.0
+"""What is younger is on its way: each request is, for some milliseconds."""
+
 SAME_FOR_S = 3600.0
 """How long a request that is in force is still the one that is meant by its like."""
 
@@ -60,6 +63,14 @@ class SaidId(NamedTuple):
     action: OptOutAction
     bucket_bits: int | None  # as of `Request`
     id: Id
+
+
+class Waiting(NamedTuple):
+    """Requests that are recorded and not in force."""
+
+    requests: int
+    oldest_s: float
+    """How long ago the oldest of them was recorded; 0 if there is none."""
 
 
 class OptOutSource(NamedTuple):
@@ -237,6 +248,14 @@ async def unapplied(
     )
     page = list(await conn.scalars(seqs.order_by("seq").limit(limit)))
     return await _requests_of(conn, page)
+
+
+async def waiting(conn: AsyncConnection, now_s: float) -> Waiting:
+    """Return how many requests are not in force, of those that are older than a moment."""
+    unapplied = _requests.c.applied_at_s.is_(None), _requests.c.created_at_s <= now_s - _MOMENT_S
+    asked = select(func.count(), func.min(_requests.c.created_at_s)).where(*unapplied)
+    count, since_s = (await conn.execute(asked)).one()
+    return Waiting(count, 0.0 if since_s is None else now_s - since_s)
 
 
 async def are_applied(conn: AsyncConnection, transaction_ids: Sequence[str]) -> bool:

@@ -14,7 +14,6 @@ hour: then the opt-outs are brought in once too often.)
 
 import asyncio
 from collections.abc import Mapping
-from functools import cache
 from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
@@ -23,7 +22,7 @@ from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.exceptions import RedisError
 
-from segments.store.keys import SLOTS, slot_of
+from segments.store.keys import SLOTS, tag_of
 from segments.store.reader import RUN_COMMAND, StoreUnusable, parse_run
 from segments.store.servers.cluster_client import Cluster
 from segments.store.servers.majority import WITHIN_S
@@ -46,7 +45,7 @@ class Server(NamedTuple):
         """Return a key of this server's: `prefix`, and in a Cluster a tag of a slot that it has."""
         if self.node is None:
             return prefix
-        return b"%s:{%s}" % (prefix, _tag(self.slots[0][0]))
+        return b"%s:{%s}" % (prefix, tag_of(self.slots[0][0]))
 
     def has(self, slot: int) -> bool:
         """Tell whether a slot is this server's."""
@@ -159,11 +158,3 @@ async def _tells_clients(server: Server) -> bool:
 
 def _text(reply: Any) -> bytes:
     return reply if isinstance(reply, bytes) else b""
-
-
-@cache
-def _tag(slot: int) -> bytes:
-    n = 0
-    while slot_of(b"%d" % n) != slot:
-        n += 1
-    return b"%d" % n

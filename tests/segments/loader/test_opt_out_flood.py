@@ -28,13 +28,16 @@ class AlarmedLedger:
     def __init__(self, ledger: AsyncEngine) -> None:
         self.clock = Clock()
         self.ledger = ledger
+        self.persons = 0
         self.metrics = Metrics()
         self.alarm = FloodAlarm(
             ledger, self.metrics.show_opt_outs, self.clock, factor=10, ids_per_minute=20
         )
 
     async def opt_outs(self, count: int) -> None:
-        persons = [[(IdentifierKind.EMAIL, Id(number.to_bytes(16)))] for number in range(count)]
+        numbers = range(self.persons, self.persons + count)
+        self.persons += count
+        persons = [[(IdentifierKind.EMAIL, Id(number.to_bytes(16)))] for number in numbers]
         async with self.ledger.begin() as conn:
             await opt_outs.record(conn, OptOutAction.RESTRICT, persons, now_s=self.clock())
 

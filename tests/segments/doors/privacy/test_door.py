@@ -364,6 +364,32 @@ async def test_store_that_is_down_is_no_acknowledgement_and_the_request_is_kept(
     assert ERASED in (await world.record(ADA)).opt_outs
 
 
+async def test_what_waits_is_told_by_readiness_and_metrics(
+    hurried_world: PrivacyDoors, valkey: Engine
+) -> None:
+    rest = hurried_world.rest
+    client = await hurried_world.bearer()
+    calm = await rest.ask("GET", "/health/ready?strict")
+    with REFUSALS["OOM"](valkey):
+        await hurried_world.submit(client, "RESTRICT", ADA)
+    rest.clock.ahead_s += 30
+
+    waiting = [await rest.ask("GET", f"/health/ready{query}") for query in ("", "?strict")]
+    sample = rest.services.metrics.registry.get_sample_value
+    metrics = [sample(f"segments_opt_outs_{name}") for name in ("waiting", "oldest_seconds")]
+    await hurried_world.submit(client, "RESTRICT", ADA)
+    over = await rest.ask("GET", "/health/ready?strict")
+
+    nothing = {"ready": True, "reasons": [], "opt_outs_waiting": 0, "oldest_s": 0}
+    assert [(calm.status, calm.body), (over.status, over.body)] == [(200, nothing)] * 2
+    assert [answer.status for answer in waiting] == [200, 503]
+    assert [answer.body["opt_outs_waiting"] for answer in waiting] == [1, 1]
+    assert all(29 <= answer.body["oldest_s"] <= 40 for answer in waiting)
+    assert metrics[0] == 1
+    assert metrics[1] is not None
+    assert metrics[1] >= 29
+
+
 # ---------------------------------------------------------------- test requests
 
 

@@ -1,0 +1,68 @@
+"""
+How many opt-outs are recorded and not in force, for whoever runs the service.
+
+    segments_opt_outs_waiting         they are older than a second
+    segments_opt_outs_oldest_seconds  how long the oldest of them has waited; 0: none does
+
+Of the ledger, so every process says the same; REST doors and loader do. That any waits for
+longer than some seconds means that no loader runs, or that the store takes no writes.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Gauge
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from segments.ledger.database.engine import LedgerAway, reading
+from segments.ledger.privacy import opt_outs
+from segments.ledger.privacy.opt_outs import Waiting
+
+LOOK_EVERY_S: Final = 5.0
+
+
+class WaitingOptOuts:
+    """Looks, and tells."""
+
+    def __init__(
+        self,
+        ledger: AsyncEngine,
+        registry: CollectorRegistry,
+        now_s: Callable[[], float] = time.time,
+    ) -> None:
+        self._ledger = ledger
+        self._now_s = now_s
+        self._count = Gauge(
+            "segments_opt_outs_waiting", "Recorded and not in force.", registry=registry
+        )
+        self._oldest_s = Gauge(
+            "segments_opt_outs_oldest_seconds", "Age of the oldest of them.", registry=registry
+        )
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Look every few seconds until told to stop."""
+        while not stopping.is_set():
+            with suppress(LedgerAway, SQLAlchemyError, OSError):  # of which readiness tells
+                await self.look()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stopping.wait(), LOOK_EVERY_S)
+
+    async def look(self) -> Waiting:
+        """Look once."""
+        async with reading(self._ledger) as conn:
+            waiting = await opt_outs.waiting(conn, self._now_s())
+        self._count.set(waiting.requests)
+        self._oldest_s.set(waiting.oldest_s)
+        return waiting
+
+    async def backlog(self) -> Mapping[str, float]:
+        """Tell `/health/ready`; nothing while the ledger can't be read."""
+        try:
+            waiting = await self.look()
+        except (LedgerAway, SQLAlchemyError, OSError):
+            return {}
+        return {"opt_outs_waiting": waiting.requests, "oldest_s": round(waiting.oldest_s, 1)}

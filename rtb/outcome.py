@@ -60,6 +60,7 @@ class Reason(StrEnum):
     UNPLACEABLE = "unplaceable"  # user.data is no array: nowhere to put a segment
     FAULT = "fault"  # a bug of ours; counted, and the request left as it came
     # store_down
+    CATALOG_UNCONFIRMED = "catalog_unconfirmed"  # the store has not said lately that it is its own
     OPT_OUTS_STALE = "opt_outs_stale"  # no loader says that opt-outs still reach the store
     CORRUPT_RECORD = "corrupt_record"  # what the store holds of this id can't be read
     LEDGER_BEHIND = "ledger_behind"  # the ledger is an older copy of the one that the store knew

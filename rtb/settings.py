@@ -25,6 +25,8 @@ from rtb.pipeline import PipelineOptions
 from segments.runtime.store_url import check_store_url, store_url
 from segments.runtime.tls import TlsFiles, tls_files
 from segments.store.cache_lease import MAX_LEASE_MS
+from segments.store.catalog_lease import DEFAULT_LEASE_MS
+from segments.store.catalog_lease import MAX_LEASE_MS as CATALOG_MAX_LEASE_MS
 from segments.store.reader import StoreUnusable
 from segments.store.servers.connection import connect, several_of
 
@@ -142,10 +144,11 @@ class RtbSettings(BaseSettings):
     `X-Enrich-Debug: 1`. It says of a person why they were refused.
     """
 
-    catalog_max_age_s: float = Field(30.0, gt=0)
+    catalog_lease_ms: int = Field(DEFAULT_LEASE_MS, ge=100, le=CATALOG_MAX_LEASE_MS)
     """
-    How long the catalog may go unconfirmed by the store before the service
-    calls itself not ready.
+    How long ago the store may have confirmed the catalog; then nothing is enriched
+    (`store_down`, reason `catalog_unconfirmed`). Also what the answer to a deletion
+    waits, and no less than the default: until no worker shows what was deleted.
     """
 
     opt_outs_max_age_s: float = Field(60.0, ge=0)

@@ -21,6 +21,7 @@ nobody.
 
 import time
 from collections.abc import Callable, Iterable
+from math import inf
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
@@ -98,6 +99,7 @@ class Bids:
         "answer",
         "ask",
         "catalog",
+        "catalog_until_s",
         "counters",
         "deadlines",
         "in_flight",
@@ -142,7 +144,14 @@ class Bids:
         self.routes: dict[bytes, Route] = {}
         self.catalog = Catalog.from_snapshot(_NOTHING_KNOWN)
         self.is_blind = True
-        """Whether no catalog has been read yet; then nothing is enriched."""
+        """Whether no catalog has been read yet; then nobody can be told apart."""
+        self.catalog_until_s = -inf
+        """Until when a bid that begins is answered by the catalog, as `monotonic` counts."""
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether a bid that begins now is answered by the catalog."""
+        return self.monotonic() < self.catalog_until_s
 
     def adopt(self, catalog: Catalog) -> None:
         """Answer by this catalog from the next request on."""
@@ -292,8 +301,8 @@ class Bid(Turn):
     def _wait(self, question: Question) -> None:
         bids = self._bids
         options = bids.options
-        if bids.is_blind:
-            self._finish(question.passed(Outcome.STORE_DOWN, _reason_of(bids.lookup.fault)))
+        if self._began_s >= bids.catalog_until_s:
+            self._pass_unconfirmed(question)
             return
         if bids.in_flight >= options.max_in_flight:
             self._finish(question.passed(Outcome.SHED))
@@ -304,6 +313,17 @@ class Bid(Turn):
         self._due_s = self._began_s + left_ms / MS_PER_S
         bids.deadlines.add(self, self._due_s)
         bids.lookup.ask(question.ids, self.on_found)
+
+    def _pass_unconfirmed(self, question: Question) -> None:
+        """Let the request through: what the catalog shows may be forbidden by now."""
+        fault = self._bids.lookup.fault
+        if fault is None:
+            self._finish(question.passed(Outcome.STORE_DOWN, Reason.CATALOG_UNCONFIRMED))
+        else:
+            # One trouble, and not two: who can't be asked for records confirms nothing either.
+            self._bids.counters.count_fault(fault)
+            reason = _FAULT_TO_REASON.get(fault, Reason.NONE)
+            self._finish(question.passed(Outcome.STORE_DOWN, reason))
 
     def on_found(self, found: Found | LookupFault) -> None:
         """Keep what the store holds of the ids asked for, and line up."""

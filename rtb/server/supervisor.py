@@ -128,7 +128,6 @@ class Supervisor:
     async def _start_admin(self, running: contextlib.AsyncExitStack) -> int:
         board = Board(
             self._rows.all_counters,
-            self._settings.catalog_max_age_s,
             in_office=lambda: [seat.counters for seat in self._seats],
         )
         runner = http_server.runner_of(application(board))

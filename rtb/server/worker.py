@@ -36,7 +36,7 @@ from rtb.catalog import Catalog
 from rtb.lookup.endpoint import lookup_of
 from rtb.pipeline import Pipeline
 from rtb.server.bids import Bid, BidOptions, Bids
-from rtb.server.catalog_follower import follow
+from rtb.server.catalog_follower import CatalogLease, follow
 from rtb.server.deadline_timer import Deadlines
 from rtb.server.debug_header import DebugBid
 from rtb.server.http.protocol import Connection, Site
@@ -146,6 +146,7 @@ class Worker:
             partial(bugs, Where.HTTP),
         )
         loop.set_exception_handler(partial(_on_loop_error, bugs))
+        self._catalog_lease = CatalogLease(settings.catalog_lease_ms, time.monotonic)
         self._last_message = self._lookup.message
         self._last_complaint = ""
 
@@ -169,6 +170,7 @@ class Worker:
                 hold_out=self._settings.hold_out,
                 adopt=self._adopt,
                 confirm=self._confirm,
+                lease=self._catalog_lease,
                 complain=self._complain,
                 on_bug=partial(self._bugs, Where.CATALOG),
             )
@@ -181,7 +183,7 @@ class Worker:
             task.add_done_callback(partial(self._on_ended, stop))
         try:
             while server is None and not stop.is_set():
-                if self._lookup.fault is None and not self.bids.is_blind:
+                if self._lookup.fault is None and self.bids.is_confirmed:
                     server = await self._serve()
                 else:
                     await asyncio.sleep(_POLL_S)
@@ -260,6 +262,7 @@ class Worker:
         fault = self._lookup.fault
         cells[Gauge.BEAT_AT_S] = int(self.bids.wall_s)
         cells[Gauge.LINK] = LINK_UP if fault is None else LINK_FAULT[fault]
+        cells[Gauge.IS_CATALOG_CONFIRMED] = self.bids.is_confirmed
         cells[Gauge.IN_FLIGHT] = self.bids.in_flight
         cells[Gauge.CONNECTIONS] = len(self.site.connections)
         self._cache_meter.read()
@@ -276,7 +279,8 @@ class Worker:
         # What is kept for long is not looked through at each collection.
         gc.freeze()
 
-    def _confirm(self) -> None:
+    def _confirm(self, until_s: float) -> None:
+        self.bids.catalog_until_s = until_s
         self._counters.cells[Gauge.CATALOG_SEEN_AT_S] = int(time.time())
         self._last_complaint = ""
 

@@ -5,7 +5,7 @@ import time
 import click
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from segments.cli.ledger_access import change, look, print_table
+from segments.cli.ledger_access import change, forbid, look, print_table
 from segments.ledger import accounts
 from segments.model.account import AccountKind
 
@@ -79,7 +79,7 @@ def relate(publisher_id: str, partner_id: str, sub_id: str | None) -> None:
         await accounts.relate(conn, publisher, await accounts.partner(conn, partner_id, sub_id))
         return f"publisher {publisher_id} is related to partner {partner_id}"
 
-    change(relate_both)
+    forbid(relate_both)
 
 
 @account.command("activate")
@@ -104,7 +104,7 @@ def _set_account(partner_id: str, sub_id: str | None, *, is_active: bool) -> Non
         await accounts.set_account_active(conn, found, is_active)
         return f"{found.public_id} is {_on_or_off(is_active)}"
 
-    change(switch)
+    (change if is_active else forbid)(switch)
 
 
 def _on_or_off(is_active: bool) -> str:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import click
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from segments.cli.ledger_access import change, look, print_table
+from segments.cli.ledger_access import change, forbid, look, print_table
 from segments.ledger import accounts, audiences
 from segments.model.account import Account
 from segments.model.audience import Audience, AudienceState
@@ -131,7 +131,7 @@ def set_window(
         begin, end = _moment(from_s) or "now", _moment(until_s) or "further notice"
         return f"audience {segment_id} is shown from {begin} until {end}"
 
-    change(set_both)
+    forbid(set_both)
 
 
 @audience.command("ttl")
@@ -156,7 +156,7 @@ def _set_state(segment_id: str, partner_id: str, sub_id: str | None, state: Audi
         await audiences.set_state(conn, found, state, now_s=time.time())
         return f"audience {segment_id} is {state.value}"
 
-    change(set_it)
+    (change if state is AudienceState.ACTIVE else forbid)(set_it)
 
 
 async def _audience(

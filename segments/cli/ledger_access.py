@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from segments.ledger.database.engine import LedgerUnusable, NoLedger, existing_ledger, reading
 from segments.model.refusal import Refusal
 from segments.projection.catalog import publish_catalog
+from segments.projection.in_force import withdraw_from_bids
 from segments.projection.ledger_guard import LedgerGuard
 from segments.runtime.admin_port import CannotListen
 from segments.runtime.settings_reader import read_settings
@@ -36,13 +37,51 @@ class _NoLedger(click.ClickException):
     exit_code = 2
 
 
+_PUBLISH_WITHIN_S = 5.0
 _CONNECT_TIMEOUT_S = 1.0
 """For a command that someone waits for; what it could not write follows by itself."""
+
+
+NOT_IN_FORCE_YET = 3
+"""The exit status of a command that could only record what it was told to forbid."""
+
+
+def forbid(do: Callable[[AsyncConnection], Awaitable[str]]) -> None:
+    """
+    Change what bids show to less, and say what was done once no bid shows more.
+
+    Exit status 3 if it is only recorded: see `segments.projection.in_force`.
+
+    Args:
+        do: Makes the change and returns what to say of it.
+    """
+    settings = read_settings(Settings)
+
+    async def change_and_withdraw() -> tuple[str, str]:
+        async with ledger_to_write(settings) as ledger:
+            async with ledger.begin() as conn:
+                done = await do(conn)
+            async with _asked_once(settings) as redis:
+                return done, await withdraw_from_bids(ledger, redis, wait_s=_PUBLISH_WITHIN_S)
+
+    done, waits_because = run(change_and_withdraw())
+    if not waits_because:
+        click.echo(done)
+        return
+    click.echo(
+        f"recorded: {done}. Not in force yet: {waits_because}. A loader sees to it as soon as it"
+        " can write to the store, which `doctor` tells; bids may show what was shown before"
+        " until then.",
+        err=True,
+    )
+    sys.exit(NOT_IN_FORCE_YET)
 
 
 def change(do: Callable[[AsyncConnection], Awaitable[str]]) -> None:
     """
     Change the ledger in one transaction, publish the catalog, say what was done.
+
+    What takes from what bids show is `forbid`.
 
     Args:
         do: Makes the change and returns what to say of it.

@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 import click
 
-from segments.cli.ledger_access import ledger_to_write, run
+from segments.cli.ledger_access import NOT_IN_FORCE_YET, ledger_to_write, run
 from segments.model.identity import Id, IdentifierKind, UnusableId, parse_id
 from segments.model.record import OptOutAction
 from segments.projection.in_force import Receipt, until_applied
@@ -70,10 +70,6 @@ def erase(ids: tuple[str, ...], file: BinaryIO | None) -> None:
     IDs as for `restrict`. Nothing brings the memberships back.
     """
     _record(OptOutAction.ERASURE, _persons(ids, file))
-
-
-NOT_IN_FORCE_YET = 3
-"""The exit status of a command that could only record what it was told."""
 
 
 def _record(action: OptOutAction, persons: Sequence[_Person]) -> None:

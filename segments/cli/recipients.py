@@ -5,7 +5,7 @@ import time
 import click
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from segments.cli.ledger_access import change, look, print_table
+from segments.cli.ledger_access import change, forbid, look, print_table
 from segments.ledger import accounts, recipients
 from segments.model.account import Account
 
@@ -81,7 +81,7 @@ def revoke(name: str, partner_ids: tuple[str, ...]) -> None:
             await recipients.revoke(conn, found, await accounts.partner(conn, partner_id))
         return f"recipient {name} no longer sees {', '.join(partner_ids)}"
 
-    change(revoke_all)
+    forbid(revoke_all)
 
 
 @recipient.command("hold-out")
@@ -94,7 +94,7 @@ def set_hold_out(name: str, fraction: float) -> None:
         await recipients.set_hold_out(conn, await recipients.recipient(conn, name), fraction)
         return f"recipient {name} has a hold-out of {fraction:g}"
 
-    change(set_it)
+    forbid(set_it)
 
 
 @recipient.command("activate")
@@ -117,7 +117,7 @@ def _set_active(name: str, *, is_active: bool) -> None:
         await recipients.set_recipient_active(conn, found, is_active)
         return f"recipient {name} is {_on_or_off(is_active)}"
 
-    change(switch)
+    (change if is_active else forbid)(switch)
 
 
 def _on_or_off(is_active: bool) -> str:

@@ -1,14 +1,16 @@
 """
 Acknowledged means in force.
 
-**A 202 of a data subject request, and exit status 0 of `restrict` and `erase`, leave only
-when no worker of this deployment can show what they forbid any more.** Where that can't be
-had in time, the answer is another one (503, exit status 3), says so, and can be repeated
-without anything being done twice: what was asked is in the ledger, and is applied before
-anything else as soon as anybody can. "This deployment" are the workers that read this store.
+**A 202 of a data subject request, exit status 0 of `restrict` and `erase`, a 204 or
+"deleted" of an audience, and the answer to an activation's change leave only when no worker
+of this deployment can show what they forbid any more.** Where that can't be had in time, the
+answer is another one (503, exit status 3), says so, and can be repeated without anything
+being done twice: what was asked is in the ledger, and is applied before anything else as
+soon as anybody can. "This deployment" are the workers that read this store.
 
-    ours     ledger -> store -> leases waited out     the usual way
-    theirs   a loader does that, and marks the ledger
+    opt-out   ours     ledger -> store -> leases of caches waited out
+              theirs   a loader does that, and marks the ledger
+    catalog            ledger -> published -> leases on catalogs waited out
 
 Both are tried at once, for a time: a process may have lost a store that loader and workers
 have, or have no permission to write to it. A store that reads and does not write (full,
@@ -33,6 +35,8 @@ from segments.ledger.database.engine import LedgerAway, reading
 from segments.ledger.privacy import opt_outs
 from segments.ledger.privacy.opt_outs import Request
 from segments.projection.applied_opt_outs import apply_new
+from segments.projection.catalog import publish_catalog
+from segments.store.catalog_lease import wait_out_catalog_leases
 from segments.store.reader import StoreUnusable
 
 RETRY_AFTER_S: Final = 5
@@ -82,6 +86,33 @@ async def put_into_force(
 
 _AT_WORK: Final[set[asyncio.Task[str]]] = set()
 """Attempts that somebody else may have given up; the event loop would forget them."""
+
+
+async def withdraw_from_bids(ledger: AsyncEngine, redis: Redis, *, wait_s: float) -> str:
+    """
+    Publish the catalog, and wait until no bid is answered by one that shows more.
+
+    Args:
+        ledger: Where the change has been committed.
+        redis: The store.
+        wait_s: How long publishing may take.
+
+    Returns:
+        Why that could not be had; nothing if it is in force. The change stays in the
+        ledger, and a loader publishes it as soon as it can.
+    """
+    try:
+        async with asyncio.timeout(wait_s):
+            await publish_catalog(ledger, redis)
+        await wait_out_catalog_leases(redis)
+    except StoreUnusable as error:
+        return str(error)
+    except TimeoutError:
+        return "the store does not answer"
+    except (RedisError, OSError) as error:
+        # By its type only: what a connection error says may hold the store's URL.
+        return f"the store can't be written ({type(error).__name__})"
+    return ""
 
 
 async def until_applied(

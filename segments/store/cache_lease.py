@@ -85,14 +85,14 @@ return tonumber(lease)
 """
 
 
-def register_command(lease_ms: int) -> tuple[bytes, ...]:
-    """Make the command by which a worker says that it caches under such a lease."""
-    return (b"EVAL", _REGISTER, b"1", keys.CACHING, b"%d" % (lease_ms + _SPARE_MS))
+def register_command(lease_ms: int, key: bytes = keys.CACHING) -> tuple[bytes, ...]:
+    """Make the command by which a worker says that it keeps things under such a lease."""
+    return (b"EVAL", _REGISTER, b"1", key, b"%d" % (lease_ms + _SPARE_MS))
 
 
-async def lease_ms(redis: "Redis") -> int:
-    """Return how long a writer has to wait now; 0 if nobody caches."""
-    return int(await redis.eval(_READ, 1, keys.CACHING, VOID_AFTER_S))  # type: ignore[arg-type] # takes bytes
+async def lease_ms(redis: "Redis", key: bytes = keys.CACHING) -> int:
+    """Return how long a writer has to wait now; 0 if nobody is registered."""
+    return int(await redis.eval(_READ, 1, key, VOID_AFTER_S))  # type: ignore[arg-type] # takes bytes
 
 
 async def wait_out_leases(redis: "Redis") -> None:
@@ -108,7 +108,7 @@ async def wait_out_leases(redis: "Redis") -> None:
     left_s = await lease_ms(redis) / MS_PER_S
     if left_s:
         # The write was executed before we began.
-        await _until(began_s + left_s)
+        await until(began_s + left_s)
 
 
 async def outlived(redis: "Redis") -> None:
@@ -119,10 +119,11 @@ async def outlived(redis: "Redis") -> None:
     within the same moment as it was emptied is not counted.
     """
     if await tell_clients(redis):
-        await _until(time.monotonic() + MAX_LEASE_MS / MS_PER_S)
+        await until(time.monotonic() + MAX_LEASE_MS / MS_PER_S)
 
 
-async def _until(at_s: float) -> None:
+async def until(at_s: float) -> None:
+    """Wait until a moment of the monotonic clock, and no less."""
     # A timer may come a moment early: event loops round, and remember the time.
     while (left_s := at_s - time.monotonic()) > 0:  # noqa: ASYNC110 - it is a time that is waited for
         await asyncio.sleep(left_s)

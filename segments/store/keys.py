@@ -8,6 +8,7 @@ Every key this service owns in Redis. If it is not here, it is not ours.
     seg:1:{catalog}:accounts     hash     none   account id -> JSON, likewise
     seg:1:{catalog}:recipients   hash     none   recipient id -> JSON, likewise
     seg:1:{catalog}:version      string   none   the ledger's revision that the three hashes show
+    seg:1:{catalog}:lease        string   none   the longest lease on them; see catalog_lease.py
     seg:1:changed                channel  -      a message, the new version, after each change
     seg:1:probe[:{<slot's tag>}] hash     -      within a script only: how are hashes packed?
     seg:1:rebuild                string   none   the rebuild at work; see below
@@ -20,7 +21,7 @@ Every key this service owns in Redis. If it is not here, it is not ours.
 
 The `1` is the layout version. A new layout gets a new number and is written
 beside the old one, so a rollback finds its data where it left it. The braces
-are Redis Cluster's: the four keys of the catalog share a slot, and so can be
+are Redis Cluster's: the keys of the catalog share a slot, and so can be
 written and read in one transaction.
 
 About a hundred persons share one bucket. A key of its own costs a person 70 to
@@ -77,6 +78,7 @@ AUDIENCES: Final = b"seg:1:{catalog}:audiences"
 ACCOUNTS: Final = b"seg:1:{catalog}:accounts"
 RECIPIENTS: Final = b"seg:1:{catalog}:recipients"
 VERSION: Final = b"seg:1:{catalog}:version"
+CATALOG_LEASE: Final = b"seg:1:{catalog}:lease"
 CHANGED: Final = b"seg:1:changed"
 PROBE: Final = b"seg:1:probe"
 REBUILD: Final = b"seg:1:rebuild"

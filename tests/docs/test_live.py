@@ -123,7 +123,7 @@ def _calls_said(page: Path) -> set[tuple[str, str]]:
 
 
 def test_each_path_of_the_bid_listener_s_admin_port_is_on_the_page() -> None:
-    app = application(Board([], catalog_max_age_s=1))
+    app = application(Board([]))
     served = {route.resource.canonical for route in app.router.routes() if route.resource}
 
     assert served == set(words_of(OPERATIONS, "path"))

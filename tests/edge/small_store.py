@@ -56,9 +56,13 @@ async def caught_up(redis: Redis) -> None:
 
 
 async def publish(
-    redis: Redis, version: int, *, segment_ids: tuple[str, ...] = ("101", "102")
+    redis: Redis,
+    version: int,
+    *,
+    segment_ids: tuple[str, ...] = ("101", "102"),
+    is_told: bool = True,
 ) -> None:
-    """Publish a catalog, as the loader does."""
+    """Publish a catalog, as the loader does; workers that are not told find it by themselves."""
     tables: dict[bytes, list[Any]] = {
         keys.ACCOUNTS: [AccountEntry(1, "advertiser", "shop", "Shop", is_active=True)],
         keys.AUDIENCES: [
@@ -78,7 +82,8 @@ async def publish(
                 pipeline.hset(key, str(entry.id), msgspec.json.encode(entry))
         pipeline.set(keys.VERSION, version)
         await pipeline.execute()
-    await redis.publish(keys.CHANGED, version)
+    if is_told:
+        await redis.publish(keys.CHANGED, version)
 
 
 def bid_request(digest: str | None = MEMBER, **fields: Any) -> bytes:
@@ -119,7 +124,7 @@ class Service:
     @property
     def is_up(self) -> bool:
         """Whether it can enrich."""
-        return self.worker.bids.lookup.fault is None and not self.worker.bids.is_blind
+        return self.worker.bids.lookup.fault is None and self.worker.bids.is_confirmed
 
     def count(self, outcome: str, reason: str = "") -> int:
         """Return how many requests ended so, over all recipients."""
@@ -148,6 +153,7 @@ async def started(store_url: str, **settings: Any) -> AsyncIterator[Service]:
         "deadline_cap_ms": 5_000,
         "tmax_share": 1,
         "opt_outs_max_age_s": 0,
+        "catalog_lease_ms": 10_000,  # of a busy machine, too
     }
     service = Service(
         Worker(RtbSettings(**{**defaults, **settings}), listening, counters), port, counters

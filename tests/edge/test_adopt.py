@@ -1,6 +1,7 @@
 """A catalog is taken over between two bids, never in the middle of one."""
 
 import asyncio
+from math import inf
 
 from rtb.catalog import Catalog
 from segments.model.catalog import CatalogSnapshot
@@ -36,6 +37,7 @@ async def test_bid_that_came_before_the_first_catalog_is_not_judged_by_it(valkey
         catalog = Catalog.from_snapshot(await read_catalog(redis), 0.0)
         worker.bids.adopt(Catalog.from_snapshot(CatalogSnapshot(0, (), (), ()), 0.0))
         worker.bids.is_blind = True
+        worker.bids.catalog_until_s = -inf
         wire = Wire()
         connection = worker.site.connection()
         connection.connection_made(wire)

@@ -2,11 +2,12 @@
 
 import asyncio
 import socket
+import time
 
 import pytest
 
 from rtb.catalog import Catalog
-from rtb.server.catalog_follower import follow
+from rtb.server.catalog_follower import CatalogLease, follow
 from rtb.server.metrics.layout import BUGS, Where
 from rtb.server.metrics.shared_counters import SharedCounters, create
 from rtb.server.worker import Worker
@@ -36,7 +37,8 @@ async def test_an_error_that_nobody_foresaw_is_told_and_the_next_catalog_is_foll
                 followers,
                 hold_out=0,
                 adopt=adopt,
-                confirm=lambda: None,
+                confirm=lambda _: None,
+                lease=CatalogLease(1000, time.monotonic),
                 complain=complaints.append,
                 on_bug=bugs.append,
             )

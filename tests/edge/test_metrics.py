@@ -33,10 +33,11 @@ def well(counters: SharedCounters) -> None:
     counters.cells[Gauge.BEAT_AT_S] = int(NOW_S)
     counters.cells[Gauge.LINK] = LINK_UP
     counters.cells[Gauge.CATALOG_SEEN_AT_S] = int(NOW_S)
+    counters.cells[Gauge.IS_CATALOG_CONFIRMED] = 1
 
 
 def board_of(*all_counters: SharedCounters) -> Board:
-    return Board(all_counters, catalog_max_age_s=30, wall_s=lambda: NOW_S)
+    return Board(all_counters, wall_s=lambda: NOW_S)
 
 
 def test_workers_are_summed() -> None:
@@ -116,7 +117,7 @@ def test_successors_and_those_who_drain_are_counted_and_have_no_say() -> None:
     draining.cells[Gauge.IS_DRAINING] = 1
     starting.start()
 
-    board = Board(all_counters, 30, wall_s=lambda: NOW_S, in_office=lambda: [in_office])
+    board = Board(all_counters, wall_s=lambda: NOW_S, in_office=lambda: [in_office])
 
     assert board.reasons() == []
     assert shown(board)["rtb_store_up",] == 1
@@ -126,7 +127,7 @@ def test_successors_and_those_who_drain_are_counted_and_have_no_say() -> None:
 def test_worker_without_a_process_is_not_running() -> None:
     counters = SharedCounters(create(1), 0)
 
-    board = Board([counters], 30, wall_s=lambda: NOW_S, in_office=lambda: [None])
+    board = Board([counters], wall_s=lambda: NOW_S, in_office=lambda: [None])
 
     assert board.reasons() == ["worker 0: not running"]
     assert shown(board)["rtb_store_up",] == 0
@@ -140,6 +141,7 @@ def test_each_reason_of_not_being_ready_is_named() -> None:
     all_counters[1].cells[Gauge.BEAT_AT_S] = int(NOW_S) - 10
     all_counters[2].cells[Gauge.LINK] = LINK_FAULT[LookupFault.LOADING]
     all_counters[3].cells[Gauge.CATALOG_SEEN_AT_S] = int(NOW_S) - 60
+    all_counters[3].cells[Gauge.IS_CATALOG_CONFIRMED] = 0
     all_counters[4].cells[Gauge.IS_DRAINING] = 1
     all_counters[5].cells[Gauge.CATALOG_SEEN_AT_S] = 0
 

@@ -237,7 +237,7 @@ def test_what_became_of_them_is_in_the_metrics(counters: SharedCounters) -> None
     counters.count_seen(SeenResult.REMEMBERED, 5)
     counters.count_seen(SeenResult.DROPPED, 2)
 
-    [family] = [f for f in Board([counters], 30).collect() if f.name == "rtb_seen_ids"]
+    [family] = [f for f in Board([counters]).collect() if f.name == "rtb_seen_ids"]
 
     assert {s.labels["result"]: s.value for s in family.samples if s.name.endswith("_total")} == {
         "remembered": 5,

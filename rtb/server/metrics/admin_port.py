@@ -37,7 +37,6 @@ class Board(Collector):
 
     Args:
         all_counters: Whatever was counted, by whichever process.
-        catalog_max_age_s: How old an unconfirmed catalog may become.
         wall_s: Unix time.
         in_office: Where each worker's present process says how it is, `None` if
             it has none: a starting successor and one that drains have no say
@@ -47,13 +46,11 @@ class Board(Collector):
     def __init__(
         self,
         all_counters: Sequence[SharedCounters],
-        catalog_max_age_s: float,
         wall_s: Callable[[], float] = time.time,
         in_office: Callable[[], Sequence[SharedCounters | None]] | None = None,
     ) -> None:
         self._all_counters = all_counters
         self._in_office = in_office or (lambda: all_counters)
-        self._catalog_max_age_s = catalog_max_age_s
         self._wall_s = wall_s
 
     def reasons(self) -> list[str]:
@@ -81,8 +78,8 @@ class Board(Collector):
         seen_at_s = cells[Gauge.CATALOG_SEEN_AT_S]
         if not seen_at_s:
             yield "catalog not read yet"
-        elif (age_s := now_s - seen_at_s) > self._catalog_max_age_s:
-            yield f"catalog not confirmed for {age_s:.0f} s"
+        elif not cells[Gauge.IS_CATALOG_CONFIRMED]:
+            yield f"catalog not confirmed for {now_s - seen_at_s:.0f} s"
 
     def collect(self) -> Iterator[Metric]:
         """Render everything that is counted; part of prometheus-client."""

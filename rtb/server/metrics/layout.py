@@ -44,6 +44,7 @@ class Gauge(IntEnum):
     LINK = auto()  # 0 unknown, 1 up, else 2 + the number of its LookupFault
     CATALOG_VERSION = auto()
     CATALOG_SEEN_AT_S = auto()  # unix time at which the store last confirmed the catalog
+    IS_CATALOG_CONFIRMED = auto()  # as lately as a bid may be answered by it
     IN_FLIGHT = auto()
     CONNECTIONS = auto()
     IS_DRAINING = auto()

@@ -47,6 +47,7 @@ from segments.ledger import accounts, activations, recipients, users
 from segments.ledger.crm_audience import audiences as crm_audiences
 from segments.ledger.crm_audience.audiences import CrmAudience
 from segments.ledger.database.engine import reading
+from segments.ledger.privacy.opt_outs import SAME_FOR_S
 from segments.ledger.recipients import Recipient
 from segments.model.account import Account
 from segments.model.refusal import NotFound, Refusal
@@ -141,13 +142,16 @@ class CrmAudienceDoor(CrmDoor):
             raise Problem(400, str(refusal)) from None
         return answered(shown)
 
-    @operation("POST", "/audience/activate", answers={200: Envelope[Activated]}, problems=(404,))
+    @operation(
+        "POST", "/audience/activate", answers={200: Envelope[Activated]}, problems=(404, 503)
+    )
     async def activate(self, *, caller: Caller, body: NewActivation) -> Envelope[Activated]:
         """
         Show an audience to a platform account, from one second until another.
 
         The same audience and account once more: another window, name and
-        description for the same segment.
+        description for the same segment; no bid that begins after the answer
+        shows it by the window before.
         """
         try:
             async with self._services.ledger.begin() as conn:
@@ -164,7 +168,7 @@ class CrmAudienceDoor(CrmDoor):
                 )
         except Refusal as refusal:
             raise Problem(400, str(refusal)) from None
-        await self._services.publish_catalog()
+        await self._services.withdraw_from_bids()
         return answered(Activated(flowId=activated.flow_id, segmentId=int(activated.segment_id)))
 
     @operation(
@@ -183,7 +187,7 @@ class CrmAudienceDoor(CrmDoor):
         "DELETE",
         "/audience/delete",
         answers={200: Envelope[bool]},
-        problems=(404, 413),
+        problems=(404, 413, 503),
         consumes={"application/json": WhichForm.model_json_schema()},
     )
     async def delete(
@@ -192,18 +196,22 @@ class CrmAudienceDoor(CrmDoor):
         """
         Delete an audience and all connected data, for good.
 
-        Which one, say `?audienceId=` or `?id=`, or a JSON body of either.
+        Which one, say `?audienceId=` or `?id=`, or a JSON body of either. A 503 says
+        that it is deleted and may be shown for some time yet; the same request again,
+        within an hour, whether it is over.
         """
-        audience_id = _which(query, await request.read())
+        audience_id, now_s = _which(query, await request.read()), self._services.now_s()
+        blobs: list[str] = []
         async with self._services.ledger.begin() as conn:
-            crm = await _audience(conn, caller.account, audience_id)
-            blobs = await crm_deletion.delete_audience(
-                conn, crm.audience, now_s=self._services.now_s()
-            )
-        await self._services.publish_catalog()
+            if not await crm_audiences.is_deleted(
+                conn, caller.account, audience_id, now_s - SAME_FOR_S
+            ):
+                crm = await _audience(conn, caller.account, audience_id)
+                blobs = await crm_deletion.delete_audience(conn, crm.audience, now_s=now_s)
         await delete_files(self._services.ledger, self._services.blobs, blobs)
         with suppress(RedisError):
             await self._services.redis.delete(keys.SWEPT)
+        await self._services.withdraw_from_bids()
         return answered(True)
 
 

@@ -65,7 +65,7 @@ class ExternalProblem(ProblemDocument):
 def external_problem(problem: Problem) -> web.Response:
     """Word a problem as the vendor does, if it has words for it."""
     code = problem.members.get("errorCode", _STATUS_TO_CODE.get(problem.status))
-    if code is None:
+    if code not in CODE_TO_MESSAGE:
         return problem_document(problem)
     said = {
         "type": _ERRORS + code,

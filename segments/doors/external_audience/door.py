@@ -67,6 +67,7 @@ from segments.ledger.external_audience import audiences as external_audiences
 from segments.ledger.external_audience import base_connections
 from segments.ledger.external_audience import runs as external_runs
 from segments.ledger.external_audience.audiences import ExternalAudience, Status
+from segments.ledger.privacy.opt_outs import SAME_FOR_S
 from segments.ledger.revision import lock_catalog
 from segments.model.refusal import Duplicate, NotFound
 from segments.store import keys
@@ -198,23 +199,28 @@ class ExternalAudienceDoor(Door):
             **by_whom(changed),
         )
 
-    @operation("DELETE", _AUDIENCE, answers={204: None}, problems=(404,))
+    @operation("DELETE", _AUDIENCE, answers={204: None}, problems=(404, 503))
     async def delete(self, *, caller: SandboxCaller, path: AudiencePath) -> Reply:
         """
         Delete an external audience: the next bid request does not show it.
 
-        Its name, what was said of it, and what its ingestions brought go, too.
+        Its name, what was said of it, and what its ingestions brought go, too. A 503
+        says that it is deleted and may be shown for some time yet; the same request
+        again, within an hour, whether it is over.
         """
+        now_s = self._services.now_s()
+        blobs: list[str] = []
         async with self._services.ledger.begin() as conn:
             await lock_catalog(conn)
-            external = await _external(conn, caller, path.audienceId)
-            blobs = await delete_audience(
-                conn, external, user_id=caller.user_id, now_s=self._services.now_s()
-            )
-        await self._services.publish_catalog()
+            if not await external_audiences.is_deleted(
+                conn, caller.sandbox, path.audienceId, now_s - SAME_FOR_S
+            ):
+                external = await _external(conn, caller, path.audienceId)
+                blobs = await delete_audience(conn, external, user_id=caller.user_id, now_s=now_s)
         await delete_files(self._services.ledger, self._services.blobs, blobs)
         with suppress(RedisError):
             await self._services.redis.delete(keys.SWEPT)  # a loader sweeps within seconds
+        await self._services.withdraw_from_bids()
         return Reply(None, 204)
 
     @operation(

@@ -36,8 +36,9 @@ from segments.doors.privacy.jwt import (
     verified,
 )
 from segments.doors.privacy.schemas import MAX_IDS, DsrAction
-from segments.doors.privacy.submission import Asked, NotInForceYet, Replayed, Submissions
+from segments.doors.privacy.submission import Asked, Replayed, Submissions
 from segments.doors.rest.door import operation
+from segments.doors.rest.not_in_force import NotInForceYet
 from segments.doors.rest.problem import Problem
 from segments.doors.rest.schemas import Form
 from segments.doors.rest.services import Services

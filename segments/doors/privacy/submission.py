@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from aiohttp import hdrs
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.doors.callback_sender import is_allowed
@@ -23,6 +22,7 @@ from segments.doors.privacy.options import PrivacyOptions
 from segments.doors.privacy.report_store import Reports
 from segments.doors.privacy.schemas import DsrAction
 from segments.doors.privacy.scope import AmbiguousScope, OutOfScope, Scope, resolved
+from segments.doors.rest.not_in_force import NotInForceYet
 from segments.doors.rest.problem import Problem
 from segments.doors.rest.services import Services
 from segments.ledger import accounts
@@ -33,7 +33,7 @@ from segments.ledger.privacy.audit import Entry
 from segments.ledger.privacy.opt_outs import OptOutSource, Request
 from segments.model.identity import Id
 from segments.model.record import OptOutAction
-from segments.projection.in_force import RETRY_AFTER_S, Receipt, put_into_force
+from segments.projection.in_force import put_into_force
 
 Spend = Callable[[AsyncConnection], Awaitable[bool]]
 """Spends the proof of who submits, in the transaction that takes a request; tells whether
@@ -63,20 +63,6 @@ class Replayed(Forbidden):
 
     def __init__(self) -> None:
         super().__init__("this request was taken before", "REPLAYED")
-
-
-class NotInForceYet(Problem):
-    """A request is in the ledger for good, and the store can't have it yet."""
-
-    def __init__(self, receipt: Receipt) -> None:
-        super().__init__(
-            503,
-            f"recorded for good, and not in force yet: {receipt.waits_because}. It is applied as"
-            " soon as that passes; ask again, with the same request, whether it is in force",
-            headers={str(hdrs.RETRY_AFTER): str(RETRY_AFTER_S)},
-            errorCode="NOT_IN_FORCE_YET",
-            transactionId=receipt.transaction_ids[0],
-        )
 
 
 class Submissions:
@@ -147,7 +133,7 @@ class Submissions:
         if asked.action is DsrAction.ERASURE:
             await self._reports.delete_withdrawn()
         if receipt.waits_because:
-            raise NotInForceYet(receipt)
+            raise NotInForceYet(receipt.waits_because, transactionId=request.transaction_id)
         return request.transaction_id
 
     async def _record(

@@ -10,12 +10,16 @@ from redis.exceptions import RedisError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.doors.rest.metrics import ApiMetrics
+from segments.doors.rest.not_in_force import NotInForceYet
 from segments.doors.rest.options import RestOptions
 from segments.doors.rest.passwords import Passwords
 from segments.files.blobs import Blobs
 from segments.projection.catalog import publish_catalog
+from segments.projection.in_force import withdraw_from_bids
 from segments.projection.waiting_opt_outs import WaitingOptOuts
 from segments.store.reader import StoreUnusable
+
+_PUBLISH_WITHIN_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,18 @@ class Services:
         waiting = WaitingOptOuts(self.ledger, self.metrics.registry, self.now_s)
         object.__setattr__(self, "waiting", waiting)
 
+    async def withdraw_from_bids(self) -> None:
+        """
+        See that what was just forbidden is shown by no bid any more.
+
+        Raises:
+            NotInForceYet: It is in the ledger, and a loader sees to it as soon as it can.
+        """
+        why = await withdraw_from_bids(self.ledger, self.redis, wait_s=_PUBLISH_WITHIN_S)
+        if why:
+            raise NotInForceYet(why)
+
     async def publish_catalog(self) -> None:
-        """Show the bid path what has just changed; if the store is away, the loader will."""
+        """Show the bid path what was just added; if the store is away, the loader will."""
         with suppress(RedisError, StoreUnusable, OSError):
             await publish_catalog(self.ledger, self.redis)

@@ -150,6 +150,21 @@ async def crm_audience(conn: AsyncConnection, owner: Account, number: int) -> Cr
     return _crm_audience(row, await audiences.audience(conn, row.audience_id))
 
 
+async def is_deleted(conn: AsyncConnection, owner: Account, number: int, after_s: float) -> bool:
+    """Tell whether an owner's audience of this door was deleted after a moment."""
+    asked = (
+        select(_audiences.c.id)
+        .join(_crm_audiences, _crm_audiences.c.audience_id == _audiences.c.id)
+        .where(
+            _audiences.c.segment_id == str(number),
+            _audiences.c.owner_id == owner.id,
+            _audiences.c.state == AudienceState.DELETED.value,
+            _audiences.c.updated_at_s > after_s,
+        )
+    )
+    return (await conn.execute(asked)).first() is not None
+
+
 async def change(
     conn: AsyncConnection,
     crm: CrmAudience,

@@ -152,6 +152,19 @@ async def find(conn: AsyncConnection, sandbox: Sandbox, public_id: str) -> Exter
     )
 
 
+async def is_deleted(
+    conn: AsyncConnection, sandbox: Sandbox, public_id: str, after_s: float
+) -> bool:
+    """Tell whether one of a sandbox was deleted after a moment."""
+    found = await _find(
+        conn,
+        _external.c.public_id == public_id,
+        _external.c.sandbox_id == sandbox.id,
+        _external.c.deleted_at_s > after_s,
+    )
+    return found is not None
+
+
 async def by_id(conn: AsyncConnection, external_id: int) -> ExternalAudience:
     """Return one by the ledger's own number."""
     found = await _find(conn, _external.c.id == external_id)

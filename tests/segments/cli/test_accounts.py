@@ -115,7 +115,34 @@ def test_window_is_in_utc_unless_it_says_otherwise(ok: Command, store: Engine) -
     assert "from 2026-01-01T00:00:00+00:00 until 2026-01-01T01:00:00+00:00" in result.stdout
 
 
-def test_deleted_segment_can_be_used_anew_and_is_listed_twice(ok: Command) -> None:
+@pytest.mark.parametrize(
+    "command",
+    [
+        "audience delete 123 --partner shop --yes",
+        "audience deactivate 123 --partner shop",
+        "audience window 123 --partner shop --until 2026-01-01",
+        "recipient revoke dsp-a shop",
+        "recipient deactivate dsp-a",
+        "account deactivate shop",
+        "account relate pub shop",
+    ],
+)
+def test_what_is_forbidden_and_can_not_be_published_is_only_recorded(
+    ok: Command, run: Command, command: str
+) -> None:
+    add_partner(ok)
+    ok("account", "add", "--kind", "publisher", "--id", "pub", "--name", "Pub")
+    ok("audience", "add", "123", "--partner", "shop", "--name", "Shoes")
+    ok("recipient", "add", "dsp-a", "--partner", "shop")
+
+    result = run(*command.split())
+
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert result.stderr.startswith("recorded: ")
+    assert "Not in force yet" in result.stderr
+
+
+def test_deleted_segment_can_be_used_anew_and_is_listed_twice(ok: Command, store: Engine) -> None:
     add_partner(ok)
     for _ in range(2):
         ok("audience", "add", "123", "--partner", "shop", "--name", "Shoes")
@@ -126,7 +153,7 @@ def test_deleted_segment_can_be_used_anew_and_is_listed_twice(ok: Command) -> No
     assert [line.split("\t")[2:4] for line in listed] == [["123", "deleted"]] * 2
 
 
-def test_lists_say_what_there_is_by_the_names_that_people_use(ok: Command) -> None:
+def test_lists_say_what_there_is_by_the_names_that_people_use(ok: Command, store: Engine) -> None:
     ok("account", "add", "--kind", "media_group", "--id", "g", "--name", "Group")
     ok("account", "add", "--kind", "publisher", "--id", "p", "--name", "Pub", "--parent", "g")
     ok("account", "add", "--kind", "agency", "--id", "a", "--name", "Agency", "--segtax", "4")

@@ -7,6 +7,9 @@ from typing import Any
 from sqlalchemy import text
 
 from segments.ledger import audiences, recipients
+from tests.engines import Engine
+from tests.refusals import REFUSALS
+from tests.rest import Answer
 from tests.segments.doors.crm_audience.crm_world import Crm, crm, iso, shown_to, world
 from tests.segments.doors.rest.rest_world import hashes, text_of
 
@@ -173,6 +176,35 @@ async def test_fault_of_ours_is_answered_in_the_envelope_too(crm: Crm) -> None:
     assert answer.status == 500
     assert answer.body["status"]["statusCode"] == 500
     assert "crm_uploads" not in answer.raw.decode()
+
+
+async def test_what_bids_may_not_obey_yet_is_told_so_and_may_be_repeated(
+    crm: Crm, valkey: Engine
+) -> None:
+    audience_id = await crm.audience()
+    window = {
+        "audienceId": audience_id,
+        "accountId": crm.world.seeded.dsp.id,
+        "name": "x",
+        "startDate": "2024-01-01T00:00:00Z",
+        "endDate": "2024-01-02T00:00:00Z",
+    }
+
+    async def moved_and_deleted() -> list[Answer]:
+        return [
+            await crm.ask("POST", "/audience/activate", window),
+            await crm.ask("DELETE", f"/audience/delete?id={audience_id}"),
+        ]
+
+    with REFUSALS["OOM"](valkey):
+        moved, deleted = await moved_and_deleted()
+    deleted_again = await crm.ask("DELETE", f"/audience/delete?id={audience_id}")
+
+    assert [moved.status, deleted.status] == [503, 503]
+    assert {moved.headers["Retry-After"], deleted.headers["Retry-After"]} == {"5"}
+    assert "not in force yet" in moved.body["status"]["message"]
+    assert (deleted.body["data"], deleted.body["success"]) == (None, False)
+    assert (deleted_again.status, deleted_again.body["data"]) == (200, True)
 
 
 async def test_other_methods_are_not_allowed(crm: Crm) -> None:

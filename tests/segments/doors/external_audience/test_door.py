@@ -12,12 +12,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from segments.doors.external_audience.access import CODE_TO_MESSAGE
 from segments.ledger import accounts, audiences
 from segments.ledger.external_audience import base_connections, orgs
+from segments.ledger.privacy.opt_outs import SAME_FOR_S
 from segments.model.audience import AudienceState
 from segments.settings import Settings
 from segments.store.meta import prepare
 from segments.store.servers.connection import connect
 from tests.engines import Engine
 from tests.ledger_seed import Seeded, seed
+from tests.refusals import REFUSALS
 from tests.rest import Answer, Rest, serving
 from tests.segments.doors.external_audience.external_world import (
     BASE,
@@ -176,14 +178,34 @@ async def test_deleted_audience_is_not_there_any_more_and_its_name_is_free(
 
     deleted = await external.rest.ask("DELETE", f"{BASE}/{audience_id}/")
     again = await external.rest.ask("DELETE", f"{BASE}/{audience_id}")
+    external.rest.clock.ahead_s += SAME_FOR_S + 1
+    late = await external.rest.ask("DELETE", f"{BASE}/{audience_id}")
     anew = await external.create()
 
     async with ledger.connect() as conn:
         states = [a.state for a in await audiences.audiences(conn, seeded.shop)]
     assert (deleted.status, deleted.raw) == (204, b"")
-    assert code(again) == (404, "100940-404")
+    assert again.status == 204, "the same deletion, for an hour"
+    assert code(late) == (404, "100940-404")
     assert anew != audience_id
     assert states[-2:] == [AudienceState.DELETED, AudienceState.ACTIVE]
+
+
+async def test_deletion_that_bids_may_not_obey_yet_is_told_so_and_may_be_repeated(
+    external: External, valkey: Engine
+) -> None:
+    audience_id = await external.create()
+
+    with REFUSALS["OOM"](valkey):
+        told = await external.rest.ask("DELETE", f"{BASE}/{audience_id}")
+        gone = await external.rest.ask("GET", f"{BASE}/{audience_id}/runs")
+    again = await external.rest.ask("DELETE", f"{BASE}/{audience_id}")
+
+    assert (told.status, told.content_type) == (503, "application/problem+json")
+    assert told.headers["Retry-After"] == "5"
+    assert told.body["errorCode"] == "NOT_IN_FORCE_YET"
+    assert gone.status == 404
+    assert again.status == 204
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from segments.ingest.external_audience.delta import coming_and_leaving, removals_of
 from segments.ingest.external_audience.replace import replace_members
+from segments.ingest.file_kinds import parser_of_kept
 from segments.ingest.in_thread import awaited
 from segments.ingest.parse import Ids
 from segments.ingest.plan import changes
@@ -165,7 +166,14 @@ async def _read(job: Job, tools: Tools, spool: Spool) -> None:
     if job.scrubbed is None:
         # What was announced of the file was compared when it came.
         order = replace(order, digest=None, records=None, hash_type=job.report.hash_type)
-    reading = Reading(tools.blobs, job.blob, order, spool, is_ids=job.report.is_ids)
+    reading = Reading(
+        tools.blobs,
+        job.blob,
+        order,
+        spool,
+        lambda _: parser_of_kept(order),
+        is_ids=job.report.is_ids,
+    )
     try:
         await awaited(reading, asyncio.to_thread(reading.run))
     except Stopped as stopped:

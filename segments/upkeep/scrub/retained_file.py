@@ -20,6 +20,7 @@ from isal import igzip
 
 from segments.files.blobs import Blobs
 from segments.ingest.crm_audience.columns import columns_of
+from segments.ingest.file_kinds import parser_of_kept
 from segments.ingest.read import Reading, delivered_blocks
 from segments.ingest.spool import Spool
 from segments.ingest.text import text_blocks
@@ -94,7 +95,9 @@ class RetainedFile:
         if self._is_judged:
             return Scrubbed(hash_type=self.job.report.hash_type or order.hash_type)
         with Spool(spool_dir) as spool:
-            reading = Reading(self.blobs, self.job.blob, order, spool)
+            reading = Reading(
+                self.blobs, self.job.blob, order, spool, lambda _: parser_of_kept(order)
+            )
             try:
                 reading.run()
             except Stopped as stopped:

@@ -40,7 +40,7 @@ async def steps_of(job: Job, tools: Tools) -> FileSteps:
 
 def parser_of_kept(order: Order) -> FileParser:
     """Return what reads a file that is kept, typed columns excepted: these are kept as ids."""
-    return Parser(order.hash_type) if order.run_id is None else DeltaParser(bad=0)
+    return DeltaParser(bad=0) if order.is_of_marked_ids else Parser(order.hash_type)
 
 
 async def tidy(conn: AsyncConnection, job: Job) -> list[str]:

@@ -141,7 +141,7 @@ class Replay:
             max_rows = max(1, self._tools.pairs_per_batch // len(to_apply))
             for batch in spool.batches(0, max_rows, end_part):
                 ids, rows = batch.ids, rows + len(batch.ids)
-                if order.run_id is not None:
+                if order.is_of_marked_ids:
                     ids, leaving = coming_and_leaving(ids, self._meta.bucket_bits)
                     await self._writer.merge(leaving, removals_of(to_apply))
                 is_refused = self._opted_out.among(ids, refused)

@@ -60,7 +60,7 @@ class RunSteps(HashSteps):
     async def of(cls, job: Job, order: Order, tools: Tools) -> Self | None:
         """Return the steps of a job's file, `None` if it is of another kind."""
         del job
-        return None if order.run_id is None else cls(order, tools)
+        return cls(order, tools) if order.is_of_marked_ids else None
 
     async def prepare(self, running: Running, spools: ExitStack) -> None:
         """Collect the customer's files, and count what became no id."""

@@ -55,7 +55,7 @@ class RetainedFile:
         """
         if self.job.state is not JobState.QUEUED or self.job.report.is_ids:
             return False
-        if self.job.order.run_id is not None:
+        if self.job.order.is_of_marked_ids:
             return True
         try:
             blocks = text_blocks(plain_blocks(self.blobs.get(self.job.blob)))
@@ -146,4 +146,4 @@ class RetainedFile:
     @property
     def _is_of_ids(self) -> bool:
         """What is kept of the job is ids and no text."""
-        return self.job.report.is_ids or self.job.order.run_id is not None
+        return self.job.report.is_ids or self.job.order.is_of_marked_ids

@@ -20,7 +20,6 @@ from segments.ingest.hash_steps import HashSteps
 from segments.ingest.parse import FileParser, Parser
 from segments.ingest.tools import Tools
 from segments.ingest.validate import order_as_kept
-from segments.model.audience import AudienceState
 from segments.model.job import Job
 from segments.model.order import Order
 
@@ -45,7 +44,9 @@ def parser_of_kept(order: Order) -> FileParser:
 
 async def tidy(conn: AsyncConnection, job: Job) -> list[str]:
     """Have a job that has just ended keep nothing that it need not: see `deletion.tidy`."""
-    states: dict[int, AudienceState] = {}
-    for kind in KINDS:
-        states |= await kind.audience_states(conn, job)
+    states = {
+        audience_id: state
+        for kind in KINDS
+        for audience_id, state in (await kind.audience_states(conn, job)).items()
+    }
     return await deletion.tidy(conn, job, states)

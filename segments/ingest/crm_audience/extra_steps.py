@@ -125,7 +125,7 @@ class CrmSteps(HashSteps):
     @classmethod
     async def audience_states(cls, conn: AsyncConnection, job: Job) -> dict[int, AudienceState]:
         """Return the states of this door's audiences that the job names."""
-        if job.order.run_id is not None:
+        if job.order.is_of_marked_ids:
             return {}
         named = await crm_audiences.named(conn, job.owner_id, job.order)
         return await crm_audiences.states(conn, named) if named else {}

@@ -96,7 +96,7 @@ class RunSteps(HashSteps):
     @classmethod
     async def audience_states(cls, conn: AsyncConnection, job: Job) -> dict[int, AudienceState]:
         """Return the state of the run's audience."""
-        if job.order.run_id is None:
+        if not job.order.is_of_marked_ids:
             return {}
         numbers = [s.audience_id for s in job.order.segments if s.audience_id is not None]
         found = [await audiences.audience(conn, number) for number in numbers]

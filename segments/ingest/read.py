@@ -85,7 +85,9 @@ class Reading:
         self._validate()
 
         blob = self._blob()
-        blocks = self._unless_abandoned(text_blocks(plain_blocks(blob)))
+        blocks = self._unless_abandoned(plain_blocks(blob))
+        if not self._order.is_of_marked_ids:  # of which every byte counts, also one like a CR
+            blocks = text_blocks(blocks)
         first = next(blocks, b"")
         self.parser = self._parser_for(first)
         for block in chain([first], blocks):

@@ -2,6 +2,7 @@
 
 import importlib
 import re
+import tomllib
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -22,6 +23,7 @@ from tests.docs.pages import (
     HISTORY,
     PAGES,
     ROOT,
+    blocks_of,
     code_in,
     name_of,
     prose_of,
@@ -212,6 +214,26 @@ def test_each_folder_has_its_row_in_the_table() -> None:
         for folder in _folders()
         if folder != versions and (folder == peers or not folder.startswith(peers))
     )
+
+
+def test_the_floors_are_those_of_the_import_contracts() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    (block,) = (each.text for each in blocks_of(ARCHITECTURE) if each.text.startswith("rtb/"))
+    floors = [
+        (int(number), names.strip())
+        for number, names in re.findall(r"\b(\d+)  (\w+(?: \| \w+)*)", block)
+    ]
+
+    for package in ("rtb", "segments"):
+        (layers,) = (
+            each["layers"]
+            for each in contracts["contracts"]
+            if each["type"] == "layers"
+            and "containers" not in each
+            and each["layers"][0].startswith(f"{package}.")
+        )
+        for number, layer in enumerate(reversed(layers), start=1):
+            assert (number, layer.replace(f"{package}.", "")) in floors
 
 
 def test_each_module_that_the_table_names_is_in_its_folder() -> None:

@@ -30,6 +30,7 @@ from segments.ingest.realtime import Chunk, Realtime
 from segments.ingest.tools import Tools
 from segments.ledger import accounts, audiences, jobs, recipients
 from segments.ledger.database.engine import open_ledger, reading
+from segments.ledger.privacy import opt_outs
 from segments.ledger.revision import revision
 from segments.ledger.tables import catalog_revision
 from segments.loader.loader import Loader
@@ -40,8 +41,10 @@ from segments.model.job import JobState
 from segments.model.order import SegmentAction as FileAction
 from segments.model.record import OptOutAction
 from segments.projection.catalog import catch_up
+from segments.projection.in_force import Receipt, put_into_force, withdraw_from_bids
 from segments.projection.opt_outs import record_opt_out
 from segments.settings import Settings
+from segments.store.catalog_lease import DEFAULT_LEASE_MS
 from segments.store.meta import prepare
 from segments.store.reader import LedgerBehind
 from segments.store.servers.connection import connect
@@ -50,9 +53,11 @@ from segments.upkeep.rebuild import rebuild
 from segments.upkeep.reconcile import reconcile
 from segments.upkeep.scrub.scrubber import Scrubber
 from segments.upkeep.sweep import sweep_store
+from tests.cut_off import cut_off
 from tests.edge.client import Client, connected
 from tests.edge.small_store import Service, bid_request, eventually, started
 from tests.engines import Engine
+from tests.refusals import REFUSALS
 from tests.segments.ingest.deliveries import as_json, metadata_of, text_of
 from tests.stateful.model import EVERYONE, OWNERS, PARTNER_OF
 
@@ -125,7 +130,7 @@ class RealService:
         self.redis = await self._kept.enter_async_context(connect(self.engine.url))
         self.service: Service = await self._kept.enter_async_context(
             # Between two bids a slow machine may take its time.
-            started(self.engine.url, idle_timeout_s=86_400)
+            started(self.engine.url, idle_timeout_s=86_400, catalog_lease_ms=DEFAULT_LEASE_MS)
         )
         self.client: Client = await self._kept.enter_async_context(connected(self.service.port))
 
@@ -255,14 +260,67 @@ class RealService:
 
     async def say_no(self, persons: Sequence[str], account: str, *, erases: bool) -> bool:
         """Record it, and return whether the store has it too."""
-        receipt = await record_opt_out(
+        return not (await self._receipt(persons, account, erases=erases)).waits_because
+
+    async def _receipt(self, persons: Sequence[str], account: str, *, erases: bool) -> Receipt:
+        return await record_opt_out(
             self.ledger,
             self.redis,
             OptOutAction.ERASURE if erases else OptOutAction.RESTRICT,
             [(IdentifierKind.EMAIL, id_of_email_hash(HASH_OF[person])) for person in persons],
             None if account == EVERYONE else self._accounts[account].id,
         )
-        return not receipt.waits_because
+
+    async def refuse_writes_and_say_no(
+        self, code: str, persons: Sequence[str], account: str, *, erases: bool
+    ) -> list[set[tuple[str, str]]]:
+        """
+        Say it to a store that reads and does not write, and again when it does.
+
+        Returns:
+            Of bids of each person alone, what was shown while it did not.
+        """
+        with REFUSALS[code](self.engine):
+            waits = await self._receipt(persons, account, erases=erases)
+            shown = [(await self.bid((person,), None, is_named=False))[1] for person in PERSONS]
+            still_waits = await self._receipt(persons, account, erases=erases)
+        in_force = await self._receipt(persons, account, erases=erases)
+        assert waits.waits_because
+        assert still_waits.waits_because
+        assert not in_force.waits_because
+        assert waits.transaction_ids == still_waits.transaction_ids == in_force.transaction_ids
+        return shown
+
+    async def say_no_without_store(
+        self, persons: Sequence[str], account: str, *, erases: bool
+    ) -> None:
+        """Say it to a process that has lost the store, while a loader has it."""
+        async with self.ledger.begin() as conn:
+            requests = await opt_outs.record(
+                conn,
+                OptOutAction.ERASURE if erases else OptOutAction.RESTRICT,
+                [[(IdentifierKind.EMAIL, id_of_email_hash(HASH_OF[each])) for each in persons]],
+                None if account == EVERYONE else self._accounts[account].id,
+                now_s=time.time(),
+            )
+        asking = asyncio.create_task(
+            put_into_force(self.ledger, cut_off(self.redis), requests, wait_s=60)
+        )
+        await catch_up(self.ledger, self.redis, self.settings.expected_ids)
+        assert not (await asking).waits_because
+
+    async def withdraw(self) -> None:
+        """Wait as a door does before it answers a deletion, while bids come without a pause."""
+        waiting = asyncio.create_task(withdraw_from_bids(self.ledger, self.redis, wait_s=60))
+        while not waiting.done():
+            for person in PERSONS:
+                await self.bid((person,), None, is_named=False)
+        assert await waiting == ""
+
+    async def move_window(self, owner: str, segment: str, until_s: int | None) -> None:
+        audience = await self._audience(owner, segment)
+        async with self.ledger.begin() as conn:
+            await audiences.set_window(conn, audience, None, until_s, now_s=time.time())
 
     async def set_state(self, owner: str, segment: str, state: AudienceState) -> None:
         audience = await self._audience(owner, segment)

@@ -3,7 +3,8 @@ Whatever happens, in whatever order, no bid shows what somebody forbade, and eac
 
 The real service is driven beside a model: files and single hashes of several
 partners, opt-outs of every scope, audiences and grants that come and go, a store
-that is killed, lost, rebuilt, swept, files that are scrubbed. Between a change of
+that is killed, lost, rebuilt, swept, one that reads and does not write, a door that has
+lost it, files that are scrubbed. Between a change of
 the catalog and the loader's next look a bid may show an audience that was just
 switched off; never one that the person forbade. The ledger is dumped, and the dump is started in
 its place: until they are reconciled no bid is enriched, and then nobody's no is forgotten,
@@ -31,6 +32,7 @@ from hypothesis.stateful import (
 
 from segments.model.audience import AudienceState
 from tests.engines import Engine
+from tests.refusals import REFUSALS
 from tests.stateful.model import (
     ACTIVE,
     DEACTIVATED,
@@ -132,6 +134,68 @@ class Machine(RuleBasedStateMachine):
         is_in_store = self.real.do(self.real.say_no(persons, account, erases=erases))
         assert is_in_store != (self.is_down or self.is_behind)
         self.model.say_no(persons, account, erases=erases)
+
+    @is_up
+    @rule(
+        code=st.sampled_from(sorted(REFUSALS)),
+        persons=some,
+        account=accounts,
+        erases=st.booleans(),
+        is_rare=rarely,
+    )
+    def refuse_writes(
+        self, code: str, persons: tuple[str, ...], account: str, erases: bool, is_rare: bool
+    ) -> None:
+        """What is said meanwhile is not acknowledged, and may be shown; nothing else may."""
+        if account in (EVERYONE, "group") and not is_rare:
+            account = "A"
+        said = self.real.refuse_writes_and_say_no(code, persons, account, erases=erases)
+        for person, shown in zip(PERSONS, self.real.do(said), strict=True):
+            assert shown <= self.model.allowed((person,), None)
+        self.model.say_no(persons, account, erases=erases)
+        self._bid_of_everybody_as_it_is()
+        self.is_settled = False
+
+    @is_up
+    @rule(persons=some, account=accounts, erases=st.booleans(), is_rare=rarely)
+    def lose_store_of_a_door(
+        self, persons: tuple[str, ...], account: str, erases: bool, is_rare: bool
+    ) -> None:
+        if account in (EVERYONE, "group") and not is_rare:
+            account = "B"
+        self.real.do(self.real.say_no_without_store(persons, account, erases=erases))
+        self.model.say_no(persons, account, erases=erases)
+        self._bid_of_everybody_as_it_is()
+        self.is_settled = False
+
+    @is_up
+    @rule(owner=owners, segment=segments, moves_window=st.booleans(), is_rare=rarely)
+    def withdraw(self, owner: str, segment: str, moves_window: bool, is_rare: bool) -> None:
+        """Once that is answered no bid shows it, though no loader has looked."""
+        number = self.model.live(owner, segment)
+        if number is None or not is_rare:
+            return
+        audience = self.model.audiences[number]
+        state = audience.state
+        self.settle()
+        if moves_window:
+            self.real.do(self.real.move_window(owner, segment, 1))
+            audience.state = DEACTIVATED
+        else:
+            self.real.do(self.real.set_state(owner, segment, AudienceState.DELETED))
+            audience.state = DELETED
+        self.real.do(self.real.withdraw())
+        for person in PERSONS:
+            self.bid((person,), None, is_named=False)
+        if moves_window:
+            self.real.do(self.real.move_window(owner, segment, None))
+            audience.state = state
+            self.settle()
+
+    def _bid_of_everybody_as_it_is(self) -> None:
+        for person in PERSONS:
+            _, shown = self.real.do(self.real.bid((person,), None, is_named=False))
+            assert shown <= self.model.allowed((person,), None)
 
     @is_ours
     @rule(owner=owners, segment=segments, state=st.sampled_from([ACTIVE, DEACTIVATED, DELETED]))

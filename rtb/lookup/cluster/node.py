@@ -147,10 +147,11 @@ class Node:
                 commands = [RUN_COMMAND]
                 if wants_view:
                     commands += [SHARDS_COMMAND, EPOCH_COMMAND]
-                # Apart, for it may say that the slot is another's by now.
-                noted = None if self.slot is None else link.call((note_command(self.slot),))
                 said, *view = await replies_of(link, commands)
-                number = None if noted is None else (await noted)[0]
+                number: object = None
+                if self.slot is not None:
+                    # Apart, for it may say that the slot is another's by now.
+                    [number] = await link.call((note_command(self.slot),))
         except TimeoutError:
             self.lose(LookupFault.STALLED, MESSAGES[LookupFault.STALLED])
             return None

@@ -256,9 +256,8 @@ class RtbSettings(BaseSettings):
 
     read_replicas: bool = False
     """
-    Read from the replicas of a Redis Cluster as well. A replica is behind its master, mostly by
-    milliseconds and without a limit: **an opt-out then holds as soon as all replicas have it**,
-    and not with the first bid after its acknowledgement.
+    Read from the replicas of a Redis Cluster as well. **An opt-out is then acknowledged once all
+    connected replicas have confirmed it**, and is not in force yet where one takes over a second.
     """
 
     @property

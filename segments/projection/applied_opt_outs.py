@@ -37,6 +37,7 @@ from segments.store import keys
 from segments.store.cache_lease import wait_out_leases
 from segments.store.meta import advance_opt_outs
 from segments.store.reader import Meta
+from segments.store.replica_reads import wait_for_replicas
 from segments.store.writer import Writer
 
 _log = logging.getLogger(__name__)
@@ -178,6 +179,7 @@ async def _mark(
     ledger: AsyncEngine, redis: Redis, requests: Sequence[Request], waiting: Set[int]
 ) -> None:
     # A mark is an acknowledgement, to whoever asks how a request stands.
+    await wait_for_replicas(redis)
     await wait_out_leases(redis)
     # Before the store's number moves: were we killed in between, it still leads
     # back here.

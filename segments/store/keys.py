@@ -13,6 +13,8 @@ Every key this service owns in Redis. If it is not here, it is not ours.
     seg:1:probe[:{<slot's tag>}] hash     -      within a script only: how are hashes packed?
     seg:1:rebuild                string   none   the rebuild at work; see below
     seg:1:fresh[:{<slot's tag>}] string   none   raised by each loader; see freshness.py
+    seg:1:replica_reads          string   none   somebody reads from replicas; see replica_reads.py
+    seg:1:replica_reads:written:{<slot's tag>}  string  none  what WAIT is for
     seg:1:swept                  string   none   the day (record.py) of the last sweep
     seg:1:jobs                   hash     none   how far each job is in the store: see job_marks.py
     seg:1:seen:<day>             string   a month bits of the ids seen in bids: see seen.py
@@ -85,6 +87,7 @@ REBUILD: Final = b"seg:1:rebuild"
 SWEPT: Final = b"seg:1:swept"
 BUCKET_PREFIX: Final = b"seg:1:m:"
 JOBS: Final = b"seg:1:jobs"
+REPLICA_READS: Final = b"seg:1:replica_reads"
 CACHING: Final = b"seg:1:caching"
 FRESH: Final = b"seg:1:fresh"
 

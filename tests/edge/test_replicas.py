@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from segments.model.identity import IdentifierKind, id_of_email_hash
+from segments.model.record import OptOutAction
+from segments.projection.in_force import Receipt
+from segments.projection.opt_outs import record_opt_out
 from tests.cluster import TestCluster, in_thread, until_true
 from tests.edge.cluster_store import ClusterService, checked, furnished
 from tests.edge.small_store import eventually
@@ -188,3 +192,35 @@ async def test_heir_is_not_asked_before_it_is_caught_up(world: ClusterService) -
 
     assert not passed
     assert checking.outcomes["enriched"]
+
+
+async def test_opt_out_that_a_replica_lacks_is_not_acknowledged_where_replicas_are_read(
+    world: ClusterService,
+) -> None:
+    cluster = world.cluster
+    master = (await in_thread(cluster.masters))[0]
+    [hanging] = await in_thread(cluster.replicas_of, master)
+    one, other = world.members_on(master)[:2]
+
+    async def receipt(person: str) -> Receipt:
+        return await record_opt_out(
+            world.ledger,
+            world.redis,
+            OptOutAction.RESTRICT,
+            [(IdentifierKind.EMAIL, id_of_email_hash(person))],
+        )
+
+    async with checked(world, read_replicas=True) as checking:
+        checking.saying_no.update((one, other))
+        await until_asked(cluster, hanging)
+        hanging.freeze()
+        try:
+            lacking = await receipt(one)
+        finally:
+            hanging.thaw()
+        in_force = await receipt(other)
+        checking.opted_out.add(other)
+        await checking.rounds(2)
+
+    assert "1 of 1 replicas" in lacking.waits_because
+    assert in_force.waits_because == ""

@@ -18,12 +18,14 @@ until then its last word holds for the others. A rebuild of a Cluster waits for 
 than that between closing the store and its first deletion.
 
 Reads from replicas are off unless `RTB_READ_REPLICAS` says so: a replica is behind its
-master by as much as the network likes, and an opt-out is there no sooner than anything.
+master by as much as the network likes. So writers are told of it, and acknowledge only what
+all connected replicas have (`segments.store.replica_reads`).
 
 Nothing of a Cluster is kept in process: see `rtb.lookup.near_cache.cache`.
 """
 
 import asyncio
+import time
 from binascii import crc_hqx
 from collections.abc import Sequence
 from typing import Final
@@ -36,8 +38,10 @@ from rtb.lookup.gather import Gather
 from rtb.lookup.link import MESSAGES, Command, LookupFault, OnFound, Unfit, unfit_by
 from rtb.lookup.lookup import Lookup, LookupOptions, hget
 from segments.runtime.pauses import Backoff
+from segments.store.cache_lease import REGISTERED_S, register_command
 from segments.store.keys import (
     META,
+    REPLICA_READS,
     SLOTS,
     bucket_key,
     bucket_of,
@@ -60,6 +64,8 @@ _VIEWS: Final = 3
 """So many nodes are asked for their view of the cluster each time."""
 
 _MASK: Final = SLOTS - 1
+
+_REGISTER: Final = register_command(1, REPLICA_READS)
 
 
 class ClusterLookup(Lookup):
@@ -86,6 +92,8 @@ class ClusterLookup(Lookup):
         super().__init__(dial_to(seeds[0]), options)
         self._seeds = tuple(seeds)
         self._map = Map(self._make_node, reads_replicas=reads_replicas)
+        self._reads_replicas = reads_replicas
+        self._registered_at_s = -REGISTERED_S
         self._means = Means(dial_to, options, is_tls, self._on_ended)
         self._caught_up: frozenset[bytes] = frozenset()
         self._meta_read_at_s = -META_KEPT_S
@@ -166,7 +174,15 @@ class ClusterLookup(Lookup):
         reply = await self._ask_owner(META, TRUST_COMMAND)
         if isinstance(reply, list):
             self._take_meta(reply)
+        if self._reads_replicas:
+            await self._register()
         self._judge()
+
+    async def _register(self) -> None:
+        """Have writers wait for the replicas; none is asked before they do."""
+        asked_at_s = time.monotonic()
+        if isinstance(await self._ask_owner(REPLICA_READS, _REGISTER), int):
+            self._registered_at_s = asked_at_s
 
     def _begin(self) -> None:
         for seed in self._seeds:
@@ -213,6 +229,7 @@ class ClusterLookup(Lookup):
             self._caught_up = frozenset()
         masters = self._map.masters
         unwell: list[Node] = []
+        is_registered = time.monotonic() < self._registered_at_s + REGISTERED_S
         for node in masters:
             node.judge(node.run, self._caught_up)
             if node.fault is not None:
@@ -220,7 +237,8 @@ class ClusterLookup(Lookup):
             # Of the same stock as its master, which has all opt-outs; it may be behind.
             lineage = node.run.partition(b":")[2]
             for replica in node.replicas:
-                replica.judge(node.run if replica.run == lineage else b"", self._caught_up)
+                is_awaited = is_registered and replica.run == lineage
+                replica.judge(node.run if is_awaited else b"", self._caught_up)
         if self._nobody is not None:
             self.fault, self.message = self._nobody.fault, str(self._nobody)
         elif len(unwell) == len(masters):

@@ -60,14 +60,16 @@ class Partner:
 
     Attributes:
         data_id: `Data.id`.
+        segtax: `Data.ext.segtax`; `None` if it has none.
         head: Of the object, up to its first segment.
         tail: Behind its last one.
     """
 
-    __slots__ = ("data_id", "head", "tail")
+    __slots__ = ("data_id", "head", "segtax", "tail")
 
-    def __init__(self, data_id: str, head: bytes, tail: bytes) -> None:
+    def __init__(self, data_id: str, segtax: int | None, head: bytes, tail: bytes) -> None:
         self.data_id: Final = data_id
+        self.segtax: Final = segtax
         self.head: Final = head
         self.tail: Final = tail
 
@@ -245,7 +247,7 @@ def _partner(account: "AccountEntry") -> Partner:
     tail = b"]}"
     if account.segtax is not None:
         tail = b'],"ext":{"segtax":%d}}' % account.segtax
-    return Partner(account.public_id, head[:-1] + b',"segment":[', tail)
+    return Partner(account.public_id, account.segtax, head[:-1] + b',"segment":[', tail)
 
 
 def _recipient(

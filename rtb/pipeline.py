@@ -16,6 +16,7 @@ A change is proposed here and applied by the answer form that was asked for:
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from math import inf
 from typing import Final, final
 
 from mypy_extensions import mypyc_attr
@@ -132,9 +133,12 @@ class Question:
 
     @property
     def tmax_ms(self) -> float | None:
-        """`BidRequest.tmax` (3.2.1); `None` if not said, or not a number."""
+        """`BidRequest.tmax` (3.2.1), of any size; `None` if not said, or not a number."""
         tmax = self.request.tmax
-        return tmax if type(tmax) is int or type(tmax) is float else None
+        if type(tmax) is int:
+            # It may be longer than any double.
+            return inf if tmax > _MOST_MS else float(max(tmax, 0))
+        return tmax if type(tmax) is float else None
 
     def passed(self, outcome: Outcome, reason: Reason = _NONE) -> Result:
         """Let the request through unenriched."""
@@ -257,7 +261,7 @@ class Pipeline:
                     shown = partner_to_shown.setdefault(partner, {})
                 shown[segment.segment_id] = segment.json
         return [
-            Offer(partner.data_id, partner.head, partner.tail, self._limited(shown))
+            Offer(partner.data_id, partner.segtax, partner.head, partner.tail, self._limited(shown))
             for partner, shown in partner_to_shown.items()
         ]
 
@@ -267,6 +271,7 @@ class Pipeline:
         return dict(islice(shown.items(), self._max_segments))
 
 
+_MOST_MS: Final = 10**15
 _NOBODY: Final[frozenset[int]] = frozenset()
 
 

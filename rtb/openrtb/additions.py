@@ -1,10 +1,13 @@
 """
 What we would add to a bid request: proposed here, applied by the answer forms.
 
-One `Data` per partner (3.2.21). Where the request carries a `Data` of that id
+One `Data` per partner (3.2.21). A `Data` is told apart by its id and `ext.segtax`, by
+which its segments' ids mean what they mean. Where the request carries one of that id and segtax
 already, what is there stays, and the segments that it lacks are appended;
 otherwise ours is appended to `user.data`, behind all others. A segment's
 `name` and `value` are never shown.
+
+An id that is written as an integer is the text of its digits.
 
 Garbage stays where it is: an element of `user.data` that is no object, or a
 `Data` of our id whose `segment` is no array, is left alone, and ours goes
@@ -16,10 +19,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, final
 
 import msgspec
+from msgspec import Raw
 from mypy_extensions import mypyc_attr
 
+from rtb.openrtb.members import elements_of, value_in
 from rtb.openrtb.request import Request
-from rtb.openrtb.views import Data, Odd, OddList, Segment
+from rtb.openrtb.views import Data, DataExt, Odd, OddList, Segment
 from rtb.outcome import Reason
 
 
@@ -31,17 +36,24 @@ class Offer:
 
     Attributes:
         data_id: `Data.id`.
+        segtax: `Data.ext.segtax`; `None` if it has none.
         head: Rendered, `{"id":...,"name":...,"segment":[`.
         tail: Rendered, `]` and what follows.
         segment_id_to_json: The segments, rendered.
     """
 
-    __slots__ = ("data_id", "head", "segment_id_to_json", "tail")
+    __slots__ = ("data_id", "head", "segment_id_to_json", "segtax", "tail")
 
     def __init__(
-        self, data_id: str, head: bytes, tail: bytes, segment_id_to_json: dict[str, bytes]
+        self,
+        data_id: str,
+        segtax: int | None,
+        head: bytes,
+        tail: bytes,
+        segment_id_to_json: dict[str, bytes],
     ) -> None:
         self.data_id: Final = data_id
+        self.segtax: Final = segtax
         self.head: Final = head
         self.tail: Final = tail
         self.segment_id_to_json: Final = segment_id_to_json
@@ -95,6 +107,7 @@ class Additions:
 
 
 _decode_user_data: Final = msgspec.json.Decoder(list[Data | Odd] | OddList).decode
+_decode_any: Final = msgspec.json.Decoder().decode
 _decode_segments: Final = msgspec.json.Decoder(list[Segment | Odd] | OddList).decode
 
 
@@ -128,20 +141,37 @@ def _addition(offer: Offer, present: list[Any]) -> Addition | None:
     at, at_segment = None, b""
     lacking = offer.segment_id_to_json
     for index, data in enumerate(present):
-        if isinstance(data, Data) and data.id == offer.data_id:
+        if (
+            isinstance(data, Data)
+            and _text_of(data.id) == offer.data_id
+            and _segtax_of(data) == offer.segtax
+        ):
             segment = bytes(data.segment)
             segments = _array_in(segment, _decode_segments)
             if segments is None:
                 continue
             if at is None:
                 at, at_segment = index, segment
-            there = [each.id for each in segments if isinstance(each, Segment)]
+            there = [_text_of(each.id) for each in segments if isinstance(each, Segment)]
             lacking = {id_: json for id_, json in lacking.items() if id_ not in there}
     if not lacking:
         return None
     segments = list(lacking.values())
     data = b"".join((offer.head, b",".join(segments), offer.tail))
     return Addition(data, segments, at, at_segment)
+
+
+def _text_of(id_: Any) -> Any:
+    """Return an id as we compare it: an integer's digits."""
+    # Not a longer one: it takes a time that grows with the square of its digits.
+    return str(id_) if type(id_) is int and -_MOST < id_ < _MOST else id_
+
+
+_MOST: Final = 10**256
+
+
+def _segtax_of(data: Data) -> Any:
+    return data.ext.segtax if isinstance(data.ext, DataExt) else None
 
 
 def _array_in(raw: bytes, decode: Callable[[bytes], Any]) -> list[Any] | None:
@@ -151,7 +181,47 @@ def _array_in(raw: bytes, decode: Callable[[bytes], Any]) -> list[Any] | None:
     try:
         value = decode(raw)
     except (msgspec.DecodeError, RecursionError):
-        return None
+        return _array_of_text(raw, decode)
     if value is None:
         return []
     return value if isinstance(value, list) else None
+
+
+def _array_of_text(raw: bytes, decode: Callable[[bytes], Any]) -> list[Any] | None:
+    """Decode an array element by element; one that can't be decoded is what its members say."""
+    if not raw.startswith(b"["):
+        return None
+    array: list[Any] = []
+    try:
+        for element in elements_of(raw):
+            array += _decoded(element, decode)
+    except (ValueError, RecursionError):
+        return None
+    return array
+
+
+def _decoded(element: bytes, decode: Callable[[bytes], Any]) -> list[Any]:
+    try:
+        one: list[Any] = decode(b"[%b]" % element)
+    except msgspec.DecodeError:
+        if not element.startswith(b"{"):
+            return [None]
+        # Of the members that we read, those that can be decoded.
+        said = [
+            b'"%b":%b' % (name, value)
+            for name in (b"id", b"segment", b"ext")
+            if (value := value_in(element, name.decode())) is not None and _is_readable(value)
+        ]
+        one = decode(b"[{%b}]" % b",".join(said))
+        segment = value_in(element, "segment")
+        if isinstance(one[0], Data) and segment is not None:
+            one = [Data(one[0].id, Raw(segment), one[0].ext)]
+    return one
+
+
+def _is_readable(value: bytes) -> bool:
+    try:
+        _decode_any(value)
+    except msgspec.DecodeError:
+        return False
+    return True

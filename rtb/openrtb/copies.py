@@ -59,7 +59,7 @@ def pairs_of(text: bytes) -> Any:
         RecursionError: Nested too deep.
     """
     try:
-        return _decode_pairs(text.decode())
+        return _decode_pairs(text.decode().removeprefix("\ufeff"))
     except ValueError:
         pass
     # Raised out here, for an exception of decoding quotes the text, and would come along.

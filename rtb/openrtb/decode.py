@@ -14,20 +14,23 @@ body is checked here, once, to be UTF-8.
 A plain request, as most are, is taken apart by `scan`, where that is compiled: it reads
 the uids itself, what is decoded then are the parts that tell something else, and where
 all these stand need not be searched for later. Both ways come to the same `Request`; the
-tests compare them. Where a member stands twice both leave it to `copies`.
+tests compare them. Where a member stands twice both leave it to `copies`, and so they do where
+msgspec can't read what RFC 8259 allows.
 
 `regs` are decoded once for many: millions of requests have the same dozen of them.
 """
 
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable
 from operator import attrgetter
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 from msgspec import Raw
+from msgspec.structs import replace
 
-from rtb.openrtb.copies import UnreadableJson, is_said_once, pairs_of, read_copies
+from rtb.openrtb.copies import Pairs, UnreadableJson, is_said_once, pairs_of, read_copies
+from rtb.openrtb.members import place_in
+from rtb.openrtb.places import FIELD_OF_PLACE, PLACES, Scanned, plain_scan, split
 from rtb.openrtb.request import Request
 from rtb.openrtb.signals import (
     SILENT_LAW,
@@ -38,47 +41,9 @@ from rtb.openrtb.signals import (
     says_nothing,
     tracking_of,
 )
-from rtb.openrtb.uids import SourcedUid, uids_of
-from rtb.openrtb.views import (
-    ABSENT,
-    BidRequest,
-    Device,
-    DeviceExt,
-    Odd,
-    Regs,
-    RegsExt,
-    User,
-    UserExt,
-    signals_in,
-)
+from rtb.openrtb.uids import uids_of
+from rtb.openrtb.views import ABSENT, BidRequest, Device, DeviceExt, Odd, Regs, User, UserExt
 from rtb.outcome import MalformedRequest, Reason
-
-_PLACES: Final[dict[str, type[msgspec.Struct]]] = {
-    "user.ext": UserExt,
-    "user": User,
-    "device.ext": DeviceExt,
-    "device": Device,
-    "": BidRequest,
-}
-"""Views that a configured member may be added to, the deepest first."""
-
-_FIELD_OF_PLACE: Final = {
-    "user.ext": "user_ext",
-    "user": "user",
-    "device.ext": "device_ext",
-    "device": "device",
-    "": "head",
-}
-
-Scanned = tuple[list[SourcedUid] | None, int, int, int, int, bytes, bytes, int | None, bool]
-"""
-What `rtb.openrtb.scan` says of a plain request; of another one `None`, or `False` if it knows
-that none of the members that we read stands twice.
-
-Its uids, or `None` if the user must be decoded; where `user` begins and ends in the body,
-and `user.data`, zeros if they are not there; `device`, empty if it tells nothing, and
-`regs`, as they stand there; `tmax`; whether all is ASCII. That it is UTF-8 else is not known.
-"""
 
 _LONGEST_KEPT_REGS: Final = 128
 """Longer ones carry consent strings, which are a person's own, or nearly."""
@@ -103,12 +68,12 @@ class Decoder:
 
     def __init__(self, paths: Iterable[str] = (), strip_paths: Iterable[str] = ()) -> None:
         self.strip_paths = tuple(strip_paths)
-        self._extra: dict[str, dict[str, str]] = {place: {} for place in _PLACES}
-        configured: dict[str, set[str]] = {place: set() for place in _PLACES}
+        self._extra: dict[str, dict[str, str]] = {place: {} for place in PLACES}
+        configured: dict[str, set[str]] = {place: set() for place in PLACES}
         for path in (*paths, *self.strip_paths):
-            place, member, _ = _split(path)
+            place, member, _ = split(path)
             configured[place].add(member)
-            if member not in _PLACES[place].__struct_fields__:
+            if member not in PLACES[place].__struct_fields__:
                 extra = self._extra[place]
                 extra.setdefault(member, f"configured_{len(extra)}")
 
@@ -127,7 +92,7 @@ class Decoder:
         self._decode_device: Callable[[bytes], Any]
         self._decode_device = msgspec.json.Decoder(self._device | Odd).decode
         self._raw_to_regs: dict[bytes, Law] = {b"": SILENT_LAW}
-        self._scan = None if configured[""] else _scan(self.strip_paths, configured)
+        self._scan = None if configured[""] else plain_scan(self.strip_paths, configured)
 
     def __call__(self, body: bytes) -> Request:
         """
@@ -159,16 +124,16 @@ class Decoder:
             reason = Reason.NOT_UTF8
         except RecursionError:
             reason = Reason.TOO_DEEP
-        except msgspec.ValidationError:
-            reason = Reason.NOT_A_BID_REQUEST
         except (msgspec.DecodeError, UnreadableJson):
-            reason = Reason.NOT_JSON
+            return self._of_text(body)
         # Raised out here, for an exception of decoding may quote the body and
         # would come along as context.
         raise MalformedRequest(reason)
 
     def with_user(self, request: Request, body: bytes, user_raw: bytes) -> Request:
         """Return a request that differs from another one in its user only."""
+        if request.copies is not None:
+            return self(body)
         return self._of_head(body, request.head, user_raw)
 
     def reader(self, path: str) -> tuple[Read, tuple[str, ...]]:
@@ -179,8 +144,8 @@ class Decoder:
             A function that reads the first member of the path that is kept
             raw, and the names that remain to be followed within it.
         """
-        place, member, rest = _split(path)
-        holder = _FIELD_OF_PLACE[place]
+        place, member, rest = split(path)
+        holder = FIELD_OF_PLACE[place]
         field = self._extra[place].get(member, member)
 
         return attrgetter(f"{holder}.{field}"), rest
@@ -326,62 +291,60 @@ class Decoder:
             copies=copies.members,
         )
 
+    def _of_text(self, body: bytes) -> Request:
+        """
+        Decode what msgspec can't, if it is JSON: a lone surrogate, a byte order mark, or a number
+        that no double holds where we read.
+        """
+        try:
+            members = pairs_of(body)
+            if isinstance(members, tuple) and any(name == "id" for name, _ in members):
+                return self._of_members(body, members)
+            reason = Reason.NOT_A_BID_REQUEST
+        except RecursionError:
+            reason = Reason.TOO_DEEP
+        except UnreadableJson:
+            reason = Reason.NOT_JSON
+        raise MalformedRequest(reason)
+
+    def _of_members(self, body: bytes, members: Pairs) -> Request:
+        user_at, user_end = place_in(body, "user")
+        user_raw = body[user_at:user_end]
+        user, data_at, data_end = self._no_user, 0, 0
+        if user_raw.startswith(b"{"):
+            data_at, data_end = place_in(user_raw, "data")
+            user = replace(user, data=Raw(user_raw[data_at:data_end]))
+        has_data = user_raw.startswith(b"[", data_at) and data_end
+        copies = read_copies(members)
+        tmaxes = [value for name, value in members if name == "tmax"]
+        return Request(
+            body,
+            self._decode_head,
+            tmaxes[-1] if tmaxes else None,
+            copies.uids,
+            user,
+            self._no_user_ext,
+            self._no_device,
+            self._no_device_ext,
+            copies.consents,
+            copies.regs,
+            copies.tracking,
+            is_odd=copies.is_odd or copies.regs.is_odd or copies.tracking.is_odd,
+            user_raw=user_raw,
+            copies=members,
+            user_end=user_end if user_raw.startswith(b"{") else 0,
+            data_end=user_at + data_end if has_data else 0,
+        )
+
     def _extended(self, place: str, **redefined: Any) -> Any:
         """Return the view of a place with the configured members, raw, beside its own."""
         names = self._extra[place]
         return msgspec.defstruct(
-            _PLACES[place].__name__,
+            PLACES[place].__name__,
             [(field, Raw, ABSENT) for field in names.values()]
             + [(field, type_, None) for field, type_ in redefined.items()],
-            bases=(_PLACES[place],),
+            bases=(PLACES[place],),
             rename={field: member for member, field in names.items()},
             frozen=True,
             gc=False,
         )
-
-
-def _split(path: str) -> tuple[str, str, tuple[str, ...]]:
-    """Take a path apart: the view it begins in, its member there, and the names behind."""
-    # Every path begins with the last place, which is the request itself.
-    place = next(place for place in _PLACES if not place or path.startswith(f"{place}."))
-    member, *rest = path[len(place) :].removeprefix(".").split(".")
-    return place, member, tuple(rest)
-
-
-def _scan(
-    strip_paths: Sequence[str], configured: Mapping[str, Set[str]]
-) -> Callable[[bytes], Scanned | Literal[False] | None] | None:
-    """Return what takes plain requests apart; `None` where it is not compiled, or can't be sure."""
-    try:
-        from rtb.openrtb.scan import Scanner  # noqa: PLC0415 - there where a C compiler was
-    except ImportError:
-        return None
-    forbidden = {path.rpartition(".")[2] for path in strip_paths}
-    user, user_ext = (configured["user"] | {"consent"}, configured["user.ext"] | {"consent"})
-    device, device_ext = (
-        configured["device"] | set(signals_in(Device)),
-        configured["device.ext"] | set(signals_in(DeviceExt)),
-    )
-    if max(map(len, (forbidden, user, user_ext, device, device_ext))) > _MAX_NAMES:
-        return None
-    if not all(map(_PLAIN_NAME.fullmatch, forbidden)):
-        return None
-    return Scanner(
-        _encoded(forbidden),
-        user=_encoded(user),
-        user_ext=_encoded(user_ext),
-        device=_encoded(device),
-        device_ext=_encoded(device_ext),
-        regs=_encoded(signals_in(Regs)),
-        regs_ext=_encoded(signals_in(RegsExt)),
-    )
-
-
-def _encoded(names: Iterable[str]) -> list[bytes]:
-    return [name.encode() for name in names]
-
-
-_PLAIN_NAME: Final = re.compile(r"[0-9A-Za-z_-]+")
-"""A name that nobody has a reason to escape."""
-
-_MAX_NAMES: Final = 16

@@ -12,4 +12,4 @@ from rtb.openrtb.splice import appended
 def fragment(additions: Additions) -> bytes:
     """Return the fragment; its `id` is the request's, byte for byte."""
     data = appended(b"", [addition.data for addition in additions.each])
-    return b'{"id":%b,"user":{"data":%b}}' % (bytes(additions.request.head.id), data)
+    return b'{"id":%b,"user":{"data":%b}}' % (additions.request.id_raw, data)

@@ -7,15 +7,10 @@ for value).
 """
 
 from collections.abc import Iterable
-from typing import Final
-
-from msgspec import Raw, json
 
 from rtb.openrtb.additions import Addition, Additions
+from rtb.openrtb.members import elements_of
 from rtb.openrtb.splice import appended, place_of, placed
-
-_elements: Final = json.Decoder(list[Raw]).decode
-_encode: Final = json.Encoder().encode
 
 
 def inject(body: bytes, additions: Additions) -> bytes:
@@ -62,11 +57,10 @@ def _end_of_data(body: bytes, additions: Additions) -> int:
 
 def _completed(user_data: bytes, each: Iterable[Addition]) -> bytes:
     """Append to those elements of `user.data` that are of our partners already."""
-    elements = _elements(user_data)
+    elements = elements_of(user_data)
     for addition in each:
         at = addition.at
         if at is not None:
             segments = appended(addition.present, addition.segments)
-            merged = placed(bytes(elements[at]), "segment", addition.present, segments)
-            elements[at] = Raw(merged)
-    return _encode(elements)
+            elements[at] = placed(elements[at], "segment", addition.present, segments)
+    return b"[%b]" % b",".join(elements)

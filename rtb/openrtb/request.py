@@ -8,8 +8,10 @@ compiled, where reading a field is reading a place in memory.
 from collections.abc import Callable
 from typing import Any, Final, final
 
+import msgspec
 from mypy_extensions import mypyc_attr
 
+from rtb.openrtb.members import value_in
 from rtb.openrtb.signals import Law, Said, Tracking
 from rtb.openrtb.uids import SourcedUid
 from rtb.openrtb.views import BidRequest, Device, DeviceExt, User, UserExt
@@ -120,6 +122,14 @@ class Request:
         if head is None:
             head = self._head = self._decode_head(self.body)
         return head
+
+    @property
+    def id_raw(self) -> bytes:
+        """`BidRequest.id` (3.2.1) as it stands in the body."""
+        try:
+            return bytes(self.head.id)
+        except msgspec.DecodeError:
+            return value_in(self.body, "id") or b""
 
     @property
     def user_raw(self) -> bytes:

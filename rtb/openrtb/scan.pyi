@@ -1,7 +1,7 @@
 from collections.abc import Iterable
 from typing import Literal
 
-from rtb.openrtb.decode import Scanned
+from rtb.openrtb.places import Scanned
 
 class Scanner:
     def __init__(

@@ -10,7 +10,7 @@ sixteen bytes of a string at a time, and only notes places.
 
 It answers for plain requests alone, of which nobody could think otherwise: valid
 JSON by the letter of RFC 8259, nested no deeper than `MAX_DEPTH`, no backslash in
-a name, no lone surrogate, none of the members that we read there twice or of
+a name, none of the members that we read there twice or of
 another type than theirs, none of the forbidden names anywhere. Of all others it
 says nothing, but that nothing stands twice where it is so; and `decode` reads them as it
 always did: what is malformed, and why, is decided in one place. Where there is no C compiler
@@ -145,7 +145,7 @@ cdef class Scanner:
         Say where the members are that we read.
 
         Returns:
-            A `rtb.openrtb.decode.Scanned`. Of a body that is not plain `None`; or `False`, if
+            A `rtb.openrtb.places.Scanned`. Of a body that is not plain `None`; or `False`, if
             that is for a forbidden name alone.
         """
         cdef Scan scan
@@ -159,7 +159,11 @@ cdef class Scanner:
         scan.forbidden = &self._forbidden
         scan.telling = self._telling
         # The interpreter's lock is kept: letting go of it costs a tenth of this.
-        at = _past_space(start)
+        at = start
+        if scan.end - start > 3 and at[0] == 0xEF and at[1] == 0xBB and at[2] == 0xBF:
+            at += 3  # a byte order mark, which is not ASCII
+            scan.highs = 1
+        at = _past_space(at)
         if at[0] != c'{':
             return None
         at = _past_object(&scan, at, 1, TOP)
@@ -601,7 +605,6 @@ cdef Bytes _past_string(Scan *scan, Bytes at) noexcept nogil:
 
 
 cdef Bytes _past_escape(Bytes at) noexcept nogil:
-    cdef unsigned int code = 0
     cdef unsigned char char = at[1]
     cdef int n
     if (
@@ -611,12 +614,9 @@ cdef Bytes _past_escape(Bytes at) noexcept nogil:
         return at + 2
     if char != c'u':
         return NULL
+    # A surrogate without its other half, too: the grammar has it (RFC 8259, 8.2).
     for n in range(2, 6):
         char = at[n]
-        if _is_digit(char):
-            code = code << 4 | (char - c'0')
-        elif c'a' <= (char | 0x20) <= c'f':
-            code = code << 4 | ((char | 0x20) - c'a' + 10)
-        else:
+        if not _is_digit(char) and not c'a' <= (char | 0x20) <= c'f':
             return NULL
-    return NULL if 0xD800 <= code <= 0xDFFF else at + 6
+    return at + 6

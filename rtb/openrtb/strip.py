@@ -66,9 +66,13 @@ class Strip:
         if request.is_scanned:
             return request, stripped
         for path, names, read in self._paths:
-            value = read(request)
-            # None is the default of a member that a view has anyway; so is null.
-            if value is not ABSENT and value is not None:
+            if request.copies is not None:
+                is_there = any(found is not None for found in led_to(request.copies, names))
+            else:
+                value = read(request)
+                # None is the default of a member that a view has anyway; so is null.
+                is_there = value is not ABSENT and value is not None
+            if is_there:
                 leaving = self._without(request, names)
                 if leaving is not request:
                     request = leaving

@@ -73,11 +73,18 @@ class User(msgspec.Struct, frozen=True, gc=False):
     ext: UserExt | Odd = None
 
 
+class DataExt(msgspec.Struct, frozen=True, gc=False):
+    """Data.ext: `segtax`, the taxonomy of its segments' ids (segtax.md of the IAB)."""
+
+    segtax: Any = None
+
+
 class Data(msgspec.Struct, frozen=True, gc=False):
     """3.2.21 Data, as far as it takes to know whose it is."""
 
     id: Any = None
     segment: Raw = ABSENT
+    ext: DataExt | Odd = None
 
 
 class Segment(msgspec.Struct, frozen=True, gc=False):

@@ -35,7 +35,7 @@ from rtb.outcome import MalformedRequest, Outcome, Reason
 from rtb.pipeline import Pipeline, Question, Result
 from rtb.server.answer_forms import FORMS, NOTHING, Form
 from rtb.server.deadline_timer import Deadlines
-from rtb.server.http.http11 import BadEncoding, TooLarge, head_of, unfold
+from rtb.server.http.http11 import GZIP_MAGIC, BadEncoding, TooLarge, head_of, unfold
 from rtb.server.http.protocol import Connection, Turn
 from rtb.server.http.request_heads import Head
 from rtb.server.metrics.layout import Refusal, Where
@@ -75,12 +75,17 @@ class BidOptions(NamedTuple):
     allow_unnamed_recipient: bool
 
 
+_GZIP_QUERY: Final = b"gzip=1"
+"""Hosts that can't set a header say so in the URL that they were given."""
+
+
 class Route(NamedTuple):
     """What a URL leads to, under the catalog in force."""
 
     form: Form
     recipient: Recipient
     cells: int  # where the recipient's requests are counted
+    says_gzip: bool  # a body may be gzip without a word of it in its head
 
 
 class Bids:
@@ -203,10 +208,10 @@ class Bids:
     def route_of(self, url: bytes) -> Route | Refusal:
         """Find out what a URL leads to, and remember it."""
         try:
-            path: bytes = parse_url(url).path or b""
+            parts = parse_url(url)
         except HttpParserInvalidURLError:
             return Refusal.UNKNOWN_PATH
-        found = _form_of(path)
+        found = _form_of(parts.path or b"")
         if found is None:
             return Refusal.UNKNOWN_PATH
         form, name = found
@@ -216,7 +221,12 @@ class Bids:
         recipient = self.catalog.recipient(None if self.is_blind else name)
         if recipient is None:
             return Refusal.UNKNOWN_RECIPIENT
-        route = Route(form, recipient, self.counters.requests_of(recipient.name))
+        route = Route(
+            form,
+            recipient,
+            self.counters.requests_of(recipient.name),
+            _GZIP_QUERY in (parts.query or b"").split(b"&"),
+        )
         if len(self.routes) < _MAX_ROUTES:
             self.routes[url] = route
         return route
@@ -282,6 +292,8 @@ class Bid(Turn):
         try:
             if self._encoding:
                 body = unfold(body, self._encoding, bids.options.max_body_bytes)
+            elif self._route.says_gzip and body.startswith(GZIP_MAGIC):
+                body = unfold(body, b"gzip", bids.options.max_body_bytes)
             asked = bids.ask(body, self._route.recipient, bids.catalog)
         except MalformedRequest as malformed:
             self._reject(malformed.reason)

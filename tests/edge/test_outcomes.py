@@ -40,6 +40,31 @@ async def test_member_is_enriched_and_all_else_left_byte_for_byte(engine: Engine
 
 
 @pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param((b"{", rb'{"app": {"name": "Puzzle \ud83d"}, '), id="half an emoji"),
+        pytest.param((b"{", b"\xef\xbb\xbf{"), id="a byte order mark"),
+        pytest.param((b"{", b'{"tmax": 1e400, '), id="a tmax that no double holds"),
+        pytest.param((b"{", b'{"tmax": ' + b"9" * 400 + b", "), id="a tmax of 400 digits"),
+        pytest.param((b"{", b'{"tmax": -' + b"9" * 400 + b", "), id="one below zero"),
+        pytest.param((b"{", b'{"tmax": ' + b"9" * 5_000 + b", "), id="one of 5,000"),
+        pytest.param((b"{", b'{"device": {"h": 1e400}, "x": -1e400, '), id="any number"),
+    ],
+)
+async def test_json_that_the_grammar_allows_is_enriched(
+    valkey: Engine, change: tuple[bytes, bytes]
+) -> None:
+    body = bid_request().replace(*change, 1)
+
+    async with serving(valkey.url) as service, connected(service.port) as client:
+        answer = await client.post(body)
+
+    assert answer.outcome == "enriched"
+    ours = b',"data":' + json.dumps([SHOP_DATA], separators=(",", ":")).encode()
+    assert answer.body.replace(ours, b"") == body
+
+
+@pytest.mark.parametrize(
     ("body", "path", "outcome"),
     [
         pytest.param(bid_request(None), "/openrtb2/enrich", "no_identity", id="no id"),

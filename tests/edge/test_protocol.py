@@ -49,7 +49,7 @@ async def test_request_that_comes_byte_by_byte_is_read(valkey: Engine) -> None:
 
 async def test_chunked_body_is_read(valkey: Engine) -> None:
     body = bid_request()
-    head = b"POST /openrtb2/enrich HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = b"POST /openrtb2/enrich HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
     chunks = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (body[:7], body[7:]))
 
     async with serving(valkey.url) as service, connected(service.port) as client:
@@ -57,6 +57,12 @@ async def test_chunked_body_is_read(valkey: Engine) -> None:
         outcomes = [(await client.answer()).outcome for _ in range(2)]
 
     assert outcomes == ["enriched", "no_identity"]
+
+
+def _chunked(body: bytes, coding: bytes, *lines: bytes, trailers: bytes = b"") -> bytes:
+    head = (b"POST /openrtb2/enrich HTTP/1.1", b"Host: a", b"Transfer-Encoding: " + coding, *lines)
+    chunk = b"%x\r\n%b\r\n0\r\n%b\r\n" % (len(body), body, trailers)
+    return b"\r\n".join(head) + b"\r\n\r\n" + chunk
 
 
 @pytest.mark.parametrize(
@@ -92,6 +98,36 @@ async def test_chunked_body_is_read(valkey: Engine) -> None:
             431,
             "head_too_large",
             id="many headers",
+        ),
+        pytest.param(
+            request(b"{}").replace(b"\r\n\r\n", b"\r\nX: y" * 150 + b"\r\n\r\n"),
+            431,
+            "head_too_large",
+            id="one header many times",
+        ),
+        pytest.param(
+            request(b"{}").replace(b"\r\n\r\n", (b"\r\nX: " + b"y" * 900) * 30 + b"\r\n\r\n"),
+            431,
+            "head_too_large",
+            id="one header that is long many times",
+        ),
+        pytest.param(
+            request(b"{}").replace(b"Host: localhost\r\n", b""), 400, "bad_http", id="no host"
+        ),
+        pytest.param(request(b"{}", Host="b"), 400, "bad_http", id="two hosts"),
+        pytest.param(request(b"{}", host="b"), 400, "bad_http", id="two hosts, of two spellings"),
+        pytest.param(
+            request(b"{}").replace(b"Host: localhost", b"Host: a b"), 400, "bad_http", id="no name"
+        ),
+        pytest.param(_chunked(b"{}", b"br, chunked"), 501, "transfer_coding", id="another coding"),
+        pytest.param(
+            _chunked(b"{}", b"gzip, gzip, chunked"), 501, "transfer_coding", id="two codings"
+        ),
+        pytest.param(
+            _chunked(b"{}", b"gzip, chunked", b"Content-Encoding: gzip"),
+            501,
+            "transfer_coding",
+            id="a coding of an encoding",
         ),
         pytest.param(request(b"{}", Expect="a miracle"), 417, "expectation", id="expectation"),
     ],
@@ -151,7 +187,8 @@ async def test_endless_trailers_are_refused(valkey: Engine) -> None:
         serving(valkey.url, max_body_bytes=1_024) as service,
         connected(service.port) as client,
     ):
-        client.send(b"POST /openrtb2/enrich HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+        client.send(b"POST /openrtb2/enrich HTTP/1.1\r\nHost: a\r\n")
+        client.send(b"Transfer-Encoding: chunked\r\n\r\n")
         client.send(b"2\r\n{}\r\n0\r\nX-Endless: ")
         for _ in range(40):
             client.send(b"x" * 1_000)
@@ -223,10 +260,12 @@ async def test_client_that_does_not_fetch_its_answers_is_not_read_on(valkey: Eng
 
 async def test_half_closed_client_gets_what_it_waits_for(engine: Engine) -> None:
     async with serving(engine.url) as service, connected(service.port) as client:
-        client.send(request(bid_request()))
+        client.send(request(bid_request()) * 2)
         client.writer.write_eof()
+        answers = [await client.answer() for _ in range(2)]
 
-        assert (await client.answer()).outcome == "enriched"
+        assert [answer.outcome for answer in answers] == ["enriched"] * 2
+        assert answers[1].headers["connection"] == "close"
         assert await client.is_closed()
 
 
@@ -306,13 +345,96 @@ async def test_http_1_0_is_kept_alive_when_it_asks(valkey: Engine) -> None:
         assert await client.is_closed()
 
 
-async def test_upgrade_is_not_taken_up(valkey: Engine) -> None:
+@pytest.mark.parametrize("name", ["h2c", "websocket", "TLS/1.0, h2c"])
+@pytest.mark.parametrize("size", [1_000_000, 7, 1], ids=["whole", "in pieces", "byte by byte"])
+async def test_upgrade_is_ignored_and_the_body_read(valkey: Engine, name: str, size: int) -> None:
+    """
+    Java's HttpClient and `curl --http2` offer h2c with each first request (RFC 9110, 7.8).
+    """
+    body = bid_request()
+    offer = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": name, "HTTP2_Settings": "AAMAAABk"}
+    data = request(body, **offer) * 2 + request(body)
+
     async with serving(valkey.url) as service, connected(service.port) as client:
-        client.send(request(b"", Connection="Upgrade", Upgrade="h2c"))
+        for at in range(0, len(data), size):
+            client.send(data[at : at + size])
+            if size < len(data):
+                await client.writer.drain()
+        answers = [await client.answer() for _ in range(3)]
+        again = await client.post(body, **offer)
+
+    assert [answer.outcome for answer in (*answers, again)] == ["enriched"] * 4
+
+
+async def test_upgrade_of_a_chunked_body_that_is_no_http_is_refused(valkey: Engine) -> None:
+    data = _chunked(b"{}", b"chunked", b"Connection: Upgrade", b"Upgrade: h2c")
+
+    async with serving(valkey.url) as service, connected(service.port) as client:
+        client.send(data.replace(b"2\r\n{}", b"zz\r\n{}"))
         answer = await client.answer()
 
-        assert answer.status == 400
+    assert (answer.status, answer.error) == (400, "bad_http")
+
+
+async def test_tunnel_is_not_made(valkey: Engine) -> None:
+    async with serving(valkey.url) as service, connected(service.port) as client:
+        client.send(b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\nGET / HTTP/1.1\r\n\r\n")
+        answer = await client.answer()
+
+        assert answer.status in {404, 405}
         assert await client.is_closed()
+
+
+async def test_trailers_change_nothing(valkey: Engine) -> None:
+    """
+    They come behind the body, and a field of the head among them is none (RFC 9110, 6.5.1).
+    """
+    trailers = b"Content-Type: text/plain\r\nHost: b\r\nContent-Encoding: gzip\r\n"
+
+    async with serving(valkey.url) as service, connected(service.port) as client:
+        client.send(_chunked(bid_request(), b"chunked", trailers=trailers))
+        first = await client.answer()
+        second = await client.post(bid_request())
+
+    assert [first.outcome, second.outcome] == ["enriched", "enriched"]
+
+
+@pytest.mark.parametrize(
+    "coding", [b"gzip, chunked", b"x-gzip ,\tChunked", b"gzip\r\nTransfer-Encoding: chunked"]
+)
+async def test_gzip_as_a_transfer_coding_is_undone(valkey: Engine, coding: bytes) -> None:
+    async with serving(valkey.url) as service, connected(service.port) as client:
+        client.send(_chunked(gzip.compress(bid_request()), coding))
+        answer = await client.answer()
+
+    assert answer.outcome == "enriched"
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        pytest.param(gzip.compress(bid_request()), 200, id="gzip"),
+        pytest.param(bid_request(), 200, id="plain"),
+        pytest.param(gzip.compress(bid_request())[:-9], 400, id="gzip, cut short"),
+    ],
+)
+async def test_host_may_say_gzip_by_its_url(valkey: Engine, body: bytes, status: int) -> None:
+    async with serving(valkey.url) as service, connected(service.port) as client:
+        answer = await client.post(body, "/openrtb2/enrich?x=1&gzip=1")
+        unsaid = await client.post(body, "/openrtb2/enrich?gzip=0")
+
+    assert answer.status == status
+    assert unsaid.status == (200 if body == bid_request() else 400)
+
+
+@pytest.mark.parametrize("zeros", [1, 500])
+async def test_zeros_behind_gzip_are_padding(valkey: Engine, zeros: int) -> None:
+    body = gzip.compress(bid_request()) + b"\0" * zeros
+
+    async with serving(valkey.url) as service, connected(service.port) as client:
+        answer = await client.post(body, Content_Encoding="gzip")
+
+    assert answer.outcome == "enriched"
 
 
 async def test_client_that_asks_first_is_told_to_continue(valkey: Engine) -> None:

@@ -20,6 +20,9 @@ _GZIP_LEVEL: Final = 1
 MIN_GZIP_BYTES: Final = 1024
 """A smaller answer fits the same packet either way."""
 
+GZIP_MAGIC: Final = b"\x1f\x8b"
+"""What gzip begins with (RFC 1952, 2.3.1), and no JSON does."""
+
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 CLOSE: Final = b"Connection: close\r\n"
 KEEP_ALIVE: Final = b"Connection: keep-alive\r\n"
@@ -35,6 +38,7 @@ _STATUS: Final = {
     413: b"413 Content Too Large",
     417: b"417 Expectation Failed",
     431: b"431 Request Header Fields Too Large",
+    501: b"501 Not Implemented",
 }
 
 
@@ -60,6 +64,7 @@ _REFUSAL_STATUS: Final = {
     Refusal.BODY_TOO_LARGE: 413,
     Refusal.EXPECTATION: 417,
     Refusal.HEAD_TOO_LARGE: 431,
+    Refusal.TRANSFER_CODING: 501,
 }
 REFUSAL_HEADS: Final = {
     refusal: head_of(status, "malformed", refusal) for refusal, status in _REFUSAL_STATUS.items()
@@ -106,7 +111,8 @@ def unfold(body: bytes, encoding: bytes, max_bytes: int) -> bytes:
             if not member.eof:
                 raise BadEncoding
             parts.append(part)
-            body = member.unused_data
+            # As gzip(1) does: blocks and buffers are filled up with zeros.
+            body = member.unused_data.lstrip(b"\0")
     except igzip_lib.IsalError:  # type: ignore[misc] # its stub says it is an instance
         raise BadEncoding from None
     raise BadEncoding

@@ -140,6 +140,13 @@ class Turn:
             extra += self._closing()
         self.connection.send(self, b"".join((head, extra, b"\r\n")))
 
+    def end_here(self) -> None:
+        """Make this the last turn of its connection, and have its answer say so."""
+        if not self.is_last and self.payload is not None:
+            status, _, rest = self.payload.partition(b"\r\n")
+            self.payload = b"".join((status, b"\r\n", http11.CLOSE, rest))
+        self.is_last = True
+
     def _closing(self) -> bytes:
         # A drain closes behind the last request that is here, not before it.
         self.is_last = self.is_last or self.connection.ends_with(self)
@@ -214,6 +221,8 @@ class Connection(Taker):
     def eof_received(self) -> bool:
         """Let a client that closed its half have what it still waits for."""
         self._is_closing = True
+        if self._turns:
+            self._turns[-1].end_here()
         return bool(self._turns)
 
     def pause_writing(self) -> None:

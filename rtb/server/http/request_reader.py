@@ -6,8 +6,15 @@ Bytes of one connection to requests: HTTP/1.1 on httptools, within limits.
 
 Nothing is unbounded: head and body have limits in bytes and in time. A time counts
 from the first byte, so dripping bytes buys none; chunks and trailers weigh too.
+
+`Upgrade` is ignored, whatever it names (RFC 9110, 7.8): clients offer h2c with each request. The
+parser would leave the body to the other protocol, so it is given the head anew without it.
+
+Trailers are read and dropped: fields of a head that come behind the body change nothing
+(RFC 9110, 6.5.1).
 """
 
+import re
 from typing import Final, NamedTuple
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
@@ -20,6 +27,11 @@ from rtb.server.metrics.layout import Refusal
 _BETWEEN, _HEAD, _BODY = range(3)
 
 _MAX_HEADERS: Final = 100
+
+_LINE_BYTES: Final = 4
+"""Of a header's line, beside name and value."""
+
+_GZIP: Final = (b"gzip", b"x-gzip")
 
 
 class Limits(NamedTuple):
@@ -75,11 +87,13 @@ class Reader:
         "_encoding",
         "_expects",
         "_extra",
+        "_head_bytes",
         "_headers",
         "_heads",
-        "_is_large",
         "_is_new",
+        "_is_upgrading",
         "_limits",
+        "_lines",
         "_more",
         "_parser",
         "_part_bytes",
@@ -88,7 +102,6 @@ class Reader:
         "_taker",
         "_url",
         "_wants_gzip",
-        "on_header",
     )
 
     def __init__(self, taker: Taker, limits: Limits, heads: Heads) -> None:
@@ -96,8 +109,8 @@ class Reader:
         self._limits = limits
         self._heads = heads
         self._headers: dict[bytes, bytes] = {}
-        # A dictionary's own method: eight headers cost what one Python call does.
-        self.on_header = self._headers.__setitem__
+        self._lines = 0
+        self._head_bytes = 0
         self._url = b""
         self._body = b""
         self._more: list[bytes] = []
@@ -109,7 +122,7 @@ class Reader:
         self._phase = _BETWEEN
         self._since_s = 0.0
         self._part_bytes = 0
-        self._is_large = False
+        self._is_upgrading = False
         self._is_new = True  # the parser has seen nothing of the next request
         self._data = b""  # what came, if a request begins with it
         self._parser: HttpRequestParser | None = HttpRequestParser(self)
@@ -158,17 +171,38 @@ class Reader:
     def on_url(self, url: bytes) -> None:
         """Take the request's target, or the next piece of it."""
         self._url += url
+        self._head_bytes += len(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header; each line weighs, though its name has come before."""
+        if self._phase == _BODY:
+            return  # a trailer
+        self._lines += 1
+        self._head_bytes += len(name) + len(value) + _LINE_BYTES
+        headers = self._headers
+        if name in headers and name.lower() in _LISTS:
+            value = b"%b, %b" % (headers[name], value)
+        headers[name] = value
 
     def on_headers_complete(self) -> None:
         """Read the few headers that change anything."""
         headers = self._headers
+        parser = self._parser
+        if parser is None:
+            return
+        if self._lines > _MAX_HEADERS or self._head_bytes > self._limits.max_head_bytes:
+            self._refuse(Refusal.HEAD_TOO_LARGE)
+        elif parser.should_upgrade() and parser.get_method() != b"CONNECT":
+            self._is_upgrading = True
+            return
+        hosts = 1 if b"Host" in headers else 0
         for name in headers:
             if name not in _PLAIN:
-                self._read_header(name, headers[name])
-        if (self._is_large or self._part_bytes or len(headers) > _MAX_HEADERS) and (
-            len(headers) > _MAX_HEADERS or self._head_bytes() > self._limits.max_head_bytes
+                hosts += self._read_header(name, headers[name])
+        if (hosts != 1 and parser.get_http_version() != "1.0") or (
+            hosts and not _HOST.fullmatch(self._header(b"host"))
         ):
-            self._taker.refuse(Refusal.HEAD_TOO_LARGE)
+            self._refuse(Refusal.BAD_HTTP)
         self._phase = _BODY
         if self._expects:
             self._expects = False
@@ -183,14 +217,14 @@ class Reader:
             self._body = chunk
         self._body_bytes += len(chunk)
         if self._body_bytes > self._limits.max_body_bytes:
-            self._taker.refuse(Refusal.BODY_TOO_LARGE)
+            self._refuse(Refusal.BODY_TOO_LARGE)
             self._body = b""
             self._more.clear()
 
     def on_message_complete(self) -> None:
         """Give the request on."""
         parser = self._parser
-        if parser is None:
+        if parser is None or self._is_upgrading:
             return
         body = self._body
         if self._more:
@@ -210,6 +244,7 @@ class Reader:
             self._heads.learn(self._data, head)
         self._url = self._body = self._extra = self._encoding = b""
         self._body_bytes = self._part_bytes = self._phase = 0
+        self._lines = self._head_bytes = 0
         self._wants_gzip = False
         self._is_new = True
         self._headers.clear()
@@ -221,19 +256,50 @@ class Reader:
         parser = self._parser
         if parser is None:
             return
-        self._is_large = len(data) > self._limits.max_head_bytes
+        rest = self._feed(parser, data)
+        while rest is not None:
+            if not self._is_upgrading:
+                self._taker.end()  # what follows is a tunnel, which we don't make
+                return
+            head = self._without_upgrade(parser)
+            self._parser = parser = HttpRequestParser(self)
+            self._feed(parser, head)
+            rest = self._feed(parser, rest)
+        if self._url:
+            self._note_part(len(data), now_s)
+
+    def _refuse(self, refusal: Refusal) -> None:
+        self._data = b""  # so that its head is not learnt
+        self._taker.refuse(refusal)
+
+    def _feed(self, parser: HttpRequestParser, data: bytes) -> bytes | None:
+        """Return what stands behind a head that asks for another protocol; `None` if none does."""
         try:
             parser.feed_data(data)
-        except HttpParserUpgrade:
-            self._taker.end()  # what follows is another protocol, which we don't speak
+        except HttpParserUpgrade as upgrade:
+            return data[upgrade.args[0] :]
         except HttpParserError as error:
             # What a callback of ours raised comes as the context of the parser's own.
             bug = error.__context__
             if isinstance(bug, Exception) and not isinstance(bug, HttpParserError):
                 raise bug from None
-            self._taker.refuse(Refusal.BAD_HTTP)
-        if self._url:
-            self._note_part(len(data), now_s)
+            self._refuse(Refusal.BAD_HTTP)
+        return None
+
+    def _without_upgrade(self, parser: HttpRequestParser) -> bytes:
+        """Write a head as if it had not asked for another protocol, and forget it, to read it."""
+        version = parser.get_http_version().encode()
+        lines = [b"%b %b HTTP/%b" % (parser.get_method(), self._url, version)]
+        lines += [
+            b"%b: %b" % (name, value)
+            for name, value in self._headers.items()
+            if name.lower() != b"upgrade"
+        ]
+        self._is_upgrading = False
+        self._url = b""
+        self._headers.clear()
+        self._lines = self._head_bytes = 0
+        return b"\r\n".join(lines) + b"\r\n\r\n"
 
     def _note_part(self, received: int, now_s: float) -> None:
         """Mind the limits of a request of which only a part is here."""
@@ -243,20 +309,22 @@ class Reader:
             # The first part of a head: measured, for what came before it was others'.
             self._since_s = now_s
             self._phase = phase
-            self._part_bytes = self._head_bytes()
+            self._part_bytes = self._head_bytes
         else:
             self._part_bytes += received
         if phase == _HEAD and self._part_bytes > limits.max_head_bytes:
-            self._taker.refuse(Refusal.HEAD_TOO_LARGE)
+            self._refuse(Refusal.HEAD_TOO_LARGE)
         # Chunks and trailers weigh too, and only their content counts as body.
         elif self._part_bytes > limits.max_head_bytes + 4 * limits.max_body_bytes:
-            self._taker.refuse(Refusal.BODY_TOO_LARGE)
+            self._refuse(Refusal.BODY_TOO_LARGE)
 
-    def _head_bytes(self) -> int:
-        return len(self._url) + sum(len(name) + len(self._headers[name]) for name in self._headers)
-
-    def _read_header(self, name: bytes, value: bytes) -> None:
+    def _read_header(self, name: bytes, value: bytes) -> int:
+        """Take note of a header that changes something; returns how many hosts it names."""
         match name.lower():
+            case b"host":
+                return 1
+            case b"transfer-encoding":
+                self._read_codings(value)
             case b"accept-encoding":
                 self._wants_gzip = http11.takes_gzip(value)
             case b"content-encoding":
@@ -276,20 +344,38 @@ class Reader:
             case _:
                 if len(_PLAIN) < _MAX_PLAIN:
                     _PLAIN.add(name)
+        return 0
+
+    def _read_codings(self, value: bytes) -> None:
+        """Mind the codings of a body beside chunked, which the parser undoes (RFC 9112, 7)."""
+        *codings, _ = [coding.strip().lower() for coding in value.split(b",")]
+        if not codings:
+            return
+        if codings[0] in _GZIP and len(codings) == 1 and not self._header(b"content-encoding"):
+            self._encoding = b"gzip"
+        else:
+            self._refuse(Refusal.TRANSFER_CODING)
 
     def _expect(self) -> None:
         if self._header(b"expect").lower() != b"100-continue":
-            self._taker.refuse(Refusal.EXPECTATION)
+            self._refuse(Refusal.EXPECTATION)
             return
         length = self._header(b"content-length")
         if length.isdigit() and int(length) > self._limits.max_body_bytes:
-            self._taker.refuse(Refusal.BODY_TOO_LARGE)
+            self._refuse(Refusal.BODY_TOO_LARGE)
         else:
             self._taker.encourage()
 
     def _header(self, name: bytes) -> bytes:
         return header_of(self._headers, name)
 
+
+_LISTS: Final = frozenset(
+    {b"accept-encoding", b"connection", b"content-encoding", b"host", b"transfer-encoding"}
+)
+"""Headers of which two lines are one list (RFC 9110, 5.3); and `Host`, of which they are none."""
+
+_HOST: Final = re.compile(rb"[^\s,]*")
 
 _PLAIN: Final = {b"Host", b"User-Agent", b"Accept", b"Content-Type", b"Content-Length"}
 """Names of headers that change nothing here, as spelled; learnt, up to a limit."""

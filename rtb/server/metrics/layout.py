@@ -77,6 +77,7 @@ class Refusal(StrEnum):
     HEAD_TOO_LARGE = "head_too_large"
     CONTENT_TYPE = "content_type"
     EXPECTATION = "expectation"
+    TRANSFER_CODING = "transfer_coding"
 
 
 class SeenResult(StrEnum):

@@ -27,7 +27,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from msgspec.structs import replace
-from prometheus_client import CollectorRegistry
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from segments.doors.live_audience import rules
@@ -40,6 +39,7 @@ from segments.doors.live_audience.metadata import MAX_METADATA_BYTES, Metadata
 from segments.doors.live_audience.metrics import DeliveryMetrics
 from segments.doors.live_audience.options import DropOptions
 from segments.doors.live_audience.status import accepted, refusal, status_of
+from segments.doors.sftp_process_metrics import SftpProcessMetrics
 from segments.files.blobs import Blobs
 from segments.files.chunks import file_chunks, in_thread
 from segments.ingest.accept import parties_of
@@ -68,7 +68,8 @@ class Drop:
         folders: DropFolder,
         now_s: Callable[[], float] = time.time,
         *,
-        metrics: DeliveryMetrics | None = None,
+        metrics: SftpProcessMetrics | None = None,
+        answers: DeliveryMetrics | None = None,
         is_refused: Callable[[], bool] = lambda: False,
     ) -> None:
         """
@@ -80,10 +81,12 @@ class Drop:
             blobs: And its files.
             folders: Of the partners.
             now_s: Tells the time.
-            metrics: Where deliveries are counted.
+            metrics: What is counted.
+            answers: What is counted of deliveries.
             is_refused: Whether nothing may be taken in now; it stays where it is.
         """
-        self._metrics = metrics or DeliveryMetrics(CollectorRegistry())
+        self._metrics = metrics or SftpProcessMetrics()
+        self._answers = answers or DeliveryMetrics(self._metrics.registry)
         self._wait_s = options.wait_s
         self._quiet_s = options.quiet_s
         self._abandoned_after_s = options.abandoned_after_s
@@ -170,7 +173,7 @@ class Drop:
             _log.info("metadata of %r refused: %s", partner_id, refused)
             content = refusal(refused.reason)
         folder.answer(name, content)
-        self._metrics.first(None if refused is None else refused.reason)
+        self._answers.first(None if refused is None else refused.reason)
         # A URL that is one, of a partner who is one.
         if metadata is not None and metadata.partner_id == partner_id:
             async with self._ledger.begin() as conn:
@@ -277,11 +280,11 @@ class Drop:
         # The job may be that of the same delivery under an earlier number.
         content = status_of(replace(job, transaction_id=delivery.transaction_id))
         await self._end(self._folders.of(partner_id), delivery, content)
-        self._metrics.last(job.stop)
+        self._answers.last(job.stop)
 
     async def _refuse(self, folder: Folder, delivery: Delivery, reason: StopReason) -> None:
         await self._end(folder, delivery, refusal(reason))
-        self._metrics.last(reason)
+        self._answers.last(reason)
 
     async def _end(self, folder: Folder, delivery: Delivery, content: bytes) -> None:
         """Give the last answer; the ledger forgets the delivery only after that."""

@@ -18,12 +18,14 @@ _decode = Decoder()
 
 SHOP = Offer(
     "shop",
+    None,
     b'{"id":"shop","name":"Shop","segment":[',
     b"]}",
     {"101": b'{"id":"101"}', "102": b'{"id":"102"}'},
 )
 BANK = Offer(
     "bank",
+    501,
     b'{"id":"bank","name":"Bank","segment":[',
     b'],"ext":{"segtax":501}}',
     {"201": b'{"id":"201"}'},
@@ -135,8 +137,8 @@ def test_ours_goes_behind_what_is_there(body: bytes, expected: bytes) -> None:
             id="appended to the Data of our id",
         ),
         pytest.param(
-            [{"id": "shop", "segment": [{"id": "102"}, {"id": 101}, 5]}],
-            [{"id": "shop", "segment": [{"id": "102"}, {"id": 101}, 5, {"id": "101"}]}, BANK_DATA],
+            [{"id": "shop", "segment": [{"id": "102"}, {"id": 1.01}, 5]}],
+            [{"id": "shop", "segment": [{"id": "102"}, {"id": 1.01}, 5, {"id": "101"}]}, BANK_DATA],
             id="only what it lacks, whatever else is in it",
         ),
         pytest.param(
@@ -154,10 +156,10 @@ def test_ours_goes_behind_what_is_there(body: bytes, expected: bytes) -> None:
             id="to the first of two, what neither has",
         ),
         pytest.param(
-            [{"id": "shop"}, {"id": "bank", "segment": None}],
+            [{"id": "shop"}, {"id": "bank", "segment": None, "ext": {"segtax": 501}}],
             [
                 {"id": "shop", "segment": [{"id": "101"}, {"id": "102"}]},
-                {"id": "bank", "segment": [{"id": "201"}]},
+                {"id": "bank", "segment": [{"id": "201"}], "ext": {"segtax": 501}},
             ],
             id="into one without segments",
         ),
@@ -191,11 +193,117 @@ def test_nothing_is_proposed_where_all_is_there() -> None:
     [
         pytest.param(b'{"id":"1","user":{"data":{}}}', id="data is an object"),
         pytest.param(b'{"id":"1","user":{"data":"x"}}', id="data is text"),
-        pytest.param(b'{"id":"1","user":{"data":[{"id":1e999}]}}', id="a number like none"),
     ],
 )
 def test_nothing_is_proposed_where_there_is_no_place(body: bytes) -> None:
     assert additions(_decode(body), [SHOP]) is Reason.UNPLACEABLE
+
+
+@pytest.mark.parametrize(
+    "ext",
+    [
+        pytest.param({"segtax": 4}, id="another taxonomy"),
+        pytest.param({"segtax": 501}, id="the bank's taxonomy"),
+        pytest.param({"segtax": "x"}, id="a taxonomy that is text"),
+    ],
+)
+def test_data_of_another_taxonomy_is_not_ours(ext: Any) -> None:
+    """
+    Neither appended to, nor taken for being there already: its segments' ids mean other things.
+    """
+    theirs = {"id": "shop", "ext": ext, "segment": [{"id": "101"}, {"id": "102"}]}
+    plain = {"id": "bank", "segment": [{"id": "201"}]}
+
+    assert _injected(_with_user_data([theirs, plain]))["user"]["data"] == [
+        theirs,
+        plain,
+        SHOP_DATA,
+        BANK_DATA,
+    ]
+
+
+@pytest.mark.parametrize("ext", [{}, [], None, {"segtax": None}, "x"])
+def test_data_without_a_taxonomy_is_ours_if_ours_has_none(ext: Any) -> None:
+    theirs = {"id": "shop", "ext": ext, "segment": [{"id": "101"}, {"id": "102"}]}
+
+    assert additions(_decode(_with_user_data([theirs])), [SHOP]) is Reason.ALREADY_THERE
+
+
+def test_data_of_our_taxonomy_is_completed_among_several_of_our_id() -> None:
+    other = {"id": "bank", "ext": {"segtax": 4}, "segment": [{"id": "9"}]}
+    ours = {"id": "bank", "ext": {"segtax": 501, "x": 1}, "segment": []}
+
+    data = _injected(_with_user_data([other, ours, SHOP_DATA]))["user"]["data"]
+
+    assert data == [other, {**ours, "segment": [{"id": "201"}]}, SHOP_DATA]
+
+
+def test_ids_that_are_written_as_integers_count_as_their_digits() -> None:
+    numbered = Offer("77", None, b'{"id":"77","segment":[', b"]}", {"101": b'{"id":"101"}'})
+    there = _decode(_with_user_data([{"id": 77, "segment": [{"id": 101}]}]))
+    lacking = _decode(_with_user_data([{"id": 77, "segment": [{"id": True}, {"id": 10**300}]}]))
+
+    proposed = additions(lacking, [numbered])
+
+    assert additions(there, [numbered]) is Reason.ALREADY_THERE
+    assert isinstance(proposed, Additions)
+    assert proposed.each[0].at == 0
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        pytest.param(
+            rb'[{"id":"shop","name":"\ud83d","segment":[{"id":"101","name":"\ud83d"}]}]',
+            rb'[{"id":"shop","name":"\ud83d","segment":[{"id":"101","name":"\ud83d"},{"id":"102"}]}]',
+            id="half an emoji",
+        ),
+        pytest.param(
+            b'[{"id":1e400},{"id":"shop","segment":[{"id":1e400},{"id":"101"}],"v":1e400}]',
+            b'[{"id":1e400},{"id":"shop","segment":[{"id":1e400},{"id":"101"},{"id":"102"}],'
+            b'"v":1e400}]',
+            id="a number that no double holds",
+        ),
+    ],
+)
+def test_data_that_msgspec_can_not_read_is_completed(before: bytes, after: bytes) -> None:
+    body = b'{"id":"1","user":{"data":%b}}'
+
+    proposed = additions(_decode(body % before), [SHOP])
+
+    assert isinstance(proposed, Additions)
+    assert inject(body % before, proposed) == body % after
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        pytest.param(
+            rb'{"id":"1","app":{"name":"Puzzle \ud83d"},"user":{"yob":1}}',
+            rb'{"id":"1","app":{"name":"Puzzle \ud83d"},"user":{"yob":1,"data":[@]}}',
+            id="half an emoji",
+        ),
+        pytest.param(
+            rb'{"id":"\ud83d","user":null,"x":{"a":null}}',
+            rb'{"id":"\ud83d","user":{"data":[@]},"x":{"a":null}}',
+            id="and no user",
+        ),
+        pytest.param(
+            b'\xef\xbb\xbf {"id":"1","tmax":1e400}',
+            b'\xef\xbb\xbf {"id":"1","tmax":1e400,"user":{"data":[@]}}',
+            id="a byte order mark",
+        ),
+    ],
+)
+def test_what_msgspec_can_not_read_leaves_as_it_came_but_for_our_data(
+    body: bytes, expected: bytes
+) -> None:
+    proposed = additions(_decode(body), [SHOP])
+
+    assert isinstance(proposed, Additions)
+    ours = json.dumps(SHOP_DATA, separators=(",", ":")).encode()
+    assert inject(body, proposed) == expected.replace(b"@", ours)
+    assert json.loads(fragment(proposed))["user"]["data"] == [SHOP_DATA]
 
 
 @given(bodies)

@@ -25,12 +25,17 @@ from tests.rtb.requests import bodies, json_values, members, user_data
 OFFERS = [
     Offer(
         "shop",
+        None,
         b'{"id":"shop","name":"Shop","segment":[',
         b"]}",
         {"101": b'{"id":"101"}', "102": b'{"id":"102"}'},
     ),
     Offer(
-        "bank", b'{"id":"bank","segment":[', b'],"ext":{"segtax":501}}', {"201": b'{"id":"201"}'}
+        "bank",
+        501,
+        b'{"id":"bank","segment":[',
+        b'],"ext":{"segtax":501}}',
+        {"201": b'{"id":"201"}'},
     ),
 ]
 

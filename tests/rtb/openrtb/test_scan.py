@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 import rtb.openrtb.decode as decode_module
+from rtb.id_rules import DEFAULT_RULES
+from rtb.identify import Identify
 from rtb.openrtb.decode import Decoder
+from rtb.openrtb.inventory import publisher_ids
 from rtb.openrtb.request import Request
 from rtb.outcome import MalformedRequest, Reason
 from tests.rtb.requests import bid_request, bodies, json_values
@@ -20,6 +23,7 @@ from tests.rtb.requests import bid_request, bodies, json_values
 is_compiled = not str(decode_module.__file__).endswith(".py")
 pytestmark = pytest.mark.skipif(not is_compiled, reason="scan.pyx is compiled with the bid path")
 
+RULES = DEFAULT_RULES
 PATHS = ("user.ext.hashes.email", "device.ifa")
 STRIP_PATHS = ("user.ext.hashes",)
 
@@ -45,15 +49,17 @@ def fields(decoder: Decoder, request: Request) -> dict[str, Any]:
         "device": [said(getattr(request.tracking, name)) for name in SETTINGS],
         "is_limited": request.tracking.is_limited,
         "regs": {name: plain(getattr(request.regs, name)) for name in SIGNALS},
-        "configured": [plain(decoder.reader(path)[0](request)) for path in PATHS],
+        "ids": Identify(RULES, decoder)(request),
+        "publishers": publisher_ids(request),
         "user_raw": request.user_raw,
         "user_data": request.user_data,
         "is_odd": request.is_odd,
-        "head": [
-            bytes(raw)
-            for raw in (request.head.id, request.head.site, request.head.app, request.head.dooh)
-        ],
+        "id": request.id_raw,
     }
+
+
+def configured(decoder: Decoder, request: Request) -> list[Any]:
+    return [plain(decoder.reader(path)[0](request)) for path in PATHS]
 
 
 SIGNALS = ("coppa", "gdpr", "us_privacy", "gpp", "gpp_sid", "gpc", "is_odd", "is_silent")
@@ -79,6 +85,9 @@ def check(body: bytes) -> None:
         assert scanned is whole
         return
     assert fields(_scanning, scanned) == fields(_whole, whole)
+    # Where members are read as pairs, the configured ones are read there, and compared as ids.
+    if scanned.copies is None and whole.copies is None:
+        assert configured(_scanning, scanned) == configured(_whole, whole)
     if scanned.is_scanned:
         check_places(scanned)
 
@@ -186,6 +195,9 @@ def test_samples_are_plain(path: Path) -> None:
         pytest.param(bid_request(), id="usual"),
         pytest.param('{"id":"1","x":"é💥"}'.encode(), id="not ASCII"),
         pytest.param(rb'{"id":"1","x":"\u00e9\/\n\"\\"}', id="escapes in a value"),
+        pytest.param(rb'{"id":"1","x":"\ud83d\ude00"}', id="surrogates"),
+        pytest.param(rb'{"id":"1","x":"\ud83d","user":{"keywords":"\uDC00"}}', id="lone ones"),
+        pytest.param(b'\xef\xbb\xbf{"id":"1","user":{"data":[]}}', id="a byte order mark"),
         pytest.param(b' \r\n\t{ "id" : "1" , "tmax" : 120 } \n', id="white space"),
         pytest.param(b'{"id":"1","x":[-0.10e+5,0,1E9,true,false,null,[],{}]}', id="every type"),
         pytest.param(b'{"id":"1","x":' + b"[" * 60 + b"]" * 60 + b"}", id="deep"),
@@ -240,7 +252,6 @@ def test_plain_request_is_scanned(body: bytes) -> None:
         pytest.param(b'{"id":"1","x":[{"hashes":1}]}', id="its name elsewhere"),
         pytest.param(rb'{"id":"1","\u0068ashes":1}', id="an escaped name"),
         pytest.param('{"id":"1","né":1}'.encode(), id="a name that is not ASCII"),
-        pytest.param(rb'{"id":"1","x":"\ud83d\ude00"}', id="surrogates"),
         pytest.param(b'{"id":"1","user":{},"user":{}}', id="two users"),
         pytest.param(b'{"id":"1","user":{"data":[],"data":[]}}', id="two arrays of data"),
         pytest.param(b'{"id":"1","user":{"data":null}}', id="no array"),
@@ -254,6 +265,9 @@ def test_plain_request_is_scanned(body: bytes) -> None:
         pytest.param(b'{"id":"1","user":[]}', id="PHP's user"),
         *(pytest.param(body, id=f"twice: {name}") for name, body in TWICE.items()),
         pytest.param(b'{"id":"1","tmax":120.5}', id="an odd tmax"),
+        pytest.param(b'{"id":"1","tmax":1e400}', id="a tmax that no double holds"),
+        pytest.param(b'{"id":"1","device":{"lmt":1e999}}', id="a setting that no double holds"),
+        pytest.param(rb'{"id":"1","user":{"consent":"\ud83d"}}', id="a lone surrogate, read"),
         pytest.param(b'{"id":"1","tmax":1234567890}', id="a long tmax"),
         pytest.param(b'{"id":"1","x":' + b"[" * 80 + b"]" * 80 + b"}", id="deeper"),
     ],
@@ -283,7 +297,8 @@ def test_request_that_is_not_plain_is_decoded_as_a_whole(body: bytes) -> None:
         pytest.param(b'{"id":"\\u12', id="half a code"),
         pytest.param(b'{"id":"\\x"}', id="no escape"),
         pytest.param(b'{"id":"1","x":"\xff"}', id="not UTF-8"),
-        pytest.param(b'{"id":"1","device":{"lmt":1e999}}', id="a number that no double holds"),
+        pytest.param(b"\xef\xbb\xbf", id="a byte order mark alone"),
+        pytest.param(b'\xef\xbb{"id":"1"}', id="half of one"),
         pytest.param(b'{"id":"1"', id="no end"),
         pytest.param(b'{"id":"1","x":[1', id="no end of a list"),
         pytest.param(b'{"id"', id="no value"),

@@ -30,6 +30,16 @@ def _stripped(body: bytes, *paths: str) -> tuple[bytes, tuple[str, ...]]:
             id="of an odd type",
         ),
         pytest.param(
+            rb'{"id":"1","x":"\ud83d", "user":{"ext":{"a":"\ud83d","hashes":1},"b":1e9}}',
+            rb'{"id":"1","x":"\ud83d", "user":{"ext":{"a":"\ud83d"},"b":1e9}}',
+            id="beside half an emoji",
+        ),
+        pytest.param(
+            b'\xef\xbb\xbf{"id":"1","user":{"ext":{"hashes":1}}}',
+            b'\xef\xbb\xbf{"id":"1","user":{"ext":{}}}',
+            id="behind a byte order mark",
+        ),
+        pytest.param(
             rb'{"id":"1","\u0075ser":{"ext":{"\u0068ashes":[1]}}}',
             rb'{"id":"1","\u0075ser":{"ext":{}}}',
             id="with its names escaped",

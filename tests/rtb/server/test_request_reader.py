@@ -78,7 +78,8 @@ def read(parts: list[bytes], heads: Heads | None) -> Recorder:
 
 
 def request(body: bytes, *lines: bytes, start: bytes = b"POST /openrtb2/enrich HTTP/1.1") -> bytes:
-    return b"\r\n".join((start, b"Content-Length: %d" % len(body), *lines, b"", body))
+    length = b"Content-Length: %d" % len(body)
+    return b"\r\n".join((start, b"Host: a", length, *lines, b"", body))
 
 
 _STARTS = st.sampled_from(
@@ -101,6 +102,9 @@ _LINES = st.sampled_from(
         b"Expect: 100-continue",
         b"Expect: the worst",
         b"Upgrade: websocket",
+        b"Connection: Upgrade",
+        b"Connection: Upgrade\r\nUpgrade: h2c",
+        b"Host: b",
         b"X-Enrich-Debug: 1",
         b"X-Long: " + b"x" * MAX_HEAD_BYTES,
         b"X-Longer: " + b"x" * 2 * MAX_HEAD_BYTES,
@@ -109,7 +113,8 @@ _LINES = st.sampled_from(
 )
 _BODIES = st.sampled_from([b"", b"{}", b"\r\n\r\n", b'{"id":"1"}', b"POST / HTTP/1.1", b"x" * 600])
 _CHUNKED = (
-    b"POST /openrtb2/enrich HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
+    b"POST /openrtb2/enrich HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b"2\r\n{}\r\n0\r\n\r\n"
 )
 _REQUESTS = st.just(_CHUNKED) | st.builds(
     lambda start, lines, body: request(body, *lines, start=start),

@@ -5,18 +5,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 from aiohttp.abc import AbstractResolver
-from prometheus_client import CollectorRegistry
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from segments.doors.callback_sender import (
-    MAX_ATTEMPTS,
-    PAUSES,
-    RESULTS,
-    CallbackMetrics,
-    Callbacks,
-    is_allowed,
-    is_public,
-)
+from segments.doors.callback_sender import MAX_ATTEMPTS, PAUSES, Callbacks, is_allowed, is_public
+from segments.doors.sftp_process_metrics import CALLBACKS, SftpProcessMetrics
 from segments.ledger import callbacks
 from segments.ledger.database.engine import open_ledger
 from segments.settings import Settings
@@ -102,7 +94,7 @@ def sender(
     clock: Clock,
     *,
     hosts: tuple[str, ...] = (HOST,),
-    metrics: CallbackMetrics | None = None,
+    metrics: SftpProcessMetrics | None = None,
 ) -> Callbacks:
     """A sender for which this machine is the public internet."""
     return Callbacks(
@@ -183,16 +175,16 @@ async def test_attempts_are_counted_by_what_came_of_them(
     partner.statuses = [500]
     await note(ledger, partner.url())
     await note(ledger, "http://elsewhere.example/done", "2")
-    registry = CollectorRegistry()
-    callbacks = sender(ledger, clock, metrics=CallbackMetrics(registry))
+    metrics = SftpProcessMetrics()
+    callbacks = sender(ledger, clock, metrics=metrics)
 
     await callbacks.turn()
     clock.now_s += PAUSES.after(1)
     await callbacks.turn()
 
     assert {
-        result: registry.get_sample_value("segments_callbacks_total", {"result": result})
-        for result in RESULTS
+        result: metrics.registry.get_sample_value("segments_callbacks_total", {"result": result})
+        for result in CALLBACKS
     } == {"delivered": 1, "postponed": 1, "not_allowed": 1, "given_up": 0}
 
 

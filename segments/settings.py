@@ -208,6 +208,12 @@ class Settings(BaseSettings):
     upload_max_bytes: int = Field(5 << 30, ge=1)
     """Largest file by an upload URL; a bucket's own URL takes no more than 5 GiB either."""
 
+    upload_cors_origins: tuple[str, ...] = ()
+    """
+    Origins whose pages may PUT a file to an upload URL of ours from a browser, as JSON:
+    `["https://partner.example"]`. None: no page may. A bucket's own URL has the bucket's rules.
+    """
+
     privacy_audience: str = "privacy-api.liveintent.com"
     """What the `aud` of a JWT of the Privacy API's legacy doors must be."""
 
@@ -365,6 +371,7 @@ class Settings(BaseSettings):
             expected_ids=self.expected_ids,
             upload_url_s=self.upload_url_s,
             upload_max_bytes=self.upload_max_bytes,
+            upload_cors_origins=self.upload_cors_origins,
         )
 
     @property

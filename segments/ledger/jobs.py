@@ -165,6 +165,11 @@ async def known_blobs(conn: AsyncConnection, names: Collection[str]) -> set[str]
     return set(await conn.scalars(select(_jobs.c.blob).where(_jobs.c.blob.in_(names))))
 
 
+def is_of_file(job: Job, sha256: str) -> bool:
+    """Tell whether a file with this SHA-256 is the one that a job carries, as it was delivered."""
+    return job.fingerprint == fingerprint(job.door, job.owner_id, job.metadata, sha256)
+
+
 async def job(conn: AsyncConnection, name: int | str) -> Job | None:
     """Return a job by its number or by its transaction id."""
     is_number = isinstance(name, int) or len(name) < _TRANSACTION_DIGITS

@@ -126,7 +126,12 @@ def application(
     """
     guard = guard or LedgerGuard(services.ledger, services.redis)
     app = web.Application(
-        client_max_size=MAX_BODY_BYTES, middlewares=[_counted(services), _orderly]
+        client_max_size=MAX_BODY_BYTES,
+        middlewares=[
+            _counted(services),
+            *(middleware for door in all_doors for middleware in door.middlewares),
+            _orderly,
+        ],
     )
     limit, once = RateLimit(services), Once(services)
     for door in all_doors:

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from aiohttp import web
 
+from segments.doors.audience_api.cross_origin import cross_origin
 from segments.doors.audience_api.options import AudienceOptions
 from segments.doors.audience_api.parties import audience_of, owner_and_partner
 from segments.doors.audience_api.schemas import (
@@ -87,6 +88,7 @@ class AudienceDoor(Door):
         self._services = services
         self._options = options
         self._key = key
+        self.middlewares = (cross_origin(options.upload_cors_origins),)
         self._at_once = Realtime(
             options.expected_ids,
             services.ledger,
@@ -183,7 +185,7 @@ class AudienceDoor(Door):
         "PUT",
         f"/{UPLOADS}/{{action}}/{{key}}/{{filename}}",
         answers={200: None},
-        problems=(403, 404, 408, 409, 413, 417, 503),
+        problems=(400, 403, 404, 408, 409, 413, 417, 503),
         consumes={"application/octet-stream": {"type": "string", "format": "binary"}},
         expects_itself=True,
     )
@@ -194,8 +196,10 @@ class AudienceDoor(Door):
         Upload the file. The URL is the permission: nothing in it may be changed.
 
         200 once the whole file is kept; what is in it, `GET
-        /audience/upload/{requestId}` will tell. A file that breaks off leaves
-        nothing, and the URL may be tried again.
+        /audience/upload/{requestId}` will tell. The same file again is 200, too, and
+        changes nothing; another one is 409. A file that breaks off, is empty, is a part
+        (Content-Range) or is not what its checksum says (Content-MD5, x-amz-checksum-*,
+        x-amz-content-sha256, Content-Digest) leaves nothing, and the URL may be tried again.
         """
         base = urlsplit(self._base(request))
         # The target as partners see it: behind a proxy, with the prefix that it cut off.
@@ -209,13 +213,17 @@ class AudienceDoor(Door):
             if upload is None:
                 raise Problem(404, "there is no such upload")
             audience = await audiences.audience(conn, upload.audience_id)
-        if upload.job_id is not None:
-            raise Problem(409, "this URL was used; obtain another")
+            job = None if upload.job_id is None else await jobs.job(conn, upload.job_id)
         if audience.state is AudienceState.DELETED:
             raise Problem(404, "the audience was deleted")
         check_announced(request, self._options.upload_max_bytes)
+        incoming = Incoming(request, self._options.upload_max_bytes, self._services.clock_s)
 
-        await self._receive(request, upload, audience)
+        if job is None:
+            await self._receive(incoming, upload, audience)
+        elif not jobs.is_of_file(job, await incoming.sha256()):
+            # The same file again is a client that did not hear our answer.
+            raise Problem(409, "this URL was used for another file; obtain another URL")
         return web.Response(status=200)
 
     @operation(
@@ -250,9 +258,8 @@ class AudienceDoor(Door):
         answer = RealtimeAnswer(requestId=applied.request_id, output=output)
         return Reply(answer, 200 if applied.is_in_store else 202)
 
-    async def _receive(self, request: web.Request, upload: Upload, audience: Audience) -> None:
+    async def _receive(self, incoming: Incoming, upload: Upload, audience: Audience) -> None:
         blobs, blob = self._services.blobs, delivery_name(audience.partner_id)
-        incoming = Incoming(request, self._options.upload_max_bytes, self._services.clock_s)
         stored = await incoming.into(blobs, blob)
         try:
             async with self._services.ledger.begin() as conn:

@@ -15,3 +15,6 @@ class AudienceOptions:
 
     upload_max_bytes: int
     """The largest file by an upload URL."""
+
+    upload_cors_origins: tuple[str, ...]
+    """Origins of pages that may PUT to an upload URL."""

@@ -8,12 +8,14 @@ than `TAKES_AT_MOST_S`.
 """
 
 import asyncio
+import hashlib
 import time
 from collections.abc import AsyncIterator, Callable
 
 from aiohttp import hdrs, web
 from obstore.exceptions import BaseError
 
+from segments.doors.audience_api.checksums import Checksums
 from segments.doors.rest.problem import Problem
 from segments.files.blobs import Blobs, Stored
 from segments.model.day import S_PER_DAY
@@ -47,18 +49,23 @@ class Incoming:
         max_bytes: int,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
+        """
+        Raises:
+            Problem: 400: what the headers say of the body can't be.
+        """
         self._request = request
         self._max_bytes = max_bytes
         self._clock_s = clock_s
         self._fault: Problem | None = None
+        self._checksums = Checksums(request.headers)
 
     async def into(self, blobs: Blobs, name: str) -> Stored:
         """
         Write the body as a blob.
 
         Raises:
-            Problem: 400 if it broke off, 408, 413, or 503 if it can't be kept;
-                then there is no such blob.
+            Problem: 400 if it broke off, is empty or is not what its headers say, 408, 413,
+                or 503 if it can't be kept; then there is no such blob.
         """
         try:
             return await blobs.put(name, self._chunks())
@@ -73,6 +80,18 @@ class Incoming:
             fault = self._fault
         raise fault
 
+    async def sha256(self) -> str:
+        """
+        Return the SHA-256 of the body, in hex, and keep nothing.
+
+        Raises:
+            Problem: 400, 408 or 413, as `into`.
+        """
+        digest = hashlib.sha256()
+        async for chunk in self._chunks():
+            digest.update(chunk)
+        return digest.hexdigest()
+
     async def _chunks(self) -> AsyncIterator[bytes]:
         if hdrs.EXPECT in self._request.headers:
             await self._request.writer.write(_CONTINUE)
@@ -85,7 +104,14 @@ class Incoming:
                 raise self._failed(Problem(413, f"a file of more than {self._max_bytes} bytes"))
             if self._clock_s() > give_up_s:
                 raise self._failed(Problem(408, f"not done within {TAKES_AT_MOST_S:.0f} s"))
+            self._checksums.update(chunk)
             yield chunk
+        if not size_bytes:
+            raise self._failed(Problem(400, "an empty body: send the file"))
+        try:
+            self._checksums.check()
+        except Problem as problem:
+            raise self._failed(problem) from None
 
     async def _next(self) -> bytes:
         try:

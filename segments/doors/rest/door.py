@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar, get_type_hints
 
 from aiohttp import hdrs, web
+from aiohttp.typedefs import Middleware
 from pydantic import BaseModel, ValidationError
 
 from segments.doors.rest.auth import Scheme, authenticate
@@ -125,6 +126,9 @@ class Door:
 
     json_as: frozenset[str] = frozenset()
     """Content types, besides those of JSON, as which its clients send JSON."""
+
+    middlewares: Sequence[Middleware] = ()
+    """What its requests go through before their operation, and their answers behind it."""
 
     def also_at(self, path: str) -> Sequence[str]:
         """Return the other paths under which what is documented at `path` is served."""

@@ -244,7 +244,6 @@ async def test_same_file_added_removed_and_added_again_is_in(world: RestDoors) -
 @pytest.mark.parametrize(
     ("content", "code"),
     [
-        pytest.param(b"", "8", id="0 bytes"),
         pytest.param(b"alice@example.com\nbob@example.com\n", "8", id="no hashes"),
         pytest.param(text_of(hashes("alice", kind="md5")), "8", id="hashes of another type"),
         pytest.param(b"PK\x03\x04 and no more", "8", id="broken archive"),

@@ -1,13 +1,12 @@
 """The command `account`: partners and their sub accounts, publishers, media groups."""
 
-import time
-
 import click
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from segments.cli.ledger_access import change, forbid, look, print_table
+from segments.acts import accounts as acts
+from segments.cli.ledger_access import by_command, change, forbid, look, print_table
 from segments.ledger import accounts
-from segments.model.account import AccountKind
+from segments.model.account import Account, AccountKind
 
 _sub_id = click.option("--sub-id", help="The sub account of an agency.")
 
@@ -38,8 +37,8 @@ def add_account(
         parent = None
         if parent_id is not None:
             parent = await accounts.possible_parent(conn, wanted, parent_id)
-        added = await accounts.add_account(
-            conn, wanted, public_id, name, parent=parent, segtax=segtax, now_s=time.time()
+        added = await acts.add_account(
+            conn, by_command(), wanted, public_id, name, parent=parent, segtax=segtax
         )
         return f"added {wanted.value.replace('_', ' ')} {added.public_id}"
 
@@ -48,11 +47,19 @@ def add_account(
 
 @account.command("list")
 def list_accounts() -> None:
-    """List all accounts."""
-    found = look(accounts.accounts)
+    """List all accounts; `related` are a publisher's partners, and a partner's publishers."""
+
+    async def ask(conn: AsyncConnection) -> tuple[list[Account], list[tuple[int, int]]]:
+        return await accounts.accounts(conn), await accounts.relations(conn)
+
+    found, relations = look(ask)
     id_to_public_id = {account.id: account.public_id for account in found}
+    related: dict[int, list[str]] = {}
+    for publisher, partner in relations:
+        related.setdefault(publisher, []).append(id_to_public_id[partner])
+        related.setdefault(partner, []).append(id_to_public_id[publisher])
     print_table(
-        ("kind", "id", "parent", "segtax", "state", "name"),
+        ("kind", "id", "parent", "segtax", "state", "related", "name"),
         (
             (
                 account.kind.value,
@@ -60,6 +67,7 @@ def list_accounts() -> None:
                 id_to_public_id.get(account.parent_id or 0),
                 account.segtax,
                 _on_or_off(account.is_active),
+                ",".join(related.get(account.id, ())) or None,
                 account.name,
             )
             for account in found
@@ -76,10 +84,27 @@ def relate(publisher_id: str, partner_id: str, sub_id: str | None) -> None:
 
     async def relate_both(conn: AsyncConnection) -> str:
         publisher = await accounts.publisher(conn, publisher_id)
-        await accounts.relate(conn, publisher, await accounts.partner(conn, partner_id, sub_id))
+        partner = await accounts.partner(conn, partner_id, sub_id)
+        await acts.relate(conn, by_command(), publisher, partner)
         return f"publisher {publisher_id} is related to partner {partner_id}"
 
     forbid(relate_both)
+
+
+@account.command("unrelate")
+@click.argument("publisher_id")
+@click.argument("partner_id")
+@_sub_id
+def unrelate(publisher_id: str, partner_id: str, sub_id: str | None) -> None:
+    """Let a publisher's opt-outs reach a partner's segments no longer."""
+
+    async def part(conn: AsyncConnection) -> str:
+        publisher = await accounts.publisher(conn, publisher_id)
+        partner = await accounts.partner(conn, partner_id, sub_id)
+        await acts.unrelate(conn, by_command(), publisher, partner)
+        return f"publisher {publisher_id} is not related to partner {partner_id} any longer"
+
+    change(part)
 
 
 @account.command("activate")
@@ -101,7 +126,7 @@ def deactivate_account(partner_id: str, sub_id: str | None) -> None:
 def _set_account(partner_id: str, sub_id: str | None, *, is_active: bool) -> None:
     async def switch(conn: AsyncConnection) -> str:
         found = await accounts.partner(conn, partner_id, sub_id)
-        await accounts.set_account_active(conn, found, is_active)
+        await acts.set_account_active(conn, by_command(), found, is_active=is_active)
         return f"{found.public_id} is {_on_or_off(is_active)}"
 
     (change if is_active else forbid)(switch)

@@ -1,13 +1,13 @@
 """The commands of the REST doors: `api`, and `user` for who may log in."""
 
 import sys
-import time
 
 import click
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from segments.acts import logins
 from segments.cli.ingest import stopping_event
-from segments.cli.ledger_access import change, look, print_table, run
+from segments.cli.ledger_access import by_command, change, look, print_table, run
 from segments.cli.log import log_to_stderr
 from segments.doors.rest.passwords import Passwords
 from segments.ledger import accounts, users
@@ -45,7 +45,7 @@ def add_user(username: str, partner_id: str, sub_id: str | None, password_stdin:
     async def add(conn: AsyncConnection) -> str:
         account = await accounts.partner(conn, partner_id, sub_id)
         password_hash = await Passwords().hash(password)
-        added = await users.add_user(conn, username, account, password_hash, now_s=time.time())
+        added = await logins.add_user(conn, by_command(), username, account, password_hash)
         return f"added user {added.username}, {added.public_id}"
 
     change(add)
@@ -79,7 +79,8 @@ def set_password(username: str, password_stdin: bool) -> None:
 
     async def change_password(conn: AsyncConnection) -> str:
         found = await users.user(conn, username)
-        await users.set_password(conn, found, await Passwords().hash(password))
+        password_hash = await Passwords().hash(password)
+        await logins.set_password(conn, by_command(), found, password_hash)
         return f"user {found.username} has another password"
 
     change(change_password)
@@ -92,7 +93,7 @@ def revoke(username: str) -> None:
 
     async def revoke_user(conn: AsyncConnection) -> str:
         found = await users.user(conn, username)
-        await users.revoke(conn, found)
+        await logins.revoke_user(conn, by_command(), found)
         return f"user {found.username} is revoked"
 
     change(revoke_user)

@@ -1,12 +1,12 @@
 """The command `audience`: what each partner calls by a segment id, and when it is shown."""
 
-import time
 from datetime import UTC, datetime
 
 import click
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from segments.cli.ledger_access import change, forbid, look, print_table
+from segments.acts import audiences as acts
+from segments.cli.ledger_access import by_command, change, forbid, look, print_table
 from segments.ledger import accounts, audiences
 from segments.model.account import Account
 from segments.model.audience import Audience, AudienceState
@@ -34,14 +34,11 @@ def add_audience(
     """Add an audience before its first file does; one that exists takes on what is given."""
 
     async def add(conn: AsyncConnection) -> str:
-        now_s = time.time()
         partner = await accounts.partner(conn, partner_id)
         owner = await accounts.partner(conn, partner_id, sub_id)
-        made = await audiences.find_or_create_audience(
-            conn, owner, partner, segment_id, name, now_s=now_s
+        await acts.add_audience(
+            conn, by_command(), owner, partner, segment_id, name, ttl_days=ttl_days
         )
-        if ttl_days is not None:
-            await audiences.set_ttl(conn, made, ttl_days, now_s=now_s)
         return f"audience {segment_id} of {owner.public_id} is there"
 
     change(add)
@@ -127,7 +124,7 @@ def set_window(
 
     async def set_both(conn: AsyncConnection) -> str:
         found = await _audience(conn, segment_id, partner_id, sub_id)
-        await audiences.set_window(conn, found, from_s, until_s, now_s=time.time())
+        await acts.set_window(conn, by_command(), found, from_s, until_s)
         begin, end = _moment(from_s) or "now", _moment(until_s) or "further notice"
         return f"audience {segment_id} is shown from {begin} until {end}"
 
@@ -144,7 +141,7 @@ def set_ttl(segment_id: str, days: int | None, partner_id: str, sub_id: str | No
 
     async def set_it(conn: AsyncConnection) -> str:
         found = await _audience(conn, segment_id, partner_id, sub_id)
-        await audiences.set_ttl(conn, found, days, now_s=time.time())
+        await acts.set_ttl(conn, by_command(), found, days)
         return f"memberships of audience {segment_id} hold {f'{days} days' if days else 'for good'}"
 
     change(set_it)
@@ -153,7 +150,7 @@ def set_ttl(segment_id: str, days: int | None, partner_id: str, sub_id: str | No
 def _set_state(segment_id: str, partner_id: str, sub_id: str | None, state: AudienceState) -> None:
     async def set_it(conn: AsyncConnection) -> str:
         found = await _audience(conn, segment_id, partner_id, sub_id)
-        await audiences.set_state(conn, found, state, now_s=time.time())
+        await acts.set_state(conn, by_command(), found, state)
         return f"audience {segment_id} is {state.value}"
 
     (change if state is AudienceState.ACTIVE else forbid)(set_it)

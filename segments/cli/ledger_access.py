@@ -7,6 +7,7 @@ wrong setting with status 2: never with a traceback.
 
 import asyncio
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeVar
@@ -16,7 +17,9 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from segments.acts.trail import By
 from segments.ledger.database.engine import LedgerUnusable, NoLedger, existing_ledger, reading
+from segments.ledger.privacy.audit import COMMAND_LINE
 from segments.model.refusal import Refusal
 from segments.projection.catalog import publish_catalog
 from segments.projection.in_force import withdraw_from_bids
@@ -75,6 +78,11 @@ def forbid(do: Callable[[AsyncConnection], Awaitable[str]]) -> None:
         err=True,
     )
     sys.exit(NOT_IN_FORCE_YET)
+
+
+def by_command() -> By:
+    """Return who acts on the command line, now."""
+    return By(COMMAND_LINE, time.time())
 
 
 def change(do: Callable[[AsyncConnection], Awaitable[str]]) -> None:

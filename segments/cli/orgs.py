@@ -1,11 +1,10 @@
 """The commands of external audiences: `org` (who may ask), `connection` (where files lie)."""
 
-import time
-
 import click
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from segments.cli.ledger_access import change, look, print_table
+from segments.acts import orgs as acts
+from segments.cli.ledger_access import by_command, change, look, print_table
 from segments.files.base_connection import BaseConnection
 from segments.ledger import accounts
 from segments.ledger.external_audience import base_connections, orgs
@@ -31,10 +30,8 @@ def add_org(
     """Let a client ask for the external audiences of one sandbox of IMS_ORG_ID."""
 
     async def add(conn: AsyncConnection) -> str:
-        now_s = time.time()
         account = await accounts.partner(conn, partner_id, sub_id)
-        found = await orgs.find_or_add_sandbox(conn, ims_org_id, sandbox, account, now_s=now_s)
-        made = await orgs.add_credential(conn, found, user_id, now_s=now_s)
+        made = await acts.add_org(conn, by_command(), ims_org_id, sandbox, account, user_id)
         return f"x-api-key\t{made.api_key}\ntoken\t{made.token}"
 
     change(add)
@@ -73,7 +70,7 @@ def revoke(api_key: str) -> None:
     """Let the token of an API_KEY open nothing any more, from this moment on."""
 
     async def revoke_it(conn: AsyncConnection) -> str:
-        await orgs.revoke(conn, api_key)
+        await acts.revoke_credential(conn, by_command(), api_key)
         return f"the token of {api_key} is revoked"
 
     change(revoke_it)
@@ -102,8 +99,8 @@ def add_connection(
 
     async def add(conn: AsyncConnection) -> str:
         found = await orgs.sandbox(conn, ims_org_id, sandbox)
-        added = await base_connections.add_connection(
-            conn, found, name, url, _name_to_value(options), now_s=time.time()
+        added = await acts.add_connection(
+            conn, by_command(), found, name, url, _name_to_value(options)
         )
         return added.public_id
 
@@ -132,7 +129,7 @@ def remove_connection(base_connection_id: str) -> None:
     """Let no run read a base connection any more; what was ingested stays."""
 
     async def remove(conn: AsyncConnection) -> str:
-        await base_connections.remove_connection(conn, base_connection_id)
+        await acts.remove_connection(conn, by_command(), base_connection_id)
         return f"base connection {base_connection_id} is removed"
 
     change(remove)

@@ -1,11 +1,10 @@
 """The command `recipient`: the bidders we serve, and whose segments each may see."""
 
-import time
-
 import click
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from segments.cli.ledger_access import change, forbid, look, print_table
+from segments.acts import recipients as acts
+from segments.cli.ledger_access import by_command, change, forbid, look, print_table
 from segments.ledger import accounts, recipients
 from segments.model.account import Account
 
@@ -23,9 +22,10 @@ def add_recipient(name: str, partner_ids: tuple[str, ...], hold_out: float) -> N
     """Add a recipient, served at /openrtb2/enrich/NAME."""
 
     async def add(conn: AsyncConnection) -> str:
-        added = await recipients.add_recipient(conn, name, hold_out=hold_out, now_s=time.time())
+        added = await acts.add_recipient(conn, by_command(), name, hold_out=hold_out)
         for partner_id in partner_ids:
-            await recipients.grant(conn, added, await accounts.partner(conn, partner_id))
+            partner = await accounts.partner(conn, partner_id)
+            await acts.grant(conn, by_command(), added, partner)
         return f"added recipient {name}, served at /openrtb2/enrich/{name}"
 
     change(add)
@@ -63,7 +63,8 @@ def grant(name: str, partner_ids: tuple[str, ...]) -> None:
     async def grant_all(conn: AsyncConnection) -> str:
         found = await recipients.recipient(conn, name)
         for partner_id in partner_ids:
-            await recipients.grant(conn, found, await accounts.partner(conn, partner_id))
+            partner = await accounts.partner(conn, partner_id)
+            await acts.grant(conn, by_command(), found, partner)
         return f"recipient {name} sees {', '.join(partner_ids)}"
 
     change(grant_all)
@@ -78,7 +79,8 @@ def revoke(name: str, partner_ids: tuple[str, ...]) -> None:
     async def revoke_all(conn: AsyncConnection) -> str:
         found = await recipients.recipient(conn, name)
         for partner_id in dict.fromkeys(partner_ids):
-            await recipients.revoke(conn, found, await accounts.partner(conn, partner_id))
+            partner = await accounts.partner(conn, partner_id)
+            await acts.revoke(conn, by_command(), found, partner)
         return f"recipient {name} no longer sees {', '.join(partner_ids)}"
 
     forbid(revoke_all)
@@ -91,7 +93,8 @@ def set_hold_out(name: str, fraction: float) -> None:
     """Leave a fraction of persons unenriched for a recipient, to measure against."""
 
     async def set_it(conn: AsyncConnection) -> str:
-        await recipients.set_hold_out(conn, await recipients.recipient(conn, name), fraction)
+        found = await recipients.recipient(conn, name)
+        await acts.set_hold_out(conn, by_command(), found, fraction)
         return f"recipient {name} has a hold-out of {fraction:g}"
 
     forbid(set_it)
@@ -114,7 +117,7 @@ def deactivate(name: str) -> None:
 def _set_active(name: str, *, is_active: bool) -> None:
     async def switch(conn: AsyncConnection) -> str:
         found = await recipients.recipient(conn, name)
-        await recipients.set_recipient_active(conn, found, is_active)
+        await acts.set_recipient_active(conn, by_command(), found, is_active=is_active)
         return f"recipient {name} is {_on_or_off(is_active)}"
 
     (change if is_active else forbid)(switch)

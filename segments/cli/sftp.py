@@ -3,15 +3,15 @@
 import asyncio
 import logging
 import signal
-import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import click
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from segments.acts import logins
 from segments.cli import privacy_keys as privacy_keys_commands
-from segments.cli.ledger_access import keep, look, print_table, run
+from segments.cli.ledger_access import by_command, keep, look, print_table, run
 from segments.cli.log import log_to_stderr
 from segments.cli.tokens import account_option, internal_option
 from segments.doors.callback_sender import Callbacks
@@ -102,7 +102,7 @@ def add_key(
             raise Refusal("the partner's id is too long to name a folder")
         added = read_public_keys(content, found.id)
         for each in added:
-            await ssh_keys.add_key(conn, each, now_s=time.time())
+            await logins.add_ssh_key(conn, by_command(), found, each)
         return "\n".join(_said(name, each) for each in added)
 
     keep(add)
@@ -158,7 +158,7 @@ def remove_key(is_jwt: bool, name: str, fingerprint: str) -> None:
 
     async def remove(conn: AsyncConnection) -> str:
         found = await accounts.partner(conn, name)
-        await ssh_keys.remove_key(conn, found, fingerprint)
+        await logins.remove_ssh_key(conn, by_command(), found, fingerprint)
         return f"{name} may not log in with {fingerprint} any longer"
 
     keep(remove)

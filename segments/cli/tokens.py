@@ -6,11 +6,10 @@ from datetime import UTC, datetime
 import click
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from segments.cli.ledger_access import keep, look, print_table
+from segments.acts import privacy as acts
+from segments.cli.ledger_access import by_command, keep, look, print_table
 from segments.ledger import accounts
-from segments.ledger.privacy import audit
 from segments.ledger.privacy import tokens as privacy_tokens
-from segments.ledger.privacy.audit import COMMAND_LINE, Entry
 from segments.ledger.privacy.tokens import PrivacyToken
 from segments.model.account import PARTNER_KINDS, Account, AccountKind
 from segments.model.day import S_PER_DAY
@@ -52,19 +51,14 @@ def token() -> None:
 @click.option("--note", default="-", help="Whose it is, for people.")
 def create(account_id: str | None, is_internal: bool, days: int, note: str) -> None:
     """Draw a token and show it: this once, for only its SHA-256 is kept."""
-    now_s = time.time()
+    by = by_command()
 
     async def draw(conn: AsyncConnection) -> str:
         account = await named_account(conn, account_id)
-        created, secret = await privacy_tokens.create(
-            conn,
-            account,
-            is_internal=is_internal,
-            note=note,
-            now_s=now_s,
-            expires_at_s=now_s + days * S_PER_DAY,
+        expires_at_s = by.now_s + days * S_PER_DAY
+        created, secret = await acts.create_token(
+            conn, by, account, is_internal=is_internal, text=note, expires_at_s=expires_at_s
         )
-        await _note(conn, "token create", created, now_s)
         click.echo(f"token {created.id}: {category(account)}, {days} days", err=True)
         return secret
 
@@ -102,19 +96,12 @@ def list_tokens() -> None:
 @click.argument("number", type=click.IntRange(min=1))
 def revoke(number: int) -> None:
     """Let token NUMBER in no more, from this moment on."""
-    now_s = time.time()
 
     async def revoke_token(conn: AsyncConnection) -> str:
-        revoked = await privacy_tokens.revoke(conn, number, now_s=now_s)
-        await _note(conn, "token revoke", revoked, now_s)
+        await acts.revoke_token(conn, by_command(), number)
         return f"token {number} is revoked"
 
     keep(revoke_token)
-
-
-async def _note(conn: AsyncConnection, what: str, token: PrivacyToken, now_s: float) -> None:
-    entry = Entry(f"{what} {token.id}", scope_id=token.account_id)
-    await audit.add(conn, COMMAND_LINE, [entry], now_s=now_s)
 
 
 def _state(token: PrivacyToken, now_s: float) -> str:

@@ -9,14 +9,15 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from segments.cli.ledger_access import ledger_to_write, run
+from segments.acts import jobs as acts
+from segments.cli.ledger_access import by_command, ledger_to_write, run
 from segments.cli.log import log_to_stderr
 from segments.files.blobs import Blobs
 from segments.ingest.tools import Tools
 from segments.ledger import jobs
 from segments.ledger.database.engine import reading
-from segments.model.job import Job, JobState
-from segments.model.refusal import NotFound, Refusal
+from segments.model.job import Job
+from segments.model.refusal import NotFound
 from segments.projection.one_ledger import own_meta
 from segments.runtime.settings_reader import read_settings
 from segments.settings import Settings
@@ -105,12 +106,8 @@ async def _release(settings: Settings, name: str, refuse: bool) -> Job:
         if found is None:
             raise NotFound(f"there is no job {name}")
         async with ledger.begin() as conn:
-            if refuse:
-                is_done = await jobs.refuse(conn, found, time.time())
-            else:
-                is_done = await jobs.release(conn, found)
-        if not is_done:
-            raise Refusal(f"job {found.id} is {found.state}, not {JobState.HELD}")
+            end_hold = acts.refuse if refuse else acts.release
+            await end_hold(conn, by_command(), found)
         return found
 
 

@@ -7,7 +7,7 @@ what the bid path sees raise the catalog's revision.
 
 from typing import Any
 
-from sqlalchemy import Row, Select, insert, select, update
+from sqlalchemy import Row, Select, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -121,6 +121,26 @@ async def relate(conn: AsyncConnection, publisher: Account, advertiser: Account)
         .where(_jobs.c.owner_id.in_(reached), _jobs.c.scrubbed_seq > 0)
         .values(scrubbed_seq=0)
     )
+
+
+async def unrelate(conn: AsyncConnection, publisher: Account, advertiser: Account) -> None:
+    """
+    Part a publisher and an advertiser: the publisher's opt-outs reach it no longer.
+
+    Raises:
+        NotFound: They are not related.
+    """
+    await raise_revision(conn)
+    deleted = await conn.execute(
+        delete(account_relations).where(
+            account_relations.c.publisher_id == publisher.id,
+            account_relations.c.advertiser_id == advertiser.id,
+        )
+    )
+    if not deleted.rowcount:
+        raise NotFound(
+            f"publisher {publisher.public_id} is not related to partner {advertiser.public_id}"
+        )
 
 
 async def set_account_active(conn: AsyncConnection, account: Account, is_active: bool) -> None:

@@ -4,7 +4,8 @@ The audit trail: who asked what of whose data, when, and what came of it.
     who      a token by its number, a key by domain and kid, the command line, or
              nobody that we know
     what     RESTRICT, ERASURE, ACCESS, read, search, download, authenticate;
-             and what the operator did: token create, token revoke, key add, key remove
+             and what people did by their own hand: token create, key add, and all of
+             `segments.acts`, with what it was done to
     whose    salted digests of the ids, so that "was this person's request carried
              out?" can be answered and "whose requests were there?" can't
     result   done or refused, and why
@@ -16,7 +17,7 @@ it by no export.
 """
 
 import hmac
-from collections.abc import AsyncIterator, Collection, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -62,6 +63,8 @@ class Entry(NamedTuple):
     scope_id: int | None = None  # the account it reaches as far as; none: everything
     transaction_id: str | None = None
     times: int = 1
+    target: str | None = None  # what it was done to, as people call it
+    detail: Mapping[str, Any] | None = None  # how; never a secret
 
 
 async def add(conn: AsyncConnection, who: Who, entries: Iterable[Entry], *, now_s: float) -> None:
@@ -88,6 +91,8 @@ async def add(conn: AsyncConnection, who: Who, entries: Iterable[Entry], *, now_
             "transaction_id": entry.transaction_id,
             "subjects": sorted(_digest(salt, id_) for id_ in entry.ids),
             "times": entry.times,
+            "target": entry.target,
+            "detail": None if entry.detail is None else dict(entry.detail),
         }
         for entry in entries
     ]

@@ -129,6 +129,9 @@ audit = Table(
     Column("transaction_id", String(32)),
     Column("subjects", JSON, nullable=False),  # salted digests of the ids
     Column("times", Integer, nullable=False),  # so many alike, of which this one is written
+    # Of what people do by their own hand, `segments.acts`: to what, and how; never a secret.
+    Column("target", String(512)),
+    Column("detail", JSON(none_as_null=True)),
     CheckConstraint("result in ('done', 'refused')", name="result"),
     Index("ix_audit_at_s", "at_s"),
     sqlite_autoincrement=True,

@@ -164,10 +164,10 @@ def test_lists_say_what_there_is_by_the_names_that_people_use(ok: Command, store
     ok("recipient", "add", "dsp-b")
 
     assert ok("account", "list").stdout.splitlines() == [
-        "media_group\tg\t-\t-\tactive\tGroup",
-        "publisher\tp\tg\t-\tactive\tPub",
-        "agency\ta\t-\t4\tactive\tAgency",
-        "advertiser\ts\ta\t-\tactive\tSub",
+        "media_group\tg\t-\t-\tactive\t-\tGroup",
+        "publisher\tp\tg\t-\tactive\ts\tPub",
+        "agency\ta\t-\t4\tactive\t-\tAgency",
+        "advertiser\ts\ta\t-\tactive\tp\tSub",
     ]
     assert ok("audience", "list").stdout == "a\ts\t9\tactive\t-\t-\t-\tHats\n"
     assert ok("recipient", "list").stdout.splitlines() == [

@@ -6,6 +6,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from segments.cli.ledger_access import NOT_IN_FORCE_YET
 from tests.segments.cli.conftest import Command
 
 HASH = "c160f8cc69a4f0bf2b0362752353d060"
@@ -137,21 +138,23 @@ def test_options_of_one_sort_of_key_are_none_of_the_other(run: Command, tmp_path
 
 
 def test_trail_tells_who_did_what_and_of_a_person_to_whoever_knows_the_id(
-    ledger: Command, tmp_path: Path
+    ledger: Command, run: Command
 ) -> None:
     ledger("token", "create", "--account", "publisher:7")
-    ledger("restrict", HASH)
-    ledger("erase", "f1" * 16)
+    for command in (("restrict", HASH), ("erase", "f1" * 16)):
+        assert run(*command).exit_code == NOT_IN_FORCE_YET  # there is no store
 
     everything = trail(ledger)
     of_one = trail(ledger, "--about", "-", stdin=HASH.upper().encode() + b"\n")
 
-    assert [(line["actor"], line["what"], line["scope"]) for line in everything] == [
-        ("command line", "token create 1", "publisher:7"),
+    of_accounts, told = everything[:5], everything[5:]
+    assert {line["what"] for line in of_accounts} == {"account add"}
+    assert [(line["actor"], line["what"], line["scope"]) for line in told] == [
+        ("command line", "token create", "publisher:7"),
         ("command line", "RESTRICT", "global"),
         ("command line", "ERASURE", "global"),
     ]
-    assert of_one == everything[1:2]
+    assert of_one == told[1:2]
     assert HASH not in json.dumps(everything)
     assert trail(ledger, "--since", "2100-01-01") == []
 
@@ -165,7 +168,7 @@ def test_trail_of_what_is_no_id_is_refused_without_quoting_it(run: Command) -> N
 
 
 def test_trail_cant_be_changed_by_whoever_has_the_file(ledger: Command, tmp_path: Path) -> None:
-    ledger("restrict", HASH)
+    ledger("token", "create", "--account", "publisher:7")
 
     with (
         sqlite3.connect(tmp_path / "data" / "ledger.db") as database,

@@ -1,0 +1,72 @@
+"""Acts on what lets somebody submit for persons: tokens and JWT keys of the Privacy API."""
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from segments.acts.trail import By, note
+from segments.ledger import accounts
+from segments.ledger.privacy import keys, tokens
+from segments.ledger.privacy.keys import PrivacyKey
+from segments.ledger.privacy.tokens import PrivacyToken
+from segments.model.account import Account
+
+
+async def create_token(
+    conn: AsyncConnection,
+    by: By,
+    account: Account | None,
+    *,
+    is_internal: bool,
+    text: str,
+    expires_at_s: float,
+) -> tuple[PrivacyToken, str]:
+    """Draw a token; return it, and the secret, which is in no trail."""
+    created, secret = await tokens.create(
+        conn,
+        account,
+        is_internal=is_internal,
+        note=text,
+        now_s=by.now_s,
+        expires_at_s=expires_at_s,
+    )
+    detail = {"internal": is_internal}
+    await note(conn, by, "token create", f"token {created.id}", scope=account, detail=detail)
+    return created, secret
+
+
+async def revoke_token(conn: AsyncConnection, by: By, number: int) -> PrivacyToken:
+    """Let a token in no more."""
+    revoked = await tokens.revoke(conn, number, now_s=by.now_s)
+    scope = await _account(conn, revoked.account_id)
+    await note(conn, by, "token revoke", f"token {number}", scope=scope)
+    return revoked
+
+
+async def add_key(
+    conn: AsyncConnection,
+    by: By,
+    domain: str,
+    kid: str,
+    public_key: str,
+    account: Account | None,
+    *,
+    is_internal: bool,
+) -> PrivacyKey:
+    """Take requests that a domain signs with a key."""
+    added = await keys.add_key(
+        conn, domain, kid, public_key, account, is_internal=is_internal, now_s=by.now_s
+    )
+    detail = {"internal": is_internal}
+    await note(conn, by, "key add", f"{added.domain}/{kid}", scope=account, detail=detail)
+    return added
+
+
+async def remove_key(conn: AsyncConnection, by: By, domain: str, kid: str) -> PrivacyKey:
+    """Take nothing any more that a domain signs with a key."""
+    removed = await keys.remove_key(conn, domain, kid, now_s=by.now_s)
+    scope = await _account(conn, removed.account_id)
+    await note(conn, by, "key remove", f"{removed.domain}/{kid}", scope=scope)
+    return removed
+
+
+async def _account(conn: AsyncConnection, account_id: int | None) -> Account | None:
+    return None if account_id is None else await accounts.account(conn, account_id)

@@ -33,6 +33,10 @@ def new_transaction_id() -> str:
     return f"{secrets.randbelow(10**_TRANSACTION_DIGITS):0{_TRANSACTION_DIGITS}}"
 
 
+_LOOKED_THROUGH = 1000
+"""Jobs of a partner behind one, at most, in which the same segments are looked for."""
+
+
 async def submit(
     conn: AsyncConnection,
     *,
@@ -198,6 +202,25 @@ async def unfinished_before(conn: AsyncConnection, job: Job) -> Sequence[Job]:
         .order_by(_jobs.c.id)
     )
     return [job_of(row) for row in rows]
+
+
+async def is_any_later_of_segments(conn: AsyncConnection, job: Job) -> bool:
+    """
+    Tell whether its partner has a later job that names one of the same segments.
+
+    So do more later jobs than are looked through.
+    """
+    rows = await conn.execute(
+        select(_jobs)
+        .where(_jobs.c.partner_id == job.partner_id, _jobs.c.id > job.id)
+        .order_by(_jobs.c.id)
+        .limit(_LOOKED_THROUGH + 1)
+    )
+    later = [job_of(row) for row in rows]
+    names = {segment.segment_id for segment in job.order.segments}
+    return len(later) > _LOOKED_THROUGH or any(
+        segment.segment_id in names for each in later for segment in each.order.segments
+    )
 
 
 async def _end_hold(conn: AsyncConnection, job: Job, **values: Any) -> bool:

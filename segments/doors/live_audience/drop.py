@@ -15,6 +15,10 @@ It runs inside `rtb-segments sftp`, whether the files come by that server or by
 one of the operator's own. Two processes on one folder take turns by a lock:
 the second waits until the first is gone.
 
+The digest says to which file a metadata file applies. A copy of a file that was delivered
+before, under a name that comes every day, is not taken for today's; and a metadata file that
+is sent once more, alone, is answered as its delivery was.
+
 What goes wrong with one file is logged by its partner and kind, never by its
 content, and keeps no other file waiting.
 """
@@ -29,7 +33,7 @@ from pathlib import Path
 from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from segments.doors.live_audience import rules
+from segments.doors.live_audience import retries, rules
 from segments.doors.live_audience.accept import accept
 from segments.doors.live_audience.faults import Faults, will_pass
 from segments.doors.live_audience.file_names import METADATA, answered_name
@@ -43,7 +47,7 @@ from segments.doors.sftp_process_metrics import SftpProcessMetrics
 from segments.files.blobs import Blobs
 from segments.files.chunks import file_chunks, in_thread
 from segments.ingest.accept import parties_of
-from segments.ledger import callbacks, jobs
+from segments.ledger import accounts, callbacks, jobs
 from segments.ledger.database.engine import reading
 from segments.ledger.live_audience import deliveries
 from segments.ledger.live_audience.deliveries import Delivery
@@ -154,10 +158,10 @@ class Drop:
     async def _receive(self, partner_id: str, folder: Folder, name: str, path: Path) -> None:
         """Answer one metadata file, for which it must first be in the ledger."""
         metadata, refused = rules.read(read_taken(path, MAX_METADATA_BYTES), partner_id)
-        transaction_id = None
+        delivery, content = None, None
         if metadata is not None and refused is None:
             try:
-                transaction_id = (await self._record(partner_id, name, metadata)).transaction_id
+                delivery = await self._record(partner_id, name, metadata)
             except Stopped as stopped:
                 refused = stopped
             except Exception as error:
@@ -166,19 +170,36 @@ class Drop:
                 _log.exception("metadata of %r", partner_id)
                 refused = Stopped(StopReason.INTERNAL, type(error).__name__)
 
-        if metadata is not None and transaction_id is not None:
-            content = accepted(transaction_id, metadata.as_kept())
+        if delivery is not None:
+            same = await retries.done_before(self._ledger, delivery)
+            content = accepted(delivery.transaction_id, delivery.metadata)
+            if same is not None:
+                content = status_of(same)
         else:
             assert refused is not None, "it is one or the other"
             _log.info("metadata of %r refused: %s", partner_id, refused)
+            await self._note_refusal(partner_id, name)
             content = refusal(refused.reason)
         folder.answer(name, content)
         self._answers.first(None if refused is None else refused.reason)
         # A URL that is one, of a partner who is one.
         if metadata is not None and metadata.partner_id == partner_id:
             async with self._ledger.begin() as conn:
+                transaction_id = None if delivery is None else delivery.transaction_id
                 await self._call_back(conn, metadata.callback_url, transaction_id, content)
         folder.drop(path.name)
+
+    async def _note_refusal(self, partner_id: str, name: str) -> None:
+        async with self._ledger.begin() as conn:
+            partner = await accounts.find_partner(conn, partner_id)
+            if partner is not None:
+                await deliveries.refuse(
+                    conn,
+                    partner,
+                    name,
+                    transaction_id=jobs.new_transaction_id(),
+                    now_s=self._now_s(),
+                )
 
     async def _record(self, partner_id: str, name: str, metadata: Metadata) -> Delivery:
         async with self._ledger.begin() as conn:
@@ -216,6 +237,14 @@ class Drop:
             return
         path = folder.taken(taken_name)
         assert path is not None, "it was taken just now"
+        whose = await retries.whose(self._ledger, delivery, path)
+        if whose is None:
+            _log.info("delivery %s: a copy of an earlier file", delivery.transaction_id)
+            folder.drop(taken_name)
+            return
+        if whose.id != delivery.id:
+            folder.hand_over(taken_name, f"{whose.transaction_id}{_DATA}")
+            return
         try:
             job = await accept(
                 self._ledger,
@@ -259,6 +288,12 @@ class Drop:
         return self._now_s() - since_s >= self._wait_s
 
     async def _not_found(self, folder: Folder, delivery: Delivery) -> None:
+        same = await retries.done_before(self._ledger, delivery)
+        if same is not None:
+            # Only the metadata were sent again: nothing is missing.
+            await self._end(folder, delivery, status_of(same))
+            self._answers.last(None)
+            return
         _log.info("delivery %s: its data file never came", delivery.transaction_id)
         await self._refuse(folder, delivery, StopReason.FILE_NOT_FOUND)
 
@@ -287,8 +322,15 @@ class Drop:
         self._answers.last(reason)
 
     async def _end(self, folder: Folder, delivery: Delivery, content: bytes) -> None:
-        """Give the last answer; the ledger forgets the delivery only after that."""
-        folder.answer(delivery.name, content)
+        """
+        Give the last answer; the ledger forgets the delivery only after that.
+
+        The file answers the last metadata file of its name, and no earlier one.
+        """
+        async with reading(self._ledger) as conn:
+            is_last = await deliveries.is_last(conn, delivery)
+        if is_last:
+            folder.answer(delivery.name, content)
         async with self._ledger.begin() as conn:
             await deliveries.answered(conn, delivery, self._now_s())
             await self._call_back(

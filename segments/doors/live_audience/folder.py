@@ -308,12 +308,17 @@ class Folder:
 
     def withdraw(self, name: str) -> None:
         """Delete `<name>.status`, if there is one: it answered an earlier metadata file."""
-        (self.path / f"{name}{ANSWER}").unlink(missing_ok=True)
+        with suppress(FileNotFoundError, IsADirectoryError):
+            (self.path / f"{name}{ANSWER}").unlink()
 
     def taken(self, as_name: str) -> Path | None:
         """Return where a file that was taken lies, if it is there."""
         path = self.path / TAKEN / as_name
         return path if path.is_file() and not path.is_symlink() else None
+
+    def hand_over(self, name: str, as_name: str) -> None:
+        """Give a file that was taken another of our names."""
+        (self.path / TAKEN / name).rename(self.path / TAKEN / as_name)
 
     def all_taken(self) -> list[str]:
         """Return the names of all files that were taken, sorted."""

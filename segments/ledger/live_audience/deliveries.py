@@ -7,7 +7,7 @@ All take a connection, so that several make one transaction.
                              ->  answered: not found, or replaced
 
 Of one name a partner has one delivery that waits: a metadata file that is sent
-again is the same delivery, and a corrected one takes its place.
+again is the same delivery until that has ended, and a corrected one takes its place.
 """
 
 from typing import Any, NamedTuple
@@ -32,7 +32,11 @@ class Delivery(NamedTuple):
     metadata: dict[str, Any]
     received_at_s: float
     job_id: int | None  # none: it waits for its data file
+    answered_at_s: float | None  # none: the last answer is still to be given
 
+
+_LOOKED_BACK = 200
+"""Deliveries of a partner, from the latest on, among which a copy of a data file is looked for."""
 
 _COLUMNS = tuple(_deliveries.c[name] for name in Delivery._fields)
 _UNANSWERED = _deliveries.c.answered_at_s.is_(None)
@@ -60,13 +64,12 @@ async def receive(
         now_s: When.
 
     Returns:
-        The delivery; the one that waits already, if this is the same again.
+        The delivery; the one that has not ended yet, if this is the same again.
     """
-    of_name = (*_WAITING, _deliveries.c.account_id == account.id, _deliveries.c.name == name)
-    for former in await _deliveries_where(conn, *of_name):
-        if former.metadata == metadata:
-            return former
-        await answered(conn, former, now_s)
+    former = await _last(conn, account.id, name)
+    if former is not None and former.metadata == metadata and not await _has_ended(conn, former):
+        return former
+    await _withdraw(conn, account.id, name, now_s)
     values = {
         "account_id": account.id,
         "name": name,
@@ -76,6 +79,61 @@ async def receive(
     }
     inserted = await conn.execute(insert(_deliveries).values(values).returning(*_COLUMNS))
     return Delivery(*inserted.one())
+
+
+async def refuse(
+    conn: AsyncConnection, account: Account, name: str, *, transaction_id: str, now_s: float
+) -> None:
+    """
+    Note a metadata file that was refused, where one of its name has not ended.
+
+    What waits is withdrawn: its partner has replaced it. What is being processed goes on, and
+    is no longer the last of its name.
+    """
+    former = await _last(conn, account.id, name)
+    if former is None or await _has_ended(conn, former):
+        return
+    await _withdraw(conn, account.id, name, now_s)
+    values = {
+        "account_id": account.id,
+        "name": name,
+        "transaction_id": transaction_id,
+        "metadata": {},
+        "received_at_s": now_s,
+        "answered_at_s": now_s,
+    }
+    await conn.execute(insert(_deliveries).values(values))
+
+
+async def is_last(conn: AsyncConnection, delivery: Delivery) -> bool:
+    """Tell whether no metadata file of that name came later."""
+    last = await _last(conn, delivery.account_id, delivery.name)
+    return last is None or last.id == delivery.id
+
+
+async def same_before(conn: AsyncConnection, delivery: Delivery) -> Delivery | None:
+    """Return the last delivery of that name and metadata, before this one, that became a job."""
+    former = await _deliveries_where(
+        conn,
+        _deliveries.c.account_id == delivery.account_id,
+        _deliveries.c.name == delivery.name,
+        _deliveries.c.id < delivery.id,
+        _deliveries.c.job_id.is_not(None),
+    )
+    same = [each for each in former[-_LOOKED_BACK:] if each.metadata == delivery.metadata]
+    return same[-1] if same else None
+
+
+async def with_jobs(conn: AsyncConnection, account_id: int, file_name: str) -> list[Delivery]:
+    """Return the latest deliveries of a partner that became jobs, of data files of that name."""
+    rows = await conn.execute(
+        select(*_COLUMNS)
+        .where(_deliveries.c.account_id == account_id, _deliveries.c.job_id.is_not(None))
+        .order_by(_deliveries.c.id.desc())
+        .limit(_LOOKED_BACK)
+    )
+    found = [Delivery(*row) for row in rows]
+    return [each for each in found if each.metadata.get("file", {}).get("name") == file_name]
 
 
 async def waiting(conn: AsyncConnection) -> list[tuple[Delivery, str]]:
@@ -97,6 +155,30 @@ async def taken(conn: AsyncConnection, delivery: Delivery, job_id: int) -> None:
 async def answered(conn: AsyncConnection, delivery: Delivery, now_s: float) -> None:
     """Note that nothing more will come of a delivery."""
     await _set(conn, delivery, answered_at_s=now_s)
+
+
+async def _last(conn: AsyncConnection, account_id: int, name: str) -> Delivery | None:
+    row = await conn.execute(
+        select(*_COLUMNS)
+        .where(_deliveries.c.account_id == account_id, _deliveries.c.name == name)
+        .order_by(_deliveries.c.id.desc())
+        .limit(1)
+    )
+    found = row.first()
+    return None if found is None else Delivery(*found)
+
+
+async def _has_ended(conn: AsyncConnection, delivery: Delivery) -> bool:
+    if delivery.job_id is None:
+        return delivery.answered_at_s is not None
+    state = await conn.scalar(select(_jobs.c.state).where(_jobs.c.id == delivery.job_id))
+    return state not in UNFINISHED
+
+
+async def _withdraw(conn: AsyncConnection, account_id: int, name: str, now_s: float) -> None:
+    of_name = (*_WAITING, _deliveries.c.account_id == account_id, _deliveries.c.name == name)
+    for former in await _deliveries_where(conn, *of_name):
+        await answered(conn, former, now_s)
 
 
 async def _set(conn: AsyncConnection, delivery: Delivery, **values: Any) -> None:

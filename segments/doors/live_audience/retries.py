@@ -1,0 +1,105 @@
+"""
+What a partner sends once more: metadata, the data file, or both.
+
+Clients retry what they believe has failed. The digest says to which file a metadata file
+applies, so a copy that lies under the name of every day is not taken for today's file, and a
+metadata file that comes again is answered as its delivery was.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from msgspec.structs import replace
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from segments.files.chunks import READ_BYTES
+from segments.ledger import jobs
+from segments.ledger.database.engine import reading
+from segments.ledger.live_audience import deliveries
+from segments.ledger.live_audience.deliveries import Delivery
+from segments.model.job import Job, JobState, fingerprint
+
+_ALGORITHMS = ("md5", "sha1", "sha256")
+
+
+async def done_before(ledger: AsyncEngine, delivery: Delivery) -> Job | None:
+    """
+    Return the job that has done what a delivery asks for already, if one has.
+
+    It has done so no longer if a later job was to change the same segments.
+    """
+    async with reading(ledger) as conn:
+        same = await deliveries.same_before(conn, delivery)
+        if same is None or same.job_id is None:
+            return None
+        job = await jobs.job(conn, same.job_id)
+        if job is None or job.state is not JobState.DONE:
+            return None
+        if await jobs.is_any_later_of_segments(conn, job):
+            return None
+    return replace(job, transaction_id=same.transaction_id)
+
+
+async def whose(ledger: AsyncEngine, delivery: Delivery, path: Path) -> Delivery | None:
+    """
+    Return the delivery that a data file is to be processed for.
+
+    Args:
+        ledger: What was delivered before, and what waits.
+        delivery: One that waits for a file of that name.
+        path: Where the file lies.
+
+    Returns:
+        This delivery, also if nobody knows the file: then it fails by its digest. Another one
+        that waits for a file of that name, if its metadata have the file's digest. `None`: the
+        file is a copy of one that was processed under other metadata.
+    """
+    async with reading(ledger) as conn:
+        waiting = [each for each, _ in await deliveries.waiting(conn)]
+        former = await deliveries.with_jobs(conn, delivery.account_id, _named(delivery))
+    others = [each for each in waiting if each.id != delivery.id and _is_alike(each, delivery)]
+    former = [each for each in former if each.metadata != delivery.metadata]
+    if not others and not former:
+        return delivery  # so nearly always: the file is read once
+    digests = await asyncio.to_thread(_digests, path)
+    if _is_of(delivery, digests):
+        return delivery
+    for other in others:
+        if _is_of(other, digests):
+            return other
+    for each in former:
+        assert each.job_id is not None, "those were asked for"
+        async with reading(ledger) as conn:
+            job = await jobs.job(conn, each.job_id)
+        if job is not None and job.fingerprint == fingerprint(
+            job.door, job.owner_id, each.metadata, digests["sha256"]
+        ):
+            return None
+    return delivery
+
+
+def _named(delivery: Delivery) -> str:
+    """Return `file.name` of a delivery."""
+    name: str = delivery.metadata["file"]["name"]
+    return name
+
+
+def _is_alike(one: Delivery, other: Delivery) -> bool:
+    return one.account_id == other.account_id and _named(one) == _named(other)
+
+
+def _digests(path: Path) -> dict[str, str]:
+    """Return a file's digests in hex, by their algorithms."""
+    hashing = {name: hashlib.new(name, usedforsecurity=False) for name in _ALGORITHMS}
+    with path.open("rb", buffering=0) as file:
+        while chunk := file.read(READ_BYTES):
+            for each in hashing.values():
+                each.update(chunk)
+    return {name: each.hexdigest() for name, each in hashing.items()}
+
+
+def _is_of(delivery: Delivery, digests: Mapping[str, str]) -> bool:
+    file = delivery.metadata["file"]
+    return bool(digests.get(file["hash"]) == file["digest"].lower())

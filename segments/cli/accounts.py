@@ -25,7 +25,11 @@ def account() -> None:
 )
 @click.option("--id", "public_id", required=True, help="partner_id, sub_id or publisher.id.")
 @click.option("--name", required=True, help="Partners' names stand in bid requests.")
-@click.option("--parent", "parent_id", help="Its agency (then --id is a sub_id) or media group.")
+@click.option(
+    "--parent",
+    "parent_id",
+    help="Its partner (then --id is a sub_id) or media group.",
+)
 @click.option("--segtax", type=click.IntRange(min=1), help="Taxonomy of its segments, if any.")
 def add_account(
     kind: str, public_id: str, name: str, parent_id: str | None, segtax: int | None

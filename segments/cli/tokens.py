@@ -17,7 +17,7 @@ from segments.model.day import S_PER_DAY
 account_option = click.option(
     "--account",
     "account_id",
-    help="For whom it acts: ID, KIND:ID, or AGENCY/ID of a sub account. Without: for everyone"
+    help="For whom it acts: ID, KIND:ID, or PARTNER/ID of a sub account. Without: for everyone"
     " (global), as agents of consumers across the industry do.",
 )
 internal_option = click.option(

@@ -36,7 +36,9 @@ async def parties_of(conn: AsyncConnection, partner_id: str, sub_id: str | None)
     Args:
         conn: The ledger.
         partner_id: What the partner is called outside.
-        sub_id: Likewise, the agency's sub account whose persons these are.
+        sub_id: Likewise, the partner's sub account whose persons these are. "Required for
+            agencies, optional for others": of an advertiser that has no sub accounts it says
+            nothing, and the persons are its own.
 
     Raises:
         Stopped: UNKNOWN_PARTNER or UNKNOWN_SUB_ID.
@@ -48,9 +50,9 @@ async def parties_of(conn: AsyncConnection, partner_id: str, sub_id: str | None)
         if partner.kind is AccountKind.AGENCY:
             raise Stopped(StopReason.UNKNOWN_SUB_ID, "an agency names one of its sub accounts")
         return Parties(partner, partner)
-    owner = None
-    if partner.kind is AccountKind.AGENCY:
-        owner = await accounts.find_sub_account(conn, partner, sub_id)
+    owner = await accounts.find_sub_account(conn, partner, sub_id)
+    if owner is None and partner.kind is not AccountKind.AGENCY:
+        owner = None if await accounts.has_sub_accounts(conn, partner) else partner
     if owner is None or not owner.is_active:
         raise Stopped(StopReason.UNKNOWN_SUB_ID, "the partner has no active sub account of this id")
     return Parties(partner, owner)

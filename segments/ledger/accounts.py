@@ -57,7 +57,7 @@ async def add_account(
         public_id: `partner_id`, `sub_id` or `publisher.id`: what files and bid
             requests call it.
         name: What people call it; partners' names stand in bid requests.
-        parent: The agency whose sub account it is, or its media group.
+        parent: The partner whose sub account it is, or its media group.
         segtax: `Data.ext.segtax` of its segments; `None` if they are its own.
         now_s: When.
 
@@ -69,6 +69,8 @@ async def add_account(
     checked_text("name", name, max_chars=256)
     if parent is not None and parent.kind not in PARENT_KINDS[kind]:
         raise Refusal(f"{_a(kind)} can't stand under {_a(parent.kind)} ({parent.public_id})")
+    if parent is not None and (await partner_of(conn, parent)).id != parent.id:
+        raise Refusal(f"{parent.public_id} is a sub account, and has none of its own")
     if segtax is not None and not (kind in PARTNER_KINDS and 0 < segtax < 2**31):
         raise Refusal("segtax is a positive number, and only partners have one")
     parent_id = None if parent is None else parent.id
@@ -156,9 +158,17 @@ async def find_partner(conn: AsyncConnection, partner_id: str) -> Account | None
     return await _find(conn, PARTNERS, partner_id)
 
 
-async def find_sub_account(conn: AsyncConnection, agency: Account, sub_id: str) -> Account | None:
-    """Return the account of an agency that a `sub_id` names."""
-    return await _find(conn, id_space(AccountKind.ADVERTISER, agency), sub_id)
+async def find_sub_account(
+    conn: AsyncConnection, its_partner: Account, sub_id: str
+) -> Account | None:
+    """Return the account of a partner that a `sub_id` names."""
+    return await _find(conn, id_space(AccountKind.ADVERTISER, its_partner), sub_id)
+
+
+async def has_sub_accounts(conn: AsyncConnection, its_partner: Account) -> bool:
+    """Tell whether any account stands under a partner."""
+    asked = select(_accounts.c.id).where(_accounts.c.parent_id == its_partner.id).limit(1)
+    return (await conn.execute(asked)).first() is not None
 
 
 async def find_publisher(conn: AsyncConnection, publisher_id: str) -> Account | None:
@@ -172,18 +182,15 @@ async def partner(conn: AsyncConnection, partner_id: str, sub_id: str | None = N
 
     Raises:
         NotFound: There is none.
-        Refusal: `sub_id` of a partner that is no agency.
     """
     found = await find_partner(conn, partner_id)
     if found is None:
         raise NotFound(f"there is no partner {partner_id}")
     if sub_id is None:
         return found
-    if found.kind is not AccountKind.AGENCY:
-        raise Refusal(f"partner {partner_id} is no agency, so it has no sub accounts")
     sub = await find_sub_account(conn, found, sub_id)
     if sub is None:
-        raise NotFound(f"agency {partner_id} has no sub account {sub_id}")
+        raise NotFound(f"partner {partner_id} has no sub account {sub_id}")
     return sub
 
 
@@ -202,7 +209,7 @@ async def publisher(conn: AsyncConnection, publisher_id: str) -> Account:
 
 async def named(conn: AsyncConnection, text: str) -> Account:
     """
-    Return the account that people named: `ID`, `KIND:ID`, or `AGENCY/ID` of a sub account.
+    Return the account that people named: `ID`, `KIND:ID`, or `PARTNER/ID` of a sub account.
 
     Raises:
         NotFound: There is none.
@@ -218,16 +225,16 @@ async def named(conn: AsyncConnection, text: str) -> Account:
     every_account = await accounts(conn)
     found = [a for a in every_account if a.kind in kinds and a.public_id == public_id]
     if not found and "/" in public_id:
-        agency_id, _, sub_id = public_id.partition("/")
-        agencies = {
-            a.id for a in every_account if (a.kind, a.public_id) == (AccountKind.AGENCY, agency_id)
+        partner_id, _, sub_id = public_id.partition("/")
+        partners = {
+            a.id for a in every_account if a.kind in PARTNER_KINDS and a.public_id == partner_id
         }
-        found = [a for a in every_account if a.parent_id in agencies and a.public_id == sub_id]
+        found = [a for a in every_account if a.parent_id in partners and a.public_id == sub_id]
     if not found:
         raise NotFound(f"there is no account {text}")
     if len(found) > 1:
         kinds_of = ", ".join(sorted(f"{a.kind.value}:{a.public_id}" for a in found))
-        raise Refusal(f"several accounts are called {text}; say KIND:ID or AGENCY/ID ({kinds_of})")
+        raise Refusal(f"several accounts are called {text}; say KIND:ID or PARTNER/ID ({kinds_of})")
     return found[0]
 
 
@@ -237,10 +244,14 @@ async def possible_parent(conn: AsyncConnection, kind: AccountKind, public_id: s
 
     Raises:
         NotFound: There is none.
-        Refusal: There are an agency and a media group of that id.
+        Refusal: There are a partner and a media group of that id.
     """
     kinds = [parent_kind.value for parent_kind in PARENT_KINDS[kind]]
-    asked = _select().where(_accounts.c.public_id == public_id, _accounts.c.kind.in_(kinds))
+    asked = _select().where(
+        _accounts.c.public_id == public_id,
+        _accounts.c.kind.in_(kinds),
+        _accounts.c.id_space.in_((PARTNERS, *kinds)),  # no sub account
+    )
     found = [_account(row) for row in await conn.execute(asked)]
     if not kinds:
         raise Refusal(f"{_a(kind)} stands under no other account")
@@ -248,7 +259,7 @@ async def possible_parent(conn: AsyncConnection, kind: AccountKind, public_id: s
         wanted = " or ".join(sorted(kinds)).replace("_", " ")
         raise NotFound(f"there is no {wanted} {public_id}")
     if len(found) > 1:
-        raise Refusal(f"{public_id} is both an agency and a media group")
+        raise Refusal(f"{public_id} is both a partner and a media group")
     return found[0]
 
 
@@ -258,10 +269,10 @@ async def account(conn: AsyncConnection, account_id: int) -> Account:
 
 
 async def partner_of(conn: AsyncConnection, owner: Account) -> Account:
-    """Return who shows an account's audiences: its agency if it has one, else itself."""
+    """Return who shows an account's audiences: the partner that it stands under, else itself."""
     if owner.parent_id is not None:
         parent = await account(conn, owner.parent_id)
-        if parent.kind is AccountKind.AGENCY:
+        if parent.kind in PARTNER_KINDS:
             return parent
     return owner
 
@@ -303,7 +314,7 @@ def _account(row: Row[*tuple[Any, ...]]) -> Account:
 
 
 def _called(kind: AccountKind, parent: Account | None) -> str:
-    if parent is not None and parent.kind is AccountKind.AGENCY:
+    if parent is not None and parent.kind in PARTNER_KINDS:
         return f"sub account of {parent.public_id} called"
     return "partner" if kind in PARTNER_KINDS else kind.value.replace("_", " ")
 

@@ -9,16 +9,31 @@ import secrets
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, delete, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Row,
+    Select,
+    String,
+    cast,
+    delete,
+    exists,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.ledger.checked_text import checked_text
 from segments.ledger.revision import lock_catalog, raise_revision
+from segments.ledger.tables import accounts as _accounts
 from segments.ledger.tables import activations, external_ids, uploads
 from segments.ledger.tables import audiences as _audiences
+from segments.ledger.tables import jobs as _jobs
 from segments.model.account import Account
 from segments.model.audience import Audience, AudienceState
+from segments.model.order import FIRST_GIVEN_ID
 from segments.model.refusal import Duplicate, NotFound, Refusal
 
 MAX_TTL_DAYS = 36_500
@@ -106,7 +121,8 @@ async def add_audience(
     now_s: float,
 ) -> Audience:
     """
-    Add an audience whose segment id is ours to choose: its number, if that is free.
+    Add an audience whose segment id is ours to choose: one of 13 digits, which partners never
+    choose, with the audience's number in it.
 
     Args:
         conn: A transaction.
@@ -139,11 +155,51 @@ async def add_audience(
     new_id: int = inserted.scalar_one()
     if external_id is not None:
         await _keep_external_id(conn, owner, external_id, new_id)
-    segment_id = new_id
+    segment_id = FIRST_GIVEN_ID + new_id
     while await find_audience(conn, owner, str(segment_id)) is not None:
-        segment_id += 10**9  # the partner has chosen that number by itself
+        segment_id += 10**9  # chosen by the partner before such ids were ours
     await _set(conn, new_id, {"segment_id": str(segment_id)}, now_s)
     return await audience(conn, new_id)
+
+
+async def shared_ids(conn: AsyncConnection) -> list[tuple[str, str]]:
+    """
+    Return the segment ids that we gave while partners could choose the same, and that a
+    delivery of the partner's own has named since; each with its partner's id.
+    """
+    asked = (
+        select(
+            _audiences.c.id, _audiences.c.owner_id, _audiences.c.segment_id, _accounts.c.public_id
+        )
+        .join(_accounts, _accounts.c.id == _audiences.c.partner_id)
+        .where(
+            _audiences.c.state != AudienceState.DELETED.value,
+            _audiences.c.segment_id == cast(_audiences.c.id, String),
+            exists().where(uploads.c.audience_id == _audiences.c.id),
+        )
+        .order_by(_audiences.c.id)
+    )
+    candidates = (await conn.execute(asked)).all()
+    return [
+        (partner_id, segment_id)
+        for _, owner_id, segment_id, partner_id in candidates
+        if await _is_named_by_partner(conn, owner_id, segment_id)
+    ]
+
+
+async def _is_named_by_partner(conn: AsyncConnection, owner_id: int, segment_id: str) -> bool:
+    """Tell whether a delivery has named a segment by an id of the partner's own."""
+    orders = await conn.stream_scalars(
+        select(_jobs.c.order).where(_jobs.c.owner_id == owner_id, _jobs.c.order.is_not(None))
+    )
+    try:
+        async for order in orders:
+            for segment in order["segments"]:
+                if segment["segment_id"] == segment_id and segment.get("audience_id") is None:
+                    return True
+    finally:
+        await orders.close()
+    return False
 
 
 async def find_audiences(

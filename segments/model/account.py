@@ -41,11 +41,16 @@ PARTNER_KINDS = frozenset({AccountKind.AGENCY, AccountKind.ADVERTISER})
 
 PARENT_KINDS: dict[AccountKind, frozenset[AccountKind]] = {
     AccountKind.AGENCY: frozenset(),
-    AccountKind.ADVERTISER: frozenset({AccountKind.AGENCY, AccountKind.MEDIA_GROUP}),
+    AccountKind.ADVERTISER: frozenset(
+        {AccountKind.AGENCY, AccountKind.ADVERTISER, AccountKind.MEDIA_GROUP}
+    ),
     AccountKind.PUBLISHER: frozenset({AccountKind.MEDIA_GROUP}),
     AccountKind.MEDIA_GROUP: frozenset(),
 }
-"""Under which kinds of account one of each kind may stand. No chain of these is a circle."""
+"""
+Under which kinds of account one of each kind may stand. An account is put there when it is
+added, and stays, so no chain of them is a circle.
+"""
 
 PARTNERS = "partner"
 """The id space of all who can be named by `partner_id`."""
@@ -69,10 +74,10 @@ def id_space(kind: AccountKind, parent: Account | None) -> str:
     Return among which accounts a public id must be unambiguous.
 
     A `partner_id` means one advertiser or agency, a `sub_id` one account of its
-    agency, a `publisher.id` one publisher; the same text may be all three.
+    partner, a `publisher.id` one publisher; the same text may be all three.
     """
-    if parent is not None and parent.kind is AccountKind.AGENCY:
-        return f"agency:{parent.id}"
+    if parent is not None and parent.kind in PARTNER_KINDS:
+        return f"{parent.kind.value}:{parent.id}"
     return PARTNERS if kind in PARTNER_KINDS else kind.value
 
 

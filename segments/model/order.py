@@ -7,6 +7,14 @@ import msgspec
 
 _SEGMENT_ID = re.compile(r"-?[0-9]{1,20}")
 
+FIRST_GIVEN_ID = 10**12
+"""
+Segment ids that we give begin here, and have 13 digits: partners may not choose such a one, so
+theirs and ours never meet.
+"""
+
+_GIVEN_ID = re.compile(r"[0-9]{13}")
+
 
 class SegmentAction(StrEnum):
     """What a delivery does with one segment."""
@@ -26,7 +34,16 @@ class SegmentOrder(msgspec.Struct, frozen=True, omit_defaults=True):
     @property
     def is_valid(self) -> bool:
         """The document: "Must be integer values only. Other values will be rejected"."""
-        return _SEGMENT_ID.fullmatch(self.segment_id) is not None
+        return self.refused_because is None
+
+    @property
+    def refused_because(self) -> str | None:
+        """Tell the partner why the segment's action fails; `None`: it does not."""
+        if _SEGMENT_ID.fullmatch(self.segment_id) is None:
+            return "the id is not an integer of at most 20 digits: give the segment such an id"
+        if self.audience_id is None and _GIVEN_ID.fullmatch(self.segment_id):
+            return "ids of 13 digits are given by the service: choose one of fewer or more digits"
+        return None
 
 
 class Order(msgspec.Struct, frozen=True, omit_defaults=True):

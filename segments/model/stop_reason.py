@@ -28,6 +28,43 @@ class StopReason(StrEnum):
     STORAGE_AWAY = "storage_away"  # a customer's directory or bucket can't be read
     NOT_RELEASED = "not_released"  # held by the brake, and an operator said no
 
+    @property
+    def advice(self) -> str:
+        """Return what its sender can do about it, in a sentence."""
+        return _REASON_TO_ADVICE[self]
+
+
+_REASON_TO_ADVICE = {
+    StopReason.INTERNAL: "Nothing is wrong with the delivery; ask the operator, then send it"
+    " again.",
+    StopReason.STORE_CORRUPT: "Nothing is wrong with the delivery; ask the operator, then send it"
+    " again.",
+    StopReason.NOT_WELL_FORMED: "Correct the metadata file as the message says, and send it again.",
+    StopReason.UNKNOWN_PARTNER: "Put the partner_id that you were given into the metadata file.",
+    StopReason.UNKNOWN_SUB_ID: "Put the sub_id of one of your accounts into the metadata file, or"
+    " ask the operator to add it.",
+    StopReason.SLASH_IN_NAME: "Put the data file's name alone into file.name, without folders.",
+    StopReason.CALLBACK_URL: "Give a full http:// or https:// URL, or leave callback_url out.",
+    StopReason.FILE_NOT_FOUND: "Send the data file under the name in file.name, then the metadata"
+    " file again.",
+    StopReason.DIGEST_MISMATCH: "Compute the digest of the file as it is sent, compressed if it is,"
+    " and send both files again.",
+    StopReason.RECORD_COUNT_MISMATCH: "Put the number of the file's lines into file.records, or"
+    " send the whole file; then send both again.",
+    StopReason.UNREADABLE_FILE: "Send a plain file, a .gz, or a .zip of one file without a"
+    " password.",
+    StopReason.INFLATES_TOO_FAR: "Send the file less compressed, or in several parts.",
+    StopReason.NO_VALID_RECORD: "Send one hash a line: the MD5, SHA-1 or SHA-256 of a lower-case"
+    " e-mail address in hex.",
+    StopReason.AUDIENCE_DELETED: "Create the audience anew, or leave the delivery out.",
+    StopReason.STORAGE_AWAY: "Check that the directory or bucket can be read, then start again.",
+    StopReason.NOT_RELEASED: "The operator has refused to apply it, for it would have removed too"
+    " many; ask the operator.",
+}
+
+OURS = frozenset({StopReason.INTERNAL, StopReason.STORE_CORRUPT})
+"""Faults whose details say nothing to a partner."""
+
 
 class Stopped(Exception):
     """

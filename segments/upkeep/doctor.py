@@ -18,6 +18,7 @@ from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from segments.ledger import audiences
 from segments.ledger.database.engine import LedgerUnusable, existing_ledger, reading
 from segments.ledger.ledger_id import standing
 from segments.ledger.privacy import opt_outs
@@ -40,6 +41,7 @@ _FULLEST_BUCKET = 300
 """Persons in a bucket above which every write copies more than it should."""
 
 _SAMPLED_BUCKETS = 200
+_NAMED = 10
 
 
 class Grade(StrEnum):
@@ -75,6 +77,7 @@ async def examine(deployment: Deployment) -> AsyncIterator[Finding]:
             async with reading(ledger) as conn:
                 ledger_id = (await standing(conn)).ledger_id
             yield Finding(Grade.GOOD, f"ledger: {ledger_id} opens, its tables are up to date")
+            yield await _shared_ids(ledger)
             async for finding in _store(deployment, ledger):
                 yield finding
     except LedgerUnusable as error:
@@ -121,6 +124,21 @@ async def _shown(redis: Redis) -> int:
         return await read_version(redis)
     except (RedisError, OSError):
         return 0
+
+
+async def _shared_ids(ledger: AsyncEngine) -> Finding:
+    """Look for ids that were given before `FIRST_GIVEN_ID`, and that a partner uses as its own."""
+    async with reading(ledger) as conn:
+        shared = await audiences.shared_ids(conn)
+    if not shared:
+        return Finding(Grade.GOOD, "segment ids: none is both given and a partner's own")
+    named = ", ".join(f"{partner_id} {segment_id}" for partner_id, segment_id in shared[:_NAMED])
+    more = f" and {len(shared) - _NAMED} more" if len(shared) > _NAMED else ""
+    return Finding(
+        Grade.POOR,
+        "segment ids: given by us and used by the partner as its own, so both are one audience:"
+        f" {named}{more}; let the partner use another id for its segment",
+    )
 
 
 async def _limits(servers: Sequence[Server]) -> Finding:

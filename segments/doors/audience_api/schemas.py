@@ -13,7 +13,8 @@ from segments.ledger.uploads import Upload
 from segments.model import job as jobs_states
 from segments.model.audience import Audience
 from segments.model.day import S_PER_DAY
-from segments.model.job import Job
+from segments.model.explanation import of_job
+from segments.model.job import UNFINISHED, Job
 from segments.model.order import SegmentAction
 
 Lower = BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value)
@@ -126,6 +127,9 @@ class UploadProgress(Form):
     badRecords: int | None = None  # noqa: N815 - likewise
     processedRecords: int | None = None  # noqa: N815 - likewise
     error: UploadError | None = None
+    details: dict[str, Any] | None = Field(
+        None, description="What was counted, which lines are bad, and what to do."
+    )
 
 
 class UploadStatus(Form):
@@ -203,6 +207,7 @@ def progress(upload: Upload, audience: Audience, job: Job | None, now_s: float) 
         records=report.rows,
         badRecords=report.bad,
         processedRecords=report.written,
+        details=None if job.state in UNFINISHED else of_job(job) or None,
         error=None
         if stop is None
         else UploadError(code=str(code_of(stop)), description=description_of(stop)),

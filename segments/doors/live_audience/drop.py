@@ -101,6 +101,8 @@ class Drop:
         self._now_s = now_s
         self._faults = Faults(_log, now_s)
         self._is_refused = is_refused
+        # For `details` alone: a restart forgets it, and nothing else hangs on it.
+        self._transaction_to_found: dict[str, str] = {}
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Watch until told to stop; while another process does, only wait for its end."""
@@ -172,14 +174,15 @@ class Drop:
 
         if delivery is not None:
             same = await retries.done_before(self._ledger, delivery)
-            content = accepted(delivery.transaction_id, delivery.metadata)
+            assert metadata is not None, "it was recorded"
+            content = accepted(delivery.transaction_id, delivery.metadata, metadata.order())
             if same is not None:
                 content = status_of(same)
         else:
             assert refused is not None, "it is one or the other"
             _log.info("metadata of %r refused: %s", partner_id, refused)
             await self._note_refusal(partner_id, name)
-            content = refusal(refused.reason)
+            content = refusal(refused)
         folder.answer(name, content)
         self._answers.first(None if refused is None else refused.reason)
         # A URL that is one, of a partner who is one.
@@ -258,7 +261,7 @@ class Drop:
             )
         except Stopped as stopped:
             # The account was there when the metadata came, and is no longer.
-            await self._refuse(folder, delivery, stopped.reason)
+            await self._refuse(folder, delivery, stopped)
         else:
             async with self._ledger.begin() as conn:
                 await deliveries.taken(conn, delivery, job.id)
@@ -276,6 +279,7 @@ class Drop:
         for name in rules.data_files(file_name, folder.names()):
             if folder.is_complete(name, self._now_s(), self._quiet_s):
                 folder.take(name, taken_name)
+                self._transaction_to_found[taken_name.removesuffix(_DATA)] = name
                 return True
         return False
 
@@ -295,7 +299,9 @@ class Drop:
             self._answers.last(None)
             return
         _log.info("delivery %s: its data file never came", delivery.transaction_id)
-        await self._refuse(folder, delivery, StopReason.FILE_NOT_FOUND)
+        name = delivery.metadata["file"]["name"]
+        missing = Stopped(StopReason.FILE_NOT_FOUND, f"no file {name} came, nor as .gz or .zip")
+        await self._refuse(folder, delivery, missing)
 
     # -- answer: jobs that have ended ------------------------------------------
 
@@ -313,13 +319,16 @@ class Drop:
             job = await jobs.job(conn, delivery.job_id)
         assert job is not None, "jobs are never deleted"
         # The job may be that of the same delivery under an earlier number.
-        content = status_of(replace(job, transaction_id=delivery.transaction_id))
+        content = status_of(
+            replace(job, transaction_id=delivery.transaction_id),
+            self._transaction_to_found.pop(delivery.transaction_id, None),
+        )
         await self._end(self._folders.of(partner_id), delivery, content)
         self._answers.last(job.stop)
 
-    async def _refuse(self, folder: Folder, delivery: Delivery, reason: StopReason) -> None:
-        await self._end(folder, delivery, refusal(reason))
-        self._answers.last(reason)
+    async def _refuse(self, folder: Folder, delivery: Delivery, stopped: Stopped) -> None:
+        await self._end(folder, delivery, refusal(stopped))
+        self._answers.last(stopped.reason)
 
     async def _end(self, folder: Folder, delivery: Delivery, content: bytes) -> None:
         """

@@ -167,9 +167,38 @@ def read_metadata(raw: bytes) -> Metadata:
     raise min(stops, key=lambda stop: code_of(stop.reason))
 
 
+_WORDS = {
+    "missing": "is missing",
+    "literal_error": "is none of the words that the document allows",
+    "string_type": "is not a text",
+    "string_too_short": "is empty",
+    "string_too_long": "has too many characters",
+    "string_pattern_mismatch": "is not written as a digest is",
+    "int_type": "is not a whole number",
+    "int_parsing": "is not a whole number",
+    "int_from_float": "is not a whole number",
+    "greater_than_equal": "is less than there can be",
+    "less_than_equal": "is more than there can be",
+    "model_type": "is not an object",
+    "tuple_type": "is not an array",
+    "too_short": "is empty",
+    "too_long": f"has more than {MAX_SEGMENTS} entries",
+}
+"""What is wrong with a field, in the document's words and not our library's."""
+
+
+def _field(loc: tuple[int | str, ...]) -> str:
+    """Return where a field is, as `segments[1].action`."""
+    field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc)
+    return field.removeprefix(".")
+
+
 def _stop_of(loc: tuple[int | str, ...], kind: str, message: str) -> Stopped:
-    field = ".".join(str(part) for part in loc)
-    detail = f"{field}: {message}" if field else message
+    field = _field(loc)
+    said = _WORDS.get(kind, message)
+    if loc[-1:] == ("action",) and kind == "enum":
+        said = "is neither add nor remove"
+    detail = f"{field}: {said}" if field else said
     match loc:
         case ("partner_id",):
             return Stopped(StopReason.UNKNOWN_PARTNER, detail)

@@ -1,5 +1,6 @@
 """
-The content of `<filename>.status`, in exactly LiveAudience's JSON.
+The content of `<filename>.status`: LiveAudience's JSON, and beside it `details`, which the
+document does not have: what is wrong, where, and what to do (`segments.model.explanation`).
 
 Three forms: accepted (the metadata was in order, the file waits), processed,
 and failed ("Processing Status", "Errors"). Codes are strings there, and ours.
@@ -20,8 +21,10 @@ from typing import Any
 import orjson
 
 from segments.doors.live_audience.codes import code_of, description_of
+from segments.model import explanation
 from segments.model.job import Job, JobState
-from segments.model.stop_reason import StopReason
+from segments.model.order import Order
+from segments.model.stop_reason import Stopped, StopReason
 
 CARRIED_OUT = "OK"
 _REJECTED = str(code_of(StopReason.NOT_WELL_FORMED))
@@ -36,29 +39,51 @@ def is_described(job: Job) -> bool:
     return "file" in job.metadata
 
 
-def status_of(job: Job) -> bytes:
-    """Return the status file of a job as it stands."""
+def status_of(job: Job, data_file: str | None = None) -> bytes:
+    """
+    Return the status file of a job as it stands.
+
+    Args:
+        job: One that came with a metadata file.
+        data_file: What its data file was called.
+    """
     if job.stop is not None:
-        return refusal(job.stop)
+        return _failure(job.stop, explanation.of_job(job, data_file))
     if job.state is not JobState.DONE:
-        return accepted(job.transaction_id, job.metadata)
-    return _success(job.transaction_id, job.metadata, _processed(job))
+        return accepted(job.transaction_id, job.metadata, job.order)
+    details = explanation.of_job(job, data_file)
+    return _success(
+        job.transaction_id, job.metadata, _processed(job), _with_warnings(details, job.order)
+    )
 
 
-def accepted(transaction_id: str, metadata: Kept) -> bytes:
+def accepted(transaction_id: str, metadata: Kept, order: Order) -> bytes:
     """Return the status file of a delivery whose metadata is in order."""
     segments = [{"id": said["id"], "action": said["action"]} for said in metadata["segments"]]
-    return _success(transaction_id, metadata, segments)
+    return _success(transaction_id, metadata, segments, _with_warnings({}, order))
 
 
-def refusal(reason: StopReason) -> bytes:
-    """Return the status file of a delivery that failed, before it was a job or after."""
-    return _json({"error": {"code": str(code_of(reason)), "description": description_of(reason)}})
+def refusal(stopped: Stopped) -> bytes:
+    """Return the status file of a delivery that failed before it was a job."""
+    return _failure(stopped.reason, explanation.of_stop(stopped))
 
 
-def _success(transaction_id: str, metadata: Kept, segments: list[dict[str, Any]]) -> bytes:
+def _failure(reason: StopReason, details: dict[str, Any]) -> bytes:
+    error = {"code": str(code_of(reason)), "description": description_of(reason)}
+    return _json({"error": error, "details": details})
+
+
+def _success(
+    transaction_id: str, metadata: Kept, segments: list[dict[str, Any]], details: dict[str, Any]
+) -> bytes:
     head = {name: metadata[name] for name in _SAID if name in metadata}
-    return _json({"transaction_id": transaction_id, **head, "segments": segments})
+    said = {"transaction_id": transaction_id, **head, "segments": segments}
+    return _json({**said, "details": details} if details else said)
+
+
+def _with_warnings(details: dict[str, Any], order: Order) -> dict[str, Any]:
+    warnings = explanation.warnings_of(order.segments)
+    return {**details, "warnings": warnings} if warnings else details
 
 
 def _processed(job: Job) -> list[dict[str, Any]]:

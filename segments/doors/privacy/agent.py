@@ -66,13 +66,14 @@ async def active_account(conn: AsyncConnection, account_id: int | None) -> Accou
     Return the account that somebody acts for; `None` is global.
 
     Raises:
-        SwitchedOff: It, or the one above it, is not active.
+        SwitchedOff: It, or one above it, is not active.
     """
     if account_id is None:
         return None
-    account = await accounts.account(conn, account_id)
-    above = None if account.parent_id is None else await accounts.account(conn, account.parent_id)
-    if not account.is_active or (above is not None and not above.is_active):
+    account = at = await accounts.account(conn, account_id)
+    while at.is_active and at.parent_id is not None:
+        at = await accounts.account(conn, at.parent_id)
+    if not at.is_active:
         raise SwitchedOff("the account was switched off")
     return account
 

@@ -186,7 +186,7 @@ def test_lists_say_what_there_is_by_the_names_that_people_use(ok: Command, store
         ),
         pytest.param(
             "account add --kind advertiser --id x --name x --parent y",
-            "there is no agency or media group y",
+            "there is no advertiser or agency or media group y",
             id="unknown parent",
         ),
         pytest.param("account relate p shop", "there is no publisher p", id="unknown publisher"),
@@ -197,8 +197,8 @@ def test_lists_say_what_there_is_by_the_names_that_people_use(ok: Command, store
         ),
         pytest.param(
             "audience list --partner shop --sub-id x",
-            "partner shop is no agency, so it has no sub accounts",
-            id="sub account of no agency",
+            "partner shop has no sub account x",
+            id="unknown sub account",
         ),
     ],
 )

@@ -3,8 +3,12 @@
 import asyncio
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from segments.ledger import accounts, audiences, jobs, uploads
 from segments.ledger.database.engine import open_ledger
+from segments.model.account import Account, AccountKind
+from segments.model.order import Order, SegmentAction, SegmentOrder
 from segments.projection.catalog import catch_up
 from segments.settings import Settings
 from segments.store.servers.connection import connect
@@ -58,3 +62,36 @@ def test_store_that_does_not_run_is_wrong(run: Command) -> None:
     assert result.exit_code == 1
     assert "FAIL  store: does not answer" in result.stdout
     assert "rtb-segments up" in result.stdout
+
+
+def test_id_that_is_given_and_a_partners_own_is_named(on_engine: Command) -> None:
+    """
+    As ids were given before they began at 10^12.
+    """
+
+    async def share() -> None:
+        async with open_ledger(Settings().ledger_dsn) as ledger, ledger.begin() as conn:
+            seeded = await seed(conn)
+            made = await audiences.find_or_create_audience(
+                conn, seeded, seeded, "1", "Boots", now_s=0
+            )
+            assert made.id == 1
+            await uploads.add_upload(
+                conn, seeded, made, file_name="a", action=SegmentAction.ADD, hash_type="md5",
+                now_s=0, expires_at_s=0,
+            )  # fmt: skip
+            await jobs.submit(
+                conn, door="sftp", partner_id=seeded.id, owner_id=seeded.id, blob="b", sha256="",
+                order=Order((SegmentOrder("1", "Boots", SegmentAction.ADD),)), file_name="a",
+                now_s=0, metadata={"a": 1},
+            )  # fmt: skip
+
+    async def seed(conn: AsyncConnection) -> Account:
+        return await accounts.add_account(conn, AccountKind.ADVERTISER, "shop", "Shop", now_s=0)
+
+    before = on_engine("doctor").stdout
+    asyncio.run(share())
+    after = on_engine("doctor").stdout
+
+    assert "none is both given and a partner's own" in before
+    assert "both are one audience: shop 1;" in after

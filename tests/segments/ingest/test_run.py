@@ -233,7 +233,6 @@ async def test_sub_account_owns_what_its_agency_shows(world: Ingest) -> None:
         pytest.param(
             {"partner_id": "agency", "sub_id": "x"}, StopReason.UNKNOWN_SUB_ID, id="unknown sub_id"
         ),
-        pytest.param({"sub_id": "x"}, StopReason.UNKNOWN_SUB_ID, id="sub_id of no agency"),
         pytest.param({"partner_id": "left"}, StopReason.UNKNOWN_PARTNER, id="inactive partner"),
     ],
 )

@@ -143,14 +143,14 @@ async def test_name_that_means_nobody_is_refused(ledger: AsyncEngine) -> None:
     async with reading(ledger) as conn:
         with pytest.raises(NotFound, match="there is no partner x"):
             await accounts.partner(conn, "x")
-        with pytest.raises(NotFound, match="agency agency has no sub account x"):
+        with pytest.raises(NotFound, match="partner agency has no sub account x"):
             await accounts.partner(conn, "agency", "x")
-        with pytest.raises(Refusal, match="shop is no agency"):
+        with pytest.raises(NotFound, match="partner shop has no sub account sub"):
             await accounts.partner(conn, "shop", "sub")
         with pytest.raises(NotFound, match="there is no publisher shop"):
             await accounts.publisher(conn, "shop")
-        with pytest.raises(NotFound, match="there is no agency or media group shop"):
-            await accounts.possible_parent(conn, AccountKind.ADVERTISER, "shop")
+        with pytest.raises(NotFound, match="there is no advertiser or agency or media group x"):
+            await accounts.possible_parent(conn, AccountKind.ADVERTISER, "x")
         with pytest.raises(Refusal, match="an agency stands under no other account"):
             await accounts.possible_parent(conn, AccountKind.AGENCY, "agency")
 
@@ -160,7 +160,7 @@ async def test_parent_of_two_meanings_is_refused(ledger: AsyncEngine) -> None:
         await add(conn, AccountKind.AGENCY, "x")
         group = await add(conn, AccountKind.MEDIA_GROUP, "x")
 
-        with pytest.raises(Refusal, match="both an agency and a media group"):
+        with pytest.raises(Refusal, match="both a partner and a media group"):
             await accounts.possible_parent(conn, AccountKind.ADVERTISER, "x")
         assert await accounts.possible_parent(conn, AccountKind.PUBLISHER, "x") == group
 
@@ -183,3 +183,22 @@ async def test_account_switched_off_stays_in_the_ledger(ledger: AsyncEngine) -> 
         await accounts.set_account_active(conn, seeded.shop, False)
 
         assert not (await accounts.account(conn, seeded.shop.id)).is_active
+
+
+async def test_advertiser_may_have_sub_accounts_and_those_have_none(ledger: AsyncEngine) -> None:
+    seeded = await seed(ledger)
+
+    async with ledger.begin() as conn:
+        sub = await accounts.add_account(
+            conn, AccountKind.ADVERTISER, "nl-7", "NL", parent=seeded.shop, now_s=NOW_S
+        )
+        with pytest.raises(Refusal, match="nl-7 is a sub account, and has none of its own"):
+            await accounts.add_account(
+                conn, AccountKind.ADVERTISER, "x", "X", parent=sub, now_s=NOW_S
+            )
+        assert await accounts.find_sub_account(conn, seeded.shop, "nl-7") == sub
+        assert await accounts.find_partner(conn, "nl-7") is None
+        assert await accounts.partner_of(conn, sub) == seeded.shop
+        assert await accounts.named(conn, "shop/nl-7") == sub
+        with pytest.raises(NotFound, match="there is no"):
+            await accounts.possible_parent(conn, AccountKind.ADVERTISER, "nl-7")

@@ -117,7 +117,7 @@ async def test_members_of_answers_are_passed_over(world: RestDoors) -> None:
     assert (created.status, presigned.status) == (201, 200)
 
 
-async def test_created_audience_avoids_the_segment_ids_of_its_owner(world: RestDoors) -> None:
+async def test_created_audience_has_an_id_that_no_partner_may_choose(world: RestDoors) -> None:
     async with world.rest.services.ledger.begin() as conn:
         shop = world.seeded.shop
         for number in range(1, 20):
@@ -128,7 +128,7 @@ async def test_created_audience_avoids_the_segment_ids_of_its_owner(world: RestD
 
     assert answer.status == 201
     assert answer.body["id"] != again.body["id"]
-    assert answer.body["id"] > 19
+    assert 10**12 <= answer.body["id"] < again.body["id"] < 10**13
 
 
 async def test_external_id_names_one_audience_until_that_is_deleted(world: RestDoors) -> None:

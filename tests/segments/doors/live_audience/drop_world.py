@@ -111,6 +111,17 @@ class DropDoor:
         ((folder or self.folder).path / name).write_bytes(content)
 
     def status(self, name: str = "request", folder: Folder | None = None) -> Any:
+        """Return the document's members of the status file, `None` if there is none."""
+        said = self.whole_status(name, folder)
+        if said is not None:
+            said.pop("details", None)
+        return said
+
+    def details(self, name: str = "request") -> Any:
+        """Return what the status file says beside the document's members."""
+        return self.whole_status(name).get("details")
+
+    def whole_status(self, name: str = "request", folder: Folder | None = None) -> Any:
         """Return what the status file says, `None` if there is none."""
         path = (folder or self.folder).path / f"{name}.status"
         return json.loads(path.read_bytes()) if path.exists() else None

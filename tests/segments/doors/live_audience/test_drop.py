@@ -10,6 +10,7 @@ import pytest
 from segments.doors.live_audience.drop import Drop
 from segments.doors.live_audience.metadata import MAX_METADATA_BYTES
 from segments.ledger import accounts
+from segments.model.account import AccountKind
 from segments.model.job import JobState
 from segments.model.record import CorruptRecord
 from segments.store.keys import bucket_key
@@ -145,6 +146,106 @@ async def test_agency_delivers_for_its_sub_account(world: DropDoor) -> None:
     answer = world.status(folder=folder)
     assert (answer["partner_id"], answer["sub_id"]) == (AGENCY_ID, SUB_ID)
     assert answer["segments"][0]["code"] == "OK"
+
+
+async def test_sub_id_of_an_advertiser_that_has_no_sub_accounts_says_nothing(
+    world: DropDoor,
+) -> None:
+    answer = await world.deliver(CONTENT, sub_id="nl-7")
+
+    assert answer["sub_id"] == "nl-7"
+    assert answer["segments"][0]["code"] == "OK"
+    assert await world.members(HASHES) == 20
+
+
+async def test_advertiser_delivers_for_its_sub_account_once_it_has_one(world: DropDoor) -> None:
+    async with world.ledger.begin() as conn:
+        partner = await accounts.partner(conn, PARTNER_ID)
+        owner = await accounts.add_account(
+            conn, AccountKind.ADVERTISER, "nl-7", "NL", parent=partner, now_s=0
+        )
+
+    answer = await world.deliver(CONTENT, sub_id="nl-7")
+    (job,) = await world.jobs()
+    world.put_metadata(CONTENT, sub_id="nl-8")
+    await world.drop.turn()
+
+    assert answer["segments"][0]["code"] == "OK"
+    assert job.owner_id == owner.id
+    assert world.status() == error(3)
+
+
+# -- what is told beside -------------------------------------------------------
+
+
+async def test_field_that_is_wrong_is_named(world: DropDoor) -> None:
+    metadata = metadata_of(CONTENT, records=20)
+    metadata["segments"][0]["action"] = "added"
+    world.put("request.json", as_json(metadata))
+
+    await world.drop.turn()
+
+    assert world.status() == error(1)
+    assert world.details() == {
+        "reason": "not_well_formed",
+        "message": "segments[0].action: is neither add nor remove",
+        "what_to_do": "Correct the metadata file as the message says, and send it again.",
+    }
+
+
+async def test_bad_lines_are_told_by_number_and_reason(world: DropDoor) -> None:
+    content = b"".join([*(f"{h}\n".encode() for h in HASHES[:2]), b"no hash\n"])
+
+    await world.deliver(content)
+
+    assert world.details()["lines"] == {
+        "records": 3,
+        "valid": 2,
+        "bad": 1,
+        "bad_lines": {"not_a_hash": [3]},
+    }
+    assert "no hash" not in json.dumps(world.details())
+
+
+async def test_count_that_differs_is_told_with_what_was_counted(world: DropDoor) -> None:
+    answer = await world.deliver(CONTENT, records=21)
+
+    assert answer == error(7)
+    assert world.details()["message"] == "20 records, announced were 21"
+    assert world.details()["lines"]["records"] == 20
+
+
+async def test_data_file_that_was_found_is_told(world: DropDoor) -> None:
+    packed = gz_of(CONTENT)
+    name = world.put_metadata(packed, records=20)
+    world.put(f"{name}.GZ", packed)
+
+    await world.drop.turn()
+    await world.load()
+    await world.drop.turn()
+
+    assert world.details()["data_file"] == f"{name}.GZ"
+
+
+async def test_id_of_13_digits_fails_its_own_action_with_a_sentence(world: DropDoor) -> None:
+    """
+    Such ids are ours to give: `POST /audience` would meet them.
+    """
+    answer = await world.deliver(CONTENT, segments=[("1000000000007", "add"), ("7", "add")])
+
+    assert [each["code"] for each in answer["segments"]] == ["1", "OK"]
+    (told,) = world.details()["segments"]
+    assert told["id"] == "1000000000007"
+    assert "ids of 13 digits are given by the service" in told["message"]
+
+
+async def test_two_ids_of_one_number_are_two_and_are_warned_of(world: DropDoor) -> None:
+    world.put_metadata(CONTENT, segments=[("00123", "add"), ("123", "remove"), ("5", "add")])
+
+    await world.drop.turn()
+
+    (warning,) = world.details()["warnings"]
+    assert "00123 and 123 are different ones" in warning
 
 
 # -- the document's error codes ------------------------------------------------
@@ -379,7 +480,7 @@ async def test_both_answers_are_called_back_as_they_stand_in_the_folder(world: D
     await world.drop.turn()
 
     (callback,) = await world.callbacks()
-    assert (callback.url, json.loads(callback.body)) == (url, world.status())
+    assert (callback.url, json.loads(callback.body)) == (url, world.whole_status())
 
     world.put(file_name, CONTENT)
     await world.drop.turn()
@@ -387,7 +488,7 @@ async def test_both_answers_are_called_back_as_they_stand_in_the_folder(world: D
     await world.drop.turn()
 
     (callback,) = await world.callbacks()
-    assert json.loads(callback.body) == world.status()
+    assert json.loads(callback.body) == world.whole_status()
     assert "code" in callback.body
 
 
@@ -399,4 +500,5 @@ async def test_refusal_is_called_back_too_but_not_for_others(world: DropDoor) ->
 
     await world.drop.turn()
 
-    assert [json.loads(c.body) for c in await world.callbacks()] == [error(3)]
+    (told,) = [json.loads(c.body) for c in await world.callbacks()]
+    assert {"error": told["error"]} == error(3)

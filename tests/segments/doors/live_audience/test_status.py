@@ -50,7 +50,9 @@ def test_processed_file_is_told_as_in_the_document() -> None:
         ),
     )
 
-    assert msgspec.json.decode(status_of(done)) == {
+    said = msgspec.json.decode(status_of(done))
+    said.pop("details", None)
+    assert said == {
         **HEAD,
         "segments": [
             {"id": "123", "action": "add", "code": "OK", "records": 9},
@@ -93,11 +95,16 @@ def test_file_that_waits_is_told_with_its_transaction_and_without_results(state:
 
 
 @pytest.mark.parametrize("reason", StopReason)
-def test_failure_is_told_by_code_and_description_alone(reason: StopReason) -> None:
-    expected = {"error": {"code": str(code_of(reason)), "description": description_of(reason)}}
+def test_failure_is_told_by_the_documents_code_and_by_what_to_do(reason: StopReason) -> None:
+    error = {"code": str(code_of(reason)), "description": description_of(reason)}
+    details = {"reason": reason.value, "message": "x", "what_to_do": reason.advice}
+    if reason in (StopReason.INTERNAL, StopReason.STORE_CORRUPT):
+        del details["message"]  # it names a place in our code
+    expected = {"error": error, "details": details}
 
-    assert msgspec.json.decode(refusal(reason)) == expected
+    assert msgspec.json.decode(refusal(Stopped(reason, "x"))) == expected
     assert msgspec.json.decode(status_of(failed(QUEUED, Stopped(reason, "x"), 5))) == expected
+    assert reason.advice.endswith(".")
 
 
 def test_sub_id_that_was_not_given_is_not_told() -> None:

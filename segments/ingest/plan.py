@@ -51,6 +51,10 @@ async def plan(
             found = await audiences.audience(conn, segment.audience_id)
             if found.state is audience.AudienceState.DELETED:
                 raise Stopped(StopReason.AUDIENCE_DELETED)
+        elif segment.is_to_exist and (
+            await audiences.find_audience(conn, owner, segment.segment_id) is None
+        ):
+            return Planned(segment.segment_id, segment.action)
         else:
             found = await audiences.find_or_create_audience(
                 conn, owner, partner, segment.segment_id, segment.name, now_s=at_s

@@ -57,7 +57,7 @@ def warnings_of(segments: Sequence[SegmentOrder]) -> list[str]:
     """Return what is allowed in a delivery's segments, and hardly meant."""
     by_number: dict[int, list[str]] = {}
     for segment in segments:
-        if segment.refused_because is None:
+        if segment.is_valid:
             names = by_number.setdefault(int(segment.segment_id), [])
             if segment.segment_id not in names:
                 names.append(segment.segment_id)

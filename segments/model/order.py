@@ -34,15 +34,23 @@ class SegmentOrder(msgspec.Struct, frozen=True, omit_defaults=True):
     @property
     def is_valid(self) -> bool:
         """The document: "Must be integer values only. Other values will be rejected"."""
-        return self.refused_because is None
+        return _SEGMENT_ID.fullmatch(self.segment_id) is not None
+
+    @property
+    def is_to_exist(self) -> bool:
+        """The id is one that we give: there is such an audience, or the action fails."""
+        return _GIVEN_ID.fullmatch(self.segment_id) is not None
 
     @property
     def refused_because(self) -> str | None:
-        """Tell the partner why the segment's action fails; `None`: it does not."""
-        if _SEGMENT_ID.fullmatch(self.segment_id) is None:
+        """Tell the partner why the segment's action failed, if it did."""
+        if not self.is_valid:
             return "the id is not an integer of at most 20 digits: give the segment such an id"
-        if self.audience_id is None and _GIVEN_ID.fullmatch(self.segment_id):
-            return "ids of 13 digits are given by the service: choose one of fewer or more digits"
+        if self.is_to_exist:
+            return (
+                "ids of 13 digits are given by the service, and it has given you no such id:"
+                " choose one of fewer or more digits"
+            )
         return None
 
 

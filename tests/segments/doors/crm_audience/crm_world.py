@@ -15,6 +15,7 @@ from segments.doors.live_audience.metadata import read_metadata
 from segments.files.blobs import Blob
 from segments.model.identity import Id
 from segments.model.job import Job
+from segments.model.order import FIRST_GIVEN_ID
 from segments.settings import Settings
 from segments.store import keys
 from segments.store.meta import prepare
@@ -121,7 +122,8 @@ class Crm:
         """Tell which ids the store has in an audience."""
         redis = self.world.redis
         records = await read_records(redis, await read_meta(redis), ids)
-        return [audience_id in {m.audience_id for m in record.memberships} for record in records]
+        number = audience_id - FIRST_GIVEN_ID  # the ledger's
+        return [number in {m.audience_id for m in record.memberships} for record in records]
 
     def kept(self, job: Job) -> Blob:
         return self.world.rest.services.blobs.get(job.blob)

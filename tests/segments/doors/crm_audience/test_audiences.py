@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import text
 
 from segments.ledger import audiences, recipients
+from segments.model.order import FIRST_GIVEN_ID
 from tests.engines import Engine
 from tests.refusals import REFUSALS
 from tests.rest import Answer
@@ -78,7 +79,7 @@ async def test_created_audience_is_shown_to_nobody(crm: Crm) -> None:
     audience_id = await crm.audience()
 
     for recipient in ("dsp-a", None):
-        segment = (await shown_to(crm.world, recipient))[audience_id]
+        segment = (await shown_to(crm.world, recipient))[audience_id - FIRST_GIVEN_ID]
         assert not segment.live_from_s <= crm.world.rest.clock() < segment.live_until_s
 
 
@@ -281,11 +282,11 @@ async def test_activation_shows_the_audience_to_one_account_in_its_window(crm: C
     )
 
     assert str(uuid.UUID(activated["flowId"])) == activated["flowId"]
-    segment = (await shown_to(world, "dsp-a"))[audience_id]
+    segment = (await shown_to(world, "dsp-a"))[audience_id - FIRST_GIVEN_ID]
     assert segment.segment_id == str(activated["segmentId"])
     assert (segment.live_from_s, segment.live_until_s) == (1798761600, 1801436399)
     for recipient in ("dsp-b", None):
-        assert (await shown_to(world, recipient))[audience_id].live_until_s == 0
+        assert (await shown_to(world, recipient))[audience_id - FIRST_GIVEN_ID].live_until_s == 0
     loaded = await crm.load(audience_id)
     assert (loaded["startDate"], loaded["endDate"]) == (
         "2027-01-01T00:00:00Z",
@@ -302,7 +303,7 @@ async def test_same_account_once_more_moves_the_window_of_the_same_segment(crm: 
 
     assert second["segmentId"] == first["segmentId"]
     assert second["flowId"] != first["flowId"]
-    segment = (await shown_to(crm.world, "dsp-a"))[audience_id]
+    segment = (await shown_to(crm.world, "dsp-a"))[audience_id - FIRST_GIVEN_ID]
     assert segment.live_until_s == int(crm.world.rest.clock() + 10)
 
 

@@ -7,6 +7,7 @@ from sqlalchemy import text
 from segments.ledger import jobs
 from segments.model.identity import id_of_email_hash
 from segments.model.job import Job, JobState
+from segments.model.order import FIRST_GIVEN_ID
 from segments.settings import Settings
 from segments.store import keys
 from segments.store.reader import read_meta
@@ -72,12 +73,14 @@ async def test_deleted_audience_is_gone_from_every_store_and_stays_away(
 
     await _deleted(crm, audience_id)
 
-    assert audience_id not in await shown_to(crm.world, "dsp-a")
+    assert audience_id - FIRST_GIVEN_ID not in await shown_to(crm.world, "dsp-a")
     assert not [p for p in (settings.data_dir / "blobs").rglob("*") if p.is_file()]
     async with crm.world.rest.services.ledger.connect() as conn:
         for table in ("activations", "crm_uploads", "uploads"):
             assert (await conn.execute(text(f"select count(*) from {table}"))).scalar_one() == 0
-        names = await conn.execute(text(f"select name from audiences where id = {audience_id}"))
+        names = await conn.execute(
+            text(f"select name from audiences where id = {audience_id - FIRST_GIVEN_ID}")
+        )
         assert names.scalar_one() == ""
         said = await conn.execute(text("select description from crm_audiences"))
         assert said.scalars().all() == [None]
@@ -112,7 +115,7 @@ async def test_file_that_others_need_too_is_kept_for_them(crm: Crm) -> None:
     await rebuild_from(crm)
 
     ids = [id_of_email_hash(ALICE)]
-    assert await crm.members(crm.world.seeded.shoes.id, ids) == [True]
+    assert await crm.members(FIRST_GIVEN_ID + crm.world.seeded.shoes.id, ids) == [True]
     assert await crm.members(audience_id, ids) == [False]
 
 

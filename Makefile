@@ -5,8 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV_COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-header --quiet
-# What the bid runs through is compiled from this; pyproject.toml says which of it, and why not all.
-SOURCES := $(wildcard rtb/*.py rtb/*/*.py rtb/*/*/*.py rtb/*/*.pyx rtb/*/*/*.pxd segments/model/day.py segments/model/identity.py segments/model/record.py segments/store/keys.py)
+# What the bid runs through is compiled from this, by the rule in pyproject.toml: all of `rtb`,
+# and the files of `segments` that `include` names there.
+SOURCES := $(shell find rtb -name '*.py' -o -name '*.pyx' -o -name '*.pxd') \
+	$(shell sed -n 's|^ *"/\(segments/.*\.py\)".*|\1|p' pyproject.toml)
 
 # Every test of a service starts processes, and each that finds no bytecode makes it anew, for 2 s.
 export PYTHONDONTWRITEBYTECODE :=

@@ -23,13 +23,12 @@ from urllib.parse import urlsplit
 
 from loadtest.answers import Verdict
 from loadtest.driver import wire
-from loadtest.latency import percentile
+from loadtest.judge import CLOSE, NO_WAVE, Due, Judge, Phase, end_of
 from loadtest.open_loop import Sample, open_loop, steady_ns
+from loadtest.percentile import percentile
 from loadtest.population import Population
 from loadtest.servers import HOST
 from loadtest.service import Service
-from loadtest.soak.judge import CLOSE, Judge, Phase, end_of
-from loadtest.soak.table import NO_WAVE, Due
 from loadtest.traffic import Traffic, expectation
 
 _DIFFERENT = 2_000

@@ -335,7 +335,7 @@ class Settings(BaseSettings):
             wait_s=self.drop_wait_s,
             quiet_s=self.drop_quiet_s,
             abandoned_after_s=self.abandoned_after_s,
-            answers_kept_s=self.status_days * 86_400.0,
+            answers_kept_s=float(self.status_days * S_PER_DAY),
         )
 
     @property

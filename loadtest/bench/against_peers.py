@@ -43,11 +43,11 @@ from loadtest.bench.checks import (
     until_enriched,
 )
 from loadtest.bench.costs import MAX_LATE, TRIES, cost_us, say
+from loadtest.bench.latency import Latencies, latencies
 from loadtest.bench.machine import machine, store_version
 from loadtest.bench.peers.build import FAST, Deadline, Peer, Skipped, peers
 from loadtest.bench.peers_report import FLOOR, OURS, Measured, Report
 from loadtest.driver import Exchange, ask
-from loadtest.latency import Latencies, latencies
 from loadtest.open_loop import poisson_ns
 from loadtest.population import Population
 from loadtest.ports import free_ports

@@ -14,11 +14,11 @@ import time
 from collections.abc import Callable, Sequence
 
 from loadtest.answers import LATE, Verdict, judge
+from loadtest.bench.values import values
 from loadtest.driver import Exchange, ask
 from loadtest.population import Population
 from loadtest.servers import HOST, Server
 from loadtest.traffic import BidRequest, expectation
-from loadtest.values import values
 from rtb.outcome import Outcome, Reason
 
 _COMPARABLE = 0.8

@@ -39,12 +39,12 @@ from loadtest.bench.against_peers import (
 )
 from loadtest.bench.costs import cost_us, say
 from loadtest.bench.growth import Cost, Curve, Sweep, table
+from loadtest.bench.latency import latencies
 from loadtest.bench.layouts import bytes_per_id
 from loadtest.bench.machine import machine, store_version
 from loadtest.bench.plots import plot, plot_sweep
 from loadtest.bench.stock import Stock, asked, crowd, email_hashes, ids_of, requests_of, stock
 from loadtest.driver import Exchange
-from loadtest.latency import latencies
 from loadtest.open_loop import poisson_ns
 from loadtest.servers import HOST, Server, Servers, pinned, to_cpu
 from segments.ledger.database.engine import open_ledger

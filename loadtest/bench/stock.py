@@ -17,10 +17,10 @@ from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from loadtest.bench.checks import WrongAnswers, in_time, until_enriched
+from loadtest.bench.values import values
 from loadtest.driver import Exchange
 from loadtest.servers import Server
 from loadtest.traffic import BidRequest, plain_body
-from loadtest.values import values
 from rtb.outcome import Outcome, Reason
 from segments.ledger import accounts, audiences
 from segments.model.account import AccountKind

@@ -16,10 +16,9 @@ from typing import Any
 import uvloop
 
 from loadtest.answers import Verdict
+from loadtest.judge import CLOSE, NO_WAVE, Due, Judge, Phase, end_of
 from loadtest.servers import HOST
-from loadtest.soak.judge import CLOSE, Judge, Phase, end_of
 from loadtest.soak.shared import BROKEN, CALM, Count, Shared, WaveState
-from loadtest.soak.table import NO_WAVE, Due
 
 _ANSWERED_WITHIN_NS = 30 * 1_000_000_000
 _LOOK_S = 0.05

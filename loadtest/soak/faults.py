@@ -17,10 +17,10 @@ from random import Random
 
 from redis.asyncio import Redis
 
+from loadtest.judge import Due
 from loadtest.servers import HOST
 from loadtest.service import Service
 from loadtest.soak.shared import Shared
-from loadtest.soak.table import Due
 
 SILENCE_S = 2
 """How long the service waits for the rest of a request: a setting of it."""

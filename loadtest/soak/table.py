@@ -13,11 +13,10 @@ from random import Random
 from typing import NamedTuple
 
 from loadtest.driver import wire
+from loadtest.judge import NO_WAVE, Due
 from loadtest.population import Population
 from loadtest.traffic import BidRequest, Expectation, Traffic, expectation
 from segments.model.identity import IdentifierKind
-
-NO_WAVE = -1
 
 _PERSONS_PER_NO = 6
 _PERSONS_PER_FILE = 40
@@ -36,15 +35,6 @@ class Wave(NamedTuple):
 
     change: Change
     numbers: tuple[int, ...]
-
-
-class Due(NamedTuple):
-    """A request as it is sent, and what is due to it: before its wave, and after it."""
-
-    request: BidRequest
-    sent: bytes
-    expected: tuple[Expectation, ...]
-    wave: int  # `NO_WAVE`: its persons never change
 
 
 class Table(NamedTuple):

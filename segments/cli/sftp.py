@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import click
+from prometheus_client import CollectorRegistry
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.acts import logins
@@ -14,15 +15,16 @@ from segments.cli import privacy_keys as privacy_keys_commands
 from segments.cli.ledger_access import by_command, keep, look, print_table, run
 from segments.cli.log import log_to_stderr
 from segments.cli.tokens import account_option, internal_option
-from segments.doors.callback_sender import Callbacks
+from segments.doors.callback_sender import CallbackMetrics, Callbacks
 from segments.doors.live_audience.drop import Drop
 from segments.doors.live_audience.file_names import folder_name
 from segments.doors.live_audience.folder import DropFolder
+from segments.doors.live_audience.metrics import DeliveryMetrics
 from segments.doors.sftp.host_key import host_keys
+from segments.doors.sftp.metrics import SftpMetrics
 from segments.doors.sftp.partner_keys import options_of
 from segments.doors.sftp.public_key import MAX_FILE_BYTES, read_public_keys
 from segments.doors.sftp.server import SftpServer
-from segments.doors.sftp_process_metrics import SftpProcessMetrics
 from segments.files.blobs import Blobs
 from segments.ledger import accounts
 from segments.ledger.database.engine import open_ledger
@@ -169,7 +171,8 @@ async def _run(settings: Settings, *, listens: bool) -> None:
     loop = asyncio.get_running_loop()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_number, stopping.set)
-    metrics = SftpProcessMetrics()
+    registry = CollectorRegistry()
+    deliveries = DeliveryMetrics(registry)
     async with (
         connect(settings.store_url) as redis,
         open_ledger(settings.ledger_dsn, before_making(redis, settings.embedded_in)) as ledger,
@@ -182,10 +185,10 @@ async def _run(settings: Settings, *, listens: bool) -> None:
             ledger,
             Blobs.open(settings.blobs_at),
             folders,
-            metrics=metrics,
+            metrics=deliveries,
             is_refused=lambda: bool(guard.reasons()),
         )
-        callbacks = Callbacks(ledger, settings.callback_hosts, metrics=metrics)
+        callbacks = Callbacks(ledger, settings.callback_hosts, metrics=CallbackMetrics(registry))
 
         async def watch() -> None:
             async with asyncio.TaskGroup() as group:
@@ -198,14 +201,20 @@ async def _run(settings: Settings, *, listens: bool) -> None:
 
         async with AsyncExitStack() as opened:
             if listens:
-                server = SftpServer(settings.sftp_options, ledger, folders, metrics=metrics)
+                server = SftpServer(
+                    settings.sftp_options,
+                    ledger,
+                    folders,
+                    metrics=SftpMetrics(registry),
+                    deliveries=deliveries,
+                )
                 await opened.enter_async_context(server.listening())
             await opened.enter_async_context(
                 shown(
                     "SEGMENTS_SFTP_ADMIN_PORT",
                     settings.admin_host,
                     settings.sftp_admin_port,
-                    metrics.registry,
+                    registry,
                     reasons,
                     settings.admin_tls,
                 )

@@ -11,7 +11,9 @@ A URL out of a file is a wish, and what it could reach is our own network. So:
 
 What is not answered with 2xx is tried again, each time later than the last. The
 statuses wait in the ledger, so that a restart forgets none; of the processes that
-look for them, one takes each.
+look for them, one takes each. Each counts its attempts, for Prometheus:
+
+    segments_callbacks_total{result}    delivered, postponed, given_up, not_allowed
 """
 
 import asyncio
@@ -24,10 +26,10 @@ from urllib.parse import urlsplit
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import DefaultResolver
+from prometheus_client import CollectorRegistry, Counter
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from segments.doors.sftp_process_metrics import SftpProcessMetrics
 from segments.ledger import callbacks
 from segments.ledger.callbacks import Callback
 from segments.ledger.database.engine import reading
@@ -46,6 +48,25 @@ _CLAIM_S = 3 * TIMEOUT_S
 """How long one process has a callback to itself: several look for them."""
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+
+RESULTS = ("delivered", "postponed", "given_up", "not_allowed")
+
+
+class CallbackMetrics:
+    """The counter of one process, shown with what else `registry` shows."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._attempts = Counter(
+            "segments_callbacks", "Statuses POSTed to partners.", ("result",), registry=registry
+        )
+        # What has not happened yet is 0, or its first time would be no increase.
+        for result in RESULTS:
+            self._attempts.labels(result)
+
+    def attempt(self, result: str) -> None:
+        """Count an attempt to POST a status."""
+        self._attempts.labels(result).inc()
 
 
 class NotPublic(OSError):
@@ -115,9 +136,9 @@ class Callbacks:
         may_reach: Callable[[str], bool] = is_public,
         resolver: AbstractResolver | None = None,
         *,
-        metrics: SftpProcessMetrics | None = None,
+        metrics: CallbackMetrics | None = None,
     ) -> None:
-        self._metrics = metrics or SftpProcessMetrics()
+        self._metrics = metrics or CallbackMetrics(CollectorRegistry())
         self._ledger = ledger
         self._allowed_hosts = allowed_hosts
         self._now_s = now_s
@@ -168,7 +189,7 @@ class Callbacks:
             else:
                 due_at_s = self._now_s() + PAUSES.after(callback.attempts + 1)
                 await callbacks.postpone(conn, callback, due_at_s)
-        self._metrics.callback(
+        self._metrics.attempt(
             "delivered"
             if fault is None
             else "not_allowed"

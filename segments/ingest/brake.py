@@ -17,14 +17,14 @@ Chunks that are applied at once are too small to be braked.
 """
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from random import Random
+from typing import Protocol
 
 from redis.asyncio import Redis
 
-from segments.ingest.external_audience.delta import coming_and_leaving
+from segments.ingest.parse import Ids
 from segments.ingest.spool import PART_BITS, Spool
-from segments.ingest.store_names import name_set
 from segments.model.record import Change, CorruptRecord, live
 from segments.store import keys
 from segments.store.reader import Meta
@@ -40,17 +40,32 @@ class Held(Exception):
     """A person must look at the job; the message says why, in numbers alone."""
 
 
+class Removing(Protocol):
+    """How a kind of file takes persons out of audiences."""
+
+    def removed_from(self, changes: Sequence[Change]) -> frozenset[int]:
+        """Return the audiences that it may take persons out of."""
+
+    def leaver(self, ids: Ids, bucket_bits: int) -> Callable[[bytes], bool]:
+        """
+        Return what tells of a member, by its name in the store, whether it is taken out.
+
+        Args:
+            ids: All in the file that begin as the members that will be asked for.
+            bucket_bits: Of the store.
+        """
+
+
 async def check(
     redis: Redis,
     meta: Meta,
     spool: Spool,
     changes: Sequence[Change],
+    removing: Removing,
     *,
     max_removed_share: float,
     seed: int,
     today: int = 0,
-    is_marked: bool = False,
-    replaces: bool = False,
 ) -> None:
     """
     See that a job removes no more of any audience than it may.
@@ -60,33 +75,30 @@ async def check(
         meta: As the store has it.
         spool: The ids of the file.
         changes: What it does to each of them.
+        removing: How its kind takes persons out.
         max_removed_share: Of the members that an audience has now.
         seed: Chooses the samples.
         today: As `record.day_of` counts; members of whom that was over before don't count.
-        is_marked: The ids say themselves who leaves: see `segments.ingest.external_audience.delta`.
-        replaces: So does everybody whom they don't name.
 
     Raises:
         Held: It would.
     """
-    if is_marked:
-        removing = frozenset(change.audience_id for change in changes)
-    else:
-        removing = _removed_from(changes)
-    if not removing:
+    audience_ids = removing.removed_from(changes)
+    if not audience_ids:
         return
     members, removed = Counter[int](), Counter[int]()
     for sample in _samples(meta.bucket_bits, seed):
-        leaves = _leaver(spool, sample, meta, is_marked=is_marked, replaces=replaces)
+        ids = spool.gather(sample.parts.start, sample.parts.stop)
+        leaves = removing.leaver(ids, meta.bucket_bits)
         async for bucket, fields in _buckets(redis, sample):
             for field, raw in fields.items():
                 is_removed = leaves(bucket.to_bytes(keys.FIELD_START) + field)
-                for audience_id in removing.intersection(_audience_ids(raw, today)):
+                for audience_id in audience_ids.intersection(_audience_ids(raw, today)):
                     members[audience_id] += 1
                     removed[audience_id] += is_removed
-        if all(members[audience_id] >= ENOUGH for audience_id in removing):
+        if all(members[audience_id] >= ENOUGH for audience_id in audience_ids):
             break
-    for audience_id in sorted(removing):
+    for audience_id in sorted(audience_ids):
         share = removed[audience_id] / max(members[audience_id], 1)
         if share > max_removed_share:
             raise Held(
@@ -113,26 +125,6 @@ def _samples(bucket_bits: int, seed: int) -> Iterator[_Sample]:
 def _within(number: int, bits: int, finer_bits: int) -> range:
     """Return the numbers of more bits that begin with a number of fewer."""
     return range(number << (finer_bits - bits), (number + 1) << (finer_bits - bits))
-
-
-def _removed_from(changes: Iterable[Change]) -> frozenset[int]:
-    # Of two changes of one audience the later wins.
-    audience_to_is_add = {change.audience_id: change.is_add for change in changes}
-    return frozenset(id_ for id_, is_add in audience_to_is_add.items() if not is_add)
-
-
-def _leaver(
-    spool: Spool, sample: _Sample, meta: Meta, *, is_marked: bool, replaces: bool
-) -> Callable[[bytes], bool]:
-    """Return what tells, for a name of the sample, whether the file removes it."""
-    ids = spool.gather(sample.parts.start, sample.parts.stop)
-    if not is_marked:
-        return name_set(ids, meta.bucket_bits).__contains__
-    coming, leaving = coming_and_leaving(ids, meta.bucket_bits)
-    if not replaces:
-        return name_set(leaving, meta.bucket_bits).__contains__
-    stays = name_set(coming, meta.bucket_bits)
-    return lambda name: name not in stays
 
 
 async def _buckets(redis: Redis, sample: _Sample) -> AsyncIterator[tuple[int, dict[bytes, bytes]]]:

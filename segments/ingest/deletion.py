@@ -13,14 +13,13 @@ an audience asks for; no bid shows them from the moment of the deletion.
 What a vendor's audience leaves besides: `crm_audience.deletion`, `external_audience.deletion`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from segments.files.blobs import Blobs
-from segments.ledger import audiences, jobs
-from segments.ledger.crm_audience import audiences as crm_audiences
+from segments.ledger import jobs
 from segments.ledger.privacy import late_opt_outs, scrubs
 from segments.model.audience import Audience, AudienceState
 from segments.model.job import NO_FILE, UNFINISHED, Job, JobState, failed
@@ -81,25 +80,22 @@ async def forget_in_jobs(
     return [blob for blob in blobs if blob != NO_FILE]
 
 
-async def tidy(conn: AsyncConnection, job: Job) -> list[str]:
+async def tidy(conn: AsyncConnection, job: Job, states: Mapping[int, AudienceState]) -> list[str]:
     """
-    Have a job that has just ended keep nothing that it need not, of these vendors' audiences.
+    Have a job that has just ended keep nothing that it need not, of some of its audiences.
 
     That is: nothing of audiences that were deleted while it was at work, and no
     file of which nothing was written.
 
+    Args:
+        conn: A transaction.
+        job: As it ended.
+        states: How the audiences stand of which so little is to be kept; of none, all is.
+
     Returns:
         The files to be deleted when the transaction is through.
     """
-    if job.state in UNFINISHED:
-        return []
-    if job.order.run_id is not None:
-        found = [await audiences.audience(conn, number) for number in _numbers(job)]
-        states = {audience.id: audience.state for audience in found}
-    else:
-        named = await crm_audiences.named(conn, job.owner_id, job.order)
-        states = dict(await crm_audiences.states(conn, named)) if named else {}
-    if not states:
+    if job.state in UNFINISHED or not states:
         return []
     blobs = []
     for audience_id, state in states.items():
@@ -121,7 +117,3 @@ async def delete_files(ledger: AsyncEngine, blobs: Blobs, names: Iterable[str]) 
         await blobs.delete(name)
         async with ledger.begin() as conn:
             await scrubs.deleted(conn, name)
-
-
-def _numbers(job: Job) -> list[int]:
-    return [s.audience_id for s in job.order.segments if s.audience_id is not None]

@@ -36,15 +36,18 @@ async def awaited(
     Args:
         work: Told when nobody waits any more, because `still_here` raised or we were cancelled.
         running: What `asyncio.to_thread`, say, returned for it.
-        still_here: Called four times a second.
+        still_here: Called four times a second, and when the work has ended.
 
     Raises:
         Exception: What the work raised, or `still_here`.
     """
     task = asyncio.ensure_future(running)
     try:
-        while not task.done():
+        is_done = False
+        while not is_done:
             await asyncio.wait({task}, timeout=_SHOW_EVERY_S)
+            # Asked first: a task that ends while that is shown is shown once more.
+            is_done = task.done()
             await still_here()
     finally:
         work.is_abandoned = True

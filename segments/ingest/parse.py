@@ -32,6 +32,7 @@ Measured on one core, SHA-256, blocks of 256 KiB (which stay in its cache; of
 from binascii import Error as NotHex
 from binascii import unhexlify
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,6 +71,56 @@ _NO_PERSON = np.frombuffer(b"".join(sorted(NO_PERSON)), np.uint8).reshape(-1, ID
 _NO_IDS: Ids = np.empty((0, ID_BYTES), np.uint8)
 
 
+class FileParser(Protocol):
+    """
+    Reads one file, of whichever kind: feed it the blocks in order, then finish.
+
+    What it has counted is of all that it was fed.
+    """
+
+    @property
+    def hash_type(self) -> str | None:
+        """`md5`, `sha1` or `sha2`, once it is known; `None` of a file that is not of one."""
+
+    @property
+    def rows(self) -> int:
+        """Records: as of the kind of file."""
+
+    @property
+    def header_rows(self) -> int:
+        """1 if the file begins with a header, which some senders count."""
+
+    @property
+    def header_line(self) -> int:
+        """The number of its line, from 1; 0 of a file without one."""
+
+    @property
+    def header(self) -> str:
+        """Its text, where that is a name that we know."""
+
+    @property
+    def valid(self) -> int:
+        """Ids."""
+
+    @property
+    def well_formed(self) -> int:
+        """Values that are what they should be, whether or not they become ids."""
+
+    @property
+    def bad(self) -> int:
+        """Rows, or values, that are none."""
+
+    @property
+    def samples(self) -> list[BadLine]:
+        """Some of them."""
+
+    def feed(self, block: bytes) -> Ids:
+        """Take the next bytes; return the ids that they complete."""
+
+    def finish(self) -> Ids:
+        """Take the end of the file; return the rest."""
+
+
 class Parser:
     """
     Feed it the blocks of one file, in order; it returns ids as they complete.
@@ -103,6 +154,11 @@ class Parser:
     def rows(self) -> int:
         """Records seen: lines that are neither blank nor the header."""
         return self.valid + self.bad
+
+    @property
+    def well_formed(self) -> int:
+        """Hashes of the file's type."""
+        return self.valid
 
     def feed(self, block: bytes) -> Ids:
         """

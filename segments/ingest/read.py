@@ -6,23 +6,19 @@ Blocking, and meant for a worker thread; whoever waits for it looks at
 Nothing is written to the store here, so a file that turns out not to be what
 was described has done nothing.
 
-A file of typed columns is read as such where the delivery is for an audience
-that takes them; once it is, the job keeps a copy of its ids alone, which later
-readings take as they are: see `segments.ingest.crm_audience.extra_steps`.
+What turns the blocks into ids is a parser, which the kind of file chooses by the
+first of them. A file that is kept as its ids alone needs none.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 
 from segments.files.blobs import Blob, Blobs
-from segments.ingest.crm_audience.columns import DataType, columns_of
-from segments.ingest.crm_audience.typed_parser import TypedParser
-from segments.ingest.external_audience.delta import DeltaParser
 from segments.ingest.in_thread import Abandoned
-from segments.ingest.parse import Parser
+from segments.ingest.parse import FileParser
 from segments.ingest.spool import Spool
 from segments.ingest.text import text_blocks
 from segments.ingest.unpack import BLOCK_BYTES, is_archive, plain_blocks
@@ -30,8 +26,6 @@ from segments.ingest.validate import check_digest, check_records
 from segments.model.identity import ID_BYTES
 from segments.model.order import Order
 from segments.model.stop_reason import Stopped, StopReason
-
-AnyParser = Parser | DeltaParser
 
 
 class Progress(NamedTuple):
@@ -50,10 +44,9 @@ class Reading:
         name: str,
         order: Order,
         spool: Spool,
-        bad_before: int = 0,
+        parser_for: Callable[[bytes], FileParser],
         *,
         is_ids: bool = False,
-        typed_spools: Mapping[DataType, Spool] | None = None,
     ) -> None:
         """
         Args:
@@ -61,12 +54,11 @@ class Reading:
             name: Of its blob.
             order: What is said of it.
             spool: Takes its ids.
-            bad_before: Of marked ids: the rows that became none.
-            is_ids: Whether the file holds ids and nothing else.
-            typed_spools: Take the ids of each type besides, where the file may
-                have typed columns; `None` where it may not.
+            parser_for: Makes the parser, of the file's first block; of nothing, one that
+                has counted nothing.
+            is_ids: Whether the file holds ids and nothing else; then nothing is parsed.
         """
-        self.parser = Parser(order.hash_type) if order.run_id is None else DeltaParser(bad_before)
+        self.parser = parser_for(b"")
         self.progress = Progress(0, 0)
         self.is_abandoned = False
         self._blobs = blobs
@@ -74,7 +66,7 @@ class Reading:
         self._order = order
         self._spool = spool
         self._is_ids = is_ids
-        self._typed_spools = typed_spools
+        self._parser_for = parser_for
 
     def run(self) -> None:
         """
@@ -93,21 +85,19 @@ class Reading:
         self._validate()
 
         blob = self._blob()
-        blocks = self._unless_abandoned(text_blocks(plain_blocks(blob)))
+        blocks = self._unless_abandoned(plain_blocks(blob))
+        if not self._order.is_of_marked_ids:  # of which every byte counts, also one like a CR
+            blocks = text_blocks(blocks)
         first = next(blocks, b"")
-        columns = None if self._typed_spools is None else columns_of(first)
-        if self._typed_spools is not None and columns is not None:
-            self.parser = TypedParser(columns, self._typed_spools)
+        self.parser = self._parser_for(first)
         for block in chain([first], blocks):
             self._spool.add(self.parser.feed(block))
             self.progress = Progress(blob.size_bytes, min(blob.tell(), blob.size_bytes))
         self._spool.add(self.parser.finish())
-        for spool in (self._spool, *(self._typed_spools or {}).values()):
-            spool.finish()
+        self._spool.finish()
 
         parser = self.parser
-        valid = parser.well_formed if isinstance(parser, TypedParser) else parser.valid
-        check_records(self._order, parser.rows, parser.header_rows, valid)
+        check_records(self._order, parser.rows, parser.header_rows, parser.well_formed)
 
     def _read_ids(self) -> None:
         for block in self._unless_abandoned(delivered_blocks(self._blob())):

@@ -11,25 +11,24 @@ what it was a moment before gets the job anew. See `segments.store.job_marks`.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 from msgspec.structs import replace
 
 from segments.ingest.brake import NEVER, Held
 from segments.ingest.brake import check as check_removals
-from segments.ingest.crm_audience.extra_steps import CrmSteps
-from segments.ingest.crm_audience.typed_parser import TypedParser
-from segments.ingest.external_audience.collect import Collecting
-from segments.ingest.external_audience.delta import merge_marked
-from segments.ingest.external_audience.replace import replace_members
+from segments.ingest.file_kinds import steps_of
+from segments.ingest.file_steps import FileSteps
 from segments.ingest.in_thread import awaited
 from segments.ingest.late_opt_outs import note_late
-from segments.ingest.merge import Merged, merge
+from segments.ingest.merge import Merged
+from segments.ingest.parse import FileParser
 from segments.ingest.plan import changes, plan
-from segments.ingest.read import AnyParser, Reading
-from segments.ingest.spool import PARTS, Spool
+from segments.ingest.read import Reading
+from segments.ingest.spool import Spool
 from segments.ingest.tools import Tools
-from segments.ingest.validate import order_as_kept
 from segments.ledger import accounts
 from segments.ledger.database.engine import reading as snapshot_of
 from segments.model.job import MAX_DEATHS, Checkpoint, Job, JobState, Report, failed
@@ -71,7 +70,7 @@ async def run(job: Job, tools: Tools, keep: Keep) -> Job:
 
 
 class _Run:
-    """A job in motion: `job` is what it has become."""
+    """A job in motion, as the steps of its file see it: `segments.ingest.file_steps.Running`."""
 
     def __init__(self, job: Job, tools: Tools, keep: Keep) -> None:
         self.job = job
@@ -84,83 +83,68 @@ class _Run:
             raise Stopped(StopReason.INTERNAL, f"{MAX_DEATHS} loaders died of it")
         if self.job.scrubbed is not None and self.job.scrubbed.stop is not None:
             raise Stopped(self.job.scrubbed.stop, self.job.scrubbed.error)
-        order = order_as_kept(self.job)
-        crm = await CrmSteps.of(self.job, order, self._tools)
-        await crm.check(self.job)
-        order = crm.addressed(order)
+        steps = await steps_of(self.job, self._tools)
 
-        if order.run_id is not None:
-            await self._collect(order.run_id)
-        with Spool(self._tools.spool_dir) as spool, crm:
-            parser = await self._read(order, spool, crm)
-            await self._plan(order)
-            await crm.count(self.job, parser, spool, self._become)
-            await self._keep_ids_only(parser, spool, crm)
+        with ExitStack() as spools:
+            await steps.prepare(self, spools)
+            spool = spools.enter_context(Spool(self._tools.spool_dir))
+            parser = await self._read(steps, spool)
+            await self._plan(steps.order)
+            await steps.before_writing(self, parser, spool)
             await self._compare_marks()
-            await self._brake(order, spool)
-            await self._merge(order, spool)
-            if order.replaces:
-                await self._retain(spool)
+            await self._brake(steps, spool)
+            await self._merge(steps, spool)
+            await steps.after_writing(self, spool)
 
         report = await self._settled()
         await publish_catalog(self._tools.ledger, self._tools.redis)
         await self._mark.done()
         # Behind the last write; whoever reads that it is done sees it in the next bid.
         await wait_out_leases(self._tools.redis)
-        await self._become(state=JobState.DONE, report=report, finished_at_s=self._tools.now_s())
+        await self.become(state=JobState.DONE, report=report, finished_at_s=self._tools.now_s())
 
     async def fail(self, stopped: Stopped) -> None:
         self.job = failed(self.job, stopped, self._tools.now_s())
         await self._keep(self.job)
 
     async def hold(self, because: str) -> None:
-        await self._become(
+        await self.become(
             state=JobState.HELD, report=replace(self.job.report, held_because=because)
         )
 
-    async def _collect(self, run_id: str) -> None:
-        collecting = Collecting(self._tools.ledger, self._tools.blobs, self.job.blob, run_id)
-        collected = await awaited(collecting, collecting.run(), self._become)
-        await self._become(report=replace(self.job.report, bad=collected.bad))
+    async def become(self, **fields: Any) -> None:
+        self.job = replace(self.job, **fields)
+        await self._keep(self.job)
 
-    async def _read(self, order: Order, spool: Spool, crm: CrmSteps) -> AnyParser:
+    async def advance(self, report: Report, checkpoint: Checkpoint) -> None:
+        await self._mark.move(checkpoint.parts)
+        await self.become(report=report, checkpoint=checkpoint)
+
+    async def changes(self) -> list[Change]:
+        async with snapshot_of(self._tools.ledger) as conn:
+            tree = await accounts.tree(conn)
+        return changes(self.job.report.segments, tree, self.job.owner_id)
+
+    async def _read(self, steps: FileSteps, spool: Spool) -> FileParser:
         reading = Reading(
             self._tools.blobs,
             self.job.blob,
-            order,
+            steps.order,
             spool,
-            self.job.report.bad,
+            partial(steps.parser, self.job),
             is_ids=self.job.report.is_ids,
-            typed_spools=crm.typed_spools,
         )
 
-        def as_read() -> Report:
-            report = self.job.report
-            return report if report.is_ids else _with_reading(report, reading)
-
         async def show() -> None:
-            await self._become(report=as_read())
+            report = self.job.report
+            await self.become(report=report if report.is_ids else _with_reading(report, reading))
 
-        stop: Stopped | None = None
         try:
             await awaited(reading, asyncio.to_thread(reading.run), show)
         except Stopped as stopped:
-            stop = stopped
-        # While the last report was saved, the reading went on to its end.
-        if as_read() != self.job.report:
-            await show()
-        if stop is not None and not self._is_scrubbed_bare(stop):
-            raise stop
+            if not self._is_scrubbed_bare(stopped):
+                raise
         return reading.parser
-
-    async def _keep_ids_only(self, parser: AnyParser, spool: Spool, crm: CrmSteps) -> None:
-        if isinstance(parser, TypedParser) and not self.job.report.is_ids:
-            self.job = await crm.keep_ids_only(self.job, spool)
-            await self._keep(self.job)
-        # Whoever was stopped in between left it to whoever takes the job up again.
-        if self.job.report.delivered_blob:
-            await self._tools.blobs.delete(self.job.report.delivered_blob)
-            await self._become(report=replace(self.job.report, delivered_blob=""))
 
     def _is_scrubbed_bare(self, stopped: Stopped) -> bool:
         """Tell whether it stops at a file that had valid records before it was scrubbed."""
@@ -178,7 +162,7 @@ class _Run:
                 partner_id=self.job.partner_id,
                 at_s=self.job.created_at_s,
             )
-        await self._become(
+        await self.become(
             report=replace(self.job.report, segments=segments, opt_outs_before=meta.opt_outs)
         )
 
@@ -187,12 +171,12 @@ class _Run:
         parts = await self._mark.parts()
         if parts < self.job.checkpoint.parts and not self._mark.is_done:
             checkpoint = replace(self.job.checkpoint, next_part=0, next_retained=0)
-            await self._become(checkpoint=checkpoint, report=self.job.report.unwritten())
+            await self.become(checkpoint=checkpoint, report=self.job.report.unwritten())
 
-    async def _brake(self, order: Order, spool: Spool) -> None:
+    async def _brake(self, steps: FileSteps, spool: Spool) -> None:
         if self.job.checkpoint.next_part or self.job.checkpoint.is_released:
             return
-        max_removed_share = order.max_removed_share
+        max_removed_share = steps.order.max_removed_share
         if max_removed_share is None:
             max_removed_share = self._tools.max_removed_share
         if max_removed_share >= NEVER:
@@ -201,27 +185,18 @@ class _Run:
             self._tools.redis,
             await own_meta(self._tools.ledger, self._tools.redis),
             spool,
-            await self._changes(),
+            await self.changes(),
+            steps.removing,
             max_removed_share=max_removed_share,
             seed=self.job.id,
             today=day_of(self._tools.now_s()),
-            is_marked=order.run_id is not None,
-            replaces=order.replaces,
         )
 
-    async def _merge(self, order: Order, spool: Spool) -> None:
-        to_apply = await self._changes()
-        meta = await own_meta(self._tools.ledger, self._tools.redis)
-        writer = Writer(self._tools.redis, meta)
-        first_part = self.job.checkpoint.next_part
-        pairs = self._tools.pairs_per_batch
-        if order.run_id is None:
-            batches = merge(spool, first_part, writer, to_apply, pairs)
-        else:
-            bits = meta.bucket_bits
-            batches = merge_marked(
-                spool, first_part, writer, to_apply, bucket_bits=bits, pairs_per_batch=pairs
-            )
+    async def _merge(self, steps: FileSteps, spool: Spool) -> None:
+        to_apply = await self.changes()
+        writer = Writer(self._tools.redis, await own_meta(self._tools.ledger, self._tools.redis))
+        first_part, pairs = self.job.checkpoint.next_part, self._tools.pairs_per_batch
+        batches = steps.merge(spool, first_part, writer, to_apply, pairs)
         report, began_s = self.job.report, self._tools.now_s()
         written_before = report.written
         async for merged in batches:
@@ -230,41 +205,17 @@ class _Run:
             rows_per_s = (report.written - written_before) / took_s
             report = replace(report, rows_per_s=round(rows_per_s, 1))
             if merged.next_part > self.job.checkpoint.next_part:
-                await self._mark.move(merged.next_part)
-                await self._become(report=report, checkpoint=Checkpoint(merged.next_part))
+                await self.advance(report, Checkpoint(merged.next_part))
             else:
                 # In the midst of a part: only a sign of life, for whoever
                 # resumes would write and count these rows again.
-                await self._become()
-
-    async def _retain(self, spool: Spool) -> None:
-        meta = await own_meta(self._tools.ledger, self._tools.redis)
-        writer = Writer(self._tools.redis, meta)
-        # All parts are in, also where the last of them were empty.
-        checkpoint = replace(self.job.checkpoint, next_part=PARTS, deaths=0)
-        for change in await self._changes():
-            first_part = checkpoint.next_retained
-            async for done in replace_members(spool, first_part, writer, meta, change.audience_id):
-                checkpoint = replace(checkpoint, next_retained=done.next_part)
-                report = self.job.report
-                report = replace(report, removed=report.removed + done.removed)
-                await self._mark.move(checkpoint.parts)
-                await self._become(report=report, checkpoint=checkpoint)
+                await self.become()
 
     async def _settled(self) -> Report:
         """Note which of the opt-outs that came meanwhile were too late for some ids."""
-        to_apply = await self._changes()
+        to_apply = await self.changes()
         opt_outs_until = await note_late(self._tools.ledger, self._tools.redis, self.job, to_apply)
         return replace(self.job.report, opt_outs_until=opt_outs_until)
-
-    async def _changes(self) -> list[Change]:
-        async with snapshot_of(self._tools.ledger) as conn:
-            tree = await accounts.tree(conn)
-        return changes(self.job.report.segments, tree, self.job.owner_id)
-
-    async def _become(self, **fields: Any) -> None:
-        self.job = replace(self.job, **fields)
-        await self._keep(self.job)
 
 
 def _with_reading(report: Report, reading: Reading) -> Report:

@@ -35,7 +35,7 @@ def check_records(order: Order, rows: int, header_rows: int, valid: int) -> None
         Stopped: NO_VALID_RECORD or RECORD_COUNT_MISMATCH.
     """
     # Nothing new since the last run is no fault; but nobody replaces everybody.
-    may_be_empty = order.run_id is not None and not order.replaces
+    may_be_empty = order.is_of_marked_ids and not order.replaces
     if not valid and not (may_be_empty and not rows):
         raise Stopped(StopReason.NO_VALID_RECORD, f"none of {rows} records has a usable id")
     # Some exporters count the title of the column.

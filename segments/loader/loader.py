@@ -31,6 +31,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.files.blobs import Blobs
 from segments.ingest import deletion
+from segments.ingest.file_kinds import tidy
 from segments.ingest.run import run
 from segments.ingest.tools import Tools
 from segments.ledger import job_leases, jobs
@@ -271,7 +272,7 @@ class Loader:
         """Take away what a job that has ended keeps and need not: see `deletion`."""
         tools = self._tools
         async with tools.ledger.begin() as conn:
-            blobs = await deletion.tidy(conn, job)
+            blobs = await tidy(conn, job)
         if not blobs:
             return job
         await deletion.delete_files(tools.ledger, tools.blobs, blobs)

@@ -5,16 +5,12 @@ One delivered file on its way into the store. Read this first.
                                              \ ->  held, until it is released
                                                 any of these -> failed
 
-A run of an external audience begins a step earlier, with
-`segments.ingest.external_audience.collect`, which makes the file out of those of the customer;
-where it replaces, `segments.ingest.external_audience.replace` follows upon `segments.ingest.merge`.
-
 A job is a value: a row of the ledger. `segments.ingest.run` carries it from one
 to the next, and whoever drives that saves each: how far it read, what it is
 going to change, each checkpoint, the end.
 
-What a file for an audience of the CRM door goes through besides stands in
-`segments.ingest.crm_audience.extra_steps`.
+Some kinds of files have steps of their own before, between and after these:
+`segments.ingest.file_steps`.
 
 Up to the spool nothing has been written. From there on every step may be
 repeated: what a job changes is fixed in its report before the first write, the

@@ -33,7 +33,11 @@ class SegmentOrder(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def is_valid(self) -> bool:
-        """The document: "Must be integer values only. Other values will be rejected"."""
+        """
+        Whether `segment_id` is an integer, as every segment id is.
+
+        LiveAudience: "Must be integer values only. Other values will be rejected".
+        """
         return _SEGMENT_ID.fullmatch(self.segment_id) is not None
 
     @property
@@ -67,6 +71,10 @@ class Order(msgspec.Struct, frozen=True, omit_defaults=True):
     records: int | None = None
     hash_type: str | None = None  # md5, sha1, sha2: of the e-mail hashes
     max_removed_share: float | None = None  # of an audience; see segments.ingest.brake
-    # of an external audience: the file is of `segments.ingest.external_audience.delta`
-    run_id: str | None = None
+    run_id: str | None = None  # of an external audience; the file is made when the job is run
     replaces: bool = False  # whom the file does not name leaves the audience
+
+    @property
+    def is_of_marked_ids(self) -> bool:
+        """The file says of each id whether it leaves: `segments.ingest.external_audience.delta`."""
+        return self.run_id is not None

@@ -25,7 +25,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from segments.doors.audience_api import bucket_uploads
 from segments.doors.audience_api.door import AudienceDoor
 from segments.doors.audience_api.login import LoginDoor
-from segments.doors.callback_sender import Callbacks
+from segments.doors.callback_sender import CallbackMetrics, Callbacks
 from segments.doors.crm_audience.audiences import CrmAudienceDoor
 from segments.doors.crm_audience.login import CrmLoginDoor
 from segments.doors.crm_audience.platform import CrmPlatformDoor
@@ -175,6 +175,11 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
         await guard.start()
         services = Services(settings.rest_options, ledger, redis, Blobs.open(settings.blobs_at))
         reports = await reports_of(services, settings.privacy_options)
+        callbacks = Callbacks(
+            ledger,
+            settings.callback_hosts,
+            metrics=CallbackMetrics(services.metrics.registry),
+        )
         async with (
             shown(
                 "SEGMENTS_API_ADMIN_PORT",
@@ -191,7 +196,7 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
             group.create_task(guard.run(stopping))
             group.create_task(reports.run(stopping))
             group.create_task(services.waiting.run(stopping))
-            group.create_task(Callbacks(ledger, settings.callback_hosts).run(stopping))
+            group.create_task(callbacks.run(stopping))
             if services.blobs.takes_uploads:
                 group.create_task(
                     bucket_uploads.watch(services, settings.upload_max_bytes, stopping)

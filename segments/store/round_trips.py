@@ -22,91 +22,86 @@ from segments.store.scripts import Script
 from segments.store.servers.masters import load_script
 
 
-async def run(
-    redis: Redis,
-    script: Script,
-    calls: Iterable[Call],
-    arguments: Sequence[bytes],
-    pipeline: Pipeline | None = None,
-) -> list[Any]:
+class RoundTrips:
     """
-    Do all calls, as many at a time as `slices` allows.
+    Sends calls of one script, all with the same arguments.
 
     Args:
         redis: The store.
         script: To be called.
-        calls: The bucket and the ids of each.
         arguments: Of all calls.
-        pipeline: What they are sent by; one of its own if none is given.
-
-    Returns:
-        What each came to, in their order.
-
-    Raises:
-        CorruptRecord: Names the bucket of the first call that met a record
-            which can't be read. Calls before it, and those of its slice, were done.
-        StoreUnusable: The store refuses to do a call.
-        redis.exceptions.RedisError: The store can't be reached.
+        pipeline: What they are sent by; one of its own for each slice if none is given.
     """
-    replies = []
-    for calls_of_slice in slices(calls):
-        replies += await run_slice(redis, script, calls_of_slice, arguments, pipeline)
-    return replies
 
+    def __init__(
+        self,
+        redis: Redis,
+        script: Script,
+        arguments: Sequence[bytes],
+        pipeline: Pipeline | None = None,
+    ) -> None:
+        self._redis = redis
+        self._script = script
+        self._arguments = arguments
+        self._pipeline = pipeline
 
-async def run_slice(
-    redis: Redis,
-    script: Script,
-    calls: Sequence[Call],
-    arguments: Sequence[bytes],
-    pipeline: Pipeline | None = None,
-) -> list[Any]:
-    """Do these calls in one round trip; otherwise as `run`."""
-    replies = await try_slice(redis, script, calls, arguments, pipeline)
-    for reply in replies:
-        if isinstance(reply, Exception):
-            raise reply
-    return replies
+    async def run(self, calls: Iterable[Call]) -> list[Any]:
+        """
+        Do all calls, as many at a time as `slices` allows.
 
+        Returns:
+            What each came to, in their order.
 
-async def try_slice(
-    redis: Redis,
-    script: Script,
-    calls: Sequence[Call],
-    arguments: Sequence[bytes],
-    pipeline: Pipeline | None = None,
-) -> list[Any]:
-    """
-    Do these calls in one round trip, whatever becomes of any of them.
+        Raises:
+            CorruptRecord: Names the bucket of the first call that met a record
+                which can't be read. Calls before it, and those of its slice, were done.
+            StoreUnusable: The store refuses to do a call.
+            redis.exceptions.RedisError: The store can't be reached.
+        """
+        replies = []
+        for calls_of_slice in slices(calls):
+            replies += await self.run_slice(calls_of_slice)
+        return replies
 
-    Returns:
-        What each came to, in their order; of one that failed, the error that
-        `run` would raise.
-    """
-    pipeline = pipeline or redis.pipeline(transaction=False)
-    replies = await _send(pipeline, script, calls, arguments)
-    forgotten = [n for n, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-    if forgotten:
-        await load_script(redis, script.source)
-        again = await _send(pipeline, script, [calls[n] for n in forgotten], arguments)
-        for n, reply in zip(forgotten, again, strict=True):
-            replies[n] = reply
-    return [
-        _reworded(reply, call.bucket) if isinstance(reply, Exception) else reply
-        for call, reply in zip(calls, replies, strict=True)
-    ]
+    async def run_slice(self, calls: Sequence[Call]) -> list[Any]:
+        """Do these calls in one round trip; otherwise as `run`."""
+        replies = await self.try_slice(calls)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        return replies
 
+    async def try_slice(self, calls: Sequence[Call]) -> list[Any]:
+        """
+        Do these calls in one round trip, whatever becomes of any of them.
 
-async def _send(
-    pipeline: Pipeline, script: Script, calls: Sequence[Call], arguments: Sequence[bytes]
-) -> list[Any]:
-    async with pipeline:  # which may be used again afterwards
-        for call in calls:
-            key = keys.bucket_key(call.bucket)
-            fields = (call.fields,) if call.fields else ()
-            pipeline.execute_command("EVALSHA", script.sha, 1, key, *fields, *arguments)
-        # Raised by us: redis-py's own message would quote the fields.
-        return await pipeline.execute(raise_on_error=False)
+        Returns:
+            What each came to, in their order; of one that failed, the error that
+            `run` would raise.
+        """
+        pipeline = self._pipeline or self._redis.pipeline(transaction=False)
+        replies = await self._send(pipeline, calls)
+        forgotten = [n for n, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if forgotten:
+            await load_script(self._redis, self._script.source)
+            again = await self._send(pipeline, [calls[n] for n in forgotten])
+            for n, reply in zip(forgotten, again, strict=True):
+                replies[n] = reply
+        return [
+            _reworded(reply, call.bucket) if isinstance(reply, Exception) else reply
+            for call, reply in zip(calls, replies, strict=True)
+        ]
+
+    async def _send(self, pipeline: Pipeline, calls: Sequence[Call]) -> list[Any]:
+        async with pipeline:  # which may be used again afterwards
+            for call in calls:
+                key = keys.bucket_key(call.bucket)
+                fields = (call.fields,) if call.fields else ()
+                pipeline.execute_command(
+                    "EVALSHA", self._script.sha, 1, key, *fields, *self._arguments
+                )
+            # Raised by us: redis-py's own message would quote the fields.
+            return await pipeline.execute(raise_on_error=False)
 
 
 def _reworded(error: Exception, bucket: int) -> Exception:

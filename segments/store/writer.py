@@ -44,7 +44,7 @@ from segments.store import keys, rebuild_claim, scripts
 from segments.store.meta import tell
 from segments.store.reader import Meta
 from segments.store.restore_payload import MAX_RECORD_BYTES, payloads
-from segments.store.round_trips import run, run_slice, try_slice
+from segments.store.round_trips import RoundTrips
 from segments.store.script_calls import CALLS_PER_SLICE, Call, calls_of, slices
 from segments.store.servers.masters import sure_pipeline
 
@@ -119,7 +119,7 @@ class Writer:
         await self._check_layout(audience_id=max(change.audience_id for change in changes))
         calls = calls_of(ids, self._bucket_bits)
         filled, calls = await self._fill(calls, changes)
-        replies = await run(self._redis, scripts.MERGE, calls, arguments)
+        replies = await RoundTrips(self._redis, scripts.MERGE, arguments).run(calls)
         return filled + Tally(*(sum(column) for column in zip(*replies, strict=True)))
 
     async def match(self, ids: npt.NDArray[np.uint8], forbidding: Collection[int]) -> Matched:
@@ -137,7 +137,7 @@ class Writer:
             return Matched()
         await self._check_layout()
         calls = calls_of(ids, self._bucket_bits)
-        replies = await run(self._redis, scripts.MATCH, calls, [_numbers(forbidding)])
+        replies = await RoundTrips(self._redis, scripts.MATCH, [_numbers(forbidding)]).run(calls)
         return Matched(*(sum(column) for column in zip(*replies, strict=True)))
 
     async def opt_out(
@@ -178,7 +178,7 @@ class Writer:
             # Who is no master any more must not have it alone: see
             # `segments.store.servers.cluster_client`.
             pipeline = await sure_pipeline(self._redis)
-            await run(self._redis, scripts.OPT_OUT, calls, arguments, pipeline)
+            await RoundTrips(self._redis, scripts.OPT_OUT, arguments, pipeline).run(calls)
 
     async def sweep(
         self, buckets: Sequence[int], today: int, deleted_audience_ids: Collection[int]
@@ -202,7 +202,8 @@ class Writer:
         packed = b"".join(n.to_bytes(4) for n in sorted(deleted_audience_ids))
         calls = [Call(bucket, b"") for bucket in buckets]
         dropped, unreadable = 0, []
-        for reply in await try_slice(self._redis, scripts.SWEEP, calls, [b"%d" % today, packed]):
+        sweeping = RoundTrips(self._redis, scripts.SWEEP, [b"%d" % today, packed])
+        for reply in await sweeping.try_slice(calls):
             if isinstance(reply, CorruptRecord):
                 unreadable.append(reply)
             elif isinstance(reply, Exception):
@@ -228,11 +229,10 @@ class Writer:
         """
         await self._check_layout()
         dropped = 0
+        retaining = RoundTrips(self._redis, scripts.RETAIN, [b"%d" % audience_id])
         for at in range(0, len(bucket_to_fields), BUCKETS_PER_SLICE):
             calls = [Call(*each) for each in bucket_to_fields[at : at + BUCKETS_PER_SLICE]]
-            dropped += sum(
-                await run_slice(self._redis, scripts.RETAIN, calls, [b"%d" % audience_id])
-            )
+            dropped += sum(await retaining.run_slice(calls))
         return dropped
 
     async def _check_layout(

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from segments.ingest.external_audience.delta import coming_and_leaving, removals_of
 from segments.ingest.external_audience.replace import replace_members
+from segments.ingest.file_kinds import parser_of_kept
 from segments.ingest.in_thread import awaited
 from segments.ingest.parse import Ids
 from segments.ingest.plan import changes
@@ -140,7 +141,7 @@ class Replay:
             max_rows = max(1, self._tools.pairs_per_batch // len(to_apply))
             for batch in spool.batches(0, max_rows, end_part):
                 ids, rows = batch.ids, rows + len(batch.ids)
-                if order.run_id is not None:
+                if order.is_of_marked_ids:
                     ids, leaving = coming_and_leaving(ids, self._meta.bucket_bits)
                     await self._writer.merge(leaving, removals_of(to_apply))
                 is_refused = self._opted_out.among(ids, refused)
@@ -165,7 +166,14 @@ async def _read(job: Job, tools: Tools, spool: Spool) -> None:
     if job.scrubbed is None:
         # What was announced of the file was compared when it came.
         order = replace(order, digest=None, records=None, hash_type=job.report.hash_type)
-    reading = Reading(tools.blobs, job.blob, order, spool, is_ids=job.report.is_ids)
+    reading = Reading(
+        tools.blobs,
+        job.blob,
+        order,
+        spool,
+        lambda _: parser_of_kept(order),
+        is_ids=job.report.is_ids,
+    )
     try:
         await awaited(reading, asyncio.to_thread(reading.run))
     except Stopped as stopped:

@@ -30,9 +30,9 @@ from typing import NamedTuple
 
 import orjson
 
+from loadtest.bench.values import values
 from loadtest.ports import free_ports
 from loadtest.servers import Server, Servers, only_child
-from loadtest.values import values
 
 AIOHTTP = "aiohttp + redis-py + orjson"
 NGINX = "nginx + Lua + cjson"

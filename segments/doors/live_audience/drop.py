@@ -31,6 +31,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from msgspec.structs import replace
+from prometheus_client import CollectorRegistry
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from segments.doors.live_audience import retries, rules
@@ -43,7 +44,6 @@ from segments.doors.live_audience.metadata import MAX_METADATA_BYTES, Metadata
 from segments.doors.live_audience.metrics import DeliveryMetrics
 from segments.doors.live_audience.options import DropOptions
 from segments.doors.live_audience.status import accepted, refusal, status_of
-from segments.doors.sftp_process_metrics import SftpProcessMetrics
 from segments.files.blobs import Blobs
 from segments.files.chunks import file_chunks, in_thread
 from segments.ingest.accept import parties_of
@@ -72,8 +72,7 @@ class Drop:
         folders: DropFolder,
         now_s: Callable[[], float] = time.time,
         *,
-        metrics: SftpProcessMetrics | None = None,
-        answers: DeliveryMetrics | None = None,
+        metrics: DeliveryMetrics | None = None,
         is_refused: Callable[[], bool] = lambda: False,
     ) -> None:
         """
@@ -85,12 +84,10 @@ class Drop:
             blobs: And its files.
             folders: Of the partners.
             now_s: Tells the time.
-            metrics: What is counted.
-            answers: What is counted of deliveries.
+            metrics: Where deliveries are counted.
             is_refused: Whether nothing may be taken in now; it stays where it is.
         """
-        self._metrics = metrics or SftpProcessMetrics()
-        self._answers = answers or DeliveryMetrics(self._metrics.registry)
+        self._metrics = metrics or DeliveryMetrics(CollectorRegistry())
         self._wait_s = options.wait_s
         self._quiet_s = options.quiet_s
         self._abandoned_after_s = options.abandoned_after_s
@@ -184,7 +181,7 @@ class Drop:
             await self._note_refusal(partner_id, name)
             content = refusal(refused)
         folder.answer(name, content)
-        self._answers.first(None if refused is None else refused.reason)
+        self._metrics.first(None if refused is None else refused.reason)
         # A URL that is one, of a partner who is one.
         if metadata is not None and metadata.partner_id == partner_id:
             async with self._ledger.begin() as conn:
@@ -296,7 +293,7 @@ class Drop:
         if same is not None:
             # Only the metadata were sent again: nothing is missing.
             await self._end(folder, delivery, status_of(same))
-            self._answers.last(None)
+            self._metrics.last(None)
             return
         _log.info("delivery %s: its data file never came", delivery.transaction_id)
         name = delivery.metadata["file"]["name"]
@@ -324,11 +321,11 @@ class Drop:
             self._transaction_to_found.pop(delivery.transaction_id, None),
         )
         await self._end(self._folders.of(partner_id), delivery, content)
-        self._answers.last(job.stop)
+        self._metrics.last(job.stop)
 
     async def _refuse(self, folder: Folder, delivery: Delivery, stopped: Stopped) -> None:
         await self._end(folder, delivery, refusal(stopped))
-        self._answers.last(stopped.reason)
+        self._metrics.last(stopped.reason)
 
     async def _end(self, folder: Folder, delivery: Delivery, content: bytes) -> None:
         """

@@ -23,17 +23,19 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple, cast
 
 import asyncssh
+from prometheus_client import CollectorRegistry
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.doors.live_audience.folder import DropFolder
+from segments.doors.live_audience.metrics import DeliveryMetrics
 from segments.doors.sftp.host_key import host_keys
+from segments.doors.sftp.metrics import ACCEPTED, REFUSED, SftpMetrics
 from segments.doors.sftp.options import SftpOptions
 from segments.doors.sftp.partner_keys import PartnerKeys
 from segments.doors.sftp.refusal_log import RefusalLog
 from segments.doors.sftp.session import Session
 from segments.doors.sftp.startups import Startups, source_of
-from segments.doors.sftp_process_metrics import ACCEPTED, REFUSED, SftpProcessMetrics
 from segments.ledger.database.engine import reading
 from segments.ledger.live_audience import ssh_keys
 from segments.runtime.admin_port import CannotListen
@@ -59,11 +61,13 @@ class SftpServer:
         ledger: AsyncEngine,
         folders: DropFolder,
         *,
-        metrics: SftpProcessMetrics | None = None,
+        metrics: SftpMetrics | None = None,
+        deliveries: DeliveryMetrics | None = None,
     ) -> None:
         self.options = options
         self.ledger = ledger
-        self.metrics = metrics or SftpProcessMetrics()
+        self.metrics = metrics or SftpMetrics(CollectorRegistry())
+        self.deliveries = deliveries or DeliveryMetrics(CollectorRegistry())
         self._folders = folders
         self.connections: set[_Connection] = set()
         self.startups: Startups[_Connection] = Startups(
@@ -142,6 +146,7 @@ class SftpServer:
             folder,
             self.options,
             metrics=self.metrics,
+            deliveries=self.deliveries,
             refusals=self.refusals,
             ended=ended,
         )

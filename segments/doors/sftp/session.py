@@ -29,11 +29,12 @@ from asyncssh import (
 
 from segments.doors.live_audience.file_names import Refused
 from segments.doors.live_audience.folder import Folder, Upload
+from segments.doors.live_audience.metrics import DeliveryMetrics
+from segments.doors.sftp.metrics import OK, REFUSED, SftpMetrics
 from segments.doors.sftp.open_file import OpenFile, is_to_write, opened
 from segments.doors.sftp.options import SftpOptions
 from segments.doors.sftp.paths import check_new, is_folder, name_of, shortest
 from segments.doors.sftp.refusal_log import RefusalLog
-from segments.doors.sftp_process_metrics import OK, REFUSED, SftpProcessMetrics
 
 _log = logging.getLogger(__name__)
 
@@ -85,7 +86,8 @@ class Session(asyncssh.SFTPServer):
         folder: Folder,
         options: SftpOptions,
         *,
-        metrics: SftpProcessMetrics,
+        metrics: SftpMetrics,
+        deliveries: DeliveryMetrics,
         refusals: RefusalLog,
         ended: Callable[[], None],
     ) -> None:
@@ -96,11 +98,13 @@ class Session(asyncssh.SFTPServer):
             folder: The partner's.
             options: Its limits.
             metrics: Where it is counted.
+            deliveries: Where the files that it writes are.
             refusals: Where it is told what the partner may not do.
             ended: Called when the session is over.
         """
         super().__init__(chan)
         self.metrics = metrics
+        self._deliveries = deliveries
         self._refusals = refusals
         self._partner_id = partner_id
         self._folder = folder
@@ -142,13 +146,13 @@ class Session(asyncssh.SFTPServer):
         if upload in self._closed:
             self._closed.remove(upload)
             self._folder.finish_upload(upload)
-            self.metrics.upload("finished")
+            self._deliveries.upload("finished")
 
     def exit(self) -> None:
         """Note what the client left open: it may resume that, or never come back."""
         for upload in self._closed:
             self._folder.break_upload(upload)
-            self.metrics.upload("broken_off")
+            self._deliveries.upload("broken_off")
         if self._closed:
             _log.info("%r left %d uploads unfinished", self._partner_id, len(self._closed))
         self._closed.clear()

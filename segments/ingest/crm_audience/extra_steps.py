@@ -15,35 +15,34 @@ that goes as well, when its loader is through with it
 column of e-mail hashes is kept as it is, like that of any other door.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
 from itertools import repeat
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from msgspec.structs import replace
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.files.blobs import delivery_name
-from segments.ingest.crm_audience.columns import IN_BIDS, DataType
+from segments.ingest.crm_audience.columns import IN_BIDS, DataType, columns_of
 from segments.ingest.crm_audience.typed_parser import TypedParser
-from segments.ingest.parse import Ids
-from segments.ingest.read import AnyParser
+from segments.ingest.file_steps import Running
+from segments.ingest.hash_steps import HashSteps
+from segments.ingest.parse import FileParser, Ids
 from segments.ingest.seen_in_bids import Mask, seen_in_bids
 from segments.ingest.spool import Spool
+from segments.ingest.tools import Tools
 from segments.ledger import accounts
 from segments.ledger.crm_audience import audiences as crm_audiences
 from segments.ledger.crm_audience import uploads as crm_uploads
 from segments.ledger.database.engine import reading
 from segments.model.audience import AudienceState
+from segments.model.job import Job
 from segments.model.order import Order
 from segments.model.record import day_of
 from segments.model.stop_reason import Stopped, StopReason
 from segments.projection.one_ledger import own_meta
 from segments.store.writer import Matched, Writer
-
-if TYPE_CHECKING:
-    from segments.ingest.tools import Tools  # which imports us
-    from segments.model.job import Job
 
 _TYPED_BLOCK_ROWS = 64 << 10
 _ROWS_AT_ONCE = 256 << 10
@@ -64,91 +63,81 @@ class _Set(NamedTuple):
                 yield batch.ids
 
 
-class CrmSteps:
-    """
-    What a job does for the CRM door's audiences; nothing where it changes none.
+class CrmSteps(HashSteps):
+    """See `segments.ingest.file_steps.FileSteps`; of a job that changes audiences of this door."""
 
-    A context manager: its spools vanish with it.
-    """
-
-    def __init__(self, tools: "Tools", audience_to_segment_id: Mapping[int, str]) -> None:
-        self._tools = tools
+    def __init__(
+        self, order: Order, tools: Tools, audience_to_segment_id: Mapping[int, str]
+    ) -> None:
+        """
+        Args:
+            order: As it was delivered.
+            tools: The job's.
+            audience_to_segment_id: This door's among the audiences that it is for.
+        """
+        super().__init__(_addressed(order, audience_to_segment_id), tools)
         self._audience_ids = audience_to_segment_id.keys()
-        self._segment_to_audience_id = {s: number for number, s in audience_to_segment_id.items()}
-        self._open = ExitStack()
-        self.typed_spools: Mapping[DataType, Spool] | None = None
-        """Take the ids of a file by their type; `None` where it has no typed columns."""
+        self._kind_to_spool: dict[DataType, Spool] = {}
 
     @classmethod
-    async def of(cls, job: "Job", order: Order, tools: "Tools") -> Self:
-        """Find out which audiences of the CRM door a job changes."""
+    async def of(cls, job: Job, order: Order, tools: Tools) -> Self | None:
+        """Return the steps of a job's file, `None` if it is for no audience of this door."""
         async with reading(tools.ledger) as conn:
-            return cls(tools, await crm_audiences.named(conn, job.owner_id, order))
+            named = await crm_audiences.named(conn, job.owner_id, order)
+        return cls(order, tools, named) if named else None
 
-    def __enter__(self) -> Self:
-        if self._audience_ids:
-            self.typed_spools = {
-                kind: self._open.enter_context(Spool(self._tools.spool_dir, _TYPED_BLOCK_ROWS))
-                for kind in IN_BIDS
-            }
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._open.close()
-
-    def addressed(self, order: Order) -> Order:
+    async def prepare(self, running: Running, spools: ExitStack) -> None:
         """
-        Name this door's audiences by their numbers.
-
-        They have their names from this door, and not from who delivers to them.
-        """
-        segment_to_id = self._segment_to_audience_id
-        return replace(
-            order,
-            segments=tuple(
-                segment
-                if segment.audience_id is not None
-                else replace(segment, audience_id=segment_to_id.get(segment.segment_id))
-                for segment in order.segments
-            ),
-        )
-
-    async def check(self, job: "Job") -> None:
-        """
-        See that none of its audiences was deleted: nothing is planned for one that was.
+        See that no audience was deleted, for nothing is planned for one that was.
 
         A plan that there is already names those that are left.
 
         Raises:
             Stopped: AUDIENCE_DELETED.
         """
-        if not self._audience_ids or job.report.segments:
-            return
-        async with reading(self._tools.ledger) as conn:
-            states = await crm_audiences.states(conn, self._audience_ids)
-        if AudienceState.DELETED in states.values():
-            raise Stopped(StopReason.AUDIENCE_DELETED)
+        if not running.job.report.segments:
+            async with reading(self._tools.ledger) as conn:
+                states = await crm_audiences.states(conn, self._audience_ids)
+            if AudienceState.DELETED in states.values():
+                raise Stopped(StopReason.AUDIENCE_DELETED)
+        for kind in IN_BIDS:
+            spool = Spool(self._tools.spool_dir, _TYPED_BLOCK_ROWS)
+            self._kind_to_spool[kind] = spools.enter_context(spool)
 
-    async def count(
-        self, job: "Job", parser: AnyParser, spool: Spool, still_here: Callable[[], Awaitable[None]]
-    ) -> None:
+    def parser(self, job: Job, first_block: bytes) -> FileParser:
+        """Return a parser of the columns that the file's header names, else one of hashes."""
+        columns = columns_of(first_block)
+        if columns is None:
+            return super().parser(job, first_block)
+        return TypedParser(columns, self._kind_to_spool)
+
+    async def before_writing(self, running: Running, parser: FileParser, spool: Spool) -> None:
+        """Count what the file brings; then keep of typed columns nothing but the ids."""
+        await self._count(running, parser, spool)
+        if isinstance(parser, TypedParser):
+            await self._keep_ids_only(running, spool)
+        # Whoever was stopped in between left it to whoever takes the job up again.
+        report = running.job.report
+        if report.delivered_blob:
+            await self._tools.blobs.delete(report.delivered_blob)
+            await running.become(report=replace(report, delivered_blob=""))
+
+    @classmethod
+    async def audience_states(cls, conn: AsyncConnection, job: Job) -> dict[int, AudienceState]:
+        """Return the states of this door's audiences that the job names."""
+        if job.order.is_of_marked_ids:
+            return {}
+        named = await crm_audiences.named(conn, job.owner_id, job.order)
+        return await crm_audiences.states(conn, named) if named else {}
+
+    async def _count(self, running: Running, parser: FileParser, spool: Spool) -> None:
         """
-        Count what a file brings, against a store that has nothing of it yet.
+        Count what a file brings, against a store that has nothing of it yet, unless it was done.
 
         An id matches that the store knows, or that was seen in bids lately,
         where the operator turned that on (`segments.store.seen_filter`).
-
-        Args:
-            job: Planned. One that has been counted is left alone.
-            parser: That has read the file.
-            spool: All its ids.
-            still_here: Called now and then.
         """
+        job, still_here = running.job, running.become
         audience_to_action = {
             planned.audience_id: planned.action
             for planned in job.report.segments
@@ -191,27 +180,45 @@ class CrmSteps:
                 conn, job, audience_to_action, total_rows=parser.rows, data_set=data_set
             )
 
-    async def keep_ids_only(self, job: "Job", spool: Spool) -> "Job":
-        """Write the copy of a file that is kept in its place; return the job with that."""
+    async def _keep_ids_only(self, running: Running, spool: Spool) -> None:
+        """Write the copy of the file that is kept in its place."""
+        job = running.job
         name = delivery_name(job.partner_id)
         await self._tools.blobs.put(
             name, (batch.ids.tobytes() for batch in spool.batches(0, _ROWS_AT_ONCE))
         )
         report = replace(job.report, is_ids=True, delivered_blob=job.blob)
-        return replace(job, blob=name, report=report)
+        await running.become(blob=name, report=report)
 
-    def _sets(self, parser: AnyParser, spool: Spool) -> Iterator[_Set]:
+    def _sets(self, parser: FileParser, spool: Spool) -> Iterator[_Set]:
         if not isinstance(parser, TypedParser):
             yield _Set(DataType.EMAIL, parser.rows, spool)
             return
         for kind, total in parser.type_to_total.items():
             if kind in IN_BIDS:
-                assert self.typed_spools is not None, "it was parsed into these"
-                yield _Set(kind, total, self.typed_spools[kind])
+                yield _Set(kind, total, self._kind_to_spool[kind])
             else:
                 # An estimate may be above what there is.
                 unique = min(parser.type_to_distinct[kind].count, total)
                 yield _Set(kind, total, None, unique)
+
+
+def _addressed(order: Order, audience_to_segment_id: Mapping[int, str]) -> Order:
+    """
+    Name this door's audiences by their numbers.
+
+    They have their names from this door, and not from who delivers to them.
+    """
+    segment_to_id = {segment: number for number, segment in audience_to_segment_id.items()}
+    return replace(
+        order,
+        segments=tuple(
+            segment
+            if segment.audience_id is not None
+            else replace(segment, audience_id=segment_to_id.get(segment.segment_id))
+            for segment in order.segments
+        ),
+    )
 
 
 async def _match_or_seen(

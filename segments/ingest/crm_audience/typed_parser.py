@@ -66,6 +66,9 @@ class Sink(Protocol):
     def add(self, ids: Ids, /) -> None:
         """Take some more."""
 
+    def finish(self) -> None:
+        """There will be no more."""
+
 
 class _Layout(NamedTuple):
     """One way for a line to be: where its commas are, and its values."""
@@ -108,6 +111,13 @@ class TypedParser(Parser):
     def well_formed(self) -> int:
         """Values that are what their column says, whether or not they become ids."""
         return self.valid + self._dropped
+
+    def finish(self) -> Ids:
+        """Take the end of the file; the sinks are told."""
+        ids = super().finish()
+        for sink in self._sinks.values():
+            sink.finish()
+        return ids
 
     def _ids_of(self, text: bytes) -> Ids:
         if not text:

@@ -54,12 +54,12 @@ class Collecting:
             blob: Under which name.
             run_id: Of the run.
         """
-        self.is_abandoned = False
         self._ledger = ledger
         self._blobs = blobs
         self._blob = blob
         self._run_id = run_id
         self._found = Collected()
+        self.is_abandoned = False
 
     async def run(self) -> Collected:
         """

@@ -64,6 +64,11 @@ class DeltaParser:
         """Ids, and rows that became none."""
         return self.valid + self.bad
 
+    @property
+    def well_formed(self) -> int:
+        """Ids."""
+        return self.valid
+
     def feed(self, block: bytes) -> Ids:
         """
         Take the next bytes; return the ids that they complete.
@@ -114,8 +119,6 @@ async def merge_marked(
     first_part: int,
     writer: Writer,
     changes: Sequence[Change],
-    *,
-    bucket_bits: int,
     pairs_per_batch: int = PAIRS_PER_BATCH,
 ) -> AsyncIterator[Merged]:
     """
@@ -126,7 +129,6 @@ async def merge_marked(
         first_part: All before it were merged.
         writer: Of the store.
         changes: Additions alone.
-        bucket_bits: Of the store.
         pairs_per_batch: As of `segments.ingest.merge.merge`.
 
     Raises:
@@ -135,7 +137,7 @@ async def merge_marked(
     removals = removals_of(changes)
     max_rows = max(1, pairs_per_batch // max(1, len(changes)))
     for batch in spool.batches(first_part, max_rows):
-        coming, leaving = coming_and_leaving(batch.ids, bucket_bits)
+        coming, leaving = coming_and_leaving(batch.ids, writer.bucket_bits)
         tally = await writer.merge(coming, changes) if len(coming) else Tally()
         if len(leaving):
             tally += await writer.merge(leaving, removals)

@@ -20,6 +20,7 @@ from isal import igzip
 
 from segments.files.blobs import Blobs
 from segments.ingest.crm_audience.columns import columns_of
+from segments.ingest.file_kinds import parser_of_kept
 from segments.ingest.read import Reading, delivered_blocks
 from segments.ingest.spool import Spool
 from segments.ingest.text import text_blocks
@@ -54,7 +55,7 @@ class RetainedFile:
         """
         if self.job.state is not JobState.QUEUED or self.job.report.is_ids:
             return False
-        if self.job.order.run_id is not None:
+        if self.job.order.is_of_marked_ids:
             return True
         try:
             blocks = text_blocks(plain_blocks(self.blobs.get(self.job.blob)))
@@ -94,7 +95,9 @@ class RetainedFile:
         if self._is_judged:
             return Scrubbed(hash_type=self.job.report.hash_type or order.hash_type)
         with Spool(spool_dir) as spool:
-            reading = Reading(self.blobs, self.job.blob, order, spool)
+            reading = Reading(
+                self.blobs, self.job.blob, order, spool, lambda _: parser_of_kept(order)
+            )
             try:
                 reading.run()
             except Stopped as stopped:
@@ -143,4 +146,4 @@ class RetainedFile:
     @property
     def _is_of_ids(self) -> bool:
         """What is kept of the job is ids and no text."""
-        return self.job.report.is_ids or self.job.order.run_id is not None
+        return self.job.report.is_ids or self.job.order.is_of_marked_ids

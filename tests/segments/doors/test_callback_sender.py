@@ -5,10 +5,18 @@ from typing import Any
 import pytest
 from aiohttp import web
 from aiohttp.abc import AbstractResolver
+from prometheus_client import CollectorRegistry
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from segments.doors.callback_sender import MAX_ATTEMPTS, PAUSES, Callbacks, is_allowed, is_public
-from segments.doors.sftp_process_metrics import CALLBACKS, SftpProcessMetrics
+from segments.doors.callback_sender import (
+    MAX_ATTEMPTS,
+    PAUSES,
+    RESULTS,
+    CallbackMetrics,
+    Callbacks,
+    is_allowed,
+    is_public,
+)
 from segments.ledger import callbacks
 from segments.ledger.database.engine import open_ledger
 from segments.settings import Settings
@@ -94,7 +102,7 @@ def sender(
     clock: Clock,
     *,
     hosts: tuple[str, ...] = (HOST,),
-    metrics: SftpProcessMetrics | None = None,
+    metrics: CallbackMetrics | None = None,
 ) -> Callbacks:
     """A sender for which this machine is the public internet."""
     return Callbacks(
@@ -175,16 +183,16 @@ async def test_attempts_are_counted_by_what_came_of_them(
     partner.statuses = [500]
     await note(ledger, partner.url())
     await note(ledger, "http://elsewhere.example/done", "2")
-    metrics = SftpProcessMetrics()
-    callbacks = sender(ledger, clock, metrics=metrics)
+    registry = CollectorRegistry()
+    callbacks = sender(ledger, clock, metrics=CallbackMetrics(registry))
 
     await callbacks.turn()
     clock.now_s += PAUSES.after(1)
     await callbacks.turn()
 
     assert {
-        result: metrics.registry.get_sample_value("segments_callbacks_total", {"result": result})
-        for result in CALLBACKS
+        result: registry.get_sample_value("segments_callbacks_total", {"result": result})
+        for result in RESULTS
     } == {"delivered": 1, "postponed": 1, "not_allowed": 1, "given_up": 0}
 
 

@@ -5,6 +5,8 @@ import pytest
 
 from segments.files.blobs import Blobs
 from segments.ingest.brake import ENOUGH, Held, check
+from segments.ingest.external_audience.run_steps import RemovesMarked
+from segments.ingest.hash_steps import RemovesNamed
 from segments.ingest.parse import Parser
 from segments.ingest.spool import Spool
 from segments.ledger import jobs
@@ -133,7 +135,9 @@ async def test_share_of_a_large_audience_is_estimated_from_some_of_its_members(
                 spool.finish()
                 why = ""
                 try:
-                    await check(redis, meta, spool, [REMOVE], max_removed_share=0.5, seed=1)
+                    await check(
+                        redis, meta, spool, [REMOVE], RemovesNamed(), max_removed_share=0.5, seed=1
+                    )
                 except Held as held:
                     why = str(held)
 
@@ -157,11 +161,10 @@ async def test_member_whose_time_was_over_before_is_not_removed_by_a_replacement
                 meta,
                 spool,
                 [Change(1, is_add=True)],
+                RemovesMarked(replaces=True),
                 max_removed_share=0.5,
                 seed=1,
                 today=today,
-                is_marked=True,
-                replaces=True,
             )
             if is_held:
                 with pytest.raises(Held, match="100%"):

@@ -65,3 +65,27 @@ async def test_work_has_ended_when_its_job_is_no_longer_ours() -> None:
         await awaited(work, asyncio.to_thread(work.run), lost)
 
     assert work.has_ended
+
+
+async def test_work_that_ends_while_it_is_shown_is_shown_as_it_ended() -> None:
+    """
+    What is shown is what is saved: of a file that was read meanwhile, counts would be missing.
+    """
+    may_end, has_ended = asyncio.Event(), asyncio.Event()
+    counted = 0
+    shown: list[int] = []
+
+    async def count() -> None:
+        nonlocal counted
+        await may_end.wait()
+        counted = 1
+        has_ended.set()
+
+    async def show() -> None:
+        shown.append(counted)
+        may_end.set()
+        await has_ended.wait()
+
+    await awaited(Blocks(), count(), show)
+
+    assert shown == [0, 1]

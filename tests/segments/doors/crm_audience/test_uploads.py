@@ -253,12 +253,15 @@ async def test_typed_file_that_fails_is_not_kept(crm: Crm, settings: Settings) -
 
 
 async def test_typed_columns_are_for_audiences_of_this_door_alone(crm: Crm) -> None:
+    """
+    To any other it is a table of which several columns could be the hashes.
+    """
     await crm.deliver(123, FILE, records=4)
 
     (job,) = await crm.world.load_all()
 
     assert job.stop is not None
-    assert job.stop.value == "no_valid_record"
+    assert job.stop.value == "unreadable_file"
 
 
 async def test_chunk_is_counted_as_a_file_is(crm: Crm) -> None:

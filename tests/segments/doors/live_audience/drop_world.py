@@ -4,6 +4,7 @@ import asyncio
 import json
 from typing import Any
 
+from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -11,7 +12,6 @@ from segments.doors.live_audience.codes import DESCRIPTIONS
 from segments.doors.live_audience.drop import Drop
 from segments.doors.live_audience.folder import DropFolder, Folder
 from segments.doors.live_audience.metrics import DeliveryMetrics
-from segments.doors.sftp_process_metrics import SftpProcessMetrics
 from segments.files.blobs import Blobs
 from segments.ledger import accounts, callbacks, jobs
 from segments.ledger.live_audience import deliveries
@@ -64,8 +64,8 @@ class DropDoor:
         self.clock = clock
         self.folders = DropFolder(settings.drop_folder)
         self.folder = self.folders.of(PARTNER_ID)
-        self.metrics = SftpProcessMetrics()
-        self.answers = DeliveryMetrics(self.metrics.registry)
+        self.registry = CollectorRegistry()
+        self.metrics = DeliveryMetrics(self.registry)
         self.drop = self.restarted()
         self.loader = Loader(settings.loader_options, ledger, redis, blobs)
 
@@ -78,7 +78,6 @@ class DropDoor:
             self.folders,
             self.clock,
             metrics=self.metrics,
-            answers=self.answers,
         )
 
     async def open_accounts(self) -> None:

@@ -465,7 +465,7 @@ async def test_answers_are_counted_by_their_code(world: DropDoor) -> None:
 
     def counted(answer: str, code: str) -> float | None:
         labels = {"answer": answer, "code": code}
-        return world.metrics.registry.get_sample_value("segments_deliveries_total", labels)
+        return world.registry.get_sample_value("segments_deliveries_total", labels)
 
     assert (counted("first", "accepted"), counted("first", "2")) == (2, 1)
     assert (counted("last", "ok"), counted("last", "8")) == (1, 1)

@@ -54,7 +54,7 @@ async def test_upload_that_nobody_came_back_for_is_swept_and_counted(world: Drop
 
     assert (kept, world.folder.names()) == (["a.txt", "b.txt"], ["b.txt"])
     labels = {"result": "abandoned"}
-    assert world.metrics.registry.get_sample_value("segments_sftp_uploads_total", labels) == 1
+    assert world.registry.get_sample_value("segments_sftp_uploads_total", labels) == 1
 
 
 async def test_data_file_that_still_grows_is_not_overdue(world: DropDoor) -> None:

@@ -3,7 +3,7 @@ import pytest
 from msgspec.structs import replace
 
 from segments.doors.live_audience.codes import code_of, description_of
-from segments.doors.live_audience.status import refusal, status_of
+from segments.doors.live_audience.status import is_described, refusal, status_of
 from segments.model.job import Job, JobState, Planned, Report, failed
 from segments.model.order import Order, SegmentAction
 from segments.model.stop_reason import Stopped, StopReason
@@ -111,3 +111,8 @@ def test_sub_id_that_was_not_given_is_not_told() -> None:
     without = replace(QUEUED, metadata=metadata_of(b"", records=10))
 
     assert "sub_id" not in msgspec.json.decode(status_of(without))
+
+
+def test_only_a_job_that_came_with_a_metadata_file_has_a_status_file() -> None:
+    assert is_described(QUEUED)
+    assert not is_described(replace(QUEUED, metadata={"request_id": "1767225600.000001"}))

@@ -33,8 +33,13 @@ ID_OF = {EMAIL: id_of_email_hash, PHONE: id_of_phone_hash, AAID: id_of_ifa}
 class Kept(list[bytes]):
     """A sink that can be looked at."""
 
+    is_finished = False
+
     def add(self, ids: Ids) -> None:
         self.extend(bytes(row) for row in ids)
+
+    def finish(self) -> None:
+        self.is_finished = True
 
 
 def parsed(text: bytes, block_bytes: int = 1 << 18) -> tuple[TypedParser, Counter[bytes]]:
@@ -44,6 +49,7 @@ def parsed(text: bytes, block_bytes: int = 1 << 18) -> tuple[TypedParser, Counte
     parser = TypedParser(columns, sinks)
     parts = [parser.feed(text[at : at + block_bytes]) for at in range(0, len(text), block_bytes)]
     ids = np.concatenate([*parts, parser.finish()])
+    assert all(kept.is_finished for kept in sinks.values())
     by_type = Counter(id_ for kept in sinks.values() for id_ in kept)
     assert by_type == Counter(bytes(row) for row in ids)
     return parser, by_type

@@ -8,12 +8,12 @@ floor, measured at the same rate, says how much of a latency is the driver's and
 kernel's.
 """
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from loadtest.driver import Exchange, Wrong, is_late
 from loadtest.open_loop import open_loop
+from loadtest.percentile import percentile
 
 _NS_PER_MS = 1_000_000
 
@@ -27,18 +27,6 @@ class Latencies(NamedTuple):
     def percentile(self, percent: float) -> float:
         """Return the least latency that so many percent of the requests did not exceed."""
         return percentile(self.ms, percent)
-
-
-def percentile(rising: Sequence[float], percent: float) -> float:
-    """
-    Return a percentile by nearest rank: a value that was measured, none in between.
-
-    Raises:
-        ValueError: There is no value, or `percent` is not above 0 and up to 100.
-    """
-    if not rising or not 0 < percent <= 100:
-        raise ValueError(f"percentile {percent} of {len(rising)} values")
-    return rising[math.ceil(len(rising) * percent / 100) - 1]
 
 
 def latencies(

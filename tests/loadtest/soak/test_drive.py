@@ -1,4 +1,4 @@
-"""A soak is worth what its judge notices."""
+"""A soak's driver notices each fault, and counts everything else for what it is."""
 
 import asyncio
 import queue
@@ -9,104 +9,11 @@ from multiprocessing import get_context
 
 import pytest
 
-from loadtest.answers import Verdict
-from loadtest.population import Population
+from loadtest.judge import CLOSE, Due
 from loadtest.soak.drive import Driver
-from loadtest.soak.judge import CLOSE, Judge, Phase, end_of
 from loadtest.soak.shared import Count, Shared, WaveState
-from loadtest.soak.table import NO_WAVE, Change, Due, Later, Wave, table_of
-from loadtest.traffic import BidRequest, Expectation
-from rtb.outcome import Outcome, Reason
 from tests.edge.small_store import eventually
-
-BODY = b'{"id":"1"}'
-REQUEST = BidRequest(0, None, BODY, (), Reason.NONE, is_stripped=False)
-NO_MATCH, OPTED_OUT = Expectation(Outcome.NO_MATCH), Expectation(Outcome.OPTED_OUT)
-STEADY = Due(REQUEST, BODY, (NO_MATCH,), NO_WAVE)
-CHANGING = Due(REQUEST, BODY, (NO_MATCH, OPTED_OUT), 0)
-
-
-def answer(outcome: str = "no_match", body: bytes = BODY, version: str = "2.6") -> bytes:
-    head = f"HTTP/1.1 200 OK\r\nX-Enrich-Outcome: {outcome}\r\nContent-Type: application/json\r\n"
-    head += f"x-openrtb-version: {version}\r\nContent-Length: {len(body)}\r\n\r\n"
-    return head.encode() + body
-
-
-@pytest.mark.parametrize(
-    ("came", "verdict"),
-    [
-        pytest.param(answer(), Verdict.RIGHT, id="as due"),
-        pytest.param(answer("out_of_time"), Verdict.LATE, id="passed through"),
-        pytest.param(answer("out_of_time", b'{"id": "1"}'), Verdict.WRONG, id="and was changed"),
-        pytest.param(answer(body=b'{"id":"2"}'), Verdict.WRONG, id="one byte of the body"),
-        pytest.param(answer(version="2.5"), Verdict.WRONG, id="one byte of the head"),
-        pytest.param(answer("enriched"), Verdict.WRONG, id="another outcome"),
-        pytest.param(answer().replace(b"200 OK", b"500 No"), Verdict.WRONG, id="another status"),
-    ],
-)
-def test_answer_is_judged_to_the_byte_and_again_the_same_way(came: bytes, verdict: Verdict) -> None:
-    judge = Judge([STEADY])
-
-    assert [judge.judge(0, came, Phase.BEFORE).verdict for _ in range(3)] == [verdict] * 3
-    assert judge.in_full == (3 if verdict is Verdict.WRONG else 1)
-
-
-@pytest.mark.parametrize(
-    ("phase", "right"),
-    [
-        pytest.param(Phase.BEFORE, ["no_match"], id="before it said no"),
-        pytest.param(Phase.DURING, ["no_match", "opted_out"], id="meanwhile either"),
-        pytest.param(Phase.AFTER, ["opted_out"], id="once it is in force"),
-    ],
-)
-def test_answer_of_a_person_who_changes_is_right_in_its_time_alone(
-    phase: Phase, right: list[str]
-) -> None:
-    judge = Judge([CHANGING])
-    # Both have been right before, and are remembered.
-    for outcome in ("no_match", "opted_out"):
-        judge.judge(0, answer(outcome), Phase.DURING)
-
-    judged = {o: judge.judge(0, answer(o), phase).verdict for o in ("no_match", "opted_out")}
-
-    assert [o for o, verdict in judged.items() if verdict is Verdict.RIGHT] == right
-
-
-@pytest.mark.parametrize("cut", [1, 20, len(answer()) - 1])
-def test_end_of_an_answer_is_known_from_its_head_on(cut: int) -> None:
-    whole = answer()
-
-    assert end_of(whole) == len(whole)
-    assert end_of(whole + b"more") == len(whole)
-    assert end_of(whole[:cut]) in (0, len(whole))
-
-
-def test_table_has_no_request_of_two_waves_and_what_is_due_differs_after_its_wave() -> None:
-    table = table_of(Population(2_000), seed=1, requests=800, waves=12, host="x")
-    wave_of = {n: i for i, wave in enumerate(table.waves) for n in wave.numbers}
-    changing = [due for due in table.dues if due.wave != NO_WAVE]
-
-    assert {wave.change for wave in table.waves} == set(Change)
-    assert all(
-        {wave_of[n] for n in due.request.planted if n in wave_of} == {due.wave} for due in changing
-    )
-    # Those whose own signals refuse, or who meet a recipient without grants, change nothing.
-    changes = {(due.expected[0].outcome, due.expected[1].outcome) for due in changing}
-    assert (Outcome.ENRICHED, Outcome.OPTED_OUT) in changes
-    assert (Outcome.NO_MATCH, Outcome.ENRICHED) in changes
-    assert not [due for due in changing if len(due.expected) != 2]
-
-
-def test_who_joins_has_segments_and_who_says_no_has_said_it() -> None:
-    seeded = Population(1_000)
-    stranger, member = 1_000, 1
-
-    later = Later(seeded, [Wave(Change.JOIN, (stranger,)), Wave(Change.ERASURE, (member,))])
-
-    assert seeded.live_segments([stranger], None) == {}
-    assert later.live_segments([stranger], None)
-    assert (seeded.has_opted_out(member), later.has_opted_out(member)) == (False, True)
-
+from tests.loadtest.dues import BODY, CHANGING, STEADY, answer
 
 Reply = Callable[[int], bytes | None]
 

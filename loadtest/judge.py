@@ -8,15 +8,27 @@ that of one judged right before needs no second look.
 
 from collections.abc import Sequence
 from enum import StrEnum
+from typing import NamedTuple
 
 from loadtest import answers
 from loadtest.answers import Answer
-from loadtest.soak.table import Due
-from loadtest.traffic import Expectation
+from loadtest.traffic import BidRequest, Expectation
 
 CLOSE = b"Connection: close\r\n"
 _END_OF_HEAD = b"\r\n\r\n"
 _LENGTH = b"\r\nContent-Length: "
+
+
+NO_WAVE = -1
+
+
+class Due(NamedTuple):
+    """A request as it is sent, and what is due to it: before its wave of changes, and after it."""
+
+    request: BidRequest
+    sent: bytes
+    expected: tuple[Expectation, ...]
+    wave: int  # `NO_WAVE`: its persons never change
 
 
 class Phase(StrEnum):

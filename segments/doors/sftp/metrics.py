@@ -1,5 +1,5 @@
 """
-What the SFTP process counts, for Prometheus: who is there, what came, what was POSTed.
+What the SFTP server counts, for Prometheus: who is there, and what clients ask for.
 
     segments_sftp_connections                       clients connected
     segments_sftp_sessions                          SFTP sessions open
@@ -9,11 +9,8 @@ What the SFTP process counts, for Prometheus: who is there, what came, what was 
                                                     what was refused
     segments_sftp_received_bytes_total              written to files
     segments_sftp_sent_bytes_total                  read from files
-    segments_sftp_uploads_total{result}             finished, broken_off, abandoned: nobody came
-                                                    back for it, and it was swept
-    segments_callbacks_total{result}                delivered, postponed, given_up, not_allowed
 
-Answers to deliveries are counted where they are given: `segments.doors.live_audience.metrics`.
+What became of the files is counted with the folder: `segments.doors.live_audience.metrics`.
 
 No partner, file, address or key is a label: there are too many of each, and
 they are nobody's business.
@@ -27,16 +24,12 @@ ACCEPTED = "accepted"
 
 LOGINS = (ACCEPTED, REFUSED, "turned_away")
 OPERATIONS = ("open", "list", "stat", "rename", "remove")
-UPLOADS = ("finished", "broken_off", "abandoned")
-CALLBACKS = ("delivered", "postponed", "given_up", "not_allowed")
 
 
-class SftpProcessMetrics:
-    """The counters of one process."""
+class SftpMetrics:
+    """The counters of one process, shown with what else `registry` shows."""
 
-    def __init__(self) -> None:
-        self.registry = registry = CollectorRegistry()
-
+    def __init__(self, registry: CollectorRegistry) -> None:
         def counter(name: str, what: str, *labels: str) -> Counter:
             return Counter(name, what, labels, registry=registry)
 
@@ -48,9 +41,12 @@ class SftpProcessMetrics:
         )
         self.received_bytes = counter("segments_sftp_received_bytes", "Bytes written.")
         self.sent_bytes = counter("segments_sftp_sent_bytes", "Bytes read.")
-        self._uploads = counter("segments_sftp_uploads", "Files that clients wrote.", "result")
-        self._callbacks = counter("segments_callbacks", "Statuses POSTed to partners.", "result")
-        self._show_zeros()
+        # What has not happened yet is 0, or its first time would be no increase.
+        for result in LOGINS:
+            self._logins.labels(result)
+        for operation in OPERATIONS:
+            for result in (OK, REFUSED):
+                self._requests.labels(operation, result)
 
     def login(self, result: str) -> None:
         """Count a client that came, by what became of it."""
@@ -59,23 +55,3 @@ class SftpProcessMetrics:
     def request(self, operation: str, result: str) -> None:
         """Count something that a client asked for."""
         self._requests.labels(operation, result).inc()
-
-    def upload(self, result: str) -> None:
-        """Count a file that a client wrote, by how that ended."""
-        self._uploads.labels(result).inc()
-
-    def callback(self, result: str) -> None:
-        """Count an attempt to POST a status."""
-        self._callbacks.labels(result).inc()
-
-    def _show_zeros(self) -> None:
-        """Show what has not happened yet as 0, or its first time would be no increase."""
-        for result in LOGINS:
-            self._logins.labels(result)
-        for operation in OPERATIONS:
-            for result in (OK, REFUSED):
-                self._requests.labels(operation, result)
-        for result in UPLOADS:
-            self._uploads.labels(result)
-        for result in CALLBACKS:
-            self._callbacks.labels(result)

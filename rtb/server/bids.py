@@ -22,7 +22,7 @@ nobody.
 import time
 from collections.abc import Callable, Iterable
 from math import inf
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from httptools import HttpParserInvalidURLError, parse_url
@@ -225,11 +225,17 @@ class Bids:
             form,
             recipient,
             self.counters.requests_of(recipient.name),
-            _GZIP_QUERY in (parts.query or b"").split(b"&"),
+            _GZIP_QUERY in _query_of(parts).split(b"&"),
         )
         if len(self.routes) < _MAX_ROUTES:
             self.routes[url] = route
         return route
+
+
+def _query_of(parts: Any) -> bytes:
+    # httptools declares bytes, and has `None` of a URL without a query: compiled, that is an error.
+    query: bytes | None = parts.query
+    return query or b""
 
 
 class Bid(Turn):

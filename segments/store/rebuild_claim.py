@@ -77,10 +77,18 @@ async def check(redis: Redis, name: str) -> None:
         StoreUnusable: It is not; it was lost meanwhile, or another rebuild has taken it.
     """
     if await redis.get(keys.REBUILD) != name.encode() or await is_laid_out(redis):
-        raise StoreUnusable(
-            "the store was emptied, or taken by another rebuild, while it was rebuilt: run"
-            " `rtb-segments rebuild` again"
-        )
+        raise _taken()
+
+
+async def check_open(redis: Redis) -> None:
+    """
+    See that no rebuild has closed the store since it was handed over.
+
+    Raises:
+        StoreUnusable: One has.
+    """
+    if await redis.get(keys.REBUILD) is not None:
+        raise _taken()
 
 
 async def hand_over(redis: Redis, name: str, meta: Meta) -> None:
@@ -103,6 +111,13 @@ async def hand_over(redis: Redis, name: str, meta: Meta) -> None:
         },
     )
     await redis.delete(keys.REBUILD)
+
+
+def _taken() -> StoreUnusable:
+    return StoreUnusable(
+        "the store was emptied, or taken by another rebuild, while it was rebuilt: run"
+        " `rtb-segments rebuild` again"
+    )
 
 
 async def _close(redis: Redis) -> None:

@@ -59,7 +59,7 @@ from segments.projection.catalog import publish_catalog
 from segments.projection.one_ledger import take_for_rebuild
 from segments.store import job_marks, keys, rebuild_claim
 from segments.store.meta import check_server
-from segments.store.reader import Meta
+from segments.store.reader import Meta, StoreUnusable
 from segments.store.servers.masters import is_cluster
 from segments.store.writer import Writer
 from segments.upkeep.replay import OptedOut, Replay
@@ -138,7 +138,11 @@ async def rebuild(
     await at_work.replay(skip_missing)
     await at_work.sweep()
     await at_work.opt_out_and_open()
-    await publish_catalog(tools.ledger, tools.redis)
+    try:
+        await publish_catalog(tools.ledger, tools.redis)
+    except StoreUnusable:
+        await rebuild_claim.check_open(tools.redis)
+        raise
 
     return at_work.progress
 

@@ -164,7 +164,10 @@ async def test_life_of_an_external_audience_as_the_document_has_it(
         assert status == 204
         gone = await service.until("no_match", ALICE, "dsp-a")
         assert gone.segment_ids == {"other": ["9"]}
-        status, problem = await customer.curl("DELETE", audience)
+        # For an hour, so that a customer who was told "not yet" may ask again.
+        status, _ = await customer.curl("DELETE", audience)
+        assert status == 204
+        status, problem = await customer.curl("GET", audience)
         assert (status, problem["errorCode"]) == (404, "100940-404")
 
 

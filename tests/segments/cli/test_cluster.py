@@ -138,5 +138,5 @@ def test_a_command_says_in_a_line_that_the_cluster_is_gone(
     assert "store: does not answer" in run("doctor").stdout
     assert run("sweep").output == "Error: the store can't be reached; run this again\n"
     restricted = run("restrict", HASHES[0])
-    assert restricted.exit_code == 0
-    assert "recorded for good, but not in the store yet" in restricted.stderr
+    assert restricted.exit_code == 3
+    assert "recorded for good, and not in force yet" in restricted.stderr

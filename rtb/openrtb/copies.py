@@ -199,7 +199,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> None:
         raise UnreadableJson
 
 
-def _integer(text: str) -> float:
+def _integer(text: str) -> Any:
+    # Not `float`, which takes integers, too: compiled, a function that says so makes them floats.
     return int(text) if len(text) <= _LONGEST_INTEGER else float(text)
 
 

@@ -50,7 +50,7 @@ STEPS = 68
 """At most; hypothesis ends some runs early, and the mean is above 50."""
 
 SHARDS = 4
-RUNS_A_SHARD = 50
+RUNS_A_SHARD = 15
 LONG_RUNS_A_SHARD = 500
 
 owners = st.sampled_from(OWNERS)
@@ -353,5 +353,5 @@ def test_no_forbidden_segment_is_ever_shown_and_every_due_one_is(
 @pytest.mark.long
 @pytest.mark.timeout(36_000)
 @pytest.mark.parametrize("shard", range(SHARDS))
-def test_nor_in_ten_times_as_many_runs(machine: type[Machine], shard: int) -> None:
+def test_nor_in_two_thousand_runs(machine: type[Machine], shard: int) -> None:
     drive(machine, LONG_RUNS_A_SHARD)

@@ -24,7 +24,8 @@ async def recorded(ledger: AsyncEngine, *numbers: int) -> Request:
             [[(IdentifierKind.EMAIL, an_id(n)) for n in numbers]],
             now_s=NOW_S,
         )
-        return request
+        assert request.is_new
+        return request._replace(is_new=False)  # as it is from now on
 
 
 async def unapplied(ledger: AsyncEngine, store_seq: int, limit: int = 10) -> list[Request]:

@@ -182,9 +182,14 @@ class _Connection(RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Take what the client sent, a piece at a time, and judge the head that it belongs to."""
-        for at in range(0, len(data), _PIECE_BYTES):
-            if not self._is_refused:
-                self._take(data[at : at + _PIECE_BYTES])
+        if not data:  # aiohttp itself: go on with what it has kept of a body
+            super().data_received(data)
+        at = 0
+        while at < len(data) and not self._is_refused:
+            # A body as it comes: aiohttp stops reading in the midst of it, and takes no more then.
+            piece = data[at : at + _PIECE_BYTES] if self._is_in_head() else data[at:]
+            self._take(piece)
+            at += len(piece)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Forget the client."""

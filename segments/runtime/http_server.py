@@ -184,12 +184,9 @@ class _Connection(RequestHandler):
         """Take what the client sent, a piece at a time, and judge the head that it belongs to."""
         if not data:  # aiohttp itself: go on with what it has kept of a body
             super().data_received(data)
-        at = 0
-        while at < len(data) and not self._is_refused:
-            # A body as it comes: aiohttp stops reading in the midst of it, and takes no more then.
-            piece = data[at : at + _PIECE_BYTES] if self._is_in_head() else data[at:]
-            self._take(piece)
-            at += len(piece)
+        for at in range(0, len(data), _PIECE_BYTES):
+            if not self._is_refused:
+                self._take(data[at : at + _PIECE_BYTES])
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Forget the client."""

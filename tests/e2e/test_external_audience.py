@@ -167,7 +167,7 @@ async def test_life_of_an_external_audience_as_the_document_has_it(
         # For an hour, so that a customer who was told "not yet" may ask again.
         status, _ = await customer.curl("DELETE", audience)
         assert status == 204
-        status, problem = await customer.curl("GET", audience)
+        status, problem = await customer.curl("GET", f"{audience}/runs")
         assert (status, problem["errorCode"]) == (404, "100940-404")
 
 

@@ -167,6 +167,13 @@ class Model:
             for held in (self.held, self.done):
                 self._erase(held, person, account)
 
+    def has_said_no(self, persons: Iterable[str], account: str, *, erases: bool) -> bool:
+        """Return whether all of these persons have said just that before."""
+        return all(
+            (person, account) in self.erased if erases else account in self.opt_outs.get(person, ())
+            for person in persons
+        )
+
     def allowed(self, persons: Sequence[str], publisher: str | None) -> set[tuple[str, str]]:
         """Return what opt-outs leave of what is held: partner and segment, whatever the catalog."""
         return self._shown(persons, publisher, {ACTIVE, DEACTIVATED, DELETED})

@@ -146,11 +146,19 @@ class Machine(RuleBasedStateMachine):
     def refuse_writes(
         self, code: str, persons: tuple[str, ...], account: str, erases: bool, is_rare: bool
     ) -> None:
-        """What is said meanwhile is not acknowledged, and may be shown; nothing else may."""
+        """
+        A new request is not acknowledged, and its persons may be shown; nothing else may.
+
+        A request of the last minutes that is repeated is in force, and is acknowledged.
+        """
         if account in (EVERYONE, "group") and not is_rare:
             account = "A"
-        said = self.real.refuse_writes_and_say_no(code, persons, account, erases=erases)
-        for person, shown in zip(PERSONS, self.real.do(said), strict=True):
+        is_repeated = self.model.has_said_no(persons, account, erases=erases)
+        is_acknowledged, shown_of_each = self.real.do(
+            self.real.refuse_writes_and_say_no(code, persons, account, erases=erases)
+        )
+        assert is_repeated or not is_acknowledged
+        for person, shown in zip(PERSONS, shown_of_each, strict=True):
             assert shown <= self.model.allowed((person,), None)
         self.model.say_no(persons, account, erases=erases)
         self._bid_of_everybody_as_it_is()

@@ -19,6 +19,9 @@ from tests.segments.ingest.deliveries import (
 
 HASHES = email_hashes(50)
 
+NOT_IN_FORCE_YET = 3
+"""The exit status of what is in the ledger alone: between two commands no store runs here."""
+
 
 @pytest.fixture
 def partner(ok: Command) -> None:
@@ -87,9 +90,10 @@ def test_rebuild_asks_first_and_says_what_it_did(run: Command, ok: Command, tmp_
 
 
 @pytest.mark.usefixtures("partner")
-def test_sweep_says_what_it_took_away(ok: Command, tmp_path: Path) -> None:
+def test_sweep_says_what_it_took_away(run: Command, ok: Command, tmp_path: Path) -> None:
     ok(*delivered(tmp_path, 50, "add"))
-    ok("audience", "delete", "1", "--partner", PARTNER_ID, "--yes")
+    deleted = run("audience", "delete", "1", "--partner", PARTNER_ID, "--yes")
+    assert deleted.exit_code == NOT_IN_FORCE_YET
     orphan = tmp_path / "data" / "blobs" / DELIVERIES / "1" / "orphan"
     orphan.write_bytes(b"x")
     long_ago_s = time.time() - ORPHANED_AFTER_S - 1
@@ -105,9 +109,12 @@ def test_sweep_says_what_it_took_away(ok: Command, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("partner")
-def test_scrub_takes_the_erased_out_of_the_files_at_once(ok: Command, tmp_path: Path) -> None:
+def test_scrub_takes_the_erased_out_of_the_files_at_once(
+    run: Command, ok: Command, tmp_path: Path
+) -> None:
     ok(*delivered(tmp_path, 50, "add"))
-    ok("erase", "-", stdin="\n".join(HASHES[:3]).encode())
+    erased = run("erase", "-", stdin="\n".join(HASHES[:3]).encode())
+    assert erased.exit_code == NOT_IN_FORCE_YET
 
     scrubbed = ok("scrub").output
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import shutil
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,12 +13,6 @@ from tests.segments.ingest.deliveries import as_json, email_hashes, metadata_of,
 from tests.sftp import Door, Ran, ended, until
 
 CONTENT = text_of(email_hashes(50))
-
-needs = {
-    name: pytest.mark.skipif(shutil.which(name) is None, reason=f"{name} is not installed")
-    for name in ("lftp", "rclone")
-}
-"""Clients of Debian's that a machine may lack: .ci/debian-packages has them."""
 
 
 @pytest.fixture

@@ -196,9 +196,10 @@ def test_curl_delivers_a_file_as_the_document_says(api: Api) -> None:
 
     put = api.curl("-i", "-X", "PUT", "-T", path.name, url)
     again = api.curl("-X", "PUT", "-T", path.name, url)
+    other = api.curl("-X", "PUT", "-T", a_file(api.folder, 4).name, url)
     status, body = api.curl(*bearer, f"{api.url}/audience/upload/{request_id}")
 
-    assert (put[0], again[0], status) == (200, 409, 200)
+    assert (put[0], again[0], other[0], status) == (200, 200, 409, 200)
     assert json.loads(body)["output"]["status"] == "queued"
     assert len(api.job_lines()) == 1
     assert api.stop() == 0

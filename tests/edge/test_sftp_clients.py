@@ -1,12 +1,11 @@
 """
-A whole delivery by each client that partners have, and its retry: both end as a success.
+What clients that partners have do with the SFTP door, and what they must be able to.
+
+Whole deliveries by each of them: `tests.edge.clients.test_sftp`.
 """
 
 import asyncio
 import socket
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import paramiko
@@ -16,7 +15,6 @@ from tests.edge.sftp_door import (
     CONTENT,
     door,
     is_taken,
-    needs,
     ran,
     ssh_options,
     status_of,
@@ -29,70 +27,6 @@ __all__ = ["door"]
 FILES = ("people.txt", "people.txt.json")
 
 
-async def test_openssh_sftp_delivers_and_retries(door: Door) -> None:
-    write_delivery(door.folder)
-    for _ in range(2):
-        sent = await door.sftp("shop", *(f"put {name}" for name in FILES))
-        assert sent.status == 0, sent.said
-        await is_taken(door)
-
-
-async def test_openssh_scp_ends_with_0(door: Door) -> None:
-    write_delivery(door.folder)
-    for _ in range(2):
-        sent = await ran(
-            door, "scp", *ssh_options(door), "-P", str(door.port), *FILES, "shop@127.0.0.1:"
-        )
-        assert sent.status == 0, sent.said
-        await is_taken(door)
-
-
-@needs["lftp"]
-@pytest.mark.parametrize("temporary", ["yes", "no"])
-async def test_lftp_delivers_and_retries(door: Door, temporary: str) -> None:
-    write_delivery(door.folder)
-    connect = f"ssh -a -x {' '.join(ssh_options(door))}"
-    script = (
-        f'set sftp:connect-program "{connect}"; set net:max-retries 1;'
-        f" set xfer:use-temp-file {temporary}; set cmd:fail-exit yes;"
-        f" open -u shop,none sftp://127.0.0.1:{door.port};"
-        " put people.txt; put people.txt.json; cls -l; bye"
-    )
-    for _ in range(2):
-        sent = await ran(door, "lftp", "-c", script)
-        assert sent.status == 0, sent.said
-        await is_taken(door)
-
-
-@needs["rclone"]
-async def test_rclone_delivers_and_retries(door: Door) -> None:
-    """
-    It looks at each file that it has put, and compares size and time.
-    """
-    write_delivery(door.folder)
-    remote = (
-        f":sftp,host=127.0.0.1,port={door.port},user=shop,key_file={door.folder / 'shop'},"
-        "shell_type=none,set_modtime=false:/"
-    )
-    for _ in range(2):
-        for name in FILES:
-            sent = await ran(door, "rclone", "copyto", "--retries=1", name, f"{remote}{name}")
-            assert sent.status == 0, sent.said
-        await is_taken(door)
-
-
-async def test_paramiko_confirms_its_put_over_a_slow_line(door: Door) -> None:
-    """
-    `put` looks at the file afterwards (`confirm=True`), which comes 200 ms later here.
-    """
-    write_delivery(door.folder)
-    with delaying(door.port, 0.1) as port:
-        for _ in range(2):
-            sizes = await asyncio.to_thread(_put_by_paramiko, door, port)
-            assert sizes[0] == len(CONTENT)
-            await is_taken(door)
-
-
 def _put_by_paramiko(door: Door, port: int) -> list[int | None]:
     with paramiko.SSHClient() as client:
         client.set_missing_host_key_policy(paramiko.AutoAddPolicy())
@@ -102,40 +36,6 @@ def _put_by_paramiko(door: Door, port: int) -> list[int | None]:
         )  # fmt: skip
         with client.open_sftp() as sftp:
             return [sftp.put(str(door.folder / name), name).st_size for name in FILES]
-
-
-@contextmanager
-def delaying(port: int, delay_s: float) -> Iterator[int]:
-    """Give the port of a proxy that hands everything on after a while, each way."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def accept() -> None:
-            while True:
-                try:
-                    near, _ = listener.accept()
-                except OSError:
-                    return
-                far = socket.create_connection(("127.0.0.1", port))
-                for source, sink in ((near, far), (far, near)):
-                    threading.Thread(target=_pump, args=(source, sink), daemon=True).start()
-
-        def _pump(source: socket.socket, sink: socket.socket) -> None:
-            waited = threading.Event()
-            try:
-                while data := source.recv(1 << 16):
-                    waited.wait(delay_s)
-                    sink.sendall(data)
-            except OSError:
-                pass
-            finally:
-                for each in (source, sink):
-                    each.close()
-
-        threading.Thread(target=accept, daemon=True).start()
-        yield listener.getsockname()[1]
-
-
-# -- what such clients do ---------------------------------------------------------
 
 
 async def test_file_that_was_taken_can_be_looked_at(door: Door) -> None:

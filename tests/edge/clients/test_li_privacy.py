@@ -128,3 +128,10 @@ def test_its_key_is_no_good_once_removed(client: Client) -> None:
     assert "ERROR" in said
     assert '"errorCode":"INVALID_JWT"' in said
     assert client.records(ADA)[0].opt_outs == ()
+
+
+def test_its_retry_is_answered_as_its_first_try(client: Client) -> None:
+    first, second = (json.loads(client.run("optout", ADA)) for _ in range(2))
+
+    assert (second["read"], second["imported"]) == (first["read"], first["imported"]) == (3, 3)
+    assert [record.opt_outs for record in client.records(ADA)] == [(RESTRICTED,)] * 3

@@ -76,6 +76,12 @@ class Settings(BaseSettings):
     replace_brake_share: float = Field(0.5, gt=0, le=1)
     """The same of a file that replaces an audience, and so removes whom it does not name."""
 
+    refused_file_h: float = Field(24.0, gt=0, le=168)
+    """
+    For how many hours a delivered file is kept that was refused for what was said of
+    it, so that a corrected word can find it. One refused for its content goes at once.
+    """
+
     scrub_within_h: float = Field(24.0, gt=0, le=8760)
     """
     Within how many hours of an ERASURE its ids are gone from every delivered
@@ -324,6 +330,7 @@ class Settings(BaseSettings):
             max_removed_share=self.remove_brake_share,
             abandoned_after_s=self.abandoned_after_s,
             scrub_within_s=self.scrub_within_h * 3600,
+            refused_file_s=self.refused_file_h * 3600,
             flood_factor=self.flood_factor,
             flood_ids_per_minute=self.flood_ids_per_minute,
         )

@@ -23,7 +23,7 @@ from segments.ledger import jobs
 from segments.ledger.privacy import late_opt_outs, scrubs
 from segments.model.audience import Audience, AudienceState
 from segments.model.job import NO_FILE, UNFINISHED, Job, JobState, failed
-from segments.model.stop_reason import Stopped, StopReason
+from segments.model.stop_reason import OF_CONTENT, Stopped, StopReason
 
 
 async def end_jobs(
@@ -82,10 +82,11 @@ async def forget_in_jobs(
 
 async def tidy(conn: AsyncConnection, job: Job, states: Mapping[int, AudienceState]) -> list[str]:
     """
-    Have a job that has just ended keep nothing that it need not, of some of its audiences.
+    Have a job that has just ended keep nothing that it need not.
 
-    That is: nothing of audiences that were deleted while it was at work, and no
-    file of which nothing was written.
+    That is: no file that was refused for its content; of the audiences of these vendors,
+    nothing of those that were deleted while it was at work, and no file of which nothing
+    was written.
 
     Args:
         conn: A transaction.
@@ -95,7 +96,13 @@ async def tidy(conn: AsyncConnection, job: Job, states: Mapping[int, AudienceSta
     Returns:
         The files to be deleted when the transaction is through.
     """
-    if job.state in UNFINISHED or not states:
+    if job.state in UNFINISHED:
+        return []
+    if job.has_written_nothing and job.stop in OF_CONTENT and job.blob != NO_FILE:
+        await jobs.rewrite(conn, replace(job, blob=NO_FILE))
+        await scrubs.retire(conn, [job.blob])
+        return [job.blob]
+    if not states:
         return []
     blobs = []
     for audience_id, state in states.items():

@@ -1,4 +1,4 @@
-"""A file of e-mail hashes: read, merged, and nothing else. Other kinds say what they do besides."""
+"""A file of e-mail hashes: read, merged, kept as ids. Other kinds say what they do besides."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack
@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.ingest.brake import Removing
 from segments.ingest.file_steps import Running
+from segments.ingest.ids_only import become_ids
 from segments.ingest.merge import Merged, merge
 from segments.ingest.parse import FileParser, Ids, Parser
 from segments.ingest.spool import Spool
@@ -74,7 +75,8 @@ class HashSteps:
         return merge(spool, first_part, writer, changes, pairs_per_batch)
 
     async def after_writing(self, running: Running, spool: Spool) -> None:
-        """Do nothing."""
+        """Keep nothing of the file but its ids."""
+        await become_ids(running, self._tools.blobs, spool)
 
     @classmethod
     async def audience_states(cls, conn: AsyncConnection, job: Job) -> dict[int, AudienceState]:

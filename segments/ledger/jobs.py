@@ -15,13 +15,13 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Row, func, insert, select, update
+from sqlalchemy import ColumnElement, Row, false, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.ledger.migrations import forms_before_0009
 from segments.ledger.tables import accounts as _accounts
 from segments.ledger.tables import jobs as _jobs
-from segments.model.job import UNFINISHED, Job, JobState, fingerprint
+from segments.model.job import NO_FILE, UNFINISHED, Job, JobState, fingerprint
 from segments.model.order import Order
 from segments.model.stop_reason import Stopped, StopReason
 
@@ -162,6 +162,44 @@ async def jobs_after(conn: AsyncConnection, job_id: int, limit: int) -> Sequence
         select(_jobs).where(_jobs.c.id > job_id).order_by(_jobs.c.id).limit(limit)
     )
     return [job_of(row) for row in rows]
+
+
+async def with_originals(conn: AsyncConnection, after_id: int, limit: int) -> Sequence[Job]:
+    """
+    Return jobs, behind one, that nobody works on and that keep a file as it came.
+
+    See `segments.ingest.ids_only`; page by page, in their order.
+    """
+    is_ids = func.coalesce(_jobs.c.report["is_ids"].as_boolean(), false())
+    rows = await conn.execute(
+        select(_jobs)
+        .where(
+            _jobs.c.id > after_id,
+            _jobs.c.blob != NO_FILE,
+            _jobs.c.state.in_((JobState.DONE, JobState.FAILED, JobState.HELD)),
+            _jobs.c.order["run_id"].as_string().is_(None),
+            is_ids.is_(false()),
+        )
+        .order_by(_jobs.c.id)
+        .limit(limit)
+    )
+    return [job_of(row) for row in rows]
+
+
+async def replace_original(conn: AsyncConnection, was: Job, now: Job) -> bool:
+    """
+    Give a job that nobody works on another file, or none, in its original's place.
+
+    Returns:
+        Whether it was done. Not, if a loader is at work on it, or somebody else has
+        given it another file.
+    """
+    done = await conn.execute(
+        update(_jobs)
+        .where(_jobs.c.id == was.id, _jobs.c.blob == was.blob, _jobs.c.state == was.state)
+        .values(blob=now.blob, report=msgspec.to_builtins(now.report))
+    )
+    return done.rowcount == 1
 
 
 async def known_blobs(conn: AsyncConnection, names: Collection[str]) -> set[str]:

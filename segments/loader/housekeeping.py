@@ -15,6 +15,7 @@ from segments.ledger.database.engine import LedgerAway
 from segments.runtime.pauses import wait_or_stop
 from segments.store.reader import StoreUnusable
 from segments.upkeep.lost_jobs import forget_old
+from segments.upkeep.originals import Seen, see_to_originals
 from segments.upkeep.scrub.scrubber import STRAY_AFTER_S, Scrub, Scrubber
 from segments.upkeep.sweep import Swept, sweep_daily
 
@@ -69,16 +70,24 @@ async def keep_house(
         await wait_or_stop(stopping, _LOOK_EVERY_S)
 
 
-async def scrub_in_time(tools: Tools, within_s: float, stopping: asyncio.Event) -> None:
+async def scrub_in_time(
+    tools: Tools, within_s: float, refused_file_s: float, stopping: asyncio.Event
+) -> None:
     """
-    Scrub the files in time, and delete strays once an hour, until told to stop.
+    Scrub the files in time, and see to originals and strays once an hour, until told to stop.
 
     The store may be away meanwhile: nothing of it is asked.
+
+    Args:
+        tools: Ledger, blobs and time.
+        within_s: Within how long of an ERASURE its ids are gone from the files.
+        refused_file_s: How long a file is kept that was refused for what was said of it.
+        stopping: Set by whoever wants it to stop.
     """
     scrubber = Scrubber(tools.ledger, tools.blobs, tools.spool_dir, tools.now_s)
     strays_at_s = 0.0
 
-    def stop_if_told(_: Scrub) -> None:
+    def stop_if_told(_: Scrub | Seen) -> None:
         if stopping.is_set():
             raise _ToldToStop
 
@@ -86,6 +95,11 @@ async def scrub_in_time(tools: Tools, within_s: float, stopping: asyncio.Event) 
         try:
             done = await scrubber.scrub(tools.now_s() - within_s / 2, stop_if_told)
             if tools.now_s() - strays_at_s >= STRAY_AFTER_S:
+                seen = await see_to_originals(tools, refused_file_s, stop_if_told)
+                if any(seen):
+                    _log.info(
+                        "delivered files: %d became ids, %d were deleted, %d can't be read", *seen
+                    )
                 await scrubber.delete_strays()
                 strays_at_s = tools.now_s()
         except _ToldToStop:

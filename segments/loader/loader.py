@@ -114,7 +114,9 @@ class Loader:
             group.create_task(alarm.run(stopping))
             waiting = WaitingOptOuts(self._tools.ledger, self._metrics.registry, self._tools.now_s)
             group.create_task(waiting.run(stopping))
-            group.create_task(scrub_in_time(self._tools, options.scrub_within_s, stopping))
+            group.create_task(
+                scrub_in_time(self._tools, options.scrub_within_s, options.refused_file_s, stopping)
+            )
 
     async def reasons(self) -> list[str]:
         """Tell why no file can be loaded now, if none can."""

@@ -23,6 +23,9 @@ class LoaderOptions:
     scrub_within_s: float
     """Within how long of an ERASURE its ids are gone from the files that are kept."""
 
+    refused_file_s: float
+    """For how long a file is kept that was refused for what was said of it."""
+
     flood_factor: float
     """How many times the usual rate of opt-outs is a flood."""
 

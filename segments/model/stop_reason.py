@@ -66,6 +66,11 @@ OURS = frozenset({StopReason.INTERNAL, StopReason.STORE_CORRUPT})
 """Faults whose details say nothing to a partner."""
 
 
+OF_CONTENT = frozenset(
+    {StopReason.UNREADABLE_FILE, StopReason.INFLATES_TOO_FAR, StopReason.NO_VALID_RECORD}
+)
+"""What is wrong with the file itself: no other word about it would help."""
+
 class Stopped(Exception):
     """
     A stage can't go on; the job ends here, and what it has written stays.

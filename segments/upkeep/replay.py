@@ -137,7 +137,7 @@ class Replay:
         refused = self._opted_out.before(job, self._tree.forbidding(job.owner_id), noted)
         rows = 0
         with Spool(self._tools.spool_dir) as spool:
-            await _read(job, self._tools, spool)
+            await read_again(job, self._tools, spool)
             max_rows = max(1, self._tools.pairs_per_batch // len(to_apply))
             for batch in spool.batches(0, max_rows, end_part):
                 ids, rows = batch.ids, rows + len(batch.ids)
@@ -161,7 +161,14 @@ class Replay:
                 pass
 
 
-async def _read(job: Job, tools: Tools, spool: Spool) -> None:
+async def read_again(job: Job, tools: Tools, spool: Spool) -> None:
+    """
+    Read the file of a job that has read it before, into a spool.
+
+    Raises:
+        Stopped: FILE_NOT_FOUND or what else keeps the file from being read.
+        FileNotFoundError: It was deleted while it was read.
+    """
     order = order_as_kept(job)
     if job.scrubbed is None:
         # What was announced of the file was compared when it came.

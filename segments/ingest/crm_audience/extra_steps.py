@@ -6,13 +6,10 @@ What a file for an audience of the CRM door goes through besides.
                         |          the delivered file goes
                         before the first membership is written: "known before this upload"
 
-A file of typed columns is kept as the ids in it, 16 bytes each, and nothing
-else: the store can be rebuilt from these, and what is not an id (a postal
-address, a social security number, a value typed wrongly) is gone with the
-delivered file, before anything of it is in the store. One that fails before
-that goes as well, when its loader is through with it
-(`segments.ingest.deletion.tidy`), for nothing was made of it. A file of one
-column of e-mail hashes is kept as it is, like that of any other door.
+A file of typed columns becomes the ids in it (`segments.ingest.ids_only`) before
+anything of it is in the store: what is not an id there (a postal address, a social
+security number) waits for no job's end. One that fails before that goes as well, when
+its loader is through with it (`segments.ingest.deletion.tidy`), for nothing was made of it.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -23,11 +20,11 @@ from typing import Any, NamedTuple, Self
 from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from segments.files.blobs import delivery_name
 from segments.ingest.crm_audience.columns import IN_BIDS, DataType, columns_of
 from segments.ingest.crm_audience.typed_parser import TypedParser
 from segments.ingest.file_steps import Running
 from segments.ingest.hash_steps import HashSteps
+from segments.ingest.ids_only import become_ids
 from segments.ingest.parse import FileParser, Ids
 from segments.ingest.seen_in_bids import Mask, seen_in_bids
 from segments.ingest.spool import Spool
@@ -114,13 +111,8 @@ class CrmSteps(HashSteps):
     async def before_writing(self, running: Running, parser: FileParser, spool: Spool) -> None:
         """Count what the file brings; then keep of typed columns nothing but the ids."""
         await self._count(running, parser, spool)
-        if isinstance(parser, TypedParser):
-            await self._keep_ids_only(running, spool)
-        # Whoever was stopped in between left it to whoever takes the job up again.
-        report = running.job.report
-        if report.delivered_blob:
-            await self._tools.blobs.delete(report.delivered_blob)
-            await running.become(report=replace(report, delivered_blob=""))
+        if isinstance(parser, TypedParser) or running.job.report.delivered_blob:
+            await become_ids(running, self._tools.blobs, spool)
 
     @classmethod
     async def audience_states(cls, conn: AsyncConnection, job: Job) -> dict[int, AudienceState]:
@@ -179,16 +171,6 @@ class CrmSteps(HashSteps):
             await crm_uploads.note(
                 conn, job, audience_to_action, total_rows=parser.rows, data_set=data_set
             )
-
-    async def _keep_ids_only(self, running: Running, spool: Spool) -> None:
-        """Write the copy of the file that is kept in its place."""
-        job = running.job
-        name = delivery_name(job.partner_id)
-        await self._tools.blobs.put(
-            name, (batch.ids.tobytes() for batch in spool.batches(0, _ROWS_AT_ONCE))
-        )
-        report = replace(job.report, is_ids=True, delivered_blob=job.blob)
-        await running.become(blob=name, report=report)
 
     def _sets(self, parser: FileParser, spool: Spool) -> Iterator[_Set]:
         if not isinstance(parser, TypedParser):

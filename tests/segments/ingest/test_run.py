@@ -7,7 +7,9 @@ import dataclasses
 import threading
 import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,7 +22,7 @@ from segments.doors.live_audience.metadata import read_metadata
 from segments.files.blobs import Blob, Blobs
 from segments.ingest.run import run
 from segments.ingest.tools import Tools
-from segments.ledger import accounts, audiences
+from segments.ledger import accounts, audiences, jobs
 from segments.model.account import Account, AccountKind
 from segments.model.audience import Audience
 from segments.model.job import MAX_DEATHS, BadLine, BadLineReason, Checkpoint, Job, JobState
@@ -102,7 +104,10 @@ class Ingest:
                 raise Killed
             self.kept.append(state)
 
-        return await run(job, self.tools, keep)
+        ended = await run(job, self.tools, keep)
+        async with self.ledger.begin() as conn:
+            await jobs.rewrite(conn, ended)
+        return ended
 
     async def load(self, content: bytes = TEXT, **how: Any) -> Job:
         return await self.carried(await self.delivered(content, **how))
@@ -422,6 +427,73 @@ async def test_duplicates_are_counted_wherever_they_stand(world: Ingest) -> None
 
     assert (job.report.valid, job.report.written) == (2301, 2301)
     assert (job.report.duplicates, job.report.added) == (301, 4000)
+
+
+async def test_what_is_no_record_does_not_outlive_the_job(world: Ingest) -> None:
+    """
+    What a partner sends by mistake is most often plain addresses.
+    """
+    job = await world.load(b"leaver@acme.example\n" + TEXT + b"another@acme.example,x\n")
+
+    [kept] = [world.blobs.get(name).read() for name in await world.blobs.names()]
+    assert (job.state, job.report.is_ids, job.report.bad) == (JobState.DONE, True, 2)
+    assert kept is not None
+    assert sorted(ids_of(HASHES)) == sorted(kept[at : at + 16] for at in range(0, len(kept), 16))
+
+
+async def test_original_is_there_until_the_last_write(world: Ingest) -> None:
+    """
+    A job that broke off, or is held, may need it.
+    """
+    job = await world.delivered()
+    with pytest.raises(Killed):
+        await world.carried(job, kill_after=3)
+
+    assert await world.blobs.names() == [job.blob]
+
+
+@pytest.mark.parametrize("calls", range(5))
+async def test_killed_while_ids_take_the_files_place_nothing_is_lost(
+    world: Ingest, calls: int, tmp_path: Path
+) -> None:
+    class Dying(Blobs):
+        left = calls
+
+        def _step(self) -> None:
+            if not Dying.left:
+                raise Killed
+            Dying.left -= 1
+
+        async def put(self, name: str, chunks: Any) -> Any:
+            self._step()
+            stored = await super().put(name, chunks)
+            self._step()
+            return stored
+
+        async def delete(self, name: str) -> None:
+            self._step()
+            await super().delete(name)
+            self._step()
+
+    job = await world.delivered()
+    tools = Tools(**{**vars(world.tools), "blobs": Dying.in_directory(tmp_path / "blobs")})
+    saved = [job]
+
+    async def keep(state: Job) -> None:
+        saved.append(state)
+
+    with suppress(Killed):
+        await run(job, tools, keep)
+    again = await world.carried(saved[-1])
+
+    assert (again.state, again.report.rows, again.report.delivered_blob) == (
+        JobState.DONE,
+        2000,
+        "",
+    )
+    assert again.blob in await world.blobs.names()
+    assert job.blob not in await world.blobs.names()
+    assert [len(record.memberships) for record in await world.records()] == [1] * 2000
 
 
 @pytest.mark.parametrize("kill_after", [0, 1, 7])

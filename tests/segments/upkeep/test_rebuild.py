@@ -28,7 +28,7 @@ from segments.store.servers.connection import connect
 from segments.store.writer import Writer
 from segments.upkeep.rebuild import CannotRebuild, Progress, rebuild
 from tests.engines import Engine
-from tests.segments.ingest.deliveries import ids_of, text_of
+from tests.segments.ingest.deliveries import ids_of
 from tests.segments.upkeep.histories import HASHES, History, Killed
 
 Dump = dict[bytes, dict[bytes, bytes]]
@@ -250,7 +250,7 @@ async def test_ids_that_were_scrubbed_from_a_file_do_not_keep_it_from_being_read
     await deliver_all(history)
     async with history.ledger.connect() as conn:
         [last, _] = await jobs.jobs(conn, 10)
-    await history.tools.blobs.put(last.blob, [text_of(HASHES[1:])])
+    await history.tools.blobs.put(last.blob, ids_of(HASHES[1:]))
 
     await rebuilt(history)
 

@@ -7,17 +7,18 @@ import zipfile
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 
+from msgspec.structs import replace
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.doors.live_audience.accept import accept
 from segments.doors.live_audience.metadata import read_metadata
-from segments.files.blobs import Blobs
+from segments.files.blobs import Blobs, delivery_name
 from segments.ingest.run import run
 from segments.ingest.tools import Tools
 from segments.ledger import accounts, job_leases, jobs
 from segments.model.account import Account, AccountKind
-from segments.model.identity import IdentifierKind
+from segments.model.identity import IdentifierKind, id_of_email_hash
 from segments.model.job import Job
 from segments.model.record import OptOutAction
 from segments.projection.catalog import catch_up
@@ -113,9 +114,22 @@ class KeptFiles:
             done.append(await run(job, tools, keep))
 
     async def loaded(self, content: bytes, **how: object) -> Job:
+        """Deliver and load a file; it is kept as it came, as versions before `ids_only` kept it."""
         await self.deliver(content, **how)  # type: ignore[arg-type]
         [job] = await self.load()
-        return job
+        return await self.with_original(job, content)
+
+    async def with_original(self, job: Job, content: bytes) -> Job:
+        if not job.report.is_ids:
+            return job
+        before = replace(
+            job, blob=delivery_name(job.partner_id), report=replace(job.report, is_ids=False)
+        )
+        await self.blobs.put(before.blob, [content])
+        async with self.ledger.begin() as conn:
+            assert await jobs.replace_original(conn, job, before)
+        await self.blobs.delete(job.blob)
+        return before
 
     async def say_no(
         self,
@@ -155,9 +169,15 @@ class KeptFiles:
         return [plain(path.read_bytes()) for path in self.folder.rglob("*") if path.is_file()]
 
     def found(self, hashes: Sequence[str]) -> set[str]:
-        """Return which hashes stand anywhere in any file."""
-        texts = [content.lower() for content in self.contents()]
-        return {h for h in hashes if any(h.encode() in content for content in texts)}
+        """Return which hashes stand anywhere in any file, as text or as ids."""
+        contents = self.contents()
+        texts = [content.lower() for content in contents]
+        return {
+            h
+            for h in hashes
+            if any(h.encode() in text for text in texts)
+            or any(bytes(id_of_email_hash(h)) in content for content in contents)
+        }
 
 
 def plain(raw: bytes) -> bytes:

@@ -1,0 +1,123 @@
+"""
+Delivered files that are still kept as they came: when each of them goes.
+
+    job                                        its original
+    done, or failed with something written     becomes the ids that were read from it
+    refused for its content                    went with the answer: `segments.ingest.deletion`
+    refused for what was said of it            is deleted `SEGMENTS_REFUSED_FILE_H` later: until
+                                               then a corrected word may find it
+    failed by a fault of ours                  is deleted 7 days later
+    refused by the operator                    is deleted
+    held                                       becomes ids 7 days after it came
+    to be done, or at work                     is its loader's
+
+A job makes ids of its file at its own end (`segments.ingest.ids_only`), so what is found
+here are jobs that broke off, and those of versions before that: a loader looks at its
+start, and every hour. It sees to one job after the other, each in a transaction of its
+own, so it may be killed anywhere and goes on where it was.
+
+Of an original that is read here nothing is compared again that the job has compared. A
+rebuilt store is the same, byte for byte: a job that broke off is replayed up to its
+checkpoint, and the ids lie in the parts in which they were written.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import NamedTuple
+
+from msgspec.structs import replace
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from segments.files.blobs import Blobs
+from segments.ingest.deletion import delete_files
+from segments.ingest.ids_only import keep_ids_only
+from segments.ingest.spool import Spool
+from segments.ingest.tools import Tools
+from segments.ledger import jobs
+from segments.ledger.database.engine import reading
+from segments.ledger.privacy import scrubs
+from segments.model.day import S_PER_DAY
+from segments.model.job import NO_FILE, Job, JobState
+from segments.model.stop_reason import OURS, Stopped, StopReason
+from segments.upkeep.replay import read_again
+
+_log = logging.getLogger(__name__)
+
+AT_MOST_S = 7.0 * S_PER_DAY
+"""How long an original is kept that somebody may still want to look at."""
+
+_JOBS_AT_ONCE = 200
+
+
+class Seen(NamedTuple):
+    """What a look came to."""
+
+    became_ids: int = 0
+    deleted: int = 0
+    unreadable: int = 0  # to be looked at again
+
+
+async def see_to_originals(
+    tools: Tools, refused_file_s: float, show: Callable[[Seen], None] = lambda _: None
+) -> Seen:
+    """
+    See to every original that is due.
+
+    Args:
+        tools: Ledger, blobs and time; the store is not asked.
+        refused_file_s: How long a file is kept that was refused for what was said of it.
+        show: Called with how far it is; what it raises breaks it off.
+
+    Raises:
+        segments.ledger.database.engine.LedgerAway: Come again; so for errors of obstore.
+    """
+    seen, after_id = Seen(), 0
+    while True:
+        async with reading(tools.ledger) as conn:
+            page = await jobs.with_originals(conn, after_id, _JOBS_AT_ONCE)
+        for job in page:
+            seen = await _see_to(tools, job, refused_file_s, seen)
+            show(seen)
+        if not page:
+            return seen
+        after_id = page[-1].id
+
+
+async def _see_to(tools: Tools, job: Job, refused_file_s: float, seen: Seen) -> Seen:
+    if job.has_written_nothing:
+        ended_at_s = job.created_at_s if job.finished_at_s is None else job.finished_at_s
+        if tools.now_s() < ended_at_s + _kept_s(job.stop, refused_file_s):
+            return seen
+        is_done = await _put_in_place(tools.ledger, tools.blobs, job, replace(job, blob=NO_FILE))
+        return seen._replace(deleted=seen.deleted + is_done)
+    if job.state is JobState.HELD and tools.now_s() < job.created_at_s + AT_MOST_S:
+        return seen
+    try:
+        with Spool(tools.spool_dir) as spool:
+            await read_again(job, tools, spool)
+            now = await keep_ids_only(tools.blobs, job, spool)
+    except (Stopped, FileNotFoundError) as error:
+        reason = error.reason if isinstance(error, Stopped) else StopReason.FILE_NOT_FOUND
+        _log.error("the file of job %d can't be read: %s", job.id, reason)
+        return seen._replace(unreadable=seen.unreadable + 1)
+    now = replace(now, report=replace(now.report, delivered_blob=""))
+    is_done = await _put_in_place(tools.ledger, tools.blobs, job, now)
+    return seen._replace(became_ids=seen.became_ids + is_done)
+
+
+def _kept_s(stop: StopReason | None, refused_file_s: float) -> float:
+    if stop is StopReason.NOT_RELEASED:
+        return 0.0
+    return AT_MOST_S if stop is None or stop in OURS else refused_file_s
+
+
+async def _put_in_place(ledger: AsyncEngine, blobs: Blobs, was: Job, now: Job) -> bool:
+    async with ledger.begin() as conn:
+        is_done = await jobs.replace_original(conn, was, now)
+        if is_done:
+            await scrubs.retire(conn, [was.blob])
+    if is_done:
+        await delete_files(ledger, blobs, [was.blob])
+    elif now.blob != NO_FILE:
+        await blobs.delete(now.blob)
+    return is_done

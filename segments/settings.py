@@ -76,10 +76,11 @@ class Settings(BaseSettings):
     replace_brake_share: float = Field(0.5, gt=0, le=1)
     """The same of a file that replaces an audience, and so removes whom it does not name."""
 
-    refused_file_h: float = Field(24.0, gt=0, le=168)
+    refused_file_h: float = Field(24.0, ge=0, le=168)
     """
-    For how many hours a delivered file is kept that was refused for what was said of
-    it, so that a corrected word can find it. One refused for its content goes at once.
+    For how many hours a delivered file is kept that was refused for its metadata (errors
+    1 to 7), so that corrected metadata find it; 0 keeps none. One that was refused for its
+    content (error 8) goes with the answer.
     """
 
     scrub_within_h: float = Field(24.0, gt=0, le=8760)

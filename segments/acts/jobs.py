@@ -4,6 +4,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.acts.trail import By, note
 from segments.ledger import accounts, jobs
+from segments.ledger.privacy import scrubs
 from segments.model.job import Job, JobState
 from segments.model.refusal import Refusal
 
@@ -26,6 +27,8 @@ async def refuse(conn: AsyncConnection, by: By, job: Job) -> None:
         Refusal: It is not held.
     """
     await _end_hold(conn, by, job, "job refuse", is_done=await jobs.refuse(conn, job, by.now_s))
+    # Nobody reads its file again; the loader's next scrub, seconds later, deletes it.
+    await scrubs.retire(conn, [job.blob])
 
 
 async def _end_hold(conn: AsyncConnection, by: By, job: Job, what: str, *, is_done: bool) -> None:

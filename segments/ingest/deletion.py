@@ -19,11 +19,12 @@ from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from segments.files.blobs import Blobs
+from segments.ingest.ids_only import goes_at_s
 from segments.ledger import jobs
 from segments.ledger.privacy import late_opt_outs, scrubs
 from segments.model.audience import Audience, AudienceState
-from segments.model.job import NO_FILE, UNFINISHED, Job, JobState, failed
-from segments.model.stop_reason import OF_CONTENT, Stopped, StopReason
+from segments.model.job import NO_FILE, UNFINISHED, Job, failed
+from segments.model.stop_reason import OURS, Stopped, StopReason
 
 
 async def end_jobs(
@@ -80,29 +81,32 @@ async def forget_in_jobs(
     return [blob for blob in blobs if blob != NO_FILE]
 
 
-async def tidy(conn: AsyncConnection, job: Job, states: Mapping[int, AudienceState]) -> list[str]:
+async def tidy(
+    conn: AsyncConnection,
+    job: Job,
+    states: Mapping[int, AudienceState],
+    *,
+    now_s: float,
+    refused_file_s: float,
+) -> list[str]:
     """
     Have a job that has just ended keep nothing that it need not.
 
-    That is: no file that was refused for its content; of the audiences of these vendors,
-    nothing of those that were deleted while it was at work, and no file of which nothing
-    was written.
+    That is: nothing of audiences that were deleted while it was at work, and no file of
+    which nothing was written, unless it may be of use: see `segments.ingest.ids_only`. Of
+    these vendors' audiences it is of use to corrected metadata alone.
 
     Args:
         conn: A transaction.
         job: As it ended.
-        states: How the audiences stand of which so little is to be kept; of none, all is.
+        states: How the audiences stand of which so little is to be kept.
+        now_s: When.
+        refused_file_s: How long a file is kept that was refused for its metadata.
 
     Returns:
         The files to be deleted when the transaction is through.
     """
     if job.state in UNFINISHED:
-        return []
-    if job.has_written_nothing and job.stop in OF_CONTENT and job.blob != NO_FILE:
-        await jobs.rewrite(conn, replace(job, blob=NO_FILE))
-        await scrubs.retire(conn, [job.blob])
-        return [job.blob]
-    if not states:
         return []
     blobs = []
     for audience_id, state in states.items():
@@ -110,8 +114,8 @@ async def tidy(conn: AsyncConnection, job: Job, states: Mapping[int, AudienceSta
             blobs += await forget_in_jobs(conn, audience_id, [job.id])
     if job.report.delivered_blob:
         blobs.append(job.report.delivered_blob)
-    is_of_use = job.state is JobState.DONE or job.checkpoint.next_part
-    if not is_of_use and job.blob not in (*blobs, NO_FILE):
+    is_of_use = goes_at_s(job, refused_file_s) > now_s and not (states and job.stop in OURS)
+    if job.has_written_nothing and not is_of_use and job.blob not in (*blobs, NO_FILE):
         await jobs.rewrite(conn, replace(job, blob=NO_FILE))
         blobs.append(job.blob)
     await scrubs.retire(conn, blobs)

@@ -42,11 +42,13 @@ def parser_of_kept(order: Order) -> FileParser:
     return DeltaParser(bad=0) if order.is_of_marked_ids else Parser(order.hash_type)
 
 
-async def tidy(conn: AsyncConnection, job: Job) -> list[str]:
+async def tidy(
+    conn: AsyncConnection, job: Job, *, now_s: float, refused_file_s: float
+) -> list[str]:
     """Have a job that has just ended keep nothing that it need not: see `deletion.tidy`."""
     states = {
         audience_id: state
         for kind in KINDS
         for audience_id, state in (await kind.audience_states(conn, job)).items()
     }
-    return await deletion.tidy(conn, job, states)
+    return await deletion.tidy(conn, job, states, now_s=now_s, refused_file_s=refused_file_s)

@@ -7,6 +7,7 @@ The steps in which kinds of files differ, while `segments.ingest.run` carries th
     removing         tells the brake how it takes persons out of audiences
     merge            writes it into the store
     after_writing    all of it has been merged
+    while_waiting    it is read, and its job's turn has not come for days
     audience_states  the job has ended: are its audiences still there?
 
 Each kind is one class; `segments.ingest.file_kinds` has the table of them. The plainest is
@@ -101,6 +102,16 @@ class FileSteps(Protocol):
 
     async def after_writing(self, running: Running, spool: Spool) -> None:
         """Do what must be done when all parts of the spool are in the store."""
+
+    async def while_waiting(self, running: Running, parser: FileParser, spool: Spool) -> None:
+        """
+        Keep of the file only ids, though its job's turn has not come; the store may be away.
+
+        Args:
+            running: The job, which waits on when this is done.
+            parser: That has read the file.
+            spool: Its ids.
+        """
 
     @classmethod
     async def audience_states(cls, conn: AsyncConnection, job: Job) -> dict[int, AudienceState]:

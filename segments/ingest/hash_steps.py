@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.ingest.brake import Removing
 from segments.ingest.file_steps import Running
-from segments.ingest.ids_only import become_ids
+from segments.ingest.ids_only import become_ids, is_late
 from segments.ingest.merge import Merged, merge
 from segments.ingest.parse import FileParser, Ids, Parser
 from segments.ingest.spool import Spool
@@ -61,7 +61,9 @@ class HashSteps:
         return RemovesNamed()
 
     async def before_writing(self, running: Running, parser: FileParser, spool: Spool) -> None:
-        """Do nothing."""
+        """Where the file has waited for days, keep nothing of it but its ids."""
+        if is_late(running.job, self._tools.now_s()):
+            await become_ids(running, self._tools.blobs, spool)
 
     def merge(
         self,
@@ -75,6 +77,10 @@ class HashSteps:
         return merge(spool, first_part, writer, changes, pairs_per_batch)
 
     async def after_writing(self, running: Running, spool: Spool) -> None:
+        """Keep nothing of the file but its ids."""
+        await become_ids(running, self._tools.blobs, spool)
+
+    async def while_waiting(self, running: Running, parser: FileParser, spool: Spool) -> None:
         """Keep nothing of the file but its ids."""
         await become_ids(running, self._tools.blobs, spool)
 

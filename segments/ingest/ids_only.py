@@ -10,6 +10,17 @@ The copy is written whole before the job names it, and the original is deleted w
 does. Was the loader killed in between, `Report.delivered_blob` tells whoever takes the job
 up. A run of an external audience never has more than ids:
 `segments.ingest.external_audience.delta`.
+
+Until then, and where a job ends without having written anything:
+
+    the job                                    its original
+    waits, is held, or is at work              stays 7 days at most, then becomes ids
+    failed by a fault of ours                  is deleted 7 days after it came
+    was refused for its metadata               is deleted `SEGMENTS_REFUSED_FILE_H` after the
+                                               answer; until then corrected metadata find it
+    was refused for its content                is deleted with the answer
+    was refused by an operator                 likewise
+    failed with something written              becomes the ids that were read from it
 """
 
 from msgspec.structs import replace
@@ -17,7 +28,18 @@ from msgspec.structs import replace
 from segments.files.blobs import Blobs, delivery_name
 from segments.ingest.file_steps import Running
 from segments.ingest.spool import Spool
+from segments.model.day import S_PER_DAY
 from segments.model.job import Job
+from segments.model.stop_reason import OF_CONTENT, OURS, StopReason
+
+LOOK_EVERY_S = 3600.0
+"""How often a loader looks for originals that have lain long enough."""
+
+AT_MOST_S = 7.0 * S_PER_DAY - LOOK_EVERY_S
+"""From so long after its arrival on an original goes with the next look, whatever its job does."""
+
+_LATE_S = AT_MOST_S - S_PER_DAY
+"""A job that is begun so late becomes ids before it writes: no file takes a day."""
 
 _ROWS_AT_ONCE = 256 << 10
 
@@ -25,6 +47,28 @@ _ROWS_AT_ONCE = 256 << 10
 def has_original(job: Job) -> bool:
     """Tell whether the file that is kept of a job may hold more than ids."""
     return not job.report.is_ids and not job.order.is_of_marked_ids
+
+
+def is_late(job: Job, now_s: float) -> bool:
+    """Tell whether a job that begins to write now may not keep its original until it ends."""
+    return now_s >= job.created_at_s + _LATE_S
+
+
+def goes_at_s(job: Job, refused_file_s: float) -> float:
+    """
+    Return when the file is to be deleted of a job that ended with nothing written.
+
+    Args:
+        job: One of which no rebuild reads the file.
+        refused_file_s: How long a file is kept that was refused for its metadata.
+    """
+    ended_at_s = job.created_at_s if job.finished_at_s is None else job.finished_at_s
+    is_for_nobody = job.stop in OF_CONTENT or job.stop is StopReason.NOT_RELEASED
+    if is_for_nobody or not has_original(job):
+        return ended_at_s
+    if job.stop is None or job.stop in OURS:
+        return max(ended_at_s, job.created_at_s + AT_MOST_S)
+    return ended_at_s + refused_file_s
 
 
 async def keep_ids_only(blobs: Blobs, job: Job, spool: Spool) -> Job:

@@ -69,6 +69,23 @@ async def run(job: Job, tools: Tools, keep: Keep) -> Job:
     return running.job
 
 
+async def wait_as_ids(job: Job, tools: Tools, keep: Keep) -> Job:
+    """
+    Read the file of a job that waits for its turn, and keep nothing of it but ids.
+
+    Nothing is written to the store, which may be away.
+
+    Returns:
+        The job, queued again; or failed, for its file is not what was described.
+    """
+    running = _Run(job, tools, keep)
+    try:
+        await running.as_ids()
+    except Stopped as stopped:
+        await running.fail(stopped)
+    return running.job
+
+
 class _Run:
     """A job in motion, as the steps of its file see it: `segments.ingest.file_steps.Running`."""
 
@@ -79,10 +96,7 @@ class _Run:
         self._mark = Mark(tools.redis, job.id)
 
     async def to_the_end(self) -> None:
-        if self.job.checkpoint.deaths >= MAX_DEATHS:
-            raise Stopped(StopReason.INTERNAL, f"{MAX_DEATHS} loaders died of it")
-        if self.job.scrubbed is not None and self.job.scrubbed.stop is not None:
-            raise Stopped(self.job.scrubbed.stop, self.job.scrubbed.error)
+        self._check()
         steps = await steps_of(self.job, self._tools)
 
         with ExitStack() as spools:
@@ -102,6 +116,23 @@ class _Run:
         # Behind the last write; whoever reads that it is done sees it in the next bid.
         await wait_out_leases(self._tools.redis)
         await self.become(state=JobState.DONE, report=report, finished_at_s=self._tools.now_s())
+
+    async def as_ids(self) -> None:
+        self._check()
+        steps = await steps_of(self.job, self._tools)
+
+        with ExitStack() as spools:
+            await steps.prepare(self, spools)
+            spool = spools.enter_context(Spool(self._tools.spool_dir))
+            parser = await self._read(steps, spool)
+            await steps.while_waiting(self, parser, spool)
+        await self.become(state=JobState.QUEUED)
+
+    def _check(self) -> None:
+        if self.job.checkpoint.deaths >= MAX_DEATHS:
+            raise Stopped(StopReason.INTERNAL, f"{MAX_DEATHS} loaders died of it")
+        if self.job.scrubbed is not None and self.job.scrubbed.stop is not None:
+            raise Stopped(self.job.scrubbed.stop, self.job.scrubbed.error)
 
     async def fail(self, stopped: Stopped) -> None:
         self.job = failed(self.job, stopped, self._tools.now_s())

@@ -56,28 +56,29 @@ async def claim(conn: AsyncConnection, now_s: float, partner_id: int | None = No
         .order_by(_jobs.c.id)
     )
     for row in candidates:
-        is_abandoned = row.state == JobState.RUNNING
-        if is_abandoned and row.lease_until_s > now_s and may_live(row.lease_owner):
-            continue
-        checkpoint = job_of(row).checkpoint
-        if is_abandoned:
-            checkpoint = msgspec.structs.replace(checkpoint, deaths=checkpoint.deaths + 1)
-        taken = await conn.execute(
-            update(_jobs)
-            .where(_jobs.c.id == _still_free(row))
-            .values(
-                state=JobState.RUNNING,
-                lease_owner=this_process(),
-                lease_until_s=now_s + LEASE_S,
-                checkpoint=msgspec.to_builtins(checkpoint),
-                started_at_s=func.coalesce(_jobs.c.started_at_s, now_s),
-            )
-            .returning(_jobs)
-        )
-        claimed = taken.one_or_none()
+        claimed = await _take(conn, row, now_s)
         if claimed is not None:
-            return job_of(claimed)
+            return claimed
     return None
+
+
+async def claim_waiting(conn: AsyncConnection, job_id: int, now_s: float) -> Job | None:
+    """
+    Take the lease of a job whose turn may not have come, for what does not touch the store.
+
+    Args:
+        conn: A transaction.
+        job_id: The job.
+        now_s: When.
+
+    Returns:
+        The job; `None` if somebody has it, or it is held or over.
+    """
+    asked = select(_jobs).where(
+        _jobs.c.id == job_id, _jobs.c.state.in_((JobState.QUEUED, JobState.RUNNING))
+    )
+    row = (await conn.execute(asked)).one_or_none()
+    return None if row is None else await _take(conn, row, now_s)
 
 
 async def save(conn: AsyncConnection, job: Job, now_s: float) -> None:
@@ -117,6 +118,30 @@ async def running(conn: AsyncConnection, now_s: float) -> Sequence[Job]:
         (job_of(row) for row in rows if row.lease_until_s > now_s and may_live(row.lease_owner)),
         key=lambda job: job.id,
     )
+
+
+async def _take(conn: AsyncConnection, row: Row[Any], now_s: float) -> Job | None:
+    """Take the lease of a job as it was seen, unless another has it."""
+    is_abandoned = row.state == JobState.RUNNING
+    if is_abandoned and row.lease_until_s > now_s and may_live(row.lease_owner):
+        return None
+    checkpoint = job_of(row).checkpoint
+    if is_abandoned:
+        checkpoint = msgspec.structs.replace(checkpoint, deaths=checkpoint.deaths + 1)
+    taken = await conn.execute(
+        update(_jobs)
+        .where(_jobs.c.id == _still_free(row))
+        .values(
+            state=JobState.RUNNING,
+            lease_owner=this_process(),
+            lease_until_s=now_s + LEASE_S,
+            checkpoint=msgspec.to_builtins(checkpoint),
+            started_at_s=func.coalesce(_jobs.c.started_at_s, now_s),
+        )
+        .returning(_jobs)
+    )
+    claimed = taken.one_or_none()
+    return None if claimed is None else job_of(claimed)
 
 
 def _still_free(seen: Row[Any]) -> ScalarSelect[int]:

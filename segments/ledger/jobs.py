@@ -15,7 +15,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Row, false, func, insert, select, update
+from sqlalchemy import ColumnElement, Row, false, func, insert, not_, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.ledger.migrations import forms_before_0009
@@ -145,12 +145,18 @@ async def release(conn: AsyncConnection, job: Job) -> bool:
 
 
 async def refuse(conn: AsyncConnection, job: Job, now_s: float) -> bool:
-    """End a held job without carrying it out. Return whether it was held, and is over."""
+    """
+    End a held job without carrying it out; its file is named by nothing then.
+
+    Returns:
+        Whether it was held, and is over.
+    """
     stopped = Stopped(StopReason.NOT_RELEASED, job.report.held_because)
     return await _end_hold(
         conn,
         job,
         state=JobState.FAILED,
+        blob=NO_FILE,
         error=str(stopped)[:512],
         finished_at_s=now_s,
     )
@@ -166,19 +172,19 @@ async def jobs_after(conn: AsyncConnection, job_id: int, limit: int) -> Sequence
 
 async def with_originals(conn: AsyncConnection, after_id: int, limit: int) -> Sequence[Job]:
     """
-    Return jobs, behind one, that nobody works on and that keep a file as it came.
+    Return jobs, behind one, that may keep a file that they need not; page by page, in order.
 
-    See `segments.ingest.ids_only`; page by page, in their order.
+    These are the ones that keep a file as it came, and those that failed and keep any. Who
+    is at work on one is not asked: see `segments.ingest.ids_only`.
     """
     is_ids = func.coalesce(_jobs.c.report["is_ids"].as_boolean(), false())
+    is_of_run = _jobs.c.order["run_id"].as_string().is_not(None)
     rows = await conn.execute(
         select(_jobs)
         .where(
             _jobs.c.id > after_id,
             _jobs.c.blob != NO_FILE,
-            _jobs.c.state.in_((JobState.DONE, JobState.FAILED, JobState.HELD)),
-            _jobs.c.order["run_id"].as_string().is_(None),
-            is_ids.is_(false()),
+            or_(_jobs.c.state == JobState.FAILED, not_(or_(is_ids, is_of_run))),
         )
         .order_by(_jobs.c.id)
         .limit(limit)

@@ -10,13 +10,14 @@ import logging
 from obstore.exceptions import BaseError
 from redis.exceptions import RedisError
 
+from segments.ingest.ids_only import LOOK_EVERY_S
 from segments.ingest.tools import Tools
 from segments.ledger.database.engine import LedgerAway
 from segments.runtime.pauses import wait_or_stop
 from segments.store.reader import StoreUnusable
 from segments.upkeep.lost_jobs import forget_old
 from segments.upkeep.originals import Seen, see_to_originals
-from segments.upkeep.scrub.scrubber import STRAY_AFTER_S, Scrub, Scrubber
+from segments.upkeep.scrub.scrubber import Scrub, Scrubber
 from segments.upkeep.sweep import Swept, sweep_daily
 
 _log = logging.getLogger(__name__)
@@ -81,7 +82,7 @@ async def scrub_in_time(
     Args:
         tools: Ledger, blobs and time.
         within_s: Within how long of an ERASURE its ids are gone from the files.
-        refused_file_s: How long a file is kept that was refused for what was said of it.
+        refused_file_s: How long a file is kept that was refused for its metadata.
         stopping: Set by whoever wants it to stop.
     """
     scrubber = Scrubber(tools.ledger, tools.blobs, tools.spool_dir, tools.now_s)
@@ -94,7 +95,7 @@ async def scrub_in_time(
     while not stopping.is_set():
         try:
             done = await scrubber.scrub(tools.now_s() - within_s / 2, stop_if_told)
-            if tools.now_s() - strays_at_s >= STRAY_AFTER_S:
+            if tools.now_s() - strays_at_s >= LOOK_EVERY_S:
                 seen = await see_to_originals(tools, refused_file_s, stop_if_told)
                 if any(seen):
                     _log.info(

@@ -19,8 +19,9 @@ between two batches; SIGKILL may come anywhere.
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 
 from msgspec.structs import replace
 from redis.asyncio import Redis
@@ -32,13 +33,15 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from segments.files.blobs import Blobs
 from segments.ingest import deletion
 from segments.ingest.file_kinds import tidy
-from segments.ingest.run import run
+from segments.ingest.run import Keep, wait_as_ids
+from segments.ingest.run import run as to_its_end
 from segments.ingest.tools import Tools
 from segments.ledger import job_leases, jobs
 from segments.ledger.database.engine import LedgerAway, reading
 from segments.ledger.job_leases import LeaseLost
 from segments.loader.catch_up import CatchUp, in_one_line
 from segments.loader.housekeeping import keep_house, scrub_in_time
+from segments.loader.long_waits import keep_waiting_as_ids
 from segments.loader.metrics import Metrics
 from segments.loader.opt_out_flood import FloodAlarm
 from segments.loader.options import LoaderOptions
@@ -114,6 +117,8 @@ class Loader:
             group.create_task(alarm.run(stopping))
             waiting = WaitingOptOuts(self._tools.ledger, self._metrics.registry, self._tools.now_s)
             group.create_task(waiting.run(stopping))
+            as_ids = partial(self.run_one, carry=wait_as_ids)
+            group.create_task(keep_waiting_as_ids(self._tools, as_ids, stopping))
             group.create_task(
                 scrub_in_time(self._tools, options.scrub_within_s, options.refused_file_s, stopping)
             )
@@ -178,6 +183,7 @@ class Loader:
         job: Job,
         stopping: asyncio.Event,
         show: Callable[[Job], None] = _not,
+        carry: Callable[[Job, Tools, Keep], Awaitable[Job]] = to_its_end,
     ) -> Job:
         """
         Carry a claimed job to its end, or, when told to stop, to its next checkpoint.
@@ -186,6 +192,7 @@ class Loader:
             job: As claimed.
             stopping: Set by whoever wants it to stop.
             show: Called with each state, for people to look at.
+            carry: How far, if not to its end.
 
         Returns:
             The job as saved: done, failed, held, or queued if it was stopped.
@@ -208,7 +215,7 @@ class Loader:
                 raise _Interrupted
 
         try:
-            return await self._tidied(await run(job, self._tools, keep))
+            return await self._tidied(await carry(job, self._tools, keep))
         except _Interrupted:
             return await self._release(latest)
         except LeaseLost:
@@ -274,7 +281,12 @@ class Loader:
         """Take away what a job that has ended keeps and need not: see `deletion`."""
         tools = self._tools
         async with tools.ledger.begin() as conn:
-            blobs = await tidy(conn, job)
+            blobs = await tidy(
+                conn,
+                job,
+                now_s=tools.now_s(),
+                refused_file_s=self._options.refused_file_s,
+            )
         if not blobs:
             return job
         await deletion.delete_files(tools.ledger, tools.blobs, blobs)

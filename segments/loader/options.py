@@ -24,7 +24,7 @@ class LoaderOptions:
     """Within how long of an ERASURE its ids are gone from the files that are kept."""
 
     refused_file_s: float
-    """For how long a file is kept that was refused for what was said of it."""
+    """For how long a file is kept that was refused for its metadata; 0 keeps none."""
 
     flood_factor: float
     """How many times the usual rate of opt-outs is a flood."""

@@ -71,6 +71,7 @@ OF_CONTENT = frozenset(
 )
 """What is wrong with the file itself: no other word about it would help."""
 
+
 class Stopped(Exception):
     """
     A stage can't go on; the job ends here, and what it has written stays.

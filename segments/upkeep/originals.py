@@ -1,20 +1,14 @@
 """
-Delivered files that are still kept as they came: when each of them goes.
+Delivered files that are still kept as they came are seen to when they have lain long enough.
 
-    job                                        its original
-    done, or failed with something written     becomes the ids that were read from it
-    refused for its content                    went with the answer: `segments.ingest.deletion`
-    refused for what was said of it            is deleted `SEGMENTS_REFUSED_FILE_H` later: until
-                                               then a corrected word may find it
-    failed by a fault of ours                  is deleted 7 days later
-    refused by the operator                    is deleted
-    held                                       becomes ids 7 days after it came
-    to be done, or at work                     is its loader's
+`segments.ingest.ids_only` says how long that is. A job makes ids of its file at its own end,
+and its loader deletes what need not be kept of one that was refused. So what is found here are
+files that were refused and are to go now, jobs that broke off or are held, and those of
+versions before that kept every file as it came. Jobs that wait for their turn are read by a
+loader: `segments.loader.long_waits`.
 
-A job makes ids of its file at its own end (`segments.ingest.ids_only`), so what is found
-here are jobs that broke off, and those of versions before that: a loader looks at its
-start, and every hour. It sees to one job after the other, each in a transaction of its
-own, so it may be killed anywhere and goes on where it was.
+A loader looks at its start, and every hour. It sees to one job after the other, each in a
+transaction of its own, so it may be killed anywhere and goes on where it was.
 
 Of an original that is read here nothing is compared again that the job has compared. A
 rebuilt store is the same, byte for byte: a job that broke off is replayed up to its
@@ -30,21 +24,17 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.files.blobs import Blobs
 from segments.ingest.deletion import delete_files
-from segments.ingest.ids_only import keep_ids_only
+from segments.ingest.ids_only import AT_MOST_S, goes_at_s, has_original, keep_ids_only
 from segments.ingest.spool import Spool
 from segments.ingest.tools import Tools
 from segments.ledger import jobs
 from segments.ledger.database.engine import reading
 from segments.ledger.privacy import scrubs
-from segments.model.day import S_PER_DAY
 from segments.model.job import NO_FILE, Job, JobState
-from segments.model.stop_reason import OURS, Stopped, StopReason
+from segments.model.stop_reason import Stopped, StopReason
 from segments.upkeep.replay import read_again
 
 _log = logging.getLogger(__name__)
-
-AT_MOST_S = 7.0 * S_PER_DAY
-"""How long an original is kept that somebody may still want to look at."""
 
 _JOBS_AT_ONCE = 200
 
@@ -65,7 +55,7 @@ async def see_to_originals(
 
     Args:
         tools: Ledger, blobs and time; the store is not asked.
-        refused_file_s: How long a file is kept that was refused for what was said of it.
+        refused_file_s: How long a file is kept that was refused for its metadata.
         show: Called with how far it is; what it raises breaks it off.
 
     Raises:
@@ -85,12 +75,11 @@ async def see_to_originals(
 
 async def _see_to(tools: Tools, job: Job, refused_file_s: float, seen: Seen) -> Seen:
     if job.has_written_nothing:
-        ended_at_s = job.created_at_s if job.finished_at_s is None else job.finished_at_s
-        if tools.now_s() < ended_at_s + _kept_s(job.stop, refused_file_s):
+        if tools.now_s() < goes_at_s(job, refused_file_s):
             return seen
         is_done = await _put_in_place(tools.ledger, tools.blobs, job, replace(job, blob=NO_FILE))
         return seen._replace(deleted=seen.deleted + is_done)
-    if job.state is JobState.HELD and tools.now_s() < job.created_at_s + AT_MOST_S:
+    if not has_original(job) or not _is_due(job, tools.now_s()):
         return seen
     try:
         with Spool(tools.spool_dir) as spool:
@@ -105,10 +94,10 @@ async def _see_to(tools: Tools, job: Job, refused_file_s: float, seen: Seen) -> 
     return seen._replace(became_ids=seen.became_ids + is_done)
 
 
-def _kept_s(stop: StopReason | None, refused_file_s: float) -> float:
-    if stop is StopReason.NOT_RELEASED:
-        return 0.0
-    return AT_MOST_S if stop is None or stop in OURS else refused_file_s
+def _is_due(job: Job, now_s: float) -> bool:
+    if job.state is JobState.HELD:
+        return now_s >= job.created_at_s + AT_MOST_S
+    return job.state in (JobState.DONE, JobState.FAILED)
 
 
 async def _put_in_place(ledger: AsyncEngine, blobs: Blobs, was: Job, now: Job) -> bool:

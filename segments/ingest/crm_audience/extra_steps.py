@@ -9,7 +9,11 @@ What a file for an audience of the CRM door goes through besides.
 A file of typed columns becomes the ids in it (`segments.ingest.ids_only`) before
 anything of it is in the store: what is not an id there (a postal address, a social
 security number) waits for no job's end. One that fails before that goes as well, when
-its loader is through with it (`segments.ingest.deletion.tidy`), for nothing was made of it.
+its loader is through with it (`segments.ingest.deletion.tidy`), for nothing was made of it;
+it stays for a while if corrected metadata may find it.
+
+One that waits for its turn for days becomes ids while it waits. It is counted then, for ids
+do not tell what they were; if the store is away all that time, nothing of it matches.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -17,7 +21,9 @@ from contextlib import ExitStack
 from itertools import repeat
 from typing import Any, NamedTuple, Self
 
+import numpy as np
 from msgspec.structs import replace
+from redis.exceptions import RedisError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.ingest.crm_audience.columns import IN_BIDS, DataType, columns_of
@@ -39,6 +45,7 @@ from segments.model.order import Order
 from segments.model.record import day_of
 from segments.model.stop_reason import Stopped, StopReason
 from segments.projection.one_ledger import own_meta
+from segments.store.reader import StoreUnusable
 from segments.store.writer import Matched, Writer
 
 _TYPED_BLOCK_ROWS = 64 << 10
@@ -110,9 +117,19 @@ class CrmSteps(HashSteps):
 
     async def before_writing(self, running: Running, parser: FileParser, spool: Spool) -> None:
         """Count what the file brings; then keep of typed columns nothing but the ids."""
-        await self._count(running, parser, spool)
+        await self._count(running, parser, spool, await self._writer())
         if isinstance(parser, TypedParser) or running.job.report.delivered_blob:
             await become_ids(running, self._tools.blobs, spool)
+        await super().before_writing(running, parser, spool)
+
+    async def while_waiting(self, running: Running, parser: FileParser, spool: Spool) -> None:
+        """Count typed columns now, for ids do not tell which column they were in."""
+        if isinstance(parser, TypedParser):
+            try:
+                await self._count(running, parser, spool, await self._writer())
+            except (RedisError, StoreUnusable):
+                await self._count(running, parser, spool, None)
+        await super().while_waiting(running, parser, spool)
 
     @classmethod
     async def audience_states(cls, conn: AsyncConnection, job: Job) -> dict[int, AudienceState]:
@@ -122,18 +139,30 @@ class CrmSteps(HashSteps):
         named = await crm_audiences.named(conn, job.owner_id, job.order)
         return await crm_audiences.states(conn, named) if named else {}
 
-    async def _count(self, running: Running, parser: FileParser, spool: Spool) -> None:
+    async def _writer(self) -> Writer:
+        return Writer(self._tools.redis, await own_meta(self._tools.ledger, self._tools.redis))
+
+    async def _count(
+        self, running: Running, parser: FileParser, spool: Spool, writer: Writer | None
+    ) -> None:
         """
         Count what a file brings, against a store that has nothing of it yet, unless it was done.
 
         An id matches that the store knows, or that was seen in bids lately,
         where the operator turned that on (`segments.store.seen_filter`).
+
+        Args:
+            running: The job; its plan says for which audiences, or its order as long as
+                there is none.
+            parser: That has read the file.
+            spool: Its ids.
+            writer: Of the store; `None` if it is away, then nothing matches.
         """
         job, still_here = running.job, running.become
         audience_to_action = {
-            planned.audience_id: planned.action
-            for planned in job.report.segments
-            if planned.audience_id is not None and planned.audience_id in self._audience_ids
+            segment.audience_id: segment.action
+            for segment in job.report.segments or self.order.segments
+            if segment.audience_id is not None and segment.audience_id in self._audience_ids
         }
         if not audience_to_action:
             return
@@ -141,20 +170,25 @@ class CrmSteps(HashSteps):
             if await crm_uploads.is_counted(conn, job):
                 return
             tree = await accounts.tree(conn)
-        writer = Writer(self._tools.redis, await own_meta(self._tools.ledger, self._tools.redis))
         forbidding = tree.forbidding(job.owner_id)
         data_set: dict[str, Any] = {}
-        sets = list(self._sets(parser, spool))
-        all_seen = await seen_in_bids(
-            self._tools.redis,
-            day_of(self._tools.now_s()),
-            [each.batches for each in sets],
-            still_here,
-        )
+        # What is kept as ids was counted by its lines when it was read.
+        rows = job.report.rows
+        sets = list(self._sets(parser, spool, rows))
+        all_seen = None
+        if writer is not None:
+            all_seen = await seen_in_bids(
+                self._tools.redis,
+                day_of(self._tools.now_s()),
+                [each.batches for each in sets],
+                still_here,
+            )
         for each, seen in zip(sets, all_seen or repeat(None, len(sets)), strict=True):
             matched = Matched(each.unique)
             for number, ids in enumerate(each.batches()):
-                if seen is None:
+                if writer is None:
+                    more = Matched(len(np.unique(ids, axis=0)))
+                elif seen is None:
                     more = await writer.match(ids, forbidding)
                 else:
                     more = await _match_or_seen(writer, ids, forbidding, seen.mask(number, ids))
@@ -169,12 +203,12 @@ class CrmSteps(HashSteps):
             }
         async with self._tools.ledger.begin() as conn:
             await crm_uploads.note(
-                conn, job, audience_to_action, total_rows=parser.rows, data_set=data_set
+                conn, job, audience_to_action, total_rows=rows, data_set=data_set
             )
 
-    def _sets(self, parser: FileParser, spool: Spool) -> Iterator[_Set]:
+    def _sets(self, parser: FileParser, spool: Spool, rows: int) -> Iterator[_Set]:
         if not isinstance(parser, TypedParser):
-            yield _Set(DataType.EMAIL, parser.rows, spool)
+            yield _Set(DataType.EMAIL, rows, spool)
             return
         for kind, total in parser.type_to_total.items():
             if kind in IN_BIDS:

@@ -141,7 +141,7 @@ class RetainedFile:
     @property
     def _is_judged(self) -> bool:
         """The job has compared its file with what was said of it."""
-        return bool(self.job.report.segments)
+        return bool(self.job.report.segments) or self.job.report.is_ids
 
     @property
     def _is_of_ids(self) -> bool:

@@ -6,11 +6,12 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.ingest.deletion import tidy
+from segments.ingest.ids_only import AT_MOST_S
 from segments.ledger import jobs
 from segments.model.job import NO_FILE, Checkpoint, Job, JobState, failed
 from segments.model.stop_reason import Stopped, StopReason
 from segments.settings import Settings
-from segments.upkeep.originals import AT_MOST_S, Seen, see_to_originals
+from segments.upkeep.originals import Seen, see_to_originals
 from tests.engines import Engine
 from tests.segments.ingest.deliveries import gz_of, text_of
 from tests.segments.upkeep.scrub.scrub_world import ERASED, OTHERS, PEOPLE, KeptFiles, begun
@@ -106,7 +107,7 @@ async def test_file_that_is_refused_for_its_content_goes_with_the_answer(
     await world.deliver(MISTAKE, records=1)
     [job] = await world.load()
     async with world.ledger.begin() as conn:
-        blobs = await tidy(conn, job, {})
+        blobs = await tidy(conn, job, {}, now_s=world.now_s(), refused_file_s=DAY_S)
 
     assert (job.stop, blobs) == (StopReason.NO_VALID_RECORD, [job.blob])
     assert (await world.job(job)).blob == NO_FILE

@@ -1,6 +1,8 @@
 """What a file for a CRM audience is counted as, and what is kept of it."""
 
 import asyncio
+import dataclasses
+import time
 
 from segments.model.identity import IdentifierKind, id_of_email_hash, id_of_ifa, id_of_phone_hash
 from segments.model.job import Job, JobState
@@ -8,6 +10,7 @@ from segments.model.record import OptOutAction
 from segments.projection.opt_outs import record_opt_out
 from segments.settings import Settings
 from segments.store.seen_filter import remember
+from segments.upkeep.originals import see_to_originals
 from segments.upkeep.scrub.scrubber import Scrubber
 from tests.segments.doors.crm_audience.crm_world import (
     ADDRESS,
@@ -240,14 +243,31 @@ async def test_upload_of_nothing_that_is_an_id_is_counted_all_the_same(crm: Crm)
     assert (await crm.load(audience_id))["crmData"]["size"] == 1
 
 
-async def test_typed_file_that_fails_is_not_kept(crm: Crm, settings: Settings) -> None:
+async def test_typed_file_that_fails_is_kept_for_corrected_metadata_alone(
+    crm: Crm, settings: Settings
+) -> None:
     audience_id = await crm.audience()
     await crm.deliver(audience_id, FILE, records=99)
+    await crm.world.load_all()
+    kept_s = settings.loader_options.refused_file_s
+    tools = crm.world.loader._tools
+
+    early = await see_to_originals(tools, kept_s)
+    tomorrow = dataclasses.replace(tools, now_s=lambda: time.time() + kept_s)
+    late = await see_to_originals(tomorrow, kept_s)
+
+    assert (early.deleted, late.deleted) == (0, 1)
+    assert not [path for path in (settings.data_dir / "blobs").rglob("*") if path.is_file()]
+
+
+async def test_typed_file_that_has_no_id_is_not_kept(crm: Crm, settings: Settings) -> None:
+    audience_id = await crm.audience()
+    await crm.deliver(audience_id, csv_of(("carol@example.com", "", "", "")), records=1)
 
     (job,) = await crm.world.load_all()
 
     assert (job.state, job.blob) == (JobState.FAILED, "")
-    assert not [p for p in (settings.data_dir / "blobs").rglob("*") if p.is_file()]
+    assert not [path for path in (settings.data_dir / "blobs").rglob("*") if path.is_file()]
     loaded = await crm.load(audience_id)
     assert (loaded["audienceState"], loaded["crmData"]) == ("NODATA", None)
 

@@ -1,0 +1,70 @@
+"""
+Jobs whose turn has not come for days: nothing is kept of their files but ids.
+
+A job waits while the store is away, or behind one of its partner's that is held. What its
+partner sent by mistake must not wait with it: see `segments.ingest.ids_only`. The file is
+read and compared with what was said of it, as in the job's turn, and a job whose file is
+another one fails now. The store is not written to, and may be away.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from obstore.exceptions import BaseError
+from redis.exceptions import RedisError
+
+from segments.ingest.ids_only import AT_MOST_S, LOOK_EVERY_S
+from segments.ingest.tools import Tools
+from segments.ledger import job_leases, jobs
+from segments.ledger.database.engine import LedgerAway, reading
+from segments.ledger.job_leases import LeaseLost
+from segments.model.job import Job, JobState
+from segments.runtime.pauses import wait_or_stop
+from segments.store.reader import StoreUnusable
+
+_log = logging.getLogger(__name__)
+
+_JOBS_AT_ONCE = 200
+
+Carry = Callable[[Job, asyncio.Event], Awaitable[Job]]
+"""Carries a claimed job as far as `segments.ingest.run.wait_as_ids` does."""
+
+
+async def keep_waiting_as_ids(tools: Tools, carry: Carry, stopping: asyncio.Event) -> None:
+    """Look every hour until told to stop; what breaks it off is tried again then."""
+    while not stopping.is_set():
+        try:
+            await look_once(tools, carry, stopping)
+        except (RedisError, StoreUnusable, LedgerAway, BaseError, OSError) as error:
+            _log.warning("files that wait for days: broken off (%s)", type(error).__name__)
+        await wait_or_stop(stopping, LOOK_EVERY_S)
+
+
+async def look_once(tools: Tools, carry: Carry, stopping: asyncio.Event) -> int:
+    """See to every file that has waited long enough; return how many there were."""
+    done, after_id = 0, 0
+    while not stopping.is_set():
+        async with reading(tools.ledger) as conn:
+            page = await jobs.with_originals(conn, after_id, _JOBS_AT_ONCE)
+        for job in page:
+            is_waiting = job.state in (JobState.QUEUED, JobState.RUNNING)
+            if is_waiting and tools.now_s() >= job.created_at_s + AT_MOST_S:
+                done += await _see_to(tools, job, carry, stopping)
+        if not page:
+            break
+        after_id = page[-1].id
+    return done
+
+
+async def _see_to(tools: Tools, job: Job, carry: Carry, stopping: asyncio.Event) -> bool:
+    async with tools.ledger.begin() as conn:
+        claimed = await job_leases.claim_waiting(conn, job.id, tools.now_s())
+    if claimed is None:
+        return False  # it is at work
+    try:
+        now = await carry(claimed, stopping)
+    except LeaseLost:
+        return False
+    _log.info("job %d has waited for days: %s", job.id, now.error or "its file became ids")
+    return True

@@ -16,6 +16,8 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 from pydantic_settings.exceptions import SettingsError
 
+from segments.runtime.validation_faults import sentence_of
+
 
 def wrong_setting(cls: type[BaseSettings], details: Any) -> str:
     """Return the line of one setting that pydantic refused; `details` as its error lists them."""
@@ -35,30 +37,7 @@ def wrong_setting(cls: type[BaseSettings], details: Any) -> str:
 
 
 def _reason(details: Any) -> str:
-    bounds = details.get("ctx", {})
-    match details["type"]:
-        case "int_parsing" | "int_type" | "int_from_float":
-            return "not a whole number"
-        case "float_parsing" | "float_type":
-            return "not a number"
-        case "bool_parsing" | "bool_type":
-            return "neither true nor false"
-        case "greater_than":
-            return f"must be more than {_plain(bounds['gt'])}"
-        case "greater_than_equal":
-            return f"must be at least {_plain(bounds['ge'])}"
-        case "less_than":
-            return f"must be less than {_plain(bounds['lt'])}"
-        case "less_than_equal":
-            return f"must be at most {_plain(bounds['le'])}"
-        case "value_error":
-            return str(bounds["error"])
-        case _:
-            return str(details["msg"]).removeprefix("Input ")
-
-
-def _plain(number: float) -> str:
-    return f"{number:g}" if isinstance(number, float) else str(number)
+    return sentence_of(details).removeprefix("is ")
 
 
 def unreadable_setting(cls: type[BaseSettings], error: SettingsError) -> str:

@@ -1,9 +1,190 @@
-"""What pydantic found wrong, by place and rule, and never by what stands there."""
+"""
+What is wrong with something that was sent to us: where it stands there, and a sentence.
+
+pydantic's own messages speak of our code: of tuples, patterns and the names of classes, which
+stand in its places, too. Whoever reads them has sent JSON, or set a variable. So each kind of
+fault has one sentence here, for every door and for settings, and a kind that has none is said
+in general; only what a validator of ours says of a value is passed on. No sentence quotes the
+value that stands there.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, get_args
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
+from pydantic_core.core_schema import ErrorType
+
+_PYDANTICS = frozenset(get_args(ErrorType))
+_GENERAL = "is not what belongs here"
+_QUOTED = re.compile(r"'([^']*)'")
+_JSON_PLACE = re.compile(r"at line (\d+) column (\d+)$")
 
 
-def validation_faults(error: ValidationError) -> list[ErrorDetails]:
-    """Return the faults of something that was sent to us; without the input and what quotes it."""
-    return error.errors(include_url=False, include_context=False, include_input=False)
+class Fault(NamedTuple):
+    """One thing that is wrong."""
+
+    loc: tuple[int | str, ...]  # of members that are there; the last one may be what is missing
+    kind: str  # pydantic's word, or that of a validator of ours
+    sentence: str  # "is missing", without its subject
+
+
+def json_faults(error: ValidationError, raw: bytes) -> list[Fault]:
+    """Return the faults of JSON that was sent to us, each place once."""
+    try:
+        sent = json.loads(raw)
+    except (ValueError, RecursionError):
+        sent = None  # as the faults will say
+    return validation_faults(error, sent)
+
+
+def validation_faults(error: ValidationError, sent: Any) -> list[Fault]:
+    """
+    Return the faults of something that was sent to us, each place once.
+
+    Args:
+        error: Of its validation.
+        sent: What was validated; by it a place is told from the name of a class.
+    """
+    place_to_fault: dict[tuple[int | str, ...], Fault] = {}
+    for details in error.errors(include_url=False):
+        loc = _place_in(sent, details)
+        fault = Fault(loc, details["type"], sentence_of(details))
+        same = place_to_fault.get(loc)
+        if same is not None and same.sentence != fault.sentence:
+            # Of two forms that it could have, it has neither.
+            fault = same._replace(sentence=f"{same.sentence}, and {fault.sentence}")
+        place_to_fault[loc] = fault
+    places = list(place_to_fault)
+    return [
+        fault
+        for loc, fault in place_to_fault.items()
+        # pydantic counts only the entries of an array that are in order.
+        if fault.kind != "too_short" or not any(_is_below(other, loc) for other in places)
+    ]
+
+
+def sentence_of(details: ErrorDetails) -> str:
+    """Say what is wrong, the subject left out, as in "is not a whole number"."""
+    kind = details["type"]
+    if kind not in _PYDANTICS:
+        return details["msg"]  # of a validator of ours
+    said = _SENTENCES.get(kind, _GENERAL)
+    return said if isinstance(said, str) else said(details.get("ctx", {}))
+
+
+def _number(number: float) -> str:
+    return f"{number:g}" if isinstance(number, float) else str(number)
+
+
+def _none_of(alternatives: str) -> str:
+    """Say that a value is none of those that a schema allows; `alternatives` quotes each."""
+    allowed = _QUOTED.findall(alternatives)
+    match allowed:
+        case []:
+            return _GENERAL
+        case [only]:
+            return f"must be {only}"
+        case [one, other]:
+            return f"is neither {one} nor {other}"
+        case _:
+            return f"is none of {', '.join(allowed)}"
+
+
+def _too_short(context: Mapping[str, Any]) -> str:
+    least = context["min_length"]
+    return "is empty" if least == 1 else f"has fewer than {least} entries"
+
+
+def _string_too_short(context: Mapping[str, Any]) -> str:
+    least = context["min_length"]
+    return "is empty" if least == 1 else f"has fewer than {least} characters"
+
+
+def _not_json(context: Mapping[str, Any]) -> str:
+    place = _JSON_PLACE.search(str(context.get("error", "")))
+    return "is no JSON" + (f": see line {place[1]}, column {place[2]}" if place else "")
+
+
+_WHOLE, _NUMBER, _BOOLEAN = "is not a whole number", "is not a number", "is neither true nor false"
+_TEXT, _ARRAY, _OBJECT = "is not a text", "is not an array", "is not an object"
+
+_SENTENCES: Mapping[str, str | Callable[[Mapping[str, Any]], str]] = {
+    "json_invalid": _not_json,
+    "json_type": "is no JSON",
+    "recursion_loop": "is nested too deep",
+    "recursion_depth_exceeded": "is nested too deep",
+    "missing": "is missing",
+    "extra_forbidden": "is not known here",
+    "none_required": "must be null",
+    "model_type": _OBJECT,
+    "model_attributes_type": _OBJECT,
+    "dict_type": _OBJECT,
+    "mapping_type": _OBJECT,
+    "list_type": _ARRAY,
+    "tuple_type": _ARRAY,
+    "set_type": _ARRAY,
+    "frozen_set_type": _ARRAY,
+    "iterable_type": _ARRAY,
+    "too_short": _too_short,
+    "too_long": lambda context: f"has more than {context['max_length']} entries",
+    "string_type": _TEXT,
+    "string_unicode": "is not text in UTF-8",
+    "string_too_short": _string_too_short,
+    "string_too_long": lambda context: f"has more than {context['max_length']} characters",
+    "string_pattern_mismatch": "is not written as it must be",
+    "int_type": _WHOLE,
+    "int_parsing": _WHOLE,
+    "int_parsing_size": _WHOLE,
+    "int_from_float": _WHOLE,
+    "float_type": _NUMBER,
+    "float_parsing": _NUMBER,
+    "finite_number": _NUMBER,
+    "bool_type": _BOOLEAN,
+    "bool_parsing": _BOOLEAN,
+    "greater_than": lambda context: f"must be more than {_number(context['gt'])}",
+    "greater_than_equal": lambda context: f"must be at least {_number(context['ge'])}",
+    "less_than": lambda context: f"must be less than {_number(context['lt'])}",
+    "less_than_equal": lambda context: f"must be at most {_number(context['le'])}",
+    "enum": lambda context: _none_of(context["expected"]),
+    "literal_error": lambda context: _none_of(context["expected"]),
+    "union_tag_invalid": lambda context: (
+        f"has a {context['discriminator'].strip(chr(39))} that {_none_of(context['expected_tags'])}"
+    ),
+    "union_tag_not_found": lambda context: (
+        f"has no {context['discriminator'].strip(chr(39))}, which says what it is"
+    ),
+    "value_error": lambda context: str(context["error"]),
+    "assertion_error": lambda context: str(context["error"]),
+}
+
+
+def _is_below(place: tuple[int | str, ...], other: tuple[int | str, ...]) -> bool:
+    return len(place) > len(other) and place[: len(other)] == other
+
+
+def _place_in(sent: Any, details: ErrorDetails) -> tuple[int | str, ...]:
+    """Return a fault's place without what pydantic puts between: the forms that it has tried."""
+    place: list[int | str] = []
+    left = list(details["loc"])
+    is_missing = details["type"] == "missing"
+    at = sent
+    while left:
+        part, *left = left
+        if _has(at, part):
+            place.append(part)
+            at = at[part]
+        elif left and not (any(_has(at, each) for each in left) or is_missing):
+            return (*place, part, *left)  # called otherwise there, as our forms allow
+        elif not left and is_missing:
+            place.append(part)
+    return tuple(place)
+
+
+def _has(value: Any, part: int | str) -> bool:
+    if isinstance(value, Mapping):
+        return part in value
+    is_array = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+    return is_array and isinstance(part, int) and part < len(value)

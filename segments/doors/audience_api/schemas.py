@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field
 
 from segments.doors.live_audience.codes import code_of, description_of
-from segments.doors.rest.known_members import KnownForm
-from segments.doors.rest.schemas import FileName, Form, PrintableText, Query
+from segments.doors.rest.known_members import KnownForm, Query
+from segments.doors.rest.schemas import FileName, Form, PrintableText
 from segments.ledger import audiences
 from segments.ledger.uploads import Upload
 from segments.model import job as jobs_states
@@ -16,11 +16,14 @@ from segments.model.day import S_PER_DAY
 from segments.model.explanation import of_job
 from segments.model.job import UNFINISHED, Job
 from segments.model.order import SegmentAction
+from segments.runtime.json_values import WholeNumber, WrittenAs
 
 Lower = BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value)
 _Text = BeforeValidator(lambda value: str(value) if type(value) is int else value)
 HashType = Annotated[Literal["md5", "sha1", "sha2"], Lower]
-_AudienceId = Annotated[str, Field(pattern=r"^-?[0-9]{1,20}$")]
+_AudienceId = Annotated[
+    str, WrittenAs(r"^-?[0-9]{1,20}$", "is not an audience's id: an integer of at most 20 digits")
+]
 
 
 class NewAudience(KnownForm):
@@ -33,7 +36,7 @@ class NewAudience(KnownForm):
     )
     externalId: Annotated[PrintableText, _Text] | None = None  # noqa: N815 - the document's spelling
     name: PrintableText
-    ttl: int | None = Field(
+    ttl: WholeNumber | None = Field(
         None,
         ge=1,
         le=audiences.MAX_TTL_DAYS * S_PER_DAY,
@@ -142,7 +145,12 @@ class UploadStatus(Form):
 class RequestPath(Form):
     """Which upload."""
 
-    id: Annotated[str, Field(pattern=r"^[0-9]{1,20}\.[0-9]{6}$")]
+    id: Annotated[
+        str,
+        WrittenAs(
+            r"^[0-9]{1,20}\.[0-9]{6}$", "is not a requestId, as POST /audience/upload/{id} gives it"
+        ),
+    ]
 
 
 class UploadPath(Form):

@@ -20,7 +20,6 @@ JSON body of either.
 from contextlib import suppress
 
 from aiohttp import web
-from pydantic import ValidationError
 from redis.exceptions import RedisError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -38,8 +37,10 @@ from segments.doors.crm_audience.schemas import (
 )
 from segments.doors.rest.auth import Caller, Scheme
 from segments.doors.rest.door import operation
-from segments.doors.rest.problem import Problem, invalid
-from segments.doors.rest.schemas import Form, Query
+from segments.doors.rest.known_members import Query
+from segments.doors.rest.problem import Problem
+from segments.doors.rest.read_form import read_json
+from segments.doors.rest.schemas import Form
 from segments.doors.rest.services import Services
 from segments.ingest.crm_audience import deletion as crm_deletion
 from segments.ingest.deletion import delete_files
@@ -217,14 +218,7 @@ class CrmAudienceDoor(CrmDoor):
 
 def _which(query: WhichQuery, body: bytes) -> int:
     """Return which audience a DELETE is for."""
-    problem = None
-    said = WhichForm()
-    try:
-        said = WhichForm.model_validate_json(body) if body.strip() else said
-    except ValidationError as error:
-        problem = invalid("body", error)
-    if problem is not None:
-        raise problem
+    said = read_json(WhichForm, body) if body.strip() else WhichForm()
     named = {query.audienceId, query.id, said.audienceId, said.id} - {None}
     if len(named) != 1:
         raise Problem(400, "say which audience: ?audienceId=, or a JSON body with audienceId")

@@ -51,6 +51,7 @@ from segments.doors.external_audience.source_files import list_files, within
 from segments.doors.external_audience.spec import (
     by_whom,
     changed_spec,
+    check_change,
     check_fields,
     details_of,
     spec_of,
@@ -176,28 +177,26 @@ class ExternalAudienceDoor(Door):
     async def change(
         self, *, caller: SandboxCaller, path: AudiencePath, body: AudienceChange
     ) -> ChangedAudience:
-        """Replace the description, labels or data expiration of an external audience."""
-        if not body.model_fields_set:
-            raise Problem(422, "nothing is to be changed")
+        """
+        Replace the description, labels or data expiration of an external audience.
+
+        What else its answer says of it may be sent back as it is.
+        """
         async with self._services.ledger.begin() as conn:
             await lock_catalog(conn)
             external = await _external(conn, caller, path.audienceId)
+            segment_id = await _segment_id(conn, external)
+            check_change(_changed(external, segment_id), body)
+            is_ttl_said = "ttlInDays" in body.model_fields_set
             changed = await external_audiences.change(
                 conn,
                 external,
                 spec=changed_spec(external, body),
-                ttl_days=external.ttl_days if body.ttlInDays is None else body.ttlInDays,
+                ttl_days=body.ttlInDays if is_ttl_said else external.ttl_days,
                 user_id=caller.user_id,
                 now_s=self._services.now_s(),
             )
-            segment_id = await _segment_id(conn, changed)
-        assert segment_id is not None, "it is there"
-        return ChangedAudience(
-            **details_of(changed).model_dump(),
-            audienceId=changed.public_id,
-            segmentId=segment_id,
-            **by_whom(changed),
-        )
+        return _changed(changed, segment_id)
 
     @operation("DELETE", _AUDIENCE, answers={204: None}, problems=(404, 503))
     async def delete(self, *, caller: SandboxCaller, path: AudiencePath) -> Reply:
@@ -307,6 +306,17 @@ async def _connection(
     if len(only) != 1:
         raise Problem(422, f"baseConnectionId is left out, and there are {len(only)}")
     return only[0]
+
+
+def _changed(external: ExternalAudience, segment_id: str | None) -> ChangedAudience:
+    assert segment_id is not None, "it is there"
+    return ChangedAudience(
+        **details_of(external).model_dump(),
+        audienceId=external.public_id,
+        audienceName=external.name,
+        segmentId=segment_id,
+        **by_whom(external),
+    )
 
 
 async def _segment_id(conn: AsyncConnection, external: ExternalAudience) -> str | None:

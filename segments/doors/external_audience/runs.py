@@ -6,7 +6,6 @@ for among all of the partner's files. What the vendor calls guard rails is count
 here: so many runs a day (UTC) in a sandbox, and of one audience.
 """
 
-import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,6 +14,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.doors.external_audience.access import SandboxCaller
 from segments.doors.external_audience.options import ExternalOptions
+from segments.doors.external_audience.run_filter import (
+    is_named,
+    run_filter,
+    states_of,
+    times_of,
+)
 from segments.doors.external_audience.schemas import (
     Page,
     RunForm,
@@ -37,7 +42,6 @@ from segments.model.job import Job, JobState
 from segments.model.order import Order, SegmentAction, SegmentOrder
 
 DOOR = "external audiences"
-_MS_FROM = 10**11
 
 _STATES = {
     JobState.QUEUED: RunState.PROCESSING,
@@ -46,7 +50,6 @@ _STATES = {
     JobState.DONE: RunState.SUCCESS,
     JobState.FAILED: RunState.FAILED,
 }
-_PROPERTY = re.compile(r"(status|ingestionTime|name)(!=contains|=contains|!=|>=|<=|=)(.*)")
 
 
 async def begin(
@@ -126,27 +129,16 @@ async def begin(
 
 async def page_of(conn: AsyncConnection, external: ExternalAudience, query: RunsQuery) -> RunList:
     """Return the ingestions that a query asks for."""
-    states, began = set(JobState), []
-    match _PROPERTY.fullmatch(query.property or ""):
-        case re.Match() as found:
-            name, operator, value = found.groups()
-            if name == "status":
-                is_wanted = operator == "="
-                states = {s for s in JobState if (_STATES[s].value == value) == is_wanted}
-            elif name == "ingestionTime":
-                # The vendor's example is in milliseconds, its answers are in seconds.
-                at = int(value)
-                began = [(operator, at // 1000 if at >= _MS_FROM else at)]
-            elif not _is_named(external.name, operator, value):
-                states = set()
+    filters = [run_filter(each) for each in query.property]
+    wanted = states_of(filters) if is_named(external.name, filters) else ()
     found_runs, total = await external_runs.page(
         conn,
         external,
         start=query.start,
         limit=query.limit,
         newest_first=query.sortBy.startswith("-"),
-        states=states,
-        began=began,
+        states={state for state, shown in _STATES.items() if shown.value in wanted},
+        began=times_of(filters),
     )
     statuses = [status_of(external, run, await job_of(conn, run)) for run in found_runs]
     page = Page(start=query.start, limit=query.limit, count=len(statuses), totalCount=total)
@@ -221,11 +213,6 @@ def _counted(counts: Mapping[str, Any]) -> str:
     for control, count in sorted(counts.get("unclear", {}).items()):
         said.append(f"{count} values of {control} are no plain yes or no: these persons left")
     return "; ".join(said)
-
-
-def _is_named(name: str, operator: str, value: str) -> bool:
-    is_so = value in name if operator.endswith("contains") else value == name
-    return not is_so if operator.startswith("!") else is_so
 
 
 async def _check_guard_rails(

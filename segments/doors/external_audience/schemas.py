@@ -7,14 +7,17 @@ reference of the same endpoint. Members of ours, which that does not know, are
 """
 
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, ConfigDict, Discriminator, Field, StringConstraints, Tag
 from pydantic_core import PydanticCustomError
 
-from segments.doors.rest.schemas import Form, PrintableText, Query
+from segments.doors.external_audience.run_filter import WrongFilter, run_filter
+from segments.doors.rest.known_members import KnownForm, Query
+from segments.doors.rest.schemas import Form, PrintableText
 from segments.files.base_connection import MAX_PATH_CHARS, checked_path
 from segments.ledger.external_audience.audiences import Status
+from segments.runtime.json_values import WholeNumber, WrittenAs
 
 DEFAULT_TTL_DAYS = 30
 MAX_TTL_DAYS = 90
@@ -23,11 +26,6 @@ MAX_FIELDS = 500
 MAX_LABELS = 100
 _MAX_AT_S = 10**11 - 1
 """Unix times beyond it are milliseconds, which would select no file at all."""
-
-
-def _number(value: Any) -> Any:
-    # The document's own example has `"ttlInDays": "40"`.
-    return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
 
 
 def _path(text: str) -> str:
@@ -44,10 +42,17 @@ def _prose(text: str) -> str:
     return text
 
 
-TtlInDays = Annotated[int, BeforeValidator(_number), Field(ge=1, le=MAX_TTL_DAYS)]
+TtlInDays = Annotated[WholeNumber, Field(ge=1, le=MAX_TTL_DAYS)]
 Labels = Annotated[tuple[PrintableText, ...], Field(max_length=MAX_LABELS)]
 Description = Annotated[str, StringConstraints(max_length=4096), AfterValidator(_prose)]
-Seconds = Annotated[int, Field(ge=0, le=_MAX_AT_S, description="Unix time in seconds.")]
+Seconds = Annotated[WholeNumber, Field(ge=0, le=_MAX_AT_S, description="Unix time in seconds.")]
+_Namespace = Annotated[
+    str,
+    WrittenAs(
+        r"^[A-Za-z0-9_.-]{1,64}$",
+        "is not a namespace: at most 64 letters, digits, points, hyphens and underscores",
+    ),
+]
 
 
 class FieldForm(Form):
@@ -55,9 +60,8 @@ class FieldForm(Form):
 
     name: PrintableText
     type: Literal["string", "number", "long", "integer", "date", "datetime", "boolean"]
-    identityNs: str | None = Field(  # noqa: N815 - the document's spelling
+    identityNs: _Namespace | None = Field(  # noqa: N815 - the document's spelling
         None,
-        pattern=r"^[A-Za-z0-9_.-]{1,64}$",
         description="`email`, `ECID`, `IDFA`, `GAID` or another namespace: the column identifies.",
     )
     labels: Labels | None = None
@@ -81,7 +85,15 @@ class NestedSourceSpec(Form):
     params: SourceParams
 
 
-SourceSpec = SourceParams | NestedSourceSpec
+def _which_spec(spec: Any) -> str:
+    is_nested = "params" in spec if isinstance(spec, dict) else isinstance(spec, NestedSourceSpec)
+    return "nested" if is_nested else "flat"
+
+
+SourceSpec = Annotated[
+    Annotated[SourceParams, Tag("flat")] | Annotated[NestedSourceSpec, Tag("nested")],
+    Discriminator(_which_spec),  # so that what is wrong is told of one form alone
+]
 
 
 class AudienceDetails(Form):
@@ -137,24 +149,43 @@ class FieldChange(Form):
     name: PrintableText
     type: str | None = None
     identityNs: str | None = None  # noqa: N815 - the document's spelling
-    labels: Labels = ()
+    labels: Labels | None = None
 
 
-class AudienceChange(Form):
-    """What of an external audience can be changed; what is given replaces what was."""
+_Fixed = Annotated[Any, Field(description="Can't be changed: as it is, or left out.")]
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+
+class AudienceChange(KnownForm):
+    """
+    What of an external audience can be changed; what is given replaces what was.
+
+    Null clears a description or labels. What else an audience has may be sent back as it is.
+    """
+
+    answered = frozenset({"createdBy", "createdAt", "updatedBy", "updatedAt"})
+    changeable: ClassVar = ("description", "labels", "fields", "ttlInDays")
 
     description: Description | None = None
     labels: Labels | None = None
-    fields: tuple[FieldChange, ...] | None = Field(None, max_length=MAX_FIELDS)
-    ttlInDays: TtlInDays | None = None  # noqa: N815 - the document's spelling
+    fields: tuple[FieldChange, ...] = Field((), max_length=MAX_FIELDS)
+    ttlInDays: TtlInDays = DEFAULT_TTL_DAYS  # noqa: N815 - the document's spelling
+    name: _Fixed = None
+    audienceName: _Fixed = None  # noqa: N815 - as runs spell it
+    audienceId: _Fixed = None  # noqa: N815 - the document's spelling
+    segmentId: _Fixed = None  # noqa: N815 - as the others
+    customAudienceId: _Fixed = None  # noqa: N815 - the document's spelling
+    sourceSpec: _Fixed = None  # noqa: N815 - likewise
+    audienceType: _Fixed = None  # noqa: N815 - likewise
+    originName: _Fixed = None  # noqa: N815 - likewise
+    namespace: _Fixed = None
+    tags: _Fixed = None
 
 
 class ChangedAudience(AudienceDetails):
     """An external audience, as it is now."""
 
     audienceId: str  # noqa: N815 - the document's spelling
+    audienceName: str  # noqa: N815 - as the answers about operations and runs spell `name`
     segmentId: str  # noqa: N815 - as the others
     createdBy: str  # noqa: N815 - the document's spelling
     createdAt: int  # noqa: N815 - likewise
@@ -254,20 +285,27 @@ class RunPath(AudiencePath):
     runId: str = Field(max_length=64)  # noqa: N815 - the document's spelling
 
 
+def _filter(text: str) -> str:
+    try:
+        run_filter(text)
+    except WrongFilter as wrong:
+        why = str(wrong)
+    else:
+        return text
+    raise PydanticCustomError("filter", "{why}", {"why": why})
+
+
 class RunsQuery(Query):
     """Which ingestions, in which order."""
 
     start: int = Field(0, ge=0, le=10**9, description="How many to leave out.")
     limit: int = Field(20, ge=1, le=40)
-    sortBy: Literal["ingestionTime", "-ingestionTime", "name", "-name"] = (  # noqa: N815
-        "-ingestionTime"
-    )
-    property: str | None = Field(
-        None,
-        pattern=(
-            r"^(status(=|!=)(SUCCESS|FAILED|PROCESSING)"
-            r"|ingestionTime(>=|<=)[0-9]{1,13}"
-            r"|name(!=contains|=contains|!=|=).{1,256})$"
-        ),
-        description="`status=SUCCESS`, `ingestionTime>=1749324248`, `name=contains...`.",
+    sortBy: Literal[  # noqa: N815 - the document's spelling
+        "ingestionTime", "-ingestionTime", "createdAt", "-createdAt", "name", "-name"
+    ] = "-ingestionTime"
+    property: tuple[Annotated[str, AfterValidator(_filter)], ...] = Field(
+        (),
+        max_length=10,
+        description="`status=SUCCESS`, `createdAt>=1749324248`, `name=contains...`; several, all"
+        " of which hold.",
     )

@@ -28,7 +28,8 @@ from pydantic_core import PydanticCustomError
 from segments.doors.live_audience.codes import code_of
 from segments.model.order import Order, SegmentAction, SegmentOrder
 from segments.model.stop_reason import Stopped, StopReason
-from segments.runtime.validation_faults import validation_faults
+from segments.runtime.json_values import WholeNumber, WrittenAs
+from segments.runtime.validation_faults import Fault, json_faults
 
 MAX_METADATA_BYTES = 1 << 20
 MAX_SEGMENTS = 500
@@ -98,9 +99,15 @@ class FileForm(_Form):
 
     name: Annotated[_Name, AfterValidator(_without_slash)]
     hash: Annotated[Literal["md5", "sha1"], _Lower]
-    digest: Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{32}([0-9a-fA-F]{8})?$")]
+    digest: Annotated[
+        str,
+        WrittenAs(
+            r"^[0-9a-fA-F]{32}([0-9a-fA-F]{8})?$",
+            "is not the 32 hex digits of an MD5, or the 40 of a SHA-1",
+        ),
+    ]
     date: Annotated[str, AfterValidator(_day)]
-    records: int = Field(ge=0, le=10**12)
+    records: WholeNumber = Field(ge=0, le=10**12)
 
     @model_validator(mode="after")
     def _digest_is_of_its_algorithm(self) -> "FileForm":
@@ -160,31 +167,11 @@ def read_metadata(raw: bytes) -> Metadata:
         )
     try:
         # Windows editors begin a file with a byte order mark.
-        return Metadata.model_validate_json(raw.removeprefix(b"\xef\xbb\xbf"))
+        return Metadata.model_validate_json(raw.removeprefix(b"\xef\xbb\xbf"), strict=True)
     except ValidationError as error:
-        faults = validation_faults(error)
-    stops = [_stop_of(fault["loc"], fault["type"], fault["msg"]) for fault in faults]
+        faults = json_faults(error, raw)
+    stops = [_stop_of(fault) for fault in faults]
     raise min(stops, key=lambda stop: code_of(stop.reason))
-
-
-_WORDS = {
-    "missing": "is missing",
-    "literal_error": "is none of the words that the document allows",
-    "string_type": "is not a text",
-    "string_too_short": "is empty",
-    "string_too_long": "has too many characters",
-    "string_pattern_mismatch": "is not written as a digest is",
-    "int_type": "is not a whole number",
-    "int_parsing": "is not a whole number",
-    "int_from_float": "is not a whole number",
-    "greater_than_equal": "is less than there can be",
-    "less_than_equal": "is more than there can be",
-    "model_type": "is not an object",
-    "tuple_type": "is not an array",
-    "too_short": "is empty",
-    "too_long": f"has more than {MAX_SEGMENTS} entries",
-}
-"""What is wrong with a field, in the document's words and not our library's."""
 
 
 def _field(loc: tuple[int | str, ...]) -> str:
@@ -193,20 +180,17 @@ def _field(loc: tuple[int | str, ...]) -> str:
     return field.removeprefix(".")
 
 
-def _stop_of(loc: tuple[int | str, ...], kind: str, message: str) -> Stopped:
-    field = _field(loc)
-    said = _WORDS.get(kind, message)
-    if loc[-1:] == ("action",) and kind == "enum":
-        said = "is neither add nor remove"
-    detail = f"{field}: {said}" if field else said
-    match loc:
+def _stop_of(fault: Fault) -> Stopped:
+    field = _field(fault.loc)
+    detail = f"{field}: {fault.sentence}" if field else fault.sentence
+    match fault.loc:
         case ("partner_id",):
             return Stopped(StopReason.UNKNOWN_PARTNER, detail)
         case ("sub_id",):
             return Stopped(StopReason.UNKNOWN_SUB_ID, detail)
         case ("callback_url",):
             return Stopped(StopReason.CALLBACK_URL, detail)
-        case ("file", "name") if kind == StopReason.SLASH_IN_NAME:
+        case ("file", "name") if fault.kind == StopReason.SLASH_IN_NAME:
             return Stopped(StopReason.SLASH_IN_NAME, detail)
         case _:
             return Stopped(StopReason.NOT_WELL_FORMED, detail)

@@ -18,6 +18,7 @@ from segments.model.identity import (
     id_of_email_hash,
     tail_of_email_hash,
 )
+from segments.runtime.json_values import WrittenAs
 
 MAX_IDS = 1000
 """Of one data subject, in one request."""
@@ -60,7 +61,10 @@ def _of_somebody(digest: str) -> str:
 _IsSet = Field(max_length=MAX_IDS, json_schema_extra={"uniqueItems": True})
 _EmailHash = Annotated[
     str,
-    StringConstraints(pattern=r"^([0-9a-fA-F]{32}|[0-9a-fA-F]{40}|[0-9a-fA-F]{64})$"),
+    WrittenAs(
+        r"^([0-9a-fA-F]{32}|[0-9a-fA-F]{40}|[0-9a-fA-F]{64})$",
+        "is no hash: 32 (MD5), 40 (SHA-1) or 64 (SHA-256) hex digits",
+    ),
     AfterValidator(_of_somebody),
 ]
 _Duid = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT_CHARS)]

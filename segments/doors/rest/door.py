@@ -23,19 +23,14 @@ from typing import Any, NamedTuple, TypeVar, get_type_hints
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Middleware
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from segments.doors.rest.auth import Scheme, authenticate
 from segments.doors.rest.idempotency import Once
 from segments.doors.rest.known_members import KnownForm, NamedTwice, check_named_once
-from segments.doors.rest.problem import (
-    CONTENT_TYPE,
-    Problem,
-    ProblemDocument,
-    invalid,
-    problem_document,
-)
+from segments.doors.rest.problem import CONTENT_TYPE, Problem, ProblemDocument, problem_document
 from segments.doors.rest.rate_limit import RateLimit
+from segments.doors.rest.read_form import read_json, read_text
 
 T = TypeVar("T", bound=Callable[..., Any])
 Model = TypeVar("Model", bound=BaseModel)
@@ -181,9 +176,11 @@ class Operation:
             given["caller"] = await authenticate(request, self.door.schemes)
             limit.admit(given["caller"])
         if "path" in self.takes:
-            given["path"] = _valid(self.takes["path"], "path", dict(request.match_info))
+            given["path"] = read_text(self.takes["path"], "path", dict(request.match_info))
         if "query" in self.takes:
-            given["query"] = _valid(self.takes["query"], "query", _query(request))
+            given["query"] = read_text(
+                self.takes["query"], "query", _query(self.takes["query"], request)
+            )
         if "body" in self.takes:
             given["body"] = await _json_body(self.takes["body"], request, self.door.json_as)
         if "request" in self.takes:
@@ -239,12 +236,17 @@ def check_not_encoded(request: web.Request) -> None:
         raise Problem(415, "a body with a Content-Encoding; send it as it is")
 
 
-def _query(request: web.Request) -> dict[str, str]:
-    query = request.query
-    for name in query:
-        if len(query.getall(name)) > 1:
+def _query(model: type[BaseModel], request: web.Request) -> dict[str, str | tuple[str, ...]]:
+    values: dict[str, str | tuple[str, ...]] = {}
+    for name in request.query:
+        found = request.query.getall(name)
+        if name in model.model_fields and isinstance(model.model_fields[name].default, tuple):
+            values[name] = tuple(found)  # a list, which is told by one parameter an entry
+        elif len(found) > 1:
             raise Problem(400, "a query parameter stands there twice")
-    return dict(query)
+        else:
+            values[name] = found[0]
+    return values
 
 
 async def _json_body(model: type[Model], request: web.Request, json_as: frozenset[str]) -> Model:
@@ -260,16 +262,4 @@ async def _json_body(model: type[Model], request: web.Request, json_as: frozense
             check_named_once(raw)
         except NamedTwice as error:
             raise Problem(400, f"body: {error}") from None
-    try:
-        return model.model_validate_json(raw)
-    except ValidationError as error:
-        problem = invalid("body", error)
-    raise problem  # outside, so that the values don't come along as context
-
-
-def _valid(model: type[Model], where: str, values: Mapping[str, str]) -> Model:
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        problem = invalid(where, error)
-    raise problem
+    return read_json(model, raw)

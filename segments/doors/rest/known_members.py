@@ -1,5 +1,5 @@
 """
-Bodies in which a member that we do not know is refused.
+Bodies and queries in which a member that we do not know is refused.
 
 A form that passes over what it does not know loses what it was sent under another
 name: the cookies of a person who said no under `liveItentFpcs`, the time after which
@@ -60,7 +60,15 @@ class KnownForm(Form):
             elif name not in cls.answered:
                 message = unknown_member(name, cls.model_fields)
                 raise PydanticCustomError("unknown_member", "{message}", {"message": message})
-        return known
+        return _frozen(known)
+
+
+class Query(KnownForm):
+    """
+    A query; what it says beyond what it may is refused.
+
+    `?acton=remove`, were it ignored, would add.
+    """
 
 
 def unknown_member(name: str, known: Collection[str]) -> str:
@@ -96,9 +104,16 @@ def _once(pairs: list[tuple[str, Any]]) -> None:
 def _together(name: str, one: Any, other: Any) -> Any:
     if one is None or other is None:
         return other if one is None else one
-    if isinstance(one, list) and isinstance(other, list):
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
         return [*one, *(each for each in other if each not in one)]
     raise PydanticCustomError("two_spellings", "{name} is there in two spellings", {"name": name})
+
+
+def _frozen(value: Any) -> Any:
+    """Return JSON with tuples as its arrays, for which a strict reader takes nothing else."""
+    if isinstance(value, dict):
+        return {name: _frozen(each) for name, each in value.items()}
+    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
 
 
 def _likeness(one: str, other: str) -> float:

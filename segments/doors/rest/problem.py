@@ -15,10 +15,9 @@ from typing import Any
 
 import orjson
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, ConfigDict
 
-from segments.runtime.validation_faults import validation_faults
+from segments.runtime.validation_faults import Fault
 
 CONTENT_TYPE = "application/problem+json"
 
@@ -86,23 +85,16 @@ def problem_document(problem: Problem) -> web.Response:
     )
 
 
-def invalid(where: str, error: ValidationError) -> Problem:
+def invalid(where: str, faults: Sequence[Fault]) -> Problem:
     """Say which members of a request are wrong, and how; not what they were."""
     errors = [
-        {"in": where, "pointer": _pointer(fault["loc"]), "detail": _detail(fault)}
-        for fault in validation_faults(error)
+        {"in": where, "pointer": _pointer(fault.loc), "detail": fault.sentence} for fault in faults
     ]
     first = errors[0]
-    return Problem(400, f"{where} {first['pointer']}: {first['detail']}", errors=errors)
-
-
-def _detail(fault: ErrorDetails) -> str:
-    # The one message of pydantic's that quotes what stands there.
-    if fault["type"] == "union_tag_invalid":
-        return "is of none of the kinds that there are"
-    return fault["msg"]
+    place = f"{where} {first['pointer']}".strip()
+    return Problem(400, f"{place}: {first['detail']}", errors=errors)
 
 
 def _pointer(loc: Sequence[int | str]) -> str:
-    # What is not ours may be a name that the caller made up: as long as they like.
-    return "".join(f"/{str(part)[:64]}" for part in loc) or "/"
+    """Return a place as RFC 6901 has it; of a name that the caller made up, the beginning."""
+    return "".join("/" + str(part)[:64].replace("~", "~0").replace("/", "~1") for part in loc)

@@ -12,16 +12,6 @@ class Form(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class Query(BaseModel):
-    """
-    A query; what it says beyond what it may is refused.
-
-    `?acton=remove`, were it ignored, would add.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
 def printable(text: str) -> str:
     """Return a text that a terminal shows as it stands; refuse another."""
     if not text.isprintable():

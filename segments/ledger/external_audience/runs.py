@@ -6,6 +6,7 @@ it is, its job says. A file was taken before if a run took it in the same versio
 and did not fail.
 """
 
+import operator
 import uuid
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
@@ -37,7 +38,22 @@ class Run(NamedTuple):
     collected: dict[str, Any] | None  # what was found in its files, once all were read
 
 
+class Began(NamedTuple):
+    """When a run began."""
+
+    operator: str  # of `_COMPARE`
+    at_s: int
+
+
 _COLUMNS = tuple(_runs.c[name] for name in Run._fields)
+_COMPARE = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "=": operator.eq,
+    "!=": operator.ne,
+}
 
 
 def new_run_id() -> str:
@@ -149,7 +165,7 @@ async def page(
     limit: int,
     newest_first: bool,
     states: Collection[JobState],
-    began: Collection[tuple[str, int]] = (),
+    began: Collection[Began] = (),
 ) -> tuple[list[Run], int]:
     """
     Return some of an external audience's runs, and how many there are.
@@ -161,15 +177,12 @@ async def page(
         limit: How many to return.
         newest_first: Else the oldest.
         states: Only those whose job is in one of these.
-        began: Only those that began so: `>=` or `<=` and unix seconds.
+        began: Only those that began so, by all of them.
     """
     conditions = [
         _runs.c.external_audience_id == external.id,
         _jobs.c.state.in_(states),
-        *(
-            _runs.c.created_at_s >= at_s if operator == ">=" else _runs.c.created_at_s <= at_s
-            for operator, at_s in began
-        ),
+        *(_COMPARE[each.operator](_runs.c.created_at_s, each.at_s) for each in began),
     ]
     of_these = select(*_COLUMNS).join(_jobs, _jobs.c.id == _runs.c.job_id).where(*conditions)
     total: int = (

@@ -104,7 +104,7 @@ async def test_member_that_is_not_known_is_refused_by_name(
     answer = await world.rest.ask("POST", path, body)
 
     assert answer.status == 400
-    assert answer.body["detail"] == f"body /: {message}"
+    assert answer.body["detail"] == f"body: {message}"
 
 
 async def test_members_of_answers_are_passed_over(world: RestDoors) -> None:

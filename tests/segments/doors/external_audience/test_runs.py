@@ -502,6 +502,10 @@ async def test_runs_are_listed_by_page_and_property(external: External) -> None:
     assert await listed("property=status!=FAILED") == [2, 1, 0]
     assert await listed(f"property=ingestionTime%3E={at_s}") == [2, 1]
     assert await listed(f"property=ingestionTime%3C={at_s * 1000}") == [1, 0]
+    assert await listed(f"property=ingestionTime%3C{at_s * 1000}") == [0]
+    assert await listed(f"property=createdAt%3E={at_s}&property=createdAt%3C{at_s + 10}") == [1]
+    assert await listed("sortBy=createdAt&property=status=containsSUCC") == [0, 1, 2]
+    assert await listed("sortBy=-createdAt&limit=1") == [2]
     assert await listed("property=name=containsexternal") == [2, 1, 0]
     assert await listed("property=name!=Sample%20external%20audience") == []
 

@@ -141,7 +141,7 @@ def _fault_of_data(
     """Say how `user.data` differs from what was there with our segments appended."""
     due = {partner: set(ids) for partner, ids in segments.items()}
     for before, after in zip(came, answered, strict=False):
-        wanted = due.pop(_id(before), None)
+        wanted = due.pop(_id(before), None) if _is_of_our_taxonomy(before) else None
         if wanted is None:
             if before != after:
                 return "a Data object of another changed"
@@ -156,6 +156,14 @@ def _fault_of_data(
         if not _is_ours(data, due[_id(data)]):
             return "a Data object of ours is not {id, name, segment[{id}]} with the segments due"
     return ""
+
+
+def _is_of_our_taxonomy(data: object) -> bool:
+    """Say whether a `Data` with a partner's id has its `segtax`, so that the two are one."""
+    partner = _ID_TO_PARTNER.get(_id(data))
+    segtax = _fields(_fields(data).get("ext")).get("segtax")
+    due = None if partner is None or partner.segtax is None else _Number(str(partner.segtax))
+    return segtax == due
 
 
 def _is_ours(data: object, wanted: set[str]) -> bool:

@@ -16,6 +16,7 @@ from rtb.outcome import Reason
 from segments.model.identity import IdentifierKind
 
 _FOREIGN_SEGMENT = "77"
+_FOREIGN_SEGTAX = 4
 """A segment in an existing `Data` of a partner of ours that we did not put there."""
 
 _NO_DEVICE = "00000000-0000-0000-0000-000000000000"
@@ -209,13 +210,26 @@ def _eids_of_others(rng: Random) -> list[object]:
 
 
 def _data_of_ours(rng: Random) -> tuple[list[object], dict[str, frozenset[str]]]:
-    """Return, at times, a `Data` of one of our partners that came with the request."""
+    """
+    Return, at times, a `Data` with the id of one of our partners that came with the request.
+
+    One of another taxonomy than the partner's is another's: it holds nothing of ours.
+    """
     if rng.random() < 0.8:
         return [], {}
     partner = rng.choice(PARTNERS)
     held = str(rng.randrange(100, 110))
     segments = [{"id": _FOREIGN_SEGMENT, "value": "kept"}, {"id": held}]
-    data = {"id": partner.public_id, "name": "as it came", "segment": segments}
+    data: dict[str, object] = {
+        "id": partner.public_id,
+        "name": "as it came",
+        "segment": segments,
+    }
+    segtax = partner.segtax if rng.random() < 0.7 else _FOREIGN_SEGTAX
+    if segtax is not None:
+        data["ext"] = {"segtax": segtax}
+    if segtax != partner.segtax:
+        return [data], {}
     return [data], {partner.public_id: frozenset({_FOREIGN_SEGMENT, held})}
 
 

@@ -122,13 +122,20 @@ def enriched(request: BidRequest, due: Expectation) -> bytes:
     raw = msgspec.json.decode(user.get("data", b"[]"), type=list[msgspec.Raw])
     for partner in PARTNERS:
         segments = [{"id": id_} for id_ in due.segments.get(partner.public_id, ())]
-        at = next((n for n, d in enumerate(data) if d.get("id") == partner.public_id), None)
+        ext = {} if partner.segtax is None else {"ext": {"segtax": partner.segtax}}
+        at = next(
+            (
+                n
+                for n, d in enumerate(data)
+                if d.get("id") == partner.public_id and d.get("ext") == ext.get("ext")
+            ),
+            None,
+        )
         if at is not None and segments:
             data[at]["segment"] += segments
             raw[at] = msgspec.Raw(msgspec.json.encode(data[at]))
         elif segments:
             added = {"id": partner.public_id, "name": partner.name, "segment": segments}
-            ext = {} if partner.segtax is None else {"ext": {"segtax": partner.segtax}}
             raw.append(msgspec.Raw(msgspec.json.encode(added | ext)))
     user["data"] = msgspec.Raw(msgspec.json.encode(raw))
     fields["user"] = msgspec.Raw(msgspec.json.encode(user))

@@ -245,7 +245,10 @@ def _refuses(bid_request: Json) -> bool:
         return True
     if 0 not in gdpr and (user.get("consent") or (user.get("ext") or {}).get("consent")):
         return True
-    return bool(regs.get("gpp_sid") or ext.get("gpp_sid"))
+    sids = [sid for said in (regs, ext) for sid in said.get("gpp_sid") or ()]
+    if not sids:
+        return bool(regs.get("gpp") or ext.get("gpp"))
+    return any(sid > 0 for sid in sids)  # -1: none applies
 
 
 def _strip(bid_request: Json) -> bool:
@@ -258,12 +261,13 @@ def _inject(bid_request: Json, shown: Mapping[int, Audience]) -> bool:
     by_partner: dict[str, list[Audience]] = {}
     for _, audience in sorted(shown.items()):
         by_partner.setdefault(audience.partner_id, []).append(audience)
-    present: dict[str, Json] = {}
+    # A Data of another taxonomy is another's.
+    present: dict[tuple[str, int | None], Json] = {}
     for data in (bid_request.get("user") or {}).get("data") or ():
-        present.setdefault(data.get("id"), data)
+        present.setdefault((data.get("id"), (data.get("ext") or {}).get("segtax")), data)
     is_new = False
     for partner_id, audiences in by_partner.items():
-        data = present.get(partner_id)
+        data = present.get((partner_id, audiences[0].segtax))
         held = {s.get("id") for s in data.get("segment") or ()} if data else set()
         segments = [{"id": i} for i in dict.fromkeys(a.segment_id for a in audiences)]
         segments = [segment for segment in segments if segment["id"] not in held]

@@ -21,9 +21,9 @@ from typing import Any, NamedTuple, cast
 
 from redis.asyncio import Redis
 from redis.asyncio.cluster import ClusterNode
-from redis.asyncio.connection import SSLConnection, parse_url
+from redis.asyncio.connection import AbstractConnection, SSLConnection, parse_url
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool, SentinelManagedConnection
 from redis.backoff import ExponentialWithJitterBackoff
 
 from segments.store.reader import StoreUnusable
@@ -167,7 +167,29 @@ def _sentinel(several: Several, options: Mapping[str, Any]) -> Redis:
     sentinel = Sentinels(  # type: ignore[no-untyped-call] # redis-py
         several.addresses, sentinel_kwargs={**limits, **tls, **own}, **theirs
     )
-    return sentinel.master_for(several.service, redis_class=_OfSentinel)  # type: ignore[no-any-return] # redis-py
+    return sentinel.master_for(  # type: ignore[no-any-return] # redis-py
+        several.service, redis_class=_OfSentinel, connection_pool_class=_MastersConnections
+    )
+
+
+class _MastersConnections(SentinelConnectionPool):
+    """
+    Connections to the master alone, also of those that come back after it was replaced.
+
+    redis-py's pool hangs up on idle connections when the Sentinels name another master, and
+    takes back one that was in use then. The old master may answer it for as long as it has
+    not heard of its heir.
+    """
+
+    async def ensure_connection(self, connection: AbstractConnection) -> None:
+        """Connect anew if it leads to a former master."""
+        if (
+            isinstance(connection, SentinelManagedConnection)
+            and connection.is_connected
+            and (connection.host, connection.port) != self.master_address
+        ):
+            await connection.disconnect()
+        await super().ensure_connection(connection)
 
 
 class _OfSentinel(Redis):

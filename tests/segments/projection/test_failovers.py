@@ -21,6 +21,7 @@ from segments.settings import Settings
 from segments.store.keys import CACHING, META, bucket_key, bucket_of, slot_of
 from segments.store.reader import TRUST_COMMAND, caught_up_runs, read_meta, read_records
 from segments.store.servers.connection import connect
+from segments.store.servers.masters import sure_pipeline
 from tests.cluster import TestCluster, in_thread, run_of, until_true
 from tests.edge.small_store import eventually
 from tests.engines import Engine
@@ -134,3 +135,30 @@ async def test_a_no_is_not_left_with_a_master_that_sentinels_have_replaced(
             assert await says_no_while_replaced(world, hung, heir, IDS[1]) == ""
 
             assert await world.opt_outs(IDS[:2]) == [(NO,), (NO,)]
+
+
+async def test_a_connection_that_was_in_use_while_its_master_was_replaced_is_not_used_again(
+    several_engine_name: str,
+) -> None:
+    """redis-py hangs up on idle ones alone, and a former master answers for a while."""
+    with watched(several_engine_name) as servers:
+        hung, heir = servers.servers
+        async with connect(servers.url) as client:
+            pool = client.connection_pool
+            in_use = await pool.get_connection()  # type: ignore[no-untyped-call] # redis-py
+            hung.freeze()
+
+            async def is_replaced() -> bool:
+                try:
+                    await sure_pipeline(client)
+                except RedisError:  # nobody is the master yet
+                    return False
+                return bool(pool.master_address == ("127.0.0.1", int(heir.port)))  # type: ignore[attr-defined] # of those that Sentinels name
+
+            await eventually(is_replaced)
+            hung.thaw()
+
+            await pool.release(in_use)
+            found = await client.info("server")
+
+            assert str(found["tcp_port"]) == heir.port

@@ -82,6 +82,20 @@ local function forbids(us_privacy)
         and (not find(us_privacy, "^1[YyNn-][YyNn-][YyNn-]$") or find(us_privacy, "^..[Yy]"))
 end
 
+-- Whether a section of GPP applies, or one may: -1 says that none does.
+local function is_under_gpp(regs, ext)
+    local is_named = false
+    for _, said in ipairs({ regs, ext }) do
+        for _, sid in ipairs(object(said.gpp_sid)) do
+            is_named = true
+            if sid > 0 then
+                return true
+            end
+        end
+    end
+    return not is_named and (is_said(regs.gpp) or is_said(ext.gpp))
+end
+
 -- docs/field.md, "Consent", without TCF and GPP.
 local function refuses(bid_request, ext_of_user)
     local regs = object(bid_request.regs)
@@ -96,7 +110,7 @@ local function refuses(bid_request, ext_of_user)
         and (is_said(object(bid_request.user).consent) or is_said(ext_of_user.consent)) then
         return true
     end
-    return #object(regs.gpp_sid) > 0 or #object(ext.gpp_sid) > 0
+    return is_under_gpp(regs, ext)
 end
 
 -- Partners in the order of their first audience, each with what it has to say; nil for nobody.
@@ -155,12 +169,12 @@ local function inject(edits, body, p, root, bid_request, partners, of_partner)
     local came = object(object(bid_request.user).data)
     local place = {}
     for n = #came, 1, -1 do
-        place[came[n].id or ""] = n
+        place[(came[n].id or "") .. "/" .. (object(came[n].ext).segtax or "")] = n
     end
     local added = {}
     for i = 1, #partners do
         local partner = partners[i]
-        local n = place[partner.id]
+        local n = place[partner.taxonomy]
         local text = missing(of_partner[partner], n and came[n].segment)
         if not n then
             added[#added + 1] = partner.head .. text .. partner.tail

@@ -139,11 +139,13 @@ end
 local function partner_of(account)
     local head = '{"id":' .. cjson.encode(account.public_id) .. ',"name":'
         .. cjson.encode(account.name) .. ',"segment":['
-    local tail = "]}"
+    local tail, segtax = "]}", ""
     if type(account.segtax) == "number" then
-        tail = format('],"ext":{"segtax":%d}}', account.segtax)
+        segtax = format("%d", account.segtax)
+        tail = '],"ext":{"segtax":' .. segtax .. "}}"
     end
-    return { id = account.public_id, head = head, tail = tail }
+    -- A Data of another taxonomy is another's.
+    return { taxonomy = account.public_id .. "/" .. segtax, head = head, tail = tail }
 end
 
 local function catalog_of(version, audience_entries, account_entries, recipient_entries)

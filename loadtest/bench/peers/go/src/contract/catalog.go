@@ -18,6 +18,7 @@ const (
 // Partner is one that owns segments, with the JSON that stands around them.
 type Partner struct {
 	ID         string
+	Segtax     string // in digits, empty if it has none: a Data of another one is another's
 	Head, Tail []byte // `{"id":"9001","name":"...","segment":[` and what closes it
 }
 
@@ -147,11 +148,12 @@ func (a audiences) with(id uint32, audience *Audience) audiences {
 
 func newPartner(account accountEntry) *Partner {
 	head := fmt.Appendf(nil, `{"id":%s,"name":%s,"segment":[`, quoted(account.PublicID), quoted(account.Name))
-	tail := []byte("]}")
+	segtax, tail := "", []byte("]}")
 	if account.Segtax != nil {
-		tail = []byte(`],"ext":{"segtax":` + strconv.Itoa(*account.Segtax) + "}}")
+		segtax = strconv.Itoa(*account.Segtax)
+		tail = []byte(`],"ext":{"segtax":` + segtax + "}}")
 	}
-	return &Partner{account.PublicID, head, tail}
+	return &Partner{account.PublicID, segtax, head, tail}
 }
 
 func readVersion(conn redis.Conn) (string, error) {

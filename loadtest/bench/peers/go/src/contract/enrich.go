@@ -27,7 +27,9 @@ type Signals struct {
 	IsGDPR     bool      // either says 1
 	IsNotGDPR  bool      // either says 0
 	HasConsent bool
-	HasGPPSID  bool
+	HasGPP     bool
+	HasSID     bool // it is said which sections apply, be it that none does
+	NamesSID   bool // one applies
 }
 
 // Addition is what one partner has to say of a person.
@@ -154,7 +156,7 @@ func shown(held *record, visible audiences) (additions []Addition) {
 }
 
 func (s *Signals) refuse() bool {
-	if s.Coppa || s.LMT || s.GPC == "1" || s.IsGDPR || s.HasGPPSID {
+	if s.Coppa || s.LMT || s.GPC == "1" || s.IsGDPR || s.NamesSID || s.HasGPP && !s.HasSID {
 		return true
 	}
 	for _, said := range s.USPrivacy {

@@ -68,7 +68,12 @@ func (r *request) readRegs(regs gjson.Result) {
 			s.IsGDPR = s.IsGDPR || value.Num == 1
 			s.IsNotGDPR = s.IsNotGDPR || value.Type == gjson.Number && value.Num == 0
 		case "gpp_sid":
-			s.HasGPPSID = s.HasGPPSID || isNonEmptyArray(value)
+			value.ForEach(func(_, sid gjson.Result) bool {
+				s.HasSID, s.NamesSID = true, s.NamesSID || sid.Num > 0 // -1: none applies
+				return true
+			})
+		case "gpp":
+			s.HasGPP = s.HasGPP || value.Str != ""
 		case "gpc":
 			if isExt == 1 {
 				s.GPC = value.Str
@@ -184,9 +189,10 @@ func (r *request) cutHashes() {
 func (r *request) add(additions []contract.Addition) bool {
 	before := len(r.edits)
 	r.data.ForEach(func(_, data gjson.Result) bool {
-		id := data.Get("id").Str
+		id, segtax := data.Get("id").Str, data.Get("ext.segtax").Raw
 		for i := range additions {
-			if additions[i].Partner != nil && additions[i].Partner.ID == id {
+			partner := additions[i].Partner
+			if partner != nil && partner.ID == id && partner.Segtax == segtax {
 				r.extend(data, additions[i].Segments)
 				additions[i].Partner = nil
 			}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"slices"
 
 	"contract"
 )
@@ -39,6 +40,7 @@ type regs struct {
 type signals struct {
 	GDPR      *int   `json:"gdpr"`
 	USPrivacy string `json:"us_privacy"`
+	GPP       string `json:"gpp"`
 	GPPSID    []int  `json:"gpp_sid"`
 }
 
@@ -120,6 +122,7 @@ func (r *request) question() *contract.Question {
 	isLimited := r.device.LMT == 1
 	q.IDs.AddIFA(r.device.IFA, isLimited)
 	is := func(gdpr *int, value int) bool { return gdpr != nil && *gdpr == value }
+	sids := append(r.regs.GPPSID, r.regs.Ext.GPPSID...)
 	q.Signals = contract.Signals{
 		Coppa:      isChild,
 		LMT:        isLimited,
@@ -128,7 +131,9 @@ func (r *request) question() *contract.Question {
 		IsGDPR:     is(r.regs.GDPR, 1) || is(r.regs.Ext.GDPR, 1),
 		IsNotGDPR:  is(r.regs.GDPR, 0) || is(r.regs.Ext.GDPR, 0),
 		HasConsent: r.hasConsent,
-		HasGPPSID:  len(r.regs.GPPSID) > 0 || len(r.regs.Ext.GPPSID) > 0,
+		HasGPP:     r.regs.GPP != "" || r.regs.Ext.GPP != "",
+		HasSID:     len(sids) > 0,
+		NamesSID:   slices.ContainsFunc(sids, func(sid int) bool { return sid > 0 }), // -1: none applies
 	}
 	return q
 }
@@ -153,6 +158,9 @@ func emails(hashes json.RawMessage) (all []string) {
 	return all
 }
 
+// taxonomy tells Data objects apart.
+type taxonomy struct{ id, segtax string }
+
 // add puts segments in, one Data a partner; false where all of them are there already.
 func (r *request) add(additions []contract.Addition) bool {
 	var came []json.RawMessage
@@ -160,17 +168,21 @@ func (r *request) add(additions []contract.Addition) bool {
 		return false
 	}
 	isNew := false
-	at := map[string]int{}
+	at := map[taxonomy]int{}
 	for i, raw := range came {
-		var data segment // it has an id, too
+		var data struct {
+			ID  string
+			Ext struct{ Segtax json.Number }
+		}
 		if json.Unmarshal(raw, &data) == nil {
-			if _, isThere := at[data.ID]; !isThere {
-				at[data.ID] = i
+			key := taxonomy{data.ID, string(data.Ext.Segtax)}
+			if _, isThere := at[key]; !isThere {
+				at[key] = i
 			}
 		}
 	}
 	for _, addition := range additions {
-		if i, isThere := at[addition.Partner.ID]; isThere {
+		if i, isThere := at[taxonomy{addition.Partner.ID, addition.Partner.Segtax}]; isThere {
 			if extended := extend(came[i], addition.Segments); extended != nil {
 				came[i], isNew = extended, true
 			}

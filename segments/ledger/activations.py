@@ -104,6 +104,26 @@ async def activate(
     return activation
 
 
+async def move(
+    conn: AsyncConnection,
+    activation: Activation,
+    live_from_s: int,
+    live_until_s: int,
+    *,
+    now_s: float,
+) -> None:
+    """Show it from when until when a catalog said that was published."""
+    await raise_revision(conn)
+    await conn.execute(
+        update(_activations)
+        .where(
+            _activations.c.audience_id == activation.audience_id,
+            _activations.c.recipient_id == activation.recipient_id,
+        )
+        .values(live_from_s=live_from_s, live_until_s=live_until_s, updated_at_s=now_s)
+    )
+
+
 async def activations_of(conn: AsyncConnection, audience: Audience) -> list[Activation]:
     """Return the activations of an audience, the oldest first."""
     return await _activations_of(conn, _activations.c.audience_id == audience.id)

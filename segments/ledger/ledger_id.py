@@ -2,10 +2,10 @@
 Which ledger this is, and how far it has come: what a store and its ledger know each other by.
 
 A ledger gets its id when it is made, or by the migration that brought the id, and
-keeps it for good; a copy that was restored has it too. Two numbers tell a copy
+keeps it for good; a copy that was restored has it too. Three numbers tell a copy
 that is too old from the ledger itself: those of its last audience and of its last
-opt-out, which are never given twice. `segments.projection.one_ledger` compares them
-with what the store was told.
+opt-out, which are never given twice, and its catalog's revision.
+`segments.projection.one_ledger` compares them with what the store was told.
 """
 
 from typing import NamedTuple

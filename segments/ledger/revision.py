@@ -7,15 +7,25 @@ transaction; `segments.projection.catalog` publishes whatever the store does not
 yet. So a change is never lost between the two, and none is published before it
 is committed.
 
+Each revision has a name, drawn at random. A copy of the ledger that was restored and went
+on by itself comes to the same numbers as the ledger that is lost, and to other names: so
+whoever was told a number and its name can tell the two apart.
+
 It is also the place where they take turns on PostgreSQL: one row, locked before
 any other, so that no two transactions wait for each other. SQLite has one
 writer anyway.
 """
 
-from sqlalchemy import case, select, update
+import secrets
+from typing import Final
+
+from sqlalchemy import case, delete, insert, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from segments.ledger.tables import catalog_revision
+from segments.ledger.tables import catalog_revision, revision_names
+
+NAMES_KEPT: Final = 100_000
+"""Of so many revisions the names are kept: more than any store is ever behind."""
 
 
 async def lock_catalog(conn: AsyncConnection) -> None:
@@ -34,9 +44,25 @@ async def raise_revision(conn: AsyncConnection, *, above: int = 0) -> None:
     await conn.execute(
         update(catalog_revision).values(revision=case((held < above, above), else_=held) + 1),
     )
+    name = literal(secrets.token_hex(16))
+    await conn.execute(insert(revision_names).from_select(["revision", "name"], select(held, name)))
+    oldest = select(held - NAMES_KEPT).scalar_subquery()
+    await conn.execute(delete(revision_names).where(revision_names.c.revision <= oldest))
 
 
 async def revision(conn: AsyncConnection) -> int:
     """Return the catalog's revision."""
     number: int = (await conn.execute(select(catalog_revision.c.revision))).scalar_one()
     return number
+
+
+async def name_of(conn: AsyncConnection, number: int) -> str:
+    """Return the name of a revision; empty if it has none that is still known."""
+    asked = select(revision_names.c.name).where(revision_names.c.revision == number)
+    return await conn.scalar(asked) or ""
+
+
+async def rename(conn: AsyncConnection, number: int, name: str) -> None:
+    """Call a revision what a store calls it whose changes this ledger has taken over."""
+    await conn.execute(delete(revision_names).where(revision_names.c.revision == number))
+    await conn.execute(insert(revision_names).values(revision=number, name=name))

@@ -19,7 +19,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from segments.ledger import accounts, activations, audiences, recipients
 from segments.ledger.activations import Activation
 from segments.ledger.database.engine import reading
-from segments.ledger.ledger_id import standing
 from segments.ledger.privacy.opt_outs import last_seq
 from segments.ledger.recipients import Recipient
 from segments.ledger.revision import revision
@@ -33,7 +32,7 @@ from segments.model.catalog import (
     RecipientEntry,
 )
 from segments.projection.applied_opt_outs import apply_opt_outs, reapply_opt_outs
-from segments.projection.one_ledger import behind, note_behind, taken_meta
+from segments.projection.one_ledger import behind, note_behind, taken_meta, to_be_told
 from segments.store import keys
 from segments.store.freshness import raise_notes
 from segments.store.meta import is_laid_out, mark_caught_up, prepare, tell
@@ -146,11 +145,11 @@ async def _publish(ledger: AsyncEngine, redis: Redis) -> int:
             by_so_much = await behind(conn, meta.whose, shown)
             version = await revision(conn)
             snapshot = None if by_so_much or version == shown else await _snapshot(conn, version)
-            last_audience = (await standing(conn)).last_audience
+            to_tell = await to_be_told(conn)
         await note_behind(redis, by_so_much, meta.whose)
         if snapshot is None:
             return version
-        await tell(redis, meta, audience_id=last_audience)
+        await tell(redis, meta, to_tell)
         # Whoever published since we looked saw a ledger at least as new as ours;
         # then ours must not overwrite it.
         if await _write(redis, shown, snapshot):

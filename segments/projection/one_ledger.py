@@ -6,13 +6,17 @@ where another ledger lies (another data directory, a forgotten SEGMENTS_LEDGER_U
 refuses, and says which is which.
 
 A copy that was restored has the id, too, and is told by its numbers. The store keeps the
-highest number of an audience and of an opt-out that it was ever told, and it is told
-before they are used. A ledger whose own are lower is *behind*: it would give a number
-twice, and show one partner's persons as another's; and it lacks what persons said since.
-So is one whose catalog is older than what the store shows: it would show again what was
-deleted since. Whoever finds that marks the store, and from then on nobody reads or
-writes (bids end as `store_down`, reason `ledger_behind`) until `rtb-segments reconcile`
-was run, or the ledger is back that is not behind.
+highest number of an audience, of an opt-out and of a catalog that it was ever told, and it
+is told before they are used. A ledger whose own are lower is *behind*: it would give a number
+twice, and show one partner's persons as another's; it lacks what persons said since; and it
+would show again what was deleted since. A copy that has gone on by itself, while the store
+was away, may have numbers as high. But its opt-out of that number has another transaction
+id, and its catalog another name (`segments.ledger.revision`); each audience that is made is
+a change of the catalog. So it is behind, too.
+
+Whoever finds that marks the store, and from then on nobody reads or writes (bids end as
+`store_down`, reason `ledger_behind`) until `rtb-segments reconcile` was run, or the ledger
+is back that is not behind.
 
     own_meta      asked before each thing that writes
     taken_meta    the same by a loader, to whom a store falls that is nobody's yet
@@ -34,8 +38,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from segments.ledger import ledger_id
 from segments.ledger.database.engine import BeforeMaking, LedgerUnusable, reading
-from segments.ledger.revision import revision
+from segments.ledger.revision import name_of, revision
 from segments.store import keys, meta
+from segments.store.meta import Told
 from segments.store.reader import (
     LedgerBehind,
     Meta,
@@ -71,14 +76,20 @@ async def own_meta(ledger: AsyncEngine, redis: Redis) -> Meta:
     """
     Return the store's meta if the store is our ledger's to write to.
 
+    Side effects: the store is told of our catalog, so that an audience is known before
+    anybody is written into it.
+
     Raises:
         OtherLedger: It belongs to another one.
         LedgerBehind: Our ledger is behind it; from now on the store says so to everybody.
         StoreUnusable: It is not laid out, or can't be read.
     """
     found = await read_meta_of_any(redis)
-    await _compare(ledger, redis, found.whose)
-    return found._replace(whose=found.whose._replace(behind=""))
+    ours = await _compare(ledger, redis, found.whose)
+    found = found._replace(whose=found.whose._replace(behind=""))
+    if found.whose.ledger_id and ours.revision > found.whose.last_revision:
+        await meta.tell(redis, found, ours)
+    return found
 
 
 async def taken_meta(ledger: AsyncEngine, redis: Redis) -> Meta:
@@ -165,10 +176,11 @@ async def take_for_rebuild(ledger: AsyncEngine, redis: Redis) -> None:
     async with reading(ledger) as conn:
         ours = await ledger_id.standing(conn)
         of = await ledger_id.transaction_of(conn, ours.last_opt_out)
+        told = await to_be_told(conn)
     if whose.ledger_id != ours.ledger_id:
         await take_store(ledger, redis, whose)
-    told = {"audience_id": ours.last_audience, "opt_out": ours.last_opt_out}
-    await meta.tell_closed(redis, **told, opt_out_of=of)
+    told = told._replace(opt_out=ours.last_opt_out, opt_out_of=of)
+    await meta.tell_closed(redis, told)
 
 
 async def take_store(ledger: AsyncEngine, redis: Redis, whose: Whose) -> None:
@@ -189,6 +201,15 @@ async def take_store(ledger: AsyncEngine, redis: Redis, whose: Whose) -> None:
         await redis.delete(keys.VERSION)
     if whose.ledger_id != ours or holds_anything:
         await meta.take(redis, ours, holds_anything=holds_anything)
+
+
+async def to_be_told(conn: AsyncConnection) -> Told:
+    """Return our catalog's revision, and the last audience that there is in it."""
+    version = await revision(conn)
+    last_audience = (await ledger_id.standing(conn)).last_audience
+    return Told(
+        audience=last_audience, revision=version, revision_name=await name_of(conn, version)
+    )
 
 
 async def behind(conn: AsyncConnection, whose: Whose, shown: int) -> str:
@@ -221,7 +242,13 @@ async def behind(conn: AsyncConnection, whose: Whose, shown: int) -> str:
         if of != whose.last_opt_out_of:
             return f"its opt-out {whose.last_opt_out} is not the one that the store was told of"
     version = await revision(conn)
-    return f"its catalog is version {version}, the store shows {shown}" if version < shown else ""
+    if version < max(shown, whose.last_revision):
+        shown = max(shown, whose.last_revision)
+        return f"its catalog is version {version}, the store was told of {shown}"
+    name = whose.last_revision_name
+    if name and await name_of(conn, whose.last_revision) != name:
+        return f"its catalog {whose.last_revision} is not the one that the store was told of"
+    return ""
 
 
 async def note_behind(redis: Redis, behind: str, whose: Whose) -> None:
@@ -244,10 +271,13 @@ async def note_behind(redis: Redis, behind: str, whose: Whose) -> None:
         await meta.unmark_behind(redis)
 
 
-async def _compare(ledger: AsyncEngine, redis: Redis, whose: Whose) -> None:
-    # The catalog is compared when it is published. But where the mark stands, all must be
+async def _compare(ledger: AsyncEngine, redis: Redis, whose: Whose) -> Told:
+    """See that our ledger is not behind; return what the store is to be told of it."""
+    # What is shown is compared when it is published. But where the mark stands, all must be
     # well before it goes, for whatever reason it was set.
     shown = await read_version(redis) if whose.behind else 0
     async with reading(ledger) as conn:
         by_so_much = await behind(conn, whose, shown)
+        ours = await to_be_told(conn)
     await note_behind(redis, by_so_much, whose)
+    return ours

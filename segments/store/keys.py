@@ -57,8 +57,9 @@ The meta also says whose the store is, and outlives a rebuild in that: `ledger` 
 id of the ledger that it belongs to), `of_empty_ledger` (there while that ledger held
 nothing when it took the store), `last_audience` and `last_opt_out` (the highest numbers
 that it was ever told, written before whatever they are used in), `last_opt_out_of` (the
-transaction id of that opt-out) and `behind` (by how much a ledger was found to be behind
-these; while it stands there, nobody reads or writes). See `segments.projection.one_ledger`.
+transaction id of that opt-out), `last_revision` and `last_revision_name` (likewise of the
+catalog) and `behind` (by how much a ledger was found to be behind these; while it stands
+there, nobody reads or writes). See `segments.projection.one_ledger`.
 """
 
 from binascii import crc_hqx  # CRC-16/XMODEM, which is the one of Redis Cluster

@@ -13,6 +13,7 @@ refuses one that would break a promise later:
 
 import logging
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -92,27 +93,42 @@ async def unmark_behind(redis: Redis) -> None:
     await redis.execute_command("HDEL", keys.META, "behind")  # type: ignore[no-untyped-call] # redis-py
 
 
-async def tell(
-    redis: Redis, meta: Meta, *, audience_id: int = 0, opt_out: int = 0, opt_out_of: str = ""
-) -> None:
+class Told(NamedTuple):
+    """Numbers of the ledger's that are about to be used in the store; 0: none is."""
+
+    audience: int = 0
+    """The highest of those that are to be used."""
+    opt_out: int = 0
+    """Likewise."""
+    opt_out_of: str = ""
+    """Its transaction id."""
+    revision: int = 0
+    """Of the catalog; with it goes every audience that the ledger has by then."""
+    revision_name: str = ""
+    """What the ledger calls that revision."""
+
+
+async def tell(redis: Redis, meta: Meta, told: Told) -> None:
     """
-    Note numbers of the ledger's that are about to be used in the store, if they are the highest.
+    Note numbers of the ledger's, if they are the highest.
 
     Args:
         redis: The store.
         meta: As it was read; the store must be laid out so, and be of the same ledger.
-        audience_id: The highest of those that are to be used; 0: of none.
-        opt_out: Likewise.
-        opt_out_of: Its transaction id.
+        told: What is to be used.
 
     Raises:
         StoreUnusable: The store was laid out anew, or is another ledger's by now.
         LedgerBehind: Its ledger was found to be behind it.
     """
     now = await read_meta(redis)
-    if audience_id > now.whose.last_audience or opt_out > now.whose.last_opt_out:
+    whose = now.whose
+    if (
+        told.audience > whose.last_audience
+        or told.opt_out > whose.last_opt_out
+        or told.revision > whose.last_revision
+    ):
         expected = meta.bucket_bits, meta.whose.ledger_id
-        told = audience_id, opt_out, opt_out_of
         now = parse_meta(await redis.eval(_TELL, 1, keys.META, *expected, *told))
         if now.whose.behind:
             raise LedgerBehind(now.whose.behind)
@@ -120,9 +136,9 @@ async def tell(
         raise StoreUnusable("the store was laid out anew under this process: start again")
 
 
-async def tell_closed(redis: Redis, *, audience_id: int, opt_out: int, opt_out_of: str) -> None:
+async def tell_closed(redis: Redis, told: Told) -> None:
     """Note numbers likewise in a store that is being rebuilt, by whoever does that."""
-    await redis.eval(_TELL_CLOSED, 1, keys.META, audience_id, opt_out, opt_out_of)
+    await redis.eval(_TELL_CLOSED, 1, keys.META, *told)
 
 
 async def advance_opt_outs(redis: Redis, seq: int, *, behind: int) -> None:
@@ -171,11 +187,19 @@ end
 """
 
 
-_TAKE = """
+_FIELDS_TOLD = """
+local told = {'last_audience', 'last_opt_out', 'last_opt_out_of', 'last_revision',
+    'last_revision_name'}
+"""
+
+_TAKE = (
+    _FIELDS_TOLD
+    + """
 local held, of_empty = unpack(redis.call('HMGET', KEYS[1], 'ledger', 'of_empty_ledger'))
 if held and held ~= ARGV[1] and not (of_empty and ARGV[2] == '1') then
     return 0
 end
+if held ~= ARGV[1] then redis.call('HDEL', KEYS[1], unpack(told)) end
 redis.call('HSET', KEYS[1], 'ledger', ARGV[1])
 if ARGV[2] == '1' then
     redis.call('HDEL', KEYS[1], 'of_empty_ledger')
@@ -184,23 +208,31 @@ else
 end
 return 1
 """
+)
 
-_GIVE = """
+_GIVE = (
+    _FIELDS_TOLD
+    + """
 if (redis.call('HGET', KEYS[1], 'ledger') or '') ~= ARGV[2] then
     return 0
 end
 redis.call('HSET', KEYS[1], 'ledger', ARGV[1])
-redis.call('HDEL', KEYS[1], 'of_empty_ledger', 'last_audience', 'last_opt_out', 'last_opt_out_of',
-    'behind')
+redis.call('HDEL', KEYS[1], 'of_empty_ledger', 'behind', unpack(told))
 return 1
 """
+)
 
 _RAISE = """
-local function raise(field, number, of)
+local function raise(field, number, named, name)
     if tonumber(number) > tonumber(redis.call('HGET', KEYS[1], field) or '0') then
         redis.call('HSET', KEYS[1], field, number)
-        if of then redis.call('HSET', KEYS[1], field .. '_of', of) end
+        if named then redis.call('HSET', KEYS[1], named, name) end
     end
+end
+local function raise_all(at)
+    raise('last_audience', ARGV[at])
+    raise('last_opt_out', ARGV[at + 1], 'last_opt_out_of', ARGV[at + 2])
+    raise('last_revision', ARGV[at + 3], 'last_revision_name', ARGV[at + 4])
 end
 """
 
@@ -210,21 +242,14 @@ _TELL = (
     + """
 local bits, ledger, behind = unpack(redis.call('HMGET', KEYS[1], 'bucket_bits', 'ledger', 'behind'))
 if bits == ARGV[1] and (ledger or '') == ARGV[2] and not behind then
-    raise('last_audience', ARGV[3])
-    raise('last_opt_out', ARGV[4], ARGV[5])
+    raise_all(3)
 end
 return redis.call('HMGET', KEYS[1], """
     + ", ".join(f"'{field.decode()}'" for field in META_COMMAND[2:])
     + ")"
 )
 
-_TELL_CLOSED = (
-    _RAISE
-    + """
-raise('last_audience', ARGV[1])
-raise('last_opt_out', ARGV[2], ARGV[3])
-"""
-)
+_TELL_CLOSED = _RAISE + "raise_all(1)"
 
 # All at once: of two processes that prepare together the first one's layout stands.
 _LAY_OUT = """

@@ -52,6 +52,10 @@ class Whose(NamedTuple):
     """Likewise of an opt-out, applied or not."""
     last_opt_out_of: str = ""
     """The transaction id of that opt-out, if it was told: another of its number is no copy's."""
+    last_revision: int = 0
+    """Likewise of a catalog, published or not; 0: it was told of none."""
+    last_revision_name: str = ""
+    """The name of that revision, if it was told: see `segments.ledger.revision`."""
     behind: str = ""
     """By how much the ledger is behind these, if it was found so: for people."""
     is_of_empty_ledger: bool = False
@@ -70,7 +74,7 @@ class Meta(NamedTuple):
 META_COMMAND: tuple[bytes, ...] = (
     *(b"HMGET", keys.META, b"layout", b"bucket_bits", b"opt_outs"),
     *(b"ledger", b"last_audience", b"last_opt_out", b"last_opt_out_of"),
-    *(b"behind", b"of_empty_ledger"),
+    *(b"last_revision", b"last_revision_name", b"behind", b"of_empty_ledger"),
 )
 """The command whose reply `parse_meta` reads."""
 
@@ -123,14 +127,17 @@ def parse_meta(reply: Sequence[bytes | None]) -> Meta:
 
 
 def _whose(fields: Sequence[bytes | None]) -> Whose:
-    ledger_id, last_audience, last_opt_out, last_opt_out_of, behind, of_empty_ledger = fields
+    ledger_id, last_audience, last_opt_out, last_opt_out_of, *revision, behind, of_empty = fields
+    last_revision, last_revision_name = revision
     return Whose(
         (ledger_id or b"").decode(),
         int(last_audience or 0),
         int(last_opt_out or 0),
         (last_opt_out_of or b"").decode(),
+        int(last_revision or 0),
+        (last_revision_name or b"").decode(),
         (behind or b"").decode(),
-        is_of_empty_ledger=of_empty_ledger is not None,
+        is_of_empty_ledger=of_empty is not None,
     )
 
 

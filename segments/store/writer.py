@@ -41,7 +41,7 @@ from segments.model.record import (
     pack,
 )
 from segments.store import keys, rebuild_claim, scripts
-from segments.store.meta import tell
+from segments.store.meta import Told, tell
 from segments.store.reader import Meta
 from segments.store.restore_payload import MAX_RECORD_BYTES, payloads
 from segments.store.round_trips import RoundTrips
@@ -244,13 +244,7 @@ class Writer:
         if self._rebuild is not None:
             await rebuild_claim.check(self._redis, self._rebuild)
         elif not self._is_behind:
-            await tell(
-                self._redis,
-                self._meta,
-                audience_id=audience_id,
-                opt_out=opt_out,
-                opt_out_of=opt_out_of,
-            )
+            await tell(self._redis, self._meta, Told(audience_id, opt_out, opt_out_of))
 
     async def _fill(
         self, calls: Iterator[Call], changes: Sequence[Change]

@@ -148,6 +148,13 @@ async def withdraw(conn: AsyncConnection, ids: Sequence[Id]) -> None:
         )
 
 
+async def ids_reported(conn: AsyncConnection) -> list[Id]:
+    """Return the ids of all requests whose report is there, or is still to be made."""
+    unfinished = select(_requests.c.id).where(_IS_UNFINISHED)
+    asked = select(_ids.c.id).where(_ids.c.request_id.in_(unfinished)).distinct()
+    return [Id(id_) for id_ in await conn.scalars(asked)]
+
+
 async def due(conn: AsyncConnection, now_s: float, limit: int) -> list[Access]:
     """Return the requests whose report is to be made, or is over, the oldest first."""
     asked = (

@@ -274,8 +274,7 @@ async def take_over(conn: AsyncConnection, taken: Sequence[Taken], *, now_s: flo
     """
     Record opt-outs that only the store knows, so that a store to come knows them too.
 
-    The persons are not known, only where the store keeps them: an ERASURE takes nothing out
-    of the files that we keep, and no search finds it.
+    The persons are not known, only where the store keeps them: no search finds them.
 
     Args:
         conn: A transaction whose turn it is, of a ledger that gives no number twice.

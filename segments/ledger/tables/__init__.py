@@ -25,6 +25,7 @@ from segments.ledger.tables.core import (
     recipient_grants,
     recipients,
     retired_blobs,
+    revision_names,
 )
 from segments.ledger.tables.crm_audience import activations, campaigns, crm_audiences, crm_uploads
 from segments.ledger.tables.delivery import (
@@ -89,6 +90,7 @@ __all__ = [
     "recipient_grants",
     "recipients",
     "retired_blobs",
+    "revision_names",
     "secrets",
     "sessions",
     "ssh_keys",

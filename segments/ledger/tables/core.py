@@ -103,6 +103,14 @@ catalog_revision = Table(
     CheckConstraint("id = 1", name="one_row"),
 )
 
+revision_names = Table(
+    "revision_names",
+    metadata,
+    # The last revisions, each with a name that was drawn at random: see `segments.ledger.revision`.
+    Column("revision", BigInteger, primary_key=True, autoincrement=False),
+    Column("name", String(32), nullable=False),
+)
+
 ledger_identity = Table(
     "ledger_identity",
     metadata,

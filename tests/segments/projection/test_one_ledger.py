@@ -11,12 +11,18 @@ from segments.ledger import audiences, ledger_id
 from segments.ledger.database.engine import open_ledger, reading
 from segments.ledger.database.errors import LedgerUnusable
 from segments.ledger.privacy import opt_outs
+from segments.ledger.revision import raise_revision
 from segments.model.audience import AudienceState
 from segments.model.identity import Id, IdentifierKind
 from segments.model.record import OptOutAction
 from segments.projection.catalog import catch_up, publish_catalog
 from segments.projection.in_force import Receipt, put_into_force
-from segments.projection.one_ledger import OtherLedger, before_making, own_meta
+from segments.projection.one_ledger import (
+    OtherLedger,
+    before_making,
+    own_meta,
+    take_for_rebuild,
+)
 from segments.projection.opt_outs import record_opt_out
 from segments.settings import Settings
 from segments.store import keys
@@ -285,3 +291,107 @@ async def test_store_is_told_of_a_number_before_it_is_used(
 
     whose = await read_whose(redis)
     assert (whose.last_opt_out, whose.last_opt_out_of) == (request.seq, request.transaction_id)
+
+
+async def test_copy_that_made_as_many_audiences_as_were_lost_is_behind(
+    ledger: AsyncEngine, redis: Redis, settings: Settings, backups: Backups
+) -> None:
+    """As when the store was away meanwhile: each number agrees, and means another audience."""
+    seeded = await seed(ledger)
+    await catch_up(ledger, redis, settings.expected_ids)
+    copy = await backups.take(ledger, settings)
+    lost = await add_audience(ledger, seeded, "9")
+    await catch_up(ledger, redis, settings.expected_ids)
+    shown = await read_catalog(redis)
+
+    async with open_ledger(copy.ledger_dsn) as restored:
+        for segment_id in ("77", "78"):  # as many, and then more
+            assert await add_audience(restored, seeded, segment_id) >= lost
+            for attempt in (
+                catch_up(restored, redis, settings.expected_ids),
+                publish_catalog(restored, redis),
+                own_meta(restored, redis),
+            ):
+                with pytest.raises(LedgerBehind, match=r"is not the one .* told of.*reconcile"):
+                    await attempt
+
+    assert await read_catalog(redis) == shown
+
+
+async def test_copy_that_changed_as_much_as_was_deleted_is_behind(
+    ledger: AsyncEngine, redis: Redis, settings: Settings, backups: Backups
+) -> None:
+    """Its catalog is as new, and would show again what was deleted."""
+    seeded = await seed(ledger)
+    await catch_up(ledger, redis, settings.expected_ids)
+    copy = await backups.take(ledger, settings)
+    async with ledger.begin() as conn:
+        await audiences.set_state(conn, seeded.shoes, AudienceState.DELETED, now_s=NOW_S)
+    await catch_up(ledger, redis, settings.expected_ids)
+
+    async with open_ledger(copy.ledger_dsn) as restored:
+        for state in (AudienceState.DEACTIVATED, AudienceState.ACTIVE):
+            async with restored.begin() as conn:
+                await audiences.set_state(conn, seeded.hats, state, now_s=NOW_S)
+            with pytest.raises(LedgerBehind):
+                await catch_up(restored, redis, settings.expected_ids)
+
+
+async def test_copy_is_behind_a_catalog_that_the_store_was_told_of_and_never_showed(
+    ledger: AsyncEngine, redis: Redis, settings: Settings, backups: Backups
+) -> None:
+    """A loader may write into an audience before it publishes it, and be killed between."""
+    seeded = await seed(ledger)
+    await catch_up(ledger, redis, settings.expected_ids)
+    copy = await backups.take(ledger, settings)
+    await add_audience(ledger, seeded, "9")
+    await own_meta(ledger, redis)
+
+    async with open_ledger(copy.ledger_dsn) as restored:
+        await add_audience(restored, seeded, "77")
+        with pytest.raises(LedgerBehind):
+            await own_meta(restored, redis)
+
+
+async def test_copy_is_behind_a_store_that_was_rebuilt_since(
+    ledger: AsyncEngine, redis: Redis, settings: Settings, backups: Backups
+) -> None:
+    """A rebuild takes away what the store shows, not what it was told."""
+    seeded = await seed(ledger)
+    await catch_up(ledger, redis, settings.expected_ids)
+    copy = await backups.take(ledger, settings)
+    await add_audience(ledger, seeded, "9")
+    await take_for_rebuild(ledger, redis)
+    await redis.delete(keys.VERSION)
+
+    async with open_ledger(copy.ledger_dsn) as restored:
+        await add_audience(restored, seeded, "77")
+        with pytest.raises(LedgerBehind):
+            await catch_up(restored, redis, settings.expected_ids)
+
+
+async def test_store_of_an_older_version_is_told_and_works_on(
+    ledger: AsyncEngine, redis: Redis, settings: Settings
+) -> None:
+    await seed(ledger)
+    await catch_up(ledger, redis, settings.expected_ids)
+    told = await read_whose(redis)
+    await redis.hdel(keys.META.decode(), "last_revision", "last_revision_name")
+
+    await catch_up(ledger, redis, settings.expected_ids)
+
+    assert told.last_revision_name
+    assert await read_whose(redis) == told
+
+
+async def test_number_of_an_empty_ledger_is_not_held_against_the_one_that_takes_its_store(
+    ledger: AsyncEngine, other_ledger: AsyncEngine, redis: Redis, settings: Settings
+) -> None:
+    async with other_ledger.begin() as conn:
+        await raise_revision(conn, above=10**12)
+    await catch_up(other_ledger, redis, settings.expected_ids)
+    await seed(ledger)
+
+    await catch_up(ledger, redis, settings.expected_ids)
+
+    assert (await read_whose(redis)).ledger_id == await id_of(ledger)

@@ -5,13 +5,16 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 from redis.asyncio import Redis
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from segments.files.blobs import Blobs
 from segments.ingest.tools import Tools
-from segments.ledger import accounts, audiences, recipients
+from segments.ledger import accounts, activations, audiences, recipients
+from segments.ledger.activations import Activation
 from segments.ledger.database.engine import open_ledger, reading
-from segments.ledger.privacy import audit, opt_outs
+from segments.ledger.privacy import access_requests, audit, opt_outs
+from segments.ledger.privacy.access_requests import NewAccess, SubjectId
+from segments.ledger.recipients import Recipient
 from segments.model.account import Account, AccountKind
 from segments.model.audience import Audience, AudienceState
 from segments.model.identity import Id, IdentifierKind
@@ -21,7 +24,7 @@ from segments.projection.catalog import catch_up
 from segments.projection.one_ledger import OtherLedger, own_meta
 from segments.projection.opt_outs import record_opt_out
 from segments.settings import Settings
-from segments.store import job_marks
+from segments.store import job_marks, keys
 from segments.store.reader import LedgerBehind, read_catalog, read_meta, read_records, read_whose
 from segments.store.servers.connection import connect
 from segments.store.writer import Writer
@@ -32,6 +35,7 @@ from tests.engines import Engine
 from tests.ledger_seed import Seeded, seed
 from tests.segments.backups import Backups
 
+CATALOG = (keys.VERSION, keys.AUDIENCES, keys.ACCOUNTS, keys.RECIPIENTS)
 ADA, BOB, CYD = Id(b"a" * 16), Id(b"b" * 16), Id(b"c" * 16)
 RESTRICTED = OptOut(EVERYONE, OptOutAction.RESTRICT)
 
@@ -55,12 +59,16 @@ class World:
         self.copy = await self._backups.take(self.ledger, self.settings)
 
     async def add_audience(self, ledger: AsyncEngine, segment_id: str) -> Audience:
-        async with ledger.begin() as conn:
-            added = await audiences.find_or_create_audience(
-                conn, self.seeded.shop, self.seeded.shop, segment_id, "Name", now_s=0
-            )
+        added = await self.make_audience(ledger, segment_id)
         await catch_up(ledger, self.redis, self.settings.expected_ids)
         return added
+
+    async def make_audience(self, ledger: AsyncEngine, segment_id: str) -> Audience:
+        """Make one that the store hears nothing of."""
+        async with ledger.begin() as conn:
+            return await audiences.find_or_create_audience(
+                conn, self.seeded.shop, self.seeded.shop, segment_id, "Name", now_s=0
+            )
 
     async def add_member(self, ledger: AsyncEngine, id_: Id, audience_id: int) -> None:
         writer = Writer(self.redis, await own_meta(ledger, self.redis))
@@ -174,6 +182,55 @@ async def test_number_that_a_copy_gave_again_before_it_was_noticed_shows_nobody(
         assert await world.records(ADA) == [Record()]
 
 
+async def test_as_many_audiences_as_were_lost_show_nobody_of_theirs(world: World) -> None:
+    """Made while the store was away: their numbers are those of the lost ones."""
+    await world.dump()
+    lost = await world.add_audience(world.ledger, "9")
+    await world.add_member(world.ledger, ADA, lost.id)
+    async with open_ledger(world.copy.ledger_dsn) as restored:
+        new = await world.make_audience(restored, "77")
+        next_ = await world.make_audience(restored, "78")
+        assert new.id == lost.id
+
+        found = await world.reconcile(restored)
+        shown = await read_catalog(world.redis)
+
+        assert await world.records(ADA) == [Record()]
+    assert f"audience {lost.id}: segment 9 of shop" in found.gone
+    assert {new.id, next_.id} <= {entry.id for entry in shown.audiences}
+    assert not found.again
+
+
+async def test_what_was_deleted_is_so_again_though_the_copy_changed_as_much(world: World) -> None:
+    await world.dump()
+    async with world.ledger.begin() as conn:
+        await audiences.set_state(conn, world.seeded.shoes, AudienceState.DELETED, now_s=0)
+    await catch_up(world.ledger, world.redis, world.settings.expected_ids)
+    async with open_ledger(world.copy.ledger_dsn) as restored:
+        new = await world.make_audience(restored, "77")
+        await world.make_audience(restored, "78")
+
+        await world.reconcile(restored)
+
+        shown = {entry.id for entry in (await read_catalog(world.redis)).audiences}
+    assert new.id in shown
+    assert world.seeded.shoes.id not in shown
+
+
+async def test_catalog_that_a_rebuild_took_away_deletes_nothing(world: World) -> None:
+    await world.dump()
+    await world.add_audience(world.ledger, "9")
+    await world.redis.delete(*CATALOG)
+    async with open_ledger(world.copy.ledger_dsn) as restored:
+        await world.make_audience(restored, "77")
+
+        found = await world.reconcile(restored)
+
+        shown = {entry.id for entry in (await read_catalog(world.redis)).audiences}
+    assert not found.again
+    assert world.seeded.shoes.id in shown
+
+
 @pytest.mark.parametrize("expected_ids", [10_000, 100_000, 1_000], ids=["same", "more", "fewer"])
 async def test_opt_out_that_only_the_store_knew_outlives_a_rebuild(
     world: World, expected_ids: int
@@ -240,6 +297,105 @@ async def test_what_was_deleted_hidden_or_revoked_since_is_so_again(world: World
     assert after._replace(version=0) == before._replace(version=0)
     assert after.version > before.version
     assert len(found.again) == 4
+
+
+async def activate(
+    conn: AsyncConnection, audience: Audience, recipient: Recipient, *, until_s: int
+) -> Activation:
+    return await activations.activate(
+        conn,
+        audience,
+        recipient,
+        name="Name",
+        description=None,
+        live_from_s=1,
+        live_until_s=until_s,
+        now_s=0,
+    )
+
+
+async def test_window_that_was_moved_since_is_moved_again(world: World) -> None:
+    """The partner was told that nobody sees it any more; the backup would show it again."""
+    seeded = world.seeded
+    async with world.ledger.begin() as conn:
+        first = await activate(conn, seeded.hats, seeded.dsp, until_s=2**31)
+    await world.dump()
+    async with world.ledger.begin() as conn:
+        await audiences.set_window(conn, seeded.shoes, None, 86_400, now_s=0)
+        await activations.move(conn, first, 1, 2, now_s=0)
+        await recipients.set_hold_out(conn, seeded.dsp, 0.5)
+    await catch_up(world.ledger, world.redis, world.settings.expected_ids)
+    before = await read_catalog(world.redis)
+    async with open_ledger(world.copy.ledger_dsn) as restored:
+        found = await world.reconcile(restored)
+
+        after = await read_catalog(world.redis)
+
+    assert after._replace(version=0) == before._replace(version=0)
+    assert found.again == (
+        f"audience {seeded.shoes.id} (segment {seeded.shoes.segment_id}):"
+        " shown from any time until 1970-01-02T00:00:00+00:00",
+        "recipient dsp-a: holds out 0.5",
+        f"recipient dsp-a: audience {seeded.hats.id} shown from 1970-01-01T00:00:01+00:00"
+        " until 1970-01-01T00:00:02+00:00",
+    )
+
+
+async def test_relation_that_only_the_store_knew_is_made_again(world: World) -> None:
+    """The publisher's opt-outs hide its persons from the advertiser's audiences by it."""
+    async with world.ledger.begin() as conn:
+        paper = await accounts.add_account(conn, AccountKind.PUBLISHER, "paper", "P", now_s=0)
+    await world.dump()
+    async with world.ledger.begin() as conn:
+        lost = await accounts.add_account(conn, AccountKind.ADVERTISER, "lost", "L", now_s=0)
+        await accounts.relate(conn, paper, world.seeded.shop)
+        await accounts.relate(conn, paper, lost)
+        bidder = await recipients.add_recipient(conn, "bidder", now_s=0)
+        await activate(conn, world.seeded.hats, bidder, until_s=2)
+    await catch_up(world.ledger, world.redis, world.settings.expected_ids)
+    async with open_ledger(world.copy.ledger_dsn) as restored:
+        found = await world.reconcile(restored)
+
+        async with reading(restored) as conn:
+            assert (paper.id, world.seeded.shop.id) in await accounts.relations(conn)
+    assert found.again == ("publisher paper: related to shop",)
+    assert found.gone == (
+        f"account {lost.id}: advertiser lost",
+        "relation: publisher paper and lost",
+        f"recipient {bidder.id}: bidder",
+        f"activation: audience {world.seeded.hats.id} for recipient bidder",
+    )
+
+
+async def test_erasure_that_only_the_store_knew_withdraws_reports(world: World) -> None:
+    """What was told of the person before is not there to be fetched any more."""
+    async with world.ledger.begin() as conn:
+        transaction_ids = [
+            await access_requests.add(
+                conn,
+                NewAccess([SubjectId(IdentifierKind.EMAIL, id_)], None),
+                now_s=0,
+            )
+            for id_ in (ADA, BOB)
+        ]
+        for transaction_id in transaction_ids:
+            access = await access_requests.find(conn, transaction_id)
+            assert access is not None
+            await access_requests.complete(
+                conn, access, f"reports/{transaction_id}", now_s=0, expires_at_s=2**31
+            )
+    await world.dump()
+    await world.say_no(world.ledger, ADA, OptOutAction.ERASURE)
+    await world.say_no(world.ledger, BOB)
+    async with open_ledger(world.copy.ledger_dsn) as restored:
+        await world.reconcile(restored)
+
+        async with reading(restored) as conn:
+            found = [await access_requests.find(conn, each) for each in transaction_ids]
+
+    ada, bob = (each.blob for each in found if each is not None)
+    assert ada is None
+    assert bob == f"reports/{transaction_ids[1]}"
 
 
 async def test_job_that_is_gone_is_named_and_its_mark_taken_away(world: World) -> None:

@@ -1,0 +1,143 @@
+"""
+The opt-outs that a store alone knows: found there, and recorded.
+
+A store has no ids, only places: the bucket and the field of each. By these it tells
+persons apart, and so can we: what is taken over hides the person in every store to come
+(`segments.projection.applied_opt_outs`), takes the person out of delivered files
+(`segments.upkeep.scrub.scrubber`) and withdraws the reports that were made of the person.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import cast
+
+import numpy as np
+from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from segments.ingest.store_names import name_set
+from segments.ledger.database.engine import reading
+from segments.ledger.privacy import access_requests, audit, opt_outs
+from segments.ledger.privacy.audit import COMMAND_LINE, Entry
+from segments.ledger.privacy.opt_outs import Taken
+from segments.model.identity import ID_BYTES, Id
+from segments.model.record import (
+    EVERYONE,
+    CorruptRecord,
+    OptOutAction,
+    has_no_opt_out,
+    unpack,
+)
+from segments.store import keys
+from segments.upkeep.sweep import buckets_of
+
+_IDS_AT_ONCE = 50_000
+
+_Key = tuple[int, OptOutAction]
+
+Theirs = Mapping[_Key, Collection[Id]]
+"""Whose opt-out and what it asks for -> places, as `keys.id_in_bucket` makes them."""
+
+
+async def only_in_store(ledger: AsyncEngine, redis: Redis, bucket_bits: int) -> tuple[Theirs, int]:
+    """Return the opt-outs that the ledger does not know, and how many records can't be read."""
+    return await _only_in_store(redis, bucket_bits, await _said(ledger, bucket_bits))
+
+
+async def take_over(
+    conn: AsyncConnection,
+    theirs: Theirs,
+    account_ids: Mapping[int, int],
+    bucket_bits: int,
+    now_s: float,
+) -> int:
+    """Record opt-outs of the store; return of how many ids."""
+    taken = [
+        Taken(action, account_ids.get(number), bucket_bits, sorted(ids))
+        for (number, action), ids in sorted(theirs.items())
+    ]
+    await opt_outs.take_over(conn, taken, now_s=now_s)
+    erased = {
+        id_ for (_, action), ids in theirs.items() if action is OptOutAction.ERASURE for id_ in ids
+    }
+    reported = await access_requests.ids_reported(conn) if erased else []
+    named = [id_ for id_ in reported if _place_of(id_, bucket_bits) in erased]
+    await access_requests.withdraw(conn, named)
+    count = sum(len(each.ids) for each in taken)
+    said = [Entry(f"take over {each.action.name}", times=len(each.ids)) for each in taken]
+    await audit.add(conn, COMMAND_LINE, [*said, Entry("reconcile")], now_s=now_s)
+    return count
+
+
+async def _said(ledger: AsyncEngine, bucket_bits: int) -> Mapping[_Key, set[bytes]]:
+    """Return the names of all ids that the ledger knows an opt-out of."""
+    said: dict[_Key, set[bytes]] = {}
+    last: tuple[int, Id] | None = None
+    while True:
+        async with reading(ledger) as conn:
+            page = await opt_outs.said_ids(conn, behind=last, limit=_IDS_AT_ONCE)
+        if not page:
+            return said
+        for seq, account_id, action, known_bits, id_ in page:
+            key = EVERYONE if account_id is None else account_id, action
+            ids = (
+                [id_]
+                if known_bits is None
+                else keys.ids_in_finer_buckets(id_, known_bits, bucket_bits)
+            )
+            said.setdefault(key, set()).update(_names(ids, bucket_bits))
+            last = seq, id_
+
+
+def _names(ids: Collection[bytes], bucket_bits: int) -> set[bytes]:
+    matrix = np.frombuffer(b"".join(ids), np.uint8).reshape(-1, ID_BYTES)
+    return name_set(matrix, bucket_bits)
+
+
+async def _only_in_store(
+    redis: Redis, bucket_bits: int, known: Mapping[_Key, set[bytes]]
+) -> tuple[dict[_Key, set[Id]], int]:
+    """Return the ids of opt-outs that the ledger does not know, and of how many records nothing."""
+    found: dict[_Key, set[Id]] = {}
+    unreadable = 0
+    async for numbers in buckets_of(redis):
+        async with redis.pipeline(transaction=False) as pipeline:
+            for number in numbers:
+                pipeline.execute_command("HGETALL", keys.bucket_key(number))
+            replies = await pipeline.execute()
+        for number, reply in zip(numbers, replies, strict=True):
+            for field, raw in _records(reply):
+                try:
+                    said = unpack(raw).opt_outs
+                except CorruptRecord:
+                    unreadable += 1
+                    continue
+                name = number.to_bytes(keys.FIELD_START) + field
+                for opt_out in said:
+                    key = opt_out.account_id, opt_out.action
+                    is_known = name in known.get(key, ()) or name in known.get(
+                        (EVERYONE, opt_out.action), ()
+                    )
+                    if not is_known:
+                        id_ = Id(keys.id_in_bucket(number, field, bucket_bits))
+                        found.setdefault(key, set()).add(id_)
+    return found, unreadable
+
+
+def _records(reply: object) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the fields and records of a bucket that tell of an opt-out, or can't be told."""
+    # A client of one server makes a dictionary of the reply, a Cluster's does not.
+    pairs: Iterable[tuple[bytes, bytes]]
+    if isinstance(reply, dict):
+        pairs = reply.items()
+    else:
+        flat = cast("list[bytes]", reply)
+        pairs = zip(flat[::2], flat[1::2], strict=True)
+    for field, raw in pairs:
+        if not has_no_opt_out(raw):
+            yield field, raw
+
+
+def _place_of(id_: Id, bucket_bits: int) -> bytes:
+    """Return all that a store keeps of an id."""
+    bucket = keys.bucket_of(id_, bucket_bits)
+    return keys.id_in_bucket(bucket, keys.field_of(id_), bucket_bits)

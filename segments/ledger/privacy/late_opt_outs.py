@@ -24,6 +24,7 @@ class Said(NamedTuple):
     seq: int
     account_id: int  # EVERYONE: global
     id: Id
+    bucket_bits: int | None = None  # of the id so many name its bucket; none: it is known whole
 
 
 async def said_between(
@@ -82,9 +83,10 @@ async def noted(conn: AsyncConnection, job_id: int) -> Sequence[tuple[int, Id]]:
     return [(seq, Id(id_)) for seq, id_ in rows]
 
 
-def _said() -> Select[int, int | None, bytes]:
+def _said() -> Select[int, int | None, bytes, int | None]:
+    id_ = data_subject_ids.c.id
     return (
-        select(data_subject_ids.c.seq, _requests.c.account_id, data_subject_ids.c.id)
+        select(data_subject_ids.c.seq, _requests.c.account_id, id_, _requests.c.bucket_bits)
         .join(_requests, _requests.c.seq == data_subject_ids.c.seq)
         .order_by(data_subject_ids.c.seq, data_subject_ids.c.id)
     )
@@ -92,7 +94,7 @@ def _said() -> Select[int, int | None, bytes]:
 
 async def _page(
     conn: AsyncConnection,
-    asked: Select[int, int | None, bytes],
+    asked: Select[int, int | None, bytes, int | None],
     behind: Said | None,
     limit: int,
 ) -> list[Said]:
@@ -100,6 +102,6 @@ async def _page(
         seq, id_ = data_subject_ids.c.seq, data_subject_ids.c.id
         asked = asked.where(seq >= behind.seq, or_(seq > behind.seq, id_ > behind.id))
     return [
-        Said(row[0], EVERYONE if row[1] is None else row[1], Id(row[2]))
+        Said(row[0], EVERYONE if row[1] is None else row[1], Id(row[2]), row[3])
         for row in await conn.execute(asked.limit(limit))
     ]

@@ -66,9 +66,14 @@ async def due(
 
 async def erased_ids(
     conn: AsyncConnection, after_seq: int, until_seq: int, account_ids: Collection[int]
-) -> list[Id]:
-    """Return the ids of the erasures behind one number, up to another, by these or by all."""
-    ids: list[Id] = []
+) -> dict[int | None, list[Id]]:
+    """
+    Return the ids of the erasures behind one number, up to another, by these or by all.
+
+    By how many bits name the bucket of those that were taken over from a store, which are
+    not known whole; `None`: of those that are.
+    """
+    bits_to_ids: dict[int | None, list[Id]] = {}
     behind: Said | None = None
     while page := await said_between(
         conn,
@@ -79,9 +84,10 @@ async def erased_ids(
         behind=behind,
         limit=_IDS_AT_ONCE,
     ):
-        ids += [said.id for said in page]
+        for said in page:
+            bits_to_ids.setdefault(said.bucket_bits, []).append(said.id)
         behind = page[-1]
-    return ids
+    return bits_to_ids
 
 
 async def seen_to(conn: AsyncConnection, job: Job, until_seq: int, now_s: float) -> None:

@@ -8,7 +8,9 @@ Takes the ids of erased persons out of the files that we keep.
 An ERASURE takes its ids out of the files of exactly those owners whose
 memberships it deletes (`segments.model.account`): a global one out of all files, an
 advertiser's out of its own. What others know of the person was not theirs to
-erase. A RESTRICT takes nothing out: what it hides may be shown again some day.
+erase. A RESTRICT takes nothing out: what it hides may be shown again some day. Of an
+ERASURE that was taken over from a store (`segments.upkeep.reconcile`) only the places of
+its ids are known, by which a store tells persons apart; a line goes if its id has one of them.
 
 **When.** The tombstone keeps the person out of every bid and every rebuild from
 the first moment; the file follows within `SEGMENTS_SCRUB_WITHIN_H` of the
@@ -209,8 +211,12 @@ class _Pass:
         asked = (after_seq, forbidding)
         if self._last is None or self._last[0] != asked:
             async with reading(self._ledger) as conn:
-                ids = await scrubs.erased_ids(conn, after_seq, self._until_seq, sorted(forbidding))
-            self._last = asked, ErasedIds(ids)
+                bits_to_ids = await scrubs.erased_ids(
+                    conn, after_seq, self._until_seq, sorted(forbidding)
+                )
+            whole = bits_to_ids.pop(None, [])
+            placed = {bits: ids for bits, ids in bits_to_ids.items() if bits is not None}
+            self._last = asked, ErasedIds(whole, placed)
         return self._last[1]
 
     async def _rewrite(self, file: RetainedFile, erased: ErasedIds, scrubbed: Scrubbed) -> None:

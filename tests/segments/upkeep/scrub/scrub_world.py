@@ -189,6 +189,12 @@ def plain(raw: bytes) -> bytes:
     return raw
 
 
+async def lines_of(world: KeptFiles, job: Job) -> list[str]:
+    """Return what is kept of a job's file."""
+    raw = (world.folder / (await world.job(job)).blob).read_bytes()
+    return plain(raw).decode().split()
+
+
 @asynccontextmanager
 async def begun(
     settings: Settings, ledger: AsyncEngine, engine: Engine

@@ -10,6 +10,7 @@ from segments.ingest.external_audience.delta import HEADER, delta_of
 from segments.ingest.lines import MAX_LINE_BYTES
 from segments.ingest.parse import Parser
 from segments.model.identity import EMAIL_HASH_CHARS, Id, id_of_email_hash
+from segments.store import keys
 from segments.upkeep.scrub.erased_lines import ErasedIds, LinesThatStay, Rows, kept_blocks
 from tests.segments.ingest.deliveries import TYPE_TO_ALGORITHM, email_hashes
 
@@ -140,6 +141,27 @@ def test_set_of_ids_knows_its_own_among_millions_alike() -> None:
 
     assert dropped == len(hashes[::7])
     assert found.decode().split() == [h for n, h in enumerate(hashes) if n % 7]
+
+
+@pytest.mark.parametrize("bucket_bits", [keys.MIN_BUCKET_BITS, 13, 24, 27, keys.MAX_BUCKET_BITS])
+@pytest.mark.parametrize("is_marked", [False, True])
+def test_row_goes_if_its_place_in_a_store_is_all_that_is_known_of_an_erased_id(
+    bucket_bits: int, is_marked: bool
+) -> None:
+    everybody = [Id(hashlib.sha256(b"%d" % n).digest()[:15] + b"\0") for n in range(2000)]
+    places = [
+        Id(keys.id_in_bucket(keys.bucket_of(id_, bucket_bits), keys.field_of(id_), bucket_bits))
+        for id_ in everybody
+    ]
+    erased = ErasedIds([everybody[1]], {bucket_bits: places[::7], 9: []})
+    header = HEADER if is_marked else b""
+
+    rows = Rows(erased, is_marked=is_marked)
+    stayed = b"".join(kept_blocks([header + b"".join(everybody)], rows))
+
+    left = b"".join(id_ for n, id_ in enumerate(everybody) if n % 7 and n != 1)
+    assert stayed == header + left
+    assert rows.dropped == len(erased) == len(everybody[::7]) + 1
 
 
 ids = st.binary(min_size=16, max_size=16).map(Id)

@@ -13,7 +13,6 @@ from segments.files.blobs import DELIVERIES, UPLOADS, Blobs, Stored
 from segments.ledger import accounts
 from segments.ledger.database.engine import open_ledger
 from segments.loader.loader import Loader
-from segments.model.job import Job
 from segments.model.record import OptOutAction
 from segments.settings import Settings
 from segments.store.reader import read_meta
@@ -29,7 +28,14 @@ from tests.segments.ingest.deliveries import (
     zip_of,
 )
 from tests.segments.upkeep.histories import History
-from tests.segments.upkeep.scrub.scrub_world import ERASED, OTHERS, PEOPLE, KeptFiles, begun, plain
+from tests.segments.upkeep.scrub.scrub_world import (
+    ERASED,
+    OTHERS,
+    PEOPLE,
+    KeptFiles,
+    begun,
+    lines_of,
+)
 
 
 @pytest.fixture
@@ -342,11 +348,6 @@ async def test_no_hash_of_a_file_stands_in_the_ledger(world: KeptFiles) -> None:
 
     assert len(rows["jobs"]) == 3
     assert [plant for plant in plants if plant[:20] in said] == []
-
-
-async def lines_of(world: KeptFiles, job: Job) -> list[str]:
-    raw = (world.folder / (await world.job(job)).blob).read_bytes()
-    return plain(raw).decode().split()
 
 
 def _threaded(show: Show) -> Show:

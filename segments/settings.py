@@ -232,8 +232,9 @@ class Settings(BaseSettings):
 
     opt_out_wait_s: float = Field(3.0, ge=0, le=60)
     """
-    For how long an opt-out is waited for that this process can't put into the store by
-    itself: a loader may. Then it is answered that it is not in force yet.
+    For how long an opt-out, or a change by which bids show less, is waited for that this
+    process can't put into the store by itself: a loader may. Then it is answered that it is
+    not in force yet.
     """
 
     flood_factor: float = Field(10.0, gt=1)
@@ -370,6 +371,7 @@ class Settings(BaseSettings):
             refresh_s=float(self.api_refresh_days * S_PER_DAY),
             requests_per_s=self.api_requests_per_s,
             requests_burst=self.api_requests_burst,
+            opt_out_wait_s=self.opt_out_wait_s,
         )
 
     @property

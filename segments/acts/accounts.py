@@ -35,6 +35,8 @@ async def set_account_active(
     conn: AsyncConnection, by: By, account: Account, *, is_active: bool
 ) -> None:
     """Switch an account on or off."""
+    if is_active == account.is_active:
+        return
     await accounts.set_account_active(conn, account, is_active)
     what = "account activate" if is_active else "account deactivate"
     await note(conn, by, what, account.public_id, scope=account)
@@ -42,6 +44,8 @@ async def set_account_active(
 
 async def relate(conn: AsyncConnection, by: By, publisher: Account, partner: Account) -> None:
     """Let a publisher's opt-outs reach a partner's segments."""
+    if (publisher.id, partner.id) in await accounts.relations(conn):
+        return
     await accounts.relate(conn, publisher, partner)
     detail = {"publisher": publisher.public_id}
     await note(conn, by, "account relate", partner.public_id, scope=partner, detail=detail)

@@ -38,6 +38,8 @@ async def set_state(
     conn: AsyncConnection, by: By, audience: Audience, state: AudienceState
 ) -> None:
     """Show an audience, hide it, or delete it for good."""
+    if audience.state is state:
+        return
     await audiences.set_state(conn, audience, state, now_s=by.now_s)
     await _note(conn, by, _STATE_TO_WHAT[state], audience)
 
@@ -50,6 +52,8 @@ async def set_window(
     live_until_s: int | None,
 ) -> None:
     """Set from when until when an audience is shown."""
+    if (audience.live_from_s, audience.live_until_s) == (live_from_s, live_until_s):
+        return
     await audiences.set_window(conn, audience, live_from_s, live_until_s, now_s=by.now_s)
     detail = {"from_s": live_from_s, "until_s": live_until_s}
     await _note(conn, by, "audience window", audience, detail)

@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from segments.acts import audiences as acts
 from segments.cli.ledger_access import by_command, change, forbid, look, print_table
 from segments.ledger import accounts, audiences
+from segments.ledger.privacy.opt_outs import SAME_FOR_S
 from segments.model.account import Account
 from segments.model.audience import Audience, AudienceState
 from segments.model.refusal import NotFound
@@ -149,7 +150,8 @@ def set_ttl(segment_id: str, days: int | None, partner_id: str, sub_id: str | No
 
 def _set_state(segment_id: str, partner_id: str, sub_id: str | None, state: AudienceState) -> None:
     async def set_it(conn: AsyncConnection) -> str:
-        found = await _audience(conn, segment_id, partner_id, sub_id)
+        is_deletion = state is AudienceState.DELETED
+        found = await _audience(conn, segment_id, partner_id, sub_id, or_deleted=is_deletion)
         await acts.set_state(conn, by_command(), found, state)
         return f"audience {segment_id} is {state.value}"
 
@@ -157,10 +159,19 @@ def _set_state(segment_id: str, partner_id: str, sub_id: str | None, state: Audi
 
 
 async def _audience(
-    conn: AsyncConnection, segment_id: str, partner_id: str, sub_id: str | None
+    conn: AsyncConnection,
+    segment_id: str,
+    partner_id: str,
+    sub_id: str | None,
+    *,
+    or_deleted: bool = False,
 ) -> Audience:
+    """Return an audience; `or_deleted`: one that was deleted just before, if there is no other."""
     owner = await accounts.partner(conn, partner_id, sub_id)
     found = await audiences.find_audience(conn, owner, segment_id)
+    if found is None and or_deleted:
+        since_s = by_command().now_s - SAME_FOR_S
+        found = await audiences.deleted_audience(conn, owner, segment_id, since_s=since_s)
     if found is None:
         raise NotFound(f"{owner.public_id} has no audience {segment_id}")
     return found

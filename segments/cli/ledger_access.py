@@ -40,7 +40,6 @@ class _NoLedger(click.ClickException):
     exit_code = 2
 
 
-_PUBLISH_WITHIN_S = 5.0
 _CONNECT_TIMEOUT_S = 1.0
 """For a command that someone waits for; what it could not write follows by itself."""
 
@@ -65,7 +64,8 @@ def forbid(do: Callable[[AsyncConnection], Awaitable[str]]) -> None:
             async with ledger.begin() as conn:
                 done = await do(conn)
             async with _asked_once(settings) as redis:
-                return done, await withdraw_from_bids(ledger, redis, wait_s=_PUBLISH_WITHIN_S)
+                wait_s = settings.opt_out_wait_s
+                return done, await withdraw_from_bids(ledger, redis, wait_s=wait_s)
 
     done, waits_because = run(change_and_withdraw())
     if not waits_because:
@@ -73,8 +73,8 @@ def forbid(do: Callable[[AsyncConnection], Awaitable[str]]) -> None:
         return
     click.echo(
         f"recorded: {done}. Not in force yet: {waits_because}. A loader sees to it as soon as it"
-        " can write to the store, which `doctor` tells; bids may show what was shown before"
-        " until then.",
+        " can write to the store, which `doctor` tells; the same command once more, within an"
+        " hour, tells whether it is. Bids may show what was shown before until then.",
         err=True,
     )
     sys.exit(NOT_IN_FORCE_YET)

@@ -62,6 +62,20 @@ async def find_audience(conn: AsyncConnection, owner: Account, segment_id: str) 
     return None if row is None else _audience(row)
 
 
+async def deleted_audience(
+    conn: AsyncConnection, owner: Account, segment_id: str, *, since_s: float
+) -> Audience | None:
+    """Return the audience that an owner called by a segment id and deleted since a moment."""
+    asked = _select(
+        _audiences.c.owner_id == owner.id,
+        _audiences.c.segment_id == segment_id,
+        _audiences.c.state == AudienceState.DELETED.value,
+        _audiences.c.updated_at_s >= since_s,
+    )
+    row = (await conn.execute(asked.order_by(_audiences.c.id.desc()).limit(1))).one_or_none()
+    return None if row is None else _audience(row)
+
+
 async def find_or_create_audience(
     conn: AsyncConnection,
     owner: Account,

@@ -66,3 +66,15 @@ async def rename(conn: AsyncConnection, number: int, name: str) -> None:
     """Call a revision what a store calls it whose changes this ledger has taken over."""
     await conn.execute(delete(revision_names).where(revision_names.c.revision == number))
     await conn.execute(insert(revision_names).values(revision=number, name=name))
+
+
+async def in_force(conn: AsyncConnection) -> int:
+    """Return the last revision that every bid is answered by, as far as a loader has said."""
+    number: int = (await conn.execute(select(catalog_revision.c.in_force))).scalar_one()
+    return number
+
+
+async def note_in_force(conn: AsyncConnection, number: int) -> None:
+    """Note that no bid is answered by a revision before this one any more."""
+    held = catalog_revision.c.in_force
+    await conn.execute(update(catalog_revision).where(held < number).values(in_force=number))

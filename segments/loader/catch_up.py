@@ -9,6 +9,7 @@ else is told to it.
 
 import asyncio
 import logging
+from contextlib import suppress
 
 from redis.exceptions import RedisError
 
@@ -16,6 +17,7 @@ from segments.ingest.tools import Tools
 from segments.ledger.database.engine import LedgerAway
 from segments.loader.metrics import Metrics
 from segments.projection.catalog import catch_up
+from segments.projection.in_force import let_catalog_be_in_force
 from segments.projection.one_ledger import OtherLedger, taken_meta
 from segments.runtime.pauses import wait_or_stop
 from segments.store import job_marks
@@ -43,6 +45,7 @@ class CatchUp:
         self._metrics = metrics
         self._every_s = every_s
         self._checked_runs: frozenset[bytes] = frozenset()
+        self._noting: asyncio.Task[None] | None = None
         self._away = "not caught up with the ledger yet"
 
     def reasons(self) -> list[str]:
@@ -59,6 +62,11 @@ class CatchUp:
         """
         await self._check_new_server()
         await catch_up(self._tools.ledger, self._tools.redis, self._expected_ids)
+
+    async def _note_in_force(self) -> None:
+        """See that whoever waits for the catalog hears of it; opt-outs do not wait for that."""
+        with suppress(RedisError, StoreUnusable, LedgerAway, OSError):  # the next look tries again
+            await let_catalog_be_in_force(self._tools.ledger, self._tools.redis)
 
     async def run(self, is_ready: asyncio.Event, stopping: asyncio.Event) -> None:
         """
@@ -84,11 +92,16 @@ class CatchUp:
                     _log.warning("waiting for the %s: %s", away, why)
             else:
                 is_ready.set()
+                if self._noting is None or self._noting.done():
+                    self._noting = asyncio.create_task(self._note_in_force())
                 self._metrics.store_is(well=True)
                 if away:
                     _log.info("the %s is back", away)
                 away = self._away = ""
             await wait_or_stop(stopping, self._every_s)
+        if self._noting is not None:
+            self._noting.cancel()
+            await asyncio.wait({self._noting})
         is_ready.set()  # whoever waits for it looks at `stopping` next
 
     async def _check_new_server(self) -> None:

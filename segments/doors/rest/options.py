@@ -21,3 +21,6 @@ class RestOptions:
 
     requests_burst: int
     """How many of them at once."""
+
+    opt_out_wait_s: float
+    """How long a loader is waited for that puts into force what we can't."""

@@ -19,8 +19,6 @@ from segments.projection.in_force import withdraw_from_bids
 from segments.projection.waiting_opt_outs import WaitingOptOuts
 from segments.store.reader import StoreUnusable
 
-_PUBLISH_WITHIN_S = 5.0
-
 
 @dataclass(frozen=True)
 class Services:
@@ -48,7 +46,8 @@ class Services:
         Raises:
             NotInForceYet: It is in the ledger, and a loader sees to it as soon as it can.
         """
-        why = await withdraw_from_bids(self.ledger, self.redis, wait_s=_PUBLISH_WITHIN_S)
+        wait_s = self.options.opt_out_wait_s
+        why = await withdraw_from_bids(self.ledger, self.redis, wait_s=wait_s)
         if why:
             raise NotInForceYet(why)
 

@@ -6,7 +6,7 @@ A revision that was released is never edited: ledgers out there have run it.
 whenever a ledger is opened.
 """
 
-HEAD = "0012"
+HEAD = "0013"
 """The newest revision: what a ledger of this version of the software is at."""
 
 VERSION_TABLE = "alembic_version"

@@ -122,5 +122,19 @@ async def entries(conn: AsyncConnection, *, since_s: float = 0.0) -> AsyncIterat
         after_id = rows[-1].id
 
 
+async def was_done(conn: AsyncConnection, who: Who, entry: Entry, *, since_s: float) -> bool:
+    """Tell whether somebody has done the same since a moment, by what, target and scope."""
+    asked = select(_audit.c.id).where(
+        _audit.c.at_s >= since_s,
+        _audit.c.actor == who.actor.value,
+        _audit.c.actor_name.is_not_distinct_from(who.name),
+        _audit.c.what == entry.what,
+        _audit.c.result == "done",
+        _audit.c.target == entry.target,
+        _audit.c.scope_id.is_not_distinct_from(entry.scope_id),
+    )
+    return await conn.scalar(asked.limit(1)) is not None
+
+
 def _digest(salt: bytes, id_: Id) -> str:
     return hmac.digest(salt, id_, "sha256")[:_DIGEST_BYTES].hex()

@@ -100,6 +100,8 @@ catalog_revision = Table(
     # the unix time of creation, so no store filled by another ledger looks up to date.
     Column("id", Integer, primary_key=True),
     Column("revision", BigInteger, nullable=False),
+    # No bid is answered by one before this any more: see `segments.projection.in_force`.
+    Column("in_force", BigInteger, nullable=False, server_default=text("0")),
     CheckConstraint("id = 1", name="one_row"),
 )
 

@@ -3,21 +3,34 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from segments.files.blobs import Blobs
+from segments.ingest.tools import Tools
 from segments.ledger.database.engine import open_ledger, reading
 from segments.ledger.privacy import opt_outs
 from segments.ledger.privacy.opt_outs import SAME_FOR_S, OptOutSource, Request
+from segments.ledger.revision import raise_revision, revision
+from segments.loader.catch_up import CatchUp
+from segments.loader.metrics import Metrics
 from segments.model.identity import Id, IdentifierKind
 from segments.model.record import EVERYONE, OptOut, OptOutAction, Record
 from segments.projection.applied_opt_outs import apply_opt_outs
-from segments.projection.in_force import put_into_force, until_applied
+from segments.projection.catalog import catch_up as publish
+from segments.projection.in_force import (
+    let_catalog_be_in_force,
+    put_into_force,
+    until_applied,
+    withdraw_from_bids,
+)
 from segments.settings import Settings
+from segments.store.catalog_lease import DEFAULT_LEASE_MS
 from segments.store.meta import prepare
-from segments.store.reader import read_meta, read_records
+from segments.store.reader import read_meta, read_records, read_version
 from segments.store.servers.connection import connect
 from tests.cut_off import cut_off
 from tests.engines import Engine
@@ -130,6 +143,63 @@ async def test_store_that_hangs_is_not_waited_for_beyond_the_time_that_there_is(
         assert receipt.waits_because == "the store does not answer"
         assert took_s < 5
         assert await until_applied(ledger, receipt.transaction_ids, 10), "the attempt goes on"
+
+
+async def change_catalog(ledger: AsyncEngine) -> None:
+    async with ledger.begin() as conn:
+        await raise_revision(conn)
+
+
+@pytest.fixture
+async def nowhere(tmp_path: Path) -> AsyncIterator[Redis]:
+    """A client of a store that is not in reach."""
+    async with connect(f"unix://{tmp_path}/nowhere", retry=None) as client:
+        yield client
+
+
+async def test_process_that_lost_the_store_acknowledges_a_catalog_that_a_loader_published(
+    ledger: AsyncEngine, valkey: Engine, settings: Settings, nowhere: Redis
+) -> None:
+    """As of an audience that is deleted by a door; the leases on catalogs are over by then."""
+    async with connect(valkey.url, retry=None) as redis:
+        tools = Tools(ledger, redis, Blobs.open(settings.blobs_at), settings.spool_dir, time.time)
+        loader = CatchUp(tools, settings.expected_ids, Metrics(), every_s=0.1)
+        await loader.catch_up()
+        await change_catalog(ledger)
+        began_s = time.monotonic()
+        asking = asyncio.create_task(withdraw_from_bids(ledger, nowhere, wait_s=20))
+        stopping = asyncio.Event()
+        running = asyncio.create_task(loader.run(asyncio.Event(), stopping))
+
+        assert await asking == ""
+
+        assert time.monotonic() - began_s >= DEFAULT_LEASE_MS / 1000
+        async with reading(ledger) as conn:
+            assert await read_version(redis) == await revision(conn)
+        stopping.set()
+        await running
+
+
+async def test_process_that_lost_the_store_says_so_where_no_loader_helps(
+    ledger: AsyncEngine, nowhere: Redis
+) -> None:
+    await change_catalog(ledger)
+
+    why = await withdraw_from_bids(ledger, nowhere, wait_s=0.2)
+
+    assert why == "the store can't be written (ConnectionError)"
+
+
+async def test_catalog_in_force_is_no_help_to_what_was_changed_behind_it(
+    ledger: AsyncEngine, valkey: Engine, settings: Settings, nowhere: Redis
+) -> None:
+    async with connect(valkey.url, retry=None) as redis:
+        await publish(ledger, redis, settings.expected_ids)
+        await let_catalog_be_in_force(ledger, redis)
+    assert await withdraw_from_bids(ledger, nowhere, wait_s=0) == ""
+    await change_catalog(ledger)
+
+    assert await withdraw_from_bids(ledger, nowhere, wait_s=0.2) != ""
 
 
 # ---------------------------------------------------------------- what is the same request

@@ -214,13 +214,17 @@ class TestCluster:
 
     def heal(self) -> None:
         """Bring all nodes back, empty, whatever a test has done to them."""
+        self.heal_without_emptying()
+        for node in self.masters():
+            self.ask(node, "FLUSHALL")
+            self.ask(node, "SCRIPT FLUSH")
+
+    def heal_without_emptying(self) -> None:
+        """Bring all nodes back, with what they hold."""
         for node in self.nodes:
             node.thaw()
             node.start()
         until_true(self.is_healthy)
-        for node in self.masters():
-            self.ask(node, "FLUSHALL")
-            self.ask(node, "SCRIPT FLUSH")
 
     def remove(self) -> None:
         """End all nodes and delete their data."""

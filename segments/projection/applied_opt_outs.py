@@ -3,6 +3,7 @@ The ledger's opt-outs in the store: all that there are, or some that just came.
 
     apply_new         some                  a request comes in
     apply_opt_outs    all that wait         the store was down, is new, or is an older copy
+    apply_by_server   all that wait         one of a Cluster's nodes is away, or does not write
     reapply_opt_outs  all, of some slots    a Cluster's node may lack any of them
 
 Each is marked in the ledger once no bid shows the person any more: also where
@@ -20,10 +21,12 @@ store itself knows that it was lost, or set back to an older copy.
 
 import logging
 import time
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence, Set
+from contextlib import suppress
 from itertools import groupby
 
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from segments.ledger import accounts, audiences
@@ -36,8 +39,9 @@ from segments.projection.one_ledger import own_meta
 from segments.store import keys
 from segments.store.cache_lease import wait_out_leases
 from segments.store.meta import advance_opt_outs
-from segments.store.reader import Meta
+from segments.store.reader import Meta, StoreUnusable
 from segments.store.replica_reads import wait_for_replicas
+from segments.store.servers.masters import Server
 from segments.store.writer import Writer
 
 _log = logging.getLogger(__name__)
@@ -134,29 +138,125 @@ async def reapply_opt_outs(
         meta: As the store has it now.
         slots: First and last of each range.
     """
-    is_wanted = bytearray(keys.SLOTS)
-    for first, last in slots:
-        is_wanted[first : last + 1] = b"\1" * (last + 1 - first)
+    await _apply_in_slots(ledger, redis, meta, slots, behind=0)
 
-    def slot(id_: Id) -> int:
-        return keys.slot_of(keys.bucket_key(keys.bucket_of(id_, meta.bucket_bits)))
 
-    writer = Writer(redis, meta)
-    after_seq = 0
-    while True:
-        async with reading(ledger) as conn:
-            page = _placed(
-                await opt_outs.unapplied(conn, 0, after_seq=after_seq, limit=_PAGE), meta
+async def apply_by_server(
+    ledger: AsyncEngine, redis: Redis, meta: Meta, servers: Iterable[Server]
+) -> tuple[list[Server], Set[int]]:
+    """
+    Apply every opt-out that a Cluster lacks, in each of its nodes for itself.
+
+    What one does not take keeps nothing out of the others. The store's number is left
+    alone, and moves once all of them take what is theirs.
+
+    Args:
+        ledger: The system of record.
+        redis: The store.
+        meta: As the store has it now.
+        servers: Those that answer.
+
+    Returns:
+        Those that have every opt-out of their slots; and the numbers of those that must
+        wait, for records that can't be read.
+    """
+    well: list[Server] = []
+    waiting: set[int] = set()
+    for server in servers:
+        with suppress(StoreUnusable, RedisError, OSError):
+            waiting |= await _apply_in_slots(
+                ledger, redis, meta, server.slots, behind=meta.opt_outs
             )
-            reach = await _reach(conn, page)
-        if not page:
-            return
+            well.append(server)
+    return well, waiting
+
+
+async def mark_applied_in(
+    ledger: AsyncEngine,
+    redis: Redis,
+    meta: Meta,
+    servers: Iterable[Server],
+    waiting: Set[int],
+    until_seq: int,
+) -> None:
+    """
+    Note that requests are in force all of whose ids lie with servers that have them.
+
+    Args:
+        ledger: The system of record.
+        redis: The store.
+        meta: As the store has it now.
+        servers: As `apply_by_server` returned them.
+        waiting: Likewise.
+        until_seq: The last that the ledger had before that.
+    """
+    is_well = _slots_of([each for server in servers for each in server.slots])
+    slot = _slot_by(meta)
+    async for page, _ in _pages(ledger, meta, behind=meta.opt_outs):
+        done = [
+            request
+            for request in page
+            if request.seq <= until_seq and all(is_well[slot(id_)] for id_ in request.ids)
+        ]
+        if done:
+            await _mark(ledger, redis, done, waiting)
+
+
+async def _apply_in_slots(
+    ledger: AsyncEngine,
+    redis: Redis,
+    meta: Meta,
+    slots: Sequence[tuple[int, int]],
+    *,
+    behind: int,
+) -> Set[int]:
+    """
+    Apply opt-outs of ids in some slots: all behind a number, and those that wait.
+
+    Returns:
+        The numbers of those that must wait on, for records that can't be read.
+    """
+    waiting: set[int] = set()
+    is_wanted, slot = _slots_of(slots), _slot_by(meta)
+    writer = Writer(redis, meta)
+    async for page, reach in _pages(ledger, meta, behind=behind):
         there = [
             request._replace(ids=tuple(id_ for id_ in request.ids if is_wanted[slot(id_)]))
             for request in page
         ]
-        await _apply(writer, [request for request in there if request.ids], reach)
+        waiting |= await _apply(writer, [request for request in there if request.ids], reach)
+    return waiting
+
+
+async def _pages(
+    ledger: AsyncEngine, meta: Meta, *, behind: int
+) -> AsyncIterator[tuple[list[Request], _Reach]]:
+    after_seq = 0
+    while True:
+        async with reading(ledger) as conn:
+            page = _placed(
+                await opt_outs.unapplied(conn, behind, after_seq=after_seq, limit=_PAGE), meta
+            )
+            reach = await _reach(conn, page)
+        if not page:
+            return
+        yield page, reach
         after_seq = page[-1].seq
+
+
+def _slots_of(ranges: Iterable[tuple[int, int]]) -> bytearray:
+    """Return of each slot whether it is in one of the ranges."""
+    are_in = bytearray(keys.SLOTS)
+    for first, last in ranges:
+        are_in[first : last + 1] = b"\1" * (last + 1 - first)
+    return are_in
+
+
+def _slot_by(meta: Meta) -> Callable[[Id], int]:
+    def slot(id_: Id) -> int:
+        return keys.slot_of(keys.bucket_key(keys.bucket_of(id_, meta.bucket_bits)))
+
+    return slot
 
 
 def _placed(page: Sequence[Request], meta: Meta) -> list[Request]:

@@ -14,6 +14,7 @@ from collections.abc import Collection, Sequence
 
 import msgspec
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from segments.ledger import accounts, activations, audiences, recipients
@@ -31,7 +32,12 @@ from segments.model.catalog import (
     CatalogSnapshot,
     RecipientEntry,
 )
-from segments.projection.applied_opt_outs import apply_opt_outs, reapply_opt_outs
+from segments.projection.applied_opt_outs import (
+    apply_by_server,
+    apply_opt_outs,
+    mark_applied_in,
+    reapply_opt_outs,
+)
 from segments.projection.one_ledger import behind, note_behind, taken_meta, to_be_told
 from segments.store import keys
 from segments.store.freshness import raise_notes
@@ -40,6 +46,7 @@ from segments.store.reader import (
     OPT_OUTS,
     TRUST_COMMAND,
     Meta,
+    StoreUnusable,
     caught_up_runs,
     read_meta_of_any,
     read_version,
@@ -69,9 +76,8 @@ async def catch_up(ledger: AsyncEngine, redis: Redis, expected_ids: int) -> Meta
     meta = await taken_meta(ledger, redis)
     # Before anything else: what is written after this must not reach a person
     # whose no the store has not heard yet.
-    servers = await _apply_opt_outs(ledger, redis, meta)
     try:
-        await raise_notes(servers)
+        await raise_notes(await _apply_opt_outs(ledger, redis, meta))
     finally:
         await _publish(ledger, redis)
     return meta
@@ -100,8 +106,12 @@ async def _apply_opt_outs(ledger: AsyncEngine, redis: Redis, meta: Meta) -> Coll
     found = await runs(redis)
     servers = found.run_to_server.values()
     if is_cluster(redis):
-        await _catch_up_nodes(ledger, redis, meta, found)
-        await apply_opt_outs(ledger, redis, meta)
+        try:
+            await _catch_up_nodes(ledger, redis, meta, found)
+            await apply_opt_outs(ledger, redis, meta)
+        except (StoreUnusable, RedisError, OSError):
+            await _note_of_each(ledger, redis, meta, found)
+            raise
         return servers
     async with reading(ledger) as conn:
         until_seq = await last_seq(conn)
@@ -135,6 +145,24 @@ async def _catch_up_nodes(ledger: AsyncEngine, redis: Redis, meta: Meta, found: 
     now_known = set(found.run_to_server) | (set() if found.is_complete else known)
     if now_known != known:
         await mark_caught_up(redis, now_known, 0)
+
+
+async def _note_of_each(ledger: AsyncEngine, redis: Redis, meta: Meta, found: Runs) -> None:
+    """
+    Let those nodes be asked whose slots lack no opt-out, while others are away or don't write.
+
+    One that is met for the first time is none of them yet.
+    """
+    reply = await redis.execute_command(*TRUST_COMMAND)  # type: ignore[no-untyped-call] # redis-py
+    known = set(caught_up_runs(reply))
+    servers = [server for run, server in found.run_to_server.items() if run in known]
+    async with reading(ledger) as conn:
+        until_seq = await last_seq(conn)
+    well, waiting = await apply_by_server(ledger, redis, meta, servers)
+    try:
+        await raise_notes(well)
+    finally:
+        await mark_applied_in(ledger, redis, meta, well, waiting, until_seq)
 
 
 async def _publish(ledger: AsyncEngine, redis: Redis) -> int:

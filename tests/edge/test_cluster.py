@@ -15,10 +15,13 @@ from typing import Any
 import pytest
 
 from rtb.lookup.link import LookupFault
+from segments.ledger.privacy import opt_outs
 from segments.loader.loader import EVERY_S
 from segments.model.identity import Id, IdentifierKind, id_of_email_hash
 from segments.model.record import OptOutAction, unpack
+from segments.projection.in_force import until_applied
 from segments.projection.opt_outs import record_opt_out
+from segments.store.keys import META
 from segments.store.reader import read_records
 from tests.cluster import TestCluster, in_thread, until_true
 from tests.edge.cluster_store import PERSONS, ClusterService, checked, furnished
@@ -29,6 +32,9 @@ pytestmark = pytest.mark.xdist_group("cluster")  # six servers are enough at a t
 
 PROBES_S = 2.0
 """What a worker and a loader may be late by: a look each, on a machine that has other work."""
+
+MAX_AGE_S = 10.0
+"""Ten looks of a loader: less than an operator would set, and enough for a busy machine."""
 
 
 @pytest.fixture
@@ -202,3 +208,58 @@ async def test_master_that_takes_no_writes_is_not_asked_and_the_others_are(
         await eventually(are_both_found)
 
     assert all(isinstance(each, list) for each in found)
+
+
+@pytest.mark.parametrize("is_dead", [False, True], ids=["takes no writes", "is gone"])
+async def test_opt_out_that_waits_for_one_master_makes_no_other_stale(
+    world: ClusterService, is_dead: bool
+) -> None:
+    """
+    A no of a person there can't be brought in; those of persons elsewhere are, by the loader.
+    """
+    cluster = world.cluster
+    of_meta = await in_thread(cluster.owner_of, META)
+    lost, well = [each for each in await in_thread(cluster.masters) if each is not of_meta]
+    (there, no_there), (elsewhere, no_elsewhere) = (
+        [id_of_email_hash(person) for person in world.members_on(master)[:2]]
+        for master in (lost, well)
+    )
+
+    async with linked(cluster.url, opt_outs_max_age_s=MAX_AGE_S, probe_s=0.1) as link:
+
+        async def are_found(*ids: Id) -> bool:
+            return all([isinstance(await link.ask(id_), list) for id_ in ids])
+
+        await eventually(lambda: are_found(there, elsewhere))
+        if is_dead:
+            for node in (*await in_thread(cluster.replicas_of, lost), lost):
+                await in_thread(node.kill)
+        else:
+            await in_thread(cluster.ask, lost, "CONFIG", "SET", "min-replicas-to-write", 9)
+        async with world.ledger.begin() as conn:
+            requests = await opt_outs.record(
+                conn,
+                OptOutAction.RESTRICT,
+                [[(IdentifierKind.EMAIL, id_)] for id_ in (no_there, no_elsewhere)],
+                now_s=time.time(),
+            )
+        said_there, said_elsewhere = [[each.transaction_id] for each in requests]
+        until_s = time.monotonic() + 1.5 * MAX_AGE_S
+        while time.monotonic() < until_s:
+            assert await are_found(elsewhere)
+            await asyncio.sleep(0.1)
+        refused = await link.ask(there)
+        is_in_force = await until_applied(world.ledger, said_elsewhere, 10)
+        waits = not await until_applied(world.ledger, said_there, 0)
+        if is_dead:
+            await in_thread(cluster.heal_without_emptying)
+        else:
+            await in_thread(cluster.ask, lost, "CONFIG", "SET", "min-replicas-to-write", 0)
+        assert await until_applied(world.ledger, said_there, 30)
+        await eventually(lambda: are_found(there, elsewhere))
+        records = await read_records(world.redis, world.meta, [no_there, no_elsewhere])
+
+    assert refused is (LookupFault.UNREACHABLE if is_dead else LookupFault.OPT_OUTS_STALE)
+    assert is_in_force
+    assert waits
+    assert all(record.opt_outs for record in records)

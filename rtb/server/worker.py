@@ -118,6 +118,11 @@ class Worker:
                 "RTB_OPT_OUTS_MAX_AGE_S is 0: bids are enriched however long no loader has said"
                 " that opt-outs reach the store"
             )
+        if settings.read_replicas:
+            _log.warning(
+                "RTB_READ_REPLICAS: replicas of the store are asked, too; an opt-out is in force"
+                " once all that are connected to their masters have confirmed it"
+            )
         self._cache_meter = CacheMeter(self._lookup, counters)
         self.bids = Bids(
             Pipeline(settings.pipeline_options),

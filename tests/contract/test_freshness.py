@@ -114,6 +114,18 @@ async def test_0_is_told_in_the_log(engine: Engine, caplog: pytest.LogCaptureFix
     assert "RTB_OPT_OUTS_MAX_AGE_S is 0" in caplog.text
 
 
+async def test_replicas_that_are_asked_are_told_of_in_the_log(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What an acknowledgement says is another thing then."""
+    caplog.set_level(logging.WARNING)
+
+    async with started(engine.url, read_replicas=True):
+        pass
+
+    assert "RTB_READ_REPLICAS: replicas of the store are asked, too" in caplog.text
+
+
 async def _speak(redis: Redis) -> None:
     while True:
         await raise_once(redis)

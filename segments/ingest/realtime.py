@@ -2,8 +2,9 @@
 A few thousand ids that are in the store before they are acknowledged.
 
 They are a job like any other, with a blob, so that `rebuild` finds them and a
-crash loses nothing. But jobs of a partner apply in order, and a file of an hour
-may be before this one, while the next bid is to show it. So:
+crash loses nothing; it holds the ids and nothing else of what was sent. But jobs of a
+partner apply in order, and a file of an hour may be before this one, while the next
+bid is to show it. So:
 
     no older job unfinished     claimed, written, done
     one is                      written at once, and left to the loader, which
@@ -14,6 +15,7 @@ the job waits for it with the others.
 """
 
 import asyncio
+import hashlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -91,7 +93,7 @@ class Realtime:
         turn = self._partner_to_turn.setdefault(chunk.audience.partner_id, asyncio.Lock())
         async with turn:
             blob = delivery_name(chunk.audience.partner_id)
-            stored = await self.blobs.put(blob, [chunk.content])
+            await self.blobs.put(blob, [chunk.ids.tobytes()])
             opt_outs_before = await self._opt_outs_in_store()
             # What a CRM audience is brought is counted first, which is the loader's to do.
             is_counted = await self._is_counted(chunk.audience)
@@ -101,7 +103,7 @@ class Realtime:
                     account,
                     chunk,
                     blob=blob,
-                    sha256=stored.sha256,
+                    sha256=hashlib.sha256(chunk.content).hexdigest(),
                     opt_outs_before=opt_outs_before,
                     may_claim=not is_counted,
                 )
@@ -145,7 +147,8 @@ class Realtime:
             at_s=job.created_at_s,
         )
         # Kept before the first write, also where the loader will repeat it.
-        job = replace(job, report=Report(segments=planned, opt_outs_before=opt_outs_before))
+        report = Report(segments=planned, opt_outs_before=opt_outs_before, is_ids=True)
+        job = replace(job, report=_with_lines(report, chunk))
         await jobs.keep_plan(conn, job)
         if may_claim and not await jobs.unfinished_before(conn, job):
             claimed = await job_leases.claim(conn, now_s, job.partner_id)
@@ -195,7 +198,9 @@ class Realtime:
                 state=JobState.DONE,
                 checkpoint=Checkpoint(),
                 finished_at_s=self.now_s(),
-                report=replace(_report(job.report, chunk, tally), opt_outs_until=opt_outs_until),
+                report=replace(
+                    _with_tally(job.report, chunk, tally), opt_outs_until=opt_outs_until
+                ),
             )
         async with self.ledger.begin() as conn:
             # The store was slow and a loader has the job now; it comes to the same.
@@ -203,7 +208,7 @@ class Realtime:
                 await job_leases.save(conn, settled, self.now_s())
 
 
-def _report(report: Report, chunk: Chunk, tally: Tally) -> Report:
+def _with_lines(report: Report, chunk: Chunk) -> Report:
     rows, size_bytes = len(chunk.ids), len(chunk.content)
     return replace(
         report,
@@ -212,7 +217,9 @@ def _report(report: Report, chunk: Chunk, tally: Tally) -> Report:
         hash_type=chunk.hash_type,
         rows=rows,
         valid=rows,
-        written=rows,
-        duplicates=rows - sum(tally),
-        **tally._asdict(),
     )
+
+
+def _with_tally(report: Report, chunk: Chunk, tally: Tally) -> Report:
+    rows = len(chunk.ids)
+    return replace(report, written=rows, duplicates=rows - sum(tally), **tally._asdict())

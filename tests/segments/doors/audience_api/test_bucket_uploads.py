@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from segments.doors.audience_api import bucket_uploads
 from segments.doors.rest.metrics import BUCKET_FILES
 from segments.files.blobs import Blobs
+from segments.model.identity import id_of_email_hash
 from segments.settings import Settings
 from segments.store.meta import prepare
 from segments.store.servers.connection import connect
@@ -92,6 +93,18 @@ async def test_file_in_the_bucket_is_noticed_and_loaded(world: RestDoors) -> Non
     assert (waiting["status"], queued["status"]) == ("waiting", "queued")
     assert (await world.status(request_id))["status"] == "done"
     assert await world.audiences_of(ALICE) == {world.seeded.shoes.id}
+
+
+async def test_what_is_kept_of_a_file_in_the_bucket_is_its_ids_alone(world: RestDoors) -> None:
+    _, url = await world.presign()
+    await put(world, url, text_of([ALICE, "leaver@acme.example"]))
+    await bucket_uploads.notice(world.rest.services, MAX_BYTES)
+
+    await world.load_all()
+
+    (kept,) = await names(world)
+    blob = await asyncio.to_thread(world.rest.services.blobs.get, kept)
+    assert await asyncio.to_thread(blob.read) == id_of_email_hash(ALICE)
 
 
 async def test_second_file_under_the_same_url_is_deleted_unread(world: RestDoors) -> None:

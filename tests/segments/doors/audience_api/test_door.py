@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from segments.doors.audience_api.upload_body import TAKES_AT_MOST_S
 from segments.ledger import audiences
 from segments.model.audience import AudienceState
+from segments.model.identity import id_of_email_hash
 from segments.model.job import JobState
 from segments.settings import Settings
 from segments.store.meta import prepare
@@ -46,6 +47,11 @@ async def rest(world: RestDoors) -> Rest:
 
 def blobs_in(settings: Settings) -> list[str]:
     return [path.name for path in (settings.data_dir / "blobs").rglob("*") if path.is_file()]
+
+
+def kept_in(settings: Settings) -> list[bytes]:
+    folder = settings.data_dir / "blobs"
+    return [path.read_bytes() for path in folder.rglob("*") if path.is_file()]
 
 
 async def chunk(world: RestDoors, *lines: str, query: str = "?type=sha2") -> int:
@@ -460,6 +466,36 @@ async def test_chunk_is_in_the_store_when_it_is_answered(world: RestDoors) -> No
     assert (job.state, job.report.added, job.report.duplicates) == (JobState.DONE, 2, 1)
     status = await world.status(answer.body["requestId"])
     assert (status["status"], status["processedRecords"]) == ("done", 3)
+
+
+async def test_what_is_kept_of_a_chunk_is_its_ids_alone(
+    world: RestDoors, settings: Settings
+) -> None:
+    nobody = hashlib.sha256(b"").hexdigest()
+
+    assert await chunk(world, ALICE, nobody, BOB) == 200
+
+    assert kept_in(settings) == [b"".join(map(id_of_email_hash, (ALICE, BOB)))]
+    (job,) = await world.jobs()
+    assert (job.report.rows, job.report.size_bytes) == (2, 3 * 65)
+
+
+async def test_what_is_kept_of_an_upload_is_its_ids_and_the_same_bytes_are_known_again(
+    world: RestDoors, settings: Settings
+) -> None:
+    _, url = await world.presign()
+    content = text_of([ALICE, "leaver@acme.example", BOB])
+
+    await world.rest.ask("PUT", url, data=content)
+    await world.load_all()
+    same = await world.rest.ask("PUT", url, data=content)
+    other = await world.rest.ask("PUT", url, data=text_of([ALICE, BOB]))
+
+    (kept,) = kept_in(settings)
+    assert {kept[:16], kept[16:]} == {id_of_email_hash(ALICE), id_of_email_hash(BOB)}
+    assert (same.status, other.status) == (200, 409)
+    (job,) = await world.jobs()
+    assert (job.report.size_bytes, job.report.rows) == (len(content), 3)
 
 
 async def test_chunk_removes(world: RestDoors) -> None:

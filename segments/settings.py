@@ -116,7 +116,8 @@ class Settings(BaseSettings):
     abandoned_upload_days: int = Field(7, ge=2, le=3650)
     """
     A file that was begun and never finished is deleted after so many days
-    without another byte; so is one in the bucket that no upload URL was for.
+    without another byte; so is one in the bucket that no upload URL was for, and
+    a data file in a drop folder that no metadata file has asked for.
     """
 
     drop_dir: Path | None = None
@@ -344,6 +345,7 @@ class Settings(BaseSettings):
             wait_s=self.drop_wait_s,
             quiet_s=self.drop_quiet_s,
             abandoned_after_s=self.abandoned_after_s,
+            refused_file_s=self.refused_file_h * 3600,
             answers_kept_s=float(self.status_days * S_PER_DAY),
         )
 

@@ -105,11 +105,7 @@ class Reading:
         self._spool.finish()
 
     def _validate(self) -> None:
-        if self._has_digest(delivered_blocks(self._blob())):
-            return
-        # The document has the digest of "the file" and names it `<digest>.txt`,
-        # also where it is compressed: some partners take it before they do so.
-        if is_archive(self._blob()) and self._has_digest(plain_blocks(self._blob())):
+        if is_of_digest(self._order, self._blob, self._unless_abandoned):
             return
         raise Stopped(
             StopReason.DIGEST_MISMATCH,
@@ -123,14 +119,34 @@ class Reading:
         except FileNotFoundError:
             raise Stopped(StopReason.FILE_NOT_FOUND) from None
 
-    def _has_digest(self, blocks: Iterator[bytes]) -> bool:
-        return check_digest(self._order, self._unless_abandoned(blocks))
-
     def _unless_abandoned(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
         for block in blocks:
             if self.is_abandoned:
                 raise Abandoned
             yield block
+
+
+def is_of_digest(
+    order: Order,
+    opened: Callable[[], Blob],
+    watched: Callable[[Iterator[bytes]], Iterator[bytes]] = lambda blocks: blocks,
+) -> bool:
+    """
+    Tell whether a file has the digest that an order says, if it says one.
+
+    Args:
+        order: What is said of it.
+        opened: Opens it, each time anew.
+        watched: Passes its blocks on.
+
+    Raises:
+        Stopped: UNREADABLE_FILE or INFLATES_TOO_FAR: an archive of another digest.
+    """
+    if check_digest(order, watched(delivered_blocks(opened()))):
+        return True
+    # The document has the digest of "the file" and names it `<digest>.txt`, also where it
+    # is compressed: some partners take it before they do so.
+    return is_archive(opened()) and check_digest(order, watched(plain_blocks(opened())))
 
 
 def delivered_blocks(blob: Blob) -> Iterator[bytes]:

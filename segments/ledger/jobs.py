@@ -208,6 +208,21 @@ async def replace_original(conn: AsyncConnection, was: Job, now: Job) -> bool:
     return done.rowcount == 1
 
 
+async def failed_with_files(conn: AsyncConnection, partner_id: int, limit: int) -> Sequence[Job]:
+    """Return a partner's jobs that failed and still keep a file, the latest first."""
+    rows = await conn.execute(
+        select(_jobs)
+        .where(
+            _jobs.c.partner_id == partner_id,
+            _jobs.c.state == JobState.FAILED,
+            _jobs.c.blob != NO_FILE,
+        )
+        .order_by(_jobs.c.id.desc())
+        .limit(limit)
+    )
+    return [job_of(row) for row in rows]
+
+
 async def known_blobs(conn: AsyncConnection, names: Collection[str]) -> set[str]:
     """Return those of some thousand names that a job gives to its file."""
     return set(await conn.scalars(select(_jobs.c.blob).where(_jobs.c.blob.in_(names))))

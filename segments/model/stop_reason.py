@@ -66,6 +66,9 @@ OURS = frozenset({StopReason.INTERNAL, StopReason.STORE_CORRUPT})
 """Faults whose details say nothing to a partner."""
 
 
+OF_METADATA = frozenset({StopReason.DIGEST_MISMATCH, StopReason.RECORD_COUNT_MISMATCH})
+"""The file is not the one that was described: another description may be of it."""
+
 OF_CONTENT = frozenset(
     {StopReason.UNREADABLE_FILE, StopReason.INFLATES_TOO_FAR, StopReason.NO_VALID_RECORD}
 )

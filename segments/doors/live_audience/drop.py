@@ -4,7 +4,7 @@ The drop: watches the partners' folders, and carries what they hold into the led
     look     <name>.json  ->  a delivery in the ledger, and <name>.status: accepted, or why not
     fetch    its data file ->  a blob and a job; or, after a while, "File not found"
     answer   its job ended ->  <name>.status: what became of it
-    sweep    an upload that nobody came back for in days is deleted
+    sweep    what is left there of which nothing came is deleted: see `leftovers`
 
 Four loops over the ledger and the disk that keep nothing in memory, so killed
 anywhere they go on where they were: a file is moved out of the partner's reach
@@ -17,7 +17,8 @@ the second waits until the first is gone.
 
 The digest says to which file a metadata file applies. A copy of a file that was delivered
 before, under a name that comes every day, is not taken for today's; and a metadata file that
-is sent once more, alone, is answered as its delivery was.
+is sent once more, alone, is answered as its delivery was. Corrected metadata need no second copy
+of their data file: it lies in the folder still, or is kept of the job that was refused.
 
 What goes wrong with one file is logged by its partner and kind, never by its
 content, and keeps no other file waiting.
@@ -26,7 +27,7 @@ content, and keeps no other file waiting.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterable, Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -40,6 +41,7 @@ from segments.doors.live_audience.faults import Faults, will_pass
 from segments.doors.live_audience.file_names import METADATA, answered_name
 from segments.doors.live_audience.folder import DropFolder, Folder, read_taken
 from segments.doors.live_audience.folder_lock import folder_lock
+from segments.doors.live_audience.leftovers import drop_refused, sweep
 from segments.doors.live_audience.metadata import MAX_METADATA_BYTES, Metadata
 from segments.doors.live_audience.metrics import DeliveryMetrics
 from segments.doors.live_audience.options import DropOptions
@@ -47,11 +49,12 @@ from segments.doors.live_audience.status import accepted, refusal, status_of
 from segments.files.blobs import Blobs
 from segments.files.chunks import file_chunks, in_thread
 from segments.ingest.accept import parties_of
+from segments.ingest.read import delivered_blocks
 from segments.ledger import accounts, callbacks, jobs
 from segments.ledger.database.engine import reading
 from segments.ledger.live_audience import deliveries
 from segments.ledger.live_audience.deliveries import Delivery
-from segments.model.stop_reason import Stopped, StopReason
+from segments.model.stop_reason import OURS, Stopped, StopReason
 from segments.runtime.pauses import wait_or_stop
 
 _log = logging.getLogger(__name__)
@@ -88,16 +91,14 @@ class Drop:
             is_refused: Whether nothing may be taken in now; it stays where it is.
         """
         self._metrics = metrics or DeliveryMetrics(CollectorRegistry())
-        self._wait_s = options.wait_s
-        self._quiet_s = options.quiet_s
-        self._abandoned_after_s = options.abandoned_after_s
-        self._answers_kept_s = options.answers_kept_s
+        self._options = options
         self._ledger = ledger
         self._blobs = blobs
         self._folders = folders
         self._now_s = now_s
         self._faults = Faults(_log, now_s)
         self._is_refused = is_refused
+        self._compared: set[tuple[int, int]] = set()
         # For `details` alone: a restart forgets it, and nothing else hangs on it.
         self._transaction_to_found: dict[str, str] = {}
 
@@ -118,17 +119,8 @@ class Drop:
             await step()
 
     async def sweep(self) -> None:
-        """Delete the files that were begun by SFTP and never finished, and old answers."""
-        before_s = self._now_s() - self._abandoned_after_s
-        for partner_id, folder in self._folders.all():
-            answers = folder.drop_answers(self._now_s() - self._answers_kept_s)
-            if answers:
-                _log.info("%d answers to %r deleted, which were old", answers, partner_id)
-            dropped = folder.drop_abandoned(before_s)
-            if dropped:
-                _log.info("%d abandoned uploads of %r deleted", dropped, partner_id)
-            for _ in range(dropped):
-                self._metrics.upload("abandoned")
+        """Delete the files of which nothing came and nothing will."""
+        sweep(self._folders, self._options, self._metrics, self._now_s())
 
     # -- look: metadata files --------------------------------------------------
 
@@ -144,7 +136,9 @@ class Drop:
             name = answered_name(file_name)
             # No `await` between the question and the taking: our SFTP server,
             # in the same loop, can't open the file meanwhile.
-            if name is not None and folder.is_complete(file_name, self._now_s(), self._quiet_s):
+            if name is not None and folder.is_complete(
+                file_name, self._now_s(), self._options.quiet_s
+            ):
                 folder.take(file_name, f"{name}{METADATA}")
                 folder.withdraw(name)
         for taken_name in folder.all_taken():
@@ -156,7 +150,8 @@ class Drop:
 
     async def _receive(self, partner_id: str, folder: Folder, name: str, path: Path) -> None:
         """Answer one metadata file, for which it must first be in the ledger."""
-        metadata, refused = rules.read(read_taken(path, MAX_METADATA_BYTES), partner_id)
+        raw = read_taken(path, MAX_METADATA_BYTES)
+        metadata, refused = rules.read(raw, partner_id)
         delivery, content = None, None
         if metadata is not None and refused is None:
             try:
@@ -179,6 +174,8 @@ class Drop:
             assert refused is not None, "it is one or the other"
             _log.info("metadata of %r refused: %s", partner_id, refused)
             await self._note_refusal(partner_id, name)
+            if refused.reason not in OURS:
+                folder.mark_refused(rules.said_name(raw, name))
             content = refusal(refused)
         folder.answer(name, content)
         self._metrics.first(None if refused is None else refused.reason)
@@ -188,6 +185,8 @@ class Drop:
                 transaction_id = None if delivery is None else delivery.transaction_id
                 await self._call_back(conn, metadata.callback_url, transaction_id, content)
         folder.drop(path.name)
+        if refused is not None and not self._options.refused_file_s:
+            drop_refused(folder, self._now_s())
 
     async def _note_refusal(self, partner_id: str, name: str) -> None:
         async with self._ledger.begin() as conn:
@@ -222,6 +221,8 @@ class Drop:
         async with reading(self._ledger) as conn:
             waiting = await deliveries.waiting(conn)
         self._drop_leftovers({f"{delivery.transaction_id}{_DATA}" for delivery, _ in waiting})
+        numbers = {delivery.id for delivery, _ in waiting}
+        self._compared = {pair for pair in self._compared if pair[0] in numbers}
         for delivery, partner_id in waiting:
             fetching = self._fetch_for(delivery, partner_id)
             await self._faults.guarded(f"delivery {delivery.transaction_id}", fetching)
@@ -232,7 +233,11 @@ class Drop:
         taken_name = f"{delivery.transaction_id}{_DATA}"
         path = folder.taken(taken_name)
         if path is None and not self._take_data(folder, metadata.file.name, taken_name):
-            if self._has_waited(folder, delivery, metadata.file.name):
+            same = await retries.refused_before(self._ledger, self._blobs, delivery, self._compared)
+            if same is not None:
+                blob = await asyncio.to_thread(self._blobs.get, same.blob)
+                await self._make_job(folder, delivery, metadata, in_thread(delivered_blocks(blob)))
+            elif self._has_waited(folder, delivery, metadata.file.name):
                 await self._not_found(folder, delivery)
             return
         path = folder.taken(taken_name)
@@ -245,12 +250,25 @@ class Drop:
         if whose.id != delivery.id:
             folder.hand_over(taken_name, f"{whose.transaction_id}{_DATA}")
             return
+        content = in_thread(file_chunks(path))
+        if not await self._make_job(folder, delivery, metadata, content):
+            folder.give_back(taken_name, metadata.file.name)
+            folder.mark_refused(metadata.file.name)
+        folder.drop(taken_name)
+
+    async def _make_job(
+        self,
+        folder: Folder,
+        delivery: Delivery,
+        metadata: Metadata,
+        content: AsyncIterable[bytes],
+    ) -> bool:
         try:
             job = await accept(
                 self._ledger,
                 self._blobs,
                 metadata,
-                in_thread(file_chunks(path)),
+                content,
                 door=rules.DOOR,
                 file_name=metadata.file.name,
                 now_s=self._now_s(),
@@ -259,11 +277,11 @@ class Drop:
         except Stopped as stopped:
             # The account was there when the metadata came, and is no longer.
             await self._refuse(folder, delivery, stopped)
-        else:
-            async with self._ledger.begin() as conn:
-                await deliveries.taken(conn, delivery, job.id)
-            _log.info("delivery %s is job %d", delivery.transaction_id, job.id)
-        folder.drop(taken_name)
+            return False
+        async with self._ledger.begin() as conn:
+            await deliveries.taken(conn, delivery, job.id)
+        _log.info("delivery %s is job %d", delivery.transaction_id, job.id)
+        return True
 
     def _drop_leftovers(self, needed: set[str]) -> None:
         """Delete data files that were taken and are in the blobs, where a kill came between."""
@@ -274,7 +292,7 @@ class Drop:
 
     def _take_data(self, folder: Folder, file_name: str, taken_name: str) -> bool:
         for name in rules.data_files(file_name, folder.names()):
-            if folder.is_complete(name, self._now_s(), self._quiet_s):
+            if folder.is_complete(name, self._now_s(), self._options.quiet_s):
                 folder.take(name, taken_name)
                 self._transaction_to_found[taken_name.removesuffix(_DATA)] = name
                 return True
@@ -286,7 +304,7 @@ class Drop:
         for name in rules.data_files(file_name, folder.names()):
             with suppress(OSError):
                 since_s = max(since_s, folder.stat(name).st_ctime)
-        return self._now_s() - since_s >= self._wait_s
+        return self._now_s() - since_s >= self._options.wait_s
 
     async def _not_found(self, folder: Folder, delivery: Delivery) -> None:
         same = await retries.done_before(self._ledger, delivery)
@@ -298,6 +316,7 @@ class Drop:
         _log.info("delivery %s: its data file never came", delivery.transaction_id)
         name = delivery.metadata["file"]["name"]
         missing = Stopped(StopReason.FILE_NOT_FOUND, f"no file {name} came, nor as .gz or .zip")
+        folder.mark_refused(name)  # it may still come
         await self._refuse(folder, delivery, missing)
 
     # -- answer: jobs that have ended ------------------------------------------

@@ -19,6 +19,7 @@ MAX_ANSWERED_BYTES = MAX_NAME_BYTES - len(ANSWER)
 
 UNFINISHED = ".unfinished"
 TAKEN = ".taken"
+REFUSED = ".refused"
 """Folders of ours in a partner's folder."""
 
 
@@ -34,7 +35,7 @@ def check_name(name: str) -> str:
         Refused: Empty, one of ours, too long, a path, or with characters that no
             listing shows as they are.
     """
-    if name in ("", ".", "..", UNFINISHED, TAKEN):
+    if name in ("", ".", "..", UNFINISHED, TAKEN, REFUSED):
         raise Refused("the name is one of the server's own")
     if "/" in name or "\\" in name:
         raise Refused("there are no folders here")

@@ -4,6 +4,8 @@ One partner's folder: what lies in it, and which of it may be taken.
     <drop folder>/<partner>/<name>                what the partner sees
     <drop folder>/<partner>/.unfinished/<name>    marks a file that is being written
     <drop folder>/<partner>/.taken/...            ours, on its way into the ledger
+    <drop folder>/<partner>/.refused/<name>       a data file of that name was refused for its
+                                                  metadata, before it was taken
 
 A file still being written is never taken. What comes by our SFTP server bears
 a mark from before its first byte until the client closes it; a connection that
@@ -23,7 +25,7 @@ the answer to an earlier file of that name.
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -31,6 +33,7 @@ from urllib.parse import unquote
 
 from segments.doors.live_audience.file_names import (
     ANSWER,
+    REFUSED,
     TAKEN,
     UNFINISHED,
     Refused,
@@ -261,8 +264,33 @@ class Folder:
 
     def drop_answers(self, before_s: float) -> int:
         """Delete the answers that were given before then; return how many there were."""
-        answers = [name for name in self.names() if name.endswith(ANSWER)]
-        return sum(self._drop_older(name, before_s) for name in answers)
+        return self.drop_older((n for n in self.names() if n.endswith(ANSWER)), before_s)
+
+    def mark_refused(self, file_name: str) -> None:
+        """Note that a data file was refused for its metadata, be it there already or not."""
+        if is_usable(file_name):
+            (self._own(REFUSED) / file_name).touch()
+
+    def refused(self, before_s: float) -> list[str]:
+        """Return what the data files were called that were last refused before then."""
+        return [
+            name
+            for name in _names_in(self.path / REFUSED)
+            if os.lstat(self.path / REFUSED / name).st_mtime <= before_s
+        ]
+
+    def forget_refused(self, file_name: str) -> None:
+        """Take the note away."""
+        (self.path / REFUSED / file_name).unlink(missing_ok=True)
+
+    def drop_older(self, names: Iterable[str], before_s: float) -> int:
+        """Delete those of some files that have not changed since then; return how many."""
+        return sum(self._drop_older(name, before_s) for name in names)
+
+    def drop_undescribed(self, before_s: float) -> int:
+        """Delete the data files that no metadata have asked for since then; return how many."""
+        names = [name for name in self.names() if not name.endswith(ANSWER)]
+        return self.drop_older((n for n in names if not self.is_unfinished(n)), before_s)
 
     def _drop_older(self, name: str, before_s: float) -> bool:
         with suppress(FileNotFoundError):
@@ -319,6 +347,11 @@ class Folder:
     def hand_over(self, name: str, as_name: str) -> None:
         """Give a file that was taken another of our names."""
         (self.path / TAKEN / name).rename(self.path / TAKEN / as_name)
+
+    def give_back(self, as_name: str, name: str) -> None:
+        """Let a file that was taken lie in the folder again, unless another has come."""
+        if is_usable(name) and not os.path.lexists(self.path / name):
+            (self.path / TAKEN / as_name).rename(self.path / name)
 
     def all_taken(self) -> list[str]:
         """Return the names of all files that were taken, sorted."""

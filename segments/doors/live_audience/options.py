@@ -16,5 +16,8 @@ class DropOptions:
     abandoned_after_s: float
     """After how long an upload that was never finished is deleted."""
 
+    refused_file_s: float
+    """For how long a data file stays that was refused for its metadata."""
+
     answers_kept_s: float
     """For how long a `.status` file stays."""

@@ -9,17 +9,27 @@ metadata file that comes again is answered as its delivery was.
 import asyncio
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from segments.doors.live_audience.metadata import Metadata
+from segments.files.blobs import Blobs
 from segments.files.chunks import READ_BYTES
+from segments.ingest.ids_only import has_original
+from segments.ingest.read import is_of_digest
 from segments.ledger import jobs
 from segments.ledger.database.engine import reading
 from segments.ledger.live_audience import deliveries
 from segments.ledger.live_audience.deliveries import Delivery
 from segments.model.job import Job, JobState, fingerprint
+from segments.model.stop_reason import OF_METADATA, Stopped
+
+_REFUSED_LOOKED_AT = 100
+"""Files of a partner, the latest first, among which one is looked for that was refused."""
 
 _ALGORITHMS = ("md5", "sha1", "sha256")
 
@@ -78,6 +88,33 @@ async def whose(ledger: AsyncEngine, delivery: Delivery, path: Path) -> Delivery
         ):
             return None
     return delivery
+
+
+async def refused_before(
+    ledger: AsyncEngine, blobs: Blobs, delivery: Delivery, compared: set[tuple[int, int]]
+) -> Job | None:
+    """
+    Return a job that keeps the file which a delivery describes, and was refused for its metadata.
+
+    Args:
+        ledger: What was refused before.
+        blobs: And is still kept.
+        delivery: One whose data file has not come: its metadata are corrected ones, maybe.
+        compared: Deliveries and jobs whose files were compared in vain; each is, once.
+    """
+    async with reading(ledger) as conn:
+        kept = await jobs.failed_with_files(conn, delivery.account_id, _REFUSED_LOOKED_AT)
+    order = Metadata.model_validate(delivery.metadata).order()
+    for job in kept:
+        pair = (delivery.id, job.id)
+        if pair in compared or job.stop not in OF_METADATA or not has_original(job):
+            continue
+        opened = partial(blobs.get, job.blob)
+        with suppress(Stopped, FileNotFoundError):
+            if await asyncio.to_thread(is_of_digest, order, opened):
+                return job
+        compared.add(pair)
+    return None
 
 
 def _named(delivery: Delivery) -> str:

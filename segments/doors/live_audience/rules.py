@@ -12,7 +12,10 @@ Nothing here reads a file or the clock.
 """
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import NamedTuple
+
+import orjson
 
 from segments.doors.live_audience.metadata import Metadata, read_metadata
 from segments.model.stop_reason import Stopped, StopReason
@@ -52,6 +55,22 @@ def data_files(said: str, names: Iterable[str]) -> list[str]:
     ranks = {_with_plain_suffix(each): rank for rank, each in reversed(list(enumerate(wanted)))}
     found = [each for each in (*names,) if _with_plain_suffix(each) in ranks]
     return sorted(found, key=lambda each: (each != name, ranks[_with_plain_suffix(each)], each))
+
+
+def said_name(raw: bytes, name: str) -> str:
+    """
+    Return what a metadata file that is refused calls its data file.
+
+    Args:
+        raw: Its content.
+        name: What it is called itself, without `.json`: as its data file, where it says
+            nothing that can be read.
+    """
+    with suppress(orjson.JSONDecodeError, TypeError, KeyError):
+        said = orjson.loads(raw)["file"]["name"]
+        if isinstance(said, str) and said.strip():
+            return said.strip()
+    return name
 
 
 def _with_plain_suffix(name: str) -> str:

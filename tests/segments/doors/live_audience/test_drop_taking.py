@@ -52,7 +52,7 @@ async def test_upload_that_nobody_came_back_for_is_swept_and_counted(world: Drop
     world.clock.now_s += world.settings.abandoned_after_s
     await world.drop.sweep()
 
-    assert (kept, world.folder.names()) == (["a.txt", "b.txt"], ["b.txt"])
+    assert (kept, world.folder.names()) == (["a.txt", "b.txt"], [])
     labels = {"result": "abandoned"}
     assert world.registry.get_sample_value("segments_sftp_uploads_total", labels) == 1
 

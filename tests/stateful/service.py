@@ -386,6 +386,10 @@ class RealService:
         data = json.loads(answer.body)["user"].get("data", [])
         return answer.outcome, {(d["id"], s["id"]) for d in data for s in d["segment"]}
 
+    async def until_up(self) -> None:
+        """Wait until the worker enriches: it holds no lease after the loop stood still."""
+        await eventually(lambda: self.service.is_up)
+
     async def _audience(self, owner: str, segment: str) -> Audience:
         async with reading(self.ledger) as conn:
             found = await audiences.find_audience(conn, self._accounts[owner], segment)

@@ -302,6 +302,9 @@ class Machine(RuleBasedStateMachine):
     def bid(self, persons: tuple[str, ...], publisher: str | None, is_named: bool) -> None:
         type(self).bids += 1
         outcome, shown = self.real.do(self.real.bid(persons, publisher, is_named=is_named))
+        if self.is_settled and not self.is_down and outcome == "store_down":
+            self.real.do(self.real.until_up())
+            outcome, shown = self.real.do(self.real.bid(persons, publisher, is_named=is_named))
         if self.is_down or self.is_behind:
             assert shown == set()
             assert outcome == "store_down" or not self.is_behind

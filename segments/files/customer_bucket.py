@@ -44,7 +44,9 @@ class CustomerBucket:
         found: list[SourceFile] = []
         try:
             for entries in obstore.list(self._store, path):
-                files = (_of_bucket(entry) for entry in entries)
+                # Of an object that stands for a folder obstore takes the last slash off, and then
+                # can't read it. It is empty, and an empty object has nothing to read.
+                files = (_of_bucket(entry) for entry in entries if entry["size"])
                 found += [f for f in files if not is_hidden(f.path) and f.path.isprintable()]
                 if len(found) > MAX_FILES:
                     raise TooManyFiles

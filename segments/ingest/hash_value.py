@@ -9,6 +9,7 @@ made up by taking the mark away:
     '<hex>'  "<hex>"       quoted for SQL, or for CSV
     0x<hex>  \x<hex>       a binary column of SQL Server, of PostgreSQL
     sha256:<hex>           an algorithm before it, where its length agrees
+    U+FEFF<hex>            the mark of a file that was joined behind another
 
 Base64 is another matter: many words are base64, too. `parse` reads it only where
 a whole file is.
@@ -17,6 +18,7 @@ Anything else is told by its shape. The shape is all that is ever said of it: a
 value that is no hash is most often a plain e-mail address.
 """
 
+import codecs
 import re
 from binascii import Error as NotDecodable
 from binascii import a2b_base64, unhexlify
@@ -37,6 +39,9 @@ _BASE64 = re.compile(rb"(?:[A-Za-z0-9+/]+|[A-Za-z0-9_-]+)={0,2}")
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 _UUID = re.compile(rb"\{?[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\}?")
 _PHONE = re.compile(rb"\+?[0-9][0-9 ().-]{5,22}")
+_NULLS = frozenset(
+    rb"\n null (null) [null] <null> none nan na n/a #n/a <na>".split()  # in lower case
+)
 _BETWEEN_VALUES = re.compile(rb"[,;\t|]")
 
 
@@ -46,6 +51,11 @@ def bare(value: bytes) -> bytes:
     if len(value) > 1 and value[:1] == value[-1:] and value[:1] in _QUOTES:
         value = value[1:-1].strip(PADDING)
     return value
+
+
+def is_null(value: bytes) -> bool:
+    """Tell whether a value is what a warehouse or a spreadsheet writes for none."""
+    return value.lower() in _NULLS
 
 
 def hex_digest(value: bytes) -> bytes | None:
@@ -73,7 +83,7 @@ def base64_digest(value: bytes) -> bytes | None:
 
 def shape_of(value: bytes) -> BadLineReason:
     """Return what a value that is no digest looks like."""
-    if not value:
+    if not value or is_null(value):
         return BadLineReason.EMPTY
     if b"@" in value:
         return BadLineReason.EMAIL_ADDRESS
@@ -105,6 +115,7 @@ def _unhex(value: bytes) -> bytes | None:
 
 
 def _without_marks(value: bytes) -> bytes:
+    value = value.removeprefix(codecs.BOM_UTF8)
     value = bare(value[:-1]) if value[-1:] in (b",", b";") else bare(value)
     algorithm = _ALGORITHM.match(value)
     if algorithm is not None:

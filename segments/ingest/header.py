@@ -17,7 +17,14 @@ since a guess would load the wrong one without a word.
 import csv
 from collections.abc import Sequence
 
-from segments.ingest.hash_value import CHARS_TO_TYPE, bare, base64_digest, hex_digest, is_long_hex
+from segments.ingest.hash_value import (
+    CHARS_TO_TYPE,
+    bare,
+    base64_digest,
+    hex_digest,
+    is_long_hex,
+    is_null,
+)
 from segments.model.stop_reason import Stopped, StopReason
 
 MAX_HEADER_CHARS = 64
@@ -55,6 +62,7 @@ def is_header(value: bytes) -> bool:
         and len(value) not in CHARS_TO_TYPE
         and any(char.isalpha() for char in text)
         and "@" not in text
+        and not is_null(value)
         and not is_long_hex(value)
         and hex_digest(value) is None
         and base64_digest(value) is None

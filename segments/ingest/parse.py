@@ -9,9 +9,10 @@ number and the reason. Its content is never kept: what a partner sends by
 mistake is most often a plain e-mail address. A hash that is no person's
 (`segments.model.identity`) is a bad line, too.
 
-The beginning of a file tells what it is: whether its first line is a header
-(`header`), whether it is a table and which of its columns has the hashes, and
-whether it is base64, which it is if its first `LINES_LOOKED_AT` lines all are.
+The beginning of a file tells what it is (`beginning`): whether its first line is a
+header, whether it is a table and which of its columns has the hashes, and whether
+it is base64, which it is if its first `LINES_LOOKED_AT` lines all are. A header that
+stands there once more further down is that of another shard, and no record.
 
 Two ways through, with the same result:
 
@@ -31,12 +32,13 @@ Measured on one core, SHA-256, blocks of 256 KiB (which stay in its cache; of
 
 from binascii import Error as NotHex
 from binascii import unhexlify
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from segments.ingest.beginning import LINES_LOOKED_AT, beginning_of, lines_as_text
 from segments.ingest.csv_rows import CsvRows
 from segments.ingest.hash_value import (
     BYTES_TO_TYPE,
@@ -46,15 +48,8 @@ from segments.ingest.hash_value import (
     hex_digest,
     shape_of,
 )
-from segments.ingest.header import (
-    cells_of,
-    column_of_hashes,
-    delimiter_of,
-    is_header,
-    is_table_header,
-    known_text,
-)
 from segments.ingest.lines import MAX_LINE_BYTES, Lines, LineSplitter
+from segments.ingest.text import BYTE_ORDER_MARK
 from segments.model.identity import EMAIL_HASH_CHARS, ID_BYTES, NO_PERSON
 from segments.model.job import BadLine, BadLineReason
 
@@ -62,9 +57,6 @@ Ids = NDArray[np.uint8]
 """Ids as a matrix: one row of `ID_BYTES` bytes each."""
 
 MAX_SAMPLES = 20
-
-LINES_LOOKED_AT = 1000
-"""So many lines that are not empty tell whether a file is base64, or which column has hashes."""
 
 LINE_ENDS = (b"\n", b"\r\n")
 _NO_PERSON = np.frombuffer(b"".join(sorted(NO_PERSON)), np.uint8).reshape(-1, ID_BYTES)
@@ -88,7 +80,7 @@ class FileParser(Protocol):
 
     @property
     def header_rows(self) -> int:
-        """1 if the file begins with a header, which some senders count."""
+        """Headers, which some senders count: one, or one of each shard where shards were joined."""
 
     @property
     def header_line(self) -> int:
@@ -140,6 +132,7 @@ class Parser:
         self.header_rows = 0
         self.header_line = 0
         self.header = ""
+        self._header_value: bytes | None = None
         self.samples: list[BadLine] = []
         self._splitter = LineSplitter()
         self._beginning: list[bytes] | None = []
@@ -215,47 +208,19 @@ class Parser:
 
     def _told_by(self, text: bytes) -> bytes:
         """Set how lines are read; return the lines behind the header."""
-        lines = text.split(b"\n")[:-1]
-        values = [bare(line) for line in lines[:LINES_LOOKED_AT]]
-        at = next((at for at, value in enumerate(values) if value), None)
-        if at is None:
-            return text
-        if is_table_header(lines[at]):
-            rest = self._told_by_table(lines, at)
-            if rest is not None:
-                return rest
-        if is_header(values[at]):
-            self._take_header(at, lines[at])
-            values, lines = values[at + 1 :], lines[at + 1 :]
-        self._note_base64(values)
-        return b"".join(line + b"\n" for line in lines)
-
-    def _told_by_table(self, lines: list[bytes], at: int) -> bytes | None:
-        """Set which column is read; return the lines behind the header, or `None` if none is."""
-        header = lines[at].decode(errors="replace")
-        delimiter = delimiter_of(header)
-        assert delimiter is not None, "a table has one"
-        looked_at = lines[at + 1 : at + 1 + LINES_LOOKED_AT]
-        rows = CsvRows(delimiter, first_line=at + 2).feed(_text_of(looked_at))
-        sample = [row.cells for row in rows if row.cells]
-        column = column_of_hashes(cells_of(header, delimiter), sample)
-        if column is None:
-            return None
-        self._take_header(at, lines[at])
-        self._column = column
-        self._note_base64([bare(row[column].encode()) for row in sample if column < len(row)])
-        self._table = CsvRows(delimiter, first_line=at + 2)
-        return b"".join(line + b"\n" for line in lines[at + 1 :])
-
-    def _note_base64(self, values: Sequence[bytes]) -> None:
-        if any(values) and all(base64_digest(value) for value in values if value):
+        told = beginning_of(text)
+        if told.header is not None:
+            self.lines = told.header.last_line
+            self.header_rows = 1
+            self.header_line = told.header.first_line
+            self.header = told.header.text
+            self._header_value = told.header.value
+        if told.is_base64:
             self._digest_of = base64_digest
-
-    def _take_header(self, at: int, line: bytes) -> None:
-        self.lines = at + 1
-        self.header_rows = 1
-        self.header_line = at + 1
-        self.header = known_text(line)
+        if told.delimiter is not None:
+            self._column = told.column
+            self._table = CsvRows(told.delimiter, first_line=self.lines + 1)
+        return told.lines
 
     def _ids_of(self, text: bytes) -> Ids:
         """Return the ids of whole lines, each with its line end."""
@@ -298,7 +263,7 @@ class Parser:
         ids: list[bytes] = []
         lines = text.split(b"\n")
         lines.pop()
-        for row in table.feed(_text_of(lines)):
+        for row in table.feed(lines_as_text(lines)):
             self.lines = row.line
             if row.cells is None or (row.cells and len(row.cells) <= self._column):
                 self._bad(BadLineReason.OTHER_COLUMNS)
@@ -308,7 +273,9 @@ class Parser:
 
     def _read(self, value: bytes, ids: list[bytes]) -> None:
         digest = self._digest_of(value)
-        if digest is None:
+        if digest is None and value.removeprefix(BYTE_ORDER_MARK) == self._header_value:
+            self.header_rows += 1  # of another shard
+        elif digest is None:
             is_long = len(value) > MAX_LINE_BYTES
             self._bad(BadLineReason.TOO_LONG if is_long else self._fault_of(value))
         elif digest[:ID_BYTES] in NO_PERSON:  # and so it does not decide the type
@@ -341,10 +308,6 @@ class Parser:
             if self._table is not None:
                 self._table.skip_line()
             self._bad(BadLineReason.TOO_LONG)
-
-
-def _text_of(lines: list[bytes]) -> list[str]:
-    return [line.decode(errors="replace") + "\n" for line in lines]
 
 
 def _matrix(ids: list[bytes]) -> Ids:

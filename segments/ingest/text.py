@@ -9,7 +9,8 @@ told by the first block, once for the whole file, and every reader of text in th
 package takes its blocks from here.
 
     ff fe, fe ff         UTF-16 with its mark
-    every other byte 0   UTF-16 without; no text of ASCII has a zero byte
+    every other byte 0   UTF-16 without, or most of them; no UTF-8 has a zero byte
+    sep=;                Excel's word on the delimiter: an empty line in its place
     more CR alone        CR is the line end
     than LF
 
@@ -18,12 +19,15 @@ whether that line is bad its reader says.
 """
 
 import codecs
+import re
 from collections.abc import Iterator
 from itertools import chain
 
 BYTE_ORDER_MARK = codecs.BOM_UTF8
 _UTF_16_MARKS = ((codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 _LOOKED_AT_BYTES = 512
+_FEW = 8
+_DELIMITER_HINT = re.compile(rb'\A"?(?i:sep)=.?"?(\r\n|\r|\n)')
 
 
 def text_blocks(blocks: Iterator[bytes]) -> Iterator[bytes]:
@@ -42,7 +46,8 @@ def text_blocks(blocks: Iterator[bytes]) -> Iterator[bytes]:
     if encoding is not None:
         utf8 = _decoded(chain([first], blocks), encoding)
         first, blocks = next(utf8, b""), utf8
-    blocks = chain([first.removeprefix(BYTE_ORDER_MARK)], blocks)
+    first = _DELIMITER_HINT.sub(rb"\1", first.removeprefix(BYTE_ORDER_MARK), count=1)
+    blocks = chain([first], blocks)
     return _with_line_feeds(blocks) if _ends_lines_with_cr(first) else blocks
 
 
@@ -51,12 +56,13 @@ def _utf_16(first: bytes) -> str | None:
         if first.startswith(mark):
             return encoding
     looked_at = first[:_LOOKED_AT_BYTES]
-    pairs = len(looked_at) // 2
-    if pairs and looked_at[1 : 2 * pairs : 2] == bytes(pairs) and looked_at[0]:
+    # Of each pair the zero is the higher byte, in all but a few characters that hashes have.
+    zeros_first, zeros_second = looked_at[0::2].count(0), looked_at[1::2].count(0)
+    if max(zeros_first, zeros_second) * 4 < len(looked_at) or len(looked_at) < 2:
+        return None
+    if zeros_first * _FEW < zeros_second:
         return "utf-16-le"
-    if pairs and looked_at[0 : 2 * pairs : 2] == bytes(pairs) and looked_at[1]:
-        return "utf-16-be"
-    return None
+    return "utf-16-be" if zeros_second * _FEW < zeros_first else None
 
 
 def _decoded(blocks: Iterator[bytes], encoding: str) -> Iterator[bytes]:

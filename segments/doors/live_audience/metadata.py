@@ -9,6 +9,7 @@ Of several things wrong with one metadata file the vendor's lowest code is
 answered: "not well formed" before "partner unknown".
 """
 
+import json
 from datetime import date
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -165,13 +166,19 @@ def read_metadata(raw: bytes) -> Metadata:
         raise Stopped(
             StopReason.NOT_WELL_FORMED, f"metadata of more than {MAX_METADATA_BYTES} bytes"
         )
+    text = _in_utf_8(raw)
     try:
-        # Windows editors begin a file with a byte order mark.
-        return Metadata.model_validate_json(raw.removeprefix(b"\xef\xbb\xbf"), strict=True)
+        return Metadata.model_validate_json(text, strict=True)
     except ValidationError as error:
-        faults = json_faults(error, raw)
+        faults = json_faults(error, text)
     stops = [_stop_of(fault) for fault in faults]
     raise min(stops, key=lambda stop: code_of(stop.reason))
+
+
+def _in_utf_8(raw: bytes) -> bytes:
+    """Return JSON as RFC 8259 has it, without the mark of Windows, or PowerShell's UTF-16."""
+    encoding = json.detect_encoding(raw)
+    return raw if encoding == "utf-8" else raw.decode(encoding, "replace").encode()
 
 
 def _field(loc: tuple[int | str, ...]) -> str:

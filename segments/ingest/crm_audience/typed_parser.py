@@ -133,7 +133,8 @@ class TypedParser(Parser):
             is_left[header] = False
             self.header_rows = 1
             self.header_line = self.lines + header + 1
-            self.header = known_text(text[starts[header] : ends[header]])
+            self._header_value = text[starts[header] : starts[header] + lengths[header]]
+            self.header = known_text(self._header_value)
 
         found = [
             ids
@@ -189,6 +190,9 @@ class TypedParser(Parser):
     def _line(self, line: bytes) -> Iterator[Ids]:
         cells = _cells(line)
         if not cells and not line.strip():
+            return
+        if line == self._header_value:
+            self.header_rows += 1  # of another shard
             return
         self._records += 1
         if len(line) > MAX_LINE_BYTES:

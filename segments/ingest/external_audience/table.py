@@ -8,7 +8,8 @@ What a file is, its first bytes say, not its name:
     [                       JSON arrays of objects, one or several
     {                       JSON objects, one a line
     another kind of archive refused by its name
-    anything else           CSV, its first row the names of the columns
+    anything else           CSV, its first row the names of the columns; of `,` `;` tab and `|`
+                            the delimiter is the one by which the required columns are there
 
 A column is found in any case (`segments.model.customer_columns`). Only the wanted
 columns are ever put together, and of a file never more is in
@@ -30,6 +31,7 @@ from segments.files.chunks import READ_BYTES
 from segments.ingest.csv_rows import CsvRows
 from segments.ingest.external_audience.json_objects import NamedTwice, elements, value_of
 from segments.ingest.external_audience.person import ABSENT
+from segments.ingest.header import DELIMITERS, cells_of
 from segments.ingest.lines import LineSplitter
 from segments.ingest.text import text_blocks
 from segments.ingest.unpack import (
@@ -101,7 +103,7 @@ class Table:
             elif first.startswith(b"{"):
                 yield from self._json_lines(blocks)
             else:
-                yield from self._csv(blocks)
+                yield from self._csv(blocks, self._delimiter(first))
         except _DAMAGED:
             raise _unreadable("a .gz that is damaged or cut short") from None
 
@@ -150,8 +152,16 @@ class Table:
         self.columns = tuple(column_to_place)
         return list(column_to_place.values())
 
-    def _csv(self, blocks: Iterator[bytes]) -> Iterator[Row]:
-        table = CsvRows()
+    def _delimiter(self, first: bytes) -> str:
+        line = first.partition(b"\n")[0].decode(errors="replace")
+        required = {column_key(column) for column in self._required}
+        for delimiter in DELIMITERS:
+            if required <= {column_key(name) for name in cells_of(line, delimiter)}:
+                return delimiter
+        return DELIMITERS[0]
+
+    def _csv(self, blocks: Iterator[bytes], delimiter: str) -> Iterator[Row]:
+        table = CsvRows(delimiter)
         rows = chain.from_iterable(map(table.feed, self._lines(blocks, table)))
         header = next(rows, None)
         if header is None:
@@ -164,7 +174,7 @@ class Table:
         for row in rows:
             if row.cells is None or (row.cells and len(row.cells) <= last):
                 self.bad += 1
-            elif row.cells:
+            elif row.cells and row.cells != header.cells:  # that is of another shard
                 yield pick(row.cells)
         table.finish()
 

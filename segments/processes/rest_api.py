@@ -18,7 +18,7 @@ from importlib.metadata import version
 from ssl import SSLContext
 
 import orjson
-from aiohttp import hdrs, web
+from aiohttp import web
 from aiohttp.typedefs import Middleware
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -43,8 +43,9 @@ from segments.doors.rest.docs_page import browse
 from segments.doors.rest.door import Door, Operation
 from segments.doors.rest.idempotency import Once
 from segments.doors.rest.logins import Logins
+from segments.doors.rest.orderly import orderly
 from segments.doors.rest.presigned_url import SigningKey
-from segments.doors.rest.problem import Problem, problem_document
+from segments.doors.rest.problem import Problem
 from segments.doors.rest.rate_limit import RateLimit
 from segments.doors.rest.services import Services
 from segments.doors.rest.session_cookie import SessionCookie
@@ -130,7 +131,7 @@ def application(
         middlewares=[
             _counted(services),
             *(middleware for door in all_doors for middleware in door.middlewares),
-            _orderly,
+            orderly(all_doors),
         ],
     )
     limit, once = RateLimit(services), Once(services)
@@ -243,9 +244,9 @@ def runner_of(app: web.Application) -> web.AppRunner:
 
 def _any_case(path: str) -> str:
     """Return a route's path that is found in any case: each name in it becomes a pattern."""
-    parts = path.strip("/").split("/")
+    parts = path.removeprefix("/").split("/")
     return "".join(
-        f"/{part}" if part.startswith("{") else f"/{{_{n}:(?i:{part})}}"
+        f"/{part}" if part.startswith("{") or not part else f"/{{_{n}:(?i:{part})}}"
         for n, part in enumerate(parts)
     )
 
@@ -308,24 +309,6 @@ def _counted(services: Services) -> Middleware:
             )
 
     return counted
-
-
-@web.middleware
-async def _orderly(request: web.Request, handler: Handler) -> web.StreamResponse:
-    try:
-        answer = await handler(request)
-    except web.HTTPException as error:
-        headers = (
-            {str(hdrs.ALLOW): error.headers[hdrs.ALLOW]} if hdrs.ALLOW in error.headers else {}
-        )
-        answer = problem_document(Problem(error.status, headers=headers))
-    if answer.status == web.HTTPUnauthorized.status_code:
-        answer.headers.setdefault(hdrs.WWW_AUTHENTICATE, "Bearer")
-    answer.headers[hdrs.CACHE_CONTROL] = "no-store"
-    if not request.content.at_eof():
-        # What is left of the body is not worth reading, nor a request to come.
-        answer.force_close()
-    return answer
 
 
 async def _let_it_be(_: web.Request) -> None:

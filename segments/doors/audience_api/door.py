@@ -69,6 +69,7 @@ class AudienceDoor(Door):
     """Audiences and the files that change them, as in LiveIntent's Audience API."""
 
     tag = "Audience API"
+    answers_below = ("/audience/upload/",)
 
     def __init__(
         self,

@@ -3,8 +3,8 @@ An audience as digitalAudience's `loadAudienceById` shows it.
 
 What is told comes from its row, its activations and what its uploads were
 counted to be. An upload is there from the moment that it was counted; until its
-job is over, insights are pending. One that failed has brought nothing, and is
-not shown.
+job is over, insights are pending. One that failed has brought nothing: it stands
+apart, with the reason and what to do, whether it was counted or not.
 """
 
 from collections.abc import Sequence
@@ -23,6 +23,7 @@ from segments.doors.crm_audience.schemas import (
     AudienceView,
     CrmData,
     DataSetCounts,
+    FailedUpload,
     InsightsState,
     UploadHistory,
     UploadSnapshot,
@@ -31,9 +32,12 @@ from segments.ledger import activations, jobs
 from segments.ledger.activations import Activation
 from segments.ledger.crm_audience import uploads as crm_uploads
 from segments.ledger.crm_audience.audiences import CrmAudience
-from segments.ledger.crm_audience.uploads import CrmUpload, Mode
+from segments.ledger.crm_audience.uploads import MODE_OF, CrmUpload, Mode
+from segments.model import explanation
 from segments.model.audience import Audience
-from segments.model.job import JobState
+from segments.model.job import Job, JobState
+
+_MAX_FAILED = 10
 
 
 async def view(conn: AsyncConnection, crm: CrmAudience, now_s: float) -> AudienceView:
@@ -45,7 +49,9 @@ async def view(conn: AsyncConnection, crm: CrmAudience, now_s: float) -> Audienc
         for upload in await crm_uploads.of_audience(conn, audience.id)
         if upload.job_state != JobState.FAILED
     ]
-    is_processing = await _is_processing(conn, audience)
+    failed = await crm_uploads.failed(conn, audience, at_most=_MAX_FAILED)
+    unfinished = await jobs.unfinished_of(conn, audience.owner_id)
+    is_processing = any(crm_uploads.actions_of(job, audience) for job in unfinished)
     status = _activation_status(activated, now_s)
     state = _audience_state(uploads, is_processing=is_processing)
     finished = [u.finished_at_s for u in uploads if u.finished_at_s is not None]
@@ -62,7 +68,7 @@ async def view(conn: AsyncConnection, crm: CrmAudience, now_s: float) -> Audienc
         lifetimeStatus=None,
         lifetimeStatusId=None,
         tagCollection=None,
-        crmData=_crm_data(audience, uploads, is_processing=is_processing),
+        crmData=_crm_data(audience, uploads, failed, is_processing=is_processing),
         audienceState=state,
         audienceStateId=AUDIENCE_STATE_IDS[state],
         type=ONBOARDING,
@@ -75,14 +81,6 @@ async def view(conn: AsyncConnection, crm: CrmAudience, now_s: float) -> Audienc
         name=audience.name,
         created=_moment(crm.created_at_s),
         updated=_moment(crm.updated_at_s),
-    )
-
-
-async def _is_processing(conn: AsyncConnection, audience: Audience) -> bool:
-    return any(
-        ordered.audience_id == audience.id or ordered.segment_id == audience.segment_id
-        for job in await jobs.unfinished_of(conn, audience.owner_id)
-        for ordered in job.order.segments
     )
 
 
@@ -101,9 +99,9 @@ def _activation_status(activated: Sequence[Activation], now_s: float) -> Activat
 
 
 def _crm_data(
-    audience: Audience, uploads: Sequence[CrmUpload], *, is_processing: bool
+    audience: Audience, uploads: Sequence[CrmUpload], failed: Sequence[Job], *, is_processing: bool
 ) -> CrmData | None:
-    if not uploads and not is_processing:
+    if not (uploads or failed or is_processing):
         return None
     state = InsightsState.PENDING if is_processing else InsightsState.READY
     history: dict[str, UploadSnapshot] = {}
@@ -118,6 +116,17 @@ def _crm_data(
         insightsStateId=INSIGHTS_STATE_IDS[state],
         size=sum(upload.total_rows for upload in uploads if upload.mode is Mode.OPT_IN),
         history=UploadHistory(totalEvents=len(uploads), history=history),
+        failedUploads=[_failed(audience, job) for job in failed],
+    )
+
+
+def _failed(audience: Audience, job: Job) -> FailedUpload:
+    action, *_ = crm_uploads.actions_of(job, audience)
+    return FailedUpload(
+        fileName=job.file_name,
+        mode=MODE_OF[action].value,
+        created=_moment(job.created_at_s),
+        details=explanation.of_job(job),
     )
 
 

@@ -134,8 +134,7 @@ class CrmAudienceDoor(CrmDoor):
                     conn,
                     crm,
                     caller.account,
-                    name=body.name,
-                    description=body.description,
+                    body.model_dump(exclude_unset=True, exclude={"id"}),
                     now_s=now_s,
                 )
                 shown = await view(conn, changed, now_s)

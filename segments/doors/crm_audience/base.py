@@ -1,5 +1,6 @@
 """What the doors of digitalAudience's REST API have in common: the envelope, and who asks."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from aiohttp import web
@@ -11,12 +12,21 @@ from segments.model.account import Account, AccountKind
 
 
 class CrmDoor(Door):
-    """A door that answers in envelopes, and whose paths may be spelled in any case."""
+    """
+    A door that answers in envelopes.
+
+    Its paths may be spelled in any case, and have a slash at the end, as the vendor's may.
+    """
 
     ignores_case = True
+    answers_below = ("/account/", "/campaign/", "/organisation/", "/organistion/", "/audience/")
     sends_null = True
     problem_model = Failure
     problem_content_type = "application/json"
+
+    def also_at(self, path: str) -> Sequence[str]:
+        """Return the path with a slash at its end."""
+        return [f"{path}/"]
 
     def problem(self, problem: Problem) -> web.Response:
         """Answer a problem as an envelope without data."""

@@ -12,6 +12,7 @@ others are ours; the words are the document's, but for "Ended" and "READY" of
 an audience, which it lost.
 """
 
+import re
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Generic, TypeVar
@@ -26,6 +27,7 @@ T = TypeVar("T")
 MAX_ID = 2**53 - 1
 """The largest integer that every JSON reader holds exactly."""
 
+_MAX_MOMENT_CHARS = 40
 _LAST_S = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp())
 
 
@@ -63,14 +65,25 @@ def _second(moment: datetime) -> datetime:
     return in_utc.replace(microsecond=0)
 
 
-def _iso(value: Any) -> Any:
-    if not isinstance(value, str) or len(value) < len("2024-01-01"):
-        raise PydanticCustomError("moment", 'is no moment in ISO 8601, as "2024-01-01T00:00:00Z"')
-    return value
+_ISO_8601 = re.compile(r"\d{4}-?\d{2}-?\d{2}([Tt ][\d:.,]+([Zz]|[+-][\d:]+)?)?", re.ASCII)
+_NO_MOMENT = 'is no moment in ISO 8601, as "2024-01-01T00:00:00Z"'
+
+
+def _iso(value: Any) -> datetime:
+    if isinstance(value, str) and len(value) <= _MAX_MOMENT_CHARS and _ISO_8601.fullmatch(value):
+        try:
+            return datetime.fromisoformat(value.upper())
+        except ValueError:
+            pass
+    raise PydanticCustomError("moment", _NO_MOMENT)
 
 
 Moment = Annotated[datetime, BeforeValidator(_iso), AfterValidator(_second)]
-"""A second; in UTC if it says no offset."""
+"""
+A second; in UTC if it says no offset.
+
+ISO 8601 and nothing else: of other digits, pydantic makes a count of seconds or milliseconds.
+"""
 
 
 def _readable(text: str) -> str:
@@ -158,10 +171,10 @@ class NewAudience(Form):
 
 
 class AudienceChange(Form):
-    """What an audience is to be called; what is left out, or null, stays as it is."""
+    """What an audience is to be called; what is left out stays, a null description is none."""
 
     id: AnyId
-    name: PrintableText | None = None
+    name: PrintableText = Field(default_factory=str)  # left out; there is no name that says so
     description: Description | None = None
 
 
@@ -270,6 +283,17 @@ class UploadHistory(Form):
     history: dict[str, UploadSnapshot] = Field(description="By the time of the upload.")
 
 
+class FailedUpload(Form):
+    """An upload that ended without success. The document has none: it shows what came of others."""
+
+    fileName: str
+    mode: str = Field(description="`opt-in` or `opt-out`.")
+    created: datetime
+    details: dict[str, Any] = Field(
+        description="Why, which lines are bad, and what to do, as in a `.status` file."
+    )
+
+
 class CrmData(Form):
     """What is told of the uploaded data."""
 
@@ -277,6 +301,9 @@ class CrmData(Form):
     insightsStateId: int
     size: int = Field(description="Rows of all uploads that added persons.")
     history: UploadHistory
+    failedUploads: list[FailedUpload] = Field(
+        description="The latest ones that ended without success; they are not in `history`."
+    )
 
 
 class AudienceView(Form):

@@ -10,6 +10,7 @@ answered: "not well formed" before "partner unknown".
 """
 
 import json
+import re
 from datetime import date
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -35,6 +36,7 @@ from segments.runtime.validation_faults import Fault, json_faults
 MAX_METADATA_BYTES = 1 << 20
 MAX_SEGMENTS = 500
 
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _DIGEST_CHARS = {"md5": 32, "sha1": 40}
 
 
@@ -52,7 +54,7 @@ def _without_slash(text: str) -> str:
 
 def _day(text: str) -> str:
     try:
-        if len(text) == len("2014-12-12"):
+        if _DAY.fullmatch(text):  # Python takes weeks, too
             date.fromisoformat(text)
             return text
     except ValueError:

@@ -57,6 +57,7 @@ class VendorsDoor(Door):
 
     problem_model = ApplicationError
     problem_content_type = "application/json"
+    answers_below = ("/data-subject-", "/search/", "/dsr", "/ping", "/oath", "/submit")
 
     def problem(self, problem: Problem) -> web.Response:
         """Answer a problem; a token that is worth nothing is 403, and only a missing one 401."""

@@ -113,6 +113,9 @@ class Door:
     ignores_case = False
     """Its paths are served in any case, as the vendor's server does."""
 
+    answers_below: Sequence[str] = ()
+    """Where what meets no operation is answered as this door does: the beginnings of paths."""
+
     sends_null = False
     """Members that are null are sent as null, and not left out."""
 

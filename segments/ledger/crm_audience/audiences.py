@@ -7,7 +7,7 @@ audience, without its description, so that it is known whose number that was.
 All take a connection, so that several make one transaction.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from sqlalchemy import Row, and_, insert, or_, select, update
@@ -169,22 +169,29 @@ async def change(
     conn: AsyncConnection,
     crm: CrmAudience,
     owner: Account,
+    said: Mapping[str, str | None],
     *,
-    name: str | None,
-    description: str | None,
     now_s: float,
 ) -> CrmAudience:
     """
-    Call an audience otherwise; `None` leaves what it was.
+    Call an audience otherwise, or describe it otherwise.
+
+    Args:
+        conn: A transaction.
+        crm: Which.
+        owner: Whose.
+        said: Its `name` and `description`, or what is to change of them; a description may be
+            none.
+        now_s: When.
 
     Raises:
         Refusal: A text that can't be.
     """
-    if name is not None:
-        await audiences.set_name(conn, crm.audience, name, now_s=now_s)
+    if said.get("name") is not None:
+        await audiences.set_name(conn, crm.audience, str(said["name"]), now_s=now_s)
     changed: dict[str, Any] = {"updated_at_s": now_s}
-    if description is not None:
-        changed["description"] = description
+    if "description" in said:
+        changed["description"] = said["description"]
     await conn.execute(
         update(_crm_audiences)
         .where(_crm_audiences.c.audience_id == crm.audience.id)

@@ -6,19 +6,20 @@ before this upload" stays true however often the job is taken up. What became of
 the upload since is what became of its job.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, NamedTuple
+from itertools import islice
+from typing import Any, NamedTuple
 
 from sqlalchemy import delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from segments.ledger.jobs import job_of
 from segments.ledger.tables import crm_uploads as _crm_uploads
 from segments.ledger.tables import jobs as _jobs
+from segments.model.audience import Audience
+from segments.model.job import Job, JobState
 from segments.model.order import SegmentAction
-
-if TYPE_CHECKING:
-    from segments.model.job import Job  # whose stages count
 
 
 class Mode(StrEnum):
@@ -29,6 +30,8 @@ class Mode(StrEnum):
 
 
 MODE_OF = {SegmentAction.ADD: Mode.OPT_IN, SegmentAction.REMOVE: Mode.OPT_OUT}
+
+_LOOKED_THROUGH = 1000
 
 
 class CrmUpload(NamedTuple):
@@ -43,7 +46,7 @@ class CrmUpload(NamedTuple):
     finished_at_s: float | None
 
 
-async def is_counted(conn: AsyncConnection, job: "Job") -> bool:
+async def is_counted(conn: AsyncConnection, job: Job) -> bool:
     """Tell whether a job's rows have been made."""
     asked = select(_crm_uploads.c.job_id).where(_crm_uploads.c.job_id == job.id).limit(1)
     return (await conn.execute(asked)).first() is not None
@@ -51,7 +54,7 @@ async def is_counted(conn: AsyncConnection, job: "Job") -> bool:
 
 async def note(
     conn: AsyncConnection,
-    job: "Job",
+    job: Job,
     audience_to_action: dict[int, SegmentAction],
     *,
     total_rows: int,
@@ -86,6 +89,34 @@ async def of_audience(conn: AsyncConnection, audience_id: int) -> list[CrmUpload
     )
     return [
         CrmUpload(**{**row._asdict(), "mode": Mode(row.mode)}) for row in await conn.execute(asked)
+    ]
+
+
+async def failed(conn: AsyncConnection, audience: Audience, *, at_most: int) -> Sequence[Job]:
+    """
+    Return the latest jobs that were to change an audience and failed, the newest first.
+
+    Some have rows here, and most have failed before they were counted. Older ones than the
+    last thousand failures of its partner are not looked for.
+    """
+    rows = await conn.execute(
+        select(_jobs)
+        .where(_jobs.c.partner_id == audience.partner_id, _jobs.c.state == JobState.FAILED)
+        .order_by(_jobs.c.id.desc())
+        .limit(_LOOKED_THROUGH)
+    )
+    of_audience = (job for job in map(job_of, rows) if actions_of(job, audience))
+    return list(islice(of_audience, at_most))
+
+
+def actions_of(job: Job, audience: Audience) -> list[SegmentAction]:
+    """Return what a job does with an audience, or was to do; mostly nothing."""
+    if job.owner_id != audience.owner_id:
+        return []
+    return [
+        ordered.action
+        for ordered in job.order.segments
+        if ordered.audience_id == audience.id or ordered.segment_id == audience.segment_id
     ]
 
 

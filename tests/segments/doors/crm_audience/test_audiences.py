@@ -4,6 +4,7 @@ import io
 import uuid
 from typing import Any
 
+import pytest
 from sqlalchemy import text
 
 from segments.ledger import audiences, recipients
@@ -101,6 +102,100 @@ async def test_paths_are_served_in_any_case(crm: Crm) -> None:
 
     for spelled in ("loadAudienceById", "loadaudiencebyid", "LOADaudienceBYid"):
         assert (await crm.data("GET", f"/Audience/{spelled}/{audience_id}"))["id"] == audience_id
+
+
+async def test_paths_are_served_with_a_slash_at_the_end(crm: Crm) -> None:
+    audience_id = await crm.audience()
+    campaign = await crm.data("POST", "/campaign/createcampaign/", {"name": "x"})
+
+    loaded = await crm.data("GET", f"/audience/loadAudienceById/{audience_id}/")
+    created = await crm.data(
+        "POST", "/Audience/CreateCrmAudience/", {"name": "y", "campaignId": campaign["id"]}
+    )
+    deleted = await crm.data("DELETE", f"/audience/delete/?audienceId={created['id']}")
+
+    assert (loaded["id"], deleted) == (audience_id, True)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "message"),
+    [
+        ("GET", "/audience/loadAudienceByID", 404, "there is nothing at this path"),
+        ("GET", "/Audience/loadAudiences/7", 404, "there is nothing at this path"),
+        ("GET", "/campaign/x", 404, "there is nothing at this path"),
+        ("GET", "/audience/activate", 405, "this path takes POST"),
+        ("PUT", "/Account/Login/", 405, "this path takes POST"),
+        ("POST", "/organisation/loadplatformaccounts", 405, "this path takes GET"),
+    ],
+)
+async def test_what_meets_no_operation_is_answered_in_the_envelope(
+    crm: Crm, method: str, path: str, status: int, message: str
+) -> None:
+    answer = await crm.ask(method, path)
+
+    assert (answer.status, answer.content_type) == (status, "application/json")
+    assert answer.body["status"]["statusCode"] == status
+    assert answer.body["status"]["message"].startswith(message)
+    assert (answer.body["data"], answer.body["success"]) == (None, False)
+
+
+async def test_description_is_cleared_by_null_and_a_name_is_not(crm: Crm) -> None:
+    audience_id = await crm.audience()
+    await crm.data("POST", "/audience/update", {"id": audience_id, "description": "x"})
+
+    cleared = await crm.data("POST", "/audience/update", {"id": audience_id, "description": None})
+    refused = await crm.ask("POST", "/audience/update", {"id": audience_id, "name": None})
+
+    assert (cleared["name"], cleared["description"]) == ("Customers", None)
+    assert refused.status == 400
+    assert refused.body["status"]["message"] == "body /name: is not a text"
+
+
+@pytest.mark.parametrize(
+    "date",
+    [
+        pytest.param("20240101000000", id="digits, which are no milliseconds"),
+        pytest.param("2024010100", id="digits, which are no seconds"),
+        pytest.param("202401010000000", id="digits, one of which could part date and time"),
+        pytest.param(1704067200, id="a number"),
+        pytest.param("1704067200", id="a unix time as text"),
+        pytest.param("2024-W01-1", id="a week, in whose place a day was meant"),
+        pytest.param("01/02/2024", id="a day as one country writes it"),
+        pytest.param("2024-13-01T00:00:00Z", id="no month"),
+        pytest.param("2024-01-01T", id="half of it"),
+        pytest.param("\uff12024-01-01", id="digits of another script"),
+    ],
+)
+async def test_date_is_iso_8601_and_nothing_else(crm: Crm, date: Any) -> None:
+    audience_id = await crm.audience()
+    form = {"audienceId": audience_id, "accountId": crm.world.seeded.dsp.id, "name": "n",
+            "startDate": date, "endDate": "9999-01-01T00:00:00Z"}  # fmt: skip
+
+    refused = await crm.ask("POST", "/audience/activate", form)
+
+    assert refused.status == 400
+    assert refused.body["status"]["message"] == (
+        'body /startDate: is no moment in ISO 8601, as "2024-01-01T00:00:00Z"'
+    )
+
+
+@pytest.mark.parametrize(
+    ("date", "expected"),
+    [
+        ("2024-01-01", "2024-01-01T00:00:00Z"),
+        ("2024-01-01T01:00", "2024-01-01T01:00:00Z"),
+        ("2024-01-01 01:00:00+01:00", "2024-01-01T00:00:00Z"),
+        ("2024-01-01t00:00:00z", "2024-01-01T00:00:00Z"),
+        ("20240101T000000Z", "2024-01-01T00:00:00Z"),
+        ("2024-01-01T00:00:00.0000000Z", "2024-01-01T00:00:00Z"),
+    ],
+)
+async def test_date_of_any_form_of_iso_8601_is_taken(crm: Crm, date: str, expected: str) -> None:
+    audience_id = await crm.audience()
+
+    await crm.activate(audience_id, startDate=date, endDate="9999-01-01T00:00:00Z")
+
+    assert (await crm.load(audience_id))["startDate"] == expected
 
 
 async def test_platform_accounts_are_the_recipients_granted_to_the_partner(crm: Crm) -> None:

@@ -269,7 +269,26 @@ async def test_typed_file_that_has_no_id_is_not_kept(crm: Crm, settings: Setting
     assert (job.state, job.blob) == (JobState.FAILED, "")
     assert not [path for path in (settings.data_dir / "blobs").rglob("*") if path.is_file()]
     loaded = await crm.load(audience_id)
-    assert (loaded["audienceState"], loaded["crmData"]) == ("NODATA", None)
+    assert loaded["audienceState"] == "NODATA"
+    assert loaded["crmData"]["history"] == {"totalEvents": 0, "history": {}}
+
+
+async def test_upload_that_failed_is_seen_by_its_customer_with_what_to_do(crm: Crm) -> None:
+    audience_id, other = await crm.audience(), await crm.audience("Other")
+    await crm.deliver(audience_id, FILE, records=99, action="remove")
+    await crm.deliver(audience_id, csv_of(("carol@example.com", "", "", "")), records=1)
+    await crm.world.load_all()
+
+    loaded = await crm.load(audience_id)
+
+    latest, first = loaded["crmData"]["failedUploads"]
+    assert (latest["fileName"], latest["mode"]) == ("people.csv", "opt-in")
+    assert latest["details"]["reason"] == "no_valid_record"
+    assert latest["details"]["lines"]["bad_lines"] == {"not_its_type": [2]}
+    assert (first["mode"], first["details"]["reason"]) == ("opt-out", "record_count_mismatch")
+    assert first["details"]["what_to_do"]
+    assert loaded["crmData"]["insightsState"] == "READY"
+    assert (await crm.load(other))["crmData"] is None
 
 
 async def test_typed_columns_are_for_audiences_of_this_door_alone(crm: Crm) -> None:

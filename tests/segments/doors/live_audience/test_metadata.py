@@ -221,3 +221,24 @@ _json = st.recursive(
 @given(st.dictionaries(_fields, _json))
 def test_no_json_does_more_than_stop(said: dict[str, Any]) -> None:
     assert code_of(stop_of(as_json(said)).reason) in range(1, 6)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "detail"),
+    [
+        ("file.date", "2014-W50-5", "file.date: is not a day as yyyy-mm-dd"),
+        ("file.date", 20141212, "file.date: is not a text"),
+        ("file.records", True, "file.records: is not a whole number"),
+        ("file.records", None, "file.records: is not a whole number"),
+        ("segments.0.action", "x", "segments[0].action: is neither add nor remove"),
+        ("segments", [], "segments: is empty"),
+        ("segments.0.name", ..., "segments[0].name: is missing"),
+    ],
+)
+def test_field_that_is_wrong_is_named_with_the_reason(path: str, value: Any, detail: str) -> None:
+    assert stop_of(with_field(path, value)).detail == detail
+
+
+@pytest.mark.parametrize("records", [5, 5.0, "5"])
+def test_number_of_records_is_taken_however_it_is_written(records: Any) -> None:
+    assert read_metadata(with_field("file.records", records)).file.records == 5

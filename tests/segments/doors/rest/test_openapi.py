@@ -1,3 +1,4 @@
+import pytest
 from openapi_spec_validator import validate
 
 from tests.rest import Rest
@@ -90,7 +91,31 @@ async def test_unknown_paths_and_methods_are_problems_too(rest: Rest) -> None:
 
     assert (unknown.status, unknown.content_type) == (404, "application/problem+json")
     assert (wrong.status, wrong.headers["Allow"]) == (405, "POST")
-    assert wrong.body == {"type": "about:blank", "title": "Method Not Allowed", "status": 405}
+    assert wrong.body == {
+        "type": "about:blank",
+        "title": "Method Not Allowed",
+        "status": 405,
+        "detail": "this path takes POST",
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        pytest.param("/data-subject-requests", "errorCode", id="the Privacy API's"),
+        pytest.param("/audience/upload/1/2/3", "title", id="the Audience API's, beside CRM's"),
+        pytest.param("/audience", "title", id="the Audience API's own"),
+        pytest.param("/audience/activate", "success", id="CRM's"),
+        pytest.param("/core/ais/external-audience", "title", id="without words of the vendor's"),
+    ],
+)
+async def test_what_meets_no_operation_is_answered_as_its_door_answers(
+    rest: Rest, path: str, expected: str
+) -> None:
+    answer = await rest.ask("PUT", path)
+
+    assert answer.status in (404, 405)
+    assert expected in answer.body
 
 
 async def test_health_is_told_without_a_token(rest: Rest) -> None:

@@ -216,6 +216,7 @@ class TestCluster:
         """Bring all nodes back, empty, whatever a test has done to them."""
         self.heal_without_emptying()
         for node in self.masters():
+            self.ask(node, "CONFIG SET", "min-replicas-to-write", 0)
             self.ask(node, "FLUSHALL")
             self.ask(node, "SCRIPT FLUSH")
 

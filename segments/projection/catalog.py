@@ -76,8 +76,9 @@ async def catch_up(ledger: AsyncEngine, redis: Redis, expected_ids: int) -> Meta
     meta = await taken_meta(ledger, redis)
     # Before anything else: what is written after this must not reach a person
     # whose no the store has not heard yet.
+    servers = await _apply_opt_outs(ledger, redis, meta)
     try:
-        await raise_notes(await _apply_opt_outs(ledger, redis, meta))
+        await raise_notes(servers)
     finally:
         await _publish(ledger, redis)
     return meta

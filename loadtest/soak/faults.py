@@ -11,16 +11,11 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from random import Random
+from collections.abc import Awaitable, Callable
 
-from redis.asyncio import Redis
-
-from loadtest.judge import Due
 from loadtest.servers import HOST
-from loadtest.service import Service
-from loadtest.soak.shared import Shared
+from loadtest.soak.refusals import REFUSALS, refusing
+from loadtest.soak.scene import Misbehaved, Scene, until_mended, until_noticed
 
 SILENCE_S = 2
 """How long the service waits for the rest of a request: a setting of it."""
@@ -28,22 +23,6 @@ SILENCE_S = 2
 _CUTS = 40
 _SILENT = 6
 _PATIENCE_S = 30.0
-_READY_FOR_S = 1.0
-
-
-class Misbehaved(Exception):
-    """The service did not meet a fault as it should; the message says which, and how."""
-
-
-@dataclass(frozen=True)
-class Scene:
-    """What a fault is done to."""
-
-    service: Service
-    redis: Redis
-    shared: Shared
-    dues: Sequence[Due]
-    rng: Random
 
 
 async def kill_store(scene: Scene) -> None:
@@ -51,8 +30,8 @@ async def kill_store(scene: Scene) -> None:
     pid = await _store_pid(scene)
     scene.shared.breaks()
     os.kill(pid, signal.SIGKILL)
-    await _until_noticed(scene)
-    await _until_mended(scene)
+    await until_noticed(scene)
+    await until_mended(scene)
 
 
 async def stall_store(scene: Scene) -> None:
@@ -61,10 +40,10 @@ async def stall_store(scene: Scene) -> None:
     scene.shared.breaks()
     os.kill(pid, signal.SIGSTOP)
     try:
-        await _until_noticed(scene)
+        await until_noticed(scene)
     finally:
         os.kill(pid, signal.SIGCONT)
-    await _until_mended(scene)
+    await until_mended(scene)
 
 
 async def kill_worker(scene: Scene) -> None:
@@ -79,7 +58,7 @@ async def kill_worker(scene: Scene) -> None:
         "a killed worker is started again",
         lambda: len(now := service.worker_pids()) == service.workers and victim not in now,
     )
-    await _until_mended(scene)
+    await until_mended(scene)
 
 
 async def roll(scene: Scene) -> None:
@@ -137,36 +116,9 @@ NAME_TO_FAULT: dict[str, Fault] = {
     "connections cut": cut_connections,
     "store stalled": stall_store,
     "half a request, then silence": fall_silent,
+    **{f"store refuses to write: {code}": refusing(code) for code in REFUSALS},
 }
 
 
 async def _store_pid(scene: Scene) -> int:
     return int((await scene.redis.info("server"))["process_id"])
-
-
-async def _until_noticed(scene: Scene) -> None:
-    """Wait until each worker has: one that has not would break off later, when all seems well."""
-    service = scene.service
-
-    async def is_noticed() -> bool:
-        return await service.unready() == service.workers
-
-    await service.until("every worker notices that the store is gone", is_noticed)
-
-
-async def _until_mended(scene: Scene) -> None:
-    """Wait until every worker has been ready for a while: what they say is a moment old."""
-    service = scene.service
-    ready_since_s: float | None = None
-
-    async def is_mended() -> bool:
-        nonlocal ready_since_s
-        now_s = time.monotonic()
-        if await service.unready():
-            ready_since_s = None
-        elif ready_since_s is None:
-            ready_since_s = now_s
-        return ready_since_s is not None and now_s - ready_since_s > _READY_FOR_S
-
-    await service.until("the service is ready again", is_mended)
-    scene.shared.mended(time.monotonic_ns())

@@ -4,7 +4,7 @@
     service    `rtb-segments up` with two workers, seeded          loadtest/service.py
     drivers    processes that ask, and judge every answer          drive.py, judge.py
     waves      opt-outs and files that change what is due          waves.py, table.py
-    faults     killed, stalled, rolled, cut, silent                faults.py
+    faults     killed, stalled, rolled, cut, silent, refusing      faults.py, refusals.py
 
 It holds if no answer was wrong. An answer that passed through because the store or a
 worker was just being broken is right, and counted. So is one that passed through with
@@ -33,9 +33,10 @@ from loadtest.population import Population
 from loadtest.servers import HOST
 from loadtest.service import Service
 from loadtest.soak.drive import drive
-from loadtest.soak.faults import NAME_TO_FAULT, SILENCE_S, Misbehaved, Scene
+from loadtest.soak.faults import NAME_TO_FAULT, SILENCE_S
 from loadtest.soak.outcome import Outcome, Plan
 from loadtest.soak.report import print_report
+from loadtest.soak.scene import Misbehaved, Scene
 from loadtest.soak.shared import BROKEN, CALM, Count, Shared
 from loadtest.soak.table import Change, Table, table_of
 from loadtest.soak.waves import Refused, Waves
@@ -162,7 +163,9 @@ class _Course:
                 Blobs.open(settings.blobs_at),
                 shared,
             )
-            scene = Scene(self._service, redis, shared, self._table.dues, Random(plan.seed))
+            scene = Scene(
+                self._service, redis, ledger, waves, shared, self._table.dues, Random(plan.seed)
+            )
             watching = asyncio.create_task(self._watch())
             changing = asyncio.create_task(waves.run(plan.calm_s))
             try:

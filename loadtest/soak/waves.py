@@ -3,12 +3,13 @@ The persons who change while a soak runs: opt-outs and files, by the product's o
 
 What is recorded is in force when the store has it: then, and not before, a wave is
 over and no request that is sent after may be answered as before. While the store is
-down an opt-out is acknowledged by the ledger alone, and the wave lasts until a
-loader has applied it.
+down, or takes no writes, an opt-out is in the ledger alone and not acknowledged, and the
+wave lasts until a loader has applied it. Some waves are kept for that (`begin_no`).
 """
 
 import asyncio
 import hashlib
+from collections import deque
 from collections.abc import Sequence
 from random import Random
 
@@ -26,8 +27,12 @@ from segments.ledger.database.engine import reading
 from segments.ledger.privacy.opt_outs import last_seq
 from segments.model.job import JobState
 from segments.model.record import OptOutAction
+from segments.projection.in_force import Receipt
 from segments.projection.opt_outs import record_opt_outs
 from segments.store.reader import StoreUnusable, read_meta
+
+_KEPT = 4
+"""Waves of opt-outs that are kept for a store that takes no writes; half of them at most."""
 
 _BALLAST = 5_000
 """Persons of each file besides, whom nobody asks for: the store shall have work."""
@@ -72,6 +77,8 @@ class Waves:
         self._blobs = blobs
         self._shared = shared
         self._rng = Random("ballast")
+        nos = [number for number, wave in enumerate(waves) if wave.change is not Change.JOIN]
+        self._kept = deque(nos[len(nos) - min(_KEPT, len(nos) // 2) :])
 
     async def run(self, every_s: float) -> None:
         """
@@ -80,25 +87,48 @@ class Waves:
         Raises:
             Refused: See there.
         """
+        kept = set(self._kept)
         for number, wave in enumerate(self._waves):
+            if number in kept:
+                continue
             self._shared.waves[number] = WaveState.PASSING
             if wave.change is Change.JOIN:
                 await self._load(wave.numbers)
-            else:
-                await self._say_no(OptOutAction[wave.change.name], wave.numbers)
-            self._shared.waves[number] = WaveState.OVER
-            self.over += 1
+            elif (await self._say_no(wave)).waits_because:
+                await self._until_applied()
+            self.end(number)
             await asyncio.sleep(every_s)
 
-    async def _say_no(self, action: OptOutAction, numbers: Sequence[int]) -> None:
+    async def begin_no(self) -> tuple[int, Receipt] | None:
+        """
+        Begin a wave of opt-outs that was kept; none is begun if there is none left.
+
+        Returns:
+            Its number, to be `end`ed once it is in force, and what was said to it.
+        """
+        if not self._kept:
+            return None
+        number = self._kept.popleft()
+        self._shared.waves[number] = WaveState.PASSING
+        receipt = await self._say_no(self._waves[number])
+        if not receipt.waits_because:
+            self.end(number)  # acknowledged: from now on nobody of it may be shown
+        return number, receipt
+
+    def end(self, number: int) -> None:
+        """Say that a wave is over."""
+        self._shared.waves[number] = WaveState.OVER
+        self.over += 1
+
+    async def _say_no(self, wave: Wave) -> Receipt:
         population = self._population
-        persons = [[(population.kind_of(n), population.id_of(n))] for n in numbers]
+        persons = [[(population.kind_of(n), population.id_of(n))] for n in wave.numbers]
         receipt = await record_opt_outs(
-            self._ledger, self._redis, action, persons, submitter="soak"
+            self._ledger, self._redis, OptOutAction[wave.change.name], persons, submitter="soak"
         )
         if receipt.waits_because:
-            self.waited += len(numbers)
-            await self._until_applied()
+            self.waited += len(wave.numbers)
+        return receipt
 
     async def _until_applied(self) -> None:
         async with reading(self._ledger) as conn:

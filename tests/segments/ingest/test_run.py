@@ -7,9 +7,7 @@ import dataclasses
 import threading
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -450,50 +448,6 @@ async def test_original_is_there_until_the_last_write(world: Ingest) -> None:
         await world.carried(job, kill_after=3)
 
     assert await world.blobs.names() == [job.blob]
-
-
-@pytest.mark.parametrize("calls", range(5))
-async def test_killed_while_ids_take_the_files_place_nothing_is_lost(
-    world: Ingest, calls: int, tmp_path: Path
-) -> None:
-    class Dying(Blobs):
-        left = calls
-
-        def _step(self) -> None:
-            if not Dying.left:
-                raise Killed
-            Dying.left -= 1
-
-        async def put(self, name: str, chunks: Any) -> Any:
-            self._step()
-            stored = await super().put(name, chunks)
-            self._step()
-            return stored
-
-        async def delete(self, name: str) -> None:
-            self._step()
-            await super().delete(name)
-            self._step()
-
-    job = await world.delivered()
-    tools = Tools(**{**vars(world.tools), "blobs": Dying.in_directory(tmp_path / "blobs")})
-    saved = [job]
-
-    async def keep(state: Job) -> None:
-        saved.append(state)
-
-    with suppress(Killed):
-        await run(job, tools, keep)
-    again = await world.carried(saved[-1])
-
-    assert (again.state, again.report.rows, again.report.delivered_blob) == (
-        JobState.DONE,
-        2000,
-        "",
-    )
-    assert again.blob in await world.blobs.names()
-    assert job.blob not in await world.blobs.names()
-    assert [len(record.memberships) for record in await world.records()] == [1] * 2000
 
 
 @pytest.mark.parametrize("kill_after", [0, 1, 7])

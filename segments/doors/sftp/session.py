@@ -274,9 +274,13 @@ class Session(asyncssh.SFTPServer):
             self._folder.rename(old, new, replace=replace)
         except Refused as refused:
             raise SFTPFailure(str(refused)) from None
+        except FileExistsError:
+            raise SFTPFailure("there is a file of the new name already: remove it first") from None
 
     def mkdir(self, path: bytes, attrs: SFTPAttrs) -> None:
-        """Refuse: there is one folder."""
+        """Refuse: there is one folder, of which a client that makes its whole path is told so."""
+        if is_folder(path):
+            raise SFTPFailure("this folder is there already")
         raise SFTPPermissionDenied("there are no folders here")
 
     def rmdir(self, path: bytes) -> None:

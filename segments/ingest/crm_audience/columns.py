@@ -13,6 +13,7 @@ never does, so such values are counted and not kept anywhere.
     POSTALADDRESS    SHA-256, hex       none
     SECURITYNUMBER   SHA-256, hex       none
 
+Between columns stands `,`, or `;`, a tab or `|`, as in Excel's files of other languages.
 Case, blanks, `_` and `-` of a title don't count: `Postal address` is one, too.
 A column of another title is passed over. A file with the one column EMAIL is no
 such file, but one of e-mail hashes under a title, of whichever algorithm: see
@@ -21,6 +22,8 @@ such file, but one of e-mail hashes under a title, of whichever algorithm: see
 
 import csv
 from enum import StrEnum
+
+from segments.ingest.header import DELIMITERS
 
 MAX_COLUMNS = 64
 _IGNORED = str.maketrans("", "", " _-")
@@ -52,13 +55,22 @@ def columns_of(text: bytes) -> Columns | None:
             `segments.ingest.text` has it.
     """
     first = next((line for line in text.split(b"\n", 8) if line.rstrip(b"\r")), b"")
+    found = columns_and_delimiter(first)
+    return None if found is None else found[0]
+
+
+def columns_and_delimiter(line: bytes) -> tuple[Columns, str] | None:
+    """Return the columns that a line names, and what stands between them; `None` if it is none."""
     try:
-        titles = next(csv.reader([first.decode().strip()]), [])
+        header = line.decode().strip()
+        for delimiter in DELIMITERS:
+            titles = next(csv.reader([header], delimiter=delimiter), [])
+            columns = tuple(_type_of(title) for title in titles)
+            if any(columns) and columns != (DataType.EMAIL,) and len(columns) <= MAX_COLUMNS:
+                return columns, delimiter
     except (UnicodeDecodeError, csv.Error):
-        return None
-    columns = tuple(_type_of(title) for title in titles)
-    is_header = any(columns) and columns != (DataType.EMAIL,) and len(columns) <= MAX_COLUMNS
-    return columns if is_header else None
+        pass
+    return None
 
 
 def _type_of(title: str) -> DataType | None:

@@ -12,7 +12,7 @@ Two ways through, with the same result:
   where its commas may be, and these are looked at for all lines together. Hex
   digits are turned into binary by a table.
 - Whatever does not come out so, line by line: quotes, padding, columns of other
-  titles, values that are none.
+  titles, other marks than commas between them, values that are none.
 
 A value that is none is counted and sampled by its line and the reason, as in
 `segments.ingest.parse`; the other values of its line count. Memory is one block.
@@ -34,8 +34,14 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from segments.ingest.crm_audience.columns import IN_BIDS, Columns, DataType
+from segments.ingest.crm_audience.columns import (
+    IN_BIDS,
+    Columns,
+    DataType,
+    columns_and_delimiter,
+)
 from segments.ingest.crm_audience.distinct_values import Distinct
+from segments.ingest.hash_value import is_null
 from segments.ingest.header import known_text
 from segments.ingest.lines import MAX_LINE_BYTES, Lines
 from segments.ingest.parse import Ids, Parser, are_nobody
@@ -99,6 +105,7 @@ class TypedParser(Parser):
         self._columns = columns
         self._sinks = sinks
         self._length_to_layouts = _layouts(columns)
+        self._delimiter = ","
         self._records = 0
         self._dropped = 0
 
@@ -135,6 +142,10 @@ class TypedParser(Parser):
             self.header_line = self.lines + header + 1
             self._header_value = text[starts[header] : starts[header] + lengths[header]]
             self.header = known_text(self._header_value)
+            named = columns_and_delimiter(self._header_value)
+            if named is not None and named[1] != ",":
+                self._delimiter = named[1]
+                self._length_to_layouts = {}  # line by line, then
 
         found = [
             ids
@@ -188,7 +199,7 @@ class TypedParser(Parser):
         return ids
 
     def _line(self, line: bytes) -> Iterator[Ids]:
-        cells = _cells(line)
+        cells = _cells(line, self._delimiter)
         if not cells and not line.strip():
             return
         if line == self._header_value:
@@ -203,7 +214,7 @@ class TypedParser(Parser):
             return
         for kind, cell in zip(self._columns, cells, strict=True):
             value = cell.strip().encode()
-            if kind is None or not value:
+            if kind is None or not value or is_null(value):
                 continue
             raw = np.frombuffer(value, np.uint8)
             values, is_good = (
@@ -279,10 +290,13 @@ def _ids(kind: DataType, values: _Chars) -> Ids:
     return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, ID_BYTES)
 
 
-def _cells(line: bytes) -> list[str]:
+def _cells(line: bytes, delimiter: str) -> list[str]:
     try:
         # Strict, or a quote that is never closed would swallow the cells behind it.
-        return next(csv.reader([line.decode()], strict=True, skipinitialspace=True), [])
+        reader = csv.reader(
+            [line.decode()], delimiter=delimiter, strict=True, skipinitialspace=True
+        )
+        return next(reader, [])
     except (UnicodeDecodeError, csv.Error):
         return []
 

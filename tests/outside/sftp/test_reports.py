@@ -190,7 +190,7 @@ async def test_keepalive_of_a_client_is_answered(door: Door) -> None:
         assert channel is not None
         transport = channel.get_transport()
         transport.global_request("keepalive@openssh.com", wait=True)
-        return transport.is_active() and sftp.listdir() == []
+        return bool(transport.is_active()) and sftp.listdir() == []
 
     assert await by_paramiko(door, ask)
 

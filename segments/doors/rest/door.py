@@ -16,6 +16,7 @@ streamed. The same signature makes the call and the OpenAPI document, so the
 document can't promise what the code does not do.
 """
 
+import codecs
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -259,7 +260,8 @@ async def _json_body(model: type[Model], request: web.Request, json_as: frozense
     if not is_json:
         raise Problem(415, "the body must be application/json")
     check_not_encoded(request)
-    raw = await request.read()
+    # RFC 8259, 8.1: a mark is no part of it, and need not be an error.
+    raw = (await request.read()).removeprefix(codecs.BOM_UTF8)
     if issubclass(model, KnownForm):
         try:
             check_named_once(raw)

@@ -37,7 +37,9 @@ def check_records(order: Order, rows: int, header_rows: int, valid: int) -> None
     # Nothing new since the last run is no fault; but nobody replaces everybody.
     may_be_empty = order.is_of_marked_ids and not order.replaces
     if not valid and not (may_be_empty and not rows):
-        raise Stopped(StopReason.NO_VALID_RECORD, f"none of {rows} records has a usable id")
+        none = f"none of {rows} records has a usable id" if rows else "there is no record in it"
+        only = ", but for the header" if header_rows and not rows else ""
+        raise Stopped(StopReason.NO_VALID_RECORD, none + only)
     # Some exporters count the title of the column.
     if order.records is not None and order.records not in (rows, rows + header_rows):
         raise Stopped(

@@ -47,6 +47,23 @@ def test_records_are_compared_with_what_was_announced(
 
 
 @pytest.mark.parametrize(
+    ("rows", "header_rows", "said"),
+    [
+        pytest.param(0, 1, "there is no record in it, but for the header", id="empty shard"),
+        pytest.param(0, 0, "there is no record in it", id="empty file"),
+        pytest.param(3, 1, "none of 3 records has a usable id", id="no ids"),
+    ],
+)
+def test_file_without_records_is_told_from_one_without_ids(
+    rows: int, header_rows: int, said: str
+) -> None:
+    with pytest.raises(Stopped) as caught:
+        check_records(Order(()), rows, header_rows, 0)
+
+    assert caught.value.detail == said
+
+
+@pytest.mark.parametrize(
     ("replaces", "rows", "valid", "is_refused"),
     [
         pytest.param(False, 0, 0, False, id="nothing new"),

@@ -337,19 +337,18 @@ class RealService:
         writer = Writer(self.redis, await prepare(self.redis, self.settings.expected_ids))
         await sweep_store(self.ledger, self.redis, writer, time.time())
 
-    async def scrub(self) -> dict[str, str]:
+    async def scrub(self) -> dict[str, bytes]:
         """Scrub, and return of each owner all that its files hold."""
         spool = self.settings.spool_dir
         done = await Scrubber(self.ledger, self.blobs, spool, time.time).scrub(time.time())
         assert not done.unreadable
         assert not done.at_work
-        kept = dict.fromkeys(OWNERS, "")
+        kept = dict.fromkeys(OWNERS, b"")
         names = {account.id: name for name, account in self._accounts.items()}
         async with reading(self.ledger) as conn:
             for job in await jobs.jobs(conn, 10_000):
-                kept[names[job.owner_id]] += (
-                    (self.settings.data_dir / "blobs" / job.blob).read_bytes().decode()
-                )
+                file = self.settings.data_dir / "blobs" / job.blob
+                kept[names[job.owner_id]] += file.read_bytes()
         on_disk = [path for path in (self.settings.data_dir / "blobs").rglob("*") if path.is_file()]
         assert sum(path.stat().st_size for path in on_disk) == sum(map(len, kept.values()))
         return kept

@@ -3,7 +3,11 @@
 import asyncio
 import dataclasses
 import time
+from functools import partial
 
+from segments.ingest.ids_only import AT_MOST_S
+from segments.ingest.run import wait_as_ids
+from segments.loader.long_waits import look_once
 from segments.model.identity import IdentifierKind, id_of_email_hash, id_of_ifa, id_of_phone_hash
 from segments.model.job import Job, JobState
 from segments.model.record import OptOutAction
@@ -12,6 +16,7 @@ from segments.settings import Settings
 from segments.store.seen_filter import remember
 from segments.upkeep.originals import see_to_originals
 from segments.upkeep.scrub.scrubber import Scrubber
+from tests.engines import Engine
 from tests.segments.doors.crm_audience.crm_world import (
     ADDRESS,
     ALICE,
@@ -289,6 +294,70 @@ async def test_upload_that_failed_is_seen_by_its_customer_with_what_to_do(crm: C
     assert first["details"]["what_to_do"]
     assert loaded["crmData"]["insightsState"] == "READY"
     assert (await crm.load(other))["crmData"] is None
+
+
+async def waited_for_days(crm: Crm) -> int:
+    """Have the loader look at what has waited for so long that nothing but ids may be kept."""
+    tools = dataclasses.replace(crm.world.loader._tools, now_s=lambda: time.time() + AT_MOST_S + 60)
+    carry = partial(crm.world.loader.run_one, carry=wait_as_ids)
+    return await look_once(tools, carry, asyncio.Event())
+
+
+async def test_typed_file_that_waits_for_days_is_counted_before_it_becomes_ids(
+    crm: Crm, settings: Settings
+) -> None:
+    audience_id = await crm.audience()
+    job = await crm.deliver(audience_id, FILE, records=4)
+
+    looked = await waited_for_days(crm)
+    kept = [p.read_bytes() for p in (settings.data_dir / "blobs").rglob("*") if p.is_file()]
+    (done,) = await crm.world.load_all()
+
+    assert (looked, [len(content) for content in kept]) == (1, [6 * 16])
+    assert (done.id, done.state, done.report.rows, done.report.added) == (
+        job.id, JobState.DONE, 4, 4
+    )  # fmt: skip
+    ((_, upload),) = (await crm.load(audience_id))["crmData"]["history"]["history"].items()
+    assert (upload["totalRows"], upload["dataSet"]) == (
+        4,
+        {
+            "EMAIL": {"TOTAL": 4, "UNIQUE": 2, "MATCH": 0, "UMATCH": 0, "NOMATCH": 2},
+            "PHONE": {"TOTAL": 2, "UNIQUE": 1, "MATCH": 0, "UMATCH": 0, "NOMATCH": 1},
+            "POSTALADDRESS": {"TOTAL": 3, "UNIQUE": 1, "MATCH": 0, "UMATCH": 0, "NOMATCH": 1},
+            "AAID": {"TOTAL": 1, "UNIQUE": 1, "MATCH": 0, "UMATCH": 0, "NOMATCH": 1},
+        },
+    )
+
+
+async def test_typed_file_that_waits_for_days_for_the_store_matches_nothing(
+    crm: Crm, valkey: Engine
+) -> None:
+    audience_id = await crm.audience()
+    await crm.deliver(audience_id, FILE, records=4)
+    valkey.stop()
+    looked = await waited_for_days(crm)
+    valkey.start()
+
+    (done,) = await crm.world.load_all()
+
+    assert (looked, done.state, done.report.added) == (1, JobState.DONE, 4)
+    ((_, upload),) = (await crm.load(audience_id))["crmData"]["history"]["history"].items()
+    assert upload["dataSet"]["EMAIL"] == {
+        "TOTAL": 4, "UNIQUE": 2, "MATCH": 0, "UMATCH": 0, "NOMATCH": 2
+    }  # fmt: skip
+
+
+async def test_file_of_hashes_that_waits_for_days_is_counted_in_its_turn(crm: Crm) -> None:
+    audience_id = await crm.audience()
+    await crm.deliver(audience_id, text_of([ALICE, BOB, BOB, "carol@example.com"]), records=4)
+    await waited_for_days(crm)
+
+    (done,) = await crm.world.load_all()
+
+    assert (done.state, done.report.rows) == (JobState.DONE, 4)
+    ((_, upload),) = (await crm.load(audience_id))["crmData"]["history"]["history"].items()
+    assert (upload["totalRows"], upload["dataSet"]["EMAIL"]["TOTAL"]) == (4, 4)
+    assert upload["dataSet"]["EMAIL"]["UNIQUE"] == 2
 
 
 async def test_typed_columns_are_for_audiences_of_this_door_alone(crm: Crm) -> None:

@@ -24,6 +24,7 @@ from segments.settings import Settings
 from segments.store.embedded import opened
 from segments.store.meta import prepare
 from segments.store.writer import Writer
+from segments.upkeep.originals import Seen, see_to_originals
 from segments.upkeep.rebuild import CannotRebuild, Progress
 from segments.upkeep.rebuild import rebuild as rebuild_store
 from segments.upkeep.scrub.scrubber import Scrub, Scrubber
@@ -84,11 +85,14 @@ def scrub() -> None:
     """
     Take the ids of erased persons out of every file that is kept, now.
 
-    The loader does so within SEGMENTS_SCRUB_WITHIN_H of an ERASURE.
+    The loader does so within SEGMENTS_SCRUB_WITHIN_H of an ERASURE. Files that are still kept
+    as they came become ids, or are deleted, if they are due.
     """
     settings = read_settings(Settings)
     log_to_stderr()
-    done = run(_scrub(settings))
+    seen, done = run(_scrub(settings))
+    if seen.became_ids or seen.deleted:
+        click.echo(f"{seen.became_ids:,} delivered files became ids, {seen.deleted:,} were deleted")
     click.echo(
         f"scrubbed: {done.lines:,} lines taken out of {done.rewritten:,} files,"
         f" {done.deleted:,} files deleted, {done.looked_at:,} looked at"
@@ -162,12 +166,13 @@ async def _sweep(settings: Settings) -> tuple[Swept, int]:
         return swept, blobs
 
 
-async def _scrub(settings: Settings) -> Scrub:
+async def _scrub(settings: Settings) -> tuple[Seen, Scrub]:
     async with ledger_to_write(settings) as ledger:
         scrubber = Scrubber(ledger, Blobs.open(settings.blobs_at), settings.spool_dir, time.time)
+        seen = await see_to_originals(scrubber, settings.loader_options.refused_file_s)
         done = await scrubber.scrub(time.time())
         await scrubber.delete_strays()
-        return done
+        return seen, done
 
 
 class RebuildProgress:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -10,6 +11,26 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from segments.files.blobs import Blobs
 from segments.ingest.brake import NEVER
 from segments.ingest.merge import PAIRS_PER_BATCH
+
+
+class FileTools(Protocol):
+    """What the files that are kept are seen to with, while the store may be away."""
+
+    @property
+    def ledger(self) -> AsyncEngine:
+        """Says whose files they are."""
+
+    @property
+    def blobs(self) -> Blobs:
+        """The files."""
+
+    @property
+    def spool_dir(self) -> Path:
+        """Where there is room for one."""
+
+    @property
+    def now_s(self) -> Callable[[], float]:
+        """The time."""
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from segments.files.blobs import Blobs
 from segments.ingest.deletion import delete_files
 from segments.ingest.ids_only import AT_MOST_S, goes_at_s, has_original, keep_ids_only
 from segments.ingest.spool import Spool
-from segments.ingest.tools import Tools
+from segments.ingest.tools import FileTools
 from segments.ledger import jobs
 from segments.ledger.database.engine import reading
 from segments.ledger.privacy import scrubs
@@ -48,13 +48,13 @@ class Seen(NamedTuple):
 
 
 async def see_to_originals(
-    tools: Tools, refused_file_s: float, show: Callable[[Seen], None] = lambda _: None
+    tools: FileTools, refused_file_s: float, show: Callable[[Seen], None] = lambda _: None
 ) -> Seen:
     """
     See to every original that is due.
 
     Args:
-        tools: Ledger, blobs and time; the store is not asked.
+        tools: Ledger, blobs and time.
         refused_file_s: How long a file is kept that was refused for its metadata.
         show: Called with how far it is; what it raises breaks it off.
 
@@ -73,7 +73,7 @@ async def see_to_originals(
         after_id = page[-1].id
 
 
-async def _see_to(tools: Tools, job: Job, refused_file_s: float, seen: Seen) -> Seen:
+async def _see_to(tools: FileTools, job: Job, refused_file_s: float, seen: Seen) -> Seen:
     if job.has_written_nothing:
         if tools.now_s() < goes_at_s(job, refused_file_s):
             return seen

@@ -22,7 +22,7 @@ from segments.ingest.plan import changes
 from segments.ingest.read import Reading
 from segments.ingest.spool import PARTS, Spool
 from segments.ingest.store_names import NAME_BYTES, Names, names_of
-from segments.ingest.tools import Tools
+from segments.ingest.tools import FileTools, Tools
 from segments.ingest.validate import order_as_kept
 from segments.ledger.privacy.late_opt_outs import Said
 from segments.model.account import AccountTree
@@ -161,7 +161,7 @@ class Replay:
                 pass
 
 
-async def read_again(job: Job, tools: Tools, spool: Spool) -> None:
+async def read_again(job: Job, tools: FileTools, spool: Spool) -> None:
     """
     Read the file of a job that has read it before, into a spool.
 

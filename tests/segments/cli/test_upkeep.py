@@ -110,6 +110,24 @@ def test_sweep_says_what_it_took_away(run: Command, ok: Command, tmp_path: Path)
 
 
 @pytest.mark.usefixtures("partner")
+def test_scrub_makes_ids_of_files_that_an_older_version_has_kept(
+    ok: Command, tmp_path: Path
+) -> None:
+    ok(*delivered(tmp_path, 50, "add"))
+    [kept] = (path for path in (tmp_path / "data" / "blobs").rglob("*") if path.is_file())
+    kept.write_bytes(b"leaver@acme.example\n" + text_of(HASHES))
+    with sqlite3.connect(tmp_path / "data" / "ledger.db") as ledger:
+        ledger.execute("update jobs set report = json_remove(report, '$.is_ids')")
+
+    first, again = ok("scrub").output, ok("scrub").output
+
+    [now] = (path for path in (tmp_path / "data" / "blobs").rglob("*") if path.is_file())
+    assert "1 delivered files became ids, 0 were deleted\n" in first
+    assert "became ids" not in again
+    assert len(now.read_bytes()) == 50 * 16
+
+
+@pytest.mark.usefixtures("partner")
 def test_scrub_takes_the_erased_out_of_the_files_at_once(
     run: Command, ok: Command, tmp_path: Path
 ) -> None:

@@ -79,8 +79,8 @@ class Mortal:
 
 
 @pytest.fixture
-async def mortal(settings: Settings, ledger: AsyncEngine, valkey: Engine) -> AsyncIterator[Mortal]:
-    async with begun(settings, ledger, valkey) as world:
+async def mortal(settings: Settings, ledger: AsyncEngine, engine: Engine) -> AsyncIterator[Mortal]:
+    async with begun(settings, ledger, engine) as world:
         yield Mortal(world)
 
 

@@ -9,8 +9,8 @@ from base64 import b64encode
 from collections.abc import AsyncIterator
 
 import pytest
-from sqlalchemy.ext.asyncio import AsyncEngine
 
+from segments.ledger.database.engine import open_ledger
 from segments.model.job import Job, JobState
 from segments.settings import Settings
 from segments.upkeep.originals import Seen, see_to_originals
@@ -23,10 +23,11 @@ MISTAKE = "leaver@acme.example"
 
 
 @pytest.fixture
-async def world(
-    settings: Settings, ledger: AsyncEngine, valkey: Engine
-) -> AsyncIterator[KeptFiles]:
-    async with begun(settings, ledger, valkey) as world:
+async def world(settings: Settings, engine: Engine) -> AsyncIterator[KeptFiles]:
+    async with (
+        open_ledger(settings.ledger_dsn) as ledger,
+        begun(settings, ledger, engine) as world,
+    ):
         yield world
 
 

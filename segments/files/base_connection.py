@@ -21,7 +21,7 @@ from obstore.store import from_url
 
 from segments.files.customer_bucket import CustomerBucket
 from segments.files.customer_directory import CustomerDirectory
-from segments.files.customer_storage import Storage, StorageAway
+from segments.files.customer_storage import ConnectionUnusable, Storage
 from segments.model.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def checked(url: str, options: Mapping[str, str]) -> str:
             raise Refusal(f"option {name} is secret: name a variable, {name}=env:VARIABLE")
     try:
         _open(url, options)
-    except StorageAway as error:
+    except ConnectionUnusable as error:
         raise Refusal(str(error)) from None
     return url
 
@@ -85,7 +85,7 @@ def open_storage(connection: BaseConnection) -> Storage:
     Open a connection; nothing is asked of the other side yet.
 
     Raises:
-        StorageAway: Its directory or an environment variable is not there.
+        ConnectionUnusable: It is set up wrongly, or an environment variable is not there.
     """
     return _open(connection.url, connection.options)
 
@@ -95,13 +95,13 @@ def _open(url: str, options: Mapping[str, str]) -> Storage:
     if parts.scheme == "file":
         directory = Path(unquote(parts.path))
         if parts.netloc or options or not directory.is_absolute():
-            raise StorageAway("not of the form file:///DIRECTORY, without options")
+            raise ConnectionUnusable("not of the form file:///DIRECTORY, without options")
         return CustomerDirectory(directory)
     config = {name: _value(value) for name, value in options.items()}
     # Of the client and not of the bucket; obstore panics where it finds it there.
     may_be_plain = config.pop("allow_http", "false").lower() == "true"
     if not all(name.startswith(_OPTION_PREFIXES) for name in config):
-        raise StorageAway(f"options are allow_http and names that begin {_OPTION_PREFIXES}")
+        raise ConnectionUnusable(f"options are allow_http and names that begin {_OPTION_PREFIXES}")
     try:
         bucket = from_url(
             url,
@@ -115,7 +115,9 @@ def _open(url: str, options: Mapping[str, str]) -> Storage:
         )
     except (BaseError, ValueError, OSError) as error:
         # Not its words: they quote the URL, and may quote what is secret.
-        raise StorageAway(f"no bucket can be opened by this URL ({type(error).__name__})") from None
+        raise ConnectionUnusable(
+            f"no bucket can be opened by this URL ({type(error).__name__})"
+        ) from None
     return CustomerBucket(bucket)
 
 
@@ -124,5 +126,5 @@ def _value(text: str) -> str:
         return text
     name = text.removeprefix(_ENV)
     if name not in os.environ:
-        raise StorageAway(f"the environment variable {name} is not set")
+        raise ConnectionUnusable(f"the environment variable {name} is not set")
     return os.environ[name]

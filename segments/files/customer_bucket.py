@@ -37,7 +37,7 @@ class CustomerBucket:
         except FileNotFoundError:
             raise NotThere from None
         except (BaseError, OSError, ValueError) as error:
-            raise away(error) from None
+            raise away("the bucket", error) from None
 
     def folder(self, path: str) -> list[SourceFile]:
         """Return all files below a folder, by path."""
@@ -51,7 +51,7 @@ class CustomerBucket:
                 if len(found) > MAX_FILES:
                     raise TooManyFiles
         except (BaseError, OSError, ValueError) as error:
-            raise away(error) from None
+            raise away("the bucket", error) from None
         return sorted(found)
 
     def open(self, file: SourceFile) -> io.RawIOBase:
@@ -68,7 +68,7 @@ class _BucketFile(Blob):
         try:
             return super().readinto(buffer)
         except (BaseError, OSError, ValueError) as error:
-            raise away(error) from None
+            raise away("the bucket", error) from None
 
 
 def _of_bucket(entry: "ObjectMeta") -> SourceFile:

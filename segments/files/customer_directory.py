@@ -51,7 +51,7 @@ class CustomerDirectory:
                     raise TooManyFiles
             return sorted(found)
         except OSError as error:
-            raise away(error) from None
+            raise away("the directory", error) from None
         finally:
             os.close(fd)
 
@@ -82,7 +82,7 @@ class CustomerDirectory:
         try:
             fd = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY)
         except OSError as error:
-            raise away(error) from None
+            raise away("the directory", error) from None
         for folder in folders:
             above = fd
             try:
@@ -121,4 +121,4 @@ def _source_file(path: str, status: os.stat_result) -> SourceFile:
 def _not_there_or_away(error: OSError) -> Exception:
     # ELOOP and ENOTDIR: a symbolic link, which is not followed.
     is_away = isinstance(error, PermissionError)
-    return away(error) if is_away else NotThere()
+    return away("the directory", error) if is_away else NotThere()

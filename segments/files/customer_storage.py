@@ -6,6 +6,7 @@ and nothing that came since. All of it blocks, and is meant for a worker thread.
 """
 
 import io
+import re
 from typing import NamedTuple, Protocol
 
 MAX_FILES = 10_000
@@ -16,7 +17,11 @@ _HIDDEN = (".", "_")
 
 
 class StorageAway(Exception):
-    """The directory or the bucket can't be read; the message names no path of it."""
+    """The directory or the bucket can't be read; the message says how, and names no path of it."""
+
+
+class ConnectionUnusable(StorageAway):
+    """It has not even been asked: what the operator has set of the connection is wrong."""
 
 
 class NotThere(Exception):
@@ -70,6 +75,46 @@ def is_hidden(path: str) -> bool:
     return path.rpartition("/")[2].startswith(_HIDDEN)
 
 
-def away(error: Exception) -> StorageAway:
-    """Say that something failed, and not in its own words: they may quote a path."""
-    return StorageAway(f"the base connection can't be read ({type(error).__name__})")
+def away(what: str, error: Exception) -> StorageAway:
+    """
+    Say how a directory or a bucket failed, and not in the error's own words: they quote a path.
+
+    Args:
+        what: "the directory" or "the bucket".
+        error: As it came.
+    """
+    return StorageAway(f"{what} {_how(error)}")
+
+
+def _how(error: Exception) -> str:
+    by_name = _NAME_TO_HOW.get(type(error).__name__)
+    if by_name is not None:
+        return by_name
+    said = str(error)
+    for words, how in _WORDS_TO_HOW.items():
+        if words in said:
+            return how
+    status = _STATUS.search(said)
+    return f"answers with status {status[1]}" if status else "can't be read"
+
+
+_NAME_TO_HOW = {
+    # of directories
+    "FileNotFoundError": "is not there",
+    "NotADirectoryError": "is not there",
+    "PermissionError": "may not be read by the service",
+    # of buckets, as obstore calls them
+    "NotFoundError": "is not there",
+    "PermissionDeniedError": "does not permit the service to read it",
+    "UnauthenticatedError": "does not accept the service's credentials",
+    "InvalidPathError": "can have no such path",
+}
+_WORDS_TO_HOW = {
+    "<Code>NoSuchBucket</Code>": "is not there",
+    '"dns error"': "can't be found: no host of its name is known",
+    "kind: Timeout": "has not answered in time",
+    "kind: Connect": "can't be reached: no connection to its host can be made",
+}
+"""Of errors that have no class of their own: what obstore says of them, which is not passed on."""
+
+_STATUS = re.compile(r"non-2xx status code: (\d{3})")

@@ -263,6 +263,24 @@ async def unfinished_before(conn: AsyncConnection, job: Job) -> Sequence[Job]:
     return [job_of(row) for row in rows]
 
 
+async def count_behind(conn: AsyncConnection, job: Job) -> int:
+    """Count the jobs that wait for this one, or for others behind it."""
+    asked = select(func.count()).where(
+        _jobs.c.partner_id == job.partner_id,
+        _jobs.c.id > job.id,
+        _jobs.c.state.in_(UNFINISHED),
+    )
+    return (await conn.execute(asked)).scalar_one()
+
+
+async def held(conn: AsyncConnection) -> Sequence[Job]:
+    """Return the jobs that wait for a person, the oldest first."""
+    rows = await conn.execute(
+        select(_jobs).where(_jobs.c.state == JobState.HELD).order_by(_jobs.c.id)
+    )
+    return [job_of(row) for row in rows]
+
+
 async def is_any_later_of_segments(conn: AsyncConnection, job: Job) -> bool:
     """
     Tell whether its partner has a later job that names one of the same segments.

@@ -10,7 +10,7 @@ from typing import Any
 
 from segments.model.job import Job
 from segments.model.order import SegmentAction, SegmentOrder
-from segments.model.stop_reason import OURS, Stopped, StopReason
+from segments.model.stop_reason import UNTOLD, Stopped, StopReason
 
 
 def of_stop(stopped: Stopped) -> dict[str, Any]:
@@ -28,9 +28,7 @@ def of_job(job: Job, data_file: str | None = None) -> dict[str, Any]:
     """
     said: dict[str, Any] = {}
     if job.stop is not None:
-        prefix = f"{job.stop}: "
-        detail = job.error or ""
-        said = _reason(job.stop, detail.removeprefix(prefix) if detail.startswith(prefix) else "")
+        said = _reason(job.stop, _detail(job))
     if data_file is not None:
         said["data_file"] = data_file
     report = job.report
@@ -40,6 +38,14 @@ def of_job(job: Job, data_file: str | None = None) -> dict[str, Any]:
             "valid": report.valid,
             "bad": report.bad,
             "bad_lines": _bad_lines(job),
+        }
+        because = {line.reason.value: line.reason.in_words for line in report.bad_lines}
+        if because:
+            said["lines"]["bad_because"] = because
+    if report.header_line:
+        said["header"] = {
+            "line": report.header_line,
+            **({"text": report.header} if report.header else {}),
         }
     # As it was planned: what is refused today may have been allowed then.
     refused = {planned.segment_id for planned in report.segments if planned.audience_id is None}
@@ -51,6 +57,14 @@ def of_job(job: Job, data_file: str | None = None) -> dict[str, Any]:
     if segments:
         said["segments"] = segments
     return said
+
+
+def in_a_line(job: Job) -> str | None:
+    """Say why a job failed where there is room for a line alone; `None` if it did not."""
+    if job.stop is None:
+        return None
+    said = _reason(job.stop, _detail(job))
+    return f"{job.stop}: {said.get('message', said['what_to_do'])}"
 
 
 def warnings_of(segments: Sequence[SegmentOrder]) -> list[str]:
@@ -72,9 +86,14 @@ def warnings_of(segments: Sequence[SegmentOrder]) -> list[str]:
     return warnings + [f"segment {name} is both added to and removed from" for name in sorted(both)]
 
 
+def _detail(job: Job) -> str:
+    prefix, error = f"{job.stop}: ", job.error or ""
+    return error.removeprefix(prefix) if error.startswith(prefix) else ""
+
+
 def _reason(reason: StopReason, detail: str) -> dict[str, Any]:
     said: dict[str, Any] = {"reason": reason.value}
-    if detail and reason not in OURS:
+    if detail and reason not in UNTOLD:
         said["message"] = detail
     return {**said, "what_to_do": reason.advice}
 

@@ -65,6 +65,14 @@ _REASON_TO_ADVICE = {
 OURS = frozenset({StopReason.INTERNAL, StopReason.STORE_CORRUPT})
 """Faults whose details say nothing to a partner."""
 
+UNTOLD = OURS | {StopReason.NOT_RELEASED}
+"""
+Whose details are the operator's alone.
+
+Why a job was held counts members in the store, of whom those who were erased are none: by such
+a number a partner could tell whether one person has opted out.
+"""
+
 
 OF_METADATA = frozenset({StopReason.DIGEST_MISMATCH, StopReason.RECORD_COUNT_MISMATCH})
 """The file is not the one that was described: another description may be of it."""

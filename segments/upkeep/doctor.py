@@ -18,7 +18,7 @@ from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from segments.ledger import audiences
+from segments.ledger import accounts, audiences, jobs
 from segments.ledger.database.engine import LedgerUnusable, existing_ledger, reading
 from segments.ledger.ledger_id import standing
 from segments.ledger.privacy import opt_outs
@@ -78,6 +78,7 @@ async def examine(deployment: Deployment) -> AsyncIterator[Finding]:
                 ledger_id = (await standing(conn)).ledger_id
             yield Finding(Grade.GOOD, f"ledger: {ledger_id} opens, its tables are up to date")
             yield await _shared_ids(ledger)
+            yield await _held(ledger)
             async for finding in _store(deployment, ledger):
                 yield finding
     except LedgerUnusable as error:
@@ -138,6 +139,25 @@ async def _shared_ids(ledger: AsyncEngine) -> Finding:
         Grade.POOR,
         "segment ids: given by us and used by the partner as its own, so both are one audience:"
         f" {named}{more}; let the partner use another id for its segment",
+    )
+
+
+async def _held(ledger: AsyncEngine) -> Finding:
+    """Look for jobs that wait for a person, and what waits behind them."""
+    said = []
+    async with reading(ledger) as conn:
+        waiting = await jobs.held(conn)
+        for job in waiting[:_NAMED]:
+            partner = await accounts.account(conn, job.partner_id)
+            behind = await jobs.count_behind(conn, job)
+            said.append(f"job {job.id} of {partner.public_id} ({behind} wait behind it)")
+    if not waiting:
+        return Finding(Grade.GOOD, "jobs: none is held")
+    more = f" and {len(waiting) - _NAMED} more" if len(waiting) > _NAMED else ""
+    return Finding(
+        Grade.POOR,
+        f"jobs: held until somebody looks: {', '.join(said)}{more}; see `rtb-segments status JOB`,"
+        " then `rtb-segments release JOB`, or `release --refuse JOB`",
     )
 
 

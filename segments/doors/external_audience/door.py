@@ -271,7 +271,7 @@ class ExternalAudienceDoor(Door):
             run = await external_runs.find(conn, external, path.runId)
             if run is None:
                 raise Problem(404, "this audience has no ingestion of this id")
-            return runs.status_of(external, run, await runs.job_of(conn, run))
+            return await runs.status_of(conn, external, run)
 
     @operation("GET", f"{_AUDIENCE}/runs", answers={200: RunList}, problems=(404,))
     async def list_runs(

@@ -38,6 +38,7 @@ from segments.ledger import accounts, audiences, jobs
 from segments.ledger.external_audience import runs as external_runs
 from segments.ledger.external_audience.audiences import ExternalAudience
 from segments.ledger.external_audience.runs import Run
+from segments.model import explanation
 from segments.model.job import Job, JobState
 from segments.model.order import Order, SegmentAction, SegmentOrder
 
@@ -88,7 +89,7 @@ async def begin(
     await _check_guard_rails(conn, options, external, now_s)
     if form.differentialIngestion:
         taken = await external_runs.taken_before(conn, external, [file.path for file in files])
-        files = [file for file in files if (file.path, file.version) not in taken]
+        files = [f for f in files if (f.path, f.version, f.modified_at_s) not in taken]
     elif not files:
         raise Problem(422, "no file was changed within these times; nothing replaces nobody")
     size_bytes = sum(file.size_bytes for file in files)
@@ -140,16 +141,9 @@ async def page_of(conn: AsyncConnection, external: ExternalAudience, query: Runs
         states={state for state, shown in _STATES.items() if shown.value in wanted},
         began=times_of(filters),
     )
-    statuses = [status_of(external, run, await job_of(conn, run)) for run in found_runs]
+    statuses = [await status_of(conn, external, run) for run in found_runs]
     page = Page(start=query.start, limit=query.limit, count=len(statuses), totalCount=total)
     return RunList(runs=tuple(statuses), page=page)
-
-
-async def job_of(conn: AsyncConnection, run: Run) -> Job:
-    """Return the job that carries a run."""
-    job = await jobs.job(conn, run.job_id)
-    assert job is not None, "jobs are never deleted"
-    return job
 
 
 def started(external: ExternalAudience, run: Run) -> StartedRun:
@@ -157,11 +151,34 @@ def started(external: ExternalAudience, run: Run) -> StartedRun:
     return StartedRun(**_said(external, run))
 
 
-def status_of(external: ExternalAudience, run: Run, job: Job) -> RunStatus:
-    """Say how far a run is."""
+async def status_of(conn: AsyncConnection, external: ExternalAudience, run: Run) -> RunStatus:
+    """Say how far a run is, and what it waits for."""
+    job = await jobs.job(conn, run.job_id)
+    assert job is not None, "jobs are never deleted"
+    message = await _waits(conn, job) or explanation.in_a_line(job)
     return RunStatus(
-        **_said(external, run), status=_STATES[job.state], details=tuple(_details(run, job))
+        **_said(external, run),
+        status=_STATES[job.state],
+        details=tuple(_details(run, job, message)),
     )
+
+
+async def _waits(conn: AsyncConnection, job: Job) -> str | None:
+    """Say what a run waits for where that is a person; no number of members, by none of them."""
+    if job.state is JobState.HELD:
+        behind = await jobs.count_behind(conn, job)
+        waiting = f"; {behind} later files or ingestions wait behind it" if behind else ""
+        return (
+            "held: more persons would leave the audience than may at once; it waits until the"
+            f" operator releases it{waiting}"
+        )
+    if job.state is JobState.QUEUED:
+        for before in await jobs.unfinished_before(conn, job):
+            if before.state is JobState.HELD:
+                is_own = before.owner_id == job.owner_id and before.order.run_id is not None
+                which = f"ingestion {before.order.run_id}" if is_own else "an earlier file"
+                return f"waits behind {which}, which is held until the operator releases it"
+    return None
 
 
 def _said(external: ExternalAudience, run: Run) -> dict[str, Any]:
@@ -177,14 +194,14 @@ def _said(external: ExternalAudience, run: Run) -> dict[str, Any]:
     }
 
 
-def _details(run: Run, job: Job) -> list[StageDetails]:
+def _details(run: Run, job: Job, message: str | None) -> list[StageDetails]:
     state = _STATES[job.state]
     if run.collected is None:
         first = StageDetails(
             stage=Stage.DATASET_INGEST,
             status=state,
             flowRunId=job.transaction_id,
-            message=job.error,
+            message=message,
         )
         return [first]
     read = StageDetails(
@@ -193,9 +210,6 @@ def _details(run: Run, job: Job) -> list[StageDetails]:
         flowRunId=job.transaction_id,
         message=_counted(run.collected),
     )
-    message = job.error
-    if job.state is JobState.HELD:
-        message = f"waits until the operator releases it: {job.report.held_because}"
     written = StageDetails(
         stage=Stage.PROFILE_STORE_INGEST,
         status=state,

@@ -87,14 +87,14 @@ class Collecting:
         yield HEADER
         try:
             storage = open_storage(connection)
-            for number, file in enumerate(files, start=1):
-                yield from self._chunks_of(storage, file, columns, number)
+            for file in files:
+                yield from self._chunks_of(storage, file, columns)
         except StorageAway as error:
-            raise Stopped(StopReason.STORAGE_AWAY, str(error)) from None
+            raise Stopped(
+                StopReason.STORAGE_AWAY, f"base connection {connection.name}: {error}"
+            ) from None
 
-    def _chunks_of(
-        self, storage: Storage, file: SourceFile, columns: Columns, number: int
-    ) -> Iterator[bytes]:
+    def _chunks_of(self, storage: Storage, file: SourceFile, columns: Columns) -> Iterator[bytes]:
         try:
             with storage.open(file) as raw:
                 required = [*(i.column for i in columns.identities), *columns.controls]
@@ -105,10 +105,10 @@ class Collecting:
             storage.open(file).close()
         except NotThere:
             raise Stopped(
-                StopReason.FILE_NOT_FOUND, f"file {number} was changed or taken away meanwhile"
+                StopReason.FILE_NOT_FOUND, f"{file.path} was changed or taken away meanwhile"
             ) from None
         except Stopped as stopped:
-            raise Stopped(stopped.reason, f"file {number}: {stopped.detail}") from None
+            raise Stopped(stopped.reason, f"{file.path}: {stopped.detail}") from None
 
     def _read(self, table: Table, columns: Columns) -> Iterator[bytes]:
         reader: PersonReader | None = None

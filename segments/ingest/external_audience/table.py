@@ -31,7 +31,7 @@ from segments.files.chunks import READ_BYTES
 from segments.ingest.csv_rows import CsvRows
 from segments.ingest.external_audience.json_objects import NamedTwice, elements, value_of
 from segments.ingest.external_audience.person import ABSENT
-from segments.ingest.header import DELIMITERS, cells_of
+from segments.ingest.header import DELIMITERS, cells_of, is_header
 from segments.ingest.lines import LineSplitter
 from segments.ingest.text import text_blocks
 from segments.ingest.unpack import (
@@ -47,6 +47,7 @@ MAX_ROW_BYTES = 1 << 20
 MAX_ROW_GROUP_BYTES = 2 << 30
 """Of the wanted columns alone, as the file says that they are."""
 
+_MAX_SHOWN = 20
 _PARQUET_ROWS = 16_384
 _MAX_FOOTER_BYTES = 64 << 20
 _BLANKS = b" \t\r\n"
@@ -148,7 +149,7 @@ class Table:
         }
         for column in self._required:
             if column not in column_to_place:
-                raise _unreadable(f"it has no column {column}")
+                raise _unreadable(f"it has no column {column}; {_columns_found(names)}")
         self.columns = tuple(column_to_place)
         return list(column_to_place.values())
 
@@ -248,6 +249,17 @@ class Table:
             if cut.lines:
                 *lines, last = cut.lines.decode(errors="surrogateescape").split("\n")
                 yield [line + "\n" for line in lines] + ([last] if last else [])
+
+
+def _columns_found(names: Sequence[str]) -> str:
+    """Say which columns a file has, but for a name that could be a value: without a header."""
+    shown = [name.strip() for name in names if is_header(name.strip().encode(errors="replace"))]
+    others = len(names) - len(shown)
+    said = ", ".join(shown[:_MAX_SHOWN]) + (", ..." if len(shown) > _MAX_SHOWN else "")
+    if not others:
+        return f"its columns are {said}"
+    unlike = f"{others} of its first row that are no names of columns"
+    return f"its columns are {said}, and {unlike}" if said else f"it has {unlike}"
 
 
 def _check_row_groups(metadata: Any, chosen: Sequence[str]) -> None:

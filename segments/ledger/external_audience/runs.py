@@ -2,8 +2,8 @@
 Queries of runs: one ingestion each of an external audience.
 
 A run is a job and the files that it takes, chosen when it was asked for. How far
-it is, its job says. A file was taken before if a run took it in the same version
-and did not fail.
+it is, its job says. A file was taken before if a run took it in the same version, of the
+same time, and did not fail: one that is delivered again with the same content renews.
 """
 
 import operator
@@ -108,10 +108,10 @@ async def find(conn: AsyncConnection, external: ExternalAudience, public_id: str
 
 async def taken_before(
     conn: AsyncConnection, external: ExternalAudience, paths: Collection[str]
-) -> set[tuple[str, str]]:
-    """Return those of some thousand files, by path and version, that were taken already."""
+) -> set[tuple[str, str, float]]:
+    """Return those of some thousand files that were taken, by path, version and time."""
     asked = (
-        select(_files.c.path, _files.c.version)
+        select(_files.c.path, _files.c.version, _files.c.modified_at_s)
         .join_from(_files, _runs)
         .join(_jobs, _jobs.c.id == _runs.c.job_id)
         .where(
@@ -120,7 +120,7 @@ async def taken_before(
             _jobs.c.state != JobState.FAILED,
         )
     )
-    return {(path, version) for path, version in await conn.execute(asked)}
+    return {(path, version, at_s) for path, version, at_s in await conn.execute(asked)}
 
 
 async def job_ids(conn: AsyncConnection, external: ExternalAudience) -> Sequence[int]:

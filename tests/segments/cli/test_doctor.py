@@ -3,11 +3,13 @@
 import asyncio
 
 import pytest
+from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.ledger import accounts, audiences, jobs, uploads
 from segments.ledger.database.engine import open_ledger
 from segments.model.account import Account, AccountKind
+from segments.model.job import JobState
 from segments.model.order import Order, SegmentAction, SegmentOrder
 from segments.projection.catalog import catch_up
 from segments.settings import Settings
@@ -95,3 +97,25 @@ def test_id_that_is_given_and_a_partners_own_is_named(on_engine: Command) -> Non
 
     assert "none is both given and a partner's own" in before
     assert "both are one audience: shop 1;" in after
+
+
+def test_job_that_is_held_is_named_with_what_waits_behind_it(on_engine: Command) -> None:
+    async def hold() -> None:
+        async with open_ledger(Settings().ledger_dsn) as ledger, ledger.begin() as conn:
+            shop = await accounts.add_account(conn, AccountKind.ADVERTISER, "shop", "Shop", now_s=0)
+            for number in range(3):
+                job = await jobs.submit(
+                    conn, door="sftp", partner_id=shop.id, owner_id=shop.id, blob="b", sha256="",
+                    order=Order((SegmentOrder("1", "Boots", SegmentAction.ADD),)), file_name="a",
+                    now_s=0, metadata={"a": number},
+                )  # fmt: skip
+                if number == 0:
+                    await jobs.rewrite(conn, replace(job, state=JobState.HELD))
+
+    before = on_engine("doctor").stdout
+    asyncio.run(hold())
+    after = on_engine("doctor").stdout
+
+    assert "ok    jobs: none is held" in before
+    assert "warn  jobs: held until somebody looks: job 1 of shop (2 wait behind it);" in after
+    assert "rtb-segments release" in after

@@ -276,7 +276,7 @@ async def test_creation_fails_where_the_base_connection_cannot_be_read(
     external.folder.with_name("gone").rename(external.folder)
 
     assert failed["status"] == "FAILED"
-    assert failed["error"] == "the base connection can't be read (FileNotFoundError)"
+    assert failed["error"] == "base connection folder: the directory is not there"
     assert "audienceId" not in failed
     assert await external.create()
 

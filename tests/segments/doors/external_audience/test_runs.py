@@ -188,7 +188,9 @@ async def test_file_of_a_run_that_failed_was_not_taken(external: External) -> No
     again = await external.run(audience_id)
 
     assert failed["status"] == "FAILED"
-    assert failed["details"][0]["message"] == "unreadable_file: file 2: it has no column mail"
+    assert failed["details"][0]["message"] == (
+        "unreadable_file: in/b.csv: it has no column mail; its columns are no, such, columns"
+    )
     assert again["status"] == "SUCCESS"
     assert await external.members(IDS[:1]) == [True]
 
@@ -225,7 +227,7 @@ async def test_full_run_that_would_empty_the_audience_waits_for_the_operator(
     await external.load_all()
 
     assert run["status"] == "PROCESSING"
-    assert "it would remove 100%" in run["details"][1]["message"]
+    assert run["details"][1]["message"].startswith("held: ")
     assert before == [True] * 3
     assert await external.members(IDS) == [False] * 3
     assert (await external.status(audience_id, run["runId"]))["status"] == "SUCCESS"
@@ -408,6 +410,7 @@ async def test_storage_that_is_away_is_a_bad_gateway_and_not_a_fault_of_the_run(
 
     assert (away.status, away.body["errorCode"]) == (502, "100970-502")
     assert away.body["title"] == "BAD_GATEWAY"
+    assert away.body["detail"] == "base connection folder: the directory is not there"
     assert back["status"] == "SUCCESS"
 
 
@@ -421,7 +424,9 @@ async def test_storage_that_goes_away_while_a_run_waits_fails_the_run(external: 
 
     run = await external.status(audience_id, started.body["runId"])
     assert run["status"] == "FAILED"
-    assert run["details"][0]["message"].startswith("storage_away: ")
+    assert run["details"][0]["message"] == (
+        "storage_away: base connection folder: the directory is not there"
+    )
 
 
 async def test_file_that_changes_while_a_run_waits_fails_the_run(external: External) -> None:
@@ -434,7 +439,7 @@ async def test_file_that_changes_while_a_run_waits_fails_the_run(external: Exter
 
     run = await external.status(audience_id, started.body["runId"])
     assert run["details"][0]["message"] == (
-        "file_not_found: file 1 was changed or taken away meanwhile"
+        "file_not_found: in/a.csv was changed or taken away meanwhile"
     )
     assert await external.members(IDS) == [False] * 3
 

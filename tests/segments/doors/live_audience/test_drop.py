@@ -203,8 +203,24 @@ async def test_bad_lines_are_told_by_number_and_reason(world: DropDoor) -> None:
         "valid": 2,
         "bad": 1,
         "bad_lines": {"not_a_hash": [3]},
+        "bad_because": {"not_a_hash": "is no hash: send 32, 40 or 64 hex digits"},
     }
-    assert "no hash" not in json.dumps(world.details())
+    assert '"no hash' not in json.dumps(world.details())
+
+
+@pytest.mark.parametrize(
+    ("header", "told"),
+    [
+        pytest.param("email_sha256", {"line": 1, "text": "email_sha256"}, id="a name we know"),
+        pytest.param("Kundin", {"line": 1}, id="a name that could be a person's"),
+    ],
+)
+async def test_line_that_was_taken_for_the_header_is_told(
+    world: DropDoor, header: str, told: dict[str, Any]
+) -> None:
+    await world.deliver(f"{header}\n".encode() + CONTENT)
+
+    assert world.details()["header"] == told
 
 
 async def test_count_that_differs_is_told_with_what_was_counted(world: DropDoor) -> None:

@@ -82,6 +82,8 @@ class Reading:
         if self._is_ids:
             self._read_ids()
             return
+        # Also of a file that is refused: its size stays, when it is gone itself.
+        self.progress = Progress(self._blob().size_bytes, 0)
         self._validate()
 
         blob = self._blob()

@@ -294,6 +294,7 @@ async def test_file_that_is_not_what_was_described_writes_nothing(
     job = await world.load(content, **how)
 
     assert (job.state, job.stop) == (JobState.FAILED, expected)
+    assert job.report.size_bytes == len(content)
     assert job.error is not None
     assert "example.com" not in job.error
     assert await world.everything() == {}

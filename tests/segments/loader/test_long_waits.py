@@ -121,6 +121,16 @@ async def test_erased_person_leaves_the_ids_of_a_file_that_waits(world: KeptFile
     assert (done.state, done.report.added, done.report.rows) == (JobState.DONE, len(OTHERS), 31)
 
 
+async def test_same_bytes_again_are_the_job_that_waits_as_ids(world: KeptFiles) -> None:
+    _, waiting = await behind_a_held_job(world, FILE, records=31)
+    await looked(world, later_s=AT_MOST_S)
+
+    again = await world.deliver(FILE, records=31)
+
+    assert again.id == waiting.id
+    assert not is_kept(world)
+
+
 async def test_loader_that_dies_while_it_reads_leaves_the_job_for_the_next_look(
     world: KeptFiles,
 ) -> None:

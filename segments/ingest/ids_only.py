@@ -23,10 +23,14 @@ Until then, and where a job ends without having written anything:
     failed with something written              becomes the ids that were read from it
 """
 
+from collections.abc import Awaitable, Callable, Iterator
+
 from msgspec.structs import replace
 
 from segments.files.blobs import Blobs, delivery_name
+from segments.files.chunks import in_thread
 from segments.ingest.file_steps import Running
+from segments.ingest.in_thread import Abandoned, awaited, nobody_asks
 from segments.ingest.spool import Spool
 from segments.model.day import S_PER_DAY
 from segments.model.job import Job
@@ -71,17 +75,44 @@ def goes_at_s(job: Job, refused_file_s: float) -> float:
     return ended_at_s + refused_file_s
 
 
-async def keep_ids_only(blobs: Blobs, job: Job, spool: Spool) -> Job:
-    """Write the copy that is kept in a file's place; return the job with that."""
-    name = delivery_name(job.partner_id)
-    await blobs.put(name, (batch.ids.tobytes() for batch in spool.batches(0, _ROWS_AT_ONCE)))
+class _Copying:
+    """The ids of a spool on their way into a blob: see `segments.ingest.in_thread.Abandonable`."""
+
+    def __init__(self, spool: Spool) -> None:
+        self.is_abandoned = False
+        self._spool = spool
+
+    def chunks(self) -> Iterator[bytes]:
+        for batch in self._spool.batches(0, _ROWS_AT_ONCE):
+            if self.is_abandoned:
+                raise Abandoned
+            yield batch.ids.tobytes()
+
+
+async def keep_ids_only(
+    blobs: Blobs, job: Job, spool: Spool, still_here: Callable[[], Awaitable[None]] = nobody_asks
+) -> Job:
+    """
+    Write the copy that is kept in a file's place.
+
+    Args:
+        blobs: Where it goes.
+        job: Whose file it is.
+        spool: Its ids.
+        still_here: Called now and then meanwhile: a large copy takes longer than a lease.
+
+    Returns:
+        The job with the copy.
+    """
+    name, copying = delivery_name(job.partner_id), _Copying(spool)
+    await awaited(copying, blobs.put(name, in_thread(copying.chunks())), still_here)
     return replace(job, blob=name, report=replace(job.report, is_ids=True, delivered_blob=job.blob))
 
 
 async def become_ids(running: Running, blobs: Blobs, spool: Spool) -> None:
     """Keep of a running job's file its ids and nothing else, once or again."""
     if has_original(running.job):
-        now = await keep_ids_only(blobs, running.job, spool)
+        now = await keep_ids_only(blobs, running.job, spool, running.become)
         await running.become(blob=now.blob, report=now.report)
     # Whoever was stopped in between left it to whoever takes the job up again.
     report = running.job.report

@@ -19,14 +19,14 @@ class Abandonable(Protocol):
     is_abandoned: bool
 
 
-async def _nobody_asks() -> None:
-    pass
+async def nobody_asks() -> None:
+    """Do nothing: there is nobody to whom the work must show that it goes on."""
 
 
 async def awaited(
     work: Abandonable,
     running: Awaitable[T],
-    still_here: Callable[[], Awaitable[None]] = _nobody_asks,
+    still_here: Callable[[], Awaitable[None]] = nobody_asks,
 ) -> T:
     """
     Wait for work that runs in a thread.

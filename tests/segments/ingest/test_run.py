@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -438,6 +439,32 @@ async def test_what_is_no_record_does_not_outlive_the_job(world: Ingest) -> None
     assert (job.state, job.report.is_ids, job.report.bad) == (JobState.DONE, True, 2)
     assert kept is not None
     assert sorted(ids_of(HASHES)) == sorted(kept[at : at + 16] for at in range(0, len(kept), 16))
+
+
+async def test_loader_that_loses_its_lease_while_it_copies_ids_leaves_the_file_alone(
+    world: Ingest, tmp_path: Path
+) -> None:
+    """
+    A copy may take longer than a lease: the job is kept meanwhile, and who lost it stops.
+    """
+
+    class Slow(Blobs):
+        async def put(self, name: str, chunks: Any) -> Any:
+            lost.set()
+            return await super().put(name, chunks)
+
+    lost, job = asyncio.Event(), await world.delivered()
+    blobs = Slow.in_directory(tmp_path / "blobs")
+    tools = Tools(**{**vars(world.tools), "blobs": blobs})
+
+    async def keep(state: Job) -> None:
+        if lost.is_set() and not state.report.is_ids:
+            raise Killed
+
+    with pytest.raises(Killed):
+        await run(job, tools, keep)
+
+    assert job.blob in await world.blobs.names()
 
 
 async def test_original_is_there_until_the_last_write(world: Ingest) -> None:

@@ -2,11 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ClusterDownError, ResponseError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.files.blobs import Blobs
@@ -29,9 +31,11 @@ from segments.projection.in_force import (
 )
 from segments.settings import Settings
 from segments.store.catalog_lease import DEFAULT_LEASE_MS
+from segments.store.keys import META, bucket_key, bucket_of, slot_of
 from segments.store.meta import prepare
 from segments.store.reader import read_meta, read_records, read_version
 from segments.store.servers.connection import connect
+from tests.cluster import TestCluster, in_thread, until_true
 from tests.cut_off import cut_off
 from tests.engines import Engine
 from tests.refusals import REFUSALS, code_of_a_write
@@ -108,6 +112,65 @@ async def test_same_request_again_is_the_first_and_is_in_force_as_soon_as_it_can
         assert again == (first.transaction_ids, "")
         assert await record_of(redis, ADA) == RESTRICTED
         assert (await read_meta(redis)).opt_outs == 1
+
+
+@pytest.mark.xdist_group("cluster")  # six servers are enough at a time
+@pytest.mark.parametrize("is_whole_down", [False, True], ids=["one slot", "the whole cluster"])
+async def test_slot_of_a_cluster_that_refuses_is_not_acknowledged(
+    ledger: AsyncEngine, cluster: TestCluster, is_whole_down: bool
+) -> None:
+    """CLUSTERDOWN: nobody has the slot, and with full coverage asked for no other is served."""
+    async with connect(cluster.url) as redis:
+        await prepare(redis, 10_000)
+        bucket_bits = (await read_meta(redis)).bucket_bits
+        of_meta = await in_thread(cluster.owner_of, META)
+        ids = [Id(bytes([number]) * 16) for number in range(0, 256, 32)]
+        owners = [await in_thread(cluster.owner_of, key_of(id_, bucket_bits)) for id_ in ids]
+        refused = ids[next(n for n, owner in enumerate(owners) if owner is not of_meta)]
+        key = key_of(refused, bucket_bits)
+        with without_slot(cluster, key, asks_for_full_coverage=is_whole_down) as owner:
+            said = await in_thread(said_to, owner, key)
+            receipt = await put_into_force(
+                ledger, redis, await record(ledger, (refused,)), wait_s=3
+            )
+        again = await put_into_force(ledger, redis, await record(ledger, (refused,)), wait_s=10)
+
+        assert said.startswith("CLUSTERDOWN")
+        assert receipt.waits_because
+        assert again == (receipt.transaction_ids, "")
+        assert await record_of(redis, refused) == RESTRICTED
+
+
+def key_of(id_: Id, bucket_bits: int) -> bytes:
+    return bucket_key(bucket_of(id_, bucket_bits))
+
+
+def said_to(node: Engine, key: bytes) -> str:
+    try:
+        return str(node.ask("HGET", key, "f"))
+    except ResponseError as error:
+        return f"CLUSTERDOWN {error}" if isinstance(error, ClusterDownError) else str(error)
+
+
+@contextmanager
+def without_slot(
+    cluster: TestCluster, key: bytes, *, asks_for_full_coverage: bool
+) -> Iterator[Engine]:
+    """Take a key's slot from its master, and let no other have it."""
+    owner = cluster.owner_of(key)
+    slot = slot_of(key)
+    coverage = "yes" if asks_for_full_coverage else "no"
+    for node in cluster.nodes:
+        node.ask("CONFIG", "SET", "cluster-require-full-coverage", coverage)
+        node.ask("CLUSTER", "DELSLOTS", slot)
+    until_true(lambda: "CLUSTERDOWN" in said_to(owner, key))
+    try:
+        yield owner
+    finally:
+        owner.ask("CLUSTER", "ADDSLOTS", slot)
+        for node in cluster.nodes:
+            node.ask("CONFIG", "SET", "cluster-require-full-coverage", "no")
+        until_true(cluster.is_healthy)
 
 
 # ---------------------------------------------------------------- a loader does it for us

@@ -233,14 +233,15 @@ async def test_process_that_lost_the_store_acknowledges_a_catalog_that_a_loader_
         asking = asyncio.create_task(withdraw_from_bids(ledger, nowhere, wait_s=20))
         stopping = asyncio.Event()
         running = asyncio.create_task(loader.run(asyncio.Event(), stopping))
-
-        assert await asking == ""
-
-        assert time.monotonic() - began_s >= DEFAULT_LEASE_MS / 1000
-        async with reading(ledger) as conn:
-            assert await read_version(redis) == await revision(conn)
+        why = await asking
+        took_s = time.monotonic() - began_s
         stopping.set()
         await running
+
+        assert why == ""
+        assert took_s >= DEFAULT_LEASE_MS / 1000
+        async with reading(ledger) as conn:
+            assert await read_version(redis) == await revision(conn)
 
 
 async def test_process_that_lost_the_store_says_so_where_no_loader_helps(

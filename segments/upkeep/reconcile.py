@@ -32,6 +32,7 @@ from segments.ledger.database.engine import reading
 from segments.ledger.ledger_id import Standing
 from segments.ledger.revision import lock_catalog, raise_revision, rename
 from segments.model.catalog import CatalogSnapshot
+from segments.model.job import JobState
 from segments.model.refusal import Refusal
 from segments.projection.one_ledger import UNNAMED, behind, note_behind
 from segments.store import job_marks, keys, meta, rebuild_claim
@@ -95,7 +96,11 @@ async def reconcile(tools: Tools, *, settle_s: float = SETTLE_S) -> Reconciled |
 
     async with ledger.begin() as conn:
         await lock_catalog(conn)
-        lost_jobs = [number for number in job_ids if await jobs.job(conn, number) is None]
+        ours = {number: await jobs.job(conn, number) for number in job_ids}
+        lost_jobs = [number for number, job in ours.items() if job is None]
+        # Of one that is not done the mark may be a lost one's, whose number it has; without
+        # a mark it is carried from its beginning.
+        unsure = [n for n, job in ours.items() if job is None or job.state is not JobState.DONE]
         both = await read_beside(conn, catalog)
         lost = await gone(conn, both, lost_jobs)
         again: tuple[str, ...] = ()
@@ -105,7 +110,7 @@ async def reconcile(tools: Tools, *, settle_s: float = SETTLE_S) -> Reconciled |
         # One that is gone is everybody's.
         account_ids = {number: number for number in both.same_accounts}
         taken = await take_over(conn, theirs, account_ids, found.bucket_bits, tools.now_s())
-    await job_marks.drop(redis, lost_jobs)
+    await job_marks.drop(redis, unsure)
     await meta.unmark_behind(redis)
     return Reconciled(taken, lost, again, unreadable)
 

@@ -34,6 +34,7 @@ from tests.cluster import TestCluster
 from tests.engines import Engine
 from tests.ledger_seed import Seeded, seed
 from tests.segments.backups import Backups
+from tests.segments.ledger.some_jobs import submit
 
 CATALOG = (keys.VERSION, keys.AUDIENCES, keys.ACCOUNTS, keys.RECIPIENTS)
 ADA, BOB, CYD = Id(b"a" * 16), Id(b"b" * 16), Id(b"c" * 16)
@@ -408,6 +409,19 @@ async def test_job_that_is_gone_is_named_and_its_mark_taken_away(world: World) -
 
     assert "job 7" in found.gone
     assert await job_marks.known(world.redis) == []
+
+
+async def test_job_that_has_the_number_of_a_lost_one_is_not_taken_for_done(world: World) -> None:
+    await world.dump()
+    await world.add_audience(world.ledger, "9")
+    await job_marks.Mark(world.redis, 1).done()
+    async with open_ledger(world.copy.ledger_dsn) as restored:
+        new = await submit(restored, world.seeded.shop.id)
+        assert new.id == 1
+
+        await world.reconcile(restored)
+
+        assert await job_marks.missing(world.redis, [new.id]) == [new.id]
 
 
 async def test_what_was_taken_over_stands_in_the_audit_trail(world: World) -> None:

@@ -155,8 +155,6 @@ class Model:
         self.waiting, self.done = dumped.waiting, dumped.done
         for person, account in self.erased - dumped.erased:
             self._erase(self.done, person, account)
-        # An erasure that only the store knew finds nobody's lines in a file.
-        self.erased = dumped.erased
 
     def say_no(self, persons: Iterable[str], account: str, *, erases: bool) -> None:
         for person in persons:

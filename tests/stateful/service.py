@@ -90,6 +90,7 @@ class RealService:
         self._kept = AsyncExitStack()
         self._of_run = AsyncExitStack()
         self._runs = 0
+        self._new_audiences = 0
         self._accounts: dict[str, Account] = {}
         self.do(self._begin())
 
@@ -176,8 +177,14 @@ class RealService:
         if blobs.exists():
             shutil.copytree(blobs, backup / "blobs")
 
-    async def restore(self) -> bool:
-        """Put the backup in the ledger's place, and tell whether it is behind the store."""
+    async def restore(self, new_audiences: int) -> bool:
+        """
+        Put the backup in the ledger's place, and tell whether it is behind the store.
+
+        Args:
+            new_audiences: So many are made by it before it meets the store, as by doors while
+                the store is away; nobody is in them.
+        """
         await self._opened.aclose()
         for left in self.settings.data_dir.glob("ledger.db*"):
             left.unlink()
@@ -187,6 +194,13 @@ class RealService:
         if (backup / "blobs").exists():
             shutil.copytree(backup / "blobs", blobs)
         await self._open_ledger()
+        async with self.ledger.begin() as conn:
+            for _ in range(new_audiences):
+                self._new_audiences += 1
+                owner, segment_id = self._accounts["A"], f"new-{self._new_audiences}"
+                await audiences.find_or_create_audience(
+                    conn, owner, owner, segment_id, "New", now_s=time.time()
+                )
         try:
             await catch_up(self.ledger, self.redis, self.settings.expected_ids)
         except LedgerBehind:

@@ -259,12 +259,16 @@ class Machine(RuleBasedStateMachine):
         self.model.dump()
 
     @precondition(lambda self: not self.is_down and not self.is_behind and self.model.dumped)
-    @rule()
-    def restore(self) -> None:
-        """The backup is started where the ledger was; the store knows more than it does."""
+    @rule(new_audiences=st.sampled_from([0, 0, 1, 2, 3]))
+    def restore(self, new_audiences: int) -> None:
+        """
+        The backup is started where the ledger was; the store knows more than it does.
+
+        Also when it has made as many audiences as were lost, before it met the store.
+        """
         self.settle()
         was_behind = self.model.is_dump_behind
-        self.is_behind = self.real.do(self.real.restore())
+        self.is_behind = self.real.do(self.real.restore(new_audiences))
         assert self.is_behind or not was_behind
         self.model.restore()
         self.is_settled = False

@@ -319,6 +319,20 @@ async def test_person_in_very_many_audiences_is_kept_whole(
     assert record == merged(NOTHING, batch)[0]
 
 
+@pytest.mark.parametrize("account_id", [EVERYONE, 7], ids=["everybody's", "the owner's"])
+async def test_opt_out_wins_over_a_membership_written_later(
+    redis_client: Redis, meta: Meta, writer: Writer, account_id: int
+) -> None:
+    """The ids of one bucket share a call: that of the others is written."""
+    await writer.opt_out(IDS[:1], OptOut(account_id, OptOutAction.RESTRICT))
+
+    tally = await writer.merge(IDS[:2], [Change(1, is_add=True, forbidden_by=frozenset({7}))])
+
+    silent, other = await read_records(redis_client, meta, IDS[:2])
+    assert (silent.memberships, [m.audience_id for m in other.memberships]) == ((), [1])
+    assert tally == Tally(added=1, refused=1)
+
+
 async def test_bucket_that_lost_its_last_record_is_gone(
     redis_client: Redis, writer: Writer
 ) -> None:

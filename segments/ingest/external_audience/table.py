@@ -30,6 +30,7 @@ from isal import igzip, isal_zlib
 from segments.files.chunks import READ_BYTES
 from segments.ingest.csv_rows import CsvRows
 from segments.ingest.external_audience.json_objects import NamedTwice, elements, value_of
+from segments.ingest.external_audience.parquet_rows import parquet_rows
 from segments.ingest.external_audience.person import ABSENT
 from segments.ingest.header import DELIMITERS, cells_of, is_header
 from segments.ingest.lines import LineSplitter
@@ -44,12 +45,7 @@ from segments.model.customer_columns import column_key
 from segments.model.stop_reason import Stopped, StopReason
 
 MAX_ROW_BYTES = 1 << 20
-MAX_ROW_GROUP_BYTES = 2 << 30
-"""Of the wanted columns alone, as the file says that they are."""
-
 _MAX_SHOWN = 20
-_PARQUET_ROWS = 16_384
-_MAX_FOOTER_BYTES = 64 << 20
 _BLANKS = b" \t\r\n"
 _GZIP = b"\x1f\x8b"
 _PARQUET = b"PAR1"
@@ -94,7 +90,7 @@ class Table:
         self._raw.seek(0)
         try:
             if head == _PARQUET:
-                yield from self._parquet()
+                yield from parquet_rows(self._raw, self._choose)
                 return
             blocks = text_blocks(self._blocks(is_gzip=head.startswith(_GZIP)))
             first, blocks = _first_of(blocks)
@@ -216,28 +212,6 @@ class Table:
         optional = [ABSENT if name is None else value[name] for name in self._picked[count:]]
         return required + optional
 
-    def _parquet(self) -> Iterator[Row]:
-        # Half a second and forty megabytes, for those alone who bring Parquet.
-        import pyarrow as pa  # noqa: PLC0415
-        from pyarrow import parquet  # noqa: PLC0415
-
-        try:
-            file = parquet.ParquetFile(
-                self._raw,
-                buffer_size=BLOCK_BYTES,
-                pre_buffer=False,
-                thrift_string_size_limit=_MAX_FOOTER_BYTES,
-            )
-            names = file.schema_arrow.names
-            chosen = [names[place] for place in self._choose(names)]
-            _check_row_groups(file.metadata, chosen)
-            for batch in file.iter_batches(_PARQUET_ROWS, columns=chosen, use_threads=False):
-                columns = [_plain(batch.column(name)).to_pylist() for name in chosen]
-                yield from zip(*columns, strict=True)
-        except (pa.ArrowException, OSError, OverflowError, ValueError):
-            # Its words may quote a value.
-            raise _unreadable("a Parquet file that can't be read") from None
-
     def _lines(self, blocks: Iterator[bytes], table: CsvRows | None = None) -> Iterator[list[str]]:
         """Yield lines with their ends, some at a time; one too long is left out, and counted."""
         splitter = LineSplitter(MAX_ROW_BYTES)
@@ -260,27 +234,6 @@ def _columns_found(names: Sequence[str]) -> str:
         return f"its columns are {said}"
     unlike = f"{others} of its first row that are no names of columns"
     return f"its columns are {said}, and {unlike}" if said else f"it has {unlike}"
-
-
-def _check_row_groups(metadata: Any, chosen: Sequence[str]) -> None:
-    for number in range(metadata.num_row_groups):
-        group = metadata.row_group(number)
-        chunks = [group.column(at) for at in range(group.num_columns)]
-        wanted = sum(
-            chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema in chosen
-        )
-        if wanted > MAX_ROW_GROUP_BYTES:
-            raise _unreadable(f"row group {number} is larger than {MAX_ROW_GROUP_BYTES} bytes")
-
-
-def _plain(column: Any) -> Any:
-    """Return a column of times as text: Python's own have neither their range nor nanoseconds."""
-    import pyarrow as pa  # noqa: PLC0415 - as in `Table`
-
-    kind = column.type
-    if pa.types.is_timestamp(kind):
-        return column.cast(pa.timestamp(kind.unit)).cast(pa.string())
-    return column.cast(pa.string()) if pa.types.is_temporal(kind) else column
 
 
 def _picker(places: Sequence[int]) -> Callable[[Row], Row]:

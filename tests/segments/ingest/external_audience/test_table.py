@@ -258,36 +258,6 @@ def test_rows_do_not_depend_on_how_the_file_is_cut(
     assert all(each == (table, 0) for each in found)
 
 
-def test_parquet_is_read_group_by_group_and_only_the_wanted_columns(tmp_path: Path) -> None:
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    path = tmp_path / "x.parquet"
-    rows = pa.table({"n": list(range(50_000)), "a": [f"x{n}" for n in range(50_000)]})
-    parquet.write_table(rows, path, row_group_size=1000)
-
-    with path.open("rb", buffering=0) as raw:
-        table = Table(raw, path.stat().st_size, ("a",), ("delete",))
-        found = [value for (value,) in table.rows()]
-
-    assert found == [f"x{n}" for n in range(50_000)]
-    assert table.columns == ("a",)
-
-
-def test_parquet_with_a_row_group_that_is_too_large_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    written = io.BytesIO()
-    parquet.write_table(pa.table({"a": [f"{n}" for n in range(1000)]}), written)
-    monkeypatch.setattr(rows_module, "MAX_ROW_GROUP_BYTES", 100)
-
-    with pytest.raises(Stopped, match="row group 0"):
-        read(written.getvalue())
-
-
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     path = tmp_path / "large.csv"
     line = b"someone@example.com," + b"7" * 200 + b"\n"

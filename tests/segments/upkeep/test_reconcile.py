@@ -128,9 +128,11 @@ async def test_no_number_is_given_twice(world: World) -> None:
             person = [(IdentifierKind.EMAIL, CYD)]
             [request] = await opt_outs.record(conn, OptOutAction.RESTRICT, [person], now_s=0)
             account = await accounts.add_account(conn, AccountKind.ADVERTISER, "n", "N", now_s=0)
+            said = await opt_outs.said_ids(conn, behind=None, limit=10)
 
     assert new.id > lost.id
-    assert request.seq > told
+    assert [each.seq > told for each in said] == [True, True], "the one that was taken over, too"
+    assert request.seq == said[-1].seq
     assert account.id > world.seeded.sub.id
 
 

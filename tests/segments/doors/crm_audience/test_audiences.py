@@ -1,18 +1,27 @@
 """digitalAudience's API over a real ledger and store: created, refused, activated."""
 
+import asyncio
 import io
+import time
 import uuid
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 
+from segments.ingest.tools import Tools
 from segments.ledger import audiences, recipients
+from segments.loader.catch_up import CatchUp
+from segments.loader.metrics import Metrics
 from segments.model.order import FIRST_GIVEN_ID
+from segments.settings import Settings
+from segments.store.reader import read_catalog
+from segments.store.servers.connection import connect
 from tests.engines import Engine
 from tests.refusals import REFUSALS
-from tests.rest import Answer
-from tests.segments.doors.crm_audience.crm_world import Crm, crm, iso, shown_to, world
+from tests.rest import Answer, serving
+from tests.segments.doors.crm_audience.crm_world import NOBODY, Crm, crm, iso, shown_to, world
 from tests.segments.doors.rest.rest_world import hashes, text_of
 
 __all__ = ["crm", "world"]  # fixtures
@@ -301,6 +310,32 @@ async def test_what_bids_may_not_obey_yet_is_told_so_and_may_be_repeated(
     assert "not in force yet" in moved.body["status"]["message"]
     assert (deleted.body["data"], deleted.body["success"]) == (None, False)
     assert (deleted_again.status, deleted_again.body["data"]) == (200, True)
+
+
+async def test_door_that_lost_the_store_deletes_once_a_loader_has_published(
+    crm: Crm, settings: Settings, tmp_path: Path
+) -> None:
+    """It asks by the ledger; without a loader the same request is told to come again."""
+    audience_id = await crm.audience()
+    path = f"/audience/delete?id={audience_id}"
+    services, redis = crm.world.rest.services, crm.world.redis
+    headers = {**NOBODY, "Cookie": crm.cookie}
+    async with (
+        connect(f"unix://{tmp_path}/nowhere", retry=None) as nowhere,
+        serving(settings, services.ledger, nowhere) as lost,
+    ):
+        alone = await lost.ask("DELETE", path, headers=headers)
+        tools = Tools(services.ledger, redis, services.blobs, settings.spool_dir, time.time)
+        stopping = asyncio.Event()
+        loader = CatchUp(tools, settings.expected_ids, Metrics(), every_s=0.1)
+        running = asyncio.create_task(loader.run(asyncio.Event(), stopping))
+        helped = await lost.ask("DELETE", path, headers=headers)
+        stopping.set()
+        await running
+
+    assert (alone.status, helped.status) == (503, 200)
+    shown = (await read_catalog(redis)).audiences
+    assert audience_id - FIRST_GIVEN_ID not in {entry.id for entry in shown}
 
 
 async def test_other_methods_are_not_allowed(crm: Crm) -> None:

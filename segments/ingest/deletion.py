@@ -43,7 +43,10 @@ async def end_jobs(
         The files to be deleted when the transaction is through.
     """
     over = set(job_ids)
-    for job in await jobs.unfinished_of(conn, audience.owner_id):
+    for seen in await jobs.unfinished_of(conn, audience.owner_id):
+        job = await jobs.locked(conn, seen.id)
+        if job is None or job.state not in UNFINISHED:
+            continue  # it has just ended
         if all(
             s.audience_id == audience.id if s.audience_id else s.segment_id == audience.segment_id
             for s in job.order.segments
@@ -66,7 +69,7 @@ async def forget_in_jobs(
     """
     blobs = []
     for job_id in sorted(job_ids):
-        job = await jobs.job(conn, job_id)
+        job = await jobs.locked(conn, job_id)
         if job is None or job.state in UNFINISHED:
             continue
         left = tuple(p for p in job.report.segments if p.audience_id not in (audience_id, None))

@@ -7,8 +7,8 @@ other columns. Of the file as it came the job keeps its name, its size and what 
 announced by; its digest is in the job's fingerprint.
 
 The copy is written whole before the job names it, and the original is deleted when it
-does. Was the loader killed in between, `Report.delivered_blob` tells whoever takes the job
-up. A run of an external audience never has more than ids:
+does. If the loader is killed in between, `Report.delivered_blob` tells the next one which
+file that is. A run of an external audience never has more than ids:
 `segments.ingest.external_audience.delta`.
 
 Until then, and where a job ends without having written anything:

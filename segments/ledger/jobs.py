@@ -200,12 +200,18 @@ async def replace_original(conn: AsyncConnection, was: Job, now: Job) -> bool:
         Whether it was done. Not, if a loader is at work on it, or somebody else has
         given it another file.
     """
-    done = await conn.execute(
+    current = await locked(conn, was.id)
+    if current is None or (current.blob, current.state) != (was.blob, was.state):
+        return False
+    # Of its report nothing else: an audience may have been deleted while the file was read.
+    of_file = {"is_ids": now.report.is_ids, "delivered_blob": now.report.delivered_blob}
+    report = msgspec.structs.replace(current.report, **of_file)
+    await conn.execute(
         update(_jobs)
-        .where(_jobs.c.id == was.id, _jobs.c.blob == was.blob, _jobs.c.state == was.state)
-        .values(blob=now.blob, report=msgspec.to_builtins(now.report))
+        .where(_jobs.c.id == was.id)
+        .values(blob=now.blob, report=msgspec.to_builtins(report))
     )
-    return done.rowcount == 1
+    return True
 
 
 async def failed_with_files(conn: AsyncConnection, partner_id: int, limit: int) -> Sequence[Job]:
@@ -240,6 +246,12 @@ async def job(conn: AsyncConnection, name: int | str) -> Job | None:
         return None
     condition = _jobs.c.id == int(name) if is_number else _jobs.c.transaction_id == name
     row = await _first(conn, condition)
+    return None if row is None else job_of(row)
+
+
+async def locked(conn: AsyncConnection, job_id: int) -> Job | None:
+    """Return a job for `rewrite`: nobody gives it another file before the transaction is over."""
+    row = (await conn.execute(select(_jobs).where(_jobs.c.id == job_id).with_for_update())).first()
     return None if row is None else job_of(row)
 
 

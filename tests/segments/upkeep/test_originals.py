@@ -3,12 +3,14 @@
 from collections.abc import AsyncIterator
 
 import pytest
+from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from segments.ingest.deletion import tidy
+from segments.ingest.deletion import forget_in_jobs, tidy
 from segments.ingest.ids_only import AT_MOST_S
 from segments.ledger import jobs
-from segments.model.job import NO_FILE, Checkpoint, Job, JobState, failed
+from segments.model.job import NO_FILE, Checkpoint, Job, JobState, Planned, failed
+from segments.model.order import SegmentAction
 from segments.model.stop_reason import Stopped, StopReason
 from segments.settings import Settings
 from segments.upkeep.originals import Seen, see_to_originals
@@ -18,6 +20,7 @@ from tests.segments.upkeep.scrub.scrub_world import ERASED, OTHERS, PEOPLE, Kept
 
 DAY_S = 86_400.0
 MISTAKE = b"leaver@acme.example\n"
+ANOTHER = Planned("2", SegmentAction.ADD, 99)
 FILE = text_of(PEOPLE[:1]) + MISTAKE + text_of(PEOPLE[1:])
 
 
@@ -173,3 +176,20 @@ async def test_file_that_cannot_be_read_is_told_and_keeps_no_other(
 
     assert await seen(world) == Seen(became_ids=1, unreadable=1)
     assert caplog.messages == [f"the file of job {gone.id} can't be read: file_not_found"]
+
+
+async def test_audience_that_is_deleted_while_a_file_is_read_stays_forgotten(
+    world: KeptFiles,
+) -> None:
+    job = await world.loaded(FILE, records=31)
+    was = replace(job, report=replace(job.report, segments=(*job.report.segments, ANOTHER)))
+    async with world.ledger.begin() as conn:
+        await jobs.rewrite(conn, was)
+        await forget_in_jobs(conn, ANOTHER.audience_id or 0, [job.id])
+
+        now = replace(was, blob="another", report=replace(was.report, is_ids=True))
+        is_done = await jobs.replace_original(conn, was, now)
+
+    after = await world.job(job)
+    assert (is_done, after.blob, after.report.is_ids) == (True, "another", True)
+    assert after.report.segments == job.report.segments

@@ -1,19 +1,12 @@
-"""Two services that all clients share: all of them are tested by one process of xdist."""
+"""Two services that the clients share; one process of xdist has all whose group is `clients`."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from moto.server import ThreadedMotoServer
 
 from tests.edge.clients.service import Service
 from tests.tls import TestCa
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("clients"))
 
 
 @pytest.fixture(scope="session")

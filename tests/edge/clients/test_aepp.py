@@ -2,8 +2,12 @@
 
 import sys
 
+import pytest
+
 from tests.edge.clients.proxies import tunnelling
 from tests.edge.clients.service import ORG_ID, Service, program
+
+pytestmark = pytest.mark.xdist_group("clients")  # they share the services
 
 
 def test_aepp_runs_an_external_audience_and_retries(in_bucket: Service) -> None:

@@ -20,6 +20,8 @@ from tests.edge.clients.service import (
     program,
 )
 
+pytestmark = pytest.mark.xdist_group("clients")  # they share the services
+
 _ALL_WELL = [
     "put 200",
     "status done",

@@ -15,6 +15,8 @@ from tests.edge.clients.proxies import delaying
 from tests.edge.clients.service import CONTENT, Service
 from tests.segments.ingest.deliveries import as_json, metadata_of
 
+pytestmark = pytest.mark.xdist_group("clients")  # they share the services
+
 Client = Callable[[Service, str], None]
 """Puts `NAME` and `NAME.json`, which lie in the service's folder."""
 

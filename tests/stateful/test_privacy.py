@@ -273,6 +273,18 @@ class Machine(RuleBasedStateMachine):
         self.model.restore()
         self.is_settled = False
 
+    @is_up
+    @rule(owner=owners, persons=people, actions=actions, is_rare=rarely)
+    def lose_a_delivery(
+        self, owner: str, persons: tuple[str, ...], actions: Any, is_rare: bool
+    ) -> None:
+        """Nothing else is lost, and the backup gives the numbers of its audiences to others."""
+        if is_rare:
+            self.dump()
+            before = len(self.model.audiences)
+            self.deliver_and_load(owner, persons, actions)
+            self.restore(len(self.model.audiences) - before)
+
     @precondition(lambda self: self.is_behind)
     @rule(rebuilds=rarely)
     def reconcile(self, rebuilds: bool) -> None:

@@ -9,7 +9,7 @@ from segments.store.reader import (
     parse_meta,
 )
 
-NOBODYS: list[bytes | None] = [None] * 6
+NOBODYS: list[bytes | None] = [None] * 8
 
 
 def test_meta_is_read_from_the_reply() -> None:
@@ -17,13 +17,16 @@ def test_meta_is_read_from_the_reply() -> None:
 
 
 def test_meta_says_whose_the_store_is_and_what_it_was_told() -> None:
-    reply = [b"1", b"13", b"42", b"c0ffee", b"57", b"43", b"f00d", None, b"1"]
+    told = [b"57", b"43", b"0042", b"7", b"f00d"]
 
-    assert parse_meta(reply).whose == Whose("c0ffee", 57, 43, "f00d", is_of_empty_ledger=True)
+    whose = parse_meta([b"1", b"13", b"42", b"c0ffee", *told, None, b"1"]).whose
+
+    assert whose == Whose("c0ffee", 57, 43, "0042", 7, "f00d", is_of_empty_ledger=True)
 
 
 def test_store_whose_ledger_is_behind_it_is_not_believed() -> None:
-    reply = [b"1", b"13", b"42", b"c0ffee", b"57", b"43", b"", b"5 of 57", None, b"run:lineage"]
+    told = [b"57", b"43", b"", b"7", b""]
+    reply = [b"1", b"13", b"42", b"c0ffee", *told, b"5 of 57", None, b"run:lineage"]
 
     with pytest.raises(LedgerBehind, match=r"5 of 57.*reconcile"):
         believed_meta(reply)

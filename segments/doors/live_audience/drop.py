@@ -99,7 +99,7 @@ class Drop:
         self._faults = Faults(_log, now_s)
         self._is_refused = is_refused
         self._compared: set[tuple[int, int]] = set()
-        # For `details` alone: a restart forgets it, and nothing else hangs on it.
+        # Until there is a job that keeps it; a restart in between forgets the suffix.
         self._transaction_to_found: dict[str, str] = {}
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -270,7 +270,9 @@ class Drop:
                 metadata,
                 content,
                 door=rules.DOOR,
-                file_name=metadata.file.name,
+                file_name=self._transaction_to_found.get(
+                    delivery.transaction_id, metadata.file.name
+                ),
                 now_s=self._now_s(),
                 transaction_id=delivery.transaction_id,
             )
@@ -280,6 +282,7 @@ class Drop:
             return False
         async with self._ledger.begin() as conn:
             await deliveries.taken(conn, delivery, job.id)
+        self._transaction_to_found.pop(delivery.transaction_id, None)
         _log.info("delivery %s is job %d", delivery.transaction_id, job.id)
         return True
 
@@ -335,10 +338,7 @@ class Drop:
             job = await jobs.job(conn, delivery.job_id)
         assert job is not None, "jobs are never deleted"
         # The job may be that of the same delivery under an earlier number.
-        content = status_of(
-            replace(job, transaction_id=delivery.transaction_id),
-            self._transaction_to_found.pop(delivery.transaction_id, None),
-        )
+        content = status_of(replace(job, transaction_id=delivery.transaction_id))
         await self._end(self._folders.of(partner_id), delivery, content)
         self._metrics.last(job.stop)
 

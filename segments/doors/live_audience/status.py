@@ -39,19 +39,18 @@ def is_described(job: Job) -> bool:
     return "file" in job.metadata
 
 
-def status_of(job: Job, data_file: str | None = None) -> bytes:
+def status_of(job: Job) -> bytes:
     """
     Return the status file of a job as it stands.
 
     Args:
         job: One that came with a metadata file.
-        data_file: What its data file was called.
     """
     if job.stop is not None:
-        return _failure(job.stop, explanation.of_job(job, data_file))
+        return _failure(job.stop, explanation.of_job(job, job.file_name))
     if job.state is not JobState.DONE:
         return accepted(job.transaction_id, job.metadata, job.order)
-    details = explanation.of_job(job, data_file)
+    details = explanation.of_job(job, job.file_name)
     return _success(
         job.transaction_id, job.metadata, _processed(job), _with_warnings(details, job.order)
     )

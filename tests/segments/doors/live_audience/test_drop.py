@@ -237,10 +237,29 @@ async def test_data_file_that_was_found_is_told(world: DropDoor) -> None:
     world.put(f"{name}.GZ", packed)
 
     await world.drop.turn()
+    world.drop = world.restarted()
     await world.load()
     await world.drop.turn()
 
     assert world.details()["data_file"] == f"{name}.GZ"
+
+
+async def test_data_file_is_told_again_where_the_metadata_alone_come_again(
+    world: DropDoor,
+) -> None:
+    packed = gz_of(CONTENT)
+    name = world.put_metadata(packed, records=20)
+    world.put(f"{name}.gz", packed)
+    await world.drop.turn()
+    await world.load()
+    await world.drop.turn()
+    first = world.details()
+
+    world.put_metadata(packed, records=20)
+    await world.drop.turn()
+
+    assert world.details() == first
+    assert first["data_file"] == f"{name}.gz"
 
 
 async def test_id_of_13_digits_fails_its_own_action_with_a_sentence(world: DropDoor) -> None:

@@ -100,10 +100,11 @@ def test_failure_is_told_by_the_documents_code_and_by_what_to_do(reason: StopRea
     details = {"reason": reason.value, "message": "x", "what_to_do": reason.advice}
     if reason in (StopReason.INTERNAL, StopReason.STORE_CORRUPT):
         del details["message"]  # it names a place in our code
-    expected = {"error": error, "details": details}
+    of_metadata = msgspec.json.decode(refusal(Stopped(reason, "x")))
+    of_file = msgspec.json.decode(status_of(failed(QUEUED, Stopped(reason, "x"), 5)))
 
-    assert msgspec.json.decode(refusal(Stopped(reason, "x"))) == expected
-    assert msgspec.json.decode(status_of(failed(QUEUED, Stopped(reason, "x"), 5))) == expected
+    assert of_metadata == {"error": error, "details": details}
+    assert of_file == {"error": error, "details": {**details, "data_file": "a.txt"}}
     assert reason.advice.endswith(".")
 
 

@@ -6,7 +6,7 @@ from segments.doors.live_audience.codes import code_of, description_of
 from segments.doors.live_audience.status import is_described, refusal, status_of
 from segments.model.job import Job, JobState, Planned, Report, failed
 from segments.model.order import Order, SegmentAction
-from segments.model.stop_reason import Stopped, StopReason
+from segments.model.stop_reason import UNTOLD, Stopped, StopReason
 from tests.segments.ingest.deliveries import metadata_of
 
 METADATA = metadata_of(
@@ -98,8 +98,8 @@ def test_file_that_waits_is_told_with_its_transaction_and_without_results(state:
 def test_failure_is_told_by_the_documents_code_and_by_what_to_do(reason: StopReason) -> None:
     error = {"code": str(code_of(reason)), "description": description_of(reason)}
     details = {"reason": reason.value, "message": "x", "what_to_do": reason.advice}
-    if reason in (StopReason.INTERNAL, StopReason.STORE_CORRUPT):
-        del details["message"]  # it names a place in our code
+    if reason in UNTOLD:
+        del details["message"]
     of_metadata = msgspec.json.decode(refusal(Stopped(reason, "x")))
     of_file = msgspec.json.decode(status_of(failed(QUEUED, Stopped(reason, "x"), 5)))
 

@@ -18,7 +18,7 @@ from segments.ledger.tables import data_subject_requests as _requests
 from segments.ledger.tables import jobs as _jobs
 from segments.ledger.tables import retired_blobs as _retired
 from segments.model.identity import Id
-from segments.model.job import Job, JobState, Scrubbed
+from segments.model.job import NO_FILE, Job, JobState, Scrubbed
 from segments.model.record import OptOutAction
 
 _IDS_AT_ONCE = 50_000
@@ -54,6 +54,7 @@ async def due(
         select(_jobs.c.id, _jobs.c.scrubbed_seq)
         .where(
             _jobs.c.scrubbed_seq < until_seq,
+            _jobs.c.blob != NO_FILE,
             func.coalesce(_jobs.c.scrubbed_at_s, _jobs.c.created_at_s) <= before_s,
             _jobs.c.id > after_job_id,
         )

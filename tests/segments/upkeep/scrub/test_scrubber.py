@@ -13,6 +13,7 @@ from segments.files.blobs import DELIVERIES, UPLOADS, Blobs, Stored
 from segments.ledger import accounts
 from segments.ledger.database.engine import open_ledger
 from segments.loader.loader import Loader
+from segments.model.job import NO_FILE
 from segments.model.record import OptOutAction
 from segments.settings import Settings
 from segments.store.reader import read_meta
@@ -278,6 +279,21 @@ async def test_damaged_file_is_logged_and_keeps_no_other_from_being_scrubbed(
         f"the file of job {damaged.id} can't be scrubbed: unreadable_file: archive: cut short",
         f"the file of job {gone.id} can't be scrubbed: file_not_found",
     ]
+
+
+async def test_job_whose_file_went_with_its_refusal_is_passed_over(world: KeptFiles) -> None:
+    refused = await world.deliver(b"no hash\n", records=1)
+    loader = Loader(world.settings.loader_options, world.ledger, world.redis, world.blobs)
+    job = await loader.claim()
+    assert job is not None
+    await loader.run_one(job, asyncio.Event())
+    assert (await world.job(refused)).blob == NO_FILE
+    await world.loaded(text_of(PEOPLE))
+    await world.say_no()
+
+    done = await world.scrub()
+
+    assert (done.looked_at, done.unreadable, done.rewritten) == (1, 0, 1)
 
 
 async def test_rebuild_goes_on_with_a_file_that_is_scrubbed_under_its_hands(

@@ -26,7 +26,7 @@ def test_every_reason_says_what_to_do_in_a_sentence(reason: StopReason) -> None:
     assert ("message" in told) is (reason not in UNTOLD)
 
 
-@pytest.mark.parametrize("reason", UNTOLD)
+@pytest.mark.parametrize("reason", sorted(UNTOLD))
 def test_detail_that_is_the_operators_is_in_no_line_that_a_customer_reads(
     reason: StopReason,
 ) -> None:

@@ -9,13 +9,13 @@ from tests.edge.clients.service import Service
 from tests.tls import TestCa
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service that keeps files in a directory of its own, and listens without TLS."""
     yield from _running(Service(tmp_path_factory.mktemp("service")))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def in_bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service that keeps files in a bucket, and whose REST doors speak TLS."""
     import boto3

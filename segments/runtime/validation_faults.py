@@ -118,6 +118,7 @@ _SENTENCES: Mapping[str, str | Callable[[Mapping[str, Any]], str]] = {
     "recursion_depth_exceeded": "is nested too deep",
     "missing": "is missing",
     "extra_forbidden": "is not known here",
+    "unexpected_keyword_argument": "is not known here",
     "none_required": "must be null",
     "model_type": _OBJECT,
     "model_attributes_type": _OBJECT,

@@ -182,7 +182,7 @@ def test_settings_are_frozen() -> None:
         pytest.param(
             "RTB_ID_RULES",
             '[{"kind":"email","pat":"user.x"}]',
-            "RTB_ID_RULES, 0, pat: Unexpected keyword argument",
+            "RTB_ID_RULES, 0, pat: not known here",
             id="a misspelt name",
         ),
         pytest.param(

@@ -16,7 +16,6 @@ streamed. The same signature makes the call and the OpenAPI document, so the
 document can't promise what the code does not do.
 """
 
-import codecs
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,7 +27,6 @@ from pydantic import BaseModel
 
 from segments.doors.rest.auth import Scheme, authenticate
 from segments.doors.rest.idempotency import Once
-from segments.doors.rest.known_members import KnownForm, NamedTwice, check_named_once
 from segments.doors.rest.problem import CONTENT_TYPE, Problem, ProblemDocument, problem_document
 from segments.doors.rest.rate_limit import RateLimit
 from segments.doors.rest.read_form import read_json, read_text
@@ -260,11 +258,4 @@ async def _json_body(model: type[Model], request: web.Request, json_as: frozense
     if not is_json:
         raise Problem(415, "the body must be application/json")
     check_not_encoded(request)
-    # RFC 8259, 8.1: a mark is no part of it, and need not be an error.
-    raw = (await request.read()).removeprefix(codecs.BOM_UTF8)
-    if issubclass(model, KnownForm):
-        try:
-            check_named_once(raw)
-        except NamedTwice as error:
-            raise Problem(400, f"body: {error}") from None
-    return read_json(model, raw)
+    return read_json(model, await request.read())

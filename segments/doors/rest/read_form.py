@@ -7,12 +7,14 @@ examples write a number as text, the form says so (`segments.runtime.json_values
 The path and the query have text alone, so there digits are numbers.
 """
 
+import codecs
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from segments.doors.rest.problem import invalid
+from segments.doors.rest.known_members import KnownForm, NamedTwice, check_named_once
+from segments.doors.rest.problem import Problem, invalid
 from segments.runtime.validation_faults import json_faults, validation_faults
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -25,6 +27,13 @@ def read_json(model: type[Model], raw: bytes) -> Model:
     Raises:
         Problem: 400; it names each member that is wrong.
     """
+    # RFC 8259, 8.1: a mark is no part of it, and need not be an error.
+    raw = raw.removeprefix(codecs.BOM_UTF8)
+    if issubclass(model, KnownForm):
+        try:
+            check_named_once(raw)
+        except NamedTwice as error:
+            raise Problem(400, f"body: {error}") from None
     try:
         return model.model_validate_json(raw, strict=True)
     except ValidationError as error:

@@ -1,7 +1,9 @@
 """digitalAudience's API over a real ledger and store: created, refused, activated."""
 
 import asyncio
+import codecs
 import io
+import json
 import time
 import uuid
 from pathlib import Path
@@ -124,6 +126,14 @@ async def test_paths_are_served_with_a_slash_at_the_end(crm: Crm) -> None:
     deleted = await crm.data("DELETE", f"/audience/delete/?audienceId={created['id']}")
 
     assert (loaded["id"], deleted) == (audience_id, True)
+
+
+async def test_byte_order_mark_before_the_body_of_a_delete_is_no_part_of_it(crm: Crm) -> None:
+    body = codecs.BOM_UTF8 + json.dumps({"audienceId": await crm.audience()}).encode()
+
+    deleted = await crm.ask("DELETE", "/audience/delete", data=body)
+
+    assert (deleted.status, deleted.body["data"]) == (200, True)
 
 
 @pytest.mark.parametrize(

@@ -168,7 +168,7 @@ def read_metadata(raw: bytes) -> Metadata:
         raise Stopped(
             StopReason.NOT_WELL_FORMED, f"metadata of more than {MAX_METADATA_BYTES} bytes"
         )
-    text = _in_utf_8(raw)
+    text = in_utf_8(raw)
     try:
         return Metadata.model_validate_json(text, strict=True)
     except ValidationError as error:
@@ -177,7 +177,7 @@ def read_metadata(raw: bytes) -> Metadata:
     raise min(stops, key=lambda stop: code_of(stop.reason))
 
 
-def _in_utf_8(raw: bytes) -> bytes:
+def in_utf_8(raw: bytes) -> bytes:
     """Return JSON as RFC 8259 has it, without the mark of Windows, or PowerShell's UTF-16."""
     encoding = json.detect_encoding(raw)
     return raw if encoding == "utf-8" else raw.decode(encoding, "replace").encode()

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import orjson
 
-from segments.doors.live_audience.metadata import Metadata, read_metadata
+from segments.doors.live_audience.metadata import Metadata, in_utf_8, read_metadata
 from segments.model.stop_reason import Stopped, StopReason
 
 DOOR = "sftp"
@@ -67,7 +67,7 @@ def said_name(raw: bytes, name: str) -> str:
             nothing that can be read.
     """
     with suppress(orjson.JSONDecodeError, TypeError, KeyError):
-        said = orjson.loads(raw)["file"]["name"]
+        said = orjson.loads(in_utf_8(raw))["file"]["name"]
         if isinstance(said, str) and said.strip():
             return said.strip()
     return name

@@ -78,6 +78,10 @@ async def test_corrected_metadata_of_another_file_wait_for_it(world: DropDoor) -
         pytest.param(b"{", "request", id="no JSON, and the data file's name"),
         pytest.param(b'{"file": {"name": "people.txt"}}', FILE_NAME, id="by file.name"),
         pytest.param(b'{"file": {"name": "people.txt"}}', "people.txt.gz", id="packed"),
+        pytest.param('{"file": {"name": "people.txt"}}'.encode("utf-16"), FILE_NAME, id="UTF-16"),
+        pytest.param(
+            '{"file": {"name": "people.txt"}}'.encode("utf-8-sig"), FILE_NAME, id="with a mark"
+        ),
     ],
 )
 async def test_file_whose_metadata_were_refused_stays_for_corrected_ones_and_goes_after_a_day(

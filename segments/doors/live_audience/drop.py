@@ -100,7 +100,7 @@ class Drop:
         self._is_refused = is_refused
         self._compared: set[tuple[int, int]] = set()
         # Until there is a job that keeps it; a restart in between forgets the suffix.
-        self._transaction_to_found: dict[str, str] = {}
+        self._number_to_found: dict[int, str] = {}
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Watch until told to stop; while another process does, only wait for its end."""
@@ -223,6 +223,9 @@ class Drop:
         self._drop_leftovers({f"{delivery.transaction_id}{_DATA}" for delivery, _ in waiting})
         numbers = {delivery.id for delivery, _ in waiting}
         self._compared = {pair for pair in self._compared if pair[0] in numbers}
+        self._number_to_found = {
+            number: name for number, name in self._number_to_found.items() if number in numbers
+        }
         for delivery, partner_id in waiting:
             fetching = self._fetch_for(delivery, partner_id)
             await self._faults.guarded(f"delivery {delivery.transaction_id}", fetching)
@@ -232,7 +235,7 @@ class Drop:
         metadata = Metadata.model_validate(delivery.metadata)
         taken_name = f"{delivery.transaction_id}{_DATA}"
         path = folder.taken(taken_name)
-        if path is None and not self._take_data(folder, metadata.file.name, taken_name):
+        if path is None and not self._take_data(folder, delivery, metadata.file.name, taken_name):
             same = await retries.refused_before(self._ledger, self._blobs, delivery, self._compared)
             if same is not None:
                 blob = await asyncio.to_thread(self._blobs.get, same.blob)
@@ -249,6 +252,8 @@ class Drop:
             return
         if whose.id != delivery.id:
             folder.hand_over(taken_name, f"{whose.transaction_id}{_DATA}")
+            if delivery.id in self._number_to_found:
+                self._number_to_found[whose.id] = self._number_to_found.pop(delivery.id)
             return
         content = in_thread(file_chunks(path))
         if not await self._make_job(folder, delivery, metadata, content):
@@ -270,9 +275,7 @@ class Drop:
                 metadata,
                 content,
                 door=rules.DOOR,
-                file_name=self._transaction_to_found.get(
-                    delivery.transaction_id, metadata.file.name
-                ),
+                file_name=self._number_to_found.get(delivery.id, metadata.file.name),
                 now_s=self._now_s(),
                 transaction_id=delivery.transaction_id,
             )
@@ -282,7 +285,6 @@ class Drop:
             return False
         async with self._ledger.begin() as conn:
             await deliveries.taken(conn, delivery, job.id)
-        self._transaction_to_found.pop(delivery.transaction_id, None)
         _log.info("delivery %s is job %d", delivery.transaction_id, job.id)
         return True
 
@@ -293,11 +295,13 @@ class Drop:
                 if taken_name.endswith(_DATA) and taken_name not in needed:
                     folder.drop(taken_name)
 
-    def _take_data(self, folder: Folder, file_name: str, taken_name: str) -> bool:
+    def _take_data(
+        self, folder: Folder, delivery: Delivery, file_name: str, taken_name: str
+    ) -> bool:
         for name in rules.data_files(file_name, folder.names()):
             if folder.is_complete(name, self._now_s(), self._options.quiet_s):
                 folder.take(name, taken_name)
-                self._transaction_to_found[taken_name.removesuffix(_DATA)] = name
+                self._number_to_found[delivery.id] = name
                 return True
         return False
 

@@ -5,7 +5,7 @@ Metadata, data, or both once more: the retry ends as the first try did.
 import pytest
 
 from tests.segments.doors.live_audience.drop_world import CONTENT, WAIT_S, DropDoor, error
-from tests.segments.ingest.deliveries import as_json, email_hashes, metadata_of, text_of
+from tests.segments.ingest.deliveries import as_json, email_hashes, gz_of, metadata_of, text_of
 
 DAILY = "daily.txt"
 DAY_2 = text_of(email_hashes(40)[20:])
@@ -122,6 +122,21 @@ async def test_file_that_nobody_knows_fails_by_its_digest_at_once(world: DropDoo
     world.put(DAILY, b"something else\n")
 
     assert await end(world) == error(7)
+
+
+async def test_delivery_that_a_file_goes_to_is_told_what_it_was_called(world: DropDoor) -> None:
+    described(world, CONTENT, name="monday")
+    packed = gz_of(DAY_2)
+    metadata = metadata_of(packed, records=len(DAY_2.splitlines()))
+    metadata["file"]["name"] = DAILY
+    world.put("tuesday.json", as_json(metadata))
+    await world.drop.turn()
+
+    world.put(f"{DAILY}.gz", packed)
+    for _ in range(2):
+        await end(world)
+
+    assert world.details("tuesday")["data_file"] == f"{DAILY}.gz"
 
 
 async def test_file_goes_to_the_delivery_whose_digest_it_has(world: DropDoor) -> None:

@@ -10,8 +10,8 @@ what it was a moment before gets the job anew. See `segments.store.job_marks`.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -96,13 +96,7 @@ class _Run:
         self._mark = Mark(tools.redis, job.id)
 
     async def to_the_end(self) -> None:
-        self._check()
-        steps = await steps_of(self.job, self._tools)
-
-        with ExitStack() as spools:
-            await steps.prepare(self, spools)
-            spool = spools.enter_context(Spool(self._tools.spool_dir))
-            parser = await self._read(steps, spool)
+        async with self._file_read() as (steps, parser, spool):
             await self._plan(steps.order)
             await steps.before_writing(self, parser, spool)
             await self._compare_marks()
@@ -118,15 +112,18 @@ class _Run:
         await self.become(state=JobState.DONE, report=report, finished_at_s=self._tools.now_s())
 
     async def as_ids(self) -> None:
+        async with self._file_read() as (steps, parser, spool):
+            await steps.while_waiting(self, parser, spool)
+        await self.become(state=JobState.QUEUED)
+
+    @asynccontextmanager
+    async def _file_read(self) -> AsyncIterator[tuple[FileSteps, FileParser, Spool]]:
         self._check()
         steps = await steps_of(self.job, self._tools)
-
         with ExitStack() as spools:
             await steps.prepare(self, spools)
             spool = spools.enter_context(Spool(self._tools.spool_dir))
-            parser = await self._read(steps, spool)
-            await steps.while_waiting(self, parser, spool)
-        await self.become(state=JobState.QUEUED)
+            yield steps, await self._read(steps, spool), spool
 
     def _check(self) -> None:
         if self.job.checkpoint.deaths >= MAX_DEATHS:

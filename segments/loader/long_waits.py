@@ -16,16 +16,15 @@ from redis.exceptions import RedisError
 
 from segments.ingest.ids_only import AT_MOST_S, LOOK_EVERY_S
 from segments.ingest.tools import Tools
-from segments.ledger import job_leases, jobs
-from segments.ledger.database.engine import LedgerAway, reading
+from segments.ledger import job_leases
+from segments.ledger.database.engine import LedgerAway
 from segments.ledger.job_leases import LeaseLost
 from segments.model.job import Job, JobState
 from segments.runtime.pauses import wait_or_stop
 from segments.store.reader import StoreUnusable
+from segments.upkeep.originals import jobs_with_originals
 
 _log = logging.getLogger(__name__)
-
-_JOBS_AT_ONCE = 200
 
 Carry = Callable[[Job, asyncio.Event], Awaitable[Job]]
 """Carries a claimed job as far as `segments.ingest.run.wait_as_ids` does."""
@@ -43,17 +42,13 @@ async def keep_waiting_as_ids(tools: Tools, carry: Carry, stopping: asyncio.Even
 
 async def look_once(tools: Tools, carry: Carry, stopping: asyncio.Event) -> int:
     """See to every file that has waited long enough; return how many there were."""
-    done, after_id = 0, 0
-    while not stopping.is_set():
-        async with reading(tools.ledger) as conn:
-            page = await jobs.with_originals(conn, after_id, _JOBS_AT_ONCE)
-        for job in page:
-            is_waiting = job.state in (JobState.QUEUED, JobState.RUNNING)
-            if is_waiting and tools.now_s() >= job.created_at_s + AT_MOST_S:
-                done += await _see_to(tools, job, carry, stopping)
-        if not page:
+    done = 0
+    async for job in jobs_with_originals(tools.ledger):
+        if stopping.is_set():
             break
-        after_id = page[-1].id
+        is_waiting = job.state in (JobState.QUEUED, JobState.RUNNING)
+        if is_waiting and tools.now_s() >= job.created_at_s + AT_MOST_S:
+            done += await _see_to(tools, job, carry, stopping)
     return done
 
 

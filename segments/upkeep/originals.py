@@ -16,7 +16,7 @@ checkpoint, and the ids lie in the parts in which they were written.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -61,15 +61,23 @@ async def see_to_originals(
     Raises:
         segments.ledger.database.engine.LedgerAway: Come again; so for errors of obstore.
     """
-    seen, after_id = Seen(), 0
+    seen = Seen()
+    async for job in jobs_with_originals(tools.ledger):
+        seen = await _see_to(tools, job, refused_file_s, seen)
+        show(seen)
+    return seen
+
+
+async def jobs_with_originals(ledger: AsyncEngine) -> AsyncIterator[Job]:
+    """Yield the jobs that may keep a file that they need not, page by page as they are then."""
+    after_id = 0
     while True:
-        async with reading(tools.ledger) as conn:
+        async with reading(ledger) as conn:
             page = await jobs.with_originals(conn, after_id, _JOBS_AT_ONCE)
         for job in page:
-            seen = await _see_to(tools, job, refused_file_s, seen)
-            show(seen)
+            yield job
         if not page:
-            return seen
+            return
         after_id = page[-1].id
 
 

@@ -9,30 +9,15 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import redis
 
+from loadtest.soak.refusals import REFUSALS as OF_THE_SOAK
+from loadtest.soak.refusals import Refusal
 from tests.engines import Engine
-
-ANYTHING_MORE: Final = 1
-"""A limit of memory that every write exceeds, in bytes."""
-
-
-@contextmanager
-def _full(engine: Engine) -> Iterator[None]:
-    engine.ask("CONFIG", "SET", "maxmemory", ANYTHING_MORE)
-    yield
-    engine.ask("CONFIG", "SET", "maxmemory", 0)
-
-
-@contextmanager
-def _replica(engine: Engine) -> Iterator[None]:
-    """As an old master is once it has heard of a failover; its new one can't be reached."""
-    engine.ask("REPLICAOF", "127.0.0.1", "1")
-    yield
-    engine.ask("REPLICAOF", "NO", "ONE")
 
 
 @contextmanager
@@ -43,32 +28,26 @@ def _without_disk(engine: Engine) -> Iterator[None]:
     engine.ask("CONFIG", "SET", "dir", str(gone))
     shutil.rmtree(gone)
     engine.snapshot()
-    yield
-    engine.ask("CONFIG", "SET", "dir", str(engine.dir))
-    engine.ask("CONFIG", "SET", "save", "")
-    engine.snapshot()
+    try:
+        yield
+    finally:
+        engine.ask("CONFIG", "SET", "dir", str(engine.dir))
+        engine.ask("CONFIG", "SET", "save", "")
+        engine.snapshot()
 
 
 @contextmanager
-def _without_replicas(engine: Engine) -> Iterator[None]:
-    engine.ask("CONFIG", "SET", "min-replicas-to-write", 1)
-    yield
-    engine.ask("CONFIG", "SET", "min-replicas-to-write", 0)
-
-
-@contextmanager
-def _without_permission(engine: Engine) -> Iterator[None]:
-    engine.ask("ACL", "SETUSER", "default", "-@write")
-    yield
-    engine.ask("ACL", "SETUSER", "default", "+@all")
+def _told_to(refusal: Refusal, engine: Engine) -> Iterator[None]:
+    engine.ask(*map(str, refusal.refuse))
+    try:
+        yield
+    finally:
+        engine.ask(*map(str, refusal.accept))
 
 
 REFUSALS: Final[Mapping[str, Callable[[Engine], AbstractContextManager[None]]]] = {
-    "OOM": _full,
-    "READONLY": _replica,
+    **{code: partial(_told_to, refusal) for code, refusal in OF_THE_SOAK.items()},
     "MISCONF": _without_disk,
-    "NOREPLICAS": _without_replicas,
-    "NOPERM": _without_permission,
 }
 """By the code of the error that a write is answered with."""
 

@@ -18,6 +18,7 @@ from segments.store.writer import Writer
 from tests.cluster import TestCluster, running_cluster
 from tests.engines import ENGINES, Engine
 from tests.postgres import Postgres
+from tests.s3 import s3_server
 
 # Two shared cores: how long an example took says what else ran. What hangs, pytest-timeout ends.
 hypothesis.settings.register_profile("ours", deadline=None)
@@ -110,6 +111,13 @@ def postgres(postgres_server: Postgres) -> Postgres:
     """A running PostgreSQL, whatever the test before has done to it."""
     postgres_server.start()
     return postgres_server
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    """The URL of an S3 server."""
+    with s3_server() as url:
+        yield url
 
 
 @pytest.fixture

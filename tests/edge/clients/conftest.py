@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 import pytest
-from moto.server import ThreadedMotoServer
 
 from tests.edge.clients.service import Service
+from tests.s3 import s3_server
 from tests.tls import TestCa
 
 
@@ -20,28 +20,24 @@ def in_bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service that keeps files in a bucket, and whose REST doors speak TLS."""
     import boto3
 
-    s3 = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    s3.start()
-    host, port = s3.get_host_and_port()
-    url = f"http://{host}:{port}"
-    boto3.client(
-        "s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id="AKID",
-        aws_secret_access_key="secret",
-    ).create_bucket(Bucket="audiences")  # fmt: skip
-    folder = tmp_path_factory.mktemp("in-bucket")
-    yield from _running(
-        Service(
-            folder,
-            TestCa.in_folder(folder / "tls"),
-            SEGMENTS_BLOB_URL="s3://audiences/segments",
-            AWS_ACCESS_KEY_ID="AKID",
-            AWS_SECRET_ACCESS_KEY="secret",
-            AWS_REGION="us-east-1",
-            AWS_ENDPOINT_URL=url,
-            AWS_ALLOW_HTTP="true",
+    with s3_server() as url:
+        boto3.client(
+            "s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id="AKID",
+            aws_secret_access_key="secret",
+        ).create_bucket(Bucket="audiences")  # fmt: skip
+        folder = tmp_path_factory.mktemp("in-bucket")
+        yield from _running(
+            Service(
+                folder,
+                TestCa.in_folder(folder / "tls"),
+                SEGMENTS_BLOB_URL="s3://audiences/segments",
+                AWS_ACCESS_KEY_ID="AKID",
+                AWS_SECRET_ACCESS_KEY="secret",
+                AWS_REGION="us-east-1",
+                AWS_ENDPOINT_URL=url,
+                AWS_ALLOW_HTTP="true",
+            )
         )
-    )
-    s3.stop()
 
 
 def _running(service: Service) -> Iterator[Service]:

@@ -7,14 +7,13 @@ Each test names the report by its URL.
 import asyncio
 import gzip
 import io
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pyarrow as pa
 import pytest
-from moto.server import ThreadedMotoServer
 from pyarrow import parquet
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -23,12 +22,8 @@ from segments.files.customer_storage import Storage
 from segments.ingest.external_audience.table import Table
 from segments.model.identity import id_of_email_hash
 from segments.settings import Settings
-from segments.store.meta import prepare
-from segments.store.servers.connection import connect
 from tests.engines import Engine
-from tests.ledger_seed import seed
-from tests.rest import serving
-from tests.segments.doors.external_audience.external_world import BASE, External, external_of
+from tests.segments.doors.external_audience.external_world import BASE, External, external_served
 from tests.segments.doors.rest.rest_world import hashes
 
 ALICE, BOB = (id_of_email_hash(digest) for digest in hashes("alice", "bob"))
@@ -129,16 +124,6 @@ def test_dictionary_that_changes_between_row_groups_is_read() -> None:
     assert rows_of(written.getvalue()) == (ONE_COLUMN, 0)
 
 
-@pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    """The URL of an S3 server."""
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
 async def bucket_with(s3: str, monkeypatch: pytest.MonkeyPatch, *keys: str) -> Storage:
     """Make a bucket whose keys with a slash at their end are empty."""
     monkeypatch.setenv("CUSTOMER_SECRET", "secret")
@@ -178,14 +163,8 @@ async def test_marker_of_a_folder_in_a_bucket_is_no_file(
 async def external(
     settings: Settings, ledger: AsyncEngine, valkey: Engine, tmp_path: Path
 ) -> AsyncIterator[External]:
-    seeded = await seed(ledger)
-    async with connect(valkey.url) as redis:
-        await prepare(redis, settings.expected_ids)
-        async with (
-            serving(settings, ledger, redis) as rest,
-            external_of(rest, seeded, tmp_path / "customer") as external,
-        ):
-            yield external
+    async with external_served(settings, ledger, valkey, tmp_path / "customer") as external:
+        yield external
 
 
 async def test_what_spark_leaves_beside_its_parts_is_no_data(external: External) -> None:

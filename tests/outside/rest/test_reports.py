@@ -21,14 +21,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.doors.privacy.jwt import NotTrusted, verified
 from segments.settings import Settings
-from segments.store.meta import prepare
-from segments.store.servers.connection import connect
 from tests.engines import Engine
-from tests.ledger_seed import seed
-from tests.rest import serving
 from tests.segments.doors.privacy.privacy_world import REQUESTS, PrivacyDoors
 from tests.segments.doors.privacy.test_legacy_door import PUBLIC, signed
-from tests.segments.doors.rest.rest_world import RestDoors, hashes, text_of, world_of
+from tests.segments.doors.rest.rest_world import RestDoors, hashes, text_of, world_served
 
 ALICE, BOB = hashes("alice", "bob")
 FILE = text_of([ALICE, BOB])
@@ -39,11 +35,8 @@ _WITHIN_S = 30
 async def world(
     settings: Settings, ledger: AsyncEngine, valkey: Engine
 ) -> AsyncIterator[RestDoors]:
-    seeded = await seed(ledger)
-    async with connect(valkey.url) as redis:
-        await prepare(redis, settings.expected_ids)
-        async with serving(settings, ledger, redis) as rest, world_of(rest, seeded) as world:
-            yield world
+    async with world_served(settings, ledger, valkey) as world:
+        yield world
 
 
 class Line:

@@ -1,5 +1,6 @@
 """The command line as people use it: environment variables, arguments, what it prints."""
 
+import asyncio
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from segments.cli import main
+from segments.store.meta import prepare
+from segments.store.servers.connection import connect
+from tests.engines import Engine
 
 Command = Callable[..., Result]
 
@@ -40,3 +44,16 @@ def ok(run: Command) -> Command:
         return result
 
     return run_well
+
+
+@pytest.fixture
+def store(valkey: Engine, monkeypatch: pytest.MonkeyPatch) -> Engine:
+    """A store in reach of the commands, laid out."""
+    monkeypatch.setenv("SEGMENTS_REDIS_URL", valkey.url)
+
+    async def lay_out() -> None:
+        async with connect(valkey.url) as client:
+            await prepare(client, 10_000)
+
+    asyncio.run(lay_out())
+    return valkey

@@ -8,24 +8,10 @@ import pytest
 import redis
 
 from segments.model.catalog import CatalogSnapshot
-from segments.store.meta import prepare
 from segments.store.reader import read_catalog
 from segments.store.servers.connection import connect
 from tests.engines import Engine
 from tests.segments.cli.conftest import Command
-
-
-@pytest.fixture
-def store(valkey: Engine, monkeypatch: pytest.MonkeyPatch) -> Engine:
-    """A store in reach of the commands, laid out."""
-    monkeypatch.setenv("SEGMENTS_REDIS_URL", valkey.url)
-
-    async def lay_out() -> None:
-        async with connect(valkey.url) as client:
-            await prepare(client, 10_000)
-
-    asyncio.run(lay_out())
-    return valkey
 
 
 def catalog_of(store: Engine) -> CatalogSnapshot:

@@ -7,7 +7,6 @@ import pytest
 
 from segments.model.identity import Id, parse_id
 from segments.model.record import EVERYONE, OptOut, OptOutAction, Record
-from segments.store.meta import prepare
 from segments.store.reader import read_meta, read_records
 from segments.store.servers.connection import connect
 from tests.engines import Engine
@@ -19,19 +18,6 @@ BOB = sha256(b"bob@example.com").hexdigest()
 DEVICE = "6ba7b810-9dad-11d1-80b4-00c04fd430c8"
 RESTRICTED = Record((OptOut(EVERYONE, OptOutAction.RESTRICT),))
 ERASED = Record((OptOut(EVERYONE, OptOutAction.ERASURE),))
-
-
-@pytest.fixture
-def store(valkey: Engine, monkeypatch: pytest.MonkeyPatch) -> Engine:
-    """A store in reach of the commands, laid out."""
-    monkeypatch.setenv("SEGMENTS_REDIS_URL", valkey.url)
-
-    async def lay_out() -> None:
-        async with connect(valkey.url) as client:
-            await prepare(client, 10_000)
-
-    asyncio.run(lay_out())
-    return valkey
 
 
 def records_of(store: Engine, *texts: str) -> list[Record]:

@@ -5,7 +5,6 @@ import json
 
 import pytest
 
-from segments.store.meta import prepare
 from segments.store.reader import read_catalog
 from segments.store.servers.connection import connect
 from tests.engines import Engine
@@ -22,19 +21,6 @@ FORBIDDING = [
     ("recipient", "deactivate", "dsp-a"),
     ("recipient", "hold-out", "dsp-a", "0.5"),
 ]
-
-
-@pytest.fixture
-def store(valkey: Engine, monkeypatch: pytest.MonkeyPatch) -> Engine:
-    """A store in reach of the commands, laid out."""
-    monkeypatch.setenv("SEGMENTS_REDIS_URL", valkey.url)
-
-    async def lay_out() -> None:
-        async with connect(valkey.url) as client:
-            await prepare(client, 10_000)
-
-    asyncio.run(lay_out())
-    return valkey
 
 
 @pytest.fixture

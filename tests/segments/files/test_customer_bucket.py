@@ -1,26 +1,14 @@
 """What can be read of a customer's bucket, and that nothing else can."""
 
 import asyncio
-from collections.abc import Iterator
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from segments.files.base_connection import BaseConnection, open_storage
 from segments.files.customer_storage import NotThere, StorageAway
 
 BUCKET = "customers"
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    """The URL of an S3 server."""
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
 
 
 def connection(url: str, **options: str) -> BaseConnection:

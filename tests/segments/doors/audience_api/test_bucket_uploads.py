@@ -1,11 +1,10 @@
 """Uploads by a bucket's own URLs, against moto's server, which speaks S3."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.doors.audience_api import bucket_uploads
@@ -26,16 +25,6 @@ from tests.segments.doors.rest.rest_world import RestDoors, hashes, text_of, wor
 ALICE, BOB = hashes("alice", "bob")
 MAX_BYTES = 1 << 20
 BUCKET = "audiences"
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    """The URL of an S3 server."""
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
 
 
 @pytest.fixture

@@ -17,13 +17,12 @@ from segments.model.audience import AudienceState
 from segments.model.identity import id_of_email_hash
 from segments.model.job import JobState
 from segments.settings import Settings
-from segments.store.meta import prepare
 from segments.store.reader import read_catalog
 from segments.store.servers.connection import connect
 from tests.engines import Engine
 from tests.ledger_seed import seed
 from tests.rest import Rest, serving
-from tests.segments.doors.rest.rest_world import RestDoors, hashes, text_of, world_of
+from tests.segments.doors.rest.rest_world import RestDoors, hashes, text_of, world_of, world_served
 
 ALICE, BOB, CAROL = hashes("alice", "bob", "carol")
 PLAIN = {"Content-Type": "text/plain"}
@@ -33,11 +32,8 @@ PLAIN = {"Content-Type": "text/plain"}
 async def world(
     settings: Settings, ledger: AsyncEngine, valkey: Engine
 ) -> AsyncIterator[RestDoors]:
-    seeded = await seed(ledger)
-    async with connect(valkey.url) as redis:
-        await prepare(redis, settings.expected_ids)
-        async with serving(settings, ledger, redis) as rest, world_of(rest, seeded) as world:
-            yield world
+    async with world_served(settings, ledger, valkey) as world:
+        yield world
 
 
 @pytest.fixture

@@ -18,14 +18,11 @@ from segments.model.job import Job
 from segments.model.order import FIRST_GIVEN_ID
 from segments.settings import Settings
 from segments.store import keys
-from segments.store.meta import prepare
 from segments.store.reader import read_catalog, read_meta, read_records
-from segments.store.servers.connection import connect
 from segments.upkeep.rebuild import rebuild
 from tests.engines import Engine
-from tests.ledger_seed import seed
-from tests.rest import PASSWORD, Answer, serving
-from tests.segments.doors.rest.rest_world import RestDoors, world_of
+from tests.rest import PASSWORD, Answer
+from tests.segments.doors.rest.rest_world import RestDoors, world_served
 from tests.segments.ingest.deliveries import as_json, metadata_of
 
 
@@ -142,11 +139,8 @@ async def world(
     settings: Settings, ledger: AsyncEngine, valkey: Engine
 ) -> AsyncIterator[RestDoors]:
     """The REST doors over this ledger, with a store and the loader's own code."""
-    seeded = await seed(ledger)
-    async with connect(valkey.url) as redis:
-        await prepare(redis, settings.expected_ids)
-        async with serving(settings, ledger, redis) as rest, world_of(rest, seeded) as world:
-            yield world
+    async with world_served(settings, ledger, valkey) as world:
+        yield world
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.ledger.external_audience import base_connections, orgs
 from segments.loader.loader import Loader
@@ -16,9 +17,13 @@ from segments.model.account import Account
 from segments.model.identity import Id
 from segments.model.job import Job
 from segments.model.record import Record
+from segments.settings import Settings
+from segments.store.meta import prepare
 from segments.store.reader import read_meta, read_records
-from tests.ledger_seed import Seeded
-from tests.rest import Answer, Rest
+from segments.store.servers.connection import connect
+from tests.engines import Engine
+from tests.ledger_seed import Seeded, seed
+from tests.rest import Answer, Rest, serving
 
 ORG = "0123456789ABCDEF@AdobeOrg"
 BASE = "/core/ais/external-audience"
@@ -158,3 +163,22 @@ async def external_of(rest: Rest, seeded: Seeded, folder: Path) -> AsyncIterator
     """The shop's sandbox."""
     async with sandbox_of(rest, seeded.shop, folder) as external:
         yield external
+
+
+@asynccontextmanager
+async def external_served(
+    settings: Settings,
+    ledger: AsyncEngine,
+    store: Engine,
+    folder: Path,
+    seeded: Seeded | None = None,
+) -> AsyncIterator[External]:
+    """The shop's sandbox, on doors over a store that is laid out; `seeded`: if that was done."""
+    seeded = seeded or await seed(ledger)
+    async with connect(store.url) as redis:
+        await prepare(redis, settings.expected_ids)
+        async with (
+            serving(settings, ledger, redis) as rest,
+            external_of(rest, seeded, folder) as external,
+        ):
+            yield external

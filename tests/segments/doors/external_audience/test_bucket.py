@@ -1,27 +1,15 @@
 """Runs of an audience whose files are in a bucket of the customer's."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from segments.ledger.external_audience import base_connections, orgs
 from tests.segments.doors.external_audience.external_world import BASE, ORG, External
 
 BUCKET = "customers"
 CONTENT = b"mail\nalice@example.com\n"
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    """The URL of an S3 server."""
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
 
 
 @pytest.fixture

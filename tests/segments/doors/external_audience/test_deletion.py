@@ -1,10 +1,7 @@
 """What a deleted external audience leaves: as little as a CRM audience."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
-import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.ingest.external_audience.deletion import delete_audience
@@ -14,36 +11,16 @@ from segments.ledger.external_audience import audiences as external_audiences
 from segments.ledger.tables.base import metadata
 from segments.model.identity import id_of_email_hash
 from segments.model.job import NO_FILE, Job, JobState
-from segments.settings import Settings
 from segments.store import keys
-from segments.store.meta import prepare
-from segments.store.servers.connection import connect
 from segments.upkeep.rebuild import rebuild
 from segments.upkeep.scrub.scrubber import Scrubber
 from segments.upkeep.sweep import sweep_daily
-from tests.engines import Engine
-from tests.ledger_seed import seed
-from tests.rest import serving
-from tests.segments.doors.external_audience.external_world import BASE, External, external_of
+from tests.segments.doors.external_audience.external_world import BASE, External
 from tests.segments.doors.rest.rest_world import hashes
 
 NAMES = ("alice", "bob", "carol")
 ADDRESSES = tuple(f"{name}@example.com" for name in NAMES)
 IDS = tuple(id_of_email_hash(digest) for digest in hashes(*NAMES))
-
-
-@pytest.fixture
-async def external(
-    settings: Settings, ledger: AsyncEngine, valkey: Engine, tmp_path: Path
-) -> AsyncIterator[External]:
-    seeded = await seed(ledger)
-    async with connect(valkey.url) as redis:
-        await prepare(redis, settings.expected_ids)
-        async with (
-            serving(settings, ledger, redis) as rest,
-            external_of(rest, seeded, tmp_path / "customer") as external,
-        ):
-            yield external
 
 
 def table(*addresses: str) -> str:

@@ -21,14 +21,11 @@ from segments.model.record import OptOutAction, day_of
 from segments.projection.opt_outs import record_opt_out
 from segments.settings import Settings
 from segments.store import keys
-from segments.store.meta import prepare
-from segments.store.servers.connection import connect
 from segments.upkeep.rebuild import rebuild
 from segments.upkeep.scrub.scrubber import Scrubber
 from tests.engines import Engine
 from tests.ledger_seed import Seeded, seed
-from tests.rest import serving
-from tests.segments.doors.external_audience.external_world import BASE, External, external_of
+from tests.segments.doors.external_audience.external_world import BASE, External, external_served
 from tests.segments.doors.rest.rest_world import hashes
 from tests.segments.upkeep.histories import Killed
 
@@ -50,13 +47,9 @@ async def external(
     limited = settings.model_copy(
         update={"external_runs_per_audience": MAX_RUNS, "external_max_bytes": 100_000}
     )
-    async with connect(valkey.url) as redis:
-        await prepare(redis, limited.expected_ids)
-        async with (
-            serving(limited, ledger, redis) as rest,
-            external_of(rest, seeded, tmp_path / "customer") as external,
-        ):
-            yield external
+    folder = tmp_path / "customer"
+    async with external_served(limited, ledger, valkey, folder, seeded) as external:
+        yield external
 
 
 def table(*addresses: str) -> str:

@@ -7,14 +7,19 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.ledger import jobs
 from segments.loader.loader import Loader
 from segments.model.identity import id_of_email_hash
 from segments.model.job import Job, JobState
+from segments.settings import Settings
+from segments.store.meta import prepare
 from segments.store.reader import read_meta, read_records
-from tests.ledger_seed import Seeded
-from tests.rest import Rest
+from segments.store.servers.connection import connect
+from tests.engines import Engine
+from tests.ledger_seed import Seeded, seed
+from tests.rest import Rest, serving
 
 
 def hashes(*names: str, kind: str = "sha256") -> list[str]:
@@ -80,3 +85,15 @@ class RestDoors:
 async def world_of(rest: Rest, seeded: Seeded) -> AsyncIterator[RestDoors]:
     async with rest.acting_for(seeded.shop) as shop:
         yield RestDoors(shop, seeded, rest.services.redis)
+
+
+@asynccontextmanager
+async def world_served(
+    settings: Settings, ledger: AsyncEngine, store: Engine
+) -> AsyncIterator[RestDoors]:
+    """The same, on doors over a store that is laid out."""
+    seeded = await seed(ledger)
+    async with connect(store.url) as redis:
+        await prepare(redis, settings.expected_ids)
+        async with serving(settings, ledger, redis) as rest, world_of(rest, seeded) as world:
+            yield world

@@ -83,7 +83,7 @@ class TestCluster:
         until_true(lambda: all(len(self.known(node)) == len(self.nodes) for node in self.nodes))
         for master, replica in zip(masters, replicas, strict=True):
             self.ask(replica, "CLUSTER REPLICATE", self.id_of(master))
-        until_true(self.is_healthy)
+        self._until_healthy()
 
     def ask(self, node: Engine, command: str, *arguments: object) -> Any:
         """Send one command to one node."""
@@ -106,23 +106,26 @@ class TestCluster:
 
     def is_healthy(self) -> bool:
         """Tell whether all nodes agree that every slot has a master, and each master a replica."""
-        for node in self.nodes:
-            known = self.known(node)
-            if len(known) != len(self.nodes) or any(
-                {"fail", "fail?", "handshake"} & each.flags for each in known
-            ):
-                return False
-            masters = {each.id for each in known if "master" in each.flags and each.slots}
-            if masters != {each.master_id for each in known if "slave" in each.flags}:
-                return False
-            if sum(each.slots for each in known if "master" in each.flags) != SLOTS:
-                return False
-            info = self.ask(node, "INFO", "replication")
-            if info["role"] == "slave" and info["master_link_status"] != "up":
-                return False
-            if b"cluster_state:ok" not in self._raw(node, "CLUSTER INFO"):
-                return False
-        return True
+        return not any(self._ailment(node) for node in self.nodes)
+
+    def _ailment(self, node: Engine) -> str:
+        known = self.known(node)
+        if len(known) != len(self.nodes):
+            return f"{node.port} knows {len(known)} nodes"
+        for each in known:
+            if flags := {"fail", "fail?", "handshake"} & each.flags:
+                return f"{node.port} takes {each.port} for {flags}"
+        masters = {each.id for each in known if "master" in each.flags and each.slots}
+        if masters != {each.master_id for each in known if "slave" in each.flags}:
+            return f"{node.port} knows a master without replica, or one too many: {known}"
+        if sum(each.slots for each in known if "master" in each.flags) != SLOTS:
+            return f"{node.port} knows slots without a master: {known}"
+        info = self.ask(node, "INFO", "replication")
+        if info["role"] == "slave" and info["master_link_status"] != "up":
+            return f"{node.port} does not hear of its master: {info}"
+        if b"cluster_state:ok" not in self._raw(node, "CLUSTER INFO"):
+            return f"{node.port} takes the cluster for down"
+        return ""
 
     def owner_of(self, key: bytes) -> Engine:
         """Return the master that has a key's slot, as most of the nodes that run see it."""
@@ -225,12 +228,25 @@ class TestCluster:
         for node in self.nodes:
             node.thaw()
             node.start()
-        until_true(self.is_healthy)
+        self._until_healthy()
 
     def remove(self) -> None:
         """End all nodes and delete their data."""
         for node in self.nodes:
             node.remove()
+
+    def _until_healthy(self) -> None:
+        seen = ""
+
+        def is_healthy() -> bool:
+            nonlocal seen
+            seen = next(filter(None, map(self._ailment, self.nodes)), "")
+            return not seen
+
+        try:
+            until_true(is_healthy)
+        except AssertionError as error:
+            raise AssertionError(f"the cluster does not get well: {seen}") from error
 
     def _node(self) -> Engine:
         extra = [

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,12 @@ from segments.store.meta import LISTPACK_LIMITS
 ENGINES = ("valkey", "redis")
 _READY_WITHIN_S = 20
 
+_STARTER = ThreadPoolExecutor(1)
+"""
+Starts all servers: a child of `child_process` ends with the thread that started it, and a test
+that starts a node again beside its event loop does so in a thread that the loop ends.
+"""
+
 
 def binary_of(engine: str) -> str:
     """Return the path of an engine's server. A missing one fails the test: nothing is skipped."""
@@ -38,6 +45,13 @@ def binary_of(engine: str) -> str:
     path = shutil.which("redis-server")
     assert path, "redis-server is not installed; `make test` installs it"
     return path
+
+
+def start_server(argv: Sequence[str]) -> subprocess.Popen[bytes]:
+    """Start a process that ends when this test run does, even if that is killed."""
+    by_way_of = [sys.executable, "-IS", child_process.__file__, str(os.getpid())]
+    started = _STARTER.submit(subprocess.Popen, [*by_way_of, *argv], stdout=subprocess.DEVNULL)
+    return started.result()
 
 
 class Engine:
@@ -81,17 +95,10 @@ class Engine:
             "enable-protected-configs": "local",  # a test may take its folder away
             **LISTPACK_LIMITS,
         }
-        # By way of `child_process`, so that no server outlives a test run that was killed.
-        argv = [
-            sys.executable,
-            "-IS",
-            child_process.__file__,
-            str(os.getpid()),
-            binary_of(self.name),
-        ]
+        argv = [binary_of(self.name)]
         for name, value in options.items():
             argv += [f"--{name}", str(value)]
-        self._process = subprocess.Popen([*argv, *self.extra], stdout=subprocess.DEVNULL)
+        self._process = start_server([*argv, *self.extra])
         self._wait_until_ready()
 
     def stop(self) -> None:

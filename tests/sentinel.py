@@ -1,8 +1,6 @@
 """A master, its replica and three Sentinels that watch over them, all real."""
 
-import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,9 +8,8 @@ from pathlib import Path
 
 import redis
 
-from segments.runtime import child_process
 from tests.cluster import until_true
-from tests.engines import Engine, binary_of, free_port
+from tests.engines import Engine, binary_of, free_port, start_server
 
 SERVICE = "segments"
 DOWN_AFTER_MS = 800
@@ -48,16 +45,8 @@ class Watched:
                 f"sentinel down-after-milliseconds {SERVICE} {DOWN_AFTER_MS}\n"
                 f"sentinel failover-timeout {SERVICE} 3000\n"
             )
-            argv = [
-                sys.executable,
-                "-IS",
-                child_process.__file__,
-                str(os.getpid()),
-                binary_of(self._engine),
-            ]
-            self._sentinels.append(
-                subprocess.Popen([*argv, str(file), "--sentinel"], stdout=subprocess.DEVNULL)
-            )
+            argv = [binary_of(self._engine), str(file), "--sentinel"]
+            self._sentinels.append(start_server(argv))
         until_true(self._is_settled)
 
     def master(self) -> Engine:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AliasChoices, BeforeValidator, Field, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from rtb.consent.decision import Policy
 from rtb.consent.tcf import DISCLOSED_ALWAYS_DS, DISCLOSED_IF_PRESENT_DS, PURPOSES, VENDORS, Vendor
@@ -22,6 +22,7 @@ from rtb.lookup.freshness import MIN_MAX_AGE_S
 from rtb.lookup.near_cache.lease import CacheLimits
 from rtb.openrtb.decode import Decoder
 from rtb.pipeline import PipelineOptions
+from segments.runtime.operator_settings import OperatorSettings
 from segments.runtime.store_url import check_store_url, store_url
 from segments.runtime.tls import TlsFiles, tls_files
 from segments.store.cache_lease import MAX_LEASE_MS
@@ -55,17 +56,10 @@ def _disclosed_from_ds(since: str | date) -> int:
     return DISCLOSED_ALWAYS_DS if since == "always" else DISCLOSED_IF_PRESENT_DS
 
 
-class RtbSettings(BaseSettings):
+class RtbSettings(OperatorSettings):
     """What the bid listener reads; each field is `RTB_<FIELD>` unless it says otherwise."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="RTB_",
-        env_file=".env",
-        env_ignore_empty=True,
-        extra="ignore",
-        frozen=True,
-        populate_by_name=True,
-    )
+    model_config = SettingsConfigDict(env_prefix="RTB_", populate_by_name=True)
 
     # Where it listens.
 

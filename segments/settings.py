@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from segments.doors.audience_api.options import AudienceOptions
 from segments.doors.external_audience.options import ExternalOptions
@@ -25,21 +25,15 @@ from segments.doors.sftp.options import SftpOptions
 from segments.loader.options import LoaderOptions
 from segments.model.day import S_PER_DAY
 from segments.runtime.ledger_url import check_ledger_url, embedded_ledger_url, url_for_engine
+from segments.runtime.operator_settings import OperatorSettings
 from segments.runtime.store_url import check_store_url, scheme_of, store_url
 from segments.runtime.tls import TlsFiles, tls_files
 
 
-class Settings(BaseSettings):
+class Settings(OperatorSettings):
     """What every process of the control plane reads; each field is `SEGMENTS_<FIELD>`."""
 
-    # What is set to nothing, as `compose.yaml` passes on an unset variable, is not set.
-    model_config = SettingsConfigDict(
-        env_prefix="SEGMENTS_",
-        env_file=".env",
-        env_ignore_empty=True,
-        extra="ignore",
-        frozen=True,
-    )
+    model_config = SettingsConfigDict(env_prefix="SEGMENTS_")
 
     data_dir: Path = Path("data")
     """Where the embedded store, the SQLite ledger and the local blobs live."""

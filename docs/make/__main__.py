@@ -1,9 +1,10 @@
 """
-Write the pages and pictures of `docs/` that are made from the code: `make docs`.
+Write what is made from the code, pages and pictures of `docs/` above all: `make docs`.
 
     docs/settings.md     from the fields and docstrings of the settings classes
     docs/commands.md     from the help of the commands, and of the Makefile's targets
     docs/pictures/*.svg  from the descriptions beside them
+    segments/runtime/setting_names.py  the names of all settings
 
 With `--check` nothing is written, and the exit status is 1 if anything would be.
 """
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from docs.make.commands_page import commands_page
 from docs.make.pictures import pictures
-from docs.make.settings_page import settings_page
+from docs.make.settings_page import setting_names, settings_page
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,6 +23,7 @@ def pages() -> dict[Path, str]:
     """Return each generated file, as it has to be."""
     return {
         ROOT / "docs/settings.md": settings_page(),
+        ROOT / "segments/runtime/setting_names.py": setting_names(),
         ROOT / "docs/commands.md": commands_page(ROOT / "Makefile"),
         **pictures(ROOT / "docs/pictures"),
     }

@@ -1,5 +1,5 @@
 """
-`docs/settings.md` from the settings classes.
+`docs/settings.md` from the settings classes, and the names alone as a module for both planes.
 
 Names, defaults and limits come from the fields, meanings from the docstrings below them.
 A field without a docstring is an error: a setting that is not explained is not finished.
@@ -35,7 +35,23 @@ _INTRO = """\
 Environment variables, or lines of a `.env` file, read once when a process starts. A wrong
 setting stops the process before it has done anything, with a line that names the variable. An
 empty variable counts as not set.
+
+A variable with the prefix of a process, `RTB_` or `SEGMENTS_`, that is none of these stops it if it
+is within three letters of one or has the same words in another form, and is said in a line if
+not. Passed over: variables that a base connection names by `env:`, and those by which Kubernetes
+tells of Services, such as `RTB_PORT=tcp://10.0.0.1:8080`.
 """
+
+_NAMES = '''\
+"""
+Every variable that a process of ours reads, of both planes.
+
+Written by `make docs` from the settings classes.
+"""
+
+from typing import Final
+
+'''
 
 _COMPARISONS = (("ge", "at least"), ("gt", "above"), ("le", "at most"), ("lt", "below"))
 
@@ -57,6 +73,13 @@ def settings_page() -> str:
         rows = ["| variable | default | meaning |", "| --- | --- | --- |", *rows_of(settings)]
         parts.append("\n".join(rows) + "\n")
     return "\n".join(parts)
+
+
+def setting_names() -> str:
+    """Return the module of all names: neither plane may import the settings of the other."""
+    names = sorted({name for _, settings in CLASSES for name in variables(settings)})
+    lines = "".join(f'    "{name}",\n' for name in names)
+    return f"{_NAMES}SETTING_NAMES: Final = (\n{lines})\n"
 
 
 def rows_of(settings: type[BaseSettings]) -> Iterator[str]:

@@ -6,13 +6,13 @@ import click
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.acts import logins
+from segments.cli.control_settings import control_settings
 from segments.cli.ingest import stopping_event
 from segments.cli.ledger_access import by_command, change, look, print_table, run
 from segments.cli.log import log_to_stderr
 from segments.doors.rest.passwords import Passwords
 from segments.ledger import accounts, users
 from segments.processes.rest_api import run as run_api
-from segments.runtime.settings_reader import read_settings
 from segments.settings import Settings
 
 _from_stdin = click.option(
@@ -23,7 +23,7 @@ _from_stdin = click.option(
 @click.command()
 def api() -> None:
     """Serve the REST doors: logins, audiences, uploads, data subject requests."""
-    settings = read_settings(Settings)
+    settings = control_settings()
     log_to_stderr()
     run(_serve(settings))
 

@@ -8,6 +8,7 @@ from typing import Any, BinaryIO
 import click
 import orjson
 
+from segments.cli.control_settings import control_settings
 from segments.cli.ledger_access import run
 from segments.doors.privacy.report import iso
 from segments.ledger import accounts
@@ -15,8 +16,6 @@ from segments.ledger.database.engine import existing_ledger, reading
 from segments.ledger.privacy.audit import Actor, digest_of, entries
 from segments.model.account import Account
 from segments.model.identity import Id, UnusableId, parse_id
-from segments.runtime.settings_reader import read_settings
-from segments.settings import Settings
 
 
 @click.group("audit")
@@ -42,7 +41,7 @@ def export(since: datetime | None, about: BinaryIO | None) -> None:
     Ids are told as digests with a salt that is not exported: --about finds
     those of somebody whose id is known, and nothing leads the other way.
     """
-    settings = read_settings(Settings)
+    settings = control_settings()
     since_s = 0.0 if since is None else since.replace(tzinfo=UTC).timestamp()
     ids = None if about is None else [_id(n, line) for n, line in enumerate(about, 1)]
 

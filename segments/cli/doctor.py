@@ -5,15 +5,14 @@ import sys
 
 import click
 
-from segments.runtime.settings_reader import read_settings
-from segments.settings import Settings
+from segments.cli.control_settings import control_settings
 from segments.upkeep.doctor import Deployment, Grade, examine
 
 
 @click.command()
 def doctor() -> None:
     """Check ledger and store, and say what to do; exit status 1 if something is wrong."""
-    settings = read_settings(Settings)
+    settings = control_settings()
     deployment = Deployment(
         ledger_url=settings.ledger_dsn,
         store_url=settings.store_url,

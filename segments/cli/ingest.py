@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 from redis.exceptions import RedisError
 
+from segments.cli.control_settings import control_settings
 from segments.cli.ledger_access import ledger_to_write, look, print_table, run
 from segments.cli.log import log_to_stderr
 from segments.cli.progress import display
@@ -28,7 +29,6 @@ from segments.model.stop_reason import Stopped
 from segments.projection.ledger_guard import LedgerGuard
 from segments.projection.one_ledger import before_making
 from segments.runtime.admin_port import shown
-from segments.runtime.settings_reader import read_settings
 from segments.settings import Settings
 from segments.store.embedded import opened
 
@@ -54,7 +54,7 @@ def load(file: Path, metadata_file: Path) -> None:
     A .txt, .csv, .gz or .zip of one hash a line. Killed and called again, it
     goes on where it was. The exit status is 1 if the file was not loaded.
     """
-    settings = read_settings(Settings)
+    settings = control_settings()
     job = run(_load(settings, file, metadata_file))
     for line in _report(job):
         click.echo(line)
@@ -84,7 +84,7 @@ def status(job: str | None, as_json: bool) -> None:
 @click.command()
 def loader() -> None:
     """Carry delivered files into the store, one after another, until stopped."""
-    settings = read_settings(Settings)
+    settings = control_settings()
     log_to_stderr()
     run(_run_loader(settings))
 

@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from segments.acts.trail import By
+from segments.cli.control_settings import control_settings
 from segments.ledger.database.engine import LedgerUnusable, NoLedger, existing_ledger, reading
 from segments.ledger.privacy.audit import COMMAND_LINE
 from segments.model.refusal import Refusal
@@ -25,7 +26,6 @@ from segments.projection.catalog import publish_catalog
 from segments.projection.in_force import withdraw_from_bids
 from segments.projection.ledger_guard import LedgerGuard
 from segments.runtime.admin_port import CannotListen
-from segments.runtime.settings_reader import read_settings
 from segments.runtime.tls import UnusableTls
 from segments.settings import Settings
 from segments.store.reader import StoreUnusable
@@ -57,7 +57,7 @@ def forbid(do: Callable[[AsyncConnection], Awaitable[str]]) -> None:
     Args:
         do: Makes the change and returns what to say of it.
     """
-    settings = read_settings(Settings)
+    settings = control_settings()
 
     async def change_and_withdraw() -> tuple[str, str]:
         async with ledger_to_write(settings) as ledger:
@@ -94,7 +94,7 @@ def change(do: Callable[[AsyncConnection], Awaitable[str]]) -> None:
     Args:
         do: Makes the change and returns what to say of it.
     """
-    settings = read_settings(Settings)
+    settings = control_settings()
 
     async def change_and_publish() -> None:
         async with ledger_to_write(settings) as ledger:
@@ -113,7 +113,7 @@ def keep(do: Callable[[AsyncConnection], Awaitable[str]]) -> None:
     Args:
         do: Makes the change and returns what to say of it.
     """
-    settings = read_settings(Settings)
+    settings = control_settings()
 
     async def open_and_do() -> str:
         async with ledger_to_write(settings) as ledger, ledger.begin() as conn:
@@ -124,7 +124,7 @@ def keep(do: Callable[[AsyncConnection], Awaitable[str]]) -> None:
 
 def look(ask: Callable[[AsyncConnection], Awaitable[T]]) -> T:
     """Return what is asked of the ledger, as of one moment."""
-    settings = read_settings(Settings)
+    settings = control_settings()
 
     async def open_and_ask() -> T:
         async with existing_ledger(settings.ledger_dsn) as ledger, reading(ledger) as conn:

@@ -16,13 +16,12 @@ from typing import BinaryIO
 
 import click
 
+from segments.cli.control_settings import control_settings
 from segments.cli.ledger_access import NOT_IN_FORCE_YET, ledger_to_write, run
 from segments.model.identity import Id, IdentifierKind, UnusableId, parse_id
 from segments.model.record import OptOutAction
 from segments.projection.in_force import Receipt, until_applied
 from segments.projection.opt_outs import record_opt_outs
-from segments.runtime.settings_reader import read_settings
-from segments.settings import Settings
 from segments.store.servers.connection import connect
 
 _Person = list[tuple[IdentifierKind, Id]]
@@ -73,7 +72,7 @@ def erase(ids: tuple[str, ...], file: BinaryIO | None) -> None:
 
 
 def _record(action: OptOutAction, persons: Sequence[_Person]) -> None:
-    settings = read_settings(Settings)
+    settings = control_settings()
 
     async def record_all() -> tuple[list[Receipt], str]:
         async with ledger_to_write(settings) as ledger, connect(settings.store_url) as redis:

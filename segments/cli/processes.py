@@ -6,10 +6,9 @@ import sys
 
 import click
 
+from segments.cli.control_settings import control_settings
 from segments.cli.log import log_to_stderr
-from segments.runtime.settings_reader import read_settings
 from segments.runtime.supervision import CannotRun
-from segments.settings import Settings
 
 
 @click.command()
@@ -19,7 +18,7 @@ def up() -> None:
     from segments.processes.up import up as run_all  # noqa: PLC0415
     from segments.store.reader import StoreUnusable  # noqa: PLC0415 - `serve` needs no SQLAlchemy
 
-    settings = read_settings(Settings)
+    settings = control_settings()
     log_to_stderr()
     try:
         asyncio.run(run_all(settings))

@@ -8,11 +8,11 @@ import click
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from segments.cli.control_settings import control_settings
 from segments.cli.ledger_access import run
 from segments.cli.upkeep import RebuildProgress, rebuilding, tools_of
 from segments.ledger.database.engine import LedgerUnusable, existing_ledger, open_ledger
 from segments.projection.one_ledger import UNNAMED
-from segments.runtime.settings_reader import read_settings
 from segments.settings import Settings
 from segments.store.embedded import opened
 from segments.store.reader import read_whose
@@ -36,7 +36,7 @@ def reconcile(*, rebuilds: bool | None) -> None:
     twice, and what is lost is listed. Until this was run no process works with that ledger,
     and no bid is enriched.
     """
-    settings = read_settings(Settings)
+    settings = control_settings()
     found = run(_reconcile(settings))
     if found is None:
         click.echo("the ledger is not behind its store: there is nothing to reconcile")
@@ -69,7 +69,7 @@ def adopt_store(from_id: str) -> None:
     The store's opt-outs are taken over first: those of accounts that have the same name here
     as theirs, all others for everybody. Where there is no ledger, one is made.
     """
-    settings = read_settings(Settings)
+    settings = control_settings()
     _say(run(_adopt(settings, from_id)))
 
 

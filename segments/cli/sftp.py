@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.acts import logins
 from segments.cli import privacy_keys as privacy_keys_commands
+from segments.cli.control_settings import control_settings
 from segments.cli.ledger_access import by_command, keep, look, print_table, run
 from segments.cli.log import log_to_stderr
 from segments.cli.tokens import account_option, internal_option
@@ -36,7 +37,6 @@ from segments.model.refusal import Refusal
 from segments.projection.ledger_guard import LedgerGuard
 from segments.projection.one_ledger import before_making
 from segments.runtime.admin_port import shown
-from segments.runtime.settings_reader import read_settings
 from segments.settings import Settings
 from segments.store.servers.connection import connect
 
@@ -49,7 +49,7 @@ _MAX_FOLDER_NAME = 255
 )
 def sftp(watch_only: bool) -> None:
     """Take in what partners deliver by SFTP, or by whatever writes to the drop folder."""
-    settings = read_settings(Settings)
+    settings = control_settings()
     log_to_stderr()
     # At INFO it logs the address of every client.
     logging.getLogger("asyncssh").setLevel(logging.WARNING)
@@ -119,7 +119,7 @@ def _said(name: str, added: SshKey) -> str:
 @key.command("host")
 def show_host_keys() -> None:
     """Print the fingerprints of the SFTP server's own keys, for partners to compare."""
-    kept = host_keys(read_settings(Settings).sftp_options.key_dir)
+    kept = host_keys(control_settings().sftp_options.key_dir)
     print_table(
         ("algorithm", "fingerprint"), ((k.get_algorithm(), k.get_fingerprint()) for k in kept)
     )

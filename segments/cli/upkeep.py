@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.acts import jobs as acts
+from segments.cli.control_settings import control_settings
 from segments.cli.ledger_access import by_command, ledger_to_write, run
 from segments.cli.log import log_to_stderr
 from segments.files.blobs import Blobs
@@ -19,7 +20,6 @@ from segments.ledger.database.engine import reading
 from segments.model.job import Job
 from segments.model.refusal import NotFound
 from segments.projection.one_ledger import own_meta
-from segments.runtime.settings_reader import read_settings
 from segments.settings import Settings
 from segments.store.embedded import opened
 from segments.store.meta import prepare
@@ -38,7 +38,7 @@ _SAY_EVERY_S = 5.0
 @click.option("--refuse", is_flag=True, help="End it instead, with nothing removed.")
 def release(job: str, refuse: bool) -> None:
     """Let a held JOB go on (its number or transaction id), whatever it removes."""
-    released = run(_release(read_settings(Settings), job, refuse))
+    released = run(_release(control_settings(), job, refuse))
     said = "is over, and has removed nobody" if refuse else "goes on with the loader"
     click.echo(f"job {released.id} {said}")
 
@@ -55,7 +55,7 @@ def rebuild(skip_missing: bool) -> None:
     Every record comes back byte for byte. Killed, it is begun anew by the same
     command; until it has ended the store stays closed, to bids and to loaders.
     """
-    settings = read_settings(Settings)
+    settings = control_settings()
     done = run(_rebuild(settings, skip_missing))
     click.echo(f"rebuilt: {done.rows:,} rows of {done.jobs:,} jobs")
     if done.skipped:
@@ -69,7 +69,7 @@ def sweep() -> None:
 
     The loader does so once a day. Bids go on meanwhile.
     """
-    settings = read_settings(Settings)
+    settings = control_settings()
     log_to_stderr()
     swept, blobs = run(_sweep(settings))
     click.echo(
@@ -88,7 +88,7 @@ def scrub() -> None:
     The loader does so within SEGMENTS_SCRUB_WITHIN_H of an ERASURE. Files that are still kept
     as they came become ids, or are deleted, if they are due.
     """
-    settings = read_settings(Settings)
+    settings = control_settings()
     log_to_stderr()
     seen, done = run(_scrub(settings))
     if seen.became_ids or seen.deleted:

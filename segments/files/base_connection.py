@@ -121,6 +121,11 @@ def _open(url: str, options: Mapping[str, str]) -> Storage:
     return CustomerBucket(bucket)
 
 
+def variables_named(options: Mapping[str, str]) -> set[str]:
+    """Return the environment variables that hold what is secret of a connection's options."""
+    return {text.removeprefix(_ENV) for text in options.values() if text.startswith(_ENV)}
+
+
 def _value(text: str) -> str:
     if not text.startswith(_ENV):
         return text

@@ -24,7 +24,7 @@ def wrong_setting(cls: type[BaseSettings], details: Any) -> str:
     if not details["loc"]:  # of several that don't go together; it names them itself
         return _reason(details)
     where, *inside = details["loc"]
-    names = _names(cls, str(where))
+    names = names_of(cls, str(where))
     variable = _set_name(names)
     place = "".join(f", {part}" for part in inside)
     if details["type"] == "missing" and not inside:
@@ -44,13 +44,19 @@ def unreadable_setting(cls: type[BaseSettings], error: SettingsError) -> str:
     """Return the line of a setting of more than one value that is not the JSON it must be."""
     for name in cls.model_fields:
         if f'"{name}"' in str(error):
-            return f"{_set_name(_names(cls, name))}: not JSON"
+            return f"{_set_name(names_of(cls, name))}: not JSON"
     cause = error.__cause__
     return f"settings: {'not JSON' if isinstance(cause, json.JSONDecodeError) else error}"
 
 
-def _names(cls: type[BaseSettings], where: str) -> list[str]:
-    """Return the variables that can set a field; pydantic gives its name or its first alias."""
+def names_of(cls: type[BaseSettings], where: str) -> list[str]:
+    """
+    Return the variables that can set a field.
+
+    Args:
+        cls: The settings.
+        where: The field, as pydantic has it: its name, or its first alias.
+    """
     for name, field in cls.model_fields.items():
         aliases = _aliases(field)
         if where == name or where in aliases:

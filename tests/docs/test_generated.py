@@ -12,7 +12,7 @@ from docs.make.pictures import THEMES, draw
 from docs.make.settings_page import CLASSES, Undocumented, rows_of
 from tests.docs.pages import rows_of as table_rows_of
 
-_SETTINGS_CLASS = re.compile(r"^class (\w+)\(BaseSettings\)", re.MULTILINE)
+_SETTINGS_CLASS = re.compile(r"^class (\w+)\(OperatorSettings\)", re.MULTILINE)
 
 
 def test_no_generated_file_is_out_of_date() -> None:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 from pydantic import AliasChoices, Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
+from segments.runtime.operator_settings import OperatorSettings
 from segments.runtime.settings_reader import WRONG_SETTINGS, read_settings
 from segments.settings import Settings
 
@@ -15,7 +16,7 @@ _SECRET = "hunter2"
 _NO_LEDGER = "not of the form sqlite+aiosqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE"
 
 
-class Listener(BaseSettings):
+class Listener(OperatorSettings):
     """Has a field of every sort that a plane's settings have."""
 
     model_config = SettingsConfigDict(env_prefix="RTB_", env_file=".env", extra="ignore")
@@ -32,7 +33,7 @@ def said_of_gdpr(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RTB_GDPR_WHEN_UNSAID", "true")
 
 
-def lines_of(cls: type[BaseSettings], capsys: pytest.CaptureFixture[str]) -> list[str]:
+def lines_of(cls: type[OperatorSettings], capsys: pytest.CaptureFixture[str]) -> list[str]:
     with pytest.raises(SystemExit) as ended:
         read_settings(cls)
     assert ended.value.code == WRONG_SETTINGS
@@ -105,7 +106,7 @@ def lines_of(cls: type[BaseSettings], capsys: pytest.CaptureFixture[str]) -> lis
     ],
 )
 def test_wrong_setting_is_one_line_that_names_the_variable(
-    cls: type[BaseSettings],
+    cls: type[OperatorSettings],
     variable: str,
     expected: str,
     monkeypatch: pytest.MonkeyPatch,

@@ -27,6 +27,13 @@ class Outcome(StrEnum):
     __hash__ = str.__hash__
 
 
+class OutcomeHeader(StrEnum):
+    """How much `X-Enrich-Outcome` tells of an answer's ending."""
+
+    FULL = "full"  # the outcome
+    COARSE = "coarse"  # `enriched`, or `passed`: nobody reads from it that a person said no
+
+
 class Reason(StrEnum):
     """Why a request ended so; the metric's second label. Most endings need none."""
 

@@ -21,6 +21,7 @@ from rtb.identify import Identify
 from rtb.lookup.freshness import MIN_MAX_AGE_S
 from rtb.lookup.near_cache.lease import CacheLimits
 from rtb.openrtb.decode import Decoder
+from rtb.outcome import OutcomeHeader
 from rtb.pipeline import PipelineOptions
 from segments.runtime.operator_settings import OperatorSettings
 from segments.runtime.store_url import check_store_url, store_url
@@ -179,6 +180,12 @@ class RtbSettings(OperatorSettings):
     """
     Serve `/openrtb2/enrich` without a recipient's name: the trusted caller in
     the platform, who sees all partners' segments.
+    """
+
+    outcome_header: OutcomeHeader = OutcomeHeader.FULL
+    """
+    How much `X-Enrich-Outcome` tells. `coarse`: `enriched` or `passed`, so that nobody who can ask
+    reads from it that a person said no. A request that is refused (4xx) is `malformed` with both.
     """
 
     hold_out: float = Field(0.0, ge=0, le=1)

@@ -20,7 +20,7 @@ nobody.
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import unquote_to_bytes
@@ -31,9 +31,9 @@ from rtb.catalog import Catalog, Recipient
 from rtb.deadline import deadline_ms
 from rtb.lookup.link import Found, LookupFault
 from rtb.lookup.lookup import Lookup
-from rtb.outcome import MalformedRequest, Outcome, Reason
+from rtb.outcome import MalformedRequest, Outcome, OutcomeHeader, Reason
 from rtb.pipeline import Pipeline, Question, Result
-from rtb.server.answer_forms import FORMS, NOTHING, Form
+from rtb.server.answer_forms import FORMS, Form
 from rtb.server.deadline_timer import Deadlines
 from rtb.server.http.http11 import GZIP_MAGIC, BadEncoding, TooLarge, head_of, unfold
 from rtb.server.http.protocol import Connection, Turn
@@ -73,6 +73,7 @@ class BidOptions(NamedTuple):
     max_in_flight: int
     max_body_bytes: int
     allow_unnamed_recipient: bool
+    outcome_header: OutcomeHeader
 
 
 _GZIP_QUERY: Final = b"gzip=1"
@@ -211,7 +212,7 @@ class Bids:
             parts = parse_url(url)
         except HttpParserInvalidURLError:
             return Refusal.UNKNOWN_PATH
-        found = _form_of(parts.path or b"")
+        found = _form_of(parts.path or b"", FORMS[self.options.outcome_header])
         if found is None:
             return Refusal.UNKNOWN_PATH
         form, name = found
@@ -392,7 +393,7 @@ class Bid(Turn):
             body = form.render(result)
         self._count(result.outcome, result.reason)
         self._body = body
-        self._head = form.heads[result.outcome] if body else NOTHING[result.outcome]
+        self._head = (form.heads if body else form.nothing)[result.outcome]
 
     def leave(self) -> None:
         """Hand the answer to the connection, and let go of all that it was made of."""
@@ -449,9 +450,9 @@ def _is_json(head: Head) -> bool:
     return media_type.strip().lower() == b"application/json"
 
 
-def _form_of(path: bytes) -> tuple[Form, str | None] | None:
+def _form_of(path: bytes, forms: Mapping[bytes, Form]) -> tuple[Form, str | None] | None:
     """Return the form that a path asks for, and the recipient that it names."""
-    for prefix, form in FORMS.items():
+    for prefix, form in forms.items():
         if path == prefix:
             return form, None
         if path.startswith(prefix + b"/"):

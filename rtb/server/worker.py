@@ -135,6 +135,7 @@ class Worker:
                 max_in_flight=settings.max_in_flight,
                 max_body_bytes=settings.max_body_bytes,
                 allow_unnamed_recipient=settings.allow_unnamed_recipient,
+                outcome_header=settings.outcome_header,
             ),
             on_bug=bugs,
             call_soon=loop.call_soon,

@@ -4,8 +4,10 @@ import json
 
 import pytest
 
+from rtb.outcome import OutcomeHeader
+from rtb.server.answer_forms import FORMS
 from tests.edge.client import connected, request
-from tests.edge.small_store import OPTED_OUT, SHOP_DATA, STRANGER, bid_request, serving
+from tests.edge.small_store import MEMBER, OPTED_OUT, SHOP_DATA, STRANGER, bid_request, serving
 from tests.engines import Engine
 
 
@@ -53,6 +55,26 @@ async def test_fragment_has_id_and_user_data_only(valkey: Engine) -> None:
         answer = await client.post(bid_request(), "/openrtb25")
 
     assert json.loads(answer.body) == {"id": "r1", "user": {"data": [SHOP_DATA]}}
+
+
+@pytest.mark.parametrize("path", FORMS[OutcomeHeader.FULL], ids=bytes.decode)
+async def test_coarse_header_says_the_same_of_who_said_no_and_of_strangers(
+    valkey: Engine, path: bytes
+) -> None:
+    async with (
+        serving(valkey.url, outcome_header=OutcomeHeader.COARSE) as service,
+        connected(service.port) as client,
+    ):
+        answers = [
+            await client.post(bid_request(digest), path.decode())
+            for digest in (MEMBER, OPTED_OUT, STRANGER, None)
+        ]
+        broken = await client.post(b"[]", path.decode())
+        counted = {outcome for _, outcome, _ in service.counters.requests()}
+
+    assert [answer.outcome for answer in answers] == ["enriched", "passed", "passed", "passed"]
+    assert (broken.status, broken.outcome) == (400, "malformed")
+    assert {"enriched", "opted_out", "no_match", "no_identity", "malformed"} == counted
 
 
 @pytest.mark.parametrize("path", ["/openrtb2/patch", "/openrtb25"])

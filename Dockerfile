@@ -28,7 +28,8 @@ RUN useradd --system --uid 10001 --user-group --no-create-home segments \
 COPY --from=build /opt/rtb-segments /opt/rtb-segments
 ENV PATH=/opt/rtb-segments/bin:$PATH \
     PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
-    SEGMENTS_DATA_DIR=/data
+    SEGMENTS_DATA_DIR=/data \
+    RTB_ADMIN_HOST=0.0.0.0 SEGMENTS_LOADER_HOST=0.0.0.0
 USER 10001:10001
 VOLUME /data
 EXPOSE 8080 8081 8082 2222

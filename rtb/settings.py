@@ -65,7 +65,7 @@ class RtbSettings(OperatorSettings):
     # Where it listens.
 
     host: str = "0.0.0.0"  # noqa: S104 - a container's listener; the operator may narrow it
-    """Address that the bid listener and the admin endpoint bind."""
+    """Address of the bid listener."""
 
     port: int = Field(
         8080, ge=0, le=65535, validation_alias=AliasChoices("RTB_PORT", "PORT", "SERVER_PORT")
@@ -74,6 +74,9 @@ class RtbSettings(OperatorSettings):
 
     admin_port: int = Field(8081, ge=0, le=65535)
     """Port of health and metrics."""
+
+    admin_host: str = "127.0.0.1"
+    """Address of that port: who reaches it reads what every recipient is shown of how many."""
 
     tls_cert: Path | None = None
     """Certificate chain of the bid listener, PEM; unset: no TLS."""

@@ -86,7 +86,7 @@ class Settings(OperatorSettings):
     loader_port: int | None = Field(None, ge=0, le=65535)
     """The port on which the loader shows its health, and its metrics to Prometheus; unset: none."""
 
-    loader_host: str = "0.0.0.0"  # noqa: S104 - a container's own
+    loader_host: str = "127.0.0.1"
     """The address of that port."""
 
     sftp_admin_port: int | None = Field(None, ge=0, le=65535)

@@ -133,7 +133,7 @@ class Supervisor:
         runner = http_server.runner_of(application(board))
         await runner.setup()
         running.push_async_callback(runner.cleanup)
-        host, port = self._settings.host, self._settings.admin_port
+        host, port = self._settings.admin_host, self._settings.admin_port
         try:
             await web.TCPSite(runner, host, port, ssl_context=self._admin_ssl).start()
         except OSError as error:

@@ -8,6 +8,7 @@ from typing import Final
 
 SETTING_NAMES: Final = (
     "PORT",
+    "RTB_ADMIN_HOST",
     "RTB_ADMIN_PORT",
     "RTB_ADMIN_TLS_CERT",
     "RTB_ADMIN_TLS_KEY",

@@ -55,6 +55,11 @@ _MODULE = re.compile(r"^(?:rtb|segments|loadtest)(?:\.[a-zA-Z_]\w*)+$")
 CODE = ("rtb", "segments", "loadtest")
 
 
+@pytest.mark.parametrize("file", ["Dockerfile", "compose.yaml"])
+def test_each_setting_that_a_container_is_given_exists(file: str) -> None:
+    assert set(_VARIABLE.findall(text_of(ROOT / file))) - VARIABLES == set()
+
+
 @pytest.mark.parametrize("page", PRESENT, ids=name_of)
 def test_each_setting_that_a_page_names_exists(page: Path) -> None:
     assert set(_VARIABLE.findall(text_of(page))) - VARIABLES == set()

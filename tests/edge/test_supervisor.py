@@ -153,6 +153,15 @@ async def test_port_in_use_is_one_line_and_no_service(valkey: Engine, setting: s
     assert output.decode().splitlines()[-1].startswith("rtb: can't listen on 127.0.0.1:")
 
 
+async def test_health_and_metrics_are_shown_to_the_machine_itself_alone(valkey: Engine) -> None:
+    """
+    They tell how many persons each recipient was shown, and have no password.
+    """
+    async with listening(redis_url=valkey.url, host="0.0.0.0") as listener:
+        assert not await _refuses(listener.port, "127.0.0.2")
+        assert await _refuses(listener.admin_port, "127.0.0.2")
+
+
 async def test_wrong_settings_are_refused_with_a_line_each() -> None:
     process = await start(port="many", workers=0)
     output, _ = await process.communicate()
@@ -228,10 +237,11 @@ async def _is_unready(listener: Listener) -> bool:
     return not await listener.is_ready()
 
 
-async def _refuses(port: int) -> bool:
+async def _refuses(port: int, host: str = "127.0.0.1") -> bool:
     with suppress(ConnectionRefusedError):
-        async with connected(port):
-            return False
+        _, writer = await asyncio.open_connection(host, port)
+        writer.close()
+        return False
     return True
 
 

@@ -18,7 +18,7 @@ from importlib.metadata import version
 from ssl import SSLContext
 
 import orjson
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.typedefs import Middleware
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -70,6 +70,7 @@ MAX_BODY_BYTES = 1 << 20
 _STOP_WITHIN_S = 20.0
 _IDLE_S = 75.0
 _LINGER_S = 2.0
+_HTTPS_ONLY_S = 365 * 86_400
 _ACCESS_KEY_ID = "rtb-segments"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -134,6 +135,7 @@ def application(
             orderly(all_doors),
         ],
     )
+    app.on_response_prepare.append(_say_what_browsers_may_do)
     limit, once = RateLimit(services), Once(services)
     for door in all_doors:
         app.on_cleanup.append(_closing(door))
@@ -309,6 +311,12 @@ def _counted(services: Services) -> Middleware:
             )
 
     return counted
+
+
+async def _say_what_browsers_may_do(request: web.Request, answer: web.StreamResponse) -> None:
+    answer.headers[hdrs.X_CONTENT_TYPE_OPTIONS] = "nosniff"
+    if request.secure:
+        answer.headers[hdrs.STRICT_TRANSPORT_SECURITY] = f"max-age={_HTTPS_ONLY_S}"
 
 
 async def _let_it_be(_: web.Request) -> None:

@@ -217,6 +217,8 @@ def test_file_is_delivered_over_tls_and_upload_urls_say_so(tls_api: Api) -> None
     put, _ = tls_api.curl("-X", "PUT", "-T", path.name, url)
 
     assert url.startswith(f"{tls_api.url}/")
+    with urllib.request.urlopen(f"{tls_api.url}/health/live", context=tls_api.tls) as answer:
+        assert answer.headers["Strict-Transport-Security"] == "max-age=31536000"
     assert put == 200
     assert len(tls_api.job_lines()) == 1
     assert tls_api.stop() == 0

@@ -14,6 +14,7 @@ from segments.doors.crm_audience.base import CrmDoor, answered
 from segments.doors.crm_audience.schemas import Envelope, LoginForm
 from segments.doors.rest.door import operation
 from segments.doors.rest.logins import Logins
+from segments.doors.rest.other_sites import refuse_other_sites
 from segments.doors.rest.services import Services
 from segments.doors.rest.session_cookie import SessionCookie
 
@@ -28,13 +29,14 @@ class CrmLoginDoor(CrmDoor):
         self._cookie = cookie
         self._logins = logins
 
-    @operation("POST", "/account/login", answers={200: Envelope[bool]}, problems=(401, 429))
+    @operation("POST", "/account/login", answers={200: Envelope[bool]}, problems=(401, 403, 429))
     async def login(self, *, body: LoginForm, request: web.Request) -> web.Response:
         """
         Log in. The answer sets the cookie that the other operations need.
 
         It holds for `SEGMENTS_API_TOKEN_S`; then log in again.
         """
+        refuse_other_sites(request)  # nor may they log somebody in as somebody else
         options = self._services.options
         session = await self._logins.begin_session(
             body.userName, body.password, request.remote or "", for_s=options.token_s
@@ -49,13 +51,14 @@ class CrmLoginDoor(CrmDoor):
         )
         return answer
 
-    @operation("POST", "/account/logout", answers={200: Envelope[bool]})
+    @operation("POST", "/account/logout", answers={200: Envelope[bool]}, problems=(403,))
     async def logout(self, *, request: web.Request) -> web.Response:
         """
         Log out: the cookie is worth nothing from now on, wherever it was copied to.
 
         Without a cookie, or with one that is worth nothing, it is answered alike.
         """
+        refuse_other_sites(request)
         answer = _yes()
         await self._cookie.take(request, answer)
         return answer

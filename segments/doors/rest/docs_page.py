@@ -35,6 +35,5 @@ async def browse(_: web.Request) -> web.Response:
         headers={
             "Content-Security-Policy": _POLICY,
             hdrs.REFERRER_POLICY: "no-referrer",
-            "X-Content-Type-Options": "nosniff",
         },
     )

@@ -164,6 +164,8 @@ def _problems(each: Operation) -> set[int]:
     implied = {500}
     if each.needs_caller:
         implied |= {401, 429}
+        if any(scheme.openapi.get("in") == "cookie" for scheme in each.door.schemes):
+            implied.add(403)
     if each.spec.is_idempotent:
         implied |= {409, 422}
     if {"path", "query", "body"} & each.takes.keys():

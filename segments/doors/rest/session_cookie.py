@@ -3,8 +3,8 @@ Sessions by a cookie: the access token of a login, where a script can't read it.
 
 The cookie is an access token like any other (`segments.doors.rest.access_tokens`), and so
 ends with its session at once. It is never sent along from another site
-(`SameSite=Strict`), so no page of a stranger's can act for whoever is logged
-in, and under https it is never sent in clear.
+(`SameSite=Strict`), nor taken from another host of the same site, so no page of a
+stranger's can act for a person who is logged in; under https it is never sent in clear.
 """
 
 from collections.abc import Mapping
@@ -14,6 +14,7 @@ from aiohttp import web
 
 from segments.doors.rest.access_tokens import UserTokens
 from segments.doors.rest.auth import Caller
+from segments.doors.rest.other_sites import refuse_other_sites
 from segments.ledger.users import Session
 
 NAME = "digitalAudience"
@@ -39,9 +40,13 @@ class SessionCookie:
 
         Raises:
             NotAuthenticated: It is not ours, or has expired, or its session has ended.
+            Problem: 403: a page of another site has sent it.
         """
         token = request.cookies.get(NAME)
-        return None if token is None else await self._tokens.caller_of(token)
+        if token is None:
+            return None
+        refuse_other_sites(request)
+        return await self._tokens.caller_of(token)
 
     def give(self, answer: web.Response, session: Session, *, max_age_s: int, secure: bool) -> None:
         """Have a client keep the cookie of a session."""

@@ -31,6 +31,7 @@ from segments.projection.one_ledger import before_making
 from segments.runtime.admin_port import shown
 from segments.settings import Settings
 from segments.store.embedded import opened
+from segments.store.error_code import in_words
 
 DOOR = "command line"
 LATEST = 20
@@ -112,10 +113,9 @@ async def _load(settings: Settings, file: Path, metadata_file: Path) -> Job:
                 await loader.catch_up()
                 with display() as shown:
                     return await loader.carry(job, stopping, shown.show)
-        except RedisError:
+        except RedisError as error:
             raise click.ClickException(
-                f"the store can't be reached; job {job.id} waits for the loader, or for this"
-                " command again"
+                f"{in_words(error)}; job {job.id} waits for the loader, or for this command again"
             ) from None
 
 

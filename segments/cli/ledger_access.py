@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import click
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from segments.acts.trail import By
@@ -28,6 +28,7 @@ from segments.projection.ledger_guard import LedgerGuard
 from segments.runtime.admin_port import CannotListen
 from segments.runtime.tls import UnusableTls
 from segments.settings import Settings
+from segments.store.error_code import in_words
 from segments.store.reader import StoreUnusable
 from segments.store.servers.connection import connect
 
@@ -189,6 +190,8 @@ async def _publish(ledger: AsyncEngine, settings: Settings) -> None:
             await publish_catalog(ledger, redis)
     except StoreUnusable as error:
         why = str(error)
+    except ResponseError as error:
+        why = in_words(error)
     except (RedisError, OSError):
         why = "the store is not running or can't be reached"
     else:

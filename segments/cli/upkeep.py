@@ -22,6 +22,7 @@ from segments.model.refusal import NotFound
 from segments.projection.one_ledger import own_meta
 from segments.settings import Settings
 from segments.store.embedded import opened
+from segments.store.error_code import in_words
 from segments.store.meta import prepare
 from segments.store.writer import Writer
 from segments.upkeep.originals import Seen, see_to_originals
@@ -142,9 +143,9 @@ def rebuilding() -> Iterator[None]:
             f"{error}. The store stays closed: put the file back and run `rtb-segments rebuild`,"
             " or go on without it by `rebuild --skip-missing`"
         ) from None
-    except RedisError:
+    except RedisError as error:
         raise click.ClickException(
-            "the store can't be reached; what there is of it stays closed: run this again"
+            f"{in_words(error)}; what there is of it stays closed: run this again"
         ) from None
 
 
@@ -155,8 +156,8 @@ async def _sweep(settings: Settings) -> tuple[Swept, int]:
                 await prepare(redis, settings.expected_ids)
                 writer = Writer(redis, await own_meta(ledger, redis))
                 swept = await sweep_store(ledger, redis, writer, time.time())
-        except RedisError:
-            raise click.ClickException("the store can't be reached; run this again") from None
+        except RedisError as error:
+            raise click.ClickException(f"{in_words(error)}; run this again") from None
         blobs = await sweep_blobs(
             ledger,
             Blobs.open(settings.blobs_at),

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from contextlib import suppress
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from segments.ingest.tools import Tools
 from segments.ledger.database.engine import LedgerAway
@@ -21,6 +21,7 @@ from segments.projection.in_force import let_catalog_be_in_force
 from segments.projection.one_ledger import OtherLedger, taken_meta
 from segments.runtime.pauses import wait_or_stop
 from segments.store import job_marks
+from segments.store.error_code import in_words
 from segments.store.meta import prepare
 from segments.store.reader import LedgerBehind, StoreUnusable
 from segments.store.servers.masters import is_cluster, runs
@@ -125,5 +126,11 @@ class CatchUp:
 
 
 def in_one_line(error: Exception) -> str:
-    """Return what an error says without its line breaks; its type if it says nothing."""
+    """
+    Return what an error says without its line breaks; its type if it says nothing.
+
+    Of a store that refuses, the kind alone: its words may quote what it was sent.
+    """
+    if isinstance(error, ResponseError):
+        return in_words(error)
     return " ".join(str(error).split()) or type(error).__name__

@@ -25,9 +25,7 @@ from functools import partial
 
 from msgspec.structs import replace
 from redis.asyncio import Redis
-from redis.exceptions import BusyLoadingError
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import RedisError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.files.blobs import Blobs
@@ -60,8 +58,11 @@ EVERY_S = RAISED_EVERY_S
 _PAUSES = Backoff(EVERY_S, 30.0)
 _LOOK_EVERY_S = 0.25
 
-_AWAY = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, StoreUnusable, LedgerAway)
-"""Not the job's fault, and will pass: the job waits."""
+_AWAY = (RedisError, StoreUnusable, LedgerAway)
+"""
+Not the job's fault, and will pass: the job waits. No file can make the store answer with an
+error, whichever of our writes it refuses; a record that can't be read is `CorruptRecord`.
+"""
 
 
 def _not(_: Job) -> None:

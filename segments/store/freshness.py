@@ -35,6 +35,7 @@ from redis.exceptions import (
     TryAgainError,
 )
 
+from segments.store.error_code import kind_of
 from segments.store.keys import FRESH
 from segments.store.reader import StoreUnusable
 from segments.store.servers.majority import WITHIN_S
@@ -60,10 +61,7 @@ async def raise_notes(servers: Iterable[Server]) -> None:
     said = await asyncio.gather(*map(_raise_note, whom), return_exceptions=True)
     for server, error in zip(whom, said, strict=True):
         if isinstance(error, ResponseError) and not isinstance(error, _PASSES):
-            # A class of redis-py's names it without the code.
-            code, _, _ = str(error).partition(" ")
-            kind = code if type(error) is ResponseError else type(error).__name__
-            raise StoreUnusable(f"the store refuses to write: {kind}")
+            raise StoreUnusable(f"the store refuses to write: {kind_of(error)}")
         if isinstance(error, BaseException) and not (
             server.node is not None and isinstance(error, (RedisError, OSError))
         ):

@@ -15,7 +15,7 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from segments.model.record import CorruptRecord, NewerRecord
 from segments.store import keys
-from segments.store.error_code import error_code
+from segments.store.error_code import error_code, kind_of
 from segments.store.reader import StoreUnusable
 from segments.store.script_calls import Call, slices
 from segments.store.scripts import Script
@@ -111,8 +111,7 @@ def _reworded(error: Exception, bucket: int) -> Exception:
         why, _, _ = str(error).removeprefix(f"{code} ").partition(" script:")
         return _CODE_TO_CORRUPTION[code](f"bucket {bucket:x} of the store: a record: {why}")
     if isinstance(error, ResponseError):
-        kind = code if type(error) is ResponseError else type(error).__name__
-        return StoreUnusable(f"the store refuses to write bucket {bucket:x}: {kind}")
+        return StoreUnusable(f"the store refuses to write bucket {bucket:x}: {kind_of(error)}")
     return error if isinstance(error, RedisError) else StoreUnusable(type(error).__name__)
 
 

@@ -20,6 +20,7 @@ from typing import Any
 import aiohttp
 
 from loadtest.ports import free_ports
+from tests.commands import run_command
 
 _PATIENCE_S = 60
 
@@ -116,14 +117,17 @@ class Service:
 
     async def command(self, *arguments: str, status: int = 0, stdin: bytes = b"") -> str:
         """Run one `rtb-segments` command to its end and return what it printed."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "segments", *arguments,
-            env=self.environment, cwd=self.folder, stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-        )  # fmt: skip
-        out, _ = await asyncio.wait_for(process.communicate(stdin), _PATIENCE_S)
-        assert process.returncode == status, f"{arguments}: {process.returncode}\n{out.decode()}"
-        return out.decode()
+        done = await asyncio.to_thread(
+            run_command,
+            *arguments,
+            env=self.environment,
+            cwd=self.folder,
+            stdin=stdin,
+            within_s=_PATIENCE_S,
+        )
+        said = done.stdout + done.stderr
+        assert done.returncode == status, f"{arguments}: {done.returncode}\n{said}"
+        return said
 
     async def bid(self, body: bytes | dict[str, Any], recipient: str | None = None) -> Answer:
         """Put one bid request to the listener."""

@@ -24,6 +24,7 @@ from segments.ledger.database.engine import open_ledger
 from segments.projection.catalog import catch_up
 from segments.settings import Settings
 from segments.store.servers.connection import connect
+from tests.commands import run_command
 from tests.engines import Engine
 from tests.tls import TestCa
 
@@ -43,10 +44,7 @@ class Api:
     tls: ssl.SSLContext | None = None
 
     def command(self, *arguments: str, stdin: str = "") -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "segments", *arguments],
-            env=self.environment, input=stdin, text=True, capture_output=True, check=False,
-        )  # fmt: skip
+        done = run_command(*arguments, env=self.environment, cwd=self.folder, stdin=stdin.encode())
         assert done.returncode == 0, done.stderr
         return done.stdout
 

@@ -24,6 +24,7 @@ import pytest
 from segments.ledger.database.engine import open_ledger
 from segments.settings import Settings
 from segments.store.embedded import opened
+from tests.commands import run_command
 from tests.segments.ingest.deliveries import (
     PARTNER_ID,
     as_json,
@@ -74,11 +75,12 @@ class Host:
         )
 
     def run(self, *arguments: str, status: int = 0, **environment: str) -> str:
-        process = self.start(*arguments, stderr=subprocess.PIPE, **environment)
-        out, err = process.communicate(timeout=WITHIN_S)
-        assert process.returncode == status, out + err
-        assert "Traceback" not in err
-        return out + err
+        env = {**self._environment, **environment}
+        done = run_command(*arguments, env=env, cwd=self.folder, within_s=WITHIN_S)
+        said = done.stdout + done.stderr
+        assert done.returncode == status, said
+        assert "Traceback" not in said
+        return said
 
     def deliver(self, content: bytes, records: int, **fields: Any) -> tuple[str, ...]:
         """Write the two files of a delivery; return the arguments that load them."""
@@ -120,27 +122,35 @@ class Host:
 
 
 @contextmanager
-def new_host() -> Iterator[Host]:
+def new_host(data: Path | None = None) -> Iterator[Host]:
     # Short: the store's socket lies below it.
     folder = Path(tempfile.mkdtemp(prefix="seg-"))
-    host = Host(folder)
-    host.make_ledger()
-    host.run("account", "add", "--kind", "advertiser", "--id", PARTNER_ID, "--name", "Partner")
-    yield host
+    if data is not None:
+        shutil.copytree(data, folder / "data")
+    yield Host(folder)
     shutil.rmtree(folder)
 
 
-@pytest.fixture
-def host() -> Iterator[Host]:
-    """A host with one partner."""
+@pytest.fixture(scope="module")
+def partner() -> Iterator[Path]:
+    """The data directory of a host with one partner."""
     with new_host() as host:
+        host.make_ledger()
+        host.run("account", "add", "--kind", "advertiser", "--id", PARTNER_ID, "--name", "Partner")
+        yield host.folder / "data"
+
+
+@pytest.fixture
+def host(partner: Path) -> Iterator[Host]:
+    """A host with one partner."""
+    with new_host(partner) as host:
         yield host
 
 
 @pytest.fixture(scope="module")
-def clean() -> dict[bytes, list[tuple[Any, Any]]]:
+def clean(partner: Path) -> dict[bytes, list[tuple[Any, Any]]]:
     """What the store holds after a large file was loaded into two segments, undisturbed."""
-    with new_host() as host:
+    with new_host(partner) as host:
         host.run(*host.deliver(many_hashes(), ROWS, segments=TWO_SEGMENTS))
         return host.everything()
 

@@ -60,6 +60,7 @@ def test_command_that_could_only_be_recorded_is_said_again_until_it_is_in_force(
         assert version_of(store) == before
         recorded = trail(begun)
 
+    monkeypatch.delenv("SEGMENTS_OPT_OUT_WAIT_S")  # now it is waited for
     third, fourth = run(*command), run(*command)
 
     assert [each.exit_code for each in (first, second, third, fourth)] == [3, 3, 0, 0]

@@ -1,17 +1,20 @@
 import asyncio
 import logging
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.doors.live_audience.accept import accept
 from segments.doors.live_audience.metadata import read_metadata
 from segments.files.blobs import Blobs
 from segments.ledger import accounts, jobs, recipients
+from segments.loader.catch_up import in_one_line
 from segments.loader.loader import Loader
 from segments.model.account import AccountKind
 from segments.model.job import Job, JobState
@@ -294,6 +297,31 @@ async def test_store_that_dies_under_a_job_leaves_it_queued(world: RunningLoader
         world.engine.start()
 
     assert (left.state, left.checkpoint.deaths) == (JobState.QUEUED, 0)
+    assert (await world.loader.carry(submitted, world.stopping, _not)).state is JobState.DONE
+
+
+@pytest.mark.parametrize("command", ["eval", "hset", "set", "del"])
+async def test_job_waits_for_a_store_that_refuses_any_of_its_writes(
+    world: RunningLoader, command: str
+) -> None:
+    """
+    A store that is full or has lost its replicas begins to refuse between any two of them.
+    """
+    await world.loader.catch_up()
+    submitted = await world.delivered(text_of(email_hashes(1000)))
+    job = await world.loader.claim()
+    assert job is not None
+
+    world.engine.ask("ACL SETUSER", "default", f"-{command}")
+    try:
+        with pytest.raises((StoreUnusable, RedisError)) as refused:
+            await world.loader.run_one(job, world.stopping)
+        left = await world.job(submitted)
+    finally:
+        world.engine.ask("ACL SETUSER", "default", "+@all")
+
+    assert re.fullmatch(r"the store refuses[^:]*: \w+", in_one_line(refused.value))
+    assert left.state is JobState.QUEUED
     assert (await world.loader.carry(submitted, world.stopping, _not)).state is JobState.DONE
 
 

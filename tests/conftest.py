@@ -48,6 +48,26 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(partial(shutil.rmtree, folder, ignore_errors=True))
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest looks for what is long
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """
+    Leave to the long tests what a test does on PostgreSQL after its first parameters.
+
+    What the databases do differently, a test meets with any parameters or with none.
+    """
+    seen = set()
+    for item in items:
+        if isinstance(item, pytest.Function) and _is_on_postgres(item):
+            if (test := (item.path, item.originalname)) in seen:
+                item.add_marker(pytest.mark.long)
+            seen.add(test)
+
+
+def _is_on_postgres(item: pytest.Function) -> bool:
+    values = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    return any(isinstance(value, str) and value == "postgresql" for value in values)
+
+
 def _has_memory_to_spare() -> bool:
     return _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free >= _ENOUGH_BYTES
 

@@ -51,7 +51,7 @@ STEPS = 68
 """At most; hypothesis ends some runs early, and the mean is above 50."""
 
 SHARDS = 4
-RUNS_A_SHARD = 15
+RUNS_A_SHARD = 10
 LONG_RUNS_A_SHARD = 500
 
 owners = st.sampled_from(OWNERS)

@@ -55,7 +55,7 @@ async def demo() -> int:
 
 
 async def _show(segments: Settings, rtb: RtbSettings) -> None:
-    await _until_ready(f"http://127.0.0.1:{rtb.admin_port}/health/ready")
+    await _until_ready(f"http://127.0.0.1:{rtb.admin_port}/health/ready?strict")
     await _load(segments.data_dir / "demo")
     url = f"http://127.0.0.1:{rtb.port}/openrtb2/enrich/{_RECIPIENT}"
     body = json.dumps(_bid_request())

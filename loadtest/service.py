@@ -119,7 +119,7 @@ class Service:
     async def unready(self) -> int:
         """Return how many workers say that they could not enrich."""
         _, text = await self._get("/health/ready")
-        return len({reason.partition(":")[0] for reason in json.loads(text)["reasons"]})
+        return len(set(re.findall(r"worker \d+(?=:)", json.loads(text)["reason"])))
 
     async def metrics(self) -> dict[str, float]:
         """Return its counters and gauges, summed over what they are labelled with."""

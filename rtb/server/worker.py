@@ -269,6 +269,8 @@ class Worker:
         cells[Gauge.BEAT_AT_S] = int(self.bids.wall_s)
         cells[Gauge.LINK] = LINK_UP if fault is None else LINK_FAULT[fault]
         cells[Gauge.IS_CATALOG_CONFIRMED] = self.bids.is_confirmed
+        if fault is None and self.bids.is_confirmed:
+            cells[Gauge.HAS_ENRICHED] = 1
         cells[Gauge.IN_FLIGHT] = self.bids.in_flight
         cells[Gauge.CONNECTIONS] = len(self.site.connections)
         self._cache_meter.read()

@@ -18,6 +18,7 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from segments.runtime import http_server
+from segments.runtime.health import Health
 from segments.runtime.tls import TlsFiles, context_of
 
 Reasons = Callable[[], Awaitable[Sequence[str]]]
@@ -47,13 +48,7 @@ def add_health(app: web.Application, reasons: Reasons, backlog: Backlog = nothin
         return web.json_response({"live": True})
 
     async def ready(request: web.Request) -> web.Response:
-        found = list(await reasons())
-        waiting = await backlog()
-        is_late = "strict" in request.query and any(waiting.values())
-        return web.json_response(
-            {"ready": not found, "reasons": found, **waiting},
-            status=503 if found or is_late else 200,
-        )
+        return Health(await reasons(), waiting=await backlog()).answer(request)
 
     app.router.add_get("/health/live", live)
     app.router.add_get("/health/ready", ready)

@@ -98,7 +98,7 @@ class Service:
             while True:
                 assert self.process.returncode is None, self.log.read_text()
                 try:
-                    async with session.get(f"{self.admin}/health/ready") as answer:
+                    async with session.get(f"{self.admin}/health/ready?strict") as answer:
                         if answer.status == 200:
                             return
                 except aiohttp.ClientConnectionError:

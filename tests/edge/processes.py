@@ -38,8 +38,8 @@ class Listener:
             return answer.status, await answer.text()
 
     async def is_ready(self) -> bool:
-        """Whether it says that it is."""
-        return (await self.get("/health/ready"))[0] == 200
+        """Whether it says that it answers, and enriches."""
+        return (await self.get("/health/ready?strict"))[0] == 200
 
     async def metric(self, line: str) -> float:
         """Return the value of one line of the metrics."""

@@ -16,6 +16,7 @@ from rtb.server.metrics.cache_meter import CacheMeter
 from rtb.server.metrics.layout import LINK_FAULT, LINK_UP, Gauge
 from rtb.server.metrics.shared_counters import SharedCounters, create
 from segments.model.identity import IdentifierKind
+from segments.runtime.health import Health
 
 NOW_S = 1_767_225_600.0
 
@@ -34,6 +35,7 @@ def well(counters: SharedCounters) -> None:
     counters.cells[Gauge.LINK] = LINK_UP
     counters.cells[Gauge.CATALOG_SEEN_AT_S] = int(NOW_S)
     counters.cells[Gauge.IS_CATALOG_CONFIRMED] = 1
+    counters.cells[Gauge.HAS_ENRICHED] = 1
 
 
 def board_of(*all_counters: SharedCounters) -> Board:
@@ -100,8 +102,9 @@ def test_well_workers_are_ready() -> None:
     for counters in all_counters:
         well(counters)
 
-    assert board_of(*all_counters).reasons() == []
+    assert board_of(*all_counters).health() == Health([], [])
     assert shown(board_of(*all_counters))["rtb_ready",] == 1
+    assert shown(board_of(*all_counters))["rtb_enriching",] == 1
 
 
 def test_successors_and_those_who_drain_are_counted_and_have_no_say() -> None:
@@ -119,7 +122,7 @@ def test_successors_and_those_who_drain_are_counted_and_have_no_say() -> None:
 
     board = Board(all_counters, wall_s=lambda: NOW_S, in_office=lambda: [in_office])
 
-    assert board.reasons() == []
+    assert board.health() == Health([], [])
     assert shown(board)["rtb_store_up",] == 1
     assert shown(board)["rtb_requests_total", "", "no_match", ""] == 3
 
@@ -129,23 +132,27 @@ def test_worker_without_a_process_is_not_running() -> None:
 
     board = Board([counters], wall_s=lambda: NOW_S, in_office=lambda: [None])
 
-    assert board.reasons() == ["worker 0: not running"]
+    assert board.health() == Health(["worker 0: not running"], [])
     assert shown(board)["rtb_store_up",] == 0
 
 
 def test_each_reason_of_not_being_ready_is_named() -> None:
-    fd = create(6)
-    all_counters = [SharedCounters(fd, index) for index in range(6)]
+    fd = create(7)
+    all_counters = [SharedCounters(fd, index) for index in range(7)]
     for counters in all_counters[1:]:
         well(counters)
     all_counters[1].cells[Gauge.BEAT_AT_S] = int(NOW_S) - 10
     all_counters[2].cells[Gauge.LINK] = LINK_FAULT[LookupFault.LOADING]
+    all_counters[2].cells[Gauge.HAS_ENRICHED] = 0
     all_counters[3].cells[Gauge.CATALOG_SEEN_AT_S] = int(NOW_S) - 60
     all_counters[3].cells[Gauge.IS_CATALOG_CONFIRMED] = 0
     all_counters[4].cells[Gauge.IS_DRAINING] = 1
     all_counters[5].cells[Gauge.CATALOG_SEEN_AT_S] = 0
 
-    assert board_of(*all_counters).reasons() == [
+    unready, passing, _ = board_of(*all_counters).health()
+
+    assert passing == []
+    assert unready == [
         "worker 0: not running",
         "worker 1: does not respond",
         "worker 2: store loading",
@@ -153,6 +160,25 @@ def test_each_reason_of_not_being_ready_is_named() -> None:
         "worker 4: draining",
         "worker 5: catalog not read yet",
     ]
+
+
+@pytest.mark.parametrize("fault", LookupFault)
+def test_store_that_is_lost_makes_no_worker_unready(fault: LookupFault) -> None:
+    """
+    Every replica has lost it, and without them all no bid would even pass through.
+    """
+    counters = SharedCounters(create(1), 0)
+    well(counters)
+    counters.cells[Gauge.LINK] = LINK_FAULT[fault]
+    counters.cells[Gauge.CATALOG_SEEN_AT_S] = int(NOW_S) - 60
+    counters.cells[Gauge.IS_CATALOG_CONFIRMED] = 0
+
+    unready, passing, _ = board_of(counters).health()
+
+    assert unready == []
+    assert passing[0].startswith("worker 0: store ")
+    assert shown(board_of(counters))["rtb_ready",] == 1
+    assert shown(board_of(counters))["rtb_enriching",] == 0
 
 
 class Cached:

@@ -103,7 +103,7 @@ async def test_roll_replaces_every_worker_and_no_client_notices(valkey: Engine) 
     async def watch(listener: Listener) -> None:
         while True:
             counts.append(await listener.metric(COUNTED))
-            status, text = await listener.get("/health/ready")
+            status, text = await listener.get("/health/ready?strict")
             if status != 200:
                 unready.append(text)
 

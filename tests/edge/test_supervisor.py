@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 from contextlib import suppress
+from importlib.metadata import version
 
 import pytest
 from redis.asyncio import Redis
@@ -51,21 +52,45 @@ async def test_metrics_are_summed_over_the_workers(engine: Engine, redis_client:
         assert await listener.metric("rtb_store_up") == 1
 
 
-async def test_health_says_why_it_is_not_ready(engine: Engine, redis_client: Redis) -> None:
+async def test_health_says_why_bids_pass_through_and_goes_on_being_ready(
+    engine: Engine, redis_client: Redis
+) -> None:
     await furnish(redis_client)
 
     async with listening(redis_url=engine.url) as listener:
         await eventually(listener.is_ready)
         engine.stop()
         await eventually(lambda: _is_unready(listener))
-        live, _ = await listener.get("/health/live")
-        status, text = await listener.get("/healthz")
+        paths = ("/health/live", "/heartbeat", "/health/ready", "/healthz", "/healthcheck")
+        statuses = [(await listener.get(path))[0] for path in paths]
+        strict = [(await listener.get(f"{path}?strict"))[0] for path in paths]
+        said = json.loads((await listener.get("/health/ready"))[1])
         engine.start()
         await caught_up(redis_client)
         await eventually(listener.is_ready)
 
-    assert (live, status) == (200, 503)
-    assert json.loads(text)["reasons"][0].startswith("worker 0: store ")
+    assert statuses == [200] * 5
+    assert strict == [200, 200, 503, 503, 503]
+    assert said.pop("reason").startswith("worker 0: store ")
+    assert said == {
+        "status": "degraded",
+        "ready": True,
+        "version": version("rtb-segments"),
+        "enriching": False,
+    }
+
+
+async def test_worker_that_never_could_enrich_is_not_ready(engine: Engine) -> None:
+    """
+    A rollout waits for it: a release that can't reach the store goes no further.
+    """
+    engine.stop()
+    async with listening(redis_url=engine.url) as listener:
+        status, text = await listener.get("/health/ready")
+    engine.start()
+
+    assert status == 503
+    assert json.loads(text)["status"] == "not_ready"
 
 
 async def test_killed_worker_is_started_again_and_goes_on_counting(valkey: Engine) -> None:

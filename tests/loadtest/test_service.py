@@ -75,7 +75,7 @@ def service() -> Iterator[Service]:
         }
         up = subprocess.Popen([sys.executable, "-m", "segments", "up"], env=env)
         try:
-            until_ready(f"http://{HOST}:{admin_port}/health/ready", up)
+            until_ready(f"http://{HOST}:{admin_port}/health/ready?strict", up)
             seeded = subprocess.run(
                 [sys.executable, "-m", "loadtest", "seed", "--ids", str(IDS)],
                 env=env,

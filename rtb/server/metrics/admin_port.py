@@ -2,9 +2,15 @@
 Health and metrics, on a port of their own, from what the workers write to memory.
 
     /health/live    200 while the supervisor answers at all
-    /health/ready   200 if a request sent now would be enriched; else 503 and why
-    /healthz /heartbeat /healthcheck    as ready: OpenX's and Index's names for it
+    /health/ready   200 if a request sent now would be answered; with ?strict, if it would be
+                    enriched; else 503 and why
+    /healthz /healthcheck    as ready: OpenX's and Index's names for it
+    /heartbeat      as live: Index's name for that
     /metrics        Prometheus, summed over all workers
+
+A store that is away makes no worker unready, for all others have lost it as well: bids pass
+through. Two things do: a worker that never could enrich, which a rollout must wait for, and
+one whose catalog is too old though it has the store, for another may have it fresh.
 
 The bid path never waits for this, nor does this ask a worker anything: a worker
 that hangs is one whose last beat is too long ago.
@@ -27,6 +33,7 @@ from rtb.outcome import Outcome, Reason
 from rtb.server.metrics import layout
 from rtb.server.metrics.layout import CacheEvent, Gauge, Refusal, SeenResult, Where
 from rtb.server.metrics.shared_counters import SharedCounters
+from segments.runtime.health import Health
 
 _BEAT_MAX_AGE_S = 3
 
@@ -53,33 +60,37 @@ class Board(Collector):
         self._in_office = in_office or (lambda: all_counters)
         self._wall_s = wall_s
 
-    def reasons(self) -> list[str]:
-        """Return why the service is not ready; nothing if it is."""
-        return [
-            f"worker {index}: {reason}"
-            for index, counters in enumerate(self._in_office())
-            for reason in self._reasons_of(counters)
-        ]
+    def health(self) -> Health:
+        """Return how the service is: as its worst worker."""
+        unready: list[str] = []
+        passing: list[str] = []
+        for index, counters in enumerate(self._in_office()):
+            for is_unready, why in self._ailments_of(counters):
+                (unready if is_unready else passing).append(f"worker {index}: {why}")
+        return Health(unready, passing)
 
-    def _reasons_of(self, counters: SharedCounters | None) -> Iterator[str]:
+    def _ailments_of(self, counters: SharedCounters | None) -> Iterator[tuple[bool, str]]:
+        """Yield what is wrong with a worker, and whether that makes it unready."""
         if counters is None:
-            yield "not running"
+            yield True, "not running"
             return
         cells, now_s = counters.cells, self._wall_s()
         if now_s - cells[Gauge.BEAT_AT_S] > _BEAT_MAX_AGE_S:
-            yield "not running" if not cells[Gauge.PID] else "does not respond"
+            yield True, "not running" if not cells[Gauge.PID] else "does not respond"
             return
         if cells[Gauge.IS_DRAINING]:
-            yield "draining"
-        link = cells[Gauge.LINK]
+            yield True, "draining"
+        never_enriched, link = not cells[Gauge.HAS_ENRICHED], cells[Gauge.LINK]
         if link != layout.LINK_UP:
             fault = layout.FAULTS[link - layout.LINK_UP - 1] if link else "not connected yet"
-            yield f"store {fault}"
+            yield never_enriched, f"store {fault}"
         seen_at_s = cells[Gauge.CATALOG_SEEN_AT_S]
         if not seen_at_s:
-            yield "catalog not read yet"
+            yield True, "catalog not read yet"
         elif not cells[Gauge.IS_CATALOG_CONFIRMED]:
-            yield f"catalog not confirmed for {now_s - seen_at_s:.0f} s"
+            is_behind_others = link == layout.LINK_UP
+            why = f"catalog not confirmed for {now_s - seen_at_s:.0f} s"
+            yield never_enriched or is_behind_others, why
 
     def collect(self) -> Iterator[Metric]:
         """Render everything that is counted; part of prometheus-client."""
@@ -145,7 +156,10 @@ class Board(Collector):
         links = self._of_each(Gauge.LINK)
         is_up = all(link == layout.LINK_UP for link in links)
         yield _gauge("rtb_store_up", "1 if every worker can ask the store.", is_up)
-        yield _gauge("rtb_ready", "1 if the service is ready.", not self.reasons())
+        health = self.health()
+        yield _gauge("rtb_ready", "1 if the service can answer.", not health.unready)
+        is_enriching = not health.unready and not health.passing
+        yield _gauge("rtb_enriching", "1 if every worker can enrich.", is_enriching)
         version = min(self._of_each(Gauge.CATALOG_VERSION))
         yield _gauge("rtb_catalog_version", "Of the worker furthest behind.", version)
         seen_at_s = min(self._of_each(Gauge.CATALOG_SEEN_AT_S))
@@ -206,11 +220,8 @@ def application(board: Board) -> web.Application:
     async def live(_: web.Request) -> web.Response:
         return web.json_response({"live": True})
 
-    async def ready(_: web.Request) -> web.Response:
-        reasons = board.reasons()
-        return web.json_response(
-            {"ready": not reasons, "reasons": reasons}, status=503 if reasons else 200
-        )
+    async def ready(request: web.Request) -> web.Response:
+        return board.health().answer(request)
 
     async def prometheus(_: web.Request) -> web.Response:
         return web.Response(
@@ -218,8 +229,9 @@ def application(board: Board) -> web.Application:
         )
 
     app = web.Application()
-    app.router.add_get("/health/live", live)
-    for path in ("/health/ready", "/healthz", "/heartbeat", "/healthcheck"):
+    for path in ("/health/live", "/heartbeat"):
+        app.router.add_get(path, live)
+    for path in ("/health/ready", "/healthz", "/healthcheck"):
         app.router.add_get(path, ready)
     app.router.add_get("/metrics", prometheus)
     return app

@@ -51,6 +51,7 @@ class Gauge(IntEnum):
     IS_LISTENING = auto()  # accepts connections; one that is to succeed another waits until ready
     CACHE_ENTRIES = auto()
     CACHE_BYTES = auto()
+    HAS_ENRICHED = auto()  # could, at least once
 
 
 class Where(StrEnum):

@@ -142,7 +142,7 @@ class Service:
         try:
             for port in (self.sftp_port, self.api_port):
                 socket.create_connection(("127.0.0.1", port)).close()
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.admin_port}/health/ready"):
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.admin_port}/health/ready?strict"):
                 return True
         except OSError:
             return False

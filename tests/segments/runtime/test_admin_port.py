@@ -3,6 +3,7 @@ import socket
 import urllib.error
 import urllib.request
 from asyncio import to_thread
+from importlib.metadata import version
 from pathlib import Path
 from ssl import SSLContext
 from typing import Any
@@ -65,14 +66,24 @@ async def test_prometheus_is_answered_over_tls_though_another_says_nothing(
 async def test_process_that_can_do_its_work_is_ready() -> None:
     status, said = await asked("/health/ready", reasons=[])
 
-    assert (status, json.loads(said)) == (200, {"ready": True, "reasons": []})
+    assert (status, json.loads(said)) == (
+        200,
+        {
+            "status": "ready",
+            "ready": True,
+            "version": version("rtb-segments"),
+            "enriching": True,
+            "reason": "",
+        },
+    )
 
 
 async def test_process_that_cannot_says_why_and_lives() -> None:
     ready = await asked("/health/ready", reasons=["waits for the store"])
     live = await asked("/health/live", reasons=["waits for the store"])
 
-    assert (ready[0], json.loads(ready[1])["reasons"]) == (503, ["waits for the store"])
+    assert (ready[0], json.loads(ready[1])["reason"]) == (503, "waits for the store")
+    assert json.loads(ready[1])["status"] == "not_ready"
     assert live[0] == 200
 
 

@@ -66,6 +66,7 @@ class Service:
             "RTB_HOST": HOST,
             "RTB_PORT": str(self.port),
             "RTB_ADMIN_PORT": str(self._admin_port),
+            "RTB_STOP_ACCEPTING_AFTER_S": "0",
             "RTB_WORKERS": str(workers),
             **(variables or {}),
         }

@@ -120,8 +120,14 @@ class RtbSettings(OperatorSettings):
     idle_timeout_s: float = Field(75.0, gt=0)
     """How long a connection is kept without a request; longer than a load balancer's 60 s."""
 
+    stop_accepting_after_s: float = Field(5.0, ge=0)
+    """
+    How long after SIGTERM new connections are accepted, each for one request, while it is not
+    ready any more: load balancers notice at their next look. `up` on a terminal does not wait.
+    """
+
     drain_s: float = Field(10.0, ge=0)
-    """How long after SIGTERM the requests in flight may take to finish."""
+    """How long the requests in flight may take to finish after that."""
 
     cache_bytes: int = Field(0, ge=0)
     """

@@ -160,6 +160,7 @@ async def start_ours(
         "RTB_PORT": str(port),
         "RTB_OPT_OUTS_MAX_AGE_S": "0",  # no loader runs beside it
         "RTB_ADMIN_PORT": str(admin_port),
+        "RTB_STOP_ACCEPTING_AFTER_S": "0",
         "RTB_WORKERS": "1",
         "SEGMENTS_DATA_DIR": str(settings.data_dir),
         "SEGMENTS_REDIS_URL": "",

@@ -151,6 +151,7 @@ async def _start(
         "RTB_PORT": str(port),
         "RTB_OPT_OUTS_MAX_AGE_S": "0",  # no loader runs beside it
         "RTB_ADMIN_PORT": str(admin_port),
+        "RTB_STOP_ACCEPTING_AFTER_S": "0",
         "RTB_WORKERS": "1",
         "RTB_CACHE_BYTES": str(room),
         "RTB_DEADLINE_CAP_MS": str(_DEADLINE_MS),

@@ -108,6 +108,7 @@ async def _start(servers: Servers, service: Service, count: int) -> Server:
         "RTB_PORT": str(port),
         "RTB_OPT_OUTS_MAX_AGE_S": "0",  # no loader runs beside it
         "RTB_ADMIN_PORT": str(admin_port),
+        "RTB_STOP_ACCEPTING_AFTER_S": "0",
         "SEGMENTS_REDIS_URL": service.settings.store_url,
         **_VARIABLES,
     }

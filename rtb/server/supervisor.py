@@ -22,6 +22,7 @@ from aiohttp import web
 from rtb.server.listening_sockets import CannotListen, listen
 from rtb.server.metrics import shared_counters
 from rtb.server.metrics.admin_port import Board, application
+from rtb.server.metrics.layout import Gauge
 from rtb.server.settings_handoff import SettingsHandoff
 from rtb.server.worker_slot import NotReplaced, Rows, WorkerSlot
 from rtb.settings import RtbSettings
@@ -62,12 +63,16 @@ class Supervisor:
         ]
         self.port: int = self._sockets[0].getsockname()[1]
 
-    async def run(self, stop: asyncio.Event, roll: asyncio.Event) -> None:
+    async def run(self, stop: asyncio.Event, at_once: asyncio.Event, roll: asyncio.Event) -> None:
         """
         Serve until `stop` is set, then drain; replace the workers whenever `roll` is set.
 
+        Between the two it says that it is not ready, and goes on accepting for a while: a
+        load balancer sends on until it has looked.
+
         Args:
             stop: Set once.
+            at_once: Set with it, or later: nobody has to notice first.
             roll: Cleared when a roll begins, so one that is asked for during
                 another follows it.
 
@@ -85,6 +90,7 @@ class Supervisor:
                 self._settings.workers,
             )
             await stop.wait()
+            await self._until_noticed(at_once)
             _log.info("draining")
             # Ours first: as long as one of us listens, the kernel takes new clients.
             for one in self._sockets:
@@ -92,6 +98,15 @@ class Supervisor:
             for task in (rolling, *keeping):
                 task.cancel()
             await asyncio.wait((rolling, *keeping))
+
+    async def _until_noticed(self, at_once: asyncio.Event) -> None:
+        for counters in self._rows.all_counters:
+            counters.cells[Gauge.IS_STOPPING] = 1
+        within_s = self._settings.stop_accepting_after_s
+        if within_s and not at_once.is_set():
+            _log.info("stopping: not ready any more, accepting for %g s", within_s)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(at_once.wait(), within_s)
 
     async def _roll_for_ever(self, roll: asyncio.Event) -> None:
         while True:
@@ -148,14 +163,21 @@ async def supervise(settings: RtbSettings) -> None:
     """
     Run the bid listener until SIGTERM or SIGINT; replace its workers at each SIGHUP.
 
+    After SIGTERM it accepts for `stop_accepting_after_s`; a second one, or SIGINT, ends that.
+
     Raises:
         CannotListen: A port can't be had.
         segments.runtime.tls.UnusableTls: There is no TLS with these files.
     """
     supervisor = Supervisor(settings)
-    stop, roll = asyncio.Event(), asyncio.Event()
+    stop, at_once, roll = asyncio.Event(), asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def hurry() -> None:
+        at_once.set()
+        stop.set()
+
     loop.add_signal_handler(signal.SIGHUP, roll.set)
-    for signal_number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signal_number, stop.set)
-    await supervisor.run(stop, roll)
+    loop.add_signal_handler(signal.SIGTERM, lambda: hurry() if stop.is_set() else stop.set())
+    loop.add_signal_handler(signal.SIGINT, hurry)
+    await supervisor.run(stop, at_once, roll)

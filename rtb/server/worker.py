@@ -265,6 +265,8 @@ class Worker:
         cells = self._counters.cells
         self.bids.wall_s = time.time()
         self.site.sweep(self._loop.time())
+        if cells[Gauge.IS_STOPPING]:
+            self.site.is_draining = True
         fault = self._lookup.fault
         cells[Gauge.BEAT_AT_S] = int(self.bids.wall_s)
         cells[Gauge.LINK] = LINK_UP if fault is None else LINK_FAULT[fault]

@@ -12,10 +12,11 @@ pass through; without the loader, files wait.
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 from asyncio.subprocess import Process
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from segments.ledger.database.engine import open_ledger
@@ -55,14 +56,17 @@ class Part(Protocol):
 class Program:
     """One of our own commands, as a part."""
 
-    def __init__(self, name: str, argv: Sequence[str]) -> None:
+    def __init__(
+        self, name: str, argv: Sequence[str], env: Mapping[str, str] | None = None
+    ) -> None:
         self.name = name
         self._argv = argv
+        self._env = env
         self._process: Process | None = None
 
     async def start(self) -> None:
         """Start it; how soon it can be used is its own affair."""
-        self._process = await child_process.start(self._argv)
+        self._process = await child_process.start(self._argv, env=self._env)
 
     async def wait(self) -> int:
         """Return its exit status once it has ended; negative if a signal ended it."""
@@ -118,8 +122,14 @@ def _programs() -> tuple[Program, ...]:
         Program("loader", (sys.executable, "-m", "segments", "loader")),
         Program("SFTP door", (sys.executable, "-m", "segments", "sftp")),
         Program("REST doors", (sys.executable, "-m", "segments", "api")),
-        Program(_BIDS, (sys.executable, "-m", "rtb")),
+        Program(_BIDS, (sys.executable, "-m", "rtb"), _env_of_bids()),
     )
+
+
+def _env_of_bids() -> Mapping[str, str]:
+    # No load balancer sends to a terminal, and who has typed Ctrl-C is waiting.
+    at_once = {"RTB_STOP_ACCEPTING_AFTER_S": "0"} if sys.stdin and sys.stdin.isatty() else {}
+    return {**at_once, **os.environ}
 
 
 async def _prepare(settings: Settings) -> None:

@@ -50,6 +50,7 @@ class Service:
             **{k: v for k, v in os.environ.items() if not k.startswith(("SEGMENTS_", "RTB_"))},
             "RTB_PORT": str(self.port),
             "RTB_ADMIN_PORT": str(self.admin_port),
+            "RTB_STOP_ACCEPTING_AFTER_S": "0",
             "RTB_HOST": "127.0.0.1",
             "RTB_DEADLINE_CAP_MS": "2000",  # a loaded test machine is not late, only slow
             "RTB_TMAX_SHARE": "1",

@@ -60,6 +60,7 @@ async def listening(
 ) -> AsyncIterator[Listener]:
     """Start it on ports of the kernel's choice and wait until it says which."""
     defaults = {"host": "127.0.0.1", "port": 0, "admin_port": 0, "drain_s": 5}
+    defaults["stop_accepting_after_s"] = 0
     patient = {"deadline_cap_ms": 5_000, "tmax_share": 1}
     process = await start(**{**defaults, **patient, **settings})
     assert process.stdout is not None

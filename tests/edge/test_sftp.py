@@ -83,6 +83,7 @@ async def test_file_delivered_by_sftp_changes_what_the_next_bid_shows(
         RTB_HOST="127.0.0.1",
         RTB_PORT=str(port),
         RTB_ADMIN_PORT=str(admin_port),
+        RTB_STOP_ACCEPTING_AFTER_S="0",
         RTB_DEADLINE_CAP_MS="2000",
         RTB_TMAX_SHARE="1",
     )

@@ -160,6 +160,29 @@ async def test_sigterm_leaves_a_quiet_client_a_moment_and_then_ends(valkey: Engi
             assert await listener.process.wait() == 0
 
 
+async def test_sigterm_is_noticed_by_balancers_before_anybody_is_refused(valkey: Engine) -> None:
+    """
+    A balancer sends on until it has looked; each client is told to connect anew, elsewhere.
+    """
+    async with listening(redis_url=valkey.url, stop_accepting_after_s=60) as listener:
+        await furnish_and_wait(valkey, listener)
+        listener.process.terminate()
+        await eventually(lambda: _is_unready(listener))
+        status, text = await listener.get("/health/ready")
+
+        async def is_told() -> bool:
+            async with connected(listener.port) as client:
+                answer = await client.post(bid_request())
+                assert answer.outcome == "enriched"
+                return answer.headers.get("connection") == "close"
+
+        await eventually(is_told)
+        assert (status, json.loads(text)["reason"]) == (503, "worker 0: stopping")
+        listener.process.send_signal(signal.SIGINT)
+        async with asyncio.timeout(10):
+            assert await listener.process.wait() == 0
+
+
 async def test_workers_do_not_outlive_their_supervisor(valkey: Engine) -> None:
     async with listening(redis_url=valkey.url, workers=2) as listener:
         workers = listener.workers()

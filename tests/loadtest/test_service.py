@@ -67,6 +67,7 @@ def service() -> Iterator[Service]:
             "RTB_PORT": str(port),
             "RTB_OPT_OUTS_MAX_AGE_S": "0",  # no loader runs beside it
             "RTB_ADMIN_PORT": str(admin_port),
+            "RTB_STOP_ACCEPTING_AFTER_S": "0",
             "SEGMENTS_API_PORT": "0",
             "SEGMENTS_SFTP_PORT": "0",
             # A busy machine's hiccup is no wrong answer, and not what is tested here.

@@ -78,6 +78,8 @@ class Board(Collector):
         if now_s - cells[Gauge.BEAT_AT_S] > _BEAT_MAX_AGE_S:
             yield True, "not running" if not cells[Gauge.PID] else "does not respond"
             return
+        if cells[Gauge.IS_STOPPING]:
+            yield True, "stopping"
         if cells[Gauge.IS_DRAINING]:
             yield True, "draining"
         never_enriched, link = not cells[Gauge.HAS_ENRICHED], cells[Gauge.LINK]

@@ -52,6 +52,7 @@ class Gauge(IntEnum):
     CACHE_ENTRIES = auto()
     CACHE_BYTES = auto()
     HAS_ENRICHED = auto()  # could, at least once
+    IS_STOPPING = auto()  # the supervisor's word: every answer is its connection's last
 
 
 class Where(StrEnum):

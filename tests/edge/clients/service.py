@@ -58,6 +58,7 @@ class Service:
             "RTB_DEADLINE_CAP_MS": "2000",  # a loaded test machine is not late, only slow
             "RTB_TMAX_SHARE": "1",
             "RTB_DRAIN_S": "1",
+            "RTB_STOP_ACCEPTING_AFTER_S": "0",
             "SEGMENTS_DATA_DIR": str(folder / "data"),
             "SEGMENTS_EXPECTED_IDS": "10000",
             "SEGMENTS_API_HOST": "127.0.0.1",

@@ -2,10 +2,9 @@
 
 import asyncio
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from segments.files.base_connection import variables_named
 from segments.ledger.database.engine import LedgerUnusable, existing_ledger, reading
+from segments.ledger.database.errors import LEDGER_FAILURES
 from segments.ledger.external_audience.base_connections import connections
 from segments.runtime.settings_reader import read_settings
 from segments.settings import Settings
@@ -24,11 +23,7 @@ def control_settings() -> Settings:
 def _named_by_connections(settings: Settings) -> set[str]:
     try:
         return asyncio.run(_named(settings))
-    except (
-        LedgerUnusable,
-        SQLAlchemyError,
-        OSError,
-    ):  # no ledger yet, or not in reach: it has not named them
+    except (LedgerUnusable, *LEDGER_FAILURES):
         return set()
 
 

@@ -27,12 +27,12 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import DefaultResolver
 from prometheus_client import CollectorRegistry, Counter
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.ledger import callbacks
 from segments.ledger.callbacks import Callback
 from segments.ledger.database.engine import reading
+from segments.ledger.database.errors import LEDGER_FAILURES
 from segments.runtime.pauses import Backoff, wait_or_stop
 
 _log = logging.getLogger(__name__)
@@ -150,7 +150,7 @@ class Callbacks:
         while not stopping.is_set():
             try:
                 sent = await self.turn()
-            except (OSError, SQLAlchemyError) as error:
+            except LEDGER_FAILURES as error:
                 _log.error("callbacks: %s", type(error).__name__)
                 sent = 0
             if not sent:

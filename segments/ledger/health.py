@@ -1,9 +1,9 @@
 """Whether the ledger can be read, for `/health/ready`."""
 
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from segments.ledger.database.engine import LedgerAway, reading
+from segments.ledger.database.engine import reading
+from segments.ledger.database.errors import LEDGER_FAILURES
 from segments.ledger.revision import revision
 
 
@@ -12,6 +12,6 @@ async def ledger_reasons(ledger: AsyncEngine) -> list[str]:
     try:
         async with reading(ledger) as conn:
             await revision(conn)
-    except (SQLAlchemyError, OSError, LedgerAway) as error:
+    except LEDGER_FAILURES as error:
         return [f"ledger ({type(error).__name__})"]
     return []

@@ -12,9 +12,10 @@ import logging
 from contextlib import suppress
 
 from redis.exceptions import RedisError, ResponseError
+from sqlalchemy.exc import SQLAlchemyError
 
 from segments.ingest.tools import Tools
-from segments.ledger.database.engine import LedgerAway
+from segments.ledger.database.errors import LEDGER_FAILURES
 from segments.loader.metrics import Metrics
 from segments.projection.catalog import catch_up
 from segments.projection.in_force import let_catalog_be_in_force
@@ -66,7 +67,7 @@ class CatchUp:
 
     async def _note_in_force(self) -> None:
         """See that whoever waits for the catalog hears of it; opt-outs do not wait for that."""
-        with suppress(RedisError, StoreUnusable, LedgerAway, OSError):  # the next look tries again
+        with suppress(RedisError, StoreUnusable, *LEDGER_FAILURES):  # the next look tries again
             await let_catalog_be_in_force(self._tools.ledger, self._tools.redis)
 
     async def run(self, is_ready: asyncio.Event, stopping: asyncio.Event) -> None:
@@ -81,10 +82,10 @@ class CatchUp:
         while not stopping.is_set():
             try:
                 await self.catch_up()
-            except (RedisError, StoreUnusable, LedgerAway) as error:
+            except (RedisError, StoreUnusable, *LEDGER_FAILURES) as error:
                 is_ready.clear()
                 self._metrics.store_is(well=False)
-                was_away, away = away, "ledger" if isinstance(error, LedgerAway) else "store"
+                was_away, away = away, _which_is_away(error)
                 why, was_why = in_one_line(error), why
                 # Of another ledger, or numbers: whoever looks must see which.
                 is_refused = isinstance(error, (OtherLedger, LedgerBehind))
@@ -125,12 +126,18 @@ class CatchUp:
             self._checked_runs = frozenset(found.run_to_server)
 
 
+def _which_is_away(error: Exception) -> str:
+    return "store" if isinstance(error, (RedisError, StoreUnusable)) else "ledger"
+
+
 def in_one_line(error: Exception) -> str:
     """
     Return what an error says without its line breaks; its type if it says nothing.
 
-    Of a store that refuses, the kind alone: its words may quote what it was sent.
+    Of a store or a ledger that refuses, the kind alone: its words may quote what it was sent.
     """
     if isinstance(error, ResponseError):
         return in_words(error)
+    if isinstance(error, SQLAlchemyError):
+        return f"the ledger refuses: {type(error).__name__}"
     return " ".join(str(error).split()) or type(error).__name__

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 
 from segments.ingest.ids_only import LOOK_EVERY_S
 from segments.ingest.tools import Tools
-from segments.ledger.database.engine import LedgerAway
+from segments.ledger.database.errors import LEDGER_FAILURES
 from segments.runtime.pauses import wait_or_stop
 from segments.store.reader import StoreUnusable
 from segments.upkeep.lost_jobs import forget_old
@@ -63,7 +63,7 @@ async def keep_house(
                 await forget_old(tools.ledger, tools.redis, tools.now_s())
         except _ToldToStop:
             return
-        except (RedisError, StoreUnusable, LedgerAway, BaseError, OSError) as error:
+        except (RedisError, StoreUnusable, BaseError, *LEDGER_FAILURES) as error:
             _log.warning("sweep: broken off (%s)", type(error).__name__)
         else:
             if done is not None:
@@ -105,7 +105,7 @@ async def scrub_in_time(
                 strays_at_s = tools.now_s()
         except _ToldToStop:
             return
-        except (LedgerAway, BaseError, OSError) as error:
+        except (BaseError, *LEDGER_FAILURES) as error:
             _log.warning("scrub: broken off (%s)", type(error).__name__)
         else:
             if done.rewritten or done.deleted:

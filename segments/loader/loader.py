@@ -35,7 +35,8 @@ from segments.ingest.run import Keep, wait_as_ids
 from segments.ingest.run import run as to_its_end
 from segments.ingest.tools import Tools
 from segments.ledger import job_leases, jobs
-from segments.ledger.database.engine import LedgerAway, reading
+from segments.ledger.database.engine import reading
+from segments.ledger.database.errors import LEDGER_PASSES
 from segments.ledger.job_leases import LeaseLost
 from segments.loader.catch_up import CatchUp, in_one_line
 from segments.loader.housekeeping import keep_house, scrub_in_time
@@ -58,7 +59,7 @@ EVERY_S = RAISED_EVERY_S
 _PAUSES = Backoff(EVERY_S, 30.0)
 _LOOK_EVERY_S = 0.25
 
-_AWAY = (RedisError, StoreUnusable, LedgerAway)
+_AWAY = (RedisError, StoreUnusable, *LEDGER_PASSES)
 """
 Not the job's fault, and will pass: the job waits. No file can make the store answer with an
 error, whichever of our writes it refuses; a record that can't be read is `CorruptRecord`.
@@ -236,7 +237,7 @@ class Loader:
             await is_ready.wait()
             try:
                 job = None if stopping.is_set() else await self.claim()
-            except LedgerAway:  # of which `CatchUp` tells
+            except LEDGER_PASSES:  # of which `CatchUp` tells
                 job = None
             if job is None:
                 await wait_or_stop(stopping, EVERY_S)

@@ -18,10 +18,10 @@ from contextlib import suppress
 from math import inf
 from typing import Protocol
 
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from segments.ledger.database.engine import LedgerAway, reading
+from segments.ledger.database.engine import reading
+from segments.ledger.database.errors import LEDGER_FAILURES
 from segments.ledger.privacy import opt_outs
 from segments.model.day import S_PER_DAY
 from segments.runtime.pauses import wait_or_stop
@@ -75,7 +75,7 @@ class FloodAlarm:
     async def run(self, stopping: asyncio.Event) -> None:
         """Look every few seconds until told to stop."""
         while not stopping.is_set():
-            with suppress(LedgerAway, SQLAlchemyError):  # of which the loader tells
+            with suppress(*LEDGER_FAILURES):  # of which the loader tells
                 await self.look()
             await wait_or_stop(stopping, EVERY_S)
 

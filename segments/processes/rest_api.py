@@ -10,6 +10,7 @@ message; nothing is cached on the way; no URL, address or header is logged.
 """
 
 import asyncio
+import errno
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -20,6 +21,7 @@ from ssl import SSLContext
 import orjson
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Middleware
+from redis.exceptions import RedisError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.doors.audience_api import bucket_uploads
@@ -51,6 +53,7 @@ from segments.doors.rest.services import Services
 from segments.doors.rest.session_cookie import SessionCookie
 from segments.files.blobs import Blobs
 from segments.ledger.database.engine import open_ledger
+from segments.ledger.database.errors import will_pass
 from segments.ledger.health import ledger_reasons
 from segments.ledger.signing_secrets import own_secret
 from segments.projection.ledger_guard import LedgerGuard
@@ -60,6 +63,7 @@ from segments.runtime.admin_port import CannotListen, add_health, shown
 from segments.runtime.bug_place import bug_place
 from segments.runtime.tls import context_of
 from segments.settings import Settings
+from segments.store.reader import StoreUnusable
 from segments.store.servers.connection import connect
 
 _log = logging.getLogger(__name__)
@@ -70,6 +74,8 @@ MAX_BODY_BYTES = 1 << 20
 _STOP_WITHIN_S = 20.0
 _IDLE_S = 75.0
 _LINGER_S = 2.0
+_AWAY_FOR_S = 2
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _HTTPS_ONLY_S = 365 * 86_400
 _ACCESS_KEY_ID = "rtb-segments"
 
@@ -284,7 +290,7 @@ def _handler(each: Operation, limit: RateLimit, once: Once, guard: LedgerGuard) 
         except web.HTTPException:
             raise
         except Exception as error:  # noqa: BLE001 - a bug of ours costs one request
-            return each.door.problem(_bug(error))
+            return each.door.problem(_away(error) or _bug(error))
 
     return handle
 
@@ -321,6 +327,24 @@ async def _say_what_browsers_may_do(request: web.Request, answer: web.StreamResp
 
 async def _let_it_be(_: web.Request) -> None:
     """Leave `Expect: 100-continue` to the operation."""
+
+
+def _away(error: Exception) -> Problem | None:
+    """Return the problem of a request that could not be served now for want of a part; or none."""
+    status = 503
+    if isinstance(error, (RedisError, StoreUnusable)):
+        what = "the store of memberships"
+    elif isinstance(error, OSError):
+        what = "the storage"
+        status = 507 if error.errno in _FULL else 503
+    elif will_pass(error):
+        what = "the ledger"
+    else:
+        return None
+    _log.error("%s can't be used: %s", what, type(error).__name__)
+    said = f"{what} is full" if status == 507 else f"{what} can't be used at the moment"
+    headers = {"Retry-After": str(_AWAY_FOR_S)}
+    return Problem(status, f"{said}; send it again later", headers=headers)
 
 
 def _bug(error: Exception) -> Problem:

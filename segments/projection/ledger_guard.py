@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from segments.ledger.database.engine import LedgerAway
+from segments.ledger.database.errors import LEDGER_FAILURES
 from segments.projection.one_ledger import OtherLedger, refuse_other
 from segments.runtime.pauses import wait_or_stop
 from segments.store.reader import LedgerBehind, StoreUnusable
@@ -56,6 +56,6 @@ class LedgerGuard:
             await refuse_other(self._ledger, self._redis)
         except (OtherLedger, LedgerBehind):
             raise
-        except (RedisError, OSError, StoreUnusable, LedgerAway):
+        except (RedisError, StoreUnusable, *LEDGER_FAILURES):
             return
         self._reason = ""

@@ -15,10 +15,10 @@ from contextlib import suppress
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Gauge
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from segments.ledger.database.engine import LedgerAway, reading
+from segments.ledger.database.engine import reading
+from segments.ledger.database.errors import LEDGER_FAILURES
 from segments.ledger.privacy import opt_outs
 from segments.ledger.privacy.opt_outs import Waiting
 
@@ -46,7 +46,7 @@ class WaitingOptOuts:
     async def run(self, stopping: asyncio.Event) -> None:
         """Look every few seconds until told to stop."""
         while not stopping.is_set():
-            with suppress(LedgerAway, SQLAlchemyError, OSError):  # of which readiness tells
+            with suppress(*LEDGER_FAILURES):  # of which readiness tells
                 await self.look()
             with suppress(TimeoutError):
                 await asyncio.wait_for(stopping.wait(), LOOK_EVERY_S)
@@ -63,6 +63,6 @@ class WaitingOptOuts:
         """Tell `/health/ready`; nothing while the ledger can't be read."""
         try:
             waiting = await self.look()
-        except (LedgerAway, SQLAlchemyError, OSError):
+        except LEDGER_FAILURES:
             return {}
         return {"opt_outs_waiting": waiting.requests, "oldest_s": round(waiting.oldest_s, 1)}

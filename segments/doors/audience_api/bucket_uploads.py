@@ -21,6 +21,7 @@ from segments.files.blobs import UPLOADS, delivery_name
 from segments.ingest.uploaded_file import arrived
 from segments.ledger import audiences, uploads
 from segments.ledger.database.engine import reading
+from segments.ledger.database.errors import LEDGER_FAILURES
 from segments.ledger.uploads import UsedBefore
 from segments.runtime.pauses import wait_or_stop
 
@@ -43,7 +44,7 @@ async def watch(services: Services, max_bytes: int, stopping: asyncio.Event) -> 
             was_well = True
             if is_due:
                 look_at_all_s = services.clock_s() + LOOK_ANYWAY_EVERY_S
-        except (BaseError, OSError) as error:
+        except (BaseError, *LEDGER_FAILURES) as error:
             if was_well:
                 _log.warning("uploads can't be looked for (%s)", type(error).__name__)
             was_well = False

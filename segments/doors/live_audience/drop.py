@@ -37,7 +37,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from segments.doors.live_audience import retries, rules
 from segments.doors.live_audience.accept import accept
-from segments.doors.live_audience.faults import Faults, will_pass
+from segments.doors.live_audience.faults import Faults
 from segments.doors.live_audience.file_names import METADATA, answered_name
 from segments.doors.live_audience.folder import DropFolder, Folder, read_taken
 from segments.doors.live_audience.folder_lock import folder_lock
@@ -52,6 +52,7 @@ from segments.ingest.accept import parties_of
 from segments.ingest.read import delivered_blocks
 from segments.ledger import accounts, callbacks, jobs
 from segments.ledger.database.engine import reading
+from segments.ledger.database.errors import will_pass
 from segments.ledger.live_audience import deliveries
 from segments.ledger.live_audience.deliveries import Delivery
 from segments.model.stop_reason import OURS, Stopped, StopReason

@@ -8,9 +8,6 @@ statement with its values.
 import logging
 from collections.abc import Awaitable, Callable
 
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
-
 from segments.runtime.bug_place import bug_place
 
 _LOG_AGAIN_AFTER_S = 300.0
@@ -41,13 +38,6 @@ class Faults:
                 self._logged_at_s.clear()
             self._logged_at_s[fault] = now_s
             self._log.error("%s", fault)
-
-
-def will_pass(error: Exception) -> bool:
-    """Tell whether it is the surroundings that fail, and not what was delivered."""
-    return isinstance(error, (OSError, OperationalError, InterfaceError, PoolTimeout)) or (
-        isinstance(error, DBAPIError) and error.connection_invalidated
-    )
 
 
 def _in_words(error: Exception) -> str:

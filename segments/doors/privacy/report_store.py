@@ -22,7 +22,6 @@ from math import inf
 import orjson
 from obstore.exceptions import BaseError
 from redis.exceptions import RedisError
-from sqlalchemy.exc import SQLAlchemyError
 
 from segments.doors.privacy.options import PrivacyOptions
 from segments.doors.privacy.report import report
@@ -31,7 +30,8 @@ from segments.doors.rest.presigned_url import SigningKey
 from segments.doors.rest.problem import Problem
 from segments.doors.rest.services import Services
 from segments.ledger import callbacks
-from segments.ledger.database.engine import LedgerAway, reading
+from segments.ledger.database.engine import reading
+from segments.ledger.database.errors import LEDGER_FAILURES
 from segments.ledger.privacy import access_requests
 from segments.ledger.privacy.access_requests import Access, AccessRequestState
 from segments.model.day import S_PER_DAY
@@ -52,7 +52,7 @@ _SWEEP_EVERY_S = 3600.0
 """Longer than anything may take between the writing of a report and its being noted."""
 
 
-_AWAY = (StoreUnusable, LedgerAway, SQLAlchemyError, RedisError, BaseError, OSError)
+_AWAY = (StoreUnusable, RedisError, BaseError, *LEDGER_FAILURES)
 """Nobody's fault, and will pass."""
 
 

@@ -161,7 +161,7 @@ def _responses(each: Operation, schemas: _Schemas) -> dict[str, Any]:
 
 
 def _problems(each: Operation) -> set[int]:
-    implied = {500}
+    implied = {500, 503}
     if each.needs_caller:
         implied |= {401, 429}
         if any(scheme.openapi.get("in") == "cookie" for scheme in each.door.schemes):
@@ -172,6 +172,8 @@ def _problems(each: Operation) -> set[int]:
         implied.add(400)
     if "body" in each.takes:
         implied |= {413, 415}
+    if {"body", "request"} & each.takes.keys():
+        implied.add(507)
     return implied | set(each.spec.problems)
 
 

@@ -24,7 +24,6 @@ from typing import NamedTuple, cast
 
 import asyncssh
 from prometheus_client import CollectorRegistry
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.doors.live_audience.folder import DropFolder
@@ -37,6 +36,7 @@ from segments.doors.sftp.refusal_log import RefusalLog
 from segments.doors.sftp.session import Session
 from segments.doors.sftp.startups import Startups, source_of
 from segments.ledger.database.engine import reading
+from segments.ledger.database.errors import LEDGER_FAILURES
 from segments.ledger.live_audience import ssh_keys
 from segments.runtime.admin_port import CannotListen
 
@@ -178,7 +178,7 @@ class SftpServer:
                 try:
                     async with reading(self.ledger) as conn:
                         still = await ssh_keys.authorized(conn, *connection.logged_in)
-                except (OSError, SQLAlchemyError) as error:
+                except LEDGER_FAILURES as error:
                     _log.error("the ledger can't be read: %s", type(error).__name__)
                     break
                 if still is None:
@@ -233,7 +233,7 @@ class _Connection(asyncssh.SSHServer):
         try:
             async with reading(self._server.ledger) as conn:
                 keys = PartnerKeys(username, await ssh_keys.of_partner(conn, username))
-        except (OSError, SQLAlchemyError) as error:
+        except LEDGER_FAILURES as error:
             _log.error("a login failed: the ledger can't be read: %s", type(error).__name__)
         self._keys = keys
         self._conn.set_authorized_keys(keys)

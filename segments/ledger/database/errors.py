@@ -5,6 +5,11 @@ No message holds a URL, which may hold a password, or what a statement was
 about, which may be a person's id.
 """
 
+from typing import Final
+
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
 
 class LedgerUnusable(Exception):
     """The ledger can't be opened or used; the operator must change something."""
@@ -21,3 +26,17 @@ class LedgerAway(LedgerUnusable):
 
 class NoLedger(LedgerUnusable):
     """There is no ledger where one is looked for, and whoever looks may not make one."""
+
+
+LEDGER_PASSES: Final = (LedgerAway, OperationalError, InterfaceError, PoolTimeout)
+"""What a ledger raises that is away, locked, full or read-only, and not for what it was asked."""
+
+LEDGER_FAILURES: Final = (*LEDGER_PASSES, SQLAlchemyError, OSError)
+"""Whatever else it may raise, on either database: a loop that looks at it in turns goes on."""
+
+
+def will_pass(error: BaseException) -> bool:
+    """Tell whether it is the ledger or its disk that fails, and not what was asked of it."""
+    return isinstance(error, (*LEDGER_PASSES, OSError)) or (
+        isinstance(error, DBAPIError) and error.connection_invalidated
+    )

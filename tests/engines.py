@@ -50,8 +50,12 @@ def binary_of(engine: str) -> str:
 def start_server(argv: Sequence[str]) -> subprocess.Popen[bytes]:
     """Start a process that ends when this test run does, even if that is killed."""
     by_way_of = [sys.executable, "-IS", child_process.__file__, str(os.getpid())]
-    started = _STARTER.submit(subprocess.Popen, [*by_way_of, *argv], stdout=subprocess.DEVNULL)
-    return started.result()
+    return start_lasting([*by_way_of, *argv], stdout=subprocess.DEVNULL)
+
+
+def start_lasting(argv: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
+    """Start a process, which may end with the thread that starts it, in one that lasts."""
+    return _STARTER.submit(subprocess.Popen, argv, **options).result()
 
 
 class Engine:

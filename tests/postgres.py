@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 
 import asyncpg
 
-from tests.engines import free_port
+from tests.engines import free_port, start_lasting
 
 T = TypeVar("T")
 
@@ -121,7 +121,7 @@ class Postgres:
         for name, value in _SETTINGS.items():
             argv += ["-c", f"{name}={value}"]
         with (self.dir / "log").open("ab") as log:
-            self._process = subprocess.Popen(_as_postgres(argv), stdout=log, stderr=log)
+            self._process = start_lasting(_as_postgres(argv), stdout=log, stderr=log)
         _elsewhere(self._ready)
 
     def stop(self) -> None:

@@ -115,6 +115,7 @@ class Api:
 @pytest.fixture(scope="session")
 def shop(tmp_path_factory: pytest.TempPathFactory, valkey_server: Engine) -> Path:
     """The data of a shop that has a user and an audience; made once, by the command line."""
+    valkey_server.reset()  # it may know the ledger of another test
     api = _api(tmp_path_factory.mktemp("shop"), valkey_server)
     asyncio.run(_make_ledger(api.folder / "data"))
     api.command("account", "add", "--kind", "advertiser", "--id", "shop", "--name", "Shop")

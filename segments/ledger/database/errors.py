@@ -37,6 +37,9 @@ LEDGER_FAILURES: Final = (*LEDGER_PASSES, SQLAlchemyError, OSError)
 
 def will_pass(error: BaseException) -> bool:
     """Tell whether it is the ledger or its disk that fails, and not what was asked of it."""
+    if isinstance(error, OperationalError):
+        # SQLite says so of a statement that it can't read, too: a bug.
+        return getattr(error.orig, "sqlite_errorname", "") != "SQLITE_ERROR"
     return isinstance(error, (*LEDGER_PASSES, OSError)) or (
         isinstance(error, DBAPIError) and error.connection_invalidated
     )

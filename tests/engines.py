@@ -55,7 +55,11 @@ def start_server(argv: Sequence[str]) -> subprocess.Popen[bytes]:
 
 def start_lasting(argv: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
     """Start a process, which may end with the thread that starts it, in one that lasts."""
-    return _STARTER.submit(subprocess.Popen, argv, **options).result()
+
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(argv, **options)
+
+    return _STARTER.submit(start).result()
 
 
 class Engine:

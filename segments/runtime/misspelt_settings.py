@@ -15,6 +15,8 @@ from typing import Final, NamedTuple
 from segments.runtime.setting_names import SETTING_NAMES
 
 _NEAR_LETTERS: Final = 3
+_PREFIXES: Final = ("RTB_", "SEGMENTS_")
+"""SERVER_PORT is a setting as well, and SERVER_HOST anybody's."""
 
 
 class Unread(NamedTuple):
@@ -38,14 +40,14 @@ def unread(set_names: Iterable[str], read: Container[str], prefix: str) -> Itera
         read: Names of all settings that the plane reads.
         prefix: Of the plane's own settings.
     """
-    for name in sorted(set(set_names).difference(SETTING_NAMES)):
+    ours = {name for name in set_names if name.startswith(_PREFIXES)}
+    for name in sorted(ours.difference(SETTING_NAMES)):
         meant = _nearest(name)
         if name.startswith(prefix) or meant in read:
             yield Unread(name, meant)
 
 
 def _nearest(name: str) -> str | None:
-    # Only a name with the same prefix: PORT is near to much.
     alike = [each for each in SETTING_NAMES if each.partition("_")[0] == name.partition("_")[0]]
     words = _words(name)
     for each in alike:

@@ -83,7 +83,7 @@ def test_settings_of_both_planes_stand_side_by_side(
     """
     everything = [name for each, _ in _PLANES for name in variables(each)]
 
-    assert _unread(cls, prefix, *everything, "PORTS", "PATH", "SEGMENT") == []
+    assert _unread(cls, prefix, *everything, "PORTS", "PATH", "SEGMENT", "SERVER_HOST") == []
 
 
 @given(st.data())

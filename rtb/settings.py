@@ -76,7 +76,7 @@ class RtbSettings(OperatorSettings):
     """Port of health and metrics."""
 
     admin_host: str = "127.0.0.1"
-    """Address of that port: who reaches it reads what every recipient is shown of how many."""
+    """Address of that port. Its metrics tell how many persons each recipient was shown."""
 
     tls_cert: Path | None = None
     """Certificate chain of the bid listener, PEM; unset: no TLS."""

@@ -14,12 +14,12 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
-from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
 from rtb.id_rules import DEFAULT_RULES
 from rtb.settings import RtbSettings
+from segments.runtime.settings_errors import names_of, variables_of
 from segments.settings import Settings
 
 CLASSES: tuple[tuple[str, type[BaseSettings]], ...] = (
@@ -77,7 +77,7 @@ def settings_page() -> str:
 
 def setting_names() -> str:
     """Return the module of all names: neither plane may import the settings of the other."""
-    names = sorted({name for _, settings in CLASSES for name in variables(settings)})
+    names = sorted({name for _, settings in CLASSES for name in variables_of(settings)})
     lines = "".join(f'    "{name}",\n' for name in names)
     return f"{_NAMES}SETTING_NAMES: Final = (\n{lines})\n"
 
@@ -91,30 +91,12 @@ def rows_of(settings: type[BaseSettings]) -> Iterator[str]:
     """
     meanings = _docstrings(settings)
     for field_name, field in settings.model_fields.items():
-        first, *others = _names(settings, field_name, field)
+        first, *others = names_of(settings, field_name)
         if field_name not in meanings:
             raise Undocumented(f"{settings.__name__}.{field_name} has no docstring below it")
         names = f"`{first}`" + "".join(f", `{other}`" for other in others)
         meaning = " ".join(filter(None, (meanings[field_name], _limits(field))))
         yield f"| {names} | {_default(field)} | {meaning} |".replace("||", "\\|\\|")
-
-
-def variables(settings: type[BaseSettings]) -> list[str]:
-    """Return every environment variable that a class reads."""
-    return [
-        name
-        for field_name, field in settings.model_fields.items()
-        for name in _names(settings, field_name, field)
-    ]
-
-
-def _names(settings: type[BaseSettings], field_name: str, field: FieldInfo) -> list[str]:
-    alias = field.validation_alias
-    if isinstance(alias, AliasChoices):
-        return [str(choice) for choice in alias.choices]
-    if alias is not None:
-        return [str(alias)]
-    return [f"{settings.model_config['env_prefix']}{field_name}".upper()]
 
 
 def _default(field: FieldInfo) -> str:

@@ -127,7 +127,7 @@ def _programs() -> tuple[Program, ...]:
 
 
 def _env_of_bids() -> Mapping[str, str]:
-    # No load balancer sends to a terminal, and who has typed Ctrl-C is waiting.
+    # No load balancer sends to a terminal, and a person who has typed Ctrl-C is waiting.
     at_once = {"RTB_STOP_ACCEPTING_AFTER_S": "0"} if sys.stdin and sys.stdin.isatty() else {}
     return {**at_once, **os.environ}
 

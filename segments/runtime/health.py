@@ -31,13 +31,23 @@ class Health(NamedTuple):
     passing: Sequence[str] = ()
     waiting: Mapping[str, float] = _NOTHING
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether it can answer."""
+        return not self.unready
+
+    @property
+    def is_enriching(self) -> bool:
+        """Whether it can, and bids are enriched."""
+        return not self.unready and not self.passing
+
     def answer(self, request: web.Request) -> web.Response:
         """
         Return 200 for a process that is ready, else 503.
 
         With `?strict` 503 as well while bids pass through, or something waits.
         """
-        is_ready, is_enriching = not self.unready, not self.unready and not self.passing
+        is_ready, is_enriching = self.is_ready, self.is_enriching
         is_well = is_enriching and not any(self.waiting.values())
         body: dict[str, Any] = {
             "status": "not_ready" if not is_ready else "ready" if is_enriching else "degraded",

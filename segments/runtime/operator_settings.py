@@ -48,16 +48,16 @@ class OperatorSettings(BaseSettings):
         return init_settings, environment, dotenv_settings, file_secret_settings
 
 
-def set_variables(cls: type[OperatorSettings]) -> dict[str, str]:
+def set_variables(cls: type[OperatorSettings]) -> set[str]:
     """
-    Return what is set, ours or not, by names in capitals; without what is set to nothing.
+    Return the names of what is set, ours or not, in capitals; without what is set to nothing.
 
     Raises:
         OSError: The `.env` file can't be read.
         UnicodeDecodeError: The `.env` file is not text.
     """
     sources = DotEnvSettingsSource(cls).env_vars, _without_services(EnvSettingsSource(cls).env_vars)
-    return {name.upper(): value for source in sources for name, value in source.items() if value}
+    return {name.upper() for source in sources for name, value in source.items() if value}
 
 
 def _without_services(variables: Mapping[str, str | None]) -> dict[str, str | None]:

@@ -49,6 +49,11 @@ def unreadable_setting(cls: type[BaseSettings], error: SettingsError) -> str:
     return f"settings: {'not JSON' if isinstance(cause, json.JSONDecodeError) else error}"
 
 
+def variables_of(cls: type[BaseSettings]) -> list[str]:
+    """Return every environment variable that a class reads."""
+    return [name for field in cls.model_fields for name in names_of(cls, field)]
+
+
 def names_of(cls: type[BaseSettings], where: str) -> list[str]:
     """
     Return the variables that can set a field.

@@ -1,7 +1,7 @@
 """Settings are read once, when a process starts; what is wrong is one line each."""
 
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from typing import TypeVar
 
 from pydantic import ValidationError
@@ -9,7 +9,7 @@ from pydantic_settings.exceptions import SettingsError
 
 from segments.runtime.misspelt_settings import Unread, unread
 from segments.runtime.operator_settings import OperatorSettings, set_variables
-from segments.runtime.settings_errors import names_of, unreadable_setting, wrong_setting
+from segments.runtime.settings_errors import unreadable_setting, variables_of, wrong_setting
 
 T = TypeVar("T", bound=OperatorSettings)
 
@@ -34,25 +34,31 @@ def read_settings(cls: type[T], others: Callable[[T], Collection[str]] = lambda 
     is nearly the name of one.
     """
     try:
-        settings = settings_of(cls, others)
+        settings, variables = _read(cls, others)
     except WrongSettings as wrong:
         sys.stderr.write(f"{wrong}\n")
         sys.exit(WRONG_SETTINGS)
-    for variable in _unread(cls, settings, others):
+    for variable in variables:
         sys.stderr.write(f"{variable}\n")
     return settings
 
 
-def settings_of(cls: type[T], others: Callable[[T], Collection[str]] = lambda _: ()) -> T:
+def settings_of(cls: type[T]) -> T:
     """
-    Read a plane's settings; for `others` see `read_settings`.
+    Read a plane's settings.
 
     Raises:
         WrongSettings: One or more are wrong, or nearly have the name of one; a line for each.
     """
+    settings, _ = _read(cls, lambda _: ())
+    return settings
+
+
+def _read(cls: type[T], others: Callable[[T], Collection[str]]) -> tuple[T, list[Unread]]:
+    """Return the settings, and the variables beside them that nobody reads."""
     try:
         settings = cls()
-        misspelt = [each for each in _unread(cls, settings, others) if each.meant is not None]
+        set_names = set_variables(cls)
     except ValidationError as error:
         lines = [wrong_setting(cls, details) for details in error.errors()]
     except SettingsError as error:
@@ -60,14 +66,10 @@ def settings_of(cls: type[T], others: Callable[[T], Collection[str]] = lambda _:
     except (OSError, UnicodeDecodeError) as error:
         lines = [f".env: cannot be read ({type(error).__name__})"]
     else:
-        if not misspelt:
-            return settings
-        lines = list(map(str, misspelt))
+        found = list(unread(set_names, variables_of(cls), str(cls.model_config["env_prefix"])))
+        read_elsewhere = others(settings) if found else ()
+        variables = [each for each in found if each.name not in read_elsewhere]
+        lines = [str(each) for each in variables if each.meant is not None]
+        if not lines:
+            return settings, variables
     raise WrongSettings("\n".join(lines))
-
-
-def _unread(cls: type[T], settings: T, others: Callable[[T], Collection[str]]) -> Iterator[Unread]:
-    known = {name.upper() for field in cls.model_fields for name in names_of(cls, field)}
-    found = list(unread(set_variables(cls), known, str(cls.model_config["env_prefix"])))
-    read_elsewhere = others(settings) if found else ()
-    return (each for each in found if each.name not in read_elsewhere)

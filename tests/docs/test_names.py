@@ -11,7 +11,7 @@ import click
 import pytest
 
 from docs.make.commands_page import ROOTS, targets, walk
-from docs.make.settings_page import CLASSES, variables
+from docs.make.settings_page import CLASSES
 from rtb.outcome import Outcome, OutcomeHeader, Reason
 from rtb.server.answer_forms import FORMS
 from rtb.server.http.http11 import REFUSAL_HEADS
@@ -19,6 +19,7 @@ from rtb.server.metrics.layout import Refusal
 from segments.doors.live_audience.codes import code_of
 from segments.model.job import BadLineReason
 from segments.model.stop_reason import StopReason
+from segments.runtime.settings_errors import variables_of
 from tests.docs.pages import (
     HISTORY,
     PAGES,
@@ -41,7 +42,7 @@ BID_PATH, DELIVER, ARCHITECTURE = (
 )
 PRESENT = tuple(page for page in PAGES if page != HISTORY)
 
-VARIABLES = {name for _, settings in CLASSES for name in variables(settings)}
+VARIABLES = {name for _, settings in CLASSES for name in variables_of(settings)}
 _VARIABLE = re.compile(r"\b(?:RTB|SEGMENTS)_[A-Z][A-Z_]*[A-Z]\b")
 
 COMMANDS = {context.command_path: context for name, root in ROOTS for context in walk(root, name)}

@@ -59,10 +59,10 @@ async def listening(
     *, admin_tls: SSLContext | None = None, **settings: Any
 ) -> AsyncIterator[Listener]:
     """Start it on ports of the kernel's choice and wait until it says which."""
-    defaults = {"host": "127.0.0.1", "port": 0, "admin_port": 0, "drain_s": 5}
-    defaults["stop_accepting_after_s"] = 0
+    ports = {"host": "127.0.0.1", "port": 0, "admin_port": 0}
+    brief = {"stop_accepting_after_s": 0, "drain_s": 5}
     patient = {"deadline_cap_ms": 5_000, "tmax_share": 1}
-    process = await start(**{**defaults, **patient, **settings})
+    process = await start(**{**ports, **brief, **patient, **settings})
     assert process.stdout is not None
     log: list[str] = []
     found: asyncio.Future[tuple[int, int]] = asyncio.get_running_loop().create_future()

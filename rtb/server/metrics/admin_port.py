@@ -159,9 +159,8 @@ class Board(Collector):
         is_up = all(link == layout.LINK_UP for link in links)
         yield _gauge("rtb_store_up", "1 if every worker can ask the store.", is_up)
         health = self.health()
-        yield _gauge("rtb_ready", "1 if the service can answer.", not health.unready)
-        is_enriching = not health.unready and not health.passing
-        yield _gauge("rtb_enriching", "1 if every worker can enrich.", is_enriching)
+        yield _gauge("rtb_ready", "1 if the service can answer.", health.is_ready)
+        yield _gauge("rtb_enriching", "1 if every worker can enrich.", health.is_enriching)
         version = min(self._of_each(Gauge.CATALOG_VERSION))
         yield _gauge("rtb_catalog_version", "Of the worker furthest behind.", version)
         seen_at_s = min(self._of_each(Gauge.CATALOG_SEEN_AT_S))

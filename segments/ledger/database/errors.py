@@ -31,8 +31,8 @@ class NoLedger(LedgerUnusable):
 LEDGER_PASSES: Final = (LedgerAway, OperationalError, InterfaceError, PoolTimeout)
 """What a ledger raises that is away, locked, full or read-only, and not for what it was asked."""
 
-LEDGER_FAILURES: Final = (*LEDGER_PASSES, SQLAlchemyError, OSError)
-"""Whatever else it may raise, on either database: a loop that looks at it in turns goes on."""
+LEDGER_FAILURES: Final = (LedgerAway, SQLAlchemyError, OSError)
+"""Whatever it may raise, on either database: a loop that looks at it in turns goes on."""
 
 
 def will_pass(error: BaseException) -> bool:

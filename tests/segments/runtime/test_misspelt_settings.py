@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from docs.make.settings_page import variables
 from rtb.settings import RtbSettings
 from segments.runtime.misspelt_settings import Unread, unread
 from segments.runtime.operator_settings import OperatorSettings
+from segments.runtime.settings_errors import variables_of
 from segments.runtime.settings_reader import (
     WRONG_SETTINGS,
     WrongSettings,
@@ -30,7 +30,7 @@ def _no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _unread(cls: type[OperatorSettings], prefix: str, *names: str) -> list[Unread]:
-    return list(unread(names, variables(cls), prefix))
+    return list(unread(names, variables_of(cls), prefix))
 
 
 @pytest.mark.parametrize(
@@ -81,14 +81,14 @@ def test_settings_of_both_planes_stand_side_by_side(
     """
     One environment serves all processes of `up`.
     """
-    everything = [name for each, _ in _PLANES for name in variables(each)]
+    everything = [name for each, _ in _PLANES for name in variables_of(each)]
 
     assert _unread(cls, prefix, *everything, "PORTS", "PATH", "SEGMENT", "SERVER_HOST") == []
 
 
 @given(st.data())
 def test_three_letters_are_taken_for_a_slip(data: st.DataObject) -> None:
-    name = data.draw(st.sampled_from(variables(Settings)))
+    name = data.draw(st.sampled_from(variables_of(Settings)))
     letters = list(name)
     for _ in range(data.draw(st.integers(1, 3))):
         at = data.draw(st.integers(len("SEGMENTS_"), len(letters) - 1))
@@ -97,7 +97,7 @@ def test_three_letters_are_taken_for_a_slip(data: st.DataObject) -> None:
             return
     slip = "".join(letters)
 
-    if slip not in variables(Settings):
+    if slip not in variables_of(Settings):
         [found] = _unread(Settings, "SEGMENTS_", slip)
         assert found.meant is not None
 

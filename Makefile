@@ -15,7 +15,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # `test` says what is missing before it makes anything
-.PHONY: help run test test-long check bench bench-scale docs lock clean interpreted deps venv
+.PHONY: help run test test-long container-test check bench bench-scale docs lock clean interpreted deps venv
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -33,7 +33,11 @@ test: deps $(VENV)/compiled ## every test that CI runs
 	$(BIN)/pytest -m "not long"
 
 test-long: deps $(VENV)/compiled ## the long ones too
-	$(BIN)/pytest
+	$(BIN)/pytest -o faulthandler_timeout=0 --ignore=tests/container
+
+container-test: $(VENV)/installed ## build the image, and run it as hosts do; root, a quarter of an hour
+	@PYTHON=$(PYTHON) sh .ci/debian container
+	$(BIN)/pytest -n0 -o faulthandler_timeout=0 tests/container
 
 check: $(VENV)/installed ## style, types, import contracts, generated pages
 	$(BIN)/ruff check .
@@ -45,6 +49,7 @@ check: $(VENV)/installed ## style, types, import contracts, generated pages
 bench: $(VENV)/compiled ## CPU, requests/s and latency beside four peers; rows/s beside redis-cli --pipe
 	@sh .ci/debian peers || test $$? -eq 2
 	$(BIN)/python -m loadtest bench
+	$(BIN)/python -m loadtest calls
 	$(BIN)/python -m loadtest load-bench
 
 bench-scale: $(VENV)/compiled ## CPU and latency as work grows, in tables and data/scale/*.png
@@ -54,9 +59,10 @@ docs: $(VENV)/installed ## the pages and pictures that are made from the code
 	$(BIN)/python -m docs.make
 
 lock: ## resolve the dependencies anew
-	$(UV_COMPILE) --group dev -o requirements.lock
+	$(UV_COMPILE) --all-extras --group dev -o requirements.lock
 	$(UV_COMPILE) --group build -o requirements-build.lock
-	$(UV_COMPILE) -o requirements-run.lock
+	$(UV_COMPILE) --all-extras -o requirements-run.lock
+	$(UV_COMPILE) -o requirements-slim.lock
 
 interpreted: ## the bid path as plain Python again, to step through it
 	find rtb segments -name '*.so' -delete

@@ -7,8 +7,14 @@ from Cython.Build import cythonize
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from setuptools import Distribution, Extension
 
+NGHTTP2 = "rtb.server.http2.nghttp2"
+"""Left out where the library is not: then h2 does its work."""
+
 MODULES = {
+    NGHTTP2: "rtb/server/http2/nghttp2.pyx",
     "rtb.openrtb.scan": "rtb/openrtb/scan.pyx",  # sixteen bytes at a time
+    # fields of protobuf, as C finds them; its types: rtb_request.pxd
+    "rtb.openrtb.rtb_request": "rtb/openrtb/rtb_request.py",
     # additions in shared memory; its types: shared_counters.pxd
     "rtb.server.metrics.shared_counters": "rtb/server/metrics/shared_counters.py",
 }
@@ -21,7 +27,13 @@ class CompileCython(BuildHookInterface):
         """Compile; hatchling calls it before it collects files."""
         with tempfile.TemporaryDirectory() as scratch:
             extensions = [
-                Extension(name, [source], extra_compile_args=["-O3"])
+                Extension(
+                    name,
+                    [source],
+                    extra_compile_args=["-O3"],
+                    libraries=["nghttp2"] if name == NGHTTP2 else [],
+                    optional=name == NGHTTP2,
+                )
                 for name, source in MODULES.items()
             ]
             modules = cythonize(

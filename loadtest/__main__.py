@@ -1,17 +1,19 @@
 """
-`python -m loadtest`: traffic against a running service, and what it costs.
+`python -m loadtest`: traffic against a running service, and its costs.
 
     seed         put a known population into the store
     run          send requests and check every answer, with Locust
-    accept       the acceptance run of buyers' hosts: 1,000 requests/s, and a verdict
+    accept       the acceptance run of hosts: 1,000 requests/s, and a verdict
     bench        CPU, requests/s and latency beside the floor and four peers
+    calls        CPU of a bid over gRPC beside JSON and grpcio's servers
     scale        CPU and latency as work grows, in tables and PNG files
-    workers      what a second worker brings on this machine
+    workers      the gain of a second worker on this machine
     load-bench   rows per second of a delivered file beside `redis-cli --pipe`
-    cache        what the near cache saves of worker and store, and what it costs
+    cache        the near cache's savings in worker and store, and its costs
     optouts      how fast opt-outs are recorded and applied
-    soak         every answer judged while things break and persons change
-    demo         the whole service with one audience to try it on
+    publishing   how fast a store is published and followed, and the length of its files
+    soak         every answer judged while faults are injected and persons change
+    demo         the whole service with an audience to try it on
 """
 
 import asyncio
@@ -33,7 +35,7 @@ _LOCUSTFILE = Path(__file__).with_name("locustfile.py")
 
 @click.group()
 def main() -> None:
-    """Traffic against a running service, and what it costs."""
+    """Send traffic to a running service, and measure its costs."""
 
 
 @main.command()
@@ -43,8 +45,8 @@ def seed(ids: int, segments_per_id: int) -> None:
     """
     Put a known population into the store.
 
-    The store and the ledger are those of the SEGMENTS_ variables, as for
-    rtb-segments; the embedded store is started if it does not run.
+    The SEGMENTS_ variables select the store and the ledger, as for
+    rtb-segments; the command starts the embedded store if it does not run.
     """
     from loadtest.population import Population  # noqa: PLC0415 - `run` must not wait for numpy
     from loadtest.seed import SeedFailed, seed  # noqa: PLC0415
@@ -66,10 +68,10 @@ def run(arguments: tuple[str, ...]) -> None:
     """
     Send requests and check every answer; takes Locust's own arguments.
 
-    For instance: python -m loadtest run --headless -u 20 -r 20 -t 30s
-    --host http://127.0.0.1:8080 --ids 100000 --html report.html. What is given
-    to `seed` as --ids and --segments-per-id must be given here too. The exit
-    status is 1 if any answer was wrong.
+    Example: python -m loadtest run --headless -u 20 -r 20 -t 30s
+    --host http://127.0.0.1:8080 --ids 100000 --html report.html. Give the same
+    --ids and --segments-per-id as to `seed`. The exit status is 1 if any answer
+    was wrong.
     """
     argv = [sys.executable, "-m", "locust", "-f", str(_LOCUSTFILE), *arguments]
     os.execv(sys.executable, argv)  # noqa: S606 - Locust takes this process's place
@@ -84,8 +86,8 @@ def bench(ids: int, requests: int, rounds: int, seconds: int) -> None:
     """
     Measure CPU, requests/s and latency beside the floor and four peers.
 
-    Starts its own store in a directory of its own, and ends what it started.
-    A peer whose tools are missing is said to be skipped, and why.
+    The command starts its own store in its own directory, and stops everything
+    that it started. It skips a peer whose tools are missing, and says why.
     """
     from loadtest.bench.against_peers import Extent, bench  # noqa: PLC0415
     from loadtest.bench.checks import WrongAnswers  # noqa: PLC0415
@@ -101,6 +103,30 @@ def bench(ids: int, requests: int, rounds: int, seconds: int) -> None:
 
 
 @main.command()
+@click.option("--ids", type=click.IntRange(min=1_000), default=100_000, show_default=True)
+@click.option("--requests", type=click.IntRange(min=1_000), default=20_000, show_default=True)
+@click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True)
+def calls(ids: int, requests: int, rounds: int) -> None:
+    """
+    Measure the CPU of a bid over gRPC beside JSON and grpcio's own servers.
+
+    The command starts its own store in its own directory, and stops everything
+    that it started.
+    """
+    from loadtest.bench.calls import Extent, calls  # noqa: PLC0415
+    from loadtest.bench.checks import WrongAnswers  # noqa: PLC0415
+    from loadtest.driver import Wrong  # noqa: PLC0415
+    from loadtest.seed import SeedFailed  # noqa: PLC0415
+    from loadtest.servers import NotReady  # noqa: PLC0415
+
+    try:
+        report = calls(Extent(ids, requests, rounds))
+    except (WrongAnswers, Wrong, SeedFailed, NotReady, StoreUnusable) as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(report)
+
+
+@main.command()
 @click.option("--output", type=click.Path(path_type=Path, file_okay=False), required=True)
 @click.option("--persons", type=click.IntRange(10_000, 10**8), default=10**7, show_default=True)
 @click.option("--requests", type=click.IntRange(min=1_000), default=5_000, show_default=True)
@@ -108,10 +134,11 @@ def bench(ids: int, requests: int, rounds: int, seconds: int) -> None:
 @click.option("--seconds", type=click.IntRange(min=1), default=2, show_default=True)
 def scale(output: Path, persons: int, requests: int, rounds: int, seconds: int) -> None:
     """
-    Measure CPU and latency as work grows, and say how.
+    Measure CPU and latency as work grows, and say how they grow.
 
-    Draws a PNG file of each sweep into the directory --output. --persons is the
-    most that a store holds, in steps of ten: 10 million take a GB of memory.
+    The command draws a PNG file of each sweep into the directory --output. The
+    store grows tenfold in each step, up to --persons: 10 million take a GB of
+    memory.
     """
     from loadtest.bench.checks import WrongAnswers  # noqa: PLC0415
     from loadtest.bench.scale import Extent, scale  # noqa: PLC0415
@@ -128,15 +155,19 @@ def scale(output: Path, persons: int, requests: int, rounds: int, seconds: int) 
 @main.command()
 @click.option("--rows", type=click.IntRange(min=1_000), default=10_000_000, show_default=True)
 @click.option("--rounds", type=click.IntRange(min=1), default=1, show_default=True)
-@click.option("--every-kind", is_flag=True, help="Also the same again, another segment, a removal.")
-@click.option("--cluster", "with_cluster", is_flag=True, help="Also into a Cluster of six nodes.")
+@click.option(
+    "--every-kind", is_flag=True, help="Also load the same file again, another segment, a removal."
+)
+@click.option(
+    "--cluster", "with_cluster", is_flag=True, help="Also load into a Cluster of six nodes."
+)
 def load_bench(rows: int, rounds: int, every_kind: bool, with_cluster: bool) -> None:
     """
     Measure how fast a file is loaded, beside redis-cli --pipe of plain SADDs.
 
-    Starts its own stores in a directory of its own, and ends what it started.
-    10 million rows take 2 GB of memory (the pipe's), 4 GB of disk and some
-    minutes.
+    The command starts its own stores in its own directory, and stops everything
+    that it started. 10 million rows take 2 GB of memory (the pipe's), 4 GB of
+    disk and some minutes.
     """
     from loadtest.bench.load_rate import WrongCount, load_bench  # noqa: PLC0415
     from loadtest.bench.redis_cluster import NotMade  # noqa: PLC0415 - as above
@@ -153,9 +184,10 @@ def load_bench(rows: int, rounds: int, every_kind: bool, with_cluster: bool) -> 
 @click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True)
 def cache(ids: int, requests: int, rounds: int) -> None:
     """
-    Measure the near cache, off and on, on bids that follow Zipf laws.
+    Measure the near cache, off and on, with bids that follow Zipf laws.
 
-    Starts its own store in a directory of its own, and ends what it started.
+    The command starts its own store in its own directory, and stops everything
+    that it started.
     """
     from loadtest.bench.checks import WrongAnswers  # noqa: PLC0415
     from loadtest.bench.near_cache import cache_bench  # noqa: PLC0415 - as above
@@ -172,12 +204,13 @@ def cache(ids: int, requests: int, rounds: int) -> None:
 @main.command()
 @click.option("--ids", type=click.IntRange(min=1_000), default=100_000, show_default=True)
 @click.option("--one-by-one", type=click.IntRange(min=1), default=2_000, show_default=True)
-@click.option("--ledger-url", help="An empty PostgreSQL database; SQLite if not given.")
+@click.option("--ledger-url", help="URL of an empty PostgreSQL database; default: SQLite.")
 def optouts(ids: int, one_by_one: int, ledger_url: str | None) -> None:
     """
     Measure how fast opt-outs are recorded and applied.
 
-    Starts its own store in a directory of its own, and checks that each is in force.
+    The command starts its own store in its own directory, and checks that each
+    opt-out is in force.
     """
     from loadtest.bench.opt_outs import NotApplied, measure_and_say  # noqa: PLC0415
 
@@ -188,47 +221,77 @@ def optouts(ids: int, one_by_one: int, ledger_url: str | None) -> None:
 
 
 @main.command()
-@click.option("--url", "--host", help="Of a service that is seeded; without, one is started.")
+@click.option("--ids", type=click.IntRange(min=10_000), default=10**7, show_default=True)
+@click.option("--segments-per-id", type=click.IntRange(1, 50), default=5, show_default=True)
+@click.option(
+    "--costs", is_flag=True, help="Measure instead what publishing costs bids and writes."
+)
+def publishing(ids: int, segments_per_id: int, costs: bool) -> None:
+    """
+    Measure how fast a store is published and followed, and the length of its files.
+
+    The command starts its own stores in its own directory, and compares every
+    bucket. 10 million ids take 2 GB of memory and some minutes, most of them to
+    make the persons.
+    """
+    from loadtest.bench import publishing, publishing_costs  # noqa: PLC0415
+    from loadtest.bench.publishing import NotFollowed  # noqa: PLC0415
+
+    measured = publishing_costs if costs else publishing
+    try:
+        measured.measure_and_say(ids, segments_per_id, click.echo)
+    except (NotFollowed, StoreUnusable, LedgerUnusable, RedisError) as error:
+        raise click.ClickException(str(error)) from None
+
+
+@main.command()
+@click.option("--url", "--host", help="A seeded service; by default, start one.")
 @click.option("--rate", type=click.FloatRange(1, 100_000), default=1_000, show_default=True)
 @click.option("--seconds", type=click.FloatRange(min=0.1), default=30, show_default=True)
-@click.option("--mean-ms", type=float, default=2, show_default=True, help="Must be below.")
-@click.option("--p95-ms", type=float, default=5, show_default=True, help="Must be below.")
+@click.option("--mean-ms", type=float, default=2, show_default=True, help="The mean must be below.")
+@click.option("--p95-ms", type=float, help="The p95 must be below: default 5, of calls 1.")
 @click.option("--budget-ms", type=float, default=5, show_default=True)
 @click.option(
     "--over-budget",
     type=click.FloatRange(0, 1),
     default=0.05,
     show_default=True,
-    help="Share of requests that may take longer than the budget.",
+    help="Share of requests that may exceed the budget.",
 )
 @click.option("--ids", type=click.IntRange(min=100), default=100_000, show_default=True)
 @click.option("--segments-per-id", type=click.IntRange(1, 50), default=5, show_default=True)
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--grpc", "is_grpc", is_flag=True, help="By calls of ARTF's GetMutations.")
 def accept(
     url: str | None,
     rate: float,
     seconds: float,
     mean_ms: float,
-    p95_ms: float,
+    p95_ms: float | None,
     budget_ms: float,
     over_budget: float,
     ids: int,
     segments_per_id: int,
     workers: int,
+    is_grpc: bool,
 ) -> None:
     """
-    Run what hosts ask for before they accept a service; the exit status is the verdict.
+    Run the acceptance test that hosts require; the exit status is the verdict.
 
-    Requests come when they are due, whatever became of those before (open
-    loop), and latency counts from then. With --url, --ids and
-    --segments-per-id must be what was given to `seed`.
+    The command sends each request when it is due, whether or not earlier ones
+    are answered (open loop), and counts latency from the due time. With --url,
+    give the same --ids and --segments-per-id as to `seed`; with --grpc too, the
+    service needs RTB_ARTF_ID=partner:segment, and RTB_ARTF_RECIPIENT as a map of
+    each recipient's name to itself.
     """
     from loadtest.accept import Limits, Plan, accept, accept_own, address_of  # noqa: PLC0415
     from loadtest.open_loop import NotAnswered  # noqa: PLC0415
     from loadtest.population import Population  # noqa: PLC0415
     from loadtest.service import NotSettled  # noqa: PLC0415
 
-    plan = Plan(rate, seconds, Limits(mean_ms, p95_ms, budget_ms, over_budget))
+    if p95_ms is None:
+        p95_ms = 1.0 if is_grpc else 5.0
+    plan = Plan(rate, seconds, Limits(mean_ms, p95_ms, budget_ms, over_budget), is_grpc)
     population = Population(ids, segments_per_id)
     try:
         if url is None:
@@ -248,9 +311,9 @@ def accept(
 @click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True)
 def workers(ids: int, requests: int, rounds: int) -> None:
     """
-    Measure what a second worker brings on this machine: answers and CPU, in turns.
+    Measure the gain of a second worker on this machine: throughput and CPU, in turns.
 
-    Starts its own service, and ends what it started.
+    The command starts its own service, and stops everything that it started.
     """
     from loadtest.bench.checks import WrongAnswers  # noqa: PLC0415 - as above
     from loadtest.bench.workers import workers  # noqa: PLC0415
@@ -271,13 +334,18 @@ def workers(ids: int, requests: int, rounds: int) -> None:
 @click.option("--waves", type=click.IntRange(min=3), default=60, show_default=True)
 @click.option("--calm-s", type=click.FloatRange(min=0.1), default=5.0, show_default=True)
 @click.option("--seed", type=int, default=1, show_default=True)
+@click.option(
+    "--disk",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A directory on its own small file system, which the test fills up now and then.",
+)
 def soak(**plan: Any) -> None:
     """
-    See whether all answers are right, whatever happens meanwhile.
+    Check that all answers are right, whatever fails meanwhile.
 
-    Starts its own service with two workers, breaks it in every way it knows
-    while files and opt-outs come in, and judges every answer. The exit status
-    says whether all were right.
+    The command starts its own service with two workers, injects every fault that
+    it knows while files and opt-outs come in, and judges every answer. The exit
+    status is 0 if all answers were right.
     """
     from loadtest.soak.outcome import Plan  # noqa: PLC0415 - as above
     from loadtest.soak.run import soak  # noqa: PLC0415 - as above
@@ -287,7 +355,7 @@ def soak(**plan: Any) -> None:
 
 @main.command()
 def demo() -> None:
-    """Run the whole service here with one audience to try it on, until Ctrl-C."""
+    """Run the whole service here with an audience to try it on, until Ctrl-C."""
     from loadtest.demo import demo  # noqa: PLC0415 - as above
 
     sys.exit(asyncio.run(demo()))

@@ -1,44 +1,51 @@
 """
-`python -m loadtest accept`: the acceptance run that hosts ask for, and its verdict.
+`python -m loadtest accept`: the acceptance run of hosts, and its verdict.
 
     1,000 requests/s for 30 s, open loop      loadtest/open_loop.py
     mean < 2 ms, p95 < 5 ms                   OpenX
     at most 5 % over 5 ms                     Index Exchange
-    0 wrong answers                           ours; each is compared byte for byte with one
-                                              that was judged in full before the clock started
+    0 wrong answers                           ours; each is compared byte for byte with an
+                                              answer that was judged in full beforehand
 
-Latency counts from the moment at which a request was due. A request that passed
-through for want of time is no wrong answer (`loadtest.answers`), and is shown.
+With `--grpc` the same requests are calls of `GetMutations`, and the p95 must be below 1 ms.
+
+Latency counts from a request's due time. A request that passed through for want of time is no wrong
+answer (`loadtest.answers`), and is shown.
 """
 
 import asyncio
 import statistics
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from loadtest.answers import Verdict
+from loadtest.artf.calls import VARIABLES, calls, framed
+from loadtest.artf.judge import CallJudge
+from loadtest.call_loop import call_loop
 from loadtest.driver import wire
 from loadtest.judge import CLOSE, NO_WAVE, Due, Judge, Phase, end_of
 from loadtest.open_loop import Sample, open_loop, steady_ns
 from loadtest.percentile import percentile
 from loadtest.population import Population
-from loadtest.servers import HOST
+from loadtest.servers import HOST, cpu_s
 from loadtest.service import Service
-from loadtest.traffic import Traffic, expectation
+from loadtest.traffic import BidRequest, Traffic, expectation
 
 _DIFFERENT = 2_000
 _CONNECTIONS = 64
 _WARM_UP_PER_S = 500.0
 _NS_PER_MS = 1_000_000
+_PER_MILLE = 1_000
+"""Of a core, as in a pod's resources."""
 
 
 class Limits(NamedTuple):
-    """What a host asks for."""
+    """The limits of a host."""
 
     mean_ms: float = 2.0
     p95_ms: float = 5.0
@@ -49,15 +56,25 @@ class Limits(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """How an acceptance is run."""
+    """The load and the limits of an acceptance run."""
 
     rate_per_s: float
     seconds: float
     limits: Limits
+    is_grpc: bool = False
+
+
+class Door(NamedTuple):
+    """The service, as called at a door."""
+
+    judge: Judge
+    """Of all different requests."""
+    run: Callable[[Sequence[int]], list[Sample[bytes]]]
+    """Sends the requests in turn, each when it is due, in nanoseconds from the start."""
 
 
 class Row(NamedTuple):
-    """One line of the verdict."""
+    """A line of the verdict."""
 
     what: str
     measured: float
@@ -67,15 +84,15 @@ class Row(NamedTuple):
 
 @dataclass
 class Measured:
-    """What an acceptance run has seen."""
+    """The measurements of an acceptance run."""
 
     latencies_ms: list[float]  # ascending
-    held_up_ms: list[float]  # ascending; by the driver, or for want of a connection
+    held_up_ms: list[float]  # ascending; delays by the driver, or for want of a connection
     passed_through: Counter[str]
     wrong: list[str]
 
     def rows(self, limits: Limits) -> list[Row]:
-        """Compare with what is asked for."""
+        """Compare the measurements with the limits."""
         all_ms = self.latencies_ms
         over = sum(ms > limits.budget_ms for ms in all_ms) / len(all_ms)
         mean_ms, p95_ms = statistics.fmean(all_ms), percentile(all_ms, 95)
@@ -101,46 +118,59 @@ class Measured:
 def accept_own(
     plan: Plan, population: Population, *, workers: int, say: Callable[[str], None]
 ) -> bool:
-    """Run it against a service and a store of our own, and print the verdict."""
+    """Run against our own service and store, and print the verdict."""
     with tempfile.TemporaryDirectory(prefix="rtb-accept-") as directory:
-        service = Service(Path(directory), population.ids, workers)
+        variables = VARIABLES if plan.is_grpc else {}
+        service = Service(Path(directory), population.ids, workers, variables)
         try:
             asyncio.run(service.seed(population, say))
-            return accept(plan, (HOST, service.port), population, say)
+            pids = asyncio.run(service.bid_pids())
+            return accept(plan, (HOST, service.port), population, say, pids)
         finally:
             service.stop()
 
 
 def accept(
-    plan: Plan, address: tuple[str, int], population: Population, say: Callable[[str], None]
+    plan: Plan,
+    address: tuple[str, int],
+    population: Population,
+    say: Callable[[str], None],
+    pids: Collection[int] = (),
 ) -> bool:
     """
-    Run it against a service that has been seeded, and print the verdict.
+    Run against a seeded service, and print the verdict.
+
+    Args:
+        plan: The load and its limits.
+        address: Host and port of the service.
+        population: The seeded persons.
+        say: Prints progress.
+        pids: The service's processes, if they run here: their CPU is shown.
 
     Returns:
-        Whether all that is asked for holds.
+        Whether all limits hold.
 
     Raises:
         loadtest.open_loop.NotAnswered: The service can't be connected to, or stopped answering.
     """
-    judge, sent = _judged(address, population, say)
+    door = (_grpc_door if plan.is_grpc else _json_door)(address, population)
+    say(f"judging {_DIFFERENT:,} answers in full")
+    _warm_up(door)
     count = round(plan.rate_per_s * plan.seconds)
     say(f"{count:,} requests, {plan.rate_per_s:,.0f} a second")
-    samples = open_loop(
-        address,
-        sent,
-        due_ns=steady_ns(plan.rate_per_s, count),
-        connections=_CONNECTIONS,
-        read=_whole,
-    )
-    rows = measured(samples, judge).rows(plan.limits)
+    before_s = sum(map(cpu_s, pids))
+    samples = door.run(steady_ns(plan.rate_per_s, count))
+    cpu_m = (sum(map(cpu_s, pids)) - before_s) / plan.seconds * _PER_MILLE
+    rows = measured(samples, door.judge).rows(plan.limits)
+    if pids:
+        rows.append(Row("CPU of listener and store, m", cpu_m, None, holds=True))
     _print(plan, rows)
     return all(row.holds for row in rows)
 
 
 def address_of(url: str) -> tuple[str, int]:
     """
-    Return where a service is.
+    Return the host and port of a service.
 
     Raises:
         ValueError: Not `http://HOST[:PORT]`.
@@ -152,7 +182,7 @@ def address_of(url: str) -> tuple[str, int]:
 
 
 def measured(samples: Sequence[Sample[bytes]], judge: Judge) -> Measured:
-    """Judge every answer, and put the times in order."""
+    """Judge every answer, and sort the times."""
     passed_through: Counter[str] = Counter()
     wrong = []
     for sample in samples:
@@ -172,31 +202,41 @@ def measured(samples: Sequence[Sample[bytes]], judge: Judge) -> Measured:
     )
 
 
-def _judged(
-    address: tuple[str, int], population: Population, say: Callable[[str], None]
-) -> tuple[Judge, list[bytes]]:
-    """Ask everything once at an easy pace, and judge the answers in full; it warms up, too."""
+def _json_door(address: tuple[str, int], population: Population) -> Door:
     traffic = Traffic(population)
     requests = [traffic.request(index) for index in range(_DIFFERENT)]
-    host = f"{address[0]}:{address[1]}"
-    sent = [wire(request, host) for request in requests]
-    dues = [
+    sent = [wire(request, f"{address[0]}:{address[1]}") for request in requests]
+
+    def run(due_ns: Sequence[int]) -> list[Sample[bytes]]:
+        return open_loop(address, sent, due_ns=due_ns, connections=_CONNECTIONS, read=_whole)
+
+    return Door(Judge(_dues(requests, sent, population)), run)
+
+
+def _grpc_door(address: tuple[str, int], population: Population) -> Door:
+    made = list(calls(Traffic(population), _DIFFERENT))
+    requests, sent = [request for request, _ in made], [framed(message) for _, message in made]
+
+    def run(due_ns: Sequence[int]) -> list[Sample[bytes]]:
+        return call_loop(address, sent, due_ns=due_ns)
+
+    return Door(CallJudge(_dues(requests, sent, population)), run)
+
+
+def _dues(
+    requests: Sequence[BidRequest], sent: Sequence[bytes], population: Population
+) -> list[Due]:
+    return [
         Due(request, bytes_, (expectation(request, population),), NO_WAVE)
         for request, bytes_ in zip(requests, sent, strict=True)
     ]
-    judge = Judge(dues)
-    say(f"judging {_DIFFERENT:,} answers in full")
-    samples = open_loop(
-        address,
-        sent,
-        due_ns=steady_ns(_WARM_UP_PER_S, _DIFFERENT),
-        connections=_CONNECTIONS,
-        read=_whole,
-    )
-    for sample in samples:
+
+
+def _warm_up(door: Door) -> None:
+    """Send every request once, slowly, and judge the answers in full."""
+    for sample in door.run(steady_ns(_WARM_UP_PER_S, _DIFFERENT)):
         if sample.answer is not None:
-            _judge(judge, sample.request, sample.answer)
-    return judge, sent
+            _judge(door.judge, sample.request, sample.answer)
 
 
 def _whole(_: int, received: bytes) -> bytes | None:

@@ -1,15 +1,14 @@
 """
-Is this answer the one that was due?
+Judges answers against expectations.
 
-What must not change is compared as it is spelled: `1.10` is not `1.1`, and a
-key that moved is a difference. Only the white space between values may go
-where a request was enriched; where it was not, the bytes are the same bytes.
+Unchanged parts are compared as spelled: `1.10` is not `1.1`, and a moved key is a difference. An
+enriched request may lose white space between values; any other must keep its bytes.
 
-A request that passes through because there was no time or no store is not a
-wrong answer but a late one: the service says so, and the body must still be as
-it came. Whoever runs the test decides how many of those are too many.
+A request that passes through for want of time or of a store is late, not wrong: its outcome header
+says so, and its body must still be as it came. Each test decides how many late answers are too
+many.
 
-Nothing here quotes a body: an answer is named by the index of its request.
+No message quotes a body: it names the index of the request.
 """
 
 import json
@@ -22,13 +21,13 @@ from loadtest.traffic import BidRequest, Expectation
 from rtb.outcome import Outcome
 
 LATE = frozenset({Outcome.OUT_OF_TIME, Outcome.STORE_DOWN, Outcome.SHED})
-"""Endings of a request for which there was no time or no store."""
+"""Outcomes of requests for which there was no time or no store."""
 
 _ID_TO_PARTNER = {partner.public_id: partner for partner in PARTNERS}
 
 
 class Verdict(StrEnum):
-    """What became of one answer."""
+    """The verdict on an answer."""
 
     RIGHT = "right"
     LATE = "late"  # passed through as it came, for want of time or of a store
@@ -36,7 +35,7 @@ class Verdict(StrEnum):
 
 
 class Judgement(NamedTuple):
-    """A verdict, and what is the matter where it is not `RIGHT`."""
+    """A verdict, and the fault unless it is `RIGHT`."""
 
     verdict: Verdict
     why: str = ""
@@ -46,7 +45,7 @@ RIGHT = Judgement(Verdict.RIGHT)
 
 
 class Answer(NamedTuple):
-    """What came back for one request on `/openrtb2/enrich`."""
+    """The response to a request on `/openrtb2/enrich`."""
 
     status: int
     outcome: str  # `X-Enrich-Outcome`, empty if absent
@@ -54,19 +53,19 @@ class Answer(NamedTuple):
 
 
 class _Object(tuple[tuple[str, object], ...]):
-    """A JSON object with its keys in order, even one that stands twice."""
+    """A JSON object with its keys in order, including duplicates."""
 
     __slots__ = ()
 
 
 class _Number(NamedTuple):
-    """A JSON number as it is spelled; not equal to the string of the same characters."""
+    """A JSON number as spelled; not equal to the string of the same characters."""
 
     spelled: str
 
 
 def judge(request: BidRequest, expected: Expectation, answer: Answer) -> Judgement:
-    """Compare an answer with what is due to the request."""
+    """Compare an answer with the expectation of its request."""
     if answer.status != 200:
         return _wrong(request, f"status {answer.status}, not 200")
     if answer.outcome in LATE:
@@ -83,7 +82,7 @@ def judge(request: BidRequest, expected: Expectation, answer: Answer) -> Judgeme
 
 def exact(body: bytes) -> object:
     """
-    Read JSON without losing how numbers are spelled and keys are ordered.
+    Parse JSON with the spelling of numbers and the order of keys.
 
     Raises:
         ValueError: Not JSON.
@@ -106,7 +105,7 @@ def _refuse(name: str) -> object:
 
 
 def _fault_of_untouched(request: BidRequest, body: bytes) -> str:
-    """Say how a body differs that should have left as it came, but for what is stripped."""
+    """Describe how an answer differs from a request that should only have been stripped."""
     if body == request.body:
         return "user.ext.hashes left with it" if request.is_stripped else ""
     if not request.is_stripped:
@@ -138,7 +137,7 @@ def _fault_of_enriched(
 def _fault_of_data(
     came: list[object], answered: list[object], segments: Mapping[str, frozenset[str]]
 ) -> str:
-    """Say how `user.data` differs from what was there with our segments appended."""
+    """Describe how `user.data` differs from the original with our segments appended."""
     due = {partner: set(ids) for partner, ids in segments.items()}
     for before, after in zip(came, answered, strict=False):
         wanted = due.pop(_id(before), None) if _is_of_our_taxonomy(before) else None
@@ -159,7 +158,7 @@ def _fault_of_data(
 
 
 def _is_of_our_taxonomy(data: object) -> bool:
-    """Say whether a `Data` with a partner's id has its `segtax`, so that the two are one."""
+    """Tell whether a `Data` with a partner's id also has its `segtax`, and so gets our segments."""
     partner = _ID_TO_PARTNER.get(_id(data))
     segtax = _fields(_fields(data).get("ext")).get("segtax")
     due = None if partner is None or partner.segtax is None else _Number(str(partner.segtax))
@@ -177,7 +176,7 @@ def _is_ours(data: object, wanted: set[str]) -> bool:
 
 
 def _is_extended(before: object, after: object, wanted: set[str]) -> bool:
-    """Say whether our segments were appended to a `Data`, each once, and nothing else."""
+    """Tell whether our segments were appended to a `Data`, each once, and nothing else."""
     was, is_ = _fields(before), _fields(after)
     segments_before = _items(was.pop("segment", None))
     segments_after = _items(is_.pop("segment", None))
@@ -187,7 +186,7 @@ def _is_extended(before: object, after: object, wanted: set[str]) -> bool:
 
 
 def _is_segments(segments: list[object], wanted: set[str]) -> bool:
-    """Say whether these are the segments wanted, each once, and nothing but their ids."""
+    """Tell whether these are exactly the wanted segments, each once, with only their ids."""
     return sorted(map(_id, segments)) == sorted(wanted) and all(
         len(_fields(segment)) == 1 for segment in segments
     )
@@ -210,7 +209,7 @@ def _data(request: object) -> list[object]:
 
 
 def _without_data(request: object) -> object:
-    """Leave out `user.data`, and a `user` in which there is nothing else."""
+    """Remove `user.data`, and a `user` that holds nothing else."""
     user = _Object(item for item in _pairs(_fields(request).get("user")) if item[0] != "data")
     return _Object(
         (key, user if key == "user" else value)
@@ -220,7 +219,7 @@ def _without_data(request: object) -> object:
 
 
 def _stripped(request: object) -> object:
-    """Leave out `user.ext.hashes`, which is there for us alone."""
+    """Remove `user.ext.hashes`, which is for us alone."""
     user = _fields(request).get("user")
     ext = _Object(item for item in _pairs(_fields(user).get("ext")) if item[0] != "hashes")
     user = _Object((key, ext if key == "ext" else value) for key, value in _pairs(user))

@@ -1,9 +1,8 @@
 """
-One file of hashes, handed to the ingest on behalf of the partner whose persons they are.
+Delivers a file of hashes to the ingest on behalf of the persons' partner.
 
-As a door hands it over: its metadata says whose it is and what it is to do, a blob
-keeps it, and a job in the ledger waits for a loader. Which loader carries the job, and
-what it means that it failed, the caller knows.
+As from a door, metadata names the partner and the order, a blob keeps the file, and a job in the
+ledger waits for a loader. The caller knows which loader takes the job, and how to treat a failure.
 """
 
 import hashlib
@@ -23,10 +22,10 @@ from segments.model.order import SegmentAction
 
 async def deliver(ledger: AsyncEngine, blobs: Blobs, hashes: Sequence[str], share: Share) -> Job:
     """
-    Say of some persons, by the hashes of their addresses, in which segments they are.
+    Deliver persons' address hashes as members of segments.
 
     Returns:
-        Its job; the first one's, if the same delivery came before and is unfinished.
+        The job; an unfinished job of the same delivery, if any.
 
     Side effects: a blob and a job.
     """
@@ -44,7 +43,7 @@ async def deliver(ledger: AsyncEngine, blobs: Blobs, hashes: Sequence[str], shar
 
 
 def segment_name(segment_id: str) -> str:
-    """Return what a segment is called, by whichever way it comes into the ledger."""
+    """Return a segment's name, whichever way it comes into the ledger."""
     return f"Segment {segment_id}"
 
 

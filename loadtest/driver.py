@@ -1,16 +1,14 @@
 """
-The load driver of the bench: cheap, and wrong about nothing that it counts.
+The load driver of the bench: cheap, with exact counts.
 
-Each connection has one request in flight and sends the next when the answer is
-whole, as an exchange with keep-alive connections does; nothing is pipelined.
-The requests are bytes before the clock starts, and an answer costs a search
-for the end of its header and two fields: what the driver spends is taken from
-the same machine that it measures.
+Each connection has a single request in flight and sends the next when the answer is complete, like
+an exchange with keep-alive connections, without pipelining. The requests are bytes before the clock
+starts, and an answer costs a search for the end of its header and two fields, because the driver's
+CPU is taken from the measured machine.
 
-Full checks come first: `ask` sends requests one by one and returns the answers
-for `loadtest.answers` to judge. Under load each answer must then have the
-status, the outcome and the length that its request had there, or say that it
-was too late, which is counted.
+Full checks come first: `ask` sends requests sequentially and returns the answers for
+`loadtest.answers` to judge. Under load each answer must repeat the status, outcome and length of
+that first answer, or have a late outcome, which is counted.
 
 `wrk` sends more and checks less, and may not be installed.
 """
@@ -30,20 +28,20 @@ _LATE = frozenset(outcome.encode() for outcome in LATE)
 
 
 class Exchange(NamedTuple):
-    """A request as it is sent, and the answer that it gets."""
+    """A request as sent, and its expected answer."""
 
     sent: bytes
     answer: Answer
     received_bytes: int = 0
-    """Of the answer, header and all."""
+    """Of the answer, header included."""
 
 
 class Wrong(Exception):
-    """A server answered under load otherwise than before it."""
+    """A server's answer under load differs from its answer before."""
 
 
 def wire(request: BidRequest, host: str) -> bytes:
-    """Write a request as HTTP/1.1."""
+    """Return a request as HTTP/1.1."""
     head = (
         f"POST {request.path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
         f"x-openrtb-version: 2.6\r\nContent-Length: {len(request.body)}\r\n\r\n"
@@ -53,7 +51,7 @@ def wire(request: BidRequest, host: str) -> bytes:
 
 async def ask(host: str, port: int, requests: Sequence[BidRequest]) -> list[Exchange]:
     """
-    Send requests one after the other over one connection.
+    Send requests sequentially over one connection.
 
     Raises:
         TimeoutError: An answer did not come.
@@ -80,20 +78,20 @@ async def drive(
     host: str, port: int, exchanges: Sequence[Exchange], *, connections: int, count: int
 ) -> int:
     """
-    Send `count` requests, as many at a time as there are connections.
+    Send `count` requests, in parallel on all connections.
 
     Args:
-        host: Where the server listens.
-        port: Likewise.
-        exchanges: What to send in turn, and how it is answered.
-        connections: Kept alive; one request in flight on each.
-        count: How many answers to wait for in all.
+        host: The server's host.
+        port: The server's port.
+        exchanges: Requests to send in turn, with their answers.
+        connections: Kept alive; a single request in flight on each.
+        count: Answers to wait for in all.
 
     Returns:
-        How many answers were late: passed through for want of time or store.
+        The number of late answers: passed through for want of time or store.
 
     Raises:
-        Wrong: An answer differs in status, outcome or length from the one expected.
+        Wrong: An answer differs in status, outcome or length from the expectation.
         TimeoutError: The answers stopped coming.
     """
     loop = asyncio.get_running_loop()
@@ -119,7 +117,7 @@ async def drive(
 
 
 class _Load:
-    """What the connections share: what comes next, and how many are done."""
+    """The connections' shared state: the next request, and the progress."""
 
     __slots__ = ("_exchanges", "_left", "_turn", "answered", "count", "done", "late")
 
@@ -152,8 +150,6 @@ class _Load:
 
 
 class _Connection(asyncio.Protocol):
-    """One keep-alive connection with at most one request in flight."""
-
     __slots__ = ("_expected", "_load", "_received", "_transport")
 
     def __init__(self, load: _Load) -> None:
@@ -198,13 +194,13 @@ class _Connection(asyncio.Protocol):
 
 def is_late(received: bytes, expected: Answer) -> bool | None:
     """
-    Compare what has been received with the answer due; by status, outcome and length.
+    Compare received bytes with the expected answer, by status, outcome and length.
 
     Returns:
-        Whether the answer says that it was late; `None` where it is not whole yet.
+        Whether the answer is late; `None` while it is incomplete.
 
     Raises:
-        Wrong: It is another answer.
+        Wrong: The answer is neither late nor as expected.
     """
     end = received.find(_END_OF_HEADER)
     if end < 0:
@@ -234,7 +230,7 @@ def _status(head: bytes) -> int:
 
 
 def _field(head: bytes, name: bytes) -> bytes:
-    """Return one header field's value, empty if it is not there."""
+    """Return the value of a header field, empty if absent."""
     lower = head.lower()
     at = lower.find(b"\r\n" + name)
     if at < 0:

@@ -1,10 +1,9 @@
 """
-The parts of a bid request that enrichment has no business with.
+The parts of a bid request that enrichment must not touch.
 
-They are here to be realistic in size and shape, and to be awkward: what may
-stand in legal JSON or has been seen in an exchange's traffic stands here,
-because all of it must leave as it came. Numbers are kept as they are spelled
-(`1.10`, `1e3`, thirty digits), strings as they are escaped.
+They make requests realistic in size and shape, and awkward: oddities of legal JSON and of
+exchanges' traffic, all of which must leave as they came. Numbers keep their spelling (`1.10`,
+`1e3`, thirty digits), strings their escapes.
 """
 
 from random import Random
@@ -13,7 +12,7 @@ import msgspec
 
 
 def spelled(text: str) -> msgspec.Raw:
-    """Return a JSON value that is to stand in the request exactly so."""
+    """Return a JSON value with exactly this spelling."""
     return msgspec.Raw(text.encode())
 
 
@@ -44,7 +43,7 @@ _ODDITIES: tuple[tuple[str, object], ...] = (
     ("", "an empty key"),
 )
 
-# Equally long, so that a request is filled to its size by counting.
+# Equally long, so that a count of domains fills a request to its size.
 _BLOCKED_DOMAINS = tuple(f"advertiser-{i:04d}.example" for i in range(3_000))
 _BYTES_PER_DOMAIN = len(_BLOCKED_DOMAINS[0]) + 3
 
@@ -81,7 +80,7 @@ def app(rng: Random) -> dict[str, object]:
 
 
 def device(rng: Random) -> dict[str, object]:
-    """Return a 3.2.18 Device that says nothing about the person."""
+    """Return a 3.2.18 Device without data about the person."""
     octets = rng.randrange(2**16)
     return {
         "ua": "Mozilla/5.0 (Linux; Android 15; Pixel 9) AppleWebKit/537.36 (KHTML, like Gecko)"
@@ -112,7 +111,7 @@ def oddities(rng: Random) -> dict[str, object]:
 
 
 def blocked_domains(rng: Random, size_bytes: int) -> list[object]:
-    """Return a `badv` that takes up to so many bytes: the part whose length is free."""
+    """Return a `badv` of up to this many bytes, to fill a request to its size."""
     count = max(0, size_bytes // _BYTES_PER_DOMAIN)
     start = rng.randrange(len(_BLOCKED_DOMAINS) - count)
     return list(_BLOCKED_DOMAINS[start : start + count])
@@ -120,9 +119,9 @@ def blocked_domains(rng: Random, size_bytes: int) -> list[object]:
 
 def data_of_others(rng: Random) -> list[object]:
     """
-    Return 3.2.21 Data objects that others put there.
+    Return 3.2.21 Data objects of other providers.
 
-    One of them has no `segment`, as in the example of section 6.2.2.
+    A `Data` among them has no `segment`, as in the example of section 6.2.2.
     """
     choices: tuple[object, ...] = (
         {"id": "6", "name": "Data Provider 1", "value": "not a segment"},

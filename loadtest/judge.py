@@ -1,9 +1,9 @@
 """
-Is an answer, byte for byte, one that was due?
+Judges whole answers, by comparison with known right ones where possible.
 
-`loadtest.answers` judges in full, which costs more than the service spends. So it
-judges each different answer once; an answer whose every byte, head and body, is
-that of one judged right before needs no second look.
+A judgement in full by `loadtest.answers` costs more CPU than the service spends. So each different
+answer is judged once; an answer that equals a right one in every byte, head and body, is not judged
+again.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ NO_WAVE = -1
 
 
 class Due(NamedTuple):
-    """A request as it is sent, and what is due to it: before its wave of changes, and after it."""
+    """A request as sent, and its expectations: before its wave of changes, and after it."""
 
     request: BidRequest
     sent: bytes
@@ -32,7 +32,7 @@ class Due(NamedTuple):
 
 
 class Phase(StrEnum):
-    """How far a wave was, from the sending of a request to its answer."""
+    """The progress of a wave, from the sending of a request to its answer."""
 
     BEFORE = "before"
     DURING = "during"
@@ -45,7 +45,9 @@ RIGHT = answers.RIGHT
 
 
 def end_of(received: bytes) -> int:
-    """Return how long the answer is that these bytes begin with; 0 while its head is not whole."""
+    """
+    Return the length of the answer at the start of these bytes; 0 while its head is incomplete.
+    """
     end = received.find(_END_OF_HEAD)
     if end < 0:
         return 0
@@ -58,18 +60,18 @@ def end_of(received: bytes) -> int:
 
 class Judge:
     """
-    Judges answers, and remembers those that were right.
+    Judges answers, and remembers right ones.
 
     Args:
-        dues: What is sent; an answer is named by the number of its request here.
+        dues: The requests; an answer refers to its request by position.
     """
 
     def __init__(self, dues: Sequence[Due]) -> None:
         self.usual: list[bytes] = [b""] * len(dues)
-        """The answer that was right before, of requests to which one alone is ever due."""
+        """The right answer to each request with a single expectation; empty until known."""
 
         self.in_full = 0
-        """How many answers were judged in full."""
+        """The number of answers judged in full."""
 
         self._dues = dues
         self._right: list[dict[int, bytes]] = [{} for _ in dues]

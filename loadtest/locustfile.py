@@ -4,12 +4,11 @@ Locust users that send generated requests and check every answer.
     python -m loadtest seed --ids 100000
     python -m loadtest run --headless -u 20 -r 20 -t 30s --host URL --ids 100000
 
-A wrong answer is a failure, whatever its status. One that passed through for
-want of time or of the store is none: it stands in the statistics under a name
-of its own, `late: out_of_time` and so on, for the service promised no more.
+A wrong answer is a failure, whatever its status. A late answer is none, because the service
+promises no more: the statistics list it apart, as `late: out_of_time` and so on.
 
-Locust patches sockets and threads with gevent as it is imported; so nothing
-else of `loadtest` imports it, or this module.
+Locust patches sockets and threads with gevent on import, so no other module of `loadtest` imports
+Locust or this module.
 """
 
 from argparse import ArgumentParser
@@ -28,18 +27,18 @@ _user_numbers = count()
 
 @events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator] # Locust's
 def _add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--ids", type=int, default=100_000, help="as given to seed")
-    parser.add_argument("--segments-per-id", type=int, default=5, help="as given to seed")
-    parser.add_argument("--seed", type=int, default=1, help="another number is other traffic")
+    parser.add_argument("--ids", type=int, default=100_000, help="the same as for seed")
+    parser.add_argument("--segments-per-id", type=int, default=5, help="the same as for seed")
+    parser.add_argument("--seed", type=int, default=1, help="another seed makes other traffic")
 
 
 class Exchange(FastHttpUser):
-    """An exchange's connection: the next bid request as soon as the last is answered."""
+    """An exchange's connection: sends the next bid request as soon as the last is answered."""
 
     wait_time = constant(0)
 
     def on_start(self) -> None:
-        """Find this user's place in the traffic: no two users send the same requests."""
+        """Choose this user's part of the traffic: no two users send the same requests."""
         options = self.environment.parsed_options
         population = Population(options.ids, options.segments_per_id)
         # Locust may run in several processes, and on several machines.
@@ -50,7 +49,7 @@ class Exchange(FastHttpUser):
 
     @task
     def bid_request(self) -> None:
-        """Send one request and judge the answer."""
+        """Send a request and judge the answer."""
         request = self._traffic.request(next(self._indexes))
         due = expectation(request, self._traffic.population)
         with self.client.post(

@@ -1,20 +1,19 @@
 """
-The load driver whose requests come when they are due, whatever became of those before them.
+A load driver whose requests are sent when they are due, independent of earlier ones.
 
-An exchange does not wait for our last answer before its next user comes by. A driver
-that does (a closed loop, as `loadtest.driver`) sends less the slower we are, and never
-sees what the requests it did not send would have met: coordinated omission. So
+An exchange does not wait for our last answer before its next user comes by. A closed-loop driver
+(`loadtest.driver`) sends less the slower we are, and never sees the latency of the requests that it
+did not send: coordinated omission. So
 
-- when each request is due is known before the clock starts, and its latency counts
-  **from then**, not from when it was sent: where the service, the connections or the
-  driver itself are held up, that shows;
-- a request takes any connection that is free, and waits for one where none is.
+- due times are known before the clock starts, and latency counts **from then**, not from when a
+  request was sent: delays by service, connections or the driver itself show;
+- a request takes any free connection, and waits if there is none (over HTTP/2, any free stream of
+  `loadtest.call_loop`).
 
-The driver shares its CPU with the store and must not become what is measured: plain
-sockets under one epoll, a timerfd for the next request that is due (epoll's own timeout
-counts in milliseconds), and no spinning, which would take the CPU from the store. When
-an answer came is read from the clock as epoll returns. How late the driver itself sent
-is reported beside the latencies, for of a busy machine it may be the driver that is slow.
+The driver shares its CPU with the store and must not become the bottleneck: plain sockets under one
+epoll, a timerfd for the next due request (epoll's own timeout counts in milliseconds), and no
+spinning. An answer's time is read from the clock as epoll returns. The driver's own delays are
+reported too, because on a busy machine the driver may be slow.
 """
 
 import ctypes
@@ -32,7 +31,7 @@ from typing import Generic, NamedTuple, TypeVar
 from loadtest.driver import ANSWERED_WITHIN_S
 
 _NS_PER_S = 1_000_000_000
-_READ_BYTES = 262_144
+READ_BYTES = 262_144
 _START_IN_NS = 10_000_000
 _CLOCK_MONOTONIC = 1
 _TFD_NONBLOCK = 0o4000
@@ -43,17 +42,17 @@ T = TypeVar("T")
 
 Read = Callable[[int, bytes], T | None]
 """
-Says what has been received in answer to the request of a number.
+Parses the bytes received for a request, given by number.
 
-`None` while the answer is not whole; what it raises ends the run.
+Returns `None` while the answer is incomplete; an exception ends the run.
 """
 
 
 class Sample(NamedTuple, Generic[T]):
-    """What became of one request; times in nanoseconds."""
+    """The result of a request; times in nanoseconds."""
 
-    request: int  # its place in `sent`
-    latency_ns: int  # from when it was due until its answer was whole
+    request: int  # its position in `sent`
+    latency_ns: int  # from when it was due until its answer was complete
     held_up_ns: int  # from when it was due until it was sent
     answer: T | None  # `None` if its connection ended before
 
@@ -63,15 +62,15 @@ class NotAnswered(Exception):
 
 
 def steady_ns(rate_per_s: float, count: int) -> list[int]:
-    """Return when requests of a constant rate are due, in nanoseconds from the start."""
+    """Return due times of a constant rate, in nanoseconds from the start."""
     return [round(number * _NS_PER_S / rate_per_s) for number in range(count)]
 
 
 def poisson_ns(rate_per_s: float, count: int, rng: Random) -> list[int]:
     """
-    Return when requests of many senders are due who know nothing of each other.
+    Return due times of many independent senders, in nanoseconds from the start.
 
-    A Poisson process: the gaps are exponential. In nanoseconds from the start.
+    A Poisson process: the gaps are exponential.
     """
     mean_ns = _NS_PER_S / rate_per_s
     return [round(at) for at in accumulate(rng.expovariate(1) * mean_ns for _ in range(count))]
@@ -91,81 +90,100 @@ def open_loop(
     Args:
         address: Host and port of the service.
         sent: Whole requests, sent in turn.
-        due_ns: When each request is due, from the start, rising.
-        connections: Kept alive; one request in flight on each.
-        read: See there.
+        due_ns: When each request is due, from the start, ascending.
+        connections: Kept alive; a single request in flight on each.
+        read: See `Read`.
 
     Returns:
-        One sample for each request, in the order in which they ended. A
-        connection that ends in the middle of a request ends that one without
-        an answer, and is opened anew; so is one that ends between two.
+        A sample for each request, in the order in which they ended. A connection that ends is
+        reopened; its request in flight, if any, ends without an answer.
 
     Raises:
         NotAnswered: See there.
     """
-    loop = _Loop(address, sent, due_ns, read)
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        return loop.run(connections)
-    finally:
-        loop.close()
-        if collects:
-            gc.enable()
+    return _Http1Loop(address, sent, due_ns, read).run(connections)
 
 
-class _Connection:
-    """One keep-alive connection, and the request that is in flight on it, if one is."""
+class Place:
+    """A place for a request in flight."""
 
-    __slots__ = ("due_ns", "is_busy", "received", "request", "sent_ns", "socket")
+    __slots__ = ("due_ns", "request", "sent_ns")
 
-    def __init__(self, opened: socket.socket) -> None:
-        self.socket = opened
-        self.is_busy = False
-        self.received = b""
+    def __init__(self) -> None:
         self.request = 0
         self.due_ns = self.sent_ns = 0
 
 
-class _Loop(Generic[T]):
-    def __init__(
-        self,
-        address: tuple[str, int],
-        sent: Sequence[bytes],
-        due_ns: Sequence[int],
-        read: Read[T],
-    ) -> None:
+P = TypeVar("P", bound=Place)
+
+
+class Loop(Generic[T, P]):
+    """
+    What is due when, and the samples; a protocol's loop sends and receives.
+
+    Args:
+        address: Host and port of the service.
+        requests: The number of different requests, sent in turn.
+        due_ns: When each request is due, from the start, ascending.
+    """
+
+    def __init__(self, address: tuple[str, int], requests: int, due_ns: Sequence[int]) -> None:
         self._address = address
-        self._sent = sent
+        self._requests = requests
         self._due_ns = due_ns
-        self._read = read
         self._samples: list[Sample[T]] = []
-        self._free: deque[_Connection] = deque()
-        self._fd_to_connection: dict[int, _Connection] = {}
         self._timer = _Timer()
         self._epoll = select.epoll()
         self._epoll.register(self._timer.fd, select.EPOLLIN)
+        self.free: deque[P] = deque()
 
     def run(self, connections: int) -> list[Sample[T]]:
-        """Run until each request has ended."""
-        for _ in range(connections):
-            connection = _Connection(self._opened())
-            self._watch(connection)
-            self._free.append(connection)
+        """Send all requests, and return their samples; see `open_loop`."""
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            self.open(connections)
+            return self._run()
+        finally:
+            self._epoll.close()
+            self._timer.close()
+            self.close()
+            if collects:
+                gc.enable()
+
+    def open(self, connections: int) -> None:
+        """Open connections, and make their places free."""
+        raise NotImplementedError
+
+    def send(self, place: P) -> None:
+        """Send a place's request."""
+        raise NotImplementedError
+
+    def receive(self, fd: int, at_ns: int) -> None:
+        """Read from a socket with data."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Close all connections."""
+        raise NotImplementedError
+
+    def _run(self) -> list[Sample[T]]:
         now_ns, poll = time.monotonic_ns, self._epoll.poll
-        timer, free, samples = self._timer, self._free, self._samples
-        fd_to_connection = self._fd_to_connection
+        timer, free, samples = self._timer, self.free, self._samples
         start_ns = now_ns() + _START_IN_NS
         due_ns = [start_ns + due for due in self._due_ns]
         count, begun = len(due_ns), 0
         while len(samples) < count:
-            # What is due and finds no connection waits; its time counts all the same.
+            # A due request without a free place waits; its time counts all the same.
             while begun < count and free:
                 at_ns = now_ns()
                 if due_ns[begun] > at_ns:
                     timer.set(due_ns[begun])
                     break
-                self._send(free.popleft(), begun, due_ns[begun], at_ns)
+                place = free.popleft()
+                place.request = begun % self._requests
+                place.due_ns, place.sent_ns = due_ns[begun], at_ns
+                self.send(place)
                 begun += 1
             events = poll(ANSWERED_WITHIN_S)
             at_ns = now_ns()
@@ -175,30 +193,77 @@ class _Loop(Generic[T]):
                 if fd == timer.fd:
                     timer.clear()
                 else:
-                    self._receive(fd_to_connection[fd], at_ns)
+                    self.receive(fd, at_ns)
         return samples
 
+    def ended(self, place: P, answer: T | None, at_ns: int) -> None:
+        """Take an answer, and make its place free."""
+        due_ns = place.due_ns
+        self._samples.append(Sample(place.request, at_ns - due_ns, place.sent_ns - due_ns, answer))
+        self.free.append(place)
+
+    def opened(self) -> socket.socket:
+        """
+        Open a socket, and watch it.
+
+        Raises:
+            NotAnswered: The service can't be connected to.
+        """
+        try:
+            opened = socket.create_connection(self._address, ANSWERED_WITHIN_S)
+        except OSError as error:
+            raise NotAnswered(f"no connection: {type(error).__name__}") from None
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._epoll.register(opened, select.EPOLLIN)
+        return opened
+
+
+class _Connection(Place):
+    __slots__ = ("is_busy", "received", "socket")
+
+    def __init__(self, opened: socket.socket) -> None:
+        super().__init__()
+        self.socket = opened
+        self.is_busy = False
+        self.received = b""
+
+
+class _Http1Loop(Loop[T, _Connection]):
+    def __init__(
+        self,
+        address: tuple[str, int],
+        sent: Sequence[bytes],
+        due_ns: Sequence[int],
+        read: Read[T],
+    ) -> None:
+        super().__init__(address, len(sent), due_ns)
+        self._sent = sent
+        self._read = read
+        self._fd_to_connection: dict[int, _Connection] = {}
+
+    def open(self, connections: int) -> None:
+        for _ in range(connections):
+            connection = _Connection(self.opened())
+            self._fd_to_connection[connection.socket.fileno()] = connection
+            self.free.append(connection)
+
     def close(self) -> None:
-        self._epoll.close()
-        self._timer.close()
         for connection in self._fd_to_connection.values():
             connection.socket.close()
 
-    def _send(self, connection: _Connection, number: int, due_ns: int, at_ns: int) -> None:
-        connection.is_busy = True
-        connection.request = number % len(self._sent)
-        connection.due_ns = due_ns
-        connection.sent_ns = at_ns
+    def send(self, place: _Connection) -> None:
+        place.is_busy = True
         try:
-            # A request is smaller than a socket's empty buffer: one call takes it whole.
-            connection.socket.sendall(self._sent[connection.request])
+            # A request is smaller than a socket's empty buffer, so a single call sends all of it.
+            place.socket.sendall(self._sent[place.request])
         except OSError:
-            self._end(connection, None, time.monotonic_ns())
-            self._reopen(connection)
+            self._end(place, None, time.monotonic_ns())
+            self._reopen(place)
 
-    def _receive(self, connection: _Connection, at_ns: int) -> None:
+    def receive(self, fd: int, at_ns: int) -> None:
+        connection = self._fd_to_connection[fd]
         try:
-            data = connection.socket.recv(_READ_BYTES)
+            data = connection.socket.recv(READ_BYTES)
         except OSError:
             data = b""
         if not data:
@@ -216,32 +281,15 @@ class _Loop(Generic[T]):
             self._reopen(connection)
 
     def _end(self, connection: _Connection, answer: T | None, at_ns: int) -> None:
-        due_ns = connection.due_ns
-        self._samples.append(
-            Sample(connection.request, at_ns - due_ns, connection.sent_ns - due_ns, answer)
-        )
         connection.is_busy = False
         connection.received = b""
-        self._free.append(connection)
+        self.ended(connection, answer, at_ns)
 
     def _reopen(self, connection: _Connection) -> None:
         del self._fd_to_connection[connection.socket.fileno()]
-        connection.socket.close()  # which takes it out of the epoll, too
-        connection.socket = self._opened()
-        self._watch(connection)
-
-    def _watch(self, connection: _Connection) -> None:
-        fd = connection.socket.fileno()
-        self._fd_to_connection[fd] = connection
-        self._epoll.register(fd, select.EPOLLIN)
-
-    def _opened(self) -> socket.socket:
-        try:
-            opened = socket.create_connection(self._address, ANSWERED_WITHIN_S)
-        except OSError as error:
-            raise NotAnswered(f"no connection: {type(error).__name__}") from None
-        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return opened
+        connection.socket.close()  # also removes it from the epoll
+        connection.socket = self.opened()
+        self._fd_to_connection[connection.socket.fileno()] = connection
 
 
 def _says_close(answer: bytes) -> bool:
@@ -264,14 +312,13 @@ class _Timer:
         self._at_ns = 0
 
     def set(self, at_ns: int) -> None:
-        """Become readable at that time, unless that is set already."""
+        """Become readable at that time, unless already set to it."""
         if at_ns != self._at_ns:
             self._at_ns = at_ns
             self._spec[2], self._spec[3] = divmod(at_ns, _NS_PER_S)
             self._settime(self.fd, _TFD_TIMER_ABSTIME, self._address, None)
 
     def clear(self) -> None:
-        """Be no longer readable."""
         os.read(self.fd, 8)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Percentiles of what was measured."""
+"""Percentiles of measurements."""
 
 import math
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 def percentile(rising: Sequence[float], percent: float) -> float:
     """
-    Return a percentile by nearest rank: a value that was measured, none in between.
+    Return a percentile by nearest rank: a measured value, not interpolated.
 
     Raises:
         ValueError: There is no value, or `percent` is not above 0 and up to 100.

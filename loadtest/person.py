@@ -1,10 +1,10 @@
 """
-The parts of a bid request that enrichment lives by: who it is, and what they said.
+The parts of a bid request that enrichment depends on: identifiers, and signals of consent.
 
-Where identifiers stand is in docs/field.md, "Identifiers", what refuses in "Consent", and
-both come in the placements of OpenRTB 2.5 and 2.6. Around them stands what
-must make no difference: other sources' eids, signals that refuse nothing,
-consent strings that nobody can read where no one has to.
+docs/field.md has the places of identifiers ("Identifiers") and the refusing signals ("Consent");
+both are generated in the placements of OpenRTB 2.5 and 2.6, among parts that must make no
+difference: other sources' eids, signals that refuse nothing, malformed consent strings where none
+is needed.
 """
 
 from random import Random
@@ -17,7 +17,7 @@ from segments.model.identity import IdentifierKind
 
 _FOREIGN_SEGMENT = "77"
 _FOREIGN_SEGTAX = 4
-"""A segment in an existing `Data` of a partner of ours that we did not put there."""
+"""A segment of another taxonomy in a `Data` with a partner's id."""
 
 _NO_DEVICE = "00000000-0000-0000-0000-000000000000"
 _HASH_TO_STYPE = {"sha2": "hemsha256", "md5": "hemmd5", "sha1": "hemsha1"}
@@ -26,9 +26,9 @@ _GARBAGE = ("", "x", "CQ===", "BOEFEAyOEFEAyAHABDENAI4AAAB9vABAASA", "💥")
 
 class Signals(NamedTuple):
     """
-    What a request says of its own person's will.
+    A request's signals of its own person's consent.
 
-    `regs` and `device` are what stands in the request; `refusal` is what follows.
+    `regs` and `device` return the fields of the request; `refusal` is the consequence.
     """
 
     refusal: Reason = Reason.NONE
@@ -43,7 +43,7 @@ class Signals(NamedTuple):
     dnt: int | None = None
 
     def regs(self, *, is_26: bool) -> dict[str, object]:
-        """Return the `regs` of a request, or nothing where there is nothing to say."""
+        """Return the `regs` of a request, empty if there are no signals for it."""
         placed = _said(
             gdpr=self.gdpr, us_privacy=self.us_privacy, gpp=self.gpp, gpp_sid=self.gpp_sid
         )
@@ -81,7 +81,7 @@ _REFUSING_SHARE = 0.14
 
 
 def draw_signals(rng: Random) -> Signals:
-    """Draw what a request says; never two refusals, so that the reason is one."""
+    """Draw the signals of a request; at most one refusal, so that the reason is unambiguous."""
     if rng.random() < _REFUSING_SHARE:
         return rng.choice(_REFUSING)
     signals = rng.choice(_QUIET)
@@ -93,17 +93,15 @@ def draw_signals(rng: Random) -> Signals:
 
 
 class Who(NamedTuple):
-    """How the persons of a request stand in it."""
+    """The persons of a request, as its fields."""
 
     user: dict[str, object]
     device: dict[str, object]
-    is_stripped: bool  # `user.ext.hashes` is there
-    present: dict[str, frozenset[str]]  # partner id to segment ids that came with it
+    is_stripped: bool  # has `user.ext.hashes`
+    present: dict[str, frozenset[str]]  # partner id to segment ids in the request
 
 
 class _Planted(NamedTuple):
-    """Identifiers in the three places where they stand."""
-
     eids: list[object]
     hashes: list[str]  # `user.ext.hashes.email`
     ifa: str | None
@@ -118,12 +116,12 @@ def who_is(
     is_26: bool,
 ) -> Who:
     """
-    Make `user`, and what `device` says of it.
+    Make `user`, and the person's part of `device`.
 
     Args:
         rng: Decides everything that is not given.
-        population: What the persons are known by.
-        numbers: Whose identifiers to plant where we look.
+        population: Knows the persons' identifiers.
+        numbers: Persons whose identifiers to plant where we look.
         signals: `consent` goes into `user`, `lmt` and `dnt` into `device`.
         is_26: Place `eids` and `consent` as OpenRTB 2.6 does.
     """
@@ -175,7 +173,6 @@ def _plant(rng: Random, population: Population, numbers: tuple[int, ...]) -> _Pl
 
 
 def _said(**fields: object) -> dict[str, object]:
-    """Leave out what is not said."""
     return {name: value for name, value in fields.items() if value is not None}
 
 
@@ -197,7 +194,7 @@ def _eid_under_source(population: Population, number: int) -> dict[str, object]:
 
 
 def _eids_of_others(rng: Random) -> list[object]:
-    """Return identifiers that nobody looks up, however much they look like one."""
+    """Return foreign identifiers, some similar to ours, that must not be looked up."""
     token = f"{rng.getrandbits(128):032x}"
     choices: tuple[object, ...] = (
         _eid("uidapi.com", "A4AAA" + token * 2, atype=3),
@@ -211,9 +208,9 @@ def _eids_of_others(rng: Random) -> list[object]:
 
 def _data_of_ours(rng: Random) -> tuple[list[object], dict[str, frozenset[str]]]:
     """
-    Return, at times, a `Data` with the id of one of our partners that came with the request.
+    Return, sometimes, a `Data` with a partner's id as part of the request.
 
-    One of another taxonomy than the partner's is another's: it holds nothing of ours.
+    A `Data` of another taxonomy than the partner's holds nothing of ours.
     """
     if rng.random() < 0.8:
         return [], {}

@@ -1,10 +1,8 @@
 """
-Who is in the store, computed instead of remembered.
+The persons in the store, computed instead of remembered.
 
-Everything follows from the number of a person: which identifier we know it
-by, which segments of which partners it belongs to, whether it opted out. So
-the process that seeds a store and those that check answers share nothing but
-`ids` and `segments_per_id`.
+A person's number determines the identifier, the segments of each partner and the opt-out. So the
+process that seeds a store and those that check answers share only `ids` and `segments_per_id`.
 
     number % 10    known by                     reaches the store by
     0-3            SHA-256 of the e-mail        a partner's file
@@ -15,12 +13,12 @@ the process that seeds a store and those that check answers share nothing but
     9              eid                          likewise
 
     number % 211
-    7              RESTRICT, told us after the files were loaded: held, never shown
-    107            ERASURE, told us before: every file's row is refused
+    7              RESTRICT, recorded after the files were loaded: held, never shown
+    107            ERASURE, recorded before: every file's row is refused
 
-Numbers from `ids` upwards are strangers: they have identifiers, and the store
-knows nothing of them. Persons come in cohorts that share their segments; a
-file holds the persons of one cohort with one kind of hash.
+Numbers from `ids` upwards are strangers: they have identifiers unknown to the store. Persons come
+in cohorts that share their segments; a file holds the persons of a cohort with the same kind of
+hash.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -57,12 +55,12 @@ _DUID_DOMAIN = sha1(b"publisher.example", usedforsecurity=False).hexdigest()[:12
 
 
 class Partner(NamedTuple):
-    """A partner of the load test: its account, and who may receive its segments."""
+    """A partner of the load test."""
 
     public_id: str
     name: str
     segtax: int | None
-    sub_id: str | None  # its files name this sub account: the partner is an agency
+    sub_id: str | None  # the sub account named in its files; the partner is an agency
 
 
 PARTNERS = (
@@ -71,26 +69,30 @@ PARTNERS = (
     Partner("9003", "Loadtest Agency & Söhne", None, "9003-1"),
 )
 
+SEES_ALL = "loadtest-dsp"
+"""The recipient to which every partner is granted."""
+
 RECIPIENT_TO_PARTNERS: Mapping[str, frozenset[str]] = {
+    SEES_ALL: frozenset(partner.public_id for partner in PARTNERS),
     "loadtest-dsp-a": frozenset({"9001", "9002"}),
     "loadtest-dsp-b": frozenset({"9003"}),
 }
 
 
 class Share(NamedTuple):
-    """What one partner says of a cohort: the segments, by id, that its persons are in."""
+    """A partner's part of a cohort: ids of the segments that its persons are in."""
 
     partner: Partner
     segment_ids: tuple[str, ...]
 
 
 class Slice(NamedTuple):
-    """The persons of one file: one cohort, one kind of hash (`segments.model.identity`'s names)."""
+    """The persons of a file: a cohort, a kind of hash (`segments.model.identity`'s names)."""
 
     cohort: int
     hash: str
     numbers: range
-    every: tuple[int, ...]  # ... of which those whose last digit is one of these
+    every: tuple[int, ...]  # last digits of the persons among them
 
 
 class Eid(NamedTuple):
@@ -102,11 +104,11 @@ class Eid(NamedTuple):
 
 class Population:
     """
-    The persons of one load test.
+    The persons of a load test.
 
     Args:
-        ids: How many are in the store; one identifier each.
-        segments_per_id: How many segments each of them is in.
+        ids: Persons in the store; one identifier each.
+        segments_per_id: Segments of each person.
     """
 
     def __init__(self, ids: int, segments_per_id: int = 5) -> None:
@@ -115,14 +117,14 @@ class Population:
         self.cohorts = min(max(ids // _PERSONS_PER_COHORT, len(PARTNERS) * 2), _MOST_COHORTS)
 
     def kind_of(self, number: int) -> IdentifierKind:
-        """Return which sort of identifier a person is known by."""
+        """Return the kind of a person's identifier."""
         digit = number % _KINDS_MODULUS
         if digit < len(_HASHES):
             return IdentifierKind.EMAIL
         return (IdentifierKind.DUID, IdentifierKind.IFA, IdentifierKind.EID)[digit - len(_HASHES)]
 
     def hash_of(self, number: int) -> str:
-        """Return which hash of its e-mail address a person of kind EMAIL is known by."""
+        """Return the kind of e-mail hash of a person of kind EMAIL."""
         return _HASHES[number % _KINDS_MODULUS]
 
     def email_hash(self, number: int) -> str:
@@ -139,12 +141,12 @@ class Population:
         return str(UUID(bytes=_digest("ifa", number), version=4))
 
     def eid(self, number: int) -> Eid:
-        """Return the identifier that a person of kind EID has, and under which source."""
+        """Return the source and identifier of a person of kind EID."""
         source = "liveintent.com" if number // _KINDS_MODULUS % 2 else "pubcid.org"
         return Eid(source, "li-" + _digest("eid", number).hex()[:22])
 
     def id_of(self, number: int) -> Id:
-        """Return the 16 bytes that a person's identifier becomes."""
+        """Return the 16-byte id of a person's identifier."""
         match self.kind_of(number):
             case IdentifierKind.DUID:
                 return id_of_duid(self.duid(number))
@@ -156,24 +158,24 @@ class Population:
                 return id_of_email_hash(self.email_hash(number))
 
     def is_known(self, number: int) -> bool:
-        """Say whether the store holds anything of this number, or it is a stranger."""
+        """Tell whether a number is a person in the store rather than a stranger."""
         return number < self.ids
 
     def has_opted_out(self, number: int) -> bool:
-        """Say whether a person told us no, before or after the files came."""
+        """Tell whether a person has opted out, before or after the files came."""
         remainder = number % OPT_OUT_MODULUS
         return self.is_known(number) and remainder in (RESTRICTED_REMAINDER, ERASED_REMAINDER)
 
     def opted_out(self, remainder: int) -> range:
-        """Return the numbers of those who opted out in one of the two ways."""
+        """Return the numbers of persons with an opt-out of this kind."""
         return range(remainder, self.ids, OPT_OUT_MODULUS)
 
     def cohort_of(self, number: int) -> int:
-        """Return which cohort a person is in."""
+        """Return the cohort of a person."""
         return number // _KINDS_MODULUS % self.cohorts
 
     def shares(self, cohort: int) -> tuple[Share, ...]:
-        """Return whose segments a cohort is in: one partner's; of every fourth cohort, two's."""
+        """Return the shares of a cohort: of one partner, or of two for every fourth cohort."""
         mine = cohort % len(PARTNERS)
         segment_ids = tuple(
             str(_FIRST_SEGMENT + cohort // len(PARTNERS) * _SEGMENT_STRIDE + k)
@@ -188,29 +190,28 @@ class Population:
             Share(other, segment_ids[middle:]),
         )
 
-    def live_segments(
-        self, numbers: Iterable[int], recipient: str | None
-    ) -> dict[str, frozenset[str]]:
+    def live_segments(self, numbers: Iterable[int], recipient: str) -> dict[str, frozenset[str]]:
         """
-        Return what a recipient may see of one person known by several identifiers.
+        Return the segments that a recipient may see of a person with several identifiers.
 
         Args:
             numbers: The identifiers, by number; strangers add nothing.
-            recipient: Its name, or `None` for the trusted caller who sees all partners.
+            recipient: Its name.
 
         Returns:
             Partner id to segment ids; partners without any are left out.
         """
+        granted = RECIPIENT_TO_PARTNERS[recipient]
         partner_to_ids: dict[str, set[str]] = {}
         for cohort in {self.cohort_of(n) for n in numbers if self.is_known(n)}:
             for partner, segment_ids in self.shares(cohort):
-                if recipient is None or partner.public_id in RECIPIENT_TO_PARTNERS[recipient]:
+                if partner.public_id in granted:
                     live = [s for s in segment_ids if not is_retired(s)]
                     partner_to_ids.setdefault(partner.public_id, set()).update(live)
         return {p: frozenset(s) for p, s in partner_to_ids.items() if s}
 
     def slices(self) -> Iterator[Slice]:
-        """Yield the files of a cohort after another, one for each kind of hash."""
+        """Yield the files, cohort by cohort, one for each kind of hash."""
         for cohort in range(self.cohorts):
             numbers = range(cohort * _KINDS_MODULUS, self.ids, self.cohorts * _KINDS_MODULUS)
             for hash_ in dict.fromkeys(_HASHES):
@@ -218,14 +219,14 @@ class Population:
                 yield Slice(cohort, hash_, numbers, every)
 
     def numbers_in(self, slice_: Slice) -> Iterator[int]:
-        """Yield the persons of one file."""
+        """Yield the persons of a file."""
         for tens in slice_.numbers:
             for digit in slice_.every:
                 if tens + digit < self.ids:
                     yield tens + digit
 
     def not_in_files(self, cohort: int) -> Iterator[int]:
-        """Yield the persons of a cohort who are known by something that no file carries."""
+        """Yield the persons of a cohort whose identifiers no file carries."""
         for tens in range(cohort * _KINDS_MODULUS, self.ids, self.cohorts * _KINDS_MODULUS):
             for digit in range(len(_HASHES), _KINDS_MODULUS):
                 if tens + digit < self.ids:
@@ -233,7 +234,7 @@ class Population:
 
 
 def email_hash(number: int, hash_: str) -> str:
-    """Return one hash of a person's e-mail address, in lower-case hex."""
+    """Return a hash of a person's e-mail address, in lower-case hex."""
     address = b"person-%d@example.com" % number
     if hash_ == "sha2":
         return sha256(address).hexdigest()
@@ -243,7 +244,7 @@ def email_hash(number: int, hash_: str) -> str:
 
 
 def is_retired(segment_id: str) -> bool:
-    """Say whether a segment was deactivated after the load: still held, no longer shown."""
+    """Tell whether a segment was deactivated after the load: still held, no longer shown."""
     return int(segment_id) % _RETIRED_MODULUS == _RETIRED_REMAINDER
 
 

@@ -1,8 +1,8 @@
 """
 Ports for servers that are about to be started.
 
-None of those that the kernel gives to whoever connects, or does not care: between our
-look and the server's start somebody would be given it, now and then.
+They lie outside the kernel's range of ephemeral ports: otherwise another process would now and then
+be given such a port between our probe and the server's start.
 """
 
 import random
@@ -15,8 +15,8 @@ _FEW = 1_000
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on now."""
-    # ip(7): the first that is given to others. Where nearly all are, one must do.
+    """Return ports without a listener."""
+    # ip(7): the first ephemeral port. If nearly all ports are ephemeral, the ports are among them.
     given = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     end = given if given > _FIRST + _FEW else 1 << 16
     ports: set[int] = set()

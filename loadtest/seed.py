@@ -1,16 +1,16 @@
 """
-Puts a population into the store, by the doors that partners and privacy officers use.
+Puts a population into the store, by the product's own code.
 
     accounts, recipients   the ledger
     some erasures          `segments.projection.opt_outs`, before any file: their rows are refused
     e-mail hashes          files with LiveAudience metadata, accepted into jobs and
-                           carried by the loader's own code, as `rtb-segments load` does
+                           loaded by the loader's own code, as `rtb-segments load` does
     DUID, ifa, eid         `Writer.merge`, the last step of a job: no file carries them
     retired segments       the ledger
     some restrictions      `segments.projection.opt_outs`, after the files
 
-Seeding again changes nothing in the store; the ledger gets the jobs and the
-opt-outs once more. Where a loader runs already, the two share the jobs.
+Seeding again does not change the store; the ledger gets the jobs and the opt-outs again. If a
+loader is running, the two share the jobs.
 """
 
 import asyncio
@@ -58,7 +58,7 @@ class SeedFailed(Exception):
 
 @dataclass
 class Seeded:
-    """What was done, counted in pairs of id and audience, as jobs count."""
+    """The results, counted in pairs of id and audience, as jobs count."""
 
     files: int = 0
     rows: int = 0
@@ -70,12 +70,12 @@ class Seeded:
 
 async def seed(population: Population, settings: Settings, say: Say = lambda _: None) -> Seeded:
     """
-    Make the store and the ledger that these settings name hold a population.
+    Put a population into the store and the ledger of these settings.
 
     Args:
-        population: Who. Whoever checks answers must be given the same.
+        population: The persons; judges must be given the same.
         settings: As of any command: the embedded store is started if it does not run.
-        say: Told of each step in a line.
+        say: Takes a line for each step.
 
     Raises:
         SeedFailed: A job failed, or an opt-out could not be applied.
@@ -110,8 +110,6 @@ def _counts(tally: Tally) -> str:
 
 
 class _Sower:
-    """The steps, and what they share."""
-
     def __init__(
         self,
         population: Population,
@@ -127,11 +125,10 @@ class _Sower:
         self._writer = writer
         self._blobs = Blobs.open(settings.blobs_at)
         self._loader = Loader(settings.loader_options, ledger, redis, self._blobs)
-        # Each partner's own account, and the one that owns its audiences.
+        # Each partner's own account, and the owner of its audiences.
         self._partner_to_accounts: dict[Partner, tuple[Account, Account]] = {}
 
     async def make_accounts(self) -> None:
-        """Make partners, recipients and grants that are missing."""
         async with self._ledger.begin() as conn:
             for partner in PARTNERS:
                 self._partner_to_accounts[partner] = await _accounts_of(conn, partner)
@@ -146,10 +143,10 @@ class _Sower:
 
     async def opt_out(self, remainder: int, action: OptOutAction) -> None:
         """
-        Record the opt-outs of some persons, everywhere.
+        Record the global opt-outs of some persons.
 
         Raises:
-            SeedFailed: The store could not take them; they wait in the ledger.
+            SeedFailed: The store could not apply them; they wait in the ledger.
         """
         population = self._population
         numbers = population.opted_out(remainder)
@@ -167,7 +164,7 @@ class _Sower:
 
     async def deliver(self, slice_: Slice) -> None:
         """
-        Hand one cohort's file to each partner that has segments for it, and carry the jobs.
+        Deliver a cohort's file to each partner that has segments for it, and run the jobs.
 
         Raises:
             SeedFailed: A job failed.
@@ -186,7 +183,7 @@ class _Sower:
             self.done.by_file += Tally(*(getattr(report, name) for name in Tally._fields))
 
     async def write(self, cohort: int) -> None:
-        """Write the persons of a cohort whom no file can name, as the last step of a job would."""
+        """Write the persons of a cohort that no file can carry, as the last step of a job would."""
         population = self._population
         ids = [population.id_of(number) for number in population.not_in_files(cohort)]
         if not ids:
@@ -205,7 +202,6 @@ class _Sower:
         self.done.by_writer += await self._writer.merge(ids, changes)
 
     async def retire(self) -> None:
-        """Deactivate the segments that are held and not shown."""
         async with self._ledger.begin() as conn:
             for _, owner in self._partner_to_accounts.values():
                 for audience in await audiences.audiences(conn, owner):
@@ -215,11 +211,10 @@ class _Sower:
                         )
 
     async def _carried(self, job: Job) -> Job:
-        """Carry jobs until this one has ended, whoever carried it."""
         while job.state in (JobState.QUEUED, JobState.RUNNING):
             claimed = await self._loader.claim(job.partner_id)
             if claimed is None:
-                # Another loader has it, or one of the same partner before it.
+                # Another loader has this job, or an earlier job of the partner.
                 await asyncio.sleep(_OTHER_LOADER_S)
             else:
                 await self._loader.run_one(claimed, asyncio.Event())

@@ -1,10 +1,9 @@
 """
-The servers that the bench compares: started alike, pinned alike, measured alike.
+The servers that the bench compares: started, pinned and measured alike.
 
-What a server costs is the CPU time of the one process that answers: user and
-system, all its threads, as `getrusage` counts it. It is read from outside by
-the process's CPU-time clock, `clock_getcpuclockid(3)`, which is the same count
-at the kernel's resolution; /proc/PID/stat has it too, in steps of 10 ms.
+The cost of a server is the CPU time of its answering process: user and system, all its threads, as
+of `getrusage`. It is read from outside by the process's CPU-time clock, `clock_getcpuclockid(3)`,
+at the kernel's resolution; /proc/PID/stat has it only in steps of 10 ms.
 """
 
 import asyncio
@@ -27,7 +26,7 @@ _READY_WITHIN_S = 30
 _STOP_WITHIN_S = 15
 _POLL_S = 0.05
 _CPU_OF_PROCESS = 2
-"""What `clock_getcpuclockid` puts beside the inverted process id (CPUCLOCK_SCHED)."""
+"""The bits that `clock_getcpuclockid` adds to the inverted process id (CPUCLOCK_SCHED)."""
 
 
 class NotReady(Exception):
@@ -36,14 +35,14 @@ class NotReady(Exception):
 
 @dataclass(frozen=True)
 class Server:
-    """A running server, and the process of it that answers."""
+    """A running server, and its answering process."""
 
     name: str
     port: int
     pid: int
 
     def cpu_s(self) -> float:
-        """Return the CPU time that the answering process has taken since it began."""
+        """Return the CPU time of the answering process since its start."""
         return cpu_s(self.pid)
 
 
@@ -53,7 +52,7 @@ def cpu_s(pid: int) -> float:
 
 
 def peak_bytes(pid: int) -> int:
-    """Return the most memory that a process has had resident since it began."""
+    """Return the peak resident memory of a process."""
     [line] = [
         line
         for line in Path(f"/proc/{pid}/status").read_text().splitlines()
@@ -69,14 +68,14 @@ async def used_bytes(redis: Redis) -> int:
 
 
 async def to_cpu(redis: Redis, cpu: int | None) -> None:
-    """Move a store's server, which runs on this machine, to a CPU; leave it where `None`."""
+    """Move a local store's server to a CPU; leave it where it is if `None`."""
     if cpu is not None:
         os.sched_setaffinity(int((await redis.info("server"))["process_id"]), {cpu})
 
 
 @contextmanager
 def pinned(cpu: int | None) -> Iterator[None]:
-    """Run this thread, and whatever it starts meanwhile, on one CPU; on any if `None`."""
+    """Pin this thread, and everything that it starts meanwhile, to one CPU; to any if `None`."""
     if cpu is None:
         yield
         return
@@ -116,16 +115,16 @@ class Servers:
         Start a server and wait until it listens.
 
         Args:
-            name: What the table calls it.
+            name: Its name in the table.
             argv: Arguments of the program.
-            port: Where it will listen.
+            port: Its port.
             env: Added to our own environment.
-            answering_pid: Finds the process that answers, given the one
-                started; `None` as long as there is none.
-            program: By path; the Python interpreter unless another is named.
+            answering_pid: Finds the answering process, given the started one; `None` until it
+                exists.
+            program: By path; by default the Python interpreter.
 
         Raises:
-            NotReady: It ended, or did not listen in time.
+            NotReady: The server ended, or did not listen in time.
         """
         with pinned(self._cpu):
             process = await child_process.start([program, *argv], env={**os.environ, **(env or {})})
@@ -139,16 +138,6 @@ class Servers:
                     return Server(name, port, pid)
             await asyncio.sleep(_POLL_S)
         raise NotReady(f"{name} does not listen after {_READY_WITHIN_S} s")
-
-
-def only_child(pid: int) -> int | None:
-    """Return the one child of a supervisor that runs one worker; `None` until it has it."""
-    children = [
-        int(one)
-        for task in Path(f"/proc/{pid}/task").iterdir()
-        for one in (task / "children").read_text().split()
-    ]
-    return children[0] if len(children) == 1 else None
 
 
 async def _listens(port: int) -> bool:

@@ -1,20 +1,19 @@
 """
-Bid requests as an exchange sends them, each with the answer that is due.
+Bid requests as an exchange sends them, each with its expected answer.
 
-A request is made from `(seed, index)` alone, so a hundred processes make the
-same traffic without talking to each other, and a wrong answer can be looked at
-again. What is due follows from what was planted, by the rules of docs/field.md
-and from `Population`, never by reading the request back: the
-service and its judge then agree by more than a common mistake.
+A request is made from `(seed, index)` alone, so a hundred processes make the same traffic without
+communicating, and a wrong answer can be reproduced. The expectation follows from the planted
+identifiers, by the rules of docs/field.md and from `Population`, never from parsing the request: so
+service and judge do not agree merely by a common mistake.
 
-    what          mix
+    part          mix
     inventory     60 % site, 40 % app
     placement     60 % OpenRTB 2.5 (in ext), 40 % 2.6
     size          1-6 KB, median about 2.4 KB
-    persons       72 % in the store (Zipf), 18 % strangers, 10 % nobody
-    identifiers   one, or two in a tenth; besides, ids that nobody looks up
+    persons       72 % in the store (Zipf), 18 % strangers, 10 % none
+    identifiers   one, or two in a tenth; also foreign ids that are not looked up
     signals       14 % refuse: coppa, lmt, gpc, us_privacy, gdpr, gpp, too many ids
-    caller        half the trusted one, half one of two recipients
+    caller        half a recipient of all partners, half one of two that see some
     JSON          compact, spaced or indented; numbers and escapes spelled oddly
 """
 
@@ -28,7 +27,7 @@ import msgspec
 from loadtest import inventory
 from loadtest.inventory import spelled
 from loadtest.person import Signals, draw_signals, who_is
-from loadtest.population import RECIPIENT_TO_PARTNERS, Population
+from loadtest.population import RECIPIENT_TO_PARTNERS, SEES_ALL, Population
 from loadtest.zipf import Zipf
 from rtb.outcome import Outcome, Reason
 from segments.model.identity import IdentifierKind
@@ -45,7 +44,7 @@ _TOO_MANY_IDS = 0.004
 _MORE_THAN_MAX_IDS = 12
 _TRIES = 10_000
 
-_CALLERS = (None, None, *RECIPIENT_TO_PARTNERS)
+_CALLERS = (SEES_ALL, *RECIPIENT_TO_PARTNERS)
 _TMAX = (None, 120, 250, 300, 500, spelled("1000"), spelled("3e2"))
 
 _USER_KEY = b'"user":'
@@ -54,25 +53,25 @@ _ESCAPED_USER_KEY = b'"\\u0075se\\u0072":'
 
 @dataclass(frozen=True, slots=True)
 class BidRequest:
-    """One generated request and what its making knows of it."""
+    """A generated request and the facts of its making."""
 
     index: int
-    recipient: str | None
+    recipient: str
     body: bytes
-    planted: tuple[int, ...]  # persons whose identifiers stand where we look
-    refusal: Reason  # what the request's own signals say against it, if anything
+    planted: tuple[int, ...]  # persons whose identifiers are where we look
+    refusal: Reason  # the refusal of its own signals, if any
     is_stripped: bool  # carries `user.ext.hashes`, which must not leave
-    # Segments of ours that came with it, by partner id: added to no second time.
+    # Segments of ours already in it, by partner id: not added again.
     present: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     @property
     def path(self) -> str:
-        """Return where the request is sent for the full-request answer."""
-        return f"/openrtb2/enrich/{self.recipient}" if self.recipient else "/openrtb2/enrich"
+        """Return the request's path for the full-request answer."""
+        return f"/openrtb2/enrich/{self.recipient}"
 
 
 class Expectation(NamedTuple):
-    """The answer that is due: how it ends, and partner id to segment ids that are added."""
+    """The expected answer: its outcome, and partner id to added segment ids."""
 
     outcome: Outcome
     reason: Reason = Reason.NONE
@@ -81,11 +80,11 @@ class Expectation(NamedTuple):
 
 class Traffic:
     """
-    All the requests of one load test.
+    All the requests of a load test.
 
     Args:
-        population: Who is in the store.
-        seed: Another seed is other traffic of the same kind.
+        population: The persons in the store.
+        seed: Another seed means other traffic of the same kind.
     """
 
     def __init__(self, population: Population, seed: int = 1) -> None:
@@ -94,7 +93,7 @@ class Traffic:
         self._zipf = Zipf(population.ids)
 
     def request(self, index: int) -> BidRequest:
-        """Make one request; the same for the same seed, index and population."""
+        """Return a request; the same for the same seed, index and population."""
         rng = Random(f"{self.seed}:{index}")
         numbers = self._persons(rng)
         signals = draw_signals(rng) if len(numbers) <= 2 else Signals()
@@ -131,21 +130,21 @@ class Traffic:
 
     def plain_hit(self, index: int, size_bytes: int) -> BidRequest:
         """
-        Make a request of one person with a full set of live segments, for measuring.
+        Return a request about a person with a full set of live segments, for measuring.
 
-        Nothing odd in it: an OpenRTB 2.5 site request with the SHA-256 of an e-mail
-        address under `liveintent.com`, from the trusted caller.
+        A plain OpenRTB 2.5 site request with the SHA-256 of an e-mail address under
+        `liveintent.com`, from the recipient of all partners.
 
         Raises:
-            ValueError: There is no such person.
+            ValueError: The population has no such person.
         """
         rng = Random(f"{self.seed}:hit:{index}")
         number = self._full_person(rng)
         body = plain_body(rng, index, [self.population.email_hash(number)], size_bytes)
-        return BidRequest(index, None, body, (number,), Reason.NONE, is_stripped=False)
+        return BidRequest(index, SEES_ALL, body, (number,), Reason.NONE, is_stripped=False)
 
     def _persons(self, rng: Random) -> tuple[int, ...]:
-        """Draw whose request it is: no number, one, two, or too many to look up."""
+        """Draw the identifiers of a request by number: none, one, two, or too many to look up."""
         if rng.random() < _TOO_MANY_IDS:
             stranger = self.population.ids + rng.randrange(10**6)
             return tuple(n for n in range(stranger, stranger + 40) if self._is_email(n))[
@@ -163,11 +162,11 @@ class Traffic:
             return (first,)
         second = self._zipf.rank(rng)
         kind_of = self.population.kind_of
-        # A request has one device, so one ifa.
+        # A request has one device, so a single ifa.
         return (first,) if kind_of(first) is kind_of(second) else (first, second)
 
     def _stays(self, number: int, signals: Signals) -> bool:
-        """Say whether an identifier is one that we look up under these signals."""
+        """Tell whether an identifier is looked up under these signals."""
         kind = self.population.kind_of(number)
         if kind is IdentifierKind.IFA:
             return signals.refusal is not Reason.LMT
@@ -182,8 +181,8 @@ class Traffic:
             number = rng.randrange(self.population.ids)
             if not self._is_email(number) or self.population.hash_of(number) != "sha2":
                 continue
-            shown = self.population.live_segments((number,), None)
-            # One partner: one `Data` object, which is the common case.
+            shown = self.population.live_segments((number,), SEES_ALL)
+            # One partner, so one `Data` object: the common case.
             is_full = len(shown) == 1 and sum(map(len, shown.values())) == wanted
             if is_full and not self.population.has_opted_out(number):
                 return number
@@ -192,13 +191,13 @@ class Traffic:
 
 def plain_body(rng: Random, index: int, email_hashes: Sequence[str], size_bytes: int) -> bytes:
     """
-    Write a request without anything odd in it, for measuring.
+    Return a plain request, for measuring.
 
     Args:
-        rng: Decides what does not matter.
+        rng: Decides irrelevant details.
         index: Becomes its id.
         email_hashes: SHA-256 each; one eid of `liveintent.com` has them all.
-        size_bytes: About so long: shorter by less than one blocked domain.
+        size_bytes: Approximate: the request is shorter by less than one blocked domain.
     """
     uids = [{"id": email_hash, "atype": 3} for email_hash in email_hashes]
     draft: dict[str, object] = {
@@ -220,10 +219,10 @@ def plain_body(rng: Random, index: int, email_hashes: Sequence[str], size_bytes:
 
 def expectation(request: BidRequest, population: Population) -> Expectation:
     """
-    Return the answer that is due to a request when the store holds this population.
+    Return the expected answer to a request when the store holds this population.
 
-    The order is that of the bid path: no identifier, then the request's own
-    signals, then what the persons told us, then what is left to show.
+    In the order of the bid path: no identifier, the request's own signals, opt-outs, the segments
+    left to show.
     """
     if not request.planted:
         return Expectation(Outcome.NO_IDENTITY)
@@ -250,7 +249,7 @@ def _filled(rng: Random, draft: dict[str, object], size_bytes: int) -> dict[str,
 
 
 def _encoded(rng: Random, draft: dict[str, object], size_bytes: int) -> bytes:
-    """Write a request in one of the ways that senders write JSON."""
+    """Encode a request in a JSON style of senders."""
     keys = list(draft)
     style = rng.random()
     if style > 0.5:

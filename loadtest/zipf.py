@@ -1,12 +1,10 @@
 """
-Who is seen how often: a few persons much, most of them hardly ever.
+The frequency of persons in requests: a few are frequent, most are rare.
 
-Ranks are drawn by rejection-inversion (W. Hörmann and G. Derflinger, 1996,
-"Rejection-inversion to generate variates from monotone discrete
-distributions"), which needs no table: the first request of a population of
-10^8 costs what the last one costs, and nothing has to be shared between the
-processes of a load test. A cumulative table with bisection gives the same
-ranks but takes 8 bytes a person and seconds to build.
+Ranks are drawn by rejection-inversion (W. Hörmann and G. Derflinger, 1996, "Rejection-inversion to
+generate variates from monotone discrete distributions"), which needs no table: the first request of
+a population of 10^8 costs as much as the last, and processes share nothing. A cumulative table with
+bisection gives the same ranks but takes 8 bytes a person and seconds to build.
 """
 
 from math import exp, expm1, log, log1p
@@ -20,8 +18,8 @@ class Zipf:
     Ranks 0 to `count - 1`, where rank r is drawn in proportion to `(r + 1) ** -exponent`.
 
     Args:
-        count: How many persons there are, at least one.
-        exponent: Above 0; 0.99 is what YCSB takes for the popularity of users.
+        count: The number of persons, at least one.
+        exponent: Above 0; YCSB takes 0.99 for the popularity of users.
     """
 
     def __init__(self, count: int, exponent: float = 0.99) -> None:
@@ -32,12 +30,13 @@ class Zipf:
         self._always = 2.0 - self._at_area(self._area(2.5) - self._density(2.0))
 
     def rank(self, rng: Random) -> int:
-        """Draw one rank; side effect: takes one number from `rng`, seldom two or more."""
+        """Draw a rank; side effect: takes one number from `rng`, rarely two or more."""
         while True:
             area = self._area_to + rng.random() * (self._area_from - self._area_to)
             at = self._at_area(area)
             nearest = min(max(int(at + 0.5), 1), self._count)
-            # Accept within the strip that is surely below the density, or after a look at it.
+            # Accept within the strip that is surely below the density, otherwise compare with the
+            # density.
             if nearest - at <= self._always:
                 return nearest - 1
             if area >= self._area(nearest + 0.5) - self._density(nearest):
@@ -53,6 +52,5 @@ class Zipf:
         return (expm1(power) / power if abs(power) > _SMALL else 1.0 + power / 2.0) * log_at
 
     def _at_area(self, area: float) -> float:
-        """Invert `_area`."""
         power = max(area * (1.0 - self._exponent), -1.0)
         return exp((log1p(power) / power if abs(power) > _SMALL else 1.0 - power / 2.0) * area)

@@ -1,34 +1,32 @@
-"""`python -m rtb`: the bid listener, as its environment says."""
+"""`python -m rtb`: the bid listener, configured by its environment."""
 
 import argparse
-import asyncio
-import logging
 import os
 import sys
 
 from rtb.server.listening_sockets import CannotListen
 from rtb.server.supervisor import supervise
 from rtb.settings import RtbSettings
+from segments.runtime.event_loop import run_listening
+from segments.runtime.fork_server import ForkServer
+from segments.runtime.log_lines import log_to_stderr
 from segments.runtime.settings_reader import read_settings
 from segments.runtime.tls import UnusableTls
 
 
 def main() -> None:
-    """Read the settings, and serve until told to stop."""
+    """Read the settings, and serve until stopped."""
     parser = argparse.ArgumentParser(prog="python -m rtb")
     parser.add_argument("--workers", help="processes; otherwise RTB_WORKERS")
     workers = parser.parse_args().workers
     if workers is not None:
-        # As a variable, so that it is judged like one, and holds when a roll reads them anew.
+        # As a variable, for the same validation, and so that a roll reads it again.
         os.environ["RTB_WORKERS"] = workers
     settings = read_settings(RtbSettings)
-    logging.basicConfig(
-        level=logging.INFO,
-        format="%(asctime)s bid listener: %(levelname)s: %(message)s",
-        stream=sys.stderr,
-    )
+    fork_server = ForkServer(["rtb.server.worker"])  # before it logs: each worker calls its own
+    log_to_stderr(settings.log_level, settings.log_format, "listener")
     try:
-        asyncio.run(supervise(settings))
+        run_listening(supervise(settings, fork_server))
     except (CannotListen, UnusableTls) as refused:
         sys.exit(f"rtb: {refused}")
 

@@ -1,31 +1,26 @@
 """
-Audiences, accounts and recipients as the bid path sees them.
+Audiences, accounts and recipients, for the bid path.
 
-Immutable, and swapped whole: a request asks and is answered by one catalog,
-even if the next one arrives in between. All that can be worked out ahead is
-worked out here, once per change of the ledger and not once per bid: which
-segments a recipient may see, their JSON, and how far each account's opt-out
-reaches.
+Immutable, and replaced whole: a request keeps its catalog even if another arrives before the
+answer. Computed once per change of the ledger, not per bid: each recipient's segments, their JSON,
+and the reach of each account's opt-outs.
 
     opt-out by     suppresses
     global         everything
-    media group    everything on its publishers' inventory; what it reaches, everywhere
+    media group    everything on its publishers' inventory; the owners in its reach, everywhere
     publisher      everything on its own inventory; its related advertisers' segments, everywhere
     agency         its own and its sub accounts' segments
     advertiser     its own segments
-    unknown        everything: an account that we have not heard of yet (fails closed)
+    unknown        everything: an account that we do not know yet (fails closed)
 
-"Reaches" is what `segments.model.account.AccountTree.forbidding` says of the ledger's
-accounts, worked out here from the same tree: an owner is reached by itself, its
-parents, the publishers related to any of these, and those publishers' parents.
-An account that is no longer active keeps its reach, for a person's no does not
-end with a contract.
+The reach is that of `segments.model.account.AccountTree.forbidding`, computed from the same tree:
+an owner is in the reach of itself, its parents, the publishers related to any of these, and those
+publishers' parents. An inactive account keeps its reach: an opt-out does not end with a contract.
 
-An audience that is activated for a recipient has, for that recipient alone, the
-segment id and the window of the activation. Windows are in whole seconds, and
-`live_until_s` is the first one in which it is not shown; who asks may have a
-clock that stands still for a quarter of a second, so a segment appears and is
-gone within a quarter of a second behind its bounds, and never before them.
+An audience activated for a recipient has, for that recipient only, the activation's segment id
+and window. Windows are in whole seconds; `live_until_s` is the first second without the segment.
+The worker's clock may lag by a quarter of a second, so a segment appears and disappears up to
+that long after its bounds, never before.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -56,13 +51,13 @@ _HOLD_OUT_STEPS: Final = 2**64
 @mypyc_attr(acyclic=True)
 class Partner:
     """
-    Whose `Data` object a segment stands in, rendered around the segments.
+    The `Data` object of a segment, rendered around its segments.
 
     Attributes:
         data_id: `Data.id`.
         segtax: `Data.ext.segtax`; `None` if it has none.
-        head: Of the object, up to its first segment.
-        tail: Behind its last one.
+        head: The object up to its first segment.
+        tail: The object after its last segment.
     """
 
     __slots__ = ("data_id", "head", "segtax", "tail")
@@ -78,13 +73,13 @@ class Partner:
 @mypyc_attr(acyclic=True)
 class Segment:
     """
-    An audience as shown in a bid request, from one second on and until another.
+    An audience as shown in bid requests, within a window of time.
 
     Attributes:
-        segment_id: As bid requests show it.
+        segment_id: The id in bid requests.
         json: The `Segment` object, rendered.
-        partner: Whose `Data` it stands in.
-        owner_id: The account whose audience it is.
+        partner: The partner of its `Data`.
+        owner_id: The audience's owner.
         live_from_s: Unix time from which it is shown; minus infinity: always.
         live_until_s: Unix time from which it is no longer shown.
     """
@@ -108,20 +103,67 @@ class Segment:
         self.live_until_s: Final = live_until_s
 
 
+@final
+@mypyc_attr(acyclic=True)
+class Access:
+    """
+    The credentials that a recipient's requests need, for `rtb.server.access`.
+
+    Attributes:
+        tokens: SHA-256 of the recipient's tokens; empty: no request passes; `None`: no token
+            is needed.
+        every_token: SHA-256 of all recipients' tokens.
+        certificate_names: Names of which the client's certificate must have one, spelled as in
+            `segments.runtime.client_certificates`; `None`: no certificate is needed.
+    """
+
+    __slots__ = ("certificate_names", "every_token", "tokens")
+
+    def __init__(
+        self,
+        tokens: tuple[bytes, ...] | None,
+        every_token: frozenset[bytes],
+        certificate_names: frozenset[str] | None,
+    ) -> None:
+        self.tokens: Final = tokens
+        self.every_token: Final = every_token
+        self.certificate_names: Final = certificate_names
+
+
 class Recipient:
     """
-    Who receives segments: a bidder by name, or the trusted caller, who has none.
+    A receiver of segments: a bidder by name, or the trusted caller, without a name.
 
     Args:
         name: As in the URL; `None` for the trusted caller.
         segments: Audience id to segment, of the partners granted to it.
-        hold_out: The fraction of persons that is left alone.
+        hold_out: The fraction of persons in the hold-out.
+        access: The credentials that its requests need; `None`: none.
+        partners: The number of partners granted to it.
     """
 
-    __slots__ = ("_held_out_below", "_salt", "hold_out", "name", "owner_ids", "segments")
+    __slots__ = (
+        "_held_out_below",
+        "_salt",
+        "access",
+        "hold_out",
+        "name",
+        "owner_ids",
+        "partners",
+        "segments",
+    )
 
-    def __init__(self, name: str | None, segments: Mapping[int, Segment], hold_out: float) -> None:
+    def __init__(
+        self,
+        name: str | None,
+        segments: Mapping[int, Segment],
+        hold_out: float,
+        access: Access | None = None,
+        partners: int = 0,
+    ) -> None:
         self.name = name
+        self.partners = partners
+        self.access = access
         self.segments = segments
         self.owner_ids = frozenset(segment.owner_id for segment in segments.values())
         self.hold_out = hold_out
@@ -130,10 +172,9 @@ class Recipient:
 
     def holds_out(self, id_: Id) -> bool:
         """
-        Say whether this person is left alone, to measure the others against.
+        Return whether this person is in the hold-out.
 
-        The same at every bid and in every process; for another recipient it is
-        another choice of persons.
+        The same for every bid and process; another recipient holds out other persons.
         """
         if not self._held_out_below:
             return False
@@ -142,7 +183,7 @@ class Recipient:
 
 
 class Reach(NamedTuple):
-    """How far an opt-out reaches: off which inventory, and out of whose audiences everywhere."""
+    """The reach of an opt-out: publishers' inventory, and owners suppressed everywhere."""
 
     publisher_ids: frozenset[str] = frozenset()  # `publisher.id` in a bid request
     owner_ids: frozenset[int] = frozenset()
@@ -150,9 +191,9 @@ class Reach(NamedTuple):
 
 class Catalog:
     """
-    One version of it all. Made by `from_snapshot`, never changed.
+    A catalog version, made by `from_snapshot`; immutable.
 
-    `version` is the ledger's revision that it shows; 0 before the first one.
+    `version` is the ledger's revision; 0 before the first.
     """
 
     def __init__(
@@ -170,12 +211,12 @@ class Catalog:
     @classmethod
     def from_snapshot(cls, snapshot: "CatalogSnapshot", hold_out: float = 0.0) -> "Catalog":
         """
-        Work out what the bid path needs.
+        Compute the catalog.
 
         Args:
-            snapshot: As the store holds it. What it does not explain is not
-                shown: an audience whose owner or partner is missing, say.
-            hold_out: Of the trusted caller; recipients have their own.
+            snapshot: From the store. Incomplete entries are not shown, such as an audience
+                without its owner or partner.
+            hold_out: For the trusted caller; recipients have their own.
         """
         accounts = {account.id: account for account in snapshot.accounts}
         partner_to_segments = _segments(snapshot.audiences, accounts)
@@ -184,11 +225,16 @@ class Catalog:
             for segments in partner_to_segments.values()
             for audience_id, segment in segments.items()
         }
+        every_token = frozenset(
+            bytes.fromhex(digest)
+            for recipient in snapshot.recipients
+            for digest in recipient.tokens or ()
+        )
         return cls(
             snapshot.version,
-            Recipient(None, everything, hold_out),
+            Recipient(None, everything, hold_out, partners=len(partner_to_segments)),
             {
-                recipient.name: _recipient(recipient, partner_to_segments)
+                recipient.name: _recipient(recipient, partner_to_segments, every_token)
                 for recipient in snapshot.recipients
                 if recipient.is_active
             },
@@ -196,15 +242,23 @@ class Catalog:
         )
 
     def recipient(self, name: str | None) -> Recipient | None:
-        """Return an active recipient by its name; the trusted caller for `None`."""
+        """Return an active recipient by name; the trusted caller for `None`."""
         return self._unnamed if name is None else self._recipients.get(name)
+
+    @property
+    def needs_certificates(self) -> bool:
+        """Whether a recipient is served only to clients with a certificate."""
+        return any(
+            recipient.access is not None and recipient.access.certificate_names is not None
+            for recipient in self._recipients.values()
+        )
 
     def reach_of(self, account_ids: Collection[int]) -> Reach | None:
         """
-        Return how far the opt-outs of some accounts reach together.
+        Return the combined reach of opt-outs.
 
         Returns:
-            `None` if they reach everything, everywhere.
+            `None` if they suppress everything, everywhere.
         """
         reach = Reach()
         for account_id in account_ids:
@@ -220,7 +274,7 @@ class Catalog:
 def _segments(
     audiences: Iterable["AudienceEntry"], accounts: Mapping[int, "AccountEntry"]
 ) -> dict[int, dict[int, Segment]]:
-    """Return, by partner, the segments by audience id: of active audiences and accounts only."""
+    """Return, by partner, segments by audience id, of active audiences and accounts only."""
     active = {account.id for account in accounts.values() if account.is_active}
     partners: dict[int, Partner] = {}
     partner_to_segments: dict[int, dict[int, Segment]] = {}
@@ -242,7 +296,7 @@ def _segments(
 
 
 def _partner(account: "AccountEntry") -> Partner:
-    """Render the `Data` of a partner: all but its segments (3.2.21, and the segtax extension)."""
+    """Render a partner's `Data` without its segments (3.2.21, and the segtax extension)."""
     head = msgspec.json.encode({"id": account.public_id, "name": account.name})
     tail = b"]}"
     if account.segtax is not None:
@@ -251,18 +305,36 @@ def _partner(account: "AccountEntry") -> Partner:
 
 
 def _recipient(
-    entry: "RecipientEntry", partner_to_segments: Mapping[int, Mapping[int, Segment]]
+    entry: "RecipientEntry",
+    partner_to_segments: Mapping[int, Mapping[int, Segment]],
+    every_token: frozenset[bytes],
 ) -> Recipient:
     segments: dict[int, Segment] = {}
     for partner_id in entry.partner_ids:
         segments.update(partner_to_segments.get(partner_id, {}))
     for activation in entry.activations:
-        # Not there: of a partner that is not granted, or an audience that is not active.
+        # Missing if the partner is not granted, or the audience is not active.
         if activation.audience_id in segments:
             segments[activation.audience_id] = _activated(
                 segments[activation.audience_id], activation
             )
-    return Recipient(entry.name, segments, entry.hold_out)
+    return Recipient(
+        entry.name,
+        segments,
+        entry.hold_out,
+        _access(entry, every_token),
+        len(entry.partner_ids),
+    )
+
+
+def _access(entry: "RecipientEntry", every_token: frozenset[bytes]) -> Access | None:
+    if entry.tokens is None and entry.certificates is None:
+        return None
+    return Access(
+        None if entry.tokens is None else tuple(map(bytes.fromhex, entry.tokens)),
+        every_token,
+        None if entry.certificates is None else frozenset(entry.certificates),
+    )
 
 
 def _activated(segment: Segment, activation: "ActivationEntry") -> Segment:
@@ -277,7 +349,7 @@ def _activated(segment: Segment, activation: "ActivationEntry") -> Segment:
 
 
 def _reaches(accounts: Mapping[int, "AccountEntry"]) -> dict[int, Reach]:
-    """Work out the table above for every account."""
+    """Compute the table above for every account."""
     lineages = {account_id: _lineage(account_id, accounts) for account_id in accounts}
     advertiser_to_publishers: dict[int, list[int]] = {}
     account_to_publisher_ids: dict[int, set[str]] = {account_id: set() for account_id in accounts}
@@ -302,7 +374,7 @@ def _reaches(accounts: Mapping[int, "AccountEntry"]) -> dict[int, Reach]:
 
 
 def _lineage(account_id: int, accounts: Mapping[int, "AccountEntry"]) -> list[int]:
-    """Return the account, its parent, and so on up, as far as they are known."""
+    """Return the account, its parent, and so on, as far as known."""
     lineage: list[int] = []
     at: int | None = account_id
     while at is not None and at in accounts and at not in lineage:

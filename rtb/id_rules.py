@@ -1,32 +1,33 @@
 """
-Where identifiers stand in a bid request, and what they are: the rules.
+The rules: where a bid request has identifiers, and of which kind.
 
-OpenRTB has no slot for a hashed e-mail address, so this is configured: a list of
-rules, in the order of trust. `DEFAULT_RULES` are the table of docs/bid-path.md. A
-rule reads either the `eids` or one path:
+OpenRTB has no field for a hashed e-mail address, so rules are configured, in the order of trust.
+`DEFAULT_RULES` are the table of docs/bid-path.md. A rule reads either the `eids` or a path:
 
     {"kind": "email", "source": "liveintent.com"}              eids of that source
-    {"kind": "email", "stype": ["hemsha256"]}                  uids whose ext.stype is one of these
-    {"kind": "eid", "provider": "liveintent.com"}              uids whose ext.provider is this
-    {"kind": "ifa", "path": "device.ifa"}                      a string, or an array of them
+    {"kind": "email", "stype": ["hemsha256"]}                  uids with such an ext.stype
+    {"kind": "eid", "provider": "liveintent.com"}              uids with that ext.provider
+    {"kind": "ifa", "path": "device.ifa"}                      a string, or an array of strings
     {"kind": "eid", "path": "user.buyeruid", "source": "buyeruid"}
 
-`rtb.identify` follows them.
+`rtb.identify` applies them.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from rtb.openrtb.targeting import NAMED_EMAIL, NAMED_IFA, NAMED_PHONE
 from segments.model.identity import IdentifierKind
 
 ENCRYPTED_SOURCE = "uidapi.com"
-"""UID2: its ids are encrypted tokens, another one each time, never a lookup key."""
+"""UID2: its ids are encrypted tokens that change each time, never a lookup key."""
 
 
 @dataclass(frozen=True, slots=True)
 class IdRule:
-    """Where one sort of identifier stands in a bid request, and what it is."""
+    """The place and the kind of an identifier in a bid request."""
 
-    # For the settings, which read rules from JSON: a misspelt name is an error.
+    # For the settings, which read rules from JSON: an unknown field name is an error.
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - no field
 
     kind: IdentifierKind
@@ -36,7 +37,7 @@ class IdRule:
     provider: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a rule that could mean two things, or nothing."""
+        """Refuse a rule that is ambiguous or empty."""
         if (self.source or "").lower() == ENCRYPTED_SOURCE:
             raise ValueError(f"{ENCRYPTED_SOURCE} ids are encrypted tokens, never a lookup key")
         if self.path is not None:
@@ -60,6 +61,21 @@ DEFAULT_RULES: tuple[IdRule, ...] = (
     IdRule(IdentifierKind.IFA, path="device.ifa"),
 )
 """
-The defaults; the strongest claim to be one person first. Of several ids the
-first that is known decides the hold-out.
+The defaults, the strongest claim to a single person first. Of several ids, the first known id
+decides the hold-out.
 """
+
+
+def with_named_kinds(rules: Iterable[IdRule]) -> tuple[IdRule, ...]:
+    """
+    Return the rules for `rtb.openrtb.targeting`, whose ids name their own kind.
+
+    Ids that the sender calls hashed e-mail addresses or phone numbers, or device ids, are read
+    as such, whatever the rules; other ids follow the rules.
+    """
+    return (
+        IdRule(IdentifierKind.EMAIL, source=NAMED_EMAIL),
+        IdRule(IdentifierKind.PHONE, source=NAMED_PHONE),
+        *rules,
+        IdRule(IdentifierKind.IFA, source=NAMED_IFA),
+    )

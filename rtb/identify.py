@@ -1,19 +1,16 @@
 """
-Bid request to the ids that we look up, by the rules of `rtb.id_rules`.
+Finds the ids of a bid request that we look up, by the rules of `rtb.id_rules`.
 
-A uid belongs to the first rule that can make an id of it: one that is no
-e-mail hash falls through to the next rule of its source. Whatever else stands
-there is not an identifier, and no error.
+A uid belongs to the first rule that can make an id of it: a uid that is no e-mail hash falls
+through an e-mail rule to the next rule of its source. Other values are ignored.
 
-All ids of a request are one person, and any of them may be the one that opted out, so what
-stands there oddly is read, too. A hash or a device id is what it means, however it is marked
-(`segments.model.identity`). Other uids are opaque: one with blanks around is looked up as it
-stands, and trimmed.
+All ids of a request are one person's, and any may have the opt-out, so unusual spellings are read
+too. Hashes and device ids may be marked (`segments.model.identity`). Other uids are opaque: with
+surrounding blanks they are looked up unchanged, and trimmed.
 
-Four laws are no one's to configure. `uidapi.com` is never read: its ids are
-encrypted tokens, another one each time. A DUID is not read under COPPA. A
-device id is not read when the device says that tracking is limited. The hash of nothing is
-nobody.
+Four laws can't be configured. `uidapi.com` is never read: its ids are encrypted tokens that
+change each time. A DUID is not read under COPPA. A device id is not read if the device limits
+tracking. A hash of nothing, or a placeholder, identifies no person.
 """
 
 from collections.abc import Callable, Sequence
@@ -58,7 +55,7 @@ _ALIAS_OF: Final[dict[IdentifierKind, Callable[[str], str]]] = {
     IdentifierKind.DUID: str.strip,
     IdentifierKind.EID: str.strip,
 }
-"""How else a text may be read, where it is no id; of an opaque one, as well."""
+"""Alternative spellings: for a text that is no id, and always for an opaque uid."""
 
 _OPAQUE: Final = (IdentifierKind.DUID, IdentifierKind.EID)
 
@@ -66,13 +63,13 @@ _decode: Final = msgspec.json.Decoder().decode
 _NOTHING_SAID: Final = b'{"id":"","user":{"ext":{}},"device":{"ext":{}},"regs":{}}'
 
 _Found = tuple[int, Id, IdentifierKind]
-"""The rank of the rule, so that sorting brings the most trusted first; the id; its kind."""
+"""The rank of the rule, so that sorting puts the most trusted first; the id; its kind."""
 
 
 @final
 @mypyc_attr(acyclic=True)
 class _Reading:
-    """A rule, compiled: how its text becomes an id."""
+    """A rule, compiled to make ids of texts."""
 
     __slots__ = ("alias_of", "id_of", "is_opaque", "kind", "provider", "rank", "source", "stypes")
 
@@ -91,7 +88,7 @@ class _Path(NamedTuple):
     reading: _Reading
     names: tuple[str, ...]
     read: Read
-    rest: tuple[str, ...]  # of the names, behind what is read
+    rest: tuple[str, ...]  # names to follow within the value that `read` returns
 
 
 class Identify:
@@ -103,7 +100,7 @@ class Identify:
         decoder: Made with the paths of these rules.
 
     Raises:
-        ValueError: A path leads to what is read as a signal or as eids.
+        ValueError: A path leads to a signal or to eids.
     """
 
     def __init__(self, rules: Sequence[IdRule], decoder: Decoder) -> None:
@@ -146,7 +143,7 @@ class Identify:
         for source, uid, ext in request.uids:
             self._read(source, uid, ext, unread, found)
 
-        if len(found) == 1:  # as usual
+        if len(found) == 1:  # the usual case
             _, id_, kind = found[0]
             return (id_,), (kind,)
         found.sort()
@@ -172,7 +169,7 @@ class Identify:
         if ext is not None:
             readings = self._with_readings_of_ext(readings, ext)
         for reading in readings:
-            # What may not be read as what it is, is not read as anything else.
+            # A uid of an unread kind is not read as another kind either.
             if reading.kind in unread or _add(found, reading, source, uid):
                 break
 
@@ -195,7 +192,7 @@ _rank: Final = attrgetter("rank")
 
 
 def _unread(request: Request) -> frozenset[IdentifierKind]:
-    """Return the kinds of id that this request's own signals keep us from reading."""
+    """Return the kinds of id that this request's own signals forbid to read."""
     unread = _NOTHING
     coppa = request.regs.coppa
     if coppa and any(coppa):
@@ -206,12 +203,12 @@ def _unread(request: Request) -> frozenset[IdentifierKind]:
 
 
 def _plain(name: str) -> str:
-    """Return the name of a source, a provider or an stype as we compare it."""
+    """Return the name of a source, provider or stype in the form that we compare."""
     return name.strip().lower()
 
 
 def _add(found: list[_Found], reading: _Reading, source: str, text: str) -> bool:
-    """Add the ids that a text is, as a rule reads it; `False` if it is none of that kind."""
+    """Add the ids that a rule makes of a text; `False` if the text is not of its kind."""
     is_one = _add_id(found, reading, source, text)
     if is_one and not reading.is_opaque:
         return True
@@ -233,7 +230,7 @@ def _add_id(found: list[_Found], reading: _Reading, source: str, text: str) -> b
 
 
 def _texts(raw: Raw, rest: tuple[str, ...]) -> list[str]:
-    """Follow the rest of a path; it leads to a string, an array of them, or nothing of use."""
+    """Follow the rest of a path to a string or an array of strings; anything else is ignored."""
     try:
         value = _decode(raw)
     except (msgspec.DecodeError, RecursionError):

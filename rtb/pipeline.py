@@ -1,19 +1,17 @@
 """
-The bid path in two pure halves around one wait.
+The bid path: two pure functions around one wait.
 
     decode -> strip -> identify -> consent -> (lookup) -> opt-outs -> segments -> additions
 
-`ask` does all that needs no store, `answer` the rest when the store's reply is
-there. Between them there is no task and no future: the edge keeps the question
-and is called back. Both halves only compute; whoever calls them brings the
-bytes and the time.
+`ask` does everything that needs no store, `answer` the rest after the store's reply. No task and
+no future connects them: the edge keeps the question and receives a callback. Both only compute;
+the caller passes bytes and time.
 
-A change is proposed here and applied by the answer form that was asked for:
-`Result.body` is the request as it leaves unenriched, `Result.additions` what
-`rtb.openrtb.inject`, `patch` or `fragment` make their answer of.
+Changes are only proposed: the answer forms, such as `rtb.openrtb.inject`, `patch` or `fragment`,
+apply `Result.additions`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from math import inf
@@ -26,6 +24,7 @@ from rtb.consent.decision import Policy, refusal
 from rtb.id_rules import IdRule
 from rtb.identify import Identify
 from rtb.openrtb.additions import Additions, Offer, additions
+from rtb.openrtb.copies import MAX_UIDS
 from rtb.openrtb.decode import Decoder
 from rtb.openrtb.inventory import publisher_ids
 from rtb.openrtb.request import Request
@@ -40,7 +39,7 @@ _ENRICHED, _NO_IDENTITY, _NONE = Outcome.ENRICHED, Outcome.NO_IDENTITY, Reason.N
 
 @dataclass(frozen=True, slots=True)
 class PipelineOptions:
-    """What a deployment has decided about the bid path; `rtb.settings` documents each."""
+    """A deployment's choices for the bid path; `rtb.settings` documents each."""
 
     id_rules: tuple[IdRule, ...]
     strip_paths: tuple[str, ...]
@@ -53,15 +52,13 @@ class PipelineOptions:
 @mypyc_attr(acyclic=True)
 class Result:
     """
-    The end of one bid request.
+    The result of a bid request.
 
     Attributes:
-        body: The request as it leaves unenriched: as it came, but for the
-            fields that are stripped.
-        outcome: What became of it.
-        reason: Why, where the outcome alone does not say it.
-        additions: What to add to `body`; `None` unless the outcome is `ENRICHED`.
-        stripped: The configured paths that were taken out.
+        body: The unenriched request: as received, without the stripped fields.
+        reason: Empty if the outcome says enough.
+        additions: The additions to `body`; `None` unless the outcome is `ENRICHED`.
+        stripped: The configured paths that were removed.
     """
 
     __slots__ = ("additions", "body", "outcome", "reason", "stripped")
@@ -81,7 +78,7 @@ class Result:
         self.stripped: Final = stripped
 
     def __eq__(self, other: object) -> bool:
-        """Tell whether another end is the same in everything."""
+        """Compare all attributes."""
         return isinstance(other, Result) and (
             self.body == other.body
             and self.outcome is other.outcome
@@ -90,7 +87,7 @@ class Result:
             and self.stripped == other.stripped
         )
 
-    __hash__ = None  # type: ignore[assignment] # nobody keeps them in sets
+    __hash__ = None  # type: ignore[assignment] # results are never in sets
 
 
 @final
@@ -101,11 +98,10 @@ class Question:
 
     Attributes:
         request: As it leaves.
-        stripped: The configured paths that were taken out of it.
-        ids: What to look up, each once, the most trusted first.
-        kinds: What each of the ids was made from.
-        recipient: Who gets the answer.
-        catalog: By which the answer is made.
+        stripped: The configured paths that were removed from it.
+        ids: The ids to look up, without duplicates, the most trusted first.
+        kinds: The identifier kind of each id.
+        catalog: The catalog for the answer.
     """
 
     __slots__ = ("catalog", "ids", "kinds", "recipient", "request", "stripped")
@@ -128,34 +124,43 @@ class Question:
 
     @property
     def body(self) -> bytes:
-        """The request as it leaves unenriched."""
+        """The unenriched request."""
         return self.request.body
 
     @property
     def tmax_ms(self) -> float | None:
-        """`BidRequest.tmax` (3.2.1), of any size; `None` if not said, or not a number."""
+        """`BidRequest.tmax` (3.2.1), of any size; `None` if absent, or not a number."""
         tmax = self.request.tmax
         if type(tmax) is int:
-            # It may be longer than any double.
+            # An integer may be larger than any double.
             return inf if tmax > _MOST_MS else float(max(tmax, 0))
         return tmax if type(tmax) is float else None
 
     def passed(self, outcome: Outcome, reason: Reason = _NONE) -> Result:
-        """Let the request through unenriched."""
+        """Return the request unenriched."""
         return Result(self.request.body, outcome, reason, None, self.stripped)
 
 
 class Pipeline:
     """
-    The stages, made from the options once.
+    The stages, built once from the options.
+
+    Args:
+        read: Reads a form other than a bid request into the `Request` of an equivalent bid
+            request; it may use the decoder.
 
     Raises:
-        ValueError: An id rule leads where no identifier can be.
+        ValueError: An id rule leads to a signal or to eids.
     """
 
-    def __init__(self, options: PipelineOptions) -> None:
+    def __init__(
+        self,
+        options: PipelineOptions,
+        read: Callable[[bytes, Decoder], Request] | None = None,
+    ) -> None:
         paths = [rule.path for rule in options.id_rules if rule.path is not None]
         self._decode = Decoder(paths, options.strip_paths)
+        self._read = read
         self._strip = Strip(self._decode)
         self._identify = Identify(options.id_rules, self._decode)
         self._policy = options.consent
@@ -167,28 +172,40 @@ class Pipeline:
         Do everything that needs no store: the first half of the bid path.
 
         Args:
-            body: As it came, inflated.
-            recipient: Of this catalog.
-            catalog: The one in force now; the answer is made by it too.
+            body: As received, decompressed.
+            recipient: From this catalog.
+            catalog: The current catalog; the answer uses it too.
 
         Returns:
-            A `Question` to put to the store, or the `Result` where none is needed.
+            A `Question` for the store, or the `Result` if none is needed.
 
         Raises:
             MalformedRequest: `body` is not a bid request; the edge answers 400.
         """
-        request = self._decode(body)
+        read = self._read
+        request = self._decode(body) if read is None else read(body, self._decode)
+        return self.ask_of(request, recipient, catalog)
+
+    def ask_of(self, request: Request, recipient: Recipient, catalog: Catalog) -> Question | Result:
+        """
+        Do the same for a decoded request, such as from `rtb.openrtb.artf`.
+
+        Raises:
+            MalformedRequest: A field to strip can't be removed.
+        """
         try:
             leaving, stripped = self._strip(request)
         except RecursionError:
             raise MalformedRequest(Reason.TOO_DEEP) from None
 
+        if len(request.uids) > MAX_UIDS:
+            return Result(leaving.body, Outcome.NO_CONSENT, Reason.TOO_MANY_IDS, None, stripped)
         ids, kinds = self._identify(request)
         if not ids:
             return Result(leaving.body, _NO_IDENTITY, _NONE, None, stripped)
 
-        # Consent follows identify because it gates what we look up: until here
-        # we have only read what the exchange itself sent us.
+        # Consent follows identify because it gates the lookup: so far we have only read what the
+        # exchange sent.
         reason = refusal(request, self._policy)
         if not reason and len(ids) > self._max_ids:
             reason = Reason.TOO_MANY_IDS
@@ -199,12 +216,11 @@ class Pipeline:
 
     def answer(self, question: Question, found: Sequence[bytes | None], now_s: float) -> Result:
         """
-        Make the result from what the store holds: the second half of the bid path.
+        Make the result from the store's reply: the second half of the bid path.
 
         Args:
             question: From `ask`.
-            found: The packed record of each of its ids, in their order; `None`
-                where the store knows nothing.
+            found: The packed record of each id, in order; `None` if the store has no record.
             now_s: Unix time, for activation windows and expiry.
         """
         today = day_of(now_s)
@@ -244,10 +260,10 @@ class Pipeline:
         silenced: frozenset[int],
         now_s: float,
     ) -> list[Offer]:
-        """Return what each partner has to show of this person, to this recipient, now."""
+        """Return each partner's segments of this person, for this recipient, now."""
         segment_of = recipient.segments.get
         partner_to_shown: dict[Partner, dict[str, bytes]] = {}
-        partner: Partner | None = None  # of the segment before, and likely of this one
+        partner: Partner | None = None  # of the previous segment, and likely of this one
         shown: dict[str, bytes] = {}
         for audience_id in audience_ids:
             segment = segment_of(audience_id)
@@ -277,13 +293,13 @@ _NOBODY: Final[frozenset[int]] = frozenset()
 
 def _silenced_owners(question: Question, opt_outs: Iterable[OptOut]) -> frozenset[int] | None:
     """
-    Return the owners whose segments an opt-out keeps from being shown.
+    Return the owners whose segments an opt-out suppresses.
 
-    All ids of one request are one person, so an opt-out of any of them counts.
+    All ids of a request are one person's, so an opt-out of any id counts.
 
     Returns:
-        `None` if nothing may be shown at all: the person told everyone no, or
-        the publisher whose inventory this is.
+        `None` if the opt-outs suppress everything: a global opt-out, or one at the publisher of
+        this inventory.
     """
     reach = question.catalog.reach_of([opt_out.account_id for opt_out in opt_outs])
     if reach is None:
@@ -296,5 +312,5 @@ def _silenced_owners(question: Question, opt_outs: Iterable[OptOut]) -> frozense
 
 
 def _first_found(ids: Sequence[Id], found: Sequence[bytes | None]) -> Id:
-    """Return the most trusted of the ids that the store knows; at least one is."""
+    """Return the most trusted id that the store knows; there is at least one."""
     return next(id_ for id_, packed in zip(ids, found, strict=True) if packed is not None)

@@ -1,6 +1,12 @@
 """`python -m segments COMMAND` is `rtb-segments COMMAND`."""
 
-from segments.cli import main
+from segments import cli
+
+
+def main() -> None:
+    """Run the command that the arguments name."""
+    cli.main(prog_name="rtb-segments")
+
 
 if __name__ == "__main__":
-    main(prog_name="rtb-segments")
+    main()

@@ -228,6 +228,7 @@ class TestCluster:
         for node in self.nodes:
             node.thaw()
             node.start()
+            self.reconnect(node)
         self._until_healthy()
 
     def remove(self) -> None:

@@ -48,9 +48,9 @@ _ACCESS = "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
 class Postgres:
     """One running server; `new_database` gives the URL of a fresh ledger in it."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
         # Not in a test's own folder: a unix socket's path has 107 bytes at most.
-        self.dir = Path(tempfile.mkdtemp(prefix="pg-"))
+        self.dir = folder or Path(tempfile.mkdtemp(prefix="pg-"))
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._numbers = count(1)
@@ -135,7 +135,9 @@ class Postgres:
     def remove(self) -> None:
         """End the server and delete its data."""
         self.kill()
-        shutil.rmtree(self.dir)
+        shutil.rmtree(self._data)
+        if not self.dir.is_mount():
+            shutil.rmtree(self.dir)
 
     def _end(self, signal_number: signal.Signals) -> None:
         if self._process is None:

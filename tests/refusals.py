@@ -17,6 +17,7 @@ import redis
 
 from loadtest.soak.refusals import REFUSALS as OF_THE_SOAK
 from loadtest.soak.refusals import Refusal
+from segments.store.error_code import refusal_of
 from tests.engines import Engine
 
 
@@ -57,14 +58,6 @@ def code_of_a_write(engine: Engine) -> str:
     try:
         engine.ask("SET", "written", "1")
     except redis.ResponseError as error:
-        # redis-py leaves the code out of what it has a class for.
-        code = str(error).partition(" ")[0]
-        return _CLASS_TO_CODE.get(type(error).__name__, code)
+        refusal = refusal_of(error)
+        return "" if refusal is None else refusal.code
     return ""
-
-
-_CLASS_TO_CODE = {
-    "OutOfMemoryError": "OOM",
-    "ReadOnlyError": "READONLY",
-    "NoPermissionError": "NOPERM",
-}

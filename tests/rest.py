@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import aiohttp
-from aiohttp import web
 from argon2 import PasswordHasher
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -21,6 +20,7 @@ from segments.files.blobs import Blobs
 from segments.ledger import users
 from segments.model.account import Account
 from segments.processes.rest_api import application, doors, reports_of, runner_of
+from segments.runtime.http_server import listen
 from segments.settings import Settings
 
 PASSWORD = "correct horse battery"
@@ -105,18 +105,26 @@ class Rest:
 
 @asynccontextmanager
 async def serving(
-    settings: Settings, ledger: AsyncEngine, redis: Redis, blobs: Blobs | None = None
+    settings: Settings,
+    ledger: AsyncEngine,
+    redis: Redis,
+    blobs: Blobs | None = None,
+    *,
+    passwords: Passwords = QUICK,
 ) -> AsyncIterator[Rest]:
     """Serve the doors."""
     clock = FakeClock()
-    blobs = blobs or Blobs.open(settings.blobs_at)
-    services = Services(settings.rest_options, ledger, redis, blobs, clock, clock, passwords=QUICK)
+    blobs = blobs or Blobs.open(settings.blobs_at, settings.reserve_bytes)
+    services = Services(
+        settings.rest_options, ledger, redis, blobs, clock, clock, passwords=passwords
+    )
     reports = await reports_of(services, settings.privacy_options)
-    runner = runner_of(application(services, await doors(settings, services, reports)))
+    app = application(services, await doors(settings, services, reports))
+    runner = runner_of(app, settings.api_limits)
     await runner.setup()
     try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        port = await listen(runner, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{port}"
         async with aiohttp.ClientSession() as session:
             yield Rest(url, settings, services, clock, session, reports)
     finally:

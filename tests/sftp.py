@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import subprocess
-import sys
 import time
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -13,11 +12,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from segments.doors.sftp.public_key import read_public_keys
-from segments.ledger import accounts
+from segments.ledger import accounts, recipients
 from segments.ledger.database.engine import open_ledger
 from segments.ledger.live_audience import ssh_keys
 from segments.model.account import AccountKind
+from segments.runtime import child_process
 from segments.settings import Settings
+from tests.commands import Started, start_command
 
 WITHIN_S = 40
 
@@ -45,7 +46,7 @@ class Door:
             **environment,
         }
         self.port = 0
-        self._process: Process | None = None
+        self._process: Started | None = None
 
     async def add_partner(self, partner_id: str) -> None:
         """Add a partner, and its key, which the clients take by its name."""
@@ -57,6 +58,12 @@ class Door:
             for key in read_public_keys(public_key, partner.id):
                 await ssh_keys.add_key(conn, key, now_s=0)
 
+    async def add_recipient(self, name: str, partner_id: str) -> None:
+        """Add a recipient that sees a partner's segments."""
+        async with open_ledger(self.settings.ledger_dsn) as ledger, ledger.begin() as conn:
+            recipient = await recipients.add_recipient(conn, name, now_s=time.time())
+            await recipients.grant(conn, recipient, await accounts.partner(conn, partner_id))
+
     async def start(self) -> None:
         """Start the server and wait until it listens."""
         self._process = await self.command("sftp")
@@ -65,13 +72,12 @@ class Door:
         said = self._log_from(begins_at)
         self.port = int(said.partition("SFTP on port ")[2].split()[0])
 
-    async def command(self, *arguments: str) -> Process:
+    async def command(self, *arguments: str) -> Started:
         """Start one of our commands, which logs where the server does."""
         with self.log.open("ab") as log:
-            return await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "segments", *arguments,
-                env=self.environment, cwd=self.folder, stdin=DEVNULL, stdout=log, stderr=log,
-            )  # fmt: skip
+            return await start_command(
+                *arguments, env=self.environment, cwd=self.folder, output=log
+            )
 
     async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """End the server with a signal and return its exit status."""
@@ -139,7 +145,7 @@ class Door:
         return self.log.read_bytes()[begins_at:].decode()
 
 
-async def stop(process: Process, number: signal.Signals = signal.SIGTERM) -> int:
+async def stop(process: child_process.Process, number: signal.Signals = signal.SIGTERM) -> int:
     """End a process and return its exit status."""
     if process.returncode is None:
         process.send_signal(number)

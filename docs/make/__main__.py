@@ -5,6 +5,7 @@ Write what is made from the code, pages and pictures of `docs/` above all: `make
     docs/commands.md     from the help of the commands, and of the Makefile's targets
     docs/pictures/*.svg  from the descriptions beside them
     segments/runtime/setting_names.py  the names of all settings
+    Dockerfile           its labels, from docs/make/manifest.py
 
 With `--check` nothing is written, and the exit status is 1 if anything would be.
 """
@@ -13,6 +14,7 @@ import sys
 from pathlib import Path
 
 from docs.make.commands_page import commands_page
+from docs.make.manifest import dockerfile
 from docs.make.pictures import pictures
 from docs.make.settings_page import setting_names, settings_page
 
@@ -25,6 +27,7 @@ def pages() -> dict[Path, str]:
         ROOT / "docs/settings.md": settings_page(),
         ROOT / "segments/runtime/setting_names.py": setting_names(),
         ROOT / "docs/commands.md": commands_page(ROOT / "Makefile"),
+        ROOT / "Dockerfile": dockerfile(ROOT),
         **pictures(ROOT / "docs/pictures"),
     }
 

@@ -38,8 +38,9 @@ empty variable counts as not set.
 
 A variable with the prefix of a process, `RTB_` or `SEGMENTS_`, that is none of these stops it if it
 is within three letters of one or has the same words in another form, and is said in a line if
-not. Passed over: variables that a base connection names by `env:`, and those by which Kubernetes
-tells of Services, such as `RTB_PORT=tcp://10.0.0.1:8080`.
+not. A variable that ends in `_FILE`, beside one without, names a file that holds its value, such
+as a secret of Kubernetes or Docker. Passed over: variables that a base connection names by `env:`,
+and those by which Kubernetes tells of Services, such as `RTB_PORT=tcp://10.0.0.1:8080`.
 """
 
 _NAMES = '''\

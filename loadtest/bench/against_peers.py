@@ -1,27 +1,26 @@
 """
-`make bench`: what one enriched request costs, ours beside its peers, in one table.
+`make bench`: the cost of an enriched request, ours beside its peers, in a table.
 
-    ours     the bid listener as it is run, one worker
+    ours     the bid listener as in production, a single worker
     floor    its protocol answering a constant of the same size
     peers    the same contract by other means: loadtest/bench/peers/build.py
 
-All run at once, each pinned to the same CPU while the driver and the store have
-another; they are driven in turns, round after round, and medians are compared,
-so that a slow minute of the machine slows all of them. Before anything is timed,
-`CHECKED` generated requests must get the answers that are due, from ours exactly
-and from each peer but for the spelling of numbers, and what is no bid request
-must be refused. In a round each server is measured three times:
+All servers run at once, pinned to the same CPU; driver and store have another. They are driven in
+turns, and medians of rounds are compared, so that a slow minute of the machine affects all. First,
+the answers to `CHECKED` generated requests must be right, ours exactly and each peer's except for
+the spelling of numbers, and malformed requests must be refused. Each round measures each server
+three times:
 
     CPU a request    closed loop, `CONNECTIONS` connections (costs.py)
-    requests/s       as many as it answers, by wrk (saturation.py); and what CPU each takes then
+    requests/s       at saturation by wrk (saturation.py); also the CPU of each request then
     p50, p99         open loop at half of its own saturation of that round (latency.py)
 
-Half of one's own saturation is more requests for a faster server, which is
-measured beside a busier driver and store; so the fast ones are compared at one
-and the same rate, too, where the floor says what of it is driver and kernel.
+Half of its own saturation means more requests for a faster server, and a busier driver and store.
+So the fast servers are also compared at one common rate, where the floor shows the share of driver
+and kernel.
 
-Settings are the defaults, deadlines too; only the peers get a longer one, for 32
-connections keep the slow ones busy for most of 20 ms.
+Settings are the defaults; only the peers get a longer deadline, because 32 connections keep the
+slow ones busy for most of 20 ms.
 """
 
 import os
@@ -51,8 +50,9 @@ from loadtest.driver import Exchange, ask
 from loadtest.open_loop import poisson_ns
 from loadtest.population import Population
 from loadtest.ports import free_ports
+from loadtest.processes import only_worker
 from loadtest.seed import seed
-from loadtest.servers import HOST, Server, Servers, only_child, pinned, to_cpu, used_bytes
+from loadtest.servers import HOST, Server, Servers, pinned, to_cpu, used_bytes
 from loadtest.traffic import BidRequest, Traffic
 from segments.ledger.database.engine import open_ledger
 from segments.projection.catalog import catch_up
@@ -70,20 +70,20 @@ _PEER_DEADLINE = Deadline(cap_ms=1_000, tmax_share=1)
 
 
 class Extent(NamedTuple):
-    """How much is measured."""
+    """The size of the measurement."""
 
     ids: int
     """Persons in the store."""
     requests: int
-    """How many each server gets in a round of the closed loop."""
+    """Requests to each server in a round of the closed loop."""
     rounds: int
-    """How often each server has its turn."""
+    """Turns of each server."""
     seconds: int
-    """How long each server is saturated in a round, and how long its latency is measured."""
+    """Seconds of saturation, and again of latency, of each server in a round."""
 
 
 class Turn(NamedTuple):
-    """A server, and what it is asked and has to answer."""
+    """A server, with its requests and expected answers."""
 
     server: Server
     exchanges: list[Exchange]
@@ -91,10 +91,10 @@ class Turn(NamedTuple):
 
 def bench(extent: Extent) -> Report:
     """
-    Measure.
+    Run the benchmark.
 
     Raises:
-        WrongAnswers: A server does not do what is measured.
+        WrongAnswers: A server does not keep the contract.
     """
     with tempfile.TemporaryDirectory(prefix="rtb-bench-") as directory:
         return uvloop.run(_bench(Path(directory), extent))
@@ -140,7 +140,7 @@ def _head(extent: Extent) -> list[str]:
 
 
 async def seeded(redis: Redis, settings: Settings, population: Population) -> float:
-    """Seed the store, and return how many bytes of its memory each id takes."""
+    """Seed the store, and return the bytes of memory that each id takes."""
     async with open_ledger(settings.ledger_dsn) as ledger:
         await catch_up(ledger, redis, settings.expected_ids)
     empty_bytes = await used_bytes(redis)
@@ -153,7 +153,7 @@ async def seeded(redis: Redis, settings: Settings, population: Population) -> fl
 async def start_ours(
     servers: Servers, settings: Settings, env: Mapping[str, str] | None = None
 ) -> Server:
-    """Start the bid listener as it is run, one worker, on a store of its own directory."""
+    """Start the bid listener as in production, with a single worker and its own store."""
     port, admin_port = free_ports(2)
     env = dict(env or {}) | {
         "RTB_HOST": HOST,
@@ -165,18 +165,16 @@ async def start_ours(
         "SEGMENTS_DATA_DIR": str(settings.data_dir),
         "SEGMENTS_REDIS_URL": "",
     }
-    return await servers.start(OURS, ["-m", "rtb"], port=port, env=env, answering_pid=only_child)
+    return await servers.start(OURS, ["-m", "rtb"], port=port, env=env, answering_pid=only_worker)
 
 
 def cpus() -> tuple[int | None, int | None]:
-    """Return a CPU for the servers and another for driver and store; none if there is one."""
+    """Return a CPU for servers and another for driver and store; `None`s if there is only one."""
     available = sorted(os.sched_getaffinity(0))
     return (available[0], available[1]) if len(available) > 1 else (None, None)
 
 
 class _Bench:
-    """The rounds, and what they share."""
-
     def __init__(
         self, directory: Path, settings: Settings, traffic: Traffic, extent: Extent
     ) -> None:
@@ -188,7 +186,6 @@ class _Bench:
         self._extent = extent
 
     async def run(self, redis: Redis, ready: Sequence[Peer]) -> dict[str, Measured]:
-        """Start all servers, check them, and measure each in turn."""
         server_cpu, driver_cpu = cpus()
         await to_cpu(redis, driver_cpu)
         hits = [self._traffic.plain_hit(index, REQUEST_BYTES) for index in range(_HITS)]
@@ -211,7 +208,6 @@ class _Bench:
     async def _start(
         self, servers: Servers, ready: Sequence[Peer], hits: Sequence[BidRequest]
     ) -> list[Turn]:
-        """Start ours, the floor and the peers, and check that they do what is measured."""
         population = self._traffic.population
         mix = [self._traffic.request(index) for index in range(CHECKED)]
         ours = await start_ours(servers, self._settings)
@@ -255,7 +251,7 @@ class _Bench:
         measured.requests_per_s.append(most.requests_per_s)
         measured.busy.append(most.busy)
         if server.name == FLOOR:
-            return  # half of what it takes is more than the driver can send on time
+            return  # half of its saturation is more than the driver can send on time
         found = self._latencies(turn, most.requests_per_s / 2, rng)
         measured.p50_ms.append(found.percentile(50))
         measured.p99_ms.append(found.percentile(99))

@@ -1,12 +1,10 @@
 """
-Does a server do what is about to be measured?
+Checks that a server keeps the contract before it is measured.
 
-Ours must give every answer that is due, exactly. A peer must give the same
-answers, but for how numbers are spelled, since orjson reads `1.10` and writes
-`1.1`, and for the order in which segments stand, which means nothing. Requests
-that it can't read at all, or only by losing a value, are left out, and must be
-few. What is no bid request must be refused: reading all of it is part of the
-work that is measured.
+Our answers must be exactly right. A peer's must be the same, except for the spelling of numbers,
+since orjson reads `1.10` and writes `1.1`, and for the order of segments, which has no meaning.
+Requests that a peer can't read without losing a value are left out, and must be few. Malformed
+requests must be refused: parsing the whole body is part of the measured work.
 """
 
 import asyncio
@@ -28,15 +26,15 @@ _POLL_S = 0.05
 
 
 class WrongAnswers(Exception):
-    """A server does not answer what is due; what it costs means nothing."""
+    """A server gives wrong answers, so its cost means nothing."""
 
 
 async def until_enriched(server: Server, hit: BidRequest) -> None:
     """
-    Wait until a server that listens has its store and its catalog too.
+    Wait until a listening server has its store and its catalog too.
 
     Raises:
-        WrongAnswers: It has not after `_READY_WITHIN_S`.
+        WrongAnswers: Not ready after `_READY_WITHIN_S`.
     """
     give_up_at_s = time.monotonic() + _READY_WITHIN_S
     while time.monotonic() < give_up_at_s:
@@ -51,10 +49,10 @@ async def check_ours(
     server: Server, requests: Sequence[BidRequest], population: Population
 ) -> list[Exchange]:
     """
-    Send requests one by one and judge every answer.
+    Send requests sequentially and judge every answer.
 
     Raises:
-        WrongAnswers: Names the first request whose answer is not the one due.
+        WrongAnswers: Names the first request with a wrong answer.
     """
     exchanges = await in_time(server, requests)
     for request, exchange in zip(requests, exchanges, strict=True):
@@ -76,12 +74,12 @@ async def check_peer(
     Args:
         server: The peer.
         requests: As sent to ours.
-        ours: What came of them.
-        survives: Whether the peer can read a body without losing a value.
+        ours: Our answers.
+        survives: Tells whether the peer can read a body without losing a value.
 
     Raises:
-        WrongAnswers: Names the first request whose answer differs, or says
-            that too few can be compared.
+        WrongAnswers: Names the first request whose answer differs, or says that too few can be
+            compared.
     """
     pairs = [pair for pair in zip(requests, ours, strict=True) if survives(pair[0].body)]
     if len(pairs) < len(requests) * _COMPARABLE:
@@ -100,14 +98,14 @@ async def check_peer(
 
 async def check_refusals(server: Server, hit: BidRequest) -> None:
     """
-    Send what is no bid request, on a connection of its own each.
+    Send malformed requests, each on its own connection.
 
     Raises:
-        WrongAnswers: One was not refused.
+        WrongAnswers: A request was not refused.
     """
     cut, unfinished = hit.body[: len(hit.body) // 2], hit.body[:-1]
     for body in (cut, unfinished, b"[" + hit.body + b"]", b"{'id':1}", b"4"):
-        broken = BidRequest(hit.index, None, body, (), Reason.NONE, is_stripped=False)
+        broken = BidRequest(hit.index, hit.recipient, body, (), Reason.NONE, is_stripped=False)
         (exchange,) = await ask(HOST, server.port, [broken])
         status = exchange.answer.status
         if status != _REFUSED:
@@ -115,7 +113,7 @@ async def check_refusals(server: Server, hit: BidRequest) -> None:
 
 
 async def in_time(server: Server, requests: Sequence[BidRequest]) -> list[Exchange]:
-    """Send requests one by one, and those again that were late: a busy machine's hiccup."""
+    """Send requests sequentially, and late ones again: a busy machine's hiccup."""
     exchanges = await ask(HOST, server.port, requests)
     for n, exchange in enumerate(exchanges):
         if exchange.answer.outcome in LATE:

@@ -1,9 +1,9 @@
 """
-CPU time per request of the process that answers, by the kernel's accounting.
+CPU time per request of the answering process, by the kernel's accounting.
 
-Closed loop: the driver keeps one request in flight on each connection, and
-checks every answer. A request that passes through late costs less than one
-that is enriched, so a round with more than `MAX_LATE` of them does not count.
+Closed loop: the driver keeps a request in flight on each connection, and checks every answer. A
+late request costs less than an enriched one, so a round with more than `MAX_LATE` late answers does
+not count.
 """
 
 import sys
@@ -25,8 +25,8 @@ async def cost_us(
     Return the CPU microseconds per request, after a warm-up.
 
     Raises:
-        WrongAnswers: Too many answers were late, time and again.
-        loadtest.driver.Wrong: An answer is another than before.
+        WrongAnswers: Too many answers were late in every try.
+        loadtest.driver.Wrong: An answer is not as expected.
     """
     await drive(HOST, server.port, exchanges, connections=connections, count=_WARM_UP)
     for _ in range(TRIES):
@@ -40,5 +40,5 @@ async def cost_us(
 
 
 def say(line: str) -> None:
-    """Tell whoever waits; the report alone goes to standard output."""
+    """Print progress to standard error; standard output is for the report."""
     print(line, file=sys.stderr, flush=True)

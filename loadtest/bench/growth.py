@@ -1,13 +1,13 @@
 """
-How a cost grows: the numbers of one sweep, and what may be said of them.
+The growth of a cost: the figures of a sweep, and conclusions from them.
 
-Two statements are made of a curve, both from its medians alone:
+Two conclusions are drawn from a curve, both from its medians alone:
 
-    steepest   the largest exponent over any fourfold of x, or all of x where that is
-               less: 0 is flat, 1 is linear, 2 is quadratic. A fixed cost and a linear
-               one together stay below 1. Between neighbours it would be the noise's.
-    bends at   the first x at which the cost is twice the least before it: from there
-               on what grows weighs more than what does not
+    steepest   the largest exponent over any fourfold of x, or all of x if that is less:
+               0 is flat, 1 is linear, 2 is quadratic. A fixed plus a linear cost stays
+               below 1. Between neighbours noise would decide.
+    bends at   the first x at which the cost is twice the least before it: from there on
+               the growing part outweighs the fixed part
 """
 
 import math
@@ -17,14 +17,14 @@ from statistics import median
 from typing import NamedTuple
 
 LINEAR = 1.15
-"""An exponent up to here is called linear: points differ by noise, too."""
+"""An exponent up to here is called linear, to allow for noise."""
 
 _BENT = 2.0
 _SPAN = 4.0
 
 
 class Cost(NamedTuple):
-    """What requests cost at one point of a sweep."""
+    """The cost of requests at a point of a sweep."""
 
     cpu_us: float
     p50_ms: float
@@ -32,14 +32,14 @@ class Cost(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """One cost along a sweep; x rises, and both are above 0."""
+    """A cost along a sweep; x rises, and both are above 0."""
 
     name: str
     x: Sequence[float]
     y: Sequence[float]
 
     def steepest(self) -> float:
-        """Return the largest exponent over a fourfold of x; 0 of a single point."""
+        """Return the largest exponent over a fourfold of x; 0 for a single point."""
         span = min(_SPAN, self.x[-1] / self.x[0])
         points = list(zip(self.x, self.y, strict=True))
         return max(
@@ -52,7 +52,7 @@ class Curve(NamedTuple):
         )
 
     def bend(self) -> float | None:
-        """Return where the cost is first twice the least before it; `None` if nowhere."""
+        """Return the first x whose cost is twice the least before it; `None` if there is none."""
         least = self.y[0]
         for x, y in zip(self.x, self.y, strict=True):
             if y >= _BENT * least:
@@ -61,7 +61,7 @@ class Curve(NamedTuple):
         return None
 
     def verdict(self) -> str:
-        """Say how it grows, in words."""
+        """Describe the growth in words."""
         steepest, bend = self.steepest(), self.bend()
         worse = "" if steepest <= LINEAR else ", WORSE THAN LINEAR"
         bent = f"twice its least at {bend:,.10g}" if bend is not None else "never twice its least"
@@ -69,14 +69,14 @@ class Curve(NamedTuple):
 
 
 class Sweep(NamedTuple):
-    """One thing that grows, and what requests cost at each point of it."""
+    """A growing quantity, and the cost of requests at each point."""
 
     name: str
-    """What grows; also the axis."""
+    """The quantity; also the axis."""
     file_name: str
     x: Sequence[float]
     costs: Sequence[Sequence[Cost]]
-    """Of each x, of each round."""
+    """By x, then by round."""
 
     def curves(self) -> list[Curve]:
         """Return CPU, p50 and p99, medians of the rounds."""
@@ -89,12 +89,12 @@ class Sweep(NamedTuple):
         ]
 
     def markdown(self) -> str:
-        """Return the figures as a table, and what they say."""
+        """Return the figures as a table, and the conclusions."""
         return table(self.name, self.curves())
 
 
 def table(x_name: str, curves: Sequence[Curve]) -> str:
-    """Return curves over the same x as a Markdown table, and what they say."""
+    """Return curves over the same x as a Markdown table, and the conclusions."""
     lines = [
         f"| {x_name} | " + " | ".join(curve.name for curve in curves) + " |",
         "| --- |" + " --- |" * len(curves),

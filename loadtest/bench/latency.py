@@ -1,11 +1,10 @@
 """
-Latency at a given rate, as the bench compares it: an open loop over answers that are known.
+Latency at a given rate for the bench: an open loop over known answers.
 
-What each request is answered was judged before the clock started (`loadtest.bench.checks`), so
-under load an answer costs the comparison of `loadtest.driver.is_late`, and only how long
-it took is kept. A request costs the driver about what it costs `loadtest.driver`; the
-floor, measured at the same rate, says how much of a latency is the driver's and the
-kernel's.
+The answers were judged before the clock started (`loadtest.bench.checks`), so under load each costs
+only the comparison of `loadtest.driver.is_late`, and only its latency is kept. A request costs
+about as much driver CPU as in `loadtest.driver`; the floor at the same rate shows the latency of
+driver and kernel.
 """
 
 from collections.abc import Sequence
@@ -19,13 +18,13 @@ _NS_PER_MS = 1_000_000
 
 
 class Latencies(NamedTuple):
-    """What a run came to: milliseconds in rising order, and how many answers were late."""
+    """The results of a run: milliseconds, ascending, and the number of late answers."""
 
     ms: list[float]
     late: int
 
     def percentile(self, percent: float) -> float:
-        """Return the least latency that so many percent of the requests did not exceed."""
+        """Return the least latency that this percentage of requests did not exceed."""
         return percentile(self.ms, percent)
 
 
@@ -41,15 +40,15 @@ def latencies(
     Send requests when they are due, and wait for all answers; blocks the thread.
 
     Args:
-        host: Where the server listens.
-        port: Likewise.
-        exchanges: What to send in turn, and how it is answered.
-        connections: Kept alive; one request in flight on each.
-        due_ns: When each request is due, from the start, rising.
+        host: The server's host.
+        port: The server's port.
+        exchanges: Requests to send in turn, with their answers.
+        connections: Kept alive; a single request in flight on each.
+        due_ns: When each request is due, from the start, ascending.
 
     Raises:
-        Wrong: An answer differs from the one expected, or a connection ended
-            with a request in flight.
+        Wrong: An answer is not as expected, or a connection ended with a request in
+            flight.
         loadtest.open_loop.NotAnswered: See there.
     """
     samples = open_loop(

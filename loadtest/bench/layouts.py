@@ -1,16 +1,16 @@
 """
-Bytes per id of our buckets, beside the layouts that one would think of first.
+Bytes per id of our buckets, beside the obvious layouts.
 
     buckets            ours: about a hundred persons in one hash (segments/store/keys.py)
     string a person    SET of the same packed record
     set a person       SADD of the segment ids
     hash a person      HSET segment id -> expiry day
 
-A set has no room for an expiry, which is two of the four bytes that a segment
-takes in ours, so that with a hundred segments a person it is the smaller one.
+A set has no room for an expiry, two of a segment's four bytes in ours, so at a hundred segments a
+person the set is smaller.
 
-Keys of the plain layouts are `seg:` and the 16 bytes of the id, which is the
-least that keeps them apart; as hex they would take 16 bytes more.
+Keys of the plain layouts are `seg:` and the id's 16 bytes, the shortest unambiguous form; hex would
+take 16 bytes more.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -59,18 +59,18 @@ async def bytes_per_id(
     redis: Redis, stock: Stock, ids: npt.NDArray[np.uint8], segments: int
 ) -> dict[str, float]:
     """
-    Write the same persons in each layout, one after the other, and weigh it.
+    Write the same persons in each layout in turn, and measure the memory.
 
-    Deletes what it wrote.
+    Deletes the persons.
 
     Args:
-        redis: A store in which nobody is.
+        redis: A store without persons.
         stock: Writes ours.
         ids: Shape (n, 16).
         segments: Of each person.
     """
     name_to_bytes = {}
-    # What the first write leaves behind for good, scripts among it, is not the persons'.
+    # Permanent data of the first write, such as scripts, must not count as persons'.
     await stock.put(ids[:_FIRST], segments)
     await _delete(redis, await _buckets(redis))
     empty_bytes = await used_bytes(redis)

@@ -1,19 +1,19 @@
 """
-`python -m loadtest load-bench`: how fast a file gets into the store.
+`python -m loadtest load-bench`: how fast a file is loaded into the store.
 
-    ours    the loader as it is run, from its taking up the job to the job's end:
+    ours    the loader as in production, from the start of the job to its end:
             digest, inflation, parsing, sorting, merge, checkpoints in the ledger
     pipe    `redis-cli --pipe` of one SADD a row, from its start to its end; the
-            commands were made and written before
-    cluster ours once more, where that is asked for, into a Redis Cluster on this machine of
-            three masters and their replicas; CPU of all six, bytes of the masters
+            commands were written before
+    cluster ours again, if requested, into a local Redis Cluster of three masters
+            and their replicas; CPU of all six, bytes of the masters
 
-Each has an embedded store of its own, on an empty directory, with the product's
-own settings (so the append-only file is on), while the other's does not run.
-What each has come to is counted before a rate is believed.
+Each side has its own embedded store, on an empty directory, with the product's settings (so with
+the append-only file), while the other's does not run. Results are counted before a rate is
+believed.
 
-Beyond the first load, `every_kind` measures what a store that is in use gets:
-the same rows again, another segment for the same persons, and a removal.
+Beyond the first load, `every_kind` measures loads into a store in use: the same rows again, another
+segment for the same persons, and a removal.
 """
 
 import asyncio
@@ -56,7 +56,7 @@ _POLL_S = 0.1
 
 
 class Deed(NamedTuple):
-    """What is done with the rows, in our terms and in Redis's."""
+    """An operation on the rows, in our terms and in Redis's."""
 
     name: str
     segment: str
@@ -74,21 +74,21 @@ DEEDS = (
 
 
 class WrongCount(Exception):
-    """The rows were not all done, so no rate says anything."""
+    """The rows were not all loaded, so a rate would mean nothing."""
 
 
 def load_bench(*, rows: int, rounds: int, every_kind: bool, with_cluster: bool) -> None:
     """
-    Measure, and print the table.
+    Run the benchmark, and print the table.
 
     Args:
         rows: Of the file.
-        rounds: How often each side begins with an empty store.
-        every_kind: Not the first load alone.
+        rounds: Loads into an empty store of each side.
+        every_kind: More than the first load.
         with_cluster: Also into a Cluster.
 
     Raises:
-        WrongCount: A side did not do what is measured.
+        WrongCount: A side did not load the rows as expected.
         NotMade: There is no Cluster to load into.
     """
     deeds = DEEDS if every_kind else DEEDS[:1]
@@ -191,13 +191,13 @@ async def _pipe(data_dir: Path, redis_cli: str, rows: Rows, deeds: Sequence[Deed
                 raise WrongCount(f"redis-cli --pipe, {deed.name}: {said.decode().strip()}")
             held_bytes = await store.used_bytes() - empty_bytes
             measured.append(_measured(rows, took_s, before, after, held_bytes))
-        if await redis.dbsize() != rows.count:  # each person is in a segment to the end
+        if await redis.dbsize() != rows.count:  # each person stays in a segment to the end
             raise WrongCount(f"redis-cli --pipe left {await redis.dbsize():,} keys")
     return Side(measured)
 
 
 async def _until_at_work(redis: Redis, loader: asyncio.subprocess.Process) -> None:
-    """Wait for the loader's first sweep, which is of nothing: its start is not measured."""
+    """Wait for the loader's first sweep, of an empty store: its start is not measured."""
     while not await redis.exists(keys.SWEPT):
         await _look_again(loader)
 
@@ -256,7 +256,7 @@ def _metadata(digest: str, rows: Rows, deed: Deed) -> Metadata:
             date=datetime.now(UTC).date().isoformat(),
             records=rows.count,
         ),
-        # The name makes it another delivery: the same one twice is one job.
+        # A new name makes a new delivery: a repeated delivery would be the same job.
         segments=(SegmentForm(id=deed.segment, name=deed.name, action=deed.action),),
     )
 

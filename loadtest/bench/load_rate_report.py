@@ -1,8 +1,8 @@
 """
-What a load bench came to: a table of each side's medians, and what was to be reached.
+The results of a load bench: a table of each side's medians, and the targets.
 
-The sides are ours and `redis-cli --pipe`, which may not be installed; then its rows
-say so and nothing is compared with it. Ours may also have been into a Cluster.
+The sides are ours and `redis-cli --pipe`, which is skipped if not installed. Ours may also run into
+a Cluster.
 """
 
 import statistics
@@ -16,16 +16,16 @@ _MB = 1e6
 
 
 class Measured(NamedTuple):
-    """One deed of one side."""
+    """A deed of a side."""
 
     rows_per_s: float
     server_us: float  # CPU of the store, per row
     client_us: float  # CPU of the loader, or of redis-cli, per row
-    bytes_per_id: float  # what the store holds behind it
+    bytes_per_id: float  # memory of the store
 
 
 class Side(NamedTuple):
-    """All deeds of one side."""
+    """All deeds of a side."""
 
     deeds: list[Measured]
     peak_bytes: int = 0  # resident, of the loader
@@ -39,14 +39,14 @@ def table(
     clustered: Sequence[Side] = (),
 ) -> str:
     """
-    Write the table.
+    Return the table.
 
     Args:
         rows: Of the file.
-        deeds: What was done with them, in the order of each side's `deeds`.
-        ours: The loader's rounds, one at least.
-        pipe: Those of `redis-cli --pipe`; none if it is not installed.
-        clustered: The loader's, into a Cluster; none if that was not asked for.
+        deeds: Their names, in the order of each side's `deeds`.
+        ours: The loader's rounds, at least one.
+        pipe: Those of `redis-cli --pipe`; empty if it is not installed.
+        clustered: The loader's, into a Cluster; empty if not requested.
     """
     lines = [
         f"\nLoading {rows:,} rows: SHA-256, .gz, one segment; the embedded store, with its"
@@ -87,7 +87,6 @@ def _verdict(name: str, measured: float, target: float, is_reached: bool) -> str
 
 
 def _rate(sides: Sequence[Side]) -> float:
-    """Return the rows/s into an empty store."""
     return _median([side.deeds[0] for side in sides]).rows_per_s
 
 

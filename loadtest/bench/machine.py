@@ -1,4 +1,4 @@
-"""Where and with what a number was measured: it means nothing without."""
+"""The machine and the store's version, without which a measurement means nothing."""
 
 import os
 import platform
@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 
 
 def machine() -> str:
-    """Return processor, cores, kernel and Python in one line."""
+    """Return processor, cores, kernel and Python in a line."""
     uname = os.uname()
     cores = os.cpu_count() or 1
     return (
@@ -18,7 +18,7 @@ def machine() -> str:
 
 
 async def store_version(redis: Redis) -> str:
-    """Return what the store's server calls itself."""
+    """Return the name and version of the store's server."""
     server = await redis.info("server")
     if "valkey_version" in server:
         return f"Valkey {server['valkey_version']}"

@@ -1,19 +1,17 @@
 """
-What the near cache saves, and what it costs: one worker without it, others with more and more.
+The savings and costs of the near cache: a worker without it beside workers with it.
 
-    off          every id is asked for
-    1 %, 10 %    room for so many of the persons that bids are about
+    off          every id is looked up in the store
+    1 %, 10 %    room for this share of the persons in bids
     100 %        room for all of them
 
-All listen at once, pinned to one CPU while driver and store have another, and
-are driven in turns, round after round, with the same bids: 2.8 KB, one id, drawn
-from the persons with a Zipf law. Before that every answer is checked, of a worker
-without a cache; under load each must be the same, whoever answers.
+All workers listen at once, pinned to one CPU; driver and store have another. They are driven in
+turns with the same bids: 2.8 KB, one id, drawn from the persons with a Zipf law. First, the answers
+of the worker without a cache are checked; under load all workers must repeat them.
 
-Measured are CPU time of worker and store a request, hits of all ids that were
-asked for, and the mean time from a request's last byte to its answer, as the
-worker counts it. The driver keeps `CONNECTIONS` requests in flight, so the
-worker is busy all the time: these are times of a worker at its limit.
+Measured are CPU time of worker and store per request, the hit rate of all ids, and the mean time
+from a request's last byte to its answer, by the worker's own count. The driver keeps `CONNECTIONS`
+requests in flight, so these are times of a worker at its limit.
 """
 
 import asyncio
@@ -36,8 +34,9 @@ from loadtest.bench.checks import WrongAnswers, check_ours, until_enriched
 from loadtest.driver import Exchange, drive
 from loadtest.population import Population
 from loadtest.ports import free_ports
+from loadtest.processes import only_worker
 from loadtest.seed import seed
-from loadtest.servers import HOST, Server, Servers, cpu_s, only_child, pinned
+from loadtest.servers import HOST, Server, Servers, cpu_s, pinned
 from loadtest.traffic import BidRequest, Traffic
 from loadtest.zipf import Zipf
 from rtb.lookup.near_cache.records import ENTRY_BYTES
@@ -57,15 +56,15 @@ _ASKED = [
     for event in ("hits", "shared", "unleased", "misses")
 ]
 _BEAT_S = 0.6
-"""Twice what a worker takes from one beat to the next, and some more."""
+"""Twice the interval of a worker's beats, and some more."""
 
 _MAX_LATE = 0.01
 _DEADLINE_MS = 1_000
-"""On a busy machine a bid may wait long, and one that is let through late costs less."""
+"""On a busy machine a bid may wait long, and a late bid costs less."""
 
 
 class Cost(NamedTuple):
-    """Of one worker in one round: microseconds a request, and hits of all ids."""
+    """Of a worker in a round: microseconds a request, and the hit rate of its ids."""
 
     worker_us: float
     store_us: float
@@ -87,15 +86,15 @@ class _Worker(NamedTuple):
 
 def cache_bench(*, ids: int, requests: int, rounds: int) -> None:
     """
-    Measure, and print the table.
+    Run the benchmark, and print the table.
 
     Args:
-        ids: Persons in the store; four in ten of them are whom the bids are about.
-        requests: How many each worker gets in a round, of each law.
-        rounds: How often each worker has its turn.
+        ids: Persons in the store; bids are about four in ten of them.
+        requests: To each worker in a round, for each Zipf law.
+        rounds: Turns of each worker.
 
     Raises:
-        WrongAnswers: A worker does not do what is measured.
+        WrongAnswers: A worker does not keep the contract.
     """
     with tempfile.TemporaryDirectory(prefix="rtb-cache-") as directory:
         uvloop.run(_bench(Path(directory), ids, requests, rounds))
@@ -138,7 +137,7 @@ async def _measure(
                     for worker, of_worker in zip(workers, costs, strict=True):
                         of_worker.append(await _cost(worker, exchanges, requests, store_pid))
                 for worker, of_worker in zip(workers, costs, strict=True):
-                    _print(exponent, worker.name, of_worker[1:])  # the first has filled it
+                    _print(exponent, worker.name, of_worker[1:])  # the first has filled the cache
 
 
 async def _start(
@@ -159,22 +158,22 @@ async def _start(
         "SEGMENTS_REDIS_URL": "",
     }
     name = f"{share:.0%}, {room / 1e6:.1f} MB" if share else "off"
-    server = await servers.start(name, ["-m", "rtb"], port=port, env=env, answering_pid=only_child)
+    server = await servers.start(name, ["-m", "rtb"], port=port, env=env, answering_pid=only_worker)
     return _Worker(name, server, admin_port)
 
 
 def ids_of(population: Population) -> int:
-    """Return how many persons bids are about: those known by the SHA-256 of their address."""
+    """Return the number of persons in bids: those known by the SHA-256 of their address."""
     return population.ids // 10 * 4
 
 
 async def _exchanges(
     worker: _Worker, population: Population, template: BidRequest, exponent: float, count: int
 ) -> list[Exchange]:
-    """Draw whom the bids are about, and have each of them answered once and checked."""
+    """Draw the persons of the bids, and have each answered once and checked."""
     rng, zipf = Random(1), Zipf(ids_of(population), exponent)
     numbers = [rank // 4 * 10 + rank % 4 for rank in (zipf.rank(rng) for _ in range(count))]
-    # Who is bid for most often has nothing to do with where the store keeps them: ids are hashes.
+    # A person's frequency does not depend on its place in the store: ids are hashes.
     number_to_request = {n: _about(template, n, population) for n in set(numbers)}
     checked = await check_ours(worker.server, list(number_to_request.values()), population)
     number_to_exchange = dict(zip(number_to_request, checked, strict=True))
@@ -182,7 +181,6 @@ async def _exchanges(
 
 
 def _about(template: BidRequest, number: int, population: Population) -> BidRequest:
-    """Make the same bid request of another person."""
     [planted] = template.planted
     old, new = (population.email_hash(one).encode() for one in (planted, number))
     return replace(template, body=template.body.replace(old, new), planted=(number,))
@@ -193,7 +191,7 @@ async def _cost(worker: _Worker, exchanges: Sequence[Exchange], count: int, stor
     port = worker.server.port
     late = await drive(HOST, port, exchanges, connections=CONNECTIONS, count=count)
     worker_s, store_s = worker.server.cpu_s() - worker_s, cpu_s(store_pid) - store_s
-    # What the cache has counted is shown with the next beat.
+    # The worker publishes its cache counters with the next beat.
     await asyncio.sleep(_BEAT_S)
     after = await worker.metrics()
     if late > count * _MAX_LATE:

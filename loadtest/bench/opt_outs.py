@@ -1,12 +1,12 @@
 """
-How fast the no of many persons is recorded and applied: ledger and store, as a door does it.
+How fast opt-outs of many persons are recorded and applied: ledger and store, as by a door.
 
     one request of many ids      a data subject with all hashes that a partner knows of it
     many persons in a call       a list, as `rtb-segments restrict -` takes it
     one id a request             a privacy desk, a request after the other
 
-Every number is of acknowledged opt-outs: in the ledger, on the disk, and in the
-store, so that the next bid obeys. What was recorded is read back and compared.
+Every figure counts acknowledged opt-outs: in the ledger, on the disk, and in the store, so that the
+next bid obeys. They are read back and compared.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ from segments.store.reader import read_meta, read_records
 
 IDS_A_REQUEST = 1_000
 AUDIENCES = 1_000
-"""Of the advertiser: an ERASURE of its own is told which they are."""
+"""Of the advertiser: its own ERASURE is given their numbers."""
 
 _CHECKED_AT_ONCE = 10_000
 
@@ -46,16 +46,16 @@ class NotApplied(Exception):
 
 
 class Measured(NamedTuple):
-    """One way of saying no, and how fast it goes."""
+    """A way of opting out, and its rate."""
 
     how: str
     ids: int
     took_s: float
-    cpu_s: float  # of this process; the store's and PostgreSQL's own are not in it
+    cpu_s: float  # of this process, without the store's and PostgreSQL's
 
     @property
     def ids_per_s(self) -> float:
-        """Ids a second, by the clock."""
+        """Ids per second of wall time."""
         return self.ids / self.took_s
 
 
@@ -68,15 +68,15 @@ class _Stores:
 
 async def measure(ids: int, one_by_one: int, ledger_url: str | None) -> list[Measured]:
     """
-    Measure each way, in a store and a ledger of their own.
+    Measure each way, in a store and a ledger of its own.
 
     Args:
-        ids: How many, in requests of `IDS_A_REQUEST`.
-        one_by_one: How many, in requests of one id.
+        ids: Ids in requests of `IDS_A_REQUEST`.
+        one_by_one: Ids in requests of a single id.
         ledger_url: Of an empty PostgreSQL database; `None` for SQLite in a file.
 
     Raises:
-        NotApplied: The store lacks one.
+        NotApplied: The store lacks an opt-out.
     """
     async with _stores(ledger_url) as stores:
         many = ids // IDS_A_REQUEST
@@ -160,7 +160,7 @@ async def _said(receipt: Awaitable[object]) -> None:
 
 
 async def _check(stores: _Stores, ids: Sequence[Id]) -> None:
-    """See that every id is opted out in the store, and that the store says it has all."""
+    """Check that every id is opted out in the store, and that its meta says so."""
     meta = await read_meta(stores.redis)
     async with reading(stores.ledger) as conn:
         if meta.opt_outs != await last_seq(conn):

@@ -1,8 +1,8 @@
 """
-What a bench came to, as the block of Markdown that stands in docs/benchmarks.md.
+The results of a bench, as the block of Markdown in docs/benchmarks.md.
 
-Every number is a median of its rounds; a ratio is of two medians of the same
-run. Ratios are ours to theirs, so below 1 is better but for requests/s.
+Every number is a median of its rounds; a ratio is of two medians of the same run. Ratios are ours
+to theirs, so below 1 is better, except for requests/s.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,11 +20,11 @@ OF_FLOOR = 3.0
 BYTES_PER_ID = 40.0
 
 SATURATED = 0.9
-"""Share of a CPU above which a server is saturated, and not whoever asks it."""
+"""Share of a CPU above which the server is saturated, rather than its driver."""
 
 
 class Measured(NamedTuple):
-    """One server's rounds. What could not be measured has none."""
+    """A server's rounds; empty lists for skipped measurements."""
 
     cpu_us: list[float]
     wrk_cpu_us: list[float]
@@ -37,7 +37,7 @@ class Measured(NamedTuple):
 
 
 class Target(NamedTuple):
-    """Something to reach: at most so much."""
+    """A target: an upper bound."""
 
     name: str
     measured: float | None
@@ -45,7 +45,7 @@ class Target(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """Say whether it was reached."""
+        """Whether the target was reached."""
         if self.measured is None:
             return "not measured"
         return "reached" if self.measured <= self.at_most else "missed"
@@ -62,7 +62,7 @@ class Report(NamedTuple):
     notes: Sequence[str] = ()
 
     def targets(self) -> list[Target]:
-        """Return what was to be reached, peers in the order of the issue's table."""
+        """Return the targets, peers in the order of the issue's table."""
         targets = [
             Target(f"CPU per request, of {name}", self._cpu_of(name), at_most)
             for name, at_most in CPU_OF_PEER.items()
@@ -126,7 +126,7 @@ class Report(NamedTuple):
         return lines
 
     def _driver_bound(self) -> list[str]:
-        """Name those whose core was idle under wrk: what they saturate at, they did not show."""
+        """Name servers whose core was idle under wrk: their saturation was not reached."""
         return [
             f"{name}: its process had a CPU for only {median(measured.busy):.0%} of the time at"
             " what is called saturation."
@@ -141,7 +141,6 @@ class Report(NamedTuple):
         return self._of(name, "p99_ms")
 
     def _of(self, name: str, figure: str) -> float | None:
-        """Return a figure of ours, of that of another."""
         theirs = self.name_to_measured.get(name)
         if theirs is None:
             return None
@@ -159,7 +158,6 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def _spread(values: Sequence[float], digits: int = 1) -> str:
-    """Write a median, and between which values it lies where there are several."""
     if not values:
         return ""
     text = _number(median(values), digits)

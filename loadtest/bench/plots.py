@@ -1,4 +1,4 @@
-"""Curves as PNG files; matplotlib is imported here and nowhere else."""
+"""Curves as PNG files; the only module that imports matplotlib."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,13 +28,13 @@ def plot(
     panels: Sequence[tuple[str, Sequence[Curve]]], x_name: str, path: Path, title: str
 ) -> Path:
     """
-    Draw panels side by side over the same x, which is logarithmic; dotted is where they bend.
+    Draw panels side by side over the same logarithmic x; dotted lines mark the bends.
 
     Args:
-        panels: What the y axis is called, and the curves.
-        x_name: What the x axis is called.
+        panels: The name of each y axis, and its curves.
+        x_name: The name of the x axis.
         path: Of the PNG file.
-        title: Stands above.
+        title: Above the panels.
 
     Returns:
         `path`.

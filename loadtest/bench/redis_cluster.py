@@ -1,8 +1,8 @@
 """
-A Redis Cluster on this machine, for as long as a bench needs it: three masters, a replica of each.
+A temporary Redis Cluster on this machine: three masters, and a replica of each.
 
-The servers are the embedded store's, with its settings; `redis-cli --cluster create` makes
-a cluster of them, as an operator would.
+The servers are the embedded store's, with its settings; `redis-cli --cluster create` makes a
+cluster of them, as an operator would.
 """
 
 import asyncio
@@ -27,11 +27,11 @@ _POLL_S = 0.1
 
 
 class NotMade(Exception):
-    """The servers are no cluster; the message says what was tried."""
+    """The servers form no cluster; the message names the failed step."""
 
 
 class Made(NamedTuple):
-    """A cluster that runs."""
+    """A running cluster."""
 
     url: str
     pids: tuple[int, ...]  # of all nodes
@@ -41,14 +41,14 @@ class Made(NamedTuple):
 @asynccontextmanager
 async def cluster(directory: Path, redis_cli: str) -> AsyncIterator[Made]:
     """
-    Run an empty cluster on a directory.
+    Run an empty cluster in a directory.
 
     Args:
-        directory: Of its own; it is left there.
+        directory: The cluster's own; it is left there.
         redis_cli: By path.
 
     Raises:
-        NotMade: It does not come about.
+        NotMade: The cluster did not form.
     """
     ports = free_ports(2 * _NODES)
     buses, ports = ports[_NODES:], ports[:_NODES]
@@ -98,7 +98,6 @@ def _argv(directory: Path, port: int, bus: int) -> list[str]:
 async def _until(
     they: str, ports: Sequence[int], command: str, holds: Callable[[Any], bool]
 ) -> None:
-    """Wait until what all of some nodes reply is as it should be."""
     try:
         async with asyncio.timeout(_WITHIN_S):
             for port in ports:

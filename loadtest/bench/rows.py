@@ -1,12 +1,11 @@
 """
-The same rows twice: as a partner's file, and as the commands that would do without us.
+The same rows twice: as a partner's file, and as plain Redis commands.
 
     file        SHA-256 in hex, one a line, compressed                          by gzip
     commands    SADD seg:<SHA-256 in hex> <segment>, in the Redis protocol      for --pipe
 
-A row is 32 seeded random bytes: nobody can tell them from the SHA-256 of an
-e-mail address, and they cost no hashing. Written in blocks, so that memory does
-not grow with the rows.
+A row is 32 seeded random bytes: indistinguishable from the SHA-256 of an e-mail address, without
+the cost of hashing. They are written in blocks, so that memory does not grow with the rows.
 """
 
 import hashlib
@@ -21,13 +20,13 @@ from isal import igzip
 HASH_BYTES = 32
 
 _BLOCK_ROWS = 64 << 10
-_GZIP_LEVEL = 1  # of 0 to 3; hex digits of random bits come to half whatever it is
+_GZIP_LEVEL = 1  # of 0 to 3; hex digits of random bits shrink to half at any level
 _KEY_PREFIX = b"seg:"
 
 
 @dataclass(frozen=True)
 class Rows:
-    """So many different hashes, always the same ones."""
+    """A number of different hashes, the same ones for the same seed."""
 
     count: int
     seed: int = 1

@@ -1,5 +1,5 @@
 """
-`make bench-scale`: what a request costs as its work grows, in tables and PNG files.
+`make bench-scale`: the cost of a request as its work grows, in tables and PNG files.
 
     ids per request       1-10
     segments per person   1-200
@@ -8,12 +8,11 @@
     connections           1-1,000
     bytes per id          beside plain layouts, against segments per person (layouts.py)
 
-Each point is measured in each round, CPU in a closed loop on 32 connections and
-latency in an open one at `RATE_PER_S`, which is far from saturation at every
-point; medians of the rounds are drawn. Of all that is not swept, requests have
-what those of `bench` have: one id, 5 segments, 2.8 KB, 32 connections. The
-deadline alone is longer, for a thousand requests in flight at once, as the
-closed loop has them at the end of the last sweep, are more than 20 ms of work.
+Each round measures each point, CPU in a closed loop on 32 connections and latency in an open loop
+at `RATE_PER_S`, far from saturation; medians of the rounds are drawn. Apart from the swept
+quantity, requests are those of `bench`: one id, 5 segments, 2.8 KB, 32 connections. Only the
+deadline is longer: the closed loop of the last sweep ends with a thousand requests in flight, more
+than 20 ms of work.
 """
 
 import asyncio
@@ -60,7 +59,7 @@ LAYOUT_SEGMENTS = (1, 2, 5, 10, 20, 50, 100)
 FEWEST_PERSONS = 10_000
 RATE_PER_S = 2_000
 
-_PERSONS_ASKED = 240  # of which 1, 2, 3, 5 and 10 make whole requests, and 7 nearly
+_PERSONS_ASKED = 240  # divisible by 1, 2, 3, 5 and 10, and nearly by 7
 _LAYOUT_PERSONS = 20_000
 _OPEN_FILES = 8_192
 _LOOK_EVERY_S = 0.2
@@ -68,19 +67,19 @@ _ENV = {"RTB_DEADLINE_CAP_MS": "1000", "RTB_TMAX_SHARE": "1"}
 
 
 class Extent(NamedTuple):
-    """How much is measured."""
+    """The size of the measurement."""
 
     persons: int
-    """The most that a store holds; a power of ten."""
+    """The most persons in a store; a power of ten."""
     requests: int
-    """How many of the closed loop a point gets in a round."""
+    """Requests of the closed loop at a point in a round."""
     rounds: int
     seconds: int
-    """How long the latency of a point is measured in a round."""
+    """Seconds of latency measurement at a point in a round."""
 
 
 class _Asked(NamedTuple):
-    """A point of a sweep: requests with their answers, and how many at a time."""
+    """A point of a sweep: requests with their answers, and the connections."""
 
     exchanges: list[Exchange]
     connections: int = CONNECTIONS
@@ -91,14 +90,14 @@ def scale(extent: Extent, output: Path) -> str:
     Measure, draw, and return the tables.
 
     Args:
-        extent: How much.
-        output: A directory for the PNG files; made if it is not there.
+        extent: The size of the measurement.
+        output: A directory for the PNG files; created if absent.
 
     Raises:
-        loadtest.bench.checks.WrongAnswers: An answer is not the one due.
+        loadtest.bench.checks.WrongAnswers: An answer is wrong.
     """
     output.mkdir(parents=True, exist_ok=True)
-    # A thousand connections here, and as many there: the limit is the servers', too.
+    # A thousand connections at each end: the servers inherit the limit.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _OPEN_FILES if most == resource.RLIM_INFINITY else min(_OPEN_FILES, most)
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
@@ -128,7 +127,6 @@ async def _scale(extent: Extent, output: Path) -> str:
 
 @asynccontextmanager
 async def _service(persons: int) -> AsyncIterator[tuple[Server, Redis, Stock]]:
-    """Run our listener over a store of its own, laid out for so many persons."""
     server_cpu, driver_cpu = cpus()
     with tempfile.TemporaryDirectory(prefix="rtb-scale-") as directory, pinned(driver_cpu):
         async with (
@@ -182,7 +180,7 @@ async def _request_size(server: Server, held: Stock, extent: Extent) -> Sweep:
         _Asked(await asked(server, requests_of(hashes, 1, kb * 1_024), SEGMENTS_PER_ID))
         for kb in REQUEST_KB
     ]
-    # The smallest request that says all this is a little more than 1 KB.
+    # The smallest complete request is a little more than 1 KB.
     x = [round(mean(len(e.sent) for e in p.exchanges) / 1_024, 1) for p in points]
     return await _swept("request size, KB", x, server, points, extent)
 
@@ -218,7 +216,7 @@ async def _persons(extent: Extent) -> Sweep:
 
 
 async def _until_at_rest(redis: Redis) -> None:
-    """Wait until the store has written its log anew, as it does after so many writes at once."""
+    """Wait until the store has rewritten its log, which it does after so many writes at once."""
     while True:
         doing = await redis.info("persistence")
         if not (doing["aof_rewrite_in_progress"] or doing["aof_rewrite_scheduled"]):

@@ -1,9 +1,8 @@
 """
-A store in which persons are in exactly so many segments: what the sweeps of `scale` vary.
+A store of persons with an exact number of segments, for the sweeps of `scale`.
 
-`loadtest.population` is for judging answers: its persons differ, and some
-have opted out. Here each is like the other, so that a cost at one point of a
-sweep differs from that at the next by what is swept and by nothing else.
+Persons of `loadtest.population` differ, and some have opted out, for judging answers. Here all are
+alike, so that costs at two points of a sweep differ only by the swept quantity.
 """
 
 import hashlib
@@ -19,10 +18,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from loadtest.bench.checks import WrongAnswers, in_time, until_enriched
 from loadtest.bench.values import values
 from loadtest.driver import Exchange
+from loadtest.population import SEES_ALL
 from loadtest.servers import Server
 from loadtest.traffic import BidRequest, plain_body
 from rtb.outcome import Outcome, Reason
-from segments.ledger import accounts, audiences
+from segments.ledger import accounts, audiences, recipients
 from segments.model.account import AccountKind
 from segments.model.audience import change
 from segments.model.identity import id_of_email_hash
@@ -33,7 +33,7 @@ from segments.store.writer import Writer
 
 PARTNERS = 4
 SEGMENTS_PER_PARTNER = 50
-"""An answer shows at most `RTB_MAX_SEGMENTS`, 64, of one partner."""
+"""An answer shows at most `RTB_MAX_SEGMENTS`, 64, of a partner."""
 MOST_SEGMENTS = PARTNERS * SEGMENTS_PER_PARTNER
 
 _IDS_AT_ONCE = 500_000
@@ -47,8 +47,8 @@ class Stock:
         self._changes = changes
 
     async def put(self, ids: npt.NDArray[np.uint8], segments: int) -> None:
-        """Make persons, an array of shape (n, 16), members of the first so many audiences."""
-        # By bucket, so that each is written once: that is what the loader does, too.
+        """Make persons, an array of shape (n, 16), members of the first audiences."""
+        # In bucket order, so that each bucket is written once, as the loader does.
         order = np.argsort(ids[:, :4].copy().view(">u4")[:, 0], kind="stable")
         for start in range(0, len(ids), _IDS_AT_ONCE):
             part = ids[order[start : start + _IDS_AT_ONCE]]
@@ -61,11 +61,13 @@ async def stock(ledger: AsyncEngine, redis: Redis, settings: Settings) -> Stock:
     changes = []
     now_s = time.time()
     async with ledger.begin() as conn:
+        recipient = await recipients.add_recipient(conn, SEES_ALL, now_s=now_s)
         for number in range(PARTNERS):
             name = f"scale-{number}"
             partner = await accounts.add_account(
                 conn, AccountKind.ADVERTISER, name, f"{name}.example", now_s=now_s
             )
+            await recipients.grant(conn, recipient, partner)
             tree = await accounts.tree(conn)
             for n in range(SEGMENTS_PER_PARTNER):
                 segment_id = str(1_000 * (number + 1) + n)
@@ -78,7 +80,7 @@ async def stock(ledger: AsyncEngine, redis: Redis, settings: Settings) -> Stock:
 
 
 def email_hashes(group: str, count: int) -> list[str]:
-    """Return the e-mail hashes of the persons of one group."""
+    """Return the e-mail hashes of a group's persons."""
     return [hashlib.sha256(f"{group}-{n}@example.com".encode()).hexdigest() for n in range(count)]
 
 
@@ -89,16 +91,16 @@ def ids_of(hashes: Sequence[str]) -> npt.NDArray[np.uint8]:
 
 
 def crowd(count: int, seed: int = 1) -> npt.NDArray[np.uint8]:
-    """Return ids of persons whom no request names."""
+    """Return ids of persons that no request names."""
     return np.random.default_rng(seed).integers(0, 256, (count, 16), np.uint8)
 
 
 def requests_of(hashes: Sequence[str], ids_each: int, size_bytes: int) -> list[BidRequest]:
-    """Return requests that name so many of the persons each, every person once."""
+    """Return requests that name this many persons each, every person once."""
     return [
         BidRequest(
             index,
-            None,
+            SEES_ALL,
             plain_body(Random(index), index, hashes[at : at + ids_each], size_bytes),
             (),
             Reason.NONE,
@@ -110,10 +112,10 @@ def requests_of(hashes: Sequence[str], ids_each: int, size_bytes: int) -> list[B
 
 async def asked(server: Server, requests: Sequence[BidRequest], segments: int) -> list[Exchange]:
     """
-    Ask, and check that each answer is the request with exactly so many segments more.
+    Send requests, and check that each answer adds exactly this many segments.
 
     Raises:
-        WrongAnswers: One is not.
+        WrongAnswers: An answer does not.
     """
     await until_enriched(server, requests[0])
     exchanges = await in_time(server, requests)

@@ -1,4 +1,4 @@
-"""Stores that begin empty, in a directory of their own, and what they cost."""
+"""Stores that begin empty, in their own directory, and their costs."""
 
 import shutil
 from collections.abc import AsyncIterator
@@ -14,7 +14,7 @@ from segments.store.servers.connection import connect
 
 
 class Store(NamedTuple):
-    """An empty store that runs."""
+    """A running store that began empty."""
 
     url: str
     pids: tuple[int, ...]
@@ -25,7 +25,7 @@ class Store(NamedTuple):
         return sum(map(cpu_s, self.pids))
 
     async def used_bytes(self) -> int:
-        """Return what its keys take, with all that a server keeps beside them."""
+        """Return the memory of its keys, with each server's overhead."""
         used = 0
         for url in self.urls:
             async with connect(url) as redis:

@@ -1,8 +1,8 @@
 """
-JSON by value: how two answers are compared that may be spelled differently.
+JSON by value: compares answers that may be spelled differently.
 
-Numbers are read as floats, keys have no order, and neither have `data` and
-`segment`, whose order means nothing.
+Numbers are read as floats; keys have no order, nor do the entries of `data` and `segment`, whose
+order has no meaning.
 """
 
 import json
@@ -10,7 +10,7 @@ import json
 
 def values(body: bytes) -> object:
     """
-    Read JSON by value.
+    Parse JSON by value.
 
     Raises:
         ValueError: Not JSON.

@@ -1,11 +1,10 @@
 """
-`python -m loadtest workers`: what a second worker brings, on this machine.
+`python -m loadtest workers`: the gain of a second worker on this machine.
 
-The driver and the store run on the same cores as the workers, so on a machine of two
-cores throughput can't double: the cores are taken already. What would double on more
-of them is told by the CPU that a request costs in the workers: if that stays as it
-is, a second worker is a second service. So both are measured, and what share of the
-machine each process took, in turns of one worker and of two.
+Driver and store share the workers' cores, so on two cores throughput can't double. The workers' CPU
+per request shows whether more cores would double it: if constant, a second worker is a second
+service. So both are measured, and each process's share of the machine, in turns of one worker and
+of two.
 """
 
 import os
@@ -23,8 +22,9 @@ from loadtest.bench.checks import check_ours, until_enriched
 from loadtest.driver import Exchange, drive
 from loadtest.population import Population
 from loadtest.ports import free_ports
+from loadtest.processes import workers_of
 from loadtest.servers import HOST, Server, Servers, cpu_s
-from loadtest.service import Service, workers_of
+from loadtest.service import Service
 from loadtest.traffic import Traffic
 from segments.store.servers.connection import connect
 
@@ -34,40 +34,38 @@ REQUEST_BYTES = 2_800
 _COUNTS = (1, 2)
 _HITS = 256
 _WARM_UP = 2_000
-# A worker that waits for its turn on a crowded machine shall not be let off the work.
+# Longer deadlines: a worker delayed on a crowded machine must still do the work.
 _VARIABLES = {"RTB_DEADLINE_CAP_MS": "1000", "RTB_TMAX_SHARE": "1"}
 
 Say = Callable[[str], None]
 
 
 class Turn(NamedTuple):
-    """One turn of a number of workers."""
+    """A turn of a number of workers."""
 
     per_s: float  # answers a second
     cpu_us: float  # of the workers, an answer
-    shares: Mapping[str, float]  # of the whole machine, by who took it
+    shares: Mapping[str, float]  # of the whole machine, by process
 
 
 @dataclass(frozen=True)
 class _Side:
-    """A bid listener, and what it is asked."""
-
     server: Server
     exchanges: Sequence[Exchange]
 
 
 def workers(*, ids: int, requests: int, rounds: int, say: Say) -> None:
     """
-    Measure, and print the table.
+    Run the benchmark, and print the table.
 
     Args:
         ids: Persons in the store.
-        requests: How many each gets in a round.
-        rounds: How often each has its turn.
-        say: Told of each step in a line.
+        requests: To each listener in a round.
+        rounds: Turns of each listener.
+        say: Takes a line for each step.
 
     Raises:
-        loadtest.bench.checks.WrongAnswers: A listener does not do what is measured.
+        loadtest.bench.checks.WrongAnswers: A listener does not keep the contract.
     """
     with tempfile.TemporaryDirectory(prefix="rtb-workers-") as directory:
         service = Service(Path(directory), ids, 1)
@@ -101,7 +99,6 @@ async def _measure(
 
 
 async def _start(servers: Servers, service: Service, count: int) -> Server:
-    """Start a bid listener with so many workers on the service's store."""
     port, admin_port = free_ports(2)
     env = {
         "RTB_HOST": HOST,

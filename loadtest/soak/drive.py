@@ -1,10 +1,9 @@
 """
-One driver of a soak: a process with some connections, which judges every answer.
+A driver of a soak: a process with some connections, which judges every answer.
 
-Each connection has one request in flight and sends the next when its answer is
-whole. A connection that ends with an answer which says so is followed by another
-one, as with any exchange. Anything else is counted against the service, unless the
-worker at its other end was killed just now.
+Each connection has a single request in flight and sends the next when its answer is complete. A
+connection that an answer announces as its last is replaced, as by any exchange. Any other end
+counts against the service, unless the worker has just been killed.
 """
 
 import asyncio
@@ -29,21 +28,21 @@ def drive(
     number: int, dues: Sequence[Due], port: int, connections: int, shared: Shared, notes: Any
 ) -> None:
     """
-    Send requests until `shared` says that it is enough.
+    Send requests until `shared` ends the soak.
 
     Args:
-        number: Which driver this is.
-        dues: What to send, and what is due to it.
-        port: Where the service listens.
-        connections: How many to keep.
-        shared: Where to count.
-        notes: A queue, told in words of what was wrong, the first few times.
+        number: Of this driver.
+        dues: The requests, with their expectations.
+        port: The service's port.
+        connections: To keep open.
+        shared: The counters.
+        notes: A queue for the first few faults, in words.
     """
     uvloop.run(Driver(number, dues, port, shared, notes).run(connections))
 
 
 class Driver:
-    """The connections of one driver, and what they share."""
+    """The connections of a driver, and their shared state."""
 
     def __init__(
         self, number: int, dues: Sequence[Due], port: int, shared: Shared, notes: Any
@@ -59,14 +58,13 @@ class Driver:
         self._order = self._endless_order(Random(number))
 
     def _endless_order(self, rng: Random) -> Iterator[int]:
-        """Go through all requests again and again, each time in another order."""
         order = list(range(len(self.dues)))
         while True:
             rng.shuffle(order)
             yield from order
 
     async def run(self, connections: int) -> None:
-        """Keep so many connections asking until it is enough, and wait for the last answers."""
+        """Keep this many connections busy until the end, and wait for the last answers."""
         async with asyncio.TaskGroup() as group:
             for _ in range(connections):
                 group.create_task(self._keep_connected())
@@ -74,7 +72,7 @@ class Driver:
                 await asyncio.sleep(_LOOK_S)
                 self.counts[Count.IN_FULL] = self.judge.in_full
                 self._look_for_unanswered()
-            # What is in flight is still to be judged.
+            # Requests in flight are still to be judged.
             give_up_at_ns = time.monotonic_ns() + _ANSWERED_WITHIN_NS
             while any(one.is_waiting for one in self.connections):
                 if time.monotonic_ns() > give_up_at_ns:
@@ -98,11 +96,11 @@ class Driver:
                 await connection.ended
 
     def next(self) -> int:
-        """Return which request is sent next."""
+        """Return the number of the next request."""
         return next(self._order)
 
     def wrong(self, why: str) -> None:
-        """Count something against the service."""
+        """Count a fault of the service."""
         self.counts[Count.WRONG] += 1
         if self._notes_left:
             self._notes_left -= 1
@@ -154,7 +152,7 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         driver = self._driver
         received = self._received + data if self._received else data
-        # As every time before: nothing to take apart, nothing to judge.
+        # The usual answer: no parsing, no judgement.
         if received == driver.judge.usual[self._n] and self.is_waiting:
             self._received = b""
             counts = driver.counts
@@ -174,7 +172,6 @@ class _Connection(asyncio.Protocol):
             self._take(received)
 
     def _take(self, answer: bytes) -> None:
-        """Judge one whole answer."""
         driver = self._driver
         is_last = CLOSE in answer[: answer.index(b"\r\n\r\n") + 2]
         if is_last:

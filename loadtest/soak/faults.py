@@ -1,8 +1,8 @@
 """
-What is done to the service while it is asked: one thing after the other, each mended first.
+The faults that a soak injects, one after the other, each mended before the next.
 
-While something is broken, requests may pass through, and only then. A roll is no
-fault: nothing may pass through because of one.
+Requests may pass through only while a fault lasts. A roll is no fault: no request may pass through
+because of it.
 """
 
 import asyncio
@@ -16,6 +16,13 @@ from collections.abc import Awaitable, Callable
 from loadtest.servers import HOST
 from loadtest.soak.refusals import REFUSALS, refusing
 from loadtest.soak.scene import Misbehaved, Scene, until_mended, until_noticed
+from loadtest.soak.shortages import (
+    FULL_DISK,
+    fill_disk,
+    lock_ledger,
+    take_files_away,
+)
+from loadtest.soak.strangers import crowd_doors, take_all_places
 
 SILENCE_S = 2
 """How long the service waits for the rest of a request: a setting of it."""
@@ -35,7 +42,7 @@ async def kill_store(scene: Scene) -> None:
 
 
 async def stall_store(scene: Scene) -> None:
-    """SIGSTOP it until the workers have given it up, and let it go on."""
+    """SIGSTOP the store's server until the workers have given it up, then continue it."""
     pid = await _store_pid(scene)
     scene.shared.breaks()
     os.kill(pid, signal.SIGSTOP)
@@ -47,7 +54,7 @@ async def stall_store(scene: Scene) -> None:
 
 
 async def kill_worker(scene: Scene) -> None:
-    """SIGKILL one worker, which is started again."""
+    """SIGKILL a worker, which is started again."""
     service = scene.service
     before = service.worker_pids()
     victim = scene.rng.choice(sorted(before))
@@ -62,7 +69,7 @@ async def kill_worker(scene: Scene) -> None:
 
 
 async def roll(scene: Scene) -> None:
-    """SIGHUP: replace every worker, with nobody noticing."""
+    """SIGHUP: replace every worker, unnoticed by clients."""
     service = scene.service
     before = service.worker_pids()
     service.hang_up(signal.SIGHUP)
@@ -75,7 +82,7 @@ async def roll(scene: Scene) -> None:
 
 
 async def cut_connections(scene: Scene) -> None:
-    """Vanish in the middle of requests, and behind whole ones whose answers are not awaited."""
+    """Disconnect in the middle of requests, and after whole ones before their answers."""
     for _ in range(_CUTS):
         sent = scene.rng.choice(scene.dues).sent
         _, writer = await asyncio.open_connection(HOST, scene.service.port)
@@ -87,7 +94,7 @@ async def cut_connections(scene: Scene) -> None:
 
 
 async def fall_silent(scene: Scene) -> None:
-    """Send half a request and no more: each is told 408 and hung up on."""
+    """Send half a request and no more: the service must answer 408 and hang up."""
     await asyncio.gather(*(_fall_silent(scene) for _ in range(_SILENT)))
 
 
@@ -116,6 +123,11 @@ NAME_TO_FAULT: dict[str, Fault] = {
     "connections cut": cut_connections,
     "store stalled": stall_store,
     "half a request, then silence": fall_silent,
+    "strangers crowd all doors": crowd_doors,
+    "strangers take all places": take_all_places,
+    "ledger locked": lock_ledger,
+    "delivered files gone": take_files_away,
+    FULL_DISK: fill_disk,
     **{f"store refuses to write: {code}": refusing(code) for code in REFUSALS},
 }
 

@@ -1,9 +1,12 @@
-"""What is planned of a soak, and what it came to."""
+"""The plan of a soak, and its outcome."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from loadtest.soak.faults import NAME_TO_FAULT
 from loadtest.soak.shared import CALM, Count, Shared
+from loadtest.soak.shortages import FULL_DISK
 from loadtest.soak.table import Change
 
 CALM_MAX_SHARE = 0.01
@@ -11,33 +14,43 @@ CALM_MAX_SHARE = 0.01
 
 @dataclass(frozen=True)
 class Plan:
-    """How a soak is run."""
+    """The plan of a soak."""
 
-    requests: int  # at least so many answers
+    requests: int  # at least this many answers
     ids: int  # persons in the store
     different: int  # requests, at most
     drivers: int
     waves: int
     calm_s: float  # between two faults
     seed: int
+    disk: Path | None = None
+    """A directory on its own small file system, which may be filled up."""
+
+    @property
+    def faults(self) -> Sequence[str]:
+        """The faults that are possible on this machine."""
+        return [name for name in NAME_TO_FAULT if self.disk is not None or name != FULL_DISK]
 
 
 @dataclass
 class Outcome:
-    """What became of a soak."""
+    """The outcome of a soak."""
 
     plan: Plan
     shared: Shared
     took_s: float = 0.0
     waves_over: int = 0
     opt_outs_waited: int = 0
-    fault_to_times: dict[str, int] = field(default_factory=lambda: dict.fromkeys(NAME_TO_FAULT, 0))
+    refused: int = 0
     counted: float = 0.0  # by the service
     notes: list[str] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.fault_to_times = dict.fromkeys(self.plan.faults, 0)
+
     @property
     def holds(self) -> bool:
-        """Whether everything was right, and enough of it was tried."""
+        """Whether every answer was right, and every fault and enough requests were tried."""
         answered = self.shared.total(Count.ANSWERED)
         return (
             not self.notes

@@ -1,12 +1,12 @@
 """
-A store that goes on reading and does not write: nothing may be acknowledged meanwhile.
+A store that answers reads and refuses writes: no opt-out may be acknowledged meanwhile.
 
-Bids go on being answered from it, so nothing may pass through either, but where the
-server is made a replica: that no worker asks. A wave of opt-outs begins meanwhile and is
-not over before they are in, or an answer will be wrong; when no wave is left, it is one
-person whom nobody asks for.
+Bids are still answered from it, so no request may pass through either, unless the server becomes a
+replica, which workers do not use. A wave of opt-outs begins meanwhile, and is over only when they
+are in force; otherwise an answer will be wrong. If no wave is left, the opt-out is of a person in
+no request.
 
-Its disk is left as it is: the embedded store's folder can't be taken away by a command.
+Disk faults are excluded: no command can take the embedded store's folder away.
 """
 
 import asyncio
@@ -28,11 +28,11 @@ _IN_FORCE_WITHIN_S = 30.0
 
 
 class Refusal(NamedTuple):
-    """How a server is brought to refuse, and back."""
+    """Commands that make a server refuse writes, and accept them again."""
 
     refuse: tuple[object, ...]
     accept: tuple[object, ...]
-    is_noticed: bool = False  # by workers, who then ask nobody
+    is_noticed: bool = False  # by workers, which then stop using it
 
 
 REFUSALS: Final[Mapping[str, Refusal]] = {
@@ -48,7 +48,7 @@ REFUSALS: Final[Mapping[str, Refusal]] = {
         ("REPLICAOF", "127.0.0.1", "1"), ("REPLICAOF", "NO", "ONE"), is_noticed=True
     ),
 }
-"""By the code of the error that a write is answered with."""
+"""By the error code of a refused write."""
 
 
 def refusing(code: str) -> Callable[[Scene], Awaitable[None]]:
@@ -62,7 +62,8 @@ def refusing(code: str) -> Callable[[Scene], Awaitable[None]]:
             if refusal.is_noticed:
                 await until_noticed(scene)
             number, receipt = await _say_no(scene)
-            # An answer is wrong from now on if it was acknowledged, and shows whom it forbids.
+            # If the opt-out was acknowledged, an answer that shows its persons is wrong from now
+            # on.
             await asyncio.sleep(_REFUSES_FOR_S)
             if not receipt.waits_because:
                 raise Misbehaved(f"an opt-out was acknowledged while the store answered {code}")

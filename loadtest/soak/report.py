@@ -1,4 +1,4 @@
-"""What a soak prints when it is over."""
+"""The report at the end of a soak."""
 
 from typing import TYPE_CHECKING
 
@@ -35,6 +35,7 @@ def print_report(outcome: "Outcome") -> None:
         print(f"  {name:64}{times:>14,}")
     print(f"  {'waves of opt-outs and files that passed':64}{outcome.waves_over:>14,}")
     print(f"  {'opt-outs that the ledger had before the store':64}{outcome.opt_outs_waited:>14,}")
+    print(f"  {'opt-outs and files that came again, refused before':64}{outcome.refused:>14,}")
     rate = total(Count.ANSWERED) / outcome.took_s if outcome.took_s else 0.0
     print(f"\n  {outcome.took_s:,.0f} s, {rate:,.0f} answers/s")
     if total(Count.ANSWERED) < outcome.plan.requests:

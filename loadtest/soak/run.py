@@ -1,18 +1,17 @@
 """
-`python -m loadtest soak`: are all answers right, whatever happens meanwhile? Read this first.
+`python -m loadtest soak`: are all answers right in spite of faults? Read this first.
 
     service    `rtb-segments up` with two workers, seeded          loadtest/service.py
-    drivers    processes that ask, and judge every answer          drive.py, judge.py
-    waves      opt-outs and files that change what is due          waves.py, table.py
+    drivers    processes that send requests and judge answers      drive.py, judge.py
+    waves      opt-outs and files that change the expectations     waves.py, table.py
     faults     killed, stalled, rolled, cut, silent, refusing      faults.py, refusals.py
+    shortages  of descriptors, locks, files, disk                  shortages.py
 
-It holds if no answer was wrong. An answer that passed through because the store or a
-worker was just being broken is right, and counted. So is one that passed through with
-nothing broken, for a machine that is busy with others holds up the store too; but of
-these there may be few. An answer that was lost because
-its worker was killed is counted too. A connection that was refused, or that ended
-with a request in flight for any other reason, is wrong; so is a counter of the
-service that goes back, or a bug that it counted.
+The soak holds if no answer was wrong. Counted, and right, are answers that passed through during a
+fault of the store or of a worker, and a few that did without a fault, because a machine busy with
+other work delays the store too. Answers lost with a killed worker are counted too. A connection
+that was refused, or ended with a request in flight for any other reason, is wrong; so is a counter
+of the service that goes back, a bug that it counted, or a traceback in a log.
 """
 
 import asyncio
@@ -46,9 +45,8 @@ from segments.store.servers.connection import connect
 
 WORKERS = 2
 
-# Longer deadlines than production's, for the machine is shared with the drivers, and what
-# is asked here is what is answered and not how fast; silent clients are given up sooner,
-# for it shall be seen to happen.
+# Deadlines longer than production's, because the drivers share the machine, and the soak tests
+# answers, not speed; timeouts of silent clients shorter, so that they expire during the soak.
 _VARIABLES = {
     "RTB_DEADLINE_CAP_MS": "100",
     "RTB_TMAX_SHARE": "0.5",
@@ -64,12 +62,12 @@ _COUNTERS = ("rtb_requests_total", "rtb_request_seconds_count", "rtb_ids_total")
 
 def soak(plan: Plan) -> bool:
     """
-    Run it, and print what became of it.
+    Run a soak, and print its report.
 
     Returns:
         Whether it holds.
     """
-    with tempfile.TemporaryDirectory(prefix="rtb-soak-") as directory:
+    with tempfile.TemporaryDirectory(prefix="rtb-soak-", dir=plan.disk) as directory:
         service = Service(Path(directory), plan.ids, WORKERS, _VARIABLES)
         try:
             population = Population(plan.ids)
@@ -87,6 +85,9 @@ def soak(plan: Plan) -> bool:
             status = service.stop()
         if status:
             outcome.notes.append(f"the service ended with status {status}")
+        if tracebacks := service.tracebacks():
+            outcome.notes.append(f"{len(tracebacks)} tracebacks in the service's log")
+            _say(tracebacks[0])
     print_report(outcome)
     return outcome.holds
 
@@ -125,8 +126,6 @@ def _run(service: Service, population: Population, table: Table, plan: Plan) -> 
 
 
 class _Course:
-    """What happens while the drivers ask."""
-
     def __init__(
         self,
         service: Service,
@@ -147,7 +146,7 @@ class _Course:
         self._began_s = time.monotonic()
 
     async def run(self) -> None:
-        """Let it all happen; end early, with a report, if told to by SIGTERM or SIGINT."""
+        """Run waves and faults; SIGTERM or SIGINT ends them early, with a report."""
         for signal_number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(signal_number, self._stop.set)
         settings = self._service.settings
@@ -176,12 +175,13 @@ class _Course:
             finally:
                 self._outcome.waves_over = waves.over
                 self._outcome.opt_outs_waited = waves.waited
+                self._outcome.refused = waves.refused
                 for task in (watching, changing):
                     task.cancel()
                 await asyncio.wait((watching, changing))
 
     async def _until_answers(self) -> None:
-        """Wait until every driver asks: what it takes to start them is nobody's fault."""
+        """Wait for a first answer to every driver: their start is no fault of the service."""
         while any(
             not self._outcome.shared.of(number)[Count.ANSWERED]
             for number in range(self._outcome.plan.drivers)
@@ -189,9 +189,9 @@ class _Course:
             await self._pause(0.1)
 
     async def _disturb(self, scene: Scene, changing: "asyncio.Task[None]") -> None:
-        """Break one thing after the other until there are answers enough, each at least once."""
+        """Inject the faults in turn until there are enough answers, each fault at least once."""
         outcome = self._outcome
-        for name in cycle(NAME_TO_FAULT):
+        for name in cycle(outcome.plan.faults):
             if self._stop.is_set():
                 return
             is_enough = outcome.shared.total(Count.ANSWERED) >= outcome.plan.requests
@@ -206,7 +206,7 @@ class _Course:
             await self._pause(outcome.plan.calm_s, changing)
 
     async def _pause(self, pause_s: float, changing: "asyncio.Task[None] | None" = None) -> None:
-        """Let time pass in which all is well; what has ended meanwhile and should not is raised."""
+        """Let time pass without a fault; raise if a driver or the waves ended early."""
         await asyncio.sleep(pause_s)
         if changing is not None and changing.done():
             changing.result()
@@ -214,7 +214,7 @@ class _Course:
             raise Misbehaved("a driver ended before its time")
 
     async def _watch(self) -> None:
-        """Say now and then how far it is; see that no counter of the service goes back."""
+        """Report progress from time to time; check that no counter of the service goes back."""
         before: dict[str, float] = {}
         said_at_s = self._began_s
         while True:

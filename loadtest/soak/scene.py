@@ -1,4 +1,4 @@
-"""What a fault is done to, and the waits until workers have noticed it and are over it."""
+"""The target of a fault, and the waits until workers have noticed the fault and its end."""
 
 import time
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ _READY_FOR_S = 1.0
 
 
 class Misbehaved(Exception):
-    """The service did not meet a fault as it should; the message says which, and how."""
+    """The service did not handle a fault as it should; the message describes it."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What a fault is done to."""
+    """The target of a fault."""
 
     service: Service
     redis: Redis
@@ -34,7 +34,7 @@ class Scene:
 
 
 async def until_noticed(scene: Scene) -> None:
-    """Wait until each worker has: one that has not would break off later, when all seems well."""
+    """Wait until each worker has noticed: otherwise a worker would fail later, after the fault."""
     service = scene.service
 
     async def is_noticed() -> bool:
@@ -44,7 +44,7 @@ async def until_noticed(scene: Scene) -> None:
 
 
 async def until_mended(scene: Scene) -> None:
-    """Wait until every worker has been ready for a while: what they say is a moment old."""
+    """Wait until every worker has been ready for a while: their reports lag by a moment."""
     service = scene.service
     ready_since_s: float | None = None
 

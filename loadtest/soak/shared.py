@@ -1,8 +1,8 @@
 """
-What the processes of a soak say to each other, in memory: cells with one writer each.
+Shared memory between the processes of a soak: cells with one writer each.
 
-    the drivers         what they count, a row each
-    the one who faults  what is broken now and since when, and how far each wave is
+    the drivers         their counters, a row each
+    the fault injector  the present fault and its start, and the state of each wave
 """
 
 from collections.abc import Mapping
@@ -14,27 +14,27 @@ from rtb.outcome import Outcome
 
 NS_PER_S = 1_000_000_000
 MEANWHILE_NS = NS_PER_S // 2
-"""How long after a fault is mended its last traces may come."""
+"""How long effects of a fault may appear after its end."""
 
 LOST_WITHIN_NS = 5 * NS_PER_S
-"""How long after a worker was killed a driver on a busy machine may notice."""
+"""How long a driver on a busy machine may take to notice a killed worker."""
 
 
 class Count(IntEnum):
-    """What a driver counts."""
+    """The counters of a driver."""
 
     ANSWERED = 0
     RIGHT = auto()
-    OUT_OF_TIME = auto()  # passed through, while something was broken
+    OUT_OF_TIME = auto()  # passed through, during a fault
     STORE_DOWN = auto()
     SHED = auto()
-    CALM_OUT_OF_TIME = auto()  # ... while nothing was, but perhaps the machine was busy
+    CALM_OUT_OF_TIME = auto()  # ... without a fault, perhaps on a busy machine
     CALM_STORE_DOWN = auto()
     CALM_SHED = auto()
-    LOST = auto()  # the connection ended without the answer, for its worker was killed
+    LOST = auto()  # the connection ended without the answer when its worker was killed
     WRONG = auto()
-    IN_FULL = auto()  # answers judged in full, and not by comparing bytes
-    ENDED_POLITELY = auto()  # connections that ended with an answer that said so
+    IN_FULL = auto()  # answers judged in full, not by comparing bytes
+    ENDED_POLITELY = auto()  # connections that ended with an answer that announced it
 
 
 BROKEN: Mapping[str, Count] = {
@@ -50,7 +50,7 @@ CALM: Mapping[str, Count] = {
 
 
 class WaveState(IntEnum):
-    """How far a wave is."""
+    """The state of a wave."""
 
     BEFORE = 0
     PASSING = 1
@@ -70,53 +70,53 @@ class Shared:
 
     Args:
         context: Of the processes.
-        drivers: How many.
-        waves: How many.
+        drivers: The number of drivers.
+        waves: The number of waves.
     """
 
     def __init__(self, context: SpawnContext, drivers: int, waves: int) -> None:
         self._counts: list[Any] = [context.RawArray("Q", len(Count)) for _ in range(drivers)]
         self.waves: Any = context.RawArray("B", max(waves, 1))
-        """The `WaveState` of each."""
+        """The `WaveState` of each wave."""
 
         self._control: Any = context.RawArray("Q", len(_Control))
 
     def of(self, driver: int) -> Any:
-        """Return the cells that one driver counts in."""
+        """Return the counters of a driver."""
         return self._counts[driver]
 
     def total(self, count: Count) -> int:
-        """Return what all drivers have counted."""
+        """Return the sum of a counter over all drivers."""
         return sum(cells[count] for cells in self._counts)
 
     def passed_through(self, kinds: Mapping[str, Count]) -> int:
-        """Return how many answers passed through, of `BROKEN` or of `CALM`."""
+        """Return the number of answers that passed through, of `BROKEN` or of `CALM`."""
         return sum(map(self.total, kinds.values()))
 
     def breaks(self) -> None:
-        """Say that something is about to be broken: what passes through from now on is excused."""
+        """Announce a fault: from now on requests may pass through."""
         self._control[_Control.IS_BROKEN] = 1
 
     def mended(self, now_ns: int) -> None:
-        """Say that all is well again."""
+        """Announce the end of a fault."""
         self._control[_Control.MENDED_AT_NS] = now_ns
         self._control[_Control.IS_BROKEN] = 0
 
     def kills(self, now_ns: int) -> None:
-        """Say that a worker is about to be killed: its connections will be lost."""
+        """Announce that a worker will be killed: its connections will be lost."""
         self._control[_Control.KILLED_AT_NS] = now_ns
 
     def ends(self) -> None:
-        """Tell the drivers that it is enough."""
+        """Tell the drivers to stop."""
         self._control[_Control.IS_OVER] = 1
 
     @property
     def is_over(self) -> bool:
-        """Whether no request more is to be sent."""
+        """Whether the drivers must stop sending."""
         return bool(self._control[_Control.IS_OVER])
 
     def was_broken(self, since_ns: int) -> bool:
-        """Whether anything was broken at any time from then until now."""
+        """Whether a fault existed at any time from then until now."""
         control = self._control
         if control[_Control.IS_BROKEN]:
             return True
@@ -124,6 +124,6 @@ class Shared:
         return bool(mended_at_ns) and since_ns <= mended_at_ns + MEANWHILE_NS
 
     def was_killed(self, now_ns: int) -> bool:
-        """Whether a worker was killed just now."""
+        """Whether a worker has just been killed."""
         killed_at_ns: int = self._control[_Control.KILLED_AT_NS]
         return bool(killed_at_ns) and now_ns <= killed_at_ns + LOST_WITHIN_NS

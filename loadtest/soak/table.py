@@ -1,10 +1,9 @@
 """
-The requests of a soak, each with the answers that are due to it.
+The requests of a soak, each with its expected answers.
 
-Some persons change while it runs: in waves, some say no, and strangers become
-known by a file. So a request has what is due before its wave, and what is due
-once the wave is over; while it passes, either is right. A request of persons of
-two waves is left out.
+Some persons change in waves: by opt-outs, and by files that make strangers known. So a request has
+an expectation before its wave and another after it; while the wave passes, either is right.
+Requests with persons of two waves are left out.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -23,7 +22,7 @@ _PERSONS_PER_FILE = 40
 
 
 class Change(StrEnum):
-    """What happens to the persons of a wave."""
+    """The change of the persons in a wave."""
 
     RESTRICT = "RESTRICT"
     ERASURE = "ERASURE"
@@ -38,7 +37,7 @@ class Wave(NamedTuple):
 
 
 class Table(NamedTuple):
-    """All of a soak's requests, and its waves in their order."""
+    """All of a soak's requests, and its waves in order."""
 
     dues: Sequence[Due]
     waves: Sequence[Wave]
@@ -46,11 +45,11 @@ class Table(NamedTuple):
 
 class Later(Population):
     """
-    The population when some of it has changed.
+    The population after some waves.
 
     Args:
         population: As it was seeded.
-        waves: What has happened since.
+        waves: The waves since then.
     """
 
     def __init__(self, population: Population, waves: Iterable[Wave]) -> None:
@@ -62,11 +61,11 @@ class Later(Population):
             (self._joined if change is Change.JOIN else self._saying_no).update(numbers)
 
     def is_known(self, number: int) -> bool:
-        """Say whether the store holds anything of this number by now."""
+        """Tell whether a number is in the store by now."""
         return number in self._joined or self._seeded.is_known(number)
 
     def has_opted_out(self, number: int) -> bool:
-        """Say whether a person has told us no by now."""
+        """Tell whether a person has opted out by now."""
         return number in self._saying_no or self._seeded.has_opted_out(number)
 
 
@@ -76,9 +75,9 @@ def table_of(population: Population, *, seed: int, requests: int, waves: int, ho
 
     Args:
         population: As it was seeded.
-        seed: Another seed is other traffic, and other persons who change.
-        requests: How many different ones, at most.
-        waves: How many, at most: no more than there are persons for.
+        seed: Another seed means other traffic and other changing persons.
+        requests: Different requests, at most.
+        waves: At most; fewer if there are too few persons.
         host: As the requests name it.
     """
     traffic = Traffic(population, seed)
@@ -102,14 +101,13 @@ def table_of(population: Population, *, seed: int, requests: int, waves: int, ho
 def _waves(
     rng: Random, population: Population, drawn: Sequence[BidRequest], count: int
 ) -> list[Wave]:
-    """Choose who changes, among those who are asked for."""
     planted = sorted({number for request in drawn for number in request.planted})
     will_say_no = [n for n in planted if population.is_known(n) and not population.has_opted_out(n)]
     strangers = [n for n in planted if not population.is_known(n) and _can_join(population, n)]
     rng.shuffle(will_say_no)
-    # A file has one kind of hash, and the segments of one cohort.
+    # A file has a single kind of hash, and the segments of a single cohort.
     files = list(_alike(population, strangers).values())
-    # Not everyone: somebody must be left to be enriched, and somebody to be unknown.
+    # Not all: some persons must remain to be enriched, and some strangers unknown.
     del will_say_no[len(will_say_no) // 3 :], files[len(files) // 2 :]
     waves: list[Wave] = []
     while len(waves) < count and len(will_say_no) >= _PERSONS_PER_NO and files:
@@ -124,7 +122,7 @@ def _waves(
 
 
 def _can_join(population: Population, number: int) -> bool:
-    """Say whether one file makes a stranger all of what is due: hashed, and of one partner's."""
+    """Tell whether a file gives a stranger all expected segments: hashed, of a single partner."""
     shares = population.shares(population.cohort_of(number))
     return population.kind_of(number) is IdentifierKind.EMAIL and len(shares) == 1
 

@@ -1,10 +1,10 @@
 """
-The persons who change while a soak runs: opt-outs and files, by the product's own hands.
+The changes of persons during a soak: opt-outs and files, by the product's own code.
 
-What is recorded is in force when the store has it: then, and not before, a wave is
-over and no request that is sent after may be answered as before. While the store is
-down, or takes no writes, an opt-out is in the ledger alone and not acknowledged, and the
-wave lasts until a loader has applied it. Some waves are kept for that (`begin_no`).
+A change is in force when the store has it: only then is a wave over, and no later request may be
+answered as before. While the store is down or refuses writes, opt-outs are in the ledger alone,
+unacknowledged, and the wave lasts until a loader has applied them. Some waves are reserved for that
+(`begin_no`).
 """
 
 import asyncio
@@ -24,29 +24,31 @@ from loadtest.soak.table import Change, Wave
 from segments.files.blobs import Blobs
 from segments.ledger import jobs
 from segments.ledger.database.engine import reading
+from segments.ledger.database.errors import LEDGER_FAILURES
 from segments.ledger.privacy.opt_outs import last_seq
 from segments.model.job import JobState
 from segments.model.record import OptOutAction
+from segments.projection.causes import away_by
 from segments.projection.in_force import Receipt
 from segments.projection.opt_outs import record_opt_outs
 from segments.store.reader import StoreUnusable, read_meta
 
 _KEPT = 4
-"""Waves of opt-outs that are kept for a store that takes no writes; half of them at most."""
+"""Waves of opt-outs reserved for a store that refuses writes; at most half of them."""
 
 _BALLAST = 5_000
-"""Persons of each file besides, whom nobody asks for: the store shall have work."""
+"""Additional persons in each file, in no request, as work for the store."""
 
 _POLL_S = 0.1
 
 
 class Refused(Exception):
-    """A file was not loaded; the message says why."""
+    """A file was not loaded; the message has the reason."""
 
 
 class Waves:
     """
-    Lets waves pass.
+    Runs the waves.
 
     Args:
         waves: In their order.
@@ -54,7 +56,7 @@ class Waves:
         ledger: The service's.
         redis: The service's store.
         blobs: The service's files.
-        shared: Where the drivers learn how far each wave is.
+        shared: Tells the drivers the state of each wave.
     """
 
     def __init__(
@@ -69,6 +71,8 @@ class Waves:
         self.over = 0
         self.waited = 0
         """Opt-outs that the ledger had before the store."""
+        self.refused = 0
+        """Opt-outs and files that ledger or disk refused, and that were sent again."""
 
         self._waves = waves
         self._population = population
@@ -82,7 +86,7 @@ class Waves:
 
     async def run(self, every_s: float) -> None:
         """
-        Let one wave after the other pass.
+        Run the waves in order.
 
         Raises:
             Refused: See there.
@@ -92,19 +96,16 @@ class Waves:
             if number in kept:
                 continue
             self._shared.waves[number] = WaveState.PASSING
-            if wave.change is Change.JOIN:
-                await self._load(wave.numbers)
-            elif (await self._say_no(wave)).waits_because:
-                await self._until_applied()
+            await self._until_taken(wave)
             self.end(number)
             await asyncio.sleep(every_s)
 
     async def begin_no(self) -> tuple[int, Receipt] | None:
         """
-        Begin a wave of opt-outs that was kept; none is begun if there is none left.
+        Begin a reserved wave of opt-outs; `None` if there is none left.
 
         Returns:
-            Its number, to be `end`ed once it is in force, and what was said to it.
+            Its number, to be `end`ed once it is in force, and the receipt.
         """
         if not self._kept:
             return None
@@ -112,13 +113,28 @@ class Waves:
         self._shared.waves[number] = WaveState.PASSING
         receipt = await self._say_no(self._waves[number])
         if not receipt.waits_because:
-            self.end(number)  # acknowledged: from now on nobody of it may be shown
+            self.end(number)  # acknowledged: its persons may not be shown from now on
         return number, receipt
 
     def end(self, number: int) -> None:
-        """Say that a wave is over."""
+        """Mark a wave as over."""
         self._shared.waves[number] = WaveState.OVER
         self.over += 1
+
+    async def _until_taken(self, wave: Wave) -> None:
+        """Repeat a wave, as its sender would, while ledger or disk refuse it."""
+        while True:
+            try:
+                if wave.change is Change.JOIN:
+                    await self._load(wave.numbers)
+                elif (await self._say_no(wave)).waits_because:
+                    await self._until_applied()
+                return
+            except LEDGER_FAILURES as error:
+                if away_by(error) is None:
+                    raise
+                self.refused += 1
+            await asyncio.sleep(_POLL_S)
 
     async def _say_no(self, wave: Wave) -> Receipt:
         population = self._population
@@ -142,7 +158,6 @@ class Waves:
             await asyncio.sleep(_POLL_S)
 
     async def _load(self, numbers: Sequence[int]) -> None:
-        """Deliver a file of these strangers to each partner that has segments for their cohort."""
         population = self._population
         hash_ = population.hash_of(numbers[0])
         digits = {"md5": hashlib.md5, "sha1": hashlib.sha1, "sha2": hashlib.sha256}[hash_]

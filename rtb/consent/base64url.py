@@ -1,9 +1,8 @@
 """
-The characters that consent strings are written in: six bits each, no padding (RFC 4648, 5).
+The base64url alphabet of consent strings: six bits a character, no padding (RFC 4648, 5).
 
-Strict: a character that is none of the alphabet makes the whole unreadable,
-where the decoder of the standard library would skip it and thereby move every
-bit behind it.
+Strict: a character outside the alphabet makes the string unreadable. The standard library's
+decoder skips such characters, which moves every later bit.
 """
 
 import binascii
@@ -13,7 +12,7 @@ _TO_STANDARD = bytes(
     {ord("-"): ord("+"), ord("_"): ord("/")}.get(byte, byte if byte in _ALPHABET else ord("!"))
     for byte in range(256)
 )
-"""A byte to what binascii calls it; whatever does not belong to what it refuses."""
+"""A byte to its spelling in standard base64; "!", which binascii refuses, for all others."""
 
 _FILL = (b"", b"AAA", b"AA", b"A")
 
@@ -23,9 +22,8 @@ def unfold(text: str) -> bytes | None:
     Decode a string.
 
     Returns:
-        Its bits, filled up with zeros to a multiple of 24: whoever reads them
-        minds that only the first `6 * len(text)` were said. `None` if it is
-        not base64url.
+        The `6 * len(text)` bits of the string, zero-padded to a multiple of 24; `None` if the
+        text is not base64url.
     """
     if not text.isascii():
         return None

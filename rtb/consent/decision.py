@@ -1,27 +1,24 @@
 """
-May we enrich this request, by what it says itself?
+May we enrich this request, by its own privacy signals?
 
-Engineering reading of the specifications, strict by default. Each signal is
-read in both its places, OpenRTB 2.6's and the `ext` of 2.5, and in every copy; where they
-disagree the stricter wins. Privacy fails closed: a signal that is there and
-can't be read refuses, and so does a law that applies while the person's word on
-it is missing.
+An engineer's reading of the specifications, strict by default. Each signal is read in the places
+of OpenRTB 2.6 and 2.5 (`ext`), and in every copy; the stricter value wins. Privacy fails closed:
+unreadable signals refuse, and so does a law that applies without its consent string.
 
     signal        refuses
     coppa         1
-    device.lmt    1, unless configured to take only the device id away
-    atts          0, 1 or 2 of `device.ext`, as lmt 1 does and whatever lmt says
+    device.lmt    1, unless configured to remove only the device id
+    atts          0, 1 or 2 in `device.ext`, as lmt 1 does, whatever lmt is
     device.dnt    1 where configured; otherwise ignored, as Prebid does
     gpc           "1"
     us_privacy    opt-out of sale, or malformed (configurable)
-    gdpr          1, unless a TC string consents to us and our purposes; so does not
-                  said, while there is a TC string or it is configured so
-    gpp_sid       a section that does not permit, is not there, or has no rule here; where no
-                  section is named, each that the string has (configurable)
-    any of these  of a type that it can't have
+    gdpr          1, unless a TC string consents to us and our purposes; an absent flag
+                  likewise where there is a TC string, or by configuration
+    gpp_sid       a section that does not permit, is missing, or has no rule here; if no
+                  section is named, each section of the string (configurable)
+    any of these  of the wrong type, dnt only where configured
 
-What the person told us earlier is no business of this package: that comes back
-with the lookup, and wins.
+Recorded opt-outs are not decided here: they come back with the lookup, and win.
 """
 
 from dataclasses import dataclass
@@ -38,7 +35,7 @@ from rtb.outcome import Reason
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a deployment has decided. No defaults here: `rtb.settings` documents them."""
+    """A deployment's choices. No defaults here: `rtb.settings` documents them."""
 
     lmt_refuses: bool
     dnt_refuses: bool
@@ -46,6 +43,7 @@ class Policy:
     gdpr_when_unsaid: bool
     vendor: Vendor
     gpp_without_sid_refuses: bool
+    gpp_every_section: bool
     gpp_personal_data_2_permits: bool
 
 
@@ -65,7 +63,7 @@ def refusal(request: Request, policy: Policy) -> Reason:
     if request.is_odd:
         return _UNREADABLE
     regs = request.regs
-    # Of most requests nothing is said but us_privacy: they are spared asking each signal in turn.
+    # Most requests carry no signal but us_privacy, and skip the other checks.
     if (
         regs.is_silent
         and request.tracking.is_silent
@@ -78,7 +76,7 @@ def refusal(request: Request, policy: Policy) -> Reason:
 
 
 def refusal_in_detail(request: Request, policy: Policy) -> Reason:
-    """Ask each signal of a request that is not odd: what `refusal` does, without its short cut."""
+    """Check each signal of a request that is not odd: `refusal` without its shortcut."""
     regs = request.regs
     return (
         _refusal_of_flags(regs.coppa, _COPPA)
@@ -93,13 +91,14 @@ def refusal_in_detail(request: Request, policy: Policy) -> Reason:
             regs.gpp_sid,
             policy.vendor,
             without_sid_refuses=policy.gpp_without_sid_refuses,
+            every_section=policy.gpp_every_section,
             personal_data_2_permits=policy.gpp_personal_data_2_permits,
         )
     )
 
 
 def _refusal_of_tracking(tracking: Tracking, policy: Policy) -> Reason:
-    # Unreadable refuses even where the readable would not.
+    # Unreadable lmt or atts refuse even where the policy lets them pass.
     of_lmt, of_atts = (_refusal_of_flags(tracking.lmt, _LMT), _refusal_of_atts(tracking.atts))
     if of_lmt is _UNREADABLE or of_atts is _UNREADABLE:
         return _UNREADABLE
@@ -111,7 +110,7 @@ def _refusal_of_tracking(tracking: Tracking, policy: Policy) -> Reason:
 def _refusal_of_atts(values: Said) -> Reason:
     refusal = _NONE
     for value in values:
-        # Not isinstance: true and false are of a type that the field can't have.
+        # Not isinstance: true and false are of the wrong type.
         if (type(value) is not int and type(value) is not float) or value not in _ATTS:
             return _UNREADABLE
         if value != ATTS_AUTHORISED:
@@ -123,7 +122,7 @@ _ATTS = (0, 1, 2, ATTS_AUTHORISED)
 
 
 def _refusal_of_flags(values: Said, reason: Reason) -> Reason:
-    """Refuse a flag that is set, for its own reason, and one that can't be read."""
+    """Return `reason` if a flag is set; `SIGNAL_UNREADABLE` if any can't be read."""
     refusal = _NONE
     for value in values:
         signal = signal_of(value)

@@ -1,8 +1,7 @@
 """
 Does GDPR apply to a request, and does the person's TC string permit us?
 
-Whether it applies is read here, the string in `rtb.consent.tcf`. Of several
-different strings, one in each placement or copy, all must permit.
+`rtb.consent.tcf` reads the string. Of several strings, in placements or copies, all must permit.
 """
 
 from collections.abc import Sequence
@@ -23,10 +22,10 @@ def refusal_of_gdpr(
     Decide by `regs.gdpr` and `user.consent`.
 
     Args:
-        gdprs: All that are said, as decoded.
-        consents: Likewise. An empty string says as little as none.
-        when_unsaid: Whether it applies where no one says anything.
-        vendor: Who we are.
+        gdprs: All values of the request, as decoded.
+        consents: Likewise. An empty string counts as absent.
+        when_unsaid: Whether GDPR applies if the request has neither a flag nor a string.
+        vendor: Our entry on the Global Vendor List.
     """
     for consent in consents:
         if not isinstance(consent, str):
@@ -41,7 +40,7 @@ def refusal_of_gdpr(
     if is_no and not is_yes:
         return _NONE
     is_there = False
-    # Not said, a TC string is there because someone thought that it applies.
+    # Without a flag, a TC string counts: its sender assumed that GDPR applies.
     for n, consent in enumerate(consents):
         if consent and consent not in consents[:n]:
             is_there = True

@@ -1,26 +1,23 @@
 """
 May we, by the sections of the Global Privacy Platform that apply to a request?
 
-`gpp_sid` says which apply, `gpp` what they say ("Global Privacy Platform String",
-IAB Tech Lab):
+`gpp_sid` names the sections that apply, `gpp` holds their content ("Global Privacy Platform
+String", IAB Tech Lab):
 
     gpp     = header "~" section { "~" section }
     header  = base64url( Type/6 = 3, Version/6 = 1, NumItems/12, item { item } )
     item    = 0, Fibonacci(section id - last id)
             | 1, Fibonacci(first id - last id), Fibonacci(last id - first id)
 
-Every section that applies must permit. One that is missing from the string, or
-can't be read, does not; nor does one that we have no rule for, such as 5, the
-Canadian TCF: a law applies, and we can't know what the person said. 3 and 4 are the string's
-own header and signal integrity, which may be named and are no laws; 0 and -1 apply to nothing,
-so senders write "none".
+Every section that applies must permit. A missing or unreadable section does not, nor does a
+section without a rule here, such as 5, the Canadian TCF: a law applies, and the person's choice is
+unknown. 3 and 4 may be named but are no laws: the string's header and signal integrity. Senders
+write 0 or -1 for "no section applies".
 
-Most senders leave `gpp_sid` out, or empty. Nobody has said then that a section does not apply:
-each one of the string must permit, but for those that are no laws. A deployment may have it
-that nothing applies instead.
+Most senders leave `gpp_sid` out or empty, which excludes no section. Then each section of the
+string must permit, except those that are no laws; or, if configured, no section applies.
 
-Both placements count, and each copy of a member that comes twice: the sections of all lists, in
-each of the strings.
+Both placements and all duplicate members count: the sections of all lists, in each string.
 """
 
 from collections.abc import Sequence
@@ -33,11 +30,11 @@ from rtb.consent.us_privacy import refusal_of_us_privacy
 from rtb.outcome import Reason
 
 MAX_CHARS = 24_576
-"""Of a whole string; a TC string in it has a limit of its own."""
+"""Limit of a whole string; a TC string inside has a limit of its own."""
 MAX_ID = 63
-"""Largest section id: it takes 6 bits wherever it is written as a number."""
+"""Largest section id: a numeric section id takes 6 bits."""
 MAX_SECTIONS = 32
-"""Of one string, and of one `gpp_sid`: there are 27."""
+"""Limit of a string, and of a `gpp_sid`: 27 sections exist."""
 
 _TCF_EU = 2
 _US_PRIVACY = 6
@@ -46,7 +43,7 @@ _NO_LAWS = (0, -1, 3, 4)
 
 _LEAST_HEADER_CHARS, _MAX_HEADER_CHARS = 4, 64
 _MAX_FIBONACCI_BITS = 9
-"""Up to 88: section ids are small."""
+"""Enough for 88: section ids are small."""
 
 _FIBONACCI = [1, 2]
 while len(_FIBONACCI) < _MAX_FIBONACCI_BITS:
@@ -68,18 +65,21 @@ def refusal_of_gpp(
     vendor: Vendor,
     *,
     without_sid_refuses: bool,
+    every_section: bool,
     personal_data_2_permits: bool,
 ) -> Reason:
     """
     Decide by `gpp` and `gpp_sid`.
 
     Args:
-        gpps: All that are said, as decoded. An empty string says as little as none.
+        gpps: All values of the request, as decoded. An empty string counts as absent.
         gpp_sids: Likewise.
-        vendor: Who we are, for the TCF section.
-        without_sid_refuses: Each section of a string must permit where `gpp_sid` names none;
-            else no section applies then.
-        personal_data_2_permits: Of the national section: see `rtb.consent.us`.
+        vendor: Our entry on the Global Vendor List, for the TCF section.
+        without_sid_refuses: If `gpp_sid` names no section, each section of a string must
+            permit; otherwise none applies.
+        every_section: Each section of a string must permit, named or not, for senders with
+            incomplete lists.
+        personal_data_2_permits: For the national section: see `rtb.consent.us`.
     """
     for text in gpps:
         if not isinstance(text, str):
@@ -95,7 +95,7 @@ def refusal_of_gpp(
             is_said = True
             if id_ not in _NO_LAWS and id_ not in ids:
                 ids.append(id_)
-    if not ids and (is_said or not without_sid_refuses):
+    if not ids and not every_section and (is_said or not without_sid_refuses):
         return _NONE
     if not _KNOWN.issuperset(ids):
         return _UNKNOWN
@@ -103,24 +103,29 @@ def refusal_of_gpp(
     for n, text in enumerate(gpps):
         if text and text not in gpps[:n]:
             is_missing = False
-            refusal = _refusal_of_string(text, ids, vendor, personal_data_2_permits)
+            refusal = _refusal_of_string(text, ids, vendor, every_section, personal_data_2_permits)
             if refusal:
                 return refusal
     return _MISSING if is_missing else _NONE
 
 
 def _refusal_of_string(
-    text: str, ids: Sequence[int | float], vendor: Vendor, personal_data_2_permits: bool
+    text: str,
+    ids: Sequence[int | float],
+    vendor: Vendor,
+    every_section: bool,
+    personal_data_2_permits: bool,
 ) -> Reason:
-    """Read the sections of these ids; of all ids, if there are none."""
+    """Read the named sections, and all others too if every section counts, or none is named."""
     if len(text) > MAX_CHARS:
         return _UNREADABLE
     header, *sections = text.split("~", MAX_SECTIONS)
     section_ids = _section_ids(header)
     if section_ids is None or len(section_ids) != len(sections):
         return _UNREADABLE
-    if not ids:
-        ids = [id_ for id_ in section_ids if id_ not in _NO_LAWS]
+    if every_section or not ids:
+        others = (id_ for id_ in section_ids if id_ not in _NO_LAWS and id_ not in ids)
+        ids = [*ids, *others]
         if not _KNOWN.issuperset(ids):
             return _UNKNOWN
     for id_ in ids:
@@ -132,7 +137,7 @@ def _refusal_of_string(
         if id_ == _TCF_EU:
             refusal = refusal_of_tc_string(section, vendor)
         elif id_ == _US_PRIVACY:
-            # The law applies, so a malformed one can't count as not said.
+            # The law applies, so a malformed string can't count as absent.
             refusal = refusal_of_us_privacy(section, malformed_refuses=True)
         else:
             refusal = refusal_of_us_section(
@@ -144,7 +149,7 @@ def _refusal_of_string(
 
 
 def _section_ids(header: str) -> list[int] | None:
-    """Return the ids of the sections of a string, in their order; `None` if unreadable."""
+    """Return a string's section ids, in order; `None` if unreadable."""
     if not _LEAST_HEADER_CHARS <= len(header) <= _MAX_HEADER_CHARS:
         return None
     unfolded = unfold(header)

@@ -1,8 +1,8 @@
 """
 A flag of a bid request, read without guessing.
 
-Absent means unknown, never "no" (OpenRTB 2.6, 2.4); and a flag that is there
-but is no number says something that we can't read, which is not "no" either.
+Absent means unknown, never "no" (OpenRTB 2.6, 2.4). A flag that is not a number is unreadable,
+which is not "no" either.
 """
 
 from enum import Enum
@@ -10,7 +10,7 @@ from typing import Any
 
 
 class Signal(Enum):
-    """A flag that a sender may leave out. Left out is not the same as no."""
+    """The state of an optional flag."""
 
     YES = 1
     NO = 0
@@ -23,19 +23,19 @@ YES, NO, NOT_SAID, UNREADABLE = Signal
 
 
 def signal_of(value: Any) -> Signal:
-    """Read a 0/1 integer; any other number is taken as 1, whatever it means to its sender."""
+    """Read a 0/1 integer; any other number counts as 1."""
     if value is None:
         return NOT_SAID
-    # Not isinstance: true and false are of a type that the field can't have.
+    # Not isinstance: true and false are of the wrong type.
     if type(value) is int or type(value) is float:
         return YES if value else NO
     return UNREADABLE
 
 
 def signal_of_gpc(value: Any) -> Signal:
-    """Read `regs.ext.gpc`: the string "1", and the number from those who write it so."""
+    """Read `regs.ext.gpc`: the string "1", or the number that some senders write."""
     if isinstance(value, str):
-        # The length first: to look a text up takes time in proportion to it.
+        # The length first: a lookup hashes the whole text.
         return _GPC_TEXT_TO_SIGNAL.get(value, UNREADABLE) if len(value) <= 1 else UNREADABLE
     return signal_of(value)
 

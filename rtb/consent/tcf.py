@@ -1,32 +1,29 @@
 """
-May we, by what the person told the consent banner under GDPR? The TC string, version 2.
+May we, by the person's choice in the consent banner under GDPR? The TC string, version 2.
 
-Only what the decision needs is read, at its offset ("Consent string and vendor
-list formats v2", IAB Tech Lab). Of the core, before the first dot:
+Only the fields below are read, each at its offset ("Consent string and vendor list formats v2",
+IAB Tech Lab). In the core, before the first dot:
 
     bit    bits  field
       0       6  Version, 2
       6      36  Created, tenths of a second since 1970
     152      24  PurposesConsent, purpose 1 first
-    213          the vendors consented to: `rtb.consent.vendor_section`
+    213          the vendors with consent: `rtb.consent.vendor_section`
      ..          the vendors of legitimate interest: skipped
      ..      12  NumPubRestrictions, each
                      { PurposeId (6), RestrictionType (2), NumEntries (12), entries }
 
-We rely on consent. So of the publisher's restrictions, "not allowed" (0) and
-"require legitimate interest" (2) refuse where they name one of our purposes
-and us, and "require consent" (1) changes nothing. They end the core, so a string that
-was cut short anywhere is known by that, and unreadable: what is missing may be
-the no.
+We rely on consent. So the publisher restrictions "not allowed" (0) and "require legitimate
+interest" (2) refuse if they name us and our purpose; "require consent" (1) changes nothing.
+Restrictions end the core, so truncation is always detected: such a string is unreadable, as the
+missing part may hold the refusal.
 
-Behind the core, each after a dot, stand segments: SegmentType (3 bits), and what is of
-that type. Type 1 lists the vendors that were disclosed to the person: every string has it
-since TCF 2.3, obligatory from 1 March 2026 on. Who was not shown to the person can't have been
-consented to, so each that is there must name us, and one that can't be read is a refusal. From
-which day on one must be there is configured. Segments of other types have no say.
+Segments follow the core, each after a dot: SegmentType (3 bits), and its content. Type 1 lists
+the vendors disclosed to the person, in every string since TCF 2.3, mandatory from 1 March 2026.
+Consent needs disclosure, so each such segment must be readable and name us. The day from which a
+string must have a segment of type 1 is configured. Other types are ignored.
 
-A string may have `MAX_CHARS`, and takes time in proportion to its length only where it
-has ranges or restrictions.
+Parsing takes time in proportion to the length only for ranges and restrictions.
 """
 
 from collections.abc import Iterable
@@ -38,7 +35,7 @@ from rtb.outcome import Reason
 
 MAX_CHARS = 16_384
 MAX_RESTRICTIONS = 256
-"""As many as there are pairs of a purpose and a type; one more would name a pair twice."""
+"""The number of pairs of a purpose and a type; a longer list would name a pair twice."""
 
 PURPOSES = range(1, 25)
 VENDORS = range(1, 1 << 16)
@@ -54,9 +51,9 @@ _REQUIRE_CONSENT = 1
 
 _TYPE_BITS = 3
 _OF_DISCLOSED = frozenset("IJKLMNOP")
-"""What a segment of type 1 begins with: 001, and three more bits."""
+"""First characters of a segment of type 1: 001, and any three bits."""
 _OF_OTHERS = frozenset("QRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
-"""Type 0 is not among them, which would be another core, of which some decoders take the last."""
+"""Without type 0: that is another core, and some decoders take the last core."""
 
 # Looked up once: see rtb.consent.signal.
 _NONE, _UNREADABLE, _PURPOSE, _VENDOR, _RESTRICTED, _DISCLOSED = (
@@ -71,14 +68,14 @@ _NONE, _UNREADABLE, _PURPOSE, _VENDOR, _RESTRICTED, _DISCLOSED = (
 
 class Vendor(NamedTuple):
     """
-    Who we are on the Global Vendor List, and what we need the person's consent for.
+    Our entry on the Global Vendor List, and the consent that we need.
 
     Attributes:
         number: The vendor id.
-        text: The same as the text of its 16 bits.
-        purposes: A bit each, as the 24 of PurposesConsent.
-        disclosed_from_ds: A string that was created then or later must say that we were
-            disclosed; tenths of a second since 1970, as `Created`.
+        text: The same id as text of 16 bits.
+        purposes: Bits, as the 24 of PurposesConsent.
+        disclosed_from_ds: A string created then or later must have a segment of disclosed
+            vendors; tenths of a second since 1970, as `Created`.
     """
 
     number: int
@@ -89,7 +86,7 @@ class Vendor(NamedTuple):
     @classmethod
     def of(cls, number: int, purposes: Iterable[int], disclosed_from_ds: int) -> "Vendor":
         """
-        Make one.
+        Make the value from numbers.
 
         Raises:
             ValueError: `number` is not of `VENDORS`, or a purpose not of `PURPOSES`.
@@ -105,7 +102,7 @@ class Vendor(NamedTuple):
 
 
 def refusal_of_tc_string(text: str, vendor: Vendor) -> Reason:
-    """Return why a TC string does not permit what we do; `Reason.NONE` if it does."""
+    """Return why a TC string does not permit us; `Reason.NONE` if it does."""
     if len(text) > MAX_CHARS:
         return _UNREADABLE
     segments = ""
@@ -132,7 +129,7 @@ def refusal_of_tc_string(text: str, vendor: Vendor) -> Reason:
 
 
 def _refusal_of_restrictions(core: bytes, at: int, said_bits: int, vendor: Vendor) -> Reason:
-    """Skip legitimate interest and read the restrictions of a string that consents so far."""
+    """Skip legitimate interest, then read the restrictions."""
     _, at = read_section(core, at, said_bits, vendor.number, NOBODY)
     if at + 12 > said_bits:
         return _UNREADABLE
@@ -149,7 +146,7 @@ def _refusal_of_restrictions(core: bytes, at: int, said_bits: int, vendor: Vendo
             return _UNREADABLE
         restriction = int(bits[at : at + 20], 2)
         purpose, type_ = restriction >> 14, restriction >> 12 & 3
-        # Shifted so that the bit of this purpose is the one above all.
+        # The shift puts the bit of this purpose at bit 24.
         is_ours = type_ != _REQUIRE_CONSENT and vendor.purposes << purpose & 1 << 24
         is_named, at = walk(bits, at + 20, restriction & 0xFFF, vendor.text if is_ours else NOBODY)
         if is_named:
@@ -158,7 +155,7 @@ def _refusal_of_restrictions(core: bytes, at: int, said_bits: int, vendor: Vendo
 
 
 def _refusal_of_segments(text: str, created_ds: int, vendor: Vendor) -> Reason:
-    """Read what stands behind the core."""
+    """Read the segments after the core."""
     is_there = False
     refusal = _NONE
     for segment in text.split(".") if text else ():

@@ -1,30 +1,27 @@
 """
 May we, by a US section of a GPP string, national or of a state?
 
-One rule for all of them, on the fields that a section has. It is the one that
-Prebid applies to enrichment ("enrichUfpd"), where the law's words are left
-to each publisher's lawyers; stricter in these:
+A single rule for all sections, on the fields that a section has: Prebid's rule for enrichment
+("enrichUfpd"), where each publisher's lawyers interpret the law; stricter in these points:
 
-- `PersonalDataConsents`, and `AdditionalDataProcessingConsent` of the states, refuse
-  at 1 as at 2. Which of the two is the person's no differs from document to document:
-  1 in those of the nation, Montana and Delaware, 2 in those of Florida and Oregon. A deployment
-  may have it that 2 of the national section, "Consent" there, which OneTrust writes, permits.
-- A state's `KnownChildSensitiveDataConsents` refuse whatever they say of a child. The
-  documents differ there, too, in what 1 and 2 are (in California's, 1 is consent), and
-  in which age stands where.
-- 3, which no field defines, is unreadable; so is a bit behind the last field, and
-  `MspaCoveredTransaction` at 0, where every document has 1 and 2 alone.
+- `PersonalDataConsents`, and `AdditionalDataProcessingConsent` of the states, refuse at 1 and 2.
+  The documents disagree on the value that means no: 1 for the nation, Montana and Delaware, 2 for
+  Florida and Oregon. A deployment may let 2 of the national section permit: "Consent" there, as
+  OneTrust writes it.
+- A state's `KnownChildSensitiveDataConsents` refuse at 1 and 2. The documents disagree on the
+  values (in California's, 1 is consent), and on the order of the ages.
+- 3, which no document defines, is unreadable in a field that the rule reads; so is a bit after
+  the last field, and `MspaCoveredTransaction` at 0, as every document defines only 1 and 2.
 
-`ProcessingNotice` counts as the `SharingNotice` that it has replaced, and `MspaMode` 2 as
-`MspaServiceProviderMode` 1. What is said of sensitive data has no say: we add none.
+`ProcessingNotice` counts as `SharingNotice`, which it replaced, and `MspaMode` 2 as
+`MspaServiceProviderMode` 1. Fields of sensitive data are ignored: we add no sensitive data.
 
-Encoders of 2024 and 2025 wrote the national section in the layout of version 2 and called it
-version 1 (IABTechLab/iabgpp-es, issues 75 and 90). A core of 10 or 11 characters, as long as
-version 1 with the usual filling, is version 1; one of 12, as long as version 2, may be
-either, so it is read by both layouts, and both must permit.
+Encoders of 2024 and 2025 wrote the national section in the layout of version 2, labelled version
+1 (IABTechLab/iabgpp-es, issues 75 and 90). A core of 10 or 11 characters, the length of version 1
+with the usual padding, is version 1. A core of 12, the length of version 2, may be either, so both
+layouts are read, and both must permit.
 
-A section is read as one number: a field takes 2 bits, so "which fields are 1" is
-four operations, whatever the number of fields.
+A section is read as a number: a field takes 2 bits, so four operations test all fields at once.
 """
 
 from typing import NamedTuple
@@ -34,7 +31,7 @@ from rtb.consent.us_sections import SECTIONS, Section, Subsection
 from rtb.outcome import Reason
 
 _VERSION_BITS, _FIELD_BITS = 6, 2
-_LETTERS = "ABCDEFGHIJ"  # the first character is the version
+_LETTERS = "ABCDEFGHIJ"  # by version, the first character of a section
 
 _CHILD = "KnownChildSensitiveDataConsents"
 
@@ -53,11 +50,11 @@ _RULE: tuple[tuple[str, tuple[int, ...], Reason], ...] = (
     ("PersonalDataConsents", (1, 2), Reason.GPP_PERSONAL_DATA),
     ("AdditionalDataProcessingConsent", (1, 2), Reason.GPP_PERSONAL_DATA),
 )
-"""A field, the values at which it refuses, and why; the first that holds is the reason."""
+"""A field, the values at which it refuses, and the reason; the first match is the reason."""
 
 _NATIONAL = 7
 _NATIONAL_CHILD_VALUES = ((1,), (1, 2), (1,))
-"""From 13 to 16, who may consent; younger, who may not; 16 and 17 (version 2), who may."""
+"""Ages 13 to 16 may consent, under 13 may not, 16 and 17 (version 2) may."""
 
 _PAIRS = (
     ("SaleOptOutNotice", "SaleOptOut"),
@@ -65,12 +62,12 @@ _PAIRS = (
     ("SharingNotice", "SharingOptOut"),
     ("TargetedAdvertisingOptOutNotice", "TargetedAdvertisingOptOut"),
 )
-"""Not opted out (2) of what there was no notice of (0): nobody asked, so nobody can have said."""
+"""Not opted out (2) without a notice (0): the person was never asked, so can't have chosen."""
 
 _COVERED = "MspaCoveredTransaction"
-"""Has a value, 1 or 2, and no say beyond that."""
+"""Must be 1 or 2; both permit."""
 
-_FILLING_CHARS = 4  # encoders fill up to 6, 8 or 24 bits
+_FILLING_CHARS = 4  # encoders pad to 6, 8 or 24 bits
 _NATIONAL_1_CHARS = (10, 11)
 _EITHER_CHARS = 12
 
@@ -79,14 +76,14 @@ _GPC_TO_REFUSAL = {
     for letter, refusal in (("Q", Reason.NONE), ("Y", Reason.GPP_GPC))  # 01 0 000, 01 1 000
     for filling in ("", "A", "AA", "AAA")
 }
-"""SubsectionType/2 is 1, then Gpc/1, filled up: all the ways of writing it."""
+"""SubsectionType/2 is 1, then Gpc/1, padded: all possible spellings."""
 
 # Looked up once: see rtb.consent.signal.
 _NONE, _UNREADABLE, _NO_NOTICE = (Reason.NONE, Reason.GPP_UNREADABLE, Reason.GPP_NO_NOTICE)
 
 
 class _Claim(NamedTuple):
-    """The fields that refuse for one reason. A field's mask is the lower of its two bits."""
+    """The fields that refuse for a reason. A field's mask is the lower of its two bits."""
 
     reason: Reason
     at_1: int
@@ -94,11 +91,11 @@ class _Claim(NamedTuple):
 
 
 class _Rule(NamedTuple):
-    """The rule, on one layout."""
+    """The rule, compiled for a layout."""
 
     bits: int
     least_chars: int
-    read: int  # all fields that have a say
+    read: int  # masks of all its fields
     covered: int  # masks of fields that are never 0
     at_1: int
     at_2: int
@@ -167,8 +164,8 @@ def refusal_of_us_section(id_: int, text: str, *, personal_data_2_permits: bool)
 
     Args:
         id_: One of `US_SECTION_IDS`.
-        text: The section as it stands in the GPP string.
-        personal_data_2_permits: Whether `PersonalDataConsents` 2 of the national section does.
+        text: The section as in the GPP string.
+        personal_data_2_permits: Whether `PersonalDataConsents` 2 of the national section permits.
     """
     core, dot, rest = text.partition(".")
     is_national = id_ == _NATIONAL
@@ -191,11 +188,11 @@ def _refusal_of_section(core: str, rule: _Rule, dot: str, rest: str, *, is_fille
     Read a section by a layout.
 
     Args:
-        core: What stands before the dot.
-        rule: On that layout.
-        dot: Empty where there is no subsection.
+        core: The text before the dot.
+        rule: The rule for that layout.
+        dot: Empty if there is no subsection.
         rest: The subsection.
-        is_filled: Nothing but zeros may stand behind the last field.
+        is_filled: Require zeros after the last field.
     """
     unfolded = unfold(core)
     if unfolded is None:
@@ -214,7 +211,7 @@ def _refusal_of_section(core: str, rule: _Rule, dot: str, rest: str, *, is_fille
         of_subsection = _refusal_of_subsection(rule.subsection, rest)
         if of_subsection is _UNREADABLE:
             return _UNREADABLE
-    # No field that has a say is 3, so its lower bit is "1" and its upper "2".
+    # No field of the rule is 3, so a lower bit is a 1 and an upper bit a 2.
     if low & rule.at_1 or high & rule.at_2:
         return next(claim.reason for claim in rule.claims if low & claim.at_1 or high & claim.at_2)
     said = low | high

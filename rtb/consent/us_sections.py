@@ -1,20 +1,17 @@
 """
-What stands where in the US sections of a GPP string: the layouts, as data.
+The layouts of the US sections of a GPP string, as data.
 
 From the IAB Tech Lab's documents (Global-Privacy-Platform, `Sections/US-National` and
-`Sections/US-States`), field by field, held against what the IAB's own encoder writes:
-the vectors beside the tests. In every layout the version takes 6 bits and each
-field 2, `*n` is n of a field in a row, and whatever fills up the last character is zero.
+`Sections/US-States`), checked against the IAB's own encoder: the vectors beside the tests. The
+version takes 6 bits and each field 2, `*n` repeats a field n times, and padding is zero.
 
-The documents of Maryland, Indiana, Kentucky and Rhode Island put a section header
-of its own before the core, which no encoder writes, the IAB's included, and
-whose list of subsections can't be written as it is defined: Fibonacci coding has no 0, the
-number of the core. The layouts here are what is sent; a string with
-that header has another number where the version belongs, and is unreadable.
+The documents of Maryland, Indiana, Kentucky and Rhode Island put a section header before the
+core. No encoder writes it, not even the IAB's, and its list of subsections can't be encoded as
+defined: Fibonacci coding has no 0, the number of the core. The layouts here are those on the wire;
+a string with that header has another number in place of the version, and is unreadable.
 
-Also theirs: in the first version of the national section `KnownChildSensitiveDataConsents`
-has two ages, since the second a third; and beside what is in the core,
-a subsection may follow, which differs by state.
+`KnownChildSensitiveDataConsents` of the national section has two ages in version 1, and a third
+since version 2. A subsection may follow the core, and differs by state.
 """
 
 from enum import Enum, auto
@@ -22,20 +19,20 @@ from typing import NamedTuple
 
 
 class Subsection(Enum):
-    """What may follow the core, behind a dot."""
+    """The subsection that may follow the core, after a dot."""
 
     NONE = auto()
     GPC = auto()  # SubsectionType/2 = 1, Gpc/1
-    SENSITIVE = auto()  # SensitiveDataProcessing*8, which has no say in our rule
+    SENSITIVE = auto()  # SensitiveDataProcessing*8, which our rule ignores
 
 
 class Section(NamedTuple):
-    """One version of one section."""
+    """A version of a section."""
 
     id: int
     version: int
     core: str
-    """Names of the fields behind the version, in their order."""
+    """Field names after the version, in order."""
     subsection: Subsection
 
 
@@ -71,12 +68,12 @@ _INDIANA = (
 
 
 def _early(sensitive: int, child: int) -> str:
-    """Return the core of the states of 2023."""
+    """Return the core of the state layouts of 2023."""
     return f"SharingNotice {_NOTICES} {_OPT_OUTS} {_SENSITIVE}*{sensitive} {_CHILD}*{child} {_MSPA}"
 
 
 def _later(sensitive: int, child: int, notice: str = "ProcessingNotice") -> str:
-    """Return the core of the states since 2024."""
+    """Return the core of the state layouts since 2024."""
     return (
         f"{notice} {_NOTICES} {_OPT_OUTS}"
         f" {_SENSITIVE}*{sensitive} {_CHILD}*{child} {_ADDITIONAL} {_MSPA}"

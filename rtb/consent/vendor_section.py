@@ -1,24 +1,23 @@
 """
-A list of vendors in a TC string: one bit a vendor, or ranges of vendor ids.
+A list of vendors in a TC string: a bit field, or ranges of vendor ids.
 
-The core has two of them, and a segment of disclosed vendors is one ("Consent string
-and vendor list formats v2", IAB Tech Lab):
+The core has two lists, a segment of disclosed vendors a third ("Consent string and vendor list
+formats v2", IAB Tech Lab):
 
     bits  field
       16  MaxVendorId
        1  IsRangeEncoding
-          one bit a vendor, or NumEntries (12) and entries
+          a bit for each vendor, or NumEntries (12) and entries
               { IsARange (1), StartOrOnlyVendorId (16), EndVendorId (16) if a range }
 
-Nothing is refused for its length: a publisher's restrictions have no bit field, and make
-honest strings of 12,000 characters. The work is bounded by the string: an entry takes 17 bits
-at least, and one step.
+No limit on length: publisher restrictions have no bit field, and produce valid strings of 12,000
+characters. The string bounds the work: an entry takes at least 17 bits and a single step.
 """
 
 NOWHERE = 1 << 32
-"""An end beyond that of any string: what was to be read is not all there, or is none."""
+"""A position after the end of any string: the list is incomplete or invalid."""
 NOBODY = "nobody"
-"""The text of no vendor: behind that of all."""
+"""The text of no vendor: sorts after all vendor texts."""
 
 HEAD_BITS = 17
 _COUNT_BITS = 12
@@ -32,15 +31,15 @@ def read_section(
     Read a list of vendors.
 
     Args:
-        data: The string, unfolded.
+        data: The string, decoded.
         at: The bit at which MaxVendorId begins.
-        said_bits: How many bits of `data` were said.
-        number: The vendor to look for.
-        vendor: The same, as the text of its 16 bits; `NOBODY` to go through only.
+        said_bits: The length of the string in bits, without padding.
+        number: The vendor id to look for.
+        vendor: The same id as text of 16 bits; `NOBODY` to skip the list.
 
     Returns:
-        Whether the vendor is named, and where the list ends: beyond `said_bits` if it
-        is not all there, or has a range that ends before it starts.
+        Whether the list names the vendor, and where the list ends: beyond `said_bits` if bits
+        are missing, or a range ends before it starts.
     """
     head = bits_at(data, at, HEAD_BITS)
     last = head >> 1
@@ -65,17 +64,17 @@ def _read_entries(data: bytes, at: int, said_bits: int, vendor: str) -> tuple[bo
 
 def walk(bits: str, at: int, count: int, vendor: str) -> tuple[bool, int]:
     """
-    Go through entries.
+    Walk through entries.
 
     Args:
-        bits: From which they are read.
-        at: Where the first one begins.
-        count: How many there are said to be.
-        vendor: The text of the id to look for; `NOBODY` to go through only.
+        bits: The text that holds the entries.
+        at: Where the first entry begins.
+        count: NumEntries.
+        vendor: The text of the id to look for; `NOBODY` to skip the entries.
 
     Returns:
-        Whether an entry names the vendor, and where they end: `NOWHERE` if there are too
-        few bits for them, or a range ends before it starts.
+        Whether an entry names the vendor, and where the entries end: `NOWHERE` if bits are
+        missing, or a range ends before it starts.
     """
     is_named = False
     try:
@@ -85,7 +84,7 @@ def walk(bits: str, at: int, count: int, vendor: str) -> tuple[bool, int]:
                 if bits[at - 16 : at] == vendor:
                     is_named = True
             else:
-                # Of one length, so the order of the texts is that of the numbers.
+                # Texts of equal length sort as their numbers do.
                 middle = at + 17
                 first = bits[at + 1 : middle]
                 at += 33
@@ -100,15 +99,15 @@ def walk(bits: str, at: int, count: int, vendor: str) -> tuple[bool, int]:
 
 
 def text_of(data: bytes, at: int, end: int) -> str:
-    """Return the bits from one on to another, as text."""
+    """Return the bits from `at` to `end`, as text."""
     start = at >> 3
     window = data[start : (end + 7) >> 3]
-    # A leading one keeps the zeros, and goes with `0b`.
+    # The leading 1 keeps the zeros; the slice drops it with `0b`.
     return bin(int.from_bytes(b"\1" + window, "big"))[3 + (at & 7) : 3 + end - 8 * start]
 
 
 def bits_at(data: bytes, at: int, count: int) -> int:
-    """Read a number; what lies beyond the end reads as nothing, so mind the end yourself."""
+    """Read a number; meaningless if the bits extend beyond the data, which the caller checks."""
     last = (at + count + 7) >> 3
     read = int.from_bytes(data[at >> 3 : last], "big") >> (8 * last - at - count)
     return read & ((1 << count) - 1)

@@ -1,10 +1,10 @@
 """
 The lookup on one server, with a near cache before it.
 
-What may be answered without the store is decided in `rtb.lookup.near_cache.cache`; here is when
-there is such a cache: once the store has agreed, on this link, to tell of its changes
-(CLIENT TRACKING), and knows that there is somebody whom a writer has to wait for
-(`segments.store.cache_lease`). A store that refuses either is asked each time.
+`rtb.lookup.near_cache.cache` decides which answers need no store. A cache exists once the store
+agrees, on this link, to push its changes (CLIENT TRACKING), and has registered this worker, so that
+writers wait for its lease (`segments.store.cache_lease`). If a store refuses either, every bid
+asks the store.
 """
 
 from collections.abc import Sequence
@@ -25,10 +25,10 @@ _DUE_BEFORE_S: Final = REGISTERED_S - REGISTER_EVERY_S
 
 class CachingLookup(Lookup):
     """
-    A lookup with a cache before it, where the store can tell of its changes.
+    A lookup with a near cache before it, if the store can push its changes.
 
     Args:
-        room: Of the cache.
+        room: Limits of the cache.
         dial, options, is_current: See `Lookup`.
     """
 
@@ -46,7 +46,7 @@ class CachingLookup(Lookup):
         self._near: NearCache | None = None
 
     def ask(self, ids: tuple[bytes, ...], on_found: OnFound) -> None:
-        """Ask what the store holds of these ids, as `Lookup.ask`, if it is not known."""
+        """Look up the records of these ids, in the cache first; see `Lookup.ask`."""
         near = self._near
         if near is None or self._link is None:
             super().ask(ids, on_found)
@@ -67,11 +67,11 @@ class CachingLookup(Lookup):
     async def _probed(self, link: Link, meta: Meta) -> None:
         near = self._near
         if near is None:
-            # It could not be told of us; a store that refuses to write may do so again.
+            # Refused before; a store that was read-only may accept now.
             await self._greeted(link, meta)
             return
         if near.bucket_bits != meta.bucket_bits:
-            # Another store, in other buckets; what is on its way belongs to the old one.
+            # Another store; pending answers belong to the old store.
             near.ended()
             near = self._near = self._near_of(link, meta)
         asked_at_s = uptime_s()

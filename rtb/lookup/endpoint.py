@@ -1,8 +1,8 @@
 """
-How the lookup reaches the store, from the same URL as everything else.
+Connections from the lookup to the store, from the usual URL.
 
-redis-py reads the URL, its user, password, database and TLS options, and asks the
-Sentinels; we only open connections, because the link's protocol is our own.
+redis-py parses the URL, with user, password, database and TLS options, and asks the Sentinels.
+The connections are ours, because the link has its own protocol.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from segments.store.servers.topology import Address
 
 
 class Endpoint(NamedTuple):
-    """How to open a connection to the store, and what to say first on it."""
+    """How to open a connection to the store, and the first commands on it."""
 
     dial: Dial
     greeting: tuple[Command, ...]
@@ -38,12 +38,12 @@ def lookup_of(
 
     Args:
         url: As `segments.store.servers.connection.connect` takes it.
-        reads_replicas: Whether replicas of a Cluster are read as well.
-        room: Of a near cache; `None`: none, and always so of a Cluster.
-        options: Of `rtb.lookup.lookup.LookupOptions`, by their names, all but the greeting.
+        reads_replicas: Whether to read replicas of a Cluster, too.
+        room: Limits of a near cache; `None`: no cache, as always with a Cluster.
+        options: Fields of `rtb.lookup.lookup.LookupOptions`, except the greeting.
 
     Raises:
-        segments.store.reader.StoreUnusable: `url` is none of its forms.
+        segments.store.reader.StoreUnusable: `url` has none of these forms.
     """
     several = several_of(url)
     if several is not None and several.is_cluster:
@@ -65,7 +65,7 @@ def lookup_of(
 
 def door_of(url: str) -> Endpoint:
     """
-    Read where a store of one server is, or who knows that.
+    Return the endpoint of a store on one server, named by the URL or by Sentinels.
 
     Raises:
         segments.store.reader.StoreUnusable: `url` is no URL of a store.
@@ -84,7 +84,7 @@ def door_of(url: str) -> Endpoint:
 
 
 class _Guided:
-    """Goes where the Sentinels say that the master is."""
+    """Dials the master that the Sentinels name."""
 
     def __init__(self, end: Connection, sentinel: Sentinel, service: str) -> None:
         self._end = end
@@ -101,7 +101,7 @@ class _Guided:
         await _tcp(self._end, address)(link)
 
     async def is_current(self, _: Link) -> bool:
-        """Ask whether the master is still where we have dialed; who can't be asked can't say so."""
+        """Tell whether the dialed address is still the master; `Unfit` if unknown."""
         try:
             return await self._master() == self._dialed
         except MasterNotFoundError:
@@ -111,7 +111,7 @@ class _Guided:
         try:
             host, port = await self._sentinel.discover_master(self._service)
         finally:
-            # A new connection each time: none is kept that nobody would close.
+            # Close each time: an idle connection would never be closed.
             await self._sentinel.aclose()
         return Address(str(host), int(port))
 
@@ -141,7 +141,7 @@ def _unix(end: UnixDomainSocketConnection) -> Dial:
 
 def _tcp(end: Connection, address: Address) -> Dial:
     async def dial(link: Callable[[], asyncio.Protocol]) -> None:
-        # The name is resolved anew each time: a failover may have moved it.
+        # Resolve the name each time: a failover may have moved it.
         transport, _ = await asyncio.get_running_loop().create_connection(
             link,
             address.host,
@@ -149,7 +149,7 @@ def _tcp(end: Connection, address: Address) -> Dial:
             ssl=end.ssl_context.get() if isinstance(end, SSLConnection) else None,
             server_hostname=address.host if isinstance(end, SSLConnection) else None,
         )
-        # Without TLS the event loop has done so; through TLS it can't be seen.
+        # asyncio sets this on plain TCP only.
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     return dial

@@ -1,8 +1,8 @@
 """
-Whether opt-outs still reach the server that is asked; the law is `segments.store.freshness`'s.
+Whether opt-outs still reach a server; the rule is in `segments.store.freshness`.
 
-One of these belongs to one server, and is told with each probe what its number is. It is kept
-while links come and go, as long as they lead to the same run of the server: the same memory.
+Each server has its own instance, which gets the server's number with each probe. It survives
+reconnects as long as the server's run, and so its memory, stays the same.
 """
 
 from math import inf
@@ -12,20 +12,20 @@ from rtb.lookup.link import Command
 from segments.store.keys import fresh_key
 
 MIN_MAX_AGE_S: Final = 6.0
-"""Six times as long as loaders take from one note to the next."""
+"""Six times the interval between a loader's notes."""
 
 
 def note_command(slot: int | None = None) -> Command:
-    """Make the question for a server's number; `slot` is one that it has, in a Cluster."""
+    """Make the question for a server's number; in a Cluster, `slot` is any slot of the server."""
     return (b"GET", fresh_key(slot))
 
 
 class Freshness:
     """
-    When a server's number was last seen to change.
+    When this worker last saw a server's number change.
 
     Args:
-        max_age_s: How long ago that may be; 0: it does not matter.
+        max_age_s: The maximum age of that change; 0: no limit.
     """
 
     __slots__ = ("_changed_at_s", "_max_age_s", "_number", "_run")
@@ -38,11 +38,11 @@ class Freshness:
 
     def take(self, run: bytes, number: object, now_s: float) -> None:
         """
-        Take what the server has said.
+        Record the server's number.
 
         Args:
             run: Of the server.
-            number: Bytes; `None` if nobody has raised it yet.
+            number: Bytes; `None` if no loader has set it yet.
             now_s: Monotonic.
         """
         if run != self._run:
@@ -52,7 +52,7 @@ class Freshness:
         self._number = number
 
     def left_s(self, now_s: float) -> float:
-        """Return for how long it is fresh without another change; not at all if that is below 0."""
+        """Return the seconds that it stays fresh without another change; 0 or less if stale."""
         if not self._max_age_s:
             return inf
         return self._changed_at_s + self._max_age_s - now_s

@@ -1,16 +1,15 @@
-"""The answers to one bid's ids that come one by one, for who wants them together."""
+"""Collects the separate answers to one bid's ids."""
 
 from rtb.lookup.link import Found, LookupFault, OnFound
 
 
 class Gather:
     """
-    What is found of some ids, until it is all there.
+    The records of some ids, until all have arrived.
 
     Args:
-        found: What is known already, in the order of the ids; each place that is not
-            becomes a `part`.
-        on_found: Called once: with all of it, or with the first fault at once.
+        found: The known records, in the order of the ids; each gap becomes a `part`.
+        on_found: Called once: with all records, or immediately with the first fault.
     """
 
     __slots__ = ("_found", "_left", "_on_found")
@@ -18,23 +17,23 @@ class Gather:
     def __init__(self, found: list[bytes | None], on_found: OnFound) -> None:
         self._found = found
         self._on_found = on_found
-        self._left = 1  # until all have been asked for: some are answered before
+        self._left = 1  # for `all_asked`: some answers come before it
 
     def part(self, n: int) -> "Part":
-        """Return what takes the answer to one id; to be called before it is asked for."""
+        """Return the callback for an id; to be called before its question is sent."""
         if self._left:
             self._left += 1
         return Part(self, n)
 
     def all_asked(self) -> None:
-        """Note that there will be no other part."""
+        """Declare that no further part follows."""
         if self._left:
             self._left -= 1
             if not self._left:
                 self._on_found(self._found)
 
     def take(self, n: int, answer: Found | LookupFault) -> None:
-        """Take the answer to one id."""
+        """Take an id's answer."""
         if not isinstance(answer, LookupFault):
             self._found[n] = answer[0]
             self.all_asked()
@@ -44,7 +43,7 @@ class Gather:
 
 
 class Part:
-    """The place of one id among those of its bid."""
+    """An id's place among the ids of its bid."""
 
     __slots__ = ("_gather", "_n")
 
@@ -53,5 +52,5 @@ class Part:
         self._n = n
 
     def __call__(self, answer: Found | LookupFault) -> None:
-        """Take what came; an `OnFound`."""
+        """Take the answer; an `OnFound`."""
         self._gather.take(self._n, answer)

@@ -1,82 +1,97 @@
 r"""
-One connection to the store: questions out, replies in, in one order.
+A connection to the store: questions out and replies in, in the same order.
 
     ask  ask  ask            one turn of the event loop
        \  |  /
       one write   ------->   store
                                |   replies, in the order of the questions
-    each is called back  <-----
+    a callback each      <-----
 
-- **Callbacks, not tasks.** A question costs an entry in a queue; nothing is
-  scheduled or awaited for it. All questions of one turn leave in one write.
-- **A fault ends in the questions concerned and in no other.** A wrong reply to
-  one id is that question's fault; a callback that raises is counted and the next
-  one is called; a lost link ends every question that was on it, at once.
+- **Callbacks, not tasks.** A question costs an entry in a queue; nothing is scheduled or
+  awaited. All questions of a turn leave in one write.
+- **A fault ends only its own questions.** A wrong reply for an id is that question's fault. A
+  callback that raises is counted, and the next is called. A lost link ends all its questions
+  at once.
 
-redis-py costs 27-112 µs of CPU per lookup, and a task and a future besides; this
-link 1.5-10 µs, the more together the less each.
+redis-py costs 27-112 µs of CPU per lookup, plus a task and a future. This link costs 1.5-10 µs,
+and less the more questions share a write.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from enum import StrEnum
-from typing import Final
+from typing import Final, TypeGuard
 
 import hiredis
 
+from segments.store.error_code import Refusal, error_code
 from segments.store.reader import LedgerBehind, StoreUnusable
 
 Command = tuple[bytes, ...]
 Found = Sequence[bytes | None]
-"""What the store holds of each id asked for, in their order; `None`: nothing."""
+"""The record of each id asked for, in their order; `None`: the store has none."""
 
 
 class LookupFault(StrEnum):
-    """Why a question has no answer. Also a metric label and a reason of not being ready."""
+    """Why a question has no answer. Also a metric label and a reason of unreadiness."""
 
     UNREACHABLE = "unreachable"  # no connection
-    LOADING = "loading"  # the store still reads its data from disk
+    LOADING = "loading"  # the store still reads its data from disk, or is busy
+    NOPERM = "noperm"  # the store's user lacks a permission that we need
+    NOAUTH = "noauth"  # the store requires a password, and the URL has none
+    WRONGPASS = "wrongpass"  # the password is wrong
+    MASTERDOWN = "masterdown"  # a replica without its master
+    CLUSTERDOWN = "clusterdown"  # of a Cluster, a slot has no master
+    REFUSED = "refused"  # another error; the message has its code
     LEDGER_BEHIND = "ledger_behind"  # its ledger is an old copy: see segments.projection.one_ledger
-    OPT_OUTS_STALE = "opt_outs_stale"  # no loader says that opt-outs still reach it
+    OPT_OUTS_STALE = "opt_outs_stale"  # no loader confirms that opt-outs still reach the store
     UNUSABLE = "unusable"  # meta missing, another layout, or we may not read it
     LOST = "lost"  # the connection ended
     STALLED = "stalled"  # connected, and silent for longer than a probe may take
-    BUSY = "busy"  # more questions unanswered than we take on
-    BAD_REPLY = "bad_reply"  # an error, or something other than a record, for one of the ids
+    BUSY = "busy"  # too many questions unanswered
+    BAD_REPLY = "bad_reply"  # an error, or something other than a record, for an id
 
 
 OnFound = Callable[[Found | LookupFault], None]
 
 
 class Unfit(Exception):
-    """A connection is of no use; the message says why, and what to do."""
+    """
+    A connection is unfit; the message has the reason and the remedy.
 
-    def __init__(self, fault: LookupFault, message: str) -> None:
+    Args:
+        fault: The reason.
+        message: The reason in words.
+        refusal: The store's error and the command; `None`: no error of the store.
+    """
+
+    def __init__(self, fault: LookupFault, message: str, refusal: Refusal | None = None) -> None:
         super().__init__(message)
         self.fault = fault
+        self.refusal = refusal
 
 
 class Listener:
-    """Hears what the store says on a connection unasked; this one does not listen."""
+    """Hears a connection's push messages; this base class ignores them."""
 
     def pushed(self, push: list[object]) -> None:
-        """Take what it said, in its place between the replies: those before it are handed over."""
+        """Take a push, in its order: all earlier replies have been handed over."""
 
     def ended(self) -> None:
-        """Learn that nothing more will be heard."""
+        """Learn that no further push will come."""
 
 
 class Link:
     """
-    One connection: a queue of questions and the parser of their replies.
+    A connection: a queue of questions and the parser of their replies.
 
     An `asyncio.Protocol` in all but its base: a compiled class with an
-    interpreted base looks its own fields up by name.
+    interpreted base looks up its own fields by name.
 
     Args:
         on_round_trip: Called with the number of ids of each write.
-        on_bug: Called with what a callback raised.
+        on_bug: Called with a callback's exception.
     """
 
     __slots__ = (
@@ -116,7 +131,7 @@ class Link:
         self._transport = transport  # type: ignore[assignment] # a stream's, by contract
 
     def call(self, commands: Sequence[Command]) -> "asyncio.Future[list[object]]":
-        """Send commands that are no lookups; the future's replies include errors, as values."""
+        """Send commands other than lookups; the replies include errors, as values."""
         replies: asyncio.Future[list[object]] = asyncio.get_running_loop().create_future()
         if self._transport is None:
             replies.set_exception(unfit(LookupFault.LOST))
@@ -127,7 +142,7 @@ class Link:
         return replies
 
     def flush(self) -> None:
-        """Write what was asked in this turn of the event loop."""
+        """Write the questions of this turn of the event loop."""
         parts = self.unsent
         if parts and self._transport is not None:
             self._transport.write(b"".join(parts))
@@ -135,7 +150,7 @@ class Link:
         self.unsent = []
 
     def data_received(self, data: bytes) -> None:
-        """Hand each reply to whom it is for."""
+        """Hand each reply to its question's callback."""
         reader = self._reader
         gets = reader.gets
         waiting = self.waiting
@@ -154,7 +169,7 @@ class Link:
                 if len(found) == waiting[0][0]:
                     self._hand_over()
         except hiredis.ProtocolError:
-            # From here on we can't tell which reply is whose.
+            # No further reply can be matched to its question.
             self.end(LookupFault.BAD_REPLY)
 
     def _hand_over(self) -> None:
@@ -163,12 +178,12 @@ class Link:
         _, on_found = self.waiting.popleft()
         if self._is_odd:
             self._is_odd = False
-            # WRONGTYPE, say: only who asked for this id is concerned.
+            # For example WRONGTYPE: only this id's question is concerned.
             if not isinstance(on_found, TakesErrors):
-                answer = LookupFault.BAD_REPLY
+                answer = _fault_among(answer)
         try:
             on_found(answer)
-        except Exception as bug:  # noqa: BLE001 - one request's bug is not the link's end
+        except Exception as bug:  # noqa: BLE001 - a request's bug must not end the link
             self._on_bug(bug)
 
     def _hear(self, push: list[object]) -> None:
@@ -176,26 +191,26 @@ class Link:
             return
         try:
             self.listener.pushed(push)
-        except Exception as bug:  # noqa: BLE001 - what was missed can't be made up for
+        except Exception as bug:  # noqa: BLE001 - a missed push can't be made up for
             self._on_bug(bug)
             self.end(LookupFault.BAD_REPLY)
 
     def eof_received(self) -> bool:
-        """Let the connection end when the store ends its half; part of `asyncio.Protocol`."""
+        """Close when the store closes its half; part of `asyncio.Protocol`."""
         return False
 
     def pause_writing(self) -> None:
-        """Go on: how many questions may be without a reply bounds what is buffered."""
+        """Keep writing: the number of unanswered questions bounds the buffer."""
 
     def resume_writing(self) -> None:
-        """Go on, as before."""
+        """Do nothing: writing never paused."""
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End every question that is still without its reply."""
+        """End every unanswered question."""
         self.end(LookupFault.LOST)
 
     def end(self, fault: LookupFault) -> None:
-        """Tear the connection down; what is unanswered ends with `fault`."""
+        """Tear the connection down, and end unanswered questions with `fault`."""
         if self.ended.done():
             return
         self.ended.set_result(fault)
@@ -213,17 +228,17 @@ class Link:
 
 
 class TakesErrors:
-    """Whoever is called back with replies as they are, errors among them."""
+    """A callback that takes raw replies, errors included."""
 
     __slots__ = ()
 
     def __call__(self, answer: Found | LookupFault) -> None:
-        """Take what came."""
+        """Take the replies."""
         raise NotImplementedError
 
 
 class _Control(TakesErrors):
-    """Takes the replies to commands that are no lookups."""
+    """Takes the replies to commands other than lookups."""
 
     __slots__ = ("_replies",)
 
@@ -232,7 +247,7 @@ class _Control(TakesErrors):
 
     def __call__(self, answer: Found | LookupFault) -> None:
         if self._replies.done():
-            return  # nobody waits any more: the probe's time was up
+            return  # the caller's probe has timed out
         if isinstance(answer, LookupFault):
             self._replies.set_exception(unfit(answer))
         else:
@@ -244,6 +259,12 @@ MESSAGES: Final = {
     LookupFault.LOADING: "the store is not ready yet",
     LookupFault.LEDGER_BEHIND: "the store is not believed",
     LookupFault.UNUSABLE: "the store can't be read",
+    LookupFault.NOPERM: "the store refuses",
+    LookupFault.NOAUTH: "the store refuses",
+    LookupFault.WRONGPASS: "the store refuses",
+    LookupFault.MASTERDOWN: "the store is not ready",
+    LookupFault.CLUSTERDOWN: "the store is not ready",
+    LookupFault.REFUSED: "the store refuses",
     LookupFault.OPT_OUTS_STALE: (
         "no loader says that every opt-out has reached the store: see whether one runs, and"
         " whether it can write there"
@@ -254,22 +275,55 @@ MESSAGES: Final = {
     LookupFault.BAD_REPLY: "the store's reply can't be decoded",
 }
 
-NOT_YET: Final = frozenset({"LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY"})
-"""Error codes of a server that is there, and will answer when it, or its cluster, is done."""
+_CODE_TO_FAULT: Final = {
+    "LOADING": LookupFault.LOADING,
+    "TRYAGAIN": LookupFault.LOADING,
+    "BUSY": LookupFault.LOADING,
+    "MASTERDOWN": LookupFault.MASTERDOWN,
+    "CLUSTERDOWN": LookupFault.CLUSTERDOWN,
+    "NOPERM": LookupFault.NOPERM,
+    "NOAUTH": LookupFault.NOAUTH,
+    "WRONGPASS": LookupFault.WRONGPASS,
+}
+"""Error codes of the server as a whole; any other concerns a single question."""
+
+
+def refused(error: hiredis.ReplyError, command: str) -> Unfit:
+    """Return the `Unfit` for a server's error to a command."""
+    refusal = Refusal(error_code(error), command)
+    fault = _CODE_TO_FAULT.get(refusal.code, LookupFault.REFUSED)
+    return Unfit(fault, f"{MESSAGES[fault]}: {refusal.with_cure}", refusal)
+
+
+def may_not(reply: object) -> TypeGuard[hiredis.ReplyError]:
+    """Tell whether a reply denies the store's user the command."""
+    return isinstance(reply, hiredis.ReplyError) and error_code(reply) == "NOPERM"
+
+
+def fault_of_record(error: hiredis.ReplyError) -> LookupFault:
+    """Return the fault for an error that came in place of a record."""
+    return _CODE_TO_FAULT.get(error_code(error), LookupFault.BAD_REPLY)
+
+
+def _fault_among(replies: Sequence[object]) -> LookupFault:
+    for reply in replies:
+        if isinstance(reply, hiredis.ReplyError):
+            return fault_of_record(reply)
+    return LookupFault.BAD_REPLY
 
 
 def unfit_by(unusable: StoreUnusable) -> Unfit:
-    """Say that a connection is of no use for what its store says of itself."""
+    """Return the `Unfit` for a store that its own parameters make unusable."""
     is_behind = isinstance(unusable, LedgerBehind)
     return unfit(LookupFault.LEDGER_BEHIND if is_behind else LookupFault.UNUSABLE, str(unusable))
 
 
 def unfit(fault: LookupFault, detail: str = "") -> Unfit:
-    """Say that a connection is of no use, in the words for `fault`."""
+    """Return an `Unfit` with the standard message of `fault`."""
     return Unfit(fault, f"{MESSAGES[fault]}: {detail}" if detail else MESSAGES[fault])
 
 
 def _packed(command: Command) -> bytes:
-    # Its stub knows tuples of one element only.
+    # The stub accepts only tuples of one element.
     packed: bytes = hiredis.pack_command(command)  # type: ignore[arg-type]
     return packed

@@ -1,20 +1,17 @@
 """
-The one wait of the bid path: ask the store what it holds of some ids.
+The only wait of the bid path: a lookup of some ids in the store.
 
-- **It heals by itself.** Reconnecting, greeting and probing run beside the
-  bid path, in `run`. While there is no link, a question ends
-  before `ask` returns.
-- **It trusts no store that it has not looked at.** `seg:1:meta` is read before
-  the first question and again with every probe: a store that was emptied, is
-  still loading, has another layout, or was started anew and may not have heard
-  of the opt-outs of meanwhile answers nothing. Nor does one of which no loader says any
-  more that opt-outs reach it (`segments.store.freshness`): that is read with the probes,
-  and costs a bid nothing.
+- **Recovery is automatic.** `run` reconnects, greets and probes beside the bid path.
+  Without a link, a question ends before `ask` returns.
+- **Trust needs a check.** Before the first question and with every probe, the link reads
+  `seg:1:meta` and asks for a record as bids do. A store answers nothing if it was emptied,
+  is still loading, denies us the records, has another layout, or was restarted and may
+  lack recent opt-outs; nor if no loader confirms any more that opt-outs reach it
+  (`segments.store.freshness`). Bids pay nothing for these checks.
 
-The probe is also the clock of a stall. Replies come in the order of questions,
-so an answered probe proves that all before it are answered, and one that is not
-answered in `probe_s` proves a question older than that: the link is torn down.
-A request does not wait for this; its own deadline has long ended it.
+The probe also detects a stall. Replies come in order, so an answered probe proves that all
+earlier questions are answered. Without a reply within `probe_s` the link is torn down.
+Requests do not wait for this: their own deadlines end first.
 """
 
 import asyncio
@@ -22,27 +19,28 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import hiredis
 
 from rtb.lookup.freshness import Freshness, note_command
 from rtb.lookup.link import (
     MESSAGES,
-    NOT_YET,
     Command,
     Link,
     LookupFault,
     OnFound,
     Unfit,
+    may_not,
+    refused,
     unfit,
     unfit_by,
 )
 from rtb.lookup.near_cache.lease import Counts
 from segments.runtime.pauses import Backoff
-from segments.store.error_code import error_code
 from segments.store.keys import FIELD_BYTES, bucket_key, bucket_of, field_of
 from segments.store.reader import (
+    RECORD_COMMAND,
     RUN_COMMAND,
     TRUST_COMMAND,
     Meta,
@@ -51,8 +49,11 @@ from segments.store.reader import (
     parse_trusted,
 )
 
-# HGET as the protocol has it, in four pieces: up to the key, the key, up to the field, the field.
-# Joined, they cost a third of what formatting does. Keys differ in length, and so do their heads.
+if TYPE_CHECKING:
+    from segments.store.error_code import Refusal
+
+# HGET in RESP, in four pieces: up to the key, the key, up to the field, the field.
+# A join costs a third of formatting. The key's length selects the first piece.
 _HGETS: Final = [b"*3\r\n$4\r\nHGET\r\n$%d\r\n" % size for size in range(64)]
 _FIELD: Final = b"\r\n$%d\r\n" % FIELD_BYTES
 _END: Final = b"\r\n"
@@ -61,22 +62,22 @@ _NOTE_COMMAND: Final = note_command()
 
 _PAUSES: Final = Backoff(0.02, 1.0)
 _STEADY_AFTER_S: Final = 1.0
-"""A link that held so long was a good one: the next pause is the first again."""
+"""A link that held this long resets the backoff."""
 
 
 Dial = Callable[[Callable[[], asyncio.Protocol]], Awaitable[None]]
-"""Opens a connection whose protocol the given function makes; raises OSError."""
+"""Opens a connection with the protocol that the given function makes; raises OSError."""
 
 IsCurrent = Callable[[Link], Awaitable[bool]]
-"""Tells whether a link leads to whom it should lead now; may raise Unfit."""
+"""Tells whether a link still leads to the right server; may raise Unfit."""
 
 
 @dataclass(frozen=True)
 class LookupOptions:
-    """How a lookup deals with the servers that it talks to."""
+    """How a lookup treats the servers that it talks to."""
 
     greeting: tuple[Command, ...]
-    """What a new connection says first: AUTH, SELECT."""
+    """The first commands on a new connection: AUTH, SELECT."""
 
     rng: Random
     """Spreads the reconnects of many workers."""
@@ -88,28 +89,30 @@ class LookupOptions:
     """See `Link`."""
 
     probe_s: float = 0.5
-    """How long a server may be silent, and how often it is probed."""
+    """The interval of probes, and the limit of a server's silence."""
 
     opt_outs_max_age_s: float = 0.0
-    """How long ago a loader may have said that every opt-out is in; 0: it does not matter."""
+    """The maximum age of a loader's word that every opt-out is in; 0: no limit."""
 
     max_waiting: int = 20_000
-    """How many questions to a server may be without a reply."""
+    """The limit of unanswered questions to a server."""
 
 
 class Lookup:
     """
-    The link to the store, for as long as the process lives.
+    The link to the store, for the life of the process.
 
     Args:
         dial: Opens a connection.
         options: Of the link.
-        is_current: Asked with every probe, where there is somebody to ask.
+        is_current: Called with every probe; `None`: no authority to ask.
 
     Attributes:
-        fault: Why nothing can be asked now; `None` while it can.
-        message: The same in words, with what to do; also of a part of the store alone.
-        counts: What a near cache has done, if there is one before it.
+        fault: Why the store can't be asked now; `None` while it can.
+        message: The reason in words, with the remedy; also set if only part of the store fails.
+        refusal: The store's error code and the command, if those are the reason.
+        is_unfilled: Whether the store came back empty and is still unfilled.
+        counts: The near cache's counters, if there is a cache.
     """
 
     def __init__(
@@ -117,6 +120,8 @@ class Lookup:
     ) -> None:
         self.fault: LookupFault | None = LookupFault.UNREACHABLE
         self.message = MESSAGES[LookupFault.UNREACHABLE]
+        self.refusal: Refusal | None = None
+        self.is_unfilled = False
         self.counts = Counts()
         self._dial = dial
         self._options = options
@@ -131,12 +136,12 @@ class Lookup:
 
     def ask(self, ids: tuple[bytes, ...], on_found: OnFound) -> None:
         """
-        Ask what the store holds of these ids.
+        Look up the records of these ids.
 
         Args:
-            ids: One or more, all of one request.
-            on_found: Called once, with what was found or why nothing can be
-                said. Before `ask` returns if there is no link to ask.
+            ids: At least one, all of one request.
+            on_found: Called once, with the records or a fault; without a link, before
+                `ask` returns.
         """
         link = self._link
         if link is None or link.ended.done():
@@ -155,12 +160,12 @@ class Lookup:
         waiting.append((len(ids), on_found))
 
     def flush(self) -> None:
-        """Write what was asked now, instead of at the end of this turn of the event loop."""
+        """Write pending questions now, not at the turn's end."""
         if self._link is not None:
             self._link.flush()
 
     async def run(self) -> None:
-        """Keep the link up, for ever; ends only by being cancelled."""
+        """Keep the link up until cancelled."""
         loop = asyncio.get_running_loop()
         failures = 0
         link: Link | None = None
@@ -172,6 +177,7 @@ class Lookup:
                     await self._watch(link)
                 except Unfit as unfit:
                     self.fault, self.message = unfit.fault, str(unfit)
+                    self.refusal = unfit.refusal
                 if link is not None:
                     self._link = None
                     link.end(self.fault or LookupFault.LOST)
@@ -194,17 +200,17 @@ class Lookup:
                 await self._greeted(link, meta)
         except (OSError, TimeoutError) as error:
             link.end(LookupFault.UNREACHABLE)
-            # By its kind only: the text may hold an address.
+            # Only the kind of error: the text may hold an address.
             raise unfit(LookupFault.UNREACHABLE, type(error).__name__) from None
         except BaseException:
             link.end(LookupFault.UNREACHABLE)
             raise
-        self._bucket_bits = meta.bucket_bits
+        self._take(meta)
         self._admit(link)
         return link
 
     async def _watch(self, link: Link) -> None:
-        """Probe a link until it is of no use any more."""
+        """Probe a link until it is unfit."""
         while True:
             left_s = self._freshness.left_s(self._clock_s())
             pause_s = min(self._probe_s, left_s) if left_s > 0 else self._probe_s
@@ -221,8 +227,8 @@ class Lookup:
                 raise unfit(LookupFault.UNUSABLE, "its server has changed its part")
             if self._is_current is not None and not await self._is_current(link):
                 raise unfit(LookupFault.UNUSABLE, "another server has taken its place")
-            # Another number means another store behind the same address.
-            self._bucket_bits = meta.bucket_bits
+            # Other bucket bits mean another store at the same address.
+            self._take(meta)
             self._admit(link)
             try:
                 async with asyncio.timeout(self._probe_s):
@@ -231,9 +237,10 @@ class Lookup:
                 raise unfit(LookupFault.STALLED) from None
 
     async def _greet(self, link: Link, greeting: Sequence[Command]) -> Meta:
-        """Ask a server who it is, and whether it can be trusted."""
-        commands = (*greeting, RUN_COMMAND, _NOTE_COMMAND, TRUST_COMMAND)
-        *_, said, number, _ = replies = await replies_of(link, commands)
+        """Ask a server for its run, and check that it can be trusted."""
+        # The longest comes last: without a login, Redis closes the connection after it.
+        commands = (*greeting, RUN_COMMAND, _NOTE_COMMAND, RECORD_COMMAND, TRUST_COMMAND)
+        *_, said, number, _, trust = await replies_of(link, commands)
         if not isinstance(said, bytes):
             raise unfit(LookupFault.UNUSABLE, "its reply to INFO is not text")
         try:
@@ -241,10 +248,15 @@ class Lookup:
         except StoreUnusable as unusable:
             raise unfit(LookupFault.UNUSABLE, str(unusable)) from None
         self._freshness.take(self._run, number, self._clock_s())
-        return _trusted(replies, self._run)
+        return _trusted(trust, self._run)
+
+    def _take(self, meta: Meta) -> None:
+        self._bucket_bits = meta.bucket_bits
+        self.is_unfilled = meta.is_unfilled
 
     def _admit(self, link: Link) -> None:
-        """Have bids ask by a link, unless opt-outs may not have reached its server."""
+        """Open a link to bids, unless its server may lack opt-outs."""
+        self.refusal = None
         if self._freshness.left_s(self._clock_s()) > 0:
             self._link = link
             self.fault, self.message = None, ""
@@ -254,35 +266,40 @@ class Lookup:
             self.message = MESSAGES[LookupFault.OPT_OUTS_STALE]
 
     async def _greeted(self, link: Link, meta: Meta) -> None:
-        """Do what else a new link needs before the first question; here: nothing."""
+        """Prepare a new link further before its first question; a hook."""
 
     async def _probed(self, link: Link, meta: Meta) -> None:
-        """Do what else is due now and then; here: nothing."""
+        """Do periodic work after a probe; a hook."""
 
 
 def hget(key: bytes, id_: bytes) -> bytes:
-    """Return the question for an id in the bucket of that key, as the protocol has it."""
+    """Return the question for an id in the bucket of that key, in RESP."""
     return b"".join((_HGETS[len(key)], key, _FIELD, field_of(id_), _END))
 
 
 async def replies_of(link: Link, commands: Sequence[Command]) -> list[object]:
     """
-    Ask something else than what it holds of ids.
+    Send commands other than lookups.
+
+    `RECORD_COMMAND` only checks a permission: its other errors are ignored.
 
     Raises:
-        Unfit: It answers with an error.
+        Unfit: The server replies with an error.
     """
     replies = await link.call(commands)
-    for reply in replies:
-        if isinstance(reply, hiredis.ReplyError):
-            code = error_code(reply)
-            fault = LookupFault.LOADING if code in NOT_YET else LookupFault.UNUSABLE
-            raise unfit(fault, f"it says {code}")
+    for command, reply in zip(commands, replies, strict=True):
+        if isinstance(reply, hiredis.ReplyError) and (command != RECORD_COMMAND or may_not(reply)):
+            raise refused(reply, name_of(command))
     return replies
 
 
-def _trusted(replies: Sequence[object], run: bytes) -> Meta:
-    reply = replies[-1]
+def name_of(command: Command) -> str:
+    """Return a command's name: its first word, or the first two of a container command."""
+    of_subject = command[0] in (b"CLUSTER", b"CLIENT")
+    return b" ".join(command[: 1 + of_subject]).decode()
+
+
+def _trusted(reply: object, run: bytes) -> Meta:
     if not isinstance(reply, list):
         raise unfit(LookupFault.UNUSABLE, "its reply to HMGET is not a list")
     try:

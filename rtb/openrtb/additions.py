@@ -1,18 +1,16 @@
 """
-What we would add to a bid request: proposed here, applied by the answer forms.
+Segments to add to a bid request: proposed here, applied by the answer forms.
 
-One `Data` per partner (3.2.21). A `Data` is told apart by its id and `ext.segtax`, by
-which its segments' ids mean what they mean. Where the request carries one of that id and segtax
-already, what is there stays, and the segments that it lacks are appended;
-otherwise ours is appended to `user.data`, behind all others. A segment's
-`name` and `value` are never shown.
+Each partner has a `Data` (3.2.21). A `Data` is identified by its id and `ext.segtax`, which
+define its segment ids. If the request already has a `Data` with that id and segtax, its content
+stays, and missing segments are appended; otherwise ours is appended to `user.data`. A segment's
+`name` and `value` are never sent.
 
-An id that is written as an integer is the text of its digits.
+An integer id counts as the text of its digits.
 
-Garbage stays where it is: an element of `user.data` that is no object, or a
-`Data` of our id whose `segment` is no array, is left alone, and ours goes
-beside it. Only where `user.data` itself is of a wrong type there is nowhere to
-put a segment. (A `user` of a wrong type has lost its signals, and was refused.)
+Garbage stays: an element of `user.data` that is not an object, or a `Data` of our id whose
+`segment` is not an array, is left alone, and ours is added. Only a `user.data` of the wrong type
+leaves no place for a segment. (A `user` of the wrong type has lost its signals, and was refused.)
 """
 
 from collections.abc import Callable, Sequence
@@ -24,21 +22,22 @@ from mypy_extensions import mypyc_attr
 
 from rtb.openrtb.members import elements_of, value_in
 from rtb.openrtb.request import Request
+from rtb.openrtb.rtb_request import read_data
 from rtb.openrtb.views import Data, DataExt, Odd, OddList, Segment
-from rtb.outcome import Reason
+from rtb.outcome import MalformedRequest, Reason
 
 
 @final
 @mypyc_attr(acyclic=True)
 class Offer:
     """
-    What one partner has to show of a person.
+    A partner's segments for a person.
 
     Attributes:
         data_id: `Data.id`.
         segtax: `Data.ext.segtax`; `None` if it has none.
         head: Rendered, `{"id":...,"name":...,"segment":[`.
-        tail: Rendered, `]` and what follows.
+        tail: Rendered, `]` and the end of the object.
         segment_id_to_json: The segments, rendered.
     """
 
@@ -63,34 +62,49 @@ class Offer:
 @mypyc_attr(acyclic=True)
 class Addition:
     """
-    One partner's segments that the request lacks.
+    A partner's segments that the request lacks.
 
     Attributes:
-        data: A whole `Data` object with just these segments.
-        segments: Each of them, rendered.
-        at: The element of `user.data` to append them to; `None`: a new one.
-        present: `segment` of that element as it stands; nothing if it has none.
+        offer: The partner's offer.
+        segment_id_to_json: The missing segments, rendered.
+        at: The element of `user.data` to append to; `None`: a new one.
+        present: Its `segment`, as in the body; empty if it has none.
     """
 
-    __slots__ = ("at", "data", "present", "segments")
+    __slots__ = ("at", "offer", "present", "segment_id_to_json")
 
     def __init__(
-        self, data: bytes, segments: list[bytes], at: int | None = None, present: bytes = b""
+        self,
+        offer: Offer,
+        segment_id_to_json: dict[str, bytes],
+        at: int | None = None,
+        present: bytes = b"",
     ) -> None:
-        self.data: Final = data
-        self.segments: Final = segments
+        self.offer: Final = offer
+        self.segment_id_to_json: Final = segment_id_to_json
         self.at: Final = at
         self.present: Final = present
+
+    @property
+    def data(self) -> bytes:
+        """A whole `Data` object with only these segments."""
+        offer = self.offer
+        return b"".join((offer.head, b",".join(self.segment_id_to_json.values()), offer.tail))
+
+    @property
+    def segments(self) -> list[bytes]:
+        """The segments, rendered."""
+        return list(self.segment_id_to_json.values())
 
 
 @final
 @mypyc_attr(acyclic=True)
 class Additions:
     """
-    All that is to be added, and what stands where it goes.
+    All additions to a request, and the present content of their places.
 
-    `user_data` and `present` above are the bytes as they stand in the
-    body: an array, null, or nothing where the member is missing.
+    `user_data` here and `Addition.present` are bytes of the body: an array, null, or empty if
+    the member is missing.
     """
 
     __slots__ = ("each", "request", "user_data")
@@ -102,10 +116,11 @@ class Additions:
 
     @property
     def user(self) -> bytes:
-        """`user` as it stands in the body: an object, null, or nothing where it is missing."""
+        """`user` as in the body: an object, null, or empty if missing."""
         return self.request.user_raw
 
 
+_encode: Final = msgspec.json.Encoder().encode
 _decode_user_data: Final = msgspec.json.Decoder(list[Data | Odd] | OddList).decode
 _decode_any: Final = msgspec.json.Decoder().decode
 _decode_segments: Final = msgspec.json.Decoder(list[Segment | Odd] | OddList).decode
@@ -116,16 +131,20 @@ def additions(request: Request, offers: Sequence[Offer]) -> Additions | Reason:
     Propose what to add to a request.
 
     Args:
-        request: As it leaves; none of its parts is odd.
-        offers: What the partners have to show; each at least one segment.
+        request: As it leaves; no part is odd.
+        offers: The partners' segments; each offer has at least one.
 
     Returns:
-        The proposal; or why there is none: `ALREADY_THERE`, `UNPLACEABLE`.
+        The proposal; or `ALREADY_THERE` or `UNPLACEABLE`.
     """
     user_data = request.user_data
-    present = _array_in(user_data, _decode_user_data)
-    if present is None:
-        return Reason.UNPLACEABLE
+    messages = request.data_messages
+    if messages is None:
+        present = _array_in(user_data, _decode_user_data)
+        if present is None:
+            return Reason.UNPLACEABLE
+    else:
+        present = [_data_of_message(message) for message in messages]
 
     each = []
     for offer in offers:
@@ -154,16 +173,26 @@ def _addition(offer: Offer, present: list[Any]) -> Addition | None:
                 at, at_segment = index, segment
             there = [_text_of(each.id) for each in segments if isinstance(each, Segment)]
             lacking = {id_: json for id_, json in lacking.items() if id_ not in there}
-    if not lacking:
-        return None
-    segments = list(lacking.values())
-    data = b"".join((offer.head, b",".join(segments), offer.tail))
-    return Addition(data, segments, at, at_segment)
+    return Addition(offer, lacking, at, at_segment) if lacking else None
+
+
+def _data_of_message(message: bytes) -> Data:
+    """
+    Return a protobuf `Data` as JSON has it. Protobuf has no place for a segtax.
+
+    An unreadable message becomes an empty `Data`, which matches no partner.
+    """
+    try:
+        data_id, segment_ids = read_data(message)
+    except MalformedRequest:
+        return Data()
+    segment = _encode([{"id": id_} for id_ in segment_ids])
+    return Data(data_id, Raw(segment))
 
 
 def _text_of(id_: Any) -> Any:
-    """Return an id as we compare it: an integer's digits."""
-    # Not a longer one: it takes a time that grows with the square of its digits.
+    """Return an id in the form that we compare: an integer as its digits."""
+    # Not a longer integer: `str` takes time quadratic in the digits.
     return str(id_) if type(id_) is int and -_MOST < id_ < _MOST else id_
 
 
@@ -175,7 +204,7 @@ def _segtax_of(data: Data) -> Any:
 
 
 def _array_in(raw: bytes, decode: Callable[[bytes], Any]) -> list[Any] | None:
-    """Decode what should be an array; empty if it is missing or null, `None` if it is none."""
+    """Decode an array; empty if it is missing or null, `None` if the value is no array."""
     if not raw:
         return []
     try:
@@ -188,7 +217,7 @@ def _array_in(raw: bytes, decode: Callable[[bytes], Any]) -> list[Any] | None:
 
 
 def _array_of_text(raw: bytes, decode: Callable[[bytes], Any]) -> list[Any] | None:
-    """Decode an array element by element; one that can't be decoded is what its members say."""
+    """Decode an array element by element; an undecodable element keeps its readable members."""
     if not raw.startswith(b"["):
         return None
     array: list[Any] = []
@@ -206,7 +235,7 @@ def _decoded(element: bytes, decode: Callable[[bytes], Any]) -> list[Any]:
     except msgspec.DecodeError:
         if not element.startswith(b"{"):
             return [None]
-        # Of the members that we read, those that can be decoded.
+        # Keep the members that we read and can decode.
         said = [
             b'"%b":%b' % (name, value)
             for name in (b"id", b"segment", b"ext")

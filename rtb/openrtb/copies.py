@@ -1,14 +1,13 @@
 """
-A request read as by somebody who believes the first of two members as well as the last.
+Reads a request with duplicate members, counting every copy.
 
-"The names within an object SHOULD be unique" (RFC 8259, 4); of a request in which they are
-not, no two readers need read the same. So every copy counts that may say no: a signal is all
-that its copies say, and an id that one of them has is looked up beside the others'. What
-leaves is written as for a reader who takes the last.
+"The names within an object SHOULD be unique" (RFC 8259, 4); otherwise readers may disagree. So a
+signal has the values of all copies, and the ids of all copies are looked up. The outgoing request
+is written for readers of the last copy.
 
-Objects are tuples of pairs here, so that nothing is lost. That takes five times as long as
-`rtb.openrtb.decode` does, so it is done only where a member does stand twice:
-`is_said_once` finds out, where `rtb.openrtb.scan` has not.
+Objects are tuples of pairs here, so nothing is lost. That takes five times as long as
+`rtb.openrtb.decode`, so only requests with duplicates come here: `is_said_once` finds them,
+unless `rtb.openrtb.scan` did.
 """
 
 import json
@@ -27,16 +26,16 @@ Pairs: TypeAlias = tuple[tuple[str, Any], ...]
 
 MAX_UIDS: Final = 1_024
 """
-More than anybody looks up. A source twice and an id twice are four uids, so that a
-hostile body could say millions.
+More than any lookup takes. Two sources and two ids make four uids, so a hostile body could make
+millions.
 """
 
 _LONGEST_INTEGER: Final = 4_000
-"""Digits; a longer one takes a time that grows with their square, and is no id of anybody."""
+"""Digits; a longer integer takes time quadratic in its digits, and is never a real id."""
 
 
 class Copies(NamedTuple):
-    """What the stages read of a request, of every copy."""
+    """A request's data for the stages, from every copy."""
 
     members: Pairs
     consents: Said
@@ -47,7 +46,7 @@ class Copies(NamedTuple):
 
 
 class UnreadableJson(ValueError):
-    """No JSON that we can read; says nothing of it, for it is a person's."""
+    """Unreadable JSON; without details, which are personal data."""
 
 
 def pairs_of(text: bytes) -> Any:
@@ -55,20 +54,20 @@ def pairs_of(text: bytes) -> Any:
     Decode JSON, with objects as tuples of pairs.
 
     Raises:
-        UnreadableJson: It is none, or not UTF-8.
+        UnreadableJson: Not JSON, or not UTF-8.
         RecursionError: Nested too deep.
     """
     try:
         return _decode_pairs(text.decode().removeprefix("\ufeff"))
     except ValueError:
         pass
-    # Raised out here, for an exception of decoding quotes the text, and would come along.
+    # Raised outside of `except`: a decoding error quotes the text, and would be the context.
     raise UnreadableJson
 
 
 def is_said_once(text: bytes) -> bool:
     """
-    Tell whether no object has two members of one name.
+    Return whether no object has duplicate members.
 
     Args:
         text: JSON.
@@ -85,7 +84,7 @@ def is_said_once(text: bytes) -> bool:
 
 def led_to(value: Any, names: Sequence[str]) -> Iterator[Any]:
     """
-    Follow a path of names through every copy, and through lists as well.
+    Follow a path of names through every copy, and through lists.
 
     Args:
         value: JSON, with objects as tuples of pairs.
@@ -103,7 +102,7 @@ def led_to(value: Any, names: Sequence[str]) -> Iterator[Any]:
 
 
 def read_copies(members: Pairs) -> Copies:
-    """Read what the stages need."""
+    """Read the data that the stages need."""
     users, is_odd = _objects([members], "user")
     user_exts, is_odd_ext = _objects(users, "ext")
     uids: list[SourcedUid] = []
@@ -136,7 +135,7 @@ def _tracking(requests: Sequence[Pairs]) -> Tracking:
 
 
 def _signals(*places: tuple[Sequence[Pairs], type[Struct]]) -> dict[str, Said]:
-    """Return all that is said of each signal that the views of some objects have."""
+    """Return all values of each signal in the views of some objects."""
     said: dict[str, Said] = {}
     for objects, view in places:
         for name in signals_in(view):
@@ -174,7 +173,7 @@ def _uid_exts(uid: Pairs) -> list[UidExt | None]:
 
 
 def _objects(parents: Sequence[Pairs], name: str) -> tuple[list[Pairs], bool]:
-    """Return the objects under a name, and whether something odd stands where one belongs."""
+    """Return the objects under a name, and whether a value there is odd."""
     objects: list[Pairs] = []
     is_odd = False
     for value in _values(parents, name):
@@ -200,12 +199,12 @@ def _unique(pairs: list[tuple[str, Any]]) -> None:
 
 
 def _integer(text: str) -> Any:
-    # Not `float`, which takes integers, too: compiled, a function that says so makes them floats.
+    # Not `float`: compiled, a function that declares it converts integers too.
     return int(text) if len(text) <= _LONGEST_INTEGER else float(text)
 
 
 def _no_constant(_text: str) -> Any:
-    """Refuse NaN and the infinities, which are no JSON."""
+    """Refuse NaN and the infinities, which are not JSON."""
     raise UnreadableJson
 
 

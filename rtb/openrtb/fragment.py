@@ -1,8 +1,8 @@
 """
-The OpenX answer: a bid request of nothing but `id` and the `user.data` that is new.
+The OpenX answer: a bid request with only `id` and the new `user.data`.
 
-OpenX merges it into its own request, and takes `id` and `user` on top and
-`data` and `ext` in `user`, no more (docs/field.md, "Hosts and peers").
+OpenX merges the fragment into its own request. It takes only `id` and `user`, and `data` and
+`ext` within `user` (docs/field.md, "Hosts and peers").
 """
 
 from rtb.openrtb.additions import Additions

@@ -1,9 +1,8 @@
 """
-The full-request answer: the body that came, with our segments in `user.data`.
+The full-request answer: the body as received, with our segments in `user.data`.
 
-Only `user.data` is written; whatever else stands in the request leaves byte
-for byte (`rtb.openrtb.splice` says how, and where it can't be more than value
-for value).
+Only `user.data` is written; all other bytes leave unchanged, but for the cases in
+`rtb.openrtb.splice` where only the values do.
 """
 
 from collections.abc import Iterable
@@ -15,18 +14,17 @@ from rtb.openrtb.splice import appended, place_of, placed
 
 def inject(body: bytes, additions: Additions) -> bytes:
     """
-    Apply the additions to the request that they were proposed for.
+    Apply the additions to their request.
 
     Args:
         body: The request as it leaves.
-        additions: Proposed for just these bytes.
+        additions: Proposed for exactly these bytes.
     """
     user, user_data = additions.user, additions.user_data
     new = [addition.data for addition in additions.each if addition.at is None]
     is_all_new = len(new) == len(additions.each)
     if is_all_new:
-        # The usual case: where the array ends in the body, ours goes in; or, where there
-        # is none, where the user ends.
+        # The usual case: insert at the end of the array; without an array, at the end of the user.
         end = _end_of_data(body, additions)
         if end:
             comma = b"," if user_data[1:-1].strip() else b""
@@ -38,14 +36,14 @@ def inject(body: bytes, additions: Additions) -> bytes:
     changed = user_data if is_all_new else _completed(user_data, additions.each)
     if new:
         changed = appended(changed, new)
-    # A user that is missing or null is made, as one with nothing but our data.
+    # A missing or null user is created, with only our data.
     has_user = user.startswith(b"{")
     changed = placed(user, "data", user_data, changed) if has_user else b'{"data":%b}' % changed
     return placed(body, "user", user, changed)
 
 
 def _end_of_data(body: bytes, additions: Additions) -> int:
-    """Return where the closing bracket of `user.data` is; 0 if it has none, or can't be found."""
+    """Return the position of the closing bracket of `user.data`; 0 if none, or not found."""
     request, user_data = additions.request, additions.user_data
     if request.data_end:
         return request.data_end - 1
@@ -56,7 +54,7 @@ def _end_of_data(body: bytes, additions: Additions) -> int:
 
 
 def _completed(user_data: bytes, each: Iterable[Addition]) -> bytes:
-    """Append to those elements of `user.data` that are of our partners already."""
+    """Append to the elements of `user.data` that belong to our partners."""
     elements = elements_of(user_data)
     for addition in each:
         at = addition.at

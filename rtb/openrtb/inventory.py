@@ -1,22 +1,25 @@
-"""Whose inventory an impression is on: `site`, `app` or `dooh`, and the publisher of it."""
+"""
+The inventory of an impression: `site`, `app` or `dooh`, and its publisher.
+
+Google's SegmentRequest has the publisher at the top, as `pub`; bid requests have no such member.
+"""
 
 from rtb.openrtb.copies import UnreadableJson, led_to, pairs_of
 from rtb.openrtb.request import Request
 
-_PATHS = tuple((place, "publisher", "id") for place in ("site", "app", "dooh"))
+_PATHS = (*((place, "publisher", "id") for place in ("site", "app", "dooh")), ("pub", "id"))
 
 
 def publisher_ids(request: Request) -> set[str] | None:
     """
-    Return `publisher.id` of `site`, `app` and `dooh` (3.2.13-15, 3.2.32).
+    Return `publisher.id` of `site`, `app` and `dooh` (3.2.13-15, 3.2.32), and `pub.id`.
 
-    Asked only for a person who told a publisher no, which is why these objects
-    are read here and not with the rest: each copy of them.
+    Called only for a person with an opt-out at a publisher, so these objects are decoded here
+    and not with the rest: each copy of them.
 
     Returns:
-        One or none in a request as it should be; all of them in any other. An
-        integer counts as its digits, for senders who write it so. `None` if they can't be
-        read.
+        At most one id for a valid request; all ids otherwise. An integer counts as its digits,
+        as some senders write them. `None` if unreadable.
     """
     try:
         members = pairs_of(request.body) if request.copies is None else request.copies

@@ -1,13 +1,12 @@
 """
-Objects and arrays taken apart into the bytes of what they hold, one level deep.
+Splits objects and arrays into the bytes of their values, one level deep.
 
-msgspec does it, ten times as fast, for all JSON but two things that RFC 8259 allows and
-some senders write: a lone surrogate (a name cut in the middle of an emoji, 8.2), anywhere;
-and a byte order mark before all (8.1). For those it is done here, by the decoder of the
-standard library, which says where a value ends.
+msgspec does this ten times as fast, but fails on two things that RFC 8259 allows and some senders
+write: a lone surrogate (a name cut in the middle of an emoji, 8.2), and a leading byte order mark
+(8.1). For those, the standard library's decoder finds the end of each value.
 
-The text is read as Latin-1, a character a byte: what JSON is built of is ASCII, so places in
-the text are places in the bytes.
+The text is decoded as Latin-1, a character a byte: JSON's syntax is ASCII, so positions in the
+text are positions in the bytes.
 """
 
 import json
@@ -25,7 +24,7 @@ _SPACE: Final = re.compile(r"[ \t\n\r]*")
 
 
 class Member(NamedTuple):
-    """One member of an object: its name, the same as it is spelled, and where its value is."""
+    """A member of an object: its name, the name as spelled, and the position of its value."""
 
     name: str
     spelling: bytes
@@ -41,7 +40,7 @@ def members_of(obj: bytes) -> list[Member]:
         obj: JSON, perhaps with a byte order mark.
 
     Raises:
-        ValueError: It is no object.
+        ValueError: Not an object.
     """
     text = obj.decode("latin-1")
     at = _past_space(text, len(BOM) if obj.startswith(BOM) else 0)
@@ -70,7 +69,7 @@ def elements_of(array: bytes) -> list[bytes]:
     Return the elements of an array.
 
     Args:
-        array: JSON of an array, without white space around it.
+        array: JSON of an array, without surrounding white space.
     """
     try:
         return [bytes(raw) for raw in _elements(array)]
@@ -88,7 +87,7 @@ def elements_of(array: bytes) -> list[bytes]:
 
 
 def with_member(obj: bytes, name: str, value: bytes) -> bytes:
-    """Write an object again with another value of a member that it has."""
+    """Return the object with another value for a member that it has."""
     try:
         members = _members(obj)
         members[name] = Raw(value)
@@ -103,10 +102,10 @@ def with_member(obj: bytes, name: str, value: bytes) -> bytes:
 
 def value_in(obj: bytes, name: str) -> bytes | None:
     """
-    Return the value of a member, of the last one if there are several; `None` if there is none.
+    Return the value of a member, the last of duplicates; `None` if missing.
 
     Raises:
-        ValueError: `obj` is no object.
+        ValueError: `obj` is not an object.
     """
     try:
         raw = _members(obj).get(name)
@@ -117,13 +116,13 @@ def value_in(obj: bytes, name: str) -> bytes | None:
 
 
 def place_in(obj: bytes, name: str) -> tuple[int, int]:
-    """Return where a member's value begins and ends, the last one's; zeros if there is none."""
+    """Return where a member's value begins and ends, the last of duplicates; zeros if missing."""
     places = [(member.at, member.end) for member in members_of(obj) if member.name == name]
     return places[-1] if places else (0, 0)
 
 
 def without_member(obj: bytes, name: str) -> bytes:
-    """Write an object again without the members of a name."""
+    """Return the object without the members of that name."""
     try:
         members = _members(obj)
         del members[name]
@@ -154,16 +153,16 @@ def _past_value(text: str, at: int) -> int:
         return _decode(text, at)[1]
     except ValueError:
         pass
-    # Raised out here, for an exception of decoding quotes the text, and would come along.
+    # Raised outside of `except`: a decoding error quotes the text, and would be the context.
     raise _NoJson
 
 
 def _nothing(_: Any) -> None:
-    """Keep nothing of a value: it is only passed."""
+    """Discard a value: only its end matters."""
 
 
 class _NoJson(ValueError):
-    """What should have been JSON is none."""
+    """Invalid JSON."""
 
 
 _decode: Final = json.JSONDecoder(

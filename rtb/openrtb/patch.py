@@ -1,9 +1,8 @@
 """
-The JSON Patch answer (RFC 6902): what changes, for a host that keeps the request.
+The JSON Patch answer (RFC 6902): the changes only, for a host that keeps the request.
 
-A host applies it to the request that it sent. So what we would have stripped
-is a `remove`; without it the host's copy would go on to bidders with hashed
-e-mail addresses inside.
+A host applies the patch to the request that it sent. So each stripped path is a `remove`:
+otherwise the host's copy would go on to bidders with hashed e-mail addresses inside.
 """
 
 from collections.abc import Sequence
@@ -22,8 +21,8 @@ def patch(additions: Additions | None, stripped: Sequence[str]) -> bytes:
     Return the operations, in order, as a JSON array; nothing at all if there are none.
 
     Args:
-        additions: Of the result; `None` unless it is enriched.
-        stripped: The dotted paths that were taken out of the request.
+        additions: From the result; `None` unless enriched.
+        stripped: The dotted paths that were removed from the request.
     """
     operations = [b'{"op":"remove","path":%b}' % _encode(_pointer(path)) for path in stripped]
     if additions:
@@ -54,5 +53,5 @@ def _add(path: bytes, value: bytes) -> bytes:
 
 
 def _pointer(path: str) -> str:
-    """Write a dotted path as a JSON pointer (RFC 6901, 3)."""
+    """Return a dotted path as a JSON pointer (RFC 6901, 3)."""
     return "".join(f"/{name.replace('~', '~0').replace('/', '~1')}" for name in path.split("."))

@@ -1,8 +1,8 @@
 """
-Where members that are configured to be read may stand, and the scanner that is told of them.
+Places of configured members, and the scanner that knows them.
 
-A configured path begins in one of the views: the deepest that it leads through. What it
-names there is compiled into that view; `rtb.openrtb.decode` does so.
+A configured path begins in the deepest view that it leads through. `rtb.openrtb.decode` adds the
+path's next member to that view.
 """
 
 import re
@@ -30,7 +30,7 @@ PLACES: Final[dict[str, type[msgspec.Struct]]] = {
     "device": Device,
     "": BidRequest,
 }
-"""Views that a configured member may be added to, the deepest first."""
+"""Views that may get a configured member, the deepest first."""
 
 FIELD_OF_PLACE: Final = {
     "user.ext": "user_ext",
@@ -42,18 +42,18 @@ FIELD_OF_PLACE: Final = {
 
 Scanned = tuple[list[SourcedUid] | None, int, int, int, int, bytes, bytes, int | None, bool]
 """
-What `rtb.openrtb.scan` says of a plain request; of another one `None`, or `False` if it knows
-that none of the members that we read stands twice.
+The result of `rtb.openrtb.scan` for a plain request; for others `None`, or `False` if no member
+that we read is duplicate.
 
-Its uids, or `None` if the user must be decoded; where `user` begins and ends in the body,
-and `user.data`, zeros if they are not there; `device`, empty if it tells nothing, and
-`regs`, as they stand there; `tmax`; whether all is ASCII. That it is UTF-8 else is not known.
+The uids, or `None` if the user must be decoded; start and end of `user` and of `user.data` in
+the body, zeros if missing; `device`, empty if it has nothing to read, and `regs`, as bytes; `tmax`;
+whether the body is ASCII. A body beyond ASCII is not yet checked to be UTF-8.
 """
 
 
 def split(path: str) -> tuple[str, str, tuple[str, ...]]:
-    """Take a path apart: the view it begins in, its member there, and the names behind."""
-    # Every path begins with the last place, which is the request itself.
+    """Split a path: its view, its member there, and the remaining names."""
+    # Every path matches the last place, the request itself.
     place = next(place for place in PLACES if not place or path.startswith(f"{place}."))
     member, *rest = path[len(place) :].removeprefix(".").split(".")
     return place, member, tuple(rest)
@@ -62,9 +62,9 @@ def split(path: str) -> tuple[str, str, tuple[str, ...]]:
 def plain_scan(
     strip_paths: Sequence[str], configured: Mapping[str, Set[str]]
 ) -> Callable[[bytes], Scanned | Literal[False] | None] | None:
-    """Return what takes plain requests apart; `None` where it is not compiled, or can't be sure."""
+    """Return a scanner of plain requests; `None` if not compiled, or not reliable here."""
     try:
-        from rtb.openrtb.scan import Scanner  # noqa: PLC0415 - there where a C compiler was
+        from rtb.openrtb.scan import Scanner  # noqa: PLC0415 - only with a C compiler
     except ImportError:
         return None
     forbidden = {path.rpartition(".")[2] for path in strip_paths}
@@ -93,6 +93,6 @@ def _encoded(names: Iterable[str]) -> list[bytes]:
 
 
 _PLAIN_NAME: Final = re.compile(r"[0-9A-Za-z_-]+")
-"""A name that nobody has a reason to escape."""
+"""Names that senders have no reason to escape."""
 
 _MAX_NAMES: Final = 16

@@ -1,8 +1,8 @@
 """
-One bid request, decoded as far as we read it: what the stages pass along.
+A bid request, decoded as far as we read it, for all stages.
 
-Kept apart from the views, which msgspec fills in: these are classes of ours, and
-compiled, where reading a field is reading a place in memory.
+Separate from the views, which msgspec fills: these classes are our own and compiled, so that
+reading a field is a memory access.
 """
 
 from collections.abc import Callable
@@ -21,30 +21,28 @@ from rtb.openrtb.views import BidRequest, Device, DeviceExt, User, UserExt
 @mypyc_attr(acyclic=True, free_list_len=1)
 class Request:
     """
-    A decoded request; never changed.
+    A decoded request; immutable.
 
-    A part that is missing, null or odd is an empty one, so that a stage may
-    just read it.
+    A part that is missing, null or odd is an empty view, so a stage may simply read it.
 
     Attributes:
-        body: As it came, or as it leaves once something was stripped.
-        tmax: `BidRequest.tmax` (3.2.1), whatever stands there.
-        uids: What the user is said to be called, and by whom.
-        consents: All that is said of `user.consent`, in both its places.
-        regs: What the law says of this request.
-        tracking: What its device has set.
-        user: What is configured to be read there; as far as it was decoded.
+        body: As received, or as it leaves after stripping.
+        tmax: `BidRequest.tmax` (3.2.1), of any type.
+        uids: The user's uids, each with its source.
+        consents: All values of `user.consent`, from both places.
+        regs: The privacy signals of `regs`.
+        tracking: The privacy signals of the device.
+        user: The view with its configured members, if it was decoded.
         user_ext: Likewise.
         device: Likewise.
         device_ext: Likewise.
-        copies: The whole as `rtb.openrtb.copies` reads it, where a member stands twice; else
-            `None`.
-        is_odd: One of the parts is of a type that it can't have, and its
-            signals are thereby lost.
-        is_scanned: It is known where its members stand, and that none is there
-            that may not leave.
-        user_end: Where `user` ends in the body, an object; 0 if that is not known.
-        data_end: Where `user.data` does, an array; 0 likewise.
+        copies: The whole request by `rtb.openrtb.copies`, if that read it; else `None`. Of
+            protobuf, the members of `rtb.openrtb.artf`.
+        data_messages: Each element of `user.data` as protobuf; `None` for JSON.
+        is_odd: A part is of the wrong type, so its signals are lost.
+        is_scanned: The positions of members are known, and there is nothing to strip.
+        user_end: Where `user` ends in the body, an object; 0 if unknown.
+        data_end: Where `user.data` ends, an array; 0 likewise.
     """
 
     __slots__ = (
@@ -57,6 +55,7 @@ class Request:
         "consents",
         "copies",
         "data_end",
+        "data_messages",
         "device",
         "device_ext",
         "is_odd",
@@ -93,6 +92,7 @@ class Request:
         user_end: int = 0,
         data_at: int = 0,
         data_end: int = 0,
+        data_messages: list[bytes] | None = None,
     ) -> None:
         self._head = head
         self._decode_head: Final = decode_head
@@ -114,10 +114,11 @@ class Request:
         self.is_scanned: Final = is_scanned
         self.user_end: Final = user_end
         self.data_end: Final = data_end
+        self.data_messages: Final = data_messages
 
     @property
     def head(self) -> BidRequest:
-        """The whole at its top level; decoded when it is first asked for, which is seldom."""
+        """The top level; decoded at the first access, which is rare."""
         head = self._head
         if head is None:
             head = self._head = self._decode_head(self.body)
@@ -125,7 +126,7 @@ class Request:
 
     @property
     def id_raw(self) -> bytes:
-        """`BidRequest.id` (3.2.1) as it stands in the body."""
+        """`BidRequest.id` (3.2.1) as in the body."""
         try:
             return bytes(self.head.id)
         except msgspec.DecodeError:
@@ -133,13 +134,13 @@ class Request:
 
     @property
     def user_raw(self) -> bytes:
-        """`user` as it stands in the body; empty if it is not there."""
+        """`user` as in the body; empty if missing."""
         raw = self._user_raw
         return self.body[self._user_at : self.user_end] if raw is None else raw
 
     @property
     def user_data(self) -> bytes:
-        """`user.data` (3.2.21) as it stands in the body; empty if it is not there."""
+        """`user.data` (3.2.21) as in the body; empty if missing."""
         if self.is_scanned:
             return self.body[self._data_at : self.data_end]
         return bytes(self.user.data)

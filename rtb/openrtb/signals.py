@@ -1,12 +1,11 @@
 """
-What a bid request says of privacy: `regs`, and what a device has set.
+The privacy signals of a bid request: `regs`, and the settings of the device.
 
-A signal is all that is said of it. OpenRTB 2.6 and 2.5 have a place each, and a member may
-stand there twice, of which some parsers read the first and others the last (RFC 8259, 4).
-Stages see every value and decide; here none is chosen.
+A signal is a tuple of values. OpenRTB 2.6 and 2.5 have a place each, and a place may have
+duplicate members, of which some parsers read the first, others the last (RFC 8259, 4). Stages see
+all values and decide.
 
-Null says nothing; neither does an empty array where an object belongs, which is
-how PHP writes an empty object.
+Null says nothing, nor does an empty array for an object: PHP writes empty objects that way.
 """
 
 from typing import Any, Final, TypeAlias, final
@@ -16,24 +15,27 @@ from mypy_extensions import mypyc_attr
 from rtb.openrtb.views import Device, DeviceExt, Regs, RegsExt
 
 Said: TypeAlias = tuple[Any, ...]
-"""All the values of a signal, as decoded; none of them null."""
+"""All values of a signal, as decoded, without null."""
 
 NOTHING: Final[Said] = ()
 
 ATTS_AUTHORISED: Final = 3
-"""The one value of `device.ext.atts` by which the person allows tracking (skadnetwork.md)."""
+"""The only value of `device.ext.atts` that allows tracking (skadnetwork.md)."""
+
+MOST_KEPT_LAWS: Final = 1_024
+"""Of a table of decoded `regs`, of which there are few different values."""
 
 
 @final
 @mypyc_attr(acyclic=True)
 class Law:
     """
-    What `regs` says (3.2.3); never changed, and shared by many requests.
+    The signals of `regs` (3.2.3); immutable, and shared by many requests.
 
     Attributes:
-        coppa, gdpr, us_privacy, gpp, gpp_sid, gpc: All that is said of each.
-        is_odd: `regs`, or its `ext`, is of a type that it can't have.
-        is_silent: Of all but `us_privacy`, nothing is said but a plain 0.
+        coppa, gdpr, us_privacy, gpp, gpp_sid, gpc: All values of each.
+        is_odd: `regs`, or its `ext`, is of the wrong type.
+        is_silent: No signal but `us_privacy` has a value, except a plain 0 of `coppa` or `gdpr`.
     """
 
     __slots__ = ("coppa", "gdpr", "gpc", "gpp", "gpp_sid", "is_odd", "is_silent", "us_privacy")
@@ -65,13 +67,13 @@ class Law:
 @mypyc_attr(acyclic=True)
 class Tracking:
     """
-    What a device has set (3.2.18); never changed.
+    The settings of a device (3.2.18); immutable.
 
     Attributes:
-        lmt, dnt, atts: All that is said of each.
-        is_odd: `device`, or its `ext`, is of a type that it can't have.
+        lmt, dnt, atts: All values of each.
+        is_odd: `device`, or its `ext`, is of the wrong type.
         is_limited: The device id may not be read.
-        is_silent: Of `lmt` and `atts` nothing is said that limits it.
+        is_silent: All values of `lmt` and `atts`, if any, plainly allow tracking.
     """
 
     __slots__ = ("atts", "dnt", "is_limited", "is_odd", "is_silent", "lmt")
@@ -95,7 +97,7 @@ class Tracking:
 
 
 def law_of(regs: Any) -> Law:
-    """Read `regs` as decoded: a view, or whatever stands there."""
+    """Read `regs` as decoded: a view, or any value."""
     is_odd = False
     if not isinstance(regs, Regs):
         is_odd = not says_nothing(regs)
@@ -115,8 +117,16 @@ def law_of(regs: Any) -> Law:
     )
 
 
+def keep_law(raw_to_law: dict[bytes, Law], raw: bytes, law: Law) -> None:
+    """Cache the signals of an encoded `regs`, in a table that begins anew when it is full."""
+    if len(raw_to_law) > MOST_KEPT_LAWS:
+        raw_to_law.clear()
+        raw_to_law[b""] = SILENT_LAW
+    raw_to_law[raw] = law
+
+
 def tracking_of(device: Any) -> Tracking:
-    """Read `device` as decoded: a view, or whatever stands there."""
+    """Read `device` as decoded: a view, or any value."""
     if not isinstance(device, Device):
         return SILENT_TRACKING if says_nothing(device) else _ODD_TRACKING
     ext = device.ext
@@ -132,27 +142,27 @@ def tracking_of(device: Any) -> Tracking:
 
 
 def said(value: Any, value_25: Any) -> Said:
-    """Return what is said in the places of OpenRTB 2.6 and 2.5."""
+    """Return the values from the places of OpenRTB 2.6 and 2.5."""
     if value is None:
         return NOTHING if value_25 is None else (value_25,)
     return (value,) if value_25 is None else (value, value_25)
 
 
 def says_nothing(value: Any) -> bool:
-    """Tell whether what stands where an object belongs is null, or an empty array."""
+    """Tell whether a value in place of an object is null, or an empty array."""
     return value is None or (isinstance(value, list) and not value)
 
 
 def _are_all(values: Said, plain: int) -> bool:
-    # Not by equality alone, for False equals 0 and is none; neither is -0.0.
+    # Not by equality alone: False and -0.0 equal 0, and are not plain.
     return not values or all(type(value) is int and value == plain for value in values)
 
 
 SILENT_LAW: Final = Law()
-"""Of a request without `regs`."""
+"""For a request without `regs`."""
 
 SILENT_TRACKING: Final = Tracking()
-"""Of a request without `device`, or with one that sets nothing."""
+"""For a request without `device`, or with one that sets nothing."""
 
 _ODD_TRACKING: Final = Tracking(is_odd=True)
 _NO_REGS: Final = Regs()

@@ -1,17 +1,15 @@
 """
-Taking out what was put in for us alone.
+Removes input-only fields from the request.
 
-Hashed e-mail addresses stand in a request so that we can look them up; no
-bidder is to see them. They go whatever the outcome: a request that times out
-carries them as well as one that is enriched.
+Hashed e-mail addresses are in a request so that we can look them up; bidders must not see them.
+They are removed whatever the outcome, on a timeout too.
 
-We read JSON as most do: of two members of one name the later counts, and a path
-leads through objects only. Whoever reads otherwise would find what we passed
-over: `{"user":{"ext":{"hashes":...}},"user":{}}`. A request that holds such a
-thing is malformed (RFC 8259, 4: names SHOULD be unique, and what becomes of those
-that are not is "unpredictable"), and does not leave at all. To see that there
-is none costs a usual bid a search for the last name of each path, a seventh of
-its decoding; only a request in which that name still stands is read as a whole.
+We read JSON as most parsers do: the last of duplicate members counts, and a path leads through
+objects only. Other parsers would find hashes that we miss here:
+`{"user":{"ext":{"hashes":...}},"user":{}}`. Such a request is malformed (RFC 8259, 4: duplicate
+names are "unpredictable"), and never leaves. The check costs a usual bid a search for the last
+name of each path, a seventh of its decoding; only a body that may still have such a name is
+parsed completely.
 """
 
 import re
@@ -24,7 +22,7 @@ from rtb.openrtb.views import ABSENT
 from rtb.outcome import MalformedRequest, Reason
 
 _PLAIN = re.compile(r"[0-9A-Za-z_.-]+")
-"""Paths whose names nobody has a reason to escape."""
+"""Paths whose names senders have no reason to escape."""
 
 
 class Strip:
@@ -32,7 +30,7 @@ class Strip:
     The configured paths, compiled.
 
     Args:
-        decoder: Whose `strip_paths` they are.
+        decoder: The decoder with the `strip_paths`.
     """
 
     def __init__(self, decoder: Decoder) -> None:
@@ -52,15 +50,14 @@ class Strip:
 
     def __call__(self, request: Request) -> tuple[Request, tuple[str, ...]]:
         """
-        Take out of a request what may not leave.
+        Remove input-only fields from a request.
 
         Returns:
-            The request as it leaves, itself if there is nothing to take out,
-            and the paths that led to something.
+            The request as it leaves, itself if there is nothing to remove, and the removed paths.
 
         Raises:
-            MalformedRequest: There is something to take out that can't be.
-            RecursionError: Nested too deep to be taken apart.
+            MalformedRequest: A field to remove can't be removed.
+            RecursionError: Nested too deep.
         """
         stripped: tuple[str, ...] = ()
         if request.is_scanned:
@@ -70,7 +67,7 @@ class Strip:
                 is_there = any(found is not None for found in led_to(request.copies, names))
             else:
                 value = read(request)
-                # None is the default of a member that a view has anyway; so is null.
+                # None is the default of a view's own member; null decodes to None too.
                 is_there = value is not ABSENT and value is not None
             if is_there:
                 leaving = self._without(request, names)
@@ -82,9 +79,9 @@ class Strip:
         return request, stripped
 
     def _may_hold_more(self, body: bytes) -> bool:
-        """Tell, cheaply, whether the last name of a path may still stand there as a name."""
+        """Tell, cheaply, whether the last name of a path may still be a name in the body."""
         for quoted in self._quoted:
-            if body.rfind(quoted) >= 0:  # a third of what `in` takes, on Python 3.11
+            if body.rfind(quoted) >= 0:  # on Python 3.11, a third of the time of `in`
                 return True
         if not self._is_plain:
             return True
@@ -92,9 +89,9 @@ class Strip:
 
     def _escapes_letter(self, body: bytes) -> bool:
         r"""
-        Tell whether a letter of the names is spelt as `\u00..`.
+        Tell whether a letter of the names is spelled as `\u00..`.
 
-        Nobody does so; what encoders escape, for HTML, is none of the letters.
+        Encoders escape some characters for HTML, but no letters.
         """
         at = body.rfind(b"\\u00")
         while at >= 0:
@@ -104,11 +101,11 @@ class Strip:
         return False
 
     def _holds_more(self, body: bytes) -> bool:
-        """Tell whether a path still leads to something, whichever of equal names is followed."""
+        """Tell whether a path still leads to a value, through any copy of duplicate names."""
         try:
             members = pairs_of(body)
         except UnreadableJson:
-            return True  # what can't be read so, can't be known to hold nothing
+            return True  # an unparsable body may contain anything
         return any(
             found is not None for _, names, _ in self._paths for found in led_to(members, names)
         )
@@ -118,7 +115,7 @@ class Strip:
         if names[0] != "user" or len(names) == 1:
             changed = without(body, names)
             return request if changed is body else self._decoder(changed)
-        # The user is at hand, so only its part of the body is taken apart.
+        # The user's bytes are known, so only they are split.
         user = request.user_raw
         changed = without(user, names[1:])
         if changed is user:

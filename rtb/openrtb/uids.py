@@ -1,25 +1,24 @@
 """
-The ids that a bid request says its user has, as one flat list.
+The uids of a bid request's user, as a flat list.
 
-`eids` are two arrays deep, in either of two places; nearly all that is read of them are
-pairs of source and id. Here they are pairs, so that who looks for identifiers need not
-know where they stood, nor who has read them: msgspec by the views, or `rtb.openrtb.scan`.
+`eids` are two arrays deep, in either of two places; almost only source and id are read. A list of
+pairs is independent of the place and of the reader: msgspec by the views, or `rtb.openrtb.scan`.
 """
 
 from rtb.openrtb.views import Eid, Uid, UidExt, User, UserExt
 
 SourcedUid = tuple[str, str, UidExt | None]
-"""`EID.source`, `UID.id` and `UID.ext` (3.2.27, 3.2.28); all else of them is not read."""
+"""`EID.source`, `UID.id` and `UID.ext` (3.2.27, 3.2.28); their other members are not read."""
 
 
 def uids_of(user: User, user_ext: UserExt) -> list[SourcedUid]:
     """
-    Return the uids of a user, in their order; whatever else stands there is none.
+    Return the uids of a user, in order, without anything odd.
 
     Args:
-        user: Has them in OpenRTB 2.6.
-        user_ext: Had them in 2.5. Senders write them to both, or different ones to each, and
-            an opt-out may stand in either: both count.
+        user: The place of uids in OpenRTB 2.6.
+        user_ext: Their place in 2.5. Senders fill both, or each differently, and an opt-out may
+            belong to either: both count.
     """
     uids: list[SourcedUid] = []
     for eids in (user.eids, user_ext.eids):

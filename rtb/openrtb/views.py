@@ -1,20 +1,17 @@
 """
-The bid request as we see it: only the fields that we read, whatever stands in them.
+The bid request as views: only the fields that we read, with any value.
 
-Senders err, and garbage in a field must not cost them the auction. So every
-field accepts every JSON value: a view is what the specification says, or
-`Odd`. Code that reads a field says what it does with an odd one: consent
-refuses, the rest looks away. Decoding therefore fails only where the body is
-not JSON, or not an object, or writes a number that no double holds.
+Senders err, and garbage in a field must not cost them the auction. So every field accepts every
+JSON value: a view by the specification, or `Odd`. The reader of a field handles odd values: consent
+refuses, other stages ignore them. So decoding fails only for a body that is not JSON, or not an
+object, or has a number that no double holds.
 
-`Raw` is a value left as the bytes that came; what is spliced back later stands
-there untouched. A member that is absent, a `Raw` one too, is the default. Of
-two members of one name the later is read, as in nearly every parser that will
-read the request after us (RFC 8259, section 4, leaves it open); what the earlier
-says counts, too, and is read by `rtb.openrtb.copies`.
+`Raw` keeps a value's bytes, so that a value spliced back later is unchanged. A missing member is
+the default, also for `Raw`. Of duplicate members the last is read, as in nearly every parser
+after us (RFC 8259, section 4, leaves the choice open); `rtb.openrtb.copies` reads the earlier
+ones, which count too.
 
-The sections are those of the OpenRTB 2.6 specification; what 2.5 carried in
-`ext` is read there too.
+Sections are those of OpenRTB 2.6; fields that 2.5 has in `ext` are read there too.
 """
 
 from typing import Any, TypeAlias
@@ -24,13 +21,13 @@ from msgspec import Raw
 
 OddScalar: TypeAlias = int | float | str | bool | None
 Odd: TypeAlias = OddScalar | list[Any]
-"""What may stand where an object belongs, null included."""
+"""Values that may replace an object, null included."""
 
 OddList: TypeAlias = OddScalar | dict[str, Any]
-"""What may stand where an array belongs, null included."""
+"""Values that may replace an array, null included."""
 
 ABSENT = Raw()
-"""The `Raw` of a member that is not there; null is one that is there."""
+"""The `Raw` of a missing member; a null is not missing."""
 
 
 class UidExt(msgspec.Struct, frozen=True, gc=False):
@@ -41,14 +38,14 @@ class UidExt(msgspec.Struct, frozen=True, gc=False):
 
 
 class Uid(msgspec.Struct, frozen=True, gc=False):
-    """3.2.28 UID: one id of the user under one source."""
+    """3.2.28 UID: an id of the user from a source."""
 
     id: Any = None
     ext: UidExt | Odd = None
 
 
 class Eid(msgspec.Struct, frozen=True, gc=False):
-    """3.2.27 EID: the ids that one identity source gave this user."""
+    """3.2.27 EID: the user's ids from an identity source."""
 
     source: Any = None
     uids: list[Uid | Odd] | OddList = None
@@ -58,14 +55,14 @@ Eids: TypeAlias = list[Eid | Odd] | OddList
 
 
 class UserExt(msgspec.Struct, frozen=True, gc=False):
-    """User.ext: where OpenRTB 2.5 has what 2.6 took into `User`."""
+    """User.ext: the fields of OpenRTB 2.5 that 2.6 moved into `User`."""
 
     consent: Any = None
     eids: Eids = None
 
 
 class User(msgspec.Struct, frozen=True, gc=False):
-    """3.2.20 User: the human whose request this is."""
+    """3.2.20 User: the human user of the device."""
 
     consent: Any = None
     eids: Eids = None
@@ -80,7 +77,7 @@ class DataExt(msgspec.Struct, frozen=True, gc=False):
 
 
 class Data(msgspec.Struct, frozen=True, gc=False):
-    """3.2.21 Data, as far as it takes to know whose it is."""
+    """3.2.21 Data, enough to identify its partner."""
 
     id: Any = None
     segment: Raw = ABSENT
@@ -100,7 +97,7 @@ class DeviceExt(msgspec.Struct, frozen=True, gc=False):
 
 
 class Device(msgspec.Struct, frozen=True, gc=False):
-    """3.2.18 Device: what the user holds, and its settings on tracking."""
+    """3.2.18 Device: the user's device, and its tracking settings."""
 
     lmt: Any = None
     dnt: Any = None
@@ -108,7 +105,7 @@ class Device(msgspec.Struct, frozen=True, gc=False):
 
 
 class RegsExt(msgspec.Struct, frozen=True, gc=False):
-    """Regs.ext: where OpenRTB 2.5 has what 2.6 took into `Regs`; `gpc`; and `coppa`, misplaced."""
+    """Regs.ext: fields of OpenRTB 2.5 that 2.6 moved into `Regs`; `gpc`; a misplaced `coppa`."""
 
     coppa: Any = None
     gdpr: Any = None
@@ -119,7 +116,7 @@ class RegsExt(msgspec.Struct, frozen=True, gc=False):
 
 
 class Regs(msgspec.Struct, frozen=True, gc=False):
-    """3.2.3 Regs: what the law says of this request."""
+    """3.2.3 Regs: the legal signals of this request."""
 
     coppa: Any = None
     gdpr: Any = None
@@ -130,19 +127,19 @@ class Regs(msgspec.Struct, frozen=True, gc=False):
 
 
 class Publisher(msgspec.Struct, frozen=True, gc=False):
-    """3.2.15 Publisher: whose inventory it is."""
+    """3.2.15 Publisher: the owner of the inventory."""
 
     id: Any = None
 
 
 class Inventory(msgspec.Struct, frozen=True, gc=False):
-    """3.2.13 Site, 3.2.14 App, 3.2.32 DOOH: where the impression is."""
+    """3.2.13 Site, 3.2.14 App, 3.2.32 DOOH: the place of the impression."""
 
     publisher: Publisher | Odd = None
 
 
 class BidRequest(msgspec.Struct, frozen=True, gc=False):
-    """3.2.1 BidRequest: its parts stay raw, `user` because it is what we splice."""
+    """3.2.1 BidRequest: its parts stay raw, `user` because we splice it."""
 
     id: Raw = ABSENT
     tmax: Any = None
@@ -155,5 +152,5 @@ class BidRequest(msgspec.Struct, frozen=True, gc=False):
 
 
 def signals_in(view: type[msgspec.Struct]) -> tuple[str, ...]:
-    """Return the members of `Regs`, `Device` or the `ext` of either that are privacy signals."""
+    """Return the privacy signals among the members of `Regs`, `Device` or their `ext`."""
     return tuple(name for name in view.__struct_fields__ if name != "ext")

@@ -1,41 +1,66 @@
 """
-The forms an answer can have: one row a path, each over the same `Result`.
+The forms of an answer: one row a path, each from the same `Result`.
 
-    path                          answers with                          nothing to say
-    /openrtb2/enrich[/recipient]  the whole bid request                 200, as it came
+    path                          answers with                          without segments
+    /openrtb2/enrich[/recipient]  the whole bid request                 200, unchanged
     /openrtb2/patch[/recipient]   a JSON Patch (RFC 6902)               204
     /openrtb25[/recipient]        OpenX's fragment: id and user.data    204
+    /curation[/recipient]         Google's SegmentResponse              204
+    /v2/targeting                 for Prebid Server's module            200, without segments
 
-Without a recipient it is the trusted caller in our own platform who asks.
+Without a recipient in the path, `RTB_DEFAULT_RECIPIENT` asks, or, if allowed, the trusted caller in
+our own platform; see `rtb.settings`. The last two paths take no bid requests. They exist only if
+the operator has set the meaning of a question that says nothing of GDPR.
 """
 
 from collections.abc import Callable, Mapping
+from enum import Enum, auto
 from typing import Final, NamedTuple
 
+from rtb.openrtb import targeting
+from rtb.openrtb.curation import segment_response
 from rtb.openrtb.fragment import fragment
 from rtb.openrtb.inject import inject
 from rtb.openrtb.patch import patch
 from rtb.outcome import Outcome, OutcomeHeader
 from rtb.pipeline import Result
 from rtb.server.http.http11 import head_of
+from rtb.server.metrics.layout import Refusal
+
+
+class Asked(Enum):
+    """The kinds of question; each has its own pipeline."""
+
+    BID_REQUEST = auto()
+    SEGMENT_REQUEST = auto()  # Google's: rtb.openrtb.curation
+    TARGETING = auto()  # a query: rtb.openrtb.targeting
 
 
 class Form(NamedTuple):
     """
-    One way to answer.
+    A form of answers.
 
     Attributes:
-        render: Makes the body; an empty one is answered as 204.
-        heads: The answer's head by outcome.
-        nothing: The head of an answer that says nothing, likewise.
-        needs_json: A `Content-Type` that is not JSON is refused, not ignored
-            (OpenX's contract; in OpenRTB a missing one means JSON).
+        render: Makes the body; an empty body is answered as 204.
+        heads: The head of an answer with a body, by outcome.
+        nothing: The head of an answer without a body, by outcome.
+        needs_json: Whether a `Content-Type` other than JSON is refused (OpenX's contract;
+            in OpenRTB a missing header means JSON).
+        asked: The kind of question on its path.
+        tmax_share: The fraction of the host's time for enrichment; `None`: the configured
+            share of an auction's time.
+        method: Of its requests; a GET is read by its URL alone.
+        other_method: The refusal of any other method.
     """
 
     render: Callable[[Result], bytes]
     heads: Mapping[Outcome, bytes]
     nothing: Mapping[Outcome, bytes]
     needs_json: bool = False
+    asked: Asked = Asked.BID_REQUEST
+    tmax_share: float | None = None
+    method: bytes = b"POST"
+    other_method: Refusal = Refusal.NOT_POST
 
 
 def _whole(result: Result) -> bytes:
@@ -51,10 +76,22 @@ def _fragment(result: Result) -> bytes:
     return b"" if result.additions is None else fragment(result.additions)
 
 
+def _segment_response(result: Result) -> bytes:
+    return segment_response(result.additions)
+
+
+def _targeting(result: Result) -> bytes:
+    return targeting.targeting_answer(result.additions)
+
+
+_DATA_SHARE: Final = 0.5
+"""Of a host's time for data alone, not for a whole auction."""
+
 _PASSED: Final = "passed"
 
 
-def _heads(status: int, says: OutcomeHeader, media_type: str = "") -> dict[Outcome, bytes]:
+def heads_of(status: int, says: OutcomeHeader, media_type: str = "") -> dict[Outcome, bytes]:
+    """Make the heads of answers, by outcome."""
     is_full = says is OutcomeHeader.FULL
     return {
         outcome: head_of(
@@ -70,17 +107,33 @@ _JSON: Final = "application/json"
 
 
 def _forms(says: OutcomeHeader) -> dict[bytes, Form]:
-    nothing = _heads(204, says)
-    as_json = _heads(200, says, _JSON)
-    as_patch = _heads(200, says, "application/json-patch+json")
+    nothing = heads_of(204, says)
+    as_json = heads_of(200, says, _JSON)
+    as_patch = heads_of(200, says, "application/json-patch+json")
     return {
         b"/openrtb2/enrich": Form(_whole, as_json, nothing),
         b"/openrtb2/patch": Form(_patch, as_patch, nothing),
         b"/openrtb25": Form(_fragment, as_json, nothing, needs_json=True),
+        b"/curation": Form(
+            _segment_response,
+            as_json,
+            nothing,
+            asked=Asked.SEGMENT_REQUEST,
+            tmax_share=_DATA_SHARE,
+        ),
+        targeting.PATH: Form(
+            _targeting,
+            as_json,
+            nothing,
+            asked=Asked.TARGETING,
+            tmax_share=_DATA_SHARE,
+            method=b"GET",
+            other_method=Refusal.NOT_GET,
+        ),
     }
 
 
 FORMS: Final[Mapping[OutcomeHeader, Mapping[bytes, Form]]] = {
     says: _forms(says) for says in OutcomeHeader
 }
-"""By what the header tells, and by path."""
+"""By the outcome header's setting, and by path."""

@@ -1,22 +1,21 @@
 """
-Keeps a worker's catalog that of the store, and says until when it is one to answer by.
+Keeps a worker's catalog equal to the store's, and the lease under which it may be used.
 
-A message on `seg:1:changed` makes it look at once; it looks four times a lease
-besides, for pub/sub promises nothing. It compares versions for being the same,
-not for which is greater: behind the address there may be another store by now.
+A message on `seg:1:changed` triggers a poll at once. Four polls a lease come besides, since pub/sub
+guarantees no delivery. Versions are compared for equality only: another store may be at the address
+by now.
 
-Each look that finds our version renews the lease, from the moment at which it was sent
-(`segments.store.catalog_lease`). While another version is there and is being worked out,
-ours is not renewed: what it shows may be what the other forbids.
+Each poll that finds our version renews the lease, from when the poll was sent
+(`segments.store.catalog_lease`). While a new version is being parsed, the old lease is not renewed:
+the new version may forbid what the old version shows.
 
-It never ends of an error. What it knows how to take is complained of; any other is a
-bug, is counted and logged as one, and the bids go on with the catalog that they have,
-for as long as its lease lasts. A worker that ended instead would begin again without
-any, and meet the same error.
+No error ends the follower. Expected errors are reported. Any other error is a bug, counted and
+logged; bids go on with the old catalog until its lease ends. A worker that ended instead would
+restart without a catalog and meet the same error.
 
-A catalog is swapped whole, and none is believed of a store without its meta.
-Working it out takes a thread, so that a large one holds no bid up for longer
-than the interpreter's switch interval.
+A catalog is replaced as a whole. None is taken from a store without meta, or before a catalog is
+published: an empty catalog would make every recipient unknown. A thread parses it, so that a large
+catalog delays bids by the interpreter's switch interval at most.
 """
 
 import asyncio
@@ -24,6 +23,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
 from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
 from rtb.catalog import Catalog
@@ -36,21 +36,26 @@ from segments.store.cache_lease import (
     register_command,
 )
 from segments.store.catalog_lease import DEFAULT_LEASE_MS
+from segments.store.error_code import Refusal, in_words, refusal_of
 from segments.store.reader import StoreUnusable, read_catalog, read_meta, read_version
 
 LONGEST_POLL_S = 0.5
+_UNTOLD = "nobody tells us of changes to the catalog, so they are looked for"
+_NOT_YET = "no catalog is published yet: a loader does that within seconds"
 _POLLS_A_LEASE = 4
+_NONE = 0
+"""The version in a store that is laid out but has no catalog yet."""
+
 _DUE_BEFORE_S = REGISTERED_S - REGISTER_EVERY_S
 
 
 class CatalogLease:
     """
-    For how long an answer about the catalog's version stands.
+    How long an answer about the catalog's version holds.
 
     Args:
-        lease_ms: Wanted; where it is longer than the default, it is good once the
-            store knows of it.
-        clock_s: Durations only; what bids go by.
+        lease_ms: The wanted lease; beyond the default, it holds only once registered.
+        clock_s: For durations only; the clock of the bids.
     """
 
     def __init__(self, lease_ms: int, clock_s: Callable[[], float]) -> None:
@@ -60,11 +65,11 @@ class CatalogLease:
 
     @property
     def poll_s(self) -> float:
-        """How often to look."""
+        """The interval between polls."""
         return min(LONGEST_POLL_S, self._lease_ms / MS_PER_S / _POLLS_A_LEASE)
 
     async def register(self, redis: Redis) -> None:
-        """Have writers wait for it, where they would not anyway; tell nobody if that can't be."""
+        """Register a lease beyond the default; ignore a refusal by the store."""
         asked_at_s = self.clock_s()
         is_due = asked_at_s >= self._registration.until_s - _DUE_BEFORE_S
         if self._lease_ms > DEFAULT_LEASE_MS and is_due:
@@ -74,7 +79,7 @@ class CatalogLease:
                 self._registration.confirm(asked_at_s, self.clock_s())
 
     def until_s(self, asked_at_s: float) -> float:
-        """Return until when the answer to a question stands, by when it was sent."""
+        """Return when the answer to a question sent at `asked_at_s` expires."""
         registration = self._registration
         default_s = asked_at_s + min(self._lease_ms, DEFAULT_LEASE_MS) / MS_PER_S
         if not registration.at_s < asked_at_s:
@@ -90,48 +95,73 @@ async def follow(
     adopt: Callable[[Catalog], None],
     confirm: Callable[[float], None],
     lease: CatalogLease,
-    complain: Callable[[str], None],
+    complain: Callable[[str, Refusal | None], None],
     on_bug: Callable[[Exception], None],
 ) -> None:
     """
-    Follow the store's catalog, for ever; ends only by being cancelled.
+    Follow the store's catalog until cancelled.
 
     Args:
-        redis: A client of our own.
+        redis: The follower's own client.
         hold_out: Of the unnamed recipient; see `Catalog`.
-        adopt: Given each new catalog.
-        confirm: Told until when a bid may begin that is answered by it, whenever the
-            store has just said that it is its own.
-        lease: On which that is.
-        complain: Told why the catalog can't be followed now. The text names no
-            address and no person.
-        on_bug: Given an error that nobody foresaw. Its text may name anything.
+        adopt: Called with each new catalog.
+        confirm: Called at each confirmation of the version, with the time until which new bids
+            may use the catalog.
+        lease: The lease of each confirmation.
+        complain: Called after each poll with the trouble, "" if all is well, and the store's
+            refusal, if any. The text contains no address and no person.
+        on_bug: Called with an unexpected error. Its text may contain anything.
     """
     version: int | None = None
+    untold: RedisError | None = None  # why there are no messages of changes
     while True:
         try:
-            # First of all: the client of a Cluster finds its nodes by a command, not by pub/sub.
+            # First, since a Cluster client finds its nodes by a command, not by pub/sub.
             await read_meta(redis)
             async with redis.pubsub() as changes:
-                await changes.subscribe(keys.CHANGED)
+                if untold is None:
+                    await changes.subscribe(keys.CHANGED)
                 while True:
-                    # A store that is not ours, or not yet, is not read.
+                    # Never read a store that is not ours, or not ready.
                     await read_meta(redis)
                     await lease.register(redis)
                     asked_at_s = lease.clock_s()
-                    if await read_version(redis) != version:
+                    shown = await read_version(redis)
+                    if shown not in (_NONE, version):
                         asked_at_s = lease.clock_s()
                         snapshot = await read_catalog(redis)
-                        adopt(await asyncio.to_thread(Catalog.from_snapshot, snapshot, hold_out))
-                        version = snapshot.version
-                    confirm(lease.until_s(asked_at_s))
-                    await changes.get_message(timeout=lease.poll_s)
+                        shown = snapshot.version
+                        if shown != _NONE:
+                            made = await asyncio.to_thread(
+                                Catalog.from_snapshot, snapshot, hold_out
+                            )
+                            adopt(made)
+                            version = shown
+                    if shown != _NONE:
+                        confirm(lease.until_s(asked_at_s))
+                    if untold is not None:
+                        complain(f"{_UNTOLD}: {in_words(untold)}", refusal_of(untold))
+                        await asyncio.sleep(lease.poll_s)
+                    else:
+                        complain(_NOT_YET if shown == _NONE else "", None)
+                        untold = await _until_told(changes, lease.poll_s)
         except StoreUnusable as unusable:
-            complain(str(unusable))
+            complain(str(unusable), None)
         except (RedisError, RedisClusterException, OSError, ValueError) as error:
-            # By its kind only: the text may hold an address.
-            complain(f"the catalog can't be read: {type(error).__name__}")
+            # Only the kind of error: the text may hold an address.
+            refusal = refusal_of(error)
+            why = type(error).__name__ if refusal is None else in_words(error)
+            complain(f"the catalog can't be read: {why}", refusal)
         except Exception as bug:  # noqa: BLE001 - see the module
             on_bug(bug)
-            complain(f"the catalog can't be followed, by a bug: {type(bug).__name__}")
+            complain(f"the catalog can't be followed, by a bug: {type(bug).__name__}", None)
         await asyncio.sleep(lease.poll_s)
+
+
+async def _until_told(changes: PubSub, within_s: float) -> ResponseError | None:
+    """Wait for a message; return the error if the store denies the subscription."""
+    try:
+        await changes.get_message(timeout=within_s)
+    except ResponseError as refused:
+        return refused
+    return None

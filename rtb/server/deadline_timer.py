@@ -1,11 +1,10 @@
 """
-One timer for all deadlines of a worker.
+The timer for all deadlines of a worker.
 
-Whoever waits stands in the list of the millisecond in which its time ends; the
-timer is set for the first list that is not empty, and for none while nobody
-waits. Taking a place is one `append`; those whose answer came in time stay in
-their list, done, until it is thrown away, 20 ms later. A timer of the event
-loop for each request costs 2 µs to set and cancel; this 0.2.
+Each bid stands in the list of the millisecond in which its deadline falls; the timer is set for
+the first list, if any. To add a bid is a single `append`. Answered bids stay in their list until
+its time comes. A timer of the event loop for each request costs 2 µs to set and cancel; this costs
+0.2 µs.
 """
 
 import asyncio
@@ -17,19 +16,19 @@ _TICKS_PER_S: Final = 1000
 
 
 class Waiting(Protocol):
-    """Whoever has a deadline."""
+    """A bid with a deadline."""
 
     def expire(self) -> None:
-        """Its time is up; nothing happens if it is done already."""
+        """Act on the end of its time; do nothing if the bid is done."""
 
 
 class Deadlines:
     """
-    The deadlines that lie ahead.
+    The pending deadlines.
 
     Args:
-        loop: Whose timer is used.
-        monotonic: The clock that deadlines are in.
+        loop: The event loop of the timer.
+        monotonic: The clock of the deadlines.
     """
 
     __slots__ = ("_loop", "_monotonic", "_next", "_tick_to_waiting", "_timer")

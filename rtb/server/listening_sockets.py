@@ -1,32 +1,32 @@
 """
-The sockets that bids come in by: bound before any worker starts, kept while workers come and go.
+The sockets for bids: bound before any worker starts, and kept while workers come and go.
 
-One for each worker, all on one port (SO_REUSEPORT spreads the connections). They
-belong to the supervisor, so a port in use is one clear line and not N, and whoever
-connects while nobody accepts, for a worker died or has drained, waits for the next.
+Each worker has its own, all on the same port; SO_REUSEPORT spreads the connections. The supervisor
+owns them: a port in use is a single clear error, and connections to a dead or drained worker wait
+for its successor.
 """
 
 import contextlib
 import socket
 
 BACKLOG = 4096
-"""Clients that may wait to be accepted; whoever listens on a socket anew must say it again."""
+"""The accept queue's length; a later `listen` on the same socket must repeat it."""
 
 
 class CannotListen(Exception):
-    """A port can't be had; the message says which, and why."""
+    """A port can't be bound; the message has the port and the reason."""
 
 
 def listen(host: str, port: int, workers: int) -> list[socket.socket]:
     """
-    Bind a socket for each worker, all to one port.
+    Bind a socket for each worker, all on one port.
 
     Raises:
-        CannotListen: It is in use, or not ours to use.
+        CannotListen: The port is in use, or binding is not permitted.
     """
     sockets: list[socket.socket] = []
     try:
-        # Alone first: to a second service, SO_REUSEPORT would just give the port as well.
+        # Without SO_REUSEPORT first: with it, a second service could bind the port as well.
         with contextlib.closing(_bound(host, port, is_shared=False)) as alone:
             port = alone.getsockname()[1]
         for _ in range(workers):

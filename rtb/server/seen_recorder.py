@@ -1,14 +1,14 @@
 """
-Remembers which ids were looked up, where `RTB_REMEMBER_SEEN` says so.
+Records the ids that were looked up, if `RTB_REMEMBER_SEEN` is set.
 
     bid path     add        a set in memory, bounded
     run          flush      once a second, in small writes; see segments.store.seen_filter
 
-No bid waits for it: what comes too fast, or while the store can't be written, is
-dropped and counted, and makes nothing worse than somebody's count too small. A worker
-that ends takes its last second with it. The day is that of the flush.
+No bid waits for it. Ids beyond the limit, or that can't be written, are dropped and counted; the
+only effect is a count that is too small. A worker that ends loses its last second. The day is that
+of the flush.
 
-`add` never raises: it is called where an exception would cost other bids their answer.
+`add` never raises: an exception there would cost other bids their answer.
 """
 
 import asyncio
@@ -28,18 +28,18 @@ from segments.store.seen_filter import IDS_PER_WRITE, remember
 
 FLUSH_EVERY_S: Final = 1.0
 MAX_PENDING: Final = 200_000
-"""Ids of one worker between two flushes: 25 MB at most, and two seconds of the store's time."""
+"""A worker's ids between two flushes: 25 MB at most, and two seconds of the store's time."""
 
 
 class SeenRecorder:
     """
-    The ids that a worker has looked up since the last flush.
+    A worker's looked-up ids since the last flush.
 
     Args:
         redis: A client of the worker's own, never the lookup's link.
-        counters: Where it counts.
+        counters: The worker's.
         wall_s: Unix time.
-        max_pending: More ids than these are dropped.
+        max_pending: Further ids are dropped.
     """
 
     def __init__(
@@ -56,32 +56,32 @@ class SeenRecorder:
         self._pending: set[Id] = set()
 
     def add(self, ids: tuple[Id, ...]) -> None:
-        """Take the ids of one bid; part of the bid path."""
+        """Take the ids of a bid; part of the bid path."""
         if len(self._pending) + len(ids) > self._max_pending:
             self._counters.count_seen(SeenResult.DROPPED, len(ids))
         else:
             self._pending.update(ids)
 
     async def run(self) -> None:
-        """Flush, for ever; ends only by being cancelled."""
+        """Flush every second until cancelled."""
         while True:
             await asyncio.sleep(FLUSH_EVERY_S)
             await self.flush()
 
     async def flush(self) -> None:
-        """Write what is pending, or drop it."""
+        """Write the pending ids, or drop them."""
         if not self._pending:
             return
         pending, self._pending = self._pending, set()
         left, at_s = len(pending), self._wall_s()
         rest = iter(pending)
         try:
-            # A store that is not ours, or not now, is not written.
+            # Never write to a store that is not ours, or not ready.
             await read_meta(self._redis)
             while ids := tuple(islice(rest, IDS_PER_WRITE)):
                 await remember(self._redis, ids, at_s)
                 self._counters.count_seen(SeenResult.REMEMBERED, len(ids))
                 left -= len(ids)
         except (RedisError, OSError, StoreUnusable, ValueError):
-            # Who follows the catalog complains of the store.
+            # The catalog follower reports the store's trouble.
             self._counters.count_seen(SeenResult.DROPPED, left)

@@ -1,9 +1,8 @@
 """
 Settings on their way from the supervisor to a worker: in memory, not in the environment.
 
-What the supervisor has read and found right is what the worker runs with. Were it
-to read for itself, a `.env` file that was broken since, and that a roll refused,
-would keep a worker that died from being started again.
+A worker runs with the settings that the supervisor has validated. If workers read them again, a
+`.env` file that broke later, and that a roll refused, would prevent the restart of a dead worker.
 """
 
 import os
@@ -16,7 +15,7 @@ from rtb.settings import RtbSettings
 
 class SettingsHandoff:
     """
-    Settings that any number of workers are started with.
+    Settings for any number of workers.
 
     Args:
         settings: As read.
@@ -25,7 +24,7 @@ class SettingsHandoff:
     def __init__(self, settings: RtbSettings) -> None:
         self.settings = settings
         self.fd = os.memfd_create("rtb-settings")
-        """For the worker to inherit, and to `read`; closed when nobody has these settings."""
+        """Inherited by workers, for `read`; closed when no worker slot uses these settings."""
         os.write(self.fd, settings.model_dump_json().encode())
 
     def __del__(self) -> None:
@@ -33,12 +32,12 @@ class SettingsHandoff:
 
     @staticmethod
     def read(fd: int) -> RtbSettings:
-        """Read in the worker what was handed over; others may be reading the same."""
+        """Read the settings in the worker; other workers may read the same file at once."""
         return _Only.model_validate_json(os.pread(fd, os.fstat(fd).st_size, 0))
 
 
 class _Only(RtbSettings):
-    """The settings as they were handed over, whatever stands in the environment by now."""
+    """The handed-over settings, whatever the environment says by now."""
 
     @classmethod
     def settings_customise_sources(
@@ -48,5 +47,5 @@ class _Only(RtbSettings):
         *_: Any,
         **__: Any,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take the arguments alone; part of pydantic-settings."""
+        """Use the arguments alone; part of pydantic-settings."""
         return (init_settings,)

@@ -1,14 +1,13 @@
 """
-Starts the workers, starts a dead one again, replaces all of them, and stops them.
+Starts, restarts, replaces and stops the workers.
 
     supervisor   listening sockets, memory of the metrics, health and metrics port
       worker 0     one event loop
       worker 1     ...
 
-SIGHUP rolls: the settings are read anew, and one worker after the other is
-replaced by one that has them (worker_slot.py), without a client noticing. Settings that
-are wrong, or with which a worker does not get ready, leave the old ones in place.
-No bid passes through this process.
+SIGHUP rolls: the supervisor reads the settings again and replaces the workers in turn
+(worker_slot.py), unnoticed by clients. If the settings are wrong, or a worker does not get ready,
+the old workers stay. No bid passes through this process.
 """
 
 import asyncio
@@ -16,6 +15,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 
 from aiohttp import web
 
@@ -27,57 +27,74 @@ from rtb.server.settings_handoff import SettingsHandoff
 from rtb.server.worker_slot import NotReplaced, Rows, WorkerSlot
 from rtb.settings import RtbSettings
 from segments.runtime import http_server
+from segments.runtime.fork_server import ForkServer
 from segments.runtime.settings_reader import WrongSettings, settings_of
 from segments.runtime.tls import UnusableTls, context_of
 
 _log = logging.getLogger(__name__)
 
-_AT_THE_START = ("host", "port", "admin_port", "workers", "admin_tls_cert", "admin_tls_key")
-"""Settings of the supervisor itself, which a roll leaves as they were."""
+_AT_THE_START = (
+    "host",
+    "port",
+    "grpc_port",
+    "admin_port",
+    "workers",
+    "admin_tls_cert",
+    "admin_tls_key",
+)
+"""Settings of the supervisor itself; a roll does not change them."""
 
 
 class Supervisor:
     """
-    The bid listener as a whole.
+    The whole bid listener.
 
     Args:
-        settings: Of the first workers; each roll reads them anew from the environment.
+        settings: For the first workers; each roll reads them again from the environment.
+        fork_server: Starts the workers.
 
     Raises:
-        CannotListen: The port can't be had.
-        segments.runtime.tls.UnusableTls: There is no TLS with these files.
+        CannotListen: The port can't be bound.
+        segments.runtime.tls.UnusableTls: The TLS files can't be used.
     """
 
-    def __init__(self, settings: RtbSettings) -> None:
+    def __init__(self, settings: RtbSettings, fork_server: ForkServer) -> None:
         self._settings = settings
-        # Each worker reads its own files; what is wrong with them is said once, by us.
+        # Workers load these files themselves; a check here reports an error once.
         context_of(settings.tls)
         self._admin_ssl = context_of(settings.admin_tls)
         handed = SettingsHandoff(settings)
-        self._sockets = listen(settings.host, settings.port, settings.workers)
-        # One row more than workers: while one is replaced, it is two processes.
+        each = [listen(settings.host, settings.port, settings.workers)]
+        if settings.grpc_port is not None and settings.grpc_port != (settings.port or None):
+            each.append(listen(settings.host, settings.grpc_port, settings.workers))
+        self._ports = [sockets[0].getsockname()[1] for sockets in each]
+        self._sockets = [one for sockets in each for one in sockets]
+        # Workers ask here for health and metrics; the kernel chooses an abstract name.
+        self._unix = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._unix.bind("")
+        # One row more than workers: a worker that is being replaced is two processes.
         rows = settings.workers + 1
         self._rows = Rows(shared_counters.create(rows), rows)
         self._seats = [
-            WorkerSlot(number, one, self._rows, handed) for number, one in enumerate(self._sockets)
+            WorkerSlot(number, own, self._rows, handed, self._unix.getsockname(), fork_server)
+            for number, own in enumerate(zip(*each, strict=True))
         ]
-        self.port: int = self._sockets[0].getsockname()[1]
+        self.port: int = self._ports[0]
 
     async def run(self, stop: asyncio.Event, at_once: asyncio.Event, roll: asyncio.Event) -> None:
         """
         Serve until `stop` is set, then drain; replace the workers whenever `roll` is set.
 
-        Between the two it says that it is not ready, and goes on accepting for a while: a
-        load balancer sends on until it has looked.
+        After `stop`, the service is not ready but still accepts for
+        `stop_accepting_after_s`: a load balancer sends requests until its next health check.
 
         Args:
             stop: Set once.
-            at_once: Set with it, or later: nobody has to notice first.
-            roll: Cleared when a roll begins, so one that is asked for during
-                another follows it.
+            at_once: Set with `stop` or later; ends that time.
+            roll: Cleared when a roll begins; if set again during the roll, another follows.
 
         Raises:
-            CannotListen: The admin port can't be had.
+            CannotListen: The admin port can't be bound.
         """
         async with contextlib.AsyncExitStack() as running:
             admin_port = await self._start_admin(running)
@@ -89,10 +106,12 @@ class Supervisor:
                 admin_port,
                 self._settings.workers,
             )
+            for port in self._ports[1:]:
+                _log.info("calls of gRPC on port %d as well", port)
             await stop.wait()
             await self._until_noticed(at_once)
             _log.info("draining")
-            # Ours first: as long as one of us listens, the kernel takes new clients.
+            # Close our copies first: while any copy listens, the kernel accepts clients.
             for one in self._sockets:
                 one.close()
             for task in (rolling, *keeping):
@@ -122,7 +141,7 @@ class Supervisor:
                 await self._roll(settings)
 
     async def _roll(self, settings: RtbSettings) -> None:
-        """Replace one worker after the other; at the first that can't be, leave the others."""
+        """Replace the workers in turn; stop at the first failure."""
         for name in _AT_THE_START:
             if getattr(settings, name) != getattr(self._settings, name):
                 _log.warning("RTB_%s is read at the start only; a roll leaves it", name.upper())
@@ -144,32 +163,34 @@ class Supervisor:
         board = Board(
             self._rows.all_counters,
             in_office=lambda: [seat.counters for seat in self._seats],
+            url_scheme=lambda: "http" if self._settings.tls is None else "https",
+            following=self._settings.following,
         )
         runner = http_server.runner_of(application(board))
         await runner.setup()
         running.push_async_callback(runner.cleanup)
         host, port = self._settings.admin_host, self._settings.admin_port
         try:
-            await web.TCPSite(runner, host, port, ssl_context=self._admin_ssl).start()
+            bound = await http_server.listen(runner, host, port, self._admin_ssl)
         except OSError as error:
-            # asyncio's text quotes the address itself; the number is enough.
+            # asyncio's text repeats the address; the reason is enough.
             reason = os.strerror(error.errno) if error.errno else type(error).__name__
             raise CannotListen(f"can't listen on {host}:{port}: {reason}") from None
-        bound: int = runner.addresses[0][1]
+        await web.SockSite(runner, self._unix).start()
         return bound
 
 
-async def supervise(settings: RtbSettings) -> None:
+async def supervise(settings: RtbSettings, fork_server: ForkServer) -> None:
     """
     Run the bid listener until SIGTERM or SIGINT; replace its workers at each SIGHUP.
 
-    After SIGTERM it accepts for `stop_accepting_after_s`; a second one, or SIGINT, ends that.
+    After SIGTERM it accepts for `stop_accepting_after_s`; a second SIGTERM, or SIGINT, ends that.
 
     Raises:
-        CannotListen: A port can't be had.
-        segments.runtime.tls.UnusableTls: There is no TLS with these files.
+        CannotListen: A port can't be bound.
+        segments.runtime.tls.UnusableTls: The TLS files can't be used.
     """
-    supervisor = Supervisor(settings)
+    supervisor = Supervisor(settings, fork_server)
     stop, at_once, roll = asyncio.Event(), asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 

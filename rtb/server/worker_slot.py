@@ -1,61 +1,58 @@
 """
-A worker's place: one socket, one number, and the process that has it now.
+A worker's number and sockets, and the process that has them now.
 
-    keep      a process that ends is started again
-    replace   a successor is started on the same socket, accepts nothing until it
-              could enrich, and only when it accepts is the incumbent told to drain
+    keep      restarts a process that ends
+    replace   starts a successor on the same sockets; it accepts nothing until it can
+              enrich, and only then is the incumbent told to drain
 
-So nobody is refused at any moment, and no bid meets a worker without store or
-catalog because of a roll. One task, `keep`, does all of it: a worker that dies
-while its successor starts can't be started again by one hand and followed by
-another. If that happens, the successor is given up, the dead one is started again
-as any, and the succession is begun anew.
+No client is refused at any moment, and a roll exposes no bid to a worker without store or catalog.
+Restart and replacement run in one task, `keep`, so they can't race. If the incumbent dies while its
+successor starts, the successor is stopped, a new incumbent starts as usual, and the replacement
+begins again.
 
-Each process counts in a row of the counters that is its own for as long as it lives.
-There is one row more than there are seats, for the one seat that has two
-processes at a time.
+Each process has its own row of the counters while it lives. There is one row more than worker
+slots, since only one slot at a time has two processes.
 """
 
 import asyncio
 import logging
 import socket
-import sys
-from asyncio.subprocess import Process
 from collections.abc import Sequence
 
 from rtb.server.metrics.layout import Gauge
 from rtb.server.metrics.shared_counters import SharedCounters
 from rtb.server.settings_handoff import SettingsHandoff
 from segments.runtime import child_process
+from segments.runtime.fork_server import ForkServer
 from segments.runtime.pauses import Backoff
 from segments.runtime.supervision import supervise
 
 _log = logging.getLogger(__name__)
 
 READY_WITHIN_S = 30.0
-"""How long a successor may take until it could enrich."""
+"""The time limit for a successor to be able to enrich."""
 
 _PAUSES = Backoff(0.1, 5.0)
 _WELL_AFTER_S = 5.0
 _STOP_MARGIN_S = 2.0
-"""What a worker may take beyond its drain before it is killed."""
+"""The time beyond its drain after which a worker is killed."""
 
 _POLL_S = 0.02
 _TRIES = 3
-"""How often a succession is begun whose incumbent ends meanwhile."""
+"""The number of attempts at a replacement whose incumbent keeps dying."""
 
 
 class NotReplaced(Exception):
-    """A successor did not come as far as its incumbent is; the message says why."""
+    """A successor failed to start accepting; the message has the reason."""
 
 
 class Rows:
     """
-    The rows of the counters, each of which one process at a time counts in.
+    The rows of the counters; each belongs to one process at a time.
 
     Args:
         fd: Of the memory that `rtb.server.metrics.shared_counters.create` made.
-        count: How many there are.
+        count: The number of rows.
     """
 
     def __init__(self, fd: int, count: int) -> None:
@@ -64,21 +61,19 @@ class Rows:
         self._free = list(range(count))
 
     def take(self) -> int:
-        """Return a row that nobody counts in, the lowest."""
+        """Return the lowest free row."""
         row = min(self._free)
         self._free.remove(row)
         return row
 
     def give_back(self, row: int) -> None:
-        """Take it from a process that has ended: what it counted stays, what it was does not."""
+        """Free the row of a process that has ended: counters stay, gauges are wiped."""
         self.all_counters[row].wipe()
         self._free.append(row)
 
 
 class _Running:
-    """A process, and the row that it counts in."""
-
-    def __init__(self, process: Process, row: int, rows: Rows) -> None:
+    def __init__(self, process: child_process.Process, row: int, rows: Rows) -> None:
         self.process = process
         self.counters = rows.all_counters[row]
         self.ended = asyncio.create_task(self._until_ended(row, rows))
@@ -95,7 +90,7 @@ class _Running:
 
 
 class _Wish:
-    """That a process with these settings have the seat; granted once, or refused."""
+    """A wish for a process with other settings; granted or refused once."""
 
     def __init__(self, handed: SettingsHandoff) -> None:
         self.handed = handed
@@ -113,22 +108,32 @@ class _Wish:
 
 class WorkerSlot:
     """
-    One worker of the bid listener, whichever process that is.
+    A worker of the bid listener, through all its processes.
 
     Args:
-        number: Which one, from 0.
-        listening: Its socket; ours, and open until we close it.
-        rows: Shared by all seats.
-        handed: What the first process is started with.
+        number: The worker's number, from 0.
+        listening: Its sockets, one for each port; owned by the caller.
+        rows: Shared by all slots.
+        handed: The settings of the first process.
+        supervisor: The address for health and metrics.
+        fork_server: Starts the processes.
     """
 
     def __init__(
-        self, number: int, listening: socket.socket, rows: Rows, handed: SettingsHandoff
+        self,
+        number: int,
+        listening: Sequence[socket.socket],
+        rows: Rows,
+        handed: SettingsHandoff,
+        supervisor: bytes,
+        fork_server: ForkServer,
     ) -> None:
         self.number = number
         self._listening = listening
         self._rows = rows
         self._handed = handed
+        self._supervisor = supervisor
+        self._fork_server = fork_server
         self._incumbent: _Running | None = None
         self._alive: set[_Running] = set()
         self._wish: _Wish | None = None
@@ -137,11 +142,11 @@ class WorkerSlot:
 
     @property
     def counters(self) -> SharedCounters | None:
-        """What the process that has the seat says of itself; `None` while there is none."""
+        """The row of the process in the slot; `None` without one."""
         return None if self._incumbent is None else self._incumbent.counters
 
     async def keep(self) -> None:
-        """Keep a worker running until cancelled, which drains whoever runs."""
+        """Keep a worker running until cancelled; then drain every process of the slot."""
         try:
             await self._keep()
         finally:
@@ -149,10 +154,10 @@ class WorkerSlot:
 
     async def replace(self, handed: SettingsHandoff) -> None:
         """
-        Have a process with these settings take the seat, and wait until the last one has drained.
+        Replace the process, with these settings, and wait until the old process has drained.
 
         Raises:
-            NotReplaced: The one that has the seat keeps it.
+            NotReplaced: The old process stays.
         """
         self._wish = _Wish(handed)
         self._is_wished.set()
@@ -173,7 +178,7 @@ class WorkerSlot:
         self._incumbent = await self._start(self._handed, when_ready=False)
 
     async def _until_ended(self) -> int:
-        """Wait until the process that has the seat ends, whoever of them that is by then."""
+        """Wait until the slot's process ends, through any number of replacements."""
         while True:
             assert self._incumbent is not None
             wished = asyncio.create_task(self._is_wished.wait())
@@ -192,7 +197,7 @@ class WorkerSlot:
                 await self._succeed(self._incumbent, self._wish)
 
     async def _succeed(self, incumbent: _Running, wish: _Wish) -> None:
-        """Have a successor take the seat; where it does not, the wish is refused or stays."""
+        """Replace the incumbent by a successor; on failure, refuse the wish or try again."""
         successor = await self._start(wish.handed, when_ready=True)
         try:
             await self._until_listening(successor, incumbent)
@@ -207,7 +212,7 @@ class WorkerSlot:
             self._draining = asyncio.create_task(self._stop(incumbent))
             self._draining.add_done_callback(lambda _: wish.grant())
             return
-        # The successor may not accept yet, so nobody misses it.
+        # A restart follows. This successor accepts no clients yet, so none is lost.
         await self._stop(successor)
         wish.tries_left -= 1
         if wish.tries_left:
@@ -220,7 +225,7 @@ class WorkerSlot:
         Wait until a successor accepts, or the incumbent has ended.
 
         Raises:
-            NotReplaced: It never will.
+            NotReplaced: The successor ended or was too slow.
         """
         loop = asyncio.get_running_loop()
         give_up_at_s = loop.time() + READY_WITHIN_S
@@ -233,10 +238,12 @@ class WorkerSlot:
 
     async def _start(self, handed: SettingsHandoff, *, when_ready: bool) -> _Running:
         row = self._rows.take()
-        fds = (self._listening.fileno(), self._rows.fd, handed.fd)
+        listen_fds = [one.fileno() for one in self._listening]
         try:
-            process = await child_process.start(
-                self._argv(row, *fds, when_ready=when_ready), pass_fds=fds
+            process = await self._fork_server.start(
+                "rtb.server.worker",
+                self._arguments(row, listen_fds, handed.fd, when_ready=when_ready),
+                pass_fds=(*listen_fds, self._rows.fd, handed.fd),
             )
         except BaseException:
             self._rows.give_back(row)
@@ -246,18 +253,16 @@ class WorkerSlot:
         running.ended.add_done_callback(lambda _: self._alive.discard(running))
         return running
 
-    def _argv(
-        self, row: int, listen_fd: int, metrics_fd: int, settings_fd: int, *, when_ready: bool
+    def _arguments(
+        self, row: int, listen_fds: Sequence[int], settings_fd: int, *, when_ready: bool
     ) -> Sequence[str]:
         return (
-            sys.executable,
-            "-m",
-            "rtb.server.worker",
             f"--index={self.number}",
             f"--row={row}",
-            f"--listen-fd={listen_fd}",
-            f"--metrics-fd={metrics_fd}",
+            *(f"--listen-fd={fd}" for fd in listen_fds),
+            f"--metrics-fd={self._rows.fd}",
             f"--settings-fd={settings_fd}",
+            f"--supervisor={self._supervisor.hex()}",
             *(("--when-ready",) if when_ready else ()),
         )
 

@@ -1,4 +1,4 @@
-"""Acts on accounts and their relations; what each does, `segments.ledger.accounts` says."""
+"""Acts on accounts and their relations."""
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -43,7 +43,7 @@ async def set_account_active(
 
 
 async def relate(conn: AsyncConnection, by: By, publisher: Account, partner: Account) -> None:
-    """Let a publisher's opt-outs reach a partner's segments."""
+    """Extend a publisher's opt-outs to a partner's segments."""
     if (publisher.id, partner.id) in await accounts.relations(conn):
         return
     await accounts.relate(conn, publisher, partner)
@@ -52,7 +52,7 @@ async def relate(conn: AsyncConnection, by: By, publisher: Account, partner: Acc
 
 
 async def unrelate(conn: AsyncConnection, by: By, publisher: Account, partner: Account) -> None:
-    """Let a publisher's opt-outs reach a partner's segments no longer."""
+    """Stop a publisher's opt-outs from reaching a partner's segments."""
     await accounts.unrelate(conn, publisher, partner)
     detail = {"publisher": publisher.public_id}
     await note(conn, by, "account unrelate", partner.public_id, scope=partner, detail=detail)

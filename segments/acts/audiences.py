@@ -1,4 +1,4 @@
-"""Acts on audiences; what each does, `segments.ledger.audiences` says."""
+"""Acts on audiences."""
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -24,7 +24,7 @@ async def add_audience(
     *,
     ttl_days: int | None = None,
 ) -> Audience:
-    """Add an audience; one that is there takes on its name and TTL."""
+    """Add an audience; an existing audience takes the new name and TTL."""
     made = await audiences.find_or_create_audience(
         conn, owner, partner, segment_id, name, now_s=by.now_s
     )
@@ -34,10 +34,37 @@ async def add_audience(
     return made
 
 
+async def create_audience(
+    conn: AsyncConnection,
+    by: By,
+    owner: Account,
+    partner: Account,
+    name: str,
+    *,
+    external_id: str | None = None,
+    ttl_days: int | None = None,
+) -> Audience:
+    """Create an audience under a segment id of ours."""
+    made = await audiences.add_audience(
+        conn, owner, partner, name, external_id=external_id, ttl_days=ttl_days, now_s=by.now_s
+    )
+    detail = {"name": name, "external_id": external_id, "ttl_days": ttl_days}
+    await _note(conn, by, "audience create", made, detail)
+    return made
+
+
+async def rename(conn: AsyncConnection, by: By, audience: Audience, name: str) -> None:
+    """Rename an audience."""
+    if name == audience.name:
+        return
+    await audiences.set_name(conn, audience, name, now_s=by.now_s)
+    await _note(conn, by, "audience rename", audience, {"before": audience.name, "after": name})
+
+
 async def set_state(
     conn: AsyncConnection, by: By, audience: Audience, state: AudienceState
 ) -> None:
-    """Show an audience, hide it, or delete it for good."""
+    """Show an audience, hide it, or delete it permanently."""
     if audience.state is state:
         return
     await audiences.set_state(conn, audience, state, now_s=by.now_s)
@@ -51,7 +78,7 @@ async def set_window(
     live_from_s: int | None,
     live_until_s: int | None,
 ) -> None:
-    """Set from when until when an audience is shown."""
+    """Set the window in which an audience is shown."""
     if (audience.live_from_s, audience.live_until_s) == (live_from_s, live_until_s):
         return
     await audiences.set_window(conn, audience, live_from_s, live_until_s, now_s=by.now_s)
@@ -60,7 +87,7 @@ async def set_window(
 
 
 async def set_ttl(conn: AsyncConnection, by: By, audience: Audience, days: int | None) -> None:
-    """Set how long the memberships of files to come hold."""
+    """Set the lifetime of memberships from future files."""
     await audiences.set_ttl(conn, audience, days, now_s=by.now_s)
     await _note(conn, by, "audience ttl", audience, {"before": audience.ttl_days, "after": days})
 

@@ -1,4 +1,4 @@
-"""Acts on what lets somebody in: users of the REST doors, SSH keys of the SFTP door."""
+"""Acts on credentials: users of the REST doors, SSH keys of the SFTP door."""
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -13,35 +13,35 @@ from segments.model.account import Account
 async def add_user(
     conn: AsyncConnection, by: By, username: str, account: Account, password_hash: str
 ) -> User:
-    """Let somebody log in for an account."""
+    """Add a user who logs in for an account."""
     added = await users.add_user(conn, username, account, password_hash, now_s=by.now_s)
     await note(conn, by, "user add", username, scope=account)
     return added
 
 
 async def set_password(conn: AsyncConnection, by: By, user: User, password_hash: str) -> None:
-    """Give a user another password, and end what they have open."""
+    """Change a user's password, and end the user's open sessions."""
     await users.set_password(conn, user, password_hash)
     account = await accounts.account(conn, user.account_id)
     await note(conn, by, "user password", user.username, scope=account)
 
 
 async def revoke_user(conn: AsyncConnection, by: By, user: User) -> None:
-    """Let a user in no more."""
+    """Revoke a user's access."""
     await users.revoke(conn, user)
     account = await accounts.account(conn, user.account_id)
     await note(conn, by, "user revoke", user.username, scope=account)
 
 
 async def add_ssh_key(conn: AsyncConnection, by: By, partner: Account, key: SshKey) -> None:
-    """Let a partner log in with an SSH key."""
+    """Add an SSH key for a partner's logins."""
     await ssh_keys.add_key(conn, key, now_s=by.now_s)
     detail = {"fingerprint": key.fingerprint}
     await note(conn, by, "ssh key add", partner.public_id, scope=partner, detail=detail)
 
 
 async def remove_ssh_key(conn: AsyncConnection, by: By, partner: Account, fingerprint: str) -> None:
-    """Let a partner log in with an SSH key no longer."""
+    """Remove an SSH key from a partner's logins."""
     await ssh_keys.remove_key(conn, partner, fingerprint)
     detail = {"fingerprint": fingerprint}
     await note(conn, by, "ssh key remove", partner.public_id, scope=partner, detail=detail)

@@ -1,4 +1,4 @@
-"""Acts on orgs and base connections: who may ask for external audiences, and what runs read."""
+"""Acts on orgs' credentials for external audiences, and on base connections."""
 
 from collections.abc import Mapping
 
@@ -15,7 +15,7 @@ from segments.model.account import Account
 async def add_org(
     conn: AsyncConnection, by: By, ims_org_id: str, sandbox: str, account: Account, user_id: str
 ) -> NewCredential:
-    """Let a client ask for the external audiences of one sandbox of an org."""
+    """Issue a credential for the external audiences of an org's sandbox."""
     found = await orgs.find_or_add_sandbox(conn, ims_org_id, sandbox, account, now_s=by.now_s)
     made = await orgs.add_credential(conn, found, user_id, now_s=by.now_s)
     detail = {"sandbox": sandbox, "api_key": made.api_key, "user": user_id}
@@ -24,7 +24,7 @@ async def add_org(
 
 
 async def revoke_credential(conn: AsyncConnection, by: By, api_key: str) -> None:
-    """Let the token of an API key open nothing any more."""
+    """Revoke the access token of an API key."""
     every = {each.api_key: each for each in await orgs.credentials(conn)}
     await orgs.revoke(conn, api_key)
     sandbox = every[api_key].sandbox
@@ -48,7 +48,7 @@ async def add_connection(
 
 
 async def remove_connection(conn: AsyncConnection, by: By, public_id: str) -> None:
-    """Let no run read a base connection any more."""
+    """Remove a base connection."""
     found = {each.public_id: each for each in await base_connections.connections(conn)}
     await base_connections.remove_connection(conn, public_id)
     removed = found[public_id]

@@ -1,4 +1,4 @@
-"""Acts on what lets somebody submit for persons: tokens and JWT keys of the Privacy API."""
+"""Acts on credentials of the Privacy API: tokens and JWT keys."""
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -19,7 +19,7 @@ async def create_token(
     text: str,
     expires_at_s: float,
 ) -> tuple[PrivacyToken, str]:
-    """Draw a token; return it, and the secret, which is in no trail."""
+    """Create a token; return its row and its secret, which the trail never holds."""
     created, secret = await tokens.create(
         conn,
         account,
@@ -34,7 +34,7 @@ async def create_token(
 
 
 async def revoke_token(conn: AsyncConnection, by: By, number: int) -> PrivacyToken:
-    """Let a token in no more."""
+    """Revoke a token."""
     revoked = await tokens.revoke(conn, number, now_s=by.now_s)
     scope = await _account(conn, revoked.account_id)
     await note(conn, by, "token revoke", f"token {number}", scope=scope)
@@ -51,7 +51,7 @@ async def add_key(
     *,
     is_internal: bool,
 ) -> PrivacyKey:
-    """Take requests that a domain signs with a key."""
+    """Accept requests that a domain signs with a key."""
     added = await keys.add_key(
         conn, domain, kid, public_key, account, is_internal=is_internal, now_s=by.now_s
     )
@@ -61,7 +61,7 @@ async def add_key(
 
 
 async def remove_key(conn: AsyncConnection, by: By, domain: str, kid: str) -> PrivacyKey:
-    """Take nothing any more that a domain signs with a key."""
+    """Stop accepting requests that a domain signs with a key."""
     removed = await keys.remove_key(conn, domain, kid, now_s=by.now_s)
     scope = await _account(conn, removed.account_id)
     await note(conn, by, "key remove", f"{removed.domain}/{kid}", scope=scope)

@@ -1,16 +1,15 @@
 """
-What a person does by their own hand stands in the audit trail, or was not done.
+Every manual act is in the audit trail, or did not happen.
 
-Each function of this package is one act: it changes the ledger and adds the row that
-says who did it, to what, and how, in the transaction that it is given. Command line,
-doors and console call the same one, so none of them can forget the row.
+Each function of this package is an act: in the transaction that it is given, it changes the
+ledger and adds the audit row (actor, act, target, detail). Command line, doors and console
+call the same functions, so none of them can forget the row.
 
-What takes from what bids show can be asked for again, for it may only be recorded at first
-(`segments.projection.in_force`). Then it finds all as it is to be, changes nothing and adds
-no second row.
+An act that withdraws something from bids can be repeated, because at first the ledger may only
+record it (`segments.projection.in_force`). A repetition changes nothing and adds no row.
 
-A row's `target` is what people call the thing. Its `detail` says what was asked for, in
-the words of the command, and never holds a secret: no password, token, key or URL.
+A row's `target` is the thing's public name. Its `detail` is the request in the words of the
+command, never a secret: no password, token, key or URL.
 """
 
 from collections.abc import Mapping
@@ -27,7 +26,7 @@ Detail = Mapping[str, str | int | float | bool | None]
 
 
 class By(NamedTuple):
-    """Who acts, and when."""
+    """The actor of an act, and its time."""
 
     who: Who
     now_s: float
@@ -43,21 +42,15 @@ async def note(
     detail: Detail | None = None,
 ) -> None:
     """
-    Add the row of an act to the trail.
+    Add an act's row to the trail, in the act's transaction.
 
-    Args:
-        conn: The transaction of the act.
-        by: Who does it.
-        what: The act, in two words.
-        target: What it is done to.
-        scope: The account that it concerns, which may read of it; `None`: nobody's.
-        detail: How.
+    `what` is the act, in two or three words; `scope` the account that may read the row.
     """
     entry = Entry(what, scope_id=None if scope is None else scope.id, target=target, detail=detail)
     await audit.add(conn, by.who, [entry], now_s=by.now_s)
 
 
 async def was_done(conn: AsyncConnection, by: By, what: str, target: str, scope: Account) -> bool:
-    """Tell whether it was done by the same hand just before, and this asks for it again."""
+    """Tell whether the actor did the same act just before."""
     entry = Entry(what, scope_id=scope.id, target=target)
     return await audit.was_done(conn, by.who, entry, since_s=by.now_s - SAME_FOR_S)

@@ -1,19 +1,24 @@
-"""The command `account`: partners and their sub accounts, publishers, media groups."""
+"""The command `account`: partners, their sub accounts, publishers and media groups."""
 
 import click
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.acts import accounts as acts
-from segments.cli.ledger_access import by_command, change, forbid, look, print_table
+from segments.cli.ledger_access import by_command, change, forbid, look
+from segments.cli.quotas import quota
+from segments.cli.table import json_option, print_table
 from segments.ledger import accounts
 from segments.model.account import Account, AccountKind
 
-_sub_id = click.option("--sub-id", help="The sub account of an agency.")
+_sub_id = click.option("--sub-id", help="Id of an agency's sub account.")
 
 
 @click.group()
 def account() -> None:
-    """Partners and their sub accounts, publishers, media groups."""
+    """Manage partners and their sub accounts, publishers, media groups."""
+
+
+account.add_command(quota)
 
 
 @account.command("add")
@@ -21,16 +26,20 @@ def account() -> None:
     "--kind",
     type=click.Choice([kind.value for kind in AccountKind]),
     required=True,
-    help="What it is.",
+    help="Kind of the account.",
 )
-@click.option("--id", "public_id", required=True, help="partner_id, sub_id or publisher.id.")
-@click.option("--name", required=True, help="Partners' names stand in bid requests.")
+@click.option(
+    "--id", "public_id", required=True, help="The account's partner_id, sub_id or publisher.id."
+)
+@click.option("--name", required=True, help="Bid requests carry the names of partners.")
 @click.option(
     "--parent",
     "parent_id",
-    help="Its partner (then --id is a sub_id) or media group.",
+    help="The account's partner (then --id is a sub_id) or media group.",
 )
-@click.option("--segtax", type=click.IntRange(min=1), help="Taxonomy of its segments, if any.")
+@click.option(
+    "--segtax", type=click.IntRange(min=1), help="Taxonomy of the account's segments, if any."
+)
 def add_account(
     kind: str, public_id: str, name: str, parent_id: str | None, segtax: int | None
 ) -> None:
@@ -50,8 +59,9 @@ def add_account(
 
 
 @account.command("list")
+@json_option
 def list_accounts() -> None:
-    """List all accounts; `related` are a publisher's partners, and a partner's publishers."""
+    """List all accounts; `related` shows a publisher's partners or a partner's publishers."""
 
     async def ask(conn: AsyncConnection) -> tuple[list[Account], list[tuple[int, int]]]:
         return await accounts.accounts(conn), await accounts.relations(conn)
@@ -84,7 +94,7 @@ def list_accounts() -> None:
 @click.argument("partner_id")
 @_sub_id
 def relate(publisher_id: str, partner_id: str, sub_id: str | None) -> None:
-    """Let a publisher's opt-outs reach a partner's segments."""
+    """Apply a publisher's opt-outs to a partner's segments."""
 
     async def relate_both(conn: AsyncConnection) -> str:
         publisher = await accounts.publisher(conn, publisher_id)
@@ -100,7 +110,7 @@ def relate(publisher_id: str, partner_id: str, sub_id: str | None) -> None:
 @click.argument("partner_id")
 @_sub_id
 def unrelate(publisher_id: str, partner_id: str, sub_id: str | None) -> None:
-    """Let a publisher's opt-outs reach a partner's segments no longer."""
+    """Stop applying a publisher's opt-outs to a partner's segments."""
 
     async def part(conn: AsyncConnection) -> str:
         publisher = await accounts.publisher(conn, publisher_id)
@@ -123,7 +133,7 @@ def activate_account(partner_id: str, sub_id: str | None) -> None:
 @click.argument("partner_id")
 @_sub_id
 def deactivate_account(partner_id: str, sub_id: str | None) -> None:
-    """Show none of a partner's segments; opt-outs stay in force."""
+    """Hide all segments of a partner; opt-outs stay in force."""
     _set_account(partner_id, sub_id, is_active=False)
 
 

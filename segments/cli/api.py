@@ -1,4 +1,4 @@
-"""The commands of the REST doors: `api`, and `user` for who may log in."""
+"""The commands of the REST doors: `api`, and `user` for their logins."""
 
 import sys
 
@@ -8,15 +8,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from segments.acts import logins
 from segments.cli.control_settings import control_settings
 from segments.cli.ingest import stopping_event
-from segments.cli.ledger_access import by_command, change, look, print_table, run
-from segments.cli.log import log_to_stderr
+from segments.cli.ledger_access import by_command, change, look, run
+from segments.cli.table import json_option, print_table
 from segments.doors.rest.passwords import Passwords
 from segments.ledger import accounts, users
 from segments.processes.rest_api import run as run_api
+from segments.runtime.log_lines import log_to_stderr
 from segments.settings import Settings
 
-_from_stdin = click.option(
-    "--password-stdin", is_flag=True, help="Read the password's line from standard input."
+from_stdin = click.option(
+    "--password-stdin", is_flag=True, help="Read the password from a line of standard input."
 )
 
 
@@ -24,23 +25,23 @@ _from_stdin = click.option(
 def api() -> None:
     """Serve the REST doors: logins, audiences, uploads, data subject requests."""
     settings = control_settings()
-    log_to_stderr()
-    run(_serve(settings))
+    log_to_stderr(settings.log_level, settings.log_format, "api")
+    run(_serve(settings), listens=True)
 
 
 @click.group()
 def user() -> None:
-    """Who may log in at the REST doors, for which partner."""
+    """Manage logins to the REST doors, and the partner of each."""
 
 
 @user.command("add")
 @click.argument("username")
-@click.option("--partner", "partner_id", required=True, help="For whom they act.")
-@click.option("--sub-id", help="The sub account of an agency; without, for all of them.")
-@_from_stdin
+@click.option("--partner", "partner_id", required=True, help="The partner that the user acts for.")
+@click.option("--sub-id", help="Id of an agency's sub account; default: all of them.")
+@from_stdin
 def add_user(username: str, partner_id: str, sub_id: str | None, password_stdin: bool) -> None:
-    """Let someone log in as USERNAME."""
-    password = _password(password_stdin)
+    """Add a user who can log in as USERNAME."""
+    password = password_from(password_stdin)
 
     async def add(conn: AsyncConnection) -> str:
         account = await accounts.partner(conn, partner_id, sub_id)
@@ -52,6 +53,7 @@ def add_user(username: str, partner_id: str, sub_id: str | None, password_stdin:
 
 
 @user.command("list")
+@json_option
 def list_users() -> None:
     """List all users."""
 
@@ -72,10 +74,10 @@ def list_users() -> None:
 
 @user.command("password")
 @click.argument("username")
-@_from_stdin
+@from_stdin
 def set_password(username: str, password_stdin: bool) -> None:
-    """Give USERNAME another password, and end what they have open."""
-    password = _password(password_stdin)
+    """Change the password of USERNAME, and end the user's open sessions."""
+    password = password_from(password_stdin)
 
     async def change_password(conn: AsyncConnection) -> str:
         found = await users.user(conn, username)
@@ -89,7 +91,7 @@ def set_password(username: str, password_stdin: bool) -> None:
 @user.command("revoke")
 @click.argument("username")
 def revoke(username: str) -> None:
-    """Let USERNAME in no more, from this moment on; `user password` lets them in again."""
+    """Revoke the access of USERNAME at once; `user password` restores it."""
 
     async def revoke_user(conn: AsyncConnection) -> str:
         found = await users.user(conn, username)
@@ -103,7 +105,8 @@ async def _serve(settings: Settings) -> None:
     await run_api(settings, stopping_event())
 
 
-def _password(is_on_stdin: bool) -> str:
+def password_from(is_on_stdin: bool) -> str:
+    """Return a password from standard input, or as typed twice on a terminal."""
     if is_on_stdin:
         return sys.stdin.readline().rstrip("\r\n")
     answer: str = click.prompt("Password", hide_input=True, confirmation_prompt=True)

@@ -1,4 +1,4 @@
-"""The command `audience`: what each partner calls by a segment id, and when it is shown."""
+"""The command `audience`: partners' audiences, and when bids show them."""
 
 from datetime import UTC, datetime
 
@@ -6,33 +6,38 @@ import click
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.acts import audiences as acts
-from segments.cli.ledger_access import by_command, change, forbid, look, print_table
+from segments.cli.ledger_access import by_command, change, forbid, look
+from segments.cli.table import json_option, print_table, utc
 from segments.ledger import accounts, audiences
+from segments.ledger.audience_counts import last_counts
 from segments.ledger.privacy.opt_outs import SAME_FOR_S
 from segments.model.account import Account
 from segments.model.audience import Audience, AudienceState
+from segments.model.audience_count import AudienceCount
 from segments.model.refusal import NotFound
 
+_COUNTED_AT_ONCE = 500
+
 _partner = click.option("--partner", "partner_id", required=True, help="The partner's id.")
-_sub_id = click.option("--sub-id", help="The sub account of an agency.")
+_sub_id = click.option("--sub-id", help="Id of an agency's sub account.")
 _segment = click.argument("segment_id")
 
 
 @click.group()
 def audience() -> None:
-    """Audiences: what a partner calls by a segment id."""
+    """Manage audiences, each named by a partner's segment id."""
 
 
 @audience.command("add")
 @_segment
 @_partner
 @_sub_id
-@click.option("--name", required=True, help="As the partner calls it; not in bid requests.")
-@click.option("--ttl-days", type=int, help="How long memberships hold; default: for good.")
+@click.option("--name", required=True, help="The partner's name for it; not in bid requests.")
+@click.option("--ttl-days", type=int, help="Days that memberships last; default: for good.")
 def add_audience(
     segment_id: str, partner_id: str, sub_id: str | None, name: str, ttl_days: int | None
 ) -> None:
-    """Add an audience before its first file does; one that exists takes on what is given."""
+    """Add an audience before its first file; an existing audience takes the name and TTL."""
 
     async def add(conn: AsyncConnection) -> str:
         partner = await accounts.partner(conn, partner_id)
@@ -46,23 +51,46 @@ def add_audience(
 
 
 @audience.command("list")
-@click.option("--partner", "partner_id", help="Only this partner's.")
+@click.option("--partner", "partner_id", help="List only this partner's audiences.")
 @_sub_id
+@json_option
 def list_audiences(partner_id: str | None, sub_id: str | None) -> None:
-    """List audiences, the deleted ones too."""
+    """
+    List audiences, including deleted ones, with their members at the last count.
+
+    The loader counts once a day.
+    """
     if sub_id is not None and partner_id is None:
         raise click.UsageError("--sub-id needs --partner")
 
-    async def ask(conn: AsyncConnection) -> tuple[list[Account], list[Audience]]:
+    async def ask(
+        conn: AsyncConnection,
+    ) -> tuple[list[Account], list[Audience], dict[int, AudienceCount]]:
         owner = None
         if partner_id is not None:
             owner = await accounts.partner(conn, partner_id, sub_id)
-        return await accounts.accounts(conn), await audiences.audiences(conn, owner)
+        found = await audiences.audiences(conn, owner)
+        counts: dict[int, AudienceCount] = {}
+        for at in range(0, len(found), _COUNTED_AT_ONCE):
+            ids = [each.id for each in found[at : at + _COUNTED_AT_ONCE]]
+            counts |= await last_counts(conn, ids)
+        return await accounts.accounts(conn), found, counts
 
-    every_account, found = look(ask)
+    every_account, found, counts = look(ask)
     id_to_account = {account.id: account for account in every_account}
     print_table(
-        ("partner", "owner", "segment", "state", "from", "until", "ttl days", "name"),
+        (
+            "partner",
+            "owner",
+            "segment",
+            "state",
+            "from",
+            "until",
+            "ttl days",
+            "name",
+            "members",
+            "counted",
+        ),
         (
             (
                 id_to_account[audience.partner_id].public_id,
@@ -73,6 +101,8 @@ def list_audiences(partner_id: str | None, sub_id: str | None) -> None:
                 _moment(audience.live_until_s),
                 audience.ttl_days,
                 audience.name,
+                None if (count := counts.get(audience.id)) is None else count.members,
+                None if count is None else utc(count.counted_at_s),
             )
             for audience in found
         ),
@@ -93,7 +123,7 @@ def activate_audience(segment_id: str, partner_id: str, sub_id: str | None) -> N
 @_partner
 @_sub_id
 def deactivate_audience(segment_id: str, partner_id: str, sub_id: str | None) -> None:
-    """Hide an audience; files go on changing it."""
+    """Hide an audience; files continue to change it."""
     _set_state(segment_id, partner_id, sub_id, AudienceState.DEACTIVATED)
 
 
@@ -111,8 +141,10 @@ def delete_audience(segment_id: str, partner_id: str, sub_id: str | None) -> Non
 @_segment
 @_partner
 @_sub_id
-@click.option("--from", "live_from", help="ISO 8601, in UTC if it says no offset; default: ever.")
-@click.option("--until", "live_until", help="Likewise; the first moment it is not shown.")
+@click.option(
+    "--from", "live_from", help="Start in ISO 8601, UTC if it has no offset; default: none."
+)
+@click.option("--until", "live_until", help="End, likewise: the first moment when it is hidden.")
 def set_window(
     segment_id: str,
     partner_id: str,
@@ -120,7 +152,7 @@ def set_window(
     live_from: str | None,
     live_until: str | None,
 ) -> None:
-    """Show an audience from one moment until another."""
+    """Show an audience only in a window of time."""
     from_s, until_s = _unix_s("--from", live_from), _unix_s("--until", live_until)
 
     async def set_both(conn: AsyncConnection) -> str:
@@ -138,7 +170,7 @@ def set_window(
 @_partner
 @_sub_id
 def set_ttl(segment_id: str, days: int | None, partner_id: str, sub_id: str | None) -> None:
-    """Let the memberships of files to come hold for DAYS; without it, for good."""
+    """Let memberships of future files last for DAYS; without DAYS, for good."""
 
     async def set_it(conn: AsyncConnection) -> str:
         found = await _audience(conn, segment_id, partner_id, sub_id)
@@ -166,7 +198,7 @@ async def _audience(
     *,
     or_deleted: bool = False,
 ) -> Audience:
-    """Return an audience; `or_deleted`: one that was deleted just before, if there is no other."""
+    """Return an audience; with `or_deleted`, a recently deleted one if there is no other."""
     owner = await accounts.partner(conn, partner_id, sub_id)
     found = await audiences.find_audience(conn, owner, segment_id)
     if found is None and or_deleted:

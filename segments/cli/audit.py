@@ -1,4 +1,4 @@
-"""The command `audit`: the trail of who did what with whose data, for whoever may ask."""
+"""The command `audit`: exports the trail of who did what with whose data."""
 
 import sys
 import time
@@ -20,26 +20,26 @@ from segments.model.identity import Id, UnusableId, parse_id
 
 @click.group("audit")
 def audit() -> None:
-    """Who did what with whose data, and what came of it."""
+    """Read the audit trail: who did what with whose data, and the result."""
 
 
 @audit.command("export")
 @click.option(
     "--since",
     type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"]),
-    help="Only from this moment on, in UTC.",
+    help="Print only entries from this time on, in UTC.",
 )
 @click.option(
     "--about",
     type=click.File("rb"),
-    help="Only of the persons whose ids are in this file, one a line; - is standard input.",
+    help="Print only entries on the ids in this file, one per line; - is standard input.",
 )
 def export(since: datetime | None, about: BinaryIO | None) -> None:
     """
-    Print the trail, one JSON object a line, the oldest first.
+    Print the trail, a JSON object per line, oldest first.
 
-    Ids are told as digests with a salt that is not exported: --about finds
-    those of somebody whose id is known, and nothing leads the other way.
+    Entries hold ids only as digests with a salt that is not exported. --about
+    finds the entries on a known id; no digest leads back to an id.
     """
     settings = control_settings()
     since_s = 0.0 if since is None else since.replace(tzinfo=UTC).timestamp()
@@ -72,7 +72,7 @@ def _id(number: int, line: bytes) -> Id:
 
 
 def _line(row: dict[str, Any], id_to_account: dict[int, Account]) -> dict[str, Any]:
-    """Return a row with accounts by their names, and times as people read them."""
+    """Return a row with the names of its accounts and readable times."""
     account_id, scope_id = row.pop("account_id", None), row.pop("scope_id", None)
     line = {"id": row.pop("id"), "at": iso(row.pop("at_s")), **row}
     if row["actor"] in (Actor.TOKEN, Actor.KEY):

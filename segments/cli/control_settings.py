@@ -1,4 +1,4 @@
-"""The settings of a command, which may stand beside variables that base connections name."""
+"""The settings of commands; base connections may name further `SEGMENTS_` variables."""
 
 import asyncio
 
@@ -12,10 +12,10 @@ from segments.settings import Settings
 
 def control_settings() -> Settings:
     """
-    Read the control plane's settings, or end the process with one line for each wrong one.
+    Read the control plane's settings, or end the process with a line for each wrong setting.
 
-    Side effects: opens the ledger if a `SEGMENTS_` variable is set that is no setting: base
-    connections name such, for what is secret (`env:NAME`).
+    Side effects: opens the ledger if a `SEGMENTS_` variable is no setting: a base connection may
+    name it for a secret (`env:NAME`).
     """
     return read_settings(Settings, _named_by_connections)
 

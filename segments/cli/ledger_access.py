@@ -1,14 +1,14 @@
 """
-What the commands over the ledger share: open it, refuse in one line, publish.
+Shared code of commands that use the ledger: open it, report refusals, publish the catalog.
 
-A refusal is told as `Error: there is no partner x` with exit status 1, and a
-wrong setting with status 2: never with a traceback.
+A refusal prints one line, such as `Error: there is no partner x`, with exit status 1; a wrong
+setting has status 2. Neither prints a traceback.
 """
 
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -21,11 +21,14 @@ from segments.acts.trail import By
 from segments.cli.control_settings import control_settings
 from segments.ledger.database.engine import LedgerUnusable, NoLedger, existing_ledger, reading
 from segments.ledger.privacy.audit import COMMAND_LINE
+from segments.model.quota import OverQuota
 from segments.model.refusal import Refusal
 from segments.projection.catalog import publish_catalog
+from segments.projection.causes import away_by
 from segments.projection.in_force import withdraw_from_bids
 from segments.projection.ledger_guard import LedgerGuard
-from segments.runtime.admin_port import CannotListen
+from segments.runtime.event_loop import run_listening
+from segments.runtime.ports import CannotListen
 from segments.runtime.tls import UnusableTls
 from segments.settings import Settings
 from segments.store.error_code import in_words
@@ -36,27 +39,31 @@ T = TypeVar("T")
 
 
 class _NoLedger(click.ClickException):
-    """The command was started in the wrong place, or too early: like a wrong option."""
+    """The command was started in the wrong place or too early; treated like a wrong option."""
 
     exit_code = 2
 
 
 _CONNECT_TIMEOUT_S = 1.0
-"""For a command that someone waits for; what it could not write follows by itself."""
+"""Short, since an operator waits; the loader writes later what the command could not."""
 
 
 NOT_IN_FORCE_YET = 3
-"""The exit status of a command that could only record what it was told to forbid."""
+"""The exit status of a command that recorded a restriction which is not in force yet."""
 
 
-def forbid(do: Callable[[AsyncConnection], Awaitable[str]]) -> None:
+def forbid(
+    do: Callable[[AsyncConnection], Awaitable[str]], *, shown_once: Sequence[str] = ()
+) -> None:
     """
-    Change what bids show to less, and say what was done once no bid shows more.
+    Restrict what bids show, and report the change when it is in force.
 
-    Exit status 3 if it is only recorded: see `segments.projection.in_force`.
+    Exit status 3: only recorded; see `segments.projection.in_force`.
 
     Args:
-        do: Makes the change and returns what to say of it.
+        do: Makes the change and returns its report.
+        shown_once: Secrets that `do` draws, printed alone after the commit; a command with
+            secrets must not be repeated.
     """
     settings = control_settings()
 
@@ -64,36 +71,41 @@ def forbid(do: Callable[[AsyncConnection], Awaitable[str]]) -> None:
         async with ledger_to_write(settings) as ledger:
             async with ledger.begin() as conn:
                 done = await do(conn)
+            for secret in shown_once:
+                click.echo(secret)
             async with _asked_once(settings) as redis:
                 wait_s = settings.opt_out_wait_s
                 return done, await withdraw_from_bids(ledger, redis, wait_s=wait_s)
 
     done, waits_because = run(change_and_withdraw())
     if not waits_because:
-        click.echo(done)
+        click.echo(done, err=bool(shown_once))
         return
+    again = (
+        "" if shown_once else "; the same command once more, within an hour, tells whether it is"
+    )
     click.echo(
         f"recorded: {done}. Not in force yet: {waits_because}. A loader sees to it as soon as it"
-        " can write to the store, which `doctor` tells; the same command once more, within an"
-        " hour, tells whether it is. Bids may show what was shown before until then.",
+        f" can write to the store, which `doctor` tells{again}. Bids may show what was shown before"
+        " until then.",
         err=True,
     )
     sys.exit(NOT_IN_FORCE_YET)
 
 
 def by_command() -> By:
-    """Return who acts on the command line, now."""
+    """Return the command line as the actor, and the present time."""
     return By(COMMAND_LINE, time.time())
 
 
 def change(do: Callable[[AsyncConnection], Awaitable[str]]) -> None:
     """
-    Change the ledger in one transaction, publish the catalog, say what was done.
+    Change the ledger in one transaction, report the change, and publish the catalog.
 
-    What takes from what bids show is `forbid`.
+    `forbid` is for changes that restrict what bids show.
 
     Args:
-        do: Makes the change and returns what to say of it.
+        do: Makes the change and returns its report.
     """
     settings = control_settings()
 
@@ -109,10 +121,10 @@ def change(do: Callable[[AsyncConnection], Awaitable[str]]) -> None:
 
 def keep(do: Callable[[AsyncConnection], Awaitable[str]]) -> None:
     """
-    Change, in one transaction, what the bid path does not see: there is nothing to publish.
+    Make a change, in one transaction, that the bid path does not see; publish nothing.
 
     Args:
-        do: Makes the change and returns what to say of it.
+        do: Makes the change and returns its report.
     """
     settings = control_settings()
 
@@ -124,7 +136,7 @@ def keep(do: Callable[[AsyncConnection], Awaitable[str]]) -> None:
 
 
 def look(ask: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-    """Return what is asked of the ledger, as of one moment."""
+    """Query the ledger in one consistent snapshot, and return the result."""
     settings = control_settings()
 
     async def open_and_ask() -> T:
@@ -139,12 +151,12 @@ async def ledger_to_write(settings: Settings) -> AsyncIterator[AsyncEngine]:
     """
     Open the ledger for a command that changes it.
 
-    A store that can't be asked is no hindrance: what it is to show is published when it is back.
+    A store that can't be reached does not matter: the catalog is published when it is back.
 
     Raises:
-        NoLedger: There is none, and no command makes one: it could be in the wrong place.
-        segments.projection.one_ledger.OtherLedger: The store belongs to another one.
-        segments.store.reader.LedgerBehind: It is an older copy of the store's.
+        NoLedger: There is no ledger. None is made, because the place could be wrong.
+        segments.projection.one_ledger.OtherLedger: The store belongs to another ledger.
+        segments.store.reader.LedgerBehind: The ledger is an older copy of the store's own.
     """
     async with existing_ledger(settings.ledger_dsn) as ledger:
         async with _asked_once(settings) as redis:
@@ -152,36 +164,28 @@ async def ledger_to_write(settings: Settings) -> AsyncIterator[AsyncEngine]:
         yield ledger
 
 
-def run(command: Coroutine[object, object, T]) -> T:
+def run(command: Coroutine[object, object, T], *, listens: bool = False) -> T:
     """
     Run a command to its end.
 
+    Args:
+        command: The command's work.
+        listens: Whether it accepts connections while it runs.
+
     Raises:
-        ClickException: What was asked was refused, or can't be done here.
+        ClickException: The request was refused, or can't be carried out here.
     """
     try:
-        return asyncio.run(command)
+        return run_listening(command) if listens else asyncio.run(command)
     except NoLedger as error:
         raise _NoLedger(str(error)) from None
-    except (Refusal, LedgerUnusable, StoreUnusable, CannotListen, UnusableTls) as error:
+    except (Refusal, OverQuota, LedgerUnusable, StoreUnusable, CannotListen, UnusableTls) as error:
         raise click.ClickException(str(error)) from None
-
-
-def print_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """
-    Print rows: in columns under headings on a terminal, else with tabs alone.
-
-    `None` prints as `-`, so that every row has as many words as the next.
-    """
-    table = [["-" if cell is None else str(cell) for cell in row] for row in rows]
-    if not sys.stdout.isatty():
-        for row in table:
-            click.echo("\t".join(row))
-        return
-    table.insert(0, [heading.upper() for heading in headings])
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for row in table:
-        click.echo("  ".join(map(str.ljust, row, widths)).rstrip())
+    except Exception as error:
+        away = away_by(error)
+        if away is None:
+            raise
+        raise click.ClickException(f"{away}; then run this again") from None
 
 
 async def _publish(ledger: AsyncEngine, settings: Settings) -> None:

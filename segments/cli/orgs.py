@@ -1,33 +1,38 @@
-"""The commands of external audiences: `org` (who may ask), `connection` (where files lie)."""
+"""The commands of external audiences: `org` for clients, `connection` for places of files."""
 
 import click
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.acts import orgs as acts
-from segments.cli.ledger_access import by_command, change, look, print_table
+from segments.cli.ledger_access import by_command, change, look
+from segments.cli.table import json_option, print_table
 from segments.files.base_connection import BaseConnection
 from segments.ledger import accounts
 from segments.ledger.external_audience import base_connections, orgs
 from segments.model.refusal import Refusal
 
-_sandbox = click.option("--sandbox", default="prod", show_default=True, help="Of the org.")
+_sandbox = click.option("--sandbox", default="prod", show_default=True, help="Sandbox of the org.")
 
 
 @click.group()
 def org() -> None:
-    """Orgs: who may ask for external audiences, in which sandbox, for which partner."""
+    """Manage orgs that may request external audiences, their sandboxes and partners."""
 
 
 @org.command("add")
 @click.argument("ims_org_id")
-@click.option("--partner", "partner_id", required=True, help="Whose the audiences will be.")
-@click.option("--sub-id", help="The sub account of an agency.")
-@click.option("--user", "user_id", default="operator", show_default=True, help="As createdBy.")
+@click.option(
+    "--partner", "partner_id", required=True, help="The partner that will own the audiences."
+)
+@click.option("--sub-id", help="Id of an agency's sub account.")
+@click.option(
+    "--user", "user_id", default="operator", show_default=True, help="The value of createdBy."
+)
 @_sandbox
 def add_org(
     ims_org_id: str, partner_id: str, sub_id: str | None, user_id: str, sandbox: str
 ) -> None:
-    """Let a client ask for the external audiences of one sandbox of IMS_ORG_ID."""
+    """Let a client request external audiences in a sandbox of IMS_ORG_ID."""
 
     async def add(conn: AsyncConnection) -> str:
         account = await accounts.partner(conn, partner_id, sub_id)
@@ -39,8 +44,9 @@ def add_org(
 
 
 @org.command("list")
+@json_option
 def list_orgs() -> None:
-    """List all orgs, their sandboxes, and what opens them."""
+    """List all orgs, their sandboxes and API keys."""
 
     async def ask(conn: AsyncConnection) -> list[tuple[orgs.Credential, str]]:
         return [
@@ -67,7 +73,7 @@ def list_orgs() -> None:
 @org.command("revoke")
 @click.argument("api_key")
 def revoke(api_key: str) -> None:
-    """Let the token of an API_KEY open nothing any more, from this moment on."""
+    """Revoke the token of an API_KEY at once."""
 
     async def revoke_it(conn: AsyncConnection) -> str:
         await acts.revoke_credential(conn, by_command(), api_key)
@@ -78,23 +84,25 @@ def revoke(api_key: str) -> None:
 
 @click.group()
 def connection() -> None:
-    """Base connections: directories and buckets of customers."""
+    """Manage base connections: customers' directories and buckets."""
 
 
 @connection.command("add")
 @click.argument("name")
-@click.option("--org", "ims_org_id", required=True, help="Whose runs may read it.")
+@click.option("--org", "ims_org_id", required=True, help="The org whose runs may read it.")
 @click.option("--url", required=True, help="file:///DIRECTORY, s3://BUCKET/PREFIX, gs://, az://.")
-@click.option("--option", "options", multiple=True, help="NAME=VALUE of the bucket; repeatable.")
+@click.option(
+    "--option", "options", multiple=True, help="Option of the bucket, NAME=VALUE; repeatable."
+)
 @_sandbox
 def add_connection(
     name: str, ims_org_id: str, url: str, options: tuple[str, ...], sandbox: str
 ) -> None:
     """
-    Register a directory or a bucket as NAME, and say its baseConnectionId.
+    Register a directory or a bucket as NAME, and print its baseConnectionId.
 
-    What is secret is not given as it stands: --option aws_secret_access_key=env:VARIABLE
-    names a variable of the environment of the REST doors and of the loader.
+    Don't put secrets on the command line: --option aws_secret_access_key=env:VARIABLE
+    names an environment variable of the REST doors and the loader.
     """
 
     async def add(conn: AsyncConnection) -> str:
@@ -108,6 +116,7 @@ def add_connection(
 
 
 @connection.command("list")
+@json_option
 def list_connections() -> None:
     """List all base connections."""
 
@@ -126,7 +135,7 @@ def list_connections() -> None:
 @connection.command("remove")
 @click.argument("base_connection_id")
 def remove_connection(base_connection_id: str) -> None:
-    """Let no run read a base connection any more; what was ingested stays."""
+    """Remove a base connection, so that no run reads it; ingested data stays."""
 
     async def remove(conn: AsyncConnection) -> str:
         await acts.remove_connection(conn, by_command(), base_connection_id)

@@ -1,12 +1,12 @@
 """
-The commands `restrict` and `erase`: what a person told us, put into force.
+The commands `restrict` and `erase`: opt-outs, recorded and put into force.
 
     0   no bid that begins now shows the person
-    3   recorded for good, and not in force yet: `segments.projection.in_force`
+    3   recorded for good, but not in force yet: `segments.projection.in_force`
 
-Ids given as arguments are seen by everybody on the machine, in the list of its
-processes, and stand in the shell's history; so a file or `-` is read too, and whoever
-gives arguments is told. No message quotes an id, only where it stood.
+Ids in arguments are visible to all users of the machine in its process list, and stay in the
+shell's history. So ids can also come from a file or `-`, and arguments cause a note. Messages never
+quote an id, only its position.
 """
 
 import sys
@@ -40,7 +40,7 @@ def _ids_of_persons(command: Callable[..., None]) -> Callable[..., None]:
         "--file",
         "file",
         type=click.File("rb"),
-        help="Read persons from a file: one a line, several ids of one with blanks between.",
+        help="Read persons from a file: a person per line, ids separated by blanks.",
     )(command)
 
 
@@ -48,14 +48,14 @@ def _ids_of_persons(command: Callable[..., None]) -> Callable[..., None]:
 @_ids_of_persons
 def restrict(ids: tuple[str, ...], file: BinaryIO | None) -> None:
     """
-    Never enrich for a person again; what is held of them stays, unseen.
+    Never enrich bids for a person again; the memberships stay, hidden.
 
     All IDs belong to one person: an e-mail hash (MD5, SHA-1 or SHA-256 in hex),
     a device id, or email:HASH, phone:HASH, duid:TEXT, ifa:UUID, eid:SOURCE:UID.
-    Others of the machine see arguments: with - ids are read from standard input,
-    as with --file.
+    Other users of this machine can see arguments; with - the command reads
+    standard input instead, in the format of --file.
 
-    Exit status 3: recorded, and not in force yet.
+    Exit status 3: recorded, but not in force yet.
     """
     _record(OptOutAction.RESTRICT, _persons(ids, file))
 
@@ -64,9 +64,9 @@ def restrict(ids: tuple[str, ...], file: BinaryIO | None) -> None:
 @_ids_of_persons
 def erase(ids: tuple[str, ...], file: BinaryIO | None) -> None:
     """
-    Never enrich for a person again, and delete what is held of them.
+    Never enrich bids for a person again, and delete the memberships.
 
-    IDs as for `restrict`. Nothing brings the memberships back.
+    IDs are given as for `restrict`. The memberships can't be restored.
     """
     _record(OptOutAction.ERASURE, _persons(ids, file))
 
@@ -105,11 +105,12 @@ def _record(action: OptOutAction, persons: Sequence[_Person]) -> None:
 
 def _persons(ids: tuple[str, ...], file: BinaryIO | None) -> list[_Person]:
     """
-    Read whom it is about, all of it before anything is recorded.
+    Read all persons, before any opt-out is recorded.
 
     Raises:
-        UsageError: Nobody, or both arguments and a file.
-        ClickException: Something is not an id; the message says where.
+        UsageError: Neither arguments nor a file, or both.
+        ClickException: A word is no id, a line is not UTF-8 (the message says where), or there is
+            no id at all.
     """
     if ids == ("-",):
         ids, file = (), sys.stdin.buffer

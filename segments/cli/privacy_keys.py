@@ -1,11 +1,12 @@
-"""What `key add|list|remove --jwt` do: keys of the Privacy API's JWTs."""
+"""`key add|list|remove --jwt`: keys of the Privacy API's JWTs."""
 
 from collections.abc import Awaitable, Callable
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.acts import privacy as acts
-from segments.cli.ledger_access import by_command, look, print_table
+from segments.cli.ledger_access import by_command, look
+from segments.cli.table import print_table
 from segments.cli.tokens import category, named_account
 from segments.doors.privacy.jwt import read_public_key
 from segments.ledger import accounts
@@ -19,7 +20,7 @@ _Change = Callable[[AsyncConnection], Awaitable[str]]
 def adding(
     domain: str, kid: str, content: bytes, account_id: str | None, *, is_internal: bool
 ) -> _Change:
-    """Return what takes requests that a domain signs with a key from now on."""
+    """Return the change that accepts requests which a domain signs with a key."""
 
     async def add(conn: AsyncConnection) -> str:
         account = await named_account(conn, account_id)
@@ -33,7 +34,7 @@ def adding(
 
 
 def removing(domain: str, kid: str) -> _Change:
-    """Return what takes nothing any more that a domain signs with a key."""
+    """Return the change that stops accepting requests which a domain signs with a key."""
 
     async def remove(conn: AsyncConnection) -> str:
         removed = await acts.remove_key(conn, by_command(), domain, kid)
@@ -43,7 +44,7 @@ def removing(domain: str, kid: str) -> _Change:
 
 
 def print_all() -> None:
-    """Print the keys that are good."""
+    """Print all valid keys."""
 
     async def ask(conn: AsyncConnection) -> tuple[list[Account], list[PrivacyKey]]:
         return await accounts.accounts(conn), await privacy_keys.keys(conn)

@@ -1,35 +1,77 @@
-"""The commands that run for long: `up` and `serve`."""
+"""The commands `up` and `serve`, which run until stopped."""
 
 import asyncio
 import os
 import sys
+from pathlib import Path
 
 import click
 
-from segments.cli.control_settings import control_settings
-from segments.cli.log import log_to_stderr
+from segments.runtime.log_lines import log_to_stderr
 from segments.runtime.supervision import CannotRun
 
 
 @click.command()
 def up() -> None:
-    """Run everything on this host: store, loader, doors, bid listener."""
+    """Run all processes on this host: store, loader, doors, bid listener."""
+    # `serve` needs neither SQLAlchemy nor the control plane's settings.
+    from segments.cli.control_settings import control_settings  # noqa: PLC0415
     from segments.ledger.database.errors import LedgerUnusable  # noqa: PLC0415
+    from segments.processes.up import PROGRAMS_IMPORT  # noqa: PLC0415
     from segments.processes.up import up as run_all  # noqa: PLC0415
-    from segments.store.reader import StoreUnusable  # noqa: PLC0415 - `serve` needs no SQLAlchemy
+    from segments.runtime.fork_server import ForkServer  # noqa: PLC0415
+    from segments.store.reader import StoreUnusable  # noqa: PLC0415
 
     settings = control_settings()
-    log_to_stderr()
+    fork_server = ForkServer(PROGRAMS_IMPORT)
+    log_to_stderr(settings.log_level, settings.log_format, "up")
     try:
-        asyncio.run(run_all(settings))
+        asyncio.run(run_all(settings, fork_server))
     except (CannotRun, StoreUnusable, LedgerUnusable) as error:
         raise click.ClickException(str(error)) from None
 
 
 @click.command()
-@click.option("--workers", type=click.IntRange(min=1), help="Processes; default RTB_WORKERS.")
-def serve(workers: int | None) -> None:
-    """Answer bid requests: the bid listener alone."""
-    # Not an import: the control plane knows nothing of the data plane.
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="Number of worker processes; default RTB_WORKERS."
+)
+@click.option("--follow", "url", help="URL of a publication to follow; default RTB_FOLLOW.")
+def serve(workers: int | None, url: str | None) -> None:
+    """
+    Run only the bid listener, which answers bid requests.
+
+    With --follow, it answers from a store of its own, kept up to date from what `publish` writes.
+    """
+    # Not an import: the control plane must not know the data plane.
     options = [] if workers is None else [f"--workers={workers}"]
+    if url is not None:
+        os.environ["RTB_FOLLOW"] = url
+    # A bid listener that follows nothing does not wait for these imports.
+    if os.environ.get("RTB_FOLLOW") or Path(".env").exists():
+        _follow(options)
     os.execv(sys.executable, [sys.executable, "-m", "rtb", *options])  # noqa: S606 - our own program
+
+
+def _follow(options: list[str]) -> None:
+    """Follow a publication if the settings name one; the process ends when following ends."""
+    from segments.files.published_place import PlaceUnusable  # noqa: PLC0415
+    from segments.processes.follow import PROGRAMS_IMPORT, follow  # noqa: PLC0415
+    from segments.runtime.follow_settings import FollowSettings  # noqa: PLC0415
+    from segments.runtime.fork_server import ForkServer  # noqa: PLC0415
+    from segments.runtime.settings_reader import read_settings  # noqa: PLC0415
+    from segments.store.reader import StoreUnusable  # noqa: PLC0415
+
+    settings = read_settings(FollowSettings)
+    if settings.follow is None:
+        return
+    fork_server = ForkServer(PROGRAMS_IMPORT)  # before there is a log: the listener has its own
+    log_to_stderr(settings.log_level, settings.log_format, "follower")
+    try:
+        asyncio.run(follow(settings, options, fork_server))
+    except PlaceUnusable as error:
+        raise click.ClickException(f"--follow: {error}") from None
+    except ValueError as error:
+        raise click.ClickException(f"RTB_FOLLOW_KEYS: {error}") from None
+    except (CannotRun, StoreUnusable) as error:
+        raise click.ClickException(str(error)) from None
+    sys.exit(0)

@@ -1,4 +1,4 @@
-"""How far a job is, for whoever waits at a terminal: a bar, or plain lines where there is none."""
+"""Shows the progress of a job on stderr: a bar on a terminal, plain lines elsewhere."""
 
 import time
 from collections.abc import Iterator
@@ -18,12 +18,12 @@ class Display(Protocol):
     """Shows each state of a job."""
 
     def show(self, job: Job) -> None:
-        """Show this one, or leave it out if the last was a moment ago."""
+        """Show a state, or omit it if the previous one was shown a moment ago."""
 
 
 @contextmanager
 def display() -> Iterator[Display]:
-    """Give the display that suits where stderr goes."""
+    """Yield the display that suits stderr."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _Lines()

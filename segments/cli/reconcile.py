@@ -1,4 +1,4 @@
-"""The commands for a ledger and a store that have come apart: `reconcile`, `adopt-store`."""
+"""The commands for a ledger and a store that diverged: `reconcile`, `adopt-store`."""
 
 import sys
 from collections.abc import AsyncIterator
@@ -26,15 +26,15 @@ from segments.upkeep.reconcile import reconcile as reconcile_ledger
     "--rebuild/--no-rebuild",
     "rebuilds",
     default=None,
-    help="Rebuild the store afterwards, or not; without either, a terminal is asked.",
+    help="Rebuild the store afterwards, or not; by default, ask on a terminal.",
 )
 def reconcile(*, rebuilds: bool | None) -> None:
     """
-    Bring a ledger that was restored from a backup up to its store.
+    Bring a ledger that was restored from a backup up to date with its store.
 
-    What persons forbade since the backup is taken over from the store, no number is given
-    twice, and what is lost is listed. Until this was run no process works with that ledger,
-    and no bid is enriched.
+    The command takes over from the store all opt-outs since the backup, makes sure that no number
+    is given twice, and lists lost data. Until then no process works with the ledger, and no bid
+    is enriched.
     """
     settings = control_settings()
     found = run(_reconcile(settings))
@@ -57,17 +57,19 @@ def reconcile(*, rebuilds: bool | None) -> None:
 
 
 @click.command("adopt-store")
-@click.option("--from", "from_id", required=True, help="The id of the ledger that it belongs to.")
+@click.option(
+    "--from", "from_id", required=True, help="Id of the lost ledger, which the store belongs to."
+)
 @click.confirmation_option(
     prompt="The store is emptied and made anew from this ledger; of what the other one has"
     " written the opt-outs alone are kept. Go on?"
 )
 def adopt_store(from_id: str) -> None:
     """
-    Give a store to this ledger that belongs to another one, which is lost for good.
+    Take over a store whose own ledger is lost for good.
 
-    The store's opt-outs are taken over first: those of accounts that have the same name here
-    as theirs, all others for everybody. Where there is no ledger, one is made.
+    The present ledger takes over the store's opt-outs first: each for the account of the same name
+    here, or globally if no account has it. The command makes a ledger if there is none.
     """
     settings = control_settings()
     _say(run(_adopt(settings, from_id)))

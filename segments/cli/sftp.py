@@ -1,7 +1,6 @@
-"""The commands of the SFTP door, `sftp` and `key`; `key --jwt` is the Privacy API's."""
+"""The commands `sftp` and `key` of the SFTP door; `key --jwt` is for the Privacy API."""
 
 import asyncio
-import logging
 import signal
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -13,8 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from segments.acts import logins
 from segments.cli import privacy_keys as privacy_keys_commands
 from segments.cli.control_settings import control_settings
-from segments.cli.ledger_access import by_command, keep, look, print_table, run
-from segments.cli.log import log_to_stderr
+from segments.cli.ledger_access import by_command, keep, look, run
+from segments.cli.publish_key import publish_key
+from segments.cli.table import json_option, print_table
 from segments.cli.tokens import account_option, internal_option
 from segments.doors.callback_sender import CallbackMetrics, Callbacks
 from segments.doors.live_audience.drop import Drop
@@ -34,9 +34,11 @@ from segments.ledger.live_audience import ssh_keys
 from segments.ledger.live_audience.ssh_keys import SshKey
 from segments.model.account import Account
 from segments.model.refusal import Refusal
+from segments.projection.ills import Ills
 from segments.projection.ledger_guard import LedgerGuard
 from segments.projection.one_ledger import before_making
 from segments.runtime.admin_port import shown
+from segments.runtime.log_lines import log_to_stderr
 from segments.settings import Settings
 from segments.store.servers.connection import connect
 
@@ -45,30 +47,35 @@ _MAX_FOLDER_NAME = 255
 
 @click.command()
 @click.option(
-    "--watch-only", is_flag=True, help="No SFTP server: only watch SEGMENTS_DROP_DIR's folders."
+    "--watch-only",
+    is_flag=True,
+    help="Run no SFTP server; only watch the folders in SEGMENTS_DROP_DIR.",
 )
 def sftp(watch_only: bool) -> None:
-    """Take in what partners deliver by SFTP, or by whatever writes to the drop folder."""
+    """Accept partners' deliveries by SFTP, or directly in the drop folder."""
     settings = control_settings()
-    log_to_stderr()
-    # At INFO it logs the address of every client.
-    logging.getLogger("asyncssh").setLevel(logging.WARNING)
-    run(_run(settings, listens=not watch_only))
+    log_to_stderr(settings.log_level, settings.log_format, "sftp")
+    run(_run(settings, listens=not watch_only), listens=True)
 
 
 @click.group()
 def key() -> None:
-    """Keys: SSH keys of the SFTP door, and with --jwt RSA keys of the Privacy API's JWTs."""
+    """Manage keys for SFTP logins, the Privacy API's JWTs (--jwt) and publications."""
 
 
-_jwt = click.option("--jwt", "is_jwt", is_flag=True, help="A key that JWTs are signed with.")
+key.add_command(publish_key)
+
+
+_jwt = click.option(
+    "--jwt", "is_jwt", is_flag=True, help="Apply to keys that sign JWTs instead of SSH keys."
+)
 
 
 @key.command("add")
 @_jwt
 @click.argument("name", metavar="PARTNER|DOMAIN")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--kid", help="With --jwt: what the JWTs' cnf.kid calls the key.")
+@click.option("--kid", help="With --jwt: the key's name in cnf.kid of the JWTs.")
 @account_option
 @internal_option
 def add_key(
@@ -83,10 +90,10 @@ def add_key(
     """
     Let PARTNER log in with every public key in FILE, a .pub of ssh-keygen or authorized_keys.
 
-    A line of authorized_keys keeps its from=, expiry-time=, cert-authority and principals=.
+    The options from=, expiry-time=, cert-authority and principals= of authorized_keys apply.
 
-    With --jwt: take data subject requests that DOMAIN signs with the RSA key
-    whose public half FILE is, as PEM.
+    With --jwt: accept data subject requests that DOMAIN signs with an RSA key;
+    FILE holds its public half as PEM.
     """
     with file.open("rb") as opened_file:
         content = opened_file.read(MAX_FILE_BYTES + 1)
@@ -117,6 +124,7 @@ def _said(name: str, added: SshKey) -> str:
 
 
 @key.command("host")
+@json_option
 def show_host_keys() -> None:
     """Print the fingerprints of the SFTP server's own keys, for partners to compare."""
     kept = host_keys(control_settings().sftp_options.key_dir)
@@ -127,6 +135,7 @@ def show_host_keys() -> None:
 
 @key.command("list")
 @_jwt
+@json_option
 def list_keys(is_jwt: bool) -> None:
     """List all keys."""
     if is_jwt:
@@ -150,9 +159,9 @@ def list_keys(is_jwt: bool) -> None:
 @click.argument("fingerprint", metavar="FINGERPRINT|KID")
 def remove_key(is_jwt: bool, name: str, fingerprint: str) -> None:
     """
-    Let PARTNER log in with a key no longer; its connections end within seconds.
+    Remove a key of PARTNER; connections that logged in with it end within seconds.
 
-    With --jwt: take nothing any more that DOMAIN signs with its key KID.
+    With --jwt: stop accepting requests that DOMAIN signs with its key KID.
     """
     if is_jwt:
         keep(privacy_keys_commands.removing(name, fingerprint))
@@ -180,10 +189,11 @@ async def _run(settings: Settings, *, listens: bool) -> None:
         guard = LedgerGuard(ledger, redis)
         await guard.start()
         folders = DropFolder(settings.drop_folder)
+        blobs = Blobs.open(settings.blobs_at, settings.reserve_bytes)
         drop = Drop(
             settings.drop_options,
             ledger,
-            Blobs.open(settings.blobs_at),
+            blobs,
             folders,
             metrics=deliveries,
             is_refused=lambda: bool(guard.reasons()),
@@ -217,6 +227,13 @@ async def _run(settings: Settings, *, listens: bool) -> None:
                     registry,
                     reasons,
                     settings.admin_tls,
+                    ills=Ills(
+                        ledger,
+                        blobs,
+                        settings.drop_folder,
+                        settings.reserve_bytes,
+                        embedded_in=settings.embedded_in,
+                    ),
                 )
             )
             await watch()

@@ -1,4 +1,4 @@
-"""The command `token`: who may submit requests to the Privacy API, and for whom."""
+"""The command `token`: bearer tokens of the Privacy API, each for an account or global."""
 
 import time
 from datetime import UTC, datetime
@@ -7,7 +7,8 @@ import click
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.acts import privacy as acts
-from segments.cli.ledger_access import by_command, keep, look, print_table
+from segments.cli.ledger_access import by_command, keep, look
+from segments.cli.table import json_option, print_table
 from segments.ledger import accounts
 from segments.ledger.privacy import tokens as privacy_tokens
 from segments.ledger.privacy.tokens import PrivacyToken
@@ -17,16 +18,19 @@ from segments.model.day import S_PER_DAY
 account_option = click.option(
     "--account",
     "account_id",
-    help="For whom it acts: ID, KIND:ID, or PARTNER/ID of a sub account. Without: for everyone"
-    " (global), as agents of consumers across the industry do.",
+    help="Account that it acts for: ID, KIND:ID, or PARTNER/ID of a sub account. By default it is"
+    " global, like agents that act for consumers across the industry.",
 )
 internal_option = click.option(
-    "--internal", "is_internal", is_flag=True, help="May ask for reports (ACCESS), and search."
+    "--internal",
+    "is_internal",
+    is_flag=True,
+    help="Also allow access requests (ACCESS) and searches.",
 )
 
 
 def category(account: Account | None) -> str:
-    """Return what the Privacy API's document calls whoever acts for an account."""
+    """Return the category of an account's agents in the Privacy API's document."""
     if account is None:
         return "Global"
     if account.kind in PARTNER_KINDS:
@@ -41,16 +45,16 @@ async def named_account(conn: AsyncConnection, account_id: str | None) -> Accoun
 
 @click.group()
 def token() -> None:
-    """Bearer tokens of the Privacy API."""
+    """Manage bearer tokens of the Privacy API."""
 
 
 @token.command("create")
 @account_option
 @internal_option
 @click.option("--days", type=click.IntRange(min=1, max=3650), default=365, show_default=True)
-@click.option("--note", default="-", help="Whose it is, for people.")
+@click.option("--note", default="-", help="A note for people, such as the holder.")
 def create(account_id: str | None, is_internal: bool, days: int, note: str) -> None:
-    """Draw a token and show it: this once, for only its SHA-256 is kept."""
+    """Create a token and show it once; only its SHA-256 is kept."""
     by = by_command()
 
     async def draw(conn: AsyncConnection) -> str:
@@ -66,8 +70,9 @@ def create(account_id: str | None, is_internal: bool, days: int, note: str) -> N
 
 
 @token.command("list")
+@json_option
 def list_tokens() -> None:
-    """List all tokens; what they are is not known any more."""
+    """List all tokens by number; the tokens themselves are not kept."""
 
     async def ask(conn: AsyncConnection) -> tuple[list[Account], list[PrivacyToken]]:
         return await accounts.accounts(conn), await privacy_tokens.tokens(conn)
@@ -95,7 +100,7 @@ def list_tokens() -> None:
 @token.command("revoke")
 @click.argument("number", type=click.IntRange(min=1))
 def revoke(number: int) -> None:
-    """Let token NUMBER in no more, from this moment on."""
+    """Revoke token NUMBER at once."""
 
     async def revoke_token(conn: AsyncConnection) -> str:
         await acts.revoke_token(conn, by_command(), number)

@@ -12,7 +12,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from segments.acts import jobs as acts
 from segments.cli.control_settings import control_settings
 from segments.cli.ledger_access import by_command, ledger_to_write, run
-from segments.cli.log import log_to_stderr
 from segments.files.blobs import Blobs
 from segments.ingest.tools import Tools
 from segments.ledger import jobs
@@ -20,6 +19,7 @@ from segments.ledger.database.engine import reading
 from segments.model.job import Job
 from segments.model.refusal import NotFound
 from segments.projection.one_ledger import own_meta
+from segments.runtime.log_lines import log_to_stderr
 from segments.settings import Settings
 from segments.store.embedded import opened
 from segments.store.error_code import in_words
@@ -36,25 +36,25 @@ _SAY_EVERY_S = 5.0
 
 @click.command()
 @click.argument("job")
-@click.option("--refuse", is_flag=True, help="End it instead, with nothing removed.")
+@click.option("--refuse", is_flag=True, help="End the job instead, and remove nothing.")
 def release(job: str, refuse: bool) -> None:
-    """Let a held JOB go on (its number or transaction id), whatever it removes."""
+    """Let a held JOB (number or transaction id) continue despite its removals."""
     released = run(_release(control_settings(), job, refuse))
     said = "is over, and has removed nobody" if refuse else "goes on with the loader"
     click.echo(f"job {released.id} {said}")
 
 
 @click.command()
-@click.option("--skip-missing", is_flag=True, help="Go on without jobs whose file can't be read.")
+@click.option("--skip-missing", is_flag=True, help="Skip jobs whose file can't be read.")
 @click.confirmation_option(
     prompt="The store is emptied and made anew; until then no bid is enriched. Go on?"
 )
 def rebuild(skip_missing: bool) -> None:
     """
-    Make the store anew from the ledger and the delivered files.
+    Rebuild the store from the ledger and the delivered files.
 
-    Every record comes back byte for byte. Killed, it is begun anew by the same
-    command; until it has ended the store stays closed, to bids and to loaders.
+    Every record comes back byte for byte. If the command is killed, run it again:
+    it begins anew. The store stays closed to bids and loaders until it is rebuilt.
     """
     settings = control_settings()
     done = run(_rebuild(settings, skip_missing))
@@ -66,12 +66,12 @@ def rebuild(skip_missing: bool) -> None:
 @click.command()
 def sweep() -> None:
     """
-    Drop memberships that are over or of deleted audiences, and orphaned files.
+    Remove expired memberships, those of deleted audiences, and orphaned files.
 
-    The loader does so once a day. Bids go on meanwhile.
+    The loader does this once a day. Bids continue meanwhile.
     """
     settings = control_settings()
-    log_to_stderr()
+    log_to_stderr(settings.log_level, settings.log_format, "sweep")
     swept, blobs = run(_sweep(settings))
     click.echo(
         f"swept {swept.buckets:,} buckets: {swept.dropped:,} memberships dropped,"
@@ -84,13 +84,13 @@ def sweep() -> None:
 @click.command()
 def scrub() -> None:
     """
-    Take the ids of erased persons out of every file that is kept, now.
+    Remove the ids of erased persons from all kept files now.
 
-    The loader does so within SEGMENTS_SCRUB_WITHIN_H of an ERASURE. Files that are still kept
-    as they came become ids, or are deleted, if they are due.
+    The loader does this within SEGMENTS_SCRUB_WITHIN_H of an ERASURE. Original files that are due
+    are reduced to ids or deleted, too.
     """
     settings = control_settings()
-    log_to_stderr()
+    log_to_stderr(settings.log_level, settings.log_format, "scrub")
     seen, done = run(_scrub(settings))
     if seen.became_ids or seen.deleted:
         click.echo(f"{seen.became_ids:,} delivered files became ids, {seen.deleted:,} were deleted")
@@ -129,13 +129,20 @@ async def _rebuild(settings: Settings, skip_missing: bool) -> Progress:
 
 
 def tools_of(settings: Settings, ledger: AsyncEngine, redis: Redis) -> Tools:
-    """Return what a rebuild works with."""
-    return Tools(ledger, redis, Blobs.open(settings.blobs_at), settings.spool_dir, time.time)
+    """Return the tools of a rebuild."""
+    return Tools(
+        ledger,
+        redis,
+        Blobs.open(settings.blobs_at, settings.reserve_bytes),
+        settings.spool_dir,
+        time.time,
+        reserve_bytes=settings.reserve_bytes,
+    )
 
 
 @contextmanager
 def rebuilding() -> Iterator[None]:
-    """Say of what breaks a rebuild off, or what leads to one, what is to be done."""
+    """Report errors that stop a rebuild, or a step before it, with the remedy."""
     try:
         yield
     except CannotRebuild as error:
@@ -160,7 +167,7 @@ async def _sweep(settings: Settings) -> tuple[Swept, int]:
             raise click.ClickException(f"{in_words(error)}; run this again") from None
         blobs = await sweep_blobs(
             ledger,
-            Blobs.open(settings.blobs_at),
+            Blobs.open(settings.blobs_at, settings.reserve_bytes),
             time.time(),
             abandoned_after_s=settings.abandoned_after_s,
         )
@@ -169,7 +176,13 @@ async def _sweep(settings: Settings) -> tuple[Swept, int]:
 
 async def _scrub(settings: Settings) -> tuple[Seen, Scrub]:
     async with ledger_to_write(settings) as ledger:
-        scrubber = Scrubber(ledger, Blobs.open(settings.blobs_at), settings.spool_dir, time.time)
+        scrubber = Scrubber(
+            ledger,
+            Blobs.open(settings.blobs_at, settings.reserve_bytes),
+            settings.spool_dir,
+            time.time,
+            settings.reserve_bytes,
+        )
         seen = await see_to_originals(scrubber, settings.loader_options.refused_file_s)
         done = await scrubber.scrub(time.time())
         await scrubber.delete_strays()
@@ -177,14 +190,14 @@ async def _scrub(settings: Settings) -> tuple[Seen, Scrub]:
 
 
 class RebuildProgress:
-    """Says what a rebuild is at, on stderr: each thing that it does, but of jobs not each."""
+    """Reports a rebuild's progress on stderr: each step, but jobs only every few seconds."""
 
     def __init__(self) -> None:
         self._doing = ""
         self._said_at_s = 0.0
 
     def show(self, progress: Progress) -> None:
-        """Say how far it is."""
+        """Report a step."""
         is_of_job = progress.doing.startswith("job ")
         is_due = time.monotonic() - self._said_at_s >= _SAY_EVERY_S
         if progress.doing == self._doing or (is_of_job and not is_due):

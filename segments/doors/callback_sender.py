@@ -1,17 +1,16 @@
 """
-The callback: POSTs a status to the URL that the partner gave.
+Callbacks: POST a status to the URL that a partner gave.
 
-A URL out of a file is a wish, and what it could reach is our own network. So:
+A partner's URL could lead into our own network. So:
 
-- only to hosts that the operator allows (`SEGMENTS_CALLBACK_HOSTS`; none by default);
-- never to an address that is not public, whatever a name resolves to. Names are
-  resolved where the connection is made, so what was checked is what is used;
-- redirects are not followed: an allowed host can't hand us on to another;
-- the answer's body is not read, and of the answer only its status counts.
+- only hosts that the operator allows (`SEGMENTS_CALLBACK_HOSTS`; none by default);
+- only public addresses, whatever a name resolves to. Names are resolved when the
+  connection is made, so the address checked is the address used;
+- no redirects: an allowed host can't send us to another;
+- only the answer's status counts; its body is not read.
 
-What is not answered with 2xx is tried again, each time later than the last. The
-statuses wait in the ledger, so that a restart forgets none; of the processes that
-look for them, one takes each. Each counts its attempts, for Prometheus:
+Any answer but 2xx is retried, after ever longer pauses. Pending callbacks are in the
+ledger, and survive a restart; a process claims each before it sends. Metric:
 
     segments_callbacks_total{result}    delivered, postponed, given_up, not_allowed
 """
@@ -41,11 +40,11 @@ EVERY_S = 1.0
 TIMEOUT_S = 10.0
 MAX_ATTEMPTS = 12
 PAUSES = Backoff(5.0, 6 * 3600.0, factor=3.0)
-"""After so many attempts in vain: 5 s, 15 s, 45 s, ... 6 hours."""
+"""Before each retry: 5 s, 15 s, 45 s, ... 6 hours."""
 
 _AT_ONCE = 20
 _CLAIM_S = 3 * TIMEOUT_S
-"""How long one process has a callback to itself: several look for them."""
+"""How long a process keeps its claim on a callback."""
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
@@ -54,13 +53,13 @@ RESULTS = ("delivered", "postponed", "given_up", "not_allowed")
 
 
 class CallbackMetrics:
-    """The counter of one process, shown with what else `registry` shows."""
+    """The callback counter, in a process's `registry`."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._attempts = Counter(
             "segments_callbacks", "Statuses POSTed to partners.", ("result",), registry=registry
         )
-        # What has not happened yet is 0, or its first time would be no increase.
+        # Start at 0, or the first attempt is no increase.
         for result in RESULTS:
             self._attempts.labels(result)
 
@@ -70,11 +69,11 @@ class CallbackMetrics:
 
 
 class NotPublic(OSError):
-    """A host has an address that is not the public internet's."""
+    """A host has an address that is not public."""
 
 
 def is_allowed(host: str, allowed: Sequence[str]) -> bool:
-    """Tell whether a host is one of the allowed; `*.a.example` allows all below `a.example`."""
+    """Tell whether a host is allowed; `*.a.example` allows all below `a.example`."""
     name = host.lower().rstrip(".")
     return any(
         name.endswith(each[1:]) if each.startswith("*.") else name == each
@@ -84,10 +83,10 @@ def is_allowed(host: str, allowed: Sequence[str]) -> bool:
 
 def is_public(address: str) -> bool:
     """
-    Tell whether an address is one of the public internet.
+    Tell whether an address is public.
 
-    An IPv6 address that stands for an IPv4 one is what it stands for, and one
-    of a transition mechanism is not public: it would lead wherever that leads.
+    An IPv4-mapped IPv6 address is judged by its IPv4 address. Addresses of transition
+    mechanisms (6to4, Teredo, NAT64) are not public: they may lead anywhere.
     """
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
@@ -102,7 +101,7 @@ def is_public(address: str) -> bool:
 
 
 class _PublicResolver(AbstractResolver):
-    """Resolves names to public addresses, or not at all."""
+    """Resolves a name to public addresses only."""
 
     def __init__(self, resolver: AbstractResolver, may_reach: Callable[[str], bool]) -> None:
         self._resolver = resolver
@@ -113,7 +112,7 @@ class _PublicResolver(AbstractResolver):
         Return a host's addresses.
 
         Raises:
-            NotPublic: One of them is not public: then none is trusted.
+            NotPublic: An address is not public; then none is trusted.
         """
         found = await self._resolver.resolve(host, port, family)  # type: ignore[arg-type]
         if not all(self._may_reach(each["host"]) for each in found):
@@ -121,12 +120,12 @@ class _PublicResolver(AbstractResolver):
         return found
 
     async def close(self) -> None:
-        """Release the resolver below."""
+        """Close the wrapped resolver."""
         await self._resolver.close()
 
 
 class Callbacks:
-    """One process's hands on the callbacks."""
+    """Sends due callbacks."""
 
     def __init__(
         self,
@@ -146,7 +145,7 @@ class Callbacks:
         self._resolver = resolver
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Send what is due until told to stop."""
+        """Send due callbacks until told to stop."""
         while not stopping.is_set():
             try:
                 sent = await self.turn()
@@ -157,7 +156,7 @@ class Callbacks:
                 await wait_or_stop(stopping, EVERY_S)
 
     async def turn(self) -> int:
-        """Try each callback that is due once; return how many there were."""
+        """Try each due callback once; return how many."""
         now_s = self._now_s()
         async with reading(self._ledger) as conn:
             due = await callbacks.due(conn, now_s, _AT_ONCE)
@@ -172,8 +171,7 @@ class Callbacks:
     def _session(self) -> aiohttp.ClientSession:
         resolver = _PublicResolver(self._resolver or DefaultResolver(), self._may_reach)
         return aiohttp.ClientSession(
-            # No cache of names: each attempt is checked anew. No proxy of the
-            # environment, which would resolve for itself.
+            # No DNS cache: each attempt is checked. No proxy: it would resolve names itself.
             connector=aiohttp.TCPConnector(resolver=resolver, use_dns_cache=False),
             timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -199,7 +197,7 @@ class Callbacks:
             else "postponed"
         )
         if fault is not None:
-            # Not the URL: it may hold a secret of the partner's.
+            # Not the URL: it may contain a secret of the partner's.
             _log.warning(
                 "callback of delivery %s: %s%s",
                 callback.transaction_id or "(refused)",
@@ -210,11 +208,11 @@ class Callbacks:
     async def _post(
         self, session: aiohttp.ClientSession, callback: Callback
     ) -> tuple[str | None, bool]:
-        """Return what was wrong, if anything, and whether it is not even allowed."""
+        """Return the fault, if any, and whether the URL is forbidden."""
         host = urlsplit(callback.url).hostname or ""
         if not is_allowed(host, self._allowed_hosts):
             return "its host is not one of SEGMENTS_CALLBACK_HOSTS", True
-        # aiohttp does not resolve what is an address already.
+        # aiohttp bypasses the resolver if the host is an address.
         if _is_address(host) and not self._may_reach(host):
             return "its host is not public", True
         try:
@@ -233,11 +231,11 @@ class Callbacks:
 
 def _is_address(host: str) -> bool:
     """
-    Tell whether some resolver takes a host for an address, in any notation.
+    Tell whether a resolver may take a host for an address, in any notation.
 
-    `2130706433`, `0x7f.1` and `127.1` all end at 127.0.0.1. The rule is the URL
-    standard's: what ends in a number is an address. `is_public` then refuses
-    every notation but the usual one.
+    `2130706433`, `0x7f.1` and `127.1` all mean 127.0.0.1. The rule is the URL
+    Standard's: a host whose last label is a number is an address. `is_public` then
+    refuses unusual notations.
     """
     last = host.rstrip(".").rpartition(".")[2].lower()
     return ":" in host or last.isdigit() or last.startswith("0x")

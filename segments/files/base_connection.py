@@ -1,22 +1,22 @@
 """
-Base connections: the customers' directories and buckets, out of which files are taken.
+Base connections: customers' directories and buckets from which we take files.
 
-Nothing outside of one can be reached through it. A path that a customer gives is
-checked here and nowhere else; `customer_directory` follows no link on its way down,
-and a bucket's URL may name a prefix, which stands before every path.
+Nothing outside a connection can be reached through it. This module alone checks the paths
+that customers give; `customer_directory` follows no links, and a bucket's URL may name a prefix
+for every path.
 
-What is secret about a bucket stands in the environment of our processes: an
-option `env:NAME` is the value of that variable, read when the bucket is opened.
+A bucket's secrets are environment variables of our processes: an option `env:NAME` is the
+variable's value when the bucket is opened.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 from urllib.parse import unquote, urlsplit
 
 import msgspec
-from obstore.exceptions import BaseError
+from obstore.exceptions import BaseError, UnknownConfigurationKeyError
 from obstore.store import from_url
 
 from segments.files.customer_bucket import CustomerBucket
@@ -30,6 +30,18 @@ if TYPE_CHECKING:
 MAX_PATH_CHARS = 1024
 _ENV = "env:"
 _OPTION_PREFIXES = ("aws_", "azure_", "google_")
+_OF_THE_CLIENT = frozenset(
+    {
+        *("allow_http", "allow_invalid_certificates", "connect_timeout", "default_content_type"),
+        *("http1_only", "http2_keep_alive_interval", "http2_keep_alive_timeout"),
+        *("http2_keep_alive_while_idle", "http2_max_frame_size", "http2_only"),
+        *("pool_idle_timeout", "pool_max_idle_per_host", "proxy_ca_certificate"),
+        *("proxy_excludes", "proxy_url", "randomize_addresses", "read_timeout", "timeout"),
+        *("user_agent",),
+    }
+)
+"""obstore accepts these after a bucket's prefix, and panics (pyo3-object_store, aws/store.rs)."""
+
 _SECRET_WORDS = ("secret", "password", "token", "sas", "account_key", "service_account_key")
 
 
@@ -46,11 +58,10 @@ class BaseConnection(msgspec.Struct, frozen=True):
 
 def checked_path(text: str) -> str:
     """
-    Return a path below a connection, as customers may give it.
+    Return a path below a connection, if customers may give it.
 
     Raises:
-        ValueError: It has blanks, which the vendor refuses; or it could lead
-            anywhere but down.
+        ValueError: The path has blanks, which the vendor refuses, or might not lead down.
     """
     path = text.removesuffix("/")
     if not 0 < len(path) <= MAX_PATH_CHARS:
@@ -64,10 +75,10 @@ def checked_path(text: str) -> str:
 
 def checked(url: str, options: Mapping[str, str]) -> str:
     """
-    Return a connection's URL, if it can be opened with these options.
+    Return a connection's URL, if these options can open it.
 
     Raises:
-        Refusal: It can't, or an option that is secret is given as it stands.
+        Refusal: They can't, or a secret option holds the secret itself.
     """
     for name, value in options.items():
         is_secret = any(word in name.lower() for word in _SECRET_WORDS)
@@ -82,10 +93,10 @@ def checked(url: str, options: Mapping[str, str]) -> str:
 
 def open_storage(connection: BaseConnection) -> Storage:
     """
-    Open a connection; nothing is asked of the other side yet.
+    Open a connection without a request to its storage.
 
     Raises:
-        ConnectionUnusable: It is set up wrongly, or an environment variable is not there.
+        ConnectionUnusable: The connection is set up wrongly, or lacks an environment variable.
     """
     return _open(connection.url, connection.options)
 
@@ -98,10 +109,9 @@ def _open(url: str, options: Mapping[str, str]) -> Storage:
             raise ConnectionUnusable("not of the form file:///DIRECTORY, without options")
         return CustomerDirectory(directory)
     config = {name: _value(value) for name, value in options.items()}
-    # Of the client and not of the bucket; obstore panics where it finds it there.
-    may_be_plain = config.pop("allow_http", "false").lower() == "true"
-    if not all(name.startswith(_OPTION_PREFIXES) for name in config):
-        raise ConnectionUnusable(f"options are allow_http and names that begin {_OPTION_PREFIXES}")
+    # A client option: obstore panics if the bucket's config holds it.
+    may_be_plain = _true_or_false("allow_http", config.pop("allow_http", "false"))
+    _check_names(config)
     try:
         bucket = from_url(
             url,
@@ -113,8 +123,15 @@ def _open(url: str, options: Mapping[str, str]) -> Storage:
             },
             retry_config={"max_retries": 2},
         )
+    except UnknownConfigurationKeyError as error:
+        unknown = [name for name in config if f"'{name}'" in str(error)]
+        raise ConnectionUnusable(
+            f"no option of this kind of bucket: {', '.join(unknown)}"
+        ) from None
     except (BaseError, ValueError, OSError) as error:
-        # Not its words: they quote the URL, and may quote what is secret.
+        if "as boolean" in str(error):
+            raise ConnectionUnusable("an option that is true or false is neither") from None
+        # obstore's message quotes the URL, and may quote secrets.
         raise ConnectionUnusable(
             f"no bucket can be opened by this URL ({type(error).__name__})"
         ) from None
@@ -122,8 +139,27 @@ def _open(url: str, options: Mapping[str, str]) -> Storage:
 
 
 def variables_named(options: Mapping[str, str]) -> set[str]:
-    """Return the environment variables that hold what is secret of a connection's options."""
+    """Return the environment variables that hold the secrets of a connection's options."""
     return {text.removeprefix(_ENV) for text in options.values() if text.startswith(_ENV)}
+
+
+def _check_names(names: Iterable[str]) -> None:
+    for name in names:
+        prefix = next((each for each in _OPTION_PREFIXES if name.lower().startswith(each)), None)
+        if prefix is None:
+            raise ConnectionUnusable(
+                f"option {name}: options are allow_http and names that begin {_OPTION_PREFIXES}"
+            )
+        own = name.lower().removeprefix(prefix)
+        if own in _OF_THE_CLIENT:
+            instead = ": it is called allow_http" if own == "allow_http" else ""
+            raise ConnectionUnusable(f"option {name} is none of the bucket's{instead}")
+
+
+def _true_or_false(name: str, text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ConnectionUnusable(f"option {name} is true or false")
+    return text.lower() == "true"
 
 
 def _value(text: str) -> str:

@@ -1,132 +1,214 @@
 """
-One door to delivered files: a local directory, or a bucket.
+All blobs of a local directory or a bucket.
 
-A blob is written once, whole or not at all, under a name that we make up; what
-a partner calls a file is data and never a path. It is kept for as long as the
-store may have to be rebuilt from it. Nothing here holds more than a few
-mebibytes of a file in memory, whatever its size.
+A blob is written once, whole or not at all, under a name that we make up; a partner's file
+name is data and never part of a path. Blobs are kept as long as a rebuild may need them. Files of
+any size take a few mebibytes of memory.
 
-Reads are by range, of `READ_BYTES` each: obstore's own stream hands a local
-file over in small pieces from one thread to another, at 0.2 GB/s against 3 GB/s
-for ranges (measured). They block, and are meant for a worker thread; writes
-and the rest are awaited.
+Reads block, so call them in a worker thread (see `segments.files.blob`); other requests are
+awaited.
+
+A refusal by a local directory or its disk is an `OSError` with its number, as for any file
+(`segments.runtime.causes`); obstore has it only in its message, with the path. A directory that
+has disappeared is not created again: its disk may come back and hide newer files.
 """
 
 import asyncio
 import hashlib
-import io
 import os
 import re
 import secrets
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import obstore
 from obstore.store import GCSStore, LocalStore, ObjectStore, S3Store, from_url
 
-from segments.files.chunks import READ_BYTES
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
+from segments.files.blob import Blob
+from segments.files.disk import Disk
+from segments.files.obstore_errors import as_os_errors
+from segments.runtime.causes import DirectoryGone
 
 DELIVERIES = "deliveries"
 """The prefix of all files that jobs name."""
 
 UPLOADS = "uploads"
-"""The prefix under which a bucket's own URLs let partners put files, until they are taken."""
+"""The prefix for uploads through a bucket's signed URLs, until we take them."""
 
-_PART_BYTES = 5 << 20  # S3 takes no smaller parts
+_GIVE_UP_AFTER = timedelta(seconds=20)
+"""No request to a bucket is retried after this time; each attempt has 30 s."""
+
+_PART_BYTES = 5 << 20  # the least part that S3 accepts
 _PARTS_AT_ONCE = 4
 _UNFINISHED = re.compile(r"#\d+$")
-"""How obstore names a local file while it is written; its listings leave these out."""
+"""obstore's names for local files while it writes them; its listings omit these."""
+
+_MARKER = ".rtb-segments"
+"""Marks a local directory as ours; an empty mount point lacks it."""
 
 
 def delivery_name(partner_id: int) -> str:
-    """
-    Make up the name of a blob that a job of a partner's will name.
-
-    What the partner calls the file is data, and no part of a path.
-    """
+    """Make up the name of a blob for a partner's job."""
     return f"{DELIVERIES}/{partner_id}/{secrets.token_hex(16)}"
 
 
 class Stored(NamedTuple):
-    """What was written: enough to know the same content when it comes again."""
+    """The size and digest of a written blob, which identify repeated content."""
 
     size_bytes: int
     sha256: str
 
 
 class Found(NamedTuple):
-    """What a bucket knows of a blob; the same content has the same tag, if it has one."""
+    """A blob's metadata in a bucket; equal content has an equal tag, if the bucket has tags."""
 
     size_bytes: int
     e_tag: str
 
 
-class Blobs:
-    """All blobs of one directory or bucket."""
+def _bucket(url: str) -> ObjectStore:
+    # obstore's default retries a hanging bucket for minutes while an operator waits. Client
+    # options would override those of the environment (AWS_ALLOW_HTTP).
+    return from_url(url, retry_config={"max_retries": 3, "retry_timeout": _GIVE_UP_AFTER})
 
-    def __init__(self, store: ObjectStore, directory: Path | None = None) -> None:
+
+class Blobs:
+    """All blobs of a directory or bucket."""
+
+    def __init__(
+        self, store: ObjectStore, directory: Path | None = None, reserve_bytes: int | None = None
+    ) -> None:
         self._store = store
         self._directory = directory
+        self._disk = None if directory is None else Disk(directory, reserve_bytes)
 
     @classmethod
-    def open(cls, at: str | Path) -> Self:
-        """Open the blobs at a URL, or in a local directory, which is made if it is missing."""
-        return cls(from_url(at)) if isinstance(at, str) else cls.in_directory(at)
+    def open(cls, at: str | Path, reserve_bytes: int | None = None) -> Self:
+        """
+        Open the blobs at a URL, or in a local directory, which is created if missing.
+
+        Args:
+            at: The URL or the directory.
+            reserve_bytes: The part of the directory's disk to leave free: see `Disk`.
+        """
+        return cls(_bucket(at)) if isinstance(at, str) else cls.in_directory(at, reserve_bytes)
 
     @classmethod
-    def in_directory(cls, directory: Path) -> Self:
-        """Keep blobs below a local directory, which only we may enter."""
+    def in_directory(cls, directory: Path, reserve_bytes: int | None = None) -> Self:
+        """Keep blobs below a local directory that only we may enter."""
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return cls(LocalStore(directory), directory)
+        with suppress(OSError):  # an unmarked directory accepts no blobs
+            (directory / _MARKER).touch(mode=0o600)
+        return cls(LocalStore(directory), directory, reserve_bytes)
+
+    @classmethod
+    def looked_at(cls, at: str | Path, reserve_bytes: int | None = None) -> Self:
+        """Open blobs for inspection, without creating or marking a local directory."""
+        if isinstance(at, str):
+            return cls(_bucket(at))
+        return cls(LocalStore(at) if at.is_dir() else LocalStore(), at, reserve_bytes)
+
+    async def check_answers(self) -> None:
+        """
+        Check that the blobs can be listed.
+
+        Raises:
+            obstore.exceptions.BaseError: The bucket does not answer, or refuses.
+            OSError: The directory can't be read.
+        """
+        with as_os_errors():
+            async for _ in obstore.list(self._store, DELIVERIES, chunk_size=1):
+                return
+
+    def check_room(self, more_bytes: int = 0) -> None:
+        """
+        Check that there is room for a file before it is taken in.
+
+        Args:
+            more_bytes: The file's size, if known.
+
+        Raises:
+            segments.runtime.causes.NoRoom: The file would use the reserve.
+        """
+        if self._disk is not None:
+            self._disk.check_room(more_bytes)
+
+    def check_there(self) -> None:
+        """
+        Check that a local directory exists, and that its disk is mounted.
+
+        Raises:
+            segments.runtime.causes.DirectoryGone: The check fails.
+        """
+        if self._directory is not None and not (self._directory / _MARKER).exists():
+            raise DirectoryGone
 
     async def put(self, name: str, chunks: Iterable[bytes] | AsyncIterable[bytes]) -> Stored:
         """
-        Write a blob, streamed; if the chunks end in an exception, nothing is written.
+        Stream a blob; if the chunks end in an exception, nothing is written.
 
-        On return a local blob is on the disk, not only on its way there: the
-        job that names it is about to be promised to someone.
+        A local blob is on disk on return, because its job is about to be acknowledged.
+
+        Raises:
+            segments.runtime.causes.NoRoom: The blob would use the disk's reserve.
+            OSError: The disk or the directory refuses.
+            obstore.exceptions.BaseError: The bucket refuses.
         """
-        counted = _Counted(chunks)
-        await obstore.put_async(
-            self._store,
-            name,
-            counted,
-            chunk_size=_PART_BYTES,
-            max_concurrency=_PARTS_AT_ONCE,
-        )
+        self.check_there()
+        self.check_room()
+        counted = _Counted(chunks, self.check_room)
+        with as_os_errors():
+            await obstore.put_async(
+                self._store,
+                name,
+                counted,
+                chunk_size=_PART_BYTES,
+                max_concurrency=_PARTS_AT_ONCE,
+            )
         if self._directory is not None:
             await asyncio.to_thread(_sync, self._directory / name)
         return Stored(counted.size_bytes, counted.sha256.hexdigest())
 
-    def get(self, name: str) -> "Blob":
+    def get(self, name: str) -> Blob:
         """
-        Open a blob for reading, from a worker thread.
+        Open a blob for reading in a worker thread.
 
         Raises:
-            FileNotFoundError: No blob of that name.
+            FileNotFoundError: There is no blob of that name.
+            OSError: The disk or the directory can't be read.
         """
-        return Blob(self._store, name, obstore.head(self._store, name)["size"])
+        try:
+            with as_os_errors():
+                return Blob(self._store, name, obstore.head(self._store, name)["size"])
+        except FileNotFoundError:
+            self.check_there()
+            raise
 
     async def delete(self, name: str) -> None:
-        """Delete a blob; one that is not there is as good as deleted."""
+        """Delete a blob, if it exists."""
         try:
-            await obstore.delete_async(self._store, name)
+            with as_os_errors():
+                await obstore.delete_async(self._store, name)
         except FileNotFoundError:
-            return
+            self.check_there()
 
     async def names(self, prefix: str = "") -> list[str]:
         """List the names of all blobs under a prefix of whole path segments, sorted."""
         listing = obstore.list(self._store, prefix or None)
-        return sorted([entry["path"] async for entries in listing for entry in entries])
+        found = [entry["path"] async for entries in listing for entry in entries]
+        return sorted(name for name in found if name != _MARKER)
+
+    async def sizes(self, prefix: str = "") -> dict[str, int]:
+        """Return the size in bytes of each blob under a prefix of whole path segments, by name."""
+        listing = obstore.list(self._store, prefix or None)
+        found = {entry["path"]: entry["size"] async for entries in listing for entry in entries}
+        return {name: size for name, size in found.items() if name != _MARKER}
 
     async def names_before(self, prefix: str, at_s: float) -> list[str]:
-        """List the names of the blobs under a prefix that were written before a moment."""
+        """List the names of the blobs under a prefix that were written before a time."""
         before = datetime.fromtimestamp(at_s, UTC)
         listing = obstore.list(self._store, prefix)
         return [
@@ -138,14 +220,13 @@ class Blobs:
 
     async def delete_unfinished(self, before_s: float) -> int:
         """
-        Delete what writes have left that ended with their process; return how many there were.
+        Delete the remains of writes whose process has ended; return their number.
 
-        Of a local directory only. What a bucket keeps of a broken multipart upload
-        is not listed with its blobs: that is for a rule of the bucket's own
-        (S3: `AbortIncompleteMultipartUpload`).
+        For a local directory only. A bucket lists no parts of a broken multipart upload; it needs
+        a lifecycle rule for them (S3: `AbortIncompleteMultipartUpload`).
 
         Args:
-            before_s: Only what nobody has written to since then.
+            before_s: Delete only files without a write since then.
         """
         if self._directory is None:
             return 0
@@ -153,21 +234,21 @@ class Blobs:
 
     @property
     def takes_uploads(self) -> bool:
-        """The bucket gives out URLs to which a plain PUT can be made."""
+        """Whether the bucket signs URLs that accept a plain PUT."""
         return isinstance(self._store, S3Store | GCSStore)
 
     async def upload_url(self, name: str, expires_in_s: int) -> str:
-        """Return a URL of the bucket's own to which one blob can be put; see `takes_uploads`."""
+        """Return a signed URL of the bucket for uploading a blob; see `takes_uploads`."""
         assert isinstance(self._store, S3Store | GCSStore), "asked of a bucket that takes uploads"
         return await obstore.sign_async(self._store, "PUT", name, timedelta(seconds=expires_in_s))
 
     async def download_url(self, name: str, expires_in_s: int) -> str:
-        """Return a URL of the bucket's own at which one blob can be had; see `takes_uploads`."""
+        """Return a signed URL of the bucket for downloading a blob; see `takes_uploads`."""
         assert isinstance(self._store, S3Store | GCSStore), "asked of a bucket that signs URLs"
         return await obstore.sign_async(self._store, "GET", name, timedelta(seconds=expires_in_s))
 
     async def find(self, name: str) -> Found | None:
-        """Return what can be said of a blob without reading it; `None` if it is not there."""
+        """Return a blob's metadata; `None` if there is no such blob."""
         try:
             meta = await obstore.head_async(self._store, name)
         except FileNotFoundError:
@@ -176,66 +257,24 @@ class Blobs:
 
     async def copy(self, name: str, to: str) -> None:
         """
-        Copy a blob as it is now, within the bucket.
+        Copy a blob's current content within the bucket.
 
         Raises:
-            FileNotFoundError: It is not there.
+            FileNotFoundError: There is no such blob.
         """
         await obstore.copy_async(self._store, name, to)
 
 
-class Blob(io.RawIOBase):
-    """One blob, open for reading anywhere in it: what `zipfile` and `gzip` take for a file."""
-
-    def __init__(self, store: ObjectStore, name: str, size_bytes: int) -> None:
-        self.size_bytes = size_bytes
-        self._store = store
-        self._name = name
-        self._at = 0
-
-    def readable(self) -> bool:
-        """Yes."""
-        return True
-
-    def seekable(self) -> bool:
-        """Yes."""
-        return True
-
-    def tell(self) -> int:
-        """Return where the next read begins."""
-        return self._at
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Set where the next read begins; behind the end there is nothing to read."""
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self.size_bytes}[whence]
-        if base + offset < 0:
-            # As a file would; `zipfile` takes it for "no archive".
-            raise OSError("a place before the beginning")
-        self._at = base + offset
-        return self._at
-
-    def readinto(self, buffer: "WriteableBuffer", /) -> int:
-        """Read as much as fits; 0 at the end."""
-        view = memoryview(buffer).cast("B")
-        length = min(len(view), self.size_bytes - self._at)
-        if length <= 0:
-            return 0
-        view[:length] = obstore.get_range(self._store, self._name, start=self._at, length=length)
-        self._at += length
-        return length
-
-    def buffered(self) -> io.BufferedReader:
-        """Return the blob with read-ahead, for many small reads."""
-        return io.BufferedReader(self, READ_BYTES)
-
-
 class _Counted:
-    """Passes chunks on and learns what they come to."""
+    """Passes chunks on, and measures their total size and digest."""
 
-    def __init__(self, chunks: Iterable[bytes] | AsyncIterable[bytes]) -> None:
+    def __init__(
+        self, chunks: Iterable[bytes] | AsyncIterable[bytes], check_room: Callable[[int], None]
+    ) -> None:
         self.size_bytes = 0
         self.sha256 = hashlib.sha256()
         self._chunks = chunks
+        self._check_room = check_room
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         if isinstance(self._chunks, AsyncIterable):
@@ -246,6 +285,7 @@ class _Counted:
                 yield self._count(chunk)
 
     def _count(self, chunk: bytes) -> bytes:
+        self._check_room(len(chunk))
         self.size_bytes += len(chunk)
         self.sha256.update(chunk)
         return chunk
@@ -254,7 +294,7 @@ class _Counted:
 def _delete_unfinished(directory: Path, before_s: float) -> int:
     deleted = 0
     for path in directory.rglob("*"):
-        with suppress(FileNotFoundError):  # it was finished meanwhile, and bears its own name
+        with suppress(FileNotFoundError):  # finished meanwhile, and renamed
             if _UNFINISHED.search(path.name) and path.lstat().st_mtime < before_s:
                 path.unlink()
                 deleted += 1

@@ -2,14 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from io import RawIOBase
 from pathlib import Path
 from typing import IO, Final
 
 READ_BYTES: Final = 4 << 20
 
 
-def chunks_of(file: IO[bytes]) -> Iterator[bytes]:
-    """Yield what is left of an open file."""
+def chunks_of(file: IO[bytes] | RawIOBase) -> Iterator[bytes]:
+    """Yield the rest of an open file."""
     while chunk := file.read(READ_BYTES):
         yield chunk
 
@@ -21,7 +22,7 @@ def file_chunks(path: Path) -> Iterator[bytes]:
 
 
 async def in_thread(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
-    """Yield chunks whose making blocks, each made in a thread while the event loop goes on."""
+    """Yield from a blocking iterator, each chunk made in a thread."""
     while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
         if chunk:
             yield chunk

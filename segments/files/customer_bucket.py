@@ -1,5 +1,5 @@
 """
-A bucket that is a customer's, by obstore. Buckets have no links, so nothing leads out.
+A customer's bucket, by obstore. Buckets have no links, so no path leads out.
 """
 
 import io
@@ -9,7 +9,7 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import ObjectStore
 
-from segments.files.blobs import Blob
+from segments.files.blob import Blob
 from segments.files.customer_storage import (
     MAX_FILES,
     NotThere,
@@ -31,7 +31,7 @@ class CustomerBucket:
         self._store = store
 
     def file(self, path: str) -> SourceFile:
-        """Return one file."""
+        """Return a file."""
         try:
             return _of_bucket(obstore.head(self._store, path))
         except FileNotFoundError:
@@ -44,8 +44,8 @@ class CustomerBucket:
         found: list[SourceFile] = []
         try:
             for entries in obstore.list(self._store, path):
-                # Of an object that stands for a folder obstore takes the last slash off, and then
-                # can't read it. It is empty, and an empty object has nothing to read.
+                # obstore strips the last slash from an object that stands for a folder, and then
+                # can't read it. Such an object is empty, and empty objects have nothing to read.
                 files = (_of_bucket(entry) for entry in entries if entry["size"])
                 found += [f for f in files if not is_hidden(f.path) and f.path.isprintable()]
                 if len(found) > MAX_FILES:
@@ -55,14 +55,14 @@ class CustomerBucket:
         return sorted(found)
 
     def open(self, file: SourceFile) -> io.RawIOBase:
-        """Open a file as it was listed."""
+        """Open a file in its listed version."""
         if self.file(file.path) != file:
             raise NotThere
         return _BucketFile(self._store, file.path, file.size_bytes)
 
 
 class _BucketFile(Blob):
-    """A file of a bucket; that it can't be read is not a fault of its content."""
+    """A file of a bucket; a failed read is not a fault of its content."""
 
     def readinto(self, buffer: "WriteableBuffer", /) -> int:
         try:

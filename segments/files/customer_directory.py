@@ -1,9 +1,9 @@
 """
-A directory of this machine that is a customer's, out of which nothing leads.
+A customer's directory on this machine, from which no path leads out.
 
-Each segment of a path is opened below the one before, and none of them may be a
-symbolic link, not even one that was put there between the look and the opening. That
-is why directories are not read by obstore, which follows links.
+Each segment of a path is opened relative to its parent, and none may be a symbolic link, not
+even a link that replaces it between listing and opening. obstore follows links, so it does
+not read directories here.
 """
 
 import io
@@ -30,7 +30,7 @@ class CustomerDirectory:
         self._root = root
 
     def file(self, path: str) -> SourceFile:
-        """Return one file."""
+        """Return a file."""
         fd = self._open_file(path)
         try:
             return _source_file(path, os.fstat(fd))
@@ -56,7 +56,7 @@ class CustomerDirectory:
             os.close(fd)
 
     def open(self, file: SourceFile) -> io.RawIOBase:
-        """Open a file as it was listed."""
+        """Open a file in its listed version."""
         fd = self._open_file(file.path)
         if _source_file(file.path, os.fstat(fd)) != file:
             os.close(fd)
@@ -67,7 +67,7 @@ class CustomerDirectory:
         *folders, name = path.split("/")
         parent = self._descend(folders)
         try:
-            # Not blocking: opening a named pipe would otherwise wait for its writer.
+            # Non-blocking: opening a named pipe would otherwise wait for its writer.
             fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=parent)
         except OSError as error:
             raise _not_there_or_away(error) from None
@@ -100,7 +100,7 @@ def _walk(fd: int, path: str) -> Iterator[SourceFile]:
             below = f"{path}/{entry.name}"
             if is_hidden(below) or not below.isprintable():
                 continue
-            # It may be gone, or a link, a moment after it was listed.
+            # An entry may disappear, or become a link, after it is listed.
             with suppress(FileNotFoundError, NotADirectoryError):
                 if entry.is_dir(follow_symlinks=False):
                     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
@@ -119,6 +119,6 @@ def _source_file(path: str, status: os.stat_result) -> SourceFile:
 
 
 def _not_there_or_away(error: OSError) -> Exception:
-    # ELOOP and ENOTDIR: a symbolic link, which is not followed.
+    # ELOOP and ENOTDIR are symbolic links, which are not followed.
     is_away = isinstance(error, PermissionError)
     return away("the directory", error) if is_away else NotThere()

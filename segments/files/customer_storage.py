@@ -1,8 +1,8 @@
 """
-A customer's directory or bucket, opened: which files are there, and what is in one.
+A customer's directory or bucket, opened: its files and their contents.
 
-A file is known by its path and its version: whoever opens one gets what was listed
-and nothing that came since. All of it blocks, and is meant for a worker thread.
+A file is identified by its path and version: opening gives the listed content and nothing
+newer. All methods block; call them in a worker thread.
 """
 
 import io
@@ -10,22 +10,22 @@ import re
 from typing import NamedTuple, Protocol
 
 MAX_FILES = 10_000
-"""So many a folder may hold for one run."""
+"""The most files of a folder for a run."""
 
 _HIDDEN = (".", "_")
-"""What others' tools leave beside the data: `_SUCCESS`, `.crc`."""
+"""Files that other tools leave beside the data: `_SUCCESS`, `.crc`."""
 
 
 class StorageAway(Exception):
-    """The directory or the bucket can't be read; the message says how, and names no path of it."""
+    """The directory or bucket can't be read; the message says why, without paths."""
 
 
 class ConnectionUnusable(StorageAway):
-    """It has not even been asked: what the operator has set of the connection is wrong."""
+    """The operator has set up the connection wrongly; its storage got no request."""
 
 
 class NotThere(Exception):
-    """There is no such file in it; or it is not the one that was listed."""
+    """There is no such file, or not in the listed version."""
 
 
 class TooManyFiles(Exception):
@@ -33,10 +33,10 @@ class TooManyFiles(Exception):
 
 
 class SourceFile(NamedTuple):
-    """One file of a customer's, as it was when it was listed."""
+    """A customer's file, as listed."""
 
     path: str  # below the connection
-    version: str  # another content has another one
+    version: str  # differs for different content
     size_bytes: int
     modified_at_s: float
 
@@ -46,18 +46,18 @@ class Storage(Protocol):
 
     def file(self, path: str) -> SourceFile:
         """
-        Return one file.
+        Return a file.
 
         Raises:
-            NotThere, StorageAway: As they say.
+            NotThere, StorageAway: See their docstrings.
         """
 
     def folder(self, path: str) -> list[SourceFile]:
         """
-        Return all files below a folder, by path; of a folder that is not there, none.
+        Return all files below a folder, by path; none if there is no such folder.
 
         Raises:
-            TooManyFiles, StorageAway: As they say.
+            TooManyFiles, StorageAway: See their docstrings.
         """
 
     def open(self, file: SourceFile) -> io.RawIOBase:
@@ -65,23 +65,23 @@ class Storage(Protocol):
         Open a file for reading.
 
         Raises:
-            NotThere: It is another one by now.
-            StorageAway: As it says.
+            NotThere: Its version has changed.
+            StorageAway: See its docstring.
         """
 
 
 def is_hidden(path: str) -> bool:
-    """Tell whether a file is none of the customer's data, by its name."""
+    """Tell by its name whether a file is not the customer's data."""
     return path.rpartition("/")[2].startswith(_HIDDEN)
 
 
 def away(what: str, error: Exception) -> StorageAway:
     """
-    Say how a directory or a bucket failed, and not in the error's own words: they quote a path.
+    Describe a failure of a directory or bucket without the error's words, which quote a path.
 
     Args:
         what: "the directory" or "the bucket".
-        error: As it came.
+        error: The failure.
     """
     return StorageAway(f"{what} {_how(error)}")
 
@@ -99,11 +99,11 @@ def _how(error: Exception) -> str:
 
 
 _NAME_TO_HOW = {
-    # of directories
+    # directories
     "FileNotFoundError": "is not there",
     "NotADirectoryError": "is not there",
     "PermissionError": "may not be read by the service",
-    # of buckets, as obstore calls them
+    # buckets, by obstore's class names
     "NotFoundError": "is not there",
     "PermissionDeniedError": "does not permit the service to read it",
     "UnauthenticatedError": "does not accept the service's credentials",
@@ -115,6 +115,6 @@ _WORDS_TO_HOW = {
     "kind: Timeout": "has not answered in time",
     "kind: Connect": "can't be reached: no connection to its host can be made",
 }
-"""Of errors that have no class of their own: what obstore says of them, which is not passed on."""
+"""For errors without their own class: parts of obstore's message, which is never passed on."""
 
 _STATUS = re.compile(r"non-2xx status code: (\d{3})")

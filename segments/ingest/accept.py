@@ -1,11 +1,10 @@
 """
-A delivery becomes a job: an order, whose it is by public ids, and a file.
+Turns a delivery (an order with public ids, and a file) into a job.
 
     accounts  ->  blob  ->  job
 
-The blob is written first, so a job never names a file that is not there; an
-upload that breaks off leaves no job. The same delivery once more, while its
-first is unfinished, is the first.
+The blob is written first, so no job refers to a missing file; a broken-off upload leaves no job. A
+repeat of an unfinished delivery returns the first job.
 """
 
 from collections.abc import AsyncIterable, Iterable, Mapping
@@ -19,14 +18,15 @@ from segments.ledger.database.engine import reading
 from segments.model.account import Account, AccountKind
 from segments.model.job import Job
 from segments.model.order import Order
+from segments.model.quota import OverQuota
 from segments.model.stop_reason import Stopped, StopReason
 
 
 class Parties(NamedTuple):
-    """Whose delivery it is."""
+    """The accounts of a delivery."""
 
     partner: Account  # shows the segments
-    owner: Account  # has the persons: the partner, or the sub account it names
+    owner: Account  # has the persons: the partner, or one of its sub accounts
 
 
 async def parties_of(conn: AsyncConnection, partner_id: str, sub_id: str | None) -> Parties:
@@ -35,10 +35,9 @@ async def parties_of(conn: AsyncConnection, partner_id: str, sub_id: str | None)
 
     Args:
         conn: The ledger.
-        partner_id: What the partner is called outside.
-        sub_id: Likewise, the partner's sub account whose persons these are. "Required for
-            agencies, optional for others": of an advertiser that has no sub accounts it says
-            nothing, and the persons are its own.
+        partner_id: The partner's public id.
+        sub_id: The public id of the sub account that owns the persons. "Required for
+            agencies, optional for others": an advertiser without sub accounts always owns them.
 
     Raises:
         Stopped: UNKNOWN_PARTNER or UNKNOWN_SUB_ID.
@@ -76,43 +75,47 @@ async def accept(
     Take in a delivery.
 
     Args:
-        ledger: Where the job goes.
-        blobs: Where the file goes.
-        order: What to do with it.
+        ledger: Receives the job.
+        blobs: Receives the file.
+        order: The delivery's request.
         content: The file.
-        partner_id: As of `parties_of`.
-        sub_id: Likewise.
-        metadata: What its door answers from: see `segments.ledger.jobs.submit`.
-        door: Who takes it in.
-        file_name: What the partner calls the file.
-        now_s: When.
-        transaction_id: What the partner was told already; a delivery has one
-            job, however often it is taken in.
+        partner_id: See `parties_of`.
+        sub_id: See `parties_of`.
+        metadata: The basis of the door's answers: see `segments.ledger.jobs.submit`.
+        door: The receiving door.
+        file_name: The partner's name for the file.
+        now_s: The time.
+        transaction_id: The id already given to the partner; repeats of a delivery share a job.
 
     Returns:
-        Its job, queued; or, of a delivery that was begun before, as it stands.
+        The queued job; or the existing job of a repeated delivery.
 
     Raises:
-        Stopped: UNKNOWN_PARTNER or UNKNOWN_SUB_ID; nothing was kept.
+        Stopped: UNKNOWN_PARTNER, UNKNOWN_SUB_ID or OVER_QUOTA; nothing was kept.
     """
     async with reading(ledger) as conn:
         partner, owner = await parties_of(conn, partner_id, sub_id)
     blob = delivery_name(partner.id)
     stored = await blobs.put(blob, content)
-    async with ledger.begin() as conn:
-        job = await jobs.submit(
-            conn,
-            door=door,
-            partner_id=partner.id,
-            owner_id=owner.id,
-            order=order,
-            metadata=metadata,
-            blob=blob,
-            sha256=stored.sha256,
-            file_name=file_name,
-            now_s=now_s,
-            transaction_id=transaction_id,
-        )
+    try:
+        async with ledger.begin() as conn:
+            job = await jobs.submit(
+                conn,
+                door=door,
+                partner_id=partner.id,
+                owner_id=owner.id,
+                order=order,
+                metadata=metadata,
+                blob=blob,
+                sha256=stored.sha256,
+                file_name=file_name,
+                now_s=now_s,
+                transaction_id=transaction_id,
+                size_bytes=stored.size_bytes,
+            )
+    except OverQuota as over:
+        await blobs.delete(blob)
+        raise Stopped(StopReason.OVER_QUOTA, str(over)) from None
     if job.blob != blob:
         await blobs.delete(blob)
     return job

@@ -1,8 +1,8 @@
 """
-What the first lines of a text file tell of the rest: header, column of hashes, base64.
+Finds a text file's header, column of hashes and base64 encoding in its first lines.
 
-A header may go on over several lines, where a name in quotes has a line break in it
-(RFC 4180, 2, 6), and stands before the rows of every shard where shards were joined.
+A quoted name with a line break extends a header over several lines (RFC 4180, 2, 6). In joined
+shards, each shard has its header.
 """
 
 from collections.abc import Sequence
@@ -21,35 +21,35 @@ from segments.ingest.header import (
 from segments.ingest.lines import MAX_LINE_BYTES
 
 LINES_LOOKED_AT = 1000
-"""So many lines that are not empty tell whether a file is base64, or which column has hashes."""
+"""The number of non-empty lines that decide about base64 and the column of hashes."""
 
 
 class Header(NamedTuple):
-    """A header that a file has."""
+    """The header of a file."""
 
     first_line: int  # from 1
     last_line: int
-    text: str  # where it is a name that we know
-    value: bytes  # the name of the column that is read
+    text: str  # only if it is a known name
+    value: bytes  # the name of the column with the hashes
 
 
 class Beginning(NamedTuple):
-    """What a file is."""
+    """The format of a file."""
 
-    lines: bytes  # behind the header, each with its line end
+    lines: bytes  # after the header, each with its line end
     header: Header | None = None
     is_base64: bool = False
     column: int = 0  # of hashes, from 0
-    delimiter: str | None = None  # between columns; none: the file is no table
+    delimiter: str | None = None  # between columns; `None`: the file is no table
 
 
 def beginning_of(text: bytes) -> Beginning:
     """
-    Tell what a file is by its first lines, each with its line end.
+    Determine a file's format from its first lines, each with its line end.
 
     Raises:
-        Stopped: UNREADABLE_FILE: a table in which several columns could be the hashes, or
-            in which a quote is not closed.
+        Stopped: UNREADABLE_FILE: two columns of a table could be the hashes, or a quote is not
+            closed.
     """
     lines = text.split(b"\n")[:-1]
     values = [bare(line) for line in lines[:LINES_LOOKED_AT]]
@@ -67,12 +67,12 @@ def beginning_of(text: bytes) -> Beginning:
 
 
 def lines_as_text(lines: Sequence[bytes]) -> list[str]:
-    """Return lines as the reader of CSV takes them, each with its line end."""
+    """Return lines as text for the CSV reader, each with its line end."""
     return [line.decode(errors="replace") + "\n" for line in lines]
 
 
 def _table_at(lines: list[bytes], at: int) -> Beginning | None:
-    """Tell which column is read, if a line is the header of a table with hashes."""
+    """Return the format, if a line is the header of a table with hashes."""
     line, end = lines[at], at + 1
     if not is_table_header(line):
         line, end = _closed(lines, at)
@@ -99,7 +99,7 @@ def _table_at(lines: list[bytes], at: int) -> Beginning | None:
 
 
 def _closed(lines: list[bytes], at: int) -> tuple[bytes, int]:
-    """Return a line with those after it that belong to its quotes, and where the next one is."""
+    """Join a line with later ones until its quotes close; return it and the index after it."""
     line, end = lines[at], at + 1
     while line.count(b'"') % 2 and end < len(lines) and len(line) <= MAX_LINE_BYTES:
         line, end = line + b"\n" + lines[end], end + 1

@@ -1,19 +1,17 @@
 """
-Stops a file that would empty an audience before it removes the first person.
+Stops a file that would empty an audience, before the first removal.
 
-A wrong export removes everybody as obediently as a right one removes a few. A
-job that would take more than a share of an audience is *held*, with a reason,
-and its partner's later files wait behind it, until a person has looked at it:
-`rtb-segments release JOB`. What is removed so can't be brought back by a setting.
+A wrong export removes all members as readily as a right one removes a few. A job that would
+remove more than a share of an audience is *held*, and with it its partner's later files, until a
+person has checked the job and runs `rtb-segments release JOB`. No setting restores members.
 
-The share is measured in the store as it is, which knows no audience's size. Ids
-are hashes, so the persons whose ids begin alike are a fair sample of all: of
-such samples so many are taken, at random but for a given job always the same,
-that each audience shows `ENOUGH` members, or else all of them. A share of one
-half is then right within three hundredths. Of a store of a hundred million
-persons that reads some ten thousand records, and of a small audience in it all.
+The share is measured in the store, which does not know the size of an audience. Ids are
+hashes, so ids with a common prefix are a fair sample. Random samples, the same at each attempt of
+a job, are read until each audience shows `ENOUGH` members or all are read. A share of one half is
+then right within three hundredths. In a store of a hundred million persons, this reads some ten
+thousand records; a small audience takes all.
 
-Chunks that are applied at once are too small to be braked.
+Chunks of realtime requests are too small to be braked.
 """
 
 from collections import Counter
@@ -37,22 +35,22 @@ _BUCKETS_AT_ONCE = 32
 
 
 class Held(Exception):
-    """A person must look at the job; the message says why, in numbers alone."""
+    """A person must check the job; the message has numbers alone."""
 
 
 class Removing(Protocol):
-    """How a kind of file takes persons out of audiences."""
+    """A kind of file's way to remove persons from audiences."""
 
     def removed_from(self, changes: Sequence[Change]) -> frozenset[int]:
-        """Return the audiences that it may take persons out of."""
+        """Return the audiences from which the file may remove persons."""
 
     def leaver(self, ids: Ids, bucket_bits: int) -> Callable[[bytes], bool]:
         """
-        Return what tells of a member, by its name in the store, whether it is taken out.
+        Return a predicate for members to remove, by their names in the store.
 
         Args:
-            ids: All in the file that begin as the members that will be asked for.
-            bucket_bits: Of the store.
+            ids: All ids of the file with the prefix of the members in question.
+            bucket_bits: The store's.
         """
 
 
@@ -68,20 +66,20 @@ async def check(
     today: int = 0,
 ) -> None:
     """
-    See that a job removes no more of any audience than it may.
+    Check that a job does not remove too much of any audience.
 
     Args:
         redis: The store.
-        meta: As the store has it.
-        spool: The ids of the file.
-        changes: What it does to each of them.
-        removing: How its kind takes persons out.
-        max_removed_share: Of the members that an audience has now.
-        seed: Chooses the samples.
-        today: As `record.day_of` counts; members of whom that was over before don't count.
+        meta: The store's description.
+        spool: The file's ids.
+        changes: The changes to each id.
+        removing: This kind of file's way to remove persons.
+        max_removed_share: The greatest share of an audience's current members to remove.
+        seed: Selects the samples.
+        today: As `record.day_of` counts; expired memberships don't count.
 
     Raises:
-        Held: It would.
+        Held: The job would remove more.
     """
     audience_ids = removing.removed_from(changes)
     if not audience_ids:
@@ -109,7 +107,7 @@ async def check(
 
 
 class _Sample:
-    """Those persons whose ids begin alike: some buckets of the store, some parts of the spool."""
+    """Ids with a common prefix: some buckets of the store, some parts of the spool."""
 
     def __init__(self, number: int, bits: int, bucket_bits: int) -> None:
         self.buckets = _within(number, bits, bucket_bits)
@@ -123,7 +121,7 @@ def _samples(bucket_bits: int, seed: int) -> Iterator[_Sample]:
 
 
 def _within(number: int, bits: int, finer_bits: int) -> range:
-    """Return the numbers of more bits that begin with a number of fewer."""
+    """Return all numbers of `finer_bits` bits that begin with a number of `bits` bits."""
     return range(number << (finer_bits - bits), (number + 1) << (finer_bits - bits))
 
 
@@ -141,4 +139,4 @@ def _audience_ids(raw: bytes, today: int) -> list[int]:
     try:
         return live(raw, today)[1]
     except CorruptRecord:
-        return []  # the merge will meet it, and say so
+        return []  # the merge meets the record, and fails

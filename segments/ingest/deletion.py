@@ -1,16 +1,16 @@
 """
-What a deleted audience leaves of the jobs that changed it: as little as can be.
+Reduces what the jobs of a deleted audience keep to the least possible.
 
-    jobs to come    fail; one that is at work is its loader's, which asks at its end (`tidy`)
-    jobs that are   no longer change it, so a rebuild does not write it
-    over            a job that changed nothing else has no file any more, and no bad lines
+    unfinished jobs fail; a running job, or a job that also changes other audiences, is
+                    treated at its end (`tidy`)
+    finished jobs   no longer change the audience, so a rebuild does not write it; a job that
+                    changed nothing else loses its file and its bad lines
 
-A file is noted as retired in the transaction in which its job forgets it, and deleted by
-whoever called when that is through: was that one killed before, the next scrub, seconds
-later, deletes it. The memberships in the store are the sweep's, which whoever deletes
-an audience asks for; no bid shows them from the moment of the deletion.
+A file is marked as retired in the transaction that removes it from its job, and the caller deletes
+the file afterwards; if the caller is killed before, the next scrub does, seconds later. The sweep
+that follows a deletion removes the memberships from the store; no bid shows them meanwhile.
 
-What a vendor's audience leaves besides: `crm_audience.deletion`, `external_audience.deletion`.
+For the vendors' own data, see `crm_audience.deletion` and `external_audience.deletion`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from segments.files.blobs import Blobs
 from segments.ingest.ids_only import goes_at_s
-from segments.ledger import jobs
+from segments.ledger import job_audiences, jobs
 from segments.ledger.privacy import late_opt_outs, scrubs
 from segments.model.audience import Audience, AudienceState
 from segments.model.job import NO_FILE, UNFINISHED, Job, failed
@@ -31,22 +31,22 @@ async def end_jobs(
     conn: AsyncConnection, audience: Audience, job_ids: Iterable[int], *, now_s: float
 ) -> list[str]:
     """
-    End the jobs that are to change a deleted audience and nothing else, and forget it in others.
+    Fail unfinished jobs that only change a deleted audience; forget it in finished ones.
 
     Args:
-        conn: The transaction that deletes it.
-        audience: As it was.
+        conn: The transaction that deletes the audience.
+        audience: As before the deletion.
         job_ids: The jobs that changed it.
-        now_s: When.
+        now_s: The time.
 
     Returns:
-        The files to be deleted when the transaction is through.
+        The files to delete after the transaction.
     """
     over = set(job_ids)
     for seen in await jobs.unfinished_of(conn, audience.owner_id):
         job = await jobs.locked(conn, seen.id)
         if job is None or job.state not in UNFINISHED:
-            continue  # it has just ended
+            continue
         if all(
             s.audience_id == audience.id if s.audience_id else s.segment_id == audience.segment_id
             for s in job.order.segments
@@ -62,10 +62,10 @@ async def forget_in_jobs(
     conn: AsyncConnection, audience_id: int, job_ids: Iterable[int]
 ) -> list[str]:
     """
-    Have jobs that are over change an audience no longer.
+    Remove an audience from the changes of finished jobs.
 
     Returns:
-        The files of those that change nothing now; they name them no longer.
+        The files of jobs that now change nothing, and no longer refer to them.
     """
     blobs = []
     for job_id in sorted(job_ids):
@@ -73,7 +73,9 @@ async def forget_in_jobs(
         if job is None or job.state in UNFINISHED:
             continue
         left = tuple(p for p in job.report.segments if p.audience_id not in (audience_id, None))
-        forgetful = replace(job, report=replace(job.report, segments=left))
+        tallies = {a: tally for a, tally in job.report.tallies.items() if a != audience_id}
+        forgetful = replace(job, report=replace(job.report, segments=left, tallies=tallies))
+        await job_audiences.forget(conn, job_id, audience_id)
         if not left:
             blobs.append(job.blob)
             forgetful = replace(
@@ -93,21 +95,21 @@ async def tidy(
     refused_file_s: float,
 ) -> list[str]:
     """
-    Have a job that has just ended keep nothing that it need not.
+    Remove all that a finished job need not keep.
 
-    That is: nothing of audiences that were deleted while it was at work, and no file of
-    which nothing was written, unless it may be of use: see `segments.ingest.ids_only`. Of
-    these vendors' audiences it is of use to corrected metadata alone.
+    That is: everything about audiences that were deleted while the job ran, and a file from which
+    nothing was written, unless it may still be of use: see `segments.ingest.ids_only`. For the
+    audiences of `states`, only corrected metadata are such a use.
 
     Args:
         conn: A transaction.
-        job: As it ended.
-        states: How the audiences stand of which so little is to be kept.
-        now_s: When.
-        refused_file_s: How long a file is kept that was refused for its metadata.
+        job: In its final state.
+        states: The states of audiences that must leave no trace once deleted.
+        now_s: The time.
+        refused_file_s: How long a file that was refused for its metadata is kept.
 
     Returns:
-        The files to be deleted when the transaction is through.
+        The files to delete after the transaction.
     """
     if job.state in UNFINISHED:
         return []
@@ -126,7 +128,7 @@ async def tidy(
 
 
 async def delete_files(ledger: AsyncEngine, blobs: Blobs, names: Iterable[str]) -> None:
-    """Delete files that were retired."""
+    """Delete retired files."""
     for name in names:
         await blobs.delete(name)
         async with ledger.begin() as conn:

@@ -1,12 +1,12 @@
 """
-Which kind of file a job has: the one table of them.
+The table of the kinds of files.
 
-    kind        whose                                                    told by
+    kind        for                                                      chosen by
     RunSteps    external audiences: marked ids of a customer's files     the order's run
-    CrmSteps    CRM audiences: hashes, or typed columns                  the audiences it changes
-    HashSteps   everybody's: e-mail hashes                               none of the above
+    CrmSteps    CRM audiences: hashes, or typed columns                  the changed audiences
+    HashSteps   all other audiences: e-mail hashes                       none of the above
 
-A new kind is a class and a line here.
+A new kind is a class and an entry in `KINDS`.
 """
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -24,7 +24,7 @@ from segments.model.job import Job
 from segments.model.order import Order
 
 KINDS: tuple[type[HashSteps], ...] = (RunSteps, CrmSteps, HashSteps)
-"""The first that says so has the file; the last has any."""
+"""The first kind that accepts a file has it; the last accepts any."""
 
 
 async def steps_of(job: Job, tools: Tools) -> FileSteps:
@@ -38,14 +38,14 @@ async def steps_of(job: Job, tools: Tools) -> FileSteps:
 
 
 def parser_of_kept(order: Order) -> FileParser:
-    """Return what reads a file that is kept, typed columns excepted: these are kept as ids."""
+    """Return a parser for a kept file, except typed columns, which are kept as ids."""
     return DeltaParser(bad=0) if order.is_of_marked_ids else Parser(order.hash_type)
 
 
 async def tidy(
     conn: AsyncConnection, job: Job, *, now_s: float, refused_file_s: float
 ) -> list[str]:
-    """Have a job that has just ended keep nothing that it need not: see `deletion.tidy`."""
+    """Remove all that a finished job need not keep: see `deletion.tidy`."""
     states = {
         audience_id: state
         for kind in KINDS

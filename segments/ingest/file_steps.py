@@ -1,17 +1,17 @@
 """
-The steps in which kinds of files differ, while `segments.ingest.run` carries their jobs.
+The steps of `segments.ingest.run` in which kinds of files differ.
 
     prepare          before the file is read
-    parser           turns its bytes into ids
-    before_writing   it is read and planned, and nothing of it is in the store
-    removing         tells the brake how it takes persons out of audiences
-    merge            writes it into the store
-    after_writing    all of it has been merged
-    while_waiting    it is read, and its job's turn has not come for days
-    audience_states  the job has ended: are its audiences still there?
+    parser           turns the file's bytes into ids
+    before_writing   after reading and planning, before the first write to the store
+    removing         tells the brake how the file removes persons from audiences
+    merge            writes the ids to the store
+    after_writing    after the whole merge
+    while_waiting    the file is read, although its job has waited for days
+    audience_states  the job has ended: do its audiences still exist?
 
-Each kind is one class; `segments.ingest.file_kinds` has the table of them. The plainest is
-`segments.ingest.hash_steps`, from which the others differ.
+Each kind is a class; `segments.ingest.file_kinds` lists them. The others derive from the simplest,
+`segments.ingest.hash_steps`.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -32,62 +32,62 @@ from segments.store.writer import Writer
 
 
 class Running(Protocol):
-    """A job in motion."""
+    """A running job."""
 
     @property
     def job(self) -> Job:
-        """What it has become."""
+        """The job's current state."""
 
     async def become(self, **fields: Any) -> None:
-        """Keep what has changed of it; without fields, a sign of life."""
+        """Save changed fields; without fields, show life."""
 
     async def advance(self, report: Report, checkpoint: Checkpoint) -> None:
-        """Keep a checkpoint, in the store's mark of the job as well."""
+        """Save a checkpoint, also in the store's job mark."""
 
     async def changes(self) -> list[Change]:
-        """Return what its plan does to each id, by the opt-outs of now."""
+        """Return the plan's changes to each id, with the opt-outs of now."""
 
 
 class FileSteps(Protocol):
-    """The steps of one job's file."""
+    """The steps of a job's file."""
 
     @property
     def order(self) -> Order:
-        """What the delivery asks for, with every audience that the kind knows by number."""
+        """The delivery's order, with the number of every audience that this kind can look up."""
 
     @property
     def removing(self) -> Removing:
-        """How the file takes persons out of audiences."""
+        """The file's way to remove persons from audiences."""
 
     async def prepare(self, running: Running, spools: ExitStack) -> None:
         """
-        Make what reading needs.
+        Prepare reading.
 
         Args:
-            running: The job, at its start or taken up again.
-            spools: Closes what is opened here when the job is through with its file.
+            running: The job, new or resumed.
+            spools: Closes the spools that are opened here after the work on the file.
 
         Raises:
-            Stopped: The file can't be had, or is for nothing any more.
+            Stopped: The file can't be had, or has no more use.
         """
 
     def parser(self, job: Job, first_block: bytes) -> FileParser:
         """
-        Return what reads the file.
+        Return a parser for the file.
 
         Args:
             job: As prepared.
-            first_block: Of the file, unpacked; nothing where it could not be read yet.
+            first_block: The file's first block, unpacked; empty before that is read.
         """
 
     async def before_writing(self, running: Running, parser: FileParser, spool: Spool) -> None:
         """
-        Do what must be done while the store has nothing of the file yet, once or again.
+        Work before the first write to the store; may be repeated.
 
         Args:
             running: The job, planned.
-            parser: That has read the file.
-            spool: Its ids.
+            parser: After it has read the file.
+            spool: The file's ids.
         """
 
     def merge(
@@ -98,27 +98,27 @@ class FileSteps(Protocol):
         changes: Sequence[Change],
         pairs_per_batch: int,
     ) -> AsyncIterator[Merged]:
-        """Apply the changes to the ids of a spool: see `segments.ingest.merge.merge`."""
+        """Apply the changes to a spool's ids: see `segments.ingest.merge.merge`."""
 
     async def after_writing(self, running: Running, spool: Spool) -> None:
-        """Do what must be done when all parts of the spool are in the store."""
+        """Work after all parts of the spool are in the store."""
 
     async def while_waiting(self, running: Running, parser: FileParser, spool: Spool) -> None:
         """
-        Keep of the file only ids, though its job's turn has not come; the store may be away.
+        Reduce the file to ids while its job waits; the store may be away.
 
         Args:
-            running: The job, which waits on when this is done.
-            parser: That has read the file.
-            spool: Its ids.
+            running: The job, which goes on waiting afterwards.
+            parser: After it has read the file.
+            spool: The file's ids.
         """
 
     @classmethod
     async def audience_states(cls, conn: AsyncConnection, job: Job) -> dict[int, AudienceState]:
         """
-        Return how the audiences of a job stand of which nothing may be kept once they are deleted.
+        Return the states of a job's audiences that must leave no trace once deleted.
 
         Args:
             conn: A transaction.
-            job: Of any kind; of another, there are none.
+            job: Of any kind; empty for a job of another.
         """

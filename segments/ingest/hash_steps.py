@@ -1,4 +1,4 @@
-"""A file of e-mail hashes: read, merged, kept as ids. Other kinds say what they do besides."""
+"""A file of e-mail hashes: read, merged, kept as ids. Other kinds override some steps."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack
@@ -22,15 +22,15 @@ from segments.store.writer import Writer
 
 
 class RemovesNamed:
-    """Whoever is in the file leaves the audiences that the plan removes from."""
+    """The file's persons leave the audiences that the plan removes from."""
 
     def removed_from(self, changes: Sequence[Change]) -> frozenset[int]:
-        """Return these audiences; of two changes of one the later wins."""
+        """Return those audiences; of two changes to an audience, the later wins."""
         audience_to_is_add = {change.audience_id: change.is_add for change in changes}
         return frozenset(id_ for id_, is_add in audience_to_is_add.items() if not is_add)
 
     def leaver(self, ids: Ids, bucket_bits: int) -> Callable[[bytes], bool]:
-        """Return what tells whether the file names a member."""
+        """Return a predicate for members that the file names."""
         return name_set(ids, bucket_bits).__contains__
 
 
@@ -43,12 +43,12 @@ class HashSteps:
 
     @classmethod
     async def of(cls, job: Job, order: Order, tools: Tools) -> Self | None:
-        """Return the steps of a job's file, `None` if it is of another kind."""
+        """Return the steps of a job's file, or `None` if another kind has it."""
         del job
         return cls(order, tools)
 
     async def prepare(self, running: Running, spools: ExitStack) -> None:
-        """Need nothing."""
+        """Do nothing."""
 
     def parser(self, job: Job, first_block: bytes) -> FileParser:
         """Return a parser of hashes."""
@@ -57,11 +57,11 @@ class HashSteps:
 
     @property
     def removing(self) -> Removing:
-        """Remove whoever is in the file, where the plan removes."""
+        """Remove the file's persons, where the plan removes."""
         return RemovesNamed()
 
     async def before_writing(self, running: Running, parser: FileParser, spool: Spool) -> None:
-        """Where the file has waited for days, keep nothing of it but its ids."""
+        """Reduce the file to ids now if it has waited for days."""
         if is_late(running.job, self._tools.now_s()):
             await become_ids(running, self._tools.blobs, spool)
 
@@ -77,15 +77,15 @@ class HashSteps:
         return merge(spool, first_part, writer, changes, pairs_per_batch)
 
     async def after_writing(self, running: Running, spool: Spool) -> None:
-        """Keep nothing of the file but its ids."""
+        """Reduce the file to its ids."""
         await become_ids(running, self._tools.blobs, spool)
 
     async def while_waiting(self, running: Running, parser: FileParser, spool: Spool) -> None:
-        """Keep nothing of the file but its ids."""
+        """Reduce the file to its ids."""
         await become_ids(running, self._tools.blobs, spool)
 
     @classmethod
     async def audience_states(cls, conn: AsyncConnection, job: Job) -> dict[int, AudienceState]:
-        """Return none: the file is kept, whatever becomes of its audiences."""
+        """Return none: the file stays, even if its audiences are deleted."""
         del conn, job
         return {}

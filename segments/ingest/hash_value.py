@@ -1,21 +1,19 @@
 r"""
-One value of a file to the digest that it spells, or to what it looks like.
+Decodes a value to its digest, or classifies its shape.
 
-Hex is the form of the document ("MD5, SHA1 or SHA2 hashed email addresses"). A
-value with one mark too many is read all the same, since no digest is lost or
-made up by taking the mark away:
+The document's form is hex ("MD5, SHA1 or SHA2 hashed email addresses"). A value with an extra
+mark is accepted, since removing the mark neither loses nor invents a digest:
 
-    <hex>,   <hex>;        what a spreadsheet leaves of an empty column
+    <hex>,   <hex>;        a spreadsheet's empty column
     '<hex>'  "<hex>"       quoted for SQL, or for CSV
     0x<hex>  \x<hex>       a binary column of SQL Server, of PostgreSQL
-    sha256:<hex>           an algorithm before it, where its length agrees
-    U+FEFF<hex>            the mark of a file that was joined behind another
+    sha256:<hex>           an algorithm as prefix, if the length agrees
+    U+FEFF<hex>            the byte order mark of an appended file
 
-Base64 is another matter: many words are base64, too. `parse` reads it only where
-a whole file is.
+Many words are valid base64, so `parse` accepts base64 only for a whole file.
 
-Anything else is told by its shape. The shape is all that is ever said of it: a
-value that is no hash is most often a plain e-mail address.
+Reports give only the shape of any other value: a value that is no hash is most often a plain e-mail
+address.
 """
 
 import codecs
@@ -34,6 +32,7 @@ _QUOTES = (b'"', b"'")
 _ALGORITHM = re.compile(rb"(?i)(md5|sha-?1|sha-?256|sha-?2):\s*")
 _BINARY_PREFIXES = (b"0x", b"0X", b"\\x", b"\\\\x")
 _HEX = re.compile(rb"[0-9a-fA-F]+")
+_FEWEST_HEX_CHARS = min(CHARS_TO_TYPE)
 _MANY_HEX_CHARS = 20
 _BASE64 = re.compile(rb"(?:[A-Za-z0-9+/]+|[A-Za-z0-9_-]+)={0,2}")
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
@@ -46,7 +45,7 @@ _BETWEEN_VALUES = re.compile(rb"[,;\t|]")
 
 
 def bare(value: bytes) -> bytes:
-    """Return a value without the padding and the quotes around it."""
+    """Return a value without its padding and quotes."""
     value = value.strip(PADDING)
     if len(value) > 1 and value[:1] == value[-1:] and value[:1] in _QUOTES:
         value = value[1:-1].strip(PADDING)
@@ -54,23 +53,25 @@ def bare(value: bytes) -> bytes:
 
 
 def is_null(value: bytes) -> bool:
-    """Tell whether a value is what a warehouse or a spreadsheet writes for none."""
+    """Tell whether a value is a warehouse's or spreadsheet's null."""
     return value.lower() in _NULLS
 
 
 def hex_digest(value: bytes) -> bytes | None:
     """
-    Return the digest that a value without padding spells in hex; `None` if it spells none.
+    Return the digest of a hex value without padding; `None` if it is none.
 
     Returns:
         16, 20 or 32 bytes: MD5, SHA-1, SHA-256.
     """
+    if len(value) < _FEWEST_HEX_CHARS:  # with or without marks
+        return None
     digest = _unhex(value)
     return digest if digest is not None else _unhex(_without_marks(value))
 
 
 def base64_digest(value: bytes) -> bytes | None:
-    """Return the digest that a value spells in base64, URL-safe or not; `None` if none."""
+    """Return the digest of a base64 value, URL-safe or not; `None` if it is none."""
     if not _BASE64.fullmatch(value):
         return None
     plain = value.rstrip(b"=").translate(_URL_SAFE)
@@ -82,7 +83,7 @@ def base64_digest(value: bytes) -> bytes | None:
 
 
 def shape_of(value: bytes) -> BadLineReason:
-    """Return what a value that is no digest looks like."""
+    """Return the shape of a value that is no digest."""
     if not value or is_null(value):
         return BadLineReason.EMPTY
     if b"@" in value:
@@ -101,7 +102,7 @@ def shape_of(value: bytes) -> BadLineReason:
 
 
 def is_long_hex(value: bytes) -> bool:
-    """Tell whether a value is so many hex digits that it was meant as a hash."""
+    """Tell whether a value has enough hex digits to be meant as a hash."""
     return len(value) >= _MANY_HEX_CHARS and _HEX.fullmatch(value) is not None
 
 

@@ -1,17 +1,15 @@
 """
-Is a file's first line the name of its column, and which of several columns is the hashes'?
+Detects a file's header, and the column of hashes in a table.
 
-A header is not a record, so it is neither counted nor reported as bad. That makes it
-the one place where a person's line could disappear without a word, and so only a
-line that nobody would send as a record is one: it has a letter and at most 64
-characters, and is neither an address nor anything that was meant as a hash, by its
-length or by its digits. The
-report says that there was a header, and quotes it only where it is a name from the
-list below: the first line of a file without a header is a person.
+A header is neither counted as a record nor reported as bad, so here alone a person's line could
+disappear silently. Therefore only a line that no partner would send as a record is a header: it has
+a letter and at most 64 characters, is no address, and by its length and digits can't be meant as
+a hash. The report mentions a header, but quotes only names from the list below: the first line of
+a file without a header is a person.
 
-A warehouse exports tables of several columns. Then the column of hashes is found by
-its name, or else because it alone holds hashes; two that could be it stop the file,
-since a guess would load the wrong one without a word.
+In a table, as warehouses export, the column of hashes is found by its name, or because no other
+column holds hashes. Two candidates stop the file, since a guess could silently load the wrong
+column.
 """
 
 import csv
@@ -41,7 +39,7 @@ KNOWN_NAMES = frozenset(
         *(algorithm + word for word in _WORDS for algorithm in _ALGORITHMS),
     }
 )
-"""Names of a column of hashes, in lower case and without what stands between words."""
+"""Names of a column of hashes, in lower case and without separators between words."""
 
 _KNOWN_BESIDES = frozenset(
     {
@@ -53,7 +51,7 @@ _BETWEEN_WORDS = str.maketrans("", "", " _-.")
 
 
 def is_header(value: bytes) -> bool:
-    """Tell whether a file's first value is the name of a column, and no record."""
+    """Tell whether a file's first value is a column name, not a record."""
     text = value.decode(errors="replace")
     if _name(text) in KNOWN_NAMES:
         return True
@@ -71,7 +69,7 @@ def is_header(value: bytes) -> bool:
 
 
 def known_text(line: bytes) -> str:
-    """Return a header as it may be shown: its text, or nothing where a name is none of ours."""
+    """Return a header's text if all its names are known and may be shown; else nothing."""
     text = line.decode(errors="replace").strip()
     names = [_name(cell) for cell in cells_of(text, delimiter_of(text))]
     known = KNOWN_NAMES | _KNOWN_BESIDES
@@ -79,13 +77,13 @@ def known_text(line: bytes) -> str:
 
 
 def delimiter_of(line: str) -> str | None:
-    """Return the character that separates the columns of a header; `None` of one column."""
+    """Return the character between a header's columns; `None` for a single column."""
     found = max(DELIMITERS, key=line.count)
     return found if found in line else None
 
 
 def cells_of(line: str, delimiter: str | None) -> list[str]:
-    """Return the names that a header has."""
+    """Return the names in a header."""
     if delimiter is None:
         return [line]
     try:
@@ -107,14 +105,14 @@ def column_of_hashes(names: Sequence[str], rows: Sequence[Sequence[str]]) -> int
     Find the column of hashes of a table.
 
     Args:
-        names: Of its columns.
+        names: The names of its columns.
         rows: Its first rows.
 
     Returns:
-        Its place, from 0; `None` if no column has a hash, by which none is told.
+        The column's index, from 0; `None` if no column has a hash in these rows.
 
     Raises:
-        Stopped: UNREADABLE_FILE: two columns could be it.
+        Stopped: UNREADABLE_FILE: there are two candidates.
     """
     with_hashes = [at for at in range(len(names)) if _has_hashes(rows, at)]
     by_name = [at for at, name in enumerate(names) if _name(name) in KNOWN_NAMES]

@@ -1,26 +1,24 @@
 """
-What is kept of a delivered file: the ids that were read from it, 16 bytes each.
+Keeps of a delivered file only the ids that were read from it, 16 bytes each.
 
-The store can be rebuilt from these, byte for byte. What is no usable record goes with the
-delivered file: plain addresses that came by mistake, postal addresses, whatever stood in
-other columns. Of the file as it came the job keeps its name, its size and what it was
-announced by; its digest is in the job's fingerprint.
+The store can be rebuilt from these, byte for byte. All other content disappears with the
+delivered file: plain addresses sent by mistake, postal addresses, other columns. The job keeps the
+original's name, size and announcement; its digest is in the job's fingerprint.
 
-The copy is written whole before the job names it, and the original is deleted when it
-does. If the loader is killed in between, `Report.delivered_blob` tells the next one which
-file that is. A run of an external audience never has more than ids:
-`segments.ingest.external_audience.delta`.
+The copy is complete before the job refers to it; then the original is deleted. If the loader is
+killed in between, `Report.delivered_blob` names the original for the next. A run of an external
+audience only ever has ids: `segments.ingest.external_audience.delta`.
 
-Until then, and where a job ends without having written anything:
+Before that, and if a job ends without a write:
 
-    the job                                    its original
-    waits, is held, or is at work              stays 7 days at most, then becomes ids
-    failed by a fault of ours                  is deleted 7 days after it came
-    was refused for its metadata               is deleted `SEGMENTS_REFUSED_FILE_H` after the
-                                               answer; until then corrected metadata find it
-    was refused for its content                is deleted with the answer
-    was refused by an operator                 likewise
-    failed with something written              becomes the ids that were read from it
+    the job                        its original
+    waits, is held, or is running  stays 7 days at most, then becomes ids
+    failed by a fault of ours      is deleted 7 days after its arrival
+    was refused for its metadata   is deleted `SEGMENTS_REFUSED_FILE_H` after the answer; until
+                                   then corrected metadata find it
+    was refused for its content    is deleted with the answer
+    was refused by an operator     likewise
+    failed after a write           becomes the ids that were read from it
 """
 
 from collections.abc import Awaitable, Callable, Iterator
@@ -37,34 +35,34 @@ from segments.model.job import Job
 from segments.model.stop_reason import OF_CONTENT, OURS, StopReason
 
 LOOK_EVERY_S = 3600.0
-"""How often a loader looks for originals that have lain long enough."""
+"""How often a loader looks for originals that are due."""
 
 AT_MOST_S = 7.0 * S_PER_DAY - LOOK_EVERY_S
-"""From so long after its arrival on an original goes with the next look, whatever its job does."""
+"""The age from which the next look removes an original, whatever the state of its job."""
 
 _LATE_S = AT_MOST_S - S_PER_DAY
-"""A job that is begun so late becomes ids before it writes: no file takes a day."""
+"""The age from which a job becomes ids before it writes: no file takes a day."""
 
 _ROWS_AT_ONCE = 256 << 10
 
 
 def has_original(job: Job) -> bool:
-    """Tell whether the file that is kept of a job may hold more than ids."""
+    """Tell whether a job's kept file may hold more than ids."""
     return not job.report.is_ids and not job.order.is_of_marked_ids
 
 
 def is_late(job: Job, now_s: float) -> bool:
-    """Tell whether a job that begins to write now may not keep its original until it ends."""
+    """Tell whether a job that begins to write now may outlast its original's time."""
     return now_s >= job.created_at_s + _LATE_S
 
 
 def goes_at_s(job: Job, refused_file_s: float) -> float:
     """
-    Return when the file is to be deleted of a job that ended with nothing written.
+    Return when to delete the file of a job that ended without a write.
 
     Args:
-        job: One of which no rebuild reads the file.
-        refused_file_s: How long a file is kept that was refused for its metadata.
+        job: A job whose file no rebuild reads.
+        refused_file_s: How long a file that was refused for its metadata is kept.
     """
     ended_at_s = job.created_at_s if job.finished_at_s is None else job.finished_at_s
     is_for_nobody = job.stop in OF_CONTENT or job.stop is StopReason.NOT_RELEASED
@@ -76,8 +74,6 @@ def goes_at_s(job: Job, refused_file_s: float) -> float:
 
 
 class _Copying:
-    """The ids of a spool on their way into a blob: see `segments.ingest.in_thread.Abandonable`."""
-
     def __init__(self, spool: Spool) -> None:
         self.is_abandoned = False
         self._spool = spool
@@ -93,13 +89,13 @@ async def keep_ids_only(
     blobs: Blobs, job: Job, spool: Spool, still_here: Callable[[], Awaitable[None]] = nobody_asks
 ) -> Job:
     """
-    Write the copy that is kept in a file's place.
+    Write the copy that replaces a file.
 
     Args:
-        blobs: Where it goes.
-        job: Whose file it is.
-        spool: Its ids.
-        still_here: Called now and then meanwhile: a large copy takes longer than a lease.
+        blobs: Receives the copy.
+        job: The file's job.
+        spool: The file's ids.
+        still_here: Called during the copy, which may take longer than a lease.
 
     Returns:
         The job with the copy.
@@ -110,11 +106,11 @@ async def keep_ids_only(
 
 
 async def become_ids(running: Running, blobs: Blobs, spool: Spool) -> None:
-    """Keep of a running job's file its ids and nothing else, once or again."""
+    """Reduce a running job's file to its ids; may be repeated."""
     if has_original(running.job):
         now = await keep_ids_only(blobs, running.job, spool, running.become)
         await running.become(blob=now.blob, report=now.report)
-    # Whoever was stopped in between left it to whoever takes the job up again.
+    # A loader that was stopped in between leaves this to the next.
     report = running.job.report
     if report.delivered_blob:
         await blobs.delete(report.delivered_blob)

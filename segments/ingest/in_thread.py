@@ -1,4 +1,4 @@
-"""Blocking work of a job in a thread, which ends at its next block when nobody waits for it."""
+"""A job's blocking work in a thread, which stops at its next block once abandoned."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -10,17 +10,17 @@ _SHOW_EVERY_S = 0.25
 
 
 class Abandoned(Exception):
-    """Nobody waits for this work any more."""
+    """The work has no waiter any more."""
 
 
 class Abandonable(Protocol):
-    """Work that looks now and then whether anybody still waits for it."""
+    """Work that checks regularly whether it is abandoned."""
 
     is_abandoned: bool
 
 
 async def nobody_asks() -> None:
-    """Do nothing: there is nobody to whom the work must show that it goes on."""
+    """Do nothing: the work has no lease to renew."""
 
 
 async def awaited(
@@ -29,28 +29,28 @@ async def awaited(
     still_here: Callable[[], Awaitable[None]] = nobody_asks,
 ) -> T:
     """
-    Wait for work that runs in a thread.
+    Wait for work in a thread.
 
-    It has ended when this returns or raises: nothing that it writes to is closed under it.
+    The work has ended when this returns or raises, so its files can be closed.
 
     Args:
-        work: Told when nobody waits any more, because `still_here` raised or we were cancelled.
-        running: What `asyncio.to_thread`, say, returned for it.
-        still_here: Called four times a second, and when the work has ended.
+        work: Becomes abandoned when `still_here` raises or this task is cancelled.
+        running: The work's awaitable, for example from `asyncio.to_thread`.
+        still_here: Called four times a second, and after the work has ended.
 
     Raises:
-        Exception: What the work raised, or `still_here`.
+        Exception: The exception of the work or of `still_here`.
     """
     task = asyncio.ensure_future(running)
     try:
         is_done = False
         while not is_done:
             await asyncio.wait({task}, timeout=_SHOW_EVERY_S)
-            # Asked first: a task that ends while that is shown is shown once more.
+            # Before `still_here`: work that ends during that call is shown once more.
             is_done = task.done()
             await still_here()
     finally:
         work.is_abandoned = True
         await asyncio.wait({task})
-        task.exception()  # looked at, also where something else is raised
+        task.exception()  # retrieved, even if another exception is raised
     return task.result()

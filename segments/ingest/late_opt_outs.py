@@ -1,23 +1,20 @@
 """
-A RESTRICT that comes while a job runs: which of the two was first?
+Records for each id whether a RESTRICT that arrived while a job ran came before or after the job.
 
-It matters, for each person. A RESTRICT refuses what comes after it and keeps,
-unseen, what was there before (Article 18 GDPR), so the same file and the same
-request leave different records, depending on whether the job had reached the
-person when the request came. The store decides that in passing, id by id, and
-only the store can know. So a job that has written all it had to write looks at
-the ids of each RESTRICT that was recorded since it began:
+A RESTRICT refuses later memberships, and hides earlier ones but keeps them (Article 18 GDPR). So
+the same file and request leave different records, depending on whether the job had reached the
+person before. The store decides this id by id, and nothing else knows it. So after its last write,
+a job reads the records of all ids whose RESTRICT was recorded since it began:
 
     record as the job would leave it    the job was first; noted in the ledger
     anything else                       the RESTRICT was first; nothing to note
 
-A person who is not in the file may be noted as well, and one who held the same
-memberships before the job; in either case the two orders leave the same record.
-An ERASURE needs no note: it deletes what was there before and refuses what
-comes after, so the order makes no difference.
+Ids outside the file may be noted too, as may ids that had the same memberships before; for these,
+both orders leave the same record. An ERASURE needs no note: it deletes earlier memberships and
+refuses later ones, so the order makes no difference.
 
-With these notes `segments.upkeep.rebuild` makes the same bytes again. They cost
-nothing when nobody opts out, and one lookup for each id that does.
+With these notes, `segments.upkeep.rebuild` reproduces the store byte for byte. They cost one
+lookup for each id that is opted out during a job, and otherwise nothing.
 """
 
 from collections.abc import Sequence
@@ -33,7 +30,7 @@ from segments.model.record import Change, CorruptRecord, OptOutAction, Record, m
 from segments.store.reader import Meta, read_meta, read_records
 
 if TYPE_CHECKING:
-    from segments.model.job import Job  # which imports us
+    from segments.model.job import Job  # imports this module
 
 _PAGE = 1000
 
@@ -42,11 +39,10 @@ async def note_late(
     ledger: AsyncEngine, redis: Redis, job: "Job", changes: Sequence[Change]
 ) -> int:
     """
-    Note the RESTRICTs that came too late for some ids of a job that has written everything.
+    Note the RESTRICTs that came after a finished job had reached their ids.
 
     Returns:
-        The number of the last opt-out of the ledger: any later one came behind
-        the job.
+        The number of the ledger's last opt-out: any later one came after the job.
     """
     async with reading(ledger) as conn:
         until_seq = await opt_outs.last_seq(conn)
@@ -85,7 +81,7 @@ async def _late(
         records = await read_records(redis, meta, [said.id for said in page])
     except CorruptRecord:
         if len(page) == 1:
-            return []  # nothing can be said of it, nor made of it again
+            return []  # an unreadable record shows no order, and can't be reproduced
         halves = page[: len(page) // 2], page[len(page) // 2 :]
         return [said for half in halves for said in await _late(redis, meta, half, changes)]
     return [
@@ -94,6 +90,6 @@ async def _late(
 
 
 def _is_reached(record: Record, changes: Sequence[Change]) -> bool:
-    """Tell whether a job has made these memberships what they are, or might as well have."""
+    """Tell whether the memberships are as the job would leave them."""
     held = Record(memberships=record.memberships)
     return merged(held, changes)[0] == held

@@ -1,25 +1,25 @@
 """
-Blocks of a file to whole lines, in memory that no line can fill.
+Splits the blocks of a file into whole lines, in bounded memory.
 
-A line that goes on beyond a limit is thrown away as it comes, a gigabyte
-of it too; whoever cuts is told that there was one, where it was.
+A line beyond a limit is discarded as it arrives, even a gigabyte of it; the caller learns its
+position.
 """
 
 from typing import NamedTuple
 
 MAX_LINE_BYTES = 4096
-"""A line of a record and its line end has no reason to be longer."""
+"""No line of a record, with its line end, needs more."""
 
 
 class Lines(NamedTuple):
-    """What a block brought."""
+    """The lines of a block."""
 
-    is_behind_long_line: bool  # a line that was thrown away ended before these
+    is_behind_long_line: bool  # a discarded line ended before these
     lines: bytes  # whole, each with its line end
 
 
 class LineSplitter:
-    """Feed it the blocks of one file, in order."""
+    """Takes the blocks of one file in order."""
 
     def __init__(self, max_line_bytes: int = MAX_LINE_BYTES) -> None:
         self._max_line_bytes = max_line_bytes
@@ -27,7 +27,7 @@ class LineSplitter:
         self._is_in_long_line = False
 
     def feed(self, block: bytes) -> Lines:
-        """Take the next bytes of the file; return the lines that they complete."""
+        """Take the next bytes of the file; return complete lines."""
         is_behind = False
         if self._is_in_long_line:
             end = block.find(b"\n") + 1

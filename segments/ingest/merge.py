@@ -1,12 +1,11 @@
 """
 The second half of a job: from the spool into the store, batch by batch.
 
-After each batch the job may stop and go on from there, so a batch is small
-enough that a lease or a person's patience outlasts it: `PAIRS_PER_BATCH` pairs
-of id and audience are about a second's work.
+The job can stop and resume after each batch, so a batch must outlast neither a lease nor a person's
+patience: `PAIRS_PER_BATCH` pairs of id and audience take about a second.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import NamedTuple
 
 from segments.ingest.spool import Spool
@@ -17,12 +16,12 @@ PAIRS_PER_BATCH = 256 << 10
 
 
 class Merged(NamedTuple):
-    """What one batch came to; all parts of the spool below `next_part` are in the store."""
+    """The result of a batch; all parts of the spool below `next_part` are in the store."""
 
     next_part: int
     rows: int
-    duplicates: int  # rows whose id stood in the batch before
-    tally: Tally
+    duplicates: int  # rows whose id occurred earlier in the batch
+    tallies: Mapping[int, Tally]  # by audience
 
 
 async def merge(
@@ -33,17 +32,26 @@ async def merge(
     pairs_per_batch: int = PAIRS_PER_BATCH,
 ) -> AsyncIterator[Merged]:
     """
-    Apply the changes to all ids of a spool, from a part on.
+    Apply the changes to a spool's ids from `first_part` on.
 
     Raises:
         segments.model.record.CorruptRecord: A record in the store can't be read.
-        redis.exceptions.RedisError: The store did not do it; try again later.
+        redis.exceptions.RedisError: The store failed; try again later.
     """
     if not changes:
         return
     max_rows = max(1, pairs_per_batch // len(changes))
     for batch in spool.batches(first_part, max_rows):
-        tally = await writer.merge(batch.ids, changes)
+        tallies = await writer.merge_each(batch.ids, changes)
         rows = len(batch.ids)
-        # Each distinct id meets each change once, whatever comes of it.
-        yield Merged(batch.next_part, rows, rows - sum(tally) // len(changes), tally)
+        # Each distinct id meets each change once, whatever the result.
+        duplicates = rows - sum(tallies[0])
+        yield Merged(batch.next_part, rows, duplicates, by_audience(changes, tallies))
+
+
+def by_audience(changes: Sequence[Change], tallies: Sequence[Tally]) -> dict[int, Tally]:
+    """Return the tallies of changes, in their order, by audience; an audience may have several."""
+    added_up: dict[int, Tally] = {}
+    for change, tally in zip(changes, tallies, strict=True):
+        added_up[change.audience_id] = added_up.get(change.audience_id, Tally()) + tally
+    return added_up

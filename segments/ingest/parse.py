@@ -1,38 +1,35 @@
 """
-Plain text to ids: one hash a line, in whatever shape partners export it.
+Parses plain text to ids: one hash a line, in any shape that partners export.
 
 "A single column of entirely MD5, SHA1 or SHA2 hashed email addresses"
-(LiveAudience, "Email hash data file"). The first valid line decides which of
-the three the file is; a hash of another length is then a bad line, as is
-everything else that is no hash. A bad line is counted and sampled by its
-number and the reason. Its content is never kept: what a partner sends by
-mistake is most often a plain e-mail address. A hash that is no person's
-(`segments.model.identity`) is a bad line, too.
+(LiveAudience, "Email hash data file"). The first valid line determines which of the three the file
+has. A hash of another length is then a bad line, as is any other text, and a hash that is no
+person's (`segments.model.identity`). Bad lines are counted by reason, and the first of each reason
+are named by number. Their content is never kept: data sent by mistake is most often a plain e-mail
+address.
 
-The beginning of a file tells what it is (`beginning`): whether its first line is a
-header, whether it is a table and which of its columns has the hashes, and whether
-it is base64, which it is if its first `LINES_LOOKED_AT` lines all are. A header that
-stands there once more further down is that of another shard, and no record.
+The beginning of a file determines its format (`beginning`): a header, a table with a column of
+hashes, or base64, if its first `LINES_LOOKED_AT` lines all are. A repeated header is another
+shard's, and no record.
 
 Two ways through, with the same result:
 
-- Regular: every line of the block is exactly hash + line end. Then the block is
-  a matrix of bytes, whose line ends are checked by column and whose rest is
-  turned into binary in one call. That call refuses anything that is not a hex
-  digit, so a line that only happens to have the right length is noticed.
-- Anything else, line by line: blank lines, a header row, quotes, padding, marks
-  around a hash, tables, base64, and the block that contains one bad line.
+- Regular: every line of the block is exactly hash + line end. The block is then a matrix of
+  bytes; its line ends are checked by column, and the rest becomes binary in one call, which
+  refuses a line that merely has the right length.
+- Anything else, line by line: blank lines, headers, quotes, padding, marks around a hash,
+  tables, base64, and any block that contains a bad line.
 
-Memory is one block and one incomplete line of at most `MAX_LINE_BYTES`, even
-where a "line" goes on for a gigabyte.
+Memory is a block and an incomplete line of at most `MAX_LINE_BYTES`, however long a "line" is.
 
-Measured on one core, SHA-256, blocks of 256 KiB (which stay in its cache; of
-4 MiB it is half as fast): regular 17 M rows/s, line by line 1 M rows/s.
+Measured on one core, SHA-256, blocks of 256 KiB (which stay in its cache; 4 MiB are half as
+fast): regular 17 M rows/s, line by line 1 M rows/s.
 """
 
 from binascii import Error as NotHex
 from binascii import unhexlify
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -54,9 +51,14 @@ from segments.model.identity import EMAIL_HASH_CHARS, ID_BYTES, NO_PERSON
 from segments.model.job import BadLine, BadLineReason
 
 Ids = NDArray[np.uint8]
-"""Ids as a matrix: one row of `ID_BYTES` bytes each."""
+"""A matrix of ids: one row of `ID_BYTES` bytes each."""
 
 MAX_SAMPLES = 20
+"""Of each reason."""
+
+MAX_SHAPED = 1_000_000
+"""How many values of a file that are no digests are told apart by their shape, which takes up to
+4 µs each; the others count as `NOT_A_HASH`, which is true of them all."""
 
 LINE_ENDS = (b"\n", b"\r\n")
 _NO_PERSON = np.frombuffer(b"".join(sorted(NO_PERSON)), np.uint8).reshape(-1, ID_BYTES)
@@ -65,49 +67,53 @@ _NO_IDS: Ids = np.empty((0, ID_BYTES), np.uint8)
 
 class FileParser(Protocol):
     """
-    Reads one file, of whichever kind: feed it the blocks in order, then finish.
+    Reads one file of any kind: feed it the blocks in order, then finish.
 
-    What it has counted is of all that it was fed.
+    The counts cover everything fed so far.
     """
 
     @property
     def hash_type(self) -> str | None:
-        """`md5`, `sha1` or `sha2`, once it is known; `None` of a file that is not of one."""
+        """`md5`, `sha1` or `sha2`, once known; `None` for a file without a single type."""
 
     @property
     def rows(self) -> int:
-        """Records: as of the kind of file."""
+        """The number of records, as the kind of file counts them."""
 
     @property
     def header_rows(self) -> int:
-        """Headers, which some senders count: one, or one of each shard where shards were joined."""
+        """The number of headers, which some senders count as records; several in joined shards."""
 
     @property
     def header_line(self) -> int:
-        """The number of its line, from 1; 0 of a file without one."""
+        """The line number of the header, from 1; 0 without a header."""
 
     @property
     def header(self) -> str:
-        """Its text, where that is a name that we know."""
+        """The header's text, if it is a known name."""
 
     @property
     def valid(self) -> int:
-        """Ids."""
+        """The number of ids."""
 
     @property
     def well_formed(self) -> int:
-        """Values that are what they should be, whether or not they become ids."""
+        """The number of well-formed values, including those that become no id."""
 
     @property
     def bad(self) -> int:
-        """Rows, or values, that are none."""
+        """The number of bad rows or values."""
 
     @property
     def samples(self) -> list[BadLine]:
-        """Some of them."""
+        """Some of the bad lines, of each reason."""
+
+    @property
+    def bad_by_reason(self) -> Mapping[BadLineReason, int]:
+        """The number of bad rows or values by reason, where the kind of file knows reasons."""
 
     def feed(self, block: bytes) -> Ids:
-        """Take the next bytes; return the ids that they complete."""
+        """Take the next bytes; return complete ids."""
 
     def finish(self) -> Ids:
         """Take the end of the file; return the rest."""
@@ -115,28 +121,27 @@ class FileParser(Protocol):
 
 class Parser:
     """
-    Feed it the blocks of one file, in order; it returns ids as they complete.
+    Takes the blocks of one file in order, and returns their ids.
 
     Args:
-        hash_type: `md5`, `sha1` or `sha2` where the delivery says so; `None`
-            leaves it to the first valid line.
+        hash_type: The delivery's `md5`, `sha1` or `sha2`; `None`: the first valid line decides.
+        max_shaped: See `MAX_SHAPED`.
     """
 
-    def __init__(self, hash_type: str | None = None) -> None:
+    def __init__(self, hash_type: str | None = None, max_shaped: int = MAX_SHAPED) -> None:
         self.hash_type = hash_type
         self.lines = 0
         self.valid = 0
-        self.bad = 0
-        self.nobody = 0
-        """Of the bad ones: hashes that are no person's."""
         self.header_rows = 0
         self.header_line = 0
         self.header = ""
         self._header_value: bytes | None = None
         self.samples: list[BadLine] = []
+        self.bad_by_reason: Counter[BadLineReason] = Counter()
         self._splitter = LineSplitter()
         self._beginning: list[bytes] | None = []
-        """Lines that wait until there are enough to tell what the file is; then `None`."""
+        """The lines so far, until they suffice to determine the format; then `None`."""
+        self._shapes_left = max_shaped
         self._wanted_lines = LINES_LOOKED_AT
         self._wanted_bytes = LINES_LOOKED_AT * MAX_LINE_BYTES
         self._digest_of: Callable[[bytes], bytes | None] = hex_digest
@@ -145,8 +150,18 @@ class Parser:
 
     @property
     def rows(self) -> int:
-        """Records seen: lines that are neither blank nor the header."""
+        """The number of records so far: lines that are neither blank nor a header."""
         return self.valid + self.bad
+
+    @property
+    def bad(self) -> int:
+        """The number of bad rows or values so far."""
+        return self.bad_by_reason.total()
+
+    @property
+    def nobody(self) -> int:
+        """The bad lines with hashes that are no person's."""
+        return self.bad_by_reason[BadLineReason.NO_PERSON]
 
     @property
     def well_formed(self) -> int:
@@ -155,17 +170,17 @@ class Parser:
 
     def feed(self, block: bytes) -> Ids:
         """
-        Take the next bytes of the file; return the ids of the lines that they complete.
+        Take the next bytes; return the ids of complete lines.
 
         Raises:
-            Stopped: UNREADABLE_FILE: a table in which several columns could be
-                the hashes, or in which a quote is not closed.
+            Stopped: UNREADABLE_FILE: two columns of a table could be the hashes, or a quote is not
+                closed.
         """
         return self._ids_of_lines(self._splitter.feed(block))
 
     def finish(self) -> Ids:
         """
-        Take the end of the file, where the last line may lack its line end.
+        Take the end of the file; its last line may lack a line end.
 
         Raises:
             Stopped: As `feed`.
@@ -189,7 +204,7 @@ class Parser:
         return self._begun(self._beginning, Lines(is_behind_long_line=False, lines=b""))
 
     def _is_told_by(self, text: bytes) -> bool:
-        """Tell whether these lines, after those before them, suffice to say what the file is."""
+        """Tell whether the lines so far suffice to determine the format."""
         is_first = self._wanted_lines == LINES_LOOKED_AT
         if is_first and hex_digest(text.partition(b"\n")[0].strip(PADDING)) is not None:
             return True
@@ -198,7 +213,7 @@ class Parser:
         return self._wanted_lines <= 0 or self._wanted_bytes <= 0
 
     def _begun(self, beginning: list[bytes], lines: Lines) -> Ids:
-        """Decide what the file is, by its beginning; return the ids of that and of what follows."""
+        """Determine the format; return the ids of the beginning and of more lines."""
         self._beginning = None
         text = b"".join(beginning)
         first_ids = self._ids_of(self._told_by(text))
@@ -207,7 +222,7 @@ class Parser:
         return np.concatenate((first_ids, more_ids)) if len(more_ids) else first_ids
 
     def _told_by(self, text: bytes) -> bytes:
-        """Set how lines are read; return the lines behind the header."""
+        """Apply the format; return the lines after the header."""
         told = beginning_of(text)
         if told.header is not None:
             self.lines = told.header.last_line
@@ -223,7 +238,6 @@ class Parser:
         return told.lines
 
     def _ids_of(self, text: bytes) -> Ids:
-        """Return the ids of whole lines, each with its line end."""
         if not text:
             return _NO_IDS
         if self._table is not None:
@@ -236,7 +250,7 @@ class Parser:
         return self._line_by_line(text)
 
     def _of_persons(self, ids: Ids) -> Ids:
-        """Count lines of one id each; return the ids that are a person's."""
+        """Count lines of one id each; return the ids of persons."""
         is_nobody = are_nobody(ids)
         first_line = self.lines
         for at in np.flatnonzero(is_nobody).tolist():
@@ -251,7 +265,7 @@ class Parser:
     def _line_by_line(self, text: bytes) -> Ids:
         ids: list[bytes] = []
         lines = text.split(b"\n")
-        lines.pop()  # behind the last line end there is nothing
+        lines.pop()  # the text ends with a line end
         for line in lines:
             self.lines += 1
             value = bare(line)
@@ -265,7 +279,9 @@ class Parser:
         lines.pop()
         for row in table.feed(lines_as_text(lines)):
             self.lines = row.line
-            if row.cells is None or (row.cells and len(row.cells) <= self._column):
+            if row.is_blank:
+                continue
+            if row.cells is None or len(row.cells) <= self._column:
                 self._bad(BadLineReason.OTHER_COLUMNS)
             elif any(cell.strip() for cell in row.cells):
                 self._read(bare(row.cells[self._column].encode()), ids)
@@ -276,15 +292,24 @@ class Parser:
         if digest is None and value.removeprefix(BYTE_ORDER_MARK) == self._header_value:
             self.header_rows += 1  # of another shard
         elif digest is None:
-            is_long = len(value) > MAX_LINE_BYTES
-            self._bad(BadLineReason.TOO_LONG if is_long else self._fault_of(value))
-        elif digest[:ID_BYTES] in NO_PERSON:  # and so it does not decide the type
+            self._not_a_digest(value)
+        elif digest[:ID_BYTES] in NO_PERSON:  # so it does not decide the type
             self._bad(BadLineReason.NO_PERSON)
         elif not self._is_of_our_type(digest):
             self._bad(BadLineReason.OTHER_HASH)
         else:
             self.valid += 1
             ids.append(digest[:ID_BYTES])
+
+    def _not_a_digest(self, value: bytes) -> None:
+        if not self._shapes_left:
+            self._bad(BadLineReason.NOT_A_HASH)
+            return
+        self._shapes_left -= 1
+        if len(value) > MAX_LINE_BYTES:
+            self._bad(BadLineReason.TOO_LONG)
+        else:
+            self._bad(self._fault_of(value))
 
     def _fault_of(self, value: bytes) -> BadLineReason:
         is_hex_among_base64 = hex_digest(value) is not None
@@ -297,9 +322,8 @@ class Parser:
         return hash_type == self.hash_type
 
     def _bad(self, reason: BadLineReason) -> None:
-        self.bad += 1
-        self.nobody += reason is BadLineReason.NO_PERSON
-        if len(self.samples) < MAX_SAMPLES:
+        self.bad_by_reason[reason] += 1
+        if self.bad_by_reason[reason] <= MAX_SAMPLES:
             self.samples.append(BadLine(self.lines, reason))
 
     def _note_long_line(self, cut: Lines) -> None:
@@ -315,7 +339,7 @@ def _matrix(ids: list[bytes]) -> Ids:
 
 
 def regular_ids(text: bytes, chars: int, line_end: bytes) -> Ids | None:
-    """Return the ids of lines that are all alike, or `None` if they are not."""
+    """Return the ids of equally formed lines; `None` if any line differs."""
     stride = chars + len(line_end)
     if len(text) % stride:
         return None
@@ -330,10 +354,10 @@ def regular_ids(text: bytes, chars: int, line_end: bytes) -> Ids | None:
 
 
 def are_nobody(digests: Ids) -> NDArray[np.bool_]:
-    """Tell which of some digests, or their first 16 bytes, are no person's."""
+    """Tell which digests, or their first 16 bytes, are no person's."""
     is_nobody = np.zeros(len(digests), np.bool_)
     for nobody in _NO_PERSON:
-        # By one byte first: of hashes, one in 256 is left to look at.
+        # Compares a single byte first, which leaves one hash in 256.
         may_be = np.flatnonzero(digests[:, 0] == nobody[0])
         is_nobody[may_be[(digests[may_be, :ID_BYTES] == nobody).all(axis=1)]] = True
     return is_nobody

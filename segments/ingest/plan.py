@@ -1,44 +1,51 @@
 """
-From segments in the partner's words to audiences and changes in ours.
+Maps a partner's segments to audiences and changes.
 
-Audiences are made before the first membership of theirs is written, because it
-needs their number; the catalog shows them to the bid path when the job is done,
-so a new segment appears whole.
+Audiences are created before their first membership, which needs their number. The catalog shows
+them to the bid path when the job is done, so a new segment appears whole.
 
-A plan is made once for each job and kept with it. Whoever resumes the job, or
-rebuilds the store from it years later, applies the plan and not today's
-settings, and so writes the same bytes. Only whose opt-outs forbid an addition
-is asked anew each time: the no that came later counts too.
+A job keeps its plan. A resumed job, or a rebuild years later, applies the plan instead of current
+settings, and so writes the same bytes. Only the opt-outs that forbid an addition are looked up each
+time, because later opt-outs count too.
 """
 
 from collections.abc import Iterable
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from segments.ledger import accounts, audiences
+from segments.ledger import accounts, audiences, job_audiences
 from segments.model import audience
 from segments.model.account import AccountTree
 from segments.model.job import Planned
 from segments.model.order import Order, SegmentAction, SegmentOrder
+from segments.model.quota import OverQuota
 from segments.model.record import Change
 from segments.model.stop_reason import Stopped, StopReason
 
 
 async def plan(
-    conn: AsyncConnection, order: Order, *, owner_id: int, partner_id: int, at_s: float
+    conn: AsyncConnection,
+    order: Order,
+    *,
+    job_id: int,
+    owner_id: int,
+    partner_id: int,
+    at_s: float,
 ) -> tuple[Planned, ...]:
     """
-    Find the audience of each segment, or create it, as the document has it.
+    Find the audience of each segment, or create it, as the document requires.
 
     Args:
         conn: A transaction.
-        order: What was asked for.
-        owner_id: The account whose audiences these are.
+        order: The delivery's order.
+        job_id: The delivery's job, which is noted of each audience.
+        owner_id: The account that owns the audiences.
         partner_id: The account that shows them: the owner, or its agency.
-        at_s: When the memberships begin.
+        at_s: The time at which the memberships begin.
 
     Raises:
-        Stopped: AUDIENCE_DELETED, where the order names the audience itself.
+        Stopped: AUDIENCE_DELETED, if the order names the audience itself; OVER_QUOTA, if the
+            partner may have no more.
     """
     tree = await accounts.tree(conn)
     owner = await accounts.account(conn, owner_id)
@@ -56,17 +63,22 @@ async def plan(
         ):
             return Planned(segment.segment_id, segment.action)
         else:
-            found = await audiences.find_or_create_audience(
-                conn, owner, partner, segment.segment_id, segment.name, now_s=at_s
-            )
+            try:
+                found = await audiences.find_or_create_audience(
+                    conn, owner, partner, segment.segment_id, segment.name, now_s=at_s
+                )
+            except OverQuota as over:
+                raise Stopped(StopReason.OVER_QUOTA, str(over)) from None
         change = audience.change(found, segment.action is SegmentAction.ADD, tree, at_s)
         return Planned(segment.segment_id, segment.action, found.id, change.expiry_day)
 
-    return tuple([await planned(segment) for segment in order.segments])
+    segments = tuple([await planned(segment) for segment in order.segments])
+    await job_audiences.note(conn, job_id, segments)
+    return segments
 
 
 def changes(segments: Iterable[Planned], tree: AccountTree, owner_id: int) -> list[Change]:
-    """Return what a plan does to each id, in the order of the plan."""
+    """Return a plan's changes to each id, in the plan's order."""
     forbidden_by = tree.forbidding(owner_id)
     return [
         Change(segment.audience_id, True, segment.expiry_day, forbidden_by)

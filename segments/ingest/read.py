@@ -1,13 +1,11 @@
 """
 The first half of a job: `unpack -> validate -> parse`, into the spool.
 
-Blocking, and meant for a worker thread; whoever waits for it looks at
-`progress` meanwhile, and sets `is_abandoned` to have it stop at the next block.
-Nothing is written to the store here, so a file that turns out not to be what
-was described has done nothing.
+It blocks, and runs in a worker thread; its waiter reads `progress`, and sets `is_abandoned` to
+stop it at the next block. Nothing is written to the store, so a file that does not match its
+description has no effect.
 
-What turns the blocks into ids is a parser, which the kind of file chooses by the
-first of them. A file that is kept as its ids alone needs none.
+The kind of file chooses the parser by the first block. A file that is kept as ids needs none.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,7 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from segments.files.blobs import Blob, Blobs
+from segments.files.blob import Blob
+from segments.files.blobs import Blobs
 from segments.ingest.in_thread import Abandoned
 from segments.ingest.parse import FileParser
 from segments.ingest.spool import Spool
@@ -29,14 +28,14 @@ from segments.model.stop_reason import Stopped, StopReason
 
 
 class Progress(NamedTuple):
-    """How far a reading has come, of the bytes as delivered."""
+    """The progress of a reading, in delivered bytes."""
 
     size_bytes: int
     read_bytes: int
 
 
 class Reading:
-    """One reading of one delivered file."""
+    """Reads one delivered file."""
 
     def __init__(
         self,
@@ -50,13 +49,13 @@ class Reading:
     ) -> None:
         """
         Args:
-            blobs: Where the file is.
-            name: Of its blob.
-            order: What is said of it.
-            spool: Takes its ids.
-            parser_for: Makes the parser, of the file's first block; of nothing, one that
-                has counted nothing.
-            is_ids: Whether the file holds ids and nothing else; then nothing is parsed.
+            blobs: Holds the file.
+            name: The name of its blob.
+            order: Describes the file.
+            spool: Receives its ids.
+            parser_for: Makes the parser from the file's first block; from an empty block, with zero
+                counts.
+            is_ids: Whether the file holds only ids, which need no parser.
         """
         self.parser = parser_for(b"")
         self.progress = Progress(0, 0)
@@ -70,25 +69,25 @@ class Reading:
 
     def run(self) -> None:
         """
-        Read the whole file; then the spool is finished and the parser has counted.
+        Read the whole file, finish the spool, and complete the parser's counts.
 
-        Of a file of ids there is nothing to parse and to count.
+        A file of ids is neither parsed nor counted.
 
         Raises:
             Stopped: FILE_NOT_FOUND, DIGEST_MISMATCH, UNREADABLE_FILE,
                 INFLATES_TOO_FAR, NO_VALID_RECORD or RECORD_COUNT_MISMATCH.
-            Abandoned: As was asked.
+            Abandoned: The waiter set `is_abandoned`.
         """
         if self._is_ids:
             self._read_ids()
             return
-        # Also of a file that is refused: its size stays, when it is gone itself.
+        # Also for a refused file: the report keeps the size.
         self.progress = Progress(self._blob().size_bytes, 0)
         self._validate()
 
         blob = self._blob()
         blocks = self._unless_abandoned(plain_blocks(blob))
-        if not self._order.is_of_marked_ids:  # of which every byte counts, also one like a CR
+        if not self._order.is_of_marked_ids:  # in which a byte like CR is data
             blocks = text_blocks(blocks)
         first = next(blocks, b"")
         self.parser = self._parser_for(first)
@@ -102,7 +101,13 @@ class Reading:
         check_records(self._order, parser.rows, parser.header_rows, parser.well_formed)
 
     def _read_ids(self) -> None:
-        for block in self._unless_abandoned(delivered_blocks(self._blob())):
+        blob = self._blob()
+        if blob.size_bytes % ID_BYTES:
+            # The blob was written whole, so disk or bucket has lost its end.
+            raise Stopped(
+                StopReason.UNREADABLE_FILE, f"ids that break off ({blob.size_bytes} bytes)"
+            )
+        for block in self._unless_abandoned(delivered_blocks(blob)):
             self._spool.add(np.frombuffer(block, np.uint8).reshape(-1, ID_BYTES))
         self._spool.finish()
 
@@ -115,7 +120,7 @@ class Reading:
         )
 
     def _blob(self) -> Blob:
-        """Open the file anew: whoever reads an archive closes it at its end."""
+        """Open the file again: archive readers close it at the end."""
         try:
             return self._blobs.get(self._name)
         except FileNotFoundError:
@@ -134,25 +139,25 @@ def is_of_digest(
     watched: Callable[[Iterator[bytes]], Iterator[bytes]] = lambda blocks: blocks,
 ) -> bool:
     """
-    Tell whether a file has the digest that an order says, if it says one.
+    Tell whether a file has the digest in its order, if any.
 
     Args:
-        order: What is said of it.
-        opened: Opens it, each time anew.
-        watched: Passes its blocks on.
+        order: Describes the file.
+        opened: Opens the file, each time again.
+        watched: Wraps each pass over the blocks.
 
     Raises:
-        Stopped: UNREADABLE_FILE or INFLATES_TOO_FAR: an archive of another digest.
+        Stopped: UNREADABLE_FILE or INFLATES_TOO_FAR: an archive with another digest.
     """
     if check_digest(order, watched(delivered_blocks(opened()))):
         return True
-    # The document has the digest of "the file" and names it `<digest>.txt`, also where it
-    # is compressed: some partners take it before they do so.
+    # The document has the digest of "the file", named `<digest>.txt` even if it is compressed:
+    # some partners take the digest before they compress.
     return is_archive(opened()) and check_digest(order, watched(plain_blocks(opened())))
 
 
 def delivered_blocks(blob: Blob) -> Iterator[bytes]:
-    """Yield a blob's bytes as they are, archive or not."""
+    """Yield a blob's bytes unchanged, archive or not."""
     with blob.buffered() as delivered:
         while block := delivered.read(BLOCK_BYTES):
             yield block

@@ -1,22 +1,20 @@
 """
-A few thousand ids that are in the store before they are acknowledged.
+Stores a few thousand ids before they are acknowledged.
 
-They are a job like any other, with a blob, so that `rebuild` finds them and a
-crash loses nothing; it holds the ids and nothing else of what was sent. But jobs of a
-partner apply in order, and a file of an hour may be before this one, while the next
-bid is to show it. So:
+They are an ordinary job with a blob, so `rebuild` finds them and a crash loses nothing; the blob
+holds only the ids. But a partner's jobs apply in order, and a file that takes an hour may come
+first, while the next bid must show these ids. So:
 
-    no older job unfinished     claimed, written, done
-    one is                      written at once, and left to the loader, which
-                                writes it again in its turn
+    no older unfinished job     claimed, written, done
+    an older unfinished job     written at once, and again by the loader in the order
+                                of the jobs
 
-Either way the store ends as the order of the jobs has it. If the store is away,
-the job waits for it with the others.
+Either way, the store ends as the order of the jobs has it. While the store is away, the job waits.
 """
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -28,10 +26,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from segments.files.blobs import Blobs, delivery_name
 from segments.ingest.late_opt_outs import note_late
+from segments.ingest.merge import by_audience
 from segments.ingest.parse import Ids
 from segments.ingest.plan import changes, plan
 from segments.ingest.uploaded_file import arrived
-from segments.ledger import accounts, job_leases, jobs, uploads
+from segments.ledger import accounts, job_leases, jobs, quotas, uploads
 from segments.ledger.crm_audience import audiences as crm_audiences
 from segments.ledger.database.engine import reading
 from segments.ledger.job_leases import LeaseLost
@@ -52,7 +51,7 @@ FILE_NAME = "realtime"
 
 
 class Chunk(NamedTuple):
-    """What was sent, and the ids that it is."""
+    """A request's content and its ids."""
 
     audience: Audience
     action: SegmentAction
@@ -62,7 +61,7 @@ class Chunk(NamedTuple):
 
 
 class Applied(NamedTuple):
-    """What became of a chunk; in the ledger it is for good."""
+    """The result of a chunk, which is durable in the ledger."""
 
     request_id: str
     is_in_store: bool
@@ -73,7 +72,7 @@ class Realtime:
     """Applies chunks."""
 
     expected_ids: int
-    """How many persons the store is laid out for, if it is new."""
+    """The number of persons that a new store is laid out for."""
 
     ledger: AsyncEngine
     redis: Redis
@@ -83,19 +82,26 @@ class Realtime:
 
     async def apply(self, account: Account, chunk: Chunk) -> Applied:
         """
-        Keep a chunk for good, and write it to the store if that can be written.
+        Keep a chunk durably, and write it to the store if the store is available.
 
         Args:
-            account: Who sent it.
-            chunk: At least one id, of an audience that is not deleted.
+            account: The sender.
+            chunk: At least one id, for an audience that is not deleted.
+
+        Raises:
+            segments.model.quota.OverQuota: The partner may deliver no more now.
         """
-        # One after another, or each but the first would find an older job.
+        # One at a time, or all but the first would find an older job.
         turn = self._partner_to_turn.setdefault(chunk.audience.partner_id, asyncio.Lock())
         async with turn:
+            async with reading(self.ledger) as conn:
+                await quotas.check_delivery(
+                    conn, chunk.audience.partner_id, chunk.ids.nbytes, self.now_s()
+                )
             blob = delivery_name(chunk.audience.partner_id)
             await self.blobs.put(blob, [chunk.ids.tobytes()])
             opt_outs_before = await self._opt_outs_in_store()
-            # What a CRM audience is brought is counted first, which is the loader's to do.
+            # Uploads to CRM audiences are counted before the write, by the loader.
             is_counted = await self._is_counted(chunk.audience)
             async with self.ledger.begin() as conn:
                 upload, job, to_apply = await self._submit(
@@ -108,10 +114,10 @@ class Realtime:
                     may_claim=not is_counted,
                 )
             mark = Mark(self.redis, job.id)
-            tally = None if is_counted else await self._write(chunk, to_apply, mark)
+            tallies = None if is_counted else await self._write(chunk, to_apply, mark)
             if job.state is JobState.RUNNING:
-                await self._settle(job, chunk, to_apply, tally, mark)
-        return Applied(upload.request_id, tally is not None)
+                await self._settle(job, chunk, to_apply, tallies, mark)
+        return Applied(upload.request_id, tallies is not None)
 
     async def _submit(
         self,
@@ -124,9 +130,9 @@ class Realtime:
         opt_outs_before: int,
         may_claim: bool,
     ) -> tuple[Upload, Job, list[Change]]:
-        """Make the job; it is running, and ours, if no older one is unfinished."""
+        """Create the job; claim it if there is no older unfinished job and `may_claim`."""
         now_s, audience = self.now_s(), chunk.audience
-        # Replicas of us take turns, so that no older job turns up after we looked.
+        # The lock keeps other replicas from adding an older job after our check.
         await accounts.lock(conn, audience.partner_id)
         upload = await uploads.add_upload(
             conn,
@@ -138,16 +144,27 @@ class Realtime:
             now_s=now_s,
             expires_at_s=now_s,
         )
-        job = await arrived(conn, upload, audience, blob=blob, sha256=sha256, now_s=now_s)
+        job = await arrived(
+            conn,
+            upload,
+            audience,
+            blob=blob,
+            sha256=sha256,
+            size_bytes=chunk.ids.nbytes,
+            now_s=now_s,
+        )
         planned = await plan(
             conn,
             job.order,
+            job_id=job.id,
             owner_id=job.owner_id,
             partner_id=job.partner_id,
             at_s=job.created_at_s,
         )
-        # Kept before the first write, also where the loader will repeat it.
-        report = Report(segments=planned, opt_outs_before=opt_outs_before, is_ids=True)
+        # Saved before the first write, even if the loader will repeat it.
+        report = Report(
+            segments=planned, opt_outs_before=opt_outs_before, is_ids=True, read_at_s=now_s
+        )
         job = replace(job, report=_with_lines(report, chunk))
         await jobs.keep_plan(conn, job)
         if may_claim and not await jobs.unfinished_before(conn, job):
@@ -157,53 +174,65 @@ class Realtime:
             job = claimed
         return upload, job, changes(planned, await accounts.tree(conn), job.owner_id)
 
-    async def _write(self, chunk: Chunk, to_apply: list[Change], mark: Mark) -> Tally | None:
-        """Write to the store; `None` if it is away, or holds what can't be read."""
+    async def _write(
+        self, chunk: Chunk, to_apply: list[Change], mark: Mark
+    ) -> tuple[Tally, ...] | None:
+        """Write to the store; `None` if it is away, or has an unreadable record."""
         try:
-            # Opt-outs first: nobody is added who said no to a store that has been lost.
+            # Opt-outs first: a store that was lost may lack some.
             meta = await catch_up(self.ledger, self.redis, self.expected_ids)
             await mark.parts()
-            tally = await Writer(self.redis, meta).merge(chunk.ids, to_apply)
+            tallies = await Writer(self.redis, meta).merge_each(chunk.ids, to_apply)
             await wait_out_leases(self.redis)
         except (RedisError, StoreUnusable, OSError, CorruptRecord):
             return None
-        return tally
+        return tallies
 
     async def _is_counted(self, audience: Audience) -> bool:
         async with reading(self.ledger) as conn:
             return bool(await crm_audiences.of_this_door(conn, [audience.id]))
 
     async def _opt_outs_in_store(self) -> int:
-        """Return the last opt-out that the store says it has; 0 if it can't say."""
+        """Return the number of the store's last opt-out; 0 if unknown."""
         try:
             return (await own_meta(self.ledger, self.redis)).opt_outs
         except (RedisError, StoreUnusable, OSError):
             return 0
 
     async def _settle(
-        self, job: Job, chunk: Chunk, to_apply: list[Change], tally: Tally | None, mark: Mark
+        self,
+        job: Job,
+        chunk: Chunk,
+        to_apply: list[Change],
+        tallies: tuple[Tally, ...] | None,
+        mark: Mark,
     ) -> None:
-        """Finish a job that we claimed; or leave it to the loader, which can say why not."""
+        """Finish a claimed job, or leave it to the loader, which can report a failure."""
         opt_outs_until = None
-        if tally is not None:
+        if tallies is not None:
             with suppress(RedisError, StoreUnusable, OSError):
                 noted_until = await note_late(self.ledger, self.redis, job, to_apply)
                 await mark.done()
                 opt_outs_until = noted_until
-        if tally is None or opt_outs_until is None:
+        if tallies is None or opt_outs_until is None:
             settled = replace(job, state=JobState.QUEUED)
         else:
+            report = _with_tallies(job.report, chunk, by_audience(to_apply, tallies))
+            finished_at_s = self.now_s()
             settled = replace(
                 job,
                 state=JobState.DONE,
                 checkpoint=Checkpoint(),
-                finished_at_s=self.now_s(),
+                finished_at_s=finished_at_s,
                 report=replace(
-                    _with_tally(job.report, chunk, tally), opt_outs_until=opt_outs_until
+                    report,
+                    checked_at_s=finished_at_s,
+                    written_at_s=finished_at_s,
+                    opt_outs_until=opt_outs_until,
                 ),
             )
         async with self.ledger.begin() as conn:
-            # The store was slow and a loader has the job now; it comes to the same.
+            # If the store was slow, a loader may have the job by now, with the same result.
             with suppress(LeaseLost):
                 await job_leases.save(conn, settled, self.now_s())
 
@@ -220,6 +249,7 @@ def _with_lines(report: Report, chunk: Chunk) -> Report:
     )
 
 
-def _with_tally(report: Report, chunk: Chunk, tally: Tally) -> Report:
+def _with_tallies(report: Report, chunk: Chunk, tallies: Mapping[int, Tally]) -> Report:
     rows = len(chunk.ids)
-    return replace(report, written=rows, duplicates=rows - sum(tally), **tally._asdict())
+    persons = sum(next(iter(tallies.values()), Tally()))
+    return replace(report, written=rows, duplicates=rows - persons).with_tallies(tallies)

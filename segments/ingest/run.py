@@ -1,12 +1,11 @@
 """
-Carries a job to its end; `segments.model.job` says what that is.
+Runs a job to its end; `segments.model.job` defines that.
 
-`run` hands each value that the job becomes to `keep`, and what `keep` raises
-stops the job where it stands. So nothing here knows of leases, progress bars or
-signals.
+`run` passes each new state of the job to `keep`, whose exceptions stop the job there. So this
+module needs no leases, progress bars or signals.
 
-A checkpoint is believed as far as the store bears it out: one that fell back to
-what it was a moment before gets the job anew. See `segments.store.job_marks`.
+A checkpoint counts only as far as the store confirms it: a store that has fallen back to an
+earlier state gets the whole job again. See `segments.store.job_marks`.
 """
 
 import asyncio
@@ -42,19 +41,18 @@ from segments.store.job_marks import Mark
 from segments.store.writer import Writer
 
 Keep = Callable[[Job], Awaitable[None]]
-"""Saves what a job has become. What it raises stops the job."""
+"""Saves a job's new state; its exceptions stop the job."""
 
 
 async def run(job: Job, tools: Tools, keep: Keep) -> Job:
     """
-    Carry a job from where it stands to its end.
+    Run a job from its checkpoint to its end.
 
     Returns:
-        The job, done, failed or held, as it was kept.
+        The job as kept: done, failed or held.
 
     Raises:
-        redis.exceptions.RedisError: The store did not do it. The job stands at
-            its last checkpoint.
+        redis.exceptions.RedisError: The store failed. The job stays at its last checkpoint.
         segments.store.reader.StoreUnusable: Likewise.
     """
     running = _Run(job, tools, keep)
@@ -71,12 +69,12 @@ async def run(job: Job, tools: Tools, keep: Keep) -> Job:
 
 async def wait_as_ids(job: Job, tools: Tools, keep: Keep) -> Job:
     """
-    Read the file of a job that waits for its turn, and keep nothing of it but ids.
+    Read the file of a waiting job, and reduce it to ids.
 
-    Nothing is written to the store, which may be away.
+    This does not write to the store, and works without it.
 
     Returns:
-        The job, queued again; or failed, for its file is not what was described.
+        The job, queued again; or failed, because the file does not match its description.
     """
     running = _Run(job, tools, keep)
     try:
@@ -87,7 +85,7 @@ async def wait_as_ids(job: Job, tools: Tools, keep: Keep) -> Job:
 
 
 class _Run:
-    """A job in motion, as the steps of its file see it: `segments.ingest.file_steps.Running`."""
+    """A running job, for the steps of its file: `segments.ingest.file_steps.Running`."""
 
     def __init__(self, job: Job, tools: Tools, keep: Keep) -> None:
         self.job = job
@@ -101,13 +99,15 @@ class _Run:
             await steps.before_writing(self, parser, spool)
             await self._compare_marks()
             await self._brake(steps, spool)
+            self._note_time("checked_at_s")
             await self._merge(steps, spool)
             await steps.after_writing(self, spool)
+            self._note_time("written_at_s")
 
         report = await self._settled()
         await publish_catalog(self._tools.ledger, self._tools.redis)
         await self._mark.done()
-        # Behind the last write; whoever reads that it is done sees it in the next bid.
+        # After the last write: a reader of the DONE state sees its effect in the next bid.
         await wait_out_leases(self._tools.redis)
         await self.become(state=JobState.DONE, report=report, finished_at_s=self._tools.now_s())
 
@@ -122,7 +122,9 @@ class _Run:
         steps = await steps_of(self.job, self._tools)
         with ExitStack() as spools:
             await steps.prepare(self, spools)
-            spool = spools.enter_context(Spool(self._tools.spool_dir))
+            spool = spools.enter_context(
+                Spool(self._tools.spool_dir, reserve_bytes=self._tools.reserve_bytes)
+            )
             yield steps, await self._read(steps, spool), spool
 
     def _check(self) -> None:
@@ -143,6 +145,12 @@ class _Run:
     async def become(self, **fields: Any) -> None:
         self.job = replace(self.job, **fields)
         await self._keep(self.job)
+
+    def _note_time(self, stage: str) -> None:
+        """Note the end of a stage, unless an earlier run of the job came as far."""
+        if getattr(self.job.report, stage) is None:
+            report = replace(self.job.report, **{stage: self._tools.now_s()})
+            self.job = replace(self.job, report=report)
 
     async def advance(self, report: Report, checkpoint: Checkpoint) -> None:
         await self._mark.move(checkpoint.parts)
@@ -172,10 +180,11 @@ class _Run:
         except Stopped as stopped:
             if not self._is_scrubbed_bare(stopped):
                 raise
+        self._note_time("read_at_s")
         return reading.parser
 
     def _is_scrubbed_bare(self, stopped: Stopped) -> bool:
-        """Tell whether it stops at a file that had valid records before it was scrubbed."""
+        """Tell whether the file had valid records only before it was scrubbed."""
         return self.job.scrubbed is not None and stopped.reason is StopReason.NO_VALID_RECORD
 
     async def _plan(self, order: Order) -> None:
@@ -186,6 +195,7 @@ class _Run:
             segments = await plan(
                 conn,
                 order,
+                job_id=self.job.id,
                 owner_id=self.job.owner_id,
                 partner_id=self.job.partner_id,
                 at_s=self.job.created_at_s,
@@ -195,7 +205,7 @@ class _Run:
         )
 
     async def _compare_marks(self) -> None:
-        """Begin anew where the store has less of the job than its checkpoint says."""
+        """Begin again if the store has less of the job than its checkpoint says."""
         parts = await self._mark.parts()
         if parts < self.job.checkpoint.parts and not self._mark.is_done:
             checkpoint = replace(self.job.checkpoint, next_part=0, next_retained=0)
@@ -235,12 +245,11 @@ class _Run:
             if merged.next_part > self.job.checkpoint.next_part:
                 await self.advance(report, Checkpoint(merged.next_part))
             else:
-                # In the midst of a part: only a sign of life, for whoever
-                # resumes would write and count these rows again.
+                # Within a part, only renew the lease: a resumed job repeats and counts these
+                # rows.
                 await self.become()
 
     async def _settled(self) -> Report:
-        """Note which of the opt-outs that came meanwhile were too late for some ids."""
         to_apply = await self.changes()
         opt_outs_until = await note_late(self._tools.ledger, self._tools.redis, self.job, to_apply)
         return replace(self.job.report, opt_outs_until=opt_outs_until)
@@ -257,16 +266,16 @@ def _with_reading(report: Report, reading: Reading) -> Report:
         valid=parser.valid,
         bad=parser.bad,
         bad_lines=tuple(parser.samples),
+        bad_by_reason=dict(parser.bad_by_reason),
         header_line=parser.header_line,
         header=parser.header,
     )
 
 
 def _with_merged(report: Report, merged: Merged) -> Report:
-    tally = merged.tally._asdict()
-    return replace(
+    counted = replace(
         report,
         written=report.written + merged.rows,
         duplicates=report.duplicates + merged.duplicates,
-        **{name: getattr(report, name) + count for name, count in tally.items()},
     )
+    return counted.with_tallies(merged.tallies)

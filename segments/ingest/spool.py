@@ -1,34 +1,31 @@
 """
-All ids of one file, put in the order in which the store keeps them.
+All ids of one file, sorted in the order of the store.
 
-Between parsing and merging the ids lie in an unnamed file, 16 bytes each. That
-buys four things:
+Between parsing and merging, the ids lie in an unnamed file, 16 bytes each. So:
 
-- Nothing is written to the store before the whole file has been seen to be
-  what was described: digest, archive, record count, at least one valid record.
-- The ids of a bucket come together. In the order of the file a batch meets
-  each bucket once or twice; in the order of the ids it brings a bucket all of
-  its changes in one call. Measured, 2 million ids into a store laid out for 10
-  million: 30,000 rows/s in the order of the file, 167,000 in that of the ids;
-  putting them in order takes 0.1 µs a row.
-- Equal ids meet in one batch, so duplicates are counted exactly.
-- "How far did it come?" is one small number.
+- Nothing is written to the store before the whole file has proved to match its
+  description: digest, archive, record count, at least one valid record.
+- The ids of a bucket come together. In the file's order, a batch meets each bucket once or
+  twice; in the order of the ids, a bucket receives all its changes in one call. Measured, 2 million
+  ids into a store laid out for 10 million: 30,000 rows/s in the file's order, 167,000 in that of
+  the ids; sorting takes 0.1 µs a row.
+- Equal ids meet in a batch, so the count of duplicates is exact.
+- A checkpoint is one small number.
 
-A spool is two steps of a radix sort. Ids come in blocks; each block is sorted
-by the first `PART_BITS` bits, its *part*, and written to the file in one piece:
+A spool is two steps of a radix sort. Each block of ids is sorted by the first `PART_BITS` bits, the
+*part*, and written to the file in one piece:
 
     file     | block 0                  | block 1                  | ...
              | part 0 | part 1 | part 2 | part 0 | part 1 | part 2 |
 
     batch    | part 0, part 1 of block 0 | part 0, part 1 of block 1 | ...
 
-A batch is a range of parts, gathered from every block with one read each.
-Ids are hashes, so parts are of equal size; where somebody makes them not so,
-one part is handed out in several batches, and memory stays where it is. Then,
-and only then, some duplicates pass for "unchanged".
+A batch is a range of parts, gathered with one read a block. Ids are hashes, so parts are of equal
+size. If a sender skews them, a part is split into several batches, which bounds memory. Then, and
+only then, some duplicates count as "unchanged".
 
-The file has no name and vanishes with its process, however that ends. The next
-one reads the delivered file anew, which is the smaller part of the work.
+The file vanishes with its process, however that ends. The next process reads the delivered file
+again, which is the smaller part of the work.
 """
 
 import os
@@ -40,36 +37,45 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from segments.files.disk import Disk
 from segments.ingest.parse import Ids
 from segments.model.identity import ID_BYTES
 
 PART_BITS = 12
 PARTS = 1 << PART_BITS
 BLOCK_ROWS = 512 << 10
-"""8 MiB of ids, twice while it is sorted."""
+"""8 MiB of ids, twice during the sort."""
 
 
 class Batch(NamedTuple):
-    """Some ids to merge; once they are, all parts below `next_part` are in the store."""
+    """Ids to merge; afterwards, all parts below `next_part` are in the store."""
 
     ids: Ids
     next_part: int
 
 
 class Spool:
-    """Add all ids of a file, `finish`, then take them out in batches. A context manager."""
+    """Takes all ids of a file, and after `finish` returns them in batches. A context manager."""
 
-    def __init__(self, directory: Path, block_rows: int = BLOCK_ROWS) -> None:
+    def __init__(
+        self, directory: Path, block_rows: int = BLOCK_ROWS, *, reserve_bytes: int | None = None
+    ) -> None:
         """
         Args:
-            directory: Where the unnamed file takes its space; made if missing.
-            block_rows: How many ids are sorted at a time, in memory.
+            directory: Holds the unnamed file; created if missing.
+            block_rows: The number of ids to sort at a time, in memory.
+            reserve_bytes: The part of its disk to leave free: see `segments.files.disk`.
+
+        Raises:
+            OSError: There is no room; likewise for `add` and `finish`.
         """
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._disk = Disk(directory, reserve_bytes)
+        self._disk.check_room()
         self._file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 - closed by __exit__
         self._block = np.empty((block_rows, ID_BYTES), np.uint8)
         self._used = 0
-        # For each block where its parts begin, in rows from the beginning of the block.
+        # For each block, the beginnings of its parts, in rows of the block.
         self._starts: list[NDArray[np.uint32]] = []
         self._block_at: list[int] = [0]  # in rows from the beginning of the file
 
@@ -81,11 +87,11 @@ class Spool:
 
     @property
     def rows(self) -> int:
-        """How many ids have been added."""
+        """The number of ids so far."""
         return self._block_at[-1] + self._used
 
     def add(self, ids: Ids) -> None:
-        """Add the ids that were parsed next."""
+        """Add the next ids."""
         while len(ids):
             room = ids[: len(self._block) - self._used]
             self._block[self._used : self._used + len(room)] = room
@@ -103,13 +109,12 @@ class Spool:
 
     def batches(self, first_part: int, max_rows: int, end_part: int = PARTS) -> Iterator[Batch]:
         """
-        Yield the ids of all parts from `first_part` on, below `end_part`, in order.
+        Yield the ids of the parts from `first_part` up to `end_part`, exclusive, in order.
 
         Args:
-            first_part: Of an earlier `Batch.next_part`: the same file makes the
-                same parts.
-            max_rows: At most so many in a batch; may change from run to run.
-            end_part: The first that is left out.
+            first_part: An earlier batch's `next_part`; the same file has the same parts.
+            max_rows: The most ids in a batch; may differ between runs.
+            end_part: The first part to leave out.
         """
         part_rows = self._part_rows()
         end = first_part
@@ -126,7 +131,7 @@ class Spool:
                 yield from self._pieces(start, max_rows)
 
     def gather(self, start: int, end: int) -> Ids:
-        """Return the ids of all parts from `start` on, below `end`."""
+        """Return the ids of the parts from `start` up to `end`, exclusive."""
         pieces = [
             self._read(at + int(starts[start]), at + int(starts[end]))
             for at, starts in zip(self._block_at, self._starts, strict=False)
@@ -135,10 +140,11 @@ class Spool:
 
     def _write_block(self) -> None:
         block = self._block[: self._used]
-        # The key as 16 bits, because numpy sorts those by counting.
+        self._disk.check_room(block.nbytes)
+        # A key of 16 bits, because numpy sorts those by counting.
         part = (block[:, 0].astype(np.uint16) << 4) | (block[:, 1] >> 4)
         order = np.argsort(part, kind="stable")
-        # Moved as two words each, by `take`: indexing takes ten times as long.
+        # As two words each, by `take`: indexing takes ten times as long.
         words = block.view(np.uint64).take(order, axis=0)
         self._file.write(words.data)
         counts = np.bincount(part, minlength=PARTS)
@@ -153,7 +159,7 @@ class Spool:
         return ends[1:] - ends[:-1]
 
     def _pieces(self, part: int, max_rows: int) -> Iterator[Batch]:
-        """Yield one part that is too large for a batch, in several; only the last ends it."""
+        """Split a part that is too large for a batch; only the last piece completes it."""
         ranges = [
             (row, min(row + max_rows, at + int(starts[part + 1])))
             for at, starts in zip(self._block_at, self._starts, strict=False)

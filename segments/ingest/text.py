@@ -1,21 +1,19 @@
 r"""
-The bytes of a text file, however a spreadsheet or an old system wrote them, to UTF-8 with `\n`.
+Decodes a text file, as written by any spreadsheet or old system, to UTF-8 with `\n`.
 
-A partner's export is hashes, but its envelope is whatever the program writes that
-the partner has: "Unicode text" of a spreadsheet is UTF-16, and a line of an old
-Mac or of a mainframe export ends with CR alone. Read as UTF-8 lines, the first is
-one bad line after another and the second one line as long as the file. Both are
-told by the first block, once for the whole file, and every reader of text in this
-package takes its blocks from here.
+A partner's export has the encoding of the partner's program: a spreadsheet's "Unicode text" is
+UTF-16, and lines of an old Mac or a mainframe export end with CR alone. Read as lines of UTF-8, the
+first is nothing but bad lines, and the second is a single line. The first block decides for the
+whole file. All readers of text in this package take their blocks from here.
 
     ff fe, fe ff         UTF-16 with its mark
-    every other byte 0   UTF-16 without, or most of them; no UTF-8 has a zero byte
-    sep=;                Excel's word on the delimiter: an empty line in its place
+    every other byte 0   UTF-16 without a mark, even if only most are 0; UTF-8 text has no zero
+                         bytes
+    sep=;                Excel's hint for the delimiter: becomes an empty line
     more CR alone        CR is the line end
     than LF
 
-A single CR in a file of LF lines is left where it is: it is part of a line, and
-whether that line is bad its reader says.
+A single CR in a file of LF lines stays: the reader decides whether its line is bad.
 """
 
 import codecs
@@ -56,7 +54,7 @@ def _utf_16(first: bytes) -> str | None:
         if first.startswith(mark):
             return encoding
     looked_at = first[:_LOOKED_AT_BYTES]
-    # Of each pair the zero is the higher byte, in all but a few characters that hashes have.
+    # Zero is the higher byte of each pair, but for a few characters of a file of hashes.
     zeros_first, zeros_second = looked_at[0::2].count(0), looked_at[1::2].count(0)
     if max(zeros_first, zeros_second) * 4 < len(looked_at) or len(looked_at) < 2:
         return None

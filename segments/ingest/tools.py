@@ -1,4 +1,4 @@
-"""What a job works with."""
+"""The tools of a job."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,28 +14,32 @@ from segments.ingest.merge import PAIRS_PER_BATCH
 
 
 class FileTools(Protocol):
-    """What the files that are kept are seen to with, while the store may be away."""
+    """The tools for kept files, without the store."""
 
     @property
     def ledger(self) -> AsyncEngine:
-        """Says whose files they are."""
+        """Knows the owners of the files."""
 
     @property
     def blobs(self) -> Blobs:
-        """The files."""
+        """Holds the files."""
 
     @property
     def spool_dir(self) -> Path:
-        """Where there is room for one."""
+        """The directory for a spool."""
+
+    @property
+    def reserve_bytes(self) -> int | None:
+        """The part of its disk to leave free: see `segments.files.disk`."""
 
     @property
     def now_s(self) -> Callable[[], float]:
-        """The time."""
+        """The clock."""
 
 
 @dataclass(frozen=True)
 class Tools:
-    """What a job works with."""
+    """The tools of a job."""
 
     ledger: AsyncEngine
     redis: Redis
@@ -44,3 +48,4 @@ class Tools:
     now_s: Callable[[], float]
     pairs_per_batch: int = PAIRS_PER_BATCH
     max_removed_share: float = NEVER  # of an audience, by one file
+    reserve_bytes: int | None = None  # of the disk of `spool_dir`: see `segments.files.disk`

@@ -1,44 +1,55 @@
 """
-A delivered file to a stream of plain bytes: `.txt`, `.csv`, `.gz`, `.zip`.
+Unpacks a delivered file to a stream of plain bytes: `.txt`, `.csv`, `.gz`, `.zip`.
 
-What a file is, its first bytes say, not its name: no line of hex digits begins
-like an archive. A `.zip` holds one file; folders and what Finder and Windows add
-(`__MACOSX/`, `.DS_Store`, `._*`, `desktop.ini`, `Thumbs.db`) don't count. Names
-inside an archive are never paths: nothing is unpacked to disk.
+The first bytes of a file determine its format, not its name: no line of hex digits begins like an
+archive. A `.zip` holds one file; folders and the additions of Finder and Windows
+(`__MACOSX/`, `.DS_Store`, `._*`, `desktop.ini`, `Thumbs.db`) don't count. Names inside an
+archive are never paths: nothing is unpacked to disk.
 
-A file of another kind is refused by the name of its kind, before a line of it is
-read: the headers of a tar are lines to a reader of text, and the first line of each
-member is lost in them.
+Other kinds of files are refused by name: read as text, a tar's headers swallow the first line of
+each member.
 
-An archive says nothing reliable about how large it will become, so inflation
-is bounded as it goes: a block at a time, and in all at most
-`MAX_INFLATION` times what was delivered. E-mail hashes are hex digits of
-random bits, which no archive can make smaller than half.
+An archive's own size fields are unreliable, so inflation is bounded as it proceeds: a block at a
+time, and in all at most `MAX_INFLATION` times the delivered size. E-mail hashes are hex digits of
+random bits, which no archive compresses below half. Lines and cells cost more than bytes to read,
+so both count towards the inflated size: see `Allowance`.
 """
 
+import bz2
 import io
+import lzma
 import re
 import zipfile
 import zlib
 from collections.abc import Iterator
-from typing import IO, cast
+from copy import copy
+from typing import IO, TYPE_CHECKING, cast
 
 from isal import igzip, isal_zlib
 
-from segments.files.blobs import Blob
+from segments.files.blob import BeforeBeginning, Blob
 from segments.files.chunks import READ_BYTES
 from segments.model.stop_reason import Stopped, StopReason
 
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
 BLOCK_BYTES = 256 << 10
-"""How much plain text is in hand at a time; see `parse` for why not more."""
+"""The most plain text to hold at a time; `parse` says why not more."""
 
 MAX_INFLATION = 100
-ALWAYS_ALLOWED_BYTES = 64 << 20
-"""A small file of equal lines inflates further, and does no harm."""
+ALWAYS_ALLOWED_BYTES = 8 << 20
+"""Small files of equal lines inflate further, and do no harm."""
+
+_LINE_BYTES = 16
+_COMMA_BYTES = 4
+"""The bytes that a line and a comma count as: of the shortest possible lines, 58 KB of
+gzip were 32 million, and a minute's work."""
 
 _MAX_ZIP_READ_BYTES = 1 << 20
 
 _UNREADABLE = (
+    BeforeBeginning,  # its directory says that the member begins there
     EOFError,  # cut short
     NotImplementedError,  # a compression method that Python lacks
     RuntimeError,  # encrypted
@@ -46,7 +57,44 @@ _UNREADABLE = (
     cast("type[Exception]", isal_zlib.error),  # its stub declares an instance
     zipfile.BadZipFile,
     zlib.error,
+    lzma.LZMAError,
 )
+
+
+class Allowance:
+    """The size to which a file may still inflate."""
+
+    def __init__(self, size_bytes: int) -> None:
+        """
+        Args:
+            size_bytes: The delivered size.
+        """
+        self._size_bytes = size_bytes
+        self._left_bytes = max(ALWAYS_ALLOWED_BYTES, size_bytes * MAX_INFLATION)
+
+    def take(self, block: bytes) -> None:
+        """
+        Count a block of text.
+
+        Raises:
+            Stopped: INFLATES_TOO_FAR.
+        """
+        lines, commas = block.count(b"\n"), block.count(b",")
+        self.take_bytes(len(block) + lines * _LINE_BYTES + commas * _COMMA_BYTES)
+
+    def take_bytes(self, count: int) -> None:
+        """
+        Count the equivalent of some bytes.
+
+        Raises:
+            Stopped: INFLATES_TOO_FAR.
+        """
+        self._left_bytes -= count
+        if self._left_bytes < 0:
+            raise Stopped(
+                StopReason.INFLATES_TOO_FAR,
+                f"{self._size_bytes} bytes that become more than {MAX_INFLATION} times that",
+            )
 
 
 def is_archive(blob: Blob) -> bool:
@@ -55,7 +103,7 @@ def is_archive(blob: Blob) -> bool:
 
 
 def is_zip(blob: Blob) -> bool:
-    """Tell whether it is an archive that may hold more than the one file that is read."""
+    """Tell whether a file is an archive that may have several members."""
     return _head(blob).startswith(_ZIPS)
 
 
@@ -66,7 +114,7 @@ def plain_blocks(blob: Blob) -> Iterator[bytes]:
     Raises:
         Stopped: UNREADABLE_FILE or INFLATES_TOO_FAR.
     """
-    left_bytes = max(ALWAYS_ALLOWED_BYTES, blob.size_bytes * MAX_INFLATION)
+    allowance = Allowance(blob.size_bytes) if is_archive(blob) else None
     is_first = True
     try:
         with _open(blob) as plain:
@@ -74,20 +122,16 @@ def plain_blocks(blob: Blob) -> Iterator[bytes]:
                 if is_first:
                     refuse_other_kinds(block)
                     is_first = False
-                left_bytes -= len(block)
-                if left_bytes < 0:
-                    raise Stopped(
-                        StopReason.INFLATES_TOO_FAR,
-                        f"{blob.size_bytes} bytes that become more than {MAX_INFLATION} times that",
-                    )
+                if allowance is not None:
+                    allowance.take(block)
                 yield block
     except _UNREADABLE as error:
-        # The library's own message may quote the name of a member.
+        # The library's message may quote the name of a member.
         raise Stopped(StopReason.UNREADABLE_FILE, f"archive: {_in_words(error)}") from None
 
 
 _GZIP = b"\x1f\x8b"
-_ZIPS = (b"PK\x03\x04", b"PK\x05\x06")  # of something, and of nothing
+_ZIPS = (b"PK\x03\x04", b"PK\x05\x06")  # with and without members
 _ARCHIVES = (_GZIP, *_ZIPS)
 _OTHER_KINDS = (
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
@@ -122,6 +166,12 @@ _READABLE_METHODS = (
     zipfile.ZIP_LZMA,
 )
 
+_UNBOUNDED_METHODS = (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+_MAX_LZMA_BYTES = 128 << 20
+"""Of memory: the largest dictionary that archivers offer is 64 MiB."""
+_ENDS_WITH_MARKER = 0x2
+_PACKED_BYTES = 4096
+
 _TAR_BLOCK_BYTES = 512
 _TAR_CHECKSUM = slice(148, 156)
 
@@ -143,9 +193,12 @@ def _open(blob: Blob) -> IO[bytes]:
 
 
 def _only_member(archive: zipfile.ZipFile) -> IO[bytes]:
+    found = archive.infolist()
+    if not all(member.filename for member in found):
+        raise zipfile.BadZipFile  # Python 3.11 fails to tell whether it is a folder
     members = [
         member
-        for member in archive.infolist()
+        for member in found
         if not member.is_dir() and not _PASSED_OVER.fullmatch(member.filename)
     ]
     if any(member.filename == "xl/workbook.xml" for member in members):
@@ -158,12 +211,14 @@ def _only_member(archive: zipfile.ZipFile) -> IO[bytes]:
     if member.compress_type not in _READABLE_METHODS:
         method = _METHODS.get(member.compress_type, f"method {member.compress_type}")
         raise _unreadable(f"a zip compressed by {method}: use Deflate, or send a .gz")
+    if member.compress_type in _UNBOUNDED_METHODS:
+        return io.BufferedReader(_BoundedMember(archive, member), BLOCK_BYTES)
     return archive.open(member)
 
 
 def refuse_other_kinds(first: bytes) -> None:
     """
-    Refuse plain bytes that are no text, by the name of what they are.
+    Refuse plain bytes that are no text, and name their format.
 
     Raises:
         Stopped: UNREADABLE_FILE.
@@ -176,7 +231,7 @@ def refuse_other_kinds(first: bytes) -> None:
 
 
 def _is_tar(first: bytes) -> bool:
-    """Tell a tar by the sum over its first block, which also the oldest have (POSIX.1, ustar)."""
+    """Detect a tar by its first block's checksum, which even the oldest have (POSIX.1, ustar)."""
     block = first[:_TAR_BLOCK_BYTES]
     if len(block) < _TAR_BLOCK_BYTES:
         return False
@@ -194,8 +249,8 @@ def _unreadable(detail: str) -> Stopped:
 
 class _BoundedReads(io.BufferedReader):
     """
-    Refuses a single large read: `zipfile` reads the directory of an archive in
-    one, and a directory of a million members is not the one file it may hold.
+    Refuses a large read: `zipfile` reads an archive's directory at once, and a directory of a
+    million members is not that of a single file.
     """
 
     def __init__(self, blob: Blob) -> None:
@@ -205,6 +260,62 @@ class _BoundedReads(io.BufferedReader):
         if size is not None and size > _MAX_ZIP_READ_BYTES:
             raise zipfile.BadZipFile
         return super().read(size)
+
+
+class _BoundedMember(io.RawIOBase):
+    """
+    The file in a zip with BZip2 or LZMA.
+
+    `zipfile` inflates all that it has read of these at once: 800 bytes of BZip2 become a gigabyte.
+    """
+
+    def __init__(self, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
+        self._crc = member.CRC
+        self._found_crc = 0
+        packed = copy(member)
+        packed.compress_type = zipfile.ZIP_STORED
+        packed.file_size = member.compress_size
+        del packed.CRC  # it covers the inflated bytes
+        self._packed = archive.open(packed)
+        self._decompressor: bz2.BZ2Decompressor | lzma.LZMADecompressor
+        if member.compress_type == zipfile.ZIP_BZIP2:
+            self._decompressor = bz2.BZ2Decompressor()
+            self._head = b""
+        else:
+            # APPNOTE.TXT, 5.8.8: version, properties' size, properties; then as in `.lzma`.
+            version_and_size = self._packed.read(4)
+            properties = self._packed.read(int.from_bytes(version_and_size[2:], "little"))
+            is_open = member.flag_bits & _ENDS_WITH_MARKER
+            size = b"\xff" * 8 if is_open else member.file_size.to_bytes(8, "little")
+            self._decompressor = lzma.LZMADecompressor(lzma.FORMAT_ALONE, _MAX_LZMA_BYTES)
+            self._head = properties + size
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer", /) -> int:
+        view = memoryview(buffer)
+        plain = b""
+        while not plain and not self._decompressor.eof:
+            packed = self._input()
+            try:
+                plain = self._decompressor.decompress(packed, len(view))
+            except OSError:  # BZip2: damaged
+                raise zipfile.BadZipFile from None
+        view[: len(plain)] = plain
+        self._found_crc = zlib.crc32(plain, self._found_crc)
+        if self._decompressor.eof and not plain and self._found_crc != self._crc:
+            raise zipfile.BadZipFile
+        return len(plain)
+
+    def _input(self) -> bytes:
+        if not self._decompressor.needs_input:
+            return b""
+        head, self._head = self._head, b""
+        packed = head or self._packed.read(_PACKED_BYTES)
+        if not packed:
+            raise EOFError
+        return packed
 
 
 def _in_words(error: BaseException) -> str:

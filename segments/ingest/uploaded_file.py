@@ -1,17 +1,16 @@
 """
-A file of the Audience API that has arrived: a job, named in its upload's row.
+Turns an arrived file of the Audience API into a job, which its upload's row names.
 
-Both in one transaction, so there is no job without an upload and no upload with
-two jobs; the blob is there before them. Whoever comes second is told so, and
-takes its blob away again.
+One transaction writes both, so each job has an upload, and no upload two jobs; the blob exists
+before. A second caller gets `UsedBefore`, and deletes its own blob.
 """
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from segments.ledger import jobs, uploads
+from segments.ledger import job_audiences, jobs, uploads
 from segments.ledger.uploads import Upload
 from segments.model.audience import Audience
-from segments.model.job import Job
+from segments.model.job import Job, Planned
 from segments.model.order import Order, SegmentOrder
 
 DOOR = "audience api"
@@ -24,21 +23,24 @@ async def arrived(
     *,
     blob: str,
     sha256: str,
+    size_bytes: int,
     now_s: float,
 ) -> Job:
     """
-    Make the job of an upload whose file is in the blob store.
+    Create the job of an upload whose file is in the blob store.
 
     Args:
-        conn: A transaction; to be given up if this raises.
-        upload: Has no job yet.
-        audience: The upload's.
-        blob: Where the file is.
-        sha256: Of the file; or whatever else tells it from others.
-        now_s: When.
+        conn: A transaction; to be rolled back if this raises.
+        upload: An upload without a job.
+        audience: The upload's audience.
+        blob: The name of the file's blob.
+        sha256: The file's digest, or another unique text.
+        size_bytes: The file's size.
+        now_s: The time.
 
     Raises:
-        segments.ledger.uploads.UsedBefore: It has a job.
+        segments.model.quota.OverQuota: The partner may deliver no more now.
+        segments.ledger.uploads.UsedBefore: The upload has a job.
     """
     segment = SegmentOrder(audience.segment_id, "", upload.action, audience.id)
     job = await jobs.submit(
@@ -47,12 +49,17 @@ async def arrived(
         partner_id=audience.partner_id,
         owner_id=audience.owner_id,
         order=Order((segment,), hash_type=upload.hash_type),
-        # No two files are the same delivery: what is added, removed and added again is in.
+        # No two files are the same delivery: an id can be added, removed and added again.
         request_id=upload.request_id,
         blob=blob,
         sha256=sha256,
         file_name=upload.file_name,
         now_s=now_s,
+        size_bytes=size_bytes,
     )
     await uploads.arrived(conn, upload, job.id)
+    # Known before the plan, so lists by audience have the job while it waits.
+    await job_audiences.note(
+        conn, job.id, [Planned(audience.segment_id, upload.action, audience.id)]
+    )
     return job

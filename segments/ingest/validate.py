@@ -1,8 +1,7 @@
 """
-Is this the file that was described?
+Checks that a file matches its description.
 
-Its digest and its number of records are compared with what the order says of them; of a
-file that was scrubbed since, with what the scrub says.
+Its digest and number of records are compared with the order's; after a scrub, with the scrub's.
 """
 
 import hashlib
@@ -18,7 +17,7 @@ SCRUBBED_DIGEST = "md5"
 
 
 def check_digest(order: Order, blocks: Iterable[bytes]) -> bool:
-    """Tell whether these bytes are the ones that the order describes."""
+    """Tell whether these bytes have the order's digest; true if it has none."""
     if order.digest is None or order.digest_algorithm is None:
         return True
     digest = hashlib.new(order.digest_algorithm, usedforsecurity=False)
@@ -29,18 +28,18 @@ def check_digest(order: Order, blocks: Iterable[bytes]) -> bool:
 
 def check_records(order: Order, rows: int, header_rows: int, valid: int) -> None:
     """
-    Compare what the file turned out to hold with what was announced.
+    Compare a file's records with its announcement.
 
     Raises:
         Stopped: NO_VALID_RECORD or RECORD_COUNT_MISMATCH.
     """
-    # Nothing new since the last run is no fault; but nobody replaces everybody.
+    # A run may have no news; but an empty file must not replace an audience.
     may_be_empty = order.is_of_marked_ids and not order.replaces
     if not valid and not (may_be_empty and not rows):
         none = f"none of {rows} records has a usable id" if rows else "there is no record in it"
         only = ", but for the header" if header_rows and not rows else ""
         raise Stopped(StopReason.NO_VALID_RECORD, none + only)
-    # Some exporters count the title of the column.
+    # Some exporters count the column's title.
     if order.records is not None and order.records not in (rows, rows + header_rows):
         raise Stopped(
             StopReason.RECORD_COUNT_MISMATCH, f"{rows} records, announced were {order.records}"
@@ -48,7 +47,7 @@ def check_records(order: Order, rows: int, header_rows: int, valid: int) -> None
 
 
 def order_as_kept(job: Job) -> Order:
-    """Return what a job asks for, of the file as it is kept: scrubbed, it has another digest."""
+    """Return a job's order for its file as kept: a scrubbed file has another digest."""
     if job.scrubbed is None:
         return job.order
     return replace(

@@ -1,9 +1,4 @@
-"""
-Queries of accounts: partners, their sub accounts, publishers, media groups.
-
-All take a connection, so that several make one transaction; all that change
-what the bid path sees raise the catalog's revision.
-"""
+"""Queries of accounts: partners, their sub accounts, publishers, media groups."""
 
 from typing import Any
 
@@ -53,17 +48,16 @@ async def add_account(
 
     Args:
         conn: A transaction.
-        kind: What sort of account.
-        public_id: `partner_id`, `sub_id` or `publisher.id`: what files and bid
-            requests call it.
-        name: What people call it; partners' names stand in bid requests.
-        parent: The partner whose sub account it is, or its media group.
-        segtax: `Data.ext.segtax` of its segments; `None` if they are its own.
-        now_s: When.
+        kind: The kind of account.
+        public_id: `partner_id`, `sub_id` or `publisher.id`.
+        name: The display name; bid requests carry partners' names.
+        parent: A sub account's partner, or the media group.
+        segtax: `Data.ext.segtax` of its segments; `None` for a private taxonomy.
+        now_s: Unix time.
 
     Raises:
-        Duplicate: Another account has that public id, where it must be unambiguous.
-        Refusal: An account of this kind can't stand there, or a text is unusable.
+        Duplicate: Another account has this public id in its id space.
+        Refusal: The parent does not fit, or a text is unusable.
     """
     checked_text("id", public_id, max_chars=128)
     checked_text("name", name, max_chars=256)
@@ -96,12 +90,12 @@ async def add_account(
 
 async def relate(conn: AsyncConnection, publisher: Account, advertiser: Account) -> None:
     """
-    Relate a publisher and an advertiser, so that the publisher's opt-outs reach it.
+    Relate a publisher and an advertiser: the publisher's opt-outs reach the advertiser.
 
-    Relating them again changes nothing.
+    Repetition changes nothing.
 
     Raises:
-        Refusal: They are not a publisher and a partner.
+        Refusal: The accounts are not a publisher and a partner.
     """
     if publisher.kind is not AccountKind.PUBLISHER or advertiser.kind not in PARTNER_KINDS:
         raise Refusal(
@@ -116,7 +110,7 @@ async def relate(conn: AsyncConnection, publisher: Account, advertiser: Account)
     except IntegrityError:
         return
     await raise_revision(conn)
-    # What the publisher has erased is to be scrubbed from these files, too.
+    # The publisher's erasures now reach these files: scrub them again from the start.
     reached = [advertiser.id, *[a.id for a in await accounts(conn) if a.parent_id == advertiser.id]]
     await conn.execute(
         update(_jobs)
@@ -127,7 +121,7 @@ async def relate(conn: AsyncConnection, publisher: Account, advertiser: Account)
 
 async def unrelate(conn: AsyncConnection, publisher: Account, advertiser: Account) -> None:
     """
-    Part a publisher and an advertiser: the publisher's opt-outs reach it no longer.
+    Unrelate a publisher and an advertiser: the publisher's opt-outs no longer reach it.
 
     Raises:
         NotFound: They are not related.
@@ -146,7 +140,7 @@ async def unrelate(conn: AsyncConnection, publisher: Account, advertiser: Accoun
 
 
 async def set_account_active(conn: AsyncConnection, account: Account, is_active: bool) -> None:
-    """Switch an account on or off. Off, none of its segments is shown; opt-outs stay in force."""
+    """Switch an account on or off. Off hides all its segments; opt-outs stay in force."""
     await raise_revision(conn)
     await conn.execute(
         update(_accounts).where(_accounts.c.id == account.id).values(is_active=is_active)
@@ -154,34 +148,34 @@ async def set_account_active(conn: AsyncConnection, account: Account, is_active:
 
 
 async def find_partner(conn: AsyncConnection, partner_id: str) -> Account | None:
-    """Return the advertiser or agency that a `partner_id` names."""
+    """Return a partner by its `partner_id`."""
     return await _find(conn, PARTNERS, partner_id)
 
 
 async def find_sub_account(
     conn: AsyncConnection, its_partner: Account, sub_id: str
 ) -> Account | None:
-    """Return the account of a partner that a `sub_id` names."""
+    """Return a partner's sub account by its `sub_id`."""
     return await _find(conn, id_space(AccountKind.ADVERTISER, its_partner), sub_id)
 
 
 async def has_sub_accounts(conn: AsyncConnection, its_partner: Account) -> bool:
-    """Tell whether any account stands under a partner."""
+    """Tell whether a partner has sub accounts."""
     asked = select(_accounts.c.id).where(_accounts.c.parent_id == its_partner.id).limit(1)
     return (await conn.execute(asked)).first() is not None
 
 
 async def find_publisher(conn: AsyncConnection, publisher_id: str) -> Account | None:
-    """Return the publisher that a `publisher.id` names."""
+    """Return a publisher by its `publisher.id`."""
     return await _find(conn, id_space(AccountKind.PUBLISHER, None), publisher_id)
 
 
 async def partner(conn: AsyncConnection, partner_id: str, sub_id: str | None = None) -> Account:
     """
-    Return the account that people named.
+    Return a partner or sub account by its ids.
 
     Raises:
-        NotFound: There is none.
+        NotFound: No such account.
     """
     found = await find_partner(conn, partner_id)
     if found is None:
@@ -196,10 +190,10 @@ async def partner(conn: AsyncConnection, partner_id: str, sub_id: str | None = N
 
 async def publisher(conn: AsyncConnection, publisher_id: str) -> Account:
     """
-    Return the publisher that people named.
+    Return a publisher by its id.
 
     Raises:
-        NotFound: There is none.
+        NotFound: No such publisher.
     """
     found = await find_publisher(conn, publisher_id)
     if found is None:
@@ -209,11 +203,11 @@ async def publisher(conn: AsyncConnection, publisher_id: str) -> Account:
 
 async def named(conn: AsyncConnection, text: str) -> Account:
     """
-    Return the account that people named: `ID`, `KIND:ID`, or `PARTNER/ID` of a sub account.
+    Return an account by name: `ID`, `KIND:ID`, or `PARTNER/ID` for a sub account.
 
     Raises:
-        NotFound: There is none.
-        Refusal: Several are called so.
+        NotFound: No such account.
+        Refusal: The name is ambiguous.
     """
     prefix, colon, rest = text.partition(":")
     kinds = (
@@ -240,11 +234,11 @@ async def named(conn: AsyncConnection, text: str) -> Account:
 
 async def possible_parent(conn: AsyncConnection, kind: AccountKind, public_id: str) -> Account:
     """
-    Return the account of that id under which one of this kind may stand.
+    Return the account with this id that can be a parent for this kind.
 
     Raises:
-        NotFound: There is none.
-        Refusal: There are a partner and a media group of that id.
+        NotFound: No such account.
+        Refusal: This kind has no parent, or both a partner and a media group have the id.
     """
     kinds = [parent_kind.value for parent_kind in PARENT_KINDS[kind]]
     asked = _select().where(
@@ -264,12 +258,18 @@ async def possible_parent(conn: AsyncConnection, kind: AccountKind, public_id: s
 
 
 async def account(conn: AsyncConnection, account_id: int) -> Account:
-    """Return an account by the ledger's own number."""
+    """Return an account by its number."""
     return _account((await conn.execute(_select().where(_accounts.c.id == account_id))).one())
 
 
+async def below(conn: AsyncConnection, account: Account) -> list[Account]:
+    """Return the accounts whose parent an account is, oldest first."""
+    asked = _select().where(_accounts.c.parent_id == account.id).order_by(_accounts.c.id)
+    return [_account(row) for row in await conn.execute(asked)]
+
+
 async def partner_of(conn: AsyncConnection, owner: Account) -> Account:
-    """Return who shows an account's audiences: the partner that it stands under, else itself."""
+    """Return an account's parent if that is a partner, else the account."""
     if owner.parent_id is not None:
         parent = await account(conn, owner.parent_id)
         if parent.kind in PARTNER_KINDS:
@@ -278,24 +278,24 @@ async def partner_of(conn: AsyncConnection, owner: Account) -> Account:
 
 
 async def lock(conn: AsyncConnection, account_id: int) -> None:
-    """Wait until no other transaction has locked an account; on SQLite none has anyway."""
+    """Lock an account's row; without effect on SQLite, where writers take turns."""
     await conn.execute(select(_accounts.c.id).where(_accounts.c.id == account_id).with_for_update())
 
 
 async def accounts(conn: AsyncConnection) -> list[Account]:
-    """Return all accounts, the oldest first."""
+    """Return all accounts, oldest first."""
     return [_account(row) for row in await conn.execute(_select().order_by(_accounts.c.id))]
 
 
 async def relations(conn: AsyncConnection) -> list[tuple[int, int]]:
-    """Return all pairs of a publisher's id and its related advertiser's."""
+    """Return all relations: a publisher's and an advertiser's number each."""
     columns = (account_relations.c.publisher_id, account_relations.c.advertiser_id)
     pairs = await conn.execute(select(*columns).order_by(*columns))
     return [(publisher_id, advertiser_id) for publisher_id, advertiser_id in pairs]
 
 
 async def tree(conn: AsyncConnection) -> AccountTree:
-    """Return all accounts and how they relate."""
+    """Return all accounts and their relations."""
     return AccountTree(await accounts(conn), await relations(conn))
 
 

@@ -1,13 +1,9 @@
 """
-Queries of activations: one audience, shown to one recipient in a window of its own.
+Queries of activations: an audience, shown to a recipient in a window of its own.
 
-An audience of the CRM door is shown to nobody by itself: its own window is
-closed for good (`closed`), so whoever does not know of activations shows it to
-no one. Each activation opens it to one recipient, under a segment id that no
-other recipient sees, from one second until another.
-
-All take a connection, so that several make one transaction; all that change
-what the bid path sees raise the catalog's revision.
+An audience of the CRM door is hidden by default: its own window is permanently closed (see
+`close`), so code that ignores activations never shows it. Each activation opens the audience
+to a single recipient for some time, under a segment id that no other recipient sees.
 """
 
 import uuid
@@ -29,15 +25,15 @@ _APART = 10**9
 
 
 class Activation(NamedTuple):
-    """One row of the ledger's activations."""
+    """A row of `activations`."""
 
     audience_id: int
     recipient_id: int
-    segment_id: str  # as shown in a bid request
+    segment_id: str  # as in bid requests
     name: str
     description: str | None
     live_from_s: int
-    live_until_s: int  # the first second it is not shown
+    live_until_s: int  # exclusive
     flow_id: str  # of the last change
 
 
@@ -45,7 +41,7 @@ _COLUMNS = tuple(_activations.c[name] for name in Activation._fields)
 
 
 async def close(conn: AsyncConnection, audience: Audience, *, now_s: float) -> None:
-    """Show an audience to nobody but those whom it is activated for."""
+    """Hide an audience from every recipient without an activation."""
     await set_window(conn, audience, None, _NEVER_UNTIL_S, now_s=now_s)
 
 
@@ -61,22 +57,22 @@ async def activate(
     now_s: float,
 ) -> Activation:
     """
-    Show an audience to a recipient in a window; a later one replaces an earlier.
+    Show an audience to a recipient in a window, in place of any earlier activation.
 
-    The segment id stays, so a buyer's line items go on when a window moves.
+    The segment id stays, so a buyer's line items survive a moved window.
 
     Args:
         conn: A transaction.
-        audience: Not deleted, and `close`d.
-        recipient: Whom; whether it is granted the partner is the caller's to ask.
-        name: Of the segment, as the partner calls it; not shown.
-        description: Likewise.
-        live_from_s: Unix time of the first second.
-        live_until_s: And of the first one after it.
-        now_s: When.
+        audience: Closed by `close`, not deleted.
+        recipient: Granted the partner, which the caller checks.
+        name: The partner's name for it; not shown.
+        description: The partner's; not shown.
+        live_from_s: Unix time, inclusive.
+        live_until_s: Unix time, exclusive.
+        now_s: Unix time.
 
     Raises:
-        Refusal: A window that ends before it begins.
+        Refusal: The window ends before it begins.
     """
     if live_from_s >= live_until_s:
         raise Refusal("an activation window that ends before it begins")
@@ -112,7 +108,7 @@ async def move(
     *,
     now_s: float,
 ) -> None:
-    """Show it from when until when a catalog said that was published."""
+    """Restore an activation's window from a published catalog."""
     await raise_revision(conn)
     await conn.execute(
         update(_activations)
@@ -125,7 +121,7 @@ async def move(
 
 
 async def activations_of(conn: AsyncConnection, audience: Audience) -> list[Activation]:
-    """Return the activations of an audience, the oldest first."""
+    """Return the activations of an audience, oldest first."""
     return await _activations_of(conn, _activations.c.audience_id == audience.id)
 
 
@@ -142,7 +138,7 @@ async def _activations_of(
 
 
 async def _free_segment_id(conn: AsyncConnection, partner_id: int, number: int) -> str:
-    """Return a segment id that the partner shows nothing else by, a number far from its others."""
+    """Return an unused segment id of the partner, in a range of its own."""
     while True:
         number += _APART
         shown = select(_audiences.c.id).where(

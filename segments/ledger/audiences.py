@@ -1,9 +1,4 @@
-"""
-Queries of audiences.
-
-All take a connection, so that several make one transaction; all that change
-what the bid path sees raise the catalog's revision.
-"""
+"""Queries of audiences."""
 
 import secrets
 from collections.abc import Collection
@@ -25,10 +20,11 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from segments.ledger import quotas
 from segments.ledger.checked_text import checked_text
 from segments.ledger.revision import lock_catalog, raise_revision
 from segments.ledger.tables import accounts as _accounts
-from segments.ledger.tables import activations, external_ids, uploads
+from segments.ledger.tables import activations, audience_counts, external_ids, uploads
 from segments.ledger.tables import audiences as _audiences
 from segments.ledger.tables import jobs as _jobs
 from segments.model.account import Account
@@ -52,7 +48,7 @@ _COLUMNS = (
 
 
 async def find_audience(conn: AsyncConnection, owner: Account, segment_id: str) -> Audience | None:
-    """Return the audience that an owner calls by a segment id, unless it was deleted."""
+    """Return an owner's audience by segment id, unless it is deleted."""
     asked = _select(
         _audiences.c.owner_id == owner.id,
         _audiences.c.segment_id == segment_id,
@@ -65,7 +61,7 @@ async def find_audience(conn: AsyncConnection, owner: Account, segment_id: str) 
 async def deleted_audience(
     conn: AsyncConnection, owner: Account, segment_id: str, *, since_s: float
 ) -> Audience | None:
-    """Return the audience that an owner called by a segment id and deleted since a moment."""
+    """Return an owner's last audience with this segment id, deleted since `since_s`."""
     asked = _select(
         _audiences.c.owner_id == owner.id,
         _audiences.c.segment_id == segment_id,
@@ -86,24 +82,26 @@ async def find_or_create_audience(
     now_s: float,
 ) -> Audience:
     """
-    Return the audience that an owner calls by a segment id; a new one if there is none.
+    Return an owner's audience by segment id; create it if missing.
 
     Args:
         conn: A transaction.
-        owner: The advertiser whose persons these are.
-        partner: Who shows it: the owner, or the owner's agency.
-        segment_id: As shown in bid requests.
-        name: As the partner calls it now; an audience that exists takes it on.
-        now_s: When.
+        owner: The owner, an advertiser.
+        partner: The owner, or the owner's agency.
+        segment_id: As in bid requests.
+        name: The partner's current name; an existing audience takes it.
+        now_s: Unix time.
 
     Raises:
-        Refusal: A text that can't be an id or a name.
+        Refusal: A text is unusable as an id or a name.
+        segments.model.quota.OverQuota: The partner's quota of audiences is used up.
     """
     checked_text("segment id", segment_id, max_chars=64)
     checked_text("segment name", name, max_chars=256)
     await lock_catalog(conn)
     found = await find_audience(conn, owner, segment_id)
     if found is None:
+        await quotas.check_audience(conn, partner.id, now_s)
         row = {
             "owner_id": owner.id,
             "partner_id": partner.id,
@@ -118,7 +116,7 @@ async def find_or_create_audience(
         await raise_revision(conn)
         return Audience(new_id, owner.id, partner.id, segment_id, name)
     if found.name != name:
-        # The name never stands in a bid request, so the catalog stays as it is.
+        # Bid requests never carry the name, so the catalog's revision stays.
         await _set(conn, found.id, {"name": name}, now_s)
         found = await audience(conn, found.id)
     return found
@@ -135,21 +133,22 @@ async def add_audience(
     now_s: float,
 ) -> Audience:
     """
-    Add an audience whose segment id is ours to choose: one of 13 digits, which partners never
-    choose, with the audience's number in it.
+    Add an audience under a segment id of ours: 13 digits, from a range that partners can't
+    use, with the audience's number in them.
 
     Args:
         conn: A transaction.
-        owner: The advertiser whose persons these are.
-        partner: Who shows it: the owner, or the owner's agency.
-        name: As the partner calls it.
-        external_id: What the owner calls it elsewhere.
-        ttl_days: How long a membership holds; `None`: for good.
-        now_s: When.
+        owner: The owner, an advertiser.
+        partner: The owner, or the owner's agency.
+        name: The partner's name.
+        external_id: The owner's id of it in other systems.
+        ttl_days: Lifetime of a membership; `None`: no expiry.
+        now_s: Unix time.
 
     Raises:
-        Duplicate: The owner has an audience of that external id.
-        Refusal: A text or a number of days that can't be.
+        Duplicate: The owner has an audience with this external id.
+        Refusal: A text or `ttl_days` is out of bounds.
+        segments.model.quota.OverQuota: The partner's quota of audiences is used up.
     """
     checked_text("name", name, max_chars=256)
     if ttl_days is not None and not 1 <= ttl_days <= MAX_TTL_DAYS:
@@ -165,21 +164,22 @@ async def add_audience(
         "updated_at_s": int(now_s),
     }
     await raise_revision(conn)
+    await quotas.check_audience(conn, partner.id, now_s)
     inserted = await conn.execute(insert(_audiences).values(row).returning(_audiences.c.id))
     new_id: int = inserted.scalar_one()
     if external_id is not None:
         await _keep_external_id(conn, owner, external_id, new_id)
     segment_id = FIRST_GIVEN_ID + new_id
     while await find_audience(conn, owner, str(segment_id)) is not None:
-        segment_id += 10**9  # chosen by the partner before such ids were ours
+        segment_id += 10**9  # the partner used it before the range was ours
     await _set(conn, new_id, {"segment_id": str(segment_id)}, now_s)
     return await audience(conn, new_id)
 
 
 async def shared_ids(conn: AsyncConnection) -> list[tuple[str, str]]:
     """
-    Return the segment ids that we gave while partners could choose the same, and that a
-    delivery of the partner's own has named since; each with its partner's id.
+    Return our old segment ids, from a range that partners could use too, which a partner's
+    own delivery has named since; each with the partner's id.
     """
     asked = (
         select(
@@ -202,7 +202,7 @@ async def shared_ids(conn: AsyncConnection) -> list[tuple[str, str]]:
 
 
 async def _is_named_by_partner(conn: AsyncConnection, owner_id: int, segment_id: str) -> bool:
-    """Tell whether a delivery has named a segment by an id of the partner's own."""
+    """Tell whether a delivery names a segment by an id of the partner's own."""
     orders = await conn.stream_scalars(
         select(_jobs.c.order).where(_jobs.c.owner_id == owner_id, _jobs.c.order.is_not(None))
     )
@@ -219,7 +219,7 @@ async def _is_named_by_partner(conn: AsyncConnection, owner_id: int, segment_id:
 async def find_audiences(
     conn: AsyncConnection, account: Account, segment_id: str
 ) -> list[Audience]:
-    """Return what a segment id means to an account: of an agency, its sub accounts' audiences."""
+    """Return an account's audiences by segment id; an agency's include its sub accounts'."""
     asked = _select(
         or_(_audiences.c.owner_id == account.id, _audiences.c.partner_id == account.id),
         _audiences.c.segment_id == segment_id,
@@ -230,10 +230,10 @@ async def find_audiences(
 
 async def audience(conn: AsyncConnection, audience_id: int) -> Audience:
     """
-    Return an audience by the ledger's own number, in whatever state.
+    Return an audience by its number, in any state.
 
     Raises:
-        NotFound: There is none.
+        NotFound: No such audience.
     """
     row = (await conn.execute(_select(_audiences.c.id == audience_id))).one_or_none()
     if row is None:
@@ -242,16 +242,16 @@ async def audience(conn: AsyncConnection, audience_id: int) -> Audience:
 
 
 async def audiences(conn: AsyncConnection, owner: Account | None = None) -> list[Audience]:
-    """Return the audiences of one owner, or all, deleted ones too; the oldest first."""
+    """Return an owner's audiences, or all, with deleted audiences; oldest first."""
     asked = _select(*([] if owner is None else [_audiences.c.owner_id == owner.id]))
     return [_audience(row) for row in await conn.execute(asked.order_by(_audiences.c.id))]
 
 
 async def ids_of(conn: AsyncConnection, owner_ids: Collection[int]) -> frozenset[int]:
     """
-    Return the numbers of all audiences of some owners, the deleted ones among them.
+    Return the numbers of all audiences of these owners, with deleted audiences.
 
-    Numbers alone: of a thousand audiences a tenth of the time that they take whole.
+    For a thousand audiences, a tenth of the time of loading them whole.
     """
     return frozenset(
         await conn.scalars(select(_audiences.c.id).where(_audiences.c.owner_id.in_(owner_ids)))
@@ -262,10 +262,10 @@ async def set_state(
     conn: AsyncConnection, audience: Audience, state: AudienceState, *, now_s: float
 ) -> None:
     """
-    Show an audience, hide it, or delete it for good.
+    Show an audience, hide it, or delete it permanently.
 
     Raises:
-        Refusal: It was deleted before.
+        Refusal: The audience is deleted already.
     """
     _check_not_deleted(audience)
     await raise_revision(conn)
@@ -274,15 +274,14 @@ async def set_state(
 
 async def delete_with_name(conn: AsyncConnection, audience: Audience, *, now_s: float) -> None:
     """
-    Delete an audience with its name, to whom it is shown, and the URLs for files to come.
+    Delete an audience with its name, activations, external ids, upload URLs and counts.
 
-    Its row and its number stay, so that the number never comes back. One that was deleted
-    before loses what it still has.
+    The row stays, so that its number is never reused. A deleted audience loses the rest.
     """
     if audience.state is not AudienceState.DELETED:
         await set_state(conn, audience, AudienceState.DELETED, now_s=now_s)
     await conn.execute(update(_audiences).where(_audiences.c.id == audience.id).values(name=""))
-    for table in (activations, uploads, external_ids):
+    for table in (activations, uploads, external_ids, audience_counts):
         await conn.execute(delete(table).where(table.c.audience_id == audience.id))
 
 
@@ -295,10 +294,10 @@ async def set_window(
     now_s: float,
 ) -> None:
     """
-    Set from when until when an audience is shown; `None` for no bound.
+    Set the window in which an audience is shown; `None` for no bound.
 
     Raises:
-        Refusal: It ends before it begins, or the audience was deleted.
+        Refusal: The window ends before it begins, or the audience is deleted.
     """
     _check_not_deleted(audience)
     if live_from_s is not None and live_until_s is not None and live_from_s >= live_until_s:
@@ -309,10 +308,10 @@ async def set_window(
 
 async def set_name(conn: AsyncConnection, audience: Audience, name: str, *, now_s: float) -> None:
     """
-    Call an audience otherwise. The name never stands in a bid request.
+    Rename an audience.
 
     Raises:
-        Refusal: A text that can't be a name, or the audience was deleted.
+        Refusal: The text is unusable as a name, or the audience is deleted.
     """
     _check_not_deleted(audience)
     checked_text("name", name, max_chars=256)
@@ -324,10 +323,10 @@ async def set_ttl(
     conn: AsyncConnection, audience: Audience, ttl_days: int | None, *, now_s: float
 ) -> None:
     """
-    Set how long the memberships of files to come hold; those held now keep their end.
+    Set the lifetime of memberships from future files; current memberships keep theirs.
 
     Raises:
-        Refusal: Not 1 to `MAX_TTL_DAYS` days, or the audience was deleted.
+        Refusal: Not 1 to `MAX_TTL_DAYS` days, or the audience is deleted.
     """
     _check_not_deleted(audience)
     if ttl_days is not None and not 1 <= ttl_days <= MAX_TTL_DAYS:

@@ -1,27 +1,23 @@
-"""
-Queries of callbacks: statuses that are still to be POSTed, so that none is
-forgotten when a process ends.
-
-All take a connection, so that several make one transaction.
-"""
+"""Queries of callbacks: pending statuses, which survive the end of a process."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import ColumnElement, case, delete, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from segments.ledger.clocks import CLOCKS_DIFFER_S
 from segments.ledger.tables import callbacks as _callbacks
 
 
 class Callback(NamedTuple):
-    """One status for one URL."""
+    """A status for a URL."""
 
     id: int
-    transaction_id: str | None  # none: of a delivery that was refused at once
+    transaction_id: str | None  # `None`: of a delivery refused at once
     url: str
     body: str
-    attempts: int  # made so far, in vain
+    attempts: int  # failed so far
 
 
 _COLUMNS = tuple(_callbacks.c[name] for name in Callback._fields)
@@ -31,10 +27,9 @@ async def add(
     conn: AsyncConnection, transaction_id: str | None, url: str, body: str, *, now_s: float
 ) -> None:
     """
-    Note a status to be sent.
+    Add a status to send.
 
-    An earlier one of the same transaction that was not delivered yet is
-    dropped: it would arrive behind the later one.
+    It replaces an undelivered status of the same transaction, which could arrive after it.
     """
     if transaction_id is not None:
         await conn.execute(delete(_callbacks).where(_callbacks.c.transaction_id == transaction_id))
@@ -50,10 +45,10 @@ async def add(
 
 
 async def due(conn: AsyncConnection, now_s: float, limit: int) -> list[Callback]:
-    """Return those whose time has come, the longest due first."""
+    """Return due callbacks, longest due first."""
     asked = (
         select(*_COLUMNS)
-        .where(_callbacks.c.due_at_s <= now_s)
+        .where(_is_due(now_s))
         .order_by(_callbacks.c.due_at_s, _callbacks.c.id)
         .limit(limit)
     )
@@ -64,16 +59,12 @@ async def claim(
     conn: AsyncConnection, found: Iterable[Callback], now_s: float, *, until_s: float
 ) -> list[Callback]:
     """
-    Take callbacks that were found due for one process alone: several look for them.
+    Claim callbacks from `due` for this process; several processes poll for them.
 
-    Args:
-        conn: A transaction.
-        found: As of `due`.
-        now_s: When.
-        until_s: When they are due again, if whoever took them is not heard of before.
+    Unsettled callbacks are due again at `until_s`.
 
     Returns:
-        Those that nobody else has taken meanwhile.
+        The callbacks that no other process has claimed.
     """
     return [
         callback
@@ -81,15 +72,15 @@ async def claim(
         if (
             await conn.execute(
                 update(_callbacks)
-                .where(_callbacks.c.id == callback.id, _callbacks.c.due_at_s <= now_s)
-                .values(due_at_s=until_s)
+                .where(_callbacks.c.id == callback.id, _is_due(now_s))
+                .values(due_at_s=until_s, created_at_s=_not_after(now_s))
             )
         ).rowcount
     ]
 
 
 async def postpone(conn: AsyncConnection, callback: Callback, due_at_s: float) -> None:
-    """Note an attempt in vain, and when the next is due."""
+    """Record a failed attempt and the time of the next."""
     await conn.execute(
         update(_callbacks)
         .where(_callbacks.c.id == callback.id)
@@ -98,5 +89,16 @@ async def postpone(conn: AsyncConnection, callback: Callback, due_at_s: float) -
 
 
 async def remove(conn: AsyncConnection, callback: Callback) -> None:
-    """Forget one that was delivered or given up."""
+    """Delete a callback that is delivered or given up."""
     await conn.execute(delete(_callbacks).where(_callbacks.c.id == callback.id))
+
+
+def _is_due(now_s: float) -> ColumnElement[bool]:
+    """Match due callbacks, including those created before the clock was set back."""
+    return or_(_callbacks.c.due_at_s <= now_s, _callbacks.c.created_at_s > now_s + CLOCKS_DIFFER_S)
+
+
+def _not_after(now_s: float) -> ColumnElement[float]:
+    """Return the creation time, or now if the clock was set back, so that normal delays apply."""
+    created_at_s = _callbacks.c.created_at_s
+    return case((created_at_s > now_s, now_s), else_=created_at_s)

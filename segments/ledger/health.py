@@ -1,17 +1,31 @@
-"""Whether the ledger can be read, for `/health/ready`."""
+"""Checks that the ledger is readable and writable, for `/health/ready` and `doctor`."""
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from segments.ledger.database.engine import reading
-from segments.ledger.database.errors import LEDGER_FAILURES
+from segments.ledger.database.engine import check_writable, reading
+from segments.ledger.database.errors import LEDGER_FAILURES, cause_of
 from segments.ledger.revision import revision
 
 
 async def ledger_reasons(ledger: AsyncEngine) -> list[str]:
-    """Tell why the ledger can't be read, if it can't."""
+    """Return why the ledger can't be read; empty if it can."""
     try:
         async with reading(ledger) as conn:
             await revision(conn)
     except LEDGER_FAILURES as error:
-        return [f"ledger ({type(error).__name__})"]
+        return [_why(error)]
     return []
+
+
+async def write_reasons(ledger: AsyncEngine) -> list[str]:
+    """Return why the ledger can't be written; empty if it can."""
+    try:
+        await check_writable(ledger)
+    except LEDGER_FAILURES as error:
+        return [_why(error)]
+    return []
+
+
+def _why(error: BaseException) -> str:
+    cause = cause_of(error)
+    return f"ledger ({type(error).__name__})" if cause is None else cause.of("the ledger")

@@ -1,8 +1,8 @@
 """
-Queries of idempotency keys: what a request with one was answered.
+Queries of idempotency keys and the answers kept under them.
 
-A row without an answer is a request at work. Should its process die, the key is
-free again after `AT_WORK_S`; answers are kept for `KEPT_S`.
+A row without an answer is a request in progress; if its process dies, the key is free after
+`AT_WORK_S`. Answers are kept for `KEPT_S`.
 """
 
 from typing import NamedTuple
@@ -19,7 +19,7 @@ AT_WORK_S = 60.0
 
 
 class KeptAnswer(NamedTuple):
-    """What is known of a key; without a status it is being answered."""
+    """The kept answer to a key; without a status, a request in progress."""
 
     request_sha256: bytes
     status: int | None
@@ -30,10 +30,10 @@ async def begin(
     conn: AsyncConnection, scope: str, key: str, request_sha256: bytes, *, now_s: float
 ) -> KeptAnswer | None:
     """
-    Take a key for a request, unless it is taken.
+    Take a key for a request, if free.
 
     Returns:
-        `None`: it is ours now. Else what is known of it.
+        `None` if the key is ours now; else its row.
     """
     over = or_(
         _keys.c.created_at_s < now_s - KEPT_S,
@@ -58,7 +58,7 @@ async def begin(
 
 
 async def keep(conn: AsyncConnection, scope: str, key: str, status: int, body: str) -> None:
-    """Keep the answer to a request that has taken the key."""
+    """Keep the answer to a key's request."""
     await conn.execute(
         update(_keys)
         .where(_keys.c.scope == scope, _keys.c.key == key)
@@ -67,10 +67,10 @@ async def keep(conn: AsyncConnection, scope: str, key: str, status: int, body: s
 
 
 async def release(conn: AsyncConnection, scope: str, key: str) -> None:
-    """Free a key whose request did nothing."""
+    """Free a key whose request changed nothing."""
     await conn.execute(delete(_keys).where(_keys.c.scope == scope, _keys.c.key == key))
 
 
 async def forget_naming(conn: AsyncConnection, public_id: str) -> None:
-    """Delete the answers that name what was deleted, by its unguessable id."""
+    """Delete the answers that contain a deleted object's unguessable id."""
     await conn.execute(delete(_keys).where(_keys.c.body.contains(public_id)))

@@ -1,17 +1,17 @@
 """
-Which loader has a job: jobs are shared out, and kept by whoever has them.
+Job leases: how loaders share out jobs.
 
-A partner's files apply in the order in which they came, so of each partner only
-the oldest unfinished job can be had; jobs of different partners run side by side.
+A partner's files apply in order of arrival, so only its oldest unfinished job is available;
+jobs of different partners run side by side.
 
-Whoever claims a job holds its lease and extends it with every save. A lease
-that ran out is anybody's, and so is one whose owner is seen to be dead: a
-process of this machine that was killed need not be waited for. Loaders on
-several machines go by their own clocks; that these differ by less than a lease
-lasts is all that is asked of them.
+A loader that claims a job holds its lease, and extends it with every save. A lease is free once
+it expires or its owner is seen to be dead: nothing waits for a killed process of this machine.
+Loaders on several machines use their own clocks, which must differ by no more than
+`CLOCKS_DIFFER_S`. A lease that ends later than that explains dates from before the clock was set
+back, and counts as expired.
 
-Every change of a job names the lease's owner. One that lost its lease learns so
-when it saves, and stops; what both wrote to the store meanwhile is the same.
+Every change of a job names the lease's owner. A loader that lost its lease learns so at its
+next save, and stops; both loaders have written the same to the store.
 """
 
 from collections.abc import Sequence
@@ -21,27 +21,39 @@ import msgspec
 from sqlalchemy import Row, ScalarSelect, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from segments.ledger.clocks import CLOCKS_DIFFER_S
 from segments.ledger.jobs import job_of
 from segments.ledger.lease_owner import may_live, this_process
 from segments.ledger.tables import jobs as _jobs
 from segments.model.job import UNFINISHED, Job, JobState
 
 LEASE_S = 60.0
-"""How long a loader may be silent before others take its job."""
+"""How long a loader may be silent before other loaders take its job."""
 
 
 class LeaseLost(Exception):
-    """Another loader has taken the job over; this one must let go of it."""
+    """Another loader took the job over; this loader must stop."""
 
 
 async def claim(conn: AsyncConnection, now_s: float, partner_id: int | None = None) -> Job | None:
-    """
-    Take the oldest job that can be had, and the lease of it.
+    """Claim the oldest available job, of any partner if `partner_id` is `None`, and its lease."""
+    for row in await _oldest(conn, partner_id):
+        claimed = await _take(conn, row, now_s)
+        if claimed is not None:
+            return claimed
+    return None
 
-    Args:
-        conn: A transaction.
-        now_s: When.
-        partner_id: Only a job of this partner; `None` for any.
+
+async def to_be_had(conn: AsyncConnection, now_s: float) -> list[Job]:
+    """Return each partner's job that `claim` would take now."""
+    return [job_of(row) for row in await _oldest(conn) if not _is_anothers(row, now_s)]
+
+
+async def _oldest(conn: AsyncConnection, partner_id: int | None = None) -> Sequence[Row[Any]]:
+    """
+    Return the oldest unfinished job of each partner, or of one partner, except held jobs.
+
+    Without locks, because other loaders work on most of these jobs and save them.
     """
     of_partner = [] if partner_id is None else [_jobs.c.partner_id == partner_id]
     oldest = (
@@ -49,30 +61,20 @@ async def claim(conn: AsyncConnection, now_s: float, partner_id: int | None = No
         .where(_jobs.c.state.in_(UNFINISHED), *of_partner)
         .group_by(_jobs.c.partner_id)
     )
-    # A look without locks: most of these others are at work on, who save them.
     candidates = await conn.execute(
         select(_jobs)
         .where(_jobs.c.id.in_(oldest), _jobs.c.state.in_((JobState.QUEUED, JobState.RUNNING)))
         .order_by(_jobs.c.id)
     )
-    for row in candidates:
-        claimed = await _take(conn, row, now_s)
-        if claimed is not None:
-            return claimed
-    return None
+    return candidates.all()
 
 
 async def claim_waiting(conn: AsyncConnection, job_id: int, now_s: float) -> Job | None:
     """
-    Take the lease of a job whose turn may not have come, for what does not touch the store.
-
-    Args:
-        conn: A transaction.
-        job_id: The job.
-        now_s: When.
+    Take the lease of a job, even out of turn, for work that does not touch the store.
 
     Returns:
-        The job; `None` if somebody has it, or it is held or over.
+        The job; `None` if another loader has it, or it is held or over.
     """
     asked = select(_jobs).where(
         _jobs.c.id == job_id, _jobs.c.state.in_((JobState.QUEUED, JobState.RUNNING))
@@ -83,10 +85,10 @@ async def claim_waiting(conn: AsyncConnection, job_id: int, now_s: float) -> Job
 
 async def save(conn: AsyncConnection, job: Job, now_s: float) -> None:
     """
-    Keep what a job has become, and extend its lease, or end it with the job.
+    Save a job's progress, and extend its lease, or end the lease with the job.
 
     Raises:
-        LeaseLost: The job is another's now; nothing was changed.
+        LeaseLost: Another loader has the job; nothing was changed.
     """
     is_running = job.state is JobState.RUNNING
     saved = await conn.execute(
@@ -112,19 +114,19 @@ async def save(conn: AsyncConnection, job: Job, now_s: float) -> None:
 
 
 async def running(conn: AsyncConnection, now_s: float) -> Sequence[Job]:
-    """Return the jobs that a loader works on, so far as can be known, the oldest first."""
+    """Return the jobs with a valid lease of a loader that may live, oldest first."""
     rows = await conn.execute(select(_jobs).where(_jobs.c.state == JobState.RUNNING))
     return sorted(
-        (job_of(row) for row in rows if row.lease_until_s > now_s and may_live(row.lease_owner)),
+        (job_of(row) for row in rows if _is_anothers(row, now_s)),
         key=lambda job: job.id,
     )
 
 
 async def _take(conn: AsyncConnection, row: Row[Any], now_s: float) -> Job | None:
-    """Take the lease of a job as it was seen, unless another has it."""
-    is_abandoned = row.state == JobState.RUNNING
-    if is_abandoned and row.lease_until_s > now_s and may_live(row.lease_owner):
+    """Take the lease of a job as `row` shows it, unless another loader has it."""
+    if _is_anothers(row, now_s):
         return None
+    is_abandoned = row.state == JobState.RUNNING
     checkpoint = job_of(row).checkpoint
     if is_abandoned:
         checkpoint = msgspec.structs.replace(checkpoint, deaths=checkpoint.deaths + 1)
@@ -144,8 +146,17 @@ async def _take(conn: AsyncConnection, row: Row[Any], now_s: float) -> Job | Non
     return None if claimed is None else job_of(claimed)
 
 
+def _is_anothers(row: Row[Any], now_s: float) -> bool:
+    """Tell whether a loader that may live has the lease of a job."""
+    return bool(
+        row.state == JobState.RUNNING
+        and now_s < row.lease_until_s <= now_s + LEASE_S + CLOCKS_DIFFER_S
+        and may_live(row.lease_owner)
+    )
+
+
 def _still_free(seen: Row[Any]) -> ScalarSelect[int]:
-    """Select a job that is as it was seen; nothing if another changes it at this moment."""
+    """Select the job if its lease is unchanged; nothing while another transaction locks it."""
     return (
         select(_jobs.c.id)
         .where(

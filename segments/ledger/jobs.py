@@ -1,13 +1,10 @@
 """
-Queries of jobs: taking deliveries in, and telling what has become of them.
+Queries of jobs: submission, and the state of submitted jobs.
 
-All take a connection, so that several make one transaction.
+A partner's files apply in the order of their jobs' numbers. So a partner's job must not become
+visible after a job with a higher number: a submission locks the partner's row until the commit.
 
-A partner's files apply in the order of their jobs' numbers. For that, no number of
-a partner's job may become visible behind a higher one: whoever submits holds the
-partner's row until the commit.
-
-Which loader has a job, and what it may change of it, is `segments.ledger.job_leases`' law.
+`segments.ledger.job_leases` rules which loader has a job, and what it may change.
 """
 
 import secrets
@@ -18,6 +15,7 @@ import msgspec
 from sqlalchemy import ColumnElement, Row, false, func, insert, not_, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from segments.ledger import quotas
 from segments.ledger.migrations import forms_before_0009
 from segments.ledger.tables import accounts as _accounts
 from segments.ledger.tables import jobs as _jobs
@@ -29,12 +27,12 @@ _TRANSACTION_DIGITS = 16
 
 
 def new_transaction_id() -> str:
-    """Make what a partner calls a delivery: digits, as in the document, and not to be guessed."""
+    """Make a delivery's id for the partner: digits, as in the vendor's document, unguessable."""
     return f"{secrets.randbelow(10**_TRANSACTION_DIGITS):0{_TRANSACTION_DIGITS}}"
 
 
 _LOOKED_THROUGH = 1000
-"""Jobs of a partner behind one, at most, in which the same segments are looked for."""
+"""How many of a partner's later jobs a search for the same segments covers."""
 
 
 async def submit(
@@ -51,29 +49,32 @@ async def submit(
     metadata: Mapping[str, Any] | None = None,
     request_id: str | None = None,
     transaction_id: str | None = None,
+    size_bytes: int = 0,
 ) -> Job:
     """
-    Take a delivery in.
+    Submit a delivery.
 
     Args:
         conn: A transaction.
-        door: Who took it in.
+        door: The door of the delivery.
         partner_id: The account that delivered it.
         owner_id: The account whose audiences it changes.
-        order: What it asks for.
+        order: The delivery's order.
         blob: The name of the file's blob.
-        sha256: Of the file as delivered.
-        file_name: What the partner calls it.
-        now_s: When.
-        metadata: The vendor's form, validated, where an answer is made from it.
-        request_id: Of a delivery without one: what its door calls it, by which it is another
-            than one that asks for the same.
-        transaction_id: What the partner was told already; `None` to make one.
+        sha256: SHA-256 of the file as delivered.
+        file_name: The partner's name for the file.
+        now_s: Unix time.
+        metadata: The vendor's form, validated, where the vendor's answer needs it.
+        request_id: The door's id of a delivery without a form; tells equal orders apart.
+        transaction_id: The id that the partner already has; `None`: a new id.
+        size_bytes: Size of the file as delivered.
+
+    Raises:
+        segments.model.quota.OverQuota: The partner's quota is used up.
 
     Returns:
-        The new job, or the one of the same transaction, or the partner's last
-        one if that is unfinished and of the same delivery; then `blob` is not
-        that job's and can be deleted.
+        The new job; or the job of the same transaction; or the partner's last job, if that is
+        unfinished and of the same delivery. An existing job does not use `blob`: delete it.
     """
     await _take_turn(conn, partner_id)
     kept_order = msgspec.to_builtins(order)
@@ -87,6 +88,7 @@ async def submit(
         same = await _same_as_last(conn, partner_id, name)
     if same is not None:
         return job_of(same)
+    await quotas.check_delivery(conn, partner_id, size_bytes, now_s)
     values = {
         "transaction_id": transaction_id or new_transaction_id(),
         "door": door,
@@ -99,13 +101,14 @@ async def submit(
         "metadata": dict(metadata),
         "state": JobState.QUEUED,
         "created_at_s": now_s,
+        "delivered_bytes": size_bytes,
     }
     inserted = await conn.execute(insert(_jobs).values(values).returning(_jobs))
     return job_of(inserted.one())
 
 
 async def keep_plan(conn: AsyncConnection, job: Job) -> None:
-    """Keep the report of a job that nobody works on yet, as far as it can be made before."""
+    """Save a queued job's report, as far as known before its first claim."""
     await conn.execute(
         update(_jobs)
         .where(_jobs.c.id == job.id, _jobs.c.state == JobState.QUEUED)
@@ -114,7 +117,7 @@ async def keep_plan(conn: AsyncConnection, job: Job) -> None:
 
 
 async def unfinished_of(conn: AsyncConnection, owner_id: int) -> Sequence[Job]:
-    """Return the jobs that are still to change an owner's audiences."""
+    """Return the unfinished jobs of an owner."""
     rows = await conn.execute(
         select(_jobs).where(_jobs.c.owner_id == owner_id, _jobs.c.state.in_(UNFINISHED))
     )
@@ -122,7 +125,7 @@ async def unfinished_of(conn: AsyncConnection, owner_id: int) -> Sequence[Job]:
 
 
 async def rewrite(conn: AsyncConnection, job: Job) -> None:
-    """Keep what became of a job that nobody works on; one that is at work stays as it is."""
+    """Save a job, unless a loader runs it."""
     await conn.execute(
         update(_jobs)
         .where(_jobs.c.id == job.id, _jobs.c.state != JobState.RUNNING)
@@ -137,7 +140,7 @@ async def rewrite(conn: AsyncConnection, job: Job) -> None:
 
 
 async def release(conn: AsyncConnection, job: Job) -> bool:
-    """Let a held job go on, whatever it removes. Return whether it was held, and goes on."""
+    """Release a held job. Return whether it was held until now."""
     checkpoint = msgspec.structs.replace(job.checkpoint, is_released=True)
     return await _end_hold(
         conn, job, state=JobState.QUEUED, checkpoint=msgspec.to_builtins(checkpoint)
@@ -146,10 +149,10 @@ async def release(conn: AsyncConnection, job: Job) -> bool:
 
 async def refuse(conn: AsyncConnection, job: Job, now_s: float) -> bool:
     """
-    End a held job without carrying it out; its file is named by nothing then.
+    End a held job without carrying it out; it then names no file.
 
     Returns:
-        Whether it was held, and is over.
+        Whether it was held until now.
     """
     stopped = Stopped(StopReason.NOT_RELEASED, job.report.held_because)
     return await _end_hold(
@@ -163,19 +166,25 @@ async def refuse(conn: AsyncConnection, job: Job, now_s: float) -> bool:
 
 
 async def jobs_after(conn: AsyncConnection, job_id: int, limit: int) -> Sequence[Job]:
-    """Return the jobs behind one, in their order, page by page."""
+    """Return a page of jobs after a number, in order."""
     rows = await conn.execute(
         select(_jobs).where(_jobs.c.id > job_id).order_by(_jobs.c.id).limit(limit)
     )
     return [job_of(row) for row in rows]
 
 
+async def any_carried(conn: AsyncConnection) -> bool:
+    """Tell whether any done job's file is kept for a rebuild."""
+    carried = select(_jobs.c.id).where(_jobs.c.state == JobState.DONE, _jobs.c.blob != NO_FILE)
+    return await conn.scalar(carried.limit(1)) is not None
+
+
 async def with_originals(conn: AsyncConnection, after_id: int, limit: int) -> Sequence[Job]:
     """
-    Return jobs, behind one, that may keep a file that they need not; page by page, in order.
+    Return a page of jobs, after a number, that may keep a file unnecessarily; in order.
 
-    These are the ones that keep a file as it came, and those that failed and keep any. Who
-    is at work on one is not asked: see `segments.ingest.ids_only`.
+    These are jobs with a file in its delivered form, and failed jobs with any file. The query
+    does not ask for a job's loader: see `segments.ingest.ids_only`.
     """
     is_ids = func.coalesce(_jobs.c.report["is_ids"].as_boolean(), false())
     is_of_run = _jobs.c.order["run_id"].as_string().is_not(None)
@@ -194,16 +203,15 @@ async def with_originals(conn: AsyncConnection, after_id: int, limit: int) -> Se
 
 async def replace_original(conn: AsyncConnection, was: Job, now: Job) -> bool:
     """
-    Give a job that nobody works on another file, or none, in its original's place.
+    Replace a job's original by another file, or by none.
 
     Returns:
-        Whether it was done. Not, if a loader is at work on it, or somebody else has
-        given it another file.
+        Whether it was replaced: not if the job's state or file is no longer that of `was`.
     """
     current = await locked(conn, was.id)
     if current is None or (current.blob, current.state) != (was.blob, was.state):
         return False
-    # Of its report nothing else: an audience may have been deleted while the file was read.
+    # Only the file's part of the report: an audience may have been deleted in the meantime.
     of_file = {"is_ids": now.report.is_ids, "delivered_blob": now.report.delivered_blob}
     report = msgspec.structs.replace(current.report, **of_file)
     await conn.execute(
@@ -215,7 +223,7 @@ async def replace_original(conn: AsyncConnection, was: Job, now: Job) -> bool:
 
 
 async def failed_with_files(conn: AsyncConnection, partner_id: int, limit: int) -> Sequence[Job]:
-    """Return a partner's jobs that failed and still keep a file, the latest first."""
+    """Return a partner's failed jobs that keep a file, latest first."""
     rows = await conn.execute(
         select(_jobs)
         .where(
@@ -230,17 +238,22 @@ async def failed_with_files(conn: AsyncConnection, partner_id: int, limit: int) 
 
 
 async def known_blobs(conn: AsyncConnection, names: Collection[str]) -> set[str]:
-    """Return those of some thousand names that a job gives to its file."""
+    """Return the names, among some thousand, of jobs' files."""
     return set(await conn.scalars(select(_jobs.c.blob).where(_jobs.c.blob.in_(names))))
 
 
+async def every_blob(conn: AsyncConnection) -> set[str]:
+    """Return the names of all jobs' files; the query suits every revision of the tables."""
+    return set(await conn.scalars(select(_jobs.c.blob).where(_jobs.c.blob != NO_FILE)))
+
+
 def is_of_file(job: Job, sha256: str) -> bool:
-    """Tell whether a file with this SHA-256 is the one that a job carries, as it was delivered."""
+    """Tell whether a job's delivered file has this SHA-256."""
     return job.fingerprint == fingerprint(job.door, job.owner_id, job.metadata, sha256)
 
 
 async def job(conn: AsyncConnection, name: int | str) -> Job | None:
-    """Return a job by its number or by its transaction id."""
+    """Return a job by its number or its transaction id."""
     is_number = isinstance(name, int) or len(name) < _TRANSACTION_DIGITS
     if is_number and not (str(name).isascii() and str(name).isdecimal()):
         return None
@@ -250,19 +263,19 @@ async def job(conn: AsyncConnection, name: int | str) -> Job | None:
 
 
 async def locked(conn: AsyncConnection, job_id: int) -> Job | None:
-    """Return a job for `rewrite`: nobody gives it another file before the transaction is over."""
+    """Return a job, its row locked for `rewrite` until the transaction ends."""
     row = (await conn.execute(select(_jobs).where(_jobs.c.id == job_id).with_for_update())).first()
     return None if row is None else job_of(row)
 
 
 async def jobs(conn: AsyncConnection, limit: int) -> Sequence[Job]:
-    """Return the latest jobs, the newest first."""
+    """Return the latest jobs, newest first."""
     rows = await conn.execute(select(_jobs).order_by(_jobs.c.id.desc()).limit(limit))
     return [job_of(row) for row in rows]
 
 
 async def unfinished_before(conn: AsyncConnection, job: Job) -> Sequence[Job]:
-    """Return the jobs that this one waits for, the oldest first."""
+    """Return the jobs that a job waits for, oldest first."""
     rows = await conn.execute(
         select(_jobs)
         .where(
@@ -276,7 +289,7 @@ async def unfinished_before(conn: AsyncConnection, job: Job) -> Sequence[Job]:
 
 
 async def count_behind(conn: AsyncConnection, job: Job) -> int:
-    """Count the jobs that wait for this one, or for others behind it."""
+    """Count the partner's unfinished jobs after a job."""
     asked = select(func.count()).where(
         _jobs.c.partner_id == job.partner_id,
         _jobs.c.id > job.id,
@@ -286,7 +299,7 @@ async def count_behind(conn: AsyncConnection, job: Job) -> int:
 
 
 async def held(conn: AsyncConnection) -> Sequence[Job]:
-    """Return the jobs that wait for a person, the oldest first."""
+    """Return the held jobs, oldest first."""
     rows = await conn.execute(
         select(_jobs).where(_jobs.c.state == JobState.HELD).order_by(_jobs.c.id)
     )
@@ -295,9 +308,9 @@ async def held(conn: AsyncConnection) -> Sequence[Job]:
 
 async def is_any_later_of_segments(conn: AsyncConnection, job: Job) -> bool:
     """
-    Tell whether its partner has a later job that names one of the same segments.
+    Tell whether the partner has a later job that names any of the same segments.
 
-    So do more later jobs than are looked through.
+    Also true if there are more later jobs than the search covers.
     """
     rows = await conn.execute(
         select(_jobs)
@@ -320,11 +333,11 @@ async def _end_hold(conn: AsyncConnection, job: Job, **values: Any) -> bool:
 
 
 async def _take_turn(conn: AsyncConnection, partner_id: int) -> None:
-    """Wait for other transactions that submit jobs of a partner; SQLite has one writer anyway."""
+    """Wait for the partner's other submissions; SQLite has a single writer anyway."""
     await conn.execute(
         select(_accounts.c.id)
         .where(_accounts.c.id == partner_id)
-        .with_for_update(key_share=True)  # others may go on to refer to the partner
+        .with_for_update(key_share=True)  # foreign keys stay possible
     )
 
 
@@ -332,7 +345,7 @@ async def _same_as_last(conn: AsyncConnection, partner_id: int, name: str) -> Ro
     """
     Return a partner's last job if it is unfinished and of this delivery.
 
-    Only the last: of "add, remove, add" the third is no repetition of the first.
+    Only the last: in "add, remove, add" the third does not repeat the first.
     """
     last = select(func.max(_jobs.c.id)).where(_jobs.c.partner_id == partner_id).scalar_subquery()
     return await _first(
@@ -345,13 +358,13 @@ async def _first(conn: AsyncConnection, *conditions: ColumnElement[bool]) -> Row
 
 
 def job_of(row: Row[Any]) -> Job:
-    """Return the job that a row of the ledger is."""
-    # Plain strings as names: the row's own are of a kind that msgspec refuses.
+    """Convert a row of the ledger to a job."""
+    # Plain strings: msgspec refuses the row's own type of name.
     fields = {name: getattr(row, name, None) for name in Job.__struct_fields__}
     fields["checkpoint"] = row.checkpoint or {}
     fields["report"] = row.report or {}
     if row.order is None:
         fields["order"] = forms_before_0009.order_of(row.metadata)
-    # The first word of the error; see `Stopped`.
+    # The first word of the error: see `Stopped`.
     fields["stop"] = row.error and row.error.partition(":")[0]
-    return msgspec.convert(fields, Job)
+    return msgspec.convert(fields, Job, str_keys=True)  # JSON has no other keys

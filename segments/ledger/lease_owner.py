@@ -1,4 +1,4 @@
-"""Who holds a lease: this process, named so that others can tell when it is dead."""
+"""The name of a lease's owner: this process, such that others can tell when it is dead."""
 
 import os
 import socket
@@ -9,16 +9,16 @@ from pathlib import Path
 @cache
 def this_process() -> str:
     """
-    Name this process so that no other ever has the same name.
+    Return a name of this process that no other process ever has.
 
-    Host, process namespace, process id and when it started: in containers the
-    first three are the same after every restart.
+    Host, process namespace, process id and start time: in containers the first three stay the
+    same after a restart.
     """
     return f"{_machine()}:{os.getpid()}:{_started_at(os.getpid())}"
 
 
 def may_live(process: str) -> bool:
-    """Tell whether a process may still be there; of another machine's we can't know."""
+    """Tell whether a process may live; always true on another machine."""
     machine, pid, started_at = process.rsplit(":", 2)
     return machine != _machine() or _started_at(int(pid)) == started_at
 
@@ -33,9 +33,9 @@ def _machine() -> str:
 
 
 def _started_at(pid: int) -> str:
-    """Return the kernel's start time of a process; nothing if it is not there or not alive."""
+    """Return the kernel's start time of a process; empty if it is absent or dead."""
     try:
-        # Behind the program's name, which may hold blanks and parentheses.
+        # The fields after the program's name, which may hold blanks and parentheses.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return ""

@@ -1,11 +1,10 @@
 """
-Which ledger this is, and how far it has come: what a store and its ledger know each other by.
+The ledger's identity and progress, by which a store recognizes its ledger.
 
-A ledger gets its id when it is made, or by the migration that brought the id, and
-keeps it for good; a copy that was restored has it too. Three numbers tell a copy
-that is too old from the ledger itself: those of its last audience and of its last
-opt-out, which are never given twice, and its catalog's revision.
-`segments.projection.one_ledger` compares them with what the store was told.
+A ledger gets its id at its creation, or by the migration that introduced ids, and keeps it; a
+restored copy has the same id. Three numbers expose an outdated copy: the last audience's and the
+last opt-out's, which are never reused, and the catalog's revision.
+`segments.projection.one_ledger` compares them with those that the store was told.
 """
 
 from typing import NamedTuple
@@ -24,24 +23,24 @@ from segments.ledger.tables import (
 
 
 class Standing(NamedTuple):
-    """A ledger's id, and how far its numbers are given away."""
+    """A ledger's id and the last numbers that it assigned."""
 
     ledger_id: str
     last_audience: int
     last_opt_out: int
     taken_until: int = 0
-    """Opt-outs up to this number may be another's than a store was told of, and are no matter."""
+    """The store's and the ledger's opt-outs up to this number may differ, which is harmless."""
 
 
 async def transaction_of(conn: AsyncConnection, opt_out: int) -> str:
-    """Return the transaction id of the opt-out of a number; empty if there is none."""
+    """Return the transaction id of an opt-out by its number; empty if there is none."""
     asked = select(data_subject_requests.c.transaction_id)
     found: str | None = await conn.scalar(asked.where(data_subject_requests.c.seq == opt_out))
     return found or ""
 
 
 async def standing(conn: AsyncConnection) -> Standing:
-    """Return the ledger's id, and the last numbers that it has given away."""
+    """Return the ledger's id and the last numbers that it assigned."""
     asked = select(
         ledger_identity.c.ledger_id,
         _later(ledger_identity.c.last_audience, audiences.c.id),
@@ -52,19 +51,16 @@ async def standing(conn: AsyncConnection) -> Standing:
 
 
 async def holds_anything(conn: AsyncConnection) -> bool:
-    """Tell whether anybody has told this ledger anything yet."""
+    """Tell whether the ledger has any account, recipient or data subject request."""
     told = (accounts, recipients, data_subject_requests)
     return any([await conn.scalar(select(exists(select(table)))) for table in told])
 
 
 async def lift(conn: AsyncConnection, until: Standing, table_to_last: dict[str, int]) -> None:
     """
-    Give no number away any more that the store was told of.
+    Reserve every number that the store was told of, so that it is never assigned again.
 
-    Args:
-        conn: A transaction.
-        until: The store's last audience and opt-out; the id is not looked at.
-        table_to_last: The last number of further tables that was seen in use.
+    `until` has its last audience and opt-out, `table_to_last` further tables' last numbers.
     """
     last_audience, last_opt_out = until.last_audience, until.last_opt_out
     await conn.execute(
@@ -78,7 +74,7 @@ async def lift(conn: AsyncConnection, until: Standing, table_to_last: dict[str, 
 
 def _later(floor: ColumnElement[int], number: ColumnElement[int]) -> ColumnElement[int]:
     last = func.coalesce(select(func.max(number)).scalar_subquery(), 0)
-    # Written out, for SQLite's max() of two values has another name on PostgreSQL.
+    # Spelled out: SQLite's max() of two values is greatest() on PostgreSQL.
     return case((last > floor, last), else_=floor)
 
 

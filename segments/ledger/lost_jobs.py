@@ -1,8 +1,4 @@
-"""
-Queries of jobs that a store may have lost: see `segments.upkeep.lost_jobs`.
-
-All take a connection, so that several make one transaction.
-"""
+"""Queries of jobs that a store may have lost: see `segments.upkeep.lost_jobs`."""
 
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
@@ -19,14 +15,14 @@ _NUMBERS_AT_ONCE = 1000
 
 
 class Done(NamedTuple):
-    """A job that is done."""
+    """A done job."""
 
     id: int
     partner_id: int
 
 
 async def done_since(conn: AsyncConnection, since_s: float) -> Sequence[Done]:
-    """Return the jobs that were done after a moment, in their order."""
+    """Return the jobs done after `since_s`, in order."""
     rows = await conn.execute(
         select(_jobs.c.id, _jobs.c.partner_id)
         .where(_jobs.c.state == JobState.DONE, _jobs.c.finished_at_s > since_s)
@@ -38,7 +34,7 @@ async def done_since(conn: AsyncConnection, since_s: float) -> Sequence[Done]:
 async def ended_before(
     conn: AsyncConnection, job_ids: Collection[int], before_s: float
 ) -> Sequence[int]:
-    """Return those of some jobs that ended before a moment."""
+    """Return the jobs among these that ended before `before_s`."""
     ended: list[int] = []
     numbers = list(job_ids)
     for at in range(0, len(numbers), _NUMBERS_AT_ONCE):
@@ -54,12 +50,12 @@ async def ended_before(
 
 async def begin_again(conn: AsyncConnection, partner_id: int, first_id: int) -> int:
     """
-    Queue a partner's jobs from one on that are done or at work, as if nothing was written.
+    Requeue a partner's done and running jobs from a number on, as if nothing were written.
 
-    Their plans stay. Whoever is at work on one has lost its lease.
+    Their plans stay; their loaders have lost the lease.
 
     Returns:
-        How many there were.
+        The number of requeued jobs.
     """
     rows = await conn.execute(
         select(_jobs)
@@ -72,7 +68,7 @@ async def begin_again(conn: AsyncConnection, partner_id: int, first_id: int) -> 
     )
     found = [job_of(row) for row in rows]
     for each in found:
-        # It was carried before, so whatever it removes has been looked at.
+        # A done job has passed the brake.
         is_released = each.state is JobState.DONE or each.checkpoint.is_released
         checkpoint = Checkpoint(is_released=is_released)
         await conn.execute(

@@ -1,11 +1,7 @@
-"""
-Queries of recipients: the bidders we serve, and whose segments each may see.
-
-All take a connection, so that several make one transaction; all that change
-what the bid path sees raise the catalog's revision.
-"""
+"""Queries of recipients: the bidders that we serve, and the partners granted to them."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import delete, insert, select, update
@@ -18,13 +14,13 @@ from segments.ledger.tables import recipients as _recipients
 from segments.model.account import PARTNERS, Account
 from segments.model.refusal import Duplicate, NotFound, Refusal
 
-# It stands in a URL's path and in a metric's label.
+# Part of a URL's path and of a metric's label.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 @dataclass(frozen=True, slots=True)
 class Recipient:
-    """One row of the ledger's recipients, and the partners granted to it."""
+    """A row of `recipients`, and the partners granted to it."""
 
     id: int
     name: str  # as in `/openrtb2/enrich/{recipient}`
@@ -32,17 +28,20 @@ class Recipient:
     hold_out: float = 0.0  # fraction of persons left unenriched
     is_active: bool = True
     created_at_s: int = 0
+    needs_token: bool = False  # see segments.ledger.recipient_tokens
+    # The client's certificate must have any of these names; `None`: no certificate needed.
+    certificates: tuple[str, ...] | None = None
 
 
 async def add_recipient(
     conn: AsyncConnection, name: str, *, hold_out: float = 0.0, now_s: float
 ) -> Recipient:
     """
-    Add a recipient, to whom nothing is granted yet.
+    Add a recipient without grants.
 
     Raises:
-        Duplicate: There is one of that name.
-        Refusal: The name can't stand in a URL, or `hold_out` is no fraction.
+        Duplicate: A recipient with this name exists.
+        Refusal: The name can't be part of a URL, or `hold_out` is no fraction.
     """
     if not _NAME.fullmatch(name):
         raise Refusal(
@@ -65,10 +64,10 @@ async def add_recipient(
 
 async def grant(conn: AsyncConnection, recipient: Recipient, partner: Account) -> None:
     """
-    Let a recipient see a partner's segments. Granting them again changes nothing.
+    Grant a recipient a partner's segments. Repetition changes nothing.
 
     Raises:
-        Refusal: The account is no partner, but a sub account or a publisher, say.
+        Refusal: The account is no partner: a sub account or a publisher, say.
     """
     space = await conn.scalar(select(accounts.c.id_space).where(accounts.c.id == partner.id))
     if space != PARTNERS:
@@ -85,7 +84,7 @@ async def grant(conn: AsyncConnection, recipient: Recipient, partner: Account) -
 
 async def revoke(conn: AsyncConnection, recipient: Recipient, partner: Account) -> None:
     """
-    Show a partner's segments to a recipient no longer.
+    Withdraw a partner's segments from a recipient.
 
     Raises:
         NotFound: They were not granted.
@@ -103,7 +102,7 @@ async def revoke(conn: AsyncConnection, recipient: Recipient, partner: Account) 
 
 async def set_hold_out(conn: AsyncConnection, recipient: Recipient, hold_out: float) -> None:
     """
-    Set which fraction of persons is left unenriched for a recipient.
+    Set the fraction of persons left unenriched for a recipient.
 
     Raises:
         Refusal: Not a fraction.
@@ -112,6 +111,23 @@ async def set_hold_out(conn: AsyncConnection, recipient: Recipient, hold_out: fl
     await raise_revision(conn)
     await conn.execute(
         update(_recipients).where(_recipients.c.id == recipient.id).values(column_to_value)
+    )
+
+
+async def set_certificates(
+    conn: AsyncConnection, recipient: Recipient, names: Sequence[str] | None
+) -> None:
+    """
+    Require a client certificate with any of these names; `None` lifts the requirement.
+
+    `segments.runtime.client_certificates` defines their form.
+    """
+    certificates = None if names is None else sorted(set(names))
+    await raise_revision(conn)
+    await conn.execute(
+        update(_recipients)
+        .where(_recipients.c.id == recipient.id)
+        .values(certificates=certificates)
     )
 
 
@@ -127,10 +143,10 @@ async def set_recipient_active(
 
 async def recipient(conn: AsyncConnection, name: str) -> Recipient:
     """
-    Return the recipient that people named.
+    Return a recipient by its name.
 
     Raises:
-        NotFound: There is none.
+        NotFound: No such recipient.
     """
     for found in await recipients(conn):
         if found.name == name:
@@ -139,7 +155,7 @@ async def recipient(conn: AsyncConnection, name: str) -> Recipient:
 
 
 async def recipients(conn: AsyncConnection) -> list[Recipient]:
-    """Return all recipients with their grants, the oldest first."""
+    """Return all recipients with their grants, oldest first."""
     recipient_to_partners: dict[int, list[int]] = {}
     columns = (recipient_grants.c.recipient_id, recipient_grants.c.partner_id)
     for recipient_id, partner_id in await conn.execute(select(*columns).order_by(*columns)):
@@ -153,13 +169,15 @@ async def recipients(conn: AsyncConnection) -> list[Recipient]:
             row.hold_out,
             row.is_active,
             row.created_at_s,
+            row.needs_token,
+            None if row.certificates is None else tuple(row.certificates),
         )
         for row in rows
     ]
 
 
 async def granted(conn: AsyncConnection, partner: Account) -> list[Recipient]:
-    """Return the active recipients that a partner's segments are granted to, the oldest first."""
+    """Return the active recipients with a grant of a partner, oldest first."""
     return [
         recipient
         for recipient in await recipients(conn)

@@ -1,8 +1,7 @@
 """
-What our own signatures are made with: drawn when first asked for, then kept.
+The keys of our own signatures: generated at first use, then kept.
 
-In the ledger and not in a file, so that what one replica signed another one
-accepts, and a restart forgets nothing.
+In the ledger and not in a file, so that all replicas accept them, and a restart keeps them.
 """
 
 import secrets
@@ -17,14 +16,7 @@ SECRET_BYTES = 32
 
 
 async def own_secret(conn: AsyncConnection, name: str, *, now_s: float) -> bytes:
-    """
-    Return the secret of a name.
-
-    Args:
-        conn: A transaction.
-        name: What it is for; one secret is never used for two things.
-        now_s: When.
-    """
+    """Return a secret by its name, which is its only purpose. `conn` is a transaction."""
     asked = select(_secrets.c.value).where(_secrets.c.name == name)
     found: bytes | None = await conn.scalar(asked)
     if found is not None:
@@ -34,6 +26,6 @@ async def own_secret(conn: AsyncConnection, name: str, *, now_s: float) -> bytes
         async with conn.begin_nested():
             await conn.execute(insert(_secrets).values(row))
     except IntegrityError:
-        pass  # another replica was faster: possible on PostgreSQL only
+        pass  # another replica was faster: only possible on PostgreSQL
     drawn: bytes = (await conn.execute(asked)).scalar_one()
     return drawn

@@ -1,9 +1,9 @@
 """
-Queries of uploads: URLs that were given out, each for one file.
+Queries of uploads: URLs, each for a single file.
 
-An upload has no state of its own. It waits until its file has arrived, which
-makes a job, and from then on it is what its job is. Of two files put to one URL
-at the same time one is the upload's: whichever is named first in its row.
+An upload has no state of its own. It waits until its file arrives, which creates a job; then the
+job's state counts. Of two files put to a URL at the same time, the upload's is the file whose job
+is recorded first.
 """
 
 import secrets
@@ -23,7 +23,7 @@ _ATTEMPTS = 20
 
 
 class Upload(NamedTuple):
-    """One row of the ledger's uploads."""
+    """A row of `uploads`."""
 
     id: int
     request_id: str
@@ -39,7 +39,7 @@ class Upload(NamedTuple):
 
 
 class UsedBefore(Exception):
-    """The upload has its file; this one is another."""
+    """The upload already has a file."""
 
 
 _COLUMNS = tuple(_uploads.c[name] for name in Upload._fields)
@@ -57,17 +57,10 @@ async def add_upload(
     expires_at_s: float,
 ) -> Upload:
     """
-    Expect an upload.
+    Add an upload that an account requests, to change an audience.
 
-    Args:
-        conn: A transaction.
-        account: Who asked for it.
-        audience: What it changes.
-        file_name: What the partner calls the file.
-        action: What it does.
-        hash_type: md5, sha1 or sha2.
-        now_s: When.
-        expires_at_s: Until when.
+    `file_name` is the partner's; `hash_type` is md5, sha1 or sha2; the URL is valid until
+    `expires_at_s`.
     """
     row = {
         "key": secrets.token_hex(_KEY_BYTES),
@@ -80,7 +73,7 @@ async def add_upload(
         "expires_at_s": int(expires_at_s),
     }
     for _ in range(_ATTEMPTS):
-        # As the vendor's: a time with six digits behind the point. Ours are drawn.
+        # The vendor's format: a time with six digits after the point. Ours are random.
         request_id = f"{int(now_s)}.{secrets.randbelow(10**6):06}"
         try:
             async with conn.begin_nested():
@@ -94,19 +87,19 @@ async def add_upload(
 
 
 async def find_upload(conn: AsyncConnection, account: Account, request_id: str) -> Upload | None:
-    """Return an upload that an account asked for."""
+    """Return an upload that an account requested."""
     return await _find(
         conn, _uploads.c.request_id == request_id, _uploads.c.account_id == account.id
     )
 
 
 async def upload_of_key(conn: AsyncConnection, key: str) -> Upload | None:
-    """Return the upload whose URL has that key."""
+    """Return the upload whose URL has this key."""
     return await _find(conn, _uploads.c.key == key)
 
 
 async def is_any_awaited(conn: AsyncConnection, expires_after_s: float) -> bool:
-    """Tell whether there is an upload without a file whose URL expires after that."""
+    """Tell whether any upload still lacks a file while its URL expires after `expires_after_s`."""
     asked = select(_uploads.c.id).where(
         _uploads.c.expires_at_s > expires_after_s, _uploads.c.job_id.is_(None)
     )
@@ -115,10 +108,10 @@ async def is_any_awaited(conn: AsyncConnection, expires_after_s: float) -> bool:
 
 async def arrived(conn: AsyncConnection, upload: Upload, job_id: int) -> None:
     """
-    Note which job carries an upload's file.
+    Record the job of an upload's file.
 
     Raises:
-        UsedBefore: There is one; whoever made this job must take it back.
+        UsedBefore: The upload has a job already; the caller must withdraw its own.
     """
     noted = await conn.execute(
         update(_uploads)

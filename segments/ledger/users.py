@@ -1,10 +1,9 @@
 """
-Queries of users, and of the sessions that their logins begin.
+Queries of users and their login sessions.
 
-A refresh token is 40 hex digits, as the vendor's: the first 16 name the session
-and the rest is its secret, of which only the SHA-256 is kept. Each works once.
-One that names a session and does not hold its present secret was used before,
-so two have it, and one of them stole it: that ends the session.
+A refresh token is 40 hex digits, as the vendor's: the first 16 name the session, the rest is its
+secret, of which only the SHA-256 is kept. Each works once. A token that names a session but lacks
+its current secret was used before: two parties have it, so it was stolen, and the session ends.
 """
 
 import hashlib
@@ -18,7 +17,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.ledger.checked_text import checked_text
+from segments.ledger.tables import console_sessions as _console_sessions
 from segments.ledger.tables import sessions as _sessions
+from segments.ledger.tables import staff as _staff
 from segments.ledger.tables import users as _users
 from segments.model.account import PARTNER_KINDS, Account
 from segments.model.refusal import Duplicate, NotFound, Refusal
@@ -29,7 +30,7 @@ _SECRET_CHARS = 24
 
 
 class User(NamedTuple):
-    """One row of the ledger's users."""
+    """A row of `users`."""
 
     id: int
     public_id: str  # `userId`
@@ -40,7 +41,7 @@ class User(NamedTuple):
 
 
 class Session(NamedTuple):
-    """One login, as whoever logged in knows it."""
+    """A login, with its current refresh token."""
 
     id: int
     user: User
@@ -57,8 +58,8 @@ async def add_user(
     Add a user of a partner's account.
 
     Raises:
-        Duplicate: There is one of that name.
-        Refusal: The name is unusable, or the account delivers no files.
+        Duplicate: A user or staff with this name exists.
+        Refusal: The name is unusable, or the account can't deliver files.
     """
     checked_text("username", username, max_chars=MAX_USERNAME_CHARS)
     if account.kind not in PARTNER_KINDS:
@@ -73,22 +74,26 @@ async def add_user(
     try:
         async with conn.begin_nested():
             inserted = await conn.execute(insert(_users).values(row).returning(*_COLUMNS))
-            return _user(inserted.one())
+            added = _user(inserted.one())
     except IntegrityError:
         raise Duplicate(f"there is a user {username} already") from None
+    taken = select(_staff.c.id).where(_staff.c.username == username.lower())
+    if await conn.scalar(taken) is not None:
+        raise Duplicate(f"there is staff {username} already")
+    return added
 
 
 async def find_user(conn: AsyncConnection, username: str) -> User | None:
-    """Return the user of a name, in any case."""
+    """Return a user by name, in any case."""
     return await _find(conn, _users.c.username == username.lower())
 
 
 async def user(conn: AsyncConnection, username: str) -> User:
     """
-    Return the user that people named.
+    Return a user by name.
 
     Raises:
-        NotFound: There is none.
+        NotFound: No such user.
     """
     found = await find_user(conn, username)
     if found is None:
@@ -97,18 +102,18 @@ async def user(conn: AsyncConnection, username: str) -> User:
 
 
 async def users(conn: AsyncConnection) -> list[User]:
-    """Return all users, the oldest first."""
+    """Return all users, oldest first."""
     return [_user(row) for row in await conn.execute(select(*_COLUMNS).order_by(_users.c.id))]
 
 
 async def set_password(conn: AsyncConnection, user: User, password_hash: str) -> None:
-    """Give a user another password, and let them in again; what they had open is closed."""
+    """Set a user's password, lift a revocation, and end all sessions."""
     await _set(conn, user, password_hash=password_hash, is_active=True)
-    await conn.execute(delete(_sessions).where(_sessions.c.user_id == user.id))
+    await _end_sessions(conn, user)
 
 
 async def renew_hash(conn: AsyncConnection, user: User, password_hash: str) -> None:
-    """Keep the same password as another hash, unless it was changed meanwhile."""
+    """Store a new hash of the same password, unless the password has changed."""
     await conn.execute(
         update(_users)
         .where(_users.c.id == user.id, _users.c.password_hash == user.password_hash)
@@ -117,22 +122,18 @@ async def renew_hash(conn: AsyncConnection, user: User, password_hash: str) -> N
 
 
 async def revoke(conn: AsyncConnection, user: User) -> None:
-    """Let a user in no more, from this moment on, until they are given a password."""
+    """Revoke a user's access at once, until the user gets a new password."""
     await _set(conn, user, is_active=False)
-    await conn.execute(delete(_sessions).where(_sessions.c.user_id == user.id))
+    await _end_sessions(conn, user)
 
 
 async def begin_session(
     conn: AsyncConnection, user: User, *, now_s: float, expires_at_s: float
 ) -> Session:
     """
-    Begin a session of a user; forget those of theirs that have expired.
+    Begin a session of a user who is authenticated; delete the user's expired sessions.
 
-    Args:
-        conn: A transaction.
-        user: Who has just shown that it is them.
-        now_s: When.
-        expires_at_s: When it ends if it is not refreshed.
+    It ends at `expires_at_s` unless refreshed.
     """
     await conn.execute(
         delete(_sessions).where(
@@ -155,16 +156,10 @@ async def refresh_session(
     conn: AsyncConnection, refresh_token: str, *, now_s: float, expires_at_s: float
 ) -> Session | None:
     """
-    Go on with a session, under another refresh token.
-
-    Args:
-        conn: A transaction; committed also where this returns `None`.
-        refresh_token: As it was given out.
-        now_s: When.
-        expires_at_s: When the session ends now.
+    Continue a session, until `expires_at_s`, under a new refresh token.
 
     Returns:
-        `None` if the token is not, or no longer, worth anything.
+        `None` if the token is not valid; commit the transaction even then.
     """
     handle, secret = refresh_token[:_HANDLE_CHARS], refresh_token[_HANDLE_CHARS:]
     row = await _open_session(conn, _sessions.c.handle == handle, now_s)
@@ -185,7 +180,7 @@ async def refresh_session(
 
 
 async def end_session(conn: AsyncConnection, refresh_token: str) -> None:
-    """End the session of a refresh token, if it is one; its access tokens end with it."""
+    """End the session of a refresh token, if valid; its access tokens end with it."""
     handle, secret = refresh_token[:_HANDLE_CHARS], refresh_token[_HANDLE_CHARS:]
     await conn.execute(
         delete(_sessions).where(
@@ -200,12 +195,17 @@ async def end_session_of_id(conn: AsyncConnection, session_id: int) -> None:
 
 
 async def user_of_public_id(conn: AsyncConnection, public_id: str) -> User | None:
-    """Return the user that answers call by that id."""
+    """Return a user by the id in answers."""
     return await _find(conn, _users.c.public_id == public_id)
 
 
+async def user_of_id(conn: AsyncConnection, user_id: int) -> User | None:
+    """Return a user by number."""
+    return await _find(conn, _users.c.id == user_id)
+
+
 async def user_of_session(conn: AsyncConnection, session_id: int, now_s: float) -> User | None:
-    """Return whose session it is; `None` if it has ended, or its user was revoked."""
+    """Return a session's user; `None` if the session ended or the user is revoked."""
     row = await _open_session(conn, _sessions.c.id == session_id, now_s)
     return None if row is None else _user(row)
 
@@ -226,6 +226,12 @@ async def _find(conn: AsyncConnection, condition: ColumnElement[bool]) -> User |
 
 async def _set(conn: AsyncConnection, user: User, **values: Any) -> None:
     await conn.execute(update(_users).where(_users.c.id == user.id).values(values))
+
+
+async def _end_sessions(conn: AsyncConnection, user: User) -> None:
+    """End the logins of a user, at the REST doors and in the console."""
+    for table in (_sessions, _console_sessions):
+        await conn.execute(delete(table).where(table.c.user_id == user.id))
 
 
 def _user(row: Row[Any]) -> User:

@@ -1,16 +1,16 @@
 """
-The store is kept up to the ledger: opt-outs first, then the catalog, again and again.
+Keeps the store up to the ledger in a loop: opt-outs first, then the catalog.
 
-When either is away, nothing fails: it is said once, in a line of the log and for as
-long as it lasts to whoever asks for `reasons`, and tried again after a pause. A server
-that is met for the first time, or again after its restart, is checked before anything
-else is told to it.
+When either is away, nothing fails: the log says so once, `reasons` meanwhile, and the loop tries
+again after a pause. A server is checked before any other write at first contact, and after a
+restart.
 """
 
 import asyncio
 import logging
 from contextlib import suppress
 
+from obstore.exceptions import BaseError
 from redis.exceptions import RedisError, ResponseError
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -18,13 +18,15 @@ from segments.ingest.tools import Tools
 from segments.ledger.database.errors import LEDGER_FAILURES
 from segments.loader.metrics import Metrics
 from segments.projection.catalog import catch_up
+from segments.projection.causes import away_by
 from segments.projection.in_force import let_catalog_be_in_force
 from segments.projection.one_ledger import OtherLedger, taken_meta
 from segments.runtime.pauses import wait_or_stop
 from segments.store import job_marks
-from segments.store.error_code import in_words
+from segments.store.error_code import in_words, refusal_of
 from segments.store.meta import prepare
-from segments.store.reader import LedgerBehind, StoreUnusable
+from segments.store.reader import CAME_BACK_EMPTY, LedgerBehind, StoreUnusable
+from segments.store.servers.at_work import begin_work
 from segments.store.servers.masters import is_cluster, runs
 from segments.upkeep.lost_jobs import begin_lost_again
 
@@ -32,15 +34,15 @@ _log = logging.getLogger(__name__)
 
 
 class CatchUp:
-    """One process's part in it."""
+    """One process's projection loop."""
 
     def __init__(self, tools: Tools, expected_ids: int, metrics: Metrics, every_s: float) -> None:
         """
         Args:
             tools: Ledger, store and time.
-            expected_ids: How many persons the store is laid out for, if it is new.
-            metrics: Where it is counted.
-            every_s: The pause.
+            expected_ids: The number of persons that a new store is laid out for.
+            metrics: Shows the state of the store.
+            every_s: The pause between two rounds.
         """
         self._tools = tools
         self._expected_ids = expected_ids
@@ -48,10 +50,11 @@ class CatchUp:
         self._every_s = every_s
         self._checked_runs: frozenset[bytes] = frozenset()
         self._noting: asyncio.Task[None] | None = None
+        self.is_unfilled = False
         self._away = "not caught up with the ledger yet"
 
     def reasons(self) -> list[str]:
-        """Tell why no file can be loaded now, if none can."""
+        """Return why no file can be loaded now, if so."""
         return [] if self._away == "" else [self._away]
 
     async def catch_up(self) -> None:
@@ -59,24 +62,28 @@ class CatchUp:
         Bring the store up to the ledger once.
 
         Raises:
-            segments.store.reader.StoreUnusable: The store is not ours to write.
-            redis.exceptions.RedisError: It can't be reached.
+            segments.store.reader.StoreUnusable: We may not write to the store.
+            redis.exceptions.RedisError: The store can't be reached.
         """
         await self._check_new_server()
-        await catch_up(self._tools.ledger, self._tools.redis, self._expected_ids)
+        meta = await catch_up(self._tools.ledger, self._tools.redis, self._expected_ids)
+        if meta.is_unfilled and not self.is_unfilled:
+            _log.error("the store %s", CAME_BACK_EMPTY)
+        self.is_unfilled = meta.is_unfilled
+        self._metrics.store_came_back(empty=meta.is_unfilled)
 
     async def _note_in_force(self) -> None:
-        """See that whoever waits for the catalog hears of it; opt-outs do not wait for that."""
-        with suppress(RedisError, StoreUnusable, *LEDGER_FAILURES):  # the next look tries again
+        """Tell waiters that the catalog is in force; opt-outs don't wait for this."""
+        with suppress(RedisError, StoreUnusable, *LEDGER_FAILURES):  # the next round tries again
             await let_catalog_be_in_force(self._tools.ledger, self._tools.redis)
 
     async def run(self, is_ready: asyncio.Event, stopping: asyncio.Event) -> None:
         """
-        Catch up, and again after each pause, until told to stop.
+        Catch up now and after each pause, until told to stop.
 
         Args:
-            is_ready: Set while the store is up to the ledger, and in the end.
-            stopping: Set by whoever wants it to stop.
+            is_ready: Set while the store is up to the ledger, and at the end.
+            stopping: Set to stop.
         """
         away = why = ""
         while not stopping.is_set():
@@ -87,15 +94,15 @@ class CatchUp:
                 self._metrics.store_is(well=False)
                 was_away, away = away, _which_is_away(error)
                 why, was_why = in_one_line(error), why
-                # Of another ledger, or numbers: whoever looks must see which.
+                # Another ledger, or its numbers: the operator must see which.
                 is_refused = isinstance(error, (OtherLedger, LedgerBehind))
-                self._away = why if is_refused else f"waits for the {away} ({type(error).__name__})"
+                self._away = why if is_refused else f"waits for {_why_short(error)}"
                 if away != was_away or (is_refused and why != was_why):
                     _log.warning("waiting for the %s: %s", away, why)
             else:
                 is_ready.set()
                 if self._noting is None or self._noting.done():
-                    self._noting = asyncio.create_task(self._note_in_force())
+                    self._noting = begin_work(self._tools.redis, self._note_in_force())
                 self._metrics.store_is(well=True)
                 if away:
                     _log.info("the %s is back", away)
@@ -104,26 +111,38 @@ class CatchUp:
         if self._noting is not None:
             self._noting.cancel()
             await asyncio.wait({self._noting})
-        is_ready.set()  # whoever waits for it looks at `stopping` next
+        is_ready.set()  # its waiters check `stopping` next
 
     async def _check_new_server(self) -> None:
         """
-        Check a store that we meet for the first time, or again after its restart.
+        Check a store at first contact, or after a restart.
 
-        A restart is seen by the server's own name of its run: our client
-        connects anew by itself and tells nobody. What was set on a server and
-        not in its configuration is gone then, and what it had not written down, too.
+        Only the server's run id shows a restart: our client reconnects silently. A restart loses
+        settings that are not in the server's configuration, and writes that were not persisted.
+        A server without job marks under the same run id was flushed.
         """
         redis = self._tools.redis
         found = await runs(redis)
-        if found.run_to_server.keys() != self._checked_runs:
+        is_met = found.run_to_server.keys() == self._checked_runs
+        if not is_met or await job_marks.since(redis) is None:
             await prepare(redis, self._expected_ids)
-            # Before anything is believed of the marks in it.
+            # Before any of its marks is trusted.
             await taken_meta(self._tools.ledger, redis)
             if is_cluster(redis):
                 await job_marks.meet(redis, found, self._tools.now_s())
             await begin_lost_again(self._tools.ledger, redis, self._tools.now_s())
             self._checked_runs = frozenset(found.run_to_server)
+
+
+def _why_short(error: Exception) -> str:
+    """Return the cause of the wait, with its cure where known."""
+    away = away_by(error)
+    if isinstance(error, StoreUnusable):
+        return f"the store ({in_one_line(error).removeprefix('the store ')})"
+    if _which_is_away(error) == "store":
+        refused = refusal_of(error)
+        return f"the store ({refused.with_cure if refused else type(error).__name__})"
+    return f"the ledger ({type(error).__name__})" if away is None else f"{away}"
 
 
 def _which_is_away(error: Exception) -> str:
@@ -132,12 +151,15 @@ def _which_is_away(error: Exception) -> str:
 
 def in_one_line(error: Exception) -> str:
     """
-    Return what an error says without its line breaks; its type if it says nothing.
+    Return an error's message without line breaks, or its type if it has no message.
 
-    Of a store or a ledger that refuses, the kind alone: its words may quote what it was sent.
+    For a refusal by store or ledger, return the kind alone: its message may quote data.
     """
     if isinstance(error, ResponseError):
         return in_words(error)
+    away = away_by(error)
+    if away is not None and isinstance(error, (OSError, BaseError)):
+        return str(away)
     if isinstance(error, SQLAlchemyError):
         return f"the ledger refuses: {type(error).__name__}"
     return " ".join(str(error).split()) or type(error).__name__

@@ -1,7 +1,7 @@
 """
-What a loader does beside its files: sweeps and forgets old marks, once a day, and scrubs.
+A loader's daily sweep, which also forgets old marks, its census, and its scrubs.
 
-In no hurry, and whatever breaks it off is tried again a little later.
+None of this is urgent: a failure is tried again a little later.
 """
 
 import asyncio
@@ -14,7 +14,9 @@ from segments.ingest.ids_only import LOOK_EVERY_S
 from segments.ingest.tools import Tools
 from segments.ledger.database.errors import LEDGER_FAILURES
 from segments.runtime.pauses import wait_or_stop
+from segments.store.changed_buckets import forget_abandoned
 from segments.store.reader import StoreUnusable
+from segments.upkeep.census import census_if_due
 from segments.upkeep.lost_jobs import forget_old
 from segments.upkeep.originals import Seen, see_to_originals
 from segments.upkeep.scrub.scrubber import Scrub, Scrubber
@@ -23,34 +25,34 @@ from segments.upkeep.sweep import Swept, sweep_daily
 _log = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 5.0
-"""Whoever deletes an audience asks for a sweep before the day is over."""
+"""A deleted audience wants a sweep before the day is over."""
 
 
 class _ToldToStop(Exception):
-    """There is no time for the rest."""
+    """Breaks off the work at hand."""
 
 
 async def keep_house(
     tools: Tools, abandoned_after_s: float, is_ready: asyncio.Event, stopping: asyncio.Event
 ) -> None:
     """
-    Do what is due until told to stop.
+    Do the due work until told to stop.
 
     Args:
         tools: Ledger, store, blobs and time.
-        abandoned_after_s: After how long an upload that was never finished is deleted.
-        is_ready: Set while the store may be written to.
-        stopping: Set by whoever wants it to stop.
+        abandoned_after_s: The age at which an unfinished upload is deleted.
+        is_ready: Set while the store accepts writes.
+        stopping: Set to stop.
     """
 
-    def stop_if_told(_: Swept) -> None:
+    def stop_if_told(_: Swept | None = None) -> None:
         if stopping.is_set():
             raise _ToldToStop
 
     while not stopping.is_set():
         await is_ready.wait()
         try:
-            stop_if_told(Swept())
+            stop_if_told()
             done = await sweep_daily(
                 tools.ledger,
                 tools.redis,
@@ -61,13 +63,17 @@ async def keep_house(
             )
             if done is not None:
                 await forget_old(tools.ledger, tools.redis, tools.now_s())
+                await forget_abandoned(tools.redis, tools.now_s())
+            counted = await census_if_due(tools.ledger, tools.redis, tools.now_s, stop_if_told)
         except _ToldToStop:
             return
         except (RedisError, StoreUnusable, BaseError, *LEDGER_FAILURES) as error:
-            _log.warning("sweep: broken off (%s)", type(error).__name__)
+            _log.warning("sweep or census: broken off (%s)", type(error).__name__)
         else:
             if done is not None:
                 _log.info("sweep: %s", _swept(*done))
+            if counted is not None:
+                _log.info("census: %d audiences, %d persons, %d records unreadable", *counted)
         await wait_or_stop(stopping, _LOOK_EVERY_S)
 
 
@@ -75,17 +81,19 @@ async def scrub_in_time(
     tools: Tools, within_s: float, refused_file_s: float, stopping: asyncio.Event
 ) -> None:
     """
-    Scrub the files in time, and see to originals and strays once an hour, until told to stop.
+    Scrub files in time, and see to originals and strays once an hour, until told to stop.
 
-    The store may be away meanwhile: nothing of it is asked.
+    This works without the store.
 
     Args:
         tools: Ledger, blobs and time.
-        within_s: Within how long of an ERASURE its ids are gone from the files.
-        refused_file_s: How long a file is kept that was refused for its metadata.
-        stopping: Set by whoever wants it to stop.
+        within_s: The time limit to remove an ERASURE's ids from the files.
+        refused_file_s: How long a file that was refused for its metadata is kept.
+        stopping: Set to stop.
     """
-    scrubber = Scrubber(tools.ledger, tools.blobs, tools.spool_dir, tools.now_s)
+    scrubber = Scrubber(
+        tools.ledger, tools.blobs, tools.spool_dir, tools.now_s, tools.reserve_bytes
+    )
     strays_at_s = 0.0
 
     def stop_if_told(_: Scrub | Seen) -> None:
@@ -95,7 +103,7 @@ async def scrub_in_time(
     while not stopping.is_set():
         try:
             done = await scrubber.scrub(tools.now_s() - within_s / 2, stop_if_told)
-            if tools.now_s() - strays_at_s >= LOOK_EVERY_S:
+            if abs(tools.now_s() - strays_at_s) >= LOOK_EVERY_S:
                 seen = await see_to_originals(tools, refused_file_s, stop_if_told)
                 if any(seen):
                     _log.info(

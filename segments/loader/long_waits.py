@@ -1,10 +1,9 @@
 """
-Jobs whose turn has not come for days: nothing is kept of their files but ids.
+Reduces the files of jobs that have waited for days to ids.
 
-A job waits while the store is away, or behind one of its partner's that is held. What its
-partner sent by mistake must not wait with it: see `segments.ingest.ids_only`. The file is
-read and compared with what was said of it, as in the job's turn, and a job whose file is
-another one fails now. The store is not written to, and may be away.
+A job waits while the store is away, or after a held job of its partner. Data sent by mistake must
+not wait with it: see `segments.ingest.ids_only`. The file is read and checked as usual, and a job
+with another file fails now. The store is not written to, and may be away.
 """
 
 import asyncio
@@ -27,11 +26,11 @@ from segments.upkeep.originals import jobs_with_originals
 _log = logging.getLogger(__name__)
 
 Carry = Callable[[Job, asyncio.Event], Awaitable[Job]]
-"""Carries a claimed job as far as `segments.ingest.run.wait_as_ids` does."""
+"""Runs a claimed job as far as `segments.ingest.run.wait_as_ids` does."""
 
 
 async def keep_waiting_as_ids(tools: Tools, carry: Carry, stopping: asyncio.Event) -> None:
-    """Look every hour until told to stop; what breaks it off is tried again then."""
+    """Look every hour until told to stop; a failure is tried again then."""
     while not stopping.is_set():
         try:
             await look_once(tools, carry, stopping)
@@ -41,7 +40,7 @@ async def keep_waiting_as_ids(tools: Tools, carry: Carry, stopping: asyncio.Even
 
 
 async def look_once(tools: Tools, carry: Carry, stopping: asyncio.Event) -> int:
-    """See to every file that has waited long enough; return how many there were."""
+    """Treat every file that has waited long enough; return their number."""
     done = 0
     async for job in jobs_with_originals(tools.ledger):
         if stopping.is_set():
@@ -56,7 +55,7 @@ async def _see_to(tools: Tools, job: Job, carry: Carry, stopping: asyncio.Event)
     async with tools.ledger.begin() as conn:
         claimed = await job_leases.claim_waiting(conn, job.id, tools.now_s())
     if claimed is None:
-        return False  # it is at work
+        return False  # the job is running
     try:
         now = await carry(claimed, stopping)
     except LeaseLost:

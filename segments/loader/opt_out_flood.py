@@ -1,13 +1,11 @@
 """
-Notices when far more opt-outs come than usual: somebody's mistake, or somebody's malice.
+Detects a flood of opt-outs, caused by mistake or by malice.
 
     flood   more ids in the last minute than SEGMENTS_FLOOD_IDS_PER_MINUTE, and than
             SEGMENTS_FLOOD_FACTOR times a minute's share of the day before
 
-They are applied all the same: a no is a no, however many say it. What a flood
-raises is a metric, and a line in the log at most once a minute. Both look at
-the ledger, so whatever door the requests came by, and whichever replica took
-them, they are counted once; and a restart forgets nothing.
+All opt-outs are applied nevertheless. A flood raises a metric, and logs a line at most once a
+minute. The ledger counts requests through all doors and replicas once, and survives a restart.
 """
 
 import asyncio
@@ -31,7 +29,7 @@ _log = logging.getLogger(__name__)
 EVERY_S = 5.0
 MINUTE_S = 60.0
 _USUAL_EVERY_S = 600.0
-"""How long a count of the day before is good: it reads every id of that day."""
+"""How long a count of the day before stays valid: it reads every id of that day."""
 
 _LOG_EVERY_S = 60.0
 
@@ -40,11 +38,11 @@ class Show(Protocol):
     """Shows the rates, in ids a minute."""
 
     def __call__(self, per_minute: float, usual: float, *, is_flood: bool) -> None:
-        """Take notice."""
+        """Show them."""
 
 
 class FloodAlarm:
-    """Looks at the ledger, and tells."""
+    """Watches the ledger for floods."""
 
     def __init__(
         self,
@@ -57,11 +55,11 @@ class FloodAlarm:
     ) -> None:
         """
         Args:
-            ledger: Where the opt-outs are counted.
-            show: Is told the rates.
-            now_s: The time.
-            factor: How many times the usual rate is a flood.
-            ids_per_minute: The least rate that is one.
+            ledger: Holds the opt-outs.
+            show: Receives the rates.
+            now_s: The clock.
+            factor: The multiple of the usual rate above which a rate is a flood.
+            ids_per_minute: The rate up to which no rate is a flood.
         """
         self._factor = factor
         self._ids_per_minute = ids_per_minute
@@ -75,7 +73,7 @@ class FloodAlarm:
     async def run(self, stopping: asyncio.Event) -> None:
         """Look every few seconds until told to stop."""
         while not stopping.is_set():
-            with suppress(*LEDGER_FAILURES):  # of which the loader tells
+            with suppress(*LEDGER_FAILURES):  # the loader reports these
                 await self.look()
             await wait_or_stop(stopping, EVERY_S)
 
@@ -84,15 +82,15 @@ class FloodAlarm:
         now_s = self._now_s()
         async with reading(self._ledger) as conn:
             begins_s = now_s - MINUTE_S
-            # To the end of time: of several clocks, one may be ahead.
+            # No upper bound: another machine's clock may be ahead.
             per_minute = await opt_outs.count_ids(conn, begins_s, inf)
-            if now_s - self._usual_at_s >= _USUAL_EVERY_S:
+            if abs(now_s - self._usual_at_s) >= _USUAL_EVERY_S:
                 of_day = await opt_outs.count_ids(conn, begins_s - S_PER_DAY, begins_s)
                 self._usual, self._usual_at_s = of_day * MINUTE_S / S_PER_DAY, now_s
         limit = max(self._ids_per_minute, self._factor * self._usual)
         is_flood = per_minute > limit
         self._show(per_minute, self._usual, is_flood=is_flood)
-        if is_flood and now_s - self._logged_at_s >= _LOG_EVERY_S:
+        if is_flood and abs(now_s - self._logged_at_s) >= _LOG_EVERY_S:
             self._logged_at_s = now_s
             _log.warning(
                 "opt-outs of %d ids in a minute, usually %.1f; they are applied", per_minute,

@@ -1,4 +1,4 @@
-"""What an operator sets of the loader."""
+"""The operator's options for the loader."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,28 +6,37 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class LoaderOptions:
-    """One loader's share of the settings; `segments.settings` says what each is for."""
+    """The loader's share of the settings; `segments.settings` documents each."""
 
     expected_ids: int
-    """How many persons a new store is laid out for."""
+    """Expected number of persons, for the layout of a new store."""
+
+    rebuilds_when_empty: bool
+    """Whether a store that came back empty is rebuilt without an operator."""
 
     spool_dir: Path
-    """Where a file's ids lie while it is loaded."""
+    """The directory of spools."""
+
+    reserve_bytes: int | None
+    """The reserve of its disk: see `segments.files.disk`."""
+
+    jobs_at_once: int
+    """The number of places: the files carried at once, each of another partner."""
 
     max_removed_share: float
-    """Fraction of an audience's members that a file may remove before it is held; 1 holds none."""
+    """Fraction of an audience's members that a file may remove before it is held; 1: never held."""
 
     abandoned_after_s: float
-    """After how long an upload that was never finished is deleted."""
+    """Time after which an unfinished upload is deleted."""
 
     scrub_within_s: float
-    """Within how long of an ERASURE its ids are gone from the files that are kept."""
+    """Time after an ERASURE within which its ids are scrubbed from kept files."""
 
     refused_file_s: float
-    """For how long a file is kept that was refused for its metadata; 0 keeps none."""
+    """How long a file is kept after a refusal for its metadata; 0: it is not kept."""
 
     flood_factor: float
-    """How many times the usual rate of opt-outs is a flood."""
+    """A flood of opt-outs exceeds the usual rate by more than this factor."""
 
     flood_ids_per_minute: int
-    """The least rate of opt-outs that is a flood."""
+    """Minimum rate of a flood of opt-outs."""

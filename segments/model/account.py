@@ -1,5 +1,5 @@
 """
-Who may say what of whom: the accounts, and how far the no of each one reaches.
+The accounts, their relations, and the reach of each account's opt-outs.
 
     media_group ── publishers, advertisers       publisher ── related advertisers
     agency ── its sub accounts, which are advertisers
@@ -8,18 +8,16 @@ Who may say what of whom: the accounts, and how far the no of each one reaches.
     advertiser             itself
     agency                 itself and its sub accounts
     publisher              its related advertisers (and off its own inventory)
-    media group            its advertisers, and whatever its publishers reach
+    media group            its advertisers, and everything that its publishers reach
     global                 everyone
 
-A sub account is reached by whatever reaches its agency. An ERASURE deletes the
-memberships of the same owners: were it fewer, something would be left that may
-not be shown; were it more, the next file would bring back what was deleted. So
-one function is derived from the other.
+An opt-out that reaches an agency reaches its sub accounts. An ERASURE deletes the memberships of
+the same owners: with fewer, memberships would remain that may not be shown; with more, the next
+file would restore deleted ones. So the second function derives from the first.
 
-A media group reaches through its publishers because its request is "a blanket
-operation reaching all the publishers and advertisers connected" (Privacy
-Management API, "API user categories"), and a publisher's reaches "all related
-advertisers". Where the two readings differ, this is the stricter.
+A media group reaches through its publishers because its request is "a blanket operation reaching
+all the publishers and advertisers connected" (Privacy Management API, "API user categories"), and a
+publisher's reaches "all related advertisers". Where the two readings differ, this is the stricter.
 """
 
 from collections.abc import Iterable
@@ -28,7 +26,7 @@ from enum import StrEnum
 
 
 class AccountKind(StrEnum):
-    """What sort of account it is."""
+    """The kind of an account."""
 
     AGENCY = "agency"
     ADVERTISER = "advertiser"
@@ -37,7 +35,7 @@ class AccountKind(StrEnum):
 
 
 PARTNER_KINDS = frozenset({AccountKind.AGENCY, AccountKind.ADVERTISER})
-"""Those who deliver files and own audiences."""
+"""The kinds that deliver files and own audiences."""
 
 PARENT_KINDS: dict[AccountKind, frozenset[AccountKind]] = {
     AccountKind.AGENCY: frozenset(),
@@ -48,21 +46,21 @@ PARENT_KINDS: dict[AccountKind, frozenset[AccountKind]] = {
     AccountKind.MEDIA_GROUP: frozenset(),
 }
 """
-Under which kinds of account one of each kind may stand. An account is put there when it is
-added, and stays, so no chain of them is a circle.
+The possible kinds of parent of each kind. An account keeps the parent that it is added with, so
+accounts form no cycle.
 """
 
 PARTNERS = "partner"
-"""The id space of all who can be named by `partner_id`."""
+"""The id space of all accounts that a `partner_id` can name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """One row of the ledger's accounts."""
+    """A row of the ledger's accounts."""
 
     id: int
     kind: AccountKind
-    public_id: str  # what files and bid requests call it
+    public_id: str  # its name in files and bid requests
     name: str
     parent_id: int | None = None
     segtax: int | None = None  # `Data.ext.segtax` of its segments; none: proprietary
@@ -71,10 +69,10 @@ class Account:
 
 def id_space(kind: AccountKind, parent: Account | None) -> str:
     """
-    Return among which accounts a public id must be unambiguous.
+    Return the id space in which a public id must be unique.
 
-    A `partner_id` means one advertiser or agency, a `sub_id` one account of its
-    partner, a `publisher.id` one publisher; the same text may be all three.
+    A `partner_id` means one advertiser or agency, a `sub_id` one account of its partner, a
+    `publisher.id` one publisher; the same text may be all three.
     """
     if parent is not None and parent.kind in PARTNER_KINDS:
         return f"{parent.kind.value}:{parent.id}"
@@ -82,12 +80,12 @@ def id_space(kind: AccountKind, parent: Account | None) -> str:
 
 
 class AccountTree:
-    """All accounts and how they relate, as of one moment."""
+    """All accounts and their relations at a moment."""
 
     def __init__(self, accounts: Iterable[Account], relations: Iterable[tuple[int, int]]) -> None:
         """
         Args:
-            accounts: All of them, those that are no longer active too.
+            accounts: All of them, including inactive ones.
             relations: Pairs of a publisher's id and its related advertiser's.
         """
         self._id_to_account = {account.id: account for account in accounts}
@@ -100,13 +98,13 @@ class AccountTree:
         Return every account whose opt-out keeps a person out of an owner's audiences.
 
         Raises:
-            KeyError: There is no such account.
+            KeyError: The account does not exist.
         """
-        lineage = self._lineage(owner_id)
+        lineage = self.lineage(owner_id)
         reaching = set(lineage)
         for account_id in lineage:
             for publisher_id in self._advertiser_to_publishers.get(account_id, ()):
-                reaching.update(self._lineage(publisher_id))
+                reaching.update(self.lineage(publisher_id))
         return frozenset(reaching)
 
     def erased_by(self, account_id: int) -> frozenset[int]:
@@ -119,10 +117,10 @@ class AccountTree:
 
     def within(self, account_id: int) -> frozenset[int]:
         """
-        Return the accounts for which an account may submit requests: itself, those
-        below it, and the owners that its own requests reach anyway.
+        Return the accounts for which an account may submit requests: itself, its descendants, and
+        all owners that its own requests reach.
         """
-        below = {id_ for id_ in self._id_to_account if account_id in self._lineage(id_)}
+        below = {id_ for id_ in self._id_to_account if account_id in self.lineage(id_)}
         return self.erased_by(account_id) | below
 
     def account(self, account_id: int) -> Account:
@@ -130,12 +128,12 @@ class AccountTree:
         Return an account by its number.
 
         Raises:
-            KeyError: There is no such account.
+            KeyError: The account does not exist.
         """
         return self._id_to_account[account_id]
 
     def of_kind(self, kinds: Iterable[AccountKind], public_id: str) -> list[Account]:
-        """Return the accounts of some kinds that have a public id; sub accounts share theirs."""
+        """Return the accounts of some kinds with a public id; sub accounts may share theirs."""
         wanted = frozenset(kinds)
         return [
             account
@@ -143,8 +141,8 @@ class AccountTree:
             if account.kind in wanted and account.public_id == public_id
         ]
 
-    def _lineage(self, account_id: int) -> list[int]:
-        """Return the account, its parent, and so on up."""
+    def lineage(self, account_id: int) -> list[int]:
+        """Return an account and its ancestors, from the account up."""
         lineage = []
         at: int | None = account_id
         while at is not None:

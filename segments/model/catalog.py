@@ -6,7 +6,7 @@ import msgspec
 
 
 class AudienceEntry(msgspec.Struct, frozen=True):
-    """One audience, as the bid path must know it. Unix times bound when it is live."""
+    """An audience, as the bid path sees it. Unix times bound when it is live."""
 
     id: int
     owner_id: int
@@ -18,7 +18,7 @@ class AudienceEntry(msgspec.Struct, frozen=True):
 
 
 class AccountEntry(msgspec.Struct, frozen=True):
-    """One account; `related_ids` are a publisher's related advertisers."""
+    """An account; `related_ids` are a publisher's related advertisers."""
 
     id: int
     kind: str
@@ -31,7 +31,7 @@ class AccountEntry(msgspec.Struct, frozen=True):
 
 
 class ActivationEntry(msgspec.Struct, frozen=True):
-    """One audience as one recipient sees it, whatever the audience's own id and window are."""
+    """An audience for a recipient, independent of the audience's own id and window."""
 
     audience_id: int
     segment_id: str
@@ -40,7 +40,12 @@ class ActivationEntry(msgspec.Struct, frozen=True):
 
 
 class RecipientEntry(msgspec.Struct, frozen=True):
-    """One recipient of segments, the partners granted to it, and what is activated for it."""
+    """
+    A recipient of segments, with its grants and activations.
+
+    `tokens` are the SHA-256 digests of its valid tokens, in hex; the client's certificate must have
+    at least one name of `certificates`. `None`: not required.
+    """
 
     id: int
     name: str
@@ -48,10 +53,12 @@ class RecipientEntry(msgspec.Struct, frozen=True):
     partner_ids: tuple[int, ...] = ()
     hold_out: float = 0.0
     activations: tuple[ActivationEntry, ...] = ()
+    tokens: tuple[str, ...] | None = None
+    certificates: tuple[str, ...] | None = None
 
 
 class CatalogSnapshot(NamedTuple):
-    """The whole catalog at one version of it. Version 0: none was published yet."""
+    """The whole catalog at a version. Version 0: not published yet."""
 
     version: int
     audiences: tuple[AudienceEntry, ...]

@@ -1,9 +1,9 @@
 """
-Which columns of a customer's file are read.
+The columns that are read from a customer's file.
 
-Warehouses write names in capitals, people as they like: a column is the same in any
-case, in what is declared and in what a file has. A file in which two columns can't be
-told apart so is refused, for one of them may hold the person's no.
+Warehouses write column names in capitals, people in any way, so names are compared without regard
+to case, in declarations and in files. A file with two columns of the same name in this sense is
+refused, because either may hold the person's opt-out.
 """
 
 from typing import NamedTuple
@@ -13,11 +13,11 @@ DELETE = "delete"
 PROCESS_CONSENT = "process_consent"
 
 CONTROLS = (DELETE, PROCESS_CONSENT)
-"""Columns with a meaning of their own: honoured wherever they stand in a file."""
+"""Columns with a meaning of their own: honoured at any position in a file."""
 
 
 def column_key(name: str) -> str:
-    """Return what two names of one column have in common."""
+    """Return the form in which column names are compared."""
     return name.strip().lower()
 
 
@@ -29,7 +29,7 @@ class IdentityColumn(NamedTuple):
 
 
 class Columns(NamedTuple):
-    """Which columns of a file are read."""
+    """The columns that are read from a file."""
 
     identities: tuple[IdentityColumn, ...]
-    controls: tuple[str, ...]  # of `CONTROLS`, those declared; the others count if they are there
+    controls: tuple[str, ...]  # declared ones of `CONTROLS`; the others count if present

@@ -1,4 +1,4 @@
-"""How long a day is."""
+"""The length of a day."""
 
 from typing import Final
 

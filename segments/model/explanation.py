@@ -1,20 +1,20 @@
 """
-What a partner is told of a delivery beside its vendor's own answer: counts and reasons.
+Explanations to partners beside the vendor's own answer: counts and reasons.
 
-All of it follows from the file and its metadata alone. No number here may depend on whether a
-person has opted out: a file of one line would answer that.
+All derive from the file and its metadata alone. No number may depend on a person's opt-out: a file
+of one line would reveal it.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
-from segments.model.job import Job
+from segments.model.job import BadLineReason, Job, Report
 from segments.model.order import SegmentAction, SegmentOrder
 from segments.model.stop_reason import UNTOLD, Stopped, StopReason
 
 
 def of_stop(stopped: Stopped) -> dict[str, Any]:
-    """Explain a refusal: the reason, where it is, and what to do."""
+    """Explain a refusal: the reason, its place, and the remedy."""
     return _reason(stopped.reason, stopped.detail)
 
 
@@ -24,11 +24,9 @@ def of_job(job: Job, data_file: str | None = None) -> dict[str, Any]:
 
     Args:
         job: Done or failed.
-        data_file: What the file was called that was found, if that is told.
+        data_file: The name of the data file, if found and to be told.
     """
-    said: dict[str, Any] = {}
-    if job.stop is not None:
-        said = _reason(job.stop, _detail(job))
+    said = told_stop(job) or {}
     if data_file is not None:
         said["data_file"] = data_file
     report = job.report
@@ -37,8 +35,13 @@ def of_job(job: Job, data_file: str | None = None) -> dict[str, Any]:
             "records": report.rows,
             "valid": report.valid,
             "bad": report.bad,
-            "bad_lines": _bad_lines(job),
+            "bad_lines": {
+                reason.value: numbers for reason, numbers in bad_lines_by_reason(report).items()
+            },
         }
+        if report.bad_by_reason:
+            counts = {reason.value: count for reason, count in report.bad_by_reason.items()}
+            said["lines"]["bad_by_reason"] = counts
         because = {line.reason.value: line.reason.in_words for line in report.bad_lines}
         if because:
             said["lines"]["bad_because"] = because
@@ -47,7 +50,7 @@ def of_job(job: Job, data_file: str | None = None) -> dict[str, Any]:
             "line": report.header_line,
             **({"text": report.header} if report.header else {}),
         }
-    # As it was planned: what is refused today may have been allowed then.
+    # As planned: an action that is refused today may have been allowed then.
     refused = {planned.segment_id for planned in report.segments if planned.audience_id is None}
     segments = [
         {"id": each.segment_id, "message": each.refused_because}
@@ -59,16 +62,21 @@ def of_job(job: Job, data_file: str | None = None) -> dict[str, Any]:
     return said
 
 
+def told_stop(job: Job) -> dict[str, Any] | None:
+    """Explain why a job failed: `reason`, `message` if it may be told, `what_to_do`."""
+    return None if job.stop is None else _reason(job.stop, _detail(job))
+
+
 def in_a_line(job: Job) -> str | None:
-    """Say why a job failed where there is room for a line alone; `None` if it did not."""
-    if job.stop is None:
+    """Explain a failed job in a line; `None` if it did not fail."""
+    said = told_stop(job)
+    if said is None:
         return None
-    said = _reason(job.stop, _detail(job))
     return f"{job.stop}: {said.get('message', said['what_to_do'])}"
 
 
 def warnings_of(segments: Sequence[SegmentOrder]) -> list[str]:
-    """Return what is allowed in a delivery's segments, and hardly meant."""
+    """Return warnings of segments that are allowed, and hardly intended."""
     by_number: dict[int, list[str]] = {}
     for segment in segments:
         if segment.is_valid:
@@ -98,9 +106,9 @@ def _reason(reason: StopReason, detail: str) -> dict[str, Any]:
     return {**said, "what_to_do": reason.advice}
 
 
-def _bad_lines(job: Job) -> dict[str, list[int]]:
-    """Return the numbers of the sampled bad lines by what is wrong with them."""
-    found: dict[str, list[int]] = {}
-    for line in job.report.bad_lines:
-        found.setdefault(line.reason.value, []).append(line.number)
+def bad_lines_by_reason(report: Report) -> dict[BadLineReason, list[int]]:
+    """Return the numbers of some bad lines of each reason."""
+    found: dict[BadLineReason, list[int]] = {}
+    for line in report.bad_lines:
+        found.setdefault(line.reason, []).append(line.number)
     return found

@@ -1,12 +1,10 @@
 """
-The one place where an identifier becomes a key.
+Turns identifiers into keys; no other module does.
 
-The bid path and the ingest path must agree on it byte for byte: if they
-differ by a single letter's case, every lookup misses and nothing fails. So
-neither plane makes keys; both call this module.
+The bid path and the ingest path must agree on keys byte for byte: if a single letter's case
+differs, every lookup misses and no error shows it. So both planes call this module.
 
-Every kind of identifier becomes 16 bytes, so that all kinds share one key
-space and one lookup:
+Every kind of identifier becomes 16 bytes, so that all kinds share a key space and a lookup:
 
     kind         accepted form                            16-byte id
     e-mail hash  hex MD5, SHA-1 or SHA-256, any case      first 16 bytes of the digest
@@ -15,14 +13,12 @@ space and one lookup:
     device id    UUID, any case, not all-zero             blake2b-128("ifa:" + lower case)
     other eid    source and uid                           blake2b-128("eid:" + source + ":" + uid)
 
-A hash is never hashed again: the first 16 bytes of a digest are as evenly
-spread as any function of them. 128 bits make a collision among 10^10 ids less
-likely than 10^-18.
+An e-mail hash is not hashed again: the first 16 bytes of a digest are as evenly spread as any
+function of them. 128 bits make a collision among 10^10 ids less likely than 10^-18.
 
-**Some digests are no person's** (`NO_PERSON`): those of the empty text, which is
-what an export makes of empty cells and an SDK of a user who is not logged in, and
-those of zeros or of `f` alone, which are placeholders. Everybody without an address
-would be one person. No id is made of them, by whichever door they come.
+**Some digests are no person's** (`NO_PERSON`): those of the empty text, which exports make of empty
+cells and SDKs of users who are not logged in, and placeholders of only zeros or only `f`. All
+persons without an address would share such an id, so no door makes ids of these digests.
 """
 
 import re
@@ -33,13 +29,13 @@ from hashlib import blake2b, md5, sha1, sha256
 from typing import Final, NewType
 
 Id = NewType("Id", bytes)
-"""16 bytes that stand for one identifier of one person."""
+"""16 bytes that stand for an identifier of a person."""
 
 ID_BYTES: Final = 16
 MAX_TEXT_CHARS: Final = 256
 
 EMAIL_HASH_CHARS: Final = {"md5": 32, "sha1": 40, "sha2": 64}
-"""Length of each accepted e-mail hash in hex, by the name its vendor uses."""
+"""Length of each accepted e-mail hash in hex, by its vendor's name for it."""
 
 NO_PERSON: Final = frozenset(
     digest[:ID_BYTES]
@@ -52,8 +48,8 @@ NO_PERSON: Final = frozenset(
     )
 )
 """
-The first 16 bytes of digests that stand for nobody. No address has one of them: that a
-digest begins with 16 given bytes is as likely as a collision.
+The first 16 bytes of digests that stand for no person. A real address matches them only as likely
+as a collision.
 """
 
 _ACCEPTED_DIGEST_CHARS: Final = frozenset(EMAIL_HASH_CHARS.values())
@@ -71,7 +67,7 @@ _MOST_MARKED_CHARS: Final = 128
 
 
 class IdentifierKind(StrEnum):
-    """What sort of identifier an id was made from. Also a metric label."""
+    """The kind of identifier behind an id. Also a metric label."""
 
     EMAIL = "email"
     PHONE = "phone"
@@ -79,20 +75,20 @@ class IdentifierKind(StrEnum):
     IFA = "ifa"
     EID = "eid"
 
-    # Enum's own is a function of Python, and runs at each look into a dictionary.
+    # Enum's own is written in Python, and runs at each look into a dictionary.
     __hash__ = str.__hash__
 
 
 class UnusableId(ValueError):
     """
-    The text is not an identifier of its kind; whoever sent it must mend it.
+    The text is not an identifier of its kind; its sender must correct it.
 
     The message gives lengths and reasons, never the text: ids stay out of logs.
     """
 
 
 class NoPerson(UnusableId):
-    """The text is a digest, and nobody's: see `NO_PERSON`."""
+    """The text is a digest of no person: see `NO_PERSON`."""
 
     def __init__(self) -> None:
         super().__init__("a hash of nothing, or a placeholder, which is no person's")
@@ -100,15 +96,14 @@ class NoPerson(UnusableId):
 
 def id_of_email_hash(digest: str) -> Id:
     """
-    Make the id of a hashed e-mail address.
+    Return the id of a hashed e-mail address.
 
     Args:
-        digest: MD5, SHA-1 or SHA-256 in hex, any case. The address must have
-            been lower-cased before it was hashed (LiveAudience, "Email hash
-            data file"); that can't be checked here.
+        digest: MD5, SHA-1 or SHA-256 in hex, any case. The address must have been lower-cased
+            before hashing (LiveAudience, "Email hash data file"); that can't be checked here.
 
     Raises:
-        UnusableId: Not 32, 40 or 64 hex digits; `NoPerson` where they are nobody's.
+        UnusableId: Not 32, 40 or 64 hex digits; `NoPerson` for a digest of no person.
     """
     try:
         raw = unhexlify(digest)
@@ -121,7 +116,7 @@ def id_of_email_hash(digest: str) -> Id:
 
 def tail_of_email_hash(digest: str) -> bytes:
     """
-    Return what a hash that `id_of_email_hash` accepts has behind its id: 0, 4 or 16 bytes.
+    Return the bytes of an accepted e-mail hash after its id: 0, 4 or 16 bytes.
 
     Raises:
         ValueError: Not hex.
@@ -130,16 +125,16 @@ def tail_of_email_hash(digest: str) -> bytes:
 
 
 def email_hash_of(id_: Id, tail: bytes) -> str:
-    """Return the hash that an id and its tail were made of, in lower case."""
+    """Return the hash of an id and its tail, in lower case."""
     return id_.hex() + tail.hex()
 
 
 def id_of_phone_hash(digest: str) -> Id:
     """
-    Make the id of a hashed phone number: hex SHA-256, any case.
+    Return the id of a hashed phone number: hex SHA-256, any case.
 
     Raises:
-        UnusableId: Not 64 hex digits; `NoPerson` where they are nobody's.
+        UnusableId: Not 64 hex digits; `NoPerson` for a digest of no person.
     """
     if len(digest) != 64 or not _HEX.fullmatch(digest):
         raise UnusableId(f"phone hash of {len(digest)} characters, not 64 hex digits")
@@ -149,7 +144,7 @@ def id_of_phone_hash(digest: str) -> Id:
 
 def id_of_duid(text: str) -> Id:
     """
-    Make the id of a first-party cookie, usually `<12 hex>--<26 char ULID>`.
+    Return the id of a first-party cookie, usually `<12 hex>--<26 char ULID>`.
 
     Opaque: never trimmed, never lower-cased.
 
@@ -161,11 +156,11 @@ def id_of_duid(text: str) -> Id:
 
 def id_of_ifa(text: str) -> Id:
     """
-    Make the id of a device: IDFA or AAID (`device.ifa`; OpenRTB 2.6, 3.2.18).
+    Return the id of a device: IDFA or AAID (`device.ifa`; OpenRTB 2.6, 3.2.18).
 
     Raises:
-        UnusableId: Not a UUID, or all zero, which is what a device sends whose
-            user switched its id off.
+        UnusableId: Not a UUID, or all zero, which devices send when their user has switched the id
+            off.
     """
     lower = text.lower()
     if not _UUID.fullmatch(lower):
@@ -177,30 +172,29 @@ def id_of_ifa(text: str) -> Id:
 
 def id_of_eid(source: str, uid: str) -> Id:
     """
-    Make the id of one person under one identity source.
+    Return the id of a person under an identity source.
 
     Args:
-        source: `EID.source`, a canonical domain such as `id5-sync.com`
-            (OpenRTB 2.6, 3.2.27). Compared without regard to case.
+        source: `EID.source`, a canonical domain such as `id5-sync.com` (OpenRTB 2.6, 3.2.27).
+            Compared without regard to case.
         uid: `UID.id` (3.2.28). Opaque: never trimmed, never lower-cased.
 
     Raises:
-        UnusableId: `source` or `uid` is empty, too long, or not encodable, or
-            `source` has a colon.
+        UnusableId: `source` or `uid` is empty, too long, or not encodable, or `source` has a colon.
     """
     if ":" in source:
-        # No domain has one, and with it one source could make up ids of another.
+        # Domains have no colon; with a colon, one source could forge ids of another.
         raise UnusableId(f"eid source of {len(source)} characters with a colon")
     return _blake(f"eid:{_checked(source, 'eid source').lower()}:{_checked(uid, 'uid')}")
 
 
 def unmarked_digest(text: str) -> str:
     """
-    Read a hash as senders of bids write it who mean the same: within blanks or quotes, or
-    behind `0x` or the name of its function.
+    Unwrap a hash as bid senders write it: within blanks or quotes, or after `0x` or the name of its
+    function.
 
     Returns:
-        The hash alone, for `id_of_email_hash` or `id_of_phone_hash`; another text as it is.
+        The hash alone, for `id_of_email_hash` or `id_of_phone_hash`; any other text unchanged.
     """
     match = _MARKED_DIGEST.fullmatch(text) if len(text) <= _MOST_MARKED_CHARS else None
     return match[1] if match else text
@@ -208,11 +202,11 @@ def unmarked_digest(text: str) -> str:
 
 def unmarked_uuid(text: str) -> str:
     """
-    Read a device id as senders of bids write it who mean the same: within blanks, quotes or
-    braces, or without its dashes.
+    Unwrap a device id as bid senders write it: within blanks, quotes or braces, or without its
+    dashes.
 
     Returns:
-        The UUID, for `id_of_ifa`; another text as it is.
+        The UUID, for `id_of_ifa`; any other text unchanged.
     """
     match = _MARKED_UUID.fullmatch(text) if len(text) <= _MOST_MARKED_CHARS else None
     return "-".join(match.groups()) if match else text
@@ -220,11 +214,11 @@ def unmarked_uuid(text: str) -> str:
 
 def parse_id(text: str) -> tuple[IdentifierKind, Id]:
     """
-    Read an identifier as people type it.
+    Parse an identifier as people type it.
 
     Args:
-        text: A bare e-mail hash or device id, or `email:HASH`, `phone:HASH`,
-            `duid:TEXT`, `ifa:UUID`, `eid:SOURCE:UID`.
+        text: A bare e-mail hash or device id, or `email:HASH`, `phone:HASH`, `duid:TEXT`,
+            `ifa:UUID`, `eid:SOURCE:UID`.
 
     Raises:
         UnusableId: None of these forms.
@@ -255,7 +249,7 @@ _PREFIXED: Final[dict[IdentifierKind, Callable[[str], Id]]] = {
 
 
 def _of_somebody(digest: bytes) -> Id:
-    """Return the first 16 bytes of a digest, unless it is nobody's."""
+    """Return the first 16 bytes of a digest; raise `NoPerson` if it is no person's."""
     id_ = digest[:ID_BYTES]
     if id_ in NO_PERSON:
         raise NoPerson
@@ -274,7 +268,7 @@ def _blake(text: str) -> Id:
     except UnicodeEncodeError:
         raw = b""
     if not raw:
-        # A lone surrogate, which JSON can spell and UTF-8 can't. Raised out here,
-        # for the codec's exception quotes the text and would come along as context.
+        # A lone surrogate: valid in JSON, not in UTF-8. Raised outside the handler, because the
+        # codec's exception quotes the text and would be the context.
         raise UnusableId(f"{len(text)} characters that are not Unicode text")
     return Id(blake2b(raw, digest_size=ID_BYTES).digest())

@@ -1,22 +1,19 @@
 r"""
-One delivered file on its way into the store. Read this first.
+A job: a delivered file on its way into the store. Read this first.
 
     unpack -> validate -> parse  =spool=>  brake -> merge -> publish  ->  done
                                              \ ->  held, until it is released
                                                 any of these -> failed
 
-A job is a value: a row of the ledger. `segments.ingest.run` carries it from one
-to the next, and whoever drives that saves each: how far it read, what it is
-going to change, each checkpoint, the end.
+A job is a value: a row of the ledger. `segments.ingest.run` turns it into its successive states,
+and the caller saves each: the bytes read, the planned changes, each checkpoint, the end.
 
-Some kinds of files have steps of their own before, between and after these:
-`segments.ingest.file_steps`.
+Some kinds of files have additional steps: `segments.ingest.file_steps`.
 
-Up to the spool nothing has been written. From there on every step may be
-repeated: what a job changes is fixed in its report before the first write, the
-expiry days included, and merging the same ids again changes nothing. A job that
-was killed ends as if it had not been; only its counts may call "unchanged" what
-the killed run had added after its last checkpoint.
+Until the spool is complete nothing is written. From there on every step may be repeated: the report
+fixes a job's changes before the first write, expiry days included, and merging the same ids again
+changes nothing. A killed job ends as if it had not been killed; only its counts may call
+"unchanged" the additions of the killed run after its last checkpoint.
 """
 
 import hashlib
@@ -33,7 +30,7 @@ from segments.model.stop_reason import Stopped, StopReason
 
 
 class BadLineReason(StrEnum):
-    """Why a line is no usable record; `in_words` says it to the partner."""
+    """Why a line is no usable record; `in_words` tells the partner."""
 
     NOT_A_HASH = "not_a_hash"
     OTHER_HASH = "other_hash"
@@ -51,7 +48,7 @@ class BadLineReason(StrEnum):
 
     @property
     def in_words(self) -> str:
-        """What is wrong with the line and what to send instead; the line is never quoted."""
+        """The fault of the line and its remedy; the line is never quoted."""
         return _IN_WORDS[self]
 
 
@@ -79,14 +76,14 @@ _IN_WORDS = {
 
 
 class BadLine(NamedTuple):
-    """One bad line of the sample."""
+    """A bad line of the sample."""
 
     number: int  # from 1, blank lines and the header counted
     reason: BadLineReason
 
 
 class Planned(msgspec.Struct, frozen=True):
-    """What a job does with one segment; without an audience id, nothing: it was rejected."""
+    """The change that a job makes to a segment; none without an audience id: it was rejected."""
 
     segment_id: str
     action: SegmentAction
@@ -95,42 +92,42 @@ class Planned(msgspec.Struct, frozen=True):
 
 
 MAX_DEATHS = 5
-"""So many loaders may die of a job before it gets anywhere; then it is the job."""
+"""Loaders that may die of a job without progress; then the job is to blame."""
 
 
 class JobState(StrEnum):
-    """Where a job stands. The last two are ends; a failed one can be delivered again."""
+    """The state of a job. The last two are final; a failed file can be delivered again."""
 
-    QUEUED = "queued"  # nobody works on it
-    RUNNING = "running"  # a loader does, and holds its lease
-    HELD = "held"  # waits for a person to release it
+    QUEUED = "queued"  # waits for a loader
+    RUNNING = "running"  # a loader works on it, and holds its lease
+    HELD = "held"  # waits for an operator to release it
     DONE = "done"
     FAILED = "failed"
 
 
 NO_FILE = ""
-"""The blob of a job whose file was deleted, for it is not needed."""
+"""The blob of a job whose file was deleted as unnecessary."""
 
 UNFINISHED = (JobState.QUEUED, JobState.RUNNING, JobState.HELD)
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
-    """How far the store has it."""
+    """The progress of a job in the store."""
 
     next_part: int = 0  # all parts of the spool below are in the store
-    deaths: int = 0  # loaders that died since it last got further
-    is_released: bool = False  # a person has said that it may remove what it does
-    # Where the job replaces: of all parts below, those who are not named are out.
+    deaths: int = 0  # loaders that died since its last progress
+    is_released: bool = False  # an operator has allowed its removals
+    # Of a job that replaces: in all parts below, ids absent from the file are removed.
     next_retained: int = 0
 
     @property
     def parts(self) -> int:
-        """What the store's mark of the job says, if it has all of this."""
+        """The store's mark of the job, if the store has all of this."""
         return self.next_part + self.next_retained
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What a job found and did: what every door's answer and every screen is made from."""
+    """A job's findings and results: the source of every door's answer and every screen."""
 
     size_bytes: int = 0  # as delivered
     read_bytes: int = 0
@@ -138,12 +135,13 @@ class Report(msgspec.Struct, frozen=True):
     rows: int = 0  # records: lines that are neither blank nor the header
     valid: int = 0
     bad: int = 0
-    bad_lines: tuple[BadLine, ...] = ()  # a sample
-    header_line: int = 0  # the line that was taken as the names of columns; 0: none
-    header: str = ""  # its text, where it is a name that we know; see segments.ingest.header
+    bad_lines: tuple[BadLine, ...] = ()  # some of each reason
+    bad_by_reason: dict[BadLineReason, int] = {}  # adds up to `bad`, but for a run's rows
+    header_line: int = 0  # the line taken for column names; 0: none
+    header: str = ""  # its text, if it is a known name; see segments.ingest.header
     segments: tuple[Planned, ...] = ()
     written: int = 0  # of the valid rows
-    rows_per_s: float = 0.0  # written, on the average since a loader last took it up
+    rows_per_s: float = 0.0  # written, on average since a loader last took the job
     duplicates: int = 0
     # In pairs of id and audience: segments.model.record.Tally.
     added: int = 0
@@ -151,38 +149,52 @@ class Report(msgspec.Struct, frozen=True):
     removed: int = 0
     unchanged: int = 0
     refused: int = 0
-    # The ledger's opt-outs, by number, between which the job wrote: all up to the
-    # first were in the store before, none behind the second was recorded.
+    tallies: dict[int, Tally] = {}  # the same by audience; their sums are the five above
+    # Unix times at which a stage of the job ended; `None`: it has not, or in an older version.
+    read_at_s: float | None = None
+    checked_at_s: float | None = None  # the brake let it go on
+    written_at_s: float | None = None
+    # Numbers of opt-outs in the ledger: the store had those up to the first before the job wrote;
+    # those above the second were recorded after all writes.
     opt_outs_before: int | None = None
     opt_outs_until: int | None = None
-    held_because: str = ""  # what a person must look at
-    is_ids: bool = False  # the file that is kept holds ids only; these counts are of the delivered
-    delivered_blob: str = ""  # in whose place it is kept, as long as that is still to be deleted
+    held_because: str = ""  # the operator must look at this
+    is_ids: bool = False  # the kept file holds ids only; these counts are of the delivered file
+    delivered_blob: str = ""  # the delivered file that it replaced, until that is deleted
 
     def unwritten(self) -> "Report":
-        """Return the same of a job of which nothing is in the store; what it plans stays."""
+        """Return the report of this job with nothing in the store; its plan stays."""
         none = dict.fromkeys(("written", "duplicates", *Tally._fields), 0)
-        return replace(self, **none, rows_per_s=0.0, opt_outs_until=None)
+        return replace(
+            self, **none, tallies={}, rows_per_s=0.0, written_at_s=None, opt_outs_until=None
+        )
+
+    def with_tallies(self, tallies: Mapping[int, Tally]) -> "Report":
+        """Return the report with more results, by audience."""
+        by_audience = dict(self.tallies)
+        for audience_id, tally in tallies.items():
+            by_audience[audience_id] = by_audience.get(audience_id, Tally()) + tally
+        more = sum(tallies.values(), Tally())._asdict()
+        added_up = {name: getattr(self, name) + count for name, count in more.items()}
+        return replace(self, **added_up, tallies=by_audience)
 
     @property
     def remaining_s(self) -> float | None:
-        """How long the rest will take at this rate; `None`: nothing is known yet."""
+        """The remaining time at this rate; `None` if the rate is unknown."""
         return (self.valid - self.written) / self.rows_per_s if self.rows_per_s else None
 
 
 class Scrubbed(msgspec.Struct, frozen=True):
-    """
-    What became of a file from which erased ids were taken: see `segments.upkeep.scrub.scrubber`.
-    """
+    """The result of scrubbing a job's file: see `segments.upkeep.scrub.scrubber`."""
 
     digest: str = ""  # of the file as it is now
     hash_type: str | None = None  # by the first valid line of the file as it came
-    stop: StopReason | None = None  # the file is deleted: this is why the job fails
-    error: str = ""  # the detail of it
+    stop: StopReason | None = None  # the file is deleted: why the job fails
+    error: str = ""  # the detail of the stop
 
 
 class Job(msgspec.Struct, frozen=True):
-    """One row of the ledger's jobs."""
+    """A row of the ledger's jobs."""
 
     id: int
     transaction_id: str
@@ -193,7 +205,7 @@ class Job(msgspec.Struct, frozen=True):
     blob: str
     file_name: str
     order: Order
-    metadata: dict[str, Any]  # as its door was sent it: for that door's answer, and nothing else
+    metadata: dict[str, Any]  # as its door received it: only for that door's answer
     state: JobState
     created_at_s: float
     checkpoint: Checkpoint = Checkpoint()
@@ -203,15 +215,16 @@ class Job(msgspec.Struct, frozen=True):
     started_at_s: float | None = None
     finished_at_s: float | None = None
     scrubbed: Scrubbed | None = None  # none: the file is as it came
+    delivered_bytes: int = 0  # of the file as it came; 0: unknown (an older version, or a run)
 
     @property
     def has_written_nothing(self) -> bool:
-        """The job is over, and no rebuild reads its file."""
+        """The job has failed, and a rebuild does not read its file."""
         return self.state is JobState.FAILED and not self.checkpoint.next_part
 
 
 def failed(job: Job, stopped: Stopped, at_s: float) -> Job:
-    """Return the job as it ends; what it has written stays, and its report says how far it came."""
+    """Return the job as failed; its writes stay, and its report shows its progress."""
     return replace(
         job,
         state=JobState.FAILED,
@@ -222,6 +235,6 @@ def failed(job: Job, stopped: Stopped, at_s: float) -> Job:
 
 
 def fingerprint(door: str, owner_id: int, metadata: Mapping[str, Any], sha256: str) -> str:
-    """Name a delivery by what it says and holds: the same one again has the same name."""
+    """Return the fingerprint of a delivery: equal for the same metadata and file."""
     said = msgspec.json.encode([door, owner_id, metadata, sha256], order="deterministic")
     return hashlib.sha256(said).hexdigest()

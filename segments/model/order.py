@@ -1,4 +1,4 @@
-"""What a delivery asks for: which segments it changes, and how."""
+"""The order of a delivery: its segments, and what to do with each."""
 
 import re
 from enum import StrEnum
@@ -9,8 +9,8 @@ _SEGMENT_ID = re.compile(r"-?[0-9]{1,20}")
 
 FIRST_GIVEN_ID = 10**12
 """
-Segment ids that we give begin here, and have 13 digits: partners may not choose such a one, so
-theirs and ours never meet.
+Segment ids that we give begin here, and have 13 digits. Partners may not choose such ids, so ours
+never collide with theirs.
 """
 
 _GIVEN_ID = re.compile(r"[0-9]{13}")
@@ -24,12 +24,12 @@ class SegmentAction(StrEnum):
 
 
 class SegmentOrder(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One segment to change; `segment_id` is none of ours if `is_valid` is not."""
+    """A segment to change; `segment_id` is no segment id unless `is_valid`."""
 
     segment_id: str
     name: str
     action: SegmentAction
-    audience_id: int | None = None  # where the door knows the audience; it must be there still
+    audience_id: int | None = None  # if the door knows the audience, which must still exist
 
     @property
     def is_valid(self) -> bool:
@@ -42,7 +42,7 @@ class SegmentOrder(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def is_to_exist(self) -> bool:
-        """The id is one that we give: there is such an audience, or the action fails."""
+        """We gave the id: its audience exists, or the action fails."""
         return _GIVEN_ID.fullmatch(self.segment_id) is not None
 
     @property
@@ -60,7 +60,7 @@ class SegmentOrder(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class Order(msgspec.Struct, frozen=True, omit_defaults=True):
     """
-    What a delivery asks for, whichever door it came by. `None`: the partner didn't say.
+    The order of a delivery, whichever door it came by. `None`: the partner did not say.
 
     Its door makes it once, and the ledger keeps it with the job.
     """
@@ -71,10 +71,12 @@ class Order(msgspec.Struct, frozen=True, omit_defaults=True):
     records: int | None = None
     hash_type: str | None = None  # md5, sha1, sha2: of the e-mail hashes
     max_removed_share: float | None = None  # of an audience; see segments.ingest.brake
-    run_id: str | None = None  # of an external audience; the file is made when the job is run
-    replaces: bool = False  # whom the file does not name leaves the audience
+    run_id: str | None = None  # of an external audience; the job makes its file
+    replaces: bool = False  # ids that the file does not name leave the audience
 
     @property
     def is_of_marked_ids(self) -> bool:
-        """The file says of each id whether it leaves: `segments.ingest.external_audience.delta`."""
+        """
+        The file marks each id as coming or leaving: `segments.ingest.external_audience.delta`.
+        """
         return self.run_id is not None

@@ -1,23 +1,21 @@
 """
-What the store holds of one id: opt-outs and memberships, packed into bytes.
+The record of an id in the store: opt-outs and memberships, packed into bytes.
 
     byte 0         high nibble: layout version (1); bit 0: opt-outs follow
     [opt-outs]     varint count, then count x { byte action, varint account id },
                    by account id, then action; account 0 is everyone
     memberships    to the end: { varint audience id, uint16 LE expiry day }, by audience id
 
-Opt-outs live in the record, so the one lookup that answers "which segments?"
-answers "may we?" too, atomically; no cache can hold one without the other.
+Opt-outs live in the record, so the lookup that answers "which segments?" answers "may we?" too,
+atomically; no cache can separate them.
 
-The packed form is canonical: equal records are equal bytes, so "did anything
-change?" is a comparison and a rebuilt store can be compared with the lost one.
-`unpack` therefore refuses what `pack` would not have written. A record that it
-can't read is an error for whoever asked, never a guess: half a record may
-lack the half that says no.
+The packed form is canonical: equal records are equal bytes, so a comparison shows any change, and a
+rebuilt store can be compared with a lost store. `unpack` therefore refuses bytes that `pack` would
+not have written. An unreadable record is an error for the caller, never a guess: half a record may
+lack the opt-outs.
 
-The Lua scripts of `segments.store` do the same merges inside the store;
-`merged` and `opted_out` are their specification, and the tests hold the two
-against each other.
+The Lua scripts of `segments.store` do the same merges inside the store; `merged` and `opted_out`
+are their specification, and tests compare the two.
 """
 
 from collections.abc import Collection, Iterable
@@ -46,28 +44,28 @@ _EPOCH_AT_S: Final = 1_577_836_800  # 2020-01-01T00:00:00Z
 
 
 class OptOutAction(IntEnum):
-    """What a person told us. Both suppress; ERASURE has deleted as well."""
+    """The request of a person. Both suppress; an ERASURE also deletes."""
 
     RESTRICT = 1
     ERASURE = 2
 
 
 class OptOut(NamedTuple):
-    """One person's no, and the account that carried it to us."""
+    """An opt-out of a person, and the account that submitted it."""
 
     account_id: int
     action: OptOutAction
 
 
 class Membership(NamedTuple):
-    """This id belongs to that audience until the end of that day (0: for good)."""
+    """An id's membership in an audience, to the end of a day (0: for good)."""
 
     audience_id: int
     expiry_day: int = NO_EXPIRY
 
 
 class Record(NamedTuple):
-    """All that is held of one id; both parts sorted and without duplicates."""
+    """Everything held of an id; both parts sorted and without duplicates."""
 
     opt_outs: tuple[OptOut, ...] = ()
     memberships: tuple[Membership, ...] = ()
@@ -78,11 +76,10 @@ NOTHING = Record()
 
 class Change(NamedTuple):
     """
-    One audience to add ids to or remove them from.
+    An audience to add ids to or remove them from.
 
-    `forbidden_by` are the accounts whose opt-out keeps a person out of this
-    audience, besides `EVERYONE`: its owner, its partner, and the publishers
-    and media groups these belong to.
+    `forbidden_by` are the accounts whose opt-out keeps a person out of this audience, besides
+    `EVERYONE`: its owner, its partner, and the publishers and media groups that reach them.
     """
 
     audience_id: int
@@ -92,16 +89,16 @@ class Change(NamedTuple):
 
 
 class Tally(NamedTuple):
-    """What a merge did, counted in (id, audience) pairs."""
+    """The results of a merge, counted in (id, audience) pairs."""
 
     added: int = 0
     renewed: int = 0  # was a member, with another expiry
     removed: int = 0
     unchanged: int = 0  # already so
-    refused: int = 0  # an opt-out forbids it
+    refused: int = 0  # forbidden by an opt-out
 
     def __add__(self, other: "Tally") -> "Tally":  # type: ignore[override] # a sum, not a concatenation
-        """Count two merges together."""
+        """Add up the results of two merges."""
         return Tally(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
 
 
@@ -114,19 +111,24 @@ class NewerRecord(CorruptRecord):
 
 
 def day_of(at_s: float) -> int:
-    """Return the expiry day that a unix time lies in: days since 2020-01-01, UTC."""
+    """Return the expiry day of a unix time: days since 2020-01-01, UTC."""
     return int((at_s - _EPOCH_AT_S) // S_PER_DAY)
+
+
+def began_at_s(day: int) -> int:
+    """Return the unix time at which an expiry day begins."""
+    return _EPOCH_AT_S + day * S_PER_DAY
 
 
 def pack(record: Record) -> bytes:
     """
-    Write a record in its canonical bytes.
+    Return a record's canonical bytes.
 
     Args:
         record: In any order; it is sorted here.
 
     Raises:
-        ValueError: An id or a day is out of range, or an audience stands twice.
+        ValueError: An id or a day is out of range, or an audience occurs twice.
     """
     opt_outs = sorted(set(record.opt_outs))
     memberships = sorted(record.memberships)
@@ -148,29 +150,43 @@ def pack(record: Record) -> bytes:
 
 
 def has_no_opt_out(raw: bytes) -> bool:
-    """Tell whether a record says by its first byte that it is of ours and has no opt-out."""
+    """Tell by its first byte whether a record has our layout and no opt-out."""
     return raw[:1] == bytes([_HEADER])
 
 
 def unpack(raw: bytes) -> Record:
     """
-    Read a record: the inverse of `pack`, on the bid path's clock.
+    Parse a record: the inverse of `pack`.
 
     Raises:
         NewerRecord: A layout that this software does not know.
         CorruptRecord: Cut short, out of order, or otherwise not from `pack`.
     """
-    expiry_days: list[int] = []
-    opt_outs, audience_ids = _parts(raw, NO_EXPIRY, expiry_days)
+    opt_outs, audience_ids, expiry_days = columns(raw)
     pairs = zip(audience_ids, expiry_days, strict=True)
     return Record(opt_outs, tuple(map(_as_membership, pairs)))
 
 
+def columns(raw: bytes) -> tuple[tuple[OptOut, ...], list[int], list[int]]:
+    """
+    Parse a record as `unpack` does, without an object for a membership.
+
+    Returns:
+        The opt-outs; the audiences; and the expiry day of each membership.
+
+    Raises:
+        CorruptRecord: As of `unpack`.
+    """
+    expiry_days: list[int] = []
+    opt_outs, audience_ids = _parts(raw, NO_EXPIRY, expiry_days)
+    return opt_outs, audience_ids, expiry_days
+
+
 def live(raw: bytes, today: int) -> tuple[tuple[OptOut, ...], list[int]]:
     """
-    Read what a bid asks of a record: its opt-outs, and the audiences that hold today.
+    Parse a record for a bid: its opt-outs, and the audiences that hold today.
 
-    Reads as strictly as `unpack`, in a fifth of the time: no object for a membership.
+    As strict as `unpack`, in a fifth of the time: no object for a membership.
 
     Args:
         raw: As packed.
@@ -182,51 +198,47 @@ def live(raw: bytes, today: int) -> tuple[tuple[OptOut, ...], list[int]]:
     return _parts(raw, today, None)
 
 
-def merged(record: Record, changes: Iterable[Change]) -> tuple[Record, Tally]:
+def merged(record: Record, changes: Iterable[Change]) -> tuple[Record, tuple[Tally, ...]]:
     """
-    Apply changes to what is held of one id.
+    Apply changes to the record of an id; also return the tally of each change.
 
-    An opt-out in force refuses additions; removals always happen. Applying the
-    same changes again changes nothing. Of two changes of one audience the
-    later wins.
+    An opt-out in force refuses additions; removals always happen. Applying the same changes again
+    changes nothing. Of two changes of the same audience the later wins.
     """
     audience_to_expiry = dict(record.memberships)
     accounts_opted_out = {opt_out.account_id for opt_out in record.opt_outs}
-    added = renewed = removed = unchanged = refused = 0
+    tallies = []
     for change in changes:
         held = audience_to_expiry.get(change.audience_id)
         if not change.is_add:
             if held is None:
-                unchanged += 1
+                tallies.append(Tally(unchanged=1))
             else:
                 del audience_to_expiry[change.audience_id]
-                removed += 1
+                tallies.append(Tally(removed=1))
         elif EVERYONE in accounts_opted_out or accounts_opted_out & change.forbidden_by:
-            refused += 1
+            tallies.append(Tally(refused=1))
         elif held == change.expiry_day:
-            unchanged += 1
+            tallies.append(Tally(unchanged=1))
         else:
             audience_to_expiry[change.audience_id] = change.expiry_day
-            if held is None:
-                added += 1
-            else:
-                renewed += 1
+            tallies.append(Tally(added=1) if held is None else Tally(renewed=1))
     memberships = tuple(Membership(*item) for item in sorted(audience_to_expiry.items()))
-    return Record(record.opt_outs, memberships), Tally(added, renewed, removed, unchanged, refused)
+    return Record(record.opt_outs, memberships), tuple(tallies)
 
 
 def opted_out(
     record: Record, opt_out: OptOut, erased_audience_ids: Collection[int] | None = None
 ) -> Record:
     """
-    Add an opt-out to what is held of one id, whether or not anything is.
+    Add an opt-out to the record of an id, even if nothing is held of it.
 
     Args:
-        record: What is held, or `NOTHING`: ids never seen before are recorded too.
+        record: The present record, or `NOTHING`: opt-outs of unknown ids are recorded too.
         opt_out: Recorded for good; recording it again changes nothing.
-        erased_audience_ids: For an ERASURE, the audiences whose memberships it
-            deletes; `None` for all of them. A RESTRICT deletes nothing: what is
-            held stays, unseen, as Article 18 GDPR has it.
+        erased_audience_ids: For an ERASURE, the audiences whose memberships it deletes; `None` for
+            all of them. A RESTRICT deletes nothing: memberships stay, unseen, as Article 18 GDPR
+            has it.
     """
     memberships = record.memberships
     if opt_out.action is OptOutAction.ERASURE:
@@ -240,12 +252,12 @@ def opted_out(
 
 def swept(record: Record, today: int, deleted_audience_ids: Collection[int]) -> Record:
     """
-    Drop what no bid shows any more: memberships that are over, and of deleted audiences.
+    Drop memberships that are never shown again: expired ones, and those of deleted audiences.
 
-    Opt-outs stay, and so does what an opt-out hides.
+    Opt-outs stay, and so do memberships that an opt-out hides.
 
     Args:
-        record: Of one id.
+        record: Of an id.
         today: As `day_of` counts; a membership holds to the end of its day.
         deleted_audience_ids: Their numbers never come back.
     """
@@ -259,13 +271,15 @@ def swept(record: Record, today: int, deleted_audience_ids: Collection[int]) -> 
 
 
 def without(record: Record, audience_id: int) -> Record:
-    """Take an id out of an audience that was replaced by others; all else stays."""
+    """Remove an id from an audience whose members were replaced; all else stays."""
     kept = tuple(m for m in record.memberships if m.audience_id != audience_id)
     return Record(record.opt_outs, kept)
 
 
 def _varint(number: int) -> bytes:
-    """LEB128: seven bits a byte, the lowest first, the high bit says more follow."""
+    """
+    Encode a number in LEB128: seven bits a byte, the lowest first; the high bit says more follow.
+    """
     if not 0 <= number <= MAX_AUDIENCE_ID:
         raise ValueError(f"{number} does not fit the record's 32 bits")
     out = bytearray()
@@ -283,7 +297,7 @@ def _read_varint(raw: bytes, at: i64) -> tuple[i64, i64]:
         byte = i64(raw[at])
         at += 1
         number |= (byte & 0x7F) << shift
-        # Bounded: noise without an end would make ever larger numbers.
+        # Bounded: endless noise would make ever larger numbers.
         if byte < 0x80 or number > MAX_AUDIENCE_ID:
             break
         shift += 7
@@ -310,7 +324,7 @@ def _opt_outs(raw: bytes, at: int) -> tuple[tuple[OptOut, ...], int]:
 def _parts(
     raw: bytes, today: int, expiry_days: list[int] | None
 ) -> tuple[tuple[OptOut, ...], list[int]]:
-    """Take a record apart: opt-outs, and the memberships as `_memberships` has them."""
+    """Split a record into opt-outs and the memberships of `_memberships`."""
     if not raw:
         raise CorruptRecord("a record of no bytes")
     head = raw[0]
@@ -330,9 +344,9 @@ def _parts(
 
 
 def _memberships(raw: bytes, at: i64, today: i64, expiry_days: list[int] | None) -> list[int]:
-    """Return the audience ids that hold on a day, and note when each of them ends, if wanted."""
-    # The bid path's inner loop: audience ids of one and two bytes inline, which
-    # halves the time of a record whose ids are above 127.
+    """Return the audience ids that hold on a day; append their expiry days if wanted."""
+    # The bid path's inner loop: audience ids of one and two bytes are decoded inline, which halves
+    # the time of a record with ids above 127.
     size = i64(len(raw))
     previous: i64 = 0
     audience_ids: list[int] = []
@@ -358,6 +372,6 @@ def _memberships(raw: bytes, at: i64, today: i64, expiry_days: list[int] | None)
 
 
 _as_membership: Final = partial(tuple.__new__, Membership)
-"""Half the time of `Membership` itself, which is a function of Python."""
+"""Half the time of `Membership` itself, whose constructor is a Python function."""
 
 _ACTIONS: Final = {int(action): action for action in OptOutAction}

@@ -1,18 +1,18 @@
 """
-What the ledger refuses, in words for whoever asked.
+Refusals of the ledger, in words for the caller.
 
-Each message stands alone on one line of a terminal or in a door's answer, and
-names accounts and audiences as their owners do, never a person's id.
+Each message stands alone on a line of a terminal or in a door's answer, and names accounts and
+audiences as their owners do, never a person's id.
 """
 
 
 class Refusal(Exception):
-    """What was asked does not fit what the ledger holds; whoever asked must change it."""
+    """The request contradicts the ledger; the caller must change the request."""
 
 
 class NotFound(Refusal):
-    """There is nothing by that name."""
+    """The name does not exist."""
 
 
 class Duplicate(Refusal):
-    """There is one by that name already."""
+    """The name is already taken."""

@@ -1,36 +1,37 @@
 """
 Why a job ends without success: a closed list for every stage of the ingest.
 
-The word is the ledger's, the log's and the metric's. What a partner is told, its door says
-in its vendor's words: see `segments.doors.live_audience.codes`.
+Ledger, log and metric use this word. Doors tell partners in their vendors' words: see
+`segments.doors.live_audience.codes`.
 """
 
 from enum import StrEnum
 
 
 class StopReason(StrEnum):
-    """What stopped a job. Whose turn it is: the partner's, but for the first two and the last."""
+    """The reason of a stop. The partner must act, except for the first two and the last."""
 
     INTERNAL = "internal"  # a fault of ours; the log has its place
     STORE_CORRUPT = "store_corrupt"  # a record in the store that can't be read
     NOT_WELL_FORMED = "not_well_formed"  # the metadata file is not the document's JSON
     UNKNOWN_PARTNER = "unknown_partner"  # partner_id missing, unknown or inactive
-    UNKNOWN_SUB_ID = "unknown_sub_id"  # likewise, or missing where the partner is an agency
+    UNKNOWN_SUB_ID = "unknown_sub_id"  # likewise, or missing for an agency
     SLASH_IN_NAME = "slash_in_name"  # file.name with / or \
     CALLBACK_URL = "callback_url"  # not an absolute http(s) URL
     FILE_NOT_FOUND = "file_not_found"  # metadata without its data file
-    DIGEST_MISMATCH = "digest_mismatch"  # the file is not the one that was described
+    DIGEST_MISMATCH = "digest_mismatch"  # the file does not match its description
     RECORD_COUNT_MISMATCH = "record_count_mismatch"  # likewise
     UNREADABLE_FILE = "unreadable_file"  # an archive cut short, of several files, encrypted
     INFLATES_TOO_FAR = "inflates_too_far"  # a bomb
-    NO_VALID_RECORD = "no_valid_record"  # not one e-mail hash in it
+    NO_VALID_RECORD = "no_valid_record"  # no e-mail hash in the file
     AUDIENCE_DELETED = "audience_deleted"  # while its file was on the way
     STORAGE_AWAY = "storage_away"  # a customer's directory or bucket can't be read
-    NOT_RELEASED = "not_released"  # held by the brake, and an operator said no
+    OVER_QUOTA = "over_quota"  # the partner's quota is used up
+    NOT_RELEASED = "not_released"  # held by the brake, and refused by an operator
 
     @property
     def advice(self) -> str:
-        """Return what its sender can do about it, in a sentence."""
+        """Return the sender's remedy, in a sentence."""
         return _REASON_TO_ADVICE[self]
 
 
@@ -58,40 +59,44 @@ _REASON_TO_ADVICE = {
     " e-mail address in hex.",
     StopReason.AUDIENCE_DELETED: "Create the audience anew, or leave the delivery out.",
     StopReason.STORAGE_AWAY: "Check that the directory or bucket can be read, then start again.",
+    StopReason.OVER_QUOTA: "Nothing is wrong with the delivery; do as the message says.",
     StopReason.NOT_RELEASED: "The operator has refused to apply it, for it would have removed too"
     " many; ask the operator.",
 }
 
 OURS = frozenset({StopReason.INTERNAL, StopReason.STORE_CORRUPT})
-"""Faults whose details say nothing to a partner."""
+"""Faults of ours, whose details are useless to a partner."""
 
 UNTOLD = OURS | {StopReason.NOT_RELEASED}
 """
-Whose details are the operator's alone.
+Reasons whose details are for the operator only.
 
-Why a job was held counts members in the store, of whom those who were erased are none: by such
-a number a partner could tell whether one person has opted out.
+The detail of a held job counts members in the store, erased persons excluded: such a number could
+reveal one person's opt-out to a partner.
 """
 
 
 OF_METADATA = frozenset({StopReason.DIGEST_MISMATCH, StopReason.RECORD_COUNT_MISMATCH})
-"""The file is not the one that was described: another description may be of it."""
+"""The file does not match its description; another description may."""
 
 OF_CONTENT = frozenset(
     {StopReason.UNREADABLE_FILE, StopReason.INFLATES_TOO_FAR, StopReason.NO_VALID_RECORD}
 )
-"""What is wrong with the file itself: no other word about it would help."""
+"""Faults of the file itself, which no other description would mend."""
 
 
 class Stopped(Exception):
     """
-    A stage can't go on; the job ends here, and what it has written stays.
+    A stage can't go on; the job ends here, and its writes stay.
 
-    `detail` is for the operator and the partner's engineer: counts, names of
-    fields, line numbers; never a value out of the file.
+    `detail` is for the operator and the partner's engineer: counts, names of fields, line numbers;
+    never a value out of the file. Unprintable characters in a name become U+FFFD: ledgers can't
+    keep lone surrogates, and a file must not control a terminal.
     """
 
     def __init__(self, reason: StopReason, detail: str = "") -> None:
+        if not detail.isprintable():
+            detail = "".join(char if char.isprintable() else "\ufffd" for char in detail)
         super().__init__(f"{reason}: {detail}" if detail else str(reason))
         self.reason = reason
         self.detail = detail

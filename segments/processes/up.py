@@ -1,13 +1,12 @@
 """
-Everything on one host: store, loader, doors and bid listener, started in the
-order in which they need each other and stopped in the reverse.
+The whole service on a single host: store, loader, doors and bid listener.
 
     embedded store  ->  ledger's opt-outs and catalog in it  ->  loader, doors  ->  bid listener
 
-The listener comes last, so the first bid that is answered already knows every
-opt-out and every audience. Each runs in a process of its own; one that dies is
-started again, and while it is down the others go on: without the store, bids
-pass through; without the loader, files wait.
+The parts start in the order of their dependencies and stop in reverse. The listener comes
+last, so its first answer already respects every opt-out and knows every audience. Each part
+is a process, restarted if it dies. Meanwhile the others go on: without the store, bids pass
+through; without the loader, files wait.
 """
 
 import asyncio
@@ -15,81 +14,50 @@ import logging
 import os
 import signal
 import sys
-from asyncio.subprocess import Process
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from functools import partial
+
+from redis.exceptions import RedisError
 
 from segments.ledger.database.engine import open_ledger
+from segments.processes.part import Part, Program, restart
 from segments.projection.catalog import catch_up
 from segments.projection.one_ledger import before_making, refuse_other
-from segments.runtime import child_process
-from segments.runtime.pauses import Backoff
-from segments.runtime.supervision import supervise
+from segments.runtime.fork_server import ForkServer
 from segments.settings import Settings
 from segments.store.embedded import EmbeddedStore
+from segments.store.error_code import in_words
 from segments.store.meta import prepare
+from segments.store.reader import StoreRefuses
 from segments.store.servers.connection import connect
 
 _log = logging.getLogger(__name__)
 
+PROGRAMS_IMPORT = (
+    "segments.cli.ingest",
+    "segments.cli.sftp",
+    "segments.cli.api",
+    "segments.cli.console",
+    # Names, not imports: the control plane must not depend on the data plane.
+    "rtb.__main__",
+    "rtb.server.worker",
+)
+"""The modules of the programs that run as parts."""
+
+_COMMANDS = "segments.__main__"
 _BIDS = "bid listener"
-_STOP_WITHIN_S = 30
-_PAUSES = Backoff(0.2, 10.0)
-_WELL_AFTER_S = 5.0
 
 
-class Part(Protocol):
-    """A process of the service that can be started again after it ended."""
-
-    name: str
-
-    async def start(self) -> None:
-        """Start it, and wait until it can be used."""
-
-    async def wait(self) -> int:
-        """Return its exit status once it has ended."""
-
-    async def stop(self) -> None:
-        """End it in an orderly way; nothing to do if it has ended."""
-
-
-class Program:
-    """One of our own commands, as a part."""
-
-    def __init__(
-        self, name: str, argv: Sequence[str], env: Mapping[str, str] | None = None
-    ) -> None:
-        self.name = name
-        self._argv = argv
-        self._env = env
-        self._process: Process | None = None
-
-    async def start(self) -> None:
-        """Start it; how soon it can be used is its own affair."""
-        self._process = await child_process.start(self._argv, env=self._env)
-
-    async def wait(self) -> int:
-        """Return its exit status once it has ended; negative if a signal ended it."""
-        assert self._process is not None, "started before it is waited for"
-        return await self._process.wait()
-
-    def hang_up(self) -> None:
-        """Send it SIGHUP, if it runs."""
-        if self._process is not None and self._process.returncode is None:
-            self._process.send_signal(signal.SIGHUP)
-
-    async def stop(self) -> None:
-        """End it, at the latest by force; nothing to do if it has ended."""
-        if self._process is not None:
-            await child_process.stop(self._process, within_s=_STOP_WITHIN_S)
-
-
-async def up(settings: Settings) -> None:
+async def up(settings: Settings, fork_server: ForkServer) -> None:
     """
-    Run the whole service until SIGTERM or SIGINT; the bid listener rolls at each SIGHUP.
+    Run the whole service until SIGTERM or SIGINT; SIGHUP restarts the bid workers in turn.
+
+    Args:
+        settings: Settings of the control plane.
+        fork_server: Has imported `PROGRAMS_IMPORT`.
 
     Raises:
-        CannotRun: A part ended as soon as it was started; it has said why.
+        CannotRun: A part exited right after its start, and has logged why.
         segments.store.reader.StoreUnusable: The store is not ours to write.
     """
     stopped = asyncio.Event()
@@ -104,7 +72,7 @@ async def up(settings: Settings) -> None:
             await store.start()
             kept.append(asyncio.create_task(_keep(store)))
         await _prepare(settings)
-        for program in _programs():
+        for program in _programs(settings, fork_server):
             await program.start()
             if program.name == _BIDS:
                 loop.add_signal_handler(signal.SIGHUP, program.hang_up)
@@ -117,33 +85,47 @@ async def up(settings: Settings) -> None:
             await asyncio.wait([task])
 
 
-def _programs() -> tuple[Program, ...]:
+def _programs(settings: Settings, fork_server: ForkServer) -> tuple[Program, ...]:
+    start = fork_server.start
+    console = (Program("console", partial(start, _COMMANDS, ("console",))),)
     return (
-        Program("loader", (sys.executable, "-m", "segments", "loader")),
-        Program("SFTP door", (sys.executable, "-m", "segments", "sftp")),
-        Program("REST doors", (sys.executable, "-m", "segments", "api")),
-        Program(_BIDS, (sys.executable, "-m", "rtb"), _env_of_bids()),
+        Program("loader", partial(start, _COMMANDS, ("loader",))),
+        Program("SFTP door", partial(start, _COMMANDS, ("sftp",))),
+        Program("REST doors", partial(start, _COMMANDS, ("api",))),
+        *(console if settings.is_console_up else ()),
+        Program(_BIDS, partial(start, "rtb.__main__", env=_env_of_bids())),
     )
 
 
 def _env_of_bids() -> Mapping[str, str]:
-    # No load balancer sends to a terminal, and a person who has typed Ctrl-C is waiting.
+    # In a terminal there is no load balancer, and Ctrl-C should stop at once.
     at_once = {"RTB_STOP_ACCEPTING_AFTER_S": "0"} if sys.stdin and sys.stdin.isatty() else {}
     return {**at_once, **os.environ}
 
 
 async def _prepare(settings: Settings) -> None:
+    """
+    Bring the store up to the ledger. The parts wait for one that is ill; bids pass through.
+
+    Raises:
+        StoreUnusable: The store can't be used without the operator; another ledger's, say.
+    """
     async with (
         connect(settings.store_url) as redis,
         open_ledger(settings.ledger_dsn, before_making(redis, settings.embedded_in)) as ledger,
     ):
-        await refuse_other(ledger, redis)
-        await prepare(redis, settings.expected_ids)
-        await catch_up(ledger, redis, settings.expected_ids)
+        try:
+            await refuse_other(ledger, redis)
+            await prepare(redis, settings.expected_ids)
+            await catch_up(ledger, redis, settings.expected_ids)
+        except StoreRefuses as error:
+            _log.error("%s; the parts start without it", error)
+        except RedisError as error:
+            _log.error("%s; the parts start without it", in_words(error))
 
 
 async def _first_of(stopped: asyncio.Event, kept: Sequence[asyncio.Task[None]]) -> None:
-    """Wait for the signal to stop, or for a part that can't be kept running."""
+    """Wait for the stop signal, or for a part that can't be kept running."""
     signalled = asyncio.create_task(stopped.wait())
     done, _ = await asyncio.wait([signalled, *kept], return_when=asyncio.FIRST_COMPLETED)
     signalled.cancel()
@@ -153,15 +135,12 @@ async def _first_of(stopped: asyncio.Event, kept: Sequence[asyncio.Task[None]]) 
 
 async def _keep(part: Part) -> None:
     """
-    Keep a started part running until cancelled, which stops it.
+    Keep a started part running until cancelled; then stop it.
 
     Raises:
-        CannotRun: It gave up at once, before it had ever been well.
+        CannotRun: The part exited by itself before it had ever been well.
     """
     try:
-        await supervise(
-            part.name, part.wait, part.start, _log,
-            pauses=_PAUSES, well_after_s=_WELL_AFTER_S, must_be_well=True,
-        )  # fmt: skip
+        await restart(part, _log)
     finally:
         await part.stop()

@@ -1,22 +1,20 @@
 """
-The ledger's opt-outs in the store: all that there are, or some that just came.
+Applies the ledger's opt-outs to the store: all of them, or a few new ones.
 
     apply_new         some                  a request comes in
     apply_opt_outs    all that wait         the store was down, is new, or is an older copy
-    apply_by_server   all that wait         one of a Cluster's nodes is away, or does not write
-    reapply_opt_outs  all, of some slots    a Cluster's node may lack any of them
+    apply_by_server   all that wait         a node of a Cluster is away, or refuses writes
+    reapply_opt_outs  all, of some slots    a node of a Cluster may lack any of them
 
-Each is marked in the ledger once no bid shows the person any more: also where
-records are cached, see `segments.store.cache_lease`; and where another server takes
-the place of the one that would have got it, see `segments.store.servers.cluster_client`.
+A request is marked in the ledger once no bid shows the person any more. That includes near caches
+(`segments.store.cache_lease`) and a server that replaces ours
+(`segments.store.servers.cluster_client`).
 
-The store's `opt_outs` is a promise: *everything up to this number is in here*.
-It moves past a request only when the store had all before it; whoever finds
-that it had not leaves the number alone, and `apply_opt_outs` goes over them
-again. That costs nothing but time: opt-outs are sets that only grow, so
-applying one twice, or two in another order, changes nothing. The ledger's
-`applied_at_s` finds what waits, too, but it can't replace the number: only a
-store itself knows that it was lost, or set back to an older copy.
+The store's `opt_outs` is a promise: *everything up to this number is in here*. The number moves
+past a request only if the store had all earlier ones; otherwise `apply_opt_outs` applies them
+again. That costs only time: opt-outs are sets that only grow, so neither repetition nor order
+matters. The ledger's `applied_at_s` can't replace the number: only the store itself shows that it
+was lost, or restored from an older copy.
 """
 
 import logging
@@ -47,37 +45,37 @@ from segments.store.writer import Writer
 _log = logging.getLogger(__name__)
 
 _PAGE = 1000
-"""Requests that are applied between two steps of the store's number."""
+"""Requests that are applied between two updates of the store's number."""
 
-_Reach = Mapping[int, frozenset[int]]
-"""An account's id -> the audiences whose memberships its ERASURE deletes."""
+Reach = Mapping[int, frozenset[int]]
+"""Account id -> the audiences whose memberships its ERASURE deletes."""
 
 
 async def apply_new(ledger: AsyncEngine, redis: Redis, requests: Sequence[Request]) -> Set[int]:
     """
-    Apply requests that the ledger has, whatever others wait before them.
+    Apply requests that the ledger has, regardless of earlier ones that wait.
 
     Args:
-        ledger: Where they have been committed.
+        ledger: Has the requests, committed.
         redis: The store.
-        requests: Some thousands at most. One that was applied before is applied again.
+        requests: Some thousands at most. Requests that were applied before are applied again.
 
     Returns:
-        The numbers of those that must wait, for records that can't be read.
+        The requests that must wait because of unreadable records, by number.
 
     Raises:
-        StoreUnusable: The store is not ours to write, or refuses to.
-        redis.exceptions.RedisError: It can't be reached, or does not say what came of it.
+        StoreUnusable: Our ledger may not write to the store, or the store refuses writes.
+        redis.exceptions.RedisError: The store can't be reached, or the result is unknown.
     """
     meta = await own_meta(ledger, redis)
     async with reading(ledger) as conn:
-        reach = await _reach(conn, requests)
+        reach = await reach_of(conn, requests)
     waiting = await _apply(Writer(redis, meta), requests, reach)
     await _mark(ledger, redis, requests, waiting)
     done = {request.seq for request in requests} - waiting
     async with reading(ledger) as conn:
         until_seq = await opt_outs.end_of_run(conn, meta.opt_outs, done)
-    # Read before we wrote: all up to this number was in the store then already.
+    # `meta` is older than our write, so the store had all requests up to its number by then.
     if until_seq > meta.opt_outs:
         await advance_opt_outs(redis, until_seq, behind=meta.opt_outs)
     return waiting
@@ -89,53 +87,44 @@ async def apply_opt_outs(
     """
     Apply every opt-out of the ledger that the store lacks, oldest first.
 
-    A record that can't be read keeps only its own request waiting: nothing can
-    be added to it, and the bid path does not enrich from it. It is logged and
-    tried again the next time.
+    An unreadable record, which can't be changed and enriches no bid, keeps only its own request
+    waiting. The failure is logged, and the request is tried again the next time.
 
     Args:
         ledger: The system of record.
         redis: The store.
-        meta: As the store has it now.
+        meta: The store's meta as of now.
         writer: Of the store; made here if `None`.
 
     Returns:
         How many requests were applied.
     """
     writer = writer or Writer(redis, meta)
-    after_seq = applied = 0
+    applied = 0
     reached = meta.opt_outs
     all_waiting: set[int] = set()
-    while True:
-        async with reading(ledger) as conn:
-            page = _placed(
-                await opt_outs.unapplied(conn, meta.opt_outs, after_seq=after_seq, limit=_PAGE),
-                meta,
-            )
-            reach = await _reach(conn, page)
-        if not page:
-            return applied
+    async for page, reach in _pages(ledger, meta, behind=meta.opt_outs):
         waiting = await _apply(writer, page, reach)
         await _mark(ledger, redis, page, waiting)
         all_waiting |= waiting
         reached = await _advance(redis, page, all_waiting, reached)
-        after_seq = page[-1].seq
         applied += len(page) - len(waiting)
+    return applied
 
 
 async def reapply_opt_outs(
     ledger: AsyncEngine, redis: Redis, meta: Meta, slots: Sequence[tuple[int, int]]
 ) -> None:
     """
-    Apply all opt-outs that there ever were of ids in some slots of a Cluster, once more.
+    Apply all opt-outs of ids in some slots of a Cluster again.
 
-    Those that are recorded meanwhile, too. The store's number and the ledger's notes
-    are left alone.
+    Includes opt-outs recorded meanwhile. Changes neither the store's number nor the ledger's
+    marks.
 
     Args:
         ledger: The system of record.
         redis: The store.
-        meta: As the store has it now.
+        meta: The store's meta as of now.
         slots: First and last of each range.
     """
     await _apply_in_slots(ledger, redis, meta, slots, behind=0)
@@ -145,20 +134,20 @@ async def apply_by_server(
     ledger: AsyncEngine, redis: Redis, meta: Meta, servers: Iterable[Server]
 ) -> tuple[list[Server], Set[int]]:
     """
-    Apply every opt-out that a Cluster lacks, in each of its nodes for itself.
+    Apply every opt-out that a Cluster lacks, to each node separately.
 
-    What one does not take keeps nothing out of the others. The store's number is left
-    alone, and moves once all of them take what is theirs.
+    A failing node does not hold up the others. The store's number moves only once all nodes
+    take theirs.
 
     Args:
         ledger: The system of record.
         redis: The store.
-        meta: As the store has it now.
-        servers: Those that answer.
+        meta: The store's meta as of now.
+        servers: The nodes that answer.
 
     Returns:
-        Those that have every opt-out of their slots; and the numbers of those that must
-        wait, for records that can't be read.
+        The nodes that have every opt-out of their slots; and the requests that must wait because
+        of unreadable records, by number.
     """
     well: list[Server] = []
     waiting: set[int] = set()
@@ -180,15 +169,15 @@ async def mark_applied_in(
     until_seq: int,
 ) -> None:
     """
-    Note that requests are in force all of whose ids lie with servers that have them.
+    Mark the requests as applied whose ids all lie on servers that have them.
 
     Args:
         ledger: The system of record.
         redis: The store.
-        meta: As the store has it now.
+        meta: The store's meta as of now.
         servers: As `apply_by_server` returned them.
         waiting: Likewise.
-        until_seq: The last that the ledger had before that.
+        until_seq: The ledger's last request before that call.
     """
     is_well = _slots_of([each for server in servers for each in server.slots])
     slot = _slot_by(meta)
@@ -211,10 +200,10 @@ async def _apply_in_slots(
     behind: int,
 ) -> Set[int]:
     """
-    Apply opt-outs of ids in some slots: all behind a number, and those that wait.
+    Apply opt-outs of ids in some slots: all after a number, and earlier ones that wait.
 
     Returns:
-        The numbers of those that must wait on, for records that can't be read.
+        The requests that still must wait because of unreadable records, by number.
     """
     waiting: set[int] = set()
     is_wanted, slot = _slots_of(slots), _slot_by(meta)
@@ -230,14 +219,15 @@ async def _apply_in_slots(
 
 async def _pages(
     ledger: AsyncEngine, meta: Meta, *, behind: int
-) -> AsyncIterator[tuple[list[Request], _Reach]]:
+) -> AsyncIterator[tuple[list[Request], Reach]]:
     after_seq = 0
     while True:
         async with reading(ledger) as conn:
-            page = _placed(
-                await opt_outs.unapplied(conn, behind, after_seq=after_seq, limit=_PAGE), meta
+            page = placed(
+                await opt_outs.unapplied(conn, behind, after_seq=after_seq, limit=_PAGE),
+                meta.bucket_bits,
             )
-            reach = await _reach(conn, page)
+            reach = await reach_of(conn, page)
         if not page:
             return
         yield page, reach
@@ -245,7 +235,7 @@ async def _pages(
 
 
 def _slots_of(ranges: Iterable[tuple[int, int]]) -> bytearray:
-    """Return of each slot whether it is in one of the ranges."""
+    """Return a flag for each slot: whether the ranges contain the slot."""
     are_in = bytearray(keys.SLOTS)
     for first, last in ranges:
         are_in[first : last + 1] = b"\1" * (last + 1 - first)
@@ -259,8 +249,8 @@ def _slot_by(meta: Meta) -> Callable[[Id], int]:
     return slot
 
 
-def _placed(page: Sequence[Request], meta: Meta) -> list[Request]:
-    """Return requests with ids in all buckets in which a person may lie who is not known whole."""
+def placed(page: Sequence[Request], bucket_bits: int) -> list[Request]:
+    """Return requests with a truncated id replaced by an id in each bucket it may lie in."""
     return [
         request
         if request.bucket_bits is None
@@ -268,7 +258,7 @@ def _placed(page: Sequence[Request], meta: Meta) -> list[Request]:
             ids=tuple(
                 Id(each)
                 for id_ in request.ids
-                for each in keys.ids_in_finer_buckets(id_, request.bucket_bits, meta.bucket_bits)
+                for each in keys.ids_in_finer_buckets(id_, request.bucket_bits, bucket_bits)
             )
         )
         for request in page
@@ -278,11 +268,10 @@ def _placed(page: Sequence[Request], meta: Meta) -> list[Request]:
 async def _mark(
     ledger: AsyncEngine, redis: Redis, requests: Sequence[Request], waiting: Set[int]
 ) -> None:
-    # A mark is an acknowledgement, to whoever asks how a request stands.
+    # A mark is an acknowledgement to clients that poll the request's status.
     await wait_for_replicas(redis)
     await wait_out_leases(redis)
-    # Before the store's number moves: were we killed in between, it still leads
-    # back here.
+    # Before the store's number moves, so that a crash in between leads back here.
     async with ledger.begin() as conn:
         done = [request.seq for request in requests if request.seq not in waiting]
         await opt_outs.mark_applied(conn, done, time.time())
@@ -295,7 +284,7 @@ async def _advance(
     Move the store's number to the last request before the first that waits.
 
     Returns:
-        Where the number is then, if it was at `behind`.
+        The number after the move, if it was `behind` before.
     """
     bound = min(waiting, default=None)
     done = [request.seq for request in requests if bound is None or request.seq < bound]
@@ -305,8 +294,8 @@ async def _advance(
     return max(behind, done[-1])
 
 
-async def _apply(writer: Writer, page: Sequence[Request], reach: _Reach) -> set[int]:
-    """Apply requests, many in one call. Return the numbers of those that must wait."""
+async def _apply(writer: Writer, page: Sequence[Request], reach: Reach) -> set[int]:
+    """Apply requests, many in a call; return the numbers of those that must wait."""
     waiting: set[int] = set()
     for _, alike in groupby(page, key=lambda request: (request.account_id, request.action)):
         requests = list(alike)
@@ -319,8 +308,8 @@ async def _apply(writer: Writer, page: Sequence[Request], reach: _Reach) -> set[
     return waiting
 
 
-async def _apply_id_by_id(writer: Writer, request: Request, reach: _Reach) -> set[int]:
-    """Apply what can be applied of a request that has an unreadable record, or its neighbours."""
+async def _apply_id_by_id(writer: Writer, request: Request, reach: Reach) -> set[int]:
+    """Apply a request id by id, as its batch contains an unreadable record."""
     waiting = set()
     for id_ in request.ids:
         try:
@@ -331,7 +320,7 @@ async def _apply_id_by_id(writer: Writer, request: Request, reach: _Reach) -> se
     return waiting
 
 
-async def _opt_out(writer: Writer, ids: Sequence[Id], request: Request, reach: _Reach) -> None:
+async def _opt_out(writer: Writer, ids: Sequence[Id], request: Request, reach: Reach) -> None:
     account_id = request.account_id
     await writer.opt_out(
         ids,
@@ -342,8 +331,8 @@ async def _opt_out(writer: Writer, ids: Sequence[Id], request: Request, reach: _
     )
 
 
-async def _reach(conn: AsyncConnection, requests: Sequence[Request]) -> _Reach:
-    """Return what the erasures among some requests delete, if not everything."""
+async def reach_of(conn: AsyncConnection, requests: Sequence[Request]) -> Reach:
+    """Return the audiences that account-scoped erasures among some requests delete from."""
     erasing = {
         request.account_id
         for request in requests

@@ -1,23 +1,21 @@
 """
-Brings the store up to what the ledger says: first the opt-outs, then the catalog.
+Brings the store up to the ledger: first the opt-outs, then the catalog.
 
-The bid path never asks the ledger. It sees the catalog as JSON in three hashes
-of the store, written whole and at once with their version, which is
-the ledger's revision; whoever finds it behind publishes it. There is no list of
-changes to replay and so none to lose, and publishing costs a few milliseconds
-for thousands of audiences.
+The bid path never asks the ledger. It reads the catalog as JSON from three hashes of the store,
+which are written atomically with their version, the ledger's revision. Any process that finds the
+version outdated publishes. There is no list of changes to lose, and publishing thousands of
+audiences takes a few milliseconds.
 
-Memberships are projected too, but by jobs: see `segments.ingest`.
+Memberships are projected by jobs: see `segments.ingest`.
 """
 
 from collections.abc import Collection, Sequence
 
-import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from segments.ledger import accounts, activations, audiences, recipients
+from segments.ledger import accounts, activations, audiences, jobs, recipient_tokens, recipients
 from segments.ledger.activations import Activation
 from segments.ledger.database.engine import reading
 from segments.ledger.privacy.opt_outs import last_seq
@@ -40,8 +38,9 @@ from segments.projection.applied_opt_outs import (
 )
 from segments.projection.one_ledger import behind, note_behind, taken_meta, to_be_told
 from segments.store import keys
+from segments.store.catalog_writer import write_catalog
 from segments.store.freshness import raise_notes
-from segments.store.meta import is_laid_out, mark_caught_up, prepare, tell
+from segments.store.meta import is_laid_out, mark_caught_up, mark_filled, prepare, tell
 from segments.store.reader import (
     OPT_OUTS,
     TRUST_COMMAND,
@@ -56,32 +55,42 @@ from segments.store.servers.masters import Runs, Server, is_cluster, runs
 
 async def catch_up(ledger: AsyncEngine, redis: Redis, expected_ids: int) -> Meta:
     """
-    Make the store show everything that the ledger says, but for memberships.
+    Bring the store up to the ledger in everything except memberships.
 
     Called every second; costs a few round trips when nothing has changed.
 
     Args:
-        ledger: What is so.
+        ledger: The system of record.
         redis: The store.
-        expected_ids: How many persons the store is laid out for, if it is new.
+        expected_ids: How many persons a new store is laid out for.
 
     Returns:
-        The store's meta, for whoever writes to it next.
+        The store's meta, for the next writer.
 
     Raises:
-        StoreUnusable: The store is not ours to write.
+        StoreUnusable: Our ledger may not write to the store.
     """
     if not await is_laid_out(redis):
         await prepare(redis, expected_ids)
     meta = await taken_meta(ledger, redis)
-    # Before anything else: what is written after this must not reach a person
-    # whose no the store has not heard yet.
+    # First: later writes must not reach a person whose opt-out is not in the store yet.
     servers = await _apply_opt_outs(ledger, redis, meta)
+    if meta.is_unfilled:
+        meta = meta._replace(is_unfilled=await _lacks_files(ledger, redis))
     try:
         await raise_notes(servers)
     finally:
         await _publish(ledger, redis)
     return meta
+
+
+async def _lacks_files(ledger: AsyncEngine, redis: Redis) -> bool:
+    """Tell whether the ledger has files that the store held before its layout."""
+    async with reading(ledger) as conn:
+        if await jobs.any_carried(conn):
+            return True
+    await mark_filled(redis)
+    return False
 
 
 async def publish_catalog(ledger: AsyncEngine, redis: Redis) -> int:
@@ -92,14 +101,14 @@ async def publish_catalog(ledger: AsyncEngine, redis: Redis) -> int:
         The version that the store shows now.
 
     Raises:
-        StoreUnusable: The store is not ours to write, or not laid out yet.
+        StoreUnusable: Our ledger may not write to the store, or the store is not laid out yet.
     """
     return await _publish(ledger, redis)
 
 
 async def _apply_opt_outs(ledger: AsyncEngine, redis: Redis, meta: Meta) -> Collection[Server]:
     """
-    Bring in the opt-outs, and say that these runs of the store's servers have them.
+    Apply the opt-outs, and note which runs of the store's servers have them.
 
     Returns:
         The servers of these runs.
@@ -121,8 +130,8 @@ async def _apply_opt_outs(ledger: AsyncEngine, redis: Redis, meta: Meta) -> Coll
     opt_outs, caught_up = reply[OPT_OUTS], reply[-1]
     if caught_up in found.run_to_server:
         return servers
-    # Less than the ledger has: a record that can't be read keeps the number back,
-    # maybe for good; or the store was emptied under us, and we shall come again.
+    # Lower than the ledger's: an unreadable record holds the number back, maybe for good; or
+    # the store was emptied meanwhile, which the next call repairs.
     at_least = until_seq if int(opt_outs or 0) >= until_seq else meta.opt_outs
     if at_least or not until_seq:
         await mark_caught_up(redis, found.run_to_server, at_least)
@@ -133,8 +142,8 @@ async def _catch_up_nodes(ledger: AsyncEngine, redis: Redis, meta: Meta, found: 
     """
     Bring all opt-outs into the nodes of a Cluster that may lack any.
 
-    The store's number can't say which these are: it lies on one node, and each
-    falls back on its own. So a new run gets all there ever were of its slots.
+    The store's number can't tell which nodes those are: it lies on a single node, and each node
+    loses its data on its own. So a new run gets all opt-outs of its slots.
     """
     reply = await redis.execute_command(*TRUST_COMMAND)  # type: ignore[no-untyped-call] # redis-py
     known = set(caught_up_runs(reply))
@@ -142,7 +151,7 @@ async def _catch_up_nodes(ledger: AsyncEngine, redis: Redis, meta: Meta, found: 
     slots = [each for server in new for each in server.slots]
     if slots:
         await reapply_opt_outs(ledger, redis, meta, slots)
-    # A node that did not answer is not forgotten for that; one whose place was taken is.
+    # A node that did not answer stays known; a node that was replaced does not.
     now_known = set(found.run_to_server) | (set() if found.is_complete else known)
     if now_known != known:
         await mark_caught_up(redis, now_known, 0)
@@ -150,9 +159,7 @@ async def _catch_up_nodes(ledger: AsyncEngine, redis: Redis, meta: Meta, found: 
 
 async def _note_of_each(ledger: AsyncEngine, redis: Redis, meta: Meta, found: Runs) -> None:
     """
-    Let those nodes be asked whose slots lack no opt-out, while others are away or don't write.
-
-    One that is met for the first time is none of them yet.
+    Raise freshness on known nodes that lack no opt-out, while others are away or refuse writes.
     """
     reply = await redis.execute_command(*TRUST_COMMAND)  # type: ignore[no-untyped-call] # redis-py
     known = set(caught_up_runs(reply))
@@ -173,65 +180,27 @@ async def _publish(ledger: AsyncEngine, redis: Redis) -> int:
         async with reading(ledger) as conn:
             by_so_much = await behind(conn, meta.whose, shown)
             version = await revision(conn)
-            snapshot = None if by_so_much or version == shown else await _snapshot(conn, version)
+            snapshot = None if by_so_much or version == shown else await snapshot_of(conn, version)
             to_tell = await to_be_told(conn)
         await note_behind(redis, by_so_much, meta.whose)
         if snapshot is None:
             return version
         await tell(redis, meta, to_tell)
-        # Whoever published since we looked saw a ledger at least as new as ours;
-        # then ours must not overwrite it.
-        if await _write(redis, shown, snapshot):
+        # Ours must not overwrite a catalog published meanwhile, which is at least as new.
+        if await write_catalog(redis, shown, snapshot):
             await redis.publish(keys.CHANGED.decode(), str(version))
             return version
 
 
-async def _write(redis: Redis, shown: int, snapshot: CatalogSnapshot) -> bool:
-    """Write the catalog, all at once, unless the store shows another version by now."""
-    tables: Sequence[Sequence[AudienceEntry | AccountEntry | RecipientEntry]] = (
-        snapshot.audiences,
-        snapshot.accounts,
-        snapshot.recipients,
-    )
-    names = keys.VERSION, keys.AUDIENCES, keys.ACCOUNTS, keys.RECIPIENTS
-    arguments: list[int | bytes] = [shown, snapshot.version]
-    for entries in tables:
-        arguments.append(len(entries))
-        arguments += [item for entry in entries for item in _item(entry)]
-    return bool(await redis.eval(_PUBLISH, len(names), *names, *arguments))
-
-
-# A script, and not a transaction that watches: it works in a Cluster as well.
-_PUBLISH = """
-if (redis.call('GET', KEYS[1]) or '0') ~= ARGV[1] then
-    return 0
-end
-redis.call('SET', KEYS[1], ARGV[2])
-local at = 3
-for table = 2, 4 do
-    redis.call('DEL', KEYS[table])
-    local last = at + 2 * tonumber(ARGV[at])
-    at = at + 1
-    while at <= last do
-        redis.call('HSET', KEYS[table], unpack(ARGV, at, math.min(at + 999, last)))
-        at = math.min(at + 999, last) + 1
-    end
-end
-return 1
-"""
-
-
-def _item(entry: AudienceEntry | AccountEntry | RecipientEntry) -> tuple[int, bytes]:
-    return entry.id, msgspec.json.encode(entry)
-
-
-async def _snapshot(conn: AsyncConnection, version: int) -> CatalogSnapshot:
+async def snapshot_of(conn: AsyncConnection, version: int) -> CatalogSnapshot:
+    """Return the catalog as bids see it; `version` is the ledger's revision."""
     publisher_to_related: dict[int, list[int]] = {}
     for publisher_id, advertiser_id in await accounts.relations(conn):
         publisher_to_related.setdefault(publisher_id, []).append(advertiser_id)
     recipient_to_activations: dict[int, list[Activation]] = {}
     for activation in await activations.activations(conn):
         recipient_to_activations.setdefault(activation.recipient_id, []).append(activation)
+    recipient_to_digests = await recipient_tokens.good_digests(conn)
     return CatalogSnapshot(
         version,
         tuple(
@@ -244,7 +213,11 @@ async def _snapshot(conn: AsyncConnection, version: int) -> CatalogSnapshot:
             for account in await accounts.accounts(conn)
         ),
         tuple(
-            _recipient_entry(recipient, recipient_to_activations.get(recipient.id, ()))
+            _recipient_entry(
+                recipient,
+                recipient_to_activations.get(recipient.id, ()),
+                recipient_to_digests.get(recipient.id, ()),
+            )
             for recipient in await recipients.recipients(conn)
         ),
     )
@@ -275,7 +248,9 @@ def _account_entry(account: Account, related_ids: Sequence[int]) -> AccountEntry
     )
 
 
-def _recipient_entry(recipient: Recipient, activated: Sequence[Activation]) -> RecipientEntry:
+def _recipient_entry(
+    recipient: Recipient, activated: Sequence[Activation], digests: Collection[str]
+) -> RecipientEntry:
     return RecipientEntry(
         id=recipient.id,
         name=recipient.name,
@@ -291,4 +266,6 @@ def _recipient_entry(recipient: Recipient, activated: Sequence[Activation]) -> R
             )
             for activation in activated
         ),
+        tokens=tuple(digests) if recipient.needs_token else None,
+        certificates=recipient.certificates,
     )

@@ -3,24 +3,23 @@ Acknowledged means in force.
 
 **A 202 of a data subject request, exit status 0 of `restrict` and `erase`, a 204 or
 "deleted" of an audience, and the answer to an activation's change leave only when no worker
-of this deployment can show what they forbid any more.** Where that can't be had in time, the
-answer is another one (503, exit status 3), says so, and can be repeated without anything
-being done twice: what was asked is in the ledger, and is applied before anything else as
-soon as anybody can. "This deployment" are the workers that read this store.
+of this deployment can show any more what they forbid.** If that takes too long, the answer
+is an error (503, exit status 3) that says so. A retry is safe: the request is in the ledger,
+is never applied twice, and is applied before anything else as soon as the store takes writes.
+"This deployment" is the workers that read this store.
 
-    opt-out   ours     ledger -> store -> leases of caches waited out
+    opt-out   ours     ledger -> store -> wait out the cache leases
               theirs   a loader does that, and marks the ledger
-    catalog   ours     ledger -> published -> leases on catalogs waited out
+    catalog   ours     ledger -> published -> wait out the catalog leases
               theirs   a loader does that, and marks the ledger
 
-Both are tried at once, for a time: a process may have lost a store that loader and workers
-have, or have no permission to write to it. A store that reads and does not write (full,
-a replica by now, without its own replicas, without its disk) is like one that is away:
-workers go on asking it, so nothing may be acknowledged. What bounds that is freshness: see
-`segments.store.freshness`.
+Both ways are tried at once, for a limited time: this process may have lost a store that loader
+and workers still reach, or lack write permission. A store that can't be written (full, demoted to
+a replica, without its own replicas, without its disk) counts as away: workers go on reading it,
+so nothing may be acknowledged. Freshness limits how long they do: see `segments.store.freshness`.
 
-That a person is shown to no bid that *begins* after the acknowledgement is what is
-promised; a bid that is being answered in the same moment may still leave.
+The promise covers bids that *begin* after the acknowledgement; a bid already under way may still
+show the person.
 """
 
 import asyncio
@@ -41,9 +40,10 @@ from segments.projection.applied_opt_outs import apply_new
 from segments.projection.catalog import publish_catalog
 from segments.store.catalog_lease import wait_out_catalog_leases
 from segments.store.reader import StoreUnusable, read_version
+from segments.store.servers.at_work import begin_work
 
 RETRY_AFTER_S: Final = 5
-"""When to ask again for what is not in force yet: a few of a loader's looks."""
+"""When to retry a request that is not in force yet: a few of a loader's rounds."""
 
 _FIRST_PAUSE_S: Final = 0.05
 _LONGEST_PAUSE_S: Final = 0.5
@@ -51,10 +51,10 @@ _LONGEST_PAUSE_S: Final = 0.5
 
 class Receipt(NamedTuple):
     """
-    What became of requests; in the ledger they are for good.
+    The result for some requests, which are in the ledger for good.
 
-    `waits_because` is empty if they are in force. Otherwise it says why not, and they are
-    applied before anything else is written to the store.
+    `waits_because` is the reason why they are not in force, or empty. Waiting requests are applied
+    before any other write to the store.
     """
 
     transaction_ids: tuple[str, ...]
@@ -65,50 +65,42 @@ async def put_into_force(
     ledger: AsyncEngine, redis: Redis, requests: Sequence[Request], *, wait_s: float | None = None
 ) -> Receipt:
     """
-    Apply requests that were recorded to the store, or see a loader do so.
+    Apply recorded requests to the store, or wait until a loader has.
 
     Args:
-        ledger: Where they have been committed.
+        ledger: Has the requests, committed.
         redis: The store.
         requests: Some thousands at most.
-        wait_s: How long that may take, a loader's help included; `None`: no loader is
-            waited for, and the store for as long as its client has patience.
+        wait_s: Limit, a loader's help included; `None`: don't wait for a loader, and for the
+            store as long as the client's timeouts allow.
     """
     transaction_ids = tuple(request.transaction_id for request in requests)
-    attempt = asyncio.create_task(_attempt(ledger, redis, requests))
+    # A slow attempt goes on: the sooner the requests apply, the better.
+    attempt = begin_work(redis, _attempt(ledger, redis, requests))
     if wait_s is None:
         return Receipt(transaction_ids, await attempt)
-    # One that takes too long is left to itself: the sooner they are applied, the better.
-    _AT_WORK.add(attempt)
-    attempt.add_done_callback(_AT_WORK.discard)
     if await until_applied(ledger, transaction_ids, wait_s, attempt):
         return Receipt(transaction_ids)
     why = attempt.result() if attempt.done() else "the store does not answer"
     return Receipt(transaction_ids, why)
 
 
-_AT_WORK: Final[set[asyncio.Task[str]]] = set()
-"""Attempts that somebody else may have given up; the event loop would forget them."""
-
-
 async def withdraw_from_bids(ledger: AsyncEngine, redis: Redis, *, wait_s: float) -> str:
     """
-    Publish the catalog, or see a loader do so, until no bid is answered by one that shows more.
+    Publish the catalog, or wait until a loader has, and until no bid uses an older catalog.
 
     Args:
-        ledger: Where the change has been committed.
+        ledger: Has the change, committed.
         redis: The store.
-        wait_s: How long publishing may take, a loader's help included.
+        wait_s: Limit for publishing, a loader's help included.
 
     Returns:
-        Why that could not be had; nothing if it is in force. The change stays in the
-        ledger, and a loader publishes it as soon as it can.
+        Why the change is not in force yet, or an empty string. The change stays in the ledger,
+        and a loader publishes it as soon as possible.
     """
     async with reading(ledger) as conn:
         wanted = await revision(conn)
-    attempt = asyncio.create_task(_tried(publish_catalog(ledger, redis)))
-    _AT_WORK.add(attempt)
-    attempt.add_done_callback(_AT_WORK.discard)
+    attempt = begin_work(redis, _tried(publish_catalog(ledger, redis)))
 
     async def is_in_force() -> bool:
         return await _is_in_force(ledger, wanted)
@@ -122,13 +114,13 @@ async def withdraw_from_bids(ledger: AsyncEngine, redis: Redis, *, wait_s: float
 
 async def let_catalog_be_in_force(ledger: AsyncEngine, redis: Redis) -> None:
     """
-    Note in the ledger that no bid is answered by a catalog before the one that the store shows.
+    Note in the ledger that no bid uses a catalog older than the store's version.
 
-    A loader's part: whoever has lost the store waits for it.
+    For processes that have lost the store, by the loader.
 
     Raises:
         redis.exceptions.RedisError: The store can't be reached.
-        segments.ledger.database.engine.LedgerAway: The ledger can't.
+        segments.ledger.database.engine.LedgerAway: The ledger can't be reached.
     """
     version = await read_version(redis)
     if await _is_in_force(ledger, version):
@@ -150,13 +142,13 @@ async def until_applied(
     attempt: asyncio.Task[str] | None = None,
 ) -> bool:
     """
-    Wait until the ledger says of all these requests that they are in force.
+    Wait until the ledger shows all these requests as in force.
 
     Args:
-        ledger: Which a loader marks.
-        transaction_ids: Theirs.
-        wait_s: For so long at most.
-        attempt: Of our own to do the same; comes to why not, or to nothing.
+        ledger: A loader marks the requests here.
+        transaction_ids: Of the requests.
+        wait_s: The limit.
+        attempt: Our own attempt; returns why it failed, or an empty string.
 
     Returns:
         Whether they are in force.
@@ -172,7 +164,7 @@ async def until_applied(
 async def _until(
     is_done: Callable[[], Awaitable[bool]], wait_s: float, attempt: asyncio.Task[str] | None
 ) -> bool:
-    """Wait until the ledger says that it is done, or an attempt comes to no fault."""
+    """Wait until the ledger says so, or an attempt succeeds."""
     until_s = time.monotonic() + wait_s
     pause_s = _FIRST_PAUSE_S
     while True:
@@ -192,7 +184,7 @@ async def _until(
 
 
 async def _attempt(ledger: AsyncEngine, redis: Redis, requests: Sequence[Request]) -> str:
-    """Apply requests by ourselves; return why that could not be, if it could not."""
+    """Apply requests ourselves; return why that failed, or an empty string."""
     waiting: Set[int] = frozenset()
 
     async def apply() -> None:
@@ -204,13 +196,13 @@ async def _attempt(ledger: AsyncEngine, redis: Redis, requests: Sequence[Request
 
 
 async def _tried(work: Awaitable[object]) -> str:
-    """Return why something could not be done, if it could not; for people."""
+    """Return why some work failed, in words for people, or an empty string."""
     try:
         await work
     except StoreUnusable as error:
         return str(error)
     except (RedisError, OSError) as error:
-        # By its type only: what a connection error says may hold the store's URL.
+        # The type only: the text of a connection error may contain the store's URL.
         return f"the store can't be written ({type(error).__name__})"
     except LedgerAway:
         return "the ledger can't be reached"

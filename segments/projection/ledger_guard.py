@@ -1,10 +1,10 @@
 """
-A process that only the ledger is needed for keeps asking whether that is still the store's.
+Keeps checking, in a process that needs only the ledger, that the ledger is still the store's.
 
-A ledger can be put in another's place, or set back to an older copy, while processes
-run upon it. The loader finds out with each look at the store; who seldom asks the store,
-a door, has this beside it, and takes nothing in while it refuses. A store that is away
-changes nothing: what comes in meanwhile is kept for it.
+A ledger can be replaced, or restored from an older copy, while processes use it. The loader
+notices with each round at the store. A door, which seldom asks the store, runs this guard and
+accepts nothing while it objects. An unreachable store changes nothing: the ledger keeps new
+requests for it.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ _EVERY_S = 1.0
 
 
 class LedgerGuard:
-    """Tells whether the ledger may be written to, by what the store said last."""
+    """Tells whether the ledger may be written to, by the store's last answer."""
 
     def __init__(self, ledger: AsyncEngine, redis: Redis) -> None:
         self._ledger = ledger
@@ -30,20 +30,20 @@ class LedgerGuard:
         self._reason = ""
 
     def reasons(self) -> list[str]:
-        """Tell why nothing may be taken in, if nothing may: which ledger, or how far behind."""
+        """Return why nothing may be accepted, if so: which ledger, or how far behind it is."""
         return [self._reason] if self._reason else []
 
     async def start(self) -> None:
         """
-        Look for the first time.
+        Check for the first time.
 
         Raises:
-            OtherLedger, LedgerBehind: It must not be written to.
+            OtherLedger, LedgerBehind: The ledger must not be written to.
         """
         await self._look()
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Look again and again, until told to stop."""
+        """Check again and again until told to stop."""
         while not stopping.is_set():
             try:
                 await self._look()

@@ -1,31 +1,28 @@
 """
-One store, one ledger: nobody writes to a store by another ledger than its own, or by an old copy.
+One store, one ledger: only the store's own ledger writes to it, and never an old copy.
 
-The ledger has an id, and the store's meta keeps it. So a process that was started
-where another ledger lies (another data directory, a forgotten SEGMENTS_LEDGER_URL)
-refuses, and says which is which.
+The store's meta has its ledger's id. So a process with another ledger (another data directory, a
+forgotten SEGMENTS_LEDGER_URL) refuses, and names both.
 
-A copy that was restored has the id, too, and is told by its numbers. The store keeps the
-highest number of an audience, of an opt-out and of a catalog that it was ever told, and it
-is told before they are used. A ledger whose own are lower is *behind*: it would give a number
-twice, and show one partner's persons as another's; it lacks what persons said since; and it
-would show again what was deleted since. A copy that has gone on by itself, while the store
-was away, may have numbers as high. But its opt-out of that number has another transaction
-id, and its catalog another name (`segments.ledger.revision`); each audience that is made is
-a change of the catalog. So it is behind, too.
+A restored copy has the same id, and is recognised by its numbers. The store is told each number
+of an audience, an opt-out and a catalog before its use, and keeps the highest. A ledger with
+lower numbers is *behind*: it would assign numbers twice and so show one partner's persons as
+another's, lacks recent opt-outs, and would show deleted audiences again. A copy that went on
+while the store was away may have numbers as high. But its opt-out of that number has another
+transaction id, and its catalog another name (`segments.ledger.revision`); making an audience
+changes the catalog. So it counts as behind, too.
 
-Whoever finds that marks the store, and from then on nobody reads or writes (bids end as
-`store_down`, reason `ledger_behind`) until `rtb-segments reconcile` was run, or the ledger
-is back that is not behind.
+A process that finds the ledger behind marks the store, which stops all reads and writes (bids end
+as `store_down`, reason `ledger_behind`) until `rtb-segments reconcile` was run, or the right
+ledger is back.
 
-    own_meta      asked before each thing that writes
-    taken_meta    the same by a loader, to whom a store falls that is nobody's yet
+    own_meta      before every write
+    taken_meta    likewise, by a loader, which also takes a store without a ledger
 
-The store is asked first and the ledger then: what the store was told, the ledger had before.
+The store is read before the ledger, because the ledger has a number before the store does.
 
-A store that was emptied knows nothing: it becomes that ledger's whose loader comes
-first, and an empty ledger's only until one comes that holds anything. A store that an
-older version of this software has written to belongs to the ledger that is there.
+An emptied store belongs to the first ledger whose loader finds it; to an empty ledger only until
+a ledger with content comes. A store written by an older version belongs to the present ledger.
 """
 
 import asyncio
@@ -52,17 +49,17 @@ from segments.store.reader import (
 )
 
 UNNAMED = "unnamed"
-"""What messages call the ledger of a store that an older version of this software has filled."""
+"""The name in messages for the ledger of a store that an older version has filled."""
 
 
 STORE_WITHIN_S = 30.0
-"""How long whoever is to make a ledger waits for the store, of which it must ask first."""
+"""How long making a ledger waits for the store, which is asked first."""
 
 _LOOK_EVERY_S = 0.2
 
 
 class OtherLedger(StoreUnusable):
-    """The store belongs to another ledger than ours; the message says to which."""
+    """The store belongs to another ledger than ours; the message names both."""
 
     def __init__(self, theirs: str, ours: str) -> None:
         super().__init__(
@@ -74,15 +71,15 @@ class OtherLedger(StoreUnusable):
 
 async def own_meta(ledger: AsyncEngine, redis: Redis) -> Meta:
     """
-    Return the store's meta if the store is our ledger's to write to.
+    Return the store's meta if our ledger may write to the store.
 
-    Side effects: the store is told of our catalog, so that an audience is known before
-    anybody is written into it.
+    Side effects: tells the store our catalog's revision, and so each audience before its first
+    member.
 
     Raises:
-        OtherLedger: It belongs to another one.
-        LedgerBehind: Our ledger is behind it; from now on the store says so to everybody.
-        StoreUnusable: It is not laid out, or can't be read.
+        OtherLedger: The store belongs to another ledger.
+        LedgerBehind: Our ledger is behind; the store is marked.
+        StoreUnusable: The store is not laid out, or can't be read.
     """
     found = await read_meta_of_any(redis)
     ours = await _compare(ledger, redis, found.whose)
@@ -94,7 +91,7 @@ async def own_meta(ledger: AsyncEngine, redis: Redis) -> Meta:
 
 async def taken_meta(ledger: AsyncEngine, redis: Redis) -> Meta:
     """
-    Return the store's meta likewise, and make it our ledger's if it is nobody's yet.
+    Return the store's meta like `own_meta`, after taking a store that has no ledger yet.
 
     Raises:
         OtherLedger, LedgerBehind, StoreUnusable: As `own_meta`.
@@ -107,7 +104,7 @@ async def taken_meta(ledger: AsyncEngine, redis: Redis) -> Meta:
 
 async def refuse_other(ledger: AsyncEngine, redis: Redis) -> None:
     """
-    See that a store, laid out or not, is no other ledger's, and that ours is not behind it.
+    Check that a store, laid out or not, has no other ledger, and that ours is not behind it.
 
     Raises:
         OtherLedger, LedgerBehind: As `own_meta`.
@@ -117,11 +114,11 @@ async def refuse_other(ledger: AsyncEngine, redis: Redis) -> None:
 
 def before_making(redis: Redis, embedded_in: Path | None) -> BeforeMaking:
     """
-    Return what `open_ledger` is to await before it makes a ledger: see `refuse_beside_another`.
+    Return the check for `open_ledger` before it makes a ledger: `refuse_beside_another`.
 
     Args:
-        redis: The store beside it.
-        embedded_in: The data directory of an embedded store; `None`: it is not embedded.
+        redis: The store beside the ledger.
+        embedded_in: The data directory of an embedded store; `None`: the store is external.
     """
 
     async def see() -> None:
@@ -133,12 +130,12 @@ def before_making(redis: Redis, embedded_in: Path | None) -> BeforeMaking:
 
 async def refuse_beside_another(redis: Redis) -> None:
     """
-    See that a ledger may be made: that the store beside it has none.
+    Check that the store has no ledger, so that we may make one.
 
-    To be awaited where nobody else can make one meanwhile.
+    No other process may be able to make a ledger meanwhile.
 
     Raises:
-        LedgerUnusable: It has, or it can't be asked.
+        LedgerUnusable: The store has a ledger, or does not answer.
     """
     whose = await _asked_in_time(redis)
     if whose.ledger_id or await redis.hlen(keys.ACCOUNTS.decode()):
@@ -166,7 +163,7 @@ async def _asked_in_time(redis: Redis) -> Whose:
 
 async def take_for_rebuild(ledger: AsyncEngine, redis: Redis) -> None:
     """
-    Make a store that is about to be made anew our ledger's, and let it know our numbers.
+    Make a store our ledger's before a rebuild, and tell the store our numbers.
 
     Raises:
         OtherLedger, LedgerBehind: As `own_meta`.
@@ -185,10 +182,11 @@ async def take_for_rebuild(ledger: AsyncEngine, redis: Redis) -> None:
 
 async def take_store(ledger: AsyncEngine, redis: Redis, whose: Whose) -> None:
     """
-    Make a store our ledger's if it is nobody's, or an empty ledger's and ours holds anything.
+    Make a store our ledger's if it has none, or an empty ledger while ours has content.
 
     Raises:
-        OtherLedger: It has accounts, and ours has none: an older version filled it from another.
+        OtherLedger: The store has accounts and ours has none: an older version filled it from
+            another ledger.
     """
     async with reading(ledger) as conn:
         ours = (await ledger_id.standing(conn)).ledger_id
@@ -197,14 +195,14 @@ async def take_store(ledger: AsyncEngine, redis: Redis, whose: Whose) -> None:
     if is_filled and not whose.ledger_id and not holds_anything:
         raise OtherLedger(UNNAMED, ours)
     if whose.ledger_id not in ("", ours) and holds_anything:
-        # Its catalog shows nothing, under a number that may be higher than any of ours.
+        # The empty ledger's catalog may have a higher version than any of ours.
         await redis.delete(keys.VERSION)
     if whose.ledger_id != ours or holds_anything:
         await meta.take(redis, ours, holds_anything=holds_anything)
 
 
 async def to_be_told(conn: AsyncConnection) -> Told:
-    """Return our catalog's revision, and the last audience that there is in it."""
+    """Return our catalog's revision, and the highest audience number."""
     version = await revision(conn)
     last_audience = (await ledger_id.standing(conn)).last_audience
     return Told(
@@ -214,15 +212,15 @@ async def to_be_told(conn: AsyncConnection) -> Told:
 
 async def behind(conn: AsyncConnection, whose: Whose, shown: int) -> str:
     """
-    Say by how much our ledger is behind what a store was told; empty if it is not.
+    Return how far our ledger is behind the store; empty if it is not.
 
     Args:
-        conn: A connection to the ledger, opened after the store was asked.
+        conn: A connection to the ledger, opened after the store was read.
         whose: As the store says.
-        shown: The version of the catalog that it shows; 0 if that is not to be compared.
+        shown: The version of the catalog in the store; 0: not to be compared.
 
     Raises:
-        OtherLedger: It belongs to another one.
+        OtherLedger: The store belongs to another ledger.
     """
     ours = await ledger_id.standing(conn)
     if not whose.ledger_id:
@@ -235,7 +233,7 @@ async def behind(conn: AsyncConnection, whose: Whose, shown: int) -> str:
             f" {whose.last_audience}; its last opt-out is {ours.last_opt_out}, the store was told"
             f" of {whose.last_opt_out}"
         )
-    # As high, but by an opt-out that came to the copy before anybody saw that it is one.
+    # As high, but by an opt-out that an unnoticed copy has recorded.
     is_to_compare = whose.last_opt_out_of and whose.last_opt_out > ours.taken_until
     if is_to_compare:
         of = await ledger_id.transaction_of(conn, whose.last_opt_out)
@@ -253,15 +251,15 @@ async def behind(conn: AsyncConnection, whose: Whose, shown: int) -> str:
 
 async def note_behind(redis: Redis, behind: str, whose: Whose) -> None:
     """
-    Let everybody know whether the ledger is behind the store.
+    Mark the store as ahead of the ledger, or remove the mark.
 
     Args:
         redis: The store.
-        behind: By how much; empty: it is not.
+        behind: How far the ledger is behind; empty: it is not.
         whose: As the store says.
 
     Raises:
-        LedgerBehind: It is.
+        LedgerBehind: The ledger is behind.
     """
     if behind:
         if whose.behind != behind:
@@ -272,9 +270,9 @@ async def note_behind(redis: Redis, behind: str, whose: Whose) -> None:
 
 
 async def _compare(ledger: AsyncEngine, redis: Redis, whose: Whose) -> Told:
-    """See that our ledger is not behind; return what the store is to be told of it."""
-    # What is shown is compared when it is published. But where the mark stands, all must be
-    # well before it goes, for whatever reason it was set.
+    """Check that our ledger is not behind; return what to tell the store about it."""
+    # Publishing compares the shown version. But the mark may go only when everything is right,
+    # whatever its reason.
     shown = await read_version(redis) if whose.behind else 0
     async with reading(ledger) as conn:
         by_so_much = await behind(conn, whose, shown)

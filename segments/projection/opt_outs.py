@@ -1,8 +1,8 @@
 """
-A person's no, as the command line records it: in the ledger, and put into force.
+Opt-outs from the command line: recorded in the ledger, and put into force.
 
-The REST doors record by themselves, in the transaction that spends what proves who
-asks; what follows is the same: see `segments.projection.in_force`.
+The REST doors record opt-outs themselves, in the transaction that uses up the requester's
+proof; the rest is the same: see `segments.projection.in_force`.
 """
 
 import time
@@ -28,16 +28,16 @@ async def record_opt_out(
     submitter: str | None = None,
 ) -> Receipt:
     """
-    Record one person's opt-out, and apply it to the store if that can be written.
+    Record a person's opt-out, and apply it to the store if the store takes writes.
 
-    The same once more, until it has been in force for an hour, is the same request.
+    Until a request has been in force for an hour, a repetition counts as the same request.
 
     Args:
         ledger: The system of record.
         redis: The store.
         action: RESTRICT, or ERASURE, which deletes as well.
-        ids: All ids of this one person, at least one.
-        account_id: Who submitted it, which says how far it reaches; `None`: global.
+        ids: All ids of the person, at least one.
+        account_id: The submitting account, which sets the scope; `None`: global.
         jurisdiction: As submitted; only recorded.
         submitter: As submitted; only recorded.
 
@@ -66,10 +66,10 @@ async def record_opt_outs(
     submitter: str | None = None,
 ) -> Receipt:
     """
-    Record a request for each of some persons, all of them or none, like `record_opt_out`.
+    Record a request for each of some persons, all or none, like `record_opt_out`.
 
     Raises:
-        Refusal: One of the requests can't be recorded as it is.
+        Refusal: A request can't be recorded as it is.
     """
     async with ledger.begin() as conn:
         requests = await opt_outs.record(

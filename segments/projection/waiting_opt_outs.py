@@ -1,11 +1,11 @@
 """
-How many opt-outs are recorded and not in force, for whoever runs the service.
+How many opt-outs are recorded and not in force: metrics for operators.
 
     segments_opt_outs_waiting         they are older than a second
-    segments_opt_outs_oldest_seconds  how long the oldest of them has waited; 0: none does
+    segments_opt_outs_oldest_seconds  how long the oldest of them has waited; 0: none waits
 
-Of the ledger, so every process says the same; REST doors and loader do. That any waits for
-longer than some seconds means that no loader runs, or that the store takes no writes.
+REST doors and loader read the ledger, so all report the same. A wait of more than some seconds
+means that no loader runs, or that the store takes no writes.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ LOOK_EVERY_S: Final = 5.0
 
 
 class WaitingOptOuts:
-    """Looks, and tells."""
+    """Reads and reports the backlog."""
 
     def __init__(
         self,
@@ -44,15 +44,15 @@ class WaitingOptOuts:
         )
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Look every few seconds until told to stop."""
+        """Read the backlog every few seconds until told to stop."""
         while not stopping.is_set():
-            with suppress(*LEDGER_FAILURES):  # of which readiness tells
+            with suppress(*LEDGER_FAILURES):  # readiness reports them
                 await self.look()
             with suppress(TimeoutError):
                 await asyncio.wait_for(stopping.wait(), LOOK_EVERY_S)
 
     async def look(self) -> Waiting:
-        """Look once."""
+        """Read the backlog once."""
         async with reading(self._ledger) as conn:
             waiting = await opt_outs.waiting(conn, self._now_s())
         self._count.set(waiting.requests)
@@ -60,7 +60,7 @@ class WaitingOptOuts:
         return waiting
 
     async def backlog(self) -> Mapping[str, float]:
-        """Tell `/health/ready`; nothing while the ledger can't be read."""
+        """Return the backlog for `/health/ready`; empty while the ledger can't be read."""
         try:
             waiting = await self.look()
         except LEDGER_FAILURES:

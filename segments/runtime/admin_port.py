@@ -1,16 +1,15 @@
 """
-What a process of the control plane shows to whoever runs it.
+The operator's port of a control plane process.
 
     /metrics        for Prometheus
-    /health/live    200 while its event loop turns
-    /health/ready   200 if it can do its work; else 503 and why not; with ?strict also
-                    503 while something waits that others have to do
+    /health/live    200 while its event loop runs
+    /health/ready   200 if it can do its work; else 503 with the reason; with ?strict also
+                    503 while work waits for other processes, or a fault exists
 
-On a port of its own that partners never reach: what is counted here is nobody's
-business but the operator's. The bid listener has its own, `rtb.server.metrics.admin_port`.
+Its figures are for the operator only: partners must not reach this port. The bid listener has its
+own, `rtb.server.metrics.admin_port`.
 """
 
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
@@ -19,36 +18,43 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 
 from segments.runtime import http_server
 from segments.runtime.health import Health
+from segments.runtime.ports import CannotListen
 from segments.runtime.tls import TlsFiles, context_of
 
 Reasons = Callable[[], Awaitable[Sequence[str]]]
-"""Tells why a process can't do its work; nothing if it can."""
+"""Returns the reasons why a process can't do its work; empty if it can."""
 
 
 Backlog = Callable[[], Awaitable[Mapping[str, float]]]
-"""Tells what waits, as further members of `/health/ready`; each is 0 while nothing does."""
+"""Returns backlogs as further members of `/health/ready`; each is 0 while nothing waits."""
 
 
 async def nothing_waits() -> Mapping[str, float]:
-    """Tell of no backlog."""
+    """Report no backlog."""
     return {}
 
 
-class CannotListen(Exception):
-    """A port can't be had; the message names its setting and says why."""
-
-    def __init__(self, setting: str, port: int, error: OSError) -> None:
-        super().__init__(f"{setting}={port}: {os.strerror(error.errno or 0)}")
+async def nothing_is_ill() -> Sequence[str]:
+    """Report no fault."""
+    return ()
 
 
-def add_health(app: web.Application, reasons: Reasons, backlog: Backlog = nothing_waits) -> None:
-    """Let an application answer whether it lives and whether it is ready."""
+def add_health(
+    app: web.Application,
+    reasons: Reasons,
+    backlog: Backlog = nothing_waits,
+    ills: Reasons = nothing_is_ill,
+) -> None:
+    """Add the health routes to an application."""
 
     async def live(_: web.Request) -> web.Response:
         return web.json_response({"live": True})
 
     async def ready(request: web.Request) -> web.Response:
-        return Health(await reasons(), waiting=await backlog()).answer(request)
+        unready = await reasons()
+        # Faults are asked for only if the process can answer at all.
+        ill = () if unready else await ills()
+        return Health(unready, waiting=await backlog(), ill=ill).answer(request)
 
     app.router.add_get("/health/live", live)
     app.router.add_get("/health/ready", ready)
@@ -63,22 +69,24 @@ async def shown(
     reasons: Reasons,
     tls: TlsFiles | None = None,
     backlog: Backlog = nothing_waits,
+    ills: Reasons = nothing_is_ill,
 ) -> AsyncIterator[int | None]:
     """
-    Show metrics and health for as long as the context lasts; gives the port.
+    Serve metrics and health while the context lasts; yields the port.
 
     Args:
-        setting: What the operator calls the port.
+        setting: The port's setting, for messages.
         host: The address to listen on.
-        port: 0 takes a free one; `None` shows nothing.
-        registry: What is counted.
-        reasons: Asked at each look at `/health/ready`.
-        tls: What to serve with; `None` for plain HTTP.
-        backlog: Likewise.
+        port: 0 takes a free one; `None` serves nothing.
+        registry: The metrics.
+        reasons: Called for each request of `/health/ready`.
+        tls: The TLS files; `None` for plain HTTP.
+        backlog: Called likewise.
+        ills: Called likewise: faults of a process that can answer.
 
     Raises:
-        CannotListen: The port is taken, or not ours to take.
-        segments.runtime.tls.UnusableTls: There is no TLS with these files.
+        CannotListen: The port is taken, or forbidden.
+        segments.runtime.tls.UnusableTls: These files can't be used for TLS.
     """
     if port is None:
         yield None
@@ -92,14 +100,14 @@ async def shown(
 
     app = web.Application()
     app.router.add_get("/metrics", metrics)
-    add_health(app, reasons, backlog)
+    add_health(app, reasons, backlog, ills)
     runner = http_server.runner_of(app, shutdown_timeout=1.0)
     await runner.setup()
     try:
         try:
-            await web.TCPSite(runner, host, port, ssl_context=context).start()
+            bound = await http_server.listen(runner, host, port, context)
         except OSError as error:
             raise CannotListen(setting, port, error) from None
-        yield runner.addresses[0][1]
+        yield bound
     finally:
         await runner.cleanup()

@@ -1,8 +1,8 @@
 """
-What may be said of a bug: its type and where it is, and never its message.
+Describes a bug by its type and place, never by its message.
 
-The message of an exception may quote what was sent, a line of a file, a statement with its
-values: a person's id, an address, a password. The type and the place quote nothing.
+An exception's message may quote a request, a line of a file, or a statement with its values: a
+person's id, an address, a password. Type and place quote nothing.
 """
 
 import traceback
@@ -14,8 +14,8 @@ def bug_place(error: BaseException) -> str:
     """
     Return an exception's type and place, such as `KeyError at segments.ingest.run:plan:120`.
 
-    The place is the last frame of our own code, for a library may raise on our behalf; where
-    there is none, the last frame of all.
+    The place is our innermost frame, because a library may raise on our behalf; without one, the
+    innermost frame of all.
     """
     place, is_ours = "?", False
     for frame, line in traceback.walk_tb(error.__traceback__):

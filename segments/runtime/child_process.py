@@ -1,16 +1,14 @@
 """
-Start a process that never outlives us.
+Starts processes that never outlive us.
 
-Each child gets a session of its own, so that Ctrl-C in a terminal reaches only
-the parent, which then stops its children in the right order. And each is told
-by the kernel when the parent is gone (`PR_SET_PDEATHSIG`), so that even
-`kill -9` leaves nothing behind that would hold the store or a port. SIGHUP is
-ignored until the program has a use for it: it must not end one that only starts.
+Each child gets its own session, so that Ctrl-C in a terminal reaches only the parent, which then
+stops its children in the right order. The kernel signals each child when the parent is gone
+(`PR_SET_PDEATHSIG`), so that even after `kill -9` no child holds the store or a port. SIGHUP is
+ignored until the program handles it: it must not end a program that is still starting.
 
-The kernel's promise must be asked for by the child itself, between fork and
-exec. `preexec_fn` would do that in a copy of a process that may have threads,
-where any lock may be held for ever; so the child starts as this file, which
-asks, looks once more that its parent is alive, and becomes the program.
+The child itself must request that signal, between fork and exec. `preexec_fn` would run in a copy
+of a process that may have threads, where any lock may be held for ever. So the child starts as this
+file, which makes the request, checks that its parent is still alive, and becomes the program.
 """
 
 import asyncio
@@ -19,8 +17,33 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 _PR_SET_PDEATHSIG = 1
+
+
+class Process(Protocol):
+    """A started program, forked or executed."""
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit status, negative after a signal; `None` until it was waited for."""
+
+    async def wait(self) -> int:
+        """Return its exit status once it has ended."""
+
+    def send_signal(self, signal: int) -> None:
+        """Send a signal; a no-op after its end."""
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
 
 
 async def start(
@@ -29,7 +52,7 @@ async def start(
     """
     Start a program that gets SIGTERM when this process ends, however it ends.
 
-    Call it from the main thread: to the kernel, the parent is the thread.
+    Call this in the main thread: to the kernel, the parent is the thread.
 
     Args:
         argv: The program, by path, and its arguments.
@@ -48,12 +71,12 @@ async def start(
     )
 
 
-async def stop(process: asyncio.subprocess.Process, *, within_s: float) -> int:
+async def stop(process: Process, *, within_s: float) -> int:
     """
-    End a child: SIGTERM, and SIGKILL for one that is not done in time.
+    End a child by SIGTERM, or by SIGKILL when its time is up.
 
     Returns:
-        Its exit status; negative if a signal ended it.
+        Its exit status; negative after a signal.
     """
     if process.returncode is None:
         process.terminate()
@@ -64,13 +87,18 @@ async def stop(process: asyncio.subprocess.Process, *, within_s: float) -> int:
         return await process.wait()
 
 
-def _become(parent_pid: int, argv: list[str]) -> None:
+def end_with(parent_pid: int) -> None:
+    """Have this process get SIGTERM at its parent's end, and no signals of a terminal."""
     if sys.platform == "linux":  # elsewhere a killed parent does leave its children
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     if os.getppid() != parent_pid:
         sys.exit("the parent was gone before its child had started")
-    os.execvp(argv[0], argv)  # noqa: S606 - that is what it is for
+
+
+def _become(parent_pid: int, argv: list[str]) -> None:
+    end_with(parent_pid)
+    os.execvp(argv[0], argv)  # noqa: S606 - the purpose of this function
 
 
 if __name__ == "__main__":

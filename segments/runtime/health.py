@@ -1,9 +1,9 @@
 """
-What `/health/ready` says, on every port of ours.
+The answer of `/health/ready`, on every port of ours.
 
-Ready is a process that can answer, so that a load balancer goes on sending; whether bids are
-enriched meanwhile is a second word. A store that is away would otherwise take every replica
-out at once, and the bids of an exchange with them, which could have passed through.
+A process is ready while it can answer, so that a load balancer keeps sending; whether bids are
+enriched is reported apart. Otherwise an absent store would take out every replica at once, and with
+them an exchange's bids, which could have passed through.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,42 +19,45 @@ _NOTHING: Final[Mapping[str, float]] = MappingProxyType({})
 
 class Health(NamedTuple):
     """
-    How a process is.
+    The health of a process.
 
     Attributes:
-        unready: Why it can't answer, or has nothing to answer by; empty if it can.
-        passing: Why bids leave as they came, though it can; empty if they are enriched.
-        waiting: What waits for others, as further members; each is 0 while nothing does.
+        unready: Why it can't answer, or has no data to answer from.
+        passing: Why bids leave unchanged although it can answer.
+        waiting: Work that waits for others, as further members; each is 0 while nothing waits.
+        ill: Faults of a process that can answer.
     """
 
     unready: Sequence[str] = ()
     passing: Sequence[str] = ()
     waiting: Mapping[str, float] = _NOTHING
+    ill: Sequence[str] = ()
 
     @property
     def is_ready(self) -> bool:
-        """Whether it can answer."""
+        """Whether the process can answer."""
         return not self.unready
 
     @property
     def is_enriching(self) -> bool:
-        """Whether it can, and bids are enriched."""
+        """Whether the process can answer, and bids are enriched."""
         return not self.unready and not self.passing
 
     def answer(self, request: web.Request) -> web.Response:
         """
         Return 200 for a process that is ready, else 503.
 
-        With `?strict` 503 as well while bids pass through, or something waits.
+        With `?strict` also 503 while bids pass through, work waits, or a fault exists.
         """
         is_ready, is_enriching = self.is_ready, self.is_enriching
-        is_well = is_enriching and not any(self.waiting.values())
+        is_whole = is_enriching and not self.ill
+        is_well = is_whole and not any(self.waiting.values())
         body: dict[str, Any] = {
-            "status": "not_ready" if not is_ready else "ready" if is_enriching else "degraded",
+            "status": "not_ready" if not is_ready else "ready" if is_whole else "degraded",
             "ready": is_ready,
             "version": _version(),
             "enriching": is_enriching,
-            "reason": "; ".join([*self.unready, *self.passing]),
+            "reason": "; ".join([*self.unready, *self.passing, *self.ill]),
             **self.waiting,
         }
         is_wanted = is_well if "strict" in request.query else is_ready

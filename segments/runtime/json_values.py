@@ -1,8 +1,8 @@
 """
-Values in JSON that is sent to us: what of them is taken, and in which words another is refused.
+Values in JSON requests: the accepted forms, and the sentences that refuse others.
 
 A whole number is 40, 40.0 (as pandas writes it) or "40" (as a vendor's own example has it). A
-boolean is none, though Python and pydantic's lax reading count with it.
+boolean is no number, although Python and pydantic's lax mode accept it.
 """
 
 import re
@@ -26,10 +26,10 @@ WholeNumber = Annotated[int, BeforeValidator(_whole)]
 
 @dataclass(frozen=True)
 class WrittenAs:
-    """A text of one pattern, which says in words what another is not."""
+    """A text of a pattern, with a sentence for texts that do not match."""
 
     pattern: str
-    """From `^` to `$`; of the JSON schema, too."""
+    """From `^` to `$`; also in the JSON schema."""
 
     sentence: str
     """Without its subject: "is not ..."."""
@@ -37,7 +37,7 @@ class WrittenAs:
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
-        """Check after what else is said of the text; part of pydantic."""
+        """Check after the text's other constraints; part of pydantic."""
         return core_schema.no_info_after_validator_function(self._check, handler(source))
 
     def __get_pydantic_json_schema__(

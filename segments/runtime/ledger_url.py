@@ -1,12 +1,12 @@
 """
-The ledger's URL: what an operator may write, and what the engines take.
+The ledger's URL: the accepted forms, and the engines' forms.
 
     sqlite:///FILE, sqlite+aiosqlite:///FILE              as SQLAlchemy takes it
-    postgresql://USER:PASSWORD@HOST/DATABASE, and what    as asyncpg takes it
-    else libpq's URLs may say; postgres, postgresql+asyncpg
+    postgresql://USER:PASSWORD@HOST/DATABASE, and other   as asyncpg takes it
+    forms of libpq; postgres, postgresql+asyncpg
 
-A URL is refused rather than guessed at: it holds a password, and messages name the
-host and the database.
+A doubtful URL is refused, not guessed at: it holds a password, and messages name the host and the
+database.
 """
 
 from pathlib import Path
@@ -18,10 +18,10 @@ _POSTGRES_SCHEMES = ("postgresql", "postgresql+asyncpg", "postgres")
 
 def check_ledger_url(url: str) -> None:
     """
-    Refuse what is no URL of a ledger.
+    Refuse any text but a URL of a ledger.
 
     Raises:
-        ValueError: It is none; the message does not quote it.
+        ValueError: Not a URL of a ledger; the message does not quote it.
     """
     scheme, _, path = url.partition("://")
     if scheme in _POSTGRES_SCHEMES:
@@ -33,7 +33,7 @@ def check_ledger_url(url: str) -> None:
 
 
 def url_for_engine(url: str) -> str:
-    """Return a URL that was checked with the driver that we have."""
+    """Return a checked URL with our driver."""
     scheme, _, rest = url.partition("://")
     if scheme in _POSTGRES_SCHEMES:
         return f"postgresql://{rest}"
@@ -41,16 +41,15 @@ def url_for_engine(url: str) -> str:
 
 
 def embedded_ledger_url(data_dir: Path) -> str:
-    """Return the URL of the ledger that lies in the data directory."""
+    """Return the URL of the ledger in the data directory."""
     return f"sqlite+aiosqlite:///{data_dir.absolute() / 'ledger.db'}"
 
 
 def _check_postgres(url: str) -> None:
     """
-    Raise a `ValueError` for what would be taken apart at the wrong place.
+    Raise a `ValueError` for a URL that would be split at the wrong place.
 
-    Then a piece of the password would be the host or the database, which we do
-    name in messages.
+    Part of the password would then pass for the host or the database, which messages do name.
     """
     try:
         parts = urlsplit(url)

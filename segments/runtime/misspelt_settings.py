@@ -1,12 +1,12 @@
 """
-Variables that have the form of a setting, and are none.
+Variables that look like settings and are none.
 
-A setting that is misspelt leaves its default in force without a word, of what may forbid as
-well. So one that is nearly the name of a setting ends the process; another may be of a newer
-release that was rolled back, and is only said.
+A misspelt setting silently leaves its default in force, even if it was to forbid something. So a
+near miss ends the process; any other unknown name may belong to a newer release that was rolled
+back, and is only reported.
 
-Each process judges the variables of its own plane: those with its prefix, and of the other
-plane's those that are nearly a name which it reads itself.
+Each process judges variables with its own plane's prefix, and those of the other plane that nearly
+match a name that it reads itself.
 """
 
 from collections.abc import Container, Iterable, Iterator
@@ -16,11 +16,11 @@ from segments.runtime.setting_names import SETTING_NAMES
 
 _NEAR_LETTERS: Final = 3
 _PREFIXES: Final = ("RTB_", "SEGMENTS_")
-"""SERVER_PORT is a setting as well, and SERVER_HOST anybody's."""
+"""SERVER_PORT is a setting as well; SERVER_HOST may belong to anything."""
 
 
 class Unread(NamedTuple):
-    """A variable that no process of a plane reads, and the setting that may be meant; or none."""
+    """A variable that no process of a plane reads, and the probable setting, if any."""
 
     name: str
     meant: str | None
@@ -33,7 +33,7 @@ class Unread(NamedTuple):
 
 def unread(set_names: Iterable[str], read: Container[str], prefix: str) -> Iterator[Unread]:
     """
-    Yield each variable that is no setting and looks as if it should be one of a plane, in order.
+    Yield each variable that looks like a setting of a plane and is none, in order.
 
     Args:
         set_names: Names of variables that are set, in capitals.
@@ -62,7 +62,7 @@ def _words(name: str) -> list[str]:
 
 
 def _distance(one: str, other: str) -> int:
-    """Count the letters to put in, take out or replace (Levenshtein)."""
+    """Return the Levenshtein distance: letters to insert, delete or replace."""
     row = list(range(len(other) + 1))
     for n, letter in enumerate(one, 1):
         before, row = row, [n]

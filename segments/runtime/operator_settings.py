@@ -1,15 +1,17 @@
 """
-What the settings of both planes have in common: environment variables, or lines of a `.env` file.
+The common part of both planes' settings: environment variables, or lines of a `.env` file.
 
-Kubernetes tells each container of every Service beside it by variables, `API_PORT=tcp://10.0.0.1:80`
-for one that is called `api`. They have the form of our names when a Service is called `rtb` or
-`segments-api`, and are nobody's setting.
+Kubernetes announces each Service to every container by variables, such as
+`API_PORT=tcp://10.0.0.1:80` for `api`. Variables of a Service called `rtb` or `segments-api`
+resemble our settings, and are ignored.
 """
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final, cast
 
+from pydantic import AliasChoices, Field
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
@@ -18,6 +20,10 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from segments.runtime.log_level import LogLevel
+from segments.runtime.log_lines import LogFormat
+from segments.runtime.settings_errors import IN_FILE, names_of
+
 _SERVICE_NAMES: Final = re.compile(
     r".*_(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)",
     re.ASCII | re.IGNORECASE,
@@ -25,32 +31,58 @@ _SERVICE_NAMES: Final = re.compile(
 _SERVICE_ADDRESSES: Final = ("tcp://", "udp://", "sctp://")
 
 
+class UnreadableSecret(Exception):
+    """A secret can't be read from its file; the message is a line for the operator."""
+
+
 class OperatorSettings(BaseSettings):
     """Settings of a plane; `env_prefix` is its own."""
 
-    # What is set to nothing, as `compose.yaml` passes on an unset variable, is not set.
+    # An empty value counts as unset: `compose.yaml` passes unset variables that way.
     model_config = SettingsConfigDict(
         env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
     )
 
+    log_level: LogLevel = Field(
+        "info", validation_alias=AliasChoices("SEGMENTS_LOG_LEVEL", "LOG_LEVEL")
+    )
+    """
+    Minimum level of log lines: `debug`, `info`, `warning`, `error`, `critical`, or another system's
+    equivalent, such as `notice`, `warn` and `fatal`.
+    """
+
+    log_format: LogFormat = Field("text", validation_alias="SEGMENTS_LOG_FORMAT")
+    """
+    Form of log lines on stderr, the same in all processes, with times in UTC: `text`, or `json`, an
+    object a line with `time`, `level`, `process`, `logger`, `message` and, while a REST door
+    answers, `request_id`.
+    """
+
     @classmethod
     def settings_customise_sources(
         cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic's signature
+        settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Leave out what Kubernetes says of Services."""
+        """
+        Leave out Kubernetes' variables for Services, and read secrets from their files.
+
+        Raises:
+            UnreadableSecret: A file can't be read, or a secret is set twice.
+        """
         environment = cast("EnvSettingsSource", env_settings)
-        environment.env_vars = _without_services(environment.env_vars)
+        environment.env_vars = _with_files(settings_cls, _without_services(environment.env_vars))
+        dotenv = cast("DotEnvSettingsSource", dotenv_settings)
+        dotenv.env_vars = _with_files(settings_cls, dotenv.env_vars)
         return init_settings, environment, dotenv_settings, file_secret_settings
 
 
 def set_variables(cls: type[OperatorSettings]) -> set[str]:
     """
-    Return the names of what is set, ours or not, in capitals; without what is set to nothing.
+    Return the names of set, non-empty variables, ours or not, in capitals.
 
     Raises:
         OSError: The `.env` file can't be read.
@@ -58,6 +90,32 @@ def set_variables(cls: type[OperatorSettings]) -> set[str]:
     """
     sources = DotEnvSettingsSource(cls).env_vars, _without_services(EnvSettingsSource(cls).env_vars)
     return {name.upper() for source in sources for name, value in source.items() if value}
+
+
+def _with_files(
+    cls: type[BaseSettings], variables: Mapping[str, str | None]
+) -> dict[str, str | None]:
+    """Add the secrets whose files are named: of `SEGMENTS_REDIS_URL_FILE`, `SEGMENTS_REDIS_URL`."""
+    found = dict(variables)
+    for name in [each for field in cls.model_fields for each in names_of(cls, field)]:
+        path = variables.get(name.lower())
+        secret = name.removesuffix(IN_FILE)
+        if not path or secret == name or not _is_secret_file(cls, name):
+            continue
+        if variables.get(secret.lower()):
+            raise UnreadableSecret(f"{name}: {secret} is set, too; set one of them")
+        try:
+            found[secret.lower()] = Path(path).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            why = type(error).__name__
+            raise UnreadableSecret(f"{name}={path}: cannot be read ({why})") from None
+    return found
+
+
+def _is_secret_file(cls: type[BaseSettings], name: str) -> bool:
+    return any(
+        not field.repr and name in names_of(cls, each) for each, field in cls.model_fields.items()
+    )
 
 
 def _without_services(variables: Mapping[str, str | None]) -> dict[str, str | None]:

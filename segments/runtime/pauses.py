@@ -1,4 +1,4 @@
-"""How long a loop waits: until it is told to stop, and longer after each attempt in vain."""
+"""Pauses of loops: until told to stop, and longer after each failure."""
 
 import asyncio
 from contextlib import suppress
@@ -9,20 +9,20 @@ _MAX_EXPONENT = 64
 
 
 async def wait_or_stop(stopping: asyncio.Event, for_s: float) -> None:
-    """Wait so many seconds, or until told to stop."""
+    """Wait this many seconds, or until told to stop."""
     with suppress(TimeoutError):
         await asyncio.wait_for(stopping.wait(), for_s)
 
 
 @dataclass(frozen=True)
 class Backoff:
-    """Pauses between attempts in vain: each is longer than the last, up to a limit."""
+    """Pauses between failed attempts: each is longer than the last, up to a limit."""
 
     first_s: float
     longest_s: float
     factor: float = 2.0
 
     def after(self, failures: int) -> float:
-        """Return the pause in seconds after so many failures in a row, from 1 on."""
+        """Return the pause in seconds after this many failures in a row, from 1 on."""
         exponent = min(max(failures, 1) - 1, _MAX_EXPONENT)
         return min(self.first_s * self.factor**exponent, self.longest_s)

@@ -1,10 +1,9 @@
 """
-A wrong setting in one line, in the words of whoever set it.
+Describes a wrong setting in one line, in the operator's words.
 
-pydantic speaks of fields, types and locations; an operator has typed a variable, and
-must find it in the line by the name that was typed, one of several where a field has
-aliases. The value is quoted but where that could show a password: never of a URL, and
-not of what is inside of a JSON value, where the whole line would be noise.
+pydantic names fields, types and locations; an operator has typed a variable, and must find that
+name in the line, even if the field has several aliases. The value is quoted unless it could show a
+password (a URL), or lies inside a JSON value.
 """
 
 import json
@@ -18,10 +17,13 @@ from pydantic_settings.exceptions import SettingsError
 
 from segments.runtime.validation_faults import sentence_of
 
+IN_FILE = "_FILE"
+"""Ends the name of a variable with the path of a file that holds a secret."""
+
 
 def wrong_setting(cls: type[BaseSettings], details: Any) -> str:
-    """Return the line of one setting that pydantic refused; `details` as its error lists them."""
-    if not details["loc"]:  # of several that don't go together; it names them itself
+    """Return the line of a setting that pydantic refused; `details` as its error lists them."""
+    if not details["loc"]:  # of settings that contradict each other; the message names them
         return _reason(details)
     where, *inside = details["loc"]
     names = names_of(cls, str(where))
@@ -30,8 +32,8 @@ def wrong_setting(cls: type[BaseSettings], details: Any) -> str:
     if details["type"] == "missing" and not inside:
         return f"{variable}: not set, and has no default"
     value = details["input"]
-    # Inside of a JSON value the whole line would be noise; a URL may hold a password.
-    if inside or not isinstance(value, str) or variable.endswith("_URL"):
+    # Inside a JSON value the whole line would be noise; a URL may hold a password.
+    if inside or not isinstance(value, str) or _is_secret(cls, str(where)):
         return f"{variable}{place}: {_reason(details)}"
     return f"{variable}={value}: {_reason(details)}"
 
@@ -41,7 +43,7 @@ def _reason(details: Any) -> str:
 
 
 def unreadable_setting(cls: type[BaseSettings], error: SettingsError) -> str:
-    """Return the line of a setting of more than one value that is not the JSON it must be."""
+    """Return the line of a setting with several values that is not valid JSON."""
     for name in cls.model_fields:
         if f'"{name}"' in str(error):
             return f"{_set_name(names_of(cls, name))}: not JSON"
@@ -56,17 +58,25 @@ def variables_of(cls: type[BaseSettings]) -> list[str]:
 
 def names_of(cls: type[BaseSettings], where: str) -> list[str]:
     """
-    Return the variables that can set a field.
+    Return the variables that can set a field; of a secret also those that name a file of it.
 
     Args:
         cls: The settings.
-        where: The field, as pydantic has it: its name, or its first alias.
+        where: The field as pydantic names it: by its name, or its first alias.
     """
     for name, field in cls.model_fields.items():
         aliases = _aliases(field)
         if where == name or where in aliases:
-            return aliases or [f"{cls.model_config.get('env_prefix', '')}{name}".upper()]
+            names = aliases or [f"{cls.model_config.get('env_prefix', '')}{name}".upper()]
+            return names if field.repr else [*names, *(f"{each}{IN_FILE}" for each in names)]
     return [where]
+
+
+def _is_secret(cls: type[BaseSettings], where: str) -> bool:
+    return any(
+        not field.repr and (where == name or where in _aliases(field))
+        for name, field in cls.model_fields.items()
+    )
 
 
 def _aliases(field: FieldInfo) -> list[str]:
@@ -80,6 +90,6 @@ def _aliases(field: FieldInfo) -> list[str]:
 
 
 def _set_name(names: list[str]) -> str:
-    """Of the variables that could set a field, the one that did; else the first."""
+    """Return the variable that did set a field; otherwise the first that could."""
     is_set = {name.upper() for name in os.environ}
     return next((name for name in names if name.upper() in is_set), names[0])

@@ -1,4 +1,4 @@
-"""Settings are read once, when a process starts; what is wrong is one line each."""
+"""Reads settings once, at the start of a process; each error is one line."""
 
 import sys
 from collections.abc import Callable, Collection
@@ -8,13 +8,13 @@ from pydantic import ValidationError
 from pydantic_settings.exceptions import SettingsError
 
 from segments.runtime.misspelt_settings import Unread, unread
-from segments.runtime.operator_settings import OperatorSettings, set_variables
+from segments.runtime.operator_settings import OperatorSettings, UnreadableSecret, set_variables
 from segments.runtime.settings_errors import unreadable_setting, variables_of, wrong_setting
 
 T = TypeVar("T", bound=OperatorSettings)
 
 WRONG_SETTINGS = 2
-"""Exit status of a process that refuses its settings; as of one that refuses its arguments."""
+"""Exit status after wrong settings; the same as after wrong arguments."""
 
 
 class WrongSettings(Exception):
@@ -23,15 +23,15 @@ class WrongSettings(Exception):
 
 def read_settings(cls: type[T], others: Callable[[T], Collection[str]] = lambda _: ()) -> T:
     """
-    Read a plane's settings, or end the process with one line for each wrong one.
+    Read a plane's settings, or end the process with a line for each wrong setting.
 
     Args:
         cls: The settings.
-        others: Returns the variables that somebody else than the settings reads; asked only
-            where there is one that no setting reads.
+        others: Returns variables that are read elsewhere; called only if there is a variable that
+            no setting reads.
 
     Side effects: writes to stderr; exits with `WRONG_SETTINGS` if a setting is wrong or a variable
-    is nearly the name of one.
+    nearly matches one.
     """
     try:
         settings, variables = _read(cls, others)
@@ -48,17 +48,18 @@ def settings_of(cls: type[T]) -> T:
     Read a plane's settings.
 
     Raises:
-        WrongSettings: One or more are wrong, or nearly have the name of one; a line for each.
+        WrongSettings: Settings are wrong, or variables nearly match a setting; a line for each.
     """
     settings, _ = _read(cls, lambda _: ())
     return settings
 
 
 def _read(cls: type[T], others: Callable[[T], Collection[str]]) -> tuple[T, list[Unread]]:
-    """Return the settings, and the variables beside them that nobody reads."""
     try:
         settings = cls()
         set_names = set_variables(cls)
+    except UnreadableSecret as error:
+        lines = [str(error)]
     except ValidationError as error:
         lines = [wrong_setting(cls, details) for details in error.errors()]
     except SettingsError as error:

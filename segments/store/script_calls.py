@@ -1,12 +1,12 @@
 """
-Ids sorted into calls: each bucket's together, each id once, and no call too large.
+Groups ids into script calls: by bucket, each id once, and no call too large.
 
     ids  ->  by bucket, each once  ->  calls          ->  slices
-             numpy                     fields of one      what one round trip carries
+             numpy                     fields of one      one round trip
                                        bucket each
 
-A call carries its fields as one string of bytes, which the script cuts up: a million
-ids would otherwise be a million Python objects.
+A call carries its fields as a byte string, which the script splits: a million ids would
+otherwise be a million Python objects.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,28 +19,27 @@ from segments.model.identity import ID_BYTES, Id
 from segments.store import keys
 
 ROWS_PER_CALL = 512
-"""A server that is given more fields at once than a listpack may hold unpacks the
-hash for good. Also well below what Lua takes as arguments of one command."""
+"""A server that gets more fields at once than a listpack may hold converts the hash for good.
+Also well below Lua's limit for the arguments of a command."""
 
 ROWS_PER_SLICE = 512
 CALLS_PER_SLICE = 32
-"""What one round trip carries: one to two milliseconds of the server's time. It reads
-a slice at once and answers no bid before it is done; slices of 4096 rows were
-a quarter faster (measured: 224 against 176 thousand rows/s on two busy cores) and
-let a tenth of the bids wait for 15 ms instead of 5. Two slices of half the size in
-flight at once, so that one is made while the other is done, gained nothing that
-could be measured on two cores that had other work, and cost a sixth more here."""
+"""The size of a round trip: one to two milliseconds of the server's time, in which no bid is
+answered. Slices of 4096 rows were a quarter faster (measured: 224 against 176 thousand rows/s on
+two busy cores), but delayed a tenth of the bids by 15 ms instead of 5. Two slices of half the
+size in flight at once gained nothing measurable on two cores with other work, and cost a sixth
+more time here."""
 
 
 class Call(NamedTuple):
-    """What one script call is for: some fields, 8 bytes each, of one bucket; or all of it."""
+    """The arguments of a script call: some fields of a bucket, 8 bytes each; or all fields."""
 
     bucket: int
     fields: bytes
 
     @property
     def rows(self) -> int:
-        """How many ids the fields stand for."""
+        """The number of ids."""
         return len(self.fields) // keys.FIELD_BYTES
 
 
@@ -49,12 +48,11 @@ def calls_of(ids: npt.NDArray[np.uint8] | Sequence[Id], bucket_bits: int) -> Ite
     Sort ids by bucket into calls.
 
     Args:
-        ids: An array of shape (n, 16), or a sequence; at least one. One that
-            stands there twice is called for once.
-        bucket_bits: As the store is laid out.
+        ids: An array of shape (n, 16), or a sequence; at least one. Duplicates are removed.
+        bucket_bits: Of the store's layout.
 
     Raises:
-        ValueError: Something else than ids.
+        ValueError: These are not ids.
     """
     return _sorted(_array_of(ids), bucket_bits)
 
@@ -62,7 +60,7 @@ def calls_of(ids: npt.NDArray[np.uint8] | Sequence[Id], bucket_bits: int) -> Ite
 def slices(
     calls: Iterable[Call], max_rows: int = ROWS_PER_SLICE, max_calls: int = CALLS_PER_SLICE
 ) -> Iterator[list[Call]]:
-    """Cut up what is to do; whoever stops here has taken nothing that was not given out."""
+    """Batch calls lazily: a consumer that stops has not taken calls it did not get."""
     calls_of_slice: list[Call] = []
     rows = 0
     for call in calls:
@@ -86,7 +84,7 @@ def _array_of(ids: npt.NDArray[np.uint8] | Sequence[Id]) -> npt.NDArray[np.uint8
 
 
 def _sorted(ids: npt.NDArray[np.uint8], bucket_bits: int) -> Iterator[Call]:
-    """Give each (bucket, field) to one call."""
+    """Give each (bucket, field) to a single call."""
     prefixes = ids[:, : keys.FIELD_START].copy().view(">u4").ravel()
     buckets = prefixes.astype(np.uint32) >> np.uint32(32 - bucket_bits)
     fields = ids[:, keys.FIELD_START : keys.FIELD_END].copy().view(np.uint64).ravel()

@@ -1,10 +1,10 @@
 """
-The Lua scripts that write to the store, ready to be sent.
+The Lua scripts that write to the store.
 
-A script touches one key, most often a bucket, which it names in KEYS, so that it runs in a
-Cluster; it reads, decides and writes without anyone between. The store knows a
-script by the SHA-1 of its text and forgets it when it restarts, which the
-writer finds out by NOSCRIPT.
+A script touches a single key, usually a bucket, named in KEYS for use in a Cluster.
+Elsewhere, scripts that write to buckets have a second key to note the changed bucket
+(`segments.store.changed_buckets`). A script reads, decides and writes atomically. The store knows
+a script by the SHA-1 of its text, and forgets it on restart; the writer then gets NOSCRIPT.
 """
 
 from hashlib import sha1
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 
 class Script(NamedTuple):
-    """A Lua script and the name by which the store knows it."""
+    """A Lua script and its name in the store."""
 
     source: bytes
     sha: str
@@ -30,4 +30,7 @@ OPT_OUT = _script("record.lua", "opt_out.lua")
 SWEEP = _script("record.lua", "sweep.lua")
 RETAIN = _script("record.lua", "retain.lua")
 MATCH = _script("record.lua", "match.lua")
+CHANGED = _script("changed.lua")
 SEEN = _script("seen.lua")
+RATE = _script("rate.lua")
+LEASE = _script("lease.lua")

@@ -1,21 +1,18 @@
 """
-The only door by which memberships and opt-outs get into the store.
+Writes memberships and opt-outs to the store; there is no other way in.
 
     ids  ->  calls, one bucket each  ->  slices of a pipeline  ->  tally
              script_calls.py                    round_trips.py
 
-There are two ways to do a call. A bucket that is not there yet is made whole by
-a RESTORE (see `restore_payload`), which costs the server a tenth of the script and does
-nothing where there is one; what it refuses, whatever the reason, goes to the
-script, which can do everything. So a merge begins by trying to fill, and gives
-that up as soon as it meets more buckets that are there than are not.
+A call runs in either of two ways. RESTORE makes a missing bucket whole (see `restore_payload`), at
+a tenth of the script's cost to the server, and does nothing if the bucket exists. If RESTORE fails,
+for whatever reason, the script does the call; it can do everything. So a merge begins by filling,
+and gives that up when it meets more existing than missing buckets.
 
-A call has a price of its own, some twenty microseconds in the server and twice
-that here, so the more ids are merged together, the more share it: a million at
-once go twice as fast as five times two hundred thousand.
+A call costs some twenty microseconds in the server and twice that here, so larger merges are
+cheaper: a million ids at once go twice as fast as five times two hundred thousand.
 
-Everything written here may be written again: after a lost connection the same
-merge changes nothing more, and only its tally differs.
+Every write may be repeated, as after a lost connection: only the tally differs.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -26,6 +23,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from segments.model.identity import Id
 from segments.model.record import (
@@ -46,27 +44,29 @@ from segments.store.reader import Meta
 from segments.store.restore_payload import MAX_RECORD_BYTES, payloads
 from segments.store.round_trips import RoundTrips
 from segments.store.script_calls import CALLS_PER_SLICE, Call, calls_of, slices
-from segments.store.servers.masters import sure_pipeline
+from segments.store.servers.masters import note_slots, notes_changes, sure_pipeline
 
 ROWS_PER_FILL = 4096
 CALLS_PER_FILL = 1024
-"""What one round trip carries of buckets to fill: a millisecond at most, and the server,
-which reads 16 to 50 KB at a time (measured), answers bids in between."""
+"""The size of a round trip that fills buckets: its transaction takes the server a millisecond at
+most, in which no bid is answered."""
+
+_RESULTS = len(Tally._fields)
 
 BUCKETS_PER_SLICE = 8
-"""... and where a call looks at all that a bucket holds."""
+"""The size of a round trip with calls that read whole buckets."""
 
 
 class Matched(NamedTuple):
-    """Of some ids, how many different ones there are, the store knows, and may be used."""
+    """Counts of some ids: distinct, known to the store, and usable."""
 
     unique: int = 0
     known: int = 0
-    usable: int = 0  # known, and no opt-out forbids it
+    usable: int = 0  # known, and not forbidden by an opt-out
 
 
 class Writer:
-    """Writes to a store that is laid out as `meta` says."""
+    """Writes to a store with the layout of `meta`."""
 
     def __init__(
         self,
@@ -79,9 +79,9 @@ class Writer:
         """
         Args:
             redis: The store.
-            meta: As read from it; or as it will be, by the rebuild that writes.
-            rebuild: The name under which it is rebuilt, by the process that does so.
-            is_behind: Its ledger is behind it, and brought up by the process that writes.
+            meta: As read from the store, or as the rebuild will set it.
+            rebuild: The claim of the rebuild that writes.
+            is_behind: The ledger is behind the store, and being reconciled.
         """
         self._redis = redis
         self._meta = meta
@@ -91,7 +91,7 @@ class Writer:
 
     @property
     def bucket_bits(self) -> int:
-        """How the store is laid out."""
+        """Of the store's layout."""
         return self._bucket_bits
 
     async def merge(
@@ -101,26 +101,44 @@ class Writer:
         Apply the same changes to every id, as `record.merged` specifies.
 
         Args:
-            ids: An array of shape (n, 16), or a sequence. One that stands
-                there twice counts once.
+            ids: An array of shape (n, 16), or a sequence. Duplicates count once.
             changes: In the order in which they apply.
 
+        Returns:
+            The results of all changes together.
+
         Raises:
-            CorruptRecord: Names the bucket in which a record can't be read.
-                Nothing was written for the ids that shared its call; others
-                may have been.
+            As `merge_each`.
+        """
+        return sum(await self.merge_each(ids, changes), Tally())
+
+    async def merge_each(
+        self, ids: npt.NDArray[np.uint8] | Sequence[Id], changes: Sequence[Change]
+    ) -> tuple[Tally, ...]:
+        """
+        Merge as `merge`; return the results of each change.
+
+        Raises:
+            CorruptRecord: Names the bucket of an unreadable record. Nothing was written for ids of
+                the same call; other ids may have been written.
             StoreUnusable: The store was laid out anew, or refuses to write.
-            redis.exceptions.RedisError: The store can't be reached; some of it
-                may have been written. Merge it again.
+            redis.exceptions.RedisError: The store can't be reached; a part may be written. Merge
+                again.
         """
         arguments = [argument for change in changes for argument in _arguments_of(change)]
         if not arguments or not len(ids):
-            return Tally()
+            return (Tally(),) * len(changes)
         await self._check_layout(audience_id=max(change.audience_id for change in changes))
         calls = calls_of(ids, self._bucket_bits)
         filled, calls = await self._fill(calls, changes)
         replies = await RoundTrips(self._redis, scripts.MERGE, arguments).run(calls)
-        return filled + Tally(*(sum(column) for column in zip(*replies, strict=True)))
+        if not replies:
+            return filled
+        counts = [sum(column) for column in zip(*replies, strict=True)]
+        return tuple(
+            done + Tally(*counts[at : at + _RESULTS])
+            for done, at in zip(filled, range(0, len(counts), _RESULTS), strict=True)
+        )
 
     async def match(self, ids: npt.NDArray[np.uint8], forbidding: Collection[int]) -> Matched:
         """
@@ -128,7 +146,7 @@ class Writer:
 
         Args:
             ids: An array of shape (n, 16).
-            forbidding: The accounts whose opt-outs forbid it, besides global ones.
+            forbidding: The accounts whose opt-outs forbid use, besides global ones.
 
         Raises:
             CorruptRecord, StoreUnusable, redis.exceptions.RedisError: As `merge`.
@@ -153,17 +171,16 @@ class Writer:
         Record an opt-out of every id, as `record.opted_out` specifies.
 
         Args:
-            ids: Whether the store knows them or not.
-            opt_out: Whose, and what it asks for.
-            erased_audience_ids: For an ERASURE, the audiences whose memberships
-                it deletes; `None` for all of them.
-            number: The ledger's of the request, the highest if there are several.
+            ids: Known to the store or not.
+            opt_out: Account and action.
+            erased_audience_ids: The audiences whose memberships an ERASURE deletes; `None`: all.
+            number: The ledger's number of the request, the highest if there are several.
             transaction_id: Of that request.
 
         Raises:
             CorruptRecord, StoreUnusable, redis.exceptions.RedisError: As `merge`.
         """
-        # Behind the header and a count of one stands the opt-out itself.
+        # Without the header byte and the count byte.
         packed = pack(Record(opt_outs=(opt_out,)))[2:]
         if opt_out.action is OptOutAction.RESTRICT:
             erased = b"none"
@@ -175,7 +192,7 @@ class Writer:
         if ids:
             await self._check_layout(opt_out=number, opt_out_of=transaction_id)
             calls = calls_of(ids, self._bucket_bits)
-            # Who is no master any more must not have it alone: see
+            # A demoted master must not be the only server with the opt-out: see
             # `segments.store.servers.cluster_client`.
             pipeline = await sure_pipeline(self._redis)
             await RoundTrips(self._redis, scripts.OPT_OUT, arguments, pipeline).run(calls)
@@ -184,16 +201,15 @@ class Writer:
         self, buckets: Sequence[int], today: int, deleted_audience_ids: Collection[int]
     ) -> tuple[int, list[CorruptRecord]]:
         """
-        Drop from whole buckets what no bid shows any more, as `record.swept` specifies.
+        Drop from whole buckets memberships that no bid shows any more, as `record.swept` says.
 
         Args:
-            buckets: Their numbers; all in one round trip.
+            buckets: Their numbers; all go in a single round trip.
             today: As `record.day_of` counts.
             deleted_audience_ids: All that were ever deleted.
 
         Returns:
-            How many memberships were dropped; and, of each bucket that holds a
-            record which can't be read, which it is.
+            How many memberships were dropped; and an error for each unreadable bucket.
 
         Raises:
             StoreUnusable, redis.exceptions.RedisError: As `merge`.
@@ -214,12 +230,11 @@ class Writer:
 
     async def retain(self, bucket_to_fields: Sequence[tuple[int, bytes]], audience_id: int) -> int:
         """
-        Take out of an audience, in whole buckets, whoever is not named.
+        Remove all ids from an audience, in whole buckets, except the named ones.
 
         Args:
-            bucket_to_fields: Buckets, each with the fields of those who stay,
-                8 bytes each, one behind the other.
-            audience_id: The memberships of all others stay as they are.
+            bucket_to_fields: Buckets, each with the fields that stay, 8 bytes each, joined.
+            audience_id: Memberships in other audiences stay.
 
         Returns:
             How many memberships were dropped.
@@ -238,9 +253,8 @@ class Writer:
     async def _check_layout(
         self, *, audience_id: int = 0, opt_out: int = 0, opt_out_of: str = ""
     ) -> None:
-        # One round trip for many thousand rows: a store that was emptied and laid
-        # out anew meanwhile must not get rows where nobody will look for them. The numbers
-        # that they have in them it is told first, and never forgets.
+        # A round trip for many thousand rows: a store that was laid out anew must not get rows in
+        # buckets of the old layout. It is told the numbers before the rows, and keeps them.
         if self._rebuild is not None:
             await rebuild_claim.check(self._redis, self._rebuild)
         elif not self._is_behind:
@@ -248,15 +262,15 @@ class Writer:
 
     async def _fill(
         self, calls: Iterator[Call], changes: Sequence[Change]
-    ) -> tuple[Tally, Iterator[Call]]:
-        """Make buckets that are not there; return what that came to, and the calls left to do."""
-        record, tally = merged(NOTHING, changes)
+    ) -> tuple[tuple[Tally, ...], Iterator[Call]]:
+        """Make missing buckets; return each change's tally of that, and the calls left to do."""
+        record, tallies = merged(NOTHING, changes)
         raw = pack(record)
         if record == NOTHING or len(raw) > MAX_RECORD_BYTES:
-            return Tally(), calls
+            return (Tally(),) * len(changes), calls
         rows = 0
         refused: list[Call] = []
-        # A few at first: most merges are into a store that has its buckets.
+        # A few at first: in most merges the buckets exist.
         first = islice(slices(calls, ROWS_PER_FILL, CALLS_PER_SLICE), 1)
         for calls_of_slice in chain(first, slices(calls, ROWS_PER_FILL, CALLS_PER_FILL)):
             are_made = await self._restore(calls_of_slice, raw)
@@ -264,25 +278,35 @@ class Writer:
             refused += compress(calls_of_slice, map(not_, are_made))
             if sum(are_made) * 2 < len(are_made):
                 break
-        return Tally(*(rows * count for count in tally)), chain(refused, calls)
+        filled = tuple(Tally(*(rows * count for count in tally)) for tally in tallies)
+        return filled, chain(refused, calls)
 
     async def _restore(self, calls: list[Call], raw: bytes) -> list[bool]:
-        """Make each bucket that is not there, with one record for all; tell which were made."""
-        async with self._redis.pipeline(transaction=False) as pipeline:
+        """Make each missing bucket, with the same record for all; tell which were made."""
+        # In a transaction, so that no bucket is made without a mark.
+        is_marked = notes_changes(self._redis)
+        async with self._redis.pipeline(transaction=is_marked) as pipeline:
             for call, payload in zip(
                 calls, payloads([call.fields for call in calls], raw), strict=True
             ):
                 pipeline.execute_command("RESTORE", keys.bucket_key(call.bucket), 0, payload)
-            replies = await pipeline.execute(raise_on_error=False)
-        # BUSYKEY, most often. Where it is anything else, as a RESTORE that is
-        # forbidden or a store that is full, the script comes to it and says so.
-        return [not isinstance(reply, Exception) for reply in replies]
+            if is_marked:
+                numbers = b"".join(call.bucket.to_bytes(4) for call in calls)
+                pipeline.execute_command("EVAL", scripts.CHANGED.source, 1, keys.CHANGES, numbers)
+            try:
+                replies = await pipeline.execute(raise_on_error=False)
+            except ResponseError as error:  # before the transaction began: nothing was done
+                note_slots(self._redis, error)
+                return [False] * len(calls)
+        # Usually BUSYKEY. After any other error, as of a forbidden RESTORE or a full store, the
+        # script does the call, or reports why it can't.
+        return [not isinstance(reply, Exception) for reply in replies[: len(calls)]]
 
 
 def _arguments_of(change: Change) -> tuple[bytes, bytes, bytes]:
     membership = b""
     if change.is_add:
-        # Behind the header stands the membership itself.
+        # Without the header byte.
         added = Membership(change.audience_id, change.expiry_day)
         membership = pack(Record(memberships=(added,)))[1:]
     return b"%d" % change.audience_id, membership, _numbers(change.forbidden_by)

@@ -1,12 +1,11 @@
 """
-The catalog that a store shows beside a ledger that never said it: what is gone, and what
-was forbidden in it and is so again.
+Compares a restored ledger with the later catalog in its store: lists losses, repeats restrictions.
 
-It is the last that anybody was told was in force, so the ledger is made to show no more
-than it does: what it lacks is deleted, what it hides is hidden, and it is shown when it says.
-Relations that it has are made again, for opt-outs reach others by them; what it grants or
-opens to more is not. An audience that was made since the restore has a number that no store
-was told of; one whose number was lost with another audience stays, with nobody in it.
+The store's catalog is the last in force, so the ledger must show no more than that: audiences
+that the catalog lacks are deleted, audiences that it hides are hidden, and its windows of time
+apply. Its relations are restored, because they extend the reach of opt-outs; its grants and other
+permissions are not. Audiences made since the restore stay: no store knows their numbers. An
+audience whose number also belonged to a lost audience stays, without members.
 """
 
 from collections.abc import Collection
@@ -15,16 +14,17 @@ from typing import Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from segments.ledger import accounts, activations, audiences, recipients
+from segments.ledger import accounts, activations, audiences, recipient_tokens, recipients
+from segments.ledger.recipients import Recipient
 from segments.ledger.revision import name_of, revision
 from segments.model.account import Account
 from segments.model.audience import Audience, AudienceState
-from segments.model.catalog import AccountEntry, AudienceEntry, CatalogSnapshot
+from segments.model.catalog import AccountEntry, AudienceEntry, CatalogSnapshot, RecipientEntry
 from segments.store.reader import Whose
 
 
 class Beside:
-    """A store's catalog, and what our ledger has of it, as one transaction sees both."""
+    """A store's catalog and its counterparts in our ledger, seen by a single transaction."""
 
     def __init__(
         self, catalog: CatalogSnapshot, ours: list[Account], our_audiences: list[Audience]
@@ -37,16 +37,16 @@ class Beside:
             for entry in catalog.accounts
             if _is_same(entry, self.number_to_account.get(entry.id))
         }
-        """Numbers by which both mean one account."""
+        """Numbers that mean the same account in both."""
         self.same_audiences = {
             entry.id
             for entry in catalog.audiences
             if _is_same_audience(entry, self.number_to_audience.get(entry.id))
         }
-        """Likewise an audience."""
+        """Numbers that mean the same audience in both."""
 
     def lost_audiences(self, whose: Whose) -> list[int]:
-        """Return the numbers that the store may hold memberships of and that mean nothing to us."""
+        """Return numbers that may have members in the store and mean nothing in the ledger."""
         theirs = {entry.id for entry in self.catalog.audiences}
         return [
             number
@@ -57,12 +57,12 @@ class Beside:
 
 
 async def read_beside(conn: AsyncConnection, catalog: CatalogSnapshot) -> Beside:
-    """Return what our ledger has of a store's catalog."""
+    """Read the ledger's counterparts of a store's catalog."""
     return Beside(catalog, await accounts.accounts(conn), await audiences.audiences(conn))
 
 
 async def gone(conn: AsyncConnection, both: Beside, lost_jobs: Collection[int]) -> tuple[str, ...]:
-    """Say what only the store knows of."""
+    """List everything that only the store knows."""
     names = {entry.id: entry.public_id for entry in both.catalog.accounts}
     lines = [
         f"account {entry.id}: {entry.kind} {entry.public_id}"
@@ -86,6 +86,14 @@ async def gone(conn: AsyncConnection, both: Beside, lost_jobs: Collection[int]) 
         for entry in both.catalog.recipients
         if entry.name not in named
     ]
+    digests = await recipient_tokens.good_digests(conn)
+    lines += [
+        f"a token of recipient {entry.name}: issue another"
+        for entry in both.catalog.recipients
+        if entry.name in named
+        for digest in entry.tokens or ()
+        if digest not in digests.get(named[entry.name].id, ())
+    ]
     ours = {(each.recipient_id, each.audience_id) for each in await activations.activations(conn)}
     lines += [
         f"activation: audience {activation.audience_id} for recipient {entry.name}"
@@ -99,9 +107,9 @@ async def gone(conn: AsyncConnection, both: Beside, lost_jobs: Collection[int]) 
 
 
 async def is_of_later(conn: AsyncConnection, catalog: CatalogSnapshot, whose: Whose) -> bool:
-    """Tell whether the store shows what our ledger never said: a later catalog than its own."""
+    """Tell whether the store shows a later catalog than any of this ledger."""
     if not catalog.version:
-        return False  # a rebuild has taken it away: it says nothing of anything
+        return False  # deleted by a rebuild: says nothing
     if catalog.version > await revision(conn):
         return True
     name = whose.last_revision_name
@@ -112,16 +120,16 @@ async def forbid_again(
     conn: AsyncConnection, both: Beside, whose: Whose, *, now_s: float
 ) -> tuple[str, ...]:
     """
-    Make our ledger show no more than a later catalog does, and its opt-outs reach as far.
+    Restrict the ledger to a later catalog's visibility, and restore the reach of its opt-outs.
 
     Args:
-        conn: A transaction whose turn it is.
-        both: The two.
-        whose: As the store says.
-        now_s: When.
+        conn: A transaction that holds the catalog lock.
+        both: Catalog and ledger.
+        whose: The store's identity and highest numbers.
+        now_s: The time of the changes.
 
     Returns:
-        What was changed.
+        The changes, in words.
     """
     return (
         *await _of_audiences(conn, both, whose, now_s),
@@ -167,7 +175,7 @@ async def _of_accounts(conn: AsyncConnection, both: Beside) -> list[str]:
         if account.is_active and not entry.is_active:
             await accounts.set_account_active(conn, account, False)
             said.append(f"account {account.public_id}: deactivated")
-        # One that was parted since stays related here: opt-outs reach further, and no less.
+        # A relation that the ledger has ended is restored: opt-outs reach further, never less.
         for number in entry.related_ids:
             if number in both.same_accounts and (account.id, number) not in related:
                 other = both.number_to_account[number]
@@ -196,6 +204,7 @@ async def _of_recipients(conn: AsyncConnection, both: Beside, now_s: float) -> l
         if entry.hold_out > recipient.hold_out:
             await recipients.set_hold_out(conn, recipient, entry.hold_out)
             said.append(f"{what}: holds out {entry.hold_out:g}")
+        said += await _of_access(conn, recipient, entry, now_s)
         for seen in entry.activations:
             ours = held.get((recipient.id, seen.audience_id))
             if ours is None or seen.audience_id not in both.same_audiences:
@@ -203,6 +212,28 @@ async def _of_recipients(conn: AsyncConnection, both: Beside, now_s: float) -> l
             if _window(seen) != _window(ours):
                 await activations.move(conn, ours, seen.live_from_s, seen.live_until_s, now_s=now_s)
                 said.append(f"{what}: audience {seen.audience_id} {_in_words(seen)}")
+    return said
+
+
+async def _of_access(
+    conn: AsyncConnection, recipient: Recipient, entry: RecipientEntry, now_s: float
+) -> list[str]:
+    """Require the credentials that were required, and revoke again; a lost token stays lost."""
+    said: list[str] = []
+    what = f"recipient {recipient.name}"
+    if entry.certificates is not None and entry.certificates != recipient.certificates:
+        await recipients.set_certificates(conn, recipient, entry.certificates)
+        said.append(f"{what}: needs a certificate of {' or '.join(entry.certificates)}")
+    if entry.tokens is None:
+        return said
+    if not recipient.needs_token:
+        await recipient_tokens.need(conn, recipient)
+        said.append(f"{what}: needs a token")
+    digests = (await recipient_tokens.good_digests(conn)).get(recipient.id, {})
+    for digest, number in digests.items():
+        if digest not in entry.tokens:
+            await recipient_tokens.revoke(conn, recipient, number, now_s=now_s)
+            said.append(f"{what}: token {number} is revoked")
     return said
 
 

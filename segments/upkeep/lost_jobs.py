@@ -1,14 +1,13 @@
 """
-Jobs that the ledger calls done and the store has lost: carried once more.
+Repeats jobs that the ledger calls done and the store has lost.
 
-`segments.store.job_marks` says how a store comes to that. Whoever meets a server's
-new run asks it for the marks of the jobs that are done. Where one is missing,
-that job begins again, and with it every later one of the same partner, done or
-at work: a partner's files apply in their order, and one that was carried in the
-meantime must not end up below an older one.
+`segments.store.job_marks` explains such losses. A loader that meets a new server run asks it for
+the marks of done jobs. A job without its mark begins again, with every later job of the same
+partner, done or running: a partner's files apply in order, and an older one must not overwrite a
+later one.
 
-Carried again, a job changes what is missing and nothing else: its plan was kept,
-expiry days included, and its opt-outs stand in the records before it comes.
+A repeated job changes only what is missing: its plan was kept, expiry days included, and its
+opt-outs are already in the records.
 """
 
 import logging
@@ -17,37 +16,42 @@ from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.ledger import accounts, lost_jobs
+from segments.ledger.clocks import CLOCKS_DIFFER_S
 from segments.ledger.database.engine import reading
 from segments.store import job_marks
 
 _log = logging.getLogger(__name__)
 
 KEPT_FOR_S = 3600.0
-"""Marks are dropped so long after their jobs' end: more than any sync or replica is behind."""
+"""Age at which marks of ended jobs are dropped: longer than any fsync or replica lags."""
 
 
 async def begin_lost_again(ledger: AsyncEngine, redis: Redis, now_s: float) -> int:
     """
-    Queue the jobs that the store has lost, and return how many were found missing.
+    Queue the jobs that the store has lost, and return the number of missing marks.
 
-    A store that keeps no marks yet, because it is new or was emptied, keeps them
-    from now on; what an emptied one held is for `rebuild`.
+    A store without marks, new or emptied, starts to keep them; the contents of an emptied one are
+    for `rebuild`.
     """
     since_s = await job_marks.since(redis)
     if since_s is None:
         await job_marks.begin(redis, now_s)
         return 0
+    if since_s > now_s + CLOCKS_DIFFER_S:
+        # Otherwise losses of jobs that end before then would go unnoticed.
+        await job_marks.reach_back(redis, now_s)
+        since_s = now_s
     async with reading(ledger) as conn:
         done = await lost_jobs.done_since(conn, since_s)
     lost = set(await job_marks.missing(redis, [job.id for job in done]))
     partner_to_first: dict[int, int] = {}
     for job in done:
         if job.id in lost:
-            partner_to_first.setdefault(job.partner_id, job.id)  # they come in their order
+            partner_to_first.setdefault(job.partner_id, job.id)  # ordered by job id
     for partner_id, first_id in partner_to_first.items():
         again = await _begin_again(ledger, partner_id, first_id)
-        # Once more: another loader may have claimed a later job while it did not
-        # see yet that an older one is unfinished.
+        # Repeated: another loader may have claimed a later job before it saw the older one as
+        # unfinished.
         await _begin_again(ledger, partner_id, first_id)
         _log.warning("the store has lost job %d: %d jobs are carried again", first_id, again)
     return len(lost)
@@ -55,7 +59,7 @@ async def begin_lost_again(ledger: AsyncEngine, redis: Redis, now_s: float) -> i
 
 async def _begin_again(ledger: AsyncEngine, partner_id: int, first_id: int) -> int:
     async with ledger.begin() as conn:
-        # Nobody submits or settles a job of theirs meanwhile: see `Realtime`.
+        # Blocks submission and settlement of this partner's jobs: see `Realtime`.
         await accounts.lock(conn, partner_id)
         return await lost_jobs.begin_again(conn, partner_id, first_id)
 
@@ -64,8 +68,8 @@ async def forget_old(ledger: AsyncEngine, redis: Redis, now_s: float) -> None:
     """
     Drop the marks of jobs that ended long enough ago.
 
-    A store that keeps marks for less time than that has none to drop: it may have
-    been emptied, and would seem to have lost whatever was done before.
+    A store that has kept marks for less time drops none: it may have been emptied, and would seem
+    to have lost all earlier jobs.
     """
     before_s = now_s - KEPT_FOR_S
     since_s = await job_marks.since(redis)

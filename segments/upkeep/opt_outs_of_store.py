@@ -1,10 +1,9 @@
 """
-The opt-outs that a store alone knows: found there, and recorded.
+Finds opt-outs that only the store knows, and records them in the ledger.
 
-A store has no ids, only places: the bucket and the field of each. By these it tells
-persons apart, and so can we: what is taken over hides the person in every store to come
-(`segments.projection.applied_opt_outs`), takes the person out of delivered files
-(`segments.upkeep.scrub.scrubber`) and withdraws the reports that were made of the person.
+A store holds places, not ids: the bucket and field of each. A place is enough to hide the person in
+every later store (`segments.projection.applied_opt_outs`), to scrub delivered files
+(`segments.upkeep.scrub.scrubber`) and to withdraw reports on the person.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -35,11 +34,11 @@ _IDS_AT_ONCE = 50_000
 _Key = tuple[int, OptOutAction]
 
 Theirs = Mapping[_Key, Collection[Id]]
-"""Whose opt-out and what it asks for -> places, as `keys.id_in_bucket` makes them."""
+"""Account and action of an opt-out -> places, as of `keys.id_in_bucket`."""
 
 
 async def only_in_store(ledger: AsyncEngine, redis: Redis, bucket_bits: int) -> tuple[Theirs, int]:
-    """Return the opt-outs that the ledger does not know, and how many records can't be read."""
+    """Return opt-outs unknown to the ledger, and the number of unreadable records."""
     return await _only_in_store(redis, bucket_bits, await _said(ledger, bucket_bits))
 
 
@@ -50,7 +49,7 @@ async def take_over(
     bucket_bits: int,
     now_s: float,
 ) -> int:
-    """Record opt-outs of the store; return of how many ids."""
+    """Record opt-outs of the store; return the number of ids."""
     taken = [
         Taken(action, account_ids.get(number), bucket_bits, sorted(ids))
         for (number, action), ids in sorted(theirs.items())
@@ -69,7 +68,7 @@ async def take_over(
 
 
 async def _said(ledger: AsyncEngine, bucket_bits: int) -> Mapping[_Key, set[bytes]]:
-    """Return the names of all ids that the ledger knows an opt-out of."""
+    """Return the names of all ids with an opt-out in the ledger."""
     said: dict[_Key, set[bytes]] = {}
     last: tuple[int, Id] | None = None
     while True:
@@ -96,7 +95,6 @@ def _names(ids: Collection[bytes], bucket_bits: int) -> set[bytes]:
 async def _only_in_store(
     redis: Redis, bucket_bits: int, known: Mapping[_Key, set[bytes]]
 ) -> tuple[dict[_Key, set[Id]], int]:
-    """Return the ids of opt-outs that the ledger does not know, and of how many records nothing."""
     found: dict[_Key, set[Id]] = {}
     unreadable = 0
     async for numbers in buckets_of(redis):
@@ -124,8 +122,8 @@ async def _only_in_store(
 
 
 def _records(reply: object) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the fields and records of a bucket that tell of an opt-out, or can't be told."""
-    # A client of one server makes a dictionary of the reply, a Cluster's does not.
+    """Yield a bucket's fields and records that hold an opt-out or can't be read."""
+    # The client of a single server returns a dictionary, that of a Cluster a flat list.
     pairs: Iterable[tuple[bytes, bytes]]
     if isinstance(reply, dict):
         pairs = reply.items()
@@ -138,6 +136,6 @@ def _records(reply: object) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _place_of(id_: Id, bucket_bits: int) -> bytes:
-    """Return all that a store keeps of an id."""
+    """Return the place of an id: all that a store keeps of it."""
     bucket = keys.bucket_of(id_, bucket_bits)
     return keys.id_in_bucket(bucket, keys.field_of(id_), bucket_bits)

@@ -1,18 +1,17 @@
 """
-Delivered files that are still kept as they came are seen to when they have lain long enough.
+Converts or deletes original delivered files when their time is up.
 
-`segments.ingest.ids_only` says how long that is. A job makes ids of its file at its own end,
-and its loader deletes what need not be kept of one that was refused. So what is found here are
-files that were refused and are to go now, jobs that broke off or are held, and those of
-versions before that kept every file as it came. Jobs that wait for their turn are read by a
-loader: `segments.loader.long_waits`.
+`segments.ingest.ids_only` defines that time. A job reduces its file to ids when it ends, and its
+loader deletes a refused file that need not be kept. The rest is done here: refused files that are
+due now, jobs that broke off or are held, and originals of earlier versions, which kept every one.
+For jobs that wait for their turn see `segments.loader.long_waits`.
 
-A loader looks at its start, and every hour. It sees to one job after the other, each in a
-transaction of its own, so it may be killed anywhere and goes on where it was.
+A loader runs this at its start and every hour. Each job has its own transaction, so a killed run
+continues where it stopped.
 
-Of an original that is read here nothing is compared again that the job has compared. A
-rebuilt store is the same, byte for byte: a job that broke off is replayed up to its
-checkpoint, and the ids lie in the parts in which they were written.
+Announced digests and counts are not compared again. A rebuilt store stays the same, byte for byte:
+a job that broke off is replayed to its checkpoint, and the ids lie in the parts in which they were
+written.
 """
 
 import logging
@@ -40,26 +39,26 @@ _JOBS_AT_ONCE = 200
 
 
 class Seen(NamedTuple):
-    """What a look came to."""
+    """The results of a run."""
 
     became_ids: int = 0
     deleted: int = 0
-    unreadable: int = 0  # to be looked at again
+    unreadable: int = 0  # to be tried again
 
 
 async def see_to_originals(
     tools: FileTools, refused_file_s: float, show: Callable[[Seen], None] = lambda _: None
 ) -> Seen:
     """
-    See to every original that is due.
+    Convert or delete every original that is due.
 
     Args:
         tools: Ledger, blobs and time.
-        refused_file_s: How long a file is kept that was refused for its metadata.
-        show: Called with how far it is; what it raises breaks it off.
+        refused_file_s: How long a file refused for its metadata is kept.
+        show: Called with the progress; an exception from it ends the run.
 
     Raises:
-        segments.ledger.database.engine.LedgerAway: Come again; so for errors of obstore.
+        segments.ledger.database.engine.LedgerAway: Try again; likewise after errors of obstore.
     """
     seen = Seen()
     async for job in jobs_with_originals(tools.ledger):
@@ -69,7 +68,7 @@ async def see_to_originals(
 
 
 async def jobs_with_originals(ledger: AsyncEngine) -> AsyncIterator[Job]:
-    """Yield the jobs that may keep a file that they need not, page by page as they are then."""
+    """Yield jobs that may keep an unnecessary original; each page is current."""
     after_id = 0
     while True:
         async with reading(ledger) as conn:
@@ -90,7 +89,7 @@ async def _see_to(tools: FileTools, job: Job, refused_file_s: float, seen: Seen)
     if not has_original(job) or not _is_due(job, tools.now_s()):
         return seen
     try:
-        with Spool(tools.spool_dir) as spool:
+        with Spool(tools.spool_dir, reserve_bytes=tools.reserve_bytes) as spool:
             await read_again(job, tools, spool)
             now = await keep_ids_only(tools.blobs, job, spool)
     except (Stopped, FileNotFoundError) as error:

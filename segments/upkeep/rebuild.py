@@ -1,43 +1,38 @@
 """
-Makes the store anew from the ledger and the blobs: every record, byte for byte.
+Makes the store anew from ledger and blobs: every record, byte for byte.
 
     take the store  ->  jobs, in their order  ->  sweep  ->  opt-outs  ->  meta  ->  catalog
 
-The meta, which is what makes a store readable, comes last: until then no bid is
-answered from it, and the first one that is finds every opt-out in its place.
-Killed, it is begun anew; nothing of half a rebuild is ever shown.
+The meta makes a store readable, so it is written after all opt-outs: no bid is answered without
+them. A killed rebuild begins anew; half a rebuild is never shown.
 
-**What makes the bytes the same.** A record is a set of opt-outs, which only
-grows and knows no order, and memberships. Those of one audience are changed by
-the jobs of one partner alone, and these ran one after another, by number. So
-jobs are replayed by number, each by the plan that was kept with it (audience
-ids, expiry days), and the only question is whether an opt-out was there before
-a job came to a person. The ledger answers it, for each job and each id:
+**Why the bytes are the same.** A record holds opt-outs, a set that only grows and has no order, and
+memberships. Memberships of an audience are changed only by jobs of one partner, which ran one after
+another, by number. So jobs are replayed by number, each by its kept plan (audience ids, expiry
+days). The only question is whether an opt-out preceded a job's change of a person. The ledger
+answers it for each job and id:
 
-    opt-out's number is ...                          it was
+    number of the opt-out                            it came
     up to the job's `opt_outs_before`                before: the store had it at the start
-    behind the job's `opt_outs_until`                after: recorded when all was written
+    above the job's `opt_outs_until`                 after: recorded when all was written
     between, and the id is noted for both            after: see segments.ingest.late_opt_outs
     between, and not noted                           before
 
-Ids that were opted out before a job are kept from its additions here; opt-outs
-themselves are written when all jobs are. It comes to the same as writing them
-in between: a RESTRICT deletes nothing, and an ERASURE deletes what no job had
-before it, for it refuses what it would have deleted.
+A replayed job adds no ids that were opted out before it; opt-outs themselves are written after all
+jobs. The result is the same as in between: a RESTRICT deletes nothing, and an ERASURE deletes only
+memberships of earlier jobs, since it refuses later ones.
 
-**Where a rebuilt store holds less** than the lost one, never more, and shows the
-same in every bid:
+**A rebuilt store can hold less** than the lost one, never more, and shows the same in every bid:
 
-- Memberships that are over, and of deleted audiences, are swept right away.
-- How far an account's opt-outs reach is asked of the accounts as they are now.
-  One that was related to a publisher later loses what is hidden anyway.
-- Of a failed or unfinished job there is what its checkpoint says; the batch
-  that it was in comes with the job itself, or not at all. Against it, every
-  opt-out recorded while it ran counts as before.
+- Expired memberships and those of deleted audiences are swept at once.
+- Opt-outs reach as far as the present accounts say. An account that was related to a publisher
+  later loses only what is hidden anyway.
+- A failed or unfinished job is replayed to its checkpoint; its last batch comes with the job
+  itself, or not at all. Every opt-out recorded while it ran counts as before.
 
-What was announced of a file (digest, number of records) is not compared again.
-Ids that were scrubbed from it are missed by nobody: `segments.upkeep.scrub.scrubber` says why. A
-file that is scrubbed while we read it has another name then, and is read again.
+Announced digests and counts are not compared again. Scrubbed ids make no difference: see
+`segments.upkeep.scrub.scrubber`. A file scrubbed during the rebuild changes its name, and is read
+again.
 """
 
 import asyncio
@@ -60,7 +55,7 @@ from segments.projection.one_ledger import take_for_rebuild
 from segments.store import job_marks, keys, rebuild_claim
 from segments.store.meta import check_server
 from segments.store.reader import Meta, StoreUnusable
-from segments.store.servers.masters import is_cluster
+from segments.store.servers.masters import is_cluster, runs
 from segments.store.writer import Writer
 from segments.upkeep.replay import OptedOut, Replay
 from segments.upkeep.sweep import sweep_store
@@ -69,12 +64,11 @@ if TYPE_CHECKING:
     from segments.ledger.privacy.late_opt_outs import Said
 
 SETTLE_S = 5.0
-"""How long others may go on by a meta that they have read: a batch of merges, a probe of bids."""
+"""How long others may use a meta after reading it: a batch of merges, a probe of bids."""
 
 SETTLE_CLUSTER_S = 60.0
 """
-The same where the meta may lie on a node that bids can't ask: see
-`rtb.lookup.cluster.lookup.META_KEPT_S`.
+The same if bids may be cut off from the meta's node: see `rtb.lookup.cluster.lookup.META_KEPT_S`.
 """
 
 _LOOK_EVERY_S = 0.2
@@ -83,11 +77,11 @@ _IDS_AT_ONCE = 50_000
 
 
 class CannotRebuild(Exception):
-    """The ledger names a file that can't be read; the message says which job's."""
+    """The ledger names a file that can't be read; the message names the job."""
 
 
 class Progress(NamedTuple):
-    """How far a rebuild is."""
+    """The progress of a rebuild."""
 
     doing: str
     jobs: int = 0  # looked at
@@ -105,30 +99,34 @@ async def rebuild(
     show: Show = lambda _: None,
     skip_missing: bool = False,
     settle_s: float | None = None,
+    is_automatic: bool = False,
 ) -> Progress:
     """
-    Make the store anew; what it holds for us is deleted first.
+    Make the store anew; its present contents are deleted first.
 
     Args:
-        tools: What jobs work with.
-        expected_ids: Lays the store out, as a new one.
-        show: Called with how far it is.
-        skip_missing: Go on without jobs whose file can't be read.
-        settle_s: How long to wait after the store was closed to others; `None`: for as long
-            as they may go on.
+        tools: The tools of jobs.
+        expected_ids: Lays the store out, as for a new one.
+        show: Called with the progress.
+        skip_missing: Continue without jobs whose file can't be read.
+        settle_s: The pause after the store was closed; `None`: as long as others may use its meta.
+        is_automatic: Not started by an operator.
 
     Returns:
-        What it came to.
+        The final progress.
 
     Raises:
         CannotRebuild: A job's file can't be read. The store stays closed.
-        segments.store.reader.StoreUnusable: The store can't be written as it
-            is, or another rebuild has taken it.
-        redis.exceptions.RedisError: It can't be reached; begin again.
+        segments.store.reader.StoreUnusable: The store can't be written in its present state, or
+            another rebuild has taken it.
+        redis.exceptions.RedisError: The store can't be reached; begin again.
+        obstore.exceptions.BaseError: The files can't be reached; the store is left as it was.
     """
     await check_server(tools.redis)
+    # Before the store is closed to bids: without files it would stay closed.
+    await tools.blobs.check_answers()
     await take_for_rebuild(tools.ledger, tools.redis)
-    name = await rebuild_claim.take(tools.redis)
+    name = await rebuild_claim.take(tools.redis, is_automatic=is_automatic)
     at_work = _Rebuild(tools, expected_ids, name, show)
 
     if settle_s is None:
@@ -148,8 +146,6 @@ async def rebuild(
 
 
 class _Rebuild:
-    """A rebuild in motion."""
-
     def __init__(self, tools: Tools, expected_ids: int, name: str, show: Show) -> None:
         self.progress = Progress("waiting for others to let go of the store")
         self._tools = tools
@@ -159,7 +155,7 @@ class _Rebuild:
         self._show = show
 
     async def until_quiet(self, settle_s: float) -> None:
-        """Wait until whoever still writes to the store has found it closed."""
+        """Wait until all other writers have found the store closed."""
         self._say(self.progress.doing)
         await asyncio.sleep(settle_s)
         while True:
@@ -169,12 +165,10 @@ class _Rebuild:
             await asyncio.sleep(_LOOK_EVERY_S)
 
     async def wipe(self) -> None:
-        """Delete what the store holds."""
         self._say("deleting what is there")
         await rebuild_claim.wipe(self._tools.redis)
 
     async def replay(self, skip_missing: bool) -> None:
-        """Do again what the jobs have done, in their order."""
         async with reading(self._tools.ledger) as conn:
             tree = await accounts.tree(conn)
             opted_out = await _opted_out(conn, self._meta.bucket_bits)
@@ -214,12 +208,11 @@ class _Rebuild:
                 job = now
 
     async def sweep(self) -> None:
-        """Drop what nobody will be shown again."""
         self._say("sweeping")
         await sweep_store(self._tools.ledger, self._tools.redis, self._writer, self._tools.now_s())
 
     async def opt_out_and_open(self) -> None:
-        """Write all opt-outs, and when there are no others the meta."""
+        """Write all opt-outs; once no new ones have arrived, write the meta."""
         self._say("opt-outs")
         while True:
             async with reading(self._tools.ledger) as conn:
@@ -227,13 +220,20 @@ class _Rebuild:
             await apply_opt_outs(self._tools.ledger, self._tools.redis, self._meta, self._writer)
             self._meta = self._meta._replace(opt_outs=last_seq)
             async with self._tools.ledger.begin() as conn:
-                # Nobody records an opt-out meanwhile: it would have found the store
-                # closed, and the next bid would find it open and without it.
+                # The lock blocks new opt-outs: their writer would find the store closed, and the
+                # next bid would find it open without them.
                 await lock_catalog(conn)
                 if await opt_outs.last_seq(conn) == last_seq:
-                    await job_marks.begin(self._tools.redis, self._tools.now_s())
+                    await self._keep_marks()
                     await rebuild_claim.hand_over(self._tools.redis, self._name, self._meta)
                     return
+
+    async def _keep_marks(self) -> None:
+        redis, now_s = self._tools.redis, self._tools.now_s()
+        await job_marks.begin(redis, now_s)
+        if is_cluster(redis):
+            # Loaders know these runs already, and check marks only of new runs.
+            await job_marks.meet(redis, await runs(redis), now_s)
 
     def _say(self, doing: str) -> None:
         self._add(doing=doing)

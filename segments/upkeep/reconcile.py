@@ -1,23 +1,22 @@
 """
-A ledger that was restored and the store that went on without it are brought together again.
+Reconciles a restored ledger with a store that went on without it.
 
-    the store is closed, for its ledger is behind it
-    what the store alone knows        ledger
-        opt-outs, by bucket and field     ->  recorded, so that rebuild and scrub heed them
-        the highest numbers in use        ->  given to nobody again
-        what was deleted, hidden, revoked ->  so again: a catalog of then must not show it
-    memberships of audiences that the ledger has not: dropped from the store
+    the store is closed, because its ledger is behind it
+    only in the store                 ledger
+        opt-outs, by bucket and field     ->  recorded, so that rebuild and scrub apply them
+        the highest numbers in use        ->  never given again
+        deleted, hidden, revoked          ->  so again: the old catalog must not show it
+    memberships of audiences that the ledger lacks: dropped from the store
     the store is opened
 
-Lost are the audiences, accounts, jobs and the like that only the lost ledger knew; they are
-listed, for nothing brings them back but a newer backup or their partners. What their files
-have added to audiences that are still there stays in the store, and goes with a rebuild.
+Audiences, accounts, jobs and the like that only the lost ledger knew are gone. They are listed:
+only a newer backup or their partners can restore them. Memberships that their files added to
+surviving audiences stay in the store until a rebuild.
 
-An opt-out of an account that is gone is taken over as everybody's: it can't be known
-any more whose audiences it reached.
+An opt-out of a lost account becomes global: its reach can't be known any more.
 
-`adopt` is the same for a store of quite another ledger. Numbers mean something else in it,
-so nothing of it is kept but the opt-outs, and a rebuild makes all else anew.
+`adopt` does the same for a store of an unrelated ledger. Its numbers mean something else, so only
+its opt-outs are kept, and a rebuild makes the rest anew.
 """
 
 import asyncio
@@ -45,11 +44,11 @@ from segments.upkeep.sweep import sweep_store
 
 
 class Reconciled(NamedTuple):
-    """What a reconciliation came to; texts are for people."""
+    """The results of a reconciliation; texts are for people."""
 
     opt_outs: int = 0  # taken over: ids, each with an account and an action
     gone: tuple[str, ...] = ()  # audiences, accounts, jobs and the like that only the store knows
-    again: tuple[str, ...] = ()  # what was deleted, hidden or revoked once more
+    again: tuple[str, ...] = ()  # repeated deletions, restrictions and revocations
     unreadable: int = 0  # records of the store that can't be read
 
 
@@ -57,20 +56,19 @@ async def reconcile(tools: Tools, *, settle_s: float = SETTLE_S) -> Reconciled |
     """
     Bring a ledger that is behind its store up to it, and open the store again.
 
-    Killed anywhere, it is done again from the beginning; nothing is done twice.
+    After a kill, run it again from the beginning; nothing is done twice.
 
     Args:
         tools: Ledger, store and time.
-        settle_s: How long others may go on by what they have read, where the store was not
-            marked yet.
+        settle_s: How long others may act on earlier reads, if the store was not yet marked.
 
     Returns:
-        What there was; `None`: the ledger is not behind its store.
+        The results; `None` if the ledger is not behind its store.
 
     Raises:
-        segments.projection.one_ledger.OtherLedger: The store is another ledger's.
-        segments.store.reader.StoreUnusable: It is not laid out, or can't be read.
-        redis.exceptions.RedisError: It can't be reached; do it again.
+        segments.projection.one_ledger.OtherLedger: The store belongs to another ledger.
+        segments.store.reader.StoreUnusable: The store is not laid out, or can't be read.
+        redis.exceptions.RedisError: The store can't be reached; start again.
     """
     ledger, redis = tools.ledger, tools.redis
     found = await read_meta_of_any(redis)
@@ -88,8 +86,8 @@ async def reconcile(tools: Tools, *, settle_s: float = SETTLE_S) -> Reconciled |
     async with reading(ledger) as conn:
         both = await read_beside(conn, catalog)
 
-    # Before the ledger says that all is well: a number that was given twice, in the moment
-    # before that was noticed, must not show the persons that it stood for first.
+    # Before the ledger counts as in order: a number given twice, before its ledger was known to be
+    # behind, must not show the persons of its first audience.
     writer = Writer(redis, found, is_behind=True)
     await sweep_store(ledger, redis, writer, tools.now_s(), also=both.lost_audiences(found.whose))
     job_ids = await job_marks.known(redis)
@@ -98,8 +96,8 @@ async def reconcile(tools: Tools, *, settle_s: float = SETTLE_S) -> Reconciled |
         await lock_catalog(conn)
         ours = {number: await jobs.job(conn, number) for number in job_ids}
         lost_jobs = [number for number, job in ours.items() if job is None]
-        # Of one that is not done the mark may be a lost one's, whose number it has; without
-        # a mark it is carried from its beginning.
+        # An unfinished job's mark may belong to a lost job of the same number; without a mark the
+        # job starts from its beginning.
         unsure = [n for n, job in ours.items() if job is None or job.state is not JobState.DONE]
         both = await read_beside(conn, catalog)
         lost = await gone(conn, both, lost_jobs)
@@ -107,7 +105,7 @@ async def reconcile(tools: Tools, *, settle_s: float = SETTLE_S) -> Reconciled |
         if await is_of_later(conn, catalog, found.whose):
             again = await forbid_again(conn, both, found.whose, now_s=tools.now_s())
         await _lift(conn, found.whose, catalog, job_ids)
-        # One that is gone is everybody's.
+        # Opt-outs of lost accounts become global.
         account_ids = {number: number for number in both.same_accounts}
         taken = await take_over(conn, theirs, account_ids, found.bucket_bits, tools.now_s())
     await job_marks.drop(redis, unsure)
@@ -117,19 +115,19 @@ async def reconcile(tools: Tools, *, settle_s: float = SETTLE_S) -> Reconciled |
 
 async def adopt(tools: Tools, from_id: str, *, settle_s: float = SETTLE_S) -> Reconciled:
     """
-    Make a store of another ledger ours: its opt-outs are taken over, and it stays closed.
+    Take over the opt-outs of another ledger's store, and leave the store closed.
 
-    To be followed by a rebuild, which makes it say what our ledger says.
+    A rebuild must follow, to fill the store from our ledger.
 
     Args:
         tools: Ledger, store and time.
-        from_id: The ledger that it belongs to.
-        settle_s: How long others may go on by what they have read.
+        from_id: The store's ledger.
+        settle_s: How long others may act on earlier reads.
 
     Raises:
-        Refusal: It belongs to yet another one, or to ours.
-        segments.store.reader.StoreUnusable: It can't be read.
-        redis.exceptions.RedisError: It can't be reached; do it again.
+        Refusal: The store belongs to a third ledger, or to ours.
+        segments.store.reader.StoreUnusable: The store can't be read.
+        redis.exceptions.RedisError: The store can't be reached; start again.
     """
     ledger, redis = tools.ledger, tools.redis
     whose = await read_whose(redis)
@@ -142,7 +140,7 @@ async def adopt(tools: Tools, from_id: str, *, settle_s: float = SETTLE_S) -> Re
         raise Refusal(f"the store belongs to ledger {whose.ledger_id or UNNAMED}, not {from_id}")
     catalog = await read_catalog(redis)
     bucket_bits = int(await redis.hget(keys.META.decode(), "bucket_bits") or 0)
-    # Closed as for a rebuild, which is what comes next: its ledger's processes must not go on.
+    # Closed as for the rebuild that follows: processes of the old ledger must stop.
     await rebuild_claim.take(redis)
     await asyncio.sleep(settle_s)
     theirs: Theirs = {}
@@ -153,7 +151,7 @@ async def adopt(tools: Tools, from_id: str, *, settle_s: float = SETTLE_S) -> Re
     account_ids = {
         entry.id: named[entry.kind, entry.public_id].id
         for entry in catalog.accounts
-        # A sub account's name is one among those of its agency alone.
+        # A sub account's name is unique only within its agency.
         if entry.parent_id is None and (entry.kind, entry.public_id) in named
     }
     async with ledger.begin() as conn:
@@ -181,5 +179,5 @@ async def _lift(
     await ledger_id.lift(conn, until, in_use)
     await raise_revision(conn, above=max(catalog.version, whose.last_revision))
     if whose.last_revision_name:
-        # What the store was told is ours from here on; a copy of before lacks it.
+        # The store's revision is ours from here on; an earlier copy of the ledger lacks its name.
         await rename(conn, whose.last_revision, whose.last_revision_name)

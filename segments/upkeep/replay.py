@@ -1,9 +1,9 @@
 """
-Does again what a job has done: `segments.upkeep.rebuild` says to whom, and why.
+Replays a job: `segments.upkeep.rebuild` explains for which ids, and why.
 
-The plan is the one that was kept with the job. Whoever was opted out before the
-job came to them gets none of its additions; removals always happen. Nothing is
-decided by what the store holds, so it need not hold any opt-out yet.
+The plan was kept with the job. An id that was opted out before the job reached it gets no
+additions; removals always happen. No decision depends on the store's contents, so the store need
+not hold any opt-out yet.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ from segments.store.writer import Writer
 
 
 class OptedOut:
-    """All ids of all opt-outs, and which of them were there before a job."""
+    """All opted-out ids, with the order of opt-outs and jobs."""
 
     def __init__(self, bucket_bits: int) -> None:
         self._bucket_bits = bucket_bits
@@ -44,7 +44,7 @@ class OptedOut:
         self._names = self._names_of(np.empty((0, ID_BYTES), np.uint8))
 
     def add(self, page: Sequence[Said]) -> None:
-        """Take in some more, in the order of their numbers."""
+        """Add a page, in the order of opt-out numbers."""
         ids = np.frombuffer(b"".join(said.id for said in page), np.uint8).reshape(-1, ID_BYTES)
         self._seqs = np.concatenate((self._seqs, [said.seq for said in page]))
         self._account_ids = np.concatenate((self._account_ids, [said.account_id for said in page]))
@@ -54,10 +54,10 @@ class OptedOut:
         self, job: Job, forbidding: Collection[int], noted: Collection[tuple[int, Id]]
     ) -> Names:
         """
-        Return whom an opt-out kept from what a job added, sorted.
+        Return the names of ids that an opt-out kept from a job's additions, sorted.
 
         Args:
-            job: That has a plan.
+            job: A job that has a plan.
             forbidding: The accounts whose opt-outs reach its audiences.
             noted: Opt-outs that were too late for it, each with an id.
         """
@@ -81,7 +81,7 @@ class OptedOut:
         )
 
     def among(self, ids: Ids, names: Names) -> npt.NDArray[np.bool_]:
-        """Tell which of some ids are named."""
+        """Tell which ids are among the names."""
         return np.isin(self._names_of(ids), names)
 
     def _name_of(self, id_: Id) -> bytes:
@@ -93,7 +93,7 @@ class OptedOut:
 
 
 class Replay:
-    """Does jobs again, one after another."""
+    """Replays jobs, one after another."""
 
     def __init__(
         self, tools: Tools, meta: Meta, writer: Writer, tree: AccountTree, opted_out: OptedOut
@@ -102,9 +102,9 @@ class Replay:
         Args:
             tools: As the jobs had them.
             meta: Of the store that is rebuilt.
-            writer: Of the same.
+            writer: Of the same store.
             tree: Says whose opt-outs reach a job's audiences.
-            opted_out: Everybody.
+            opted_out: Every opted-out id.
         """
         self._tools = tools
         self._meta = meta
@@ -114,18 +114,18 @@ class Replay:
 
     async def run(self, job: Job, noted: Collection[tuple[int, Id]]) -> int:
         """
-        Do again what a job has done, in whatever state it is.
+        Replay a job, whatever its state.
 
         Args:
-            job: As the ledger has it.
+            job: As in the ledger.
             noted: Opt-outs that were too late for it, each with an id.
 
         Returns:
-            How many rows were written.
+            The number of rows written.
 
         Raises:
-            Stopped: FILE_NOT_FOUND or what else keeps the file from being read.
-            FileNotFoundError: It was deleted while it was read.
+            Stopped: FILE_NOT_FOUND, or another reason why the file can't be read.
+            FileNotFoundError: The file was deleted while it was read.
         """
         to_apply = changes(job.report.segments, self._tree, job.owner_id)
         is_done = job.state is JobState.DONE
@@ -136,7 +136,7 @@ class Replay:
         removals = [change for change in to_apply if not change.is_add]
         refused = self._opted_out.before(job, self._tree.forbidding(job.owner_id), noted)
         rows = 0
-        with Spool(self._tools.spool_dir) as spool:
+        with Spool(self._tools.spool_dir, reserve_bytes=self._tools.reserve_bytes) as spool:
             await read_again(job, self._tools, spool)
             max_rows = max(1, self._tools.pairs_per_batch // len(to_apply))
             for batch in spool.batches(0, max_rows, end_part):
@@ -163,15 +163,15 @@ class Replay:
 
 async def read_again(job: Job, tools: FileTools, spool: Spool) -> None:
     """
-    Read the file of a job that has read it before, into a spool.
+    Read the file of a job again, into a spool.
 
     Raises:
-        Stopped: FILE_NOT_FOUND or what else keeps the file from being read.
-        FileNotFoundError: It was deleted while it was read.
+        Stopped: FILE_NOT_FOUND, or another reason why the file can't be read.
+        FileNotFoundError: The file was deleted while it was read.
     """
     order = order_as_kept(job)
     if job.scrubbed is None:
-        # What was announced of the file was compared when it came.
+        # The first reading compared the announced digest and number of records.
         order = replace(order, digest=None, records=None, hash_type=job.report.hash_type)
     reading = Reading(
         tools.blobs,

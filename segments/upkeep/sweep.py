@@ -1,18 +1,18 @@
 """
-Takes away what nobody will be shown again.
+Removes data that will not be shown again.
 
-    memberships that are over         the bid path passes over them; they cost memory
+    expired memberships               the bid path ignores them; they cost memory
     those of deleted audiences        likewise; an audience's number never comes back
     blobs that no job names           an upload broke off between its file and its job
-    what is left of broken writes     their process was killed
+    remains of broken writes          their process was killed
     uploads that nobody asked for     in the bucket; a URL was used twice, or a key made up
 
-None of it changes what a bid shows, so a sweep may be killed anywhere and comes
-when it likes: it is in no hurry, and waits after each round trip for as long as
-that took. A bid never waits for more than one of them, one to two milliseconds.
+A sweep changes no bid, so it may be killed anywhere and run at any time. After each round trip it
+pauses as long as the round trip took. A bid never waits for more than one round trip, one to two
+milliseconds.
 
-Opt-outs are never swept, and neither are the files of failed jobs: what those
-have written is in the store, and a rebuild needs them.
+Opt-outs are never swept, nor are the files of failed jobs: a rebuild needs them for the memberships
+that those jobs wrote.
 """
 
 import asyncio
@@ -39,10 +39,10 @@ from segments.store.writer import Writer
 _log = logging.getLogger(__name__)
 
 ORPHANED_AFTER_S = float(S_PER_DAY)
-"""A blob is written before its job; this is longer than anything may take between them."""
+"""No step between a blob and its job takes this long."""
 
 ABANDONED_AFTER_S = 7.0 * S_PER_DAY
-"""What nobody has written to for so long is not going to be finished."""
+"""An upload without a write for this long will not be finished."""
 
 _BUCKETS_AT_ONCE = 8
 _SCANNED_AT_ONCE = 1000
@@ -50,11 +50,11 @@ _BLOBS_AT_ONCE = 1000
 
 
 class Swept(NamedTuple):
-    """What a sweep came to."""
+    """The results of a sweep."""
 
     buckets: int = 0
     dropped: int = 0  # memberships
-    unreadable: int = 0  # buckets with a record that can't be read; they stay as they are
+    unreadable: int = 0  # buckets with an unreadable record; they stay as they are
 
 
 async def sweep_daily(
@@ -67,26 +67,26 @@ async def sweep_daily(
     abandoned_after_s: float = ABANDONED_AFTER_S,
 ) -> tuple[Swept, int] | None:
     """
-    Sweep everything, unless that has been done today, or somebody is about to.
+    Sweep everything, unless this was done today or another process is doing it.
 
     Args:
         ledger: As for `sweep_store`.
         redis: The store.
         blobs: The delivered files.
         now_s: Tells the time.
-        show: Called with how far it is; what it raises breaks the sweep off.
+        show: Called with the progress; an exception from it ends the sweep.
         abandoned_after_s: As for `sweep_blobs`.
 
     Returns:
-        What it came to, and how many blobs went; `None`: nothing was to be done.
+        The results and the number of deleted blobs; `None` if no sweep was due.
 
     Raises:
-        segments.store.reader.StoreUnusable, redis.exceptions.RedisError: As
-            `sweep_store`; the day counts as not swept.
+        segments.store.reader.StoreUnusable, redis.exceptions.RedisError: As `sweep_store`; the day
+            counts as not swept.
     """
     meta = await read_meta(redis)
     today = day_of(now_s())
-    # Said beforehand, in one step with the look: of several loaders one sweeps.
+    # Set with the check in a single command, before the sweep: of several loaders, one sweeps.
     if await redis.set(keys.SWEPT, today, get=True) == b"%d" % today:
         return None
     try:
@@ -108,19 +108,19 @@ async def sweep_store(
     also: Collection[int] = (),
 ) -> Swept:
     """
-    Drop memberships that are over, and those of deleted audiences.
+    Drop expired memberships, and those of deleted audiences.
 
     Args:
         ledger: Says which audiences are deleted.
         redis: The store.
         writer: Of the store.
         now_s: A membership holds to the end of its day.
-        show: Called with how far it is.
-        also: Audiences that the ledger has not.
+        show: Called with the progress.
+        also: Audiences that the ledger lacks.
 
     Raises:
-        segments.store.reader.StoreUnusable: The store can't be written as it is.
-        redis.exceptions.RedisError: It can't be reached; sweep again.
+        segments.store.reader.StoreUnusable: The store can't be written in its present state.
+        redis.exceptions.RedisError: The store can't be reached; sweep again.
     """
     async with reading(ledger) as conn:
         deleted = [
@@ -152,16 +152,15 @@ async def sweep_blobs(
     abandoned_after_s: float = ABANDONED_AFTER_S,
 ) -> int:
     """
-    Delete the files that nothing refers to, and return how many.
+    Delete unreferenced files, and return their number.
 
     Args:
-        ledger: Names the files that something refers to.
+        ledger: Knows the referenced files.
         blobs: The files.
         now_s: The time.
-        orphaned_after_s: What was written a shorter time ago may be about to be
-            referred to.
-        abandoned_after_s: How long ago a file was last written to that is not
-            finished, or lies in the bucket without an upload that waits for it.
+        orphaned_after_s: A younger file may still await its reference.
+        abandoned_after_s: Time since the last write after which an unfinished file, or a file in
+            the bucket that no upload waits for, is deleted.
     """
     abandoned_at_s = now_s - abandoned_after_s
     return (
@@ -175,8 +174,8 @@ async def _sweep_uploads(ledger: AsyncEngine, blobs: Blobs, before_s: float) -> 
     """
     Delete files in the bucket that no upload waits for.
 
-    One that an upload waits for is the REST doors' to take, however late: the
-    bucket has told whoever put it there that it was kept.
+    Files that an upload waits for belong to the REST doors, however late: the bucket has confirmed
+    their receipt to the uploader.
     """
     deleted = 0
     for name in await blobs.names_before(UPLOADS, before_s):

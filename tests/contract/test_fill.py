@@ -28,7 +28,12 @@ from segments.model.record import (
 from segments.store import keys
 from segments.store.meta import LISTPACK_ENTRIES
 from segments.store.reader import Meta, read_records
-from segments.store.restore_payload import MAX_RECORD_BYTES, payloads
+from segments.store.restore_payload import (
+    MAX_RECORD_BYTES,
+    payload_of,
+    payloads,
+    record_entry,
+)
 from segments.store.script_calls import CALLS_PER_SLICE
 from segments.store.servers.connection import connect
 from segments.store.writer import Writer
@@ -106,6 +111,29 @@ async def test_restored_bucket_is_a_hash_like_any_other(
 
 @on_one_store
 @given(
+    held=st.dictionaries(
+        st.binary(min_size=8, max_size=8), st.binary(min_size=1, max_size=200), min_size=1
+    )
+)
+@example(held={n.to_bytes(8): bytes(n + 1) for n in range(LISTPACK_ENTRIES)})
+@example(held={n.to_bytes(8): b"%d" % n for n in range(40_000)})  # more than the head can count
+@example(held={bytes(8): bytes(MAX_RECORD_BYTES + 1)})
+@example(held={bytes(8): bytes(4095), b"12345678": bytes(4096), b"x" * 8: bytes(70_000)})
+async def test_bucket_of_different_records_is_restored_whatever_its_size(
+    redis_client: Redis, held: dict[bytes, bytes]
+) -> None:
+    await redis_client.delete("one")
+
+    payload = payload_of(list(held), list(map(record_entry, held.values())))
+    await redis_client.restore("one", 0, payload)
+
+    assert await redis_client.hgetall("one") == held
+    if len(held) > LISTPACK_ENTRIES:
+        assert await redis_client.object("ENCODING", "one") == b"hashtable"
+
+
+@on_one_store
+@given(
     held=st.dictionaries(st.sampled_from(IDS), records, max_size=8),
     rows=st.lists(st.sampled_from(IDS), min_size=1, max_size=2 * len(IDS)),
     batch=st.lists(changes, min_size=1, max_size=5),
@@ -122,19 +150,19 @@ async def test_merge_beside_and_into_buckets_that_are_there_is_the_merge_of_the_
     for id_, record in held.items():
         await redis_client.hset(bucket_of[id_], mapping={keys.field_of(id_): pack(record)})
 
-    tally = await Writer(redis_client, meta).merge(rows, batch)
+    tallies = await Writer(redis_client, meta).merge_each(rows, batch)
 
-    expected = Tally()
+    expected = [Tally()] * len(batch)
     for id_ in IDS:
         raw = await redis_client.hget(bucket_of[id_], keys.field_of(id_))
         before = held.get(id_, Record())
         if id_ in rows:
             after, counted = merged(before, batch)
-            expected += counted
+            expected = [sum_ + one for sum_, one in zip(expected, counted, strict=True)]
             assert raw == (None if after == Record() else pack(after))
         else:
             assert raw == (pack(before) if id_ in held else None)
-    assert tally == expected
+    assert list(tallies) == expected
 
 
 async def test_merge_into_an_empty_store_needs_no_script(

@@ -4,8 +4,10 @@ import asyncio
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from segments.store import keys
+from segments.store.error_code import Refusal, refusal_of
 from segments.store.meta import advance_opt_outs, prepare
 from segments.store.reader import Meta, StoreUnusable, read_meta
 from segments.store.servers.connection import connect
@@ -15,7 +17,7 @@ from tests.engines import Engine
 async def test_new_store_is_laid_out_for_the_expected_ids(redis_client: Redis) -> None:
     meta = await prepare(redis_client, 1_000_000)
 
-    assert meta == Meta(bucket_bits=13, opt_outs=0)
+    assert meta == Meta(bucket_bits=13, opt_outs=0, is_unfilled=True)
     assert await read_meta(redis_client) == meta
     assert await redis_client.keys() == [keys.META]
 
@@ -38,6 +40,23 @@ async def test_store_without_meta_is_not_read(redis_client: Redis) -> None:
         await read_meta(redis_client)
 
 
+async def test_long_command_without_a_password_is_refused_as_a_short_one(
+    engine: Engine, redis_client: Redis
+) -> None:
+    """
+    To more than ten words of a stranger a server says `ERR Protocol error`, and hangs up.
+    """
+    await redis_client.config_set("requirepass", "another")
+    try:
+        async with connect(engine.tcp_url) as stranger:
+            with pytest.raises(RedisError) as caught:
+                await read_meta(stranger)
+    finally:
+        await redis_client.config_set("requirepass", "")
+
+    assert refusal_of(caught.value) == Refusal("NOAUTH", "HMGET")
+
+
 async def test_store_of_another_layout_is_not_prepared(redis_client: Redis) -> None:
     await prepare(redis_client, 1_000_000)
     await redis_client.hset(keys.META.decode(), "layout", "2")
@@ -56,7 +75,7 @@ async def test_memberships_without_meta_are_nobodys(redis_client: Redis) -> None
 async def test_keys_of_others_do_not_matter(redis_client: Redis) -> None:
     await redis_client.set("somebody:else", "1")
 
-    assert await prepare(redis_client, 1_000_000) == Meta(13, 0)
+    assert await prepare(redis_client, 1_000_000) == Meta(13, 0, is_unfilled=True)
 
 
 async def test_opt_outs_move_forward_and_never_back(redis_client: Redis) -> None:
@@ -133,7 +152,7 @@ async def test_managed_store_with_low_limits_says_what_to_set(
 
 async def test_managed_store_with_the_right_limits_needs_no_config(bound: Redis) -> None:
     async with bound:
-        assert await prepare(bound, 1_000_000) == Meta(13, 0)
+        assert await prepare(bound, 1_000_000) == Meta(13, 0, is_unfilled=True)
 
 
 async def test_store_that_may_evict_an_opt_out_is_refused(redis_client: Redis) -> None:
@@ -148,4 +167,4 @@ async def test_policy_that_spares_keys_without_ttl_is_accepted(redis_client: Red
     await redis_client.config_set("maxmemory", "1gb")
     await redis_client.config_set("maxmemory-policy", "volatile-lru")
 
-    assert await prepare(redis_client, 1_000_000) == Meta(13, 0)
+    assert await prepare(redis_client, 1_000_000) == Meta(13, 0, is_unfilled=True)

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from loadtest.ports import free_ports
+from tests.commands import script_for_shells
 from tests.docs.pages import Block
 from tests.e2e.service import Service
 
@@ -47,7 +48,7 @@ async def run(
         Failed: A command of a block failed.
     """
     folder = service.folder
-    (folder / ".venv").symlink_to(sys.prefix)
+    _make_venv(folder / ".venv")
     outputs = [folder / f"block-{number}.out" for number in range(len(blocks))]
     script = "".join(
         f"{{\n{_on_ports(block.text, ports)}\n}} > {output}\n"
@@ -70,6 +71,19 @@ async def run(
         place = f"{block.page.name}:{block.line}"
         raise Failed(f"{place}:\n{block.text}\n{printed[-1]}\n{said.decode()}")
     return list(zip(blocks, printed, strict=True))
+
+
+def _make_venv(folder: Path) -> None:
+    """Make ours once more, in which only `rtb-segments` is another."""
+    ours = folder / "bin" / "rtb-segments"
+    ours.parent.mkdir(parents=True)
+    for there in Path(sys.prefix).iterdir():
+        if there.name != "bin":
+            (folder / there.name).symlink_to(there)
+    for program in (Path(sys.prefix) / "bin").iterdir():
+        if program.name != ours.name:
+            (ours.parent / program.name).symlink_to(program)
+    script_for_shells(ours)
 
 
 def _on_ports(text: str, ports: Mapping[int, int]) -> str:

@@ -9,11 +9,18 @@ from typing import NamedTuple
 
 import aiohttp
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 
 from loadtest.ports import free_ports
+from rtb.outcome import OutcomeHeader
+from rtb.server.answer_forms import FORMS
 from rtb.server.metrics.admin_port import Board, application
+from rtb.server.metrics.following import followed
+from segments.publish.keep_publishing import PublishMetrics
+from segments.runtime.follow_status import FollowStatus
 from tests.docs.pages import PAGES, ROOT, code_in, rows_of, spans_of, words_of
 from tests.e2e.service import Service
 
@@ -21,7 +28,10 @@ OPERATIONS = ROOT / "docs/operations.md"
 FIELD = ROOT / "docs/field.md"
 """What vendors' documents say: their paths, which are not all ours."""
 
-_METRIC = re.compile(r"^(?:rtb|segments)_[a-z_]+$")
+_BID_PATHS = tuple(path.decode() for path in FORMS[OutcomeHeader.FULL])
+
+_METRIC = re.compile(r"^(?:rtb|segments|process|http_server)_[a-z_]+$")
+_NOT_METRICS = {"process_consent"}
 _CALL = re.compile(r"^(GET|POST|PUT|PATCH|DELETE) (/\S*)$")
 
 
@@ -43,6 +53,7 @@ async def shown(tmp_path: Path) -> Shown:
         families: dict[str, Metric] = {}
         for port in (service.admin_port, *admin):
             families |= _families(await _read(f"http://127.0.0.1:{port}/metrics"))
+        families |= _of_publisher() | _of_follower()
         described = json.loads(await _read(f"http://127.0.0.1:{api}/openapi.json"))
     calls = {
         (method.upper(), path) for path, methods in described["paths"].items() for method in methods
@@ -59,6 +70,25 @@ async def _read(url: str) -> str:
                     return await answer.text()
             except aiohttp.ClientConnectionError:
                 await asyncio.sleep(0.05)
+
+
+def _of_publisher() -> dict[str, Metric]:
+    """Return what a publisher shows; it needs a key and a place, and nothing that runs here."""
+    registry = CollectorRegistry()
+    PublishMetrics(registry)
+    return _families(generate_latest(registry).decode())
+
+
+def _of_follower() -> dict[str, Metric]:
+    """Return what a pod that follows shows besides."""
+    registry = CollectorRegistry()
+    registry.register(_Followed())
+    return _families(generate_latest(registry).decode())
+
+
+class _Followed(Collector):
+    def collect(self) -> Iterable[Metric]:
+        return followed(FollowStatus(pid=1, max_age_s=900), 0, 0)
 
 
 def _families(text: str) -> dict[str, Metric]:
@@ -83,12 +113,12 @@ async def test_pages_and_the_running_service_agree(shown: Shown) -> None:
         assert _names_said(page) <= set(shown.families) | _parts_of(shown.families), page
 
     said = set().union(*(_calls_said(page) for page in PAGES if page != FIELD))
-    assert {call for call in said if "/openrtb" not in call[1]} <= shown.calls
+    assert {call for call in said if not call[1].startswith(_BID_PATHS)} <= shown.calls
     assert shown.calls <= said
 
 
 def _names_said(page: Path) -> set[str]:
-    return {word for code in code_in(page) for word in [code] if _METRIC.match(word)}
+    return {code for code in code_in(page) if _METRIC.match(code)} - _NOT_METRICS
 
 
 def _parts_of(families: Iterable[str]) -> set[str]:

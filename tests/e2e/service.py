@@ -60,17 +60,18 @@ class Service:
             "SEGMENTS_SFTP_PORT": "0",
             "SEGMENTS_API_HOST": "127.0.0.1",
             "SEGMENTS_API_PORT": "0",
+            "SEGMENTS_UP_CONSOLE": "no",
             **environment,
         }
         self.log = folder / "up.log"
         self._process: asyncio.subprocess.Process | None = None
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator["Service"]:
+    async def running(self, *, enriches: bool = True) -> AsyncIterator["Service"]:
         """Start, wait until ready, and stop with SIGTERM; fails if that is not clean."""
         await self.start()
         try:
-            await self.until_ready()
+            await self.until_ready(enriches=enriches)
             yield self
         finally:
             status = await self.stop(signal.SIGTERM)
@@ -94,17 +95,27 @@ class Service:
             self.process.send_signal(number)
         return await asyncio.wait_for(self.process.wait(), _PATIENCE_S)
 
-    async def until_ready(self) -> None:
+    async def until_ready(self, *, enriches: bool = True) -> None:
+        """Wait until it says that it answers, and, where asked for, that it enriches."""
+        url = f"{self.admin}/health/ready" + ("?strict" if enriches else "")
         async with asyncio.timeout(_PATIENCE_S), aiohttp.ClientSession() as session:
             while True:
                 assert self.process.returncode is None, self.log.read_text()
                 try:
-                    async with session.get(f"{self.admin}/health/ready?strict") as answer:
+                    async with session.get(url) as answer:
                         if answer.status == 200:
                             return
                 except aiohttp.ClientConnectionError:
                     pass
                 await asyncio.sleep(0.02)
+
+    async def reason(self) -> str:
+        """Return why the bid listener says that it does not enrich."""
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"{self.admin}/health/ready") as answer,
+        ):
+            return str((await answer.json())["reason"])
 
     @property
     def admin(self) -> str:
@@ -194,13 +205,12 @@ def bid_request(email: str) -> dict[str, Any]:
 
 
 def processes_of(service: Service) -> list[int]:
-    """Return the pids of all processes whose environment names this service's folder."""
-    marker = f"SEGMENTS_DATA_DIR={service.folder / 'data'}".encode()
+    """Return the pids of all processes that work in this service's folder."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                if marker in (entry / "environ").read_bytes().split(b"\0"):
+                if (entry / "cwd").readlink().is_relative_to(service.folder):
                     found.append(int(entry.name))
             except OSError:  # ended meanwhile, or another user's
                 continue

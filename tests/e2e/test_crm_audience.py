@@ -19,6 +19,7 @@ import pytest
 
 from loadtest.ports import free_ports
 from tests.e2e.service import Answer, Service, bid_request, processes_of, sha256
+from tests.kept_files import kept_files
 
 USER, PASSWORD = "jane@shop.example", "correct horse battery"
 DEVICE = "38400000-8cf0-11bd-b23e-10b96e40000d"
@@ -101,7 +102,7 @@ class Client:
 @pytest.fixture
 async def client(tmp_path: Path) -> AsyncIterator[Client]:
     (port,) = free_ports(1)
-    service = Service(tmp_path, SEGMENTS_API_PORT=str(port))
+    service = Service(tmp_path, SEGMENTS_API_PORT=str(port), RTB_ALLOW_UNNAMED_RECIPIENT="true")
     async with service.running():
         await service.command("account", "add", "--kind", "advertiser", "--id", "shop",
                               "--name", "Shop")  # fmt: skip
@@ -180,7 +181,7 @@ async def test_life_of_a_crm_audience(client: Client) -> None:
     assert (status, answer["data"], answer["success"]) == (200, True, True)
     await service.until("no_match", ALICE, "dsp-a")
     assert (await client.ask(f"/audience/loadAudienceById/{audience_id}"))[0] == 404
-    assert not [p for p in (service.folder / "data" / "blobs").rglob("*") if p.is_file()]
+    assert not kept_files(service.folder / "data" / "blobs")
     await service.command("rebuild", "--yes")
     assert (await service.until("no_match", ALICE, "dsp-a")).status == 200
 

@@ -41,7 +41,8 @@ class PrivacyService:
         self.tokens["global"] = await self._token()
         for partner in ("a1", "a2"):
             await self.service.load([ALICE, BOB, CAROL, *PERSONS], [("1", "add")], partner)
-        await self.service.until("enriched", bid_request(ALICE))
+        await command("recipient", "add", "dsp-a", "--partner", "a1", "--partner", "a2")
+        await self.service.until("enriched", bid_request(ALICE), "dsp-a")
 
     async def _token(self, *options: str) -> str:
         said = await self.service.command("token", "create", *options)
@@ -61,7 +62,7 @@ class PrivacyService:
         """Return whose segments a bid request of a person on a publisher's site gets."""
         request = bid_request(email)
         request["site"]["publisher"]["id"] = publisher
-        answer = await self.service.bid(request)
+        answer = await self.service.bid(request, "dsp-a")
         return sorted(set(answer.segment_ids) - {"other"})
 
 
@@ -128,7 +129,7 @@ async def test_under_load_not_one_bid_after_the_answer_is_enriched(
 
     async def bid_without_a_pause(seed: int) -> None:
         rng = random.Random(seed)
-        url = f"http://127.0.0.1:{world.service.port}/openrtb2/enrich"
+        url = f"http://127.0.0.1:{world.service.port}/openrtb2/enrich/dsp-a"
         bodies = {email: json.dumps(bid_request(email)).encode() for email in PERSONS}
         # A connection of its own: the kernel deals these out to the workers.
         async with aiohttp.ClientSession() as session:
@@ -152,7 +153,7 @@ async def test_under_load_not_one_bid_after_the_answer_is_enriched(
                 email_to_answered_at_s[email] = loop.time()
                 # At once, by several at a time: this is the moment that counts.
                 answers = await asyncio.gather(
-                    *(world.service.bid(bid_request(email)) for _ in range(4))
+                    *(world.service.bid(bid_request(email), "dsp-a") for _ in range(4))
                 )
                 wrong.extend(a.outcome for a in answers if a.outcome != "opted_out")
 

@@ -1,14 +1,18 @@
 """A stranger's first hour: start, load, bid, restrict, restart, lose the store."""
 
+import asyncio
 import os
 import shutil
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 
-from tests.e2e.service import Service, bid_request, processes_of
+from tests.e2e.service import Answer, Service, bid_request, processes_of
+from tests.engines import Engine
+from tests.refusals import REFUSALS
 
 ALICE, BOB, CAROL = (bid_request(f"{name}@example.com") for name in ("alice", "bob", "carol"))
 PEOPLE = ["alice@example.com", "bob@example.com"]
@@ -70,13 +74,15 @@ async def test_opt_outs_survive_the_loss_of_the_store_and_a_second_load(service:
 
     shutil.rmtree(service.folder / "data" / "store")
 
-    async with service.running():
-        lost = await service.bid(ALICE, "dsp-a")
+    async with service.running(enriches=False):
+        lost = await service.until("opted_out", ALICE, "dsp-a")
+        reason = await service.reason()
         await service.load(PEOPLE, [("123", "add")], "p1")
         alice = await service.bid(ALICE, "dsp-a")
         bob = await service.until("enriched", BOB, "dsp-a")
 
     assert (lost.outcome, alice.outcome) == ("opted_out", "opted_out")
+    assert "the store came back empty, whole or in part: run `rtb-segments rebuild`" in reason
     assert bob.segment_ids["p1"] == ["123"]
 
 
@@ -103,6 +109,39 @@ async def test_killed_service_leaves_no_process_behind_and_nothing_lost(service:
 
     async with service.running():
         assert (await service.bid(ALICE, "dsp-a")).outcome == "enriched"
+
+
+async def test_store_that_takes_no_writes_keeps_no_bid_from_passing(
+    tmp_path: Path, valkey: Engine
+) -> None:
+    """Also where the service begins with it, as after a restart on a full disk."""
+    service = Service(tmp_path, SEGMENTS_REDIS_URL=valkey.url)
+    async with service.running():
+        await deliver(service)
+    with REFUSALS["OOM"](valkey):
+        await service.start()
+        passed = await first_bid(service)
+    await service.until_ready()
+    enriched = await service.bid(ALICE, "dsp-a")
+    status = await service.stop(signal.SIGTERM)
+    log = service.log.read_text()
+
+    assert (passed.status, passed.outcome) == (200, "store_down")
+    assert (enriched.outcome, status) == ("enriched", 0)
+    assert "OOM" in log
+    assert "the parts start without it" in log
+    assert "Traceback" not in log
+
+
+async def first_bid(service: Service) -> Answer:
+    """Ask until the bid listener answers."""
+    async with asyncio.timeout(60):
+        while True:
+            assert service.process.returncode is None, service.log.read_text()
+            try:
+                return await service.bid(ALICE, "dsp-a")
+            except aiohttp.ClientConnectionError:
+                await asyncio.sleep(0.05)
 
 
 async def test_wrong_settings_refuse_to_start_with_a_line_each(tmp_path: Path) -> None:

@@ -56,14 +56,26 @@ class Trace:
 
 async def _bid(url: str, trace: Trace) -> None:
     # Not before `SourceAlone` is there to find what they import.
-    from tests.edge.client import connected
+    from tests.edge.client import connected, request
     from tests.edge.small_store import MEMBER, OPTED_OUT, STRANGER, bid_request, serving
 
     kinds: Sequence[dict[str, Any]] = (
         {},
         {"remember_seen": True, "cache_bytes": 1_000_000, "debug_header": True},
     )
-    paths = ("/openrtb2/enrich", "/openrtb2/enrich/dsp-a", "/openrtb25/dsp-a", "/openrtb2/patch")
+    others = {
+        "curation_gdpr_when_unsaid": False,
+        "targeting": True,
+        "targeting_recipients": ("dsp-a",),
+        "targeting_gdpr_when_unsaid": False,
+    }
+    paths = (
+        "/openrtb2/enrich/dsp-a",
+        "/openrtb25/dsp-a",
+        "/openrtb2/patch/dsp-a",
+        "/curation/dsp-a",
+    )
+    queries = ("&gdpr=0", "&gdpr=1", "&gpp=DBABTA~1YNN&gpp_sid=Optional[6]&lmt=0")
     signals: Sequence[dict[str, Any]] = (
         {},
         {"regs": {"gdpr": 1}},
@@ -71,12 +83,18 @@ async def _bid(url: str, trace: Trace) -> None:
         {"regs": {"gpp": "DBABTA~1YNN", "gpp_sid": [6]}, "device": {"lmt": 0}},
     )
     for settings in kinds:
-        async with serving(url, **settings) as service, connected(service.port) as client:
+        async with serving(url, **others, **settings) as service, connected(service.port) as client:
             sys.setprofile(trace)
             for path in paths:
                 for person in (MEMBER, MEMBER, OPTED_OUT, STRANGER, None):
                     for fields in signals:
                         await client.post(bid_request(person, **fields), path)
+            for person in (MEMBER, OPTED_OUT, STRANGER):
+                for query in queries:
+                    client.send(
+                        request(b"", f"/v2/targeting?t=dsp-a&o=p&id=e%3A{person}{query}", "GET")
+                    )
+                    await client.answer()
             sys.setprofile(None)
 
 

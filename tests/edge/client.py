@@ -9,6 +9,9 @@ from contextlib import asynccontextmanager, suppress
 from ssl import SSLContext
 from typing import NamedTuple
 
+ENRICH = "/openrtb2/enrich/dsp-a"
+"""The path of the recipient that most tests ask as."""
+
 WITHIN_S = 10
 """How long anything that is awaited may take before the test has failed."""
 
@@ -59,7 +62,7 @@ class Client:
             body = await self.reader.readexactly(int(headers.get("content-length", 0)))
         return Answer(int(status.split()[1]), headers, body)
 
-    async def post(self, body: bytes, path: str = "/openrtb2/enrich", **headers: str) -> Answer:
+    async def post(self, body: bytes, path: str = ENRICH, **headers: str) -> Answer:
         """Send a request and read its answer."""
         self.send(request(body, path, **headers))
         return await self.answer()
@@ -96,9 +99,7 @@ async def connected(port: int, tls: SSLContext | None = None) -> AsyncIterator[C
         await client.close()
 
 
-def request(
-    body: bytes, path: str = "/openrtb2/enrich", method: str = "POST", **headers: str
-) -> bytes:
+def request(body: bytes, path: str = ENRICH, method: str = "POST", **headers: str) -> bytes:
     """
     Make the bytes of a request.
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import aiohttp
 
+from loadtest.processes import workers_of
 from tests.edge.client import WITHIN_S
 from tests.edge.small_store import eventually
 
@@ -26,6 +27,12 @@ class Listener:
         self.admin_port = admin_port
         self.log = log
         self.admin_tls: SSLContext | None = None
+
+    @property
+    def grpc_port(self) -> int:
+        """The further port, where one was asked for."""
+        [port] = re.findall(r"calls of gRPC on port (\d+)", "".join(self.log))
+        return int(port)
 
     async def get(self, path: str) -> tuple[int, str]:
         """Ask the admin endpoint."""
@@ -49,9 +56,7 @@ class Listener:
 
     def workers(self) -> list[int]:
         """Return the process ids of the workers."""
-        children = f"/proc/{self.process.pid}/task/{self.process.pid}/children"
-        with open(children) as listed:  # noqa: PTH123 - a file of the kernel
-            return [int(pid) for pid in listed.read().split()]
+        return sorted(workers_of(self.process.pid))
 
 
 @asynccontextmanager
@@ -83,11 +88,16 @@ async def listening(
         await eventually(lambda: _all_run(listener, settings.get("workers", 1)))
         yield listener
     finally:
-        if process.returncode is None:
-            process.terminate()
-        async with asyncio.timeout(WITHIN_S):
-            await process.wait()
-            await reading
+        await end(process, reading)
+
+
+async def end(process: Process, reading: asyncio.Task[None]) -> None:
+    """Terminate a process, and read the rest of its log."""
+    if process.returncode is None:
+        process.terminate()
+    async with asyncio.timeout(WITHIN_S):
+        await process.wait()
+        await reading
 
 
 async def start(*, cwd: Path | None = None, **settings: Any) -> Process:

@@ -24,7 +24,7 @@ from segments.model.catalog import AccountEntry, AudienceEntry, RecipientEntry
 from segments.model.identity import id_of_email_hash
 from segments.model.record import EVERYONE, Change, OptOut, OptOutAction
 from segments.store import keys
-from segments.store.meta import mark_caught_up, prepare
+from segments.store.meta import mark_caught_up, mark_filled, prepare
 from segments.store.servers.connection import connect
 from segments.store.servers.masters import runs
 from segments.store.writer import Writer
@@ -53,6 +53,7 @@ async def furnish(redis: Redis) -> None:
 async def caught_up(redis: Redis) -> None:
     """Say that the store has every opt-out, as a loader that has looked does after each start."""
     await mark_caught_up(redis, (await runs(redis)).run_to_server, 0)
+    await mark_filled(redis)
 
 
 async def publish(
@@ -84,6 +85,17 @@ async def publish(
         await pipeline.execute()
     if is_told:
         await redis.publish(keys.CHANGED, version)
+
+
+async def publish_recipients(redis: Redis, version: int, *entries: RecipientEntry) -> None:
+    """Publish a catalog with these recipients in the place of the usual ones."""
+    async with redis.pipeline(transaction=False) as pipeline:
+        pipeline.delete(keys.RECIPIENTS)
+        for entry in entries:
+            pipeline.hset(keys.RECIPIENTS.decode(), str(entry.id), msgspec.json.encode(entry))
+        pipeline.set(keys.VERSION, version)
+        await pipeline.execute()
+    await redis.publish(keys.CHANGED.decode(), version)
 
 
 def bid_request(digest: str | None = MEMBER, **fields: Any) -> bytes:
@@ -156,7 +168,7 @@ async def started(store_url: str, **settings: Any) -> AsyncIterator[Service]:
         "catalog_lease_ms": 10_000,  # of a busy machine, too
     }
     service = Service(
-        Worker(RtbSettings(**{**defaults, **settings}), listening, counters), port, counters
+        Worker(RtbSettings(**{**defaults, **settings}), [listening], counters), port, counters
     )
     try:
         yield service

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from rtb.lookup.link import LookupFault
+from rtb.server.metrics.admin_port import Board
 from segments.ledger.privacy import opt_outs
 from segments.loader.loader import EVERY_S
 from segments.model.identity import Id, IdentifierKind, id_of_email_hash
@@ -85,6 +86,9 @@ async def test_a_lost_master_is_missed_for_as_long_as_the_cluster_takes(
     async with checked(world) as checking:
         killed_at_s = time.monotonic()
         await in_thread(lost.kill)
+        board = Board([checking.service.counters])
+        await eventually(lambda: not board.health().is_enriching)
+        ill = board.health()
         await in_thread(
             until_true, lambda: cluster.ask(heir, "INFO", "replication")["role"] == "master"
         )
@@ -97,8 +101,15 @@ async def test_a_lost_master_is_missed_for_as_long_as_the_cluster_takes(
             )
         )
         passed = checking.passed_since(killed_at_s, concerned.__contains__)
+        await eventually(lambda: board.health().is_enriching)
+        well = board.health()
 
+    named = f"1 of 3 nodes are not asked: 127.0.0.1:{lost.port}, "
     assert passed
+    assert ill.is_ready
+    assert not ill.is_enriching
+    assert named in ill.passing[0]
+    assert well.is_enriching
     assert max(passed) - killed_at_s < (back_at_s - killed_at_s) + EVERY_S + PROBES_S
     assert not checking.passed_since(0, lambda person: person not in concerned)
 

@@ -275,7 +275,7 @@ async def test_reason_is_told_in_every_form_of_answer(valkey: Engine) -> None:
         serving(valkey.url, debug_header=True) as service,
         connected(service.port) as client,
     ):
-        for path in ("/openrtb2/enrich", "/openrtb2/patch", "/openrtb25"):
+        for path in ("/openrtb2/enrich/dsp-a", "/openrtb2/patch/dsp-a", "/openrtb25/dsp-a"):
             answer = await client.post(refused, path, X_Enrich_Debug="1")
 
             assert answer.headers["x-enrich-reason"] == "tcf_no_vendor"

@@ -39,7 +39,7 @@ async def test_an_error_that_nobody_foresaw_is_told_and_the_next_catalog_is_foll
                 adopt=adopt,
                 confirm=lambda _: None,
                 lease=CatalogLease(1000, time.monotonic),
-                complain=complaints.append,
+                complain=lambda message, _: complaints.append(message) if message else None,
                 on_bug=bugs.append,
             )
         )
@@ -71,7 +71,7 @@ async def test_a_worker_whose_clock_stops_says_so_and_drains(
     async with connect(valkey.url) as redis:
         await furnish(redis)
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        worker = Stopping(settings, listening, counters)
+        worker = Stopping(settings, [listening], counters)
 
         async with asyncio.timeout(WITHIN_S):
             await worker.run(asyncio.Event())

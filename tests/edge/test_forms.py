@@ -5,7 +5,7 @@ import json
 import pytest
 
 from rtb.outcome import OutcomeHeader
-from rtb.server.answer_forms import FORMS
+from rtb.server.answer_forms import FORMS, Asked
 from tests.edge.client import connected, request
 from tests.edge.small_store import MEMBER, OPTED_OUT, SHOP_DATA, STRANGER, bid_request, serving
 from tests.engines import Engine
@@ -28,22 +28,9 @@ async def test_recipient_is_served_and_counted_by_name(valkey: Engine, path: str
         assert [recipient for recipient, _, _ in service.counters.requests()] == ["dsp-a"]
 
 
-async def test_unnamed_caller_can_be_turned_away(valkey: Engine) -> None:
-    async with (
-        serving(valkey.url, allow_unnamed_recipient=False) as service,
-        connected(service.port) as client,
-    ):
-        unnamed = await client.post(bid_request())
-        named = await client.post(bid_request(), "/openrtb2/enrich/dsp-a")
-
-    assert (unnamed.status, unnamed.error) == (404, "unknown_recipient")
-    assert named.outcome == "enriched"
-
-
-@pytest.mark.parametrize("path", ["/openrtb2/patch", "/openrtb2/patch/dsp-a"])
-async def test_patch_says_what_to_add(valkey: Engine, path: str) -> None:
+async def test_patch_says_what_to_add(valkey: Engine) -> None:
     async with serving(valkey.url) as service, connected(service.port) as client:
-        answer = await client.post(bid_request(), path)
+        answer = await client.post(bid_request(), "/openrtb2/patch/dsp-a")
 
     assert answer.status == 200
     assert answer.headers["content-type"] == "application/json-patch+json"
@@ -52,24 +39,31 @@ async def test_patch_says_what_to_add(valkey: Engine, path: str) -> None:
 
 async def test_fragment_has_id_and_user_data_only(valkey: Engine) -> None:
     async with serving(valkey.url) as service, connected(service.port) as client:
-        answer = await client.post(bid_request(), "/openrtb25")
+        answer = await client.post(bid_request(), "/openrtb25/dsp-a")
 
     assert json.loads(answer.body) == {"id": "r1", "user": {"data": [SHOP_DATA]}}
 
 
-@pytest.mark.parametrize("path", FORMS[OutcomeHeader.FULL], ids=bytes.decode)
+_BY_BODY = [
+    path for path, form in FORMS[OutcomeHeader.FULL].items() if form.asked is not Asked.TARGETING
+]
+
+
+@pytest.mark.parametrize("path", _BY_BODY, ids=bytes.decode)
 async def test_coarse_header_says_the_same_of_who_said_no_and_of_strangers(
     valkey: Engine, path: bytes
 ) -> None:
     async with (
-        serving(valkey.url, outcome_header=OutcomeHeader.COARSE) as service,
+        serving(
+            valkey.url, outcome_header=OutcomeHeader.COARSE, curation_gdpr_when_unsaid=False
+        ) as service,
         connected(service.port) as client,
     ):
         answers = [
-            await client.post(bid_request(digest), path.decode())
+            await client.post(bid_request(digest), path.decode() + "/dsp-a")
             for digest in (MEMBER, OPTED_OUT, STRANGER, None)
         ]
-        broken = await client.post(b"[]", path.decode())
+        broken = await client.post(b"[]", path.decode() + "/dsp-a")
         counted = {outcome for _, outcome, _ in service.counters.requests()}
 
     assert [answer.outcome for answer in answers] == ["enriched", "passed", "passed", "passed"]
@@ -77,7 +71,7 @@ async def test_coarse_header_says_the_same_of_who_said_no_and_of_strangers(
     assert {"enriched", "opted_out", "no_match", "no_identity", "malformed"} == counted
 
 
-@pytest.mark.parametrize("path", ["/openrtb2/patch", "/openrtb25"])
+@pytest.mark.parametrize("path", ["/openrtb2/patch/dsp-a", "/openrtb25/dsp-a"])
 @pytest.mark.parametrize("digest", [None, STRANGER, OPTED_OUT], ids=["no id", "unknown", "no"])
 async def test_nothing_to_add_is_204_and_the_next_answer_follows(
     valkey: Engine, path: str, digest: str | None
@@ -100,7 +94,9 @@ async def test_nothing_to_add_is_204_and_the_next_answer_follows(
     ],
 )
 async def test_fragment_wants_json(valkey: Engine, media_type: str, status: int) -> None:
-    data = request(bid_request(), "/openrtb25").replace(b"application/json", media_type.encode())
+    data = request(bid_request(), "/openrtb25/dsp-a").replace(
+        b"application/json", media_type.encode()
+    )
 
     async with serving(valkey.url) as service, connected(service.port) as client:
         client.send(data)

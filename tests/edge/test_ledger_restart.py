@@ -1,92 +1,22 @@
 """
-PostgreSQL is restarted under every process of the control plane, and none of them ends.
+PostgreSQL, then the store, is restarted under every process of the control plane; none ends.
 """
 
 import asyncio
 import json
-import os
-import sys
 import time
-from asyncio.subprocess import Process
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-import aiohttp
-
-from loadtest.ports import free_ports
+from tests.edge.control import Control
 from tests.engines import Engine
 from tests.postgres import Postgres
 
-_WITHIN_S = 60
 _DOWN_FOR_S = 4.0
 """Longer than any loop of theirs pauses."""
 
 
-class Control:
-    """Loader, REST doors and SFTP server, each a process with an admin port."""
-
-    def __init__(self, folder: Path, redis_url: str, ledger_url: str) -> None:
-        self.folder = folder
-        self.api_port, sftp_port, *admin_ports = free_ports(5)
-        self.admin_ports = dict(zip(("loader", "api", "sftp"), admin_ports, strict=True))
-        self.processes: dict[str, Process] = {}
-        self._environment = {
-            **{k: v for k, v in os.environ.items() if not k.startswith(("SEGMENTS_", "RTB_"))},
-            "SEGMENTS_DATA_DIR": str(folder / "data"),
-            "SEGMENTS_REDIS_URL": redis_url,
-            "SEGMENTS_LEDGER_URL": ledger_url,
-            "SEGMENTS_EXPECTED_IDS": "10000",
-            "SEGMENTS_API_HOST": "127.0.0.1",
-            "SEGMENTS_API_PORT": str(self.api_port),
-            "SEGMENTS_SFTP_HOST": "127.0.0.1",
-            "SEGMENTS_SFTP_PORT": str(sftp_port),
-            "SEGMENTS_LOADER_PORT": str(admin_ports[0]),
-            "SEGMENTS_API_ADMIN_PORT": str(admin_ports[1]),
-            "SEGMENTS_SFTP_ADMIN_PORT": str(admin_ports[2]),
-        }
-
-    async def start(self) -> None:
-        """Start them, the loader first: it makes the ledger."""
-        for name in self.admin_ports:
-            with (self.folder / f"{name}.log").open("ab") as log:
-                self.processes[name] = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-m", "segments", name),
-                    env=self._environment, cwd=self.folder, stdout=log, stderr=log,
-                )  # fmt: skip
-            await self.until(name, 200)
-
-    async def stop(self) -> None:
-        for process in self.processes.values():
-            if process.returncode is None:
-                process.terminate()
-                await process.wait()
-
-    async def until(self, name: str, status: int) -> str:
-        """Wait until a process says that it is ready, or is not; return what it said."""
-        url = f"http://127.0.0.1:{self.admin_ports[name]}/health/ready"
-        async with asyncio.timeout(_WITHIN_S), aiohttp.ClientSession() as session:
-            while True:
-                assert self.processes[name].returncode is None, self.log(name)
-                try:
-                    async with session.get(url) as answer:
-                        if answer.status == status:
-                            return await answer.text()
-                except aiohttp.ClientConnectionError:
-                    pass
-                await asyncio.sleep(0.05)
-
-    async def login(self) -> tuple[int, str]:
-        """Ask the REST doors for a login; return the status and when to come again."""
-        body = {"username": "nobody", "password": "x"}
-        url = f"http://127.0.0.1:{self.api_port}/login"
-        async with aiohttp.ClientSession() as session, session.post(url, json=body) as answer:
-            return answer.status, answer.headers.get("Retry-After", "")
-
-    def log(self, name: str) -> str:
-        return (self.folder / f"{name}.log").read_text()
-
-
-async def test_no_process_ends_with_its_ledger(
+async def test_no_process_ends_with_its_ledger_or_its_store(
     valkey: Engine, postgres: Postgres, tmp_path: Path
 ) -> None:
     database = postgres.new_database()
@@ -107,10 +37,18 @@ async def test_no_process_ends_with_its_ledger(
             await control.until(name, 200)
         again = await control.login()
 
+        await asyncio.to_thread(valkey.stop)
+        without_store = await control.until("loader", 503)
+        alone = await control.login()
+        await asyncio.to_thread(valkey.start)
+        for name in control.processes:
+            await control.until(name, 200)
+
         assert [process.returncode for process in control.processes.values()] == [None] * 3
     await asyncio.to_thread(postgres.drop, database)
 
-    assert known == again == (401, "")
+    assert known == again == alone == (401, "")
+    assert "store" in json.loads(without_store)["reason"]
     assert refused == {(503, "2")}
     assert all("ledger" in json.loads(each)["reason"] for each in said)
     assert not any("Traceback" in control.log(name) for name in control.processes)

@@ -157,7 +157,7 @@ async def test_wrong_password_is_said_and_not_quoted(engine: Engine, redis_clien
     link = Linked(f"redis://:open-sesame@127.0.0.1:{engine.port}/0")
     running = asyncio.create_task(link.lookup.run())
     try:
-        await eventually(lambda: link.lookup.fault is LookupFault.UNUSABLE)
+        await eventually(lambda: link.lookup.fault is LookupFault.WRONGPASS)
     finally:
         await redis_client.config_set("requirepass", "")
         running.cancel()

@@ -29,7 +29,7 @@ async def bids_are_refused_while_it_is_behind(url: str, **settings: int) -> None
             says = service.worker.bids.lookup.message
             async with started(url) as late, connected(late.port) as other:  # knows no catalog
                 await eventually(lambda: is_refused(late))
-                blind = await other.post(bid_request(), "/openrtb2/enrich")
+                blind = await other.post(bid_request())
                 blind_counted = late.count("store_down", "ledger_behind")
             await unmark_behind(redis)
             await eventually(lambda: service.is_up)

@@ -10,15 +10,19 @@ from rtb.pipeline import Result
 from rtb.server.metrics.layout import OUTCOMES
 from segments.model.identity import id_of_email_hash
 from segments.store import keys
+from segments.store.meta import prepare
 from segments.store.reader import read_meta
-from tests.edge.client import Client, connected, request
+from segments.store.servers.connection import connect
+from tests.edge.client import ENRICH, Client, connected, request
 from tests.edge.small_store import (
+    EXPECTED_IDS,
     MEMBER,
     OPTED_OUT,
     SHOP_DATA,
     STRANGER,
     added_data,
     bid_request,
+    caught_up,
     eventually,
     publish,
     serving,
@@ -67,12 +71,10 @@ async def test_json_that_the_grammar_allows_is_enriched(
 @pytest.mark.parametrize(
     ("body", "path", "outcome"),
     [
-        pytest.param(bid_request(None), "/openrtb2/enrich", "no_identity", id="no id"),
-        pytest.param(bid_request(STRANGER), "/openrtb2/enrich", "no_match", id="unknown id"),
-        pytest.param(bid_request(OPTED_OUT), "/openrtb2/enrich", "opted_out", id="opted out"),
-        pytest.param(
-            bid_request(regs={"coppa": 1}), "/openrtb2/enrich", "no_consent", id="a child"
-        ),
+        pytest.param(bid_request(None), ENRICH, "no_identity", id="no id"),
+        pytest.param(bid_request(STRANGER), ENRICH, "no_match", id="unknown id"),
+        pytest.param(bid_request(OPTED_OUT), ENRICH, "opted_out", id="opted out"),
+        pytest.param(bid_request(regs={"coppa": 1}), ENRICH, "no_consent", id="a child"),
         pytest.param(
             bid_request(), "/openrtb2/enrich/dsp-without-grants", "no_match", id="no grant"
         ),
@@ -240,7 +242,7 @@ async def test_bid_that_cannot_even_leave_is_dropped_and_no_other(valkey: Engine
         valkey.freeze()
         doomed.send(request(bid_request(), url.decode()))
         await eventually(lambda: service.worker.bids.in_flight == 1)
-        other.send(request(bid_request()))
+        other.send(request(bid_request(), "/openrtb2/patch/dsp-a"))
         await eventually(lambda: service.worker.bids.in_flight == 2)
         valkey.thaw()
 
@@ -268,11 +270,32 @@ async def test_change_of_the_catalog_reaches_the_worker_within_a_second(
 
 async def test_worker_without_a_catalog_lets_requests_through(valkey: Engine) -> None:
     async with started(valkey.url) as service, connected(service.port) as client:
-        named = await client.post(bid_request(), "/openrtb2/enrich/dsp-a")
-        unnamed = await client.post(bid_request())
+        named = await client.post(bid_request())
 
     assert (named.outcome, named.body) == ("store_down", bid_request())
-    assert unnamed.outcome == "store_down"
+
+
+async def test_known_recipient_is_let_through_until_a_catalog_is_published(
+    valkey: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Between the layout of a new store and its first catalog, which take the loader two steps."""
+    async with (
+        connect(valkey.url) as redis,
+        started(valkey.url) as service,
+        connected(service.port) as client,
+    ):
+        await prepare(redis, EXPECTED_IDS)
+        await caught_up(redis)
+        await eventually(lambda: "no catalog is published yet" in caplog.text)
+        before = await client.post(bid_request(), "/openrtb2/enrich/dsp-a")
+        was_confirmed = service.worker.bids.is_confirmed
+        await publish(redis, 1)
+        await eventually(lambda: service.is_up)
+        after = await client.post(bid_request(), "/openrtb2/enrich/dsp-a")
+
+    assert (before.status, before.outcome, before.body) == (200, "store_down", bid_request())
+    assert not was_confirmed
+    assert after.outcome == "no_match"
 
 
 def test_every_outcome_is_reached_here() -> None:

@@ -8,6 +8,7 @@ from typing import NoReturn
 import pytest
 
 from rtb.server.http.http11 import MIN_GZIP_BYTES
+from rtb.server.http.protocol import Connection
 from rtb.server.metrics import layout
 from tests.edge.client import Client, connected, request
 from tests.edge.small_store import (
@@ -37,6 +38,9 @@ async def test_pipelined_requests_are_answered_in_order(engine: Engine) -> None:
 
 
 async def test_request_that_comes_byte_by_byte_is_read(valkey: Engine) -> None:
+    """
+    Its first byte is the first of HTTP/2's preface, too.
+    """
     async with serving(valkey.url) as service, connected(service.port) as client:
         for byte in request(bid_request()):
             client.send(bytes([byte]))
@@ -49,7 +53,7 @@ async def test_request_that_comes_byte_by_byte_is_read(valkey: Engine) -> None:
 
 async def test_chunked_body_is_read(valkey: Engine) -> None:
     body = bid_request()
-    head = b"POST /openrtb2/enrich HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = b"POST /openrtb2/enrich/dsp-a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
     chunks = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (body[:7], body[7:]))
 
     async with serving(valkey.url) as service, connected(service.port) as client:
@@ -60,7 +64,12 @@ async def test_chunked_body_is_read(valkey: Engine) -> None:
 
 
 def _chunked(body: bytes, coding: bytes, *lines: bytes, trailers: bytes = b"") -> bytes:
-    head = (b"POST /openrtb2/enrich HTTP/1.1", b"Host: a", b"Transfer-Encoding: " + coding, *lines)
+    head = (
+        b"POST /openrtb2/enrich/dsp-a HTTP/1.1",
+        b"Host: a",
+        b"Transfer-Encoding: " + coding,
+        *lines,
+    )
     chunk = b"%x\r\n%b\r\n0\r\n%b\r\n" % (len(body), body, trailers)
     return b"\r\n".join(head) + b"\r\n\r\n" + chunk
 
@@ -173,7 +182,7 @@ async def test_refused_client_that_goes_on_sending_still_reads_why(valkey: Engin
 
 async def test_endless_header_is_refused(valkey: Engine) -> None:
     async with serving(valkey.url) as service, connected(service.port) as client:
-        client.send(b"POST /openrtb2/enrich HTTP/1.1\r\nX-Endless: ")
+        client.send(b"POST /openrtb2/enrich/dsp-a HTTP/1.1\r\nX-Endless: ")
         for _ in range(40):
             client.send(b"x" * 1_000)
             await asyncio.sleep(0)
@@ -187,7 +196,7 @@ async def test_endless_trailers_are_refused(valkey: Engine) -> None:
         serving(valkey.url, max_body_bytes=1_024) as service,
         connected(service.port) as client,
     ):
-        client.send(b"POST /openrtb2/enrich HTTP/1.1\r\nHost: a\r\n")
+        client.send(b"POST /openrtb2/enrich/dsp-a HTTP/1.1\r\nHost: a\r\n")
         client.send(b"Transfer-Encoding: chunked\r\n\r\n")
         client.send(b"2\r\n{}\r\n0\r\nX-Endless: ")
         for _ in range(40):
@@ -202,8 +211,11 @@ async def test_endless_trailers_are_refused(valkey: Engine) -> None:
 @pytest.mark.parametrize(
     ("start", "drip", "status"),
     [
-        pytest.param(b"POST /openrtb2/enrich HT", b"", 408, id="in the request line"),
-        pytest.param(b"POST /openrtb2/enrich HTTP/1.1\r\nA: ", b"a", 408, id="in a header"),
+        pytest.param(b"P", b"", 408, id="after its first byte"),
+        pytest.param(b"POS", b"", 408, id="in the method"),
+        pytest.param(b"POST ", b"", 408, id="after the method"),
+        pytest.param(b"POST /openrtb2/enrich/dsp-a HT", b"", 408, id="in the request line"),
+        pytest.param(b"POST /openrtb2/enrich/dsp-a HTTP/1.1\r\nA: ", b"a", 408, id="in a header"),
         pytest.param(request(b"{}")[:-1], b"", 408, id="in the body"),
     ],
 )
@@ -248,7 +260,12 @@ async def test_client_that_does_not_fetch_its_answers_is_not_read_on(valkey: Eng
             greedy.setblocking(False)
             loop = asyncio.get_running_loop()
             sending = asyncio.create_task(loop.sock_sendall(greedy, request(LARGE) * 20_000))
-            await eventually(lambda: any(c._is_choked for c in service.worker.site.connections))
+            await eventually(
+                lambda: any(
+                    isinstance(c, Connection) and c._is_choked
+                    for c in service.worker.site.connections
+                )
+            )
             answered = service.count("enriched")
             async with connected(service.port) as other:
                 assert (await other.post(bid_request())).outcome == "enriched"
@@ -420,8 +437,8 @@ async def test_gzip_as_a_transfer_coding_is_undone(valkey: Engine, coding: bytes
 )
 async def test_host_may_say_gzip_by_its_url(valkey: Engine, body: bytes, status: int) -> None:
     async with serving(valkey.url) as service, connected(service.port) as client:
-        answer = await client.post(body, "/openrtb2/enrich?x=1&gzip=1")
-        unsaid = await client.post(body, "/openrtb2/enrich?gzip=0")
+        answer = await client.post(body, "/openrtb2/enrich/dsp-a?x=1&gzip=1")
+        unsaid = await client.post(body, "/openrtb2/enrich/dsp-a?gzip=0")
 
     assert answer.status == status
     assert unsaid.status == (200 if body == bid_request() else 400)

@@ -21,7 +21,7 @@ from loadtest.ports import free_ports
 from segments.store.servers.connection import connect
 from tests.edge.client import connected
 from tests.edge.processes import start
-from tests.edge.small_store import bid_request, furnish
+from tests.edge.small_store import bid_request, eventually, furnish
 from tests.engines import Engine
 
 _LOOK_EVERY_S = 2.0
@@ -78,9 +78,18 @@ class Balancer:
             self._process = await asyncio.create_subprocess_exec(
                 "/usr/sbin/nginx", "-c", self.folder / "nginx.conf", "-p", self.folder
             )
+            await eventually(self._listens)
         else:
             self._process.send_signal(signal.SIGHUP)
         self.serving = ports
+
+    async def _listens(self) -> bool:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        except ConnectionError:
+            return False
+        writer.close()
+        return True
 
     async def stop(self) -> None:
         if self._process is not None:

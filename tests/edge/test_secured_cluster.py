@@ -78,6 +78,7 @@ async def test_slots_that_move_and_a_lost_master_are_followed_as_without(
         )
         lookup = checking.service.worker.bids.lookup
         await eventually(lambda: checking.service.is_up and not lookup.message)
+        await checking.rounds(1)  # bids asked before that pass through yet
         recovered = checking.answers
         passed = checking.passed_since(0, concerned.__contains__)
         await checking.rounds(2)
@@ -101,7 +102,7 @@ async def test_worker_without_the_password_passes_through_and_says_why(
 
     async with started(url) as service, connected(service.port) as client:
         lookup = service.worker.bids.lookup
-        await eventually(lambda: lookup.message.endswith(f"it says {code}"))
+        await eventually(lambda: code in lookup.message)
         body = bid_request()
         answer = await client.post(body)
 

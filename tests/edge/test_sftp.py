@@ -23,6 +23,7 @@ from loadtest.ports import free_ports
 from segments.ledger import accounts
 from segments.ledger.database.engine import open_ledger
 from segments.ledger.live_audience import ssh_keys
+from tests.edge.client import ENRICH
 from tests.edge.small_store import added_data, bid_request
 from tests.engines import Engine
 from tests.segments.ingest.deliveries import as_json, email_hashes, metadata_of, text_of
@@ -88,6 +89,7 @@ async def test_file_delivered_by_sftp_changes_what_the_next_bid_shows(
         RTB_TMAX_SHARE="1",
     )
     await door.add_partner("shop")
+    await door.add_recipient("dsp-a", "shop")
     name = write_delivery(tmp_path)
     loader = await door.command("loader")
     rtb = await _bid_listener(door)
@@ -550,7 +552,7 @@ async def _shown_segments(port: int) -> Any:
     async with asyncio.timeout(WITHIN_S), aiohttp.ClientSession() as session:
         while True:
             try:
-                url = f"http://127.0.0.1:{port}/openrtb2/enrich"
+                url = f"http://127.0.0.1:{port}{ENRICH}"
                 async with session.post(url, data=bid_request(HASHES[0])) as answer:
                     body = await answer.read()
                     if answer.headers["X-Enrich-Outcome"] == "enriched":

@@ -26,7 +26,7 @@ from tests.edge.small_store import (
 )
 from tests.engines import Engine
 
-ENRICHED = 'rtb_requests_total{outcome="enriched",reason="",recipient=""}'
+ENRICHED = 'rtb_requests_total{outcome="enriched",reason="",recipient="dsp-a"}'
 
 
 async def ask_all_workers(listener: Listener, requests: int) -> list[Answer]:

@@ -6,6 +6,7 @@ import ssl
 
 import pytest
 
+from rtb.server.metrics.layout import BUGS, Where
 from segments.store.servers.connection import connect
 from tests.edge.client import WITHIN_S, connected, request
 from tests.edge.processes import listening, start
@@ -140,3 +141,16 @@ async def test_half_of_a_pair_is_one_line_and_no_service(ca: TestCa) -> None:
 def _is_refused(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+async def test_refusal_over_tls_is_told_and_is_no_bug(ca: TestCa, valkey: Engine) -> None:
+    async with (
+        serving(valkey.url, tls_cert=ca.cert, tls_key=ca.key, max_body_bytes=2_000) as service,
+        connected(service.port, ca.client()) as client,
+    ):
+        client.send(request(b" " * 1_000_000))
+        answer = await client.answer()
+        bugs = [service.counters.cells[BUGS + n] for n in range(len(Where))]
+
+    assert (answer.status, answer.error) == (413, "body_too_large")
+    assert not any(bugs)

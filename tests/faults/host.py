@@ -1,9 +1,7 @@
 """A data directory with its embedded store and its ledger, and what happens to it."""
 
-import asyncio
 import os
 import signal
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
@@ -33,6 +31,7 @@ from segments.settings import Settings
 from segments.store import keys
 from segments.store.embedded import EmbeddedStore
 from segments.store.servers.connection import connect
+from tests.commands import Started, start_command
 from tests.segments.ingest.deliveries import PARTNER_ID, as_json, metadata_of
 
 PERSONS = 100_000
@@ -80,7 +79,7 @@ class Host:
         self.ledger = ledger
         self.store = store
         self.blobs = Blobs.in_directory(settings.data_dir / "blobs")
-        self._processes: dict[str, asyncio.subprocess.Process] = {}
+        self._processes: dict[str, Started] = {}
 
     async def open_uploads(self) -> None:
         """Let a partner of its own upload to an audience of its own."""
@@ -105,7 +104,13 @@ class Host:
                 now_s=now_s, expires_at_s=now_s,
             )  # fmt: skip
             return await arrived(
-                conn, upload, audience, blob=blob, sha256=stored.sha256, now_s=now_s
+                conn,
+                upload,
+                audience,
+                blob=blob,
+                sha256=stored.sha256,
+                size_bytes=stored.size_bytes,
+                now_s=now_s,
             )
 
     async def deliver(self, deliveries: Deliveries) -> list[Job]:
@@ -131,17 +136,17 @@ class Host:
 
     async def start(self, command: str, **environment: str) -> None:
         """Start one of our commands on this host."""
-        self._processes[command] = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "segments", command,
-            env={
-                **{k: v for k, v in os.environ.items() if not k.startswith("SEGMENTS_")},
-                "SEGMENTS_DATA_DIR": str(self.settings.data_dir),
-                "SEGMENTS_REDIS_URL": self.settings.store_url,
-                "SEGMENTS_EXPECTED_IDS": str(PERSONS),
-                **environment,
-            },
-            cwd=self.settings.data_dir, stderr=asyncio.subprocess.DEVNULL,
-        )  # fmt: skip
+        env = {
+            **{k: v for k, v in os.environ.items() if not k.startswith("SEGMENTS_")},
+            "SEGMENTS_DATA_DIR": str(self.settings.data_dir),
+            "SEGMENTS_REDIS_URL": self.settings.store_url,
+            "SEGMENTS_EXPECTED_IDS": str(PERSONS),
+            **environment,
+        }
+        folder = self.settings.data_dir
+        with (folder / f"{command}.log").open("ab") as log:
+            started = await start_command(command, env=env, cwd=folder, output=log)
+        self._processes[command] = started
 
     async def kill(self, command: str) -> None:
         """Kill a command of ours, if it runs."""

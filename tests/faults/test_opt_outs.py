@@ -20,7 +20,7 @@ from segments.doors.live_audience.accept import accept
 from segments.doors.live_audience.metadata import read_metadata
 from segments.files.blobs import Blobs
 from segments.ingest.tools import Tools
-from segments.ledger import accounts
+from segments.ledger import accounts, recipients
 from segments.ledger.database.engine import open_ledger
 from segments.loader.loader import EVERY_S, Loader
 from segments.model.account import Account, AccountKind
@@ -33,7 +33,7 @@ from segments.settings import Settings
 from segments.store.reader import StoreUnusable
 from segments.store.servers.connection import connect
 from segments.upkeep.rebuild import rebuild
-from tests.edge.client import connected
+from tests.edge.client import ENRICH, connected
 from tests.edge.small_store import Service, bid_request, eventually, started
 from tests.engines import Engine
 from tests.segments.ingest.deliveries import (
@@ -83,6 +83,8 @@ class InterruptedJob:
             self.partner = await accounts.add_account(
                 conn, AccountKind.ADVERTISER, PARTNER_ID, "Partner", now_s=0
             )
+            recipient = await recipients.add_recipient(conn, ENRICH.rpartition("/")[2], now_s=0)
+            await recipients.grant(conn, recipient, self.partner)
         content = text_of(PEOPLE)
         job = await accept(
             self.ledger,

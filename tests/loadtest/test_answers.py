@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from loadtest.answers import Answer, Verdict, judge
-from loadtest.population import PARTNERS, Population
+from loadtest.population import PARTNERS, SEES_ALL, Population
 from loadtest.traffic import BidRequest, Expectation, Traffic, expectation
 from rtb.outcome import Outcome, Reason
 
@@ -28,7 +28,7 @@ RIGHT_BODY = (
 
 
 def request_of(body: bytes = BODY, *, is_stripped: bool = False) -> BidRequest:
-    return BidRequest(12, None, body, (0,), Reason.NONE, is_stripped)
+    return BidRequest(12, SEES_ALL, body, (0,), Reason.NONE, is_stripped)
 
 
 def verdict_of(body: bytes, due: Expectation = DUE, outcome: str = "enriched") -> Verdict:

@@ -9,12 +9,13 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from loadtest.driver import Exchange, Wrong, ask, drive
+from loadtest.population import SEES_ALL
 from loadtest.servers import cpu_s, pinned
 from loadtest.traffic import BidRequest
 from rtb.outcome import Reason
 
 HOST = "127.0.0.1"
-HIT = BidRequest(0, None, b'{"id":"1"}', (), Reason.NONE, is_stripped=False)
+HIT = BidRequest(0, SEES_ALL, b'{"id":"1"}', (), Reason.NONE, is_stripped=False)
 
 Reply = Callable[[int], bytes]
 

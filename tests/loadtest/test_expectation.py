@@ -10,7 +10,11 @@ from collections import Counter
 
 import pytest
 
-from loadtest.answers import Answer, judge
+from loadtest.answers import Answer, Verdict, judge
+from loadtest.artf.calls import calls, framed
+from loadtest.artf.judge import CallJudge
+from loadtest.call_loop import text_of
+from loadtest.judge import NO_WAVE, Due, Phase
 from loadtest.population import (
     ERASED_REMAINDER,
     OPT_OUT_MODULUS,
@@ -22,7 +26,9 @@ from loadtest.population import (
 )
 from loadtest.traffic import BidRequest, Traffic, expectation
 from rtb.catalog import Catalog
+from rtb.openrtb.artf import ArtfReader
 from rtb.openrtb.inject import inject
+from rtb.openrtb.mutations import MutationForm, metadata_of, rtb_response
 from rtb.outcome import Outcome, Reason
 from rtb.pipeline import Pipeline, Question, Result
 from rtb.settings import RtbSettings
@@ -98,7 +104,10 @@ def pipeline() -> Pipeline:
 def result_of(pipeline: Pipeline, catalog: Catalog, request: BidRequest) -> Result:
     recipient = catalog.recipient(request.recipient)
     assert recipient is not None
-    asked = pipeline.ask(request.body, recipient, catalog)
+    return _answered(pipeline, pipeline.ask(request.body, recipient, catalog), request)
+
+
+def _answered(pipeline: Pipeline, asked: Question | Result, request: BidRequest) -> Result:
     if not isinstance(asked, Question):
         return asked
     id_to_record = {POPULATION.id_of(n): record_of(n) for n in request.planted}
@@ -125,3 +134,30 @@ def test_ten_thousand_requests_get_what_is_due_and_leave_otherwise_unchanged(
 
     assert seen[Outcome.ENRICHED, Reason.NONE] > COUNT * 0.4
     assert len(seen) >= 12
+
+
+def test_calls_get_what_is_due_of_the_same_requests(pipeline: Pipeline, catalog: Catalog) -> None:
+    """Nothing that decides about a request is lost where it is sent in protobuf."""
+    read, form = ArtfReader(), MutationForm(names_partner=True, one_each=False)
+    seen: Counter[Outcome] = Counter()
+    made = list(calls(Traffic(POPULATION, seed=12), COUNT // 10))
+    dues = [Due(r, b"", (expectation(r, POPULATION),), NO_WAVE) for r, _ in made]
+    judge = CallJudge(dues)
+    for n, (request, message) in enumerate(made):
+        call = read(message)
+        recipient = catalog.recipient(call.originator)
+        assert recipient is not None
+        assert call.bid_request is not None
+        assert call.wants_segments
+        asked = pipeline.ask_of(call.bid_request, recipient, catalog)
+
+        result = _answered(pipeline, asked, request)
+
+        body = framed(rtb_response(call.id, result.additions, form, metadata_of(1)))
+        head = b":status: 200\r\ncontent-type: application/grpc\r\nx-enrich-outcome: %b\r\n"
+        answer = text_of(head % result.outcome.encode(), b"grpc-status: 0\r\n", body)
+        assert judge.judge(n, answer, Phase.BEFORE) == (Verdict.RIGHT, "")
+        seen[result.outcome] += 1
+
+    assert seen[Outcome.ENRICHED] > len(made) * 0.3
+    assert len(seen) == 5

@@ -1,6 +1,6 @@
 import pytest
 
-from loadtest.population import PARTNERS, Population, is_retired
+from loadtest.population import PARTNERS, SEES_ALL, Population, is_retired
 from segments.model.identity import IdentifierKind
 
 
@@ -50,7 +50,7 @@ def test_a_recipient_sees_the_segments_of_its_partners_and_of_no_other() -> None
     population = Population(100_000)
 
     for number in range(0, 100_000, 97):
-        everything = population.live_segments((number,), None)
+        everything = population.live_segments((number,), SEES_ALL)
         to_a = population.live_segments((number,), "loadtest-dsp-a")
         to_b = population.live_segments((number,), "loadtest-dsp-b")
         assert to_a | to_b == everything
@@ -63,7 +63,9 @@ def test_retired_segments_are_held_and_not_shown() -> None:
     held = {s for c in range(population.cohorts) for p in population.shares(c) for s in p[1]}
 
     shown = {
-        s for n in range(2_000) for s in set().union(*population.live_segments((n,), None).values())
+        s
+        for n in range(2_000)
+        for s in set().union(*population.live_segments((n,), SEES_ALL).values())
     }
 
     assert any(map(is_retired, held))
@@ -74,5 +76,5 @@ def test_strangers_are_in_nothing_and_opted_out_of_nothing() -> None:
     population = Population(1_000)
 
     for number in range(1_000, 2_000):
-        assert not population.live_segments((number,), None)
+        assert not population.live_segments((number,), SEES_ALL)
         assert not population.has_opted_out(number)

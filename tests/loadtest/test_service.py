@@ -21,7 +21,7 @@ import pytest
 from loadtest.bench.checks import check_ours, check_peer, check_refusals, until_enriched
 from loadtest.bench.peers.build import NAMES, Deadline, Skipped, peers
 from loadtest.driver import Exchange, ask
-from loadtest.population import Population
+from loadtest.population import SEES_ALL, Population
 from loadtest.ports import free_ports
 from loadtest.servers import HOST, Server, Servers
 from loadtest.traffic import BidRequest, Traffic, plain_body
@@ -69,6 +69,7 @@ def service() -> Iterator[Service]:
             "RTB_ADMIN_PORT": str(admin_port),
             "RTB_STOP_ACCEPTING_AFTER_S": "0",
             "SEGMENTS_API_PORT": "0",
+            "SEGMENTS_UP_CONSOLE": "no",
             "SEGMENTS_SFTP_PORT": "0",
             # A busy machine's hiccup is no wrong answer, and not what is tested here.
             "RTB_DEADLINE_CAP_MS": "1000",
@@ -141,7 +142,7 @@ async def a_person_whose_memberships_are_over(service: Service) -> BidRequest:
         bucket = bucket_of(id_, (await read_meta(redis)).bucket_bits)
         await redis.execute_command("HSET", bucket_key(bucket), field_of(id_), over)  # type: ignore[no-untyped-call] # redis-py
     body = plain_body(Random(1), COUNT, [digest], 2_800)
-    return BidRequest(COUNT, None, body, (), Reason.NONE, is_stripped=False)
+    return BidRequest(COUNT, SEES_ALL, body, (), Reason.NONE, is_stripped=False)
 
 
 @pytest.mark.parametrize("name", NAMES)

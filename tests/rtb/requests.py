@@ -34,6 +34,7 @@ POLICY = Policy(
     gdpr_when_unsaid=False,
     vendor=Vendor.of(148, (1, 3, 4), TCF_23_SINCE_DS),
     gpp_without_sid_refuses=True,
+    gpp_every_section=False,
     gpp_personal_data_2_permits=False,
 )
 OPTIONS = PipelineOptions(

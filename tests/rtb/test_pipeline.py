@@ -98,6 +98,14 @@ def test_too_many_ids_are_refused_rather_than_looked_up_in_part() -> None:
     assert len(asked(two, pipeline=pipeline).ids) == 2
 
 
+def test_more_uids_than_anybody_has_are_refused_before_they_are_read() -> None:
+    """A body has room for tens of thousands, which would take a worker half a second."""
+    most, more = bid_request(_eids(*[DIGEST] * 1_024)), bid_request(_eids(*[DIGEST] * 1_025))
+
+    assert len(asked(most).ids) == 1
+    assert ask(more) == Result(more, Outcome.NO_CONSENT, Reason.TOO_MANY_IDS)
+
+
 @pytest.mark.parametrize(
     "found",
     [

@@ -1,5 +1,6 @@
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -11,7 +12,7 @@ from rtb.pipeline import Pipeline
 from rtb.server.settings_handoff import SettingsHandoff
 from rtb.settings import RtbSettings
 from segments.model.identity import IdentifierKind
-from segments.runtime.settings_reader import read_settings
+from segments.runtime.settings_reader import WrongSettings, read_settings, settings_of
 from tests.rtb.consent.strings import TCF_23_SINCE_DS
 
 
@@ -19,7 +20,7 @@ from tests.rtb.consent.strings import TCF_23_SINCE_DS
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No variable and no `.env` of whoever runs the tests."""
     for name in os.environ:
-        if name.startswith(("RTB_", "SEGMENTS_")) or name in ("PORT", "SERVER_PORT"):
+        if name.startswith(("RTB_", "SEGMENTS_")) or name in ("PORT", "SERVER_PORT", "GRPC_PORT"):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
 
@@ -64,6 +65,7 @@ def test_defaults_make_a_pipeline() -> None:
         gdpr_when_unsaid=False,
         vendor=Vendor.of(148, (1, 3, 4), TCF_23_SINCE_DS),
         gpp_without_sid_refuses=True,
+        gpp_every_section=False,
         gpp_personal_data_2_permits=False,
     )
 
@@ -114,6 +116,59 @@ def test_port_is_found_where_hosts_set_it(
     assert RtbSettings().port == port
 
 
+@pytest.mark.parametrize(
+    ("variables", "has_both"),
+    [
+        pytest.param({}, False, id="nothing set"),
+        pytest.param({"PORT": "2"}, True, id="PORT gave it"),
+        pytest.param({"SERVER_PORT": "3"}, True, id="SERVER_PORT gave it"),
+        pytest.param({"PORT": "2", "RTB_PORT": "1"}, False, id="the host's is another"),
+        pytest.param({"PORT": "2", "RTB_PORT": "2"}, True, id="the host's is the same"),
+        pytest.param({"SERVER_PORT": "tcp://10.0.0.1:80"}, False, id="Kubernetes' of a Service"),
+        pytest.param({"PORT": "2", "RTB_HEALTH_ON_BID_PORT": "false"}, False, id="switched off"),
+        pytest.param({"RTB_HEALTH_ON_BID_PORT": "true"}, True, id="switched on"),
+    ],
+)
+def test_health_is_on_the_port_that_a_host_gave(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], has_both: bool
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+    handed = SettingsHandoff(RtbSettings())
+    settings = SettingsHandoff.read(handed.fd)
+
+    assert settings.has_health_on_bid_port == has_both
+    assert settings.has_metrics_on_bid_port == has_both
+
+
+@pytest.mark.parametrize(
+    ("variables", "port"),
+    [
+        pytest.param({}, None, id="nothing set"),
+        pytest.param({"GRPC_PORT": "9090"}, 9090, id="a host's"),
+        pytest.param({"GRPC_PORT": "9090", "RTB_GRPC_PORT": "1"}, 1, id="ours over a host's"),
+        pytest.param({"RTB_GRPC_PORT": "", "GRPC_PORT": "9090"}, 9090, id="set to nothing"),
+        pytest.param({"GRPC_PORT": "tcp://10.0.0.1:80"}, None, id="Kubernetes' of a Service"),
+    ],
+)
+def test_port_of_grpc_is_found_where_hosts_set_it(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], port: int | None
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+    assert RtbSettings().grpc_port == port
+
+
+def test_health_alone_is_on_the_port_of_bids_where_one_of_grpc_is_open() -> None:
+    beside = RtbSettings(grpc_port=50051)
+    never = RtbSettings(grpc_port=50051, health_on_bid_port=False)
+
+    assert (beside.has_health_on_bid_port, beside.has_metrics_on_bid_port) == (True, False)
+    assert (never.has_health_on_bid_port, never.has_metrics_on_bid_port) == (False, False)
+
+
 def test_strip_paths_are_typed_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RTB_STRIP_PATHS", "user.ext.hashes, user.ext.hem,")
 
@@ -158,7 +213,7 @@ def test_password_of_the_store_is_not_in_the_repr(monkeypatch: pytest.MonkeyPatc
 
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValidationError):
-        RtbSettings().port = 1  # type: ignore[misc] # that it can't be is the point
+        RtbSettings().host = "::1"  # type: ignore[misc] # that it can't be is the point
 
 
 @pytest.mark.parametrize(
@@ -278,3 +333,133 @@ def test_store_without_a_port_number_is_refused_in_one_line_that_does_not_quote_
     assert said.startswith("SEGMENTS_REDIS_URL ")
     assert said.count("\n") == 1
     assert "secret" not in said
+
+
+_TARGETING = {
+    "RTB_TARGETING": "true",
+    "RTB_TARGETING_RECIPIENTS": "dsp-a, dsp-b",
+    "RTB_TARGETING_GDPR_WHEN_UNSAID": "false",
+    "RTB_TARGETING_PREFIXES": '{"c": "LiveIntent.com"}',
+}
+
+
+def test_what_else_is_answered_has_options_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in _TARGETING.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("RTB_CURATION_GDPR_WHEN_UNSAID", "true")
+    monkeypatch.setenv("RTB_GPP_WITHOUT_SID", "none")
+    settings = RtbSettings()
+    targeting, curation = settings.targeting_options, settings.curation_options
+
+    assert targeting is not None
+    assert curation is not None
+    assert settings.targeting_recipients == ("dsp-a", "dsp-b")
+    assert targeting.consent.gpp_without_sid_refuses
+    assert targeting.consent.gpp_every_section
+    assert (targeting.consent.gdpr_when_unsaid, curation.consent.gdpr_when_unsaid) == (False, True)
+    assert not settings.pipeline_options.consent.gdpr_when_unsaid
+
+
+def test_nothing_else_is_answered_by_default() -> None:
+    settings = RtbSettings()
+
+    assert (settings.targeting_options, settings.curation_options) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        pytest.param(
+            "RTB_TARGETING_GDPR_WHEN_UNSAID", "", "RTB_TARGETING_GDPR_WHEN_UNSAID", id="undecided"
+        ),
+        pytest.param("RTB_TARGETING_RECIPIENTS", "", "RTB_TARGETING_RECIPIENTS", id="for nobody"),
+        pytest.param(
+            "RTB_TARGETING_PREFIXES", '{"c": "pubcid.org"}', "RTB_ID_RULES", id="a source unread"
+        ),
+        pytest.param("RTB_TARGETING_PREFIXES", '{"e": "liveintent.com"}', "c1 to c19", id="not c"),
+        pytest.param(
+            "RTB_TARGETING_PREFIXES", '{"c": "uidapi.com"}', "encrypted tokens", id="encrypted"
+        ),
+    ],
+)
+def test_targeting_that_cannot_be_right_is_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    for each, right in _TARGETING.items():
+        monkeypatch.setenv(each, value if each == name else right)
+
+    with pytest.raises(ValidationError, match=said):
+        RtbSettings()
+
+
+@pytest.mark.parametrize(
+    ("text", "recipient"),
+    [
+        ("dsp-a", "dsp-a"),
+        ("123", "123"),
+        ('{"ssp.example": "dsp-a", "7": "dsp-b"}', {"ssp.example": "dsp-a", "7": "dsp-b"}),
+    ],
+)
+def test_caller_by_artf_is_a_name_or_a_map_of_originators(
+    text: str, recipient: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RTB_ARTF_RECIPIENT", text)
+    settings = RtbSettings()
+
+    assert settings.artf_recipient == recipient
+    assert SettingsHandoff.read(SettingsHandoff(settings).fd).artf_recipient == recipient
+
+
+@pytest.mark.parametrize("text", ['{"ssp": ', '{"ssp": 1}', '{"ssp": ["dsp-a"]}'])
+def test_map_of_originators_that_is_none_is_refused_by_its_name(
+    text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RTB_ARTF_RECIPIENT", text)
+
+    with pytest.raises(SystemExit):
+        read_settings(RtbSettings)
+
+    assert "RTB_ARTF_RECIPIENT" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("ID", "partner"), ("IDS_PER_MUTATION", "2"), ("TMAX_SHARE", "0"), ("TMAX_SHARE", "1.1")],
+)
+def test_form_of_mutations_that_nobody_has_is_refused(
+    name: str, text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(f"RTB_ARTF_{name}", text)
+
+    with pytest.raises(SystemExit):
+        read_settings(RtbSettings)
+
+    assert f"RTB_ARTF_{name}" in capsys.readouterr().err
+
+
+def test_pod_follows_nothing_that_anybody_may_have_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RTB_FOLLOW", "file:///mnt/seg")
+
+    with pytest.raises(WrongSettings, match=r"RTB_FOLLOW_KEYS.*key publish"):
+        settings_of(RtbSettings)
+    monkeypatch.setenv("RTB_FOLLOW_KEYS", "one, other")
+    assert settings_of(RtbSettings).follow_keys == ("one", "other")
+
+
+def test_pod_that_follows_has_no_other_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RTB_FOLLOW", "file:///mnt/seg")
+    monkeypatch.setenv("RTB_FOLLOW_KEYS", "key")
+    monkeypatch.setenv("SEGMENTS_REDIS_URL", "redis://elsewhere")
+
+    with pytest.raises(WrongSettings, match="SEGMENTS_REDIS_URL"):
+        settings_of(RtbSettings)
+
+
+def test_age_of_data_is_told_only_where_they_have_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RTB_DATA_AGE_HEADER", "1")
+    with pytest.raises(WrongSettings, match=r"RTB_DATA_AGE_HEADER.*set RTB_FOLLOW"):
+        settings_of(RtbSettings)
+
+    monkeypatch.setenv("RTB_FOLLOW", "file:///mnt/seg")
+    monkeypatch.setenv("RTB_FOLLOW_KEYS", "key")
+    assert settings_of(RtbSettings).data_age_header

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from segments.runtime.settings_reader import read_settings
+from segments.runtime.settings_reader import WrongSettings, read_settings, settings_of
 from segments.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("clean_environment")
@@ -41,3 +41,21 @@ def test_everything_lies_in_the_data_directory_unless_told_otherwise(tmp_path: P
 
     assert settings.store_url == f"unix://{tmp_path}/a%20b/store/valkey.sock"
     assert settings.ledger_dsn == f"sqlite+aiosqlite:///{tmp_path}/a b/ledger.db"
+
+
+@pytest.mark.parametrize(
+    ("networks", "reason"),
+    [
+        pytest.param('["0.0.0.0/0"]', "a network of everybody", id="every address"),
+        pytest.param('["::/0"]', "a network of everybody", id="every IPv6 address"),
+        pytest.param('["10.0.0.1/8"]', "not a valid", id="bits beyond the network"),
+        pytest.param('["proxy.example"]', "not a valid", id="a name"),
+    ],
+)
+def test_proxies_that_can_not_be_trusted_stop_the_process(
+    monkeypatch: pytest.MonkeyPatch, networks: str, reason: str
+) -> None:
+    monkeypatch.setenv("SEGMENTS_TRUSTED_PROXIES", networks)
+
+    with pytest.raises(WrongSettings, match=f"(?s)SEGMENTS_TRUSTED_PROXIES.*{reason}"):
+        settings_of(Settings)

@@ -4,18 +4,22 @@ import asyncio
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from segments.processes.up import Program, _keep
+from segments.processes.part import Program
+from segments.processes.up import _keep
+from segments.runtime import child_process
 from segments.runtime.supervision import CannotRun
 
 _SAYS_WHO_IT_IS = "import os, sys; print(os.getpid(), file=open(sys.argv[1], 'a'))"
 
 
 def program(starts: Path, what_then: str) -> Program:
-    return Program("part", [sys.executable, "-c", f"{_SAYS_WHO_IT_IS}; {what_then}", str(starts)])
+    argv = [sys.executable, "-c", f"{_SAYS_WHO_IT_IS}; {what_then}", str(starts)]
+    return Program("part", partial(child_process.start, argv))
 
 
 async def pids(starts: Path, count: int) -> list[int]:

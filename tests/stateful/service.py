@@ -57,6 +57,7 @@ from tests.cut_off import cut_off
 from tests.edge.client import Client, connected
 from tests.edge.small_store import Service, bid_request, eventually, started
 from tests.engines import Engine
+from tests.kept_files import kept_files
 from tests.refusals import REFUSALS
 from tests.segments.ingest.deliveries import as_json, metadata_of, text_of
 from tests.stateful.model import EVERYONE, OWNERS, PARTNER_OF
@@ -131,7 +132,12 @@ class RealService:
         self.redis = await self._kept.enter_async_context(connect(self.engine.url))
         self.service: Service = await self._kept.enter_async_context(
             # Between two bids a slow machine may take its time.
-            started(self.engine.url, idle_timeout_s=86_400, catalog_lease_ms=DEFAULT_LEASE_MS)
+            started(
+                self.engine.url,
+                idle_timeout_s=86_400,
+                catalog_lease_ms=DEFAULT_LEASE_MS,
+                allow_unnamed_recipient=True,
+            )
         )
         self.client: Client = await self._kept.enter_async_context(connected(self.service.port))
 
@@ -363,7 +369,7 @@ class RealService:
             for job in await jobs.jobs(conn, 10_000):
                 file = self.settings.data_dir / "blobs" / job.blob
                 kept[names[job.owner_id]] += file.read_bytes()
-        on_disk = [path for path in (self.settings.data_dir / "blobs").rglob("*") if path.is_file()]
+        on_disk = kept_files(self.settings.data_dir / "blobs")
         assert sum(path.stat().st_size for path in on_disk) == sum(map(len, kept.values()))
         return kept
 

@@ -1,15 +1,13 @@
 """
 The same contract as a good engineer would write it: aiohttp, redis-py, orjson.
 
-It is what our listener is measured against, so it is no straw man: uvloop, the
-hiredis parser, one pooled client, no access log, the catalog in memory and
-refreshed beside the requests, one round trip a request, and the body left
-alone where nothing changes. The same store, the same records, the same answers
-(`loadtest.bench.against_peers` holds 1,000 of them against ours before it measures).
+Our listener is measured against this peer, so it is no straw man: uvloop, the hiredis parser, one
+pooled client, no access log, the catalog in memory and refreshed in the background, one round trip
+per request, and an untouched body where nothing changes. Store, records and answers are the same:
+`loadtest.bench.against_peers` compares 1,000 answers with ours before it measures.
 
-What it leaves out is in its favour: metrics, limits, slow clients, gzip,
-activation windows. What it cannot do: orjson reads numbers as numbers, so
-`1.10` leaves as `1.1` and thirty digits as a float.
+Omissions in its favour: metrics, limits, slow clients, gzip, activation windows. A limitation:
+orjson parses numbers, so `1.10` leaves as `1.1`, and thirty digits as a float.
 """
 
 import argparse
@@ -39,16 +37,16 @@ from segments.store.reader import read_catalog, read_meta, read_version
 
 Json = dict[str, Any]
 
-_MAX_IDS = 10
-_REFRESH_S = 0.5
-_NO_DEVICE = "00000000-0000-0000-0000-000000000000"
+MAX_IDS = 10
+REFRESH_S = 0.5
+NO_DEVICE = "00000000-0000-0000-0000-000000000000"
 _STYPES = frozenset({"hemsha256", "hemmd5", "hemsha1"})
 _HEX = re.compile(r"[0-9a-fA-F]{32}|[0-9a-fA-F]{40}|[0-9a-fA-F]{64}")
-_US_PRIVACY = re.compile(r"1[YN-]{3}", re.IGNORECASE)
+US_PRIVACY = re.compile(r"1[YN-]{3}", re.IGNORECASE)
 
 
 class Audience(NamedTuple):
-    """What an answer needs of an audience."""
+    """An audience as an answer needs it."""
 
     owner_id: int
     partner_id: str
@@ -58,7 +56,7 @@ class Audience(NamedTuple):
 
 
 class Budget(NamedTuple):
-    """How long a request may take: so many milliseconds, and that share of its `tmax`."""
+    """The time for a request: milliseconds, and a share of its `tmax`."""
 
     cap_ms: float = 20.0
     tmax_share: float = 0.1
@@ -93,12 +91,58 @@ class Catalog:
                 }
 
 
+class Lookups:
+    """
+    Where the ids of a question are in the store.
+
+    Args:
+        bucket_bits: Of the store.
+    """
+
+    def __init__(self, bucket_bits: int) -> None:
+        self._bucket_bits = bucket_bits
+
+    def commands(self, ids: list[Id]) -> list[tuple[str, bytes, bytes]]:
+        """Return a command for each id."""
+        return [("HGET", bucket_key(bucket_of(i, self._bucket_bits)), field_of(i)) for i in ids]
+
+    async def found(self, redis: Redis, ids: list[Id]) -> list[bytes | None]:
+        """Ask for the records of the ids, in one round trip."""
+        commands = self.commands(ids)
+        if len(commands) == 1:
+            return [await redis.execute_command(*commands[0])]  # type: ignore[no-untyped-call] # redis-py
+        async with redis.pipeline(transaction=False) as pipeline:
+            for command in commands:
+                pipeline.execute_command(*command)
+            return await pipeline.execute()
+
+
+def shown(
+    found: list[bytes | None], audiences: Mapping[int, Audience]
+) -> dict[int, Audience] | None:
+    """Return the audiences to show of a person, by number; `None`: opted out of all."""
+    records = [record.unpack(value) for value in found if value is not None]
+    opted_out = {o.account_id for r in records for o in r.opt_outs}
+    if record.EVERYONE in opted_out:
+        return None
+    today = record.day_of(time.time())
+    segments = {
+        audience_id: audiences[audience_id]
+        for r in records
+        for audience_id, expiry_day in r.memberships
+        if audience_id in audiences and not 0 < expiry_day < today
+    }
+    if opted_out:
+        segments = {i: a for i, a in segments.items() if a.owner_id not in opted_out}
+    return segments
+
+
 class Enricher:
-    """The handlers of the service, and what they keep between requests."""
+    """The handlers of the service, and their state between requests."""
 
     def __init__(self, redis: Redis, bucket_bits: int, catalog: Catalog, budget: Budget) -> None:
         self.redis = redis
-        self.bucket_bits = bucket_bits
+        self.lookups = Lookups(bucket_bits)
         self.catalog = catalog
         self.budget = budget
 
@@ -118,7 +162,7 @@ class Enricher:
             body = orjson.dumps(bid_request)
         if not ids:
             return _answer(body, "no_identity")
-        if len(ids) > _MAX_IDS or _refuses(bid_request):
+        if len(ids) > MAX_IDS or _refuses(bid_request):
             return _answer(body, "no_consent")
 
         deadline_ms = self.budget.cap_ms
@@ -126,26 +170,16 @@ class Enricher:
             deadline_ms = min(deadline_ms, tmax_ms * self.budget.tmax_share)
         try:
             async with asyncio.timeout(deadline_ms / 1_000):
-                found = await self._lookup(ids)
+                found = await self.lookups.found(self.redis, ids)
         except TimeoutError:
             return _answer(body, "out_of_time")
         except OSError:
             return _answer(body, "store_down")
 
-        records = [record.unpack(value) for value in found if value is not None]
-        opted_out = {o.account_id for r in records for o in r.opt_outs}
-        if record.EVERYONE in opted_out:
+        segments = shown(found, audiences)
+        if segments is None:
             return _answer(body, "opted_out")
-        today = record.day_of(time.time())
-        shown = {
-            audience_id: audiences[audience_id]
-            for r in records
-            for audience_id, expiry_day in r.memberships
-            if audience_id in audiences and not 0 < expiry_day < today
-        }
-        if opted_out:
-            shown = {i: a for i, a in shown.items() if a.owner_id not in opted_out}
-        if not _inject(bid_request, shown):
+        if not _inject(bid_request, segments):
             return _answer(body, "no_match")
         return _answer(orjson.dumps(bid_request), "enriched")
 
@@ -154,7 +188,7 @@ class Enricher:
 
         async def follow() -> None:
             while True:
-                await asyncio.sleep(_REFRESH_S)
+                await asyncio.sleep(REFRESH_S)
                 if await read_version(self.redis) != self.catalog.version:
                     self.catalog = Catalog(await read_catalog(self.redis))
 
@@ -169,15 +203,6 @@ class Enricher:
             return self.catalog.recipients[recipient]
         except KeyError:
             raise web.HTTPNotFound from None
-
-    async def _lookup(self, ids: list[Id]) -> list[bytes | None]:
-        keys = [(bucket_key(bucket_of(id_, self.bucket_bits)), field_of(id_)) for id_ in ids]
-        if len(keys) == 1:
-            return [await self.redis.execute_command("HGET", *keys[0])]  # type: ignore[no-untyped-call] # redis-py
-        async with self.redis.pipeline(transaction=False) as pipeline:
-            for key, field in keys:
-                pipeline.execute_command("HGET", key, field)
-            return await pipeline.execute()
 
 
 def _answer(body: bytes, outcome: str) -> web.Response:
@@ -195,31 +220,33 @@ def _ids(bid_request: Json) -> Iterator[Id]:
     for eid in user.get("eids") or ext.get("eids") or ():
         source = eid.get("source", "").lower()
         for uid in eid.get("uids") or ():
-            yield from _ids_of_uid(source, uid.get("id", ""), uid.get("ext") or {}, is_child)
+            yield from ids_of_uid(source, uid.get("id", ""), uid.get("ext") or {}, is_child)
     emails = (ext.get("hashes") or {}).get("email") or ()
     for email in (emails,) if isinstance(emails, str) else emails:
-        yield from _usable(id_of_email_hash, email)
+        yield from usable(id_of_email_hash, email)
     ifa = device.get("ifa")
-    if ifa and ifa != _NO_DEVICE and device.get("lmt") != 1:
-        yield from _usable(id_of_ifa, ifa)
+    if ifa and ifa != NO_DEVICE and device.get("lmt") != 1:
+        yield from usable(id_of_ifa, ifa)
 
 
-def _ids_of_uid(source: str, uid: str, ext: Json, is_child: bool) -> Iterator[Id]:
+def ids_of_uid(source: str, uid: str, ext: Json, is_child: bool) -> Iterator[Id]:
+    """Yield the id of a uid under its source, if it is looked up."""
     if source == "liveintent.com":
         if _HEX.fullmatch(uid):
             yield id_of_email_hash(uid)
         else:
-            yield from _usable(id_of_eid, source, uid)
+            yield from usable(id_of_eid, source, uid)
     elif source == "fpid.liveintent.com":
         if not is_child:
-            yield from _usable(id_of_duid, uid)
+            yield from usable(id_of_duid, uid)
     elif ext.get("stype") in _STYPES:
-        yield from _usable(id_of_email_hash, uid)
+        yield from usable(id_of_email_hash, uid)
     elif ext.get("provider") == "liveintent.com":
-        yield from _usable(id_of_eid, source, uid)
+        yield from usable(id_of_eid, source, uid)
 
 
-def _usable(make: Callable[..., Id], *text: str) -> Iterator[Id]:
+def usable(make: Callable[..., Id], *text: str) -> Iterator[Id]:
+    """Yield an identifier's id, unless the identifier is unusable."""
     try:
         yield make(*text)
     except UnusableId:
@@ -227,7 +254,9 @@ def _usable(make: Callable[..., Id], *text: str) -> Iterator[Id]:
 
 
 def _refuses(bid_request: Json) -> bool:
-    """Say whether the request forbids it: docs/field.md, "Consent", without TCF and GPP."""
+    """
+    Tell whether the request forbids enrichment: docs/field.md, "Consent", without TCF and GPP.
+    """
     regs = bid_request.get("regs") or {}
     ext = regs.get("ext") or {}
     user = bid_request.get("user") or {}
@@ -238,7 +267,7 @@ def _refuses(bid_request: Json) -> bool:
     for us_privacy in (regs.get("us_privacy"), ext.get("us_privacy")):
         if us_privacy is None:
             continue
-        if not _US_PRIVACY.fullmatch(us_privacy) or us_privacy[2] in "Yy":
+        if not US_PRIVACY.fullmatch(us_privacy) or us_privacy[2] in "Yy":
             return True
     gdpr = (regs.get("gdpr"), ext.get("gdpr"))
     if 1 in gdpr:
@@ -248,7 +277,7 @@ def _refuses(bid_request: Json) -> bool:
     sids = [sid for said in (regs, ext) for sid in said.get("gpp_sid") or ()]
     if not sids:
         return bool(regs.get("gpp") or ext.get("gpp"))
-    return any(sid > 0 for sid in sids)  # -1: none applies
+    return any(sid > 0 for sid in sids)  # -1: no section applies
 
 
 def _strip(bid_request: Json) -> bool:
@@ -257,11 +286,11 @@ def _strip(bid_request: Json) -> bool:
 
 
 def _inject(bid_request: Json, shown: Mapping[int, Audience]) -> bool:
-    """Append segments to `user.data`, one `Data` a partner; say whether any was new."""
+    """Append segments to `user.data`, one `Data` per partner; tell whether any was new."""
     by_partner: dict[str, list[Audience]] = {}
     for _, audience in sorted(shown.items()):
         by_partner.setdefault(audience.partner_id, []).append(audience)
-    # A Data of another taxonomy is another's.
+    # A Data of another taxonomy is not ours.
     present: dict[tuple[str, int | None], Json] = {}
     for data in (bid_request.get("user") or {}).get("data") or ():
         present.setdefault((data.get("id"), (data.get("ext") or {}).get("segtax")), data)
@@ -285,7 +314,7 @@ def _inject(bid_request: Json, shown: Mapping[int, Audience]) -> bool:
 
 
 async def _application(store_url: str, budget: Budget) -> web.Application:
-    # Bounded by the request's own deadline; a second timeout would only cost.
+    # The request's deadline bounds each call; a second timeout would only cost.
     redis = Redis.from_url(store_url, max_connections=64, socket_timeout=None)
     meta = await read_meta(redis)
     catalog = Catalog(await read_catalog(redis))

@@ -1,20 +1,22 @@
 """
-The peers: how each is built, started and compared, or why it can't be here.
+The peers: how each is built, started and compared, or why it can't run here.
 
     aiohttp + redis-py + orjson    peers/aiohttp_redis.py
     nginx + Lua + cjson            peers/nginx/
     Go net/http + encoding/json    peers/go/src/stdlib/
     Go fasthttp + gjson            peers/go/src/fast/
 
-All keep one contract, that of `peers/aiohttp_redis.py`: the same ids, the same
-refusals, the same lookup in the same store over its unix socket, the catalog
-followed by its version, the same answer, 400 for what is no JSON. None of them
-does more than that one, and none less. Each is tuned as its author would:
-connections are pooled, nothing is logged, what can be prepared per audience
-is, and whatever has threads or workers has one, for there is one core.
+and of the ARTF door
 
-A peer whose tools are missing becomes a `Skipped`, which says what is missing
-and goes into the table: it is never left out in silence.
+    grpcio, grpcio.aio             peers/grpcio_redis.py
+
+All keep exactly the contract of `peers/aiohttp_redis.py`: the same ids, refusals, answers and
+lookup in the same store over its unix socket, a catalog refreshed by version, 400 for malformed
+JSON. Each is tuned as its author would: connections are pooled, nothing is logged, per-audience
+work is done in advance, and servers with threads or workers have one each, for the single core.
+
+A peer whose tools are missing becomes a `Skipped`, which names them and appears in the table: no
+peer is left out silently.
 """
 
 import getpass
@@ -32,13 +34,15 @@ import orjson
 
 from loadtest.bench.values import values
 from loadtest.ports import free_ports
-from loadtest.servers import Server, Servers, only_child
+from loadtest.processes import only_child
+from loadtest.servers import Server, Servers
 
 AIOHTTP = "aiohttp + redis-py + orjson"
 NGINX = "nginx + Lua + cjson"
 STDLIB = "Go net/http + encoding/json"
 FAST = "Go fasthttp + gjson"
 NAMES = (AIOHTTP, NGINX, STDLIB, FAST)
+GRPCIO, GRPCIO_AIO = "grpcio", "grpcio.aio"
 
 _HERE = Path(__file__).parent
 _GO_SOURCES = _HERE / "go"
@@ -53,18 +57,18 @@ _FIELD = re.compile("@([a-z_]+)@")
 
 
 class Deadline(NamedTuple):
-    """How long a peer may take: so many milliseconds, and that share of a request's `tmax`."""
+    """The time for a peer: milliseconds, and a share of a request's `tmax`."""
 
     cap_ms: float = 20.0
     tmax_share: float = 0.1
 
 
 class Tools(NamedTuple):
-    """Where what the peers are made of is looked for; as Debian has it."""
+    """Places of the peers' tools and libraries, as on Debian."""
 
     path: str = os.environ.get("PATH", "") + ":/usr/sbin"
     go: Path = Path(sys.executable).with_name("go")
-    """The toolchain that came with this environment; else the one on the path."""
+    """The toolchain of this environment; otherwise the path's."""
     go_libraries: Path = Path("/usr/share/gocode")
     nginx_modules: Path = Path("/usr/lib/nginx/modules")
 
@@ -75,18 +79,18 @@ class Peer(NamedTuple):
     name: str
     versions: str
     argv: Callable[[int], Sequence[str]]
-    """What to start, program first, so that it listens on that port."""
+    """Returns the command to listen on a port, program first."""
     env: Mapping[str, str] = {}
     answering_pid: Callable[[int], int | None] = lambda pid: pid
     survives: Callable[[bytes], bool] = lambda _: True
-    """Whether it can read a body without losing a value; others are not compared."""
+    """Tells whether the peer can read a body without losing a value; others are not compared."""
 
     async def start(self, servers: Servers) -> Server:
         """
-        Start it among others.
+        Start the peer among other servers.
 
         Raises:
-            NotReady: It ended, or did not listen in time.
+            NotReady: The peer ended, or did not listen in time.
         """
         (port,) = free_ports(1)
         program, *argv = self.argv(port)
@@ -101,7 +105,7 @@ class Peer(NamedTuple):
 
 
 class Skipped(NamedTuple):
-    """A peer that can't be here, and why."""
+    """A peer that can't run here, and why."""
 
     name: str
     why: str
@@ -115,14 +119,14 @@ def peers(
     tools: Tools = Tools(),  # noqa: B008 - immutable
 ) -> list[Peer | Skipped]:
     """
-    Build whatever can be built here, in the order of `NAMES`.
+    Build all peers that can be built here, in the order of `NAMES`.
 
     Args:
-        directory: For what is built; it must outlive the peers.
+        directory: For the built programs; it must outlive the peers.
         store_url: The store's, `unix:///PATH`.
-        deadline: What every peer is given.
-        names: Which of them are wanted.
-        tools: What to build them with.
+        deadline: Of every peer.
+        names: The wanted peers.
+        tools: To build them with.
     """
     options = [
         *("--store-url", store_url),
@@ -152,6 +156,24 @@ def _aiohttp(options: Sequence[str]) -> Peer:
         ]
 
     return Peer(AIOHTTP, versions, argv, survives=_survives_orjson)
+
+
+def grpc_peers(store_url: str, deadline: Deadline) -> list[Peer]:
+    """Return the peers of the ARTF door, with arguments as of `peers`."""
+    versions = ", ".join(f"{name} {version(name)}" for name in ("grpcio", "protobuf", "redis"))
+
+    def peer(name: str, *more: str) -> Peer:
+        return Peer(
+            name,
+            versions,
+            lambda port: [
+                sys.executable,
+                *("-m", "loadtest.bench.peers.grpcio_redis", "--port", str(port)),
+                *("--store-url", store_url, "--deadline-ms", str(deadline.cap_ms), *more),
+            ],
+        )
+
+    return [peer(GRPCIO), peer(GRPCIO_AIO, "--aio")]
 
 
 def _survives_orjson(body: bytes) -> bool:
@@ -202,7 +224,7 @@ def _go(
         if not (tools.go_libraries / "src" / library).exists():
             return Skipped(name, f"Debian's {debian} is not installed")
     program = directory / f"peer-{package}"
-    # The libraries are Debian's and older than Go's modules: found by path, fetched from nowhere.
+    # Debian's libraries, older than Go's modules: found by path, without downloads.
     env = os.environ | {
         "GO111MODULE": "off",
         "GOPATH": f"{_GO_SOURCES}:{tools.go_libraries}",
@@ -223,7 +245,7 @@ def _go(
         name,
         ", ".join((toolchain, *versions)),
         lambda port: [str(program), "--port", str(port), *options],
-        # One core is one P, as whoever runs it in a container of one core has it.
+        # One P, as in a container of one core.
         env={"GOMAXPROCS": "1"},
     )
 
@@ -248,6 +270,6 @@ def _run(
 
 
 def _first_line(text: str) -> str:
-    """Return the first line that says something; Go's begins with the name of the package."""
+    """Return the first informative line; Go's output begins with the name of the package."""
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     return lines[0] if lines else "it failed and did not say why"

@@ -1,8 +1,8 @@
 """
-The floor: our listener's own protocol with nothing behind it.
+The floor: our listener's own protocol without the bid path.
 
-It reads each request to its end and answers the same bytes, as many as an
-enriched answer has. What the bid path costs is what is above this.
+It reads each complete request, and sends a constant answer of the size of an enriched answer. The
+difference to our service is the cost of the bid path.
 """
 
 import argparse
@@ -13,8 +13,9 @@ from pathlib import Path
 import uvloop
 
 from rtb.server.http import http11
-from rtb.server.http.protocol import Site, Turn
+from rtb.server.http.protocol import Site
 from rtb.server.http.request_heads import Head
+from rtb.server.http.turn import Turn
 
 _SWEEP_S = 0.25
 _HEAD = http11.head_of(200, "enriched", media_type="application/json")

@@ -1,27 +1,26 @@
 """
-The same wait as `rtb.lookup.lookup`, on a store of many servers: a Redis Cluster.
+The lookup of `rtb.lookup.lookup` on a Redis Cluster.
 
-    id -> bucket -> slot -> node        one Link a node, one write a node and turn
+    id -> bucket -> slot -> node        a Link a node, a write a node and turn
                              |
           answer             |   hands it on; the last id of a question calls back
           anything else      |   see `rtb.lookup.cluster.slot_map`
 
-- **Each node is trusted by itself.** `seg:1:meta`, which lies on one of them, names
-  the runs of servers that have all opt-outs. A node whose run is not among them, for
-  it was started anew or was a replica a moment ago, answers nothing until the loader
-  has brought them in. The others go on.
-- **The map is asked for** twice a second and whenever a link is lost or a node sends us
-  elsewhere; of the nodes' views the newest counts (`segments.store.servers.topology`).
+- **Each node is trusted on its own.** `seg:1:meta`, which lies on a single node, names the runs
+  of servers that have all opt-outs. A node with another run was restarted, or was a replica
+  until now. It answers nothing until the loader has brought the opt-outs in; other nodes go on.
+- **The map is refreshed** twice a second, and after each lost link or redirection. The newest
+  of the nodes' views counts (`segments.store.servers.topology`).
 
-The node with the meta may be gone, as long as its place is taken within `META_KEPT_S`:
-until then its last word holds for the others. A rebuild of a Cluster waits for longer
-than that between closing the store and its first deletion.
+The node with the meta may be away for `META_KEPT_S`: until then the last meta holds for the
+other nodes. A rebuild of a Cluster closes the store for longer than that before its first
+deletion.
 
-Reads from replicas are off unless `RTB_READ_REPLICAS` says so: a replica is behind its
-master by as much as the network likes. So writers are told of it, and acknowledge only what
-all connected replicas have (`segments.store.replica_reads`).
+Reads from replicas are off unless `RTB_READ_REPLICAS` is set: a replica may lag without limit.
+Workers therefore register, and writers acknowledge only changes that all connected replicas
+have (`segments.store.replica_reads`).
 
-Nothing of a Cluster is kept in process: see `rtb.lookup.near_cache.cache`.
+A Cluster has no near cache: see `rtb.lookup.near_cache.cache`.
 """
 
 import asyncio
@@ -35,8 +34,17 @@ import hiredis
 from rtb.lookup.cluster.node import DialTo, Means, Node
 from rtb.lookup.cluster.slot_map import MAX_HOPS, Asked, Map
 from rtb.lookup.gather import Gather
-from rtb.lookup.link import MESSAGES, Command, LookupFault, OnFound, Unfit, unfit_by
-from rtb.lookup.lookup import Lookup, LookupOptions, hget
+from rtb.lookup.link import (
+    MESSAGES,
+    Command,
+    LookupFault,
+    OnFound,
+    Unfit,
+    may_not,
+    refused,
+    unfit_by,
+)
+from rtb.lookup.lookup import Lookup, LookupOptions, hget, name_of
 from segments.runtime.pauses import Backoff
 from segments.store.cache_lease import REGISTERED_S, register_command
 from segments.store.keys import (
@@ -57,11 +65,11 @@ from segments.store.reader import (
 from segments.store.servers.topology import Address, best
 
 META_KEPT_S: Final = 50.0
-"""How long the meta's last word holds where its node can't be asked."""
+"""How long the last meta holds while its node can't be asked."""
 
 _FIRST_PAUSE_S: Final = 0.02
 _VIEWS: Final = 3
-"""So many nodes are asked for their view of the cluster each time."""
+"""The number of nodes asked for their view at each look."""
 
 _MASK: Final = SLOTS - 1
 
@@ -70,14 +78,14 @@ _REGISTER: Final = register_command(1, REPLICA_READS)
 
 class ClusterLookup(Lookup):
     """
-    The links to the nodes of a cluster, for as long as the process lives.
+    The links to the nodes of a cluster, for the life of the process.
 
     Args:
         dial_to: Opens a connection to an address.
-        seeds: Where to ask first.
+        seeds: The first addresses to ask.
         options: Of each link.
-        is_tls: Whether the nodes' ports for TLS are dialed.
-        reads_replicas: Whether replicas are asked, too.
+        is_tls: Whether to dial the nodes' TLS ports.
+        reads_replicas: Whether to read replicas, too.
     """
 
     def __init__(
@@ -97,7 +105,7 @@ class ClusterLookup(Lookup):
         self._means = Means(dial_to, options, is_tls, self._on_ended)
         self._caught_up: frozenset[bytes] = frozenset()
         self._meta_read_at_s = -META_KEPT_S
-        self._nobody: Unfit | None = None  # why nobody may be asked
+        self._nobody: Unfit | None = None  # why no node may be asked
 
     def _make_node(self, address: Address) -> Node:
         return Node(address, self._means)
@@ -106,7 +114,7 @@ class ClusterLookup(Lookup):
         self._map.look_now.set()
 
     def ask(self, ids: tuple[bytes, ...], on_found: OnFound) -> None:
-        """Ask what the store holds of these ids; see `Lookup`."""
+        """Look up the records of these ids; see `Lookup.ask`."""
         if self.fault is not None:
             on_found(self.fault)
         elif len(ids) == 1:
@@ -128,13 +136,13 @@ class ClusterLookup(Lookup):
         Asked(self._map, node, hget(key, id_), on_found).send()
 
     def flush(self) -> None:
-        """Write what was asked now, instead of at the end of this turn of the event loop."""
+        """Write pending questions now, not at the turn's end."""
         for node in self._map.nodes.values():
             if node.link is not None and node.link.unsent:
                 node.link.flush()
 
     async def run(self) -> None:
-        """Keep the links up, for ever; ends only by being cancelled."""
+        """Keep the links up until cancelled."""
         pauses, failures = Backoff(_FIRST_PAUSE_S, self._probe_s), 0
         look_now = self._map.look_now
         try:
@@ -144,7 +152,7 @@ class ClusterLookup(Lookup):
                 failures = 0 if is_well else failures + 1
                 pause_s = self._probe_s if is_well else pauses.after(failures)
                 spread_s = pause_s * (0.5 + 0.5 * self._options.rng.random())
-                # Not at once, even if told to: a storm of redirections is one look.
+                # Always pause: a storm of redirections is a single look.
                 await asyncio.sleep(_FIRST_PAUSE_S)
                 try:
                     async with asyncio.timeout(spread_s):
@@ -158,7 +166,7 @@ class ClusterLookup(Lookup):
                 node.lose(LookupFault.LOST, MESSAGES[LookupFault.LOST])
 
     async def _look(self) -> None:
-        """Look at all nodes, at the map, and at the meta; then say who may be asked."""
+        """Visit all nodes, refresh map and meta, and judge the nodes."""
         if not self._map.nodes:
             self._begin()
         nodes = list(self._map.nodes.values())
@@ -169,17 +177,19 @@ class ClusterLookup(Lookup):
         if seen:
             await self._map.adopt(best(seen))
         elif all(node.link is None for node in nodes):
-            # Nobody is where they were: begin again with whom we were told of.
+            # Every link is down: start again from the seeds.
             self._begin()
         reply = await self._ask_owner(META, TRUST_COMMAND)
         if isinstance(reply, list):
             self._take_meta(reply)
+        elif may_not(reply):
+            self._nobody = refused(reply, name_of(TRUST_COMMAND))
         if self._reads_replicas:
             await self._register()
         self._judge()
 
     async def _register(self) -> None:
-        """Have writers wait for the replicas; none is asked before they do."""
+        """Make writers wait for the replicas; without that, no replica is read."""
         asked_at_s = time.monotonic()
         if isinstance(await self._ask_owner(REPLICA_READS, _REGISTER), int):
             self._registered_at_s = asked_at_s
@@ -189,7 +199,7 @@ class ClusterLookup(Lookup):
             self._map.node_at(seed)
 
     async def _ask_owner(self, key: bytes, command: Command) -> object:
-        """Ask whoever has a key, of whatever use that node is else; `None`: it does not say."""
+        """Ask the owner of a key, even a node closed to bids; `None`: no reply."""
         node = self._map.slots[slot_of(key)]
         is_asked = False
         for _ in range(MAX_HOPS):
@@ -220,11 +230,11 @@ class ClusterLookup(Lookup):
         except StoreUnusable as unusable:
             self._nobody = unfit_by(unusable)
             return
-        self._bucket_bits = meta.bucket_bits
+        self._take(meta)
         self._caught_up = frozenset(caught_up_runs(reply))
 
     def _judge(self) -> None:
-        """Say of each node whether it may be asked, and of the whole how it is."""
+        """Decide which nodes bids may ask, and set the overall fault."""
         if asyncio.get_running_loop().time() - self._meta_read_at_s > META_KEPT_S:
             self._caught_up = frozenset()
         masters = self._map.masters
@@ -234,13 +244,15 @@ class ClusterLookup(Lookup):
             node.judge(node.run, self._caught_up)
             if node.fault is not None:
                 unwell.append(node)
-            # Of the same stock as its master, which has all opt-outs; it may be behind.
+            # It copies a master that has all opt-outs, maybe with a lag.
             lineage = node.run.partition(b":")[2]
             for replica in node.replicas:
                 is_awaited = is_registered and replica.run == lineage
                 replica.judge(node.run if is_awaited else b"", self._caught_up)
+        self.refusal = unwell[0].refusal if unwell else None
         if self._nobody is not None:
             self.fault, self.message = self._nobody.fault, str(self._nobody)
+            self.refusal = self._nobody.refusal
         elif len(unwell) == len(masters):
             self.fault = LookupFault.UNREACHABLE
             self.message = MESSAGES[LookupFault.UNREACHABLE]
@@ -249,5 +261,16 @@ class ClusterLookup(Lookup):
         else:
             self.fault, self.message = None, ""
             if unwell:
-                why = unwell[0].message
-                self.message = f"{len(unwell)} of {len(masters)} nodes are not asked: {why}"
+                self.message = (
+                    f"{len(unwell)} of {len(masters)} nodes are not asked:"
+                    f" {_names(unwell)}, {unwell[0].message}"
+                )
+
+
+_NAMED: Final = 3
+
+
+def _names(nodes: Sequence[Node]) -> str:
+    """Return the addresses of some nodes, shortened."""
+    names = [f"{node.address.host}:{node.address.port}" for node in nodes[:_NAMED]]
+    return ", ".join(names) + (", ..." if len(nodes) > _NAMED else "")

@@ -1,9 +1,9 @@
 """
-One server of a Redis Cluster, and what we know of it.
+One server of a Redis Cluster, and its known state.
 
-A node is visited, twice a second or as soon as something is amiss: is it there, who is it,
-and how does it see the cluster? Whether bids may ask it is judged by who knows the whole
-(`rtb.lookup.cluster.lookup`); until then, and whenever its run is another one, they may not.
+A visit, twice a second or right after trouble, checks a node's presence, run and view of the
+cluster. `rtb.lookup.cluster.lookup`, which knows all nodes, judges whether bids may ask it. Until
+then, and after every change of run, they may not.
 """
 
 import asyncio
@@ -13,9 +13,26 @@ from dataclasses import dataclass
 from typing import Final, cast
 
 from rtb.lookup.freshness import Freshness, note_command
-from rtb.lookup.link import MESSAGES, Command, Link, LookupFault, OnFound, Unfit, unfit
-from rtb.lookup.lookup import Dial, LookupOptions, replies_of
-from segments.store.reader import NOT_CAUGHT_UP, RUN_COMMAND, StoreUnusable, parse_run
+from rtb.lookup.link import (
+    MESSAGES,
+    Command,
+    Link,
+    LookupFault,
+    OnFound,
+    Unfit,
+    may_not,
+    refused,
+    unfit,
+)
+from rtb.lookup.lookup import Dial, LookupOptions, name_of, replies_of
+from segments.store.error_code import Refusal
+from segments.store.reader import (
+    NOT_CAUGHT_UP,
+    RECORD_COMMAND,
+    RUN_COMMAND,
+    StoreUnusable,
+    parse_run,
+)
 from segments.store.servers.topology import (
     EPOCH_COMMAND,
     SHARDS_COMMAND,
@@ -27,25 +44,28 @@ from segments.store.servers.topology import (
 
 _READONLY: Final[Command] = (b"READONLY",)
 
+_LINK_STAYS: Final = frozenset({LookupFault.UNUSABLE, LookupFault.NOPERM, LookupFault.REFUSED})
+"""Faults that a new connection would only repeat."""
+
 DialTo = Callable[[Address], Dial]
 
 
 @dataclass(frozen=True)
 class Means:
-    """What it takes to reach any node."""
+    """The means to reach any node."""
 
     dial_to: DialTo
     options: LookupOptions
 
     is_tls: bool
-    """Whether the nodes' ports for TLS are dialed."""
+    """Whether to dial the nodes' TLS ports."""
 
     on_ended: Callable[[object], None]
-    """Called when a link to a node has ended."""
+    """Called when a link to a node ends."""
 
 
 class Node:
-    """One server, as a master or as a replica of one."""
+    """One server, as a master or as a replica."""
 
     __slots__ = (
         "_means",
@@ -55,6 +75,7 @@ class Node:
         "link",
         "master",
         "message",
+        "refusal",
         "replicas",
         "run",
         "slot",
@@ -67,30 +88,31 @@ class Node:
         self.run = b""
         self.fault: LookupFault | None = LookupFault.UNREACHABLE
         self.message = MESSAGES[LookupFault.UNREACHABLE]
+        self.refusal: Refusal | None = None  # if that is the fault
         self.master: Node | None = None  # of a replica
-        self.replicas: list[Node] = []  # to read from instead, in turn
+        self.replicas: list[Node] = []  # share the reads of a master, in turn
         self.turn = 0
-        self.slot: int | None = None  # one that it has, or its master: there its number lies
+        self.slot: int | None = None  # of its shard: the slot of its number
         self.freshness = Freshness(means.options.opt_outs_max_age_s)
         self._means = means
 
-    def lose(self, fault: LookupFault, message: str) -> None:
-        """Note that it is of no use now."""
-        self.fault, self.message = fault, message
+    def lose(self, fault: LookupFault, message: str, refusal: Refusal | None = None) -> None:
+        """Mark the node as unfit; keep its link if another would not help."""
+        self.fault, self.message, self.refusal = fault, message, refusal
         link = self.link
-        if link is not None and fault is not LookupFault.UNUSABLE:
+        if link is not None and fault not in _LINK_STAYS:
             self.link = None
             link.end(fault)
 
     def belong_to(self, master: "Node | None") -> None:
-        """Note whose replica it is; `None`: it is a master."""
+        """Set the master whose replica it is; `None`: it is a master."""
         if (self.master is None) != (master is None):
-            # Its connection was greeted for the other part.
+            # Its connection was greeted for the other role.
             self.lose(LookupFault.LOST, MESSAGES[LookupFault.LOST])
         self.master = master
 
     def reader(self) -> "Node":
-        """Return the next of this master and its replicas that may be asked."""
+        """Return the next usable node of this master and its replicas."""
         count = len(self.replicas)
         for _ in range(count):
             self.turn = (self.turn + 1) % (count + 1)
@@ -103,11 +125,11 @@ class Node:
 
     @property
     def is_linked(self) -> bool:
-        """Whether there is a connection."""
+        """Whether it has a connection."""
         return self.link is not None and not self.link.ended.done()
 
     def send(self, command: bytes, replies: int, taker: OnFound) -> LookupFault | None:
-        """Put something to it, or return why that can't be."""
+        """Send a question, or return the reason why not."""
         if self.fault is not None:
             return self.fault
         link = self.link
@@ -122,41 +144,44 @@ class Node:
         return None
 
     def judge(self, run: bytes, caught_up: frozenset[bytes]) -> None:
-        """Say whether it may be asked, by the run of the server whose memory it has."""
+        """Decide whether bids may ask it, by the run of the server that it holds or copies."""
         if not self.is_linked:
             if self.fault is None:
                 self.fault, self.message = LookupFault.LOST, MESSAGES[LookupFault.LOST]
         elif not self.run:
-            pass  # `visit` has said why
+            pass  # `visit` has set the reason
         elif run in caught_up and self.freshness.left_s(time.monotonic()) <= 0:
             self.fault = LookupFault.OPT_OUTS_STALE
             self.message = MESSAGES[LookupFault.OPT_OUTS_STALE]
         elif run in caught_up:
-            self.fault, self.message = None, ""
+            self.fault, self.message, self.refusal = None, "", None
         else:
             self.fault = LookupFault.UNUSABLE
             self.message = str(unfit(LookupFault.UNUSABLE, NOT_CAUGHT_UP))
 
     async def visit(self, *, wants_view: bool) -> View | None:
-        """See that it is there and who it is; return its view of the cluster if wanted."""
+        """Check its presence and run; return its view of the cluster if wanted."""
         try:
             async with asyncio.timeout(self._means.options.probe_s):
                 link = self.link
                 if link is None or link.ended.done():
                     link = await self._open()
-                commands = [RUN_COMMAND]
+                commands = [RUN_COMMAND, RECORD_COMMAND]
                 if wants_view:
                     commands += [SHARDS_COMMAND, EPOCH_COMMAND]
-                said, *view = await replies_of(link, commands)
+                said, _, *view = await replies_of(link, commands)
                 number: object = None
                 if self.slot is not None:
-                    # Apart, for it may say that the slot is another's by now.
-                    [number] = await link.call((note_command(self.slot),))
+                    # Sent apart: an error if the slot has moved to another node.
+                    command = note_command(self.slot)
+                    [number] = await link.call((command,))
+                    if may_not(number):
+                        raise refused(number, name_of(command))
         except TimeoutError:
             self.lose(LookupFault.STALLED, MESSAGES[LookupFault.STALLED])
             return None
         except OSError as error:
-            # By its kind only: the text may hold an address.
+            # Only the kind of error: the text may hold an address.
             why = str(unfit(LookupFault.UNREACHABLE, type(error).__name__))
             self.lose(LookupFault.UNREACHABLE, why)
             return None
@@ -167,7 +192,7 @@ class Node:
             self._note_run(_run_of(said, is_replica=self.master is not None))
             self.freshness.take(self.run, number, time.monotonic())
         except Unfit as error:
-            # It may know the others all the same: who was a master is a replica by now.
+            # Its view may still be good: a former master may be a replica now.
             self._note_unfit(error)
         if not view:
             return None
@@ -180,11 +205,11 @@ class Node:
     def _note_run(self, run: bytes) -> None:
         if run != self.run:
             self.run = run
-            self.fault = self.fault or LookupFault.UNUSABLE  # until it is judged
+            self.fault = self.fault or LookupFault.UNUSABLE  # until `judge`
 
     def _note_unfit(self, error: Unfit) -> None:
         self.run = b""
-        self.lose(error.fault, str(error))
+        self.lose(error.fault, str(error), error.refusal)
 
     async def _open(self) -> Link:
         means = self._means
@@ -198,14 +223,14 @@ class Node:
             link.end(LookupFault.UNREACHABLE)
             raise
         link.ended.add_done_callback(means.on_ended)
-        # Whatever was there before: it is not asked until it is judged.
+        # No bid asks it before `judge`.
         self.fault = self.fault or LookupFault.LOST
         self.link = link
         return link
 
 
 def _run_of(said: object, *, is_replica: bool) -> bytes:
-    """Return a master's run; of a replica, whose stock it is, as its master calls it."""
+    """Return a master's run; for a replica, its master's replication id."""
     if not isinstance(said, bytes):
         raise unfit(LookupFault.UNUSABLE, "its reply to INFO is not text")
     if is_replica:

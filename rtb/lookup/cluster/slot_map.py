@@ -1,15 +1,14 @@
 """
-Who has which slot of a Redis Cluster, and questions that follow it.
+The node of each slot of a Redis Cluster, and questions that follow redirections.
 
     MOVED node         |   ask there, and from now on
     ASK node           |   ask there, this once, with ASKING
     a replica's fault  |   ask its master
     any other error    |   a fault of this question
 
-- **A map is believed until a node says otherwise.** A wrong one costs a redirection,
-  never a wrong answer: who does not have a slot does not answer for it.
-- **A redirection ends.** After `MAX_HOPS` the question has its fault; a request does
-  not wait even so long, its own deadline ends it.
+- **A map holds until a node contradicts it.** A wrong map costs a redirection, never a
+  wrong answer: a node answers only for its own slots.
+- **Redirections end** with a fault after `MAX_HOPS`; a request's own deadline ends earlier.
 """
 
 import asyncio
@@ -19,7 +18,7 @@ from typing import Final, cast
 import hiredis
 
 from rtb.lookup.cluster.node import Node
-from rtb.lookup.link import MESSAGES, NOT_YET, Found, LookupFault, OnFound, TakesErrors
+from rtb.lookup.link import MESSAGES, Found, LookupFault, OnFound, TakesErrors, fault_of_record
 from segments.store.error_code import error_code
 from segments.store.keys import SLOTS
 from segments.store.servers.topology import Address, View
@@ -31,29 +30,29 @@ _ASKING: Final = b"*1\r\n$6\r\nASKING\r\n"
 
 class Map:
     """
-    The nodes that are known, and the master of each slot.
+    The known nodes, and the master of each slot.
 
     Args:
         make_node: Makes a node at an address.
-        reads_replicas: Whether replicas are asked, too.
+        reads_replicas: Whether to read replicas, too.
     """
 
     def __init__(self, make_node: Callable[[Address], Node], *, reads_replicas: bool) -> None:
         self.nodes: dict[Address, Node] = {}
         self.slots: list[Node | None] = [None] * SLOTS
         self.look_now = asyncio.Event()
-        """Set when a look at the cluster is due before its time."""
+        """Set when the next look is due early."""
         self._make_node = make_node
         self._reads_replicas = reads_replicas
         self._view: View | None = None
 
     @property
     def masters(self) -> list[Node]:
-        """Those that are no replica's."""
+        """The nodes that are masters."""
         return [node for node in self.nodes.values() if node.master is None]
 
     def node_at(self, address: Address) -> Node:
-        """Return the node at an address; one that we did not know is looked at next."""
+        """Return the node at an address; a new node makes a look due."""
         node = self.nodes.get(address)
         if node is None:
             node = self.nodes[address] = self._make_node(address)
@@ -61,13 +60,13 @@ class Map:
         return node
 
     def move(self, slot: int, node: Node) -> None:
-        """Note who has a slot by now."""
+        """Assign a slot to another node."""
         self.slots[slot] = node
-        self._view = None  # the next one is put in force whatever it says
+        self._view = None  # so that `adopt` takes the next view in any case
         self.look_now.set()
 
     def told_by(self, error: str, asked: Node) -> Node | None:
-        """Return whom a node sends us to; `None`: its error is another one."""
+        """Return the target of a redirection; `None` for other errors."""
         words = error.split(" ")
         if words[0] not in {"MOVED", "ASK"} or len(words) != 3:
             return None
@@ -78,7 +77,7 @@ class Map:
         return node
 
     async def adopt(self, view: View) -> None:
-        """Put a view of the cluster in force, once its nodes have been visited."""
+        """Put a view of the cluster in force after a visit to its new nodes."""
         if view == self._view:
             return
         slots: list[Node | None] = [None] * SLOTS
@@ -109,12 +108,12 @@ class Map:
 
 class Asked(TakesErrors):
     """
-    A question for one id, on its way to the node that can answer.
+    An id's question, on its way to the node that can answer.
 
     Args:
-        map_: Who is where.
-        node: Who is asked first.
-        command: What it is asked.
+        map_: The map of the cluster.
+        node: The first node to ask.
+        command: The question, in RESP.
         on_found: Called once.
     """
 
@@ -128,33 +127,32 @@ class Asked(TakesErrors):
         self._hops = 0
 
     def send(self) -> None:
-        """Put it to the node."""
+        """Send the question to the node."""
         self._put(self._command, 1)
 
     def __call__(self, answer: Found | LookupFault) -> None:
-        """Take what the node has said."""
+        """Take the node's replies."""
         if isinstance(answer, LookupFault):
             self._end(answer)
             return
-        # Errors too, which the type leaves out: compiled, it would be believed.
+        # Includes errors, unlike the type, which compiled code would trust.
         replies = cast("Sequence[object]", answer)
-        reply = replies[-1]  # behind the one to ASKING, if that was sent
+        reply = replies[-1]  # after the reply to ASKING, if that was sent
         if reply is None:
             self._on_found([None])
         elif isinstance(reply, bytes):
             self._on_found([reply])
         elif isinstance(reply, hiredis.ReplyError):
-            self._redirect(str(reply))
+            self._redirect(reply)
         else:
             self._end(LookupFault.BAD_REPLY)
 
-    def _redirect(self, error: str) -> None:
-        node = self._map.told_by(error, self._node)
-        code = error_code(error)
+    def _redirect(self, error: hiredis.ReplyError) -> None:
+        node = self._map.told_by(str(error), self._node)
         if node is None:
-            self._end(LookupFault.LOADING if code in NOT_YET else LookupFault.BAD_REPLY)
+            self._end(fault_of_record(error))
         elif self._hop_to(node):
-            if code == "ASK":
+            if error_code(error) == "ASK":
                 self._put(_ASKING + self._command, 2)
             else:
                 self._put(self._command, 1)
@@ -173,7 +171,7 @@ class Asked(TakesErrors):
             self._end(fault)
 
     def _end(self, fault: LookupFault) -> None:
-        """Give up; but what a replica can't say, its master may."""
+        """Give up; a replica's fault passes the question to its master."""
         master = self._node.master
         if master is None:
             self._on_found(fault)

@@ -1,34 +1,32 @@
 """
-What one server has said, kept in process while it can be relied upon.
+One server's answers, kept in process while they are reliable.
 
     ask    kept, and under a lease            answered at once: a hit
-           being asked, lately enough         shares that answer
+           asked recently enough              shares that answer
            else                               asked, and kept when the answer comes
     push   a bucket has changed               forgotten (CLIENT TRACKING, by key)
-           everything has                     all forgotten
+           everything has changed             all forgotten
 
-- **An opt-out holds on the first bid after its acknowledgement**, cache or no
-  cache. What makes it so is the lease: a writer waits for as long as it lasts
-  before it acknowledges. The argument is in `segments.store.cache_lease`; the part
-  that is ours follows.
-- **Replies and pushes come in one stream, in the order in which the server made
-  them.** So a reply proves that every push of a change before it has been heard:
-  a lease counts from when the question *was sent*. A reply from before a change
-  is kept and then dropped by the push; one from behind it is new. It follows that
-  ids are asked for one by one: replies that are held until those of the other
-  ids of a bid have come too could be kept after the push that concerns them.
-- **To share an answer is to cache it.** A question that is on its way may have
-  been executed before a change that was acknowledged since; it is shared only by
-  who could be answered from what is kept if it had come back at once.
-- **What is kept belongs to one link** and is gone with it. Another link may lead
-  to another server, or to the same with a gap of things unheard between them.
+- **An opt-out holds from the first bid after its acknowledgement**, with or without a cache:
+  a writer waits for the length of the lease before it acknowledges. The argument is in
+  `segments.store.cache_lease`; the worker's part follows.
+- **Replies and pushes come in one stream, in the order in which the server made them.** A
+  reply therefore proves that all pushes of earlier changes have arrived: a lease counts
+  from when the question *was sent*. The push of a change drops replies made before it; a
+  reply made after it is current. Ids must therefore be asked separately: a reply held back
+  for a bid's other ids could be kept after the push that should drop it.
+- **To share an answer is to cache it.** The server may have executed a pending question
+  before a change that was acknowledged since. A bid joins a pending question only while
+  an answer sent at the same time would still be within the lease.
+- **The cache belongs to one link** and ends with it. A new link may lead to another
+  server, or to the same server after a gap with unheard changes.
 
-A lease is renewed by any reply. Where all are hits, every third of a lease the person at
-hand is asked for again beside the answer; there is no other traffic. A worker without
-bids renews nothing, and its first bid is not a hit.
+Any reply renews the lease. If a bid's ids are all hits, its first id is asked again every
+third of a lease; there is no other traffic. A worker without bids renews nothing, so its
+first bid is not a hit.
 
-The argument is of one server. In a Cluster a write may go to another node, to which the
-slot has moved, and of which ours tells nothing; so of a Cluster nothing is kept.
+In a Cluster the argument fails: a slot may move, and the new node's writes are not pushed
+to the old node's link. A Cluster's answers are therefore not kept.
 """
 
 from collections.abc import Callable, Sequence
@@ -42,7 +40,7 @@ from rtb.lookup.near_cache.records import NOTHING, RecordCache
 from segments.store.keys import BUCKET_PREFIX
 
 TRACK: Final[Sequence[Command]] = ((b"HELLO", b"3"), (b"CLIENT", b"TRACKING", b"ON"))
-"""What a link says first whose server is to tell of its changes."""
+"""The first commands on a link to a server that is to push its changes."""
 
 _INVALIDATE: Final = b"invalidate"
 _PREFIX_BYTES: Final = len(BUCKET_PREFIX)
@@ -53,10 +51,10 @@ AskStore = Callable[[bytes, "Flight"], None]
 
 @dataclass(frozen=True)
 class NearCacheOptions:
-    """What a near cache is made of, for one link."""
+    """The parts of a link's near cache."""
 
     ask_store: AskStore
-    """Asks for an id on that link, and lands the flight."""
+    """Asks for an id on that link, for the flight."""
 
     bucket_bits: int
     """Of the store."""
@@ -64,20 +62,20 @@ class NearCacheOptions:
     limits: CacheLimits
 
     registration: Registration
-    """Whether the store knows of us."""
+    """Whether the store knows of this cache."""
 
     counts: Counts
-    """Where the cache counts."""
+    """The counters to update."""
 
     on_bug: Callable[[Exception], None]
-    """Called with what a callback raised."""
+    """Called with a callback's exception."""
 
     clock_s: Callable[[], float]
-    """Durations only."""
+    """Any origin; only durations are used."""
 
 
 class NearCache(Listener):
-    """What is kept of what one link's server has said."""
+    """The kept answers of a link's server."""
 
     __slots__ = (
         "_ask_store",
@@ -113,7 +111,7 @@ class NearCache(Listener):
         self._shown_entries = 0
 
     def ask(self, ids: tuple[bytes, ...], on_found: OnFound) -> None:
-        """Find out what the server holds of these ids, as `Lookup.ask` does."""
+        """Look up the records of these ids; see `Lookup.ask`."""
         now_s = self._clock_s()
         is_leased = self._stands(self._vouched_at_s, now_s)
         found: list[bytes | None] = []
@@ -140,7 +138,7 @@ class NearCache(Listener):
         on_found(found)
 
     def _stands(self, asked_at_s: float, now_s: float) -> bool:
-        """Tell whether the answer to a question may stand for the present state of the store."""
+        """Tell whether an answer to a question sent then is still usable."""
         registration = self.registration
         return (
             now_s < asked_at_s + self._lease_s
@@ -149,7 +147,6 @@ class NearCache(Listener):
         )
 
     def _join(self, id_: bytes, now_s: float, is_kept: bool, on_found: OnFound) -> None:
-        """Share the answer that is on its way for an id, or ask."""
         flight = self._flights.get(id_)
         if flight is not None and self._stands(flight.asked_at_s, now_s):
             self._counts.shared += 1
@@ -170,13 +167,13 @@ class NearCache(Listener):
         self._ask_store(id_, flight)
 
     def land(self, flight: "Flight", answer: Found | LookupFault) -> None:
-        """Keep an answer, renew the lease, and tell who waits for it."""
+        """Keep an answer, renew the lease, and call back every waiter."""
         id_ = flight.id_
         if self._flights.get(id_) is flight:
             del self._flights[id_]
         if not isinstance(answer, LookupFault) and not self._is_over:
             record = answer[0]
-            # An empty record is a broken one, and not to be taken for nothing.
+            # An empty record is broken, and must not pass for `NOTHING`.
             if record != b"":
                 self._kept.put(id_, NOTHING if record is None else record)
                 self._weigh()
@@ -184,16 +181,16 @@ class NearCache(Listener):
         for on_found in flight.waiters:
             try:
                 on_found(answer)
-            except Exception as bug:  # noqa: BLE001 - one request's bug is not the others'
+            except Exception as bug:  # noqa: BLE001 - the other waiters must be called too
                 self._on_bug(bug)
 
     def pushed(self, push: list[object]) -> None:
-        """Forget what the server says has changed."""
+        """Forget the bucket or the buckets that have changed."""
         if push[0] != _INVALIDATE:
             return
         names = push[1]
         if not isinstance(names, list):
-            # All of it, and with it maybe that we are registered.
+            # The whole store was flushed, and perhaps our registration with it.
             self.registration.void()
             self._counts.invalidations += len(self._kept)
             self._kept.clear()
@@ -205,7 +202,7 @@ class NearCache(Listener):
         self._weigh()
 
     def ended(self) -> None:
-        """Forget everything: what changes from now on, nobody will tell us."""
+        """Forget everything: no push reports changes from now on."""
         self._is_over = True
         self._kept.clear()
         self._weigh()
@@ -221,7 +218,7 @@ class NearCache(Listener):
 
 
 class Flight:
-    """A question for one id on its way, and who waits for the answer."""
+    """An id's pending question, and its waiters."""
 
     __slots__ = ("_near", "asked_at_s", "id_", "waiters")
 
@@ -232,5 +229,5 @@ class Flight:
         self.waiters: list[OnFound] = []
 
     def __call__(self, answer: Found | LookupFault) -> None:
-        """Take what came; an `OnFound`."""
+        """Take the answer; an `OnFound`."""
         self._near.land(self, answer)

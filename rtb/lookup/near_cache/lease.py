@@ -1,9 +1,8 @@
 """
-How much may be kept near, for how long it stands, and how it fares.
+The near cache's size limit, lease and counters.
 
-The clock also counts while the machine sleeps (CLOCK_BOOTTIME). A virtual
-machine that is stopped from outside, and whose clocks stand still meanwhile, can
-deceive it: for the length of a lease after it goes on.
+The clock is CLOCK_BOOTTIME, which also counts while the machine sleeps. A virtual machine
+whose host stops its clocks may use an expired lease, for as long as a lease after it resumes.
 """
 
 import time
@@ -13,34 +12,34 @@ from segments.store.cache_lease import MS_PER_S
 
 
 def uptime_s() -> float:
-    """Return how long ago the machine was started, the time that it slept included."""
+    """Return the seconds since the machine's boot, sleep included."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 @dataclass(frozen=True)
 class CacheLimits:
-    """What may be kept, and for how long it stands."""
+    """The limits of a near cache."""
 
     max_bytes: int
-    """All that a worker keeps, as `RecordCache` counts."""
+    """The most that a worker keeps, as `RecordCache` counts it."""
 
     lease_ms: int
     """
-    How long an answer may be taken for the present state of the store; also how
-    long whoever writes an opt-out waits.
+    How long an answer may be used, from when its question was sent; also the wait of an
+    opt-out's writer.
     """
 
     @property
     def lease_s(self) -> float:
-        """The same in seconds."""
+        """The lease in seconds."""
         return self.lease_ms / MS_PER_S
 
 
 class Counts:
     """
-    How ids fared, since the worker began.
+    Counters of ids since the worker's start.
 
-    Each id that was asked for is a hit, shared, unleased or a miss.
+    Each id of a question is a hit, shared, unleased or a miss.
     """
 
     __slots__ = (
@@ -59,28 +58,28 @@ class Counts:
     def __init__(self) -> None:
         self.hits = 0
         self.shared = 0
-        """Answered by a question that was on its way for another bid."""
+        """Answered by another bid's pending question."""
         self.unleased = 0
-        """Kept, and asked for all the same: there was no lease."""
+        """Kept, but asked again: there was no lease."""
         self.misses = 0
         self.renewals = 0
-        """Asked for a second time only to renew the lease."""
+        """Asked again only to renew the lease."""
         self.invalidations = 0
-        """Entries that were forgotten because the store said so."""
+        """Entries dropped after a change."""
         self.evictions = 0
-        """Entries that were forgotten to make room."""
+        """Entries dropped for room."""
         self.entries = 0
         self.total_bytes = 0
         self.refusal = ""
-        """The code of the store's error, if it does not tell of its changes: nothing is kept."""
+        """The store's error code if it refuses tracking or registration: no cache."""
 
 
 class Registration:
     """
-    For how long the store knows that we keep what it says.
+    Until when the store counts this worker among those that cache.
 
     Args:
-        holds_s: How long it stands after the last command that was heard.
+        holds_s: How long a registration holds after its last successful command was sent.
     """
 
     __slots__ = ("at_s", "holds_s", "until_s")
@@ -91,12 +90,12 @@ class Registration:
         self.until_s = 0.0
 
     def confirm(self, sent_at_s: float, now_s: float) -> None:
-        """Note that the store knows of us, by a command that was sent at `sent_at_s`."""
+        """Record a successful registration, sent at `sent_at_s`."""
         if now_s >= self.until_s:
-            # Writers that did not find us may have acknowledged until now.
+            # Until now, writers may have acknowledged without a wait for this worker.
             self.at_s = now_s
         self.until_s = sent_at_s + self.holds_s
 
     def void(self) -> None:
-        """Note that it may not know of us any more."""
+        """Mark the registration as lost."""
         self.until_s = 0.0

@@ -4,19 +4,16 @@ Records by id, in a bounded number of bytes.
     young   asked for since the last turn     an id is put here, or moved here when
     old     the rest, most of them once       it is asked for again; evicted from here
 
-When `old` is empty and room is needed, `young` becomes old. So whoever is asked
-for twice within a turn stays, and whoever came once goes. Measured on Zipf
-traffic (200,000 persons; exponents 0.8, 0.99, 1.2; room for 2,000 to 60,000):
-the hits of LRU to a tenth of a point and 2 to 4 points more than first in, first
-out, at the price of the latter: an id that is asked for often lies in `young`,
-where finding it is one step and nothing is moved. An `OrderedDict` as LRU costs
-as much again for each step, 65 bytes more an entry, and is looked through by
-each full garbage collection; a clock has half a point to a point more hits and
-the same costs.
+When `old` is empty and room is needed, `young` becomes old: an id asked for twice within a turn
+stays, and an id asked for once goes. Measured on Zipf traffic (200,000 persons; exponents 0.8,
+0.99, 1.2; room for 2,000 to 60,000): the hit rate equals LRU's to a tenth of a point and exceeds
+FIFO's by 2 to 4 points, at the cost of FIFO, since a hit in `young`, the usual place of a frequent
+id, is one step and moves nothing. An `OrderedDict` as LRU doubles the cost of each step, takes 65
+bytes more an entry, and is scanned by each full garbage collection. A clock has half a point to a
+point more hits at the same costs as that.
 
-The store says which bucket has changed, not which id of it. So the ids that are
-kept of each bucket are noted, as one string of 16 bytes each; most often there
-is one, and the string is the id itself.
+The store reports the changed bucket, not the id. The kept ids of each bucket are therefore noted
+in one string, 16 bytes each; mostly the string is a single id.
 """
 
 from typing import Final
@@ -25,25 +22,25 @@ from segments.model.identity import ID_BYTES
 from segments.store.keys import bucket_of
 
 NOTHING: Final = b""
-"""What is kept of an id that the store does not know. No record is empty."""
+"""The entry of an id that the store does not know. No record is empty."""
 
 ENTRY_BYTES: Final = 380
 """
-The most that an entry takes besides its record: the id (64), the head of the record
-(33 and what is lost to rounding), a number for the bucket (32), and a place in two
-hash tables, which Python keeps between a third and two thirds full, or grows by
-the double. Measured: 170 to 380, and 270 most often.
+The maximum size of an entry besides its record: the id (64), the head of the record (33
+plus loss to rounding), a number for the bucket (32), and a place in two hash tables, which
+Python keeps between a third and two thirds full, or doubles. Measured: 170 to 380, mostly
+270.
 """
 
 
 class RecordCache:
     """
-    Some records, each under its id.
+    Some records by id.
 
     Args:
-        max_bytes: What all of them may take, as counted by `ENTRY_BYTES` and
-            the length of each record.
-        bucket_bits: Of the store they come from.
+        max_bytes: The maximum size of all entries: `ENTRY_BYTES` and the length of the
+            record for each.
+        bucket_bits: Of the store.
     """
 
     __slots__ = (
@@ -78,7 +75,7 @@ class RecordCache:
         return record
 
     def put(self, id_: bytes, record: bytes) -> None:
-        """Keep the record of an id, or `NOTHING`; others may have to go for it."""
+        """Keep the record of an id, or `NOTHING`; evict others if necessary."""
         before = self._young.pop(id_, None)
         if before is None:
             before = self._old.pop(id_, None)
@@ -99,7 +96,7 @@ class RecordCache:
         self._bucket_to_ids[bucket] = id_ if ids is None else ids + id_
 
     def drop(self, bucket: int) -> int:
-        """Forget what is kept of a bucket; return of how many ids."""
+        """Forget the ids of a bucket; return their number."""
         ids = self._bucket_to_ids.pop(bucket, None)
         if ids is None:
             return 0

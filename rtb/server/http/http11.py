@@ -1,7 +1,7 @@
 """
-HTTP words that never change, made once.
+Constant parts of HTTP answers, made once.
 
-An answer is a head from here, `extra` lines if the request asked for any,
+An answer is a head from here, any `extra` lines that the request asked for,
 `Content-Length`, and the body: one join, one write.
 """
 
@@ -11,17 +11,17 @@ from typing import Final
 
 from isal import igzip_lib, isal_zlib
 
-from rtb.server.metrics.layout import Refusal
+from rtb.server.metrics.layout import REFUSAL_STATUS, Refusal
 
 _GZIP_WBITS: Final = 31
 _GZIP_LEVEL: Final = 1
-"""isal's: 2.8 KB of JSON in about 10 µs to a third of it; zlib's fastest takes 50 µs."""
+"""isal's: it compresses 2.8 KB of JSON to a third in about 10 µs; zlib's fastest takes 50 µs."""
 
 MIN_GZIP_BYTES: Final = 1024
-"""A smaller answer fits the same packet either way."""
+"""A smaller answer fits one packet either way."""
 
 GZIP_MAGIC: Final = b"\x1f\x8b"
-"""What gzip begins with (RFC 1952, 2.3.1), and no JSON does."""
+"""The first bytes of gzip (RFC 1952, 2.3.1); no JSON begins with them."""
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 CLOSE: Final = b"Connection: close\r\n"
@@ -32,51 +32,59 @@ _STATUS: Final = {
     200: b"200 OK",
     204: b"204 No Content",
     400: b"400 Bad Request",
+    401: b"401 Unauthorized",
+    403: b"403 Forbidden",
     404: b"404 Not Found",
     405: b"405 Method Not Allowed",
     408: b"408 Request Timeout",
     413: b"413 Content Too Large",
+    415: b"415 Unsupported Media Type",
     417: b"417 Expectation Failed",
     431: b"431 Request Header Fields Too Large",
     501: b"501 Not Implemented",
+    503: b"503 Service Unavailable",
+}
+
+_STATUS_TO_FIELD: Final = {
+    401: b"WWW-Authenticate: Bearer",
+    503: b"Retry-After: 1",
 }
 
 
 def head_of(status: int, outcome: str, error: str = "", *, media_type: str = "") -> bytes:
-    """Make the part of an answer's head that depends on its ending alone."""
+    """Make the part of an answer's head that depends only on its outcome."""
     lines = [b"HTTP/1.1 " + _STATUS[status], b"X-Enrich-Outcome: " + outcome.encode()]
     if error:
         lines.append(b"X-Enrich-Error: " + error.encode())
-    if status == 405:
-        lines.append(b"Allow: POST")
+    if status in _STATUS_TO_FIELD:
+        lines.append(_STATUS_TO_FIELD[status])
     if media_type:
         lines.append(b"Content-Type: " + media_type.encode())
     return b"\r\n".join(lines) + b"\r\n"
 
 
-_REFUSAL_STATUS: Final = {
-    Refusal.BAD_HTTP: 400,
-    Refusal.CONTENT_TYPE: 400,
-    Refusal.UNKNOWN_PATH: 404,
-    Refusal.UNKNOWN_RECIPIENT: 404,
-    Refusal.NOT_POST: 405,
-    Refusal.TOO_SLOW: 408,
-    Refusal.BODY_TOO_LARGE: 413,
-    Refusal.EXPECTATION: 417,
-    Refusal.HEAD_TOO_LARGE: 431,
-    Refusal.TRANSFER_CODING: 501,
+def plain_head(status: int, fields: bytes) -> bytes:
+    """Make the same part for an answer to no bid; `fields` are whole lines."""
+    return b"HTTP/1.1 %b\r\nCache-Control: no-store\r\n%b" % (_STATUS[status], fields)
+
+
+_REFUSAL_FIELD: Final = {
+    Refusal.NOT_POST: b"Allow: POST\r\n",
+    Refusal.NOT_GET: b"Allow: GET\r\n",
 }
 REFUSAL_HEADS: Final = {
-    refusal: head_of(status, "malformed", refusal) for refusal, status in _REFUSAL_STATUS.items()
+    refusal: head_of(status, "shed" if status == 503 else "malformed", refusal)
+    + _REFUSAL_FIELD.get(refusal, b"")
+    for refusal, status in REFUSAL_STATUS.items()
 }
 
 
 class TooLarge(Exception):
-    """The body unfolds to more than we take."""
+    """The decompressed body exceeds the limit."""
 
 
 class BadEncoding(Exception):
-    """The body is not in the encoding that its head claims, or in one that we don't know."""
+    """The body does not match its declared encoding, or the encoding is unknown."""
 
 
 def unfold(body: bytes, encoding: bytes, max_bytes: int) -> bytes:
@@ -84,13 +92,13 @@ def unfold(body: bytes, encoding: bytes, max_bytes: int) -> bytes:
     Undo a request's `Content-Encoding`.
 
     Args:
-        body: As it came.
+        body: As received.
         encoding: The header's value: gzip, or identity.
-        max_bytes: Where unfolding stops, so that a small bomb stays small.
+        max_bytes: Where decompression stops, to limit a gzip bomb.
 
     Raises:
-        TooLarge: There is more than `max_bytes`.
-        BadEncoding: Not gzip, cut short, or another encoding.
+        TooLarge: The result exceeds `max_bytes`.
+        BadEncoding: Not gzip, truncated, or another encoding.
     """
     name = encoding.strip().lower()
     if name == b"identity":
@@ -111,15 +119,15 @@ def unfold(body: bytes, encoding: bytes, max_bytes: int) -> bytes:
             if not member.eof:
                 raise BadEncoding
             parts.append(part)
-            # As gzip(1) does: blocks and buffers are filled up with zeros.
+            # Like gzip(1): blocks and buffers may be padded with zeros.
             body = member.unused_data.lstrip(b"\0")
-    except igzip_lib.IsalError:  # type: ignore[misc] # its stub says it is an instance
+    except igzip_lib.IsalError:  # type: ignore[misc] # the stub declares an instance
         raise BadEncoding from None
     raise BadEncoding
 
 
 _MAX_MEMBERS: Final = 16
-"""RFC 1952 lets members follow each other; a thousand empty ones would only cost time."""
+"""RFC 1952 allows several members; a thousand empty ones would only cost time."""
 
 _GZIP_NAMES: Final = frozenset({b"gzip", b"x-gzip"})
 
@@ -147,7 +155,7 @@ _VERSION: Final = re.compile(rb"[0-9]{1,3}(\.[0-9]{1,3})?")
 
 @lru_cache(maxsize=256)
 def version_line(value: bytes) -> bytes:
-    """Echo `x-openrtb-version` if it is a version, `<major>.<minor>`; nothing otherwise."""
+    """Echo `x-openrtb-version` if it is a version, `<major>.<minor>`; else nothing."""
     if not _VERSION.fullmatch(value):
         return b""
     return b"x-openrtb-version: " + value + b"\r\n"

@@ -1,29 +1,27 @@
 """
-The edge of the bid listener: one connection, answers in the order of requests.
+The edge of the bid listener: a connection, with answers in the order of requests.
 
     bytes -> Connection -> Reader -> Turn.begin(...)      the application: bids.py
                                        ...                the store, perhaps
     bytes <- Connection     <-       Turn.answer(...)
 
-What this module promises the network:
+The guarantees to the network:
 
-- **Answers leave in the order of requests**, however the store answers, and all
-  that are ready leave in one write.
-- **Nothing is unbounded.** Head, body, requests in the pipeline, bytes that a
-  client does not fetch, and the time for each of them have limits. A time counts
-  from the first byte, so dripping bytes buys none.
-- **A client that is gone takes nothing with it.** Its turns are abandoned, and
-  what the store says of them later finds nobody.
-- **A refused request is told why.** After a refusal we go on reading for a
-  moment and throw it away: a close with bytes unread would reset the connection
-  and our answer with it.
+- **Answers leave in the order of requests**, in whatever order the store replies. All ready
+  answers leave in one write.
+- **Everything is bounded.** Head, body, pipelined requests, unfetched bytes, and the time for
+  each have limits. Time counts from the first byte, so slow bytes gain none.
+- **A lost client does no harm.** Its turns are abandoned, and later replies ignored.
+- **A refused request gets the reason.** After a refusal, input is read and discarded for a
+  moment: a close with unread bytes would reset the connection and lose the answer.
+- **No client can take all connections.** If they are scarce, those without any request close
+  after seconds; a connection beyond the limit is answered 503.
 
-What it promises the processor: no task, future or timer for a request. A turn
-is the one object per request, and is never used for a second one: a late reply of
-the store must not find another person's request in it.
+The guarantee to the processor: no task, future or timer for a request. A turn is the only object
+for each request, and is never reused: a late reply must not reach another person's request.
 
-A `Turn` subclass is the application. The bid path is one (bids.py); the floor
-that the benchmark compares it with is another, in `loadtest.bench.peers`.
+HTTP/2 is recognized by its connection preface, and `Site.open_http2` takes over. HTTP/1.1 pays for
+a single check of a connection's first bytes.
 """
 
 import asyncio
@@ -31,24 +29,67 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, cast
 
-from mypy_extensions import mypyc_attr
+from mypy_extensions import trait
 
 from rtb.server.http import http11
 from rtb.server.http.request_heads import Head, Heads
 from rtb.server.http.request_reader import Limits, Reader, Taker
+from rtb.server.http.turn import Asker, Turn
+from rtb.server.http.unfinished import Unfinished
 from rtb.server.metrics.layout import Refusal
 
-_LINGER_S: Final = 2.0
+LINGER_S: Final = 2.0
+_FIRST_OF_POST: Final = b"P"
+_CROWDED_SHARE: Final = 0.9
+SILENT_IN_CROWD_S: Final = 2.0
+
+HTTP2_PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+"""The first bytes of an HTTP/2 client (RFC 9113, 3.4)."""
+
+
+@trait
+class Guest:
+    """A client's connection, as its site sees it: an `asyncio.Protocol` in all but its base."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin; part of `asyncio.Protocol`."""
+        raise NotImplementedError
+
+    def data_received(self, data: bytes) -> None:
+        """Take received bytes; part of `asyncio.Protocol`."""
+        raise NotImplementedError
+
+    def check(self, now_s: float, is_crowded: bool) -> None:
+        """End what has timed out; called by `Site.sweep`."""
+        raise NotImplementedError
+
+    def drain(self) -> None:
+        """Tell the client to send its next requests elsewhere."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Close after all buffered output is sent."""
+        raise NotImplementedError
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is in progress, from its first byte to its answer."""
+        raise NotImplementedError
 
 
 class Site:
     """
-    What all connections of a worker share.
+    The shared state of a worker's connections.
 
     Args:
         new_turn: Makes the turn of each request: the application.
-        on_refusal: Told of each request that HTTP refuses.
-        on_bug: Told what the application raised; the connection is closed then.
+        on_refusal: Called for each request that HTTP refuses.
+        on_bug: Called with the application's exception; the connection then closes.
+        max_connections: The limit of open connections.
+        names_of_client: Reads the names in a client's certificate; `None`: no certificate.
+        open_http2: Makes the protocol of an HTTP/2 connection; `None`: HTTP/2 is off.
+        new_turn_of_stream: Makes the turn of each HTTP/2 request, which may be a call;
+            `None`: as `new_turn`.
     """
 
     __slots__ = (
@@ -56,120 +97,85 @@ class Site:
         "heads",
         "is_draining",
         "limits",
+        "max_connections",
+        "names_of_client",
         "new_turn",
+        "new_turn_of_stream",
         "now_s",
         "on_bug",
         "on_refusal",
+        "open_http2",
+        "unfinished",
     )
 
     def __init__(
         self,
-        new_turn: Callable[["Connection", Head], "Turn"],
+        new_turn: Callable[[Asker, Head], Turn],
         limits: Limits = Limits(),  # noqa: B008 - immutable
         on_refusal: Callable[[Refusal], None] = lambda _: None,
         on_bug: Callable[[Exception], None] = lambda _: None,
+        max_connections: int = 1 << 30,
+        names_of_client: Callable[[asyncio.BaseTransport], frozenset[str] | None] = lambda _: None,
+        open_http2: Callable[["Site"], Guest] | None = None,
+        new_turn_of_stream: Callable[[Asker, Head], Turn] | None = None,
     ) -> None:
+        self.open_http2 = open_http2
+        self.names_of_client = names_of_client
         self.new_turn = new_turn
+        self.new_turn_of_stream = new_turn_of_stream or new_turn
+        self.max_connections = max_connections
         self.limits = limits
         self.on_refusal = on_refusal
         self.on_bug = on_bug
         self.heads = Heads()
-        self.connections: set[Connection] = set()
+        one = limits.max_any_head_bytes + limits.max_body_bytes
+        self.unfinished = Unfinished(max(one, limits.max_unfinished_bytes))
+        self.connections: set[Guest] = set()
         self.is_draining = False
         self.now_s = 0.0
-        """Monotonic, as coarse as `sweep` is called: for timeouts of seconds."""
+        """Monotonic, updated by `sweep`: precise enough for timeouts of seconds."""
 
     def connection(self) -> asyncio.Protocol:
-        """Make the protocol of a connection that was accepted."""
+        """Make the protocol of an accepted connection."""
         return cast("asyncio.Protocol", Connection(self))
 
+    def drain(self) -> None:
+        """End each connection as soon as its client can be told."""
+        if not self.is_draining:
+            self.is_draining = True
+            for connection in tuple(self.connections):
+                connection.drain()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the number of connections is within the limit."""
+        return len(self.connections) <= self.max_connections
+
     def sweep(self, now_s: float) -> None:
-        """End the connections whose time is up. Call it a few times a second."""
+        """End what has timed out. Call it a few times a second."""
         self.now_s = now_s
+        is_crowded = len(self.connections) > _CROWDED_SHARE * self.max_connections
         for connection in tuple(self.connections):
-            connection.check(now_s)
+            connection.check(now_s, is_crowded)
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)  # the floor of the benchmark is one
-class Turn:
+class Connection(Taker, Asker, Guest):
     """
-    One request, and the place of its answer in the order of its connection.
+    A client's connection: an `asyncio.Protocol` in all but its base.
 
-    Args:
-        connection: Where it came from.
-        head: Of the request.
-    """
-
-    __slots__ = ("connection", "extra", "is_last", "payload", "wants_gzip")
-
-    def __init__(self, connection: "Connection", head: Head) -> None:
-        self.connection = connection
-        self.extra = head.extra
-        self.wants_gzip = head.wants_gzip
-        self.is_last = head.is_last
-        self.payload: bytes | None = None
-
-    def begin(self, head: Head, body: bytes) -> None:
-        """Answer now, or see to it that `answer` is called later, once."""
-        raise NotImplementedError
-
-    def abandon(self) -> None:
-        """Forget it: the client is gone."""
-
-    def answer(self, head: bytes, body: bytes) -> None:
-        """
-        Answer.
-
-        Args:
-            head: As of `http11.head_of`.
-            body: May be empty.
-        """
-        extra = self.extra
-        if self.wants_gzip and len(body) >= http11.MIN_GZIP_BYTES:
-            body = http11.fold(body)
-            extra += http11.ENCODED
-        if self.is_last or self.connection.site.is_draining:
-            extra += self._closing()
-        length = b"Content-Length: %d\r\n\r\n" % len(body)
-        self.connection.send(self, b"".join((head, extra, length, body)))
-
-    def answer_nothing(self, head: bytes) -> None:
-        """Answer 204, which has neither a body nor the length of one (RFC 9110, 8.6)."""
-        extra = self.extra
-        if self.is_last or self.connection.site.is_draining:
-            extra += self._closing()
-        self.connection.send(self, b"".join((head, extra, b"\r\n")))
-
-    def end_here(self) -> None:
-        """Make this the last turn of its connection, and have its answer say so."""
-        if not self.is_last and self.payload is not None:
-            status, _, rest = self.payload.partition(b"\r\n")
-            self.payload = b"".join((status, b"\r\n", http11.CLOSE, rest))
-        self.is_last = True
-
-    def _closing(self) -> bytes:
-        # A drain closes behind the last request that is here, not before it.
-        self.is_last = self.is_last or self.connection.ends_with(self)
-        return http11.CLOSE if self.is_last else b""
-
-    def refuse(self, refusal: Refusal) -> None:
-        """Answer that this is not a request to the bid path."""
-        self.connection.site.on_refusal(refusal)
-        self.answer(http11.REFUSAL_HEADS[refusal], b"")
-
-
-class Connection(Taker):
-    """
-    One client's connection: an `asyncio.Protocol` in all but its base.
-
-    A compiled class with an interpreted base looks its own fields up by name.
+    A compiled class with an interpreted base looks up its own fields by name.
     """
 
     __slots__ = (
+        "_client_names",
         "_is_choked",
+        "_is_client_read",
         "_is_closing",
         "_is_lingering",
+        "_is_new",
         "_is_paused",
+        "_made_s",
+        "_opening",
         "_reader",
         "_since_s",
         "_turns",
@@ -180,23 +186,28 @@ class Connection(Taker):
     def __init__(self, site: Site) -> None:
         self.site = site
         self.transport: asyncio.Transport | None = None
-        self._reader = Reader(self, site.limits, site.heads)
+        self._reader = Reader(self, site.limits, site.heads, site.unfinished)
         self._turns: deque[Turn] = deque()
-        self._since_s = site.now_s
+        # Slightly before any request of the same tick of the coarse clock.
+        self._made_s = self._since_s = site.now_s - 0.001
         self._is_closing = False  # reads no further request
-        self._is_lingering = False  # has refused, and reads only to throw away
-        self._is_choked = False  # the client does not fetch our answers
+        self._is_lingering = False  # has refused; reads and discards
+        self._is_choked = False  # the client does not fetch answers
         self._is_paused = False
+        self._client_names: frozenset[str] | None = None
+        self._is_client_read = False
+        self._is_new = True  # not yet known to be HTTP/1.1 or HTTP/2
+        self._opening = b""
 
     # The network's side.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin; part of `asyncio.Protocol`."""
+        """See `Guest`."""
         self.transport = transport  # type: ignore[assignment] # a stream's, by contract
         self.site.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the client and whatever it still waited for."""
+        """Forget the client, and abandon its turns."""
         self.transport = None
         self._reader.close()
         self._is_closing = True
@@ -206,50 +217,60 @@ class Connection(Taker):
             turn.abandon()
 
     def data_received(self, data: bytes) -> None:
-        """Take what came; whole requests begin at once."""
-        if self._is_closing:
+        """Take received bytes; complete requests begin at once."""
+        if self._is_new:
+            data = self._opened(data)
+        if self._is_closing or not data:
             return
         site = self.site
         try:
             self._reader.read(data, site.now_s)
-        except Exception as bug:  # noqa: BLE001 - one client's, whatever it is
+        except Exception as bug:  # noqa: BLE001 - a bug costs only this client
             site.on_bug(bug)
             self.abort()
         if len(self._turns) >= site.limits.max_pipelined:
             self._pause()
 
     def eof_received(self) -> bool:
-        """Let a client that closed its half have what it still waits for."""
+        """Let a client that closed its half get its pending answers."""
         self._is_closing = True
         if self._turns:
-            self._turns[-1].end_here()
+            _end_with(self._turns[-1])
         return bool(self._turns)
 
     def pause_writing(self) -> None:
-        """Take no more requests from a client that does not fetch their answers."""
+        """Stop reading from a client that does not fetch its answers."""
         self._is_choked = True
         self._since_s = self.site.now_s
         self._pause()
 
     def resume_writing(self) -> None:
-        """Go on: the client has fetched its answers."""
+        """Read again: the client has fetched its answers."""
         self._is_choked = False
         self._since_s = self.site.now_s
         self._resume()
 
-    def check(self, now_s: float) -> None:
-        """Close if a time is up; called by `Site.sweep`."""
+    def drain(self) -> None:
+        """Do nothing: the next answer announces the end."""
+
+    def check(self, now_s: float, is_crowded: bool) -> None:
+        """See `Guest`."""
         waited_s = now_s - self._since_s
         limits = self.site.limits
         if self._is_lingering or self._is_choked:
-            limit_s = _LINGER_S if self._is_lingering else limits.fetch_timeout_s
+            limit_s = LINGER_S if self._is_lingering else limits.fetch_timeout_s
             if waited_s > limit_s:
                 self.abort()
+        elif self._opening:
+            if waited_s > limits.head_timeout_s:
+                self._end_opening()
         elif self._reader.is_amid:
             if self._reader.is_too_slow(now_s):
                 self.refuse(Refusal.TOO_SLOW)
-        elif not self._turns and waited_s > limits.idle_timeout_s:
-            self.close()
+        elif not self._turns:
+            is_silent = is_crowded and self._since_s == self._made_s
+            if waited_s > (SILENT_IN_CROWD_S if is_silent else limits.idle_timeout_s):
+                self.close()
 
     # The reader's side.
 
@@ -265,8 +286,8 @@ class Connection(Taker):
         turn.begin(head, body)
 
     def refuse(self, refusal: Refusal) -> None:
-        """Answer that this is no request, or one too large or too slow, and end."""
-        # Bytes behind a `Connection: close` are errors too, with nothing to refuse.
+        """Answer with a refusal, and end the connection."""
+        # Bytes after a `Connection: close` are errors too, but no request to refuse.
         if self._is_closing:
             return
         self._is_lingering = self._is_closing = True
@@ -277,14 +298,14 @@ class Connection(Taker):
         turn.refuse(refusal)
 
     def encourage(self) -> None:
-        """Write 100 Continue, unless an answer is still to come before it."""
-        # Behind an unanswered request it would be taken for its answer; the
-        # client then sends the body when it is tired of waiting (RFC 9110, 10.1.1).
+        """Write 100 Continue, unless an earlier answer is pending."""
+        # It would pass for that answer. The client sends the body after a wait of its own
+        # (RFC 9110, 10.1.1).
         if self.transport is not None and not self._turns and not self._is_closing:
             self.transport.write(http11.CONTINUE)
 
     def end(self) -> None:
-        """Read no more, and close behind the last answer."""
+        """Stop reading, and close after the last answer."""
         self._is_closing = True
         self._reader.stop()
         if not self._turns:
@@ -292,8 +313,19 @@ class Connection(Taker):
 
     # The application's side.
 
-    def send(self, turn: Turn, payload: bytes) -> None:
-        """Write an answer, and those that waited for it; keep it while an earlier one is out."""
+    def answer(self, turn: Turn, head: bytes, body: bytes | None) -> None:
+        """Write an answer and those that waited for it; hold it while an earlier answer is due."""
+        if turn.is_last or self.site.is_draining:
+            # A drain closes after the last request received, not before it.
+            turn.is_last = turn.is_last or self._ends_with(turn)
+            if turn.is_last:
+                head += http11.CLOSE
+        if body is None:
+            self._send(turn, head + b"\r\n")
+        else:
+            self._send(turn, b"".join((head, b"Content-Length: %d\r\n\r\n" % len(body), body)))
+
+    def _send(self, turn: Turn, payload: bytes) -> None:
         turns = self._turns
         transport = self.transport
         if transport is None:
@@ -317,39 +349,86 @@ class Connection(Taker):
         elif self._is_paused:
             self._resume()
 
-    def ends_with(self, turn: Turn) -> bool:
-        """End the connection with this turn, if no other has begun behind it."""
+    def _ends_with(self, turn: Turn) -> bool:
+        """End the connection with this turn, unless a later turn has begun; return whether so."""
         is_last = self._turns[-1] is turn
         self._is_closing = self._is_closing or is_last
         return is_last
 
+    def note_refusal(self, refusal: Refusal) -> None:
+        """See `Asker`."""
+        self.site.on_refusal(refusal)
+
+    def client_names(self) -> frozenset[str] | None:
+        """See `Asker`; read once."""
+        if not self._is_client_read and self.transport is not None:
+            self._client_names = self.site.names_of_client(self.transport)
+            self._is_client_read = True
+        return self._client_names
+
     def close(self) -> None:
-        """Close once everything written has left."""
+        """See `Guest`."""
         if self.transport is not None:
             self._is_closing = True
             self.transport.close()
 
     def abort(self) -> None:
-        """Close at once, whatever is still to be written."""
+        """See `Asker`."""
         if self.transport is not None:
             self.transport.abort()
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing of a request is here: neither a byte nor an answer to come."""
-        return not (self._reader.is_amid or self._turns or self._is_choked)
+        """See `Guest`."""
+        return not (self._reader.is_amid or self._turns or self._is_choked or self._opening)
 
     # Ours.
 
+    def _opened(self, data: bytes) -> bytes:
+        """Decide between HTTP/1.1 and HTTP/2; return the bytes for HTTP/1.1."""
+        site, transport = self.site, self.transport
+        data = self._opening + data
+        is_http2 = site.open_http2 is not None and data.startswith(HTTP2_PREFACE)
+        if site.open_http2 is not None and not is_http2 and HTTP2_PREFACE.startswith(data):
+            if not self._opening:
+                self._since_s = site.now_s
+            self._opening = data
+            return b""
+        self._opening = b""
+        self._is_new = False
+        if is_http2 and transport is not None and site.open_http2 is not None:
+            site.connections.discard(self)
+            self.transport, self._is_closing = None, True
+            self._reader.close()
+            successor = site.open_http2(site)
+            transport.set_protocol(cast("asyncio.Protocol", successor))
+            successor.connection_made(transport)
+            successor.data_received(data)
+            return b""
+        if not site.has_room:
+            self.refuse(Refusal.TOO_MANY_CONNECTIONS)
+        return data
+
+    def _end_opening(self) -> None:
+        """Refuse what may be POST; a preface of HTTP/2 expects no answer of HTTP/1.1."""
+        is_method = self._opening == _FIRST_OF_POST
+        self._opening = b""
+        self._is_new = False
+        if is_method:
+            self.refuse(Refusal.TOO_SLOW)
+        else:
+            self.close()
+
     def _finish(self) -> None:
-        for turn in self._turns:  # behind the last one, so never answered
+        for turn in self._turns:  # after the last answer, so never answered
             turn.abandon()
         self._turns.clear()
         if not self._is_lingering:
             self.close()
         elif self.transport is not None:
             self._since_s = self.site.now_s
-            self.transport.write_eof()
+            if self.transport.can_write_eof():  # TLS can't close one half
+                self.transport.write_eof()
 
     def _pause(self) -> None:
         if not self._is_paused and self.transport is not None:
@@ -365,6 +444,14 @@ class Connection(Taker):
         ):
             self._is_paused = False
             self.transport.resume_reading()
+
+
+def _end_with(turn: Turn) -> None:
+    """Make a turn the last of its connection, and announce that in its answer."""
+    if not turn.is_last and turn.payload is not None:
+        status, _, rest = turn.payload.partition(b"\r\n")
+        turn.payload = b"".join((status, b"\r\n", http11.CLOSE, rest))
+    turn.is_last = True
 
 
 _NO_HEAD: Final = Head(b"", b"", {}, b"", b"", wants_gzip=False, is_last=True, body_bytes=0)

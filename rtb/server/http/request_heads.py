@@ -1,16 +1,14 @@
 """
-Heads of requests, and those that have been seen before.
+Heads of requests, and a table of known heads.
 
-A keep-alive client says the same thing each time: the same path, the same
-headers, at most another `Content-Length`. A head that the parser has read before
-is therefore looked up by its bytes and not read again, which saves a sixth of a
-bid's instructions. What comes of it can't differ: between two requests the
-parser is in one state, and what it makes of the same bytes in the same state is
-the same. So a head is learnt only when it came alone, from its first byte to the
-last one of its body, and only one that keeps the connection.
+A keep-alive client repeats itself: the same path and headers, at most with another
+`Content-Length`. A known head is therefore looked up by its bytes and not parsed again, which saves
+a sixth of a bid's instructions. The result can't differ: between two requests the parser is always
+in the same state. A head is learnt only if its request came alone and complete, and keeps the
+connection open.
 
-Heads that differ each time (a trace id) are learnt in vain, so after a table full
-of them that nobody asked for again, none is learnt for a while.
+Heads that differ each time (a trace id) are learnt in vain: after a full table without enough hits,
+learning pauses.
 """
 
 from typing import Final, final
@@ -24,11 +22,11 @@ MAX_HEAD_BYTES: Final = 1024
 """A worker's table takes 8 MB at most."""
 
 _REST: Final = 16 * MAX_HEADS
-"""So many requests come and go before a table that was of no use is tried again."""
+"""The number of requests before learning resumes after a useless table."""
 
 
 def header_of(headers: dict[bytes, bytes], name: bytes) -> bytes:
-    """Return a header by its name in lower case; empty if it is not there."""
+    """Return a header by its name in lower case; empty if absent."""
     for key, value in headers.items():
         if key.lower() == name:
             return value
@@ -39,16 +37,16 @@ def header_of(headers: dict[bytes, bytes], name: bytes) -> bytes:
 @mypyc_attr(acyclic=True)
 class Head:
     """
-    The head of one request, as far as it changes anything here. Never changed itself.
+    The relevant parts of a request's head. Immutable.
 
     Attributes:
-        method: In capitals, as it came.
+        method: In capitals, as received.
         url: The request's target.
         headers: By name as spelled.
-        encoding: `Content-Encoding`; empty if not said.
+        encoding: `Content-Encoding`; empty if absent.
         extra: Lines of the answer's head that the request asked for.
-        wants_gzip: The request takes a gzip answer.
-        is_last: The connection ends with the answer.
+        wants_gzip: Whether the request accepts a gzip answer.
+        is_last: Whether the connection ends with the answer.
         body_bytes: Of the body that came with it.
     """
 
@@ -84,13 +82,13 @@ class Head:
         self.body_bytes: Final = body_bytes
 
     def header(self, name: bytes) -> bytes:
-        """Return a header by its name in lower case; empty if the request has none."""
+        """Return a header by its name in lower case; empty if absent."""
         return header_of(self.headers, name)
 
 
 @final
 class Heads:
-    """The heads that a worker has seen, by their bytes."""
+    """The heads that a worker knows, by their bytes."""
 
     __slots__ = ("_hits", "_resting", "_table")
 
@@ -101,10 +99,10 @@ class Heads:
 
     def of(self, data: bytes) -> Head | None:
         """
-        Return the head of a request that is the whole of `data`, if it is known.
+        Return the known head of the request that is all of `data`, or `None`.
 
         Args:
-            data: What came, the first byte of a request first.
+            data: The received bytes, from the first byte of a request.
         """
         if not self._table:
             return None
@@ -115,23 +113,41 @@ class Heads:
         self._hits += 1
         return head
 
+    def of_fields(self, fields: bytes) -> Head | None:
+        """Return the known head of an HTTP/2 request, or `None`."""
+        head = self._table.get(fields)
+        if head is not None:
+            self._hits += 1
+        return head
+
     def learn(self, data: bytes, head: Head) -> None:
         """
-        Keep what the parser made of a request, if it may stand for the next such one.
+        Keep a parsed head, if it is good for the next such request.
 
         Args:
-            data: All that came, from the request's first byte on.
-            head: Of the first request in it, or of a later one, which is not kept.
+            data: All received bytes, from the request's first byte on.
+            head: Of the first request in `data`, or of a later one, which is not kept.
         """
         end = data.find(_END) + len(_END)
         if (
             head.is_last
             or end > MAX_HEAD_BYTES
             or len(data) - end != head.body_bytes
-            # A body that ends by other means than its length can't be known to end here.
+            # Without its length, a body can't be known to end here.
             or head.header(b"content-length") != b"%d" % head.body_bytes
             or head.header(b"transfer-encoding")
         ):
+            return
+        self._keep(data[:end], head)
+
+    def learn_fields(self, fields: bytes, head: Head) -> None:
+        """Keep the head of an HTTP/2 request by its fields."""
+        if len(fields) <= MAX_HEAD_BYTES:
+            self._keep(fields, head)
+
+    def _keep(self, key: bytes, head: Head) -> None:
+        # A request with all its content in the URL is personal, and never repeats.
+        if head.method != b"POST":
             return
         if self._resting:
             self._resting -= 1
@@ -141,4 +157,4 @@ class Heads:
                 self._resting = _REST
             self._table.clear()
             self._hits = 0
-        self._table[data[:end]] = head
+        self._table[key] = head

@@ -1,17 +1,17 @@
 """
-Bytes of one connection to requests: HTTP/1.1 on httptools, within limits.
+From a connection's bytes to requests: HTTP/1.1 on httptools, within limits.
 
     bytes -> Reader -> head seen before?  -> Taker.take(head, body)
                        llhttp, callbacks
 
-Nothing is unbounded: head and body have limits in bytes and in time. A time counts
-from the first byte, so dripping bytes buys none; chunks and trailers weigh too.
+Everything is bounded: head and body have limits in bytes and in time. Time counts from the first
+byte, so slow bytes gain none; chunk framing and trailers count too. All unfinished requests
+together have a limit as well (`Unfinished`).
 
-`Upgrade` is ignored, whatever it names (RFC 9110, 7.8): clients offer h2c with each request. The
-parser would leave the body to the other protocol, so it is given the head anew without it.
+`Upgrade` is ignored (RFC 9110, 7.8): some clients offer h2c with each request. The parser would
+leave the body to that protocol, so it gets the head again without the header.
 
-Trailers are read and dropped: fields of a head that come behind the body change nothing
-(RFC 9110, 6.5.1).
+Trailers are read and dropped: fields after the body change nothing (RFC 9110, 6.5.1).
 """
 
 import re
@@ -22,20 +22,24 @@ from mypy_extensions import mypyc_attr
 
 from rtb.server.http import http11
 from rtb.server.http.request_heads import Head, Heads, header_of
+from rtb.server.http.unfinished import Part, Unfinished
 from rtb.server.metrics.layout import Refusal
 
 _BETWEEN, _HEAD, _BODY = range(3)
 
-_MAX_HEADERS: Final = 100
+MAX_HEADERS: Final = 100
+
+_MAX_PIECES: Final = 256
+"""Of a body, before they are joined: few enough for little overhead, and little copying."""
 
 _LINE_BYTES: Final = 4
-"""Of a header's line, beside name and value."""
+"""Of a header's line, besides its name and value."""
 
 _GZIP: Final = (b"gzip", b"x-gzip")
 
 
 class Limits(NamedTuple):
-    """What one connection may take of us."""
+    """The limits of a connection, and of all connections together."""
 
     max_head_bytes: int = 16_384
     max_body_bytes: int = 262_144
@@ -44,40 +48,59 @@ class Limits(NamedTuple):
     body_timeout_s: float = 10.0
     idle_timeout_s: float = 75.0
     fetch_timeout_s: float = 10.0
-    """How long a client may leave our answers unfetched."""
+    """How long a client may leave answers unfetched."""
+    max_unfinished_bytes: int = 64 << 20
+    """Of all unfinished requests of a worker."""
+    long_path: bytes = b""
+    """The path of requests with all content in the URL; empty: none."""
+    max_long_head_bytes: int = 49_152
+    """Of a head with that path: a TC string alone may have 12,000 characters."""
+
+    @property
+    def max_any_head_bytes(self) -> int:
+        """Of a head with an unknown path."""
+        return self.max_long_head_bytes if self.long_path else self.max_head_bytes
+
+    def is_too_long(self, head_bytes: int, url: bytes) -> bool:
+        """Tell whether a head exceeds the limit for this URL, or part of a URL."""
+        if head_bytes <= self.max_head_bytes:
+            return False
+        is_long = bool(self.long_path) and url.startswith(self.long_path)
+        return not is_long or head_bytes > self.max_long_head_bytes
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Taker:
-    """Who takes the requests that a `Reader` reads."""
+    """Takes the requests that a `Reader` reads."""
 
     __slots__ = ()
 
     def take(self, head: Head, body: bytes) -> None:
-        """Take one request that is whole."""
+        """Take a complete request."""
         raise NotImplementedError
 
     def refuse(self, refusal: Refusal) -> None:
-        """Say why no more is read, to the client."""
+        """Refuse further reading, with the reason to the client."""
         raise NotImplementedError
 
     def encourage(self) -> None:
-        """Tell a client that waits for it (RFC 9110, 10.1.1) to send its body."""
+        """Ask a waiting client (RFC 9110, 10.1.1) to send its body."""
         raise NotImplementedError
 
     def end(self) -> None:
-        """Take no more: what follows is none of our requests."""
+        """Take no more: the following bytes are no requests to us."""
         raise NotImplementedError
 
 
-class Reader:
+class Reader(Part):
     """
-    Reads one connection.
+    Reads a connection.
 
     Args:
-        taker: Gets each request, and the refusal of what is none.
-        limits: What a request may take.
-        heads: Those seen before, on whatever connection.
+        taker: Gets each request, and each refusal.
+        limits: Of requests.
+        heads: The known heads of all connections.
+        unfinished: The unfinished requests of all connections.
     """
 
     __slots__ = (
@@ -90,6 +113,7 @@ class Reader:
         "_head_bytes",
         "_headers",
         "_heads",
+        "_is_counted",
         "_is_new",
         "_is_upgrading",
         "_limits",
@@ -100,12 +124,15 @@ class Reader:
         "_phase",
         "_since_s",
         "_taker",
+        "_unfinished",
         "_url",
         "_wants_gzip",
     )
 
-    def __init__(self, taker: Taker, limits: Limits, heads: Heads) -> None:
+    def __init__(self, taker: Taker, limits: Limits, heads: Heads, unfinished: Unfinished) -> None:
         self._taker = taker
+        self._unfinished = unfinished
+        self._is_counted = False
         self._limits = limits
         self._heads = heads
         self._headers: dict[bytes, bytes] = {}
@@ -123,16 +150,16 @@ class Reader:
         self._since_s = 0.0
         self._part_bytes = 0
         self._is_upgrading = False
-        self._is_new = True  # the parser has seen nothing of the next request
-        self._data = b""  # what came, if a request begins with it
+        self._is_new = True  # the parser has no byte of the next request
+        self._data = b""  # the received bytes, if a request begins with them
         self._parser: HttpRequestParser | None = HttpRequestParser(self)
 
     def read(self, data: bytes, now_s: float) -> None:
         """
-        Take what came; whole requests are given on at once.
+        Take received bytes, and pass on complete requests at once.
 
         Raises:
-            Exception: Whatever the taker raised.
+            Exception: Any exception from the taker.
         """
         if self._is_new:
             head = self._heads.of(data)
@@ -144,53 +171,63 @@ class Reader:
         self._data = b""
 
     def stop(self) -> None:
-        """Forget what is here of a request; nothing more is read, nor learnt."""
-        self._url = self._data = b""
+        """Drop an unfinished request; read and learn nothing more."""
+        self._url = self._data = self._body = b""
+        self._is_new = True
+        self._more.clear()
+        self._forget()
 
     def close(self) -> None:
-        """Let go of the parser, which holds our methods, as we hold it."""
+        """Release the parser: it and the reader reference each other."""
         self._parser = None
+        self._forget()
+
+    def give_up(self) -> None:
+        """Refuse the unfinished request to free memory for others."""
+        self._refuse(Refusal.TOO_MANY_UNFINISHED)
+        self.stop()
+        self._headers.clear()
 
     @property
     def is_amid(self) -> bool:
-        """Whether a part of a request is here."""
-        return bool(self._url)
+        """Whether there is a part of a request."""
+        return not self._is_new
 
     def is_too_slow(self, now_s: float) -> bool:
-        """Say whether a request of which a part is here takes too long."""
+        """Tell whether an unfinished request takes too long."""
         limits = self._limits
         limit_s = limits.head_timeout_s if self._phase == _HEAD else limits.body_timeout_s
-        return bool(self._url) and now_s - self._since_s > limit_s
+        return self.is_amid and now_s - self._since_s > limit_s
 
     # The parser's side.
 
     def on_message_begin(self) -> None:
-        """Note that the next request has begun."""
+        """Record that the next request has begun."""
         self._is_new = False
 
     def on_url(self, url: bytes) -> None:
-        """Take the request's target, or the next piece of it."""
+        """Take the request's target, or the next part of it."""
         self._url += url
         self._head_bytes += len(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header; each line weighs, though its name has come before."""
+        """Take a header; repeated names count as well."""
         if self._phase == _BODY:
             return  # a trailer
         self._lines += 1
         self._head_bytes += len(name) + len(value) + _LINE_BYTES
         headers = self._headers
-        if name in headers and name.lower() in _LISTS:
+        if name in headers and name.lower() in LISTS:
             value = b"%b, %b" % (headers[name], value)
         headers[name] = value
 
     def on_headers_complete(self) -> None:
-        """Read the few headers that change anything."""
+        """Evaluate the few headers that matter."""
         headers = self._headers
         parser = self._parser
         if parser is None:
             return
-        if self._lines > _MAX_HEADERS or self._head_bytes > self._limits.max_head_bytes:
+        if self._lines > MAX_HEADERS or self._limits.is_too_long(self._head_bytes, self._url):
             self._refuse(Refusal.HEAD_TOO_LARGE)
         elif parser.should_upgrade() and parser.get_method() != b"CONNECT":
             self._is_upgrading = True
@@ -200,19 +237,19 @@ class Reader:
             if name not in _PLAIN:
                 hosts += self._read_header(name, headers[name])
         if (hosts != 1 and parser.get_http_version() != "1.0") or (
-            hosts and not _HOST.fullmatch(self._header(b"host"))
+            hosts and not HOST.fullmatch(self._header(b"host"))
         ):
             self._refuse(Refusal.BAD_HTTP)
         self._phase = _BODY
         if self._expects:
             self._expects = False
-            self._data = b""  # whoever asks before it sends is answered anew each time
+            self._data = b""  # not learnt: each such request needs its own 100 Continue
             self._expect()
 
     def on_body(self, chunk: bytes) -> None:
-        """Take the body, or the next piece of it."""
+        """Take the body, or the next part of it."""
         if self._body:
-            self._more.append(chunk)
+            add_piece(self._more, chunk)
         else:
             self._body = chunk
         self._body_bytes += len(chunk)
@@ -222,7 +259,7 @@ class Reader:
             self._more.clear()
 
     def on_message_complete(self) -> None:
-        """Give the request on."""
+        """Pass the request on."""
         parser = self._parser
         if parser is None or self._is_upgrading:
             return
@@ -248,9 +285,15 @@ class Reader:
         self._wants_gzip = False
         self._is_new = True
         self._headers.clear()
+        if self._is_counted:
+            self._forget()
         self._taker.take(head, body)
 
     # Ours.
+
+    def _forget(self) -> None:
+        self._is_counted = False
+        self._unfinished.forget(self)
 
     def _parse(self, data: bytes, now_s: float) -> None:
         parser = self._parser
@@ -259,27 +302,27 @@ class Reader:
         rest = self._feed(parser, data)
         while rest is not None:
             if not self._is_upgrading:
-                self._taker.end()  # what follows is a tunnel, which we don't make
+                self._taker.end()  # a tunnel would follow, which we don't open
                 return
             head = self._without_upgrade(parser)
             self._parser = parser = HttpRequestParser(self)
             self._feed(parser, head)
             rest = self._feed(parser, rest)
-        if self._url:
+        if self.is_amid:
             self._note_part(len(data), now_s)
 
     def _refuse(self, refusal: Refusal) -> None:
-        self._data = b""  # so that its head is not learnt
+        self._data = b""  # the head must not be learnt
         self._taker.refuse(refusal)
 
     def _feed(self, parser: HttpRequestParser, data: bytes) -> bytes | None:
-        """Return what stands behind a head that asks for another protocol; `None` if none does."""
+        """Return the bytes after a head with `Upgrade`, or `None`."""
         try:
             parser.feed_data(data)
         except HttpParserUpgrade as upgrade:
             return data[upgrade.args[0] :]
         except HttpParserError as error:
-            # What a callback of ours raised comes as the context of the parser's own.
+            # An exception of our callbacks is the context of the parser's own.
             bug = error.__context__
             if isinstance(bug, Exception) and not isinstance(bug, HttpParserError):
                 raise bug from None
@@ -287,7 +330,7 @@ class Reader:
         return None
 
     def _without_upgrade(self, parser: HttpRequestParser) -> bytes:
-        """Write a head as if it had not asked for another protocol, and forget it, to read it."""
+        """Return the head without `Upgrade`, and reset, to parse again."""
         version = parser.get_http_version().encode()
         lines = [b"%b %b HTTP/%b" % (parser.get_method(), self._url, version)]
         lines += [
@@ -302,24 +345,27 @@ class Reader:
         return b"\r\n".join(lines) + b"\r\n\r\n"
 
     def _note_part(self, received: int, now_s: float) -> None:
-        """Mind the limits of a request of which only a part is here."""
         limits = self._limits
         phase = self._phase or _HEAD
         if phase != self._phase or not self._part_bytes:
-            # The first part of a head: measured, for what came before it was others'.
+            # The first part of a head counts by its parsed size: earlier bytes are not its own.
             self._since_s = now_s
             self._phase = phase
             self._part_bytes = self._head_bytes
         else:
             self._part_bytes += received
-        if phase == _HEAD and self._part_bytes > limits.max_head_bytes:
-            self._refuse(Refusal.HEAD_TOO_LARGE)
-        # Chunks and trailers weigh too, and only their content counts as body.
+        if phase == _HEAD:
+            if limits.is_too_long(self._part_bytes, self._url):
+                self._refuse(Refusal.HEAD_TOO_LARGE)
+        # Chunk framing and trailers count here; only content counts as body.
         elif self._part_bytes > limits.max_head_bytes + 4 * limits.max_body_bytes:
             self._refuse(Refusal.BODY_TOO_LARGE)
+        else:
+            self._is_counted = True
+            self._unfinished.note(self, self._head_bytes + self._body_bytes)
 
     def _read_header(self, name: bytes, value: bytes) -> int:
-        """Take note of a header that changes something; returns how many hosts it names."""
+        """Evaluate a header; return the number of hosts that it names."""
         match name.lower():
             case b"host":
                 return 1
@@ -334,7 +380,7 @@ class Reader:
             case b"expect":
                 self._expects = True
             case b"connection":
-                # HTTP/1.0 wants to hear it; 1.1 takes it for granted.
+                # HTTP/1.0 expects this header; in 1.1 it is the default.
                 if (
                     value.lower() == b"keep-alive"
                     and self._parser is not None
@@ -347,7 +393,7 @@ class Reader:
         return 0
 
     def _read_codings(self, value: bytes) -> None:
-        """Mind the codings of a body beside chunked, which the parser undoes (RFC 9112, 7)."""
+        """Check the codings of a body besides chunked, which the parser decodes (RFC 9112, 7)."""
         *codings, _ = [coding.strip().lower() for coding in value.split(b",")]
         if not codings:
             return
@@ -370,12 +416,30 @@ class Reader:
         return header_of(self._headers, name)
 
 
-_LISTS: Final = frozenset(
-    {b"accept-encoding", b"connection", b"content-encoding", b"host", b"transfer-encoding"}
-)
-"""Headers of which two lines are one list (RFC 9110, 5.3); and `Host`, of which they are none."""
+def add_piece(pieces: list[bytes], piece: bytes) -> None:
+    """Add a part of a body to the previous parts."""
+    pieces.append(piece)
+    if len(pieces) == _MAX_PIECES:
+        # Joined, since a part of two bytes takes forty.
+        pieces[:] = [b"".join(pieces)]
 
-_HOST: Final = re.compile(rb"[^\s,]*")
+
+LISTS: Final = frozenset(
+    {
+        b"accept-encoding",
+        b"authorization",
+        b"connection",
+        b"content-encoding",
+        b"host",
+        b"transfer-encoding",
+    }
+)
+"""
+Headers whose repeated lines form a list (RFC 9110, 5.3), plus `Host` and `Authorization`, which may
+not repeat: the last line must not count alone.
+"""
+
+HOST: Final = re.compile(rb"[^\s,]*")
 
 _PLAIN: Final = {b"Host", b"User-Agent", b"Accept", b"Content-Type", b"Content-Length"}
 """Names of headers that change nothing here, as spelled; learnt, up to a limit."""

@@ -1,26 +1,30 @@
 """
-Health and metrics, on a port of their own, from what the workers write to memory.
+Health and metrics on their own port, from the memory that the workers write.
 
     /health/live    200 while the supervisor answers at all
     /health/ready   200 if a request sent now would be answered; with ?strict, if it would be
-                    enriched; else 503 and why
-    /healthz /healthcheck    as ready: OpenX's and Index's names for it
-    /heartbeat      as live: Index's name for that
+                    enriched; else 503 with the reason
+    /healthz /healthcheck    as ready: the names of OpenX and Index
+    /heartbeat      as live: Index's name
     /metrics        Prometheus, summed over all workers
 
-A store that is away makes no worker unready, for all others have lost it as well: bids pass
-through. Two things do: a worker that never could enrich, which a rollout must wait for, and
-one whose catalog is too old though it has the store, for another may have it fresh.
+The loss of a shared store makes no worker unready, since other pods have lost it too: bids pass
+through. Three states do: a lost store of the pod's own; no ability to enrich since the start, for
+which a rollout must wait; and a stale catalog despite a link to the store, since others may have
+a fresh one.
 
-The bid path never waits for this, nor does this ask a worker anything: a worker
-that hangs is one whose last beat is too long ago.
+The bid path never waits for this module, and this module asks the workers nothing: a worker hangs
+if its last beat is too old.
 """
 
+import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from typing import Final
 
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -31,8 +35,12 @@ from prometheus_client.registry import Collector
 
 from rtb.outcome import Outcome, Reason
 from rtb.server.metrics import layout
-from rtb.server.metrics.layout import CacheEvent, Gauge, Refusal, SeenResult, Where
+from rtb.server.metrics.following import followed
+from rtb.server.metrics.layout import CacheEvent, Gauge, Refusal, Said, SeenResult, Where
+from rtb.server.metrics.processes import build_info, processes
 from rtb.server.metrics.shared_counters import SharedCounters
+from rtb.server.metrics.timings import timings
+from segments.runtime.follow_status import FollowReader
 from segments.runtime.health import Health
 
 _BEAT_MAX_AGE_S = 3
@@ -43,11 +51,13 @@ class Board(Collector):
     All workers' cells, read together.
 
     Args:
-        all_counters: Whatever was counted, by whichever process.
-        wall_s: Unix time.
-        in_office: Where each worker's present process says how it is, `None` if
-            it has none: a starting successor and one that drains have no say
-            in how the service is. If not given, all have.
+        all_counters: The rows of all processes.
+        wall_s: Unix time, which may be set back and forth.
+        monotonic_s: The machine's clock, common to all processes.
+        in_office: Returns the row of each worker's present process, or `None`: starting
+            successors and draining processes do not count in health. Default: all rows.
+        url_scheme: Of bids: http or https.
+        following: The progress of the follower, if the store is the pod's own.
     """
 
     def __init__(
@@ -55,27 +65,37 @@ class Board(Collector):
         all_counters: Sequence[SharedCounters],
         wall_s: Callable[[], float] = time.time,
         in_office: Callable[[], Sequence[SharedCounters | None]] | None = None,
+        monotonic_s: Callable[[], float] = time.monotonic,
+        url_scheme: Callable[[], str] = lambda: "http",
+        following: FollowReader | None = None,
     ) -> None:
         self._all_counters = all_counters
         self._in_office = in_office or (lambda: all_counters)
         self._wall_s = wall_s
+        self._monotonic_s = monotonic_s
+        self._url_scheme = url_scheme
+        self._following = following
 
     def health(self) -> Health:
-        """Return how the service is: as its worst worker."""
+        """Return the service's health: its worst worker's."""
         unready: list[str] = []
         passing: list[str] = []
         for index, counters in enumerate(self._in_office()):
             for is_unready, why in self._ailments_of(counters):
                 (unready if is_unready else passing).append(f"worker {index}: {why}")
-        return Health(unready, passing)
+        if self._following is None:
+            return Health(unready, passing)
+        closed, trouble = self._following.troubles()
+        # Together with a worker's fault this is its reason; alone, workers will notice in seconds.
+        return Health([*unready, *closed], passing, ill=trouble)
 
     def _ailments_of(self, counters: SharedCounters | None) -> Iterator[tuple[bool, str]]:
-        """Yield what is wrong with a worker, and whether that makes it unready."""
+        """Yield a worker's troubles, and whether each makes it unready."""
         if counters is None:
             yield True, "not running"
             return
         cells, now_s = counters.cells, self._wall_s()
-        if now_s - cells[Gauge.BEAT_AT_S] > _BEAT_MAX_AGE_S:
+        if self._monotonic_s() - cells[Gauge.BEAT_AT_S] > _BEAT_MAX_AGE_S:
             yield True, "not running" if not cells[Gauge.PID] else "does not respond"
             return
         if cells[Gauge.IS_STOPPING]:
@@ -85,25 +105,26 @@ class Board(Collector):
         never_enriched, link = not cells[Gauge.HAS_ENRICHED], cells[Gauge.LINK]
         if link != layout.LINK_UP:
             fault = layout.FAULTS[link - layout.LINK_UP - 1] if link else "not connected yet"
-            yield never_enriched, f"store {fault}"
+            is_unready = never_enriched or self._following is not None
+            yield is_unready, f"store {fault}{_refused(counters, Said.STORE_REFUSAL)}"
+        elif unasked := counters.said(Said.UNASKED_NODES):
+            yield False, f"store: {unasked}"
+        elif cells[Gauge.IS_UNFILLED]:
+            yield False, "the store came back empty, whole or in part: run `rtb-segments rebuild`"
         seen_at_s = cells[Gauge.CATALOG_SEEN_AT_S]
         if not seen_at_s:
-            yield True, "catalog not read yet"
+            yield True, f"catalog not read yet{_refused(counters, Said.CATALOG_REFUSAL)}"
         elif not cells[Gauge.IS_CATALOG_CONFIRMED]:
             is_behind_others = link == layout.LINK_UP
-            why = f"catalog not confirmed for {now_s - seen_at_s:.0f} s"
+            refused = _refused(counters, Said.CATALOG_REFUSAL)
+            why = f"catalog not confirmed for {now_s - seen_at_s:.0f} s{refused}"
             yield never_enriched or is_behind_others, why
 
     def collect(self) -> Iterator[Metric]:
-        """Render everything that is counted; part of prometheus-client."""
+        """Render all counts; part of prometheus-client."""
         yield self._requests()
-        yield self._histogram(
-            "rtb_request_seconds",
-            "Time from a request's last byte to its answer.",
-            layout.SECONDS_EDGES,
-            layout.SECONDS,
-            self._sum(layout.SECONDS_SUM_NS) / layout.NS_PER_S,
-        )
+        refused = {each: self._sum(layout.REFUSED + n) for n, each in enumerate(Refusal)}
+        yield from timings(self._sum, refused, self._url_scheme())
         ids = CounterMetricFamily("rtb_ids", "Ids looked up.", labels=("kind", "result"))
         for i, kind in enumerate(layout.KINDS):
             ids.add_metric((kind, "unknown"), self._sum(layout.IDS + 2 * i))
@@ -141,6 +162,16 @@ class Board(Collector):
         )  # fmt: skip
         yield from self._cache()
         yield from self._gauges()
+        pids = {"supervisor": os.getpid(), **self._workers()}
+        status = None if self._following is None else self._following.status()
+        if status is not None:
+            yield from followed(status, self._wall_s(), self._monotonic_s())
+            pids["follower"] = status.pid
+        yield build_info()
+        yield from processes(pids)
+
+    def _workers(self) -> dict[str, int]:
+        return {f"worker-{i}": pid for i, pid in enumerate(self._of_each(Gauge.PID))}
 
     def _cache(self) -> Iterator[Metric]:
         yield self._table(
@@ -158,6 +189,7 @@ class Board(Collector):
         links = self._of_each(Gauge.LINK)
         is_up = all(link == layout.LINK_UP for link in links)
         yield _gauge("rtb_store_up", "1 if every worker can ask the store.", is_up)
+        yield self._refused()
         health = self.health()
         yield _gauge("rtb_ready", "1 if the service can answer.", health.is_ready)
         yield _gauge("rtb_enriching", "1 if every worker can enrich.", health.is_enriching)
@@ -170,9 +202,26 @@ class Board(Collector):
             seen_at_s,
         )
 
+    def _refused(self) -> Metric:
+        refused = Counter(
+            refusal
+            for counters in self._in_office()
+            if counters is not None
+            for refusal in {counters.said(said) for said in _REFUSALS} - {""}
+        )
+        family = GaugeMetricFamily(
+            "rtb_store_refused",
+            "Workers to whom the store now answers a command with an error.",
+            labels=("code", "command"),
+        )
+        for refusal, workers in refused.items():
+            code, _, command = refusal.partition(" to ")
+            family.add_metric((code, command), workers)
+        return family
+
     def _requests(self) -> Metric:
         counts: dict[tuple[str, Outcome, Reason], int] = {
-            # What has not happened yet is zero, so that its first time is a change.
+            # Usual series begin at zero, so that the first event is a change.
             ("", outcome, Reason.NONE): 0
             for outcome in Outcome
             if outcome is not Outcome.MALFORMED
@@ -206,7 +255,7 @@ class Board(Collector):
         return HistogramMetricFamily(name, text, buckets=buckets, sum_value=total)
 
     def _of_each(self, gauge: Gauge) -> list[int]:
-        """Return what each worker says of itself, zero where there is none."""
+        """Return a gauge of each worker, zero without a process."""
         return [0 if counters is None else counters.cells[gauge] for counters in self._in_office()]
 
     def _sum(self, cell: int) -> int:
@@ -226,7 +275,7 @@ def application(board: Board) -> web.Application:
 
     async def prometheus(_: web.Request) -> web.Response:
         return web.Response(
-            body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST}
+            body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4}
         )
 
     app = web.Application()
@@ -240,6 +289,14 @@ def application(board: Board) -> web.Application:
 
 def _cells_of(first: int, edges: Sequence[float]) -> range:
     return range(first, first + len(edges) + 1)
+
+
+_REFUSALS: Final = (Said.STORE_REFUSAL, Said.CATALOG_REFUSAL)
+
+
+def _refused(counters: SharedCounters, said: Said) -> str:
+    refusal = counters.said(said)
+    return f": {refusal}" if refusal else ""
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

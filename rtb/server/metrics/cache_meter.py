@@ -1,9 +1,8 @@
 """
-Carries what the near cache has counted into the counters.
+Copies the near cache's counts into the shared counters.
 
-The cache counts in fields of its own, which cost a bid nothing to speak of, and
-begins with each worker at zero; the counters's cells go on where a dead worker
-stopped. So what is carried is the difference, with each beat of the worker.
+The cache counts in its own fields, at almost no cost to a bid, and from zero in each worker; the
+shared cells continue after a dead worker. Each beat therefore adds the difference.
 """
 
 import logging
@@ -16,7 +15,7 @@ _log = logging.getLogger(__name__)
 
 
 class CacheMeter:
-    """Of one worker; of a lookup without a cache, it shows zero."""
+    """A worker's meter; without a cache, its counts stay zero."""
 
     def __init__(self, lookup: Lookup, counters: SharedCounters) -> None:
         self._counts = lookup.counts
@@ -25,7 +24,7 @@ class CacheMeter:
         self._refusal = ""
 
     def read(self) -> None:
-        """Bring the counters up to date; side effect: logs if the store refuses to be cached."""
+        """Update the counters; log if the store refuses tracking or registration."""
         for event, shown in self._shown.items():
             count = getattr(self._counts, event.value)
             self._counters.count_cache(event, count - shown)

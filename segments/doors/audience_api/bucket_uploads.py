@@ -1,13 +1,12 @@
 """
-Files that partners put straight into the bucket: noticed, and made jobs.
+Jobs for files that partners upload straight into the bucket.
 
-    uploads/<key>        where the bucket's own URL lets a file be put
-    deliveries/...       where it is moved to, before it is a job
+    uploads/<key>        the target of the bucket's presigned URL
+    deliveries/...       the copy that the job refers to
 
-A URL of a bucket can be used as often as one likes until it expires. So the
-file is copied away before anything refers to it, and what is put there a second
-time is deleted unread. Replicas may notice the same file: one of them makes the
-job, the others take their copy away again.
+A bucket's presigned URL works any number of times until it expires. So the file is copied
+before anything refers to it, and a second file under its key is deleted unread. If several
+replicas find a file, the first makes the job; the others delete their copies.
 """
 
 import asyncio
@@ -19,10 +18,11 @@ from obstore.exceptions import BaseError
 from segments.doors.rest.services import Services
 from segments.files.blobs import UPLOADS, delivery_name
 from segments.ingest.uploaded_file import arrived
-from segments.ledger import audiences, uploads
+from segments.ledger import audiences, quotas, uploads
 from segments.ledger.database.engine import reading
 from segments.ledger.database.errors import LEDGER_FAILURES
 from segments.ledger.uploads import UsedBefore
+from segments.model.quota import OverQuota
 from segments.runtime.pauses import wait_or_stop
 
 _log = logging.getLogger(__name__)
@@ -30,11 +30,11 @@ _log = logging.getLogger(__name__)
 EVERY_S = 2.0
 LOOK_ANYWAY_EVERY_S = 3600.0
 LATE_S = 3600.0
-"""How long an upload that was begun just before its URL expired may take to end."""
+"""How long an upload that began just before its URL expired may take."""
 
 
 async def watch(services: Services, max_bytes: int, stopping: asyncio.Event) -> None:
-    """Notice files until told to stop; a bucket that is away is asked again."""
+    """Look for files until told to stop; retry while the bucket is away."""
     was_well = True
     look_at_all_s = 0.0
     while not stopping.is_set():
@@ -53,13 +53,13 @@ async def watch(services: Services, max_bytes: int, stopping: asyncio.Event) -> 
 
 async def notice(services: Services, max_bytes: int, *, look_anyway: bool = False) -> int:
     """
-    Make jobs of the files that have come, and return how many.
+    Make jobs of new files, and return how many.
 
     Args:
-        services: The doors'.
-        max_bytes: How large a file may be; a larger one is deleted.
-        look_anyway: Also where no file is awaited: the bucket has answered 200
-            to whoever put one there while none of us ran.
+        services: The doors' shared services.
+        max_bytes: Larger files are deleted.
+        look_anyway: Look even if no upload is awaited: the bucket may have accepted a
+            file while no replica ran.
     """
     async with reading(services.ledger) as conn:
         awaited = await uploads.is_any_awaited(conn, services.now_s() - LATE_S)
@@ -73,7 +73,7 @@ async def _take(services: Services, name: str, max_bytes: int) -> bool:
     async with reading(services.ledger) as conn:
         upload = await uploads.upload_of_key(conn, name.rpartition("/")[2])
         if upload is None:
-            return False  # nothing that we have asked for
+            return False  # not an upload of ours
         audience = await audiences.audience(conn, upload.audience_id)
     found = await services.blobs.find(name)
     if found is None:
@@ -83,12 +83,19 @@ async def _take(services: Services, name: str, max_bytes: int) -> bool:
         await services.blobs.delete(name)
         services.metrics.bucket_file("too_large" if is_too_large else "put_twice")
         return False
+    try:
+        async with reading(services.ledger) as conn:
+            await quotas.check_delivery(
+                conn, audience.partner_id, found.size_bytes, services.now_s()
+            )
+    except OverQuota:
+        return False  # the file stays, and is tried again
     blob = delivery_name(audience.partner_id)
     started_at_s = time.monotonic()
     try:
         await services.blobs.copy(name, blob)
     except FileNotFoundError:
-        return False  # another replica has noticed it, and is done with it
+        return False  # another replica has already made a job of it
     try:
         async with services.ledger.begin() as conn:
             await arrived(
@@ -97,9 +104,10 @@ async def _take(services: Services, name: str, max_bytes: int) -> bool:
                 audience,
                 blob=blob,
                 sha256=f"etag:{found.e_tag}"[:64],
+                size_bytes=found.size_bytes,
                 now_s=services.now_s(),
             )
-    except UsedBefore:
+    except (UsedBefore, OverQuota):
         await services.blobs.delete(blob)
         return False
     await services.blobs.delete(name)

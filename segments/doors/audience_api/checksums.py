@@ -1,15 +1,14 @@
 """
-What a client says that the bytes of its upload are, held against the bytes that came.
+Checksums that a client announces for its upload, compared with the bytes received.
 
     Content-MD5              RFC 1864; base64
     x-amz-checksum-*         crc32, crc32c, crc64nvme, sha1, sha256; base64 (S3's PutObject)
-    x-amz-content-sha256     hex; a value that is no hex (UNSIGNED-PAYLOAD) says nothing
+    x-amz-content-sha256     hex; any other value (UNSIGNED-PAYLOAD) announces nothing
     Content-Digest           RFC 9530: sha-256, sha-512; Repr-Digest and RFC 3230's Digest alike
 
-A value that is none, and a body that is only a part or is framed in chunks of its own, are
-refused before a byte is read; other bytes than were announced, behind the last. In each
-case nothing is kept and the URL can be used again. An algorithm that we don't know is
-passed over: a client may send several.
+A malformed checksum, a partial body and a body with chunk framing of its own are refused
+before the first byte is read; a mismatch is refused after the last. In each case nothing
+is kept and the URL stays usable. Unknown algorithms are ignored: a client may send several.
 """
 
 import binascii
@@ -32,7 +31,7 @@ _HEX_OF_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 
 class _Hash(Protocol):
-    """Takes bytes as they come."""
+    """An incremental hash."""
 
     def update(self, chunk: bytes, /) -> None: ...
 
@@ -40,7 +39,7 @@ class _Hash(Protocol):
 
 
 class _Crc:
-    """A CRC, in the order of its bytes in which S3 writes it."""
+    """A CRC, written in S3's byte order."""
 
     def __init__(self, model: str, width_bytes: int) -> None:
         self._model = anycrc.Model(model)
@@ -84,12 +83,12 @@ class _Announced(NamedTuple):
 
 
 class Checksums:
-    """What one request announces. Feed it the body, then check it."""
+    """A request's checksums. Feed the body, then check."""
 
     def __init__(self, headers: Mapping[str, str]) -> None:
         """
         Raises:
-            Problem: 400: a part of a file, chunks framed by the client, or a checksum that is none.
+            Problem: 400: a partial file, chunks framed by the client, or a malformed checksum.
         """
         _check_whole(headers)
         self._announced = list(_announced(headers))
@@ -101,7 +100,7 @@ class Checksums:
 
     def check(self) -> None:
         """
-        Compare, behind the last byte.
+        Compare all checksums, after the last byte.
 
         Raises:
             Problem: 400, naming the header.
@@ -117,7 +116,7 @@ class Checksums:
 
 def _check_whole(headers: Mapping[str, str]) -> None:
     if hdrs.CONTENT_RANGE in headers:
-        # RFC 9110, 14.5: a PUT of a part would be taken for the whole.
+        # RFC 9110, 14.5: a server may take a partial PUT for the whole.
         raise Problem(400, "a Content-Range: send the whole file in one request")
     if headers.get(_AMZ_SHA256, "").startswith("STREAMING-"):
         raise Problem(400, f"{_AMZ_SHA256} of a STREAMING- kind: send the file as it is")

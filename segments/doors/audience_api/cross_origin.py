@@ -1,8 +1,8 @@
 """
-Uploads by a page of another origin: which pages a browser may let do so (Fetch Standard, CORS).
+CORS for uploads (Fetch Standard): pages of which other origins may PUT a file.
 
-The URL is the permission, so no cookie goes along and none is asked for. Only paths of
-uploads answer; an origin that is not set gets no header, and its browser refuses.
+The URL is the permission, so no cookie is sent or needed. Only upload paths answer. An
+origin that is not configured gets no CORS header, and its browser refuses.
 """
 
 from collections.abc import Collection
@@ -18,7 +18,7 @@ _PREFLIGHT_S: Final = 600
 
 def cross_origin(origins: Collection[str]) -> Middleware:
     """
-    Make the middleware that lets pages of some origins PUT to an upload URL.
+    Make the middleware that lets pages of other origins PUT to an upload URL.
 
     Args:
         origins: As browsers send them in `Origin`: scheme, host and port.

@@ -4,16 +4,16 @@ LiveIntent's Audience API: audiences, presigned uploads, small chunks.
     POST /audience                          creates an audience
     POST /audience/upload/{audienceId}      -> a URL for one file
     PUT  <that URL>                         the file, streamed to the blob store
-    GET  /audience/upload/{requestId}       how far it is
+    GET  /audience/upload/{requestId}       its progress
     POST /realtime/audience/{audienceId}    up to 10,000 hashes, applied at once
 
-`audienceId` is the segment id as bid requests show it, `segment-id` in the
-vendor's URLs; what those call `unique-segment-id` is the ledger's number.
+`audienceId` is the segment id of bid requests, `segment-id` in the vendor's URLs;
+their `unique-segment-id` is the ledger's number.
 
-Where the blobs are a bucket that signs URLs, the URL is the bucket's own, and
-`segments.doors.audience_api.bucket_uploads` notices the file there. Otherwise it is ours, in the
-same form: see `segments.doors.rest.presigned_url`. An upload is no job until its last byte is
-on the disk; one that breaks off leaves nothing, and the URL may be tried again.
+If the blobs are in a bucket that signs URLs, the URL is the bucket's own: see
+`segments.doors.audience_api.bucket_uploads`. Otherwise we sign a URL of the same form: see
+`segments.doors.rest.presigned_url`. An upload becomes a job only once its last byte is on
+disk; a broken upload leaves nothing, and its URL can be tried again.
 """
 
 import math
@@ -22,9 +22,11 @@ from urllib.parse import urlsplit
 import numpy as np
 from aiohttp import web
 
+from segments.acts import audiences as acts
 from segments.doors.audience_api.cross_origin import cross_origin
 from segments.doors.audience_api.options import AudienceOptions
-from segments.doors.audience_api.parties import audience_of, owner_and_partner
+from segments.doors.audience_api.parties import audience_of, by, owner_and_partner
+from segments.doors.audience_api.presigning import Presigning
 from segments.doors.audience_api.schemas import (
     AdvertiserQuery,
     AudiencePath,
@@ -45,6 +47,7 @@ from segments.doors.audience_api.schemas import (
 from segments.doors.audience_api.upload_body import Incoming, check_announced
 from segments.doors.rest import presigned_url as presign
 from segments.doors.rest.auth import Caller, Scheme
+from segments.doors.rest.bodies import body_of
 from segments.doors.rest.door import Door, Reply, check_not_encoded, media_type, operation
 from segments.doors.rest.presigned_url import SigningKey
 from segments.doors.rest.problem import Problem
@@ -54,13 +57,14 @@ from segments.ingest.parse import Parser
 from segments.ingest.realtime import Chunk, Realtime
 from segments.ingest.text import text_blocks
 from segments.ingest.uploaded_file import arrived
-from segments.ledger import accounts, audiences, jobs, uploads
+from segments.ledger import audiences, jobs, quotas, uploads
 from segments.ledger.database.engine import reading
 from segments.ledger.uploads import Upload, UsedBefore
-from segments.model.account import Account
 from segments.model.audience import Audience, AudienceState
 from segments.model.day import S_PER_DAY
+from segments.model.quota import OverQuota
 from segments.model.refusal import Duplicate, Refusal
+from segments.runtime.http_server import client_is_known
 
 MAX_CHUNK = 10_000
 
@@ -80,15 +84,16 @@ class AudienceDoor(Door):
     ) -> None:
         """
         Args:
-            services: What doors work with.
-            options: Of uploads, and of a store that is new.
-            schemes: How callers say who they are.
-            key: Signs upload URLs of our own.
+            services: The doors' shared services.
+            options: For uploads, and for a new store.
+            schemes: How callers authenticate.
+            key: Signs our own upload URLs.
         """
         self.schemes = schemes
         self._services = services
         self._options = options
         self._key = key
+        self._presigning = Presigning(services, options, key)
         self.middlewares = (cross_origin(options.upload_cors_origins),)
         self._at_once = Realtime(
             options.expected_ids,
@@ -110,14 +115,14 @@ class AudienceDoor(Door):
         try:
             async with self._services.ledger.begin() as conn:
                 owner, partner = await owner_and_partner(conn, caller.account, body.advertiser)
-                created = await audiences.add_audience(
+                created = await acts.create_audience(
                     conn,
+                    await by(conn, caller, self._services.now_s()),
                     owner,
                     partner,
                     body.name,
                     external_id=body.externalId,
                     ttl_days=None if body.ttl is None else math.ceil(body.ttl / S_PER_DAY),
-                    now_s=self._services.now_s(),
                 )
         except Duplicate:
             raise Problem(409, "there is an audience of this externalId already") from None
@@ -148,27 +153,18 @@ class AudienceDoor(Door):
         PUT the file there: `curl -T FILE "<presignedURI>"`. It can be used once,
         until it expires.
         """
-        options, now_s = self._options, self._services.now_s()
         async with self._services.ledger.begin() as conn:
             audience = await audience_of(conn, caller.account, path.id, query.advertiser)
-            owner = await accounts.account(conn, audience.owner_id)
-            upload = await uploads.add_upload(
+            upload = await self._presigning.permit(
                 conn,
                 caller.account,
                 audience,
                 file_name=body.filename,
                 action=body.action,
                 hash_type=body.type,
-                now_s=now_s,
-                expires_at_s=now_s + options.upload_url_s,
             )
-        if self._services.blobs.takes_uploads:
-            url = await self._services.blobs.upload_url(
-                f"{UPLOADS}/{upload.key}", options.upload_url_s
-            )
-        else:
-            url = self._own_url(request, upload, audience, owner)
-        return Presigned(requestId=upload.request_id, output=PresignedURI(presignedURI=url))
+        url = await self._presigning.url(request, upload)
+        return Presigned(requestId=upload.upload.request_id, output=PresignedURI(presignedURI=url))
 
     @operation("GET", "/audience/upload/{id}", answers={200: UploadStatus}, problems=(404,))
     async def status(self, *, caller: Caller, path: RequestPath) -> UploadStatus:
@@ -186,7 +182,7 @@ class AudienceDoor(Door):
         "PUT",
         f"/{UPLOADS}/{{action}}/{{key}}/{{filename}}",
         answers={200: None},
-        problems=(400, 403, 404, 408, 409, 413, 417, 503),
+        problems=(400, 403, 404, 408, 409, 413, 417, 503, 507),
         consumes={"application/octet-stream": {"type": "string", "format": "binary"}},
         expects_itself=True,
     )
@@ -202,8 +198,8 @@ class AudienceDoor(Door):
         (Content-Range) or is not what its checksum says (Content-MD5, x-amz-checksum-*,
         x-amz-content-sha256, Content-Digest) leaves nothing, and the URL may be tried again.
         """
-        base = urlsplit(self._base(request))
-        # The target as partners see it: behind a proxy, with the prefix that it cut off.
+        base = urlsplit(self._presigning.base(request))
+        # The target as partners see it: with the prefix that a proxy may have cut off.
         target, now_s = base.path + request.raw_path, self._services.now_s()
         try:
             presign.check(request.method, base.netloc, target, self._key, now_s=now_s)
@@ -215,15 +211,21 @@ class AudienceDoor(Door):
                 raise Problem(404, "there is no such upload")
             audience = await audiences.audience(conn, upload.audience_id)
             job = None if upload.job_id is None else await jobs.job(conn, upload.job_id)
+            if job is None:
+                size_bytes = request.content_length or 0
+                await quotas.check_delivery(conn, audience.partner_id, size_bytes, now_s)
         if audience.state is AudienceState.DELETED:
             raise Problem(404, "the audience was deleted")
         check_announced(request, self._options.upload_max_bytes)
+        # Before the first byte is read, and before `Expect` is answered.
+        self._services.blobs.check_room(request.content_length or 0)
+        client_is_known(request)
         incoming = Incoming(request, self._options.upload_max_bytes, self._services.clock_s)
 
         if job is None:
             await self._receive(incoming, upload, audience)
         elif not jobs.is_of_file(job, await incoming.sha256()):
-            # The same file again is a client that did not hear our answer.
+            # The same file again means that the client did not get our answer.
             raise Problem(409, "this URL was used for another file; obtain another URL")
         return web.Response(status=200)
 
@@ -249,7 +251,7 @@ class AudienceDoor(Door):
         if media_type(request) not in (None, "text/plain"):
             raise Problem(415, "the body must be text/plain, one hash a line")
         check_not_encoded(request)
-        chunk, dropped = _chunk(audience, query, await request.read())
+        chunk, dropped = _chunk(audience, query, await body_of(request))
         applied = await self._at_once.apply(caller.account, chunk)
         output = RealtimeOutput(
             records=len(chunk.ids),
@@ -270,39 +272,19 @@ class AudienceDoor(Door):
                     audience,
                     blob=blob,
                     sha256=stored.sha256,
+                    size_bytes=stored.size_bytes,
                     now_s=self._services.now_s(),
                 )
+        except OverQuota:
+            await blobs.delete(blob)
+            raise
         except UsedBefore:
             await blobs.delete(blob)
             raise Problem(409, "this URL was used meanwhile; obtain another") from None
 
-    def _own_url(
-        self, request: web.Request, upload: Upload, audience: Audience, owner: Account
-    ) -> str:
-        return presign.signed_url(
-            "PUT",
-            self._base(request),
-            f"/{UPLOADS}/{upload.action}/{upload.key}/{upload.file_name}",
-            {
-                "x-amz-meta-action": upload.action.value,
-                "x-amz-meta-type": upload.hash_type,
-                "x-amz-meta-filename": upload.file_name,
-                "x-amz-meta-advertiser-id": owner.public_id,
-                "x-amz-meta-segment-id": audience.segment_id,
-                "x-amz-meta-unique-segment-id": str(audience.id),
-            },
-            self._key,
-            now_s=upload.created_at_s,
-            expires_in_s=upload.expires_at_s - upload.created_at_s,
-        )
-
-    def _base(self, request: web.Request) -> str:
-        """Return where partners find us: as the operator says, else as this request did."""
-        return self._services.options.public_url or f"{request.scheme}://{request.host}"
-
 
 def _chunk(audience: Audience, query: RealtimeQuery, content: bytes) -> tuple[Chunk, int]:
-    """Read a chunk, all of it or nothing; and how many hashes of it are no person's."""
+    """Read a chunk completely or refuse it; also return how many hashes stand for no person."""
     parser = Parser(query.type)
     read = [parser.feed(block) for block in text_blocks(iter([content]))]
     ids = np.concatenate((*read, parser.finish()))

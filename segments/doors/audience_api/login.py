@@ -1,5 +1,5 @@
 """
-Logging in with a password: `POST /login`, its refreshing and its revoking.
+Password login: `POST /login`, refresh and revocation.
 
 The answer is the vendor's ("Obtain an Access Token"): `token`, `username`,
 `userId`, `refreshToken`.
@@ -55,7 +55,10 @@ class LoginDoor(Door):
     async def login(self, *, body: LoginForm, request: web.Request) -> LoggedIn:
         """Obtain an access token."""
         session = await self._logins.begin_session(
-            body.username, body.password, request.remote or "", for_s=self._refresh_s
+            body.username,
+            body.password,
+            self._services.source_of(request),
+            for_s=self._refresh_s,
         )
         return self._logged_in(session)
 

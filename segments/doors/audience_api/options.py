@@ -1,20 +1,20 @@
-"""What an operator sets of the Audience API."""
+"""The operator's options for the Audience API."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class AudienceOptions:
-    """This door's share of the settings; `segments.settings` says what each is for."""
+    """The door's share of the settings; `segments.settings` documents each."""
 
     expected_ids: int
-    """How many persons a new store is laid out for."""
+    """Expected number of persons, for the layout of a new store."""
 
     upload_url_s: int
-    """For how long an upload URL is good."""
+    """Validity of an upload URL."""
 
     upload_max_bytes: int
-    """The largest file by an upload URL."""
+    """Maximum size of a file sent to an upload URL."""
 
     upload_cors_origins: tuple[str, ...]
     """Origins of pages that may PUT to an upload URL."""

@@ -1,18 +1,28 @@
-"""Which of their audiences a caller of the Audience API means, and whose these are."""
+"""Resolve a caller, its audience, the owner and the partner, for the Audience API."""
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from segments.acts.trail import By
+from segments.doors.rest.auth import Caller
 from segments.doors.rest.problem import Problem
-from segments.ledger import accounts, audiences
+from segments.ledger import accounts, audiences, users
+from segments.ledger.privacy.audit import Actor, Who
 from segments.model.account import Account, AccountKind
 from segments.model.audience import Audience
+
+
+async def by(conn: AsyncConnection, caller: Caller, now_s: float) -> By:
+    """Return the actor of a caller's acts: the user, by name as at the console."""
+    user = await users.user_of_public_id(conn, caller.who)
+    name = caller.who if user is None else user.username
+    return By(Who(Actor.USER, name, caller.account.id), now_s)
 
 
 async def owner_and_partner(
     conn: AsyncConnection, account: Account, advertiser: str
 ) -> tuple[Account, Account]:
     """
-    Return whose an audience is that a caller names an advertiser for, and who shows it.
+    Return an audience's owner and partner, by the advertiser that a caller names.
 
     Raises:
         Problem: 403.
@@ -36,7 +46,7 @@ async def audience_of(
         conn: The ledger.
         account: The caller's.
         segment_id: As bid requests show it.
-        advertiser: Which of an agency's sub accounts has it; `None` if it is one's only.
+        advertiser: The owning sub account of an agency; `None` if the id is unambiguous.
 
     Raises:
         Problem: 403, 404, 409.

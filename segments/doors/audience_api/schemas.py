@@ -1,4 +1,4 @@
-"""What the Audience API is sent and answers: its forms, in the document's spelling."""
+"""Schemas of the Audience API's requests and answers, in the document's spelling."""
 
 from enum import StrEnum
 from typing import Annotated, Any, Literal
@@ -96,7 +96,7 @@ class UploadState(StrEnum):
     EXPIRED = "expired"  # no file came in time
     QUEUED = "queued"
     PROCESSING = "processing"
-    HELD = "held"  # until a person of the operator's has looked at it
+    HELD = "held"  # until the operator releases or refuses it
     DONE = "done"
     FAILED = "failed"
 
@@ -197,7 +197,7 @@ class RealtimeAnswer(Form):
 
 
 def progress(upload: Upload, audience: Audience, job: Job | None, now_s: float) -> UploadProgress:
-    """Tell how far an upload is; from the arrival of its file on it is what its job is."""
+    """Return an upload's progress; once its file has arrived, that of its job."""
     said: dict[str, Any] = {
         "audienceId": int(audience.segment_id),
         "filename": upload.file_name,

@@ -1,10 +1,9 @@
 """
-A file that comes in the body of a request: streamed, bounded, and whole or not at all.
+A file in the body of a request: streamed, bounded, and stored whole or not at all.
 
-Nothing is answered to `Expect: 100-continue` until whoever sends has been found
-to be allowed to: `curl` sends none of its 5 GB for nothing. A sender who falls
-silent is not waited for longer than `SILENT_FOR_S`, nor one who dribbles longer
-than `TAKES_AT_MOST_S`.
+`Expect: 100-continue` is answered only after authorization, so `curl` doesn't send 5 GB
+in vain. A client is cut off after `SILENT_FOR_S` without a byte, and after
+`TAKES_AT_MOST_S` in any case.
 """
 
 import asyncio
@@ -13,7 +12,6 @@ import time
 from collections.abc import AsyncIterator, Callable
 
 from aiohttp import hdrs, web
-from obstore.exceptions import BaseError
 
 from segments.doors.audience_api.checksums import Checksums
 from segments.doors.rest.problem import Problem
@@ -22,14 +20,14 @@ from segments.model.day import S_PER_DAY
 
 SILENT_FOR_S = 60.0
 TAKES_AT_MOST_S = float(S_PER_DAY)
-"""What was begun longer ago is nobody's upload any more, and may be swept."""
+"""An upload that began longer ago is abandoned, and may be swept."""
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 def check_announced(request: web.Request, max_bytes: int) -> None:
     """
-    Refuse what need not be read to be refused.
+    Refuse an upload by its headers, before the body is read.
 
     Raises:
         Problem: 413, 417.
@@ -41,7 +39,7 @@ def check_announced(request: web.Request, max_bytes: int) -> None:
 
 
 class Incoming:
-    """The body of one request, on its way to the blob store."""
+    """A request's body, on its way to the blob store."""
 
     def __init__(
         self,
@@ -51,7 +49,7 @@ class Incoming:
     ) -> None:
         """
         Raises:
-            Problem: 400: what the headers say of the body can't be.
+            Problem: 400: the headers contradict a whole, plain body.
         """
         self._request = request
         self._max_bytes = max_bytes
@@ -64,17 +62,14 @@ class Incoming:
         Write the body as a blob.
 
         Raises:
-            Problem: 400 if it broke off, is empty or is not what its headers say, 408, 413,
-                or 503 if it can't be kept; then there is no such blob.
+            Problem: 400 if the body broke off, is empty or contradicts its headers, 408, 413;
+                the blob then does not exist.
+            OSError, obstore.exceptions.BaseError: The blob can't be stored now.
         """
         try:
             return await blobs.put(name, self._chunks())
-        except (BaseError, OSError) as error:
-            fault = self._fault or Problem(
-                503, f"the file can't be kept now ({type(error).__name__})"
-            )
         except Exception:
-            # As the iterator raised it; which is how it comes back depends on obstore.
+            # obstore may wrap an exception of the iterator: raise the original.
             if self._fault is None:
                 raise
             fault = self._fault
@@ -82,7 +77,7 @@ class Incoming:
 
     async def sha256(self) -> str:
         """
-        Return the SHA-256 of the body, in hex, and keep nothing.
+        Return the SHA-256 of the body in hex, without storing the body.
 
         Raises:
             Problem: 400, 408 or 413, as `into`.
@@ -95,7 +90,7 @@ class Incoming:
     async def _chunks(self) -> AsyncIterator[bytes]:
         if hdrs.EXPECT in self._request.headers:
             await self._request.writer.write(_CONTINUE)
-            # The head of the answer is still to come.
+            # Otherwise aiohttp takes the answer's head for sent already.
             self._request.writer.output_size = 0
         size_bytes, give_up_s = 0, self._clock_s() + TAKES_AT_MOST_S
         while chunk := await self._next():
@@ -119,7 +114,7 @@ class Incoming:
                 return await self._request.content.readany()
         except TimeoutError:
             fault = Problem(408, f"nothing came for {SILENT_FOR_S:.0f} s")
-        except Exception as error:  # noqa: BLE001 - whichever way a body can break off
+        except Exception as error:  # noqa: BLE001 - a body can break off in many ways
             fault = Problem(400, f"the body broke off ({type(error).__name__})")
         raise self._failed(fault)
 

@@ -1,10 +1,8 @@
 """
 An audience as digitalAudience's `loadAudienceById` shows it.
 
-What is told comes from its row, its activations and what its uploads were
-counted to be. An upload is there from the moment that it was counted; until its
-job is over, insights are pending. One that failed has brought nothing: it stands
-apart, with the reason and what to do, whether it was counted or not.
+An upload appears as soon as its counts are stored; insights are pending until its job ends.
+Failed uploads are listed apart with their reason, counted or not.
 """
 
 from collections.abc import Sequence
@@ -107,7 +105,7 @@ def _crm_data(
     history: dict[str, UploadSnapshot] = {}
     for upload in uploads:
         created = _moment(upload.created_at_s)
-        # Two of one moment are two; the later one is a microsecond later.
+        # Keys must differ: move the later of two simultaneous uploads by a microsecond.
         while (at := created.isoformat(timespec="microseconds").replace("+00:00", "Z")) in history:
             created += timedelta(microseconds=1)
         history[at] = _snapshot(audience, upload, created)

@@ -1,20 +1,19 @@
 """
-digitalAudience's Audience API, but for its insights: see `audience_view`.
+digitalAudience's Audience API, except its insights: see `audience_view`.
 
-    POST   /audience/createcrmaudience             an audience, shown to nobody yet
+    POST   /audience/createcrmaudience             an audience that no bid shows yet
     POST   /audience/update                        its name, its description
     POST   /audience/activate                      shown to a platform account, in a window
     GET    /audience/loadAudienceById/{audienceId}
     DELETE /audience/delete                        and everything connected with it
 
-An audience is one like any other, so data comes by the delivery doors, which
-know it by its id: as a segment of a LiveAudience metadata file, by an upload
-URL of the Audience API, or a chunk. What is deleted leaves the bids at once, the
-ledger and the blobs before this is answered, and the store with the sweep that
-the loader is asked for.
+Data comes by the delivery doors, under the audience's id: as a segment of a LiveAudience
+metadata file, by an upload URL of the Audience API, or as a chunk. A deleted audience leaves
+bids at once, the ledger and the blobs before the answer, and the store in the loader's next
+sweep, which the deletion triggers.
 
-Where the document lost how `DELETE` is told which: `?audienceId=` or `?id=`, or a
-JSON body of either.
+The document has lost where `DELETE` takes the id: `?audienceId=`, `?id=` and a JSON
+body of either are accepted.
 """
 
 from contextlib import suppress
@@ -36,6 +35,7 @@ from segments.doors.crm_audience.schemas import (
     NewAudience,
 )
 from segments.doors.rest.auth import Caller, Scheme
+from segments.doors.rest.bodies import body_of
 from segments.doors.rest.door import operation
 from segments.doors.rest.known_members import Query
 from segments.doors.rest.problem import Problem
@@ -200,7 +200,7 @@ class CrmAudienceDoor(CrmDoor):
         that it is deleted and may be shown for some time yet; the same request again,
         within an hour, whether it is over.
         """
-        audience_id, now_s = _which(query, await request.read()), self._services.now_s()
+        audience_id, now_s = _which(query, await body_of(request)), self._services.now_s()
         blobs: list[str] = []
         async with self._services.ledger.begin() as conn:
             if not await crm_audiences.is_deleted(
@@ -216,7 +216,7 @@ class CrmAudienceDoor(CrmDoor):
 
 
 def _which(query: WhichQuery, body: bytes) -> int:
-    """Return which audience a DELETE is for."""
+    """Return the id of the audience to delete."""
     said = read_json(WhichForm, body) if body.strip() else WhichForm()
     named = {query.audienceId, query.id, said.audienceId, said.id} - {None}
     if len(named) != 1:

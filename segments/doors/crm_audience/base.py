@@ -1,4 +1,4 @@
-"""What the doors of digitalAudience's REST API have in common: the envelope, and who asks."""
+"""The common part of the doors of digitalAudience's REST API: envelope and ownership."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -40,13 +40,13 @@ class CrmDoor(Door):
 
 
 def answered(data: Any) -> Envelope[Any]:
-    """Return what an operation answers that succeeded."""
+    """Wrap the answer of a successful operation."""
     return Envelope(data=data, status=Status(statusCode=0, message=None), success=True)
 
 
 def check_owns(account: Account) -> None:
     """
-    See that an account has persons of its own: an agency's sub accounts do, the agency does not.
+    Refuse an agency: its sub accounts have persons, the agency itself has none.
 
     Raises:
         Problem: 403.

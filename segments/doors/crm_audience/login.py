@@ -2,10 +2,10 @@
 digitalAudience's login: a password for a cookie.
 
     POST /account/login    {userName, password} -> data: true, and the cookie
-    POST /account/logout   the cookie ends, and every copy of it
+    POST /account/logout   ends the session, and so every copy of the cookie
 
-From the vendor's page "Create CRM audience"; the document in hand only shows the
-cookie. Users are those of every door, and so are the guesses that are counted.
+From the vendor's page "Create CRM audience"; the document in hand shows only the cookie.
+All doors share the users, and their counts of failed logins.
 """
 
 from aiohttp import web
@@ -36,17 +36,20 @@ class CrmLoginDoor(CrmDoor):
 
         It holds for `SEGMENTS_API_TOKEN_S`; then log in again.
         """
-        refuse_other_sites(request)  # nor may they log somebody in as somebody else
+        refuse_other_sites(request)  # another site could log a user in as someone else
         options = self._services.options
         session = await self._logins.begin_session(
-            body.userName, body.password, request.remote or "", for_s=options.token_s
+            body.userName,
+            body.password,
+            self._services.source_of(request),
+            for_s=options.token_s,
         )
         answer = _yes()
         self._cookie.give(
             answer,
             session,
             max_age_s=options.token_s,
-            # Behind a proxy that ends TLS only the public URL knows of it.
+            # After a proxy that ends TLS, only the public URL shows https.
             secure=(options.public_url or str(request.url)).startswith("https:"),
         )
         return answer

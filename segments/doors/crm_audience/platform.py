@@ -1,12 +1,12 @@
 """
-What digitalAudience's audiences stand between: campaigns, and accounts of platforms.
+digitalAudience's campaigns and platform accounts.
 
     POST /campaign/createcampaign             {name} -> the campaign
-    GET  /organisation/loadplatformaccounts   whom an audience can be activated for
+    GET  /organisation/loadplatformaccounts   accounts that an audience can be activated for
 
-From the vendor's pages "Create CRM audience" and "Organization API". A campaign
-is a name that audiences are created under; each account has its own. An account
-of a platform is one of our recipients, and connected to whoever it is granted to.
+From the vendor's pages "Create CRM audience" and "Organization API". A campaign is an
+account's name for a group of audiences. A platform account is a recipient, connected to the
+partners granted to it.
 """
 
 from datetime import UTC, datetime

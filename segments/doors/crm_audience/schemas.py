@@ -1,15 +1,14 @@
 """
-The forms of digitalAudience's REST API: what its requests and answers say.
+Schemas of digitalAudience's REST API.
 
-Every answer is an envelope, `{data, status: {statusCode, message}, success}`,
-and members that are null are sent as null. A failure is one as well, with
-`data` null, the HTTP status as `statusCode` (0 is success) and the reason as
-`message`. Ids are integers, and taken as strings of digits, too: the document's
-examples show both.
+Every answer is an envelope, `{data, status: {statusCode, message}, success}`, and null
+members are sent as null. A failure has null `data`, the HTTP status as `statusCode`
+(0 is success) and the reason as `message`. Ids are integers; strings of digits are
+accepted too, because the document's examples show both.
 
-Where the document gives one number of a list ("New" is 0, "NODATA" is 5) the
-others are ours; the words are the document's, but for "Ended" and "READY" of
-an audience, which it lost.
+Where the document numbers a single value of an enumeration ("New" is 0, "NODATA" is 5),
+the other numbers are ours. The words are the document's, except "Ended" and an audience's
+"READY", which it has lost.
 """
 
 import re
@@ -25,14 +24,14 @@ from segments.doors.rest.schemas import Form, PrintableText
 T = TypeVar("T")
 
 MAX_ID = 2**53 - 1
-"""The largest integer that every JSON reader holds exactly."""
+"""The largest integer that every JSON reader represents exactly."""
 
 _MAX_MOMENT_CHARS = 40
 _LAST_S = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp())
 
 
 def _digits(value: Any) -> Any:
-    # Neither true, nor 1.0, nor "+1": nothing that is no id in somebody's mind.
+    # Neither true, nor 1.0, nor "+1": only plain digits are an id.
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 16:
         return int(value)
     if type(value) is int:
@@ -80,9 +79,9 @@ def _iso(value: Any) -> datetime:
 
 Moment = Annotated[datetime, BeforeValidator(_iso), AfterValidator(_second)]
 """
-A second; in UTC if it says no offset.
+A time in whole seconds; UTC if it has no offset.
 
-ISO 8601 and nothing else: of other digits, pydantic makes a count of seconds or milliseconds.
+ISO 8601 only: pydantic would read plain digits as a Unix time in seconds or milliseconds.
 """
 
 
@@ -95,7 +94,7 @@ def _readable(text: str) -> str:
 Description = Annotated[
     str, StringConstraints(strip_whitespace=True, max_length=2048), AfterValidator(_readable)
 ]
-"""A text that can be stored, printed and sent as it stands; of several lines, too."""
+"""Text, also of several lines, that is safe to store, print and send unchanged."""
 
 
 class Status(Form):
@@ -174,7 +173,7 @@ class AudienceChange(Form):
     """What an audience is to be called; what is left out stays, a null description is none."""
 
     id: AnyId
-    name: PrintableText = Field(default_factory=str)  # left out; there is no name that says so
+    name: PrintableText = Field(default_factory=str)  # absent; a real name is never empty
     description: Description | None = None
 
 

@@ -1,14 +1,13 @@
 """
-Who may ask for external audiences, and how the vendor words a refusal.
+Authentication for external audiences, and the vendor's form of a refusal.
 
-Four headers must be there, and agree: `Authorization: Bearer`, `x-api-key`,
-`x-gw-ims-org-id`, `x-sandbox-name`. A token opens one sandbox of one org; the
-other three say that it is the one that is meant.
+Four headers are required and must agree: `Authorization: Bearer`, `x-api-key`,
+`x-gw-ims-org-id`, `x-sandbox-name`. A token opens a single sandbox of an org; the other
+three confirm which.
 
-The vendor publishes codes, statuses and messages ("Appendix"), and no form for
-them. So they are the `errorCode` and the `title` of an RFC 9457 problem, whose
-`type` is the vendor's name for the code. A status that the vendor has no code for
-(404 of a path, 413, 415, 429) is a plain problem.
+The vendor publishes codes, statuses and messages ("Appendix"), but no body. So they are the
+`errorCode` and the `title` of an RFC 9457 problem, whose `type` ends in the code. A status
+without a code (404 of a path, 413, 415, 429) is a plain problem.
 """
 
 from collections.abc import Mapping
@@ -63,7 +62,7 @@ class ExternalProblem(ProblemDocument):
 
 
 def external_problem(problem: Problem) -> web.Response:
-    """Word a problem as the vendor does, if it has words for it."""
+    """Convert a problem to the vendor's form, if the vendor has a code for it."""
     code = problem.members.get("errorCode", _STATUS_TO_CODE.get(problem.status))
     if code not in CODE_TO_MESSAGE:
         return problem_document(problem)
@@ -80,7 +79,7 @@ def external_problem(problem: Problem) -> web.Response:
 
 @dataclass(frozen=True)
 class SandboxCaller(Caller):
-    """Who asks, in which sandbox. `who` is the API key: what a sandbox's requests share."""
+    """A caller and its sandbox. `who` is the API key, common to a sandbox's requests."""
 
     sandbox: Sandbox
     user_id: str  # `createdBy`
@@ -106,7 +105,7 @@ class SandboxCredentials:
 
     async def caller(self, request: web.Request) -> SandboxCaller:
         """
-        Return who asks.
+        Return the caller of a request.
 
         Raises:
             Problem: 100920-401, 100911-400, 100921-401 or 100922-401, in this order.

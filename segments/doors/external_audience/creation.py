@@ -1,9 +1,8 @@
 """
-The creation of external audiences, which goes on behind the answer to its request.
+The creation of external audiences, which continues after the answer to its request.
 
-Creating looks whether the base connection can be read, and is over when it has; a
-file need not be there before the first run. Should the process die meanwhile, the
-next who asks for the operation has it finished.
+A creation succeeds once its base connection can be listed; the files may come later. If the
+process dies meanwhile, the next request for the operation resumes the creation.
 """
 
 import asyncio
@@ -19,6 +18,7 @@ from segments.ledger.database.engine import LedgerAway, reading
 from segments.ledger.external_audience import audiences as external_audiences
 from segments.ledger.external_audience import base_connections
 from segments.ledger.external_audience.audiences import ExternalAudience
+from segments.model.quota import OverQuota
 from segments.model.refusal import NotFound
 
 _log = logging.getLogger(__name__)
@@ -27,21 +27,21 @@ CLOSE_WITHIN_S = 5.0
 
 
 class Creations:
-    """Those that are under way in this process."""
+    """The creations in progress in this process."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
         self._tasks: dict[int, asyncio.Task[None]] = {}
 
     def go_on(self, external: ExternalAudience) -> None:
-        """Create an audience that is `PROCESSING`, unless that is under way here."""
+        """Create an audience that is `PROCESSING`, unless this process already does."""
         if external.id not in self._tasks:
             task = asyncio.create_task(self._create(external))
             self._tasks[external.id] = task
             task.add_done_callback(lambda _: self._tasks.pop(external.id))
 
     async def close(self) -> None:
-        """Let creations under way end; a slow one is left to whoever asks for it next."""
+        """Wait for creations in progress; a later request resumes any that are slow."""
         tasks = list(self._tasks.values())
         if tasks:
             _, slow = await asyncio.wait(tasks, timeout=CLOSE_WITHIN_S)
@@ -61,10 +61,16 @@ class Creations:
                 async with ledger.begin() as conn:
                     await external_audiences.fail(conn, external.id, why)
                 return
-            async with ledger.begin() as conn:
-                await external_audiences.succeed(conn, external.id, now_s=self._services.now_s())
+            try:
+                async with ledger.begin() as conn:
+                    now_s = self._services.now_s()
+                    await external_audiences.succeed(conn, external.id, now_s=now_s)
+            except OverQuota as over:
+                async with ledger.begin() as conn:
+                    await external_audiences.fail(conn, external.id, str(over))
+                return
         except (SQLAlchemyError, LedgerAway, OSError) as error:
-            # It stays PROCESSING, and whoever asks for it next has it tried again.
+            # The audience stays PROCESSING; the next request for its operation retries.
             _log.warning("creation of an external audience: %s", type(error).__name__)
             return
         await self._services.publish_catalog()

@@ -1,18 +1,16 @@
 """
-Adobe's external audiences endpoint: audiences out of files in a customer's own storage.
+Adobe's external audiences endpoint: audiences from files in a customer's own storage.
 
-    POST   /core/ais/external-audience/                       begins to create one
-    GET    /core/ais/external-audiences/operations/{id}       how far that is
+    POST   /core/ais/external-audience/                       begins to create an audience
+    GET    /core/ais/external-audiences/operations/{id}       progress of the creation
     PATCH  /core/ais/external-audience/{audienceId}           description, labels, ttlInDays
     POST   /core/ais/external-audience/{audienceId}/runs      ingests files
     GET    /core/ais/external-audience/{audienceId}/runs      the ingestions
-    GET    /core/ais/external-audience/{audienceId}/runs/{id} how far one is
+    GET    /core/ais/external-audience/{audienceId}/runs/{id} progress of an ingestion
     DELETE /core/ais/external-audience/{audienceId}           the next bid does not show it
 
-Under `/data/core/ais` as well; `external-audience` and `external-audiences` are the
-same; a slash at the end is none; `/run` of the vendor's own examples begins a run.
-
-Creating goes on behind its answer (creation.py).
+Also under `/data/core/ais`. `external-audience` and `external-audiences` are the same, a
+trailing slash is ignored, and `/run`, from the vendor's own examples, means `/runs`.
 """
 
 from collections.abc import Sequence
@@ -83,7 +81,7 @@ class ExternalAudienceDoor(Door):
 
     tag = "External audiences"
     problem_model = ExternalProblem
-    # The document's `curl -d` of a PATCH and of a run name no content type.
+    # The document's `curl -d` examples of a PATCH and of a run set no content type.
     json_as = frozenset({"application/x-www-form-urlencoded"})
 
     def __init__(self, services: Services, options: ExternalOptions) -> None:
@@ -93,11 +91,11 @@ class ExternalAudienceDoor(Door):
         self._creations = Creations(services)
 
     def problem(self, problem: Problem) -> web.Response:
-        """Answer a problem with the vendor's code, if there is one."""
+        """Answer a problem, with the vendor's code if there is any."""
         return external_problem(problem)
 
     def also_at(self, path: str) -> Sequence[str]:
-        """Return the other spellings of a path."""
+        """Return the alternative spellings of a path."""
         below = path.removeprefix(_PREFIX + _ONE)
         tails = [below, f"{below}/"]
         if below.endswith("/runs"):
@@ -111,7 +109,7 @@ class ExternalAudienceDoor(Door):
         return [each for each in spelled if each != path]
 
     async def close(self) -> None:
-        """Let creations under way end; a slow one is left to whoever asks for it next."""
+        """Wait for creations in progress; a later request resumes any that are slow."""
         await self._creations.close()
 
     @operation(

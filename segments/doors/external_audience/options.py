@@ -1,20 +1,20 @@
-"""The guard rails of external audiences that an operator sets."""
+"""The operator's limits on external audiences."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class ExternalOptions:
-    """This door's share of the settings; `segments.settings` says what each is for."""
+    """The door's share of the settings; `segments.settings` documents each."""
 
     runs_per_day: int
-    """How many ingestions a sandbox may begin in a day (UTC)."""
+    """How many external runs a sandbox may begin per day (UTC)."""
 
     runs_per_audience: int
-    """How many of them of one audience."""
+    """The same per audience."""
 
     max_bytes: int
-    """How large the files of one ingestion may be together, as they lie there."""
+    """Maximum total size of the files of an external run, as stored by the customer."""
 
     max_replaced_share: float
     """Fraction of an audience's members that a replacing run may remove before it is held."""

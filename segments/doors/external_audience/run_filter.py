@@ -1,9 +1,9 @@
 """
-Which runs a list shows: `property=status!=FAILED`, `property=createdAt>=1749324248`.
+Filters for a list of runs: `property=status!=FAILED`, `property=createdAt>=1749324248`.
 
-From the table of the vendor's reference, "List audience ingestion statuses", and its example,
-which compares a time by `<` in milliseconds where its answers have seconds. What the reference
-calls `ingestionTime` is `createdAt` in a run of the document's. Several are all to hold.
+From the table "List audience ingestion statuses" of the vendor's reference and its example,
+which compares by `<` with milliseconds although its answers have seconds. `ingestionTime` of
+the reference is `createdAt` in the document's runs. All given filters must hold.
 """
 
 import re
@@ -24,28 +24,28 @@ _MAX_CHARS = 256
 
 
 class RunFilter(NamedTuple):
-    """One condition."""
+    """A condition on a run."""
 
     property: str
     operator: str
     value: str
 
     def has_text(self, text: str) -> bool:
-        """Tell whether it holds of a run whose property is this text."""
+        """Tell whether a run with this text as its property matches."""
         is_so = self.value in text if self.operator.endswith("contains") else self.value == text
         return is_so != self.operator.startswith("!")
 
 
 class WrongFilter(Exception):
-    """It can't be asked for; the message says what can, its subject left out."""
+    """A filter is not supported; the message says which are, without its subject."""
 
 
 def run_filter(text: str) -> RunFilter:
     """
-    Read a condition.
+    Parse a condition.
 
     Raises:
-        WrongFilter: It is none.
+        WrongFilter: It is malformed or not supported.
     """
     found = _FORM.fullmatch(text)
     if found is None or found[1] not in ("name", "status", *_TIMES):
@@ -76,18 +76,18 @@ def _check_value(condition: RunFilter) -> None:
 
 
 def states_of(filters: Sequence[RunFilter]) -> Collection[str]:
-    """Return the states that a run may be in."""
+    """Return the states that the filters allow."""
     of_status = [each for each in filters if each.property == "status"]
     return [state for state in RUN_STATES if all(each.has_text(state) for each in of_status)]
 
 
 def times_of(filters: Sequence[RunFilter]) -> list[Began]:
-    """Return when a run may have begun, in the whole seconds that are kept."""
+    """Return the filters on a run's start, in the ledger's whole seconds."""
     return [_began(each) for each in filters if each.property in _TIMES]
 
 
 def is_named(name: str, filters: Sequence[RunFilter]) -> bool:
-    """Tell whether an audience's runs may be shown, by its name."""
+    """Tell whether the filters allow an audience, by its name."""
     return all(each.has_text(name) for each in filters if each.property == "name")
 
 
@@ -95,6 +95,6 @@ def _began(condition: RunFilter) -> Began:
     at = int(condition.value)
     if at < _MS_FROM:
         return Began(condition.operator, at)
-    # 5 < 4.845 and 5 < 5 are no; 4 < 4.845 and 4 < 5 are yes.
+    # For 4.845: 5 < 4.845 and 5 < 5 are both false; 4 < 4.845 and 4 < 5 are both true.
     up = condition.operator in ("<", ">=")
     return Began(condition.operator, -(-at // _MS_PER_S) if up else at // _MS_PER_S)

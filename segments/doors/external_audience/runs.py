@@ -1,9 +1,9 @@
 """
-Ingestions of external audiences: beginning one, and saying how far it is.
+Ingestions of external audiences: start and progress.
 
-A run is a job of its partner's, so it applies in the order in which it was asked
-for among all of the partner's files. What the vendor calls guard rails is counted
-here: so many runs a day (UTC) in a sandbox, and of one audience.
+A run is a job of its partner, so runs and files of a partner apply in the order of their
+requests. The vendor's guard rails are enforced here: runs per day (UTC) in a sandbox, and
+per audience.
 """
 
 from collections.abc import Mapping
@@ -65,24 +65,24 @@ async def begin(
     now_s: float,
 ) -> Run:
     """
-    Submit an ingestion's job, in one transaction with the run itself.
+    Start an ingestion: submit its job and add the run, in the caller's transaction.
 
     Args:
         conn: A transaction.
         options: The guard rails.
-        caller: Who asks.
-        external: Of which audience.
-        form: As asked.
-        files: Of its source, within the times that were asked for.
-        filter_end_s: The later of these.
-        now_s: When.
+        caller: The caller.
+        external: The audience.
+        form: The request.
+        files: Files of the audience's source that changed within the requested times.
+        filter_end_s: The end of these times.
+        now_s: The time of the request.
 
     Raises:
-        Problem: 422: it can't be begun now, or so. 429: too many today.
+        Problem: 422: not possible now, or not in this way. 429: too many today.
     """
     assert external.audience_id is not None, "it is there"
     audience = await audiences.audience(conn, external.audience_id)
-    # Of two that ask at once, the later one sees the other's run.
+    # Of two concurrent requests, the second sees the first run.
     await accounts.lock(conn, audience.partner_id)
     if await external_runs.is_any_unfinished(conn, external):
         raise Problem(422, "an ingestion of this audience is in progress; wait for its end")
@@ -110,9 +110,10 @@ async def begin(
         owner_id=audience.owner_id,
         order=order,
         blob=delivery_name(audience.partner_id),
-        sha256="",  # the run's id tells it from all others
+        sha256="",  # the run's id distinguishes the job
         file_name=f"run {run_id}",
         now_s=now_s,
+        size_bytes=size_bytes,
     )
     return await external_runs.add_run(
         conn,
@@ -129,7 +130,7 @@ async def begin(
 
 
 async def page_of(conn: AsyncConnection, external: ExternalAudience, query: RunsQuery) -> RunList:
-    """Return the ingestions that a query asks for."""
+    """Return a page of the ingestions that match a query."""
     filters = [run_filter(each) for each in query.property]
     wanted = states_of(filters) if is_named(external.name, filters) else ()
     found_runs, total = await external_runs.page(
@@ -147,12 +148,12 @@ async def page_of(conn: AsyncConnection, external: ExternalAudience, query: Runs
 
 
 def started(external: ExternalAudience, run: Run) -> StartedRun:
-    """Say of a run what was settled when it began."""
+    """Return a run's members that are fixed when it begins."""
     return StartedRun(**_said(external, run))
 
 
 async def status_of(conn: AsyncConnection, external: ExternalAudience, run: Run) -> RunStatus:
-    """Say how far a run is, and what it waits for."""
+    """Return a run's progress, and what holds it up."""
     job = await jobs.job(conn, run.job_id)
     assert job is not None, "jobs are never deleted"
     message = await _waits(conn, job) or explanation.in_a_line(job)
@@ -164,7 +165,7 @@ async def status_of(conn: AsyncConnection, external: ExternalAudience, run: Run)
 
 
 async def _waits(conn: AsyncConnection, job: Job) -> str | None:
-    """Say what a run waits for where that is a person; no number of members, by none of them."""
+    """Return a message if a run waits for the operator; without counts of members."""
     if job.state is JobState.HELD:
         behind = await jobs.count_behind(conn, job)
         waiting = f"; {behind} later files or ingestions wait behind it" if behind else ""
@@ -221,7 +222,7 @@ def _details(run: Run, job: Job, message: str | None) -> list[StageDetails]:
 
 def _counted(counts: Mapping[str, Any]) -> str:
     said = [f"{counts['files']} files, {counts['rows']} rows, {counts['bad']} of them unusable"]
-    # Runs of older versions have not counted the rest.
+    # Runs of older versions have no other counts.
     if counts.get("unusable"):
         said.append(f"{counts['unusable']} values are no id of their namespace")
     for control, count in sorted(counts.get("unclear", {}).items()):

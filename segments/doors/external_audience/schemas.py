@@ -1,9 +1,8 @@
 """
-What is sent to and answered by Adobe's external audiences endpoint, member by member.
+Requests and answers of Adobe's external audiences endpoint.
 
-From the document and, where it lost its tables, from the vendor's published
-reference of the same endpoint. Members of ours, which that does not know, are
-`segmentId` (what bid requests show), `error` and `message` (why something failed).
+From the document and, where its tables are lost, from the vendor's published reference.
+Three members are ours: `segmentId` (the id that bid requests show), `error` and `message`.
 """
 
 from enum import StrEnum
@@ -25,7 +24,7 @@ DEFAULT_NAMESPACE = "CustomerAudienceUpload"
 MAX_FIELDS = 500
 MAX_LABELS = 100
 _MAX_AT_S = 10**11 - 1
-"""Unix times beyond it are milliseconds, which would select no file at all."""
+"""A larger Unix time must be in milliseconds, and would select no file."""
 
 
 def _path(text: str) -> str:
@@ -92,7 +91,7 @@ def _which_spec(spec: Any) -> str:
 
 SourceSpec = Annotated[
     Annotated[SourceParams, Tag("flat")] | Annotated[NestedSourceSpec, Tag("nested")],
-    Discriminator(_which_spec),  # so that what is wrong is told of one form alone
+    Discriminator(_which_spec),  # so that errors are about a single form
 ]
 
 
@@ -113,7 +112,7 @@ class AudienceDetails(Form):
 
     @property
     def source(self) -> SourceParams:
-        """Where the files lie, in whichever form it was said."""
+        """The source of the files, in either form of `sourceSpec`."""
         spec = self.sourceSpec
         return spec.params if isinstance(spec, NestedSourceSpec) else spec
 

@@ -1,8 +1,8 @@
 """
-Which files of a customer's an ingestion takes: listed when it is asked for, in a thread.
+The files that an ingestion takes, listed in a thread at the time of the request.
 
-Of a folder those below it, hidden ones (`.`, `_`) and empty ones left out; in the
-order of their times, then of their paths, so that what a later file says holds.
+A folder gives all files below it, except hidden (`.`, `_`) and empty ones. They are sorted by
+time, then by path, so that later files override earlier ones.
 """
 
 import asyncio
@@ -28,18 +28,18 @@ LIST_WITHIN_S = 60.0
 
 async def list_files(connection: BaseConnection, source: SourceParams) -> list[SourceFile]:
     """
-    Return all files of a source, the oldest first; of one that is not there, none.
+    Return all files of a source, the oldest first; none if the source does not exist.
 
     Raises:
-        Problem: 502: it was asked, and failed. 500: it can't be asked, as it is set up here.
-            422: a folder of too many files.
+        Problem: 502: the storage failed. 500: the connection is misconfigured here.
+            422: too many files in the folder.
     """
     which = f"base connection {connection.name}"
     try:
         async with asyncio.timeout(LIST_WITHIN_S):
             found = await asyncio.to_thread(_list, connection, source)
     except ConnectionUnusable as error:
-        # What is wrong is the operator's to know: it names variables.
+        # Details are for the operator only: they name environment variables.
         _log.error("base connection %r: %s", connection.name, error)
         raise Problem(500, f"{which} is set up wrongly here; the operator has to look") from None
     except StorageAway as error:
@@ -53,7 +53,7 @@ async def list_files(connection: BaseConnection, source: SourceParams) -> list[S
 
 
 def within(files: Sequence[SourceFile], start_s: int, end_s: int) -> list[SourceFile]:
-    """Return those that were changed within two times, the seconds of both included."""
+    """Return the files that changed within two times, both seconds included."""
     return [file for file in files if start_s <= int(file.modified_at_s) <= end_s]
 
 

@@ -1,9 +1,9 @@
 """
-An external audience as the vendor's document has it, and as the ledger keeps it.
+An external audience in the vendor's form, and in the ledger's.
 
-What we ask the ledger for has columns; the other members of a request are kept as
-they were sent, in the audience's `spec`, and given back so. Of these a PATCH may
-replace the description and labels, and nothing by which a person is told from another.
+Members that we query by have columns. All others stay as they were sent, in the audience's
+`spec`. Of these, a PATCH may replace description and labels, but nothing that identifies
+persons.
 """
 
 from typing import Any
@@ -20,17 +20,17 @@ from segments.model.customer_columns import CONTROLS, column_key
 from segments.runtime.validation_faults import Fault
 
 _IN_COLUMNS = frozenset({"name", "customAudienceId", "namespace", "ttlInDays"})
-"""Members of a request that are columns of the ledger; the others are its `spec`."""
+"""Members of a request with a column of their own."""
 
 
 def spec_of(body: AudienceDetails) -> dict[str, Any]:
-    """Return what is kept of a request beside the columns."""
+    """Return a request's members without a column."""
     return body.model_dump(mode="json", exclude=set(_IN_COLUMNS), exclude_none=True)
 
 
 def check_fields(body: AudienceDetails) -> None:
     """
-    Refuse fields by which nobody could be told from another.
+    Refuse fields that can't identify persons.
 
     Raises:
         Problem: 422.
@@ -39,7 +39,7 @@ def check_fields(body: AudienceDetails) -> None:
     for field in body.fields:
         key = column_key(field.name)
         if key in key_to_name:
-            # A file's columns are found in any case.
+            # Column names of files are case-insensitive.
             raise Problem(422, f"two fields of one name: {key_to_name[key]} and {field.name}")
         key_to_name[key] = field.name
     identities = [field for field in body.fields if field.identityNs is not None]
@@ -52,14 +52,14 @@ def check_fields(body: AudienceDetails) -> None:
 
 def check_change(now: ChangedAudience, body: AudienceChange) -> None:
     """
-    Refuse a change of what can't be changed; what is sent back as it is says nothing.
+    Refuse to change fixed members; fixed members sent back unchanged are ignored.
 
     Args:
-        now: The audience, as it would be answered.
-        body: Of a PATCH.
+        now: The audience as we would answer it now.
+        body: The body of a PATCH.
 
     Raises:
-        Problem: 400; it says what can be changed. 422: there is nothing to change.
+        Problem: 400, with the members that can be changed. 422: nothing to change.
     """
     as_it_is = now.model_dump(mode="json", exclude_none=True)
     said = body.model_dump(mode="json", exclude_unset=True, exclude=set(body.changeable))
@@ -74,10 +74,10 @@ def check_change(now: ChangedAudience, body: AudienceChange) -> None:
 
 def changed_spec(external: ExternalAudience, body: AudienceChange) -> dict[str, Any]:
     """
-    Return the spec of an audience with what a PATCH says of it.
+    Return an audience's spec after a PATCH.
 
     Raises:
-        Problem: 422; it says what can't be changed.
+        Problem: 422, with the member that can't be changed.
     """
     spec = dict(external.spec)
     said = body.model_fields_set
@@ -104,13 +104,13 @@ def changed_spec(external: ExternalAudience, body: AudienceChange) -> dict[str, 
 
 
 def _with(spec: dict[str, Any], member: str, value: Any) -> dict[str, Any]:
-    """Return a spec with one member as it was said; null is the end of it."""
+    """Return a spec with a member set; `None` removes the member."""
     left = {name: each for name, each in spec.items() if name != member}
     return left if value is None else {**left, member: value}
 
 
 def details_of(external: ExternalAudience) -> AudienceDetails:
-    """Return an audience as it was asked for, and changed since."""
+    """Return an audience as requested, with all changes since."""
     return AudienceDetails(
         name=external.name,
         customAudienceId=external.custom_id,
@@ -121,7 +121,7 @@ def details_of(external: ExternalAudience) -> AudienceDetails:
 
 
 def by_whom(external: ExternalAudience) -> dict[str, Any]:
-    """Return the members that say who made and changed an audience, and when."""
+    """Return the members for author and time of creation and last change."""
     return {
         "createdBy": external.created_by,
         "createdAt": external.created_at_s,

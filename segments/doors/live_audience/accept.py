@@ -1,7 +1,5 @@
 """
-A delivery of LiveAudience's becomes a job: the one place where its form becomes our order.
-
-Both ways in end here, the folder and the command line's `load`.
+Turns a LiveAudience delivery into a job, for both the folder and the command line's `load`.
 """
 
 from collections.abc import AsyncIterable, Iterable
@@ -26,20 +24,20 @@ async def accept(
     transaction_id: str | None = None,
 ) -> Job:
     """
-    Take in a delivery; its metadata file is kept for the `.status` that answers it.
+    Accept a delivery, and keep its metadata file for its `.status`.
 
     Args:
         ledger: Where the job goes.
         blobs: Where the file goes.
-        metadata: Whose it is and what to do with it.
+        metadata: The partner and the order.
         content: The file.
-        door: Who takes it in.
-        file_name: What the partner calls the file.
-        now_s: When.
-        transaction_id: What the partner was told already.
+        door: The accepting door.
+        file_name: The partner's name for the file.
+        now_s: The time of acceptance.
+        transaction_id: If the partner was already told it.
 
     Returns:
-        Its job: see `segments.ingest.accept.accept`.
+        The delivery's job: see `segments.ingest.accept.accept`.
 
     Raises:
         Stopped: UNKNOWN_PARTNER or UNKNOWN_SUB_ID; nothing was kept.

@@ -1,10 +1,9 @@
 """
-What a partner reads of a reason: LiveAudience's codes, as the document has them ("Errors").
+LiveAudience's error codes for our stop reasons ("Errors").
 
-Several of our reasons share one of the vendor's codes: a file of 5 records that was
-announced with 6 and a file with another digest are the same message to whoever sent it,
-"this is not the file you described". The Audience API, which has no errors of its own for
-a file, says the same.
+Several reasons share a code: a wrong record count and a wrong digest both mean "this is not
+the file you described". The Audience API, which has no file errors of its own, uses the same
+codes.
 """
 
 from segments.model.stop_reason import StopReason
@@ -20,7 +19,7 @@ DESCRIPTIONS = (
     "File checksum validation failed",
     "File has no valid records",
 )
-"""The vendor's descriptions by code."""
+"""The vendor's descriptions; the index is the code."""
 
 _REASON_TO_CODE = {
     StopReason.INTERNAL: 0,
@@ -38,6 +37,7 @@ _REASON_TO_CODE = {
     StopReason.NO_VALID_RECORD: 8,
     StopReason.AUDIENCE_DELETED: 1,
     StopReason.STORAGE_AWAY: 6,
+    StopReason.OVER_QUOTA: 0,
     StopReason.NOT_RELEASED: 0,
 }
 
@@ -48,5 +48,5 @@ def code_of(reason: StopReason) -> int:
 
 
 def description_of(reason: StopReason) -> str:
-    """Return the vendor's words for the code of a reason."""
+    """Return the vendor's description for a reason."""
     return DESCRIPTIONS[code_of(reason)]

@@ -1,27 +1,21 @@
 """
-The drop: watches the partners' folders, and carries what they hold into the ledger.
+The drop: watches the partners' folders, and turns their files into jobs.
 
-    look     <name>.json  ->  a delivery in the ledger, and <name>.status: accepted, or why not
+    look     <name>.json   ->  a delivery in the ledger, and <name>.status: accepted or refused
     fetch    its data file ->  a blob and a job; or, after a while, "File not found"
-    answer   its job ended ->  <name>.status: what became of it
-    sweep    what is left there of which nothing came is deleted: see `leftovers`
+    answer   its job ended ->  <name>.status: the result
+    sweep    deletes unused files: see `leftovers`
 
-Four loops over the ledger and the disk that keep nothing in memory, so killed
-anywhere they go on where they were: a file is moved out of the partner's reach
-first and deleted last, and each step in between may be repeated. A delivery has
-one transaction id, one job and one last answer, however often that happens.
+The four loops keep no state in memory, so they resume after a kill at any point: a file
+is moved out of the partner's reach first and deleted last, and the steps in between can be
+repeated. A delivery still has a single transaction id, job and final answer.
 
-It runs inside `rtb-segments sftp`, whether the files come by that server or by
-one of the operator's own. Two processes on one folder take turns by a lock:
-the second waits until the first is gone.
+The drop runs inside `rtb-segments sftp`, even if files come by an operator's own server.
+Several processes on a folder take turns: see `folder_lock`. `retries` has the rules for
+repeated files.
 
-The digest says to which file a metadata file applies. A copy of a file that was delivered
-before, under a name that comes every day, is not taken for today's; and a metadata file that
-is sent once more, alone, is answered as its delivery was. Corrected metadata need no second copy
-of their data file: it lies in the folder still, or is kept of the job that was refused.
-
-What goes wrong with one file is logged by its partner and kind, never by its
-content, and keeps no other file waiting.
+An error with a file is logged by partner and kind, never by content, and delays no other
+file.
 """
 
 import asyncio
@@ -52,10 +46,10 @@ from segments.ingest.accept import parties_of
 from segments.ingest.read import delivered_blocks
 from segments.ledger import accounts, callbacks, jobs
 from segments.ledger.database.engine import reading
-from segments.ledger.database.errors import will_pass
 from segments.ledger.live_audience import deliveries
 from segments.ledger.live_audience.deliveries import Delivery
 from segments.model.stop_reason import OURS, Stopped, StopReason
+from segments.projection.causes import away_by
 from segments.runtime.pauses import wait_or_stop
 
 _log = logging.getLogger(__name__)
@@ -66,7 +60,7 @@ _DATA = ".data"
 
 
 class Drop:
-    """One process's hands on the drop folder."""
+    """Watches the drop folder."""
 
     def __init__(
         self,
@@ -80,16 +74,16 @@ class Drop:
         is_refused: Callable[[], bool] = lambda: False,
     ) -> None:
         """
-        Watch nothing yet.
+        Prepare; `run` starts to watch.
 
         Args:
-            options: How long what is waited for.
-            ledger: Where what comes in is kept.
-            blobs: And its files.
-            folders: Of the partners.
-            now_s: Tells the time.
-            metrics: Where deliveries are counted.
-            is_refused: Whether nothing may be taken in now; it stays where it is.
+            options: Waiting and retention times.
+            ledger: Keeps deliveries and jobs.
+            blobs: Keeps their files.
+            folders: The partners' folders.
+            now_s: Wall clock.
+            metrics: Counts deliveries.
+            is_refused: Whether intake is suspended; files then stay where they are.
         """
         self._metrics = metrics or DeliveryMetrics(CollectorRegistry())
         self._options = options
@@ -100,33 +94,33 @@ class Drop:
         self._faults = Faults(_log, now_s)
         self._is_refused = is_refused
         self._compared: set[tuple[int, int]] = set()
-        # Until there is a job that keeps it; a restart in between forgets the suffix.
+        # Kept until the job stores it; a restart before that loses the suffix.
         self._number_to_found: dict[int, str] = {}
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Watch until told to stop; while another process does, only wait for its end."""
+        """Watch until told to stop; wait while another process watches the folder."""
         async with folder_lock(self._folders.path, stopping) as is_ours:
             if not is_ours:
                 return
             async with asyncio.TaskGroup() as group:
-                # Apart, so that a file of gigabytes delays nobody's first answer.
+                # Separate loops, so that files of gigabytes delay no first answer.
                 for step in (self.look, self.fetch, self.answer):
                     group.create_task(self._repeat(step, stopping, EVERY_S))
                 group.create_task(self._repeat(self.sweep, stopping, _SWEEP_EVERY_S))
 
     async def turn(self) -> None:
-        """Do once whatever there is to do."""
+        """Run each loop once."""
         for step in (self.look, self.fetch, self.answer):
             await step()
 
     async def sweep(self) -> None:
-        """Delete the files of which nothing came and nothing will."""
+        """Delete unused files."""
         sweep(self._folders, self._options, self._metrics, self._now_s())
 
     # -- look: metadata files --------------------------------------------------
 
     async def look(self) -> None:
-        """Take in every complete metadata file, and answer it."""
+        """Take every complete metadata file, and answer it."""
         for partner_id, folder in self._folders.all():
             await self._faults.guarded(
                 f"folder of {partner_id!r}", self._look_into(partner_id, folder)
@@ -135,8 +129,8 @@ class Drop:
     async def _look_into(self, partner_id: str, folder: Folder) -> None:
         for file_name in folder.names():
             name = answered_name(file_name)
-            # No `await` between the question and the taking: our SFTP server,
-            # in the same loop, can't open the file meanwhile.
+            # No `await` between check and rename: our SFTP server, in the same loop,
+            # could open the file.
             if name is not None and folder.is_complete(
                 file_name, self._now_s(), self._options.quiet_s
             ):
@@ -150,7 +144,7 @@ class Drop:
                 await self._faults.guarded(f"metadata of {partner_id!r}", receiving)
 
     async def _receive(self, partner_id: str, folder: Folder, name: str, path: Path) -> None:
-        """Answer one metadata file, for which it must first be in the ledger."""
+        """Record a metadata file in the ledger, then answer it."""
         raw = read_taken(path, MAX_METADATA_BYTES)
         metadata, refused = rules.read(raw, partner_id)
         delivery, content = None, None
@@ -160,7 +154,7 @@ class Drop:
             except Stopped as stopped:
                 refused = stopped
             except Exception as error:
-                if will_pass(error):
+                if away_by(error) is not None:
                     raise
                 _log.exception("metadata of %r", partner_id)
                 refused = Stopped(StopReason.INTERNAL, type(error).__name__)
@@ -180,7 +174,7 @@ class Drop:
             content = refusal(refused)
         folder.answer(name, content)
         self._metrics.first(None if refused is None else refused.reason)
-        # A URL that is one, of a partner who is one.
+        # Only a valid URL, and only of the folder's own partner.
         if metadata is not None and metadata.partner_id == partner_id:
             async with self._ledger.begin() as conn:
                 transaction_id = None if delivery is None else delivery.transaction_id
@@ -218,7 +212,7 @@ class Drop:
     # -- fetch: data files -----------------------------------------------------
 
     async def fetch(self) -> None:
-        """Make a job of every delivery whose data file is complete."""
+        """Make a job of each delivery whose data file is complete."""
         async with reading(self._ledger) as conn:
             waiting = await deliveries.waiting(conn)
         self._drop_leftovers({f"{delivery.transaction_id}{_DATA}" for delivery, _ in waiting})
@@ -281,7 +275,7 @@ class Drop:
                 transaction_id=delivery.transaction_id,
             )
         except Stopped as stopped:
-            # The account was there when the metadata came, and is no longer.
+            # The account was removed after its metadata were accepted.
             await self._refuse(folder, delivery, stopped)
             return False
         async with self._ledger.begin() as conn:
@@ -290,7 +284,7 @@ class Drop:
         return True
 
     def _drop_leftovers(self, needed: set[str]) -> None:
-        """Delete data files that were taken and are in the blobs, where a kill came between."""
+        """Delete data files that are blobs already, left by a kill."""
         for _, folder in self._folders.all():
             for taken_name in folder.all_taken():
                 if taken_name.endswith(_DATA) and taken_name not in needed:
@@ -307,30 +301,30 @@ class Drop:
         return False
 
     def _has_waited(self, folder: Folder, delivery: Delivery, file_name: str) -> bool:
-        """Tell whether the data file is overdue; one that is still growing is not."""
+        """Tell whether the data file is overdue; a file that still grows is not."""
         since_s = delivery.received_at_s
         for name in rules.data_files(file_name, folder.names()):
             with suppress(OSError):
                 since_s = max(since_s, folder.stat(name).st_ctime)
-        return self._now_s() - since_s >= self._options.wait_s
+        return folder.ages.age_s(delivery.id, since_s, self._now_s()) >= self._options.wait_s
 
     async def _not_found(self, folder: Folder, delivery: Delivery) -> None:
         same = await retries.done_before(self._ledger, delivery)
         if same is not None:
-            # Only the metadata were sent again: nothing is missing.
+            # The metadata came again without a file: nothing is missing.
             await self._end(folder, delivery, status_of(same))
             self._metrics.last(None)
             return
         _log.info("delivery %s: its data file never came", delivery.transaction_id)
         name = delivery.metadata["file"]["name"]
         missing = Stopped(StopReason.FILE_NOT_FOUND, f"no file {name} came, nor as .gz or .zip")
-        folder.mark_refused(name)  # it may still come
+        folder.mark_refused(name)  # the file may still come
         await self._refuse(folder, delivery, missing)
 
     # -- answer: jobs that have ended ------------------------------------------
 
     async def answer(self) -> None:
-        """Answer every delivery whose job has ended."""
+        """Answer each delivery whose job has ended."""
         async with reading(self._ledger) as conn:
             finished = await deliveries.finished(conn)
         for delivery, partner_id in finished:
@@ -342,7 +336,7 @@ class Drop:
         async with reading(self._ledger) as conn:
             job = await jobs.job(conn, delivery.job_id)
         assert job is not None, "jobs are never deleted"
-        # The job may be that of the same delivery under an earlier number.
+        # The job may come from an earlier delivery of the same file.
         content = status_of(replace(job, transaction_id=delivery.transaction_id))
         await self._end(self._folders.of(partner_id), delivery, content)
         self._metrics.last(job.stop)
@@ -353,9 +347,9 @@ class Drop:
 
     async def _end(self, folder: Folder, delivery: Delivery, content: bytes) -> None:
         """
-        Give the last answer; the ledger forgets the delivery only after that.
+        Give the final answer; only then does the ledger forget the delivery.
 
-        The file answers the last metadata file of its name, and no earlier one.
+        Only the latest metadata file of a name is answered in the folder.
         """
         async with reading(self._ledger) as conn:
             is_last = await deliveries.is_last(conn, delivery)

@@ -1,13 +1,14 @@
 """
-What goes wrong with one piece of work: logged, and tried again at the next turn.
+Faults of single work items: logged, and retried in the next round.
 
-By its kind and place, never by the message, which could name a file or quote a
-statement with its values.
+The log says kind and place, never the message, which could contain a file name or a
+statement's values.
 """
 
 import logging
 from collections.abc import Awaitable, Callable
 
+from segments.projection.causes import away_by
 from segments.runtime.bug_place import bug_place
 
 _LOG_AGAIN_AFTER_S = 300.0
@@ -15,7 +16,7 @@ _MAX_FAULTS = 1000
 
 
 class Faults:
-    """The faults of one process, each logged now and then."""
+    """The faults of a process; recurring faults are logged only every few minutes."""
 
     def __init__(self, log: logging.Logger, now_s: Callable[[], float]) -> None:
         self._log = log
@@ -23,17 +24,17 @@ class Faults:
         self._logged_at_s: dict[str, float] = {}
 
     async def guarded(self, what: str, work: Awaitable[None]) -> None:
-        """Do a piece of work; what stops it is logged and tried again at the next turn."""
+        """Do a work item; log its failure."""
         try:
             await work
-        except Exception as error:  # noqa: BLE001 - one file keeps no other waiting
+        except Exception as error:  # noqa: BLE001 - a fault of a file must not delay others
             self._log_fault(f"{what}: {_in_words(error)}")
 
     def _log_fault(self, fault: str) -> None:
-        """Log a fault that may come again every second, but not so often."""
+        """Log a fault that may recur every second, but only every few minutes."""
         now_s = self._now_s()
         last_s = self._logged_at_s.get(fault)
-        if last_s is None or now_s - last_s >= _LOG_AGAIN_AFTER_S:
+        if last_s is None or abs(now_s - last_s) >= _LOG_AGAIN_AFTER_S:
             if len(self._logged_at_s) >= _MAX_FAULTS:
                 self._logged_at_s.clear()
             self._logged_at_s[fault] = now_s
@@ -41,7 +42,10 @@ class Faults:
 
 
 def _in_words(error: Exception) -> str:
-    # Not the message: it names the file, or quotes the statement with its values.
+    # Not the message: see above.
+    away = away_by(error)
+    if away is not None:
+        return str(away)
     if isinstance(error, OSError) and error.strerror:
         return f"{type(error).__name__} ({error.strerror})"
     return bug_place(error)

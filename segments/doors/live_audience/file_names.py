@@ -1,30 +1,30 @@
 """
-What files may be called, and what partners' folders are.
+The names of files and of partners' folders.
 
-A name is one path segment that a listing shows as it is: nothing that moves a
-terminal's cursor, nothing that leads elsewhere. One with a dot in front is temporary:
-schedulers write to it, and rename it when it is whole; until then nobody takes it.
+A name is a single path segment that a listing shows unchanged: no control characters, no
+path. A leading dot marks a temporary file, which is not taken: schedulers write under such a
+name, and rename the complete file.
 """
 
 from urllib.parse import quote
 
 MAX_NAME_BYTES = 255
-"""What every file system has room for."""
+"""The limit of common file systems."""
 
 METADATA = ".json"
 ANSWER = ".status"
 
 MAX_ANSWERED_BYTES = MAX_NAME_BYTES - len(ANSWER)
-"""`NAME` of `NAME.json`, so that `NAME.status` is a name as well."""
+"""The length of `NAME` in `NAME.json`, so that `NAME.status` is valid too."""
 
 UNFINISHED = ".unfinished"
 TAKEN = ".taken"
 REFUSED = ".refused"
-"""Folders of ours in a partner's folder."""
+"""Our own folders inside a partner's folder."""
 
 
 class Refused(Exception):
-    """The partner may not do that; the message tells why, and names no file."""
+    """The partner may not do this; the message says why, and names no file."""
 
 
 def check_name(name: str) -> str:
@@ -32,8 +32,7 @@ def check_name(name: str) -> str:
     Return a name if a file may have it.
 
     Raises:
-        Refused: Empty, one of ours, too long, a path, or with characters that no
-            listing shows as they are.
+        Refused: Empty, reserved, too long, a path, or not printable.
     """
     if name in ("", ".", "..", UNFINISHED, TAKEN, REFUSED):
         raise Refused("the name is one of the server's own")
@@ -53,30 +52,30 @@ def check_name(name: str) -> str:
 
 
 def answered_name(file_name: str) -> str | None:
-    """Return what a metadata file's answer is named after, `None` if it is none."""
+    """Return the name under which a metadata file is answered; `None` for other files."""
     stem, suffix = file_name[: -len(METADATA)], file_name[-len(METADATA) :]
     is_metadata = suffix.lower() == METADATA and stem and not is_temporary(file_name)
     return stem if is_metadata else None
 
 
 def is_temporary(name: str) -> bool:
-    """Tell whether a file has yet to get its name."""
+    """Tell whether a file still has a temporary name."""
     return name.startswith(".")
 
 
 def folder_name(partner_id: str) -> str:
     """
-    Return what a partner's folder is called: the partner id, as far as a path allows.
+    Return the name of a partner's folder: the partner id, escaped for a path.
 
-    Anything but letters, digits and `_.-~` becomes `%` and two hex digits, as
-    in a URL, and so does a dot in front.
+    Anything but letters, digits and `_.-~` becomes `%` and two hex digits, as in a URL,
+    and so does a leading dot.
     """
     name = quote(partner_id, safe="")
     return f"%2E{name[1:]}" if name.startswith(".") else name
 
 
 def is_usable(name: str) -> bool:
-    """Tell whether a file may have that name."""
+    """Tell whether `check_name` accepts a name."""
     try:
         check_name(name)
     except (Refused, UnicodeEncodeError):

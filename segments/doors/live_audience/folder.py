@@ -1,25 +1,22 @@
 """
-One partner's folder: what lies in it, and which of it may be taken.
+A partner's folder: its files, and which of them may be taken.
 
-    <drop folder>/<partner>/<name>                what the partner sees
+    <drop folder>/<partner>/<name>                visible to the partner
     <drop folder>/<partner>/.unfinished/<name>    marks a file that is being written
-    <drop folder>/<partner>/.taken/...            ours, on its way into the ledger
+    <drop folder>/<partner>/.taken/...            ours, on the way into the ledger
     <drop folder>/<partner>/.refused/<name>       a data file of that name was refused for its
                                                   metadata, before it was taken
 
-A file still being written is never taken. What comes by our SFTP server bears
-a mark from before its first byte until the client closes it; a connection that
-breaks leaves the mark, and so does a server that is killed. (A lock on the open
-file would vanish with the process and let half a file pass for a whole one.)
-A file that came otherwise has nobody to close it: it is complete once nobody
-has written to it for a while.
+Incomplete files are never taken. Our SFTP server marks an upload from before its first byte
+until the client closes the file; after a broken connection or a kill the mark stays. (A lock
+on the open file would vanish with the process, and half a file would pass for a whole.) Files
+that come otherwise are complete after a time without writes: we don't see them closed.
 
-Taking is a rename, so a file is either the partner's or ours. Names are one
-path segment; nothing here follows a symbolic link or opens what is not a
-regular file.
+Taking is a rename, so a file is either the partner's or ours. Names are single path
+segments; symbolic links are not followed, and only regular files are opened.
 
-While `NAME.json` lies there, or is being read by us, `NAME.status` is not shown: it would be
-the answer to an earlier file of that name.
+While `NAME.json` is in the folder or being read, `NAME.status` is hidden: it would answer
+an earlier file.
 """
 
 import os
@@ -31,6 +28,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
 
+from segments.doors.live_audience.ages import Ages
 from segments.doors.live_audience.file_names import (
     ANSWER,
     REFUSED,
@@ -45,18 +43,18 @@ from segments.doors.live_audience.file_names import (
 
 MAX_FILES = 1000
 """
-So many files of the partner's may lie in a folder; one more is refused, so that a listing
-stays small. The answers are ours, and are swept.
+The most files that a partner may have in a folder, so that listings stay small. Answers do
+not count: they are ours, and are swept.
 """
 
 STAT_AFTER_TAKING_S = 30.0
-"""For so long a file that we took can be looked at: clients confirm a put by the file's size."""
+"""How long a taken file still has a stat: clients confirm an upload by its size."""
 
 _OPEN_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 class _Seen(NamedTuple):
-    """What tells two contents of a name apart, without reading them."""
+    """Distinguishes two contents of a name without reading them."""
 
     inode: int
     size_bytes: int
@@ -64,18 +62,19 @@ class _Seen(NamedTuple):
 
 
 class Upload:
-    """A partner's right to write to one file, until it is closed or another has it."""
+    """Permission to write a file, until it is closed or another upload of it begins."""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
 
 class Folder:
-    """The files of one partner."""
+    """A partner's files."""
 
     def __init__(self, path: Path, clock_s: Callable[[], float] = time.monotonic) -> None:
         self.path = path
         self._clock_s = clock_s
+        self.ages = Ages(clock_s)
         self._name_to_taken: dict[str, tuple[float, os.stat_result]] = {}
         self._name_to_upload: dict[str, Upload] = {}
         self._name_to_closed: dict[str, _Seen] = {}
@@ -92,7 +91,7 @@ class Folder:
 
     def shown_stat(self, name: str) -> os.stat_result:
         """
-        Return the stat of a file that the partner sees, or put there a moment ago.
+        Return the stat of a file that the partner sees, or that was taken a moment ago.
 
         Raises:
             FileNotFoundError: There is no regular file of that name.
@@ -112,7 +111,7 @@ class Folder:
         Open a file that the partner sees, for reading.
 
         Raises:
-            OSError: It is not there, or not a regular file.
+            OSError: The file is missing or not regular.
         """
         if self._is_outdated_answer(name):
             raise FileNotFoundError(name)
@@ -122,7 +121,7 @@ class Folder:
         return name.endswith(ANSWER) and name.removesuffix(ANSWER) in self._unanswered()
 
     def _unanswered(self) -> set[str | None]:
-        """Return what the metadata files that lie here, or are being read by us, are called."""
+        """Return the names of all metadata files that wait or are being read."""
         there = (*self.names(), *_names_in(self.path / TAKEN))
         return {answered_name(each) for each in there}
 
@@ -157,7 +156,7 @@ class Folder:
         Open a regular file and return its descriptor.
 
         Raises:
-            OSError: It is not there, or not a regular file.
+            OSError: The file is missing or not regular.
         """
         return _open_regular(self.path / name, flags)
 
@@ -167,8 +166,8 @@ class Folder:
         """
         Mark a file as being written, before it is opened.
 
-        Whoever had it open before may no longer write to it: most likely that
-        is the same client, whose connection broke without our noticing.
+        An earlier upload can write no longer: most likely it is the same client's, whose
+        connection broke unnoticed.
 
         Raises:
             Refused: The folder is full.
@@ -184,11 +183,11 @@ class Folder:
         return sum(not name.endswith(ANSWER) for name in self.names()) >= MAX_FILES
 
     def is_current(self, upload: Upload) -> bool:
-        """Tell whether that upload is still the one that may write."""
+        """Tell whether an upload may still write."""
         return self._name_to_upload.get(upload.name) is upload
 
     def finish_upload(self, upload: Upload) -> None:
-        """Take the mark away: the client has closed the file, it is complete."""
+        """Remove the mark: the client has closed the file, so it is complete."""
         if self.is_current(upload):
             del self._name_to_upload[upload.name]
             with suppress(FileNotFoundError):
@@ -196,18 +195,18 @@ class Folder:
             self._unmark(upload.name)
 
     def break_upload(self, upload: Upload) -> None:
-        """Leave the mark: the client went away in the midst of the file, and may resume."""
+        """Keep the mark: the client broke off, and may resume."""
         if self.is_current(upload):
             del self._name_to_upload[upload.name]
 
     def rename(self, old: str, new: str, *, replace: bool) -> None:
         """
-        Rename a file; one that was never completed stays so under its new name.
+        Rename a file; an incomplete file stays incomplete.
 
         Raises:
-            FileNotFoundError: There is none.
-            FileExistsError: There is one of the new name.
-            Refused: One of them is being written.
+            FileNotFoundError: There is no such file.
+            FileExistsError: The new name is taken.
+            Refused: A file of either name is being written.
         """
         self.stat(old)
         if old in self._name_to_upload or new in self._name_to_upload:
@@ -228,26 +227,26 @@ class Folder:
 
     def remove(self, name: str) -> None:
         """
-        Remove a file; an upload of it can't go on.
+        Remove a file; an upload of it can't continue.
 
         Raises:
-            FileNotFoundError: There is none.
+            FileNotFoundError: There is no such file.
         """
         self.stat(name)
         (self.path / name).unlink()
         self._forget(name)
 
     def is_unfinished(self, name: str) -> bool:
-        """Tell whether a file came by our SFTP server and was not closed by its client."""
+        """Tell whether a file came by our SFTP server and its client has not closed it."""
         return os.path.lexists(self.path / UNFINISHED / name)
 
     def drop_abandoned(self, before_s: float) -> int:
         """
-        Delete the files that were begun and never finished; return how many there were.
+        Delete abandoned files, and return how many.
 
-        One that a client of this process has open is none of them, nor is one
-        that grew, or was begun once more, after `before_s`. A file that never got its
-        name is one of them, finished or not.
+        These are unfinished uploads, and files that kept their temporary name. A file that a
+        client of this process has open stays, and so does a file that grew, or was begun
+        again, after `before_s`.
         """
         dropped = 0
         for name in self.names():
@@ -263,16 +262,16 @@ class Folder:
         return dropped
 
     def drop_answers(self, before_s: float) -> int:
-        """Delete the answers that were given before then; return how many there were."""
+        """Delete answers older than `before_s`, and return how many."""
         return self.drop_older((n for n in self.names() if n.endswith(ANSWER)), before_s)
 
     def mark_refused(self, file_name: str) -> None:
-        """Note that a data file was refused for its metadata, be it there already or not."""
+        """Note that a data file was refused for its metadata, even if still missing."""
         if is_usable(file_name):
             (self._own(REFUSED) / file_name).touch()
 
     def refused(self, before_s: float) -> list[str]:
-        """Return what the data files were called that were last refused before then."""
+        """Return the names of data files last refused before a time."""
         return [
             name
             for name in _names_in(self.path / REFUSED)
@@ -280,15 +279,15 @@ class Folder:
         ]
 
     def forget_refused(self, file_name: str) -> None:
-        """Take the note away."""
+        """Remove the note that a data file was refused."""
         (self.path / REFUSED / file_name).unlink(missing_ok=True)
 
     def drop_older(self, names: Iterable[str], before_s: float) -> int:
-        """Delete those of some files that have not changed since then; return how many."""
+        """Delete those files that have not changed since a time, and return how many."""
         return sum(self._drop_older(name, before_s) for name in names)
 
     def drop_undescribed(self, before_s: float) -> int:
-        """Delete the data files that no metadata have asked for since then; return how many."""
+        """Delete data files older than `before_s` that no metadata described; return how many."""
         names = [name for name in self.names() if not name.endswith(ANSWER)]
         return self.drop_older((n for n in names if not self.is_unfinished(n)), before_s)
 
@@ -309,7 +308,7 @@ class Folder:
     # -- taking ----------------------------------------------------------------
 
     def is_complete(self, name: str, now_s: float, quiet_s: float) -> bool:
-        """Tell whether a file is there and nobody is still writing it."""
+        """Tell whether a file exists and is no longer being written."""
         try:
             found = self.stat(name)
         except FileNotFoundError:
@@ -318,9 +317,9 @@ class Folder:
             return False
         if self._name_to_closed.get(name) == _seen(found):
             return True
-        # Not `st_mtime`: some clients set it to that of the original. The
-        # inode's own time moves with every write, and nobody can set it.
-        return now_s - found.st_ctime >= quiet_s
+        # Not `st_mtime`: some clients set it to the original's. The inode's change
+        # time moves with every write, and can't be set.
+        return self.ages.age_s(name, found.st_ctime, now_s) >= quiet_s
 
     def take(self, name: str, as_name: str) -> None:
         """Move a file out of the partner's reach; `taken` finds it again."""
@@ -335,34 +334,34 @@ class Folder:
         self._name_to_taken[name] = (now_s, found)
 
     def withdraw(self, name: str) -> None:
-        """Delete `<name>.status`, if there is one: it answered an earlier metadata file."""
+        """Delete `<name>.status`, if present: it answered an earlier metadata file."""
         with suppress(FileNotFoundError, IsADirectoryError):
             (self.path / f"{name}{ANSWER}").unlink()
 
     def taken(self, as_name: str) -> Path | None:
-        """Return where a file that was taken lies, if it is there."""
+        """Return the path of a taken file, if it exists."""
         path = self.path / TAKEN / as_name
         return path if path.is_file() and not path.is_symlink() else None
 
     def hand_over(self, name: str, as_name: str) -> None:
-        """Give a file that was taken another of our names."""
+        """Rename a taken file."""
         (self.path / TAKEN / name).rename(self.path / TAKEN / as_name)
 
     def give_back(self, as_name: str, name: str) -> None:
-        """Let a file that was taken lie in the folder again, unless another has come."""
+        """Move a taken file back, unless a new file has its name."""
         if is_usable(name) and not os.path.lexists(self.path / name):
             (self.path / TAKEN / as_name).rename(self.path / name)
 
     def all_taken(self) -> list[str]:
-        """Return the names of all files that were taken, sorted."""
+        """Return the names of all taken files, sorted."""
         return _names_in(self.path / TAKEN)
 
     def drop(self, as_name: str) -> None:
-        """Delete a file that was taken; nothing to do if it is not there."""
+        """Delete a taken file, if it exists."""
         (self.path / TAKEN / as_name).unlink(missing_ok=True)
 
     def answer(self, name: str, content: bytes) -> None:
-        """Write `<name>.status`, whole or not at all."""
+        """Write `<name>.status` atomically."""
         self._own(TAKEN)
         path = self.path / TAKEN / f"{name}{ANSWER}"
         with path.open("wb") as file:
@@ -389,7 +388,7 @@ class Folder:
 
 
 class DropFolder:
-    """All partners' folders."""
+    """The folders of all partners."""
 
     def __init__(self, path: Path, clock_s: Callable[[], float] = time.monotonic) -> None:
         self.path = path
@@ -397,13 +396,13 @@ class DropFolder:
         self._name_to_folder: dict[str, Folder] = {}
 
     def of(self, partner_id: str) -> Folder:
-        """Return a partner's folder, which is made if it is missing."""
+        """Return a partner's folder; make it if missing."""
         name = folder_name(partner_id)
         (self.path / name).mkdir(mode=0o700, parents=True, exist_ok=True)
         return self._folder(name)
 
     def all(self) -> Iterator[tuple[str, Folder]]:
-        """Yield each folder that there is, with the partner id that it is named after."""
+        """Yield each existing folder with its partner id."""
         try:
             with os.scandir(self.path) as entries:
                 names = sorted(e.name for e in entries if e.is_dir(follow_symlinks=False))
@@ -418,7 +417,7 @@ class DropFolder:
 
 
 def _names_in(path: Path) -> list[str]:
-    """Return what a folder of ours holds, sorted; nothing if it was not needed yet."""
+    """Return the names in a folder of our own, sorted; none if it does not exist."""
     try:
         return sorted(os.listdir(path))  # noqa: PTH208 - names, not paths
     except FileNotFoundError:
@@ -434,7 +433,7 @@ def _open_regular(path: Path, flags: int) -> int:
 
 
 def read_taken(path: Path, max_bytes: int) -> bytes:
-    """Return what a file holds, or one byte more than `max_bytes` of it."""
+    """Return a file's content, cut off after `max_bytes` + 1."""
     with os.fdopen(_open_regular(path, os.O_RDONLY), "rb") as file:
         return file.read(max_bytes + 1)
 

@@ -1,4 +1,4 @@
-"""Of several processes on one folder one watches it: the others wait for its end."""
+"""A file lock: one process watches a drop folder, the others wait until it exits."""
 
 import asyncio
 import fcntl
@@ -18,10 +18,9 @@ _LOOK_EVERY_S = 1.0
 @asynccontextmanager
 async def folder_lock(path: Path, stopping: asyncio.Event) -> AsyncIterator[bool]:
     """
-    Wait until no other process watches this folder, and then be the one that does.
+    Hold the lock of a folder, as soon as no other process does.
 
-    Gives False if told to stop before. The lock ends with the process, however
-    that ends.
+    Gives False if told to stop first. The lock ends with the process, even by a kill.
     """
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     fd = os.open(path / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -1,14 +1,14 @@
 """
-What is left in the partners' folders of which nothing came and nothing will.
+Deletes files in the partners' folders that will not be used any more.
 
-    begun by SFTP and never finished      goes `SEGMENTS_ABANDONED_UPLOAD_DAYS` after its last byte
-    no metadata file has asked for it     likewise
-    its metadata were refused             goes `SEGMENTS_REFUSED_FILE_H` after that, and after its
+    begun by SFTP and never finished      `SEGMENTS_ABANDONED_UPLOAD_DAYS` after its last byte
+    described by no metadata file         likewise
+    refused for its metadata              `SEGMENTS_REFUSED_FILE_H` after the refusal and after its
                                           last byte; until then corrected metadata find it
-    answers                               go after `SEGMENTS_STATUS_DAYS`
+    answers                               after `SEGMENTS_STATUS_DAYS`
 
-A data file may come behind its metadata. So what is noted of a refusal is the name that the
-metadata gave it, whether the file is there or not.
+A data file may come after its metadata. So a refusal is noted under the file name in the
+metadata, even without a file.
 """
 
 import logging
@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 def sweep(
     folders: DropFolder, options: DropOptions, metrics: DeliveryMetrics, now_s: float
 ) -> None:
-    """Delete in every folder what has lain long enough."""
+    """Delete all files whose time is over, in every folder."""
     before_s = now_s - options.abandoned_after_s
     for partner_id, folder in folders.all():
         answers = folder.drop_answers(now_s - options.answers_kept_s)
@@ -43,9 +43,9 @@ def sweep(
 
 def drop_refused(folder: Folder, before_s: float) -> int:
     """
-    Delete data files whose metadata were refused before a moment; return how many there were.
+    Delete data files whose metadata were refused before a time, and return how many.
 
-    One that has changed since then may be the next of that name, and stays for as long.
+    A file that has changed since may be the next of its name, and stays as long again.
     """
     dropped = 0
     for file_name in folder.refused(before_s):

@@ -1,12 +1,11 @@
 """
-LiveAudience's metadata file, and the order that it is.
+LiveAudience's metadata file, and the order that it contains.
 
-The form is the document's ("Request Body"), field for field; what a file says beyond that
-is ignored. It says what to do in the partner's terms, and `order` turns it into ours, which
-is all that the stages behind the door know.
+The form is the document's ("Request Body"), field for field; other fields are ignored.
+`order` translates the request into our own terms, the only ones after the door.
 
-Of several things wrong with one metadata file the vendor's lowest code is
-answered: "not well formed" before "partner unknown".
+If several things are wrong with a file, the vendor's lowest code is answered: "not well
+formed" before "partner unknown".
 """
 
 import json
@@ -54,7 +53,7 @@ def _without_slash(text: str) -> str:
 
 def _day(text: str) -> str:
     try:
-        if _DAY.fullmatch(text):  # Python takes weeks, too
+        if _DAY.fullmatch(text):  # `fromisoformat` also accepts weeks
             date.fromisoformat(text)
             return text
     except ValueError:
@@ -74,7 +73,7 @@ def _callback(text: str) -> str:
 
 
 def _as_text(value: Any) -> Any:
-    """Take a JSON number for the string that it should have been."""
+    """Accept a JSON number in place of a string."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return str(value) if is_number else value
 
@@ -142,7 +141,7 @@ class Metadata(_Form):
     callback_url: Annotated[str, AfterValidator(_callback)] | None = None
 
     def order(self) -> Order:
-        """Return what it asks for, in our terms."""
+        """Return the order, in our own terms."""
         return Order(
             segments=tuple(SegmentOrder(s.id, s.name, s.action) for s in self.segments),
             digest_algorithm=self.file.hash,
@@ -151,18 +150,17 @@ class Metadata(_Form):
         )
 
     def as_kept(self) -> dict[str, Any]:
-        """Return what the ledger keeps of it, from which answers are made."""
+        """Return the form that the ledger keeps, and from which answers are made."""
         return self.model_dump(mode="json", exclude_none=True)
 
 
 def read_metadata(raw: bytes) -> Metadata:
     """
-    Read a metadata file as it was delivered.
+    Parse a metadata file as delivered.
 
     Raises:
-        Stopped: NOT_WELL_FORMED, UNKNOWN_PARTNER, UNKNOWN_SUB_ID,
-            SLASH_IN_NAME or CALLBACK_URL, naming the fields and never their
-            values.
+        Stopped: NOT_WELL_FORMED, UNKNOWN_PARTNER, UNKNOWN_SUB_ID, SLASH_IN_NAME or
+            CALLBACK_URL, naming the fields and never their values.
     """
     if len(raw) > MAX_METADATA_BYTES:
         raise Stopped(
@@ -178,13 +176,13 @@ def read_metadata(raw: bytes) -> Metadata:
 
 
 def in_utf_8(raw: bytes) -> bytes:
-    """Return JSON as RFC 8259 has it, without the mark of Windows, or PowerShell's UTF-16."""
+    """Return JSON in UTF-8 (RFC 8259), also from a BOM or PowerShell's UTF-16."""
     encoding = json.detect_encoding(raw)
     return raw if encoding == "utf-8" else raw.decode(encoding, "replace").encode()
 
 
 def _field(loc: tuple[int | str, ...]) -> str:
-    """Return where a field is, as `segments[1].action`."""
+    """Return a field's path, as `segments[1].action`."""
     field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc)
     return field.removeprefix(".")
 

@@ -1,5 +1,5 @@
 """
-What comes of deliveries, counted for Prometheus: of the files, and of what they say.
+Prometheus counters of uploads and of answers to deliveries.
 
     segments_sftp_uploads_total{result}      files that clients wrote: finished, broken_off,
                                              abandoned: never finished, and swept
@@ -18,7 +18,7 @@ _ANSWER_TO_WELL = {_FIRST: "accepted", _LAST: "ok"}
 
 
 class DeliveryMetrics:
-    """The counters of one process, shown with what else `registry` shows."""
+    """The delivery counters, in a process's `registry`."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._deliveries = Counter(
@@ -27,7 +27,7 @@ class DeliveryMetrics:
         self._uploads = Counter(
             "segments_sftp_uploads", "Files that clients wrote.", ("result",), registry=registry
         )
-        # What has not happened yet is 0, or its first time would be no increase.
+        # Start at 0, or the first event is no increase.
         for result in UPLOADS:
             self._uploads.labels(result)
         for answer, well in _ANSWER_TO_WELL.items():
@@ -35,15 +35,15 @@ class DeliveryMetrics:
                 self._deliveries.labels(answer, code)
 
     def upload(self, result: str) -> None:
-        """Count a file that a client wrote, by how that ended."""
+        """Count an upload, by its result."""
         self._uploads.labels(result).inc()
 
     def first(self, refused: StopReason | None) -> None:
-        """Count the answer to a metadata file; no reason is an acceptance."""
+        """Count the answer to a metadata file; `None` means accepted."""
         self._count(_FIRST, refused)
 
     def last(self, stop: StopReason | None) -> None:
-        """Count the answer to a delivery that has been processed, or can't be."""
+        """Count the final answer to a delivery; `None` means success."""
         self._count(_LAST, stop)
 
     def _count(self, answer: str, reason: StopReason | None) -> None:

@@ -1,23 +1,23 @@
-"""What an operator sets of the drop folder."""
+"""The operator's options for the drop folders."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class DropOptions:
-    """The drop's share of the settings; `segments.settings` says what each is for."""
+    """The drop folders' share of the settings; `segments.settings` documents each."""
 
     wait_s: float
     """How long a metadata file waits for its data file."""
 
     quiet_s: float
-    """After how long without a write a file that did not come by our SFTP server is complete."""
+    """Time without a write after which a file that did not come by our SFTP server is complete."""
 
     abandoned_after_s: float
-    """After how long an upload that was never finished is deleted."""
+    """Time after which an unfinished upload is deleted."""
 
     refused_file_s: float
-    """For how long a data file stays that was refused for its metadata."""
+    """How long a data file stays after a refusal for its metadata."""
 
     answers_kept_s: float
-    """For how long a `.status` file stays."""
+    """How long a `.status` file stays."""

@@ -1,9 +1,10 @@
 """
-What a partner sends once more: metadata, the data file, or both.
+Deliveries that a partner repeats: metadata, the data file, or both.
 
-Clients retry what they believe has failed. The digest says to which file a metadata file
-applies, so a copy that lies under the name of every day is not taken for today's file, and a
-metadata file that comes again is answered as its delivery was.
+Metadata apply to the file with their digest. So a copy of an earlier file, under the same
+daily name, is not taken for today's; and metadata sent again without a file get the status
+of their first delivery. Corrected metadata need no second copy of their data file, which is
+still in the folder or kept with the refused job.
 """
 
 import asyncio
@@ -29,16 +30,16 @@ from segments.model.job import Job, JobState, fingerprint
 from segments.model.stop_reason import OF_METADATA, Stopped
 
 _REFUSED_LOOKED_AT = 100
-"""Files of a partner, the latest first, among which one is looked for that was refused."""
+"""How many of a partner's latest refused files are compared with a delivery's digest."""
 
 _ALGORITHMS = ("md5", "sha1", "sha256")
 
 
 async def done_before(ledger: AsyncEngine, delivery: Delivery) -> Job | None:
     """
-    Return the job that has done what a delivery asks for already, if one has.
+    Return an earlier job that has already done the work of a delivery, if any.
 
-    It has done so no longer if a later job was to change the same segments.
+    A job does not count if a later job was to change the same segments.
     """
     async with reading(ledger) as conn:
         same = await deliveries.same_before(conn, delivery)
@@ -54,17 +55,17 @@ async def done_before(ledger: AsyncEngine, delivery: Delivery) -> Job | None:
 
 async def whose(ledger: AsyncEngine, delivery: Delivery, path: Path) -> Delivery | None:
     """
-    Return the delivery that a data file is to be processed for.
+    Return the delivery that a data file belongs to.
 
     Args:
-        ledger: What was delivered before, and what waits.
-        delivery: One that waits for a file of that name.
-        path: Where the file lies.
+        ledger: Earlier and waiting deliveries.
+        delivery: A delivery that waits for a file of that name.
+        path: The file.
 
     Returns:
-        This delivery, also if nobody knows the file: then it fails by its digest. Another one
-        that waits for a file of that name, if its metadata have the file's digest. `None`: the
-        file is a copy of one that was processed under other metadata.
+        This delivery, also if no metadata have the file's digest: the job then fails by its
+        digest. Another delivery that waits for a file of that name, if its digest matches.
+        `None`: the file is a copy of a file processed under other metadata.
     """
     async with reading(ledger) as conn:
         waiting = [each for each, _ in await deliveries.waiting(conn)]
@@ -72,7 +73,7 @@ async def whose(ledger: AsyncEngine, delivery: Delivery, path: Path) -> Delivery
     others = [each for each in waiting if each.id != delivery.id and _is_alike(each, delivery)]
     former = [each for each in former if each.metadata != delivery.metadata]
     if not others and not former:
-        return delivery  # so nearly always: the file is read once
+        return delivery  # the usual case: the file is read only once
     digests = await asyncio.to_thread(_digests, path)
     if _is_of(delivery, digests):
         return delivery
@@ -94,13 +95,13 @@ async def refused_before(
     ledger: AsyncEngine, blobs: Blobs, delivery: Delivery, compared: set[tuple[int, int]]
 ) -> Job | None:
     """
-    Return a job that keeps the file which a delivery describes, and was refused for its metadata.
+    Return a job refused for its metadata that keeps the file which a delivery describes.
 
     Args:
-        ledger: What was refused before.
-        blobs: And is still kept.
-        delivery: One whose data file has not come: its metadata are corrected ones, maybe.
-        compared: Deliveries and jobs whose files were compared in vain; each is, once.
+        ledger: Earlier deliveries and jobs.
+        blobs: Their files.
+        delivery: A delivery without a data file: perhaps a correction.
+        compared: Pairs of delivery and job that do not match; each is compared once.
     """
     async with reading(ledger) as conn:
         kept = await jobs.failed_with_files(conn, delivery.account_id, _REFUSED_LOOKED_AT)
@@ -118,7 +119,6 @@ async def refused_before(
 
 
 def _named(delivery: Delivery) -> str:
-    """Return `file.name` of a delivery."""
     name: str = delivery.metadata["file"]["name"]
     return name
 
@@ -128,7 +128,6 @@ def _is_alike(one: Delivery, other: Delivery) -> bool:
 
 
 def _digests(path: Path) -> dict[str, str]:
-    """Return a file's digests in hex, by their algorithms."""
     hashing = {name: hashlib.new(name, usedforsecurity=False) for name in _ALGORITHMS}
     with path.open("rb", buffering=0) as file:
         while chunk := file.read(READ_BYTES):

@@ -1,14 +1,13 @@
 """
-LiveAudience's rules of a delivery: which file describes which, and what may be answered.
+LiveAudience's rules for deliveries: how files pair up, and what metadata may say.
 
 "Data files of email hashes `<filename>` and metadata describing segments for
 the email addresses `<filename>.json` are uploaded via SFTP" ("Basic
 Workflow"). "The metadata file should have the same name as the data file as a
-best practice, but is not mandatory" ("SFTP File Transfers"): so the pair is
-made by `file.name` in the metadata alone, and the answer is named after the
-metadata file, `<filename>.status`.
+best practice, but is not mandatory" ("SFTP File Transfers"): so only `file.name` in the
+metadata makes the pair. The answer, `<filename>.status`, is named after the metadata file.
 
-Nothing here reads a file or the clock.
+This module reads neither files nor the clock.
 """
 
 from collections.abc import Iterable
@@ -30,23 +29,23 @@ _OF_THE_SAMPLE = ">"
 
 
 class Said(NamedTuple):
-    """A metadata file as far as it could be read."""
+    """A metadata file, as far as it is readable."""
 
-    metadata: Metadata | None  # none: it is not one
-    refused: Stopped | None  # none: it is in order, as far as a file can say
+    metadata: Metadata | None  # `None`: not a valid metadata file
+    refused: Stopped | None  # `None`: valid, as far as the file alone can tell
 
 
 def data_files(said: str, names: Iterable[str]) -> list[str]:
     """
-    Return which of some files may be the data file of a metadata file, the likeliest first.
+    Return the names that may be a metadata file's data file, the likeliest first.
 
     `file.name` is "`<digest_value>.txt`" even of a file that was "compressed in
-    either .GZ or .ZIP format", so `a.txt` may come as `a.txt.gz` or `a.gz`; suffixes in
-    any case. The document's own sample ends in `>`, which no file has.
+    either .GZ or .ZIP format", so `a.txt` may come as `a.txt.gz` or `a.gz`; the case of
+    suffixes does not matter. The document's own sample ends in `>`, which is dropped.
 
     Args:
         said: `file.name`.
-        names: Of the files that are there.
+        names: The files in the folder.
     """
     name = said.removesuffix(_OF_THE_SAMPLE)
     stem, dot, _ = name.rpartition(".")
@@ -59,12 +58,11 @@ def data_files(said: str, names: Iterable[str]) -> list[str]:
 
 def said_name(raw: bytes, name: str) -> str:
     """
-    Return what a metadata file that is refused calls its data file.
+    Return the data file's name according to a refused metadata file.
 
     Args:
-        raw: Its content.
-        name: What it is called itself, without `.json`: as its data file, where it says
-            nothing that can be read.
+        raw: The content of the metadata file.
+        name: Its own name without `.json`; the result if the content has no readable name.
     """
     with suppress(orjson.JSONDecodeError, TypeError, KeyError):
         said = orjson.loads(in_utf_8(raw))["file"]["name"]
@@ -74,7 +72,7 @@ def said_name(raw: bytes, name: str) -> str:
 
 
 def _with_plain_suffix(name: str) -> str:
-    """Return a name with its suffixes in lower case, as far as they are ones of a data file."""
+    """Return a name with its data file suffixes in lower case."""
     stem, dot, suffix = name.rpartition(".")
     if not dot or f".{suffix.lower()}" not in _SUFFIXES:
         return name
@@ -83,10 +81,9 @@ def _with_plain_suffix(name: str) -> str:
 
 def read(raw: bytes, partner_id: str) -> Said:
     """
-    Read a metadata file that lay in a partner's folder.
+    Read a metadata file from a partner's folder.
 
-    A partner speaks for itself alone: another `partner_id` than the folder's is
-    invalid, whether or not there is such a partner.
+    Any `partner_id` but the folder's is invalid, whether or not such a partner exists.
     """
     try:
         metadata = read_metadata(raw)
@@ -103,7 +100,7 @@ def read(raw: bytes, partner_id: str) -> Said:
 
 def _check_callback(url: str | None) -> None:
     """
-    Refuse a URL that no HTTP client would send as it stands.
+    Refuse a URL that no HTTP client would send unchanged.
 
     Raises:
         Stopped: CALLBACK_URL.

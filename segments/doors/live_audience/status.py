@@ -1,18 +1,17 @@
 """
-The content of `<filename>.status`: LiveAudience's JSON, and beside it `details`, which the
-document does not have: what is wrong, where, and what to do (`segments.model.explanation`).
+The content of `<filename>.status`: LiveAudience's JSON, plus `details`, which the document
+does not have: what is wrong, where, and how to fix it (`segments.model.explanation`).
 
-Three forms: accepted (the metadata was in order, the file waits), processed,
-and failed ("Processing Status", "Errors"). Codes are strings there, and ours.
+Three forms: accepted (valid metadata, waiting for the file), processed, and failed
+("Processing Status", "Errors"). Codes are strings there, and ours.
 
 Where the document is silent:
 
-- `code` of a segment whose action was carried out is `OK`. No number can say
-  so: the document's 0 is an internal error. A rejected segment id has code 1.
-- `records` of a segment counts the valid records that the action was applied
-  to, whether or not they changed anything. It must not tell additions that an
-  opt-out refused: a file of one record would then answer whether that person
-  has opted out.
+- The `code` of a segment whose action was carried out is `OK`. No number fits: the
+  document's 0 is an internal error. A rejected segment id has code 1.
+- `records` of a segment counts the valid records that the action was applied to, with or
+  without effect. Additions refused by an opt-out must not show: a file of a single record
+  would otherwise reveal whether that person has opted out.
 """
 
 from collections.abc import Mapping
@@ -31,20 +30,20 @@ _REJECTED = str(code_of(StopReason.NOT_WELL_FORMED))
 _SAID = ("partner_id", "sub_id", "file")
 
 Kept = Mapping[str, Any]
-"""A metadata file as the ledger keeps it: `segments.doors.live_audience.metadata`."""
+"""A metadata file as kept in the ledger: see `segments.doors.live_audience.metadata`."""
 
 
 def is_described(job: Job) -> bool:
-    """Tell whether a job came with a metadata file, and so has a status file."""
+    """Tell whether a job has a metadata file, and so a status file."""
     return "file" in job.metadata
 
 
 def status_of(job: Job) -> bytes:
     """
-    Return the status file of a job as it stands.
+    Return the status file for a job's current state.
 
     Args:
-        job: One that came with a metadata file.
+        job: A job with a metadata file.
     """
     if job.stop is not None:
         return _failure(job.stop, explanation.of_job(job, job.file_name))
@@ -57,13 +56,13 @@ def status_of(job: Job) -> bytes:
 
 
 def accepted(transaction_id: str, metadata: Kept, order: Order) -> bytes:
-    """Return the status file of a delivery whose metadata is in order."""
+    """Return the status file of a delivery with valid metadata."""
     segments = [{"id": said["id"], "action": said["action"]} for said in metadata["segments"]]
     return _success(transaction_id, metadata, segments, _with_warnings({}, order))
 
 
 def refusal(stopped: Stopped) -> bytes:
-    """Return the status file of a delivery that failed before it was a job."""
+    """Return the status file of a delivery refused before it became a job."""
     return _failure(stopped.reason, explanation.of_stop(stopped))
 
 

@@ -1,13 +1,11 @@
 """
-Who submits requests to the Privacy API: the bearer of a token, or a JWT's signer.
+Authentication of the Privacy API: the bearer of a token, or the signer of a JWT.
 
     401   no bearer token
-    403   one that was never given out, has expired, was revoked, or whose account
-          was switched off
+    403   unknown, expired or revoked, or its account is switched off
 
-Whoever is refused is written into the audit trail, too. Strangers could fill it
-with nothing else, so of those only so many a minute are written; the next one
-says how many alike there were.
+Refusals are written to the audit trail, too. Unauthenticated callers could flood it, so their
+entries are limited per minute across all replicas; the next entry counts those left out.
 """
 
 from collections.abc import Mapping
@@ -18,9 +16,9 @@ from aiohttp import hdrs, web
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.doors.rest.auth import bearer_token
+from segments.doors.rest.failure_counts import Counted, FailureCounts
 from segments.doors.rest.problem import NotAuthenticated
 from segments.doors.rest.services import Services
-from segments.doors.rest.throttle import Limit, Throttle
 from segments.ledger import accounts
 from segments.ledger.database.engine import reading
 from segments.ledger.privacy import audit
@@ -29,18 +27,19 @@ from segments.ledger.privacy.audit import Actor, Entry, Who
 from segments.ledger.privacy.keys import PrivacyKey
 from segments.ledger.privacy.tokens import PrivacyToken
 from segments.model.account import Account
+from segments.model.limit import Limit
 
 STRANGERS = Limit(burst=60, per_s=1.0)
-"""Entries of the audit trail for those who have not shown who they are."""
+"""Limits the audit trail's entries about unauthenticated callers."""
 
 
 class SwitchedOff(Exception):
-    """The account that somebody acts for is not active; the message says so and no more."""
+    """The account of a token or key is not active; the message says only that."""
 
 
 @dataclass(frozen=True)
 class Agent:
-    """Who submits, and for which account; `None` is global."""
+    """The submitter of a request, and its account; `None` is global."""
 
     who: Who
     account: Account | None
@@ -50,23 +49,23 @@ class Agent:
 
 
 def agent_of_token(token: PrivacyToken, account: Account | None) -> Agent:
-    """Return for whom the bearer of a token acts."""
+    """Return the agent for a token's bearer."""
     who = Who(Actor.TOKEN, str(token.id), token.account_id)
     return Agent(who, account, token.is_internal, token_id=token.id)
 
 
 def agent_of_key(key: PrivacyKey, account: Account | None) -> Agent:
-    """Return for whom the signer of a JWT acts."""
+    """Return the agent for a JWT's signer."""
     who = Who(Actor.KEY, f"{key.domain}/{key.kid}", key.account_id)
     return Agent(who, account, key.is_internal, key_id=key.id)
 
 
 async def active_account(conn: AsyncConnection, account_id: int | None) -> Account | None:
     """
-    Return the account that somebody acts for; `None` is global.
+    Return the account of a token or key; `None` is global.
 
     Raises:
-        SwitchedOff: It, or one above it, is not active.
+        SwitchedOff: The account or an account above it is not active.
     """
     if account_id is None:
         return None
@@ -79,26 +78,28 @@ async def active_account(conn: AsyncConnection, account_id: int | None) -> Accou
 
 
 class Refusals:
-    """Writes into the audit trail what was refused."""
+    """Writes refusals to the audit trail."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._strangers = Throttle(STRANGERS, services.clock_s)
+        self._strangers = FailureCounts(services.ledger)
         self._reason_to_unwritten: dict[str, int] = {}
 
     async def note(self, who: Who, entry: Entry) -> None:
-        """Note one refusal of somebody whom we know."""
+        """Record a refusal of a known token or key."""
         now_s = self._services.now_s()
         async with self._services.ledger.begin() as conn:
             await audit.add(conn, who, [entry], now_s=now_s)
 
     async def note_stranger(self, reason: str) -> None:
-        """Note that somebody has not shown who they are; `reason` is one of a few."""
+        """Record an unauthenticated caller; `reason` is from a fixed set."""
         unwritten = self._reason_to_unwritten.pop(reason, 0)
-        if self._strangers.wait_s(reason):
-            self._reason_to_unwritten[reason] = unwritten + 1
+        counted = [Counted("stranger", reason, STRANGERS)]
+        if await self._strangers.count(counted, self._services.now_s()):
+            # Concurrent calls may have counted meanwhile.
+            unwritten += 1 + self._reason_to_unwritten.pop(reason, 0)
+            self._reason_to_unwritten[reason] = unwritten
             return
-        self._strangers.failed(reason)
         entry = Entry("authenticate", refused_because=reason, times=unwritten + 1)
         await self.note(audit.UNKNOWN, entry)
 
@@ -119,10 +120,10 @@ class PrivacyTokens:
 
     async def caller(self, request: web.Request) -> Agent:
         """
-        Return who asks.
+        Return the agent of a request.
 
         Raises:
-            NotAuthenticated: There is no token, or it is worth nothing.
+            NotAuthenticated: The token is missing or invalid.
         """
         given = bearer_token(request)
         if given is None:

@@ -2,14 +2,14 @@
 LiveIntent's Privacy Management API: data subject requests.
 
     POST /data-subject-requests                     RESTRICT, ERASURE, ACCESS
-    POST /data-subject-requests/test                the same, checked and forgotten
-    GET  /data-subject-requests/{transactionId}     a request, and where its report is
+    POST /data-subject-requests/test                only checks a request
+    GET  /data-subject-requests/{transactionId}     a request and its report's URL
     GET  /data-subject-report/{transactionId}       a signed URL -> 303 to the report
     POST /search/data-subject-requests              requests by e-mail hashes
 
-The signed URL of a report is permission enough, as signed URLs are: it can be
-opened in a browser. All else needs a bearer token, and what tells of persons
-needs an internal one. The deprecated doors with JWTs are `legacy_door`'s.
+A report's signed URL is permission enough, so a browser can open it. All else needs a
+bearer token, and personal data needs an internal token. The deprecated endpoints with
+JWTs are in `legacy_door`.
 """
 
 import re
@@ -60,7 +60,7 @@ class VendorsDoor(Door):
     answers_below = ("/data-subject-", "/search/", "/dsr", "/ping", "/oath", "/submit")
 
     def problem(self, problem: Problem) -> web.Response:
-        """Answer a problem; a token that is worth nothing is 403, and only a missing one 401."""
+        """Answer a problem: 401 if the token is missing, 403 if it is invalid."""
         status = problem.status
         if isinstance(problem, NotAuthenticated) and not problem.is_missing:
             status = HTTPStatus.FORBIDDEN.value
@@ -209,7 +209,7 @@ class PrivacyDoor(VendorsDoor):
             raise refused
 
     async def _note(self, agent: Agent, entry: Entry) -> None:
-        """Write into the audit trail who looked."""
+        """Record an access in the audit trail."""
         scope_id = None if agent.account is None else agent.account.id
         async with self._services.ledger.begin() as conn:
             seen = entry._replace(scope_id=scope_id)

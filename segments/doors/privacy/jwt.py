@@ -1,20 +1,18 @@
 """
-The JWTs of the Privacy API's legacy doors: requests that prove who signed them.
+JWTs of the Privacy API's legacy doors: signed requests.
 
     header   {"alg": "RS256"}, and no other
-    claims   {"iss": "CN=<domain>", "cnf": {"kid": ...},      whose key signs
+    claims   {"iss": "CN=<domain>", "cnf": {"kid": ...},      names the signing key
               "aud": ..., "iat": ..., "nbf"?: ..., "exp": ..., "jti": ...,
               "dsr": {"type": ..., "scope": ..., "identifiers": [...], "target"?: ...}}
 
-Nothing that a JWT says is believed before its signature is right, but for the
-name of the key to check it with. What it is signed with is the key's affair and
-not the JWT's: an `alg` of `none`, or an HMAC made with our public key, is no
-signature.
+Until the signature is verified, only the key's name is used. The algorithm is fixed, not
+taken from the JWT: an `alg` of `none`, or an HMAC made with our public key, is no signature.
 
-A request is taken once. What names it is `jti` together with `dsr`: LiveIntent's
-own client, which signs a file of persons line by line, gives all of them the
-`jti` of the second in which it was started. A thief can't change `dsr` without
-the key, so nothing is replayed; and a person's no is not lost to a lazy name.
+A request is accepted only once, identified by `jti` and `dsr` together: LiveIntent's own
+client signs a whole file of persons, line by line, with the same `jti`, the second in which
+it started. No replay is possible, because `dsr` can't be changed without the key; and no
+opt-out is lost to a repeated `jti`.
 """
 
 import hashlib
@@ -35,10 +33,10 @@ from segments.model.refusal import Refusal
 
 ALGORITHM = "RS256"
 MAX_JWT_CHARS = 200_000
-"""A thousand identifiers are a third of it."""
+"""A thousand identifiers take a third of it."""
 
 MAX_LIFETIME_S = 31 * S_PER_DAY
-"""So long a request that was taken is remembered at most, so none may be good for longer."""
+"""Accepted requests are remembered this long, so no JWT may be valid for longer."""
 
 CLOCK_SKEW_S = 300
 """How far a signer's clock may be ahead of ours."""
@@ -58,9 +56,9 @@ _At = (
 
 
 class DsrType(StrEnum):
-    """What a JWT asks for."""
+    """The kind of a signed request."""
 
-    OBJECT = "OBJECT"  # RESTRICT, by its older name
+    OBJECT = "OBJECT"  # older name of RESTRICT
     RESTRICT = "RESTRICT"
     ERASURE = "ERASURE"
     ACCESS = "ACCESS"
@@ -75,7 +73,7 @@ class Identifier(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Dsr(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The request itself."""
+    """A data subject request."""
 
     type: DsrType
     scope: Literal["EU_PRIVACY", "US_PRIVACY"] | None = None
@@ -90,14 +88,14 @@ class Confirmation(msgspec.Struct, frozen=True):
 
 
 class KeyName(msgspec.Struct, frozen=True):
-    """What is read of a JWT before it is trusted."""
+    """The name of the signing key, read before the JWT is trusted."""
 
     iss: _Text
     cnf: Confirmation
 
     @property
     def domain(self) -> str:
-        """The domain of `CN=<domain>`; empty if it is none."""
+        """The domain of `CN=<domain>`; empty in any other form."""
         return self.iss.removeprefix(_ISSUER) if self.iss.startswith(_ISSUER) else ""
 
 
@@ -114,19 +112,19 @@ class _Request(msgspec.Struct, frozen=True):
 
 
 class Signed(msgspec.Struct, frozen=True):
-    """A request whose signature is right."""
+    """A request with a valid signature."""
 
     dsr: Dsr
     digest: bytes
-    """Names the request: of equal ones one is taken."""
+    """Identifies the request: equal requests are accepted only once."""
     expires_at_s: int
 
 
 class NotTrusted(Exception):
     """
-    Nobody whom we know has signed this, or not for us, or not for now.
+    The JWT has no valid signature of a known key, or another audience, or is not valid now.
 
-    The message is one of a few. `is_signed`: the signature at least is right.
+    The message is from a fixed set. `is_signed`: at least the signature is valid.
     """
 
     def __init__(self, reason: str, *, is_signed: bool = False) -> None:
@@ -135,15 +133,15 @@ class NotTrusted(Exception):
 
 
 class BadRequest(Exception):
-    """It is signed, and asks for nothing that there is; the message says where."""
+    """A signed JWT with an invalid request; the message says where."""
 
 
 def key_name(token: str) -> KeyName:
     """
-    Return which key a JWT says it was signed with; nothing is checked yet.
+    Return the name of a JWT's signing key, without any check of the signature.
 
     Raises:
-        NotTrusted: It is no JWT, or does not say.
+        NotTrusted: Not a JWT, or without a key name.
     """
     try:
         if len(token) > MAX_JWT_CHARS:
@@ -151,9 +149,9 @@ def key_name(token: str) -> KeyName:
         payload = jws.extract_compact(token.encode("ascii")).payload
         name = msgspec.json.decode(payload, type=KeyName)
     except (JoseError, ValueError, RecursionError):
-        # Raised out here: the libraries' words may quote the token.
+        # Raise after this block: the libraries' messages may quote the token.
         name = None
-    # What can't be printed is no name of a key, and PostgreSQL can't even be asked for it.
+    # A key's name is printable, and PostgreSQL rejects a NUL even in a query.
     if name is None or not name.domain or not (name.domain + name.cnf.kid).isprintable():
         raise NotTrusted("not a JWT that says iss CN=<domain> and cnf.kid")
     return name
@@ -161,17 +159,17 @@ def key_name(token: str) -> KeyName:
 
 def verified(token: str, public_key: str, *, audience: str, now_s: float) -> Signed:
     """
-    Check a JWT and read what it asks for.
+    Verify a JWT and return its request.
 
     Args:
-        token: As it came.
-        public_key: PEM, of the key that `key_name` names.
-        audience: What `aud` must be, or have among others.
-        now_s: When.
+        token: The JWT.
+        public_key: PEM of the key that `key_name` names.
+        audience: `aud` must be or contain it.
+        now_s: Current time.
 
     Raises:
         NotTrusted: The signature, the audience or the times are wrong.
-        BadRequest: All of that is right, and the request is not.
+        BadRequest: Those are right, but the request is not.
     """
     payload = _payload(token, public_key)
     try:
@@ -194,10 +192,10 @@ def verified(token: str, public_key: str, *, audience: str, now_s: float) -> Sig
 
 def read_public_key(content: bytes) -> str:
     """
-    Return the public key of a PEM file as it is kept.
+    Validate a PEM file's public key, and return it for storage.
 
     Raises:
-        Refusal: It is none, or a private one, or too weak.
+        Refusal: Not an RSA public key, or a private key, or too short.
     """
     if b"PRIVATE KEY" in content:
         raise Refusal("this is a private key; give the public one, and nobody else the private")
@@ -222,7 +220,7 @@ def _payload(token: str, public_key: str) -> bytes:
 
 
 def _why_not(times: _Times, audience: str, now_s: float) -> str:
-    """Return why a JWT is not good here and now; nothing if it is."""
+    """Return why a JWT is not valid for this audience and time; empty if it is."""
     if audience not in ((times.aud,) if isinstance(times.aud, str) else times.aud):
         return "the JWT is for another audience"
     if now_s >= times.exp:
@@ -241,8 +239,8 @@ def _digest(jti: str, dsr: Dsr) -> bytes:
 def _place(error: msgspec.ValidationError) -> str:
     unknown = _UNKNOWN.search(str(error))
     if unknown is not None:
-        # An id under a name that we don't know would be lost.
+        # Ignored, an id under an unknown name would be lost.
         known = Dsr.__struct_fields__ if unknown["at"] == "$.dsr" else Identifier.__struct_fields__
         return f"{unknown_member(unknown['name'], known)}, at {unknown['at']} of the JWT"
-    # "Invalid enum value 'x' - at `$.dsr.type`": the place alone, for the rest may quote.
+    # "Invalid enum value 'x' - at `$.dsr.type`": only the place; the rest may quote a value.
     return f"the JWT's claims are wrong at {str(error).rpartition(' at ')[2].strip('`')}"[:128]

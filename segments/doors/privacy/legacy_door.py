@@ -1,14 +1,13 @@
 """
-The Privacy API's deprecated doors, which real clients still use: requests as signed JWTs.
+The Privacy API's deprecated endpoints, still in use: requests as signed JWTs.
 
     POST /dsr    {"jwt": "..."} -> {"reference", "read", "imported"}
-    POST /ping   the same for a JWT of type PING: is the key known, is the clock right?
+    POST /ping   checks key and clock with a JWT of type PING
     GET  /oath?dataSubjectRequest=<jwt>, GET /submit?dsr=<jwt>   -> a transparent pixel
 
-The signature says who asks, so no bearer token is needed, and none is looked at:
-LiveIntent's own client (`li-privacy` on PyPI) sends none, though the document
-lists one here as everywhere. What is asked becomes of it as of any request; see
-`submission`.
+The signature authenticates the request, so a bearer token is neither needed nor read:
+LiveIntent's own client (`li-privacy` on PyPI) sends none, against the document. The rest is
+as for any request: see `submission`.
 """
 
 import base64
@@ -56,10 +55,12 @@ from segments.model.identity import (
 )
 
 OATH, SUBMIT = PIXELS = ("/oath", "/submit")
-"""Paths with a signed request in their query: of these alone a head may be long."""
+"""Paths with a signed request in the query: only their heads may be long."""
 
 PIXEL = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAICRAEAOw==")
-"""A GIF of one transparent pixel."""
+"""A transparent GIF of 1x1."""
+
+_MAX_BODY_BYTES = MAX_JWT_CHARS + 4096
 
 _TYPE_TO_ACTION = {
     DsrType.OBJECT: DsrAction.RESTRICT,
@@ -109,17 +110,23 @@ class LegacyDoor(VendorsDoor):
     ) -> None:
         """
         Args:
-            services: What doors work with.
+            services: The doors' shared services.
             submissions: Takes the requests.
-            refusals: Keeps those that are not trusted.
-            audience: What the `aud` of a JWT must be.
+            refusals: Records JWTs that are not trusted.
+            audience: Required `aud` of a JWT.
         """
         self._services = services
         self._audience = audience
         self._submissions = submissions
         self._refusals = refusals
 
-    @operation("POST", "/dsr", answers={200: DsrResponse}, problems=(403, 503))
+    @operation(
+        "POST",
+        "/dsr",
+        answers={200: DsrResponse},
+        problems=(403, 503),
+        max_body_bytes=_MAX_BODY_BYTES,
+    )
     async def dsr(self, *, body: LegacyDsrRequest) -> DsrResponse:
         """
         Submit a signed request of one data subject.
@@ -129,7 +136,13 @@ class LegacyDoor(VendorsDoor):
         """
         return await self._take(body.jwt)
 
-    @operation("POST", "/ping", answers={200: DsrResponse}, problems=(403,))
+    @operation(
+        "POST",
+        "/ping",
+        answers={200: DsrResponse},
+        problems=(403,),
+        max_body_bytes=_MAX_BODY_BYTES,
+    )
     async def ping(self, *, body: LegacyDsrRequest) -> DsrResponse:
         """Try a key: a signed request of type PING, which changes nothing."""
         _, _, signed = await self._verified(body.jwt)
@@ -151,7 +164,7 @@ class LegacyDoor(VendorsDoor):
         try:
             await self._take(token)
         except NotInForceYet as waits:
-            # Nobody reads what stands in a pixel.
+            # The body of a failed pixel is never read.
             return web.Response(status=waits.status, headers=waits.headers)
         return web.Response(body=PIXEL, content_type="image/gif")
 
@@ -189,10 +202,10 @@ class LegacyDoor(VendorsDoor):
 
     async def _verified(self, token: str) -> tuple[Agent, PrivacyKey, Signed]:
         """
-        Return who signed a JWT, with which key, and what it asks for.
+        Return a JWT's signer, its key and its request.
 
         Raises:
-            Problem: 403, it is not trusted; 400, it asks for nothing that there is.
+            Problem: 403: not trusted. 400: the request is invalid.
         """
         key, now_s = None, self._services.now_s()
         try:
@@ -206,7 +219,7 @@ class LegacyDoor(VendorsDoor):
         except NotTrusted as error:
             reason, is_known = str(error), error.is_signed
         except SwitchedOff as error:
-            reason, is_known = str(error), False  # not verified so far
+            reason, is_known = str(error), False  # the signature is not verified yet
         except BadRequest as error:
             raise Problem(400, str(error), errorCode="BAD_CLAIMS") from None
         else:
@@ -244,7 +257,7 @@ def _distinct(ids: list[SubjectId]) -> tuple[SubjectId, ...]:
 
 
 def _target(dsr: Dsr) -> str | None:
-    # The vendor's client says "" for none.
+    # The vendor's client sends "" for no target.
     target = (dsr.target or "").strip()
     if not target.isprintable():
         raise Problem(400, "the JWT's dsr.target can't be printed", errorCode="BAD_CLAIMS")

@@ -1,23 +1,23 @@
-"""What an operator sets of the Privacy Management API."""
+"""The operator's options for the Privacy Management API."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class PrivacyOptions:
-    """This door's share of the settings; `segments.settings` says what each is for."""
+    """The door's share of the settings; `segments.settings` documents each."""
 
     audience: str
-    """What the `aud` of a JWT of the legacy doors must be."""
+    """Required `aud` of a JWT at the legacy doors."""
 
     callback_hosts: tuple[str, ...]
-    """Hosts to which a status may be POSTed."""
+    """Hosts that callbacks may go to."""
 
     opt_out_wait_s: float
-    """How long a request waits for the store to have its opt-outs."""
+    """The longest wait of a request until its opt-outs are in the store."""
 
     report_url_s: int
-    """For how long the URL of an access request's report is good."""
+    """Validity of the URL of an access request's report."""
 
     report_days: int
-    """For how long such a report is kept."""
+    """How long such a report is kept."""

@@ -1,5 +1,5 @@
 """
-The report of an access request: everything that is held about the ids given.
+The report of an access request: everything that is held about its ids.
 
     {"transactionId": "...", "madeAt": "...", "scope": {...}, "identifiers": [
       {"position": 1, "kind": "email",
@@ -7,13 +7,12 @@ The report of an access request: everything that is held about the ids given.
        "optOuts":     [{"action": "RESTRICT", "scope": {...}, "since": "..."}],
        "requests":    [{"action": "ACCESS", "transactionId": "...", "createdAt": "...", ...}]}]}
 
-An id is named by its place in the request, never by its value: the report may
-be lost, and what it says of whom stays with whoever holds the request.
+Ids are given by position in the request, never by value, so that a lost report identifies a
+person only to holders of the request.
 
-What the ledger says was erased is left out, whether the store has heard of it
-or not. So a report can't show what an ERASURE before its snapshot has deleted;
-one that comes behind the snapshot raises the request's version, and the report
-is not taken.
+Memberships that are erased in the ledger are left out, even if the store still has them: an
+ERASURE before the snapshot never shows. An ERASURE after the snapshot raises the request's
+version, and the report is discarded.
 """
 
 from collections.abc import Collection
@@ -38,11 +37,11 @@ from segments.store.reader import Meta, read_meta, read_records
 
 _DAY_ZERO = date(2020, 1, 1)
 _MAX_REQUESTS = 10_000
-"""Of one id: more than any person makes, and a bound all the same."""
+"""Per id: far more than a person makes, but a bound."""
 
 
 class _Held(NamedTuple):
-    """What the ledger says about the ids, as of one moment."""
+    """A snapshot of the ledger's data about the ids."""
 
     ids: list[SubjectId]
     id_to_requests: dict[Id, list[SubjectRequest]]
@@ -51,7 +50,7 @@ class _Held(NamedTuple):
 
 
 def iso(at_s: float) -> str:
-    """Return a unix time as answers have it."""
+    """Return a Unix time in the form of the answers."""
     moment = datetime.fromtimestamp(at_s, UTC).isoformat(timespec="seconds")
     return moment.replace("+00:00", "Z")
 
@@ -63,11 +62,11 @@ async def report(
     Make a report.
 
     Returns:
-        The request as it was when the report's snapshot was taken, and the
-        report; `None` if it is not pending any more.
+        The request as of the report's snapshot, and the report; `None` if the request is no
+        longer pending.
 
     Raises:
-        segments.store.reader.StoreUnusable, redis.exceptions.RedisError: Later.
+        segments.store.reader.StoreUnusable, redis.exceptions.RedisError: Try again later.
     """
     async with reading(ledger) as conn:
         current = await access_requests.find(conn, request.transaction_id)
@@ -121,7 +120,7 @@ def _identifier(
     told_requests = [each for each in requests if visible is None or each.account_id in visible]
     document: dict[str, Any] = {"position": position, "kind": subject.kind.value}
     if record is None:
-        # Nothing can be told of it, and nobody enriches from it either.
+        # A corrupt record can't be reported; bids are not enriched from it either.
         document["unreadable"] = True
     memberships = () if record is None else record.memberships
     erased = _erased(tree, requests)
@@ -157,7 +156,7 @@ def _identifier(
 
 
 def _erased(tree: AccountTree, requests: list[SubjectRequest]) -> Collection[int] | None:
-    """Return the owners whose memberships the ledger says are erased; `None` for everyone's."""
+    """Return the owners whose memberships are erased by the ledger; `None` for all owners."""
     erasing = [each.account_id for each in requests if each.action == OptOutAction.ERASURE.name]
     if None in erasing:
         return None
@@ -184,7 +183,7 @@ def _membership(membership: Membership, held: _Held) -> dict[str, Any]:
     said: dict[str, Any] = {"expiresOn": None if expires is None else expires.isoformat()}
     audience = held.id_to_audience.get(membership.audience_id)
     if audience is None:
-        # Of a store that another ledger has filled; held all the same.
+        # The store was filled from another ledger; the membership is held all the same.
         return {"audience": {"number": membership.audience_id}, **said}
     return {
         "audience": {

@@ -1,16 +1,15 @@
 """
-Reports of access requests: made, kept for a while, handed out by signed URLs, deleted.
+Reports of access requests: made, stored for a time, served by signed URLs, deleted.
 
-    pending request -> report (privacy_report) -> blob -> completed -> callback
+    pending request -> report -> blob -> completed -> callback
     GET /data-subject-report/{transactionId}?expiresAt=&signature=
         -> 303 to the bucket's own signed URL, or to ours: GET /reports/{transactionId}.json
 
-The ledger names the blob, and only what it names is handed out: a report that
-an ERASURE has withdrawn is gone for everybody in the transaction that recorded
-the ERASURE. Its bytes are deleted before the ERASURE's answer where it came by
-this process, within a second where it came by the command line.
+Only the blob that the ledger names is served: the transaction that records an ERASURE also
+withdraws the affected reports. Their files are deleted before the ERASURE's answer if it
+came by this process, and within a second if it came by the command line.
 
-Replicas may make the same report; the ledger takes one of them.
+Several replicas may make the same report; the ledger accepts the first.
 """
 
 import asyncio
@@ -46,39 +45,39 @@ REPORTS = "reports"
 EVERY_S = 1.0
 _AT_ONCE = 20
 _OWN_URL_S = 60
-"""How long the URL that a redirect leads to is good."""
+"""How long the target of a redirect is valid."""
 
 _SWEEP_EVERY_S = 3600.0
-"""Longer than anything may take between the writing of a report and its being noted."""
+"""Longer than the time between writing a report and recording it."""
 
 
 _AWAY = (StoreUnusable, RedisError, BaseError, *LEDGER_FAILURES)
-"""Nobody's fault, and will pass."""
+"""Temporary failures of other systems."""
 
 
 class Reports:
-    """One process's hands on the reports."""
+    """Makes, serves and deletes reports."""
 
     def __init__(self, services: Services, options: PrivacyOptions, key: SigningKey) -> None:
         """
         Args:
-            services: The stores and the time.
-            options: How long reports and their URLs are good.
-            key: Signs the URLs of reports.
+            services: Ledger, store, blobs and clock.
+            options: How long reports and their URLs are valid.
+            key: Signs report URLs.
         """
         self._services = services
         self._options = options
         self._key = key
         self._woken = asyncio.Event()
         self._swept_at_s = -inf
-        self._broken: set[int] = set()  # requests that a bug of ours keeps from being done
+        self._broken: set[int] = set()  # requests whose reports fail by a bug of ours
 
     def wake(self) -> None:
-        """Tell that something is to be made."""
+        """Start the next round at once."""
         self._woken.set()
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Make and delete what is due, until told to stop."""
+        """Make and delete due reports until told to stop."""
         was_well = True
         stopped = asyncio.create_task(stopping.wait())
         try:
@@ -101,13 +100,13 @@ class Reports:
 
     async def turn(self) -> int:
         """
-        Do what is due once.
+        Do a single round.
 
         Returns:
             How many reports were made.
 
         Raises:
-            StoreUnusable, RedisError, obstore.exceptions.BaseError: Later.
+            StoreUnusable, RedisError, obstore.exceptions.BaseError: Try again later.
         """
         await self._delete_withdrawn()
         now_s = self._services.now_s()
@@ -124,7 +123,7 @@ class Reports:
                     made += await self._make(access)
             except _AWAY:
                 raise
-            except Exception as error:  # noqa: BLE001 - a bug of ours costs one report
+            except Exception as error:  # noqa: BLE001 - a bug of ours must cost a single report
                 _log.error("report of request %d: %s", access.id, bug_place(error))
                 self._broken.add(access.id)
         await self._delete_withdrawn()
@@ -134,13 +133,13 @@ class Reports:
         return made
 
     async def delete_withdrawn(self) -> None:
-        """Delete the files that were withdrawn; what can't be deleted now, `run` will."""
+        """Delete the files of withdrawn reports; `run` retries on failure."""
         with suppress(*_AWAY):
             await self._delete_withdrawn()
         self.wake()
 
     def url(self, base_url: str, transaction_id: str) -> str:
-        """Return the signed URL of a report: whoever has it, has the report."""
+        """Return the signed URL of a report: the URL alone grants access."""
         until_s = int(self._services.now_s()) + self._options.report_url_s
         signature = self._signature(transaction_id, str(until_s))
         return (
@@ -152,16 +151,16 @@ class Reports:
         self, base_url: str, transaction_id: str, expires_at: str, signature: str
     ) -> str:
         """
-        Return where a report can be had right now.
+        Return the current download URL of a report.
 
         Raises:
-            Problem: 403, the URL is not one of ours or has expired; 404, there is
-                no report, or none any more.
+            Problem: 403: the URL is not ours or has expired. 404: there is no report,
+                or no longer.
         """
         expected = self._signature(transaction_id, expires_at)
         if not hmac.compare_digest(expected.encode(), signature.encode("utf-8", "replace")):
             raise Problem(403, "the signature does not match", errorCode="BAD_SIGNATURE")
-        # We have written it, so it is a number.
+        # The signature is ours, so this is a number.
         if self._services.now_s() >= int(expires_at):
             raise Problem(403, "the link has expired", errorCode="LINK_EXPIRED")
         blob = await self._blob(transaction_id)
@@ -182,7 +181,7 @@ class Reports:
         Return a report by our own signed URL.
 
         Raises:
-            Problem: As of `location`.
+            Problem: As for `location`.
         """
         try:
             presigned_url.check(method, host, target, self._key, now_s=self._services.now_s())
@@ -191,7 +190,7 @@ class Reports:
         blob = await self._blob(transaction_id)
         try:
             return await asyncio.to_thread(lambda: self._services.blobs.get(blob).buffered().read())
-        except FileNotFoundError:  # deleted this moment
+        except FileNotFoundError:  # deleted after the query
             raise _no_report() from None
 
     async def _blob(self, transaction_id: str) -> str:
@@ -220,7 +219,7 @@ class Reports:
                 expires_at_s=now_s + self._options.report_days * S_PER_DAY,
             )
             if is_taken and current.callback is not None and current.told_at_s is None:
-                # The status alone: a URL that opens the report is for whoever has a token.
+                # No report URL: only the bearer of a token may get it.
                 body = {
                     "transactionId": current.transaction_id,
                     "status": AccessRequestState.COMPLETED.value,
@@ -237,7 +236,7 @@ class Reports:
         return is_taken
 
     async def _put_away(self, blob: str, made: Access) -> None:
-        """Delete a report that was not taken, unless another replica's of this name was."""
+        """Delete a report that was not accepted, unless another replica's of this name was."""
         async with reading(self._services.ledger) as conn:
             current = await access_requests.find(conn, made.transaction_id)
         if current is None or current.blob != blob:
@@ -257,7 +256,7 @@ class Reports:
                 await access_requests.forget_stale(conn, access)
 
     async def _sweep(self, now_s: float) -> None:
-        """Delete what a process has written, and then ended before it was noted."""
+        """Delete reports that a process wrote and did not record before it exited."""
         names = await self._services.blobs.names_before(REPORTS, now_s - _SWEEP_EVERY_S)
         async with reading(self._services.ledger) as conn:
             known = await access_requests.known_blobs(conn, names)

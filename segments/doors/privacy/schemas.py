@@ -1,4 +1,4 @@
-"""The bodies and answers of the Privacy API, as its document spells them."""
+"""Requests and answers of the Privacy API, in its document's spelling."""
 
 from enum import StrEnum
 from typing import Annotated, Literal, Self
@@ -21,7 +21,7 @@ from segments.model.identity import (
 from segments.runtime.json_values import WrittenAs
 
 MAX_IDS = 1000
-"""Of one data subject, in one request."""
+"""Per request, and so per data subject."""
 
 _MAX_CALLBACK_CHARS = 2048
 
@@ -30,8 +30,8 @@ class DsrAction(StrEnum):
     """What is asked for."""
 
     RESTRICT = "RESTRICT"  # never enrich again
-    ERASURE = "ERASURE"  # that, and delete
-    ACCESS = "ACCESS"  # tell what is held
+    ERASURE = "ERASURE"  # the same, and delete memberships
+    ACCESS = "ACCESS"  # report what is held
 
 
 def _blank_is_none(value: object) -> object:
@@ -78,7 +78,7 @@ Jurisdiction = Literal["EU_PRIVACY", "US_PRIVACY"]
 
 
 _ALSO_SPELLED = {"liveItentFpcs": "liveIntentFpcs", "emailhashes": "emailHashes"}
-"""As the document's prose has them."""
+"""Spellings in the document's prose."""
 
 
 class NewDataSubjectRequest(KnownForm):
@@ -113,13 +113,13 @@ class NewDataSubjectRequest(KnownForm):
         return self
 
     def ids(self) -> tuple[SubjectId, ...]:
-        """Return the ids, in the order in which they stand there."""
+        """Return all ids, in the request's order."""
         duids = (SubjectId(IdentifierKind.DUID, id_of_duid(text)) for text in self.liveIntentFpcs)
         return (*subject_ids(self.emailHashes), *duids)
 
 
 def subject_ids(email_hashes: tuple[str, ...]) -> tuple[SubjectId, ...]:
-    """Return the ids of hashes that are well-formed."""
+    """Return the ids of well-formed hashes."""
     return tuple(
         SubjectId(IdentifierKind.EMAIL, id_of_email_hash(digest), tail_of_email_hash(digest))
         for digest in email_hashes

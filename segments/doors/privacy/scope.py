@@ -1,17 +1,17 @@
 """
-How far a request of the Privacy API reaches, and how its answers say so.
+The scope of a Privacy API request, and its form in answers.
 
     in requests   null, or {"entity_type": "publisher", "id": 7}
     in answers    {"Publisher": {"id": 7}}, {"PublisherMediaGroup": {"pid": 7, "mid": 2}},
                   {"MediaGroup": {"id": 2}}, {"Advertiser": {"id": 9}}, {"Global": {}}
 
-`id` is what bid requests and files call the account, `publisher.id` and
-`partner_id`. The vendor's are integers; an account that is called otherwise is
-named by text here, which the vendor's form does not have. An agency is an
-advertiser, of its own audiences and its sub accounts'.
+`id` is the account's id in bid requests and files, `publisher.id` and `partner_id`. The
+vendor's are integers; other ids are strings here, which the vendor's form does not have.
+An agency is an advertiser, with its own audiences and its sub accounts'.
 
-Null is as far as the caller's account reaches. A narrower scope is anyone below
-that account, or whom its requests reach anyway; nobody reaches further.
+A null scope is everything that the caller's account reaches. A narrower scope names an
+account below the caller's, or another that its requests reach anyway; a wider scope is
+refused.
 """
 
 from typing import Annotated, Literal
@@ -92,26 +92,26 @@ class ScopeAnswer(Form):
 
 
 class OutOfScope(Exception):
-    """Whoever asks may not reach that far; the message says what to do."""
+    """The caller may not reach the scope; the message says what to do."""
 
 
 class AmbiguousScope(Exception):
-    """Several accounts within reach are called so."""
+    """Several accounts in reach have the scope's id."""
 
 
 def resolved(tree: AccountTree, account: Account | None, scope: Scope | None) -> int | None:
     """
-    Return the account that a request reaches as far as; `None` for everyone.
+    Return the account that a request is scoped to; `None` for everyone.
 
     Args:
         tree: All accounts.
-        account: Whoever asks; `None`: global.
+        account: The caller's; `None`: global.
         scope: As submitted.
 
     Raises:
-        OutOfScope: There is no such account, or none that the caller may act for.
-            The two are not told apart.
-        AmbiguousScope: Sub accounts of several agencies are called so.
+        OutOfScope: The account does not exist, or the caller may not act for it. The two
+            look the same.
+        AmbiguousScope: Sub accounts of several agencies have this id.
     """
     if scope is None:
         return None if account is None else account.id
@@ -131,7 +131,7 @@ def resolved(tree: AccountTree, account: Account | None, scope: Scope | None) ->
 
 
 def told(tree: AccountTree, account_id: int | None) -> ScopeAnswer:
-    """Say how far a request reaches, as answers do."""
+    """Return the scope of a request in the form of the answers."""
     if account_id is None:
         return ScopeAnswer(Global=Everyone())
     account = tree.account(account_id)

@@ -1,13 +1,12 @@
 """
-What becomes of a data subject request, by whichever door it came.
+Processing of data subject requests, from any door.
 
-    may this agent? -> ledger, audit trail -> store -> withdrawn reports deleted -> answer
+    authorization -> ledger, audit trail -> store -> withdrawn reports deleted -> answer
 
-It is acknowledged once it is in force (`segments.projection.in_force`): the first bid
-after the answer is suppressed. Where that can't be had in time, the answer is a 503 with
-the transaction id. The request stays in the ledger, the loader applies it before
-anything else, and the same request once more is told how the first one stands. An
-ACCESS request has nothing to apply; its report is made by `report_store`.
+A request is acknowledged once it is in force (`segments.projection.in_force`): the first
+bid after the answer is suppressed. If that takes too long, the answer is a 503 with the
+transaction id. The request stays in the ledger, and the loader applies it first; a repetition
+returns its state. An ACCESS request has nothing to apply; `report_store` makes its report.
 """
 
 from collections.abc import Awaitable, Callable
@@ -36,12 +35,12 @@ from segments.model.record import OptOutAction
 from segments.projection.in_force import put_into_force
 
 Spend = Callable[[AsyncConnection], Awaitable[bool]]
-"""Spends the proof of who submits, in the transaction that takes a request; tells whether
-it was not spent before."""
+"""Spends the proof of a submitter's identity, in a request's transaction; tells whether it
+was unspent."""
 
 
 class Asked(NamedTuple):
-    """What is submitted for one data subject."""
+    """A data subject's request."""
 
     action: DsrAction
     ids: tuple[SubjectId, ...]
@@ -52,21 +51,21 @@ class Asked(NamedTuple):
 
 
 class Forbidden(Problem):
-    """The agent may not; it is written into the audit trail."""
+    """The agent is not authorized; this is recorded in the audit trail."""
 
     def __init__(self, detail: str, error_code: str) -> None:
         super().__init__(403, detail, errorCode=error_code)
 
 
 class Replayed(Forbidden):
-    """The same request was taken before."""
+    """The same signed request was accepted before."""
 
     def __init__(self) -> None:
         super().__init__("this request was taken before", "REPLAYED")
 
 
 class Submissions:
-    """Takes requests."""
+    """Processes data subject requests."""
 
     def __init__(
         self,
@@ -82,11 +81,11 @@ class Submissions:
 
     async def check(self, agent: Agent, asked: Asked) -> int | None:
         """
-        Return the account that a request reaches as far as; `None` for everyone.
+        Authorize a request, and return the account that it is scoped to; `None` for everyone.
 
         Raises:
-            Forbidden: The agent may not reach so far, or not ask for this.
-            Problem: 400; the scope is ambiguous, or the callback can't be called.
+            Forbidden: The agent may not use this scope or action.
+            Problem: 400: the scope is ambiguous, or the callback URL is not allowed.
         """
         if asked.action is DsrAction.ACCESS and not agent.is_internal:
             raise Forbidden("ACCESS is for internal use only", "INTERNAL_ONLY")
@@ -104,17 +103,17 @@ class Submissions:
 
     async def submit(self, agent: Agent, asked: Asked, spend: Spend | None = None) -> str:
         """
-        Take a request, and return its transaction id once it is in force.
+        Record a request, and return its transaction id once it is in force.
 
         Args:
-            agent: Who submits it.
-            asked: Validated.
-            spend: Spends the proof of who submits it.
+            agent: The submitter.
+            asked: The validated request.
+            spend: Spends the submitter's proof.
 
         Raises:
-            Forbidden, Problem: As of `check`.
-            Replayed: The proof was spent before, and what it proved has long been in force.
-            NotInForceYet: It is recorded, and may be asked for again.
+            Forbidden, Problem: As for `check`.
+            Replayed: The proof was spent before, and its request has long been in force.
+            NotInForceYet: The request is recorded, and may be repeated.
         """
         try:
             account_id = await self.check(agent, asked)
@@ -153,7 +152,7 @@ class Submissions:
                 source=source,
                 now_s=self._services.now_s(),
             )
-            # A proof is no obstacle to the repetition of what it has proved.
+            # A spent proof must not prevent the repetition of its own request.
             if spend is not None and not await spend(conn) and request.is_new:
                 raise Replayed
         return request
@@ -198,7 +197,7 @@ class Submissions:
 
 
 def _id_to_tail(ids: tuple[SubjectId, ...]) -> dict[Id, bytes]:
-    # Of an MD5 and a SHA-256 that begin alike, which no two addresses have, the longer.
+    # Ids are prefixes. If an MD5 and a SHA-256 start alike (no two addresses do), the longer.
     tails: dict[Id, bytes] = {}
     for each in ids:
         if each.tail is not None and len(each.tail) >= len(tails.get(each.id, b"")):

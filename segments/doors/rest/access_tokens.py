@@ -1,9 +1,8 @@
 """
-Access tokens of users: short-lived JWTs that name a session.
+Users' access tokens: short-lived JWTs that name a session.
 
-The signature keeps strangers from asking the ledger; the ledger has the last
-word, so a session that was ended, or a user who was revoked, is out at once and
-not when the token expires.
+The signature keeps unauthenticated requests away from the ledger. The ledger decides, so
+an ended session or a revoked user is out at once.
 """
 
 from collections.abc import Mapping
@@ -30,7 +29,7 @@ _DOTS_OF_A_JWT = 2
 
 
 class _Claims(msgspec.Struct, frozen=True):
-    """What our tokens say."""
+    """The claims of our tokens."""
 
     iss: str
     sub: str  # the user's public id
@@ -51,16 +50,11 @@ class UserTokens:
     }
 
     def __init__(self, services: Services, secret: bytes) -> None:
-        """
-        Args:
-            services: The ledger and the time.
-            secret: The ledger's own; signs.
-        """
         self._services = services
         self._key = OctKey.import_key(secret)
 
     def token(self, session: Session) -> str:
-        """Make an access token of a session."""
+        """Make an access token for a session."""
         now_s = int(self._services.now_s())
         claims = _Claims(
             iss=ISSUER,
@@ -73,10 +67,10 @@ class UserTokens:
 
     async def caller(self, request: web.Request) -> Caller | None:
         """
-        Return who asks; `None` if there is no JWT.
+        Return the caller of a request; `None` without a JWT.
 
         Raises:
-            NotAuthenticated: It is not ours, or has expired, or its session has ended.
+            NotAuthenticated: The token is not ours or has expired, or its session has ended.
         """
         token = bearer_token(request)
         if token is None or token.count(".") != _DOTS_OF_A_JWT:
@@ -85,10 +79,10 @@ class UserTokens:
 
     async def caller_of(self, token: str) -> Caller:
         """
-        Return whose a token is.
+        Return a token's caller.
 
         Raises:
-            NotAuthenticated: It is not ours, or has expired, or its session has ended.
+            NotAuthenticated: The token is not ours or has expired, or its session has ended.
         """
         session_id, user_id = self._claims(token)
         async with reading(self._services.ledger) as conn:
@@ -99,7 +93,7 @@ class UserTokens:
         return Caller(account, user.public_id)
 
     async def end_session_of(self, token: str) -> None:
-        """End the session of a token, if it is one of ours."""
+        """End the session of a token, if the token is ours and valid."""
         try:
             session_id, _ = self._claims(token)
         except NotAuthenticated:
@@ -112,7 +106,7 @@ class UserTokens:
             decoded = jwt.decode(token, self._key, algorithms=[_ALGORITHM])
             claims = msgspec.convert(decoded.claims, _Claims)
         except (JoseError, ValueError, TypeError):
-            # Not the library's words: they may quote the token.
+            # Drop the library's message: it may quote the token.
             claims = None
         if claims is None or claims.iss != ISSUER:
             raise NotAuthenticated("the access token is not valid", is_missing=False)
@@ -122,7 +116,7 @@ class UserTokens:
 
 
 async def account_of(conn: AsyncConnection, user: User) -> Account | None:
-    """Return a user's account; `None` if it, or the agency it stands under, was switched off."""
+    """Return a user's account; `None` if the account or its agency is switched off."""
     account = await accounts.account(conn, user.account_id)
     parent = None if account.parent_id is None else await accounts.account(conn, account.parent_id)
     is_active = account.is_active and (parent is None or parent.is_active)

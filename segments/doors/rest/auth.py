@@ -1,11 +1,9 @@
 """
-Who is asking: the part of every REST door that must never be written twice.
+Authentication, shared by all REST doors.
 
-A `Scheme` knows one way of saying who one is: it looks at a request, and either
-finds nothing of its kind there, or finds the caller, or finds something of its
-kind that is wrong. An operation that needs a caller accepts the schemes of its
-door, whichever comes first. So a door with another way of login brings a
-scheme, and nothing else changes.
+A `Scheme` implements a way to authenticate. It finds no credentials of its kind, or the
+caller, or invalid credentials. An operation accepts any scheme of its door; the first that
+finds credentials decides. So a door with another kind of login only adds a scheme.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,45 +18,45 @@ from segments.model.account import Account
 
 @dataclass(frozen=True)
 class Caller:
-    """Who is asking, and for which account."""
+    """An authenticated caller, and its account."""
 
     account: Account
     who: str  # the user's or the token's public id: for the ledger, not for answers
 
 
 class Known(Protocol):
-    """Whoever was authenticated, in whatever form the doors of a scheme want it."""
+    """An authenticated caller, in the form that a scheme's doors need."""
 
     @property
     def account(self) -> Account | None:
-        """For which account it acts; `None`: for none in particular, as an operator's own."""
+        """The account that it acts for; `None`: no particular account, as an operator's token."""
 
 
 class Scheme(Protocol):
-    """One way of saying who one is."""
+    """A way to authenticate."""
 
     name: str
-    """Under which OpenAPI lists it."""
+    """The scheme's name in the OpenAPI document."""
 
     openapi: Mapping[str, Any]
-    """Its Security Scheme Object."""
+    """The scheme's Security Scheme Object."""
 
     async def caller(self, request: web.Request) -> Known | None:
         """
-        Return who asks, as the operations of its doors want it, which is mostly as
-        a `Caller`; `None` if the request says nothing of this kind.
+        Return the caller in the form that the doors' operations need, usually a `Caller`;
+        `None` if the request has no credentials of this kind.
 
         Raises:
-            NotAuthenticated: It does, but that is not valid, or not any more.
+            NotAuthenticated: The credentials are not valid, or no longer.
         """
 
 
 async def authenticate(request: web.Request, schemes: Sequence[Scheme]) -> Known:
     """
-    Return who asks, by the first scheme that knows.
+    Return the caller, by the first scheme that finds credentials.
 
     Raises:
-        NotAuthenticated: By none.
+        NotAuthenticated: No scheme finds any.
     """
     for scheme in schemes:
         caller = await scheme.caller(request)

@@ -1,8 +1,8 @@
 """
-`/docs`: the OpenAPI document for people, one page without anything from outside.
+`/docs`: the OpenAPI document as a self-contained HTML page.
 
-The page fetches `/openapi.json` and shows it; it sends no other request, and its
-own headers keep it from loading, or being shown in, anything else.
+The page fetches `/openapi.json` and sends no other request. Its headers keep it from
+loading anything else, and from being framed.
 """
 
 import base64
@@ -28,7 +28,7 @@ _POLICY = (
 
 
 async def browse(_: web.Request) -> web.Response:
-    """Answer the page."""
+    """Answer with the page."""
     return web.Response(
         text=_PAGE,
         content_type="text/html",

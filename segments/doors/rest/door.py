@@ -1,5 +1,5 @@
 """
-What a REST door is made of: operations, each a method that says what it takes.
+The framework of REST doors: operations, whose signatures declare their input.
 
     class Greetings(Door):
         tag = "Greetings"
@@ -9,11 +9,10 @@ What a REST door is made of: operations, each a method that says what it takes.
             "Greet someone."
             ...
 
-The names of the parameters say where they come from: `path`, `query` and `body`
-are pydantic models, `caller` is whoever the door's schemes say was authenticated
-(its presence is what makes an operation need one), `request` is aiohttp's own for what must be
-streamed. The same signature makes the call and the OpenAPI document, so the
-document can't promise what the code does not do.
+Parameters are filled by name: `path`, `query` and `body` are pydantic models; `caller` is
+the caller that the door's schemes have authenticated, and requires authentication;
+`request` is aiohttp's, for streams. The call and the OpenAPI document are made from the same
+signature, so the document can't promise more than the code does.
 """
 
 import inspect
@@ -26,10 +25,12 @@ from aiohttp.typedefs import Middleware
 from pydantic import BaseModel
 
 from segments.doors.rest.auth import Scheme, authenticate
+from segments.doors.rest.bodies import MAX_BYTES, SMALL_BYTES, Bodies, Body, Sender, body_of
 from segments.doors.rest.idempotency import Once
 from segments.doors.rest.problem import CONTENT_TYPE, Problem, ProblemDocument, problem_document
 from segments.doors.rest.rate_limit import RateLimit
 from segments.doors.rest.read_form import read_json, read_text
+from segments.runtime.http_server import client_is_known
 
 T = TypeVar("T", bound=Callable[..., Any])
 Model = TypeVar("Model", bound=BaseModel)
@@ -38,7 +39,7 @@ _SPEC = "__operation__"
 
 
 class Reply(NamedTuple):
-    """An answer whose status or headers are not the usual ones."""
+    """An answer with another status or other headers than usual."""
 
     body: BaseModel | None
     status: int
@@ -47,7 +48,7 @@ class Reply(NamedTuple):
 
 @dataclass(frozen=True)
 class Spec:
-    """What the decorator says of an operation."""
+    """The arguments of the `operation` decorator."""
 
     method: str
     path: str
@@ -56,6 +57,7 @@ class Spec:
     consumes: Mapping[str, Mapping[str, Any]]
     expects_itself: bool
     is_idempotent: bool
+    max_body_bytes: int | None
 
 
 def operation(
@@ -67,18 +69,20 @@ def operation(
     consumes: Mapping[str, Mapping[str, Any]] | None = None,
     expects_itself: bool = False,
     is_idempotent: bool = False,
+    max_body_bytes: int | None = None,
 ) -> Callable[[T], T]:
     """
-    Make a door's method an operation; its docstring is what OpenAPI says of it.
+    Make a door's method an operation; its docstring goes into the OpenAPI document.
 
     Args:
-        method: Of HTTP.
+        method: HTTP method.
         path: With `{names}` of the `path` model's members.
-        answers: Status to body, the usual one first; `None` for an empty body.
+        answers: Status to body, the usual status first; `None` for an empty body.
         problems: Statuses of its problems, besides those that the signature implies.
-        consumes: Content type to schema of a body that it reads from `request`.
-        expects_itself: It answers `Expect: 100-continue` when it wants the body.
-        is_idempotent: An `Idempotency-Key` makes it safe to repeat.
+        consumes: Content type to schema of a body read from `request`.
+        expects_itself: The operation answers `Expect: 100-continue` itself.
+        is_idempotent: Repeatable by an `Idempotency-Key`.
+        max_body_bytes: Limit of a body read into memory; `None`: the default of `bodies`.
     """
 
     def mark(method_of_door: T) -> T:
@@ -93,6 +97,7 @@ def operation(
                 consumes or {},
                 expects_itself,
                 is_idempotent,
+                max_body_bytes,
             ),
         )
         return method_of_door
@@ -101,58 +106,58 @@ def operation(
 
 
 class Door:
-    """All operations of one vendor's system. Subclasses say how it answers."""
+    """All operations of a vendor's API; subclasses also define its conventions."""
 
     tag: str
-    """Under which OpenAPI lists its operations."""
+    """The OpenAPI tag of its operations."""
 
     schemes: Sequence[Scheme] = ()
-    """How its callers say who they are."""
+    """How callers authenticate."""
 
     ignores_case = False
-    """Its paths are served in any case, as the vendor's server does."""
+    """Whether paths match in any case, as on the vendor's server."""
 
     answers_below: Sequence[str] = ()
-    """Where what meets no operation is answered as this door does: the beginnings of paths."""
+    """Path prefixes: requests below that match no operation get the door's problem form."""
 
     sends_null = False
-    """Members that are null are sent as null, and not left out."""
+    """Whether null members are sent instead of left out."""
 
     problem_model: type[BaseModel] = ProblemDocument
     problem_content_type = CONTENT_TYPE
 
     json_as: frozenset[str] = frozenset()
-    """Content types, besides those of JSON, as which its clients send JSON."""
+    """Non-JSON content types under which its clients send JSON."""
 
     middlewares: Sequence[Middleware] = ()
-    """What its requests go through before their operation, and their answers behind it."""
+    """Middlewares that its operations need; they get the requests of all doors."""
 
     def also_at(self, path: str) -> Sequence[str]:
-        """Return the other paths under which what is documented at `path` is served."""
+        """Return the other paths that serve the operation documented at `path`."""
         return ()
 
     async def close(self) -> None:
-        """Let go of whatever it has under way; the process is about to end."""
+        """End work in progress, before the process exits."""
 
     def problem(self, problem: Problem) -> web.Response:
-        """Answer a problem; RFC 9457 where the vendor has no form of its own."""
+        """Answer a problem, in the vendor's form or else RFC 9457's."""
         return problem_document(problem)
 
     def operations(self) -> "list[Operation]":
-        """Return what can be asked of it, in the order in which its class says it."""
+        """Return its operations, in the order of their definition."""
         methods = [getattr(self, name) for cls in type(self).__mro__[::-1] for name in vars(cls)]
         return [Operation(self, method) for method in methods if hasattr(method, _SPEC)]
 
 
 @dataclass
 class Operation:
-    """One operation, ready to be called and to be described."""
+    """An operation bound to its door, for calls and for the OpenAPI document."""
 
     door: Door
     method: Callable[..., Awaitable[Any]]
     spec: Spec = field(init=False)
     takes: Mapping[str, Any] = field(init=False)
-    """Its parameters: `path`, `query` and `body` with their models."""
+    """Parameter names and types, with the models of `path`, `query` and `body`."""
 
     def __post_init__(self) -> None:
         self.spec = getattr(self.method, _SPEC)
@@ -160,23 +165,34 @@ class Operation:
         self.takes = {name: hints[name] for name in inspect.signature(self.method).parameters}
 
     async def __call__(
-        self, request: web.Request, limit: RateLimit, once: Once
+        self, request: web.Request, limit: RateLimit, once: Once, bodies: Bodies
     ) -> web.StreamResponse:
         """
-        Carry it out.
+        Carry out the operation.
 
         Args:
-            request: As it came.
-            limit: Admits its caller.
-            once: Carries it out, if it is to be repeatable.
+            request: The request.
+            limit: Rate limit of callers.
+            once: Deduplicates idempotent operations.
+            bodies: Limits of bodies.
 
         Raises:
-            Problem: It can't be.
+            Problem: The request was refused.
         """
         given: dict[str, Any] = {}
-        if "caller" in self.takes:  # first: what strangers ask is not even read
-            given["caller"] = await authenticate(request, self.door.schemes)
-            limit.admit(given["caller"])
+        sender = None
+        if "caller" in self.takes:  # first: nothing of an unauthenticated request is read
+            caller = given["caller"] = await authenticate(request, self.door.schemes)
+            await limit.admit(caller)
+            client_is_known(request)
+            sender = Sender(None if caller.account is None else caller.account.id)
+        max_bytes = self.spec.max_body_bytes or (SMALL_BYTES if sender is None else MAX_BYTES)
+        async with Body(request, bodies, max_bytes, sender):
+            return await self._carry_out(request, given, once)
+
+    async def _carry_out(
+        self, request: web.Request, given: dict[str, Any], once: Once
+    ) -> web.StreamResponse:
         if "path" in self.takes:
             given["path"] = read_text(self.takes["path"], "path", dict(request.match_info))
         if "query" in self.takes:
@@ -197,12 +213,12 @@ class Operation:
 
     @property
     def operation_id(self) -> str:
-        """What OpenAPI calls it."""
+        """The operation's id in the OpenAPI document."""
         return f"{self.door.tag}.{self.method.__name__}".replace(" ", "")
 
     @property
     def needs_caller(self) -> bool:
-        """Whether it must know who asks."""
+        """Whether the operation needs an authenticated caller."""
         return "caller" in self.takes
 
     def _answer(self, result: Any) -> web.StreamResponse:
@@ -222,13 +238,13 @@ class Operation:
 
 
 def media_type(request: web.Request) -> str | None:
-    """Return the content type that a request names, without its parameters; `None` if none."""
+    """Return a request's content type without parameters; `None` if it has none."""
     return request.content_type if hdrs.CONTENT_TYPE in request.headers else None
 
 
 def check_not_encoded(request: web.Request) -> None:
     """
-    Refuse a compressed body where a plain one is meant.
+    Refuse a compressed body.
 
     Raises:
         Problem: 415.
@@ -243,7 +259,7 @@ def _query(model: type[BaseModel], request: web.Request) -> dict[str, str | tupl
     for name in request.query:
         found = request.query.getall(name)
         if name in model.model_fields and isinstance(model.model_fields[name].default, tuple):
-            values[name] = tuple(found)  # a list, which is told by one parameter an entry
+            values[name] = tuple(found)  # a list, as a parameter per entry
         elif len(found) > 1:
             raise Problem(400, "a query parameter stands there twice")
         else:
@@ -252,10 +268,10 @@ def _query(model: type[BaseModel], request: web.Request) -> dict[str, str | tupl
 
 
 async def _json_body(model: type[Model], request: web.Request, json_as: frozenset[str]) -> Model:
-    # Many clients forget to say that it is JSON; what says that it is not, is not.
+    # Many clients omit the content type of JSON; any other content type is refused.
     named = media_type(request)
     is_json = named is None or named in {"application/json", *json_as} or named.endswith("+json")
     if not is_json:
         raise Problem(415, "the body must be application/json")
     check_not_encoded(request)
-    return read_json(model, await request.read())
+    return read_json(model, await body_of(request))

@@ -1,15 +1,15 @@
 """
-A request that is sent twice is carried out once, where it carries an `Idempotency-Key`.
+Requests with an `Idempotency-Key`: a repeated request is carried out once.
 
-The first answer of success is kept with the key for a day, and given again, with
-`Idempotency-Replayed: true`. What failed did nothing and may be tried again with
-the same key. A key belongs to one operation of one caller; used for another
-request it is refused (422), and while its first request is at work, too (409):
-as draft-ietf-httpapi-idempotency-key-header has it.
+The first successful answer is kept with the key for a day, and returned again with
+`Idempotency-Replayed: true`. A failed request has changed nothing, and may be retried with
+the same key. A key belongs to an operation and a caller. With another request it is refused
+(422), and so is a repetition while the first request is in progress (409), as in
+draft-ietf-httpapi-idempotency-key-header.
 
-Between the two transactions, of the request and of its answer, a process may die:
-then the key is free after a minute, and whoever comes again meets what there is,
-which for a creation is the vendor's "exists already".
+The request and its answer are two transactions. If the process dies between them, the key is
+free after a minute, and a retry finds the first request's effect: for a creation, the
+vendor's "exists already".
 """
 
 import hashlib
@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from segments.doors.rest.auth import Caller
+from segments.doors.rest.bodies import body_of
 from segments.doors.rest.problem import Problem
 from segments.doors.rest.services import Services
 from segments.ledger import idempotency_keys
@@ -28,7 +29,7 @@ MAX_KEY_CHARS = 255
 
 
 class Once:
-    """Carries requests out once."""
+    """Carries out each request with a key once."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -41,16 +42,16 @@ class Once:
         do: Callable[[], Awaitable[web.StreamResponse]],
     ) -> web.StreamResponse:
         """
-        Answer a request, by `do` or as its twin was answered before.
+        Answer a request, by `do` or with the answer kept for its key.
 
         Args:
-            request: Its body was read.
-            caller: Who asks.
-            operation_id: What for.
+            request: The request.
+            caller: The caller.
+            operation_id: The operation that it calls.
             do: Carries it out.
 
         Raises:
-            Problem: 400, 409 or 422: the key can't be used. Or what `do` raises.
+            Problem: 400, 409 or 422: the key can't be used. Or any problem of `do`.
         """
         key = request.headers.get(HEADER)
         if key is None:
@@ -58,7 +59,7 @@ class Once:
         if not (0 < len(key) <= MAX_KEY_CHARS and key.isascii() and key.isprintable()):
             raise Problem(400, f"{HEADER} is not 1 to {MAX_KEY_CHARS} printable characters")
         scope = f"{caller.account.id}/{caller.who}/{operation_id}"
-        sent = hashlib.sha256(request.path.encode() + b"\0" + await request.read()).digest()
+        sent = hashlib.sha256(request.path.encode() + b"\0" + await body_of(request)).digest()
         now_s = self._services.now_s()
         async with self._services.ledger.begin() as conn:
             kept = await idempotency_keys.begin(conn, scope, key, sent, now_s=now_s)

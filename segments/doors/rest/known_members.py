@@ -1,20 +1,19 @@
 """
-Bodies and queries in which a member that we do not know is refused.
+Bodies and queries in which unknown members are refused.
 
-A form that passes over what it does not know loses what it was sent under another
-name: the cookies of a person who said no under `liveItentFpcs`, the time after which
-an audience is to end under `TTL`. So such a member is a 400 that names it, and the
-known one that is nearest to it. Known are also
+A lenient form would lose data sent under a wrong name: the cookies of an opt-out under
+`liveItentFpcs`, or an audience's expiry under `TTL`. So an unknown member is a 400 that names
+it and the nearest known member. Known, too, are:
 
-    what our answers say       for clients that send back what they were told; passed over
-    other spellings            where the vendor's own document has them; a set that is named
-                               in two spellings is both together
+    members of our answers     ignored: clients may send back an answer
+    other spellings            those in the vendor's own document; a set under two spellings
+                               is their union
 
-A name that stands twice in one object is a 400 as well: readers of JSON differ in which
-of the two they take (RFC 8259, 4).
+A duplicate name in an object is a 400 as well: JSON readers differ in the value that they
+take (RFC 8259, 4).
 
-A name may be a value that slipped (an address, a hash): only what looks like the name
-of a member is said again.
+A name may be a misplaced value (an address, a hash): it is repeated only if it looks like a
+member's.
 """
 
 import json
@@ -33,7 +32,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,30}")
 
 
 class NamedTwice(Exception):
-    """A JSON object has two members of one name; the message says which."""
+    """A JSON object has a duplicate name; the message says which."""
 
 
 class KnownForm(Form):
@@ -42,10 +41,10 @@ class KnownForm(Form):
     model_config = ConfigDict(extra="forbid")
 
     answered: ClassVar[frozenset[str]] = frozenset()
-    """Members of answers, which are passed over."""
+    """Members of answers; ignored in requests."""
 
     also_spelled: ClassVar[Mapping[str, str]] = {}
-    """Other spellings of a member, and the one that we use."""
+    """Alternative spellings, to the spelling that we use."""
 
     @model_validator(mode="before")
     @classmethod
@@ -72,7 +71,7 @@ class Query(KnownForm):
 
 
 def unknown_member(name: str, known: Collection[str]) -> str:
-    """Say that a member is not known, and which known one is nearest to it."""
+    """Return a message with an unknown member and the nearest known member."""
     if not _NAME.fullmatch(name):
         return f"a member whose name has {len(name)} characters is not known"
     nearest = max(known, key=lambda each: _likeness(each, name))
@@ -81,10 +80,10 @@ def unknown_member(name: str, known: Collection[str]) -> str:
 
 def check_named_once(raw: bytes) -> None:
     """
-    Refuse JSON in which an object has two members of one name; what is no JSON passes.
+    Refuse JSON with a duplicate name in an object; invalid JSON passes.
 
     Raises:
-        NamedTwice: It has.
+        NamedTwice: A name is duplicate.
     """
     try:
         json.loads(raw, object_pairs_hook=_once)
@@ -110,7 +109,7 @@ def _together(name: str, one: Any, other: Any) -> Any:
 
 
 def _frozen(value: Any) -> Any:
-    """Return JSON with tuples as its arrays, for which a strict reader takes nothing else."""
+    """Return JSON with tuples for arrays, as strict validation requires."""
     if isinstance(value, dict):
         return {name: _frozen(each) for name, each in value.items()}
     return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value

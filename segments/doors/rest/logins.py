@@ -1,79 +1,150 @@
 """
-Who has which password: the part of every door's login that must never be written twice.
+Password logins, shared by all doors.
 
-A wrong username and a wrong password are answered alike, and take as long.
-Failures are counted for all doors together, or each door would be another
-chance to guess.
+A wrong username and a wrong password get the same answer after the same time. Failures are
+counted for all doors and replicas together, so that none of them adds attempts.
+
+    per user and address   5, and another every 30 s
+    per user               50, and another 50 an hour: OWASP ASVS 2.2.1 allows 100
+    per address            100, and another every second
+
+A single count is not enough: by user, a stranger could lock a user out; by address, a
+thousand machines could guess in parallel. At an address where the user has logged in within
+`KNOWN_FOR_S`, only the first line applies, so others can't lock the user out there.
+
+A full bucket refuses even the right password. A login is counted before its check, or
+concurrent guesses would all pass; and only in its turn, so the ledger is written to no more
+often than passwords are checked.
 """
 
+from typing import NamedTuple
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from segments.doors.rest.access_tokens import account_of
+from segments.doors.rest.failure_counts import Counted, FailureCounts
+from segments.doors.rest.hashing_queue import AGAIN_AFTER_S, Crowded
 from segments.doors.rest.problem import NotAuthenticated, Problem
 from segments.doors.rest.services import Services
-from segments.doors.rest.throttle import Limit, Throttle
-from segments.ledger import users
+from segments.ledger import throttles, users
 from segments.ledger.database.engine import reading
 from segments.ledger.users import Session
+from segments.model.day import S_PER_DAY
+from segments.model.limit import Limit
 
 PER_USER_AND_ADDRESS = Limit(burst=5, per_s=1 / 30)
-PER_USER = Limit(burst=50, per_s=1 / 10)
+PER_USER = Limit(burst=50, per_s=50 / 3600)
 PER_ADDRESS = Limit(burst=100, per_s=1)
+KNOWN_FOR_S = 90.0 * S_PER_DAY
+
+_KNOWN = "known_address"
 
 
-class Logins:
-    """Lets users in, and slows down whoever guesses."""
+class Proof(NamedTuple):
+    """A password that was right."""
+
+    counted: tuple[Counted, ...]
+    new_hash: str | None  # replaces a hash of outdated parameters
+
+
+class Guesses:
+    """Checks passwords, and slows down guesses."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._failures = [
-            Throttle(limit, services.clock_s)
-            for limit in (PER_USER_AND_ADDRESS, PER_USER, PER_ADDRESS)
-        ]
+        self._failures = FailureCounts(services.ledger)
+
+    async def check(
+        self, username: str, password: str, source: str, password_hash: str | None
+    ) -> Proof | None:
+        """
+        Check a password; `settle` must follow a proof, in the login's transaction.
+
+        Args:
+            username: In lower case.
+            password: As given.
+            source: The address, from `Services.source_of`.
+            password_hash: `None` for nobody: takes as long, and fails.
+
+        Raises:
+            Problem: 429: too many failures, or too many logins at once.
+
+        Returns:
+            `None`: wrong.
+        """
+        both = f"{source} {username}"
+        async with reading(self._services.ledger) as conn:
+            is_known = await throttles.is_remembered(
+                conn, _KNOWN, both, now_s=self._services.now_s()
+            )
+        counted = [Counted("login", both, PER_USER_AND_ADDRESS)]
+        if not is_known:
+            counted += [
+                Counted("login_user", username, PER_USER),
+                Counted("login_address", source, PER_ADDRESS),
+            ]
+        _check_patience(self._failures.wait_s(counted, self._services.now_s()))
+        try:
+            async with self._services.passwords.turn(source, username, is_known=is_known):
+                _check_patience(await self._failures.count(counted, self._services.now_s()))
+                verdict = await self._services.passwords.check(password_hash, password)
+        except Crowded:
+            raise Problem(
+                429, "too many logins at once; wait", headers={"Retry-After": str(AGAIN_AFTER_S)}
+            ) from None
+        return Proof(tuple(counted), verdict.new_hash) if verdict.is_right else None
+
+    async def settle(self, conn: AsyncConnection, proof: Proof) -> None:
+        """Undo the count of a login that was right, and remember its address."""
+        await self._failures.take_back(conn, proof.counted[1:])
+        await throttles.forget(conn, *proof.counted[0][:2])
+        until_s = self._services.now_s() + KNOWN_FOR_S
+        await throttles.remember(conn, _KNOWN, proof.counted[0].name, until_s=until_s)
+
+
+class Logins:
+    """Logs users in to the REST doors."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._guesses = Guesses(services)
 
     async def begin_session(
-        self, username: str, password: str, address: str, *, for_s: float
+        self, username: str, password: str, source: str, *, for_s: float
     ) -> Session:
         """
-        Begin a session of whoever knows the password.
+        Begin a session, after a check of the password.
 
         Args:
             username: In any case.
             password: As given.
-            address: Where it comes from.
-            for_s: How long the session lasts if it is not refreshed.
+            source: The address, from `Services.source_of`.
+            for_s: Lifetime of the session unless refreshed.
 
         Raises:
             NotAuthenticated: No user of that name has that password.
-            Problem: 429, after too many failures.
+            Problem: 429: too many failures, or too many logins at once.
         """
-        username = username.lower()
-        names = (f"{address} {username}", username, address)
-        self._check_patience(names)
-
         async with reading(self._services.ledger) as conn:
             user = await users.find_user(conn, username)
             account = None if user is None else await account_of(conn, user)
         may = user is not None and user.is_active and account is not None
-        # Counted before it is checked, or many at once would all be the first.
-        for throttle, name in zip(self._failures, names, strict=True):
-            throttle.failed(name)
-        verdict = await self._services.passwords.check(
-            user.password_hash if user is not None and may else None, password
+        proof = await self._guesses.check(
+            username.lower(),
+            password,
+            source,
+            user.password_hash if user is not None and may else None,
         )
-        if user is None or not verdict.is_right:
+        if user is None or proof is None:
             raise NotAuthenticated("no user of that name has that password", is_missing=False)
-        for throttle, name in zip(self._failures, names, strict=True):
-            throttle.forgive_one(name)
-        self._failures[0].forgive(names[0])
-
         now_s = self._services.now_s()
         async with self._services.ledger.begin() as conn:
-            if verdict.new_hash is not None:
-                await users.renew_hash(conn, user, verdict.new_hash)
+            await self._guesses.settle(conn, proof)
+            if proof.new_hash is not None:
+                await users.renew_hash(conn, user, proof.new_hash)
             return await users.begin_session(conn, user, now_s=now_s, expires_at_s=now_s + for_s)
 
-    def _check_patience(self, names: tuple[str, ...]) -> None:
-        wait_s = max(
-            throttle.wait_s(name) for throttle, name in zip(self._failures, names, strict=True)
-        )
-        if wait_s:
-            raise Problem(429, "too many failed logins; wait", headers={"Retry-After": str(wait_s)})
+
+def _check_patience(wait_s: int) -> None:
+    if wait_s:
+        raise Problem(429, "too many failed logins; wait", headers={"Retry-After": str(wait_s)})

@@ -1,23 +1,23 @@
 """
-What the REST process counts, for Prometheus: each door's operations, by how they end.
+Prometheus metrics of the REST process: operations of each door, by result.
 
     segments_api_requests_total{door,operation,status}      status: 2xx, 4xx, 5xx
     segments_api_refusals_total{door,operation,reason}      not_authenticated, forbidden, throttled
-    segments_api_received_bytes_total{door,operation}       bodies, uploads among them
+    segments_api_received_bytes_total{door,operation}       bodies, including uploads
     segments_api_seconds{door,operation}                    from the head of a request to its answer
-    segments_api_in_flight                                  requests under way, uploads among them
+    segments_api_in_flight                                  requests in progress, including uploads
     segments_bucket_files_total{result}                     put into the bucket by its own URLs:
                                                             taken, too_large, put_twice
     segments_opt_outs_waiting, segments_opt_outs_oldest_seconds
                                                             see waiting_opt_outs.py
 
-A login that failed is `refusals{operation="login",reason="not_authenticated"}`,
-one that was not even looked at `reason="throttled"`. An upload that was kept is
-`requests{operation="upload",status="2xx"}`, one that broke off or was refused 4xx.
+A failed login is `refusals{operation="login",reason="not_authenticated"}`; refused without a
+check, `reason="throttled"`. A stored upload is `requests{operation="upload",status="2xx"}`,
+a broken or refused upload 4xx.
 
-Doors and operations are named in our code, so there are few of each. No user,
-partner, audience, file, path or address is a label. What no door has (unknown
-paths, `/openapi.json`, health) counts under door and operation `none`.
+Labels are names in our code, so they are few: no user, partner, audience, file, path or
+address. Requests outside all doors (unknown paths, `/openapi.json`, health) have door and
+operation `none`.
 """
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -29,7 +29,7 @@ BUCKET_FILES = ("taken", "too_large", "put_twice")
 
 
 class ApiMetrics:
-    """The counters of one process."""
+    """A process's counters."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
@@ -65,9 +65,9 @@ class ApiMetrics:
         Count a request.
 
         Args:
-            operation: The door's name and the operation's; `None` if it was for none.
-            status: Of the answer.
-            received_bytes: Of its body.
+            operation: The names of door and operation; `None` if it met none.
+            status: Status of the answer.
+            received_bytes: Size of the body.
             seconds: From its head to its answer.
         """
         which = operation or _NONE
@@ -79,5 +79,5 @@ class ApiMetrics:
         self._seconds.labels(*which).observe(seconds)
 
     def bucket_file(self, result: str) -> None:
-        """Count a file that was found in the bucket, by what became of it."""
+        """Count a file found in the bucket, by its result."""
         self._bucket_files.labels(result).inc()

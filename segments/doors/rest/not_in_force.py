@@ -1,4 +1,4 @@
-"""The answer to what is recorded and not in force yet; see `segments.projection.in_force`."""
+"""The answer to a request that is recorded but not in force: see `segments.projection.in_force`."""
 
 from typing import Any
 
@@ -10,11 +10,11 @@ from segments.projection.in_force import RETRY_AFTER_S
 
 class NotInForceYet(Problem):
     """
-    What was asked is in the ledger for good, and bids may not obey yet.
+    The request is recorded, but bids may not obey it yet.
 
     Args:
-        why: What it waits for.
-        members: Of the problem, besides `errorCode`.
+        why: The cause of the delay.
+        members: Extension members of the problem, besides `errorCode`.
     """
 
     def __init__(self, why: str, **members: Any) -> None:

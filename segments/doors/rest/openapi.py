@@ -1,8 +1,8 @@
 """
-The OpenAPI 3.1 document, made from the same operations that answer.
+The OpenAPI 3.1 document, generated from the operations.
 
-Nothing is written twice: paths and statuses come from the decorators, schemas
-from the pydantic models, summaries from the docstrings.
+Paths and statuses come from the decorators, schemas from the pydantic models, summaries
+from the docstrings.
 """
 
 import inspect
@@ -22,12 +22,12 @@ from segments.doors.rest.idempotency import HEADER, MAX_KEY_CHARS
 VERSION = "3.1.0"
 _REF = "#/components/schemas/{model}"
 _Wanted = tuple[type[BaseModel], Any]
-"""A model, and whether it is read or written: `validation` or `serialization`."""
+"""A model and its mode: `validation` for requests, `serialization` for answers."""
 _PATTERN_IN_PATH = re.compile(r"\{(\w+):[^/]*\}")
 
 
 def document(doors: Sequence[Door], *, title: str, version: str) -> dict[str, Any]:
-    """Describe all operations of some doors."""
+    """Return the OpenAPI document of all operations of some doors."""
     operations = [each for door in doors for each in door.operations()]
     schemas = _Schemas(operations)
     paths: dict[str, dict[str, Any]] = {}
@@ -57,7 +57,7 @@ _IDEMPOTENCY_KEY = {
 
 
 def _security_schemes(scheme: Scheme) -> dict[str, Any]:
-    """Return what a scheme asks for, all of it, by name."""
+    """Return all security schemes of a scheme, by name."""
     return {scheme.name: dict(scheme.openapi), **getattr(scheme, "openapi_besides", {})}
 
 
@@ -81,7 +81,7 @@ class _Schemas:
 
 @cache
 def _generated(wanted: tuple[_Wanted, ...]) -> tuple[Mapping[Any, dict[str, Any]], dict[str, Any]]:
-    """Return a reference to each schema, and all schemas; both only to be read."""
+    """Return a reference to each schema, and all schemas; both read-only."""
     refs, top = models_json_schema(wanted, ref_template=_REF)
     definitions: dict[str, Any] = top.get("$defs", {})
     return {(model, mode): ref for (model, mode), ref in refs.items()}, definitions
@@ -115,7 +115,7 @@ def _operation(each: Operation, schemas: _Schemas) -> dict[str, Any]:
         described["parameters"] = parameters
     content = _consumed(each, schemas)
     if content:
-        # That of a DELETE is never more than a second way to say which (RFC 9110, 9.3.5).
+        # A DELETE's body is only an alternative to the query (RFC 9110, 9.3.5).
         described["requestBody"] = {"required": each.spec.method != "DELETE", "content": content}
     if each.needs_caller:
         described["security"] = [

@@ -1,26 +1,31 @@
-"""What an operator sets of all REST doors."""
+"""The operator's options for all REST doors."""
 
 from dataclasses import dataclass
+
+from segments.runtime.addresses import Proxies
 
 
 @dataclass(frozen=True, slots=True)
 class RestOptions:
-    """The doors' common share of the settings; `segments.settings` says what each is for."""
+    """The doors' common share of the settings; `segments.settings` documents each."""
 
     public_url: str | None
-    """How callers reach the doors; none: as the request named us."""
+    """The URL of the doors for callers; `None`: as the request addressed us."""
 
     token_s: int
-    """For how long an access token is good."""
+    """Validity of an access token."""
 
     refresh_s: float
-    """For how long a login can be refreshed without the password."""
+    """How long a login can be refreshed without the password."""
 
     requests_per_s: float
-    """How many requests a second an account may make in the long run."""
+    """Sustained rate of an account."""
 
     requests_burst: int
-    """How many of them at once."""
+    """How many requests an account may make at once before that rate applies."""
+
+    proxies: Proxies
+    """Proxies whose `X-Forwarded-For` is trusted."""
 
     opt_out_wait_s: float
-    """How long a loader is waited for that puts into force what we can't."""
+    """The longest wait for a loader that applies a change which this process can't."""

@@ -1,8 +1,8 @@
 """
-What holds for every answer of the REST doors, those to requests that meet no operation included.
+Headers of all REST answers, and answers to requests that match no operation.
 
-A path that is nobody's, and a method that its path does not take, are answered in the form
-of the door beneath which they are: a client of a vendor's reads that vendor's envelope, or nothing.
+An unknown path or a wrong method is answered in the nearest door's form, the only form that a
+vendor's client reads.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -18,7 +18,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def orderly(all_doors: Sequence[Door]) -> Middleware:
-    """Answer what meets no operation, and say of every answer what holds for all."""
+    """Make the middleware that answers unmatched requests and sets common headers."""
 
     @web.middleware
     async def answer_in_order(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -30,7 +30,7 @@ def orderly(all_doors: Sequence[Door]) -> Middleware:
             answer.headers.setdefault(hdrs.WWW_AUTHENTICATE, "Bearer")
         answer.headers[hdrs.CACHE_CONTROL] = "no-store"
         if not request.content.at_eof():
-            # What is left of the body is not worth reading, nor a request to come.
+            # Close, instead of reading the rest of the body.
             answer.force_close()
         return answer
 
@@ -40,7 +40,7 @@ def orderly(all_doors: Sequence[Door]) -> Middleware:
 def _nowhere(
     all_doors: Sequence[Door], request: web.Request, error: web.HTTPException
 ) -> web.Response:
-    """Answer in the form of the door whose paths begin most like the one that was asked."""
+    """Answer in the form of the door with the longest matching path prefix."""
     allowed = error.headers.get(hdrs.ALLOW)
     detail = {
         404: "there is nothing at this path; /openapi.json lists what there is",

@@ -1,9 +1,10 @@
 """
-Requests that a page of another site has a browser send, along with the cookie of who is logged in.
+Cross-site requests: pages of another site could use a logged-in user's cookie.
 
-A browser says where a page is from: in `Sec-Fetch-Site` (Fetch Metadata), or in `Origin` where
-it is older (Fetch Standard). `SameSite=Strict` leaves such requests without the cookie, but for
-pages of other hosts of the same site, which may be somebody else's. Programs say neither.
+Browsers send a page's site in `Sec-Fetch-Site` (Fetch Metadata), older ones its `Origin`
+(Fetch Standard). `SameSite=Strict` keeps the cookie out of cross-site requests, but not out
+of those from other hosts of the same site, which may not be ours. Other programs send neither
+header.
 """
 
 from typing import Final
@@ -14,12 +15,12 @@ from aiohttp import hdrs, web
 from segments.doors.rest.problem import Problem
 
 _SAFE: Final = (hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS)
-_OURS: Final = ("same-origin", "none")  # none: the person's own doing, such as a bookmark
+_OURS: Final = ("same-origin", "none")  # none: started by the user, as from a bookmark
 
 
 def refuse_other_sites(request: web.Request) -> None:
     """
-    Let a request pass that changes nothing, or that no page of another origin has sent.
+    Refuse a request that changes something and comes from a page of another origin.
 
     Raises:
         Problem: 403.

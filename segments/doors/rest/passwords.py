@@ -1,27 +1,27 @@
 """
 Passwords: argon2id, off the event loop, a few at a time.
 
-Each check takes 64 MiB and some tens of milliseconds on purpose. Unbounded, a
-burst of logins would be the end of the process's memory; so there is a queue.
-Whoever names a user that does not exist waits as long as everybody else, or the
-time of an answer would tell which usernames there are.
+Each check takes 64 MiB and some tens of milliseconds by design. A burst of logins would
+exhaust memory, so checks are queued (`segments.doors.rest.hashing_queue`). A login of an
+unknown user takes as long, or response times would reveal usernames.
 """
 
 import asyncio
+from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from segments.doors.rest.hashing_queue import HashingQueue
 from segments.model.refusal import Refusal
 
 MIN_CHARS = 12
 MAX_CHARS = 1024
-_AT_ONCE = 2
 
 
 class Verdict(NamedTuple):
-    """What came of a check; `new_hash` replaces a hash of older parameters."""
+    """The result of a check; `new_hash` replaces a hash of outdated parameters."""
 
     is_right: bool
     new_hash: str | None = None
@@ -29,39 +29,43 @@ class Verdict(NamedTuple):
 
 class Passwords:
     """
-    Makes and checks the hashes of passwords.
+    Makes and checks password hashes.
 
     Args:
-        hasher: How dear a guess is; the library's own advice, unless somebody knows better.
+        hasher: Sets the cost of a guess; the default has the library's recommended parameters.
     """
 
     def __init__(self, hasher: PasswordHasher | None = None) -> None:
         self._hasher = hasher or PasswordHasher()
-        self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._queue = HashingQueue()
         self._nobodys: str | None = None
 
     async def hash(self, password: str) -> str:
         """
-        Return what to keep of a password.
+        Return the hash to store for a password.
 
         Raises:
-            Refusal: It is too short to resist guessing, or absurdly long.
+            Refusal: Too short to resist guessing, or absurdly long.
         """
         if not MIN_CHARS <= len(password) <= MAX_CHARS:
             raise Refusal(f"a password of {MIN_CHARS} to {MAX_CHARS} characters, please")
-        async with self._turns:
-            return await asyncio.to_thread(self._hasher.hash, password.encode())
+        return await asyncio.to_thread(self._hasher.hash, password.encode())
+
+    def turn(
+        self, source: str, username: str, *, is_known: bool
+    ) -> AbstractAsyncContextManager[None]:
+        """Wait for a turn to check a password; see `HashingQueue.turn`."""
+        return self._queue.turn(source, username, is_known=is_known)
 
     async def check(self, password_hash: str | None, password: str) -> Verdict:
         """
-        Tell whether a password is the one that a hash was made of.
+        Check a password against a hash; call it during a turn.
 
         Args:
-            password_hash: `None`, if there is no such user: takes as long, and is wrong.
+            password_hash: `None` for an unknown user: takes as long, and fails.
             password: As given.
         """
-        async with self._turns:
-            return await asyncio.to_thread(self._check, password_hash, password.encode())
+        return await asyncio.to_thread(self._check, password_hash, password.encode())
 
     def _check(self, password_hash: str | None, password: bytes) -> Verdict:
         try:

@@ -1,11 +1,11 @@
 """
-URLs that carry their own permission: AWS Signature Version 4 in its query form.
+Presigned URLs: AWS Signature Version 4 in its query form.
 
     PUT <base>/uploads/add/<key>/<file>?x-amz-meta-...&X-Amz-Date=...&X-Amz-Signature=...
 
-Everything in the URL is signed, and the host with it, so nothing of it can be
-changed; the body is not, for nobody knows it yet. What a client of S3 makes of
-such a URL is what this makes of it: the tests compare with botocore.
+The signature covers the whole URL and the host, so neither can be changed; the body is not
+known yet, and not signed. The result equals that of an S3 client: the tests compare it with
+botocore.
 
 Section names are those of "Authenticating Requests: Using Query Parameters
 (AWS Signature Version 4)".
@@ -22,25 +22,25 @@ ALGORITHM = "AWS4-HMAC-SHA256"
 REGION = "us-east-1"
 SERVICE = "s3"
 MAX_AHEAD_S = 900
-"""How far the clock of another replica may be ahead of ours."""
+"""How far another replica's clock may be ahead of ours."""
 
 _UNRESERVED = "-_.~"
 _TIME = "%Y%m%dT%H%M%SZ"
 _SIGNED = "X-Amz-Signature"
 
 Query = list[tuple[str, str]]
-"""Names and values, decoded, in the order of the URL."""
+"""Decoded names and values, in the URL's order."""
 
 
 class SigningKey(NamedTuple):
-    """What AWS calls an access key."""
+    """An AWS access key."""
 
     access_key_id: str
     secret: str
 
 
 class Refused(Exception):
-    """The URL gives no permission, or none any more; the message says which."""
+    """The URL does not permit the request, or no longer; the message says why."""
 
 
 def signed_url(
@@ -54,16 +54,16 @@ def signed_url(
     expires_in_s: int,
 ) -> str:
     """
-    Return a URL that permits one method on one path for a while.
+    Return a URL that permits a method on a path for a limited time.
 
     Args:
-        method: Of HTTP.
-        base_url: Scheme and host, and a path that comes before `path`.
+        method: HTTP method.
+        base_url: Scheme and host, and a path that precedes `path`.
         path: Decoded.
-        parameters: To be said in the query, and signed.
+        parameters: Parameters for the query; signed.
         key: Signs.
-        now_s: From when on.
-        expires_in_s: For how long.
+        now_s: Start of validity.
+        expires_in_s: Length of validity.
     """
     at = datetime.fromtimestamp(now_s, UTC).strftime(_TIME)
     base = urlsplit(base_url)
@@ -84,17 +84,17 @@ def signed_url(
 
 def check(method: str, host: str, target: str, key: SigningKey, *, now_s: float) -> None:
     """
-    Check that a request may do what it asks.
+    Check the signature and the validity of a request's URL.
 
     Args:
-        method: Of HTTP.
-        host: As the client named it.
-        target: Raw path and query, as they came.
-        key: Signed it, supposedly.
-        now_s: When.
+        method: HTTP method.
+        host: Host and port, as in the client's URL.
+        target: Raw path and query, as in the client's URL.
+        key: The key that should have signed the URL.
+        now_s: Current time.
 
     Raises:
-        Refused: It may not.
+        Refused: The URL does not permit the request.
     """
     raw_path, _, raw_query = target.partition("?")
     query = _parsed(raw_query)
@@ -109,7 +109,7 @@ def check(method: str, host: str, target: str, key: SigningKey, *, now_s: float)
         _signature(method, host, raw_path, said.items(), at=at, secret=key.secret).encode(),
         signature.encode("utf-8", "replace"),
     )
-    # The rest can be trusted to be as we wrote it once the signature is right.
+    # If the signature is right, we wrote the other parameters, so they are well-formed.
     if not is_ours or credential != f"{key.access_key_id}/{_scope(at)}":
         raise Refused("the signature does not match the URL, the method and the host")
     begins_s = datetime.strptime(at, _TIME).replace(tzinfo=UTC).timestamp()
@@ -146,7 +146,7 @@ def _scope(at: str) -> str:
 
 def _parsed(raw_query: str) -> Query:
     pairs = (pair.partition("=") for pair in raw_query.split("&") if pair)
-    # A plus is a plus, and not a blank as in forms.
+    # A plus is literal, not a space as in forms.
     return [(unquote(name), unquote(value)) for name, _, value in pairs]
 
 

@@ -1,12 +1,11 @@
 """
-What a REST door answers when it can't do what was asked: RFC 9457.
+Problems: the error answers of REST doors, RFC 9457.
 
     {"type": "about:blank", "title": "Not Found", "status": 404, "detail": "..."}
 
-A problem is an exception, because it ends the operation wherever it is found
-out; one place turns it into an answer, in the form of the door that was
-asked: see `segments.doors.rest.door`. `detail` names fields, positions and counts,
-never a value out of a body.
+A problem is an exception, because it can end an operation anywhere; `segments.doors.rest.door`
+turns it into an answer in the door's form. `detail` has fields, positions and counts, never a
+value from a body.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,12 +23,12 @@ CONTENT_TYPE = "application/problem+json"
 
 class Problem(Exception):
     """
-    An operation ends without doing what was asked.
+    An operation failed.
 
     Args:
-        status: Of HTTP.
-        detail: What is wrong, for the engineer on the other side.
-        headers: Of the answer, such as `Retry-After`.
+        status: HTTP status.
+        detail: The fault, for the client's engineer.
+        headers: Headers of the answer, such as `Retry-After`.
         members: Extension members (RFC 9457, 3.2).
     """
 
@@ -49,12 +48,12 @@ class Problem(Exception):
 
 
 class NotAuthenticated(Problem):
-    """Whoever asks has not said who they are, or not convincingly."""
+    """The credentials are missing or invalid."""
 
     def __init__(self, detail: str, *, is_missing: bool) -> None:
         super().__init__(401, detail)
         self.is_missing = is_missing
-        """Nothing was said; some vendors answer that with another status."""
+        """There are no credentials; some vendors answer that with another status."""
 
 
 class ProblemDocument(BaseModel):
@@ -69,7 +68,7 @@ class ProblemDocument(BaseModel):
 
 
 def problem_document(problem: Problem) -> web.Response:
-    """Render a problem as RFC 9457 has it."""
+    """Render a problem in RFC 9457's form."""
     document = {
         "type": "about:blank",
         "title": HTTPStatus(problem.status).phrase,
@@ -86,7 +85,7 @@ def problem_document(problem: Problem) -> web.Response:
 
 
 def invalid(where: str, faults: Sequence[Fault]) -> Problem:
-    """Say which members of a request are wrong, and how; not what they were."""
+    """Return the problem for invalid members, without their values."""
     errors = [
         {"in": where, "pointer": _pointer(fault.loc), "detail": fault.sentence} for fault in faults
     ]
@@ -96,5 +95,5 @@ def invalid(where: str, faults: Sequence[Fault]) -> Problem:
 
 
 def _pointer(loc: Sequence[int | str]) -> str:
-    """Return a place as RFC 6901 has it; of a name that the caller made up, the beginning."""
+    """Return a JSON Pointer (RFC 6901); long names are cut off."""
     return "".join("/" + str(part)[:64].replace("~", "~0").replace("/", "~1") for part in loc)

@@ -1,39 +1,65 @@
 """
-So many requests a second for each account, of all its users and tokens together.
+The rate limit per account, shared by all its users and tokens.
 
-Counted in this process's memory: replicas count apart, and a restart forgets. It
-is there so that one account's loop does not slow down the others, not to bill.
+Requests are counted in the store, for all replicas together. If the store is away, each
+process counts for itself, and asks again after `AGAIN_AFTER_S`. The limit keeps an account's
+loop from slowing down others; it is not for billing.
 """
+
+import asyncio
+import math
+
+from redis.exceptions import RedisError
 
 from segments.doors.rest.auth import Known
 from segments.doors.rest.problem import Problem
 from segments.doors.rest.services import Services
-from segments.doors.rest.throttle import Limit, Throttle
+from segments.doors.rest.throttle import Throttle
+from segments.model.limit import Limit
+from segments.store import request_rate
+
+WITHIN_S = 0.5
+"""How long a request waits for the store to count it."""
+
+AGAIN_AFTER_S = 5.0
 
 
 class RateLimit:
-    """Admits callers, as fast as each account may be."""
+    """Admits callers up to their account's rate."""
 
     def __init__(self, services: Services) -> None:
-        """
-        Args:
-            services: The limits and the time.
-        """
         options = services.options
-        limit = Limit(options.requests_burst, options.requests_per_s)
-        self._requests = Throttle(limit, services.clock_s)
+        self._services = services
+        self._limit = Limit(options.requests_burst, options.requests_per_s)
+        self._requests = Throttle(self._limit, services.clock_s)
+        self._alone_until_s = -math.inf
 
-    def admit(self, caller: Known) -> None:
+    async def admit(self, caller: Known) -> None:
         """
         Count a request.
 
         Raises:
-            Problem: 429: too many, with when to come again.
+            Problem: 429: too many, with a Retry-After.
         """
-        name = "" if caller.account is None else str(caller.account.id)
-        wait_s = self._requests.wait_s(name)
+        account_id = None if caller.account is None else caller.account.id
+        wait_s = await self._wait_s(account_id)
         if wait_s:
             raise Problem(
                 429, "too many requests of this account", headers={"Retry-After": str(wait_s)}
             )
-        self._requests.failed(name)
+
+    async def _wait_s(self, account_id: int | None) -> int:
+        services = self._services
+        if services.clock_s() >= self._alone_until_s:
+            try:
+                async with asyncio.timeout(WITHIN_S):
+                    return await request_rate.admit(
+                        services.redis, account_id, self._limit, now_s=services.now_s()
+                    )
+            except (RedisError, OSError):  # TimeoutError is an OSError
+                self._alone_until_s = services.clock_s() + AGAIN_AFTER_S
+        name = "" if account_id is None else str(account_id)
+        wait_s = self._requests.wait_s(name)
+        if not wait_s:
+            self._requests.failed(name)
+        return wait_s

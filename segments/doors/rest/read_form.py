@@ -1,10 +1,10 @@
 """
-What a request says, as the form that its operation takes; a 400 where it is none.
+Validation of requests: the input of an operation, or a 400.
 
-A body of JSON is read strictly: `true` is no number, and `"no"` no boolean, for what a lax
-reader makes of such a value is a guess at what its sender meant. Where a vendor's own
-examples write a number as text, the form says so (`segments.runtime.json_values.WholeNumber`).
-The path and the query have text alone, so there digits are numbers.
+A JSON body is read strictly: `true` is not a number and `"no"` is not a boolean, because a
+lax reader would guess. If a vendor's own examples write a number as text, the schema says so
+(`segments.runtime.json_values.WholeNumber`). Path and query are text, so digits are numbers
+there.
 """
 
 import codecs
@@ -22,12 +22,12 @@ Model = TypeVar("Model", bound=BaseModel)
 
 def read_json(model: type[Model], raw: bytes) -> Model:
     """
-    Read a body.
+    Parse and validate a body.
 
     Raises:
-        Problem: 400; it names each member that is wrong.
+        Problem: 400, with each invalid member.
     """
-    # RFC 8259, 8.1: a mark is no part of it, and need not be an error.
+    # RFC 8259, 8.1: a parser may ignore a byte order mark.
     raw = raw.removeprefix(codecs.BOM_UTF8)
     if issubclass(model, KnownForm):
         try:
@@ -38,20 +38,20 @@ def read_json(model: type[Model], raw: bytes) -> Model:
         return model.model_validate_json(raw, strict=True)
     except ValidationError as error:
         problem = invalid("body", json_faults(error, raw))
-    raise problem  # outside, so that the values don't come along as context
+    raise problem  # outside the block, so that the context does not hold the values
 
 
 def read_text(model: type[Model], where: str, values: Mapping[str, Any]) -> Model:
     """
-    Read a path or a query.
+    Validate a path or a query.
 
     Args:
-        model: The form.
+        model: The schema.
         where: `path` or `query`.
-        values: What stands there.
+        values: The decoded values.
 
     Raises:
-        Problem: 400; it names each member that is wrong.
+        Problem: 400, with each invalid member.
     """
     try:
         return model.model_validate(values)

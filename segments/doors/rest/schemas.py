@@ -1,4 +1,4 @@
-"""What the forms of the REST doors have in common."""
+"""Base classes and types for the schemas of all REST doors."""
 
 from typing import Annotated
 
@@ -13,7 +13,7 @@ class Form(BaseModel):
 
 
 def printable(text: str) -> str:
-    """Return a text that a terminal shows as it stands; refuse another."""
+    """Return a text that a terminal shows unchanged; refuse any other."""
     if not text.isprintable():
         raise PydanticCustomError("unprintable", "has characters that can't be printed")
     return text
@@ -24,7 +24,7 @@ PrintableText = Annotated[
     StringConstraints(strip_whitespace=True, min_length=1, max_length=256),
     AfterValidator(printable),
 ]
-"""A name that can be stored, printed and sent as it stands."""
+"""A name that is safe to store, print and send unchanged."""
 
 
 def _file_name(text: str) -> str:
@@ -34,4 +34,4 @@ def _file_name(text: str) -> str:
 
 
 FileName = Annotated[PrintableText, AfterValidator(_file_name)]
-"""What a partner calls a file: data, and never a path of ours."""
+"""A partner's file name: data, and never a path of ours."""

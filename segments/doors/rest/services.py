@@ -1,10 +1,11 @@
-"""What the REST doors work with; made once, by the composition root."""
+"""Shared services of the REST doors; made once, by the composition root."""
 
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from aiohttp import web
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -17,12 +18,13 @@ from segments.files.blobs import Blobs
 from segments.projection.catalog import publish_catalog
 from segments.projection.in_force import withdraw_from_bids
 from segments.projection.waiting_opt_outs import WaitingOptOuts
+from segments.runtime.addresses import source_of
 from segments.store.reader import StoreUnusable
 
 
 @dataclass(frozen=True)
 class Services:
-    """The stores, what is set of all doors, and the time."""
+    """The stores, the common options and the clocks."""
 
     options: RestOptions
     ledger: AsyncEngine
@@ -35,16 +37,21 @@ class Services:
     waiting: WaitingOptOuts = field(init=False)
 
     def __post_init__(self) -> None:
-        """Tell of what waits among the metrics."""
+        """Register the metrics of waiting opt-outs."""
         waiting = WaitingOptOuts(self.ledger, self.metrics.registry, self.now_s)
         object.__setattr__(self, "waiting", waiting)
 
+    def source_of(self, request: web.Request) -> str:
+        """Return the source under which a request's failures are counted."""
+        forwarded = request.headers.getall("X-Forwarded-For", [])
+        return source_of(self.options.proxies.client_of(request.remote or "", forwarded))
+
     async def withdraw_from_bids(self) -> None:
         """
-        See that what was just forbidden is shown by no bid any more.
+        Wait until no bid can show anything that was just forbidden.
 
         Raises:
-            NotInForceYet: It is in the ledger, and a loader sees to it as soon as it can.
+            NotInForceYet: The change is in the ledger; a loader will apply it.
         """
         wait_s = self.options.opt_out_wait_s
         why = await withdraw_from_bids(self.ledger, self.redis, wait_s=wait_s)
@@ -52,6 +59,6 @@ class Services:
             raise NotInForceYet(why)
 
     async def publish_catalog(self) -> None:
-        """Show the bid path what was just added; if the store is away, the loader will."""
+        """Publish additions to the bid path; if the store is away, the loader will."""
         with suppress(RedisError, StoreUnusable, OSError):
             await publish_catalog(self.ledger, self.redis)

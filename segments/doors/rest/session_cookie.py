@@ -1,10 +1,10 @@
 """
-Sessions by a cookie: the access token of a login, where a script can't read it.
+Sessions by cookie: a login's access token, out of reach of scripts.
 
-The cookie is an access token like any other (`segments.doors.rest.access_tokens`), and so
-ends with its session at once. It is never sent along from another site
-(`SameSite=Strict`), nor taken from another host of the same site, so no page of a
-stranger's can act for a person who is logged in; under https it is never sent in clear.
+The token is like any other (`segments.doors.rest.access_tokens`), so it ends with its
+session at once. The cookie is not sent from other sites (`SameSite=Strict`) and not accepted
+from other hosts of the same site, so no foreign page can act for a logged-in user. Over
+https it is `Secure`.
 """
 
 from collections.abc import Mapping
@@ -36,11 +36,11 @@ class SessionCookie:
 
     async def caller(self, request: web.Request) -> Caller | None:
         """
-        Return who asks; `None` if there is no such cookie.
+        Return the caller of a request; `None` without the cookie.
 
         Raises:
-            NotAuthenticated: It is not ours, or has expired, or its session has ended.
-            Problem: 403: a page of another site has sent it.
+            NotAuthenticated: The token is not ours or has expired, or its session has ended.
+            Problem: 403: sent by a page of another site.
         """
         token = request.cookies.get(NAME)
         if token is None:
@@ -49,7 +49,7 @@ class SessionCookie:
         return await self._tokens.caller_of(token)
 
     def give(self, answer: web.Response, session: Session, *, max_age_s: int, secure: bool) -> None:
-        """Have a client keep the cookie of a session."""
+        """Set a session's cookie."""
         answer.set_cookie(
             NAME,
             self._tokens.token(session),
@@ -61,7 +61,7 @@ class SessionCookie:
         )
 
     async def take(self, request: web.Request, answer: web.Response) -> None:
-        """End the session of a request's cookie, if it has one, and have the client forget it."""
+        """End the session of a request's cookie, if any, and delete the cookie."""
         token = request.cookies.get(NAME)
         if token is not None:
             await self._tokens.end_session_of(token)

@@ -1,53 +1,41 @@
 """
-Slows down whoever guesses passwords.
+Leaky buckets by name, in this process's memory.
 
-A bucket for each name that failures are counted under: it holds so many, and
-leaks so many a second. A full one refuses, whatever the password, until a drop
-has leaked. Counting under one name alone would be wrong either way: by username
-alone, a stranger can lock a user out; by address alone, a thousand machines
-guess in parallel. So a login is counted under both together, strictly, and
-under each, generously.
-
-Kept in this process's memory: a restart forgets, replicas count apart. The
-number of buckets is bounded; the ones that leaked empty go first.
+A bucket has a capacity and leaks at a fixed rate; a full bucket refuses until a drop has
+leaked. The number of buckets is bounded; empty ones are dropped first. Counts shared by all
+replicas are in the ledger (`failure_counts`) or the store (`rate_limit`).
 """
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
 
-
-class Limit(NamedTuple):
-    """How many failures are forgiven at once, and how many more in each second."""
-
-    burst: int
-    per_s: float
+from segments.model.limit import Limit
 
 
 class Throttle:
-    """Counts failures under names of one kind."""
+    """Counts failures by name."""
 
     def __init__(
         self, limit: Limit, clock_s: Callable[[], float], *, max_names: int = 10_000
     ) -> None:
         """
         Args:
-            limit: Of each name.
-            clock_s: Monotonic.
-            max_names: How many are remembered.
+            limit: The limit of each name.
+            clock_s: A monotonic clock.
+            max_names: How many names are remembered.
         """
         self._limit = limit
         self._clock_s = clock_s
         self._max_names = max_names
-        # When each bucket will have leaked empty; the level follows from it.
+        # When each bucket will be empty; its level follows from that.
         self._name_to_empty_at_s: dict[str, float] = {}
 
     def wait_s(self, name: str) -> int:
-        """Return the whole seconds until another attempt is let through; 0 is now."""
+        """Return the whole seconds until another attempt is allowed; 0 means now."""
         full_s = self._limit.burst / self._limit.per_s
         drop_s = 1 / self._limit.per_s
         left_s = self._name_to_empty_at_s.get(name, 0.0) - self._clock_s()
-        # Nothing is forgiven in part: room for one whole failure.
+        # There must be room for a whole failure.
         return max(0, math.ceil(left_s + drop_s - full_s))
 
     def failed(self, name: str) -> None:
@@ -59,17 +47,17 @@ class Throttle:
             self._forget(now_s)
 
     def forgive_one(self, name: str) -> None:
-        """Take back a failure that was counted beforehand and then was none."""
+        """Take back a failure that was counted in advance and did not happen."""
         if name in self._name_to_empty_at_s:
             self._name_to_empty_at_s[name] -= 1 / self._limit.per_s
 
     def forgive(self, name: str) -> None:
-        """Forget the failures under a name."""
+        """Forget the failures of a name."""
         self._name_to_empty_at_s.pop(name, None)
 
     def _forget(self, now_s: float) -> None:
         kept = {n: at for n, at in self._name_to_empty_at_s.items() if at > now_s}
-        # The oldest of those that failed most recently, if all of them are at it.
+        # If too few buckets are empty, drop those without a failure for longest.
         while len(kept) > self._max_names // 2:
             del kept[next(iter(kept))]
         self._name_to_empty_at_s = kept

@@ -1,9 +1,9 @@
 """
-The SFTP server's own keys, which are made once and kept.
+The SFTP server's host keys, generated once and kept.
 
-Clients remember them: another one would look to them like somebody between. One of each
-kind that clients know: ed25519, ECDSA over nistp256 (RFC 5656, 10.1, requires it) and RSA
-(RFC 8332), which older Java clients have alone.
+Clients remember them; a new key would look like a man in the middle. The server has a key of
+each kind that clients support: ed25519, ECDSA over nistp256 (RFC 5656, 10.1, requires it) and
+RSA (RFC 8332), the only kind of older Java clients.
 """
 
 import os
@@ -27,7 +27,7 @@ _KINDS = (
 
 
 def host_keys(folder: Path) -> list[asyncssh.SSHKey]:
-    """Return the keys that are kept in a folder; those that are not there yet are made."""
+    """Return the host keys of a folder; generate missing ones."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return [_host_key(folder / kind.file_name, kind) for kind in _KINDS]
 
@@ -43,7 +43,7 @@ def _host_key(path: Path, kind: _Kind) -> asyncssh.SSHKey:
             file.flush()
             os.fsync(fd)
         try:
-            # Of two processes that begin at once, the first one's is kept.
+            # If two processes start at once, the first key is kept.
             os.link(mine, path)
         except FileExistsError:
             pass

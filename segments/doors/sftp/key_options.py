@@ -1,14 +1,13 @@
 """
-What may stand before a key in an `authorized_keys` file, as sshd(8) has it.
+Options before a key in an `authorized_keys` file (sshd(8)).
 
-    from="10.0.0.0/8,!10.1.1.1"   where the client must come from; addresses, no names of hosts
-    expiry-time="20270101Z"       until when the key is good
+    from="10.0.0.0/8,!10.1.1.1"   client addresses; no host names
+    expiry-time="20270101Z"       end of the key's validity
     cert-authority                the key signs certificates, and opens nothing by itself
     principals="acme,acme-prod"   ... which certificates: of any of these names
 
-Options that take away what there is not here (terminals, forwarding, commands) are obeyed by
-themselves. Any other is refused when the key is added: a limit that is not understood must
-not be taken for none.
+Options about features that we lack (terminals, forwarding, commands) are accepted. Any other
+is refused when the key is added: an unknown restriction must not be ignored.
 """
 
 import re
@@ -31,15 +30,15 @@ _ABOUT_WHAT_IS_NOT_HERE = frozenset({
 
 
 class KeyOptions(NamedTuple):
-    """What one line asks for; nothing unless said."""
+    """The options of a line; by default none."""
 
     is_authority: bool = False
-    principals: tuple[str, ...] | None = None  # none: the user name
+    principals: tuple[str, ...] | None = None  # `None`: the user name
     from_patterns: tuple[str, ...] = ()
     expires_at_s: float | None = None
 
     def permits(self, address: str, now_s: float) -> bool:
-        """Tell whether a client at that address may use the key now."""
+        """Tell whether a client at an address may use the key now."""
         if self.expires_at_s is not None and now_s >= self.expires_at_s:
             return False
         return not self.from_patterns or _matches(self.from_patterns, address)
@@ -48,15 +47,15 @@ class KeyOptions(NamedTuple):
         """
         Tell whether a certificate of this authority opens a user's folder.
 
-        One that names nobody opens nothing, as in OpenSSH from 10.1 on: before, it opened
-        everything.
+        A certificate without principals opens nothing, as in OpenSSH since 10.1; in
+        earlier versions it opened everything.
         """
         wanted = (username,) if self.principals is None else self.principals
         return self.is_authority and any(each in wanted for each in principals)
 
 
 def split_options(line: str) -> tuple[str, str]:
-    """Return the options of a line and what follows them; where there are none, the line."""
+    """Split a line into options and the rest; without options, into key type and key."""
     at, is_quoted = 0, False
     while at < len(line) and (is_quoted or line[at] not in " \t"):
         if line[at] == "\\" and is_quoted:
@@ -69,10 +68,10 @@ def split_options(line: str) -> tuple[str, str]:
 
 def read_options(text: str) -> KeyOptions:
     """
-    Read the options of a line.
+    Parse the options of a line.
 
     Raises:
-        Refusal: They can't be read, or one is not obeyed here.
+        Refusal: An option is malformed or not supported.
     """
     options = KeyOptions()
     at = 0
@@ -117,12 +116,12 @@ def _expiry(text: str) -> float:
     except ValueError:
         raise Refusal("expiry-time is not YYYYMMDD[HHMM[SS]][Z]") from None
     is_utc = found is not None and found[4] == "Z"
-    # Without a Z it is in the time zone of this machine, as for sshd.
+    # Without a Z, in the local time zone, as for sshd.
     return said.timestamp() if is_utc else said.replace(tzinfo=None).astimezone().timestamp()
 
 
 def _matches(patterns: tuple[str, ...], address: str) -> bool:
-    """Tell whether an address is in a list: in one of its patterns, and in none with a `!`."""
+    """Tell whether an address matches a pattern of a list, and no pattern with a `!`."""
     is_in = False
     for pattern in patterns:
         if _is_in(pattern.removeprefix("!"), address):

@@ -1,19 +1,18 @@
 """
-What the SFTP server counts, for Prometheus: who is there, and what clients ask for.
+Prometheus metrics of the SFTP server: connections, logins and requests.
 
     segments_sftp_connections                       clients connected
     segments_sftp_sessions                          SFTP sessions open
-    segments_sftp_logins_total{result}              accepted; refused: gone without having logged
-                                                    in; turned_away: too many were connected
-    segments_sftp_requests_total{operation,result}  ok, refused; of reading and writing only
-                                                    what was refused
+    segments_sftp_logins_total{result}              accepted; refused: left without a login;
+                                                    turned_away: too many connections
+    segments_sftp_requests_total{operation,result}  ok, refused; of reads and writes only
+                                                    the refused
     segments_sftp_received_bytes_total              written to files
     segments_sftp_sent_bytes_total                  read from files
 
-What became of the files is counted with the folder: `segments.doors.live_audience.metrics`.
+Results of uploads: see `segments.doors.live_audience.metrics`.
 
-No partner, file, address or key is a label: there are too many of each, and
-they are nobody's business.
+Partners, files, addresses and keys are no labels: too many, and confidential.
 """
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -27,7 +26,7 @@ OPERATIONS = ("open", "list", "stat", "rename", "remove")
 
 
 class SftpMetrics:
-    """The counters of one process, shown with what else `registry` shows."""
+    """The SFTP counters, in a process's `registry`."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         def counter(name: str, what: str, *labels: str) -> Counter:
@@ -41,7 +40,7 @@ class SftpMetrics:
         )
         self.received_bytes = counter("segments_sftp_received_bytes", "Bytes written.")
         self.sent_bytes = counter("segments_sftp_sent_bytes", "Bytes read.")
-        # What has not happened yet is 0, or its first time would be no increase.
+        # Start at 0, or the first event is no increase.
         for result in LOGINS:
             self._logins.labels(result)
         for operation in OPERATIONS:
@@ -49,9 +48,9 @@ class SftpMetrics:
                 self._requests.labels(operation, result)
 
     def login(self, result: str) -> None:
-        """Count a client that came, by what became of it."""
+        """Count a client's login attempt, by its result."""
         self._logins.labels(result).inc()
 
     def request(self, operation: str, result: str) -> None:
-        """Count something that a client asked for."""
+        """Count a request of a client."""
         self._requests.labels(operation, result).inc()

@@ -1,9 +1,13 @@
 """
-One file that a session holds open: how it is opened, and what may be written to it.
+An open file of a session: how it is opened, and which writes are allowed.
 
-One opened for writing bears its mark from before it exists until it is closed;
-whoever opens it anew takes it away from the one before. Nothing is written
-beyond the size that a file may have.
+A file opened for writing is marked from before its creation until it is closed. If another
+session opens it, the first can write no longer. Writes stop at the maximum file size and at
+the disk's reserve.
+
+After a failed write the file is incomplete, even if the client closes it, as most do. It
+keeps its mark until it is opened and written again. Until then later writes fail, too:
+OpenSSH's `put` reports success if only the last write succeeds.
 """
 
 import os
@@ -22,6 +26,7 @@ from asyncssh import (
 
 from segments.doors.live_audience.file_names import Refused
 from segments.doors.live_audience.folder import Folder, Upload
+from segments.files.disk import Disk
 
 _ACCESS = {
     FXF_READ: os.O_RDONLY,
@@ -31,40 +36,56 @@ _ACCESS = {
 
 
 class OpenFile:
-    """One open file."""
+    """An open file."""
 
     def __init__(
-        self, folder: Folder, fd: int, upload: Upload | None, *, appends: bool, max_bytes: int
+        self,
+        folder: Folder,
+        fd: int,
+        upload: Upload | None,
+        *,
+        appends: bool,
+        max_bytes: int,
+        disk: Disk,
     ) -> None:
-        self.upload = upload  # none: opened for reading
+        self.upload = upload  # `None`: opened for reading
+        self.has_failed = False  # after a failed write the file is incomplete
+        self._disk = disk
         self._folder = folder
         self._fd = fd
         self._appends = appends
         self._max_bytes = max_bytes
 
     def read(self, offset: int, size: int) -> bytes:
-        """Return what stands there; less at the end of the file."""
+        """Return up to `size` bytes; fewer at the end of the file."""
         return os.pread(self._fd, size, offset)
 
     def write(self, offset: int, data: bytes) -> None:
-        """Write all of it, at the end if the file was opened so."""
+        """Write all data; at the end of the file if it was opened for appending."""
         self._check_writable()
         if self._appends:
             offset = os.fstat(self._fd).st_size
         self._check_size(offset + len(data))
-        view = memoryview(data)
-        while view:
-            written = os.pwrite(self._fd, view, offset)
-            view, offset = view[written:], offset + written
+        if self.has_failed:
+            raise SFTPFailure("a write of this file has failed: open it anew")
+        try:
+            self._disk.check_room(len(data))
+            view = memoryview(data)
+            while view:
+                written = os.pwrite(self._fd, view, offset)
+                view, offset = view[written:], offset + written
+        except OSError:
+            self.has_failed = True
+            raise
 
     def cut(self, size_bytes: int) -> None:
-        """Give the file another size."""
+        """Truncate or extend the file."""
         self._check_writable()
         self._check_size(size_bytes)
         os.ftruncate(self._fd, size_bytes)
 
     def sync(self) -> None:
-        """Wait until the disk has it."""
+        """Flush the file to disk."""
         os.fsync(self._fd)
 
     def stat(self) -> os.stat_result:
@@ -72,7 +93,7 @@ class OpenFile:
         return os.fstat(self._fd)
 
     def close(self) -> None:
-        """Close it; its mark, if it has one, stays."""
+        """Close the file; its mark, if any, stays."""
         os.close(self._fd)
 
     def _check_writable(self) -> None:
@@ -87,27 +108,29 @@ class OpenFile:
 
 
 def is_to_write(pflags: int) -> bool:
-    """Tell whether a client means to write, by the flags of SFTP version 3."""
+    """Tell whether a client opens for writing, by the flags of SFTP version 3."""
     return bool(pflags & FXF_WRITE)
 
 
-def opened(folder: Folder, name: str, pflags: int, max_bytes: int) -> OpenFile:
+def opened(folder: Folder, name: str, pflags: int, max_bytes: int, disk: Disk) -> OpenFile:
     """
-    Open a file as a client asks for it.
+    Open a file with a client's flags.
 
     Args:
-        folder: The partner's.
-        name: A name that the file may have.
-        pflags: Of SFTP version 3.
-        max_bytes: How large it may become.
+        folder: The partner's folder.
+        name: A valid file name.
+        pflags: Flags of SFTP version 3.
+        max_bytes: Maximum file size.
+        disk: The folder's disk.
 
     Raises:
-        asyncssh.SFTPError, OSError: It can't be had so; nothing was marked.
+        asyncssh.SFTPError, OSError: It can't be opened in this way; nothing was marked.
     """
     flags = _ACCESS.get(pflags & (FXF_READ | FXF_WRITE), os.O_RDONLY)
     if not is_to_write(pflags):
         fd = folder.open_shown(name)
-        return OpenFile(folder, fd, None, appends=False, max_bytes=max_bytes)
+        return OpenFile(folder, fd, None, appends=False, max_bytes=max_bytes, disk=disk)
+    disk.check_room()
     if pflags & FXF_CREAT:
         flags |= os.O_CREAT
     if pflags & FXF_EXCL:
@@ -115,7 +138,7 @@ def opened(folder: Folder, name: str, pflags: int, max_bytes: int) -> OpenFile:
     if pflags & FXF_TRUNC:
         flags |= os.O_TRUNC
     if not pflags & FXF_CREAT or pflags & FXF_EXCL:
-        # What fails below must not have marked anything.
+        # Check before marking: a failed open must leave no mark.
         exists = folder.has(name)
         if exists and pflags & FXF_EXCL:
             raise SFTPFailure("there is a file of that name")
@@ -130,4 +153,5 @@ def opened(folder: Folder, name: str, pflags: int, max_bytes: int) -> OpenFile:
     except OSError:
         folder.finish_upload(upload)
         raise
-    return OpenFile(folder, fd, upload, appends=bool(pflags & FXF_APPEND), max_bytes=max_bytes)
+    appends = bool(pflags & FXF_APPEND)
+    return OpenFile(folder, fd, upload, appends=appends, max_bytes=max_bytes, disk=disk)

@@ -1,4 +1,4 @@
-"""What an operator sets of the SFTP server."""
+"""The operator's options for the SFTP server."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,31 +6,34 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class SftpOptions:
-    """The server's share of the settings; `segments.settings` says what each is for."""
+    """The server's share of the settings; `segments.settings` documents each."""
 
     host: str
-    """The address that it listens on."""
+    """The listener's address."""
 
     port: int
-    """The port; 0 takes a free one."""
+    """The port; 0 takes a free port."""
 
     key_dir: Path
-    """Where its host keys are kept."""
+    """The directory of the host keys."""
 
     max_startups: int
-    """How many connections there may be that have not logged in."""
+    """Maximum connections that have not logged in."""
 
     max_startups_per_address: int
-    """How many of them from one address."""
+    """The same per address."""
 
     max_sessions: int
-    """How many connections that have logged in it holds at a time, of all partners."""
+    """Maximum connections that have logged in, of all partners."""
 
     max_sessions_per_partner: int
-    """How many connections, and how many SFTP sessions, one partner may have open."""
+    """Maximum connections per partner; the same for SFTP sessions."""
 
     max_file_bytes: int
-    """How large a file may become."""
+    """Maximum size of a file."""
+
+    reserve_bytes: int | None
+    """The reserve of the drop folder's disk: see `segments.files.disk`."""
 
     max_handles: int
-    """How many files one session may hold open, and as many listings."""
+    """Maximum open files of a session; the same for listings."""

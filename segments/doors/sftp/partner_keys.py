@@ -1,8 +1,8 @@
 """
-Which of the keys and certificates that a client offers open a partner's folder.
+Authorization by keys and certificates: which ones open a partner's folder.
 
-asyncssh asks, and checks the rest itself: the signature, a certificate's days, where it may
-be used from (`source-address`), and that it has no critical option that is not known.
+asyncssh itself checks signatures, a certificate's validity and `source-address`, and refuses
+unknown critical options.
 """
 
 import time
@@ -16,14 +16,14 @@ from segments.ledger.live_audience.ssh_keys import SshKey
 
 
 class PartnerKeys(asyncssh.SSHAuthorizedKeys):
-    """The keys of the partner that a client says it is."""
+    """The keys of the partner that a client claims to be."""
 
     def __init__(
         self, username: str, keys: Sequence[SshKey], now_s: Callable[[], float] = time.time
     ) -> None:
         super().__init__()
         self.offered = ""
-        """The fingerprint of the last key that was found good: the client's, once it is in."""
+        """Fingerprint of the last key accepted: the client's, once it has logged in."""
 
         self._username = username
         self._now_s = now_s
@@ -38,25 +38,25 @@ class PartnerKeys(asyncssh.SSHAuthorizedKeys):
         ca: bool = False,
     ) -> Any:
         """
-        Tell whether a key may be used, or a certificate that it has signed.
+        Decide whether a key, or a certificate that it has signed, may be used.
 
         Returns:
-            The options that asyncssh is to obey; `None` if it may not.
+            The options for asyncssh to enforce; `None` if not.
         """
         fingerprint = key.get_fingerprint()
         options = self._fingerprint_to_options.get(fingerprint)
         if options is None or not options.permits(client_addr, self._now_s()):
             return None
         if options.is_authority is not ca:
-            return None  # an authority opens nothing by itself, and no other key signs
+            return None  # an authority only signs, and only an authority signs
         if ca and not options.permits_certificate(self._username, tuple(cert_principals or ())):
             return None
         self.offered = fingerprint
-        # With `principals`, asyncssh does not look for the user name among the certificate's.
+        # With `principals`, asyncssh does not require the user name as a principal.
         return {"principals": True} if options.principals is not None else {}
 
     def validate_x509(self, cert: Any, client_host: str, client_addr: str) -> Any:
-        """Refuse: only OpenSSH's certificates are taken."""
+        """Refuse: only OpenSSH certificates are supported."""
         return None, None
 
 

@@ -1,8 +1,8 @@
 """
-What an SFTP client's paths mean: `/` is the partner's folder, and below it are names.
+Paths of SFTP clients: `/` is the partner's folder, and files are directly below it.
 
-Paths never reach the file system. Whatever is spelled, it comes to the folder or to
-one name in it, and everything else is answered "no such file".
+Paths never reach the file system. Any spelling resolves to the folder or to a name in it;
+everything else is answered with "no such file".
 """
 
 import posixpath
@@ -13,22 +13,22 @@ from segments.doors.live_audience.file_names import ANSWER, Refused, check_name
 
 
 def shortest(path: bytes) -> bytes:
-    """Return a path in its shortest form, from `/` on."""
+    """Return a path normalized, from `/` on."""
     return posixpath.normpath(posixpath.join(b"/", path)).replace(b"//", b"/")
 
 
 def is_folder(path: bytes) -> bool:
-    """Tell whether a path means the folder itself."""
+    """Tell whether a path is the folder itself."""
     return shortest(path) == b"/"
 
 
 def name_of(path: bytes) -> str:
     """
-    Return the name that a path means, if a file may have it.
+    Return the file name that a path resolves to, if it is valid.
 
     Raises:
-        SFTPNoSuchFile: It is a path to elsewhere.
-        SFTPPermissionDenied: No file may have that name, or it is the folder's.
+        SFTPNoSuchFile: The path leads below a subfolder.
+        SFTPPermissionDenied: The name is invalid, or the path is the folder.
     """
     if is_folder(path):
         raise SFTPPermissionDenied("that is the folder")
@@ -45,10 +45,10 @@ def name_of(path: bytes) -> str:
 
 def check_new(name: str) -> None:
     """
-    Refuse a name that partners do not give to files.
+    Refuse a name that is reserved for our answers.
 
     Raises:
-        SFTPPermissionDenied: It is one.
+        SFTPPermissionDenied: It is reserved.
     """
     if name.endswith(ANSWER):
         raise SFTPPermissionDenied(f"{ANSWER} files are ours to write")

@@ -1,9 +1,8 @@
 """
-What `ssh-keygen` prints into a `.pub` file, or an `authorized_keys` file holds: which keys
-open the SFTP door.
+Parses public keys for the SFTP door: `ssh-keygen`'s `.pub` files and `authorized_keys` files.
 
-As editors save them: UTF-8 with or without a byte order mark, or UTF-16. Every key of a file
-is read, and a line that is none is refused by its number, so that no key is left out unsaid.
+Files may be UTF-8 with or without a byte order mark, or UTF-16, as editors save them. An
+invalid line is refused with its number, so that no key is silently left out.
 """
 
 import codecs
@@ -24,10 +23,10 @@ _RFC_4716_END = "---- END SSH2 PUBLIC KEY ----"
 
 def read_public_keys(raw: bytes, account_id: int) -> list[SshKey]:
     """
-    Read every public key of a file, in OpenSSH's form or RFC 4716's.
+    Parse all public keys of a file, in OpenSSH's form or RFC 4716's.
 
     Raises:
-        Refusal: One line is none, or one that is not strong enough; it is told which.
+        Refusal: A line is no public key, or too weak a key; the message has its number.
     """
     if len(raw) > MAX_FILE_BYTES:
         raise Refusal(f"more than {MAX_FILE_BYTES} bytes: no file of public keys")

@@ -1,8 +1,8 @@
 """
-What a partner was refused, in our log: the partner asks its operator before it reads a status.
+Logs refusals of partners: a partner asks the operator before it reads a status.
 
-By partner, operation and reason, which names no file; each at most once a minute, since a
-client that is refused tries again.
+The log has partner, operation and reason, without a file name, at most once a minute: refused
+clients retry.
 """
 
 import logging
@@ -14,7 +14,7 @@ _MAX_KEPT = 1000
 
 
 class RefusalLog:
-    """The refusals of one process."""
+    """Logs a process's refusals."""
 
     def __init__(self, log: logging.Logger, clock_s: Callable[[], float] = time.monotonic) -> None:
         self._log = log
@@ -22,7 +22,7 @@ class RefusalLog:
         self._told_at_s: dict[tuple[str | None, str, str], float] = {}
 
     def tell(self, partner_id: str | None, operation: str, reason: str) -> None:
-        """Tell of a refusal; of no partner: nobody had logged in."""
+        """Log a refusal; `partner_id` is `None` before login."""
         key, now_s = (partner_id, operation, reason), self._clock_s()
         if now_s - self._told_at_s.get(key, -_AGAIN_AFTER_S) < _AGAIN_AFTER_S:
             return

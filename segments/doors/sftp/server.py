@@ -1,25 +1,22 @@
 """
-The SFTP door: what OpenSSH's `sftp` and its like talk to.
+The SFTP door, for OpenSSH's `sftp` and similar clients: the listener and the login.
 
-One flat folder a partner, and nothing beside it: no shell, no commands, no
-forwarding, no scp but the one that speaks SFTP (OpenSSH 9), no subfolders, no
-links, nothing of the host (owners, free space, other partners).
+Each partner has a flat folder, and nothing else: no shell, no commands, no forwarding, and no
+scp except over SFTP (OpenSSH 9). `segments.doors.sftp.session` has the rules of the folder.
 
-The user name is the partner id; who is meant by it and which keys it has stands
-in the ledger, and only a key opens the door, or a certificate of an authority
-that the partner's keys name.
+The user name is the partner id. The ledger has the partners and their keys. Only a key logs
+in, or a certificate of an authority among the partner's keys.
 
-    not logged in   SEGMENTS_SFTP_MAX_STARTUPS, in all and per address: the oldest goes
+    not logged in   SEGMENTS_SFTP_MAX_STARTUPS, in all and per address: the oldest is cut off
     logged in       SEGMENTS_SFTP_MAX_SESSIONS, in all and per partner: the newcomer is told why
-
-This is the listener, and who gets in; what a client may do then is
-`segments.doors.sftp.session`'s law.
 """
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import NamedTuple, cast
 
 import asyncssh
@@ -34,11 +31,14 @@ from segments.doors.sftp.options import SftpOptions
 from segments.doors.sftp.partner_keys import PartnerKeys
 from segments.doors.sftp.refusal_log import RefusalLog
 from segments.doors.sftp.session import Session
-from segments.doors.sftp.startups import Startups, source_of
+from segments.ledger import accounts, quotas
 from segments.ledger.database.engine import reading
 from segments.ledger.database.errors import LEDGER_FAILURES
 from segments.ledger.live_audience import ssh_keys
-from segments.runtime.admin_port import CannotListen
+from segments.model.quota import OverQuota
+from segments.runtime.addresses import source_of
+from segments.runtime.ports import CannotListen
+from segments.runtime.startups import Startups
 
 _log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class _LoggedIn(NamedTuple):
 
 
 class SftpServer:
-    """The listener, and what all its sessions share."""
+    """The listener, and the shared state of its sessions."""
 
     def __init__(
         self,
@@ -78,10 +78,10 @@ class SftpServer:
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[int]:
         """
-        Listen for as long as the context lasts; gives the port.
+        Listen while the context is open; yields the port.
 
         Raises:
-            CannotListen: The port is taken, or not ours to take.
+            CannotListen: The port is in use or not permitted.
         """
         options = self.options
         keys = await asyncio.to_thread(host_keys, options.key_dir)
@@ -92,7 +92,7 @@ class SftpServer:
                 options.port,
                 server_host_keys=keys,
                 server_version="rtb-segments",
-                config=None,  # nothing of this machine's own sshd
+                config=None,  # ignore this machine's own sshd configuration
                 sftp_factory=self._session,
                 encoding=None,
                 allow_scp=False,
@@ -104,7 +104,7 @@ class SftpServer:
                 kbdint_auth=False,
                 host_based_auth=False,
                 gss_host=None,
-                compression_algs=["none"],  # the files are compressed, or should be
+                compression_algs=["none"],  # files are compressed already, or should be
                 login_timeout=LOGIN_WITHIN_S,
                 keepalive_interval=KEEPALIVE_S,
                 reuse_address=True,
@@ -148,11 +148,25 @@ class SftpServer:
             metrics=self.metrics,
             deliveries=self.deliveries,
             refusals=self.refusals,
+            over_quota=partial(self._over_quota, partner_id),
             ended=ended,
         )
 
+    async def _over_quota(self, partner_id: str) -> str:
+        """Return why a partner is over quota; empty if it is not, or the ledger is away."""
+        try:
+            async with reading(self.ledger) as conn:
+                partner = await accounts.find_partner(conn, partner_id)
+                if partner is not None:
+                    await quotas.check_delivery(conn, partner.id, 0, time.time())
+        except OverQuota as over:
+            return str(over)
+        except LEDGER_FAILURES:  # the quota is checked again when the file becomes a job
+            return ""
+        return ""
+
     def connections_of(self, partner_id: str) -> "list[_Connection]":
-        """Return the connections that a partner has logged in by."""
+        """Return the logged-in connections of a partner."""
         return [
             each
             for each in self.connections
@@ -160,7 +174,7 @@ class SftpServer:
         ]
 
     def too_many(self, partner_id: str) -> str | None:
-        """Tell why a partner that has just logged in can't stay, if it can't."""
+        """Return why a partner must be turned away after its login; `None` if it may stay."""
         options = self.options
         if len(self.connections_of(partner_id)) >= options.max_sessions_per_partner:
             return f"more than {options.max_sessions_per_partner} connections of this partner"
@@ -169,7 +183,7 @@ class SftpServer:
         return None
 
     async def _end_removed_keys(self) -> None:
-        """End the connections of keys that were removed and partners that were switched off."""
+        """End connections whose key was removed or whose partner was switched off."""
         while True:
             await asyncio.sleep(_KEY_ENDED_EVERY_S)
             for connection in list(self.connections):
@@ -186,7 +200,7 @@ class SftpServer:
 
 
 class _Connection(asyncssh.SSHServer):
-    """One client, from its first byte."""
+    """A client, from its first byte."""
 
     def __init__(self, server: SftpServer) -> None:
         self.logged_in: _LoggedIn | None = None
@@ -196,7 +210,7 @@ class _Connection(asyncssh.SSHServer):
         self._conn: asyncssh.SSHServerConnection | None = None
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
-        """Note the client; where too many have not logged in, the oldest of them goes."""
+        """Register the client; if too many have not logged in, cut off the oldest."""
         self._conn = conn
         server = self._server
         address = conn.get_extra_info("peername", ("",))[0]
@@ -208,7 +222,7 @@ class _Connection(asyncssh.SSHServer):
         server.metrics.connections.inc()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the client."""
+        """Unregister the client."""
         was_waiting = self in self._server.startups
         self._server.startups.end(self)
         self._server.connections.remove(self)
@@ -217,17 +231,17 @@ class _Connection(asyncssh.SSHServer):
             self._server.metrics.login(REFUSED)
 
     def end(self, reason: str, code: int = asyncssh.DISC_BY_APPLICATION) -> None:
-        """End the connection, telling the client why."""
+        """End the connection, and tell the client why."""
         if self._conn is not None:
             self._conn.disconnect(code, reason)
 
     def abort(self) -> None:
-        """End the connection without a word: the client has not said who it is."""
+        """End the connection without a message: the client is unauthenticated."""
         if self._conn is not None:
             self._conn.abort()
 
     async def begin_auth(self, username: str) -> bool:
-        """Ask everybody for a key, also those who do not exist."""
+        """Require a key of every user, so that unknown users look the same."""
         assert self._conn is not None, "there is a connection to log in by"
         keys = PartnerKeys(username, ())
         try:
@@ -240,11 +254,11 @@ class _Connection(asyncssh.SSHServer):
         return True
 
     def public_key_auth_supported(self) -> bool:
-        """Yes, and nothing else."""
+        """Allow public keys, the only method."""
         return True
 
     def auth_completed(self) -> None:
-        """Note who is in: the one name that was proved."""
+        """Register the login, under the authenticated user name."""
         assert self._conn is not None, "there was a connection to log in by"
         username: str = self._conn.get_extra_info("username")
         server = self._server

@@ -1,17 +1,16 @@
 """
-One partner's SFTP session: what may be asked of its folder, and how it is answered.
+A partner's SFTP session: its requests and their answers.
 
-There are no subfolders, no links, and nothing of the host: owners, modes, free
-space. What a path means is `paths`' law, and what may be done with a name
-`segments.doors.live_audience.folder`'s.
+There are no subfolders, no links, and nothing of the host (owners, modes, free space) or of
+other partners. `paths` resolves paths; `segments.doors.live_audience.folder` decides what may
+be done with a file.
 """
 
 import asyncio
-import errno
 import logging
 import os
 import stat
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar, cast
 from weakref import WeakSet
@@ -35,10 +34,10 @@ from segments.doors.sftp.open_file import OpenFile, is_to_write, opened
 from segments.doors.sftp.options import SftpOptions
 from segments.doors.sftp.paths import check_new, is_folder, name_of, shortest
 from segments.doors.sftp.refusal_log import RefusalLog
+from segments.files.disk import Disk
+from segments.runtime.causes import is_of_the_machine, of_os_error
 
 _log = logging.getLogger(__name__)
-
-_OUR_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EMFILE)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -47,7 +46,7 @@ R = TypeVar("R")
 def _counted(
     operation: str, *, only_refusals: bool = False
 ) -> "Callable[[Callable[Concatenate[Session, P], R]], Callable[Concatenate[Session, P], R]]":
-    """Count the calls of a session's method by how they end."""
+    """Count the calls of a session's method by their result."""
 
     def decorate(
         method: "Callable[Concatenate[Session, P], R]",
@@ -59,6 +58,9 @@ def _counted(
             except (SFTPError, OSError) as error:
                 self.metrics.request(operation, REFUSED)
                 self.tell(operation, error)
+                if isinstance(error, OSError) and is_of_the_machine(error):
+                    # Version 3 has no codes for these; at best a client shows the message.
+                    raise SFTPFailure(f"the folder {of_os_error(error).words}") from None
                 raise
             if not only_refusals:
                 self.metrics.request(operation, OK)
@@ -71,12 +73,11 @@ def _counted(
 
 class Session(asyncssh.SFTPServer):
     """
-    One partner's session, in SFTP version 3, as OpenSSH speaks it.
+    A partner's session, in SFTP version 3, as OpenSSH speaks it.
 
-    asyncssh calls `close` for a file that the client closes, and also for each
-    that is still open when the connection ends; then it calls `exit`, in the
-    same turn of the event loop. So a file counts as closed by its client only a
-    turn later, when no `exit` has come.
+    asyncssh calls `close` for each file that the client closes, but also for each file still
+    open when the connection ends, with `exit` in the same iteration of the event loop. So a
+    file counts as closed by its client only in the next iteration, without an `exit`.
     """
 
     def __init__(
@@ -89,18 +90,20 @@ class Session(asyncssh.SFTPServer):
         metrics: SftpMetrics,
         deliveries: DeliveryMetrics,
         refusals: RefusalLog,
+        over_quota: Callable[[], Awaitable[str]],
         ended: Callable[[], None],
     ) -> None:
         """
         Args:
-            chan: Where the client is.
-            partner_id: Who has logged in.
-            folder: The partner's.
-            options: Its limits.
-            metrics: Where it is counted.
-            deliveries: Where the files that it writes are.
-            refusals: Where it is told what the partner may not do.
-            ended: Called when the session is over.
+            chan: The client's channel.
+            partner_id: The logged-in partner.
+            folder: The partner's folder.
+            options: Limits.
+            metrics: Counts requests.
+            deliveries: Counts uploads.
+            refusals: Logs refusals.
+            over_quota: Returns why the partner is over quota; empty if it is not.
+            ended: Called at the end of the session.
         """
         super().__init__(chan)
         self.metrics = metrics
@@ -110,6 +113,8 @@ class Session(asyncssh.SFTPServer):
         self._folder = folder
         self._max_bytes = options.max_file_bytes
         self._max_handles = options.max_handles
+        self._disk = Disk(folder.path, options.reserve_bytes)
+        self._over_quota = over_quota
         self._ended = ended
         self._handles: set[OpenFile] = set()
         self._listings: WeakSet[AsyncIterator[SFTPName]] = WeakSet()
@@ -117,28 +122,36 @@ class Session(asyncssh.SFTPServer):
 
     # -- files -----------------------------------------------------------------
 
+    async def open(self, path: bytes, pflags: int, attrs: SFTPAttrs) -> OpenFile:
+        """Open a file; a file opened for writing is marked until it is closed."""
+        return self._open(path, pflags, await self._over_quota() if is_to_write(pflags) else "")
+
     @_counted("open")
-    def open(self, path: bytes, pflags: int, attrs: SFTPAttrs) -> OpenFile:
-        """Open a file; one opened for writing bears a mark until it is closed."""
+    def _open(self, path: bytes, pflags: int, over_quota: str) -> OpenFile:
+        if over_quota:
+            raise SFTPFailure(over_quota)
         if len(self._handles) >= self._max_handles:
             raise SFTPFailure(f"more than {self._max_handles} open files")
         name = name_of(path)
         if is_to_write(pflags):
             check_new(name)
-        file = opened(self._folder, name, pflags, self._max_bytes)
+        file = opened(self._folder, name, pflags, self._max_bytes, self._disk)
         self._handles.add(file)
         return file
 
     def open56(self, path: bytes, desired_access: int, flags: int, attrs: SFTPAttrs) -> object:
-        """Refuse what only later versions of the protocol ask for."""
+        """Refuse requests of later protocol versions."""
         raise SFTPOpUnsupported("version 3 is spoken here")
 
     def close(self, file_obj: object) -> None:
-        """Close a file; see the class for when its mark goes."""
+        """Close a file; the class docstring says when its mark is removed."""
         file = cast("OpenFile", file_obj)
         self._handles.discard(file)
         file.close()
-        if file.upload is not None:
+        if file.upload is not None and file.has_failed:
+            self._folder.break_upload(file.upload)
+            self._deliveries.upload("broken_off")
+        elif file.upload is not None:
             self._closed.append(file.upload)
             asyncio.get_running_loop().call_soon(self._finish, file.upload)
 
@@ -149,24 +162,25 @@ class Session(asyncssh.SFTPServer):
             self._deliveries.upload("finished")
 
     def exit(self) -> None:
-        """Note what the client left open: it may resume that, or never come back."""
+        """Mark files that the client left open as broken off; it may resume them."""
         for upload in self._closed:
             self._folder.break_upload(upload)
             self._deliveries.upload("broken_off")
         if self._closed:
             _log.info("%r left %d uploads unfinished", self._partner_id, len(self._closed))
         self._closed.clear()
-        # RFC 4254, 6.10: an exit status should be returned; `scp` passes it on.
+        # RFC 4254, 6.10: a server should return an exit status; `scp` passes it on.
         self.channel.exit(0)
         self._ended()
 
     def tell(self, operation: str, error: SFTPError | OSError) -> None:
-        """Tell our log why the partner was refused; that there is no such file is no refusal."""
+        """Log why a request was refused; a missing file is no refusal."""
         if isinstance(error, SFTPError):
             if isinstance(error, SFTPPermissionDenied | SFTPFailure):
                 self._refusals.tell(self._partner_id, operation, error.reason)
-        elif error.errno in _OUR_FAULTS:
-            self._refusals.tell(self._partner_id, operation, os.strerror(error.errno))
+        elif is_of_the_machine(error):
+            why = of_os_error(error).of("the drop folder")
+            self._refusals.tell(self._partner_id, operation, why)
 
     @_counted("read", only_refusals=True)
     def read(self, file_obj: object, offset: int, size: int) -> bytes:
@@ -177,44 +191,44 @@ class Session(asyncssh.SFTPServer):
 
     @_counted("write", only_refusals=True)
     def write(self, file_obj: object, offset: int, data: bytes) -> int:
-        """Write to an open file, within the largest size that one may have."""
+        """Write to an open file, up to the maximum file size."""
         cast("OpenFile", file_obj).write(offset, data)
         self.metrics.received_bytes.inc(len(data))
         return len(data)
 
     def fsync(self, file_obj: object) -> None:
-        """Wait until the disk has an open file."""
+        """Flush an open file to disk."""
         cast("OpenFile", file_obj).sync()
 
-    # -- what is there -----------------------------------------------------------
+    # -- attributes and listings -------------------------------------------------
 
     @_counted("stat")
     def stat(self, path: bytes) -> SFTPAttrs:
-        """Describe a file or the folder."""
+        """Return the attributes of a file or the folder."""
         if is_folder(path):
             return _FOLDER
         return _attrs(self._folder.shown_stat(name_of(path)))
 
     def lstat(self, path: bytes) -> SFTPAttrs:
-        """Describe a file or the folder; there are no links."""
+        """Return the attributes of a file or the folder; there are no links."""
         return self.stat(path)
 
     def fstat(self, file_obj: object) -> SFTPAttrs:
-        """Describe an open file."""
+        """Return the attributes of an open file."""
         return _attrs(cast("OpenFile", file_obj).stat())
 
     def setstat(self, path: bytes, attrs: SFTPAttrs) -> None:
-        """Take no notice: times, owners and modes are not kept. A size can't be set so."""
+        """Ignore times, owners and modes, which are not kept; refuse a size."""
         name_of(path)
         if attrs.size is not None:
             raise SFTPOpUnsupported("open the file to change its size")
 
     def lsetstat(self, path: bytes, attrs: SFTPAttrs) -> None:
-        """Do as for `setstat`."""
+        """Same as `setstat`."""
         self.setstat(path, attrs)
 
     def fsetstat(self, file_obj: object, attrs: SFTPAttrs) -> None:
-        """Cut an open file to a size; take no notice of all else."""
+        """Set the size of an open file; ignore everything else."""
         if attrs.size is not None:
             cast("OpenFile", file_obj).cut(attrs.size)
 
@@ -240,18 +254,18 @@ class Session(asyncssh.SFTPServer):
             yield SFTPName(name.encode(), attrs=_attrs(found))
 
     def realpath(self, path: bytes) -> bytes:
-        """Return a path in its shortest form."""
+        """Return a path normalized."""
         return shortest(path)
 
     def format_user(self, uid: int | None) -> str:
-        """Name the owner of a file: not a user of this machine."""
+        """Return the same owner for every file, not a user of this machine."""
         return "partner"
 
     def format_group(self, gid: int | None) -> str:
-        """Name the group of a file: not one of this machine."""
+        """Return the same group for every file, not a group of this machine."""
         return "partner"
 
-    # -- names -------------------------------------------------------------------
+    # -- removal and renaming ----------------------------------------------------
 
     @_counted("remove")
     def remove(self, path: bytes) -> None:
@@ -259,11 +273,11 @@ class Session(asyncssh.SFTPServer):
         self._folder.remove(name_of(path))
 
     def rename(self, oldpath: bytes, newpath: bytes) -> None:
-        """Rename a file, to a name that is free."""
+        """Rename a file to an unused name."""
         self._rename(oldpath, newpath, replace=False)
 
     def posix_rename(self, oldpath: bytes, newpath: bytes) -> None:
-        """Rename a file, over another if need be."""
+        """Rename a file, and replace any file of that name."""
         self._rename(oldpath, newpath, replace=True)
 
     @_counted("rename")
@@ -278,13 +292,13 @@ class Session(asyncssh.SFTPServer):
             raise SFTPFailure("there is a file of the new name already: remove it first") from None
 
     def mkdir(self, path: bytes, attrs: SFTPAttrs) -> None:
-        """Refuse: there is one folder, of which a client that makes its whole path is told so."""
+        """Refuse; clients that create a whole path are told that the folder exists."""
         if is_folder(path):
             raise SFTPFailure("this folder is there already")
         raise SFTPPermissionDenied("there are no folders here")
 
     def rmdir(self, path: bytes) -> None:
-        """Refuse: there is one folder."""
+        """Refuse: there are no subfolders."""
         raise SFTPPermissionDenied("there are no folders here")
 
     def readlink(self, path: bytes) -> bytes:
@@ -300,11 +314,11 @@ class Session(asyncssh.SFTPServer):
         raise SFTPPermissionDenied("there are no links here")
 
     def statvfs(self, path: bytes) -> os.statvfs_result:
-        """Refuse: how large our disk is concerns nobody."""
+        """Refuse: the size of our disk is confidential."""
         raise SFTPOpUnsupported("not told")
 
     def fstatvfs(self, file_obj: object) -> os.statvfs_result:
-        """Refuse likewise."""
+        """Refuse: the size of our disk is confidential."""
         raise SFTPOpUnsupported("not told")
 
 
@@ -314,7 +328,7 @@ _FOLDER = SFTPAttrs(
 
 
 def _attrs(found: os.stat_result) -> SFTPAttrs:
-    """Describe a regular file without its owner on this machine."""
+    """Return a regular file's attributes, without its owner on this machine."""
     return SFTPAttrs(
         permissions=stat.S_IFREG | 0o600,
         size=found.st_size,

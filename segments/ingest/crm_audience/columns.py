@@ -1,10 +1,9 @@
 """
-Which columns a file of typed columns has, and which of them are ids.
+The columns of a file of typed columns, and those that are ids.
 
-A CRM system exports what it knows of a person: a header names the columns, and
-each value is hashed (SHA-256, hex) but for the device id. Only what can stand
-in a bid request becomes an id; a postal address or a social security number
-never does, so such values are counted and not kept anywhere.
+A CRM system exports its data on a person: a header names the columns, and each value but the
+device id is hashed (SHA-256, hex). Only values that can occur in a bid request become ids. Postal
+addresses and social security numbers never do; they are counted, and kept nowhere.
 
     column           value              id
     EMAIL            SHA-256, hex       as an e-mail hash of `segments.model.identity`
@@ -13,11 +12,10 @@ never does, so such values are counted and not kept anywhere.
     POSTALADDRESS    SHA-256, hex       none
     SECURITYNUMBER   SHA-256, hex       none
 
-Between columns stands `,`, or `;`, a tab or `|`, as in Excel's files of other languages.
-Case, blanks, `_` and `-` of a title don't count: `Postal address` is one, too.
-A column of another title is passed over. A file with the one column EMAIL is no
-such file, but one of e-mail hashes under a title, of whichever algorithm: see
-`segments.ingest.parse`, which is many times faster.
+The delimiter is `,`, or `;`, tab or `|` as in Excel's files of other languages. Titles are
+compared without case, blanks, `_` and `-`: `Postal address` matches. Columns with other titles are
+skipped. A file with EMAIL as its only column is a file of e-mail hashes of any algorithm with a
+title instead: see `segments.ingest.parse`, which is many times faster.
 """
 
 import csv
@@ -30,7 +28,7 @@ _IGNORED = str.maketrans("", "", " _-")
 
 
 class DataType(StrEnum):
-    """What a column holds; the vendor's words."""
+    """The content of a column, in the vendor's words."""
 
     EMAIL = "EMAIL"
     PHONE = "PHONE"
@@ -43,16 +41,15 @@ IN_BIDS = (DataType.EMAIL, DataType.PHONE, DataType.AAID)
 """The types that can occur in a bid request."""
 
 Columns = tuple[DataType | None, ...]
-"""What each column of a file holds; `None` of one that is passed over."""
+"""The content of each column of a file; `None` for a skipped column."""
 
 
 def columns_of(text: bytes) -> Columns | None:
     """
-    Return the columns that the first line of a file names; `None` if it is no such header.
+    Return the columns that a file's first line names; `None` if it is no such header.
 
     Args:
-        text: The beginning of the file, with at least its first line, as
-            `segments.ingest.text` has it.
+        text: The file's beginning, at least its first line, from `segments.ingest.text`.
     """
     first = next((line for line in text.split(b"\n", 8) if line.rstrip(b"\r")), b"")
     found = columns_and_delimiter(first)
@@ -60,7 +57,7 @@ def columns_of(text: bytes) -> Columns | None:
 
 
 def columns_and_delimiter(line: bytes) -> tuple[Columns, str] | None:
-    """Return the columns that a line names, and what stands between them; `None` if it is none."""
+    """Return a header's columns and delimiter; `None` if a line is no such header."""
     try:
         header = line.decode().strip()
         for delimiter in DELIMITERS:

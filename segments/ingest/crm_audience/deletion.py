@@ -1,10 +1,10 @@
 """
-Deletes an audience of the CRM door, and what the ledger and the blobs keep of it.
+Deletes an audience of the CRM door, and its data in ledger and blobs.
 
     audience       deleted; its name and description are blanked
     activations    deleted
-    uploads        deleted: what files brought, and URLs for files to come
-    jobs           as `segments.ingest.deletion` says
+    uploads        deleted: counts of files, and URLs for future files
+    jobs           see `segments.ingest.deletion`
 """
 
 from sqlalchemy import update
@@ -19,15 +19,15 @@ from segments.model.audience import Audience
 
 async def delete_audience(conn: AsyncConnection, audience: Audience, *, now_s: float) -> list[str]:
     """
-    Delete an audience and all that is connected with it.
+    Delete an audience and all related data.
 
     Args:
         conn: A transaction.
-        audience: Of the CRM door, not deleted.
-        now_s: When.
+        audience: An audience of the CRM door that is not deleted.
+        now_s: The time.
 
     Returns:
-        The files to be deleted when the transaction is through.
+        The files to delete after the transaction.
     """
     await audiences.delete_with_name(conn, audience, now_s=now_s)
     of_this = crm_audiences.c.audience_id == audience.id

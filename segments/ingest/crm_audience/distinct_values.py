@@ -1,10 +1,10 @@
 """
-How many different values there are, in bounded memory.
+Counts distinct values in bounded memory.
 
-Exact up to `EXACT` values, by their first 64 bits: eight bytes each. Beyond it
-HyperLogLog (Flajolet et al., 2007) with 2^14 registers, 16 KiB: a standard error
-of 1.04 / sqrt(2^14), 0.8 %. The values are hashes, so they need no hashing; and
-a count that large needs none of the corrections for small ones.
+Exact up to `EXACT` values, by their first 64 bits: eight bytes each. Beyond that, HyperLogLog
+(Flajolet et al., 2007) with 2^14 registers, 16 KiB: a standard error of 1.04 / sqrt(2^14), 0.8 %.
+The values are hashes, so they need no hashing; such large counts need none of the corrections for
+small ones.
 """
 
 import numpy as np
@@ -21,12 +21,12 @@ _PENDING = 1 << 16
 
 
 class Distinct:
-    """Counts different values. Add them, then ask."""
+    """Counts distinct values: add them, then read `count`."""
 
     def __init__(self, exact: int = EXACT) -> None:
         """
         Args:
-            exact: Up to how many different values are counted exactly.
+            exact: The number of values up to which the count is exact.
         """
         self._max_keys = exact
         self._keys = np.empty(0, np.uint64)
@@ -36,13 +36,13 @@ class Distinct:
 
     @property
     def is_exact(self) -> bool:
-        """Whether the count is no estimate."""
+        """Whether the count is exact."""
         self._take_pending()
         return self._registers is None
 
     @property
     def count(self) -> int:
-        """How many different values were added."""
+        """The number of distinct values so far."""
         self._take_pending()
         if self._registers is None:
             return len(self._keys)

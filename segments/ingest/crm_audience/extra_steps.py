@@ -1,19 +1,18 @@
 """
-What a file for an audience of the CRM door goes through besides.
+The extra steps of a file for an audience of the CRM door.
 
     read  ->  plan  ->  count  ->  keep ids only  ->  brake  ->  merge
                         |          |
                         |          the delivered file goes
                         before the first membership is written: "known before this upload"
 
-A file of typed columns becomes the ids in it (`segments.ingest.ids_only`) before
-anything of it is in the store: what is not an id there (a postal address, a social
-security number) waits for no job's end. One that fails before that goes as well, when
-its loader is through with it (`segments.ingest.deletion.tidy`), for nothing was made of it;
-it stays for a while if corrected metadata may find it.
+A file of typed columns is reduced to ids (`segments.ingest.ids_only`) before the first write to the
+store, so its other content (a postal address, a social security number) never waits for the end
+of a job. If a job fails before that, its loader deletes the file at the end
+(`segments.ingest.deletion.tidy`), or later if corrected metadata may find the file.
 
-One that waits for its turn for days becomes ids while it waits. It is counted then, for ids
-do not tell what they were; if the store is away all that time, nothing of it matches.
+A file that waits for days is reduced meanwhile. Typed columns are counted before, because ids do
+not tell their column; if the store is away then, no id matches.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -57,27 +56,27 @@ class _Set(NamedTuple):
 
     kind: DataType
     total: int
-    spool: Spool | None  # none: no ids
-    unique: int = 0  # of those without ids
+    spool: Spool | None  # `None`: this type has no ids
+    unique: int = 0  # of values without ids
 
     def batches(self) -> Iterator[Ids]:
-        """Yield its ids, the same way every time."""
+        """Yield the ids, the same for each call."""
         if self.spool is not None:
             for batch in self.spool.batches(0, _ROWS_AT_ONCE):
                 yield batch.ids
 
 
 class CrmSteps(HashSteps):
-    """See `segments.ingest.file_steps.FileSteps`; of a job that changes audiences of this door."""
+    """See `segments.ingest.file_steps.FileSteps`; for jobs that change audiences of this door."""
 
     def __init__(
         self, order: Order, tools: Tools, audience_to_segment_id: Mapping[int, str]
     ) -> None:
         """
         Args:
-            order: As it was delivered.
-            tools: The job's.
-            audience_to_segment_id: This door's among the audiences that it is for.
+            order: The order as delivered.
+            tools: The job's tools.
+            audience_to_segment_id: This door's audiences in the order.
         """
         super().__init__(_addressed(order, audience_to_segment_id), tools)
         self._audience_ids = audience_to_segment_id.keys()
@@ -85,16 +84,16 @@ class CrmSteps(HashSteps):
 
     @classmethod
     async def of(cls, job: Job, order: Order, tools: Tools) -> Self | None:
-        """Return the steps of a job's file, `None` if it is for no audience of this door."""
+        """Return the steps of a job's file, or `None` if it has no audience of this door."""
         async with reading(tools.ledger) as conn:
             named = await crm_audiences.named(conn, job.owner_id, order)
         return cls(order, tools, named) if named else None
 
     async def prepare(self, running: Running, spools: ExitStack) -> None:
         """
-        See that no audience was deleted, for nothing is planned for one that was.
+        Check that no audience was deleted; a plan must not include a deleted audience.
 
-        A plan that there is already names those that are left.
+        An existing plan names only the remaining audiences.
 
         Raises:
             Stopped: AUDIENCE_DELETED.
@@ -105,25 +104,29 @@ class CrmSteps(HashSteps):
             if AudienceState.DELETED in states.values():
                 raise Stopped(StopReason.AUDIENCE_DELETED)
         for kind in IN_BIDS:
-            spool = Spool(self._tools.spool_dir, _TYPED_BLOCK_ROWS)
+            spool = Spool(
+                self._tools.spool_dir,
+                _TYPED_BLOCK_ROWS,
+                reserve_bytes=self._tools.reserve_bytes,
+            )
             self._kind_to_spool[kind] = spools.enter_context(spool)
 
     def parser(self, job: Job, first_block: bytes) -> FileParser:
-        """Return a parser of the columns that the file's header names, else one of hashes."""
+        """Return a parser of the columns in the file's header; without such a header, of hashes."""
         columns = columns_of(first_block)
         if columns is None:
             return super().parser(job, first_block)
         return TypedParser(columns, self._kind_to_spool)
 
     async def before_writing(self, running: Running, parser: FileParser, spool: Spool) -> None:
-        """Count what the file brings; then keep of typed columns nothing but the ids."""
+        """Count the file's values; then reduce typed columns to ids."""
         await self._count(running, parser, spool, await self._writer())
         if isinstance(parser, TypedParser) or running.job.report.delivered_blob:
             await become_ids(running, self._tools.blobs, spool)
         await super().before_writing(running, parser, spool)
 
     async def while_waiting(self, running: Running, parser: FileParser, spool: Spool) -> None:
-        """Count typed columns now, for ids do not tell which column they were in."""
+        """Count typed columns now, because ids do not tell their column."""
         if isinstance(parser, TypedParser):
             try:
                 await self._count(running, parser, spool, await self._writer())
@@ -133,7 +136,7 @@ class CrmSteps(HashSteps):
 
     @classmethod
     async def audience_states(cls, conn: AsyncConnection, job: Job) -> dict[int, AudienceState]:
-        """Return the states of this door's audiences that the job names."""
+        """Return the states of this door's audiences in the job."""
         if job.order.is_of_marked_ids:
             return {}
         named = await crm_audiences.named(conn, job.owner_id, job.order)
@@ -146,17 +149,16 @@ class CrmSteps(HashSteps):
         self, running: Running, parser: FileParser, spool: Spool, writer: Writer | None
     ) -> None:
         """
-        Count what a file brings, against a store that has nothing of it yet, unless it was done.
+        Count a file's values, once, against a store without its ids.
 
-        An id matches that the store knows, or that was seen in bids lately,
-        where the operator turned that on (`segments.store.seen_filter`).
+        An id matches if the store knows it, or if bids contained it lately and the operator has
+        enabled that (`segments.store.seen_filter`).
 
         Args:
-            running: The job; its plan says for which audiences, or its order as long as
-                there is none.
-            parser: That has read the file.
-            spool: Its ids.
-            writer: Of the store; `None` if it is away, then nothing matches.
+            running: The job; its plan, or before that its order, has the audiences.
+            parser: After it has read the file.
+            spool: The file's ids.
+            writer: The store's; `None` if the store is away: then no id matches.
         """
         job, still_here = running.job, running.become
         audience_to_action = {
@@ -172,7 +174,7 @@ class CrmSteps(HashSteps):
             tree = await accounts.tree(conn)
         forbidding = tree.forbidding(job.owner_id)
         data_set: dict[str, Any] = {}
-        # What is kept as ids was counted by its lines when it was read.
+        # The rows of a file of ids were counted when the original was read.
         rows = job.report.rows
         sets = list(self._sets(parser, spool, rows))
         all_seen = None
@@ -214,16 +216,16 @@ class CrmSteps(HashSteps):
             if kind in IN_BIDS:
                 yield _Set(kind, total, self._kind_to_spool[kind])
             else:
-                # An estimate may be above what there is.
+                # The estimate may exceed the total.
                 unique = min(parser.type_to_distinct[kind].count, total)
                 yield _Set(kind, total, None, unique)
 
 
 def _addressed(order: Order, audience_to_segment_id: Mapping[int, str]) -> Order:
     """
-    Name this door's audiences by their numbers.
+    Add this door's audience numbers to an order.
 
-    They have their names from this door, and not from who delivers to them.
+    This door, not the sender of a delivery, names its audiences.
     """
     segment_to_id = {segment: number for number, segment in audience_to_segment_id.items()}
     return replace(
@@ -241,9 +243,9 @@ async def _match_or_seen(
     writer: Writer, ids: Ids, forbidding: Collection[int], is_seen: Mask
 ) -> Matched:
     """
-    Count as `Writer.match`, with the ids that were seen in bids among the known.
+    Count as `Writer.match`, with ids that were seen in bids as known.
 
-    What was seen and has no record may be used: nobody has opted it out.
+    A seen id without a record is usable, because it has no opt-out.
     """
     others = await writer.match(ids[~is_seen], forbidding)
     seen = await writer.match(ids[is_seen], forbidding)

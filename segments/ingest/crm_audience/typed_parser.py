@@ -1,5 +1,5 @@
 """
-A file of typed columns to ids: see `segments.ingest.crm_audience.columns` for which.
+Parses a file of typed columns to ids; `segments.ingest.crm_audience.columns` has the types.
 
     EMAIL,PHONE,AAID
     <64 hex>,<64 hex>,<36>        all there
@@ -7,19 +7,16 @@ A file of typed columns to ids: see `segments.ingest.crm_audience.columns` for w
 
 Two ways through, with the same result:
 
-- Lines of one length are put together as a matrix of bytes. A value is as long
-  as its type says, or not there, so the length of a line leaves few places
-  where its commas may be, and these are looked at for all lines together. Hex
-  digits are turned into binary by a table.
-- Whatever does not come out so, line by line: quotes, padding, columns of other
-  titles, other marks than commas between them, values that are none.
+- Lines of equal length form a matrix of bytes. A value has the length of its type, or is
+  absent, so the length of a line leaves few places for its commas, which are checked for all
+  lines together.
+- All others line by line: quotes, padding, other titles, other delimiters, invalid values.
 
-A value that is none is counted and sampled by its line and the reason, as in
-`segments.ingest.parse`; the other values of its line count. Memory is one block.
+An invalid value is counted, and sampled by line and reason, as in `segments.ingest.parse`; the
+other values of its line count. Memory is one block.
 
-Measured on one core: EMAIL, PHONE and AAID with a third of the cells empty 0.8 M
-rows/s, most of it in the hash that a phone and a device id get; EMAIL and
-POSTALADDRESS 2.9 M rows/s.
+Measured on one core: EMAIL, PHONE and AAID with a third of the cells empty 0.8 M rows/s, most of
+it for the hashes of phones and device ids; EMAIL and POSTALADDRESS 2.9 M rows/s.
 """
 
 import csv
@@ -53,7 +50,7 @@ _UUID_CHARS = 36
 _DASHES = [8, 13, 18, 23]
 _DIGITS_OF_UUID = [n for n in range(_UUID_CHARS) if n not in _DASHES]
 _MAX_TYPED_FOR_MATRIX = 6
-"""With more columns there are too many ways for a line to be."""
+"""More columns have too many possible layouts."""
 
 _NO_DIGIT = 255
 _DIGIT = np.full(256, _NO_DIGIT, np.uint8)
@@ -67,17 +64,17 @@ _NO_IDS: Ids = np.empty((0, ID_BYTES), np.uint8)
 
 
 class Sink(Protocol):
-    """Takes the ids of one type."""
+    """Receives the ids of one type."""
 
     def add(self, ids: Ids, /) -> None:
-        """Take some more."""
+        """Take more ids."""
 
     def finish(self) -> None:
-        """There will be no more."""
+        """Take the end."""
 
 
 class _Layout(NamedTuple):
-    """One way for a line to be: where its commas are, and its values."""
+    """A possible layout of a line: the places of its commas and values."""
 
     commas: list[int]
     cells: list[tuple[DataType, int, int]]
@@ -85,19 +82,19 @@ class _Layout(NamedTuple):
 
 class TypedParser(Parser):
     """
-    Feed it the blocks of one file, in order; it returns ids as they complete.
+    Takes the blocks of one file in order, and returns their ids.
 
-    `valid` counts ids, `rows` lines, and `bad` values and lines that are none.
+    `valid` counts ids, `rows` lines, and `bad` invalid values and lines.
     """
 
     def __init__(self, columns: Columns, sinks: Mapping[DataType, Sink]) -> None:
         """
         Args:
-            columns: As the file's first line names them.
-            sinks: Take the ids of their type, besides what is returned.
+            columns: The columns in the file's first line.
+            sinks: Receive the ids of their type, in addition to the returned ids.
         """
         super().__init__()
-        self._beginning = None  # its header was read before
+        self._beginning = None  # the caller has read the header
         self.type_to_total = {kind: 0 for kind in DataType if kind in columns}
         self.type_to_distinct = {
             kind: Distinct() for kind in self.type_to_total if kind not in IN_BIDS
@@ -111,16 +108,16 @@ class TypedParser(Parser):
 
     @property
     def rows(self) -> int:
-        """Records seen: lines that are neither blank nor the header."""
+        """The number of records so far: lines that are neither blank nor a header."""
         return self._records
 
     @property
     def well_formed(self) -> int:
-        """Values that are what their column says, whether or not they become ids."""
+        """The number of values that fit their column, including those that become no id."""
         return self.valid + self._dropped
 
     def finish(self) -> Ids:
-        """Take the end of the file; the sinks are told."""
+        """Finish, and finish the sinks."""
         ids = super().finish()
         for sink in self._sinks.values():
             sink.finish()
@@ -145,7 +142,7 @@ class TypedParser(Parser):
             named = columns_and_delimiter(self._header_value)
             if named is not None and named[1] != ",":
                 self._delimiter = named[1]
-                self._length_to_layouts = {}  # line by line, then
+                self._length_to_layouts = {}  # so lines are read singly
 
         found = [
             ids
@@ -168,14 +165,14 @@ class TypedParser(Parser):
         is_so_long: NDArray[np.bool_],
         layout: _Layout,
     ) -> Iterator[Ids]:
-        """Yield the ids of the lines that are as a layout says, and take these from the left."""
+        """Yield the ids of the lines in a layout, and clear these lines in `is_left`."""
         lines = np.flatnonzero(is_left & is_so_long)
         if layout.commas:
             at = starts[lines][:, None] + np.array(layout.commas)
             lines = lines[(raw[at] == ord(",")).all(axis=1)]
         if not len(lines):
             return
-        # All cells first: a line counts here as a whole, or goes line by line.
+        # All cells first: a line is counted here as a whole, or read by itself.
         read = [
             (kind, *_values(raw, starts[lines] + start, kind)) for kind, start, _ in layout.cells
         ]
@@ -186,7 +183,6 @@ class TypedParser(Parser):
             yield self._take(kind, values[is_good])
 
     def _take(self, kind: DataType, values: _Chars) -> Ids:
-        """Count values of one type that are good, and return the ids that they are."""
         self.type_to_total[kind] += len(values)
         if kind not in IN_BIDS:
             self._dropped += len(values)
@@ -200,8 +196,8 @@ class TypedParser(Parser):
 
     def _line(self, line: bytes) -> Iterator[Ids]:
         cells = _cells(line, self._delimiter)
-        if not cells and not line.strip():
-            return
+        if len(cells) < 2 and not line.strip():
+            return  # blanks without a delimiter
         if line == self._header_value:
             self.header_rows += 1  # of another shard
             return
@@ -237,23 +233,23 @@ class TypedParser(Parser):
 
 def _values(raw: _Chars, starts: NDArray[np.intp], kind: DataType) -> tuple[_Chars, _Good]:
     """
-    Read the values of one type that begin at some places.
+    Read the values of a type at some places.
 
     Returns:
-        Of a hash the 32 bytes, of a device id the 36 characters in lower case;
-        and which of them are what they should be.
+        The 32 bytes of each hash, or the 36 characters in lower case of each device id;
+        and which of them are valid.
     """
-    # Copied row by row; by an index for each character it takes five times as long.
+    # Copied row by row: an index for each character takes five times as long.
     chars = sliding_window_view(raw, _CHARS[kind])[starts]
     if kind is DataType.AAID:
         is_good = (chars[:, _DASHES] == ord("-")).all(axis=1)
         digits = _DIGIT[chars[:, _DIGITS_OF_UUID]]
         is_good &= (digits != _NO_DIGIT).all(axis=1) & digits.any(axis=1)
-        # Of ASCII letters and no other character that may stand there.
+        # A to F alone: digits and dashes must not change.
         return np.where((chars >= ord("A")) & (chars <= ord("F")), chars + 32, chars), is_good
     try:
         digests = np.frombuffer(unhexlify(chars.data), np.uint8)
-    except NotHex:  # of one of them, and it does not say of which
+    except NotHex:  # some value is no hex; the error does not tell which
         digits = _DIGIT[chars]
     else:
         values = digests.reshape(len(chars), -1)
@@ -264,6 +260,8 @@ def _values(raw: _Chars, starts: NDArray[np.intp], kind: DataType) -> tuple[_Cha
 
 
 def _is_nobody(value: bytes) -> bool:
+    if len(value) < 2 * ID_BYTES:
+        return False
     try:
         return unhexlify(value)[:ID_BYTES] in NO_PERSON
     except NotHex:
@@ -272,7 +270,7 @@ def _is_nobody(value: bytes) -> bool:
 
 def _ids(kind: DataType, values: _Chars) -> Ids:
     """
-    Return the ids of values as `segments.model.identity` makes them; the tests compare the two.
+    Return the ids that `segments.model.identity` makes of the values; tests compare the two.
     """
     if kind is DataType.EMAIL:
         return np.ascontiguousarray(values[:, :ID_BYTES])
@@ -292,7 +290,9 @@ def _ids(kind: DataType, values: _Chars) -> Ids:
 
 def _cells(line: bytes, delimiter: str) -> list[str]:
     try:
-        # Strict, or a quote that is never closed would swallow the cells behind it.
+        if b'"' not in line and b"\r" not in line:
+            return line.decode().split(delimiter) if line else []
+        # Strict, or an unclosed quote would swallow the cells after it.
         reader = csv.reader(
             [line.decode()], delimiter=delimiter, strict=True, skipinitialspace=True
         )
@@ -302,7 +302,7 @@ def _cells(line: bytes, delimiter: str) -> list[str]:
 
 
 def _layouts(columns: Columns) -> dict[int, list[_Layout]]:
-    """Return in which ways a line can have a length, with each value there or not."""
+    """Return the layouts of each length of a line, for all combinations of present values."""
     length_to_layouts: dict[int, list[_Layout]] = {}
     if None in columns or len(columns) > _MAX_TYPED_FOR_MATRIX:
         return length_to_layouts
@@ -317,6 +317,6 @@ def _layouts(columns: Columns) -> dict[int, list[_Layout]]:
                 at += _CHARS[kind]
             commas.append(at)
             at += 1
-        length = commas.pop()  # behind the last column there is none
+        length = commas.pop()  # the last column has none
         length_to_layouts.setdefault(length, []).append(_Layout(commas, cells))
     return length_to_layouts

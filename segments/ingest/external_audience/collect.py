@@ -1,13 +1,12 @@
 """
-The first step of a run: the customer's files become one file of marked ids, in our blobs.
+The first step of a run: turns the customer's files into one file of marked ids, in our blobs.
 
     files, as listed  ->  rows  ->  persons  ->  marked ids  =blob=>  noted in the ledger
 
-Which files a run takes was decided when it was asked for; one that is another by
-now ends it, before and after it was read, for what was read between is neither.
-Once the ledger says that all were read, the blob is what the run takes, however
-often it is begun again, and the customer's storage is not asked any more. An
-address that stands in a file is hashed in `person` and gets no further.
+The request for a run fixes its files. A file that has changed since ends the run, before or after
+it is read, because a mixture of two versions is neither. Once the ledger notes that all files were
+read, the run only uses the blob, however often it begins again. `person` hashes all addresses, and
+passes none on.
 """
 
 from collections import Counter
@@ -32,27 +31,27 @@ _ROWS_A_CHUNK = 32_768
 
 
 class Collected(msgspec.Struct, frozen=True):
-    """What was found in the files of a run."""
+    """The counts of a run's files."""
 
     files: int = 0
     rows: int = 0
-    bad: int = 0  # rows that can't be read, or without a usable id
+    bad: int = 0  # unreadable rows, and rows without a usable id
     ids: int = 0  # of the other rows
     unusable: int = 0  # values of identities that are no id, in all rows
-    # By control: rows whose value is neither a plain yes nor a plain no, so who left.
+    # By control: rows with neither a plain yes nor a plain no, whose persons therefore left.
     unclear: dict[str, int] = {}
 
 
 class Collecting:
-    """One reading of a run's files. Set `is_abandoned` to have it stop at the next rows."""
+    """Reads a run's files. Set `is_abandoned` to stop it at the next rows."""
 
     def __init__(self, ledger: AsyncEngine, blobs: Blobs, blob: str, run_id: str) -> None:
         """
         Args:
-            ledger: Knows the run.
-            blobs: Where the ids go.
-            blob: Under which name.
-            run_id: Of the run.
+            ledger: Has the run.
+            blobs: Receives the ids.
+            blob: The name for the blob.
+            run_id: The run.
         """
         self._ledger = ledger
         self._blobs = blobs
@@ -66,8 +65,8 @@ class Collecting:
         Read all files, unless that was done before.
 
         Raises:
-            Stopped: STORAGE_AWAY, FILE_NOT_FOUND, or what is wrong with a file.
-            Abandoned: As was asked.
+            Stopped: STORAGE_AWAY, FILE_NOT_FOUND, or the fault of a file.
+            Abandoned: The waiter set `is_abandoned`.
         """
         source = await run_source.of_run(self._ledger, self._run_id)
         if source.collected is not None:
@@ -101,7 +100,7 @@ class Collecting:
                 others = [name for name in CONTROLS if name not in required]
                 table = Table(raw, file.size_bytes, required, others)
                 yield from self._read(table, columns)
-            # Once more: what was changed while it was read is neither the old nor the new.
+            # A file that changed during the read is neither the old nor the new.
             storage.open(file).close()
         except NotThere:
             raise Stopped(

@@ -1,13 +1,13 @@
 """
-Deletes an external audience, and what the ledger and the blobs keep of it.
+Deletes an external audience, and its data in ledger and blobs.
 
-    audience       deleted; its name, and what was said of it when it was created, are blanked
+    audience       deleted; its name, and the data given at its creation, are blanked
     activations    deleted
-    uploads        deleted: URLs for files to come
+    uploads        deleted: URLs for future files
     runs           their number and times stay, for the guard rails; the names of the
-                   customer's files go
-    answers        that are kept for `Idempotency-Key`s and name it go
-    jobs           as `segments.ingest.deletion` says
+                   customer's files are deleted
+    answers        deleted, if kept for an `Idempotency-Key` and naming the audience
+    jobs           see `segments.ingest.deletion`
 """
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -24,16 +24,16 @@ async def delete_audience(
     conn: AsyncConnection, external: ExternalAudience, *, user_id: str, now_s: float
 ) -> list[str]:
     """
-    Delete an external audience and all that is connected with it.
+    Delete an external audience and all related data.
 
     Args:
         conn: A transaction.
-        external: That is there.
-        user_id: Who deletes it.
-        now_s: When.
+        external: An existing audience.
+        user_id: The deleting user.
+        now_s: The time.
 
     Returns:
-        The files to be deleted when the transaction is through.
+        The files to delete after the transaction.
     """
     assert external.audience_id is not None, "it is there"
     await lock_catalog(conn)

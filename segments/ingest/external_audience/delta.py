@@ -1,16 +1,14 @@
 """
-Ids that were taken out of a customer's files, each marked as coming or leaving.
+Ids from a customer's files, each marked as coming or leaving.
 
     16 bytes     "rtb-segments ids"
     then         { bytes 1 to 15 of an id, byte 16: 0 comes, 1 leaves }, in the order of the rows
 
-This is what is kept of a run for as long as the store may have to be rebuilt:
-no address and no column of the customer's, only the ids. The store knows an id
-by its first twelve bytes (`segments.store.keys`), so the last can carry the mark,
-and ids go through the same spool as those of any other file.
+Only this is kept of a run for rebuilds: no address, no other column. The store identifies an id by
+its first twelve bytes (`segments.store.keys`), so the last byte can carry the mark, and these ids
+use the spool of all files.
 
-Of what is said of one id in one run the last holds, as it would if each row were
-a run of its own.
+The last mark of an id in a run counts, as if each row were a run of its own.
 """
 
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -18,30 +16,30 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from segments.ingest.merge import PAIRS_PER_BATCH, Merged
+from segments.ingest.merge import PAIRS_PER_BATCH, Merged, by_audience
 from segments.ingest.parse import Ids
 from segments.ingest.spool import Spool
 from segments.ingest.store_names import names_of
 from segments.model.identity import ID_BYTES, Id
-from segments.model.record import Change, Tally
+from segments.model.record import Change
 from segments.model.stop_reason import Stopped, StopReason
 from segments.store.writer import Writer
 
 if TYPE_CHECKING:
-    from segments.model.job import BadLine
+    from segments.model.job import BadLine, BadLineReason
 
 HEADER = b"rtb-segments ids"
 _COMES, _LEAVES = b"\x00", b"\x01"
 
 
 def delta_of(ids: Iterable[Id], *, leaves: bool) -> bytes:
-    """Write ids."""
+    """Encode ids with a mark."""
     mark = _LEAVES if leaves else _COMES
     return b"".join(id_[:-1] + mark for id_ in ids)
 
 
 class DeltaParser:
-    """Reads what `delta_of` wrote, behind its header; used as `segments.ingest.parse.Parser` is."""
+    """Reads the output of `delta_of`; used like `segments.ingest.parse.Parser`."""
 
     hash_type: str | None = None
     header_rows = 0
@@ -51,30 +49,31 @@ class DeltaParser:
     def __init__(self, bad: int) -> None:
         """
         Args:
-            bad: Rows of the customer's that became no id.
+            bad: The number of the customer's rows that became no id.
         """
         self.valid = 0
         self.bad = bad
         self.samples: list[BadLine] = []
+        self.bad_by_reason: dict[BadLineReason, int] = {}  # the run counts them without
         self._rest = b""
         self._is_begun = False
 
     @property
     def rows(self) -> int:
-        """Ids, and rows that became none."""
+        """The number of ids, and of rows without ids."""
         return self.valid + self.bad
 
     @property
     def well_formed(self) -> int:
-        """Ids."""
+        """The number of ids."""
         return self.valid
 
     def feed(self, block: bytes) -> Ids:
         """
-        Take the next bytes; return the ids that they complete.
+        Take the next bytes; return complete ids.
 
         Raises:
-            Stopped: UNREADABLE_FILE: it is no such file.
+            Stopped: UNREADABLE_FILE: no file of marked ids.
         """
         block = self._rest + block
         if not self._is_begun:
@@ -95,7 +94,7 @@ class DeltaParser:
         Take the end of the file.
 
         Raises:
-            Stopped: UNREADABLE_FILE: it is cut short.
+            Stopped: UNREADABLE_FILE: cut short.
         """
         if self._rest or not self._is_begun:
             raise Stopped(StopReason.UNREADABLE_FILE, "a file of marked ids that is cut short")
@@ -103,10 +102,10 @@ class DeltaParser:
 
 
 def coming_and_leaving(ids: Ids, bucket_bits: int) -> tuple[Ids, Ids]:
-    """Return who comes and who leaves by what is said last of each; each id once."""
+    """Return the coming and the leaving ids, each id once, by its last mark."""
     if not len(ids):
         return ids, ids
-    # Of equal names `unique` gives the first: so from the end.
+    # `unique` returns the first of equal names, so search from the end.
     backwards = ids[::-1]
     _, first = np.unique(names_of(backwards, bucket_bits), return_index=True)
     last = backwards[first]
@@ -122,31 +121,31 @@ async def merge_marked(
     pairs_per_batch: int = PAIRS_PER_BATCH,
 ) -> AsyncIterator[Merged]:
     """
-    Add who comes to the audiences of some changes, and take away who leaves.
+    Add the coming ids to the audiences of some changes, and remove the leaving ids.
 
     Args:
-        spool: Of marked ids.
-        first_part: All before it were merged.
-        writer: Of the store.
-        changes: Additions alone.
-        pairs_per_batch: As of `segments.ingest.merge.merge`.
+        spool: Marked ids.
+        first_part: The first part to merge.
+        writer: The store's.
+        changes: Additions only.
+        pairs_per_batch: See `segments.ingest.merge.merge`.
 
     Raises:
-        segments.model.record.CorruptRecord, redis.exceptions.RedisError: As of `merge`.
+        segments.model.record.CorruptRecord, redis.exceptions.RedisError: See `merge`.
     """
     removals = removals_of(changes)
     max_rows = max(1, pairs_per_batch // max(1, len(changes)))
     for batch in spool.batches(first_part, max_rows):
         coming, leaving = coming_and_leaving(batch.ids, writer.bucket_bits)
-        tally = await writer.merge(coming, changes) if len(coming) else Tally()
-        if len(leaving):
-            tally += await writer.merge(leaving, removals)
+        came = await writer.merge_each(coming, changes)
+        left = await writer.merge_each(leaving, removals)
+        tallies = by_audience([*changes, *removals], [*came, *left])
         rows = len(batch.ids)
-        yield Merged(batch.next_part, rows, rows - len(coming) - len(leaving), tally)
+        yield Merged(batch.next_part, rows, rows - len(coming) - len(leaving), tallies)
 
 
 def removals_of(changes: Sequence[Change]) -> list[Change]:
-    """Return what takes away what some changes add."""
+    """Return the removals that undo some additions."""
     return [Change(change.audience_id, is_add=False) for change in changes]
 
 

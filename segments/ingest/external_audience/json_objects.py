@@ -1,8 +1,8 @@
 """
-JSON of a customer's file, an object at a time: of arrays, however many, and of lines.
+Streams JSON objects from a customer's file, out of any number of arrays, or out of lines.
 
-A name that stands twice in an object is noticed: which of two values counts is
-unpredictable (RFC 8259, 4), and one of them may be a person's no.
+Repeated names in an object are detected: which value counts is unpredictable (RFC 8259, 4), and
+either may be a person's opt-out.
 """
 
 import codecs
@@ -12,12 +12,12 @@ from typing import Any
 
 from segments.model.stop_reason import Stopped, StopReason
 
-# A member of a `.gz` may begin with a mark of its own.
+# Each member of a `.gz` may begin with a byte order mark.
 _BLANKS_AND_MARKS = " \t\r\n\ufeff"
 
 
 class NamedTwice(dict[str, Any]):
-    """A JSON object in which a name stands more than once: all of them are in `names`."""
+    """A JSON object that contains a name more than once; `names` has all of them."""
 
     names: tuple[str, ...] = ()
 
@@ -36,27 +36,27 @@ _decoder = json.JSONDecoder(object_pairs_hook=_object)
 
 def value_of(line: str) -> Any:
     """
-    Return the value that a line is.
+    Return the JSON value of a line.
 
     Raises:
-        ValueError, RecursionError: It is none.
+        ValueError, RecursionError: The line is no JSON.
     """
     return _decoder.decode(line)
 
 
 def elements(blocks: Iterator[bytes], max_bytes: int) -> Iterator[Any]:
     """
-    Yield the elements of JSON arrays, of which only one need be there at a time.
+    Yield the elements of JSON arrays, one at a time in memory.
 
     Args:
         blocks: The text of the file, from its first bracket on.
-        max_bytes: An element that is larger is refused.
+        max_bytes: The largest element to accept.
 
     Raises:
         Stopped: UNREADABLE_FILE.
 
-    Exports write one array a line, or one a member of a `.gz`, as well as one in all; an
-    object between two arrays is an element, too.
+    Exports write a single array, or an array for each line or each member of a `.gz`; an object
+    between two arrays is an element, too.
     """
     text, at = "", 0
     utf8 = codecs.getincrementaldecoder("utf-8")("surrogateescape")
@@ -74,7 +74,7 @@ def elements(blocks: Iterator[bytes], max_bytes: int) -> Iterator[Any]:
                 value, end = _decoder.raw_decode(text, at)
             except (ValueError, RecursionError):
                 end = None
-            # A number that ends with the block may go on in the next.
+            # A number at the end of the block may continue in the next.
             if end is not None and end < len(text):
                 yield value
                 at = end

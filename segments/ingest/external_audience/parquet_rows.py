@@ -1,65 +1,110 @@
 """
-A customer's Parquet file to rows of a few columns, bounded by what it holds and not by its size.
+Reads rows of a few columns from a customer's Parquet file, bounded by content, not by file size.
 
-Columns of lists, of structures and of maps can be no id, and a few bytes of them unfold to a
-gigabyte; so can one long text that a dictionary repeats in every row. The first are refused by
-the schema, before a value is read. Of the second, so few rows are read at a time that they are
-no more than some megabytes, were each as long as all that the file says of its column.
+Nested columns can be no id, and a few bytes of them may unfold to a gigabyte; so may a long text
+that a dictionary repeats in every row, and a page of zeros. Nested columns are refused by the
+schema, before a value is read. For the others, all pages of a row group are checked first: an
+oversized page is refused, and reads are limited to as many rows as fit into some megabytes at the
+greatest length that the pages allow. All rows together may be as large as those of a `.gz`
+(`segments.ingest.unpack`).
 """
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from segments.ingest.unpack import BLOCK_BYTES
+from segments.ingest.external_audience.parquet_footer import Chunk, chunks_of
+from segments.ingest.external_audience.parquet_pages import pages_of
+from segments.ingest.external_audience.thrift import ThriftUnreadable
+from segments.ingest.unpack import BLOCK_BYTES, Allowance
 from segments.model.stop_reason import Stopped, StopReason
 
-MAX_ROW_GROUP_BYTES = 512 << 20
-"""Of the wanted columns alone, as the file says that they are."""
+MAX_PAGE_BYTES = 64 << 20
+"""The limit of a page of values, unpacked: writers put a row group in a page, or 1 MB."""
+
+MAX_DICTIONARY_BYTES = 16 << 20
+"""The limit of a dictionary page, which is in memory several times."""
+
+MAX_FOOTER_BYTES = 8 << 20
+"""Parsed, it takes ten times as much: 25,000 columns, or twice as many row groups."""
 
 _ROWS_AT_ONCE = 16_384
-_FEW_ROWS = 64
 _BYTES_AT_ONCE = 32 << 20
-_MAX_FOOTER_BYTES = 64 << 20
+_ROW_BYTES = 16
+"""The size of a row besides its values, which may be absent."""
+
+_TAIL_BYTES = 8  # the footer's length, and PAR1
 
 
 def parquet_rows(
-    raw: io.RawIOBase, choose: Callable[[Sequence[str]], Sequence[int]]
+    raw: io.RawIOBase, size_bytes: int, choose: Callable[[Sequence[str]], Sequence[int]]
 ) -> Iterator[Sequence[Any]]:
     """
     Yield the rows of a file.
 
     Args:
-        raw: Open for reading, and seekable.
-        choose: Returns which columns are wanted, by place, of the names that there are.
+        raw: The file, open for reading and seekable.
+        size_bytes: Its size.
+        choose: Returns the indices of the wanted columns among the file's names.
 
     Raises:
-        Stopped: UNREADABLE_FILE.
+        Stopped: UNREADABLE_FILE or INFLATES_TOO_FAR.
     """
-    # Half a second and forty megabytes, for those alone who bring Parquet.
-    import pyarrow as pa  # noqa: PLC0415
-    from pyarrow import parquet  # noqa: PLC0415
-
     try:
+        # Imported here: it takes half a second and 40 MB, which only Parquet files need.
+        import pyarrow as pa  # noqa: PLC0415
+        from pyarrow import parquet  # noqa: PLC0415
+    except ModuleNotFoundError:
+        raise _unreadable(
+            "a Parquet file, and no pyarrow is installed here: send CSV or JSON, or ask the"
+            " operator for rtb-segments[parquet]"
+        ) from None
+
+    allowance = Allowance(size_bytes)
+    try:
+        footer = _footer(raw, size_bytes)
         file = parquet.ParquetFile(
             raw,
             buffer_size=BLOCK_BYTES,
             pre_buffer=False,
-            thrift_string_size_limit=_MAX_FOOTER_BYTES,
+            thrift_string_size_limit=MAX_FOOTER_BYTES,
+            thrift_container_size_limit=MAX_FOOTER_BYTES,
         )
         names = file.schema_arrow.names
         chosen = [names[place] for place in choose(names)]
         types = {name: file.schema_arrow.field(name).type for name in chosen}
         _check_types(types)
-        rows_at_once = _rows_at_once(file.metadata, types)
-        for batch in file.iter_batches(rows_at_once, columns=chosen, use_threads=False):
-            yield from zip(*(_values(batch.column(name)) for name in chosen), strict=True)
-    except (pa.ArrowException, OSError, OverflowError, ValueError):
-        # Its words may quote a value.
+        schema = file.metadata.schema
+        paths = [schema.column(at).path for at in range(len(schema))]
+        places = [at for at, path in enumerate(paths) if path in types]
+        for number, chunks in enumerate(chunks_of(footer, places)):
+            named = {paths[at]: chunk for at, chunk in zip(places, chunks, strict=True)}
+            rows_at_once = _rows_at_once(raw, named, number, types)
+            batches = file.iter_batches(rows_at_once, [number], chosen, use_threads=False)
+            for batch in batches:
+                allowance.take_bytes(batch.num_rows * _ROW_BYTES)
+                columns = [_values(batch.column(name), allowance) for name in chosen]
+                yield from zip(*columns, strict=True)
+    except (pa.ArrowException, OSError, OverflowError, ValueError, ThriftUnreadable):
+        # pyarrow's message may quote a value.
         raise _unreadable("a Parquet file that can't be read") from None
 
 
-def _check_types(types: dict[str, Any]) -> None:
+def _footer(raw: io.RawIOBase, size_bytes: int) -> bytes:
+    raw.seek(max(0, size_bytes - _TAIL_BYTES))
+    footer_bytes = int.from_bytes((raw.read(_TAIL_BYTES) or b"")[:4], "little")
+    if MAX_FOOTER_BYTES < footer_bytes < size_bytes:
+        raise _unreadable(
+            f"a Parquet file whose footer is larger than {MAX_FOOTER_BYTES} bytes: write fewer"
+            " columns, or larger row groups"
+        )
+    raw.seek(max(0, size_bytes - _TAIL_BYTES - footer_bytes))
+    footer = raw.read(min(footer_bytes, size_bytes)) or b""
+    raw.seek(0)
+    return footer
+
+
+def _check_types(types: Mapping[str, Any]) -> None:
     import pyarrow as pa  # noqa: PLC0415 - as above
 
     for name, kind in types.items():
@@ -67,25 +112,45 @@ def _check_types(types: dict[str, Any]) -> None:
             raise _unreadable(f"column {name} has several values a row, and not one")
 
 
-def _rows_at_once(metadata: Any, types: dict[str, Any]) -> int:
-    """Return how many rows to read at a time, for their values not to be too many bytes."""
-    rows = _ROWS_AT_ONCE
-    for number in range(metadata.num_row_groups):
-        group = metadata.row_group(number)
-        chunks = [group.column(at) for at in range(group.num_columns)]
-        wanted = [chunk for chunk in chunks if chunk.path_in_schema in types]
-        wanted_bytes = sum(chunk.total_uncompressed_size for chunk in wanted)
-        if wanted_bytes > MAX_ROW_GROUP_BYTES:
-            raise _unreadable(f"row group {number} is larger than {MAX_ROW_GROUP_BYTES} bytes")
-        row_bytes = wanted_bytes // max(group.num_rows, 1)
-        row_bytes += sum(_fixed_bytes(types[chunk.path_in_schema]) for chunk in wanted)
-        rows = min(rows, max(1, _BYTES_AT_ONCE // max(row_bytes, 1)))
-        for chunk in wanted:
-            if _may_be_long(types[chunk.path_in_schema]):
-                # A dictionary may repeat one value that is as long as all of it.
-                longest_bytes = max(chunk.total_uncompressed_size, 1)
-                rows = min(rows, max(_FEW_ROWS, _BYTES_AT_ONCE // longest_bytes))
-    return rows
+def _rows_at_once(
+    raw: io.RawIOBase, chunks: Mapping[str, Chunk], number: int, types: Mapping[str, Any]
+) -> int:
+    """
+    Return how many rows of a row group to read at a time.
+
+    Raises:
+        Stopped: UNREADABLE_FILE: a page is too large.
+        ThriftUnreadable: A page's header can't be read.
+    """
+    row_bytes = 0
+    for name, chunk in chunks.items():
+        row_bytes += max(
+            _longest_bytes(raw, chunk, f"column {name} of row group {number}"),
+            _fixed_bytes(types[name]),
+        )
+    return min(_ROWS_AT_ONCE, max(1, _BYTES_AT_ONCE // max(1, row_bytes)))
+
+
+def _longest_bytes(raw: io.RawIOBase, chunk: Chunk, where: str) -> int:
+    """Return the most bytes that values can have, on average over the rows of a read."""
+    longest_bytes = dictionary_bytes = 0
+    for page in pages_of(raw, chunk.start, chunk.end):
+        most = MAX_DICTIONARY_BYTES if page.is_dictionary else MAX_PAGE_BYTES
+        if page.size_bytes > most:
+            raise _unreadable(
+                f"{where} has a page of {page.size_bytes} bytes, and {most} are the most:"
+                " write smaller pages"
+            )
+        if page.is_dictionary:
+            dictionary_bytes = page.size_bytes
+        elif page.is_by_dictionary:
+            # A single value may fill the dictionary, and be repeated.
+            longest_bytes = max(longest_bytes, dictionary_bytes)
+        elif page.may_repeat:
+            longest_bytes = max(longest_bytes, page.size_bytes)
+        else:
+            longest_bytes = max(longest_bytes, page.size_bytes // max(1, page.values))
+    return longest_bytes
 
 
 def _fixed_bytes(kind: Any) -> int:
@@ -94,21 +159,17 @@ def _fixed_bytes(kind: Any) -> int:
     return int(kind.byte_width) if pa.types.is_fixed_size_binary(kind) else 0
 
 
-def _may_be_long(kind: Any) -> bool:
-    import pyarrow as pa  # noqa: PLC0415 - as above
-
-    # A dictionary stays one as it is read, and a number is short.
-    return not (pa.types.is_dictionary(kind) or pa.types.is_primitive(kind))
-
-
-def _values(column: Any) -> list[Any]:
+def _values(column: Any, allowance: Allowance) -> list[Any]:
     import pyarrow as pa  # noqa: PLC0415 - as above
 
     if not pa.types.is_dictionary(column.type):
+        allowance.take_bytes(column.nbytes)
         plain: list[Any] = _plain(column).to_pylist()
         return plain
     used = column.indices.unique().drop_null()
-    values = _plain(column.dictionary.take(used)).to_pylist()
+    taken = column.dictionary.take(used)
+    allowance.take_bytes(column.indices.nbytes + taken.nbytes)
+    values = _plain(taken).to_pylist()
     place_to_value = dict(zip(used.to_pylist(), values, strict=True))
     return [
         None if place is None else place_to_value[place] for place in column.indices.to_pylist()
@@ -116,7 +177,7 @@ def _values(column: Any) -> list[Any]:
 
 
 def _plain(column: Any) -> Any:
-    """Return a column of times as text: Python's own have neither their range nor nanoseconds."""
+    """Return a column of times as text: Python's types lack their range, and nanoseconds."""
     import pyarrow as pa  # noqa: PLC0415 - as above
 
     kind = column.type

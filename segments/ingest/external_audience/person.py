@@ -1,29 +1,26 @@
 """
-One row of a customer's table to the ids of one person, and whether they leave.
+Turns a row of a customer's table into a person's ids, and tells whether the person leaves.
 
     identityNs                       column holds                         id
     email                            an address, or its hash              e-mail hash
     Email_LC_SHA256                  the hash                             e-mail hash
     IDFA, GAID                       a device id                          ifa
-    ECID, and whatever else          that namespace's id                  eid, its source the
+    ECID, and any other              that namespace's id                  eid, its source the
                                                                           namespace in lower case
 
-An address is trimmed, lower-cased and hashed (SHA-256) here; nothing of it goes
-any further. Namespaces are compared without regard to case.
+An address is trimmed, lower-cased and hashed (SHA-256) here, and passed on nowhere. Namespaces are
+compared without case.
 
-Who leaves: whoever's `delete` is not a plain no, and, where there is a
-`process_consent` column, whoever's is not a plain yes. A time, an `x` or a word that
-we don't know may be how they say that the person left; such a row can be sent again,
-and what was shown can't be taken back. What could not be read is counted.
+A row removes its person unless its `delete` is a plain no and its `process_consent`, if the row
+has that column, is a plain yes. A time, an `x` or an unknown word may mean that the person left;
+such a row can be sent again, but a shown segment can't be taken back. Unclear values are counted.
 
-    plain no     false, 0, no, n, f, null, nothing
+    plain no     false, 0, no, n, f, null, empty
     plain yes    true, 1, yes, y, t, in
 
-Values come as text, or typed as in JSON and Parquet, and are read as the text that
-they mean: a decimal as its digits, bytes as UTF-8 (or, of a raw digest, as its hex
-digits), a UUID and a time in their usual form.
-
-Nothing else of a row is looked at.
+Values are text, or typed as in JSON and Parquet, and are read as the text that they mean: a decimal
+as its digits, bytes as UTF-8 (a raw digest as its hex digits), a UUID and a time in their usual
+form. Other columns are ignored.
 """
 
 from collections import Counter
@@ -44,27 +41,27 @@ from segments.model.identity import (
 )
 
 ABSENT = object()
-"""The value of a column that was not declared, and that a JSON object does not have."""
+"""The value of an optional column that a JSON object lacks."""
 
 IDENTITY_TYPES = frozenset({"string", "integer", "long", "number"})
 """Declared types of columns that can hold an id."""
 
-_MAX_ADDRESS_CHARS = 320  # 64 before the @, 255 behind it: RFC 3696, erratum 1690
+_MAX_ADDRESS_CHARS = 320  # 64 before the @, 255 after it: RFC 3696, erratum 1690
 _YES = frozenset({"y", "yes", "true", "t", "1", "in"})
 _NO = frozenset({"", "n", "no", "false", "f", "0", "null"})
 _MAX_EXACT = 2**53
-"""Beyond it a float may be another number than was written."""
+"""Above this, a float may differ from the number that was written."""
 
 
 class Person(NamedTuple):
-    """What a row says."""
+    """The content of a row."""
 
     ids: list[Id]
     leaves: bool
 
 
 class PersonReader:
-    """Reads rows, each a sequence of the values of `columns`."""
+    """Reads rows: sequences of values, first of the identities, then of the controls."""
 
     def __init__(self, identities: Sequence[IdentityColumn], controls: Sequence[str]) -> None:
         """
@@ -73,9 +70,9 @@ class PersonReader:
             controls: Those of `CONTROLS` that the file has.
         """
         self.unusable = 0
-        """Values of identities that are no id, so far: in rows with others, too."""
+        """The number of identity values so far that are no id, even beside usable ids."""
         self.unclear = Counter[str]()
-        """Values of each control that are neither a plain yes nor a plain no, so far."""
+        """The number of each control's values so far that are no plain yes or no."""
         self._makers = [_maker(identity.namespace) for identity in identities]
         at = len(identities)
         self._delete_at = at + controls.index(DELETE) if DELETE in controls else None
@@ -85,10 +82,10 @@ class PersonReader:
 
     def read(self, values: Sequence[Any]) -> Person | None:
         """
-        Return what a row says; `None` if that is nothing.
+        Return the content of a row; `None` if it has no usable id.
 
         Args:
-            values: Of the identities, then of the controls. `None`: nothing is said.
+            values: The identities', then the controls'. `None` is an empty value.
         """
         ids = []
         for make, value in zip(self._makers, values, strict=False):
@@ -112,7 +109,6 @@ class PersonReader:
         return Person(ids, leaves)
 
     def _said(self, control: str, value: Any) -> bool | None:
-        """Return whether a control says yes or no; `None` if that can't be told."""
         said = _yes_or_no(value)
         if said is None:
             self.unclear[control] += 1
@@ -142,13 +138,13 @@ def _id_of_email(text: str) -> Id:
     except UnicodeEncodeError:
         raw = b""
     if not raw:
-        # Out here: the codec's exception quotes the text and would come along as context.
+        # Not in `except`: the codec's exception quotes the text, and would be the context.
         raise UnusableId(f"e-mail address of {len(address)} characters that is not Unicode text")
     return id_of_email_hash(sha256(raw).hexdigest())
 
 
 def _text(value: Any) -> str | None:
-    """Return the text that an id means; empty where there is none; `None`: that can't be told."""
+    """Return an id's text; empty for an empty value; `None` if the value can't be an id."""
     match value:
         case None:
             return ""
@@ -159,7 +155,7 @@ def _text(value: Any) -> str | None:
         case int() | UUID():
             return str(value)
         case float():
-            # What was a whole number, until a column with empty cells made floats of all.
+            # A column of whole numbers with empty cells often becomes floats.
             return str(int(value)) if value.is_integer() and abs(value) < _MAX_EXACT else None
         case Decimal():
             return _digits(value)

@@ -1,17 +1,15 @@
 """
-The second half of a replacement: whoever the file does not name leaves the audience.
+The second half of a replacement: members that the file does not name leave the audience.
 
-    merge     everybody whom the file names is added or renewed
-    retain    bucket by bucket: a member that is not named is taken out
+    merge     all persons in the file are added or renewed
+    retain    bucket by bucket: a member that is not in the file is removed
 
-In this order, so that there is no moment in which somebody who stays is missing.
-The spool has the ids in the order of the buckets, so only the names of one of its
-parts are in memory at a time. Every bucket there may be is looked at, those too
-of which the file names nobody; that a bucket was looked at twice changes nothing.
+In this order, no remaining member is ever missing. The spool has the order of the buckets, so
+memory holds only the names of one part. All buckets are visited, even those without a name in the
+file; a second visit changes nothing.
 
-Tried on paper and left: giving each replacement an expiry day of its own and
-letting the old ones run out. A day is the finest that a record can say, and two
-replacements of one day would be one.
+Discarded: a different expiry day for each replacement, so that the old memberships run out. Records
+count in days, so two replacements on a day would be the same.
 """
 
 from collections.abc import AsyncIterator
@@ -27,14 +25,14 @@ from segments.store.reader import Meta
 from segments.store.writer import Writer
 
 MAX_NAMES = 4 << 20
-"""In one of 4096 parts: of ids that are spread as hashes are, 17 thousand million in all."""
+"""The most names in a part, of 4096; for evenly spread ids, 17 billion in all."""
 
 _ROWS_AT_ONCE = 256 << 10
 _BUCKETS_A_STEP = 512
 
 
 class Retained(NamedTuple):
-    """Some of it is done; of all parts below `next_part`, everything."""
+    """The progress of a replacement; all parts below `next_part` are done."""
 
     next_part: int
     removed: int
@@ -50,12 +48,12 @@ async def replace_members(
     end_part: int = PARTS,
 ) -> AsyncIterator[Retained]:
     """
-    Take out of an audience whom a spool does not name, from a part on, below `end_part`.
+    Remove from an audience all members that a spool does not name, in a range of parts.
 
     Raises:
-        Stopped: UNREADABLE_FILE: its ids begin alike, as no hashes do.
+        Stopped: UNREADABLE_FILE: too many ids have a common prefix, as hashes never do.
         segments.model.record.CorruptRecord: A record in the store can't be read.
-        redis.exceptions.RedisError: The store did not do it; try again later.
+        redis.exceptions.RedisError: The store failed; try again later.
     """
     bits = min(PART_BITS, meta.bucket_bits)
     parts, buckets = PARTS >> bits, (1 << meta.bucket_bits) >> bits
@@ -84,7 +82,6 @@ def _names(spool: Spool, start: int, end: int, bucket_bits: int) -> Names:
 
 
 def _fields_by_bucket(names: Names) -> dict[int, bytes]:
-    """Return the fields of each bucket, one behind the other."""
     if not len(names):
         return {}
     raw = np.frombuffer(names.tobytes(), np.uint8).reshape(-1, NAME_BYTES)

@@ -1,9 +1,9 @@
 """
-An external run: its file is made of the customer's, and says of each id whether it leaves.
+The steps of an external run, whose file marks each id as coming or leaving.
 
     collect  ->  read  ->  plan  ->  brake  ->  merge  ->  replace members
-    the customer's files become                            where the run replaces: whoever is
-    one of ours, once                                      not named leaves
+    the customer's files become                            if the run replaces: members that
+    a file of ours, once                                   are not named leave
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -29,13 +29,13 @@ from segments.ledger import audiences
 from segments.model.audience import AudienceState
 from segments.model.job import Job
 from segments.model.order import Order
-from segments.model.record import Change
+from segments.model.record import Change, Tally
 from segments.projection.one_ledger import own_meta
 from segments.store.writer import Writer
 
 
 class RemovesMarked:
-    """Whoever is marked so leaves every audience; or, of a replacement, whoever does not come."""
+    """Leaving ids leave all audiences; in a replacement, all ids but the coming do."""
 
     def __init__(self, *, replaces: bool) -> None:
         self._replaces = replaces
@@ -45,7 +45,7 @@ class RemovesMarked:
         return frozenset(change.audience_id for change in changes)
 
     def leaver(self, ids: Ids, bucket_bits: int) -> Callable[[bytes], bool]:
-        """Return what tells whether a member leaves by what is said last of it."""
+        """Return a predicate for leaving members, by their last marks."""
         coming, leaving = coming_and_leaving(ids, bucket_bits)
         if not self._replaces:
             return name_set(leaving, bucket_bits).__contains__
@@ -58,12 +58,12 @@ class RunSteps(HashSteps):
 
     @classmethod
     async def of(cls, job: Job, order: Order, tools: Tools) -> Self | None:
-        """Return the steps of a job's file, `None` if it is of another kind."""
+        """Return the steps of a job's file, or `None` if another kind has it."""
         del job
         return cls(order, tools) if order.is_of_marked_ids else None
 
     async def prepare(self, running: Running, spools: ExitStack) -> None:
-        """Collect the customer's files, and count what became no id."""
+        """Collect the customer's files, and count the rows that became no id."""
         del spools
         assert self.order.run_id is not None, "it is a run's: see `of`"
         collecting = Collecting(
@@ -74,11 +74,11 @@ class RunSteps(HashSteps):
 
     @property
     def removing(self) -> Removing:
-        """Remove whom the ids say, or whom they don't name."""
+        """Remove the leaving ids; in a replacement, all but the coming."""
         return RemovesMarked(replaces=self.order.replaces)
 
     def parser(self, job: Job, first_block: bytes) -> FileParser:
-        """Return a parser of marked ids, which counts the rows that became none."""
+        """Return a parser of marked ids, which also counts the rows without ids."""
         del first_block
         return DeltaParser(job.report.bad)
 
@@ -90,7 +90,7 @@ class RunSteps(HashSteps):
         changes: Sequence[Change],
         pairs_per_batch: int,
     ) -> AsyncIterator[Merged]:
-        """Add whoever comes and remove whoever leaves."""
+        """Add the coming ids, and remove the leaving ids."""
         return merge_marked(spool, first_part, writer, changes, pairs_per_batch)
 
     @classmethod
@@ -103,17 +103,17 @@ class RunSteps(HashSteps):
         return {audience.id: audience.state for audience in found}
 
     async def after_writing(self, running: Running, spool: Spool) -> None:
-        """Where the run replaces, take out whoever it does not name, part by part."""
+        """In a replacement, remove all other members, part by part."""
         if not self.order.replaces:
             return
         meta = await own_meta(self._tools.ledger, self._tools.redis)
         writer = Writer(self._tools.redis, meta)
-        # All parts are in, also where the last of them were empty.
+        # All parts are merged, even if the last were empty.
         checkpoint = replace(running.job.checkpoint, next_part=PARTS, deaths=0)
         for change in await running.changes():
             first_part = checkpoint.next_retained
             async for done in replace_members(spool, first_part, writer, meta, change.audience_id):
                 checkpoint = replace(checkpoint, next_retained=done.next_part)
-                report = running.job.report
-                report = replace(report, removed=report.removed + done.removed)
+                removed = {change.audience_id: Tally(removed=done.removed)}
+                report = running.job.report.with_tallies(removed)
                 await running.advance(report, checkpoint)

@@ -1,21 +1,20 @@
 """
-A customer's file to rows of a few columns: CSV, JSON, Parquet, the first two also as `.gz`.
+Reads rows of a few columns from a customer's file: CSV, JSON, Parquet, the first two also as `.gz`.
 
-What a file is, its first bytes say, not its name:
+The first bytes of a file determine its format, not its name:
 
     PAR1                    Parquet
-    1f 8b                   gzip; what is inside is looked at again
-    [                       JSON arrays of objects, one or several
+    1f 8b                   gzip; its content is examined likewise
+    [                       JSON arrays of objects
     {                       JSON objects, one a line
-    another kind of archive refused by its name
-    anything else           CSV, its first row the names of the columns; of `,` `;` tab and `|`
-                            the delimiter is the one by which the required columns are there
+    another kind of archive refused by name
+    anything else           CSV, its first row the names of the columns; of `,` `;` tab and `|`,
+                            the delimiter with which the required columns are found
 
-A column is found in any case (`segments.model.customer_columns`). Only the wanted
-columns are ever put together, and of a file never more is in
-memory than a block, a row, or, of Parquet, a piece of a row group: rows and row
-groups that are larger than any has reason to be are refused. An archive says
-nothing reliable about how large it becomes, so that is bounded as it goes.
+Columns are found in any case (`segments.model.customer_columns`). Only wanted columns are
+assembled. Memory holds a block, a row, or, for Parquet, a piece of a row group; oversized rows and
+row groups are refused. An archive's own size fields are unreliable, so inflation is bounded as it
+proceeds.
 """
 
 import io
@@ -35,12 +34,7 @@ from segments.ingest.external_audience.person import ABSENT
 from segments.ingest.header import DELIMITERS, cells_of, is_header
 from segments.ingest.lines import LineSplitter
 from segments.ingest.text import text_blocks
-from segments.ingest.unpack import (
-    ALWAYS_ALLOWED_BYTES,
-    BLOCK_BYTES,
-    MAX_INFLATION,
-    refuse_other_kinds,
-)
+from segments.ingest.unpack import BLOCK_BYTES, Allowance, refuse_other_kinds
 from segments.model.customer_columns import column_key
 from segments.model.stop_reason import Stopped, StopReason
 
@@ -55,33 +49,33 @@ Row = Sequence[Any]
 
 
 class Table:
-    """One file, as rows of the wanted columns that it has."""
+    """A file, as rows of those wanted columns that it has."""
 
     def __init__(
         self, raw: io.RawIOBase, size_bytes: int, required: Sequence[str], optional: Sequence[str]
     ) -> None:
         """
         Args:
-            raw: Open for reading, and seekable.
-            size_bytes: Of it.
-            required: Columns without which the file is not what was described.
-            optional: Columns that are wanted if it has them.
+            raw: The file, open for reading and seekable.
+            size_bytes: Its size.
+            required: Columns without which the file does not match its description.
+            optional: Columns that are wanted if present.
         """
         self.bad = 0
-        """Rows that can't be read, so far."""
+        """The number of unreadable rows so far."""
         self.columns: tuple[str, ...] = ()
-        """What a row holds, as it is wanted, in this order: known once the first was asked for."""
+        """The columns of a row, in order; set when the first row is read."""
         self._raw = raw
         self._size_bytes = size_bytes
         self._required = tuple(required)
         self._optional = tuple(optional)
-        # Of the last JSON object: its members, and which of them are wanted.
+        # The last JSON object's names, and each wanted column's name among these.
         self._names: tuple[str, ...] | None = None
         self._picked: list[str | None] = []
 
     def rows(self) -> Iterator[Row]:
         """
-        Yield the rows, those that can't be read left out and counted.
+        Yield the readable rows, and count the others.
 
         Raises:
             Stopped: UNREADABLE_FILE or INFLATES_TOO_FAR.
@@ -90,7 +84,7 @@ class Table:
         self._raw.seek(0)
         try:
             if head == _PARQUET:
-                yield from parquet_rows(self._raw, self._choose)
+                yield from parquet_rows(self._raw, self._size_bytes, self._choose)
                 return
             blocks = text_blocks(self._blocks(is_gzip=head.startswith(_GZIP)))
             first, blocks = _first_of(blocks)
@@ -114,15 +108,12 @@ class Table:
 
     def _inflated(self, buffered: IO[bytes]) -> Iterator[bytes]:
         plain = cast("IO[bytes]", igzip.open(buffered, "rb"))  # type: ignore[no-untyped-call]
-        left_bytes = max(ALWAYS_ALLOWED_BYTES, self._size_bytes * MAX_INFLATION)
+        allowance = Allowance(self._size_bytes)
         while block := plain.read(BLOCK_BYTES):
-            left_bytes -= len(block)
-            if left_bytes < 0:
-                raise Stopped(StopReason.INFLATES_TOO_FAR, f"a .gz of {self._size_bytes} bytes")
+            allowance.take(block)
             yield block
 
     def _places(self, wanted: Sequence[str], names: Sequence[str]) -> list[int | None]:
-        """Return where wanted columns are among those of the file, or of one of its objects."""
         keys = [column_key(name) for name in names]
         places: list[int | None] = []
         for key in map(column_key, wanted):
@@ -136,7 +127,6 @@ class Table:
         return places
 
     def _choose(self, names: Sequence[str]) -> list[int]:
-        """Return where the wanted columns are among those of the file."""
         wanted = [*self._required, *self._optional]
         column_to_place = {
             column: place
@@ -169,9 +159,11 @@ class Table:
         pick = _picker(places)
         last = max(places)
         for row in rows:
-            if row.cells is None or (row.cells and len(row.cells) <= last):
+            if row.is_blank:
+                continue
+            if row.cells is None or len(row.cells) <= last:
                 self.bad += 1
-            elif row.cells and row.cells != header.cells:  # that is of another shard
+            elif row.cells != header.cells:  # repeated in another shard
                 yield pick(row.cells)
         table.finish()
 
@@ -202,7 +194,7 @@ class Table:
             self._places([*self._required, *self._optional], value.names)
         names = tuple(value)
         if names != self._names:
-            # Mostly the same from one object to the next.
+            # Mostly the same from object to object.
             wanted = [*self._required, *self._optional]
             places = self._places(wanted, names)
             self._names = names
@@ -213,7 +205,7 @@ class Table:
         return required + optional
 
     def _lines(self, blocks: Iterator[bytes], table: CsvRows | None = None) -> Iterator[list[str]]:
-        """Yield lines with their ends, some at a time; one too long is left out, and counted."""
+        """Yield lists of lines with their ends; skip and count lines that are too long."""
         splitter = LineSplitter(MAX_ROW_BYTES)
         for cut in chain(map(splitter.feed, blocks), map(LineSplitter.finish, [splitter])):
             if cut.is_behind_long_line:
@@ -226,7 +218,7 @@ class Table:
 
 
 def _columns_found(names: Sequence[str]) -> str:
-    """Say which columns a file has, but for a name that could be a value: without a header."""
+    """List a file's columns, except names that may be values of a file without a header."""
     shown = [name.strip() for name in names if is_header(name.strip().encode(errors="replace"))]
     others = len(names) - len(shown)
     said = ", ".join(shown[:_MAX_SHOWN]) + (", ..." if len(shown) > _MAX_SHOWN else "")
@@ -244,7 +236,7 @@ def _picker(places: Sequence[int]) -> Callable[[Row], Row]:
 
 
 def _first_of(blocks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
-    """Return the first block without what may stand before a text, and all blocks so."""
+    """Return the first block without leading blanks, and all blocks with that first."""
     first = next(blocks, b"").lstrip(_BLANKS)
 
     def again() -> Iterator[bytes]:

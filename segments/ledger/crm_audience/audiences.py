@@ -1,10 +1,9 @@
 """
-Queries of campaigns, and of what the CRM door keeps of an audience of its own.
+Queries of campaigns, and of the CRM door's data of its audiences.
 
-Such an audience is an audience like any other, and stands in `audiences` under
-the same number; here is what only that door asks of it. The row outlives the
-audience, without its description, so that it is known whose number that was.
-All take a connection, so that several make one transaction.
+Such an audience is an ordinary row of `audiences`; the row here, under the same number, adds
+the door's data. It outlives the audience, without the description, so that the number's owner
+stays known.
 """
 
 from collections.abc import Collection, Mapping
@@ -27,7 +26,7 @@ from segments.model.refusal import NotFound
 
 
 class Campaign(NamedTuple):
-    """One row of the ledger's campaigns."""
+    """A row of `campaigns`."""
 
     id: int
     account_id: int
@@ -53,10 +52,10 @@ async def add_campaign(
     conn: AsyncConnection, account: Account, name: str, *, now_s: float
 ) -> Campaign:
     """
-    Add a campaign; another of the same name is another campaign.
+    Add a campaign. Names need not be unique.
 
     Raises:
-        Refusal: A text that can't be a name.
+        Refusal: The text is unusable as a name.
     """
     checked_text("name", name, max_chars=256)
     row = {"account_id": account.id, "name": name, "created_at_s": now_s}
@@ -69,7 +68,7 @@ async def campaign(conn: AsyncConnection, account: Account, campaign_id: int) ->
     Return a campaign of an account.
 
     Raises:
-        NotFound: It has none of that number.
+        NotFound: The account has no such campaign.
     """
     asked = select(*_CAMPAIGN_COLUMNS).where(
         _campaigns.c.id == campaign_id, _campaigns.c.account_id == account.id
@@ -92,20 +91,12 @@ async def create(
     now_s: float,
 ) -> CrmAudience:
     """
-    Add an audience that is shown to nobody before it is activated for someone.
+    Add an audience that is hidden until its first activation.
 
-    Args:
-        conn: A transaction.
-        campaign: Of the owner.
-        user: Who creates it.
-        owner: The account whose persons these are.
-        partner: Who shows it: the owner, or the owner's agency.
-        name: As the partner calls it.
-        description: Likewise.
-        now_s: When.
+    The campaign is the owner's; the partner is the owner, or the owner's agency.
 
     Raises:
-        Refusal: A text that can't be.
+        Refusal: A text is unusable.
     """
     added = await add_audience(conn, owner, partner, name, now_s=now_s)
     await activations.close(conn, added, now_s=now_s)
@@ -123,16 +114,12 @@ async def create(
 
 async def crm_audience(conn: AsyncConnection, owner: Account, number: int) -> CrmAudience:
     """
-    Return an owner's audience of this door.
+    Return an owner's audience of this door by its segment id, as at the delivery doors.
 
-    Args:
-        conn: A connection, of `reading` too.
-        owner: Whose.
-        number: Its segment id, by which the delivery doors know it as well; not
-            the ledger's number, where the owner had used that as a segment id.
+    Not by the ledger's number, which the owner may already use as a segment id.
 
     Raises:
-        NotFound: It has none of that number.
+        NotFound: The owner has no such audience.
     """
     asked = (
         select(_crm_audiences, *(c.label(f"campaign_{c.name}") for c in _CAMPAIGN_COLUMNS[1:]))
@@ -151,7 +138,7 @@ async def crm_audience(conn: AsyncConnection, owner: Account, number: int) -> Cr
 
 
 async def is_deleted(conn: AsyncConnection, owner: Account, number: int, after_s: float) -> bool:
-    """Tell whether an owner's audience of this door was deleted after a moment."""
+    """Tell whether an owner's audience of this door was deleted after `after_s`."""
     asked = (
         select(_audiences.c.id)
         .join(_crm_audiences, _crm_audiences.c.audience_id == _audiences.c.id)
@@ -174,18 +161,10 @@ async def change(
     now_s: float,
 ) -> CrmAudience:
     """
-    Call an audience otherwise, or describe it otherwise.
-
-    Args:
-        conn: A transaction.
-        crm: Which.
-        owner: Whose.
-        said: Its `name` and `description`, or what is to change of them; a description may be
-            none.
-        now_s: When.
+    Change an audience's `name`, `description` or both; a description may be `None`.
 
     Raises:
-        Refusal: A text that can't be.
+        Refusal: A text is unusable.
     """
     if said.get("name") is not None:
         await audiences.set_name(conn, crm.audience, str(said["name"]), now_s=now_s)
@@ -202,10 +181,10 @@ async def change(
 
 async def named(conn: AsyncConnection, owner_id: int, order: Order) -> dict[int, str]:
     """
-    Return the audiences of this door that a delivery is for, and their segment ids.
+    Return the audiences of this door that a delivery targets, with their segment ids.
 
-    The segment id of a deleted one still names it: a file that goes on coming
-    must not make an audience that is shown to everybody.
+    A deleted audience's segment id counts too: files that keep coming must not create an
+    audience that every recipient sees.
     """
     given = [s.audience_id for s in order.segments if s.audience_id is not None]
     segment_ids = [s.segment_id for s in order.segments if s.audience_id is None]
@@ -235,13 +214,13 @@ async def named(conn: AsyncConnection, owner_id: int, order: Order) -> dict[int,
 
 
 async def of_this_door(conn: AsyncConnection, audience_ids: Collection[int]) -> set[int]:
-    """Return those of some audiences that are this door's, the deleted ones too."""
+    """Return the audiences among these that belong to this door, deleted ones too."""
     numbers = _crm_audiences.c.audience_id
     return set(await conn.scalars(select(numbers).where(numbers.in_(audience_ids))))
 
 
 async def states(conn: AsyncConnection, audience_ids: Collection[int]) -> dict[int, AudienceState]:
-    """Return how some audiences stand."""
+    """Return the states of audiences."""
     asked = select(_audiences.c.id, _audiences.c.state).where(_audiences.c.id.in_(audience_ids))
     return {row.id: AudienceState(row.state) for row in await conn.execute(asked)}
 

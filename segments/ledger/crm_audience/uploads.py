@@ -1,9 +1,8 @@
 """
-Queries of what files have brought to audiences of the CRM door.
+Queries of uploads to audiences of the CRM door.
 
-A row is made before the job writes its first membership, once, so that "known
-before this upload" stays true however often the job is taken up. What became of
-the upload since is what became of its job.
+The rows are added once, before the job writes its first membership, so "known before this
+upload" stays true however often the job resumes. An upload's later state is its job's.
 """
 
 from collections.abc import Collection, Sequence
@@ -23,7 +22,7 @@ from segments.model.order import SegmentAction
 
 
 class Mode(StrEnum):
-    """The vendor's word for what an upload does with the persons in it."""
+    """The vendor's word for an upload's effect on its persons."""
 
     OPT_IN = "opt-in"
     OPT_OUT = "opt-out"
@@ -35,7 +34,7 @@ _LOOKED_THROUGH = 1000
 
 
 class CrmUpload(NamedTuple):
-    """One file's worth for one audience."""
+    """A file's upload to an audience."""
 
     job_id: int
     mode: Mode
@@ -47,7 +46,7 @@ class CrmUpload(NamedTuple):
 
 
 async def is_counted(conn: AsyncConnection, job: Job) -> bool:
-    """Tell whether a job's rows have been made."""
+    """Tell whether a job's rows exist."""
     asked = select(_crm_uploads.c.job_id).where(_crm_uploads.c.job_id == job.id).limit(1)
     return (await conn.execute(asked)).first() is not None
 
@@ -60,7 +59,7 @@ async def note(
     total_rows: int,
     data_set: dict[str, Any],
 ) -> None:
-    """Make a job's rows, one for each audience of this door that it changes."""
+    """Add a job's rows, for each audience of this door that the job changes."""
     rows = [
         {
             "audience_id": audience_id,
@@ -76,7 +75,7 @@ async def note(
 
 
 async def of_audience(conn: AsyncConnection, audience_id: int) -> list[CrmUpload]:
-    """Return the uploads of an audience, the oldest first."""
+    """Return the uploads of an audience, oldest first."""
     asked = (
         select(
             *(_crm_uploads.c[name] for name in CrmUpload._fields[:5]),
@@ -94,10 +93,10 @@ async def of_audience(conn: AsyncConnection, audience_id: int) -> list[CrmUpload
 
 async def failed(conn: AsyncConnection, audience: Audience, *, at_most: int) -> Sequence[Job]:
     """
-    Return the latest jobs that were to change an audience and failed, the newest first.
+    Return the latest failed jobs that targeted an audience, newest first.
 
-    Some have rows here, and most have failed before they were counted. Older ones than the
-    last thousand failures of its partner are not looked for.
+    Most failed before their rows were added. The search covers the partner's last thousand
+    failures.
     """
     rows = await conn.execute(
         select(_jobs)
@@ -110,7 +109,7 @@ async def failed(conn: AsyncConnection, audience: Audience, *, at_most: int) -> 
 
 
 def actions_of(job: Job, audience: Audience) -> list[SegmentAction]:
-    """Return what a job does with an audience, or was to do; mostly nothing."""
+    """Return a job's actions on an audience; mostly none."""
     if job.owner_id != audience.owner_id:
         return []
     return [
@@ -121,7 +120,7 @@ def actions_of(job: Job, audience: Audience) -> list[SegmentAction]:
 
 
 async def job_ids(conn: AsyncConnection, audience_id: int) -> Collection[int]:
-    """Return the jobs that have brought something to an audience."""
+    """Return the jobs that uploaded to an audience."""
     asked = select(_crm_uploads.c.job_id).where(_crm_uploads.c.audience_id == audience_id)
     return list(await conn.scalars(asked))
 

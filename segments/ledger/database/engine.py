@@ -1,5 +1,5 @@
 """
-Opens the ledger: the engine, and its tables brought up to date.
+The ledger's engine, with its tables migrated to the current schema.
 
     async with open_ledger(url) as ledger:
         async with ledger.begin() as conn:      # a write: all of it or nothing
@@ -7,14 +7,13 @@ Opens the ledger: the engine, and its tables brought up to date.
         async with reading(ledger) as conn:     # a snapshot: never waits for a writer
             ...
 
-SQLite or PostgreSQL, as the URL says; what differs stands in `sqlite.py` and
-`postgres.py`, and nothing above this module knows which it is. Queries keep to
-what both do alike: a row that is read to be changed is locked, which SQLite,
-where writers take turns, takes no notice of.
+The URL selects SQLite or PostgreSQL; `sqlite.py` and `postgres.py` hold the differences. No
+module above this knows the database. Queries keep to common behavior: they lock rows that they
+read to change, which SQLite ignores because its writers take turns.
 
-Any number of processes may open a fresh ledger at once: they take turns, and
-whoever is first makes the tables. Few of them may make one (see
-`segments.projection.one_ledger`); the others wait a little for one that is being made.
+Any number of processes may open a fresh ledger at once: they take turns, and the first creates
+the tables. Few may create a ledger (see `segments.projection.one_ledger`); the others wait
+briefly for a ledger under creation.
 """
 
 import asyncio
@@ -33,28 +32,28 @@ from segments.ledger.migrations import HEAD, VERSION_TABLE
 __all__ = ["LedgerAway", "LedgerUnusable", "NoLedger", "existing_ledger", "open_ledger", "reading"]
 
 BeforeMaking = Callable[[], Awaitable[None]]
-"""Awaited, while nobody else can make one, before a ledger is made; raises to refuse."""
+"""Awaited under the migration lock before a ledger is created; raises to refuse."""
 
 MADE_WITHIN_S = 5.0
-"""How long a ledger that is being made is waited for."""
+"""How long to wait for a ledger under creation."""
 
 _LOOK_EVERY_S = 0.05
 
 
 async def _ask_nobody() -> None:
-    """Let it be made."""
+    """Allow creation."""
 
 
 @asynccontextmanager
 async def existing_ledger(url: str) -> AsyncIterator[AsyncEngine]:
     """
-    Open the ledger likewise, if there is one within `MADE_WITHIN_S`.
+    Open the ledger as `open_ledger` does, if it exists within `MADE_WITHIN_S`.
 
     Raises:
-        NoLedger: There is none.
+        NoLedger: The ledger does not exist.
         LedgerUnusable: As `open_ledger`.
     """
-    database = _module_of(url.partition(":")[0])
+    database = module_of(url.partition(":")[0])
     give_up_at_s = time.monotonic() + MADE_WITHIN_S
     while not await _is_there(url, database):
         if time.monotonic() > give_up_at_s:
@@ -69,17 +68,17 @@ async def open_ledger(
     url: str, before_making: BeforeMaking = _ask_nobody
 ) -> AsyncIterator[AsyncEngine]:
     """
-    Open the ledger for as long as the context lasts, its tables up to date.
+    Open the ledger for the context's lifetime, with its tables up to date.
 
     Args:
-        url: `sqlite+aiosqlite` as SQLAlchemy takes it, or `postgresql` as asyncpg does.
-        before_making: What must be seen to if there is none yet.
+        url: `sqlite+aiosqlite` in SQLAlchemy's form, or `postgresql` in asyncpg's.
+        before_making: The check before a ledger is created.
 
     Raises:
-        LedgerUnusable: It can't be reached, read or written, is no ledger, or
-            is of a later version of this software; or it may not be made.
+        LedgerUnusable: The ledger can't be reached, read, written or created; or it is no
+            ledger, or of a later version of this software.
     """
-    database = _module_of(url.partition(":")[0])
+    database = module_of(url.partition(":")[0])
     ledger = database.make_engine(url)
     try:
         try:
@@ -93,14 +92,25 @@ async def open_ledger(
 
 @asynccontextmanager
 async def reading(ledger: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """Give a connection that sees one state of the ledger and is not used to write."""
+    """Yield a read-only connection with a snapshot of the ledger."""
     async with ledger.connect() as conn:
-        await conn.execution_options(**_module_of(ledger.dialect.name).SNAPSHOT)
+        await conn.execution_options(**module_of(ledger.dialect.name).SNAPSHOT)
         yield conn
 
 
-def _module_of(name: str) -> ModuleType:
-    # Each when it is needed: where there is no PostgreSQL, its driver need not be.
+async def check_writable(ledger: AsyncEngine) -> None:
+    """
+    Check, without a change, that the ledger is writable.
+
+    Raises:
+        LedgerAway: It is not.
+    """
+    await module_of(ledger.dialect.name).check_writable(ledger)
+
+
+def module_of(name: str) -> ModuleType:
+    """Return the module of a database, by a URL's scheme or a dialect's name."""
+    # Imported on demand: without PostgreSQL its driver may be absent.
     if name == "postgresql":
         from segments.ledger.database import postgres  # noqa: PLC0415
 
@@ -125,7 +135,7 @@ async def _is_there(url: str, database: ModuleType) -> bool:
 async def _bring_up_to_date(ledger: AsyncEngine, url: str, before_making: BeforeMaking) -> None:
     if await _revision(ledger) == HEAD:
         return
-    database = _module_of(ledger.dialect.name)
+    database = module_of(ledger.dialect.name)
     async with database.migrating(ledger, url) as conn:
         if not await conn.run_sync(_has_tables):
             await before_making()
@@ -145,7 +155,7 @@ def _has_tables(conn: Connection) -> bool:
 
 
 def _migrate(conn: Connection, called: str) -> None:
-    # Half a second of imports, which a ledger that is up to date does without.
+    # Half a second of imports, which an up-to-date ledger avoids.
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
     from alembic.util import CommandError  # noqa: PLC0415

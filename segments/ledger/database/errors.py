@@ -1,45 +1,76 @@
 """
-Why the ledger can't be used, in one line for the operator.
+Why the ledger can't be used, in a line for the operator.
 
-No message holds a URL, which may hold a password, or what a statement was
-about, which may be a person's id.
+No message holds a URL, which may contain a password, or a statement's values, which may be
+persons' ids.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from segments.runtime.causes import Cause
 
 
 class LedgerUnusable(Exception):
-    """The ledger can't be opened or used; the operator must change something."""
+    """The ledger can't be opened or used until the operator changes something."""
 
 
 class LedgerAway(LedgerUnusable):
     """
-    The ledger can't be used now, and that will pass: its server is down, say.
+    The ledger can't be used at present: its server is down, say.
 
-    Nobody's file is to blame. Whatever was not committed was not done, and may
-    be done again.
+    A file is never at fault. Uncommitted work was not done, and can be repeated.
     """
+
+    def __init__(self, called: str, cause: Cause, said: str = "") -> None:
+        """
+        Args:
+            called: The ledger's name in messages.
+            cause: The cause.
+            said: The server's message, if it quotes no row.
+        """
+        super().__init__(cause.of(called, said))
+        self.cause = cause
 
 
 class NoLedger(LedgerUnusable):
-    """There is no ledger where one is looked for, and whoever looks may not make one."""
+    """The ledger does not exist, and the caller may not create it."""
 
 
-LEDGER_PASSES: Final = (LedgerAway, OperationalError, InterfaceError, PoolTimeout)
-"""What a ledger raises that is away, locked, full or read-only, and not for what it was asked."""
+class CannotCopy(LedgerUnusable):
+    """The ledger can't be copied, or a copy not be put in its place; the message says why."""
+
+
+LEDGER_PASSES: Final = (LedgerAway, PoolTimeout)
+"""
+Errors of a ledger that is away, locked, full or read-only; never a statement's fault.
+
+Both databases convert such driver errors to `LedgerAway` at the source. `PoolTimeout`: all
+connections of the process are in use.
+"""
 
 LEDGER_FAILURES: Final = (LedgerAway, SQLAlchemyError, OSError)
-"""Whatever it may raise, on either database: a loop that looks at it in turns goes on."""
+"""Every error of either database; a loop that polls the ledger survives them."""
+
+BUSY: Final = Cause(503, "has too much to do", "look at what else uses it")
+LOCKED: Final = Cause(503, "is locked by another process", "end what holds it: a copy, a shell")
+DAMAGED: Final = Cause(503, "is damaged", "put a backup in its place")
+NO_DATABASE: Final = Cause(503, "is no database", "put a backup in its place")
+UNREACHABLE: Final = Cause(503, "does not answer", "see that its server runs and can be reached")
 
 
-def will_pass(error: BaseException) -> bool:
-    """Tell whether it is the ledger or its disk that fails, and not what was asked of it."""
-    if isinstance(error, OperationalError):
-        # SQLite says so of a statement that it can't read, too: a bug.
-        return getattr(error.orig, "sqlite_errorname", "") != "SQLITE_ERROR"
-    return isinstance(error, (*LEDGER_PASSES, OSError)) or (
-        isinstance(error, DBAPIError) and error.connection_invalidated
-    )
+def cause_by_code(code_to_cause: Mapping[str, Cause], code: str) -> Cause | None:
+    """Return the cause of the first matching code prefix; `None` for a faulty statement."""
+    return next((cause for begins, cause in code_to_cause.items() if code.startswith(begins)), None)
+
+
+def cause_of(error: BaseException) -> Cause | None:
+    """Return why the ledger is away, from its error; `None` for a faulty statement."""
+    if isinstance(error, LedgerAway):
+        return error.cause
+    if isinstance(error, PoolTimeout):
+        return BUSY
+    return None

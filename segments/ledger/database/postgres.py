@@ -1,47 +1,74 @@
 """
-The ledger on PostgreSQL: connections, isolation, and faults that will pass.
+The ledger on PostgreSQL: connections, isolation, and transient faults.
 
-asyncpg reads the URL itself, so it may say all that libpq's may (`sslmode`,
-`passfile`, several hosts), and the engine, which gets printed, never holds it.
+asyncpg reads the URL itself, so all of libpq's parameters work (`sslmode`, `passfile`, several
+hosts), and the engine, which gets printed, never holds it.
 
-A write is READ COMMITTED and takes the row locks that its queries name: there
-are no serialization failures to repeat. Those that change the catalog, or
-record opt-outs, take turns at one row (`segments.ledger.revision`). A read is one
-snapshot, REPEATABLE READ and READ ONLY, which never waits and never fails.
+A write is READ COMMITTED and takes the row locks that its queries name, so there are no
+serialization failures to retry. Changes of the catalog and new opt-outs take turns at a row
+(`segments.ledger.revision`). A read is a snapshot, REPEATABLE READ and READ ONLY, which never
+waits and never fails.
 
-A server that restarts or fails over makes whatever was under way fail with
-`LedgerAway`; the pool then connects anew. Behind a pooler, sessions must be
-pooled, not transactions: statements are prepared.
+A server's restart or failover makes work in progress fail with `LedgerAway`; the pool then
+reconnects. A pooler must pool sessions, not transactions: statements are prepared.
 """
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Final
 from urllib.parse import unquote, urlsplit
 
 import asyncpg
-from sqlalchemy import event, text
+from sqlalchemy import Connection, event, text
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from segments.ledger.database.errors import LedgerAway, LedgerUnusable
+from segments.ledger.database.errors import (
+    BUSY,
+    DAMAGED,
+    LOCKED,
+    UNREACHABLE,
+    LedgerAway,
+    LedgerUnusable,
+    cause_by_code,
+)
+from segments.runtime import causes
+from segments.runtime.causes import Cause
 
 _CONNECT_WITHIN_S = 10.0
 _ANSWER_WITHIN_S = 60.0
-"""A server that is gone without a word is noticed by this alone."""
+"""The only notice of a server that vanished silently."""
 
 _LOCK_WITHIN_S = 30.0
 
 _POOL_SIZE = 5
 _MIGRATION_LOCK = int.from_bytes(b"segments")
-"""Of this database alone, among the advisory locks of all who use it."""
+"""Ours alone among the advisory locks in this database."""
 
-# Connection, transaction rollback (deadlock), insufficient resources, lock
-# timeout, operator intervention (shutdown, starting up), I/O error.
-_WILL_PASS = ("08", "40", "53", "55P03", "57", "58")
+_ROOM_TABLE: Final = (
+    "create temporary table if not exists rtb_segments_room (filling name) on commit delete rows"
+)
+_TAKE_ROOM: Final = "insert into pg_temp.rtb_segments_room select 'x' from generate_series(1, 2800)"
+"""256 KiB: a `name` has 64 bytes that are never compressed, in a row of 92."""
+
+_SQLSTATE_TO_CAUSE: Final = {
+    "08": UNREACHABLE,
+    "25006": causes.READ_ONLY,
+    "40": BUSY,  # a deadlock, say
+    "53100": causes.FULL,
+    "53": BUSY,
+    "55P03": LOCKED,
+    "57014": BUSY,  # the server's own statement timeout
+    "57": UNREACHABLE,  # the server stops or starts
+    "58": causes.ILL,
+    "XX001": DAMAGED,
+    "XX002": DAMAGED,
+}
+"""By SQLSTATE prefix, first match; all other states are faults of our statements."""
 
 SNAPSHOT = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-"""The options of a connection that only reads."""
+"""Options of a read-only connection."""
 
 _SESSION = f"""
 select set_config('lock_timeout', '{_LOCK_WITHIN_S:.0f}s', false),
@@ -52,32 +79,32 @@ select set_config('lock_timeout', '{_LOCK_WITHIN_S:.0f}s', false),
 
 
 def called(url: str, *, is_there: bool = True) -> str:
-    """Return what messages call this ledger: where it is, and nothing of how to get in."""
+    """Return the ledger's name in messages: its location, without credentials."""
     parts = urlsplit(url)
     where = parts.netloc.rpartition("@")[2] or "local server"
     return f"ledger {'' if is_there else 'in '}{where}/{unquote(parts.path).strip('/')}"
 
 
 def may_be_there(_url: str) -> bool:
-    """Tell whether there is anything to look into: its server says."""
+    """Return `True`: only the server can tell whether the ledger exists."""
     return True
 
 
 def make_engine(url: str) -> AsyncEngine:
-    """Make the engine over a server, which is not asked for anything yet."""
+    """Make the engine for a server, without connecting yet."""
     return _make_engine(url, answer_within_s=_ANSWER_WITHIN_S)
 
 
 @asynccontextmanager
 async def migrating(_ledger: AsyncEngine, url: str) -> AsyncIterator[AsyncConnection]:
     """
-    Give a transaction that may change the tables; other processes wait for their turn.
+    Yield a transaction that may change the tables; other processes wait for their turn.
 
     Raises:
-        LedgerUnusable: The database can't hold every name.
+        LedgerUnusable: The database's encoding can't hold every name.
     """
-    # Over a connection of its own: the turn of another, or an index of a large
-    # table, may take longer than any statement of ours otherwise should.
+    # A connection without a timeout: another process's turn, or an index of a large table, may
+    # take longer than any other statement should.
     patient = _make_engine(url, answer_within_s=None)
     try:
         async with patient.begin() as conn:
@@ -92,8 +119,30 @@ async def migrating(_ledger: AsyncEngine, url: str) -> AsyncIterator[AsyncConnec
         await patient.dispose()
 
 
+async def check_writable(ledger: AsyncEngine) -> None:
+    """
+    Check that a write can begin, and that its disk has some room; keep nothing.
+
+    The disk is the server's, so only a write tells: a table of the connection's own grows by
+    256 KiB, which its disk must have at once, and is emptied by the commit. Its rows are in no log
+    of changes, whose want of room would end the server. Nothing is asked of a user who may make no
+    such table.
+
+    Raises:
+        LedgerAway: It can't.
+    """
+    async with ledger.connect() as conn:
+        if await conn.scalar(text("select current_setting('transaction_read_only')")) == "on":
+            raise LedgerAway("ledger", causes.READ_ONLY)
+        may = "select has_database_privilege(current_database(), 'TEMP')"
+        if await conn.scalar(text(may)):
+            await conn.execute(text(_ROOM_TABLE))
+            await conn.execute(text(_TAKE_ROOM))
+            await conn.commit()
+
+
 def words_of(error: DBAPIError) -> str:
-    """Return what went wrong, in the server's words but for its details: they quote rows."""
+    """Return the server's message without its details, which quote rows."""
     return _first_line(error.orig)
 
 
@@ -106,11 +155,13 @@ def _make_engine(url: str, *, answer_within_s: float | None) -> AsyncEngine:
     def tell_what_will_pass(context: ExceptionContext) -> None:
         error = context.original_exception
         if isinstance(error.__cause__, asyncpg.PostgresError):
-            # It quotes the row, as in "Key (id)=(...) already exists", and a
-            # traceback would print it.
+            # It quotes the row, as in "Key (id)=(...) already exists", in tracebacks too.
             error.__cause__.detail = None
-        if context.is_disconnect or _will_pass(error):
-            raise LedgerAway(f"{name}: {_first_line(error)}") from None
+        cause = _cause_of(error) or (UNREACHABLE if context.is_disconnect else None)
+        if cause is causes.READ_ONLY and _only_reads(context.connection):
+            cause = None  # a statement of ours that writes on a read-only connection
+        if cause is not None:
+            raise LedgerAway(name, cause, _first_line(error)) from None
 
     ledger = create_async_engine(
         "postgresql+asyncpg://",
@@ -136,23 +187,32 @@ async def _connect(url: str, name: str, answer_within_s: float | None) -> asyncp
         )
         await conn.execute(_SESSION)
     except asyncpg.PostgresError as error:
-        kind = LedgerAway if _will_pass(error) else LedgerUnusable
-        raise kind(f"{name}: {_first_line(error)}") from None
+        cause = _cause_of(error)
+        if cause is not None:
+            raise LedgerAway(name, cause, _first_line(error)) from None
+        raise LedgerUnusable(f"{name}: {_first_line(error)}") from None
     except OSError as error:
-        raise LedgerAway(f"{name}: does not answer ({type(error).__name__})") from None
+        raise LedgerAway(name, _cause_of(error) or UNREACHABLE, type(error).__name__) from None
     except (ValueError, OverflowError, asyncpg.InterfaceError):
-        # Not in the parser's words: they quote what they took for a port, say.
+        # Not the parser's message, which quotes parts of the URL.
         raise LedgerUnusable(f"{name}: SEGMENTS_LEDGER_URL says something unknown") from None
     return conn
 
 
-def _will_pass(error: BaseException) -> bool:
-    sqlstate = getattr(error, "sqlstate", None) or ""
-    return isinstance(error, OSError) or sqlstate.startswith(_WILL_PASS)
+def _only_reads(conn: Connection | None) -> bool:
+    return conn is not None and "postgresql_readonly" in conn.get_execution_options()
+
+
+def _cause_of(error: BaseException) -> Cause | None:
+    """Return why the ledger is away, from the driver's error; `None` for a faulty statement."""
+    if isinstance(error, OSError):
+        cause = causes.of_os_error(error)
+        return cause if cause is causes.DESCRIPTORS else UNREACHABLE
+    return cause_by_code(_SQLSTATE_TO_CAUSE, getattr(error, "sqlstate", None) or "")
 
 
 def _first_line(error: BaseException | None) -> str:
-    # The adapter's own words begin with a type's name; the server's stand behind it.
+    # The adapter's message begins with a type's name; the server's message is the cause's.
     cause = error.__cause__ if error is not None and error.__cause__ is not None else error
     if not cause or not cause.args:
         return type(cause).__name__

@@ -1,62 +1,110 @@
 """
-The ledger in one file: SQLite's pragmas, its locks, and who may read it.
+The ledger in one file: SQLite's pragmas, locks and file permissions.
 
-A transaction takes the write lock when it begins (`BEGIN IMMEDIATE`). One that
-began by reading and then wants to write is refused at once, whatever the
-timeout, if another wrote meanwhile; so only what reads begins without it.
-`synchronous=FULL` because an opt-out that was acknowledged must outlive a power
-cut; a commit costs one fsync.
+A transaction takes the write lock at its start (`BEGIN IMMEDIATE`): SQLite refuses at once,
+whatever the timeout, to let a transaction write that began by reading, if another wrote in
+between. Only reading transactions begin without the lock. `synchronous=FULL` because an
+acknowledged opt-out must survive a power cut; a commit costs an fsync.
+
+Errors of SQLite's file or disk, and not of a statement, are `LedgerAway`.
 """
 
 import asyncio
+import errno
 import fcntl
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Connection, event, make_url
+from sqlalchemy import Connection, event, make_url, text
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from segments.ledger.database.errors import LedgerUnusable
+from segments.ledger.database.errors import (
+    DAMAGED,
+    LOCKED,
+    NO_DATABASE,
+    LedgerAway,
+    LedgerUnusable,
+    cause_by_code,
+)
+from segments.runtime import causes
+from segments.runtime.causes import Cause
+from segments.runtime.descriptors import descriptors_are_left
 
 _BUSY_TIMEOUT_MS = 30_000
+_LOOK_WITHIN_MS = 500
 _READS_ONLY = "ledger_reads_only"
 
+_KEPT_LOG_BYTES = 4 << 20
+"""Of the write-ahead log: what a large transaction made of it is cut off after a checkpoint.
+Without a limit it would keep that size on the disk until the last process closes it."""
+
+_NAME_TO_CAUSE: Final = {
+    "SQLITE_BUSY": LOCKED,
+    "SQLITE_LOCKED": LOCKED,
+    "SQLITE_PROTOCOL": LOCKED,
+    "SQLITE_FULL": causes.FULL,
+    "SQLITE_READONLY": causes.READ_ONLY,
+    "SQLITE_PERM": causes.FORBIDDEN,
+    "SQLITE_CANTOPEN": causes.OTHER,
+    "SQLITE_IOERR_SHMSIZE": causes.FULL,  # the index of its log, which each first opening makes
+    "SQLITE_IOERR": causes.ILL,
+    "SQLITE_NOMEM": causes.NO_MEMORY,
+    "SQLITE_CORRUPT": DAMAGED,
+    "SQLITE_NOTADB": NO_DATABASE,
+}
+"""By prefix of the error's name; all other errors are faults of our statements."""
+
+_OF_ITS_FILE: Final = (causes.OTHER, causes.READ_ONLY, causes.ILL)
+"""For these causes the file itself may tell more."""
+
 SNAPSHOT = {_READS_ONLY: True}
-"""The options of a connection that only reads."""
+"""Options of a read-only connection."""
 
 
 def called(url: str, *, is_there: bool = True) -> str:
-    """Return what messages call this ledger; or where none is."""
+    """Return the ledger's name in messages, or its directory if it does not exist."""
     return f"ledger {_path(url)}" if is_there else f"ledger in {_path(url).parent}"
 
 
 def may_be_there(url: str) -> bool:
-    """Tell whether there is anything to look into: a ledger, or what is none and says so."""
+    """Tell whether opening the path finds a ledger, or something else to report."""
     path = _path(url)
     return path.exists() or (path.parent.exists() and not path.parent.is_dir())
 
 
 def make_engine(url: str) -> AsyncEngine:
     """
-    Make the engine over a file, which is created if need be.
+    Make the engine for a file, which is created if missing.
 
     Raises:
         LedgerUnusable: The file can't be read or written.
     """
     path = _path(url)
+    name = called(url)
     try:
-        # It names persons' ids: nobody but us reads it or the files beside it.
+        # The ledger holds persons' ids: only our user may read it and its side files.
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode=0o600))
+        _see_that_there_is_one(path)
     except FileExistsError:
-        raise LedgerUnusable(f"{called(url)}: its directory is a file") from None
+        raise LedgerUnusable(f"{name}: its directory is a file") from None
     except OSError as error:
-        raise LedgerUnusable(f"{called(url)}: {error.strerror}") from None
+        raise LedgerUnusable(f"{name}: {error.strerror}") from None
+
+    def tell_what_will_pass(context: ExceptionContext) -> None:
+        cause = _cause_of(context.original_exception, path)
+        if cause is not None:
+            raise LedgerAway(name, cause) from None
+
+    # Read at SQLite's first use. Queries spill to the ledger's own disk, where operators are
+    # told to make room, and not to a directory that a container may lack.
+    os.environ.setdefault("SQLITE_TMPDIR", str(path.parent.absolute()))
     ledger = create_async_engine(url, hide_parameters=True)
+    event.listen(ledger.sync_engine, "handle_error", tell_what_will_pass)
     event.listen(ledger.sync_engine, "connect", _set_pragmas)
     event.listen(ledger.sync_engine, "begin", _begin)
     return ledger
@@ -64,11 +112,11 @@ def make_engine(url: str) -> AsyncEngine:
 
 @asynccontextmanager
 async def migrating(ledger: AsyncEngine, url: str) -> AsyncIterator[AsyncConnection]:
-    """Give a transaction that may change the tables; other processes wait for their turn."""
+    """Yield a transaction that may change the tables; other processes wait for their turn."""
     path = _path(url)
     async with _turn(path.with_name(f"{path.name}.lock")):
-        # Kept in the file, and switched only here: it needs the file to itself,
-        # and SQLite does not wait for that, whatever the timeout.
+        # Stored in the file, and switched only here, because switching needs exclusive use of
+        # the file, for which SQLite never waits.
         async with ledger.connect() as conn:
             raw = await conn.get_raw_connection()
             await raw.driver_connection.execute("PRAGMA journal_mode=WAL")  # type: ignore[union-attr]
@@ -76,9 +124,78 @@ async def migrating(ledger: AsyncEngine, url: str) -> AsyncIterator[AsyncConnect
             yield conn
 
 
+async def check_writable(ledger: AsyncEngine) -> None:
+    """
+    Check that a write can begin within `_LOOK_WITHIN_MS`; write nothing.
+
+    Raises:
+        LedgerAway: It can't.
+    """
+    async with ledger.connect() as conn:
+        driver = (await conn.get_raw_connection()).driver_connection
+        assert driver is not None, "it is connected"
+        await driver.execute(f"PRAGMA busy_timeout={_LOOK_WITHIN_MS}")
+        try:
+            await conn.execute(text("select 1"))  # after `_begin`
+        finally:
+            await driver.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}")
+
+
 def words_of(error: DBAPIError) -> str:
-    """Return what went wrong, in SQLite's words."""
+    """Return SQLite's message."""
     return str(error.orig)
+
+
+def _cause_of(error: BaseException, path: Path) -> Cause | None:
+    """Return why the ledger is away, from SQLite's error; `None` for a faulty statement."""
+    cause = cause_by_code(_NAME_TO_CAUSE, getattr(error, "sqlite_errorname", ""))
+    return _of_file(path) or cause if cause in _OF_ITS_FILE else cause
+
+
+def _see_that_there_is_one(path: Path) -> None:
+    """
+    Create the file, readable by our user alone, if missing; never open an existing file.
+
+    Raises:
+        OSError: The file can't be created, or read and written.
+    """
+    if not path.exists():
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode=0o600))
+    elif path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    else:
+        _check_rights(path)
+
+
+def _of_file(path: Path) -> Cause | None:
+    """Return why a file can't be read and written."""
+    if not descriptors_are_left():
+        return causes.DESCRIPTORS
+    try:
+        path.stat()
+        _check_rights(path)
+        disk = os.statvfs(path)
+    except OSError as said:
+        return causes.of_os_error(said)
+    # Some file systems count no files.
+    is_full = not disk.f_bavail or (disk.f_files and not disk.f_favail)
+    return causes.FULL if is_full else None
+
+
+def _check_rights(path: Path) -> None:
+    """
+    Check that a file can be read and written, without opening it.
+
+    POSIX drops a process's locks on a file, SQLite's too, as soon as the process closes any
+    descriptor of it (https://sqlite.org/howtocorrupt.html, 2.2).
+
+    Raises:
+        OSError: It can't be.
+    """
+    if not os.access(path, os.R_OK | os.W_OK):
+        is_read_only = os.statvfs(path).f_flag & os.ST_RDONLY
+        code = errno.EROFS if is_read_only else errno.EACCES
+        raise OSError(code, os.strerror(code))
 
 
 def _path(url: str) -> Path:
@@ -87,7 +204,7 @@ def _path(url: str) -> Path:
 
 @asynccontextmanager
 async def _turn(lock: Path) -> AsyncIterator[None]:
-    """Wait for the other processes that are opening the same ledger."""
+    """Wait for other processes that open the same ledger."""
     fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode=0o600)
     try:
         await asyncio.to_thread(fcntl.flock, fd, fcntl.LOCK_EX)
@@ -97,12 +214,13 @@ async def _turn(lock: Path) -> AsyncIterator[None]:
 
 
 def _set_pragmas(dbapi_connection: Any, _record: object) -> None:
-    # The driver would begin transactions on its own, and later than we do.
+    # Otherwise the driver begins transactions itself, and later than we do.
     dbapi_connection.isolation_level = None
     cursor = dbapi_connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}")
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.execute(f"PRAGMA journal_size_limit={_KEPT_LOG_BYTES}")
     cursor.close()
 
 

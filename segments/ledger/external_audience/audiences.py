@@ -1,10 +1,9 @@
 """
-Queries of external audiences: what was asked to be created, and what it became.
+Queries of external audiences: requested creations and their results.
 
-A row is an operation first (`PROCESSING`), and once that has succeeded an
-audience of ours beside it. Its name is its sandbox's from the moment it is asked
-for, so that of two that ask at once one is told of the other; a creation that
-failed, and a deletion, give it back.
+A row starts as an operation (`PROCESSING`), whose success creates an audience of ours. The
+request reserves the name in its sandbox, so that concurrent requests learn of each other. A
+failed creation, or a deletion, frees the name.
 """
 
 import uuid
@@ -25,7 +24,7 @@ from segments.model.refusal import Duplicate
 
 
 class Status(StrEnum):
-    """Of the operation that creates it."""
+    """State of the operation that creates the audience."""
 
     PROCESSING = "PROCESSING"
     SUCCESS = "SUCCESS"
@@ -33,7 +32,7 @@ class Status(StrEnum):
 
 
 class ExternalAudience(NamedTuple):
-    """One row of the ledger's external audiences."""
+    """A row of `external_audiences`."""
 
     id: int
     public_id: str  # `audienceId`
@@ -47,7 +46,7 @@ class ExternalAudience(NamedTuple):
     spec: dict[str, Any]  # the other members of the request
     status: Status
     error: str | None
-    audience_id: int | None  # the ledger's, once it is there
+    audience_id: int | None  # the ledger's number, once created
     created_by: str
     created_at_s: int
     updated_by: str
@@ -75,8 +74,7 @@ async def add(
     Begin to create an external audience.
 
     Raises:
-        Duplicate: The sandbox has one of that name in its namespace, or of that
-            custom id.
+        Duplicate: The sandbox has this name in its namespace, or this custom id.
     """
     row = {
         "public_id": str(uuid.uuid4()),
@@ -103,8 +101,8 @@ async def add(
 
 
 async def succeed(conn: AsyncConnection, external_id: int, *, now_s: float) -> ExternalAudience:
-    """Make the audience of one that is being created; of one that is not, nothing."""
-    # The catalog's turn first, as everywhere, then our row: see `lock_catalog`.
+    """Create the audience of a pending operation; ignore any other."""
+    # Lock order as everywhere: the catalog, then our row. See `lock_catalog`.
     await lock_catalog(conn)
     asked = select(*_COLUMNS).where(_external.c.id == external_id).with_for_update()
     found = _of((await conn.execute(asked)).one())
@@ -124,7 +122,7 @@ async def succeed(conn: AsyncConnection, external_id: int, *, now_s: float) -> E
 
 
 async def fail(conn: AsyncConnection, external_id: int, why: str) -> None:
-    """End the creation of one; it has never been there."""
+    """End a pending creation as failed, without an audience."""
     await conn.execute(
         update(_external)
         .where(_external.c.id == external_id, _external.c.status == Status.PROCESSING.value)
@@ -135,14 +133,14 @@ async def fail(conn: AsyncConnection, external_id: int, why: str) -> None:
 async def of_operation(
     conn: AsyncConnection, sandbox: Sandbox, operation_id: str
 ) -> ExternalAudience | None:
-    """Return what an operation of a sandbox creates, in whatever state."""
+    """Return the external audience of a sandbox's operation, in any state."""
     return await _find(
         conn, _external.c.operation_id == operation_id, _external.c.sandbox_id == sandbox.id
     )
 
 
 async def find(conn: AsyncConnection, sandbox: Sandbox, public_id: str) -> ExternalAudience | None:
-    """Return a sandbox's external audience that is there: created, and not deleted."""
+    """Return a sandbox's existing external audience: created, not deleted."""
     return await _find(
         conn,
         _external.c.public_id == public_id,
@@ -155,7 +153,7 @@ async def find(conn: AsyncConnection, sandbox: Sandbox, public_id: str) -> Exter
 async def is_deleted(
     conn: AsyncConnection, sandbox: Sandbox, public_id: str, after_s: float
 ) -> bool:
-    """Tell whether one of a sandbox was deleted after a moment."""
+    """Tell whether a sandbox's external audience was deleted after `after_s`."""
     found = await _find(
         conn,
         _external.c.public_id == public_id,
@@ -166,7 +164,7 @@ async def is_deleted(
 
 
 async def by_id(conn: AsyncConnection, external_id: int) -> ExternalAudience:
-    """Return one by the ledger's own number."""
+    """Return an external audience by its number."""
     found = await _find(conn, _external.c.id == external_id)
     assert found is not None, "rows of it are never deleted"
     return found
@@ -181,7 +179,7 @@ async def change(
     user_id: str,
     now_s: float,
 ) -> ExternalAudience:
-    """Replace what can be changed; another TTL holds from the next run on."""
+    """Replace the mutable fields; a new TTL applies from the next run on."""
     assert external.audience_id is not None, "it is there"
     audience = await audiences.audience(conn, external.audience_id)
     if ttl_days != external.ttl_days:
@@ -198,7 +196,7 @@ async def change(
 async def delete(
     conn: AsyncConnection, external: ExternalAudience, *, user_id: str, now_s: float
 ) -> None:
-    """Delete it and its audience, with what was said of it: the next bid does not show it."""
+    """Delete an external audience, its audience and its description; the next bid lacks it."""
     assert external.audience_id is not None, "it is there"
     await lock_catalog(conn)
     audience = await audiences.audience(conn, external.audience_id)

@@ -1,8 +1,8 @@
 """
-Queries of base connections: customers' directories and buckets, as the operator registered them.
+Queries of base connections: customers' directories and buckets, registered by the operator.
 
-A connection is seen from its own sandbox alone. What is secret about it stands
-in the environment of our processes: an option `env:NAME` names a variable.
+Only a connection's own sandbox sees it. Secrets stay in our processes' environment: an option
+`env:NAME` names a variable.
 """
 
 import uuid
@@ -31,18 +31,18 @@ async def add_connection(
     now_s: float,
 ) -> BaseConnection:
     """
-    Register a directory or a bucket for a sandbox.
+    Register a directory or a bucket that a sandbox's runs may read.
 
     Args:
         conn: A transaction.
-        sandbox: Whose runs may read it.
-        name: What the operator calls it.
-        url: `file:///DIRECTORY`, or a bucket's as obstore takes it.
+        sandbox: The sandbox.
+        name: The operator's name.
+        url: `file:///DIRECTORY`, or a bucket's URL for obstore.
         options: Of obstore, such as `aws_access_key_id`; `env:NAME` for a secret.
-        now_s: When.
+        now_s: Unix time.
 
     Raises:
-        Refusal: It can't be opened so.
+        Refusal: The URL or an option is unusable.
     """
     checked_text("name", name, max_chars=128)
     row = {
@@ -60,7 +60,7 @@ async def add_connection(
 async def find_connection(
     conn: AsyncConnection, sandbox: Sandbox, public_id: str
 ) -> BaseConnection | None:
-    """Return a sandbox's connection, unless it was removed."""
+    """Return a sandbox's connection, unless it is removed."""
     return await _find(
         conn,
         _connections.c.public_id == public_id,
@@ -71,10 +71,10 @@ async def find_connection(
 
 async def connection(conn: AsyncConnection, connection_id: int) -> BaseConnection:
     """
-    Return a connection by the ledger's number.
+    Return a connection by its number.
 
     Raises:
-        NotFound: It was removed.
+        NotFound: The connection is removed.
     """
     found = await _find(conn, _connections.c.id == connection_id, _connections.c.is_active)
     if found is None:
@@ -85,7 +85,7 @@ async def connection(conn: AsyncConnection, connection_id: int) -> BaseConnectio
 async def connections(
     conn: AsyncConnection, sandbox: Sandbox | None = None
 ) -> list[BaseConnection]:
-    """Return the connections of a sandbox, or all, the oldest first."""
+    """Return the connections of a sandbox, or all, oldest first."""
     asked = select(*_COLUMNS).where(_connections.c.is_active).order_by(_connections.c.id)
     if sandbox is not None:
         asked = asked.where(_connections.c.sandbox_id == sandbox.id)
@@ -94,10 +94,10 @@ async def connections(
 
 async def remove_connection(conn: AsyncConnection, public_id: str) -> None:
     """
-    Let nobody read a connection any more.
+    Remove a connection.
 
     Raises:
-        NotFound: There is none of that id.
+        NotFound: No such connection.
     """
     removed = await conn.execute(
         update(_connections)

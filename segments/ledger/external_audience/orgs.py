@@ -1,10 +1,9 @@
 """
-Queries of orgs' sandboxes, and of the credentials that open one of them.
+Queries of orgs' sandboxes, and of the credentials for one sandbox.
 
-A sandbox stands for one account, whose audiences its external audiences are.
-Nothing of one sandbox is found from another, not even of the same org: every
-query of what lies in one takes its number. A token is shown once, when it is
-made, and kept as its SHA-256.
+A sandbox belongs to an account, which owns its external audiences. Sandboxes are isolated from
+each other, even within an org: every query of a sandbox's contents takes its number. A token is
+shown once, at creation, and stored as its SHA-256.
 """
 
 import hashlib
@@ -26,7 +25,7 @@ _TOKEN_BYTES = 32
 
 
 class Sandbox(NamedTuple):
-    """One sandbox of one org."""
+    """A sandbox of an org."""
 
     id: int
     ims_org_id: str
@@ -35,7 +34,7 @@ class Sandbox(NamedTuple):
 
 
 class Credential(NamedTuple):
-    """What opens a sandbox, without its token."""
+    """A credential for a sandbox, without its token."""
 
     sandbox: Sandbox
     api_key: str
@@ -44,7 +43,7 @@ class Credential(NamedTuple):
 
 
 class NewCredential(NamedTuple):
-    """A credential as it is shown once."""
+    """A new credential with its token, shown once."""
 
     api_key: str
     token: str
@@ -63,11 +62,11 @@ async def find_or_add_sandbox(
     conn: AsyncConnection, ims_org_id: str, name: str, account: Account, *, now_s: float
 ) -> Sandbox:
     """
-    Return a sandbox of an org; a new one if there is none.
+    Return a sandbox of an org; add it if missing.
 
     Raises:
-        Refusal: It is another account's, or the account owns no audiences, or a
-            text can't be a name.
+        Refusal: The sandbox is another account's, the account can't own audiences, or a
+            text is unusable as a name.
     """
     checked_text("org id", ims_org_id, max_chars=128)
     checked_text("sandbox name", name, max_chars=64)
@@ -92,10 +91,10 @@ async def find_or_add_sandbox(
 
 async def sandbox(conn: AsyncConnection, ims_org_id: str, name: str) -> Sandbox:
     """
-    Return a sandbox.
+    Return a sandbox by its name.
 
     Raises:
-        NotFound: There is none of that name.
+        NotFound: No such sandbox.
     """
     asked = select(*_COLUMNS).where(
         _sandboxes.c.ims_org_id == ims_org_id, _sandboxes.c.name == name
@@ -107,7 +106,7 @@ async def sandbox(conn: AsyncConnection, ims_org_id: str, name: str) -> Sandbox:
 
 
 async def sandbox_by_id(conn: AsyncConnection, sandbox_id: int) -> Sandbox:
-    """Return a sandbox by the ledger's own number."""
+    """Return a sandbox by its number."""
     asked = select(*_COLUMNS).where(_sandboxes.c.id == sandbox_id)
     return Sandbox(*(await conn.execute(asked)).one())
 
@@ -115,7 +114,7 @@ async def sandbox_by_id(conn: AsyncConnection, sandbox_id: int) -> Sandbox:
 async def add_credential(
     conn: AsyncConnection, sandbox: Sandbox, user_id: str, *, now_s: float
 ) -> NewCredential:
-    """Make what opens a sandbox; `user_id` is `createdBy` of what is done with it."""
+    """Add a credential for a sandbox; `user_id` is `createdBy` in its requests."""
     checked_text("user id", user_id, max_chars=128)
     made = NewCredential(secrets.token_hex(_API_KEY_BYTES), secrets.token_urlsafe(_TOKEN_BYTES))
     row = {
@@ -130,7 +129,7 @@ async def add_credential(
 
 
 async def credential_of(conn: AsyncConnection, token: str) -> Credential | None:
-    """Return what a token belongs to, also if it was revoked."""
+    """Return the credential of a token, revoked credentials too."""
     asked = (
         select(*_OF_CREDENTIAL)
         .join_from(_credentials, _sandboxes)
@@ -141,17 +140,17 @@ async def credential_of(conn: AsyncConnection, token: str) -> Credential | None:
 
 
 async def credentials(conn: AsyncConnection) -> list[Credential]:
-    """Return all credentials, the oldest first."""
+    """Return all credentials, oldest first."""
     asked = select(*_OF_CREDENTIAL).join_from(_credentials, _sandboxes).order_by(_credentials.c.id)
     return [_credential(row) for row in await conn.execute(asked)]
 
 
 async def revoke(conn: AsyncConnection, api_key: str) -> None:
     """
-    Let a credential open nothing any more.
+    Revoke a credential.
 
     Raises:
-        NotFound: There is none of that API key.
+        NotFound: No credential has this API key.
     """
     revoked = await conn.execute(
         update(_credentials).where(_credentials.c.api_key == api_key).values(is_active=False)
@@ -161,7 +160,7 @@ async def revoke(conn: AsyncConnection, api_key: str) -> None:
 
 
 def _digest(token: str) -> bytes:
-    # Of 256 random bits, which nobody guesses: no slow hash is needed.
+    # 256 random bits need no slow hash.
     return hashlib.sha256(token.encode(errors="surrogateescape")).digest()
 
 

@@ -1,7 +1,7 @@
 """
-What a run takes, in one look: its files, where they lie, and which columns are read.
+The source of a run: its files, their base connection, and the columns to read.
 
-Apart from the other queries of runs, because a job asks it, and those ask for jobs.
+Apart from `runs`, which imports jobs, because a job imports this: no circle.
 """
 
 from collections.abc import Mapping
@@ -22,16 +22,16 @@ from segments.model.refusal import NotFound
 
 
 class RunSource(NamedTuple):
-    """What `segments.ingest.external_audience.collect` must know of a run."""
+    """The source of a run, for `segments.ingest.external_audience.collect`."""
 
-    connection: BaseConnection | None  # none: it was removed
-    files: list[SourceFile]  # in the order in which they are read
+    connection: BaseConnection | None  # `None`: removed
+    files: list[SourceFile]  # in reading order
     columns: Columns
-    collected: dict[str, Any] | None  # what was found in them, if they were read before
+    collected: dict[str, Any] | None  # the result of reading them; `None`: unread
 
 
 def columns_of(spec: Mapping[str, Any]) -> Columns:
-    """Return which columns the `fields` of an external audience have us read."""
+    """Return the columns to read for the `fields` of an external audience."""
     fields = spec["fields"]
     said = {column_key(f["name"]) for f in fields if not f.get("identityNs")}
     return Columns(
@@ -41,7 +41,7 @@ def columns_of(spec: Mapping[str, Any]) -> Columns:
 
 
 async def of_run(ledger: AsyncEngine, run_id: str) -> RunSource:
-    """Return what a run takes."""
+    """Return the source of a run."""
     asked = (
         select(_runs.c.id, _runs.c.collected, _external.c.spec, _external.c.connection_id)
         .join(_external, _external.c.id == _runs.c.external_audience_id)
@@ -60,7 +60,7 @@ async def of_run(ledger: AsyncEngine, run_id: str) -> RunSource:
 
 
 async def keep_collected(ledger: AsyncEngine, run_id: str, collected: Mapping[str, Any]) -> None:
-    """Note that all files of a run were read: from now on its blob is what it takes."""
+    """Record that a run's files are all read: from now on its blob is the source."""
     noted = update(_runs).where(_runs.c.public_id == run_id).values(collected=dict(collected))
     async with ledger.begin() as conn:
         await conn.execute(noted)

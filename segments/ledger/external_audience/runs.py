@@ -1,9 +1,9 @@
 """
-Queries of runs: one ingestion each of an external audience.
+Queries of runs: ingestions of an external audience.
 
-A run is a job and the files that it takes, chosen when it was asked for. How far
-it is, its job says. A file was taken before if a run took it in the same version, of the
-same time, and did not fail: one that is delivered again with the same content renews.
+A run is a job with its files, chosen at the request; its progress is the job's. A file counts
+as taken if a run that did not fail took its path in the same version and with the same time.
+The same content delivered again renews memberships.
 """
 
 import operator
@@ -23,7 +23,7 @@ from segments.model.job import UNFINISHED, Job, JobState
 
 
 class Run(NamedTuple):
-    """One row of the ledger's runs."""
+    """A row of `external_runs`."""
 
     id: int
     public_id: str  # `runId`
@@ -35,11 +35,11 @@ class Run(NamedTuple):
     filter_end_s: int
     created_by: str
     created_at_s: int
-    collected: dict[str, Any] | None  # what was found in its files, once all were read
+    collected: dict[str, Any] | None  # the result of reading its files; `None`: unread
 
 
 class Began(NamedTuple):
-    """When a run began."""
+    """A condition on a run's start."""
 
     operator: str  # of `_COMPARE`
     at_s: int
@@ -57,7 +57,7 @@ _COMPARE = {
 
 
 def new_run_id() -> str:
-    """Make what a run will be called: its job names it, and it its job."""
+    """Make a run's id, which links run and job."""
     return str(uuid.uuid4())
 
 
@@ -74,7 +74,7 @@ async def add_run(
     user_id: str,
     now_s: float,
 ) -> Run:
-    """Keep a run whose job was submitted in the same transaction."""
+    """Add a run whose job was submitted in the same transaction."""
     row = {
         "public_id": run_id,
         "external_audience_id": external.id,
@@ -109,7 +109,7 @@ async def find(conn: AsyncConnection, external: ExternalAudience, public_id: str
 async def taken_before(
     conn: AsyncConnection, external: ExternalAudience, paths: Collection[str]
 ) -> set[tuple[str, str, float]]:
-    """Return those of some thousand files that were taken, by path, version and time."""
+    """Return the taken files among some thousand paths: path, version and time of each."""
     asked = (
         select(_files.c.path, _files.c.version, _files.c.modified_at_s)
         .join_from(_files, _runs)
@@ -130,13 +130,13 @@ async def job_ids(conn: AsyncConnection, external: ExternalAudience) -> Sequence
 
 
 async def forget_files(conn: AsyncConnection, external: ExternalAudience) -> None:
-    """Delete the names of the files that an external audience's runs took."""
+    """Delete the file names of an external audience's runs."""
     runs = select(_runs.c.id).where(_runs.c.external_audience_id == external.id)
     await conn.execute(delete(_files).where(_files.c.run_id.in_(runs)))
 
 
 async def is_any_unfinished(conn: AsyncConnection, external: ExternalAudience) -> bool:
-    """Tell whether a run of it is under way, waiting ones and held ones too."""
+    """Tell whether the audience has an unfinished run: waiting, running or held."""
     asked = (
         select(_runs.c.id)
         .join(_jobs, _jobs.c.id == _runs.c.job_id)
@@ -148,7 +148,7 @@ async def is_any_unfinished(conn: AsyncConnection, external: ExternalAudience) -
 async def count_since(
     conn: AsyncConnection, external: ExternalAudience, since_s: int
 ) -> tuple[int, int]:
-    """Count the runs begun since a moment: in its sandbox, and of the audience itself."""
+    """Count the runs since `since_s`: of the sandbox, and of the audience."""
     is_of_it = _runs.c.external_audience_id == external.id
     asked = select(func.count(), func.count().filter(is_of_it)).where(
         _runs.c.sandbox_id == external.sandbox_id, _runs.c.created_at_s >= since_s
@@ -168,16 +168,9 @@ async def page(
     began: Collection[Began] = (),
 ) -> tuple[list[Run], int]:
     """
-    Return some of an external audience's runs, and how many there are.
+    Return up to `limit` of an external audience's runs, after `start` others, and how many match.
 
-    Args:
-        conn: A connection.
-        external: Whose.
-        start: How many to leave out.
-        limit: How many to return.
-        newest_first: Else the oldest.
-        states: Only those whose job is in one of these.
-        began: Only those that began so, by all of them.
+    A run matches if its job is in one of `states` and all conditions of `began` hold.
     """
     conditions = [
         _runs.c.external_audience_id == external.id,

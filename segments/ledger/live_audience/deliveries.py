@@ -1,13 +1,11 @@
 """
 Queries of deliveries: metadata files of the LiveAudience door, until they are answered.
 
-All take a connection, so that several make one transaction.
-
     waits for its data file  ->  has a job  ->  answered
                              ->  answered: not found, or replaced
 
-Of one name a partner has one delivery that waits: a metadata file that is sent
-again is the same delivery until that has ended, and a corrected one takes its place.
+A partner has a single waiting delivery of a name. A metadata file sent again is the same
+delivery until that ends; a corrected metadata file replaces it.
 """
 
 from typing import Any, NamedTuple
@@ -23,20 +21,20 @@ from segments.model.job import UNFINISHED
 
 
 class Delivery(NamedTuple):
-    """One metadata file that was accepted."""
+    """An accepted metadata file."""
 
     id: int
-    account_id: int  # in whose folder it lay
+    account_id: int  # of the folder
     name: str  # <name>.json
     transaction_id: str
     metadata: dict[str, Any]
     received_at_s: float
-    job_id: int | None  # none: it waits for its data file
-    answered_at_s: float | None  # none: the last answer is still to be given
+    job_id: int | None  # `None`: waits for its data file
+    answered_at_s: float | None  # `None`: the last answer is pending
 
 
 _LOOKED_BACK = 200
-"""Deliveries of a partner, from the latest on, among which a copy of a data file is looked for."""
+"""How many of a partner's latest deliveries a search for a data file's copy covers."""
 
 _COLUMNS = tuple(_deliveries.c[name] for name in Delivery._fields)
 _UNANSWERED = _deliveries.c.answered_at_s.is_(None)
@@ -53,18 +51,10 @@ async def receive(
     now_s: float,
 ) -> Delivery:
     """
-    Note an accepted metadata file.
-
-    Args:
-        conn: A transaction.
-        account: In whose folder it lay.
-        name: The file's, without `.json`.
-        metadata: As validated.
-        transaction_id: Of the delivery, if it is a new one.
-        now_s: When.
+    Add an accepted metadata file, by its name without `.json`, from an account's folder.
 
     Returns:
-        The delivery; the one that has not ended yet, if this is the same again.
+        The new delivery, or the unfinished delivery of the same name and metadata.
     """
     former = await _last(conn, account.id, name)
     if former is not None and former.metadata == metadata and not await _has_ended(conn, former):
@@ -85,10 +75,10 @@ async def refuse(
     conn: AsyncConnection, account: Account, name: str, *, transaction_id: str, now_s: float
 ) -> None:
     """
-    Note a metadata file that was refused, where one of its name has not ended.
+    Record a refused metadata file, if a delivery of its name is unfinished.
 
-    What waits is withdrawn: its partner has replaced it. What is being processed goes on, and
-    is no longer the last of its name.
+    A waiting delivery is withdrawn, because its partner replaced it. A delivery in progress
+    continues, but is no longer the last of its name.
     """
     former = await _last(conn, account.id, name)
     if former is None or await _has_ended(conn, former):
@@ -106,13 +96,13 @@ async def refuse(
 
 
 async def is_last(conn: AsyncConnection, delivery: Delivery) -> bool:
-    """Tell whether no metadata file of that name came later."""
+    """Tell whether no later metadata file has the same name."""
     last = await _last(conn, delivery.account_id, delivery.name)
     return last is None or last.id == delivery.id
 
 
 async def same_before(conn: AsyncConnection, delivery: Delivery) -> Delivery | None:
-    """Return the last delivery of that name and metadata, before this one, that became a job."""
+    """Return the last earlier delivery with a job, of the same name and metadata."""
     former = await _deliveries_where(
         conn,
         _deliveries.c.account_id == delivery.account_id,
@@ -125,7 +115,7 @@ async def same_before(conn: AsyncConnection, delivery: Delivery) -> Delivery | N
 
 
 async def with_jobs(conn: AsyncConnection, account_id: int, file_name: str) -> list[Delivery]:
-    """Return the latest deliveries of a partner that became jobs, of data files of that name."""
+    """Return a partner's latest deliveries with a job and this data file name."""
     rows = await conn.execute(
         select(*_COLUMNS)
         .where(_deliveries.c.account_id == account_id, _deliveries.c.job_id.is_not(None))
@@ -137,23 +127,23 @@ async def with_jobs(conn: AsyncConnection, account_id: int, file_name: str) -> l
 
 
 async def waiting(conn: AsyncConnection) -> list[tuple[Delivery, str]]:
-    """Return the deliveries that wait for a data file, the oldest first, with their partners."""
+    """Return the deliveries without a data file, with their partners, oldest first."""
     return await _with_partner(conn, *_WAITING)
 
 
 async def finished(conn: AsyncConnection) -> list[tuple[Delivery, str]]:
-    """Return the deliveries whose job has ended and that were not answered yet, likewise."""
+    """Return the unanswered deliveries of ended jobs, with their partners, likewise."""
     ended = select(_jobs.c.id).where(_jobs.c.state.not_in(UNFINISHED))
     return await _with_partner(conn, _UNANSWERED, _deliveries.c.job_id.in_(ended))
 
 
 async def taken(conn: AsyncConnection, delivery: Delivery, job_id: int) -> None:
-    """Note which job carries a delivery."""
+    """Record a delivery's job."""
     await _set(conn, delivery, job_id=job_id)
 
 
 async def answered(conn: AsyncConnection, delivery: Delivery, now_s: float) -> None:
-    """Note that nothing more will come of a delivery."""
+    """Record that a delivery has its last answer."""
     await _set(conn, delivery, answered_at_s=now_s)
 
 

@@ -1,9 +1,8 @@
 """
-Queries of SSH keys: who may log in to the SFTP door, and as whom.
+Queries of SSH keys of the SFTP door's partners.
 
-All take a connection, so that several make one transaction. A key is what
-`ssh-keygen` printed into a `.pub` file, or a line of `authorized_keys` with its options;
-what it is worth is decided by `segments.doors.sftp`, and here it is text with a fingerprint.
+A key is a `.pub` file of `ssh-keygen`, or a line of `authorized_keys` with its options. Here it
+is text with a fingerprint; `segments.doors.sftp` judges its strength.
 """
 
 from typing import NamedTuple
@@ -19,7 +18,7 @@ from segments.model.refusal import Duplicate, NotFound
 
 
 class SshKey(NamedTuple):
-    """One key of one partner."""
+    """A key of a partner."""
 
     account_id: int
     fingerprint: str  # SHA256:...
@@ -32,10 +31,10 @@ _COLUMNS = tuple(_ssh_keys.c[name] for name in SshKey._fields)
 
 async def add_key(conn: AsyncConnection, key: SshKey, *, now_s: float) -> None:
     """
-    Let a partner log in with a key. One key may open the folders of several partners.
+    Add a key for a partner's logins. Several partners may have the same key.
 
     Raises:
-        Duplicate: It may already.
+        Duplicate: The partner already has the key.
     """
     row = {**key._asdict(), "created_at_s": int(now_s)}
     try:
@@ -47,10 +46,10 @@ async def add_key(conn: AsyncConnection, key: SshKey, *, now_s: float) -> None:
 
 async def remove_key(conn: AsyncConnection, account: Account, fingerprint: str) -> None:
     """
-    Let a partner log in with a key no longer.
+    Remove a key from a partner's logins.
 
     Raises:
-        NotFound: It could not.
+        NotFound: The partner has no such key.
     """
     removed = await conn.execute(
         delete(_ssh_keys).where(
@@ -62,13 +61,13 @@ async def remove_key(conn: AsyncConnection, account: Account, fingerprint: str) 
 
 
 async def keys(conn: AsyncConnection) -> list[SshKey]:
-    """Return all keys, the oldest first."""
+    """Return all keys, oldest first."""
     rows = await conn.execute(select(*_COLUMNS).order_by(_ssh_keys.c.id))
     return [SshKey(*row) for row in rows]
 
 
 async def of_partner(conn: AsyncConnection, partner_id: str) -> list[SshKey]:
-    """Return the keys of the active partner of that id; none if there is no such partner."""
+    """Return the keys of an active partner; empty if there is no such partner."""
     partner = await accounts.find_partner(conn, partner_id)
     if partner is None or not partner.is_active:
         return []
@@ -79,7 +78,7 @@ async def of_partner(conn: AsyncConnection, partner_id: str) -> list[SshKey]:
 
 
 async def authorized(conn: AsyncConnection, partner_id: str, fingerprint: str) -> Account | None:
-    """Return the active partner of that id if the key is one of its own."""
+    """Return the active partner with this id if the key is among its keys."""
     partner = await accounts.find_partner(conn, partner_id)
     if partner is None or not partner.is_active:
         return None

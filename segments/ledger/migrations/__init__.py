@@ -1,12 +1,12 @@
 """
-The ledger's migrations, one Alembic revision a file, from the first table on.
+The ledger's migrations, one Alembic revision a file, from the first tables on.
 
-A revision that was released is never edited: ledgers out there have run it.
-`alembic` finds no `.ini` here; `segments.ledger.database.engine` runs what is missing
-whenever a ledger is opened.
+A released revision is never edited, because existing ledgers have run it; so revisions spell out
+tables instead of importing `segments.ledger.tables`, which moves on. There is no `.ini` for the
+`alembic` command: `segments.ledger.database.engine` runs missing revisions when a ledger opens.
 """
 
-HEAD = "0013"
-"""The newest revision: what a ledger of this version of the software is at."""
+HEAD = "0019"
+"""The newest revision: this version's schema."""
 
 VERSION_TABLE = "alembic_version"

@@ -1,8 +1,8 @@
 """
-Run by Alembic around every command: hands it the connection that was opened.
+Run by Alembic around every command: passes on the open connection.
 
-The transaction is the caller's, so a migration that fails leaves the ledger as
-it was: SQLite and PostgreSQL both take table definitions back.
+The transaction is the caller's, so a failed migration leaves the ledger unchanged: SQLite and
+PostgreSQL both roll back table definitions.
 """
 
 from alembic import context

@@ -1,10 +1,10 @@
 """
-What a job's `metadata` said of its file before revision 0009, and the `order` that it is.
+A job's `metadata` before revision 0009, and its translation to an `order`.
 
-Until then a job kept only what its door had been sent, in one of three forms, and every
-reader translated it again:
+Until then a job kept only the form that its door received, in three variants, and every reader
+translated it again:
 
-    form            came by                          says
+    form            door                             members
     (none)          LiveAudience's folder, `load`    file: hash, digest, records
                                                      segments: id, name, action of each
     audience_file   the Audience API                 request_id, audience_id, segment_id, action,
@@ -12,11 +12,10 @@ reader translated it again:
     external_run    external audiences               run_id, audience_id, segment_id, replaces,
                                                      max_removed_share
 
-Frozen with the revision, and in plain JSON: the product's classes move on, and these
-forms don't. A process of the release before may run beside ours for as long as an upgrade
-takes. What it writes, `order_of` reads; what we write, it reads by `metadata_of`. The
-revision after 0009 fills in the orders that are still missing; `segments.ledger.jobs` can
-then do without both.
+Frozen with the revision, and in plain JSON: the product's classes move on, these forms don't.
+During an upgrade a process of the previous release may run beside ours. `order_of` reads its
+rows; for that process, `metadata_of` adds the form to ours. The revision after 0009 fills in
+missing orders; then `segments.ledger.jobs` needs neither function.
 """
 
 from collections.abc import Mapping
@@ -26,7 +25,7 @@ Json = dict[str, Any]
 
 
 def order_of(metadata: Mapping[str, Any]) -> Json:
-    """Return the order of a job, as `segments.model.order.Order` is kept."""
+    """Return a job's order in the stored form of `segments.model.order.Order`."""
     match metadata.get("form"):
         case "audience_file":
             order = _of_audience(metadata, metadata["action"])
@@ -49,11 +48,9 @@ def order_of(metadata: Mapping[str, Any]) -> Json:
 
 def metadata_of(order: Mapping[str, Any], request_id: str | None) -> Json:
     """
-    Say in the former form what a job of one audience's file or run asks for.
+    Return the former form of a job for a single audience's file or run.
 
-    Args:
-        order: As it is kept; of one segment, whose audience is known.
-        request_id: What the door calls the delivery; a run has an id of its own.
+    The order is of one segment, with a known audience. `request_id` is the door's id of a file.
     """
     [segment] = order["segments"]
     said = {

@@ -1,14 +1,13 @@
 r"""
-Queries of access requests: persons who asked what is held of them.
+Queries of access requests: persons' requests for the data that we hold of them.
 
-    pending ── completed ── expired         the report is to be made, is there, is gone
+    pending ── completed ── expired         the report is due, exists, is gone
        \____________/
           ERASURE
 
-An ERASURE of one of its ids withdraws a report in the transaction that records
-the ERASURE: it is pending again, and is made anew without what was erased. One
-that was being made meanwhile is of an older `version` and is not taken. The
-file that was withdrawn is named by `stale_blob` until it is deleted.
+An ERASURE of any of its ids withdraws a report in the transaction that records the ERASURE: the
+request is pending again, and gets a new report without the erased data. A report in progress has
+an older `version` and is rejected. `stale_blob` names the withdrawn file until its deletion.
 """
 
 from collections.abc import Sequence
@@ -24,11 +23,11 @@ from segments.ledger.tables import access_requests as _requests
 from segments.model.identity import Id, IdentifierKind
 
 _IDS_AT_ONCE = 1000
-"""In one statement: more than every database takes is never asked."""
+"""Ids in a statement, within every database's limits."""
 
 
 class AccessRequestState(StrEnum):
-    """How far a request is."""
+    """The state of a request."""
 
     PENDING = "pending"
     COMPLETED = "completed"
@@ -36,7 +35,7 @@ class AccessRequestState(StrEnum):
 
 
 class SubjectId(NamedTuple):
-    """One id that was submitted, and what of an e-mail hash lies behind it."""
+    """A submitted id, and the rest of its e-mail hash."""
 
     kind: IdentifierKind
     id: Id
@@ -44,10 +43,10 @@ class SubjectId(NamedTuple):
 
 
 class NewAccess(NamedTuple):
-    """What is submitted."""
+    """A submission."""
 
     ids: Sequence[SubjectId]
-    account_id: int | None  # what is told of; none: everything
+    account_id: int | None  # the account whose data is reported; `None`: all data
     jurisdiction: str | None = None
     submitter: str | None = None
     callback: str | None = None
@@ -56,7 +55,7 @@ class NewAccess(NamedTuple):
 
 
 class Access(NamedTuple):
-    """One row."""
+    """A row of the table."""
 
     id: int
     transaction_id: str
@@ -76,12 +75,12 @@ class Access(NamedTuple):
 
 
 _COLUMNS = tuple(_requests.c[name] for name in Access._fields)
-# As the partial index has it, so that it is used.
+# The partial index's own words, so that it is used.
 _IS_UNFINISHED = text("(state <> 'expired' or stale_blob is not null)")
 
 
 async def add(conn: AsyncConnection, new: NewAccess, *, now_s: float) -> str:
-    """Note a request whose report is to be made, and return its transaction id."""
+    """Add a request whose report is due, and return its transaction id."""
     transaction_id = uuid4().hex
     row = {
         **new._asdict(),
@@ -104,14 +103,14 @@ async def add(conn: AsyncConnection, new: NewAccess, *, now_s: float) -> str:
 
 
 async def find(conn: AsyncConnection, transaction_id: str) -> Access | None:
-    """Return the request of a transaction id."""
+    """Return a request by its transaction id."""
     asked = select(*_COLUMNS).where(_requests.c.transaction_id == transaction_id)
     row = (await conn.execute(asked)).one_or_none()
     return None if row is None else _access(row)
 
 
 async def of_ids(conn: AsyncConnection, ids: Sequence[Id], limit: int) -> list[Access]:
-    """Return the requests that name one of some ids, the newest first."""
+    """Return the requests that name any of these ids, newest first."""
     found: dict[int, Access] = {}
     for at in range(0, len(ids), _IDS_AT_ONCE):
         naming = select(_ids.c.request_id).where(_ids.c.id.in_(ids[at : at + _IDS_AT_ONCE]))
@@ -122,7 +121,7 @@ async def of_ids(conn: AsyncConnection, ids: Sequence[Id], limit: int) -> list[A
 
 
 async def ids_of(conn: AsyncConnection, request_id: int) -> list[SubjectId]:
-    """Return the ids of a request, in the order in which they were submitted."""
+    """Return the ids of a request, in order of submission."""
     asked = select(_ids.c.kind, _ids.c.id, _ids.c.tail).where(_ids.c.request_id == request_id)
     return [
         SubjectId(IdentifierKind(kind), Id(id_), tail)
@@ -131,7 +130,7 @@ async def ids_of(conn: AsyncConnection, request_id: int) -> list[SubjectId]:
 
 
 async def withdraw(conn: AsyncConnection, ids: Sequence[Id]) -> None:
-    """Withdraw the reports of all requests that name one of some ids; they are made anew."""
+    """Withdraw the reports of all requests that name any of these ids; new ones are due."""
     for at in range(0, len(ids), _IDS_AT_ONCE):
         naming = select(_ids.c.request_id).where(_ids.c.id.in_(ids[at : at + _IDS_AT_ONCE]))
         await conn.execute(
@@ -149,14 +148,14 @@ async def withdraw(conn: AsyncConnection, ids: Sequence[Id]) -> None:
 
 
 async def ids_reported(conn: AsyncConnection) -> list[Id]:
-    """Return the ids of all requests whose report is there, or is still to be made."""
+    """Return the ids of all requests with a report that exists, or is due or to be deleted."""
     unfinished = select(_requests.c.id).where(_IS_UNFINISHED)
     asked = select(_ids.c.id).where(_ids.c.request_id.in_(unfinished)).distinct()
     return [Id(id_) for id_ in await conn.scalars(asked)]
 
 
 async def due(conn: AsyncConnection, now_s: float, limit: int) -> list[Access]:
-    """Return the requests whose report is to be made, or is over, the oldest first."""
+    """Return the requests whose report is due or has expired, oldest first."""
     asked = (
         select(*_COLUMNS)
         .where(_IS_UNFINISHED)
@@ -174,13 +173,13 @@ async def due(conn: AsyncConnection, now_s: float, limit: int) -> list[Access]:
 
 
 async def withdrawn(conn: AsyncConnection) -> list[Access]:
-    """Return the requests that have a file which is still to be deleted."""
+    """Return the requests with a withdrawn file that is still to be deleted."""
     asked = select(*_COLUMNS).where(_IS_UNFINISHED, _requests.c.stale_blob.is_not(None))
     return [_access(row) for row in await conn.execute(asked)]
 
 
 async def known_blobs(conn: AsyncConnection, names: Sequence[str]) -> set[str]:
-    """Return those of some names that a request has."""
+    """Return the names among these that are a request's files."""
     known: set[str] = set()
     for at in range(0, len(names), _IDS_AT_ONCE):
         page = names[at : at + _IDS_AT_ONCE]
@@ -189,15 +188,21 @@ async def known_blobs(conn: AsyncConnection, names: Sequence[str]) -> set[str]:
     return known
 
 
+async def every_blob(conn: AsyncConnection) -> set[str]:
+    """Return the names of all reports; the query suits every revision of the tables."""
+    asked = select(_requests.c.blob).where(_requests.c.blob.is_not(None))
+    return {name for name in await conn.scalars(asked) if name is not None}
+
+
 async def complete(
     conn: AsyncConnection, access: Access, blob: str, *, now_s: float, expires_at_s: float
 ) -> bool:
     """
-    Note the report of a request, and whether its callback is noted with it.
+    Record a request's report, and the time of its callback.
 
     Returns:
-        False if the report is not taken: an ERASURE came in between, or another
-        replica was faster, or the one before is not deleted yet.
+        `False` if the report is rejected: an ERASURE intervened, another replica was faster,
+        or the previous file is not deleted yet.
     """
     noted = await conn.execute(
         update(_requests)
@@ -205,14 +210,14 @@ async def complete(
             _requests.c.id == access.id,
             _requests.c.version == access.version,
             _requests.c.state == AccessRequestState.PENDING.value,
-            # One file at a time is still to be deleted, or it would be forgotten.
+            # `stale_blob` holds a single file; a second would be forgotten.
             _requests.c.stale_blob.is_(None),
         )
         .values(
             state=AccessRequestState.COMPLETED.value,
             blob=blob,
             told_at_s=now_s if access.told_at_s is None else access.told_at_s,
-            # Made anew, it lives no longer than it would have.
+            # A new report keeps the expiry of the first.
             expires_at_s=access.expires_at_s or expires_at_s,
         )
     )
@@ -220,7 +225,7 @@ async def complete(
 
 
 async def expire(conn: AsyncConnection, access: Access) -> None:
-    """Note that a report is over; its file is still to be deleted."""
+    """Mark a report as expired; its file is still to be deleted."""
     await conn.execute(
         update(_requests)
         .where(_requests.c.id == access.id)
@@ -233,7 +238,7 @@ async def expire(conn: AsyncConnection, access: Access) -> None:
 
 
 async def forget_stale(conn: AsyncConnection, access: Access) -> None:
-    """Note that a withdrawn file is deleted."""
+    """Record that a withdrawn file is deleted."""
     await conn.execute(
         update(_requests)
         .where(_requests.c.id == access.id, _requests.c.stale_blob == access.stale_blob)

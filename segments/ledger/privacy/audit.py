@@ -1,19 +1,18 @@
 """
-The audit trail: who asked what of whose data, when, and what came of it.
+The audit trail: who asked for what, about whose data, when, and with which result.
 
-    who      a token by its number, a key by domain and kid, the command line, or
-             nobody that we know
-    what     RESTRICT, ERASURE, ACCESS, read, search, download, authenticate;
-             and what people did by their own hand: token create, key add, and all of
-             `segments.acts`, with what it was done to
-    whose    salted digests of the ids, so that "was this person's request carried
-             out?" can be answered and "whose requests were there?" can't
+    who      a token by its number, a key by domain and kid, a user or staff by name, the
+             command line, or an unknown actor
+    what     RESTRICT, ERASURE, ACCESS, read, search, download, authenticate; and
+             manual acts: token create, key add, and all others of `segments.acts`,
+             with their target
+    whose    salted digests of the ids: they answer "was this person's request carried
+             out?", but not "which persons made requests?"
     result   done or refused, and why
 
-Rows are added in the transaction of what they tell of, so neither is there
-without the other, and are never changed: the tables' triggers see to that, for
-us as for whoever sits at the database. The salt is the ledger's own and leaves
-it by no export.
+Rows are added in the transaction that they describe, so neither exists without the other. They
+never change: triggers enforce that, for us and for anyone with access to the database. The
+ledger's own salt is in no export.
 """
 
 import hmac
@@ -34,16 +33,18 @@ _PAGE = 1000
 
 
 class Actor(StrEnum):
-    """What sort of actor it was."""
+    """The kind of actor."""
 
     TOKEN = "token"  # of the Privacy API  # noqa: S105 - a word, not a token
     KEY = "key"  # a JWT of its legacy doors
     COMMAND_LINE = "command line"
-    UNKNOWN = "unknown"  # has not shown who they are
+    USER = "user"  # of a partner, at the console or by the API
+    STAFF = "staff"  # of the deployment, at the console
+    UNKNOWN = "unknown"  # not authenticated
 
 
 class Who(NamedTuple):
-    """Who did it."""
+    """The actor."""
 
     actor: Actor
     name: str | None = None
@@ -55,28 +56,20 @@ UNKNOWN = Who(Actor.UNKNOWN)
 
 
 class Entry(NamedTuple):
-    """One thing that was done, or refused."""
+    """An act, done or refused."""
 
     what: str
-    refused_because: str | None = None  # none: it was done
+    refused_because: str | None = None  # `None`: done
     ids: Collection[Id] = ()
-    scope_id: int | None = None  # the account it reaches as far as; none: everything
+    scope_id: int | None = None  # the account in scope; `None`: everything
     transaction_id: str | None = None
     times: int = 1
-    target: str | None = None  # what it was done to, as people call it
-    detail: Mapping[str, Any] | None = None  # how; never a secret
+    target: str | None = None  # the target's public name
+    detail: Mapping[str, Any] | None = None  # parameters; never a secret
 
 
 async def add(conn: AsyncConnection, who: Who, entries: Iterable[Entry], *, now_s: float) -> None:
-    """
-    Add entries.
-
-    Args:
-        conn: The transaction of what they tell of.
-        who: Did it.
-        entries: In their order.
-        now_s: When.
-    """
+    """Add entries, in order. `conn` is the transaction that they describe."""
     salt = await own_secret(conn, _SALT, now_s=now_s)
     rows = [
         {
@@ -100,12 +93,12 @@ async def add(conn: AsyncConnection, who: Who, entries: Iterable[Entry], *, now_
 
 
 async def digest_of(conn: AsyncConnection, id_: Id, *, now_s: float) -> str:
-    """Return what the trail calls an id. `conn` is a transaction."""
+    """Return the trail's digest of an id. `conn` is a transaction."""
     return _digest(await own_secret(conn, _SALT, now_s=now_s), id_)
 
 
 async def entries(conn: AsyncConnection, *, since_s: float = 0.0) -> AsyncIterator[dict[str, Any]]:
-    """Yield the rows since a moment, the oldest first, as they are but for empty members."""
+    """Yield the rows since `since_s`, oldest first, without empty members."""
     after_id = 0
     while True:
         asked = (
@@ -123,7 +116,7 @@ async def entries(conn: AsyncConnection, *, since_s: float = 0.0) -> AsyncIterat
 
 
 async def was_done(conn: AsyncConnection, who: Who, entry: Entry, *, since_s: float) -> bool:
-    """Tell whether somebody has done the same since a moment, by what, target and scope."""
+    """Tell whether the actor did the same since `since_s`, by what, target and scope."""
     asked = select(_audit.c.id).where(
         _audit.c.at_s >= since_s,
         _audit.c.actor == who.actor.value,

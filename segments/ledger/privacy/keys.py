@@ -1,8 +1,8 @@
 """
-Queries of the keys of the Privacy API's legacy doors, and of the JWTs that were taken.
+Queries of the keys of the Privacy API's legacy doors, and of spent JWTs.
 
-A key is found by the domain and the `kid` that a JWT names. Here it is text;
-whether it is a strong RSA key is decided by `segments.doors.privacy.jwt`.
+A JWT names a key by domain and `kid`. Here a key is text; `segments.doors.privacy.jwt`
+checks that it is a strong RSA key.
 """
 
 from typing import Any, NamedTuple
@@ -22,13 +22,13 @@ _MAX_KID_CHARS = 128
 
 
 class PrivacyKey(NamedTuple):
-    """One row."""
+    """A row of the table."""
 
     id: int
     domain: str
     kid: str
     public_key: str
-    account_id: int | None  # none: global
+    account_id: int | None  # `None`: global
     is_internal: bool
     revoked_at_s: int | None
 
@@ -47,10 +47,10 @@ async def add_key(
     now_s: float,
 ) -> PrivacyKey:
     """
-    Let a domain sign requests with a key.
+    Add a key with which a domain signs requests.
 
     Raises:
-        Duplicate: It has one of that `kid`.
+        Duplicate: The domain has a key with this `kid`.
         Refusal: Domain or `kid` can't be stored and printed.
     """
     checked_text("domain", domain, max_chars=_MAX_DOMAIN_CHARS)
@@ -73,10 +73,10 @@ async def add_key(
 
 async def remove_key(conn: AsyncConnection, domain: str, kid: str, *, now_s: float) -> PrivacyKey:
     """
-    Take no request signed with a key any more.
+    Revoke a key.
 
     Raises:
-        NotFound: There is none of that domain and `kid`.
+        NotFound: The domain has no key with this `kid`.
     """
     found = await find(conn, domain, kid)
     if found is None:
@@ -86,7 +86,7 @@ async def remove_key(conn: AsyncConnection, domain: str, kid: str, *, now_s: flo
 
 
 async def find(conn: AsyncConnection, domain: str, kid: str) -> PrivacyKey | None:
-    """Return the key of a domain, in any case, and a `kid`, unless it was revoked."""
+    """Return a key by domain, in any case, and `kid`, unless it is revoked."""
     asked = select(*_COLUMNS).where(
         _keys.c.domain == domain.lower(), _keys.c.kid == kid, _keys.c.revoked_at_s.is_(None)
     )
@@ -95,7 +95,7 @@ async def find(conn: AsyncConnection, domain: str, kid: str) -> PrivacyKey | Non
 
 
 async def keys(conn: AsyncConnection) -> list[PrivacyKey]:
-    """Return the keys that are good, the oldest first."""
+    """Return the valid keys, oldest first."""
     asked = select(*_COLUMNS).where(_keys.c.revoked_at_s.is_(None)).order_by(_keys.c.id)
     return [_key(row) for row in await conn.execute(asked)]
 
@@ -104,17 +104,13 @@ async def spend(
     conn: AsyncConnection, key: PrivacyKey, digest: bytes, *, now_s: float, expires_at_s: int
 ) -> bool:
     """
-    Note that a signed request is taken, and forget those that are over.
+    Record a signed request by its digest as spent; forget expired requests.
 
-    Args:
-        conn: The transaction that takes it: if it is not committed, nothing was taken.
-        key: Signed it.
-        digest: Names the request.
-        now_s: When.
-        expires_at_s: From when on nobody would take it anyway.
+    The transaction is that of the request: without its commit nothing is spent. From
+    `expires_at_s` on the request is rejected anyway.
 
     Returns:
-        False if it was taken before.
+        `False` if the request was spent before.
     """
     await conn.execute(delete(_jwts).where(_jwts.c.expires_at_s <= int(now_s)))
     row = {"key_id": key.id, "digest": digest, "expires_at_s": expires_at_s}

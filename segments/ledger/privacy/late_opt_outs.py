@@ -1,8 +1,7 @@
 """
-Queries of opt-outs that came while a job ran, and of those that were too late for it.
+Queries of opt-outs that were recorded while a job ran, and of those too late for it.
 
-See `segments.ingest.late_opt_outs` for what that means, and `segments.upkeep.rebuild` for what
-it is needed for.
+`segments.ingest.late_opt_outs` explains them; `segments.upkeep.rebuild` needs them.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -19,12 +18,12 @@ _requests = data_subject_requests
 
 
 class Said(NamedTuple):
-    """One id of one opt-out."""
+    """An id of an opt-out."""
 
     seq: int
-    account_id: int  # EVERYONE: global
+    account_id: int  # `EVERYONE`: global
     id: Id
-    bucket_bits: int | None = None  # of the id so many name its bucket; none: it is known whole
+    bucket_bits: int | None = None  # known bits of the id, its bucket; `None`: all
 
 
 async def said_between(
@@ -38,16 +37,9 @@ async def said_between(
     limit: int,
 ) -> list[Said]:
     """
-    Return the ids of opt-outs that were recorded behind one number, up to another.
+    Return a page of opt-outs' ids with `after_seq` < seq <= `until_seq`, after the row `behind`.
 
-    Args:
-        conn: A connection, of `reading` too.
-        action: Which kind of them.
-        after_seq: The first number is behind this one.
-        until_seq: The last number.
-        account_ids: Of these accounts, and global ones.
-        behind: The last of the page before this one.
-        limit: At most so many.
+    The opt-outs are of one action, and submitted by these accounts or global.
     """
     asked = _said().where(
         _requests.c.action == action.name,
@@ -59,24 +51,24 @@ async def said_between(
 
 
 async def all_said(conn: AsyncConnection, *, behind: Said | None, limit: int) -> list[Said]:
-    """Return all ids of all opt-outs, in the order of their numbers, page by page."""
+    """Return a page of all ids of all opt-outs, in the order of their numbers."""
     return await _page(conn, _said(), behind, limit)
 
 
 async def forget(conn: AsyncConnection, job_id: int) -> None:
-    """Delete what was noted of a job: it is to be noted anew."""
+    """Delete a job's late opt-outs, to record them anew."""
     await conn.execute(delete(late_opt_outs).where(late_opt_outs.c.job_id == job_id))
 
 
 async def note(conn: AsyncConnection, job_id: int, late: Iterable[Said]) -> None:
-    """Note opt-outs that were too late for a job, each for one id."""
+    """Record opt-outs that were too late for a job, each for an id."""
     rows = [{"job_id": job_id, "seq": said.seq, "id": said.id} for said in late]
     if rows:
         await conn.execute(insert(late_opt_outs), rows)
 
 
 async def noted(conn: AsyncConnection, job_id: int) -> Sequence[tuple[int, Id]]:
-    """Return what was noted of a job: numbers of opt-outs, each with an id."""
+    """Return a job's late opt-outs: an opt-out's number and an id each."""
     rows = await conn.execute(
         select(late_opt_outs.c.seq, late_opt_outs.c.id).where(late_opt_outs.c.job_id == job_id)
     )

@@ -1,9 +1,9 @@
 """
-Queries of data subject requests: what persons told us, in the order they came.
+Queries of data subject requests: persons' opt-outs, in order of arrival.
 
-A request's `seq` is its place in that order, and `seq` order is commit order:
-whoever has seen request 7 has seen, or will never see, every one before it.
-SQLite has one writer at a time; elsewhere `record` makes them take turns.
+A request's `seq` is its place in that order, and `seq` order is commit order: a reader that
+sees request 7 sees every committed request before it, and none can appear before it later.
+SQLite has a single writer; on PostgreSQL `record` makes writers take turns.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -14,6 +14,7 @@ from uuid import uuid4
 from sqlalchemy import ColumnElement, and_, func, insert, or_, select, union, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from segments.ledger.clocks import CLOCKS_DIFFER_S
 from segments.ledger.privacy import access_requests, audit
 from segments.ledger.privacy.audit import COMMAND_LINE, Who
 from segments.ledger.revision import lock_catalog
@@ -28,26 +29,26 @@ _SUBMITTER_CHARS = 256
 _IDS_AT_ONCE = 1000
 
 _MOMENT_S = 1.0
-"""What is younger is on its way: each request is, for some milliseconds."""
+"""Younger requests are still on their way, as every request is for some milliseconds."""
 
 SAME_FOR_S = 3600.0
-"""How long a request that is in force is still the one that is meant by its like."""
+"""How long a request that is in force still stands for its repetitions."""
 
 
 class Request(NamedTuple):
-    """One person's opt-out, by all the ids that were submitted together."""
+    """A person's opt-out, with all ids that were submitted together."""
 
     seq: int
     transaction_id: str
     action: OptOutAction
-    account_id: int | None  # who submitted it; none: global
+    account_id: int | None  # the submitter; `None`: global
     ids: tuple[Id, ...]
-    is_new: bool = False  # recorded just now, and not one that was recorded before
-    bucket_bits: int | None = None  # of each id so many name its bucket; none: it is known whole
+    is_new: bool = False  # recorded just now, not a repetition
+    bucket_bits: int | None = None  # known bits of each id, its bucket; `None`: all
 
 
 class Taken(NamedTuple):
-    """Opt-outs that a store alone knew, of one account and action: see `take_over`."""
+    """Opt-outs that only a store knew, of an account and action: see `take_over`."""
 
     action: OptOutAction
     account_id: int | None
@@ -56,44 +57,44 @@ class Taken(NamedTuple):
 
 
 class SaidId(NamedTuple):
-    """One id of one opt-out."""
+    """An id of an opt-out."""
 
     seq: int
     account_id: int | None
     action: OptOutAction
-    bucket_bits: int | None  # as of `Request`
+    bucket_bits: int | None  # as in `Request`
     id: Id
 
 
 class Waiting(NamedTuple):
-    """Requests that are recorded and not in force."""
+    """Recorded requests that are not in force yet."""
 
     requests: int
     oldest_s: float
-    """How long ago the oldest of them was recorded; 0 if there is none."""
+    """The age of the oldest; 0 if there is none."""
 
 
 class OptOutSource(NamedTuple):
-    """How a request came to us."""
+    """The origin of a request."""
 
     who: Who = COMMAND_LINE
     token_id: int | None = None
     key_id: int | None = None
     callback: str | None = None
     tails: Mapping[Id, bytes] = MappingProxyType({})
-    """What the e-mail hashes that were submitted have behind their ids."""
+    """The rest of the submitted hash, by e-mail id."""
 
 
 OF_STORE = "store"
-"""The kind of an id of which only its place in a store is known."""
+"""The kind of an id of which only the place in a store is known."""
 
 TAKEN_OVER = "taken over from the store"
 
 IDS_OF_TAKEN = 1000
-"""Ids of one request that was taken over; persons are not told apart in a store."""
+"""Ids in a request that was taken over; a store does not tell persons apart."""
 
 BY_HAND = OptOutSource()
-"""On the command line, by the operator."""
+"""The operator's command line."""
 
 
 async def record(
@@ -108,33 +109,32 @@ async def record(
     now_s: float,
 ) -> list[Request]:
     """
-    Record an opt-out of each of some persons, in their order, and in the audit trail.
+    Record an opt-out of each person, in order, and in the audit trail.
 
-    One that was recorded before, of the same ids, with the same action, scope and
-    jurisdiction, by the same token or key (or on the command line), is not recorded again
-    before it has been in force for `SAME_FOR_S`: what is returned is the first. So whoever
-    was told that it is not in force yet may ask again. An ERASURE withdraws the reports
-    that were made of the same ids, each time.
+    A repetition (same ids, action, scope and jurisdiction, by the same token or key, or on the
+    command line) is not recorded again until the first has been in force for `SAME_FOR_S`; the
+    first is returned. So a submitter whose opt-out is not in force yet may repeat the request.
+    Every ERASURE, a repetition too, withdraws the reports on the same ids.
 
     Args:
         conn: A transaction.
-        action: What they ask for.
-        persons: All ids of each; one given twice is kept once.
-        account_id: How far it reaches: who submitted it, or its scope; `None`: global.
+        action: The requested action.
+        persons: All ids of each person; duplicates are kept once.
+        account_id: The submitter, which is the scope; `None`: global.
         jurisdiction: As submitted.
         submitter: As submitted.
-        source: How they came to us.
-        now_s: When.
+        source: The origin of the requests.
+        now_s: Unix time.
 
     Raises:
-        Refusal: Nobody, or a person without ids, or a text that is too long.
+        Refusal: No person, a person without ids, or a text that is too long.
     """
     every_person = [{id_: kind for kind, id_ in ids} for ids in persons]
     if not every_person or not all(every_person):
         raise Refusal("an opt-out of nobody: no id was given")
     _check_chars("jurisdiction", jurisdiction, _JURISDICTION_CHARS)
     _check_chars("submitter", submitter, _SUBMITTER_CHARS)
-    # Held until the commit, so that numbers become visible in their order.
+    # Held until the commit, so that numbers become visible in order.
     await lock_catalog(conn)
     if action is OptOutAction.ERASURE:
         await access_requests.withdraw(conn, [id_ for ids in every_person for id_ in ids])
@@ -164,7 +164,7 @@ async def record(
     if rows:
         previous_seq = await last_seq(conn)
         await conn.execute(insert(_requests), rows)
-        # Nobody else inserts before our commit, so what is new is ours, in our order.
+        # No other transaction inserts before our commit, so new rows are ours, in our order.
         inserted = await conn.scalars(
             select(_requests.c.seq).where(_requests.c.seq > previous_seq).order_by(_requests.c.seq)
         )
@@ -204,8 +204,8 @@ async def _recorded(
     alike: ColumnElement[bool],
     applied_after_s: float,
 ) -> dict[frozenset[Id], Request]:
-    """Return the requests of just these persons that are not in force, or not for long."""
-    # A person's first id leads to few requests, and one of those is of the person's ids alone.
+    """Return these persons' requests that are not in force, or only since `applied_after_s`."""
+    # A person's first id leads to few requests, with any of exactly the person's ids among them.
     first_ids = [next(iter(ids)) for ids in every_person]
     recent = or_(_requests.c.applied_at_s.is_(None), _requests.c.applied_at_s > applied_after_s)
     seqs: set[int] = set()
@@ -218,7 +218,7 @@ async def _recorded(
             )
         )
     wanted = {frozenset(ids) for ids in every_person}
-    in_order = sorted(seqs, reverse=True)  # the oldest stands last, and stays
+    in_order = sorted(seqs, reverse=True)  # the oldest comes last, and wins
     return {
         frozenset(request.ids): request
         for at in range(0, len(in_order), _IDS_AT_ONCE)
@@ -231,15 +231,11 @@ async def unapplied(
     conn: AsyncConnection, store_seq: int, *, after_seq: int, limit: int
 ) -> list[Request]:
     """
-    Return requests that the store lacks or may lack, the oldest first.
+    Return a page of requests after `after_seq` that the store may lack, oldest first.
 
-    Args:
-        conn: A connection, of `reading` too.
-        store_seq: The store has all up to this one, by its own account.
-        after_seq: Where the page before this one ended; 0 at first.
-        limit: At most so many.
+    By its own account the store has all requests up to `store_seq`.
     """
-    # Two walks along two indexes, merged: an OR would read the whole table, every second.
+    # A union of two index scans: an OR would read the whole table every second.
     seqs = union(
         select(_requests.c.seq).where(_requests.c.seq > max(store_seq, after_seq)),
         select(_requests.c.seq).where(
@@ -251,15 +247,21 @@ async def unapplied(
 
 
 async def waiting(conn: AsyncConnection, now_s: float) -> Waiting:
-    """Return how many requests are not in force, of those that are older than a moment."""
-    unapplied = _requests.c.applied_at_s.is_(None), _requests.c.created_at_s <= now_s - _MOMENT_S
+    """
+    Return how many requests are not in force, except those younger than `_MOMENT_S`.
+
+    Requests dated in the future count too: the clock was set back since.
+    """
+    created_at_s = _requests.c.created_at_s
+    is_old = or_(created_at_s <= now_s - _MOMENT_S, created_at_s > now_s + CLOCKS_DIFFER_S)
+    unapplied = _requests.c.applied_at_s.is_(None), is_old
     asked = select(func.count(), func.min(_requests.c.created_at_s)).where(*unapplied)
     count, since_s = (await conn.execute(asked)).one()
-    return Waiting(count, 0.0 if since_s is None else now_s - since_s)
+    return Waiting(count, 0.0 if since_s is None else max(0.0, now_s - since_s))
 
 
 async def are_applied(conn: AsyncConnection, transaction_ids: Sequence[str]) -> bool:
-    """Tell whether all of some requests are in force."""
+    """Tell whether all of these requests are in force."""
     for at in range(0, len(transaction_ids), _IDS_AT_ONCE):
         waiting = select(_requests.c.seq).where(
             _requests.c.transaction_id.in_(transaction_ids[at : at + _IDS_AT_ONCE]),
@@ -272,17 +274,13 @@ async def are_applied(conn: AsyncConnection, transaction_ids: Sequence[str]) -> 
 
 async def take_over(conn: AsyncConnection, taken: Sequence[Taken], *, now_s: float) -> int:
     """
-    Record opt-outs that only the store knows, so that a store to come knows them too.
+    Record opt-outs that only the store knows, so that a later store has them too.
 
-    The persons are not known, only where the store keeps them: no search finds them.
-
-    Args:
-        conn: A transaction whose turn it is, of a ledger that gives no number twice.
-        taken: By account and action.
-        now_s: When.
+    Only their places in the store are known, not the persons: no search finds them. The
+    transaction has the catalog's turn, after all known numbers are reserved.
 
     Returns:
-        How many requests that made.
+        The number of recorded requests.
     """
     made = 0
     for each in taken:
@@ -309,7 +307,7 @@ async def take_over(conn: AsyncConnection, taken: Sequence[Taken], *, now_s: flo
 async def said_ids(
     conn: AsyncConnection, *, behind: tuple[int, Id] | None, limit: int
 ) -> list[SaidId]:
-    """Return all ids of all opt-outs, in the order of their numbers, page by page."""
+    """Return a page of all ids of all opt-outs, in the order of their numbers."""
     seq, id_ = data_subject_ids.c.seq, data_subject_ids.c.id
     asked = (
         select(seq, _requests.c.account_id, _requests.c.action, _requests.c.bucket_bits, id_)
@@ -326,9 +324,9 @@ async def said_ids(
 
 async def mark_applied(conn: AsyncConnection, seqs: Collection[int], now_s: float) -> None:
     """
-    Note that the store has these requests; of those noted before, the first time stays.
+    Record that the store has these requests; an earlier record's time stays.
 
-    Some thousands at once are a statement that every database takes.
+    Every database takes some thousands of numbers in a statement.
     """
     await conn.execute(
         update(_requests)
@@ -338,7 +336,7 @@ async def mark_applied(conn: AsyncConnection, seqs: Collection[int], now_s: floa
 
 
 async def last_seq(conn: AsyncConnection, before_seq: int | None = None) -> int:
-    """Return the number of the last request, or of the last before another; 0 if none."""
+    """Return the last request's number, or the last before `before_seq`; 0 if none."""
     asked = select(func.max(_requests.c.seq))
     if before_seq is not None:
         asked = asked.where(_requests.c.seq < before_seq)
@@ -347,12 +345,9 @@ async def last_seq(conn: AsyncConnection, before_seq: int | None = None) -> int:
 
 async def end_of_run(conn: AsyncConnection, after_seq: int, seqs: Collection[int]) -> int:
     """
-    Return how far one comes from a number by requests that are among some, without a gap.
+    Return the end of the gapless run of these requests that begins after `after_seq`.
 
-    Args:
-        conn: A connection, of `reading` too.
-        after_seq: Where it begins; what is returned if the next is not among them.
-        seqs: Numbers of requests.
+    That is `after_seq` if the next request is not among `seqs`.
     """
     behind = select(_requests.c.seq).where(_requests.c.seq > after_seq).order_by(_requests.c.seq)
     for seq in await conn.scalars(behind.limit(len(seqs))):
@@ -363,7 +358,7 @@ async def end_of_run(conn: AsyncConnection, after_seq: int, seqs: Collection[int
 
 
 async def count_ids(conn: AsyncConnection, from_s: float, until_s: float) -> int:
-    """Return how many ids the requests of a span of time name."""
+    """Return how many ids the requests of a time span name."""
     bounds = select(func.min(_requests.c.seq), func.max(_requests.c.seq)).where(
         _requests.c.created_at_s >= from_s, _requests.c.created_at_s < until_s
     )
@@ -377,7 +372,7 @@ async def count_ids(conn: AsyncConnection, from_s: float, until_s: float) -> int
 
 
 async def _requests_of(conn: AsyncConnection, seqs: Sequence[int]) -> list[Request]:
-    """Return the requests of some numbers, the oldest first."""
+    """Return requests by their numbers, oldest first."""
     if not seqs:
         return []
     seq_to_ids: dict[int, list[Id]] = {seq: [] for seq in seqs}

@@ -1,18 +1,18 @@
 """
-Queries of the scrubbing of files: which are due, of whose ids, and what they became.
+Queries of the scrubbing of files: due files, ids to scrub, results.
 
-All take a connection, so that several make one transaction. A file is named by
-its job: each has its own.
+A job stands for its file: each job has its own.
 """
 
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 import msgspec
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import delete, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.ledger import jobs as _of_jobs
+from segments.ledger.clocks import CLOCKS_DIFFER_S
 from segments.ledger.privacy.late_opt_outs import Said, said_between
 from segments.ledger.tables import data_subject_requests as _requests
 from segments.ledger.tables import jobs as _jobs
@@ -25,7 +25,7 @@ _IDS_AT_ONCE = 50_000
 
 
 class Due(NamedTuple):
-    """A file that erasures behind a number have not been looked for in."""
+    """A file that is scrubbed only of erasures up to a number."""
 
     job: Job
     scrubbed_seq: int
@@ -38,24 +38,27 @@ async def last_erasure(conn: AsyncConnection) -> int:
 
 
 async def due(
-    conn: AsyncConnection, until_seq: int, before_s: float, *, after_job_id: int, limit: int
+    conn: AsyncConnection,
+    until_seq: int,
+    before_s: float,
+    *,
+    after_job_id: int,
+    limit: int,
+    now_s: float,
 ) -> list[Due]:
     """
-    Return files that were last seen to, or came, before a moment, and lack erasures since.
+    Return a page of files not scrubbed of all erasures up to `until_seq`, after a job's number.
 
-    Args:
-        conn: A connection, of `reading` too.
-        until_seq: The last ERASURE to look for.
-        before_s: The moment.
-        after_job_id: Where the page before this one ended; 0 at first.
-        limit: At most so many.
+    Only files last looked at, or delivered, at `before_s` or earlier; or before the clock was set
+    back.
     """
+    looked_at_s = func.coalesce(_jobs.c.scrubbed_at_s, _jobs.c.created_at_s)
     rows = await conn.execute(
         select(_jobs.c.id, _jobs.c.scrubbed_seq)
         .where(
             _jobs.c.scrubbed_seq < until_seq,
             _jobs.c.blob != NO_FILE,
-            func.coalesce(_jobs.c.scrubbed_at_s, _jobs.c.created_at_s) <= before_s,
+            or_(looked_at_s <= before_s, looked_at_s > now_s + CLOCKS_DIFFER_S),
             _jobs.c.id > after_job_id,
         )
         .order_by(_jobs.c.id)
@@ -69,10 +72,10 @@ async def erased_ids(
     conn: AsyncConnection, after_seq: int, until_seq: int, account_ids: Collection[int]
 ) -> dict[int | None, list[Id]]:
     """
-    Return the ids of the erasures behind one number, up to another, by these or by all.
+    Return erased ids with `after_seq` < seq <= `until_seq`, of `account_ids` or global.
 
-    By how many bits name the bucket of those that were taken over from a store, which are
-    not known whole; `None`: of those that are.
+    The key is the number of known bits of ids that were taken over from a store: they name the
+    bucket. `None`: ids known in full.
     """
     bits_to_ids: dict[int | None, list[Id]] = {}
     behind: Said | None = None
@@ -92,7 +95,7 @@ async def erased_ids(
 
 
 async def seen_to(conn: AsyncConnection, job: Job, until_seq: int, now_s: float) -> None:
-    """Note that a job's file holds no id of an ERASURE up to a number."""
+    """Record that a job's file holds no id of an ERASURE up to a number."""
     await conn.execute(
         update(_jobs)
         .where(_jobs.c.id == job.id, _jobs.c.blob == job.blob)
@@ -101,7 +104,7 @@ async def seen_to(conn: AsyncConnection, job: Job, until_seq: int, now_s: float)
 
 
 async def put_off(conn: AsyncConnection, job: Job, now_s: float) -> None:
-    """Note that a job's file could not be seen to now."""
+    """Record a failed attempt to scrub a job's file."""
     await conn.execute(update(_jobs).where(_jobs.c.id == job.id).values(scrubbed_at_s=now_s))
 
 
@@ -115,19 +118,13 @@ async def replace_file(
     now_s: float,
 ) -> bool:
     """
-    Give a job another file, and note that its former one is to be deleted.
+    Give a job a file without ids of ERASUREs up to `until_seq`, and retire its former file.
 
-    Args:
-        conn: A transaction.
-        job: As it was when its file was read.
-        until_seq: The new file has no id of an ERASURE up to this number.
-        blob: The new file's name; the former one's, if there is to be none.
-        scrubbed: What the file has become.
-        now_s: When.
+    `job` is as of the reading of its file. `blob` is the new file's name, or the former file's
+    if there is none.
 
     Returns:
-        Whether it was done. Not, if a loader is at work on the job, or somebody
-        else has given it another file.
+        Whether it was done: not if a loader runs the job, or the job has another file by now.
     """
     values = {
         "blob": blob,
@@ -147,17 +144,17 @@ async def replace_file(
 
 
 async def retire(conn: AsyncConnection, names: Iterable[str]) -> None:
-    """Note that files that no job names any more are to be deleted."""
+    """Mark files that no job names as still to be deleted."""
     for name in set(names):
         if await conn.scalar(select(_retired.c.name).where(_retired.c.name == name)) is None:
             await conn.execute(insert(_retired).values(name=name))
 
 
 async def retired(conn: AsyncConnection) -> list[str]:
-    """Return the names of all files that are still to be deleted."""
+    """Return the names of all files still to be deleted."""
     return list(await conn.scalars(select(_retired.c.name)))
 
 
 async def deleted(conn: AsyncConnection, name: str) -> None:
-    """Note that a file has been deleted."""
+    """Record that a file is deleted."""
     await conn.execute(delete(_retired).where(_retired.c.name == name))

@@ -1,9 +1,8 @@
 """
-Queries of what was requested about a person: opt-outs and access requests alike.
+Queries of a person's requests: opt-outs and access requests alike.
 
-For whoever may ask, which is decided by the account that a request reaches as
-far as: `visible_to` are the accounts whose requests are told; `None` tells all,
-the global ones too.
+A request's scope account decides on its visibility. `visible_to` holds the accounts whose
+requests are returned; `None` returns all, global requests too.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -26,11 +25,11 @@ Visible = Collection[int] | None
 
 
 class SubjectRequest(NamedTuple):
-    """One request, whatever its action."""
+    """A request of any action."""
 
     transaction_id: str
     action: str
-    account_id: int | None  # how far it reaches; none: everything
+    account_id: int | None  # the scope; `None`: everything
     jurisdiction: str | None
     submitter: str | None
     callback: str | None
@@ -44,7 +43,7 @@ class SubjectRequest(NamedTuple):
 async def find(
     conn: AsyncConnection, transaction_id: str, visible_to: Visible
 ) -> SubjectRequest | None:
-    """Return the request of a transaction id, if it may be told."""
+    """Return a visible request by its transaction id."""
     access = await access_requests.find(conn, transaction_id)
     if access is not None:
         found = await _told_access(conn, [access])
@@ -56,7 +55,7 @@ async def find(
 async def of_ids(
     conn: AsyncConnection, ids: Sequence[Id], visible_to: Visible, *, limit: int
 ) -> list[SubjectRequest]:
-    """Return the requests that name one of some ids, the newest first, `limit` at most."""
+    """Return the visible requests that name any of these ids, newest first."""
     found = await _told_access(conn, await access_requests.of_ids(conn, ids, limit))
     seen: set[str] = set()
     for at in range(0, len(ids), _IDS_AT_ONCE):
@@ -110,7 +109,7 @@ async def _told(
 
 
 def _request(row: Row[Any], ids: Iterable[SubjectId]) -> SubjectRequest:
-    # Recorded for good; in force once the store has it and no bid is answered without.
+    # Recorded for good; in force once every bid is answered with it.
     status = (
         AccessRequestState.PENDING if row.applied_at_s is None else AccessRequestState.COMPLETED
     )
@@ -129,7 +128,7 @@ def _request(row: Row[Any], ids: Iterable[SubjectId]) -> SubjectRequest:
 
 
 def _hashes(ids: Iterable[SubjectId]) -> tuple[str, ...]:
-    # Of one that came by the command line, or before tails were kept, the id is all there is.
+    # Without a tail: from the command line, or from before tails were kept.
     return tuple(
         email_hash_of(each.id, each.tail or b"")
         for each in ids

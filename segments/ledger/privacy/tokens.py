@@ -1,9 +1,8 @@
 """
-Queries of the Privacy API's bearer tokens: who may submit requests, and for whom.
+Queries of the Privacy API's bearer tokens.
 
-A token is drawn here, shown once and kept as its SHA-256: it is long and random,
-so nothing is gained by hashing it slowly. One that is revoked keeps its row, for
-requests and the audit trail name it by its number.
+A token is generated here, shown once and stored as its SHA-256: it is long and random, so a slow
+hash adds nothing. A revoked token keeps its row, to which requests and the audit trail refer.
 """
 
 import hashlib
@@ -19,17 +18,17 @@ from segments.model.account import Account
 from segments.model.refusal import NotFound, Refusal
 
 PREFIX = "rtbp_"
-"""By which people, and scanners of repositories, tell what it is."""
+"""The prefix by which people, and secret scanners, recognize a token."""
 
 _TOKEN_BYTES = 32
 _MAX_NOTE_CHARS = 128
 
 
 class PrivacyToken(NamedTuple):
-    """One row."""
+    """A row of the table."""
 
     id: int
-    account_id: int | None  # none: global
+    account_id: int | None  # `None`: global
     is_internal: bool
     note: str
     created_at_s: int
@@ -37,7 +36,7 @@ class PrivacyToken(NamedTuple):
     revoked_at_s: int | None
 
     def is_good(self, now_s: float) -> bool:
-        """Tell whether it lets anybody in."""
+        """Tell whether the token is valid."""
         return self.revoked_at_s is None and now_s < self.expires_at_s
 
 
@@ -54,18 +53,12 @@ async def create(
     expires_at_s: float,
 ) -> tuple[PrivacyToken, str]:
     """
-    Draw a token.
+    Create a token that acts for an account; for all accounts if `None`.
 
-    Args:
-        conn: A transaction.
-        account: For whom it acts; `None`: everyone.
-        is_internal: It may ask for reports and search.
-        note: Whose it is, for people.
-        now_s: When.
-        expires_at_s: Until when it is good.
+    An internal token may ask for reports and search. The note names the holder, for people.
 
     Returns:
-        What is kept, and the token itself, which nobody will see again.
+        The row, and the token itself, which is never shown again.
 
     Raises:
         Refusal: The note can't be stored and printed.
@@ -85,24 +78,24 @@ async def create(
 
 
 async def find(conn: AsyncConnection, token: str) -> PrivacyToken | None:
-    """Return what is kept of a token, good or not."""
+    """Return a token's row, valid or not."""
     asked = select(*_COLUMNS).where(_tokens.c.token_sha256 == _sha256(token))
     row = (await conn.execute(asked)).one_or_none()
     return None if row is None else _token(row)
 
 
 async def tokens(conn: AsyncConnection) -> list[PrivacyToken]:
-    """Return all tokens, the oldest first."""
+    """Return all tokens, oldest first."""
     return [_token(row) for row in await conn.execute(select(*_COLUMNS).order_by(_tokens.c.id))]
 
 
 async def revoke(conn: AsyncConnection, token_id: int, *, now_s: float) -> PrivacyToken:
     """
-    Let a token in no more.
+    Revoke a token.
 
     Raises:
-        NotFound: There is none of that number.
-        Refusal: It was revoked before.
+        NotFound: No such token.
+        Refusal: The token is revoked already.
     """
     asked = select(*_COLUMNS).where(_tokens.c.id == token_id)
     row = (await conn.execute(asked)).one_or_none()

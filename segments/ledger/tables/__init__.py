@@ -1,28 +1,32 @@
 """
 The ledger's tables: the system of record.
 
-The membership store is a projection of what stands here and in the blobs, so a
-lost Redis loses nothing, and an opt-out outlives every store. The same
-definitions serve SQLite and PostgreSQL; `migrations/` brings a database to
-them, and a test compares the two.
+The store is a projection of these tables and the blobs, so losing a Redis loses nothing, and
+opt-outs outlive every store. The definitions serve both SQLite and PostgreSQL; `migrations/`
+brings a database to them, and a test compares the two.
 
-Ids that reach the store (accounts, audiences, recipients) are small integers
-that are never used twice: rows are marked, not deleted, and SQLite's
-`AUTOINCREMENT` keeps a number from coming back even so. Times are unix seconds.
+Ids that reach the store (accounts, audiences, recipients) are small integers that are never
+reused: rows are marked instead of deleted, and SQLite's `AUTOINCREMENT` protects even deleted
+rows' numbers. Times are unix seconds.
 """
 
 from segments.ledger.tables.base import metadata
+from segments.ledger.tables.console import console_sessions, staff
 from segments.ledger.tables.core import (
     account_relations,
     accounts,
+    audience_counts,
     audiences,
     catalog_revision,
     data_subject_ids,
     data_subject_requests,
+    job_audiences,
     jobs,
     late_opt_outs,
     ledger_identity,
+    quotas,
     recipient_grants,
+    recipient_tokens,
     recipients,
     retired_blobs,
     revision_names,
@@ -35,6 +39,7 @@ from segments.ledger.tables.delivery import (
     secrets,
     sessions,
     ssh_keys,
+    throttles,
     uploads,
     users,
 )
@@ -62,12 +67,14 @@ __all__ = [
     "account_relations",
     "accounts",
     "activations",
+    "audience_counts",
     "audiences",
     "audit",
     "base_connections",
     "callbacks",
     "campaigns",
     "catalog_revision",
+    "console_sessions",
     "crm_audiences",
     "crm_uploads",
     "data_subject_ids",
@@ -78,6 +85,7 @@ __all__ = [
     "external_run_files",
     "external_runs",
     "idempotency_keys",
+    "job_audiences",
     "jobs",
     "late_opt_outs",
     "ledger_identity",
@@ -87,13 +95,17 @@ __all__ = [
     "privacy_jwts",
     "privacy_keys",
     "privacy_tokens",
+    "quotas",
     "recipient_grants",
+    "recipient_tokens",
     "recipients",
     "retired_blobs",
     "revision_names",
     "secrets",
     "sessions",
     "ssh_keys",
+    "staff",
+    "throttles",
     "uploads",
     "users",
 ]

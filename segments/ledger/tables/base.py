@@ -1,4 +1,4 @@
-"""What the definitions of all tables share: names of constraints, numbers of rows."""
+"""Common to all table definitions: constraint names, row numbers."""
 
 from sqlalchemy import BigInteger, Integer, MetaData
 
@@ -12,5 +12,5 @@ metadata = MetaData(
     }
 )
 
-# SQLite numbers rows only where the type is exactly INTEGER.
+# SQLite assigns row numbers only where the type is exactly INTEGER.
 RowId = BigInteger().with_variant(Integer, "sqlite")

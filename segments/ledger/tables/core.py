@@ -1,4 +1,4 @@
-"""What all else stands on: accounts, recipients, audiences, jobs, and what persons told us."""
+"""Core tables: accounts, recipients, audiences, jobs, and data subject requests."""
 
 from sqlalchemy import (
     JSON,
@@ -24,19 +24,30 @@ accounts = Table(
     metadata,
     Column("id", RowId, primary_key=True),
     Column("kind", String(16), nullable=False),  # segments.model.account.AccountKind
-    # What the account is called in files and bid requests: partner_id, sub_id, publisher.id.
+    # The account's id in files and bid requests: partner_id, sub_id, publisher.id.
     Column("public_id", String(128), nullable=False),
-    # Among which accounts that is unambiguous: segments.model.account.id_space.
+    # The accounts among which it is unique: segments.model.account.id_space.
     Column("id_space", String(32), nullable=False),
     Column("name", String(256), nullable=False),
-    # An agency of a sub account, or the media group of a publisher or an advertiser.
+    # The agency of a sub account, or the media group of a publisher or an advertiser.
     Column("parent_id", ForeignKey("accounts.id")),
-    Column("segtax", Integer),  # Data.ext.segtax of its segments, none if proprietary
+    Column("segtax", Integer),  # Data.ext.segtax of its segments; null if proprietary
     Column("is_active", Boolean, nullable=False, server_default=text("true")),
     Column("created_at_s", BigInteger, nullable=False),
     CheckConstraint("kind in ('agency', 'advertiser', 'publisher', 'media_group')", name="kind"),
     UniqueConstraint("id_space", "public_id"),
     sqlite_autoincrement=True,
+)
+
+quotas = Table(
+    "quotas",
+    metadata,
+    # A partner's quotas (segments.model.quota); null: no limit.
+    Column("partner_id", ForeignKey("accounts.id"), primary_key=True),
+    Column("deliveries_per_day", BigInteger),
+    Column("delivered_bytes_per_day", BigInteger),
+    Column("kept_bytes", BigInteger),
+    Column("audiences", BigInteger),
 )
 
 account_relations = Table(
@@ -54,6 +65,23 @@ recipients = Table(
     Column("hold_out", Float, nullable=False, server_default=text("0")),  # fraction of persons
     Column("is_active", Boolean, nullable=False, server_default=text("true")),
     Column("created_at_s", BigInteger, nullable=False),
+    # Bids need a valid token, even if the recipient has none.
+    Column("needs_token", Boolean, nullable=False, server_default=text("false")),
+    # The client's certificate must have any of these names; null: no certificate needed.
+    Column("certificates", JSON(none_as_null=True)),
+    sqlite_autoincrement=True,
+)
+
+recipient_tokens = Table(
+    "recipient_tokens",
+    metadata,
+    # Bearer tokens of bid requests, as SHA-256 only.
+    Column("id", RowId, primary_key=True),
+    Column("recipient_id", ForeignKey("recipients.id"), nullable=False),
+    Column("token_sha256", LargeBinary(32), nullable=False, unique=True),
+    Column("created_at_s", BigInteger, nullable=False),
+    Column("revoked_at_s", BigInteger),
+    Index("ix_recipient_tokens_recipient_id", "recipient_id"),
     sqlite_autoincrement=True,
 )
 
@@ -68,20 +96,20 @@ audiences = Table(
     "audiences",
     metadata,
     Column("id", RowId, primary_key=True),
-    # The advertiser whose persons these are; for an agency's sub_id, the sub account.
+    # The advertiser; for an agency's sub_id, the sub account.
     Column("owner_id", ForeignKey("accounts.id"), nullable=False),
-    # Whose `Data` object shows it: the owner, or the owner's agency.
+    # The owner, or the owner's agency; shown in its `Data` object.
     Column("partner_id", ForeignKey("accounts.id"), nullable=False),
-    Column("segment_id", String(64), nullable=False),  # as shown in a bid request
+    Column("segment_id", String(64), nullable=False),  # as in bid requests
     Column("name", String(256), nullable=False),
     Column("state", String(16), nullable=False),  # segments.model.audience.AudienceState
-    Column("live_from_s", BigInteger),  # activation window; none: no bound
+    Column("live_from_s", BigInteger),  # the window; null: no bound
     Column("live_until_s", BigInteger),
-    Column("ttl_days", Integer),  # how long a membership holds; none: for good
+    Column("ttl_days", Integer),  # lifetime of a membership; null: no expiry
     Column("created_at_s", BigInteger, nullable=False),
     Column("updated_at_s", BigInteger, nullable=False),
     CheckConstraint("state in ('active', 'deactivated', 'deleted')", name="state"),
-    # A deleted audience keeps its row and its number; its segment id may be used anew.
+    # A deleted audience keeps its row and number; its segment id may be reused.
     Index(
         "uq_audiences_live",
         "owner_id",
@@ -90,17 +118,19 @@ audiences = Table(
         sqlite_where=text("state <> 'deleted'"),
         postgresql_where=text("state <> 'deleted'"),
     ),
+    Index("ix_audiences_partner_id_id", "partner_id", "id"),
+    Index("ix_audiences_owner_id_id", "owner_id", "id"),
     sqlite_autoincrement=True,
 )
 
 catalog_revision = Table(
     "catalog_revision",
     metadata,
-    # One row. Raised by every change of the tables above, in the same transaction. It starts at
-    # the unix time of creation, so no store filled by another ledger looks up to date.
+    # A single row, raised by every change of the tables above in the same transaction. It starts
+    # at the unix time of creation, so that another ledger's store never looks up to date.
     Column("id", Integer, primary_key=True),
     Column("revision", BigInteger, nullable=False),
-    # No bid is answered by one before this any more: see `segments.projection.in_force`.
+    # Every bid is answered by at least this revision: see `segments.projection.in_force`.
     Column("in_force", BigInteger, nullable=False, server_default=text("0")),
     CheckConstraint("id = 1", name="one_row"),
 )
@@ -108,7 +138,7 @@ catalog_revision = Table(
 revision_names = Table(
     "revision_names",
     metadata,
-    # The last revisions, each with a name that was drawn at random: see `segments.ledger.revision`.
+    # The last revisions and their random names: see `segments.ledger.revision`.
     Column("revision", BigInteger, primary_key=True, autoincrement=False),
     Column("name", String(32), nullable=False),
 )
@@ -116,11 +146,10 @@ revision_names = Table(
 ledger_identity = Table(
     "ledger_identity",
     metadata,
-    # One row, made with the ledger: see `segments.ledger.ledger_id`.
+    # A single row, created with the ledger: see `segments.ledger.ledger_id`.
     Column("id", Integer, primary_key=True),
     Column("ledger_id", String(32), nullable=False),
-    # Numbers up to these are given away, though no row may have them: a store was told of them
-    # by rows that are lost.
+    # Numbers up to these are taken, even without a row: lost rows told a store of them.
     Column("last_audience", BigInteger, nullable=False, server_default=text("0")),
     Column("last_opt_out", BigInteger, nullable=False, server_default=text("0")),
     CheckConstraint("id = 1", name="one_row"),
@@ -129,44 +158,77 @@ ledger_identity = Table(
 jobs = Table(
     "jobs",
     metadata,
-    Column("id", RowId, primary_key=True),  # also the order in which a partner's files apply
+    Column("id", RowId, primary_key=True),  # a partner's files apply in this order
     Column("transaction_id", String(32), nullable=False, unique=True),
-    Column("door", String(32), nullable=False),  # who took it in: command line, sftp, ...
+    Column("door", String(32), nullable=False),  # command line, sftp, ...
     Column("partner_id", ForeignKey("accounts.id"), nullable=False),
     Column("owner_id", ForeignKey("accounts.id"), nullable=False),
-    # Names the same delivery: of equal unfinished ones there is only one.
+    # Identifies a delivery, so that repeating an unfinished delivery adds no job.
     Column("fingerprint", String(64), nullable=False),
     Column("blob", String(1024), nullable=False),
     Column("file_name", String(256), nullable=False),
-    # As the door was sent it, validated: for the vendor's answer. What is to be done is `order`.
+    # The vendor's form, validated, for the vendor's answer. Instructions are in `order`.
     Column("metadata", JSON, nullable=False),
     Column("state", String(16), nullable=False),  # segments.model.job.JobState
     Column("lease_owner", String(128)),
     Column("lease_until_s", Float),
-    Column("checkpoint", JSON),  # how far it came: segments.model.job.Checkpoint
-    Column("report", JSON),  # what it did so far: segments.model.job.Report
-    Column("error_code", Integer),  # of the release before: see revision 0009
+    Column("checkpoint", JSON),  # segments.model.job.Checkpoint
+    Column("report", JSON),  # results so far: segments.model.job.Report
+    Column("error_code", Integer),  # of the previous release: see revision 0009
     Column("error", String(512)),
     Column("created_at_s", Float, nullable=False),
     Column("started_at_s", Float),
     Column("finished_at_s", Float),
-    # See segments.upkeep.scrub.scrubber: no ERASURE up to this number has left an id in the file
-    # that it concerns.
+    # The file holds no id of an ERASURE up to this number, within the ERASURE's scope: see
+    # segments.upkeep.scrub.scrubber.
     Column("scrubbed_seq", BigInteger, nullable=False, server_default=text("0")),
-    Column("scrubbed_at_s", Float),  # when that was seen to; none: not yet
-    Column("scrubbed", JSON),  # what the file became: segments.model.job.Scrubbed
-    # segments.model.order.Order; none: of a process of the release before, see revision 0009.
+    Column("scrubbed_at_s", Float),  # time of the last attempt; null: none yet
+    Column("scrubbed", JSON),  # the result: segments.model.job.Scrubbed
+    # segments.model.order.Order; null: from a process of the previous release, see revision 0009.
     Column("order", JSON),
+    # Size of the file as delivered; for a run, of the customer's files.
+    Column("delivered_bytes", BigInteger, nullable=False, server_default=text("0")),
     CheckConstraint("state in ('queued', 'running', 'held', 'done', 'failed')", name="state"),
+    Index("ix_jobs_partner_created", "partner_id", "created_at_s"),
     Index("ix_jobs_partner_state", "partner_id", "state", "id"),
     Index("ix_jobs_scrubbed_seq", "scrubbed_seq"),
+    # Lists, newest first; a search of texts reads no more than the index.
+    Index("ix_jobs_listed", "id", "created_at_s", "file_name", "transaction_id"),
+    Index(
+        "ix_jobs_partner_listed", "partner_id", "id", "created_at_s", "file_name", "transaction_id"
+    ),
+    Index("ix_jobs_owner_listed", "owner_id", "id", "created_at_s", "file_name", "transaction_id"),
+    Index("ix_jobs_state_id", "state", "id"),
     sqlite_autoincrement=True,
+)
+
+job_audiences = Table(
+    "job_audiences",
+    metadata,
+    # The audiences that a job's plan changes: `segments.model.job.Planned`.
+    Column("job_id", ForeignKey("jobs.id"), primary_key=True),
+    Column("audience_id", ForeignKey("audiences.id"), primary_key=True),
+    Column("action", String(8), primary_key=True),  # segments.model.order.SegmentAction
+    Index("ix_job_audiences_audience_id_job_id", "audience_id", "job_id"),
+)
+
+audience_counts = Table(
+    "audience_counts",
+    metadata,
+    # The census: the members of an audience on a day, as counted in the store.
+    Column("audience_id", ForeignKey("audiences.id"), primary_key=True),
+    Column("day", Integer, primary_key=True, autoincrement=False),  # segments.model.record.day_of
+    Column("counted_at_s", Float, nullable=False),
+    Column("members", BigInteger, nullable=False),  # with those whom an opt-out hides
+    Column("opted_out", BigInteger, nullable=False),
+    Column("ends", JSON, nullable=False),  # the last day of memberships, to their number
+    Index("ix_audience_counts_day", "day"),
 )
 
 retired_blobs = Table(
     "retired_blobs",
     metadata,
-    # Files that no job names any more and that are still to be deleted.
+    # Files that no job names, still to be deleted.
     Column("name", String(1024), primary_key=True),
 )
 
@@ -176,30 +238,30 @@ data_subject_requests = Table(
     Column("seq", RowId, primary_key=True),  # the order in which the store applies them
     Column("transaction_id", String(32), nullable=False, unique=True),
     Column("action", String(16), nullable=False),  # RESTRICT, ERASURE
-    Column("account_id", ForeignKey("accounts.id")),  # who submitted it; none: global
+    Column("account_id", ForeignKey("accounts.id")),  # the submitter; null: global
     Column("jurisdiction", String(16)),
     Column("submitter", String(256)),
     Column("created_at_s", Float, nullable=False),
-    Column("applied_at_s", Float),  # none: the store may not have it yet
-    # As submitted; only told again. ACCESS is a table of its own, `access_requests`.
+    Column("applied_at_s", Float),  # null: the store may not have it yet
+    # As submitted; only returned in answers. ACCESS has its own table, `access_requests`.
     Column("callback", String(2048)),
-    # By which of the two it came; neither: the command line. References but in name: to add one,
-    # SQLite would have to copy the table, to which others refer. Neither is ever deleted.
+    # The credential; neither: the command line. Without foreign keys, for which SQLite would
+    # copy the table, to which others refer. Credentials are never deleted.
     Column("token_id", BigInteger),
     Column("key_id", BigInteger),
-    # Taken over from a store that alone knew of it: so many bits of each id name its bucket, and
-    # those between these and the field are zero. None: its ids are known whole.
+    # Taken over from a store that alone knew it: this many leading bits of each id name its
+    # bucket, and the bits between them and the field are zero. Null: its ids are known in full.
     Column("bucket_bits", Integer),
     CheckConstraint("action in ('RESTRICT', 'ERASURE')", name="action"),
     Index("ix_data_subject_requests_created_at_s", "created_at_s"),
-    # Asked for every second; nearly always empty.
+    # Queried every second; nearly always empty.
     Index(
         "ix_data_subject_requests_unapplied",
         "seq",
         sqlite_where=text("applied_at_s is null"),
         postgresql_where=text("applied_at_s is null"),
     ),
-    # Whose ids are to be scrubbed; asked for the last one every minute.
+    # The ids to scrub; the last is queried every minute.
     Index(
         "ix_data_subject_requests_erasures",
         "seq",
@@ -215,8 +277,8 @@ data_subject_ids = Table(
     Column("seq", ForeignKey("data_subject_requests.seq"), primary_key=True),
     Column("id", LargeBinary(16), primary_key=True),  # segments.model.identity.Id
     Column("kind", String(8), nullable=False),
-    # What the digest of an e-mail hash has behind its first 16 bytes, so that answers can name
-    # what was submitted. Whoever could test an address against it could against the id alone.
+    # The rest of an e-mail hash after its first 16 bytes, so that answers can name the hash.
+    # Testing an address needs no tail: the id alone is enough.
     Column("tail", LargeBinary(16)),
     Index("ix_data_subject_ids_id", "id"),
 )
@@ -224,8 +286,8 @@ data_subject_ids = Table(
 late_opt_outs = Table(
     "late_opt_outs",
     metadata,
-    # A RESTRICT that was recorded while a job ran, of an id that the job had reached
-    # before it: what the job added to that id stays, unseen. See `segments.upkeep.rebuild`.
+    # A RESTRICT recorded while a job ran, of an id that the job had already reached: the job's
+    # additions to that id stay, hidden. See `segments.upkeep.rebuild`.
     Column("job_id", ForeignKey("jobs.id"), primary_key=True),
     Column("seq", ForeignKey("data_subject_requests.seq"), primary_key=True),
     Column("id", LargeBinary(16), primary_key=True),

@@ -1,4 +1,4 @@
-"""CRM audiences': campaigns, activations, and what each upload brought."""
+"""CRM audiences: campaigns, activations, and the counts of each upload."""
 
 from sqlalchemy import JSON, BigInteger, Column, Float, ForeignKey, String, Table, UniqueConstraint
 
@@ -7,7 +7,7 @@ from segments.ledger.tables.base import RowId, metadata
 campaigns = Table(
     "campaigns",
     metadata,
-    # What an account's CRM audiences are for. A name may stand there twice, as in the vendor's.
+    # The purpose of CRM audiences. Names need not be unique, as in the vendor's API.
     Column("id", RowId, primary_key=True),
     Column("account_id", ForeignKey("accounts.id"), nullable=False, index=True),
     Column("name", String(256), nullable=False),
@@ -18,10 +18,10 @@ campaigns = Table(
 crm_audiences = Table(
     "crm_audiences",
     metadata,
-    # What the CRM door keeps of an audience of its own; it outlives the audience, to be known by.
+    # The CRM door's data of an audience; the row outlives it, to keep the number's owner known.
     Column("audience_id", ForeignKey("audiences.id"), primary_key=True, autoincrement=False),
     Column("campaign_id", ForeignKey("campaigns.id"), nullable=False),
-    Column("user_id", ForeignKey("users.id"), nullable=False),  # who created it
+    Column("user_id", ForeignKey("users.id"), nullable=False),  # the creator
     Column("description", String(2048)),
     Column("created_at_s", Float, nullable=False),
     Column("updated_at_s", Float, nullable=False),
@@ -30,7 +30,7 @@ crm_audiences = Table(
 activations = Table(
     "activations",
     metadata,
-    # One audience shown to one recipient, under a segment id of its own, in a window of its own.
+    # An audience shown to a recipient, under a segment id and in a window of its own.
     Column("id", RowId, primary_key=True),
     Column("audience_id", ForeignKey("audiences.id"), nullable=False),
     Column("recipient_id", ForeignKey("recipients.id"), nullable=False),
@@ -38,8 +38,8 @@ activations = Table(
     Column("name", String(256), nullable=False),
     Column("description", String(2048)),
     Column("live_from_s", BigInteger, nullable=False),
-    Column("live_until_s", BigInteger, nullable=False),  # the first second it is not shown
-    Column("flow_id", String(36), nullable=False),  # of its last change: a GUID
+    Column("live_until_s", BigInteger, nullable=False),  # exclusive
+    Column("flow_id", String(36), nullable=False),  # of the last change: a GUID
     Column("updated_at_s", Float, nullable=False),
     UniqueConstraint("audience_id", "recipient_id"),
     sqlite_autoincrement=True,
@@ -48,7 +48,7 @@ activations = Table(
 crm_uploads = Table(
     "crm_uploads",
     metadata,
-    # What a file brought to a CRM audience, counted before its first membership was written.
+    # A file's upload to an audience, counted before its first membership is written.
     Column("audience_id", ForeignKey("audiences.id"), primary_key=True, autoincrement=False),
     Column("job_id", ForeignKey("jobs.id"), primary_key=True, autoincrement=False),
     Column("mode", String(16), nullable=False),  # segments.ledger.crm_audience.uploads.Mode

@@ -1,4 +1,4 @@
-"""How partners come in, and what they deliver: SFTP, presigned uploads, callbacks."""
+"""Partners' logins and deliveries: SFTP, presigned uploads, callbacks."""
 
 from sqlalchemy import (
     JSON,
@@ -23,7 +23,7 @@ ssh_keys = Table(
     "ssh_keys",
     metadata,
     Column("id", RowId, primary_key=True),
-    Column("account_id", ForeignKey("accounts.id"), nullable=False),  # who may log in with it
+    Column("account_id", ForeignKey("accounts.id"), nullable=False),  # the partner
     Column("fingerprint", String(64), nullable=False),  # SHA256:..., as `ssh-keygen -l` prints it
     Column("public_key", String(4096), nullable=False),  # as in an `authorized_keys` file
     Column("comment", String(256), nullable=False),
@@ -37,13 +37,13 @@ deliveries = Table(
     metadata,
     # A metadata file of the LiveAudience door, from its acceptance to its last answer.
     Column("id", RowId, primary_key=True),
-    Column("account_id", ForeignKey("accounts.id"), nullable=False),  # in whose folder
-    Column("name", String(256), nullable=False),  # <name>.json came, <name>.status answers
+    Column("account_id", ForeignKey("accounts.id"), nullable=False),  # of the folder
+    Column("name", String(256), nullable=False),  # of <name>.json and <name>.status
     Column("transaction_id", String(32), nullable=False, unique=True),
-    Column("metadata", JSON, nullable=False),  # as delivered, validated
+    Column("metadata", JSON, nullable=False),  # validated
     Column("received_at_s", Float, nullable=False),
-    Column("job_id", ForeignKey("jobs.id")),  # none: waits for its data file
-    Column("answered_at_s", Float),  # none: the last answer is still to be given
+    Column("job_id", ForeignKey("jobs.id")),  # null: waits for its data file
+    Column("answered_at_s", Float),  # null: the last answer is pending
     Index(
         "ix_deliveries_unanswered",
         "id",
@@ -56,9 +56,9 @@ deliveries = Table(
 callbacks = Table(
     "callbacks",
     metadata,
-    # Statuses that are still to be POSTed; a row goes when that is done or given up.
+    # Statuses to POST; a row is deleted once delivered or given up.
     Column("id", RowId, primary_key=True),
-    Column("transaction_id", String(32)),  # a later status of the same replaces an earlier
+    Column("transaction_id", String(32)),  # a later status replaces an earlier status
     Column("url", String(2048), nullable=False),
     Column("body", Text, nullable=False),
     Column("attempts", Integer, nullable=False),
@@ -70,7 +70,7 @@ callbacks = Table(
 secrets = Table(
     "secrets",
     metadata,
-    # What our own signatures are made with: drawn once, shared by all replicas.
+    # The keys of our own signatures: generated once, shared by all replicas.
     Column("name", String(64), primary_key=True),
     Column("value", LargeBinary(64), nullable=False),
     Column("created_at_s", BigInteger, nullable=False),
@@ -82,7 +82,7 @@ users = Table(
     Column("id", RowId, primary_key=True),
     Column("public_id", String(32), nullable=False, unique=True),  # `userId` in answers
     Column("username", String(128), nullable=False, unique=True),
-    Column("account_id", ForeignKey("accounts.id"), nullable=False),  # for whom they act
+    Column("account_id", ForeignKey("accounts.id"), nullable=False),  # that they act for
     Column("password_hash", String(256), nullable=False),  # argon2, with its parameters
     Column("is_active", Boolean, nullable=False, server_default=text("true")),
     Column("created_at_s", BigInteger, nullable=False),
@@ -92,10 +92,10 @@ users = Table(
 sessions = Table(
     "sessions",
     metadata,
-    # One login. Its access tokens name it, so ending it ends them all at once.
+    # A login. Its access tokens name it and end with it.
     Column("id", RowId, primary_key=True),
     Column("user_id", ForeignKey("users.id"), nullable=False, index=True),
-    # The first half of the refresh token names the session; of the second half, its hash.
+    # The refresh token's first part; its second part is stored as a hash.
     Column("handle", String(16), nullable=False, unique=True),
     Column("secret_sha256", LargeBinary(32), nullable=False),
     Column("created_at_s", BigInteger, nullable=False),
@@ -103,31 +103,42 @@ sessions = Table(
     sqlite_autoincrement=True,
 )
 
+throttles = Table(
+    "throttles",
+    metadata,
+    # Counters shared by all processes, and the addresses of users' logins.
+    Column("kind", String(32), primary_key=True),
+    Column("name_sha256", LargeBinary(32), primary_key=True),
+    Column("until_ms", BigInteger, nullable=False, index=True),  # when the bucket is empty
+)
+
 external_ids = Table(
     "external_ids",
     metadata,
-    # What an owner calls an audience elsewhere, if it says so; none has two of the same.
+    # An owner's optional id of an audience in other systems, unique for the owner.
     Column("owner_id", ForeignKey("accounts.id"), primary_key=True),
     Column("external_id", String(256), primary_key=True),
     Column("audience_id", ForeignKey("audiences.id"), nullable=False),
+    Index("ix_external_ids_audience_id", "audience_id"),
 )
 
 uploads = Table(
     "uploads",
     metadata,
-    # URLs that were given out for one upload each.
+    # Upload URLs, each for a single file.
     Column("id", RowId, primary_key=True),
     Column("request_id", String(32), nullable=False, unique=True),
     Column("key", String(32), nullable=False, unique=True),  # unguessable; in the URL's path
-    Column("account_id", ForeignKey("accounts.id"), nullable=False),  # who asked for it
+    Column("account_id", ForeignKey("accounts.id"), nullable=False),  # that requested it
     Column("audience_id", ForeignKey("audiences.id"), nullable=False),
     Column("file_name", String(256), nullable=False),
     Column("action", String(8), nullable=False),  # segments.model.order.SegmentAction
     Column("hash_type", String(8), nullable=False),
     Column("created_at_s", BigInteger, nullable=False),
     Column("expires_at_s", BigInteger, nullable=False),
-    Column("job_id", ForeignKey("jobs.id")),  # none: has not arrived
-    # Asked for every few seconds where files come by a bucket.
+    Column("job_id", ForeignKey("jobs.id")),  # null: has not arrived
+    # Queried every few seconds where files arrive in a bucket.
     Index("ix_uploads_expires_at_s", "expires_at_s"),
+    Index("ix_uploads_audience_id_id", "audience_id", "id"),
     sqlite_autoincrement=True,
 )

@@ -1,7 +1,7 @@
 """
-External audiences': orgs and sandboxes, base connections, audiences and their runs.
+External audiences: orgs and sandboxes, base connections, audiences and their runs.
 
-And what makes the creation of anything repeatable, by whatever door.
+Also idempotency keys, which make creation repeatable at every door.
 """
 
 from sqlalchemy import (
@@ -27,11 +27,11 @@ from segments.ledger.tables.base import RowId, metadata
 org_sandboxes = Table(
     "org_sandboxes",
     metadata,
-    # `x-gw-ims-org-id` and `x-sandbox-name`: between which nothing is shared.
+    # `x-gw-ims-org-id` and `x-sandbox-name`. Sandboxes share nothing.
     Column("id", RowId, primary_key=True),
     Column("ims_org_id", String(128), nullable=False),
     Column("name", String(64), nullable=False),
-    Column("account_id", ForeignKey("accounts.id"), nullable=False),  # whose audiences its are
+    Column("account_id", ForeignKey("accounts.id"), nullable=False),  # the audiences' owner
     Column("created_at_s", BigInteger, nullable=False),
     UniqueConstraint("ims_org_id", "name"),
     sqlite_autoincrement=True,
@@ -40,12 +40,12 @@ org_sandboxes = Table(
 org_credentials = Table(
     "org_credentials",
     metadata,
-    # `x-api-key` and `Authorization`, for one sandbox.
+    # `x-api-key` and `Authorization`, for a sandbox.
     Column("id", RowId, primary_key=True),
     Column("sandbox_id", ForeignKey("org_sandboxes.id"), nullable=False),
     Column("api_key", String(32), nullable=False, unique=True),
     Column("token_sha256", LargeBinary(32), nullable=False, unique=True),
-    Column("user_id", String(128), nullable=False),  # `createdBy` of what is done with it
+    Column("user_id", String(128), nullable=False),  # `createdBy` of its requests
     Column("is_active", Boolean, nullable=False, server_default=text("true")),
     Column("created_at_s", BigInteger, nullable=False),
     sqlite_autoincrement=True,
@@ -54,13 +54,13 @@ org_credentials = Table(
 base_connections = Table(
     "base_connections",
     metadata,
-    # Directories and buckets of customers, out of which runs take files.
+    # Customers' directories and buckets, from which runs read files.
     Column("id", RowId, primary_key=True),
     Column("public_id", String(36), nullable=False, unique=True),  # `baseConnectionId`
     Column("sandbox_id", ForeignKey("org_sandboxes.id"), nullable=False),
     Column("name", String(128), nullable=False),
     Column("url", String(1024), nullable=False),
-    Column("options", JSON, nullable=False),  # of obstore; `env:NAME` for what is secret
+    Column("options", JSON, nullable=False),  # of obstore; `env:NAME` for secrets
     Column("is_active", Boolean, nullable=False, server_default=text("true")),
     Column("created_at_s", BigInteger, nullable=False),
     sqlite_autoincrement=True,
@@ -69,7 +69,7 @@ base_connections = Table(
 external_audiences = Table(
     "external_audiences",
     metadata,
-    # What was asked to be created, and the audience that it became.
+    # A requested creation, and the resulting audience.
     Column("id", RowId, primary_key=True),
     Column("public_id", String(36), nullable=False, unique=True),  # `audienceId`
     Column("operation_id", String(36), nullable=False, unique=True),
@@ -79,18 +79,18 @@ external_audiences = Table(
     Column("name", String(256), nullable=False),
     Column("custom_id", String(256)),  # `customAudienceId`
     Column("ttl_days", Integer, nullable=False),
-    Column("spec", JSON, nullable=False),  # the other members of the request, as it had them
+    Column("spec", JSON, nullable=False),  # the other members of the request, unchanged
     # segments.ledger.external_audience.audiences.Status
     Column("status", String(16), nullable=False),
-    Column("error", String(512)),  # why it failed
-    Column("audience_id", ForeignKey("audiences.id")),  # once it is there
+    Column("error", String(512)),  # the cause of a failure
+    Column("audience_id", ForeignKey("audiences.id")),  # once created
     Column("created_by", String(128), nullable=False),
     Column("created_at_s", BigInteger, nullable=False),
     Column("updated_by", String(128), nullable=False),
     Column("updated_at_s", BigInteger, nullable=False),
     Column("deleted_at_s", BigInteger),
     CheckConstraint("status in ('PROCESSING', 'SUCCESS', 'FAILED')", name="status"),
-    # Names can be used anew after a creation that failed, and after a deletion.
+    # A name can be reused after a failed creation or a deletion.
     Index(
         "uq_external_audiences_name",
         "sandbox_id",
@@ -114,7 +114,7 @@ external_audiences = Table(
 external_runs = Table(
     "external_runs",
     metadata,
-    # One ingestion of an external audience; how far it is, its job says.
+    # An ingestion of an external audience; its progress is its job's.
     Column("id", RowId, primary_key=True),
     Column("public_id", String(36), nullable=False, unique=True),  # `runId`
     Column("external_audience_id", ForeignKey("external_audiences.id"), nullable=False),
@@ -125,7 +125,7 @@ external_runs = Table(
     Column("filter_end_s", BigInteger, nullable=False),
     Column("created_by", String(128), nullable=False),
     Column("created_at_s", BigInteger, nullable=False),
-    # segments.ingest.external_audience.collect.Collected, once all files were read
+    # segments.ingest.external_audience.collect.Collected, once all files are read
     Column("collected", JSON),
     Index("ix_external_runs_audience", "external_audience_id", "id"),
     Index("ix_external_runs_sandbox", "sandbox_id", "created_at_s"),
@@ -135,11 +135,11 @@ external_runs = Table(
 external_run_files = Table(
     "external_run_files",
     metadata,
-    # The files that a run takes, in their order.
+    # A run's files, in order.
     Column("run_id", ForeignKey("external_runs.id"), primary_key=True),
     Column("number", Integer, primary_key=True),
-    Column("path", String(1024), nullable=False),  # below the connection
-    Column("version", String(128), nullable=False),  # another content has another one
+    Column("path", String(1024), nullable=False),  # relative to the connection
+    Column("version", String(128), nullable=False),  # changes with the content
     Column("size_bytes", BigInteger, nullable=False),
     Column("modified_at_s", Float, nullable=False),
 )
@@ -147,11 +147,11 @@ external_run_files = Table(
 idempotency_keys = Table(
     "idempotency_keys",
     metadata,
-    # What a request with an `Idempotency-Key` was answered; kept for a day.
-    Column("scope", String(128), primary_key=True),  # who asked, and what
+    # Answers to requests with an `Idempotency-Key`; kept for a day.
+    Column("scope", String(128), primary_key=True),  # the caller and the call
     Column("key", String(255), primary_key=True),
     Column("request_sha256", LargeBinary(32), nullable=False),
-    Column("status", Integer),  # none: it is being answered
+    Column("status", Integer),  # null: in progress
     Column("body", Text),
     Column("created_at_s", Float, nullable=False, index=True),
 )

@@ -1,4 +1,4 @@
-"""The Privacy API's: who may submit, what was asked for, and the trail of it all."""
+"""The Privacy API: credentials, requests, and the audit trail."""
 
 from sqlalchemy import (
     JSON,
@@ -22,12 +22,12 @@ from segments.ledger.tables.base import RowId, metadata
 privacy_tokens = Table(
     "privacy_tokens",
     metadata,
-    # Bearer tokens of the Privacy API; of each its SHA-256 alone.
+    # Bearer tokens of the Privacy API, as SHA-256 only.
     Column("id", RowId, primary_key=True),  # `userId` in answers
     Column("token_sha256", LargeBinary(32), nullable=False, unique=True),
-    Column("account_id", ForeignKey("accounts.id")),  # for whom it acts; none: global
+    Column("account_id", ForeignKey("accounts.id")),  # that it acts for; null: global
     Column("is_internal", Boolean, nullable=False),  # may ask for reports, and search
-    Column("note", String(128), nullable=False),  # whose it is, for people
+    Column("note", String(128), nullable=False),  # the holder, for people
     Column("created_at_s", BigInteger, nullable=False),
     Column("expires_at_s", BigInteger, nullable=False),
     Column("revoked_at_s", BigInteger),
@@ -37,16 +37,16 @@ privacy_tokens = Table(
 privacy_keys = Table(
     "privacy_keys",
     metadata,
-    # RSA keys that the JWTs of the Privacy API's legacy doors are signed with.
+    # RSA keys for the JWTs of the Privacy API's legacy doors.
     Column("id", RowId, primary_key=True),
     Column("domain", String(253), nullable=False),  # `iss` is CN=<domain>
     Column("kid", String(128), nullable=False),  # `cnf.kid`
     Column("public_key", Text, nullable=False),  # PEM
-    Column("account_id", ForeignKey("accounts.id")),  # for whom it acts; none: global
+    Column("account_id", ForeignKey("accounts.id")),  # that it acts for; null: global
     Column("is_internal", Boolean, nullable=False),
     Column("created_at_s", BigInteger, nullable=False),
     Column("revoked_at_s", BigInteger),
-    # A revoked key keeps its row and its number; its name may be used anew.
+    # A revoked key keeps its row and its number; its name may be reused.
     Index(
         "uq_privacy_keys_live",
         "domain",
@@ -61,7 +61,7 @@ privacy_keys = Table(
 privacy_jwts = Table(
     "privacy_jwts",
     metadata,
-    # Requests of such JWTs that were taken: none is taken twice.
+    # Accepted requests with such JWTs; each is accepted once.
     Column("key_id", ForeignKey("privacy_keys.id"), primary_key=True),
     Column("digest", LargeBinary(32), primary_key=True),  # of `jti` and `dsr`
     Column("expires_at_s", BigInteger, nullable=False),
@@ -71,11 +71,11 @@ privacy_jwts = Table(
 access_requests = Table(
     "access_requests",
     metadata,
-    # What persons asked us to tell them. Apart from `data_subject_requests`, whose numbers are
-    # the order in which the store applies them: there is nothing of these to apply.
+    # Persons' requests for their data. Not in `data_subject_requests`, whose numbers are the
+    # order in which the store applies them: there is nothing to apply.
     Column("id", RowId, primary_key=True),
     Column("transaction_id", String(32), nullable=False, unique=True),
-    Column("account_id", ForeignKey("accounts.id")),  # what is told of; none: everything
+    Column("account_id", ForeignKey("accounts.id")),  # whose data to report; null: all data
     Column("jurisdiction", String(16)),
     Column("submitter", String(256)),
     Column("callback", String(2048)),
@@ -85,14 +85,14 @@ access_requests = Table(
     Column(
         "state", String(16), nullable=False
     ),  # segments.ledger.privacy.access_requests.AccessRequestState
-    # Raised by every ERASURE of one of its ids: a report that was begun before is not kept.
+    # Raised by every ERASURE of any of its ids; a report begun before is rejected.
     Column("version", Integer, nullable=False),
     Column("blob", String(256)),  # the report
-    Column("stale_blob", String(256)),  # a report that was withdrawn, still to be deleted
-    Column("told_at_s", Float),  # when its callback was noted
+    Column("stale_blob", String(256)),  # a withdrawn report, still to be deleted
+    Column("told_at_s", Float),  # when its callback was recorded
     Column("expires_at_s", Float),  # when the report is deleted
     CheckConstraint("state in ('pending', 'completed', 'expired')", name="state"),
-    # Asked for every second; nearly always empty, or few.
+    # Queried every second; nearly always empty, or few rows.
     Index(
         "ix_access_requests_unfinished",
         "id",
@@ -109,30 +109,32 @@ access_request_ids = Table(
     Column("position", Integer, primary_key=True),  # as submitted, from 1; its name in the report
     Column("id", LargeBinary(16), nullable=False),
     Column("kind", String(8), nullable=False),
-    Column("tail", LargeBinary(16)),  # as of `data_subject_ids`
+    Column("tail", LargeBinary(16)),  # as in `data_subject_ids`
     Index("ix_access_request_ids_id", "id"),
 )
 
 audit = Table(
     "audit",
     metadata,
-    # Who did what with whose data, or was refused. Triggers keep rows from being changed.
+    # Acts on data, done or refused. Triggers prevent changes of rows.
     Column("id", RowId, primary_key=True),
     Column("at_s", Float, nullable=False),
     Column("actor", String(16), nullable=False),  # segments.ledger.privacy.audit.Actor
     Column("actor_name", String(400)),  # the token's number; the key's domain/kid
-    Column("account_id", ForeignKey("accounts.id")),  # the actor's; none: global, or nobody's
+    Column("account_id", ForeignKey("accounts.id")),  # the actor's; null: global, or unknown
     Column("what", String(32), nullable=False),
     Column("result", String(16), nullable=False),
     Column("reason", String(128)),
-    Column("scope_id", ForeignKey("accounts.id")),  # what it reaches; none: everything
+    Column("scope_id", ForeignKey("accounts.id")),  # null: everything
     Column("transaction_id", String(32)),
     Column("subjects", JSON, nullable=False),  # salted digests of the ids
-    Column("times", Integer, nullable=False),  # so many alike, of which this one is written
-    # Of what people do by their own hand, `segments.acts`: to what, and how; never a secret.
+    Column("times", Integer, nullable=False),  # how many like acts this row stands for
+    # Of manual acts, `segments.acts`: the target and the parameters; never a secret.
     Column("target", String(512)),
     Column("detail", JSON(none_as_null=True)),
     CheckConstraint("result in ('done', 'refused')", name="result"),
     Index("ix_audit_at_s", "at_s"),
+    Index("ix_audit_scope_id_id", "scope_id", "id"),
+    Index("ix_audit_what_id", "what", "id"),
     sqlite_autoincrement=True,
 )

@@ -7,7 +7,7 @@
 --     membership     as packed bytes to add it, empty to remove it
 --     forbidden by   decimal account ids, separated by spaces
 --
--- Returns the tally: added, renewed, removed, unchanged, refused.
+-- Returns the tally of each change: added, renewed, removed, unchanged, refused.
 
 local changes = {}
 for i = 2, #ARGV, 3 do
@@ -17,6 +17,8 @@ for i = 2, #ARGV, 3 do
         forbidden_by = ARGV[i + 2],
     }
 end
+
+local ADDED, RENEWED, REMOVED, UNCHANGED, REFUSED = 1, 2, 3, 4, 5
 
 local function forbids(account_ids, change)
     if account_ids[EVERYONE] then return true end
@@ -29,8 +31,7 @@ end
 local function planned(raw)
     local record = read_record(raw)
     local audience_ids, members = record.audience_ids, record.members
-    local added, renewed, removed, unchanged, refused = 0, 0, 0, 0, 0
-    local is_new_id = false
+    local results, is_new_id, is_same = {}, false, true
     for i = 1, #changes do
         local change = changes[i]
         local audience_id = change.audience_id
@@ -39,29 +40,27 @@ local function planned(raw)
             if held then
                 -- Not nil: the id keeps its place in the list, should it come back.
                 members[audience_id] = false
-                removed = removed + 1
+                results[i] = REMOVED
             else
-                unchanged = unchanged + 1
+                results[i] = UNCHANGED
             end
         elseif record.account_ids and forbids(record.account_ids, change) then
-            refused = refused + 1
+            results[i] = REFUSED
         elseif held == change.bytes then
-            unchanged = unchanged + 1
+            results[i] = UNCHANGED
         else
             if held == nil then
                 audience_ids[#audience_ids + 1] = audience_id
                 is_new_id = true
             end
             members[audience_id] = change.bytes
-            if held then renewed = renewed + 1 else added = added + 1 end
+            results[i] = held and RENEWED or ADDED
         end
+        is_same = is_same and results[i] >= UNCHANGED
     end
 
-    local plan = {
-        raw = raw, added = added, renewed = renewed, removed = removed, unchanged = unchanged,
-        refused = refused,
-    }
-    if added + renewed + removed == 0 then
+    local plan = {raw = raw, results = results}
+    if is_same then
         if raw == EMPTY then plan.raw = false end
         return plan
     end
@@ -79,12 +78,12 @@ local function planned(raw)
     return plan
 end
 
-local added, renewed, removed, unchanged, refused = 0, 0, 0, 0, 0
+local tallies = {}
+for n = 1, #changes * REFUSED do tallies[n] = 0 end
 for _, plan in ipairs(apply(KEYS[1], ARGV[1], planned)) do
-    added = added + plan.added * plan.fields
-    renewed = renewed + plan.renewed * plan.fields
-    removed = removed + plan.removed * plan.fields
-    unchanged = unchanged + plan.unchanged * plan.fields
-    refused = refused + plan.refused * plan.fields
+    for i, result in ipairs(plan.results) do
+        local n = (i - 1) * REFUSED + result
+        tallies[n] = tallies[n] + plan.fields
+    end
 end
-return {added, renewed, removed, unchanged, refused}
+return tallies

@@ -17,6 +17,7 @@
 local byte, char, concat, sub = string.byte, string.char, table.concat, string.sub
 
 local FIELD_BYTES = 8
+local BUCKET_AT = 9 -- in a bucket's key, behind `seg:1:m:`
 local MAX_NUMBER = 4294967295
 local MAX_SCALE = 128 ^ 5 -- behind five digits; doubles turn into inf and nan long after
 local EVERYONE = 0
@@ -138,6 +139,14 @@ local function read_all(key, fields, n)
     return records
 end
 
+-- Notes that a bucket is another now, while anybody publishes: segments/store/changed_buckets.py.
+-- In a Cluster there is no such key.
+local function mark_changed(key)
+    if KEYS[2] and redis.call('EXISTS', KEYS[2]) == 1 then
+        redis.call('SETBIT', KEYS[2], tonumber(sub(key, BUCKET_AT), 16), 1)
+    end
+end
+
 -- Runs `planned` once for each distinct record among the fields, not once for
 -- each field: the persons of a file mostly have one of a few histories.
 --
@@ -175,6 +184,7 @@ local function apply(key, packed_fields, planned)
             dropped[d] = fields[i]
         end
     end
+    if k > 0 or d > 0 then mark_changed(key) end
     if k > 0 then redis.call('HSET', key, unpack(kept)) end
     if d > 0 then redis.call('HDEL', key, unpack(dropped)) end
     return plans

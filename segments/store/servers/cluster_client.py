@@ -1,38 +1,35 @@
 """
-A client of a Redis Cluster that the code for one server can use as it is.
+A client of a Redis Cluster with the interface of a client of a single server.
 
-redis-py finds the nodes, keeps their connections, and says which of them has a
-slot. How commands get there is ours, one loop for a single command and for a
-pipeline of many:
+redis-py finds the nodes, keeps their connections, and maps slots to nodes. The routing is ours,
+with the same loop for single commands and pipelines:
 
-    by slot -> one write per node -> MOVED: there, and remember   | again, what
-                                     ASK: there, with ASKING      | is left of it
+    by slot -> one write per node -> MOVED: there, and remember   | repeat the
+                                     ASK: there, with ASKING      | rest
                                      node gone, CLUSTERDOWN: a pause, a new map |
 
-What redis-py's own loop does not give: ASKING must go ahead on the connection of
-its command (a pool hands out another one), a MOVED must not close connections
-that others wait on, and "no node can be reached" must be a lost connection like
-any other, so that whoever waits out a lost server waits out a lost cluster too.
+redis-py's own loop fails in three ways: ASKING must precede its command on the same connection (a
+pool may hand out another), MOVED must not close connections that other tasks wait on, and "no node
+can be reached" must be a lost connection, which callers wait out.
 
-Every command of ours may be repeated (see `segments.store.servers.connection`), so one
-that was sent and not answered is sent again. There are no transactions: what has
-to be done at once is one script on keys of one slot.
+Every command of ours may be repeated (see `segments.store.servers.connection`), so a command
+without an answer is sent again. There are no transactions: an atomic step is a script on keys of
+the same slot.
 
-**A write that must not be lost** does not go by the map that we have. A master that
-hung until a replica took its place says yes to what stands in its connections, in
-the moment before it learns that it was replaced, and then forgets it (seen on both
-engines, each time). So an opt-out goes to whom the nodes name now, by `pipeline(surely=True)`:
+**A write that must not be lost** does not rely on our map. A master that hung until a replica
+replaced it acknowledges the commands in its connections before it learns of the failover, and then
+loses them (seen with both engines, each time). So an opt-out goes to the masters that the nodes
+name now, by `pipeline(surely=True)`:
 
-    the ledger has it  ->  most nodes say who has the slots  ->  it is sent there
+    the ledger has it  ->  most nodes name the slots' masters  ->  it is sent there
 
-That is enough, for an heir answers no bid before a loader, whom the nodes told of it,
-has brought in all that the ledger had (`segments.projection.catalog`). If our entry was
-there by then, it is among that. If not, the nodes knew the heir before we asked them,
-which it told all of them at once when it was promoted. The same holds of what the loader
-itself brings in. Weighed and left: to look who has the slots after the write, which
-costs as much and must know of each reply whose it was; and WAIT, for a master may
-have no replica, or one that follows it into the same end. Measured, in six nodes: 0.6 ms
-of CPU for one opt-out, a tenth more for a thousand together.
+That suffices. A promoted replica answers no bid before a loader, which learned of it from the
+nodes, has applied all opt-outs of the ledger (`segments.projection.catalog`). If the ledger had
+our opt-out by then, the loader applied it. If not, the promotion came before our question, and was
+announced to all nodes at once. The same holds for the loader's own writes. Discarded: asking for
+the masters after the write, which costs as much and needs each reply's sender; and WAIT, because
+a master may have no replica, or lose it at the same time. Measured with six nodes: 0.6 ms of CPU
+for an opt-out, a tenth more for a thousand together.
 """
 
 import asyncio
@@ -54,7 +51,9 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from segments.store.error_code import note_command, refusal_of
 from segments.store.keys import slot_of
+from segments.store.servers.at_work import AtWork
 from segments.store.servers.majority import ask_majority
 from segments.store.servers.topology import (
     EPOCH_COMMAND,
@@ -67,34 +66,35 @@ from segments.store.servers.topology import (
 )
 
 _MAX_ROUNDS = 16
-"""Redirections of one command; each has a reason that passes."""
+"""Redirections of a command, all of them temporary."""
 
 _MAX_PAUSES = 4
 _PAUSE_S = 0.1
-"""Waits for a node that is gone: 0.1 + 0.2 + 0.3 + 0.4 s, no failover in all, but a hiccup."""
+"""Waits for a lost node: 0.1 + 0.2 + 0.3 + 0.4 s, enough for a hiccup, not for a failover."""
 
 _AWAY = (RedisConnectionError, RedisTimeoutError, ClusterDownError, RedisClusterException, OSError)
 
-# Where the key stands, if not right behind the command.
+# Position of the key, if not directly after the command.
 _KEY_AT = {"EVAL": 3, "EVALSHA": 3}
 
 _KEYLESS = frozenset({"CLUSTER", "CONFIG", "DBSIZE", "INFO", "PING", "PUBLISH", "SCAN", "SCRIPT"})
 
 
-class Cluster(RedisCluster):
-    """Like redis-py's client of a cluster, but for what the module's law says."""
+class Cluster(AtWork, RedisCluster):  # type: ignore[misc] # redis-py contradicts itself
+    """redis-py's client of a Cluster, with the rules of this module."""
 
     async def __aenter__(self) -> "Cluster":
-        # Like the client of one server: that nobody is there is found out by a command, where
-        # whoever sends it is prepared for that.
+        # As with a single server, an unreachable store shows with the first command, where callers
+        # expect errors.
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Hang up on all nodes, those too that were to be found again."""
-        self._initialize = False  # or redis-py takes it for closed
+        """Close all connections, even if a new map is due, and end background work."""
+        await self.end_work()
+        self._initialize = False  # otherwise redis-py takes the client for closed
         await super().aclose()
 
     async def initialize(self, *args: Any, **kwargs: Any) -> "Cluster":
@@ -102,7 +102,7 @@ class Cluster(RedisCluster):
         Find the nodes.
 
         Raises:
-            redis.exceptions.ConnectionError: None can be reached, or they don't agree.
+            redis.exceptions.ConnectionError: No node can be reached, or they don't agree.
         """
         try:
             await super().initialize(*args, **kwargs)
@@ -111,7 +111,7 @@ class Cluster(RedisCluster):
         return self
 
     async def execute_command(self, *args: Any, **kwargs: Any) -> Any:
-        """Send one command to whom its key belongs, or to the nodes that it is for."""
+        """Send a command to the node of its key, or to its target nodes."""
         if "target_nodes" in kwargs or _name(args[0]) in _KEYLESS:
             try:
                 return await super().execute_command(*args, **kwargs)
@@ -133,38 +133,40 @@ class Cluster(RedisCluster):
 
     @property
     def is_tls(self) -> bool:
-        """Tell whether it speaks TLS."""
+        """Tell whether the client uses TLS."""
         return self.connection_kwargs["connection_class"] is SSLConnection
 
     def look_anew(self) -> None:
         """Find the nodes again before the next command."""
-        # Not `aclose`, which cuts off whoever waits for a node that is well.
+        # `aclose` would also cut off tasks that wait for healthy nodes.
         self._initialize = True
 
     async def view(self) -> View:
         """
-        Ask the nodes who has which slots, and return what the newest of their views says.
+        Ask the nodes for the slots' masters, and return the newest view.
 
         Raises:
-            redis.exceptions.ConnectionError: None answers.
+            redis.exceptions.ConnectionError: No node answers.
         """
         await self.initialize()
-        views = await ask_majority([self._view_of(node) for node in self.get_nodes()])
+        refused: list[RedisError] = []
+        views = await ask_majority([self._view_of(node, refused) for node in self.get_nodes()])
         if not views:
             self.look_anew()
-            raise RedisConnectionError("no node of the cluster says who has which slots")
+            why = refused[0] if refused else None
+            raise _in_words_of_ours("no node of the cluster says who has which slots", why)
         return best(views)
 
     def pipeline(
         self, transaction: Any = None, shard_hint: Any = None, *, surely: bool = False
     ) -> "ClusterPipeline":
         """
-        Return a pipeline; what it collects is sent in one write per node.
+        Return a pipeline, which sends one write per node.
 
         Args:
             transaction: Never.
             shard_hint: For redis-py alone.
-            surely: Whether the nodes are asked first who has the slots, once: see the module.
+            surely: Whether to ask the nodes once for the slots' masters first: see the module.
         """
         assert not transaction, "commands that belong together are a script: see the module"
         return _Pipeline(self, surely)  # type: ignore[abstract] # for redis-py alone: it never is missed
@@ -173,15 +175,14 @@ class Cluster(RedisCluster):
         self, commands: Sequence[PipelineCommand], view: View | None = None
     ) -> View | None:
         """
-        Send commands, each of one slot; each one's `result` is its reply or what went wrong.
+        Send commands of a single slot each; `result` becomes the reply or error.
 
         Args:
             commands: To send.
-            view: Whom to send them to, and if that fails whom a new one names; without,
-                it is whom we believe to have the slots.
+            view: Names the masters; replaced after a failure. `None`: our map does.
 
         Returns:
-            The last view, if one was given.
+            The last view, or `None` if `view` was.
         """
         todo: list[tuple[PipelineCommand, ClusterNode | None]] = [(one, None) for one in commands]
         pauses = 0
@@ -190,7 +191,7 @@ class Cluster(RedisCluster):
                 await self.initialize()
                 if view is not None:
                     view = await self.view() if round_ else view
-                    # No other task comes in between: `_send` takes its nodes at once.
+                    # No other task runs in between: `_send` picks its nodes at once.
                     self._go_by(view, (_slot_of(command) for command, _ in todo))
                 await self._send(todo)
             except _AWAY as error:
@@ -210,8 +211,8 @@ class Cluster(RedisCluster):
             if not isinstance(command.result, RedisError):
                 command.result = _unreachable(command.result)
             elif isinstance(command.result, (AskError, TryAgainError, ClusterDownError)):
-                command.result = RedisConnectionError(
-                    f"the cluster does not settle ({type(command.result).__name__})"
+                command.result = _in_words_of_ours(
+                    f"the cluster does not settle ({type(command.result).__name__})", command.result
                 )
         return view
 
@@ -231,11 +232,14 @@ class Cluster(RedisCluster):
         except (RedisError, OSError) as error:
             for command in batch:
                 command.result = error
+        for command in batch:
+            if isinstance(command.result, RedisError):
+                note_command(command.result, command.args[0])
 
     def _left(
         self, sent: Sequence[tuple[PipelineCommand, ClusterNode | None]]
     ) -> tuple[list[tuple[PipelineCommand, ClusterNode | None]], bool]:
-        """Return what has to be sent again, and to whom; and whether that must wait."""
+        """Return the commands to repeat, each with its node; and whether to wait first."""
         again: list[tuple[PipelineCommand, ClusterNode | None]] = []
         is_away = False
         for command, _ in sent:
@@ -266,20 +270,24 @@ class Cluster(RedisCluster):
             self._note(slot, view.master_of(slot))
 
     def _note(self, slot: int, master: Address | None) -> None:
-        # The list may be shared with other slots: it is replaced, never changed.
+        # Other slots may share the list, so it is replaced instead of changed.
         self.nodes_manager.slots_cache[slot] = [] if master is None else [self.node(master)]
 
-    async def _view_of(self, node: ClusterNode) -> View | None:
+    async def _view_of(self, node: ClusterNode, refused: list[RedisError]) -> View | None:
         try:
             shards = await node.execute_command(*SHARDS_COMMAND)
             info = await node.execute_command(*EPOCH_COMMAND)
             return view_of(shards, info, node.host, is_tls=self.is_tls)
-        except (RedisError, OSError, Unintelligible):
+        except RedisError as error:
+            if refusal_of(error) is not None:
+                refused.append(error)
+            return None
+        except (OSError, Unintelligible):
             return None
 
 
 class _Pipeline(ClusterPipeline):
-    """Collects commands as redis-py's does, and sends them as the module says."""
+    """Collects commands as redis-py's pipeline does, and sends them by the module's rules."""
 
     def __init__(self, client: Cluster, surely: bool) -> None:
         super().__init__(client)
@@ -289,11 +297,11 @@ class _Pipeline(ClusterPipeline):
         self._commands: list[PipelineCommand] = []
 
     async def initialize(self) -> "_Pipeline":
-        """Begin; nothing is sent yet."""
+        """Do nothing: commands are sent by `execute`."""
         return self
 
     async def reset(self) -> None:  # type: ignore[override] # as redis-py itself
-        """Drop what was collected."""
+        """Drop the collected commands."""
         self._commands = []
 
     def execute_command(self, *args: Any, **kwargs: Any) -> "_Pipeline":
@@ -302,13 +310,13 @@ class _Pipeline(ClusterPipeline):
         return self
 
     def unlink(self, *names: Any) -> Any:
-        """Collect an UNLINK of one key; redis-py's own has to be awaited."""
+        """Collect an UNLINK of a key; redis-py's own has to be awaited."""
         return self.execute_command("UNLINK", *names)
 
     async def execute(
         self, raise_on_error: bool = True, allow_redirections: bool = True
     ) -> list[Any]:
-        """Send what was collected, and return the replies in its order."""
+        """Send the collected commands, and return the replies in order."""
         commands, self._commands = self._commands, []
         if commands:
             if self._surely and self._view is None:
@@ -328,11 +336,19 @@ def _slot_of(command: PipelineCommand) -> int:
 
 
 def _name(command: object) -> str:
-    # redis-py writes some in two words: "SCRIPT LOAD".
+    # redis-py writes some commands as two words: "SCRIPT LOAD".
     text = command.decode() if isinstance(command, bytes) else str(command)
     return text.partition(" ")[0].upper()
 
 
 def _unreachable(error: object) -> RedisConnectionError:
-    # By its kind only: the text may hold an address, or what was sent.
-    return RedisConnectionError(f"the cluster can't be reached ({type(error).__name__})")
+    # The type only: the text may contain an address, or arguments.
+    return _in_words_of_ours(f"the cluster can't be reached ({type(error).__name__})", error)
+
+
+def _in_words_of_ours(words: str, error: object) -> RedisConnectionError:
+    """Return an error whose cause only `refusal_of` sees."""
+    said = RedisConnectionError(words)
+    said.__context__ = error if isinstance(error, BaseException) else None
+    said.__suppress_context__ = True
+    return said

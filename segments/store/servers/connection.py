@@ -1,18 +1,16 @@
 """
-How every process but the bid path's lookup connects to the store.
+How every process connects to the store, except the bid path's lookup.
 
-One function, so that time limits and binary safety are decided once: records
-and fields are bytes, and a store that hangs is an error within seconds, not a
-process that hangs with it.
+One function decides timeouts and binary safety: records and fields are bytes, and a hanging store
+is an error within seconds instead of a hanging process.
 
     redis://[user:password@]host[:port][/db]                      one server
     unix:///path                                                  one server
     redis+cluster://[user:password@]host[:port][,host[:port]...]  some nodes of a Cluster
     redis+sentinel://[user:password@]host[:port][,...]/SERVICE[?db=N]
 
-`rediss` for `redis` is TLS; what else may stand behind the `?` is redis-py's. A
-Sentinel that wants a password of its own finds it there, as `sentinel_username`
-and `sentinel_password`.
+`rediss` instead of `redis` is TLS; redis-py defines the other options after `?`. A Sentinel's own
+password goes there as `sentinel_username` and `sentinel_password`.
 """
 
 import re
@@ -25,8 +23,11 @@ from redis.asyncio.connection import AbstractConnection, SSLConnection, parse_ur
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool, SentinelManagedConnection
 from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import RedisError
 
+from segments.store.error_code import note_command
 from segments.store.reader import StoreUnusable
+from segments.store.servers.at_work import AtWork
 from segments.store.servers.cluster_client import Cluster
 from segments.store.servers.sentinel import Sentinels
 
@@ -35,7 +36,7 @@ _REPLY_TIMEOUT_S = 10.0
 """Longer than the slowest command, a slice of merges, on a store that is busy forking."""
 
 _NODE_REPLY_TIMEOUT_S = 3.0
-"""Of one node of several, whose place another one takes within seconds."""
+"""For nodes among several, which are replaced within seconds."""
 
 _RETRIES = 2
 _FORMS = (
@@ -51,37 +52,36 @@ _SENTINELS_OWN = "sentinel_"
 
 
 class Several(NamedTuple):
-    """A URL of a store that is more than one server."""
+    """A parsed URL of a Cluster or of Sentinels."""
 
     kind: str
     addresses: tuple[tuple[str, int], ...]
     service: str
-    options: Mapping[str, Any]  # of a connection, as redis-py names them
+    options: Mapping[str, Any]  # of a connection, in redis-py's names
     is_tls: bool
 
     @property
     def is_cluster(self) -> bool:
-        """Whether they share the slots of a Cluster; else they are Sentinels."""
+        """Whether this is a Cluster; otherwise Sentinels."""
         return self.kind == "cluster"
 
 
 def connect(url: str, **options: Any) -> Redis:
     """
-    Make a client of the store; it connects when it is first used.
+    Return a client of the store, which connects on first use.
 
-    The client of a Cluster is no `Redis`, but has the methods that are used of
-    one. Where it differs, see `segments.store.servers.masters`.
+    The client of a Cluster is no `Redis`, but has the methods that we use. For the differences,
+    see `segments.store.servers.masters`.
 
     Args:
         url: One of the module's forms.
-        options: Passed on to redis-py, before the defaults here.
+        options: Passed on to redis-py; override the defaults here.
 
     Raises:
-        StoreUnusable: `url` is none of these. It is not quoted, for it may
-            hold a password.
+        StoreUnusable: `url` has none of the forms. Not quoted, as it may
+            contain a password.
     """
-    # Every command of ours may be repeated: merges and opt-outs change nothing
-    # the second time. So a lost connection is tried again before it is an error.
+    # A lost connection is retried: merges and opt-outs change nothing the second time.
     defaults: dict[str, Any] = {
         "socket_connect_timeout": _CONNECT_TIMEOUT_S,
         "socket_timeout": _REPLY_TIMEOUT_S,
@@ -95,20 +95,20 @@ def connect(url: str, **options: Any) -> Redis:
         merged = {**defaults, **several.options, **options, "decode_responses": False}
         return _sentinel(several, merged) if several.service else _cluster(several, merged)
     try:
-        client = Redis.from_url(url, **{**defaults, **options}, decode_responses=False)
+        client = _OneServer.from_url(url, **{**defaults, **options}, decode_responses=False)
     except ValueError:
         client = None
-    if client is None:  # raised here, so that the parser's words of the URL don't come along
+    if client is None:  # raised here, so that the parser's error with the URL is not chained
         raise StoreUnusable(f"SEGMENTS_REDIS_URL is not a URL of a store: {_FORMS}")
     return client
 
 
 def several_of(url: str) -> Several | None:
     """
-    Read a URL of a Cluster or of Sentinels; `None` for any other.
+    Parse a URL of a Cluster or of Sentinels; `None` for any other.
 
     Raises:
-        StoreUnusable: It is one of the two, and wrong.
+        StoreUnusable: The URL is of this kind, and malformed.
     """
     if "+" not in url.partition("://")[0]:
         return None
@@ -142,7 +142,7 @@ def _cluster(several: Several, options: Mapping[str, Any]) -> Redis:
     client = Cluster(
         startup_nodes=nodes,
         ssl=several.is_tls,
-        # A slot without a master is that slot's trouble alone.
+        # A slot without a master must not affect the others.
         require_full_coverage=False,
         **options,
     )
@@ -174,15 +174,14 @@ def _sentinel(several: Several, options: Mapping[str, Any]) -> Redis:
 
 class _MastersConnections(SentinelConnectionPool):
     """
-    Connections to the master alone, also of those that come back after it was replaced.
+    Connections to the current master only, including those returned after a failover.
 
-    redis-py's pool hangs up on idle connections when the Sentinels name another master, and
-    takes back one that was in use then. The old master may answer it for as long as it has
-    not heard of its heir.
+    After a failover redis-py's pool closes idle connections, but takes back those in use, on which
+    the old master may answer until it learns of the failover.
     """
 
     async def ensure_connection(self, connection: AbstractConnection) -> None:
-        """Connect anew if it leads to a former master."""
+        """Reconnect if the connection leads to a former master."""
         if (
             isinstance(connection, SentinelManagedConnection)
             and connection.is_connected
@@ -192,8 +191,25 @@ class _MastersConnections(SentinelConnectionPool):
         await super().ensure_connection(connection)
 
 
-class _OfSentinel(Redis):
-    """A client that hangs up on the Sentinels too when it is closed."""
+class _OneServer(AtWork, Redis):  # type: ignore[misc] # redis-py contradicts itself
+    """A client whose errors name the command."""
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        """Send a command, and note its name on an error."""
+        try:
+            return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call] # redis-py
+        except RedisError as error:
+            note_command(error, args[0])
+            raise
+
+    async def aclose(self, close_connection_pool: bool | None = None) -> None:
+        """Close the client, and end its background work."""
+        await self.end_work()
+        await super().aclose(close_connection_pool)
+
+
+class _OfSentinel(_OneServer):
+    """A client that also closes its connections to the Sentinels."""
 
     async def aclose(self, close_connection_pool: bool | None = None) -> None:
         await super().aclose(close_connection_pool)
@@ -203,6 +219,6 @@ class _OfSentinel(Redis):
 
 
 def sentinel_of(redis: Redis) -> Sentinel | None:
-    """Return the Sentinels that a client asks for its master, if it does."""
+    """Return the Sentinels that a client asks for its master, if any."""
     pool = redis.connection_pool
     return pool.sentinel_manager if isinstance(pool, SentinelConnectionPool) else None

@@ -1,8 +1,8 @@
 """
-Several who each say what they know, and need not know the same: nodes, or Sentinels.
+Asks several nodes or Sentinels that may know different things.
 
-All are asked at once. Whoever hangs is waited for only if most do: an opt-out, which
-asks first who the master is, must not wait a second for as long as some node is gone.
+All are asked at once, and the slow minority is not waited for: an opt-out, which first asks for
+the master, must not wait a second because a node is gone.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
 WITHIN_S = 1.0
-"""Who does not answer within this has something else to do, or is gone."""
+"""A node that takes longer is busy, or gone."""
 
 _MOST_S = 0.1
 
@@ -19,10 +19,10 @@ T = TypeVar("T")
 
 async def ask_majority(asked: Sequence[Coroutine[Any, Any, T | None]]) -> list[T]:
     """
-    Return what was said within a tenth of a second; if that is not most of it, within `WITHIN_S`.
+    Return the answers of a tenth of a second; of `WITHIN_S` if those are not a majority.
 
     Args:
-        asked: Each raises nothing, and returns `None` if nothing was said.
+        asked: Each raises nothing, and returns `None` instead of an answer.
     """
     tasks = [asyncio.create_task(each) for each in asked]
     try:

@@ -1,59 +1,76 @@
 """
-The servers that a store is made of: one, or the masters of a Cluster.
+The servers of a store: one, or the masters of a Cluster.
 
-What is asked of a server and not of a key (how it packs hashes, whether it evicts,
-which run of it this is) is asked of each of them. Everybody else sees one store.
+Questions about a server rather than a key (how it packs hashes, whether it evicts, its current
+run) go to each of them. All other code sees a single store.
 
-    run    "<run_id>:<master_replid>"    what is in a server's memory, from when on?
+    run    "<run_id>:<master_replid>"    identifies the memory of a server over time
 
-`run_id` is new with each start of a server; `master_replid` with each promotion of a
-replica, whose memory may lack the last that its master was told. (It is new, too,
-when a server gets its very first replica, and when it has been without one for an
-hour: then the opt-outs are brought in once too often.)
+`run_id` changes with each start of a server; `master_replid` with each promotion of a replica,
+whose memory may lack its master's last writes. (`master_replid` also changes when a server gets
+its very first replica, and after an hour without any: then the opt-outs are applied once too
+often.)
 """
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
+from weakref import WeakSet
 
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.sentinel import SentinelConnectionPool
-from redis.exceptions import RedisError
+from redis.exceptions import (
+    AskError,
+    ClusterCrossSlotError,
+    MovedError,
+    NoScriptError,
+    RedisError,
+    TryAgainError,
+)
 
+from segments.store.error_code import error_code, note_command
 from segments.store.keys import SLOTS, tag_of
 from segments.store.reader import RUN_COMMAND, StoreUnusable, parse_run
+from segments.store.scripts import Script
 from segments.store.servers.cluster_client import Cluster
 from segments.store.servers.majority import WITHIN_S
 
+REDIRECTS: Final = (AskError, MovedError, TryAgainError)
+"""Errors of a node whose slot is on its way to another, or there: no fault of the node."""
+
 
 class Server(NamedTuple):
-    """One server of a store."""
+    """A server of a store."""
 
     redis: Redis
     node: ClusterNode | None  # of a Cluster
     slots: tuple[tuple[int, int], ...]
 
     async def execute(self, *command: Any) -> Any:
-        """Send a command to this server, whatever it is about."""
+        """Send any command to this server."""
         if self.node is None:
             return await self.redis.execute_command(*command)  # type: ignore[no-untyped-call] # redis-py
-        return await self.node.execute_command(*command)
+        try:
+            return await self.node.execute_command(*command)
+        except RedisError as error:
+            note_command(error, command[0], self.node.name)
+            raise
 
     def key(self, prefix: bytes) -> bytes:
-        """Return a key of this server's: `prefix`, and in a Cluster a tag of a slot that it has."""
+        """Return a key on this server: `prefix`, and in a Cluster a tag of its slots."""
         if self.node is None:
             return prefix
         return b"%s:{%s}" % (prefix, tag_of(self.slots[0][0]))
 
     def has(self, slot: int) -> bool:
-        """Tell whether a slot is this server's."""
+        """Tell whether this server has a slot."""
         return any(first <= slot <= last for first, last in self.slots)
 
 
 class Runs(NamedTuple):
-    """Which runs of its servers a store is made of."""
+    """The current runs of a store's servers."""
 
     run_to_server: Mapping[bytes, Server]
     is_complete: bool  # all servers have answered
@@ -64,12 +81,33 @@ def is_cluster(redis: Redis) -> bool:
     return isinstance(redis, Cluster)
 
 
+def notes_changes(redis: Redis) -> bool:
+    """
+    Tell whether a bucket's writer can note the change atomically.
+
+    Not in a Cluster, where bucket and note lie in different slots. That includes a Cluster of a
+    single server, which our client takes for a plain server until an error says otherwise.
+    """
+    return not is_cluster(redis) and redis not in _OF_SLOTS
+
+
+def note_slots(redis: Redis, error: Exception) -> bool:
+    """Tell whether an error shows that a server belongs to a Cluster, and remember that."""
+    is_said = isinstance(error, ClusterCrossSlotError) or error_code(error) == "CROSSSLOT"
+    if is_said:
+        _OF_SLOTS.add(redis)
+    return is_said
+
+
+_OF_SLOTS: Final[WeakSet[Redis]] = WeakSet()
+
+
 async def masters(redis: Redis) -> list[Server]:
     """
-    Return the servers that hold the store's keys; in a Cluster also those that may soon.
+    Return the servers with the store's keys; in a Cluster also masters without slots yet.
 
     Raises:
-        redis.exceptions.ConnectionError: None says which they are.
+        redis.exceptions.ConnectionError: No node names them.
     """
     if not isinstance(redis, Cluster):
         return [Server(redis, None, ((0, SLOTS - 1),))]
@@ -81,9 +119,9 @@ async def masters(redis: Redis) -> list[Server]:
 
 async def runs(redis: Redis) -> Runs:
     """
-    Ask each server which run of it this is.
+    Ask each server for its run.
 
-    Those of a Cluster that don't answer are left out; one server must.
+    Omits nodes of a Cluster that don't answer; a single server must answer.
     """
     servers = await masters(redis)
     if not is_cluster(redis):
@@ -94,44 +132,81 @@ async def runs(redis: Redis) -> Runs:
 
 
 async def load_script(redis: Redis, source: bytes) -> None:
-    """Let every server that can be reached know a script."""
+    """Load a script into every reachable server."""
     for server in await masters(redis):
         try:
             await server.execute("SCRIPT LOAD", source)
         except RedisError:
             if server.node is None:
                 raise
-            # Whoever has a slot of it meets the script's absence again, and the node's.
+            # Callers meet the node's absence, or the script's, again with their own commands.
+
+
+async def run_script(redis: Redis, script: Script, key: bytes, *arguments: object) -> Any:
+    """
+    Run a script on a key, after loading the script where missing.
+
+    Raises:
+        redis.exceptions.RedisError: The script failed, or its result is unknown.
+    """
+    try:
+        return await redis.evalsha(script.sha, 1, key, *arguments)  # type: ignore[arg-type]
+    except NoScriptError:
+        await load_script(redis, script.source)
+        return await redis.evalsha(script.sha, 1, key, *arguments)  # type: ignore[arg-type]
 
 
 async def sure_pipeline(redis: Redis) -> Pipeline:
     """
-    Return a pipeline, for many rounds, to those who have the keys now and to nobody who had them.
+    Return a reusable pipeline to the servers that have the keys now, never to former ones.
 
-    Why that matters, and is enough, see `segments.store.servers.cluster_client`; a master that
-    Sentinels have replaced is no other.
+    `segments.store.servers.cluster_client` explains why that matters and suffices; the same holds
+    for a master that Sentinels have replaced.
 
     Raises:
-        redis.exceptions.RedisError: The Sentinels don't say who it is.
+        redis.exceptions.RedisError: The Sentinels don't name the master.
     """
     if isinstance(redis, Cluster):
         return redis.pipeline(surely=True)
     pool = redis.connection_pool
     if isinstance(pool, SentinelConnectionPool):
-        # Drops the connections to any other.
+        # Drops the connections to any other server.
         await pool.get_master_address()  # type: ignore[no-untyped-call] # redis-py
     return redis.pipeline(transaction=False)
 
 
 async def tell_clients(redis: Redis) -> bool:
-    """Tell whether any server tells a client of changes; one that can't be asked may do so."""
+    """Tell whether any server notifies clients of changes; counts servers that don't answer."""
     return any(await asyncio.gather(*map(_tells_clients, await masters(redis))))
 
 
 def parse_info(reply: Any) -> dict[str, str]:
-    """Read the reply to INFO, which may have been asked of any server."""
+    """Parse the reply to INFO from any server."""
     lines = _text(reply).decode().splitlines()
     return dict(line.split(":", 1) for line in lines if ":" in line)
+
+
+class Memory(NamedTuple):
+    """The memory of a store's servers together."""
+
+    used_bytes: int
+    limit_bytes: int
+    """0: one of them has no limit (`maxmemory`)."""
+
+
+async def memory(redis: Redis) -> Memory:
+    """
+    Ask each server for its memory.
+
+    Raises:
+        redis.exceptions.RedisError: A server does not answer, or refuses INFO.
+    """
+    found = [
+        parse_info(await server.execute(b"INFO", b"memory")) for server in await masters(redis)
+    ]
+    limits = [int(each.get("maxmemory", 0)) for each in found]
+    used_bytes = sum(int(each.get("used_memory", 0)) for each in found)
+    return Memory(used_bytes, sum(limits) if all(limits) else 0)
 
 
 async def _run(server: Server) -> bytes:

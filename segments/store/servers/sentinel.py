@@ -1,10 +1,9 @@
 """
-Asks all Sentinels where the master is, and believes the one that knows of the latest failover.
+Asks all Sentinels for the master, and trusts the one with the latest failover.
 
-redis-py believes the first that answers. But one Sentinel makes a failover, and the others
-hear of it within the two seconds in which they greet each other: asked in between, when
-the old master is up again, they name that one. Each says how new what it knows is, by
-an epoch that rises with every failover.
+redis-py trusts the first that answers. But a single Sentinel performs a failover, and the others
+hear of it within the two seconds of their gossip: meanwhile they name the old master if that is up
+again. Each reports the age of its knowledge as an epoch, which rises with every failover.
 """
 
 from typing import Any
@@ -17,14 +16,14 @@ from segments.store.servers.majority import ask_majority
 
 
 class Sentinels(Sentinel):
-    """Like redis-py's, but for what the module says."""
+    """redis-py's class, with the rule of this module."""
 
     async def discover_master(self, service_name: str) -> tuple[str, int]:
         """
         Return the host and port of a service's master.
 
         Raises:
-            MasterNotFoundError: Nobody knows one that is up.
+            MasterNotFoundError: No Sentinel knows a master that is up.
         """
         states = await ask_majority([_state(one, service_name) for one in self.sentinels])
         latest = max((state["config-epoch"] for state in states), default=0)

@@ -1,12 +1,12 @@
 """
-Which node of a Redis Cluster has which slots, as one of its nodes sees it.
+The slots of a Redis Cluster's nodes, as seen by a node.
 
-Nodes need not agree: one that was cut off, or is new, has another view than the
-rest. Each view says how new it is, by the cluster's epoch, which rises with every
-failover; of several, the newest that covers the most slots is taken.
+Nodes need not agree: a new node, or a node that was cut off, has another view. A view's age is the
+cluster's epoch, which rises with every failover. The newest view of those that cover the most
+slots counts.
 
-CLUSTER SHARDS, and not CLUSTER SLOTS, for it names masters without slots as well:
-one that was just added is known, and caught up, before its first slot comes.
+CLUSTER SHARDS rather than CLUSTER SLOTS, because it also lists masters without slots: a new master
+is known, and caught up, before its first slot arrives.
 """
 
 import re
@@ -18,14 +18,14 @@ EPOCH_COMMAND: tuple[bytes, ...] = (b"CLUSTER", b"INFO")
 
 
 class Address(NamedTuple):
-    """Where a node listens."""
+    """Host and port of a node."""
 
     host: str
     port: int
 
 
 class Shard(NamedTuple):
-    """A master, its slots, and who follows it."""
+    """A master, its slots, and its replicas."""
 
     master: Address
     slots: tuple[tuple[int, int], ...]  # first and last of each range
@@ -33,18 +33,18 @@ class Shard(NamedTuple):
 
 
 class View(NamedTuple):
-    """What one node says of all."""
+    """A node's view of the whole Cluster."""
 
     epoch: int
     shards: tuple[Shard, ...]
 
     @property
     def covered(self) -> int:
-        """How many slots have a master, well or not."""
+        """The number of slots with a master, healthy or not."""
         return sum(last - first + 1 for shard in self.shards for first, last in shard.slots)
 
     def master_of(self, slot: int) -> Address | None:
-        """Return who has a slot, if anybody."""
+        """Return the master of a slot, if any."""
         for shard in self.shards:
             if any(first <= slot <= last for first, last in shard.slots):
                 return shard.master
@@ -52,21 +52,21 @@ class View(NamedTuple):
 
 
 class Unintelligible(ValueError):
-    """A node's reply is not what the protocol says."""
+    """A node's reply does not follow the protocol."""
 
 
 def view_of(shards: object, info: object, asked: str, *, is_tls: bool) -> View:
     """
-    Read the replies to `SHARDS_COMMAND` and `EPOCH_COMMAND`.
+    Parse the replies to `SHARDS_COMMAND` and `EPOCH_COMMAND`.
 
     Args:
-        shards: The first reply, by either version of the protocol.
+        shards: The first reply, in either version of the protocol.
         info: The second reply.
-        asked: The host that gave them; nodes that don't know theirs leave it out.
-        is_tls: Whether the ports for TLS are wanted.
+        asked: The host that sent them; nodes that don't know their own host omit it.
+        is_tls: Whether to return the TLS ports.
 
     Raises:
-        Unintelligible: They are something else.
+        Unintelligible: The replies are malformed.
     """
     if not isinstance(info, bytes) or not isinstance(shards, list):
         raise Unintelligible("not the replies of a cluster's node")
@@ -81,12 +81,12 @@ def view_of(shards: object, info: object, asked: str, *, is_tls: bool) -> View:
 
 
 def best(views: Sequence[View]) -> View:
-    """Return the view to go by, of one at least."""
+    """Return the view to use; `views` is not empty."""
     return max(views, key=lambda view: (view.covered, view.epoch))
 
 
 def _shard(raw: object, asked: str, is_tls: bool) -> Shard | None:
-    """Read one shard; `None` for what is left of a master that has lost its slots by failing."""
+    """Parse a shard; `None` for the remains of a failed master without slots."""
     fields = _fields(raw)
     bounds = fields[b"slots"]
     slots = tuple(zip(map(int, bounds[::2]), map(int, bounds[1::2]), strict=True))

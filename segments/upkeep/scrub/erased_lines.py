@@ -1,20 +1,19 @@
 """
-A delivered file without the lines of erased ids: bytes in, fewer bytes out.
+Removes the lines of erased ids from a delivered file: bytes in, fewer bytes out.
 
-A line goes if it holds, wherever in it, the hex digits of an erased hash, in
-any case: in quotes, padded, beside other columns, of another type than the
-file's, whether `segments.ingest.parse` took it for a record or not. Hex digits in a row that are
-not as many as a hash has are looked at from each of them on: a hash with a
-letter stuck to it is still the person's.
+A line is removed if it contains, anywhere and in any case, the hex digits of an erased hash: in
+quotes, padded, beside other columns, of another hash type than the file's, whether or not
+`segments.ingest.parse` accepted it as a record. A run of hex digits of another length than a hash
+is searched from each digit on: a hash with a letter attached is still the person's.
 
-A line longer than any record goes unread, for nobody can have been added by it.
-All others stay as they came, byte for byte and in their order.
+A line longer than any record is removed unread, for it can't have added a person. All other lines
+stay as they came, byte for byte and in order.
 
-Two ways through, as in `segments.ingest.parse`: a block of lines that are all alike is a matrix,
-from which rows are taken; anything else goes line by line.
+As in `segments.ingest.parse`, a block of uniform lines is a matrix, from which rows are removed;
+any other block is read line by line.
 
-What is kept of typed columns and of a customer's own storage is no text but ids,
-16 bytes each: there a row goes if it is an erased id's.
+Typed columns and a customer's own storage are kept as ids of 16 bytes, not as text: there the rows
+of erased ids are removed.
 """
 
 import re
@@ -41,15 +40,15 @@ _HEX_RUN = re.compile(rb"[0-9A-Fa-f]{%d,}" % _ID_CHARS)
 
 class ErasedIds:
     """
-    A set of ids, of which many are asked for at once.
+    A set of ids, tested with many at once.
 
-    Most of those that are asked for are not in it, and a table by their first 24
-    bits says so: 16 MiB, and with a million ids four times as fast as the search alone.
+    A table by the first 24 bits rules most tested ids out: 16 MiB, and with a million ids four
+    times as fast as the search alone.
 
     Args:
-        ids: Those that are known whole.
-        placed: Those of which only the place in a store is known: of its bucket's bits, the
-            ids as `segments.store.keys.id_in_bucket` makes them.
+        ids: Whole ids.
+        placed: Places in a store, if these are all that is known: bucket bits -> ids as of
+            `segments.store.keys.id_in_bucket`.
     """
 
     def __init__(
@@ -63,7 +62,7 @@ class ErasedIds:
 
     def _known(self, ids: Sequence[Id], bits: int = _TABLE_BITS) -> NDArray[np.bytes_]:
         matrix = np.frombuffer(b"".join(ids), np.uint8).reshape(-1, ID_BYTES)
-        # All that begin alike, where a store's buckets are fewer than the table's entries.
+        # With fewer buckets than table entries, mark all entries of a bucket.
         known_bits = min(bits, _TABLE_BITS)
         first = _first_bits(matrix) >> np.uint32(_TABLE_BITS - known_bits)
         self._may_be.reshape(1 << known_bits, -1)[first] = True
@@ -74,14 +73,14 @@ class ErasedIds:
 
     def as_marked(self) -> "ErasedIds":
         """
-        Return the same ids as `segments.ingest.external_audience.delta` has them, whose last byte
-        is a mark.
+        Return the same ids as in `segments.ingest.external_audience.delta`, where the last byte is
+        a mark.
         """
-        # Where a place is all that is known, that byte is not.
+        # A place does not include the last byte.
         return ErasedIds([Id(id_[:-1] + b"\0") for id_ in self._ids], self._placed)
 
     def among(self, ids: Ids) -> NDArray[np.bool_]:
-        """Tell which of some ids are of this set, which is not empty."""
+        """Tell which of some ids are in this non-empty set."""
         found = self._may_be[_first_bits(ids)]
         if found.any():
             may_be = ids[found]
@@ -93,7 +92,7 @@ class ErasedIds:
 
 
 class LinesThatStay:
-    """Feed it the plain blocks of one file, in order; it returns what is to stay of them."""
+    """Takes the plain blocks of a file, in order; returns the text that stays."""
 
     def __init__(self, erased: ErasedIds) -> None:
         self.dropped = 0
@@ -101,7 +100,7 @@ class LinesThatStay:
         self._cutter = LineSplitter()
 
     def feed(self, block: bytes) -> bytes:
-        """Take the next bytes; return what stays of the lines that they complete."""
+        """Take the next bytes; return the lines that they complete and that stay."""
         return self._kept_of(self._cutter.feed(block))
 
     def finish(self) -> bytes:
@@ -142,7 +141,7 @@ class LinesThatStay:
         if not goes:
             return text
         self.dropped += len(goes)
-        # What stands behind the last line end has none, nor has it one when lines go.
+        # The piece after the last line end has none, even when lines are removed.
         *whole, last = [
             b"" if number in goes else line + b"\n" for number, line in enumerate(lines)
         ]
@@ -151,11 +150,11 @@ class LinesThatStay:
 
 class Rows:
     """
-    Feed it the blocks of a file of ids, in order; it returns what is to stay of them.
+    Takes the blocks of a file of ids, in order; returns the bytes that stay.
 
     Args:
-        erased: What is to go.
-        is_marked: Its ids are marked, and stand behind a header.
+        erased: The ids to remove.
+        is_marked: The file's ids are marked, and follow a header.
     """
 
     def __init__(self, erased: ErasedIds, *, is_marked: bool) -> None:
@@ -166,7 +165,7 @@ class Rows:
         self._rest = b""
 
     def feed(self, block: bytes) -> bytes:
-        """Take the next bytes; return what stays of the rows that they complete."""
+        """Take the next bytes; return the rows that they complete and that stay."""
         block = self._rest + block
         header, block = block[: self._header_bytes], block[self._header_bytes :]
         self._header_bytes -= len(header)
@@ -182,19 +181,19 @@ class Rows:
         return header + rows[~goes].tobytes()
 
     def finish(self) -> bytes:
-        """Take the end of the file; what is cut short there stays, for whoever reads it to say."""
+        """Take the end of the file; a truncated row stays, for the reader to report."""
         return self._rest
 
 
 def kept_blocks(blocks: Iterable[bytes], sieve: LinesThatStay | Rows) -> Iterator[bytes]:
-    """Yield what is to stay of a file."""
+    """Yield the blocks of a file that stay."""
     for block in blocks:
         yield sieve.feed(block)
     yield sieve.finish()
 
 
 def _pieces(line: bytes) -> Iterator[bytes]:
-    """Yield the digits of each id that a line may hold, in hex or in base64."""
+    """Yield the hex digits of each possible id in a line, from hex or base64."""
     for word in _BASE64_WORD.findall(line):
         digest = base64_digest(word)
         if digest is not None:
@@ -206,7 +205,7 @@ def _pieces(line: bytes) -> Iterator[bytes]:
 
 
 def _names(ids: Ids) -> NDArray[np.bytes_]:
-    # All of one length, so that numpy takes no notice of zeros at their ends is harmless.
+    # Equal lengths, so numpy's disregard of trailing zeros is harmless.
     return np.ascontiguousarray(ids).view(f"S{ID_BYTES}").ravel()
 
 
@@ -221,7 +220,7 @@ def _are_in(sorted_names: NDArray[np.bytes_], ids: Ids) -> NDArray[np.bool_]:
 
 
 def _places(ids: Ids, bucket_bits: int) -> Ids:
-    """Return ids as a store with so many buckets would give them back: see `keys.id_in_bucket`."""
+    """Return ids as a store with these bucket bits returns them: see `keys.id_in_bucket`."""
     places = ids.copy()
     places[:, FIELD_END:] = 0
     first = places[:, :FIELD_START].copy().view(">u4")

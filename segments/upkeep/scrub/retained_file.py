@@ -1,12 +1,11 @@
 """
-The file that is kept of one job, and what is left of it without some persons.
+The kept file of a job, and its contents without erased persons.
 
-Which lines go, `segments.upkeep.scrub.erased_lines` says. What came as an archive becomes a
-`.gz`; a `.zip` always does, for what lies beside its one file is not looked at.
-Nothing of the job or of its file is changed here: what is left is written somewhere
-else, whole.
+`segments.upkeep.scrub.erased_lines` selects the lines to remove. An archive is rewritten as a
+`.gz`; a `.zip` always is, because members beside its one file are not searched. Neither the job nor
+its file is changed here: the remaining lines are written elsewhere.
 
-Everything here blocks, and is meant for a worker thread.
+All functions block, and are meant for a worker thread.
 """
 
 import hashlib
@@ -34,24 +33,24 @@ _GZIP_LEVEL = 1
 
 
 class Written(NamedTuple):
-    """What is left of a file, as it was written."""
+    """The result of writing a scrubbed file."""
 
     digest: str  # `SCRUBBED_DIGEST`, in hex
-    dropped: int  # lines, or rows, that are not in it
+    dropped: int  # lines or rows that were removed
 
 
 @dataclass(frozen=True)
 class RetainedFile:
-    """The file of a job as it was when the job was read from the ledger."""
+    """The file of a job as the ledger named it when the job was read."""
 
     job: Job
     blobs: Blobs
 
     def is_to_become_ids(self) -> bool:
         """
-        Tell whether the job has yet to make what is kept of it.
+        Tell whether the job's file has yet to be reduced to ids.
 
-        That is not searched before it is there: then the job counts as not seen to.
+        Until then the file is not searched, and the job counts as not scrubbed.
         """
         if self.job.state is not JobState.QUEUED or self.job.report.is_ids:
             return False
@@ -61,15 +60,15 @@ class RetainedFile:
             blocks = text_blocks(plain_blocks(self.blobs.get(self.job.blob)))
             return columns_of(next(blocks, b"")) is not None
         except (Stopped, FileNotFoundError):
-            return False  # as it will show
+            return False  # the scrub will meet the same error
 
     def is_to_change(self, erased: ErasedIds) -> bool:
         """
-        Tell whether something is to be taken out; what can't be read yet will show.
+        Tell whether anything is to be removed; a file that can't be read yet counts as changed.
 
         Raises:
-            Stopped: The file can't be read, though its job could.
-            FileNotFoundError: It is gone.
+            Stopped: The file can't be read, although its job could read it.
+            FileNotFoundError: The file is gone.
         """
         if not self._is_of_ids and is_zip(self.blobs.get(self.job.blob)):
             return True
@@ -81,20 +80,24 @@ class RetainedFile:
                 raise
             return True
 
-    def judged(self, spool_dir: Path) -> Scrubbed:
+    def judged(self, spool_dir: Path, reserve_bytes: int | None) -> Scrubbed:
         """
-        See whether the file is what was described, if the job has not done so.
+        Check the file against its description, if the job has not done so.
+
+        Args:
+            spool_dir: A directory with room for the file.
+            reserve_bytes: Disk space to leave free.
 
         Returns:
-            Of which hash its lines are; or why the job will end.
+            The hash type of its lines, or the reason why the job will end.
 
         Raises:
-            FileNotFoundError: It is gone.
+            FileNotFoundError: The file is gone.
         """
         order = order_as_kept(self.job)
         if self._is_judged:
             return Scrubbed(hash_type=self.job.report.hash_type or order.hash_type)
-        with Spool(spool_dir) as spool:
+        with Spool(spool_dir, reserve_bytes=reserve_bytes) as spool:
             reading = Reading(
                 self.blobs, self.job.blob, order, spool, lambda _: parser_of_kept(order)
             )
@@ -107,11 +110,11 @@ class RetainedFile:
 
     def write(self, erased: ErasedIds, file: BufferedRandom) -> Written:
         """
-        Write what is left, and leave `file` at its beginning.
+        Write the remaining lines, and rewind `file`.
 
         Raises:
             Stopped: The kept file can't be read.
-            FileNotFoundError: It is gone.
+            FileNotFoundError: The kept file is gone.
         """
         sieve = self._sieve(erased)
         if not self._is_of_ids and is_archive(self.blobs.get(self.job.blob)):
@@ -140,10 +143,10 @@ class RetainedFile:
 
     @property
     def _is_judged(self) -> bool:
-        """The job has compared its file with what was said of it."""
+        """The job has compared its file with its description."""
         return bool(self.job.report.segments) or self.job.report.is_ids
 
     @property
     def _is_of_ids(self) -> bool:
-        """What is kept of the job is ids and no text."""
+        """The job keeps ids and no text."""
         return self.job.report.is_ids or self.job.order.is_of_marked_ids

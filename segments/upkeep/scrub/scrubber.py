@@ -1,54 +1,48 @@
 r"""
-Takes the ids of erased persons out of the files that we keep.
+Removes the ids of erased persons from the files that we keep.
 
     due file  ->  look  ->  write it anew  ->  the job names the new one  ->  delete the old one
                      \ ->  none of them in it
 
-**Whose ids, from which files.** A file holds persons of one account, its owner.
-An ERASURE takes its ids out of the files of exactly those owners whose
-memberships it deletes (`segments.model.account`): a global one out of all files, an
-advertiser's out of its own. What others know of the person was not theirs to
-erase. A RESTRICT takes nothing out: what it hides may be shown again some day. Of an
-ERASURE that was taken over from a store (`segments.upkeep.reconcile`) only the places of
-its ids are known, by which a store tells persons apart; a line goes if its id has one of them.
+**Whose ids, from which files.** A file holds persons of one account, its owner. An ERASURE removes
+its ids from the files of exactly those owners whose memberships it deletes
+(`segments.model.account`): a global one from all files, an advertiser's from its own. Other
+accounts' data on the person was not theirs to erase. A RESTRICT removes nothing: the memberships
+that it hides may be shown again. For an ERASURE taken over from a store
+(`segments.upkeep.reconcile`) only the places of its ids are known, by which a store tells persons
+apart; a line is removed if its id has such a place.
 
-**When.** The tombstone keeps the person out of every bid and every rebuild from
-the first moment; the file follows within `SEGMENTS_SCRUB_WITHIN_H` of the
-ERASURE, or of its own arrival if that is later. So a file is looked at when half
-of that has passed since it came or was last looked at and there are erasures that
-it was not searched for; the other half is for the work. `rtb-segments scrub`
-waits for nothing. A file that a loader reads at this moment is left to it, and
-seen to when the job ends.
+**When.** The tombstone keeps the person out of every bid and every rebuild from the first moment;
+the file follows within `SEGMENTS_SCRUB_WITHIN_H` of the ERASURE, or of its own arrival if that is
+later. A file is due when half of that time has passed since it arrived or was last searched, and
+there are erasures that it was not searched for; the other half is for the work. `rtb-segments
+scrub` does not wait. A file that a loader is reading is left until its job ends.
 
-**What it becomes.** `segments.upkeep.scrub.retained_file` says. The new file has a name and a
-digest of its own, which stands in the ledger; the partner's digest and count were
-compared when the job first read the file, or are compared here, before anything is
-changed.
+**The new file** (`segments.upkeep.scrub.retained_file`) has its own name and digest, which the
+ledger records. The partner's digest and count were compared when the job first read the file, or
+are compared here, before any change.
 
     job                                         its file
     done, or failed with something written      is scrubbed; a rebuild reads it
-    failed before it wrote anything             is deleted: nobody will read it again,
-                                                and it may be anything
-    not begun, and not what was described       is deleted; the job fails, as it would have
-    not begun, or held                          is scrubbed; the job reads what is left
-    not begun, and to be kept as ids alone      is left to its loader, like one at work
+    failed before it wrote anything             is deleted: it will not be read again,
+                                                and its contents are unknown
+    not begun, and not as described             is deleted; the job fails, as it would have
+    not begun, or held                          is scrubbed; the job reads the rest
+    not begun, and to be kept as ids alone      is left to its loader, as if running
 
-**Why a rebuilt store is the same.** Below an ERASURE that reaches an owner there
-is no membership of that owner's audiences: it deleted those that were there, and
-refuses those that come after. So a line of an erased id adds nothing to a
-replay, removes nothing, and can be missing. Its number is kept in the ledger
-for good, and an account that an ERASURE reaches is never again beyond it.
-Where a new relation lets more erasures reach an owner, its files are searched for
-all of them anew.
+**Why a rebuilt store is the same.** Where an ERASURE reaches an owner, the person is in none of
+that owner's audiences: the ERASURE deleted earlier memberships, and refuses later ones. So a line
+of an erased id adds and removes nothing in a replay, and can be missing. The ERASURE's number stays
+in the ledger for good, and an account within its reach never leaves it. When a new relation lets
+more erasures reach an owner, its files are searched anew for all of them.
 
-**Killed anywhere**, nothing is lost and nothing is half: the new file is written
-whole before the job names it, and the old one is noted for deletion in that same
-transaction, and deleted by whoever comes next. A new file that no job came to
-name is one of the strays, which go every hour: delivered files without a job,
-an hour old, and, after two days, what is left of broken uploads and what was put
-into the bucket unasked. None of them was ever promised to anybody.
+**Killed anywhere**, a scrub loses nothing and leaves nothing half done: the new file is complete
+before the job names it; the same transaction notes the old one for deletion, by this run or the
+next. A new file that no job came to name is a stray. Strays go every hour: delivered files without
+a job after an hour and, after two days, remains of broken uploads and unrequested files in the
+bucket. No acknowledged file is among them.
 
-A bucket that keeps versions of what was deleted must be told to drop them.
+A bucket that keeps versions of deleted files must be told to drop them.
 """
 
 import asyncio
@@ -63,6 +57,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.files.blobs import Blobs, delivery_name
 from segments.files.chunks import chunks_of, in_thread
+from segments.files.disk import Disk
 from segments.ledger import accounts, jobs
 from segments.ledger.database.engine import reading
 from segments.ledger.privacy import scrubs
@@ -77,7 +72,7 @@ from segments.upkeep.sweep import sweep_blobs
 _log = logging.getLogger(__name__)
 
 STRAY_AFTER_S = 3600.0
-"""Between a file and its job there are seconds."""
+"""A job follows its file within seconds."""
 
 ABANDONED_AFTER_S = 2.0 * S_PER_DAY
 """No upload lasts longer than a day."""
@@ -86,13 +81,13 @@ _FILES_AT_ONCE = 200
 
 
 class Scrub(NamedTuple):
-    """What a scrub came to."""
+    """The results of a scrub."""
 
     looked_at: int = 0  # files
     rewritten: int = 0
-    deleted: int = 0  # files that nobody will read again
-    lines: int = 0  # taken out
-    at_work: int = 0  # files that a loader reads; to be seen to later
+    deleted: int = 0  # files that will not be read again
+    lines: int = 0  # removed
+    at_work: int = 0  # files that a loader is reading; left for a later scrub
     unreadable: int = 0  # files that are gone or damaged
 
 
@@ -101,27 +96,28 @@ Show = Callable[[Scrub], None]
 
 @dataclass(frozen=True)
 class Scrubber:
-    """Scrubs the files of one ledger."""
+    """Scrubs a ledger's files."""
 
     ledger: AsyncEngine
     blobs: Blobs
     spool_dir: Path
     now_s: Callable[[], float]
+    reserve_bytes: int | None = None  # of the disk of `spool_dir`: see `segments.files.disk`
 
     async def scrub(self, before_s: float, show: Show = lambda _: None) -> Scrub:
         """
-        Scrub every file that came, or was last seen to, before a moment.
+        Scrub every file that arrived, or was last scrubbed, before a moment.
 
         Args:
-            before_s: The moment; that of now scrubs all.
-            show: Called with how far it is; what it raises breaks the scrub off.
+            before_s: The moment; the present scrubs all files.
+            show: Called with the progress; an exception from it ends the scrub.
 
         Returns:
-            What it came to. A file that can't be read is logged and tried again
-            the next time; it keeps no other from being scrubbed.
+            The results. An unreadable file is logged and tried again the next time, and does not
+            stop the scrub.
 
         Raises:
-            segments.ledger.database.engine.LedgerAway: Come again; so for errors of obstore.
+            segments.ledger.database.engine.LedgerAway: Try again; likewise after errors of obstore.
         """
         await self._delete_retired()
         async with reading(self.ledger) as conn:
@@ -132,7 +128,12 @@ class Scrubber:
         while until_seq:
             async with reading(self.ledger) as conn:
                 page = await scrubs.due(
-                    conn, until_seq, before_s, after_job_id=after_job_id, limit=_FILES_AT_ONCE
+                    conn,
+                    until_seq,
+                    before_s,
+                    after_job_id=after_job_id,
+                    limit=_FILES_AT_ONCE,
+                    now_s=self.now_s(),
                 )
             for due in page:
                 await at_work.see_to(due, tree.forbidding(due.job.owner_id))
@@ -143,7 +144,7 @@ class Scrubber:
         return at_work.done
 
     async def delete_strays(self) -> None:
-        """Delete what was never the file of a job: sooner than a sweep does."""
+        """Delete files that never belonged to a job, sooner than a sweep does."""
         await sweep_blobs(
             self.ledger,
             self.blobs,
@@ -166,20 +167,20 @@ class Scrubber:
 
 
 class _Pass:
-    """One scrub in motion: `done` is what it has come to."""
+    """A scrub under way; `done` holds its results so far."""
 
     def __init__(self, scrubber: Scrubber, until_seq: int) -> None:
         self.done = Scrub()
         self._ledger = scrubber.ledger
         self._blobs = scrubber.blobs
         self._spool_dir = scrubber.spool_dir
+        self._reserve_bytes = scrubber.reserve_bytes
         self._now_s = scrubber.now_s
         self._delete_retired = scrubber.delete_retired
         self._until_seq = until_seq
         self._last: tuple[tuple[int, frozenset[int]], ErasedIds] | None = None
 
     async def see_to(self, due: Due, forbidding: frozenset[int]) -> None:
-        """Scrub one file, whatever it takes."""
         job = due.job
         file = RetainedFile(job, self._blobs)
         if job.state is JobState.RUNNING or await asyncio.to_thread(file.is_to_become_ids):
@@ -198,7 +199,9 @@ class _Pass:
                 if not is_to_change:
                     await self._seen_to(job)
                     return
-                scrubbed = await asyncio.to_thread(file.judged, self._spool_dir)
+                scrubbed = await asyncio.to_thread(
+                    file.judged, self._spool_dir, self._reserve_bytes
+                )
                 if scrubbed.stop is not None:
                     await self._retire(job, scrubbed)
                 else:
@@ -207,7 +210,7 @@ class _Pass:
                 await self._put_off(job, error)
 
     async def _erased(self, after_seq: int, forbidding: frozenset[int]) -> ErasedIds:
-        # Files of one owner mostly come together, and have been seen to together.
+        # An owner's files mostly arrive together, and were last scrubbed together.
         asked = (after_seq, forbidding)
         if self._last is None or self._last[0] != asked:
             async with reading(self._ledger) as conn:
@@ -222,6 +225,9 @@ class _Pass:
     async def _rewrite(self, file: RetainedFile, erased: ErasedIds, scrubbed: Scrubbed) -> None:
         job = file.job
         self._spool_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # The new file is no larger than the old.
+        size_bytes = (await asyncio.to_thread(self._blobs.get, job.blob)).size_bytes
+        Disk(self._spool_dir, self._reserve_bytes).check_room(size_bytes)
         with tempfile.TemporaryFile(dir=self._spool_dir) as rest:
             written = await asyncio.to_thread(file.write, erased, rest)
             blob = delivery_name(job.partner_id)
@@ -255,7 +261,7 @@ class _Pass:
         async with reading(self._ledger) as conn:
             now = await jobs.job(conn, job.id)
         if now is not None and now.blob != job.blob:
-            return  # another has scrubbed it
+            return  # another process has scrubbed it
         reason = str(error) if isinstance(error, Stopped) else StopReason.FILE_NOT_FOUND
         _log.error("the file of job %d can't be scrubbed: %s", job.id, reason)
         async with self._ledger.begin() as conn:

@@ -63,6 +63,7 @@ class Service:
             "SEGMENTS_EXPECTED_IDS": "10000",
             "SEGMENTS_API_HOST": "127.0.0.1",
             "SEGMENTS_API_PORT": str(self.api_port),
+            "SEGMENTS_UP_CONSOLE": "no",
             "SEGMENTS_SFTP_HOST": "127.0.0.1",
             "SEGMENTS_SFTP_PORT": str(self.sftp_port),
             **environment,

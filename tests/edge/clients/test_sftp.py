@@ -11,6 +11,7 @@ from typing import Any
 import paramiko
 import pytest
 
+from segments.doors.live_audience.file_names import TAKEN
 from tests.edge.clients.proxies import delaying
 from tests.edge.clients.service import CONTENT, Service
 from tests.segments.ingest.deliveries import as_json, metadata_of
@@ -84,11 +85,10 @@ def test_sftp_client_delivers_and_retries(service: Service, deliver: Client) -> 
     (service.folder / name).write_bytes(CONTENT)
     (service.folder / f"{name}.json").write_bytes(as_json(metadata))
 
-    answers = []
+    answers: list[Any] = []
     for _ in range(2):
         deliver(service, name)
-        service.until(lambda: _is_processed(service, name))
-        answers.append(_status(service, name))
+        service.until(lambda: _is_processed(service, name, answers))
 
     first, second = answers
     assert [(segment["code"], segment["records"]) for segment in first["segments"]] == [("OK", 50)]
@@ -98,17 +98,20 @@ def test_sftp_client_delivers_and_retries(service: Service, deliver: Client) -> 
     assert service.bid() == "enriched"
 
 
-def _is_processed(service: Service, name: str) -> bool:
-    """Whether our last answer is there, and nothing of the delivery waits any more."""
-    answer = _status(service, name)
-    assert "error" not in answer, answer
-    waits = _folder(service) / f"{name}.json"
-    return "code" in answer.get("segments", [{}])[0] and not waits.exists()
-
-
-def _status(service: Service, name: str) -> Any:
+def _is_processed(service: Service, name: str, answers: list[Any]) -> bool:
+    """Whether our last answer to the metadata file that was put last is there; note it."""
+    # In the order in which we move that file, and answer before we delete it: an answer that
+    # is read while the file is in neither place answers no earlier one.
+    for folder in (_folder(service), _folder(service) / TAKEN):
+        if (folder / f"{name}.json").exists():
+            return False
     path = _folder(service) / f"{name}.status"
-    return json.loads(path.read_bytes()) if path.exists() else {}
+    answer = json.loads(path.read_bytes()) if path.exists() else {}
+    assert "error" not in answer, answer
+    is_last = "code" in answer.get("segments", [{}])[0]
+    if is_last:
+        answers.append(answer)
+    return is_last
 
 
 def _folder(service: Service) -> Path:

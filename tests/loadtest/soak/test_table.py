@@ -1,7 +1,7 @@
 """Who changes in a soak, and what is due before and after."""
 
 from loadtest.judge import NO_WAVE
-from loadtest.population import Population
+from loadtest.population import SEES_ALL, Population
 from loadtest.soak.table import Change, Later, Wave, table_of
 from rtb.outcome import Outcome
 
@@ -28,6 +28,6 @@ def test_who_joins_has_segments_and_who_says_no_has_said_it() -> None:
 
     later = Later(seeded, [Wave(Change.JOIN, (stranger,)), Wave(Change.ERASURE, (member,))])
 
-    assert seeded.live_segments([stranger], None) == {}
-    assert later.live_segments([stranger], None)
+    assert seeded.live_segments([stranger], SEES_ALL) == {}
+    assert later.live_segments([stranger], SEES_ALL)
     assert (seeded.has_opted_out(member), later.has_opted_out(member)) == (False, True)

@@ -38,7 +38,7 @@ async def test_body_behind_an_offer_of_h2c_is_read_and_the_next_request_too(
     """https://github.com/Kludex/uvicorn/issues/2722: the body was lost, the parser wedged."""
     body = bid_request()
     head = (
-        b"POST /openrtb2/enrich HTTP/1.1\r\nHost: localhost\r\nUpgrade: h2c\r\n"
+        b"POST /openrtb2/enrich/dsp-a HTTP/1.1\r\nHost: localhost\r\nUpgrade: h2c\r\n"
         b"Connection: Upgrade, HTTP2-Settings\r\nTransfer-Encoding: chunked\r\n"
         b"Content-Type: application/json\r\n\r\n"
     )
@@ -101,7 +101,7 @@ async def test_booleans_for_numbers_are_no_error_and_no_permission(valkey: Engin
 async def test_length_and_coding_together_are_refused(valkey: Engine, lines: bytes) -> None:
     """https://github.com/litespeedtech/openlitespeed/issues/392: a request in the body of one."""
     data = (
-        b"POST /openrtb2/enrich HTTP/1.1\r\nHost: a\r\n%b\r\n\r\n"
+        b"POST /openrtb2/enrich/dsp-a HTTP/1.1\r\nHost: a\r\n%b\r\n\r\n"
         b"20\r\nGET / HTTP/1.1\r\nHost: gotcha\r\n\r\n\r\n0\r\n\r\n" % lines
     )
 
@@ -118,7 +118,7 @@ async def test_length_and_coding_together_are_refused(valkey: Engine, lines: byt
 )
 async def test_line_feed_alone_ends_no_line_of_a_chunk(valkey: Engine, chunk: bytes) -> None:
     """https://github.com/golang/go/issues/71988: what another takes for a chunk's extension."""
-    head = b"POST /openrtb2/enrich HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = b"POST /openrtb2/enrich/dsp-a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 
     assert await _status(valkey, head + chunk) == 400
 
@@ -137,7 +137,9 @@ async def test_two_lengths_are_refused(valkey: Engine, second: bytes) -> None:
 )
 async def test_header_that_is_spelled_oddly_is_refused(valkey: Engine, line: bytes) -> None:
     """https://github.com/tiny-http/tiny-http/issues/173: one server's body, another's request."""
-    data = b"POST /openrtb2/enrich HTTP/1.1\r\nHost: a\r\n%b\r\n\r\n2\r\n{}\r\n0\r\n\r\n" % line
+    data = (
+        b"POST /openrtb2/enrich/dsp-a HTTP/1.1\r\nHost: a\r\n%b\r\n\r\n2\r\n{}\r\n0\r\n\r\n" % line
+    )
 
     assert await _status(valkey, data) == 400
 

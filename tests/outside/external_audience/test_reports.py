@@ -19,8 +19,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.files.base_connection import BaseConnection, open_storage
 from segments.files.customer_storage import Storage
+from segments.ingest.external_audience.parquet_pages import pages_of
 from segments.ingest.external_audience.table import Table
+from segments.ingest.external_audience.thrift import ThriftUnreadable
 from segments.model.identity import id_of_email_hash
+from segments.model.stop_reason import Stopped
 from segments.settings import Settings
 from tests.engines import Engine
 from tests.segments.doors.external_audience.external_world import BASE, External, external_served
@@ -197,3 +200,40 @@ async def test_charset_of_a_body_that_is_json_is_no_error(
     )
 
     assert answer.status == 202, answer
+
+
+def test_size_that_a_page_claims_is_not_believed() -> None:
+    """https://github.com/hardwood-hq/hardwood/issues/201: as much memory was taken for it."""
+    file = io.BytesIO()
+    texts = pa.table({"mail": ["x" * 1000 + str(n) for n in range(2000)]})
+    parquet.write_table(texts, file, compression="zstd", use_dictionary=False)
+    raw = bytearray(file.getvalue())
+    at = raw.index(b"\x15\x00\x15") + 3  # a page of values, and its size
+    raw[at : at + 4] = b"\xfe\xff\xff" + bytes([raw[at + 3] | 0x40])
+
+    with pytest.raises(Stopped, match="column mail of row group 0 has a page of"):
+        rows_of(bytes(raw))
+
+
+def test_statistics_that_a_page_claims_to_have_are_not_believed() -> None:
+    """https://github.com/nao1215/filesql/issues/526: 473 bytes took 98 MiB."""
+    # A page of values: its sizes, then of its values' head the statistics, 98 MiB of them.
+    length = b"\x80\x80\x80\x31"
+    head = b"\x15\x00\x15\x08\x15\x08\x2c\x15\x02\x15\x00\x15\x06\x15\x06\x1c\x18" + length
+
+    with pytest.raises(ThriftUnreadable):
+        list(pages_of(io.BytesIO(head), 0, len(head)))  # type: ignore[arg-type] # reads and seeks alike
+
+
+def test_long_json_that_rows_repeat_is_not_put_together_for_all_of_them() -> None:
+    """https://github.com/apache/iceberg-python/issues/3168: 6 MB became 4 GB."""
+    file = io.BytesIO()
+    piece = pa.array(['{"x": "' + "y" * 50_000 + '"}'] * 100)
+    table = pa.table({"mail": pa.chunked_array([piece] * 100)})
+    parquet.write_table(table, file, compression="zstd")
+
+    before = pa.default_memory_pool().max_memory()
+    with pytest.raises(Stopped, match="become more than 100 times that"):
+        rows_of(file.getvalue())
+
+    assert pa.default_memory_pool().max_memory() <= max(before, 100 << 20)

@@ -8,6 +8,8 @@ import base64
 import codecs
 import gzip
 import io
+import time
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -252,3 +254,64 @@ async def test_base64_beside_nulls_is_read(tmp_path: Path) -> None:
 
     assert found.ids == IDS
     assert found.bad == [BadLine(5, BadLineReason.EMPTY)]
+
+
+def zip_by(method: int, content: bytes) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", method) as archive:
+        archive.writestr("a.txt", content)
+    return packed.getvalue()
+
+
+async def test_member_of_a_zip_is_unpacked_a_block_at_a_time(tmp_path: Path) -> None:
+    """https://github.com/python/cpython/issues/156002: a small read unpacked all of it."""
+    blob = await blob_of(Blobs.in_directory(tmp_path), zip_by(zipfile.ZIP_BZIP2, bytes(7 << 20)))
+
+    tracemalloc.start()
+    size_bytes = sum(map(len, plain_blocks(blob)))
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert size_bytes == 7 << 20
+    assert peak_bytes < 6 << 20  # of which 4 MiB are read ahead
+
+
+async def test_dictionary_that_lzma_claims_to_need_is_not_made(tmp_path: Path) -> None:
+    """https://github.com/python/cpython/issues/155649: a kilobyte took the gigabytes it named."""
+    packed = bytearray(zip_by(zipfile.ZIP_LZMA, text_of(HASHES)))
+    # Behind the header and the name: version and length, one byte of the model, the dictionary.
+    at = 30 + len("a.txt") + 4 + 1
+    packed[at : at + 4] = (1 << 31).to_bytes(4, "little")
+    blob = await blob_of(Blobs.in_directory(tmp_path), bytes(packed))
+
+    with pytest.raises(Stopped, match="damaged"):
+        list(plain_blocks(blob))
+
+
+async def test_size_that_a_zip_claims_of_its_member_is_not_believed(tmp_path: Path) -> None:
+    """https://github.com/python/cpython/issues/151307: as much memory was asked for at once."""
+    packed = bytearray(zip_by(zipfile.ZIP_DEFLATED, text_of(HASHES)))
+    at = packed.index(b"PK\x01\x02") + 20
+    packed[at : at + 8] = (0xFFFFFFFE).to_bytes(4, "little") * 2
+    blob = await blob_of(Blobs.in_directory(tmp_path), bytes(packed))
+
+    tracemalloc.start()
+    assert b"".join(plain_blocks(blob)) == text_of(HASHES)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert peak_bytes < 16 << 20
+
+
+async def test_field_of_many_quotes_costs_by_its_length(tmp_path: Path) -> None:
+    """https://github.com/jpmckinney/fastcsv/pull/17, and of many lines
+    https://github.com/tarql/tarql/issues/50: each quote had the field read anew.
+    """
+    field = '"' + '""\n' * 15_000 + '"'
+    began_s = time.process_time()
+
+    rows = [f"x,{HASHES[0]}", *(f"{field},{each}" for each in HASHES[1:])]
+    found = await read(tmp_path, table("Name,email_sha256", *rows))
+
+    assert (found.ids, found.bad) == (IDS, [])
+    assert time.process_time() - began_s < 2

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from rtb.consent.decision import Policy, refusal, refusal_in_detail
 from rtb.openrtb.decode import Decoder
 from rtb.outcome import Reason
+from tests.rtb.consent import signals
 from tests.rtb.consent.strings import gpp_string, tc_string, us_section
 from tests.rtb.requests import POLICY
 
@@ -300,6 +300,26 @@ def test_every_copy_that_says_no_refuses(body: str, reason: Reason) -> None:
     assert refusal(_decode(b'{"id":"1",' + body[1:].encode()), POLICY) is reason
 
 
+@pytest.mark.parametrize(
+    ("sid", "reason"),
+    [
+        pytest.param([7], Reason.GPP_OPT_OUT, id="the one that permits"),
+        pytest.param([8], Reason.GPP_OPT_OUT, id="the one that does not"),
+        pytest.param([-1], Reason.GPP_OPT_OUT, id="none"),
+        pytest.param([9], Reason.GPP_MISSING, id="one that is not there"),
+    ],
+)
+def test_every_section_of_the_string_may_be_read_whichever_is_named(
+    sid: list[int], reason: Reason
+) -> None:
+    gpp = gpp_string({7: us_section(7), 8: us_section(8, SaleOptOut=1)})
+    strict = replace(POLICY, gpp_every_section=True)
+
+    assert _refusal(strict, **_regs(gpp=gpp, gpp_sid=sid)) is reason
+    assert _refusal(strict, **_regs(gpp=_USNAT, gpp_sid=[7])) is Reason.NONE
+    assert _refusal(**_regs(gpp=gpp, gpp_sid=[7])) is Reason.NONE
+
+
 def test_dnt_may_be_configured_to_refuse() -> None:
     strict = replace(POLICY, dnt_refuses=True)
 
@@ -323,55 +343,8 @@ def test_unsaid_gdpr_may_be_configured_to_apply() -> None:
     assert _refusal(strict, **_regs(gdpr=0)) is Reason.NONE
 
 
-_FLAGS: st.SearchStrategy[Any] = st.sampled_from(
-    [None, 0, 0, 1, 2, -1, 0.0, -0.0, 1.0, False, True, "0", "1", "", [], {}]
-)
-_SIDS: st.SearchStrategy[Any] = st.sampled_from(
-    [None, [], [0], [-1], [7], [2], [6], [5], 7, "7", [0.0], [False], {}]
-)
-_TEXTS: st.SearchStrategy[Any] = st.sampled_from(
-    [None, "", "x", _CONSENTS, _REFUSES, _USNAT, "1YNN", "1YYN", 0, False, []]
-)
-
-
-def _object(**members: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """Objects that have any of these members."""
-    return st.fixed_dictionaries({}, optional=members)
-
-
-_REQUESTS = _object(
-    regs=_object(
-        coppa=_FLAGS,
-        gdpr=_FLAGS,
-        us_privacy=_TEXTS,
-        gpp=_TEXTS,
-        gpp_sid=_SIDS,
-        ext=_object(
-            coppa=_FLAGS,
-            gdpr=_FLAGS,
-            us_privacy=_TEXTS,
-            gpp=_TEXTS,
-            gpp_sid=_SIDS,
-            gpc=_FLAGS,
-        ),
-    ),
-    user=_object(consent=_TEXTS, ext=_object(consent=_TEXTS)),
-    device=_object(lmt=_FLAGS, dnt=_FLAGS, ext=_object(atts=_FLAGS | st.just(3))),
-)
-_POLICIES = st.builds(
-    Policy,
-    lmt_refuses=st.booleans(),
-    dnt_refuses=st.booleans(),
-    us_privacy_malformed_refuses=st.booleans(),
-    gdpr_when_unsaid=st.booleans(),
-    vendor=st.just(POLICY.vendor),
-    gpp_without_sid_refuses=st.booleans(),
-    gpp_personal_data_2_permits=st.booleans(),
-)
-
-
 @settings(max_examples=800, deadline=None)
-@given(_REQUESTS, _POLICIES)
+@given(signals.REQUESTS, signals.POLICIES)
 def test_short_cut_decides_as_asking_each_signal_does(
     fields: dict[str, Any], policy: Policy
 ) -> None:
@@ -381,18 +354,9 @@ def test_short_cut_decides_as_asking_each_signal_does(
 
 
 @pytest.mark.parametrize("value", [0, None, 0.0, -0.0, 1, False, "", "0", [], "x", 2])
-@pytest.mark.parametrize(
-    "place",
-    [
-        "regs.coppa", "regs.gdpr", "regs.us_privacy", "regs.gpp", "regs.gpp_sid", "regs.ext.gdpr",
-        "regs.ext.us_privacy", "regs.ext.gpp", "regs.ext.gpp_sid", "regs.ext.gpc", "user.consent",
-        "user.ext.consent", "device.lmt", "device.dnt", "regs.ext.coppa", "device.ext.atts",
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("place", signals.PLACES)
 def test_short_cut_misses_no_signal_that_stands_alone(place: str, value: Any) -> None:
-    fields = value
-    for name in reversed(place.split(".")):
-        fields = {name: fields}
+    fields = signals.said_at(place, value)
     request = _decode(json.dumps({"id": "1", **fields}).encode())
 
     assert refusal(request, POLICY) is refusal_in_detail(request, POLICY)

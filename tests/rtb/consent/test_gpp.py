@@ -33,6 +33,7 @@ def _refusal_of(
     gpp_sids: list[list[int]],
     *,
     without_sid_refuses: bool = True,
+    every_section: bool = False,
     personal_data_2_permits: bool = False,
 ) -> Reason:
     return refusal_of_gpp(
@@ -40,6 +41,7 @@ def _refusal_of(
         gpp_sids,
         US,
         without_sid_refuses=without_sid_refuses,
+        every_section=every_section,
         personal_data_2_permits=personal_data_2_permits,
     )
 

@@ -54,7 +54,12 @@ _VALID_GPP = (
 
 def _gpp(gpps: list[str], gpp_sids: list[list[int]]) -> Reason:
     return refusal_of_gpp(
-        gpps, gpp_sids, US, without_sid_refuses=True, personal_data_2_permits=False
+        gpps,
+        gpp_sids,
+        US,
+        without_sid_refuses=True,
+        every_section=False,
+        personal_data_2_permits=False,
     )
 
 

@@ -82,7 +82,12 @@ def test_sections_of_the_iabs_encoder_are_read_as_they_were_meant() -> None:
             id_ = int(number)
 
             refusal = refusal_of_gpp(
-                [gpp], [[id_]], _VENDOR, without_sid_refuses=True, personal_data_2_permits=False
+                [gpp],
+                [[id_]],
+                _VENDOR,
+                without_sid_refuses=True,
+                every_section=False,
+                personal_data_2_permits=False,
             )
 
             assert refusal is _due(id_, said), (gpp, id_, said)

@@ -16,6 +16,7 @@ from rtb.identify import Identify
 from rtb.openrtb.decode import Decoder
 from rtb.openrtb.inventory import publisher_ids
 from rtb.openrtb.request import Request
+from rtb.openrtb.signals import MOST_KEPT_LAWS
 from rtb.outcome import MalformedRequest, Reason
 from tests.rtb.requests import bid_request, bodies, json_values
 
@@ -380,4 +381,4 @@ def test_no_more_regs_are_kept_than_there_is_room_for() -> None:
     for n in range(3_000):
         assert decoder(b'{"id":"1","regs":{"coppa":%d}}' % n).regs.coppa == (n,)
 
-    assert len(decoder._raw_to_regs) <= decode_module._MOST_KEPT_REGS + 1
+    assert len(decoder._raw_to_regs) <= MOST_KEPT_LAWS + 1

@@ -155,10 +155,10 @@ def test_lists_say_what_there_is_by_the_names_that_people_use(ok: Command, store
         "agency\ta\t-\t4\tactive\t-\tAgency",
         "advertiser\ts\ta\t-\tactive\tp\tSub",
     ]
-    assert ok("audience", "list").stdout == "a\ts\t9\tactive\t-\t-\t-\tHats\n"
+    assert ok("audience", "list").stdout == "a\ts\t9\tactive\t-\t-\t-\tHats\t-\t-\n"
     assert ok("recipient", "list").stdout.splitlines() == [
-        "dsp-a\t0\tactive\ta",
-        "dsp-b\t0\tactive\t-",
+        "dsp-a\t0\tactive\ta\t-\t-",
+        "dsp-b\t0\tactive\t-\t-\t-",
     ]
 
 
@@ -227,7 +227,7 @@ def test_change_is_kept_when_the_store_is_not_running(ok: Command) -> None:
         "not published yet: the store is not running or can't be reached."
         " The loader publishes it when it can.\n"
     )
-    assert ok("recipient", "list").stdout == "dsp-a\t0\tactive\tshop\n"
+    assert ok("recipient", "list").stdout == "dsp-a\t0\tactive\tshop\t-\t-\n"
 
 
 def test_store_of_nobody_is_not_written(

@@ -177,7 +177,7 @@ def test_load_reports_what_it_did(host: Host) -> None:
     assert "1,000 added" in said
     assert "segment 5, add: OK" in said
     assert "segment x, add: rejected" in said
-    assert "line 1001: email_address" in said
+    assert "email_address: 1 line: 1001" in said
     assert "example.com" not in said
 
 

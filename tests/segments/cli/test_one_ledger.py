@@ -110,6 +110,7 @@ def test_only_the_ways_that_may_make_a_ledger_open_it_without_asking() -> None:
         "ledger/database/engine.py",
         "processes/up.py",
         "processes/rest_api.py",
+        "processes/console.py",
         "cli/ingest.py",  # the loader
         "cli/sftp.py",
         "cli/reconcile.py",  # adopt-store, which names the ledger that it replaces
@@ -156,7 +157,7 @@ async def make_ledger(data_dir: Path) -> None:
         pass
 
 
-@pytest.mark.parametrize("command", ["up", "loader", "api", "sftp"])
+@pytest.mark.parametrize("command", ["up", "loader", "api", "sftp", "console"])
 def test_process_makes_no_ledger_beside_a_store_that_has_one(
     on_store: Command, valkey: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:

@@ -20,6 +20,9 @@ FORBIDDING = [
     ("recipient", "revoke", "dsp-a", "shop"),
     ("recipient", "deactivate", "dsp-a"),
     ("recipient", "hold-out", "dsp-a", "0.5"),
+    ("recipient", "token", "revoke", "dsp-a", "1"),
+    ("recipient", "token", "need", "dsp-a"),
+    ("recipient", "certificate", "dsp-a", "--san", "dns:bidder.example"),
 ]
 
 
@@ -30,6 +33,7 @@ def begun(ok: Command, store: Engine) -> Command:
     ok("account", "add", "--kind", "advertiser", "--id", "shop", "--name", "Shop")
     ok("recipient", "add", "dsp-a", "--partner", "shop")
     ok("audience", "add", "1", "--partner", "shop", "--name", "Shoes")
+    ok("recipient", "token", "issue", "dsp-a", "--not-needed-yet")
     return ok
 
 
@@ -45,7 +49,7 @@ def version_of(store: Engine) -> int:
     return asyncio.run(read())
 
 
-@pytest.mark.parametrize("command", FORBIDDING, ids=[" ".join(each[:2]) for each in FORBIDDING])
+@pytest.mark.parametrize("command", FORBIDDING, ids=" ".join)
 def test_command_that_could_only_be_recorded_is_said_again_until_it_is_in_force(
     begun: Command,
     run: Command,

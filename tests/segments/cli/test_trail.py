@@ -92,6 +92,35 @@ def test_recipients_and_grants(ok: Command) -> None:
     ]
 
 
+def test_tokens_and_certificates_of_recipients_without_what_they_are(ok: Command) -> None:
+    ok("recipient", "add", "dsp-a")
+    secrets = [
+        ok("recipient", "token", "issue", "dsp-a", "--not-needed-yet").stdout.strip(),
+        ok("recipient", "token", "rotate", "dsp-a").stdout.strip(),
+    ]
+    ok("recipient", "token", "need", "dsp-a")
+    ok("recipient", "token", "revoke", "dsp-a", "1")
+    ok("recipient", "token", "waive", "dsp-a")
+    ok("recipient", "certificate", "dsp-a", "--san", "dns:b.example", "--san", "dns:a.example")
+    ok("recipient", "certificate", "dsp-a", "--none")
+
+    assert entries(ok)[1:] == [
+        ("command line", "recipient token issue", "dsp-a", {"token": 1, "needed": False}),
+        ("command line", "recipient token rotate", "dsp-a", {"token": 2}),
+        ("command line", "recipient token need", "dsp-a", {}),
+        ("command line", "recipient token revoke", "dsp-a", {"token": 1}),
+        ("command line", "recipient token waive", "dsp-a", {}),
+        (
+            "command line",
+            "recipient certificate",
+            "dsp-a",
+            {"names": "dns:a.example, dns:b.example"},
+        ),
+        ("command line", "recipient certificate", "dsp-a", {"names": None}),
+    ]
+    assert not any(secret in ok("audit", "export").stdout for secret in secrets)
+
+
 def test_users_and_keys_without_their_secrets(ok: Command, tmp_path: Path) -> None:
     add(ok, "advertiser", "shop")
     password = b"correct horse battery\n"
@@ -109,6 +138,21 @@ def test_users_and_keys_without_their_secrets(ok: Command, tmp_path: Path) -> No
         ("command line", "user revoke", "jane", {}),
         ("command line", "ssh key add", "shop", {"fingerprint": fingerprint}),
         ("command line", "ssh key remove", "shop", {"fingerprint": fingerprint}),
+    ]
+    assert "horse" not in ok("audit", "export").stdout
+
+
+def test_staff_without_passwords(ok: Command) -> None:
+    password = b"correct horse battery\n"
+    roles = ("--role", "operator", "--role", "privacy")
+    ok("staff", "add", "Ada", *roles, "--password-stdin", stdin=password)
+    ok("staff", "password", "ada", "--new-code", "--password-stdin", stdin=password)
+    ok("staff", "revoke", "ada")
+
+    assert entries(ok) == [
+        ("command line", "staff add", "ada", {"roles": "operator privacy", "account": None}),
+        ("command line", "staff password", "ada", {"forgets_code": True}),
+        ("command line", "staff revoke", "ada", {}),
     ]
     assert "horse" not in ok("audit", "export").stdout
 

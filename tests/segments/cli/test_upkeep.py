@@ -8,6 +8,7 @@ import pytest
 
 from segments.files.blobs import DELIVERIES
 from segments.upkeep.sweep import ORPHANED_AFTER_S
+from tests.kept_files import kept_files
 from tests.segments.cli.conftest import Command
 from tests.segments.ingest.deliveries import (
     PARTNER_ID,
@@ -114,14 +115,14 @@ def test_scrub_makes_ids_of_files_that_an_older_version_has_kept(
     ok: Command, tmp_path: Path
 ) -> None:
     ok(*delivered(tmp_path, 50, "add"))
-    [kept] = (path for path in (tmp_path / "data" / "blobs").rglob("*") if path.is_file())
+    [kept] = kept_files(tmp_path / "data" / "blobs")
     kept.write_bytes(b"leaver@acme.example\n" + text_of(HASHES))
     with sqlite3.connect(tmp_path / "data" / "ledger.db") as ledger:
         ledger.execute("update jobs set report = json_remove(report, '$.is_ids')")
 
     first, again = ok("scrub").output, ok("scrub").output
 
-    [now] = (path for path in (tmp_path / "data" / "blobs").rglob("*") if path.is_file())
+    [now] = kept_files(tmp_path / "data" / "blobs")
     assert "1 delivered files became ids, 0 were deleted\n" in first
     assert "became ids" not in again
     assert len(now.read_bytes()) == 50 * 16
@@ -138,6 +139,6 @@ def test_scrub_takes_the_erased_out_of_the_files_at_once(
     scrubbed = ok("scrub").output
 
     assert scrubbed == ("scrubbed: 3 lines taken out of 1 files, 0 files deleted, 1 looked at\n")
-    [kept] = (path for path in (tmp_path / "data" / "blobs").rglob("*") if path.is_file())
+    [kept] = kept_files(tmp_path / "data" / "blobs")
     ids = kept.read_bytes()
     assert {ids[at : at + 16] for at in range(0, len(ids), 16)} == set(ids_of(HASHES[3:]))

@@ -154,6 +154,36 @@ async def test_what_was_not_answered_well_is_sent_again_later(
     assert await waiting(ledger) == []
 
 
+async def test_clock_that_is_set_back_delays_no_status_and_repeats_none_at_once(
+    ledger: AsyncEngine, partner: Partner, clock: Clock
+) -> None:
+    partner.statuses = [500]
+    await note(ledger, partner.url())
+    clock.now_s -= 3600
+    callbacks = sender(ledger, clock)
+
+    assert await callbacks.turn() == 1
+    assert await callbacks.turn() == 0
+    clock.now_s += PAUSES.after(1)
+    assert await callbacks.turn() == 1
+
+    assert await waiting(ledger) == []
+
+
+async def test_status_of_a_machine_whose_clock_is_ahead_is_sent_by_one_process_alone(
+    ledger: AsyncEngine, partner: Partner, clock: Clock
+) -> None:
+    await note(ledger, partner.url())
+    async with ledger.begin() as conn:
+        found = await callbacks.due(conn, 1000, 100)
+        claimed = await callbacks.claim(conn, found, 1000, until_s=1060)
+    clock.now_s -= 1
+
+    assert len(claimed) == 1
+    assert await sender(ledger, clock).turn() == 0
+    assert partner.received == []
+
+
 async def test_partner_that_is_away_gets_its_status_when_it_is_back(
     ledger: AsyncEngine, partner: Partner, clock: Clock
 ) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from segments.files import base_connection
 from segments.files.base_connection import BaseConnection, checked, checked_path, open_storage
 from segments.model.refusal import Refusal
 
@@ -41,6 +42,35 @@ def test_connection_that_cannot_be_opened_is_refused_when_it_is_added(
         checked(url, options)
 
     assert "plain" not in str(refused.value)
+
+
+@pytest.mark.parametrize("scheme_and_prefix", [("s3", "aws"), ("gs", "google"), ("az", "azure")])
+@pytest.mark.parametrize("name", sorted(base_connection._OF_THE_CLIENT))
+def test_option_of_the_client_behind_the_prefix_of_the_bucket_is_refused_by_name(
+    scheme_and_prefix: tuple[str, str], name: str
+) -> None:
+    """
+    obstore panics at it, and a panic is no exception.
+    """
+    scheme, prefix = scheme_and_prefix
+
+    with pytest.raises(Refusal, match=f"{prefix}_{name} is none of the bucket's"):
+        checked(f"{scheme}://x", {f"{prefix}_{name}": "true"})
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"aws_allow_http": "true"}, "aws_allow_http is none of the bucket's: it is called allow"),
+        ({"allow_http": "yes"}, "allow_http is true or false"),
+        ({"aws_no_such_option": "1"}, "no option of this kind of bucket: aws_no_such_option"),
+        ({"aws_virtual_hosted_style_request": "ja"}, "true or false is neither"),
+        ({"no_prefix": "1"}, "option no_prefix: options are"),
+    ],
+)
+def test_option_that_is_wrong_is_said_by_its_name(options: dict[str, str], says: str) -> None:
+    with pytest.raises(Refusal, match=says):
+        checked("s3://x", options)
 
 
 def test_directory_is_opened_by_its_url(tmp_path: Path) -> None:

@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segments.files.blobs import Blob, Blobs
+from segments.files.blob import Blob
+from segments.files.blobs import Blobs
 from segments.files.chunks import file_chunks
+from tests.kept_files import kept_files
 
 CONTENT = os.urandom(3 << 20)
 
@@ -57,7 +59,7 @@ async def test_upload_that_breaks_off_leaves_nothing(blobs: Blobs, tmp_path: Pat
         await blobs.put("a", breaking())
 
     assert await blobs.names() == []
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert kept_files(tmp_path) == []
 
 
 async def test_what_a_killed_process_left_of_its_write_goes_when_it_is_old(
@@ -70,6 +72,8 @@ async def test_what_a_killed_process_left_of_its_write_goes_when_it_is_old(
 import asyncio, os, signal
 from pathlib import Path
 from segments.files.blobs import Blobs
+from tests.kept_files import kept_files
+from tests.kept_files import kept_files
 
 async def chunks():
     for _ in range(4):
@@ -83,14 +87,14 @@ async def chunks():
 asyncio.run(Blobs.in_directory(Path({str(tmp_path / "blobs")!r})).put("a/b", chunks()))
 """
     await asyncio.to_thread(subprocess.run, [sys.executable, "-c", program], check=False)
-    (left,) = (path for path in tmp_path.rglob("*") if path.is_file())
+    (left,) = kept_files(tmp_path)
     written_s = left.stat().st_mtime
     await blobs.put("a/whole", [b"x"])
 
     assert await blobs.names() == ["a/whole"]
     assert await blobs.delete_unfinished(written_s) == 0
     assert await blobs.delete_unfinished(written_s + 60) == 1
-    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["whole"]
+    assert [path.name for path in kept_files(tmp_path)] == ["whole"]
 
 
 async def test_names_are_those_below_the_prefix(blobs: Blobs) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-from segments.files.blobs import Blob, Blobs
+from segments.files.blob import Blob
+from segments.files.blobs import Blobs
 from segments.model.identity import Id, id_of_email_hash
 
 PARTNER_ID = "c9eefe7ba1861a601d01a0f3e8f25573"

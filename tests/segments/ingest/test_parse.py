@@ -138,6 +138,16 @@ def test_title_of_the_column_is_neither_a_record_nor_bad() -> None:
     assert (parser.header_rows, parser.rows, parser.bad) == (1, 3, 0)
 
 
+def test_line_of_blanks_is_no_row_of_a_table() -> None:
+    [digest] = email_hashes(1)
+    parser = Parser()
+
+    ids = parsed(parser, [f"id;email_sha2\n1;{digest}\n \t\n\n;\n".encode()])
+
+    assert ids == ids_of([digest])
+    assert (parser.rows, parser.bad) == (1, 0)
+
+
 def test_first_line_as_long_as_a_hash_is_a_bad_one_and_no_title() -> None:
     parser = Parser()
 
@@ -189,6 +199,33 @@ def test_bad_lines_are_sampled_by_number_and_reason_never_by_content() -> None:
         BadLine(2 + n, BadLineReason.EMAIL_ADDRESS) for n in range(MAX_SAMPLES)
     ]
     assert address not in repr(vars(parser))
+
+
+def test_bad_lines_are_counted_and_sampled_by_each_reason() -> None:
+    """
+    A file of many addresses and one phone number says so, wherever the number stands.
+    """
+    many = 3 * MAX_SAMPLES
+    parser = Parser()
+
+    parsed(parser, [text_of([*email_hashes(1), *(["a@b.example"] * many), "+4915112345678"])])
+
+    assert parser.bad_by_reason == {
+        BadLineReason.EMAIL_ADDRESS: many,
+        BadLineReason.PHONE_NUMBER: 1,
+    }
+    assert parser.samples[MAX_SAMPLES:] == [BadLine(2 + many, BadLineReason.PHONE_NUMBER)]
+
+
+def test_shapes_of_bad_lines_are_looked_at_up_to_a_number() -> None:
+    parser = Parser(max_shaped=5)
+
+    parsed(parser, [text_of([*email_hashes(1), *(["a@b.example"] * 7)])])
+
+    assert parser.bad_by_reason == {
+        BadLineReason.EMAIL_ADDRESS: 5,
+        BadLineReason.NOT_A_HASH: 2,
+    }
 
 
 @pytest.mark.parametrize("block_bytes", [1000, 1 << 20], ids=["in many blocks", "within one"])

@@ -14,18 +14,29 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from msgspec.structs import replace
 from redis.asyncio import Redis
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.doors.live_audience.accept import accept
 from segments.doors.live_audience.metadata import read_metadata
-from segments.files.blobs import Blob, Blobs
+from segments.files.blob import Blob
+from segments.files.blobs import Blobs
 from segments.ingest.run import run
 from segments.ingest.tools import Tools
 from segments.ledger import accounts, audiences, jobs
+from segments.ledger.tables import job_audiences
 from segments.model.account import Account, AccountKind
 from segments.model.audience import Audience
 from segments.model.job import MAX_DEATHS, BadLine, BadLineReason, Checkpoint, Job, JobState
-from segments.model.record import EVERYONE, Membership, OptOut, OptOutAction, Record, day_of
+from segments.model.record import (
+    EVERYONE,
+    Membership,
+    OptOut,
+    OptOutAction,
+    Record,
+    Tally,
+    day_of,
+)
 from segments.model.stop_reason import Stopped, StopReason
 from segments.settings import Settings
 from segments.store.keys import bucket_key, bucket_of
@@ -189,6 +200,52 @@ async def test_one_call_adds_to_one_segment_and_removes_from_another(world: Inge
     )
     assert (
         await world.records(HASHES[500:]) == [Record((), (Membership(one), Membership(two)))] * 1500
+    )
+
+
+async def test_job_counts_its_results_by_audience(world: Ingest) -> None:
+    await world.load(segments=[("1", "add")])
+
+    job = await world.load(text_of(HASHES[:500]), segments=[("1", "remove"), ("3", "add")])
+
+    one, three = [(await world.audience(name)).id for name in "13"]
+    async with world.ledger.connect() as conn:
+        kept = await jobs.job(conn, job.id)
+        assert kept is not None
+        changed = (await conn.execute(select(job_audiences))).all()
+    assert kept.report.tallies == {one: Tally(removed=500), three: Tally(added=500)}
+    assert [tuple(row) for row in changed if row.job_id == job.id] == [
+        (job.id, one, "remove"),
+        (job.id, three, "add"),
+    ]
+
+
+async def test_job_that_is_planned_twice_names_each_audience_once(world: Ingest) -> None:
+    job = await world.delivered(segments=[("1", "add"), ("1", "add"), ("1", "remove")])
+    with pytest.raises(Killed):
+        await world.carried(job, kill_after=0)
+
+    await world.carried(job)
+
+    async with world.ledger.connect() as conn:
+        rows = await conn.execute(select(job_audiences.c.action))
+        assert sorted(rows.scalars()) == ["add", "remove"]
+
+
+async def test_job_tells_when_its_stages_ended(world: Ingest) -> None:
+    job = await world.load()
+
+    report = job.report
+    assert report.read_at_s is not None
+    assert report.checked_at_s is not None
+    assert report.written_at_s is not None
+    assert job.finished_at_s is not None
+    assert (
+        job.created_at_s
+        <= report.read_at_s
+        <= report.checked_at_s
+        <= report.written_at_s
+        <= job.finished_at_s
     )
 
 

@@ -4,10 +4,12 @@ import subprocess
 import sys
 import zipfile
 import zlib
+from pathlib import Path
 
 import pytest
 
-from segments.files.blobs import Blob, Blobs
+from segments.files.blob import Blob
+from segments.files.blobs import Blobs
 from segments.ingest.unpack import ALWAYS_ALLOWED_BYTES, BLOCK_BYTES, is_archive, plain_blocks
 from segments.model.stop_reason import Stopped, StopReason
 from tests.segments.ingest.deliveries import blob_of, email_hashes, gz_of, tar_of, text_of, zip_of
@@ -35,6 +37,14 @@ def of_method(zipped: bytes, method: int) -> bytes:
     other = bytearray(zipped)
     for at in (8, zipped.index(b"PK\x01\x02") + 10):
         other[at : at + 2] = method.to_bytes(2, "little")
+    return bytes(other)
+
+
+def led_astray(zipped: bytes) -> bytes:
+    """Return a zip that says of its directory that it stands further on than it does."""
+    other = bytearray(zipped)
+    at = other.index(b"PK\x05\x06") + 16
+    other[at : at + 4] = (int.from_bytes(other[at : at + 4], "little") + 9).to_bytes(4, "little")
     return bytes(other)
 
 
@@ -105,6 +115,12 @@ async def test_plain_text_is_found_whatever_the_file_is(
         pytest.param(of_method(zip_of({"a.txt": TEXT}), 9), "Deflate64", id="zip of Deflate64"),
         pytest.param(of_method(zip_of({"a.txt": TEXT}), 93), "Zstandard", id="zip of Zstandard"),
         pytest.param(of_method(zip_of({"a.txt": TEXT}), 77), "method 77", id="zip of who knows"),
+        pytest.param(
+            led_astray(zip_of({"a.txt": TEXT})), "damaged", id="zip whose file begins before it"
+        ),
+        pytest.param(
+            zip_of({"a.txt": TEXT}).replace(b"a.txt", b"\0.txt"), "damaged", id="zip of no name"
+        ),
     ],
 )
 async def test_archive_that_is_not_one_whole_file_is_refused(
@@ -163,6 +179,67 @@ async def test_bomb_is_refused_as_soon_as_it_is_one(blobs: Blobs, archive: objec
     assert stopped.reason is StopReason.INFLATES_TOO_FAR
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_zip_by_a_method_that_inflates_a_million_times_takes_no_memory(
+    tmp_path: Path, method: int
+) -> None:
+    """
+    `zipfile` inflates at once all that it has read: 800 bytes of BZip2 were a gigabyte.
+
+    In a process of its own, whose peak is nobody else's.
+    """
+    with (
+        zipfile.ZipFile(tmp_path / "bomb", "w", method) as archive,
+        archive.open("a.txt", "w", force_zip64=True) as member,
+    ):
+        for _ in range(64):
+            member.write(bytes(1 << 20))
+    program = f"""
+import resource
+from pathlib import Path
+from segments.files.blobs import Blobs
+from segments.ingest.unpack import plain_blocks
+from segments.model.stop_reason import Stopped
+
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    sum(map(len, plain_blocks(Blobs.in_directory(Path({str(tmp_path)!r})).get("bomb"))))
+except Stopped as stopped:
+    print(stopped.reason.value)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    said = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    ).stdout.split()
+
+    assert said[0] == "inflates_too_far"
+    assert int(said[1]) < 32 * 1024  # KiB
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+async def test_zip_by_another_method_that_is_damaged_is_refused(blobs: Blobs, method: int) -> None:
+    whole = zip_of({"a.txt": TEXT}, method)
+    assert await plain_of(blobs, whole) == TEXT
+    for damaged in (
+        whole[: len(whole) // 2] + bytes(9) + whole[len(whole) // 2 + 9 :],
+        whole.replace(zlib.crc32(TEXT).to_bytes(4, "little"), bytes(4)),
+    ):
+        stopped = await stop_of(blobs, damaged)
+
+        assert (stopped.reason, stopped.detail) == (StopReason.UNREADABLE_FILE, "archive: damaged")
+
+
+@pytest.mark.parametrize("line", [b"a\n", b"\n", b",\n", b"{},"])
+async def test_shortest_lines_are_counted_for_what_they_cost(blobs: Blobs, line: bytes) -> None:
+    """
+    58 KB of them took minutes: a line costs as much as some bytes, however short.
+    """
+    packed = gz_of(line * (4_000_000 // len(line)))
+
+    assert len(packed) < 40_000
+    assert (await stop_of(blobs, packed)).reason is StopReason.INFLATES_TOO_FAR
+
+
 async def test_block_is_never_larger_than_promised(blobs: Blobs) -> None:
     for delivered in (TEXT * 2, gz_of(TEXT * 2), zip_of({"a.txt": TEXT * 2})):
         assert largest_block(await blob_of(blobs, delivered)) <= BLOCK_BYTES
@@ -179,14 +256,14 @@ def test_reading_a_gigabyte_takes_no_more_memory_than_a_megabyte(blobs: Blobs) -
     In a process of its own, whose peak is nobody else's.
     """
     program = f"""
-import asyncio, resource
+import asyncio, random, resource
 from pathlib import Path
 from segments.files.blobs import Blobs
 from segments.ingest.unpack import plain_blocks
 from isal import igzip
 
 blobs = Blobs.in_directory(Path({str(blobs._directory)!r}))
-block = bytes(range(256)) * 4096
+block = (random.Random(1).randbytes(1 << 12) + bytes(60 << 10)) * 16
 
 def delivered():
     for _ in range(256):

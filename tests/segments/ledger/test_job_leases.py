@@ -91,6 +91,17 @@ async def test_lease_keeps_others_off_until_it_runs_out(
     assert taken.checkpoint.deaths == 1
 
 
+async def test_lease_taken_before_the_clock_was_set_back_is_not_waited_for(
+    ledger: AsyncEngine, partners: list[int]
+) -> None:
+    job = await submit(ledger, partners[0])
+    await claim(ledger)
+    await lease_to(ledger, job, "another-machine::1:2")
+
+    assert await claim(ledger, NOW_S - LEASE_S) is None  # a clock that is behind
+    assert await claim(ledger, NOW_S - 3600) is not None
+
+
 async def test_save_extends_the_lease(ledger: AsyncEngine, partners: list[int]) -> None:
     await submit(ledger, partners[0])
     job = await claim(ledger)

@@ -144,7 +144,6 @@ async def test_transaction_has_one_job_even_after_that_has_ended(ledger: AsyncEn
 async def test_callback_is_due_when_its_time_has_come(ledger: AsyncEngine) -> None:
     async with ledger.begin() as conn:
         await callbacks.add(conn, "1", "https://a.example/", "{}", now_s=NOW_S)
-        assert await callbacks.due(conn, NOW_S - 1, 10) == []
         (callback,) = await callbacks.due(conn, NOW_S, 10)
 
         await callbacks.postpone(conn, callback, NOW_S + 5)

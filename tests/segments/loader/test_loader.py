@@ -320,7 +320,9 @@ async def test_job_waits_for_a_store_that_refuses_any_of_its_writes(
     finally:
         world.engine.ask("ACL SETUSER", "default", "+@all")
 
-    assert re.fullmatch(r"the store refuses[^:]*: \w+", in_one_line(refused.value))
+    assert re.fullmatch(
+        r"the store refuses[^:]*: [A-Z]+( to [A-Z]+)?; [^;]+", in_one_line(refused.value)
+    )
     assert left.state is JobState.QUEUED
     assert (await world.loader.carry(submitted, world.stopping, _not)).state is JobState.DONE
 
@@ -348,3 +350,19 @@ async def test_job_that_another_loader_carries_is_watched_to_its_end(
 
 def _not(_: Job) -> None:
     pass
+
+
+async def test_job_that_had_nothing_to_write_says_why(
+    running: RunningLoader, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+
+    job = await running.delivered(text_of(email_hashes(10)), segment="not-a-number")
+    ended = await running.ended(job)
+
+    assert (ended.state, ended.report.written) == (JobState.DONE, 0)
+    await until(lambda: _said(caplog, "done, with nothing to write: each of its segments was"))
+
+
+async def _said(caplog: pytest.LogCaptureFixture, text: str) -> bool:
+    return any(text in line for line in caplog.messages)

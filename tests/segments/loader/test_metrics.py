@@ -37,6 +37,23 @@ def test_job_at_work_is_shown_with_its_rate_and_what_remains() -> None:
     assert said(metrics, "segments_ingest_lines_total", result="valid") is None
 
 
+def test_jobs_at_work_are_shown_together() -> None:
+    metrics = Metrics()
+
+    metrics.show(JOB)
+    metrics.show(replace(JOB, id=2, report=replace(JOB.report, rows_per_s=5.0)))
+
+    assert said(metrics, "segments_jobs_at_work") == 2
+    assert said(metrics, "segments_job_rows") == 200
+    assert said(metrics, "segments_job_rows_per_second") == 25
+    assert said(metrics, "segments_job_seconds_remaining") == 12
+
+    metrics.rests(JOB)
+
+    assert said(metrics, "segments_jobs_at_work") == 1
+    assert said(metrics, "segments_job_rows") == 100
+
+
 def test_job_that_ended_is_counted_and_no_more_at_work() -> None:
     metrics = Metrics()
 

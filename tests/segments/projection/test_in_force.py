@@ -208,6 +208,19 @@ async def test_store_that_hangs_is_not_waited_for_beyond_the_time_that_there_is(
         assert await until_applied(ledger, receipt.transaction_ids, 10), "the attempt goes on"
 
 
+async def test_attempt_that_nobody_waits_for_ends_with_its_client(
+    ledger: AsyncEngine, valkey: Engine
+) -> None:
+    """It would connect anew, and nobody hang up."""
+    async with connect(valkey.url, socket_timeout=30) as redis:
+        await prepare(redis, 10_000)
+        valkey.freeze()
+        await put_into_force(ledger, redis, await record(ledger, (ADA,)), wait_s=0.1)
+    valkey.thaw()
+
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
 async def change_catalog(ledger: AsyncEngine) -> None:
     async with ledger.begin() as conn:
         await raise_revision(conn)

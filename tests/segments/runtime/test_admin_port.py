@@ -15,7 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from segments.ledger.database.engine import open_ledger
 from segments.ledger.health import ledger_reasons
 from segments.loader.metrics import Metrics
-from segments.runtime.admin_port import CannotListen, shown
+from segments.runtime.admin_port import shown
+from segments.runtime.ports import CannotListen
 from segments.runtime.tls import TlsFiles
 from segments.settings import Settings
 from tests.tls import TestCa

@@ -247,7 +247,7 @@ async def test_head_of_less_than_16_kib_is_taken(port: int) -> None:
 
 
 async def test_head_behind_a_large_body_is_not_taken_for_a_long_one(port: int) -> None:
-    first = head(b"POST /login HTTP/1.1", b"Content-Length: %d" % (4 * LONG)) + b" " * (4 * LONG)
+    first = head(b"POST /dsr HTTP/1.1", b"Content-Length: %d" % (4 * LONG)) + b" " * (4 * LONG)
     second = b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 
     answer = await said(port, first + second)
@@ -327,13 +327,13 @@ async def test_handler_that_fails_is_500_and_its_place_in_the_log(
     runner = http_server.runner_of(app)
     await runner.setup()
     try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        answer = await said(runner.addresses[0][1], b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        port = await http_server.listen(runner, "127.0.0.1", 0)
+        answer = await said(port, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     finally:
         await runner.cleanup()
 
     assert status_of(answer) == 500
-    assert "ValueError at segments.runtime.http_server:" in caplog.text
+    assert "ValueError at segments.runtime.http_connection:" in caplog.text
     assert_unsaid("log", caplog.text.encode())
     assert_unsaid("answer", answer)
     assert MAX_HEAD_BYTES == LONG

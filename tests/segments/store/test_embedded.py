@@ -69,7 +69,7 @@ async def test_store_is_private_durable_and_packs_well(
     try:
         async with connect(own.store_url) as redis:
             config = await redis.config_get("*")
-            assert await prepare(redis, 1_000_000) == Meta(13, 0)
+            assert await prepare(redis, 1_000_000) == Meta(13, 0, is_unfilled=True)
     finally:
         await store.stop()
 
@@ -161,6 +161,43 @@ async def test_server_that_cannot_read_its_data_says_why(
 
     with pytest.raises(StoreUnusable, match=r"ended with status 1 .*: .*[Aa]ppend"):
         await store.start()
+
+
+async def test_file_that_a_power_cut_has_shortened_costs_its_last_change_alone(
+    data_dir: Path, own: Settings, store: EmbeddedStore
+) -> None:
+    async with connect(own.store_url) as redis:
+        for number in range(100):
+            await redis.set(f"name{number}", "value")
+        await store.stop()
+        [log] = (data_dir / "store" / "appendonlydir").glob("*.incr.aof")
+        os.truncate(log, log.stat().st_size - 5)
+
+        await store.start()
+
+        assert await redis.dbsize() == 99
+
+
+async def test_file_that_is_damaged_in_the_middle_is_named_with_its_cure(
+    data_dir: Path, own: Settings, store: EmbeddedStore
+) -> None:
+    async with connect(own.store_url) as redis:
+        for number in range(100):
+            await redis.set(f"name{number}", "value")
+        await store.stop()
+        folder = data_dir / "store" / "appendonlydir"
+        [log] = folder.glob("*.incr.aof")
+        content = bytearray(log.read_bytes())
+        at = content.index(b"*3\r\n", len(content) // 2)
+        content[at : at + 4] = b"\0\0\0\0"
+        log.write_bytes(content)
+
+        with pytest.raises(StoreUnusable, match=rf"move {folder} away.*rtb-segments rebuild"):
+            await store.start()
+
+        folder.rename(data_dir / "damaged")
+        await store.start()
+        assert await redis.dbsize() == 0
 
 
 async def test_server_that_is_none_says_so(data_dir: Path) -> None:
@@ -317,3 +354,12 @@ def test_socket_is_where_the_settings_say(data_dir: Path, own: Settings) -> None
 def test_bound_of_the_path_is_the_kernels() -> None:
     with socket.socket(socket.AF_UNIX) as probe, pytest.raises(OSError, match="too long"):
         probe.bind("x" * (embedded.MAX_SOCKET_PATH_BYTES + 1))
+
+
+async def test_store_that_follows_is_not_begun_over_one_that_is_kept(data_dir: Path) -> None:
+    kept = EmbeddedStore(data_dir)
+    await kept.start()
+    await kept.stop()
+
+    with pytest.raises(StoreUnusable, match="SEGMENTS_DATA_DIR"):
+        await EmbeddedStore(data_dir, is_kept=False).start()

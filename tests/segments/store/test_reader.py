@@ -9,7 +9,7 @@ from segments.store.reader import (
     parse_meta,
 )
 
-NOBODYS: list[bytes | None] = [None] * 8
+NOBODYS: list[bytes | None] = [None] * 9
 
 
 def test_meta_is_read_from_the_reply() -> None:
@@ -19,14 +19,14 @@ def test_meta_is_read_from_the_reply() -> None:
 def test_meta_says_whose_the_store_is_and_what_it_was_told() -> None:
     told = [b"57", b"43", b"0042", b"7", b"f00d"]
 
-    whose = parse_meta([b"1", b"13", b"42", b"c0ffee", *told, None, b"1"]).whose
+    whose = parse_meta([b"1", b"13", b"42", b"c0ffee", *told, None, b"1", None]).whose
 
     assert whose == Whose("c0ffee", 57, 43, "0042", 7, "f00d", is_of_empty_ledger=True)
 
 
 def test_store_whose_ledger_is_behind_it_is_not_believed() -> None:
     told = [b"57", b"43", b"", b"7", b""]
-    reply = [b"1", b"13", b"42", b"c0ffee", *told, b"5 of 57", None, b"run:lineage"]
+    reply = [b"1", b"13", b"42", b"c0ffee", *told, b"5 of 57", None, None, b"run:lineage"]
 
     with pytest.raises(LedgerBehind, match=r"5 of 57.*reconcile"):
         believed_meta(reply)

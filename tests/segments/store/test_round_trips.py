@@ -5,7 +5,7 @@ from redis.exceptions import OutOfMemoryError, ResponseError
 
 from segments.model.record import CorruptRecord, NewerRecord
 from segments.store import round_trips
-from segments.store.reader import StoreUnusable
+from segments.store.reader import StoreRefuses
 
 
 @pytest.mark.parametrize(
@@ -24,15 +24,15 @@ from segments.store.reader import StoreUnusable
             id="newer record",
         ),
         pytest.param(
-            OutOfMemoryError("command not allowed when used memory > 'maxmemory'."),
-            StoreUnusable,
-            "the store refuses to write bucket 1f: OutOfMemoryError",
+            OutOfMemoryError("command not allowed, it is used > 'maxmemory'.", status_code="OOM"),
+            StoreRefuses,
+            "the store refuses to write bucket 1f: OOM; its maxmemory is reached: raise it",
             id="out of memory",
         ),
         pytest.param(
-            ResponseError("NOPERM planted"),
-            StoreUnusable,
-            "the store refuses to write bucket 1f: NOPERM",
+            ResponseError("ERR planted"),
+            StoreRefuses,
+            "the store refuses to write bucket 1f: ERR",
             id="any other refusal",
         ),
     ],

@@ -4,6 +4,8 @@ and go on, chunks at once, persons who say no while a job runs.
 """
 
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from random import Random
 
 from redis.asyncio import Redis
@@ -17,6 +19,7 @@ from segments.ingest.realtime import Chunk, Realtime
 from segments.ingest.run import run
 from segments.ingest.tools import Tools
 from segments.ledger import accounts, audiences, job_leases
+from segments.ledger.database.engine import open_ledger
 from segments.model.account import Account, AccountKind
 from segments.model.identity import IdentifierKind as IdKind
 from segments.model.job import Job, JobState
@@ -166,3 +169,13 @@ def _queued(job: Job) -> Job:
     from msgspec.structs import replace
 
     return replace(job, state=JobState.QUEUED)
+
+
+@asynccontextmanager
+async def begun(settings: Settings, redis: Redis, seed: int = 0) -> AsyncIterator[History]:
+    """A partner in a ledger on SQLite, and a store."""
+    async with open_ledger(settings.ledger_dsn) as ledger:
+        blobs = Blobs.in_directory(settings.data_dir / "blobs")
+        history = History(settings, ledger, redis, blobs, seed)
+        await history.begin()
+        yield history

@@ -10,9 +10,7 @@ from msgspec.structs import replace
 from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 
-from segments.files.blobs import Blobs
 from segments.ledger import audiences, job_leases, jobs
-from segments.ledger.database.engine import open_ledger
 from segments.model.audience import AudienceState
 from segments.model.identity import IdentifierKind
 from segments.model.job import JobState
@@ -29,7 +27,7 @@ from segments.store.writer import Writer
 from segments.upkeep.rebuild import CannotRebuild, Progress, rebuild
 from tests.engines import Engine
 from tests.segments.ingest.deliveries import ids_of
-from tests.segments.upkeep.histories import HASHES, History, Killed
+from tests.segments.upkeep.histories import HASHES, History, Killed, begun
 
 Dump = dict[bytes, dict[bytes, bytes]]
 
@@ -42,12 +40,8 @@ async def redis(valkey: Engine) -> AsyncIterator[Redis]:
 
 @pytest.fixture
 async def history(settings: Settings, redis: Redis) -> AsyncIterator[History]:
-    """A partner in a ledger on SQLite, and a store."""
-    async with open_ledger(settings.ledger_dsn) as ledger:
-        blobs = Blobs.in_directory(settings.data_dir / "blobs")
-        begun = History(settings, ledger, redis, blobs, seed=0)
-        await begun.begin()
-        yield begun
+    async with begun(settings, redis) as history:
+        yield history
 
 
 async def rebuilt(history: History, **how: Any) -> Dump:
@@ -65,10 +59,7 @@ async def members(history: History, hashes: list[str]) -> list[Record]:
 async def test_rebuilt_store_is_the_lost_one_byte_for_byte(
     settings: Settings, redis: Redis, seed: int
 ) -> None:
-    async with open_ledger(settings.ledger_dsn) as ledger:
-        blobs = Blobs.in_directory(settings.data_dir / "blobs")
-        history = History(settings, ledger, redis, blobs, seed)
-        await history.begin()
+    async with begun(settings, redis, seed) as history:
         await history.happen_all()
         lost, lost_meta = await history.dump(), await read_meta(redis)
         lost_catalog = await read_catalog(redis)

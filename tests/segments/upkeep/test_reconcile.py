@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from segments.files.blobs import Blobs
 from segments.ingest.tools import Tools
-from segments.ledger import accounts, activations, audiences, recipients
+from segments.ledger import accounts, activations, audiences, recipient_tokens, recipients
 from segments.ledger.activations import Activation
 from segments.ledger.database.engine import open_ledger, reading
 from segments.ledger.privacy import access_requests, audit, opt_outs
@@ -300,6 +300,35 @@ async def test_what_was_deleted_hidden_or_revoked_since_is_so_again(world: World
     assert after._replace(version=0) == before._replace(version=0)
     assert after.version > before.version
     assert len(found.again) == 4
+
+
+async def test_token_that_was_revoked_since_is_so_again_and_one_that_was_needed_is_needed(
+    world: World,
+) -> None:
+    """A copy that went back to serving whoever names the recipient would undo the act."""
+    dsp = world.seeded.dsp
+    async with world.ledger.begin() as conn:
+        other = await recipients.add_recipient(conn, "dsp-b", now_s=0)
+        await recipient_tokens.issue(conn, dsp, is_needed=True, now_s=0)
+    await world.dump()
+    async with world.ledger.begin() as conn:
+        await recipient_tokens.revoke(conn, dsp, 1, now_s=0)
+        await recipient_tokens.need(conn, other)
+        await recipients.set_certificates(conn, other, ["dns:b.example"])
+        await recipient_tokens.issue(conn, dsp, is_needed=True, now_s=0)
+    await catch_up(world.ledger, world.redis, world.settings.expected_ids)
+    async with open_ledger(world.copy.ledger_dsn) as restored:
+        found = await world.reconcile(restored)
+        catalog = await read_catalog(world.redis)
+
+    assert [each.tokens for each in catalog.recipients] == [(), ()]
+    assert [each.certificates for each in catalog.recipients] == [None, ("dns:b.example",)]
+    assert set(found.again) == {
+        "recipient dsp-a: token 1 is revoked",
+        "recipient dsp-b: needs a token",
+        "recipient dsp-b: needs a certificate of dns:b.example",
+    }
+    assert "a token of recipient dsp-a: issue another" in found.gone
 
 
 async def activate(

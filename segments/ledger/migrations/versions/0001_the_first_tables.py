@@ -1,9 +1,4 @@
-"""
-The first tables: accounts, recipients, audiences, jobs, data subject requests.
-
-Written out, not taken from `segments.ledger.tables`: those move on, and a
-ledger that was made by this revision has what stands here.
-"""
+"""The first tables: accounts, recipients, audiences, jobs, data subject requests."""
 
 import time
 
@@ -19,7 +14,7 @@ _ROW_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
-    """Make the tables, and the one row of the catalog's revision."""
+    """Create the tables, and the catalog's revision."""
     op.create_table(
         "accounts",
         sa.Column("id", _ROW_ID, nullable=False),
@@ -183,6 +178,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("seq", "id", name=op.f("pk_data_subject_ids")),
     )
     op.create_index("ix_data_subject_ids_id", "data_subject_ids", ["id"], unique=False)
-    # A number that no other ledger has counted to: a store filled from another
-    # one must not look up to date to this one.
+    # A number that no other ledger reached, so that another ledger's store never looks up to
+    # date.
     op.bulk_insert(catalog_revision, [{"id": 1, "revision": int(time.time())}])

@@ -1,9 +1,4 @@
-"""
-The SFTP door: partners' keys, deliveries that are on their way, callbacks.
-
-Written out, not taken from `segments.ledger.tables`: those move on, and a
-ledger that was made by this revision has what stands here.
-"""
+"""The SFTP door: partners' keys, deliveries in progress, callbacks."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -17,7 +12,7 @@ _ROW_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
-    """Make the tables."""
+    """Create the tables."""
     op.create_table(
         "ssh_keys",
         sa.Column("id", _ROW_ID, nullable=False),

@@ -1,9 +1,4 @@
-"""
-The REST doors: users and their sessions, our own secrets, uploads to come.
-
-Written out, not taken from `segments.ledger.tables`: those move on, and a
-ledger that was made by this revision has what stands here.
-"""
+"""The REST doors: users and their sessions, our own secrets, expected uploads."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -17,7 +12,7 @@ _ROW_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
-    """Make the tables."""
+    """Create the tables."""
     op.create_table(
         "secrets",
         sa.Column("name", sa.String(length=64), nullable=False),

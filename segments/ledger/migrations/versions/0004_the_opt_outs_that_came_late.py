@@ -1,9 +1,4 @@
-"""
-Opt-outs that were recorded while a job ran, of ids that it had reached before.
-
-Written out, not taken from `segments.ledger.tables`: those move on, and a
-ledger that was made by this revision has what stands here.
-"""
+"""Opt-outs recorded while a job ran, of ids that the job had already reached."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -15,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make the table."""
+    """Create the table."""
     op.create_table(
         "late_opt_outs",
         sa.Column("job_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),

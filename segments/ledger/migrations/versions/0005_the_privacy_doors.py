@@ -1,9 +1,4 @@
-"""
-The Privacy API: tokens, keys and spent JWTs, access requests, the audit trail.
-
-Written out, not taken from `segments.ledger.tables`: those move on, and a
-ledger that was made by this revision has what stands here.
-"""
+"""The Privacy API: tokens, keys and spent JWTs, access requests, the audit trail."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -33,7 +28,7 @@ for each statement execute function audit_is_append_only()
 
 
 def upgrade() -> None:
-    """Make the tables, and add to those of the data subject requests."""
+    """Create the tables, and extend those of the data subject requests."""
     _credentials()
     _grow_requests()
     _access_requests()

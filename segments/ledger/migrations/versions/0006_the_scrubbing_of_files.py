@@ -1,9 +1,4 @@
-"""
-How far erased ids were scrubbed from each file, and the files to delete for it.
-
-Written out, not taken from `segments.ledger.tables`: those move on, and a
-ledger that was made by this revision has what stands here.
-"""
+"""The progress of scrubbing in each file, and the files to delete for it."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,9 +1,4 @@
-"""
-External audiences: orgs and their credentials, base connections, runs; idempotency keys.
-
-Written out, not taken from `segments.ledger.tables`: those move on, and a
-ledger that was made by this revision has what stands here.
-"""
+"""External audiences: orgs and their credentials, base connections, runs; idempotency keys."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -18,7 +13,7 @@ _HOLDS_ITS_NAME = sa.text("status <> 'FAILED' and deleted_at_s is null")
 
 
 def upgrade() -> None:
-    """Make the tables."""
+    """Create the tables."""
     _make_orgs()
     _make_audiences()
     _make_runs()

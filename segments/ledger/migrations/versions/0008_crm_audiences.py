@@ -1,9 +1,4 @@
-"""
-The CRM door: campaigns, its audiences, their activations, what each upload brought.
-
-Written out, not taken from `segments.ledger.tables`: those move on, and a
-ledger that was made by this revision has what stands here.
-"""
+"""The CRM door: campaigns, audiences, activations, and the counts of each upload."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -17,7 +12,7 @@ _ROW_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
-    """Make the tables."""
+    """Create the tables."""
     op.create_table(
         "campaigns",
         sa.Column("id", _ROW_ID, nullable=False),

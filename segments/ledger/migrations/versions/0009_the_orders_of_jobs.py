@@ -1,21 +1,16 @@
 """
-What a job's delivery asks for, in our words, beside what its vendor's answer needs.
+A job's order in our words, next to the form that the vendor's answer needs.
 
-Every row there is gets its `order`. A process of the release before, which goes on
-while this runs and after it:
+Every existing row gets its `order`. A process of the previous release, which runs on during and
+after the migration:
 
-- reads rows of ours as it read its own: it asks for its own columns by name, takes what to
-  do from `metadata`, and finds it there (`forms_before_0009.metadata_of`);
-- writes rows without an `order`, which we read by `forms_before_0009.order_of`. So the
-  column may be null, until a later revision fills in those rows as well;
-- writes the vendor's `error_code`, which we do not: nobody reads it. The column goes with
-  the revision that follows;
-- waits while this runs, as for any other transaction that changes the table: 7 s of one core
-  for 100,000 jobs; and can't be started again after it: its software refuses a ledger of a
-  later revision.
-
-Written out, not taken from `segments.ledger.tables`: those move on, and a
-ledger that was made by this revision has what stands here.
+- reads our rows like its own: it selects its own columns by name, and takes its instructions
+  from `metadata`, which still has them (`forms_before_0009.metadata_of`);
+- writes rows without an `order`, which `forms_before_0009.order_of` reads. So the column stays
+  nullable until a later revision fills in those rows as well;
+- writes the vendor's `error_code`, which we ignore. The next revision drops the column;
+- waits during the migration, as for any change of the table: 7 s of a core for 100,000 jobs;
+  and can't restart after it, because it refuses a ledger of a later revision.
 """
 
 import sqlalchemy as sa

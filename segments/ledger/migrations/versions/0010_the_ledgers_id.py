@@ -1,9 +1,4 @@
-"""
-The ledger's id, how far its numbers are given away, and opt-outs that a store alone knew.
-
-Written out, not taken from `segments.ledger.tables`: those move on, and a
-ledger that was made by this revision has what stands here.
-"""
+"""The ledger's id, its last assigned numbers, and opt-outs taken over from a store."""
 
 import secrets
 
@@ -17,7 +12,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make the table with its one row, and add the column."""
+    """Create the table with its single row, and add the column."""
     ledger_identity = op.create_table(
         "ledger_identity",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -27,6 +22,6 @@ def upgrade() -> None:
         sa.CheckConstraint("id = 1", name=op.f("ck_ledger_identity_one_row")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_ledger_identity")),
     )
-    # A ledger that has rows already gets one like any other: it never had another.
+    # An existing ledger gets a new id too: it never had any other.
     op.bulk_insert(ledger_identity, [{"id": 1, "ledger_id": secrets.token_hex(16)}])
     op.add_column("data_subject_requests", sa.Column("bucket_bits", sa.Integer(), nullable=True))

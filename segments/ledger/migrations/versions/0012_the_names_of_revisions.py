@@ -1,9 +1,4 @@
-"""
-A name for each revision of the catalog, by which a restored copy is told that went on by itself.
-
-Written out, not taken from `segments.ledger.tables`: those move on, and a
-ledger that was made by this revision has what stands here.
-"""
+"""Names of catalog revisions, which expose a restored copy that went on by itself."""
 
 import secrets
 
@@ -17,7 +12,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make the table, and name the revision that there is."""
+    """Create the table, and name the current revision."""
     op.create_table(
         "revision_names",
         sa.Column("revision", sa.BigInteger(), autoincrement=False, nullable=False),

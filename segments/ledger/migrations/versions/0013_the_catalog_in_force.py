@@ -1,9 +1,4 @@
-"""
-Which revision of the catalog every bid is answered by: noted by a loader for who lost the store.
-
-Written out, not taken from `segments.ledger.tables`: those move on, and a
-ledger that was made by this revision has what stands here.
-"""
+"""The catalog revision in force for every bid, for processes that lost the store."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -15,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add the column; a loader notes within seconds what is so."""
+    """Add the column; a loader fills it within seconds."""
     op.add_column(
         "catalog_revision",
         sa.Column("in_force", sa.BigInteger(), server_default=sa.text("0"), nullable=False),

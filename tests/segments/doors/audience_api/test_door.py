@@ -20,6 +20,7 @@ from segments.settings import Settings
 from segments.store.reader import read_catalog
 from segments.store.servers.connection import connect
 from tests.engines import Engine
+from tests.kept_files import kept_files
 from tests.ledger_seed import seed
 from tests.rest import Rest, serving
 from tests.segments.doors.rest.rest_world import RestDoors, hashes, text_of, world_of, world_served
@@ -42,12 +43,11 @@ async def rest(world: RestDoors) -> Rest:
 
 
 def blobs_in(settings: Settings) -> list[str]:
-    return [path.name for path in (settings.data_dir / "blobs").rglob("*") if path.is_file()]
+    return [path.name for path in kept_files(settings.data_dir / "blobs")]
 
 
 def kept_in(settings: Settings) -> list[bytes]:
-    folder = settings.data_dir / "blobs"
-    return [path.read_bytes() for path in folder.rglob("*") if path.is_file()]
+    return [path.read_bytes() for path in kept_files(settings.data_dir / "blobs")]
 
 
 async def chunk(world: RestDoors, *lines: str, query: str = "?type=sha2") -> int:
@@ -418,12 +418,12 @@ async def test_disk_that_takes_no_more_is_no_fault_of_the_partner(
 ) -> None:
     _, url = await world.presign()
     blobs = settings.data_dir / "blobs"
-    blobs.rmdir()
+    aside = blobs.rename(blobs.with_name("aside"))
     blobs.touch()
 
     refused = await world.rest.ask("PUT", url, data=text_of([ALICE]))
     blobs.unlink()
-    blobs.mkdir()
+    aside.rename(blobs)
     taken = await world.rest.ask("PUT", url, data=text_of([ALICE]))
 
     assert (refused.status, taken.status) == (503, 200)

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from rtb.catalog import Catalog, Segment
 from segments.doors.live_audience.accept import accept
 from segments.doors.live_audience.metadata import read_metadata
-from segments.files.blobs import Blob
+from segments.files.blob import Blob
 from segments.model.identity import Id
 from segments.model.job import Job
 from segments.model.order import FIRST_GIVEN_ID

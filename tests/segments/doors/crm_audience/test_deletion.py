@@ -13,6 +13,7 @@ from segments.store import keys
 from segments.store.reader import read_meta
 from segments.store.writer import Writer
 from segments.upkeep.sweep import sweep_store
+from tests.kept_files import kept_files
 from tests.segments.doors.crm_audience.crm_world import (
     ALICE,
     CAROL,
@@ -75,7 +76,7 @@ async def test_deleted_audience_is_gone_from_every_store_and_stays_away(
     await _deleted(crm, audience_id)
 
     assert audience_id - FIRST_GIVEN_ID not in await shown_to(crm.world, "dsp-a")
-    assert not [p for p in (settings.data_dir / "blobs").rglob("*") if p.is_file()]
+    assert not kept_files(settings.data_dir / "blobs")
     async with crm.world.rest.services.ledger.connect() as conn:
         for table in ("activations", "crm_uploads", "uploads"):
             assert (await conn.execute(text(f"select count(*) from {table}"))).scalar_one() == 0
@@ -131,7 +132,7 @@ async def test_file_that_goes_on_coming_for_a_deleted_audience_makes_no_other(
 
     assert job.stop is not None
     assert job.stop.value == "audience_deleted"
-    assert not [p for p in (settings.data_dir / "blobs").rglob("*") if p.is_file()]
+    assert not kept_files(settings.data_dir / "blobs")
     assert await records_of(crm) == {}
 
 
@@ -161,4 +162,4 @@ async def test_audience_deleted_while_its_file_is_at_work_leaves_nothing(
 
     again = [j for j in await _jobs(crm) if j.id == ended.id]
     assert [j.report.segments for j in again] == [()]
-    assert not [p for p in (settings.data_dir / "blobs").rglob("*") if p.is_file()]
+    assert not kept_files(settings.data_dir / "blobs")

@@ -17,6 +17,7 @@ from segments.store.seen_filter import remember
 from segments.upkeep.originals import see_to_originals
 from segments.upkeep.scrub.scrubber import Scrubber
 from tests.engines import Engine
+from tests.kept_files import kept_files
 from tests.segments.doors.crm_audience.crm_world import (
     ADDRESS,
     ALICE,
@@ -118,9 +119,7 @@ async def test_what_is_kept_of_a_typed_file_is_its_ids_alone(crm: Crm, settings:
     assert ids == {
         id_of_email_hash(ALICE), id_of_email_hash(BOB), id_of_phone_hash(PHONE), id_of_ifa(DEVICE)
     }  # fmt: skip
-    everything = b"".join(
-        path.read_bytes() for path in (settings.data_dir / "blobs").rglob("*") if path.is_file()
-    )
+    everything = b"".join(path.read_bytes() for path in kept_files(settings.data_dir / "blobs"))
     assert ADDRESS.encode() not in everything
     assert bytes.fromhex(ADDRESS)[:16] not in everything
     assert b"carol@" not in everything
@@ -145,7 +144,7 @@ async def test_job_that_is_taken_up_again_goes_on_from_the_ids(
 
     assert (stopped.state, stopped.report.is_ids) == (JobState.QUEUED, True)
     assert (ended.state, ended.report.rows, ended.report.added) == (JobState.DONE, 4, 4)
-    kept = [p for p in (settings.data_dir / "blobs").rglob("*") if p.is_file()]
+    kept = kept_files(settings.data_dir / "blobs")
     assert [str(p).endswith(ended.blob) for p in kept] == [True]
     history = (await crm.load(audience_id))["crmData"]["history"]
     assert history["totalEvents"] == 1
@@ -262,7 +261,7 @@ async def test_typed_file_that_fails_is_kept_for_corrected_metadata_alone(
     late = await see_to_originals(tomorrow, kept_s)
 
     assert (early.deleted, late.deleted) == (0, 1)
-    assert not [path for path in (settings.data_dir / "blobs").rglob("*") if path.is_file()]
+    assert not kept_files(settings.data_dir / "blobs")
 
 
 async def test_typed_file_that_has_no_id_is_not_kept(crm: Crm, settings: Settings) -> None:
@@ -272,7 +271,7 @@ async def test_typed_file_that_has_no_id_is_not_kept(crm: Crm, settings: Setting
     (job,) = await crm.world.load_all()
 
     assert (job.state, job.blob) == (JobState.FAILED, "")
-    assert not [path for path in (settings.data_dir / "blobs").rglob("*") if path.is_file()]
+    assert not kept_files(settings.data_dir / "blobs")
     loaded = await crm.load(audience_id)
     assert loaded["audienceState"] == "NODATA"
     assert loaded["crmData"]["history"] == {"totalEvents": 0, "history": {}}
@@ -310,7 +309,7 @@ async def test_typed_file_that_waits_for_days_is_counted_before_it_becomes_ids(
     job = await crm.deliver(audience_id, FILE, records=4)
 
     looked = await waited_for_days(crm)
-    kept = [p.read_bytes() for p in (settings.data_dir / "blobs").rglob("*") if p.is_file()]
+    kept = [p.read_bytes() for p in kept_files(settings.data_dir / "blobs")]
     (done,) = await crm.world.load_all()
 
     assert (looked, [len(content) for content in kept]) == (1, [6 * 16])

@@ -123,6 +123,18 @@ async def test_file_with_two_columns_of_one_name_is_refused_with_both(external: 
     assert "it has columns delete and DELETE" in run["details"][0]["message"]
 
 
+async def test_file_whose_column_is_no_utf_8_is_refused_and_the_run_is_over(
+    external: External,
+) -> None:
+    audience_id = await external.create()
+    external.put("a.csv", "pr\u00e9nom,adresse\n".encode("latin-1"))
+
+    run = await external.run(audience_id)
+
+    assert run["status"] == "FAILED"
+    assert "its columns are pr\ufffdnom, adresse" in run["details"][0]["message"]
+
+
 async def test_changed_ttl_holds_from_the_next_run_on_and_a_run_renews(external: External) -> None:
     audience_id = await external.create(ttlInDays=2)
     external.put("a.csv", table(*ADDRESSES))

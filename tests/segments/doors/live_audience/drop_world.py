@@ -62,7 +62,7 @@ class DropDoor:
         self.redis = redis
         self.blobs = blobs
         self.clock = clock
-        self.folders = DropFolder(settings.drop_folder)
+        self.folders = DropFolder(settings.drop_folder, clock)
         self.folder = self.folders.of(PARTNER_ID)
         self.registry = CollectorRegistry()
         self.metrics = DeliveryMetrics(self.registry)

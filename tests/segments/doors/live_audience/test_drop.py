@@ -203,6 +203,7 @@ async def test_bad_lines_are_told_by_number_and_reason(world: DropDoor) -> None:
         "valid": 2,
         "bad": 1,
         "bad_lines": {"not_a_hash": [3]},
+        "bad_by_reason": {"not_a_hash": 1},
         "bad_because": {"not_a_hash": "is no hash: send 32, 40 or 64 hex digits"},
     }
     assert '"no hash' not in json.dumps(world.details())
@@ -415,6 +416,26 @@ async def test_callback_url_of_wrong_form_is_error_5(world: DropDoor) -> None:
     await world.drop.turn()
 
     assert world.status() == error(5)
+
+
+@pytest.mark.parametrize("clock_set_by_s", [3600, -3600])
+async def test_clock_that_is_set_makes_no_data_file_late(
+    world: DropDoor, clock_set_by_s: int
+) -> None:
+    world.put_metadata(CONTENT)
+    await world.drop.turn()
+    drop = Drop(
+        world.settings.drop_options, world.ledger, world.blobs, world.folders,
+        lambda: world.clock() + clock_set_by_s,
+    )  # fmt: skip
+
+    world.clock.now_s += WAIT_S - 1
+    await drop.turn()
+    assert "transaction_id" in world.status()
+
+    world.clock.now_s += 1
+    await drop.turn()
+    assert world.status() == error(6)
 
 
 async def test_data_file_that_does_not_come_in_time_is_error_6(world: DropDoor) -> None:

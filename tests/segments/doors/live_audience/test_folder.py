@@ -117,12 +117,20 @@ def test_nothing_but_a_regular_file_is_opened(folder: Folder, name: str) -> None
         folder.open(name, os.O_RDONLY)
 
 
-def test_file_is_complete_once_nobody_has_written_to_it_for_a_while(folder: Folder) -> None:
+@pytest.mark.parametrize("clock_set_by_s", [0, 3600, -3600])
+def test_file_is_complete_once_nobody_has_written_to_it_for_a_while(
+    tmp_path: Path, clock_set_by_s: int
+) -> None:
+    clock = Clock()
+    folder = DropFolder(tmp_path, clock).of("shop")
     put(folder, "a.txt")
     now_s = changed_at_s(folder, "a.txt")
 
-    assert not folder.is_complete("a.txt", now_s + 9, quiet_s=10)
-    assert folder.is_complete("a.txt", now_s + 10, quiet_s=10)
+    assert not folder.is_complete("a.txt", now_s, quiet_s=10)
+    clock.now_s = 9.9
+    assert not folder.is_complete("a.txt", now_s + clock_set_by_s + 9.9, quiet_s=10)
+    clock.now_s = 10
+    assert folder.is_complete("a.txt", now_s + clock_set_by_s + 10, quiet_s=10)
 
 
 def test_a_time_that_the_client_has_set_is_not_believed(folder: Folder) -> None:

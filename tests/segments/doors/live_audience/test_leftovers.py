@@ -8,6 +8,7 @@ import pytest
 
 from segments.doors.live_audience.drop import Drop
 from segments.settings import Settings
+from tests.kept_files import kept_files
 from tests.segments.doors.live_audience.drop_world import CONTENT, HASHES, DropDoor, error
 from tests.segments.ingest.deliveries import as_json, gz_of, metadata_of
 
@@ -144,7 +145,7 @@ async def test_file_without_metadata_goes_as_an_abandoned_upload_does(
 
 
 def files_below(folder: Path) -> list[bytes]:
-    return [path.read_bytes() for path in folder.rglob("*") if path.is_file()]
+    return [path.read_bytes() for path in kept_files(folder)]
 
 
 async def test_nothing_but_ids_is_left_of_a_delivery(world: DropDoor, settings: Settings) -> None:

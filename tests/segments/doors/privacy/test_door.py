@@ -316,7 +316,7 @@ async def test_a_thousand_ids_are_taken(world: PrivacyDoors) -> None:
     assert await world.record(ids[999]) == Record((RESTRICTED,))
 
 
-@pytest.mark.parametrize("code", ["OOM", "NOPERM"])
+@pytest.mark.parametrize("code", REFUSALS)
 async def test_request_that_can_not_be_put_into_force_is_told_so_and_may_be_repeated(
     hurried_world: PrivacyDoors, valkey: Engine, code: str
 ) -> None:

@@ -1,6 +1,7 @@
 import pytest
 
-from segments.doors.rest.throttle import Limit, Throttle
+from segments.doors.rest.throttle import Throttle
+from segments.model.limit import Limit
 from tests.rest import FakeClock
 
 LIMIT = Limit(burst=3, per_s=1 / 10)

@@ -108,6 +108,13 @@ def test_line_of_other_columns_is_bad_as_a_whole() -> None:
     assert parser.samples == [BadLine(number, BadLineReason.OTHER_COLUMNS) for number in (2, 3, 4)]
 
 
+def test_line_of_blanks_is_no_record() -> None:
+    parser, ids = parsed(text_of(["EMAIL", "PHONE"], [HASH, ""], ["  "], [" \t"], ["", ""]))
+
+    assert ids == Counter([id_of_email_hash(HASH)])
+    assert (parser.rows, parser.bad) == (2, 0)
+
+
 def test_line_without_an_end_is_cut_off_and_counted() -> None:
     text = text_of(["EMAIL", "PHONE"], [HASH, HASH]) + b"x" * 300_000 + b"\n"
     parser, ids = parsed(text, block_bytes=50_000)

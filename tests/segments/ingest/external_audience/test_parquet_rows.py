@@ -1,7 +1,8 @@
 """A Parquet file costs what it holds: nothing that a few bytes unfold to is put together."""
 
 import io
-import tracemalloc
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,7 @@ from segments.ingest.external_audience import parquet_rows as parquet_module
 from segments.ingest.external_audience.table import Table
 from segments.model.stop_reason import Stopped
 
-ROWS = 16_384
-LONG = "x" * 80_000
+LONG_CHARS = 20_000
 
 
 def written(column: Any) -> bytes:
@@ -44,15 +44,28 @@ def test_parquet_is_read_group_by_group_and_only_the_wanted_columns(tmp_path: Pa
     assert table.columns == ("a",)
 
 
-def test_parquet_with_a_row_group_that_is_too_large_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("limit", "has_dictionary"), [("MAX_PAGE_BYTES", False), ("MAX_DICTIONARY_BYTES", True)]
+)
+def test_page_that_is_too_large_is_refused_by_its_column(
+    monkeypatch: pytest.MonkeyPatch, limit: str, has_dictionary: bool
 ) -> None:
-    written = io.BytesIO()
-    parquet.write_table(pa.table({"a": [f"{n}" for n in range(1000)]}), written)
-    monkeypatch.setattr(parquet_module, "MAX_ROW_GROUP_BYTES", 100)
+    file = io.BytesIO()
+    values = pa.table({"a": [f"{n}" for n in range(1000)]})
+    parquet.write_table(values, file, use_dictionary=has_dictionary)
+    monkeypatch.setattr(parquet_module, limit, 100)
 
-    with pytest.raises(Stopped, match="row group 0"):
-        rows_of(written.getvalue())
+    with pytest.raises(Stopped, match=r"column a of row group 0 has a page of \d+ bytes"):
+        rows_of(file.getvalue())
+
+
+def test_footer_that_is_too_large_is_refused_before_it_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(parquet_module, "MAX_FOOTER_BYTES", 100)
+
+    with pytest.raises(Stopped, match="whose footer is larger than 100 bytes"):
+        rows_of(written(pa.array(["x"])))
 
 
 @pytest.mark.parametrize(
@@ -71,35 +84,109 @@ def test_column_of_several_values_a_row_is_refused_by_name(kind: Any) -> None:
         rows_of(raw)
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        pytest.param(pa.string(), id="text"),
-        pytest.param(pa.large_string(), id="text as polars writes it"),
-        pytest.param(pa.string_view(), id="text as views"),
-        pytest.param(pa.binary(), id="bytes"),
-        pytest.param(pa.dictionary(pa.int32(), pa.string()), id="a dictionary"),
-        pytest.param(pa.binary(len(LONG)), id="bytes of one length"),
-    ],
-)
-def test_long_text_that_every_row_repeats_is_not_made_for_each_of_them(kind: Any) -> None:
-    """
-    440 bytes became 1.3 GB.
-    """
+def repeated(size_bytes: int, rows: int, kind: Any) -> bytes:
+    """Return a file in which every row has the same long text."""
+    text: Any = "x" * size_bytes
     of_one_length = pa.types.is_fixed_size_binary(kind)
-    text = pa.array(
-        [LONG.encode() if of_one_length else LONG] * 100, kind if of_one_length else None
+    if pa.types.is_dictionary(kind):
+        places = pa.array([0] * rows, pa.int32())
+        return written(pa.DictionaryArray.from_arrays(places, pa.array([text])))
+    piece = pa.array([text.encode() if of_one_length else text] * 100, kind)
+    return written(pa.chunked_array([piece] * (rows // 100)))
+
+
+def delta_encoded() -> bytes:
+    """Return a file in which each text is the beginning of the one before it, all of it."""
+    file = io.BytesIO()
+    texts = pa.table({"a": pa.array(["x" * 20_000] * 2000)})
+    parquet.write_table(
+        texts,
+        file,
+        compression="zstd",
+        use_dictionary=False,
+        column_encoding={"a": "DELTA_BYTE_ARRAY"},
+        data_page_size=1 << 30,
     )
-    raw = written(pa.chunked_array([text] * (ROWS // 100)).cast(kind))
-    assert len(raw) < 10_000
+    return file.getvalue()
 
-    tracemalloc.start()
-    count = sum(1 for _ in table_of(raw).rows())
-    _, peak_bytes = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
 
-    assert count == ROWS // 100 * 100
-    assert peak_bytes < 64 << 20
+def with_a_page_header_that_lies() -> bytes:
+    """Return a file whose page, by its header, is as large as four bytes can say."""
+    file = io.BytesIO()
+    texts = pa.table({"a": ["x" * 1000 + str(n) for n in range(2000)]})
+    parquet.write_table(texts, file, compression="zstd", use_dictionary=False)
+    raw = bytearray(file.getvalue())
+    page = raw.index(b"\x15\x00\x15")  # a page of values, and how large it is
+    assert raw[page + 5] & 0x80
+    raw[page + 3 : page + 6] = b"\xfe\xff\xff"
+    raw[page + 6] |= 0x40
+    return bytes(raw)
+
+
+CATEGORY = pa.dictionary(pa.int32(), pa.string())
+BOMBS = {
+    "a text": lambda: repeated(80_000, 16_000, pa.string()),
+    "text as polars writes it": lambda: repeated(80_000, 16_000, pa.large_string()),
+    "text as views": lambda: repeated(80_000, 16_000, pa.string_view()),
+    "bytes of one length": lambda: repeated(80_000, 16_000, pa.binary(80_000)),
+    "a text that is larger than a dictionary may be": lambda: repeated(18 << 20, 1000, CATEGORY),
+    "a dictionary": lambda: repeated(1 << 20, 1_000_000, CATEGORY),
+    "nothing": lambda: written(pa.nulls(5_000_000, pa.string())),
+    "one text": lambda: written(pa.array(["x" * (100 << 20)])),
+    "beginnings": delta_encoded,
+    "a lie": with_a_page_header_that_lies,
+}
+
+
+def test_few_bytes_of_parquet_take_little_memory_and_time_or_are_refused_by_name(
+    tmp_path: Path,
+) -> None:
+    """
+    440 bytes became 1.3 GB, and ten kilobytes 1.2 GB. In a process of its own, whose peak is
+    nobody else's.
+    """
+    for number, bomb in enumerate(BOMBS.values()):
+        (tmp_path / str(number)).write_bytes(bomb())
+    assert all(
+        file.stat().st_size < 100_000
+        for file in tmp_path.iterdir()
+        if file.name != str(len(BOMBS) - 1)
+    )
+    program = f"""
+import resource
+from pathlib import Path
+from segments.ingest.external_audience.table import Table
+from segments.model.stop_reason import Stopped
+
+for number in range({len(BOMBS)}):
+    path = Path({str(tmp_path)!r}) / str(number)
+    with path.open("rb", buffering=0) as raw:
+        try:
+            said = sum(1 for _ in Table(raw, path.stat().st_size, ("a",), ()).rows())
+        except Stopped as stopped:
+            said = stopped.reason.value
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    # Not `ru_maxrss`, which begins with what the parent has.
+    [peak] = [line.split()[1] for line in open("/proc/self/status") if "VmHWM" in line]
+    print(said, peak, used.ru_utime + used.ru_stime)
+"""
+    said = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+
+    found = {name: line.split()[0] for name, line in zip(BOMBS, said, strict=True)}
+    assert found == dict.fromkeys(BOMBS, "inflates_too_far") | {
+        "a text that is larger than a dictionary may be": "unreadable_file",
+        "one text": "unreadable_file",
+        "a lie": "unreadable_file",
+    }
+    _, peak_kib, cpu_s = said[-1].split()
+    assert int(peak_kib) < 300 * 1024
+    assert float(cpu_s) < 10
+
+
+def test_long_text_that_a_few_rows_have_is_read() -> None:
+    assert rows_of(repeated(LONG_CHARS, 100, pa.string())) == ["x" * LONG_CHARS] * 100
 
 
 def test_values_of_a_dictionary_are_read_with_those_that_are_absent() -> None:
@@ -107,3 +194,23 @@ def test_values_of_a_dictionary_are_read_with_those_that_are_absent() -> None:
 
     assert rows_of(written(pa.array(values).dictionary_encode())) == values
     assert rows_of(written(pa.array([None, None], pa.string()))) == [None, None]
+
+
+def test_footer_that_contradicts_itself_is_refused() -> None:
+    """
+    Asked for the column of such a footer, pyarrow ends the process: the loader with all its jobs.
+    """
+    nullable, required = b"\x25\x02\x18\x01a", b"\x25\x00\x18\x01a"
+    raw = written(pa.array(["x", None]))
+    assert nullable in raw
+
+    with pytest.raises(Stopped, match="can't be read"):
+        rows_of(raw.replace(nullable, required))
+
+
+def test_column_is_found_by_the_schema_whatever_a_row_group_calls_it() -> None:
+    called, otherwise = b"\x19\x18\x01a", b"\x19\x18\x01b"
+    raw = written(pa.array(["x", "y"]))
+    assert called in raw
+
+    assert rows_of(raw.replace(called, otherwise)) == ["x", "y"]

@@ -38,6 +38,7 @@ def read(
         pytest.param(b'"a","b"\n"1,""x""\ny",2\n', [['1,"x"\ny']], id="quotes"),
         pytest.param(b"a\n1", [["1"]], id="no line end"),
         pytest.param(b"a\n\n1\n\n", [["1"]], id="blank lines"),
+        pytest.param(b"b,a\n1,2\n  \n\t\n", [["2"]], id="lines of blanks"),
         pytest.param(b"", [], id="nothing"),
         pytest.param(b'{"a": 1}\n\n{"b": 2}\n', [[1], [None]], id="JSON lines"),
         pytest.param(b' \n[{"a": "x"}, {"a": [{"y": 2}]}]', [["x"], [[{"y": 2}]]], id="array"),

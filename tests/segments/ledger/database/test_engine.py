@@ -1,4 +1,5 @@
 import asyncio
+import os
 import subprocess
 import sys
 import time
@@ -16,6 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from segments.ledger.database.engine import LedgerUnusable, open_ledger, reading
+from segments.ledger.database.errors import LedgerAway
+from segments.ledger.database.sqlite import make_engine
 from segments.ledger.migrations import HEAD
 from segments.ledger.revision import raise_revision, revision
 from segments.ledger.tables import metadata
@@ -199,7 +202,7 @@ async def test_file_that_is_no_ledger_is_named(settings: Settings) -> None:
     settings.data_dir.mkdir()
     (settings.data_dir / "ledger.db").write_text("a shopping list, not a database at all" * 20)
 
-    assert "ledger.db: file is not a database" in await opening_fails(settings)
+    assert "ledger.db is no database" in await opening_fails(settings)
 
 
 async def test_directory_that_is_a_file_is_named(settings: Settings) -> None:
@@ -239,3 +242,47 @@ async def test_reading_connection_does_not_wait_for_a_writer(ledger: AsyncEngine
 
         async with asyncio.timeout(5), reading(ledger) as conn:
             assert await revision(conn) > 0
+
+
+def locks_of_this_process(path: Path) -> list[str]:
+    """Return the ranges of a file that this process has locked, by the kernel's own list."""
+    inode = path.stat().st_ino
+    lines = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    return sorted(
+        f"{fields[3]} {fields[6]}-{fields[7]}"
+        for fields in lines
+        if fields[4] == str(os.getpid()) and fields[5].endswith(f":{inode}")
+    )
+
+
+async def test_looking_at_a_file_that_fails_drops_none_of_its_locks(
+    sqlite_ledger: AsyncEngine, settings: Settings
+) -> None:
+    """
+    POSIX drops all of a process when it closes any descriptor of the file: without them another
+    process takes the log away under us.
+    """
+    path = settings.data_dir / "ledger.db"
+    async with reading(sqlite_ledger) as conn, sqlite_ledger.connect() as refused:
+        await revision(conn)
+        before = locks_of_this_process(path)
+        driver = (await refused.get_raw_connection()).driver_connection
+        assert driver is not None
+        await driver.execute("PRAGMA query_only=ON")
+        with pytest.raises(LedgerAway, match=r"ledger .* can only be read"):
+            await refused.execute(text("create table t (a)"))
+        await driver.execute("PRAGMA query_only=OFF")
+
+        assert locks_of_this_process(path) == before != []
+
+
+async def test_ledger_that_is_opened_twice_by_one_process_keeps_its_locks(
+    sqlite_ledger: AsyncEngine, settings: Settings
+) -> None:
+    path = settings.data_dir / "ledger.db"
+    async with reading(sqlite_ledger) as conn:
+        await revision(conn)
+        before = locks_of_this_process(path)
+        make_engine(settings.ledger_dsn)
+
+        assert locks_of_this_process(path) == before != []

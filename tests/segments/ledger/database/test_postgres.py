@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from segments.ledger import accounts, audiences, job_leases, jobs
 from segments.ledger.database.engine import LedgerAway, LedgerUnusable, open_ledger, reading
+from segments.ledger.database.postgres import check_writable, make_engine
 from segments.ledger.privacy import opt_outs
 from segments.ledger.revision import raise_revision, revision
 from segments.ledger.tables import data_subject_ids, metadata
@@ -184,6 +185,31 @@ async def test_transactions_are_of_their_kind_whatever_the_database_prefers(
         assert await conn.scalar(isolation) == "repeatable read"
     async with ledger.begin() as conn:
         assert await conn.scalar(isolation) == "read committed"
+
+
+async def test_look_for_room_keeps_nothing_and_needs_no_right_that_is_missing(
+    postgres: Postgres, database: str
+) -> None:
+    statements = (
+        "do $$ begin create role poor login; exception when duplicate_object then null; end $$",
+        f"revoke temporary on database {database} from public",
+    )
+    url = postgres.url(database)
+    async with open_ledger(url) as ledger:
+        for _ in range(3):
+            await check_writable(ledger)
+        async with ledger.connect() as conn:
+            rows = await conn.scalar(text("select count(*) from pg_temp.rtb_segments_room"))
+        for statement in statements:
+            async with ledger.begin() as conn:
+                await conn.execute(text(statement))
+    poor = make_engine(url.replace("ledger@", "poor@"))
+    await check_writable(poor)
+    async with poor.connect() as conn:
+        who = await conn.scalar(text("select current_user"))
+    await poor.dispose()
+
+    assert (rows, who) == (0, "poor")
 
 
 async def test_reading_connection_can_not_write(ledger: AsyncEngine) -> None:

@@ -29,6 +29,7 @@ from segments.store.servers.connection import connect
 from segments.upkeep.rebuild import rebuild
 from segments.upkeep.scrub.scrubber import Scrub, Scrubber
 from tests.engines import Engine
+from tests.kept_files import kept_files
 from tests.segments.ingest.deliveries import (
     as_json,
     email_hashes,
@@ -166,7 +167,7 @@ class KeptFiles:
 
     def contents(self) -> list[bytes]:
         """Return every file on the disk, listed by the blob store or not, unpacked."""
-        return [plain(path.read_bytes()) for path in self.folder.rglob("*") if path.is_file()]
+        return [plain(path.read_bytes()) for path in kept_files(self.folder)]
 
     def found(self, hashes: Sequence[str]) -> set[str]:
         """Return which hashes stand anywhere in any file, as text or as ids."""

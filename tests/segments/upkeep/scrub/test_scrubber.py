@@ -342,6 +342,20 @@ async def test_loader_scrubs_when_half_of_the_time_has_passed(world: KeptFiles) 
     assert world.found(PEOPLE) == set(OTHERS)
 
 
+async def test_file_that_came_before_the_clock_was_set_back_is_scrubbed_in_time(
+    world: KeptFiles,
+) -> None:
+    world.ahead_s = 30 * 86_400
+    await world.loaded(text_of(PEOPLE))
+    world.ahead_s = 0
+    await world.say_no()
+
+    done = await world.scrub()
+
+    assert done.rewritten == 1
+    assert world.found(PEOPLE) == set(OTHERS)
+
+
 async def test_no_hash_of_a_file_stands_in_the_ledger(world: KeptFiles) -> None:
     """
     Reports, samples of bad lines and metadata tell of files without quoting them.

@@ -1,0 +1,62 @@
+"""
+Ends a command when the reader of its output is gone: `rtb-segments audit export | head -1`.
+
+The command ends silently, with the exit status of SIGPIPE, and releases its resources first. The
+signal itself is not used, because the sockets of store and ledger would raise it, too. Python's
+`BrokenPipeError` does not reach the commands: they take an `OSError` for an absent store or file.
+
+stderr is exempt: a server continues when its log has no reader.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final, TextIO, cast
+
+ENDED_BY_SIGPIPE: Final = 141
+"""The exit status that a shell shows after SIGPIPE: 128 plus the signal's number."""
+
+
+@contextmanager
+def ends_with_its_reader() -> Iterator[None]:
+    """End the process by `SystemExit` when the reader of stdout is gone."""
+    ours = sys.stdout
+    sys.stdout = cast("TextIO", _Output(ours))
+    try:
+        yield
+    finally:
+        sys.stdout = ours
+
+
+class _Output:
+    """A stream of text or bytes that ends the process when its reader is gone."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    @property
+    def buffer(self) -> "_Output":
+        return _Output(self._stream.buffer)
+
+    def write(self, content: Any) -> int:
+        with self._ending():
+            return int(self._stream.write(content))
+
+    def flush(self) -> None:
+        with self._ending():
+            self._stream.flush()
+
+    @contextmanager
+    def _ending(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            # Otherwise Python would write the buffer again at exit.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+            raise SystemExit(ENDED_BY_SIGPIPE) from None

@@ -1,0 +1,62 @@
+"""Lists: columns with a header on a terminal, tabs alone in a pipe, JSON where asked for."""
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, TypeVar
+
+import click
+import orjson
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_AS_JSON: Final = "segments.cli.table.as_json"
+"""In the context's notes whether the list is printed as JSON."""
+
+
+def json_option(command: F) -> F:
+    """Give a command that prints a list the option `--json`, which `print_table` heeds."""
+    option = click.option(
+        "--json",
+        is_flag=True,
+        expose_value=False,
+        callback=_note,
+        help="Print the list as JSON.",
+    )
+    return option(command)
+
+
+def print_table(
+    headings: Sequence[str], rows: Iterable[Sequence[object]], *, as_json: bool = False
+) -> None:
+    """
+    Print rows: on a terminal in columns with headings, elsewhere with tabs only.
+
+    `None` prints as `-`, so that every row has the same number of cells. In JSON a row is an
+    object, its members named by the headings with `_` for a blank.
+    """
+    if as_json or click.get_current_context().meta.get(_AS_JSON):
+        names = [heading.replace(" ", "_") for heading in headings]
+        objects = [dict(zip(names, row, strict=True)) for row in rows]
+        click.echo(orjson.dumps(objects, default=str, option=orjson.OPT_INDENT_2))
+        return
+    table = [["-" if cell is None else str(cell) for cell in row] for row in rows]
+    if not sys.stdout.isatty():
+        for row in table:
+            click.echo("\t".join(row))
+        return
+    table.insert(0, [heading.upper() for heading in headings])
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        click.echo("  ".join(map(str.ljust, row, widths)).rstrip())
+
+
+def utc(at_s: float | None) -> str | None:
+    """Return a time in ISO 8601, to the second."""
+    if at_s is None:
+        return None
+    return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _note(ctx: click.Context, _: click.Parameter, as_json: bool) -> None:
+    ctx.meta[_AS_JSON] = as_json

@@ -1,0 +1,63 @@
+"""
+How pages write times, numbers and sizes.
+
+Thousands are set apart by a narrow no-break space, inside `<data value>`: read alike everywhere,
+and copied as numbers by scripts.
+"""
+
+from datetime import UTC, datetime
+
+from markupsafe import Markup
+
+_NARROW = "\u202f"
+_UNITS = ("bytes", "kB", "MB", "GB", "TB")
+_STEP = 1000
+
+
+def number(value: int) -> Markup:
+    """Return a count."""
+    said = f"{value:,}".replace(",", _NARROW)
+    return Markup('<data value="{}">{}</data>').format(value, said)
+
+
+def moment(at_s: float) -> Markup:
+    """Return a time, to the minute, in UTC."""
+    at = datetime.fromtimestamp(at_s, UTC)
+    return Markup('<time datetime="{}">{}</time>').format(
+        at.strftime("%Y-%m-%dT%H:%M:%SZ"), at.strftime("%Y-%m-%d %H:%M")
+    )
+
+
+def clock(at_s: float) -> Markup:
+    """Return a time of day, to the second, in UTC."""
+    at = datetime.fromtimestamp(at_s, UTC)
+    return Markup('<time datetime="{}">{}</time>').format(
+        at.strftime("%Y-%m-%dT%H:%M:%SZ"), at.strftime("%H:%M:%S")
+    )
+
+
+def day(at_s: float) -> Markup:
+    """Return a date, in UTC."""
+    said = datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%d")
+    return Markup('<time datetime="{}">{}</time>').format(said, said)
+
+
+def size(value: int) -> str:
+    """Return a size in decimal units."""
+    left, unit = float(value), 0
+    while left >= _STEP and unit < len(_UNITS) - 1:
+        left, unit = left / _STEP, unit + 1
+    return f"{value} bytes" if unit == 0 else f"{left:.3g} {_UNITS[unit]}"
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in its largest unit, of at least two of the next smaller."""
+    for length_s, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * length_s:
+            return f"{seconds / length_s:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def percent(share: float) -> str:
+    """Return a fraction in percent."""
+    return f"{share * 100:.3g} %"

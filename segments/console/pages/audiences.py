@@ -1,0 +1,289 @@
+"""A partner's audiences: which are in bids, and the acts on each."""
+
+from typing import NamedTuple
+
+from aiohttp import web
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from segments.acts import audiences as acts
+from segments.console.application import Page
+from segments.console.faults import Lost
+from segments.console.formats import day
+from segments.console.pages.acting import withdrawn
+from segments.console.pages.deliveries import row_of
+from segments.console.visit import Visit, see_other
+from segments.ledger import accounts, audience_counts, recipients
+from segments.ledger.audience_list import (
+    AudienceFilter,
+    ListedAudience,
+    audience_page,
+    listed_audience,
+)
+from segments.ledger.database.engine import reading
+from segments.ledger.job_list import JobFilter, job_page, last_jobs
+from segments.model.account import Account, AccountKind
+from segments.model.audience import Audience, AudienceState
+from segments.model.audience_count import AudienceCount
+from segments.model.job import UNFINISHED
+from segments.model.partner_numbers import AudienceNumbers, of_audience
+from segments.model.record import day_of
+from segments.model.refusal import Refusal
+from segments.model.role import Role
+
+_TABS = {
+    "": ("All", (AudienceState.ACTIVE, AudienceState.DEACTIVATED)),
+    "active": ("Active", (AudienceState.ACTIVE,)),
+    "deactivated": ("Deactivated", (AudienceState.DEACTIVATED,)),
+    "deleted": ("Deleted", (AudienceState.DELETED,)),
+}
+_LATEST = 10
+
+
+class InBids(NamedTuple):
+    """Whether bids show an audience, as `parts.state` takes it."""
+
+    kind: str
+    icon: str
+    word: str
+
+
+def audience_pages() -> list[Page]:
+    """Return the pages of this module."""
+    partner = (Role.PARTNER,)
+    return [
+        Page("GET", "/audiences", show_all, partner),
+        Page("GET", "/audiences/new", show_new, partner),
+        Page("POST", "/audiences/new", create, partner),
+        Page("GET", "/audiences/{no:[0-9]{1,18}}", show, partner),
+        Page("POST", "/audiences/{no:[0-9]{1,18}}/rename", rename, partner),
+        Page("POST", "/audiences/{no:[0-9]{1,18}}/ttl", set_ttl, partner),
+        Page("POST", "/audiences/{no:[0-9]{1,18}}/activate", activate, partner),
+        Page("POST", "/audiences/{no:[0-9]{1,18}}/deactivate", deactivate, partner),
+        Page("POST", "/audiences/{no:[0-9]{1,18}}/delete", delete, partner),
+    ]
+
+
+async def show_all(visit: Visit) -> web.Response:
+    """Show a page of the list."""
+    query = visit.request.query
+    tab, text = query.get("state", ""), query.get("q", "").strip()
+    _, states = _TABS.get(tab, _TABS[""])
+    async with reading(visit.console.services.ledger) as conn:
+        wanted = AudienceFilter(visit.account, states, text)
+        page = await audience_page(conn, wanted, cursor=query.get("cursor"))
+        last = await last_jobs(conn, [each.audience.id for each in page.rows])
+        partner = await accounts.partner_of(conn, visit.account)
+        granted = len(await recipients.granted(conn, partner))
+        owners = {each.id: each.name for each in await accounts.accounts(conn)}
+        counts = await audience_counts.last_counts(conn, [each.audience.id for each in page.rows])
+    secret = await _secret(visit)
+    rows = [
+        (
+            each,
+            in_bids(each.audience, granted, visit.now_s),
+            last.get(each.audience.id),
+            _numbers(counts.get(each.audience.id), secret),
+        )
+        for each in page.rows
+    ]
+    return visit.live_page(
+        "audiences.html",
+        str(visit.request.rel_url),
+        is_moving=any(job.state in UNFINISHED for job in last.values()),
+        rows=rows,
+        next_cursor=page.next_cursor,
+        tabs=[(name, word) for name, (word, _) in _TABS.items()],
+        tab=tab,
+        text=text,
+        granted=granted,
+        owners=owners if visit.account.kind is AccountKind.AGENCY else {},
+        is_filtered=bool(tab or text),
+    )
+
+
+async def show(visit: Visit) -> web.Response:
+    """Show one audience."""
+    return await _page(visit)
+
+
+async def show_new(visit: Visit) -> web.Response:
+    """Show the form of a new audience."""
+    return await _new_page(visit)
+
+
+async def create(visit: Visit) -> web.Response:
+    """Create an audience under a segment id of ours."""
+    ttl, name = visit.text("ttl"), visit.text("name")
+    ttl_days = int(ttl) if ttl.isascii() and ttl.isdecimal() and len(ttl) < _MAX_DIGITS else None
+    if ttl and ttl_days is None:
+        return await _new_page(visit, "ttl", "A whole number of days, or nothing.")
+    try:
+        async with visit.console.services.ledger.begin() as conn:
+            owner = await _owner(conn, visit)
+            partner = await accounts.partner_of(conn, owner)
+            made = await acts.create_audience(
+                conn, visit.by, owner, partner, name, ttl_days=ttl_days
+            )
+    except Refusal as refusal:
+        return await _new_page(visit, "ttl" if "days" in str(refusal) else "name", str(refusal))
+    await visit.console.services.publish_catalog()
+    return see_other(f"/audiences/{made.id}", done="created")
+
+
+async def rename(visit: Visit) -> web.Response:
+    """Rename an audience; bids never carry the name."""
+    async with visit.console.services.ledger.begin() as conn:
+        found = await _audience(conn, visit)
+        await acts.rename(conn, visit.by, found.audience, visit.text("name"))
+    return _saved(found.audience, "saved")
+
+
+async def set_ttl(visit: Visit) -> web.Response:
+    """Set for how long members of future files stay."""
+    text = visit.text("ttl")
+    if text and not (text.isascii() and text.isdecimal() and len(text) < _MAX_DIGITS):
+        raise Refusal("a lifetime is a whole number of days, or nothing")
+    async with visit.console.services.ledger.begin() as conn:
+        found = await _audience(conn, visit)
+        await acts.set_ttl(conn, visit.by, found.audience, int(text) if text else None)
+    return _saved(found.audience, "saved")
+
+
+async def activate(visit: Visit) -> web.Response:
+    """Show an audience in bids again."""
+    async with visit.console.services.ledger.begin() as conn:
+        found = await _audience(conn, visit)
+        await acts.set_state(conn, visit.by, found.audience, AudienceState.ACTIVE)
+    await visit.console.services.publish_catalog()
+    return _saved(found.audience, "activated")
+
+
+async def deactivate(visit: Visit) -> web.Response:
+    """Hide an audience from bids."""
+    async with visit.console.services.ledger.begin() as conn:
+        found = await _audience(conn, visit)
+        await acts.set_state(conn, visit.by, found.audience, AudienceState.DEACTIVATED)
+    return _saved(found.audience, await withdrawn(visit, "deactivated"))
+
+
+async def delete(visit: Visit) -> web.Response:
+    """Delete an audience for good, if its name was typed."""
+    async with visit.console.services.ledger.begin() as conn:
+        found = await _audience(conn, visit)
+        if visit.text("name") != found.audience.name.strip():
+            raise Refusal("to delete an audience, type its name; that was another")
+        await acts.set_state(conn, visit.by, found.audience, AudienceState.DELETED)
+    return _saved(found.audience, await withdrawn(visit, "deleted"))
+
+
+def in_bids(audience: Audience, granted: int, now_s: float) -> InBids:
+    """Return whether bids show an audience, and to how many recipients."""
+    if audience.state is AudienceState.DELETED:
+        return InBids("", "off", "Deleted")
+    if audience.state is AudienceState.DEACTIVATED:
+        return InBids("", "off", "Deactivated")
+    if audience.live_from_s is not None and audience.live_from_s > now_s:
+        return InBids("", "clock", f"From {day(audience.live_from_s).striptags()}")
+    if audience.live_until_s is not None and audience.live_until_s <= now_s:
+        return InBids("", "off", f"Ended {day(audience.live_until_s).striptags()}")
+    return InBids("good", "good", f"Shown to {granted}") if granted else _TO_NONE
+
+
+_TO_NONE = InBids("", "off", "Shown to none")
+_MAX_DIGITS = 9
+_DAYS = 30
+_WEEK_DAYS = 7
+_SECRET = "partner numbers"  # noqa: S105 - its name here
+
+
+async def _page(visit: Visit) -> web.Response:
+    async with reading(visit.console.services.ledger) as conn:
+        found = await _audience(conn, visit)
+        partner = await accounts.partner_of(conn, visit.account)
+        granted = await recipients.granted(conn, partner)
+        owner = await accounts.account(conn, found.audience.owner_id)
+        wanted = JobFilter(visit.account, audience_id=found.audience.id)
+        page = await job_page(conn, wanted, limit=_LATEST)
+        counts = await audience_counts.counts_of(conn, found.audience.id)
+        partners = {each.id: each for each in await accounts.accounts(conn)}
+    secret = await _secret(visit)
+    days = [of_audience(count, secret) for count in counts[:_DAYS]]
+    names = {found.audience.id: found.audience.name}
+    return visit.live_page(
+        "audience.html",
+        visit.request.path,
+        is_moving=any(job.state in UNFINISHED for job in page.rows),
+        listed=found,
+        days=days,
+        ends_soon=_ends_soon(days[0], day_of(visit.now_s)) if days else None,
+        audience=found.audience,
+        owner=owner,
+        partner=partner,
+        shown=in_bids(found.audience, len(granted), visit.now_s),
+        granted=granted,
+        rows=[row_of(job, names, partners, is_partners=True) for job in page.rows],
+        base="/deliveries",
+    )
+
+
+async def _secret(visit: Visit) -> bytes:
+    """Return the secret by which a partner's numbers are rounded."""
+    kept = visit.console.kept
+    if _SECRET not in kept:
+        async with visit.console.services.ledger.begin() as conn:
+            kept[_SECRET] = await audience_counts.partner_secret(conn, now_s=visit.now_s)
+    return kept[_SECRET]
+
+
+def _numbers(count: AudienceCount | None, secret: bytes) -> AudienceNumbers | None:
+    return None if count is None else of_audience(count, secret)
+
+
+def _ends_soon(numbers: AudienceNumbers, today: int) -> int | None:
+    """Return how many memberships end within a week; `None`: too few members to tell."""
+    if numbers.members is None:
+        return None
+    return sum(some for last, some in numbers.ends.items() if today <= last <= today + _WEEK_DAYS)
+
+
+async def _new_page(visit: Visit, wrong_field: str = "", error: str = "") -> web.Response:
+    async with reading(visit.console.services.ledger) as conn:
+        owners = await _owners(conn, visit.account)
+    return visit.page(
+        "new_audience.html",
+        status=422 if error else 200,
+        owners=owners,
+        wrong_field=wrong_field,
+        error=error[:1].upper() + error[1:],
+        name=visit.text("name"),
+        ttl=visit.text("ttl"),
+    )
+
+
+async def _owners(conn: AsyncConnection, account: Account) -> list[Account]:
+    """Return the accounts whose audiences an account may create."""
+    if account.kind is not AccountKind.AGENCY:
+        return [account]
+    return [each for each in await accounts.accounts(conn) if each.parent_id == account.id]
+
+
+async def _owner(conn: AsyncConnection, visit: Visit) -> Account:
+    owners = await _owners(conn, visit.account)
+    if len(owners) == 1:
+        return owners[0]
+    for owner in owners:
+        if owner.public_id == visit.text("owner") and owner.is_active:
+            return owner
+    raise Refusal("choose one of your accounts for the audience")
+
+
+async def _audience(conn: AsyncConnection, visit: Visit) -> ListedAudience:
+    """Return the audience of the URL, if it is the visitor's."""
+    found = await listed_audience(conn, visit.account, int(visit.request.match_info["no"]))
+    if found is None:
+        raise Lost
+    return found
+
+
+def _saved(audience: Audience, done: str) -> web.Response:
+    return see_other(f"/audiences/{audience.id}", done=done)

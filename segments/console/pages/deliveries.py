@@ -1,0 +1,254 @@
+"""
+Deliveries: what became of a file, and what to do.
+
+Partners see those of their account, operators all of them; both by the same templates. A partner
+reads of a file what the file alone decides (`segments.model.partner_numbers`), and of a held one
+not what the brake found: that counts members.
+"""
+
+from typing import NamedTuple
+
+from aiohttp import web
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from segments.acts import jobs as acts
+from segments.console.application import Page
+from segments.console.faults import Lost
+from segments.console.pages.acting import asks_again, check_again
+from segments.console.visit import Visit, see_other
+from segments.ledger import accounts, jobs
+from segments.ledger.audience_list import AudienceFilter, audience_page
+from segments.ledger.database.engine import reading
+from segments.ledger.job_list import JobFilter, job_of_account, job_page
+from segments.ledger.pages import MAX_LIMIT
+from segments.model.account import Account
+from segments.model.job import Job, JobState
+from segments.model.partner_numbers import FileNumbers, of_file
+from segments.model.role import Role
+from segments.model.stop_reason import UNTOLD
+
+_MAX_REASON_CHARS = 300
+_TABS = {
+    "": ("All", ()),
+    "moving": ("Under way", (JobState.QUEUED, JobState.RUNNING)),
+    "held": ("Held", (JobState.HELD,)),
+    "failed": ("Failed", (JobState.FAILED,)),
+    "done": ("Done", (JobState.DONE,)),
+}
+_DOOR_TO_WORD = {
+    "audience api": "upload",
+    "live audience": "SFTP",
+    "command line": "operator",
+    "external audience": "storage",
+    "crm audience": "CRM API",
+}
+
+
+class Step(NamedTuple):
+    """A stage of a delivery."""
+
+    name: str
+    at_s: float | None
+    said: str = ""
+    kind: str = ""  # now, stop, later
+
+
+class Row(NamedTuple):
+    """A delivery, as its page and the lists show it."""
+
+    job: Job
+    numbers: FileNumbers
+    by: str
+    does: str  # adds, removes
+    targets: list[str]  # names of audiences, or segment ids
+    told: str  # what to do, or how far it is
+    partner: str
+
+
+def delivery_pages() -> list[Page]:
+    """Return the pages of this module."""
+    return [
+        Page("GET", "/deliveries", show_all, (Role.PARTNER,)),
+        Page("GET", "/deliveries/{transaction}", show, (Role.PARTNER,)),
+        Page("GET", "/ops/deliveries", show_all, (Role.OPERATOR,)),
+        Page("GET", "/ops/deliveries/{transaction}", show, (Role.OPERATOR,)),
+        Page("POST", "/ops/deliveries/{transaction}/release", release, (Role.OPERATOR,)),
+        Page("POST", "/ops/deliveries/{transaction}/refuse", refuse, (Role.OPERATOR,)),
+    ]
+
+
+async def show_all(visit: Visit) -> web.Response:
+    """Show a page of the list."""
+    query, account = visit.request.query, _account(visit)
+    tab = query.get("state", "")
+    _, states = _TABS.get(tab, _TABS[""])
+    text, audience = query.get("q", "").strip(), query.get("audience", "")
+    wanted = JobFilter(
+        account, states, int(audience) if audience.isascii() and audience.isdecimal() else None,
+        text=text,
+    )  # fmt: skip
+    async with reading(visit.console.services.ledger) as conn:
+        page = await job_page(conn, wanted, cursor=query.get("cursor"))
+        audiences = await audience_page(conn, AudienceFilter(account), limit=MAX_LIMIT)
+        partners = {each.id: each for each in await accounts.accounts(conn)}
+    names = {each.audience.id: each.audience.name for each in audiences.rows}
+    rows = [row_of(job, names, partners, is_partners=account is not None) for job in page.rows]
+    return visit.live_page(
+        "deliveries.html",
+        str(visit.request.rel_url),
+        is_moving=any(job.state in _TABS["moving"][1] for job in page.rows),
+        base=_base(visit),
+        rows=rows,
+        next_cursor=page.next_cursor,
+        tabs=[(name, word) for name, (word, _) in _TABS.items()],
+        tab=tab,
+        text=text,
+        audience=audience,
+        audiences=audiences.rows,
+        is_filtered=bool(tab or text or audience),
+    )
+
+
+async def show(visit: Visit) -> web.Response:
+    """Show one delivery."""
+    account = _account(visit)
+    async with reading(visit.console.services.ledger) as conn:
+        job = await _job(visit, conn)
+        partners = {each.id: each for each in await accounts.accounts(conn)}
+        audiences = await audience_page(conn, AudienceFilter(account), limit=MAX_LIMIT)
+        before = await jobs.unfinished_before(conn, job) if job.state is JobState.QUEUED else ()
+    names = {each.audience.id: each.audience.name for each in audiences.rows}
+    return visit.live_page(
+        "delivery.html",
+        visit.request.path,
+        is_moving=job.state in {JobState.QUEUED, JobState.RUNNING},
+        base=_base(visit),
+        row=row_of(job, names, partners, is_partners=account is not None),
+        job=job,
+        steps=steps_of(job),
+        bad=_bad_lines(job),
+        names=names,
+        behind=len(before),
+        is_operators=account is None,
+        asks_again=asks_again(visit),
+    )
+
+
+async def release(visit: Visit) -> web.Response:
+    """Let a held job go on."""
+    await check_again(visit)
+    async with visit.console.services.ledger.begin() as conn:
+        job = await _job(visit, conn)
+        await acts.release(conn, visit.by, job, _reason(visit))
+    return see_other(f"{_base(visit)}/{job.transaction_id}", done="released")
+
+
+async def refuse(visit: Visit) -> web.Response:
+    """End a held job."""
+    await check_again(visit)
+    async with visit.console.services.ledger.begin() as conn:
+        job = await _job(visit, conn)
+        await acts.refuse(conn, visit.by, job, _reason(visit))
+    return see_other(f"{_base(visit)}/{job.transaction_id}", done="refused")
+
+
+def row_of(
+    job: Job, names: dict[int, str], partners: dict[int, Account], *, is_partners: bool
+) -> Row:
+    """Return what is shown of a delivery."""
+    actions = sorted({segment.action.value for segment in job.order.segments})
+    return Row(
+        job,
+        of_file(job.report),
+        _DOOR_TO_WORD.get(job.door, job.door),
+        " and ".join({"add": "adds", "remove": "removes"}[action] for action in actions),
+        [
+            names.get(segment.audience_id or 0) or segment.name or segment.segment_id
+            for segment in job.order.segments
+        ],
+        _sentence(_told(job, is_partners=is_partners)),
+        partners[job.partner_id].public_id,
+    )
+
+
+def steps_of(job: Job) -> list[Step]:
+    """Return the stages of a delivery, the last one "in bids"."""
+    report = job.report
+    is_over = job.state in {JobState.DONE, JobState.FAILED}
+    steps = [Step("Received", job.created_at_s)]
+    known = (
+        ("Read", report.read_at_s),
+        ("Checked", report.checked_at_s),
+        ("Written", report.written_at_s),
+        ("In bids", job.finished_at_s if job.state is JobState.DONE else None),
+    )
+    for name, at_s in known:
+        if at_s is not None:
+            steps.append(Step(name, at_s))
+        elif not is_over:
+            is_next = not steps[-1].kind
+            waits = job.state in {JobState.QUEUED, JobState.HELD}
+            steps.append(Step(name, None, kind="now" if is_next and not waits else "later"))
+    if job.state is JobState.FAILED:
+        steps.append(Step("Failed", job.finished_at_s, kind="stop"))
+    return steps
+
+
+def _told(job: Job, *, is_partners: bool) -> str:
+    if job.state is JobState.HELD:
+        if is_partners:
+            return "It would remove so many members that an operator has to let it go on."
+        return job.report.held_because
+    if job.state is JobState.FAILED and job.stop is not None:
+        detail = (job.error or "").partition(": ")[2]
+        is_told = detail and not (is_partners and job.stop in UNTOLD)
+        return f"{detail}. {job.stop.advice}" if is_told else job.stop.advice
+    return ""
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _bad_lines(job: Job) -> list[tuple[str, str, int, list[int]]]:
+    """Return each reason with its words, its count and the first lines; never their content."""
+    report = job.report
+    counts = report.bad_by_reason or {line.reason: 0 for line in report.bad_lines}
+    listed = [
+        (
+            reason.value.replace("_", " "),
+            reason.in_words,
+            count,
+            [line.number for line in report.bad_lines if line.reason is reason],
+        )
+        for reason, count in counts.items()
+    ]
+    return sorted(listed, key=lambda row: -row[2])
+
+
+async def _job(visit: Visit, conn: AsyncConnection) -> Job:
+    """Return the delivery of the URL, if the visitor may see it."""
+    name, account = visit.request.match_info["transaction"], _account(visit)
+    if account is not None:
+        found = await job_of_account(conn, account, name)
+    else:
+        found = await jobs.job(conn, name) if len(name) >= _TRANSACTION_CHARS else None
+    if found is None:
+        raise Lost
+    return found
+
+
+_TRANSACTION_CHARS = 16
+
+
+def _account(visit: Visit) -> Account | None:
+    """Return whose deliveries are shown; `None`: all."""
+    return None if visit.request.path.startswith("/ops/") else visit.account
+
+
+def _base(visit: Visit) -> str:
+    return "/deliveries" if _account(visit) is not None else "/ops/deliveries"
+
+
+def _reason(visit: Visit) -> str | None:
+    return visit.text("reason")[:_MAX_REASON_CHARS] or None

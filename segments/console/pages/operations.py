@@ -1,0 +1,71 @@
+"""What an operator looks at first: what needs a person, the queue, the checks."""
+
+import asyncio
+from contextlib import aclosing
+
+from aiohttp import web
+
+from segments.console.application import Page
+from segments.console.pages.deliveries import row_of
+from segments.console.visit import Visit
+from segments.ledger import accounts, jobs
+from segments.ledger.database.engine import reading
+from segments.ledger.job_list import JobFilter, job_page
+from segments.model.job import JobState
+from segments.model.role import Role
+from segments.upkeep.doctor.examination import examine
+from segments.upkeep.doctor.findings import Finding, Grade
+
+_LOOKS_FOR_S = 30.0
+_AT_WORK = (JobState.RUNNING, JobState.QUEUED)
+_GRADE_TO_STATE = {
+    Grade.GOOD: ("good", "good", "Good"),
+    Grade.POOR: ("warn", "warn", "Look"),
+    Grade.BAD: ("bad", "bad", "Bad"),
+}
+
+
+def operation_pages() -> list[Page]:
+    """Return the pages of this module."""
+    return [
+        Page("GET", "/ops", show, (Role.OPERATOR,)),
+        Page("GET", "/ops/checks", check, (Role.OPERATOR,)),
+    ]
+
+
+async def show(visit: Visit) -> web.Response:
+    """Show what needs a person, and the queue."""
+    services = visit.console.services
+    async with reading(services.ledger) as conn:
+        held = await jobs.held(conn)
+        queue = await job_page(conn, JobFilter(states=_AT_WORK))
+        partners = {each.id: each for each in await accounts.accounts(conn)}
+        behind = {job.id: await jobs.count_behind(conn, job) for job in held}
+    waiting = await services.waiting.look()
+    return visit.live_page(
+        "operations.html",
+        "/ops",
+        is_moving=True,
+        held=[(row_of(job, {}, partners, is_partners=False), behind[job.id]) for job in held],
+        queue=[row_of(job, {}, partners, is_partners=False) for job in queue.rows],
+        is_more=queue.next_cursor is not None,
+        opt_outs_waiting=waiting.requests,
+        oldest_s=waiting.oldest_s,
+        needs=len(held) + bool(waiting.requests),
+    )
+
+
+async def check(visit: Visit) -> web.Response:
+    """Examine the deployment, as `rtb-segments doctor`."""
+    deployment = visit.console.deployment
+    findings: list[Finding] = []
+    is_cut = False
+    if deployment is not None:
+        try:
+            async with asyncio.timeout(_LOOKS_FOR_S), aclosing(examine(deployment)) as found:
+                async for finding in found:
+                    findings.append(finding)  # noqa: PERF401 - what is there counts if time runs out
+        except TimeoutError:
+            is_cut = True
+    rows = [(_GRADE_TO_STATE[finding.grade], finding.what) for finding in findings]
+    return visit.page("checks.html", rows=rows, is_cut=is_cut, looks_for_s=int(_LOOKS_FOR_S))

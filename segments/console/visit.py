@@ -1,0 +1,174 @@
+"""
+A visit: one request of a known browser, and what a page needs to answer it.
+
+Pages take a visit and return an answer; login, roles, origins and errors are settled before and
+after them by `segments.console.application`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
+
+from aiohttp import web
+from multidict import MultiDict, MultiMapping
+
+from segments.acts.staff import who_is
+from segments.acts.trail import By
+from segments.console.assets import Assets
+from segments.console.cookie import Cookie
+from segments.console.options import ConsoleOptions
+from segments.console.rendering import Templates, version_of
+from segments.console.same_origin import FIELD, form_token
+from segments.doors.rest.logins import Guesses
+from segments.doors.rest.services import Services
+from segments.ledger.console_sessions import ConsoleSession
+from segments.ledger.staff import Staff
+from segments.ledger.users import User
+from segments.model.account import Account
+from segments.model.role import Role
+from segments.upkeep.doctor.findings import Deployment
+
+PROVEN_FOR_S = 300
+"""An act that can't be undone asks for the code or the password again after this time."""
+
+
+class Visitor(NamedTuple):
+    """A person who has logged in."""
+
+    person: User | Staff
+    account: Account | None  # `None`: the deployment
+    roles: frozenset[Role]
+    session: ConsoleSession
+    token: str  # the cookie's
+
+    @property
+    def is_staff(self) -> bool:
+        """Whether this is staff."""
+        return isinstance(self.person, Staff)
+
+
+@dataclass(frozen=True)
+class Console:
+    """
+    What all pages share.
+
+    Args:
+        services: Of the REST doors: ledger, store, files, clocks.
+        options: Where the console is.
+        roles: Whom this port serves.
+        deployment: That operators may examine.
+        kept: What never changes in a ledger, once it was read.
+    """
+
+    services: Services
+    options: ConsoleOptions
+    roles: frozenset[Role] = frozenset(Role)
+    deployment: Deployment | None = None
+    assets: Assets = field(default_factory=Assets)
+    kept: dict[str, bytes] = field(default_factory=dict)
+    templates: Templates = field(init=False)
+    guesses: Guesses = field(init=False)
+    cookie: Cookie = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make what follows from the rest."""
+        is_staffs = Role.PARTNER not in self.roles
+        cookie = Cookie.of(is_secure=self.options.is_secure, is_staffs=is_staffs)
+        object.__setattr__(self, "templates", Templates(self.assets.paths))
+        object.__setattr__(self, "guesses", Guesses(self.services))
+        object.__setattr__(self, "cookie", cookie)
+
+
+class Visit(NamedTuple):
+    """A request and its visitor."""
+
+    console: Console
+    request: web.Request
+    visitor: Visitor | None
+    form: MultiMapping[Any] = MultiDict()
+
+    @property
+    def now_s(self) -> float:
+        """The time."""
+        return self.console.services.now_s()
+
+    @property
+    def known(self) -> Visitor:
+        """The visitor of a page that needs one."""
+        assert self.visitor is not None, "the page has roles"
+        return self.visitor
+
+    @property
+    def account(self) -> Account:
+        """The account of a partner's user."""
+        account = self.known.account
+        assert account is not None, "a user has an account"
+        return account
+
+    @property
+    def by(self) -> By:
+        """The visitor as the actor of an act, now."""
+        return By(who_is(self.known.person), self.now_s)
+
+    def text(self, name: str) -> str:
+        """Return a field of the form, without spaces around it; empty if it is missing."""
+        value = self.form.get(name, "")
+        return value.strip() if isinstance(value, str) else ""
+
+    def values(self, **more: Any) -> dict[str, Any]:
+        """Return the values of a template: those of every page, and more."""
+        visitor = self.visitor
+        return {
+            "visitor": visitor,
+            "path": self.request.path,
+            "query": self.request.query,
+            "now_s": self.now_s,
+            "form_field": FIELD,
+            "form_token": "" if visitor is None else form_token(visitor.token),
+            "done": self.request.query.get("done", ""),
+            "ask": self.request.query.get("ask", ""),
+            "error": "",
+            **more,
+        }
+
+    def page(self, name: str, /, *, status: int = 200, **values: Any) -> web.Response:
+        """Answer with a page."""
+        body = self.console.templates.page(name, self.values(**values))
+        return web.Response(text=body, content_type="text/html", status=status)
+
+    def live_page(self, name: str, url: str, /, *, is_moving: bool, **values: Any) -> web.Response:
+        """
+        Answer with a page whose block `live` changes while somebody looks, or with that block.
+
+        A browser that has the block already, by `v`, gets 204. Nothing asks any more once nothing
+        can change: the trigger is left out.
+
+        Args:
+            name: The template.
+            url: Of this page, where the block is asked for.
+            is_moving: Whether the block can change.
+            **values: Of the template.
+        """
+        live = {"is_moving": is_moving, "live_url": url}
+        template, said = self.console.templates, self.values(**values, **live)
+        # The version is of what it says, without the version in its own URL.
+        version = version_of(template.part(name, "live", {**said, "live_version": ""}))
+        said["live_version"] = version
+        if self.request.headers.get("HX-Request") != "true":
+            body = template.page(name, said)
+            return web.Response(text=body, content_type="text/html")
+        if self.request.query.get("v") == version:
+            return web.Response(status=204)
+        body = template.part(name, "live", said)
+        return web.Response(text=body, content_type="text/html")
+
+
+def see_other(path: str, **query: str) -> web.Response:
+    """Answer an act: the browser goes on to a page. Nothing that was typed is in the URL."""
+    location = f"{path}?{urlencode(query)}" if query else path
+    return web.Response(status=303, headers={"Location": location})
+
+
+Handler = Callable[[Visit], Any]
+Query = Mapping[str, str]

@@ -1,0 +1,38 @@
+"""
+How long something has been in a state, even if the wall clock is set.
+
+The state may be older than this process, so its age is first taken from the wall clock; a
+monotonic clock then advances it.
+"""
+
+from collections.abc import Callable, Hashable
+
+_MAX_KEPT = 10_000
+
+
+class Ages:
+    """The ages of everything that a process watches."""
+
+    def __init__(self, clock_s: Callable[[], float]) -> None:
+        """
+        Args:
+            clock_s: A monotonic clock.
+        """
+        self._clock_s = clock_s
+        self._kept: dict[Hashable, tuple[float, float]] = {}
+
+    def age_s(self, key: Hashable, since_s: float, now_s: float) -> float:
+        """
+        Return an age in seconds.
+
+        Args:
+            key: The thing watched.
+            since_s: Wall-clock time since which its state holds.
+            now_s: Wall-clock time now.
+        """
+        kept = self._kept.get(key)
+        if kept is None or kept[0] != since_s:
+            if len(self._kept) >= _MAX_KEPT:
+                self._kept.clear()
+            kept = self._kept[key] = (since_s, self._clock_s() - max(0.0, now_s - since_s))
+        return self._clock_s() - kept[1]

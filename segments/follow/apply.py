@@ -1,0 +1,194 @@
+"""
+Applies published files to the store that bids read.
+
+    a full        to a closed store, as in a rebuild: wiped, filled, opened last
+    an increment  to an open store: its opt-outs first, then its buckets, its catalog last
+
+A full may be older than the store, and lack an opt-out in force there. So the store is closed
+before the first write, and opened after the last increment; until then bids pass through as
+`store_down`. An increment lacks nothing that its predecessor has (`segments.publish.publisher`).
+"""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from redis.asyncio import Redis
+
+from segments.model.catalog import CatalogSnapshot
+from segments.model.identity import Id
+from segments.model.record import EVERYONE, CorruptRecord, OptOut
+from segments.store import keys, rebuild_claim
+from segments.store.catalog_writer import write_catalog
+from segments.store.meta import advance_opt_outs
+from segments.store.published.form import (
+    Bucket,
+    DamagedFile,
+    FileReader,
+    Header,
+    Kind,
+    PublishedOptOut,
+)
+from segments.store.reader import Meta, read_version
+from segments.store.writer import Writer
+
+SETTLE_S: Final = 5.0
+"""How long bids may still use a store that was just closed: several of their probes."""
+
+_BUCKETS_AT_ONCE: Final = 64
+_MAX_BYTES_AT_ONCE: Final = 256 << 10
+"""A round trip: a millisecond of the server's time, as when a loader fills."""
+
+
+class State(NamedTuple):
+    """How far a store is."""
+
+    ledger: str
+    number: int
+    bucket_bits: int
+    opt_outs: int
+
+    @classmethod
+    def of(cls, header: Header) -> "State":
+        """Return the state that a file leads to."""
+        return cls(header.ledger, header.number, header.bucket_bits, header.opt_outs)
+
+
+def check_readable(path: Path) -> None:
+    """
+    Check that this version reads a file, before the store is closed for it.
+
+    Raises:
+        segments.store.published.form.UnreadableFile: It does not.
+    """
+    with path.open("rb") as file:
+        FileReader(file)
+
+
+async def fill(redis: Redis, full: Path, increments: Sequence[Path], *, settle_s: float) -> State:
+    """
+    Fill the store anew from a full and the increments after it.
+
+    Args:
+        redis: The store, used only by us.
+        full: A file with a verified checksum.
+        increments: Likewise, in order.
+        settle_s: How long bids may still read a store that was just closed.
+
+    Raises:
+        segments.store.published.form.UnreadableFile: A file is damaged; the store stays closed.
+        redis.exceptions.RedisError: The store is away; it stays closed.
+    """
+    name = await rebuild_claim.take(redis)
+    await asyncio.sleep(settle_s)
+    await rebuild_claim.wipe(redis)
+    state, catalog = await _apply(redis, full, None, name)
+    for increment in increments:
+        state, newer = await _apply(redis, increment, state, name)
+        catalog = newer or catalog
+    if catalog is None:
+        raise DamagedFile("a full without a catalog")
+    await _show(redis, catalog, state)
+    await rebuild_claim.hand_over(redis, name, Meta(state.bucket_bits, state.opt_outs))
+    return state
+
+
+async def apply_increment(redis: Redis, increment: Path, state: State) -> State:
+    """
+    Bring an open store to the next state.
+
+    Idempotent, if repeated from the beginning.
+
+    Raises:
+        As `fill`; everything written so far is right, but incomplete.
+    """
+    then, catalog = await _apply(redis, increment, state, None)
+    if catalog is not None:
+        await _show(redis, catalog, then)
+    await advance_opt_outs(redis, then.opt_outs, behind=state.opt_outs)
+    return then
+
+
+async def _apply(
+    redis: Redis, path: Path, state: State | None, name: str | None
+) -> tuple[State, CatalogSnapshot | None]:
+    catalog = None
+    with path.open("rb") as file:
+        reader = FileReader(file)
+        header = reader.header
+        _check(header, state)
+        writer = Writer(redis, Meta(header.bucket_bits, header.opt_outs), name)
+        for part in reader.parts():
+            if isinstance(part, CatalogSnapshot):
+                catalog = part
+            elif part and isinstance(part[0], Bucket):
+                await _write_buckets(redis, part, header.bucket_bits)  # type: ignore[arg-type] # all are alike
+            else:
+                await _opt_out(writer, part, header.bucket_bits)  # type: ignore[arg-type] # likewise
+    return State.of(header), catalog
+
+
+def _check(header: Header, state: State | None) -> None:
+    if state is None:
+        if header.kind is not Kind.FULL:
+            raise DamagedFile("an increment in the place of a full")
+        return
+    is_next = (
+        header.behind == state.number
+        and header.ledger == state.ledger
+        and header.bucket_bits == state.bucket_bits
+        and header.opt_outs >= state.opt_outs
+    )
+    if not is_next:
+        raise DamagedFile("an increment that is not behind the state that the store has")
+
+
+async def _write_buckets(redis: Redis, buckets: Sequence[Bucket], bucket_bits: int) -> None:
+    for some in _slices(buckets):
+        async with redis.pipeline(transaction=False) as pipeline:
+            for number, payload in some:
+                if number >> bucket_bits:
+                    raise DamagedFile("a bucket that there is not")
+                key = keys.bucket_key(number)
+                if payload:
+                    pipeline.execute_command("RESTORE", key, 0, payload, "REPLACE")
+                else:
+                    pipeline.execute_command("UNLINK", key)
+            await pipeline.execute()
+
+
+def _slices(buckets: Sequence[Bucket]) -> Iterable[Sequence[Bucket]]:
+    at = 0
+    while at < len(buckets):
+        end, size = at, 0
+        while end < len(buckets) and end - at < _BUCKETS_AT_ONCE and size < _MAX_BYTES_AT_ONCE:
+            size += len(buckets[end].payload)
+            end += 1
+        yield buckets[at:end]
+        at = end
+
+
+async def _opt_out(writer: Writer, said: Sequence[PublishedOptOut], bucket_bits: int) -> None:
+    for (account_id, action), alike in groupby(
+        said, key=lambda opt_out: (opt_out.account_id, opt_out.action)
+    ):
+        ids = [Id(keys.id_in_bucket(each.bucket, each.field, bucket_bits)) for each in alike]
+        opt_out = OptOut(account_id, action)
+        # An account's ERASURE only hides here: the bucket follows without the memberships.
+        erased = None if account_id == EVERYONE else ()
+        try:
+            await writer.opt_out(ids, opt_out, erased)
+        except CorruptRecord:
+            for id_ in ids:
+                try:
+                    await writer.opt_out([id_], opt_out, erased)
+                except CorruptRecord:
+                    continue  # bids do not enrich from this record
+
+
+async def _show(redis: Redis, catalog: CatalogSnapshot, state: State) -> None:
+    shown = await read_version(redis)
+    await write_catalog(redis, shown, catalog._replace(version=state.number))
+    await redis.publish(keys.CHANGED.decode(), str(state.number))

@@ -1,0 +1,47 @@
+"""The console: staff, and the sessions of its browsers."""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    LargeBinary,
+    String,
+    Table,
+    text,
+)
+
+from segments.ledger.tables.base import RowId, metadata
+
+staff = Table(
+    "staff",
+    metadata,
+    # People of the deployment; partners' people are `users`. No name is in both.
+    Column("id", RowId, primary_key=True),
+    Column("username", String(128), nullable=False, unique=True),
+    Column("password_hash", String(256), nullable=False),  # argon2, with its parameters
+    Column("roles", String(64), nullable=False),  # segments.model.role.Role, with spaces between
+    Column("account_id", ForeignKey("accounts.id")),  # of a privacy desk; null: the deployment
+    Column("totp_secret", String(64)),  # Base32; null: drawn at the next login
+    # The 30 seconds of the last accepted code (RFC 6238, 5.2); null: none was, not enrolled.
+    Column("totp_step", BigInteger),
+    Column("is_active", Boolean, nullable=False, server_default=text("true")),
+    Column("created_at_s", BigInteger, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+console_sessions = Table(
+    "console_sessions",
+    metadata,
+    # A browser's login, by the SHA-256 of its cookie.
+    Column("token_sha256", LargeBinary(32), primary_key=True),
+    Column("user_id", ForeignKey("users.id"), index=True),
+    Column("staff_id", ForeignKey("staff.id"), index=True),
+    Column("created_at_s", BigInteger, nullable=False),
+    Column("seen_at_s", BigInteger, nullable=False),
+    Column("expires_at_s", BigInteger, nullable=False, index=True),  # however busy it is
+    # The last proof of who it is; null: staff's password was right, the code is missing.
+    Column("proven_at_s", BigInteger),
+    CheckConstraint("(user_id is null) <> (staff_id is null)", name="one_person"),
+)

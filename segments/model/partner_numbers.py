@@ -1,0 +1,93 @@
+"""
+The numbers that a partner may read: none of them tells whether one person has opted out.
+
+A partner chooses the content of its files and audiences. So any exact count would answer for one
+person: a file of one line by its `refused`, an audience of known persons by its members.
+
+    of a file        lines, bad lines, duplicates, persons: the file alone decides them; never how
+                     many were added, renewed, unchanged or refused
+    of an audience   members, by the census: one count a day, in hundreds; under 1,000 none
+                     the change from day to day: between two such counts, so it tells no more
+                     the share opted out, from 100,000 members on
+                     memberships by their last day, in thousands
+
+A count is rounded down after adding an offset below the step, which a secret of the ledger draws
+for each audience, day and number. So nobody can place an audience one below a step and watch; the
+thresholds are those of the rounded count for the same reason. One RESTRICT changes the share alone,
+on one of 100 days. One ERASURE, or one refused addition, changes members on one of 100 days, and
+one of the memberships' ends on one of 1,000.
+
+Operators read the exact counts. API and pages take partners' numbers from here alone.
+"""
+
+import hmac
+from typing import NamedTuple
+
+from segments.model.audience_count import AudienceCount
+from segments.model.job import Report
+
+STEP = 100
+ENDS_STEP = 1_000
+MIN_MEMBERS = 1_000
+MIN_MEMBERS_FOR_SHARE = 100_000
+_SHARE_DIGITS = 3
+
+
+class FileNumbers(NamedTuple):
+    """The numbers of a file."""
+
+    lines: int  # records, neither blank nor the header
+    bad: int
+    duplicates: int
+    persons: int  # named by the lines read so far, each once
+
+
+class AudienceNumbers(NamedTuple):
+    """The numbers of an audience on a day."""
+
+    day: int  # as segments.model.record.day_of counts
+    counted_at_s: float
+    members: int | None  # with those whom an opt-out hides; `None`: under `MIN_MEMBERS`
+    opted_out_share: float | None  # of the members; `None`: too few members to tell
+    ends: dict[int, int]  # the last day of memberships, to their number; days under 1,000 left out
+
+
+def of_file(report: Report) -> FileNumbers:
+    """Return a partner's numbers of a file."""
+    persons = max(0, report.written - report.duplicates)
+    return FileNumbers(report.rows, report.bad, report.duplicates, persons)
+
+
+def of_audience(count: AudienceCount, secret: bytes) -> AudienceNumbers:
+    """
+    Return a partner's numbers of an audience.
+
+    Args:
+        count: The census's.
+        secret: The ledger's, by this purpose.
+    """
+
+    def told(what: str, exact: int, step: int) -> int:
+        return rounded(exact, step, offset(secret, count.audience_id, count.day, what, step))
+
+    members = told("members", count.members, STEP)
+    if members < MIN_MEMBERS:
+        return AudienceNumbers(count.day, count.counted_at_s, None, None, {})
+    share = None
+    if members >= MIN_MEMBERS_FOR_SHARE:
+        opted_out = told("opted out", count.opted_out, STEP)
+        share = round(opted_out / members, _SHARE_DIGITS)
+    ends = {day: told(f"ends {day}", exact, ENDS_STEP) for day, exact in count.ends.items()}
+    told_ends = {day: some for day, some in sorted(ends.items()) if some}
+    return AudienceNumbers(count.day, count.counted_at_s, members, share, told_ends)
+
+
+def rounded(exact: int, step: int, offset: int) -> int:
+    """Round down to a multiple of a step, after adding an offset below the step."""
+    return (exact + offset) // step * step
+
+
+def offset(secret: bytes, audience_id: int, day: int, what: str, step: int) -> int:
+    """Draw the offset of a number, 0 to below the step, always the same."""
+    drawn = hmac.digest(secret, f"{audience_id} {day} {what}".encode(), "sha256")
+    return int.from_bytes(drawn[:8]) % step

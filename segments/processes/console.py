@@ -1,0 +1,176 @@
+"""
+The composition root of the console.
+
+It is a process of its own, not pages on the partners' API port: another origin, other limits, and
+a proxy can publish either without the other.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from functools import partial
+from ssl import SSLContext
+
+from aiohttp import web
+
+from segments.console.application import Page, application
+from segments.console.options import ConsoleOptions
+from segments.console.pages.account import account_pages
+from segments.console.pages.audiences import audience_pages
+from segments.console.pages.deliveries import delivery_pages
+from segments.console.pages.login import login_pages
+from segments.console.pages.operations import operation_pages
+from segments.console.pages.recipients import recipient_pages
+from segments.console.pages.trail import trail_pages
+from segments.console.pages.upload import upload_pages
+from segments.console.visit import Console
+from segments.doors.rest.services import Services
+from segments.files.blobs import Blobs
+from segments.ledger.database.engine import open_ledger
+from segments.ledger.health import ledger_reasons
+from segments.model.role import STAFF_ROLES, Role
+from segments.processes.deployment import deployment_of
+from segments.projection.ledger_guard import LedgerGuard
+from segments.projection.one_ledger import before_making
+from segments.runtime import http_server
+from segments.runtime.admin_port import add_health
+from segments.runtime.http_limits import Limits
+from segments.runtime.ports import CannotListen
+from segments.runtime.tls import context_of
+from segments.settings import Settings
+from segments.store.servers.connection import connect
+from segments.upkeep.doctor.findings import Deployment
+
+_log = logging.getLogger(__name__)
+
+_STOP_WITHIN_S = 20.0
+_IDLE_S = 75.0
+_LINGER_S = 2.0
+
+
+def pages() -> list[Page]:
+    """Return all pages."""
+    return [
+        *login_pages(),
+        *account_pages(),
+        *audience_pages(),
+        *delivery_pages(),
+        *upload_pages(),
+        *operation_pages(),
+        *recipient_pages(),
+        *trail_pages(),
+    ]
+
+
+def sites(
+    services: Services,
+    options: ConsoleOptions,
+    guard: LedgerGuard | None = None,
+    deployment: Deployment | None = None,
+) -> dict[str, web.Application]:
+    """
+    Return the applications by the setting of their port: one for all, or one more for staff.
+
+    Args:
+        services: Of the REST doors, without their public URL.
+        options: Where the console is.
+        guard: While it refuses the ledger, the console is not ready; `None` never refuses.
+        deployment: That operators may examine.
+    """
+    guard = guard or LedgerGuard(services.ledger, services.redis)
+    staffs = frozenset(STAFF_ROLES)
+    port_to_roles = {"SEGMENTS_CONSOLE_PORT": frozenset(Role)}
+    if options.staff_port is not None:
+        port_to_roles = {
+            "SEGMENTS_CONSOLE_PORT": frozenset({Role.PARTNER}),
+            "SEGMENTS_CONSOLE_STAFF_PORT": staffs,
+        }
+    setting_to_app = {}
+    for setting, roles in port_to_roles.items():
+        app = application(
+            Console(services, options, roles, deployment),
+            pages(),
+            partial(add_health, reasons=partial(_reasons, services, guard)),
+        )
+        setting_to_app[setting] = app
+    return setting_to_app
+
+
+async def run(settings: Settings, stopping: asyncio.Event) -> None:
+    """
+    Serve the console until told to stop.
+
+    Raises:
+        CannotListen: A port is not available.
+        segments.console.options.UnsafeConsole: Others would reach it in clear.
+        segments.runtime.tls.UnusableTls: The files give no TLS.
+    """
+    options = settings.console_options
+    options.check()
+    tls = context_of(settings.console_tls)
+    rest = replace(settings.rest_options, public_url=options.public_url)
+    async with (
+        connect(settings.store_url) as redis,
+        open_ledger(settings.ledger_dsn, before_making(redis, settings.embedded_in)) as ledger,
+    ):
+        guard = LedgerGuard(ledger, redis)
+        await guard.start()
+        blobs = Blobs.open(settings.blobs_at, settings.reserve_bytes)
+        services = Services(rest, ledger, redis, blobs)
+        async with (
+            listening(
+                sites(services, options, guard, deployment_of(settings)),
+                options,
+                settings.api_limits,
+                tls,
+            ),
+            asyncio.TaskGroup() as group,
+        ):
+            group.create_task(guard.run(stopping))
+            group.create_task(services.waiting.run(stopping))
+            await stopping.wait()
+
+
+@asynccontextmanager
+async def listening(
+    setting_to_app: dict[str, web.Application],
+    options: ConsoleOptions,
+    limits: Limits,
+    tls: SSLContext | None = None,
+) -> AsyncIterator[dict[str, int]]:
+    """
+    Serve the applications while the context lasts; yields their ports by setting.
+
+    Raises:
+        CannotListen: A port is not available.
+    """
+    setting_to_port = {
+        "SEGMENTS_CONSOLE_PORT": options.port,
+        "SEGMENTS_CONSOLE_STAFF_PORT": options.staff_port or 0,
+    }
+    async with AsyncExitStack() as stack:
+        bound = {}
+        for setting, app in setting_to_app.items():
+            runner = http_server.runner_of(
+                app,
+                limits=limits,
+                auto_decompress=False,  # a delivered .gz stays a .gz
+                keepalive_timeout=_IDLE_S,
+                lingering_time=_LINGER_S,
+                shutdown_timeout=_STOP_WITHIN_S,
+            )
+            await runner.setup()
+            stack.push_async_callback(runner.cleanup)
+            port = setting_to_port[setting]
+            try:
+                bound[setting] = await http_server.listen(runner, options.host, port, tls)
+            except OSError as error:
+                raise CannotListen(setting, port, error) from None
+            _log.info("listening on port %d", bound[setting])
+        yield bound
+
+
+async def _reasons(services: Services, guard: LedgerGuard) -> list[str]:
+    return [*guard.reasons(), *await ledger_reasons(services.ledger)]

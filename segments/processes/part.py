@@ -1,0 +1,86 @@
+"""
+A part of the service: a child process that is restarted whenever it ends.
+
+`up` and `serve --follow` run their parts alike, and `serve --follow` must not import the ledger.
+"""
+
+import logging
+import signal
+from collections.abc import Awaitable, Callable
+from typing import NoReturn, Protocol
+
+from segments.runtime import child_process
+from segments.runtime.pauses import Backoff
+from segments.runtime.supervision import supervise
+
+_STOP_WITHIN_S = 30
+_PAUSES = Backoff(0.2, 10.0)
+_WELL_AFTER_S = 5.0
+
+
+class Part(Protocol):
+    """A part of the service that can be restarted after its end."""
+
+    name: str
+
+    async def start(self) -> None:
+        """Start the part, and wait until it is ready."""
+
+    async def wait(self) -> int:
+        """Wait for the end of the process, and return its exit status."""
+
+    async def stop(self) -> None:
+        """Stop the part gracefully, if running."""
+
+
+class Program:
+    """
+    A program of our own, as a part.
+
+    Args:
+        name: Its name in the log.
+        started: Starts the process.
+    """
+
+    def __init__(self, name: str, started: Callable[[], Awaitable[child_process.Process]]) -> None:
+        self.name = name
+        self._started = started
+        self._process: child_process.Process | None = None
+
+    async def start(self) -> None:
+        """Start the process, without waiting until it is ready."""
+        self._process = await self._started()
+
+    async def wait(self) -> int:
+        """Wait for its end, and return its exit status; negative if a signal ended it."""
+        assert self._process is not None, "started before it is waited for"
+        return await self._process.wait()
+
+    def hang_up(self) -> None:
+        """Send SIGHUP, if running."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.send_signal(signal.SIGHUP)
+
+    async def stop(self) -> None:
+        """Stop the process, by force after a time limit, if running."""
+        if self._process is not None:
+            await child_process.stop(self._process, within_s=_STOP_WITHIN_S)
+
+
+async def restart(part: Part, log: logging.Logger, *, must_be_well: bool = True) -> NoReturn:
+    """
+    Restart a started part whenever it ends, until cancelled.
+
+    Args:
+        part: The part.
+        log: Takes a line for each end.
+        must_be_well: Give up a part that exits before it was ever well.
+
+    Raises:
+        segments.runtime.supervision.CannotRun: The part exited by itself before it had ever been
+            well.
+    """
+    await supervise(
+        part.name, part.wait, part.start, log,
+        pauses=_PAUSES, well_after_s=_WELL_AFTER_S, must_be_well=must_be_well,
+    )  # fmt: skip

@@ -1,0 +1,57 @@
+"""
+Faults of a process that still answers: until they are cured, files or changes are refused.
+
+    the ledger can't be written        locked, read-only
+    the blobs' directory is not there, or the embedded store's
+    a disk is full, but for the reserve of ledger and store
+    no file descriptor is left
+
+Each is a line with its cure. Readiness lists them without taking the process out of a
+balancer, because all replicas have them alike; `doctor` lists them, too.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from segments.files.blobs import Blobs
+from segments.files.disk import Disk
+from segments.ledger.health import write_reasons
+from segments.runtime.causes import DESCRIPTORS, LOST, of_os_error
+from segments.runtime.descriptors import descriptors_are_left
+from segments.store.embedded import directory_in
+
+
+@dataclass(frozen=True)
+class Ills:
+    """Checks everything that a process depends on."""
+
+    ledger: AsyncEngine
+    blobs: Blobs
+    directory: Path
+    """Where the process writes other files."""
+    reserve_bytes: int | None
+    expects_blobs: bool = True
+    """Whether blobs must exist: a service without any deliveries has not made the directory."""
+    embedded_in: Path | None = None
+    """The data directory of the embedded store; `None`: an external store is configured."""
+
+    async def __call__(self) -> list[str]:
+        """Return the faults, a line each."""
+        said = await write_reasons(self.ledger)
+        try:
+            if self.expects_blobs:
+                self.blobs.check_there()
+            self.blobs.check_room()
+        except OSError as error:
+            said.append(of_os_error(error).of("the storage of delivered files"))
+        try:
+            Disk(self.directory, self.reserve_bytes).check_room()
+        except OSError as error:
+            said.append(of_os_error(error).of("its own directory"))
+        if self.embedded_in is not None and not directory_in(self.embedded_in).is_dir():
+            said.append(LOST.of("the store's directory"))
+        if not descriptors_are_left():
+            said.append(DESCRIPTORS.of("what comes"))
+        return said

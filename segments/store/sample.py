@@ -1,0 +1,140 @@
+"""
+Estimates from a sample of buckets how much the store holds, and which servers lost their data.
+
+An id's first bits choose its bucket, and a hash of the bucket's name chooses the server. So all
+buckets hold about the same number of persons with memberships. A server with less than a quarter
+of the expected persons has lost its data, and has received opt-outs or a file since. A shortfall
+that chance may cause more than once in 10^8 samples is not reported. The check can't work for a
+store on a single server, which loses all or nothing.
+
+The number of memberships is an estimate with a standard error: some 1 % where buckets hold a
+hundred persons with about as many memberships each. Costs a read of a few hundred buckets, about
+a megabyte.
+"""
+
+import math
+import random
+from typing import Final, NamedTuple
+
+from redis.asyncio import Redis
+
+from segments.model.record import CorruptRecord, live
+from segments.store import keys
+from segments.store.reader import Meta
+from segments.store.servers.masters import Server, masters
+
+_LEFT_SHARE: Final = 0.25
+_SURE: Final = 20.0
+"""Exponent of Chernoff's bound for a Poisson variable: the chance is at most e^-20."""
+
+_BUCKETS: Final = 256
+_BUCKETS_A_SERVER: Final = 64
+_BUCKETS_AT_ONCE: Final = 32
+
+
+class Held(NamedTuple):
+    """
+    The result of a sample.
+
+    Attributes:
+        memberships: In the whole store, unexpired ones only, of live and other audiences.
+        error: Standard error of `memberships`.
+        lost: Servers that have far too few persons.
+        ids: Ids with such a membership, in the whole store.
+    """
+
+    memberships: float
+    error: float
+    lost: tuple[Server, ...]
+    ids: float = 0.0
+
+
+class _Bucket(NamedTuple):
+    persons: int  # with memberships
+    memberships: int
+
+
+async def sample(redis: Redis, meta: Meta, today: int, rng: random.Random) -> Held:
+    """
+    Read some buckets of each server.
+
+    Args:
+        redis: The store.
+        meta: The store's layout.
+        today: As `segments.model.record.day_of` counts.
+        rng: Draws the buckets.
+
+    Raises:
+        redis.exceptions.RedisError: A server does not answer.
+    """
+    servers = [server for server in await masters(redis) if server.slots]
+    a_server = max(_BUCKETS_A_SERVER, _BUCKETS // len(servers))
+    drawn = _drawn(servers, 1 << meta.bucket_bits, a_server, rng)
+    looked = [await _look(redis, buckets, today) for buckets in drawn]
+
+    memberships = variance = ids = 0.0
+    for server, found in zip(servers, looked, strict=True):
+        if found:
+            share = sum(last - first + 1 for first, last in server.slots) / keys.SLOTS
+            of_server = share * (1 << meta.bucket_bits)
+            mean = sum(bucket.memberships for bucket in found) / len(found)
+            spread = sum((bucket.memberships - mean) ** 2 for bucket in found)
+            memberships += of_server * mean
+            ids += of_server * sum(bucket.persons for bucket in found) / len(found)
+            variance += of_server**2 * spread / max(1, len(found) - 1) / len(found)
+    return Held(memberships, math.sqrt(variance), _lost(servers, looked), ids)
+
+
+def _lost(servers: list[Server], looked: list[list[_Bucket]]) -> tuple[Server, ...]:
+    persons = [sum(bucket.persons for bucket in found) for found in looked]
+    # By the fullest server: if three of four lost their data, the fourth still tells the mean.
+    a_bucket = max(
+        (count / len(found) for count, found in zip(persons, looked, strict=True) if found),
+        default=0.0,
+    )
+    return tuple(
+        server
+        for server, found, count in zip(servers, looked, persons, strict=True)
+        if _is_too_few(count, len(found) * a_bucket)
+    )
+
+
+def _is_too_few(count: int, expected: float) -> bool:
+    if count > expected * _LEFT_SHARE:
+        return False
+    exponent = expected - count + (count * math.log(count / expected) if count else 0.0)
+    return exponent >= _SURE
+
+
+def _drawn(
+    servers: list[Server], buckets: int, a_server: int, rng: random.Random
+) -> list[list[int]]:
+    """Draw distinct buckets of each server; all buckets where there are few."""
+    drawn: list[list[int]] = [[] for _ in servers]
+    most = min(buckets, 4 * a_server * len(servers))
+    for bucket in rng.sample(range(buckets), most):
+        slot = keys.slot_of(keys.bucket_key(bucket))
+        for server, of_server in zip(servers, drawn, strict=True):
+            if len(of_server) < a_server and server.has(slot):
+                of_server.append(bucket)
+    return drawn
+
+
+async def _look(redis: Redis, buckets: list[int], today: int) -> list[_Bucket]:
+    found: list[_Bucket] = []
+    for start in range(0, len(buckets), _BUCKETS_AT_ONCE):
+        async with redis.pipeline(transaction=False) as pipeline:
+            for bucket in buckets[start : start + _BUCKETS_AT_ONCE]:
+                pipeline.execute_command("HVALS", keys.bucket_key(bucket))
+            replies = await pipeline.execute()
+        for raw in replies:
+            counts = [_memberships(each, today) for each in raw]
+            found.append(_Bucket(sum(map(bool, counts)), sum(counts)))
+    return found
+
+
+def _memberships(raw: bytes, today: int) -> int:
+    try:
+        return len(live(raw, today)[1])
+    except CorruptRecord:  # reported by the next writer
+        return 0

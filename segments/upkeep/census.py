@@ -1,0 +1,224 @@
+"""
+The census: counts the members of all audiences in the store, exactly as of its time.
+
+The store has no list of an audience's members: a record is of a person. So all buckets are read
+once, a few at a time, with a pause as long as each round, as the sweep does it; a bid waits for one
+round trip at most. Most persons of a file have the same record, so equal records are counted
+together and parsed once.
+
+Discarded: the sum of jobs' tallies, which misses ends, erasures and sweeps; and HyperLogLog, which
+never forgets a member.
+
+A census is due once a day, and within ten minutes for an audience whose first delivery was planned.
+A membership counts to the end of its last day, also if an opt-out hides it. Between the first and
+the last round a loader may write, so a person who is written meanwhile counts as found.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
+from typing import NamedTuple
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from segments.ledger import accounts
+from segments.ledger.audience_counts import (
+    forget_counts,
+    is_census_due,
+    keep_counts,
+    to_be_counted,
+)
+from segments.ledger.database.engine import reading
+from segments.model.audience_count import AudienceCount
+from segments.model.record import (
+    EVERYONE,
+    MAX_EXPIRY_DAY,
+    NO_EXPIRY,
+    CorruptRecord,
+    columns,
+    day_of,
+)
+from segments.store import keys
+from segments.store.reader import read_meta
+from segments.upkeep.sweep import buckets_of
+
+_RECORDS_AT_ONCE = 50_000
+_ROWS_AT_ONCE = 200
+_LOOK_EVERY_S = 600
+_DAY_BITS = MAX_EXPIRY_DAY.bit_length()
+
+
+class Census(NamedTuple):
+    """The results of a census."""
+
+    audiences: int = 0
+    persons: int = 0  # with a record
+    unreadable: int = 0  # records; they count nowhere
+
+
+class Members:
+    """Counts members by audience, record by record."""
+
+    def __init__(self, audience_to_forbidding: Mapping[int, frozenset[int]], today: int) -> None:
+        """
+        Args:
+            audience_to_forbidding: The accounts whose opt-outs hide a person in an audience,
+                besides `EVERYONE`; other audiences are not counted.
+            today: A membership holds to the end of its day.
+        """
+        self._forbidding = audience_to_forbidding
+        self._today = today
+        self._pending: Counter[bytes] = Counter()
+        self.persons = 0
+        self.unreadable = 0
+        self._kind_to_members: dict[int, int] = {}  # of any audience and day
+        self._opted_out: Counter[int] = Counter()
+
+    def add(self, records: list[bytes]) -> None:
+        """Take records, as packed."""
+        self.persons += len(records)
+        self._pending.update(records)
+        if len(self._pending) >= _RECORDS_AT_ONCE:
+            self._count_pending()
+
+    def counts(self, now_s: float) -> list[AudienceCount]:
+        """Return the counts of all audiences, also of those without members."""
+        self._count_pending()
+        ends: dict[int, dict[int, int]] = {audience_id: {} for audience_id in self._forbidding}
+        for kind, members in self._kind_to_members.items():
+            audience_id, day = kind >> _DAY_BITS, kind & MAX_EXPIRY_DAY
+            if self._counts(audience_id, day):
+                ends[audience_id][day] = members
+        return [
+            AudienceCount(
+                audience_id,
+                self._today,
+                now_s,
+                sum(by_day.values()),
+                self._opted_out[audience_id],
+                {day: members for day, members in by_day.items() if day != NO_EXPIRY},
+            )
+            for audience_id, by_day in ends.items()
+        ]
+
+    def _count_pending(self) -> None:
+        # Most of a census's time is in this loop: a key is a number, and what does not count is
+        # left out at the end.
+        members = self._kind_to_members
+        for raw, persons in self._pending.items():
+            try:
+                opt_outs, audience_ids, expiry_days = columns(raw)
+            except CorruptRecord:
+                self.unreadable += persons
+                continue
+            for audience_id, day in zip(audience_ids, expiry_days, strict=True):
+                kind = audience_id << _DAY_BITS | day
+                members[kind] = members.get(kind, 0) + persons
+            if opt_outs:
+                account_ids = {opt_out.account_id for opt_out in opt_outs}
+                for audience_id, day in zip(audience_ids, expiry_days, strict=True):
+                    if self._counts(audience_id, day) and self._hides(account_ids, audience_id):
+                        self._opted_out[audience_id] += persons
+        self._pending.clear()
+
+    def _counts(self, audience_id: int, day: int) -> bool:
+        """Tell whether a membership is of a counted audience and holds today."""
+        return audience_id in self._forbidding and not NO_EXPIRY < day < self._today
+
+    def _hides(self, account_ids: set[int], audience_id: int) -> bool:
+        return EVERYONE in account_ids or bool(account_ids & self._forbidding[audience_id])
+
+
+async def census_if_due(
+    ledger: AsyncEngine,
+    redis: Redis,
+    now_s: Callable[[], float],
+    show: Callable[[], None] = lambda: None,
+) -> Census | None:
+    """
+    Count all audiences if that is due and no other process looks after it.
+
+    Args:
+        ledger: Keeps the counts.
+        redis: The store.
+        now_s: Tells the time.
+        show: Called after each round; an exception from it ends the census.
+
+    Returns:
+        The results; `None` if no census was due.
+
+    Raises:
+        segments.store.reader.StoreUnusable, redis.exceptions.RedisError: The store can't be read;
+            nothing was kept.
+    """
+    if not await redis.set(keys.COUNTED, b"1", nx=True, ex=_LOOK_EVERY_S):
+        return None
+    async with reading(ledger) as conn:
+        if not await is_census_due(conn, day_of(now_s())):
+            return None
+    return await census(ledger, redis, now_s, show)
+
+
+async def census(
+    ledger: AsyncEngine,
+    redis: Redis,
+    now_s: Callable[[], float],
+    show: Callable[[], None] = lambda: None,
+) -> Census:
+    """Count all audiences now; otherwise as `census_if_due`."""
+    meta = await read_meta(redis)
+    async with reading(ledger) as conn:
+        audience_to_owner = await to_be_counted(conn)
+        tree = await accounts.tree(conn)
+    owner_to_forbidding = {
+        owner_id: tree.forbidding(owner_id) for owner_id in set(audience_to_owner.values())
+    }
+    forbidding = {
+        audience_id: owner_to_forbidding[owner_id]
+        for audience_id, owner_id in audience_to_owner.items()
+    }
+    if not audience_to_owner:
+        return Census()
+    counted_at_s = now_s()
+    members = Members(forbidding, day_of(counted_at_s))
+    await count(redis, meta.bucket_bits, members, show)
+    counts = members.counts(counted_at_s)
+    for at in range(0, len(counts), _ROWS_AT_ONCE):
+        async with ledger.begin() as conn:
+            await keep_counts(conn, counts[at : at + _ROWS_AT_ONCE])
+    async with ledger.begin() as conn:
+        await forget_counts(conn, day_of(counted_at_s))
+    return Census(len(counts), members.persons, members.unreadable)
+
+
+async def count(
+    redis: Redis, bucket_bits: int, members: Members, show: Callable[[], None] = lambda: None
+) -> None:
+    """Count the records of all buckets, each bucket once."""
+    is_counted = bytearray(1 << max(0, bucket_bits - 3))  # a bit for each bucket
+    async for buckets in buckets_of(redis):
+        began_s = time.monotonic()
+        new = []
+        for bucket in buckets:  # a scan may name a bucket twice
+            bit = 1 << (bucket & 7)
+            if not is_counted[bucket >> 3] & bit:
+                is_counted[bucket >> 3] |= bit
+                new.append(bucket)
+        members.add(await _records(redis, new))
+        show()
+        await asyncio.sleep(time.monotonic() - began_s)
+
+
+async def _records(redis: Redis, buckets: Sequence[int]) -> list[bytes]:
+    async with redis.pipeline(transaction=False) as pipeline:
+        for bucket in buckets:
+            pipeline.hvals(keys.bucket_key(bucket))
+        replies = await pipeline.execute(raise_on_error=False)
+    for reply in replies:
+        if isinstance(reply, RedisError):
+            raise reply
+    return list(chain.from_iterable(replies))

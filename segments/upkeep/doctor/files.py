@@ -1,0 +1,119 @@
+"""Checks the delivered files that a rebuild would read."""
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from obstore.exceptions import BaseError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from segments.files.blobs import DELIVERIES, Blobs
+from segments.ingest.spool import Spool
+from segments.ledger import jobs
+from segments.ledger.database.engine import reading
+from segments.model.job import NO_FILE, Job, JobState
+from segments.model.stop_reason import Stopped
+from segments.runtime.causes import DirectoryGone
+from segments.upkeep.doctor.findings import Deployment, Finding, Grade
+from segments.upkeep.replay import read_again
+
+_NAMED = 10
+_JOBS_AT_ONCE = 1000
+
+_READ = 5
+_READ_BYTES = 16 << 20
+"""How many files of the newest jobs are read to the end, and their largest size."""
+
+
+class _Tools(NamedTuple):
+    ledger: AsyncEngine
+    blobs: Blobs
+    spool_dir: Path
+    now_s: Callable[[], float] = time.time
+    reserve_bytes: int | None = None
+
+
+async def look_at_files(deployment: Deployment, ledger: AsyncEngine) -> Finding:
+    """
+    Look for missing files, and check that the newest can be read.
+
+    Reading all of them would take as long as a rebuild.
+    """
+    try:
+        # Jobs before files: a listed job's file was stored earlier.
+        wanted = await _with_files(ledger)
+        if not wanted:
+            return Finding(Grade.GOOD, "files: a rebuild would read none")
+        if isinstance(deployment.blobs_at, Path) and not deployment.blobs_at.is_dir():
+            raise DirectoryGone
+        blobs = Blobs.looked_at(deployment.blobs_at)
+        there = set(await blobs.names(DELIVERIES))
+        missing = await _still(ledger, [job for job in wanted if job.blob not in there])
+        to_read = [job for job in wanted if job.blob in there and _is_read(job)]
+        damaged = await _still(ledger, await _damaged(_read_with(ledger, blobs), to_read[-_READ:]))
+    except (OSError, BaseError) as error:
+        return Finding(
+            Grade.BAD,
+            f"files: their storage can't be read ({type(error).__name__}): see SEGMENTS_BLOB_URL,"
+            " its disk or bucket, and the rights there; until then files are refused and jobs wait",
+        )
+    if missing or damaged:
+        said = [
+            f"{what}: {_named(found)}"
+            for what, found in (("missing", missing), ("damaged", damaged))
+            if found
+        ]
+        return Finding(
+            Grade.BAD,
+            f"files: {'; '.join(said)}; bring them back from a backup, for a rebuild stops there,"
+            " and with --skip-missing lacks what they hold",
+        )
+    return Finding(Grade.GOOD, f"files: all {len(wanted):,} that a rebuild would read are there")
+
+
+def _read_with(ledger: AsyncEngine, blobs: Blobs) -> Callable[[str], _Tools]:
+    return lambda folder: _Tools(ledger, blobs, Path(folder))
+
+
+async def _with_files(ledger: AsyncEngine) -> list[Job]:
+    found: list[Job] = []
+    last_id = 0
+    while True:
+        async with reading(ledger) as conn:
+            page = await jobs.jobs_after(conn, last_id, _JOBS_AT_ONCE)
+        if not page:
+            return found
+        found += [job for job in page if job.blob != NO_FILE and not job.has_written_nothing]
+        last_id = page[-1].id
+
+
+async def _still(ledger: AsyncEngine, seen: Sequence[Job]) -> list[Job]:
+    """Return the jobs that still name the same file; a scrub may have replaced it."""
+    async with reading(ledger) as conn:
+        now = [await jobs.job(conn, job.id) for job in seen]
+    return [
+        job for job, is_now in zip(seen, now, strict=True) if is_now and is_now.blob == job.blob
+    ]
+
+
+def _is_read(job: Job) -> bool:
+    return job.state is JobState.DONE and job.report.size_bytes <= _READ_BYTES
+
+
+async def _damaged(tools: Callable[[str], _Tools], to_read: Sequence[Job]) -> list[Job]:
+    damaged = []
+    with tempfile.TemporaryDirectory() as folder:
+        for job in to_read:
+            try:
+                with Spool(Path(folder)) as spool:
+                    await read_again(job, tools(folder), spool)
+            except (Stopped, FileNotFoundError):
+                damaged.append(job)
+    return damaged
+
+
+def _named(found: Sequence[Job]) -> str:
+    named = ", ".join(f"job {job.id} ({job.blob})" for job in found[:_NAMED])
+    return named + (f" and {len(found) - _NAMED} more" if len(found) > _NAMED else "")

@@ -1,0 +1,1 @@
+"""ARTF as its hosts speak it: the official runtime, and bytes that it would not write."""

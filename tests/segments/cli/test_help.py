@@ -1,0 +1,57 @@
+"""What `rtb-segments --help` prints, and what it costs."""
+
+import subprocess
+import sys
+from importlib.metadata import version
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from segments.cli import main
+
+_HEAVY = ("aiohttp", "asyncssh", "numpy", "pyarrow", "pydantic", "redis", "sqlalchemy")
+
+
+def test_help_says_of_each_command_its_own_first_sentence() -> None:
+    said = " ".join(CliRunner().invoke(main, ["--help"]).output.split())
+
+    for name in main.list_commands(click.Context(main)):
+        command = main.get_command(click.Context(main), name)
+        assert command is not None
+        sentence = " ".join((command.help or "").split("\n\n")[0].split())
+        assert f" {name} {sentence}" in said
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_nothing_heavy_is_imported_to_print_it(option: str) -> None:
+    program = (
+        "import sys; from segments.cli import main\n"
+        f"try: main([{option!r}])\n"
+        f"except SystemExit: print('imported:', [m for m in {_HEAVY} if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.endswith("imported: []\n")
+
+
+def test_version_is_the_packages() -> None:
+    said = CliRunner().invoke(main, ["--version"]).output
+
+    assert said == f"rtb-segments, version {version('rtb-segments')}\n"
+
+
+def test_command_over_the_ledger_waits_for_no_server_and_no_reader_of_files() -> None:
+    program = (
+        "import sys; from importlib import import_module\n"
+        "for name in ('accounts', 'audiences', 'audit', 'privacy', 'recipients', 'tokens'):\n"
+        "    import_module(f'segments.cli.{name}')\n"
+        "print('imported:', [m for m in ('aiohttp', 'asyncssh', 'pyarrow') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout == "imported: []\n"

@@ -1,0 +1,276 @@
+"""
+The console in a real browser: what a person does, by mouse, by keyboard, without scripts.
+
+One Chromium and one console for all of it: each flow takes what the flow before has left.
+"""
+
+import asyncio
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyotp
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from msgspec.structs import replace
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    FilePayload,
+    Page,
+    ViewportSize,
+    sync_playwright,
+)
+
+from segments.ledger import jobs
+from segments.ledger.database.engine import open_ledger
+from segments.model.job import JobState
+from segments.model.record import day_of
+from segments.model.role import Role
+from segments.settings import Settings
+from segments.store.meta import prepare
+from segments.store.servers.connection import connect
+from tests.console import Served, serving_console
+from tests.engines import Engine
+from tests.ledger_seed import Seeded, seed
+from tests.rest import PASSWORD
+from tests.segments.console.test_pages import BRAKE, count, delivery
+
+pytestmark = pytest.mark.xdist_group("console in a browser")
+
+PHONE = ViewportSize(width=390, height=844)
+DESK = ViewportSize(width=1280, height=900)
+
+
+class Console:
+    """The console on a thread of its own: the browser's library keeps this one's event loop."""
+
+    def __init__(self, settings: Settings, store: Engine) -> None:
+        self._settings, self._store = settings, store
+        self._loop = asyncio.new_event_loop()
+        self._ready, self._stop = threading.Event(), asyncio.Event()
+        self._thread = threading.Thread(target=self._run)
+        self.served: Served
+        self.seeded: Seeded
+
+    def __enter__(self) -> "Console":
+        self._thread.start()
+        assert self._ready.wait(60)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(60)
+
+    def do(self, what: Any) -> Any:
+        """Do something on the console's loop."""
+        return asyncio.run_coroutine_threadsafe(what, self._loop).result(60)
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._serve())
+
+    async def _serve(self) -> None:
+        async with (
+            connect(self._store.url) as redis,
+            open_ledger(self._settings.ledger_dsn) as self.ledger,
+        ):
+            await prepare(redis, self._settings.expected_ids)
+            self.seeded = await seed(self.ledger)
+            async with serving_console(self._settings, self.ledger, redis) as self.served:
+                await self.served.user("jane", self.seeded.shop)
+                await self.served.member("ada", Role.OPERATOR)
+                self._ready.set()
+                await self._stop.wait()
+
+
+@pytest.fixture(scope="module")
+def console(
+    migrated_file: Path, valkey_server: Engine, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Console]:
+    settings = Settings(data_dir=tmp_path_factory.mktemp("console"), expected_ids=10_000)
+    valkey_server.reset()
+    shutil.copy2(migrated_file, settings.data_dir)
+    with Console(settings, valkey_server) as console:
+        for state in (JobState.DONE, JobState.FAILED, JobState.QUEUED):
+            console.do(delivery(console.ledger, console.seeded, state, name=f"{state}.txt", rows=9))
+        today = day_of(console.served.clock())
+        for days_ago, members in ((0, 123_456), (1, 120_000)):
+            console.do(count(console.ledger, console.seeded, today - days_ago, members))
+        yield console
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    program = shutil.which("chromium")
+    assert program is not None, "Debian's chromium, of .ci/debian-packages"
+    with sync_playwright() as playwright:
+        options = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        browser = playwright.chromium.launch(executable_path=program, args=options)
+        yield browser
+        browser.close()
+
+
+def look(page: Page, name: str) -> None:
+    """Check a page as axe-core does, and that nothing scrolls sideways; keep a picture."""
+    if folder := os.environ.get("CONSOLE_PICTURES"):
+        page.screenshot(path=f"{folder}/{name}.png", full_page=True)
+    found = Axe().run(page)
+    assert found.violations_count == 0, f"{name}: {found.generate_report()}"
+    wide = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
+    assert page.evaluate(wide) is False, name
+
+
+def watched(context: BrowserContext, complaints: list[str]) -> Page:
+    """Open a page whose errors, and whose offences against the policy, are kept."""
+    page = context.new_page()
+    page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    return page
+
+
+def log_in(page: Page, url: str, username: str) -> None:
+    page.goto(f"{url}/login")
+    page.get_by_label("Username").fill(username)
+    page.get_by_label("Password").fill(PASSWORD)
+    page.keyboard.press("Enter")
+
+
+def test_a_partner_sees_what_became_of_its_files(console: Console, chromium: Browser) -> None:
+    complaints: list[str] = []
+    url = console.served.url
+    with chromium.new_context(viewport=DESK) as context:
+        page = watched(context, complaints)
+        log_in(page, url, "jane")
+        page.get_by_role("heading", name="Audiences").wait_for()
+        look(page, "audiences")
+        page.get_by_role("link", name="Shoes").click()
+        page.get_by_role("heading", name="Shoes").wait_for()
+        look(page, "audience")
+        page.get_by_role("link", name="Delete…").click()
+        page.get_by_role("dialog").get_by_label("Type its name").fill("not its name")
+        look(page, "delete")
+        page.get_by_role("link", name="Cancel").click()
+        page.get_by_role("navigation").get_by_role("link", name="Deliveries").click()
+        page.get_by_role("link", name="failed.txt").wait_for()
+        look(page, "deliveries")
+
+        # The file goes on while the page is open: nobody loads it again.
+        page.get_by_role("link", name="queued.txt").click()
+        page.get_by_role("heading", name="queued.txt").get_by_text("Queued", exact=True).wait_for()
+        look(page, "delivery")
+
+        async def finish() -> None:
+            async with console.ledger.begin() as conn:
+                found = await jobs.jobs(conn, 9)
+                (job,) = [each for each in found if each.file_name == "queued.txt"]
+                await jobs.rewrite(conn, replace(job, state=JobState.DONE, finished_at_s=1.8e9))
+
+        console.do(finish())
+        page.get_by_role("heading", name="queued.txt").get_by_text("Done", exact=True).wait_for()
+        page.goto(f"{url}/account")
+        look(page, "account")
+    assert complaints == []
+
+
+def test_a_held_file_is_released_by_keyboard_alone(console: Console, chromium: Browser) -> None:
+    complaints: list[str] = []
+    url = console.served.url
+    held = JobState.HELD
+    console.do(delivery(console.ledger, console.seeded, held, name="all.txt", held_because=BRAKE))
+    with chromium.new_context(viewport=DESK, color_scheme="dark") as context:
+        page = watched(context, complaints)
+        page.goto(url)
+        look(page, "login-dark")
+        page.keyboard.type("ada")
+        page.keyboard.press("Tab")
+        page.keyboard.type(PASSWORD)
+        page.keyboard.press("Enter")
+        page.get_by_role("heading", name="Set up your second factor").wait_for()
+        look(page, "code-dark")
+        secret = page.locator("details p").first.text_content() or ""
+        page.keyboard.type(pyotp.TOTP(secret).at(int(console.served.clock())))
+        page.keyboard.press("Enter")
+        page.get_by_role("heading", name="1 thing needs you").wait_for()
+        look(page, "operations-dark")
+        page.get_by_role("link", name="all.txt").focus()
+        page.keyboard.press("Enter")
+        page.get_by_role("link", name="Release…").focus()
+        page.keyboard.press("Enter")
+        page.get_by_role("dialog").get_by_label("Why").wait_for()
+        look(page, "release-dark")
+        page.keyboard.type("as agreed with the partner")
+        page.keyboard.press("Enter")
+        page.get_by_text("Released: the loader carries it on.").wait_for()
+        for path in ("/ops/recipients", "/ops/recipients/dsp-a", "/ops/audit", "/ops/deliveries"):
+            page.goto(url + path)
+            look(page, path.strip("/").replace("/", "-") + "-dark")
+    assert complaints == []
+
+
+def test_files_are_dropped_and_plain_addresses_stay_here(
+    console: Console, chromium: Browser
+) -> None:
+    complaints: list[str] = []
+    url = console.served.url
+    with chromium.new_context(viewport=DESK) as context:
+        page = watched(context, complaints)
+        sent: list[str] = []
+        page.on("request", lambda request: sent.append(request.method))
+        log_in(page, url, "jane")
+        page.get_by_role("navigation").get_by_role("link", name="Upload a file").click()
+        page.locator("#drop-words", has_text="Drop files here").wait_for()
+        sent.clear()
+        dropped = page.evaluate_handle(
+            """([names, texts]) => {
+                const data = new DataTransfer();
+                names.forEach((name, n) => data.items.add(new File([texts[n]], name)));
+                return data;
+            }""",
+            [["hashes.txt", "plain.txt"], ["0" * 31 + "1\n", "ada@example.com\n"]],
+        )
+        page.dispatch_event("#drop", "drop", {"dataTransfer": dropped})
+        page.get_by_text("Kept", exact=True).wait_for()
+        page.get_by_text("These look like plain e-mail addresses").wait_for()
+        look(page, "upload")
+        assert sent == ["POST"]
+        page.get_by_role("link", name="Follow").click()
+        page.get_by_role("heading", name="hashes.txt").wait_for()
+    assert complaints == []
+
+
+def test_pages_work_on_a_phone_without_scripts(console: Console, chromium: Browser) -> None:
+    url = console.served.url
+    with chromium.new_context(viewport=PHONE, java_script_enabled=False) as context:
+        page = context.new_page()
+        log_in(page, url, "jane")
+        page.get_by_text("segments / Audiences").click()
+        page.get_by_role("link", name="Deliveries").first.click()
+        page.get_by_role("link", name="failed.txt").click()
+        assert page.get_by_role("heading", name="failed.txt").is_visible()
+        page.goto(f"{url}/audiences/{console.seeded.shoes.id}")
+        page.get_by_role("link", name="Deactivate…").click()
+        page.get_by_role("dialog").get_by_role("button", name="Deactivate").click()
+        page.get_by_text("Deactivated: no bid shows it from now on.").wait_for()
+        page.get_by_role("button", name="Activate").click()
+        page.get_by_text("Activated: bids show it").wait_for()
+        page.goto(f"{url}/upload")
+        content = b"0" * 31 + b"1\n"
+        file = FilePayload(name="no-script.txt", mimeType="text/plain", buffer=content)
+        page.locator("input[type=file]").set_input_files(file)
+        page.get_by_role("button", name="Upload").click()
+        page.get_by_role("heading", name="no-script.txt").wait_for()
+        state = context.storage_state()
+    with chromium.new_context(viewport=PHONE, storage_state=state) as context:
+        page = context.new_page()
+        for path in (
+            "/upload",
+            "/audiences",
+            "/deliveries",
+            f"/audiences/{console.seeded.shoes.id}",
+        ):
+            page.goto(url + path)
+            look(page, path.strip("/").replace("/", "-") + "-390")

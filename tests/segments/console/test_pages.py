@@ -1,0 +1,315 @@
+"""What pages show and do: one's own, as text, and with a row in the trail for each act."""
+
+import re
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+from sqlalchemy import insert, update
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from segments.ledger import jobs, recipients
+from segments.ledger.privacy.audit import entries
+from segments.ledger.tables import audience_counts as counts_table
+from segments.ledger.tables import audiences as audiences_table
+from segments.ledger.tables import jobs as jobs_table
+from segments.model.job import BadLine, BadLineReason, Job, JobState, Report
+from segments.model.order import Order, SegmentAction, SegmentOrder
+from segments.model.record import began_at_s, day_of
+from segments.model.role import Role
+from tests.console import Served
+from tests.ledger_seed import Seeded
+
+HOSTILE = "<b onclick=alert(1)>&amp;\u202eevil</b>" + "x" * 200
+BRAKE = "It would remove 971 of 1000 members"
+
+
+async def delivery(
+    ledger: AsyncEngine,
+    seeded: Seeded,
+    state: JobState,
+    *,
+    name: str = "file.txt",
+    **report: Any,
+) -> Job:
+    """A delivery of the shop in some state."""
+    shoes = seeded.shoes
+    segment = SegmentOrder(shoes.segment_id, shoes.name, SegmentAction.REMOVE, shoes.id)
+    order = Order((segment,), hash_type="sha2")
+    async with ledger.begin() as conn:
+        job = await jobs.submit(
+            conn,
+            door="audience api",
+            partner_id=seeded.shop.id,
+            owner_id=seeded.shop.id,
+            order=order,
+            blob="",
+            sha256=name,
+            file_name=name,
+            now_s=1_767_225_600.0,
+        )
+        job = replace(job, state=state, report=Report(**report))
+        await jobs.rewrite(conn, job)
+        if state is JobState.FAILED:
+            error = "no_valid_record: 3 lines look like plain addresses"
+            await conn.execute(
+                update(jobs_table).where(jobs_table.c.id == job.id).values(error=error)
+            )
+    return job
+
+
+async def count(ledger: AsyncEngine, seeded: Seeded, day: int, members: int) -> None:
+    """A count of the census."""
+    row = {
+        "audience_id": seeded.shoes.id,
+        "day": day,
+        "counted_at_s": began_at_s(day),
+        "members": members,
+        "opted_out": members // 10,
+        "ends": {str(day + 3): members // 2},
+    }
+    async with ledger.begin() as conn:
+        await conn.execute(insert(counts_table).values(row))
+
+
+async def whats(ledger: AsyncEngine) -> list[tuple[str, str, str]]:
+    """The acts of the trail, but for logins."""
+    async with ledger.connect() as conn:
+        return [
+            (row["actor"], row["what"], row["target"])
+            async for row in entries(conn)
+            if row["what"] != "login"
+        ]
+
+
+async def test_anothers_page_is_no_page(
+    console: Served, seeded: Seeded, ledger: AsyncEngine
+) -> None:
+    job = await delivery(ledger, seeded, JobState.DONE)
+    async with console.user_of(seeded.agency) as agency:
+        nowhere = await agency.see("/nowhere")
+        assert nowhere.status == 404
+        for path in (
+            f"/deliveries/{job.transaction_id}",
+            f"/deliveries/{job.id}",
+            f"/audiences/{seeded.shoes.id}",
+            "/audiences/999999999999999999",
+        ):
+            answer = await agency.see(path)
+            assert (answer.status, answer.main) == (404, nowhere.main), path
+        for act in ("rename", "ttl", "activate", "deactivate", "delete"):
+            answer = await agency.send(f"/audiences/{seeded.shoes.id}/{act}", name="Shoes")
+            assert (answer.status, answer.main) == (404, nowhere.main), act
+        assert "Hats" in (await agency.see("/audiences")).said  # its sub account's
+        assert (await agency.see(f"/audiences/{seeded.hats.id}")).status == 200
+    assert await whats(ledger) == []
+
+
+async def test_a_hostile_name_is_text(console: Served, seeded: Seeded, ledger: AsyncEngine) -> None:
+    job = await delivery(ledger, seeded, JobState.QUEUED, name=HOSTILE)
+    async with ledger.begin() as conn:
+        await conn.execute(update(audiences_table).values(name=HOSTILE))  # as if it had got in
+    async with console.user_of(seeded.shop) as shop, console.staff_of(Role.OPERATOR) as ada:
+        pages = [
+            await shop.see("/deliveries"),
+            await shop.see(f"/deliveries/{job.transaction_id}"),
+            await shop.see("/audiences"),
+            await shop.see(f"/audiences/{seeded.shoes.id}"),
+            await ada.see("/ops"),
+            await ada.see("/ops/deliveries"),
+        ]
+    for page in pages:
+        assert page.status == 200
+        assert "<b onclick" not in page.text
+        assert "&lt;b onclick=alert(1)&gt;&amp;amp;" in page.text
+
+
+async def test_a_partner_reads_what_a_file_alone_decides(
+    console: Served, seeded: Seeded, ledger: AsyncEngine
+) -> None:
+    counts: dict[str, Any] = {
+        "added": 7001,
+        "renewed": 7002,
+        "removed": 7003,
+        "unchanged": 7004,
+        "refused": 7005,
+    }
+    job = await delivery(
+        ledger,
+        seeded,
+        JobState.DONE,
+        rows=100,
+        valid=97,
+        bad=3,
+        written=97,
+        duplicates=2,
+        bad_lines=(BadLine(17, BadLineReason.EMAIL_ADDRESS),),
+        bad_by_reason={BadLineReason.EMAIL_ADDRESS: 3},
+        **counts,
+    )
+    async with console.user_of(seeded.shop) as shop, console.staff_of(Role.OPERATOR) as ada:
+        page = await shop.see(f"/deliveries/{job.transaction_id}")
+        exact = await ada.see(f"/ops/deliveries/{job.transaction_id}")
+    assert "Lines in the file 100" in page.said
+    assert "Persons it named 95" in page.said
+    assert "looks like an e-mail address: send its SHA-256" in page.said
+    for number in counts.values():
+        assert f'value="{number}"' not in page.text
+        assert f'value="{number}"' in exact.text
+
+
+async def test_members_are_told_in_hundreds_and_few_of_them_not_at_all(
+    console: Served, seeded: Seeded, ledger: AsyncEngine
+) -> None:
+    today = day_of(console.clock())
+    at = f"/audiences/{seeded.shoes.id}"
+
+    async with console.user_of(seeded.shop) as shop:
+        assert "not counted yet" in (await shop.see(at)).said
+        await count(ledger, seeded, today - 2, 17)
+        assert "under 1 000" in (await shop.see("/audiences")).said
+        await count(ledger, seeded, today - 1, 123_456)
+        for path in (at, "/audiences"):
+            page = await shop.see(path)
+            assert 'value="123456"' not in page.text
+            assert re.search(r'value="123[45]00"', page.text), path
+        page = await shop.see(at)
+        assert re.search(r'value="6[12]000"', page.text)  # end in 7 days
+        assert re.search(r"Opted out 10(\.\d)? %", page.said)
+        assert "under 1 000" in page.said  # the day before
+
+
+async def test_a_failed_file_says_what_to_do(
+    console: Served, seeded: Seeded, ledger: AsyncEngine
+) -> None:
+    await delivery(ledger, seeded, JobState.FAILED)
+    async with console.user_of(seeded.shop) as shop:
+        page = await shop.see("/deliveries")
+    assert "3 lines look like plain addresses. Send one hash a line" in page.said
+
+
+async def test_an_operator_releases_a_held_file_and_a_partner_never(
+    console: Served, seeded: Seeded, ledger: AsyncEngine
+) -> None:
+    job = await delivery(ledger, seeded, JobState.HELD, held_because=BRAKE)
+    async with console.user_of(seeded.shop) as shop:
+        page = await shop.see(f"/deliveries/{job.transaction_id}")
+        assert "an operator has to let it go on" in page.said
+        assert "971" not in page.text
+        assert "Release" not in page.text
+        answer = await shop.send(f"/ops/deliveries/{job.transaction_id}/release")
+        assert answer.status == 403
+    async with console.staff_of(Role.OPERATOR) as ada:
+        assert BRAKE in (await ada.see("/ops")).said
+        at = f"/ops/deliveries/{job.transaction_id}"
+        assert 'id="ask-release"' in (await ada.see(f"{at}?ask=release")).text
+        done = await ada.send(f"{at}/release", reason="as agreed")
+        assert done.location == f"{at}?done=released"
+        assert (await ada.send(f"{at}/refuse", reason="no")).status == 409
+        assert "Nothing needs you" in (await ada.see("/ops")).said
+    async with ledger.connect() as conn:
+        rows = [row async for row in entries(conn)]
+    (row,) = (row for row in rows if row["what"] == "job release")
+    assert (row["actor"], row["actor_name"]) == ("staff", "staff-operator")
+    assert row["detail"]["reason"] == "as agreed"
+
+
+async def test_after_five_minutes_a_release_asks_for_the_code_again(
+    console: Served, seeded: Seeded, ledger: AsyncEngine
+) -> None:
+    job = await delivery(ledger, seeded, JobState.HELD, held_because=BRAKE)
+    at = f"/ops/deliveries/{job.transaction_id}"
+    async with console.staff_of(Role.OPERATOR) as ada:
+        console.clock.ahead_s += 301
+        assert 'name="code"' in (await ada.see(at)).text
+        refused = await ada.send(f"{at}/release", reason="x", code="000000")
+        assert (refused.status, "Nothing was changed" in refused.said) == (403, True)
+    async with ledger.connect() as conn:
+        kept = await jobs.job(conn, job.id)
+    assert kept is not None
+    assert kept.state is JobState.HELD
+
+
+async def test_a_partner_acts_on_its_audience_and_the_trail_says_so(
+    console: Served, seeded: Seeded, ledger: AsyncEngine
+) -> None:
+    at = f"/audiences/{seeded.shoes.id}"
+    async with console.user_of(seeded.shop) as shop:
+        assert (await shop.send(f"{at}/rename", name="Boots")).location == f"{at}?done=saved"
+        assert (await shop.send(f"{at}/ttl", ttl="30")).status == 303
+        assert (await shop.send(f"{at}/ttl", ttl="many")).status == 409
+        assert (await shop.send(f"{at}/deactivate")).location == f"{at}?done=deactivated"
+        assert "Deactivated" in (await shop.see(at)).said
+        assert (await shop.send(f"{at}/activate")).status == 303
+        assert (await shop.send(f"{at}/delete", name="Shoes")).status == 409
+        assert (await shop.send(f"{at}/delete", name="Boots")).location == f"{at}?done=deleted"
+        made = await shop.send("/audiences/new", name="New", ttl="")
+        assert "New" in (await shop.see(made.location)).said
+        wrong = await shop.send("/audiences/new", name="New", ttl="0")
+        assert (wrong.status, 'aria-describedby="wrong"' in wrong.text) == (422, True)
+    target = f"audience {seeded.shoes.id}"
+    assert [(actor, what) for actor, what, of in await whats(ledger) if of == target] == [
+        ("user", "audience rename"),
+        ("user", "audience ttl"),
+        ("user", "audience deactivate"),
+        ("user", "audience activate"),
+        ("user", "audience delete"),
+    ]
+
+
+async def test_an_operator_grants_revokes_and_holds_out(
+    console: Served, seeded: Seeded, ledger: AsyncEngine
+) -> None:
+    at = "/ops/recipients/dsp-a"
+    async with console.staff_of(Role.OPERATOR) as ada:
+        assert "1 of 2" in (await ada.see("/ops/recipients")).said
+        assert (await ada.send(f"{at}/grant", partner="agency")).status == 303
+        assert (await ada.send(f"{at}/revoke", partner="shop")).status == 303
+        assert (await ada.send(f"{at}/hold-out", percent="2,5")).status == 303
+        assert (await ada.send(f"{at}/hold-out", percent="101")).status == 409
+        assert (await ada.send(f"{at}/deactivate")).status == 303
+        assert (await ada.send("/ops/recipients", name="no name")).status == 422
+        added = await ada.send("/ops/recipients", name="dsp-b")
+        assert added.location == "/ops/recipients/dsp-b?done=saved"
+        assert (await ada.see("/ops/recipients/none")).status == 404
+        trail = await ada.see("/ops/audit?what=recipient grant")
+        assert "partner: agency" in trail.said
+        assert "dsp-b" not in trail.said
+    async with ledger.connect() as conn:
+        dsp = await recipients.recipient(conn, "dsp-a")
+    assert (dsp.partner_ids, dsp.hold_out, dsp.is_active) == ((seeded.agency.id,), 0.025, False)
+    assert [what for _, what, _ in await whats(ledger)] == [
+        "recipient grant",
+        "recipient revoke",
+        "recipient hold-out",
+        "recipient deactivate",
+        "recipient add",
+    ]
+
+
+@pytest.mark.parametrize("path", ["/deliveries", "/audiences"])
+async def test_lists_are_filtered_and_say_so(console: Served, seeded: Seeded, path: str) -> None:
+    async with console.user_of(seeded.shop) as shop:
+        assert "None is like this" in (await shop.see(f"{path}?q=nothing")).said
+        assert (await shop.see(f"{path}?cursor=typed")).status == 409
+
+
+async def test_what_moves_is_asked_for_again_and_what_rests_is_not(
+    console: Served, seeded: Seeded, ledger: AsyncEngine
+) -> None:
+    job = await delivery(ledger, seeded, JobState.QUEUED)
+    asked = {"HX-Request": "true"}
+    at = f"/deliveries/{job.transaction_id}"
+    async with console.user_of(seeded.shop) as shop:
+        page = await shop.see(at)
+        url = page.text.partition('hx-get="')[2].partition('"')[0]
+        assert (await shop.see(url, headers=asked)).status == 204
+        async with ledger.begin() as conn:
+            await jobs.rewrite(conn, replace(job, state=JobState.DONE))
+        part = await shop.see(url, headers=asked)
+        assert part.status == 200
+        assert "<html" not in part.text
+        assert "hx-get" not in part.text
+    async with console.browser() as stranger:
+        gone = await stranger.see(url, headers=asked)
+        assert (gone.status, gone.headers["HX-Redirect"]) == (401, "/login")

@@ -1,7 +1,8 @@
 """
 A worker that reads from the replicas of a Redis Cluster as well (`RTB_READ_REPLICAS`).
 
-Who was asked is read from the nodes themselves: on a replica nothing but bids sends HGET.
+Which nodes were asked is read from them: on a replica bids alone send HGET, but for the check
+of the listener's permission, which names the first bucket (`RECORD_COMMAND`).
 """
 
 from collections.abc import AsyncIterator
@@ -13,6 +14,7 @@ from segments.model.identity import IdentifierKind, id_of_email_hash
 from segments.model.record import OptOutAction
 from segments.projection.in_force import Receipt
 from segments.projection.opt_outs import record_opt_out
+from segments.store.keys import bucket_key, slot_of
 from tests.cluster import TestCluster, in_thread, until_true
 from tests.edge.cluster_store import ClusterService, checked, furnished
 from tests.edge.small_store import eventually
@@ -59,17 +61,24 @@ async def until_asked(cluster: TestCluster, node: Engine) -> None:
     await eventually(is_asked)
 
 
-async def replicas_of_all(cluster: TestCluster) -> list[Engine]:
+async def masters_of(world: ClusterService) -> list[Engine]:
+    """Return the masters; last of all the one whose replica answers checks of permission, too."""
+    checked_slot = slot_of(bucket_key(0))
+    masters = await in_thread(world.cluster.masters)
+    return sorted(masters, key=lambda master: checked_slot in world.slots_on(master))
+
+
+async def replicas_of_all(world: ClusterService) -> list[Engine]:
     return [
         replica
-        for master in await in_thread(cluster.masters)
-        for replica in await in_thread(cluster.replicas_of, master)
+        for master in await masters_of(world)
+        for replica in await in_thread(world.cluster.replicas_of, master)
     ]
 
 
 async def test_bids_reach_replicas_if_told_so_and_only_then(world: ClusterService) -> None:
-    masters = await in_thread(world.cluster.masters)
-    replicas = await replicas_of_all(world.cluster)
+    masters = await masters_of(world)
+    replicas = await replicas_of_all(world)
     reads = await in_thread(Reads, world.cluster, [*masters, *replicas])
 
     async with checked(world, read_replicas=True) as checking:
@@ -91,7 +100,7 @@ async def test_replica_that_is_gone_is_missed_by_nobody(world: ClusterService) -
     """
     Whoever was on the way to it is asked of its master.
     """
-    gone = (await replicas_of_all(world.cluster))[0]
+    gone = (await replicas_of_all(world))[0]
 
     async with checked(world, read_replicas=True) as checking:
         await in_thread(gone.kill)
@@ -106,7 +115,7 @@ async def test_replica_that_is_gone_is_missed_by_nobody(world: ClusterService) -
 async def test_replica_that_hangs_is_waited_for_no_longer_than_a_probe(
     world: ClusterService,
 ) -> None:
-    hanging = (await replicas_of_all(world.cluster))[0]
+    hanging = (await replicas_of_all(world))[0]
 
     async with checked(world, read_replicas=True) as checking:
         hanging.freeze()
@@ -123,7 +132,7 @@ async def test_replica_that_has_lost_its_master_is_not_asked(world: ClusterServi
     It serves on, and what it serves is as old as its last word from the master.
     """
     cluster = world.cluster
-    master = (await in_thread(cluster.masters))[0]
+    master = (await masters_of(world))[0]
     [cut_off] = await in_thread(cluster.replicas_of, master)
     person = world.members_on(master)[0]
 
@@ -153,7 +162,7 @@ async def test_replica_that_has_changed_its_master_answers_for_the_new_one_alone
     world: ClusterService,
 ) -> None:
     cluster = world.cluster
-    left, joined = (await in_thread(cluster.masters))[:2]
+    left, joined = (await masters_of(world))[:2]
     [replica] = await in_thread(cluster.replicas_of, left)
 
     async with checked(world, read_replicas=True) as checking:
@@ -173,7 +182,7 @@ async def test_heir_is_not_asked_before_it_is_caught_up(world: ClusterService) -
     Neither as a replica, the moment before, nor as a master.
     """
     cluster = world.cluster
-    lost = (await in_thread(cluster.masters))[0]
+    lost = (await masters_of(world))[0]
     [heir] = await in_thread(cluster.replicas_of, lost)
     concerned = set(world.persons_on(lost))
     saying_no = world.members_on(lost)[:10]
@@ -198,7 +207,7 @@ async def test_opt_out_that_a_replica_lacks_is_not_acknowledged_where_replicas_a
     world: ClusterService,
 ) -> None:
     cluster = world.cluster
-    master = (await in_thread(cluster.masters))[0]
+    master = (await masters_of(world))[0]
     [hanging] = await in_thread(cluster.replicas_of, master)
     one, other = world.members_on(master)[:2]
 

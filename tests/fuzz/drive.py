@@ -152,9 +152,16 @@ class _Run:
         is_news = size not in self._sizes
         self._sizes.add(size)
         if self._coverage is not None and (is_first or is_news or report.inputs % TRACED_EACH == 0):
-            is_news |= self._coverage.are_new(self._coverage.steps_of(lambda: self._check(data)))
+            is_news |= self._coverage.are_new(self._coverage.steps_of(lambda: self._traced(data)))
         if is_first or is_news:
             self._keep(data, is_first=is_first)
+
+    def _traced(self, data: bytes) -> None:
+        """Check once more, and of a compiled module its twin, whatever the bytes."""
+        try:
+            self._check(data)
+        except Exception as error:
+            raise self._fault(data, error, self._check) from error
 
     def _ask_oracle(self, data: bytes) -> None:
         oracle = self._target.oracle

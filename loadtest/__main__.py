@@ -287,7 +287,7 @@ def accept(
     from loadtest.accept import Limits, Plan, accept, accept_own, address_of  # noqa: PLC0415
     from loadtest.open_loop import NotAnswered  # noqa: PLC0415
     from loadtest.population import Population  # noqa: PLC0415
-    from loadtest.service import NotSettled  # noqa: PLC0415
+    from loadtest.running import NotSettled  # noqa: PLC0415
 
     if p95_ms is None:
         p95_ms = 1.0 if is_grpc else 5.0
@@ -318,7 +318,7 @@ def workers(ids: int, requests: int, rounds: int) -> None:
     from loadtest.bench.checks import WrongAnswers  # noqa: PLC0415 - as above
     from loadtest.bench.workers import workers  # noqa: PLC0415
     from loadtest.driver import Wrong  # noqa: PLC0415
-    from loadtest.service import NotSettled  # noqa: PLC0415
+    from loadtest.running import NotSettled  # noqa: PLC0415
 
     try:
         workers(ids=ids, requests=requests, rounds=rounds, say=_say)
@@ -351,6 +351,30 @@ def soak(**plan: Any) -> None:
     from loadtest.soak.run import soak  # noqa: PLC0415 - as above
 
     sys.exit(0 if soak(Plan(**plan)) else 1)
+
+
+@main.command()
+@click.option("--ids", type=click.IntRange(min=1_000), default=20_000, show_default=True)
+@click.option("--different", type=click.IntRange(min=500), default=4_000, show_default=True)
+@click.option("--waves", type=click.IntRange(min=3), default=24, show_default=True)
+@click.option("--calm-s", type=click.FloatRange(min=0.1), default=5.0, show_default=True)
+@click.option("--delay-s", type=click.FloatRange(0, 5), default=0.1, show_default=True)
+@click.option("--opt-outs-every-s", type=click.FloatRange(1, 60), default=5.0, show_default=True)
+@click.option("--poll-s", type=click.FloatRange(0.1, 60), default=2.0, show_default=True)
+@click.option("--cut/--no-cut", "is_cut", default=True, help="Cut the link for a minute.")
+@click.option("--seed", type=int, default=1, show_default=True)
+def regions(**plan: Any) -> None:
+    """
+    Check two regions with a slow link between them: what does a no cost in the second?
+
+    The command starts both here: one ledger, two stores, and a bucket that the
+    second region follows. It judges every answer; the exit status is 0 if all
+    answers were right.
+    """
+    from loadtest.regions.outcome import Plan  # noqa: PLC0415 - as above
+    from loadtest.regions.run import regions  # noqa: PLC0415 - as above
+
+    sys.exit(0 if regions(Plan(**plan)) else 1)
 
 
 @main.command()

@@ -95,7 +95,7 @@ class Waves:
         for number, wave in enumerate(self._waves):
             if number in kept:
                 continue
-            self._shared.waves[number] = WaveState.PASSING
+            self.begin(number)
             await self._until_taken(wave)
             self.end(number)
             await asyncio.sleep(every_s)
@@ -110,11 +110,15 @@ class Waves:
         if not self._kept:
             return None
         number = self._kept.popleft()
-        self._shared.waves[number] = WaveState.PASSING
+        self.begin(number)
         receipt = await self._say_no(self._waves[number])
         if not receipt.waits_because:
             self.end(number)  # acknowledged: its persons may not be shown from now on
         return number, receipt
+
+    def begin(self, number: int) -> None:
+        """Mark a wave as passing."""
+        self._shared.waves[number] = WaveState.PASSING
 
     def end(self, number: int) -> None:
         """Mark a wave as over."""

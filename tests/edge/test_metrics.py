@@ -110,6 +110,27 @@ def test_times_are_counted_once_and_shown_in_the_buckets_of_hosts_too() -> None:
     assert samples["rtb_request_seconds_count",] == 10
 
 
+def test_calls_are_also_shown_as_opentelemetry_names_them_in_milliseconds() -> None:
+    """
+    opentelemetry.io/docs/specs/semconv/rpc/rpc-metrics: rpc.server.duration
+    """
+    counters = SharedCounters(create(1), 0)
+    base = counters.requests_of(None)
+    ok, nothing, malformed = layout.timings_of("2", layout.CALLS)
+    for cell, elapsed_s in ((ok, 0.002), (nothing, 0.004), (ok, 0.06), (malformed, 0.001)):
+        counters.count_request(base, cell, Outcome.NO_MATCH, Reason.NONE, elapsed_s)
+
+    samples = shown(board_of(counters))
+    labels = ("grpc", "RTBExtensionPoint", "GetMutations")
+    name = "rpc_server_duration_milliseconds"
+    edges = [sample[-1] for sample in samples if sample[:-1] == (f"{name}_bucket", *labels, "0")]
+
+    assert edges == ["2.5", "5", "10", "25", "50", "+Inf"]
+    assert [samples[f"{name}_bucket", *labels, "0", edge] for edge in edges] == [1, 2, 2, 2, 2, 3]
+    assert samples[f"{name}_sum", *labels, "0"] == pytest.approx(66)
+    assert samples[f"{name}_count", *labels, "3"] == 1
+
+
 def test_each_form_has_a_route_to_be_counted_by() -> None:
     paths = {path.decode() for path in FORMS[OutcomeHeader.FULL]} | {targeting.PATH.decode()}
 

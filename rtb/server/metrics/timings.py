@@ -3,7 +3,8 @@ Prometheus histograms of bids' durations and of their waits for the store.
 
 Each duration is counted once, in fine buckets. Index Exchange's budgets are a second view of the
 same cells: OpenTelemetry's `http.server.request.duration` by its semantic conventions for HTTP
-(opentelemetry.io/docs/specs/semconv/http/http-metrics), with that host's five edges.
+(opentelemetry.io/docs/specs/semconv/http/http-metrics), with that host's five edges. Calls of
+gRPC have a third, `rpc.server.duration` by the conventions for RPC, in milliseconds.
 
 A request that HTTP refuses is answered in the turn that read it, so its duration is zero. Its
 method and path, the client's words, are not counted: the method is `_OTHER`, without a route. A
@@ -16,8 +17,10 @@ from typing import NamedTuple
 
 from prometheus_client.core import HistogramMetricFamily, Metric
 
+from rtb.server.http.grpc import INVALID_ARGUMENT, OK
 from rtb.server.metrics import layout
 from rtb.server.metrics.layout import Refusal
+from segments.store.cache_lease import MS_PER_S
 
 _SECONDS = "rtb_request_seconds", "Time from a request's last byte to its answer."
 _OF_HOSTS = (
@@ -25,6 +28,13 @@ _OF_HOSTS = (
     "The same as OpenTelemetry names it, by what was answered; refused requests included.",
 )
 _WAIT = "rtb_store_wait_seconds", "Time from a question to the store to its answer or the deadline."
+_OF_CALLS = (
+    "rpc_server_duration_milliseconds",
+    "The same of gRPC calls as OpenTelemetry names it, by what was answered.",
+)
+_CALL_LABELS = ("rpc_system", "rpc_service", "rpc_method", "rpc_grpc_status_code")
+_CALL_STATUSES = {200: OK, 204: OK, 400: INVALID_ARGUMENT}
+"""The status of gRPC for each of `layout.STATUSES`."""
 _LABELS = (
     "http_request_method",
     "http_response_status_code",
@@ -40,10 +50,13 @@ class Timing(NamedTuple):
     counts: Sequence[int]
     total_s: float
 
-    def buckets(self, edges: Sequence[float]) -> list[tuple[str, float]]:
-        """Return cumulative counts for these edges of `SECONDS_EDGES`, labelled as text."""
+    def buckets(
+        self, edges: Sequence[float], *, units_a_second: int = 1
+    ) -> list[tuple[str, float]]:
+        """Return cumulative counts for these edges of `SECONDS_EDGES`, labelled in the unit."""
         at_most = {edge: sum(self.counts[: n + 1]) for n, edge in enumerate(layout.SECONDS_EDGES)}
-        return [*((_text(edge), at_most[edge]) for edge in edges), ("+Inf", sum(self.counts))]
+        labelled = ((_text(edge * units_a_second), at_most[edge]) for edge in edges)
+        return [*labelled, ("+Inf", sum(self.counts))]
 
 
 def timings(
@@ -63,6 +76,7 @@ def timings(
     }
     yield _family(_SECONDS, _sum(series.values()))
     yield _of_hosts(series, refused, url_scheme)
+    yield _of_calls(series)
     yield _family(_WAIT, _timing(sum_of, layout.WAIT))
 
 
@@ -93,6 +107,23 @@ def _of_hosts(
     return family
 
 
+def _of_calls(series: Mapping[tuple[str, str, int], Timing]) -> Metric:
+    family = HistogramMetricFamily(*_OF_CALLS, labels=_CALL_LABELS)
+    by_status: dict[int, list[Timing]] = {}
+    for (_, route, status), timing in series.items():
+        if route == layout.CALLS and any(timing.counts):
+            by_status.setdefault(_CALL_STATUSES[status], []).append(timing)
+    service, method = layout.CALLS.strip("/").split("/")
+    for grpc_status, timings in by_status.items():
+        timing = _sum(timings)
+        family.add_metric(
+            ("grpc", service, method, str(grpc_status)),
+            timing.buckets(layout.HOST_SECONDS_EDGES, units_a_second=MS_PER_S),
+            timing.total_s * MS_PER_S,
+        )
+    return family
+
+
 def _family(name_and_text: tuple[str, str], timing: Timing) -> Metric:
     buckets = timing.buckets(layout.SECONDS_EDGES)
     return HistogramMetricFamily(*name_and_text, buckets=buckets, sum_value=timing.total_s)
@@ -110,4 +141,4 @@ def _sum(each: Iterable[Timing]) -> Timing:
 
 def _text(edge: float) -> str:
     """Write an edge without an exponent, the usual form of the label."""
-    return f"{edge:.5f}".rstrip("0")
+    return f"{edge:.5f}".rstrip("0").removesuffix(".")

@@ -1,9 +1,10 @@
-"""`python -m rtb`: the bid listener, configured by its environment."""
+"""`python -m rtb`: the bid listener, or an explained bid; configured by its environment."""
 
 import argparse
 import os
 import sys
 
+from rtb.server import explain_command
 from rtb.server.listening_sockets import CannotListen
 from rtb.server.supervisor import supervise
 from rtb.settings import RtbSettings
@@ -18,7 +19,15 @@ def main() -> None:
     """Read the settings, and serve until stopped."""
     parser = argparse.ArgumentParser(prog="python -m rtb")
     parser.add_argument("--workers", help="processes; otherwise RTB_WORKERS")
-    workers = parser.parse_args().workers
+    commands = parser.add_subparsers(dest="command")
+    explain_command.add_arguments(
+        commands.add_parser("explain", help="say what became of a bid, and why; serve nothing")
+    )
+    arguments = parser.parse_args()
+    if arguments.command is not None:
+        explain_command.run(arguments)
+        return
+    workers = arguments.workers
     if workers is not None:
         # As a variable, for the same validation, and so that a roll reads it again.
         os.environ["RTB_WORKERS"] = workers

@@ -40,7 +40,7 @@ from segments.model.identity import (
     unmarked_uuid,
 )
 
-_ID_OF: Final[dict[IdentifierKind, Callable[[str, str], Id]]] = {
+ID_OF: Final[dict[IdentifierKind, Callable[[str, str], Id]]] = {
     IdentifierKind.EMAIL: lambda _source, uid: id_of_email_hash(uid),
     IdentifierKind.PHONE: lambda _source, uid: id_of_phone_hash(uid),
     IdentifierKind.DUID: lambda _source, uid: id_of_duid(uid),
@@ -76,12 +76,12 @@ class _Reading:
     def __init__(self, rank: int, rule: IdRule) -> None:
         self.rank: Final = rank
         self.kind: Final = rule.kind
-        self.id_of: Final = _ID_OF[rule.kind]
+        self.id_of: Final = ID_OF[rule.kind]
         self.alias_of: Final = _ALIAS_OF[rule.kind]
         self.is_opaque: Final = rule.kind in _OPAQUE
-        self.source: Final = _plain(rule.source or "")
-        self.stypes: Final = frozenset(map(_plain, rule.stype))
-        self.provider: Final = _plain(rule.provider or "")
+        self.source: Final = plain(rule.source or "")
+        self.stypes: Final = frozenset(map(plain, rule.stype))
+        self.provider: Final = plain(rule.provider or "")
 
 
 class _Path(NamedTuple):
@@ -126,7 +126,7 @@ class Identify:
         Returns:
             Their ids, each once, the most trusted first; and the kind of each.
         """
-        unread = _unread(request)
+        unread = unread_kinds(request)
         found: list[_Found] = []
         copies = request.copies
         for reading, names, read, rest in self._paths:
@@ -134,14 +134,14 @@ class Identify:
                 raw = read(request)
                 if raw is ABSENT:
                     continue
-                texts = _texts(raw, rest)
+                texts = texts_of(raw, rest)
             else:
                 texts = [text for text in led_to(copies, names) if isinstance(text, str)]
             if reading.kind not in unread:
                 for text in texts:
                     _add(found, reading, reading.source, text)
         for source, uid, ext in request.uids:
-            self._read(source, uid, ext, unread, found)
+            self.read_uid(source, uid, ext, unread, found)
 
         if len(found) == 1:  # the usual case
             _, id_, kind = found[0]
@@ -152,7 +152,7 @@ class Identify:
             id_to_kind.setdefault(id_, kind)
         return tuple(id_to_kind), tuple(id_to_kind.values())
 
-    def _read(
+    def read_uid(
         self,
         source: str,
         uid: str,
@@ -160,9 +160,19 @@ class Identify:
         unread: frozenset[IdentifierKind],
         found: list[_Found],
     ) -> None:
+        """
+        Add to `found` the ids that the rules make of one uid; usually one, or none.
+
+        Args:
+            source: Of `Request.uids`.
+            uid: Likewise.
+            ext: Likewise.
+            unread: The kinds that may not be read, of `unread_kinds`.
+            found: The rank of the rule, the id and its kind.
+        """
         readings: Sequence[_Reading] | None = self._source_to_readings.get(source)
         if readings is None:
-            source = _plain(source)
+            source = plain(source)
             if source == ENCRYPTED_SOURCE:
                 return
             readings = self._source_to_readings.get(source, _NO_READINGS)
@@ -176,8 +186,8 @@ class Identify:
     def _with_readings_of_ext(
         self, readings: Sequence[_Reading], ext: UidExt
     ) -> Sequence[_Reading]:
-        stype = _plain(ext.stype) if isinstance(ext.stype, str) else None
-        provider = _plain(ext.provider) if isinstance(ext.provider, str) else None
+        stype = plain(ext.stype) if isinstance(ext.stype, str) else None
+        provider = plain(ext.provider) if isinstance(ext.provider, str) else None
         matching = [
             reading
             for reading in self._readings_of_ext
@@ -191,7 +201,7 @@ _NOTHING: Final[frozenset[IdentifierKind]] = frozenset()
 _rank: Final = attrgetter("rank")
 
 
-def _unread(request: Request) -> frozenset[IdentifierKind]:
+def unread_kinds(request: Request) -> frozenset[IdentifierKind]:
     """Return the kinds of id that this request's own signals forbid to read."""
     unread = _NOTHING
     coppa = request.regs.coppa
@@ -202,7 +212,7 @@ def _unread(request: Request) -> frozenset[IdentifierKind]:
     return unread
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
     """Return the name of a source, provider or stype in the form that we compare."""
     return name.strip().lower()
 
@@ -229,7 +239,7 @@ def _add_id(found: list[_Found], reading: _Reading, source: str, text: str) -> b
     return True
 
 
-def _texts(raw: Raw, rest: tuple[str, ...]) -> list[str]:
+def texts_of(raw: Raw, rest: tuple[str, ...]) -> list[str]:
     """Follow the rest of a path to a string or an array of strings; anything else is ignored."""
     try:
         value = _decode(raw)

@@ -159,12 +159,12 @@ class Pipeline:
         read: Callable[[bytes, Decoder], Request] | None = None,
     ) -> None:
         paths = [rule.path for rule in options.id_rules if rule.path is not None]
-        self._decode = Decoder(paths, options.strip_paths)
+        self.decode = Decoder(paths, options.strip_paths)
         self._read = read
-        self._strip = Strip(self._decode)
-        self._identify = Identify(options.id_rules, self._decode)
-        self._policy = options.consent
-        self._max_ids = options.max_ids
+        self.strip = Strip(self.decode)
+        self.identify = Identify(options.id_rules, self.decode)
+        self.policy = options.consent
+        self.max_ids = options.max_ids
         self._max_segments = options.max_segments
 
     def ask(self, body: bytes, recipient: Recipient, catalog: Catalog) -> Question | Result:
@@ -183,7 +183,7 @@ class Pipeline:
             MalformedRequest: `body` is not a bid request; the edge answers 400.
         """
         read = self._read
-        request = self._decode(body) if read is None else read(body, self._decode)
+        request = self.decode(body) if read is None else read(body, self.decode)
         return self.ask_of(request, recipient, catalog)
 
     def ask_of(self, request: Request, recipient: Recipient, catalog: Catalog) -> Question | Result:
@@ -194,20 +194,20 @@ class Pipeline:
             MalformedRequest: A field to strip can't be removed.
         """
         try:
-            leaving, stripped = self._strip(request)
+            leaving, stripped = self.strip(request)
         except RecursionError:
             raise MalformedRequest(Reason.TOO_DEEP) from None
 
         if len(request.uids) > MAX_UIDS:
             return Result(leaving.body, Outcome.NO_CONSENT, Reason.TOO_MANY_IDS, None, stripped)
-        ids, kinds = self._identify(request)
+        ids, kinds = self.identify(request)
         if not ids:
             return Result(leaving.body, _NO_IDENTITY, _NONE, None, stripped)
 
         # Consent follows identify because it gates the lookup: so far we have only read what the
         # exchange sent.
-        reason = refusal(request, self._policy)
-        if not reason and len(ids) > self._max_ids:
+        reason = refusal(request, self.policy)
+        if not reason and len(ids) > self.max_ids:
             reason = Reason.TOO_MANY_IDS
         if reason:
             return Result(leaving.body, Outcome.NO_CONSENT, reason, None, stripped)
@@ -235,17 +235,17 @@ class Pipeline:
         except CorruptRecord:
             return question.passed(Outcome.STORE_DOWN, Reason.CORRUPT_RECORD)
 
-        silenced = _silenced_owners(question, opt_outs) if opt_outs else _NOBODY
+        silenced = silenced_owners(question, opt_outs) if opt_outs else _NOBODY
         if silenced is None:
             return question.passed(Outcome.OPTED_OUT)
 
         recipient = question.recipient
-        offers = self._offers(recipient, audience_ids, silenced, now_s)
+        offers = self.offers(recipient, audience_ids, silenced, now_s)
         if not offers:
             is_told = not silenced.isdisjoint(recipient.owner_ids)
             return question.passed(Outcome.OPTED_OUT if is_told else Outcome.NO_MATCH)
 
-        if recipient.hold_out and recipient.holds_out(_first_found(question.ids, found)):
+        if recipient.hold_out and recipient.holds_out(first_found(question.ids, found)):
             return question.passed(Outcome.HELD_OUT)
 
         proposed = additions(question.request, offers)
@@ -253,7 +253,7 @@ class Pipeline:
             return question.passed(Outcome.NO_MATCH, proposed)
         return Result(question.request.body, _ENRICHED, _NONE, proposed, question.stripped)
 
-    def _offers(
+    def offers(
         self,
         recipient: Recipient,
         audience_ids: Iterable[int],
@@ -291,7 +291,7 @@ _MOST_MS: Final = 10**15
 _NOBODY: Final[frozenset[int]] = frozenset()
 
 
-def _silenced_owners(question: Question, opt_outs: Iterable[OptOut]) -> frozenset[int] | None:
+def silenced_owners(question: Question, opt_outs: Iterable[OptOut]) -> frozenset[int] | None:
     """
     Return the owners whose segments an opt-out suppresses.
 
@@ -311,6 +311,6 @@ def _silenced_owners(question: Question, opt_outs: Iterable[OptOut]) -> frozense
     return reach.owner_ids
 
 
-def _first_found(ids: Sequence[Id], found: Sequence[bytes | None]) -> Id:
+def first_found(ids: Sequence[Id], found: Sequence[bytes | None]) -> Id:
     """Return the most trusted id that the store knows; there is at least one."""
     return next(id_ for id_, packed in zip(ids, found, strict=True) if packed is not None)

@@ -71,7 +71,7 @@ def refusal(request: Request, policy: Policy) -> Reason:
         and not policy.gdpr_when_unsaid
         and not policy.dnt_refuses
     ):
-        return _refusal_of_us_privacy(regs.us_privacy, policy)
+        return refusal_of_us_privacies(regs.us_privacy, policy)
     return refusal_in_detail(request, policy)
 
 
@@ -79,10 +79,10 @@ def refusal_in_detail(request: Request, policy: Policy) -> Reason:
     """Check each signal of a request that is not odd: `refusal` without its shortcut."""
     regs = request.regs
     return (
-        _refusal_of_flags(regs.coppa, _COPPA)
-        or _refusal_of_gpc(regs.gpc)
-        or _refusal_of_tracking(request.tracking, policy)
-        or _refusal_of_us_privacy(regs.us_privacy, policy)
+        refusal_of_flags(regs.coppa, _COPPA)
+        or refusal_of_gpc(regs.gpc)
+        or refusal_of_tracking(request.tracking, policy)
+        or refusal_of_us_privacies(regs.us_privacy, policy)
         or refusal_of_gdpr(
             regs.gdpr, request.consents, when_unsaid=policy.gdpr_when_unsaid, vendor=policy.vendor
         )
@@ -97,14 +97,15 @@ def refusal_in_detail(request: Request, policy: Policy) -> Reason:
     )
 
 
-def _refusal_of_tracking(tracking: Tracking, policy: Policy) -> Reason:
+def refusal_of_tracking(tracking: Tracking, policy: Policy) -> Reason:
+    """Decide by the settings of the device."""
     # Unreadable lmt or atts refuse even where the policy lets them pass.
-    of_lmt, of_atts = (_refusal_of_flags(tracking.lmt, _LMT), _refusal_of_atts(tracking.atts))
+    of_lmt, of_atts = (refusal_of_flags(tracking.lmt, _LMT), _refusal_of_atts(tracking.atts))
     if of_lmt is _UNREADABLE or of_atts is _UNREADABLE:
         return _UNREADABLE
     if policy.lmt_refuses and (of_lmt or of_atts):
         return _LMT
-    return _refusal_of_flags(tracking.dnt, _DNT) if policy.dnt_refuses else _NONE
+    return refusal_of_flags(tracking.dnt, _DNT) if policy.dnt_refuses else _NONE
 
 
 def _refusal_of_atts(values: Said) -> Reason:
@@ -121,7 +122,7 @@ def _refusal_of_atts(values: Said) -> Reason:
 _ATTS = (0, 1, 2, ATTS_AUTHORISED)
 
 
-def _refusal_of_flags(values: Said, reason: Reason) -> Reason:
+def refusal_of_flags(values: Said, reason: Reason) -> Reason:
     """Return `reason` if a flag is set; `SIGNAL_UNREADABLE` if any can't be read."""
     refusal = _NONE
     for value in values:
@@ -133,7 +134,8 @@ def _refusal_of_flags(values: Said, reason: Reason) -> Reason:
     return refusal
 
 
-def _refusal_of_gpc(values: Said) -> Reason:
+def refusal_of_gpc(values: Said) -> Reason:
+    """Return `GPC` if it is set; `SIGNAL_UNREADABLE` if any value can't be read."""
     refusal = _NONE
     for value in values:
         signal = signal_of_gpc(value)
@@ -144,7 +146,8 @@ def _refusal_of_gpc(values: Said) -> Reason:
     return refusal
 
 
-def _refusal_of_us_privacy(values: Said, policy: Policy) -> Reason:
+def refusal_of_us_privacies(values: Said, policy: Policy) -> Reason:
+    """Decide by every US Privacy string of a request."""
     for value in values:
         refusal = refusal_of_us_privacy(value, policy.us_privacy_malformed_refuses)
         if refusal:

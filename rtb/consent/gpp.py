@@ -39,7 +39,7 @@ MAX_SECTIONS = 32
 _TCF_EU = 2
 _US_PRIVACY = 6
 _KNOWN = US_SECTION_IDS | {_TCF_EU, _US_PRIVACY}
-_NO_LAWS = (0, -1, 3, 4)
+NO_LAWS = (0, -1, 3, 4)
 
 _LEAST_HEADER_CHARS, _MAX_HEADER_CHARS = 4, 64
 _MAX_FIBONACCI_BITS = 9
@@ -93,7 +93,7 @@ def refusal_of_gpp(
             if type(id_) is not int and type(id_) is not float:
                 return _ODD
             is_said = True
-            if id_ not in _NO_LAWS and id_ not in ids:
+            if id_ not in NO_LAWS and id_ not in ids:
                 ids.append(id_)
     if not ids and not every_section and (is_said or not without_sid_refuses):
         return _NONE
@@ -120,11 +120,11 @@ def _refusal_of_string(
     if len(text) > MAX_CHARS:
         return _UNREADABLE
     header, *sections = text.split("~", MAX_SECTIONS)
-    section_ids = _section_ids(header)
+    section_ids = ids_in_header(header)
     if section_ids is None or len(section_ids) != len(sections):
         return _UNREADABLE
     if every_section or not ids:
-        others = (id_ for id_ in section_ids if id_ not in _NO_LAWS and id_ not in ids)
+        others = (id_ for id_ in section_ids if id_ not in NO_LAWS and id_ not in ids)
         ids = [*ids, *others]
         if not _KNOWN.issuperset(ids):
             return _UNKNOWN
@@ -148,7 +148,7 @@ def _refusal_of_string(
     return _NONE
 
 
-def _section_ids(header: str) -> list[int] | None:
+def ids_in_header(header: str) -> list[int] | None:
     """Return a string's section ids, in order; `None` if unreadable."""
     if not _LEAST_HEADER_CHARS <= len(header) <= _MAX_HEADER_CHARS:
         return None

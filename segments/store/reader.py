@@ -295,12 +295,19 @@ async def read_records(redis: "Redis", meta: Meta, ids: Sequence[Id]) -> list[Re
         CorruptRecord: Names the bucket, never the id.
     """
     buckets = [keys.bucket_of(id_, meta.bucket_bits) for id_ in ids]
+    values = await read_packed(redis, meta, ids)
+    return [_unpacked(*pair) for pair in zip(buckets, values, strict=True)]
+
+
+async def read_packed(redis: "Redis", meta: Meta, ids: Sequence[Id]) -> list[bytes | None]:
+    """Read the record of each id as the store has it; `None` for unknown ids."""
     async with redis.pipeline(transaction=False) as pipeline:
-        for id_, bucket in zip(ids, buckets, strict=True):
+        for id_ in ids:
+            bucket = keys.bucket_of(id_, meta.bucket_bits)
             # The typed method takes no bytes as a field.
             pipeline.execute_command("HGET", keys.bucket_key(bucket), keys.field_of(id_))
-        values = await pipeline.execute()
-    return [_unpacked(*pair) for pair in zip(buckets, values, strict=True)]
+        values: list[bytes | None] = await pipeline.execute()
+    return values
 
 
 _Entry = TypeVar("_Entry", bound=msgspec.Struct)

@@ -15,7 +15,6 @@ never change: triggers enforce that, for us and for anyone with access to the da
 ledger's own salt is in no export.
 """
 
-import hmac
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -25,10 +24,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.ledger.signing_secrets import own_secret
 from segments.ledger.tables import audit as _audit
+from segments.model.explained_bid import trail_digest
 from segments.model.identity import Id
 
 _SALT = "audit"
-_DIGEST_BYTES = 16
 _PAGE = 1000
 
 
@@ -82,7 +81,7 @@ async def add(conn: AsyncConnection, who: Who, entries: Iterable[Entry], *, now_
             "reason": entry.refused_because,
             "scope_id": entry.scope_id,
             "transaction_id": entry.transaction_id,
-            "subjects": sorted(_digest(salt, id_) for id_ in entry.ids),
+            "subjects": sorted(trail_digest(salt, id_) for id_ in entry.ids),
             "times": entry.times,
             "target": entry.target,
             "detail": None if entry.detail is None else dict(entry.detail),
@@ -94,7 +93,7 @@ async def add(conn: AsyncConnection, who: Who, entries: Iterable[Entry], *, now_
 
 async def digest_of(conn: AsyncConnection, id_: Id, *, now_s: float) -> str:
     """Return the trail's digest of an id. `conn` is a transaction."""
-    return _digest(await own_secret(conn, _SALT, now_s=now_s), id_)
+    return trail_digest(await own_secret(conn, _SALT, now_s=now_s), id_)
 
 
 async def entries(conn: AsyncConnection, *, since_s: float = 0.0) -> AsyncIterator[dict[str, Any]]:
@@ -127,7 +126,3 @@ async def was_done(conn: AsyncConnection, who: Who, entry: Entry, *, since_s: fl
         _audit.c.scope_id.is_not_distinct_from(entry.scope_id),
     )
     return await conn.scalar(asked.limit(1)) is not None
-
-
-def _digest(salt: bytes, id_: Id) -> str:
-    return hmac.digest(salt, id_, "sha256")[:_DIGEST_BYTES].hex()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rtb.consent.gpp import MAX_CHARS, MAX_ID, _section_ids, refusal_of_gpp
+from rtb.consent.gpp import MAX_CHARS, MAX_ID, ids_in_header, refusal_of_gpp
 from rtb.consent.tcf import Vendor
 from rtb.outcome import Reason
 from tests.rtb.consent.strings import (
@@ -58,7 +58,7 @@ def _refusal_of(
     ],
 )
 def test_headers_of_the_document_are_read(header: str, ids: list[int]) -> None:
-    assert _section_ids(header) == ids
+    assert ids_in_header(header) == ids
 
 
 @settings(deadline=None)
@@ -66,7 +66,7 @@ def test_headers_of_the_document_are_read(header: str, ids: list[int]) -> None:
 def test_header_is_read_as_written(ids: set[int], as_ranges: bool, filling: str) -> None:
     header = gpp_header(sorted(ids), as_ranges=as_ranges)
 
-    assert _section_ids(header + filling) == sorted(ids)
+    assert ids_in_header(header + filling) == sorted(ids)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_header_is_read_as_written(ids: set[int], as_ranges: bool, filling: str)
     ],
 )
 def test_header_that_can_not_be_read_refuses(header: str) -> None:
-    assert _section_ids(header) is None
+    assert ids_in_header(header) is None
     assert _refusal(f"{header}~{us_section(7)}", 7) is Reason.GPP_UNREADABLE
 
 

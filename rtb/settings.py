@@ -137,6 +137,12 @@ class RtbSettings(FollowSettings):
     admin_tls_key: Path | None = None
     """Private key for `RTB_ADMIN_TLS_CERT`, PEM, without a passphrase."""
 
+    explain_secret: str | None = Field(None, min_length=16, repr=False)
+    """
+    Bearer of `POST /explain` on the admin port, by which the console explains bids; unset: there is
+    no such path. `up` draws one for its processes.
+    """
+
     workers: int = Field(1, ge=1, le=256)
     """Processes that share the port; one per core."""
 

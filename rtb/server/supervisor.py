@@ -1,7 +1,7 @@
 """
 Starts, restarts, replaces and stops the workers.
 
-    supervisor   listening sockets, memory of the metrics, health and metrics port
+    supervisor   listening sockets, memory of the metrics, port of health, metrics, /explain
       worker 0     one event loop
       worker 1     ...
 
@@ -16,13 +16,16 @@ import logging
 import os
 import signal
 import socket
+from functools import partial
 
 from aiohttp import web
 
+from rtb.server.explain_endpoint import ExplainEndpoint
 from rtb.server.listening_sockets import CannotListen, listen
 from rtb.server.metrics import shared_counters
 from rtb.server.metrics.admin_port import Board, application
-from rtb.server.metrics.layout import Gauge
+from rtb.server.metrics.layout import Gauge, Where
+from rtb.server.metrics.shared_counters import SharedCounters
 from rtb.server.settings_handoff import SettingsHandoff
 from rtb.server.worker_slot import NotReplaced, Rows, WorkerSlot
 from rtb.settings import RtbSettings
@@ -41,6 +44,7 @@ _AT_THE_START = (
     "workers",
     "admin_tls_cert",
     "admin_tls_key",
+    "explain_secret",
 )
 """Settings of the supervisor itself; a roll does not change them."""
 
@@ -74,7 +78,13 @@ class Supervisor:
         self._unix.bind("")
         # One row more than workers: a worker that is being replaced is two processes.
         rows = settings.workers + 1
-        self._rows = Rows(shared_counters.create(rows), rows)
+        memory = shared_counters.create(rows + 1)
+        self._rows = Rows(memory, rows)
+        self._own_counters = SharedCounters(memory, rows)
+        self._explain: ExplainEndpoint | None = None
+        if settings.explain_secret is not None:
+            on_bug = partial(self._own_counters.count_bug, Where.EXPLAIN)
+            self._explain = ExplainEndpoint(settings.explain_secret, settings, on_bug)
         self._seats = [
             WorkerSlot(number, own, self._rows, handed, self._unix.getsockname(), fork_server)
             for number, own in enumerate(zip(*each, strict=True))
@@ -157,16 +167,21 @@ class Supervisor:
                     reason,
                 )
                 return
+        if self._explain is not None:
+            self._explain.adopt(settings)
         _log.info("rolled %d worker(s)", len(self._seats))
 
     async def _start_admin(self, running: contextlib.AsyncExitStack) -> int:
         board = Board(
-            self._rows.all_counters,
+            [*self._rows.all_counters, self._own_counters],
             in_office=lambda: [seat.counters for seat in self._seats],
             url_scheme=lambda: "http" if self._settings.tls is None else "https",
             following=self._settings.following,
         )
-        runner = http_server.runner_of(application(board))
+        app = application(board)
+        if self._explain is not None:
+            self._explain.add_to(app)
+        runner = http_server.runner_of(app)
         await runner.setup()
         running.push_async_callback(runner.cleanup)
         host, port = self._settings.admin_host, self._settings.admin_port

@@ -5,17 +5,28 @@ import os
 import sys
 from asyncio.subprocess import PIPE
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import msgspec
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
 from redis.asyncio import Redis
 
+from rtb.explain import segments as shown
+from rtb.server.explain_endpoint import ExplainEndpoint
+from rtb.settings import RtbSettings
 from segments.model.explained_bid import Asked, Explanation, trail_digest
 from segments.model.identity import id_of_email_hash
 from segments.store.servers.connection import connect
-from tests.edge.small_store import MEMBER, bid_request, furnish
+from tests.edge.client import connected
+from tests.edge.processes import Listener, listening
+from tests.edge.small_store import MEMBER, bid_request, eventually, furnish
 from tests.engines import Engine
 
 KEY = bytes(range(16))
+SECRET = "a-secret-of-the-listener"
 
 
 async def explain(store: Engine, *options: str, stdin: bytes = b"") -> tuple[int, str, str]:
@@ -78,3 +89,114 @@ async def test_command_says_what_keeps_it_from_explaining(
     assert empty[2].startswith("rtb: the store has no seg:1:meta")
     assert nobody[2].startswith("rtb: no active recipient has that name")
     assert no_file[2] == "rtb: the request can't be read (FileNotFoundError)\n"
+
+
+class Port:
+    """`POST /explain` of a listener's admin port."""
+
+    def __init__(self, listener: Listener, session: aiohttp.ClientSession) -> None:
+        self.listener = listener
+        self._session = session
+
+    async def post(self, body: bytes, token: str = SECRET) -> tuple[int, bytes]:
+        url = f"http://127.0.0.1:{self.listener.admin_port}/explain"
+        bearer = {"Authorization": f"Bearer {token}"}
+        async with self._session.post(url, data=body, headers=bearer) as answer:
+            return answer.status, await answer.read()
+
+    async def ask(self, **asked: Any) -> Explanation:
+        status, body = await self.post(msgspec.json.encode(Asked(**asked)))
+        assert status == 200, body
+        return msgspec.json.decode(body, type=Explanation)
+
+
+async def test_port_explains_to_who_has_the_secret_and_counts_no_bid(
+    valkey: Engine,
+) -> None:
+    await furnished(valkey)
+    request = bid_request().decode()
+    async with (
+        listening(redis_url=valkey.url, explain_secret=SECRET) as listener,
+        aiohttp.ClientSession() as session,
+    ):
+        await eventually(listener.is_ready)
+        port = Port(listener, session)
+        explanation = await port.ask(request=request, recipient="dsp-a")
+        statuses = [
+            (await port.post(body, token))[0]
+            for body, token in (
+                (b"{}", SECRET),
+                (b"{}", "another-secret-than-that"),
+                (msgspec.json.encode(Asked(request, "dsp-z")), SECRET),
+                (msgspec.json.encode(Asked("x" * (256 << 10))), SECRET),
+                (b'{"request":"{}","trail_key":"zz"}', SECRET),
+            )
+        ]
+        async with connected(listener.port) as client:
+            on_bid_port = await client.post(b"{}", "/explain")
+        answered = await listener.metric(
+            'rtb_requests_total{outcome="enriched",reason="",recipient="dsp-a"}'
+        )
+
+    assert (explanation.outcome, explanation.added) == ("enriched", 2)
+    assert statuses == [400, 401, 400, 413, 400]
+    assert on_bid_port.status == 404
+    assert answered == 0
+    assert MEMBER not in "".join(listener.log)
+
+
+async def test_port_without_a_secret_has_no_such_path(valkey: Engine) -> None:
+    async with listening(redis_url=valkey.url) as listener, aiohttp.ClientSession() as session:
+        assert (await Port(listener, session).post(b"{}"))[0] == 404
+
+
+async def answers(endpoint: ExplainEndpoint, *bodies: bytes) -> list[tuple[int, dict[str, Any]]]:
+    """Put questions to an endpoint, all at once."""
+    app = web.Application()
+    endpoint.add_to(app)
+    bearer = {"Authorization": f"Bearer {SECRET}"}
+
+    async def post(client: TestClient[Any, Any], body: bytes) -> tuple[int, dict[str, Any]]:
+        async with client.post("/explain", data=body, headers=bearer) as answer:
+            return answer.status, await answer.json(content_type=None)
+
+    async with TestClient(TestServer(app)) as client:
+        return list(await asyncio.gather(*(post(client, body) for body in bodies)))
+
+
+async def test_endpoint_goes_by_the_settings_of_a_roll_and_counts_our_faults(
+    valkey: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await furnished(valkey)
+    bugs: list[None] = []
+    asked = msgspec.json.encode(Asked(bid_request(device={"dnt": 1}).decode(), "dsp-a"))
+
+    def endpoint(**settings: Any) -> ExplainEndpoint:
+        of_start = RtbSettings(redis_url=valkey.url)
+        made = ExplainEndpoint(SECRET, of_start, lambda: bugs.append(None))
+        if settings:
+            made.adopt(RtbSettings(redis_url=valkey.url, **settings))
+        return made
+
+    [(_, before)] = await answers(endpoint(), asked)
+    [(_, rolled)] = await answers(endpoint(dnt_refuses=True), asked)
+    crowd = await answers(endpoint(), *[asked] * 12)
+    monkeypatch.setattr(shown, "hidden_because", lambda *_: "another rule")
+    [(status, fault)] = await answers(endpoint(), asked)
+
+    assert (before["outcome"], rolled["reason"]) == ("enriched", "dnt")
+    assert {status for status, _ in crowd} == {200, 503}
+    assert status == 500
+    assert fault["detail"].startswith("a fault of ours")
+    assert len(bugs) == 1
+
+
+async def test_endpoint_says_that_the_store_is_away(engine: Engine) -> None:
+    engine.stop()
+    made = ExplainEndpoint(SECRET, RtbSettings(redis_url=engine.url), lambda: None)
+
+    [(status, problem)] = await answers(made, msgspec.json.encode(Asked("{}")))
+    engine.start()
+
+    assert status == 503
+    assert problem["detail"].startswith("the store can't be read: ")

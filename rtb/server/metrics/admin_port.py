@@ -8,6 +8,8 @@ Health and metrics on their own port, from the memory that the workers write.
     /heartbeat      as live: Index's name
     /metrics        Prometheus, summed over all workers
 
+The supervisor adds `/explain` (explain_endpoint.py).
+
 The loss of a shared store makes no worker unready, since other pods have lost it too: bids pass
 through. Three states do: a lost store of the pod's own; no ability to enrich since the start, for
 which a rollout must wait; and a stale catalog despite a link to the store, since others may have
@@ -150,7 +152,7 @@ class Board(Collector):
             layout.STORE_FAULTS,
         )
         yield self._table(
-            "rtb_faults", "Bugs of ours that cost a request its segments.", "where",
+            "rtb_faults", "Bugs of ours; most cost a request its segments.", "where",
             tuple(Where), layout.BUGS,
         )  # fmt: skip
         yield self._table(

@@ -102,7 +102,10 @@ class Said(IntEnum):
 
 
 class Where(StrEnum):
-    """The place of a caught bug; it ended a callback or a poll, or cost a request its segments."""
+    """
+    The place of a caught bug; it ended a callback, a poll or an explanation, or cost a
+    request its segments.
+    """
 
     ASK = "ask"
     ANSWER = "answer"
@@ -111,6 +114,7 @@ class Where(StrEnum):
     HTTP = "http"
     LOOP = "loop"
     CATALOG = "catalog"
+    EXPLAIN = "explain"
 
 
 class Refusal(StrEnum):

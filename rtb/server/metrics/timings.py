@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 from prometheus_client.core import HistogramMetricFamily, Metric
 
-from rtb.server.http.grpc import INVALID_ARGUMENT, OK
 from rtb.server.metrics import layout
 from rtb.server.metrics.layout import Refusal
 from segments.store.cache_lease import MS_PER_S
@@ -33,8 +32,9 @@ _OF_CALLS = (
     "The same of gRPC calls as OpenTelemetry names it, by what was answered.",
 )
 _CALL_LABELS = ("rpc_system", "rpc_service", "rpc_method", "rpc_grpc_status_code")
-_CALL_STATUSES = {200: OK, 204: OK, 400: INVALID_ARGUMENT}
-"""The status of gRPC for each of `layout.STATUSES`."""
+_OK, _INVALID_ARGUMENT = 0, 3
+_CALL_STATUSES = {200: _OK, 204: _OK, 400: _INVALID_ARGUMENT}
+"""The status of gRPC for each of `layout.STATUSES`. Counting knows no HTTP, so not its names."""
 _LABELS = (
     "http_request_method",
     "http_response_status_code",

@@ -27,6 +27,7 @@ from rtb.outcome import OutcomeHeader
 from rtb.pipeline import PipelineOptions
 from segments.runtime.follow_settings import FollowSettings
 from segments.runtime.follow_status import FollowReader
+from segments.runtime.operator_settings import texts
 from segments.runtime.store_url import check_store_url, store_url
 from segments.runtime.tls import TlsFiles, tls_files
 from segments.store.cache_lease import MAX_LEASE_MS
@@ -34,13 +35,6 @@ from segments.store.catalog_lease import DEFAULT_LEASE_MS
 from segments.store.catalog_lease import MAX_LEASE_MS as CATALOG_MAX_LEASE_MS
 from segments.store.reader import StoreUnusable
 from segments.store.servers.connection import connect, several_of
-
-
-def _names(value: Any) -> Any:
-    """Accept `a, b` as well as a sequence: operators type lists by hand."""
-    if isinstance(value, str):
-        return tuple(name for part in value.split(",") if (name := part.strip()))
-    return value
 
 
 def _name_or_map(value: Any) -> Any:
@@ -247,9 +241,7 @@ class RtbSettings(FollowSettings):
     an id that opted out.
     """
 
-    strip_paths: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)] = (
-        "user.ext.hashes",
-    )
+    strip_paths: Annotated[tuple[str, ...], NoDecode, BeforeValidator(texts)] = ("user.ext.hashes",)
     """
     Input-only fields, comma-separated. They are removed from every request, whatever its outcome.
     """
@@ -324,7 +316,7 @@ class RtbSettings(FollowSettings):
     docs/prebid-server.md. Requires `RTB_TARGETING_RECIPIENTS` and `RTB_TARGETING_GDPR_WHEN_UNSAID`.
     """
 
-    targeting_recipients: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)] = ()
+    targeting_recipients: Annotated[tuple[str, ...], NoDecode, BeforeValidator(texts)] = ()
     """
     Recipients that may send targeting queries, comma-separated. List a recipient only if the
     activity controls of its Prebid Server enforce US opt-outs, because its queries do not carry
@@ -358,7 +350,7 @@ class RtbSettings(FollowSettings):
     tcf_vendor_id: int = Field(148, ge=VENDORS[0], le=VENDORS[-1])
     """Our id on the IAB's Global Vendor List: a TC string must consent to this vendor."""
 
-    tcf_purposes: Annotated[tuple[int, ...], NoDecode, BeforeValidator(_names)] = (1, 3, 4)
+    tcf_purposes: Annotated[tuple[int, ...], NoDecode, BeforeValidator(texts)] = (1, 3, 4)
     """
     TCF purposes that a TC string must consent to, comma-separated, at least one. 1: store on a
     device; 3: build an advertising profile; 4: show ads by that profile.

@@ -10,11 +10,11 @@ frozen options made here.
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, IPvAnyNetwork, field_validator, model_validator
-from pydantic_settings import SettingsConfigDict
+from pydantic import BeforeValidator, Field, IPvAnyNetwork, field_validator, model_validator
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from segments.console.options import ConsoleOptions
 from segments.doors.audience_api.options import AudienceOptions
@@ -29,9 +29,10 @@ from segments.publish.publisher import PublishOptions
 from segments.runtime.addresses import Network, Proxies
 from segments.runtime.http_limits import Limits
 from segments.runtime.ledger_url import check_ledger_url, embedded_ledger_url, url_for_engine
-from segments.runtime.operator_settings import OperatorSettings
+from segments.runtime.operator_settings import OperatorSettings, texts
 from segments.runtime.store_url import check_store_url, scheme_of, store_url
 from segments.runtime.tls import TlsFiles, tls_files
+from segments.upkeep.listeners import Listeners
 
 CONSOLE_PORT = 8083
 
@@ -55,6 +56,14 @@ class Settings(OperatorSettings):
     """
     URL of the same store for the bid listener, if it has a user of its own; `doctor` checks it.
     """
+
+    explain_secret: str | None = Field(
+        None, min_length=16, validation_alias="RTB_EXPLAIN_SECRET", repr=False
+    )
+    """The bid listeners' secret, by which the console and `rtb-segments explain` ask them."""
+
+    bids_admin_port: int = Field(8081, ge=0, le=65535, validation_alias="RTB_ADMIN_PORT")
+    """The admin port of the bid listener on this host."""
 
     rebuild_when_empty: bool = False
     """
@@ -275,6 +284,12 @@ class Settings(OperatorSettings):
     console_tls_key: Path | None = None
     """Private key for `SEGMENTS_CONSOLE_TLS_CERT`, PEM, without a passphrase."""
 
+    console_listeners: Annotated[tuple[str, ...], NoDecode, BeforeValidator(texts)] = ()
+    """
+    URLs of the bid listeners' admin ports, comma-separated, that the console asks to explain bids.
+    They need the same `RTB_EXPLAIN_SECRET`. Unset: the one on this host.
+    """
+
     up_console: Literal["yes", "no", "if_public"] = "yes"
     """
     Whether `up` starts the console. `if_public`: only with `SEGMENTS_CONSOLE_PUBLIC_URL`; so in the
@@ -363,6 +378,15 @@ class Settings(OperatorSettings):
         if urlsplit(url).query or urlsplit(url).fragment:
             raise ValueError("a URL with a query or a fragment")
         return url.rstrip("/")
+
+    @field_validator("console_listeners")
+    @classmethod
+    def _check_console_listeners(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        for url in urls:
+            parts = urlsplit(url)
+            if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
+                raise ValueError("URLs such as http://10.0.0.1:8081, with a comma between them")
+        return urls
 
     @field_validator("console_public_url")
     @classmethod
@@ -545,6 +569,12 @@ class Settings(OperatorSettings):
             is_tls=self.console_tls is not None,
             upload_max_bytes=self.upload_max_bytes,
         )
+
+    @property
+    def listeners(self) -> Listeners:
+        """The bid listeners that explain bids."""
+        here = f"http://127.0.0.1:{self.bids_admin_port}"
+        return Listeners(self.console_listeners or (here,), self.explain_secret)
 
     @property
     def is_console_up(self) -> bool:

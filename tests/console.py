@@ -20,9 +20,11 @@ from segments.model.account import Account
 from segments.model.role import Role
 from segments.processes.console import listening, sites
 from segments.settings import Settings
+from segments.upkeep.listeners import Listeners
 from tests.rest import PASSWORD, QUICK, FakeClock
 
 _TOKEN = re.compile(r'name="_t" value="([0-9a-f]+)"')
+NO_LISTENERS = Listeners()
 _SECRET = re.compile(r"secret=([A-Z2-7]+)")
 
 
@@ -147,7 +149,12 @@ class Served:
 
 @asynccontextmanager
 async def serving_console(
-    settings: Settings, ledger: AsyncEngine, redis: Redis, **options: Any
+    settings: Settings,
+    ledger: AsyncEngine,
+    redis: Redis,
+    *,
+    listeners: Listeners = NO_LISTENERS,
+    **options: Any,
 ) -> AsyncIterator[Served]:
     """Serve the console; `options` are those of `ConsoleOptions` that differ."""
     clock = FakeClock()
@@ -161,7 +168,7 @@ async def serving_console(
         clock,
         passwords=QUICK,
     )
-    apps = sites(services, console)
+    apps = sites(services, console, listeners=listeners)
     async with listening(apps, console, settings.api_limits) as setting_to_port:
         urls = {name: f"http://127.0.0.1:{port}" for name, port in setting_to_port.items()}
         yield Served(urls, services, clock)

@@ -76,6 +76,7 @@ def opted_out(
             opt_out.action.name,
             "everyone" if opt_out.account_id == EVERYONE else f"account {opt_out.account_id}",
             _reach_in_words(silenced_owners(question, [opt_out])),
+            account_id=opt_out.account_id,
         )
         for opt_out in dict.fromkeys(opt_outs)
     )

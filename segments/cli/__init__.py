@@ -79,6 +79,10 @@ _COMMANDS = {
         "connection": ("orgs", "Manage base connections: customers' directories and buckets."),
     },
     "Store and ledger": {
+        "explain": (
+            "explain",
+            "Say why the bid request in FILE ends as it does, stage by stage; - is standard input.",
+        ),
         "doctor": (
             "doctor",
             "Check ledger, files and store, and say how to fix each problem.",

@@ -28,6 +28,7 @@ from segments.ledger.users import User
 from segments.model.account import Account
 from segments.model.role import Role
 from segments.upkeep.doctor.findings import Deployment
+from segments.upkeep.listeners import Listeners
 
 PROVEN_FOR_S = 300
 """An act that can't be undone asks for the code or the password again after this time."""
@@ -58,6 +59,7 @@ class Console:
         options: Where the console is.
         roles: Whom this port serves.
         deployment: That operators may examine.
+        listeners: That explain bids.
         kept: What never changes in a ledger, once it was read.
     """
 
@@ -65,6 +67,7 @@ class Console:
     options: ConsoleOptions
     roles: frozenset[Role] = frozenset(Role)
     deployment: Deployment | None = None
+    listeners: Listeners = Listeners()  # noqa: RUF009 - immutable
     assets: Assets = field(default_factory=Assets)
     kept: dict[str, bytes] = field(default_factory=dict)
     templates: Templates = field(init=False)

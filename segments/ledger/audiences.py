@@ -247,6 +247,12 @@ async def audiences(conn: AsyncConnection, owner: Account | None = None) -> list
     return [_audience(row) for row in await conn.execute(asked.order_by(_audiences.c.id))]
 
 
+async def audiences_of_ids(conn: AsyncConnection, ids: Collection[int]) -> list[Audience]:
+    """Return the audiences of these numbers, in any state; unknown numbers are left out."""
+    asked = _select(_audiences.c.id.in_(sorted(ids)))
+    return [_audience(row) for row in await conn.execute(asked)]
+
+
 async def ids_of(conn: AsyncConnection, owner_ids: Collection[int]) -> frozenset[int]:
     """
     Return the numbers of all audiences of these owners, with deleted audiences.

@@ -64,6 +64,7 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
         counts: Whether it decided anything; false of an id that is not read, say.
         is_added: Of a segment: whether it leaves with the bid.
         audience_id: Of a segment.
+        account_id: Of an opt-out; 0 is everyone.
     """
 
     what: str
@@ -72,6 +73,7 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
     counts: bool = True
     is_added: bool = False
     audience_id: int | None = None
+    account_id: int | None = None
 
 
 class Stage(msgspec.Struct, frozen=True):

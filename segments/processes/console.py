@@ -22,6 +22,7 @@ from segments.console.pages.audiences import audience_pages
 from segments.console.pages.deliveries import delivery_pages
 from segments.console.pages.login import login_pages
 from segments.console.pages.operations import operation_pages
+from segments.console.pages.playground import playground_pages
 from segments.console.pages.recipients import recipient_pages
 from segments.console.pages.trail import trail_pages
 from segments.console.pages.upload import upload_pages
@@ -42,6 +43,7 @@ from segments.runtime.tls import context_of
 from segments.settings import Settings
 from segments.store.servers.connection import connect
 from segments.upkeep.doctor.findings import Deployment
+from segments.upkeep.listeners import Listeners
 
 _log = logging.getLogger(__name__)
 
@@ -59,6 +61,7 @@ def pages() -> list[Page]:
         *delivery_pages(),
         *upload_pages(),
         *operation_pages(),
+        *playground_pages(),
         *recipient_pages(),
         *trail_pages(),
     ]
@@ -69,6 +72,7 @@ def sites(
     options: ConsoleOptions,
     guard: LedgerGuard | None = None,
     deployment: Deployment | None = None,
+    listeners: Listeners = Listeners(),  # noqa: B008 - immutable
 ) -> dict[str, web.Application]:
     """
     Return the applications by the setting of their port: one for all, or one more for staff.
@@ -78,6 +82,7 @@ def sites(
         options: Where the console is.
         guard: While it refuses the ledger, the console is not ready; `None` never refuses.
         deployment: That operators may examine.
+        listeners: That explain bids.
     """
     guard = guard or LedgerGuard(services.ledger, services.redis)
     staffs = frozenset(STAFF_ROLES)
@@ -90,7 +95,7 @@ def sites(
     setting_to_app = {}
     for setting, roles in port_to_roles.items():
         app = application(
-            Console(services, options, roles, deployment),
+            Console(services, options, roles, deployment, listeners),
             pages(),
             partial(add_health, reasons=partial(_reasons, services, guard)),
         )
@@ -121,7 +126,7 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
         services = Services(rest, ledger, redis, blobs)
         async with (
             listening(
-                sites(services, options, guard, deployment_of(settings)),
+                sites(services, options, guard, deployment_of(settings), settings.listeners),
                 options,
                 settings.api_limits,
                 tls,

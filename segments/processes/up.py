@@ -12,6 +12,7 @@ through; without the loader, files wait.
 import asyncio
 import logging
 import os
+import secrets
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -87,20 +88,23 @@ async def up(settings: Settings, fork_server: ForkServer) -> None:
 
 def _programs(settings: Settings, fork_server: ForkServer) -> tuple[Program, ...]:
     start = fork_server.start
-    console = (Program("console", partial(start, _COMMANDS, ("console",))),)
+    env = dict(os.environ)
+    if settings.explain_secret is None:
+        # For these processes alone: the console asks the bid listener, and no one else does.
+        env["RTB_EXPLAIN_SECRET"] = secrets.token_urlsafe()
+    console = (Program("console", partial(start, _COMMANDS, ("console",), env=env)),)
     return (
         Program("loader", partial(start, _COMMANDS, ("loader",))),
         Program("SFTP door", partial(start, _COMMANDS, ("sftp",))),
         Program("REST doors", partial(start, _COMMANDS, ("api",))),
         *(console if settings.is_console_up else ()),
-        Program(_BIDS, partial(start, "rtb.__main__", env=_env_of_bids())),
+        Program(_BIDS, partial(start, "rtb.__main__", env={**_at_once(), **env})),
     )
 
 
-def _env_of_bids() -> Mapping[str, str]:
+def _at_once() -> Mapping[str, str]:
     # In a terminal there is no load balancer, and Ctrl-C should stop at once.
-    at_once = {"RTB_STOP_ACCEPTING_AFTER_S": "0"} if sys.stdin and sys.stdin.isatty() else {}
-    return {**at_once, **os.environ}
+    return {"RTB_STOP_ACCEPTING_AFTER_S": "0"} if sys.stdin and sys.stdin.isatty() else {}
 
 
 async def _prepare(settings: Settings) -> None:

@@ -1,19 +1,12 @@
 """Settings of a pod that follows a publication: both planes read them."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
-from segments.runtime.operator_settings import OperatorSettings
-
-
-def _texts(value: Any) -> Any:
-    """Accept `a, b` as well as a sequence."""
-    if isinstance(value, str):
-        return tuple(text for part in value.split(",") if (text := part.strip()))
-    return value
+from segments.runtime.operator_settings import OperatorSettings, texts
 
 
 class FollowSettings(OperatorSettings):
@@ -27,7 +20,7 @@ class FollowSettings(OperatorSettings):
     `gs://` or `az://`. See docs/follow.md. Unset: none.
     """
 
-    follow_keys: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_texts)] = Field(
+    follow_keys: Annotated[tuple[str, ...], NoDecode, BeforeValidator(texts)] = Field(
         (), validation_alias="RTB_FOLLOW_KEYS"
     )
     """

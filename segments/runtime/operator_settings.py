@@ -9,7 +9,7 @@ resemble our settings, and are ignored.
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from pydantic import AliasChoices, Field
 from pydantic_settings import (
@@ -78,6 +78,13 @@ class OperatorSettings(BaseSettings):
         dotenv = cast("DotEnvSettingsSource", dotenv_settings)
         dotenv.env_vars = _with_files(settings_cls, dotenv.env_vars)
         return init_settings, environment, dotenv_settings, file_secret_settings
+
+
+def texts(value: Any) -> Any:
+    """Accept `a, b` as well as a sequence: operators type lists by hand."""
+    if isinstance(value, str):
+        return tuple(text for part in value.split(",") if (text := part.strip()))
+    return value
 
 
 def set_variables(cls: type[OperatorSettings]) -> set[str]:

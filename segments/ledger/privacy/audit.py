@@ -60,6 +60,7 @@ class Entry(NamedTuple):
     what: str
     refused_because: str | None = None  # `None`: done
     ids: Collection[Id] = ()
+    subjects: Collection[str] = ()  # digests that another process made, under `trail_key`
     scope_id: int | None = None  # the account in scope; `None`: everything
     transaction_id: str | None = None
     times: int = 1
@@ -81,7 +82,7 @@ async def add(conn: AsyncConnection, who: Who, entries: Iterable[Entry], *, now_
             "reason": entry.refused_because,
             "scope_id": entry.scope_id,
             "transaction_id": entry.transaction_id,
-            "subjects": sorted(trail_digest(salt, id_) for id_ in entry.ids),
+            "subjects": sorted({trail_digest(salt, id_) for id_ in entry.ids} | {*entry.subjects}),
             "times": entry.times,
             "target": entry.target,
             "detail": None if entry.detail is None else dict(entry.detail),
@@ -94,6 +95,15 @@ async def add(conn: AsyncConnection, who: Who, entries: Iterable[Entry], *, now_
 async def digest_of(conn: AsyncConnection, id_: Id, *, now_s: float) -> str:
     """Return the trail's digest of an id. `conn` is a transaction."""
     return trail_digest(await own_secret(conn, _SALT, now_s=now_s), id_)
+
+
+async def trail_key(conn: AsyncConnection, *, now_s: float) -> bytes:
+    """
+    Return the key of the trail's digests, for a process that has ids, but no ledger.
+
+    It must not be kept, logged or shown: with it, a known id can be looked for in an export.
+    """
+    return await own_secret(conn, _SALT, now_s=now_s)
 
 
 async def entries(conn: AsyncConnection, *, since_s: float = 0.0) -> AsyncIterator[dict[str, Any]]:

@@ -34,6 +34,7 @@ PATH_TO_ROLES = {
     "/ops/deliveries/{transaction}": "operator",
     "/ops/deliveries/{transaction}/release": "operator",
     "/ops/deliveries/{transaction}/refuse": "operator",
+    "/ops/playground": "operator",
     "/ops/recipients": "operator",
     "/ops/recipients/{name}": "operator",
     "/ops/recipients/{name}/grant": "operator",

@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.console.options import ConsoleOptions
+from segments.doors.privacy.report_store import Reports, open_reports
 from segments.doors.rest.services import Services
 from segments.files.blobs import Blobs
 from segments.ledger import staff, users
@@ -104,6 +105,7 @@ class Served:
     setting_to_url: dict[str, str]
     services: Services
     clock: FakeClock
+    reports: Reports
 
     @property
     def url(self) -> str:
@@ -138,10 +140,12 @@ class Served:
             yield browser
 
     @asynccontextmanager
-    async def staff_of(self, *roles: Role) -> AsyncIterator[Browser]:
+    async def staff_of(
+        self, *roles: Role, account: Account | None = None
+    ) -> AsyncIterator[Browser]:
         """A browser of staff."""
-        username = f"staff-{'-'.join(roles)}"
-        await self.member(username, *roles)
+        username = "-".join(["staff", *roles, *([] if account is None else [account.public_id])])
+        await self.member(username, *roles, account=account)
         async with self.browser() as browser:
             await browser.log_in_staff(username, self.clock())
             yield browser
@@ -168,7 +172,10 @@ async def serving_console(
         clock,
         passwords=QUICK,
     )
-    apps = sites(services, console, listeners=listeners)
+    reports = await open_reports(services, settings.privacy_options)
+    apps = sites(
+        services, console, settings.privacy_options, reports, listeners=listeners
+    )
     async with listening(apps, console, settings.api_limits) as setting_to_port:
         urls = {name: f"http://127.0.0.1:{port}" for name, port in setting_to_port.items()}
-        yield Served(urls, services, clock)
+        yield Served(urls, services, clock, reports)

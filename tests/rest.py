@@ -13,13 +13,13 @@ from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 from yarl import URL
 
-from segments.doors.privacy.report_store import Reports
+from segments.doors.privacy.report_store import Reports, open_reports
 from segments.doors.rest.passwords import Passwords
 from segments.doors.rest.services import Services
 from segments.files.blobs import Blobs
 from segments.ledger import users
 from segments.model.account import Account
-from segments.processes.rest_api import application, doors, reports_of, runner_of
+from segments.processes.rest_api import application, doors, runner_of
 from segments.runtime.http_server import listen
 from segments.settings import Settings
 
@@ -118,7 +118,7 @@ async def serving(
     services = Services(
         settings.rest_options, ledger, redis, blobs, clock, clock, passwords=passwords
     )
-    reports = await reports_of(services, settings.privacy_options)
+    reports = await open_reports(services, settings.privacy_options)
     app = application(services, await doors(settings, services, reports))
     runner = runner_of(app, settings.api_limits)
     await runner.setup()

@@ -1,13 +1,22 @@
-"""Acts on credentials of the Privacy API: tokens and JWT keys."""
+"""
+Acts on credentials of the Privacy API (tokens, JWT keys), and looks at persons' requests.
+
+A request itself is recorded with its row by `segments.ledger.privacy.opt_outs.record` and, of
+ACCESS, `segments.doors.privacy.submission`: for doors, command line and console alike.
+"""
+
+from collections.abc import Collection
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.acts.trail import By, note
 from segments.ledger import accounts
-from segments.ledger.privacy import keys, tokens
+from segments.ledger.privacy import audit, keys, tokens
+from segments.ledger.privacy.audit import Entry
 from segments.ledger.privacy.keys import PrivacyKey
 from segments.ledger.privacy.tokens import PrivacyToken
 from segments.model.account import Account
+from segments.model.identity import Id
 
 
 async def create_token(
@@ -66,6 +75,22 @@ async def remove_key(conn: AsyncConnection, by: By, domain: str, kid: str) -> Pr
     scope = await _account(conn, removed.account_id)
     await note(conn, by, "key remove", f"{removed.domain}/{kid}", scope=scope)
     return removed
+
+
+async def search(
+    conn: AsyncConnection, by: By, ids: Collection[Id], account: Account | None
+) -> None:
+    """Record a search for a person's requests; `account` bounds it, `None` is global."""
+    entry = Entry("search", ids=ids, scope_id=None if account is None else account.id)
+    await audit.add(conn, by.who, [entry], now_s=by.now_s)
+
+
+async def note_read(
+    conn: AsyncConnection, by: By, what: str, transaction_id: str, scope_id: int | None
+) -> None:
+    """Record that a request was read, or its report downloaded: `what` is the one or the other."""
+    entry = Entry(what, scope_id=scope_id, transaction_id=transaction_id)
+    await audit.add(conn, by.who, [entry], now_s=by.now_s)
 
 
 async def _account(conn: AsyncConnection, account_id: int | None) -> Account | None:

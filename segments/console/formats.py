@@ -58,6 +58,11 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
+def sentence(text: str) -> str:
+    """Return a message as a sentence."""
+    return text[:1].upper() + text[1:]
+
+
 def percent(share: float) -> str:
     """Return a fraction in percent."""
     return f"{share * 100:.3g} %"

@@ -41,6 +41,7 @@ class Templates:
             formats.size,
             formats.duration,
             formats.percent,
+            formats.sentence,
         ):
             self._environment.filters[write.__name__] = write
         for name in ("parts", "lists"):

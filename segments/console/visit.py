@@ -20,6 +20,8 @@ from segments.console.cookie import Cookie
 from segments.console.options import ConsoleOptions
 from segments.console.rendering import Templates, version_of
 from segments.console.same_origin import FIELD, form_token
+from segments.doors.privacy.report_store import Reports
+from segments.doors.privacy.submission import Submissions
 from segments.doors.rest.logins import Guesses
 from segments.doors.rest.services import Services
 from segments.ledger.console_sessions import ConsoleSession
@@ -57,6 +59,8 @@ class Console:
     Args:
         services: Of the REST doors: ledger, store, files, clocks.
         options: Where the console is.
+        submissions: Of persons' requests, as at the Privacy API.
+        reports: Of access requests.
         roles: Whom this port serves.
         deployment: That operators may examine.
         listeners: That explain bids.
@@ -65,6 +69,8 @@ class Console:
 
     services: Services
     options: ConsoleOptions
+    submissions: Submissions
+    reports: Reports
     roles: frozenset[Role] = frozenset(Role)
     deployment: Deployment | None = None
     listeners: Listeners = Listeners()  # noqa: RUF009 - immutable

@@ -33,6 +33,7 @@ Id = NewType("Id", bytes)
 
 ID_BYTES: Final = 16
 MAX_TEXT_CHARS: Final = 256
+MAX_ADDRESS_CHARS: Final = 320  # 64 before the @, 255 after it: RFC 3696, erratum 1690
 
 EMAIL_HASH_CHARS: Final = {"md5": 32, "sha1": 40, "sha2": 64}
 """Length of each accepted e-mail hash in hex, by its vendor's name for it."""
@@ -127,6 +128,39 @@ def tail_of_email_hash(digest: str) -> bytes:
 def email_hash_of(id_: Id, tail: bytes) -> str:
     """Return the hash of an id and its tail, in lower case."""
     return id_.hex() + tail.hex()
+
+
+def address_bytes(address: str) -> bytes:
+    """
+    Return the text of an e-mail address that is hashed: in lower case, in UTF-8.
+
+    Raises:
+        UnusableId: It is longer than any address, or not encodable.
+    """
+    lower = address.lower()
+    if len(lower) > MAX_ADDRESS_CHARS:
+        raise UnusableId(f"e-mail address of {len(lower)} characters")
+    try:
+        return lower.encode()
+    except UnicodeEncodeError:
+        pass
+    # Not in `except`: the codec's exception quotes the text, and would be the context.
+    raise UnusableId(f"e-mail address of {len(lower)} characters that is not Unicode text")
+
+
+def hashes_of_address(address: str) -> tuple[str, str, str]:
+    """
+    Return the MD5, SHA-1 and SHA-256 of an e-mail address, in hex.
+
+    Raises:
+        UnusableId: As `address_bytes`.
+    """
+    raw = address_bytes(address)
+    return (
+        md5(raw, usedforsecurity=False).hexdigest(),
+        sha1(raw, usedforsecurity=False).hexdigest(),
+        sha256(raw).hexdigest(),
+    )
 
 
 def id_of_phone_hash(digest: str) -> Id:

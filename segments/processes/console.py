@@ -23,10 +23,16 @@ from segments.console.pages.deliveries import delivery_pages
 from segments.console.pages.login import login_pages
 from segments.console.pages.operations import operation_pages
 from segments.console.pages.playground import playground_pages
+from segments.console.pages.person_requests import person_request_pages
+from segments.console.pages.privacy import privacy_pages
 from segments.console.pages.recipients import recipient_pages
 from segments.console.pages.trail import trail_pages
 from segments.console.pages.upload import upload_pages
 from segments.console.visit import Console
+from segments.doors.privacy.agent import Refusals
+from segments.doors.privacy.options import PrivacyOptions
+from segments.doors.privacy.report_store import Reports, open_reports
+from segments.doors.privacy.submission import Submissions
 from segments.doors.rest.services import Services
 from segments.files.blobs import Blobs
 from segments.ledger.database.engine import open_ledger
@@ -60,6 +66,8 @@ def pages() -> list[Page]:
         *audience_pages(),
         *delivery_pages(),
         *upload_pages(),
+        *privacy_pages(),
+        *person_request_pages(),
         *operation_pages(),
         *playground_pages(),
         *recipient_pages(),
@@ -70,6 +78,8 @@ def pages() -> list[Page]:
 def sites(
     services: Services,
     options: ConsoleOptions,
+    privacy: PrivacyOptions,
+    reports: Reports,
     guard: LedgerGuard | None = None,
     deployment: Deployment | None = None,
     listeners: Listeners = Listeners(),  # noqa: B008 - immutable
@@ -80,11 +90,14 @@ def sites(
     Args:
         services: Of the REST doors, without their public URL.
         options: Where the console is.
+        privacy: Of the Privacy API, whose rules are the privacy desk's.
+        reports: Of access requests.
         guard: While it refuses the ledger, the console is not ready; `None` never refuses.
         deployment: That operators may examine.
         listeners: That explain bids.
     """
     guard = guard or LedgerGuard(services.ledger, services.redis)
+    submissions = Submissions(services, Refusals(services), reports, privacy)
     staffs = frozenset(STAFF_ROLES)
     port_to_roles = {"SEGMENTS_CONSOLE_PORT": frozenset(Role)}
     if options.staff_port is not None:
@@ -95,7 +108,7 @@ def sites(
     setting_to_app = {}
     for setting, roles in port_to_roles.items():
         app = application(
-            Console(services, options, roles, deployment, listeners),
+            Console(services, options, submissions, reports, roles, deployment, listeners),
             pages(),
             partial(add_health, reasons=partial(_reasons, services, guard)),
         )
@@ -124,17 +137,23 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
         await guard.start()
         blobs = Blobs.open(settings.blobs_at, settings.reserve_bytes)
         services = Services(rest, ledger, redis, blobs)
+        reports = await open_reports(services, settings.privacy_options)
+        apps = sites(
+            services,
+            options,
+            settings.privacy_options,
+            reports,
+            guard,
+            deployment_of(settings),
+            settings.listeners,
+        )
         async with (
-            listening(
-                sites(services, options, guard, deployment_of(settings), settings.listeners),
-                options,
-                settings.api_limits,
-                tls,
-            ),
+            listening(apps, options, settings.api_limits, tls),
             asyncio.TaskGroup() as group,
         ):
             group.create_task(guard.run(stopping))
             group.create_task(services.waiting.run(stopping))
+            group.create_task(reports.run(stopping))
             await stopping.wait()
 
 

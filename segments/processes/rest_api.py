@@ -36,8 +36,7 @@ from segments.doors.privacy.agent import Refusals
 from segments.doors.privacy.door import PrivacyDoor
 from segments.doors.privacy.jwt import MAX_JWT_CHARS
 from segments.doors.privacy.legacy_door import PIXELS, LegacyDoor
-from segments.doors.privacy.options import PrivacyOptions
-from segments.doors.privacy.report_store import Reports
+from segments.doors.privacy.report_store import ACCESS_KEY_ID, Reports, open_reports
 from segments.doors.privacy.submission import Submissions
 from segments.doors.rest import openapi
 from segments.doors.rest.access_tokens import UserTokens
@@ -74,7 +73,6 @@ _STOP_WITHIN_S = 20.0
 _IDLE_S = 75.0
 _LINGER_S = 2.0
 _HTTPS_ONLY_S = 365 * 86_400
-_ACCESS_KEY_ID = "rtb-segments"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -94,7 +92,7 @@ async def doors(settings: Settings, services: Services, reports: Reports) -> lis
     submissions = Submissions(services, refusals, reports, privacy)
     logins = Logins(services)
     cookie = SessionCookie(tokens)
-    upload_key = SigningKey(_ACCESS_KEY_ID, upload_secret.hex())
+    upload_key = SigningKey(ACCESS_KEY_ID, upload_secret.hex())
     return [
         LoginDoor(services, tokens, logins),
         AudienceDoor(services, settings.audience_options, (tokens,), upload_key),
@@ -107,13 +105,6 @@ async def doors(settings: Settings, services: Services, reports: Reports) -> lis
         CrmPlatformDoor(services, (cookie, tokens)),
         CrmAudienceDoor(services, (cookie, tokens)),
     ]
-
-
-async def reports_of(services: Services, options: PrivacyOptions) -> Reports:
-    """Make the `Reports` of access requests."""
-    async with services.ledger.begin() as conn:
-        secret = await own_secret(conn, "report urls", now_s=services.now_s())
-    return Reports(services, options, SigningKey(_ACCESS_KEY_ID, secret.hex()))
 
 
 def application(
@@ -185,7 +176,7 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
             redis,
             Blobs.open(settings.blobs_at, settings.reserve_bytes),
         )
-        reports = await reports_of(services, settings.privacy_options)
+        reports = await open_reports(services, settings.privacy_options)
         callbacks = Callbacks(
             ledger,
             settings.callback_hosts,

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from segments.acts import jobs as acts
 from segments.console.application import Page
 from segments.console.faults import Lost
+from segments.console.formats import sentence
 from segments.console.pages.acting import asks_again, check_again
 from segments.console.visit import Visit, see_other
 from segments.ledger import accounts, jobs
@@ -166,7 +167,7 @@ def row_of(
             names.get(segment.audience_id or 0) or segment.name or segment.segment_id
             for segment in job.order.segments
         ],
-        _sentence(_told(job, is_partners=is_partners)),
+        sentence(_told(job, is_partners=is_partners)),
         partners[job.partner_id].public_id,
     )
 
@@ -204,10 +205,6 @@ def _told(job: Job, *, is_partners: bool) -> str:
         is_told = detail and not (is_partners and job.stop in UNTOLD)
         return f"{detail}. {job.stop.advice}" if is_told else job.stop.advice
     return ""
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 def _bad_lines(job: Job) -> list[tuple[str, str, int, list[int]]]:

@@ -51,7 +51,7 @@ async def home(visit: Visit) -> web.Response:
     roles = visit.known.roles
     if Role.PARTNER in roles:
         return see_other("/audiences")
-    return see_other("/ops" if Role.OPERATOR in roles else "/account")
+    return see_other("/ops" if Role.OPERATOR in roles else "/privacy")
 
 
 async def show_login(visit: Visit) -> web.Response:

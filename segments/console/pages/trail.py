@@ -26,6 +26,7 @@ async def show(visit: Visit) -> web.Response:
         names = {each.id: each.public_id for each in await accounts.accounts(conn)}
     return visit.page(
         "trail.html",
+        base="/ops/audit",
         rows=page.rows,
         names=names,
         next_cursor=page.next_cursor,

@@ -75,7 +75,7 @@ async def report(
         held = await _held(conn, current)
     meta = await read_meta(redis)
     identifiers = [
-        _identifier(position, each, await _record(redis, meta, each.id), held, current)
+        _identifier(position, each, await record_of(redis, meta, each.id), held, current)
         for position, each in enumerate(held.ids, 1)
     ]
     document = {
@@ -102,7 +102,8 @@ async def _held(conn: AsyncConnection, request: Access) -> _Held:
     )
 
 
-async def _record(redis: Redis, meta: Meta, id_: Id) -> Record | None:
+async def record_of(redis: Redis, meta: Meta, id_: Id) -> Record | None:
+    """Return the record of an id; `None` if it can't be read."""
     try:
         return (await read_records(redis, meta, [id_]))[0]
     except CorruptRecord:

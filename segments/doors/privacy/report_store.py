@@ -33,6 +33,7 @@ from segments.ledger.database.engine import reading
 from segments.ledger.database.errors import LEDGER_FAILURES
 from segments.ledger.privacy import access_requests
 from segments.ledger.privacy.access_requests import Access, AccessRequestState
+from segments.ledger.signing_secrets import own_secret
 from segments.model.day import S_PER_DAY
 from segments.runtime.bug_place import bug_place
 from segments.store.reader import StoreUnusable
@@ -43,6 +44,9 @@ REPORTS = "reports"
 """The prefix of all reports, among the blobs and in our own URLs."""
 
 EVERY_S = 1.0
+ACCESS_KEY_ID = "rtb-segments"
+"""By which our own signed URLs name their key."""
+
 _AT_ONCE = 20
 _OWN_URL_S = 60
 """How long the target of a redirect is valid."""
@@ -187,6 +191,15 @@ class Reports:
             presigned_url.check(method, host, target, self._key, now_s=self._services.now_s())
         except presigned_url.Refused as refused:
             raise Problem(403, str(refused), errorCode="BAD_SIGNATURE") from None
+        return await self.read(transaction_id)
+
+    async def read(self, transaction_id: str) -> bytes:
+        """
+        Return a report to a caller who may have it.
+
+        Raises:
+            Problem: 404: there is no report, or no longer.
+        """
         blob = await self._blob(transaction_id)
         try:
             return await asyncio.to_thread(lambda: self._services.blobs.get(blob).buffered().read())
@@ -266,6 +279,13 @@ class Reports:
     def _signature(self, transaction_id: str, expires_at: str) -> str:
         said = f"{transaction_id}\n{expires_at}".encode("utf-8", "replace")
         return hmac.digest(self._key.secret.encode(), said, "sha256").hex()
+
+
+async def open_reports(services: Services, options: PrivacyOptions) -> Reports:
+    """Make the `Reports` of a deployment, whose processes all sign by the same secret."""
+    async with services.ledger.begin() as conn:
+        secret = await own_secret(conn, "report urls", now_s=services.now_s())
+    return Reports(services, options, SigningKey(ACCESS_KEY_ID, secret.hex()))
 
 
 def _no_report() -> Problem:

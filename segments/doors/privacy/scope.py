@@ -99,14 +99,16 @@ class AmbiguousScope(Exception):
     """Several accounts in reach have the scope's id."""
 
 
-def resolved(tree: AccountTree, account: Account | None, scope: Scope | None) -> int | None:
+def resolved(
+    tree: AccountTree, account: Account | None, scope: Scope | Account | None
+) -> int | None:
     """
     Return the account that a request is scoped to; `None` for everyone.
 
     Args:
         tree: All accounts.
         account: The caller's; `None`: global.
-        scope: As submitted.
+        scope: As submitted; an account where a page has let choose one.
 
     Raises:
         OutOfScope: The account does not exist, or the caller may not act for it. The two
@@ -115,6 +117,10 @@ def resolved(tree: AccountTree, account: Account | None, scope: Scope | None) ->
     """
     if scope is None:
         return None if account is None else account.id
+    if isinstance(scope, Account):
+        if account is None or scope.id in tree.within(account.id):
+            return scope.id
+        raise _out_of_scope()
     if isinstance(scope, GlobalScope):
         if account is None:
             return None
@@ -124,10 +130,14 @@ def resolved(tree: AccountTree, account: Account | None, scope: Scope | None) ->
         within = tree.within(account.id)
         found = [each for each in found if each.id in within]
     if not found:
-        raise OutOfScope("the scope is no account that this account may act for")
+        raise _out_of_scope()
     if len(found) > 1:
         raise AmbiguousScope("several sub accounts are called so; use a token of one of them")
     return found[0].id
+
+
+def _out_of_scope() -> OutOfScope:
+    return OutOfScope("the scope is no account that this account may act for")
 
 
 def told(tree: AccountTree, account_id: int | None) -> ScopeAnswer:

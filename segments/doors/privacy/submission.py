@@ -30,6 +30,7 @@ from segments.ledger.privacy import access_requests, audit, opt_outs
 from segments.ledger.privacy.access_requests import NewAccess, SubjectId
 from segments.ledger.privacy.audit import Entry
 from segments.ledger.privacy.opt_outs import OptOutSource, Request
+from segments.model.account import Account
 from segments.model.identity import Id
 from segments.model.record import OptOutAction
 from segments.projection.in_force import put_into_force
@@ -44,10 +45,11 @@ class Asked(NamedTuple):
 
     action: DsrAction
     ids: tuple[SubjectId, ...]
-    scope: Scope | None = None
+    scope: Scope | Account | None = None
     jurisdiction: str | None = None
     submitter: str | None = None
     callback: str | None = None
+    reference: str | None = None  # the privacy desk's own; no member of the API
 
 
 class Forbidden(Problem):
@@ -139,7 +141,12 @@ class Submissions:
         self, agent: Agent, asked: Asked, account_id: int | None, spend: Spend | None
     ) -> Request:
         source = OptOutSource(
-            agent.who, agent.token_id, agent.key_id, asked.callback, _id_to_tail(asked.ids)
+            agent.who,
+            agent.token_id,
+            agent.key_id,
+            asked.callback,
+            _id_to_tail(asked.ids),
+            asked.reference,
         )
         async with self._services.ledger.begin() as conn:
             (request,) = await opt_outs.record(
@@ -169,6 +176,7 @@ class Submissions:
             asked.callback,
             agent.token_id,
             agent.key_id,
+            asked.reference,
         )
         async with self._services.ledger.begin() as conn:
             transaction_id = await access_requests.add(conn, new, now_s=now_s)

@@ -35,6 +35,7 @@ from segments.model.customer_columns import DELETE, PROCESS_CONSENT, IdentityCol
 from segments.model.identity import (
     Id,
     UnusableId,
+    address_bytes,
     id_of_eid,
     id_of_email_hash,
     id_of_ifa,
@@ -46,7 +47,6 @@ ABSENT = object()
 IDENTITY_TYPES = frozenset({"string", "integer", "long", "number"})
 """Declared types of columns that can hold an id."""
 
-_MAX_ADDRESS_CHARS = 320  # 64 before the @, 255 after it: RFC 3696, erratum 1690
 _YES = frozenset({"y", "yes", "true", "t", "1", "in"})
 _NO = frozenset({"", "n", "no", "false", "f", "0", "null"})
 _MAX_EXACT = 2**53
@@ -130,17 +130,7 @@ def _maker(namespace: str) -> Callable[[str], Id]:
 def _id_of_email(text: str) -> Id:
     if "@" not in text:
         return id_of_email_hash(text)
-    address = text.lower()
-    if len(address) > _MAX_ADDRESS_CHARS:
-        raise UnusableId(f"e-mail address of {len(address)} characters")
-    try:
-        raw = address.encode()
-    except UnicodeEncodeError:
-        raw = b""
-    if not raw:
-        # Not in `except`: the codec's exception quotes the text, and would be the context.
-        raise UnusableId(f"e-mail address of {len(address)} characters that is not Unicode text")
-    return id_of_email_hash(sha256(raw).hexdigest())
+    return id_of_email_hash(sha256(address_bytes(text)).hexdigest())
 
 
 def _text(value: Any) -> str | None:

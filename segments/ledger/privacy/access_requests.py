@@ -52,6 +52,7 @@ class NewAccess(NamedTuple):
     callback: str | None = None
     token_id: int | None = None
     key_id: int | None = None
+    reference: str | None = None  # the privacy desk's own
 
 
 class Access(NamedTuple):
@@ -72,6 +73,7 @@ class Access(NamedTuple):
     stale_blob: str | None
     told_at_s: float | None
     expires_at_s: float | None
+    reference: str | None = None
 
 
 _COLUMNS = tuple(_requests.c[name] for name in Access._fields)
@@ -118,6 +120,12 @@ async def of_ids(conn: AsyncConnection, ids: Sequence[Id], limit: int) -> list[A
         for row in await conn.execute(asked.order_by(_requests.c.id.desc()).limit(limit)):
             found[row.id] = _access(row)
     return [found[request_id] for request_id in sorted(found, reverse=True)[:limit]]
+
+
+async def count(conn: AsyncConnection, state: AccessRequestState) -> int:
+    """Return how many requests are in a state; not for expired ones, which no index finds."""
+    asked = select(func.count()).where(_IS_UNFINISHED, _requests.c.state == state.value)
+    return (await conn.execute(asked)).scalar_one()
 
 
 async def ids_of(conn: AsyncConnection, request_id: int) -> list[SubjectId]:

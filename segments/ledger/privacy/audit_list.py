@@ -6,9 +6,10 @@ in no account's list: they would tell when somebody opted out. Those are the ent
 ids, and the privacy doors' others, which name no target.
 """
 
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
-from sqlalchemy import String, cast, select
+from sqlalchemy import String, cast, not_, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.ledger.accounts import below
@@ -29,6 +30,9 @@ class AuditFilter(NamedTuple):
     result: str | None = None  # done, refused
     since_s: float | None = None  # at this time or later
     until_s: float | None = None  # before
+    is_about_persons: bool = False  # only entries that concern persons
+    scope_ids: Collection[int] | None = None  # on any of these accounts; `None`: everything
+    transaction_id: str | None = None  # of a data subject's request
 
 
 class ListedEntry(NamedTuple):
@@ -49,6 +53,7 @@ class ListedEntry(NamedTuple):
     detail: dict[str, Any] | None
 
 
+_CONCERNS_PERSONS = or_(_audit.c.target.is_(None), cast(_audit.c.subjects, String) != _NO_SUBJECTS)
 _COLUMNS = tuple(_audit.c[name] for name in ListedEntry._fields)
 
 
@@ -72,14 +77,17 @@ async def audit_page(
     if wanted.account is not None:
         own = [wanted.account, *await below(conn, wanted.account)]
         asked = asked.where(
-            _audit.c.scope_id.in_([account.id for account in own]),
-            _audit.c.target.is_not(None),
-            cast(_audit.c.subjects, String) == _NO_SUBJECTS,
+            _audit.c.scope_id.in_([account.id for account in own]), not_(_CONCERNS_PERSONS)
         )
+    if wanted.is_about_persons:
+        asked = asked.where(_CONCERNS_PERSONS)
+    if wanted.scope_ids is not None:
+        asked = asked.where(_audit.c.scope_id.in_(wanted.scope_ids))
     for column, text in (
         (_audit.c.actor, wanted.actor),
         (_audit.c.what, wanted.what),
         (_audit.c.result, wanted.result),
+        (_audit.c.transaction_id, wanted.transaction_id),
     ):
         if text is not None:
             asked = asked.where(column == text)

@@ -83,6 +83,8 @@ class OptOutSource(NamedTuple):
     callback: str | None = None
     tails: Mapping[Id, bytes] = MappingProxyType({})
     """The rest of the submitted hash, by e-mail id."""
+    reference: str | None = None
+    """The privacy desk's own, such as its ticket."""
 
 
 OF_STORE = "store"
@@ -154,6 +156,7 @@ async def record(
             "account_id": account_id,
             "jurisdiction": jurisdiction,
             "submitter": submitter,
+            "reference": source.reference,
             "callback": source.callback,
             "token_id": source.token_id,
             "key_id": source.key_id,

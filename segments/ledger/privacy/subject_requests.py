@@ -38,6 +38,9 @@ class SubjectRequest(NamedTuple):
     status: str
     email_hashes: tuple[str, ...]
     access: Access | None = None
+    kinds: tuple[IdentifierKind, ...] = ()  # of its ids
+    applied_at_s: float | None = None  # an opt-out's: in force since; `None`: not yet
+    reference: str | None = None
 
 
 async def find(
@@ -72,8 +75,10 @@ def _visible(found: Iterable[SubjectRequest], visible_to: Visible) -> list[Subje
 
 
 async def _told_access(conn: AsyncConnection, found: Iterable[Access]) -> list[SubjectRequest]:
-    return [
-        SubjectRequest(
+    told = []
+    for access in found:
+        ids = await access_requests.ids_of(conn, access.id)
+        request = SubjectRequest(
             access.transaction_id,
             ACCESS,
             access.account_id,
@@ -83,11 +88,13 @@ async def _told_access(conn: AsyncConnection, found: Iterable[Access]) -> list[S
             access.token_id,
             access.created_at_s,
             access.state.value,
-            _hashes(await access_requests.ids_of(conn, access.id)),
+            _hashes(ids),
             access,
+            tuple(each.kind for each in ids),
+            reference=access.reference,
         )
-        for access in found
-    ]
+        told.append(request)
+    return told
 
 
 async def _told(
@@ -108,7 +115,7 @@ async def _told(
     return [_request(row, seq_to_ids[row.seq]) for row in rows]
 
 
-def _request(row: Row[Any], ids: Iterable[SubjectId]) -> SubjectRequest:
+def _request(row: Row[Any], ids: Sequence[SubjectId]) -> SubjectRequest:
     # Recorded for good; in force once every bid is answered with it.
     status = (
         AccessRequestState.PENDING if row.applied_at_s is None else AccessRequestState.COMPLETED
@@ -124,6 +131,9 @@ def _request(row: Row[Any], ids: Iterable[SubjectId]) -> SubjectRequest:
         row.created_at_s,
         status.value,
         _hashes(ids),
+        kinds=tuple(each.kind for each in ids),
+        applied_at_s=row.applied_at_s,
+        reference=row.reference,
     )
 
 

@@ -241,6 +241,7 @@ data_subject_requests = Table(
     Column("account_id", ForeignKey("accounts.id")),  # the submitter; null: global
     Column("jurisdiction", String(16)),
     Column("submitter", String(256)),
+    Column("reference", String(128)),  # the privacy desk's own, such as its ticket
     Column("created_at_s", Float, nullable=False),
     Column("applied_at_s", Float),  # null: the store may not have it yet
     # As submitted; only returned in answers. ACCESS has its own table, `access_requests`.

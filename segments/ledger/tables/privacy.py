@@ -78,6 +78,7 @@ access_requests = Table(
     Column("account_id", ForeignKey("accounts.id")),  # whose data to report; null: all data
     Column("jurisdiction", String(16)),
     Column("submitter", String(256)),
+    Column("reference", String(128)),  # the privacy desk's own, such as its ticket
     Column("callback", String(2048)),
     Column("token_id", ForeignKey("privacy_tokens.id")),
     Column("key_id", ForeignKey("privacy_keys.id")),
@@ -136,5 +137,6 @@ audit = Table(
     Index("ix_audit_at_s", "at_s"),
     Index("ix_audit_scope_id_id", "scope_id", "id"),
     Index("ix_audit_what_id", "what", "id"),
+    Index("ix_audit_transaction_id", "transaction_id"),
     sqlite_autoincrement=True,
 )

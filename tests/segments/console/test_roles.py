@@ -43,6 +43,11 @@ PATH_TO_ROLES = {
     "/ops/recipients/{name}/activate": "operator",
     "/ops/recipients/{name}/deactivate": "operator",
     "/ops/audit": "operator",
+    "/privacy": "privacy",
+    "/privacy/look-up": "privacy",
+    "/privacy/requests/{transaction}": "privacy",
+    "/privacy/requests/{transaction}/report": "privacy",
+    "/privacy/trail": "privacy",
 }
 """Of each page that takes a login. A page that is missing here fails below."""
 

@@ -1,0 +1,60 @@
+"""
+What the store holds against showing segments of a person, at this moment.
+
+It is the bid path's own source: each bid reads the record of an id, and the opt-outs in it decide.
+So what stands here is in force for the bids that begin now. Memberships are not told.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from segments.doors.privacy.report import record_of
+from segments.model.account import Account, AccountTree
+from segments.model.identity import Id
+from segments.model.record import EVERYONE, Record
+from segments.store.reader import StoreUnusable, read_meta
+
+
+class Standing(NamedTuple):
+    """Of one id: which segments no bid shows."""
+
+    is_read: bool  # false: its record can't be read, and no bid shows anything
+    is_nothing_shown: bool
+    hidden: Sequence[Account] = ()  # whose segments no bid shows, if some are shown
+
+
+async def standings(
+    redis: Redis, ids: Sequence[Id], tree: AccountTree, visible: Collection[int] | None
+) -> list[Standing] | None:
+    """
+    Return the standing of each id; `None`: the store is away.
+
+    Args:
+        redis: The store.
+        ids: Some hundreds at most.
+        tree: All accounts.
+        visible: Accounts whose opt-outs are told; `None`: all, global ones too.
+    """
+    try:
+        meta = await read_meta(redis)
+        return [_standing(await record_of(redis, meta, id_), tree, visible) for id_ in ids]
+    except (RedisError, StoreUnusable, OSError):
+        return None
+
+
+def _standing(
+    record: Record | None, tree: AccountTree, visible: Collection[int] | None
+) -> Standing:
+    if record is None:
+        return Standing(is_read=False, is_nothing_shown=True)
+    by = {each.account_id for each in record.opt_outs}
+    if visible is not None:
+        by &= set(visible)
+    if EVERYONE in by:
+        return Standing(is_read=True, is_nothing_shown=True)
+    hidden = {owner for account_id in by for owner in tree.erased_by(account_id)}
+    names = sorted((tree.account(owner) for owner in hidden), key=lambda each: each.name)
+    return Standing(is_read=True, is_nothing_shown=False, hidden=names)

@@ -18,8 +18,10 @@ from aiohttp import web
 from segments.console.application import Page, application
 from segments.console.options import ConsoleOptions
 from segments.console.pages.account import account_pages
+from segments.console.pages.audience_list import audience_list_pages
 from segments.console.pages.audiences import audience_pages
 from segments.console.pages.deliveries import delivery_pages
+from segments.console.pages.downloads import download_pages
 from segments.console.pages.login import login_pages
 from segments.console.pages.operations import operation_pages
 from segments.console.pages.playground import playground_pages
@@ -63,8 +65,10 @@ def pages() -> list[Page]:
     return [
         *login_pages(),
         *account_pages(),
+        *audience_list_pages(),
         *audience_pages(),
         *delivery_pages(),
+        *download_pages(),
         *upload_pages(),
         *privacy_pages(),
         *person_request_pages(),

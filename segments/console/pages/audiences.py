@@ -14,28 +14,19 @@ from segments.console.pages.deliveries import row_of
 from segments.console.visit import Visit, see_other
 from segments.ledger import accounts, audience_counts, recipients
 from segments.ledger.audience_list import (
-    AudienceFilter,
     ListedAudience,
-    audience_page,
     listed_audience,
 )
 from segments.ledger.database.engine import reading
-from segments.ledger.job_list import JobFilter, job_page, last_jobs
+from segments.ledger.job_list import JobFilter, job_page
 from segments.model.account import Account, AccountKind
 from segments.model.audience import Audience, AudienceState
-from segments.model.audience_count import AudienceCount
 from segments.model.job import UNFINISHED
 from segments.model.partner_numbers import AudienceNumbers, of_audience
 from segments.model.record import day_of
 from segments.model.refusal import Refusal
 from segments.model.role import Role
 
-_TABS = {
-    "": ("All", (AudienceState.ACTIVE, AudienceState.DEACTIVATED)),
-    "active": ("Active", (AudienceState.ACTIVE,)),
-    "deactivated": ("Deactivated", (AudienceState.DEACTIVATED,)),
-    "deleted": ("Deleted", (AudienceState.DELETED,)),
-}
 _LATEST = 10
 
 
@@ -51,7 +42,6 @@ def audience_pages() -> list[Page]:
     """Return the pages of this module."""
     partner = (Role.PARTNER,)
     return [
-        Page("GET", "/audiences", show_all, partner),
         Page("GET", "/audiences/new", show_new, partner),
         Page("POST", "/audiences/new", create, partner),
         Page("GET", "/audiences/{no:[0-9]{1,18}}", show, partner),
@@ -61,44 +51,6 @@ def audience_pages() -> list[Page]:
         Page("POST", "/audiences/{no:[0-9]{1,18}}/deactivate", deactivate, partner),
         Page("POST", "/audiences/{no:[0-9]{1,18}}/delete", delete, partner),
     ]
-
-
-async def show_all(visit: Visit) -> web.Response:
-    """Show a page of the list."""
-    query = visit.request.query
-    tab, text = query.get("state", ""), query.get("q", "").strip()
-    _, states = _TABS.get(tab, _TABS[""])
-    async with reading(visit.console.services.ledger) as conn:
-        wanted = AudienceFilter(visit.account, states, text)
-        page = await audience_page(conn, wanted, cursor=query.get("cursor"))
-        last = await last_jobs(conn, [each.audience.id for each in page.rows])
-        partner = await accounts.partner_of(conn, visit.account)
-        granted = len(await recipients.granted(conn, partner))
-        owners = {each.id: each.name for each in await accounts.accounts(conn)}
-        counts = await audience_counts.last_counts(conn, [each.audience.id for each in page.rows])
-    secret = await _secret(visit)
-    rows = [
-        (
-            each,
-            in_bids(each.audience, granted, visit.now_s),
-            last.get(each.audience.id),
-            _numbers(counts.get(each.audience.id), secret),
-        )
-        for each in page.rows
-    ]
-    return visit.live_page(
-        "audiences.html",
-        str(visit.request.rel_url),
-        is_moving=any(job.state in UNFINISHED for job in last.values()),
-        rows=rows,
-        next_cursor=page.next_cursor,
-        tabs=[(name, word) for name, (word, _) in _TABS.items()],
-        tab=tab,
-        text=text,
-        granted=granted,
-        owners=owners if visit.account.kind is AccountKind.AGENCY else {},
-        is_filtered=bool(tab or text),
-    )
 
 
 async def show(visit: Visit) -> web.Response:
@@ -206,7 +158,7 @@ async def _page(visit: Visit) -> web.Response:
         page = await job_page(conn, wanted, limit=_LATEST)
         counts = await audience_counts.counts_of(conn, found.audience.id)
         partners = {each.id: each for each in await accounts.accounts(conn)}
-    secret = await _secret(visit)
+    secret = await secret_of(visit)
     days = [of_audience(count, secret) for count in counts[:_DAYS]]
     names = {found.audience.id: found.audience.name}
     return visit.live_page(
@@ -226,17 +178,13 @@ async def _page(visit: Visit) -> web.Response:
     )
 
 
-async def _secret(visit: Visit) -> bytes:
+async def secret_of(visit: Visit) -> bytes:
     """Return the secret by which a partner's numbers are rounded."""
     kept = visit.console.kept
     if _SECRET not in kept:
         async with visit.console.services.ledger.begin() as conn:
             kept[_SECRET] = await audience_counts.partner_secret(conn, now_s=visit.now_s)
     return kept[_SECRET]
-
-
-def _numbers(count: AudienceCount | None, secret: bytes) -> AudienceNumbers | None:
-    return None if count is None else of_audience(count, secret)
 
 
 def _ends_soon(numbers: AudienceNumbers, today: int) -> int | None:

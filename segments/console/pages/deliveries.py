@@ -6,6 +6,7 @@ reads of a file what the file alone decides (`segments.model.partner_numbers`), 
 not what the brake found: that counts members.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from aiohttp import web
@@ -17,11 +18,12 @@ from segments.console.faults import Lost
 from segments.console.formats import sentence
 from segments.console.pages.acting import asks_again, check_again
 from segments.console.visit import Visit, see_other
+from segments.doors.live_audience.status import is_described
 from segments.ledger import accounts, jobs
-from segments.ledger.audience_list import AudienceFilter, audience_page
+from segments.ledger.audience_list import AudienceFilter, ListedAudience, audience_page
 from segments.ledger.database.engine import reading
 from segments.ledger.job_list import JobFilter, job_of_account, job_page
-from segments.ledger.pages import MAX_LIMIT
+from segments.ledger.pages import DEFAULT_LIMIT, MAX_LIMIT
 from segments.model.account import Account
 from segments.model.job import Job, JobState
 from segments.model.partner_numbers import FileNumbers, of_file
@@ -66,6 +68,14 @@ class Row(NamedTuple):
     partner: str
 
 
+class Listing(NamedTuple):
+    """A page of the list."""
+
+    rows: list[Row]
+    next_cursor: str | None
+    audiences: Sequence[ListedAudience]  # to choose from
+
+
 def delivery_pages() -> list[Page]:
     """Return the pages of this module."""
     return [
@@ -78,43 +88,48 @@ def delivery_pages() -> list[Page]:
     ]
 
 
-async def show_all(visit: Visit) -> web.Response:
-    """Show a page of the list."""
-    query, account = visit.request.query, _account(visit)
-    tab = query.get("state", "")
-    _, states = _TABS.get(tab, _TABS[""])
-    text, audience = query.get("q", "").strip(), query.get("audience", "")
-    wanted = JobFilter(
-        account, states, int(audience) if audience.isascii() and audience.isdecimal() else None,
-        text=text,
-    )  # fmt: skip
+async def listing(visit: Visit, cursor: str | None, limit: int = DEFAULT_LIMIT) -> Listing:
+    """Return a page of the list that the URL asks for."""
+    query, account = visit.request.query, account_of(visit)
+    _, states = _TABS.get(query.get("state", ""), _TABS[""])
+    number = query.get("audience", "")
+    audience_id = int(number) if number.isascii() and number.isdecimal() else None
+    wanted = JobFilter(account, states, audience_id, text=query.get("q", "").strip())
     async with reading(visit.console.services.ledger) as conn:
-        page = await job_page(conn, wanted, cursor=query.get("cursor"))
+        page = await job_page(conn, wanted, limit=limit, cursor=cursor)
         audiences = await audience_page(conn, AudienceFilter(account), limit=MAX_LIMIT)
         partners = {each.id: each for each in await accounts.accounts(conn)}
     names = {each.audience.id: each.audience.name for each in audiences.rows}
     rows = [row_of(job, names, partners, is_partners=account is not None) for job in page.rows]
+    return Listing(rows, page.next_cursor, audiences.rows)
+
+
+async def show_all(visit: Visit) -> web.Response:
+    """Show a page of the list."""
+    query = visit.request.query
+    tab, text, audience = (query.get(name, "").strip() for name in ("state", "q", "audience"))
+    found = await listing(visit, query.get("cursor"))
     return visit.live_page(
         "deliveries.html",
         str(visit.request.rel_url),
-        is_moving=any(job.state in _TABS["moving"][1] for job in page.rows),
-        base=_base(visit),
-        rows=rows,
-        next_cursor=page.next_cursor,
+        is_moving=any(row.job.state in _TABS["moving"][1] for row in found.rows),
+        base=base_of(visit),
+        rows=found.rows,
+        next_cursor=found.next_cursor,
         tabs=[(name, word) for name, (word, _) in _TABS.items()],
         tab=tab,
         text=text,
         audience=audience,
-        audiences=audiences.rows,
+        audiences=found.audiences,
         is_filtered=bool(tab or text or audience),
     )
 
 
 async def show(visit: Visit) -> web.Response:
     """Show one delivery."""
-    account = _account(visit)
+    account = account_of(visit)
     async with reading(visit.console.services.ledger) as conn:
-        job = await _job(visit, conn)
+        job = await job_of(visit, conn)
         partners = {each.id: each for each in await accounts.accounts(conn)}
         audiences = await audience_page(conn, AudienceFilter(account), limit=MAX_LIMIT)
         before = await jobs.unfinished_before(conn, job) if job.state is JobState.QUEUED else ()
@@ -123,11 +138,12 @@ async def show(visit: Visit) -> web.Response:
         "delivery.html",
         visit.request.path,
         is_moving=job.state in {JobState.QUEUED, JobState.RUNNING},
-        base=_base(visit),
+        base=base_of(visit),
         row=row_of(job, names, partners, is_partners=account is not None),
         job=job,
         steps=steps_of(job),
-        bad=_bad_lines(job),
+        bad=bad_lines_of(job),
+        is_described=is_described(job),
         names=names,
         behind=len(before),
         is_operators=account is None,
@@ -139,18 +155,18 @@ async def release(visit: Visit) -> web.Response:
     """Let a held job go on."""
     await check_again(visit)
     async with visit.console.services.ledger.begin() as conn:
-        job = await _job(visit, conn)
+        job = await job_of(visit, conn)
         await acts.release(conn, visit.by, job, _reason(visit))
-    return see_other(f"{_base(visit)}/{job.transaction_id}", done="released")
+    return see_other(f"{base_of(visit)}/{job.transaction_id}", done="released")
 
 
 async def refuse(visit: Visit) -> web.Response:
     """End a held job."""
     await check_again(visit)
     async with visit.console.services.ledger.begin() as conn:
-        job = await _job(visit, conn)
+        job = await job_of(visit, conn)
         await acts.refuse(conn, visit.by, job, _reason(visit))
-    return see_other(f"{_base(visit)}/{job.transaction_id}", done="refused")
+    return see_other(f"{base_of(visit)}/{job.transaction_id}", done="refused")
 
 
 def row_of(
@@ -207,7 +223,7 @@ def _told(job: Job, *, is_partners: bool) -> str:
     return ""
 
 
-def _bad_lines(job: Job) -> list[tuple[str, str, int, list[int]]]:
+def bad_lines_of(job: Job) -> list[tuple[str, str, int, list[int]]]:
     """Return each reason with its words, its count and the first lines; never their content."""
     report = job.report
     counts = report.bad_by_reason or {line.reason: 0 for line in report.bad_lines}
@@ -223,9 +239,9 @@ def _bad_lines(job: Job) -> list[tuple[str, str, int, list[int]]]:
     return sorted(listed, key=lambda row: -row[2])
 
 
-async def _job(visit: Visit, conn: AsyncConnection) -> Job:
+async def job_of(visit: Visit, conn: AsyncConnection) -> Job:
     """Return the delivery of the URL, if the visitor may see it."""
-    name, account = visit.request.match_info["transaction"], _account(visit)
+    name, account = visit.request.match_info["transaction"], account_of(visit)
     if account is not None:
         found = await job_of_account(conn, account, name)
     else:
@@ -238,13 +254,14 @@ async def _job(visit: Visit, conn: AsyncConnection) -> Job:
 _TRANSACTION_CHARS = 16
 
 
-def _account(visit: Visit) -> Account | None:
+def account_of(visit: Visit) -> Account | None:
     """Return whose deliveries are shown; `None`: all."""
     return None if visit.request.path.startswith("/ops/") else visit.account
 
 
-def _base(visit: Visit) -> str:
-    return "/deliveries" if _account(visit) is not None else "/ops/deliveries"
+def base_of(visit: Visit) -> str:
+    """Return the path of the visitor's list."""
+    return "/deliveries" if account_of(visit) is not None else "/ops/deliveries"
 
 
 def _reason(visit: Visit) -> str | None:

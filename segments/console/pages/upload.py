@@ -7,7 +7,7 @@ no CORS rule. A delivery exists once its last byte is kept; what breaks off leav
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import PurePosixPath
 
 from aiohttp import BodyPartReader, hdrs, web
@@ -17,7 +17,7 @@ from segments.console import faults
 from segments.console.application import Page
 from segments.console.same_origin import FIELD, is_token_of
 from segments.console.visit import Visit, see_other
-from segments.doors.audience_api.upload_body import SILENT_FOR_S
+from segments.doors.audience_api.upload_body import SILENT_FOR_S, TAKES_AT_MOST_S
 from segments.doors.rest.problem import Problem
 from segments.files.blobs import delivery_name
 from segments.ledger import quotas
@@ -113,7 +113,8 @@ async def _receive(visit: Visit) -> Job:
     if not isinstance(file, BodyPartReader) or not file.filename:
         raise Problem(400, "Choose a file.")
 
-    blob, incoming = delivery_name(audience.partner_id), _Incoming(file, max_bytes)
+    blob = delivery_name(audience.partner_id)
+    incoming = _Incoming(file, max_bytes, services.clock_s)
     try:
         stored = await services.blobs.put(blob, incoming.chunks())
     except Exception:
@@ -140,18 +141,21 @@ async def _receive(visit: Visit) -> Job:
 class _Incoming:
     """A file on its way; `fault` is why it broke off."""
 
-    def __init__(self, part: BodyPartReader, max_bytes: int) -> None:
+    def __init__(self, part: BodyPartReader, max_bytes: int, clock_s: Callable[[], float]) -> None:
         self._part = part
         self._max_bytes = max_bytes
+        self._clock_s = clock_s
         self.fault: Problem | None = None
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the bytes."""
-        size_bytes = 0
+        size_bytes, give_up_s = 0, self._clock_s() + TAKES_AT_MOST_S
         while chunk := await self._next():
             size_bytes += len(chunk)
             if size_bytes > self._max_bytes:
                 raise self._failed(Problem(413, f"A file of more than {self._max_bytes} bytes."))
+            if self._clock_s() > give_up_s:
+                raise self._failed(Problem(408, f"Not done within {TAKES_AT_MOST_S / 3600:.0f} h."))
             yield chunk
         if not size_bytes:
             raise self._failed(Problem(400, "The file is empty."))

@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 
 import pytest
 from aiohttp import FormData
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from segments.doors.audience_api.upload_body import TAKES_AT_MOST_S
 from segments.ledger import jobs
 from segments.ledger.privacy.audit import entries
 from segments.loader.loader import Loader
@@ -26,7 +28,7 @@ ADA, BOB = hashes("ada", "bob")
 
 async def put(
     browser: Browser,
-    content: bytes,
+    content: bytes | AsyncIterator[bytes],
     *,
     audience: int | str = 1,
     action: str = "add",
@@ -89,6 +91,24 @@ async def test_a_file_that_may_not_come_leaves_nothing(
             await shop.send("/upload", audience="1", action="add"),
         ]
     assert [answer.status for answer in answers] == [403, 403, 404, 400, 400, 400, 403]
+    assert await kept(ledger) == []
+    assert await console.services.blobs.names() == []
+
+
+async def test_a_file_that_dribbles_for_days_is_ended_and_leaves_nothing(
+    console: Served, seeded: Seeded, ledger: AsyncEngine
+) -> None:
+    async def dribble() -> AsyncIterator[bytes]:
+        yield text_of([ADA])
+        while True:
+            await asyncio.sleep(0.01)
+            console.clock.ahead_s += TAKES_AT_MOST_S / 3
+            yield b"\n"
+
+    async with console.user_of(seeded.shop) as shop:
+        await shop.see("/upload")
+        ended = await put(shop, dribble())
+    assert (ended.status, "Not done within 24 h." in ended.said) == (408, True)
     assert await kept(ledger) == []
     assert await console.services.blobs.names() == []
 

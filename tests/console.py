@@ -173,9 +173,7 @@ async def serving_console(
         passwords=QUICK,
     )
     reports = await open_reports(services, settings.privacy_options)
-    apps = sites(
-        services, console, settings.privacy_options, reports, listeners=listeners
-    )
+    apps = sites(services, console, settings.privacy_options, reports, listeners=listeners)
     async with listening(apps, console, settings.api_limits) as setting_to_port:
         urls = {name: f"http://127.0.0.1:{port}" for name, port in setting_to_port.items()}
         yield Served(urls, services, clock, reports)

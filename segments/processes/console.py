@@ -24,8 +24,8 @@ from segments.console.pages.deliveries import delivery_pages
 from segments.console.pages.downloads import download_pages
 from segments.console.pages.login import login_pages
 from segments.console.pages.operations import operation_pages
-from segments.console.pages.playground import playground_pages
 from segments.console.pages.person_requests import person_request_pages
+from segments.console.pages.playground import playground_pages
 from segments.console.pages.privacy import privacy_pages
 from segments.console.pages.recipients import recipient_pages
 from segments.console.pages.trail import trail_pages

@@ -1,36 +1,29 @@
 """
 Before a writer acknowledges: the wait for near caches.
 
-A bid worker may keep records in process; the store notifies it when their bucket changes. That
-notification may arrive after the writer's own reply, which takes another connection. So a worker
-uses its near cache only under a *lease*:
+The store notifies a bid worker when the bucket of a kept record changes, perhaps after the writer
+has its reply on another connection. So a near cache is used only under a *lease*:
 
     t      the worker sends any question to the store; the store replies in order, so with the
            reply the worker knows of every write before t
     s      the worker answers from its near cache only while s < t + lease
 
-and a writer, whose change was executed at w, acknowledges no earlier than w + lease. A bid that
-begins after the acknowledgement is answered from the near cache at s >= w + lease, so under a
-t > s - lease >= w: the change has been seen. Only durations are compared, each by the same
-machine's clock.
+and a writer, whose change was executed at w, acknowledges no earlier than w + lease. A later bid is
+answered from the near cache at s >= w + lease, so under a t > s - lease >= w: the worker has seen
+the change. Only durations by one machine's clock are compared.
 
 `seg:1:caching` says whether any worker caches, and the length of the lease. A worker sets the key
-(`register_command`) before it starts caching, renews it every `REGISTER_EVERY_S`, and stops
-caching `REGISTERED_S` after sending the last confirmed renewal. A writer reads the key after its
-write. If the key is absent, a worker that starts caching later registers after this write, and
-trusts only replies to questions sent after that. In a Cluster nothing is cached: a link leads to
-a single server, whose replies prove nothing about writes to another server with the slot by now.
+(`register_command`) before it starts caching, renews it every `REGISTER_EVERY_S`, and stops caching
+`REGISTERED_S` after the last confirmed renewal. A writer reads the key after its write. If the key
+is absent, later workers register after this write, and trust only replies to questions sent after
+that. In a Cluster nothing is cached: a link's replies prove nothing about writes to another server
+that has the slot by now.
 
-The key has no TTL, because `volatile-` eviction policies may delete keys with a TTL. It contains
-the server's time instead, and is void after `VOID_AFTER_S`: so long because a server's clock may
-be set, and because a stale key costs writers only some milliseconds a request. Of different
-leases the longest stands while a worker renews it.
+The key has no TTL, because `volatile-` eviction policies delete keys with one. By the server's time
+in its value, it is void after `VOID_AFTER_S`: long, because clocks may be set, and a stale key
+costs writers only milliseconds a request. The longest lease stands while renewed.
 
-A loader also waits after its writes to a new run of the server, needlessly: a run is one process,
-a link leads to one process, and a near cache belongs to its link.
-
-An emptied store forgets the registrations. So it is laid out anew only after the longest lease:
-see `outlived`.
+An emptied store forgets registrations, so `outlived` waits before it is laid out anew.
 """
 
 import asyncio
@@ -50,11 +43,11 @@ VOID_AFTER_S: Final = 3600
 MAX_LEASE_MS: Final = 1000
 
 _SPARE_MS: Final = 1
-"""Added to the registered lease: clocks that are being slewed differ by half a thousandth."""
+"""Slewed clocks differ by half a thousandth."""
 
 MS_PER_S: Final = 1000
 
-# A longer lease stands until no worker can hold it any more, and well before it is void.
+# A longer lease stands until no worker can hold it.
 _REGISTER: Final = b"""
 local now = tonumber(redis.call('TIME')[1])
 local held = redis.call('GET', KEYS[1])
@@ -82,12 +75,12 @@ return tonumber(lease)
 
 
 def register_command(lease_ms: int, key: bytes = keys.CACHING) -> tuple[bytes, ...]:
-    """Return the command by which a worker registers that it caches under such a lease."""
+    """Return the command that registers a caching worker."""
     return (b"EVAL", _REGISTER, b"1", key, b"%d" % (lease_ms + _SPARE_MS))
 
 
 async def lease_ms(redis: "Redis", key: bytes = keys.CACHING) -> int:
-    """Return how long a writer has to wait now; 0 if no worker is registered."""
+    """Return how long a writer must wait; 0: no worker is registered."""
     return int(await redis.eval(_READ, 1, key, VOID_AFTER_S))  # type: ignore[arg-type] # takes bytes
 
 
@@ -95,7 +88,7 @@ async def wait_out_leases(redis: "Redis") -> None:
     """
     Wait until every bid sees the writes made before this call.
 
-    Always to be called between the last write and the acknowledgement.
+    To be called between the last write and the acknowledgement.
 
     Raises:
         redis.exceptions.RedisError: The lease is unknown; nothing may be acknowledged.
@@ -111,8 +104,7 @@ async def outlived(redis: "Redis") -> None:
     """
     Wait until no near cache answers with an emptied store's data.
 
-    Returns at once while no worker caches. A connection that the server closed at the moment of
-    the emptying is not counted.
+    Returns at once while no worker caches; does not count connections that the emptying closed.
     """
     if await tell_clients(redis):
         await until(time.monotonic() + MAX_LEASE_MS / MS_PER_S)
@@ -120,6 +112,6 @@ async def outlived(redis: "Redis") -> None:
 
 async def until(at_s: float) -> None:
     """Wait until a moment of the monotonic clock, never less."""
-    # A timer may fire early: event loops round, and cache the time.
+    # A timer may fire early: event loops round and cache time.
     while (left_s := at_s - time.monotonic()) > 0:  # noqa: ASYNC110 - it is a time that is waited for
         await asyncio.sleep(left_s)

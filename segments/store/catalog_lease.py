@@ -1,21 +1,20 @@
 """
 Before a writer acknowledges: the wait for workers' copies of the catalog.
 
-A worker keeps the catalog in process, and uses it only under a *lease*, like its near cache
-(`segments.store.cache_lease` has the argument):
+A worker's copy is used only under a *lease*, like its near cache (`segments.store.cache_lease` has
+the argument):
 
     t    the worker asks for the store's version, and already has it
     s    the worker answers a bid that begins then from its copy only while s < t + lease
     w    a catalog that shows less is published; acknowledged at w + lease or later
 
-So a bid that begins after the acknowledgement uses a version that was checked after w. Only
-durations are compared, each by the same machine's monotonic clock.
+So later bids use a version checked after w. Only durations by one machine's monotonic clock are
+compared.
 
-Every writer waits `DEFAULT_LEASE_MS` at least, so a worker with no longer lease need not
-register, and needs no write permission. A longer lease is valid only once registered in
-`seg:1:{catalog}:lease` (`register_command`), which keeps the longest of all workers; like the
-near cache's registration it is renewed, and void after an hour. Questions from before the
-registration was confirmed count for the default lease only.
+Every writer waits `DEFAULT_LEASE_MS` at least: up to that, workers need neither registration nor
+write permission. A longer lease is registered in `seg:1:{catalog}:lease` (`register_command`),
+which keeps the longest, is renewed, and void after an hour; earlier questions count for the default
+lease.
 """
 
 import time

@@ -26,7 +26,7 @@ async def write_catalog(redis: Redis, shown: int, snapshot: CatalogSnapshot) -> 
     return bool(await redis.eval(_PUBLISH, len(names), *names, *arguments))
 
 
-# A script rather than WATCH and a transaction: it works in a Cluster, too.
+# Unlike WATCH and a transaction, works in a Cluster, too.
 _PUBLISH = """
 if (redis.call('GET', KEYS[1]) or '0') ~= ARGV[1] then
     return 0

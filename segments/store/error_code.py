@@ -1,8 +1,8 @@
 """
-An error of the store in safe words: its code, the refused command, and the cure.
+A store's error in safe words: code, refused command, cure.
 
-An error's text quotes what was sent, ids and all; redis-py puts the whole command before it. So
-we show only the code (`NOPERM`), the name of the command, and our own advice.
+Errors quote what was sent, ids and all, and redis-py adds the whole command. So we show only the
+code (`NOPERM`), the command's name, and our advice.
 """
 
 import re
@@ -16,7 +16,7 @@ _REFUSED = re.compile(r"run the '([a-z]{2,20}(?:\|[a-z-]{2,20})?)' command")
 """User bids has no permissions to run the 'cluster|slots' command."""
 
 _IN_SCRIPT = re.compile(r"^(ERR )?(ACL failure in script|The user executing the script can't run)")
-"""The texts of Valkey and Redis for a command in a script that the user may not run."""
+"""Valkey's and Redis's texts for a forbidden command in a script."""
 
 _OF_A_STRANGER = re.compile(r"^(ERR )?Protocol error: unauthenticated (multi)?bulk length")
 """Redis 7.0's text for a command of more than ten words before authentication."""
@@ -61,11 +61,7 @@ class Refusal(NamedTuple):
 
 
 def error_code(error: object) -> str:
-    """
-    Return the first word of an error: `NOPERM`, `LOADING`, `MOVED`.
-
-    The rest of the text may quote what was sent, ids and all.
-    """
+    """Return the first word of an error: `NOPERM`, `LOADING`, `MOVED`."""
     text = str(error)
     return "NOAUTH" if _OF_A_STRANGER.search(text) else text.partition(" ")[0]
 
@@ -80,7 +76,7 @@ def note_command(error: RedisError, command: object, node: str = "") -> None:
     """
     Note the sent command on an error, and the node of a Cluster.
 
-    redis-py names the command for pipelines only, and no node.
+    redis-py names only pipelines' commands, and no node.
     """
     name = command.decode() if isinstance(command, bytes) else str(command)
     setattr(error, _NOTE, name)
@@ -88,7 +84,7 @@ def note_command(error: RedisError, command: object, node: str = "") -> None:
 
 
 def node_of(error: BaseException) -> str:
-    """Return the host and port that were noted on an error; empty: none."""
+    """Return the host and port noted on an error; empty: none."""
     return str(getattr(error, _NODE, ""))
 
 
@@ -107,7 +103,7 @@ def refusal_of(error: BaseException | None) -> Refusal | None:
 
 
 def in_words(error: BaseException) -> str:
-    """Return in our own words whether the store refuses or can't be reached."""
+    """Say whether the store refuses or can't be reached."""
     refusal = refusal_of(error)
     if refusal is not None:
         return f"the store refuses: {refusal.with_cure}"

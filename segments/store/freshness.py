@@ -4,19 +4,18 @@ How a worker knows that opt-outs still reach the store: a number that loaders ra
     loader   once every opt-out of the ledger is in: INCR, once a second
     worker   if the number has not changed within RTB_OPT_OUTS_MAX_AGE_S: enriches no bid
 
-Acknowledged opt-outs are in force (`segments.projection.in_force`). An opt-out that is not yet
-acknowledged, because the store takes no writes, may be ignored for that long at most: a loader
-that can't write, or has not applied everything, does not raise the number. An unreadable record
-holds nothing up, because a bid that meets this record is not enriched.
+Acknowledged opt-outs are in force (`segments.projection.in_force`). One not yet acknowledged,
+because the store takes no writes, is ignored for that long at most: a loader that can't write, or
+has not applied everything, does not raise the number. Unreadable records don't count: their bids
+are not enriched.
 
-Only the change counts, by the worker's own monotonic clock: wall clocks, the number of loaders
-and the increment don't matter. A worker that meets a new run of a server waits for the first
-change, because the number itself may be as old as the run's data. Loaders raise the number far
-more often than the tightest setting needs (`MIN_MAX_AGE_S` is six times that), so that new
-workers start at once and replacing a loader goes unnoticed.
+Only a change counts, by the worker's monotonic clock. At a new run of a server the worker waits for
+the first change, because the number may be as old as the run's data. The number rises far more
+often than the tightest setting (`MIN_MAX_AGE_S`, six times that) needs, so that new workers start
+at once and replacing a loader goes unnoticed.
 
-In a Cluster each master has its own number, under a key of its own slots. So a master that can't
-be written goes stale by itself; its replicas replicate the number.
+In a Cluster each master has a number under a key of its slots: an unwritable master goes stale by
+itself. Replicas replicate it.
 """
 
 import asyncio
@@ -32,7 +31,7 @@ from segments.store.servers.majority import WITHIN_S
 from segments.store.servers.masters import REDIRECTS, Server
 
 RAISED_EVERY_S: Final = 1.0
-"""How often a loader checks, and raises the number."""
+"""Between a loader's checks."""
 
 _PASSES: Final = (*REDIRECTS, ClusterDownError, BusyLoadingError)
 
@@ -41,10 +40,10 @@ async def raise_notes(servers: Iterable[Server]) -> None:
     """
     Raise the number on each server: every opt-out of its slots is in.
 
-    A Cluster's node that is away, or has lost the slot meanwhile, is left to the next round.
+    Leaves a Cluster's node that is away, or has lost the slot, to the next round.
 
     Raises:
-        StoreRefuses: A server refuses to write; the others were written all the same.
+        StoreRefuses: A server refuses to write; the others were written.
         redis.exceptions.RedisError: The only server can't be reached.
     """
     whom = [server for server in servers if server.slots]

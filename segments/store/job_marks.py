@@ -4,32 +4,29 @@ The store's own account of how far each job is in it.
     seg:1:jobs    <job number>  ->  how many parts of its spool are in the store, or `done`
                   since         ->  unix time; every job that was done later has its mark here
 
-A store may come back in an earlier state: a power cut takes the last second or two of an
-append-only file that is synced once a second, a failover all that had not reached the replica, a
-restored backup more. The remaining state is consistent, because a server keeps writes in order.
-The ledger does not notice, and still counts lost parts as written and jobs as done. So each job
-leaves a mark in the store after its writes. A missing mark means that the writes before it are
-missing, too, and they are repeated.
+A store may fall back to an earlier state: by a second or two in a power cut (the append-only file
+is synced once a second), by the replica's lag in a failover, by more from a backup. That state is
+consistent, as a server keeps writes in order. The ledger still counts lost parts as written. So
+each job marks the store after its writes: where a mark is missing, the writes before it may be,
+too, and are repeated.
 
-A mark costs a round trip when a job begins and at each checkpoint: 0.5 ms (measured, on two busy
-cores). The alternative, WAITAOF, waits for the next sync, 74 ms on average and 100 at most on
-Valkey 9.1, for every checkpoint and every few hashes of the realtime door; Redis 7.0 lacks it;
-and it detects neither a failover nor a restored backup.
+A mark costs a round trip at a job's start and each checkpoint: 0.5 ms (measured, on two busy
+cores). WAITAOF instead waits for the next sync, 74 ms on average on Valkey 9.1, for every
+checkpoint and every few hashes of the realtime door; Redis 7.0 lacks it; and it detects no failover
+or restored backup.
 
-A mark replaces only its predecessor, so a server that fell back during a job is noticed at the
-next checkpoint.
+A mark replaces only its predecessor, so a fallback during a job is noticed at the next checkpoint.
 
-In a Cluster each node falls back on its own, and a mark says nothing about writes on other nodes.
-Instead, a master with an unknown run (restarted, or a promoted replica) makes `meet` drop all
-marks, as if every node had lost them. Then the jobs of the last ten minutes are repeated, and
-running jobs find their mark missing at the next checkpoint, and begin anew. That repeats more
-than was lost, and does not require knowing what was.
+In a Cluster each node falls back on its own, and a mark says nothing about other nodes' writes. So
+at a master's unknown run (a restart or promotion) `meet` drops all marks. The jobs of the last ten
+minutes are repeated, and running jobs restart at the next checkpoint: more than was lost, without
+knowing the loss.
 
     runs          ->  the runs of all masters (see masters.py) under which the marks hold
 
 Moving slots does not matter: both nodes keep their runs. (A node that dies within a second of
-receiving a slot, before its replica has the slot, loses all data of the slot except opt-outs.
-`rebuild` restores the data.)
+receiving a slot, before its replica has it, loses the slot's data except opt-outs, until a
+`rebuild`.)
 """
 
 from collections.abc import Iterable
@@ -45,11 +42,13 @@ _SINCE = b"since"
 _RUNS = b"runs"
 
 FALLS_BACK_S = 600.0
-"""By how much a node of a Cluster may fall back: more than the lag of a replica that the cluster
-still promotes (ten times its node timeout and ten seconds, 160 s by default)."""
+"""
+The most that a Cluster's node falls back: over the lag at which a replica is still promoted (ten
+node timeouts and ten seconds, 160 s by default).
+"""
 _READ_AT_ONCE = 1000
 
-# After a lost reply the client repeats the call, and finds the new mark in place.
+# A call repeated after a lost reply finds the new mark in place.
 _MOVE = """
 local held = redis.call('HGET', KEYS[1], ARGV[1]) or ''
 if held ~= ARGV[2] and held ~= ARGV[3] then
@@ -70,10 +69,9 @@ class Mark:
 
     async def parts(self) -> int:
         """
-        Return how many parts of the job are in the store, as far as the store says.
+        Return how many parts of the job the store has, by its own account.
 
-        Also 0 for an unknown job, which gets its mark now; and for a job that is done, as the mark
-        no longer has the number.
+        Also 0 for an unknown job, which gets its mark now, and for a job that is done.
         """
         held: bytes | None = await self._redis.hget(keys.JOBS.decode(), str(self._job_id))  # type: ignore[assignment] # no text: `decode_responses` is off
         self._held = held or b""
@@ -83,7 +81,7 @@ class Mark:
 
     @property
     def is_done(self) -> bool:
-        """Whether the mark said `done` when it was last read or set."""
+        """Whether the mark last said `done`."""
         return self._held == DONE
 
     async def move(self, parts: int) -> None:
@@ -119,7 +117,7 @@ async def begin(redis: Redis, now_s: float) -> None:
 
 
 async def since(redis: Redis) -> float | None:
-    """Return since when the store keeps marks; `None` if it keeps none."""
+    """Return since when the store keeps marks; `None`: it keeps none."""
     found = await redis.hget(keys.JOBS.decode(), _SINCE.decode())
     return None if found is None else float(found)
 
@@ -130,7 +128,7 @@ async def reach_back(redis: Redis, now_s: float) -> None:
 
 
 async def missing(redis: Redis, job_ids: Iterable[int]) -> list[int]:
-    """Return those of some jobs that are not done as far as the store knows."""
+    """Return those of some jobs that the store does not know as done."""
     wanted = list(job_ids)
     found: list[int] = []
     for at in range(0, len(wanted), _READ_AT_ONCE):
@@ -150,7 +148,7 @@ async def forget(redis: Redis, job_ids: Iterable[int], before_s: float) -> None:
     """
     Drop the marks of all jobs that ended before a moment; `job_ids` must list them all.
 
-    The same script stores the moment: a store that falls back has both or neither.
+    The same script stores the moment: both or neither survive a fallback.
     """
     await redis.eval(_FORGET, 1, keys.JOBS, repr(before_s), *job_ids)
 
@@ -165,8 +163,8 @@ async def meet(redis: Redis, found: Runs, now_s: float) -> None:
     """
     Drop all marks of a Cluster if a node may have fallen back.
 
-    `missing` then reports the jobs of the last `FALLS_BACK_S`. A new master without slots is only
-    added to the known runs.
+    `missing` then reports the jobs of `FALLS_BACK_S`. New masters without slots are only added to
+    the known runs.
     """
     held: bytes | None = await redis.hget(keys.JOBS.decode(), _RUNS.decode())  # type: ignore[assignment] # no text
     known_runs = set((held or b"").split())
@@ -186,7 +184,7 @@ end
 redis.call('HSET', KEYS[1], 'since', ARGV[1])
 """
 
-# Of several loaders that see a new run, only one drops the marks.
+# Only one of several loaders drops the marks.
 _MEET = """
 if (redis.call('HGET', KEYS[1], 'runs') or '') ~= ARGV[1] then
     return

@@ -27,12 +27,11 @@ Every key of this service in Redis. Any other key is not ours.
     seg:1:rate:<account>         string   until empty  requests of an account; see request_rate.py
     seg:1:caching                string   none   near caches' lease, ms; since: see cache_lease.py
 
-The `1` is the layout version. A new layout gets a new number and new keys, so a rollback finds
-its data in place. The braces are for Redis Cluster: the catalog's keys share a slot, so a script
-can write them all at once.
+The `1` is the layout version. A new layout gets new keys, so a rollback finds its data in place.
+Braces make the catalog's keys share a slot in a Cluster, so a script can write them all.
 
-About a hundred persons share a bucket. A key for each person costs 70 to 170 bytes of overhead; a
-field of a listpack costs two or three. A 16-byte id is split like this:
+About a hundred persons share a bucket: a key each costs 70 to 170 bytes of overhead, a listpack's
+field two or three. A 16-byte id is split:
 
     byte   0           4                       12          16
            |  bucket   |         field         |  dropped  |
@@ -40,9 +39,9 @@ field of a listpack costs two or three. A 16-byte id is split like this:
 
     bucket = the first 32 bits >> (32 - bucket_bits), in lower-case hex, no padding
 
-`bucket_bits` is fixed when a store is created. The bits between bucket and field are not stored,
-so bucket_bits + 64 bits distinguish two ids: among 10^9 ids in 2^23 buckets the chance of any
-collision is 3 in 10^9. For the same reason more buckets need a rebuild from ledger and blobs.
+`bucket_bits` is fixed when a store is created. Bits between bucket and field are not stored:
+bucket_bits + 64 bits distinguish ids (10^9 ids in 2^23 buckets: any collision has a chance of 3 in
+10^9), and more buckets need a rebuild from ledger and blobs.
 
 `seg:1:meta` fields:
 
@@ -55,9 +54,9 @@ collision is 3 in 10^9. For the same reason more buckets need a rebuild from led
     unfilled      set from the layout until a rebuild, or until a loader has found that the ledger
                   has no file that was in the store; also set after a server lost its part
 
-Only a caught-up run answers bids: an opt-out may have come while the server was down. A store
-with another `layout`, or none, is neither read nor written; with none and `seg:1:rebuild`, it
-belongs to the rebuild of that name alone, which writes the layout last.
+Only a caught-up run answers bids: an opt-out may have come while the server was down. A store with
+another `layout` or none is neither read nor written, except by the rebuild named in
+`seg:1:rebuild`, which writes the layout last.
 
 These fields tell the owner, and survive a rebuild (see `segments.projection.one_ledger`):
 
@@ -111,9 +110,9 @@ SLOTS: Final = 16384
 
 
 def bucket_bits_for(expected_ids: int) -> int:
-    """Return the bits that number the buckets of a store for that many ids."""
+    """Return the bits of bucket numbers in a store for that many ids."""
     wanted = max(1, expected_ids // PERSONS_PER_BUCKET)
-    # Round to the nearest power of two, up from the geometric middle.
+    # Nearest power of two, up from the geometric middle.
     bits = wanted.bit_length() - 1
     if wanted * wanted > 2 << (2 * bits):
         bits += 1
@@ -122,7 +121,7 @@ def bucket_bits_for(expected_ids: int) -> int:
 
 def bucket_of(id_: bytes, bucket_bits: int) -> int:
     """Return the number of an id's bucket."""
-    # Written out: compiled, this is four steps; `int.from_bytes` takes a slice and a call.
+    # Compiled, four steps; `int.from_bytes` takes a slice and a call.
     return (id_[0] << 24 | id_[1] << 16 | id_[2] << 8 | id_[3]) >> (32 - bucket_bits)
 
 
@@ -137,7 +136,7 @@ def field_of(id_: bytes) -> bytes:
 
 
 def id_in_bucket(bucket: int, field: bytes, bucket_bits: int) -> bytes:
-    """Return an id with a bucket and a field, which is all that the store keeps of an id."""
+    """Return an id with a bucket and field: all that the store keeps of it."""
     return (
         (bucket << (32 - bucket_bits)).to_bytes(FIELD_START) + field + bytes(ID_BYTES - FIELD_END)
     )
@@ -145,12 +144,12 @@ def id_in_bucket(bucket: int, field: bytes, bucket_bits: int) -> bytes:
 
 def ids_in_finer_buckets(id_: bytes, known_bits: int, bucket_bits: int) -> list[bytes]:
     """
-    Return an id for each bucket of a store that an id from a coarser store may lie in.
+    Return an id for each bucket in which an id from a coarser store may lie.
 
     Args:
         id_: As `id_in_bucket` made it.
-        known_bits: Bucket bits of the store that it comes from.
-        bucket_bits: Of the other store; if these are no more, the result is a single id.
+        known_bits: Bucket bits of its store.
+        bucket_bits: Of the other store; if no more, the result is one id.
     """
     free_bits = max(bucket_bits - known_bits, 0)
     if not free_bits:
@@ -173,7 +172,7 @@ def rate_key(account_id: int | None) -> bytes:
 
 
 def slot_of(key: bytes) -> int:
-    """Return the slot of a key in a Redis Cluster: the CRC-16 of the key, or of its hash tag."""
+    """Return a key's slot in a Cluster: the CRC-16 of the key or its hash tag."""
     # https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#hash-tags
     start = key.find(b"{") + 1
     if start:
@@ -193,5 +192,5 @@ def tag_of(slot: int) -> bytes:
 
 
 def fresh_key(slot: int | None = None) -> bytes:
-    """Return the key of a server's freshness; in a Cluster `slot` is a slot of the server."""
+    """Return the key of a server's freshness; `slot`: one of its slots in a Cluster."""
     return FRESH if slot is None else b"%s:{%s}" % (FRESH, tag_of(slot))

@@ -1,8 +1,7 @@
 """
-The store's meta, which makes a store ours: written once, and checked at every start.
+The meta, which makes a store ours: written once, checked at every start.
 
-Writers call `prepare`, which lays out an empty store, and refuses stores that would break a
-promise:
+Writers call `prepare`, which lays out an empty store, and refuses:
 
     another layout             half of the fleet would read what the other half can't
     memberships without meta   their buckets can't be computed any more
@@ -41,36 +40,36 @@ LISTPACK_LIMITS = {
     "hash-max-listpack-entries": LISTPACK_ENTRIES,
     "hash-max-listpack-value": LISTPACK_VALUE_BYTES,
 }
-"""The lowest values that the server must be configured with."""
+"""The server's lowest settings."""
 
 
 async def prepare(redis: Redis, expected_ids: int) -> Meta:
     """
     Lay the store out if it is new, otherwise check it.
 
-    Side effects: writes `seg:1:meta` into a new store; raises low listpack limits, if allowed.
-    `expected_ids` sizes a new store only.
+    Side effects: writes `seg:1:meta` into a new store, sized by `expected_ids`; raises low listpack
+    limits, if allowed.
 
     Raises:
-        StoreUnusable: The store can't be written as it is.
+        StoreUnusable: It can't be written as it is.
     """
     await check_server(redis)
     if not await is_laid_out(redis):
         await _refuse_rebuild(redis)
-        # The store may have been emptied while workers still use their near caches.
+        # Workers may still use near caches of an emptied store.
         await cache_lease.outlived(redis)
         await _lay_out(redis, expected_ids)
     return await read_meta_of_any(redis)
 
 
 async def is_laid_out(redis: Redis) -> bool:
-    """Tell whether the store has a layout; an empty store has none, nor a store under rebuild."""
+    """Tell whether the store has a layout: not when empty or under rebuild."""
     return bool(await redis.execute_command("HEXISTS", keys.META, "layout"))  # type: ignore[no-untyped-call] # redis-py
 
 
 async def take(redis: Redis, ledger_id: str, *, holds_anything: bool) -> None:
     """
-    Make the store this ledger's, unless another ledger has it.
+    Make the store this ledger's, unless it has another.
 
     A ledger with content may take the store from an empty ledger.
     """
@@ -78,12 +77,12 @@ async def take(redis: Redis, ledger_id: str, *, holds_anything: bool) -> None:
 
 
 async def give(redis: Redis, ledger_id: str, *, taken_from: str) -> bool:
-    """Make the store this ledger's if it is still `taken_from`'s; tell whether it was."""
+    """Make the store this ledger's if still `taken_from`'s; tell whether it was."""
     return bool(await redis.eval(_GIVE, 1, keys.META, ledger_id, taken_from))
 
 
 async def mark_behind(redis: Redis, behind: str) -> None:
-    """Block all reads and writes: the store's ledger is behind it by so much."""
+    """Block all reads and writes: the ledger is so far behind."""
     await redis.execute_command("HSET", keys.META, "behind", behind)  # type: ignore[no-untyped-call] # redis-py
 
 
@@ -93,12 +92,12 @@ async def unmark_behind(redis: Redis) -> None:
 
 
 async def mark_filled(redis: Redis) -> None:
-    """Note that the store has everything that it held before it was laid out."""
+    """Note that everything from before the layout is restored."""
     await redis.execute_command("HDEL", keys.META, "unfilled")  # type: ignore[no-untyped-call] # redis-py
 
 
 async def mark_unfilled(redis: Redis) -> None:
-    """Note that the store has lost data; without effect on a closed store."""
+    """Note that data was lost; without effect on a closed store."""
     await redis.eval(_MARK_UNFILLED, 1, keys.META)
 
 
@@ -110,18 +109,18 @@ end
 
 
 class Told(NamedTuple):
-    """Numbers of the ledger that are about to be used in the store; 0: none is."""
+    """The ledger's numbers that are about to be used in the store; 0: none."""
 
     audience: int = 0
-    """The highest number to be used."""
+    """The highest."""
     opt_out: int = 0
     """Likewise."""
     opt_out_of: str = ""
     """The opt-out's transaction id."""
     revision: int = 0
-    """Of the catalog; covers every audience that the ledger has by then."""
+    """Of the catalog; covers all audiences by then."""
     revision_name: str = ""
-    """The ledger's name for that revision."""
+    """Its name in the ledger."""
 
 
 async def tell(redis: Redis, meta: Meta, told: Told) -> None:
@@ -130,12 +129,12 @@ async def tell(redis: Redis, meta: Meta, told: Told) -> None:
 
     Args:
         redis: The store.
-        meta: As read before; layout and ledger must still match.
+        meta: Layout and ledger must still match.
         told: The numbers about to be used.
 
     Raises:
-        StoreUnusable: The store has another layout or ledger by now.
-        LedgerBehind: The store is marked: its ledger is behind.
+        StoreUnusable: Layout or ledger has changed.
+        LedgerBehind: The store is marked so.
     """
     now = await read_meta(redis)
     whose = now.whose
@@ -153,7 +152,7 @@ async def tell(redis: Redis, meta: Meta, told: Told) -> None:
 
 
 async def tell_closed(redis: Redis, told: Told) -> None:
-    """Like `tell`, in a store under rebuild, by the process that rebuilds it."""
+    """Like `tell`, by the process that rebuilds the store."""
     await redis.eval(_TELL_CLOSED, 1, keys.META, *told)
 
 
@@ -161,27 +160,26 @@ async def advance_opt_outs(redis: Redis, seq: int, *, behind: int) -> None:
     """
     Note that the store has applied the ledger's opt-outs up to `seq`.
 
-    Only moves forward. A store without meta stays without: the number alone would look like
-    every opt-out.
+    Only moves forward. A store without meta stays so: the number alone would claim every opt-out.
 
     Args:
         redis: The store.
         seq: The last opt-out applied now.
-        behind: The opt-out before the first applied now. A store with a lower number, as after
-            a failover, keeps its number.
+        behind: The opt-out before the first applied now. A lower number, as after a failover,
+            stays.
     """
     await redis.eval(_ADVANCE, 1, keys.META, seq, behind)
 
 
 async def mark_caught_up(redis: Redis, runs: Iterable[bytes], opt_outs: int) -> None:
     """
-    Let only these runs of servers answer bids: they have the ledger's opt-outs.
+    Let only these servers' runs, which have the ledger's opt-outs, answer bids.
 
-    Without effect on a store that was emptied and laid out meanwhile.
+    Without effect on a store laid out anew meanwhile.
 
     Args:
         redis: The store.
-        runs: As they were before the opt-outs were applied.
+        runs: From before the opt-outs were applied.
         opt_outs: The store's number must not be lower.
     """
     await redis.eval(_MARK, 1, keys.META, b" ".join(sorted(runs)), opt_outs)
@@ -194,7 +192,7 @@ if held and tonumber(held) >= tonumber(ARGV[2]) then
 end
 """
 
-# The store compares the numbers, so that writers can't overtake each other.
+# Compared in the store: writers can't overtake each other.
 _ADVANCE = """
 local held = redis.call('HGET', KEYS[1], 'opt_outs')
 if held and tonumber(ARGV[1]) > tonumber(held) and tonumber(held) >= tonumber(ARGV[2]) then
@@ -252,7 +250,7 @@ local function raise_all(at)
 end
 """
 
-# Raises nothing for another ledger, for an old copy, or in a store that was laid out anew.
+# Raises nothing for another ledger, an old copy, or a new layout.
 _TELL = (
     _RAISE
     + """
@@ -267,7 +265,7 @@ return redis.call('HMGET', KEYS[1], """
 
 _TELL_CLOSED = _RAISE + "raise_all(1)"
 
-# Atomic: of two processes that prepare at once, the first layout stands.
+# Atomic: of two at once, the first layout stands.
 _LAY_OUT = """
 if redis.call('HEXISTS', KEYS[1], 'layout') == 0 then
     redis.call('HSET', KEYS[1], 'layout', ARGV[1], 'bucket_bits', ARGV[2], 'opt_outs', '0',
@@ -278,7 +276,7 @@ end
 
 async def _lay_out(redis: Redis, expected_ids: int) -> None:
     if await redis.dbsize():
-        # Foreign keys may share the store, so look for ours.
+        # Foreign keys may share the store.
         async for _ in redis.scan_iter(match=keys.BUCKET_PREFIX + b"*", count=10_000):
             raise StoreUnusable(
                 "the store holds memberships but no seg:1:meta, which says how they are laid out:"
@@ -297,10 +295,10 @@ async def _refuse_rebuild(redis: Redis) -> None:
 
 async def check_server(redis: Redis) -> None:
     """
-    Check settings that may change with each start of the server.
+    Check settings that each start of the server may change.
 
     Raises:
-        StoreUnusable: The store must not be written as it is.
+        StoreUnusable: A setting forbids writing.
     """
     for server in await masters(redis):
         try:
@@ -309,7 +307,7 @@ async def check_server(redis: Redis) -> None:
         except _AWAY:
             if not is_cluster(redis):
                 raise
-            # The node's users will notice; the other nodes work without it.
+            # Other nodes work without it.
 
 
 async def _refuse_eviction(server: Server) -> None:
@@ -344,10 +342,9 @@ async def _ensure_listpacks(server: Server) -> None:
 
 async def _missing_limits(server: Server) -> list[str]:
     """
-    Return the names of the limits that are too low, found by trying.
+    Return the limits that are too low, by trial.
 
-    Trying works where CONFIG is forbidden. The probe key exists only within a script, unseen by
-    other clients.
+    That works where CONFIG is forbidden. Only the script sees the probe key.
     """
     if not server.slots:
         return []  # a node without slots refuses every key

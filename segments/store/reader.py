@@ -1,12 +1,11 @@
 """
-Reads from the store, and checks that the store may be read at all.
+Reads from the store, after checking that it may be read.
 
-The bid path starts here: it checks the store's `Meta` before it uses anything else, and reads the
-catalog as a consistent snapshot. Record lookups belong to `rtb.lookup.lookup`, which asks for
-many requests at once; `read_records` is for tools and tests.
+The bid path checks `Meta` before anything else, and reads the catalog as a consistent snapshot.
+`rtb.lookup.lookup` looks up records; `read_records` is for tools and tests.
 
-A store without meta, or with another layout, must not be read: the lookup would find no opt-outs,
-and take that for consent.
+A store without meta, or with another layout, must not be read: finding no opt-outs would pass for
+consent.
 """
 
 import re
@@ -22,16 +21,16 @@ from segments.model.record import Record
 from segments.store import keys
 
 if TYPE_CHECKING:
-    # The pure half of the bid path imports this module, and stays free of I/O.
+    # The bid path's pure half imports this module.
     from redis.asyncio import Redis
 
 
 class StoreUnusable(Exception):
-    """The store can't be used as it is; the message gives the operator the cure."""
+    """The store can't be used as it is; the message has the cure."""
 
 
 class StoreRefuses(StoreUnusable):
-    """The store refuses to write, for a cause that passes; it may go on reading."""
+    """The store refuses to write for now; reads may go on."""
 
 
 class LedgerBehind(StoreUnusable):
@@ -45,24 +44,24 @@ class LedgerBehind(StoreUnusable):
 
 
 class Whose(NamedTuple):
-    """The ledger that owns a store, and the highest numbers that the store was ever told."""
+    """The owner of a store, and the highest numbers that the store was ever told."""
 
     ledger_id: str = ""
-    """Of the owner; empty: none yet."""
+    """Empty: no owner yet."""
     last_audience: int = 0
-    """The highest number of an audience."""
+    """Of an audience."""
     last_opt_out: int = 0
-    """The highest number of an opt-out, applied or not."""
+    """Of an opt-out, applied or not."""
     last_opt_out_of: str = ""
     """That opt-out's transaction id, if told; a ledger with another id there is behind."""
     last_revision: int = 0
-    """The highest revision of a catalog, published or not; 0: none."""
+    """Of a catalog, published or not; 0: none."""
     last_revision_name: str = ""
     """That revision's name, if told: see `segments.ledger.revision`."""
     behind: str = ""
-    """How far the ledger is behind these numbers, if so: for people."""
+    """By how much, if the ledger is behind these numbers: for people."""
     is_of_empty_ledger: bool = False
-    """Whether the owner was empty when it took the store: a ledger with content may take over."""
+    """Whether the owner took the store empty: a ledger with content may take over."""
 
 
 class Meta(NamedTuple):
@@ -70,10 +69,10 @@ class Meta(NamedTuple):
 
     bucket_bits: int
     opt_outs: int
-    """The ledger's number of the last opt-out that the store has applied."""
+    """The ledger's number of the last applied opt-out."""
     whose: Whose = Whose()
     is_unfilled: bool = False
-    """Whether nothing was restored since the layout; the ledger may have deliveries."""
+    """Nothing was restored since the layout; the ledger may have deliveries."""
 
 
 META_COMMAND: tuple[bytes, ...] = (
@@ -84,10 +83,10 @@ META_COMMAND: tuple[bytes, ...] = (
 """Its reply is for `parse_meta`."""
 
 OPT_OUTS = 2
-"""Index in that reply of the store's number of opt-outs."""
+"""Index of the number of opt-outs in that reply."""
 
 _NEEDED = 3
-"""So many fields come first in every store; later versions added the others."""
+"""The first fields, present in every store."""
 
 _READS = 20
 
@@ -100,7 +99,7 @@ TRUST_COMMAND: tuple[bytes, ...] = (*META_COMMAND, CAUGHT_UP)
 """Its reply is for `parse_trusted`."""
 
 RECORD_COMMAND: tuple[bytes, ...] = (b"HGET", keys.bucket_key(0), b"\0" * keys.FIELD_BYTES)
-"""A lookup like a bid's, of no real person, to test permissions."""
+"""A bid's lookup, of no real person, to test permissions."""
 
 
 def parse_meta(reply: Sequence[bytes | None]) -> Meta:
@@ -151,7 +150,7 @@ def _whose(fields: Sequence[bytes | None]) -> Whose:
 
 def parse_run(reply: bytes) -> bytes:
     """
-    Parse a master's name for its run from the reply to `RUN_COMMAND`.
+    Parse the name of a master's run from the reply to `RUN_COMMAND`.
 
     Raises:
         StoreUnusable: The server is a replica, or does not name its run.
@@ -172,12 +171,11 @@ def parse_trusted(reply: Sequence[bytes | None], run: bytes) -> Meta:
 
     Args:
         reply: The reply.
-        run: Of the server that gave it.
+        run: Of the replying server.
 
     Raises:
-        LedgerBehind: The ledger is behind, so its further writes can't be trusted.
-        StoreUnusable: As `parse_meta`; or the store may lack opt-outs from the time in which its
-            server was down.
+        LedgerBehind: Its further writes can't be trusted.
+        StoreUnusable: As `parse_meta`; or opt-outs from while the server was down may be missing.
     """
     meta = believed_meta(reply)
     if run not in caught_up_runs(reply):
@@ -187,7 +185,7 @@ def parse_trusted(reply: Sequence[bytes | None], run: bytes) -> Meta:
 
 def believed_meta(reply: Sequence[bytes | None]) -> Meta:
     """
-    Parse the meta from the reply to `TRUST_COMMAND`, whichever runs are caught up.
+    Parse the reply to `TRUST_COMMAND`, whichever runs are caught up.
 
     Raises:
         LedgerBehind, StoreUnusable: As `read_meta`.
@@ -199,7 +197,7 @@ def believed_meta(reply: Sequence[bytes | None]) -> Meta:
 
 
 def caught_up_runs(reply: Sequence[bytes | None]) -> list[bytes]:
-    """Return the runs that have every opt-out, from the reply to `TRUST_COMMAND`."""
+    """Return the caught-up runs from the reply to `TRUST_COMMAND`."""
     return (reply[-1] or b"").split()
 
 
@@ -220,7 +218,7 @@ async def read_meta(redis: "Redis") -> Meta:
     Read the store's meta.
 
     Raises:
-        LedgerBehind: The store is marked: its ledger is behind.
+        LedgerBehind: The store is marked so.
         StoreUnusable: As `parse_meta`.
     """
     meta = await read_meta_of_any(redis)
@@ -263,8 +261,8 @@ async def read_catalog(redis: "Redis") -> CatalogSnapshot:
     """
     Read the catalog and its version consistently.
 
-    Catalog and version are written atomically (see `segments.projection.catalog`): a read between
-    two reads of the same version belongs to that version.
+    Both are written atomically (`segments.projection.catalog`), so a read between two of the same
+    version belongs to that version.
 
     Raises:
         StoreUnusable: An entry is malformed, or the catalog keeps changing.

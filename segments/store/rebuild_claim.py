@@ -6,8 +6,8 @@ The exclusive claim of a rebuild on the store.
     check       before each write: is the claim still ours?
     hand_over   writes the layout, last of all                  reads and writes resume
 
-Without a layout in its meta a store is not read. So a killed rebuild leaves a store that answers
-no bid, and `rtb-segments rebuild` starts again. Owner and told numbers stay in the meta.
+Without a layout a store is not read: after a killed rebuild it answers no bid, and `rtb-segments
+rebuild` starts again. Owner and told numbers stay in the meta.
 """
 
 import secrets
@@ -32,10 +32,10 @@ _AUTOMATIC = "auto-"
 
 async def take(redis: Redis, *, is_automatic: bool = False) -> str:
     """
-    Close the store, and return the name of our claim.
+    Close the store; return the name of our claim.
 
-    The name tells whether a person has started the rebuild. Wait a while before `wipe`: processes
-    that have just read the meta may still read or write.
+    The name tells whether a person started the rebuild. Wait before `wipe`: processes that have
+    just read the meta may still write.
     """
     name = (_AUTOMATIC if is_automatic else "") + secrets.token_hex(8)
     await redis.set(keys.REBUILD, name)
@@ -44,24 +44,24 @@ async def take(redis: Redis, *, is_automatic: bool = False) -> str:
 
 
 async def is_automatic(redis: Redis) -> bool:
-    """Tell whether the current claim is of a rebuild that no person has started."""
+    """Tell whether no person has started the current rebuild."""
     name = await redis.get(keys.REBUILD)
     return isinstance(name, bytes) and name.startswith(_AUTOMATIC.encode())
 
 
 async def wipe(redis: Redis) -> None:
     """
-    Delete all our data in the store except the claim and the ids seen in bids.
+    Delete all our data except the claim and the ids seen in bids.
 
-    The ledger does not have those ids, and no bid's answer needs them.
+    The ledger lacks those ids, and bids don't need them.
     """
-    # Again: a process that checked before the claim may have laid the store out.
+    # Again: a process may have laid the store out after a check before the claim.
     await _close(redis)
     await redis.delete(keys.SWEPT)
     await redis.delete(keys.JOBS)
     await redis.delete(*_CATALOG)
     await forget_all(redis)
-    # Until none is found: a scan may miss a slot that moves meanwhile.
+    # A scan may miss a slot that moves meanwhile.
     while await _wipe_buckets(redis):
         pass
 
@@ -81,10 +81,10 @@ async def _wipe_buckets(redis: Redis) -> bool:
 
 async def check(redis: Redis, name: str) -> None:
     """
-    Check that the store is still being rebuilt under this claim.
+    Check that the store is still under this claim.
 
     Raises:
-        StoreUnusable: The store was lost meanwhile, or another rebuild has taken it.
+        StoreUnusable: The store was lost, or taken by another rebuild.
     """
     if await redis.get(keys.REBUILD) != name.encode() or await is_laid_out(redis):
         raise _taken()
@@ -92,7 +92,7 @@ async def check(redis: Redis, name: str) -> None:
 
 async def check_open(redis: Redis) -> None:
     """
-    Check that no rebuild has closed the store since it was handed over.
+    Check that no rebuild has closed the store again.
 
     Raises:
         StoreUnusable: A rebuild has.
@@ -110,7 +110,7 @@ async def hand_over(redis: Redis, name: str, meta: Meta) -> None:
     """
     caught_up = (await runs(redis)).run_to_server
     await check(redis, name)
-    # One command: a reader finds all fields or none.
+    # One command: readers find all fields or none.
     await redis.hset(
         keys.META.decode(),
         mapping={
@@ -135,7 +135,7 @@ async def _close(redis: Redis) -> None:
 
 
 async def _unlink(redis: Redis, names: list[bytes]) -> None:
-    # One key a command: in a Cluster they lie on different nodes.
+    # One key a command: a Cluster spreads them over nodes.
     async with redis.pipeline(transaction=False) as pipeline:
         for name in names:
             pipeline.unlink(name)

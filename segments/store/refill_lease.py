@@ -1,8 +1,8 @@
 """
-Which of several loaders refills an empty store: the holder of `seg:1:refill` (lease.lua).
+The loader that refills an empty store: the holder of `seg:1:refill` (lease.lua).
 
-The holder renews the lease while it works, and stops once another loader has the lease: two at
-once would wipe each other's writes. After a crash the lease expires.
+The holder renews the lease, and stops once another has it: two at once would wipe each other's
+writes. After a crash the lease expires.
 """
 
 import secrets
@@ -25,7 +25,7 @@ class RefillLease:
         self._name = secrets.token_hex(8)
 
     async def keep(self) -> bool:
-        """Take a free lease, or renew ours; return whether we have the lease."""
+        """Take a free lease, or renew ours; return whether it is ours."""
         return await self._ask(LEASE_MS)
 
     async def give_back(self) -> None:

@@ -1,16 +1,14 @@
 """
 Before a writer acknowledges: the wait for replicas of a Cluster that bids read from.
 
-A worker with RTB_READ_REPLICAS registers in `seg:1:replica_reads`, like a near cache in
-`seg:1:caching`, and reads from replicas only while registered. A writer that finds the key makes
-every connected replica confirm all writes (WAIT), and does not acknowledge writes that a replica
-lacks. Two consequences:
+A worker with RTB_READ_REPLICAS reads from replicas only while registered in `seg:1:replica_reads`,
+as near caches are in `seg:1:caching`. A writer that finds the key acknowledges only writes that
+every connected replica confirms (WAIT). Two consequences:
 
-- WAIT covers only its own connection's writes: so that connection first writes something, after
-  the writes on other connections.
-- A replica that has lost its master is not connected, and is not waited for. A worker notices
-  that with its next check, and stops reading from it (`rtb.lookup.cluster.node`). After its
-  return, the worker reads from it once its copy of the loader's freshness note has changed.
+- WAIT covers only its own connection, which therefore writes something after the others.
+- A replica that has lost its master is not waited for. Workers stop reading from it at their next
+  check (`rtb.lookup.cluster.node`), until its copy of the loader's freshness note has changed
+  again.
 """
 
 import asyncio
@@ -28,14 +26,14 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 WITHIN_MS: Final = 1000
-"""How long a replica may take; links between data centres take a tenth of that."""
+"""For a replica's answer; links between data centres take a tenth of that."""
 
 _ONLINE: Final = re.compile(rb"^slave\d+:.*\bstate=online\b", re.MULTILINE)
 
 
 async def wait_for_replicas(redis: "Redis") -> None:
     """
-    Wait until every replica that bids may read from has all writes made before this call.
+    Wait until every replica that bids may read has all earlier writes.
 
     Raises:
         StoreUnusable: A replica does not confirm in time; nothing may be acknowledged.

@@ -3,7 +3,7 @@ A rate limit for each account, shared by all replicas of the REST doors.
 
     seg:1:rate:<account>    a leaky bucket (rate.lua); deleted as soon as it is empty
 
-A bucket lost with the store is not restored: the limit starts afresh.
+A bucket lost with the store starts afresh.
 """
 
 import math
@@ -31,7 +31,7 @@ async def admit(redis: "Redis", account_id: int | None, limit: Limit, *, now_s: 
         now_s: Unix time; the replicas' clocks differ by less than `limit.drop_s`.
 
     Returns:
-        The whole seconds until a request fits; 0: the request was counted.
+        Whole seconds until a request fits; 0: it was counted.
 
     Raises:
         redis.exceptions.RedisError: The write failed, or its result is unknown.

@@ -1,9 +1,9 @@
 """
-Sends script calls to the store, a slice in each round trip.
+Sends script calls to the store, a slice a round trip.
 
-A server that has forgotten the script, as after a restart, gets the script again, and the failed
-calls with it. Errors are reworded: redis-py's message quotes the command, the store's may quote
-the arguments, and both contain ids.
+A server that has forgotten the script, as after a restart, gets it again, with the failed calls.
+Errors are reworded: redis-py quotes the command, the store perhaps the arguments, and both contain
+ids.
 """
 
 from collections.abc import Iterable, Sequence
@@ -30,7 +30,7 @@ class RoundTrips:
         redis: The store.
         script: The script.
         arguments: Of all calls.
-        pipeline: Carries the calls; `None`: a new pipeline for each slice.
+        pipeline: `None`: a new one for each slice.
     """
 
     def __init__(
@@ -53,8 +53,8 @@ class RoundTrips:
             The results, in order.
 
         Raises:
-            CorruptRecord: Names the bucket of the first call that met an unreadable record.
-                Earlier calls, and all others of its slice, were done.
+            CorruptRecord: Names the bucket of the first unreadable record. Earlier calls, and
+                others of its slice, were done.
             StoreUnusable: The store refuses a call.
             redis.exceptions.RedisError: The store can't be reached.
         """
@@ -76,7 +76,7 @@ class RoundTrips:
         Run these calls in a round trip, regardless of failures.
 
         Returns:
-            The results, in order; for a failed call, the error that `run` would raise.
+            In order, a result or the error that `run` would raise.
         """
         pipeline = self._pipeline or self._redis.pipeline(transaction=False)
         replies = await self._send(pipeline, calls)
@@ -97,19 +97,18 @@ class RoundTrips:
 
     async def _send(self, pipeline: Pipeline, calls: Sequence[Call]) -> list[Any]:
         also = (keys.CHANGES,) if notes_changes(self._redis) else ()
-        async with pipeline:  # the pipeline may be used again afterwards
+        async with pipeline:
             for call in calls:
                 names = (keys.bucket_key(call.bucket), *also)
                 fields = (call.fields,) if call.fields else ()
                 pipeline.execute_command(
                     "EVALSHA", self._script.sha, len(names), *names, *fields, *self._arguments
                 )
-            # Callers raise: redis-py's own message would quote the fields.
+            # redis-py's own message would quote fields.
             return await pipeline.execute(raise_on_error=False)
 
 
 def _reworded(error: Exception, bucket: int) -> Exception:
-    """Return the error in our own words, without quotes of arguments."""
     code = error_code(error)
     if isinstance(error, ResponseError) and code in _CODE_TO_CORRUPTION:
         why, _, _ = str(error).removeprefix(f"{code} ").partition(" script:")

@@ -1,15 +1,13 @@
 """
-Estimates from a sample of buckets how much the store holds, and which servers lost their data.
+Estimates from a sample of buckets the store's content, and which servers lost theirs.
 
-An id's first bits choose its bucket, and a hash of the bucket's name chooses the server. So all
-buckets hold about the same number of persons with memberships. A server with less than a quarter
-of the expected persons has lost its data, and has received opt-outs or a file since. A shortfall
-that chance may cause more than once in 10^8 samples is not reported. The check can't work for a
-store on a single server, which loses all or nothing.
+An id's first bits choose its bucket, a hash of the bucket's name the server. So all buckets hold
+about as many persons with memberships. A server with less than a quarter of them has lost its data,
+and received opt-outs or a file since. A shortfall by chance is reported once in 10^8 samples at
+most. A single server, which loses all or nothing, can't be checked.
 
-The number of memberships is an estimate with a standard error: some 1 % where buckets hold a
-hundred persons with about as many memberships each. Costs a read of a few hundred buckets, about
-a megabyte.
+Memberships are estimated with a standard error of some 1 % where a bucket's hundred persons have
+about as many memberships each. Reads a few hundred buckets, about a megabyte.
 """
 
 import math
@@ -25,7 +23,7 @@ from segments.store.servers.masters import Server, masters
 
 _LEFT_SHARE: Final = 0.25
 _SURE: Final = 20.0
-"""Exponent of Chernoff's bound for a Poisson variable: the chance is at most e^-20."""
+"""Exponent of Chernoff's bound for a Poisson variable: chance <= e^-20."""
 
 _BUCKETS: Final = 256
 _BUCKETS_A_SERVER: Final = 64
@@ -37,10 +35,10 @@ class Held(NamedTuple):
     The result of a sample.
 
     Attributes:
-        memberships: In the whole store, unexpired ones only, of live and other audiences.
+        memberships: Unexpired, in the whole store, of live and other audiences.
         error: Standard error of `memberships`.
-        lost: Servers that have far too few persons.
-        ids: Ids with such a membership, in the whole store.
+        lost: Servers with far too few persons.
+        ids: Ids with such a membership, likewise.
     """
 
     memberships: float
@@ -87,7 +85,7 @@ async def sample(redis: Redis, meta: Meta, today: int, rng: random.Random) -> He
 
 def _lost(servers: list[Server], looked: list[list[_Bucket]]) -> tuple[Server, ...]:
     persons = [sum(bucket.persons for bucket in found) for found in looked]
-    # By the fullest server: if three of four lost their data, the fourth still tells the mean.
+    # If three of four servers lost their data, the fullest still tells the mean.
     a_bucket = max(
         (count / len(found) for count, found in zip(persons, looked, strict=True) if found),
         default=0.0,
@@ -109,7 +107,7 @@ def _is_too_few(count: int, expected: float) -> bool:
 def _drawn(
     servers: list[Server], buckets: int, a_server: int, rng: random.Random
 ) -> list[list[int]]:
-    """Draw distinct buckets of each server; all buckets where there are few."""
+    """Draw distinct buckets of each server; all if there are few."""
     drawn: list[list[int]] = [[] for _ in servers]
     most = min(buckets, 4 * a_server * len(servers))
     for bucket in rng.sample(range(buckets), most):

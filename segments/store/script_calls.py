@@ -5,8 +5,7 @@ Groups ids into script calls: by bucket, each id once, and no call too large.
              numpy                     fields of one      one round trip
                                        bucket each
 
-A call carries its fields as a byte string, which the script splits: a million ids would
-otherwise be a million Python objects.
+The script splits a call's fields: a million ids would otherwise be a million Python objects.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,20 +18,23 @@ from segments.model.identity import ID_BYTES, Id
 from segments.store import keys
 
 ROWS_PER_CALL = 512
-"""A server that gets more fields at once than a listpack may hold converts the hash for good.
-Also well below Lua's limit for the arguments of a command."""
+"""
+More fields at once than a listpack may hold convert the hash for good. Also well below Lua's limit
+of arguments.
+"""
 
 ROWS_PER_SLICE = 512
 CALLS_PER_SLICE = 32
-"""The size of a round trip: one to two milliseconds of the server's time, in which no bid is
-answered. Slices of 4096 rows were a quarter faster (measured: 224 against 176 thousand rows/s on
-two busy cores), but delayed a tenth of the bids by 15 ms instead of 5. Two slices of half the
-size in flight at once gained nothing measurable on two cores with other work, and cost a sixth
-more time here."""
+"""
+A round trip: one to two milliseconds of the server's time, in which no bid is answered. Slices of
+4096 rows were a quarter faster (measured: 224 against 176 thousand rows/s on two busy cores), but
+delayed a tenth of the bids by 15 ms instead of 5. Two half slices in flight gained nothing
+measurable.
+"""
 
 
 class Call(NamedTuple):
-    """The arguments of a script call: some fields of a bucket, 8 bytes each; or all fields."""
+    """A script call's arguments: fields of a bucket, 8 bytes each, or all."""
 
     bucket: int
     fields: bytes
@@ -48,7 +50,7 @@ def calls_of(ids: npt.NDArray[np.uint8] | Sequence[Id], bucket_bits: int) -> Ite
     Sort ids by bucket into calls.
 
     Args:
-        ids: An array of shape (n, 16), or a sequence; at least one. Duplicates are removed.
+        ids: Of shape (n, 16), or a sequence; at least one. Duplicates are removed.
         bucket_bits: Of the store's layout.
 
     Raises:
@@ -60,7 +62,7 @@ def calls_of(ids: npt.NDArray[np.uint8] | Sequence[Id], bucket_bits: int) -> Ite
 def slices(
     calls: Iterable[Call], max_rows: int = ROWS_PER_SLICE, max_calls: int = CALLS_PER_SLICE
 ) -> Iterator[list[Call]]:
-    """Batch calls lazily: a consumer that stops has not taken calls it did not get."""
+    """Batch calls lazily: a consumer that stops leaves the other calls untaken."""
     calls_of_slice: list[Call] = []
     rows = 0
     for call in calls:

@@ -1,10 +1,10 @@
 """
 The Lua scripts that write to the store.
 
-A script touches a single key, usually a bucket, named in KEYS for use in a Cluster.
-Elsewhere, scripts that write to buckets have a second key to note the changed bucket
-(`segments.store.changed_buckets`). A script reads, decides and writes atomically. The store knows
-a script by the SHA-1 of its text, and forgets it on restart; the writer then gets NOSCRIPT.
+A script reads, decides and writes atomically, on one key, usually a bucket, named in KEYS for a
+Cluster. Without a Cluster, scripts that write to buckets note the changed one under a second key
+(`segments.store.changed_buckets`). The store knows a script by its text's SHA-1, and forgets it on
+restart: NOSCRIPT.
 """
 
 from hashlib import sha1

@@ -1,22 +1,22 @@
 """
-Ids seen in bids, if the operator wants to know: bits instead of ids.
+Ids seen in bids, as bits, if the operator wants to know.
 
     seg:1:seen:<day>    a Bloom filter of the ids looked up on that day (record.py's, UTC)
 
     id      | 32 bits | 32 bits | 32 bits | 32 bits |     16 bytes, a hash already
                & mask    & mask    & mask    & mask       4 probes: bit offsets for SETBIT
 
-Off by default. Answers a single question, in `segments.ingest.seen_in_bids`: how many ids of an
-uploaded file were in a bid lately? Bids are not stored, and ids can't be read out of the bits;
-only a party that already has an id can test whether it was seen.
+Off by default. Answers only how many ids of an uploaded file were in a bid lately
+(`segments.ingest.seen_in_bids`). Bids are not stored, and bits yield no ids; only a party that has
+an id can test it.
 
-- **A whole day expires at once.** Each write sets the time: the end of the `SEEN_DAYS`th day
-  after. An ERASURE can't be taken out of a Bloom filter, because other ids share its bits. But
-  the person's record says what may be done, and takes precedence over any bit.
-- **Ids of opted-out persons are not added**, nor ids that the store could not be asked about:
-  `rtb.server.bids` adds a bid's ids once the store has allowed an answer.
-- **Each day has its own filter.** A joint filter would give far too many false positives: after
-  31 days with 5 million different ids each, for 96 of 100 ids.
+- **A whole day expires at once.** Each write sets the end of the `SEEN_DAYS`th day after. An
+  ERASURE can't leave a Bloom filter, whose bits other ids share; but the person's record takes
+  precedence over any bit.
+- **Ids of opted-out persons are not added**, nor ids without a reply: `rtb.server.bids` adds a
+  bid's ids once the store has allowed an answer.
+- **Each day has its own filter.** A joint one of 31 days with 5 million different ids each would
+  have 96 % false positives.
 
 A day's false positive rate is (1 - e^(-kn/m))^k, where m = 2^27 bits, k = 4 probes, n = ids of
 that day; for any of 31 such days, at most:
@@ -26,9 +26,9 @@ that day; for any of 31 such days, at most:
     5 million     3.7e-4       1.1e-2
     10 million    4.4e-3       1.3e-1
 
-A day takes 16 MiB of the store from its first id on (the allocation blocks the store for 1 to
-20 ms, once), all days up to 496 MiB. Emptying the store loses the bits for good; a rebuild leaves
-them alone. A gap in a day is no fault, only an undercount.
+A day takes 16 MiB from its first id on (the allocation blocks the store for 1 to 20 ms, once), all
+days up to 496 MiB. Emptying the store loses the bits for good; a rebuild keeps them. Gaps only
+undercount.
 """
 
 from collections.abc import Collection
@@ -46,14 +46,14 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 SEEN_DAYS: Final = 30
-"""How long a day is kept after its end. No setting: both planes must use the same value."""
+"""Days kept after their end. No setting: both planes must agree."""
 
 BITS: Final = 1 << 27
 BITS_MASK: Final = BITS - 1
 PROBES: Final = 4
 
 IDS_PER_WRITE: Final = 64
-"""The most ids in a write, which blocks the store, and so all bids, for 0.3 to 0.6 ms."""
+"""Ids in a write at most: it blocks all bids for 0.3 to 0.6 ms."""
 
 _WORDS: Final = Struct(f">{PROBES}I")
 
@@ -69,7 +69,7 @@ def days_remembered(today: int) -> range:
 
 
 def forgotten_at_s(at_s: float) -> int:
-    """Return the unix time at which the filter of the day that contains `at_s` expires."""
+    """Return the unix time at which the filter of `at_s`'s day expires."""
     return (int(at_s // S_PER_DAY) + 1 + SEEN_DAYS) * S_PER_DAY
 
 
@@ -78,15 +78,14 @@ async def remember(redis: "Redis", ids: Collection[Id], at_s: float) -> None:
     Set the bits of ids, in a round trip; idempotent.
 
     Args:
-        redis: A store that is ours: its meta has been read.
-        ids: `IDS_PER_WRITE` at most, so that no bid waits long.
+        redis: A store whose meta was read.
+        ids: `IDS_PER_WRITE` at most.
         at_s: Unix time at which they were seen.
 
     Raises:
         redis.exceptions.RedisError: The write failed, or its result is unknown.
     """
     offsets = b"".join([_WORDS.pack(*probes(id_)) for id_ in ids])
-    # A script, so that the bits never exist without an expiry. Measured per id: 2.5 µs here and
-    # 8 in the store, 4 if the id was seen that day before; a SETBIT for each bit costs 45 and 5,
-    # because redis-py packs each command in Python.
+    # A script, so that no bits lack an expiry. Measured per id: 2.5 µs here and 8 in the store, 4
+    # if seen that day before; by SETBITs 45 and 5, as redis-py packs each command in Python.
     await run_script(redis, SEEN, seen_key(day_of(at_s)), offsets, forgotten_at_s(at_s))

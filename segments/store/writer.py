@@ -1,18 +1,17 @@
 """
-Writes memberships and opt-outs to the store; there is no other way in.
+Writes memberships and opt-outs: the only way into the store.
 
     ids  ->  calls, one bucket each  ->  slices of a pipeline  ->  tally
              script_calls.py                    round_trips.py
 
-A call runs in either of two ways. RESTORE makes a missing bucket whole (see `restore_payload`), at
-a tenth of the script's cost to the server, and does nothing if the bucket exists. If RESTORE fails,
-for whatever reason, the script does the call; it can do everything. So a merge begins by filling,
-and gives that up when it meets more existing than missing buckets.
+RESTORE makes a missing bucket whole (see `restore_payload`) at a tenth of the script's cost to the
+server, and leaves an existing one alone. The script does every call for which RESTORE fails. So a
+merge starts by filling, and stops that when it meets more existing than missing buckets.
 
-A call costs some twenty microseconds in the server and twice that here, so larger merges are
-cheaper: a million ids at once go twice as fast as five times two hundred thousand.
+A call costs some 20 µs in the server and twice that here, so larger merges are cheaper: a million
+ids at once go twice as fast as in five parts.
 
-Every write may be repeated, as after a lost connection: only the tally differs.
+Writes may be repeated, as after a lost connection: only the tally differs.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -48,13 +47,15 @@ from segments.store.servers.masters import note_slots, notes_changes, sure_pipel
 
 ROWS_PER_FILL = 4096
 CALLS_PER_FILL = 1024
-"""The size of a round trip that fills buckets: its transaction takes the server a millisecond at
-most, in which no bid is answered."""
+"""
+A round trip that fills buckets: its transaction takes the server a millisecond at most, in which no
+bid is answered.
+"""
 
 _RESULTS = len(Tally._fields)
 
 BUCKETS_PER_SLICE = 8
-"""The size of a round trip with calls that read whole buckets."""
+"""A round trip that reads whole buckets."""
 
 
 class Matched(NamedTuple):
@@ -119,11 +120,10 @@ class Writer:
         Merge as `merge`; return the results of each change.
 
         Raises:
-            CorruptRecord: Names the bucket of an unreadable record. Nothing was written for ids of
-                the same call; other ids may have been written.
+            CorruptRecord: Names the bucket of an unreadable record. Nothing was written for its
+                call's ids, perhaps for others.
             StoreUnusable: The store was laid out anew, or refuses to write.
-            redis.exceptions.RedisError: The store can't be reached; a part may be written. Merge
-                again.
+            redis.exceptions.RedisError: A part may be written. Merge again.
         """
         arguments = [argument for change in changes for argument in _arguments_of(change)]
         if not arguments or not len(ids):
@@ -142,7 +142,7 @@ class Writer:
 
     async def match(self, ids: npt.NDArray[np.uint8], forbidding: Collection[int]) -> Matched:
         """
-        Count which ids the store knows, and which of these may be used. Writes nothing.
+        Count the ids that the store knows, and those that may be used.
 
         Args:
             ids: An array of shape (n, 16).
@@ -173,14 +173,14 @@ class Writer:
         Args:
             ids: Known to the store or not.
             opt_out: Account and action.
-            erased_audience_ids: The audiences whose memberships an ERASURE deletes; `None`: all.
-            number: The ledger's number of the request, the highest if there are several.
+            erased_audience_ids: Whose memberships an ERASURE deletes; `None`: all.
+            number: The request's in the ledger; of several, the highest.
             transaction_id: Of that request.
 
         Raises:
             CorruptRecord, StoreUnusable, redis.exceptions.RedisError: As `merge`.
         """
-        # Without the header byte and the count byte.
+        # Without header and count bytes.
         packed = pack(Record(opt_outs=(opt_out,)))[2:]
         if opt_out.action is OptOutAction.RESTRICT:
             erased = b"none"
@@ -204,12 +204,12 @@ class Writer:
         Drop from whole buckets memberships that no bid shows any more, as `record.swept` says.
 
         Args:
-            buckets: Their numbers; all go in a single round trip.
+            buckets: Numbers; all in one round trip.
             today: As `record.day_of` counts.
             deleted_audience_ids: All that were ever deleted.
 
         Returns:
-            How many memberships were dropped; and an error for each unreadable bucket.
+            The number of dropped memberships; an error for each unreadable bucket.
 
         Raises:
             StoreUnusable, redis.exceptions.RedisError: As `merge`.
@@ -253,8 +253,8 @@ class Writer:
     async def _check_layout(
         self, *, audience_id: int = 0, opt_out: int = 0, opt_out_of: str = ""
     ) -> None:
-        # A round trip for many thousand rows: a store that was laid out anew must not get rows in
-        # buckets of the old layout. It is told the numbers before the rows, and keeps them.
+        # Once for many thousand rows: a new layout must not get rows in old buckets. The store is
+        # told the numbers first, and keeps them.
         if self._rebuild is not None:
             await rebuild_claim.check(self._redis, self._rebuild)
         elif not self._is_behind:
@@ -263,14 +263,14 @@ class Writer:
     async def _fill(
         self, calls: Iterator[Call], changes: Sequence[Change]
     ) -> tuple[tuple[Tally, ...], Iterator[Call]]:
-        """Make missing buckets; return each change's tally of that, and the calls left to do."""
+        """Make missing buckets; return the tally of each change, and the calls left."""
         record, tallies = merged(NOTHING, changes)
         raw = pack(record)
         if record == NOTHING or len(raw) > MAX_RECORD_BYTES:
             return (Tally(),) * len(changes), calls
         rows = 0
         refused: list[Call] = []
-        # A few at first: in most merges the buckets exist.
+        # Few at first: most merges find buckets.
         first = islice(slices(calls, ROWS_PER_FILL, CALLS_PER_SLICE), 1)
         for calls_of_slice in chain(first, slices(calls, ROWS_PER_FILL, CALLS_PER_FILL)):
             are_made = await self._restore(calls_of_slice, raw)
@@ -282,8 +282,8 @@ class Writer:
         return filled, chain(refused, calls)
 
     async def _restore(self, calls: list[Call], raw: bytes) -> list[bool]:
-        """Make each missing bucket, with the same record for all; tell which were made."""
-        # In a transaction, so that no bucket is made without a mark.
+        """Make missing buckets with one record for all; tell which were made."""
+        # A transaction: no bucket without a mark.
         is_marked = notes_changes(self._redis)
         async with self._redis.pipeline(transaction=is_marked) as pipeline:
             for call, payload in zip(
@@ -295,11 +295,10 @@ class Writer:
                 pipeline.execute_command("EVAL", scripts.CHANGED.source, 1, keys.CHANGES, numbers)
             try:
                 replies = await pipeline.execute(raise_on_error=False)
-            except ResponseError as error:  # before the transaction began: nothing was done
+            except ResponseError as error:  # before the transaction: nothing was done
                 note_slots(self._redis, error)
                 return [False] * len(calls)
-        # Usually BUSYKEY. After any other error, as of a forbidden RESTORE or a full store, the
-        # script does the call, or reports why it can't.
+        # Usually BUSYKEY. After any other error the script does the call, or reports why it can't.
         return [not isinstance(reply, Exception) for reply in replies[: len(calls)]]
 
 

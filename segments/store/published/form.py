@@ -14,13 +14,11 @@ A part is a letter, its size, and its bytes. Numbers are big-endian.
     opt-out   number u64 | action u8 | account u32 | bucket u32 | field, 8 bytes
     bucket    number u32 | size u32 | payload
 
-`segments.store.restore_payload` makes the payloads, never a server's DUMP: Valkey refuses the
-RDB versions of newer Redis, and Redis those of Valkey. A person is identified by bucket and
-field, as in the store.
+Payloads are `segments.store.restore_payload`'s, no server's DUMP: Valkey refuses newer Redis's RDB
+versions, and vice versa. Bucket and field identify a person, as in the store.
 
-A reader takes a file whole or not at all: a truncated, damaged or newer file raises an error,
-at its end at the latest. So nothing may be used before `parts` is exhausted, unless a checksum
-from elsewhere was compared (`segments.store.published.latest`).
+A truncated, damaged or newer file raises an error, at its end at the latest. So nothing may be used
+before `parts` is exhausted, unless a checksum was compared (`segments.store.published.latest`).
 """
 
 import struct
@@ -52,10 +50,7 @@ _HEADER, _OPT_OUTS, _BUCKETS, _CATALOG, _END = b"H", b"O", b"B", b"C", b"E"
 
 
 UNREADABLE_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""
-Raised by msgspec for bytes that are no JSON of the type, for text that is no UTF-8, and for arrays
-that are nested a thousand deep.
-"""
+"""msgspec's, for other JSON, other text than UTF-8, and arrays nested a thousand deep."""
 
 
 class Kind(StrEnum):
@@ -83,13 +78,13 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     ledger: str
     """The ledger's id."""
     number: int
-    """Of the resulting state; higher than all earlier numbers of the ledger."""
+    """Of the resulting state; higher than all before in the ledger."""
     behind: int | None = None
     """Of an increment, the number of the state that it applies to; `None`: a full."""
     made_at_s: float
     """Unix time."""
     opt_outs: int
-    """The resulting state has all opt-outs of the ledger up to this number."""
+    """The last of the resulting state, by the ledger's number."""
     bucket_bits: int
     layout: int = keys.LAYOUT
     """Of the store; see `segments.store.keys`."""
@@ -155,7 +150,7 @@ class FileWriter:
         self._part(_OPT_OUTS, b"".join(_OPT_OUT.pack(*each) for each in opt_outs))
 
     def buckets(self, buckets: Iterable[Bucket]) -> None:
-        """Write some buckets, a few MiB at most; may be called again."""
+        """Write a few MiB of buckets at most; may be called again."""
         pack = _BUCKET.pack
         self._part(
             _BUCKETS,
@@ -169,7 +164,7 @@ class FileWriter:
         self._part(_CATALOG, msgspec.json.encode(catalog))
 
     def end(self) -> Written:
-        """Write the end, without which readers reject the file."""
+        """Write the end, which readers require."""
         self._part(_END, self._content.digest())
         self._write(self._compressor.flush())
         return Written(self._size_bytes, self._file.hexdigest())
@@ -217,7 +212,7 @@ class FileReader:
         Yield the parts after the header; not repeatable.
 
         Raises:
-            DamagedFile: The file is truncated or changed; discard the parts yielded so far.
+            DamagedFile: Discard the parts yielded so far.
         """
         while True:
             so_far = self._content.copy().digest()

@@ -3,13 +3,12 @@
 
     {"latest": {...}, "signature": "<Ed25519 of the bytes of `latest`, base64>"}
 
-It lists each file with size and SHA-256, so the signature covers everything that a follower
-uses. An attacker who can write to the bucket but lacks the key can only withhold newer files or
-replay old ones. A follower that sees nothing newer for long enough stops (`made_at_s`), and
-never goes back to a lower number of the same ledger.
+Size and SHA-256 of each file are listed, so the signature covers all. An attacker who can write to
+the bucket but lacks the key can only withhold or replay files. A follower stops after long enough
+without newer ones (`made_at_s`), and never goes back to a lower number of the same ledger.
 
-Files are named by their numbers and never changed. `increments` may begin before `full`: a
-follower in any of these states continues from there; any other begins with `full`.
+Files are named by their numbers and never changed. `increments` may begin before `full`: a follower
+in such a state continues from there, any other from `full`.
 """
 
 import re
@@ -34,10 +33,10 @@ from segments.store.published.form import (
 LATEST_NAME: Final = "LATEST"
 SCHEMA: Final = 1
 MAX_BYTES: Final = 4 << 20
-"""Longer than any `LATEST` that is written; longer ones are not read."""
+"""Longer than any that we write."""
 
 _DOMAIN: Final = b"rtb-segments LATEST\n"
-"""Signed as well, so that the key's other signatures don't count here."""
+"""Signed as well, against the key's other signatures."""
 
 _NAME: Final = re.compile(r"(full|increment)-([1-9][0-9]{0,18})\.seg", re.ASCII)
 _SHA256: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -76,9 +75,9 @@ class Latest(msgspec.Struct, frozen=True, kw_only=True):
     number: int
     """Raised with every write, even if the state is the same."""
     made_at_s: float
-    """Unix time as of which everything below was true."""
+    """Unix time for everything below."""
     opt_outs: int
-    """All opt-outs up to this number are in; the ledger had no more at `made_at_s`."""
+    """All up to this number are in; the ledger had no more at `made_at_s`."""
     full: PublishedFile
     increments: tuple[PublishedFile, ...] = ()
     """Each applies to the state before."""
@@ -117,7 +116,7 @@ class Keys(NamedTuple):
 
 
 def public_text(key: Ed25519PublicKey) -> str:
-    """Return a public key as people copy it: its 32 bytes in base64."""
+    """Return a public key's 32 bytes in base64."""
     return b64encode(key.public_bytes_raw()).decode()
 
 

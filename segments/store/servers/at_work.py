@@ -1,9 +1,8 @@
 """
 Background work with a client of the store, which may outlast its caller but not the client.
 
-A caller waits only so long; the work goes on without it, because the sooner it is done, the
-better. But it has to end with the client: otherwise it would reconnect, and that connection would
-never be closed.
+A caller waits only so long; the work goes on, but has to end with the client: otherwise it would
+reconnect, and that connection would never be closed.
 """
 
 import asyncio
@@ -16,12 +15,12 @@ T = TypeVar("T")
 
 
 class AtWork:
-    """Tracks the background work of a client; a base class of all our clients."""
+    """Tracks the background work of a client; base of all our clients."""
 
     _tasks: set[asyncio.Task[Any]] | None = None
 
     def begin_work(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Start work that runs until it is done or the client is closed."""
+        """Start work that ends with the client at the latest."""
         if self._tasks is None:
             self._tasks = set()
         task = asyncio.create_task(work)

@@ -1,35 +1,33 @@
 """
-A client of a Redis Cluster with the interface of a client of a single server.
+A client of a Redis Cluster with a single server's interface.
 
-redis-py finds the nodes, keeps their connections, and maps slots to nodes. The routing is ours,
-with the same loop for single commands and pipelines:
+redis-py finds the nodes, keeps their connections, and maps slots to nodes. The routing is ours, a
+loop for commands and pipelines:
 
     by slot -> one write per node -> MOVED: there, and remember   | repeat the
                                      ASK: there, with ASKING      | rest
                                      node gone, CLUSTERDOWN: a pause, a new map |
 
-redis-py's own loop fails in three ways: ASKING must precede its command on the same connection (a
-pool may hand out another), MOVED must not close connections that other tasks wait on, and "no node
-can be reached" must be a lost connection, which callers wait out.
+redis-py's loop fails in three ways: ASKING must precede its command on the same connection, MOVED
+must not close connections that other tasks wait on, and "no node can be reached" must be a lost
+connection, which callers wait out.
 
-Every command of ours may be repeated (see `segments.store.servers.connection`), so a command
-without an answer is sent again. There are no transactions: an atomic step is a script on keys of
-the same slot.
+A command without an answer is sent again, as all may be repeated
+(`segments.store.servers.connection`). There are no transactions: an atomic step is a script on keys
+of a slot.
 
-**A write that must not be lost** does not rely on our map. A master that hung until a replica
-replaced it acknowledges the commands in its connections before it learns of the failover, and then
-loses them (seen with both engines, each time). So an opt-out goes to the masters that the nodes
-name now, by `pipeline(surely=True)`:
+**A write that must not be lost** does not rely on our map. A master replaced while it hung
+acknowledges commands before it learns of the failover, and then loses them (seen with both engines,
+each time). So an opt-out goes to the masters that the nodes name now, by `pipeline(surely=True)`:
 
     the ledger has it  ->  most nodes name the slots' masters  ->  it is sent there
 
-That suffices. A promoted replica answers no bid before a loader, which learned of it from the
-nodes, has applied all opt-outs of the ledger (`segments.projection.catalog`). If the ledger had
-our opt-out by then, the loader applied it. If not, the promotion came before our question, and was
-announced to all nodes at once. The same holds for the loader's own writes. Discarded: asking for
-the masters after the write, which costs as much and needs each reply's sender; and WAIT, because
-a master may have no replica, or lose it at the same time. Measured with six nodes: 0.6 ms of CPU
-for an opt-out, a tenth more for a thousand together.
+That suffices: a promoted replica answers no bid before a loader, told by the nodes, has applied all
+opt-outs of the ledger (`segments.projection.catalog`). If ours was not among them, the promotion
+came before our question, and was announced to all nodes. The same holds for the loader's writes.
+Discarded: asking after the write, which costs as much and needs each reply's sender; WAIT, as a
+master may have no replica, or lose it. Measured with six nodes: 0.6 ms of CPU for an opt-out, a
+tenth more for a thousand together.
 """
 
 import asyncio
@@ -84,15 +82,14 @@ class Cluster(AtWork, RedisCluster):  # type: ignore[misc] # redis-py contradict
     """redis-py's client of a Cluster, with the rules of this module."""
 
     async def __aenter__(self) -> "Cluster":
-        # As with a single server, an unreachable store shows with the first command, where callers
-        # expect errors.
+        # An unreachable store shows with the first command, where callers expect errors.
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close all connections, even if a new map is due, and end background work."""
+        """Close all connections, even if a new map is due; end background work."""
         await self.end_work()
         self._initialize = False  # otherwise redis-py takes the client for closed
         await super().aclose()
@@ -138,7 +135,7 @@ class Cluster(AtWork, RedisCluster):  # type: ignore[misc] # redis-py contradict
 
     def look_anew(self) -> None:
         """Find the nodes again before the next command."""
-        # `aclose` would also cut off tasks that wait for healthy nodes.
+        # `aclose` would cut off tasks at healthy nodes.
         self._initialize = True
 
     async def view(self) -> View:
@@ -166,7 +163,7 @@ class Cluster(AtWork, RedisCluster):  # type: ignore[misc] # redis-py contradict
         Args:
             transaction: Never.
             shard_hint: For redis-py alone.
-            surely: Whether to ask the nodes once for the slots' masters first: see the module.
+            surely: Ask the nodes for the slots' masters first: see the module.
         """
         assert not transaction, "commands that belong together are a script: see the module"
         return _Pipeline(self, surely)  # type: ignore[abstract] # for redis-py alone: it never is missed
@@ -182,7 +179,7 @@ class Cluster(AtWork, RedisCluster):  # type: ignore[misc] # redis-py contradict
             view: Names the masters; replaced after a failure. `None`: our map does.
 
         Returns:
-            The last view, or `None` if `view` was.
+            The last view, `None` if `view` was.
         """
         todo: list[tuple[PipelineCommand, ClusterNode | None]] = [(one, None) for one in commands]
         pauses = 0
@@ -191,7 +188,7 @@ class Cluster(AtWork, RedisCluster):  # type: ignore[misc] # redis-py contradict
                 await self.initialize()
                 if view is not None:
                     view = await self.view() if round_ else view
-                    # No other task runs in between: `_send` picks its nodes at once.
+                    # `_send` picks its nodes before any other task runs.
                     self._go_by(view, (_slot_of(command) for command, _ in todo))
                 await self._send(todo)
             except _AWAY as error:
@@ -239,7 +236,7 @@ class Cluster(AtWork, RedisCluster):  # type: ignore[misc] # redis-py contradict
     def _left(
         self, sent: Sequence[tuple[PipelineCommand, ClusterNode | None]]
     ) -> tuple[list[tuple[PipelineCommand, ClusterNode | None]], bool]:
-        """Return the commands to repeat, each with its node; and whether to wait first."""
+        """Return the commands to repeat, with nodes; and whether to wait first."""
         again: list[tuple[PipelineCommand, ClusterNode | None]] = []
         is_away = False
         for command, _ in sent:
@@ -270,7 +267,7 @@ class Cluster(AtWork, RedisCluster):  # type: ignore[misc] # redis-py contradict
             self._note(slot, view.master_of(slot))
 
     def _note(self, slot: int, master: Address | None) -> None:
-        # Other slots may share the list, so it is replaced instead of changed.
+        # Other slots may share the list.
         self.nodes_manager.slots_cache[slot] = [] if master is None else [self.node(master)]
 
     async def _view_of(self, node: ClusterNode, refused: list[RedisError]) -> View | None:
@@ -287,7 +284,7 @@ class Cluster(AtWork, RedisCluster):  # type: ignore[misc] # redis-py contradict
 
 
 class _Pipeline(ClusterPipeline):
-    """Collects commands as redis-py's pipeline does, and sends them by the module's rules."""
+    """redis-py's pipeline by the module's rules."""
 
     def __init__(self, client: Cluster, surely: bool) -> None:
         super().__init__(client)
@@ -310,13 +307,13 @@ class _Pipeline(ClusterPipeline):
         return self
 
     def unlink(self, *names: Any) -> Any:
-        """Collect an UNLINK of a key; redis-py's own has to be awaited."""
+        """Collect an UNLINK of a key; redis-py's must be awaited."""
         return self.execute_command("UNLINK", *names)
 
     async def execute(
         self, raise_on_error: bool = True, allow_redirections: bool = True
     ) -> list[Any]:
-        """Send the collected commands, and return the replies in order."""
+        """Send the collected commands; return the replies in order."""
         commands, self._commands = self._commands, []
         if commands:
             if self._surely and self._view is None:
@@ -342,7 +339,7 @@ def _name(command: object) -> str:
 
 
 def _unreachable(error: object) -> RedisConnectionError:
-    # The type only: the text may contain an address, or arguments.
+    # The text may contain an address, or arguments.
     return _in_words_of_ours(f"the cluster can't be reached ({type(error).__name__})", error)
 
 

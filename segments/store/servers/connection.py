@@ -1,16 +1,15 @@
 """
 How every process connects to the store, except the bid path's lookup.
 
-One function decides timeouts and binary safety: records and fields are bytes, and a hanging store
-is an error within seconds instead of a hanging process.
+Records and fields are bytes, and a hanging store is an error within seconds.
 
     redis://[user:password@]host[:port][/db]                      one server
     unix:///path                                                  one server
     redis+cluster://[user:password@]host[:port][,host[:port]...]  some nodes of a Cluster
     redis+sentinel://[user:password@]host[:port][,...]/SERVICE[?db=N]
 
-`rediss` instead of `redis` is TLS; redis-py defines the other options after `?`. A Sentinel's own
-password goes there as `sentinel_username` and `sentinel_password`.
+`rediss` for `redis` is TLS; redis-py defines the options after `?`, besides a Sentinel's
+`sentinel_username` and `sentinel_password`.
 """
 
 import re
@@ -33,7 +32,7 @@ from segments.store.servers.sentinel import Sentinels
 
 _CONNECT_TIMEOUT_S = 2.0
 _REPLY_TIMEOUT_S = 10.0
-"""Longer than the slowest command, a slice of merges, on a store that is busy forking."""
+"""Longer than a slice of merges on a store busy forking."""
 
 _NODE_REPLY_TIMEOUT_S = 3.0
 """For nodes among several, which are replaced within seconds."""
@@ -70,18 +69,16 @@ def connect(url: str, **options: Any) -> Redis:
     """
     Return a client of the store, which connects on first use.
 
-    The client of a Cluster is no `Redis`, but has the methods that we use. For the differences,
-    see `segments.store.servers.masters`.
+    A Cluster's is no `Redis`, but has our methods; differences: `segments.store.servers.masters`.
 
     Args:
         url: One of the module's forms.
-        options: Passed on to redis-py; override the defaults here.
+        options: For redis-py; override ours.
 
     Raises:
-        StoreUnusable: `url` has none of the forms. Not quoted, as it may
-            contain a password.
+        StoreUnusable: `url` has none of the forms; not quoted, for its password.
     """
-    # A lost connection is retried: merges and opt-outs change nothing the second time.
+    # A lost connection is retried: all writes are idempotent.
     defaults: dict[str, Any] = {
         "socket_connect_timeout": _CONNECT_TIMEOUT_S,
         "socket_timeout": _REPLY_TIMEOUT_S,
@@ -98,7 +95,7 @@ def connect(url: str, **options: Any) -> Redis:
         client = _OneServer.from_url(url, **{**defaults, **options}, decode_responses=False)
     except ValueError:
         client = None
-    if client is None:  # raised here, so that the parser's error with the URL is not chained
+    if client is None:  # here, so that the parser's error with the URL is not chained
         raise StoreUnusable(f"SEGMENTS_REDIS_URL is not a URL of a store: {_FORMS}")
     return client
 
@@ -174,10 +171,10 @@ def _sentinel(several: Several, options: Mapping[str, Any]) -> Redis:
 
 class _MastersConnections(SentinelConnectionPool):
     """
-    Connections to the current master only, including those returned after a failover.
+    Connections to the current master only.
 
     After a failover redis-py's pool closes idle connections, but takes back those in use, on which
-    the old master may answer until it learns of the failover.
+    the old master may still answer.
     """
 
     async def ensure_connection(self, connection: AbstractConnection) -> None:
@@ -209,7 +206,7 @@ class _OneServer(AtWork, Redis):  # type: ignore[misc] # redis-py contradicts it
 
 
 class _OfSentinel(_OneServer):
-    """A client that also closes its connections to the Sentinels."""
+    """Also closes its connections to the Sentinels."""
 
     async def aclose(self, close_connection_pool: bool | None = None) -> None:
         await super().aclose(close_connection_pool)

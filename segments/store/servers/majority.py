@@ -1,8 +1,8 @@
 """
 Asks several nodes or Sentinels that may know different things.
 
-All are asked at once, and the slow minority is not waited for: an opt-out, which first asks for
-the master, must not wait a second because a node is gone.
+All are asked at once, without waiting for a slow minority: an opt-out, which first asks for the
+master, must not wait a second for a lost node.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 async def ask_majority(asked: Sequence[Coroutine[Any, Any, T | None]]) -> list[T]:
     """
-    Return the answers of a tenth of a second; of `WITHIN_S` if those are not a majority.
+    Return the answers of a tenth of a second; of `WITHIN_S` without a majority.
 
     Args:
         asked: Each raises nothing, and returns `None` instead of an answer.

@@ -1,15 +1,14 @@
 """
 The servers of a store: one, or the masters of a Cluster.
 
-Questions about a server rather than a key (how it packs hashes, whether it evicts, its current
-run) go to each of them. All other code sees a single store.
+Questions about a server rather than a key (hash packing, eviction, run) go to each. All other code
+sees a single store.
 
     run    "<run_id>:<master_replid>"    identifies the memory of a server over time
 
-`run_id` changes with each start of a server; `master_replid` with each promotion of a replica,
-whose memory may lack its master's last writes. (`master_replid` also changes when a server gets
-its very first replica, and after an hour without any: then the opt-outs are applied once too
-often.)
+`run_id` changes with each start; `master_replid` with each promotion of a replica, which may lack
+its master's last writes. (`master_replid` also changes with the first replica, and after an hour
+without any: then opt-outs are applied once too often.)
 """
 
 import asyncio
@@ -38,7 +37,7 @@ from segments.store.servers.cluster_client import Cluster
 from segments.store.servers.majority import WITHIN_S
 
 REDIRECTS: Final = (AskError, MovedError, TryAgainError)
-"""Errors of a node whose slot is on its way to another, or there: no fault of the node."""
+"""A slot is moving or has moved: no fault of the node."""
 
 
 class Server(NamedTuple):
@@ -85,14 +84,14 @@ def notes_changes(redis: Redis) -> bool:
     """
     Tell whether a bucket's writer can note the change atomically.
 
-    Not in a Cluster, where bucket and note lie in different slots. That includes a Cluster of a
-    single server, which our client takes for a plain server until an error says otherwise.
+    Not in a Cluster, where they lie in different slots; nor in one of a single server, which our
+    client takes for a plain server until an error.
     """
     return not is_cluster(redis) and redis not in _OF_SLOTS
 
 
 def note_slots(redis: Redis, error: Exception) -> bool:
-    """Tell whether an error shows that a server belongs to a Cluster, and remember that."""
+    """Tell whether an error shows a Cluster's server, and remember that."""
     is_said = isinstance(error, ClusterCrossSlotError) or error_code(error) == "CROSSSLOT"
     if is_said:
         _OF_SLOTS.add(redis)
@@ -104,7 +103,7 @@ _OF_SLOTS: Final[WeakSet[Redis]] = WeakSet()
 
 async def masters(redis: Redis) -> list[Server]:
     """
-    Return the servers with the store's keys; in a Cluster also masters without slots yet.
+    Return the store's servers; in a Cluster also masters without slots.
 
     Raises:
         redis.exceptions.ConnectionError: No node names them.
@@ -139,7 +138,7 @@ async def load_script(redis: Redis, source: bytes) -> None:
         except RedisError:
             if server.node is None:
                 raise
-            # Callers meet the node's absence, or the script's, again with their own commands.
+            # Callers' own commands meet the absence again.
 
 
 async def run_script(redis: Redis, script: Script, key: bytes, *arguments: object) -> Any:
@@ -158,10 +157,9 @@ async def run_script(redis: Redis, script: Script, key: bytes, *arguments: objec
 
 async def sure_pipeline(redis: Redis) -> Pipeline:
     """
-    Return a reusable pipeline to the servers that have the keys now, never to former ones.
+    Return a reusable pipeline to the current masters, never to former ones.
 
-    `segments.store.servers.cluster_client` explains why that matters and suffices; the same holds
-    for a master that Sentinels have replaced.
+    `segments.store.servers.cluster_client` explains why; the same holds under Sentinels.
 
     Raises:
         redis.exceptions.RedisError: The Sentinels don't name the master.
@@ -176,7 +174,7 @@ async def sure_pipeline(redis: Redis) -> Pipeline:
 
 
 async def tell_clients(redis: Redis) -> bool:
-    """Tell whether any server notifies clients of changes; counts servers that don't answer."""
+    """Tell whether any server notifies clients of changes; silent servers count."""
     return any(await asyncio.gather(*map(_tells_clients, await masters(redis))))
 
 
@@ -187,11 +185,11 @@ def parse_info(reply: Any) -> dict[str, str]:
 
 
 class Memory(NamedTuple):
-    """The memory of a store's servers together."""
+    """The memory of all servers."""
 
     used_bytes: int
     limit_bytes: int
-    """0: one of them has no limit (`maxmemory`)."""
+    """0: a server has no limit (`maxmemory`)."""
 
 
 async def memory(redis: Redis) -> Memory:

@@ -1,9 +1,9 @@
 """
 Asks all Sentinels for the master, and trusts the one with the latest failover.
 
-redis-py trusts the first that answers. But a single Sentinel performs a failover, and the others
-hear of it within the two seconds of their gossip: meanwhile they name the old master if that is up
-again. Each reports the age of its knowledge as an epoch, which rises with every failover.
+redis-py trusts the first answer. But other Sentinels hear of a failover up to two seconds later,
+and meanwhile name the old master if that is up again. Each reports its epoch, which rises with
+every failover.
 """
 
 from typing import Any

@@ -1,12 +1,11 @@
 """
 The slots of a Redis Cluster's nodes, as seen by a node.
 
-Nodes need not agree: a new node, or a node that was cut off, has another view. A view's age is the
-cluster's epoch, which rises with every failover. The newest view of those that cover the most
-slots counts.
+Nodes need not agree: new or cut-off nodes have another view. Of the views of most slots the newest
+counts, by the cluster's epoch, which rises with every failover.
 
-CLUSTER SHARDS rather than CLUSTER SLOTS, because it also lists masters without slots: a new master
-is known, and caught up, before its first slot arrives.
+Unlike CLUSTER SLOTS, CLUSTER SHARDS lists masters without slots: a new master is caught up before
+its first slot arrives.
 """
 
 import re
@@ -62,8 +61,8 @@ def view_of(shards: object, info: object, asked: str, *, is_tls: bool) -> View:
     Args:
         shards: The first reply, in either version of the protocol.
         info: The second reply.
-        asked: The host that sent them; nodes that don't know their own host omit it.
-        is_tls: Whether to return the TLS ports.
+        asked: The host that sent them; some nodes omit their own.
+        is_tls: Return the TLS ports.
 
     Raises:
         Unintelligible: The replies are malformed.
@@ -86,7 +85,7 @@ def best(views: Sequence[View]) -> View:
 
 
 def _shard(raw: object, asked: str, is_tls: bool) -> Shard | None:
-    """Parse a shard; `None` for the remains of a failed master without slots."""
+    """Parse a shard; `None`: remains of a failed master."""
     fields = _fields(raw)
     bounds = fields[b"slots"]
     slots = tuple(zip(map(int, bounds[::2]), map(int, bounds[1::2]), strict=True))

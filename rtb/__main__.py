@@ -29,7 +29,7 @@ def main() -> None:
         return
     workers = arguments.workers
     if workers is not None:
-        # As a variable, for the same validation, and so that a roll reads it again.
+        # A variable, for the same validation, also in a roll.
         os.environ["RTB_WORKERS"] = workers
     settings = read_settings(RtbSettings)
     fork_server = ForkServer(["rtb.server.worker"])  # before it logs: each worker calls its own

@@ -1,9 +1,8 @@
 """
 Audiences, accounts and recipients, for the bid path.
 
-Immutable, and replaced whole: a request keeps its catalog even if another arrives before the
-answer. Computed once per change of the ledger, not per bid: each recipient's segments, their JSON,
-and the reach of each account's opt-outs.
+Immutable: a request keeps its catalog until the answer. Computed once per change of the ledger:
+each recipient's segments, their JSON, and the reach of each account's opt-outs.
 
     opt-out by     suppresses
     global         everything
@@ -13,14 +12,13 @@ and the reach of each account's opt-outs.
     advertiser     its own segments
     unknown        everything: an account that we do not know yet (fails closed)
 
-The reach is that of `segments.model.account.AccountTree.forbidding`, computed from the same tree:
-an owner is in the reach of itself, its parents, the publishers related to any of these, and those
-publishers' parents. An inactive account keeps its reach: an opt-out does not end with a contract.
+The reach is computed from the tree of `segments.model.account.AccountTree.forbidding`: an owner is
+in the reach of itself, its parents, the publishers related to any of these, and their parents. An
+inactive account keeps its reach.
 
-An audience activated for a recipient has, for that recipient only, the activation's segment id
-and window. Windows are in whole seconds; `live_until_s` is the first second without the segment.
-The worker's clock may lag by a quarter of a second, so a segment appears and disappears up to
-that long after its bounds, never before.
+For its recipient, an activation has its own segment id and window, in whole seconds; `live_until_s`
+is the first second without the segment. A worker's clock may lag by a quarter of a second, so
+segments appear and disappear that much late, never early.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -51,7 +49,7 @@ _HOLD_OUT_STEPS: Final = 2**64
 @mypyc_attr(acyclic=True)
 class Partner:
     """
-    The `Data` object of a segment, rendered around its segments.
+    A `Data` object, rendered around its segments.
 
     Attributes:
         data_id: `Data.id`.
@@ -73,15 +71,15 @@ class Partner:
 @mypyc_attr(acyclic=True)
 class Segment:
     """
-    An audience as shown in bid requests, within a window of time.
+    An audience as bid requests show it.
 
     Attributes:
         segment_id: The id in bid requests.
         json: The `Segment` object, rendered.
         partner: The partner of its `Data`.
         owner_id: The audience's owner.
-        live_from_s: Unix time from which it is shown; minus infinity: always.
-        live_until_s: Unix time from which it is no longer shown.
+        live_from_s: Unix time of its first second; minus infinity: always.
+        live_until_s: Unix time of its end.
     """
 
     __slots__ = ("json", "live_from_s", "live_until_s", "owner_id", "partner", "segment_id")
@@ -107,14 +105,13 @@ class Segment:
 @mypyc_attr(acyclic=True)
 class Access:
     """
-    The credentials that a recipient's requests need, for `rtb.server.access`.
+    The credentials of a recipient's requests, for `rtb.server.access`.
 
     Attributes:
-        tokens: SHA-256 of the recipient's tokens; empty: no request passes; `None`: no token
-            is needed.
+        tokens: SHA-256 of the recipient's tokens; empty: no request passes; `None`: none needed.
         every_token: SHA-256 of all recipients' tokens.
-        certificate_names: Names of which the client's certificate must have one, spelled as in
-            `segments.runtime.client_certificates`; `None`: no certificate is needed.
+        certificate_names: Of these the client's certificate needs a name, spelled as in
+            `segments.runtime.client_certificates`; `None`: none needed.
     """
 
     __slots__ = ("certificate_names", "every_token", "tokens")
@@ -132,13 +129,13 @@ class Access:
 
 class Recipient:
     """
-    A receiver of segments: a bidder by name, or the trusted caller, without a name.
+    A bidder by name, or the nameless trusted caller.
 
     Args:
         name: As in the URL; `None` for the trusted caller.
         segments: Audience id to segment, of the partners granted to it.
         hold_out: The fraction of persons in the hold-out.
-        access: The credentials that its requests need; `None`: none.
+        access: Needed credentials; `None`: none.
         partners: The number of partners granted to it.
     """
 
@@ -174,7 +171,7 @@ class Recipient:
         """
         Return whether this person is in the hold-out.
 
-        The same for every bid and process; another recipient holds out other persons.
+        The same for every bid and process; differs by recipient.
         """
         if not self._held_out_below:
             return False
@@ -214,8 +211,8 @@ class Catalog:
         Compute the catalog.
 
         Args:
-            snapshot: From the store. Incomplete entries are not shown, such as an audience
-                without its owner or partner.
+            snapshot: From the store. Incomplete entries, such as an audience without owner or
+                partner, are not shown.
             hold_out: For the trusted caller; recipients have their own.
         """
         accounts = {account.id: account for account in snapshot.accounts}
@@ -247,7 +244,7 @@ class Catalog:
 
     @property
     def needs_certificates(self) -> bool:
-        """Whether a recipient is served only to clients with a certificate."""
+        """Whether any recipient requires a client's certificate."""
         return any(
             recipient.access is not None and recipient.access.certificate_names is not None
             for recipient in self._recipients.values()
@@ -274,7 +271,7 @@ class Catalog:
 def _segments(
     audiences: Iterable["AudienceEntry"], accounts: Mapping[int, "AccountEntry"]
 ) -> dict[int, dict[int, Segment]]:
-    """Return, by partner, segments by audience id, of active audiences and accounts only."""
+    """Partner to audience id to segment, of active audiences and accounts."""
     active = {account.id for account in accounts.values() if account.is_active}
     partners: dict[int, Partner] = {}
     partner_to_segments: dict[int, dict[int, Segment]] = {}
@@ -313,7 +310,7 @@ def _recipient(
     for partner_id in entry.partner_ids:
         segments.update(partner_to_segments.get(partner_id, {}))
     for activation in entry.activations:
-        # Missing if the partner is not granted, or the audience is not active.
+        # Missing without a grant, or if inactive.
         if activation.audience_id in segments:
             segments[activation.audience_id] = _activated(
                 segments[activation.audience_id], activation
@@ -349,7 +346,7 @@ def _activated(segment: Segment, activation: "ActivationEntry") -> Segment:
 
 
 def _reaches(accounts: Mapping[int, "AccountEntry"]) -> dict[int, Reach]:
-    """Compute the table above for every account."""
+    """The module's table for every account."""
     lineages = {account_id: _lineage(account_id, accounts) for account_id in accounts}
     advertiser_to_publishers: dict[int, list[int]] = {}
     account_to_publisher_ids: dict[int, set[str]] = {account_id: set() for account_id in accounts}
@@ -374,7 +371,7 @@ def _reaches(accounts: Mapping[int, "AccountEntry"]) -> dict[int, Reach]:
 
 
 def _lineage(account_id: int, accounts: Mapping[int, "AccountEntry"]) -> list[int]:
-    """Return the account, its parent, and so on, as far as known."""
+    """The account, its parent and so on, where known."""
     lineage: list[int] = []
     at: int | None = account_id
     while at is not None and at in accounts and at not in lineage:

@@ -1,9 +1,8 @@
 """
 The time that a bid request may wait for the store.
 
-`tmax` is the time of the whole auction. Enrichment takes a share of it, up to a cap: a late bid
-is worth less than a bid without segments. This is a request's only deadline: stages have no
-timeouts of their own. The edge owns the clock.
+`tmax` is the time of the whole auction. Enrichment takes a share, up to a cap: a late bid is worth
+less than one without segments. Stages have no other timeouts. The edge owns the clock.
 """
 
 
@@ -12,9 +11,8 @@ def deadline_ms(tmax_ms: float | None, share: float, cap_ms: float) -> float:
     Return the milliseconds from arrival after which a request leaves unenriched.
 
     Args:
-        tmax_ms: `BidRequest.tmax` (OpenRTB 2.6, 3.2.1); `None` if absent. Zero and below count
-            as absent: senders write 0 for "no limit known", and a literal reading would never
-            enrich their requests.
+        tmax_ms: `BidRequest.tmax` (OpenRTB 2.6, 3.2.1); `None` if absent. Zero and below count as
+            absent: senders write 0 for "no limit known".
         share: The fraction of `tmax` for enrichment.
         cap_ms: The maximum, however large `tmax` is.
     """

@@ -1,8 +1,8 @@
 """
-The rules: where a bid request has identifiers, and of which kind.
+Rules: where a bid request has identifiers, of which kind.
 
 OpenRTB has no field for a hashed e-mail address, so rules are configured, in the order of trust.
-`DEFAULT_RULES` are the table of docs/bid-path.md. A rule reads either the `eids` or a path:
+`DEFAULT_RULES` is the table of docs/bid-path.md. A rule reads `eids` or a path:
 
     {"kind": "email", "source": "liveintent.com"}              eids of that source
     {"kind": "email", "stype": ["hemsha256"]}                  uids with such an ext.stype
@@ -20,14 +20,14 @@ from rtb.openrtb.targeting import NAMED_EMAIL, NAMED_IFA, NAMED_PHONE
 from segments.model.identity import IdentifierKind
 
 ENCRYPTED_SOURCE = "uidapi.com"
-"""UID2: its ids are encrypted tokens that change each time, never a lookup key."""
+"""UID2: encrypted tokens that change each time."""
 
 
 @dataclass(frozen=True, slots=True)
 class IdRule:
     """The place and the kind of an identifier in a bid request."""
 
-    # For the settings, which read rules from JSON: an unknown field name is an error.
+    # Rules are JSON in the settings: an unknown field name is an error.
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - no field
 
     kind: IdentifierKind
@@ -61,8 +61,7 @@ DEFAULT_RULES: tuple[IdRule, ...] = (
     IdRule(IdentifierKind.IFA, path="device.ifa"),
 )
 """
-The defaults, the strongest claim to a single person first. Of several ids, the first known id
-decides the hold-out.
+The strongest claim to a single person first; of several ids, the first known decides the hold-out.
 """
 
 
@@ -70,8 +69,8 @@ def with_named_kinds(rules: Iterable[IdRule]) -> tuple[IdRule, ...]:
     """
     Return the rules for `rtb.openrtb.targeting`, whose ids name their own kind.
 
-    Ids that the sender calls hashed e-mail addresses or phone numbers, or device ids, are read
-    as such, whatever the rules; other ids follow the rules.
+    Ids named as hashed e-mail addresses, phone numbers or device ids are read as such; others
+    follow the rules.
     """
     return (
         IdRule(IdentifierKind.EMAIL, source=NAMED_EMAIL),

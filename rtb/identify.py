@@ -1,16 +1,15 @@
 """
 Finds the ids of a bid request that we look up, by the rules of `rtb.id_rules`.
 
-A uid belongs to the first rule that can make an id of it: a uid that is no e-mail hash falls
-through an e-mail rule to the next rule of its source. Other values are ignored.
+A uid belongs to the first rule of its source that can make an id of it. Other values are ignored.
 
-All ids of a request are one person's, and any may have the opt-out, so unusual spellings are read
-too. Hashes and device ids may be marked (`segments.model.identity`). Other uids are opaque: with
-surrounding blanks they are looked up unchanged, and trimmed.
+All ids of a request are a single person's, and any may have the opt-out, so unusual spellings are
+read too: marked hashes and device ids (`segments.model.identity`); other, opaque uids unchanged and
+without surrounding blanks.
 
-Four laws can't be configured. `uidapi.com` is never read: its ids are encrypted tokens that
-change each time. A DUID is not read under COPPA. A device id is not read if the device limits
-tracking. A hash of nothing, or a placeholder, identifies no person.
+Four laws can't be configured. `uidapi.com`, whose tokens change each time, is never read; a DUID
+not under COPPA; a device id not if the device limits tracking. A hash of nothing, or a placeholder,
+identifies no person.
 """
 
 from collections.abc import Callable, Sequence
@@ -63,7 +62,7 @@ _decode: Final = msgspec.json.Decoder().decode
 _NOTHING_SAID: Final = b'{"id":"","user":{"ext":{}},"device":{"ext":{}},"regs":{}}'
 
 _Found = tuple[int, Id, IdentifierKind]
-"""The rank of the rule, so that sorting puts the most trusted first; the id; its kind."""
+"""The rule's rank, to sort the most trusted first; the id; its kind."""
 
 
 @final
@@ -179,7 +178,7 @@ class Identify:
         if ext is not None:
             readings = self._with_readings_of_ext(readings, ext)
         for reading in readings:
-            # A uid of an unread kind is not read as another kind either.
+            # Uids of an unread kind get no other kind.
             if reading.kind in unread or _add(found, reading, source, uid):
                 break
 

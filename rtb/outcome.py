@@ -1,15 +1,15 @@
 """
 The outcomes of a bid request: a closed list.
 
-The metric label, the `X-Enrich-Outcome` header and the row of docs/bid-path.md have the same word.
-Outcomes are ordinary; only `malformed` asks someone to act, the sender.
+Metric label, `X-Enrich-Outcome` header and row of docs/bid-path.md share the word. Only `malformed`
+asks for action, by the sender.
 """
 
 from enum import StrEnum
 
 
 class Outcome(StrEnum):
-    """The outcome of a bid request. In all but two the body leaves as received, but stripped."""
+    """In all but two outcomes the body leaves as received, but stripped."""
 
     ENRICHED = "enriched"  # segments were added to user.data
     NO_IDENTITY = "no_identity"  # no id to look up
@@ -22,7 +22,7 @@ class Outcome(StrEnum):
     SHED = "shed"  # too many requests in flight
     MALFORMED = "malformed"  # not a bid request: 400
 
-    # Enum's own hash is a Python function, called at each dictionary lookup.
+    # Enum's own is a Python function.
     __hash__ = str.__hash__
 
 
@@ -34,7 +34,7 @@ class OutcomeHeader(StrEnum):
 
 
 class Reason(StrEnum):
-    """The reason of an outcome; the metric's second label. Most outcomes need none."""
+    """The metric's second label; most outcomes need none."""
 
     NONE = ""
     # no_consent
@@ -93,7 +93,7 @@ class Reason(StrEnum):
 
 
 class MalformedRequest(Exception):
-    """The body is not a bid request: the sender must act, and gets a 400."""
+    """The body is not a bid request: 400."""
 
     def __init__(self, reason: Reason) -> None:
         super().__init__(reason.value)

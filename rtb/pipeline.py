@@ -3,12 +3,10 @@ The bid path: two pure functions around one wait.
 
     decode -> strip -> identify -> consent -> (lookup) -> opt-outs -> segments -> additions
 
-`ask` does everything that needs no store, `answer` the rest after the store's reply. No task and
-no future connects them: the edge keeps the question and receives a callback. Both only compute;
-the caller passes bytes and time.
+`ask` does everything that needs no store, `answer` the rest. Between them is no task or future: the
+edge keeps the question and gets a callback. Both only compute, on the caller's bytes and time.
 
-Changes are only proposed: the answer forms, such as `rtb.openrtb.inject`, `patch` or `fragment`,
-apply `Result.additions`.
+Changes are only proposed: answer forms, such as `rtb.openrtb.inject`, apply `Result.additions`.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -39,7 +37,7 @@ _ENRICHED, _NO_IDENTITY, _NONE = Outcome.ENRICHED, Outcome.NO_IDENTITY, Reason.N
 
 @dataclass(frozen=True, slots=True)
 class PipelineOptions:
-    """A deployment's choices for the bid path; `rtb.settings` documents each."""
+    """A deployment's choices; see `rtb.settings`."""
 
     id_rules: tuple[IdRule, ...]
     strip_paths: tuple[str, ...]
@@ -56,9 +54,9 @@ class Result:
 
     Attributes:
         body: The unenriched request: as received, without the stripped fields.
-        reason: Empty if the outcome says enough.
+        reason: May be empty.
         additions: The additions to `body`; `None` unless the outcome is `ENRICHED`.
-        stripped: The configured paths that were removed.
+        stripped: Configured paths that were removed.
     """
 
     __slots__ = ("additions", "body", "outcome", "reason", "stripped")
@@ -98,9 +96,9 @@ class Question:
 
     Attributes:
         request: As it leaves.
-        stripped: The configured paths that were removed from it.
-        ids: The ids to look up, without duplicates, the most trusted first.
-        kinds: The identifier kind of each id.
+        stripped: Configured paths that were removed.
+        ids: To look up, distinct, the most trusted first.
+        kinds: Of each id.
         catalog: The catalog for the answer.
     """
 
@@ -129,7 +127,7 @@ class Question:
 
     @property
     def tmax_ms(self) -> float | None:
-        """`BidRequest.tmax` (3.2.1), of any size; `None` if absent, or not a number."""
+        """`BidRequest.tmax` (3.2.1), of any size; `None`: no number."""
         tmax = self.request.tmax
         if type(tmax) is int:
             # An integer may be larger than any double.
@@ -146,8 +144,7 @@ class Pipeline:
     The stages, built once from the options.
 
     Args:
-        read: Reads a form other than a bid request into the `Request` of an equivalent bid
-            request; it may use the decoder.
+        read: Reads another form into an equivalent bid request's `Request`, perhaps by the decoder.
 
     Raises:
         ValueError: An id rule leads to a signal or to eids.
@@ -169,12 +166,12 @@ class Pipeline:
 
     def ask(self, body: bytes, recipient: Recipient, catalog: Catalog) -> Question | Result:
         """
-        Do everything that needs no store: the first half of the bid path.
+        Do the half that needs no store.
 
         Args:
             body: As received, decompressed.
             recipient: From this catalog.
-            catalog: The current catalog; the answer uses it too.
+            catalog: Also for the answer.
 
         Returns:
             A `Question` for the store, or the `Result` if none is needed.
@@ -188,7 +185,7 @@ class Pipeline:
 
     def ask_of(self, request: Request, recipient: Recipient, catalog: Catalog) -> Question | Result:
         """
-        Do the same for a decoded request, such as from `rtb.openrtb.artf`.
+        As `ask`, for a decoded request.
 
         Raises:
             MalformedRequest: A field to strip can't be removed.
@@ -216,11 +213,11 @@ class Pipeline:
 
     def answer(self, question: Question, found: Sequence[bytes | None], now_s: float) -> Result:
         """
-        Make the result from the store's reply: the second half of the bid path.
+        Make the result from the store's reply.
 
         Args:
             question: From `ask`.
-            found: The packed record of each id, in order; `None` if the store has no record.
+            found: The packed record of each id, in order; `None`: no record.
             now_s: Unix time, for activation windows and expiry.
         """
         today = day_of(now_s)
@@ -260,7 +257,7 @@ class Pipeline:
         silenced: frozenset[int],
         now_s: float,
     ) -> list[Offer]:
-        """Return each partner's segments of this person, for this recipient, now."""
+        """Each partner's segments of this person for the recipient, now."""
         segment_of = recipient.segments.get
         partner_to_shown: dict[Partner, dict[str, bytes]] = {}
         partner: Partner | None = None  # of the previous segment, and likely of this one
@@ -293,13 +290,12 @@ _NOBODY: Final[frozenset[int]] = frozenset()
 
 def silenced_owners(question: Question, opt_outs: Iterable[OptOut]) -> frozenset[int] | None:
     """
-    Return the owners whose segments an opt-out suppresses.
+    Return the owners suppressed by an opt-out.
 
-    All ids of a request are one person's, so an opt-out of any id counts.
+    An opt-out of any id counts: all are the person's.
 
     Returns:
-        `None` if the opt-outs suppress everything: a global opt-out, or one at the publisher of
-        this inventory.
+        `None`: everything is suppressed, globally or by the inventory's publisher.
     """
     reach = question.catalog.reach_of([opt_out.account_id for opt_out in opt_outs])
     if reach is None:

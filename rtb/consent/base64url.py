@@ -1,8 +1,8 @@
 """
 The base64url alphabet of consent strings: six bits a character, no padding (RFC 4648, 5).
 
-Strict: a character outside the alphabet makes the string unreadable. The standard library's
-decoder skips such characters, which moves every later bit.
+Strict, unlike the standard library's decoder, which skips other characters, and so moves later
+bits.
 """
 
 import binascii
@@ -12,7 +12,7 @@ _TO_STANDARD = bytes(
     {ord("-"): ord("+"), ord("_"): ord("/")}.get(byte, byte if byte in _ALPHABET else ord("!"))
     for byte in range(256)
 )
-"""A byte to its spelling in standard base64; "!", which binascii refuses, for all others."""
+"""Standard base64; "!", which binascii refuses, for all others."""
 
 _FILL = (b"", b"AAA", b"AA", b"A")
 

@@ -1,9 +1,9 @@
 """
 May we enrich this request, by its own privacy signals?
 
-An engineer's reading of the specifications, strict by default. Each signal is read in the places
-of OpenRTB 2.6 and 2.5 (`ext`), and in every copy; the stricter value wins. Privacy fails closed:
-unreadable signals refuse, and so does a law that applies without its consent string.
+An engineer's reading of the specifications, strict by default. Signals are read in the places of
+OpenRTB 2.6 and 2.5 (`ext`), and in every copy; the stricter value wins. Privacy fails closed:
+unreadable signals refuse, as does a law without its consent string.
 
     signal        refuses
     coppa         1
@@ -18,7 +18,7 @@ unreadable signals refuse, and so does a law that applies without its consent st
                   section is named, each section of the string (configurable)
     any of these  of the wrong type, dnt only where configured
 
-Recorded opt-outs are not decided here: they come back with the lookup, and win.
+Recorded opt-outs come with the lookup, and win.
 """
 
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ from rtb.outcome import Reason
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A deployment's choices. No defaults here: `rtb.settings` documents them."""
+    """A deployment's choices; see `rtb.settings`."""
 
     lmt_refuses: bool
     dnt_refuses: bool
@@ -47,7 +47,7 @@ class Policy:
     gpp_personal_data_2_permits: bool
 
 
-# Looked up once: see rtb.consent.signal.
+# Once: see rtb.consent.signal.
 _NONE, _COPPA, _GPC, _LMT, _DNT, _UNREADABLE = (
     Reason.NONE,
     Reason.COPPA,
@@ -59,11 +59,11 @@ _NONE, _COPPA, _GPC, _LMT, _DNT, _UNREADABLE = (
 
 
 def refusal(request: Request, policy: Policy) -> Reason:
-    """Return why a request may not be enriched; `Reason.NONE` permits it."""
+    """Return the refusal; `Reason.NONE` permits."""
     if request.is_odd:
         return _UNREADABLE
     regs = request.regs
-    # Most requests carry no signal but us_privacy, and skip the other checks.
+    # Most requests have only us_privacy.
     if (
         regs.is_silent
         and request.tracking.is_silent
@@ -111,7 +111,7 @@ def refusal_of_tracking(tracking: Tracking, policy: Policy) -> Reason:
 def _refusal_of_atts(values: Said) -> Reason:
     refusal = _NONE
     for value in values:
-        # Not isinstance: true and false are of the wrong type.
+        # Not isinstance: bool is wrong.
         if (type(value) is not int and type(value) is not float) or value not in _ATTS:
             return _UNREADABLE
         if value != ATTS_AUTHORISED:

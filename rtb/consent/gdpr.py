@@ -1,5 +1,5 @@
 """
-Does GDPR apply to a request, and does the person's TC string permit us?
+Does GDPR apply, and does the person's TC string permit us?
 
 `rtb.consent.tcf` reads the string. Of several strings, in placements or copies, all must permit.
 """
@@ -11,7 +11,7 @@ from rtb.consent.signal import NO, UNREADABLE, YES, signal_of
 from rtb.consent.tcf import Vendor, refusal_of_tc_string
 from rtb.outcome import Reason
 
-# Looked up once: see rtb.consent.signal.
+# Once: see rtb.consent.signal.
 _NONE, _ODD, _MISSING = Reason.NONE, Reason.SIGNAL_UNREADABLE, Reason.TCF_MISSING
 
 
@@ -24,7 +24,7 @@ def refusal_of_gdpr(
     Args:
         gdprs: All values of the request, as decoded.
         consents: Likewise. An empty string counts as absent.
-        when_unsaid: Whether GDPR applies if the request has neither a flag nor a string.
+        when_unsaid: GDPR applies without flag and string.
         vendor: Our entry on the Global Vendor List.
     """
     for consent in consents:
@@ -40,7 +40,7 @@ def refusal_of_gdpr(
     if is_no and not is_yes:
         return _NONE
     is_there = False
-    # Without a flag, a TC string counts: its sender assumed that GDPR applies.
+    # Without a flag, a TC string's sender assumed GDPR.
     for n, consent in enumerate(consents):
         if consent and consent not in consents[:n]:
             is_there = True

@@ -1,5 +1,5 @@
 """
-May we, by the sections of the Global Privacy Platform that apply to a request?
+May we, by the Global Privacy Platform's sections that apply?
 
 `gpp_sid` names the sections that apply, `gpp` holds their content ("Global Privacy Platform
 String", IAB Tech Lab):
@@ -9,13 +9,12 @@ String", IAB Tech Lab):
     item    = 0, Fibonacci(section id - last id)
             | 1, Fibonacci(first id - last id), Fibonacci(last id - first id)
 
-Every section that applies must permit. A missing or unreadable section does not, nor does a
-section without a rule here, such as 5, the Canadian TCF: a law applies, and the person's choice is
-unknown. 3 and 4 may be named but are no laws: the string's header and signal integrity. Senders
-write 0 or -1 for "no section applies".
+Every section that applies must permit. Missing or unreadable sections, and those without a rule
+here, such as 5, the Canadian TCF, do not: a law applies to an unknown choice. 3 and 4 are no laws:
+header and signal integrity. Senders write 0 or -1 for "no section applies".
 
-Most senders leave `gpp_sid` out or empty, which excludes no section. Then each section of the
-string must permit, except those that are no laws; or, if configured, no section applies.
+Most senders leave `gpp_sid` out or empty, which excludes nothing: then each law in the string must
+permit, or, if configured, no section applies.
 
 Both placements and all duplicate members count: the sections of all lists, in each string.
 """
@@ -30,11 +29,11 @@ from rtb.consent.us_privacy import refusal_of_us_privacy
 from rtb.outcome import Reason
 
 MAX_CHARS = 24_576
-"""Limit of a whole string; a TC string inside has a limit of its own."""
+"""Of a whole string; a TC string inside has its own limit."""
 MAX_ID = 63
 """Largest section id: a numeric section id takes 6 bits."""
 MAX_SECTIONS = 32
-"""Limit of a string, and of a `gpp_sid`: 27 sections exist."""
+"""Of a string and a `gpp_sid`; 27 exist."""
 
 _TCF_EU = 2
 _US_PRIVACY = 6
@@ -49,7 +48,7 @@ _FIBONACCI = [1, 2]
 while len(_FIBONACCI) < _MAX_FIBONACCI_BITS:
     _FIBONACCI.append(_FIBONACCI[-1] + _FIBONACCI[-2])
 
-# Looked up once: see rtb.consent.signal.
+# Once: see rtb.consent.signal.
 _NONE, _ODD, _UNREADABLE, _MISSING, _UNKNOWN = (
     Reason.NONE,
     Reason.SIGNAL_UNREADABLE,
@@ -72,13 +71,12 @@ def refusal_of_gpp(
     Decide by `gpp` and `gpp_sid`.
 
     Args:
-        gpps: All values of the request, as decoded. An empty string counts as absent.
+        gpps: All values, as decoded; an empty string counts as absent.
         gpp_sids: Likewise.
         vendor: Our entry on the Global Vendor List, for the TCF section.
-        without_sid_refuses: If `gpp_sid` names no section, each section of a string must
-            permit; otherwise none applies.
-        every_section: Each section of a string must permit, named or not, for senders with
-            incomplete lists.
+        without_sid_refuses: If `gpp_sid` names none, every section must permit; otherwise none
+            applies.
+        every_section: Every section must permit, named or not: lists may be incomplete.
         personal_data_2_permits: For the national section: see `rtb.consent.us`.
     """
     for text in gpps:
@@ -116,7 +114,7 @@ def _refusal_of_string(
     every_section: bool,
     personal_data_2_permits: bool,
 ) -> Reason:
-    """Read the named sections, and all others too if every section counts, or none is named."""
+    """Read the named sections, or all if every section counts or none is named."""
     if len(text) > MAX_CHARS:
         return _UNREADABLE
     header, *sections = text.split("~", MAX_SECTIONS)
@@ -137,7 +135,7 @@ def _refusal_of_string(
         if id_ == _TCF_EU:
             refusal = refusal_of_tc_string(section, vendor)
         elif id_ == _US_PRIVACY:
-            # The law applies, so a malformed string can't count as absent.
+            # The law applies: malformed is not absent.
             refusal = refusal_of_us_privacy(section, malformed_refuses=True)
         else:
             refusal = refusal_of_us_section(
@@ -180,7 +178,7 @@ def ids_in_header(header: str) -> list[int] | None:
 
 
 def _fibonacci(bits: str, at: int) -> tuple[int, int]:
-    """Read a number of at least 1, and where it ends; 0 if there is none."""
+    """Read a positive number and its end; 0: none."""
     end = bits.find("11", at, at + _MAX_FIBONACCI_BITS + 1) + 1
     if not end:
         return 0, at

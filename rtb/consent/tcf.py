@@ -1,8 +1,8 @@
 """
-May we, by the person's choice in the consent banner under GDPR? The TC string, version 2.
+May we, by the person's choice under GDPR? The TC string, version 2.
 
-Only the fields below are read, each at its offset ("Consent string and vendor list formats v2",
-IAB Tech Lab). In the core, before the first dot:
+Fields read, by offset ("Consent string and vendor list formats v2", IAB Tech Lab). In the core, up
+to the first dot:
 
     bit    bits  field
       0       6  Version, 2
@@ -13,15 +13,14 @@ IAB Tech Lab). In the core, before the first dot:
      ..      12  NumPubRestrictions, each
                      { PurposeId (6), RestrictionType (2), NumEntries (12), entries }
 
-We rely on consent. So the publisher restrictions "not allowed" (0) and "require legitimate
-interest" (2) refuse if they name us and our purpose; "require consent" (1) changes nothing.
-Restrictions end the core, so truncation is always detected: such a string is unreadable, as the
-missing part may hold the refusal.
+We rely on consent: the publisher restrictions "not allowed" (0) and "require legitimate interest"
+(2) for us and our purpose refuse; "require consent" (1) does not. Restrictions end the core, so a
+truncated string, which may lack the refusal, is unreadable.
 
-Segments follow the core, each after a dot: SegmentType (3 bits), and its content. Type 1 lists
-the vendors disclosed to the person, in every string since TCF 2.3, mandatory from 1 March 2026.
-Consent needs disclosure, so each such segment must be readable and name us. The day from which a
-string must have a segment of type 1 is configured. Other types are ignored.
+Segments follow, each after a dot: SegmentType (3 bits), content. Type 1 lists the vendors disclosed
+to the person, since TCF 2.3, mandatory from 1 March 2026 (the day from which we require it is
+configured). Consent needs disclosure: each such segment must be readable and name us. Other types
+are ignored.
 
 Parsing takes time in proportion to the length only for ranges and restrictions.
 """
@@ -35,7 +34,7 @@ from rtb.outcome import Reason
 
 MAX_CHARS = 16_384
 MAX_RESTRICTIONS = 256
-"""The number of pairs of a purpose and a type; a longer list would name a pair twice."""
+"""Pairs of a purpose and a type."""
 
 PURPOSES = range(1, 25)
 VENDORS = range(1, 1 << 16)
@@ -51,11 +50,11 @@ _REQUIRE_CONSENT = 1
 
 _TYPE_BITS = 3
 _OF_DISCLOSED = frozenset("IJKLMNOP")
-"""First characters of a segment of type 1: 001, and any three bits."""
+"""First characters of type 1: 001, then any three bits."""
 _OF_OTHERS = frozenset("QRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
-"""Without type 0: that is another core, and some decoders take the last core."""
+"""Without type 0, another core: some decoders take the last."""
 
-# Looked up once: see rtb.consent.signal.
+# Once: see rtb.consent.signal.
 _NONE, _UNREADABLE, _PURPOSE, _VENDOR, _RESTRICTED, _DISCLOSED = (
     Reason.NONE,
     Reason.TCF_UNREADABLE,
@@ -68,14 +67,14 @@ _NONE, _UNREADABLE, _PURPOSE, _VENDOR, _RESTRICTED, _DISCLOSED = (
 
 class Vendor(NamedTuple):
     """
-    Our entry on the Global Vendor List, and the consent that we need.
+    Our entry on the Global Vendor List, and needed consent.
 
     Attributes:
         number: The vendor id.
         text: The same id as text of 16 bits.
         purposes: Bits, as the 24 of PurposesConsent.
-        disclosed_from_ds: A string created then or later must have a segment of disclosed
-            vendors; tenths of a second since 1970, as `Created`.
+        disclosed_from_ds: Strings from then on must disclose vendors; tenths of a second since
+            1970, as `Created`.
     """
 
     number: int
@@ -102,7 +101,7 @@ class Vendor(NamedTuple):
 
 
 def refusal_of_tc_string(text: str, vendor: Vendor) -> Reason:
-    """Return why a TC string does not permit us; `Reason.NONE` if it does."""
+    """Return a TC string's refusal; `Reason.NONE` permits."""
     if len(text) > MAX_CHARS:
         return _UNREADABLE
     segments = ""
@@ -146,7 +145,7 @@ def _refusal_of_restrictions(core: bytes, at: int, said_bits: int, vendor: Vendo
             return _UNREADABLE
         restriction = int(bits[at : at + 20], 2)
         purpose, type_ = restriction >> 14, restriction >> 12 & 3
-        # The shift puts the bit of this purpose at bit 24.
+        # This purpose's bit moves to bit 24.
         is_ours = type_ != _REQUIRE_CONSENT and vendor.purposes << purpose & 1 << 24
         is_named, at = walk(bits, at + 20, restriction & 0xFFF, vendor.text if is_ours else NOBODY)
         if is_named:

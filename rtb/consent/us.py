@@ -1,27 +1,25 @@
 """
 May we, by a US section of a GPP string, national or of a state?
 
-A single rule for all sections, on the fields that a section has: Prebid's rule for enrichment
-("enrichUfpd"), where each publisher's lawyers interpret the law; stricter in these points:
+A single rule, on the fields that a section has: Prebid's for enrichment ("enrichUfpd"), but
+stricter in these points:
 
 - `PersonalDataConsents`, and `AdditionalDataProcessingConsent` of the states, refuse at 1 and 2.
-  The documents disagree on the value that means no: 1 for the nation, Montana and Delaware, 2 for
-  Florida and Oregon. A deployment may let 2 of the national section permit: "Consent" there, as
-  OneTrust writes it.
-- A state's `KnownChildSensitiveDataConsents` refuse at 1 and 2. The documents disagree on the
-  values (in California's, 1 is consent), and on the order of the ages.
-- 3, which no document defines, is unreadable in a field that the rule reads; so is a bit after
-  the last field, and `MspaCoveredTransaction` at 0, as every document defines only 1 and 2.
+  "No" is 1 for the nation, Montana and Delaware, 2 for Florida and Oregon. A deployment may let 2
+  of the national section permit: "Consent", as OneTrust writes it.
+- A state's `KnownChildSensitiveDataConsents` refuse at 1 and 2: the documents disagree on values
+  (in California's, 1 is consent) and ages.
+- Undefined values are unreadable: 3 in a field that the rule reads, a bit after the last field,
+  `MspaCoveredTransaction` at 0.
 
 `ProcessingNotice` counts as `SharingNotice`, which it replaced, and `MspaMode` 2 as
-`MspaServiceProviderMode` 1. Fields of sensitive data are ignored: we add no sensitive data.
+`MspaServiceProviderMode` 1. We add no sensitive data, and ignore its fields.
 
-Encoders of 2024 and 2025 wrote the national section in the layout of version 2, labelled version
-1 (IABTechLab/iabgpp-es, issues 75 and 90). A core of 10 or 11 characters, the length of version 1
-with the usual padding, is version 1. A core of 12, the length of version 2, may be either, so both
-layouts are read, and both must permit.
+Encoders of 2024 and 2025 wrote the national section's version 2 labelled as version 1
+(IABTechLab/iabgpp-es, issues 75 and 90). A core of 10 or 11 characters, usual padding included, is
+version 1. A core of 12 may be either: both must permit.
 
-A section is read as a number: a field takes 2 bits, so four operations test all fields at once.
+A section is a number of 2 bits a field: four operations test all fields.
 """
 
 from typing import NamedTuple
@@ -50,7 +48,7 @@ _RULE: tuple[tuple[str, tuple[int, ...], Reason], ...] = (
     ("PersonalDataConsents", (1, 2), Reason.GPP_PERSONAL_DATA),
     ("AdditionalDataProcessingConsent", (1, 2), Reason.GPP_PERSONAL_DATA),
 )
-"""A field, the values at which it refuses, and the reason; the first match is the reason."""
+"""A field, its refusing values, the reason; the first match counts."""
 
 _NATIONAL = 7
 _NATIONAL_CHILD_VALUES = ((1,), (1, 2), (1,))
@@ -62,7 +60,7 @@ _PAIRS = (
     ("SharingNotice", "SharingOptOut"),
     ("TargetedAdvertisingOptOutNotice", "TargetedAdvertisingOptOut"),
 )
-"""Not opted out (2) without a notice (0): the person was never asked, so can't have chosen."""
+"""Not opted out (2) without notice (0): the person was never asked."""
 
 _COVERED = "MspaCoveredTransaction"
 """Must be 1 or 2; both permit."""
@@ -76,14 +74,14 @@ _GPC_TO_REFUSAL = {
     for letter, refusal in (("Q", Reason.NONE), ("Y", Reason.GPP_GPC))  # 01 0 000, 01 1 000
     for filling in ("", "A", "AA", "AAA")
 }
-"""SubsectionType/2 is 1, then Gpc/1, padded: all possible spellings."""
+"""SubsectionType/2 = 1, Gpc/1, padding: all spellings."""
 
-# Looked up once: see rtb.consent.signal.
+# Once: see rtb.consent.signal.
 _NONE, _UNREADABLE, _NO_NOTICE = (Reason.NONE, Reason.GPP_UNREADABLE, Reason.GPP_NO_NOTICE)
 
 
 class _Claim(NamedTuple):
-    """The fields that refuse for a reason. A field's mask is the lower of its two bits."""
+    """A reason's fields; a mask is the lower of a field's bits."""
 
     reason: Reason
     at_1: int
@@ -160,12 +158,12 @@ US_SECTION_IDS = frozenset(_RULES)
 
 def refusal_of_us_section(id_: int, text: str, *, personal_data_2_permits: bool) -> Reason:
     """
-    Return why a section does not permit us; `Reason.NONE` if it does.
+    Return a section's refusal; `Reason.NONE` permits.
 
     Args:
         id_: One of `US_SECTION_IDS`.
         text: The section as in the GPP string.
-        personal_data_2_permits: Whether `PersonalDataConsents` 2 of the national section permits.
+        personal_data_2_permits: `PersonalDataConsents` 2 of the national section permits.
     """
     core, dot, rest = text.partition(".")
     is_national = id_ == _NATIONAL
@@ -211,7 +209,7 @@ def _refusal_of_section(core: str, rule: _Rule, dot: str, rest: str, *, is_fille
         of_subsection = _refusal_of_subsection(rule.subsection, rest)
         if of_subsection is _UNREADABLE:
             return _UNREADABLE
-    # No field of the rule is 3, so a lower bit is a 1 and an upper bit a 2.
+    # No field is 3: a lower bit is a 1, an upper bit a 2.
     if low & rule.at_1 or high & rule.at_2:
         return next(claim.reason for claim in rule.claims if low & claim.at_1 or high & claim.at_2)
     said = low | high

@@ -1,8 +1,8 @@
 """
 The US Privacy string: four characters of version, notice, opt-out of sale, LSPA.
 
-Only the third character decides: `Y` is an opt-out of sale, `N` is none, and `1---` says that
-the law does not apply. The IAB has retired the string in favour of GPP; senders have not.
+The third decides: `Y` is an opt-out of sale, `N` is none; in `1---` the law does not apply. The IAB
+has retired the string; senders have not.
 """
 
 from itertools import product
@@ -25,14 +25,13 @@ def refusal_of_us_privacy(value: Any, malformed_refuses: bool) -> Reason:
 
     Args:
         value: As decoded. An empty string counts as absent.
-        malformed_refuses: Whether a malformed string refuses. A value of another type always
-            does.
+        malformed_refuses: Malformed strings refuse; other types always do.
     """
     if value is None or value == "":
         return _NONE
     if not isinstance(value, str):
         return Reason.SIGNAL_UNREADABLE
-    # The length first: a lookup hashes the whole text.
+    # A lookup hashes the whole text.
     refusal = _TEXT_TO_REFUSAL.get(value) if len(value) == _CHARS else None
     if refusal is None:
         return Reason.US_PRIVACY_UNREADABLE if malformed_refuses else _NONE

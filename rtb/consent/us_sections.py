@@ -5,13 +5,12 @@ From the IAB Tech Lab's documents (Global-Privacy-Platform, `Sections/US-Nationa
 `Sections/US-States`), checked against the IAB's own encoder: the vectors beside the tests. The
 version takes 6 bits and each field 2, `*n` repeats a field n times, and padding is zero.
 
-The documents of Maryland, Indiana, Kentucky and Rhode Island put a section header before the
-core. No encoder writes it, not even the IAB's, and its list of subsections can't be encoded as
-defined: Fibonacci coding has no 0, the number of the core. The layouts here are those on the wire;
-a string with that header has another number in place of the version, and is unreadable.
+The documents of Maryland, Indiana, Kentucky and Rhode Island put a header before the core, which no
+encoder writes, nor could: Fibonacci coding has no 0, the number of the core. These layouts are
+those on the wire; a string with that header has another version, and is unreadable.
 
-`KnownChildSensitiveDataConsents` of the national section has two ages in version 1, and a third
-since version 2. A subsection may follow the core, and differs by state.
+The national `KnownChildSensitiveDataConsents` has two ages, since version 2 three. Subsections
+differ by state.
 """
 
 from enum import Enum, auto

@@ -10,14 +10,14 @@ formats v2", IAB Tech Lab):
           a bit for each vendor, or NumEntries (12) and entries
               { IsARange (1), StartOrOnlyVendorId (16), EndVendorId (16) if a range }
 
-No limit on length: publisher restrictions have no bit field, and produce valid strings of 12,000
-characters. The string bounds the work: an entry takes at least 17 bits and a single step.
+No limit on length: publisher restrictions have no bit field, and make valid strings of 12,000
+characters. An entry of at least 17 bits is a single step.
 """
 
 NOWHERE = 1 << 32
-"""A position after the end of any string: the list is incomplete or invalid."""
+"""After the end of any string: an incomplete or invalid list."""
 NOBODY = "nobody"
-"""The text of no vendor: sorts after all vendor texts."""
+"""No vendor; sorts after all."""
 
 HEAD_BITS = 17
 _COUNT_BITS = 12
@@ -33,13 +33,13 @@ def read_section(
     Args:
         data: The string, decoded.
         at: The bit at which MaxVendorId begins.
-        said_bits: The length of the string in bits, without padding.
-        number: The vendor id to look for.
+        said_bits: The string's bits, without padding.
+        number: To look for.
         vendor: The same id as text of 16 bits; `NOBODY` to skip the list.
 
     Returns:
-        Whether the list names the vendor, and where the list ends: beyond `said_bits` if bits
-        are missing, or a range ends before it starts.
+        Whether the list names the vendor; and the list's end, beyond `said_bits` if bits are
+        missing, or a range ends before its start.
     """
     head = bits_at(data, at, HEAD_BITS)
     last = head >> 1
@@ -67,14 +67,13 @@ def walk(bits: str, at: int, count: int, vendor: str) -> tuple[bool, int]:
     Walk through entries.
 
     Args:
-        bits: The text that holds the entries.
-        at: Where the first entry begins.
+        bits: With the entries.
+        at: Of the first entry.
         count: NumEntries.
-        vendor: The text of the id to look for; `NOBODY` to skip the entries.
+        vendor: To look for; `NOBODY` to skip the entries.
 
     Returns:
-        Whether an entry names the vendor, and where the entries end: `NOWHERE` if bits are
-        missing, or a range ends before it starts.
+        Whether an entry names the vendor; and the entries' end, else `NOWHERE`, as above.
     """
     is_named = False
     try:
@@ -107,7 +106,7 @@ def text_of(data: bytes, at: int, end: int) -> str:
 
 
 def bits_at(data: bytes, at: int, count: int) -> int:
-    """Read a number; meaningless if the bits extend beyond the data, which the caller checks."""
+    """Read a number; callers check that the data has the bits."""
     last = (at + count + 7) >> 3
     read = int.from_bytes(data[at >> 3 : last], "big") >> (8 * last - at - count)
     return read & ((1 << count) - 1)

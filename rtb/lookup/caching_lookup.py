@@ -2,9 +2,8 @@
 The lookup on one server, with a near cache before it.
 
 `rtb.lookup.near_cache.cache` decides which answers need no store. A cache exists once the store
-agrees, on this link, to push its changes (CLIENT TRACKING), and has registered this worker, so that
-writers wait for its lease (`segments.store.cache_lease`). If a store refuses either, every bid
-asks the store.
+pushes changes on this link (CLIENT TRACKING), and has registered this worker, so that writers wait
+for its lease (`segments.store.cache_lease`). Otherwise every bid asks the store.
 """
 
 from collections.abc import Sequence
@@ -25,7 +24,7 @@ _DUE_BEFORE_S: Final = REGISTERED_S - REGISTER_EVERY_S
 
 class CachingLookup(Lookup):
     """
-    A lookup with a near cache before it, if the store can push its changes.
+    A lookup with a near cache, if the store can push changes.
 
     Args:
         room: Limits of the cache.
@@ -67,7 +66,7 @@ class CachingLookup(Lookup):
     async def _probed(self, link: Link, meta: Meta) -> None:
         near = self._near
         if near is None:
-            # Refused before; a store that was read-only may accept now.
+            # Refused before, perhaps by a read-only store.
             await self._greeted(link, meta)
             return
         if near.bucket_bits != meta.bucket_bits:

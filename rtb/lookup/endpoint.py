@@ -1,8 +1,8 @@
 """
 Connections from the lookup to the store, from the usual URL.
 
-redis-py parses the URL, with user, password, database and TLS options, and asks the Sentinels.
-The connections are ours, because the link has its own protocol.
+redis-py parses the URL and asks the Sentinels. The connections, with the link's own protocol, are
+ours.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from segments.store.servers.topology import Address
 
 
 class Endpoint(NamedTuple):
-    """How to open a connection to the store, and the first commands on it."""
+    """How to open a connection, and its first commands."""
 
     dial: Dial
     greeting: tuple[Command, ...]
@@ -38,8 +38,8 @@ def lookup_of(
 
     Args:
         url: As `segments.store.servers.connection.connect` takes it.
-        reads_replicas: Whether to read replicas of a Cluster, too.
-        room: Limits of a near cache; `None`: no cache, as always with a Cluster.
+        reads_replicas: Read a Cluster's replicas, too.
+        room: Of a near cache; `None`: no cache, as always with a Cluster.
         options: Fields of `rtb.lookup.lookup.LookupOptions`, except the greeting.
 
     Raises:
@@ -65,7 +65,7 @@ def lookup_of(
 
 def door_of(url: str) -> Endpoint:
     """
-    Return the endpoint of a store on one server, named by the URL or by Sentinels.
+    Return the endpoint of a server named by the URL or by Sentinels.
 
     Raises:
         segments.store.reader.StoreUnusable: `url` is no URL of a store.
@@ -111,7 +111,7 @@ class _Guided:
         try:
             host, port = await self._sentinel.discover_master(self._service)
         finally:
-            # Close each time: an idle connection would never be closed.
+            # An idle connection would never be closed.
             await self._sentinel.aclose()
         return Address(str(host), int(port))
 
@@ -141,7 +141,7 @@ def _unix(end: UnixDomainSocketConnection) -> Dial:
 
 def _tcp(end: Connection, address: Address) -> Dial:
     async def dial(link: Callable[[], asyncio.Protocol]) -> None:
-        # Resolve the name each time: a failover may have moved it.
+        # A failover may have moved the name.
         transport, _ = await asyncio.get_running_loop().create_connection(
             link,
             address.host,

@@ -1,8 +1,8 @@
 """
 Whether opt-outs still reach a server; the rule is in `segments.store.freshness`.
 
-Each server has its own instance, which gets the server's number with each probe. It survives
-reconnects as long as the server's run, and so its memory, stays the same.
+An instance a server gets its number with each probe, and survives reconnects within the server's
+run.
 """
 
 from math import inf
@@ -16,7 +16,7 @@ MIN_MAX_AGE_S: Final = 6.0
 
 
 def note_command(slot: int | None = None) -> Command:
-    """Make the question for a server's number; in a Cluster, `slot` is any slot of the server."""
+    """Make the question for a server's number; in a Cluster, `slot` is any of its slots."""
     return (b"GET", fresh_key(slot))
 
 
@@ -25,7 +25,7 @@ class Freshness:
     When this worker last saw a server's number change.
 
     Args:
-        max_age_s: The maximum age of that change; 0: no limit.
+        max_age_s: Of that change; 0: no limit.
     """
 
     __slots__ = ("_changed_at_s", "_max_age_s", "_number", "_run")
@@ -52,7 +52,7 @@ class Freshness:
         self._number = number
 
     def left_s(self, now_s: float) -> float:
-        """Return the seconds that it stays fresh without another change; 0 or less if stale."""
+        """Return the seconds until stale; 0 or less: stale."""
         if not self._max_age_s:
             return inf
         return self._changed_at_s + self._max_age_s - now_s

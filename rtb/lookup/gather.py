@@ -9,7 +9,7 @@ class Gather:
 
     Args:
         found: The known records, in the order of the ids; each gap becomes a `part`.
-        on_found: Called once: with all records, or immediately with the first fault.
+        on_found: Called once, with all records, or at once with the first fault.
     """
 
     __slots__ = ("_found", "_left", "_on_found")
@@ -20,7 +20,7 @@ class Gather:
         self._left = 1  # for `all_asked`: some answers come before it
 
     def part(self, n: int) -> "Part":
-        """Return the callback for an id; to be called before its question is sent."""
+        """Return the callback for an id, before its question is sent."""
         if self._left:
             self._left += 1
         return Part(self, n)

@@ -7,14 +7,13 @@ A connection to the store: questions out and replies in, in the same order.
                                |   replies, in the order of the questions
     a callback each      <-----
 
-- **Callbacks, not tasks.** A question costs an entry in a queue; nothing is scheduled or
-  awaited. All questions of a turn leave in one write.
-- **A fault ends only its own questions.** A wrong reply for an id is that question's fault. A
-  callback that raises is counted, and the next is called. A lost link ends all its questions
-  at once.
+- **Callbacks, not tasks.** A question is an entry in a queue, neither scheduled nor awaited. A
+  turn's questions leave in one write.
+- **A fault ends only its own questions.** A wrong reply is its question's fault. A callback that
+  raises is counted. A lost link ends all its questions.
 
-redis-py costs 27-112 µs of CPU per lookup, plus a task and a future. This link costs 1.5-10 µs,
-and less the more questions share a write.
+A lookup costs 1.5-10 µs of CPU, less the more questions share a write; with redis-py 27-112 µs,
+plus a task and a future.
 """
 
 import asyncio
@@ -30,16 +29,16 @@ from segments.store.reader import LedgerBehind, StoreUnusable
 
 Command = tuple[bytes, ...]
 Found = Sequence[bytes | None]
-"""The record of each id asked for, in their order; `None`: the store has none."""
+"""The record of each id, in order; `None`: no record."""
 
 
 class LookupFault(StrEnum):
-    """Why a question has no answer. Also a metric label and a reason of unreadiness."""
+    """Why a question has no answer; also a metric label and a reason of unreadiness."""
 
     UNREACHABLE = "unreachable"  # no connection
     LOADING = "loading"  # the store still reads its data from disk, or is busy
-    NOPERM = "noperm"  # the store's user lacks a permission that we need
-    NOAUTH = "noauth"  # the store requires a password, and the URL has none
+    NOPERM = "noperm"  # the store's user lacks a permission
+    NOAUTH = "noauth"  # the URL lacks a password
     WRONGPASS = "wrongpass"  # the password is wrong
     MASTERDOWN = "masterdown"  # a replica without its master
     CLUSTERDOWN = "clusterdown"  # of a Cluster, a slot has no master
@@ -58,12 +57,12 @@ OnFound = Callable[[Found | LookupFault], None]
 
 class Unfit(Exception):
     """
-    A connection is unfit; the message has the reason and the remedy.
+    A connection is unfit; the message has reason and remedy.
 
     Args:
         fault: The reason.
-        message: The reason in words.
-        refusal: The store's error and the command; `None`: no error of the store.
+        message: In words.
+        refusal: The store's error, if any, and the command.
     """
 
     def __init__(self, fault: LookupFault, message: str, refusal: Refusal | None = None) -> None:
@@ -76,7 +75,7 @@ class Listener:
     """Hears a connection's push messages; this base class ignores them."""
 
     def pushed(self, push: list[object]) -> None:
-        """Take a push, in its order: all earlier replies have been handed over."""
+        """Take a push, after all earlier replies."""
 
     def ended(self) -> None:
         """Learn that no further push will come."""
@@ -86,8 +85,8 @@ class Link:
     """
     A connection: a queue of questions and the parser of their replies.
 
-    An `asyncio.Protocol` in all but its base: a compiled class with an
-    interpreted base looks up its own fields by name.
+    An `asyncio.Protocol` without that base: compiled classes with an interpreted base look up
+    fields by name.
 
     Args:
         on_round_trip: Called with the number of ids of each write.
@@ -169,7 +168,7 @@ class Link:
                 if len(found) == waiting[0][0]:
                     self._hand_over()
         except hiredis.ProtocolError:
-            # No further reply can be matched to its question.
+            # Later replies can't be matched to questions.
             self.end(LookupFault.BAD_REPLY)
 
     def _hand_over(self) -> None:
@@ -178,7 +177,7 @@ class Link:
         _, on_found = self.waiting.popleft()
         if self._is_odd:
             self._is_odd = False
-            # For example WRONGTYPE: only this id's question is concerned.
+            # Such as WRONGTYPE: concerns only this id.
             if not isinstance(on_found, TakesErrors):
                 answer = _fault_among(answer)
         try:
@@ -200,7 +199,7 @@ class Link:
         return False
 
     def pause_writing(self) -> None:
-        """Keep writing: the number of unanswered questions bounds the buffer."""
+        """Keep writing: unanswered questions are bounded."""
 
     def resume_writing(self) -> None:
         """Do nothing: writing never paused."""
@@ -285,7 +284,7 @@ _CODE_TO_FAULT: Final = {
     "NOAUTH": LookupFault.NOAUTH,
     "WRONGPASS": LookupFault.WRONGPASS,
 }
-"""Error codes of the server as a whole; any other concerns a single question."""
+"""Of the server as a whole; others concern a single question."""
 
 
 def refused(error: hiredis.ReplyError, command: str) -> Unfit:
@@ -324,6 +323,6 @@ def unfit(fault: LookupFault, detail: str = "") -> Unfit:
 
 
 def _packed(command: Command) -> bytes:
-    # The stub accepts only tuples of one element.
+    # The stub accepts only 1-tuples.
     packed: bytes = hiredis.pack_command(command)  # type: ignore[arg-type]
     return packed

@@ -1,17 +1,16 @@
 """
 The only wait of the bid path: a lookup of some ids in the store.
 
-- **Recovery is automatic.** `run` reconnects, greets and probes beside the bid path.
-  Without a link, a question ends before `ask` returns.
+- **Recovery is automatic.** `run` reconnects, greets and probes. Without a link, a question ends
+  before `ask` returns.
 - **Trust needs a check.** Before the first question and with every probe, the link reads
-  `seg:1:meta` and asks for a record as bids do. A store answers nothing if it was emptied,
-  is still loading, denies us the records, has another layout, or was restarted and may
-  lack recent opt-outs; nor if no loader confirms any more that opt-outs reach it
-  (`segments.store.freshness`). Bids pay nothing for these checks.
+  `seg:1:meta` and asks for a record as bids do. A store answers nothing if emptied, still loading,
+  forbidden to us, of another layout, or restarted, perhaps without recent opt-outs; nor once no
+  loader confirms that opt-outs reach it (`segments.store.freshness`). Bids pay nothing for these
+  checks.
 
-The probe also detects a stall. Replies come in order, so an answered probe proves that all
-earlier questions are answered. Without a reply within `probe_s` the link is torn down.
-Requests do not wait for this: their own deadlines end first.
+Without a reply to the probe within `probe_s`, a stall, the link is torn down; replies come in
+order. Requests' own deadlines end first.
 """
 
 import asyncio
@@ -52,8 +51,8 @@ from segments.store.reader import (
 if TYPE_CHECKING:
     from segments.store.error_code import Refusal
 
-# HGET in RESP, in four pieces: up to the key, the key, up to the field, the field.
-# A join costs a third of formatting. The key's length selects the first piece.
+# HGET in RESP: up to the key (selected by its length), key, up to the field, field. A join costs a
+# third of formatting.
 _HGETS: Final = [b"*3\r\n$4\r\nHGET\r\n$%d\r\n" % size for size in range(64)]
 _FIELD: Final = b"\r\n$%d\r\n" % FIELD_BYTES
 _END: Final = b"\r\n"
@@ -62,11 +61,11 @@ _NOTE_COMMAND: Final = note_command()
 
 _PAUSES: Final = Backoff(0.02, 1.0)
 _STEADY_AFTER_S: Final = 1.0
-"""A link that held this long resets the backoff."""
+"""Of a link; then the backoff is reset."""
 
 
 Dial = Callable[[Callable[[], asyncio.Protocol]], Awaitable[None]]
-"""Opens a connection with the protocol that the given function makes; raises OSError."""
+"""Opens a connection with the protocol made by the function; raises OSError."""
 
 IsCurrent = Callable[[Link], Awaitable[bool]]
 """Tells whether a link still leads to the right server; may raise Unfit."""
@@ -89,10 +88,10 @@ class LookupOptions:
     """See `Link`."""
 
     probe_s: float = 0.5
-    """The interval of probes, and the limit of a server's silence."""
+    """Interval of probes, and limit of a server's silence."""
 
     opt_outs_max_age_s: float = 0.0
-    """The maximum age of a loader's word that every opt-out is in; 0: no limit."""
+    """Of a loader's word that every opt-out is in; 0: no limit."""
 
     max_waiting: int = 20_000
     """The limit of unanswered questions to a server."""
@@ -105,13 +104,13 @@ class Lookup:
     Args:
         dial: Opens a connection.
         options: Of the link.
-        is_current: Called with every probe; `None`: no authority to ask.
+        is_current: Called with every probe; `None`: not needed.
 
     Attributes:
         fault: Why the store can't be asked now; `None` while it can.
-        message: The reason in words, with the remedy; also set if only part of the store fails.
-        refusal: The store's error code and the command, if those are the reason.
-        is_unfilled: Whether the store came back empty and is still unfilled.
+        message: Reason and remedy in words; also set if only part of the store fails.
+        refusal: The store's error code and the command, if any.
+        is_unfilled: The store came back empty, and is still unfilled.
         counts: The near cache's counters, if there is a cache.
     """
 
@@ -140,8 +139,7 @@ class Lookup:
 
         Args:
             ids: At least one, all of one request.
-            on_found: Called once, with the records or a fault; without a link, before
-                `ask` returns.
+            on_found: Called once, with records or a fault; without a link, before `ask` returns.
         """
         link = self._link
         if link is None or link.ended.done():
@@ -200,7 +198,7 @@ class Lookup:
                 await self._greeted(link, meta)
         except (OSError, TimeoutError) as error:
             link.end(LookupFault.UNREACHABLE)
-            # Only the kind of error: the text may hold an address.
+            # The text may hold an address.
             raise unfit(LookupFault.UNREACHABLE, type(error).__name__) from None
         except BaseException:
             link.end(LookupFault.UNREACHABLE)
@@ -227,7 +225,7 @@ class Lookup:
                 raise unfit(LookupFault.UNUSABLE, "its server has changed its part")
             if self._is_current is not None and not await self._is_current(link):
                 raise unfit(LookupFault.UNUSABLE, "another server has taken its place")
-            # Other bucket bits mean another store at the same address.
+            # Other bucket bits: another store at this address.
             self._take(meta)
             self._admit(link)
             try:
@@ -238,7 +236,7 @@ class Lookup:
 
     async def _greet(self, link: Link, greeting: Sequence[Command]) -> Meta:
         """Ask a server for its run, and check that it can be trusted."""
-        # The longest comes last: without a login, Redis closes the connection after it.
+        # Longest last: without a login, Redis closes the connection after it.
         commands = (*greeting, RUN_COMMAND, _NOTE_COMMAND, RECORD_COMMAND, TRUST_COMMAND)
         *_, said, number, _, trust = await replies_of(link, commands)
         if not isinstance(said, bytes):
@@ -294,7 +292,7 @@ async def replies_of(link: Link, commands: Sequence[Command]) -> list[object]:
 
 
 def name_of(command: Command) -> str:
-    """Return a command's name: its first word, or the first two of a container command."""
+    """Return a command's name: one word, two of a container command."""
     of_subject = command[0] in (b"CLUSTER", b"CLIENT")
     return b" ".join(command[: 1 + of_subject]).decode()
 

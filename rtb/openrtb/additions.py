@@ -1,16 +1,15 @@
 """
 Segments to add to a bid request: proposed here, applied by the answer forms.
 
-Each partner has a `Data` (3.2.21). A `Data` is identified by its id and `ext.segtax`, which
-define its segment ids. If the request already has a `Data` with that id and segtax, its content
-stays, and missing segments are appended; otherwise ours is appended to `user.data`. A segment's
-`name` and `value` are never sent.
+Each partner has a `Data` (3.2.21), identified by its id and `ext.segtax`, which define its segment
+ids. Missing segments are appended to the request's `Data` of that id and segtax, whose content
+stays; otherwise ours is appended to `user.data`. A segment's `name` and `value` are never sent.
 
 An integer id counts as the text of its digits.
 
-Garbage stays: an element of `user.data` that is not an object, or a `Data` of our id whose
-`segment` is not an array, is left alone, and ours is added. Only a `user.data` of the wrong type
-leaves no place for a segment. (A `user` of the wrong type has lost its signals, and was refused.)
+Garbage stays, and ours is added: an element of `user.data` that is no object, or a `Data` of our id
+whose `segment` is no array. Only a `user.data` of the wrong type leaves no place. (A `user` of the
+wrong type was refused.)
 """
 
 from collections.abc import Callable, Sequence
@@ -67,8 +66,8 @@ class Addition:
     Attributes:
         offer: The partner's offer.
         segment_id_to_json: The missing segments, rendered.
-        at: The element of `user.data` to append to; `None`: a new one.
-        present: Its `segment`, as in the body; empty if it has none.
+        at: The element of `user.data` to extend; `None`: new.
+        present: Its `segment`, as in the body; may be empty.
     """
 
     __slots__ = ("at", "offer", "present", "segment_id_to_json")
@@ -101,7 +100,7 @@ class Addition:
 @mypyc_attr(acyclic=True)
 class Additions:
     """
-    All additions to a request, and the present content of their places.
+    All additions to a request, and their places' content.
 
     `user_data` here and `Addition.present` are bytes of the body: an array, null, or empty if
     the member is missing.
@@ -132,7 +131,7 @@ def additions(request: Request, offers: Sequence[Offer]) -> Additions | Reason:
 
     Args:
         request: As it leaves; no part is odd.
-        offers: The partners' segments; each offer has at least one.
+        offers: The partners' segments; no offer is empty.
 
     Returns:
         The proposal; or `ALREADY_THERE` or `UNPLACEABLE`.
@@ -178,9 +177,9 @@ def _addition(offer: Offer, present: list[Any]) -> Addition | None:
 
 def _data_of_message(message: bytes) -> Data:
     """
-    Return a protobuf `Data` as JSON has it. Protobuf has no place for a segtax.
+    Return a protobuf `Data`, which has no place for a segtax, as in JSON.
 
-    An unreadable message becomes an empty `Data`, which matches no partner.
+    An unreadable message becomes an empty `Data`: no partner's.
     """
     try:
         data_id, segment_ids = read_data(message)
@@ -191,7 +190,7 @@ def _data_of_message(message: bytes) -> Data:
 
 
 def _text_of(id_: Any) -> Any:
-    """Return an id in the form that we compare: an integer as its digits."""
+    """Return an id for comparison: an integer as its digits."""
     # Not a longer integer: `str` takes time quadratic in the digits.
     return str(id_) if type(id_) is int and -_MOST < id_ < _MOST else id_
 
@@ -204,7 +203,7 @@ def _segtax_of(data: Data) -> Any:
 
 
 def _array_in(raw: bytes, decode: Callable[[bytes], Any]) -> list[Any] | None:
-    """Decode an array; empty if it is missing or null, `None` if the value is no array."""
+    """Decode an array; empty if missing or null, `None` if no array."""
     if not raw:
         return []
     try:
@@ -217,7 +216,7 @@ def _array_in(raw: bytes, decode: Callable[[bytes], Any]) -> list[Any] | None:
 
 
 def _array_of_text(raw: bytes, decode: Callable[[bytes], Any]) -> list[Any] | None:
-    """Decode an array element by element; an undecodable element keeps its readable members."""
+    """Decode an array by element; of undecodable ones, the readable members."""
     if not raw.startswith(b"["):
         return None
     array: list[Any] = []

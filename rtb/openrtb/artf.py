@@ -1,9 +1,9 @@
 """
-Turns an ARTF `RTBRequest` into the `Request` that a JSON bid request becomes.
+Turns an ARTF `RTBRequest` into a `Request`, as of JSON.
 
-Identifiers, consent and opt-outs are decided later, by the same code for both encodings. Members
-of configured paths, and the publishers, go to `Request.copies`, as for a body with duplicate
-members. Of the paths that id rules may name, only `user.buyeruid` and `device.ifa` are read.
+Later code is the same for both encodings. Members of configured paths, and the publishers, go to
+`Request.copies`, as for duplicate members. Of id rules' paths, only `user.buyeruid` and
+`device.ifa` are read.
 
 A protobuf flag is a number or absent; an empty text counts as absent, as in JSON. Nothing is
 stripped: the request stays with its host, which receives mutations.
@@ -76,13 +76,13 @@ The result of `rtb_request.read_regs`: `coppa`, `gdpr` in both places, `us_priva
 """
 
 ACTIVATE_SEGMENTS: Final = 1
-"""The only `Intent` that our mutations have."""
+"""The only `Intent` of ours."""
 
 _LIFECYCLES: Final = (0, 1)
 """Unspecified, and `LIFECYCLE_PUBLISHER_BID_REQUEST`; bid responses are not enriched."""
 
 _LONGEST_KEPT_REGS: Final = 64
-"""Longer `regs` carry consent strings, which are nearly unique to a person."""
+"""Longer `regs` have consent strings, nearly unique to a person."""
 
 _NO_USER: Final = User()
 _NO_USER_EXT: Final = UserExt()
@@ -97,10 +97,10 @@ class RtbRequest:
     A call of `GetMutations`.
 
     Attributes:
-        id: The id of the call, to be echoed; `None` if missing or unreadable.
+        id: Of the call, to be echoed; `None` if missing or unreadable.
         originator: `Originator.id`, the maker of the bid request; `None` likewise.
-        wants_segments: Whether the host takes segments, in this stage of the auction.
-        bid_request: `None` if missing or without the `id` that is required (3.2.1).
+        wants_segments: The host takes segments, in this stage of the auction.
+        bid_request: `None` if missing or without its required `id` (3.2.1).
     """
 
     __slots__ = ("bid_request", "id", "originator", "wants_segments")
@@ -119,7 +119,7 @@ class RtbRequest:
 
 
 class ArtfReader:
-    """Reads calls; caches decoded `regs`, of which there are few different values."""
+    """Reads calls; caches decoded `regs`, whose values are few."""
 
     __slots__ = ("_raw_to_law",)
 

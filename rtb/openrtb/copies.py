@@ -1,13 +1,12 @@
 """
 Reads a request with duplicate members, counting every copy.
 
-"The names within an object SHOULD be unique" (RFC 8259, 4); otherwise readers may disagree. So a
-signal has the values of all copies, and the ids of all copies are looked up. The outgoing request
-is written for readers of the last copy.
+"The names within an object SHOULD be unique" (RFC 8259, 4); otherwise readers may disagree. So all
+copies' signals count, and all copies' ids are looked up. The outgoing request is for readers of the
+last copy.
 
-Objects are tuples of pairs here, so nothing is lost. That takes five times as long as
-`rtb.openrtb.decode`, so only requests with duplicates come here: `is_said_once` finds them,
-unless `rtb.openrtb.scan` did.
+Objects are tuples of pairs, at five times the time of `rtb.openrtb.decode`. So only requests with
+duplicates come here, found by `is_said_once` or `rtb.openrtb.scan`.
 """
 
 import json
@@ -26,12 +25,12 @@ Pairs: TypeAlias = tuple[tuple[str, Any], ...]
 
 MAX_UIDS: Final = 1_024
 """
-More than any lookup takes. Two sources and two ids make four uids, so a hostile body could make
+More than any lookup takes. Two sources and two ids make four uids: a hostile body could make
 millions.
 """
 
 _LONGEST_INTEGER: Final = 4_000
-"""Digits; a longer integer takes time quadratic in its digits, and is never a real id."""
+"""Digits; time is quadratic, and longer integers are no real ids."""
 
 
 class Copies(NamedTuple):
@@ -46,7 +45,7 @@ class Copies(NamedTuple):
 
 
 class UnreadableJson(ValueError):
-    """Unreadable JSON; without details, which are personal data."""
+    """Unreadable JSON; details would be personal data."""
 
 
 def pairs_of(text: bytes) -> Any:
@@ -61,7 +60,7 @@ def pairs_of(text: bytes) -> Any:
         return _decode_pairs(text.decode().removeprefix("\ufeff"))
     except ValueError:
         pass
-    # Raised outside of `except`: a decoding error quotes the text, and would be the context.
+    # Outside of `except`: the context would quote the text.
     raise UnreadableJson
 
 
@@ -84,7 +83,7 @@ def is_said_once(text: bytes) -> bool:
 
 def led_to(value: Any, names: Sequence[str]) -> Iterator[Any]:
     """
-    Follow a path of names through every copy, and through lists.
+    Follow a path through every copy, and through lists.
 
     Args:
         value: JSON, with objects as tuples of pairs.
@@ -135,7 +134,7 @@ def _tracking(requests: Sequence[Pairs]) -> Tracking:
 
 
 def _signals(*places: tuple[Sequence[Pairs], type[Struct]]) -> dict[str, Said]:
-    """Return all values of each signal in the views of some objects."""
+    """All values of each signal in objects' views."""
     said: dict[str, Said] = {}
     for objects, view in places:
         for name in signals_in(view):
@@ -199,7 +198,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> None:
 
 
 def _integer(text: str) -> Any:
-    # Not `float`: compiled, a function that declares it converts integers too.
+    # Not declared as `float`, which compiled code converts integers to.
     return int(text) if len(text) <= _LONGEST_INTEGER else float(text)
 
 

@@ -1,9 +1,9 @@
 """
 Google's Real-time Curation: a SegmentRequest in, a SegmentResponse out.
 
-A SegmentRequest is nearly a bid request, and read as such. Google's reference on the members that
-we read (developers.google.com/authorized-buyers/curation/realtime-curation/reference,
-"User", "EID", "UID", "Publisher"; and .../parse-request):
+A SegmentRequest is read as a bid request. Google's reference on its members
+(developers.google.com/authorized-buyers/curation/realtime-curation/reference, "User", "EID", "UID",
+"Publisher"; and .../parse-request):
 
     user.eids[].source, .uids[].id    of OpenRTB's form; "secure" or "audience" signals, obfuscated
                                       by their makers before Google sees them
@@ -12,9 +12,8 @@ we read (developers.google.com/authorized-buyers/curation/realtime-curation/refe
     pub.id                            the publisher, `pub-123`: to contextual partners only
     segment_request_id                its name; missing in some examples
 
-The `id` that bid requests require is missing, so we add an empty one; `regs` are missing too.
-Signals that are present all the same, in their OpenRTB places, count. Without any about consent,
-`RTB_CURATION_GDPR_WHEN_UNSAID` decides.
+We add an empty `id`, which bid requests require. Signals in their OpenRTB places count, although
+Google sends no `regs`. Without any about consent, `RTB_CURATION_GDPR_WHEN_UNSAID` decides.
 
     {"segment":[{"segment_id":"101"},{"segment_id":"102"}]}
 
@@ -49,7 +48,7 @@ def read_segment_request(body: bytes, decode: Decoder) -> Request:
 
 
 def _bid_request_of(body: bytes) -> bytes:
-    """Return a SegmentRequest as a bid request; anything but an object stays, and is malformed."""
+    """Return a SegmentRequest as a bid request; other than an object stays, and is malformed."""
     text = body.removeprefix(_BYTE_ORDER_MARK).strip(_BLANKS)
     if not (text.startswith(b"{") and text.endswith(b"}")):
         return body
@@ -59,10 +58,9 @@ def _bid_request_of(body: bytes) -> bytes:
 
 
 def segment_response(additions: Additions | None) -> bytes:
-    """Return the answer, each segment id once, across partners; empty without additions."""
+    """Return the answer, each segment id once; empty without additions."""
     if additions is None:
         return b""
-    # We rendered them as `{"id":...}`.
     segments = dict.fromkeys(
         b'{"segment_id"' + segment.removeprefix(_SEGMENT_HEAD)
         for addition in additions.each

@@ -1,17 +1,15 @@
 """
-Bytes to views: the first stage, and the only stage that decides "malformed".
+Bytes to views: the first stage.
 
 Configured members to read or strip (`user.ext.hashes.email`, say) are compiled into the views, so
-decoding takes two passes for any number of paths: over the body, and over its user, which is kept
-raw because we splice it. A single pass is 0.6 µs cheaper, but 5 µs dearer if there is something to
-inject.
+decoding takes two passes for any number of paths: over the body, and over its user, kept raw to
+splice it. A single pass is 0.6 µs cheaper, but 5 µs dearer with additions.
 
-`Raw` accepts any byte within a string, so the body is checked here, once, to be UTF-8.
+`Raw` accepts any byte within a string, so the body is checked here to be UTF-8.
 
-`scan`, if compiled, splits plain requests, which are most: it reads the uids itself, and keeps the
-positions of members; only parts with more to read are decoded. Both ways give the same `Request`;
-the tests compare them. `copies` reads duplicate members, and JSON that RFC 8259 allows but
-msgspec can't read.
+`scan`, if compiled, splits plain requests, the most: it reads the uids and keeps members'
+positions; only parts with more to read are decoded. Tests compare both ways. `copies` reads
+duplicate members, and JSON that RFC 8259 allows but msgspec can't read.
 
 Decoded `regs` are cached: millions of requests share a dozen values.
 """
@@ -43,14 +41,14 @@ from rtb.openrtb.views import ABSENT, BidRequest, Device, DeviceExt, Odd, Regs, 
 from rtb.outcome import MalformedRequest, Reason
 
 _LONGEST_KEPT_REGS: Final = 128
-"""Longer `regs` carry consent strings, which are nearly unique to a person."""
+"""Longer `regs` have consent strings, nearly unique to a person."""
 
 _decode_regs: Final[Callable[[bytes], Any]] = msgspec.json.Decoder(Regs | Odd).decode
 
 _TOP_NAMES: Final = (b'"user"', b'"regs"', b'"device"')
 
 Read = Callable[[Request], Any]
-"""Reads a member of a decoded request: a `Raw`, or a view if it has a view; `ABSENT` if missing."""
+"""Reads a request's member: a view if it has one, else a `Raw`; `ABSENT` if missing."""
 
 
 class Decoder:
@@ -59,7 +57,7 @@ class Decoder:
 
     Args:
         paths: Dotted names from the top of the request, through objects only.
-        strip_paths: Further paths, to members that may not leave; see `Strip`.
+        strip_paths: Further paths, to members that may not leave.
     """
 
     def __init__(self, paths: Iterable[str] = (), strip_paths: Iterable[str] = ()) -> None:
@@ -95,8 +93,8 @@ class Decoder:
         Decode a bid request.
 
         Raises:
-            MalformedRequest: Not UTF-8, not JSON, nested too deep, or not an
-                object with an `id`, which bid requests require (3.2.1).
+            MalformedRequest: Not UTF-8, not JSON, nested too deep, or not an object with an `id`
+                (required: 3.2.1).
         """
         is_once = False
         if self._scan is not None:
@@ -122,7 +120,7 @@ class Decoder:
             reason = Reason.TOO_DEEP
         except (msgspec.DecodeError, UnreadableJson):
             return self._of_text(body)
-        # Raised outside of `except`: a decoding error may quote the body, and would be the context.
+        # Outside of `except`: the context could quote the body.
         raise MalformedRequest(reason)
 
     def with_user(self, request: Request, body: bytes, user_raw: bytes) -> Request:
@@ -136,8 +134,7 @@ class Decoder:
         Return a reader of the first member of a configured path.
 
         Returns:
-            A function that reads the first raw member of the path, and the names that remain
-            to be followed within it.
+            A reader of the path's first raw member, and the names to follow within.
         """
         place, member, rest = split(path)
         holder = FIELD_OF_PLACE[place]
@@ -146,7 +143,7 @@ class Decoder:
         return attrgetter(f"{holder}.{field}"), rest
 
     def _of_scanned(self, body: bytes, scanned: Scanned) -> Request | None:
-        """Decode a scanned request; `None` on an error, which the slower way reports."""
+        """Decode a scanned request; `None` on an error, for the slower way to report."""
         (uids, user_at, user_end, data_at, data_end, device_raw, regs_raw, tmax, is_ascii) = scanned
         user, user_ext = self._no_user, self._no_user_ext
         device, device_ext = self._no_device, self._no_device_ext
@@ -200,10 +197,10 @@ class Decoder:
 
     def _is_said_once(self, body: bytes, head: BidRequest) -> bool:
         """
-        Return whether no member that we read is duplicate.
+        Whether no member that we read is duplicate.
 
-        The whole body is read again only if duplicates are likely; otherwise the parts
-        are, except known `regs`.
+        Reads the whole body again only if duplicates are likely; otherwise parts, except known
+        `regs`.
         """
         if b"\\u" in body or any(body.count(name) > 1 for name in _TOP_NAMES):
             return is_said_once(body)
@@ -219,7 +216,7 @@ class Decoder:
         )
 
     def _of_head(self, body: bytes, head: BidRequest, user_raw: bytes) -> Request:
-        # The same code three times: a function costs a bid 0.5 µs.
+        # Three times: a function costs a bid 0.5 µs.
         is_odd = False
         user = self._decode_user(user_raw) if user_raw else None
         if not isinstance(user, self._user):
@@ -286,8 +283,8 @@ class Decoder:
 
     def _of_text(self, body: bytes) -> Request:
         """
-        Decode JSON that msgspec can't: with a lone surrogate, a byte order mark, or a number that
-        no double holds, where we read.
+        Decode JSON that msgspec can't: with a lone surrogate, a byte order mark, or too large a
+        number where we read.
         """
         try:
             members = pairs_of(body)
@@ -330,7 +327,7 @@ class Decoder:
         )
 
     def _extended(self, place: str, **redefined: Any) -> Any:
-        """Return the view of a place, extended by its configured members as `Raw`."""
+        """A place's view, with configured members as `Raw`."""
         names = self._extra[place]
         return msgspec.defstruct(
             PLACES[place].__name__,

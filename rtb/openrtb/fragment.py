@@ -1,8 +1,8 @@
 """
 The OpenX answer: a bid request with only `id` and the new `user.data`.
 
-OpenX merges the fragment into its own request. It takes only `id` and `user`, and `data` and
-`ext` within `user` (docs/field.md, "Hosts and peers").
+OpenX merges into its own request only `id`, `user.data` and `user.ext` (docs/field.md, "Hosts and
+peers").
 """
 
 from rtb.openrtb.additions import Additions

@@ -1,8 +1,7 @@
 """
 The full-request answer: the body as received, with our segments in `user.data`.
 
-Only `user.data` is written; all other bytes leave unchanged, but for the cases in
-`rtb.openrtb.splice` where only the values do.
+Other bytes leave unchanged; in `rtb.openrtb.splice`'s exceptions, other values.
 """
 
 from collections.abc import Iterable
@@ -24,7 +23,7 @@ def inject(body: bytes, additions: Additions) -> bytes:
     new = [addition.data for addition in additions.each if addition.at is None]
     is_all_new = len(new) == len(additions.each)
     if is_all_new:
-        # The usual case: insert at the end of the array; without an array, at the end of the user.
+        # Usually insert at the end of the array, or of the user without an array.
         end = _end_of_data(body, additions)
         if end:
             comma = b"," if user_data[1:-1].strip() else b""
@@ -36,7 +35,7 @@ def inject(body: bytes, additions: Additions) -> bytes:
     changed = user_data if is_all_new else _completed(user_data, additions.each)
     if new:
         changed = appended(changed, new)
-    # A missing or null user is created, with only our data.
+    # Create a missing or null user, with only our data.
     has_user = user.startswith(b"{")
     changed = placed(user, "data", user_data, changed) if has_user else b'{"data":%b}' % changed
     return placed(body, "user", user, changed)
@@ -54,7 +53,7 @@ def _end_of_data(body: bytes, additions: Additions) -> int:
 
 
 def _completed(user_data: bytes, each: Iterable[Addition]) -> bytes:
-    """Append to the elements of `user.data` that belong to our partners."""
+    """Append to our partners' elements of `user.data`."""
     elements = elements_of(user_data)
     for addition in each:
         at = addition.at

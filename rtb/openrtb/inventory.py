@@ -1,7 +1,7 @@
 """
 The inventory of an impression: `site`, `app` or `dooh`, and its publisher.
 
-Google's SegmentRequest has the publisher at the top, as `pub`; bid requests have no such member.
+Only Google's SegmentRequest has the publisher at the top, as `pub`.
 """
 
 from rtb.openrtb.copies import UnreadableJson, led_to, pairs_of
@@ -14,12 +14,12 @@ def publisher_ids(request: Request) -> set[str] | None:
     """
     Return `publisher.id` of `site`, `app` and `dooh` (3.2.13-15, 3.2.32), and `pub.id`.
 
-    Called only for a person with an opt-out at a publisher, so these objects are decoded here
-    and not with the rest: each copy of them.
+    Decodes each copy of these objects here, since only a person with an opt-out at a publisher
+    needs them.
 
     Returns:
-        At most one id for a valid request; all ids otherwise. An integer counts as its digits,
-        as some senders write them. `None` if unreadable.
+        One at most if valid; otherwise all. An integer counts as its digits, as some senders write.
+        `None`: unreadable.
     """
     try:
         members = pairs_of(request.body) if request.copies is None else request.copies

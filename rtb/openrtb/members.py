@@ -1,12 +1,11 @@
 """
 Splits objects and arrays into the bytes of their values, one level deep.
 
-msgspec does this ten times as fast, but fails on two things that RFC 8259 allows and some senders
-write: a lone surrogate (a name cut in the middle of an emoji, 8.2), and a leading byte order mark
-(8.1). For those, the standard library's decoder finds the end of each value.
+msgspec is ten times as fast, but fails on a lone surrogate (a name cut within an emoji) and a
+leading byte order mark, which RFC 8259 allows (8.2, 8.1) and some senders write. For those, the
+standard library's decoder finds each value's end.
 
-The text is decoded as Latin-1, a character a byte: JSON's syntax is ASCII, so positions in the
-text are positions in the bytes.
+The text is decoded as Latin-1: JSON's syntax is ASCII, so positions are those in the bytes.
 """
 
 import json
@@ -24,7 +23,7 @@ _SPACE: Final = re.compile(r"[ \t\n\r]*")
 
 
 class Member(NamedTuple):
-    """A member of an object: its name, the name as spelled, and the position of its value."""
+    """An object's member: name, name as spelled, position of the value."""
 
     name: str
     spelling: bytes
@@ -87,7 +86,7 @@ def elements_of(array: bytes) -> list[bytes]:
 
 
 def with_member(obj: bytes, name: str, value: bytes) -> bytes:
-    """Return the object with another value for a member that it has."""
+    """Return the object with another value for a present member."""
     try:
         members = _members(obj)
         members[name] = Raw(value)
@@ -116,7 +115,7 @@ def value_in(obj: bytes, name: str) -> bytes | None:
 
 
 def place_in(obj: bytes, name: str) -> tuple[int, int]:
-    """Return where a member's value begins and ends, the last of duplicates; zeros if missing."""
+    """Return the bounds of a member's value, the last of duplicates; zeros if missing."""
     places = [(member.at, member.end) for member in members_of(obj) if member.name == name]
     return places[-1] if places else (0, 0)
 
@@ -153,7 +152,7 @@ def _past_value(text: str, at: int) -> int:
         return _decode(text, at)[1]
     except ValueError:
         pass
-    # Raised outside of `except`: a decoding error quotes the text, and would be the context.
+    # Outside of `except`: the context would quote the text.
     raise _NoJson
 
 

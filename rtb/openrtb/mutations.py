@@ -4,9 +4,9 @@ The ARTF answer: an `RTBResponse` with the new segments, as mutations.
     RTBResponse  1 id  2 mutations  3 metadata{1 api_version, 2 model_version}
     Mutation     1 intent = 1, ACTIVATE_SEGMENTS  2 op = 1, OPERATION_ADD  3 path  100 ids{1 id}
 
-(agenticrtbframework.proto, IABTechLab/agentic-real-time-framework.) Encoded by hand, to the same
-bytes as the official runtime: an answer is five joins. A mutation names no provider, and two
-partners may both have a segment 123, so an id may carry its partner as a prefix.
+(agenticrtbframework.proto, IABTechLab/agentic-real-time-framework.) Encoded by hand, in five joins,
+to the official runtime's bytes. A mutation names no provider, and two partners may have a segment
+123, so an id may have its partner as a prefix.
 """
 
 from typing import Final, NamedTuple
@@ -29,7 +29,7 @@ class MutationForm(NamedTuple):
 
     Attributes:
         names_partner: Each id is `partner:segment`, by the partner's `Data.id`.
-        one_each: A mutation for each id; otherwise a single mutation for all.
+        one_each: A mutation for each id; otherwise one for all.
     """
 
     names_partner: bool
@@ -43,8 +43,8 @@ def rtb_response(
     Return an `RTBResponse`.
 
     Args:
-        id_: The request's; `None` if it has none.
-        additions: `None` if there are no mutations.
+        id_: The request's, if any.
+        additions: `None`: no mutations.
         form: The host's form.
         metadata: From `metadata_of`.
     """
@@ -58,7 +58,7 @@ def rtb_response(
 
 
 def metadata_of(catalog_version: int) -> bytes:
-    """Return the `metadata`, with the catalog version as the model version; 0: no catalog yet."""
+    """Return the `metadata`; the model version is the catalog's, 0: none yet."""
     model = b"%d" % catalog_version if catalog_version else b""
     return _field(_METADATA, _API_VERSION + (_field(_MODEL_VERSION, model) if model else b""))
 
@@ -79,7 +79,7 @@ def _ids(additions: Additions, *, names_partner: bool) -> list[bytes]:
 
 
 def _known_of(prefix: str) -> dict[str, bytes]:
-    """Return the fields that were written before, by segment id: an id is shown again and again."""
+    """Fields written before, by segment id: ids recur."""
     known = _KNOWN.get(prefix)
     if known is None or len(known) >= _MAX_KNOWN:
         if len(_KNOWN) >= _MAX_PREFIXES:

@@ -1,8 +1,8 @@
 """
-The JSON Patch answer (RFC 6902): the changes only, for a host that keeps the request.
+The JSON Patch answer (RFC 6902), for a host that keeps the request.
 
-A host applies the patch to the request that it sent. So each stripped path is a `remove`:
-otherwise the host's copy would go on to bidders with hashed e-mail addresses inside.
+Each stripped path is a `remove`: otherwise bidders would get the hashed e-mail addresses in the
+host's copy.
 """
 
 from collections.abc import Sequence
@@ -18,11 +18,11 @@ _encode: Final = msgspec.json.Encoder().encode
 
 def patch(additions: Additions | None, stripped: Sequence[str]) -> bytes:
     """
-    Return the operations, in order, as a JSON array; nothing at all if there are none.
+    Return the operations, in order, as a JSON array; empty: none.
 
     Args:
         additions: From the result; `None` unless enriched.
-        stripped: The dotted paths that were removed from the request.
+        stripped: Dotted paths that were removed.
     """
     operations = [b'{"op":"remove","path":%b}' % _encode(_pointer(path)) for path in stripped]
     if additions:

@@ -1,8 +1,7 @@
 """
 Places of configured members, and the scanner that knows them.
 
-A configured path begins in the deepest view that it leads through. `rtb.openrtb.decode` adds the
-path's next member to that view.
+`rtb.openrtb.decode` adds a path's next member to the deepest view that the path leads through.
 """
 
 import re
@@ -45,15 +44,15 @@ Scanned = tuple[list[SourcedUid] | None, int, int, int, int, bytes, bytes, int |
 The result of `rtb.openrtb.scan` for a plain request; for others `None`, or `False` if no member
 that we read is duplicate.
 
-The uids, or `None` if the user must be decoded; start and end of `user` and of `user.data` in
-the body, zeros if missing; `device`, empty if it has nothing to read, and `regs`, as bytes; `tmax`;
-whether the body is ASCII. A body beyond ASCII is not yet checked to be UTF-8.
+The uids, or `None` if the user must be decoded; bounds of `user` and of `user.data` in the body,
+zeros if missing; `device`, empty if nothing is to be read, and `regs`, as bytes; `tmax`; whether
+the body is ASCII (others are not yet checked to be UTF-8).
 """
 
 
 def split(path: str) -> tuple[str, str, tuple[str, ...]]:
     """Split a path: its view, its member there, and the remaining names."""
-    # Every path matches the last place, the request itself.
+    # The last place, the request, always matches.
     place = next(place for place in PLACES if not place or path.startswith(f"{place}."))
     member, *rest = path[len(place) :].removeprefix(".").split(".")
     return place, member, tuple(rest)
@@ -62,7 +61,7 @@ def split(path: str) -> tuple[str, str, tuple[str, ...]]:
 def plain_scan(
     strip_paths: Sequence[str], configured: Mapping[str, Set[str]]
 ) -> Callable[[bytes], Scanned | Literal[False] | None] | None:
-    """Return a scanner of plain requests; `None` if not compiled, or not reliable here."""
+    """Return a scanner of plain requests; `None`: not compiled, or not reliable here."""
     try:
         from rtb.openrtb.scan import Scanner  # noqa: PLC0415 - only with a C compiler
     except ImportError:

@@ -1,8 +1,7 @@
 """
 A bid request, decoded as far as we read it, for all stages.
 
-Separate from the views, which msgspec fills: these classes are our own and compiled, so that
-reading a field is a memory access.
+Unlike msgspec's views, these classes are compiled: reading a field is a memory access.
 """
 
 from collections.abc import Callable
@@ -23,26 +22,26 @@ class Request:
     """
     A decoded request; immutable.
 
-    A part that is missing, null or odd is an empty view, so a stage may simply read it.
+    A missing, null or odd part is an empty view.
 
     Attributes:
         body: As received, or as it leaves after stripping.
         tmax: `BidRequest.tmax` (3.2.1), of any type.
         uids: The user's uids, each with its source.
-        consents: All values of `user.consent`, from both places.
+        consents: All values of `user.consent`, in both places.
         regs: The privacy signals of `regs`.
         tracking: The privacy signals of the device.
-        user: The view with its configured members, if it was decoded.
+        user: With configured members, if decoded.
         user_ext: Likewise.
         device: Likewise.
         device_ext: Likewise.
-        copies: The whole request by `rtb.openrtb.copies`, if that read it; else `None`. Of
-            protobuf, the members of `rtb.openrtb.artf`.
+        copies: The whole request by `rtb.openrtb.copies`, if that read it. Of protobuf, the members
+            of `rtb.openrtb.artf`.
         data_messages: Each element of `user.data` as protobuf; `None` for JSON.
-        is_odd: A part is of the wrong type, so its signals are lost.
-        is_scanned: The positions of members are known, and there is nothing to strip.
-        user_end: Where `user` ends in the body, an object; 0 if unknown.
-        data_end: Where `user.data` ends, an array; 0 likewise.
+        is_odd: A part is of the wrong type: its signals are lost.
+        is_scanned: Positions of members are known; nothing to strip.
+        user_end: The end of `user`, an object, in the body; 0: unknown.
+        data_end: The end of `user.data`, an array; 0: unknown.
     """
 
     __slots__ = (

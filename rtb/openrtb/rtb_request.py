@@ -11,18 +11,17 @@ Reads the fields that we need of an ARTF `RTBRequest`, from its protobuf bytes.
     Regs        1 coppa  2 gpp  3 gpp_sid  4 gdpr  5 us_privacy  99 ext{1 gdpr, 2 us_privacy, 3 gpc}
 
 The numbers are from `agenticrtbframework.proto` (IABTechLab/agentic-real-time-framework) and
-`openrtb.proto`, edition 2023 (InteractiveAdvertisingBureau/openrtb2.x). Other fields are skipped
-by length, undecoded: a generated reader builds the whole message, of which we use a twentieth.
+`openrtb.proto`, edition 2023 (InteractiveAdvertisingBureau/openrtb2.x). Other fields are skipped by
+length: we use a twentieth of the message.
 
 Protobuf's rules hold: fields come in any order, the last value of a scalar counts, a message in
-parts is merged, repeated integers may be packed. Site, app and dooh exclude each other, but all
-count: each may name the publisher of an opt-out.
+parts is merged, repeated integers may be packed. Site, app and dooh exclude each other, but each
+may name the publisher of an opt-out.
 
-Privacy signals are read more strictly than by a generated reader: a signal, or a message that
-contains signals, with the wrong wire type is odd, not an unknown field. (In older copies of the
-IAB's file, `regs.gdpr` has the number of `gpp`.) A signal that is not UTF-8 is odd too; such an
-id is ignored. Groups, which no version of these files has, and varints of more than 64 bits are
-malformed.
+Unlike in a generated reader, a privacy signal, or a message with signals, of the wrong wire type is
+odd, not an unknown field. (In older copies of the IAB's file, `regs.gdpr` has the number of `gpp`.)
+A signal that is not UTF-8 is odd too; such an id is ignored. Groups, which these files never had,
+and varints of more than 64 bits are malformed.
 
 Compiled by Cython if there is a C compiler: rtb_request.pxd has the types, this file the law.
 """
@@ -329,7 +328,7 @@ def _read_eid(raw: bytes, at: int, end: int, uids: list[Any]) -> None:
                 uids.append((source, uid, None))
         elif field == 1:
             source = _text(raw, start, at)
-            # For uids before this source, or before its last copy.
+            # For uids before this source or its last copy.
             for n in range(first, len(uids)):
                 uids[n] = (source, uids[n][1], None)
     if source is None:
@@ -373,7 +372,7 @@ def _read_device_ext(raw: bytes, at: int, end: int, said: _Said) -> None:
 def _read_publisher_of(
     raw: bytes, at: int, end: int, number: int, before: str | None
 ) -> str | None:
-    """Return `publisher.id` of a site, app or dooh; `before` if there is no such field."""
+    """`publisher.id` of a site, app or dooh; `before` without that field."""
     while at < end:
         field, wire, _value, start, at = _field(raw, at, end)
         if at < 0:
@@ -384,7 +383,7 @@ def _read_publisher_of(
 
 
 def _read_id_or(raw: bytes, at: int, end: int, number: int, before: str | None) -> str | None:
-    """Return a field's text, `None` if unreadable; `before` if there is no such field."""
+    """A field's text, `None` if unreadable; `before` without that field."""
     while at < end:
         field, wire, _value, start, at = _field(raw, at, end)
         if at < 0:
@@ -403,19 +402,19 @@ def _add_packed(numbers: list[int], raw: bytes, at: int, end: int) -> None:
 
 
 def _flag(wire: int, value: int) -> int | None:
-    """Return 0 or 1, as protobuf reads a bool: any number but 0 is 1; `None` if no number."""
+    """A bool as protobuf reads it: any number but 0 is 1; `None`: no number."""
     if wire != _VARINT:
         return None
     return 1 if value else 0
 
 
 def _text_of(raw: bytes, at: int, end: int, wire: int) -> str | None:
-    """Return a text; `None` if the field is no text, or not UTF-8."""
+    """A text; `None`: no text, or not UTF-8."""
     return _text(raw, at, end) if wire == _LENGTH else None
 
 
 def _text(raw: bytes, at: int, end: int) -> str | None:
-    """Return a text; `None` if it is not UTF-8."""
+    """A text; `None`: not UTF-8."""
     try:
         return raw[at:end].decode("utf-8")
     except UnicodeDecodeError:
@@ -423,7 +422,7 @@ def _text(raw: bytes, at: int, end: int) -> str | None:
 
 
 def _int32(value: int) -> int:
-    """Return a varint as an int32 or an enum: the lower half, signed."""
+    """A varint as int32 or enum: the lower half, signed."""
     low = value & 0xFFFFFFFF
     return low - 0x100000000 if low >= 0x80000000 else low
 
@@ -433,8 +432,7 @@ def _field(raw: bytes, at: int, end: int) -> tuple[int, int, int, int, int]:
     Read a field's tag, and skip its value.
 
     Returns:
-        The field's number and wire type; its value, for a varint; where the value begins and
-        ends. The end is -1 if malformed.
+        Number and wire type; a varint's value; the value's start and end, -1 if malformed.
     """
     key, at = _varint(raw, at, end)
     if at < 0 or key > _MOST_TAG or key < 8:
@@ -456,7 +454,7 @@ def _field(raw: bytes, at: int, end: int) -> tuple[int, int, int, int, int]:
 
 
 def _varint(raw: bytes, at: int, end: int) -> tuple[int, int]:
-    """Return a number of at most 64 bits, and its end: -1 if malformed."""
+    """A number of at most 64 bits, and its end: -1 if malformed."""
     value = 0
     shift = 0
     while at < end:

@@ -1,11 +1,10 @@
 """
 The privacy signals of a bid request: `regs`, and the settings of the device.
 
-A signal is a tuple of values. OpenRTB 2.6 and 2.5 have a place each, and a place may have
-duplicate members, of which some parsers read the first, others the last (RFC 8259, 4). Stages see
-all values and decide.
+A signal is a tuple of values: OpenRTB 2.6 and 2.5 have a place each, maybe with duplicate members,
+of which some parsers read the first, others the last (RFC 8259, 4). Stages see all values.
 
-Null says nothing, nor does an empty array for an object: PHP writes empty objects that way.
+Null says nothing, nor does an empty array: PHP's empty object.
 """
 
 from typing import Any, Final, TypeAlias, final
@@ -23,7 +22,7 @@ ATTS_AUTHORISED: Final = 3
 """The only value of `device.ext.atts` that allows tracking (skadnetwork.md)."""
 
 MOST_KEPT_LAWS: Final = 1_024
-"""Of a table of decoded `regs`, of which there are few different values."""
+"""Of a table of decoded `regs`, whose values are few."""
 
 
 @final
@@ -35,7 +34,7 @@ class Law:
     Attributes:
         coppa, gdpr, us_privacy, gpp, gpp_sid, gpc: All values of each.
         is_odd: `regs`, or its `ext`, is of the wrong type.
-        is_silent: No signal but `us_privacy` has a value, except a plain 0 of `coppa` or `gdpr`.
+        is_silent: No signal but `us_privacy` has a value other than a plain 0 of `coppa` or `gdpr`.
     """
 
     __slots__ = ("coppa", "gdpr", "gpc", "gpp", "gpp_sid", "is_odd", "is_silent", "us_privacy")
@@ -118,7 +117,7 @@ def law_of(regs: Any) -> Law:
 
 
 def keep_law(raw_to_law: dict[bytes, Law], raw: bytes, law: Law) -> None:
-    """Cache the signals of an encoded `regs`, in a table that begins anew when it is full."""
+    """Cache an encoded `regs`' signals; a full table is emptied."""
     if len(raw_to_law) > MOST_KEPT_LAWS:
         raw_to_law.clear()
         raw_to_law[b""] = SILENT_LAW
@@ -149,12 +148,12 @@ def said(value: Any, value_25: Any) -> Said:
 
 
 def says_nothing(value: Any) -> bool:
-    """Tell whether a value in place of an object is null, or an empty array."""
+    """Tell whether an object's value is null, or an empty array."""
     return value is None or (isinstance(value, list) and not value)
 
 
 def _are_all(values: Said, plain: int) -> bool:
-    # Not by equality alone: False and -0.0 equal 0, and are not plain.
+    # False and -0.0 equal 0, but are not plain.
     return not values or all(type(value) is int and value == plain for value in values)
 
 

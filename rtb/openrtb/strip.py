@@ -1,15 +1,14 @@
 """
 Removes input-only fields from the request.
 
-Hashed e-mail addresses are in a request so that we can look them up; bidders must not see them.
-They are removed whatever the outcome, on a timeout too.
+Hashed e-mail addresses are for our lookup; bidders must not see them. They are removed whatever the
+outcome.
 
-We read JSON as most parsers do: the last of duplicate members counts, and a path leads through
-objects only. Other parsers would find hashes that we miss here:
-`{"user":{"ext":{"hashes":...}},"user":{}}`. Such a request is malformed (RFC 8259, 4: duplicate
-names are "unpredictable"), and never leaves. The check costs a usual bid a search for the last
-name of each path, a seventh of its decoding; only a body that may still have such a name is
-parsed completely.
+For us, as for most parsers, the last of duplicate members counts, and paths lead through objects
+only. Others would find hashes that we miss: `{"user":{"ext":{"hashes":...}},"user":{}}`. Such a
+request is malformed (RFC 8259, 4: duplicate names are "unpredictable"), and never leaves. The
+check, a search for each path's last name, costs a seventh of decoding; only a body that may still
+have such a name is parsed completely.
 """
 
 import re
@@ -53,7 +52,7 @@ class Strip:
         Remove input-only fields from a request.
 
         Returns:
-            The request as it leaves, itself if there is nothing to remove, and the removed paths.
+            The request as it leaves, perhaps itself, and the removed paths.
 
         Raises:
             MalformedRequest: A field to remove can't be removed.
@@ -67,7 +66,7 @@ class Strip:
                 is_there = any(found is not None for found in led_to(request.copies, names))
             else:
                 value = read(request)
-                # None is the default of a view's own member; null decodes to None too.
+                # None: missing in a view, or null.
                 is_there = value is not ABSENT and value is not None
             if is_there:
                 leaving = self._without(request, names)
@@ -79,7 +78,7 @@ class Strip:
         return request, stripped
 
     def _may_hold_more(self, body: bytes) -> bool:
-        """Tell, cheaply, whether the last name of a path may still be a name in the body."""
+        """Tell cheaply whether the body may still have a path's last name."""
         for quoted in self._quoted:
             if body.rfind(quoted) >= 0:  # on Python 3.11, a third of the time of `in`
                 return True
@@ -89,7 +88,7 @@ class Strip:
 
     def _escapes_letter(self, body: bytes) -> bool:
         r"""
-        Tell whether a letter of the names is spelled as `\u00..`.
+        Tell whether a name's letter is spelled `\u00..`.
 
         Encoders escape some characters for HTML, but no letters.
         """
@@ -101,7 +100,7 @@ class Strip:
         return False
 
     def _holds_more(self, body: bytes) -> bool:
-        """Tell whether a path still leads to a value, through any copy of duplicate names."""
+        """Tell whether a path leads to a value, through any copy."""
         try:
             members = pairs_of(body)
         except UnreadableJson:
@@ -115,7 +114,7 @@ class Strip:
         if names[0] != "user" or len(names) == 1:
             changed = without(body, names)
             return request if changed is body else self._decoder(changed)
-        # The user's bytes are known, so only they are split.
+        # Split only the user's known bytes.
         user = request.user_raw
         changed = without(user, names[1:])
         if changed is user:

@@ -1,8 +1,8 @@
 """
 The questions of a stock Prebid Server (Java) with its module `optable-targeting`, and the answers.
 
-The module sends a GET, and begins its part of the query with `&`; so if the endpoint has no `?`,
-the query is in the path. Both forms are read:
+The module sends a GET, with `&` before its part of the query; so without a `?` in the endpoint, the
+query is in the path:
 
     /v2/targeting?t=acme&o=pub-1&id=e%3A...&id=c%3A...&gdpr_consent=...&gdpr=1&timeout=20ms&osdk=...
     /v2/targeting&t=acme&o=pub-1&id=...
@@ -17,12 +17,12 @@ the query is in the path. Both forms are read:
 
 Sources: extra/modules/optable-targeting of github.com/prebid/prebid-server-java, its QueryBuilder,
 IdsMapper, OptableAttributesResolver, APIClientImpl and BidRequestEnricher; docs/prebid-server.md
-has the releases. Unknown keys are ignored. Signals that the module never sends count if added to
-the URL (`coppa`, `us_privacy`, `gpc`, `lmt`, `dnt`).
+has the releases. Unknown keys are ignored. Signals added to the URL count, too (`coppa`,
+`us_privacy`, `gpc`, `lmt`, `dnt`).
 
-No question is malformed: the module takes any answer but a 200 with a body as a failure, and some
-hosts count failures in a circuit breaker. An unreadable value counts as a privacy signal of the
-wrong type, which refuses. An empty value, as of an unfilled macro, says nothing.
+No question is malformed: only a 200 with a body is no failure to the module, and circuit breakers
+may count failures. An unreadable value refuses, like a privacy signal of the wrong type. An empty
+value, as of an unfilled macro, says nothing.
 """
 
 import re
@@ -46,7 +46,7 @@ PATH: Final = b"/v2/targeting"
 NAMED_EMAIL: Final = "optable e"
 NAMED_PHONE: Final = "optable p"
 NAMED_IFA: Final = "optable a, g, r, s, f"
-"""Sources of uids whose prefix defines their kind; `rtb.id_rules` reads them by it."""
+"""Sources of uids whose prefix defines their kind, for `rtb.id_rules`."""
 
 _PREFIX_TO_NAMED: Final = {
     "e": NAMED_EMAIL,
@@ -57,7 +57,7 @@ _PREFIX_TO_SOURCE: Final = {"id5": "id5-sync.com", "utiq": "utiq.com", "n": "net
 """The module's mapping of eids."""
 
 EID_PREFIX: Final = re.compile(r"c|c1?[0-9]|id5|utiq|n")
-"""Prefixes of eids: for an account's own mapping (`ppid-mapping`), and the module's."""
+"""Prefixes of eids: an account's (`ppid-mapping`), and the module's."""
 
 _GPP_SID: Final = re.compile(r"Optional\[(-?\d{1,3})\]|(-?\d{1,3}(?:,-?\d{1,3})*)", re.ASCII)
 _TIMEOUT: Final = re.compile(r"(\d{1,6})(?:ms)?", re.ASCII)
@@ -75,7 +75,7 @@ _DEVICE_EXT: Final = DeviceExt()
 
 
 def is_asked(path: bytes) -> bool:
-    """Tell whether a path is of this endpoint, with or without the query in it."""
+    """Tell whether a path, perhaps with the query, is of this endpoint."""
     return path == PATH or path.startswith(PATH + b"&")
 
 
@@ -161,8 +161,8 @@ def targeting_answer(additions: Additions | None) -> bytes:
     """
     Return the answer, which is never empty.
 
-    `audience` stays empty: the module would write its keys into every bid of the response, and the
-    publisher's page reads them. `data` and `eids` are arrays because the module merges both.
+    `audience` stays empty: the module would write its keys into every bid, for the publisher's
+    page. The module merges the arrays `data` and `eids`.
     """
     if additions is None:
         return _NOTHING
@@ -179,7 +179,7 @@ def _pairs(query: bytes) -> Iterable[tuple[bytes, bytes]]:
     for piece in query[1:].split(b"&"):
         key, _, value = piece.partition(b"=")
         if key == b"id":
-            # Java's URLEncoder writes a blank as `+`; only ids pass through it.
+            # Only ids pass through Java's URLEncoder: a blank is `+`.
             value = value.replace(b"+", b" ")
         if b"%" in piece:
             key, value = unquote_to_bytes(key), unquote_to_bytes(value)
@@ -187,7 +187,7 @@ def _pairs(query: bytes) -> Iterable[tuple[bytes, bytes]]:
 
 
 def _flags(texts: Iterable[str]) -> Said:
-    """Return flags as in a bid request; an invalid flag stays a text, which is unreadable."""
+    """Flags as in a bid request; an invalid flag stays an unreadable text."""
     return tuple(_FLAGS.get(text, text) for text in texts)
 
 
@@ -196,7 +196,7 @@ def _section_lists(texts: Iterable[str]) -> Said:
 
 
 def _section_ids(text: str) -> Any:
-    """Return the list of ids; the text itself, which is no list, if it can't be read."""
+    """The list of ids; the text itself, no list, if unreadable."""
     match = _GPP_SID.fullmatch(text)
     if match is None:
         return text

@@ -1,8 +1,8 @@
 """
 The uids of a bid request's user, as a flat list.
 
-`eids` are two arrays deep, in either of two places; almost only source and id are read. A list of
-pairs is independent of the place and of the reader: msgspec by the views, or `rtb.openrtb.scan`.
+`eids` are two arrays deep, in either of two places. The flat list is the same for each place, and
+for both readers: msgspec by the views, or `rtb.openrtb.scan`.
 """
 
 from rtb.openrtb.views import Eid, Uid, UidExt, User, UserExt
@@ -13,12 +13,12 @@ SourcedUid = tuple[str, str, UidExt | None]
 
 def uids_of(user: User, user_ext: UserExt) -> list[SourcedUid]:
     """
-    Return the uids of a user, in order, without anything odd.
+    Return a user's uids, in order, without the odd.
 
     Args:
-        user: The place of uids in OpenRTB 2.6.
-        user_ext: Their place in 2.5. Senders fill both, or each differently, and an opt-out may
-            belong to either: both count.
+        user: Uids' place in OpenRTB 2.6.
+        user_ext: Their place in 2.5. Senders fill both, perhaps differently, and an opt-out may
+            belong to either.
     """
     uids: list[SourcedUid] = []
     for eids in (user.eids, user_ext.eids):

@@ -1,15 +1,13 @@
 """
 The bid request as views: only the fields that we read, with any value.
 
-Senders err, and garbage in a field must not cost them the auction. So every field accepts every
-JSON value: a view by the specification, or `Odd`. The reader of a field handles odd values: consent
-refuses, other stages ignore them. So decoding fails only for a body that is not JSON, or not an
-object, or has a number that no double holds.
+Garbage in a field must not cost its sender the auction. So every field accepts every JSON value: a
+view by the specification, or `Odd`, which consent refuses and other stages ignore. Decoding fails
+only for a body that is no JSON object, or has a number that no double holds.
 
-`Raw` keeps a value's bytes, so that a value spliced back later is unchanged. A missing member is
-the default, also for `Raw`. Of duplicate members the last is read, as in nearly every parser
-after us (RFC 8259, section 4, leaves the choice open); `rtb.openrtb.copies` reads the earlier
-ones, which count too.
+`Raw` keeps a value's bytes, so that splicing does not change it. A missing member is the default.
+Of duplicate members the last is read, as in nearly every parser (RFC 8259, 4, leaves that open);
+`rtb.openrtb.copies` reads the earlier ones, which count too.
 
 Sections are those of OpenRTB 2.6; fields that 2.5 has in `ext` are read there too.
 """
@@ -139,7 +137,7 @@ class Inventory(msgspec.Struct, frozen=True, gc=False):
 
 
 class BidRequest(msgspec.Struct, frozen=True, gc=False):
-    """3.2.1 BidRequest: its parts stay raw, `user` because we splice it."""
+    """3.2.1 BidRequest: its parts stay raw, `user` to be spliced."""
 
     id: Raw = ABSENT
     tmax: Any = None

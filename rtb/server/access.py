@@ -5,12 +5,11 @@ Recipient access: the credentials that a request needs besides the name in its p
     a client certificate        signed by an authority of `RTB_TLS_CLIENT_CA`, with a name of
                                 the recipient in it; without TLS there is none
 
-A recipient may need both. A recipient without either adds no cost: its routes are found without
-this module. A missing credential or an unknown token is 401; another recipient's credential is
-403.
+A recipient may need both; without either, its routes are found without this module. A missing
+credential or an unknown token is 401; another recipient's credential is 403.
 
-A token's digest is compared in constant time with all of the recipient's. Two `Authorization`
-lines are no token: a proxy before us may have checked either.
+Digests are compared in constant time. Two `Authorization` lines are no token: a proxy before us may
+have checked either.
 """
 
 from hashlib import sha256

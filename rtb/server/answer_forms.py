@@ -8,9 +8,9 @@ The forms of an answer: one row a path, each from the same `Result`.
     /curation[/recipient]         Google's SegmentResponse              204
     /v2/targeting                 for Prebid Server's module            200, without segments
 
-Without a recipient in the path, `RTB_DEFAULT_RECIPIENT` asks, or, if allowed, the trusted caller in
-our own platform; see `rtb.settings`. The last two paths take no bid requests. They exist only if
-the operator has set the meaning of a question that says nothing of GDPR.
+Without a recipient in the path, `RTB_DEFAULT_RECIPIENT` asks, or, if allowed, our own platform's
+trusted caller; see `rtb.settings`. The last two paths take no bid requests, and exist only if
+settings say what a question without GDPR means.
 """
 
 from collections.abc import Callable, Mapping
@@ -41,14 +41,14 @@ class Form(NamedTuple):
     A form of answers.
 
     Attributes:
-        render: Makes the body; an empty body is answered as 204.
+        render: Makes the body; empty: 204.
         heads: The head of an answer with a body, by outcome.
         nothing: The head of an answer without a body, by outcome.
-        needs_json: Whether a `Content-Type` other than JSON is refused (OpenX's contract;
-            in OpenRTB a missing header means JSON).
+        needs_json: A `Content-Type` other than JSON is refused (OpenX's contract; in OpenRTB a
+            missing header means JSON).
         asked: The kind of question on its path.
-        tmax_share: The fraction of the host's time for enrichment; `None`: the configured
-            share of an auction's time.
+        tmax_share: Enrichment's fraction of the host's time; `None`: the configured share of an
+            auction's.
         method: Of its requests; a GET is read by its URL alone.
         other_method: The refusal of any other method.
     """

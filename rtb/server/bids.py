@@ -8,12 +8,11 @@ Bid requests on the listener: where HTTP, the pipeline and the store's link meet
     Bids         answer_all   pipeline.answer x n, form x n, write x n
     deadline     expire       unenriched          if the store's reply is late
 
-The first to end a bid wins; the others then do nothing. A bug of ours costs a request only
-its segments: the request is answered unenriched, and the bug is counted.
+The first to end a bid wins. A bug of ours is counted, and costs a request only its segments.
 
-Bids that come together go through each stage together. The code of all stages exceeds the
-processor's first-level cache, and bid by bid each would be fetched again. Measured in process, a
-bid in a turn of sixteen costs a quarter less than alone. A single bid does not wait.
+Bids of a turn go through each stage together, as the code of all stages exceeds the processor's
+first-level cache. Measured in process, a bid in a turn of sixteen costs a quarter less than alone.
+A single bid does not wait.
 """
 
 import time
@@ -56,20 +55,19 @@ _NOT_REMEMBERED: Final = (Outcome.OPTED_OUT, Outcome.STORE_DOWN)
 _FAULT_TO_REASON: Final = {
     fault: Reason(fault.value) for fault in LookupFault if fault.value in set(Reason)
 }
-"""Faults with a reason of their own: the store is reachable, but silent or not trusted. Others are
-only counted as faults."""
+"""Faults of a reachable store, silent or not trusted. Others are only counted as faults."""
 
 _TARGETING: Final = Asked.TARGETING
 
 _LEFT: Final = Result(b"", Outcome.NO_MATCH)
-"""Replaces the result of a bid that was answered."""
+"""Replaces an answered bid's result."""
 
 _NOTHING_KNOWN: Final = CatalogSnapshot(0, (), (), ())
 _NO_OTHERS: Final[Mapping[Asked, Pipeline]] = {}
 
 
 class BidOptions(NamedTuple):
-    """A deployment's decisions about the edge; `rtb.settings` documents each."""
+    """A deployment's decisions about the edge; see `rtb.settings`."""
 
     deadline_cap_ms: float
     tmax_share: float
@@ -98,7 +96,7 @@ class Route(NamedTuple):
     timings: tuple[int, int, int]  # the histograms of their times: see _OK, _NOTHING, _BAD
     http2_timings: tuple[int, int, int]
     says_gzip: bool  # whether a body may be gzip without a header that says so
-    pipeline: Pipeline | None  # for this kind of question; `None`: for bid requests
+    pipeline: Pipeline | None  # `None`: for bid requests
     tmax_share: float
 
 
@@ -108,10 +106,10 @@ class Bids:
 
     Args:
         pipeline: For bid requests.
-        others: For other kinds of question; without a pipeline, a kind's forms do not exist.
+        others: For other questions; without a pipeline, a kind has no forms.
         on_bug: Called with a bug's place and exception.
         call_soon: The event loop's.
-        flush: Called after all bids of a turn, to write answers that were held back.
+        flush: Called after a turn's bids, to write held answers.
     """
 
     __slots__ = (
@@ -177,12 +175,12 @@ class Bids:
         self.on_bug = on_bug
         self.monotonic = monotonic
         self.wall_s = 0.0
-        """Unix time, set from outside; coarse, since activation windows are in seconds."""
+        """Unix time, set from outside; coarse, for windows in seconds."""
         self.age_line = b""
-        """Header of the age of the data, set from outside; empty where none is wanted."""
+        """Header of the data's age, set from outside; may be empty."""
         self.in_flight = 0
         self.probes: Probes | None = None
-        """Answers health and metrics, if they are on the port of bids."""
+        """Answers health and metrics, if on the port of bids."""
         self.seen: SeenRecorder | None = None
         """Records the ids of bids, if configured."""
         self.routes: dict[bytes, Route] = {}
@@ -201,8 +199,8 @@ class Bids:
 
     def adopt(self, catalog: Catalog) -> None:
         """Use this catalog from the next request on."""
-        # The old catalog routed the waiting bids. Under the new catalog, bids of a blind worker
-        # would end as persons without segments, not as `store_down`.
+        # The old catalog routed the waiting bids; under the new, a blind worker's would end as
+        # persons without segments, not as `store_down`.
         self.ask_all()
         self.catalog = catalog
         self.is_blind = False
@@ -222,7 +220,7 @@ class Bids:
         self._answering.append(bid)
 
     def ask_all(self) -> None:
-        """Take this turn's bids through the stages before the store, and send questions."""
+        """Take this turn's bids through the stages before the store."""
         bids, self._asking = self._asking, []
         for bid in bids:
             try:
@@ -307,7 +305,7 @@ class Bids:
     def _new_route(
         self, key: bytes, path: bytes, form: Form, name: str | None, *, says_gzip: bool
     ) -> Route | Refusal:
-        # A blind worker knows no recipient, and passes every request through.
+        # A blind worker passes every request through.
         recipient = self.catalog.recipient(None if self.is_blind else name)
         if recipient is None:
             return Refusal.UNKNOWN_RECIPIENT
@@ -328,7 +326,7 @@ class Bids:
 
 
 def _query_of(parts: Any) -> bytes:
-    # httptools declares bytes, but has `None` without a query: an error if compiled.
+    # httptools declares bytes, an error if compiled.
     query: bytes | None = parts.query
     return query or b""
 
@@ -396,7 +394,7 @@ class Bid(Turn):
             bids.will_ask(self)
 
     def ask(self) -> None:
-        """Do every stage before the store, and send the question if needed."""
+        """Do the stages before the store; send the question if needed."""
         bids = self._bids
         body, self._body = self._body, None
         if body is None:
@@ -451,7 +449,7 @@ class Bid(Turn):
         if fault is None:
             self._finish(question.passed(Outcome.STORE_DOWN, Reason.CATALOG_UNCONFIRMED))
         else:
-            # Count a single fault: an unreachable store can't confirm the catalog either.
+            # A single fault: an unreachable store can't confirm the catalog either.
             self._bids.counters.count_fault(fault)
             reason = _FAULT_TO_REASON.get(fault, Reason.NONE)
             self._finish(question.passed(Outcome.STORE_DOWN, reason))
@@ -467,7 +465,7 @@ class Bid(Turn):
         Make the result from the records.
 
         Returns:
-            Whether there is a result; `False` if the bid has ended before.
+            `False` if the bid has ended before.
         """
         question = self._question
         bids = self._bids
@@ -519,8 +517,8 @@ class Bid(Turn):
 
     def forget(self) -> None:
         """Release the answer's parts."""
-        # The deadline timer keeps this object for some milliseconds. Memory freed now serves the
-        # next bids while still in the processor's cache.
+        # The deadline timer keeps this object for milliseconds; memory freed now is still in the
+        # processor's cache.
         self._result, self._found = _LEFT, ()
 
     def expire(self) -> None:
@@ -537,7 +535,7 @@ class Bid(Turn):
                 bids.fail(self, bug)
 
     def abandon(self) -> None:
-        """Drop the bid: the client has disconnected. A later reply is ignored."""
+        """Drop the bid: the client has disconnected."""
         self._body = None
         if self._question is not None:
             self._question = None
@@ -566,7 +564,7 @@ class Bid(Turn):
 
 
 def _reason_of(fault: LookupFault | None) -> Reason:
-    """Return the reason of `store_down`, for faults that need action, not just patience."""
+    """Return the reason of `store_down`, for faults that need action."""
     return Reason.NONE if fault is None else _FAULT_TO_REASON.get(fault, Reason.NONE)
 
 
@@ -576,7 +574,7 @@ def _is_json(head: Head) -> bool:
 
 
 def _form_of(path: bytes, forms: Mapping[bytes, Form]) -> tuple[bytes, Form, str | None] | None:
-    """Return the path of a form, the form, and the recipient after it in the path."""
+    """Return a form's path, the form, and the recipient after it."""
     for prefix, form in forms.items():
         if path == prefix:
             return prefix, form, None

@@ -1,8 +1,8 @@
 """
 ARTF's recipients, and the plan for each under the catalog in force.
 
-An ARTF path names no recipient. The settings do: a single name, or, for a host that calls on behalf
-of several, a name for each originator of a bid request.
+Settings name ARTF's recipient: a single name, or, for a host that calls for several, a name for
+each originator of bid requests.
 """
 
 from collections.abc import Mapping
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 class CallOptions(NamedTuple):
     """
-    A deployment's decisions about calls; `rtb.settings` documents each.
+    A deployment's decisions about calls; see `rtb.settings`.
 
     Attributes:
         recipient: The recipient's name, or names by originator; `None`: not set.
-        names_partner: `None`: unless the recipient has exactly one partner.
-        tells_reason: Whether the debug header is answered with the bid's reason.
+        names_partner: `None`: unless the recipient has a single partner.
+        tells_reason: Answer the debug header with the bid's reason.
     """
 
     recipient: str | Mapping[str, str] | None
@@ -133,7 +133,7 @@ class Plans:
         options, bids = self.options, self._bids
         if name is None and (self.is_by_originator or not options.allow_unnamed_recipient):
             return None
-        # A blind worker knows no recipient, and passes every request through.
+        # A blind worker passes every request through.
         recipient = bids.catalog.recipient(None if bids.is_blind else name)
         if recipient is None:
             return None

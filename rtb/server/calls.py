@@ -6,9 +6,9 @@ gRPC calls on streams of HTTP/2: the ARTF door and the health service.
     any other call                          UNIMPLEMENTED
     any other request                       a bid in JSON, as over HTTP/1.1
 
-Hosts punish every status except OK: one opens its circuit breaker, and the reference host never
-asks again. Every outcome of a bid is therefore OK, with the call's id and any mutations. Other
-statuses are only for wrong set-up, found before the bid is read, and for unreadable calls:
+To hosts, every status except OK is a failure: circuit breakers open, and the reference host never
+asks again. So every outcome of a bid is OK, with the call's id and any mutations. Other statuses
+are for wrong set-up, found before the bid is read, and unreadable calls:
 
     INVALID_ARGUMENT      no protobuf, or not one message
     RESOURCE_EXHAUSTED    longer than `RTB_MAX_BODY_BYTES`, too slow, or one unfinished too many
@@ -54,7 +54,7 @@ from rtb.server.http.turn import Asker, Turn
 from rtb.server.metrics.layout import Refusal, Where
 
 _GET_MUTATIONS: Final = (b".RTBExtensionPoint/GetMutations", b"/RTBExtensionPoint/GetMutations")
-"""The hosts' protobuf files place the service in different packages."""
+"""Hosts place the service in different packages."""
 _CHECK: Final = b"/grpc.health.v1.Health/Check"
 
 _HEALTH_HEAD: Final = b"HTTP/1.1 200 OK\r\nContent-Type: application/grpc\r\n"
@@ -154,7 +154,7 @@ class HealthCheck(Turn):
         self._is_serving = is_serving
 
     def begin(self, head: Head, body: bytes) -> None:
-        """Answer with our state, whatever service the check names."""
+        """Answer with our state, whatever the service."""
         if _is_call(self, head):
             message = _SERVING if self._is_serving() else _NOT_SERVING
             self.answer_call(_HEALTH_HEAD, message, OK_TRAILERS)
@@ -177,7 +177,7 @@ class ArtfBid(Bid):
         self._tells = False
         self._route = calls.plans.nobody
         self._whose: Head | None = None
-        """The head, if its credentials can be checked only with the message."""
+        """The head, if its credentials await the message."""
 
     def begin(self, head: Head, body: bytes) -> None:
         """Check the recipient, unless the message names it, and queue the bid for `ask_all`."""
@@ -302,7 +302,7 @@ _NO_FORM: Final = MutationForm(names_partner=False, one_each=False)
 
 
 def _is_call(turn: Turn, head: Head) -> bool:
-    """Tell whether a request at a path of gRPC is a call; refuse it if not."""
+    """Tell whether a request at a path of gRPC is a call; else refuse it."""
     if head.method == b"POST" and is_grpc(head.headers.get(b"content-type", b"")):
         return True
     turn.connection.note_refusal(Refusal.CONTENT_TYPE)

@@ -1,21 +1,20 @@
 """
-Keeps a worker's catalog equal to the store's, and the lease under which it may be used.
+Keeps a worker's catalog equal to the store's, and its lease.
 
-A message on `seg:1:changed` triggers a poll at once. Four polls a lease come besides, since pub/sub
-guarantees no delivery. Versions are compared for equality only: another store may be at the address
-by now.
+A message on `seg:1:changed` triggers a poll, besides four a lease, since pub/sub guarantees no
+delivery. Versions are compared for equality only: another store may be at the address.
 
 Each poll that finds our version renews the lease, from when the poll was sent
-(`segments.store.catalog_lease`). While a new version is being parsed, the old lease is not renewed:
-the new version may forbid what the old version shows.
+(`segments.store.catalog_lease`). During the parsing of a new version the old lease is not renewed:
+the new version may forbid more.
 
-No error ends the follower. Expected errors are reported. Any other error is a bug, counted and
-logged; bids go on with the old catalog until its lease ends. A worker that ended instead would
-restart without a catalog and meet the same error.
+No error ends the follower: expected errors are reported, others are bugs, counted and logged. Bids
+go on with the old catalog until its lease ends. A restarted worker would meet the same error
+without a catalog.
 
-A catalog is replaced as a whole. None is taken from a store without meta, or before a catalog is
-published: an empty catalog would make every recipient unknown. A thread parses it, so that a large
-catalog delays bids by the interpreter's switch interval at most.
+A catalog is replaced whole, never from a store without meta or a published catalog: an empty
+catalog would make every recipient unknown. A thread parses, so a large catalog delays bids by the
+interpreter's switch interval at most.
 """
 
 import asyncio
@@ -44,17 +43,17 @@ _UNTOLD = "nobody tells us of changes to the catalog, so they are looked for"
 _NOT_YET = "no catalog is published yet: a loader does that within seconds"
 _POLLS_A_LEASE = 4
 _NONE = 0
-"""The version in a store that is laid out but has no catalog yet."""
+"""Of a store without a catalog yet."""
 
 _DUE_BEFORE_S = REGISTERED_S - REGISTER_EVERY_S
 
 
 class CatalogLease:
     """
-    How long an answer about the catalog's version holds.
+    Of an answer about the catalog's version.
 
     Args:
-        lease_ms: The wanted lease; beyond the default, it holds only once registered.
+        lease_ms: Wanted; beyond the default, only once registered.
         clock_s: For durations only; the clock of the bids.
     """
 
@@ -105,24 +104,23 @@ async def follow(
         redis: The follower's own client.
         hold_out: Of the unnamed recipient; see `Catalog`.
         adopt: Called with each new catalog.
-        confirm: Called at each confirmation of the version, with the time until which new bids
-            may use the catalog.
+        confirm: Called at each confirmation of the version, with the catalog's end for new bids.
         lease: The lease of each confirmation.
-        complain: Called after each poll with the trouble, "" if all is well, and the store's
-            refusal, if any. The text contains no address and no person.
-        on_bug: Called with an unexpected error. Its text may contain anything.
+        complain: Called after each poll with the trouble, "" if none, and the store's refusal, if
+            any; no address, no person.
+        on_bug: Called with an unexpected error, of any text.
     """
     version: int | None = None
     untold: RedisError | None = None  # why there are no messages of changes
     while True:
         try:
-            # First, since a Cluster client finds its nodes by a command, not by pub/sub.
+            # First: a Cluster client finds its nodes by a command, not by pub/sub.
             await read_meta(redis)
             async with redis.pubsub() as changes:
                 if untold is None:
                     await changes.subscribe(keys.CHANGED)
                 while True:
-                    # Never read a store that is not ours, or not ready.
+                    # Never read a foreign or unready store.
                     await read_meta(redis)
                     await lease.register(redis)
                     asked_at_s = lease.clock_s()
@@ -148,7 +146,7 @@ async def follow(
         except StoreUnusable as unusable:
             complain(str(unusable), None)
         except (RedisError, RedisClusterException, OSError, ValueError) as error:
-            # Only the kind of error: the text may hold an address.
+            # The text may hold an address.
             refusal = refusal_of(error)
             why = type(error).__name__ if refusal is None else in_words(error)
             complain(f"the catalog can't be read: {why}", refusal)

@@ -1,10 +1,9 @@
 """
 The timer for all deadlines of a worker.
 
-Each bid stands in the list of the millisecond in which its deadline falls; the timer is set for
-the first list, if any. To add a bid is a single `append`. Answered bids stay in their list until
-its time comes. A timer of the event loop for each request costs 2 µs to set and cancel; this costs
-0.2 µs.
+A bid is appended to its deadline's millisecond's list; the timer is set for the first list.
+Answered bids stay in their list. That costs 0.2 µs; the event loop's own timers cost 2 µs to set
+and cancel.
 """
 
 import asyncio

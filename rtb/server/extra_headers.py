@@ -5,10 +5,9 @@ Further headers of answers, both off by default.
     X-Enrich-Reason: tcf_no_vendor    in its answer, if the outcome has a reason
     X-Enrich-Data-Age: 4              in every answer of a pod that follows: seconds, rounded up
 
-The reason is a word of the closed list, never content of the request. The age is that of the data
-at the worker's last beat, so the true age is at most a quarter of a second more. A pod without
-data has no age. The headers have their own class of turn, chosen at the worker's start: ordinary
-turns do not even check.
+The reason is of a closed list, never the request's content. The age is that at the worker's last
+beat, a quarter of a second ago at most; without data there is none. The headers have their own
+class of turn, chosen at the worker's start: ordinary turns do not check.
 """
 
 from math import ceil, isfinite

@@ -1,20 +1,20 @@
 """
 The sockets for bids: bound before any worker starts, and kept while workers come and go.
 
-Each worker has its own, all on the same port; SO_REUSEPORT spreads the connections. The supervisor
-owns them: a port in use is a single clear error, and connections to a dead or drained worker wait
-for its successor.
+Each worker has its own on the same port; SO_REUSEPORT spreads connections. The supervisor owns
+them: a port in use is a single error, and connections to a dead or drained worker wait for its
+successor.
 """
 
 import contextlib
 import socket
 
 BACKLOG = 4096
-"""The accept queue's length; a later `listen` on the same socket must repeat it."""
+"""The accept queue's length; a later `listen` must repeat it."""
 
 
 class CannotListen(Exception):
-    """A port can't be bound; the message has the port and the reason."""
+    """A port can't be bound; the message says which, and why."""
 
 
 def listen(host: str, port: int, workers: int) -> list[socket.socket]:
@@ -26,7 +26,7 @@ def listen(host: str, port: int, workers: int) -> list[socket.socket]:
     """
     sockets: list[socket.socket] = []
     try:
-        # Without SO_REUSEPORT first: with it, a second service could bind the port as well.
+        # Without SO_REUSEPORT first, against a second service.
         with contextlib.closing(_bound(host, port, is_shared=False)) as alone:
             port = alone.getsockname()[1]
         for _ in range(workers):

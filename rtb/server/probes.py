@@ -1,11 +1,11 @@
 """
 Health and metrics on the port of bids, for hosts that know no other port.
 
-The worker forwards the question to its supervisor over an unnamed (abstract) unix socket, and the
-answer back. It is therefore the admin port's answer, for all workers; health and metrics need no
-library in a worker and do not delay its bids. The forwarding also shows that the worker is alive.
+The worker asks its supervisor over an abstract unix socket. So the answer is the admin port's, for
+all workers; the worker needs no library, and its bids are not delayed. An answer also shows that
+the worker is alive.
 
-Without a timely answer the worker answers 503: only a supervisor restarts dead workers.
+Without a timely answer the worker says 503: only a supervisor restarts workers.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ _WITHIN_S: Final = 0.9
 """Kubernetes gives a probe one second by default."""
 
 _MOST: Final = 32
-"""The limit of a worker's pending questions to the supervisor; others are answered 503."""
+"""Pending questions to the supervisor; beyond: 503."""
 
 _JSON: Final = b"application/json; charset=utf-8"
 _NOT_GET: Final = http11.plain_head(405, b"Allow: GET, HEAD\r\n")
@@ -60,7 +60,7 @@ class Probes:
         self._asking: set[asyncio.Task[None]] = set()
 
     def take(self, turn: Bid, head: Head) -> bool:
-        """Answer a request, now or later, if its path is a probe's; return whether it is."""
+        """Answer a probe's request, now or later; return whether the path is a probe's."""
         try:
             parts: Any = parse_url(head.url)
         except HttpParserInvalidURLError:
@@ -113,7 +113,7 @@ class Probes:
         return _Answer(int(status.split(b" ")[1]), fields[b"content-type"], body)
 
     def _connected(self) -> socket.socket:
-        # By hand: uvloop treats the address as a path, which ends at our leading zero byte.
+        # By hand: to uvloop a path ends at our leading zero byte.
         one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             one.setblocking(False)
@@ -129,7 +129,7 @@ def _give(turn: Bid, head: Head, answer: _Answer) -> None:
     if head.method == b"GET":
         turn.answer(start, answer.body)
     elif turn.wants_gzip and len(answer.body) >= http11.MIN_GZIP_BYTES:
-        # The gzip body has another length; a HEAD may omit fields that depend on the body.
+        # The gzip body has another length, which a HEAD may omit.
         turn.answer_nothing(start)
     else:
         turn.answer_nothing(start + b"Content-Length: %d\r\n" % len(answer.body))

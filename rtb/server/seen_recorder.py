@@ -4,11 +4,10 @@ Records the ids that were looked up, if `RTB_REMEMBER_SEEN` is set.
     bid path     add        a set in memory, bounded
     run          flush      once a second, in small writes; see segments.store.seen_filter
 
-No bid waits for it. Ids beyond the limit, or that can't be written, are dropped and counted; the
-only effect is a count that is too small. A worker that ends loses its last second. The day is that
-of the flush.
+No bid waits. Ids beyond the limit, or that can't be written, are dropped and counted, as is not a
+worker's last second: the count is only too small. The day is that of the flush.
 
-`add` never raises: an exception there would cost other bids their answer.
+`add` never raises, which would cost other bids their answer.
 """
 
 import asyncio
@@ -36,7 +35,7 @@ class SeenRecorder:
     A worker's looked-up ids since the last flush.
 
     Args:
-        redis: A client of the worker's own, never the lookup's link.
+        redis: The worker's own, not the lookup's link.
         counters: The worker's.
         wall_s: Unix time.
         max_pending: Further ids are dropped.
@@ -76,7 +75,7 @@ class SeenRecorder:
         left, at_s = len(pending), self._wall_s()
         rest = iter(pending)
         try:
-            # Never write to a store that is not ours, or not ready.
+            # Never write to a foreign or unready store.
             await read_meta(self._redis)
             while ids := tuple(islice(rest, IDS_PER_WRITE)):
                 await remember(self._redis, ids, at_s)

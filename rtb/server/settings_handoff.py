@@ -1,8 +1,8 @@
 """
 Settings on their way from the supervisor to a worker: in memory, not in the environment.
 
-A worker runs with the settings that the supervisor has validated. If workers read them again, a
-`.env` file that broke later, and that a roll refused, would prevent the restart of a dead worker.
+A worker runs with settings that the supervisor has validated: a `.env` file broken later must not
+prevent a dead worker's restart.
 """
 
 import os
@@ -24,7 +24,7 @@ class SettingsHandoff:
     def __init__(self, settings: RtbSettings) -> None:
         self.settings = settings
         self.fd = os.memfd_create("rtb-settings")
-        """Inherited by workers, for `read`; closed when no worker slot uses these settings."""
+        """Inherited by workers, for `read`; closed when unused by worker slots."""
         os.write(self.fd, settings.model_dump_json().encode())
 
     def __del__(self) -> None:
@@ -32,12 +32,12 @@ class SettingsHandoff:
 
     @staticmethod
     def read(fd: int) -> RtbSettings:
-        """Read the settings in the worker; other workers may read the same file at once."""
+        """Read the settings in a worker; others may read at once."""
         return _Only.model_validate_json(os.pread(fd, os.fstat(fd).st_size, 0))
 
 
 class _Only(RtbSettings):
-    """The handed-over settings, whatever the environment says by now."""
+    """The handed-over settings, whatever the environment says."""
 
     @classmethod
     def settings_customise_sources(

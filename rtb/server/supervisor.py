@@ -6,8 +6,8 @@ Starts, restarts, replaces and stops the workers.
       worker 1     ...
 
 SIGHUP rolls: the supervisor reads the settings again and replaces the workers in turn
-(worker_slot.py), unnoticed by clients. If the settings are wrong, or a worker does not get ready,
-the old workers stay. No bid passes through this process.
+(worker_slot.py), unnoticed by clients. Old workers stay if settings are wrong or a worker does not
+get ready. No bid passes here.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ _AT_THE_START = (
     "admin_tls_key",
     "explain_secret",
 )
-"""Settings of the supervisor itself; a roll does not change them."""
+"""The supervisor's own; a roll does not change them."""
 
 
 class Supervisor:
@@ -54,7 +54,7 @@ class Supervisor:
     The whole bid listener.
 
     Args:
-        settings: For the first workers; each roll reads them again from the environment.
+        settings: For the first workers; each roll reads them again.
         fork_server: Starts the workers.
 
     Raises:
@@ -64,7 +64,7 @@ class Supervisor:
 
     def __init__(self, settings: RtbSettings, fork_server: ForkServer) -> None:
         self._settings = settings
-        # Workers load these files themselves; a check here reports an error once.
+        # Workers load these files; a check here reports an error once.
         context_of(settings.tls)
         self._admin_ssl = context_of(settings.admin_tls)
         handed = SettingsHandoff(settings)
@@ -73,10 +73,10 @@ class Supervisor:
             each.append(listen(settings.host, settings.grpc_port, settings.workers))
         self._ports = [sockets[0].getsockname()[1] for sockets in each]
         self._sockets = [one for sockets in each for one in sockets]
-        # Workers ask here for health and metrics; the kernel chooses an abstract name.
+        # For workers' health and metrics; the kernel chooses the name.
         self._unix = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._unix.bind("")
-        # One row more than workers: a worker that is being replaced is two processes.
+        # One more: a worker that is being replaced is two processes.
         rows = settings.workers + 1
         memory = shared_counters.create(rows + 1)
         self._rows = Rows(memory, rows)
@@ -93,15 +93,15 @@ class Supervisor:
 
     async def run(self, stop: asyncio.Event, at_once: asyncio.Event, roll: asyncio.Event) -> None:
         """
-        Serve until `stop` is set, then drain; replace the workers whenever `roll` is set.
+        Serve until `stop` is set, then drain; replace workers at `roll`.
 
-        After `stop`, the service is not ready but still accepts for
-        `stop_accepting_after_s`: a load balancer sends requests until its next health check.
+        After `stop`, the service is not ready, but accepts for `stop_accepting_after_s`, until load
+        balancers' next health check.
 
         Args:
             stop: Set once.
             at_once: Set with `stop` or later; ends that time.
-            roll: Cleared when a roll begins; if set again during the roll, another follows.
+            roll: Cleared when a roll begins; set during a roll, another follows.
 
         Raises:
             CannotListen: The admin port can't be bound.
@@ -121,7 +121,7 @@ class Supervisor:
             await stop.wait()
             await self._until_noticed(at_once)
             _log.info("draining")
-            # Close our copies first: while any copy listens, the kernel accepts clients.
+            # Our copies first: the kernel accepts clients while any listens.
             for one in self._sockets:
                 one.close()
             for task in (rolling, *keeping):
@@ -188,7 +188,7 @@ class Supervisor:
         try:
             bound = await http_server.listen(runner, host, port, self._admin_ssl)
         except OSError as error:
-            # asyncio's text repeats the address; the reason is enough.
+            # asyncio's text repeats the address.
             reason = os.strerror(error.errno) if error.errno else type(error).__name__
             raise CannotListen(f"can't listen on {host}:{port}: {reason}") from None
         await web.SockSite(runner, self._unix).start()
@@ -197,7 +197,7 @@ class Supervisor:
 
 async def supervise(settings: RtbSettings, fork_server: ForkServer) -> None:
     """
-    Run the bid listener until SIGTERM or SIGINT; replace its workers at each SIGHUP.
+    Run the bid listener until SIGTERM or SIGINT; replace workers at SIGHUP.
 
     After SIGTERM it accepts for `stop_accepting_after_s`; a second SIGTERM, or SIGINT, ends that.
 

@@ -1,16 +1,15 @@
 """
 A process of the bid listener: an event loop, listening sockets, a link to the store.
 
-The supervisor starts it with the sockets and the memory of the metrics. The sockets outlive it, so
-clients wait in the queue while a dead worker is replaced. A successor (`--when-ready`) accepts no
-connection until it can enrich.
+Sockets and the metrics' memory are the supervisor's, so clients wait in the queue while a dead
+worker is replaced. A successor (`--when-ready`) accepts no connection until it can enrich.
 
-SIGTERM drains. The worker takes no new connections except those already in the accept queue, and
-answers requests in flight. Each connection ends with its next answer, which announces that, or
-after a moment of silence: an immediate close would cut off a client that is just writing.
+SIGTERM drains: the worker takes only the connections in the accept queue, and answers requests in
+flight. A connection ends with its next answer, which announces that, or after a moment of silence:
+at once, the close would cut off a client that is writing.
 
-A worker needs its link, its clock and its catalog. If a task for these fails, the error is
-counted and logged, the worker drains and exits with status 1, and the supervisor starts another.
+If a task for link, clock or catalog fails, the error is counted and logged, the worker drains and
+exits with status 1, and the supervisor starts another.
 """
 
 import argparse
@@ -66,27 +65,27 @@ _log = logging.getLogger(__name__)
 _BEAT_S = 0.25
 _POLL_S = 0.01
 _QUIET_S = 1.0
-"""While draining, a connection that is quiet for so long is closed."""
+"""While draining; then a quiet connection is closed."""
 
 _SWITCH_INTERVAL_S = 0.0005
-"""The longest delay of bids by the thread that parses a catalog; Python's default is 5 ms."""
+"""A catalog's parser delays bids for so long at most; Python's default is 5 ms."""
 
 _GC_THRESHOLD = 50_000
-"""New objects between collections: bids leave no cycles, so the collector finds nothing."""
+"""New objects between collections: bids leave no cycles."""
 
 
 _NOT_MARKED = "the follower has not marked the data as recent enough yet: that takes a second"
 
 
 class Bugs:
-    """Counts bugs, and logs at most one a second: its type and place, never its text."""
+    """Counts bugs; logs type and place, never text, of one a second at most."""
 
     def __init__(self, counters: SharedCounters) -> None:
         self._counters = counters
         self._logged_at_s = -1.0
 
     def __call__(self, where: Where, bug: Exception) -> None:
-        """Count a bug; its message is never logged, since it could quote a person's id."""
+        """Count a bug, whose message could quote a person's id."""
         self._counters.count_bug(where)
         now_s = time.monotonic()
         if now_s - self._logged_at_s < 1:
@@ -205,16 +204,16 @@ class Worker:
 
     @property
     def is_serving(self) -> bool:
-        """Whether it was once able to enrich and is not draining."""
+        """Whether it could once enrich, and is not draining."""
         return bool(self._counters.cells[Gauge.HAS_ENRICHED]) and not self.site.is_draining
 
     async def run(self, stop: asyncio.Event, *, when_ready: bool = False) -> None:
         """
-        Serve until `stop` is set, then drain; `is_broken` tells whether a bug stopped it.
+        Serve until `stop` is set, or a bug (`is_broken`); then drain.
 
         Args:
             stop: Set once.
-            when_ready: Accept no connection before there is a catalog and a link to the store.
+            when_ready: Only accept once there is a catalog and a link to the store.
         """
         self._counters.start()
         self._beat()
@@ -275,8 +274,7 @@ class Worker:
             await self._take_accepted(one)
             one.close()
         deadline_s = self._loop.time() + self._settings.drain_s
-        # Count turns of the loop, not time: only a completed turn shows whether a connection
-        # was quiet, and a busy machine may delay turns.
+        # Turns of the loop, not time: a busy machine may delay them.
         turns_quiet: dict[Guest, int] = {}
         while self.site.connections and self._loop.time() < deadline_s:
             idle = {connection for connection in self.site.connections if connection.is_idle}
@@ -287,11 +285,11 @@ class Worker:
             await asyncio.sleep(_POLL_S)
         for connection in tuple(self.site.connections):
             connection.close()
-        # Another turn of the loop, to send what is still buffered.
+        # Another turn, to send buffered output.
         await asyncio.sleep(0)
 
     async def _take_accepted(self, listening: socket.socket) -> None:
-        """Serve the clients that are already connected in the accept queue."""
+        """Serve the clients in the accept queue."""
         listening.setblocking(False)
         with contextlib.suppress(BlockingIOError, OSError):
             while True:
@@ -319,7 +317,7 @@ class Worker:
             self._beat()
 
     def _beat(self) -> None:
-        """Update the coarse clocks and the gauges, and end what has timed out."""
+        """Update coarse clocks and gauges; end timed-out requests."""
         cells = self._counters.cells
         self.bids.wall_s = time.time()
         if self._settings.data_age_header and self._following is not None:
@@ -369,7 +367,7 @@ class Worker:
         gc.freeze()
 
     def _tell_of_unserved(self, catalog: Catalog) -> None:
-        """Log once, not at each request, which recipients go unserved."""
+        """Log once which recipients go unserved."""
         unserved = frozenset(_unserved(self._settings, catalog))
         for why in unserved - self._unserved:
             _log.error("%s", why)
@@ -435,15 +433,15 @@ def _client_reader(
 
 
 def _on_loop_error(bugs: Bugs, _: asyncio.AbstractEventLoop, context: Mapping[str, object]) -> None:
-    """Count an uncaught error; the loop's own handler would log it with its message."""
+    """Count an uncaught error; the loop's handler would log its message."""
     error = context.get("exception")
-    # A connection that breaks during a write is no bug of ours.
+    # A broken connection is no bug.
     if isinstance(error, Exception) and not isinstance(error, OSError):
         bugs(Where.LOOP, error)
 
 
 async def _cancelled(*tasks: asyncio.Task[None]) -> None:
-    """Cancel tasks until they end: redis-py sometimes swallows a cancellation."""
+    """Cancel tasks until they end: redis-py may swallow a cancellation."""
     pending: Iterable[asyncio.Task[None]] = tasks
     while pending:
         for task in pending:

@@ -5,13 +5,12 @@ A worker's number and sockets, and the process that has them now.
     replace   starts a successor on the same sockets; it accepts nothing until it can
               enrich, and only then is the incumbent told to drain
 
-No client is refused at any moment, and a roll exposes no bid to a worker without store or catalog.
-Restart and replacement run in one task, `keep`, so they can't race. If the incumbent dies while its
-successor starts, the successor is stopped, a new incumbent starts as usual, and the replacement
-begins again.
+A roll refuses no client, and exposes no bid to a worker without store or catalog. Restart and
+replacement run in one task, `keep`, so they can't race. If the incumbent dies while its successor
+starts, the successor is stopped, and the replacement begins again with a new incumbent.
 
-Each process has its own row of the counters while it lives. There is one row more than worker
-slots, since only one slot at a time has two processes.
+Each process has its own row of the counters. There is one row more than worker slots: only one slot
+at a time has two processes.
 """
 
 import asyncio
@@ -30,16 +29,16 @@ from segments.runtime.supervision import supervise
 _log = logging.getLogger(__name__)
 
 READY_WITHIN_S = 30.0
-"""The time limit for a successor to be able to enrich."""
+"""For a successor to be able to enrich."""
 
 _PAUSES = Backoff(0.1, 5.0)
 _WELL_AFTER_S = 5.0
 _STOP_MARGIN_S = 2.0
-"""The time beyond its drain after which a worker is killed."""
+"""After its drain, before a worker is killed."""
 
 _POLL_S = 0.02
 _TRIES = 3
-"""The number of attempts at a replacement whose incumbent keeps dying."""
+"""At a replacement whose incumbent keeps dying."""
 
 
 class NotReplaced(Exception):
@@ -48,7 +47,7 @@ class NotReplaced(Exception):
 
 class Rows:
     """
-    The rows of the counters; each belongs to one process at a time.
+    The rows of the counters, each for one process at a time.
 
     Args:
         fd: Of the memory that `rtb.server.metrics.shared_counters.create` made.
@@ -67,7 +66,7 @@ class Rows:
         return row
 
     def give_back(self, row: int) -> None:
-        """Free the row of a process that has ended: counters stay, gauges are wiped."""
+        """Free an ended process's row: counters stay, gauges are wiped."""
         self.all_counters[row].wipe()
         self._free.append(row)
 
@@ -146,7 +145,7 @@ class WorkerSlot:
         return None if self._incumbent is None else self._incumbent.counters
 
     async def keep(self) -> None:
-        """Keep a worker running until cancelled; then drain every process of the slot."""
+        """Keep a worker running until cancelled; then drain the slot."""
         try:
             await self._keep()
         finally:
@@ -154,7 +153,7 @@ class WorkerSlot:
 
     async def replace(self, handed: SettingsHandoff) -> None:
         """
-        Replace the process, with these settings, and wait until the old process has drained.
+        Replace the process, with these settings, and wait for the old one's drain.
 
         Raises:
             NotReplaced: The old process stays.
@@ -178,7 +177,7 @@ class WorkerSlot:
         self._incumbent = await self._start(self._handed, when_ready=False)
 
     async def _until_ended(self) -> int:
-        """Wait until the slot's process ends, through any number of replacements."""
+        """Wait until the slot's process ends, through replacements."""
         while True:
             assert self._incumbent is not None
             wished = asyncio.create_task(self._is_wished.wait())
@@ -212,7 +211,7 @@ class WorkerSlot:
             self._draining = asyncio.create_task(self._stop(incumbent))
             self._draining.add_done_callback(lambda _: wish.grant())
             return
-        # A restart follows. This successor accepts no clients yet, so none is lost.
+        # A restart follows; this successor has no clients yet.
         await self._stop(successor)
         wish.tries_left -= 1
         if wish.tries_left:

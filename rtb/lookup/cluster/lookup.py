@@ -6,19 +6,17 @@ The lookup of `rtb.lookup.lookup` on a Redis Cluster.
           answer             |   hands it on; the last id of a question calls back
           anything else      |   see `rtb.lookup.cluster.slot_map`
 
-- **Each node is trusted on its own.** `seg:1:meta`, which lies on a single node, names the runs
-  of servers that have all opt-outs. A node with another run was restarted, or was a replica
-  until now. It answers nothing until the loader has brought the opt-outs in; other nodes go on.
+- **Each node is trusted on its own.** `seg:1:meta`, on a single node, names the servers' runs that
+  have all opt-outs. A node with another run, restarted or just promoted, answers nothing until the
+  loader has brought the opt-outs in; other nodes go on.
 - **The map is refreshed** twice a second, and after each lost link or redirection. The newest
   of the nodes' views counts (`segments.store.servers.topology`).
 
-The node with the meta may be away for `META_KEPT_S`: until then the last meta holds for the
-other nodes. A rebuild of a Cluster closes the store for longer than that before its first
-deletion.
+Without the meta's node, the last meta holds for `META_KEPT_S`. A rebuild of a Cluster closes the
+store for longer before its first deletion.
 
-Reads from replicas are off unless `RTB_READ_REPLICAS` is set: a replica may lag without limit.
-Workers therefore register, and writers acknowledge only changes that all connected replicas
-have (`segments.store.replica_reads`).
+Reads from replicas, which may lag without limit, need `RTB_READ_REPLICAS`: workers register, and
+writers acknowledge only changes that all connected replicas have (`segments.store.replica_reads`).
 
 A Cluster has no near cache: see `rtb.lookup.near_cache.cache`.
 """
@@ -65,11 +63,11 @@ from segments.store.reader import (
 from segments.store.servers.topology import Address, best
 
 META_KEPT_S: Final = 50.0
-"""How long the last meta holds while its node can't be asked."""
+"""For the last meta, while its node can't be asked."""
 
 _FIRST_PAUSE_S: Final = 0.02
 _VIEWS: Final = 3
-"""The number of nodes asked for their view at each look."""
+"""Nodes asked for their view at each look."""
 
 _MASK: Final = SLOTS - 1
 
@@ -84,8 +82,8 @@ class ClusterLookup(Lookup):
         dial_to: Opens a connection to an address.
         seeds: The first addresses to ask.
         options: Of each link.
-        is_tls: Whether to dial the nodes' TLS ports.
-        reads_replicas: Whether to read replicas, too.
+        is_tls: Dial the nodes' TLS ports.
+        reads_replicas: Read replicas, too.
     """
 
     def __init__(
@@ -152,7 +150,7 @@ class ClusterLookup(Lookup):
                 failures = 0 if is_well else failures + 1
                 pause_s = self._probe_s if is_well else pauses.after(failures)
                 spread_s = pause_s * (0.5 + 0.5 * self._options.rng.random())
-                # Always pause: a storm of redirections is a single look.
+                # So a storm of redirections is a single look.
                 await asyncio.sleep(_FIRST_PAUSE_S)
                 try:
                     async with asyncio.timeout(spread_s):
@@ -177,7 +175,7 @@ class ClusterLookup(Lookup):
         if seen:
             await self._map.adopt(best(seen))
         elif all(node.link is None for node in nodes):
-            # Every link is down: start again from the seeds.
+            # Every link is down: back to the seeds.
             self._begin()
         reply = await self._ask_owner(META, TRUST_COMMAND)
         if isinstance(reply, list):
@@ -189,7 +187,7 @@ class ClusterLookup(Lookup):
         self._judge()
 
     async def _register(self) -> None:
-        """Make writers wait for the replicas; without that, no replica is read."""
+        """Make writers wait for the replicas: a condition of reading these."""
         asked_at_s = time.monotonic()
         if isinstance(await self._ask_owner(REPLICA_READS, _REGISTER), int):
             self._registered_at_s = asked_at_s
@@ -199,7 +197,7 @@ class ClusterLookup(Lookup):
             self._map.node_at(seed)
 
     async def _ask_owner(self, key: bytes, command: Command) -> object:
-        """Ask the owner of a key, even a node closed to bids; `None`: no reply."""
+        """Ask a key's owner, even if closed to bids; `None`: no reply."""
         node = self._map.slots[slot_of(key)]
         is_asked = False
         for _ in range(MAX_HOPS):
@@ -244,7 +242,7 @@ class ClusterLookup(Lookup):
             node.judge(node.run, self._caught_up)
             if node.fault is not None:
                 unwell.append(node)
-            # It copies a master that has all opt-outs, maybe with a lag.
+            # Copies a master with all opt-outs, maybe with a lag.
             lineage = node.run.partition(b":")[2]
             for replica in node.replicas:
                 is_awaited = is_registered and replica.run == lineage

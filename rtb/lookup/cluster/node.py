@@ -2,8 +2,8 @@
 One server of a Redis Cluster, and its known state.
 
 A visit, twice a second or right after trouble, checks a node's presence, run and view of the
-cluster. `rtb.lookup.cluster.lookup`, which knows all nodes, judges whether bids may ask it. Until
-then, and after every change of run, they may not.
+cluster. Bids may ask the node only once `rtb.lookup.cluster.lookup`, which knows all nodes, has
+judged its run.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ from segments.store.servers.topology import (
 _READONLY: Final[Command] = (b"READONLY",)
 
 _LINK_STAYS: Final = frozenset({LookupFault.UNUSABLE, LookupFault.NOPERM, LookupFault.REFUSED})
-"""Faults that a new connection would only repeat."""
+"""A new connection would only repeat these."""
 
 DialTo = Callable[[Address], Dial]
 
@@ -58,7 +58,7 @@ class Means:
     options: LookupOptions
 
     is_tls: bool
-    """Whether to dial the nodes' TLS ports."""
+    """Dial TLS ports."""
 
     on_ended: Callable[[object], None]
     """Called when a link to a node ends."""
@@ -97,7 +97,7 @@ class Node:
         self._means = means
 
     def lose(self, fault: LookupFault, message: str, refusal: Refusal | None = None) -> None:
-        """Mark the node as unfit; keep its link if another would not help."""
+        """Mark the node as unfit; keep its link if a new one can't help."""
         self.fault, self.message, self.refusal = fault, message, refusal
         link = self.link
         if link is not None and fault not in _LINK_STAYS:
@@ -107,7 +107,7 @@ class Node:
     def belong_to(self, master: "Node | None") -> None:
         """Set the master whose replica it is; `None`: it is a master."""
         if (self.master is None) != (master is None):
-            # Its connection was greeted for the other role.
+            # The greeting was for the other role.
             self.lose(LookupFault.LOST, MESSAGES[LookupFault.LOST])
         self.master = master
 
@@ -144,7 +144,7 @@ class Node:
         return None
 
     def judge(self, run: bytes, caught_up: frozenset[bytes]) -> None:
-        """Decide whether bids may ask it, by the run of the server that it holds or copies."""
+        """Decide whether bids may ask it, by the run that it holds or copies."""
         if not self.is_linked:
             if self.fault is None:
                 self.fault, self.message = LookupFault.LOST, MESSAGES[LookupFault.LOST]
@@ -160,7 +160,7 @@ class Node:
             self.message = str(unfit(LookupFault.UNUSABLE, NOT_CAUGHT_UP))
 
     async def visit(self, *, wants_view: bool) -> View | None:
-        """Check its presence and run; return its view of the cluster if wanted."""
+        """Check its presence and run; return its view if wanted."""
         try:
             async with asyncio.timeout(self._means.options.probe_s):
                 link = self.link
@@ -172,7 +172,7 @@ class Node:
                 said, _, *view = await replies_of(link, commands)
                 number: object = None
                 if self.slot is not None:
-                    # Sent apart: an error if the slot has moved to another node.
+                    # Apart: an error if the slot has moved.
                     command = note_command(self.slot)
                     [number] = await link.call((command,))
                     if may_not(number):
@@ -181,7 +181,7 @@ class Node:
             self.lose(LookupFault.STALLED, MESSAGES[LookupFault.STALLED])
             return None
         except OSError as error:
-            # Only the kind of error: the text may hold an address.
+            # The text may hold an address.
             why = str(unfit(LookupFault.UNREACHABLE, type(error).__name__))
             self.lose(LookupFault.UNREACHABLE, why)
             return None
@@ -192,7 +192,7 @@ class Node:
             self._note_run(_run_of(said, is_replica=self.master is not None))
             self.freshness.take(self.run, number, time.monotonic())
         except Unfit as error:
-            # Its view may still be good: a former master may be a replica now.
+            # A former master may be a replica now, with a good view.
             self._note_unfit(error)
         if not view:
             return None

@@ -6,8 +6,8 @@ The node of each slot of a Redis Cluster, and questions that follow redirections
     a replica's fault  |   ask its master
     any other error    |   a fault of this question
 
-- **A map holds until a node contradicts it.** A wrong map costs a redirection, never a
-  wrong answer: a node answers only for its own slots.
+- **A map holds until a node contradicts it.** A wrong map costs only a redirection: a node answers
+  only for its own slots.
 - **Redirections end** with a fault after `MAX_HOPS`; a request's own deadline ends earlier.
 """
 
@@ -34,7 +34,7 @@ class Map:
 
     Args:
         make_node: Makes a node at an address.
-        reads_replicas: Whether to read replicas, too.
+        reads_replicas: Read replicas, too.
     """
 
     def __init__(self, make_node: Callable[[Address], Node], *, reads_replicas: bool) -> None:
@@ -62,7 +62,7 @@ class Map:
     def move(self, slot: int, node: Node) -> None:
         """Assign a slot to another node."""
         self.slots[slot] = node
-        self._view = None  # so that `adopt` takes the next view in any case
+        self._view = None  # so that `adopt` takes the next view
         self.look_now.set()
 
     def told_by(self, error: str, asked: Node) -> Node | None:
@@ -108,7 +108,7 @@ class Map:
 
 class Asked(TakesErrors):
     """
-    An id's question, on its way to the node that can answer.
+    An id's question, on its way.
 
     Args:
         map_: The map of the cluster.
@@ -135,7 +135,7 @@ class Asked(TakesErrors):
         if isinstance(answer, LookupFault):
             self._end(answer)
             return
-        # Includes errors, unlike the type, which compiled code would trust.
+        # With errors, unlike the type, which compiled code would trust.
         replies = cast("Sequence[object]", answer)
         reply = replies[-1]  # after the reply to ASKING, if that was sent
         if reply is None:
@@ -171,7 +171,7 @@ class Asked(TakesErrors):
             self._end(fault)
 
     def _end(self, fault: LookupFault) -> None:
-        """Give up; a replica's fault passes the question to its master."""
+        """Give up; after a replica, ask its master."""
         master = self._node.master
         if master is None:
             self._on_found(fault)

@@ -8,25 +8,23 @@ One server's answers, kept in process while they are reliable.
            everything has changed             all forgotten
 
 - **An opt-out holds from the first bid after its acknowledgement**, with or without a cache:
-  a writer waits for the length of the lease before it acknowledges. The argument is in
-  `segments.store.cache_lease`; the worker's part follows.
-- **Replies and pushes come in one stream, in the order in which the server made them.** A
-  reply therefore proves that all pushes of earlier changes have arrived: a lease counts
-  from when the question *was sent*. The push of a change drops replies made before it; a
-  reply made after it is current. Ids must therefore be asked separately: a reply held back
-  for a bid's other ids could be kept after the push that should drop it.
-- **To share an answer is to cache it.** The server may have executed a pending question
-  before a change that was acknowledged since. A bid joins a pending question only while
-  an answer sent at the same time would still be within the lease.
-- **The cache belongs to one link** and ends with it. A new link may lead to another
-  server, or to the same server after a gap with unheard changes.
+  writers wait for the lease before they acknowledge. `segments.store.cache_lease` has the argument;
+  the worker's part follows.
+- **Replies and pushes come in one stream, in the order in which the server made them.** A reply
+  proves that all pushes of earlier changes have arrived: a lease counts from when the question *was
+  sent*. A push drops earlier replies; later ones are current. So ids are asked separately: a reply
+  held back for a bid's other ids could be kept after the push that should drop it.
+- **To share an answer is to cache it.** A pending question may have been executed before a change
+  acknowledged since. A bid joins only while an answer sent with the question would still be within
+  the lease.
+- **The cache belongs to one link** and ends with it: a new link may lead to another server, or have
+  missed changes.
 
-Any reply renews the lease. If a bid's ids are all hits, its first id is asked again every
-third of a lease; there is no other traffic. A worker without bids renews nothing, so its
-first bid is not a hit.
+Any reply renews the lease. If a bid's ids are all hits, its first id is asked again every third of
+a lease. A worker without bids renews nothing.
 
-In a Cluster the argument fails: a slot may move, and the new node's writes are not pushed
-to the old node's link. A Cluster's answers are therefore not kept.
+A Cluster's answers are not kept: after a slot moves, the new node's writes are not pushed to the
+old node's link.
 """
 
 from collections.abc import Callable, Sequence
@@ -40,7 +38,7 @@ from rtb.lookup.near_cache.records import NOTHING, RecordCache
 from segments.store.keys import BUCKET_PREFIX
 
 TRACK: Final[Sequence[Command]] = ((b"HELLO", b"3"), (b"CLIENT", b"TRACKING", b"ON"))
-"""The first commands on a link to a server that is to push its changes."""
+"""The first commands on a link that gets pushes."""
 
 _INVALIDATE: Final = b"invalidate"
 _PREFIX_BYTES: Final = len(BUCKET_PREFIX)
@@ -62,10 +60,10 @@ class NearCacheOptions:
     limits: CacheLimits
 
     registration: Registration
-    """Whether the store knows of this cache."""
+    """At the store."""
 
     counts: Counts
-    """The counters to update."""
+    """To update."""
 
     on_bug: Callable[[Exception], None]
     """Called with a callback's exception."""
@@ -138,7 +136,7 @@ class NearCache(Listener):
         on_found(found)
 
     def _stands(self, asked_at_s: float, now_s: float) -> bool:
-        """Tell whether an answer to a question sent then is still usable."""
+        """Tell whether an answer to a question of then is usable."""
         registration = self.registration
         return (
             now_s < asked_at_s + self._lease_s
@@ -173,7 +171,7 @@ class NearCache(Listener):
             del self._flights[id_]
         if not isinstance(answer, LookupFault) and not self._is_over:
             record = answer[0]
-            # An empty record is broken, and must not pass for `NOTHING`.
+            # An empty record is broken; not `NOTHING`.
             if record != b"":
                 self._kept.put(id_, NOTHING if record is None else record)
                 self._weigh()
@@ -190,7 +188,7 @@ class NearCache(Listener):
             return
         names = push[1]
         if not isinstance(names, list):
-            # The whole store was flushed, and perhaps our registration with it.
+            # Perhaps our registration was flushed, too.
             self.registration.void()
             self._counts.invalidations += len(self._kept)
             self._kept.clear()
@@ -202,7 +200,7 @@ class NearCache(Listener):
         self._weigh()
 
     def ended(self) -> None:
-        """Forget everything: no push reports changes from now on."""
+        """Forget everything: no more pushes."""
         self._is_over = True
         self._kept.clear()
         self._weigh()

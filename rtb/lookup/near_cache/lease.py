@@ -1,8 +1,8 @@
 """
 The near cache's size limit, lease and counters.
 
-The clock is CLOCK_BOOTTIME, which also counts while the machine sleeps. A virtual machine
-whose host stops its clocks may use an expired lease, for as long as a lease after it resumes.
+CLOCK_BOOTTIME also counts while the machine sleeps. A virtual machine whose clocks stop may use an
+expired lease for a lease's length after it resumes.
 """
 
 import time
@@ -21,13 +21,10 @@ class CacheLimits:
     """The limits of a near cache."""
 
     max_bytes: int
-    """The most that a worker keeps, as `RecordCache` counts it."""
+    """Of a worker, as `RecordCache` counts."""
 
     lease_ms: int
-    """
-    How long an answer may be used, from when its question was sent; also the wait of an
-    opt-out's writer.
-    """
+    """An answer's use, from when its question was sent; also an opt-out's wait."""
 
     @property
     def lease_s(self) -> float:
@@ -71,15 +68,15 @@ class Counts:
         self.entries = 0
         self.total_bytes = 0
         self.refusal = ""
-        """The store's error code if it refuses tracking or registration: no cache."""
+        """The store's error code, if it refuses tracking or registration."""
 
 
 class Registration:
     """
-    Until when the store counts this worker among those that cache.
+    Until when the store counts this worker as caching.
 
     Args:
-        holds_s: How long a registration holds after its last successful command was sent.
+        holds_s: From when the last successful command was sent.
     """
 
     __slots__ = ("at_s", "holds_s", "until_s")
@@ -92,7 +89,7 @@ class Registration:
     def confirm(self, sent_at_s: float, now_s: float) -> None:
         """Record a successful registration, sent at `sent_at_s`."""
         if now_s >= self.until_s:
-            # Until now, writers may have acknowledged without a wait for this worker.
+            # Until now, writers may not have waited for this worker.
             self.at_s = now_s
         self.until_s = sent_at_s + self.holds_s
 

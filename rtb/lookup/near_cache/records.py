@@ -5,15 +5,14 @@ Records by id, in a bounded number of bytes.
     old     the rest, most of them once       it is asked for again; evicted from here
 
 When `old` is empty and room is needed, `young` becomes old: an id asked for twice within a turn
-stays, and an id asked for once goes. Measured on Zipf traffic (200,000 persons; exponents 0.8,
-0.99, 1.2; room for 2,000 to 60,000): the hit rate equals LRU's to a tenth of a point and exceeds
-FIFO's by 2 to 4 points, at the cost of FIFO, since a hit in `young`, the usual place of a frequent
-id, is one step and moves nothing. An `OrderedDict` as LRU doubles the cost of each step, takes 65
-bytes more an entry, and is scanned by each full garbage collection. A clock has half a point to a
-point more hits at the same costs as that.
+stays. Measured on Zipf traffic (200,000 persons; exponents 0.8, 0.99, 1.2; room for 2,000 to
+60,000): hits within a tenth of a point of LRU, 2 to 4 points above FIFO, at FIFO's cost, since a
+hit in `young` moves nothing. An `OrderedDict` as LRU doubles the cost of each step, takes 65 bytes
+more an entry, and is scanned by each full garbage collection. A clock costs as much, for half a
+point to a point more hits.
 
-The store reports the changed bucket, not the id. The kept ids of each bucket are therefore noted
-in one string, 16 bytes each; mostly the string is a single id.
+The store reports changed buckets, so each bucket's ids are noted in a string, 16 bytes each; mostly
+a single id.
 """
 
 from typing import Final
@@ -22,13 +21,12 @@ from segments.model.identity import ID_BYTES
 from segments.store.keys import bucket_of
 
 NOTHING: Final = b""
-"""The entry of an id that the store does not know. No record is empty."""
+"""Of an unknown id: no record is empty."""
 
 ENTRY_BYTES: Final = 380
 """
-The maximum size of an entry besides its record: the id (64), the head of the record (33
-plus loss to rounding), a number for the bucket (32), and a place in two hash tables, which
-Python keeps between a third and two thirds full, or doubles. Measured: 170 to 380, mostly
+An entry besides its record at most: the id (64), the record's head (33 plus rounding), the bucket's
+number (32), and places in two hash tables, a third to two thirds full. Measured: 170 to 380, mostly
 270.
 """
 
@@ -38,8 +36,7 @@ class RecordCache:
     Some records by id.
 
     Args:
-        max_bytes: The maximum size of all entries: `ENTRY_BYTES` and the length of the
-            record for each.
+        max_bytes: Of all entries, each `ENTRY_BYTES` and its record's length.
         bucket_bits: Of the store.
     """
 
@@ -75,7 +72,7 @@ class RecordCache:
         return record
 
     def put(self, id_: bytes, record: bytes) -> None:
-        """Keep the record of an id, or `NOTHING`; evict others if necessary."""
+        """Keep an id's record, or `NOTHING`; evict others if necessary."""
         before = self._young.pop(id_, None)
         if before is None:
             before = self._old.pop(id_, None)

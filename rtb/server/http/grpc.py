@@ -5,7 +5,7 @@ gRPC on HTTP/2: the framing of messages, statuses and call timeouts.
     call    = head, one message; answer = head, one message, trailers with the status;
               or, without a message, one head with the status
 
-("gRPC over HTTP2", grpc/grpc doc/PROTOCOL-HTTP2.md.) A unary call has one message each way.
+("gRPC over HTTP2", grpc/grpc doc/PROTOCOL-HTTP2.md.)
 """
 
 import re
@@ -46,14 +46,13 @@ def unframed(body: bytes, encoding: bytes, max_bytes: int) -> bytes:
 
     Args:
         body: As received.
-        encoding: `grpc-encoding`; empty if absent. It applies only to a message that is flagged
-            as compressed.
+        encoding: `grpc-encoding`; empty if absent. Only for a message flagged as compressed.
         max_bytes: Of the message, compressed and not.
 
     Raises:
         BadEncoding: Not exactly one message, or not in the given encoding.
         TooLarge: The message is longer than `max_bytes`.
-        UnknownEncoding: The message is compressed in an encoding other than gzip.
+        UnknownEncoding: Compressed, but not by gzip.
     """
     size = int.from_bytes(body[1:PREFIX_BYTES])
     if len(body) < PREFIX_BYTES or body[0] > 1:
@@ -94,9 +93,9 @@ def timeout_ms(value: bytes) -> float | None:
 
 def left_ms_of(call_timeout: bytes) -> float:
     """
-    Return how long a call may wait after its arrival, by its `grpc-timeout`; unlimited if absent.
+    Return a call's longest wait after its arrival, by its `grpc-timeout`.
 
-    The answer should arrive a millisecond early: a host's own timeout is a failed call.
+    A millisecond early: a host's own timeout is a failed call.
     """
     of_call_ms = timeout_ms(call_timeout) if call_timeout else None
     return inf if of_call_ms is None else max(0.0, of_call_ms - _BACK_MS)

@@ -7,21 +7,21 @@ The edge of the bid listener: a connection, with answers in the order of request
 
 The guarantees to the network:
 
-- **Answers leave in the order of requests**, in whatever order the store replies. All ready
-  answers leave in one write.
+- **Answers leave in the order of requests**, whatever the store's. All ready answers leave in one
+  write.
 - **Everything is bounded.** Head, body, pipelined requests, unfetched bytes, and the time for
   each have limits. Time counts from the first byte, so slow bytes gain none.
 - **A lost client does no harm.** Its turns are abandoned, and later replies ignored.
-- **A refused request gets the reason.** After a refusal, input is read and discarded for a
-  moment: a close with unread bytes would reset the connection and lose the answer.
-- **No client can take all connections.** If they are scarce, those without any request close
-  after seconds; a connection beyond the limit is answered 503.
+- **A refused request gets the reason.** After a refusal, input is discarded for a moment: a close
+  with unread bytes would reset the connection and lose the answer.
+- **No client can take all connections.** If they are scarce, those without a request close after
+  seconds; beyond the limit, the answer is 503.
 
-The guarantee to the processor: no task, future or timer for a request. A turn is the only object
-for each request, and is never reused: a late reply must not reach another person's request.
+The guarantee to the processor: no task, future or timer for a request. A turn, its only object, is
+never reused: a late reply must not reach another person's request.
 
-HTTP/2 is recognized by its connection preface, and `Site.open_http2` takes over. HTTP/1.1 pays for
-a single check of a connection's first bytes.
+A connection with HTTP/2's preface goes to `Site.open_http2`; HTTP/1.1 pays for a single check of
+its first bytes.
 """
 
 import asyncio
@@ -49,7 +49,7 @@ HTTP2_PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 @trait
 class Guest:
-    """A client's connection, as its site sees it: an `asyncio.Protocol` in all but its base."""
+    """A client's connection, as its site sees it; see `Connection`."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin; part of `asyncio.Protocol`."""
@@ -83,13 +83,13 @@ class Site:
 
     Args:
         new_turn: Makes the turn of each request: the application.
-        on_refusal: Called for each request that HTTP refuses.
+        on_refusal: Called for each request refused by HTTP.
         on_bug: Called with the application's exception; the connection then closes.
         max_connections: The limit of open connections.
         names_of_client: Reads the names in a client's certificate; `None`: no certificate.
         open_http2: Makes the protocol of an HTTP/2 connection; `None`: HTTP/2 is off.
-        new_turn_of_stream: Makes the turn of each HTTP/2 request, which may be a call;
-            `None`: as `new_turn`.
+        new_turn_of_stream: Makes the turn of an HTTP/2 request, which may be a call; `None`: as
+            `new_turn`.
     """
 
     __slots__ = (
@@ -188,7 +188,7 @@ class Connection(Taker, Asker, Guest):
         self.transport: asyncio.Transport | None = None
         self._reader = Reader(self, site.limits, site.heads, site.unfinished)
         self._turns: deque[Turn] = deque()
-        # Slightly before any request of the same tick of the coarse clock.
+        # Before any request of the same coarse tick.
         self._made_s = self._since_s = site.now_s - 0.001
         self._is_closing = False  # reads no further request
         self._is_lingering = False  # has refused; reads and discards
@@ -232,14 +232,14 @@ class Connection(Taker, Asker, Guest):
             self._pause()
 
     def eof_received(self) -> bool:
-        """Let a client that closed its half get its pending answers."""
+        """Let a half-closed client get its pending answers."""
         self._is_closing = True
         if self._turns:
             _end_with(self._turns[-1])
         return bool(self._turns)
 
     def pause_writing(self) -> None:
-        """Stop reading from a client that does not fetch its answers."""
+        """Stop reading while answers are not fetched."""
         self._is_choked = True
         self._since_s = self.site.now_s
         self._pause()
@@ -287,7 +287,7 @@ class Connection(Taker, Asker, Guest):
 
     def refuse(self, refusal: Refusal) -> None:
         """Answer with a refusal, and end the connection."""
-        # Bytes after a `Connection: close` are errors too, but no request to refuse.
+        # Bytes after a `Connection: close` are no request to refuse.
         if self._is_closing:
             return
         self._is_lingering = self._is_closing = True
@@ -299,8 +299,7 @@ class Connection(Taker, Asker, Guest):
 
     def encourage(self) -> None:
         """Write 100 Continue, unless an earlier answer is pending."""
-        # It would pass for that answer. The client sends the body after a wait of its own
-        # (RFC 9110, 10.1.1).
+        # It would pass for that answer. The client sends the body after a wait (RFC 9110, 10.1.1).
         if self.transport is not None and not self._turns and not self._is_closing:
             self.transport.write(http11.CONTINUE)
 
@@ -314,7 +313,7 @@ class Connection(Taker, Asker, Guest):
     # The application's side.
 
     def answer(self, turn: Turn, head: bytes, body: bytes | None) -> None:
-        """Write an answer and those that waited for it; hold it while an earlier answer is due."""
+        """Write an answer and those waiting for it; hold it while an earlier answer is due."""
         if turn.is_last or self.site.is_draining:
             # A drain closes after the last request received, not before it.
             turn.is_last = turn.is_last or self._ends_with(turn)
@@ -350,7 +349,7 @@ class Connection(Taker, Asker, Guest):
             self._resume()
 
     def _ends_with(self, turn: Turn) -> bool:
-        """End the connection with this turn, unless a later turn has begun; return whether so."""
+        """End the connection with this turn, unless a later one has begun; return whether so."""
         is_last = self._turns[-1] is turn
         self._is_closing = self._is_closing or is_last
         return is_last
@@ -410,7 +409,7 @@ class Connection(Taker, Asker, Guest):
         return data
 
     def _end_opening(self) -> None:
-        """Refuse what may be POST; a preface of HTTP/2 expects no answer of HTTP/1.1."""
+        """Refuse a start of POST; a preface of HTTP/2 expects no answer."""
         is_method = self._opening == _FIRST_OF_POST
         self._opening = b""
         self._is_new = False

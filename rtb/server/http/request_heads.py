@@ -1,14 +1,12 @@
 """
 Heads of requests, and a table of known heads.
 
-A keep-alive client repeats itself: the same path and headers, at most with another
-`Content-Length`. A known head is therefore looked up by its bytes and not parsed again, which saves
-a sixth of a bid's instructions. The result can't differ: between two requests the parser is always
-in the same state. A head is learnt only if its request came alone and complete, and keeps the
-connection open.
+A keep-alive client repeats path and headers, at most with another `Content-Length`. So a known head
+is looked up by its bytes and not parsed again, which saves a sixth of a bid's instructions. The
+result is the same, as is the parser's state between requests. A head is learnt only if its request
+came alone and complete, and keeps the connection open.
 
-Heads that differ each time (a trace id) are learnt in vain: after a full table without enough hits,
-learning pauses.
+Some heads (with a trace id) never recur: after a full table without enough hits, learning pauses.
 """
 
 from typing import Final, final
@@ -22,7 +20,7 @@ MAX_HEAD_BYTES: Final = 1024
 """A worker's table takes 8 MB at most."""
 
 _REST: Final = 16 * MAX_HEADS
-"""The number of requests before learning resumes after a useless table."""
+"""Requests before learning resumes after a useless table."""
 
 
 def header_of(headers: dict[bytes, bytes], name: bytes) -> bytes:
@@ -44,9 +42,9 @@ class Head:
         url: The request's target.
         headers: By name as spelled.
         encoding: `Content-Encoding`; empty if absent.
-        extra: Lines of the answer's head that the request asked for.
-        wants_gzip: Whether the request accepts a gzip answer.
-        is_last: Whether the connection ends with the answer.
+        extra: Requested lines of the answer's head.
+        wants_gzip: The request accepts a gzip answer.
+        is_last: The connection ends with the answer.
         body_bytes: Of the body that came with it.
     """
 
@@ -99,7 +97,7 @@ class Heads:
 
     def of(self, data: bytes) -> Head | None:
         """
-        Return the known head of the request that is all of `data`, or `None`.
+        Return the known head of a request that is all of `data`.
 
         Args:
             data: The received bytes, from the first byte of a request.
@@ -122,18 +120,18 @@ class Heads:
 
     def learn(self, data: bytes, head: Head) -> None:
         """
-        Keep a parsed head, if it is good for the next such request.
+        Keep a parsed head, if good for the next such request.
 
         Args:
             data: All received bytes, from the request's first byte on.
-            head: Of the first request in `data`, or of a later one, which is not kept.
+            head: Of a request in `data`; kept only if of the first.
         """
         end = data.find(_END) + len(_END)
         if (
             head.is_last
             or end > MAX_HEAD_BYTES
             or len(data) - end != head.body_bytes
-            # Without its length, a body can't be known to end here.
+            # Without its length, a body's end is unknown.
             or head.header(b"content-length") != b"%d" % head.body_bytes
             or head.header(b"transfer-encoding")
         ):
@@ -146,7 +144,7 @@ class Heads:
             self._keep(fields, head)
 
     def _keep(self, key: bytes, head: Head) -> None:
-        # A request with all its content in the URL is personal, and never repeats.
+        # With its content in the URL, a request is personal, and never repeats.
         if head.method != b"POST":
             return
         if self._resting:

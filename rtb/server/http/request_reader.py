@@ -4,14 +4,13 @@ From a connection's bytes to requests: HTTP/1.1 on httptools, within limits.
     bytes -> Reader -> head seen before?  -> Taker.take(head, body)
                        llhttp, callbacks
 
-Everything is bounded: head and body have limits in bytes and in time. Time counts from the first
-byte, so slow bytes gain none; chunk framing and trailers count too. All unfinished requests
-together have a limit as well (`Unfinished`).
+Head and body, with chunk framing and trailers, have limits in bytes and in time, which counts from
+the first byte. All unfinished requests together have a limit as well (`Unfinished`).
 
-`Upgrade` is ignored (RFC 9110, 7.8): some clients offer h2c with each request. The parser would
-leave the body to that protocol, so it gets the head again without the header.
+`Upgrade` is ignored (RFC 9110, 7.8): some clients offer h2c with each request. The parser, which
+would leave the body to that protocol, gets the head again without the header.
 
-Trailers are read and dropped: fields after the body change nothing (RFC 9110, 6.5.1).
+Trailers are dropped (RFC 9110, 6.5.1).
 """
 
 import re
@@ -30,7 +29,7 @@ _BETWEEN, _HEAD, _BODY = range(3)
 MAX_HEADERS: Final = 100
 
 _MAX_PIECES: Final = 256
-"""Of a body, before they are joined: few enough for little overhead, and little copying."""
+"""Of a body, before they are joined."""
 
 _LINE_BYTES: Final = 4
 """Of a header's line, besides its name and value."""
@@ -52,9 +51,9 @@ class Limits(NamedTuple):
     max_unfinished_bytes: int = 64 << 20
     """Of all unfinished requests of a worker."""
     long_path: bytes = b""
-    """The path of requests with all content in the URL; empty: none."""
+    """Of requests with all content in the URL; empty: none."""
     max_long_head_bytes: int = 49_152
-    """Of a head with that path: a TC string alone may have 12,000 characters."""
+    """Of a head with that path: a TC string may have 12,000 characters."""
 
     @property
     def max_any_head_bytes(self) -> int:
@@ -322,7 +321,7 @@ class Reader(Part):
         except HttpParserUpgrade as upgrade:
             return data[upgrade.args[0] :]
         except HttpParserError as error:
-            # An exception of our callbacks is the context of the parser's own.
+            # Our callbacks' exception is the parser's context.
             bug = error.__context__
             if isinstance(bug, Exception) and not isinstance(bug, HttpParserError):
                 raise bug from None
@@ -348,7 +347,7 @@ class Reader(Part):
         limits = self._limits
         phase = self._phase or _HEAD
         if phase != self._phase or not self._part_bytes:
-            # The first part of a head counts by its parsed size: earlier bytes are not its own.
+            # The first part of a head counts by its parsed size: earlier bytes are others'.
             self._since_s = now_s
             self._phase = phase
             self._part_bytes = self._head_bytes
@@ -435,8 +434,8 @@ LISTS: Final = frozenset(
     }
 )
 """
-Headers whose repeated lines form a list (RFC 9110, 5.3), plus `Host` and `Authorization`, which may
-not repeat: the last line must not count alone.
+Headers whose lines form a list (RFC 9110, 5.3), plus `Host` and `Authorization`, which may not
+repeat: the last line must not count alone.
 """
 
 HOST: Final = re.compile(rb"[^\s,]*")

@@ -1,9 +1,9 @@
 """
 A request and its answer, over any version of HTTP.
 
-A `Turn` subclass is the application: the bid path (bids.py), or its benchmark's baseline
-(`loadtest.bench.peers`). A turn answers with the head's lines, as of `http11.head_of`, and a body.
-Its `Asker`, a connection of HTTP/1.1 or a stream of HTTP/2, writes them.
+A `Turn` subclass is the application: the bid path (bids.py), or the benchmark's baseline
+(`loadtest.bench.peers`). A turn's `Asker`, a connection of HTTP/1.1 or a stream of HTTP/2, writes
+its answer.
 """
 
 from mypy_extensions import mypyc_attr, trait
@@ -66,7 +66,7 @@ class Asker:
 @mypyc_attr(allow_interpreted_subclasses=True)  # as the baseline of the benchmark is
 class Turn:
     """
-    A request, and the place of its answer in the order of its connection.
+    A request, and its answer's place in the connection's order.
 
     Args:
         connection: The request's source.

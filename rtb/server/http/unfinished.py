@@ -1,8 +1,8 @@
 """
-The unfinished requests of a worker: one budget over all connections, of every version of HTTP.
+A worker's unfinished requests: one budget over all connections.
 
-Beyond the budget, the oldest request is refused: an honest client finishes within milliseconds,
-and a slow attacker is among the oldest. Requests in one piece are not counted.
+Beyond the budget, the oldest request is refused: honest clients finish within milliseconds.
+Requests in one piece are not counted.
 """
 
 from mypy_extensions import trait
@@ -36,7 +36,7 @@ class Unfinished:
         return len(self._parts)
 
     def note(self, part: Part, held_bytes: int) -> None:
-        """Record a request's size; refuse the oldest while the total is too large."""
+        """Record a request's size; refuse the oldest beyond the budget."""
         self.held_bytes += held_bytes - self._parts.get(part, 0)
         self._parts[part] = held_bytes
         while self.held_bytes > self._max_bytes:

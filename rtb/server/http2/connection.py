@@ -9,15 +9,14 @@ The guarantees, limits and turns are those of HTTP/1.1 (rtb/server/http/protocol
 HTTP/2:
 
 - **All answers of a turn of the event loop leave in one write**, in any order.
-- **The memory of a connection's streams is bounded together**: unfinished bodies, and answers that
-  the client does not fetch. Beyond the limit, new streams and further body parts are refused, and
-  answers to requests that were on their way are dropped.
-  Unfinished requests also have the worker's budget, over all its connections (`Unfinished`).
+- **The memory of a connection's streams is bounded together**: unfinished bodies, and unfetched
+  answers. Beyond the limit, new streams and body parts are refused, and answers dropped. Unfinished
+  requests also have the worker's budget (`Unfinished`).
 - **A client with endless stream resets or useless frames** gets ENHANCE_YOUR_CALM, and the
   connection closes.
-- **No call is lost when a connection ends**, by age or at a drain. The connection announces
-  the end, then names the last stream, and closes after its answer (RFC 9113, 6.8). Without the
-  age limit, the clients of lasting connections would all stay with the same worker.
+- **No call is lost when a connection ends**, by age or at a drain. The connection announces the
+  end, then names the last stream, and closes after its answer (RFC 9113, 6.8). Without the age
+  limit, lasting connections would stay with the same worker.
 """
 
 import asyncio
@@ -40,7 +39,7 @@ from rtb.server.http2.stream import NO_HEAD, Stream
 from rtb.server.metrics.layout import Refusal
 
 _LAST_STREAM_AFTER_S: Final = 1.0
-"""Between the announcement and the number of the last stream: ample for a round trip."""
+"""From the announcement to the last stream's number: ample for a round trip."""
 
 _AGE_SPREAD: Final = 0.1
 """Spreads the ends of connections that began together."""
@@ -58,7 +57,7 @@ class Http2:
     Args:
         new_session: Makes the reader and writer of frames.
         call_soon: The event loop's.
-        limits: The limits that a peer is told.
+        limits: As told to a peer.
         max_age_s: The maximum age of a connection; 0: no limit.
         rng: Spreads the ends of connections.
     """
@@ -104,7 +103,7 @@ class Http2:
 
 
 class Http2Connection(StreamTaker, Guest):
-    """A client's connection: an `asyncio.Protocol` in all but its base."""
+    """A client's connection."""
 
     __slots__ = (
         "_client_names",
@@ -204,12 +203,12 @@ class Http2Connection(StreamTaker, Guest):
         self.flush()
 
     def eof_received(self) -> bool:
-        """Let a client that closed its half get its pending answers."""
+        """Let a half-closed client get its pending answers."""
         self._is_closing = True
         return bool(self._streams)
 
     def pause_writing(self) -> None:
-        """Stop reading from a client that does not fetch its answers."""
+        """Stop reading while answers are not fetched."""
         self._is_choked = True
         self._since_s = self.site.now_s
         if self.transport is not None:
@@ -460,5 +459,5 @@ class Http2Connection(StreamTaker, Guest):
         self._resets = max(0.0, left) + 1
         self._resets_at_s = now_s
         if self._resets > limits.max_resets:
-            # The session is still at work; the connection ends when it has returned.
+            # The connection ends when the session has returned.
             self._is_flood = True

@@ -1,8 +1,7 @@
 """
-Translation of heads between HTTP/2 and ours: fields to `Head`, and an answer's lines to fields.
+Heads between HTTP/2 and ours: fields to `Head`, and an answer's lines to fields.
 
-Our lines are HTTP/1.1's (`http11.head_of`), made once for each outcome, and so are their
-translations.
+Our lines are HTTP/1.1's (`http11.head_of`), made and translated once for each outcome.
 """
 
 from typing import Final
@@ -65,7 +64,7 @@ def fields_of_lines(lines: bytes) -> bytes:
     Translate the lines of an answer's head or trailers.
 
     Args:
-        lines: `Name: value` and a line end each; a status line, if any, first.
+        lines: `Name: value` and a line end each; perhaps a status line first.
     """
     fields = _TRANSLATED.get(lines)
     if fields is None:

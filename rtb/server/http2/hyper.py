@@ -1,9 +1,9 @@
 """
 HTTP/2 with the package h2, if libnghttp2 is not compiled in; and a second opinion in tests.
 
-This module adds what h2 leaves to its user: answers wait for the peer's windows, and a stream is
-over when both sides have ended. After a peer's GOAWAY h2 would send nothing more, but the client
-still waits for pending answers (RFC 9113, 6.8).
+h2 leaves to its user: answers wait for the peer's windows, and a stream is over when both sides
+have ended. After a peer's GOAWAY h2 would send nothing more, not even pending answers (RFC 9113,
+6.8).
 """
 
 from contextlib import suppress
@@ -32,8 +32,8 @@ _LAST_STREAM: Final = 2**31 - 1
 _FIRST_WINDOW: Final = 65_535
 _MAX_SILENT_BYTES: Final = 1 << 20
 """
-The limit of bytes without an event: h2 reports the size of a 16 MB frame only at its end, and
-silently drops data for a closed stream.
+Bytes without an event: h2 reports the size of a 16 MB frame only at its end, and silently drops a
+closed stream's data.
 """
 
 _VOLATILE: Final = (b"content-length", b"grpc-timeout")
@@ -93,7 +93,7 @@ class HyperSession:
 
     def receive(self, data: bytes) -> None:
         """See `Session`."""
-        # Heads up to four times the limit are read and answered 431; h2 would hang up.
+        # Heads up to four times the limit are answered 431; h2 would hang up.
         self._h2.decoder.max_header_list_size = 4 * self._limits.max_head_bytes
         try:
             events = self._h2.receive_data(data)
@@ -199,7 +199,7 @@ class HyperSession:
 
     def go_away(self, code: int) -> None:
         """See `Session`."""
-        # After h2's own call nothing more could be sent, answers included.
+        # After h2's own call no answer could be sent.
         last = self._last_stream_id
         self._own.append(GoAwayFrame(0, last_stream_id=last, error_code=code).serialize())
 

@@ -7,8 +7,8 @@ HTTP/2's frames and header compression, behind one small interface.
 libnghttp2 implements it if compiled in (nghttp2.pyx), else the package h2 (hyper.py), at thirty
 times the CPU. No code of ours reads or writes frames.
 
-The fields of a head pass as one `bytes`, `name NUL value NUL` each: HTTP/2 forbids the NUL in both
-(RFC 9113, 8.2.1). A known head is therefore found by a single look-up.
+A head's fields are one `bytes`, `name NUL value NUL` each (HTTP/2 forbids the NUL in both: RFC
+9113, 8.2.1), so a single look-up finds a known head.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from enum import IntEnum
 from typing import Final, NamedTuple, Protocol
 
 WINDOW_BYTES: Final = 1 << 30
-"""Of a connection: the limits are the streams' own windows, and our memory limit."""
+"""Of a connection, limited by its streams' windows and our memory limit."""
 
 
 class ErrorCode(IntEnum):
@@ -30,7 +30,7 @@ class ErrorCode(IntEnum):
 
 
 class SessionLimits(NamedTuple):
-    """The limits of a peer: those that it is told, and those that are only enforced."""
+    """The limits of a peer, told or only enforced."""
 
     max_head_bytes: int = 16_384
     """As RFC 9113, 6.5.2, counts: 32 for each field besides its name and value."""
@@ -42,19 +42,18 @@ class SessionLimits(NamedTuple):
     max_resets: int = 4_000
     resets_per_s: int = 1_000
     """
-    Limits of streams that end before their answer: at once, and each second after that. A bidder
-    that gives up on all its calls while we are slow stays below; CVE-2023-44487 was about a hundred
-    times as many.
+    Streams that end before their answer: at once, and each second after. A bidder that gives up on
+    all its calls stays below; CVE-2023-44487 had about a hundred times as many.
     """
 
     max_idle_frames: int = 10_000
-    """Frames with neither a request nor a part of its body; each request allows some more."""
+    """Frames without a request or a part of its body; each request allows more."""
 
     idle_frames_a_request: int = 100
 
 
 class Broken(Exception):
-    """The peer does not speak valid HTTP/2, or exceeds a limit: the connection is over."""
+    """The peer breaks HTTP/2 or a limit: the connection is over."""
 
 
 class StreamTaker:
@@ -92,12 +91,12 @@ class Session(Protocol):
 
     @property
     def idle_frames(self) -> int:
-        """Frames with neither a request nor a part of its body, less the allowance of requests."""
+        """Frames as `max_idle_frames` counts, less requests' allowance."""
         ...
 
     @property
     def is_amid_head(self) -> bool:
-        """Whether a head has begun and not ended, as far as is known."""
+        """Whether a head is known to be incomplete."""
         ...
 
     @property
@@ -107,7 +106,7 @@ class Session(Protocol):
 
     @property
     def is_broken(self) -> bool:
-        """Whether a connection error was sent to the peer, so that nothing more is read."""
+        """Whether the peer was sent a connection error; nothing more is read."""
         ...
 
     def receive(self, data: bytes) -> None:
@@ -124,7 +123,7 @@ class Session(Protocol):
         self, stream_id: int, fields: bytes, body: bytes | None, trailers: bytes | None
     ) -> None:
         """
-        Answer a request; if it has not ended, tell the peer to send no more of it.
+        Answer a request; of an unfinished one, the peer is told to send no more.
 
         Args:
             stream_id: A closed stream is ignored.
@@ -143,15 +142,15 @@ class Session(Protocol):
         ...
 
     def announce_end(self) -> None:
-        """Tell the peer to open no more streams; streams already on their way are served."""
+        """Tell the peer to open no more streams; those on their way are served."""
         ...
 
     def go_away(self, code: int) -> None:
-        """Tell the peer which stream is the last that is served."""
+        """Tell the peer the last stream that is served."""
         ...
 
     def output(self, max_bytes: int) -> bytes:
-        """Return pending output, of about `max_bytes` at most; empty: none now."""
+        """Return pending output, about `max_bytes` at most; empty: none."""
         ...
 
     def close(self) -> None:

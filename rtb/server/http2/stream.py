@@ -4,8 +4,8 @@ An HTTP/2 stream: a request and its turn.
     opened -> parts of the body -> begun -> answered -> closed by the session
               `is_too_slow` checks the time of each
 
-A request that its first bytes do not complete counts among the worker's unfinished ones, its head
-too: repeated fields cost the client a byte each, and us their size.
+A request not completed by its first bytes counts among the worker's unfinished ones, its head too:
+repeated fields cost the client only a byte each.
 """
 
 from typing import TYPE_CHECKING, Final
@@ -67,7 +67,7 @@ class Stream(Asker, Part):
         self.held_bytes = 0
         """Bytes of its unfinished body, then of its unfetched answer."""
         self.is_begun = False
-        """Whether its turn has begun, or it is gone; further parts of a body are ignored."""
+        """Its turn has begun, or it is gone; more body is ignored."""
 
     # The connection's side.
 
@@ -89,7 +89,7 @@ class Stream(Asker, Part):
             add_piece(self._more, chunk)
 
     def note_unfinished(self) -> None:
-        """Count the request among the unfinished ones; without effect if it is complete or gone."""
+        """Count the request as unfinished, unless complete or gone."""
         if not self.is_begun:
             self._is_counted = True
             size = self._head_bytes + self._body_bytes
@@ -112,7 +112,7 @@ class Stream(Asker, Part):
         turn.refuse(refusal)
 
     def is_too_slow(self, now_s: float, limits: Limits) -> bool:
-        """Tell whether the client sends its body or fetches its answer too slowly."""
+        """Tell whether body or answer moves too slowly."""
         if not self.is_begun:
             return now_s - self._since_s > limits.body_timeout_s
         return self._is_answered and now_s - self._since_s > limits.fetch_timeout_s
@@ -182,5 +182,5 @@ class Stream(Asker, Part):
         return self._connection.client_names()
 
     def abort(self) -> None:
-        """Reset this stream alone; other streams of the connection go on."""
+        """Reset this stream alone."""
         self._connection.reset(self, ErrorCode.INTERNAL_ERROR)

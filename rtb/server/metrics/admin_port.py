@@ -12,11 +12,9 @@ The supervisor adds `/explain` (explain_endpoint.py).
 
 The loss of a shared store makes no worker unready, since other pods have lost it too: bids pass
 through. Three states do: a lost store of the pod's own; no ability to enrich since the start, for
-which a rollout must wait; and a stale catalog despite a link to the store, since others may have
-a fresh one.
+rollouts to wait; and a stale catalog despite a link to the store, as others may have a fresh one.
 
-The bid path never waits for this module, and this module asks the workers nothing: a worker hangs
-if its last beat is too old.
+Neither bids nor workers are asked: a worker hangs if its last beat is too old.
 """
 
 import os
@@ -54,10 +52,10 @@ class Board(Collector):
 
     Args:
         all_counters: The rows of all processes.
-        wall_s: Unix time, which may be set back and forth.
+        wall_s: Unix time; may be set back.
         monotonic_s: The machine's clock, common to all processes.
-        in_office: Returns the row of each worker's present process, or `None`: starting
-            successors and draining processes do not count in health. Default: all rows.
+        in_office: Returns the row of each worker's present process, or `None`: successors and
+            draining processes do not count in health. Default: all rows.
         url_scheme: Of bids: http or https.
         following: The progress of the follower, if the store is the pod's own.
     """
@@ -88,7 +86,7 @@ class Board(Collector):
         if self._following is None:
             return Health(unready, passing)
         closed, trouble = self._following.troubles()
-        # Together with a worker's fault this is its reason; alone, workers will notice in seconds.
+        # The reason of a worker's fault; alone, workers will notice in seconds.
         return Health([*unready, *closed], passing, ill=trouble)
 
     def _ailments_of(self, counters: SharedCounters | None) -> Iterator[tuple[bool, str]]:

@@ -1,8 +1,8 @@
 """
 Copies the near cache's counts into the shared counters.
 
-The cache counts in its own fields, at almost no cost to a bid, and from zero in each worker; the
-shared cells continue after a dead worker. Each beat therefore adds the difference.
+The cache counts in its own fields, almost free for a bid, from zero in each worker; shared cells
+outlive workers. So each beat adds the difference.
 """
 
 import logging

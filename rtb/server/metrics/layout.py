@@ -3,8 +3,8 @@ The vocabulary of the workers' counters, and the cell of each.
 
     | gauges | counters | histograms | requests: slot x ending | names of slots | texts |
 
-Requests are counted by recipient, outcome and reason. The counters name each recipient's slot, so
-that a reader needs no catalog; the last slot takes all recipients beyond the others.
+Requests are counted by recipient, outcome and reason. Counters name each recipient's slot, so
+readers need no catalog; the last slot takes all others.
 
 Request times are counted once, by protocol, route and status, in fine buckets: every exported
 histogram is a sum of neighbours.
@@ -27,8 +27,8 @@ SECONDS_EDGES: Final[Sequence[float]] = (
     0.005, 0.01, 0.015, 0.02, 0.025, 0.05,
 )  # fmt: skip
 """
-Buckets of every histogram of seconds: the budgets that hosts publish, values around them, and
-the usual times of answers without the store.
+Buckets of every histogram of seconds: hosts' budgets, values around them, and usual times without
+the store.
 """
 
 HOST_SECONDS_EDGES: Final[Sequence[float]] = (0.0025, 0.005, 0.01, 0.025, 0.05)
@@ -50,8 +50,8 @@ ROUTES: Final = {
     CALLS: "POST",
 }
 """
-Paths of the answer forms (rtb.server.answer_forms), each with its method; the recipient after the
-path is not part of the route. Last, gRPC calls (rtb.server.calls), without their service's package.
+Paths of the answer forms (rtb.server.answer_forms) without the recipient, each with its method.
+Last, gRPC calls (rtb.server.calls), without their service's package.
 """
 
 STATUSES: Final = (200, 204, 400)
@@ -118,7 +118,7 @@ class Where(StrEnum):
 
 
 class Refusal(StrEnum):
-    """HTTP's reasons to refuse a request before it can be a bid. Also `X-Enrich-Error`."""
+    """HTTP's reasons to refuse a request; also `X-Enrich-Error`."""
 
     BAD_HTTP = "bad_http"
     UNKNOWN_PATH = "unknown_path"
@@ -199,11 +199,10 @@ LINK_UP: Final = 1
 LINK_FAULT: Final = {fault: 2 + i for i, fault in enumerate(FAULTS)}
 
 
-# The first cell of each table. A histogram has its buckets, the bucket without an upper edge,
-# and the sum.
+# The first cell of each table.
 _GAUGES: Final = 0
 TIMING_CELLS: Final = len(SECONDS_EDGES) + 2
-"""A histogram of seconds: its buckets, that without an upper edge, and the sum in ns."""
+"""A histogram of seconds: buckets, that without an upper edge, and the sum in ns."""
 
 SERIES: Final = tuple(
     (protocol, route, status) for protocol in PROTOCOLS for route in ROUTES for status in STATUSES

@@ -2,10 +2,10 @@
 `process_*` of every process of the listener, and the release, as Prometheus expects them.
 
 By convention (prometheus.io/docs/instrumenting/writing_clientlibs, "Process metrics") they describe
-a single process, without a label. The listener has several, and no sum would be true: shared memory
-would count twice, empty descriptor tables would hide a full table, and a replaced worker would make
-a counter go back. Each therefore has the label `process`, and the usual expressions,
-`rate(process_cpu_seconds_total[5m])` or `process_open_fds / process_max_fds`, hold for each.
+a single process. The listener has several, and no sum would be true: shared memory would count
+twice, empty descriptor tables hide a full table, and a replaced worker make a counter go back. So
+each has the label `process`, and the usual expressions, such as `process_open_fds /
+process_max_fds`, hold for each.
 """
 
 import platform

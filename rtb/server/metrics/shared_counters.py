@@ -6,13 +6,12 @@ Counting, in memory that the workers share with the supervisor.
     row 0                  row 1
     | as in layout.py      | ...
 
-A row outlives its process: the next process continues the counts, so no counter ever goes back.
-Only the gauges are wiped. A row has one process at a time, chosen by the supervisor
-(worker_slot.py).
+A row outlives its process: the next, chosen by the supervisor (worker_slot.py), continues the
+counts, so no counter goes back. Only gauges are wiped.
 
-Compiled by Cython if there is a C compiler: shared_counters.pxd has the types. A count is then
-an addition in memory. Through Python's view of the same memory it takes 0.2 µs, five times a bid.
-Through prometheus-client, which here only renders (admin_port.py), it takes 2 to 6 µs.
+Compiled by Cython if there is a C compiler: shared_counters.pxd has the types. A count is then an
+addition in memory; through Python's view of it 0.2 µs, five times a bid; through prometheus-client,
+which only renders (admin_port.py), 2 to 6 µs.
 """
 
 import mmap

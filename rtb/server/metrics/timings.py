@@ -6,9 +6,9 @@ same cells: OpenTelemetry's `http.server.request.duration` by its semantic conve
 (opentelemetry.io/docs/specs/semconv/http/http-metrics), with that host's five edges. Calls of
 gRPC have a third, `rpc.server.duration` by the conventions for RPC, in milliseconds.
 
-A request that HTTP refuses is answered in the turn that read it, so its duration is zero. Its
-method and path, the client's words, are not counted: the method is `_OTHER`, without a route. A
-connection beyond the limit is no request.
+A request refused by HTTP is answered in the turn that read it: its duration is zero. Method and
+path, the client's words, are not counted: the method is `_OTHER`, without a route. A connection
+beyond the limit is no request.
 """
 
 from collections import Counter
@@ -53,7 +53,7 @@ class Timing(NamedTuple):
     def buckets(
         self, edges: Sequence[float], *, units_a_second: int = 1
     ) -> list[tuple[str, float]]:
-        """Return cumulative counts for these edges of `SECONDS_EDGES`, labelled in the unit."""
+        """Return cumulative counts for these edges, labelled in the unit."""
         at_most = {edge: sum(self.counts[: n + 1]) for n, edge in enumerate(layout.SECONDS_EDGES)}
         labelled = ((_text(edge * units_a_second), at_most[edge]) for edge in edges)
         return [*labelled, ("+Inf", sum(self.counts))]
@@ -91,7 +91,7 @@ def _of_hosts(
 
     usual = layout.PROTOCOLS[0]
     for (protocol, route, status), timing in series.items():
-        # Usual series begin at zero, so that the first event is a change.
+        # Usual series start at zero, so that the first event is a change.
         is_usual = protocol == usual and route != layout.CALLS
         if any(timing.counts) or (is_usual and status in layout.WELL):
             add(layout.ROUTES[route], status, route, protocol, timing)
@@ -140,5 +140,5 @@ def _sum(each: Iterable[Timing]) -> Timing:
 
 
 def _text(edge: float) -> str:
-    """Write an edge without an exponent, the usual form of the label."""
+    """Write an edge without an exponent, as is usual."""
     return f"{edge:.5f}".rstrip("0").removesuffix(".")

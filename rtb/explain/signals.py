@@ -9,6 +9,8 @@ one section at a time.
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
+import msgspec
+
 from rtb.consent.decision import (
     Policy,
     refusal_of_flags,
@@ -27,6 +29,7 @@ from segments.model.explained_bid import Finding
 _MOST_SHOWN_CHARS: Final = 4
 """A longer text may be a consent string, which is nearly a person's alone."""
 _PERMITS: Final = "permits"
+NOT_SAID: Final = "not said"
 
 
 class Leaf(NamedTuple):
@@ -62,14 +65,12 @@ def _leaf(what: str, values: Said, reason: Reason) -> Leaf:
 
 
 def _finding(what: str, values: Sequence[Any], reason: Reason) -> Finding:
+    if not values and not reason:
+        return Finding(what, says=NOT_SAID, counts=False)
     if not values:
-        return Finding(what, says=f"not said{_after(reason)}", counts=bool(reason))
+        return Finding(what, says=f"{NOT_SAID}: {reason}")
     shown = ", ".join(dict.fromkeys(map(_shown, values)))
     return Finding(what, says=f"{shown}: {reason or _PERMITS}")
-
-
-def _after(reason: Reason) -> str:
-    return f": {reason}" if reason else ""
 
 
 def _of_tracking(tracking: Tracking, policy: Policy) -> Leaf:
@@ -94,8 +95,9 @@ def _of_gdpr(request: Request, policy: Policy) -> Leaf:
         gdprs, NOTHING, when_unsaid=policy.gdpr_when_unsaid, vendor=policy.vendor
     )
     needs = "a TC string must permit" if applies is Reason.TCF_MISSING else applies
-    shown = ", ".join(dict.fromkeys(map(_shown, gdprs))) or "not said"
-    flag = Finding("gdpr", says=f"{shown}: {needs or _PERMITS}", counts=bool(gdprs or applies))
+    flag = _finding("gdpr", gdprs, applies)
+    if needs:
+        flag = msgspec.structs.replace(flag, says=flag.says.replace(str(applies), str(needs)))
     texts = dict.fromkeys(text for text in request.consents if isinstance(text, str) and text)
     strings = [
         Finding("TC string", says=_tc_string_in_words(text, policy.vendor), counts=bool(reason))

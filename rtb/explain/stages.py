@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from rtb.catalog import Recipient
 from rtb.explain.identifiers import Read
-from rtb.explain.signals import Leaf
+from rtb.explain.signals import NOT_SAID, Leaf
 from rtb.outcome import Reason
 from rtb.pipeline import Question, silenced_owners
 from segments.model.explained_bid import Finding, Stage, State
@@ -19,7 +19,7 @@ def identified(
     rank_of = {id_: rank for rank, id_ in enumerate(ids, 1)}
     used = [(rank_of[id_], read) for read in reads for id_ in read.ids]
     findings = [
-        Finding(f"{rank} {read.kind}", read.where, rule_in_words(read.rank or 0))
+        Finding(f"{rank} · {read.kind}", read.where, rule_in_words(read.rank or 0))
         for rank, read in sorted(used, key=lambda pair: pair[0])
     ]
     findings += [
@@ -46,7 +46,11 @@ def stripped(stripped: Sequence[str]) -> Stage:
 
 def consented(leaves: Sequence[Leaf], reason: Reason) -> Stage:
     """Say what the signals of a request decide."""
-    findings = tuple(finding for leaf in leaves for finding in leaf.findings)
+    every = [finding for leaf in leaves for finding in leaf.findings]
+    unsaid = ", ".join(finding.what for finding in every if finding.says == NOT_SAID)
+    findings = tuple(finding for finding in every if finding.says != NOT_SAID)
+    if unsaid:
+        findings += (Finding(unsaid, says=NOT_SAID, counts=False),)
     if reason:
         return Stage("Consent", State.STOPPED, f"Refused: {reason}", findings)
     return Stage("Consent", State.PASSED, "Nothing refuses", findings)

@@ -59,7 +59,7 @@ async def test_command_says_in_words_what_became_of_a_bid(valkey: Engine, tmp_pa
 
     assert status == 0
     assert said.startswith("enriched\n2 segments added, for dsp-a, by catalog 1\n+ Decode")
-    assert "1 email  user.eids[0].uids[0]  rule 3: liveintent.com" in said
+    assert "1 · email  user.eids[0].uids[0]  rule 3: liveintent.com" in said
     assert '{"id":"101"},{"id":"102"}' in said
     assert MEMBER not in said
 

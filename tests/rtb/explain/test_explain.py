@@ -36,10 +36,10 @@ def test_every_identifier_is_told_by_kind_place_and_rule_never_as_text() -> None
     explanation = explained(body, packed(1))
 
     assert findings(explanation, "Identify") == [
-        ("1 email", "user.ext.hashes.email", "rule 1: user.ext.hashes.email"),
-        ("2 email", "user.eids[1].uids[1]", "rule 3: liveintent.com"),
-        ("3 duid", "user.ext.eids[0].uids[0]", "rule 4: fpid.liveintent.com"),
-        ("4 eid", "user.eids[1].uids[0]", "rule 5: liveintent.com"),
+        ("1 · email", "user.ext.hashes.email", "rule 1: user.ext.hashes.email"),
+        ("2 · email", "user.eids[1].uids[1]", "rule 3: liveintent.com"),
+        ("3 · duid", "user.ext.eids[0].uids[0]", "rule 4: fpid.liveintent.com"),
+        ("4 · eid", "user.eids[1].uids[0]", "rule 5: liveintent.com"),
         ("not read", "device.ifa", "device id of zeros only, which is no id"),
         ("not read", "user.eids[0].uids[0]", "uidapi.com: encrypted, another one each time"),
         ("not read", "user.eids[2].uids[0]", "no rule reads this source"),
@@ -98,7 +98,7 @@ def test_every_signal_is_told_though_the_first_refusal_ends_the_bid() -> None:
     said = {what: says for what, _, says in findings(explanation, "Consent")}
     assert said["coppa"] == "1: coppa"
     assert said["lmt"] == "0: permits"
-    assert said["atts"] == "not said"
+    assert said["gpc, atts, dnt"] == "not said"
     assert said["us_privacy"] == '"1YYN": us_privacy_opt_out'
     assert said["gdpr"] == "1: a TC string must permit"
     assert said["TC string"] == "not said: tcf_missing"

@@ -24,25 +24,50 @@ from playwright.sync_api import (
     ViewportSize,
     sync_playwright,
 )
+from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.ledger import jobs
 from segments.ledger.database.engine import open_ledger
+from segments.model.identity import id_of_email_hash
 from segments.model.job import JobState
-from segments.model.record import day_of
+from segments.model.record import Change, day_of
 from segments.model.role import Role
+from segments.projection.catalog import publish_catalog
 from segments.settings import Settings
 from segments.store.meta import prepare
 from segments.store.servers.connection import connect
+from segments.store.writer import Writer
 from tests.console import Served, serving_console
 from tests.engines import Engine
 from tests.ledger_seed import Seeded, seed
+from tests.listener import explaining_listener
 from tests.rest import PASSWORD
 from tests.segments.console.test_pages import BRAKE, count, delivery
+from tests.segments.console.test_playground import DIGEST
 
 pytestmark = pytest.mark.xdist_group("console in a browser")
 
 PHONE = ViewportSize(width=390, height=844)
 DESK = ViewportSize(width=1280, height=900)
+
+
+RICH_BID = f"""{{
+  "id": "r-1", "tmax": 120,
+  "imp": [{{"id": "1", "banner": {{"w": 300, "h": 250}}}}],
+  "site": {{"publisher": {{"id": "7001"}}}},
+  "user": {{
+    "ext": {{"hashes": {{"email": ["{"b2" * 16}"]}}}},
+    "eids": [
+      {{"source": "liveintent.com",
+       "uids": [{{"id": "{DIGEST}"}}]}},
+      {{"source": "uidapi.com",
+       "uids": [{{"id": "AgAAAAPFhZ"}}]}}
+    ]
+  }},
+  "regs": {{"us_privacy": "1YNN"}},
+  "device": {{"lmt": 0, "ifa": "00000000-0000-0000-0000-000000000000"}}
+}}"""
 
 
 class Console:
@@ -80,10 +105,17 @@ class Console:
         ):
             await prepare(redis, self._settings.expected_ids)
             self.seeded = await seed(self.ledger)
-            async with serving_console(self._settings, self.ledger, redis) as self.served:
+            async with (
+                explaining_listener(self._store.url) as listeners,
+                serving_console(
+                    self._settings, self.ledger, redis, listeners=listeners
+                ) as self.served,
+            ):
                 await self.served.user("jane", self.seeded.shop)
                 await self.served.member("ada", Role.OPERATOR)
                 await self.served.member("noor", Role.PRIVACY)
+                await self.served.member("grace", Role.OPERATOR)
+                await a_member(self._settings, self.ledger, redis, self.seeded)
                 self._ready.set()
                 await self._stop.wait()
 
@@ -113,6 +145,14 @@ def chromium() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=program, args=options)
         yield browser
         browser.close()
+
+
+async def a_member(settings: Settings, ledger: AsyncEngine, redis: Redis, seeded: Seeded) -> None:
+    """Put a person into the audiences, and the catalog into the store."""
+    writer = Writer(redis, await prepare(redis, settings.expected_ids))
+    changes = [Change(each.id, is_add=True) for each in (seeded.shoes, seeded.hats)]
+    await writer.merge([id_of_email_hash(DIGEST)], changes)
+    await publish_catalog(ledger, redis)
 
 
 def look(page: Page, name: str) -> None:
@@ -304,6 +344,54 @@ def test_files_are_dropped_and_plain_addresses_stay_here(
         assert sent == ["POST"]
         page.get_by_role("link", name="Follow").click()
         page.get_by_role("heading", name="hashes.txt").wait_for()
+    assert complaints == []
+
+
+def log_in_staff(page: Page, console: Console, username: str) -> None:
+    """Log in as staff for the first time."""
+    log_in(page, console.served.url, username)
+    page.get_by_role("heading", name="Set up your second factor").wait_for()
+    secret = page.locator("details p").first.text_content() or ""
+    page.keyboard.type(pyotp.TOTP(secret).at(int(console.served.clock())))
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="Operations").wait_for()
+
+
+def test_a_bid_is_explained(console: Console, chromium: Browser) -> None:
+    complaints: list[str] = []
+    with chromium.new_context(viewport=DESK) as context:
+        page = watched(context, complaints)
+        log_in_staff(page, console, "grace")
+        page.get_by_role("navigation").get_by_role("link", name="Playground").click()
+        look(page, "playground-empty")
+        page.get_by_label("Bid request, JSON").focus()
+        page.keyboard.insert_text(RICH_BID)
+        page.keyboard.press("Tab")
+        page.keyboard.type("dsp-a")
+        for _ in range(3):
+            page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        verdict = page.get_by_role("heading", name="enriched")
+        verdict.wait_for()
+        assert verdict.evaluate("verdict => verdict === document.activeElement")
+        trace = page.get_by_role("list").filter(has_text="Decode")
+        said = " ".join(trace.inner_text().split())
+        assert "1 · email user.ext.hashes.email rule 1: user.ext.hashes.email" in said
+        assert "2 · email user.eids[0].uids[0] rule 3: liveintent.com" in said
+        assert "not read device.ifa device id of zeros only, which is no id" in said
+        assert "123 Shoes shop added" in said
+        assert "Hats agency agency is not granted to dsp-a" in said
+        assert DIGEST not in said
+        look(page, "playground")
+        page.emulate_media(color_scheme="dark")
+        look(page, "playground-dark")
+        page.set_viewport_size(PHONE)
+        look(page, "playground-390")
+        # What was typed is in no URL, and not in what Back shows.
+        assert page.url == f"{console.served.url}/ops/playground"
+        page.goto(f"{console.served.url}/ops/audit?what=explain")
+        page.get_by_role("cell", name="dsp-a").wait_for()
+        assert DIGEST not in page.content()
     assert complaints == []
 
 

@@ -1,10 +1,8 @@
 """
-Turns a delivery (an order with public ids, and a file) into a job.
+Turns a delivery (an order with public ids, and a file) into a job: accounts, then blob, then job.
 
-    accounts  ->  blob  ->  job
-
-The blob is written first, so no job refers to a missing file; a broken-off upload leaves no job. A
-repeat of an unfinished delivery returns the first job.
+The blob comes first, so no job refers to a missing file; a broken-off upload leaves no job. A
+repeat of an unfinished delivery returns its job.
 """
 
 from collections.abc import AsyncIterable, Iterable, Mapping
@@ -23,10 +21,10 @@ from segments.model.stop_reason import Stopped, StopReason
 
 
 class Parties(NamedTuple):
-    """The accounts of a delivery."""
+    """A delivery's accounts."""
 
     partner: Account  # shows the segments
-    owner: Account  # has the persons: the partner, or one of its sub accounts
+    owner: Account  # has the persons: the partner or one of its sub accounts
 
 
 async def parties_of(conn: AsyncConnection, partner_id: str, sub_id: str | None) -> Parties:
@@ -36,8 +34,8 @@ async def parties_of(conn: AsyncConnection, partner_id: str, sub_id: str | None)
     Args:
         conn: The ledger.
         partner_id: The partner's public id.
-        sub_id: The public id of the sub account that owns the persons. "Required for
-            agencies, optional for others": an advertiser without sub accounts always owns them.
+        sub_id: The public id of the persons' owner. "Required for agencies, optional for
+            others": an advertiser without sub accounts always owns them.
 
     Raises:
         Stopped: UNKNOWN_PARTNER or UNKNOWN_SUB_ID.
@@ -74,21 +72,11 @@ async def accept(
     """
     Take in a delivery.
 
-    Args:
-        ledger: Receives the job.
-        blobs: Receives the file.
-        order: The delivery's request.
-        content: The file.
-        partner_id: See `parties_of`.
-        sub_id: See `parties_of`.
-        metadata: The basis of the door's answers: see `segments.ledger.jobs.submit`.
-        door: The receiving door.
-        file_name: The partner's name for the file.
-        now_s: The time.
-        transaction_id: The id already given to the partner; repeats of a delivery share a job.
+    `partner_id` and `sub_id` are those of `parties_of`; `metadata` is the basis of the door's
+    answers (`segments.ledger.jobs.submit`); `transaction_id` was given to the partner.
 
     Returns:
-        The queued job; or the existing job of a repeated delivery.
+        The queued job; for a repeat, the existing job.
 
     Raises:
         Stopped: UNKNOWN_PARTNER, UNKNOWN_SUB_ID or OVER_QUOTA; nothing was kept.

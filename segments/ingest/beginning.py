@@ -1,8 +1,8 @@
 """
 Finds a text file's header, column of hashes and base64 encoding in its first lines.
 
-A quoted name with a line break extends a header over several lines (RFC 4180, 2, 6). In joined
-shards, each shard has its header.
+A quoted name with a line break extends a header over several lines (RFC 4180, 2, 6). Each joined
+shard has its header.
 """
 
 from collections.abc import Sequence
@@ -21,11 +21,11 @@ from segments.ingest.header import (
 from segments.ingest.lines import MAX_LINE_BYTES
 
 LINES_LOOKED_AT = 1000
-"""The number of non-empty lines that decide about base64 and the column of hashes."""
+"""The non-empty lines that decide about base64 and the column of hashes."""
 
 
 class Header(NamedTuple):
-    """The header of a file."""
+    """A file's header."""
 
     first_line: int  # from 1
     last_line: int
@@ -34,7 +34,7 @@ class Header(NamedTuple):
 
 
 class Beginning(NamedTuple):
-    """The format of a file."""
+    """A file's format."""
 
     lines: bytes  # after the header, each with its line end
     header: Header | None = None
@@ -45,7 +45,7 @@ class Beginning(NamedTuple):
 
 def beginning_of(text: bytes) -> Beginning:
     """
-    Determine a file's format from its first lines, each with its line end.
+    Determine a file's format from its first lines, with their line ends.
 
     Raises:
         Stopped: UNREADABLE_FILE: two columns of a table could be the hashes, or a quote is not
@@ -67,12 +67,12 @@ def beginning_of(text: bytes) -> Beginning:
 
 
 def lines_as_text(lines: Sequence[bytes]) -> list[str]:
-    """Return lines as text for the CSV reader, each with its line end."""
+    """Return lines, with their line ends, as text for the CSV reader."""
     return [line.decode(errors="replace") + "\n" for line in lines]
 
 
 def _table_at(lines: list[bytes], at: int) -> Beginning | None:
-    """Return the format, if a line is the header of a table with hashes."""
+    """Return the format if a line is the header of a table with hashes."""
     line, end = lines[at], at + 1
     if not is_table_header(line):
         line, end = _closed(lines, at)
@@ -99,7 +99,7 @@ def _table_at(lines: list[bytes], at: int) -> Beginning | None:
 
 
 def _closed(lines: list[bytes], at: int) -> tuple[bytes, int]:
-    """Join a line with later ones until its quotes close; return it and the index after it."""
+    """Join a line with later lines until its quotes close; return it and the next index."""
     line, end = lines[at], at + 1
     while line.count(b'"') % 2 and end < len(lines) and len(line) <= MAX_LINE_BYTES:
         line, end = line + b"\n" + lines[end], end + 1

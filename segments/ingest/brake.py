@@ -2,16 +2,15 @@
 Stops a file that would empty an audience, before the first removal.
 
 A wrong export removes all members as readily as a right one removes a few. A job that would
-remove more than a share of an audience is *held*, and with it its partner's later files, until a
-person has checked the job and runs `rtb-segments release JOB`. No setting restores members.
+remove more than a share of an audience is *held*, as are its partner's later files, until a person
+has checked it and runs `rtb-segments release JOB`. No setting restores members.
 
-The share is measured in the store, which does not know the size of an audience. Ids are
-hashes, so ids with a common prefix are a fair sample. Random samples, the same at each attempt of
-a job, are read until each audience shows `ENOUGH` members or all are read. A share of one half is
-then right within three hundredths. In a store of a hundred million persons, this reads some ten
-thousand records; a small audience takes all.
+The share is measured in the store, which does not know an audience's size. Ids are hashes, so
+those with a common prefix are a fair sample. Random samples, the same at each attempt of a job, are
+read until each audience shows `ENOUGH` members or all are read. A share of one half is then right
+within three hundredths; among a hundred million persons, this reads some ten thousand records.
 
-Chunks of realtime requests are too small to be braked.
+Chunks of realtime requests are too small for the brake.
 """
 
 from collections import Counter
@@ -39,14 +38,14 @@ class Held(Exception):
 
 
 class Removing(Protocol):
-    """A kind of file's way to remove persons from audiences."""
+    """How a kind of file removes persons from audiences."""
 
     def removed_from(self, changes: Sequence[Change]) -> frozenset[int]:
         """Return the audiences from which the file may remove persons."""
 
     def leaver(self, ids: Ids, bucket_bits: int) -> Callable[[bytes], bool]:
         """
-        Return a predicate for members to remove, by their names in the store.
+        Return a predicate for members to remove, by name in the store.
 
         Args:
             ids: All ids of the file with the prefix of the members in question.
@@ -66,14 +65,14 @@ async def check(
     today: int = 0,
 ) -> None:
     """
-    Check that a job does not remove too much of any audience.
+    Check that a job removes not too much of any audience.
 
     Args:
         redis: The store.
         meta: The store's description.
         spool: The file's ids.
         changes: The changes to each id.
-        removing: This kind of file's way to remove persons.
+        removing: How this kind of file removes persons.
         max_removed_share: The greatest share of an audience's current members to remove.
         seed: Selects the samples.
         today: As `record.day_of` counts; expired memberships don't count.
@@ -107,7 +106,7 @@ async def check(
 
 
 class _Sample:
-    """Ids with a common prefix: some buckets of the store, some parts of the spool."""
+    """Ids with a common prefix: buckets of the store, parts of the spool."""
 
     def __init__(self, number: int, bits: int, bucket_bits: int) -> None:
         self.buckets = _within(number, bits, bucket_bits)
@@ -121,7 +120,7 @@ def _samples(bucket_bits: int, seed: int) -> Iterator[_Sample]:
 
 
 def _within(number: int, bits: int, finer_bits: int) -> range:
-    """Return all numbers of `finer_bits` bits that begin with a number of `bits` bits."""
+    """Return the numbers of `finer_bits` bits with a number of `bits` bits as prefix."""
     return range(number << (finer_bits - bits), (number + 1) << (finer_bits - bits))
 
 

@@ -1,10 +1,9 @@
 """
 Streams lines into rows of CSV (RFC 4180) without losing any.
 
-A quoted field may span lines (section 2, 6), so a line is not always a row. An unclosed quote turns
-the rest of the file into one field, and a tolerant reader reports a few rows and no fault. Here
-the end of the file within quotes, or an overlong field, stops the file, and the message names
-the line of the opening quote.
+A quoted field may span lines (section 2, 6). An unclosed quote turns the rest of the file into one
+field, and a tolerant reader reports a few rows and no fault. Here the end of the file within
+quotes, or an overlong field, stops the file; the message names the opening quote's line.
 """
 
 import csv
@@ -28,19 +27,19 @@ class Row(NamedTuple):
 
     @property
     def is_blank(self) -> bool:
-        """Whether the line has only blanks, and so is no row."""
+        """Whether the line has only blanks."""
         cells = self.cells
         return cells is not None and (not cells or (len(cells) == 1 and not cells[0].strip()))
 
 
 class CsvRows:
-    """Takes the lines of one file in order, and yields the rows that they complete."""
+    """Turns the lines of one file, in order, into rows."""
 
     def __init__(self, delimiter: str = ",", first_line: int = 1) -> None:
         """
         Args:
-            delimiter: The character between two fields.
-            first_line: The number of the first line to feed.
+            delimiter: The character between fields.
+            first_line: The first line's number.
         """
         self._delimiter = delimiter
         self._next_line = first_line
@@ -60,7 +59,7 @@ class CsvRows:
             while rows.line_num < len(lines):
                 yield Row(first + rows.line_num, _next(rows))
             return
-        # Parses an open row again once for all these lines, not once a line.
+        # Parses an open row again for all these lines, not for each.
         row = _Lines([*self._begun, *lines])
         reader = csv.reader(row, delimiter=self._delimiter)
         first, self._begun = self._next_line - len(self._begun), []
@@ -87,7 +86,7 @@ class CsvRows:
             first += row.lines_taken
 
     def skip_line(self) -> None:
-        """Count a line that is too long to be fed."""
+        """Count a line that is too long to feed."""
         self._next_line += 1
 
     def finish(self) -> None:
@@ -113,7 +112,7 @@ def _next(reader: Iterator[list[str]]) -> list[str] | None:
 
 
 def _opening_quote(lines: Sequence[str]) -> int:
-    """Return the index, in the joined lines, of the quote that is still open at their end."""
+    """Return the index, in the joined lines, of the quote still open at their end."""
     text = "".join(lines)
     at = opening = text.find('"')
     while at >= 0:
@@ -127,7 +126,7 @@ def _opening_quote(lines: Sequence[str]) -> int:
 
 
 class _MoreWanted(Exception):
-    """The parser wants another line within a row: a quote is open."""
+    """The parser wants another line: a quote is open."""
 
 
 class _Lines:

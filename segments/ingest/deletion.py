@@ -1,14 +1,14 @@
 """
-Reduces what the jobs of a deleted audience keep to the least possible.
+Reduces the data of a deleted audience's jobs to the least possible.
 
-    unfinished jobs fail; a running job, or a job that also changes other audiences, is
-                    treated at its end (`tidy`)
-    finished jobs   no longer change the audience, so a rebuild does not write it; a job that
-                    changed nothing else loses its file and its bad lines
+    unfinished jobs fail; a running job, or one that also changes other audiences, is treated
+                    at its end (`tidy`)
+    finished jobs   no longer change the audience, so a rebuild does not write it; without
+                    other changes, a job loses its file and its bad lines
 
 A file is marked as retired in the transaction that removes it from its job, and the caller deletes
 the file afterwards; if the caller is killed before, the next scrub does, seconds later. The sweep
-that follows a deletion removes the memberships from the store; no bid shows them meanwhile.
+after a deletion removes the memberships from the store; no bid shows them meanwhile.
 
 For the vendors' own data, see `crm_audience.deletion` and `external_audience.deletion`.
 """
@@ -65,7 +65,7 @@ async def forget_in_jobs(
     Remove an audience from the changes of finished jobs.
 
     Returns:
-        The files of jobs that now change nothing, and no longer refer to them.
+        The files of jobs that now change nothing.
     """
     blobs = []
     for job_id in sorted(job_ids):
@@ -97,9 +97,9 @@ async def tidy(
     """
     Remove all that a finished job need not keep.
 
-    That is: everything about audiences that were deleted while the job ran, and a file from which
-    nothing was written, unless it may still be of use: see `segments.ingest.ids_only`. For the
-    audiences of `states`, only corrected metadata are such a use.
+    That is: all about audiences deleted during the job, and a file without a write, unless it may
+    be of use: see `segments.ingest.ids_only`. For the audiences of `states`, only corrected
+    metadata are such a use.
 
     Args:
         conn: A transaction.

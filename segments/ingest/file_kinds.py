@@ -24,7 +24,7 @@ from segments.model.job import Job
 from segments.model.order import Order
 
 KINDS: tuple[type[HashSteps], ...] = (RunSteps, CrmSteps, HashSteps)
-"""The first kind that accepts a file has it; the last accepts any."""
+"""The first that accepts a file has it; the last accepts any."""
 
 
 async def steps_of(job: Job, tools: Tools) -> FileSteps:

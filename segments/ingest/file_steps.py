@@ -10,7 +10,7 @@ The steps of `segments.ingest.run` in which kinds of files differ.
     while_waiting    the file is read, although its job has waited for days
     audience_states  the job has ended: do its audiences still exist?
 
-Each kind is a class; `segments.ingest.file_kinds` lists them. The others derive from the simplest,
+Each kind is a class in `segments.ingest.file_kinds`, derived from the simplest,
 `segments.ingest.hash_steps`.
 """
 
@@ -42,10 +42,10 @@ class Running(Protocol):
         """Save changed fields; without fields, show life."""
 
     async def advance(self, report: Report, checkpoint: Checkpoint) -> None:
-        """Save a checkpoint, also in the store's job mark."""
+        """Save a checkpoint, in the store's job mark too."""
 
     async def changes(self) -> list[Change]:
-        """Return the plan's changes to each id, with the opt-outs of now."""
+        """Return the plan's changes to each id, with the current opt-outs."""
 
 
 class FileSteps(Protocol):
@@ -53,11 +53,11 @@ class FileSteps(Protocol):
 
     @property
     def order(self) -> Order:
-        """The delivery's order, with the number of every audience that this kind can look up."""
+        """The delivery's order, with the numbers of all audiences that this kind can look up."""
 
     @property
     def removing(self) -> Removing:
-        """The file's way to remove persons from audiences."""
+        """How the file removes persons from audiences."""
 
     async def prepare(self, running: Running, spools: ExitStack) -> None:
         """
@@ -65,7 +65,7 @@ class FileSteps(Protocol):
 
         Args:
             running: The job, new or resumed.
-            spools: Closes the spools that are opened here after the work on the file.
+            spools: Closes spools opened here, after the work on the file.
 
         Raises:
             Stopped: The file can't be had, or has no more use.
@@ -77,7 +77,7 @@ class FileSteps(Protocol):
 
         Args:
             job: As prepared.
-            first_block: The file's first block, unpacked; empty before that is read.
+            first_block: Unpacked; empty before the file is read.
         """
 
     async def before_writing(self, running: Running, parser: FileParser, spool: Spool) -> None:

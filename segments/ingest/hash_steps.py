@@ -30,7 +30,7 @@ class RemovesNamed:
         return frozenset(id_ for id_, is_add in audience_to_is_add.items() if not is_add)
 
     def leaver(self, ids: Ids, bucket_bits: int) -> Callable[[bytes], bool]:
-        """Return a predicate for members that the file names."""
+        """Return a predicate for the file's members."""
         return name_set(ids, bucket_bits).__contains__
 
 
@@ -43,7 +43,7 @@ class HashSteps:
 
     @classmethod
     async def of(cls, job: Job, order: Order, tools: Tools) -> Self | None:
-        """Return the steps of a job's file, or `None` if another kind has it."""
+        """Return the steps of a job's file; `None` if another kind has it."""
         del job
         return cls(order, tools)
 

@@ -1,8 +1,8 @@
 r"""
 Decodes a value to its digest, or classifies its shape.
 
-The document's form is hex ("MD5, SHA1 or SHA2 hashed email addresses"). A value with an extra
-mark is accepted, since removing the mark neither loses nor invents a digest:
+The document's form is hex ("MD5, SHA1 or SHA2 hashed email addresses"). An extra mark is accepted,
+since its removal neither loses nor invents a digest:
 
     <hex>,   <hex>;        a spreadsheet's empty column
     '<hex>'  "<hex>"       quoted for SQL, or for CSV
@@ -12,8 +12,7 @@ mark is accepted, since removing the mark neither loses nor invents a digest:
 
 Many words are valid base64, so `parse` accepts base64 only for a whole file.
 
-Reports give only the shape of any other value: a value that is no hash is most often a plain e-mail
-address.
+Reports give only the shape of other values, which are most often plain e-mail addresses.
 """
 
 import codecs
@@ -59,10 +58,7 @@ def is_null(value: bytes) -> bool:
 
 def hex_digest(value: bytes) -> bytes | None:
     """
-    Return the digest of a hex value without padding; `None` if it is none.
-
-    Returns:
-        16, 20 or 32 bytes: MD5, SHA-1, SHA-256.
+    Return the 16, 20 or 32 bytes (MD5, SHA-1, SHA-256) of a hex value without padding, or `None`.
     """
     if len(value) < _FEWEST_HEX_CHARS:  # with or without marks
         return None
@@ -71,7 +67,7 @@ def hex_digest(value: bytes) -> bytes | None:
 
 
 def base64_digest(value: bytes) -> bytes | None:
-    """Return the digest of a base64 value, URL-safe or not; `None` if it is none."""
+    """Return the digest of a base64 value, URL-safe or not, or `None`."""
     if not _BASE64.fullmatch(value):
         return None
     plain = value.rstrip(b"=").translate(_URL_SAFE)

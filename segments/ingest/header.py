@@ -4,12 +4,11 @@ Detects a file's header, and the column of hashes in a table.
 A header is neither counted as a record nor reported as bad, so here alone a person's line could
 disappear silently. Therefore only a line that no partner would send as a record is a header: it has
 a letter and at most 64 characters, is no address, and by its length and digits can't be meant as
-a hash. The report mentions a header, but quotes only names from the list below: the first line of
-a file without a header is a person.
+a hash. The report quotes only names from the list below: without a header, the first line is a
+person.
 
 In a table, as warehouses export, the column of hashes is found by its name, or because no other
-column holds hashes. Two candidates stop the file, since a guess could silently load the wrong
-column.
+column holds hashes. Two candidates stop the file, since a guess could silently load the wrong one.
 """
 
 import csv
@@ -69,7 +68,7 @@ def is_header(value: bytes) -> bool:
 
 
 def known_text(line: bytes) -> str:
-    """Return a header's text if all its names are known and may be shown; else nothing."""
+    """Return a header's text if all its names are known; else nothing."""
     text = line.decode(errors="replace").strip()
     names = [_name(cell) for cell in cells_of(text, delimiter_of(text))]
     known = KNOWN_NAMES | _KNOWN_BESIDES
@@ -77,7 +76,7 @@ def known_text(line: bytes) -> str:
 
 
 def delimiter_of(line: str) -> str | None:
-    """Return the character between a header's columns; `None` for a single column."""
+    """Return the character between a header's columns, or `None`."""
     found = max(DELIMITERS, key=line.count)
     return found if found in line else None
 
@@ -102,14 +101,14 @@ def is_table_header(line: bytes) -> bool:
 
 def column_of_hashes(names: Sequence[str], rows: Sequence[Sequence[str]]) -> int | None:
     """
-    Find the column of hashes of a table.
+    Find a table's column of hashes.
 
     Args:
-        names: The names of its columns.
-        rows: Its first rows.
+        names: The columns' names.
+        rows: The first rows.
 
     Returns:
-        The column's index, from 0; `None` if no column has a hash in these rows.
+        Its index, from 0; `None` if no column has a hash in these rows.
 
     Raises:
         Stopped: UNREADABLE_FILE: there are two candidates.

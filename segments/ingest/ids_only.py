@@ -6,8 +6,8 @@ delivered file: plain addresses sent by mistake, postal addresses, other columns
 original's name, size and announcement; its digest is in the job's fingerprint.
 
 The copy is complete before the job refers to it; then the original is deleted. If the loader is
-killed in between, `Report.delivered_blob` names the original for the next. A run of an external
-audience only ever has ids: `segments.ingest.external_audience.delta`.
+killed in between, `Report.delivered_blob` names the original for the next. External audiences' runs
+only ever have ids: `segments.ingest.external_audience.delta`.
 
 Before that, and if a job ends without a write:
 
@@ -16,8 +16,8 @@ Before that, and if a job ends without a write:
     failed by a fault of ours      is deleted 7 days after its arrival
     was refused for its metadata   is deleted `SEGMENTS_REFUSED_FILE_H` after the answer; until
                                    then corrected metadata find it
-    was refused for its content    is deleted with the answer
-    was refused by an operator     likewise
+    was refused for its content,   is deleted with the answer
+    or by an operator
     failed after a write           becomes the ids that were read from it
 """
 
@@ -38,16 +38,16 @@ LOOK_EVERY_S = 3600.0
 """How often a loader looks for originals that are due."""
 
 AT_MOST_S = 7.0 * S_PER_DAY - LOOK_EVERY_S
-"""The age from which the next look removes an original, whatever the state of its job."""
+"""The age at which the next look removes an original, whatever the job's state."""
 
 _LATE_S = AT_MOST_S - S_PER_DAY
-"""The age from which a job becomes ids before it writes: no file takes a day."""
+"""The age at which a job becomes ids before it writes: no file takes a day."""
 
 _ROWS_AT_ONCE = 256 << 10
 
 
 def has_original(job: Job) -> bool:
-    """Tell whether a job's kept file may hold more than ids."""
+    """Tell whether a job's file may hold more than ids."""
     return not job.report.is_ids and not job.order.is_of_marked_ids
 
 
@@ -58,11 +58,11 @@ def is_late(job: Job, now_s: float) -> bool:
 
 def goes_at_s(job: Job, refused_file_s: float) -> float:
     """
-    Return when to delete the file of a job that ended without a write.
+    Return when to delete the file of a job without a write.
 
     Args:
         job: A job whose file no rebuild reads.
-        refused_file_s: How long a file that was refused for its metadata is kept.
+        refused_file_s: How long a file refused for its metadata is kept.
     """
     ended_at_s = job.created_at_s if job.finished_at_s is None else job.finished_at_s
     is_for_nobody = job.stop in OF_CONTENT or job.stop is StopReason.NOT_RELEASED
@@ -95,7 +95,7 @@ async def keep_ids_only(
         blobs: Receives the copy.
         job: The file's job.
         spool: The file's ids.
-        still_here: Called during the copy, which may take longer than a lease.
+        still_here: Called during the copy, which may outlast a lease.
 
     Returns:
         The job with the copy.

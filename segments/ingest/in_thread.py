@@ -10,7 +10,7 @@ _SHOW_EVERY_S = 0.25
 
 
 class Abandoned(Exception):
-    """The work has no waiter any more."""
+    """Nothing waits for the work any more."""
 
 
 class Abandonable(Protocol):
@@ -29,17 +29,15 @@ async def awaited(
     still_here: Callable[[], Awaitable[None]] = nobody_asks,
 ) -> T:
     """
-    Wait for work in a thread.
-
-    The work has ended when this returns or raises, so its files can be closed.
+    Wait for work in a thread, which has ended on return or raise: its files can be closed.
 
     Args:
         work: Becomes abandoned when `still_here` raises or this task is cancelled.
-        running: The work's awaitable, for example from `asyncio.to_thread`.
-        still_here: Called four times a second, and after the work has ended.
+        running: The work's awaitable, as from `asyncio.to_thread`.
+        still_here: Called four times a second, and after the work.
 
     Raises:
-        Exception: The exception of the work or of `still_here`.
+        Exception: Of the work or of `still_here`.
     """
     task = asyncio.ensure_future(running)
     try:

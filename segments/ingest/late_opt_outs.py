@@ -1,20 +1,20 @@
 """
-Records for each id whether a RESTRICT that arrived while a job ran came before or after the job.
+Records for each id whether a RESTRICT during a job came before or after the job.
 
 A RESTRICT refuses later memberships, and hides earlier ones but keeps them (Article 18 GDPR). So
 the same file and request leave different records, depending on whether the job had reached the
-person before. The store decides this id by id, and nothing else knows it. So after its last write,
-a job reads the records of all ids whose RESTRICT was recorded since it began:
+person before, which only the store knows. So after its last write, a job reads the records of all
+ids whose RESTRICT was recorded since it began:
 
     record as the job would leave it    the job was first; noted in the ledger
     anything else                       the RESTRICT was first; nothing to note
 
-Ids outside the file may be noted too, as may ids that had the same memberships before; for these,
-both orders leave the same record. An ERASURE needs no note: it deletes earlier memberships and
-refuses later ones, so the order makes no difference.
+Ids outside the file, or with the same memberships before, may be noted too: for these, both orders
+leave the same record. An ERASURE needs no note: it deletes earlier memberships and refuses later
+ones.
 
-With these notes, `segments.upkeep.rebuild` reproduces the store byte for byte. They cost one
-lookup for each id that is opted out during a job, and otherwise nothing.
+With these notes, `segments.upkeep.rebuild` reproduces the store byte for byte. They cost a lookup
+for each id opted out during a job.
 """
 
 from collections.abc import Sequence
@@ -39,10 +39,10 @@ async def note_late(
     ledger: AsyncEngine, redis: Redis, job: "Job", changes: Sequence[Change]
 ) -> int:
     """
-    Note the RESTRICTs that came after a finished job had reached their ids.
+    Note the RESTRICTs after a finished job had reached their ids.
 
     Returns:
-        The number of the ledger's last opt-out: any later one came after the job.
+        The number of the ledger's last opt-out; any later opt-out came after the job.
     """
     async with reading(ledger) as conn:
         until_seq = await opt_outs.last_seq(conn)

@@ -1,14 +1,13 @@
 """
 Splits the blocks of a file into whole lines, in bounded memory.
 
-A line beyond a limit is discarded as it arrives, even a gigabyte of it; the caller learns its
-position.
+A line beyond a limit is discarded as it arrives, be it a gigabyte; the caller learns its position.
 """
 
 from typing import NamedTuple
 
 MAX_LINE_BYTES = 4096
-"""No line of a record, with its line end, needs more."""
+"""No record's line, with its line end, needs more."""
 
 
 class Lines(NamedTuple):
@@ -27,7 +26,7 @@ class LineSplitter:
         self._is_in_long_line = False
 
     def feed(self, block: bytes) -> Lines:
-        """Take the next bytes of the file; return complete lines."""
+        """Take the file's next bytes; return complete lines."""
         is_behind = False
         if self._is_in_long_line:
             end = block.find(b"\n") + 1
@@ -45,7 +44,7 @@ class LineSplitter:
         return Lines(is_behind, text[:end])
 
     def finish(self) -> Lines:
-        """Take the end of the file, where the last line may lack its line end."""
+        """Take the end of the file; the last line may lack its line end."""
         cut = Lines(self._is_in_long_line, self._rest)
         self._rest = b""
         self._is_in_long_line = False

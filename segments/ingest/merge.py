@@ -1,7 +1,7 @@
 """
-The second half of a job: from the spool into the store, batch by batch.
+Writes a job's spool into the store, batch by batch: the second half of a job.
 
-The job can stop and resume after each batch, so a batch must outlast neither a lease nor a person's
+A job stops and resumes only between batches, so a batch must outlast neither a lease nor a person's
 patience: `PAIRS_PER_BATCH` pairs of id and audience take about a second.
 """
 
@@ -16,7 +16,7 @@ PAIRS_PER_BATCH = 256 << 10
 
 
 class Merged(NamedTuple):
-    """The result of a batch; all parts of the spool below `next_part` are in the store."""
+    """A batch's result; all parts of the spool below `next_part` are in the store."""
 
     next_part: int
     rows: int
@@ -50,7 +50,7 @@ async def merge(
 
 
 def by_audience(changes: Sequence[Change], tallies: Sequence[Tally]) -> dict[int, Tally]:
-    """Return the tallies of changes, in their order, by audience; an audience may have several."""
+    """Return the tallies of changes by audience; an audience may have several."""
     added_up: dict[int, Tally] = {}
     for change, tally in zip(changes, tallies, strict=True):
         added_up[change.audience_id] = added_up.get(change.audience_id, Tally()) + tally

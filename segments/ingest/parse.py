@@ -2,25 +2,24 @@
 Parses plain text to ids: one hash a line, in any shape that partners export.
 
 "A single column of entirely MD5, SHA1 or SHA2 hashed email addresses"
-(LiveAudience, "Email hash data file"). The first valid line determines which of the three the file
-has. A hash of another length is then a bad line, as is any other text, and a hash that is no
-person's (`segments.model.identity`). Bad lines are counted by reason, and the first of each reason
-are named by number. Their content is never kept: data sent by mistake is most often a plain e-mail
-address.
+(LiveAudience, "Email hash data file"). The first valid line determines which of the three. A hash
+of another length is then a bad line, as is any other text, and a hash that is no person's
+(`segments.model.identity`). Bad lines are counted by reason, and the first of each reason are named
+by number. Their content, most often a plain e-mail address, is never kept.
 
 The beginning of a file determines its format (`beginning`): a header, a table with a column of
 hashes, or base64, if its first `LINES_LOOKED_AT` lines all are. A repeated header is another
-shard's, and no record.
+shard's.
 
 Two ways through, with the same result:
 
 - Regular: every line of the block is exactly hash + line end. The block is then a matrix of
-  bytes; its line ends are checked by column, and the rest becomes binary in one call, which
-  refuses a line that merely has the right length.
+  bytes; its line ends are checked by column, and one call turns the rest into binary, and refuses
+  other characters than hex.
 - Anything else, line by line: blank lines, headers, quotes, padding, marks around a hash,
-  tables, base64, and any block that contains a bad line.
+  tables, base64, and any block with a bad line.
 
-Memory is a block and an incomplete line of at most `MAX_LINE_BYTES`, however long a "line" is.
+Memory is a block and an incomplete line of at most `MAX_LINE_BYTES`.
 
 Measured on one core, SHA-256, blocks of 256 KiB (which stay in its cache; 4 MiB are half as
 fast): regular 17 M rows/s, line by line 1 M rows/s.
@@ -57,8 +56,8 @@ MAX_SAMPLES = 20
 """Of each reason."""
 
 MAX_SHAPED = 1_000_000
-"""How many values of a file that are no digests are told apart by their shape, which takes up to
-4 µs each; the others count as `NOT_A_HASH`, which is true of them all."""
+"""How many values that are no digests are told apart by shape, at up to 4 µs each; the others count
+as `NOT_A_HASH`, true of them all."""
 
 LINE_ENDS = (b"\n", b"\r\n")
 _NO_PERSON = np.frombuffer(b"".join(sorted(NO_PERSON)), np.uint8).reshape(-1, ID_BYTES)
@@ -66,11 +65,7 @@ _NO_IDS: Ids = np.empty((0, ID_BYTES), np.uint8)
 
 
 class FileParser(Protocol):
-    """
-    Reads one file of any kind: feed it the blocks in order, then finish.
-
-    The counts cover everything fed so far.
-    """
+    """Reads one file of any kind: feed it the blocks in order, then finish. Counts are so far."""
 
     @property
     def hash_type(self) -> str | None:
@@ -78,15 +73,15 @@ class FileParser(Protocol):
 
     @property
     def rows(self) -> int:
-        """The number of records, as the kind of file counts them."""
+        """The records, as the kind of file counts them."""
 
     @property
     def header_rows(self) -> int:
-        """The number of headers, which some senders count as records; several in joined shards."""
+        """The headers, which some senders count as records; several in joined shards."""
 
     @property
     def header_line(self) -> int:
-        """The line number of the header, from 1; 0 without a header."""
+        """The header's line number, from 1; 0 without a header."""
 
     @property
     def header(self) -> str:
@@ -98,19 +93,19 @@ class FileParser(Protocol):
 
     @property
     def well_formed(self) -> int:
-        """The number of well-formed values, including those that become no id."""
+        """The well-formed values, including those that become no id."""
 
     @property
     def bad(self) -> int:
-        """The number of bad rows or values."""
+        """The bad rows or values."""
 
     @property
     def samples(self) -> list[BadLine]:
-        """Some of the bad lines, of each reason."""
+        """Some bad lines of each reason."""
 
     @property
     def bad_by_reason(self) -> Mapping[BadLineReason, int]:
-        """The number of bad rows or values by reason, where the kind of file knows reasons."""
+        """The bad rows or values by reason, if this kind of file knows reasons."""
 
     def feed(self, block: bytes) -> Ids:
         """Take the next bytes; return complete ids."""
@@ -121,7 +116,7 @@ class FileParser(Protocol):
 
 class Parser:
     """
-    Takes the blocks of one file in order, and returns their ids.
+    Parses the blocks of one file, in order, to ids.
 
     Args:
         hash_type: The delivery's `md5`, `sha1` or `sha2`; `None`: the first valid line decides.
@@ -140,7 +135,7 @@ class Parser:
         self.bad_by_reason: Counter[BadLineReason] = Counter()
         self._splitter = LineSplitter()
         self._beginning: list[bytes] | None = []
-        """The lines so far, until they suffice to determine the format; then `None`."""
+        """The lines until they determine the format; then `None`."""
         self._shapes_left = max_shaped
         self._wanted_lines = LINES_LOOKED_AT
         self._wanted_bytes = LINES_LOOKED_AT * MAX_LINE_BYTES
@@ -150,12 +145,12 @@ class Parser:
 
     @property
     def rows(self) -> int:
-        """The number of records so far: lines that are neither blank nor a header."""
+        """The records so far: lines that are neither blank nor a header."""
         return self.valid + self.bad
 
     @property
     def bad(self) -> int:
-        """The number of bad rows or values so far."""
+        """The bad rows or values so far."""
         return self.bad_by_reason.total()
 
     @property
@@ -204,7 +199,7 @@ class Parser:
         return self._begun(self._beginning, Lines(is_behind_long_line=False, lines=b""))
 
     def _is_told_by(self, text: bytes) -> bool:
-        """Tell whether the lines so far suffice to determine the format."""
+        """Tell whether the lines so far determine the format."""
         is_first = self._wanted_lines == LINES_LOOKED_AT
         if is_first and hex_digest(text.partition(b"\n")[0].strip(PADDING)) is not None:
             return True
@@ -339,7 +334,7 @@ def _matrix(ids: list[bytes]) -> Ids:
 
 
 def regular_ids(text: bytes, chars: int, line_end: bytes) -> Ids | None:
-    """Return the ids of equally formed lines; `None` if any line differs."""
+    """Return the ids of equally formed lines, or `None`."""
     stride = chars + len(line_end)
     if len(text) % stride:
         return None

@@ -4,9 +4,9 @@ Maps a partner's segments to audiences and changes.
 Audiences are created before their first membership, which needs their number. The catalog shows
 them to the bid path when the job is done, so a new segment appears whole.
 
-A job keeps its plan. A resumed job, or a rebuild years later, applies the plan instead of current
-settings, and so writes the same bytes. Only the opt-outs that forbid an addition are looked up each
-time, because later opt-outs count too.
+A resumed job, or a rebuild years later, applies the job's plan instead of current settings, and so
+writes the same bytes. Only the opt-outs that forbid an addition are looked up each time, because
+later opt-outs count too.
 """
 
 from collections.abc import Iterable
@@ -33,12 +33,12 @@ async def plan(
     at_s: float,
 ) -> tuple[Planned, ...]:
     """
-    Find the audience of each segment, or create it, as the document requires.
+    Find or create the audience of each segment, as the document requires.
 
     Args:
         conn: A transaction.
         order: The delivery's order.
-        job_id: The delivery's job, which is noted of each audience.
+        job_id: The delivery's job, noted of each audience.
         owner_id: The account that owns the audiences.
         partner_id: The account that shows them: the owner, or its agency.
         at_s: The time at which the memberships begin.

@@ -2,10 +2,8 @@
 The first half of a job: `unpack -> validate -> parse`, into the spool.
 
 It blocks, and runs in a worker thread; its waiter reads `progress`, and sets `is_abandoned` to
-stop it at the next block. Nothing is written to the store, so a file that does not match its
+stop it at the next block. It does not write to the store, so a file that does not match its
 description has no effect.
-
-The kind of file chooses the parser by the first block. A file that is kept as ids needs none.
 """
 
 from collections.abc import Callable, Iterator
@@ -50,7 +48,7 @@ class Reading:
         """
         Args:
             blobs: Holds the file.
-            name: The name of its blob.
+            name: Its blob's name.
             order: Describes the file.
             spool: Receives its ids.
             parser_for: Makes the parser from the file's first block; from an empty block, with zero
@@ -103,7 +101,7 @@ class Reading:
     def _read_ids(self) -> None:
         blob = self._blob()
         if blob.size_bytes % ID_BYTES:
-            # The blob was written whole, so disk or bucket has lost its end.
+            # The blob was written whole: disk or bucket has lost its end.
             raise Stopped(
                 StopReason.UNREADABLE_FILE, f"ids that break off ({blob.size_bytes} bytes)"
             )
@@ -139,11 +137,11 @@ def is_of_digest(
     watched: Callable[[Iterator[bytes]], Iterator[bytes]] = lambda blocks: blocks,
 ) -> bool:
     """
-    Tell whether a file has the digest in its order, if any.
+    Tell whether a file has its order's digest, if any.
 
     Args:
         order: Describes the file.
-        opened: Opens the file, each time again.
+        opened: Opens the file anew.
         watched: Wraps each pass over the blocks.
 
     Raises:
@@ -157,7 +155,7 @@ def is_of_digest(
 
 
 def delivered_blocks(blob: Blob) -> Iterator[bytes]:
-    """Yield a blob's bytes unchanged, archive or not."""
+    """Yield a blob's bytes unchanged."""
     with blob.buffered() as delivered:
         while block := delivered.read(BLOCK_BYTES):
             yield block

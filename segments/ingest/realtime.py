@@ -1,15 +1,15 @@
 """
 Stores a few thousand ids before they are acknowledged.
 
-They are an ordinary job with a blob, so `rebuild` finds them and a crash loses nothing; the blob
-holds only the ids. But a partner's jobs apply in order, and a file that takes an hour may come
-first, while the next bid must show these ids. So:
+They are an ordinary job with a blob of ids, so `rebuild` finds them and a crash loses nothing. But
+a partner's jobs apply in order, and a file that takes an hour may come first, while the next bid
+must show these ids. So:
 
     no older unfinished job     claimed, written, done
     an older unfinished job     written at once, and again by the loader in the order
                                 of the jobs
 
-Either way, the store ends as the order of the jobs has it. While the store is away, the job waits.
+Either way, the store ends as that order has it. While the store is away, the job waits.
 """
 
 import asyncio
@@ -61,7 +61,7 @@ class Chunk(NamedTuple):
 
 
 class Applied(NamedTuple):
-    """The result of a chunk, which is durable in the ledger."""
+    """A chunk's result, durable in the ledger."""
 
     request_id: str
     is_in_store: bool
@@ -72,7 +72,7 @@ class Realtime:
     """Applies chunks."""
 
     expected_ids: int
-    """The number of persons that a new store is laid out for."""
+    """The persons that a new store is laid out for."""
 
     ledger: AsyncEngine
     redis: Redis
@@ -82,7 +82,7 @@ class Realtime:
 
     async def apply(self, account: Account, chunk: Chunk) -> Applied:
         """
-        Keep a chunk durably, and write it to the store if the store is available.
+        Keep a chunk durably, and write it to the store if available.
 
         Args:
             account: The sender.
@@ -130,7 +130,7 @@ class Realtime:
         opt_outs_before: int,
         may_claim: bool,
     ) -> tuple[Upload, Job, list[Change]]:
-        """Create the job; claim it if there is no older unfinished job and `may_claim`."""
+        """Create the job; claim it if `may_claim` and no older job is unfinished."""
         now_s, audience = self.now_s(), chunk.audience
         # The lock keeps other replicas from adding an older job after our check.
         await accounts.lock(conn, audience.partner_id)
@@ -193,7 +193,7 @@ class Realtime:
             return bool(await crm_audiences.of_this_door(conn, [audience.id]))
 
     async def _opt_outs_in_store(self) -> int:
-        """Return the number of the store's last opt-out; 0 if unknown."""
+        """Return the store's last opt-out; 0 if unknown."""
         try:
             return (await own_meta(self.ledger, self.redis)).opt_outs
         except (RedisError, StoreUnusable, OSError):

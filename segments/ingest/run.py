@@ -1,8 +1,7 @@
 """
 Runs a job to its end; `segments.model.job` defines that.
 
-`run` passes each new state of the job to `keep`, whose exceptions stop the job there. So this
-module needs no leases, progress bars or signals.
+`run` passes each new state to `keep`, so this module needs no leases, progress bars or signals.
 
 A checkpoint counts only as far as the store confirms it: a store that has fallen back to an
 earlier state gets the whole job again. See `segments.store.job_marks`.
@@ -69,9 +68,7 @@ async def run(job: Job, tools: Tools, keep: Keep) -> Job:
 
 async def wait_as_ids(job: Job, tools: Tools, keep: Keep) -> Job:
     """
-    Read the file of a waiting job, and reduce it to ids.
-
-    This does not write to the store, and works without it.
+    Reduce the file of a waiting job to ids, without the store.
 
     Returns:
         The job, queued again; or failed, because the file does not match its description.
@@ -147,7 +144,7 @@ class _Run:
         await self._keep(self.job)
 
     def _note_time(self, stage: str) -> None:
-        """Note the end of a stage, unless an earlier run of the job came as far."""
+        """Note the end of a stage, unless an earlier run came as far."""
         if getattr(self.job.report, stage) is None:
             report = replace(self.job.report, **{stage: self._tools.now_s()})
             self.job = replace(self.job, report=report)

@@ -5,8 +5,8 @@ Finds which ids of a file were seen in bids: the reader of `segments.store.seen_
         for each batch of ids        those that no earlier filter contained
             4 probes in turn         of the ids that are left
 
-Memory holds a day's filter, 16 MiB, twice during its read, a batch, and the answer as a bit an
-id, 1.25 MB for 10 million ids. A filter that is a tenth full rejects most ids at the first probe.
+Memory holds a day's filter (twice during its read), a batch, and the answer as a bit an id,
+1.25 MB for 10 million ids. A filter that is a tenth full rejects most ids at the first probe.
 """
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -24,13 +24,13 @@ Mask: TypeAlias = NDArray[np.bool_]
 
 
 class SeenIds:
-    """The seen ids of some batches, in the order of the batches."""
+    """Some batches' seen ids, in order."""
 
     def __init__(self) -> None:
         self._packed: list[NDArray[np.uint8]] = []
 
     def mask(self, batch: int, ids: Ids) -> Mask:
-        """Return for each id of a batch whether it was seen; `batch` is its number."""
+        """Return for each id of the batch of that number whether it was seen."""
         if batch >= len(self._packed):
             return np.zeros(len(ids), np.bool_)
         return np.unpackbits(self._packed[batch], count=len(ids)).view(np.bool_)
@@ -51,12 +51,12 @@ async def seen_in_bids(
     still_here: Callable[[], Awaitable[None]],
 ) -> list[SeenIds] | None:
     """
-    Find the ids that occurred in bids of the last `SEEN_DAYS` days.
+    Find the ids in bids of the last `SEEN_DAYS` days.
 
     Args:
         redis: The store.
         today: As `record.day_of` counts.
-        sets: Each returns its batches, the same for each call; called once a day.
+        sets: Each returns its batches, always the same; called once a day.
         still_here: Called after each batch.
 
     Returns:

@@ -5,15 +5,14 @@ Between parsing and merging, the ids lie in an unnamed file, 16 bytes each. So:
 
 - Nothing is written to the store before the whole file has proved to match its
   description: digest, archive, record count, at least one valid record.
-- The ids of a bucket come together. In the file's order, a batch meets each bucket once or
-  twice; in the order of the ids, a bucket receives all its changes in one call. Measured, 2 million
-  ids into a store laid out for 10 million: 30,000 rows/s in the file's order, 167,000 in that of
-  the ids; sorting takes 0.1 µs a row.
+- A bucket receives all its changes in one call; in the file's order, a batch meets each bucket once
+  or twice. Measured, 2 million ids into a store laid out for 10 million: 30,000 rows/s in the
+  file's order, 167,000 in that of the ids; sorting takes 0.1 µs a row.
 - Equal ids meet in a batch, so the count of duplicates is exact.
 - A checkpoint is one small number.
 
 A spool is two steps of a radix sort. Each block of ids is sorted by the first `PART_BITS` bits, the
-*part*, and written to the file in one piece:
+*part*, and written in one piece:
 
     file     | block 0                  | block 1                  | ...
              | part 0 | part 1 | part 2 | part 0 | part 1 | part 2 |
@@ -21,11 +20,11 @@ A spool is two steps of a radix sort. Each block of ids is sorted by the first `
     batch    | part 0, part 1 of block 0 | part 0, part 1 of block 1 | ...
 
 A batch is a range of parts, gathered with one read a block. Ids are hashes, so parts are of equal
-size. If a sender skews them, a part is split into several batches, which bounds memory. Then, and
-only then, some duplicates count as "unchanged".
+size. If a sender skews them, a part is split into several batches, which bounds memory; only then
+some duplicates count as "unchanged".
 
-The file vanishes with its process, however that ends. The next process reads the delivered file
-again, which is the smaller part of the work.
+The file vanishes with its process. The next process reads the delivered file again, the smaller
+part of the work.
 """
 
 import os
@@ -55,7 +54,7 @@ class Batch(NamedTuple):
 
 
 class Spool:
-    """Takes all ids of a file, and after `finish` returns them in batches. A context manager."""
+    """Takes all ids of a file; after `finish`, returns them in batches. A context manager."""
 
     def __init__(
         self, directory: Path, block_rows: int = BLOCK_ROWS, *, reserve_bytes: int | None = None
@@ -63,7 +62,7 @@ class Spool:
         """
         Args:
             directory: Holds the unnamed file; created if missing.
-            block_rows: The number of ids to sort at a time, in memory.
+            block_rows: The ids to sort at a time, in memory.
             reserve_bytes: The part of its disk to leave free: see `segments.files.disk`.
 
         Raises:
@@ -75,7 +74,7 @@ class Spool:
         self._file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 - closed by __exit__
         self._block = np.empty((block_rows, ID_BYTES), np.uint8)
         self._used = 0
-        # For each block, the beginnings of its parts, in rows of the block.
+        # The beginnings of each block's parts, in rows of the block.
         self._starts: list[NDArray[np.uint32]] = []
         self._block_at: list[int] = [0]  # in rows from the beginning of the file
 

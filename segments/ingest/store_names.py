@@ -9,13 +9,13 @@ from segments.store import keys
 NAME_BYTES = keys.FIELD_END
 Names = npt.NDArray[np.bytes_]
 """
-The bucket's number in 4 bytes, then the field. numpy ignores trailing zeros; this is harmless
-between names of equal length, which are only compared with each other.
+The bucket's number in 4 bytes, then the field. numpy ignores trailing zeros: harmless between names
+of equal length.
 """
 
 
 def names_of(ids: Ids, bucket_bits: int) -> Names:
-    """Return the names of ids in a store with `2 ** bucket_bits` buckets."""
+    """Return ids' names in a store with `2 ** bucket_bits` buckets."""
     names = ids[:, : keys.FIELD_END].copy()
     prefixes = names[:, : keys.FIELD_START].copy().view(">u4")
     buckets = (prefixes >> np.uint32(32 - bucket_bits)).astype(">u4")
@@ -24,6 +24,6 @@ def names_of(ids: Ids, bucket_bits: int) -> Names:
 
 
 def name_set(ids: Ids, bucket_bits: int) -> set[bytes]:
-    """Return the names of ids, for single lookups."""
+    """Return ids' names for single lookups."""
     raw = names_of(ids, bucket_bits).tobytes()
     return {raw[at : at + NAME_BYTES] for at in range(0, len(raw), NAME_BYTES)}

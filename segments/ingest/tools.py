@@ -1,4 +1,4 @@
-"""The tools of a job."""
+"""A job's tools."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ from segments.ingest.merge import PAIRS_PER_BATCH
 
 
 class FileTools(Protocol):
-    """The tools for kept files, without the store."""
+    """For kept files, without the store."""
 
     @property
     def ledger(self) -> AsyncEngine:
-        """Knows the owners of the files."""
+        """Knows the files' owners."""
 
     @property
     def blobs(self) -> Blobs:
@@ -39,7 +39,7 @@ class FileTools(Protocol):
 
 @dataclass(frozen=True)
 class Tools:
-    """The tools of a job."""
+    """A job's tools."""
 
     ledger: AsyncEngine
     redis: Redis

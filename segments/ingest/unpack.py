@@ -10,9 +10,9 @@ Other kinds of files are refused by name: read as text, a tar's headers swallow 
 each member.
 
 An archive's own size fields are unreliable, so inflation is bounded as it proceeds: a block at a
-time, and in all at most `MAX_INFLATION` times the delivered size. E-mail hashes are hex digits of
-random bits, which no archive compresses below half. Lines and cells cost more than bytes to read,
-so both count towards the inflated size: see `Allowance`.
+time, and in all `MAX_INFLATION` times the delivered size. No archive compresses hex digits of
+random bits below half. Lines and cells cost more than bytes to read, so both count towards the
+inflated size: see `Allowance`.
 """
 
 import bz2
@@ -35,16 +35,16 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 BLOCK_BYTES = 256 << 10
-"""The most plain text to hold at a time; `parse` says why not more."""
+"""The most plain text to hold at a time; `parse` says why."""
 
 MAX_INFLATION = 100
 ALWAYS_ALLOWED_BYTES = 8 << 20
-"""Small files of equal lines inflate further, and do no harm."""
+"""Small files of equal lines inflate further, without harm."""
 
 _LINE_BYTES = 16
 _COMMA_BYTES = 4
-"""The bytes that a line and a comma count as: of the shortest possible lines, 58 KB of
-gzip were 32 million, and a minute's work."""
+"""What a line and a comma count as: of the shortest lines, 58 KB of gzip were 32 million, and a
+minute's work."""
 
 _MAX_ZIP_READ_BYTES = 1 << 20
 
@@ -62,7 +62,7 @@ _UNREADABLE = (
 
 
 class Allowance:
-    """The size to which a file may still inflate."""
+    """The size to which a file may inflate."""
 
     def __init__(self, size_bytes: int) -> None:
         """
@@ -103,7 +103,7 @@ def is_archive(blob: Blob) -> bool:
 
 
 def is_zip(blob: Blob) -> bool:
-    """Tell whether a file is an archive that may have several members."""
+    """Tell whether a file is an archive of possibly several members."""
     return _head(blob).startswith(_ZIPS)
 
 
@@ -218,7 +218,7 @@ def _only_member(archive: zipfile.ZipFile) -> IO[bytes]:
 
 def refuse_other_kinds(first: bytes) -> None:
     """
-    Refuse plain bytes that are no text, and name their format.
+    Refuse plain bytes that are no text, by the name of their format.
 
     Raises:
         Stopped: UNREADABLE_FILE.
@@ -248,10 +248,7 @@ def _unreadable(detail: str) -> Stopped:
 
 
 class _BoundedReads(io.BufferedReader):
-    """
-    Refuses a large read: `zipfile` reads an archive's directory at once, and a directory of a
-    million members is not that of a single file.
-    """
+    """Refuses a large read: `zipfile` reads at once the directory, even of a million members."""
 
     def __init__(self, blob: Blob) -> None:
         super().__init__(blob, READ_BYTES)
@@ -266,7 +263,7 @@ class _BoundedMember(io.RawIOBase):
     """
     The file in a zip with BZip2 or LZMA.
 
-    `zipfile` inflates all that it has read of these at once: 800 bytes of BZip2 become a gigabyte.
+    `zipfile` inflates all of its input at once: 800 bytes of BZip2 become a gigabyte.
     """
 
     def __init__(self, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:

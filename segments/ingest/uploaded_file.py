@@ -2,7 +2,7 @@
 Turns an arrived file of the Audience API into a job, which its upload's row names.
 
 One transaction writes both, so each job has an upload, and no upload two jobs; the blob exists
-before. A second caller gets `UsedBefore`, and deletes its own blob.
+before. A second caller gets `UsedBefore`, and deletes its blob.
 """
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -29,14 +29,8 @@ async def arrived(
     """
     Create the job of an upload whose file is in the blob store.
 
-    Args:
-        conn: A transaction; to be rolled back if this raises.
-        upload: An upload without a job.
-        audience: The upload's audience.
-        blob: The name of the file's blob.
-        sha256: The file's digest, or another unique text.
-        size_bytes: The file's size.
-        now_s: The time.
+    `conn` is a transaction, to be rolled back if this raises; `upload` has no job; `sha256` is
+    the file's digest, or another unique text.
 
     Raises:
         segments.model.quota.OverQuota: The partner may deliver no more now.

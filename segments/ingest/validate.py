@@ -1,7 +1,5 @@
 """
-Checks that a file matches its description.
-
-Its digest and number of records are compared with the order's; after a scrub, with the scrub's.
+Checks that a file matches its order's digest and number of records; after a scrub, the scrub's.
 """
 
 import hashlib
@@ -17,7 +15,7 @@ SCRUBBED_DIGEST = "md5"
 
 
 def check_digest(order: Order, blocks: Iterable[bytes]) -> bool:
-    """Tell whether these bytes have the order's digest; true if it has none."""
+    """Tell whether bytes have the order's digest, if any."""
     if order.digest is None or order.digest_algorithm is None:
         return True
     digest = hashlib.new(order.digest_algorithm, usedforsecurity=False)

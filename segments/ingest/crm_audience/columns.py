@@ -1,9 +1,9 @@
 """
 The columns of a file of typed columns, and those that are ids.
 
-A CRM system exports its data on a person: a header names the columns, and each value but the
-device id is hashed (SHA-256, hex). Only values that can occur in a bid request become ids. Postal
-addresses and social security numbers never do; they are counted, and kept nowhere.
+A CRM system exports its data on a person under a header; each value but the device id is hashed
+(SHA-256, hex). Only values that can occur in a bid request become ids. Postal addresses and social
+security numbers never do; they are counted, and kept nowhere.
 
     column           value              id
     EMAIL            SHA-256, hex       as an e-mail hash of `segments.model.identity`
@@ -13,9 +13,9 @@ addresses and social security numbers never do; they are counted, and kept nowhe
     SECURITYNUMBER   SHA-256, hex       none
 
 The delimiter is `,`, or `;`, tab or `|` as in Excel's files of other languages. Titles are
-compared without case, blanks, `_` and `-`: `Postal address` matches. Columns with other titles are
-skipped. A file with EMAIL as its only column is a file of e-mail hashes of any algorithm with a
-title instead: see `segments.ingest.parse`, which is many times faster.
+compared without case, blanks, `_` and `-`; columns with other titles are skipped. With EMAIL alone,
+the file is one of e-mail hashes of any algorithm under a title: see `segments.ingest.parse`, which
+is many times faster.
 """
 
 import csv
@@ -28,7 +28,7 @@ _IGNORED = str.maketrans("", "", " _-")
 
 
 class DataType(StrEnum):
-    """The content of a column, in the vendor's words."""
+    """A column's content, in the vendor's words."""
 
     EMAIL = "EMAIL"
     PHONE = "PHONE"
@@ -46,7 +46,7 @@ Columns = tuple[DataType | None, ...]
 
 def columns_of(text: bytes) -> Columns | None:
     """
-    Return the columns that a file's first line names; `None` if it is no such header.
+    Return the columns in a file's first line; `None` if it is no such header.
 
     Args:
         text: The file's beginning, at least its first line, from `segments.ingest.text`.

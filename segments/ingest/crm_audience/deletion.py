@@ -19,7 +19,7 @@ from segments.model.audience import Audience
 
 async def delete_audience(conn: AsyncConnection, audience: Audience, *, now_s: float) -> list[str]:
     """
-    Delete an audience and all related data.
+    Delete an audience and its data.
 
     Args:
         conn: A transaction.

@@ -1,10 +1,9 @@
 """
 Counts distinct values in bounded memory.
 
-Exact up to `EXACT` values, by their first 64 bits: eight bytes each. Beyond that, HyperLogLog
-(Flajolet et al., 2007) with 2^14 registers, 16 KiB: a standard error of 1.04 / sqrt(2^14), 0.8 %.
-The values are hashes, so they need no hashing; such large counts need none of the corrections for
-small ones.
+Exact up to `EXACT` values, by their first 64 bits. Beyond that, HyperLogLog (Flajolet et al.,
+2007) with 2^14 registers, 16 KiB: a standard error of 1.04 / sqrt(2^14), 0.8 %. The values are
+hashes already; such large counts need no correction for small ones.
 """
 
 import numpy as np
@@ -26,7 +25,7 @@ class Distinct:
     def __init__(self, exact: int = EXACT) -> None:
         """
         Args:
-            exact: The number of values up to which the count is exact.
+            exact: The greatest exact count.
         """
         self._max_keys = exact
         self._keys = np.empty(0, np.uint64)
@@ -49,7 +48,7 @@ class Distinct:
         return round(_ALPHA * _REGISTERS**2 / float(np.exp2(-self._registers.astype(float)).sum()))
 
     def add(self, digests: NDArray[np.uint8]) -> None:
-        """Add values: a matrix with a digest of at least eight bytes in each row."""
+        """Add values: a matrix with a digest of at least eight bytes a row."""
         keys = np.ascontiguousarray(digests[:, :8]).view(np.uint64).ravel()
         self._pending.append(keys)
         self._pending_rows += len(keys)

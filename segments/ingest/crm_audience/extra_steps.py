@@ -7,12 +7,12 @@ The extra steps of a file for an audience of the CRM door.
                         before the first membership is written: "known before this upload"
 
 A file of typed columns is reduced to ids (`segments.ingest.ids_only`) before the first write to the
-store, so its other content (a postal address, a social security number) never waits for the end
-of a job. If a job fails before that, its loader deletes the file at the end
+store, so its other content (a postal address, a social security number) never waits for the job's
+end. If a job fails before that, its loader deletes the file at the end
 (`segments.ingest.deletion.tidy`), or later if corrected metadata may find the file.
 
-A file that waits for days is reduced meanwhile. Typed columns are counted before, because ids do
-not tell their column; if the store is away then, no id matches.
+A file that waits for days is reduced meanwhile. Its typed columns are counted first, because ids do
+not tell their column; if the store is away, no id matches.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -52,7 +52,7 @@ _ROWS_AT_ONCE = 256 << 10
 
 
 class _Set(NamedTuple):
-    """The values of one type in a file."""
+    """A file's values of one type."""
 
     kind: DataType
     total: int
@@ -91,9 +91,7 @@ class CrmSteps(HashSteps):
 
     async def prepare(self, running: Running, spools: ExitStack) -> None:
         """
-        Check that no audience was deleted; a plan must not include a deleted audience.
-
-        An existing plan names only the remaining audiences.
+        Check that no audience was deleted; an existing plan names only the remaining audiences.
 
         Raises:
             Stopped: AUDIENCE_DELETED.
@@ -112,7 +110,7 @@ class CrmSteps(HashSteps):
             self._kind_to_spool[kind] = spools.enter_context(spool)
 
     def parser(self, job: Job, first_block: bytes) -> FileParser:
-        """Return a parser of the columns in the file's header; without such a header, of hashes."""
+        """Return a parser of the columns in the file's header, or else of hashes."""
         columns = columns_of(first_block)
         if columns is None:
             return super().parser(job, first_block)
@@ -151,14 +149,14 @@ class CrmSteps(HashSteps):
         """
         Count a file's values, once, against a store without its ids.
 
-        An id matches if the store knows it, or if bids contained it lately and the operator has
-        enabled that (`segments.store.seen_filter`).
+        An id matches if the store knows it, or if the operator has enabled
+        `segments.store.seen_filter` and bids contained it lately.
 
         Args:
             running: The job; its plan, or before that its order, has the audiences.
             parser: After it has read the file.
             spool: The file's ids.
-            writer: The store's; `None` if the store is away: then no id matches.
+            writer: The store's; `None` if the store is away, so that no id matches.
         """
         job, still_here = running.job, running.become
         audience_to_action = {
@@ -222,11 +220,7 @@ class CrmSteps(HashSteps):
 
 
 def _addressed(order: Order, audience_to_segment_id: Mapping[int, str]) -> Order:
-    """
-    Add this door's audience numbers to an order.
-
-    This door, not the sender of a delivery, names its audiences.
-    """
+    """Add this door's audience numbers to an order; the sender does not name audiences."""
     segment_to_id = {segment: number for number, segment in audience_to_segment_id.items()}
     return replace(
         order,
@@ -242,11 +236,7 @@ def _addressed(order: Order, audience_to_segment_id: Mapping[int, str]) -> Order
 async def _match_or_seen(
     writer: Writer, ids: Ids, forbidding: Collection[int], is_seen: Mask
 ) -> Matched:
-    """
-    Count as `Writer.match`, with ids that were seen in bids as known.
-
-    A seen id without a record is usable, because it has no opt-out.
-    """
+    """Count as `Writer.match`; an id seen in bids is known, and without a record has no opt-out."""
     others = await writer.match(ids[~is_seen], forbidding)
     seen = await writer.match(ids[is_seen], forbidding)
     without_record = seen.unique - seen.known

@@ -7,10 +7,9 @@ Parses a file of typed columns to ids; `segments.ingest.crm_audience.columns` ha
 
 Two ways through, with the same result:
 
-- Lines of equal length form a matrix of bytes. A value has the length of its type, or is
-  absent, so the length of a line leaves few places for its commas, which are checked for all
-  lines together.
-- All others line by line: quotes, padding, other titles, other delimiters, invalid values.
+- Lines of equal length form a matrix of bytes. A value has its type's length or is absent, so
+  the length of a line leaves few places for its commas, checked for all lines together.
+- Others line by line: quotes, padding, other titles and delimiters, invalid values.
 
 An invalid value is counted, and sampled by line and reason, as in `segments.ingest.parse`; the
 other values of its line count. Memory is one block.
@@ -74,7 +73,7 @@ class Sink(Protocol):
 
 
 class _Layout(NamedTuple):
-    """A possible layout of a line: the places of its commas and values."""
+    """A possible layout of a line: the places of commas and values."""
 
     commas: list[int]
     cells: list[tuple[DataType, int, int]]
@@ -82,7 +81,7 @@ class _Layout(NamedTuple):
 
 class TypedParser(Parser):
     """
-    Takes the blocks of one file in order, and returns their ids.
+    Parses the blocks of one file, in order, to ids.
 
     `valid` counts ids, `rows` lines, and `bad` invalid values and lines.
     """
@@ -91,7 +90,7 @@ class TypedParser(Parser):
         """
         Args:
             columns: The columns in the file's first line.
-            sinks: Receive the ids of their type, in addition to the returned ids.
+            sinks: Also receive the ids of their type.
         """
         super().__init__()
         self._beginning = None  # the caller has read the header
@@ -108,12 +107,12 @@ class TypedParser(Parser):
 
     @property
     def rows(self) -> int:
-        """The number of records so far: lines that are neither blank nor a header."""
+        """The records so far: lines that are neither blank nor a header."""
         return self._records
 
     @property
     def well_formed(self) -> int:
-        """The number of values that fit their column, including those that become no id."""
+        """The values that fit their column, including those that become no id."""
         return self.valid + self._dropped
 
     def finish(self) -> Ids:
@@ -236,8 +235,7 @@ def _values(raw: _Chars, starts: NDArray[np.intp], kind: DataType) -> tuple[_Cha
     Read the values of a type at some places.
 
     Returns:
-        The 32 bytes of each hash, or the 36 characters in lower case of each device id;
-        and which of them are valid.
+        Each hash's 32 bytes, or each device id's 36 characters in lower case; and which are valid.
     """
     # Copied row by row: an index for each character takes five times as long.
     chars = sliding_window_view(raw, _CHARS[kind])[starts]
@@ -269,9 +267,7 @@ def _is_nobody(value: bytes) -> bool:
 
 
 def _ids(kind: DataType, values: _Chars) -> Ids:
-    """
-    Return the ids that `segments.model.identity` makes of the values; tests compare the two.
-    """
+    """Return the ids that `segments.model.identity` makes of the values; tests compare the two."""
     if kind is DataType.EMAIL:
         return np.ascontiguousarray(values[:, :ID_BYTES])
     if kind is DataType.PHONE:

@@ -1,12 +1,11 @@
 """
-The first step of a run: turns the customer's files into one file of marked ids, in our blobs.
+Turns the customer's files into one file of marked ids, in our blobs: the first step of a run.
 
     files, as listed  ->  rows  ->  persons  ->  marked ids  =blob=>  noted in the ledger
 
-The request for a run fixes its files. A file that has changed since ends the run, before or after
-it is read, because a mixture of two versions is neither. Once the ledger notes that all files were
-read, the run only uses the blob, however often it begins again. `person` hashes all addresses, and
-passes none on.
+The request for a run fixes its files. A file that has changed since ends the run, because a
+mixture of two versions is neither. Once the ledger notes that all files were read, the run only
+uses the blob, however often it begins again. `person` hashes all addresses, and passes none on.
 """
 
 from collections import Counter
@@ -37,20 +36,20 @@ class Collected(msgspec.Struct, frozen=True):
     rows: int = 0
     bad: int = 0  # unreadable rows, and rows without a usable id
     ids: int = 0  # of the other rows
-    unusable: int = 0  # values of identities that are no id, in all rows
-    # By control: rows with neither a plain yes nor a plain no, whose persons therefore left.
+    unusable: int = 0  # values that are no id, in all rows
+    # By control: rows with neither a plain yes nor a plain no; their persons left.
     unclear: dict[str, int] = {}
 
 
 class Collecting:
-    """Reads a run's files. Set `is_abandoned` to stop it at the next rows."""
+    """Reads a run's files. `is_abandoned` stops it at the next rows."""
 
     def __init__(self, ledger: AsyncEngine, blobs: Blobs, blob: str, run_id: str) -> None:
         """
         Args:
             ledger: Has the run.
             blobs: Receives the ids.
-            blob: The name for the blob.
+            blob: The blob's name.
             run_id: The run.
         """
         self._ledger = ledger
@@ -62,7 +61,7 @@ class Collecting:
 
     async def run(self) -> Collected:
         """
-        Read all files, unless that was done before.
+        Read all files, unless done before.
 
         Raises:
             Stopped: STORAGE_AWAY, FILE_NOT_FOUND, or the fault of a file.

@@ -1,11 +1,11 @@
 """
 Deletes an external audience, and its data in ledger and blobs.
 
-    audience       deleted; its name, and the data given at its creation, are blanked
+    audience       deleted; its name and the data of its creation are blanked
     activations    deleted
     uploads        deleted: URLs for future files
-    runs           their number and times stay, for the guard rails; the names of the
-                   customer's files are deleted
+    runs           number and times stay, for the guard rails; the names of the customer's
+                   files are deleted
     answers        deleted, if kept for an `Idempotency-Key` and naming the audience
     jobs           see `segments.ingest.deletion`
 """
@@ -24,7 +24,7 @@ async def delete_audience(
     conn: AsyncConnection, external: ExternalAudience, *, user_id: str, now_s: float
 ) -> list[str]:
     """
-    Delete an external audience and all related data.
+    Delete an external audience and its data.
 
     Args:
         conn: A transaction.

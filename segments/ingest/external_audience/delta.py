@@ -4,11 +4,11 @@ Ids from a customer's files, each marked as coming or leaving.
     16 bytes     "rtb-segments ids"
     then         { bytes 1 to 15 of an id, byte 16: 0 comes, 1 leaves }, in the order of the rows
 
-Only this is kept of a run for rebuilds: no address, no other column. The store identifies an id by
-its first twelve bytes (`segments.store.keys`), so the last byte can carry the mark, and these ids
-use the spool of all files.
+A run keeps only this for rebuilds: no address, no other column. The store identifies an id by
+its first twelve bytes (`segments.store.keys`), so the last can carry the mark, and these ids use
+the spool of all files.
 
-The last mark of an id in a run counts, as if each row were a run of its own.
+An id's last mark in a run counts, as if each row were a run of its own.
 """
 
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -39,7 +39,7 @@ def delta_of(ids: Iterable[Id], *, leaves: bool) -> bytes:
 
 
 class DeltaParser:
-    """Reads the output of `delta_of`; used like `segments.ingest.parse.Parser`."""
+    """Reads the output of `delta_of`, as `segments.ingest.parse.Parser` reads text."""
 
     hash_type: str | None = None
     header_rows = 0
@@ -49,7 +49,7 @@ class DeltaParser:
     def __init__(self, bad: int) -> None:
         """
         Args:
-            bad: The number of the customer's rows that became no id.
+            bad: The customer's rows that became no id.
         """
         self.valid = 0
         self.bad = bad
@@ -60,7 +60,7 @@ class DeltaParser:
 
     @property
     def rows(self) -> int:
-        """The number of ids, and of rows without ids."""
+        """Ids, and rows without ids."""
         return self.valid + self.bad
 
     @property
@@ -102,7 +102,7 @@ class DeltaParser:
 
 
 def coming_and_leaving(ids: Ids, bucket_bits: int) -> tuple[Ids, Ids]:
-    """Return the coming and the leaving ids, each id once, by its last mark."""
+    """Return the coming and the leaving ids, each once, by its last mark."""
     if not len(ids):
         return ids, ids
     # `unique` returns the first of equal names, so search from the end.
@@ -121,7 +121,7 @@ async def merge_marked(
     pairs_per_batch: int = PAIRS_PER_BATCH,
 ) -> AsyncIterator[Merged]:
     """
-    Add the coming ids to the audiences of some changes, and remove the leaving ids.
+    Add the coming ids to the changes' audiences, and remove the leaving ids.
 
     Args:
         spool: Marked ids.

@@ -1,8 +1,8 @@
 """
-Streams JSON objects from a customer's file, out of any number of arrays, or out of lines.
+Streams JSON objects from a customer's file, out of arrays or lines.
 
-Repeated names in an object are detected: which value counts is unpredictable (RFC 8259, 4), and
-either may be a person's opt-out.
+Repeated names in an object are detected: the value that counts is unpredictable (RFC 8259, 4), and
+may be a person's opt-out.
 """
 
 import codecs
@@ -17,7 +17,7 @@ _BLANKS_AND_MARKS = " \t\r\n\ufeff"
 
 
 class NamedTwice(dict[str, Any]):
-    """A JSON object that contains a name more than once; `names` has all of them."""
+    """A JSON object with a repeated name; `names` has all of them."""
 
     names: tuple[str, ...] = ()
 
@@ -48,15 +48,15 @@ def elements(blocks: Iterator[bytes], max_bytes: int) -> Iterator[Any]:
     """
     Yield the elements of JSON arrays, one at a time in memory.
 
+    Exports write a single array, or one for each line or each member of a `.gz`; an object between
+    two arrays is an element, too.
+
     Args:
-        blocks: The text of the file, from its first bracket on.
+        blocks: The file's text, from its first bracket on.
         max_bytes: The largest element to accept.
 
     Raises:
         Stopped: UNREADABLE_FILE.
-
-    Exports write a single array, or an array for each line or each member of a `.gz`; an object
-    between two arrays is an element, too.
     """
     text, at = "", 0
     utf8 = codecs.getincrementaldecoder("utf-8")("surrogateescape")

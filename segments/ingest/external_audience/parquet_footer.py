@@ -1,8 +1,8 @@
 """
 Reads the places of columns from a Parquet file's footer.
 
-pyarrow terminates the process (`std::terminate`) when asked for the metadata of a column in an
-inconsistent footer; when it reads the same column, it raises. So this module parses the footer:
+Asked for the metadata of a column in an inconsistent footer, pyarrow terminates the process
+(`std::terminate`); reading the same column, it raises. So this module parses the footer:
 https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift.
 """
 

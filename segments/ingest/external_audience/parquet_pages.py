@@ -1,7 +1,7 @@
 """
 The pages of a Parquet file's column, by their own headers.
 
-No reader checks the sizes in a footer: it unpacks each page to the size in the page's header, so
+Readers do not check the sizes in a footer, but unpack each page to the size in its header, so
 the headers tell the cost of reading. Their format:
 https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift.
 """
@@ -13,7 +13,7 @@ from typing import NamedTuple
 from segments.ingest.external_audience.thrift import ThriftUnreadable, structure
 
 HEADER_BYTES = 16 << 10
-"""The bytes to read for a page's header; a header with longer statistics is unreadable."""
+"""To read for a page's header; a header with longer statistics is unreadable."""
 
 _DATA, _DICTIONARY, _DATA_V2 = 0, 2, 3
 _HEADER_FIELD = {_DATA: 5, _DICTIONARY: 7, _DATA_V2: 8}
@@ -32,7 +32,7 @@ class Page(NamedTuple):
 
     @property
     def is_by_dictionary(self) -> bool:
-        """Whether its values are indices into the dictionary page."""
+        """Whether values are indices into the dictionary page."""
         return not self.is_dictionary and self.encoding in _BY_DICTIONARY
 
     @property

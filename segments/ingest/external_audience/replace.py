@@ -1,15 +1,15 @@
 """
-The second half of a replacement: members that the file does not name leave the audience.
+Removes members that a replacing file does not name: the second half of a replacement.
 
     merge     all persons in the file are added or renewed
     retain    bucket by bucket: a member that is not in the file is removed
 
 In this order, no remaining member is ever missing. The spool has the order of the buckets, so
-memory holds only the names of one part. All buckets are visited, even those without a name in the
+memory holds only the names of one part. All buckets are visited, also those without a name in the
 file; a second visit changes nothing.
 
-Discarded: a different expiry day for each replacement, so that the old memberships run out. Records
-count in days, so two replacements on a day would be the same.
+Discarded: expiry days that differ by replacement, so that old memberships run out. Records count in
+days, so two replacements on a day would be the same.
 """
 
 from collections.abc import AsyncIterator
@@ -25,14 +25,14 @@ from segments.store.reader import Meta
 from segments.store.writer import Writer
 
 MAX_NAMES = 4 << 20
-"""The most names in a part, of 4096; for evenly spread ids, 17 billion in all."""
+"""The most in a part, of 4096; for evenly spread ids, 17 billion in all."""
 
 _ROWS_AT_ONCE = 256 << 10
 _BUCKETS_A_STEP = 512
 
 
 class Retained(NamedTuple):
-    """The progress of a replacement; all parts below `next_part` are done."""
+    """A replacement's progress; all parts below `next_part` are done."""
 
     next_part: int
     removed: int
@@ -48,7 +48,7 @@ async def replace_members(
     end_part: int = PARTS,
 ) -> AsyncIterator[Retained]:
     """
-    Remove from an audience all members that a spool does not name, in a range of parts.
+    Remove an audience's members that a spool does not name, in a range of parts.
 
     Raises:
         Stopped: UNREADABLE_FILE: too many ids have a common prefix, as hashes never do.

@@ -35,7 +35,7 @@ from segments.store.writer import Writer
 
 
 class RemovesMarked:
-    """Leaving ids leave all audiences; in a replacement, all ids but the coming do."""
+    """Leaving ids leave all audiences; in a replacement, so do all but the coming."""
 
     def __init__(self, *, replaces: bool) -> None:
         self._replaces = replaces
@@ -58,12 +58,12 @@ class RunSteps(HashSteps):
 
     @classmethod
     async def of(cls, job: Job, order: Order, tools: Tools) -> Self | None:
-        """Return the steps of a job's file, or `None` if another kind has it."""
+        """Return the steps of a job's file; `None` if another kind has it."""
         del job
         return cls(order, tools) if order.is_of_marked_ids else None
 
     async def prepare(self, running: Running, spools: ExitStack) -> None:
-        """Collect the customer's files, and count the rows that became no id."""
+        """Collect the customer's files; count the rows that became no id."""
         del spools
         assert self.order.run_id is not None, "it is a run's: see `of`"
         collecting = Collecting(
@@ -78,7 +78,7 @@ class RunSteps(HashSteps):
         return RemovesMarked(replaces=self.order.replaces)
 
     def parser(self, job: Job, first_block: bytes) -> FileParser:
-        """Return a parser of marked ids, which also counts the rows without ids."""
+        """Return a parser of marked ids."""
         del first_block
         return DeltaParser(job.report.bad)
 

@@ -11,10 +11,9 @@ The first bytes of a file determine its format, not its name:
     anything else           CSV, its first row the names of the columns; of `,` `;` tab and `|`,
                             the delimiter with which the required columns are found
 
-Columns are found in any case (`segments.model.customer_columns`). Only wanted columns are
-assembled. Memory holds a block, a row, or, for Parquet, a piece of a row group; oversized rows and
-row groups are refused. An archive's own size fields are unreliable, so inflation is bounded as it
-proceeds.
+Columns are found in any case (`segments.model.customer_columns`). Memory holds a block, a row, or,
+for Parquet, a piece of a row group; oversized rows and row groups are refused. An archive's own
+size fields are unreliable, so inflation is bounded as it proceeds.
 """
 
 import io
@@ -49,7 +48,7 @@ Row = Sequence[Any]
 
 
 class Table:
-    """A file, as rows of those wanted columns that it has."""
+    """A file, as rows of its wanted columns."""
 
     def __init__(
         self, raw: io.RawIOBase, size_bytes: int, required: Sequence[str], optional: Sequence[str]
@@ -59,12 +58,12 @@ class Table:
             raw: The file, open for reading and seekable.
             size_bytes: Its size.
             required: Columns without which the file does not match its description.
-            optional: Columns that are wanted if present.
+            optional: Other wanted columns.
         """
         self.bad = 0
-        """The number of unreadable rows so far."""
+        """Unreadable rows so far."""
         self.columns: tuple[str, ...] = ()
-        """The columns of a row, in order; set when the first row is read."""
+        """A row's columns, in order; set when the first row is read."""
         self._raw = raw
         self._size_bytes = size_bytes
         self._required = tuple(required)
@@ -205,7 +204,7 @@ class Table:
         return required + optional
 
     def _lines(self, blocks: Iterator[bytes], table: CsvRows | None = None) -> Iterator[list[str]]:
-        """Yield lists of lines with their ends; skip and count lines that are too long."""
+        """Yield lists of lines with their ends; skip and count overlong lines."""
         splitter = LineSplitter(MAX_ROW_BYTES)
         for cut in chain(map(splitter.feed, blocks), map(LineSplitter.finish, [splitter])):
             if cut.is_behind_long_line:
@@ -218,7 +217,7 @@ class Table:
 
 
 def _columns_found(names: Sequence[str]) -> str:
-    """List a file's columns, except names that may be values of a file without a header."""
+    """List a file's columns, without names that may be values of a file without a header."""
     shown = [name.strip() for name in names if is_header(name.strip().encode(errors="replace"))]
     others = len(names) - len(shown)
     said = ", ".join(shown[:_MAX_SHOWN]) + (", ..." if len(shown) > _MAX_SHOWN else "")
@@ -236,7 +235,7 @@ def _picker(places: Sequence[int]) -> Callable[[Row], Row]:
 
 
 def _first_of(blocks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
-    """Return the first block without leading blanks, and all blocks with that first."""
+    """Return the first block without leading blanks, and all blocks from there."""
     first = next(blocks, b"").lstrip(_BLANKS)
 
     def again() -> Iterator[bytes]:

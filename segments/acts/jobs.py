@@ -11,7 +11,7 @@ from segments.model.refusal import Refusal
 
 async def release(conn: AsyncConnection, by: By, job: Job, reason: str | None = None) -> None:
     """
-    Let a held job continue despite its removals; `reason` is kept in the trail.
+    Let a held job continue despite its removals; `reason` goes into the trail.
 
     Raises:
         Refusal: The job is not held.
@@ -21,7 +21,7 @@ async def release(conn: AsyncConnection, by: By, job: Job, reason: str | None = 
 
 async def refuse(conn: AsyncConnection, by: By, job: Job, reason: str | None = None) -> None:
     """
-    End a held job without removing anything; `reason` is kept in the trail.
+    End a held job without removing anything; `reason` goes into the trail.
 
     Raises:
         Refusal: The job is not held.

@@ -1,4 +1,4 @@
-"""Acts on the console's staff, and its logins."""
+"""Acts on the console's staff and its logins."""
 
 from collections.abc import Collection
 
@@ -71,9 +71,7 @@ async def log_in(
 
 async def refuse_login(conn: AsyncConnection, person: User | Staff, why: str, now_s: float) -> None:
     """
-    Record a refused login of a known name.
-
-    Names that nobody has leave no row: what is typed there may be a password.
+    Record a refused login of a known name. An unknown name leaves no row: it may be a password.
     """
     entry = Entry("login", refused_because=why, target=person.username)
     await audit.add(conn, who_is(person), [entry], now_s=now_s)

@@ -1,6 +1,6 @@
 """
 The ledger: the system of record, on SQLite or PostgreSQL.
 
-Queries take a connection, so that several form one transaction. Queries that change the bid path's
+Queries take a connection, so that several form one transaction; those that change the bid path's
 view raise the catalog's revision (`segments.ledger.revision`).
 """

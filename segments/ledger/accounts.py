@@ -48,7 +48,7 @@ async def add_account(
 
     Args:
         conn: A transaction.
-        kind: The kind of account.
+        kind: Its kind.
         public_id: `partner_id`, `sub_id` or `publisher.id`.
         name: The display name; bid requests carry partners' names.
         parent: A sub account's partner, or the media group.
@@ -56,7 +56,7 @@ async def add_account(
         now_s: Unix time.
 
     Raises:
-        Duplicate: Another account has this public id in its id space.
+        Duplicate: The public id is taken in its id space.
         Refusal: The parent does not fit, or a text is unusable.
     """
     checked_text("id", public_id, max_chars=128)
@@ -92,10 +92,8 @@ async def relate(conn: AsyncConnection, publisher: Account, advertiser: Account)
     """
     Relate a publisher and an advertiser: the publisher's opt-outs reach the advertiser.
 
-    Repetition changes nothing.
-
     Raises:
-        Refusal: The accounts are not a publisher and a partner.
+        Refusal: They are not a publisher and a partner.
     """
     if publisher.kind is not AccountKind.PUBLISHER or advertiser.kind not in PARTNER_KINDS:
         raise Refusal(
@@ -121,7 +119,7 @@ async def relate(conn: AsyncConnection, publisher: Account, advertiser: Account)
 
 async def unrelate(conn: AsyncConnection, publisher: Account, advertiser: Account) -> None:
     """
-    Unrelate a publisher and an advertiser: the publisher's opt-outs no longer reach it.
+    Unrelate a publisher and an advertiser.
 
     Raises:
         NotFound: They are not related.
@@ -140,7 +138,7 @@ async def unrelate(conn: AsyncConnection, publisher: Account, advertiser: Accoun
 
 
 async def set_account_active(conn: AsyncConnection, account: Account, is_active: bool) -> None:
-    """Switch an account on or off. Off hides all its segments; opt-outs stay in force."""
+    """Switch an account on or off. Off hides all its segments, not its opt-outs."""
     await raise_revision(conn)
     await conn.execute(
         update(_accounts).where(_accounts.c.id == account.id).values(is_active=is_active)
@@ -234,7 +232,7 @@ async def named(conn: AsyncConnection, text: str) -> Account:
 
 async def possible_parent(conn: AsyncConnection, kind: AccountKind, public_id: str) -> Account:
     """
-    Return the account with this id that can be a parent for this kind.
+    Return the account with this id that can be this kind's parent.
 
     Raises:
         NotFound: No such account.
@@ -263,7 +261,7 @@ async def account(conn: AsyncConnection, account_id: int) -> Account:
 
 
 async def below(conn: AsyncConnection, account: Account) -> list[Account]:
-    """Return the accounts whose parent an account is, oldest first."""
+    """Return an account's children, oldest first."""
     asked = _select().where(_accounts.c.parent_id == account.id).order_by(_accounts.c.id)
     return [_account(row) for row in await conn.execute(asked)]
 
@@ -288,7 +286,7 @@ async def accounts(conn: AsyncConnection) -> list[Account]:
 
 
 async def relations(conn: AsyncConnection) -> list[tuple[int, int]]:
-    """Return all relations: a publisher's and an advertiser's number each."""
+    """Return all relations: a publisher's and an advertiser's number."""
     columns = (account_relations.c.publisher_id, account_relations.c.advertiser_id)
     pairs = await conn.execute(select(*columns).order_by(*columns))
     return [(publisher_id, advertiser_id) for publisher_id, advertiser_id in pairs]

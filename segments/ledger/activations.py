@@ -2,8 +2,8 @@
 Queries of activations: an audience, shown to a recipient in a window of its own.
 
 An audience of the CRM door is hidden by default: its own window is permanently closed (see
-`close`), so code that ignores activations never shows it. Each activation opens the audience
-to a single recipient for some time, under a segment id that no other recipient sees.
+`close`), so code that ignores activations never shows it. Each activation opens it to a single
+recipient, under a segment id that no other recipient sees.
 """
 
 import uuid
@@ -41,7 +41,7 @@ _COLUMNS = tuple(_activations.c[name] for name in Activation._fields)
 
 
 async def close(conn: AsyncConnection, audience: Audience, *, now_s: float) -> None:
-    """Hide an audience from every recipient without an activation."""
+    """Hide an audience from recipients without an activation."""
     await set_window(conn, audience, None, _NEVER_UNTIL_S, now_s=now_s)
 
 
@@ -65,7 +65,7 @@ async def activate(
         conn: A transaction.
         audience: Closed by `close`, not deleted.
         recipient: Granted the partner, which the caller checks.
-        name: The partner's name for it; not shown.
+        name: The partner's; not shown.
         description: The partner's; not shown.
         live_from_s: Unix time, inclusive.
         live_until_s: Unix time, exclusive.
@@ -121,7 +121,7 @@ async def move(
 
 
 async def activations_of(conn: AsyncConnection, audience: Audience) -> list[Activation]:
-    """Return the activations of an audience, oldest first."""
+    """Return an audience's activations, oldest first."""
     return await _activations_of(conn, _activations.c.audience_id == audience.id)
 
 

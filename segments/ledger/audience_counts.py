@@ -16,7 +16,7 @@ from segments.model.job import JobState
 
 _SECRET = "partner numbers"  # noqa: S105 - its name
 MAX_DAYS = 400
-"""The days of which counts are kept."""
+"""Older counts are deleted."""
 
 _COLUMNS = tuple(_counts.c[name] for name in AudienceCount._fields)
 
@@ -25,8 +25,7 @@ async def partner_secret(conn: AsyncConnection, *, now_s: float) -> bytes:
     """
     Return the secret of `segments.model.partner_numbers`.
 
-    `conn` is a transaction. Another secret would show each count with another offset, so it never
-    changes.
+    `conn` is a transaction. The secret never changes: another would offset each count anew.
     """
     return await own_secret(conn, _SECRET, now_s=now_s)
 
@@ -45,7 +44,7 @@ async def counts_of(conn: AsyncConnection, audience_id: int) -> list[AudienceCou
 async def last_counts(
     conn: AsyncConnection, audience_ids: Collection[int]
 ) -> dict[int, AudienceCount]:
-    """Return the latest count of each of some dozen audiences, where it has any."""
+    """Return the latest count of each of some dozen audiences, if any."""
     last = (
         select(_counts.c.audience_id, func.max(_counts.c.day).label("day"))
         .where(_counts.c.audience_id.in_(audience_ids))
@@ -61,9 +60,7 @@ async def last_counts(
 
 
 async def is_census_due(conn: AsyncConnection, today: int) -> bool:
-    """
-    Tell whether nothing was counted today, or an audience with a delivery that is done never was.
-    """
+    """Tell whether nothing was counted today, or an audience with a done delivery never was."""
     is_counted_today = select(_counts.c.day).where(_counts.c.day == today).limit(1)
     if await conn.scalar(is_counted_today) is None:
         return True
@@ -84,7 +81,7 @@ async def is_census_due(conn: AsyncConnection, today: int) -> bool:
 
 
 async def to_be_counted(conn: AsyncConnection) -> dict[int, int]:
-    """Return the owner of each audience that is not deleted and ever had a delivery."""
+    """Return the owners of existing audiences that ever had a delivery."""
     rows = await conn.execute(
         select(_audiences.c.id, _audiences.c.owner_id).where(
             _audiences.c.state != AudienceState.DELETED.value,
@@ -95,7 +92,7 @@ async def to_be_counted(conn: AsyncConnection) -> dict[int, int]:
 
 
 async def keep_counts(conn: AsyncConnection, counts: Iterable[AudienceCount]) -> None:
-    """Save a census's counts, in place of those of the same audiences and day."""
+    """Save a census's counts, in place of any of the same audiences and day."""
     for count in counts:
         await conn.execute(
             delete(_counts).where(
@@ -107,7 +104,7 @@ async def keep_counts(conn: AsyncConnection, counts: Iterable[AudienceCount]) ->
 
 
 async def forget_counts(conn: AsyncConnection, today: int) -> None:
-    """Delete the counts of days before the last `MAX_DAYS`."""
+    """Delete the counts before the last `MAX_DAYS`."""
     await conn.execute(delete(_counts).where(_counts.c.day <= today - MAX_DAYS))
 
 

@@ -1,5 +1,5 @@
 """
-The list of audiences, newest first: by cursor, and by number of page as vendors count them.
+The list of audiences, newest first: by cursor, and by page number as vendors count.
 
 A condition is a tree: `Named`, `InState`, `OwnedBy`, `ByProvider`, joined by `AllOf`, `AnyOf`,
 `Not`.
@@ -56,13 +56,13 @@ class ByProvider(NamedTuple):
 
 
 class AllOf(NamedTuple):
-    """All of these hold; of none, all audiences."""
+    """All of these hold; of none: all audiences."""
 
     conditions: tuple["Condition", ...]
 
 
 class AnyOf(NamedTuple):
-    """Any of these holds; of none, no audience."""
+    """Any of these holds; of none: no audience."""
 
     conditions: tuple["Condition", ...]
 
@@ -77,11 +77,11 @@ Condition = Named | InState | OwnedBy | ByProvider | AllOf | AnyOf | Not
 
 
 class AudienceFilter(NamedTuple):
-    """What a list of audiences holds; each member narrows it."""
+    """The contents of a list of audiences; each member narrows it."""
 
     account: Account | None = None  # as an owner or its partner; `None`: all
     states: Collection[AudienceState] = ()  # none: all
-    text: str = ""  # a part of the name or of the segment id, in any case, or the number
+    text: str = ""  # a part of the name or segment id, in any case, or the number
     updated_after_s: float | None = None
     condition: Condition | None = None
 
@@ -110,7 +110,7 @@ async def audience_page(
 async def numbered_page(
     conn: AsyncConnection, wanted: AudienceFilter, *, number: int, size: int
 ) -> tuple[Sequence[ListedAudience], int]:
-    """Return the `number`th page from 1, newest first, and the number of audiences in all."""
+    """Return the `number`th page from 1, newest first, and the number of all audiences."""
     conditions = await _conditions(conn, wanted)
     total = (
         await conn.execute(select(func.count(_audiences.c.id)).where(*conditions))
@@ -121,7 +121,7 @@ async def numbered_page(
 async def listed_audience(
     conn: AsyncConnection, account: Account | None, audience_id: int
 ) -> ListedAudience | None:
-    """Return an account's audience by its number; `None` if it is another's, or none."""
+    """Return an account's audience by its number; `None` if it has none."""
     conditions = await _conditions(conn, AudienceFilter(account))
     found = await _rows(conn, [*conditions, _audiences.c.id == audience_id], 1, 0)
     return found[0] if found else None
@@ -204,5 +204,5 @@ def _holds(condition: Condition) -> ColumnElement[bool]:
 
 
 def _is_number(column: ColumnElement[int], number: int) -> ColumnElement[bool]:
-    """Compare with any number, also one that the database can't hold."""
+    """Compare with any number, also one too large for the database."""
     return column == number if abs(number) <= _MAX_NUMBER else false()

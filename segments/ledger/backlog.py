@@ -1,4 +1,4 @@
-"""Queries of the work that is still to be done: jobs, and files with erased ids."""
+"""Queries of work to be done: jobs, and files with erased ids."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -14,11 +14,11 @@ from segments.model.record import OptOutAction
 
 
 class JobCounts(NamedTuple):
-    """The jobs of a ledger, whichever process carries or carried them."""
+    """The jobs of a ledger, of all processes."""
 
     by_state: Mapping[JobState, int]
     oldest_queued_at_s: float | None
-    """The arrival of the queued job that has waited longest; `None`: none waits."""
+    """The arrival of the longest queued job; `None`: none waits."""
 
 
 async def job_counts(conn: AsyncConnection) -> JobCounts:
@@ -35,7 +35,7 @@ async def job_counts(conn: AsyncConnection) -> JobCounts:
 
 
 class PartnerDeliveries(NamedTuple):
-    """The deliveries of a partner in numbers."""
+    """A partner's deliveries in numbers."""
 
     partner_id: int
     last_done_job: int | None
@@ -46,7 +46,7 @@ class PartnerDeliveries(NamedTuple):
 
 
 async def by_partner(conn: AsyncConnection) -> list[PartnerDeliveries]:
-    """Return the partners that have delivered, by number."""
+    """Return the partners with deliveries, by number."""
     rows = await conn.execute(
         select(_jobs.c.partner_id, _jobs.c.state, func.count(), func.max(_jobs.c.id)).group_by(
             _jobs.c.partner_id, _jobs.c.state

@@ -27,9 +27,7 @@ async def add(
     conn: AsyncConnection, transaction_id: str | None, url: str, body: str, *, now_s: float
 ) -> None:
     """
-    Add a status to send.
-
-    It replaces an undelivered status of the same transaction, which could arrive after it.
+    Add a status to send, in place of an undelivered status of the same transaction.
     """
     if transaction_id is not None:
         await conn.execute(delete(_callbacks).where(_callbacks.c.transaction_id == transaction_id))
@@ -59,9 +57,7 @@ async def claim(
     conn: AsyncConnection, found: Iterable[Callback], now_s: float, *, until_s: float
 ) -> list[Callback]:
     """
-    Claim callbacks from `due` for this process; several processes poll for them.
-
-    Unsettled callbacks are due again at `until_s`.
+    Claim callbacks from `due` for this process; unsettled, they are due again at `until_s`.
 
     Returns:
         The callbacks that no other process has claimed.
@@ -80,7 +76,7 @@ async def claim(
 
 
 async def postpone(conn: AsyncConnection, callback: Callback, due_at_s: float) -> None:
-    """Record a failed attempt and the time of the next."""
+    """Record a failed attempt and when to repeat it."""
     await conn.execute(
         update(_callbacks)
         .where(_callbacks.c.id == callback.id)
@@ -89,16 +85,16 @@ async def postpone(conn: AsyncConnection, callback: Callback, due_at_s: float) -
 
 
 async def remove(conn: AsyncConnection, callback: Callback) -> None:
-    """Delete a callback that is delivered or given up."""
+    """Delete a callback, delivered or given up."""
     await conn.execute(delete(_callbacks).where(_callbacks.c.id == callback.id))
 
 
 def _is_due(now_s: float) -> ColumnElement[bool]:
-    """Match due callbacks, including those created before the clock was set back."""
+    """Match due callbacks, also those from before the clock was set back."""
     return or_(_callbacks.c.due_at_s <= now_s, _callbacks.c.created_at_s > now_s + CLOCKS_DIFFER_S)
 
 
 def _not_after(now_s: float) -> ColumnElement[float]:
-    """Return the creation time, or now if the clock was set back, so that normal delays apply."""
+    """Return the creation time; if that lies ahead (the clock was set back), now."""
     created_at_s = _callbacks.c.created_at_s
     return case((created_at_s > now_s, now_s), else_=created_at_s)

@@ -1,8 +1,8 @@
 """
-The clocks of the ledger's processes: how far they may differ.
+How far the clocks of the ledger's processes may differ.
 
-Processes on several machines write times by their own clocks. A time that lies further ahead than
-these differ dates from before the clock was set back.
+Processes on several machines write times by their own clocks. A time further ahead than this dates
+from before the clock was set back.
 """
 
 from typing import Final

@@ -5,8 +5,8 @@ A session is a cookie of 32 random bytes, of which only the SHA-256 is kept. It 
 without a request, and after a longer time in any case; a revocation or a new password ends it at
 once. Staff has shorter times than partners.
 
-The REST doors' sessions are others: their refresh token works once, and a browser asks for
-several things at a time.
+The REST doors have other sessions: their refresh token works once, and a browser sends several
+requests at a time.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from segments.model.day import S_PER_DAY
 
 TOKEN_BYTES = 32
 PENDING_S = 600
-"""How long staff has for the code, after the password."""
+"""Staff's time for the code, after the password."""
 
 _SEEN_EVERY_S = 30  # a request within this time of the last writes nothing
 
@@ -58,7 +58,7 @@ async def begin(
     conn: AsyncConnection, person: User | Staff, *, is_proven: bool, now_s: float
 ) -> str:
     """
-    Begin a session, and delete the person's ended ones; return the cookie's text.
+    Begin a session, and delete the person's ended sessions; return the cookie's text.
 
     `is_proven`: false after staff's password, before the code.
     """
@@ -111,7 +111,7 @@ async def see(conn: AsyncConnection, session: ConsoleSession, *, now_s: float) -
 
 
 async def prove(conn: AsyncConnection, session: ConsoleSession, *, now_s: float) -> None:
-    """Record that a session's person was asked again, and was right."""
+    """Record that a session's person gave another proof."""
     await _set(conn, session, proven_at_s=int(now_s))
 
 

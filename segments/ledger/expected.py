@@ -1,12 +1,11 @@
 """
-How many memberships the ledger expects in the store, from the reports of its jobs.
+The memberships that the ledger expects in the store, from the reports of its jobs.
 
     added less removed, of each job that is done    whose audiences are not deleted,
                                                     whose memberships have not expired
 
 The number differs from the store's: too high by ERASED memberships, too low by memberships
-that a later file renewed after their job's expiry. Several segments of a job share its sum
-equally.
+that a later file renewed after their job's expiry. A job's segments share its sum equally.
 """
 
 from collections import Counter
@@ -25,7 +24,7 @@ from segments.model.record import NO_EXPIRY, day_of
 
 _PAGE = 500
 _AGAIN_S = 3600.0
-"""How far back to look for jobs that another loader finished by its own clock."""
+"""How far back to look for jobs finished by another loader's clock."""
 
 
 class _Kind(NamedTuple):
@@ -39,7 +38,7 @@ class ExpectedMemberships:
     def __init__(self, ledger: AsyncEngine) -> None:
         self._ledger = ledger
         self._kind_to_memberships: Counter[_Kind] = Counter()
-        # Never forgotten: a job that the store has lost is done a second time, hours later.
+        # Never forgotten: a job lost by the store is done a second time, hours later.
         self._counted: set[int] = set()
         self._last_s = 0.0
 

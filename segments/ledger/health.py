@@ -1,4 +1,4 @@
-"""Checks that the ledger is readable and writable, for `/health/ready` and `doctor`."""
+"""Checks that the ledger can be read and written, for `/health/ready` and `doctor`."""
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 

@@ -72,5 +72,5 @@ async def release(conn: AsyncConnection, scope: str, key: str) -> None:
 
 
 async def forget_naming(conn: AsyncConnection, public_id: str) -> None:
-    """Delete the answers that contain a deleted object's unguessable id."""
+    """Delete the answers with a deleted object's unguessable id."""
     await conn.execute(delete(_keys).where(_keys.c.body.contains(public_id)))

@@ -1,7 +1,7 @@
 """
-Which job changes which audience: lists of deliveries by audience read this, not the reports.
+The audiences that jobs change, for lists of deliveries by audience.
 
-Written with a job's plan, and by it again: a repeated plan replaces its rows.
+Written with a job's plan; a repeated plan replaces its rows.
 """
 
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ from segments.model.job import Planned
 
 
 async def note(conn: AsyncConnection, job_id: int, segments: Iterable[Planned]) -> None:
-    """Save the audiences that a job's plan changes. `conn` is the plan's transaction."""
+    """Save the audiences of a job's plan, in the plan's transaction."""
     await conn.execute(delete(_job_audiences).where(_job_audiences.c.job_id == job_id))
     changed = {
         (segment.audience_id, segment.action.value)

@@ -5,13 +5,12 @@ A partner's files apply in order of arrival, so only its oldest unfinished job i
 jobs of different partners run side by side.
 
 A loader that claims a job holds its lease, and extends it with every save. A lease is free once
-it expires or its owner is seen to be dead: nothing waits for a killed process of this machine.
-Loaders on several machines use their own clocks, which must differ by no more than
-`CLOCKS_DIFFER_S`. A lease that ends later than that explains dates from before the clock was set
-back, and counts as expired.
+it expires or its owner is seen to be dead, as on this machine at once. Loaders on several machines
+use their own clocks, which must differ by no more than `CLOCKS_DIFFER_S`. A lease that ends later
+dates from before the clock was set back, and counts as expired.
 
-Every change of a job names the lease's owner. A loader that lost its lease learns so at its
-next save, and stops; both loaders have written the same to the store.
+Every change of a job names the lease's owner. A loader that lost its lease stops at its next save;
+both loaders have written the same to the store.
 """
 
 from collections.abc import Sequence
@@ -28,15 +27,15 @@ from segments.ledger.tables import jobs as _jobs
 from segments.model.job import UNFINISHED, Job, JobState
 
 LEASE_S = 60.0
-"""How long a loader may be silent before other loaders take its job."""
+"""How long a silent loader keeps its job."""
 
 
 class LeaseLost(Exception):
-    """Another loader took the job over; this loader must stop."""
+    """Another loader took the job; this loader must stop."""
 
 
 async def claim(conn: AsyncConnection, now_s: float, partner_id: int | None = None) -> Job | None:
-    """Claim the oldest available job, of any partner if `partner_id` is `None`, and its lease."""
+    """Claim the oldest available job, of `partner_id` or any partner, and its lease."""
     for row in await _oldest(conn, partner_id):
         claimed = await _take(conn, row, now_s)
         if claimed is not None:
@@ -51,9 +50,9 @@ async def to_be_had(conn: AsyncConnection, now_s: float) -> list[Job]:
 
 async def _oldest(conn: AsyncConnection, partner_id: int | None = None) -> Sequence[Row[Any]]:
     """
-    Return the oldest unfinished job of each partner, or of one partner, except held jobs.
+    Return each partner's, or one partner's, oldest unfinished job, except held jobs.
 
-    Without locks, because other loaders work on most of these jobs and save them.
+    Without locks: other loaders work on most of these jobs and save them.
     """
     of_partner = [] if partner_id is None else [_jobs.c.partner_id == partner_id]
     oldest = (
@@ -71,7 +70,7 @@ async def _oldest(conn: AsyncConnection, partner_id: int | None = None) -> Seque
 
 async def claim_waiting(conn: AsyncConnection, job_id: int, now_s: float) -> Job | None:
     """
-    Take the lease of a job, even out of turn, for work that does not touch the store.
+    Take a job's lease, even out of turn, for work that does not touch the store.
 
     Returns:
         The job; `None` if another loader has it, or it is held or over.
@@ -85,7 +84,7 @@ async def claim_waiting(conn: AsyncConnection, job_id: int, now_s: float) -> Job
 
 async def save(conn: AsyncConnection, job: Job, now_s: float) -> None:
     """
-    Save a job's progress, and extend its lease, or end the lease with the job.
+    Save a job's progress; extend its lease, or end it with the job.
 
     Raises:
         LeaseLost: Another loader has the job; nothing was changed.
@@ -114,7 +113,7 @@ async def save(conn: AsyncConnection, job: Job, now_s: float) -> None:
 
 
 async def running(conn: AsyncConnection, now_s: float) -> Sequence[Job]:
-    """Return the jobs with a valid lease of a loader that may live, oldest first."""
+    """Return the jobs leased by a loader that may live, oldest first."""
     rows = await conn.execute(select(_jobs).where(_jobs.c.state == JobState.RUNNING))
     return sorted(
         (job_of(row) for row in rows if _is_anothers(row, now_s)),
@@ -147,7 +146,7 @@ async def _take(conn: AsyncConnection, row: Row[Any], now_s: float) -> Job | Non
 
 
 def _is_anothers(row: Row[Any], now_s: float) -> bool:
-    """Tell whether a loader that may live has the lease of a job."""
+
     return bool(
         row.state == JobState.RUNNING
         and now_s < row.lease_until_s <= now_s + LEASE_S + CLOCKS_DIFFER_S

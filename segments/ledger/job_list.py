@@ -1,8 +1,8 @@
 """
 The list of deliveries: jobs, newest first.
 
-First the numbers of a page are found, by an index that has everything that a filter looks at; then
-its rows are read. So a search that finds nothing among 100,000 jobs reads no report.
+First the numbers of a page are found, by an index of all that a filter looks at; then its rows
+are read. So a search without a match among 100,000 jobs reads no report.
 """
 
 import re
@@ -26,7 +26,7 @@ _every = _jobs.alias()
 
 
 class JobFilter(NamedTuple):
-    """What a list of jobs holds; each member narrows it."""
+    """The contents of a list of jobs; each member narrows it."""
 
     account: Account | None = None  # that delivered, or owns the audiences; `None`: all
     states: Collection[JobState] = ()  # none: all
@@ -63,7 +63,7 @@ async def job_page(
 async def numbered_jobs(
     conn: AsyncConnection, audience_id: int, *, number: int, size: int
 ) -> tuple[Sequence[Job], int]:
-    """Return the `number`th page from 1 of an audience's jobs, and the number of them in all."""
+    """Return the `number`th page from 1 of an audience's jobs, and the number of all."""
     is_of_audience = _job_audiences.c.audience_id == audience_id
     counted = select(func.count(_job_audiences.c.job_id.distinct())).where(is_of_audience)
     total = (await conn.execute(counted)).scalar_one()
@@ -94,7 +94,7 @@ async def job_of_account(
 
 
 async def last_jobs(conn: AsyncConnection, audience_ids: Collection[int]) -> dict[int, Job]:
-    """Return the last job of each of some dozen audiences, where it has any."""
+    """Return the last job of each of some dozen audiences, if any."""
     last = (
         select(func.max(_job_audiences.c.job_id))
         .where(_job_audiences.c.audience_id == _audiences.c.id)
@@ -113,8 +113,7 @@ async def is_of_account(
     """
     Return the condition that a job or an audience is an account's.
 
-    A partner's are all of its sub accounts too; a sub account's are its own. One column decides,
-    which begins an index.
+    A partner's are its sub accounts' too. One column, which begins an index, decides.
     """
     partner = await partner_of(conn, account)
     is_of: ColumnElement[bool] = (
@@ -127,16 +126,16 @@ async def is_of_account(
 
 def _reads_audience_first(wanted: JobFilter) -> bool:
     """
-    Tell whether to find an audience's jobs first, and of these what else is wanted.
+    Tell whether to find an audience's jobs first, and filter these.
 
-    Not so for texts, which the jobs' own index has, nor for states that few jobs are in.
+    Not for texts, which are in the jobs' own index, nor for states of few jobs.
     """
     is_any_done = not wanted.states or JobState.DONE in wanted.states
     return wanted.audience_id is not None and not wanted.text and is_any_done
 
 
 def _number(wanted: JobFilter) -> ColumnElement[int]:
-    """Return the column of jobs' numbers, in the index that a filter reads."""
+    """Return the column of jobs' numbers in the index that a filter reads."""
     return _job_audiences.c.job_id if _reads_audience_first(wanted) else _jobs.c.id
 
 
@@ -161,7 +160,7 @@ async def _numbers(conn: AsyncConnection, wanted: JobFilter) -> Select[int]:
         asked = asked.where(await is_of_account(conn, _jobs.c, wanted.account))
     if wanted.states:
         asked = asked.where(_jobs.c.state.in_([state.value for state in wanted.states]))
-    # Numbers nearly follow the time, so they bound what is looked through.
+    # Numbers nearly follow the time, so they bound the search.
     if wanted.since_s is not None:
         first = select(func.min(_every.c.id)).where(_every.c.created_at_s >= wanted.since_s)
         asked = asked.where(
@@ -178,8 +177,8 @@ async def _numbers(conn: AsyncConnection, wanted: JobFilter) -> Select[int]:
 
 
 def _is_named(conn: AsyncConnection, text: str) -> ColumnElement[bool]:
-    # SQLite's LIKE ignores the case of ASCII, and `lower` takes it twice as long. PostgreSQL's
-    # `lower` is the faster the simpler the collation; the pattern is made here, not for each row.
+    # SQLite's LIKE ignores the case of ASCII in half the time of `lower`. PostgreSQL's `lower` is
+    # the faster the simpler the collation; the pattern is made here, not for each row.
     if conn.dialect.name == "sqlite":
         return _jobs.c.file_name.contains(text, autoescape=True)
     pattern = re.sub(r"([%_/])", r"/\1", text.lower())

@@ -1,10 +1,10 @@
 """
 Queries of jobs: submission, and the state of submitted jobs.
 
-A partner's files apply in the order of their jobs' numbers. So a partner's job must not become
-visible after a job with a higher number: a submission locks the partner's row until the commit.
+A partner's files apply in the order of their jobs' numbers. So no job may become visible after a
+job of its partner with a higher number: a submission locks the partner's row until the commit.
 
-`segments.ledger.job_leases` rules which loader has a job, and what it may change.
+`segments.ledger.job_leases` rules the loaders' changes.
 """
 
 import secrets
@@ -56,24 +56,24 @@ async def submit(
 
     Args:
         conn: A transaction.
-        door: The door of the delivery.
-        partner_id: The account that delivered it.
+        door: The receiving door.
+        partner_id: The delivering account.
         owner_id: The account whose audiences it changes.
         order: The delivery's order.
-        blob: The name of the file's blob.
-        sha256: SHA-256 of the file as delivered.
+        blob: The file's blob.
+        sha256: Of the file as delivered.
         file_name: The partner's name for the file.
         now_s: Unix time.
         metadata: The vendor's form, validated, where the vendor's answer needs it.
-        request_id: The door's id of a delivery without a form; tells equal orders apart.
+        request_id: Tells equal orders without a form apart.
         transaction_id: The id that the partner already has; `None`: a new id.
-        size_bytes: Size of the file as delivered.
+        size_bytes: Of the file as delivered.
 
     Raises:
         segments.model.quota.OverQuota: The partner's quota is used up.
 
     Returns:
-        The new job; or the job of the same transaction; or the partner's last job, if that is
+        The new job; or the job of the same transaction; or the partner's last job, if
         unfinished and of the same delivery. An existing job does not use `blob`: delete it.
     """
     await _take_turn(conn, partner_id)
@@ -149,7 +149,7 @@ async def release(conn: AsyncConnection, job: Job) -> bool:
 
 async def refuse(conn: AsyncConnection, job: Job, now_s: float) -> bool:
     """
-    End a held job without carrying it out; it then names no file.
+    End a held job without any change; it then names no file.
 
     Returns:
         Whether it was held until now.
@@ -183,8 +183,8 @@ async def with_originals(conn: AsyncConnection, after_id: int, limit: int) -> Se
     """
     Return a page of jobs, after a number, that may keep a file unnecessarily; in order.
 
-    These are jobs with a file in its delivered form, and failed jobs with any file. The query
-    does not ask for a job's loader: see `segments.ingest.ids_only`.
+    These are jobs with a file as delivered, and failed jobs with any file; their loaders are
+    not looked at: see `segments.ingest.ids_only`.
     """
     is_ids = func.coalesce(_jobs.c.report["is_ids"].as_boolean(), false())
     is_of_run = _jobs.c.order["run_id"].as_string().is_not(None)
@@ -206,12 +206,12 @@ async def replace_original(conn: AsyncConnection, was: Job, now: Job) -> bool:
     Replace a job's original by another file, or by none.
 
     Returns:
-        Whether it was replaced: not if the job's state or file is no longer that of `was`.
+        Whether it was replaced: not if the job's state or file has changed since `was`.
     """
     current = await locked(conn, was.id)
     if current is None or (current.blob, current.state) != (was.blob, was.state):
         return False
-    # Only the file's part of the report: an audience may have been deleted in the meantime.
+    # Only the file's part of the report: an audience may have been deleted meanwhile.
     of_file = {"is_ids": now.report.is_ids, "delivered_blob": now.report.delivered_blob}
     report = msgspec.structs.replace(current.report, **of_file)
     await conn.execute(
@@ -223,7 +223,7 @@ async def replace_original(conn: AsyncConnection, was: Job, now: Job) -> bool:
 
 
 async def failed_with_files(conn: AsyncConnection, partner_id: int, limit: int) -> Sequence[Job]:
-    """Return a partner's failed jobs that keep a file, latest first."""
+    """Return a partner's failed jobs with a file, latest first."""
     rows = await conn.execute(
         select(_jobs)
         .where(
@@ -238,7 +238,7 @@ async def failed_with_files(conn: AsyncConnection, partner_id: int, limit: int) 
 
 
 async def known_blobs(conn: AsyncConnection, names: Collection[str]) -> set[str]:
-    """Return the names, among some thousand, of jobs' files."""
+    """Return those of some thousand names that are jobs' files."""
     return set(await conn.scalars(select(_jobs.c.blob).where(_jobs.c.blob.in_(names))))
 
 
@@ -308,9 +308,9 @@ async def held(conn: AsyncConnection) -> Sequence[Job]:
 
 async def is_any_later_of_segments(conn: AsyncConnection, job: Job) -> bool:
     """
-    Tell whether the partner has a later job that names any of the same segments.
+    Tell whether the partner has a later job with any of the same segments.
 
-    Also true if there are more later jobs than the search covers.
+    Also true if the search does not cover all later jobs.
     """
     rows = await conn.execute(
         select(_jobs)
@@ -358,7 +358,7 @@ async def _first(conn: AsyncConnection, *conditions: ColumnElement[bool]) -> Row
 
 
 def job_of(row: Row[Any]) -> Job:
-    """Convert a row of the ledger to a job."""
+    """Convert a row to a job."""
     # Plain strings: msgspec refuses the row's own type of name.
     fields = {name: getattr(row, name, None) for name in Job.__struct_fields__}
     fields["checkpoint"] = row.checkpoint or {}

@@ -9,10 +9,10 @@ from pathlib import Path
 @cache
 def this_process() -> str:
     """
-    Return a name of this process that no other process ever has.
+    Return this process's name, which no other process ever has.
 
-    Host, process namespace, process id and start time: in containers the first three stay the
-    same after a restart.
+    Host, process namespace, process id and start time: in containers a restart changes only
+    the last.
     """
     return f"{_machine()}:{os.getpid()}:{_started_at(os.getpid())}"
 
@@ -33,7 +33,7 @@ def _machine() -> str:
 
 
 def _started_at(pid: int) -> str:
-    """Return the kernel's start time of a process; empty if it is absent or dead."""
+    """Return the kernel's start time of a process; empty if absent or dead."""
     try:
         # The fields after the program's name, which may hold blanks and parentheses.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

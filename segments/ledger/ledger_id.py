@@ -1,10 +1,10 @@
 """
 The ledger's identity and progress, by which a store recognizes its ledger.
 
-A ledger gets its id at its creation, or by the migration that introduced ids, and keeps it; a
-restored copy has the same id. Three numbers expose an outdated copy: the last audience's and the
-last opt-out's, which are never reused, and the catalog's revision.
-`segments.projection.one_ledger` compares them with those that the store was told.
+A ledger keeps its id from its creation, or from the migration that introduced ids; a restored copy
+has the same. Three numbers expose an outdated copy: the last audience's and the last opt-out's,
+which are never reused, and the catalog's revision. `segments.projection.one_ledger` compares them
+with those that the store was told.
 """
 
 from typing import NamedTuple
@@ -23,7 +23,7 @@ from segments.ledger.tables import (
 
 
 class Standing(NamedTuple):
-    """A ledger's id and the last numbers that it assigned."""
+    """A ledger's id and its last numbers."""
 
     ledger_id: str
     last_audience: int
@@ -33,14 +33,14 @@ class Standing(NamedTuple):
 
 
 async def transaction_of(conn: AsyncConnection, opt_out: int) -> str:
-    """Return the transaction id of an opt-out by its number; empty if there is none."""
+    """Return an opt-out's transaction id by its number; empty if there is none."""
     asked = select(data_subject_requests.c.transaction_id)
     found: str | None = await conn.scalar(asked.where(data_subject_requests.c.seq == opt_out))
     return found or ""
 
 
 async def standing(conn: AsyncConnection) -> Standing:
-    """Return the ledger's id and the last numbers that it assigned."""
+    """Return the ledger's id and its last numbers."""
     asked = select(
         ledger_identity.c.ledger_id,
         _later(ledger_identity.c.last_audience, audiences.c.id),
@@ -60,7 +60,7 @@ async def lift(conn: AsyncConnection, until: Standing, table_to_last: dict[str, 
     """
     Reserve every number that the store was told of, so that it is never assigned again.
 
-    `until` has its last audience and opt-out, `table_to_last` further tables' last numbers.
+    `until` has the last audience and opt-out, `table_to_last` further tables' last numbers.
     """
     last_audience, last_opt_out = until.last_audience, until.last_opt_out
     await conn.execute(

@@ -4,7 +4,7 @@ Queries of quotas: a partner's limits, and its use of them.
 Use is counted from the jobs and audiences themselves, so no counter can drift. Of concurrent
 deliveries only one gets the last place: submitting a job, or adding an audience, checks the
 quota under the lock that it takes anyway (`segments.ledger.jobs`, `segments.ledger.audiences`).
-A door also checks beforehand, without a lock, to spare the partner a useless upload.
+A door's check beforehand, without a lock, spares the partner a useless upload.
 """
 
 from sqlalchemy import delete, func, insert, select
@@ -30,7 +30,7 @@ async def quota_of(conn: AsyncConnection, partner_id: int) -> Quota:
 
 
 async def quotas(conn: AsyncConnection) -> dict[int, Quota]:
-    """Return the quotas of all partners with a quota, by the partner's number."""
+    """Return all quotas, by partner's number."""
     columns = (_quotas.c[name] for name in Quota._fields)
     rows = await conn.execute(select(_quotas.c.partner_id, *columns))
     return {partner_id: Quota(*limits) for partner_id, *limits in rows}

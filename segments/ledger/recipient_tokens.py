@@ -1,10 +1,9 @@
 """
 Queries of recipients' bearer tokens, which authenticate bids beyond the name in the path.
 
-A token is generated here, shown once and stored as its SHA-256, which the catalog carries to the
-bid listener. Two tokens can be valid at once, so that a bidder switches without losing an answer.
-The requirement of a token outlives the tokens: if all are revoked, bids are refused until the
-requirement is waived.
+A token is shown once and stored as its SHA-256, which the catalog carries to the bid listener. Two
+tokens can be valid at once, so that a bidder switches without losing an answer. The requirement of
+a token outlives the tokens: if all are revoked, bids are refused until it is waived.
 """
 
 import hashlib
@@ -22,7 +21,7 @@ from segments.ledger.tables import recipients as _recipients
 from segments.model.refusal import NotFound, Refusal
 
 PREFIX: Final = "rtbr_"
-"""The prefix by which people, and secret scanners, recognize a token."""
+"""By which people, and secret scanners, recognize a token."""
 
 MAX_GOOD: Final = 2
 
@@ -48,7 +47,7 @@ async def issue(
     Issue a token for a recipient; with `is_needed`, require a token from now on.
 
     Returns:
-        The row, and the token itself, which is never shown again.
+        The row, and the token, which is never shown again.
 
     Raises:
         Refusal: Two tokens are valid already.
@@ -69,10 +68,7 @@ async def rotate(
     conn: AsyncConnection, recipient: Recipient, *, now_s: float
 ) -> tuple[RecipientToken, str]:
     """
-    Issue a token; of the older tokens only the newest stays valid.
-
-    Returns:
-        As `issue`.
+    Issue a token, as `issue`; of the older tokens only the newest stays valid.
     """
     await raise_revision(conn)
     older = (await _good(conn, recipient))[:-1]
@@ -107,7 +103,7 @@ async def waive(conn: AsyncConnection, recipient: Recipient, *, now_s: float) ->
 
 
 async def need(conn: AsyncConnection, recipient: Recipient) -> None:
-    """Require a token for a recipient's bids, even if the recipient has none."""
+    """Require a token for a recipient's bids, even if it has none."""
     await raise_revision(conn)
     await _set_needs(conn, recipient, needs_token=True)
 
@@ -119,7 +115,7 @@ async def tokens(conn: AsyncConnection, recipient: Recipient) -> list[RecipientT
 
 
 async def good_digests(conn: AsyncConnection) -> Mapping[int, Mapping[str, int]]:
-    """Return each recipient's valid tokens: SHA-256 in hex to number."""
+    """Return recipients' valid tokens: SHA-256 in hex to number."""
     asked = (
         select(_tokens.c.recipient_id, _tokens.c.token_sha256, _tokens.c.id)
         .where(_tokens.c.revoked_at_s.is_(None))

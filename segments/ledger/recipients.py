@@ -1,4 +1,4 @@
-"""Queries of recipients: the bidders that we serve, and the partners granted to them."""
+"""Queries of recipients, the bidders, and of the partners granted to them."""
 
 import re
 from collections.abc import Sequence
@@ -64,10 +64,10 @@ async def add_recipient(
 
 async def grant(conn: AsyncConnection, recipient: Recipient, partner: Account) -> None:
     """
-    Grant a recipient a partner's segments. Repetition changes nothing.
+    Grant a recipient a partner's segments; again changes nothing.
 
     Raises:
-        Refusal: The account is no partner: a sub account or a publisher, say.
+        Refusal: The account is no partner: a publisher, say.
     """
     space = await conn.scalar(select(accounts.c.id_space).where(accounts.c.id == partner.id))
     if space != PARTNERS:
@@ -177,7 +177,7 @@ async def recipients(conn: AsyncConnection) -> list[Recipient]:
 
 
 async def granted(conn: AsyncConnection, partner: Account) -> list[Recipient]:
-    """Return the active recipients with a grant of a partner, oldest first."""
+    """Return a partner's active recipients, oldest first."""
     return [
         recipient
         for recipient in await recipients(conn)

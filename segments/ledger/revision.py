@@ -1,16 +1,15 @@
 """
 The catalog's revision: a number that every change of the catalog raises.
 
-The catalog holds the facts of accounts, audiences and recipients that the bid path needs. Their
-changes raise the revision in the same transaction, and `segments.projection.catalog` publishes
-each revision that the store lacks. So no change is lost in between, and none is published before
-its commit.
+The catalog holds the accounts, audiences and recipients as the bid path needs them. Their changes
+raise the revision in the same transaction, and `segments.projection.catalog` publishes each
+revision that the store lacks. So no change is lost, and none is published before its commit.
 
 Each revision has a random name. A restored copy of the ledger that went on by itself reaches the
-numbers of the lost ledger under other names, so number and name together tell the two apart.
+lost ledger's numbers under other names.
 
-On PostgreSQL writers take turns by locking the revision's row, before any other row, so that no
-two transactions wait for each other. SQLite has a single writer anyway.
+On PostgreSQL writers take turns by locking the revision's row before any other, so that no two
+transactions wait for each other. SQLite has a single writer anyway.
 """
 
 import secrets
@@ -22,12 +21,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from segments.ledger.tables import catalog_revision, revision_names
 
 NAMES_KEPT: Final = 100_000
-"""How many revisions keep their names: more than any store is ever behind."""
+"""More than any store is ever behind."""
 
 
 async def lock_catalog(conn: AsyncConnection) -> None:
     """
-    Wait for every other transaction that changes the catalog or records opt-outs.
+    Wait for other transactions that change the catalog or record opt-outs.
 
     The turn ends with the transaction. A transaction that may raise the revision calls this, or
     raises it, before any other change or lock.

@@ -1,7 +1,5 @@
 """
-The keys of our own signatures: generated at first use, then kept.
-
-In the ledger and not in a file, so that all replicas accept them, and a restart keeps them.
+The keys of our own signatures: generated at first use, and kept for all replicas and restarts.
 """
 
 import secrets
@@ -16,7 +14,7 @@ SECRET_BYTES = 32
 
 
 async def own_secret(conn: AsyncConnection, name: str, *, now_s: float) -> bytes:
-    """Return a secret by its name, which is its only purpose. `conn` is a transaction."""
+    """Return the secret of a name, its only purpose. `conn` is a transaction."""
     asked = select(_secrets.c.value).where(_secrets.c.name == name)
     found: bytes | None = await conn.scalar(asked)
     if found is not None:

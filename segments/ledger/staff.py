@@ -1,7 +1,7 @@
 """
 Queries of staff: the people of the deployment who use the console.
 
-There is no default account. The first one is made on the machine, by `rtb-segments staff add`.
+No account is a default: `rtb-segments staff add`, on the machine, makes the first.
 """
 
 from collections.abc import Collection
@@ -63,7 +63,7 @@ async def add_staff(
         now_s: Unix time.
 
     Raises:
-        Duplicate: Staff or a user with this name exists.
+        Duplicate: Staff or a user has this name.
         Refusal: The name is unusable, or the roles do not fit.
     """
     checked_text("username", username, max_chars=MAX_USERNAME_CHARS)
@@ -149,7 +149,7 @@ async def revoke(conn: AsyncConnection, member: Staff) -> None:
 
 
 async def draw_secret(conn: AsyncConnection, member: Staff, secret: str) -> None:
-    """Store the secret of a second factor that is still to be enrolled."""
+    """Store the secret of a second factor to be enrolled."""
     await conn.execute(
         update(_staff)
         .where(_staff.c.id == member.id, _staff.c.totp_step.is_(None))

@@ -1,9 +1,8 @@
 """
 Queries of uploads: URLs, each for a single file.
 
-An upload has no state of its own. It waits until its file arrives, which creates a job; then the
-job's state counts. Of two files put to a URL at the same time, the upload's is the file whose job
-is recorded first.
+An upload has no state of its own. Its file, once arrived, creates a job; then the job's state
+counts. Of two files put to a URL at once, the upload's is that whose job is recorded first.
 """
 
 import secrets
@@ -99,7 +98,7 @@ async def upload_of_key(conn: AsyncConnection, key: str) -> Upload | None:
 
 
 async def is_any_awaited(conn: AsyncConnection, expires_after_s: float) -> bool:
-    """Tell whether any upload still lacks a file while its URL expires after `expires_after_s`."""
+    """Tell whether any upload that lacks a file has a URL valid after `expires_after_s`."""
     asked = select(_uploads.c.id).where(
         _uploads.c.expires_at_s > expires_after_s, _uploads.c.job_id.is_(None)
     )
@@ -111,7 +110,7 @@ async def arrived(conn: AsyncConnection, upload: Upload, job_id: int) -> None:
     Record the job of an upload's file.
 
     Raises:
-        UsedBefore: The upload has a job already; the caller must withdraw its own.
+        UsedBefore: The upload has a job; the caller must withdraw its own.
     """
     noted = await conn.execute(
         update(_uploads)

@@ -1,7 +1,7 @@
 """
 A part of the service: a child process that is restarted whenever it ends.
 
-`up` and `serve --follow` run their parts alike, and `serve --follow` must not import the ledger.
+`up` and `serve --follow` run parts alike, and `serve --follow` must not import the ledger.
 """
 
 import logging
@@ -19,7 +19,7 @@ _WELL_AFTER_S = 5.0
 
 
 class Part(Protocol):
-    """A part of the service that can be restarted after its end."""
+    """A part of the service that can be restarted."""
 
     name: str
 
@@ -38,7 +38,7 @@ class Program:
     A program of our own, as a part.
 
     Args:
-        name: Its name in the log.
+        name: In the log.
         started: Starts the process.
     """
 
@@ -77,8 +77,7 @@ async def restart(part: Part, log: logging.Logger, *, must_be_well: bool = True)
         must_be_well: Give up a part that exits before it was ever well.
 
     Raises:
-        segments.runtime.supervision.CannotRun: The part exited by itself before it had ever been
-            well.
+        segments.runtime.supervision.CannotRun: The part exited before it had ever been well.
     """
     await supervise(
         part.name, part.wait, part.start, log,

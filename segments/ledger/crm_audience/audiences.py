@@ -1,9 +1,8 @@
 """
 Queries of campaigns, and of the CRM door's data of its audiences.
 
-Such an audience is an ordinary row of `audiences`; the row here, under the same number, adds
-the door's data. It outlives the audience, without the description, so that the number's owner
-stays known.
+The row of an audience here has the number of its row in `audiences`, and outlives it, without the
+description, so that the number's owner stays known.
 """
 
 from collections.abc import Collection, Mapping
@@ -52,7 +51,7 @@ async def add_campaign(
     conn: AsyncConnection, account: Account, name: str, *, now_s: float
 ) -> Campaign:
     """
-    Add a campaign. Names need not be unique.
+    Add a campaign, with a name that need not be unique.
 
     Raises:
         Refusal: The text is unusable as a name.
@@ -93,7 +92,7 @@ async def create(
     """
     Add an audience that is hidden until its first activation.
 
-    The campaign is the owner's; the partner is the owner, or the owner's agency.
+    The campaign is the owner's; the partner is the owner or its agency.
 
     Raises:
         Refusal: A text is unusable.
@@ -116,7 +115,7 @@ async def crm_audience(conn: AsyncConnection, owner: Account, number: int) -> Cr
     """
     Return an owner's audience of this door by its segment id, as at the delivery doors.
 
-    Not by the ledger's number, which the owner may already use as a segment id.
+    The owner may use the ledger's number as another segment id.
 
     Raises:
         NotFound: The owner has no such audience.
@@ -181,10 +180,10 @@ async def change(
 
 async def named(conn: AsyncConnection, owner_id: int, order: Order) -> dict[int, str]:
     """
-    Return the audiences of this door that a delivery targets, with their segment ids.
+    Return this door's audiences that a delivery targets, with their segment ids.
 
-    A deleted audience's segment id counts too: files that keep coming must not create an
-    audience that every recipient sees.
+    A deleted audience's segment id counts too: later files must not create an audience that every
+    recipient sees.
     """
     given = [s.audience_id for s in order.segments if s.audience_id is not None]
     segment_ids = [s.segment_id for s in order.segments if s.audience_id is None]
@@ -214,7 +213,7 @@ async def named(conn: AsyncConnection, owner_id: int, order: Order) -> dict[int,
 
 
 async def of_this_door(conn: AsyncConnection, audience_ids: Collection[int]) -> set[int]:
-    """Return the audiences among these that belong to this door, deleted ones too."""
+    """Return this door's audiences among these, deleted ones too."""
     numbers = _crm_audiences.c.audience_id
     return set(await conn.scalars(select(numbers).where(numbers.in_(audience_ids))))
 

@@ -1,8 +1,8 @@
 """
 Queries of uploads to audiences of the CRM door.
 
-The rows are added once, before the job writes its first membership, so "known before this
-upload" stays true however often the job resumes. An upload's later state is its job's.
+The rows are added once, before the job's first membership, so "known before this upload" stays
+true when the job resumes. An upload's later state is its job's.
 """
 
 from collections.abc import Collection, Sequence
@@ -46,7 +46,7 @@ class CrmUpload(NamedTuple):
 
 
 async def is_counted(conn: AsyncConnection, job: Job) -> bool:
-    """Tell whether a job's rows exist."""
+    """Tell whether a job has its rows."""
     asked = select(_crm_uploads.c.job_id).where(_crm_uploads.c.job_id == job.id).limit(1)
     return (await conn.execute(asked)).first() is not None
 
@@ -59,7 +59,7 @@ async def note(
     total_rows: int,
     data_set: dict[str, Any],
 ) -> None:
-    """Add a job's rows, for each audience of this door that the job changes."""
+    """Add a job's rows, for each audience of this door that it changes."""
     rows = [
         {
             "audience_id": audience_id,
@@ -75,7 +75,7 @@ async def note(
 
 
 async def of_audience(conn: AsyncConnection, audience_id: int) -> list[CrmUpload]:
-    """Return the uploads of an audience, oldest first."""
+    """Return an audience's uploads, oldest first."""
     asked = (
         select(
             *(_crm_uploads.c[name] for name in CrmUpload._fields[:5]),
@@ -95,8 +95,7 @@ async def failed(conn: AsyncConnection, audience: Audience, *, at_most: int) -> 
     """
     Return the latest failed jobs that targeted an audience, newest first.
 
-    Most failed before their rows were added. The search covers the partner's last thousand
-    failures.
+    Most failed before their rows were added. Searches the partner's last thousand failures.
     """
     rows = await conn.execute(
         select(_jobs)
@@ -109,7 +108,7 @@ async def failed(conn: AsyncConnection, audience: Audience, *, at_most: int) -> 
 
 
 def actions_of(job: Job, audience: Audience) -> list[SegmentAction]:
-    """Return a job's actions on an audience; mostly none."""
+    """Return a job's actions on an audience."""
     if job.owner_id != audience.owner_id:
         return []
     return [

@@ -4,11 +4,10 @@ Copies a ledger while it is in use, and puts a copy back.
     SQLite        its backup API, in one step: it reads a snapshot and keeps no writer waiting
     PostgreSQL    `pg_dump` in our own snapshot (`pg_export_snapshot`), and `pg_restore`
 
-A copy is one file, readable by our user alone: it holds persons' ids, signing keys and salts. It is
-never migrated on the way.
+A copy is one file, readable by our user alone: it holds persons' ids, signing keys and salts. It
+keeps its revision.
 
-`cp ledger.db` is no such copy: what was written since the last checkpoint, which may be all, is in
-`ledger.db-wal`.
+`cp ledger.db` is no such copy: writes since the last checkpoint are in `ledger.db-wal`.
 """
 
 from collections.abc import AsyncIterator
@@ -31,7 +30,7 @@ __all__ = ["CannotCopy"]
 @asynccontextmanager
 async def as_it_is(url: str) -> AsyncIterator[AsyncEngine]:
     """
-    Open a ledger for the context's lifetime without migrating it.
+    Open a ledger for the context's lifetime, without migration.
 
     Raises:
         NoLedger: There is none.
@@ -66,13 +65,13 @@ async def revision_of(conn: AsyncConnection) -> str:
 
 
 async def size_bytes(conn: AsyncConnection) -> int:
-    """Return the bytes that a copy takes at most."""
+    """Return the most bytes that a copy takes."""
     return int(await _copier(conn.dialect.name).size_bytes(conn))
 
 
 async def copy_to(conn: AsyncConnection, url: str, file: Path) -> None:
     """
-    Copy the ledger as this connection's snapshot sees it.
+    Copy the ledger in this connection's snapshot.
 
     Args:
         conn: Reading, after its first query.
@@ -87,7 +86,7 @@ async def copy_to(conn: AsyncConnection, url: str, file: Path) -> None:
 
 async def check_may_be_replaced(url: str, *, replaces: bool) -> None:
     """
-    Check that a copy may be put in the ledger's place; change nothing.
+    Check that a copy may take the ledger's place; change nothing.
 
     Args:
         url: The ledger's.

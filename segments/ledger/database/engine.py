@@ -7,9 +7,9 @@ The ledger's engine, with its tables migrated to the current schema.
         async with reading(ledger) as conn:     # a snapshot: never waits for a writer
             ...
 
-The URL selects SQLite or PostgreSQL; `sqlite.py` and `postgres.py` hold the differences. No
-module above this knows the database. Queries keep to common behavior: they lock rows that they
-read to change, which SQLite ignores because its writers take turns.
+The URL selects SQLite or PostgreSQL; no module above `sqlite.py` and `postgres.py` knows the
+database. Queries keep to common behavior: they lock rows that they read to change, which SQLite
+ignores because its writers take turns.
 
 Any number of processes may open a fresh ledger at once: they take turns, and the first creates
 the tables. Few may create a ledger (see `segments.projection.one_ledger`); the others wait
@@ -47,7 +47,7 @@ async def _ask_nobody() -> None:
 @asynccontextmanager
 async def existing_ledger(url: str) -> AsyncIterator[AsyncEngine]:
     """
-    Open the ledger as `open_ledger` does, if it exists within `MADE_WITHIN_S`.
+    Open the ledger as `open_ledger`, if it exists within `MADE_WITHIN_S`.
 
     Raises:
         NoLedger: The ledger does not exist.
@@ -75,8 +75,8 @@ async def open_ledger(
         before_making: The check before a ledger is created.
 
     Raises:
-        LedgerUnusable: The ledger can't be reached, read, written or created; or it is no
-            ledger, or of a later version of this software.
+        LedgerUnusable: The ledger can't be reached, read, written or created; or it is none, or
+            of a later version of this software.
     """
     database = module_of(url.partition(":")[0])
     ledger = database.make_engine(url)
@@ -92,7 +92,7 @@ async def open_ledger(
 
 @asynccontextmanager
 async def reading(ledger: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """Yield a read-only connection with a snapshot of the ledger."""
+    """Yield a read-only connection to a snapshot of the ledger."""
     async with ledger.connect() as conn:
         await conn.execution_options(**module_of(ledger.dialect.name).SNAPSHOT)
         yield conn
@@ -109,7 +109,7 @@ async def check_writable(ledger: AsyncEngine) -> None:
 
 
 def module_of(name: str) -> ModuleType:
-    """Return the module of a database, by a URL's scheme or a dialect's name."""
+    """Return a database's module, by a URL's scheme or a dialect's name."""
     # Imported on demand: without PostgreSQL its driver may be absent.
     if name == "postgresql":
         from segments.ledger.database import postgres  # noqa: PLC0415
@@ -155,7 +155,7 @@ def _has_tables(conn: Connection) -> bool:
 
 
 def _migrate(conn: Connection, called: str) -> None:
-    # Half a second of imports, which an up-to-date ledger avoids.
+    # Half a second of imports, only for a migration.
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
     from alembic.util import CommandError  # noqa: PLC0415

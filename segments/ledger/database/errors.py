@@ -1,8 +1,7 @@
 """
 Why the ledger can't be used, in a line for the operator.
 
-No message holds a URL, which may contain a password, or a statement's values, which may be
-persons' ids.
+No message holds a URL, which may contain a password, or a statement's values, maybe persons' ids.
 """
 
 from collections.abc import Mapping
@@ -15,14 +14,14 @@ from segments.runtime.causes import Cause
 
 
 class LedgerUnusable(Exception):
-    """The ledger can't be opened or used until the operator changes something."""
+    """The ledger can't be used until the operator changes something."""
 
 
 class LedgerAway(LedgerUnusable):
     """
     The ledger can't be used at present: its server is down, say.
 
-    A file is never at fault. Uncommitted work was not done, and can be repeated.
+    A file is never at fault. Uncommitted work can be repeated.
     """
 
     def __init__(self, called: str, cause: Cause, said: str = "") -> None:
@@ -41,19 +40,19 @@ class NoLedger(LedgerUnusable):
 
 
 class CannotCopy(LedgerUnusable):
-    """The ledger can't be copied, or a copy not be put in its place; the message says why."""
+    """The ledger can't be copied or put back; the message says why."""
 
 
 LEDGER_PASSES: Final = (LedgerAway, PoolTimeout)
 """
 Errors of a ledger that is away, locked, full or read-only; never a statement's fault.
 
-Both databases convert such driver errors to `LedgerAway` at the source. `PoolTimeout`: all
-connections of the process are in use.
+Both databases convert such errors of their drivers to `LedgerAway`. `PoolTimeout`: all connections
+of the process are in use.
 """
 
 LEDGER_FAILURES: Final = (LedgerAway, SQLAlchemyError, OSError)
-"""Every error of either database; a loop that polls the ledger survives them."""
+"""Every error of either database; loops that poll the ledger survive them."""
 
 BUSY: Final = Cause(503, "has too much to do", "look at what else uses it")
 LOCKED: Final = Cause(503, "is locked by another process", "end what holds it: a copy, a shell")
@@ -63,12 +62,12 @@ UNREACHABLE: Final = Cause(503, "does not answer", "see that its server runs and
 
 
 def cause_by_code(code_to_cause: Mapping[str, Cause], code: str) -> Cause | None:
-    """Return the cause of the first matching code prefix; `None` for a faulty statement."""
+    """Return the cause of the first matching prefix; `None` for a faulty statement."""
     return next((cause for begins, cause in code_to_cause.items() if code.startswith(begins)), None)
 
 
 def cause_of(error: BaseException) -> Cause | None:
-    """Return why the ledger is away, from its error; `None` for a faulty statement."""
+    """Return why the ledger is away; `None` for a faulty statement."""
     if isinstance(error, LedgerAway):
         return error.cause
     if isinstance(error, PoolTimeout):

@@ -4,13 +4,13 @@ The ledger on PostgreSQL: connections, isolation, and transient faults.
 asyncpg reads the URL itself, so all of libpq's parameters work (`sslmode`, `passfile`, several
 hosts), and the engine, which gets printed, never holds it.
 
-A write is READ COMMITTED and takes the row locks that its queries name, so there are no
-serialization failures to retry. Changes of the catalog and new opt-outs take turns at a row
+A write is READ COMMITTED and takes the row locks that its queries name, so no serialization
+failure needs a retry. Changes of the catalog and new opt-outs take turns at a row
 (`segments.ledger.revision`). A read is a snapshot, REPEATABLE READ and READ ONLY, which never
 waits and never fails.
 
-A server's restart or failover makes work in progress fail with `LedgerAway`; the pool then
-reconnects. A pooler must pool sessions, not transactions: statements are prepared.
+A server's restart or failover fails work in progress with `LedgerAway`; the pool reconnects. A
+pooler must pool sessions, not transactions: statements are prepared.
 """
 
 from collections.abc import AsyncIterator
@@ -44,7 +44,7 @@ _LOCK_WITHIN_S = 30.0
 
 _POOL_SIZE = 5
 _MIGRATION_LOCK = int.from_bytes(b"segments")
-"""Ours alone among the advisory locks in this database."""
+"""Ours among this database's advisory locks."""
 
 _ROOM_TABLE: Final = (
     "create temporary table if not exists rtb_segments_room (filling name) on commit delete rows"
@@ -91,20 +91,20 @@ def may_be_there(_url: str) -> bool:
 
 
 def make_engine(url: str) -> AsyncEngine:
-    """Make the engine for a server, without connecting yet."""
+    """Make the engine for a server, without a connection."""
     return _make_engine(url, answer_within_s=_ANSWER_WITHIN_S)
 
 
 @asynccontextmanager
 async def migrating(_ledger: AsyncEngine, url: str) -> AsyncIterator[AsyncConnection]:
     """
-    Yield a transaction that may change the tables; other processes wait for their turn.
+    Yield a transaction that may change the tables; processes take turns.
 
     Raises:
         LedgerUnusable: The database's encoding can't hold every name.
     """
-    # A connection without a timeout: another process's turn, or an index of a large table, may
-    # take longer than any other statement should.
+    # Without a timeout: another process's turn, or a large table's index, may take longer than any
+    # other statement should.
     patient = _make_engine(url, answer_within_s=None)
     try:
         async with patient.begin() as conn:
@@ -124,9 +124,8 @@ async def check_writable(ledger: AsyncEngine) -> None:
     Check that a write can begin, and that its disk has some room; keep nothing.
 
     The disk is the server's, so only a write tells: a table of the connection's own grows by
-    256 KiB, which its disk must have at once, and is emptied by the commit. Its rows are in no log
-    of changes, whose want of room would end the server. Nothing is asked of a user who may make no
-    such table.
+    256 KiB, and the commit empties it. Its rows are in no log of changes, whose want of room would
+    end the server. A user who may make no such table is not checked.
 
     Raises:
         LedgerAway: It can't.
@@ -155,7 +154,7 @@ def _make_engine(url: str, *, answer_within_s: float | None) -> AsyncEngine:
     def tell_what_will_pass(context: ExceptionContext) -> None:
         error = context.original_exception
         if isinstance(error.__cause__, asyncpg.PostgresError):
-            # It quotes the row, as in "Key (id)=(...) already exists", in tracebacks too.
+            # It quotes the row, as in "Key (id)=(...) already exists".
             error.__cause__.detail = None
         cause = _cause_of(error) or (UNREACHABLE if context.is_disconnect else None)
         if cause is causes.READ_ONLY and _only_reads(context.connection):
@@ -204,7 +203,7 @@ def _only_reads(conn: Connection | None) -> bool:
 
 
 def _cause_of(error: BaseException) -> Cause | None:
-    """Return why the ledger is away, from the driver's error; `None` for a faulty statement."""
+
     if isinstance(error, OSError):
         cause = causes.of_os_error(error)
         return cause if cause is causes.DESCRIPTORS else UNREACHABLE
@@ -212,7 +211,7 @@ def _cause_of(error: BaseException) -> Cause | None:
 
 
 def _first_line(error: BaseException | None) -> str:
-    # The adapter's message begins with a type's name; the server's message is the cause's.
+    # The adapter's message begins with a type's name; the cause has the server's.
     cause = error.__cause__ if error is not None and error.__cause__ is not None else error
     if not cause or not cause.args:
         return type(cause).__name__

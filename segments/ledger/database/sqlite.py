@@ -1,12 +1,12 @@
 """
 The ledger in one file: SQLite's pragmas, locks and file permissions.
 
-A transaction takes the write lock at its start (`BEGIN IMMEDIATE`): SQLite refuses at once,
-whatever the timeout, to let a transaction write that began by reading, if another wrote in
-between. Only reading transactions begin without the lock. `synchronous=FULL` because an
-acknowledged opt-out must survive a power cut; a commit costs an fsync.
+A transaction takes the write lock at its start (`BEGIN IMMEDIATE`): if it began by reading and
+another wrote in between, SQLite refuses its write at once, whatever the timeout. Only reading
+transactions begin without the lock. `synchronous=FULL` because an acknowledged opt-out must survive
+a power cut; a commit costs an fsync.
 
-Errors of SQLite's file or disk, and not of a statement, are `LedgerAway`.
+Errors of SQLite's file or disk, not of a statement, are `LedgerAway`.
 """
 
 import asyncio
@@ -40,8 +40,8 @@ _LOOK_WITHIN_MS = 500
 _READS_ONLY = "ledger_reads_only"
 
 _KEPT_LOG_BYTES = 4 << 20
-"""Of the write-ahead log: what a large transaction made of it is cut off after a checkpoint.
-Without a limit it would keep that size on the disk until the last process closes it."""
+"""Of the write-ahead log: a checkpoint cuts off what a large transaction made of it. Otherwise it
+keeps that size until the last process closes it."""
 
 _NAME_TO_CAUSE: Final = {
     "SQLITE_BUSY": LOCKED,
@@ -60,14 +60,14 @@ _NAME_TO_CAUSE: Final = {
 """By prefix of the error's name; all other errors are faults of our statements."""
 
 _OF_ITS_FILE: Final = (causes.OTHER, causes.READ_ONLY, causes.ILL)
-"""For these causes the file itself may tell more."""
+"""For these the file itself may tell more."""
 
 SNAPSHOT = {_READS_ONLY: True}
 """Options of a read-only connection."""
 
 
 def called(url: str, *, is_there: bool = True) -> str:
-    """Return the ledger's name in messages, or its directory if it does not exist."""
+    """Return the ledger's name in messages, or its directory's if it does not exist."""
     return f"ledger {_path(url)}" if is_there else f"ledger in {_path(url).parent}"
 
 
@@ -101,7 +101,7 @@ def make_engine(url: str) -> AsyncEngine:
             raise LedgerAway(name, cause) from None
 
     # Read at SQLite's first use. Queries spill to the ledger's own disk, where operators are
-    # told to make room, and not to a directory that a container may lack.
+    # told to make room, and which every container has.
     os.environ.setdefault("SQLITE_TMPDIR", str(path.parent.absolute()))
     ledger = create_async_engine(url, hide_parameters=True)
     event.listen(ledger.sync_engine, "handle_error", tell_what_will_pass)
@@ -112,11 +112,11 @@ def make_engine(url: str) -> AsyncEngine:
 
 @asynccontextmanager
 async def migrating(ledger: AsyncEngine, url: str) -> AsyncIterator[AsyncConnection]:
-    """Yield a transaction that may change the tables; other processes wait for their turn."""
+    """Yield a transaction that may change the tables; processes take turns."""
     path = _path(url)
     async with _turn(path.with_name(f"{path.name}.lock")):
-        # Stored in the file, and switched only here, because switching needs exclusive use of
-        # the file, for which SQLite never waits.
+        # Stored in the file, and switched only here: that needs exclusive use of the file, for
+        # which SQLite never waits.
         async with ledger.connect() as conn:
             raw = await conn.get_raw_connection()
             await raw.driver_connection.execute("PRAGMA journal_mode=WAL")  # type: ignore[union-attr]
@@ -147,7 +147,7 @@ def words_of(error: DBAPIError) -> str:
 
 
 def _cause_of(error: BaseException, path: Path) -> Cause | None:
-    """Return why the ledger is away, from SQLite's error; `None` for a faulty statement."""
+
     cause = cause_by_code(_NAME_TO_CAUSE, getattr(error, "sqlite_errorname", ""))
     return _of_file(path) or cause if cause in _OF_ITS_FILE else cause
 
@@ -168,7 +168,7 @@ def _see_that_there_is_one(path: Path) -> None:
 
 
 def _of_file(path: Path) -> Cause | None:
-    """Return why a file can't be read and written."""
+
     if not descriptors_are_left():
         return causes.DESCRIPTORS
     try:

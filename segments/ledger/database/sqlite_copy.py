@@ -70,9 +70,8 @@ def _put_back(file: Path, path: Path) -> None:
 
 def _close_whole(path: Path) -> None:
     """
-    Bring all that is in the WAL into the file, which only its last user can.
-
-    Leaving WAL mode needs exclusive use of the file; a connection that is merely open prevents it.
+    Bring the whole WAL into the file, which only its last user can: leaving WAL mode needs
+    exclusive use of the file.
     """
     with closing(sqlite3.connect(path, timeout=1.0)) as old:
         try:

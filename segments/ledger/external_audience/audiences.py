@@ -2,8 +2,8 @@
 Queries of external audiences: requested creations and their results.
 
 A row starts as an operation (`PROCESSING`), whose success creates an audience of ours. The
-request reserves the name in its sandbox, so that concurrent requests learn of each other. A
-failed creation, or a deletion, frees the name.
+request reserves the name in its sandbox against concurrent requests. A failed creation, or a
+deletion, frees the name.
 """
 
 import uuid
@@ -24,7 +24,7 @@ from segments.model.refusal import Duplicate
 
 
 class Status(StrEnum):
-    """State of the operation that creates the audience."""
+    """State of an audience's creation."""
 
     PROCESSING = "PROCESSING"
     SUCCESS = "SUCCESS"
@@ -101,7 +101,7 @@ async def add(
 
 
 async def succeed(conn: AsyncConnection, external_id: int, *, now_s: float) -> ExternalAudience:
-    """Create the audience of a pending operation; ignore any other."""
+    """Create a pending operation's audience; ignore any other."""
     # Lock order as everywhere: the catalog, then our row. See `lock_catalog`.
     await lock_catalog(conn)
     asked = select(*_COLUMNS).where(_external.c.id == external_id).with_for_update()
@@ -196,7 +196,7 @@ async def change(
 async def delete(
     conn: AsyncConnection, external: ExternalAudience, *, user_id: str, now_s: float
 ) -> None:
-    """Delete an external audience, its audience and its description; the next bid lacks it."""
+    """Delete an external audience, its audience and its description."""
     assert external.audience_id is not None, "it is there"
     await lock_catalog(conn)
     audience = await audiences.audience(conn, external.audience_id)

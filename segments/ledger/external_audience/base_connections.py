@@ -1,8 +1,8 @@
 """
 Queries of base connections: customers' directories and buckets, registered by the operator.
 
-Only a connection's own sandbox sees it. Secrets stay in our processes' environment: an option
-`env:NAME` names a variable.
+Only a connection's own sandbox sees it. Secrets stay in our processes' environment, as an option
+`env:NAME`.
 """
 
 import uuid
@@ -31,7 +31,7 @@ async def add_connection(
     now_s: float,
 ) -> BaseConnection:
     """
-    Register a directory or a bucket that a sandbox's runs may read.
+    Register a directory or bucket that a sandbox's runs may read.
 
     Args:
         conn: A transaction.
@@ -85,7 +85,7 @@ async def connection(conn: AsyncConnection, connection_id: int) -> BaseConnectio
 async def connections(
     conn: AsyncConnection, sandbox: Sandbox | None = None
 ) -> list[BaseConnection]:
-    """Return the connections of a sandbox, or all, oldest first."""
+    """Return a sandbox's connections, or all, oldest first."""
     asked = select(*_COLUMNS).where(_connections.c.is_active).order_by(_connections.c.id)
     if sandbox is not None:
         asked = asked.where(_connections.c.sandbox_id == sandbox.id)

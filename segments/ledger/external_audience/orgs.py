@@ -1,9 +1,9 @@
 """
 Queries of orgs' sandboxes, and of the credentials for one sandbox.
 
-A sandbox belongs to an account, which owns its external audiences. Sandboxes are isolated from
-each other, even within an org: every query of a sandbox's contents takes its number. A token is
-shown once, at creation, and stored as its SHA-256.
+A sandbox belongs to an account, which owns its external audiences. Sandboxes are isolated, even
+within an org: every query of a sandbox's contents takes its number. A token is shown once, at
+creation, and stored as its SHA-256.
 """
 
 import hashlib
@@ -129,7 +129,7 @@ async def add_credential(
 
 
 async def credential_of(conn: AsyncConnection, token: str) -> Credential | None:
-    """Return the credential of a token, revoked credentials too."""
+    """Return a token's credential, also if revoked."""
     asked = (
         select(*_OF_CREDENTIAL)
         .join_from(_credentials, _sandboxes)

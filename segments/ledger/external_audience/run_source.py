@@ -1,7 +1,7 @@
 """
 The source of a run: its files, their base connection, and the columns to read.
 
-Apart from `runs`, which imports jobs, because a job imports this: no circle.
+Apart from `runs`, which imports jobs, because a job imports this.
 """
 
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ class RunSource(NamedTuple):
 
 
 def columns_of(spec: Mapping[str, Any]) -> Columns:
-    """Return the columns to read for the `fields` of an external audience."""
+    """Return the columns of an external audience's `fields`."""
     fields = spec["fields"]
     said = {column_key(f["name"]) for f in fields if not f.get("identityNs")}
     return Columns(
@@ -60,7 +60,7 @@ async def of_run(ledger: AsyncEngine, run_id: str) -> RunSource:
 
 
 async def keep_collected(ledger: AsyncEngine, run_id: str, collected: Mapping[str, Any]) -> None:
-    """Record that a run's files are all read: from now on its blob is the source."""
+    """Record that a run's files are all read: its blob is now the source."""
     noted = update(_runs).where(_runs.c.public_id == run_id).values(collected=dict(collected))
     async with ledger.begin() as conn:
         await conn.execute(noted)

@@ -2,8 +2,8 @@
 Queries of runs: ingestions of an external audience.
 
 A run is a job with its files, chosen at the request; its progress is the job's. A file counts
-as taken if a run that did not fail took its path in the same version and with the same time.
-The same content delivered again renews memberships.
+as taken if a run that did not fail took its path in the same version and with the same time; a
+repeated delivery of its content renews memberships.
 """
 
 import operator
@@ -57,7 +57,7 @@ _COMPARE = {
 
 
 def new_run_id() -> str:
-    """Make a run's id, which links run and job."""
+    """Make an id that links run and job."""
     return str(uuid.uuid4())
 
 
@@ -109,7 +109,7 @@ async def find(conn: AsyncConnection, external: ExternalAudience, public_id: str
 async def taken_before(
     conn: AsyncConnection, external: ExternalAudience, paths: Collection[str]
 ) -> set[tuple[str, str, float]]:
-    """Return the taken files among some thousand paths: path, version and time of each."""
+    """Return the taken files among some thousand paths: path, version and time."""
     asked = (
         select(_files.c.path, _files.c.version, _files.c.modified_at_s)
         .join_from(_files, _runs)
@@ -136,7 +136,7 @@ async def forget_files(conn: AsyncConnection, external: ExternalAudience) -> Non
 
 
 async def is_any_unfinished(conn: AsyncConnection, external: ExternalAudience) -> bool:
-    """Tell whether the audience has an unfinished run: waiting, running or held."""
+    """Tell whether the audience has a run waiting, running or held."""
     asked = (
         select(_runs.c.id)
         .join(_jobs, _jobs.c.id == _runs.c.job_id)
@@ -168,9 +168,9 @@ async def page(
     began: Collection[Began] = (),
 ) -> tuple[list[Run], int]:
     """
-    Return up to `limit` of an external audience's runs, after `start` others, and how many match.
+    Return up to `limit` runs of an external audience, after `start` others, and the total.
 
-    A run matches if its job is in one of `states` and all conditions of `began` hold.
+    A run matches if its job is in one of `states` and all of `began` hold.
     """
     conditions = [
         _runs.c.external_audience_id == external.id,

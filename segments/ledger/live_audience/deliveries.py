@@ -4,8 +4,8 @@ Queries of deliveries: metadata files of the LiveAudience door, until they are a
     waits for its data file  ->  has a job  ->  answered
                              ->  answered: not found, or replaced
 
-A partner has a single waiting delivery of a name. A metadata file sent again is the same
-delivery until that ends; a corrected metadata file replaces it.
+A partner has a single waiting delivery of a name. A repeated metadata file is the same delivery
+until that ends; a corrected metadata file replaces it.
 """
 
 from typing import Any, NamedTuple
@@ -34,7 +34,7 @@ class Delivery(NamedTuple):
 
 
 _LOOKED_BACK = 200
-"""How many of a partner's latest deliveries a search for a data file's copy covers."""
+"""How many of a partner's deliveries a search for a data file's copy covers."""
 
 _COLUMNS = tuple(_deliveries.c[name] for name in Delivery._fields)
 _UNANSWERED = _deliveries.c.answered_at_s.is_(None)
@@ -77,8 +77,8 @@ async def refuse(
     """
     Record a refused metadata file, if a delivery of its name is unfinished.
 
-    A waiting delivery is withdrawn, because its partner replaced it. A delivery in progress
-    continues, but is no longer the last of its name.
+    A waiting delivery is withdrawn: its partner replaced it. A delivery in progress continues,
+    but is no longer the last of its name.
     """
     former = await _last(conn, account.id, name)
     if former is None or await _has_ended(conn, former):

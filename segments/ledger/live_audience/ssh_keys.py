@@ -1,8 +1,8 @@
 """
 Queries of SSH keys of the SFTP door's partners.
 
-A key is a `.pub` file of `ssh-keygen`, or a line of `authorized_keys` with its options. Here it
-is text with a fingerprint; `segments.doors.sftp` judges its strength.
+A key is a `.pub` file of `ssh-keygen`, or a line of `authorized_keys` with its options: here,
+text with a fingerprint. `segments.doors.sftp` judges its strength.
 """
 
 from typing import NamedTuple
@@ -31,7 +31,7 @@ _COLUMNS = tuple(_ssh_keys.c[name] for name in SshKey._fields)
 
 async def add_key(conn: AsyncConnection, key: SshKey, *, now_s: float) -> None:
     """
-    Add a key for a partner's logins. Several partners may have the same key.
+    Add a key for a partner's logins; several partners may have it.
 
     Raises:
         Duplicate: The partner already has the key.
@@ -78,7 +78,7 @@ async def of_partner(conn: AsyncConnection, partner_id: str) -> list[SshKey]:
 
 
 async def authorized(conn: AsyncConnection, partner_id: str, fingerprint: str) -> Account | None:
-    """Return the active partner with this id if the key is among its keys."""
+    """Return the active partner with this id if it has this key."""
     partner = await accounts.find_partner(conn, partner_id)
     if partner is None or not partner.is_active:
         return None

@@ -1,8 +1,8 @@
 """
 Queries of the keys of the Privacy API's legacy doors, and of spent JWTs.
 
-A JWT names a key by domain and `kid`. Here a key is text; `segments.doors.privacy.jwt`
-checks that it is a strong RSA key.
+A JWT names a key by domain and `kid`. `segments.doors.privacy.jwt` checks that a key, here a text,
+is a strong RSA key.
 """
 
 from typing import Any, NamedTuple
@@ -47,7 +47,7 @@ async def add_key(
     now_s: float,
 ) -> PrivacyKey:
     """
-    Add a key with which a domain signs requests.
+    Add a domain's key for signed requests.
 
     Raises:
         Duplicate: The domain has a key with this `kid`.
@@ -106,8 +106,8 @@ async def spend(
     """
     Record a signed request by its digest as spent; forget expired requests.
 
-    The transaction is that of the request: without its commit nothing is spent. From
-    `expires_at_s` on the request is rejected anyway.
+    The transaction is the request's: without its commit nothing is spent. From `expires_at_s`
+    on the request is rejected anyway.
 
     Returns:
         `False` if the request was spent before.

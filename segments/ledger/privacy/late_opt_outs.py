@@ -1,5 +1,5 @@
 """
-Queries of opt-outs that were recorded while a job ran, and of those too late for it.
+Queries of opt-outs recorded while a job ran, and of those too late for it.
 
 `segments.ingest.late_opt_outs` explains them; `segments.upkeep.rebuild` needs them.
 """
@@ -39,7 +39,7 @@ async def said_between(
     """
     Return a page of opt-outs' ids with `after_seq` < seq <= `until_seq`, after the row `behind`.
 
-    The opt-outs are of one action, and submitted by these accounts or global.
+    The opt-outs are of one action, by these accounts or global.
     """
     asked = _said().where(
         _requests.c.action == action.name,
@@ -56,7 +56,7 @@ async def all_said(conn: AsyncConnection, *, behind: Said | None, limit: int) ->
 
 
 async def forget(conn: AsyncConnection, job_id: int) -> None:
-    """Delete a job's late opt-outs, to record them anew."""
+    """Delete a job's late opt-outs."""
     await conn.execute(delete(late_opt_outs).where(late_opt_outs.c.job_id == job_id))
 
 
@@ -68,7 +68,7 @@ async def note(conn: AsyncConnection, job_id: int, late: Iterable[Said]) -> None
 
 
 async def noted(conn: AsyncConnection, job_id: int) -> Sequence[tuple[int, Id]]:
-    """Return a job's late opt-outs: an opt-out's number and an id each."""
+    """Return a job's late opt-outs: opt-out's number and id."""
     rows = await conn.execute(
         select(late_opt_outs.c.seq, late_opt_outs.c.id).where(late_opt_outs.c.job_id == job_id)
     )

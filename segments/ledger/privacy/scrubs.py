@@ -25,7 +25,7 @@ _IDS_AT_ONCE = 50_000
 
 
 class Due(NamedTuple):
-    """A file that is scrubbed only of erasures up to a number."""
+    """A file scrubbed only of erasures up to a number."""
 
     job: Job
     scrubbed_seq: int
@@ -49,8 +49,7 @@ async def due(
     """
     Return a page of files not scrubbed of all erasures up to `until_seq`, after a job's number.
 
-    Only files last looked at, or delivered, at `before_s` or earlier; or before the clock was set
-    back.
+    Only files last looked at, or delivered, by `before_s`, or before the clock was set back.
     """
     looked_at_s = func.coalesce(_jobs.c.scrubbed_at_s, _jobs.c.created_at_s)
     rows = await conn.execute(
@@ -74,8 +73,8 @@ async def erased_ids(
     """
     Return erased ids with `after_seq` < seq <= `until_seq`, of `account_ids` or global.
 
-    The key is the number of known bits of ids that were taken over from a store: they name the
-    bucket. `None`: ids known in full.
+    The key is the known bits of ids taken over from a store: they name the bucket. `None`: ids
+    known in full.
     """
     bits_to_ids: dict[int | None, list[Id]] = {}
     behind: Said | None = None
@@ -120,8 +119,7 @@ async def replace_file(
     """
     Give a job a file without ids of ERASUREs up to `until_seq`, and retire its former file.
 
-    `job` is as of the reading of its file. `blob` is the new file's name, or the former file's
-    if there is none.
+    `job` is as of the reading of its file. `blob` is the new file, or the former if none is new.
 
     Returns:
         Whether it was done: not if a loader runs the job, or the job has another file by now.
@@ -144,7 +142,7 @@ async def replace_file(
 
 
 async def retire(conn: AsyncConnection, names: Iterable[str]) -> None:
-    """Mark files that no job names as still to be deleted."""
+    """Mark files without a job for deletion."""
     for name in set(names):
         if await conn.scalar(select(_retired.c.name).where(_retired.c.name == name)) is None:
             await conn.execute(insert(_retired).values(name=name))

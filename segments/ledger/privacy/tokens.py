@@ -1,8 +1,8 @@
 """
 Queries of the Privacy API's bearer tokens.
 
-A token is generated here, shown once and stored as its SHA-256: it is long and random, so a slow
-hash adds nothing. A revoked token keeps its row, to which requests and the audit trail refer.
+A token is shown once and stored as its SHA-256: it is long and random, so a slow hash adds nothing.
+A revoked token keeps its row, to which requests and the audit trail refer.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from segments.model.account import Account
 from segments.model.refusal import NotFound, Refusal
 
 PREFIX = "rtbp_"
-"""The prefix by which people, and secret scanners, recognize a token."""
+"""By which people, and secret scanners, recognize a token."""
 
 _TOKEN_BYTES = 32
 _MAX_NOTE_CHARS = 128
@@ -58,7 +58,7 @@ async def create(
     An internal token may ask for reports and search. The note names the holder, for people.
 
     Returns:
-        The row, and the token itself, which is never shown again.
+        The row, and the token, which is never shown again.
 
     Raises:
         Refusal: The note can't be stored and printed.

@@ -5,9 +5,9 @@ The store is a projection of these tables and the blobs, so losing a Redis loses
 opt-outs outlive every store. The definitions serve both SQLite and PostgreSQL; `migrations/`
 brings a database to them, and a test compares the two.
 
-Ids that reach the store (accounts, audiences, recipients) are small integers that are never
-reused: rows are marked instead of deleted, and SQLite's `AUTOINCREMENT` protects even deleted
-rows' numbers. Times are unix seconds.
+Ids that reach the store (accounts, audiences, recipients) are small integers, never reused:
+rows are marked instead of deleted, and SQLite's `AUTOINCREMENT` protects deleted rows' numbers.
+Times are unix seconds.
 """
 
 from segments.ledger.tables.base import metadata

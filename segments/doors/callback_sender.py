@@ -4,8 +4,8 @@ Callbacks: POST a status to the URL that a partner gave.
 A partner's URL could lead into our own network. So:
 
 - only hosts that the operator allows (`SEGMENTS_CALLBACK_HOSTS`; none by default);
-- only public addresses, whatever a name resolves to. Names are resolved when the
-  connection is made, so the address checked is the address used;
+- only public addresses, resolved when the connection is made, so the address checked is the
+  address used;
 - no redirects: an allowed host can't send us to another;
 - only the answer's status counts; its body is not read.
 
@@ -44,7 +44,7 @@ PAUSES = Backoff(5.0, 6 * 3600.0, factor=3.0)
 
 _AT_ONCE = 20
 _CLAIM_S = 3 * TIMEOUT_S
-"""How long a process keeps its claim on a callback."""
+"""How long a process keeps a callback."""
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
@@ -59,7 +59,7 @@ class CallbackMetrics:
         self._attempts = Counter(
             "segments_callbacks", "Statuses POSTed to partners.", ("result",), registry=registry
         )
-        # Start at 0, or the first attempt is no increase.
+        # From 0, or the first attempt is no increase.
         for result in RESULTS:
             self._attempts.labels(result)
 
@@ -69,7 +69,7 @@ class CallbackMetrics:
 
 
 class NotPublic(OSError):
-    """A host has an address that is not public."""
+    """A host has a non-public address."""
 
 
 def is_allowed(host: str, allowed: Sequence[str]) -> bool:
@@ -85,8 +85,8 @@ def is_public(address: str) -> bool:
     """
     Tell whether an address is public.
 
-    An IPv4-mapped IPv6 address is judged by its IPv4 address. Addresses of transition
-    mechanisms (6to4, Teredo, NAT64) are not public: they may lead anywhere.
+    An IPv4-mapped IPv6 address counts as its IPv4 address. Addresses of transition mechanisms
+    (6to4, Teredo, NAT64) are not public: they may lead anywhere.
     """
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
@@ -197,7 +197,7 @@ class Callbacks:
             else "postponed"
         )
         if fault is not None:
-            # Not the URL: it may contain a secret of the partner's.
+            # Not the URL: it may contain a partner's secret.
             _log.warning(
                 "callback of delivery %s: %s%s",
                 callback.transaction_id or "(refused)",
@@ -233,9 +233,8 @@ def _is_address(host: str) -> bool:
     """
     Tell whether a resolver may take a host for an address, in any notation.
 
-    `2130706433`, `0x7f.1` and `127.1` all mean 127.0.0.1. The rule is the URL
-    Standard's: a host whose last label is a number is an address. `is_public` then
-    refuses unusual notations.
+    `2130706433`, `0x7f.1` and `127.1` all mean 127.0.0.1. By the URL Standard, a host whose last
+    label is a number is an address. `is_public` then refuses unusual notations.
     """
     last = host.rstrip(".").rpartition(".")[2].lower()
     return ":" in host or last.isdigit() or last.startswith("0x")

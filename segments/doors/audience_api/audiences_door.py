@@ -10,9 +10,9 @@ LiveIntent's Audience API: the audiences of a partner, by our numbers.
     POST  /audiences/{audienceId}/signed-urls   -> a URL for one file
     POST  /search/audiences, /search/audiences/v2
 
-Each path is also served as `/audience...`, as the vendor's document has it too, but `POST
-/audience` is the older operation of `segments.doors.audience_api.door`. Errors have the vendor's
-form, `ApplicationError`.
+Each path is also served as `/audience...`, as in the vendor's document, but `POST /audience` is
+the older operation of `segments.doors.audience_api.door`. Errors have the vendor's form,
+`ApplicationError`.
 """
 
 from collections.abc import Sequence
@@ -107,7 +107,7 @@ class AudiencesDoor(Door):
         self._presigning = Presigning(services, options, key)
 
     def also_at(self, path: str) -> Sequence[str]:
-        """Return the path in the singular; other doors have words where this one has a number."""
+        """Return the path in the singular; other doors have words for this one's number."""
         if path.startswith("/audiences"):
             return [path.replace("/audiences", "/audience", 1).replace(_NUMBER, _ONLY_NUMBERS)]
         return []
@@ -316,7 +316,7 @@ async def _audience(conn: AsyncConnection, account: Account, number: int) -> Lis
 
 
 async def _owner(conn: AsyncConnection, account: Account, owner_id: int | None) -> Account:
-    """Return the account that is to own an audience: the caller's, or one below it."""
+    """Return the account to own an audience: the caller's, or one below it."""
     if owner_id is None or owner_id == account.id:
         if account.kind is AccountKind.ADVERTISER:
             return account

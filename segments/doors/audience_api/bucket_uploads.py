@@ -4,9 +4,9 @@ Jobs for files that partners upload straight into the bucket.
     uploads/<key>        the target of the bucket's presigned URL
     deliveries/...       the copy that the job refers to
 
-A bucket's presigned URL works any number of times until it expires. So the file is copied
-before anything refers to it, and a second file under its key is deleted unread. If several
-replicas find a file, the first makes the job; the others delete their copies.
+A bucket's presigned URL works repeatedly until it expires. So the file is copied before anything
+refers to it, and a second file under its key is deleted unread. Of replicas that find a file, the
+first makes the job; the others delete their copies.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 EVERY_S = 2.0
 LOOK_ANYWAY_EVERY_S = 3600.0
 LATE_S = 3600.0
-"""How long an upload that began just before its URL expired may take."""
+"""The longest upload that began just before its URL expired."""
 
 
 async def watch(services: Services, max_bytes: int, stopping: asyncio.Event) -> None:
@@ -58,8 +58,8 @@ async def notice(services: Services, max_bytes: int, *, look_anyway: bool = Fals
     Args:
         services: The doors' shared services.
         max_bytes: Larger files are deleted.
-        look_anyway: Look even if no upload is awaited: the bucket may have accepted a
-            file while no replica ran.
+        look_anyway: Look even if no upload is awaited: the bucket may have accepted a file
+            while no replica ran.
     """
     async with reading(services.ledger) as conn:
         awaited = await uploads.is_any_awaited(conn, services.now_s() - LATE_S)
@@ -95,7 +95,7 @@ async def _take(services: Services, name: str, max_bytes: int) -> bool:
     try:
         await services.blobs.copy(name, blob)
     except FileNotFoundError:
-        return False  # another replica has already made a job of it
+        return False  # another replica has made a job of it
     try:
         async with services.ledger.begin() as conn:
             await arrived(

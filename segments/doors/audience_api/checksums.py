@@ -7,8 +7,8 @@ Checksums that a client announces for its upload, compared with the bytes receiv
     Content-Digest           RFC 9530: sha-256, sha-512; Repr-Digest and RFC 3230's Digest alike
 
 A malformed checksum, a partial body and a body with chunk framing of its own are refused
-before the first byte is read; a mismatch is refused after the last. In each case nothing
-is kept and the URL stays usable. Unknown algorithms are ignored: a client may send several.
+before the first byte is read; a mismatch is refused after the last. Nothing is kept then, and the
+URL stays usable. Unknown algorithms are ignored.
 """
 
 import binascii

@@ -1,8 +1,8 @@
 """
-CORS for uploads (Fetch Standard): pages of which other origins may PUT a file.
+CORS for uploads (Fetch Standard): the other origins whose pages may PUT a file.
 
-The URL is the permission, so no cookie is sent or needed. Only upload paths answer. An
-origin that is not configured gets no CORS header, and its browser refuses.
+The URL is the permission, so no cookie is sent or needed. Only upload paths answer. Other origins
+get no CORS header, and their browsers refuse.
 """
 
 from collections.abc import Collection

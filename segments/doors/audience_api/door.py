@@ -13,7 +13,7 @@ their `unique-segment-id` is the ledger's number.
 If the blobs are in a bucket that signs URLs, the URL is the bucket's own: see
 `segments.doors.audience_api.bucket_uploads`. Otherwise we sign a URL of the same form: see
 `segments.doors.rest.presigned_url`. An upload becomes a job only once its last byte is on
-disk; a broken upload leaves nothing, and its URL can be tried again.
+disk; a broken upload leaves nothing, and can be repeated.
 """
 
 import math
@@ -87,7 +87,7 @@ class AudienceDoor(Door):
             services: The doors' shared services.
             options: For uploads, and for a new store.
             schemes: How callers authenticate.
-            key: Signs our own upload URLs.
+            key: Signs our upload URLs.
         """
         self.schemes = schemes
         self._services = services
@@ -199,7 +199,7 @@ class AudienceDoor(Door):
         x-amz-content-sha256, Content-Digest) leaves nothing, and the URL may be tried again.
         """
         base = urlsplit(self._presigning.base(request))
-        # The target as partners see it: with the prefix that a proxy may have cut off.
+        # As partners see it: with the prefix that a proxy may have cut off.
         target, now_s = base.path + request.raw_path, self._services.now_s()
         try:
             presign.check(request.method, base.netloc, target, self._key, now_s=now_s)
@@ -225,7 +225,7 @@ class AudienceDoor(Door):
         if job is None:
             await self._receive(incoming, upload, audience)
         elif not jobs.is_of_file(job, await incoming.sha256()):
-            # The same file again means that the client did not get our answer.
+            # The same file again: the client did not get our answer.
             raise Problem(409, "this URL was used for another file; obtain another URL")
         return web.Response(status=200)
 
@@ -284,7 +284,7 @@ class AudienceDoor(Door):
 
 
 def _chunk(audience: Audience, query: RealtimeQuery, content: bytes) -> tuple[Chunk, int]:
-    """Read a chunk completely or refuse it; also return how many hashes stand for no person."""
+    """Read a chunk completely or refuse it; also return the hashes of no person."""
     parser = Parser(query.type)
     read = [parser.feed(block) for block in text_blocks(iter([content]))]
     ids = np.concatenate((*read, parser.finish()))

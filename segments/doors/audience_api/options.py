@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class AudienceOptions:
-    """The door's share of the settings; `segments.settings` documents each."""
+    """The door's settings; `segments.settings` documents each."""
 
     expected_ids: int
-    """Expected number of persons, for the layout of a new store."""
+    """Persons for whom a new store is laid out."""
 
     upload_url_s: int
     """Validity of an upload URL."""

@@ -1,4 +1,4 @@
-"""Resolve a caller, its audience, the owner and the partner, for the Audience API."""
+"""Resolves a caller, its audience, owner and partner, for the Audience API."""
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 

@@ -1,7 +1,7 @@
 """
 Gives URLs for uploads, each for a single file.
 
-If the blobs are in a bucket that signs URLs, the URL is the bucket's own: see
+In the bucket that has the blobs, if that signs URLs: see
 `segments.doors.audience_api.bucket_uploads`. Otherwise we sign a URL of the same form: see
 `segments.doors.rest.presigned_url`.
 """

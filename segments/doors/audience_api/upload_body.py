@@ -3,7 +3,7 @@ A file in the body of a request: streamed, bounded, and stored whole or not at a
 
 `Expect: 100-continue` is answered only after authorization, so `curl` doesn't send 5 GB
 in vain. A client is cut off after `SILENT_FOR_S` without a byte, and after
-`TAKES_AT_MOST_S` in any case.
+`TAKES_AT_MOST_S` at the latest.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from segments.model.day import S_PER_DAY
 
 SILENT_FOR_S = 60.0
 TAKES_AT_MOST_S = float(S_PER_DAY)
-"""An upload that began longer ago is abandoned, and may be swept."""
+"""An older upload is abandoned, and may be swept."""
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -77,7 +77,7 @@ class Incoming:
 
     async def sha256(self) -> str:
         """
-        Return the SHA-256 of the body in hex, without storing the body.
+        Return the SHA-256 of the body in hex; store nothing.
 
         Raises:
             Problem: 400, 408 or 413, as `into`.
@@ -90,7 +90,7 @@ class Incoming:
     async def _chunks(self) -> AsyncIterator[bytes]:
         if hdrs.EXPECT in self._request.headers:
             await self._request.writer.write(_CONTINUE)
-            # Otherwise aiohttp takes the answer's head for sent already.
+            # Otherwise aiohttp takes the answer's head for sent.
             self._request.writer.output_size = 0
         size_bytes, give_up_s = 0, self._clock_s() + TAKES_AT_MOST_S
         while chunk := await self._next():

@@ -1,8 +1,8 @@
 """
 An audience as digitalAudience's `loadAudienceById` shows it.
 
-An upload appears as soon as its counts are stored; insights are pending until its job ends.
-Failed uploads are listed apart with their reason, counted or not.
+An upload appears once its counts are stored; insights are pending until its job ends. Failed
+uploads are listed apart with their reason.
 """
 
 from collections.abc import Sequence

@@ -13,9 +13,8 @@ from segments.model.account import Account, AccountKind
 
 class CrmDoor(Door):
     """
-    A door that answers in envelopes.
-
-    Its paths may be spelled in any case, and have a slash at the end, as the vendor's may.
+    A door that answers in envelopes, by paths in any case, also with a slash at the end, as the
+    vendor's.
     """
 
     ignores_case = True
@@ -46,7 +45,7 @@ def answered(data: Any) -> Envelope[Any]:
 
 def check_owns(account: Account) -> None:
     """
-    Refuse an agency: its sub accounts have persons, the agency itself has none.
+    Refuse an agency, which has no persons itself.
 
     Raises:
         Problem: 403.

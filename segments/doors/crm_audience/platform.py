@@ -4,9 +4,8 @@ digitalAudience's campaigns and platform accounts.
     POST /campaign/createcampaign             {name} -> the campaign
     GET  /organisation/loadplatformaccounts   accounts that an audience can be activated for
 
-From the vendor's pages "Create CRM audience" and "Organization API". A campaign is an
-account's name for a group of audiences. A platform account is a recipient, connected to the
-partners granted to it.
+From the vendor's pages "Create CRM audience" and "Organization API". A campaign names a group of
+an account's audiences. A platform account is a recipient, connected to the partners granted to it.
 """
 
 from datetime import UTC, datetime

@@ -2,8 +2,7 @@
 Authentication for external audiences, and the vendor's form of a refusal.
 
 Four headers are required and must agree: `Authorization: Bearer`, `x-api-key`,
-`x-gw-ims-org-id`, `x-sandbox-name`. A token opens a single sandbox of an org; the other
-three confirm which.
+`x-gw-ims-org-id`, `x-sandbox-name`. A token opens a single sandbox, which the others confirm.
 
 The vendor publishes codes, statuses and messages ("Appendix"), but no body. So they are the
 `errorCode` and the `title` of an RFC 9457 problem, whose `type` ends in the code. A status

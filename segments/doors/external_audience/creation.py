@@ -2,7 +2,7 @@
 The creation of external audiences, which continues after the answer to its request.
 
 A creation succeeds once its base connection can be listed; the files may come later. If the
-process dies meanwhile, the next request for the operation resumes the creation.
+process dies meanwhile, the operation's next request resumes it.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ class Creations:
             task.add_done_callback(lambda _: self._tasks.pop(external.id))
 
     async def close(self) -> None:
-        """Wait for creations in progress; a later request resumes any that are slow."""
+        """Wait for creations in progress; a later request resumes slow ones."""
         tasks = list(self._tasks.values())
         if tasks:
             _, slow = await asyncio.wait(tasks, timeout=CLOSE_WITHIN_S)

@@ -109,7 +109,7 @@ class ExternalAudienceDoor(Door):
         return [each for each in spelled if each != path]
 
     async def close(self) -> None:
-        """Wait for creations in progress; a later request resumes any that are slow."""
+        """Wait for creations in progress; a later request resumes slow ones."""
         await self._creations.close()
 
     @operation(

@@ -2,8 +2,8 @@
 Filters for a list of runs: `property=status!=FAILED`, `property=createdAt>=1749324248`.
 
 From the table "List audience ingestion statuses" of the vendor's reference and its example,
-which compares by `<` with milliseconds although its answers have seconds. `ingestionTime` of
-the reference is `createdAt` in the document's runs. All given filters must hold.
+which compares by `<` with milliseconds although its answers have seconds. The reference's
+`ingestionTime` is the document's `createdAt`. All given filters must hold.
 """
 
 import re
@@ -37,7 +37,7 @@ class RunFilter(NamedTuple):
 
 
 class WrongFilter(Exception):
-    """A filter is not supported; the message says which are, without its subject."""
+    """A filter is not supported; the message, without a subject, says which are."""
 
 
 def run_filter(text: str) -> RunFilter:
@@ -87,7 +87,7 @@ def times_of(filters: Sequence[RunFilter]) -> list[Began]:
 
 
 def is_named(name: str, filters: Sequence[RunFilter]) -> bool:
-    """Tell whether the filters allow an audience, by its name."""
+    """Tell whether the filters allow an audience's name."""
     return all(each.has_text(name) for each in filters if each.property == "name")
 
 

@@ -1,9 +1,8 @@
 """
 Ingestions of external audiences: start and progress.
 
-A run is a job of its partner, so runs and files of a partner apply in the order of their
-requests. The vendor's guard rails are enforced here: runs per day (UTC) in a sandbox, and
-per audience.
+A run is a job of its partner, so a partner's runs and files apply in the order of their requests.
+The vendor's guard rails are enforced here: runs per day (UTC), in a sandbox and per audience.
 """
 
 from collections.abc import Mapping
@@ -73,12 +72,12 @@ async def begin(
         caller: The caller.
         external: The audience.
         form: The request.
-        files: Files of the audience's source that changed within the requested times.
+        files: The source's files that changed within the requested times.
         filter_end_s: The end of these times.
         now_s: The time of the request.
 
     Raises:
-        Problem: 422: not possible now, or not in this way. 429: too many today.
+        Problem: 422: not possible, or not in this way. 429: too many today.
     """
     assert external.audience_id is not None, "it is there"
     audience = await audiences.audience(conn, external.audience_id)
@@ -153,7 +152,7 @@ def started(external: ExternalAudience, run: Run) -> StartedRun:
 
 
 async def status_of(conn: AsyncConnection, external: ExternalAudience, run: Run) -> RunStatus:
-    """Return a run's progress, and what holds it up."""
+    """Return a run's progress, and any cause of its delay."""
     job = await jobs.job(conn, run.job_id)
     assert job is not None, "jobs are never deleted"
     message = await _waits(conn, job) or explanation.in_a_line(job)

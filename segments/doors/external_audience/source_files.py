@@ -1,8 +1,8 @@
 """
 The files that an ingestion takes, listed in a thread at the time of the request.
 
-A folder gives all files below it, except hidden (`.`, `_`) and empty ones. They are sorted by
-time, then by path, so that later files override earlier ones.
+A folder gives all files below it, except hidden (`.`, `_`) and empty ones, sorted by time, then
+by path, so that later files override earlier ones.
 """
 
 import asyncio
@@ -53,7 +53,7 @@ async def list_files(connection: BaseConnection, source: SourceParams) -> list[S
 
 
 def within(files: Sequence[SourceFile], start_s: int, end_s: int) -> list[SourceFile]:
-    """Return the files that changed within two times, both seconds included."""
+    """Return the files that changed between two times, both seconds included."""
     return [file for file in files if start_s <= int(file.modified_at_s) <= end_s]
 
 

@@ -24,17 +24,17 @@ async def accept(
     transaction_id: str | None = None,
 ) -> Job:
     """
-    Accept a delivery, and keep its metadata file for its `.status`.
+    Accept a delivery; its metadata file is kept for the `.status`.
 
     Args:
-        ledger: Where the job goes.
-        blobs: Where the file goes.
+        ledger: Receives the job.
+        blobs: Receives the file.
         metadata: The partner and the order.
         content: The file.
         door: The accepting door.
         file_name: The partner's name for the file.
-        now_s: The time of acceptance.
-        transaction_id: If the partner was already told it.
+        now_s: The time.
+        transaction_id: If the partner knows it already.
 
     Returns:
         The delivery's job: see `segments.ingest.accept.accept`.

@@ -1,7 +1,7 @@
 """
-How long something has been in a state, even if the wall clock is set.
+Ages of states, even if the wall clock is set.
 
-The state may be older than this process, so its age is first taken from the wall clock; a
+A state may be older than this process, so its age is first taken from the wall clock; a
 monotonic clock then advances it.
 """
 
@@ -11,7 +11,7 @@ _MAX_KEPT = 10_000
 
 
 class Ages:
-    """The ages of everything that a process watches."""
+    """The ages of all that a process watches."""
 
     def __init__(self, clock_s: Callable[[], float]) -> None:
         """

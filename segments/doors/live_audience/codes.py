@@ -2,8 +2,7 @@
 LiveAudience's error codes for our stop reasons ("Errors").
 
 Several reasons share a code: a wrong record count and a wrong digest both mean "this is not
-the file you described". The Audience API, which has no file errors of its own, uses the same
-codes.
+the file you described". The Audience API, without file errors of its own, uses these codes.
 """
 
 from segments.model.stop_reason import StopReason

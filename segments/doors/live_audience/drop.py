@@ -6,16 +6,15 @@ The drop: watches the partners' folders, and turns their files into jobs.
     answer   its job ended ->  <name>.status: the result
     sweep    deletes unused files: see `leftovers`
 
-The four loops keep no state in memory, so they resume after a kill at any point: a file
-is moved out of the partner's reach first and deleted last, and the steps in between can be
-repeated. A delivery still has a single transaction id, job and final answer.
+The four loops keep no state in memory, so they resume after a kill at any point: a file is moved
+out of the partner's reach first and deleted last, and the steps in between can be repeated. A
+delivery still has a single transaction id, job and final answer.
 
 The drop runs inside `rtb-segments sftp`, even if files come by an operator's own server.
 Several processes on a folder take turns: see `folder_lock`. `retries` has the rules for
 repeated files.
 
-An error with a file is logged by partner and kind, never by content, and delays no other
-file.
+An error with a file is logged by partner and kind, never by content, and delays no other.
 """
 
 import asyncio
@@ -83,7 +82,7 @@ class Drop:
             folders: The partners' folders.
             now_s: Wall clock.
             metrics: Counts deliveries.
-            is_refused: Whether intake is suspended; files then stay where they are.
+            is_refused: Whether intake is suspended; files then stay in place.
         """
         self._metrics = metrics or DeliveryMetrics(CollectorRegistry())
         self._options = options
@@ -103,7 +102,7 @@ class Drop:
             if not is_ours:
                 return
             async with asyncio.TaskGroup() as group:
-                # Separate loops, so that files of gigabytes delay no first answer.
+                # Separate loops, so that large files delay no first answer.
                 for step in (self.look, self.fetch, self.answer):
                     group.create_task(self._repeat(step, stopping, EVERY_S))
                 group.create_task(self._repeat(self.sweep, stopping, _SWEEP_EVERY_S))
@@ -144,7 +143,7 @@ class Drop:
                 await self._faults.guarded(f"metadata of {partner_id!r}", receiving)
 
     async def _receive(self, partner_id: str, folder: Folder, name: str, path: Path) -> None:
-        """Record a metadata file in the ledger, then answer it."""
+
         raw = read_taken(path, MAX_METADATA_BYTES)
         metadata, refused = rules.read(raw, partner_id)
         delivery, content = None, None
@@ -301,7 +300,7 @@ class Drop:
         return False
 
     def _has_waited(self, folder: Folder, delivery: Delivery, file_name: str) -> bool:
-        """Tell whether the data file is overdue; a file that still grows is not."""
+        """Tell whether the data file is overdue and no longer grows."""
         since_s = delivery.received_at_s
         for name in rules.data_files(file_name, folder.names()):
             with suppress(OSError):
@@ -349,7 +348,7 @@ class Drop:
         """
         Give the final answer; only then does the ledger forget the delivery.
 
-        Only the latest metadata file of a name is answered in the folder.
+        In the folder, only the latest metadata file of a name is answered.
         """
         async with reading(self._ledger) as conn:
             is_last = await deliveries.is_last(conn, delivery)

@@ -16,7 +16,7 @@ _MAX_FAULTS = 1000
 
 
 class Faults:
-    """The faults of a process; recurring faults are logged only every few minutes."""
+    """The faults of a process; recurring faults are logged every few minutes."""
 
     def __init__(self, log: logging.Logger, now_s: Callable[[], float]) -> None:
         self._log = log
@@ -31,7 +31,7 @@ class Faults:
             self._log_fault(f"{what}: {_in_words(error)}")
 
     def _log_fault(self, fault: str) -> None:
-        """Log a fault that may recur every second, but only every few minutes."""
+
         now_s = self._now_s()
         last_s = self._logged_at_s.get(fault)
         if last_s is None or abs(now_s - last_s) >= _LOG_AGAIN_AFTER_S:

@@ -1,9 +1,9 @@
 """
 The names of files and of partners' folders.
 
-A name is a single path segment that a listing shows unchanged: no control characters, no
-path. A leading dot marks a temporary file, which is not taken: schedulers write under such a
-name, and rename the complete file.
+A name is a single path segment that a listing shows unchanged: no control characters. A leading dot
+marks a temporary file, which is not taken: schedulers write under such a name, and rename the
+complete file.
 """
 
 from urllib.parse import quote
@@ -15,7 +15,7 @@ METADATA = ".json"
 ANSWER = ".status"
 
 MAX_ANSWERED_BYTES = MAX_NAME_BYTES - len(ANSWER)
-"""The length of `NAME` in `NAME.json`, so that `NAME.status` is valid too."""
+"""The longest `NAME` in `NAME.json`, so that `NAME.status` is valid too."""
 
 UNFINISHED = ".unfinished"
 TAKEN = ".taken"
@@ -52,7 +52,7 @@ def check_name(name: str) -> str:
 
 
 def answered_name(file_name: str) -> str | None:
-    """Return the name under which a metadata file is answered; `None` for other files."""
+    """Return a metadata file's name in answers; `None` for other files."""
     stem, suffix = file_name[: -len(METADATA)], file_name[-len(METADATA) :]
     is_metadata = suffix.lower() == METADATA and stem and not is_temporary(file_name)
     return stem if is_metadata else None
@@ -65,10 +65,10 @@ def is_temporary(name: str) -> bool:
 
 def folder_name(partner_id: str) -> str:
     """
-    Return the name of a partner's folder: the partner id, escaped for a path.
+    Return a partner's folder: the partner id, escaped for a path.
 
-    Anything but letters, digits and `_.-~` becomes `%` and two hex digits, as in a URL,
-    and so does a leading dot.
+    Anything but letters, digits and `_.-~`, and a leading dot, becomes `%` and two hex digits,
+    as in a URL.
     """
     name = quote(partner_id, safe="")
     return f"%2E{name[1:]}" if name.startswith(".") else name

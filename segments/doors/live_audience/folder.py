@@ -9,14 +9,14 @@ A partner's folder: its files, and which of them may be taken.
 
 Incomplete files are never taken. Our SFTP server marks an upload from before its first byte
 until the client closes the file; after a broken connection or a kill the mark stays. (A lock
-on the open file would vanish with the process, and half a file would pass for a whole.) Files
-that come otherwise are complete after a time without writes: we don't see them closed.
+on the open file would vanish with the process, and half a file would pass for a whole.) Other
+files are complete after a time without writes: we don't see them closed.
 
 Taking is a rename, so a file is either the partner's or ours. Names are single path
 segments; symbolic links are not followed, and only regular files are opened.
 
-While `NAME.json` is in the folder or being read, `NAME.status` is hidden: it would answer
-an earlier file.
+While `NAME.json` is in the folder or being read, `NAME.status`, which answers an earlier file, is
+hidden.
 """
 
 import os
@@ -42,13 +42,10 @@ from segments.doors.live_audience.file_names import (
 )
 
 MAX_FILES = 1000
-"""
-The most files that a partner may have in a folder, so that listings stay small. Answers do
-not count: they are ours, and are swept.
-"""
+"""The most in a partner's folder, so that listings stay small; without our answers."""
 
 STAT_AFTER_TAKING_S = 30.0
-"""How long a taken file still has a stat: clients confirm an upload by its size."""
+"""How long a taken file still has a stat, by which clients confirm an upload."""
 
 _OPEN_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
@@ -62,7 +59,7 @@ class _Seen(NamedTuple):
 
 
 class Upload:
-    """Permission to write a file, until it is closed or another upload of it begins."""
+    """Permission to write a file, until it is closed or uploaded anew."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -91,7 +88,7 @@ class Folder:
 
     def shown_stat(self, name: str) -> os.stat_result:
         """
-        Return the stat of a file that the partner sees, or that was taken a moment ago.
+        Return the stat of a file that the partner sees, or that was just taken.
 
         Raises:
             FileNotFoundError: There is no regular file of that name.
@@ -121,12 +118,12 @@ class Folder:
         return name.endswith(ANSWER) and name.removesuffix(ANSWER) in self._unanswered()
 
     def _unanswered(self) -> set[str | None]:
-        """Return the names of all metadata files that wait or are being read."""
+
         there = (*self.names(), *_names_in(self.path / TAKEN))
         return {answered_name(each) for each in there}
 
     def names(self) -> list[str]:
-        """Return the names of all regular files that have a usable name, sorted."""
+        """Return the names of all regular files with a usable name, sorted."""
         with os.scandir(self.path) as entries:
             found = [e.name for e in entries if e.is_file(follow_symlinks=False)]
         return sorted(name for name in found if is_usable(name))
@@ -166,7 +163,7 @@ class Folder:
         """
         Mark a file as being written, before it is opened.
 
-        An earlier upload can write no longer: most likely it is the same client's, whose
+        An earlier upload can write no longer: most likely its client is the same, whose
         connection broke unnoticed.
 
         Raises:
@@ -187,7 +184,7 @@ class Folder:
         return self._name_to_upload.get(upload.name) is upload
 
     def finish_upload(self, upload: Upload) -> None:
-        """Remove the mark: the client has closed the file, so it is complete."""
+        """Remove the mark: the client has closed the file."""
         if self.is_current(upload):
             del self._name_to_upload[upload.name]
             with suppress(FileNotFoundError):
@@ -237,16 +234,15 @@ class Folder:
         self._forget(name)
 
     def is_unfinished(self, name: str) -> bool:
-        """Tell whether a file came by our SFTP server and its client has not closed it."""
+        """Tell whether a file's client at our SFTP server has not closed it."""
         return os.path.lexists(self.path / UNFINISHED / name)
 
     def drop_abandoned(self, before_s: float) -> int:
         """
         Delete abandoned files, and return how many.
 
-        These are unfinished uploads, and files that kept their temporary name. A file that a
-        client of this process has open stays, and so does a file that grew, or was begun
-        again, after `before_s`.
+        These are unfinished uploads, and files under a temporary name. A file that a client of
+        this process has open stays, and so does one that grew, or began again, after `before_s`.
         """
         dropped = 0
         for name in self.names():
@@ -283,11 +279,11 @@ class Folder:
         (self.path / REFUSED / file_name).unlink(missing_ok=True)
 
     def drop_older(self, names: Iterable[str], before_s: float) -> int:
-        """Delete those files that have not changed since a time, and return how many."""
+        """Delete those files unchanged since a time, and return how many."""
         return sum(self._drop_older(name, before_s) for name in names)
 
     def drop_undescribed(self, before_s: float) -> int:
-        """Delete data files older than `before_s` that no metadata described; return how many."""
+        """Delete data files older than `before_s` without metadata; return how many."""
         names = [name for name in self.names() if not name.endswith(ANSWER)]
         return self.drop_older((n for n in names if not self.is_unfinished(n)), before_s)
 
@@ -299,7 +295,7 @@ class Folder:
         return False
 
     def _last_change_s(self, name: str) -> float:
-        """Return when an unfinished file was begun or last written to."""
+
         changed_s = os.lstat(self.path / UNFINISHED / name).st_ctime
         with suppress(FileNotFoundError):
             changed_s = max(changed_s, self.stat(name).st_ctime)
@@ -317,8 +313,8 @@ class Folder:
             return False
         if self._name_to_closed.get(name) == _seen(found):
             return True
-        # Not `st_mtime`: some clients set it to the original's. The inode's change
-        # time moves with every write, and can't be set.
+        # Not `st_mtime`, which some clients set to the original's. The inode's change time moves
+        # with every write, and can't be set.
         return self.ages.age_s(name, found.st_ctime, now_s) >= quiet_s
 
     def take(self, name: str, as_name: str) -> None:
@@ -334,7 +330,7 @@ class Folder:
         self._name_to_taken[name] = (now_s, found)
 
     def withdraw(self, name: str) -> None:
-        """Delete `<name>.status`, if present: it answered an earlier metadata file."""
+        """Delete `<name>.status`, if present, the answer to an earlier metadata file."""
         with suppress(FileNotFoundError, IsADirectoryError):
             (self.path / f"{name}{ANSWER}").unlink()
 
@@ -417,7 +413,7 @@ class DropFolder:
 
 
 def _names_in(path: Path) -> list[str]:
-    """Return the names in a folder of our own, sorted; none if it does not exist."""
+    """Return the names in a folder of our own, sorted; none if it is missing."""
     try:
         return sorted(os.listdir(path))  # noqa: PTH208 - names, not paths
     except FileNotFoundError:

@@ -18,9 +18,9 @@ _LOOK_EVERY_S = 1.0
 @asynccontextmanager
 async def folder_lock(path: Path, stopping: asyncio.Event) -> AsyncIterator[bool]:
     """
-    Hold the lock of a folder, as soon as no other process does.
+    Hold the lock of a folder, once no other process does.
 
-    Gives False if told to stop first. The lock ends with the process, even by a kill.
+    Yields False if told to stop first. The lock ends with the process, even by a kill.
     """
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     fd = os.open(path / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -1,5 +1,5 @@
 """
-Deletes files in the partners' folders that will not be used any more.
+Deletes files in the partners' folders without further use.
 
     begun by SFTP and never finished      `SEGMENTS_ABANDONED_UPLOAD_DAYS` after its last byte
     described by no metadata file         likewise
@@ -45,7 +45,7 @@ def drop_refused(folder: Folder, before_s: float) -> int:
     """
     Delete data files whose metadata were refused before a time, and return how many.
 
-    A file that has changed since may be the next of its name, and stays as long again.
+    A file changed since may be the next of its name, and stays as long again.
     """
     dropped = 0
     for file_name in folder.refused(before_s):

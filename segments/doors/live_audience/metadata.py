@@ -2,10 +2,10 @@
 LiveAudience's metadata file, and the order that it contains.
 
 The form is the document's ("Request Body"), field for field; other fields are ignored.
-`order` translates the request into our own terms, the only ones after the door.
+`order` translates the request into our terms, the only ones after the door.
 
-If several things are wrong with a file, the vendor's lowest code is answered: "not well
-formed" before "partner unknown".
+Of several faults, the vendor's lowest code is answered: "not well formed" before "partner
+unknown".
 """
 
 import json
@@ -150,7 +150,7 @@ class Metadata(_Form):
         )
 
     def as_kept(self) -> dict[str, Any]:
-        """Return the form that the ledger keeps, and from which answers are made."""
+        """Return the form that the ledger keeps for answers."""
         return self.model_dump(mode="json", exclude_none=True)
 
 

@@ -27,7 +27,7 @@ class DeliveryMetrics:
         self._uploads = Counter(
             "segments_sftp_uploads", "Files that clients wrote.", ("result",), registry=registry
         )
-        # Start at 0, or the first event is no increase.
+        # From 0, or the first event is no increase.
         for result in UPLOADS:
             self._uploads.labels(result)
         for answer, well in _ANSWER_TO_WELL.items():

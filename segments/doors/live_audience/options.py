@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class DropOptions:
-    """The drop folders' share of the settings; `segments.settings` documents each."""
+    """The drop folders' settings; `segments.settings` documents each."""
 
     wait_s: float
     """How long a metadata file waits for its data file."""
 
     quiet_s: float
-    """Time without a write after which a file that did not come by our SFTP server is complete."""
+    """Time without a write after which a file not from our SFTP server is complete."""
 
     abandoned_after_s: float
     """Time after which an unfinished upload is deleted."""

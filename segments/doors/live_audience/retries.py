@@ -3,8 +3,8 @@ Deliveries that a partner repeats: metadata, the data file, or both.
 
 Metadata apply to the file with their digest. So a copy of an earlier file, under the same
 daily name, is not taken for today's; and metadata sent again without a file get the status
-of their first delivery. Corrected metadata need no second copy of their data file, which is
-still in the folder or kept with the refused job.
+of their first delivery. For corrected metadata, the data file is still in the folder or with the
+refused job.
 """
 
 import asyncio
@@ -30,16 +30,16 @@ from segments.model.job import Job, JobState, fingerprint
 from segments.model.stop_reason import OF_METADATA, Stopped
 
 _REFUSED_LOOKED_AT = 100
-"""How many of a partner's latest refused files are compared with a delivery's digest."""
+"""How many of a partner's refused files are compared with a delivery's digest."""
 
 _ALGORITHMS = ("md5", "sha1", "sha256")
 
 
 async def done_before(ledger: AsyncEngine, delivery: Delivery) -> Job | None:
     """
-    Return an earlier job that has already done the work of a delivery, if any.
+    Return an earlier job that has done a delivery's work, if any.
 
-    A job does not count if a later job was to change the same segments.
+    Not if a later job was to change the same segments.
     """
     async with reading(ledger) as conn:
         same = await deliveries.same_before(conn, delivery)
@@ -59,7 +59,7 @@ async def whose(ledger: AsyncEngine, delivery: Delivery, path: Path) -> Delivery
 
     Args:
         ledger: Earlier and waiting deliveries.
-        delivery: A delivery that waits for a file of that name.
+        delivery: Waits for a file of that name.
         path: The file.
 
     Returns:
@@ -73,7 +73,7 @@ async def whose(ledger: AsyncEngine, delivery: Delivery, path: Path) -> Delivery
     others = [each for each in waiting if each.id != delivery.id and _is_alike(each, delivery)]
     former = [each for each in former if each.metadata != delivery.metadata]
     if not others and not former:
-        return delivery  # the usual case: the file is read only once
+        return delivery  # the usual case: one read of the file
     digests = await asyncio.to_thread(_digests, path)
     if _is_of(delivery, digests):
         return delivery
@@ -95,7 +95,7 @@ async def refused_before(
     ledger: AsyncEngine, blobs: Blobs, delivery: Delivery, compared: set[tuple[int, int]]
 ) -> Job | None:
     """
-    Return a job refused for its metadata that keeps the file which a delivery describes.
+    Return a job, refused for its metadata, that keeps the file of a delivery.
 
     Args:
         ledger: Earlier deliveries and jobs.

@@ -1,5 +1,5 @@
 """
-LiveAudience's rules for deliveries: how files pair up, and what metadata may say.
+LiveAudience's rules: how files pair up, and the limits of metadata.
 
 "Data files of email hashes `<filename>` and metadata describing segments for
 the email addresses `<filename>.json` are uploaded via SFTP" ("Basic
@@ -39,9 +39,9 @@ def data_files(said: str, names: Iterable[str]) -> list[str]:
     """
     Return the names that may be a metadata file's data file, the likeliest first.
 
-    `file.name` is "`<digest_value>.txt`" even of a file that was "compressed in
-    either .GZ or .ZIP format", so `a.txt` may come as `a.txt.gz` or `a.gz`; the case of
-    suffixes does not matter. The document's own sample ends in `>`, which is dropped.
+    `file.name` is "`<digest_value>.txt`" even of a file that was "compressed in either .GZ or
+    .ZIP format", so `a.txt` may come as `a.txt.gz` or `a.gz`, in any case. The document's own
+    sample ends in `>`, which is dropped.
 
     Args:
         said: `file.name`.
@@ -58,11 +58,11 @@ def data_files(said: str, names: Iterable[str]) -> list[str]:
 
 def said_name(raw: bytes, name: str) -> str:
     """
-    Return the data file's name according to a refused metadata file.
+    Return the data file's name in a refused metadata file.
 
     Args:
         raw: The content of the metadata file.
-        name: Its own name without `.json`; the result if the content has no readable name.
+        name: Its own name without `.json`, if the content has no readable name.
     """
     with suppress(orjson.JSONDecodeError, TypeError, KeyError):
         said = orjson.loads(in_utf_8(raw))["file"]["name"]
@@ -83,7 +83,7 @@ def read(raw: bytes, partner_id: str) -> Said:
     """
     Read a metadata file from a partner's folder.
 
-    Any `partner_id` but the folder's is invalid, whether or not such a partner exists.
+    Any other `partner_id` is invalid, whether or not such a partner exists.
     """
     try:
         metadata = read_metadata(raw)

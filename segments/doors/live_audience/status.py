@@ -1,17 +1,17 @@
 """
 The content of `<filename>.status`: LiveAudience's JSON, plus `details`, which the document
-does not have: what is wrong, where, and how to fix it (`segments.model.explanation`).
+lacks: the fault, its place and remedy (`segments.model.explanation`).
 
 Three forms: accepted (valid metadata, waiting for the file), processed, and failed
 ("Processing Status", "Errors"). Codes are strings there, and ours.
 
 Where the document is silent:
 
-- The `code` of a segment whose action was carried out is `OK`. No number fits: the
-  document's 0 is an internal error. A rejected segment id has code 1.
+- The `code` of a segment whose action was carried out is `OK`: the document's 0 is an internal
+  error. A rejected segment id has code 1.
 - `records` of a segment counts the valid records that the action was applied to, with or
   without effect. Additions refused by an opt-out must not show: a file of a single record
-  would otherwise reveal whether that person has opted out.
+  would otherwise reveal it.
 """
 
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ Kept = Mapping[str, Any]
 
 
 def is_described(job: Job) -> bool:
-    """Tell whether a job has a metadata file, and so a status file."""
+    """Tell whether a job has metadata, and so a status file."""
     return "file" in job.metadata
 
 

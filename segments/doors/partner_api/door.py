@@ -1,13 +1,13 @@
 """
-What partners read of their own, beside the vendors' APIs.
+Reading for partners, beside the vendors' APIs.
 
     GET /deliveries                     files by whatever door they came, newest first
     GET /deliveries/{transactionId}     one of them: stages, bad lines by reason, what to do
     GET /recipients                     who may see the partner's segments
     GET /audit                          acts on what is the partner's own
 
-Pages have a cursor: `next` of an answer is `cursor` of the request for the next page. No number
-tells whether one person has opted out: see `segments.model.partner_numbers`.
+Pages have a cursor: `next` of an answer is `cursor` of the request for the next. No number
+tells whether a person has opted out: see `segments.model.partner_numbers`.
 """
 
 from segments.doors.partner_api.schemas import (

@@ -4,8 +4,8 @@ Authentication of the Privacy API: the bearer of a token, or the signer of a JWT
     401   no bearer token
     403   unknown, expired or revoked, or its account is switched off
 
-Refusals are written to the audit trail, too. Unauthenticated callers could flood it, so their
-entries are limited per minute across all replicas; the next entry counts those left out.
+Refusals are in the audit trail, too. Against floods by unauthenticated callers, their entries are
+limited per minute across all replicas; the next entry counts those left out.
 """
 
 from collections.abc import Mapping
@@ -30,11 +30,11 @@ from segments.model.account import Account
 from segments.model.limit import Limit
 
 STRANGERS = Limit(burst=60, per_s=1.0)
-"""Limits the audit trail's entries about unauthenticated callers."""
+"""For the audit trail's entries about unauthenticated callers."""
 
 
 class SwitchedOff(Exception):
-    """The account of a token or key is not active; the message says only that."""
+    """The account of a token or key is not active."""
 
 
 @dataclass(frozen=True)

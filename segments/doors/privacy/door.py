@@ -8,8 +8,8 @@ LiveIntent's Privacy Management API: data subject requests.
     POST /search/data-subject-requests              requests by e-mail hashes
 
 A report's signed URL is permission enough, so a browser can open it. All else needs a
-bearer token, and personal data needs an internal token. The deprecated endpoints with
-JWTs are in `legacy_door`.
+bearer token, and personal data an internal token. For the deprecated endpoints with JWTs, see
+`legacy_door`.
 """
 
 import re
@@ -209,7 +209,7 @@ class PrivacyDoor(VendorsDoor):
             raise refused
 
     async def _note(self, agent: Agent, entry: Entry) -> None:
-        """Record an access in the audit trail."""
+
         scope_id = None if agent.account is None else agent.account.id
         async with self._services.ledger.begin() as conn:
             seen = entry._replace(scope_id=scope_id)

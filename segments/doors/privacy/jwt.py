@@ -9,10 +9,9 @@ JWTs of the Privacy API's legacy doors: signed requests.
 Until the signature is verified, only the key's name is used. The algorithm is fixed, not
 taken from the JWT: an `alg` of `none`, or an HMAC made with our public key, is no signature.
 
-A request is accepted only once, identified by `jti` and `dsr` together: LiveIntent's own
-client signs a whole file of persons, line by line, with the same `jti`, the second in which
-it started. No replay is possible, because `dsr` can't be changed without the key; and no
-opt-out is lost to a repeated `jti`.
+A request is accepted only once, by `jti` and `dsr` together: LiveIntent's own client signs a
+whole file of persons, line by line, with the same `jti`, the second in which it started. Without
+the key, `dsr` can't be changed, so no replay is possible; no opt-out is lost to a repeated `jti`.
 """
 
 import hashlib
@@ -33,10 +32,10 @@ from segments.model.refusal import Refusal
 
 ALGORITHM = "RS256"
 MAX_JWT_CHARS = 200_000
-"""A thousand identifiers take a third of it."""
+"""A thousand identifiers take a third."""
 
 MAX_LIFETIME_S = 31 * S_PER_DAY
-"""Accepted requests are remembered this long, so no JWT may be valid for longer."""
+"""Accepted requests are remembered this long, so no JWT may be valid longer."""
 
 CLOCK_SKEW_S = 300
 """How far a signer's clock may be ahead of ours."""
@@ -88,14 +87,14 @@ class Confirmation(msgspec.Struct, frozen=True):
 
 
 class KeyName(msgspec.Struct, frozen=True):
-    """The name of the signing key, read before the JWT is trusted."""
+    """The signing key's name, read before the JWT is trusted."""
 
     iss: _Text
     cnf: Confirmation
 
     @property
     def domain(self) -> str:
-        """The domain of `CN=<domain>`; empty in any other form."""
+        """The domain of `CN=<domain>`, or empty."""
         return self.iss.removeprefix(_ISSUER) if self.iss.startswith(_ISSUER) else ""
 
 
@@ -138,7 +137,7 @@ class BadRequest(Exception):
 
 def key_name(token: str) -> KeyName:
     """
-    Return the name of a JWT's signing key, without any check of the signature.
+    Return the name of a JWT's signing key, unverified.
 
     Raises:
         NotTrusted: Not a JWT, or without a key name.
@@ -151,7 +150,7 @@ def key_name(token: str) -> KeyName:
     except (JoseError, ValueError, RecursionError):
         # Raise after this block: the libraries' messages may quote the token.
         name = None
-    # A key's name is printable, and PostgreSQL rejects a NUL even in a query.
+    # A key's name is printable; PostgreSQL rejects a NUL even in a query.
     if name is None or not name.domain or not (name.domain + name.cnf.kid).isprintable():
         raise NotTrusted("not a JWT that says iss CN=<domain> and cnf.kid")
     return name
@@ -169,7 +168,7 @@ def verified(token: str, public_key: str, *, audience: str, now_s: float) -> Sig
 
     Raises:
         NotTrusted: The signature, the audience or the times are wrong.
-        BadRequest: Those are right, but the request is not.
+        BadRequest: Only the request is wrong.
     """
     payload = _payload(token, public_key)
     try:
@@ -195,7 +194,7 @@ def read_public_key(content: bytes) -> str:
     Validate a PEM file's public key, and return it for storage.
 
     Raises:
-        Refusal: Not an RSA public key, or a private key, or too short.
+        Refusal: Not an RSA public key, but a private key, say, or too short.
     """
     if b"PRIVATE KEY" in content:
         raise Refusal("this is a private key; give the public one, and nobody else the private")
@@ -220,7 +219,7 @@ def _payload(token: str, public_key: str) -> bytes:
 
 
 def _why_not(times: _Times, audience: str, now_s: float) -> str:
-    """Return why a JWT is not valid for this audience and time; empty if it is."""
+    """Return why a JWT is not valid for this audience and time, or nothing."""
     if audience not in ((times.aud,) if isinstance(times.aud, str) else times.aud):
         return "the JWT is for another audience"
     if now_s >= times.exp:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class PrivacyOptions:
-    """The door's share of the settings; `segments.settings` documents each."""
+    """The door's settings; `segments.settings` documents each."""
 
     audience: str
     """Required `aud` of a JWT at the legacy doors."""

@@ -2,8 +2,8 @@
 Authentication, shared by all REST doors.
 
 A `Scheme` implements a way to authenticate. It finds no credentials of its kind, or the
-caller, or invalid credentials. An operation accepts any scheme of its door; the first that
-finds credentials decides. So a door with another kind of login only adds a scheme.
+caller, or invalid credentials. Of a door's schemes, the first that finds credentials decides. So a
+door with another kind of login only adds a scheme.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,11 +25,11 @@ class Caller:
 
 
 class Known(Protocol):
-    """An authenticated caller, in the form that a scheme's doors need."""
+    """An authenticated caller, in the form for a scheme's doors."""
 
     @property
     def account(self) -> Account | None:
-        """The account that it acts for; `None`: no particular account, as an operator's token."""
+        """The account that it acts for; `None`: no particular one, as an operator's token."""
 
 
 class Scheme(Protocol):
@@ -43,8 +43,8 @@ class Scheme(Protocol):
 
     async def caller(self, request: web.Request) -> Known | None:
         """
-        Return the caller in the form that the doors' operations need, usually a `Caller`;
-        `None` if the request has no credentials of this kind.
+        Return the caller in the form for the doors' operations, usually a `Caller`; `None` without
+        credentials of this kind.
 
         Raises:
             NotAuthenticated: The credentials are not valid, or no longer.

@@ -105,7 +105,7 @@ class Body:
 
     async def read(self) -> bytes:
         """
-        Return the whole body; repeated calls return the same bytes.
+        Return the whole body, each time the same bytes.
 
         Raises:
             Problem: 400: the body broke off; 408, 413, 503.

@@ -1,8 +1,7 @@
 """
 `/docs`: the OpenAPI document as a self-contained HTML page.
 
-The page fetches `/openapi.json` and sends no other request. Its headers keep it from
-loading anything else, and from being framed.
+The page fetches `/openapi.json` and nothing else; its headers forbid that, and framing.
 """
 
 import base64

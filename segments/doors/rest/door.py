@@ -9,10 +9,10 @@ The framework of REST doors: operations, whose signatures declare their input.
             "Greet someone."
             ...
 
-Parameters are filled by name: `path`, `query` and `body` are pydantic models; `caller` is
-the caller that the door's schemes have authenticated, and requires authentication;
-`request` is aiohttp's, for streams. The call and the OpenAPI document are made from the same
-signature, so the document can't promise more than the code does.
+Parameters are filled by name: `path`, `query` and `body` are pydantic models; `caller`
+requires authentication by one of the door's schemes; `request` is aiohttp's, for streams. Call
+and OpenAPI document are made from the same signature, so the document can't promise more than the
+code does.
 """
 
 import inspect
@@ -82,7 +82,7 @@ def operation(
         consumes: Content type to schema of a body read from `request`.
         expects_itself: The operation answers `Expect: 100-continue` itself.
         is_idempotent: Repeatable by an `Idempotency-Key`.
-        max_body_bytes: Limit of a body read into memory; `None`: the default of `bodies`.
+        max_body_bytes: Limit of a body in memory; `None`: the default of `bodies`.
     """
 
     def mark(method_of_door: T) -> T:
@@ -118,7 +118,7 @@ class Door:
     """Whether paths match in any case, as on the vendor's server."""
 
     answers_below: Sequence[str] = ()
-    """Path prefixes: requests below that match no operation get the door's problem form."""
+    """Path prefixes with the door's problem form where no operation matches."""
 
     sends_null = False
     """Whether null members are sent instead of left out."""
@@ -130,7 +130,7 @@ class Door:
     """Non-JSON content types under which its clients send JSON."""
 
     middlewares: Sequence[Middleware] = ()
-    """Middlewares that its operations need; they get the requests of all doors."""
+    """For its operations; they get the requests of all doors."""
 
     def also_at(self, path: str) -> Sequence[str]:
         """Return the other paths that serve the operation documented at `path`."""
@@ -157,7 +157,7 @@ class Operation:
     method: Callable[..., Awaitable[Any]]
     spec: Spec = field(init=False)
     takes: Mapping[str, Any] = field(init=False)
-    """Parameter names and types, with the models of `path`, `query` and `body`."""
+    """Parameters by name, with the models of `path`, `query` and `body`."""
 
     def __post_init__(self) -> None:
         self.spec = getattr(self.method, _SPEC)
@@ -268,7 +268,7 @@ def _query(model: type[BaseModel], request: web.Request) -> dict[str, str | tupl
 
 
 async def _json_body(model: type[Model], request: web.Request, json_as: frozenset[str]) -> Model:
-    # Many clients omit the content type of JSON; any other content type is refused.
+    # Many clients omit the content type of JSON; another is refused.
     named = media_type(request)
     is_json = named is None or named in {"application/json", *json_as} or named.endswith("+json")
     if not is_json:

@@ -1,8 +1,8 @@
 """
 Failure counts shared by all replicas, in the ledger.
 
-Each name has a leaky bucket; a full bucket refuses until a drop has leaked. The process
-remembers full buckets and refuses without the ledger, so a flood does not cost a write each.
+Each name has a leaky bucket; a full bucket refuses until a drop has leaked. The process remembers
+full buckets, so a flood does not cost a write each.
 """
 
 import math
@@ -35,9 +35,9 @@ class FailureCounts:
         self._forgotten_at_s = 0.0
 
     def wait_s(self, counted: Sequence[Counted], now_s: float) -> int:
-        """Return how many seconds the names are known to be full for; 0 if unknown."""
+        """Return for how many seconds the names are known to be full; 0 if unknown."""
         left_s = [self._full_until_s.get(each[:2], 0.0) - now_s for each in counted]
-        # A wait longer than a drop takes: the clock was set back.
+        # A wait longer than a drop: the clock was set back.
         return max(
             math.ceil(left) if 0 < left <= each.limit.drop_s + 1 else 0
             for left, each in zip(left_s, counted, strict=True)
@@ -88,7 +88,7 @@ class FailureCounts:
 
 
 class _Full(Exception):
-    """A bucket is full; rolls back the counts of this call."""
+    """A bucket is full; rolls back this call's counts."""
 
     def __init__(self, counted: Counted, left_s: float) -> None:
         super().__init__(counted.kind)

@@ -3,7 +3,7 @@ Problems for failures of our own.
 
 An unavailable part is a 503, or 507 if it is full, with the cause and a Retry-After. A partner
 over its quota gets 507 too. Any other error is a bug, a 500. Failures are logged by kind, cause
-and place, never with the error's own message, which may quote the request.
+and place, never with the error's message, which may quote the request.
 """
 
 import logging
@@ -23,7 +23,7 @@ COME_AGAIN_S: Final = 2
 
 
 def problem_of(error: Exception) -> Problem:
-    """Return the problem for an error that ended a request, and log our own failures."""
+    """Return the problem for an error that ended a request; log our own failures."""
     if isinstance(error, OverQuota):
         again_s = error.come_again_s
         headers: dict[str, str] = {} if again_s is None else {hdrs.RETRY_AFTER: str(again_s)}

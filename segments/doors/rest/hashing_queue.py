@@ -1,8 +1,8 @@
 """
 The queue for password checks: short, and fair to addresses and to users.
 
-A check takes a core for some tens of milliseconds, so an attacker could make the queue
-longer than anyone would wait. It has `MAX_WAITING` places:
+A check takes a core for some tens of milliseconds, so an attacker could make any wait too long. The
+queue has `MAX_WAITING` places:
 
     next            first, logins from a known address, where the user has logged in before;
                     then the login with the fewest ahead of it of its address or user; then
@@ -10,8 +10,8 @@ longer than anyone would wait. It has `MAX_WAITING` places:
     no place left   a login of the largest crowd, of an address or a user, is turned away for
                     a newcomer of a smaller crowd; else the newcomer is
 
-So wrong passwords from the same address wait for each other, as do those for the same user
-from many addresses, and none of them delays a user at a known address.
+So wrong passwords from an address wait for each other, as do those for a user from many addresses,
+and none of them delays a user at a known address.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ class Crowded(Exception):
 
 @dataclass(eq=False)
 class _Waiting:
-    """A waiting login; `turn` resolves when it is its turn, and fails if it is turned away."""
+    """A waiting login; `turn` resolves at its turn, and fails if it is turned away."""
 
     source: str
     username: str
@@ -39,7 +39,7 @@ class _Waiting:
     turn: "asyncio.Future[None]"
 
     def is_like(self, other: "_Waiting") -> bool:
-        """Tell whether two logins belong to the same crowd."""
+
         if self.is_known:
             return other.is_known and self.username == other.username
         return not other.is_known and (
@@ -106,7 +106,7 @@ class HashingQueue:
         return sum(one.is_like(each) for each in self._waiting)
 
     def _pass_on(self) -> None:
-        """Pass a finished turn on to the next login."""
+
         if not self._waiting:
             self._free += 1
             return

@@ -4,12 +4,12 @@ Requests with an `Idempotency-Key`: a repeated request is carried out once.
 The first successful answer is kept with the key for a day, and returned again with
 `Idempotency-Replayed: true`. A failed request has changed nothing, and may be retried with
 the same key. A key belongs to an operation and a caller. With another request it is refused
-(422), and so is a repetition while the first request is in progress (409), as in
+(422), as is a repetition during the first request (409):
 draft-ietf-httpapi-idempotency-key-header.
 
-The request and its answer are two transactions. If the process dies between them, the key is
-free after a minute, and a retry finds the first request's effect: for a creation, the
-vendor's "exists already".
+The request and its answer are two transactions. If the process dies in between, the key is free
+after a minute, and a retry finds the first request's effect: for a creation, the vendor's "exists
+already".
 """
 
 import hashlib

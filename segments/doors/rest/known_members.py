@@ -2,15 +2,14 @@
 Bodies and queries in which unknown members are refused.
 
 A lenient form would lose data sent under a wrong name: the cookies of an opt-out under
-`liveItentFpcs`, or an audience's expiry under `TTL`. So an unknown member is a 400 that names
-it and the nearest known member. Known, too, are:
+`liveItentFpcs`, say. So an unknown member is a 400 that names it and the nearest known member.
+Known, too, are:
 
     members of our answers     ignored: clients may send back an answer
     other spellings            those in the vendor's own document; a set under two spellings
                                is their union
 
-A duplicate name in an object is a 400 as well: JSON readers differ in the value that they
-take (RFC 8259, 4).
+A duplicate name in an object is a 400 as well: JSON readers differ in its value (RFC 8259, 4).
 
 A name may be a misplaced value (an address, a hash): it is repeated only if it looks like a
 member's.
@@ -32,11 +31,11 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,30}")
 
 
 class NamedTwice(Exception):
-    """A JSON object has a duplicate name; the message says which."""
+    """A JSON object has a duplicate name, which the message says."""
 
 
 class KnownForm(Form):
-    """A body of which every member is known."""
+    """A body without unknown members."""
 
     model_config = ConfigDict(extra="forbid")
 

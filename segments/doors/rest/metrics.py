@@ -16,8 +16,7 @@ check, `reason="throttled"`. A stored upload is `requests{operation="upload",sta
 a broken or refused upload 4xx.
 
 Labels are names in our code, so they are few: no user, partner, audience, file, path or
-address. Requests outside all doors (unknown paths, `/openapi.json`, health) have door and
-operation `none`.
+address. Outside all doors (unknown paths, `/openapi.json`, health), door and operation are `none`.
 """
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -65,8 +64,8 @@ class ApiMetrics:
         Count a request.
 
         Args:
-            operation: The names of door and operation; `None` if it met none.
-            status: Status of the answer.
+            operation: The names of door and operation; `None` outside all doors.
+            status: Of the answer.
             received_bytes: Size of the body.
             seconds: From its head to its answer.
         """

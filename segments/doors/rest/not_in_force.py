@@ -14,7 +14,7 @@ class NotInForceYet(Problem):
 
     Args:
         why: The cause of the delay.
-        members: Extension members of the problem, besides `errorCode`.
+        members: Extension members besides `errorCode`.
     """
 
     def __init__(self, why: str, **members: Any) -> None:

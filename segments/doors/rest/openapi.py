@@ -57,7 +57,7 @@ _IDEMPOTENCY_KEY = {
 
 
 def _security_schemes(scheme: Scheme) -> dict[str, Any]:
-    """Return all security schemes of a scheme, by name."""
+
     return {scheme.name: dict(scheme.openapi), **getattr(scheme, "openapi_besides", {})}
 
 
@@ -81,7 +81,7 @@ class _Schemas:
 
 @cache
 def _generated(wanted: tuple[_Wanted, ...]) -> tuple[Mapping[Any, dict[str, Any]], dict[str, Any]]:
-    """Return a reference to each schema, and all schemas; both read-only."""
+    """Return references to the schemas, and the schemas; both read-only."""
     refs, top = models_json_schema(wanted, ref_template=_REF)
     definitions: dict[str, Any] = top.get("$defs", {})
     return {(model, mode): ref for (model, mode), ref in refs.items()}, definitions
@@ -115,7 +115,7 @@ def _operation(each: Operation, schemas: _Schemas) -> dict[str, Any]:
         described["parameters"] = parameters
     content = _consumed(each, schemas)
     if content:
-        # A DELETE's body is only an alternative to the query (RFC 9110, 9.3.5).
+        # A DELETE's body is an alternative to the query (RFC 9110, 9.3.5).
         described["requestBody"] = {"required": each.spec.method != "DELETE", "content": content}
     if each.needs_caller:
         described["security"] = [

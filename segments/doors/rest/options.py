@@ -7,7 +7,7 @@ from segments.runtime.addresses import Proxies
 
 @dataclass(frozen=True, slots=True)
 class RestOptions:
-    """The doors' common share of the settings; `segments.settings` documents each."""
+    """The doors' common settings; `segments.settings` documents each."""
 
     public_url: str | None
     """The URL of the doors for callers; `None`: as the request addressed us."""
@@ -28,4 +28,4 @@ class RestOptions:
     """Proxies whose `X-Forwarded-For` is trusted."""
 
     opt_out_wait_s: float
-    """The longest wait for a loader that applies a change which this process can't."""
+    """The longest wait for a loader's change that this process can't make."""

@@ -1,8 +1,8 @@
 """
 Headers of all REST answers, and answers to requests that match no operation.
 
-An unknown path or a wrong method is answered in the nearest door's form, the only form that a
-vendor's client reads.
+An unknown path or a wrong method is answered in the nearest door's form, which a vendor's client
+reads.
 """
 
 from collections.abc import Awaitable, Callable, Sequence

@@ -1,10 +1,9 @@
 """
-Cross-site requests: pages of another site could use a logged-in user's cookie.
+Cross-site requests: another site's pages could use a logged-in user's cookie.
 
 Browsers send a page's site in `Sec-Fetch-Site` (Fetch Metadata), older ones its `Origin`
-(Fetch Standard). `SameSite=Strict` keeps the cookie out of cross-site requests, but not out
-of those from other hosts of the same site, which may not be ours. Other programs send neither
-header.
+(Fetch Standard). `SameSite=Strict` keeps the cookie out of cross-site requests, but not of those
+from the site's other hosts, which may not be ours. Other programs send neither header.
 """
 
 from typing import Final
@@ -20,7 +19,7 @@ _OURS: Final = ("same-origin", "none")  # none: started by the user, as from a b
 
 def refuse_other_sites(request: web.Request) -> None:
     """
-    Refuse a request that changes something and comes from a page of another origin.
+    Refuse a change by a page of another origin.
 
     Raises:
         Problem: 403.

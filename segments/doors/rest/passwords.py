@@ -1,9 +1,9 @@
 """
 Passwords: argon2id, off the event loop, a few at a time.
 
-Each check takes 64 MiB and some tens of milliseconds by design. A burst of logins would
-exhaust memory, so checks are queued (`segments.doors.rest.hashing_queue`). A login of an
-unknown user takes as long, or response times would reveal usernames.
+Each check takes 64 MiB and some tens of milliseconds by design. A burst of logins would exhaust
+memory, so checks are queued (`segments.doors.rest.hashing_queue`). A login of an unknown user
+takes as long, or response times would reveal usernames.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ class Passwords:
     Makes and checks password hashes.
 
     Args:
-        hasher: Sets the cost of a guess; the default has the library's recommended parameters.
+        hasher: Sets the cost of a guess; by default the library's recommended parameters.
     """
 
     def __init__(self, hasher: PasswordHasher | None = None) -> None:

@@ -3,9 +3,8 @@ Presigned URLs: AWS Signature Version 4 in its query form.
 
     PUT <base>/uploads/add/<key>/<file>?x-amz-meta-...&X-Amz-Date=...&X-Amz-Signature=...
 
-The signature covers the whole URL and the host, so neither can be changed; the body is not
-known yet, and not signed. The result equals that of an S3 client: the tests compare it with
-botocore.
+The signature covers the whole URL and the host, so neither can be changed; the body, not known
+yet, is not signed. The result equals that of an S3 client: the tests compare it with botocore.
 
 Section names are those of "Authenticating Requests: Using Query Parameters
 (AWS Signature Version 4)".
@@ -54,13 +53,13 @@ def signed_url(
     expires_in_s: int,
 ) -> str:
     """
-    Return a URL that permits a method on a path for a limited time.
+    Return a URL that permits a method on a path for some time.
 
     Args:
         method: HTTP method.
         base_url: Scheme and host, and a path that precedes `path`.
         path: Decoded.
-        parameters: Parameters for the query; signed.
+        parameters: For the query; signed.
         key: Signs.
         now_s: Start of validity.
         expires_in_s: Length of validity.
@@ -84,13 +83,13 @@ def signed_url(
 
 def check(method: str, host: str, target: str, key: SigningKey, *, now_s: float) -> None:
     """
-    Check the signature and the validity of a request's URL.
+    Check the signature and validity of a request's URL.
 
     Args:
         method: HTTP method.
         host: Host and port, as in the client's URL.
         target: Raw path and query, as in the client's URL.
-        key: The key that should have signed the URL.
+        key: Should have signed the URL.
         now_s: Current time.
 
     Raises:

@@ -3,7 +3,7 @@ The rate limit per account, shared by all its users and tokens.
 
 Requests are counted in the store, for all replicas together. If the store is away, each
 process counts for itself, and asks again after `AGAIN_AFTER_S`. The limit keeps an account's
-loop from slowing down others; it is not for billing.
+loop from slowing others; it is not for billing.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from segments.model.limit import Limit
 from segments.store import request_rate
 
 WITHIN_S = 0.5
-"""How long a request waits for the store to count it."""
+"""How long a request waits for its count."""
 
 AGAIN_AFTER_S = 5.0
 

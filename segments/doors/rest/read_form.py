@@ -2,9 +2,8 @@
 Validation of requests: the input of an operation, or a 400.
 
 A JSON body is read strictly: `true` is not a number and `"no"` is not a boolean, because a
-lax reader would guess. If a vendor's own examples write a number as text, the schema says so
-(`segments.runtime.json_values.WholeNumber`). Path and query are text, so digits are numbers
-there.
+lax reader would guess. Where a vendor's own examples write a number as text, the schema says so
+(`segments.runtime.json_values.WholeNumber`). In path and query, which are text, digits are numbers.
 """
 
 import codecs
@@ -38,7 +37,7 @@ def read_json(model: type[Model], raw: bytes) -> Model:
         return model.model_validate_json(raw, strict=True)
     except ValidationError as error:
         problem = invalid("body", json_faults(error, raw))
-    raise problem  # outside the block, so that the context does not hold the values
+    raise problem  # outside the block, so that its context does not hold the values
 
 
 def read_text(model: type[Model], where: str, values: Mapping[str, Any]) -> Model:

@@ -48,7 +48,7 @@ class Services:
 
     async def withdraw_from_bids(self) -> None:
         """
-        Wait until no bid can show anything that was just forbidden.
+        Wait until no bid can show anything just forbidden.
 
         Raises:
             NotInForceYet: The change is in the ledger; a loader will apply it.

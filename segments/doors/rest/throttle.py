@@ -2,8 +2,8 @@
 Leaky buckets by name, in this process's memory.
 
 A bucket has a capacity and leaks at a fixed rate; a full bucket refuses until a drop has
-leaked. The number of buckets is bounded; empty ones are dropped first. Counts shared by all
-replicas are in the ledger (`failure_counts`) or the store (`rate_limit`).
+leaked. Their number is bounded; empty ones are dropped first. Counts shared by all replicas are in
+the ledger (`failure_counts`) or the store (`rate_limit`).
 """
 
 import math
@@ -47,7 +47,7 @@ class Throttle:
             self._forget(now_s)
 
     def forgive_one(self, name: str) -> None:
-        """Take back a failure that was counted in advance and did not happen."""
+        """Take back a failure, counted in advance, that did not happen."""
         if name in self._name_to_empty_at_s:
             self._name_to_empty_at_s[name] -= 1 / self._limit.per_s
 
@@ -57,7 +57,7 @@ class Throttle:
 
     def _forget(self, now_s: float) -> None:
         kept = {n: at for n, at in self._name_to_empty_at_s.items() if at > now_s}
-        # If too few buckets are empty, drop those without a failure for longest.
+        # If too few are empty, drop those without a failure for longest.
         while len(kept) > self._max_names // 2:
             del kept[next(iter(kept))]
         self._name_to_empty_at_s = kept

@@ -1,9 +1,9 @@
 """
 The SFTP server's host keys, generated once and kept.
 
-Clients remember them; a new key would look like a man in the middle. The server has a key of
-each kind that clients support: ed25519, ECDSA over nistp256 (RFC 5656, 10.1, requires it) and
-RSA (RFC 8332), the only kind of older Java clients.
+Clients remember them; a new key would look like a man in the middle. Each kind that clients
+support: ed25519, ECDSA over nistp256 (required by RFC 5656, 10.1) and RSA (RFC 8332), the only
+kind of older Java clients.
 """
 
 import os
@@ -43,7 +43,7 @@ def _host_key(path: Path, kind: _Kind) -> asyncssh.SSHKey:
             file.flush()
             os.fsync(fd)
         try:
-            # If two processes start at once, the first key is kept.
+            # Of two processes that start at once, the first key is kept.
             os.link(mine, path)
         except FileExistsError:
             pass

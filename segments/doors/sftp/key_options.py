@@ -30,7 +30,7 @@ _ABOUT_WHAT_IS_NOT_HERE = frozenset({
 
 
 class KeyOptions(NamedTuple):
-    """The options of a line; by default none."""
+    """A line's options; by default none."""
 
     is_authority: bool = False
     principals: tuple[str, ...] | None = None  # `None`: the user name
@@ -47,15 +47,14 @@ class KeyOptions(NamedTuple):
         """
         Tell whether a certificate of this authority opens a user's folder.
 
-        A certificate without principals opens nothing, as in OpenSSH since 10.1; in
-        earlier versions it opened everything.
+        A certificate without principals opens nothing, as in OpenSSH since 10.1.
         """
         wanted = (username,) if self.principals is None else self.principals
         return self.is_authority and any(each in wanted for each in principals)
 
 
 def split_options(line: str) -> tuple[str, str]:
-    """Split a line into options and the rest; without options, into key type and key."""
+    """Split a line into options and the rest: key type and key."""
     at, is_quoted = 0, False
     while at < len(line) and (is_quoted or line[at] not in " \t"):
         if line[at] == "\\" and is_quoted:

@@ -10,9 +10,8 @@ Prometheus metrics of the SFTP server: connections, logins and requests.
     segments_sftp_received_bytes_total              written to files
     segments_sftp_sent_bytes_total                  read from files
 
-Results of uploads: see `segments.doors.live_audience.metrics`.
-
-Partners, files, addresses and keys are no labels: too many, and confidential.
+Results of uploads: see `segments.doors.live_audience.metrics`. Partners, files, addresses and keys
+are no labels: too many, and confidential.
 """
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -40,7 +39,7 @@ class SftpMetrics:
         )
         self.received_bytes = counter("segments_sftp_received_bytes", "Bytes written.")
         self.sent_bytes = counter("segments_sftp_sent_bytes", "Bytes read.")
-        # Start at 0, or the first event is no increase.
+        # From 0, or the first event is no increase.
         for result in LOGINS:
             self._logins.labels(result)
         for operation in OPERATIONS:

@@ -5,9 +5,9 @@ A file opened for writing is marked from before its creation until it is closed.
 session opens it, the first can write no longer. Writes stop at the maximum file size and at
 the disk's reserve.
 
-After a failed write the file is incomplete, even if the client closes it, as most do. It
-keeps its mark until it is opened and written again. Until then later writes fail, too:
-OpenSSH's `put` reports success if only the last write succeeds.
+After a failed write the file is incomplete and keeps its mark, even if the client closes it, as
+most do, until it is opened and written again. Until then later writes fail, too: OpenSSH's `put`
+reports success if only the last write succeeds.
 """
 
 import os
@@ -124,7 +124,7 @@ def opened(folder: Folder, name: str, pflags: int, max_bytes: int, disk: Disk) -
         disk: The folder's disk.
 
     Raises:
-        asyncssh.SFTPError, OSError: It can't be opened in this way; nothing was marked.
+        asyncssh.SFTPError, OSError: It can't be opened so; nothing was marked.
     """
     flags = _ACCESS.get(pflags & (FXF_READ | FXF_WRITE), os.O_RDONLY)
     if not is_to_write(pflags):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class SftpOptions:
-    """The server's share of the settings; `segments.settings` documents each."""
+    """The server's settings; `segments.settings` documents each."""
 
     host: str
     """The listener's address."""
@@ -18,13 +18,13 @@ class SftpOptions:
     """The directory of the host keys."""
 
     max_startups: int
-    """Maximum connections that have not logged in."""
+    """Maximum connections without a login."""
 
     max_startups_per_address: int
     """The same per address."""
 
     max_sessions: int
-    """Maximum connections that have logged in, of all partners."""
+    """Maximum connections with a login, of all partners."""
 
     max_sessions_per_partner: int
     """Maximum connections per partner; the same for SFTP sessions."""

@@ -38,7 +38,7 @@ class PartnerKeys(asyncssh.SSHAuthorizedKeys):
         ca: bool = False,
     ) -> Any:
         """
-        Decide whether a key, or a certificate that it has signed, may be used.
+        Decide whether a key, or a certificate signed by it, may be used.
 
         Returns:
             The options for asyncssh to enforce; `None` if not.
@@ -61,7 +61,7 @@ class PartnerKeys(asyncssh.SSHAuthorizedKeys):
 
 
 def options_of(key: SshKey) -> KeyOptions:
-    """Return the options that a key was added with."""
+    """Return the options of a key's line."""
     if key.public_key.startswith(("ssh-", "ecdsa-", "sk-")):
         return KeyOptions()
     return read_options(split_options(key.public_key)[0])

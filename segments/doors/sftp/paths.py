@@ -2,7 +2,7 @@
 Paths of SFTP clients: `/` is the partner's folder, and files are directly below it.
 
 Paths never reach the file system. Any spelling resolves to the folder or to a name in it;
-everything else is answered with "no such file".
+all else is answered with "no such file".
 """
 
 import posixpath
@@ -24,7 +24,7 @@ def is_folder(path: bytes) -> bool:
 
 def name_of(path: bytes) -> str:
     """
-    Return the file name that a path resolves to, if it is valid.
+    Return the valid file name that a path resolves to.
 
     Raises:
         SFTPNoSuchFile: The path leads below a subfolder.

@@ -1,8 +1,8 @@
 """
 Parses public keys for the SFTP door: `ssh-keygen`'s `.pub` files and `authorized_keys` files.
 
-Files may be UTF-8 with or without a byte order mark, or UTF-16, as editors save them. An
-invalid line is refused with its number, so that no key is silently left out.
+Files may be UTF-8 with or without a byte order mark, or UTF-16, as editors save them. An invalid
+line is refused with its number, so that no key is silently left out.
 """
 
 import codecs
@@ -23,7 +23,7 @@ _RFC_4716_END = "---- END SSH2 PUBLIC KEY ----"
 
 def read_public_keys(raw: bytes, account_id: int) -> list[SshKey]:
     """
-    Parse all public keys of a file, in OpenSSH's form or RFC 4716's.
+    Parse a file's public keys, in OpenSSH's form or RFC 4716's.
 
     Raises:
         Refusal: A line is no public key, or too weak a key; the message has its number.
@@ -61,7 +61,7 @@ def _text_of(raw: bytes) -> str:
 
 
 def _blocks(text: str) -> list[tuple[int, str]]:
-    """Return each key's text with the number of its first line."""
+    """Return each key's text with its first line's number."""
     blocks: list[tuple[int, str]] = []
     of_rfc_4716: list[str] = []
     begins_at = 0

@@ -1,8 +1,7 @@
 """
 Logs refusals of partners: a partner asks the operator before it reads a status.
 
-The log has partner, operation and reason, without a file name, at most once a minute: refused
-clients retry.
+The log has partner, operation and reason, without a file name, at most once a minute.
 """
 
 import logging

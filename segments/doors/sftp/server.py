@@ -4,8 +4,8 @@ The SFTP door, for OpenSSH's `sftp` and similar clients: the listener and the lo
 Each partner has a flat folder, and nothing else: no shell, no commands, no forwarding, and no
 scp except over SFTP (OpenSSH 9). `segments.doors.sftp.session` has the rules of the folder.
 
-The user name is the partner id. The ledger has the partners and their keys. Only a key logs
-in, or a certificate of an authority among the partner's keys.
+The user name is the partner id. Only a key in the ledger logs in, or a certificate of an authority
+among the partner's keys.
 
     not logged in   SEGMENTS_SFTP_MAX_STARTUPS, in all and per address: the oldest is cut off
     logged in       SEGMENTS_SFTP_MAX_SESSIONS, in all and per partner: the newcomer is told why
@@ -174,7 +174,7 @@ class SftpServer:
         ]
 
     def too_many(self, partner_id: str) -> str | None:
-        """Return why a partner must be turned away after its login; `None` if it may stay."""
+        """Return why a partner must be turned away after its login, or `None`."""
         options = self.options
         if len(self.connections_of(partner_id)) >= options.max_sessions_per_partner:
             return f"more than {options.max_sessions_per_partner} connections of this partner"
@@ -183,7 +183,7 @@ class SftpServer:
         return None
 
     async def _end_removed_keys(self) -> None:
-        """End connections whose key was removed or whose partner was switched off."""
+
         while True:
             await asyncio.sleep(_KEY_ENDED_EVERY_S)
             for connection in list(self.connections):
@@ -210,7 +210,7 @@ class _Connection(asyncssh.SSHServer):
         self._conn: asyncssh.SSHServerConnection | None = None
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
-        """Register the client; if too many have not logged in, cut off the oldest."""
+        """Register the client; if too many lack a login, cut off the oldest."""
         self._conn = conn
         server = self._server
         address = conn.get_extra_info("peername", ("",))[0]
@@ -236,7 +236,7 @@ class _Connection(asyncssh.SSHServer):
             self._conn.disconnect(code, reason)
 
     def abort(self) -> None:
-        """End the connection without a message: the client is unauthenticated."""
+        """End the connection of an unauthenticated client, without a message."""
         if self._conn is not None:
             self._conn.abort()
 

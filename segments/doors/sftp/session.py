@@ -1,9 +1,9 @@
 """
 A partner's SFTP session: its requests and their answers.
 
-There are no subfolders, no links, and nothing of the host (owners, modes, free space) or of
-other partners. `paths` resolves paths; `segments.doors.live_audience.folder` decides what may
-be done with a file.
+There are no subfolders, no links, and nothing of the host (owners, modes, free space) or of other
+partners. `paths` resolves paths; `segments.doors.live_audience.folder` rules what may be done
+with a file.
 """
 
 import asyncio
@@ -46,7 +46,6 @@ R = TypeVar("R")
 def _counted(
     operation: str, *, only_refusals: bool = False
 ) -> "Callable[[Callable[Concatenate[Session, P], R]], Callable[Concatenate[Session, P], R]]":
-    """Count the calls of a session's method by their result."""
 
     def decorate(
         method: "Callable[Concatenate[Session, P], R]",
@@ -75,9 +74,9 @@ class Session(asyncssh.SFTPServer):
     """
     A partner's session, in SFTP version 3, as OpenSSH speaks it.
 
-    asyncssh calls `close` for each file that the client closes, but also for each file still
-    open when the connection ends, with `exit` in the same iteration of the event loop. So a
-    file counts as closed by its client only in the next iteration, without an `exit`.
+    asyncssh calls `close` for each file that the client closes, but also for each still open when
+    the connection ends, with `exit` in the same iteration of the event loop. So the client has
+    closed a file only in the next iteration, without an `exit`.
     """
 
     def __init__(
@@ -102,8 +101,8 @@ class Session(asyncssh.SFTPServer):
             metrics: Counts requests.
             deliveries: Counts uploads.
             refusals: Logs refusals.
-            over_quota: Returns why the partner is over quota; empty if it is not.
-            ended: Called at the end of the session.
+            over_quota: Returns why the partner is over quota, or nothing.
+            ended: Called at the session's end.
         """
         super().__init__(chan)
         self.metrics = metrics
@@ -162,7 +161,7 @@ class Session(asyncssh.SFTPServer):
             self._deliveries.upload("finished")
 
     def exit(self) -> None:
-        """Mark files that the client left open as broken off; it may resume them."""
+        """Mark files left open by the client as broken off; it may resume them."""
         for upload in self._closed:
             self._folder.break_upload(upload)
             self._deliveries.upload("broken_off")
@@ -174,7 +173,7 @@ class Session(asyncssh.SFTPServer):
         self._ended()
 
     def tell(self, operation: str, error: SFTPError | OSError) -> None:
-        """Log why a request was refused; a missing file is no refusal."""
+        """Log a refused request; a missing file is no refusal."""
         if isinstance(error, SFTPError):
             if isinstance(error, SFTPPermissionDenied | SFTPFailure):
                 self._refusals.tell(self._partner_id, operation, error.reason)
@@ -218,13 +217,13 @@ class Session(asyncssh.SFTPServer):
         return _attrs(cast("OpenFile", file_obj).stat())
 
     def setstat(self, path: bytes, attrs: SFTPAttrs) -> None:
-        """Ignore times, owners and modes, which are not kept; refuse a size."""
+        """Refuse a size; ignore times, owners and modes, which are not kept."""
         name_of(path)
         if attrs.size is not None:
             raise SFTPOpUnsupported("open the file to change its size")
 
     def lsetstat(self, path: bytes, attrs: SFTPAttrs) -> None:
-        """Same as `setstat`."""
+        """See `setstat`."""
         self.setstat(path, attrs)
 
     def fsetstat(self, file_obj: object, attrs: SFTPAttrs) -> None:
@@ -258,11 +257,11 @@ class Session(asyncssh.SFTPServer):
         return shortest(path)
 
     def format_user(self, uid: int | None) -> str:
-        """Return the same owner for every file, not a user of this machine."""
+        """Return the same owner for every file, no user of this machine."""
         return "partner"
 
     def format_group(self, gid: int | None) -> str:
-        """Return the same group for every file, not a group of this machine."""
+        """Return the same group for every file, no group of this machine."""
         return "partner"
 
     # -- removal and renaming ----------------------------------------------------
@@ -292,7 +291,7 @@ class Session(asyncssh.SFTPServer):
             raise SFTPFailure("there is a file of the new name already: remove it first") from None
 
     def mkdir(self, path: bytes, attrs: SFTPAttrs) -> None:
-        """Refuse; clients that create a whole path are told that the folder exists."""
+        """Refuse; clients that create a whole path learn that the folder exists."""
         if is_folder(path):
             raise SFTPFailure("this folder is there already")
         raise SFTPPermissionDenied("there are no folders here")

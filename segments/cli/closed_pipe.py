@@ -1,11 +1,11 @@
 """
 Ends a command when the reader of its output is gone: `rtb-segments audit export | head -1`.
 
-The command ends silently, with the exit status of SIGPIPE, and releases its resources first. The
-signal itself is not used, because the sockets of store and ledger would raise it, too. Python's
+The command ends silently, with SIGPIPE's exit status, and releases its resources first. The signal
+itself is not used, because the sockets of store and ledger would raise it, too. Python's
 `BrokenPipeError` does not reach the commands: they take an `OSError` for an absent store or file.
 
-stderr is exempt: a server continues when its log has no reader.
+stderr is exempt: a server continues without a reader of its log.
 """
 
 import os
@@ -15,12 +15,12 @@ from contextlib import contextmanager
 from typing import Any, Final, TextIO, cast
 
 ENDED_BY_SIGPIPE: Final = 141
-"""The exit status that a shell shows after SIGPIPE: 128 plus the signal's number."""
+"""As a shell shows it: 128 plus the signal's number."""
 
 
 @contextmanager
 def ends_with_its_reader() -> Iterator[None]:
-    """End the process by `SystemExit` when the reader of stdout is gone."""
+    """End the process by `SystemExit` when stdout has lost its reader."""
     ours = sys.stdout
     sys.stdout = cast("TextIO", _Output(ours))
     try:
@@ -30,7 +30,7 @@ def ends_with_its_reader() -> Iterator[None]:
 
 
 class _Output:
-    """A stream of text or bytes that ends the process when its reader is gone."""
+    """A stream that ends the process when its reader is gone."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -55,7 +55,7 @@ class _Output:
         try:
             yield
         except BrokenPipeError:
-            # Otherwise Python would write the buffer again at exit.
+            # Otherwise Python writes the buffer again at exit.
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())
             os.close(nowhere)

@@ -42,10 +42,10 @@ def doctor(*, as_json: bool) -> None:
 
 
 async def _report(found: AsyncGenerator[Finding], *, as_json: bool) -> bool:
-    """Print the findings, in JSON all at the end; return whether one is bad."""
+    """Print the findings, in JSON at the end; return whether one is bad."""
     is_bad = False
     said = []
-    # Close it also if the reader of the output is gone.
+    # Close it also without a reader of the output.
     async with aclosing(found) as findings:
         async for finding in findings:
             is_bad |= finding.grade is Grade.BAD

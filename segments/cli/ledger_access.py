@@ -2,7 +2,7 @@
 Shared code of commands that use the ledger: open it, report refusals, publish the catalog.
 
 A refusal prints one line, such as `Error: there is no partner x`, with exit status 1; a wrong
-setting has status 2. Neither prints a traceback.
+setting has status 2.
 """
 
 import asyncio
@@ -39,17 +39,17 @@ T = TypeVar("T")
 
 
 class _NoLedger(click.ClickException):
-    """The command was started in the wrong place or too early; treated like a wrong option."""
+    """The command was started in the wrong place or too early."""
 
     exit_code = 2
 
 
 _CONNECT_TIMEOUT_S = 1.0
-"""Short, since an operator waits; the loader writes later what the command could not."""
+"""Short: an operator waits, and the loader makes up for it."""
 
 
 NOT_IN_FORCE_YET = 3
-"""The exit status of a command that recorded a restriction which is not in force yet."""
+"""The exit status after a restriction that is not in force yet."""
 
 
 def forbid(
@@ -62,8 +62,8 @@ def forbid(
 
     Args:
         do: Makes the change and returns its report.
-        shown_once: Secrets that `do` draws, printed alone after the commit; a command with
-            secrets must not be repeated.
+        shown_once: Secrets drawn by `do`, printed alone after the commit; such a command must
+            not be repeated.
     """
     settings = control_settings()
 
@@ -102,7 +102,7 @@ def change(do: Callable[[AsyncConnection], Awaitable[str]]) -> None:
     """
     Change the ledger in one transaction, report the change, and publish the catalog.
 
-    `forbid` is for changes that restrict what bids show.
+    For changes that restrict bids, see `forbid`.
 
     Args:
         do: Makes the change and returns its report.
@@ -121,7 +121,7 @@ def change(do: Callable[[AsyncConnection], Awaitable[str]]) -> None:
 
 def keep(do: Callable[[AsyncConnection], Awaitable[str]]) -> None:
     """
-    Make a change, in one transaction, that the bid path does not see; publish nothing.
+    Make a change that the bid path does not see, in one transaction.
 
     Args:
         do: Makes the change and returns its report.
@@ -149,9 +149,7 @@ def look(ask: Callable[[AsyncConnection], Awaitable[T]]) -> T:
 @asynccontextmanager
 async def ledger_to_write(settings: Settings) -> AsyncIterator[AsyncEngine]:
     """
-    Open the ledger for a command that changes it.
-
-    A store that can't be reached does not matter: the catalog is published when it is back.
+    Open the ledger for a command that changes it, even without the store.
 
     Raises:
         NoLedger: There is no ledger. None is made, because the place could be wrong.
@@ -169,8 +167,8 @@ def run(command: Coroutine[object, object, T], *, listens: bool = False) -> T:
     Run a command to its end.
 
     Args:
-        command: The command's work.
-        listens: Whether it accepts connections while it runs.
+        command: Its work.
+        listens: Whether it accepts connections.
 
     Raises:
         ClickException: The request was refused, or can't be carried out here.

@@ -42,7 +42,7 @@ def serve(workers: int | None, url: str | None) -> None:
 
     With --follow, it answers from a store of its own, kept up to date from what `publish` writes.
     """
-    # Not an import: the control plane must not know the data plane.
+    # No import: the control plane must not know the data plane.
     options = [] if workers is None else [f"--workers={workers}"]
     if url is not None:
         os.environ["RTB_FOLLOW"] = url
@@ -53,7 +53,7 @@ def serve(workers: int | None, url: str | None) -> None:
 
 
 def _follow(options: list[str]) -> None:
-    """Follow a publication if the settings name one; the process ends when following ends."""
+    """Follow a publication if the settings name one; then the process ends."""
     from segments.files.published_place import PlaceUnusable  # noqa: PLC0415
     from segments.processes.follow import PROGRAMS_IMPORT, follow  # noqa: PLC0415
     from segments.runtime.follow_settings import FollowSettings  # noqa: PLC0415

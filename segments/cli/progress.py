@@ -18,7 +18,7 @@ class Display(Protocol):
     """Shows each state of a job."""
 
     def show(self, job: Job) -> None:
-        """Show a state, or omit it if the previous one was shown a moment ago."""
+        """Show a state, unless the previous was shown a moment ago."""
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import orjson
 F = TypeVar("F", bound=Callable[..., Any])
 
 _AS_JSON: Final = "segments.cli.table.as_json"
-"""In the context's notes whether the list is printed as JSON."""
+"""In the context's notes: whether to print the list as JSON."""
 
 
 def json_option(command: F) -> F:

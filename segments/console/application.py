@@ -131,7 +131,7 @@ class _Gate:
         return await page.answer(visit)
 
     def _check_host(self, request: web.Request) -> None:
-        """Refuse other names of a loopback address: a page of theirs would be of our origin."""
+        """Refuse other names of a loopback address: their pages would be of our origin."""
         options = self._console.options
         if options.is_secure or options.public_url is not None:
             return
@@ -160,7 +160,7 @@ def _to_login(request: web.Request) -> web.StreamResponse:
         return web.Response(status=401, headers={"HX-Redirect": "/login"})
     if request.method not in SAFE:
         raise Problem(403, "Your login has ended, and nothing was changed. Log in again")
-    # Names of ours alone: what was searched for stays out of the next URL.
+    # Names of ours alone: searched words stay out of the next URL.
     path = quote(request.path)
     answer = see_other("/login") if path == "/" else see_other("/login", next=path)
     answer.headers[hdrs.CACHE_CONTROL] = "no-store"

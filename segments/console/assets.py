@@ -1,8 +1,7 @@
 """
 The console's scripts and its sheet, each under a path with its own hash.
 
-A path with another hash is another file, so browsers keep what they have for good, and a new
-release takes effect with its first page. Nothing comes from elsewhere.
+Browsers keep each path for good; a new release has new hashes. Nothing comes from elsewhere.
 """
 
 import hashlib

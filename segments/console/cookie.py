@@ -2,8 +2,8 @@
 The session's cookie.
 
 `__Host-`: browsers take it only with `Secure`, `Path=/` and from this very host. On loopback
-without TLS there is no such cookie. A separate staff port has a cookie of its own name: cookies
-do not tell ports apart.
+without TLS there is none. A separate staff port has a cookie of its own name: cookies do not tell
+ports apart.
 """
 
 from typing import NamedTuple
@@ -28,7 +28,7 @@ class Cookie(NamedTuple):
         return request.cookies.get(self.name)
 
     def give(self, answer: web.StreamResponse, token: str) -> None:
-        """Set the cookie; it ends with the browser, and the session at the latest in the ledger."""
+        """Set the cookie; it ends with the browser, its session in the ledger."""
         answer.set_cookie(
             self.name, token, path="/", httponly=True, samesite="Lax", secure=self.is_secure
         )

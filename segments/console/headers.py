@@ -1,9 +1,9 @@
 """
 Headers of all answers of the console.
 
-The policy allows nothing but our own files: no `unsafe-*`, no nonce, so neither a script nor a
-style that a name of a partner's might bring. `Referrer-Policy` is `same-origin`, since under
-`no-referrer` browsers send no usable `Origin`.
+The policy allows only our own files: no `unsafe-*`, no nonce, so no script or style that a
+partner's name might bring. `Referrer-Policy` is `same-origin`, since under `no-referrer` browsers
+send no usable `Origin`.
 """
 
 from typing import Final
@@ -31,7 +31,7 @@ def policy(bucket_origin: str | None = None) -> str:
 
 
 def set_headers(answer: web.StreamResponse, *, is_secure: bool) -> None:
-    """Set the headers; an answer may have set a policy or caching of its own."""
+    """Set the headers; an answer may have its own policy or caching."""
     for name, value in _ALWAYS.items():
         answer.headers[name] = value
     answer.headers.setdefault("Content-Security-Policy", policy())

@@ -12,9 +12,9 @@ class ConsoleOptions(NamedTuple):
     """
     Where the console listens, and its URL.
 
-    `host`, `port` and `staff_port` are of its sockets; `staff_port` moves the pages of operators
-    and privacy desks to a port of their own. `public_url` is what browsers call, if not the socket
-    itself; `is_tls` tells that the sockets themselves speak TLS.
+    `host`, `port` and `staff_port` are of its sockets; `staff_port` has the pages of operators and
+    privacy desks apart. `public_url` is the browsers' URL, if not the socket itself; `is_tls`: the
+    sockets themselves speak TLS.
     """
 
     host: str

@@ -7,8 +7,8 @@ Every unsafe method needs both of these:
                  `Origin` equal to our own
     the token    of the session, in the form's field `_t` or, of a script, in `X-Form-Token`
 
-Cookies do not tell ports apart, so another service on this host could send the cookie along; it
-knows no token. The token is an HMAC under the session's own secret: nothing to store.
+Cookies do not tell ports apart, so another service on this host could send the cookie along, but
+not the token, an HMAC under the session's own secret: nothing to store.
 """
 
 import hmac

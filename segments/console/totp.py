@@ -19,7 +19,7 @@ _ISSUER: Final = "rtb-segments"
 _STEPS: Final = (0, -1, 1)
 
 TRIES: Final = Limit(burst=5, per_s=1 / 300)
-"""Wrong codes of a member: 3 in 10^6 fit, so a guesser with the password needs about 3 years."""
+"""Wrong codes of a member: 3 in 10^6 fit, so with the password a guess takes about 3 years."""
 
 
 def new_secret() -> str:
@@ -28,7 +28,7 @@ def new_secret() -> str:
 
 
 def step_of(secret: str, code: str, now_s: float) -> int | None:
-    """Return the step that a code is of; `None`: it is of none that is accepted now."""
+    """Return a code's step; `None`: none accepted now has it."""
     totp = pyotp.TOTP(secret)
     digits = "".join(code.split())
     now_step = int(now_s) // PERIOD_S

@@ -7,7 +7,7 @@ The source of a request, for limits: one mechanism for every door.
 
 A proxy appends its peer to `X-Forwarded-For`; earlier entries are the client's own claim. So the
 list is read from the right, past trusted proxies only. An entry that is no address ends the walk:
-the client then counts as the proxy that wrote it, together with all such clients.
+the client then counts as the proxy that wrote it.
 """
 
 from collections.abc import Sequence
@@ -18,11 +18,11 @@ Network = IPv4Network | IPv6Network
 
 _IPV6_PREFIX_BITS = 64
 _MAX_HOPS = 32
-"""The longest chain of proxies that is followed."""
+"""The longest chain of proxies to follow."""
 
 
 def source_of(address: str) -> str:
-    """Return the source of an address; a malformed one is its own source."""
+    """Return an address's source; a malformed address is its own."""
     found = _found(address)
     if isinstance(found, IPv6Address):
         return f"{int(found) >> _IPV6_PREFIX_BITS:016x}"
@@ -41,11 +41,11 @@ class Proxies(NamedTuple):
 
     def client_of(self, peer: str, forwarded_for: Sequence[str]) -> str:
         """
-        Return the address of the client of a request.
+        Return the address of a request's client.
 
         Args:
             peer: The address that has connected.
-            forwarded_for: The values of `X-Forwarded-For`, as they came.
+            forwarded_for: The values of `X-Forwarded-For`, in order.
         """
         client = peer
         if not self.trusts(peer):
@@ -70,7 +70,7 @@ def _found(address: str) -> IPv4Address | IPv6Address | None:
 
 
 def _address(place: str) -> str | None:
-    """Return the address in an entry of the list, without a port."""
+    """Return the address in a list's entry, without a port."""
     place = place.strip()
     if place.startswith("["):
         place = place[1:].partition("]")[0]

@@ -1,8 +1,8 @@
 """
 Describes a bug by its type and place, never by its message.
 
-An exception's message may quote a request, a line of a file, or a statement with its values: a
-person's id, an address, a password. Type and place quote nothing.
+An exception's message may quote a request, a line of a file, or a statement's values: a person's
+id, an address, a password. Type and place quote nothing.
 """
 
 import traceback
@@ -15,7 +15,7 @@ def bug_place(error: BaseException) -> str:
     Return an exception's type and place, such as `KeyError at segments.ingest.run:plan:120`.
 
     The place is our innermost frame, because a library may raise on our behalf; without one, the
-    innermost frame of all.
+    innermost of all.
     """
     place, is_ours = "?", False
     for frame, line in traceback.walk_tb(error.__traceback__):

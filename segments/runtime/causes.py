@@ -2,8 +2,8 @@
 Reasons why a part of the service can't be used now: one list for all.
 
 A cause is no fault of the request, and passes: the request gets the cause's status, or the work
-waits or is retried, and continues once the operator has applied the cure. Doors, the log,
-`/health/ready` and `doctor` use the same words.
+waits or is retried, and continues after the operator's cure. Doors, the log, `/health/ready` and
+`doctor` use the same words.
 
     errno of this machine     here
     of the ledger             `segments.ledger.database.errors`, by the database's own codes
@@ -21,7 +21,7 @@ class Cause(NamedTuple):
     Why a part can't be used.
 
     Attributes:
-        status: The status of an HTTP door: 503, or 507 for want of room.
+        status: Of an HTTP door: 503, or 507 for want of room.
         words: The predicate after the part's name: "the ledger *is full*".
         cure: The operator's remedy.
     """
@@ -35,7 +35,7 @@ class Cause(NamedTuple):
         Return the line for the operator.
 
         Args:
-            part: The part that can't be used: "the ledger".
+            part: The part's name: "the ledger".
             said: Another server's message, if any.
         """
         return f"{part} {self.words}{f' ({said})' if said else ''}; {self.cure}"
@@ -87,7 +87,7 @@ _ERRNO_TO_CAUSE: Final = {
 
 
 class NoRoom(OSError):
-    """A disk has no more room than the reserve for ledger and store."""
+    """A disk has no room beyond the reserve for ledger and store."""
 
     def __init__(self) -> None:
         super().__init__(errno.ENOSPC, RESERVED.words)
@@ -109,10 +109,10 @@ def of_os_error(error: OSError) -> Cause:
 
 def is_of_the_machine(error: BaseException) -> bool:
     """
-    Tell whether the machine fails, not the content of a file.
+    Tell whether the machine fails, not a file's content.
 
     Readers of archives and tables raise an `OSError` without a number for malformed bytes; and a
-    single missing file is its job's fault.
+    missing file is its job's fault.
     """
     if isinstance(error, DirectoryGone):
         return True

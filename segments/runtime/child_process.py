@@ -2,13 +2,13 @@
 Starts processes that never outlive us.
 
 Each child gets its own session, so that Ctrl-C in a terminal reaches only the parent, which then
-stops its children in the right order. The kernel signals each child when the parent is gone
+stops its children in the right order. The kernel signals each child at the parent's end
 (`PR_SET_PDEATHSIG`), so that even after `kill -9` no child holds the store or a port. SIGHUP is
-ignored until the program handles it: it must not end a program that is still starting.
+ignored until the program handles it: it must not end a starting program.
 
 The child itself must request that signal, between fork and exec. `preexec_fn` would run in a copy
 of a process that may have threads, where any lock may be held for ever. So the child starts as this
-file, which makes the request, checks that its parent is still alive, and becomes the program.
+file, which makes the request, checks that its parent lives, and becomes the program.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ class Process(Protocol):
 
     @property
     def returncode(self) -> int | None:
-        """Its exit status, negative after a signal; `None` until it was waited for."""
+        """Its exit status, negative after a signal; `None` until waited for."""
 
     async def wait(self) -> int:
         """Return its exit status once it has ended."""
@@ -50,12 +50,12 @@ async def start(
     argv: Sequence[str], *, env: Mapping[str, str] | None = None, pass_fds: Sequence[int] = ()
 ) -> asyncio.subprocess.Process:
     """
-    Start a program that gets SIGTERM when this process ends, however it ends.
+    Start a program that gets SIGTERM at this process's end, whatever that is.
 
     Call this in the main thread: to the kernel, the parent is the thread.
 
     Args:
-        argv: The program, by path, and its arguments.
+        argv: The program's path and its arguments.
         env: Its environment; ours if `None`.
         pass_fds: File descriptors that it inherits.
     """
@@ -73,7 +73,7 @@ async def start(
 
 async def stop(process: Process, *, within_s: float) -> int:
     """
-    End a child by SIGTERM, or by SIGKILL when its time is up.
+    End a child by SIGTERM, or SIGKILL when its time is up.
 
     Returns:
         Its exit status; negative after a signal.

@@ -7,9 +7,8 @@ The names in a client's certificate, spelled as an operator binds a recipient to
     subject:CN=bidder,O=Example      the whole subject, as RFC 4514 writes it
 
 Names are compared as a whole, with their kind and without patterns: `*.example` is literal, and an
-e-mail address is no host. Host names are compared in lower case (RFC 5280, 7.2), all others
-verbatim. A subject's common name alone does not count: many authorities copy it from the client's
-request.
+e-mail address is no host. Host names are compared in lower case (RFC 5280, 7.2), others verbatim.
+A subject's common name alone does not count: many authorities copy it from the client's request.
 """
 
 from asyncio import BaseTransport
@@ -26,7 +25,7 @@ _MAX_CHARS: Final = 512
 
 
 class BadName(ValueError):
-    """Not a name of a certificate; the message explains the fault."""
+    """Not a certificate's name; the message explains the fault."""
 
 
 def names_of_client(transport: BaseTransport) -> frozenset[str] | None:
@@ -38,13 +37,10 @@ def names_of_client(transport: BaseTransport) -> frozenset[str] | None:
 
 def names_of(der: bytes) -> frozenset[str]:
     """
-    Return the names of a certificate.
+    Return the names of a certificate, if any can be read.
 
     Args:
         der: A certificate whose signature has been checked.
-
-    Returns:
-        An empty set if no name can be read.
     """
     try:
         certificate = x509.load_der_x509_certificate(der)
@@ -61,7 +57,7 @@ def san(text: str) -> str:
     Parse a subjectAltName that an operator typed.
 
     Raises:
-        BadName: Not of a kind above, or empty after its kind.
+        BadName: Not of a kind above, or empty.
     """
     kind, colon, name = text.partition(":")
     prefix = kind.lower() + colon

@@ -1,4 +1,4 @@
-"""File descriptors of this process: whether any are left, and the clients' share."""
+"""This process's file descriptors: whether any are left, and the clients' share."""
 
 import asyncio
 import logging
@@ -24,7 +24,7 @@ def descriptors_are_left() -> bool:
 
 
 def max_connections() -> int:
-    """Return how many connections leave descriptors for everything else."""
+    """Return how many connections leave descriptors for the rest."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return soft - min(_SPARE, soft // 2) if soft != resource.RLIM_INFINITY else 1 << 30
 

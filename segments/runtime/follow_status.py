@@ -5,8 +5,7 @@ A follower's progress, as a file that the bid listener beside it reads.
     listener   reads the file for health, metrics and, if configured, the age in answers
 
 The file begins anew with each follower, before its listener starts: monotonic times of another boot
-would mean nothing. A reader computes the age itself, so a file that is no longer written becomes
-old, never fresh.
+mean nothing. A reader computes the age itself, so an abandoned file becomes old, never fresh.
 """
 
 import time
@@ -40,18 +39,18 @@ class FollowEvent(StrEnum):
 
 
 class FollowStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """The progress of a follower."""
+    """A follower's progress."""
 
     pid: int
     max_age_s: float
     made_at_s: float | None = None
-    """Unix time of the publication that the store has; `None`: the store has none."""
+    """Unix time of the store's publication; `None`: it has none."""
     seen_at_s: float = 0.0
     """When the follower first saw it, on the machine's monotonic clock."""
     number: int = 0
-    """Of the state that the store has."""
+    """Of the store's state."""
     opt_outs: int = 0
-    """The ledger's number of the last opt-out that the store has."""
+    """The ledger's number of the store's last opt-out."""
     applied_in_s: float = 0.0
     """Duration of the last change to the store, from reading `LATEST`."""
     events: Mapping[FollowEvent, int] = msgspec.field(default_factory=dict)
@@ -89,7 +88,7 @@ class FollowStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def follow_dir(data_dir: Path) -> Path:
-    """Return the folder of a follower's own files."""
+    """Return a follower's own folder."""
     return data_dir / "follow"
 
 
@@ -107,7 +106,7 @@ def write_status(data_dir: Path, status: FollowStatus) -> None:
 
 
 def read_status(data_dir: Path) -> FollowStatus | None:
-    """Return the progress of the follower of this folder; `None`: there is none."""
+    """Return the progress of this folder's follower, if any."""
     try:
         return msgspec.json.decode((follow_dir(data_dir) / _NAME).read_bytes(), type=FollowStatus)
     except (OSError, msgspec.DecodeError):
@@ -146,7 +145,7 @@ class FollowReader:
         return status.why_closed(self._now_s(), self._monotonic_s())
 
     def troubles(self) -> tuple[Sequence[str], Sequence[str]]:
-        """Return why bids may not use the data, and why these are not renewed although in use."""
+        """Return why bids may not use the data, and why data in use are not renewed."""
         why, status = self.why_closed(), self.status()
         if why or status is None or not status.trouble:
             return [why] if why else (), ()

@@ -1,9 +1,9 @@
 """
 Starts our own programs by forking a process that has imported them.
 
-A program's imports take most of a second of CPU, and tens of megabytes that are the same in each
-process. So a process that starts several programs imports once and, before it has a thread or an
-event loop, forks a process that only forks on request:
+A program's imports take most of a second of CPU, and tens of megabytes, the same in each process.
+So a process that starts several programs imports once and, before it has a thread or an event loop,
+forks a process that only forks on request:
 
     we             send a request, with the files that the program inherits
     fork server    forks, and the copy forks again and ends: the kernel gives the
@@ -15,9 +15,7 @@ init, which waits for them.
 
 So a program is our child as if it had been executed: we wait for its end, it ends when we do
 (`child_process`), and it survives the fork server. Without a fork server - killed, or not on Linux
-- programs are executed.
-
-All programs of a fork server share the seed of Python's hashes.
+- programs are executed. All programs share the seed of Python's hashes.
 """
 
 import array
@@ -57,7 +55,7 @@ class ForkServer:
     Create it before any other thread or an event loop: a forked process has neither.
 
     Args:
-        modules: The programs' imports, by name. They are imported here.
+        modules: The programs' imports, by name, imported here.
     """
 
     def __init__(self, modules: Sequence[str]) -> None:
@@ -155,11 +153,10 @@ class _Forked:
 
 def _watched(pid: int) -> _Forked:
     """
-    Watch for the end of a started program.
+    Watch for a started program's end.
 
     Raises:
-        OSError: The end can't be watched, as without a free file descriptor; the program was
-            killed.
+        OSError: It can't be watched, as without a free file descriptor; the program was killed.
     """
     try:
         return _Forked(pid)
@@ -289,8 +286,8 @@ def _place(fds: Sequence[int], numbers: Sequence[int]) -> None:
 
 
 def _end(status: int) -> NoReturn:
-    """End as the interpreter does, and not through the frames of the forked copy."""
-    # Private functions of the interpreter; multiprocessing calls them for its forks.
+    """End as the interpreter does, not through the forked copy's frames."""
+    # The interpreter's private functions, which multiprocessing calls for its forks.
     threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001
     atexit._run_exitfuncs()  # noqa: SLF001
     for stream in (sys.stdout, sys.stderr):

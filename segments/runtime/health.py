@@ -2,8 +2,8 @@
 The answer of `/health/ready`, on every port of ours.
 
 A process is ready while it can answer, so that a load balancer keeps sending; whether bids are
-enriched is reported apart. Otherwise an absent store would take out every replica at once, and with
-them an exchange's bids, which could have passed through.
+enriched is reported apart. Otherwise an absent store would take out all replicas at once, and with
+them bids that could have passed through.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ _NOTHING: Final[Mapping[str, float]] = MappingProxyType({})
 
 class Health(NamedTuple):
     """
-    The health of a process.
+    A process's health.
 
     Attributes:
         unready: Why it can't answer, or has no data to answer from.
@@ -45,7 +45,7 @@ class Health(NamedTuple):
 
     def answer(self, request: web.Request) -> web.Response:
         """
-        Return 200 for a process that is ready, else 503.
+        Return 200 for a ready process, else 503.
 
         With `?strict` also 503 while bids pass through, work waits, or a fault exists.
         """

@@ -4,7 +4,7 @@ A client connection of our aiohttp ports: limits on its bytes and its time.
 aiohttp has hooks for little of this, so `Connection` overrides methods of its `RequestHandler`, and
 reads four private attributes: `_messages`, `_request_count`, `_current_request`, `_paused`.
 `tests/segments/runtime/test_http_server.py` and `test_http_limits.py` show whether another aiohttp
-still keeps the law.
+fits.
 """
 
 import asyncio
@@ -38,22 +38,22 @@ _PIECE_BYTES = 16 << 10
 """Parsed at a time. A head that begins within a piece is counted from the next piece on."""
 
 _LINGER_S = 2.0
-"""How long a refused client may go on sending, so that it can read the reason."""
+"""How long a refused client may still send, so that it can read the reason."""
 
 _SWEEP_EVERY_S = 0.5
 _LOG_EVERY_S = 1.0
 
 
 class Stranger:
-    """A connection whose client is not known."""
+    """A connection of an unknown client."""
 
     def leave(self) -> None:
-        """End the connection, without an answer."""
+        """End the connection without an answer."""
         raise NotImplementedError
 
 
 class Server(web.Server):
-    """The state that the connections of a port share."""
+    """The shared state of a port's connections."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class Server(web.Server):
         super().pre_shutdown()
 
     def limit_of(self, start: bytes) -> int:
-        """Return the limit of a head that begins like this."""
+        """Return the limit of a head with this start."""
         for allowed, size_bytes in self._start_to_bytes.items():
             if start.startswith(allowed):
                 return size_bytes
@@ -108,7 +108,7 @@ class Server(web.Server):
         self._long_heads.discard(connection)
 
     def meet(self, stranger: Stranger, address: str) -> None:
-        """Count a stranger; if there are too many, end the longest waiting."""
+        """Count a stranger; end the longest waiting of too many."""
         is_proxy = self.limits.proxies.trusts(address)
         for oldest in self._startups.begin(stranger, source_of(address), is_shared=is_proxy):
             self.note("more clients than may be without a login")
@@ -215,7 +215,7 @@ class Connection(RequestHandler, Stranger):
         return finished
 
     def leave(self) -> None:
-        """End the connection, without an answer."""
+        """End the connection without an answer."""
         if self._line is not None:
             self._line.abort()
 
@@ -255,7 +255,7 @@ class Connection(RequestHandler, Stranger):
         return refusal(status)
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
-        """Log the type and place of an error, not its message, which may quote a client."""
+        """Log an error's type and place, not its message, which may quote a client."""
         exc = kw.get("exc_info")
         self._server.note(
             bug_place(exc) if isinstance(exc, BaseException) else "a fault in an answer"
@@ -287,7 +287,7 @@ class Connection(RequestHandler, Stranger):
         return not is_in_body and not self._upgraded
 
     def _is_waited_for(self) -> bool:
-        """Tell whether the client has begun a head, or has never sent a request."""
+        """Tell whether the client has begun a head, or never sent a request."""
         if self._is_refused or self._current_request is not None or self._messages:
             return False
         return self._so_far_bytes > 0 or self._request_count == 0

@@ -6,7 +6,7 @@ from http import HTTPStatus
 from aiohttp import web
 
 MAX_HEAD_BYTES = 16 << 10
-"""Of a request head: its first line and its fields."""
+"""Of a request head: first line and fields."""
 
 MAX_LONG_HEADS = 20
 """At a time, in one process: 4 MiB of heads."""
@@ -28,7 +28,7 @@ def refusal(status: int) -> web.Response:
 
 
 def raw_refusal(status: int) -> bytes:
-    """Return the same as bytes, if there is no request object to answer."""
+    """Return it as bytes, if there is no request object to answer."""
     body = _document(status)
     fields = {**_headers(status), "Content-Length": str(len(body))}
     head = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"]

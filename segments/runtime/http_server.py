@@ -2,8 +2,8 @@
 The HTTP server of all our aiohttp ports.
 
 Malformed bytes still belong to a client: bearer tokens, cookies, hashes, JWTs, lines of a file.
-aiohttp quotes them in its answers, and logs them with the client's address. On our ports no bytes
-of a client and no address reach an answer or a log that way:
+aiohttp quotes them in its answers, and logs them with the client's address. On our ports no
+client's bytes or address reach an answer or a log that way:
 
     malformed bytes                        400, in words of ours
     a head of more than `MAX_HEAD_BYTES`   431, as soon as so many bytes have arrived
@@ -15,9 +15,9 @@ A path may be allowed a longer head: a pixel carries a signed request in its URL
 `MAX_LONG_HEADS` exist at a time, each from the byte that makes it long until its answer; a further
 one gets 503.
 
-A stranger is the client of a connection that is idle, or whose current request has not identified
-it (`client_is_known`). Strangers are limited in number, too: see `http_limits`, and `http_site` for
-clients in the TLS handshake.
+A stranger is the client of a connection that is idle, or whose request has not identified it
+(`client_is_known`). Strangers are limited in number: see `http_limits`, and `http_site` for clients
+in the TLS handshake.
 """
 
 from collections.abc import Mapping
@@ -42,7 +42,7 @@ def runner_of(
     **options: Any,
 ) -> web.AppRunner:
     """
-    Make a runner for an application that keeps the law of this module.
+    Make a runner for an application that keeps this module's law.
 
     Args:
         app: The application.
@@ -93,7 +93,7 @@ class _Runner(web.AppRunner):
         most = max(long_heads.values(), default=MAX_HEAD_BYTES)
         self._long_heads = long_heads
         self._limits = limits
-        # We count bytes ourselves; aiohttp's limits must not interfere.
+        # We count bytes ourselves, without interference of aiohttp's limits.
         self._options = {
             **options,
             "access_log": None,

@@ -2,8 +2,7 @@
 A listening port: accepts clients, and limits the time of the TLS handshake.
 
 `asyncio.create_server` reports a client only after the handshake: until then it holds 300 kB of
-memory, for a minute, uncounted. So clients are accepted here, and counted as strangers from their
-first packet on.
+memory, for a minute, uncounted. So clients are accepted here, and counted as strangers at once.
 """
 
 import asyncio
@@ -19,10 +18,10 @@ from segments.runtime.http_connection import Server, Stranger
 _BACKLOG = 128
 
 _GOODBYE_WITHIN_S = 5.0
-"""How long TLS may take to end."""
+"""TLS's time to end."""
 
 _AGAIN_AFTER_S = 0.5
-"""Pause before accepting again, after descriptors ran out."""
+"""Pause in accepting, after descriptors ran out."""
 
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -94,7 +93,7 @@ class Site(web.BaseSite):
             task.add_done_callback(self._greeting.discard)
 
     async def _greet(self, client: socket.socket, address: str) -> None:
-        """Hand a client to the server, after a TLS handshake if required."""
+        """Hand a client to the server, after any TLS handshake."""
         loop, context = asyncio.get_running_loop(), self._ssl_context
         if context is None:
             with contextlib.suppress(OSError):

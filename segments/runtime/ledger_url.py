@@ -5,8 +5,7 @@ The ledger's URL: the accepted forms, and the engines' forms.
     postgresql://USER:PASSWORD@HOST/DATABASE, and other   as asyncpg takes it
     forms of libpq; postgres, postgresql+asyncpg
 
-A doubtful URL is refused, not guessed at: it holds a password, and messages name the host and the
-database.
+A doubtful URL is refused: it holds a password, and messages name host and database.
 """
 
 from pathlib import Path
@@ -49,7 +48,7 @@ def _check_postgres(url: str) -> None:
     """
     Raise a `ValueError` for a URL that would be split at the wrong place.
 
-    Part of the password would then pass for the host or the database, which messages do name.
+    Part of the password would then pass for host or database, which messages name.
     """
     try:
         parts = urlsplit(url)

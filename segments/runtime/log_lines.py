@@ -4,8 +4,8 @@ Log lines of every process: one per event on stderr, which the container collect
     text   2026-11-30T12:00:00.123Z INFO api segments.processes.rest_api: listening on port 8082
     json   {"time": "...", "level": "info", "process": "api", "logger": "...", "message": "..."}
 
-A line that is logged while a request of a REST door is answered ends with the request's id, which
-the client gets as `X-Request-Id`; in JSON it is the member `request_id`. The id is drawn here: a
+A line logged while a request of a REST door is answered ends with the request's id, which the
+client gets as `X-Request-Id`; in JSON it is the member `request_id`. The id is drawn here: a
 client's own could be a person's.
 """
 
@@ -27,7 +27,7 @@ REQUEST_ID_HEADER: Final = "X-Request-Id"
 _request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 _TALKATIVE: Final = ("alembic.runtime.plugins", "asyncssh")
-"""At INFO, they log every plugin, and the address of every client."""
+"""At INFO, they log every plugin, and every client's address."""
 
 
 def log_to_stderr(log_level: LogLevel, log_format: LogFormat, process: str) -> None:
@@ -49,7 +49,7 @@ def log_to_stderr(log_level: LogLevel, log_format: LogFormat, process: str) -> N
 
 @contextmanager
 def request() -> Iterator[str]:
-    """Yield the id of a request, and log it with each line meanwhile."""
+    """Yield a request's id, and log it with each line meanwhile."""
     drawn = secrets.token_hex(8)
     token = _request_id.set(drawn)
     try:

@@ -6,7 +6,7 @@ near miss ends the process; any other unknown name may belong to a newer release
 back, and is only reported.
 
 Each process judges variables with its own plane's prefix, and those of the other plane that nearly
-match a name that it reads itself.
+match a name that it reads.
 """
 
 from collections.abc import Container, Iterable, Iterator

@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 _MAX_EXPONENT = 64
-"""Far beyond any longest pause, and well before a float overflows."""
+"""Far beyond any longest pause, well before a float overflows."""
 
 
 async def wait_or_stop(stopping: asyncio.Event, for_s: float) -> None:
@@ -16,13 +16,13 @@ async def wait_or_stop(stopping: asyncio.Event, for_s: float) -> None:
 
 @dataclass(frozen=True)
 class Backoff:
-    """Pauses between failed attempts: each is longer than the last, up to a limit."""
+    """Pauses after failures, ever longer up to a limit."""
 
     first_s: float
     longest_s: float
     factor: float = 2.0
 
     def after(self, failures: int) -> float:
-        """Return the pause in seconds after this many failures in a row, from 1 on."""
+        """Return the seconds to wait after this many failures in a row, from 1 on."""
         exponent = min(max(failures, 1) - 1, _MAX_EXPONENT)
         return min(self.first_s * self.factor**exponent, self.longest_s)

@@ -1,9 +1,9 @@
 """
 Describes a wrong setting in one line, in the operator's words.
 
-pydantic names fields, types and locations; an operator has typed a variable, and must find that
-name in the line, even if the field has several aliases. The value is quoted unless it could show a
-password (a URL), or lies inside a JSON value.
+pydantic names fields, types and locations; the operator must find the variable's name in the line,
+even if the field has several aliases. The value is quoted unless it could show a password (a URL),
+or lies inside a JSON value.
 """
 
 import json
@@ -22,7 +22,7 @@ IN_FILE = "_FILE"
 
 
 def wrong_setting(cls: type[BaseSettings], details: Any) -> str:
-    """Return the line of a setting that pydantic refused; `details` as its error lists them."""
+    """Return the line of a setting that pydantic refused; `details` is of its error's list."""
     if not details["loc"]:  # of settings that contradict each other; the message names them
         return _reason(details)
     where, *inside = details["loc"]
@@ -58,11 +58,11 @@ def variables_of(cls: type[BaseSettings]) -> list[str]:
 
 def names_of(cls: type[BaseSettings], where: str) -> list[str]:
     """
-    Return the variables that can set a field; of a secret also those that name a file of it.
+    Return the variables that can set a field; of a secret also those that name its file.
 
     Args:
         cls: The settings.
-        where: The field as pydantic names it: by its name, or its first alias.
+        where: pydantic's name of the field: its own, or its first alias.
     """
     for name, field in cls.model_fields.items():
         aliases = _aliases(field)
@@ -90,6 +90,6 @@ def _aliases(field: FieldInfo) -> list[str]:
 
 
 def _set_name(names: list[str]) -> str:
-    """Return the variable that did set a field; otherwise the first that could."""
+    """Return the variable that set a field; otherwise the first that could."""
     is_set = {name.upper() for name in os.environ}
     return next((name for name in names if name.upper() in is_set), names[0])

@@ -14,7 +14,7 @@ from segments.runtime.settings_errors import unreadable_setting, variables_of, w
 T = TypeVar("T", bound=OperatorSettings)
 
 WRONG_SETTINGS = 2
-"""Exit status after wrong settings; the same as after wrong arguments."""
+"""Exit status after wrong settings, as after wrong arguments."""
 
 
 class WrongSettings(Exception):
@@ -27,8 +27,7 @@ def read_settings(cls: type[T], others: Callable[[T], Collection[str]] = lambda 
 
     Args:
         cls: The settings.
-        others: Returns variables that are read elsewhere; called only if there is a variable that
-            no setting reads.
+        others: Returns variables read elsewhere; called only if no setting reads a variable.
 
     Side effects: writes to stderr; exits with `WRONG_SETTINGS` if a setting is wrong or a variable
     nearly matches one.

@@ -2,8 +2,8 @@
 Limits connections of unknown clients, in all and by address.
 
 As MaxStartups and PerSourceMaxStartups of sshd_config(5). sshd turns the newcomer away; here the
-longest waiting connection is ended, so silent connections shut nobody out, not even a partner
-behind the same address: a genuine client identifies itself within a second.
+longest waiting connection is ended, so silent connections shut nobody out, not even behind the same
+address: a genuine client identifies itself within a second.
 """
 
 from typing import Generic, TypeVar
@@ -24,10 +24,9 @@ class Startups(Generic[T]):
         """
         Add a connection; return the connections to end for it.
 
-        Args:
-            connection: A connection of an unknown client.
-            source: The source of its address.
-            is_shared: The source is a proxy with many clients.
+        connection: Of an unknown client.
+        source: Of its address.
+        is_shared: The source is a proxy with many clients.
         """
         gone = []
         of_source = self._source_to_connections.get(source, {})

@@ -25,15 +25,14 @@ async def supervise(
     """
     Start a process again whenever it ends, until cancelled.
 
-    Args:
-        name: Of the process, for the log.
-        until_ended: Waits for the end of the running process; returns its exit status, negative
-            after a signal.
-        start: Starts the process again.
-        log: Takes a line for each end.
-        pauses: Between an end and the next start.
-        well_after_s: A process that ran this long was well; its next pause is the shortest.
-        must_be_well: Give up a process that exits before it was ever well.
+    name: In the log.
+    until_ended: Waits for the running process; returns its exit status, negative after a
+        signal.
+    start: Starts the process again.
+    log: Takes a line for each end.
+    pauses: Between an end and the next start.
+    well_after_s: After this time a process was well; its next pause is the shortest.
+    must_be_well: Give up a process that exits before it was ever well.
 
     Raises:
         CannotRun: The process exited before it was ever well.

@@ -2,11 +2,11 @@
 TLS of our own doors: a certificate chain and its key, checked before a door opens.
 
 Each door has two variables, `<DOOR>_TLS_CERT` and `<DOOR>_TLS_KEY`: both or neither. Unusable files
-are reported at the start, in a line that names the variable, not by the first client. A service has
-no terminal, so it never asks for a passphrase.
+are reported at the start, with the variable's name. A service has no terminal, so it never asks for
+a passphrase.
 
-Files are read at the start of a process, so a renewed certificate takes a restart; for the bid
-listener SIGHUP is enough, which replaces its serving processes.
+Files are read at a process's start, so a renewed certificate takes a restart; for the bid listener
+SIGHUP is enough, which replaces its serving processes.
 """
 
 import ssl
@@ -20,7 +20,7 @@ _ALPN = ("http/1.1",)
 
 
 class UnusableTls(Exception):
-    """A door can't be opened with these files; the message names the variable and the reason."""
+    """These files can't open a door; the message names the variable and the reason."""
 
 
 class TlsFiles(NamedTuple):
@@ -30,7 +30,7 @@ class TlsFiles(NamedTuple):
     """The prefix of the variables: `RTB` of `RTB_TLS_CERT` and `RTB_TLS_KEY`."""
 
     cert: Path
-    """PEM: the certificate, followed by the intermediate ones."""
+    """PEM: the certificate, then the intermediate ones."""
 
     key: Path
     """PEM, without a passphrase."""
@@ -100,7 +100,7 @@ def tls_files(
     door: str, cert: Path | None, key: Path | None, client_ca: Path | None = None
 ) -> TlsFiles | None:
     """
-    Return the files of a door; `None` if it serves without TLS.
+    Return a door's files; `None` if it serves without TLS.
 
     Raises:
         ValueError: One is set without the other.
@@ -120,7 +120,7 @@ def context_of(files: TlsFiles | None, alpn: Sequence[str] = _ALPN) -> ssl.SSLCo
     Return the context of a door's sockets; `None` if it serves without TLS.
 
     Args:
-        files: Those of the door.
+        files: The door's.
         alpn: The supported protocols, the preferred first.
 
     Raises:

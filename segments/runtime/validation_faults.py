@@ -2,9 +2,8 @@
 Describes the faults of a request or a setting: a place and a sentence for each.
 
 pydantic's own messages and places speak of our code: tuples, patterns, class names. Their reader
-has sent JSON, or set a variable. So each kind of fault has one sentence here, for every door and
-for settings; an unknown kind gets a general one, and only messages of our own validators are passed
-on. No sentence quotes the value.
+has sent JSON, or set a variable. So each kind of fault has one sentence here; an unknown kind gets
+a general one, and only our own validators' messages are passed on. No sentence quotes the value.
 """
 
 import json
@@ -41,7 +40,7 @@ def json_faults(error: ValidationError, raw: bytes) -> list[Fault]:
 
 def validation_faults(error: ValidationError, sent: Any) -> list[Fault]:
     """
-    Return the faults of a value, each place once.
+    Return a value's faults, each place once.
 
     Args:
         error: Of its validation.

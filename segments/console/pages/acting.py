@@ -1,4 +1,4 @@
-"""What acts of several pages share: to be in force, and to be asked once more."""
+"""Shared by the acts of several pages: to be in force, and to be asked once more."""
 
 from segments.console import totp
 from segments.console.visit import PROVEN_FOR_S, Visit
@@ -11,7 +11,7 @@ from segments.ledger.staff import Staff
 
 
 async def withdrawn(visit: Visit, done: str) -> str:
-    """Wait until no bid shows what was just forbidden; return what the next page says."""
+    """Wait until no bid shows the forbidden; return the next page's message."""
     try:
         await visit.console.services.withdraw_from_bids()
     except NotInForceYet:

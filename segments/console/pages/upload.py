@@ -1,9 +1,9 @@
 """
 Uploads: a form with a file, streamed into the blobs, from this page's own origin.
 
-Without a script the browser sends the form itself; with one, the script sends the same form for
-each file, and shows how far it is. Either way the bytes go through the console, so a bucket needs
-no CORS rule. A delivery exists once its last byte is kept; what breaks off leaves nothing.
+Without a script the browser sends the form itself; the script sends the same form for each file,
+and shows its progress. Either way the bytes go through the console, so a bucket needs no CORS rule.
+A delivery exists once its last byte is kept; a broken upload leaves nothing.
 """
 
 import asyncio
@@ -139,7 +139,7 @@ async def _receive(visit: Visit) -> Job:
 
 
 class _Incoming:
-    """A file on its way; `fault` is why it broke off."""
+    """A file on its way; `fault`: why it broke off."""
 
     def __init__(self, part: BodyPartReader, max_bytes: int, clock_s: Callable[[], float]) -> None:
         self._part = part
@@ -186,6 +186,6 @@ async def _audience(visit: Visit, number: str) -> Audience:
 
 
 def _name(given: str) -> str:
-    """Return a file's name without folders, and without characters that no page can show."""
+    """Return a file's name without folders or unprintable characters."""
     name = PurePosixPath(given.replace("\\", "/")).name[:_MAX_NAME_CHARS]
     return "".join(char if char.isprintable() else "\ufffd" for char in name) or "file"

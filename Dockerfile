@@ -13,11 +13,11 @@ COPY requirements-build.lock /src/
 RUN /opt/build/bin/pip install --require-hashes --requirement /src/requirements-build.lock
 
 FROM build AS slim-dependencies
-COPY .ci/image-dependencies requirements-slim.lock /src/
+COPY .ci/image-dependencies .ci/trim_dependencies.py requirements-slim.lock /src/
 RUN sh /src/image-dependencies /src/requirements-slim.lock
 
 FROM build AS dependencies
-COPY .ci/image-dependencies requirements-run.lock /src/
+COPY .ci/image-dependencies .ci/trim_dependencies.py requirements-run.lock /src/
 RUN sh /src/image-dependencies /src/requirements-run.lock
 
 # The bid path is compiled on the way: see pyproject.toml.
@@ -28,6 +28,7 @@ COPY rtb /src/rtb
 COPY segments /src/segments
 RUN HATCH_BUILD_HOOKS_ENABLE=1 /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels /src \
     && /opt/build/bin/pip --python /opt/rtb-segments/bin/python install --no-deps --no-compile --prefix /opt/code /wheels/*.whl \
+    && find /opt/code -name '*.so' -exec strip --strip-unneeded {} + \
     && /opt/rtb-segments/bin/python -m compileall -q -s /opt/code -p /opt/rtb-segments /opt/code/lib
 
 FROM ${BASE} AS base
@@ -44,7 +45,7 @@ ARG REVISION=unknown
 LABEL org.opencontainers.image.revision=${REVISION}
 # HTTP/2 is spoken by it; Debian's has the limits on resets and CONTINUATION.
 RUN apt-get update && apt-get install --yes --no-install-recommends libnghttp2-14 \
-    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/* /var/log/* \
     && rm -rf /usr/local/bin/pip* /usr/local/lib/python3*/ensurepip \
     /usr/local/lib/python3*/site-packages/pip* /usr/share/python-wheels
 # For group 0 as well: some platforms give each container a user of their own, in that group.

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.container import table
 from tests.container.engine import ROOT, Container, Engine
 from tests.segments.ingest.deliveries import as_json, metadata_of, text_of
 
@@ -24,10 +25,12 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(3600)]
 
 _KEPT = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "rtb-segments-container"
 _MB = 1_000_000
-_FULL_MB, _SLIM_MB = 300, 200  # over the base
+_FULL_MB, _SLIM_MB = 250, 120  # over the base
 _WITHIN_S = 60
 _STRANGER = "12345:0"  # as OpenShift gives each project a user, in group 0
 _LIST = "/opt/rtb-segments/share/rtb-segments/sbom.cdx.json"
+_LOAD_ALL = Path(__file__).with_name("load_all.py").read_text()
+_NO_STORE = {"SEGMENTS_REDIS_URL": "redis://127.0.0.1:1"}
 _PERSON = hashlib.sha256(b"alice@example.com").hexdigest()
 
 
@@ -130,6 +133,26 @@ def test_image_lists_its_packages_and_has_no_tools(running: Container) -> None:
     assert running.run("sh", "-c", "echo > /opt/x").status != 0  # read-only
 
 
+def test_all_of_ours_is_there(running: Container) -> None:
+    _until(lambda: bool(running.pids()), running)
+
+    done = running.run("python", "-c", _LOAD_ALL, "/data", "/delivered/table.parquet")
+
+    assert done.status == 0, done.said
+    assert json.loads(done.said)["rows"] == table.ROWS
+
+
+def test_all_of_ours_is_in_slim(engine: Engine, slim: str, data: Path) -> None:
+    container = engine.start(slim, data, "serve", user=_STRANGER, environment=_NO_STORE)
+    try:
+        _until(lambda: bool(container.pids()), container)
+        done = container.run("python", "-c", _LOAD_ALL, "/data")
+    finally:
+        container.kill()
+
+    assert done.status == 0, done.said
+
+
 def test_slim_says_what_it_lacks(engine: Engine, slim: str, data: Path) -> None:
     container = engine.start(slim, data, "up", user=_STRANGER, environment={})
     try:
@@ -152,7 +175,7 @@ def test_listener_fits_the_resources_of_the_manifest(
         data,
         "serve",
         user=_STRANGER,
-        environment={"SEGMENTS_REDIS_URL": "redis://127.0.0.1:1"},
+        environment=_NO_STORE,
     )
     try:
         _until(lambda: _status("http://127.0.0.1:8081/health/live") == 200, container)
@@ -172,7 +195,7 @@ def _delivery(folder: Path) -> list[Path]:
     described["file"]["name"] = people.name
     metadata = folder / "people.txt.json"
     metadata.write_bytes(as_json(described))
-    return [people, metadata]
+    return [people, metadata, table.write(folder / "table.parquet")]
 
 
 def _enriched() -> object:

@@ -1,0 +1,52 @@
+"""
+A program for the image: loads all modules of ours, makes a ledger, reads Parquet files.
+
+    python load_all.py FOLDER [FILE.parquet...]
+
+It prints as JSON how many modules of ours there are, and the rows of the files.
+"""
+
+import asyncio
+import importlib
+import json
+import pkgutil
+import sys
+from pathlib import Path
+
+import rtb
+import segments
+from segments.ingest.external_audience.parquet_rows import parquet_rows
+from segments.ledger.database import postgres
+from segments.ledger.database.engine import open_ledger
+
+_RUN_BY_ALEMBIC = "segments.ledger.migrations.env"
+
+
+async def _make_ledger(folder: Path) -> None:
+    async with open_ledger(f"sqlite+aiosqlite:///{folder}/tried.db"):
+        pass
+
+
+def _main(folder: Path, *tables: str) -> None:
+    names = [
+        module.name
+        for package in (rtb, segments)
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+        if not module.name.endswith("__main__") and module.name != _RUN_BY_ALEMBIC
+    ]
+    for name in names:
+        importlib.import_module(name)
+    asyncio.run(_make_ledger(folder))
+    postgres.make_engine("postgresql://nobody@127.0.0.1/nothing")
+    rows = []
+    for table in tables:
+        with open(table, "rb", buffering=0) as raw:  # noqa: PTH123 - as the loader opens it
+            rows += [
+                [str(value) for value in row]
+                for row in parquet_rows(raw, Path(table).stat().st_size, lambda it: range(len(it)))
+            ]
+    sys.stdout.write(json.dumps({"modules": len(names), "rows": rows}))
+
+
+if __name__ == "__main__":
+    _main(Path(sys.argv[1]), *sys.argv[2:])

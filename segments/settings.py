@@ -25,7 +25,7 @@ from segments.doors.rest.options import RestOptions
 from segments.doors.sftp.options import SftpOptions
 from segments.loader.options import LoaderOptions
 from segments.model.day import S_PER_DAY
-from segments.publish.publisher import PublishOptions
+from segments.publish.options import PublishOptions
 from segments.runtime.addresses import Network, Proxies
 from segments.runtime.http_limits import Limits
 from segments.runtime.ledger_url import check_ledger_url, embedded_ledger_url, url_for_engine

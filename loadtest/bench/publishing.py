@@ -33,7 +33,8 @@ from segments.ledger.database.engine import open_ledger
 from segments.model.account import AccountKind
 from segments.model.record import Membership, Record, pack
 from segments.projection.catalog import catch_up
-from segments.publish.publisher import Publisher, PublishOptions
+from segments.publish.options import PublishOptions
+from segments.publish.publisher import Publisher
 from segments.settings import Settings
 from segments.store import keys
 from segments.store.embedded import EmbeddedStore

@@ -24,7 +24,7 @@ from loadtest.bench.publishing import Published, published
 from loadtest.percentile import percentile
 from loadtest.servers import cpu_s
 from segments.model.record import Change
-from segments.publish.publisher import PublishOptions
+from segments.publish.options import PublishOptions
 from segments.store import keys
 from segments.store.changed_buckets import ChangedBuckets
 from segments.store.reader import read_meta

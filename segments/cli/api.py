@@ -7,13 +7,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.acts import logins
 from segments.cli.control_settings import control_settings
-from segments.cli.ingest import stopping_event
 from segments.cli.ledger_access import by_command, change, look, run
 from segments.cli.table import json_option, print_table
 from segments.doors.rest.passwords import Passwords
 from segments.ledger import accounts, users
 from segments.processes.rest_api import run as run_api
 from segments.runtime.log_lines import log_to_stderr
+from segments.runtime.stopping import stopping_event
 from segments.settings import Settings
 
 from_stdin = click.option(

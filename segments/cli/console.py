@@ -3,11 +3,11 @@
 import click
 
 from segments.cli.control_settings import control_settings
-from segments.cli.ingest import stopping_event
 from segments.cli.ledger_access import run
 from segments.console.options import UnsafeConsole
 from segments.processes.console import run as run_console
 from segments.runtime.log_lines import log_to_stderr
+from segments.runtime.stopping import stopping_event
 from segments.settings import Settings
 
 

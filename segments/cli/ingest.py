@@ -1,7 +1,6 @@
 """The commands of delivered files: `load`, `status`, `loader`."""
 
 import asyncio
-import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -37,6 +36,7 @@ from segments.projection.ledger_guard import LedgerGuard
 from segments.projection.one_ledger import before_making
 from segments.runtime.admin_port import shown
 from segments.runtime.log_lines import log_to_stderr
+from segments.runtime.stopping import stopping_event
 from segments.settings import Settings
 from segments.store.embedded import opened
 from segments.store.error_code import in_words
@@ -178,15 +178,6 @@ async def _run_loader(settings: Settings) -> None:
             ),
         ):
             await loader.run(stopping)
-
-
-def stopping_event() -> asyncio.Event:
-    """Return an event that SIGTERM and Ctrl-C set; a job stops at its next checkpoint."""
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for signal_number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signal_number, stopping.set)
-    return stopping
 
 
 def _head(file: Path) -> bytes:

@@ -8,7 +8,6 @@ import click
 from prometheus_client import CollectorRegistry
 
 from segments.cli.control_settings import control_settings
-from segments.cli.ingest import stopping_event
 from segments.cli.ledger_access import ledger_to_write, run
 from segments.files.published_place import PlaceUnusable, PublishedPlace
 from segments.ledger import recipients
@@ -17,6 +16,7 @@ from segments.publish.keep_publishing import KeepPublishing, PublishMetrics
 from segments.publish.publisher import Publisher
 from segments.runtime.admin_port import shown
 from segments.runtime.log_lines import log_to_stderr
+from segments.runtime.stopping import stopping_event
 from segments.settings import Settings
 from segments.store.embedded import opened
 from segments.store.published.signing_key import UnusableKey, read_key

@@ -4,11 +4,11 @@ from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.console.visit import Console, Visitor
-from segments.doors.rest.access_tokens import account_of
 from segments.ledger import accounts, console_sessions, users
 from segments.ledger import staff as members
 from segments.ledger.console_sessions import ConsoleSession
 from segments.ledger.database.engine import reading
+from segments.ledger.users import account_of
 from segments.model.role import Role
 
 

@@ -23,6 +23,7 @@ from segments.model.record import EVERYONE, CorruptRecord, OptOut
 from segments.store import keys, rebuild_claim
 from segments.store.catalog_writer import write_catalog
 from segments.store.meta import advance_opt_outs
+from segments.store.opt_out_writer import OptOutWriter
 from segments.store.published.form import (
     Bucket,
     DamagedFile,
@@ -32,7 +33,6 @@ from segments.store.published.form import (
     PublishedOptOut,
 )
 from segments.store.reader import Meta, read_version
-from segments.store.writer import Writer
 
 SETTLE_S: Final = 5.0
 """How long bids may still use a store that was just closed: several of their probes."""
@@ -119,7 +119,7 @@ async def _apply(
         reader = FileReader(file)
         header = reader.header
         _check(header, state)
-        writer = Writer(redis, Meta(header.bucket_bits, header.opt_outs), name)
+        writer = OptOutWriter(redis, Meta(header.bucket_bits, header.opt_outs), name)
         for part in reader.parts():
             if isinstance(part, CatalogSnapshot):
                 catalog = part
@@ -170,7 +170,7 @@ def _slices(buckets: Sequence[Bucket]) -> Iterable[Sequence[Bucket]]:
         at = end
 
 
-async def _opt_out(writer: Writer, said: Sequence[PublishedOptOut], bucket_bits: int) -> None:
+async def _opt_out(writer: OptOutWriter, said: Sequence[PublishedOptOut], bucket_bits: int) -> None:
     for (account_id, action), alike in groupby(
         said, key=lambda opt_out: (opt_out.account_id, opt_out.action)
     ):

@@ -16,6 +16,7 @@ from sqlalchemy import ColumnElement, Row, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from segments.ledger import accounts
 from segments.ledger.checked_text import checked_text
 from segments.ledger.tables import console_sessions as _console_sessions
 from segments.ledger.tables import sessions as _sessions
@@ -208,6 +209,14 @@ async def user_of_session(conn: AsyncConnection, session_id: int, now_s: float) 
     """Return a session's user; `None` if the session ended or the user is revoked."""
     row = await _open_session(conn, _sessions.c.id == session_id, now_s)
     return None if row is None else _user(row)
+
+
+async def account_of(conn: AsyncConnection, user: User) -> Account | None:
+    """Return a user's account; `None` if the account or its agency is switched off."""
+    account = await accounts.account(conn, user.account_id)
+    parent = None if account.parent_id is None else await accounts.account(conn, account.parent_id)
+    is_active = account.is_active and (parent is None or parent.is_active)
+    return account if is_active else None
 
 
 async def _open_session(conn: AsyncConnection, which: ColumnElement[bool], now_s: float) -> Any:

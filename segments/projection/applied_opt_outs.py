@@ -37,10 +37,10 @@ from segments.projection.one_ledger import own_meta
 from segments.store import keys
 from segments.store.cache_lease import wait_out_leases
 from segments.store.meta import advance_opt_outs
+from segments.store.opt_out_writer import OptOutWriter
 from segments.store.reader import Meta, StoreUnusable
 from segments.store.replica_reads import wait_for_replicas
 from segments.store.servers.masters import Server
-from segments.store.writer import Writer
 
 _log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ async def apply_new(ledger: AsyncEngine, redis: Redis, requests: Sequence[Reques
     meta = await own_meta(ledger, redis)
     async with reading(ledger) as conn:
         reach = await reach_of(conn, requests)
-    waiting = await _apply(Writer(redis, meta), requests, reach)
+    waiting = await _apply(OptOutWriter(redis, meta), requests, reach)
     await _mark(ledger, redis, requests, waiting)
     done = {request.seq for request in requests} - waiting
     async with reading(ledger) as conn:
@@ -82,7 +82,7 @@ async def apply_new(ledger: AsyncEngine, redis: Redis, requests: Sequence[Reques
 
 
 async def apply_opt_outs(
-    ledger: AsyncEngine, redis: Redis, meta: Meta, writer: Writer | None = None
+    ledger: AsyncEngine, redis: Redis, meta: Meta, writer: OptOutWriter | None = None
 ) -> int:
     """
     Apply every opt-out of the ledger that the store lacks, oldest first.
@@ -99,7 +99,7 @@ async def apply_opt_outs(
     Returns:
         How many requests were applied.
     """
-    writer = writer or Writer(redis, meta)
+    writer = writer or OptOutWriter(redis, meta)
     applied = 0
     reached = meta.opt_outs
     all_waiting: set[int] = set()
@@ -207,7 +207,7 @@ async def _apply_in_slots(
     """
     waiting: set[int] = set()
     is_wanted, slot = _slots_of(slots), _slot_by(meta)
-    writer = Writer(redis, meta)
+    writer = OptOutWriter(redis, meta)
     async for page, reach in _pages(ledger, meta, behind=behind):
         there = [
             request._replace(ids=tuple(id_ for id_ in request.ids if is_wanted[slot(id_)]))
@@ -294,7 +294,7 @@ async def _advance(
     return max(behind, done[-1])
 
 
-async def _apply(writer: Writer, page: Sequence[Request], reach: Reach) -> set[int]:
+async def _apply(writer: OptOutWriter, page: Sequence[Request], reach: Reach) -> set[int]:
     """Apply requests, many in a call; return the numbers of those that must wait."""
     waiting: set[int] = set()
     for _, alike in groupby(page, key=lambda request: (request.account_id, request.action)):
@@ -308,7 +308,7 @@ async def _apply(writer: Writer, page: Sequence[Request], reach: Reach) -> set[i
     return waiting
 
 
-async def _apply_id_by_id(writer: Writer, request: Request, reach: Reach) -> set[int]:
+async def _apply_id_by_id(writer: OptOutWriter, request: Request, reach: Reach) -> set[int]:
     """Apply a request id by id, as its batch contains an unreadable record."""
     waiting = set()
     for id_ in request.ids:
@@ -320,7 +320,7 @@ async def _apply_id_by_id(writer: Writer, request: Request, reach: Reach) -> set
     return waiting
 
 
-async def _opt_out(writer: Writer, ids: Sequence[Id], request: Request, reach: Reach) -> None:
+async def _opt_out(writer: OptOutWriter, ids: Sequence[Id], request: Request, reach: Reach) -> None:
     account_id = request.account_id
     await writer.opt_out(
         ids,

@@ -27,7 +27,7 @@ import logging
 from collections.abc import Callable, Collection
 from itertools import islice
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from redis.asyncio import Redis
@@ -44,6 +44,7 @@ from segments.publish.fulls import NUMBERS_A_S, Fulls
 from segments.publish.leftovers import Leftovers, are_whole
 from segments.publish.moment import Now, look
 from segments.publish.note import Note, known_latest, packed, unpacked
+from segments.publish.options import PublishOptions
 from segments.publish.visible import Visible
 from segments.store.changed_buckets import ChangedBuckets
 from segments.store.published.form import Header
@@ -57,16 +58,6 @@ SAY_EVERY_S: Final = 25.0
 """How often `LATEST` is rewritten without changes; readers are promised 30 s."""
 
 _BECAME_ANOTHER: Final = "the store became another while it was read"
-
-
-class PublishOptions(NamedTuple):
-    """Intervals and batch sizes of publishing."""
-
-    opt_outs_every_s: float = 5.0
-    changes_every_s: float = 10.0
-    full_every_s: float = 7 * 86_400.0
-    buckets_at_once: int = 10_000
-    """In an increment: with a hundred persons each, a second or two of work."""
 
 
 class Publisher:

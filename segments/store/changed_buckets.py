@@ -27,11 +27,11 @@ iteration. In a Cluster a script can only use keys of its bucket's slot, so noth
 published.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
-import numpy as np
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
@@ -44,6 +44,10 @@ MAX_BUCKET_BITS: Final = 27
 
 FORGOTTEN_AFTER_S: Final = 7 * 86_400
 """A publication's bits are dropped after so long without publishing."""
+
+_NOT_ZERO: Final = re.compile(rb"[^\0]")
+_SET: Final = [[bit for bit in range(8) if byte & 0x80 >> bit] for byte in range(256)]
+"""Byte -> its set bits."""
 
 _OF_CLUSTER: Final = (
     "a Redis Cluster can't be published, for its scripts can't note which buckets they change:"
@@ -314,5 +318,6 @@ def _last(meta: Meta) -> int:
 
 def numbers_of(bits: bytes) -> list[int]:
     """Return the indexes of set bits, in Redis's order: a byte's highest first."""
-    found: list[int] = np.flatnonzero(np.unpackbits(np.frombuffer(bits, np.uint8))).tolist()
-    return found
+    return [
+        found.start() * 8 + bit for found in _NOT_ZERO.finditer(bits) for bit in _SET[found[0][0]]
+    ]

@@ -22,9 +22,7 @@ number-like fields more tightly; both forms compare equal.
 import struct
 from collections.abc import Sequence
 
-import numpy as np
 from anycrc import Model
-from numpy.typing import NDArray
 
 from segments.store.keys import FIELD_BYTES
 from segments.store.meta import LISTPACK_VALUE_BYTES
@@ -32,8 +30,9 @@ from segments.store.meta import LISTPACK_VALUE_BYTES
 MAX_RECORD_BYTES = LISTPACK_VALUE_BYTES
 """The server would convert a hash with a longer value to another encoding."""
 
-_FIELD = f"V{FIELD_BYTES}"
-_FIELD_HEAD = bytes([0x80 | FIELD_BYTES])
+FIELD_HEAD = bytes([0x80 | FIELD_BYTES])
+"""Precedes the bytes of a field."""
+
 _FIELD_BACK = bytes([1 + FIELD_BYTES])
 _UNCOUNTED = 0xFFFF
 """From this count on, readers count entries themselves."""
@@ -49,25 +48,6 @@ _SHORT_HEADS = [bytes([0x80 | size]) for size in range(_SHORT)]
 _SHORT_BACKS = [bytes([size + 1]) for size in range(_SHORT)]
 
 _crc64 = Model("CRC64-REDIS").calc
-
-
-def payloads(buckets: Sequence[bytes], record: bytes) -> list[bytes]:
-    """
-    Return a payload for each bucket, with one record for all fields.
-
-    Args:
-        buckets: Distinct fields of 8 bytes, joined.
-        record: As packed, `MAX_RECORD_BYTES` at most.
-    """
-    rows = _rows(b"".join(buckets), _entry(record))
-    entries = memoryview(rows.tobytes())
-    found, at = [], 0
-    for fields in buckets:
-        count = len(fields) // FIELD_BYTES
-        end = at + count * rows.itemsize
-        found.append(_payload(entries[at:end], 2 * count))
-        at = end
-    return found
 
 
 def record_entry(record: bytes) -> bytes:
@@ -86,22 +66,27 @@ def payload_of(fields: Sequence[bytes], entries: Sequence[bytes]) -> bytes:
         entries: `record_entry` of their records, in the same order.
     """
     # Slices and one join: a third of a loop's time.
-    pieces = [_FIELD_HEAD] * (3 * len(fields))
+    pieces = [FIELD_HEAD] * (3 * len(fields))
     pieces[1::3] = fields
     pieces[2::3] = entries
-    return _payload(b"".join(pieces), 2 * len(fields))
+    return framed(b"".join(pieces), 2 * len(fields))
 
 
-def _rows(fields: bytes, record: bytes) -> NDArray[np.void]:
-    rows = np.empty(
-        len(fields) // FIELD_BYTES,
-        [("head", "u1"), ("field", _FIELD), ("back", "u1"), ("record", f"V{len(record)}")],
+def framed(entries: bytes | memoryview, count: int) -> bytes:
+    """Return the payload of some entries, `count` in all: two for each field."""
+    size = _HEAD.size + len(entries) + len(_END)
+    payload = b"".join(
+        (
+            bytes((_HASH_OF_LISTPACK, _LENGTH_OF_32_BITS)),
+            size.to_bytes(4),
+            _HEAD.pack(size, min(count, _UNCOUNTED)),
+            entries,
+            _END,
+            _RDB_VERSION.to_bytes(2, "little"),
+        )
     )
-    rows["head"] = 0x80 | FIELD_BYTES
-    rows["field"] = np.frombuffer(fields, _FIELD)
-    rows["back"] = 1 + FIELD_BYTES
-    rows["record"] = np.void(record)
-    return rows
+    crc: int = _crc64(payload)
+    return payload + crc.to_bytes(8, "little")
 
 
 def _entry(content: bytes) -> bytes:
@@ -119,19 +104,3 @@ def _back(size: int) -> bytes:
     while size := size >> 7:
         digits.append(size & 0x7F)
     return bytes([digits[-1], *(0x80 | digit for digit in digits[-2::-1])])
-
-
-def _payload(entries: bytes | memoryview, count: int) -> bytes:
-    size = _HEAD.size + len(entries) + len(_END)
-    payload = b"".join(
-        (
-            bytes((_HASH_OF_LISTPACK, _LENGTH_OF_32_BITS)),
-            size.to_bytes(4),
-            _HEAD.pack(size, min(count, _UNCOUNTED)),
-            entries,
-            _END,
-            _RDB_VERSION.to_bytes(2, "little"),
-        )
-    )
-    crc: int = _crc64(payload)
-    return payload + crc.to_bytes(8, "little")

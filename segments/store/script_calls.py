@@ -2,17 +2,17 @@
 Groups ids into script calls: by bucket, each id once, and no call too large.
 
     ids  ->  by bucket, each once  ->  calls          ->  slices
-             numpy                     fields of one      one round trip
+                                       fields of one      one round trip
                                        bucket each
 
-The script splits a call's fields: a million ids would otherwise be a million Python objects.
+The script splits a call's fields. Files have ids by the million, in arrays: see
+`segments.store.calls_of_array`. Processes that have few at a time need no numpy.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import NamedTuple
-
-import numpy as np
-import numpy.typing as npt
 
 from segments.model.identity import ID_BYTES, Id
 from segments.store import keys
@@ -45,18 +45,33 @@ class Call(NamedTuple):
         return len(self.fields) // keys.FIELD_BYTES
 
 
-def calls_of(ids: npt.NDArray[np.uint8] | Sequence[Id], bucket_bits: int) -> Iterator[Call]:
+def calls_of(ids: Sequence[Id], bucket_bits: int) -> Iterator[Call]:
     """
     Sort ids by bucket into calls.
 
     Args:
-        ids: Of shape (n, 16), or a sequence; at least one. Duplicates are removed.
+        ids: At least one. Duplicates are removed.
         bucket_bits: Of the store's layout.
 
     Raises:
         ValueError: These are not ids.
     """
-    return _sorted(_array_of(ids), bucket_bits)
+    if any(len(id_) != ID_BYTES for id_ in ids):
+        raise ValueError(f"an id that is not {ID_BYTES} bytes")
+    return _sorted(ids, bucket_bits)
+
+
+def _sorted(ids: Iterable[Id], bucket_bits: int) -> Iterator[Call]:
+    pairs = sorted(
+        {
+            (keys.bucket_of(id_, bucket_bits), int.from_bytes(keys.field_of(id_), "little"))
+            for id_ in ids
+        }
+    )
+    for bucket, fields_of in groupby(pairs, key=itemgetter(0)):
+        fields = [field.to_bytes(keys.FIELD_BYTES, "little") for _, field in fields_of]
+        for at in range(0, len(fields), ROWS_PER_CALL):
+            yield Call(bucket, b"".join(fields[at : at + ROWS_PER_CALL]))
 
 
 def slices(
@@ -75,32 +90,6 @@ def slices(
         yield calls_of_slice
 
 
-def _array_of(ids: npt.NDArray[np.uint8] | Sequence[Id]) -> npt.NDArray[np.uint8]:
-    if not isinstance(ids, np.ndarray):
-        if any(len(id_) != ID_BYTES for id_ in ids):
-            raise ValueError(f"an id that is not {ID_BYTES} bytes")
-        return np.frombuffer(b"".join(ids), np.uint8).reshape(-1, ID_BYTES)
-    if ids.dtype != np.uint8 or ids.ndim != 2 or ids.shape[1] != ID_BYTES:
-        raise ValueError(f"ids of shape {ids.shape} and type {ids.dtype}, not (n, 16) of uint8")
-    return ids
-
-
-def _sorted(ids: npt.NDArray[np.uint8], bucket_bits: int) -> Iterator[Call]:
-    """Give each (bucket, field) to a single call."""
-    prefixes = ids[:, : keys.FIELD_START].copy().view(">u4").ravel()
-    buckets = prefixes.astype(np.uint32) >> np.uint32(32 - bucket_bits)
-    fields = ids[:, keys.FIELD_START : keys.FIELD_END].copy().view(np.uint64).ravel()
-    order = np.lexsort((fields, buckets))
-    buckets, fields = buckets[order], fields[order]
-
-    is_first = np.ones(len(order), np.bool_)
-    is_first[1:] = (buckets[1:] != buckets[:-1]) | (fields[1:] != fields[:-1])
-    buckets, fields = buckets[is_first], fields[is_first]
-
-    starts = np.flatnonzero(np.diff(buckets, prepend=buckets[0] ^ 1)).tolist()
-    raw = fields.tobytes()
-    for start, end in zip(starts, [*starts[1:], len(buckets)], strict=True):
-        for at in range(start, end, ROWS_PER_CALL):
-            until = min(at + ROWS_PER_CALL, end)
-            packed = raw[at * keys.FIELD_BYTES : until * keys.FIELD_BYTES]
-            yield Call(int(buckets[start]), packed)
+def argument_of(numbers: Collection[int]) -> bytes:
+    """Return numbers as scripts take them."""
+    return " ".join(map(str, sorted(numbers))).encode()

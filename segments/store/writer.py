@@ -1,8 +1,8 @@
 """
-Writes memberships and opt-outs: the only way into the store.
+Writes memberships, besides opt-outs: the only way into the store.
 
     ids  ->  calls, one bucket each  ->  slices of a pipeline  ->  tally
-             script_calls.py                    round_trips.py
+             calls_of_array.py                  round_trips.py
 
 RESTORE makes a missing bucket whole (see `restore_payload`) at a tenth of the script's cost to the
 server, and leaves an existing one alone. The script does every call for which RESTORE fails. So a
@@ -21,7 +21,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from segments.model.identity import Id
@@ -30,20 +29,19 @@ from segments.model.record import (
     Change,
     CorruptRecord,
     Membership,
-    OptOut,
-    OptOutAction,
     Record,
     Tally,
     merged,
     pack,
 )
-from segments.store import keys, rebuild_claim, scripts
-from segments.store.meta import Told, tell
-from segments.store.reader import Meta
-from segments.store.restore_payload import MAX_RECORD_BYTES, payloads
+from segments.store import keys, scripts
+from segments.store.alike_payloads import payloads
+from segments.store.calls_of_array import calls_of_array
+from segments.store.opt_out_writer import OptOutWriter
+from segments.store.restore_payload import MAX_RECORD_BYTES
 from segments.store.round_trips import RoundTrips
-from segments.store.script_calls import CALLS_PER_SLICE, Call, calls_of, slices
-from segments.store.servers.masters import note_slots, notes_changes, sure_pipeline
+from segments.store.script_calls import CALLS_PER_SLICE, Call, argument_of, calls_of, slices
+from segments.store.servers.masters import note_slots, notes_changes
 
 ROWS_PER_FILL = 4096
 CALLS_PER_FILL = 1024
@@ -66,34 +64,8 @@ class Matched(NamedTuple):
     usable: int = 0  # known, and not forbidden by an opt-out
 
 
-class Writer:
-    """Writes to a store with the layout of `meta`."""
-
-    def __init__(
-        self,
-        redis: Redis,
-        meta: Meta,
-        rebuild: str | None = None,
-        *,
-        is_behind: bool = False,
-    ) -> None:
-        """
-        Args:
-            redis: The store.
-            meta: As read from the store, or as the rebuild will set it.
-            rebuild: The claim of the rebuild that writes.
-            is_behind: The ledger is behind the store, and being reconciled.
-        """
-        self._redis = redis
-        self._meta = meta
-        self._bucket_bits = meta.bucket_bits
-        self._rebuild = rebuild
-        self._is_behind = is_behind
-
-    @property
-    def bucket_bits(self) -> int:
-        """Of the store's layout."""
-        return self._bucket_bits
+class Writer(OptOutWriter):
+    """Writes memberships as well."""
 
     async def merge(
         self, ids: npt.NDArray[np.uint8] | Sequence[Id], changes: Sequence[Change]
@@ -129,7 +101,7 @@ class Writer:
         if not arguments or not len(ids):
             return (Tally(),) * len(changes)
         await self._check_layout(audience_id=max(change.audience_id for change in changes))
-        calls = calls_of(ids, self._bucket_bits)
+        calls = _calls_of(ids, self._bucket_bits)
         filled, calls = await self._fill(calls, changes)
         replies = await RoundTrips(self._redis, scripts.MERGE, arguments).run(calls)
         if not replies:
@@ -154,48 +126,9 @@ class Writer:
         if not len(ids):
             return Matched()
         await self._check_layout()
-        calls = calls_of(ids, self._bucket_bits)
-        replies = await RoundTrips(self._redis, scripts.MATCH, [_numbers(forbidding)]).run(calls)
+        calls = calls_of_array(ids, self._bucket_bits)
+        replies = await RoundTrips(self._redis, scripts.MATCH, [argument_of(forbidding)]).run(calls)
         return Matched(*(sum(column) for column in zip(*replies, strict=True)))
-
-    async def opt_out(
-        self,
-        ids: Sequence[Id],
-        opt_out: OptOut,
-        erased_audience_ids: Collection[int] | None = None,
-        *,
-        number: int = 0,
-        transaction_id: str = "",
-    ) -> None:
-        """
-        Record an opt-out of every id, as `record.opted_out` specifies.
-
-        Args:
-            ids: Known to the store or not.
-            opt_out: Account and action.
-            erased_audience_ids: Whose memberships an ERASURE deletes; `None`: all.
-            number: The request's in the ledger; of several, the highest.
-            transaction_id: Of that request.
-
-        Raises:
-            CorruptRecord, StoreUnusable, redis.exceptions.RedisError: As `merge`.
-        """
-        # Without header and count bytes.
-        packed = pack(Record(opt_outs=(opt_out,)))[2:]
-        if opt_out.action is OptOutAction.RESTRICT:
-            erased = b"none"
-        elif erased_audience_ids is None:
-            erased = b"all"
-        else:
-            erased = _numbers(erased_audience_ids)
-        arguments = [b"%d" % opt_out.account_id, b"%d" % opt_out.action, packed, erased]
-        if ids:
-            await self._check_layout(opt_out=number, opt_out_of=transaction_id)
-            calls = calls_of(ids, self._bucket_bits)
-            # A demoted master must not be the only server with the opt-out: see
-            # `segments.store.servers.cluster_client`.
-            pipeline = await sure_pipeline(self._redis)
-            await RoundTrips(self._redis, scripts.OPT_OUT, arguments, pipeline).run(calls)
 
     async def sweep(
         self, buckets: Sequence[int], today: int, deleted_audience_ids: Collection[int]
@@ -250,16 +183,6 @@ class Writer:
             dropped += sum(await retaining.run_slice(calls))
         return dropped
 
-    async def _check_layout(
-        self, *, audience_id: int = 0, opt_out: int = 0, opt_out_of: str = ""
-    ) -> None:
-        # Once for many thousand rows: a new layout must not get rows in old buckets. The store is
-        # told the numbers first, and keeps them.
-        if self._rebuild is not None:
-            await rebuild_claim.check(self._redis, self._rebuild)
-        elif not self._is_behind:
-            await tell(self._redis, self._meta, Told(audience_id, opt_out, opt_out_of))
-
     async def _fill(
         self, calls: Iterator[Call], changes: Sequence[Change]
     ) -> tuple[tuple[Tally, ...], Iterator[Call]]:
@@ -302,14 +225,16 @@ class Writer:
         return [not isinstance(reply, Exception) for reply in replies[: len(calls)]]
 
 
+def _calls_of(ids: npt.NDArray[np.uint8] | Sequence[Id], bucket_bits: int) -> Iterator[Call]:
+    if isinstance(ids, np.ndarray):
+        return calls_of_array(ids, bucket_bits)
+    return calls_of(ids, bucket_bits)
+
+
 def _arguments_of(change: Change) -> tuple[bytes, bytes, bytes]:
     membership = b""
     if change.is_add:
         # Without the header byte.
         added = Membership(change.audience_id, change.expiry_day)
         membership = pack(Record(memberships=(added,)))[1:]
-    return b"%d" % change.audience_id, membership, _numbers(change.forbidden_by)
-
-
-def _numbers(numbers: Collection[int]) -> bytes:
-    return " ".join(map(str, sorted(numbers))).encode()
+    return b"%d" % change.audience_id, membership, argument_of(change.forbidden_by)

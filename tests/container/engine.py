@@ -10,6 +10,7 @@ import os
 import shlex
 import signal
 import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,8 +42,9 @@ class Engine:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._store = ["--storage-driver", "vfs", "--root", f"{folder}/images"]
-        self._store += ["--runroot", f"{folder}/run"]
+        driver = _driver(folder)
+        self._store = ["--storage-driver", driver, "--root", f"{folder}/{driver}"]
+        self._store += ["--runroot", f"{folder}/run-{driver}"]
 
     def make_base(self) -> str:
         """Make the image that stands in for Python's, and return its name."""
@@ -161,6 +163,18 @@ class Container:
         for pid in self.pids():
             os.kill(pid, signal.SIGKILL)
         self._process.wait(30)
+
+
+def _driver(folder: Path) -> str:
+    """Return how layers are kept: as such, or, where the kernel refuses, in copies of half a GB."""
+    with tempfile.TemporaryDirectory(dir=folder) as tried:
+        for name in ("lower", "upper", "work", "merged"):
+            (Path(tried) / name).mkdir()
+        options = f"lowerdir={tried}/lower,upperdir={tried}/upper,workdir={tried}/work"
+        argv = ["unshare", "-m", "--propagation", "private"]
+        argv += ["mount", "-t", "overlay", "-o", options, "overlay", f"{tried}/merged"]
+        works = subprocess.run(argv, capture_output=True, check=False).returncode == 0
+    return "overlay" if works else "vfs"
 
 
 def _hidden(argv: Sequence[str]) -> list[str]:

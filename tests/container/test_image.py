@@ -19,6 +19,7 @@ import pytest
 
 from tests.container import table
 from tests.container.engine import ROOT, Container, Engine
+from tests.memory import proportional_bytes
 from tests.segments.ingest.deliveries import as_json, metadata_of, text_of
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(3600)]
@@ -179,12 +180,12 @@ def test_listener_fits_the_resources_of_the_manifest(
     )
     try:
         _until(lambda: _status("http://127.0.0.1:8081/health/live") == 200, container)
-        used_kib = sum(_proportional_kib(pid) for pid in container.pids())
+        used_mib = sum(map(proportional_bytes, container.pids())) / (1 << 20)
     finally:
         container.kill()
 
-    print(used_kib / 1024)  # noqa: T201 - for the page
-    assert used_kib / 1024 <= allowed_mib
+    print(used_mib)  # noqa: T201 - for the page
+    assert used_mib <= allowed_mib
 
 
 def _delivery(folder: Path) -> list[Path]:
@@ -219,11 +220,6 @@ def _status(url: str) -> int:
         return refused.code
     except OSError:
         return 0
-
-
-def _proportional_kib(pid: int) -> int:
-    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    return int(rollup.partition("\nPss:")[2].split()[0])
 
 
 def _until(claim: Callable[[], bool], container: Container) -> None:

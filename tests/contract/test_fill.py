@@ -26,12 +26,12 @@ from segments.model.record import (
     pack,
 )
 from segments.store import keys
+from segments.store.alike_payloads import payloads
 from segments.store.meta import LISTPACK_ENTRIES
 from segments.store.reader import Meta, read_records
 from segments.store.restore_payload import (
     MAX_RECORD_BYTES,
     payload_of,
-    payloads,
     record_entry,
 )
 from segments.store.script_calls import CALLS_PER_SLICE

@@ -15,7 +15,6 @@ from segments.acts import staff as acts
 from segments.console import totp
 from segments.console.application import Page
 from segments.console.visit import Visit, see_other
-from segments.doors.rest.access_tokens import account_of
 from segments.doors.rest.failure_counts import Counted, FailureCounts
 from segments.doors.rest.logins import Proof
 from segments.doors.rest.problem import Problem
@@ -23,7 +22,7 @@ from segments.ledger import console_sessions, throttles, users
 from segments.ledger import staff as members
 from segments.ledger.database.engine import reading
 from segments.ledger.staff import Staff
-from segments.ledger.users import User
+from segments.ledger.users import User, account_of
 from segments.model.role import Role
 
 _HOME = "/"

@@ -8,7 +8,7 @@ The answer is the vendor's ("Obtain an Access Token"): `token`, `username`,
 from aiohttp import web
 from pydantic import Field
 
-from segments.doors.rest.access_tokens import UserTokens, account_of
+from segments.doors.rest.access_tokens import UserTokens
 from segments.doors.rest.door import Door, Reply, operation
 from segments.doors.rest.logins import Logins
 from segments.doors.rest.passwords import MAX_CHARS
@@ -16,7 +16,7 @@ from segments.doors.rest.problem import NotAuthenticated
 from segments.doors.rest.schemas import Form, PrintableText
 from segments.doors.rest.services import Services
 from segments.ledger import users
-from segments.ledger.users import MAX_USERNAME_CHARS, Session
+from segments.ledger.users import MAX_USERNAME_CHARS, Session, account_of
 
 
 class LoginForm(Form):

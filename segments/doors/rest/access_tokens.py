@@ -13,15 +13,13 @@ from aiohttp import web
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import OctKey
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.doors.rest.auth import Caller, bearer_token
 from segments.doors.rest.problem import NotAuthenticated
 from segments.doors.rest.services import Services
-from segments.ledger import accounts, users
+from segments.ledger import users
 from segments.ledger.database.engine import reading
-from segments.ledger.users import Session, User
-from segments.model.account import Account
+from segments.ledger.users import Session, account_of
 
 ISSUER = "rtb-segments"
 _ALGORITHM = "HS256"
@@ -113,11 +111,3 @@ class UserTokens:
         if self._services.now_s() >= claims.exp:
             raise NotAuthenticated("the access token has expired", is_missing=False)
         return claims.sid, claims.sub
-
-
-async def account_of(conn: AsyncConnection, user: User) -> Account | None:
-    """Return a user's account; `None` if the account or its agency is switched off."""
-    account = await accounts.account(conn, user.account_id)
-    parent = None if account.parent_id is None else await accounts.account(conn, account.parent_id)
-    is_active = account.is_active and (parent is None or parent.is_active)
-    return account if is_active else None

@@ -21,14 +21,13 @@ from typing import NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from segments.doors.rest.access_tokens import account_of
 from segments.doors.rest.failure_counts import Counted, FailureCounts
 from segments.doors.rest.hashing_queue import AGAIN_AFTER_S, Crowded
 from segments.doors.rest.problem import NotAuthenticated, Problem
 from segments.doors.rest.services import Services
 from segments.ledger import throttles, users
 from segments.ledger.database.engine import reading
-from segments.ledger.users import Session
+from segments.ledger.users import Session, account_of
 from segments.model.day import S_PER_DAY
 from segments.model.limit import Limit
 

@@ -10,14 +10,12 @@ from obstore.exceptions import BaseError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.files.blobs import DELIVERIES, Blobs
-from segments.ingest.spool import Spool
 from segments.ledger import jobs
 from segments.ledger.database.engine import reading
 from segments.model.job import NO_FILE, Job, JobState
 from segments.model.stop_reason import Stopped
 from segments.runtime.causes import DirectoryGone
 from segments.upkeep.doctor.findings import Deployment, Finding, Grade
-from segments.upkeep.replay import read_again
 
 _NAMED = 10
 _JOBS_AT_ONCE = 1000
@@ -103,6 +101,10 @@ def _is_read(job: Job) -> bool:
 
 
 async def _damaged(tools: Callable[[str], _Tools], to_read: Sequence[Job]) -> list[Job]:
+    # What a loader reads files with takes 15 MB, which a console needs for this alone.
+    from segments.ingest.spool import Spool  # noqa: PLC0415
+    from segments.upkeep.replay import read_again  # noqa: PLC0415
+
     damaged = []
     with tempfile.TemporaryDirectory() as folder:
         for job in to_read:

@@ -11,7 +11,8 @@ from redis.asyncio import Redis
 
 from segments.files.published_place import PublishedPlace
 from segments.follow.follower import Follower
-from segments.publish.publisher import Publisher, PublishOptions
+from segments.publish.options import PublishOptions
+from segments.publish.publisher import Publisher
 from segments.settings import Settings
 from segments.store import keys
 from segments.store.published.latest import Keys, public_text

@@ -10,7 +10,7 @@ from segments.model.identity import Id, IdentifierKind
 from segments.model.record import OptOutAction
 from segments.projection.opt_outs import record_opt_out
 from segments.publish.keep_publishing import KeepPublishing, PublishMetrics
-from segments.publish.publisher import PublishOptions
+from segments.publish.options import PublishOptions
 from segments.store.reader import read_meta, read_records
 from tests.edge.small_store import eventually
 from tests.segments.follow.conftest import Link

@@ -27,7 +27,7 @@ from segments.model.record import (
 from segments.projection.catalog import catch_up, publish_catalog
 from segments.projection.opt_outs import record_opt_out
 from segments.publish.buckets import BucketReader
-from segments.publish.publisher import PublishOptions
+from segments.publish.options import PublishOptions
 from segments.runtime.follow_status import FRESH_FOR_S, FollowEvent
 from segments.store import keys
 from segments.store.changed_buckets import ChangedBuckets

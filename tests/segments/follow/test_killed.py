@@ -11,7 +11,7 @@ import pytest
 
 from segments.files.published_place import PublishedPlace
 from segments.model.record import unpack
-from segments.publish.publisher import PublishOptions
+from segments.publish.options import PublishOptions
 from segments.store.published.latest import public_text
 from segments.store.reader import StoreUnusable, read_meta
 from tests.engines import Engine

@@ -6,7 +6,7 @@ import boto3
 import pytest
 
 from segments.files.published_place import NotThere, PlaceUnusable, PublishedPlace, WrongSize
-from segments.publish.publisher import PublishOptions
+from segments.publish.options import PublishOptions
 from segments.runtime.follow_status import FollowEvent
 from segments.store.published.latest import number_in, read
 from tests.segments.follow.conftest import TRUSTED, Link

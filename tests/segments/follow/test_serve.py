@@ -25,14 +25,19 @@ from segments.runtime import child_process
 from segments.runtime.store_url import store_url
 from segments.store.published.latest import public_text, read, sign
 from segments.store.reader import read_meta
+from segments.store.servers.connection import connect
 from segments.store.writer import Writer
 from segments.upkeep.doctor.findings import Finding, Grade
 from segments.upkeep.doctor.follower import Pod as Examined
 from segments.upkeep.doctor.follower import examine_pod
 from tests.e2e.service import Service, bid_request, sha256
 from tests.edge.small_store import eventually
+from tests.memory import family, proportional_bytes
 from tests.segments.follow.conftest import KEY, TRUSTED, Link
 from tests.segments.ingest.deliveries import ids_of
+
+_BESIDES_DATA_BYTES = 125_000_000
+"""Of follower, store, bid listener with a worker, and two fork servers, interpreted."""
 
 EMAIL, OTHER = "jane@example.com", "joe@example.com"
 
@@ -120,6 +125,7 @@ async def test_pod_answers_by_what_is_published_and_obeys_a_no(link: Link, perso
         await says_its_age(running)
         assert await running.metric('rtb_follow_events_total{event="full"}') == 1
         assert [each.grade for each in await examined(link, running)] == [Grade.GOOD] * 3
+        await fits_into_a_host(running)
 
         # A no.
         ids = [(IdentifierKind.EMAIL, person)]
@@ -189,6 +195,15 @@ async def examined(link: Link, running: Pod) -> list[Finding]:
     return [finding async for finding in examine_pod(found)]
 
 
+async def fits_into_a_host(running: Pod) -> None:
+    """See what all processes together take besides the data."""
+    async with connect(store_url(None, running.folder / "data")) as redis:
+        of_data: int = (await redis.info("memory"))["used_memory"]
+    pids = family(running.process.pid)
+    taken = {pid: proportional_bytes(pid) // 1_000_000 for pid in pids}
+    assert sum(map(proportional_bytes, pids)) <= of_data + _BESIDES_DATA_BYTES, taken
+
+
 async def a_look_hangs(fifo: Path) -> None:
     """Wait until a look waits for the file to be opened; let it go on, to an empty file."""
 
@@ -223,7 +238,8 @@ def test_pod_imports_nothing_that_only_the_control_plane_needs() -> None:
         text=True,
     )  # fmt: skip
 
-    assert not {"sqlalchemy", "asyncssh", "alembic", "boto3", "aiohttp"} & set(found.split())
+    heavy = {"sqlalchemy", "asyncssh", "alembic", "boto3", "aiohttp", "numpy"}
+    assert not heavy & set(found.split())
 
 
 async def test_pod_is_not_ready_before_the_first_full(link: Link, person: Id) -> None:

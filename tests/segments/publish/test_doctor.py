@@ -4,7 +4,8 @@ from redis.asyncio import Redis
 
 from segments.cli.publish import _without_secrets
 from segments.files.published_place import PublishedPlace
-from segments.publish.publisher import Publisher, PublishOptions
+from segments.publish.options import PublishOptions
+from segments.publish.publisher import Publisher
 from segments.store.changed_buckets import ChangedBuckets
 from segments.store.reader import read_meta
 from segments.upkeep.doctor.findings import Grade

@@ -21,7 +21,8 @@ from segments.model.record import Change, OptOutAction
 from segments.projection.catalog import publish_catalog
 from segments.projection.opt_outs import record_opt_out
 from segments.publish.buckets import BucketReader
-from segments.publish.publisher import Publisher, PublishOptions
+from segments.publish.options import PublishOptions
+from segments.publish.publisher import Publisher
 from segments.store.changed_buckets import ChangedBuckets
 from segments.store.published.latest import Latest, read
 from segments.store.reader import read_meta, read_records

@@ -14,7 +14,7 @@ from segments.model.record import Change, OptOutAction
 from segments.projection.catalog import publish_catalog
 from segments.projection.opt_outs import record_opt_out
 from segments.publish.keep_publishing import KeepPublishing, PublishMetrics
-from segments.publish.publisher import PublishOptions
+from segments.publish.options import PublishOptions
 from segments.store.published.latest import Latest, read
 from segments.store.reader import read_meta
 from segments.store.writer import Writer

@@ -12,7 +12,7 @@ from segments.files.published_place import PlaceAway, PublishedPlace
 from segments.ledger import accounts, audiences, recipients
 from segments.model.account import AccountKind
 from segments.model.record import Change
-from segments.publish.publisher import PublishOptions
+from segments.publish.options import PublishOptions
 from segments.runtime.follow_status import FollowEvent
 from segments.store.changed_buckets import OtherPublisher
 from segments.store.published.latest import Latest, read, sign

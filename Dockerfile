@@ -10,7 +10,7 @@ RUN apt-get update \
     && apt-get install --yes --no-install-recommends binutils gcc libc6-dev libnghttp2-dev
 RUN python -m venv /opt/build && python -m venv --without-pip /opt/rtb-segments
 COPY requirements-build.lock /src/
-RUN /opt/build/bin/pip install --require-hashes --requirement /src/requirements-build.lock
+RUN /opt/build/bin/pip install --no-compile --require-hashes --requirement /src/requirements-build.lock
 
 FROM build AS slim-dependencies
 COPY .ci/image-dependencies .ci/trim_dependencies.py requirements-slim.lock /src/

@@ -140,7 +140,9 @@ async def _add_logins(kept: Path) -> None:
     stdin = f"{password}\n".encode()
     options = ("--show-code", "--password-stdin")
     _, *staff = await asyncio.gather(
-        _run("user", "add", "jane", "--partner", _PARTNER, "--password-stdin", stdin=stdin),
+        _run(
+            "user", "add", "jane", "--admin", "--partner", _PARTNER, "--password-stdin", stdin=stdin
+        ),
         _run("staff", "add", "ada", "--role", "operator", *options, stdin=stdin),
         _run("staff", "add", "grace", "--role", "privacy", *options, stdin=stdin),
     )

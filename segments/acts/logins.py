@@ -11,17 +11,51 @@ from segments.model.account import Account
 
 
 async def add_user(
-    conn: AsyncConnection, by: By, username: str, account: Account, password_hash: str
+    conn: AsyncConnection,
+    by: By,
+    username: str,
+    account: Account,
+    password_hash: str,
+    *,
+    is_admin: bool = False,
+    must_change: bool = False,
 ) -> User:
     """Add a user who logs in for an account."""
-    added = await users.add_user(conn, username, account, password_hash, now_s=by.now_s)
-    await note(conn, by, "user add", username, scope=account)
+    added = await users.add_user(
+        conn,
+        username,
+        account,
+        password_hash,
+        is_admin=is_admin,
+        must_change=must_change,
+        now_s=by.now_s,
+    )
+    detail = {"admin": True} if is_admin else None
+    await note(conn, by, "user add", username, scope=account, detail=detail)
     return added
 
 
-async def set_password(conn: AsyncConnection, by: By, user: User, password_hash: str) -> None:
+async def set_admin(conn: AsyncConnection, by: By, user: User, *, is_admin: bool) -> None:
+    """Let a user manage the account's keys and logins in the console, or no longer."""
+    if is_admin == user.is_admin:
+        return
+    await users.set_admin(conn, user, is_admin=is_admin)
+    account = await accounts.account(conn, user.account_id)
+    await note(conn, by, "user admin", user.username, scope=account, detail={"admin": is_admin})
+
+
+async def end_sessions(conn: AsyncConnection, by: By, user: User) -> None:
+    """End a user's logins; the user may log in again."""
+    await users.end_sessions(conn, user)
+    account = await accounts.account(conn, user.account_id)
+    await note(conn, by, "user end sessions", user.username, scope=account)
+
+
+async def set_password(
+    conn: AsyncConnection, by: By, user: User, password_hash: str, *, must_change: bool = False
+) -> None:
     """Change a user's password, and end the user's open sessions."""
-    await users.set_password(conn, user, password_hash)
+    await users.set_password(conn, user, password_hash, must_change=must_change)
     account = await accounts.account(conn, user.account_id)
     await note(conn, by, "user password", user.username, scope=account)
 

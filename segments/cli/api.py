@@ -38,15 +38,25 @@ def user() -> None:
 @click.argument("username")
 @click.option("--partner", "partner_id", required=True, help="The partner that the user acts for.")
 @click.option("--sub-id", help="Id of an agency's sub account; default: all of them.")
+@click.option(
+    "--admin",
+    "is_admin",
+    is_flag=True,
+    help="May manage the account's keys and logins in the console.",
+)
 @from_stdin
-def add_user(username: str, partner_id: str, sub_id: str | None, password_stdin: bool) -> None:
+def add_user(
+    username: str, partner_id: str, sub_id: str | None, is_admin: bool, password_stdin: bool
+) -> None:
     """Add a user who can log in as USERNAME."""
     password = password_from(password_stdin)
 
     async def add(conn: AsyncConnection) -> str:
         account = await accounts.partner(conn, partner_id, sub_id)
         password_hash = await Passwords().hash(password)
-        added = await logins.add_user(conn, by_command(), username, account, password_hash)
+        added = await logins.add_user(
+            conn, by_command(), username, account, password_hash, is_admin=is_admin
+        )
         return f"added user {added.username}, {added.public_id}"
 
     change(add)
@@ -86,6 +96,21 @@ def set_password(username: str, password_stdin: bool) -> None:
         return f"user {found.username} has another password"
 
     change(change_password)
+
+
+@user.command("admin")
+@click.argument("username")
+@click.option("--off", is_flag=True, help="Not any longer.")
+def admin(username: str, off: bool) -> None:
+    """Let USERNAME manage the account's keys and logins in the console."""
+
+    async def set_admin(conn: AsyncConnection) -> str:
+        found = await users.user(conn, username)
+        await logins.set_admin(conn, by_command(), found, is_admin=not off)
+        may = "may not" if off else "may"
+        return f"user {found.username} {may} manage keys and logins"
+
+    change(set_admin)
 
 
 @user.command("revoke")

@@ -18,12 +18,16 @@ from segments.console.people import visitor_of
 from segments.console.same_origin import FIELD, HEADER, SAFE, is_same_origin, is_token_of
 from segments.console.visit import Console, Visit, see_other
 from segments.doors.rest.problem import Problem
+from segments.ledger.users import User
 from segments.model.role import Role
 from segments.runtime.http_server import client_is_known
 
 MAX_FORM_BYTES = 64 << 10
 
 EVERYBODY = frozenset(Role)
+
+_OF_FIRST_PASSWORD = ("/account", "/account/password", "/logout")
+"""Pages that are open before a user has replaced a password that was drawn for them."""
 
 Answer = Awaitable[web.StreamResponse]
 
@@ -122,6 +126,9 @@ class _Gate:
         client_is_known(visit.request)
         if not visitor.roles & frozenset(roles):
             raise faults.Forbidden(roles)
+        person = visitor.person
+        if isinstance(person, User) and person.must_change and page.path not in _OF_FIRST_PASSWORD:
+            return see_other("/account", done="first")
         if page.method not in SAFE:
             if not is_same_origin(visit.request, self._console.options.public_origin):
                 raise faults.ForeignForm

@@ -10,9 +10,10 @@ import hashlib
 import hmac
 import secrets
 import uuid
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Row, delete, insert, select, update
+from sqlalchemy import ColumnElement, Row, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -39,6 +40,17 @@ class User(NamedTuple):
     account_id: int
     password_hash: str
     is_active: bool
+    is_admin: bool = False  # manages the account's keys and logins in the console
+    must_change: bool = False  # the password is still the one that was drawn for this user
+
+
+class ListedUser(NamedTuple):
+    """A user, and the use of the console."""
+
+    user: User
+    created_at_s: int
+    seen_at_s: int | None  # of the latest session that is kept
+    sessions: int
 
 
 class Session(NamedTuple):
@@ -53,10 +65,20 @@ _COLUMNS = tuple(_users.c[name] for name in User._fields)
 
 
 async def add_user(
-    conn: AsyncConnection, username: str, account: Account, password_hash: str, *, now_s: float
+    conn: AsyncConnection,
+    username: str,
+    account: Account,
+    password_hash: str,
+    *,
+    is_admin: bool = False,
+    must_change: bool = False,
+    now_s: float,
 ) -> User:
     """
     Add a user of a partner's account.
+
+    `is_admin`: manages the account's keys and logins in the console. `must_change`: the password
+    was drawn for another to hand over.
 
     Raises:
         Duplicate: A user or staff with this name exists.
@@ -70,6 +92,8 @@ async def add_user(
         "username": username.lower(),
         "account_id": account.id,
         "password_hash": password_hash,
+        "is_admin": is_admin,
+        "must_change": must_change,
         "created_at_s": int(now_s),
     }
     try:
@@ -107,9 +131,45 @@ async def users(conn: AsyncConnection) -> list[User]:
     return [_user(row) for row in await conn.execute(select(*_COLUMNS).order_by(_users.c.id))]
 
 
-async def set_password(conn: AsyncConnection, user: User, password_hash: str) -> None:
+async def listed(
+    conn: AsyncConnection, account_ids: Collection[int], *, now_s: float
+) -> list[ListedUser]:
+    """Return the users of some accounts, oldest first, with their open console sessions."""
+    sessions = (
+        select(
+            _console_sessions.c.user_id,
+            func.count().label("open"),
+            func.max(_console_sessions.c.seen_at_s).label("seen"),
+        )
+        .where(_console_sessions.c.expires_at_s > int(now_s))
+        .group_by(_console_sessions.c.user_id)
+        .subquery()
+    )
+    asked = (
+        select(*_COLUMNS, _users.c.created_at_s, sessions.c.open, sessions.c.seen)
+        .join(sessions, sessions.c.user_id == _users.c.id, isouter=True)
+        .where(_users.c.account_id.in_(account_ids))
+        .order_by(_users.c.id)
+    )
+    rows: Sequence[Any] = (await conn.execute(asked)).all()
+    return [ListedUser(_user(row), row.created_at_s, row.seen, row.open or 0) for row in rows]
+
+
+async def set_password(
+    conn: AsyncConnection, user: User, password_hash: str, *, must_change: bool = False
+) -> None:
     """Set a user's password, lift a revocation, and end all sessions."""
-    await _set(conn, user, password_hash=password_hash, is_active=True)
+    await _set(conn, user, password_hash=password_hash, is_active=True, must_change=must_change)
+    await _end_sessions(conn, user)
+
+
+async def set_admin(conn: AsyncConnection, user: User, *, is_admin: bool) -> None:
+    """Let a user manage the account's keys and logins in the console, or no longer."""
+    await _set(conn, user, is_admin=is_admin)
+
+
+async def end_sessions(conn: AsyncConnection, user: User) -> None:
+    """End the logins of a user, who may log in again."""
     await _end_sessions(conn, user)
 
 

@@ -24,6 +24,7 @@ from segments.console.pages.deliveries import delivery_pages
 from segments.console.pages.downloads import download_pages
 from segments.console.pages.login import login_pages
 from segments.console.pages.operations import operation_pages
+from segments.console.pages.partner_admin import partner_admin_pages
 from segments.console.pages.person_requests import person_request_pages
 from segments.console.pages.playground import playground_pages
 from segments.console.pages.privacy import privacy_pages
@@ -70,6 +71,7 @@ def pages() -> list[Page]:
         *delivery_pages(),
         *download_pages(),
         *upload_pages(),
+        *partner_admin_pages(),
         *privacy_pages(),
         *person_request_pages(),
         *operation_pages(),

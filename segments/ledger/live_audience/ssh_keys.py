@@ -66,6 +66,14 @@ async def keys(conn: AsyncConnection) -> list[SshKey]:
     return [SshKey(*row) for row in rows]
 
 
+async def listed(conn: AsyncConnection, partner: Account) -> list[tuple[SshKey, int]]:
+    """Return a partner's keys, oldest first, each with the time since which it is accepted."""
+    asked = select(*_COLUMNS, _ssh_keys.c.created_at_s).where(_ssh_keys.c.account_id == partner.id)
+    return [
+        (SshKey(*row[:-1]), row[-1]) for row in await conn.execute(asked.order_by(_ssh_keys.c.id))
+    ]
+
+
 async def of_partner(conn: AsyncConnection, partner_id: str) -> list[SshKey]:
     """Return the keys of an active partner; empty if there is no such partner."""
     partner = await accounts.find_partner(conn, partner_id)

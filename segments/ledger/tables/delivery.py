@@ -84,6 +84,10 @@ users = Table(
     Column("username", String(128), nullable=False, unique=True),
     Column("account_id", ForeignKey("accounts.id"), nullable=False),  # that they act for
     Column("password_hash", String(256), nullable=False),  # argon2, with its parameters
+    # May manage the account's keys and logins in the console.
+    Column("is_admin", Boolean, nullable=False, server_default=text("false")),
+    # The password was drawn for another to hand over; the console asks for one of the user's own.
+    Column("must_change", Boolean, nullable=False, server_default=text("false")),
     Column("is_active", Boolean, nullable=False, server_default=text("true")),
     Column("created_at_s", BigInteger, nullable=False),
     sqlite_autoincrement=True,

@@ -126,6 +126,9 @@ def test_users_and_keys_without_their_secrets(ok: Command, tmp_path: Path) -> No
     password = b"correct horse battery\n"
     ok("user", "add", "jane", "--partner", "shop", "--password-stdin", stdin=password)
     ok("user", "password", "jane", "--password-stdin", stdin=password)
+    ok("user", "admin", "jane")
+    ok("user", "admin", "jane")  # changes nothing
+    ok("user", "admin", "jane", "--off")
     ok("user", "revoke", "jane")
     (tmp_path / "key.pub").write_bytes(new_key(tmp_path / "key"))
     said = ok("key", "add", "shop", "key.pub").stdout
@@ -135,6 +138,8 @@ def test_users_and_keys_without_their_secrets(ok: Command, tmp_path: Path) -> No
     assert entries(ok)[1:] == [
         ("command line", "user add", "jane", {}),
         ("command line", "user password", "jane", {}),
+        ("command line", "user admin", "jane", {"admin": True}),
+        ("command line", "user admin", "jane", {"admin": False}),
         ("command line", "user revoke", "jane", {}),
         ("command line", "ssh key add", "shop", {"fingerprint": fingerprint}),
         ("command line", "ssh key remove", "shop", {"fingerprint": fingerprint}),

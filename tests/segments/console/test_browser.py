@@ -27,7 +27,7 @@ from playwright.sync_api import (
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from segments.ledger import jobs
+from segments.ledger import jobs, users
 from segments.ledger.database.engine import open_ledger
 from segments.model.identity import id_of_email_hash
 from segments.model.job import JobState
@@ -112,6 +112,9 @@ class Console:
                 ) as self.served,
             ):
                 await self.served.user("jane", self.seeded.shop)
+                async with self.ledger.begin() as conn:
+                    jane = await users.user(conn, "jane")
+                    await users.set_admin(conn, jane, is_admin=True)
                 await self.served.member("ada", Role.OPERATOR)
                 await self.served.member("noor", Role.PRIVACY)
                 await self.served.member("grace", Role.OPERATOR)
@@ -214,6 +217,17 @@ def test_a_partner_sees_what_became_of_its_files(console: Console, chromium: Bro
         page.get_by_role("heading", name="queued.txt").get_by_text("Done", exact=True).wait_for()
         page.goto(f"{url}/account")
         look(page, "account")
+        page.get_by_role("navigation").get_by_role("link", name="Keys").click()
+        page.get_by_label("Public key").fill("no key")
+        page.get_by_role("button", name="Add").click()
+        page.get_by_text("Line 1:").wait_for()
+        assert "status of 422" in complaints.pop()
+        look(page, "keys")
+        page.get_by_role("navigation").get_by_role("link", name="Logins").click()
+        page.get_by_label("Name").fill("kim")
+        page.get_by_role("button", name="Add").click()
+        page.get_by_text("The password of kim, shown this once:").wait_for()
+        look(page, "logins")
     assert complaints == []
 
 
@@ -423,6 +437,8 @@ def test_pages_work_on_a_phone_without_scripts(console: Console, chromium: Brows
             "/upload",
             "/audiences",
             "/deliveries",
+            "/keys",
+            "/logins",
             f"/audiences/{console.seeded.shoes.id}",
         ):
             page.goto(url + path)

@@ -25,6 +25,7 @@ from segments.console.pages.downloads import download_pages
 from segments.console.pages.login import login_pages
 from segments.console.pages.operations import operation_pages
 from segments.console.pages.partner_admin import partner_admin_pages
+from segments.console.pages.partners import partner_pages
 from segments.console.pages.person_requests import person_request_pages
 from segments.console.pages.playground import playground_pages
 from segments.console.pages.privacy import privacy_pages
@@ -76,6 +77,7 @@ def pages() -> list[Page]:
         *person_request_pages(),
         *operation_pages(),
         *playground_pages(),
+        *partner_pages(),
         *recipient_pages(),
         *trail_pages(),
     ]

@@ -260,7 +260,14 @@ def test_a_held_file_is_released_by_keyboard_alone(console: Console, chromium: B
         page.keyboard.type("as agreed with the partner")
         page.keyboard.press("Enter")
         page.get_by_text("Released: the loader carries it on.").wait_for()
-        for path in ("/ops/recipients", "/ops/recipients/dsp-a", "/ops/audit", "/ops/deliveries"):
+        for path in (
+            "/ops/partners",
+            f"/ops/partners/{console.seeded.shop.id}",
+            "/ops/recipients",
+            "/ops/recipients/dsp-a",
+            "/ops/audit",
+            "/ops/deliveries",
+        ):
             page.goto(url + path)
             look(page, path.strip("/").replace("/", "-") + "-dark")
     assert complaints == []

@@ -60,10 +60,8 @@ def forbid(
 
     Exit status 3: only recorded; see `segments.projection.in_force`.
 
-    Args:
-        do: Makes the change and returns its report.
-        shown_once: Secrets drawn by `do`, printed alone after the commit; such a command must
-            not be repeated.
+    `do` makes the change and returns its report. Secrets drawn by `do` (`shown_once`) are printed
+    alone after the commit; such a command must not be repeated.
     """
     settings = control_settings()
 
@@ -104,8 +102,7 @@ def change(do: Callable[[AsyncConnection], Awaitable[str]]) -> None:
 
     For changes that restrict bids, see `forbid`.
 
-    Args:
-        do: Makes the change and returns its report.
+    `do` makes the change and returns its report.
     """
     settings = control_settings()
 
@@ -123,8 +120,7 @@ def keep(do: Callable[[AsyncConnection], Awaitable[str]]) -> None:
     """
     Make a change that the bid path does not see, in one transaction.
 
-    Args:
-        do: Makes the change and returns its report.
+    `do` makes the change and returns its report.
     """
     settings = control_settings()
 
@@ -166,9 +162,7 @@ def run(command: Coroutine[object, object, T], *, listens: bool = False) -> T:
     """
     Run a command to its end.
 
-    Args:
-        command: Its work.
-        listens: Whether it accepts connections.
+    `listens`: it accepts connections.
 
     Raises:
         ClickException: The request was refused, or can't be carried out here.

@@ -31,11 +31,8 @@ async def parties_of(conn: AsyncConnection, partner_id: str, sub_id: str | None)
     """
     Find the accounts of a delivery.
 
-    Args:
-        conn: The ledger.
-        partner_id: The partner's public id.
-        sub_id: The public id of the persons' owner. "Required for agencies, optional for
-            others": an advertiser without sub accounts always owns them.
+    `sub_id` is the persons' owner: "Required for agencies, optional for others"; an advertiser
+    without sub accounts always owns them.
 
     Raises:
         Stopped: UNKNOWN_PARTNER or UNKNOWN_SUB_ID.

@@ -47,9 +47,7 @@ class Removing(Protocol):
         """
         Return a predicate for members to remove, by name in the store.
 
-        Args:
-            ids: All ids of the file with the prefix of the members in question.
-            bucket_bits: The store's.
+        `ids` are all ids of the file with the prefix of the members in question.
         """
 
 
@@ -67,15 +65,8 @@ async def check(
     """
     Check that a job removes not too much of any audience.
 
-    Args:
-        redis: The store.
-        meta: The store's description.
-        spool: The file's ids.
-        changes: The changes to each id.
-        removing: How this kind of file removes persons.
-        max_removed_share: The greatest share of an audience's current members to remove.
-        seed: Selects the samples.
-        today: As `record.day_of` counts; expired memberships don't count.
+    `max_removed_share` is of an audience's current members, on the day `today` (`record.day_of`);
+    `seed` selects the samples.
 
     Raises:
         Held: The job would remove more.

@@ -36,11 +36,6 @@ class CsvRows:
     """Turns the lines of one file, in order, into rows."""
 
     def __init__(self, delimiter: str = ",", first_line: int = 1) -> None:
-        """
-        Args:
-            delimiter: The character between fields.
-            first_line: The first line's number.
-        """
         self._delimiter = delimiter
         self._next_line = first_line
         self._begun: list[str] = []  # the lines of a row with an open quote

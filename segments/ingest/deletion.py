@@ -33,11 +33,8 @@ async def end_jobs(
     """
     Fail unfinished jobs that only change a deleted audience; forget it in finished ones.
 
-    Args:
-        conn: The transaction that deletes the audience.
-        audience: As before the deletion.
-        job_ids: The jobs that changed it.
-        now_s: The time.
+    `conn` is the deletion's transaction, `audience` as before it, `job_ids` the jobs that changed
+    it.
 
     Returns:
         The files to delete after the transaction.
@@ -101,12 +98,8 @@ async def tidy(
     be of use: see `segments.ingest.ids_only`. For the audiences of `states`, only corrected
     metadata are such a use.
 
-    Args:
-        conn: A transaction.
-        job: In its final state.
-        states: The states of audiences that must leave no trace once deleted.
-        now_s: The time.
-        refused_file_s: How long a file that was refused for its metadata is kept.
+    `states` are those of audiences that must leave no trace once deleted; `refused_file_s` is how
+    long a file that was refused for its metadata is kept.
 
     Returns:
         The files to delete after the transaction.

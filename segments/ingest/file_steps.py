@@ -63,9 +63,7 @@ class FileSteps(Protocol):
         """
         Prepare reading.
 
-        Args:
-            running: The job, new or resumed.
-            spools: Closes spools opened here, after the work on the file.
+        `spools` closes spools opened here, after the work on the file.
 
         Raises:
             Stopped: The file can't be had, or has no more use.
@@ -75,19 +73,14 @@ class FileSteps(Protocol):
         """
         Return a parser for the file.
 
-        Args:
-            job: As prepared.
-            first_block: Unpacked; empty before the file is read.
+        `first_block` is unpacked; empty before the file is read.
         """
 
     async def before_writing(self, running: Running, parser: FileParser, spool: Spool) -> None:
         """
         Work before the first write to the store; may be repeated.
 
-        Args:
-            running: The job, planned.
-            parser: After it has read the file.
-            spool: The file's ids.
+        `parser` and `spool` have read the file.
         """
 
     def merge(
@@ -107,10 +100,7 @@ class FileSteps(Protocol):
         """
         Reduce the file to ids while its job waits; the store may be away.
 
-        Args:
-            running: The job, which goes on waiting afterwards.
-            parser: After it has read the file.
-            spool: The file's ids.
+        `parser` and `spool` have read the file.
         """
 
     @classmethod
@@ -118,7 +108,5 @@ class FileSteps(Protocol):
         """
         Return the states of a job's audiences that must leave no trace once deleted.
 
-        Args:
-            conn: A transaction.
-            job: Of any kind; empty for a job of another.
+        Empty for a job of another kind.
         """

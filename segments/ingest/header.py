@@ -103,9 +103,7 @@ def column_of_hashes(names: Sequence[str], rows: Sequence[Sequence[str]]) -> int
     """
     Find a table's column of hashes.
 
-    Args:
-        names: The columns' names.
-        rows: The first rows.
+    `rows` are the first.
 
     Returns:
         Its index, from 0; `None` if no column has a hash in these rows.

@@ -60,9 +60,7 @@ def goes_at_s(job: Job, refused_file_s: float) -> float:
     """
     Return when to delete the file of a job without a write.
 
-    Args:
-        job: A job whose file no rebuild reads.
-        refused_file_s: How long a file refused for its metadata is kept.
+    No rebuild reads it. `refused_file_s` is how long a file refused for its metadata is kept.
     """
     ended_at_s = job.created_at_s if job.finished_at_s is None else job.finished_at_s
     is_for_nobody = job.stop in OF_CONTENT or job.stop is StopReason.NOT_RELEASED
@@ -91,11 +89,7 @@ async def keep_ids_only(
     """
     Write the copy that replaces a file.
 
-    Args:
-        blobs: Receives the copy.
-        job: The file's job.
-        spool: The file's ids.
-        still_here: Called during the copy, which may outlast a lease.
+    `still_here` is called during the copy, which may outlast a lease.
 
     Returns:
         The job with the copy.

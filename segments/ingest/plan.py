@@ -35,13 +35,8 @@ async def plan(
     """
     Find or create the audience of each segment, as the document requires.
 
-    Args:
-        conn: A transaction.
-        order: The delivery's order.
-        job_id: The delivery's job, noted of each audience.
-        owner_id: The account that owns the audiences.
-        partner_id: The account that shows them: the owner, or its agency.
-        at_s: The time at which the memberships begin.
+    The owner's audiences are shown by the partner: the owner, or its agency. Memberships begin at
+    `at_s`.
 
     Raises:
         Stopped: AUDIENCE_DELETED, if the order names the audience itself; OVER_QUOTA, if the

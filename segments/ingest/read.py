@@ -46,14 +46,8 @@ class Reading:
         is_ids: bool = False,
     ) -> None:
         """
-        Args:
-            blobs: Holds the file.
-            name: Its blob's name.
-            order: Describes the file.
-            spool: Receives its ids.
-            parser_for: Makes the parser from the file's first block; from an empty block, with zero
-                counts.
-            is_ids: Whether the file holds only ids, which need no parser.
+        `parser_for` makes the parser from the file's first block; from an empty block, with zero
+        counts. A file of ids (`is_ids`) needs none.
         """
         self.parser = parser_for(b"")
         self.progress = Progress(0, 0)
@@ -139,10 +133,7 @@ def is_of_digest(
     """
     Tell whether a file has its order's digest, if any.
 
-    Args:
-        order: Describes the file.
-        opened: Opens the file anew.
-        watched: Wraps each pass over the blocks.
+    `opened` opens the file anew; `watched` wraps each pass over its blocks.
 
     Raises:
         Stopped: UNREADABLE_FILE or INFLATES_TOO_FAR: an archive with another digest.

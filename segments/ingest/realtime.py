@@ -84,9 +84,7 @@ class Realtime:
         """
         Keep a chunk durably, and write it to the store if available.
 
-        Args:
-            account: The sender.
-            chunk: At least one id, for an audience that is not deleted.
+        `chunk` has at least one id, for an audience that is not deleted.
 
         Raises:
             segments.model.quota.OverQuota: The partner may deliver no more now.

@@ -53,11 +53,8 @@ async def seen_in_bids(
     """
     Find the ids in bids of the last `SEEN_DAYS` days.
 
-    Args:
-        redis: The store.
-        today: As `record.day_of` counts.
-        sets: Each returns its batches, always the same; called once a day.
-        still_here: Called after each batch.
+    `today` counts as `record.day_of`. Each of `sets` returns its batches, always the same, once a
+    day. `still_here` is called after each batch.
 
     Returns:
         The seen ids of each set; `None` if no day has a filter, after one round trip.

@@ -31,8 +31,7 @@ def text_blocks(blocks: Iterator[bytes]) -> Iterator[bytes]:
     """
     Yield a file's text as UTF-8 without a byte order mark, its lines ended by LF or CR LF.
 
-    Args:
-        blocks: The file's plain bytes, in order, none of them empty.
+    The `blocks` are plain bytes, in order, none of them empty.
 
     A byte pair that is no UTF-16 becomes U+FFFD, so its line is bad and not lost.
     """

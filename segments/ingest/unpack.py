@@ -65,10 +65,6 @@ class Allowance:
     """The size to which a file may inflate."""
 
     def __init__(self, size_bytes: int) -> None:
-        """
-        Args:
-            size_bytes: The delivered size.
-        """
         self._size_bytes = size_bytes
         self._left_bytes = max(ALWAYS_ALLOWED_BYTES, size_bytes * MAX_INFLATION)
 

@@ -46,14 +46,9 @@ async def add_account(
     """
     Add an account.
 
-    Args:
-        conn: A transaction.
-        kind: Its kind.
-        public_id: `partner_id`, `sub_id` or `publisher.id`.
-        name: The display name; bid requests carry partners' names.
-        parent: A sub account's partner, or the media group.
-        segtax: `Data.ext.segtax` of its segments; `None` for a private taxonomy.
-        now_s: Unix time.
+    `public_id` is `partner_id`, `sub_id` or `publisher.id`; `name` is shown, a partner's also in
+    bid requests; `parent` is a sub account's partner, or the media group; `segtax` is
+    `Data.ext.segtax`, `None` for a private taxonomy.
 
     Raises:
         Duplicate: The public id is taken in its id space.

@@ -61,15 +61,9 @@ async def activate(
 
     The segment id stays, so a buyer's line items survive a moved window.
 
-    Args:
-        conn: A transaction.
-        audience: Closed by `close`, not deleted.
-        recipient: Granted the partner, which the caller checks.
-        name: The partner's; not shown.
-        description: The partner's; not shown.
-        live_from_s: Unix time, inclusive.
-        live_until_s: Unix time, exclusive.
-        now_s: Unix time.
+    The `audience` is closed by `close`, not deleted; the caller checks that the `recipient` is
+    granted the partner. `live_until_s` is exclusive. Name and description are the partner's, and
+    not shown.
 
     Raises:
         Refusal: The window ends before it begins.

@@ -46,8 +46,7 @@ class ExpectedMemberships:
         """
         Return the expected number of memberships.
 
-        Args:
-            now_s: Unix time, which may be set back.
+        `now_s` may be set back.
 
         Raises:
             segments.ledger.database.errors.LedgerAway: The ledger can't be read.

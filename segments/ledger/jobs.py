@@ -54,20 +54,10 @@ async def submit(
     """
     Submit a delivery.
 
-    Args:
-        conn: A transaction.
-        door: The receiving door.
-        partner_id: The delivering account.
-        owner_id: The account whose audiences it changes.
-        order: The delivery's order.
-        blob: The file's blob.
-        sha256: Of the file as delivered.
-        file_name: The partner's name for the file.
-        now_s: Unix time.
-        metadata: The vendor's form, validated, where the vendor's answer needs it.
-        request_id: Tells equal orders without a form apart.
-        transaction_id: The id that the partner already has; `None`: a new id.
-        size_bytes: Of the file as delivered.
+    `partner_id` delivers, `owner_id` has the audiences; `sha256` and `size_bytes` are of the file
+    as delivered; `metadata` is the vendor's form, validated, where the vendor's answer needs it;
+    `request_id` tells equal orders without a form apart; the partner has `transaction_id` already
+    (`None`: a new id).
 
     Raises:
         segments.model.quota.OverQuota: The partner's quota is used up.

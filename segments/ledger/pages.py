@@ -30,11 +30,8 @@ def page_of(listed: str, found: Sequence[Row], keys: Sequence[object], limit: in
     """
     Cut a page from rows.
 
-    Args:
-        listed: The list's name, so that no other list takes its cursor.
-        found: Up to `limit` + 1 rows, in order.
-        keys: Their sort keys.
-        limit: The rows of a page.
+    `listed` names the list, so that no other takes its cursor; `found` has up to `limit` + 1 rows,
+    in order, `keys` their sort keys.
     """
     if len(found) <= limit:
         return Page(found)

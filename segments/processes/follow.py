@@ -40,10 +40,7 @@ async def follow(settings: FollowSettings, options: Sequence[str], fork_server: 
     """
     Run store, follower and listener until SIGTERM or SIGINT.
 
-    Args:
-        settings: With a place to follow.
-        options: Command line options of the bid listener.
-        fork_server: Has imported `PROGRAMS_IMPORT`, which all processes of the pod share.
+    `options` are the bid listener's; `fork_server` has imported `PROGRAMS_IMPORT`.
 
     Raises:
         ValueError: A key is invalid.

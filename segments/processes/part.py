@@ -71,10 +71,8 @@ async def restart(part: Part, log: logging.Logger, *, must_be_well: bool = True)
     """
     Restart a started part whenever it ends, until cancelled.
 
-    Args:
-        part: The part.
-        log: Takes a line for each end.
-        must_be_well: Give up a part that exits before it was ever well.
+    `log` takes a line for each end. `must_be_well`: give up a part that exits before it was ever
+    well.
 
     Raises:
         segments.runtime.supervision.CannotRun: The part exited before it had ever been well.

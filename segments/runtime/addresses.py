@@ -43,9 +43,7 @@ class Proxies(NamedTuple):
         """
         Return the address of a request's client.
 
-        Args:
-            peer: The address that has connected.
-            forwarded_for: The values of `X-Forwarded-For`, in order.
+        `peer` has connected; `forwarded_for` are the values of `X-Forwarded-For`, in order.
         """
         client = peer
         if not self.trusts(peer):

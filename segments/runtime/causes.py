@@ -34,9 +34,7 @@ class Cause(NamedTuple):
         """
         Return the line for the operator.
 
-        Args:
-            part: The part's name: "the ledger".
-            said: Another server's message, if any.
+        `part` is the part's name ("the ledger"), `said` another server's message, if any.
         """
         return f"{part} {self.words}{f' ({said})' if said else ''}; {self.cure}"
 

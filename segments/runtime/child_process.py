@@ -54,10 +54,7 @@ async def start(
 
     Call this in the main thread: to the kernel, the parent is the thread.
 
-    Args:
-        argv: The program's path and its arguments.
-        env: Its environment; ours if `None`.
-        pass_fds: File descriptors that it inherits.
+    `env` is ours if `None`; `pass_fds` are inherited.
     """
     return await asyncio.create_subprocess_exec(
         sys.executable,

@@ -39,8 +39,7 @@ def names_of(der: bytes) -> frozenset[str]:
     """
     Return the names of a certificate, if any can be read.
 
-    Args:
-        der: A certificate whose signature has been checked.
+    Its signature has been checked.
     """
     try:
         certificate = x509.load_der_x509_certificate(der)

@@ -61,9 +61,7 @@ class FollowStatus(msgspec.Struct, frozen=True, kw_only=True):
         """
         Return the age of the store's data, in seconds; infinite without data.
 
-        Args:
-            now_s: Unix time.
-            monotonic_s: The machine's monotonic clock.
+        `now_s` is unix time, `monotonic_s` of the machine's monotonic clock.
         """
         if self.made_at_s is None:
             return inf

@@ -77,11 +77,8 @@ class ForkServer:
         """
         Start a program as `child_process.start` starts `python -m PROGRAM ARGUMENTS`.
 
-        Args:
-            program: Its module, which has a `main`.
-            arguments: The program's arguments.
-            env: Its environment; ours if `None`.
-            pass_fds: File descriptors that it inherits, under the same numbers.
+        `program` is its module, which has a `main`; `env` is ours if `None`; `pass_fds` keep their
+        numbers.
         """
         env = os.environ if env is None else env
         asking = asyncio.create_task(self._forked(program, arguments, env, pass_fds))

@@ -44,11 +44,8 @@ def runner_of(
     """
     Make a runner for an application that keeps this module's law.
 
-    Args:
-        app: The application.
-        long_heads: `GET` paths with a longer head -> bytes allowed.
-        limits: On strangers.
-        options: Of `aiohttp.web.AppRunner`.
+    `long_heads`: `GET` paths with a longer head -> bytes allowed; `options` are of
+    `aiohttp.web.AppRunner`.
     """
     app.on_response_prepare.append(_let_nothing_be_guessed)
     return _Runner(app, long_heads or {}, limits, options)
@@ -60,11 +57,7 @@ async def listen(
     """
     Serve a runner's application until its `cleanup`; return the port.
 
-    Args:
-        runner: Of `runner_of`, set up.
-        host: The address.
-        port: 0 takes a free one.
-        context: Of TLS; `None` for plain HTTP.
+    `runner` is of `runner_of`, set up. Port 0 takes a free one; without `context`, plain HTTP.
 
     Raises:
         OSError: The port is unavailable.

@@ -31,14 +31,7 @@ _TALKATIVE: Final = ("alembic.runtime.plugins", "asyncssh")
 
 
 def log_to_stderr(log_level: LogLevel, log_format: LogFormat, process: str) -> None:
-    """
-    Log this level and above.
-
-    Args:
-        log_level: As the operator named it.
-        log_format: The form of a line.
-        process: This process's name in each line.
-    """
+    """Log this level and above."""
     handler = logging.StreamHandler()
     handler.setFormatter(_Json(process) if log_format == "json" else _Text(process))
     logging.basicConfig(handlers=[handler])

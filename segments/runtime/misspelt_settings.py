@@ -35,10 +35,8 @@ def unread(set_names: Iterable[str], read: Container[str], prefix: str) -> Itera
     """
     Yield each variable that looks like a setting of a plane and is none, in order.
 
-    Args:
-        set_names: Names of variables that are set, in capitals.
-        read: Names of all settings that the plane reads.
-        prefix: Of the plane's own settings.
+    `set_names` are in capitals; `read` are all settings that the plane reads, `prefix` that of its
+    own.
     """
     ours = {name for name in set_names if name.startswith(_PREFIXES)}
     for name in sorted(ours.difference(SETTING_NAMES)):

@@ -60,9 +60,7 @@ def names_of(cls: type[BaseSettings], where: str) -> list[str]:
     """
     Return the variables that can set a field; of a secret also those that name its file.
 
-    Args:
-        cls: The settings.
-        where: pydantic's name of the field: its own, or its first alias.
+    `where` is pydantic's name of the field: its own, or its first alias.
     """
     for name, field in cls.model_fields.items():
         aliases = _aliases(field)

@@ -25,9 +25,7 @@ def read_settings(cls: type[T], others: Callable[[T], Collection[str]] = lambda 
     """
     Read a plane's settings, or end the process with a line for each wrong setting.
 
-    Args:
-        cls: The settings.
-        others: Returns variables read elsewhere; called only if no setting reads a variable.
+    `others` returns variables read elsewhere; it is called only if no setting reads a variable.
 
     Side effects: writes to stderr; exits with `WRONG_SETTINGS` if a setting is wrong or a variable
     nearly matches one.

@@ -42,8 +42,7 @@ class TlsFiles(NamedTuple):
         """
         Return the context of a server's sockets: TLS 1.2 or newer.
 
-        Args:
-            alpn: The supported protocols, the preferred first.
+        `alpn` has the supported protocols, the preferred first.
 
         Raises:
             UnusableTls: A file can't be read, is not PEM, or does not match another.
@@ -119,9 +118,7 @@ def context_of(files: TlsFiles | None, alpn: Sequence[str] = _ALPN) -> ssl.SSLCo
     """
     Return the context of a door's sockets; `None` if it serves without TLS.
 
-    Args:
-        files: The door's.
-        alpn: The supported protocols, the preferred first.
+    `alpn` has the supported protocols, the preferred first.
 
     Raises:
         UnusableTls: See `TlsFiles.context`.

@@ -42,9 +42,7 @@ def validation_faults(error: ValidationError, sent: Any) -> list[Fault]:
     """
     Return a value's faults, each place once.
 
-    Args:
-        error: Of its validation.
-        sent: The validated value; it tells a place from a class name.
+    `sent`, the validated value, tells a place from a class name.
     """
     place_to_fault: dict[tuple[int | str, ...], Fault] = {}
     for details in error.errors(include_url=False):

@@ -95,13 +95,6 @@ class AudiencesDoor(Door):
         schemes: tuple[Scheme, ...],
         key: SigningKey,
     ) -> None:
-        """
-        Args:
-            services: The doors' shared services.
-            options: For uploads.
-            schemes: How callers authenticate.
-            key: Signs our own upload URLs.
-        """
         self.schemes = schemes
         self._services = services
         self._presigning = Presigning(services, options, key)

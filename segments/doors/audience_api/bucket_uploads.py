@@ -55,11 +55,8 @@ async def notice(services: Services, max_bytes: int, *, look_anyway: bool = Fals
     """
     Make jobs of new files, and return how many.
 
-    Args:
-        services: The doors' shared services.
-        max_bytes: Larger files are deleted.
-        look_anyway: Look even if no upload is awaited: the bucket may have accepted a file
-            while no replica ran.
+    Files over `max_bytes` are deleted. `look_anyway`: even if no upload is awaited, because the
+    bucket may have accepted a file while no replica ran.
     """
     async with reading(services.ledger) as conn:
         awaited = await uploads.is_any_awaited(conn, services.now_s() - LATE_S)

@@ -20,8 +20,7 @@ def cross_origin(origins: Collection[str]) -> Middleware:
     """
     Make the middleware that lets pages of other origins PUT to an upload URL.
 
-    Args:
-        origins: As browsers send them in `Origin`: scheme, host and port.
+    `origins` are as in browsers' `Origin`: scheme, host and port.
     """
 
     @web.middleware

@@ -82,13 +82,6 @@ class AudienceDoor(Door):
         schemes: tuple[Scheme, ...],
         key: SigningKey,
     ) -> None:
-        """
-        Args:
-            services: The doors' shared services.
-            options: For uploads, and for a new store.
-            schemes: How callers authenticate.
-            key: Signs our upload URLs.
-        """
         self.schemes = schemes
         self._services = services
         self._options = options

@@ -42,11 +42,8 @@ async def audience_of(
     """
     Return a caller's audience.
 
-    Args:
-        conn: The ledger.
-        account: The caller's.
-        segment_id: As bid requests show it.
-        advertiser: The owning sub account of an agency; `None` if the id is unambiguous.
+    `segment_id` is as in bid requests; `advertiser` is the owning sub account of an agency, `None`
+    if the id is unambiguous.
 
     Raises:
         Problem: 403, 404, 409.

@@ -66,15 +66,7 @@ async def begin(
     """
     Start an ingestion: submit its job and add the run, in the caller's transaction.
 
-    Args:
-        conn: A transaction.
-        options: The guard rails.
-        caller: The caller.
-        external: The audience.
-        form: The request.
-        files: The source's files that changed within the requested times.
-        filter_end_s: The end of these times.
-        now_s: The time of the request.
+    `files` are the source's that changed within the requested times, which end at `filter_end_s`.
 
     Raises:
         Problem: 422: not possible, or not in this way. 429: too many today.

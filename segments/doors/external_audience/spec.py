@@ -53,9 +53,7 @@ def check_change(now: ChangedAudience, body: AudienceChange) -> None:
     """
     Refuse to change fixed members; fixed members sent back unchanged are ignored.
 
-    Args:
-        now: The audience as we would answer it now.
-        body: The body of a PATCH.
+    `now` is the audience as we would answer it now.
 
     Raises:
         Problem: 400, with the members that can be changed. 422: nothing to change.

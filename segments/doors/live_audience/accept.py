@@ -26,15 +26,7 @@ async def accept(
     """
     Accept a delivery; its metadata file is kept for the `.status`.
 
-    Args:
-        ledger: Receives the job.
-        blobs: Receives the file.
-        metadata: The partner and the order.
-        content: The file.
-        door: The accepting door.
-        file_name: The partner's name for the file.
-        now_s: The time.
-        transaction_id: If the partner knows it already.
+    The partner may know `transaction_id` already.
 
     Returns:
         The delivery's job: see `segments.ingest.accept.accept`.

@@ -14,10 +14,7 @@ class Ages:
     """The ages of all that a process watches."""
 
     def __init__(self, clock_s: Callable[[], float]) -> None:
-        """
-        Args:
-            clock_s: A monotonic clock.
-        """
+        """`clock_s` is monotonic."""
         self._clock_s = clock_s
         self._kept: dict[Hashable, tuple[float, float]] = {}
 
@@ -25,10 +22,7 @@ class Ages:
         """
         Return an age in seconds.
 
-        Args:
-            key: The thing watched.
-            since_s: Wall-clock time since which its state holds.
-            now_s: Wall-clock time now.
+        The state of `key` holds since `since_s`, by the wall clock.
         """
         kept = self._kept.get(key)
         if kept is None or kept[0] != since_s:

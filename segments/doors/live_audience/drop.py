@@ -75,14 +75,7 @@ class Drop:
         """
         Prepare; `run` starts to watch.
 
-        Args:
-            options: Waiting and retention times.
-            ledger: Keeps deliveries and jobs.
-            blobs: Keeps their files.
-            folders: The partners' folders.
-            now_s: Wall clock.
-            metrics: Counts deliveries.
-            is_refused: Whether intake is suspended; files then stay in place.
+        `is_refused`: intake is suspended; files then stay in place.
         """
         self._metrics = metrics or DeliveryMetrics(CollectorRegistry())
         self._options = options

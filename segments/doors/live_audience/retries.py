@@ -57,10 +57,7 @@ async def whose(ledger: AsyncEngine, delivery: Delivery, path: Path) -> Delivery
     """
     Return the delivery that a data file belongs to.
 
-    Args:
-        ledger: Earlier and waiting deliveries.
-        delivery: Waits for a file of that name.
-        path: The file.
+    `delivery` waits for a file of that name.
 
     Returns:
         This delivery, also if no metadata have the file's digest: the job then fails by its
@@ -97,11 +94,8 @@ async def refused_before(
     """
     Return a job, refused for its metadata, that keeps the file of a delivery.
 
-    Args:
-        ledger: Earlier deliveries and jobs.
-        blobs: Their files.
-        delivery: A delivery without a data file: perhaps a correction.
-        compared: Pairs of delivery and job that do not match; each is compared once.
+    `delivery` has no data file and may be a correction; `compared` has pairs of delivery and job
+    that do not match, each compared once.
     """
     async with reading(ledger) as conn:
         kept = await jobs.failed_with_files(conn, delivery.account_id, _REFUSED_LOOKED_AT)

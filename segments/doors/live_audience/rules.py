@@ -43,9 +43,7 @@ def data_files(said: str, names: Iterable[str]) -> list[str]:
     .ZIP format", so `a.txt` may come as `a.txt.gz` or `a.gz`, in any case. The document's own
     sample ends in `>`, which is dropped.
 
-    Args:
-        said: `file.name`.
-        names: The files in the folder.
+    `said` is `file.name`; `names` are the files in the folder.
     """
     name = said.removesuffix(_OF_THE_SAMPLE)
     stem, dot, _ = name.rpartition(".")
@@ -60,9 +58,7 @@ def said_name(raw: bytes, name: str) -> str:
     """
     Return the data file's name in a refused metadata file.
 
-    Args:
-        raw: The content of the metadata file.
-        name: Its own name without `.json`, if the content has no readable name.
+    Without a readable name there, `name`, its own without `.json`.
     """
     with suppress(orjson.JSONDecodeError, TypeError, KeyError):
         said = orjson.loads(in_utf_8(raw))["file"]["name"]

@@ -42,8 +42,7 @@ def status_of(job: Job) -> bytes:
     """
     Return the status file for a job's current state.
 
-    Args:
-        job: A job with a metadata file.
+    The job has a metadata file.
     """
     if job.stop is not None:
         return _failure(job.stop, explanation.of_job(job, job.file_name))

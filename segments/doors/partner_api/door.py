@@ -46,11 +46,6 @@ class PartnerDoor(Door):
     tag = "Deliveries"
 
     def __init__(self, services: Services, schemes: tuple[Scheme, ...]) -> None:
-        """
-        Args:
-            services: The doors' shared services.
-            schemes: How callers authenticate.
-        """
         self.schemes = schemes
         self._services = services
 

@@ -160,11 +160,7 @@ def verified(token: str, public_key: str, *, audience: str, now_s: float) -> Sig
     """
     Verify a JWT and return its request.
 
-    Args:
-        token: The JWT.
-        public_key: PEM of the key that `key_name` names.
-        audience: `aud` must be or contain it.
-        now_s: Current time.
+    `public_key` is the PEM of the key that `key_name` names; `aud` must be or contain `audience`.
 
     Raises:
         NotTrusted: The signature, the audience or the times are wrong.

@@ -108,13 +108,7 @@ class LegacyDoor(VendorsDoor):
         refusals: Refusals,
         audience: str,
     ) -> None:
-        """
-        Args:
-            services: The doors' shared services.
-            submissions: Takes the requests.
-            refusals: Records JWTs that are not trusted.
-            audience: Required `aud` of a JWT.
-        """
+        """`audience` is the required `aud` of a JWT."""
         self._services = services
         self._audience = audience
         self._submissions = submissions

@@ -31,10 +31,7 @@ class Bodies:
     """The bodies that a process reads."""
 
     def __init__(self, within_s: float = WITHIN_S) -> None:
-        """
-        Args:
-            within_s: How long a request's body may take.
-        """
+        """`within_s` is a body's time."""
         self.within_s = within_s
         self._known = asyncio.Semaphore(KNOWN_AT_ONCE)
         self._account_to_turns: dict[int | None, asyncio.Semaphore] = {}
@@ -76,13 +73,7 @@ class Body:
     def __init__(
         self, request: web.Request, bodies: Bodies, max_bytes: int, whose: Sender | None
     ) -> None:
-        """
-        Args:
-            request: The request.
-            bodies: The process's bodies.
-            max_bytes: Its size limit.
-            whose: The sender; `None`: not authenticated.
-        """
+        """`whose` is the sender; `None`: not authenticated."""
         self._request = request
         self._bodies = bodies
         self._max_bytes = max_bytes

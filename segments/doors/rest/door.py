@@ -170,12 +170,6 @@ class Operation:
         """
         Carry out the operation.
 
-        Args:
-            request: The request.
-            limit: Rate limit of callers.
-            once: Deduplicates idempotent operations.
-            bodies: Limits of bodies.
-
         Raises:
             Problem: The request was refused.
         """

@@ -59,10 +59,7 @@ class HashingQueue:
         """
         Wait for a turn, and hold it for the length of the context.
 
-        Args:
-            source: The login's address.
-            username: The user to log in.
-            is_known: The user has logged in from there before.
+        `source` is the login's address; `is_known`: the user has logged in from there before.
 
         Raises:
             Crowded: No place in the queue.

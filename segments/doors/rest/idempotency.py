@@ -44,11 +44,7 @@ class Once:
         """
         Answer a request, by `do` or with the answer kept for its key.
 
-        Args:
-            request: The request.
-            caller: The caller.
-            operation_id: The operation that it calls.
-            do: Carries it out.
+        `do` carries it out.
 
         Raises:
             Problem: 400, 409 or 422: the key can't be used. Or any problem of `do`.

@@ -63,11 +63,8 @@ class ApiMetrics:
         """
         Count a request.
 
-        Args:
-            operation: The names of door and operation; `None` outside all doors.
-            status: Of the answer.
-            received_bytes: Size of the body.
-            seconds: From its head to its answer.
+        `operation` names door and operation, `None` outside all doors; `seconds` are from the head
+        to the answer.
         """
         which = operation or _NONE
         self._requests.labels(*which, f"{status // 100}xx").inc()

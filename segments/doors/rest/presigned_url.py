@@ -55,14 +55,8 @@ def signed_url(
     """
     Return a URL that permits a method on a path for some time.
 
-    Args:
-        method: HTTP method.
-        base_url: Scheme and host, and a path that precedes `path`.
-        path: Decoded.
-        parameters: For the query; signed.
-        key: Signs.
-        now_s: Start of validity.
-        expires_in_s: Length of validity.
+    `base_url` is scheme and host, and a path that precedes `path`, which is decoded. The parameters
+    are signed. `now_s` starts the validity, `expires_in_s` is its length.
     """
     at = datetime.fromtimestamp(now_s, UTC).strftime(_TIME)
     base = urlsplit(base_url)
@@ -85,12 +79,8 @@ def check(method: str, host: str, target: str, key: SigningKey, *, now_s: float)
     """
     Check the signature and validity of a request's URL.
 
-    Args:
-        method: HTTP method.
-        host: Host and port, as in the client's URL.
-        target: Raw path and query, as in the client's URL.
-        key: Should have signed the URL.
-        now_s: Current time.
+    `host` (with port) and `target` (raw path and query) are as in the client's URL; `key` should
+    have signed it.
 
     Raises:
         Refused: The URL does not permit the request.

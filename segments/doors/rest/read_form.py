@@ -44,10 +44,7 @@ def read_text(model: type[Model], where: str, values: Mapping[str, Any]) -> Mode
     """
     Validate a path or a query.
 
-    Args:
-        model: The schema.
-        where: `path` or `query`.
-        values: The decoded values.
+    `where` is `path` or `query`; the values are decoded.
 
     Raises:
         Problem: 400, with each invalid member.

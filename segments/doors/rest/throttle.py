@@ -18,12 +18,7 @@ class Throttle:
     def __init__(
         self, limit: Limit, clock_s: Callable[[], float], *, max_names: int = 10_000
     ) -> None:
-        """
-        Args:
-            limit: The limit of each name.
-            clock_s: A monotonic clock.
-            max_names: How many names are remembered.
-        """
+        """`clock_s` is monotonic; `max_names` are remembered."""
         self._limit = limit
         self._clock_s = clock_s
         self._max_names = max_names

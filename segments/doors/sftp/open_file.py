@@ -116,12 +116,7 @@ def opened(folder: Folder, name: str, pflags: int, max_bytes: int, disk: Disk) -
     """
     Open a file with a client's flags.
 
-    Args:
-        folder: The partner's folder.
-        name: A valid file name.
-        pflags: Flags of SFTP version 3.
-        max_bytes: Maximum file size.
-        disk: The folder's disk.
+    `pflags` are of SFTP version 3; `max_bytes` bounds the file.
 
     Raises:
         asyncssh.SFTPError, OSError: It can't be opened so; nothing was marked.

@@ -93,16 +93,8 @@ class Session(asyncssh.SFTPServer):
         ended: Callable[[], None],
     ) -> None:
         """
-        Args:
-            chan: The client's channel.
-            partner_id: The logged-in partner.
-            folder: The partner's folder.
-            options: Limits.
-            metrics: Counts requests.
-            deliveries: Counts uploads.
-            refusals: Logs refusals.
-            over_quota: Returns why the partner is over quota, or nothing.
-            ended: Called at the session's end.
+        `over_quota` returns why the partner is over quota, or nothing; `ended` is called at the
+        session's end.
         """
         super().__init__(chan)
         self.metrics = metrics

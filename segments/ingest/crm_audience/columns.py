@@ -48,8 +48,7 @@ def columns_of(text: bytes) -> Columns | None:
     """
     Return the columns in a file's first line; `None` if it is no such header.
 
-    Args:
-        text: The file's beginning, at least its first line, from `segments.ingest.text`.
+    `text` is the file's beginning, at least its first line, from `segments.ingest.text`.
     """
     first = next((line for line in text.split(b"\n", 8) if line.rstrip(b"\r")), b"")
     found = columns_and_delimiter(first)

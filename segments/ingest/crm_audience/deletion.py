@@ -21,10 +21,7 @@ async def delete_audience(conn: AsyncConnection, audience: Audience, *, now_s: f
     """
     Delete an audience and its data.
 
-    Args:
-        conn: A transaction.
-        audience: An audience of the CRM door that is not deleted.
-        now_s: The time.
+    `conn` is a transaction.
 
     Returns:
         The files to delete after the transaction.

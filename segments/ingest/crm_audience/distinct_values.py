@@ -23,10 +23,6 @@ class Distinct:
     """Counts distinct values: add them, then read `count`."""
 
     def __init__(self, exact: int = EXACT) -> None:
-        """
-        Args:
-            exact: The greatest exact count.
-        """
         self._max_keys = exact
         self._keys = np.empty(0, np.uint64)
         self._pending: list[NDArray[np.uint64]] = []

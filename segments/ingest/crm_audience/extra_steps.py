@@ -72,12 +72,6 @@ class CrmSteps(HashSteps):
     def __init__(
         self, order: Order, tools: Tools, audience_to_segment_id: Mapping[int, str]
     ) -> None:
-        """
-        Args:
-            order: The order as delivered.
-            tools: The job's tools.
-            audience_to_segment_id: This door's audiences in the order.
-        """
         super().__init__(_addressed(order, audience_to_segment_id), tools)
         self._audience_ids = audience_to_segment_id.keys()
         self._kind_to_spool: dict[DataType, Spool] = {}
@@ -152,11 +146,7 @@ class CrmSteps(HashSteps):
         An id matches if the store knows it, or if the operator has enabled
         `segments.store.seen_filter` and bids contained it lately.
 
-        Args:
-            running: The job; its plan, or before that its order, has the audiences.
-            parser: After it has read the file.
-            spool: The file's ids.
-            writer: The store's; `None` if the store is away, so that no id matches.
+        `parser` and `spool` have read the file; without the store (`writer`), no id matches.
         """
         job, still_here = running.job, running.become
         audience_to_action = {

@@ -87,11 +87,7 @@ class TypedParser(Parser):
     """
 
     def __init__(self, columns: Columns, sinks: Mapping[DataType, Sink]) -> None:
-        """
-        Args:
-            columns: The columns in the file's first line.
-            sinks: Also receive the ids of their type.
-        """
+        """The `sinks` also receive the ids of their type."""
         super().__init__()
         self._beginning = None  # the caller has read the header
         self.type_to_total = {kind: 0 for kind in DataType if kind in columns}

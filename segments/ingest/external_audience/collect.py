@@ -45,13 +45,6 @@ class Collecting:
     """Reads a run's files. `is_abandoned` stops it at the next rows."""
 
     def __init__(self, ledger: AsyncEngine, blobs: Blobs, blob: str, run_id: str) -> None:
-        """
-        Args:
-            ledger: Has the run.
-            blobs: Receives the ids.
-            blob: The blob's name.
-            run_id: The run.
-        """
         self._ledger = ledger
         self._blobs = blobs
         self._blob = blob

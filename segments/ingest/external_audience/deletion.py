@@ -26,11 +26,7 @@ async def delete_audience(
     """
     Delete an external audience and its data.
 
-    Args:
-        conn: A transaction.
-        external: An existing audience.
-        user_id: The deleting user.
-        now_s: The time.
+    `conn` is a transaction; `user_id` deletes.
 
     Returns:
         The files to delete after the transaction.

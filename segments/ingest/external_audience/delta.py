@@ -47,10 +47,7 @@ class DeltaParser:
     header = ""
 
     def __init__(self, bad: int) -> None:
-        """
-        Args:
-            bad: The customer's rows that became no id.
-        """
+        """`bad` counts the customer's rows that became no id."""
         self.valid = 0
         self.bad = bad
         self.samples: list[BadLine] = []
@@ -123,12 +120,7 @@ async def merge_marked(
     """
     Add the coming ids to the changes' audiences, and remove the leaving ids.
 
-    Args:
-        spool: Marked ids.
-        first_part: The first part to merge.
-        writer: The store's.
-        changes: Additions only.
-        pairs_per_batch: See `segments.ingest.merge.merge`.
+    `changes` are additions only.
 
     Raises:
         segments.model.record.CorruptRecord, redis.exceptions.RedisError: See `merge`.

@@ -51,9 +51,7 @@ def elements(blocks: Iterator[bytes], max_bytes: int) -> Iterator[Any]:
     Exports write a single array, or one for each line or each member of a `.gz`; an object between
     two arrays is an element, too.
 
-    Args:
-        blocks: The file's text, from its first bracket on.
-        max_bytes: The largest element to accept.
+    `blocks` is the file's text, from its first bracket on; `max_bytes` bounds an element.
 
     Raises:
         Stopped: UNREADABLE_FILE.

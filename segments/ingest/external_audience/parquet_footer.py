@@ -26,9 +26,7 @@ def chunks_of(footer: bytes, places: Sequence[int]) -> list[list[Chunk]]:
     """
     Return the chunks of some columns in each row group.
 
-    Args:
-        footer: The footer's bytes.
-        places: The columns, from 0, in the order of the schema's leaves.
+    `places` are the columns, from 0, in the order of the schema's leaves.
 
     Raises:
         ThriftUnreadable: The footer can't be read, or lacks such a column.

@@ -41,10 +41,7 @@ def parquet_rows(
     """
     Yield the rows of a file.
 
-    Args:
-        raw: The file, open for reading and seekable.
-        size_bytes: Its size.
-        choose: Returns the indices of the wanted columns among the file's names.
+    `raw` is seekable; `choose` returns the indices of the wanted columns among the file's names.
 
     Raises:
         Stopped: UNREADABLE_FILE or INFLATES_TOO_FAR.

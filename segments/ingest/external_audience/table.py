@@ -54,11 +54,7 @@ class Table:
         self, raw: io.RawIOBase, size_bytes: int, required: Sequence[str], optional: Sequence[str]
     ) -> None:
         """
-        Args:
-            raw: The file, open for reading and seekable.
-            size_bytes: Its size.
-            required: Columns without which the file does not match its description.
-            optional: Other wanted columns.
+        `raw` is seekable. Without the `required` columns the file does not match its description.
         """
         self.bad = 0
         """Unreadable rows so far."""

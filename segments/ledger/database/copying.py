@@ -73,10 +73,7 @@ async def copy_to(conn: AsyncConnection, url: str, file: Path) -> None:
     """
     Copy the ledger in this connection's snapshot.
 
-    Args:
-        conn: Reading, after its first query.
-        url: The ledger's.
-        file: Does not exist yet.
+    `conn` reads, after its first query; `file` does not exist yet.
 
     Raises:
         CannotCopy: The ledger is damaged, or `pg_dump` fails.
@@ -88,9 +85,7 @@ async def check_may_be_replaced(url: str, *, replaces: bool) -> None:
     """
     Check that a copy may take the ledger's place; change nothing.
 
-    Args:
-        url: The ledger's.
-        replaces: Whether an existing ledger may be replaced.
+    `replaces`: an existing ledger may be replaced.
 
     Raises:
         CannotCopy: There is a ledger, or a process that uses it.

@@ -70,9 +70,8 @@ async def open_ledger(
     """
     Open the ledger for the context's lifetime, with its tables up to date.
 
-    Args:
-        url: `sqlite+aiosqlite` in SQLAlchemy's form, or `postgresql` in asyncpg's.
-        before_making: The check before a ledger is created.
+    `url` is `sqlite+aiosqlite` in SQLAlchemy's form, or `postgresql` in asyncpg's; `before_making`
+    is the check before a ledger is created.
 
     Raises:
         LedgerUnusable: The ledger can't be reached, read, written or created; or it is none, or

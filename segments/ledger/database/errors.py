@@ -26,10 +26,7 @@ class LedgerAway(LedgerUnusable):
 
     def __init__(self, called: str, cause: Cause, said: str = "") -> None:
         """
-        Args:
-            called: The ledger's name in messages.
-            cause: The cause.
-            said: The server's message, if it quotes no row.
+        `called` is the ledger's name in messages, `said` the server's message, if it quotes no row.
         """
         super().__init__(cause.of(called, said))
         self.cause = cause

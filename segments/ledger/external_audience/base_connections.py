@@ -33,13 +33,8 @@ async def add_connection(
     """
     Register a directory or bucket that a sandbox's runs may read.
 
-    Args:
-        conn: A transaction.
-        sandbox: The sandbox.
-        name: The operator's name.
-        url: `file:///DIRECTORY`, or a bucket's URL for obstore.
-        options: Of obstore, such as `aws_access_key_id`; `env:NAME` for a secret.
-        now_s: Unix time.
+    `url` is `file:///DIRECTORY`, or a bucket's URL for obstore; `options` are obstore's, such as
+    `aws_access_key_id`, with `env:NAME` for a secret.
 
     Raises:
         Refusal: The URL or an option is unusable.

@@ -72,7 +72,6 @@ def _id(number: int, line: bytes) -> Id:
 
 
 def _line(row: dict[str, Any], id_to_account: dict[int, Account]) -> dict[str, Any]:
-    """Return a row with the names of its accounts and readable times."""
     account_id, scope_id = row.pop("account_id", None), row.pop("scope_id", None)
     line = {"id": row.pop("id"), "at": iso(row.pop("at_s")), **row}
     if row["actor"] in (Actor.TOKEN, Actor.KEY):

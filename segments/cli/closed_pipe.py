@@ -30,8 +30,6 @@ def ends_with_its_reader() -> Iterator[None]:
 
 
 class _Output:
-    """A stream that ends the process when its reader is gone."""
-
     def __init__(self, stream: Any) -> None:
         self._stream = stream
 

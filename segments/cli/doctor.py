@@ -42,7 +42,6 @@ def doctor(*, as_json: bool) -> None:
 
 
 async def _report(found: AsyncGenerator[Finding], *, as_json: bool) -> bool:
-    """Print the findings, in JSON at the end; return whether one is bad."""
     is_bad = False
     said = []
     # Close it also without a reader of the output.

@@ -15,14 +15,11 @@ NO_LIMIT = "none"
 
 
 class _Limit(click.ParamType[int | str]):
-    """A number, or `none`."""
-
     name = "number"
 
     def convert(
         self, value: str, param: click.Parameter | None, ctx: click.Context | None
     ) -> int | str:
-        """Return the number, or `none` unchanged."""
         if value == NO_LIMIT:
             return value
         if not (value.isascii() and value.isdecimal()) or int(value) >= 1 << 63:

@@ -96,8 +96,6 @@ def list_tokens(name: str) -> None:
 
 
 def _act(name: str, act: _Act, said: str) -> Callable[[AsyncConnection], Awaitable[str]]:
-    """Return an act on a recipient given by name; it reports `said`."""
-
     async def do(conn: AsyncConnection) -> str:
         await act(conn, by_command(), await recipients.recipient(conn, name))
         return said

@@ -101,8 +101,6 @@ def is_public(address: str) -> bool:
 
 
 class _PublicResolver(AbstractResolver):
-    """Resolves a name to public addresses only."""
-
     def __init__(self, resolver: AbstractResolver, may_reach: Callable[[str], bool]) -> None:
         self._resolver = resolver
         self._may_reach = may_reach
@@ -120,7 +118,6 @@ class _PublicResolver(AbstractResolver):
         return found
 
     async def close(self) -> None:
-        """Close the wrapped resolver."""
         await self._resolver.close()
 
 

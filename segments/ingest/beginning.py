@@ -72,7 +72,6 @@ def lines_as_text(lines: Sequence[bytes]) -> list[str]:
 
 
 def _table_at(lines: list[bytes], at: int) -> Beginning | None:
-    """Return the format if a line is the header of a table with hashes."""
     line, end = lines[at], at + 1
     if not is_table_header(line):
         line, end = _closed(lines, at)

@@ -97,8 +97,6 @@ async def check(
 
 
 class _Sample:
-    """Ids with a common prefix: buckets of the store, parts of the spool."""
-
     def __init__(self, number: int, bits: int, bucket_bits: int) -> None:
         self.buckets = _within(number, bits, bucket_bits)
         self.parts = _within(number, bits, PART_BITS)

@@ -125,8 +125,6 @@ class _MoreWanted(Exception):
 
 
 class _Lines:
-    """Lines for `csv.reader`; counts those of the current row."""
-
     def __init__(self, lines: list[str]) -> None:
         self._lines = lines
         self._begin = self._next = 0

@@ -90,6 +90,5 @@ async def _late(
 
 
 def _is_reached(record: Record, changes: Sequence[Change]) -> bool:
-    """Tell whether the memberships are as the job would leave them."""
     held = Record(memberships=record.memberships)
     return merged(held, changes)[0] == held

@@ -199,7 +199,6 @@ class Parser:
         return self._begun(self._beginning, Lines(is_behind_long_line=False, lines=b""))
 
     def _is_told_by(self, text: bytes) -> bool:
-        """Tell whether the lines so far determine the format."""
         is_first = self._wanted_lines == LINES_LOOKED_AT
         if is_first and hex_digest(text.partition(b"\n")[0].strip(PADDING)) is not None:
             return True
@@ -208,7 +207,6 @@ class Parser:
         return self._wanted_lines <= 0 or self._wanted_bytes <= 0
 
     def _begun(self, beginning: list[bytes], lines: Lines) -> Ids:
-        """Determine the format; return the ids of the beginning and of more lines."""
         self._beginning = None
         text = b"".join(beginning)
         first_ids = self._ids_of(self._told_by(text))
@@ -217,7 +215,6 @@ class Parser:
         return np.concatenate((first_ids, more_ids)) if len(more_ids) else first_ids
 
     def _told_by(self, text: bytes) -> bytes:
-        """Apply the format; return the lines after the header."""
         told = beginning_of(text)
         if told.header is not None:
             self.lines = told.header.last_line

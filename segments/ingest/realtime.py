@@ -191,7 +191,6 @@ class Realtime:
             return bool(await crm_audiences.of_this_door(conn, [audience.id]))
 
     async def _opt_outs_in_store(self) -> int:
-        """Return the store's last opt-out; 0 if unknown."""
         try:
             return (await own_meta(self.ledger, self.redis)).opt_outs
         except (RedisError, StoreUnusable, OSError):

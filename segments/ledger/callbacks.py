@@ -90,7 +90,6 @@ async def remove(conn: AsyncConnection, callback: Callback) -> None:
 
 
 def _is_due(now_s: float) -> ColumnElement[bool]:
-    """Match due callbacks, also those from before the clock was set back."""
     return or_(_callbacks.c.due_at_s <= now_s, _callbacks.c.created_at_s > now_s + CLOCKS_DIFFER_S)
 
 

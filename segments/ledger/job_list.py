@@ -135,7 +135,6 @@ def _reads_audience_first(wanted: JobFilter) -> bool:
 
 
 def _number(wanted: JobFilter) -> ColumnElement[int]:
-    """Return the column of jobs' numbers in the index that a filter reads."""
     return _job_audiences.c.job_id if _reads_audience_first(wanted) else _jobs.c.id
 
 

@@ -33,7 +33,6 @@ def _machine() -> str:
 
 
 def _started_at(pid: int) -> str:
-    """Return the kernel's start time of a process; empty if absent or dead."""
     try:
         # The fields after the program's name, which may hold blanks and parentheses.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -102,7 +102,6 @@ def _listener(options: Sequence[str], fork_server: ForkServer) -> Program:
 
 
 async def _until_stopped(stopping: asyncio.Event, *tasks: asyncio.Task[None]) -> None:
-    """Wait for the stop signal, or for a part that can't be kept running."""
     signalled = asyncio.create_task(stopping.wait())
     try:
         done, _ = await asyncio.wait({signalled, *tasks}, return_when=asyncio.FIRST_COMPLETED)

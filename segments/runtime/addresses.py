@@ -68,7 +68,6 @@ def _found(address: str) -> IPv4Address | IPv6Address | None:
 
 
 def _address(place: str) -> str | None:
-    """Return the address in a list's entry, without a port."""
     place = place.strip()
     if place.startswith("["):
         place = place[1:].partition("]")[0]

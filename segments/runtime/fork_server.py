@@ -164,7 +164,6 @@ def _watched(pid: int) -> _Forked:
 
 
 def _unwanted(asking: "asyncio.Task[_Forked | None]") -> None:
-    """Kill a program whose starter was cancelled."""
     if not asking.cancelled() and asking.exception() is None and (started := asking.result()):
         started.kill()
 
@@ -272,7 +271,6 @@ def _run(asked: bytes, fds: Sequence[int]) -> NoReturn:
 
 
 def _place(fds: Sequence[int], numbers: Sequence[int]) -> None:
-    """Move the inherited files to the requested numbers."""
     free = max(numbers, default=0) + 1
     away = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, free) for fd in fds]
     for fd in fds:

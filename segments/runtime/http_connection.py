@@ -304,15 +304,12 @@ class Connection(RequestHandler, Stranger):
 
 
 class _Writer(StreamWriter):
-    """Writes an answer without the name of its software."""
-
     async def write_headers(self, status_line: str, headers: CIMultiDict[str]) -> None:
         headers.popall(hdrs.SERVER, None)
         await super().write_headers(status_line, headers)
 
 
 def _head_bytes(request: web.BaseRequest) -> int:
-    """Return the length of a request head, without its blanks."""
     first_line = len(request.method) + len(request.raw_path) + 12
     return first_line + sum(len(name) + len(value) + 4 for name, value in request.raw_headers)
 

@@ -116,8 +116,6 @@ class Site(web.BaseSite):
 
 
 class _Handshake(Stranger):
-    """A client in the TLS handshake."""
-
     def __init__(self, client: socket.socket) -> None:
         self._client = client
 

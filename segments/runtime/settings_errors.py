@@ -88,6 +88,5 @@ def _aliases(field: FieldInfo) -> list[str]:
 
 
 def _set_name(names: list[str]) -> str:
-    """Return the variable that set a field; otherwise the first that could."""
     is_set = {name.upper() for name in os.environ}
     return next((name for name in names if name.upper() in is_set), names[0])

@@ -137,7 +137,6 @@ async def _partner(conn: AsyncConnection, visit: Visit) -> Account:
 
 
 def _is_partner(account: Account) -> bool:
-    """Tell whether an account shows segments of its own, and so can be granted."""
     return account.kind in PARTNER_KINDS and account.parent_id is None
 
 

@@ -148,7 +148,6 @@ class _Incoming:
         self.fault: Problem | None = None
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the bytes."""
         size_bytes, give_up_s = 0, self._clock_s() + TAKES_AT_MOST_S
         while chunk := await self._next():
             size_bytes += len(chunk)

@@ -309,7 +309,6 @@ async def _audience(conn: AsyncConnection, account: Account, number: int) -> Lis
 
 
 async def _owner(conn: AsyncConnection, account: Account, owner_id: int | None) -> Account:
-    """Return the account to own an audience: the caller's, or one below it."""
     if owner_id is None or owner_id == account.id:
         if account.kind is AccountKind.ADVERTISER:
             return account

@@ -31,16 +31,12 @@ _HEX_OF_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 
 class _Hash(Protocol):
-    """An incremental hash."""
-
     def update(self, chunk: bytes, /) -> None: ...
 
     def digest(self) -> bytes: ...
 
 
 class _Crc:
-    """A CRC, written in S3's byte order."""
-
     def __init__(self, model: str, width_bytes: int) -> None:
         self._model = anycrc.Model(model)
         self._crc = int(self._model.calc(b""))

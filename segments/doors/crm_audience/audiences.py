@@ -216,7 +216,6 @@ class CrmAudienceDoor(CrmDoor):
 
 
 def _which(query: WhichQuery, body: bytes) -> int:
-    """Return the id of the audience to delete."""
     said = read_json(WhichForm, body) if body.strip() else WhichForm()
     named = {query.audienceId, query.id, said.audienceId, said.id} - {None}
     if len(named) != 1:

@@ -101,7 +101,6 @@ def changed_spec(external: ExternalAudience, body: AudienceChange) -> dict[str, 
 
 
 def _with(spec: dict[str, Any], member: str, value: Any) -> dict[str, Any]:
-    """Return a spec with a member set; `None` removes the member."""
     left = {name: each for name, each in spec.items() if name != member}
     return left if value is None else {**left, member: value}
 

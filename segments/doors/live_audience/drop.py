@@ -293,7 +293,6 @@ class Drop:
         return False
 
     def _has_waited(self, folder: Folder, delivery: Delivery, file_name: str) -> bool:
-        """Tell whether the data file is overdue and no longer grows."""
         since_s = delivery.received_at_s
         for name in rules.data_files(file_name, folder.names()):
             with suppress(OSError):

@@ -51,8 +51,6 @@ _OPEN_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 class _Seen(NamedTuple):
-    """Distinguishes two contents of a name without reading them."""
-
     inode: int
     size_bytes: int
     modified_at_ns: int
@@ -413,7 +411,6 @@ class DropFolder:
 
 
 def _names_in(path: Path) -> list[str]:
-    """Return the names in a folder of our own, sorted; none if it is missing."""
     try:
         return sorted(os.listdir(path))  # noqa: PTH208 - names, not paths
     except FileNotFoundError:

@@ -73,7 +73,6 @@ def _callback(text: str) -> str:
 
 
 def _as_text(value: Any) -> Any:
-    """Accept a JSON number in place of a string."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return str(value) if is_number else value
 
@@ -182,7 +181,6 @@ def in_utf_8(raw: bytes) -> bytes:
 
 
 def _field(loc: tuple[int | str, ...]) -> str:
-    """Return a field's path, as `segments[1].action`."""
     field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc)
     return field.removeprefix(".")
 

@@ -68,7 +68,6 @@ def said_name(raw: bytes, name: str) -> str:
 
 
 def _with_plain_suffix(name: str) -> str:
-    """Return a name with its data file suffixes in lower case."""
     stem, dot, suffix = name.rpartition(".")
     if not dot or f".{suffix.lower()}" not in _SUFFIXES:
         return name

@@ -215,7 +215,6 @@ def _payload(token: str, public_key: str) -> bytes:
 
 
 def _why_not(times: _Times, audience: str, now_s: float) -> str:
-    """Return why a JWT is not valid for this audience and time, or nothing."""
     if audience not in ((times.aud,) if isinstance(times.aud, str) else times.aud):
         return "the JWT is for another audience"
     if now_s >= times.exp:

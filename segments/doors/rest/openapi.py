@@ -62,8 +62,6 @@ def _security_schemes(scheme: Scheme) -> dict[str, Any]:
 
 
 class _Schemas:
-    """The JSON schemas of all models, each once."""
-
     def __init__(self, operations: Iterable[Operation]) -> None:
         wanted: dict[_Wanted, None] = {}
         for each in operations:

@@ -61,7 +61,6 @@ def _text_of(raw: bytes) -> str:
 
 
 def _blocks(text: str) -> list[tuple[int, str]]:
-    """Return each key's text with its first line's number."""
     blocks: list[tuple[int, str]] = []
     of_rfc_4716: list[str] = []
     begins_at = 0

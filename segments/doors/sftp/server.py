@@ -200,8 +200,6 @@ class SftpServer:
 
 
 class _Connection(asyncssh.SSHServer):
-    """A client, from its first byte."""
-
     def __init__(self, server: SftpServer) -> None:
         self.logged_in: _LoggedIn | None = None
         self.sessions = 0
@@ -222,7 +220,6 @@ class _Connection(asyncssh.SSHServer):
         server.metrics.connections.inc()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Unregister the client."""
         was_waiting = self in self._server.startups
         self._server.startups.end(self)
         self._server.connections.remove(self)
@@ -231,7 +228,6 @@ class _Connection(asyncssh.SSHServer):
             self._server.metrics.login(REFUSED)
 
     def end(self, reason: str, code: int = asyncssh.DISC_BY_APPLICATION) -> None:
-        """End the connection, and tell the client why."""
         if self._conn is not None:
             self._conn.disconnect(code, reason)
 
@@ -258,7 +254,6 @@ class _Connection(asyncssh.SSHServer):
         return True
 
     def auth_completed(self) -> None:
-        """Register the login, under the authenticated user name."""
         assert self._conn is not None, "there was a connection to log in by"
         username: str = self._conn.get_extra_info("username")
         server = self._server

@@ -52,8 +52,6 @@ _ROWS_AT_ONCE = 256 << 10
 
 
 class _Set(NamedTuple):
-    """A file's values of one type."""
-
     kind: DataType
     total: int
     spool: Spool | None  # `None`: this type has no ids

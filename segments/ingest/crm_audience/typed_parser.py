@@ -73,8 +73,6 @@ class Sink(Protocol):
 
 
 class _Layout(NamedTuple):
-    """A possible layout of a line: the places of commas and values."""
-
     commas: list[int]
     cells: list[tuple[DataType, int, int]]
 
@@ -294,7 +292,6 @@ def _cells(line: bytes, delimiter: str) -> list[str]:
 
 
 def _layouts(columns: Columns) -> dict[int, list[_Layout]]:
-    """Return the layouts of each length of a line, for all combinations of present values."""
     length_to_layouts: dict[int, list[_Layout]] = {}
     if None in columns or len(columns) > _MAX_TYPED_FOR_MATRIX:
         return length_to_layouts

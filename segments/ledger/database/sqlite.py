@@ -204,7 +204,6 @@ def _path(url: str) -> Path:
 
 @asynccontextmanager
 async def _turn(lock: Path) -> AsyncIterator[None]:
-    """Wait for other processes that open the same ledger."""
     fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode=0o600)
     try:
         await asyncio.to_thread(fcntl.flock, fd, fcntl.LOCK_EX)

@@ -40,7 +40,7 @@ class Page(NamedTuple):
         method: GET or POST.
         path: As in a URL, with aiohttp's `{names}`.
         answer: Makes the answer.
-        roles: Who may; `None`: whoever comes, as to log in.
+        roles: Those permitted; `None`: all visitors, as to log in.
         is_streamed: The handler reads the body, and checks the form's token itself.
     """
 

@@ -3,7 +3,7 @@ Keeps of a delivered file only the ids that were read from it, 16 bytes each.
 
 The store can be rebuilt from these, byte for byte. All other content disappears with the
 delivered file: plain addresses sent by mistake, postal addresses, other columns. The job keeps the
-original's name, size and announcement; its digest is in the job's fingerprint.
+original's name, size, announcement and digest.
 
 The copy is complete before the job refers to it; then the original is deleted. If the loader is
 killed in between, `Report.delivered_blob` names the original for the next. External audiences' runs

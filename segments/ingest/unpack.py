@@ -43,7 +43,7 @@ ALWAYS_ALLOWED_BYTES = 8 << 20
 
 _LINE_BYTES = 16
 _COMMA_BYTES = 4
-"""What a line and a comma count as: of the shortest lines, 58 KB of gzip were 32 million, and a
+"""The weight of a line and of a comma: of the shortest lines, 58 KB of gzip were 32 million, and a
 minute's work."""
 
 _MAX_ZIP_READ_BYTES = 1 << 20

@@ -1,4 +1,4 @@
-"""What an operator looks at first: what needs a person, the queue, the checks."""
+"""An operator's first page: jobs that need a person, the queue, the checks."""
 
 import asyncio
 from contextlib import aclosing

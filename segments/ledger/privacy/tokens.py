@@ -1,7 +1,7 @@
 """
 Queries of the Privacy API's bearer tokens.
 
-A token is shown once and stored as its SHA-256: it is long and random, so a slow hash adds nothing.
+A token is shown once and stored as its SHA-256: random, it needs no slow hash.
 A revoked token keeps its row, to which requests and the audit trail refer.
 """
 

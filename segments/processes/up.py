@@ -4,9 +4,9 @@ The whole service on a single host: store, loader, doors and bid listener.
     embedded store  ->  ledger's opt-outs and catalog in it  ->  loader, doors  ->  bid listener
 
 The parts start in the order of their dependencies and stop in reverse. The listener comes
-last, so its first answer already respects every opt-out and knows every audience. Each part
-is a process, restarted if it dies. Meanwhile the others go on: without the store, bids pass
-through; without the loader, files wait.
+last, so its first answer respects every opt-out and knows every audience. Each part is a process,
+restarted if it dies. Meanwhile the others go on: without the store, bids pass through; without the
+loader, files wait.
 """
 
 import asyncio
@@ -53,9 +53,7 @@ async def up(settings: Settings, fork_server: ForkServer) -> None:
     """
     Run the whole service until SIGTERM or SIGINT; SIGHUP restarts the bid workers in turn.
 
-    Args:
-        settings: Settings of the control plane.
-        fork_server: Has imported `PROGRAMS_IMPORT`.
+    `fork_server` has imported `PROGRAMS_IMPORT`.
 
     Raises:
         CannotRun: A part exited right after its start, and has logged why.
@@ -109,7 +107,7 @@ def _at_once() -> Mapping[str, str]:
 
 async def _prepare(settings: Settings) -> None:
     """
-    Bring the store up to the ledger. The parts wait for one that is ill; bids pass through.
+    Bring the store up to the ledger. The parts wait for an ill store; bids pass through.
 
     Raises:
         StoreUnusable: The store can't be used without the operator; another ledger's, say.
@@ -142,7 +140,7 @@ async def _keep(part: Part) -> None:
     Keep a started part running until cancelled; then stop it.
 
     Raises:
-        CannotRun: The part exited by itself before it had ever been well.
+        CannotRun: The part exited before it had ever been well.
     """
     try:
         await restart(part, _log)

@@ -1,5 +1,5 @@
 """
-The report of an access request: everything that is held about its ids.
+The report of an access request: all that is held about its ids.
 
     {"transactionId": "...", "madeAt": "...", "scope": {...}, "identifiers": [
       {"position": 1, "kind": "email",
@@ -10,9 +10,8 @@ The report of an access request: everything that is held about its ids.
 Ids are given by position in the request, never by value, so that a lost report identifies a
 person only to holders of the request.
 
-Memberships that are erased in the ledger are left out, even if the store still has them: an
-ERASURE before the snapshot never shows. An ERASURE after the snapshot raises the request's
-version, and the report is discarded.
+Memberships that are erased in the ledger are left out, even if the store still has them. An ERASURE
+after the snapshot raises the request's version, and the report is discarded.
 """
 
 from collections.abc import Collection

@@ -6,8 +6,8 @@ Reports of access requests: made, stored for a time, served by signed URLs, dele
         -> 303 to the bucket's own signed URL, or to ours: GET /reports/{transactionId}.json
 
 Only the blob that the ledger names is served: the transaction that records an ERASURE also
-withdraws the affected reports. Their files are deleted before the ERASURE's answer if it
-came by this process, and within a second if it came by the command line.
+withdraws the affected reports. Their files are deleted before the ERASURE's answer, or within a
+second if it came by the command line.
 
 Several replicas may make the same report; the ledger accepts the first.
 """
@@ -45,11 +45,11 @@ REPORTS = "reports"
 
 EVERY_S = 1.0
 ACCESS_KEY_ID = "rtb-segments"
-"""By which our own signed URLs name their key."""
+"""The key's name in our own signed URLs."""
 
 _AT_ONCE = 20
 _OWN_URL_S = 60
-"""How long the target of a redirect is valid."""
+"""The validity of a redirect's target."""
 
 _SWEEP_EVERY_S = 3600.0
 """Longer than the time between writing a report and recording it."""
@@ -104,10 +104,7 @@ class Reports:
 
     async def turn(self) -> int:
         """
-        Do a single round.
-
-        Returns:
-            How many reports were made.
+        Do a single round, and return how many reports were made.
 
         Raises:
             StoreUnusable, RedisError, obstore.exceptions.BaseError: Try again later.
@@ -158,8 +155,7 @@ class Reports:
         Return the current download URL of a report.
 
         Raises:
-            Problem: 403: the URL is not ours or has expired. 404: there is no report,
-                or no longer.
+            Problem: 403: the URL is not ours or has expired. 404: no report, or no longer.
         """
         expected = self._signature(transaction_id, expires_at)
         if not hmac.compare_digest(expected.encode(), signature.encode("utf-8", "replace")):
@@ -198,7 +194,7 @@ class Reports:
         Return a report to a caller who may have it.
 
         Raises:
-            Problem: 404: there is no report, or no longer.
+            Problem: 404: no report, or no longer.
         """
         blob = await self._blob(transaction_id)
         try:
@@ -282,7 +278,7 @@ class Reports:
 
 
 async def open_reports(services: Services, options: PrivacyOptions) -> Reports:
-    """Make the `Reports` of a deployment, whose processes all sign by the same secret."""
+    """Make the `Reports` of a deployment, whose processes sign by the same secret."""
     async with services.ledger.begin() as conn:
         secret = await own_secret(conn, "report urls", now_s=services.now_s())
     return Reports(services, options, SigningKey(ACCESS_KEY_ID, secret.hex()))

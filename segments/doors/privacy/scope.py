@@ -9,9 +9,8 @@ The scope of a Privacy API request, and its form in answers.
 vendor's are integers; other ids are strings here, which the vendor's form does not have.
 An agency is an advertiser, with its own audiences and its sub accounts'.
 
-A null scope is everything that the caller's account reaches. A narrower scope names an
-account below the caller's, or another that its requests reach anyway; a wider scope is
-refused.
+A null scope is the reach of the caller's account. A narrower scope names an account below the
+caller's, or another in that reach; a wider scope is refused.
 """
 
 from typing import Annotated, Literal
@@ -105,14 +104,12 @@ def resolved(
     """
     Return the account that a request is scoped to; `None` for everyone.
 
-    Args:
-        tree: All accounts.
-        account: The caller's; `None`: global.
-        scope: As submitted; an account where a page has let choose one.
+    `account` is the caller's; `None`: global. `scope` is as submitted, or an account chosen on a
+    page.
 
     Raises:
-        OutOfScope: The account does not exist, or the caller may not act for it. The two
-            look the same.
+        OutOfScope: The account does not exist, or the caller may not act for it. Both look the
+            same.
         AmbiguousScope: Sub accounts of several agencies have this id.
     """
     if scope is None:

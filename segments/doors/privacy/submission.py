@@ -3,10 +3,10 @@ Processing of data subject requests, from any door.
 
     authorization -> ledger, audit trail -> store -> withdrawn reports deleted -> answer
 
-A request is acknowledged once it is in force (`segments.projection.in_force`): the first
-bid after the answer is suppressed. If that takes too long, the answer is a 503 with the
-transaction id. The request stays in the ledger, and the loader applies it first; a repetition
-returns its state. An ACCESS request has nothing to apply; `report_store` makes its report.
+A request is acknowledged once it is in force (`segments.projection.in_force`): the first bid after
+the answer is suppressed. If that takes too long, the answer is a 503 with the transaction id. The
+loader applies the request first; a repetition returns its state. An ACCESS request has nothing to
+apply; `report_store` makes its report.
 """
 
 from collections.abc import Awaitable, Callable
@@ -36,8 +36,8 @@ from segments.model.record import OptOutAction
 from segments.projection.in_force import put_into_force
 
 Spend = Callable[[AsyncConnection], Awaitable[bool]]
-"""Spends the proof of a submitter's identity, in a request's transaction; tells whether it
-was unspent."""
+"""Spends the proof of a submitter's identity, in a request's transaction; tells whether it was
+unspent."""
 
 
 class Asked(NamedTuple):
@@ -107,10 +107,7 @@ class Submissions:
         """
         Record a request, and return its transaction id once it is in force.
 
-        Args:
-            agent: The submitter.
-            asked: The validated request.
-            spend: Spends the submitter's proof.
+        `spend` spends the submitter's proof.
 
         Raises:
             Forbidden, Problem: As for `check`.

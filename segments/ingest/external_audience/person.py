@@ -20,7 +20,7 @@ such a row can be sent again, but a shown segment can't be taken back. Unclear v
 
 Values are text, or typed as in JSON and Parquet, and are read as the text that they mean: a decimal
 as its digits, bytes as UTF-8 (a raw digest as its hex digits), a UUID and a time in their usual
-form. Other columns are ignored.
+form.
 """
 
 from collections import Counter
@@ -50,7 +50,7 @@ IDENTITY_TYPES = frozenset({"string", "integer", "long", "number"})
 _YES = frozenset({"y", "yes", "true", "t", "1", "in"})
 _NO = frozenset({"", "n", "no", "false", "f", "0", "null"})
 _MAX_EXACT = 2**53
-"""Above this, a float may differ from the number that was written."""
+"""Above this, a float may differ from the written number."""
 
 
 class Person(NamedTuple):
@@ -64,15 +64,11 @@ class PersonReader:
     """Reads rows: sequences of values, first of the identities, then of the controls."""
 
     def __init__(self, identities: Sequence[IdentityColumn], controls: Sequence[str]) -> None:
-        """
-        Args:
-            identities: At least one.
-            controls: Those of `CONTROLS` that the file has.
-        """
+        """`controls` are those of `CONTROLS` that the file has."""
         self.unusable = 0
-        """The number of identity values so far that are no id, even beside usable ids."""
+        """Identity values so far that are no id, even beside usable ids."""
         self.unclear = Counter[str]()
-        """The number of each control's values so far that are no plain yes or no."""
+        """Each control's values so far that are no plain yes or no."""
         self._makers = [_maker(identity.namespace) for identity in identities]
         at = len(identities)
         self._delete_at = at + controls.index(DELETE) if DELETE in controls else None
@@ -84,8 +80,7 @@ class PersonReader:
         """
         Return the content of a row; `None` if it has no usable id.
 
-        Args:
-            values: The identities', then the controls'. `None` is an empty value.
+        The values are the identities', then the controls'. `None` is an empty value.
         """
         ids = []
         for make, value in zip(self._makers, values, strict=False):

@@ -1,13 +1,13 @@
 r"""
-Queries of access requests: persons' requests for the data that we hold of them.
+Queries of access requests: persons' requests for our data of them.
 
     pending ── completed ── expired         the report is due, exists, is gone
        \____________/
           ERASURE
 
-An ERASURE of any of its ids withdraws a report in the transaction that records the ERASURE: the
-request is pending again, and gets a new report without the erased data. A report in progress has
-an older `version` and is rejected. `stale_blob` names the withdrawn file until its deletion.
+An ERASURE of any of its ids withdraws a report in the same transaction: the request is pending
+again, and gets a new report without the erased data. A report in progress has an older `version`
+and is rejected. `stale_blob` names the withdrawn file until its deletion.
 """
 
 from collections.abc import Sequence
@@ -112,7 +112,7 @@ async def find(conn: AsyncConnection, transaction_id: str) -> Access | None:
 
 
 async def of_ids(conn: AsyncConnection, ids: Sequence[Id], limit: int) -> list[Access]:
-    """Return the requests that name any of these ids, newest first."""
+    """Return the requests with any of these ids, newest first."""
     found: dict[int, Access] = {}
     for at in range(0, len(ids), _IDS_AT_ONCE):
         naming = select(_ids.c.request_id).where(_ids.c.id.in_(ids[at : at + _IDS_AT_ONCE]))
@@ -123,7 +123,7 @@ async def of_ids(conn: AsyncConnection, ids: Sequence[Id], limit: int) -> list[A
 
 
 async def count(conn: AsyncConnection, state: AccessRequestState) -> int:
-    """Return how many requests are in a state; not for expired ones, which no index finds."""
+    """Return how many requests are in a state, except expired ones, which no index finds."""
     asked = select(func.count()).where(_IS_UNFINISHED, _requests.c.state == state.value)
     return (await conn.execute(asked)).scalar_one()
 
@@ -138,7 +138,7 @@ async def ids_of(conn: AsyncConnection, request_id: int) -> list[SubjectId]:
 
 
 async def withdraw(conn: AsyncConnection, ids: Sequence[Id]) -> None:
-    """Withdraw the reports of all requests that name any of these ids; new ones are due."""
+    """Withdraw the reports of all requests with any of these ids; new ones are due."""
     for at in range(0, len(ids), _IDS_AT_ONCE):
         naming = select(_ids.c.request_id).where(_ids.c.id.in_(ids[at : at + _IDS_AT_ONCE]))
         await conn.execute(
@@ -181,13 +181,13 @@ async def due(conn: AsyncConnection, now_s: float, limit: int) -> list[Access]:
 
 
 async def withdrawn(conn: AsyncConnection) -> list[Access]:
-    """Return the requests with a withdrawn file that is still to be deleted."""
+    """Return the requests with a withdrawn file still to be deleted."""
     asked = select(*_COLUMNS).where(_IS_UNFINISHED, _requests.c.stale_blob.is_not(None))
     return [_access(row) for row in await conn.execute(asked)]
 
 
 async def known_blobs(conn: AsyncConnection, names: Sequence[str]) -> set[str]:
-    """Return the names among these that are a request's files."""
+    """Return those of these names that are a request's files."""
     known: set[str] = set()
     for at in range(0, len(names), _IDS_AT_ONCE):
         page = names[at : at + _IDS_AT_ONCE]

@@ -10,9 +10,9 @@ The audit trail: who asked for what, about whose data, when, and with which resu
              out?", but not "which persons made requests?"
     result   done or refused, and why
 
-Rows are added in the transaction that they describe, so neither exists without the other. They
-never change: triggers enforce that, for us and for anyone with access to the database. The
-ledger's own salt is in no export.
+Rows are added in the transaction that they describe, so neither exists without the other. Triggers
+enforce, against anyone with access to the database, that they never change. The ledger's own salt
+is in no export.
 """
 
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
@@ -101,7 +101,7 @@ async def trail_key(conn: AsyncConnection, *, now_s: float) -> bytes:
     """
     Return the key of the trail's digests, for a process that has ids, but no ledger.
 
-    It must not be kept, logged or shown: with it, a known id can be looked for in an export.
+    It must not be kept, logged or shown: it finds a known id in an export.
     """
     return await own_secret(conn, _SALT, now_s=now_s)
 

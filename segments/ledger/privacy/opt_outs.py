@@ -1,9 +1,9 @@
 """
 Queries of data subject requests: persons' opt-outs, in order of arrival.
 
-A request's `seq` is its place in that order, and `seq` order is commit order: a reader that
-sees request 7 sees every committed request before it, and none can appear before it later.
-SQLite has a single writer; on PostgreSQL `record` makes writers take turns.
+A request's `seq` is its place in that order, and in that of the commits: a reader that sees
+request 7 sees every committed request before it, and none can appear before it later. SQLite has a
+single writer; on PostgreSQL `record` makes writers take turns.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -29,10 +29,10 @@ _SUBMITTER_CHARS = 256
 _IDS_AT_ONCE = 1000
 
 _MOMENT_S = 1.0
-"""Younger requests are still on their way, as every request is for some milliseconds."""
+"""Younger requests are still on their way, for some milliseconds."""
 
 SAME_FOR_S = 3600.0
-"""How long a request that is in force still stands for its repetitions."""
+"""How long a request in force still stands for its repetitions."""
 
 
 class Request(NamedTuple):
@@ -88,7 +88,7 @@ class OptOutSource(NamedTuple):
 
 
 OF_STORE = "store"
-"""The kind of an id of which only the place in a store is known."""
+"""The kind of an id known only by its place in a store."""
 
 TAKEN_OVER = "taken over from the store"
 
@@ -115,18 +115,11 @@ async def record(
 
     A repetition (same ids, action, scope and jurisdiction, by the same token or key, or on the
     command line) is not recorded again until the first has been in force for `SAME_FOR_S`; the
-    first is returned. So a submitter whose opt-out is not in force yet may repeat the request.
-    Every ERASURE, a repetition too, withdraws the reports on the same ids.
+    first is returned. So a submitter may repeat an opt-out that is not in force yet. Every ERASURE,
+    a repetition too, withdraws the reports on the same ids.
 
-    Args:
-        conn: A transaction.
-        action: The requested action.
-        persons: All ids of each person; duplicates are kept once.
-        account_id: The submitter, which is the scope; `None`: global.
-        jurisdiction: As submitted.
-        submitter: As submitted.
-        source: The origin of the requests.
-        now_s: Unix time.
+    `account_id` is the submitter, which is the scope; `None`: global. Jurisdiction and submitter
+    are as submitted. Duplicate ids of a person are kept once.
 
     Raises:
         Refusal: No person, a person without ids, or a text that is too long.
@@ -167,7 +160,7 @@ async def record(
     if rows:
         previous_seq = await last_seq(conn)
         await conn.execute(insert(_requests), rows)
-        # No other transaction inserts before our commit, so new rows are ours, in our order.
+        # No other transaction inserts before our commit, so new rows are ours, in order.
         inserted = await conn.scalars(
             select(_requests.c.seq).where(_requests.c.seq > previous_seq).order_by(_requests.c.seq)
         )
@@ -207,8 +200,8 @@ async def _recorded(
     alike: ColumnElement[bool],
     applied_after_s: float,
 ) -> dict[frozenset[Id], Request]:
-    """Return these persons' requests that are not in force, or only since `applied_after_s`."""
-    # A person's first id leads to few requests, with any of exactly the person's ids among them.
+    """Return these persons' requests not in force, or only since `applied_after_s`."""
+    # A person's first id leads to few requests; that of exactly the person's ids is among them.
     first_ids = [next(iter(ids)) for ids in every_person]
     recent = or_(_requests.c.applied_at_s.is_(None), _requests.c.applied_at_s > applied_after_s)
     seqs: set[int] = set()
@@ -251,9 +244,9 @@ async def unapplied(
 
 async def waiting(conn: AsyncConnection, now_s: float) -> Waiting:
     """
-    Return how many requests are not in force, except those younger than `_MOMENT_S`.
+    Return the number of requests not in force, except those younger than `_MOMENT_S`.
 
-    Requests dated in the future count too: the clock was set back since.
+    Requests dated in the future count: the clock was set back since.
     """
     created_at_s = _requests.c.created_at_s
     is_old = or_(created_at_s <= now_s - _MOMENT_S, created_at_s > now_s + CLOCKS_DIFFER_S)
@@ -279,8 +272,8 @@ async def take_over(conn: AsyncConnection, taken: Sequence[Taken], *, now_s: flo
     """
     Record opt-outs that only the store knows, so that a later store has them too.
 
-    Only their places in the store are known, not the persons: no search finds them. The
-    transaction has the catalog's turn, after all known numbers are reserved.
+    Their places in the store are known, not the persons: no search finds them. The transaction
+    has the catalog's turn, after all known numbers are reserved.
 
     Returns:
         The number of recorded requests.
@@ -348,9 +341,7 @@ async def last_seq(conn: AsyncConnection, before_seq: int | None = None) -> int:
 
 async def end_of_run(conn: AsyncConnection, after_seq: int, seqs: Collection[int]) -> int:
     """
-    Return the end of the gapless run of these requests that begins after `after_seq`.
-
-    That is `after_seq` if the next request is not among `seqs`.
+    Return the end of the gapless run of these requests after `after_seq`, or `after_seq`.
     """
     behind = select(_requests.c.seq).where(_requests.c.seq > after_seq).order_by(_requests.c.seq)
     for seq in await conn.scalars(behind.limit(len(seqs))):
@@ -361,7 +352,7 @@ async def end_of_run(conn: AsyncConnection, after_seq: int, seqs: Collection[int
 
 
 async def count_ids(conn: AsyncConnection, from_s: float, until_s: float) -> int:
-    """Return how many ids the requests of a time span name."""
+    """Return the number of ids in the requests of a time span."""
     bounds = select(func.min(_requests.c.seq), func.max(_requests.c.seq)).where(
         _requests.c.created_at_s >= from_s, _requests.c.created_at_s < until_s
     )

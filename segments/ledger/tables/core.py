@@ -24,9 +24,9 @@ accounts = Table(
     metadata,
     Column("id", RowId, primary_key=True),
     Column("kind", String(16), nullable=False),  # segments.model.account.AccountKind
-    # The account's id in files and bid requests: partner_id, sub_id, publisher.id.
+    # Its id in files and bid requests: partner_id, sub_id, publisher.id.
     Column("public_id", String(128), nullable=False),
-    # The accounts among which it is unique: segments.model.account.id_space.
+    # Where it is unique: segments.model.account.id_space.
     Column("id_space", String(32), nullable=False),
     Column("name", String(256), nullable=False),
     # The agency of a sub account, or the media group of a publisher or an advertiser.
@@ -127,7 +127,7 @@ catalog_revision = Table(
     "catalog_revision",
     metadata,
     # A single row, raised by every change of the tables above in the same transaction. It starts
-    # at the unix time of creation, so that another ledger's store never looks up to date.
+    # at the unix time of creation, so another ledger's store never looks up to date.
     Column("id", Integer, primary_key=True),
     Column("revision", BigInteger, nullable=False),
     # Every bid is answered by at least this revision: see `segments.projection.in_force`.
@@ -163,7 +163,7 @@ jobs = Table(
     Column("door", String(32), nullable=False),  # command line, sftp, ...
     Column("partner_id", ForeignKey("accounts.id"), nullable=False),
     Column("owner_id", ForeignKey("accounts.id"), nullable=False),
-    # Identifies a delivery, so that repeating an unfinished delivery adds no job.
+    # Identifies a delivery: repeating an unfinished one adds no job.
     Column("fingerprint", String(64), nullable=False),
     Column("blob", String(1024), nullable=False),
     Column("file_name", String(256), nullable=False),
@@ -179,7 +179,7 @@ jobs = Table(
     Column("created_at_s", Float, nullable=False),
     Column("started_at_s", Float),
     Column("finished_at_s", Float),
-    # The file holds no id of an ERASURE up to this number, within the ERASURE's scope: see
+    # The file holds no id of an ERASURE, within its scope, up to this number: see
     # segments.upkeep.scrub.scrubber.
     Column("scrubbed_seq", BigInteger, nullable=False, server_default=text("0")),
     Column("scrubbed_at_s", Float),  # time of the last attempt; null: none yet
@@ -192,7 +192,7 @@ jobs = Table(
     Index("ix_jobs_partner_created", "partner_id", "created_at_s"),
     Index("ix_jobs_partner_state", "partner_id", "state", "id"),
     Index("ix_jobs_scrubbed_seq", "scrubbed_seq"),
-    # Lists, newest first; a search of texts reads no more than the index.
+    # Lists, newest first; a search of texts reads only the index.
     Index("ix_jobs_listed", "id", "created_at_s", "file_name", "transaction_id"),
     Index(
         "ix_jobs_partner_listed", "partner_id", "id", "created_at_s", "file_name", "transaction_id"
@@ -278,8 +278,8 @@ data_subject_ids = Table(
     Column("seq", ForeignKey("data_subject_requests.seq"), primary_key=True),
     Column("id", LargeBinary(16), primary_key=True),  # segments.model.identity.Id
     Column("kind", String(8), nullable=False),
-    # The rest of an e-mail hash after its first 16 bytes, so that answers can name the hash.
-    # Testing an address needs no tail: the id alone is enough.
+    # The rest of an e-mail hash after its first 16 bytes, so that answers can name the hash. A
+    # test of an address needs no tail.
     Column("tail", LargeBinary(16)),
     Index("ix_data_subject_ids_id", "id"),
 )
@@ -287,8 +287,8 @@ data_subject_ids = Table(
 late_opt_outs = Table(
     "late_opt_outs",
     metadata,
-    # A RESTRICT recorded while a job ran, of an id that the job had already reached: the job's
-    # additions to that id stay, hidden. See `segments.upkeep.rebuild`.
+    # A RESTRICT, recorded while a job ran, of an id that the job had already reached: the job's
+    # additions to it stay, hidden. See `segments.upkeep.rebuild`.
     Column("job_id", ForeignKey("jobs.id"), primary_key=True),
     Column("seq", ForeignKey("data_subject_requests.seq"), primary_key=True),
     Column("id", LargeBinary(16), primary_key=True),

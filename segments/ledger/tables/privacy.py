@@ -71,8 +71,8 @@ privacy_jwts = Table(
 access_requests = Table(
     "access_requests",
     metadata,
-    # Persons' requests for their data. Not in `data_subject_requests`, whose numbers are the
-    # order in which the store applies them: there is nothing to apply.
+    # Persons' requests for their data, apart from `data_subject_requests`, whose numbers are the
+    # order in which the store applies them.
     Column("id", RowId, primary_key=True),
     Column("transaction_id", String(32), nullable=False, unique=True),
     Column("account_id", ForeignKey("accounts.id")),  # whose data to report; null: all data

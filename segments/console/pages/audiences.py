@@ -6,6 +6,7 @@ from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.acts import audiences as acts
+from segments.console import charts
 from segments.console.application import Page
 from segments.console.faults import Lost
 from segments.console.formats import day
@@ -23,7 +24,7 @@ from segments.model.account import Account, AccountKind
 from segments.model.audience import Audience, AudienceState
 from segments.model.job import UNFINISHED
 from segments.model.partner_numbers import AudienceNumbers, of_audience
-from segments.model.record import day_of
+from segments.model.record import began_at_s, day_of
 from segments.model.refusal import Refusal
 from segments.model.role import Role
 
@@ -160,6 +161,7 @@ async def _page(visit: Visit) -> web.Response:
         partners = {each.id: each for each in await accounts.accounts(conn)}
     secret = await secret_of(visit)
     days = [of_audience(count, secret) for count in counts[:_DAYS]]
+    today = day_of(visit.now_s)
     names = {found.audience.id: found.audience.name}
     return visit.live_page(
         "audience.html",
@@ -167,7 +169,10 @@ async def _page(visit: Visit) -> web.Response:
         is_moving=any(job.state in UNFINISHED for job in page.rows),
         listed=found,
         days=days,
-        ends_soon=_ends_soon(days[0], day_of(visit.now_s)) if days else None,
+        ends_soon=_ends_soon(days[0], today) if days else None,
+        members_chart=charts.members_by_day(days),
+        ends_chart=charts.ends_by_day(days[0].ends, today) if days else None,
+        ends=[(began_at_s(day), some) for day, some in days[0].ends.items()] if days else [],
         audience=found.audience,
         owner=owner,
         partner=partner,

@@ -48,6 +48,10 @@ from tests.segments.console.test_playground import DIGEST
 
 pytestmark = pytest.mark.xdist_group("console in a browser")
 
+PICTURES = Path(__file__).parents[3] / "docs" / "pictures"
+IN_README = ("audience", "playground")
+"""Pages whose pictures the README shows; written where CONSOLE_README is set."""
+
 PHONE = ViewportSize(width=390, height=844)
 DESK = ViewportSize(width=1280, height=900)
 
@@ -134,7 +138,8 @@ def console(
         for state in (JobState.DONE, JobState.FAILED, JobState.QUEUED):
             console.do(delivery(console.ledger, console.seeded, state, name=f"{state}.txt", rows=9))
         today = day_of(console.served.clock())
-        for days_ago, members in ((0, 123_456), (1, 120_000)):
+        for days_ago in range(30):
+            members = 123_456 - 700 * days_ago - 9_000 * (days_ago > 11)
             console.do(count(console.ledger, console.seeded, today - days_ago, members))
         yield console
 
@@ -162,6 +167,8 @@ def look(page: Page, name: str) -> None:
     """Check a page as axe-core does, and that nothing scrolls sideways; keep a picture."""
     if folder := os.environ.get("CONSOLE_PICTURES"):
         page.screenshot(path=f"{folder}/{name}.png", full_page=True)
+    if name in IN_README and "CONSOLE_README" in os.environ:
+        page.screenshot(path=PICTURES / f"console-{name}.png")
     found = Axe().run(page)
     assert found.violations_count == 0, f"{name}: {found.generate_report()}"
     wide = "document.documentElement.scrollWidth > document.documentElement.clientWidth"

@@ -49,9 +49,16 @@ class Outcome:
     """From each acknowledgement of opt-outs until the second region obeyed."""
     files_s: list[float] = field(default_factory=list)
     """From the end of each file's job until the second region showed its persons."""
+    cut_off_s: list[float] = field(default_factory=list)
+    """The same of opt-outs that were acknowledged while the link was cut."""
     closed_after_s: float | None = None
     """From the cut of the link until the second region enriched nothing."""
     notes: list[str] = field(default_factory=list)
+
+    def took(self, took_s: float, *, is_no: bool, is_cut_off: bool) -> None:
+        """Note how long a wave took to reach the second region."""
+        reached_s = self.files_s if not is_no else self.cut_off_s if is_cut_off else self.nos_s
+        reached_s.append(took_s)
 
     @property
     def holds(self) -> bool:
@@ -93,7 +100,10 @@ def print_report(outcome: Outcome) -> None:
                 f" after {mean_s:.1f} s, at most {max(took_s):.1f} s"
             )
     if outcome.closed_after_s is not None:
-        print(f"  cut off, it enriched nothing after {outcome.closed_after_s:.0f} s")
+        print(
+            f"  cut off, it enriched nothing after {outcome.closed_after_s:.0f} s,"
+            f" and obeyed a no {max(outcome.cut_off_s, default=0):.0f} s after its acknowledgement"
+        )
     print(f"  {outcome.plan.delay_s * 1000:.0f} ms in each direction, {outcome.took_s:,.0f} s")
     for note in outcome.notes:
         print(f"  WRONG: {note}")

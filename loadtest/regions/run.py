@@ -132,7 +132,7 @@ async def _cut(
     link: SlowLink, second: Running, waves: WavesOfBoth, shared: Shared, outcome: Outcome
 ) -> None:
     """Cut the link, say no in the first region, and mend it once the second enriches nothing."""
-    waves.no_within_s, waves.seen_within_s = MAX_AGE_S, _MENDED_WITHIN_S
+    waves.obeyed_within_s, waves.seen_within_s = MAX_AGE_S, _MENDED_WITHIN_S
 
     async def is_closed() -> bool:
         return await second.unready() > 0

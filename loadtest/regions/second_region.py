@@ -4,6 +4,7 @@ The second region: a store of its own that follows a publication over a slow lin
 The bucket is in the first region; all that the second has of the first is that bucket.
 """
 
+import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -24,6 +25,7 @@ def bucket() -> Iterator[int]:
     # A second of imports.
     from moto.server import ThreadedMotoServer  # noqa: PLC0415
 
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # a line for each request
     server = ThreadedMotoServer(HOST, 0, verbose=False)
     server.start()
     try:

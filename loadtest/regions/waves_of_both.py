@@ -54,7 +54,7 @@ class WavesOfBoth(Waves):
     ) -> None:
         first, self._second = shared
         super().__init__(table.waves, population, ledger, redis, blobs, first)
-        self.no_within_s = outcome.plan.no_within_s
+        self.obeyed_within_s = outcome.plan.no_within_s
         """The time after which no answer of the second region may ignore a no."""
 
         self.seen_within_s = AFTER_S
@@ -81,7 +81,7 @@ class WavesOfBoth(Waves):
 
     async def _follow(self, number: int, acknowledged_at_s: float) -> None:
         is_no = self._table.waves[number].change is not Change.JOIN
-        within_s = self.no_within_s if is_no else _FILE_WITHIN_S
+        within_s = self.obeyed_within_s if is_no else _FILE_WITHIN_S
         left_s = acknowledged_at_s + within_s - time.monotonic()
         watch = asyncio.create_task(self._watch(number, acknowledged_at_s))
         if is_no:
@@ -97,7 +97,9 @@ class WavesOfBoth(Waves):
             await asyncio.wait({watch})
             self._outcome.notes.append(f"wave {number} did not reach the second region in time")
         elif (took_s := watch.result()) is not None:
-            (self._outcome.nos_s if is_no else self._outcome.files_s).append(took_s)
+            self._outcome.took(
+                took_s, is_no=is_no, is_cut_off=is_no and within_s > self._outcome.plan.no_within_s
+            )
 
     async def _watch(self, number: int, acknowledged_at_s: float) -> float | None:
         """Return the seconds until the second region answers as after a wave; `None` if unseen."""

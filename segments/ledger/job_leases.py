@@ -112,6 +112,19 @@ async def save(conn: AsyncConnection, job: Job, now_s: float) -> None:
         raise LeaseLost(f"job {job.id} was taken over")
 
 
+async def drop_all(conn: AsyncConnection) -> None:
+    """
+    End every lease: its loader works with another copy of this ledger, or not at all.
+
+    For a restored ledger, before any loader opens it. No job counts as abandoned by it.
+    """
+    await conn.execute(
+        update(_jobs)
+        .where(_jobs.c.state == JobState.RUNNING)
+        .values(state=JobState.QUEUED, lease_owner=None, lease_until_s=None)
+    )
+
+
 async def running(conn: AsyncConnection, now_s: float) -> Sequence[Job]:
     """Return the jobs leased by a loader that may live, oldest first."""
     rows = await conn.execute(select(_jobs).where(_jobs.c.state == JobState.RUNNING))

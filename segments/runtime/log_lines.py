@@ -26,8 +26,8 @@ REQUEST_ID_HEADER: Final = "X-Request-Id"
 
 _request_id: ContextVar[str] = ContextVar("request_id", default="")
 
-_TALKATIVE: Final = ("alembic.runtime.plugins", "asyncssh")
-"""At INFO, they log every plugin, and every client's address."""
+_TALKATIVE: Final = ("alembic.runtime.migration", "alembic.runtime.plugins", "asyncssh")
+"""At INFO, they log every step of a ledger's tables, every plugin, every client's address."""
 
 
 def log_to_stderr(log_level: LogLevel, log_format: LogFormat, process: str) -> None:

@@ -17,6 +17,7 @@ briefly for a ledger under creation.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -30,6 +31,8 @@ from segments.ledger.database.errors import LedgerAway, LedgerUnusable, NoLedger
 from segments.ledger.migrations import HEAD, VERSION_TABLE
 
 __all__ = ["LedgerAway", "LedgerUnusable", "NoLedger", "existing_ledger", "open_ledger", "reading"]
+
+_log = logging.getLogger(__name__)
 
 BeforeMaking = Callable[[], Awaitable[None]]
 """Awaited under the migration lock before a ledger is created; raises to refuse."""
@@ -136,17 +139,27 @@ async def _bring_up_to_date(ledger: AsyncEngine, url: str, before_making: Before
         return
     database = module_of(ledger.dialect.name)
     async with database.migrating(ledger, url) as conn:
-        if not await conn.run_sync(_has_tables):
+        before = await _revision_in(conn)
+        if before is None:
             await before_making()
         await conn.run_sync(_migrate, database.called(url))
+    if before is None:
+        _log.info("a new ledger, with tables of revision %s", HEAD)
+    elif before != HEAD:  # another process may have been first
+        _log.info("the ledger's tables are of revision %s, and were of %s", HEAD, before)
 
 
 async def _revision(ledger: AsyncEngine) -> str | None:
     async with reading(ledger) as conn:
-        if not await conn.run_sync(_has_tables):
-            return None
-        revision: str | None = await conn.scalar(text(f"select version_num from {VERSION_TABLE}"))  # noqa: S608 - our own constant
-        return revision
+        return await _revision_in(conn)
+
+
+async def _revision_in(conn: AsyncConnection) -> str | None:
+    """Return the revision of a ledger's tables; `None`: it has none."""
+    if not await conn.run_sync(_has_tables):
+        return None
+    revision: str | None = await conn.scalar(text(f"select version_num from {VERSION_TABLE}"))  # noqa: S608 - our own constant
+    return revision
 
 
 def _has_tables(conn: Connection) -> bool:

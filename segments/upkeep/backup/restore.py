@@ -19,6 +19,7 @@ from typing import Final, NamedTuple
 from segments.files.blobs import Blobs
 from segments.files.chunks import chunks_of, in_thread
 from segments.files.disk import Disk
+from segments.ledger import job_leases
 from segments.ledger.database import copying
 from segments.upkeep.backup import manifest as manifests
 from segments.upkeep.backup.manifest import (
@@ -172,6 +173,9 @@ async def _put_ledger(place: Blobs, name: str, manifest: Manifest, target: Targe
         file = Path(folder, "ledger")
         _check_same(await _fetch(place, ledger_path(name), file), manifest.ledger, "the ledger")
         await copying.put_back(file, target.ledger_url)
+    # The loaders of the lost ledger would keep their jobs, and a rebuild waiting, for a minute.
+    async with copying.as_it_is(target.ledger_url) as ledger, ledger.begin() as conn:
+        await job_leases.drop_all(conn)
 
 
 async def _fetch(place: Blobs, path: str, to: Path) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from segments.runtime.log_lines import LogFormat, log_to_stderr, request
 
-_LIBRARIES = ("alembic.runtime.plugins", "asyncssh")
+_LIBRARIES = ("alembic.runtime.migration", "alembic.runtime.plugins", "asyncssh")
 _LOGGERS = ("", "rtb", "segments", *_LIBRARIES)
 
 _log = logging.getLogger("segments.doors.rest.failures")

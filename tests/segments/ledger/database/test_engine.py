@@ -118,6 +118,21 @@ async def test_fresh_ledger_begins_at_a_revision_of_its_own(ledger_settings: Set
         assert abs(await revision(conn) - time.time()) < 60
 
 
+@pytest.mark.parametrize("ledger_settings", ["sqlite"], indirect=True)
+async def test_new_ledger_costs_the_log_one_line_and_another_start_none(
+    ledger_settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "segments")
+    for _ in range(2):
+        async with open_ledger(ledger_settings.ledger_dsn):
+            pass
+
+    ours = [record for record in caplog.records if record.name.startswith("segments")]
+    assert [record.getMessage() for record in ours] == [
+        f"a new ledger, with tables of revision {HEAD}"
+    ]
+
+
 async def test_file_survives_power_cuts(sqlite_ledger: AsyncEngine) -> None:
     full = 2
 

@@ -5,7 +5,6 @@ import hashlib
 import sqlite3
 import time
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import pytest
 from redis.asyncio import Redis
 
 from segments.files.blobs import Blobs
+from segments.ledger import job_leases
 from segments.ledger.database.copying import CannotCopy
 from segments.ledger.database.engine import open_ledger, reading
 from segments.ledger.privacy import opt_outs
@@ -35,10 +35,12 @@ async def restored_dump(vault: Vault, redis: Redis, name: str | None = None) -> 
     await vault.restore(name)
     async with open_ledger(vault.settings.ledger_dsn) as ledger:
         blobs = Blobs.in_directory(vault.settings.data_dir / "blobs")
+        async with reading(ledger) as conn:
+            assert (
+                await job_leases.running(conn, time.time()) == []
+            )  # for a rebuild waits for those
         history = History(vault.settings, ledger, redis, blobs, 0)
-        # Later than the leases of the loaders that were at work then: a rebuild waits for those.
-        tools = replace(history.tools, now_s=lambda: time.time() + 3600)
-        await rebuild(tools, vault.settings.expected_ids, settle_s=0)
+        await rebuild(history.tools, vault.settings.expected_ids, settle_s=0)
         return await history.dump(), (await read_meta(redis)).opt_outs
 
 

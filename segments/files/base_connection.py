@@ -1,12 +1,11 @@
 """
 Base connections: customers' directories and buckets from which we take files.
 
-Nothing outside a connection can be reached through it. This module alone checks the paths
-that customers give; `customer_directory` follows no links, and a bucket's URL may name a prefix
-for every path.
+No path leads out of a connection: this module checks customers' paths; `customer_directory` follows
+no links, and a bucket's URL may have a prefix.
 
-A bucket's secrets are environment variables of our processes: an option `env:NAME` is the
-variable's value when the bucket is opened.
+A bucket's secrets are environment variables: an option `env:NAME` is the variable's value at
+opening.
 """
 
 import os
@@ -61,7 +60,7 @@ def checked_path(text: str) -> str:
     Return a path below a connection, if customers may give it.
 
     Raises:
-        ValueError: The path has blanks, which the vendor refuses, or might not lead down.
+        ValueError: The path has blanks, which the vendor refuses, or may not lead down.
     """
     path = text.removesuffix("/")
     if not 0 < len(path) <= MAX_PATH_CHARS:
@@ -109,7 +108,7 @@ def _open(url: str, options: Mapping[str, str]) -> Storage:
             raise ConnectionUnusable("not of the form file:///DIRECTORY, without options")
         return CustomerDirectory(directory)
     config = {name: _value(value) for name, value in options.items()}
-    # A client option: obstore panics if the bucket's config holds it.
+    # In a bucket's config, obstore panics at this client option.
     may_be_plain = _true_or_false("allow_http", config.pop("allow_http", "false"))
     _check_names(config)
     try:
@@ -131,7 +130,7 @@ def _open(url: str, options: Mapping[str, str]) -> Storage:
     except (BaseError, ValueError, OSError) as error:
         if "as boolean" in str(error):
             raise ConnectionUnusable("an option that is true or false is neither") from None
-        # obstore's message quotes the URL, and may quote secrets.
+        # obstore's message may quote secrets.
         raise ConnectionUnusable(
             f"no bucket can be opened by this URL ({type(error).__name__})"
         ) from None
@@ -139,7 +138,7 @@ def _open(url: str, options: Mapping[str, str]) -> Storage:
 
 
 def variables_named(options: Mapping[str, str]) -> set[str]:
-    """Return the environment variables that hold the secrets of a connection's options."""
+    """Return the environment variables with a connection's secrets."""
     return {text.removeprefix(_ENV) for text in options.values() if text.startswith(_ENV)}
 
 

@@ -1,8 +1,8 @@
 """
 A blob, open for reading.
 
-Reads are ranges of `READ_BYTES`, at 3 GB/s: obstore's stream passes a local file between threads
-in small pieces, at 0.2 GB/s (measured). Reads block; call them in a worker thread.
+Reads are ranges of `READ_BYTES`, at 3 GB/s; obstore's stream passes small pieces between threads,
+at 0.2 GB/s (measured). Reads block; call them in a worker thread.
 """
 
 import io
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 class BeforeBeginning(OSError):
     """
-    A seek to before the beginning, which a broken archive can cause.
+    A seek to before the beginning, as by a broken archive.
 
-    An `OSError`, as for a file: `zipfile` takes it for "no archive" when it seeks the end.
+    An `OSError`, as for a file: "no archive" to `zipfile` when seeking the end.
     """
 
 
@@ -49,7 +49,7 @@ class Blob(io.RawIOBase):
         return self._at
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Set the position of the next read; reads after the end return nothing."""
+        """Set the position of the next read, which may be after the end."""
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self.size_bytes}[whence]
         if base + offset < 0:
             raise BeforeBeginning("a place before the beginning")

@@ -1,16 +1,15 @@
 """
 All blobs of a local directory or a bucket.
 
-A blob is written once, whole or not at all, under a name that we make up; a partner's file
-name is data and never part of a path. Blobs are kept as long as a rebuild may need them. Files of
-any size take a few mebibytes of memory.
+A blob is written once, whole or not at all, under a name of ours; a partner's file name is never
+part of a path. Blobs are kept as long as a rebuild may need them. Files of any size take a few MiB
+of memory.
 
-Reads block, so call them in a worker thread (see `segments.files.blob`); other requests are
-awaited.
+Reads block (see `segments.files.blob`); other requests are awaited.
 
-A refusal by a local directory or its disk is an `OSError` with its number, as for any file
-(`segments.runtime.causes`); obstore has it only in its message, with the path. A directory that
-has disappeared is not created again: its disk may come back and hide newer files.
+A refusal by a local directory or its disk is an `OSError` with its number
+(`segments.runtime.causes`), which obstore has only in a message, with the path. A lost directory is
+not created again: its disk may come back and hide newer files.
 """
 
 import asyncio
@@ -36,18 +35,18 @@ DELIVERIES = "deliveries"
 """The prefix of all files that jobs name."""
 
 UPLOADS = "uploads"
-"""The prefix for uploads through a bucket's signed URLs, until we take them."""
+"""The prefix for uploads by a bucket's signed URLs, until taken."""
 
 _GIVE_UP_AFTER = timedelta(seconds=20)
-"""No request to a bucket is retried after this time; each attempt has 30 s."""
+"""No request to a bucket is retried after this; attempts have 30 s."""
 
 _PART_BYTES = 5 << 20  # the least part that S3 accepts
 _PARTS_AT_ONCE = 4
 _UNFINISHED = re.compile(r"#\d+$")
-"""obstore's names for local files while it writes them; its listings omit these."""
+"""obstore's names for unfinished local files; its listings omit these."""
 
 _MARKER = ".rtb-segments"
-"""Marks a local directory as ours; an empty mount point lacks it."""
+"""Marks a local directory as ours, unlike an empty mount point."""
 
 
 def delivery_name(partner_id: int) -> str:
@@ -56,22 +55,22 @@ def delivery_name(partner_id: int) -> str:
 
 
 class Stored(NamedTuple):
-    """The size and digest of a written blob, which identify repeated content."""
+    """A written blob's size and digest, which identify repeated content."""
 
     size_bytes: int
     sha256: str
 
 
 class Found(NamedTuple):
-    """A blob's metadata in a bucket; equal content has an equal tag, if the bucket has tags."""
+    """A blob's metadata in a bucket; equal content has an equal tag, if any."""
 
     size_bytes: int
     e_tag: str
 
 
 def _bucket(url: str) -> ObjectStore:
-    # obstore's default retries a hanging bucket for minutes while an operator waits. Client
-    # options would override those of the environment (AWS_ALLOW_HTTP).
+    # obstore's default retries for minutes while an operator waits. Client options would override
+    # the environment's (AWS_ALLOW_HTTP).
     return from_url(url, retry_config={"max_retries": 3, "retry_timeout": _GIVE_UP_AFTER})
 
 
@@ -88,11 +87,11 @@ class Blobs:
     @classmethod
     def open(cls, at: str | Path, reserve_bytes: int | None = None) -> Self:
         """
-        Open the blobs at a URL, or in a local directory, which is created if missing.
+        Open the blobs at a URL, or in a local directory, created if missing.
 
         Args:
             at: The URL or the directory.
-            reserve_bytes: The part of the directory's disk to leave free: see `Disk`.
+            reserve_bytes: To leave free on the directory's disk: see `Disk`.
         """
         return cls(_bucket(at)) if isinstance(at, str) else cls.in_directory(at, reserve_bytes)
 
@@ -106,7 +105,7 @@ class Blobs:
 
     @classmethod
     def looked_at(cls, at: str | Path, reserve_bytes: int | None = None) -> Self:
-        """Open blobs for inspection, without creating or marking a local directory."""
+        """Open blobs for inspection, without changing a local directory."""
         if isinstance(at, str):
             return cls(_bucket(at))
         return cls(LocalStore(at) if at.is_dir() else LocalStore(), at, reserve_bytes)
@@ -125,7 +124,7 @@ class Blobs:
 
     def check_room(self, more_bytes: int = 0) -> None:
         """
-        Check that there is room for a file before it is taken in.
+        Check that there is room for a file.
 
         Args:
             more_bytes: The file's size, if known.
@@ -150,7 +149,7 @@ class Blobs:
         """
         Stream a blob; if the chunks end in an exception, nothing is written.
 
-        A local blob is on disk on return, because its job is about to be acknowledged.
+        On return a local blob is on disk: its job is about to be acknowledged.
 
         Raises:
             segments.runtime.causes.NoRoom: The blob would use the disk's reserve.
@@ -202,7 +201,7 @@ class Blobs:
         return sorted(name for name in found if name != _MARKER)
 
     async def sizes(self, prefix: str = "") -> dict[str, int]:
-        """Return the size in bytes of each blob under a prefix of whole path segments, by name."""
+        """Return each blob's size in bytes by name, under a prefix of whole path segments."""
         listing = obstore.list(self._store, prefix or None)
         found = {entry["path"]: entry["size"] async for entries in listing for entry in entries}
         return {name: size for name, size in found.items() if name != _MARKER}
@@ -220,13 +219,13 @@ class Blobs:
 
     async def delete_unfinished(self, before_s: float) -> int:
         """
-        Delete the remains of writes whose process has ended; return their number.
+        Delete remains of broken writes; return their number.
 
-        For a local directory only. A bucket lists no parts of a broken multipart upload; it needs
-        a lifecycle rule for them (S3: `AbortIncompleteMultipartUpload`).
+        For a local directory only: a bucket needs a lifecycle rule for broken multipart uploads
+        (S3: `AbortIncompleteMultipartUpload`).
 
         Args:
-            before_s: Delete only files without a write since then.
+            before_s: Only files without a write since.
         """
         if self._directory is None:
             return 0
@@ -248,7 +247,7 @@ class Blobs:
         return await obstore.sign_async(self._store, "GET", name, timedelta(seconds=expires_in_s))
 
     async def find(self, name: str) -> Found | None:
-        """Return a blob's metadata; `None` if there is no such blob."""
+        """Return a blob's metadata, if there is such a blob."""
         try:
             meta = await obstore.head_async(self._store, name)
         except FileNotFoundError:
@@ -266,7 +265,7 @@ class Blobs:
 
 
 class _Counted:
-    """Passes chunks on, and measures their total size and digest."""
+    """Passes chunks on; measures total size and digest."""
 
     def __init__(
         self, chunks: Iterable[bytes] | AsyncIterable[bytes], check_room: Callable[[int], None]

@@ -44,8 +44,8 @@ class CustomerBucket:
         found: list[SourceFile] = []
         try:
             for entries in obstore.list(self._store, path):
-                # obstore strips the last slash from an object that stands for a folder, and then
-                # can't read it. Such an object is empty, and empty objects have nothing to read.
+                # obstore strips the last slash from a folder's object, and then can't read it; such
+                # objects are empty.
                 files = (_of_bucket(entry) for entry in entries if entry["size"])
                 found += [f for f in files if not is_hidden(f.path) and f.path.isprintable()]
                 if len(found) > MAX_FILES:
@@ -62,7 +62,7 @@ class CustomerBucket:
 
 
 class _BucketFile(Blob):
-    """A file of a bucket; a failed read is not a fault of its content."""
+    """A bucket's file; failed reads are no fault of its content."""
 
     def readinto(self, buffer: "WriteableBuffer", /) -> int:
         try:

@@ -1,9 +1,8 @@
 """
 A customer's directory on this machine, from which no path leads out.
 
-Each segment of a path is opened relative to its parent, and none may be a symbolic link, not
-even a link that replaces it between listing and opening. obstore follows links, so it does
-not read directories here.
+Each segment of a path is opened relative to its parent, and none may be a symbolic link, even if
+made after the listing. obstore, which follows links, does not read directories here.
 """
 
 import io
@@ -67,7 +66,7 @@ class CustomerDirectory:
         *folders, name = path.split("/")
         parent = self._descend(folders)
         try:
-            # Non-blocking: opening a named pipe would otherwise wait for its writer.
+            # Opening a named pipe would wait for its writer.
             fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=parent)
         except OSError as error:
             raise _not_there_or_away(error) from None
@@ -100,7 +99,7 @@ def _walk(fd: int, path: str) -> Iterator[SourceFile]:
             below = f"{path}/{entry.name}"
             if is_hidden(below) or not below.isprintable():
                 continue
-            # An entry may disappear, or become a link, after it is listed.
+            # An entry may disappear, or become a link.
             with suppress(FileNotFoundError, NotADirectoryError):
                 if entry.is_dir(follow_symlinks=False):
                     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW

@@ -1,8 +1,8 @@
 """
 A customer's directory or bucket, opened: its files and their contents.
 
-A file is identified by its path and version: opening gives the listed content and nothing
-newer. All methods block; call them in a worker thread.
+A file is identified by path and version: opening gives the listed content. All methods block; call
+them in a worker thread.
 """
 
 import io
@@ -13,7 +13,7 @@ MAX_FILES = 10_000
 """The most files of a folder for a run."""
 
 _HIDDEN = (".", "_")
-"""Files that other tools leave beside the data: `_SUCCESS`, `.crc`."""
+"""Other tools' files beside the data: `_SUCCESS`, `.crc`."""
 
 
 class StorageAway(Exception):
@@ -21,7 +21,7 @@ class StorageAway(Exception):
 
 
 class ConnectionUnusable(StorageAway):
-    """The operator has set up the connection wrongly; its storage got no request."""
+    """The operator has set up the connection wrongly."""
 
 
 class NotThere(Exception):
@@ -71,13 +71,13 @@ class Storage(Protocol):
 
 
 def is_hidden(path: str) -> bool:
-    """Tell by its name whether a file is not the customer's data."""
+    """Tell by its name whether a file is no data."""
     return path.rpartition("/")[2].startswith(_HIDDEN)
 
 
 def away(what: str, error: Exception) -> StorageAway:
     """
-    Describe a failure of a directory or bucket without the error's words, which quote a path.
+    Describe a directory's or bucket's failure, without the error's words, which quote a path.
 
     Args:
         what: "the directory" or "the bucket".
@@ -115,6 +115,6 @@ _WORDS_TO_HOW = {
     "kind: Timeout": "has not answered in time",
     "kind: Connect": "can't be reached: no connection to its host can be made",
 }
-"""For errors without their own class: parts of obstore's message, which is never passed on."""
+"""Parts of obstore's message, never passed on, for errors without a class."""
 
 _STATUS = re.compile(r"non-2xx status code: (\d{3})")

@@ -1,13 +1,11 @@
 """
 The room on a disk for our files: all but a reserve for ledger and store.
 
-A full disk stops every writer, and opt-outs are the worst to stop. So files are refused while
-ledger and store still have room (PostgreSQL and Elasticsearch do likewise: a flood-stage
-watermark). Each check measures the disk, so files are accepted again without an operator as soon
-as there is room.
+A full disk stops every writer, even opt-outs. So files are refused while ledger and store still
+have room (as by Elasticsearch's flood-stage watermark). Each check measures the disk, so files are
+accepted again once there is room.
 
-Bytes on their way to the disk are not measured: `n` concurrent uploads may use up to
-`n` x 20 MiB of the reserve.
+Bytes on their way are not measured: `n` uploads may use `n` x 20 MiB of the reserve.
 """
 
 import os
@@ -26,9 +24,8 @@ class Disk:
     def __init__(self, directory: Path, reserve_bytes: int | None = None) -> None:
         """
         Args:
-            directory: May be missing, or its disk: then every check passes.
-            reserve_bytes: The part that files leave free; `None`: 1 GiB or 5 % of the disk, the
-                smaller.
+            directory: May be missing: then every check passes.
+            reserve_bytes: Files leave this free; `None`: 1 GiB or 5 % of the disk, the smaller.
         """
         self._directory = directory
         self._reserve_bytes = reserve_bytes

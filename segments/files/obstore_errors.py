@@ -1,6 +1,4 @@
-"""
-Turns obstore's errors, whose messages contain paths, into the operating system's errors.
-"""
+"""Turns obstore's errors, whose messages contain paths, into the operating system's."""
 
 import errno
 import os
@@ -19,7 +17,7 @@ _BUCKET_FULL = "XMinioStorageFull"
 @contextmanager
 def as_os_errors() -> Iterator[None]:
     """
-    Raise a refusal by the operating system, here or in a bucket, as an `OSError` with its number.
+    Raise an operating system's refusal, here or in a bucket, as an `OSError` with its number.
 
     Raises:
         OSError: The system's refusal, without a path.

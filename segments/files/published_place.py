@@ -4,11 +4,10 @@ The bucket or directory of a publication, for writing and following.
     file:///DIRECTORY    s3://BUCKET/PREFIX    gs://BUCKET/PREFIX    az://CONTAINER/PREFIX
 
 A bucket's credentials and options come from the environment, as for its own tools. A file appears
-whole or not at all; of our files only `LATEST` is ever written twice.
+whole or not at all; only `LATEST` is rewritten.
 
-Reads have a time limit, because a mount whose server is gone never answers. Such a question can't
-be taken back: a thread waits in the kernel until the mount answers. So no further question is put
-to a directory while several are unanswered.
+Reads have a time limit, because a mount without its server never answers. Its question, a thread in
+the kernel, can't be taken back: so a directory with several unanswered gets no more.
 """
 
 import asyncio
@@ -28,7 +27,7 @@ from obstore.store import LocalStore, ObjectStore, from_url
 T = TypeVar("T")
 
 WITHIN_S: Final = 60.0
-"""The time limit of an answer, and of a piece of a file."""
+"""Of an answer, and of a piece of a file."""
 
 _PIECE_BYTES: Final = 8 << 20
 _MOST_UNANSWERED: Final = 4
@@ -39,7 +38,7 @@ class PlaceUnusable(Exception):
 
 
 class PlaceAway(Exception):
-    """The place failed; try again. The message is the kind of failure."""
+    """The place failed; try again. The message has the kind."""
 
 
 class NotThere(PlaceAway):
@@ -51,7 +50,7 @@ class NoAnswer(PlaceAway):
 
 
 class WrongSize(PlaceAway):
-    """A file is longer than permitted, or of another size than announced."""
+    """A file is too long, or of another size than announced."""
 
 
 class PublishedPlace:
@@ -59,9 +58,9 @@ class PublishedPlace:
     All files of a place.
 
     Args:
-        url: In a form that the module names.
-        is_made: Whether to create a missing directory.
-        within_s: The time limit of an answer, and of a piece of a file.
+        url: As in the module.
+        is_made: Create a missing directory.
+        within_s: Limit of an answer, and of a piece of a file.
 
     Raises:
         PlaceUnusable: The URL has another form, or can't be opened.
@@ -74,7 +73,7 @@ class PublishedPlace:
         self._opened: ObjectStore | None = None
         try:
             if self._directory is None:
-                # Without client options: given any, obstore ignores those of the environment.
+                # With client options obstore would ignore the environment's.
                 self._opened = from_url(url, retry_config={"max_retries": 2})
             elif is_made:
                 self._directory.mkdir(parents=True, exist_ok=True)
@@ -99,7 +98,7 @@ class PublishedPlace:
 
     async def fetch(self, name: str, size_bytes: int, to: Path) -> None:
         """
-        Copy a file of a known size to a local path, by pieces: each has the time limit.
+        Copy a file of known size to a local path, each piece within the time limit.
 
         Raises:
             NotThere, WrongSize, PlaceAway: The file can't be read.
@@ -132,7 +131,7 @@ class PublishedPlace:
             except (NotThere, NoAnswer):
                 raise
             except PlaceAway:
-                # Beyond the end of a file there is only an error.
+                # Beyond a file's end is an error.
                 meta = await self._answered(lambda: obstore.head_async(store, name))
                 if meta["size"] == size_bytes:
                     raise
@@ -192,7 +191,7 @@ class PublishedPlace:
         return self._opened
 
     async def _answered(self, ask: Callable[[], Awaitable[T]], *, is_patient: bool = False) -> T:
-        """Put a question, and wait for its answer; a patient one without a limit."""
+        """Put a question, and wait for its answer; patiently without a limit."""
         if len(self._unanswered) >= _MOST_UNANSWERED:
             raise NoAnswer("earlier questions are unanswered")
         asking = asyncio.ensure_future(ask())
@@ -208,11 +207,11 @@ class PublishedPlace:
         except FileNotFoundError:
             raise NotThere("no such file") from None
         except (BaseError, OSError, ValueError) as error:
-            # The kind alone: obstore's message has the URL, which may contain a signature.
+            # obstore's message has the URL, maybe with a signature.
             raise PlaceAway(type(error).__name__) from None
 
     def _leave(self, asking: "asyncio.Future[Any]") -> None:
-        """Await no longer; a bucket's client gives up by itself."""
+        """Stop waiting; a bucket's client gives up by itself."""
         if self._directory is None:
             asking.cancel()
             return
@@ -230,8 +229,8 @@ async def _local_store(directory: Path) -> LocalStore:
     """
     Open a directory.
 
-    First a thread looks it up that nobody waits for at the process's end: opening it would hang
-    this whole process with the mount.
+    First a thread, not awaited at the process's end, looks it up: opening could hang the process
+    with the mount.
     """
     loop = asyncio.get_running_loop()
     looked: asyncio.Future[None] = loop.create_future()

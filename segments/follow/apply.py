@@ -4,9 +4,9 @@ Applies published files to the store that bids read.
     a full        to a closed store, as in a rebuild: wiped, filled, opened last
     an increment  to an open store: its opt-outs first, then its buckets, its catalog last
 
-A full may be older than the store, and lack an opt-out in force there. So the store is closed
-before the first write, and opened after the last increment; until then bids pass through as
-`store_down`. An increment lacks nothing that its predecessor has (`segments.publish.publisher`).
+A full may lack an opt-out in force in the store. So the store is closed from the first write to
+after the last increment; meanwhile bids pass through as `store_down`. An increment lacks nothing
+that its predecessor has (`segments.publish.publisher`).
 """
 
 import asyncio
@@ -35,7 +35,7 @@ from segments.store.published.form import (
 from segments.store.reader import Meta, read_version
 
 SETTLE_S: Final = 5.0
-"""How long bids may still use a store that was just closed: several of their probes."""
+"""Of bids' use of a store that was just closed: several of their probes."""
 
 _BUCKETS_AT_ONCE: Final = 64
 _MAX_BYTES_AT_ONCE: Final = 256 << 10
@@ -75,7 +75,7 @@ async def fill(redis: Redis, full: Path, increments: Sequence[Path], *, settle_s
         redis: The store, used only by us.
         full: A file with a verified checksum.
         increments: Likewise, in order.
-        settle_s: How long bids may still read a store that was just closed.
+        settle_s: Of bids' reads of a store that was just closed.
 
     Raises:
         segments.store.published.form.UnreadableFile: A file is damaged; the store stays closed.
@@ -102,7 +102,7 @@ async def apply_increment(redis: Redis, increment: Path, state: State) -> State:
     Idempotent, if repeated from the beginning.
 
     Raises:
-        As `fill`; everything written so far is right, but incomplete.
+        As `fill`; writes so far are right, but incomplete.
     """
     then, catalog = await _apply(redis, increment, state, None)
     if catalog is not None:
@@ -176,7 +176,7 @@ async def _opt_out(writer: OptOutWriter, said: Sequence[PublishedOptOut], bucket
     ):
         ids = [Id(keys.id_in_bucket(each.bucket, each.field, bucket_bits)) for each in alike]
         opt_out = OptOut(account_id, action)
-        # An account's ERASURE only hides here: the bucket follows without the memberships.
+        # An account's ERASURE only hides: its bucket follows.
         erased = None if account_id == EVERYONE else ()
         try:
             await writer.opt_out(ids, opt_out, erased)

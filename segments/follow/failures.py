@@ -17,7 +17,7 @@ FAILURES: Final = (PlaceAway, UnreadableFile, StoreUnusable, RedisError, OSError
 
 
 def event_of(error: Exception) -> FollowEvent:
-    """Return the event that a failure is counted as."""
+    """Return a failure's event."""
     if isinstance(error, PlaceAway) and not isinstance(error, WrongSize):
         return FollowEvent.PLACE_AWAY
     if isinstance(error, NotSigned):

@@ -4,18 +4,17 @@ Keeps a store up to a publication, and marks it fresh while its data is recent e
     every RTB_FOLLOW_POLL_S   read `LATEST`; if it is newer, fetch, verify and apply its files
     every second              while recent enough, raise `seg:1:fresh`, which bids check
 
-- **Signed files only**: a trusted key signs `LATEST`, which has the checksums of all other files;
-  these are compared before use.
+- **Signed files only**: a trusted key signs `LATEST`, which has all files' checksums, compared
+  before use.
 - **No step back** within a ledger: a `LATEST` with a lower number is ignored and counted. The
-  number is kept in `followed.json` before the first file is applied, so a killed follower does
-  not go back either, if the volume outlives the process.
-- **No guesses.** If an increment is missing or damaged, a full and all increments after it must
-  be whole; otherwise the store stays as it is, and becomes too old.
-- **Age** is the age of `LATEST`: by the wall clock, or since it was first seen if that is more,
-  as a clock may be wrong.
+  number is kept in `followed.json` before the first file is applied, for a killed follower whose
+  volume remains.
+- **No guesses.** If an increment is missing or damaged, and a full with all increments after it is
+  not whole, the store stays as it is, and becomes too old.
+- **Age** is that of `LATEST`: by the wall clock, which may be wrong, or since first seen, the
+  higher.
 
-Bids treat the mark as a loader's: `segments.store.freshness`. `segments.follow.keep_following`
-repeats all of this.
+Bids treat the mark as a loader's: `segments.store.freshness`.
 """
 
 import asyncio
@@ -64,7 +63,7 @@ class Follower:
         max_age_s: The highest age of `LATEST`.
         now_s: Unix time.
         monotonic_s: The machine's monotonic clock.
-        settle_s: How long bids may still use a store that was just closed.
+        settle_s: Of bids' use of a store that was just closed.
 
     Attributes:
         state: The store's state; `None`: unknown, or not to be used.
@@ -128,7 +127,7 @@ class Follower:
 
     @property
     def may_be_believed(self) -> bool:
-        """Whether the data is still recent enough when bids stop relying on a raise made now."""
+        """Whether the data will be recent enough until a raise made now lapses."""
         return self.age_s <= self._max_age_s - FRESH_FOR_S
 
     async def look(self) -> str:
@@ -136,7 +135,7 @@ class Follower:
         Bring the store up to the current publication.
 
         Returns:
-            Why it was ignored, with the remedy; empty: it was not.
+            Why it was ignored, with the remedy; or empty.
 
         Raises:
             PlaceAway: The place can't be read.
@@ -237,7 +236,7 @@ class Follower:
 
 @contextmanager
 def _named(name: str) -> Iterator[None]:
-    """Put the file's name before the reason for which it can't be used."""
+    """Put the file's name before the reason."""
     try:
         yield
     except (PlaceAway, UnreadableFile) as error:

@@ -4,8 +4,7 @@ Follows a publication until stopped, and tells the listener beside it how that g
     every RTB_FOLLOW_POLL_S   a look; if it fails, the log has the reason and the remedy, once
     every second              the mark for bids, and `status.json` if something has changed
 
-A mount that hangs holds up the looks, never the mark or this process: the data stay in use until
-they are too old.
+A hanging mount holds up the looks alone: data stay in use until too old.
 """
 
 import asyncio
@@ -37,13 +36,13 @@ async def keep_following(
         follower: Of the store.
         poll_s: The pause between two looks.
         stopping: Set to stop.
-        tell: Called with each new status; an `OSError` of it is ignored until the next.
+        tell: Called with each new status; its `OSError` is ignored.
     """
     async with asyncio.TaskGroup() as group:
         looking = group.create_task(_keep_looking(follower, poll_s, stopping))
         group.create_task(_keep_raising(follower, stopping, tell))
         await stopping.wait()
-        looking.cancel()  # whatever it waits for
+        looking.cancel()  # even amid a wait
 
 
 async def _keep_looking(follower: Follower, poll_s: float, stopping: asyncio.Event) -> None:
@@ -72,7 +71,7 @@ async def _keep_raising(
             await follower.raise_fresh()
         status = follower.status
         if status != told:
-            with suppress(OSError):  # a full volume, which the next look reports
+            with suppress(OSError):  # a full volume, reported by the next look
                 tell(status)
                 told = status
         await wait_or_stop(stopping, RAISED_EVERY_S)

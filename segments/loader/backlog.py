@@ -6,7 +6,7 @@ How much work waits, by the ledger: metrics for alarms.
     segments_scrub_seconds_left   until the deadline of the file that is first due for a scrub;
                                   SEGMENTS_SCRUB_WITHIN_H in seconds if none is due
 
-Each loader reads the same ledger, so all report the same: take the maximum, never the sum.
+All loaders report the same ledger: take the maximum, never the sum.
 """
 
 import asyncio

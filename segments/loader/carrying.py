@@ -1,8 +1,8 @@
 """
 Runs the jobs of several partners concurrently; `segments.loader.places` has their order.
 
-All jobs share one event loop and one connection to the store. They alternate after each round
-trip; parsing runs in threads.
+Jobs share the event loop and a connection to the store, and alternate after each round trip;
+parsing runs in threads.
 """
 
 import asyncio
@@ -117,7 +117,7 @@ class Carrying:
             self._woken.set()
 
     async def _is_small(self, job: Job) -> bool:
-        """Tell whether a job's file, or a run's files together, are known to be small."""
+        """Tell whether a job's file, or a run's together, are known to be small."""
         if said_bytes := job.report.size_bytes or job.delivered_bytes:
             return said_bytes <= SMALL_BYTES
         try:
@@ -138,7 +138,7 @@ def _said(job: Job) -> str:
     if job.state is JobState.HELD:
         return f"held: {job.report.held_because}"
     if job.state is JobState.DONE and job.report.valid and not job.report.written:
-        # A segment whose id the partner may not use has no audience.
+        # A segment of a forbidden id has no audience.
         return "done, with nothing to write: each of its segments was rejected"
     return job.error or job.state
 

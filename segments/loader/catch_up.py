@@ -1,9 +1,8 @@
 """
 Keeps the store up to the ledger in a loop: opt-outs first, then the catalog.
 
-When either is away, nothing fails: the log says so once, `reasons` meanwhile, and the loop tries
-again after a pause. A server is checked before any other write at first contact, and after a
-restart.
+When either is away, log and `reasons` say so, and the loop tries again after a pause. A server is
+checked at first contact, and after a restart.
 """
 
 import asyncio
@@ -40,7 +39,7 @@ class CatchUp:
         """
         Args:
             tools: Ledger, store and time.
-            expected_ids: The number of persons that a new store is laid out for.
+            expected_ids: Persons that a new store is laid out for.
             metrics: Shows the state of the store.
             every_s: The pause between two rounds.
         """
@@ -94,7 +93,7 @@ class CatchUp:
                 self._metrics.store_is(well=False)
                 was_away, away = away, _which_is_away(error)
                 why, was_why = in_one_line(error), why
-                # Another ledger, or its numbers: the operator must see which.
+                # The operator must see which ledger, or numbers.
                 is_refused = isinstance(error, (OtherLedger, LedgerBehind))
                 self._away = why if is_refused else f"waits for {_why_short(error)}"
                 if away != was_away or (is_refused and why != was_why):
@@ -117,9 +116,9 @@ class CatchUp:
         """
         Check a store at first contact, or after a restart.
 
-        Only the server's run id shows a restart: our client reconnects silently. A restart loses
-        settings that are not in the server's configuration, and writes that were not persisted.
-        A server without job marks under the same run id was flushed.
+        Only the run id shows a restart, which loses settings that are not in the server's
+        configuration, and unpersisted writes. A server without job marks under the same run id was
+        flushed.
         """
         redis = self._tools.redis
         found = await runs(redis)
@@ -151,9 +150,9 @@ def _which_is_away(error: Exception) -> str:
 
 def in_one_line(error: Exception) -> str:
     """
-    Return an error's message without line breaks, or its type if it has no message.
+    Return an error's message without line breaks, or else its type.
 
-    For a refusal by store or ledger, return the kind alone: its message may quote data.
+    Of store and ledger, the kind alone: messages may quote data.
     """
     if isinstance(error, ResponseError):
         return in_words(error)

@@ -1,14 +1,12 @@
 """
 Compares the store's memberships with the ledger's, and detects a server that lost its part.
 
-A lost part counts as a store that came back empty (`seg:1:meta`, `unfilled`). The opt-outs of its
-slots are applied again at once, since the next file must not reach a person who opted out. Bids
-pass through, or are enriched from the remaining records; readiness and `doctor` report the loss,
-and a rebuild repairs it.
+A lost part counts as a store that came back empty (`seg:1:meta`, `unfilled`). Its slots' opt-outs
+are applied again at once, before the next file. Bids pass through, or are enriched from remaining
+records; readiness and `doctor` report the loss until a rebuild.
 
-Until then the server looks lost each minute. A note on the server itself keeps the opt-outs from
-being applied each time, which takes minutes where they are millions; a server that is emptied again
-loses the note, too.
+Until then the server looks lost each minute. A note on the server, lost if it is emptied again,
+saves applying opt-outs each time, minutes for millions.
 """
 
 import asyncio
@@ -40,7 +38,7 @@ _log = logging.getLogger(__name__)
 LOOK_EVERY_S: Final = 60.0
 
 _NOTED_FOR_S: Final = 3600
-"""How long a note holds: a loss of buckets alone leaves the note, and waits that long at most."""
+"""Of a note, which a loss of buckets alone leaves."""
 
 
 class Fill:
@@ -79,7 +77,7 @@ class Fill:
             await mark_unfilled(tools.redis)
 
     async def _opt_out_again(self, meta: Meta, lost: Iterable[Server]) -> None:
-        """Apply the opt-outs of servers that have not got them since their loss."""
+        """Apply opt-outs to servers that lack them since their loss."""
         due = [
             server
             for server in lost

@@ -1,7 +1,7 @@
 """
-A loader's daily sweep, which also forgets old marks, its census, and its scrubs.
+A loader's daily sweep, which also drops old marks, its census, and its scrubs.
 
-None of this is urgent: a failure is tried again a little later.
+Failures are tried again a little later.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from segments.upkeep.sweep import Swept, sweep_daily
 _log = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 5.0
-"""A deleted audience wants a sweep before the day is over."""
+"""A deleted audience wants a sweep the same day."""
 
 
 class _ToldToStop(Exception):
@@ -81,14 +81,14 @@ async def scrub_in_time(
     tools: Tools, within_s: float, refused_file_s: float, stopping: asyncio.Event
 ) -> None:
     """
-    Scrub files in time, and see to originals and strays once an hour, until told to stop.
+    Scrub files in time, originals and strays once an hour, until told to stop.
 
-    This works without the store.
+    Works without the store.
 
     Args:
         tools: Ledger, blobs and time.
-        within_s: The time limit to remove an ERASURE's ids from the files.
-        refused_file_s: How long a file that was refused for its metadata is kept.
+        within_s: Limit to remove an ERASURE's ids from files.
+        refused_file_s: For which a file refused for its metadata is kept.
         stopping: Set to stop.
     """
     scrubber = Scrubber(

@@ -1,5 +1,5 @@
 """
-Keeps the store up to the ledger, and runs the jobs of several partners, all concurrently.
+Keeps the store up to the ledger, and runs several partners' jobs concurrently.
 
     every second   catch up: see `segments.loader.catch_up`
     meanwhile      claim jobs, run them, save each state: see `segments.loader.carrying`
@@ -7,13 +7,11 @@ Keeps the store up to the ledger, and runs the jobs of several partners, all con
     now and then   look for floods of opt-outs: see `segments.loader.opt_out_flood`
     when due       scrub the files: likewise `housekeeping`
 
-A bid must see a changed audience within a second even while a file that takes an hour is loading.
-No job begins before the first catch-up: its writes must not reach a person whose opt-out is not in
-the store yet.
+Bids see changed audiences within a second even while a file loads for an hour. No job begins before
+the first catch-up: its writes must not reach persons before their opt-outs.
 
-While the store or the ledger is away, files wait and nothing fails. A job that fails for its own
-reasons records them, and the next begins. SIGTERM stops between two batches; SIGKILL may come at
-any point.
+While store or ledger is away, files wait. A job that fails records its reasons, and the next
+begins. SIGTERM stops between two batches; SIGKILL may come at any point.
 """
 
 import asyncio
@@ -210,7 +208,7 @@ class Loader:
             job: As claimed.
             stopping: Set to stop.
             show: Called with each state, for display.
-            carry: Runs the job, to its end or less far.
+            carry: Runs the job.
 
         Returns:
             The job as saved: done, failed, held, or queued if stopped.
@@ -241,8 +239,8 @@ class Loader:
         except LeaseLost:
             raise
         except Exception as error:  # a poisoned file fails its own job only
-            # Transient, and not the job's fault: the job waits. No file can make the store answer
-            # with an error, whichever write it refuses; an unreadable record is `CorruptRecord`.
+            # Transient: the job waits. No file can make the store answer with an error; an
+            # unreadable record is `CorruptRecord`.
             if away_by(error) is not None:
                 await self._release(latest)
                 raise
@@ -266,8 +264,7 @@ class Loader:
 
     async def _release(self, job: Job) -> Job:
         released = replace(job, state=JobState.QUEUED)
-        # Remembered until saved: no other loader gets the job while this process lives and the
-        # lease lasts.
+        # Until saved: the job stays ours while this process and the lease last.
         self._unreleased[job.id] = released
         with suppress(LeaseLost):
             await self._save(released)

@@ -1,9 +1,9 @@
 """
 Reduces the files of jobs that have waited for days to ids.
 
-A job waits while the store is away, or after a held job of its partner. Data sent by mistake must
-not wait with it: see `segments.ingest.ids_only`. The file is read and checked as usual, and a job
-with another file fails now. The store is not written to, and may be away.
+A job waits while the store is away, or after a held job of its partner; data sent by mistake must
+not (`segments.ingest.ids_only`). The file is read and checked as usual, and a job with another file
+fails now. The store may be away.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ Carry = Callable[[Job, asyncio.Event], Awaitable[Job]]
 
 
 async def keep_waiting_as_ids(tools: Tools, carry: Carry, stopping: asyncio.Event) -> None:
-    """Look every hour until told to stop; a failure is tried again then."""
+    """Look every hour until told to stop."""
     while not stopping.is_set():
         try:
             await look_once(tools, carry, stopping)

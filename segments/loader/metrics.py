@@ -23,7 +23,7 @@ The loader's Prometheus metrics: results of jobs, and progress of the running on
     segments_opt_out_ids_per_minute_usual  a minute's share of the day before
     segments_opt_out_flood                 1: far more than usual; they are applied all the same
 
-No partner, file or audience is a label: there are too many of each.
+Partners, files and audiences are too many for labels.
 """
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -80,7 +80,7 @@ class Metrics:
             self._jobs.labels(state.value)
 
     def show(self, job: Job) -> None:
-        """Record a job's new state; call this once for its end."""
+        """Record a job's new state, its end once."""
         report = job.report
         if job.state in _ENDS:
             self._jobs.labels(job.state.value).inc()

@@ -4,8 +4,8 @@ Detects a flood of opt-outs, caused by mistake or by malice.
     flood   more ids in the last minute than SEGMENTS_FLOOD_IDS_PER_MINUTE, and than
             SEGMENTS_FLOOD_FACTOR times a minute's share of the day before
 
-All opt-outs are applied nevertheless. A flood raises a metric, and logs a line at most once a
-minute. The ledger counts requests through all doors and replicas once, and survives a restart.
+All are applied nevertheless. A flood raises a metric, and logs a line once a minute at most. The
+ledger counts requests through all doors and replicas, across restarts.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 EVERY_S = 5.0
 MINUTE_S = 60.0
 _USUAL_EVERY_S = 600.0
-"""How long a count of the day before stays valid: it reads every id of that day."""
+"""Of a count of the day before, which reads every id of that day."""
 
 _LOG_EVERY_S = 60.0
 
@@ -58,8 +58,8 @@ class FloodAlarm:
             ledger: Holds the opt-outs.
             show: Receives the rates.
             now_s: The clock.
-            factor: The multiple of the usual rate above which a rate is a flood.
-            ids_per_minute: The rate up to which no rate is a flood.
+            factor: A flood exceeds the usual rate this many times.
+            ids_per_minute: A flood exceeds this rate, too.
         """
         self._factor = factor
         self._ids_per_minute = ids_per_minute
@@ -82,7 +82,7 @@ class FloodAlarm:
         now_s = self._now_s()
         async with reading(self._ledger) as conn:
             begins_s = now_s - MINUTE_S
-            # No upper bound: another machine's clock may be ahead.
+            # Another machine's clock may be ahead.
             per_minute = await opt_outs.count_ids(conn, begins_s, inf)
             if abs(now_s - self._usual_at_s) >= _USUAL_EVERY_S:
                 of_day = await opt_outs.count_ids(conn, begins_s - S_PER_DAY, begins_s)

@@ -1,5 +1,5 @@
 """
-The order in which a loader begins waiting jobs, so that no partner's files delay another's.
+A loader's order of waiting jobs: no partner's files delay another's.
 
     at once         as many jobs as there are places, each of another partner
     in turn         the partner that was served longest ago comes first; of unserved
@@ -11,7 +11,7 @@ The order in which a loader begins waiting jobs, so that no partner's files dela
     suspects        of the jobs under which several loaders have died, only one runs at a time,
                     so that no other is blamed for the file that kills its loader
 
-The number of places bounds memory: see `LoaderOptions.jobs_at_once`.
+Places bound memory: see `LoaderOptions.jobs_at_once`.
 """
 
 from collections.abc import Iterable, Iterator
@@ -22,7 +22,7 @@ from segments.model.job import Job
 from segments.runtime.pauses import Backoff
 
 SMALL_BYTES = 256 << 10
-"""As delivered: a second or two of work, even for the worst archive."""
+"""As delivered: a second or two of work, even for an archive."""
 
 _SUSPECT_DEATHS = 2
 _PAUSES = Backoff(1.0, 30.0)
@@ -62,8 +62,8 @@ class Places:
         Yield the jobs that may begin, in order.
 
         Args:
-            waiting: Each partner's oldest job without a valid lease. This may include jobs that
-                run here: their lease runs out if the clock is set, or the machine sleeps.
+            waiting: Each partner's oldest job without a valid lease; perhaps running here, after a
+                set clock or a sleep.
             now_s: The time by a monotonic clock.
         """
         has_suspect = any(map(_is_suspect, self._at_work.values()))
@@ -81,12 +81,12 @@ class Places:
         self._partner_to_served[job.partner_id] = next(self._serial)
 
     def end(self, job: Job) -> None:
-        """Free the place of a job that has ended, or that another loader has now."""
+        """Free the place of an ended job, or another loader's."""
         del self._at_work[job.id]
         self._partner_to_pause.pop(job.partner_id, None)
 
     def end_in_vain(self, job: Job, now_s: float) -> None:
-        """Free the place of a job that must wait because something is away."""
+        """Free the place of a job that must wait."""
         del self._at_work[job.id]
         pause = self._partner_to_pause.get(job.partner_id)
         failures = 1 if pause is None else pause.failures + 1

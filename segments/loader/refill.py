@@ -1,9 +1,9 @@
 """
-Rebuilds a store that came back empty automatically, where the operator has enabled that.
+Rebuilds an emptied store automatically, if the operator has enabled that.
 
-Of several loaders, the holder of the lease `seg:1:refill` rebuilds, and renews the lease meanwhile.
-If it is killed, the store stays closed under a claim that marks the rebuild as automatic, and the
-next holder begins again. A rebuild by a person is left alone.
+The holder of the lease `seg:1:refill` rebuilds, and renews the lease. After a kill, the store stays
+closed under a claim that marks the rebuild as automatic, and the next holder begins again. A
+person's rebuild is left alone.
 
 An unreadable file does not stop the rest: the log names its job.
 """
@@ -42,7 +42,7 @@ async def refill_when_empty(
 
     Args:
         tools: The tools of jobs.
-        expected_ids: The number of persons that the store is laid out for.
+        expected_ids: Persons that the store is laid out for.
         stopping: Set to stop; a broken-off rebuild begins again later.
         settle_s: See `segments.upkeep.rebuild.rebuild`.
     """

@@ -1,5 +1,5 @@
 """
-The accounts, their relations, and the reach of each account's opt-outs.
+Accounts, their relations, and the reach of their opt-outs.
 
     media_group ── publishers, advertisers       publisher ── related advertisers
     agency ── its sub accounts, which are advertisers
@@ -12,12 +12,12 @@ The accounts, their relations, and the reach of each account's opt-outs.
     global                 everyone
 
 An opt-out that reaches an agency reaches its sub accounts. An ERASURE deletes the memberships of
-the same owners: with fewer, memberships would remain that may not be shown; with more, the next
-file would restore deleted ones. So the second function derives from the first.
+the same owners: others would remain unshown, or be restored by the next file. So the second
+function derives from the first.
 
-A media group reaches through its publishers because its request is "a blanket operation reaching
-all the publishers and advertisers connected" (Privacy Management API, "API user categories"), and a
-publisher's reaches "all related advertisers". Where the two readings differ, this is the stricter.
+A media group reaches through its publishers: its request is "a blanket operation reaching all the
+publishers and advertisers connected" (Privacy Management API, "API user categories"), and a
+publisher's reaches "all related advertisers". This is the stricter reading.
 """
 
 from collections.abc import Iterable
@@ -45,10 +45,7 @@ PARENT_KINDS: dict[AccountKind, frozenset[AccountKind]] = {
     AccountKind.PUBLISHER: frozenset({AccountKind.MEDIA_GROUP}),
     AccountKind.MEDIA_GROUP: frozenset(),
 }
-"""
-The possible kinds of parent of each kind. An account keeps the parent that it is added with, so
-accounts form no cycle.
-"""
+"""Possible kinds of parent. An account keeps its first parent, so there are no cycles."""
 
 PARTNERS = "partner"
 """The id space of all accounts that a `partner_id` can name."""
@@ -71,8 +68,8 @@ def id_space(kind: AccountKind, parent: Account | None) -> str:
     """
     Return the id space in which a public id must be unique.
 
-    A `partner_id` means one advertiser or agency, a `sub_id` one account of its partner, a
-    `publisher.id` one publisher; the same text may be all three.
+    A `partner_id` means an advertiser or agency, a `sub_id` an account of its partner, a
+    `publisher.id` a publisher; the same text may be all three.
     """
     if parent is not None and parent.kind in PARTNER_KINDS:
         return f"{parent.kind.value}:{parent.id}"
@@ -85,7 +82,7 @@ class AccountTree:
     def __init__(self, accounts: Iterable[Account], relations: Iterable[tuple[int, int]]) -> None:
         """
         Args:
-            accounts: All of them, including inactive ones.
+            accounts: All, also inactive.
             relations: Pairs of a publisher's id and its related advertiser's.
         """
         self._id_to_account = {account.id: account for account in accounts}
@@ -117,8 +114,8 @@ class AccountTree:
 
     def within(self, account_id: int) -> frozenset[int]:
         """
-        Return the accounts for which an account may submit requests: itself, its descendants, and
-        all owners that its own requests reach.
+        Return the accounts for which an account may submit requests: itself, its descendants, all
+        owners in its reach.
         """
         below = {id_ for id_ in self._id_to_account if account_id in self.lineage(id_)}
         return self.erased_by(account_id) | below

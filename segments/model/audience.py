@@ -1,8 +1,8 @@
 """
 An audience: the persons that an owner calls by a segment id.
 
-Only the partner keeps its segment ids unique, as text, and may reuse an id after its audience is
-deleted. So records hold the ledger's number instead, which is small and never comes back.
+A partner's segment ids are texts, and may be reused after deletion. So records hold the ledger's
+number, which is small and never comes back.
 """
 
 from dataclasses import dataclass
@@ -38,14 +38,14 @@ class Audience:
 
 def change(audience: Audience, is_add: bool, tree: AccountTree, now_s: float) -> record.Change:
     """
-    Return the change of records that adds persons to an audience or removes them.
+    Return the change that adds persons to an audience or removes them.
 
     Args:
         audience: Of any state.
         is_add: False to remove.
-        tree: Says whose opt-outs keep persons out.
-        now_s: When the memberships begin; for a job, when it was created, so that a repeated job
-            writes the same bytes.
+        tree: Of the opt-outs' reach.
+        now_s: The memberships' start; for a job its creation, so that a repeated job writes the
+            same bytes.
     """
     if not is_add:
         return record.Change(audience.id, is_add=False)
@@ -59,9 +59,9 @@ def change(audience: Audience, is_add: bool, tree: AccountTree, now_s: float) ->
 
 def _expiry_day(ttl_days: int | None, now_s: float) -> int:
     """
-    Return the last day of a membership that begins now.
+    Return the last day of a new membership.
 
-    The membership holds to the end of that day: `ttl_days` and the rest of a day.
+    It holds to that day's end: `ttl_days` and the rest of a day.
     """
     if ttl_days is None:
         return record.NO_EXPIRY

@@ -1,4 +1,4 @@
-"""The census's count of an audience: its members on a day, exactly as the store holds them."""
+"""The census's count of an audience: its members on a day, in the store."""
 
 from typing import NamedTuple
 
@@ -9,6 +9,6 @@ class AudienceCount(NamedTuple):
     audience_id: int
     day: int  # of the census, as segments.model.record.day_of counts
     counted_at_s: float
-    members: int  # with those whom an opt-out hides
+    members: int  # hidden by opt-outs included
     opted_out: int
-    ends: dict[int, int]  # the last day of memberships, to their number; without those for good
+    ends: dict[int, int]  # memberships' last day -> their number; none for good

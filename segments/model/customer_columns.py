@@ -1,9 +1,8 @@
 """
 The columns that are read from a customer's file.
 
-Warehouses write column names in capitals, people in any way, so names are compared without regard
-to case, in declarations and in files. A file with two columns of the same name in this sense is
-refused, because either may hold the person's opt-out.
+Names are compared without regard to case: warehouses write capitals. A file with two columns of a
+name is refused, because either may hold the person's opt-out.
 """
 
 from typing import NamedTuple
@@ -13,11 +12,11 @@ DELETE = "delete"
 PROCESS_CONSENT = "process_consent"
 
 CONTROLS = (DELETE, PROCESS_CONSENT)
-"""Columns with a meaning of their own: honoured at any position in a file."""
+"""Honoured at any position in a file."""
 
 
 def column_key(name: str) -> str:
-    """Return the form in which column names are compared."""
+    """Return a column name for comparison."""
     return name.strip().lower()
 
 
@@ -32,4 +31,4 @@ class Columns(NamedTuple):
     """The columns that are read from a file."""
 
     identities: tuple[IdentityColumn, ...]
-    controls: tuple[str, ...]  # declared ones of `CONTROLS`; the others count if present
+    controls: tuple[str, ...]  # declared ones; other `CONTROLS` count if present

@@ -1,8 +1,8 @@
 """
-Explanations to partners beside the vendor's own answer: counts and reasons.
+Explanations to partners beside the vendor's answer.
 
-All derive from the file and its metadata alone. No number may depend on a person's opt-out: a file
-of one line would reveal it.
+All derive from the file and its metadata alone: in a file of one line, any other number would
+reveal a person's opt-out.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ def of_job(job: Job, data_file: str | None = None) -> dict[str, Any]:
 
     Args:
         job: Done or failed.
-        data_file: The name of the data file, if found and to be told.
+        data_file: The data file's name, if found and to be told.
     """
     said = told_stop(job) or {}
     if data_file is not None:
@@ -50,7 +50,7 @@ def of_job(job: Job, data_file: str | None = None) -> dict[str, Any]:
             "line": report.header_line,
             **({"text": report.header} if report.header else {}),
         }
-    # As planned: an action that is refused today may have been allowed then.
+    # As planned: rules may have changed since.
     refused = {planned.segment_id for planned in report.segments if planned.audience_id is None}
     segments = [
         {"id": each.segment_id, "message": each.refused_because}

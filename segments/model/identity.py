@@ -1,10 +1,10 @@
 """
 Turns identifiers into keys; no other module does.
 
-The bid path and the ingest path must agree on keys byte for byte: if a single letter's case
-differs, every lookup misses and no error shows it. So both planes call this module.
+Both planes call this module, to agree byte for byte: if a letter's case differs, every lookup
+misses without an error.
 
-Every kind of identifier becomes 16 bytes, so that all kinds share a key space and a lookup:
+All kinds become 16 bytes, in a shared key space:
 
     kind         accepted form                            16-byte id
     e-mail hash  hex MD5, SHA-1 or SHA-256, any case      first 16 bytes of the digest
@@ -13,12 +13,12 @@ Every kind of identifier becomes 16 bytes, so that all kinds share a key space a
     device id    UUID, any case, not all-zero             blake2b-128("ifa:" + lower case)
     other eid    source and uid                           blake2b-128("eid:" + source + ":" + uid)
 
-An e-mail hash is not hashed again: the first 16 bytes of a digest are as evenly spread as any
-function of them. 128 bits make a collision among 10^10 ids less likely than 10^-18.
+An e-mail hash is not hashed again: its bytes are evenly spread. 128 bits make a collision among
+10^10 ids less likely than 10^-18.
 
-**Some digests are no person's** (`NO_PERSON`): those of the empty text, which exports make of empty
-cells and SDKs of users who are not logged in, and placeholders of only zeros or only `f`. All
-persons without an address would share such an id, so no door makes ids of these digests.
+**Some digests are no person's** (`NO_PERSON`): those of the empty text, as of empty cells or
+logged-out users, and placeholders of only zeros or only `f`. All persons without an address would
+share the id, so no door makes ids of them.
 """
 
 import re
@@ -49,8 +49,7 @@ NO_PERSON: Final = frozenset(
     )
 )
 """
-The first 16 bytes of digests that stand for no person. A real address matches them only as likely
-as a collision.
+The first 16 bytes of no person's digests. For a real address, a match is as likely as a collision.
 """
 
 _ACCEPTED_DIGEST_CHARS: Final = frozenset(EMAIL_HASH_CHARS.values())
@@ -68,7 +67,7 @@ _MOST_MARKED_CHARS: Final = 128
 
 
 class IdentifierKind(StrEnum):
-    """The kind of identifier behind an id. Also a metric label."""
+    """The kind of identifier behind an id; also a metric label."""
 
     EMAIL = "email"
     PHONE = "phone"
@@ -76,13 +75,13 @@ class IdentifierKind(StrEnum):
     IFA = "ifa"
     EID = "eid"
 
-    # Enum's own is written in Python, and runs at each look into a dictionary.
+    # Enum's own is a Python function.
     __hash__ = str.__hash__
 
 
 class UnusableId(ValueError):
     """
-    The text is not an identifier of its kind; its sender must correct it.
+    The text is not an identifier of its kind.
 
     The message gives lengths and reasons, never the text: ids stay out of logs.
     """
@@ -100,8 +99,8 @@ def id_of_email_hash(digest: str) -> Id:
     Return the id of a hashed e-mail address.
 
     Args:
-        digest: MD5, SHA-1 or SHA-256 in hex, any case. The address must have been lower-cased
-            before hashing (LiveAudience, "Email hash data file"); that can't be checked here.
+        digest: MD5, SHA-1 or SHA-256 in hex, any case, of the lower-cased address (LiveAudience,
+            "Email hash data file"), which can't be checked.
 
     Raises:
         UnusableId: Not 32, 40 or 64 hex digits; `NoPerson` for a digest of no person.
@@ -132,10 +131,10 @@ def email_hash_of(id_: Id, tail: bytes) -> str:
 
 def address_bytes(address: str) -> bytes:
     """
-    Return the text of an e-mail address that is hashed: in lower case, in UTF-8.
+    Return an e-mail address's bytes to hash: in lower case, in UTF-8.
 
     Raises:
-        UnusableId: It is longer than any address, or not encodable.
+        UnusableId: Too long for an address, or not encodable.
     """
     lower = address.lower()
     if len(lower) > MAX_ADDRESS_CHARS:
@@ -144,7 +143,7 @@ def address_bytes(address: str) -> bytes:
         return lower.encode()
     except UnicodeEncodeError:
         pass
-    # Not in `except`: the codec's exception quotes the text, and would be the context.
+    # Not in `except`: the context would quote the text.
     raise UnusableId(f"e-mail address of {len(lower)} characters that is not Unicode text")
 
 
@@ -193,8 +192,7 @@ def id_of_ifa(text: str) -> Id:
     Return the id of a device: IDFA or AAID (`device.ifa`; OpenRTB 2.6, 3.2.18).
 
     Raises:
-        UnusableId: Not a UUID, or all zero, which devices send when their user has switched the id
-            off.
+        UnusableId: Not a UUID, or all zero: the user has switched the id off.
     """
     lower = text.lower()
     if not _UUID.fullmatch(lower):
@@ -209,26 +207,25 @@ def id_of_eid(source: str, uid: str) -> Id:
     Return the id of a person under an identity source.
 
     Args:
-        source: `EID.source`, a canonical domain such as `id5-sync.com` (OpenRTB 2.6, 3.2.27).
-            Compared without regard to case.
+        source: `EID.source`, a canonical domain such as `id5-sync.com` (OpenRTB 2.6, 3.2.27). Case
+            is ignored.
         uid: `UID.id` (3.2.28). Opaque: never trimmed, never lower-cased.
 
     Raises:
         UnusableId: `source` or `uid` is empty, too long, or not encodable, or `source` has a colon.
     """
     if ":" in source:
-        # Domains have no colon; with a colon, one source could forge ids of another.
+        # With a colon, a source could forge another's ids.
         raise UnusableId(f"eid source of {len(source)} characters with a colon")
     return _blake(f"eid:{_checked(source, 'eid source').lower()}:{_checked(uid, 'uid')}")
 
 
 def unmarked_digest(text: str) -> str:
     """
-    Unwrap a hash as bid senders write it: within blanks or quotes, or after `0x` or the name of its
-    function.
+    Unwrap a bid sender's hash: within blanks or quotes, or after `0x` or its function's name.
 
     Returns:
-        The hash alone, for `id_of_email_hash` or `id_of_phone_hash`; any other text unchanged.
+        The hash, for `id_of_email_hash` or `id_of_phone_hash`; other text unchanged.
     """
     match = _MARKED_DIGEST.fullmatch(text) if len(text) <= _MOST_MARKED_CHARS else None
     return match[1] if match else text
@@ -236,11 +233,10 @@ def unmarked_digest(text: str) -> str:
 
 def unmarked_uuid(text: str) -> str:
     """
-    Unwrap a device id as bid senders write it: within blanks, quotes or braces, or without its
-    dashes.
+    Unwrap a bid sender's device id: within blanks, quotes or braces, or without dashes.
 
     Returns:
-        The UUID, for `id_of_ifa`; any other text unchanged.
+        The UUID, for `id_of_ifa`; other text unchanged.
     """
     match = _MARKED_UUID.fullmatch(text) if len(text) <= _MOST_MARKED_CHARS else None
     return "-".join(match.groups()) if match else text
@@ -302,7 +298,7 @@ def _blake(text: str) -> Id:
     except UnicodeEncodeError:
         raw = b""
     if not raw:
-        # A lone surrogate: valid in JSON, not in UTF-8. Raised outside the handler, because the
-        # codec's exception quotes the text and would be the context.
+        # A lone surrogate: valid in JSON, not in UTF-8. Outside the handler: the context would
+        # quote the text.
         raise UnusableId(f"{len(text)} characters that are not Unicode text")
     return Id(blake2b(raw, digest_size=ID_BYTES).digest())

@@ -5,15 +5,15 @@ A job: a delivered file on its way into the store. Read this first.
                                              \ ->  held, until it is released
                                                 any of these -> failed
 
-A job is a value: a row of the ledger. `segments.ingest.run` turns it into its successive states,
-and the caller saves each: the bytes read, the planned changes, each checkpoint, the end.
+A job is a value: a row of the ledger. `segments.ingest.run` makes its successive states, and the
+caller saves each.
 
-Some kinds of files have additional steps: `segments.ingest.file_steps`.
+Some files have additional steps: `segments.ingest.file_steps`.
 
-Until the spool is complete nothing is written. From there on every step may be repeated: the report
-fixes a job's changes before the first write, expiry days included, and merging the same ids again
-changes nothing. A killed job ends as if it had not been killed; only its counts may call
-"unchanged" the additions of the killed run after its last checkpoint.
+Until the spool is complete nothing is written. From then on every step may be repeated: the report
+fixes a job's changes before the first write, expiry days included, and merging ids again changes
+nothing. A killed job ends as if it had not been; only its counts may call additions since the last
+checkpoint "unchanged".
 """
 
 import hashlib
@@ -48,7 +48,7 @@ class BadLineReason(StrEnum):
 
     @property
     def in_words(self) -> str:
-        """The fault of the line and its remedy; the line is never quoted."""
+        """The line's fault and remedy, without a quote."""
         return _IN_WORDS[self]
 
 
@@ -83,7 +83,7 @@ class BadLine(NamedTuple):
 
 
 class Planned(msgspec.Struct, frozen=True):
-    """The change that a job makes to a segment; none without an audience id: it was rejected."""
+    """A job's change to a segment; rejected if without an audience id."""
 
     segment_id: str
     action: SegmentAction
@@ -92,11 +92,11 @@ class Planned(msgspec.Struct, frozen=True):
 
 
 MAX_DEATHS = 5
-"""Loaders that may die of a job without progress; then the job is to blame."""
+"""Loaders that die of a job without progress, before the job is to blame."""
 
 
 class JobState(StrEnum):
-    """The state of a job. The last two are final; a failed file can be delivered again."""
+    """The state of a job; the last two are final."""
 
     QUEUED = "queued"  # waits for a loader
     RUNNING = "running"  # a loader works on it, and holds its lease
@@ -117,17 +117,17 @@ class Checkpoint(msgspec.Struct, frozen=True):
     next_part: int = 0  # all parts of the spool below are in the store
     deaths: int = 0  # loaders that died since its last progress
     is_released: bool = False  # an operator has allowed its removals
-    # Of a job that replaces: in all parts below, ids absent from the file are removed.
+    # Of a job that replaces: ids absent from the file are removed in all parts below.
     next_retained: int = 0
 
     @property
     def parts(self) -> int:
-        """The store's mark of the job, if the store has all of this."""
+        """The job's mark in the store, if all of this is there."""
         return self.next_part + self.next_retained
 
 
 class Report(msgspec.Struct, frozen=True):
-    """A job's findings and results: the source of every door's answer and every screen."""
+    """A job's findings and results, for doors and screens."""
 
     size_bytes: int = 0  # as delivered
     read_bytes: int = 0
@@ -150,20 +150,20 @@ class Report(msgspec.Struct, frozen=True):
     unchanged: int = 0
     refused: int = 0
     tallies: dict[int, Tally] = {}  # the same by audience; their sums are the five above
-    # Unix times at which a stage of the job ended; `None`: it has not, or in an older version.
+    # Unix times of stages' ends; `None`: not ended, or in an older version.
     read_at_s: float | None = None
     checked_at_s: float | None = None  # the brake let it go on
     written_at_s: float | None = None
-    # Numbers of opt-outs in the ledger: the store had those up to the first before the job wrote;
-    # those above the second were recorded after all writes.
+    # Numbers of opt-outs in the ledger: up to the first, in the store before the job wrote; above
+    # the second, recorded after all writes.
     opt_outs_before: int | None = None
     opt_outs_until: int | None = None
     held_because: str = ""  # the operator must look at this
-    is_ids: bool = False  # the kept file holds ids only; these counts are of the delivered file
+    is_ids: bool = False  # the kept file holds ids only; counts are of the delivered file
     delivered_blob: str = ""  # the delivered file that it replaced, until that is deleted
 
     def unwritten(self) -> "Report":
-        """Return the report of this job with nothing in the store; its plan stays."""
+        """Return the report as of nothing in the store; the plan stays."""
         none = dict.fromkeys(("written", "duplicates", *Tally._fields), 0)
         return replace(
             self, **none, tallies={}, rows_per_s=0.0, written_at_s=None, opt_outs_until=None
@@ -219,12 +219,12 @@ class Job(msgspec.Struct, frozen=True):
 
     @property
     def has_written_nothing(self) -> bool:
-        """The job has failed, and a rebuild does not read its file."""
+        """The job has failed; a rebuild does not read its file."""
         return self.state is JobState.FAILED and not self.checkpoint.next_part
 
 
 def failed(job: Job, stopped: Stopped, at_s: float) -> Job:
-    """Return the job as failed; its writes stay, and its report shows its progress."""
+    """Return the job as failed; its writes and report stay."""
     return replace(
         job,
         state=JobState.FAILED,

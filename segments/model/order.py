@@ -8,10 +8,7 @@ import msgspec
 _SEGMENT_ID = re.compile(r"-?[0-9]{1,20}")
 
 FIRST_GIVEN_ID = 10**12
-"""
-Segment ids that we give begin here, and have 13 digits. Partners may not choose such ids, so ours
-never collide with theirs.
-"""
+"""Segment ids that we give start here, with 13 digits; partners may not choose such ids."""
 
 _GIVEN_ID = re.compile(r"[0-9]{13}")
 
@@ -24,7 +21,7 @@ class SegmentAction(StrEnum):
 
 
 class SegmentOrder(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A segment to change; `segment_id` is no segment id unless `is_valid`."""
+    """A segment to change; `segment_id` counts only if `is_valid`."""
 
     segment_id: str
     name: str
@@ -60,9 +57,9 @@ class SegmentOrder(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class Order(msgspec.Struct, frozen=True, omit_defaults=True):
     """
-    The order of a delivery, whichever door it came by. `None`: the partner did not say.
+    The order of a delivery by any door. `None`: the partner did not say.
 
-    Its door makes it once, and the ledger keeps it with the job.
+    Made once by the door, kept with the job.
     """
 
     segments: tuple[SegmentOrder, ...]

@@ -1,7 +1,7 @@
 """
-The numbers that a partner may read: none of them tells whether one person has opted out.
+The numbers that a partner may read: none reveals a person's opt-out.
 
-A partner chooses the content of its files and audiences. So any exact count would answer for one
+A partner chooses the content of its files and audiences, so exact counts would answer for a single
 person: a file of one line by its `refused`, an audience of known persons by its members.
 
     of a file        lines, bad lines, duplicates, persons: the file alone decides them; never how
@@ -11,13 +11,13 @@ person: a file of one line by its `refused`, an audience of known persons by its
                      the share opted out, from 100,000 members on
                      memberships by their last day, in thousands
 
-A count is rounded down after adding an offset below the step, which a secret of the ledger draws
-for each audience, day and number. So nobody can place an audience one below a step and watch; the
-thresholds are those of the rounded count for the same reason. One RESTRICT changes the share alone,
-on one of 100 days. One ERASURE, or one refused addition, changes members on one of 100 days, and
-one of the memberships' ends on one of 1,000.
+A count is rounded down after adding an offset below the step, drawn by a secret of the ledger for
+each audience, day and number, so no partner can place an audience just below a step. Likewise,
+thresholds are of the rounded count. A RESTRICT changes the share alone, on one of 100 days. An
+ERASURE, or a refused addition, changes members on one of 100 days, and a memberships' end on one of
+1,000.
 
-Operators read the exact counts. API and pages take partners' numbers from here alone.
+Operators read exact counts. API and pages take partners' numbers from here alone.
 """
 
 import hmac
@@ -47,9 +47,9 @@ class AudienceNumbers(NamedTuple):
 
     day: int  # as segments.model.record.day_of counts
     counted_at_s: float
-    members: int | None  # with those whom an opt-out hides; `None`: under `MIN_MEMBERS`
+    members: int | None  # hidden by opt-outs included; `None`: under `MIN_MEMBERS`
     opted_out_share: float | None  # of the members; `None`: too few members to tell
-    ends: dict[int, int]  # the last day of memberships, to their number; days under 1,000 left out
+    ends: dict[int, int]  # memberships' last day -> their number; none under 1,000
 
 
 def of_file(report: Report) -> FileNumbers:

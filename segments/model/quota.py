@@ -1,8 +1,7 @@
 """
 Quotas of a partner: bytes, deliveries, audiences.
 
-Quotas that are not set do not limit. A day is a UTC day. Sub accounts share the quotas of their
-agency, because the agency delivers.
+Days are UTC days. Sub accounts share the quotas of their agency, which delivers.
 """
 
 from typing import Final, NamedTuple
@@ -18,7 +17,7 @@ class Quota(NamedTuple):
     delivered_bytes_per_day: int | None = None
     """Of these files, as they came."""
     kept_bytes: int | None = None
-    """Of the kept files, as they came: files kept as ids alone take less."""
+    """Of the kept files, as they came: kept ids take less."""
     audiences: int | None = None
     """Not counting deleted ones."""
 
@@ -47,8 +46,8 @@ class OverQuota(Exception):
     A partner's quota is used up.
 
     Attributes:
-        come_again_s: Seconds until the quota is renewed; `None`: only the operator or the partner
-            can make room.
+        come_again_s: Seconds until the quota is renewed; `None`: operator or partner must make
+            room.
     """
 
     def __init__(self, name: str, limit: int, come_again_s: int | None) -> None:

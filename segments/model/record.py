@@ -6,16 +6,14 @@ The record of an id in the store: opt-outs and memberships, packed into bytes.
                    by account id, then action; account 0 is everyone
     memberships    to the end: { varint audience id, uint16 LE expiry day }, by audience id
 
-Opt-outs live in the record, so the lookup that answers "which segments?" answers "may we?" too,
-atomically; no cache can separate them.
+Opt-outs live in the record, so a lookup answers "which segments?" and "may we?" atomically; no
+cache can separate them.
 
-The packed form is canonical: equal records are equal bytes, so a comparison shows any change, and a
-rebuilt store can be compared with a lost store. `unpack` therefore refuses bytes that `pack` would
-not have written. An unreadable record is an error for the caller, never a guess: half a record may
-lack the opt-outs.
+The packed form is canonical: equal records are equal bytes, so rebuilt and lost stores can be
+compared. `unpack` refuses bytes that `pack` would not write. An unreadable record is an error: half
+a record may lack the opt-outs.
 
-The Lua scripts of `segments.store` do the same merges inside the store; `merged` and `opted_out`
-are their specification, and tests compare the two.
+`merged` and `opted_out` specify the Lua scripts of `segments.store`; tests compare both.
 """
 
 from collections.abc import Collection, Iterable
@@ -78,8 +76,8 @@ class Change(NamedTuple):
     """
     An audience to add ids to or remove them from.
 
-    `forbidden_by` are the accounts whose opt-out keeps a person out of this audience, besides
-    `EVERYONE`: its owner, its partner, and the publishers and media groups that reach them.
+    `forbidden_by`: the accounts whose opt-out keeps a person out of this audience, besides
+    `EVERYONE`: owner, partner, and the publishers and media groups that reach them.
     """
 
     audience_id: int
@@ -103,11 +101,11 @@ class Tally(NamedTuple):
 
 
 class CorruptRecord(ValueError):
-    """These bytes are not a record. The operator must look at the store."""
+    """Not a record: the operator must look at the store."""
 
 
 class NewerRecord(CorruptRecord):
-    """A later version of this software wrote these bytes; this one must not touch them."""
+    """A later version's bytes, not to be touched."""
 
 
 def day_of(at_s: float) -> int:
@@ -160,7 +158,7 @@ def unpack(raw: bytes) -> Record:
 
     Raises:
         NewerRecord: A layout that this software does not know.
-        CorruptRecord: Cut short, out of order, or otherwise not from `pack`.
+        CorruptRecord: Not from `pack`.
     """
     opt_outs, audience_ids, expiry_days = columns(raw)
     pairs = zip(audience_ids, expiry_days, strict=True)
@@ -184,9 +182,9 @@ def columns(raw: bytes) -> tuple[tuple[OptOut, ...], list[int], list[int]]:
 
 def live(raw: bytes, today: int) -> tuple[tuple[OptOut, ...], list[int]]:
     """
-    Parse a record for a bid: its opt-outs, and the audiences that hold today.
+    Parse a record for a bid: opt-outs, and audiences that hold today.
 
-    As strict as `unpack`, in a fifth of the time: no object for a membership.
+    As strict as `unpack`, in a fifth of the time.
 
     Args:
         raw: As packed.
@@ -200,10 +198,10 @@ def live(raw: bytes, today: int) -> tuple[tuple[OptOut, ...], list[int]]:
 
 def merged(record: Record, changes: Iterable[Change]) -> tuple[Record, tuple[Tally, ...]]:
     """
-    Apply changes to the record of an id; also return the tally of each change.
+    Apply changes to a record; also return the tally of each.
 
-    An opt-out in force refuses additions; removals always happen. Applying the same changes again
-    changes nothing. Of two changes of the same audience the later wins.
+    An opt-out in force refuses additions; removals always happen. Repetition changes nothing. Of
+    two changes of an audience the later wins.
     """
     audience_to_expiry = dict(record.memberships)
     accounts_opted_out = {opt_out.account_id for opt_out in record.opt_outs}
@@ -231,14 +229,13 @@ def opted_out(
     record: Record, opt_out: OptOut, erased_audience_ids: Collection[int] | None = None
 ) -> Record:
     """
-    Add an opt-out to the record of an id, even if nothing is held of it.
+    Add an opt-out to a record, even an empty one.
 
     Args:
-        record: The present record, or `NOTHING`: opt-outs of unknown ids are recorded too.
-        opt_out: Recorded for good; recording it again changes nothing.
-        erased_audience_ids: For an ERASURE, the audiences whose memberships it deletes; `None` for
-            all of them. A RESTRICT deletes nothing: memberships stay, unseen, as Article 18 GDPR
-            has it.
+        record: The present record, or `NOTHING`.
+        opt_out: Recorded for good; idempotent.
+        erased_audience_ids: The audiences whose memberships an ERASURE deletes; `None`: all. A
+            RESTRICT deletes nothing: memberships stay, unseen (Article 18 GDPR).
     """
     memberships = record.memberships
     if opt_out.action is OptOutAction.ERASURE:
@@ -252,9 +249,9 @@ def opted_out(
 
 def swept(record: Record, today: int, deleted_audience_ids: Collection[int]) -> Record:
     """
-    Drop memberships that are never shown again: expired ones, and those of deleted audiences.
+    Drop expired memberships, and those of deleted audiences.
 
-    Opt-outs stay, and so do memberships that an opt-out hides.
+    Opt-outs and memberships hidden by them stay.
 
     Args:
         record: Of an id.
@@ -271,15 +268,13 @@ def swept(record: Record, today: int, deleted_audience_ids: Collection[int]) -> 
 
 
 def without(record: Record, audience_id: int) -> Record:
-    """Remove an id from an audience whose members were replaced; all else stays."""
+    """Remove an id from an audience; all else stays."""
     kept = tuple(m for m in record.memberships if m.audience_id != audience_id)
     return Record(record.opt_outs, kept)
 
 
 def _varint(number: int) -> bytes:
-    """
-    Encode a number in LEB128: seven bits a byte, the lowest first; the high bit says more follow.
-    """
+    """Encode a number in LEB128: seven bits a byte, lowest first; the high bit: more follow."""
     if not 0 <= number <= MAX_AUDIENCE_ID:
         raise ValueError(f"{number} does not fit the record's 32 bits")
     out = bytearray()
@@ -297,11 +292,11 @@ def _read_varint(raw: bytes, at: i64) -> tuple[i64, i64]:
         byte = i64(raw[at])
         at += 1
         number |= (byte & 0x7F) << shift
-        # Bounded: endless noise would make ever larger numbers.
+        # Bounded, against endless noise.
         if byte < 0x80 or number > MAX_AUDIENCE_ID:
             break
         shift += 7
-    # A last byte of zero adds nothing: the number has a shorter form.
+    # A last byte of zero: not the shortest form.
     if number > MAX_AUDIENCE_ID or (shift and not byte):
         raise CorruptRecord("a number in a record that is out of range or not in its shortest form")
     return number, at
@@ -344,9 +339,9 @@ def _parts(
 
 
 def _memberships(raw: bytes, at: i64, today: i64, expiry_days: list[int] | None) -> list[int]:
-    """Return the audience ids that hold on a day; append their expiry days if wanted."""
-    # The bid path's inner loop: audience ids of one and two bytes are decoded inline, which halves
-    # the time of a record with ids above 127.
+    """Return the audience ids of a day; append their expiry days if wanted."""
+    # The bid path's inner loop: decoding ids of one and two bytes inline halves the time of a
+    # record with ids above 127.
     size = i64(len(raw))
     previous: i64 = 0
     audience_ids: list[int] = []
@@ -372,6 +367,6 @@ def _memberships(raw: bytes, at: i64, today: i64, expiry_days: list[int] | None)
 
 
 _as_membership: Final = partial(tuple.__new__, Membership)
-"""Half the time of `Membership` itself, whose constructor is a Python function."""
+"""Half the time of `Membership`'s own constructor, a Python function."""
 
 _ACTIONS: Final = {int(action): action for action in OptOutAction}

@@ -1,13 +1,13 @@
 """
 Refusals of the ledger, in words for the caller.
 
-Each message stands alone on a line of a terminal or in a door's answer, and names accounts and
-audiences as their owners do, never a person's id.
+Messages stand alone on a terminal's line or in a door's answer, and name accounts and audiences as
+their owners do, never a person's id.
 """
 
 
 class Refusal(Exception):
-    """The request contradicts the ledger; the caller must change the request."""
+    """The request contradicts the ledger; the caller must change it."""
 
 
 class NotFound(Refusal):

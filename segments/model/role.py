@@ -1,15 +1,14 @@
 """
 The roles of the console's visitors.
 
-A partner's user has the first, by being one; staff has any of the others, as given by an operator
-of the machine.
+A partner's user has the first; the machine's operator gives staff the others.
 """
 
 from enum import StrEnum
 
 
 class Role(StrEnum):
-    """What a visitor stands for."""
+    """The role of a visitor."""
 
     PARTNER = "partner"  # an account: its audiences, deliveries
     OPERATOR = "operator"  # the deployment: grants, held jobs, no persons

@@ -1,15 +1,14 @@
 """
 Why a job ends without success: a closed list for every stage of the ingest.
 
-Ledger, log and metric use this word. Doors tell partners in their vendors' words: see
-`segments.doors.live_audience.codes`.
+Ledger, log and metric use this word, doors their vendors' (`segments.doors.live_audience.codes`).
 """
 
 from enum import StrEnum
 
 
 class StopReason(StrEnum):
-    """The reason of a stop. The partner must act, except for the first two and the last."""
+    """The partner must act, except for the first two and the last."""
 
     INTERNAL = "internal"  # a fault of ours; the log has its place
     STORE_CORRUPT = "store_corrupt"  # a record in the store that can't be read
@@ -65,14 +64,14 @@ _REASON_TO_ADVICE = {
 }
 
 OURS = frozenset({StopReason.INTERNAL, StopReason.STORE_CORRUPT})
-"""Faults of ours, whose details are useless to a partner."""
+"""Faults of ours; details are useless to a partner."""
 
 UNTOLD = OURS | {StopReason.NOT_RELEASED}
 """
-Reasons whose details are for the operator only.
+Details are for the operator only.
 
-The detail of a held job counts members in the store, erased persons excluded: such a number could
-reveal one person's opt-out to a partner.
+A held job's detail counts members in the store without erased persons, which could reveal a
+person's opt-out to a partner.
 """
 
 
@@ -82,16 +81,16 @@ OF_METADATA = frozenset({StopReason.DIGEST_MISMATCH, StopReason.RECORD_COUNT_MIS
 OF_CONTENT = frozenset(
     {StopReason.UNREADABLE_FILE, StopReason.INFLATES_TOO_FAR, StopReason.NO_VALID_RECORD}
 )
-"""Faults of the file itself, which no other description would mend."""
+"""Faults that no other description would mend."""
 
 
 class Stopped(Exception):
     """
-    A stage can't go on; the job ends here, and its writes stay.
+    A stage can't go on; the job ends, and its writes stay.
 
-    `detail` is for the operator and the partner's engineer: counts, names of fields, line numbers;
-    never a value out of the file. Unprintable characters in a name become U+FFFD: ledgers can't
-    keep lone surrogates, and a file must not control a terminal.
+    `detail` is for operator and partner: counts, names of fields, line numbers; never a value of
+    the file. Unprintable characters become U+FFFD: ledgers can't keep lone surrogates, and a file
+    must not control a terminal.
     """
 
     def __init__(self, reason: StopReason, detail: str = "") -> None:

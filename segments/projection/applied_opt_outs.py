@@ -6,15 +6,14 @@ Applies the ledger's opt-outs to the store: all of them, or a few new ones.
     apply_by_server   all that wait         a node of a Cluster is away, or refuses writes
     reapply_opt_outs  all, of some slots    a node of a Cluster may lack any of them
 
-A request is marked in the ledger once no bid shows the person any more. That includes near caches
-(`segments.store.cache_lease`) and a server that replaces ours
-(`segments.store.servers.cluster_client`).
+A request is marked in the ledger once no bid shows the person any more, by a near cache
+(`segments.store.cache_lease`) or a replacing server (`segments.store.servers.cluster_client`)
+either.
 
 The store's `opt_outs` is a promise: *everything up to this number is in here*. The number moves
 past a request only if the store had all earlier ones; otherwise `apply_opt_outs` applies them
-again. That costs only time: opt-outs are sets that only grow, so neither repetition nor order
-matters. The ledger's `applied_at_s` can't replace the number: only the store itself shows that it
-was lost, or restored from an older copy.
+again, harmlessly: opt-outs are sets that only grow. The ledger's `applied_at_s` can't replace the
+number, since only the store shows its own loss or restore.
 """
 
 import logging
@@ -45,7 +44,7 @@ from segments.store.servers.masters import Server
 _log = logging.getLogger(__name__)
 
 _PAGE = 1000
-"""Requests that are applied between two updates of the store's number."""
+"""Requests between two updates of the store's number."""
 
 Reach = Mapping[int, frozenset[int]]
 """Account id -> the audiences whose memberships its ERASURE deletes."""
@@ -53,15 +52,15 @@ Reach = Mapping[int, frozenset[int]]
 
 async def apply_new(ledger: AsyncEngine, redis: Redis, requests: Sequence[Request]) -> Set[int]:
     """
-    Apply requests that the ledger has, regardless of earlier ones that wait.
+    Apply requests of the ledger, even before waiting ones.
 
     Args:
         ledger: Has the requests, committed.
         redis: The store.
-        requests: Some thousands at most. Requests that were applied before are applied again.
+        requests: Some thousands at most, applied before or not.
 
     Returns:
-        The requests that must wait because of unreadable records, by number.
+        Numbers of requests that must wait for unreadable records.
 
     Raises:
         StoreUnusable: Our ledger may not write to the store, or the store refuses writes.
@@ -75,7 +74,7 @@ async def apply_new(ledger: AsyncEngine, redis: Redis, requests: Sequence[Reques
     done = {request.seq for request in requests} - waiting
     async with reading(ledger) as conn:
         until_seq = await opt_outs.end_of_run(conn, meta.opt_outs, done)
-    # `meta` is older than our write, so the store had all requests up to its number by then.
+    # `meta` is older than our write: the store had all up to its number.
     if until_seq > meta.opt_outs:
         await advance_opt_outs(redis, until_seq, behind=meta.opt_outs)
     return waiting
@@ -87,17 +86,17 @@ async def apply_opt_outs(
     """
     Apply every opt-out of the ledger that the store lacks, oldest first.
 
-    An unreadable record, which can't be changed and enriches no bid, keeps only its own request
-    waiting. The failure is logged, and the request is tried again the next time.
+    An unreadable record, which enriches no bid, keeps only its own request waiting: it is logged,
+    and tried again.
 
     Args:
         ledger: The system of record.
         redis: The store.
         meta: The store's meta as of now.
-        writer: Of the store; made here if `None`.
+        writer: Of the store; `None`: made here.
 
     Returns:
-        How many requests were applied.
+        The number of applied requests.
     """
     writer = writer or OptOutWriter(redis, meta)
     applied = 0
@@ -116,10 +115,9 @@ async def reapply_opt_outs(
     ledger: AsyncEngine, redis: Redis, meta: Meta, slots: Sequence[tuple[int, int]]
 ) -> None:
     """
-    Apply all opt-outs of ids in some slots of a Cluster again.
+    Apply all opt-outs in some slots of a Cluster again.
 
-    Includes opt-outs recorded meanwhile. Changes neither the store's number nor the ledger's
-    marks.
+    Changes neither the store's number nor the ledger's marks.
 
     Args:
         ledger: The system of record.
@@ -136,8 +134,7 @@ async def apply_by_server(
     """
     Apply every opt-out that a Cluster lacks, to each node separately.
 
-    A failing node does not hold up the others. The store's number moves only once all nodes
-    take theirs.
+    Failing nodes do not hold up others. The store's number moves once all nodes take theirs.
 
     Args:
         ledger: The system of record.
@@ -146,8 +143,7 @@ async def apply_by_server(
         servers: The nodes that answer.
 
     Returns:
-        The nodes that have every opt-out of their slots; and the requests that must wait because
-        of unreadable records, by number.
+        The nodes that have every opt-out of their slots; and as `apply_new`.
     """
     well: list[Server] = []
     waiting: set[int] = set()
@@ -177,7 +173,7 @@ async def mark_applied_in(
         meta: The store's meta as of now.
         servers: As `apply_by_server` returned them.
         waiting: Likewise.
-        until_seq: The ledger's last request before that call.
+        until_seq: The ledger's last before that call.
     """
     is_well = _slots_of([each for server in servers for each in server.slots])
     slot = _slot_by(meta)
@@ -200,10 +196,10 @@ async def _apply_in_slots(
     behind: int,
 ) -> Set[int]:
     """
-    Apply opt-outs of ids in some slots: all after a number, and earlier ones that wait.
+    Apply opt-outs in some slots: all after a number, and waiting ones.
 
     Returns:
-        The requests that still must wait because of unreadable records, by number.
+        As `apply_new`.
     """
     waiting: set[int] = set()
     is_wanted, slot = _slots_of(slots), _slot_by(meta)
@@ -235,7 +231,7 @@ async def _pages(
 
 
 def _slots_of(ranges: Iterable[tuple[int, int]]) -> bytearray:
-    """Return a flag for each slot: whether the ranges contain the slot."""
+    """Return a flag for each slot: is it in the ranges?"""
     are_in = bytearray(keys.SLOTS)
     for first, last in ranges:
         are_in[first : last + 1] = b"\1" * (last + 1 - first)
@@ -250,7 +246,7 @@ def _slot_by(meta: Meta) -> Callable[[Id], int]:
 
 
 def placed(page: Sequence[Request], bucket_bits: int) -> list[Request]:
-    """Return requests with a truncated id replaced by an id in each bucket it may lie in."""
+    """Return requests with truncated ids replaced by an id in each possible bucket."""
     return [
         request
         if request.bucket_bits is None
@@ -268,10 +264,10 @@ def placed(page: Sequence[Request], bucket_bits: int) -> list[Request]:
 async def _mark(
     ledger: AsyncEngine, redis: Redis, requests: Sequence[Request], waiting: Set[int]
 ) -> None:
-    # A mark is an acknowledgement to clients that poll the request's status.
+    # To clients that poll the request's status, a mark is an acknowledgement.
     await wait_for_replicas(redis)
     await wait_out_leases(redis)
-    # Before the store's number moves, so that a crash in between leads back here.
+    # Before the store's number moves: after a crash, again.
     async with ledger.begin() as conn:
         done = [request.seq for request in requests if request.seq not in waiting]
         await opt_outs.mark_applied(conn, done, time.time())
@@ -284,7 +280,7 @@ async def _advance(
     Move the store's number to the last request before the first that waits.
 
     Returns:
-        The number after the move, if it was `behind` before.
+        The new number, if it was `behind`.
     """
     bound = min(waiting, default=None)
     done = [request.seq for request in requests if bound is None or request.seq < bound]
@@ -332,7 +328,7 @@ async def _opt_out(writer: OptOutWriter, ids: Sequence[Id], request: Request, re
 
 
 async def reach_of(conn: AsyncConnection, requests: Sequence[Request]) -> Reach:
-    """Return the audiences that account-scoped erasures among some requests delete from."""
+    """Return the audiences of account-scoped erasures among some requests."""
     erasing = {
         request.account_id
         for request in requests

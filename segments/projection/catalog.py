@@ -1,10 +1,9 @@
 """
 Brings the store up to the ledger: first the opt-outs, then the catalog.
 
-The bid path never asks the ledger. It reads the catalog as JSON from three hashes of the store,
-which are written atomically with their version, the ledger's revision. Any process that finds the
-version outdated publishes. There is no list of changes to lose, and publishing thousands of
-audiences takes a few milliseconds.
+Bids read the catalog as JSON from three hashes of the store, written atomically with their version,
+the ledger's revision. Any process that finds the version outdated publishes: there is no list of
+changes to lose, and thousands of audiences take milliseconds.
 
 Memberships are projected by jobs: see `segments.ingest`.
 """
@@ -62,7 +61,7 @@ async def catch_up(ledger: AsyncEngine, redis: Redis, expected_ids: int) -> Meta
     Args:
         ledger: The system of record.
         redis: The store.
-        expected_ids: How many persons a new store is laid out for.
+        expected_ids: Persons that a new store is laid out for.
 
     Returns:
         The store's meta, for the next writer.
@@ -73,7 +72,7 @@ async def catch_up(ledger: AsyncEngine, redis: Redis, expected_ids: int) -> Meta
     if not await is_laid_out(redis):
         await prepare(redis, expected_ids)
     meta = await taken_meta(ledger, redis)
-    # First: later writes must not reach a person whose opt-out is not in the store yet.
+    # First: later writes must not reach persons before their opt-outs.
     servers = await _apply_opt_outs(ledger, redis, meta)
     if meta.is_unfilled:
         meta = meta._replace(is_unfilled=await _lacks_files(ledger, redis))
@@ -85,7 +84,7 @@ async def catch_up(ledger: AsyncEngine, redis: Redis, expected_ids: int) -> Meta
 
 
 async def _lacks_files(ledger: AsyncEngine, redis: Redis) -> bool:
-    """Tell whether the ledger has files that the store held before its layout."""
+    """Tell whether the ledger has files from before the store's layout."""
     async with reading(ledger) as conn:
         if await jobs.any_carried(conn):
             return True
@@ -98,7 +97,7 @@ async def publish_catalog(ledger: AsyncEngine, redis: Redis) -> int:
     Publish the catalog, unless the store shows the ledger's revision already.
 
     Returns:
-        The version that the store shows now.
+        The store's version now.
 
     Raises:
         StoreUnusable: Our ledger may not write to the store, or the store is not laid out yet.
@@ -108,7 +107,7 @@ async def publish_catalog(ledger: AsyncEngine, redis: Redis) -> int:
 
 async def _apply_opt_outs(ledger: AsyncEngine, redis: Redis, meta: Meta) -> Collection[Server]:
     """
-    Apply the opt-outs, and note which runs of the store's servers have them.
+    Apply the opt-outs, and note the servers' runs that have them.
 
     Returns:
         The servers of these runs.
@@ -130,8 +129,8 @@ async def _apply_opt_outs(ledger: AsyncEngine, redis: Redis, meta: Meta) -> Coll
     opt_outs, caught_up = reply[OPT_OUTS], reply[-1]
     if caught_up in found.run_to_server:
         return servers
-    # Lower than the ledger's: an unreadable record holds the number back, maybe for good; or
-    # the store was emptied meanwhile, which the next call repairs.
+    # Lower than the ledger's: held back by an unreadable record, maybe for good; or by an emptied
+    # store, until the next call.
     at_least = until_seq if int(opt_outs or 0) >= until_seq else meta.opt_outs
     if at_least or not until_seq:
         await mark_caught_up(redis, found.run_to_server, at_least)
@@ -142,8 +141,8 @@ async def _catch_up_nodes(ledger: AsyncEngine, redis: Redis, meta: Meta, found: 
     """
     Bring all opt-outs into the nodes of a Cluster that may lack any.
 
-    The store's number can't tell which nodes those are: it lies on a single node, and each node
-    loses its data on its own. So a new run gets all opt-outs of its slots.
+    The store's number, on a single node, can't tell which. So a new run gets all opt-outs of its
+    slots.
     """
     reply = await redis.execute_command(*TRUST_COMMAND)  # type: ignore[no-untyped-call] # redis-py
     known = set(caught_up_runs(reply))
@@ -151,16 +150,14 @@ async def _catch_up_nodes(ledger: AsyncEngine, redis: Redis, meta: Meta, found: 
     slots = [each for server in new for each in server.slots]
     if slots:
         await reapply_opt_outs(ledger, redis, meta, slots)
-    # A node that did not answer stays known; a node that was replaced does not.
+    # A silent node stays known; a replaced node does not.
     now_known = set(found.run_to_server) | (set() if found.is_complete else known)
     if now_known != known:
         await mark_caught_up(redis, now_known, 0)
 
 
 async def _note_of_each(ledger: AsyncEngine, redis: Redis, meta: Meta, found: Runs) -> None:
-    """
-    Raise freshness on known nodes that lack no opt-out, while others are away or refuse writes.
-    """
+    """Raise freshness on known nodes that lack no opt-out, if others are away or refuse writes."""
     reply = await redis.execute_command(*TRUST_COMMAND)  # type: ignore[no-untyped-call] # redis-py
     known = set(caught_up_runs(reply))
     servers = [server for run, server in found.run_to_server.items() if run in known]
@@ -186,7 +183,7 @@ async def _publish(ledger: AsyncEngine, redis: Redis) -> int:
         if snapshot is None:
             return version
         await tell(redis, meta, to_tell)
-        # Ours must not overwrite a catalog published meanwhile, which is at least as new.
+        # A catalog published meanwhile is at least as new.
         if await write_catalog(redis, shown, snapshot):
             await redis.publish(keys.CHANGED.decode(), str(version))
             return version

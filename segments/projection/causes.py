@@ -1,9 +1,8 @@
 """
-Which part of the service an error comes from, and why that part can't be used.
+An error's part of the service, and why that can't be used.
 
-All errors of an unavailable store, ledger, blob storage or machine are recognised here and
-nowhere else. So doors, loader and loops agree on which errors are worth waiting out, and which
-are bugs of ours.
+Errors of an unavailable store, ledger, blob storage or machine are recognised only here, so doors,
+loader and loops agree on which to wait out, and which are bugs.
 """
 
 from typing import Final, NamedTuple
@@ -31,7 +30,7 @@ class Away(NamedTuple):
 
 
 def away_by(error: BaseException) -> Away | None:
-    """Return the part that an error comes from, and the cause; `None`: a bug, or a bad file."""
+    """Return the part and the cause of an error; `None`: a bug, or a bad file."""
     if isinstance(error, (RedisError, StoreUnusable)):
         return Away("the store of memberships", _STORE)
     of_ledger = errors.cause_of(error)

@@ -1,13 +1,13 @@
 """
-Faults of a process that still answers: until they are cured, files or changes are refused.
+Faults of a process that still answers, but refuses files or changes.
 
     the ledger can't be written        locked, read-only
     the blobs' directory is not there, or the embedded store's
     a disk is full, but for the reserve of ledger and store
     no file descriptor is left
 
-Each is a line with its cure. Readiness lists them without taking the process out of a
-balancer, because all replicas have them alike; `doctor` lists them, too.
+Each is a line with its cure. Readiness and `doctor` list them; as all replicas have them alike, the
+process stays ready.
 """
 
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class Ills:
     """Where the process writes other files."""
     reserve_bytes: int | None
     expects_blobs: bool = True
-    """Whether blobs must exist: a service without any deliveries has not made the directory."""
+    """Blobs must exist; without any deliveries there is no directory."""
     embedded_in: Path | None = None
     """The data directory of the embedded store; `None`: an external store is configured."""
 

@@ -1,25 +1,23 @@
 """
 Acknowledged means in force.
 
-**A 202 of a data subject request, exit status 0 of `restrict` and `erase`, a 204 or
-"deleted" of an audience, and the answer to an activation's change leave only when no worker
-of this deployment can show any more what they forbid.** If that takes too long, the answer
-is an error (503, exit status 3) that says so. A retry is safe: the request is in the ledger,
-is never applied twice, and is applied before anything else as soon as the store takes writes.
-"This deployment" is the workers that read this store.
+**A 202 of a data subject request, exit status 0 of `restrict` and `erase`, a 204 or "deleted" of an
+audience, and the answer to an activation's change leave only when no worker of this deployment can
+show any more what they forbid.** If that takes too long, the answer is an error (503, exit status
+3) that says so. A retry is safe: the ledger has the request, which is applied once, before anything
+else, as soon as the store takes writes. "This deployment" is the workers that read this store.
 
     opt-out   ours     ledger -> store -> wait out the cache leases
               theirs   a loader does that, and marks the ledger
     catalog   ours     ledger -> published -> wait out the catalog leases
               theirs   a loader does that, and marks the ledger
 
-Both ways are tried at once, for a limited time: this process may have lost a store that loader
-and workers still reach, or lack write permission. A store that can't be written (full, demoted to
-a replica, without its own replicas, without its disk) counts as away: workers go on reading it,
-so nothing may be acknowledged. Freshness limits how long they do: see `segments.store.freshness`.
+Both ways are tried at once, for a limited time: this process may lack the store or write
+permission. A store that can't be written (full, demoted to a replica, without its own replicas,
+without its disk) counts as away: workers go on reading it for a while (`segments.store.freshness`),
+so nothing may be acknowledged.
 
-The promise covers bids that *begin* after the acknowledgement; a bid already under way may still
-show the person.
+The promise covers bids that *begin* after the acknowledgement.
 """
 
 import asyncio
@@ -43,7 +41,7 @@ from segments.store.reader import StoreUnusable, read_version
 from segments.store.servers.at_work import begin_work
 
 RETRY_AFTER_S: Final = 5
-"""When to retry a request that is not in force yet: a few of a loader's rounds."""
+"""Before retrying a request that is not in force: a few of a loader's rounds."""
 
 _FIRST_PAUSE_S: Final = 0.05
 _LONGEST_PAUSE_S: Final = 0.5
@@ -51,10 +49,10 @@ _LONGEST_PAUSE_S: Final = 0.5
 
 class Receipt(NamedTuple):
     """
-    The result for some requests, which are in the ledger for good.
+    The result for some requests of the ledger.
 
-    `waits_because` is the reason why they are not in force, or empty. Waiting requests are applied
-    before any other write to the store.
+    `waits_because`: why they are not in force, or empty. Waiting requests are applied before other
+    writes to the store.
     """
 
     transaction_ids: tuple[str, ...]
@@ -71,11 +69,10 @@ async def put_into_force(
         ledger: Has the requests, committed.
         redis: The store.
         requests: Some thousands at most.
-        wait_s: Limit, a loader's help included; `None`: don't wait for a loader, and for the
-            store as long as the client's timeouts allow.
+        wait_s: Limit, a loader's help included; `None`: only the client's timeouts, no loader.
     """
     transaction_ids = tuple(request.transaction_id for request in requests)
-    # A slow attempt goes on: the sooner the requests apply, the better.
+    # A slow attempt goes on.
     attempt = begin_work(redis, _attempt(ledger, redis, requests))
     if wait_s is None:
         return Receipt(transaction_ids, await attempt)
@@ -87,7 +84,7 @@ async def put_into_force(
 
 async def withdraw_from_bids(ledger: AsyncEngine, redis: Redis, *, wait_s: float) -> str:
     """
-    Publish the catalog, or wait until a loader has, and until no bid uses an older catalog.
+    Publish the catalog, or wait for a loader to, until no bid uses an older one.
 
     Args:
         ledger: Has the change, committed.
@@ -95,8 +92,8 @@ async def withdraw_from_bids(ledger: AsyncEngine, redis: Redis, *, wait_s: float
         wait_s: Limit for publishing, a loader's help included.
 
     Returns:
-        Why the change is not in force yet, or an empty string. The change stays in the ledger,
-        and a loader publishes it as soon as possible.
+        Why the change is not in force yet, or empty. The change stays in the ledger, for a loader
+        to publish.
     """
     async with reading(ledger) as conn:
         wanted = await revision(conn)
@@ -116,7 +113,7 @@ async def let_catalog_be_in_force(ledger: AsyncEngine, redis: Redis) -> None:
     """
     Note in the ledger that no bid uses a catalog older than the store's version.
 
-    For processes that have lost the store, by the loader.
+    By the loader, for processes without the store.
 
     Raises:
         redis.exceptions.RedisError: The store can't be reached.
@@ -145,10 +142,10 @@ async def until_applied(
     Wait until the ledger shows all these requests as in force.
 
     Args:
-        ledger: A loader marks the requests here.
+        ledger: With a loader's marks.
         transaction_ids: Of the requests.
         wait_s: The limit.
-        attempt: Our own attempt; returns why it failed, or an empty string.
+        attempt: Ours; returns why it failed, or empty.
 
     Returns:
         Whether they are in force.
@@ -164,7 +161,6 @@ async def until_applied(
 async def _until(
     is_done: Callable[[], Awaitable[bool]], wait_s: float, attempt: asyncio.Task[str] | None
 ) -> bool:
-    """Wait until the ledger says so, or an attempt succeeds."""
     until_s = time.monotonic() + wait_s
     pause_s = _FIRST_PAUSE_S
     while True:
@@ -184,7 +180,7 @@ async def _until(
 
 
 async def _attempt(ledger: AsyncEngine, redis: Redis, requests: Sequence[Request]) -> str:
-    """Apply requests ourselves; return why that failed, or an empty string."""
+    """Apply requests ourselves; return why that failed, or empty."""
     waiting: Set[int] = frozenset()
 
     async def apply() -> None:
@@ -196,13 +192,13 @@ async def _attempt(ledger: AsyncEngine, redis: Redis, requests: Sequence[Request
 
 
 async def _tried(work: Awaitable[object]) -> str:
-    """Return why some work failed, in words for people, or an empty string."""
+    """Return why some work failed, in words for people, or empty."""
     try:
         await work
     except StoreUnusable as error:
         return str(error)
     except (RedisError, OSError) as error:
-        # The type only: the text of a connection error may contain the store's URL.
+        # The text may contain the store's URL.
         return f"the store can't be written ({type(error).__name__})"
     except LedgerAway:
         return "the ledger can't be reached"

@@ -1,10 +1,9 @@
 """
-Keeps checking, in a process that needs only the ledger, that the ledger is still the store's.
+Keeps checking, in a process of the ledger alone, that the ledger is the store's.
 
-A ledger can be replaced, or restored from an older copy, while processes use it. The loader
-notices with each round at the store. A door, which seldom asks the store, runs this guard and
-accepts nothing while it objects. An unreachable store changes nothing: the ledger keeps new
-requests for it.
+A ledger in use can be replaced, or restored from an older copy. The loader notices with each round.
+A door, which seldom asks the store, runs this guard and accepts nothing while it objects. An
+unreachable store changes nothing.
 """
 
 import asyncio
@@ -30,7 +29,7 @@ class LedgerGuard:
         self._reason = ""
 
     def reasons(self) -> list[str]:
-        """Return why nothing may be accepted, if so: which ledger, or how far behind it is."""
+        """Return why nothing may be accepted, if so: the ledger, or its lag."""
         return [self._reason] if self._reason else []
 
     async def start(self) -> None:

@@ -1,25 +1,23 @@
 """
 One store, one ledger: only the store's own ledger writes to it, and never an old copy.
 
-The store's meta has its ledger's id. So a process with another ledger (another data directory, a
-forgotten SEGMENTS_LEDGER_URL) refuses, and names both.
+By the id in the store's meta, a process with another ledger (a forgotten SEGMENTS_LEDGER_URL, say)
+refuses, and names both.
 
-A restored copy has the same id, and is recognised by its numbers. The store is told each number
-of an audience, an opt-out and a catalog before its use, and keeps the highest. A ledger with
-lower numbers is *behind*: it would assign numbers twice and so show one partner's persons as
-another's, lacks recent opt-outs, and would show deleted audiences again. A copy that went on
-while the store was away may have numbers as high. But its opt-out of that number has another
-transaction id, and its catalog another name (`segments.ledger.revision`); making an audience
-changes the catalog. So it counts as behind, too.
+A restored copy has the same id, and is recognised by its numbers. The store is told each number of
+an audience, an opt-out and a catalog before its use, and keeps the highest. A ledger with lower
+numbers is *behind*: it would assign numbers twice, and so show a partner's persons as another's,
+lacks recent opt-outs, and would show deleted audiences again. A copy that went on without the store
+may have numbers as high, but another transaction id of that opt-out, and another name of its
+catalog (`segments.ledger.revision`), which each new audience changes: it is behind, too.
 
-A process that finds the ledger behind marks the store, which stops all reads and writes (bids end
-as `store_down`, reason `ledger_behind`) until `rtb-segments reconcile` was run, or the right
-ledger is back.
+A process that finds the ledger behind marks the store, which stops all reads and writes (bids:
+`store_down`, `ledger_behind`) until `rtb-segments reconcile`, or the right ledger is back.
 
     own_meta      before every write
     taken_meta    likewise, by a loader, which also takes a store without a ledger
 
-The store is read before the ledger, because the ledger has a number before the store does.
+The store is read before the ledger, which has a number first.
 
 An emptied store belongs to the first ledger whose loader finds it; to an empty ledger only until
 a ledger with content comes. A store written by an older version belongs to the present ledger.
@@ -49,17 +47,17 @@ from segments.store.reader import (
 )
 
 UNNAMED = "unnamed"
-"""The name in messages for the ledger of a store that an older version has filled."""
+"""The name in messages for an older version's ledger."""
 
 
 STORE_WITHIN_S = 30.0
-"""How long making a ledger waits for the store, which is asked first."""
+"""For the store's answer, before a ledger is made."""
 
 _LOOK_EVERY_S = 0.2
 
 
 class OtherLedger(StoreUnusable):
-    """The store belongs to another ledger than ours; the message names both."""
+    """The store belongs to another ledger; the message names both."""
 
     def __init__(self, theirs: str, ours: str) -> None:
         super().__init__(
@@ -71,7 +69,7 @@ class OtherLedger(StoreUnusable):
 
 async def own_meta(ledger: AsyncEngine, redis: Redis) -> Meta:
     """
-    Return the store's meta if our ledger may write to the store.
+    Return the store's meta if our ledger may write.
 
     Side effects: tells the store our catalog's revision, and so each audience before its first
     member.
@@ -91,7 +89,7 @@ async def own_meta(ledger: AsyncEngine, redis: Redis) -> Meta:
 
 async def taken_meta(ledger: AsyncEngine, redis: Redis) -> Meta:
     """
-    Return the store's meta like `own_meta`, after taking a store that has no ledger yet.
+    As `own_meta`, after taking a store without a ledger.
 
     Raises:
         OtherLedger, LedgerBehind, StoreUnusable: As `own_meta`.
@@ -104,7 +102,7 @@ async def taken_meta(ledger: AsyncEngine, redis: Redis) -> Meta:
 
 async def refuse_other(ledger: AsyncEngine, redis: Redis) -> None:
     """
-    Check that a store, laid out or not, has no other ledger, and that ours is not behind it.
+    Check that a store, laid out or not, has no other ledger, and ours is not behind.
 
     Raises:
         OtherLedger, LedgerBehind: As `own_meta`.
@@ -130,9 +128,9 @@ def before_making(redis: Redis, embedded_in: Path | None) -> BeforeMaking:
 
 async def refuse_beside_another(redis: Redis) -> None:
     """
-    Check that the store has no ledger, so that we may make one.
+    Check that the store has no ledger, before we make ours.
 
-    No other process may be able to make a ledger meanwhile.
+    Other processes must not make a ledger meanwhile.
 
     Raises:
         LedgerUnusable: The store has a ledger, or does not answer.
@@ -163,7 +161,7 @@ async def _asked_in_time(redis: Redis) -> Whose:
 
 async def take_for_rebuild(ledger: AsyncEngine, redis: Redis) -> None:
     """
-    Make a store our ledger's before a rebuild, and tell the store our numbers.
+    Make a store our ledger's before a rebuild; tell it our numbers.
 
     Raises:
         OtherLedger, LedgerBehind: As `own_meta`.
@@ -182,7 +180,7 @@ async def take_for_rebuild(ledger: AsyncEngine, redis: Redis) -> None:
 
 async def take_store(ledger: AsyncEngine, redis: Redis, whose: Whose) -> None:
     """
-    Make a store our ledger's if it has none, or an empty ledger while ours has content.
+    Make a store our ledger's if it has none, or an empty ledger and ours is not.
 
     Raises:
         OtherLedger: The store has accounts and ours has none: an older version filled it from
@@ -195,7 +193,7 @@ async def take_store(ledger: AsyncEngine, redis: Redis, whose: Whose) -> None:
     if is_filled and not whose.ledger_id and not holds_anything:
         raise OtherLedger(UNNAMED, ours)
     if whose.ledger_id not in ("", ours) and holds_anything:
-        # The empty ledger's catalog may have a higher version than any of ours.
+        # The empty ledger's catalog may have a higher version.
         await redis.delete(keys.VERSION)
     if whose.ledger_id != ours or holds_anything:
         await meta.take(redis, ours, holds_anything=holds_anything)
@@ -212,7 +210,7 @@ async def to_be_told(conn: AsyncConnection) -> Told:
 
 async def behind(conn: AsyncConnection, whose: Whose, shown: int) -> str:
     """
-    Return how far our ledger is behind the store; empty if it is not.
+    Return how far our ledger is behind the store; empty: not.
 
     Args:
         conn: A connection to the ledger, opened after the store was read.
@@ -233,7 +231,7 @@ async def behind(conn: AsyncConnection, whose: Whose, shown: int) -> str:
             f" {whose.last_audience}; its last opt-out is {ours.last_opt_out}, the store was told"
             f" of {whose.last_opt_out}"
         )
-    # As high, but by an opt-out that an unnoticed copy has recorded.
+    # As high, but by an unnoticed copy's opt-out.
     is_to_compare = whose.last_opt_out_of and whose.last_opt_out > ours.taken_until
     if is_to_compare:
         of = await ledger_id.transaction_of(conn, whose.last_opt_out)
@@ -255,7 +253,7 @@ async def note_behind(redis: Redis, behind: str, whose: Whose) -> None:
 
     Args:
         redis: The store.
-        behind: How far the ledger is behind; empty: it is not.
+        behind: How far the ledger is behind; empty: not.
         whose: As the store says.
 
     Raises:
@@ -270,9 +268,8 @@ async def note_behind(redis: Redis, behind: str, whose: Whose) -> None:
 
 
 async def _compare(ledger: AsyncEngine, redis: Redis, whose: Whose) -> Told:
-    """Check that our ledger is not behind; return what to tell the store about it."""
-    # Publishing compares the shown version. But the mark may go only when everything is right,
-    # whatever its reason.
+    """Check that our ledger is not behind; return numbers for the store."""
+    # Publishing compares the shown version; but the mark may go only when everything is right.
     shown = await read_version(redis) if whose.behind else 0
     async with reading(ledger) as conn:
         by_so_much = await behind(conn, whose, shown)

@@ -1,8 +1,8 @@
 """
 Opt-outs from the command line: recorded in the ledger, and put into force.
 
-The REST doors record opt-outs themselves, in the transaction that uses up the requester's
-proof; the rest is the same: see `segments.projection.in_force`.
+REST doors record opt-outs in the transaction that uses up the requester's proof; the rest is the
+same: `segments.projection.in_force`.
 """
 
 import time
@@ -30,14 +30,14 @@ async def record_opt_out(
     """
     Record a person's opt-out, and apply it to the store if the store takes writes.
 
-    Until a request has been in force for an hour, a repetition counts as the same request.
+    Until an hour in force, a repetition counts as the same request.
 
     Args:
         ledger: The system of record.
         redis: The store.
         action: RESTRICT, or ERASURE, which deletes as well.
         ids: All ids of the person, at least one.
-        account_id: The submitting account, which sets the scope; `None`: global.
+        account_id: The submitting account, for the scope; `None`: global.
         jurisdiction: As submitted; only recorded.
         submitter: As submitted; only recorded.
 

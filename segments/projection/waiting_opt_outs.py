@@ -4,8 +4,8 @@ How many opt-outs are recorded and not in force: metrics for operators.
     segments_opt_outs_waiting         they are older than a second
     segments_opt_outs_oldest_seconds  how long the oldest of them has waited; 0: none waits
 
-REST doors and loader read the ledger, so all report the same. A wait of more than some seconds
-means that no loader runs, or that the store takes no writes.
+REST doors and loader report the same ledger. After some seconds, no loader runs, or the store takes
+no writes.
 """
 
 import asyncio

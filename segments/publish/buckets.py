@@ -1,8 +1,7 @@
 """
 Reads buckets for publication: HGETALL, filter, RESTORE payload.
 
-Opt-outs that the ledger has and the store may lack are added to the records here. So a
-publication never depends on when the store gets them.
+Opt-outs of the ledger that the store may lack are added here.
 """
 
 import asyncio
@@ -54,15 +53,15 @@ class BucketReader:
         self, numbers: Iterable[int], missing: MissingOptOuts, *, pauses: bool = False
     ) -> AsyncGenerator[list[Bucket]]:
         """
-        Yield buckets in batches, including buckets that are empty after filtering.
+        Yield buckets in batches, also those emptied by the filter.
 
-        The store reads a batch while its predecessor is filtered. Close the generator
+        The store reads a batch while another is filtered. Close the generator
         (`contextlib.aclosing`) if the consumer may fail.
 
         Args:
             numbers: Of the buckets.
             missing: Opt-outs that the store may lack.
-            pauses: Leave the store to bids for as long as each batch took, as a sweep does.
+            pauses: Leave the store to bids for as long as each batch took.
         """
         if pauses:
             for some in _batched(numbers):
@@ -98,7 +97,7 @@ class BucketReader:
         """Return fields and records of some buckets, by turns."""
         async with self._redis.pipeline(transaction=False) as pipeline:
             for number in numbers:
-                # As bytes, which redis-py takes for no command whose reply it makes a dict of.
+                # As bytes: otherwise redis-py makes the reply a dict.
                 pipeline.execute_command(b"HGETALL", keys.bucket_key(number))
             return await pipeline.execute()
 
@@ -115,7 +114,7 @@ class BucketReader:
 
 
 class _Entries(dict[bytes, bytes]):
-    """Record -> its published form in a payload, empty if it is not published."""
+    """Record -> its published form in a payload; empty: not published."""
 
     def __init__(self, scope: Scope | None) -> None:
         self._scope = scope

@@ -36,7 +36,7 @@ class FileMaker:
         self._reader = BucketReader(redis, None)
 
     def take(self, scope: Scope | None) -> None:
-        """Filter by a scope from now on; files that are being made keep theirs."""
+        """Filter by a scope from now on, but for files that are being made."""
         if scope != self._scope:
             self._scope, self._reader = scope, BucketReader(self._redis, scope)
 

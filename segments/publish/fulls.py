@@ -1,9 +1,8 @@
 """
 Fulls made in the background, while increments are published: when one is due, and its result.
 
-A full replaces the last in `LATEST` without changing the state that `LATEST` names: it is made of
-that state, and of what came since. Earlier increments stay listed for a while, so that running
-followers need no full.
+A full, made of the state that `LATEST` names and of later changes, replaces the last without
+changing that state. Earlier increments stay listed for a while, for running followers.
 """
 
 import asyncio
@@ -19,10 +18,10 @@ from segments.store.published.latest import Latest, PublishedFile
 _log = logging.getLogger(__name__)
 
 NUMBERS_A_S: Final = 1000
-"""Numbers of states and of `LATEST` are times in ms, unless two would be the same."""
+"""Numbers of states and of `LATEST` are times in ms, raised if equal."""
 
 _MAX_INCREMENTS: Final = 500
-"""More than these make a full due, which shortens the list."""
+"""More make a full due, which shortens the list."""
 
 
 class Fulls:
@@ -33,7 +32,7 @@ class Fulls:
         every_s: The interval between fulls.
 
     Attributes:
-        making: The full that is being made; `None`: none is.
+        making: The full that is being made, if any.
     """
 
     def __init__(self, every_s: float) -> None:
@@ -65,7 +64,7 @@ class Fulls:
         self.making = asyncio.create_task(make)
 
     def take(self, latest: Latest) -> Latest | None:
-        """Return a `LATEST` with a full that is finished; `None`: none is, or it failed."""
+        """Return a `LATEST` with a finished full; `None`: none, or failed."""
         if self.making is None or not self.making.done():
             return None
         done, self.making = self.making, None

@@ -1,8 +1,8 @@
 """
 Publishes until told to stop, through all outages.
 
-A failure is logged once, and shown by `reasons` while it lasts; followers notice by the age of
-`LATEST`. A stop does not wait for a step: whatever a publisher is killed at, the next goes on
+A failure is logged once, and shown by `reasons` while it lasts; followers notice the age of
+`LATEST`. A stop does not wait for a step: the next publisher goes on
 (`segments.publish.publisher`).
 """
 

@@ -13,10 +13,10 @@ from segments.store.published.form import Kind
 from segments.store.published.latest import Latest, number_in
 
 KEPT_S: Final = 600.0
-"""How long a file stays that a follower may be about to read."""
+"""For a file that a follower may be about to read."""
 
 _REVOKED_KEPT_S: Final = 60.0
-"""The same for a file with data that these recipients may no longer see."""
+"""With data that these recipients may no longer see."""
 
 
 class Leftovers:
@@ -34,11 +34,11 @@ class Leftovers:
 
     async def tidy(self, latest: Latest, kept_from: int, at_s: float) -> bool:
         """
-        Delete what is due; tell whether all files are there that `LATEST` names.
+        Delete due files; tell whether all of `LATEST` are there.
 
         Args:
             latest: As last written.
-            kept_from: Files of lower numbers may hold data that may no longer be seen.
+            kept_from: Lower numbers may hold data that may no longer be seen.
             at_s: Unix time.
 
         Raises:
@@ -73,7 +73,7 @@ def names_in(latest: Latest) -> set[str]:
 
 async def are_whole(place: PublishedPlace, latest: Latest) -> bool:
     """
-    Tell whether all files are there, with the content that `LATEST` names.
+    Tell whether all files of `LATEST` are there, unchanged.
 
     Raises:
         segments.files.published_place.PlaceAway: The place is away.

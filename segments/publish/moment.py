@@ -31,7 +31,7 @@ class Now(NamedTuple):
     new: Sequence[PublishedOptOut]
     """Opt-outs that are not published yet."""
     missing: MissingOptOuts
-    """Opt-outs that the store may lack, by its number and by the ledger's marks."""
+    """Opt-outs that the store may lack, by its number and the ledger's marks."""
     revision: int
 
 

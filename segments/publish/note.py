@@ -1,8 +1,8 @@
 """
-What a publisher leaves in the store for its successor, beside the marks of changed buckets.
+A publisher's note in the store for its successor, beside the marks of changed buckets.
 
-A note belongs to one state of the publication. The next publisher takes the note of the
-state that `LATEST` names; without it, it begins anew.
+A note belongs to a state of the publication. Without the note of `LATEST`'s state, the next
+publisher begins anew.
 """
 
 import msgspec
@@ -15,7 +15,7 @@ from segments.store.published.form import UnreadableFile
 from segments.store.published.latest import LATEST_NAME, MAX_BYTES, Keys, Latest, public_text, read
 
 _FORM = 1
-"""Raised when records or catalogs are published otherwise than by the version before."""
+"""Raised when records or catalogs are published in another way."""
 
 
 class Note(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,7 +29,7 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
     """Of the store's servers, sorted; see `segments.store.servers.masters`."""
     bucket_bits: int
     kept_from: int
-    """Files of lower numbers may hold data that these recipients may no longer see."""
+    """Lower numbers may hold data that these recipients may no longer see."""
     seen: Seen
 
     def continues(self, other: "Note") -> bool:
@@ -54,7 +54,7 @@ def unpacked(raw: bytes | None) -> Note | None:
 
 async def known_latest(place: PublishedPlace, key: Ed25519PrivateKey) -> Latest | None:
     """
-    Return the `LATEST` that a place has by our key; `None`: none, or one of another key.
+    Return a place's `LATEST` by our key; `None`: none, or of another key.
 
     Raises:
         segments.files.published_place.PlaceAway: The place is away.

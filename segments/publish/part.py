@@ -1,7 +1,7 @@
 """
 The part of a store that some recipients may see, and the opt-outs that apply to it.
 
-Any process in a host's pod can read a publication, so it contains nothing else:
+Any process in a host's pod can read it, so there is nothing else:
 
     audiences    active, of active accounts, of partners granted to any of the recipients
     memberships  of these audiences, unless an opt-out of the person hides them everywhere
@@ -10,8 +10,8 @@ Any process in a host's pod can read a publication, so it contains nothing else:
     recipients   the named ones, if active
     accounts     all of these; name and public id only where a bid shows or matches them
 
-An opt-out of an account that is not in the catalog is kept: it hides everything. The bid path
-checks the times at which an audience is live.
+An opt-out of an account outside the catalog hides everything, and is kept. The bid path checks
+audiences' times.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -33,11 +33,11 @@ from segments.model.record import (
 from segments.model.refusal import NotFound
 
 UNREADABLE: Final = b"\0"
-"""Published for an unreadable record: no version decodes it, so no bid enriches from it."""
+"""Published for an unreadable record: no version decodes it."""
 
 _EXPIRY_BYTES: Final = 2
 _VERSION: Final = 0
-"""The published catalog's version: a follower counts the versions of its own store."""
+"""Of the published catalog: followers count their own store's versions."""
 
 
 class Part(NamedTuple):
@@ -45,11 +45,11 @@ class Part(NamedTuple):
 
     catalog: CatalogSnapshot
     scope: "Scope | None"
-    """Which memberships and opt-outs; `None`: all."""
+    """Of memberships and opt-outs; `None`: all."""
 
 
 class Scope(NamedTuple):
-    """Which memberships and opt-outs are published; another scope changes the buckets."""
+    """The published memberships and opt-outs; another scope changes the buckets."""
 
     audience_ids: frozenset[int]
     hidden_by: Mapping[int, frozenset[int]]
@@ -62,7 +62,7 @@ class Scope(NamedTuple):
         return account_id not in self.without_effect
 
     def differs(self, other: "Scope", audience_ids: Collection[int]) -> bool:
-        """Tell whether another scope changes records, as far as these audiences go."""
+        """Tell whether another scope changes records of these audiences."""
         wanted = frozenset(audience_ids)
         nobody: frozenset[int] = frozenset()
         return bool(self.without_effect - other.without_effect) or any(
@@ -73,9 +73,9 @@ class Scope(NamedTuple):
 
     def newly_hidden(self, then: "Scope") -> frozenset[int]:
         """
-        Return the audiences that `then` hides by opt-outs which our records omit.
+        Return the audiences that `then` hides by opt-outs that our records omit.
 
-        All audiences, for an opt-out that hides on an inventory only: none is shown only there.
+        All audiences, for an opt-out that hides on an inventory only.
         """
         found: frozenset[int] = frozenset()
         for account_id in self.without_effect - then.without_effect:
@@ -193,7 +193,7 @@ def _memberships_of(raw: bytes, audience_ids: Sequence[int], shown: frozenset[in
 
 
 def without_audiences(catalog: CatalogSnapshot, audience_ids: Collection[int]) -> CatalogSnapshot:
-    """Return a catalog without some audiences, which are not shown yet."""
+    """Return a catalog without some audiences."""
     return catalog._replace(
         audiences=tuple(each for each in catalog.audiences if each.id not in audience_ids)
     )

@@ -7,20 +7,18 @@ Publishes a store: a full now and then, increments on changes, and `LATEST` afte
     when due      all buckets                                -> a full, in the background
 
 **`LATEST` is written only while it is true**: at `made_at_s` the ledger had no opt-out after
-`opt_outs`, and the named files contain all up to that. The ledger is read after that moment and
-before the store; `segments.publish.buckets` adds opt-outs that the store may lack. Without ledger
-or store nothing is written, and followers stop when their data is too old.
+`opt_outs`, and the files contain all up to that. The ledger is read after that moment and before
+the store; `segments.publish.buckets` adds opt-outs that the store may lack. Without ledger or store
+nothing is written, and followers' data become too old.
 
 **An increment holds a bounded number of buckets**, so that opt-outs never wait for a flood of
-changes: the rest is owed to the next increment. When the scope changes (a grant, a revocation,
-an account's reach), all buckets are owed. A revoked audience leaves the catalog at once; a newly
-visible audience enters when no bucket is owed, and a full follows. An audience made since the
-last increment was in no bucket before, and enters at once.
+changes: the rest is owed to the next. When the scope changes (a grant, a revocation, an account's
+reach), all buckets are owed, and a full follows. `segments.publish.visible` says when an audience
+leaves or enters the catalog.
 
-**A publisher that is stopped or killed loses nothing.** Files that no `LATEST` names are deleted
-later. Changed buckets stay marked until `LATEST` names a file with them. The next publisher goes on
-from `LATEST` if the store is the same as then and has a note of its state
-(`segments.publish.note`). Otherwise, also amid a round of all buckets, it begins with a full.
+**A publisher that is stopped or killed loses nothing.** Changed buckets stay marked until `LATEST`
+names a file with them. The next publisher goes on from `LATEST` if the same store has a note of its
+state (`segments.publish.note`). Otherwise, also amid a round of all buckets, it begins with a full.
 """
 
 import logging
@@ -55,7 +53,7 @@ from segments.store.servers.masters import runs
 _log = logging.getLogger(__name__)
 
 SAY_EVERY_S: Final = 25.0
-"""How often `LATEST` is rewritten without changes; readers are promised 30 s."""
+"""Between rewrites of an unchanged `LATEST`; readers are promised 30 s."""
 
 _BECAME_ANOTHER: Final = "the store became another while it was read"
 
@@ -72,12 +70,12 @@ class Publisher:
         names: Of the recipients; `None`: everything is published.
         spool_dir: For a file while it is made.
         options: Intervals and batch sizes.
-        name: Of the publication; different for each place.
+        name: Of the publication; one a place.
         place_name: The place, for people.
         now_s: Unix time.
 
     Attributes:
-        latest: As last written; `None`: this publisher has written none yet.
+        latest: As last written, if any.
     """
 
     def __init__(
@@ -110,12 +108,12 @@ class Publisher:
         self._bucket_bits = 0
         self._owed: set[int] = set()
         self._owes_all = False
-        """`_owed` is the rest of all buckets, which are marked nowhere else."""
+        """`_owed` is the rest of all buckets, marked nowhere else."""
         self._fulls = Fulls(options.full_every_s)
         self._changes_at_s = self._opt_outs_at_s = 0.0
         self._last_number = 0
         self._kept_from = 0
-        """Older fulls may contain data that these recipients may no longer see."""
+        """Older fulls may have data that these recipients may no longer see."""
         self.latest: Latest | None = None
 
     async def step(self) -> None:
@@ -135,8 +133,8 @@ class Publisher:
         if self.latest is None or await self._is_lost(now):
             await self._begin(now)
             return
-        # Read after the changed buckets were taken: an audience that is newer than this catalog has
-        # no members in these buckets yet, or they are marked again.
+        # After the changed buckets were taken: a newer audience has no members in them, or they are
+        # marked again.
         async with reading(self._ledger) as conn:
             now = now._replace(revision=await revision(conn))
         if now.revision != self._revision:
@@ -145,7 +143,7 @@ class Publisher:
         are_opt_outs_due = now.new and now.at_s - self._opt_outs_at_s >= (
             self._options.opt_outs_every_s
         )
-        # A full has the number of a state, and needs a new one though nothing has changed.
+        # A full needs a new state's number, even without changes.
         needs_state = self.latest.state == self.latest.full.number and self._is_full_due(now)
         if numbers or are_opt_outs_due or self._visible.is_new or needs_state:
             await self._increment(now, numbers)
@@ -164,7 +162,7 @@ class Publisher:
         await self._fulls.stop()
 
     async def full_made(self) -> None:
-        """Wait for a full that is being made in the background, if one is."""
+        """Wait for a full in the background, if any."""
         if self._fulls.making is not None:
             await self._fulls.making
 
@@ -179,7 +177,7 @@ class Publisher:
         )
         numbers = None
         if not is_other:
-            # `take` repeats buckets in hand until they are done: finish those first.
+            # `take` repeats buckets in hand: finish those first.
             if self._owed or now.at_s - self._changes_at_s < self._options.changes_every_s:
                 return False
             numbers = await self._changed.take(now.meta, now.at_s)
@@ -194,7 +192,7 @@ class Publisher:
         async with reading(self._ledger) as conn:
             catalog = await snapshot_of(conn, now.revision)
         if self._visible.take(catalog):
-            await self.stop()  # the running full contains data that must be hidden now
+            await self.stop()  # the running full has data that must be hidden now
             self._owed.update(range(1 << now.meta.bucket_bits))
             self._owes_all = True
             self._fulls.want()
@@ -205,9 +203,9 @@ class Publisher:
     # Where a publication begins or goes on.
 
     async def _resume(self) -> None:
-        """Go on from what an earlier publisher has left, if that is safe."""
+        """Go on from an earlier publisher's state, if that is safe."""
         meta = await own_meta(self._ledger, self._redis)
-        # Owned before `LATEST` is read: after this, an earlier publisher changes nothing.
+        # First: from here on an earlier publisher changes nothing.
         notes = await self._changed.resume(meta, self._now_s())
         before = await known_latest(self._place, self._key)
         known = [number_in(name) or 0 for name in await self._place.names()]
@@ -230,7 +228,7 @@ class Publisher:
     async def _begin(self, now: Now) -> None:
         """Publish everything, regardless of earlier publications."""
         await self.stop()
-        # Should this fail, it begins again: nothing is marked of what changed before.
+        # After a failure, begin again: earlier changes are not marked.
         self.latest = None
         self._runs = await self._found_runs()
         await self._changed.begin(now.meta, now.at_s)
@@ -317,7 +315,7 @@ class Publisher:
             full=full,
             increments=increments,
         )
-        # Without a note while a round of all buckets is under way: its rest is marked nowhere.
+        # Amid a round of all buckets without a note: its rest is marked nowhere.
         can_be_resumed = is_last or not (self._owes_all or self._visible.hides_some)
         note = packed(self._note(now.meta)) if can_be_resumed else b""
         if not await self._changed.note(latest.state, note):
@@ -332,7 +330,7 @@ class Publisher:
         Check that the store was not emptied or replaced while it was read.
 
         Raises:
-            StoreUnusable: It may have been, or has another publisher; discard the file.
+            StoreUnusable: It may have been, or has another publisher.
         """
         meta = await own_meta(self._ledger, self._redis)
         is_same = meta.bucket_bits == now.meta.bucket_bits
@@ -350,6 +348,6 @@ class Publisher:
         )
 
     def _number(self) -> int:
-        """Return a number above all earlier ones, even of a forgotten publisher."""
+        """Return a number above all earlier ones."""
         self._last_number = max(self._last_number + 1, int(self._now_s() * NUMBERS_A_S))
         return self._last_number

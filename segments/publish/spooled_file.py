@@ -1,9 +1,9 @@
 """
 A published file while it is made: on the local disk, written beside the event loop.
 
-Compression and checksums take half of the time of a full, and release Python's lock. So they run in
-a thread, on a few MiB at a time, while the store reads the next buckets and this process filters
-them. One piece at most waits for the thread: memory stays bounded, and the parts keep their order.
+Compression and checksums, half of a full's time, release Python's lock. So they run in a thread, on
+a few MiB at a time, while the next buckets are read and filtered. A single piece waits for the
+thread: memory is bounded, and parts keep their order.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from segments.store.published.form import (
 )
 
 _PIECE_BYTES: Final = 1 << 20
-"""Large enough that the thread rarely waits for Python's lock, 5 ms each time at worst."""
+"""So that the thread rarely waits for Python's lock, 5 ms at worst."""
 
 
 class SpooledFile:
@@ -76,7 +76,7 @@ class SpooledFile:
             await writing
 
     def cancel(self) -> None:
-        """Give the file up: a thread that still writes meets a closed file, and nobody waits."""
+        """Give the file up: a thread that still writes meets a closed file."""
         if self._writing is not None:
             self._writing.cancel()
 

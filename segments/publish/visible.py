@@ -1,13 +1,12 @@
 """
-The audiences that followers see: from the ledger's catalog, in an order that never shows too much.
+The audiences that followers see, in an order that never shows too much.
 
     shown     followers see it, and every published bucket has its members
     hidden    granted since, or of an account whose opt-outs count only since: published buckets
               lack its members or these opt-outs; shown once every bucket was published anew
 
 A revoked audience leaves the catalog at once, its members with the next round of all buckets. An
-audience that was made after the last look had no members in any published bucket, and is shown at
-once.
+audience made after the last look had no published members, and is shown at once.
 """
 
 from collections.abc import Collection
@@ -19,12 +18,12 @@ from segments.publish.part import Part, Scope, part_of, without_audiences
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """All that must be known of an earlier publication to go on from it."""
+    """An earlier publication, to go on from."""
 
     scope: Scope | None
-    """By which every published bucket was filtered; `None`: everything is published."""
+    """The filter of every published bucket; `None`: everything is published."""
     last_audience: int
-    """The highest number of an audience in the whole catalog by then."""
+    """The highest in the whole catalog by then."""
 
 
 class Visible:
@@ -45,7 +44,7 @@ class Visible:
 
     @property
     def scope(self) -> Scope | None:
-        """By which records are filtered now."""
+        """The current filter of records."""
         return None if self._before is None else self._before.scope
 
     @property
@@ -64,7 +63,7 @@ class Visible:
         Forget what followers see.
 
         Args:
-            seen: What they see all the same, by an earlier publisher; `None`: nothing.
+            seen: By an earlier publisher; `None`: nothing.
         """
         self._part, self._said, self._before = None, None, seen
         self._hidden = frozenset()
@@ -73,7 +72,7 @@ class Visible:
 
     def take(self, catalog: CatalogSnapshot) -> bool:
         """
-        Take the ledger's catalog; tell whether all published buckets must be published anew.
+        Take the ledger's catalog; tell whether all buckets must be published anew.
 
         Raises:
             segments.model.refusal.NotFound: A recipient does not exist.
@@ -104,7 +103,7 @@ class Visible:
         return self._said != self.catalog()
 
     def said(self, catalog: CatalogSnapshot) -> None:
-        """Note the catalog that followers have; from now on they see its audiences."""
+        """Note the catalog that followers have."""
         self._said = catalog
         shown = self._hidden & {each.id for each in catalog.audiences}
         self._shown |= shown

@@ -1,17 +1,16 @@
 """
-The census: counts the members of all audiences in the store, exactly as of its time.
+The census: exact counts of all audiences' members in the store.
 
-The store has no list of an audience's members: a record is of a person. So all buckets are read
-once, a few at a time, with a pause as long as each round, as the sweep does it; a bid waits for one
-round trip at most. Most persons of a file have the same record, so equal records are counted
-together and parsed once.
+Records are of persons, so all buckets are read once, a few at a time, with a pause as long as each
+round, as in a sweep; a bid waits for a round trip at most. Equal records, as of most persons of a
+file, are counted together and parsed once.
 
 Discarded: the sum of jobs' tallies, which misses ends, erasures and sweeps; and HyperLogLog, which
 never forgets a member.
 
-A census is due once a day, and within ten minutes for an audience whose first delivery was planned.
-A membership counts to the end of its last day, also if an opt-out hides it. Between the first and
-the last round a loader may write, so a person who is written meanwhile counts as found.
+A census is due once a day, and within ten minutes of an audience's first planned delivery. A
+membership counts to the end of its last day, even if hidden by an opt-out. Persons written
+meanwhile count as found.
 """
 
 import asyncio
@@ -66,8 +65,8 @@ class Members:
     def __init__(self, audience_to_forbidding: Mapping[int, frozenset[int]], today: int) -> None:
         """
         Args:
-            audience_to_forbidding: The accounts whose opt-outs hide a person in an audience,
-                besides `EVERYONE`; other audiences are not counted.
+            audience_to_forbidding: Accounts, besides `EVERYONE`, whose opt-outs hide a person in an
+                audience; other audiences are not counted.
             today: A membership holds to the end of its day.
         """
         self._forbidding = audience_to_forbidding
@@ -106,8 +105,7 @@ class Members:
         ]
 
     def _count_pending(self) -> None:
-        # Most of a census's time is in this loop: a key is a number, and what does not count is
-        # left out at the end.
+        # Most of a census's time: keys are numbers, left out at the end if they do not count.
         members = self._kind_to_members
         for raw, persons in self._pending.items():
             try:
@@ -126,7 +124,7 @@ class Members:
         self._pending.clear()
 
     def _counts(self, audience_id: int, day: int) -> bool:
-        """Tell whether a membership is of a counted audience and holds today."""
+        """Tell whether a membership of a counted audience holds today."""
         return audience_id in self._forbidding and not NO_EXPIRY < day < self._today
 
     def _hides(self, account_ids: set[int], audience_id: int) -> bool:
@@ -140,13 +138,13 @@ async def census_if_due(
     show: Callable[[], None] = lambda: None,
 ) -> Census | None:
     """
-    Count all audiences if that is due and no other process looks after it.
+    Count all audiences if due, and in no other process.
 
     Args:
         ledger: Keeps the counts.
         redis: The store.
         now_s: Tells the time.
-        show: Called after each round; an exception from it ends the census.
+        show: Called after each round; may end the census by an exception.
 
     Returns:
         The results; `None` if no census was due.

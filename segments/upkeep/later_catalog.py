@@ -1,11 +1,10 @@
 """
 Compares a restored ledger with the later catalog in its store: lists losses, repeats restrictions.
 
-The store's catalog is the last in force, so the ledger must show no more than that: audiences
-that the catalog lacks are deleted, audiences that it hides are hidden, and its windows of time
-apply. Its relations are restored, because they extend the reach of opt-outs; its grants and other
-permissions are not. Audiences made since the restore stay: no store knows their numbers. An
-audience whose number also belonged to a lost audience stays, without members.
+The ledger must show no more than the store's catalog, the last in force: audiences that this lacks
+are deleted, audiences that it hides are hidden, its windows of time apply. Its relations, which
+extend opt-outs' reach, are restored; its grants and other permissions are not. Audiences made since
+the restore stay; with a lost audience's number, without members.
 """
 
 from collections.abc import Collection
@@ -24,7 +23,7 @@ from segments.store.reader import Whose
 
 
 class Beside:
-    """A store's catalog and its counterparts in our ledger, seen by a single transaction."""
+    """A store's catalog and our ledger's counterparts, in a single transaction."""
 
     def __init__(
         self, catalog: CatalogSnapshot, ours: list[Account], our_audiences: list[Audience]
@@ -46,7 +45,7 @@ class Beside:
         """Numbers that mean the same audience in both."""
 
     def lost_audiences(self, whose: Whose) -> list[int]:
-        """Return numbers that may have members in the store and mean nothing in the ledger."""
+        """Return numbers that may have members in the store, but no meaning in the ledger."""
         theirs = {entry.id for entry in self.catalog.audiences}
         return [
             number
@@ -107,7 +106,7 @@ async def gone(conn: AsyncConnection, both: Beside, lost_jobs: Collection[int]) 
 
 
 async def is_of_later(conn: AsyncConnection, catalog: CatalogSnapshot, whose: Whose) -> bool:
-    """Tell whether the store shows a later catalog than any of this ledger."""
+    """Tell whether the store's catalog is later than this ledger's."""
     if not catalog.version:
         return False  # deleted by a rebuild: says nothing
     if catalog.version > await revision(conn):
@@ -175,7 +174,7 @@ async def _of_accounts(conn: AsyncConnection, both: Beside) -> list[str]:
         if account.is_active and not entry.is_active:
             await accounts.set_account_active(conn, account, False)
             said.append(f"account {account.public_id}: deactivated")
-        # A relation that the ledger has ended is restored: opt-outs reach further, never less.
+        # Ended relations are restored: opt-outs reach no less.
         for number in entry.related_ids:
             if number in both.same_accounts and (account.id, number) not in related:
                 other = both.number_to_account[number]
@@ -218,7 +217,7 @@ async def _of_recipients(conn: AsyncConnection, both: Beside, now_s: float) -> l
 async def _of_access(
     conn: AsyncConnection, recipient: Recipient, entry: RecipientEntry, now_s: float
 ) -> list[str]:
-    """Require the credentials that were required, and revoke again; a lost token stays lost."""
+    """Require credentials again, and revoke again; lost tokens stay lost."""
     said: list[str] = []
     what = f"recipient {recipient.name}"
     if entry.certificates is not None and entry.certificates != recipient.certificates:

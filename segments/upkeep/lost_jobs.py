@@ -1,13 +1,11 @@
 """
 Repeats jobs that the ledger calls done and the store has lost.
 
-`segments.store.job_marks` explains such losses. A loader that meets a new server run asks it for
-the marks of done jobs. A job without its mark begins again, with every later job of the same
-partner, done or running: a partner's files apply in order, and an older one must not overwrite a
-later one.
+`segments.store.job_marks` explains such losses. A loader asks a new server run for the marks of
+done jobs. A job without its mark begins again, with the partner's later jobs, done or running: a
+partner's files apply in order.
 
-A repeated job changes only what is missing: its plan was kept, expiry days included, and its
-opt-outs are already in the records.
+By its kept plan, a repeated job changes only missing data; its opt-outs are already in the records.
 """
 
 import logging
@@ -23,22 +21,22 @@ from segments.store import job_marks
 _log = logging.getLogger(__name__)
 
 KEPT_FOR_S = 3600.0
-"""Age at which marks of ended jobs are dropped: longer than any fsync or replica lags."""
+"""Age at which ended jobs' marks are dropped: above any lag of fsync or replica."""
 
 
 async def begin_lost_again(ledger: AsyncEngine, redis: Redis, now_s: float) -> int:
     """
     Queue the jobs that the store has lost, and return the number of missing marks.
 
-    A store without marks, new or emptied, starts to keep them; the contents of an emptied one are
-    for `rebuild`.
+    A store without marks, new or emptied, starts to keep them; `rebuild` restores an emptied one's
+    contents.
     """
     since_s = await job_marks.since(redis)
     if since_s is None:
         await job_marks.begin(redis, now_s)
         return 0
     if since_s > now_s + CLOCKS_DIFFER_S:
-        # Otherwise losses of jobs that end before then would go unnoticed.
+        # Or losses of jobs that end before then would go unnoticed.
         await job_marks.reach_back(redis, now_s)
         since_s = now_s
     async with reading(ledger) as conn:
@@ -50,8 +48,7 @@ async def begin_lost_again(ledger: AsyncEngine, redis: Redis, now_s: float) -> i
             partner_to_first.setdefault(job.partner_id, job.id)  # ordered by job id
     for partner_id, first_id in partner_to_first.items():
         again = await _begin_again(ledger, partner_id, first_id)
-        # Repeated: another loader may have claimed a later job before it saw the older one as
-        # unfinished.
+        # Repeated: another loader may have claimed a later job before it saw this.
         await _begin_again(ledger, partner_id, first_id)
         _log.warning("the store has lost job %d: %d jobs are carried again", first_id, again)
     return len(lost)
@@ -59,7 +56,7 @@ async def begin_lost_again(ledger: AsyncEngine, redis: Redis, now_s: float) -> i
 
 async def _begin_again(ledger: AsyncEngine, partner_id: int, first_id: int) -> int:
     async with ledger.begin() as conn:
-        # Blocks submission and settlement of this partner's jobs: see `Realtime`.
+        # Blocks the partner's submissions and settlements: see `Realtime`.
         await accounts.lock(conn, partner_id)
         return await lost_jobs.begin_again(conn, partner_id, first_id)
 
@@ -68,8 +65,8 @@ async def forget_old(ledger: AsyncEngine, redis: Redis, now_s: float) -> None:
     """
     Drop the marks of jobs that ended long enough ago.
 
-    A store that has kept marks for less time drops none: it may have been emptied, and would seem
-    to have lost all earlier jobs.
+    A store with marks for less time drops none: emptied, it would seem to have lost all earlier
+    jobs.
     """
     before_s = now_s - KEPT_FOR_S
     since_s = await job_marks.since(redis)

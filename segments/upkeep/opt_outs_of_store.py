@@ -1,9 +1,9 @@
 """
 Finds opt-outs that only the store knows, and records them in the ledger.
 
-A store holds places, not ids: the bucket and field of each. A place is enough to hide the person in
-every later store (`segments.projection.applied_opt_outs`), to scrub delivered files
-(`segments.upkeep.scrub.scrubber`) and to withdraw reports on the person.
+A store holds ids' places: bucket and field. These suffice to hide the person in later stores
+(`segments.projection.applied_opt_outs`), to scrub files (`segments.upkeep.scrub.scrubber`) and to
+withdraw reports.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -68,7 +68,7 @@ async def take_over(
 
 
 async def _said(ledger: AsyncEngine, bucket_bits: int) -> Mapping[_Key, set[bytes]]:
-    """Return the names of all ids with an opt-out in the ledger."""
+    """Return names of all ids with an opt-out in the ledger."""
     said: dict[_Key, set[bytes]] = {}
     last: tuple[int, Id] | None = None
     while True:
@@ -123,7 +123,7 @@ async def _only_in_store(
 
 def _records(reply: object) -> Iterator[tuple[bytes, bytes]]:
     """Yield a bucket's fields and records that hold an opt-out or can't be read."""
-    # The client of a single server returns a dictionary, that of a Cluster a flat list.
+    # A single server's client returns a dictionary, a Cluster's a flat list.
     pairs: Iterable[tuple[bytes, bytes]]
     if isinstance(reply, dict):
         pairs = reply.items()

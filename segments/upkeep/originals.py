@@ -1,17 +1,14 @@
 """
 Converts or deletes original delivered files when their time is up.
 
-`segments.ingest.ids_only` defines that time. A job reduces its file to ids when it ends, and its
-loader deletes a refused file that need not be kept. The rest is done here: refused files that are
-due now, jobs that broke off or are held, and originals of earlier versions, which kept every one.
-For jobs that wait for their turn see `segments.loader.long_waits`.
+`segments.ingest.ids_only` defines that time. A job's end reduces its file to ids, or deletes a
+refused one. The rest is done here: refused files that are due now, jobs that broke off or are held,
+and earlier versions' originals. For jobs that wait see `segments.loader.long_waits`.
 
-A loader runs this at its start and every hour. Each job has its own transaction, so a killed run
-continues where it stopped.
+A loader runs this at its start and every hour, with a transaction a job: a killed run continues.
 
 Announced digests and counts are not compared again. A rebuilt store stays the same, byte for byte:
-a job that broke off is replayed to its checkpoint, and the ids lie in the parts in which they were
-written.
+a broken-off job is replayed to its checkpoint, and its ids keep their parts.
 """
 
 import logging
@@ -54,8 +51,8 @@ async def see_to_originals(
 
     Args:
         tools: Ledger, blobs and time.
-        refused_file_s: How long a file refused for its metadata is kept.
-        show: Called with the progress; an exception from it ends the run.
+        refused_file_s: For which a file refused for its metadata is kept.
+        show: Called with the progress; may end the run by an exception.
 
     Raises:
         segments.ledger.database.engine.LedgerAway: Try again; likewise after errors of obstore.

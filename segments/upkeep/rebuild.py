@@ -3,14 +3,13 @@ Makes the store anew from ledger and blobs: every record, byte for byte.
 
     take the store  ->  jobs, in their order  ->  sweep  ->  opt-outs  ->  meta  ->  catalog
 
-The meta makes a store readable, so it is written after all opt-outs: no bid is answered without
-them. A killed rebuild begins anew; half a rebuild is never shown.
+The meta, which makes a store readable, is written after all opt-outs. A killed rebuild begins anew,
+unseen.
 
-**Why the bytes are the same.** A record holds opt-outs, a set that only grows and has no order, and
-memberships. Memberships of an audience are changed only by jobs of one partner, which ran one after
-another, by number. So jobs are replayed by number, each by its kept plan (audience ids, expiry
-days). The only question is whether an opt-out preceded a job's change of a person. The ledger
-answers it for each job and id:
+**Why the bytes are the same.** A record holds opt-outs, a growing set without order, and
+memberships. An audience's memberships are changed only by a single partner's jobs, which ran by
+number. So jobs are replayed by number, each by its kept plan (audience ids, expiry days). Whether
+an opt-out preceded a job's change of a person, the ledger knows for each job and id:
 
     number of the opt-out                            it came
     up to the job's `opt_outs_before`                before: the store had it at the start
@@ -18,21 +17,20 @@ answers it for each job and id:
     between, and the id is noted for both            after: see segments.ingest.late_opt_outs
     between, and not noted                           before
 
-A replayed job adds no ids that were opted out before it; opt-outs themselves are written after all
-jobs. The result is the same as in between: a RESTRICT deletes nothing, and an ERASURE deletes only
-memberships of earlier jobs, since it refuses later ones.
+A replayed job adds no ids opted out before it; opt-outs are written after all jobs. The result is
+the same: a RESTRICT deletes nothing, and an ERASURE deletes only earlier jobs' memberships, since
+it refuses later ones.
 
 **A rebuilt store can hold less** than the lost one, never more, and shows the same in every bid:
 
 - Expired memberships and those of deleted audiences are swept at once.
-- Opt-outs reach as far as the present accounts say. An account that was related to a publisher
-  later loses only what is hidden anyway.
-- A failed or unfinished job is replayed to its checkpoint; its last batch comes with the job
-  itself, or not at all. Every opt-out recorded while it ran counts as before.
+- Opt-outs reach as far as present accounts say; an account related to a publisher since loses only
+  hidden memberships.
+- A failed or unfinished job is replayed to its checkpoint, and every opt-out recorded while it ran
+  counts as before.
 
 Announced digests and counts are not compared again. Scrubbed ids make no difference: see
-`segments.upkeep.scrub.scrubber`. A file scrubbed during the rebuild changes its name, and is read
-again.
+`segments.upkeep.scrub.scrubber`. A file scrubbed during the rebuild is read again.
 """
 
 import asyncio
@@ -64,12 +62,10 @@ if TYPE_CHECKING:
     from segments.ledger.privacy.late_opt_outs import Said
 
 SETTLE_S = 5.0
-"""How long others may use a meta after reading it: a batch of merges, a probe of bids."""
+"""For others' use of a meta that they have read: a batch of merges, a probe of bids."""
 
 SETTLE_CLUSTER_S = 60.0
-"""
-The same if bids may be cut off from the meta's node: see `rtb.lookup.cluster.lookup.META_KEPT_S`.
-"""
+"""The same without the meta's node: see `rtb.lookup.cluster.lookup.META_KEPT_S`."""
 
 _LOOK_EVERY_S = 0.2
 _JOBS_AT_ONCE = 1000
@@ -77,7 +73,7 @@ _IDS_AT_ONCE = 50_000
 
 
 class CannotRebuild(Exception):
-    """The ledger names a file that can't be read; the message names the job."""
+    """A file can't be read; the message names the job."""
 
 
 class Progress(NamedTuple):
@@ -109,7 +105,7 @@ async def rebuild(
         expected_ids: Lays the store out, as for a new one.
         show: Called with the progress.
         skip_missing: Continue without jobs whose file can't be read.
-        settle_s: The pause after the store was closed; `None`: as long as others may use its meta.
+        settle_s: The pause after the store was closed; `None`: for others' use of its meta.
         is_automatic: Not started by an operator.
 
     Returns:
@@ -123,7 +119,7 @@ async def rebuild(
         obstore.exceptions.BaseError: The files can't be reached; the store is left as it was.
     """
     await check_server(tools.redis)
-    # Before the store is closed to bids: without files it would stay closed.
+    # First: without files the store would stay closed.
     await tools.blobs.check_answers()
     await take_for_rebuild(tools.ledger, tools.redis)
     name = await rebuild_claim.take(tools.redis, is_automatic=is_automatic)
@@ -220,8 +216,8 @@ class _Rebuild:
             await apply_opt_outs(self._tools.ledger, self._tools.redis, self._meta, self._writer)
             self._meta = self._meta._replace(opt_outs=last_seq)
             async with self._tools.ledger.begin() as conn:
-                # The lock blocks new opt-outs: their writer would find the store closed, and the
-                # next bid would find it open without them.
+                # The lock blocks new opt-outs, whose writer would find the store closed, and the
+                # next bid open without them.
                 await lock_catalog(conn)
                 if await opt_outs.last_seq(conn) == last_seq:
                     await self._keep_marks()
@@ -232,7 +228,7 @@ class _Rebuild:
         redis, now_s = self._tools.redis, self._tools.now_s()
         await job_marks.begin(redis, now_s)
         if is_cluster(redis):
-            # Loaders know these runs already, and check marks only of new runs.
+            # Loaders check marks only of new runs.
             await job_marks.meet(redis, await runs(redis), now_s)
 
     def _say(self, doing: str) -> None:

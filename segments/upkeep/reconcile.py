@@ -9,14 +9,14 @@ Reconciles a restored ledger with a store that went on without it.
     memberships of audiences that the ledger lacks: dropped from the store
     the store is opened
 
-Audiences, accounts, jobs and the like that only the lost ledger knew are gone. They are listed:
-only a newer backup or their partners can restore them. Memberships that their files added to
-surviving audiences stay in the store until a rebuild.
+Audiences, accounts, jobs and the like that only the lost ledger knew are gone, and are listed: only
+a newer backup or partners can restore them. Their files' memberships in surviving audiences stay in
+the store until a rebuild.
 
-An opt-out of a lost account becomes global: its reach can't be known any more.
+An opt-out of a lost account, of unknown reach, becomes global.
 
-`adopt` does the same for a store of an unrelated ledger. Its numbers mean something else, so only
-its opt-outs are kept, and a rebuild makes the rest anew.
+`adopt` keeps only the opt-outs of an unrelated ledger's store, whose numbers mean something else; a
+rebuild makes the rest anew.
 """
 
 import asyncio
@@ -54,13 +54,13 @@ class Reconciled(NamedTuple):
 
 async def reconcile(tools: Tools, *, settle_s: float = SETTLE_S) -> Reconciled | None:
     """
-    Bring a ledger that is behind its store up to it, and open the store again.
+    Bring a ledger up to its store, and open the store again.
 
-    After a kill, run it again from the beginning; nothing is done twice.
+    After a kill, run it again; nothing is done twice.
 
     Args:
         tools: Ledger, store and time.
-        settle_s: How long others may act on earlier reads, if the store was not yet marked.
+        settle_s: For others' earlier reads, if the store was not yet marked.
 
     Returns:
         The results; `None` if the ledger is not behind its store.
@@ -86,8 +86,7 @@ async def reconcile(tools: Tools, *, settle_s: float = SETTLE_S) -> Reconciled |
     async with reading(ledger) as conn:
         both = await read_beside(conn, catalog)
 
-    # Before the ledger counts as in order: a number given twice, before its ledger was known to be
-    # behind, must not show the persons of its first audience.
+    # First: a number given twice must not show the persons of its first audience.
     writer = Writer(redis, found, is_behind=True)
     await sweep_store(ledger, redis, writer, tools.now_s(), also=both.lost_audiences(found.whose))
     job_ids = await job_marks.known(redis)
@@ -96,8 +95,8 @@ async def reconcile(tools: Tools, *, settle_s: float = SETTLE_S) -> Reconciled |
         await lock_catalog(conn)
         ours = {number: await jobs.job(conn, number) for number in job_ids}
         lost_jobs = [number for number, job in ours.items() if job is None]
-        # An unfinished job's mark may belong to a lost job of the same number; without a mark the
-        # job starts from its beginning.
+        # An unfinished job's mark may be a lost job's of that number; without a mark the job starts
+        # afresh.
         unsure = [n for n, job in ours.items() if job is None or job.state is not JobState.DONE]
         both = await read_beside(conn, catalog)
         lost = await gone(conn, both, lost_jobs)
@@ -122,7 +121,7 @@ async def adopt(tools: Tools, from_id: str, *, settle_s: float = SETTLE_S) -> Re
     Args:
         tools: Ledger, store and time.
         from_id: The store's ledger.
-        settle_s: How long others may act on earlier reads.
+        settle_s: For others' earlier reads.
 
     Raises:
         Refusal: The store belongs to a third ledger, or to ours.
@@ -140,7 +139,7 @@ async def adopt(tools: Tools, from_id: str, *, settle_s: float = SETTLE_S) -> Re
         raise Refusal(f"the store belongs to ledger {whose.ledger_id or UNNAMED}, not {from_id}")
     catalog = await read_catalog(redis)
     bucket_bits = int(await redis.hget(keys.META.decode(), "bucket_bits") or 0)
-    # Closed as for the rebuild that follows: processes of the old ledger must stop.
+    # Closed as for the rebuild: the old ledger's processes must stop.
     await rebuild_claim.take(redis)
     await asyncio.sleep(settle_s)
     theirs: Theirs = {}
@@ -151,7 +150,7 @@ async def adopt(tools: Tools, from_id: str, *, settle_s: float = SETTLE_S) -> Re
     account_ids = {
         entry.id: named[entry.kind, entry.public_id].id
         for entry in catalog.accounts
-        # A sub account's name is unique only within its agency.
+        # Sub accounts' names are unique only within an agency.
         if entry.parent_id is None and (entry.kind, entry.public_id) in named
     }
     async with ledger.begin() as conn:
@@ -179,5 +178,5 @@ async def _lift(
     await ledger_id.lift(conn, until, in_use)
     await raise_revision(conn, above=max(catalog.version, whose.last_revision))
     if whose.last_revision_name:
-        # The store's revision is ours from here on; an earlier copy of the ledger lacks its name.
+        # From here on the store's revision is ours; an earlier copy lacks its name.
         await rename(conn, whose.last_revision, whose.last_revision_name)

@@ -1,8 +1,7 @@
 """
-Replays a job: `segments.upkeep.rebuild` explains for which ids, and why.
+Replays a job; `segments.upkeep.rebuild` explains why.
 
-The plan was kept with the job. An id that was opted out before the job reached it gets no
-additions; removals always happen. No decision depends on the store's contents, so the store need
+An id opted out before the job reached it gets no additions; removals always happen. The store need
 not hold any opt-out yet.
 """
 
@@ -54,7 +53,7 @@ class OptedOut:
         self, job: Job, forbidding: Collection[int], noted: Collection[tuple[int, Id]]
     ) -> Names:
         """
-        Return the names of ids that an opt-out kept from a job's additions, sorted.
+        Return the names of ids kept from a job's additions, sorted.
 
         Args:
             job: A job that has a plan.
@@ -103,7 +102,7 @@ class Replay:
             tools: As the jobs had them.
             meta: Of the store that is rebuilt.
             writer: Of the same store.
-            tree: Says whose opt-outs reach a job's audiences.
+            tree: Of the opt-outs' reach.
             opted_out: Every opted-out id.
         """
         self._tools = tools
@@ -171,7 +170,7 @@ async def read_again(job: Job, tools: FileTools, spool: Spool) -> None:
     """
     order = order_as_kept(job)
     if job.scrubbed is None:
-        # The first reading compared the announced digest and number of records.
+        # The first reading compared digest and number of records.
         order = replace(order, digest=None, records=None, hash_type=job.report.hash_type)
     reading = Reading(
         tools.blobs,

@@ -7,12 +7,10 @@ Removes data that will not be shown again.
     remains of broken writes          their process was killed
     uploads that nobody asked for     in the bucket; a URL was used twice, or a key made up
 
-A sweep changes no bid, so it may be killed anywhere and run at any time. After each round trip it
-pauses as long as the round trip took. A bid never waits for more than one round trip, one to two
-milliseconds.
+A sweep changes no bid, so it may be killed anywhere and run at any time. It pauses after each round
+trip for as long, so bids wait for a single one, one to two milliseconds.
 
-Opt-outs are never swept, nor are the files of failed jobs: a rebuild needs them for the memberships
-that those jobs wrote.
+Opt-outs are never swept, nor are failed jobs' files, whose written memberships a rebuild needs.
 """
 
 import asyncio
@@ -39,10 +37,10 @@ from segments.store.writer import Writer
 _log = logging.getLogger(__name__)
 
 ORPHANED_AFTER_S = float(S_PER_DAY)
-"""No step between a blob and its job takes this long."""
+"""Above any step between a blob and its job."""
 
 ABANDONED_AFTER_S = 7.0 * S_PER_DAY
-"""An upload without a write for this long will not be finished."""
+"""Of an upload without a write."""
 
 _BUCKETS_AT_ONCE = 8
 _SCANNED_AT_ONCE = 1000
@@ -54,7 +52,7 @@ class Swept(NamedTuple):
 
     buckets: int = 0
     dropped: int = 0  # memberships
-    unreadable: int = 0  # buckets with an unreadable record; they stay as they are
+    unreadable: int = 0  # buckets with an unreadable record; unchanged
 
 
 async def sweep_daily(
@@ -67,18 +65,18 @@ async def sweep_daily(
     abandoned_after_s: float = ABANDONED_AFTER_S,
 ) -> tuple[Swept, int] | None:
     """
-    Sweep everything, unless this was done today or another process is doing it.
+    Sweep everything, unless done today, or being done.
 
     Args:
         ledger: As for `sweep_store`.
         redis: The store.
         blobs: The delivered files.
         now_s: Tells the time.
-        show: Called with the progress; an exception from it ends the sweep.
+        show: Called with the progress; may end the sweep by an exception.
         abandoned_after_s: As for `sweep_blobs`.
 
     Returns:
-        The results and the number of deleted blobs; `None` if no sweep was due.
+        The results and the number of deleted blobs; `None`: not due.
 
     Raises:
         segments.store.reader.StoreUnusable, redis.exceptions.RedisError: As `sweep_store`; the day
@@ -86,7 +84,7 @@ async def sweep_daily(
     """
     meta = await read_meta(redis)
     today = day_of(now_s())
-    # Set with the check in a single command, before the sweep: of several loaders, one sweeps.
+    # Check and set are a single command: of several loaders, one sweeps.
     if await redis.set(keys.SWEPT, today, get=True) == b"%d" % today:
         return None
     try:
@@ -159,8 +157,8 @@ async def sweep_blobs(
         blobs: The files.
         now_s: The time.
         orphaned_after_s: A younger file may still await its reference.
-        abandoned_after_s: Time since the last write after which an unfinished file, or a file in
-            the bucket that no upload waits for, is deleted.
+        abandoned_after_s: Since the last write to an unfinished file, or to a file in the bucket
+            that no upload waits for.
     """
     abandoned_at_s = now_s - abandoned_after_s
     return (
@@ -175,7 +173,7 @@ async def _sweep_uploads(ledger: AsyncEngine, blobs: Blobs, before_s: float) -> 
     Delete files in the bucket that no upload waits for.
 
     Files that an upload waits for belong to the REST doors, however late: the bucket has confirmed
-    their receipt to the uploader.
+    their receipt.
     """
     deleted = 0
     for name in await blobs.names_before(UPLOADS, before_s):

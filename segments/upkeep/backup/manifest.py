@@ -1,16 +1,15 @@
 """
 The manifest of a backup: its files with sizes and digests, and its moment.
 
-It is written last, so a backup without one does not exist. Several backups share a place: blobs
-never change, so a blob is kept once for all of them.
+Written last: without it there is no backup. Several backups share a place, and each blob, as blobs
+never change.
 
     backups/NAME.json           the manifest; NAME is its moment, 20261130T120000Z
     backup-ledgers/NAME         the ledger: SQLite's file, or pg_dump's custom format
     backup-keys/DIGEST          a host key of the SFTP server, by its content
     backup-blobs/BLOB           a blob, below its name in the ledger
 
-No folder has a name that our other directories have: files of these folders are deleted when no
-backup needs them any more.
+These folders, whose unneeded files are deleted, share no name with our other directories.
 """
 
 from collections.abc import Mapping
@@ -23,7 +22,7 @@ from segments.files.blobs import Blobs
 from segments.files.chunks import chunks_of, in_thread
 
 FORM: Final = 1
-"""Raised by a change that an older `restore` would read wrongly."""
+"""Raised when an older `restore` would misread."""
 
 BLOBS: Final = "backup-blobs"
 LEDGERS: Final = "backup-ledgers"
@@ -34,7 +33,7 @@ _SUFFIX: Final = ".json"
 
 
 class NoBackup(Exception):
-    """The place has no such backup, or one that can't be read; the message says which."""
+    """The place has no such backup, or can't read it; the message says which."""
 
 
 class File(msgspec.Struct, frozen=True):
@@ -57,7 +56,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """Of the ledger's tables."""
 
     as_of_s: float
-    """All that the ledger acknowledged until then is in the backup."""
+    """The backup has all that was acknowledged until then."""
 
     ledger: File
     blobs_are: Literal["copied", "referenced"]
@@ -68,7 +67,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """By file name in the SFTP server's folder."""
 
     def held(self, name: str) -> dict[str, File]:
-        """Return the files of the place that belong to this backup, whose name this is."""
+        """Return the place's files of this backup, by its name."""
         blobs = {} if self.blobs_are == "referenced" else self.blobs
         return {
             ledger_path(name): self.ledger,

@@ -1,12 +1,11 @@
 """
-Puts a backup back: ledger, delivered files, host keys. The store is remade from them afterwards.
+Puts a backup back: ledger, delivered files, host keys. A rebuild makes the store from these.
 
     verify every file  ->  blobs  ->  host keys  ->  ledger
 
-Nothing is changed before every file of the backup has its size and digest. The ledger comes last:
-a restore that breaks off leaves no ledger that could be used, and is repeated. A blob has one
-content for good, so one that is there already, with its digest, is left alone; blobs of other
-names stay, and the loader's daily sweep deletes them.
+Nothing is changed before every file has its size and digest. The ledger comes last: a broken-off
+restore leaves no usable ledger, and is repeated. A blob that is there with its digest is left
+alone; others stay until the loader's daily sweep.
 """
 
 import hashlib
@@ -35,7 +34,7 @@ _NAMED_AT_MOST: Final = 5
 
 
 class CannotRestore(Exception):
-    """The backup was not put back; the message says why, and what to do."""
+    """The backup was not put back; the message has reason and remedy."""
 
 
 class Target(NamedTuple):
@@ -64,7 +63,7 @@ async def restore(
         place: The place that keeps the backups.
         name: The backup's; `None`: the newest.
         target: Where to.
-        replaces: Whether an existing ledger, blobs and host keys may be replaced.
+        replaces: Replace existing ledger, blobs and host keys.
         skips_missing: Go on without referenced blobs that are gone.
         show: Called with each step.
 

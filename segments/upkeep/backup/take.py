@@ -3,18 +3,16 @@ Takes a backup of ledger, delivered files and host keys while everything runs.
 
     blobs  ->  ledger, in a snapshot  ->  blobs that the snapshot names  ->  manifest
 
-A job's file is replaced by its ids when the job ends, and again by a scrub; so a ledger is of use
-only with the files of its moment. Blobs never change and take long to copy, a ledger takes little:
-most blobs are copied before the snapshot. If one that the snapshot names is gone by then, another
-snapshot names its successor.
+Jobs' files are replaced by ids, and by scrubs, so a ledger needs the files of its moment. Blobs
+never change and take long to copy: most are copied before the snapshot. If the snapshot names a
+lost blob, another snapshot names its successor.
 
-The ledger is read in its own snapshot and never migrated, so a new release can back up a ledger
-before it upgrades it. Blobs of a bucket may be referenced instead of copied: then the bucket must
-keep deleted versions for as long as the backup is kept.
+The ledger is never migrated, so a new release can back it up before an upgrade. Blobs of a bucket
+may be referenced instead of copied: then the bucket must keep deleted versions as long as the
+backup.
 
-A backup that breaks off leaves the earlier ones as they were: its manifest is missing. Files in the
-place that no manifest names are deleted after the next whole backup. A place takes one backup
-at a time, which a lock ensures for a directory.
+A broken-off backup has no manifest, and leaves earlier ones alone; its files are deleted after the
+next whole backup. A place takes one backup at a time, in a directory by a lock.
 """
 
 import fcntl
@@ -57,7 +55,7 @@ _LOCK: Final = ".lock"
 
 
 class CannotBackUp(Exception):
-    """The backup was not taken; the message says why, and what to do."""
+    """The backup was not taken; the message has reason and remedy."""
 
 
 class Source(NamedTuple):
@@ -139,7 +137,7 @@ async def take(
 @contextmanager
 def alone(directory: Path) -> Iterator[None]:
     """
-    Hold a directory of backups, so that a second backup does not delete what is being copied.
+    Hold a directory of backups against a second backup.
 
     Raises:
         CannotBackUp: Another process holds it.
@@ -203,7 +201,7 @@ class _Backup:
             chunks = in_thread(chunks_of(self._source.blobs.get(name)))
             self.blobs[name] = await self.put(blob_path(name), chunks)
         except Exception:
-            # Replaced meanwhile: obstore passes the reader's error on in a form of its own.
+            # Replaced meanwhile: obstore changes the reader's error.
             if await self._source.blobs.find(name) is not None:
                 raise
 

@@ -1,11 +1,11 @@
 """
 Examines everything that the service depends on, and names the cure for each fault.
 
-Each check yields a finding and changes nothing. A check without its
-prerequisite (a store, say) is left out: the finding above already says so.
+Checks change nothing. A check without its prerequisite (a store, say) is left out, as the finding
+above says.
 
-Bids, opt-outs and deliveries continue meanwhile. So a check reads the ledger before the store, and
-waits for the store to catch up: a fact recorded a moment ago is no fault.
+Work goes on meanwhile, so a check reads the ledger before the store, and waits for the store to
+catch up.
 """
 
 from collections.abc import AsyncGenerator
@@ -49,7 +49,7 @@ async def examine(deployment: Deployment) -> AsyncGenerator[Finding]:
 
 
 async def _ills(deployment: Deployment, ledger: AsyncEngine) -> list[str]:
-    """Return the faults of a deployment that answers but can't do all its work."""
+    """Return the faults of a deployment that answers."""
     async with reading(ledger) as conn:
         has_files = bool(await jobs.jobs(conn, 1))
     blobs = Blobs.looked_at(deployment.blobs_at, deployment.reserve_bytes)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 SETTLES_S = 3.0
-"""Loaders look once a second: a difference that lasts longer is no passing state."""
+"""Loaders look once a second: a longer difference does not pass."""
 
 _LOOK_EVERY_S = 0.25
 
@@ -47,7 +47,7 @@ class Deployment:
 
 
 async def settled(look: Callable[[], Awaitable[Finding]]) -> Finding:
-    """Return a check's finding; repeat a bad check for up to `SETTLES_S`."""
+    """Return a check's finding; repeat a bad one for up to `SETTLES_S`."""
     until_s = time.monotonic() + SETTLES_S
     while True:
         finding = await look()

@@ -1,8 +1,7 @@
 """
 Examines a pod that follows a publication: the place, the follower, and its store.
 
-Run it in the pod: the follower's progress is a file of the pod's own volume, and its times are
-those of the pod's own clocks.
+Runs in the pod, with its clocks and the follower's progress, a file of its volume.
 """
 
 import time

@@ -1,8 +1,8 @@
 """
 Checks the store with the bid listener's credentials and commands.
 
-The listener's own Redis user may lack a right or have a stale password. Then every bid passes
-through, while all other processes find the store well.
+If the listener's Redis user lacks a right or has a stale password, every bid passes through, while
+other processes find the store well.
 """
 
 from redis.asyncio import Redis

@@ -36,12 +36,12 @@ from segments.upkeep.doctor.findings import Deployment, Finding, Grade, settled
 from segments.upkeep.doctor.publications import look_at_publications
 
 _FULLEST_BUCKET = 300
-"""Persons in a bucket, above which every write copies more than it should."""
+"""Persons in a bucket, above which writes copy too much."""
 
 _SAMPLED_BUCKETS = 200
 
 _MISSING_SHARE = 0.5
-"""Of the memberships that the ledger expects: erasures alone rarely explain a larger gap."""
+"""Of expected memberships: erasures alone rarely explain a larger gap."""
 
 _ERRORS = 5
 """Standard errors of a sample that chance does not explain."""
@@ -134,7 +134,7 @@ async def _writing(servers: Sequence[Server]) -> Finding:
 
 
 async def _refusal_to_write(server: Server) -> ResponseError | None:
-    """Write to a slot that is not on its way to another node, and return the error if any."""
+    """Write to a slot that is not moving, and return the error, if any."""
     for slot in (slot for limits in server.slots for slot in limits):
         key = keys.fresh_key(None if server.node is None else slot)
         try:

@@ -2,18 +2,16 @@
 Removes the lines of erased ids from a delivered file: bytes in, fewer bytes out.
 
 A line is removed if it contains, anywhere and in any case, the hex digits of an erased hash: in
-quotes, padded, beside other columns, of another hash type than the file's, whether or not
-`segments.ingest.parse` accepted it as a record. A run of hex digits of another length than a hash
-is searched from each digit on: a hash with a letter attached is still the person's.
+quotes, padded, beside other columns, of another hash type, accepted as a record or not. A run of
+hex digits of another length is searched from each digit on: a hash with a letter attached is still
+the person's.
 
-A line longer than any record is removed unread, for it can't have added a person. All other lines
-stay as they came, byte for byte and in order.
+A line longer than any record, which can't have added a person, is removed unread. Other lines stay,
+byte for byte and in order.
 
-As in `segments.ingest.parse`, a block of uniform lines is a matrix, from which rows are removed;
-any other block is read line by line.
+As in `segments.ingest.parse`, a block of uniform lines is a matrix; others are read line by line.
 
-Typed columns and a customer's own storage are kept as ids of 16 bytes, not as text: there the rows
-of erased ids are removed.
+Of typed columns and a customer's own storage, kept as ids of 16 bytes, rows are removed.
 """
 
 import re
@@ -42,12 +40,12 @@ class ErasedIds:
     """
     A set of ids, tested with many at once.
 
-    A table by the first 24 bits rules most tested ids out: 16 MiB, and with a million ids four
-    times as fast as the search alone.
+    A table by the first 24 bits, 16 MiB, rules most out: with a million ids four times as fast as
+    the search alone.
 
     Args:
         ids: Whole ids.
-        placed: Places in a store, if these are all that is known: bucket bits -> ids as of
+        placed: Places in a store, if ids are unknown: bucket bits -> ids as of
             `segments.store.keys.id_in_bucket`.
     """
 
@@ -62,7 +60,7 @@ class ErasedIds:
 
     def _known(self, ids: Sequence[Id], bits: int = _TABLE_BITS) -> NDArray[np.bytes_]:
         matrix = np.frombuffer(b"".join(ids), np.uint8).reshape(-1, ID_BYTES)
-        # With fewer buckets than table entries, mark all entries of a bucket.
+        # With fewer buckets than entries, mark all of a bucket.
         known_bits = min(bits, _TABLE_BITS)
         first = _first_bits(matrix) >> np.uint32(_TABLE_BITS - known_bits)
         self._may_be.reshape(1 << known_bits, -1)[first] = True
@@ -73,8 +71,7 @@ class ErasedIds:
 
     def as_marked(self) -> "ErasedIds":
         """
-        Return the same ids as in `segments.ingest.external_audience.delta`, where the last byte is
-        a mark.
+        Return the ids as in `segments.ingest.external_audience.delta`, with a mark as last byte.
         """
         # A place does not include the last byte.
         return ErasedIds([Id(id_[:-1] + b"\0") for id_ in self._ids], self._placed)
@@ -92,7 +89,7 @@ class ErasedIds:
 
 
 class LinesThatStay:
-    """Takes the plain blocks of a file, in order; returns the text that stays."""
+    """Takes a file's plain blocks, in order; returns the text that stays."""
 
     def __init__(self, erased: ErasedIds) -> None:
         self.dropped = 0
@@ -141,7 +138,7 @@ class LinesThatStay:
         if not goes:
             return text
         self.dropped += len(goes)
-        # The piece after the last line end has none, even when lines are removed.
+        # The last piece has no line end.
         *whole, last = [
             b"" if number in goes else line + b"\n" for number, line in enumerate(lines)
         ]
@@ -150,7 +147,7 @@ class LinesThatStay:
 
 class Rows:
     """
-    Takes the blocks of a file of ids, in order; returns the bytes that stay.
+    Takes the blocks of a file of ids, in order; returns the rest.
 
     Args:
         erased: The ids to remove.
@@ -205,7 +202,7 @@ def _pieces(line: bytes) -> Iterator[bytes]:
 
 
 def _names(ids: Ids) -> NDArray[np.bytes_]:
-    # Equal lengths, so numpy's disregard of trailing zeros is harmless.
+    # Of equal length, so numpy may disregard trailing zeros.
     return np.ascontiguousarray(ids).view(f"S{ID_BYTES}").ravel()
 
 
@@ -220,7 +217,7 @@ def _are_in(sorted_names: NDArray[np.bytes_], ids: Ids) -> NDArray[np.bool_]:
 
 
 def _places(ids: Ids, bucket_bits: int) -> Ids:
-    """Return ids as a store with these bucket bits returns them: see `keys.id_in_bucket`."""
+    """Return ids as of a store with these bucket bits: see `keys.id_in_bucket`."""
     places = ids.copy()
     places[:, FIELD_END:] = 0
     first = places[:, :FIELD_START].copy().view(">u4")

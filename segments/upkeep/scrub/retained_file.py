@@ -2,10 +2,10 @@
 The kept file of a job, and its contents without erased persons.
 
 `segments.upkeep.scrub.erased_lines` selects the lines to remove. An archive is rewritten as a
-`.gz`; a `.zip` always is, because members beside its one file are not searched. Neither the job nor
-its file is changed here: the remaining lines are written elsewhere.
+`.gz`; a `.zip` always, as members beside its file are not searched. Remaining lines are written
+elsewhere: job and file stay unchanged here.
 
-All functions block, and are meant for a worker thread.
+All functions block: call them in a worker thread.
 """
 
 import hashlib
@@ -41,16 +41,16 @@ class Written(NamedTuple):
 
 @dataclass(frozen=True)
 class RetainedFile:
-    """The file of a job as the ledger named it when the job was read."""
+    """A job's file, as named when the job was read."""
 
     job: Job
     blobs: Blobs
 
     def is_to_become_ids(self) -> bool:
         """
-        Tell whether the job's file has yet to be reduced to ids.
+        Tell whether the file is yet to be reduced to ids.
 
-        Until then the file is not searched, and the job counts as not scrubbed.
+        Until then it is not searched, and counts as not scrubbed.
         """
         if self.job.state is not JobState.QUEUED or self.job.report.is_ids:
             return False
@@ -64,7 +64,7 @@ class RetainedFile:
 
     def is_to_change(self, erased: ErasedIds) -> bool:
         """
-        Tell whether anything is to be removed; a file that can't be read yet counts as changed.
+        Tell whether anything is to be removed; a file that can't be read yet is.
 
         Raises:
             Stopped: The file can't be read, although its job could read it.

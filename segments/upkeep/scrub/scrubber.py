@@ -4,23 +4,21 @@ Removes the ids of erased persons from the files that we keep.
     due file  ->  look  ->  write it anew  ->  the job names the new one  ->  delete the old one
                      \ ->  none of them in it
 
-**Whose ids, from which files.** A file holds persons of one account, its owner. An ERASURE removes
-its ids from the files of exactly those owners whose memberships it deletes
-(`segments.model.account`): a global one from all files, an advertiser's from its own. Other
-accounts' data on the person was not theirs to erase. A RESTRICT removes nothing: the memberships
-that it hides may be shown again. For an ERASURE taken over from a store
-(`segments.upkeep.reconcile`) only the places of its ids are known, by which a store tells persons
-apart; a line is removed if its id has such a place.
+**The ids, and the files.** A file holds persons of one account, its owner. An ERASURE removes its
+ids from the files of exactly those owners whose memberships it deletes (`segments.model.account`):
+a global one from all files, an advertiser's from its own. A RESTRICT removes nothing: hidden
+memberships may be shown again. Of an ERASURE taken over from a store (`segments.upkeep.reconcile`)
+only ids' places are known; a line is removed if its id has such a place.
 
-**When.** The tombstone keeps the person out of every bid and every rebuild from the first moment;
-the file follows within `SEGMENTS_SCRUB_WITHIN_H` of the ERASURE, or of its own arrival if that is
-later. A file is due when half of that time has passed since it arrived or was last searched, and
-there are erasures that it was not searched for; the other half is for the work. `rtb-segments
-scrub` does not wait. A file that a loader is reading is left until its job ends.
+**When.** The tombstone keeps the person out of every bid and rebuild from the first moment; the
+file follows within `SEGMENTS_SCRUB_WITHIN_H` of the ERASURE, or of its arrival if later. A file
+with new erasures is due when half of that time has passed since it arrived or was last searched;
+the other half is for the work. `rtb-segments scrub` does not wait. A file that a loader is reading
+waits for its job's end.
 
-**The new file** (`segments.upkeep.scrub.retained_file`) has its own name and digest, which the
-ledger records. The partner's digest and count were compared when the job first read the file, or
-are compared here, before any change.
+**The new file** (`segments.upkeep.scrub.retained_file`) has its own name and digest in the ledger.
+The partner's digest and count were compared when the job first read the file, or are compared here
+first.
 
     job                                         its file
     done, or failed with something written      is scrubbed; a rebuild reads it
@@ -30,17 +28,15 @@ are compared here, before any change.
     not begun, or held                          is scrubbed; the job reads the rest
     not begun, and to be kept as ids alone      is left to its loader, as if running
 
-**Why a rebuilt store is the same.** Where an ERASURE reaches an owner, the person is in none of
-that owner's audiences: the ERASURE deleted earlier memberships, and refuses later ones. So a line
-of an erased id adds and removes nothing in a replay, and can be missing. The ERASURE's number stays
-in the ledger for good, and an account within its reach never leaves it. When a new relation lets
-more erasures reach an owner, its files are searched anew for all of them.
+**Why a rebuilt store is the same.** An ERASURE deletes earlier memberships in the audiences of the
+owners within its reach, and refuses later ones. So a line of an erased id does nothing in a replay,
+and can be missing. The ERASURE stays in the ledger for good, and accounts never leave its reach.
+When a new relation lets more erasures reach an owner, its files are searched anew for all of them.
 
 **Killed anywhere**, a scrub loses nothing and leaves nothing half done: the new file is complete
-before the job names it; the same transaction notes the old one for deletion, by this run or the
-next. A new file that no job came to name is a stray. Strays go every hour: delivered files without
-a job after an hour and, after two days, remains of broken uploads and unrequested files in the
-bucket. No acknowledged file is among them.
+before the job names it, in the transaction that notes the old one for deletion. Strays go every
+hour: files that no job names after an hour and, after two days, remains of broken uploads and
+unrequested files in the bucket. No acknowledged file is among them.
 
 A bucket that keeps versions of deleted files must be told to drop them.
 """
@@ -87,7 +83,7 @@ class Scrub(NamedTuple):
     rewritten: int = 0
     deleted: int = 0  # files that will not be read again
     lines: int = 0  # removed
-    at_work: int = 0  # files that a loader is reading; left for a later scrub
+    at_work: int = 0  # files that a loader is reading
     unreadable: int = 0  # files that are gone or damaged
 
 
@@ -110,11 +106,10 @@ class Scrubber:
 
         Args:
             before_s: The moment; the present scrubs all files.
-            show: Called with the progress; an exception from it ends the scrub.
+            show: Called with the progress; may end the scrub by an exception.
 
         Returns:
-            The results. An unreadable file is logged and tried again the next time, and does not
-            stop the scrub.
+            The results. An unreadable file is logged, and tried again the next time.
 
         Raises:
             segments.ledger.database.engine.LedgerAway: Try again; likewise after errors of obstore.
@@ -144,7 +139,7 @@ class Scrubber:
         return at_work.done
 
     async def delete_strays(self) -> None:
-        """Delete files that never belonged to a job, sooner than a sweep does."""
+        """Delete files that never had a job, sooner than a sweep."""
         await sweep_blobs(
             self.ledger,
             self.blobs,
@@ -167,7 +162,7 @@ class Scrubber:
 
 
 class _Pass:
-    """A scrub under way; `done` holds its results so far."""
+    """A scrub under way; `done`: its results so far."""
 
     def __init__(self, scrubber: Scrubber, until_seq: int) -> None:
         self.done = Scrub()
@@ -210,7 +205,7 @@ class _Pass:
                 await self._put_off(job, error)
 
     async def _erased(self, after_seq: int, forbidding: frozenset[int]) -> ErasedIds:
-        # An owner's files mostly arrive together, and were last scrubbed together.
+        # An owner's files mostly arrived, and were scrubbed, together.
         asked = (after_seq, forbidding)
         if self._last is None or self._last[0] != asked:
             async with reading(self._ledger) as conn:

@@ -179,9 +179,17 @@ class Pipeline:
         Raises:
             MalformedRequest: `body` is not a bid request; the edge answers 400.
         """
+        return self.ask_of(self.request_of(body), recipient, catalog)
+
+    def request_of(self, body: bytes) -> Request:
+        """
+        Do the first stage alone.
+
+        Raises:
+            MalformedRequest: See `ask`.
+        """
         read = self._read
-        request = self.decode(body) if read is None else read(body, self.decode)
-        return self.ask_of(request, recipient, catalog)
+        return self.decode(body) if read is None else read(body, self.decode)
 
     def ask_of(self, request: Request, recipient: Recipient, catalog: Catalog) -> Question | Result:
         """

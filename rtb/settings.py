@@ -301,6 +301,12 @@ class RtbSettings(FollowSettings):
     have their own.
     """
 
+    trace_every: int = Field(1000, ge=0)
+    """
+    Of so many bids each worker traces one, if `SEGMENTS_OTLP_URL` is set: spans `bid`, `decode`,
+    `consent`, `lookup` and `inject`, below the sender's `traceparent`. 0: none.
+    """
+
     remember_seen: bool = False
     """
     Remember which ids were looked up, in a seen filter per day in the store (16 MiB each, for 31

@@ -1,0 +1,3 @@
+from segments.runtime import unwanted_imports
+
+unwanted_imports.hide()  # here, because it must come before any import of redis-py

@@ -32,6 +32,7 @@ from rtb.settings import RtbSettings
 from segments.runtime import http_server
 from segments.runtime.fork_server import ForkServer
 from segments.runtime.settings_reader import WrongSettings, settings_of
+from segments.runtime.telemetry import metrics_sent
 from segments.runtime.tls import UnusableTls, context_of
 
 _log = logging.getLogger(__name__)
@@ -178,6 +179,8 @@ class Supervisor:
             url_scheme=lambda: "http" if self._settings.tls is None else "https",
             following=self._settings.following,
         )
+        telemetry = self._settings.telemetry("listener")
+        await running.enter_async_context(metrics_sent(telemetry, board.collect))
         app = application(board)
         if self._explain is not None:
             self._explain.add_to(app)

@@ -42,7 +42,9 @@ from rtb.server.catalog_follower import CatalogLease, follow
 from rtb.server.deadline_timer import Deadlines
 from rtb.server.extra_headers import TellingBid, age_line_of
 from rtb.server.http.protocol import Guest, Site
+from rtb.server.http.request_heads import Head
 from rtb.server.http.request_reader import Limits
+from rtb.server.http.turn import Asker
 from rtb.server.http2.connection import Http2
 from rtb.server.http2.session import SessionLimits, new_session_of
 from rtb.server.listening_sockets import BACKLOG
@@ -56,6 +58,7 @@ from rtb.settings import RtbSettings
 from segments.runtime.bug_place import bug_place
 from segments.runtime.descriptors import max_connections, tell_of_descriptors
 from segments.runtime.log_lines import log_to_stderr
+from segments.runtime.telemetry import Telemetry
 from segments.runtime.tls import context_of
 from segments.store.error_code import Refusal
 from segments.store.servers.connection import connect
@@ -102,6 +105,7 @@ class Worker:
         settings: As the supervisor read them.
         listening: The sockets of the ports, already listening.
         counters: The worker's row.
+        index: The worker's number.
     """
 
     def __init__(
@@ -109,6 +113,7 @@ class Worker:
         settings: RtbSettings,
         listening: Sequence[socket.socket],
         counters: SharedCounters,
+        index: int = 0,
     ) -> None:
         loop = asyncio.get_running_loop()
         self._loop = loop
@@ -177,7 +182,13 @@ class Worker:
             flush=self.http2.flush,
         )
         is_telling = settings.debug_header or settings.data_age_header
-        new_bid = partial(TellingBid if is_telling else Bid, self.bids)
+        new_bid: Callable[[Asker, Head], Bid] = partial(
+            TellingBid if is_telling else Bid, self.bids
+        )
+        self._end_traces: Callable[[], None] | None = None
+        telemetry = settings.telemetry(f"worker-{index}")
+        if telemetry is not None and settings.trace_every:
+            new_bid = self._traced(new_bid, pipeline, telemetry)
         self.calls = Calls(
             self.bids,
             pipeline.ask_of,
@@ -252,6 +263,22 @@ class Worker:
             await _cancelled(*tasks)
             self._cache_meter.read()
             await redis.aclose()
+            if self._end_traces is not None:
+                await asyncio.to_thread(self._end_traces)
+
+    def _traced(
+        self, new_bid: Callable[[Asker, Head], Bid], pipeline: Pipeline, telemetry: Telemetry
+    ) -> Callable[[Asker, Head], Bid]:
+        """Trace one bid in some. A worker that traces none imports none of this."""
+        from segments.runtime.otlp import tracer_provider  # noqa: PLC0415, I001 - it comes first
+        from rtb.server.bid_spans import BidSpans  # noqa: PLC0415
+        from rtb.server.traced_bids import Sampling, TracedBid  # noqa: PLC0415
+
+        provider = tracer_provider(telemetry)
+        self._end_traces = provider.shutdown
+        emit = BidSpans(provider.get_tracer("rtb-segments"))
+        traced = partial(TracedBid, self.bids, pipeline, emit)
+        return Sampling(new_bid, traced, self._settings.trace_every)
 
     async def _serve(self) -> Sequence[asyncio.Server]:
         servers = [
@@ -454,6 +481,7 @@ async def _serve(
     listening: Sequence[socket.socket],
     counters: SharedCounters,
     supervisor: bytes,
+    index: int,
     *,
     when_ready: bool,
 ) -> int:
@@ -462,7 +490,7 @@ async def _serve(
     # The supervisor decides: it alone handles a terminal's Ctrl-C.
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_signal_handler(signal.SIGINT, lambda: None)
-    worker = Worker(settings, listening, counters)
+    worker = Worker(settings, listening, counters, index)
     if settings.has_health_on_bid_port or settings.has_metrics_on_bid_port:
         worker.bids.probes = Probes(
             supervisor,
@@ -490,7 +518,12 @@ def main() -> None:
     gc.set_threshold(_GC_THRESHOLD, 20, 100)
     gc.freeze()
     serving = _serve(
-        settings, listening, counters, arguments.supervisor, when_ready=arguments.when_ready
+        settings,
+        listening,
+        counters,
+        arguments.supervisor,
+        arguments.index,
+        when_ready=arguments.when_ready,
     )
     sys.exit(uvloop.run(serving))
 

@@ -36,6 +36,7 @@ from segments.projection.ledger_guard import LedgerGuard
 from segments.projection.one_ledger import before_making
 from segments.runtime.admin_port import shown
 from segments.runtime.log_lines import log_to_stderr
+from segments.runtime.spans import Spans
 from segments.runtime.stopping import stopping_event
 from segments.settings import Settings
 from segments.store.embedded import opened
@@ -161,7 +162,8 @@ async def _run_loader(settings: Settings) -> None:
     ):
         await LedgerGuard(ledger, redis).start()
         blobs = Blobs.open(settings.blobs_at, settings.reserve_bytes)
-        loader = Loader(settings.loader_options, ledger, redis, blobs, metrics=metrics)
+        spans = Spans(settings.telemetry("loader"))
+        loader = Loader(settings.loader_options, ledger, redis, blobs, metrics=metrics, spans=spans)
         async with shown(
             "SEGMENTS_LOADER_PORT",
             settings.loader_host,
@@ -176,8 +178,10 @@ async def _run_loader(settings: Settings) -> None:
                 settings.reserve_bytes,
                 embedded_in=settings.embedded_in,
             ),
+            telemetry=settings.telemetry("loader"),
         ):
             await loader.run(stopping)
+        await spans.aclose()
 
 
 def _head(file: Path) -> bytes:

@@ -85,6 +85,7 @@ async def _publish(settings: Settings, url: str, names: tuple[str, ...] | None) 
             registry,
             keeping.reasons,
             settings.admin_tls,
+            telemetry=settings.telemetry("publisher"),
         ):
             await keeping.run(stopping)
 

@@ -234,6 +234,7 @@ async def _run(settings: Settings, *, listens: bool) -> None:
                         settings.reserve_bytes,
                         embedded_in=settings.embedded_in,
                     ),
+                    telemetry=settings.telemetry("sftp"),
                 )
             )
             await watch()

@@ -51,6 +51,7 @@ from segments.projection.causes import away_by
 from segments.projection.waiting_opt_outs import WaitingOptOuts
 from segments.runtime.bug_place import bug_place
 from segments.runtime.pauses import wait_or_stop
+from segments.runtime.spans import Spans
 from segments.store import keys
 from segments.store.freshness import RAISED_EVERY_S
 
@@ -80,8 +81,10 @@ class Loader:
         *,
         now_s: Callable[[], float] = time.time,
         metrics: Metrics | None = None,
+        spans: Spans | None = None,
     ) -> None:
         self._options = options
+        self._spans = spans or Spans()
         self._tools = Tools(
             ledger,
             redis,
@@ -233,7 +236,11 @@ class Loader:
                 raise _Interrupted
 
         try:
-            return await self._tidied(await carry(job, self._tools, keep))
+            with self._spans.around("job") as note:
+                note("job", {"job.number": job.id})
+                carried = await carry(job, self._tools, keep)
+                note("job", {"job.state": carried.state.value})
+            return await self._tidied(carried)
         except _Interrupted:
             return await self._release(latest)
         except LeaseLost:

@@ -63,6 +63,7 @@ from segments.runtime import http_server, log_lines
 from segments.runtime.admin_port import add_health, shown
 from segments.runtime.http_limits import Limits
 from segments.runtime.ports import CannotListen
+from segments.runtime.spans import Spans
 from segments.runtime.tls import context_of
 from segments.settings import Settings
 from segments.store.servers.connection import connect
@@ -108,7 +109,10 @@ async def doors(settings: Settings, services: Services, reports: Reports) -> lis
 
 
 def application(
-    services: Services, all_doors: Sequence[Door], guard: LedgerGuard | None = None
+    services: Services,
+    all_doors: Sequence[Door],
+    guard: LedgerGuard | None = None,
+    spans: Spans | None = None,
 ) -> web.Application:
     """
     Make the application for some doors.
@@ -117,12 +121,14 @@ def application(
         services: The doors' shared services.
         all_doors: The doors to serve.
         guard: While it refuses the ledger, every operation answers 503; `None` never refuses.
+        spans: Makes one of each request; `None`: makes none.
     """
     guard = guard or LedgerGuard(services.ledger, services.redis)
     app = web.Application(
         client_max_size=1,  # bodies are read by segments.doors.rest.bodies, or streamed
         middlewares=[
             _identified,
+            *([] if spans is None else [_traced(spans)]),
             _counted(services),
             *(middleware for door in all_doors for middleware in door.middlewares),
             orderly(all_doors),
@@ -198,6 +204,7 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
                     settings.reserve_bytes,
                     embedded_in=settings.embedded_in,
                 ),
+                telemetry=settings.telemetry("api"),
             ),
             _listening(settings, services, reports, tls, guard),
             asyncio.TaskGroup() as group,
@@ -221,7 +228,9 @@ async def _listening(
     tls: SSLContext | None,
     guard: LedgerGuard,
 ) -> AsyncIterator[None]:
-    app = application(services, await doors(settings, services, reports), guard)
+    telemetry = settings.telemetry("api")
+    spans = None if telemetry is None else Spans(telemetry)
+    app = application(services, await doors(settings, services, reports), guard, spans)
     runner = runner_of(app, settings.api_limits)
     await runner.setup()
     try:
@@ -233,6 +242,8 @@ async def _listening(
         yield
     finally:
         await runner.cleanup()
+        if spans is not None:
+            await spans.aclose()
 
 
 async def _reasons(ledger: AsyncEngine, guard: LedgerGuard) -> list[str]:
@@ -303,6 +314,31 @@ async def _identified(request: web.Request, handler: Handler) -> web.StreamRespo
 async def _say_request_id(request: web.Request, answer: web.StreamResponse) -> None:
     if _REQUEST_ID in request:
         answer.headers[log_lines.REQUEST_ID_HEADER] = request[_REQUEST_ID]
+
+
+def _traced(spans: Spans) -> Middleware:
+    """Make a span of each request, below its sender's."""
+
+    @web.middleware
+    async def traced(request: web.Request, handler: Handler) -> web.StreamResponse:
+        with spans.around("request", request.headers) as note:
+            status = 499  # if the client leaves before the answer
+            try:
+                answer = await handler(request)
+                status = answer.status
+                return answer
+            except web.HTTPException as error:
+                status = error.status
+                raise
+            finally:
+                door, operation = request.get(_OPERATION, ("none", "none"))
+                method = request.method if door != "none" else "_OTHER"
+                note(
+                    f"{door} {operation}",
+                    {"http.request.method": method, "http.response.status_code": status},
+                )
+
+    return traced
 
 
 def _counted(services: Services) -> Middleware:

@@ -19,6 +19,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from segments.runtime import http_server
 from segments.runtime.health import Health
 from segments.runtime.ports import CannotListen
+from segments.runtime.telemetry import Telemetry, metrics_sent
 from segments.runtime.tls import TlsFiles, context_of
 
 Reasons = Callable[[], Awaitable[Sequence[str]]]
@@ -70,9 +71,10 @@ async def shown(
     tls: TlsFiles | None = None,
     backlog: Backlog = nothing_waits,
     ills: Reasons = nothing_is_ill,
+    telemetry: Telemetry | None = None,
 ) -> AsyncIterator[int | None]:
     """
-    Serve metrics and health while the context lasts; yields the port.
+    Serve metrics and health while the context lasts, and send the metrics; yields the port.
 
     Args:
         setting: The port's setting, for messages.
@@ -83,14 +85,31 @@ async def shown(
         tls: The TLS files; `None` for plain HTTP.
         backlog: Called likewise.
         ills: Called likewise: faults of a process that can answer.
+        telemetry: Where the metrics are sent, whether or not there is a port.
 
     Raises:
         CannotListen: The port is taken, or forbidden.
         segments.runtime.tls.UnusableTls: These files can't be used for TLS.
     """
-    if port is None:
-        yield None
-        return
+    async with metrics_sent(telemetry, registry.collect):
+        if port is None:
+            yield None
+            return
+        async with _listening(setting, host, port, registry, reasons, tls, backlog, ills) as bound:
+            yield bound
+
+
+@asynccontextmanager
+async def _listening(
+    setting: str,
+    host: str,
+    port: int,
+    registry: CollectorRegistry,
+    reasons: Reasons,
+    tls: TlsFiles | None,
+    backlog: Backlog,
+    ills: Reasons,
+) -> AsyncIterator[int]:
     context = context_of(tls)
 
     async def metrics(_: web.Request) -> web.Response:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, cast
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, field_validator
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
@@ -23,6 +23,7 @@ from pydantic_settings import (
 from segments.runtime.log_level import LogLevel
 from segments.runtime.log_lines import LogFormat
 from segments.runtime.settings_errors import IN_FILE, names_of
+from segments.runtime.telemetry import NOT_INSTALLED, Telemetry, is_installed
 
 _SERVICE_NAMES: Final = re.compile(
     r".*_(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)",
@@ -57,6 +58,39 @@ class OperatorSettings(BaseSettings):
     object a line with `time`, `level`, `process`, `logger`, `message` and, while a REST door
     answers, `request_id`.
     """
+
+    otlp_url: str | None = Field(None, validation_alias="SEGMENTS_OTLP_URL")
+    """
+    OpenTelemetry collector, such as `http://collector:4318`, to which each process sends its
+    metrics and its traces, by OTLP over HTTP. Needs `rtb-segments[otel]`. Headers and certificates
+    come from OpenTelemetry's own variables, such as `OTEL_EXPORTER_OTLP_HEADERS`. Unset: nothing is
+    sent.
+    """
+
+    otlp_every_s: float = Field(15.0, ge=0.1, le=600, validation_alias="SEGMENTS_OTLP_EVERY_S")
+    """Interval between two exports of the metrics to `SEGMENTS_OTLP_URL`, in seconds."""
+
+    @field_validator("otlp_url")
+    @classmethod
+    def _check_otlp_url(cls, url: str | None) -> str | None:
+        """Refuse a URL of another protocol, and any without the library."""
+        if url is not None:
+            if not url.startswith(("http://", "https://")):
+                raise ValueError("a collector's URL begins with http:// or https://")
+            if not is_installed():
+                raise ValueError(NOT_INSTALLED)
+        return url
+
+    def telemetry(self, process: str) -> Telemetry | None:
+        """
+        Where a process sends metrics and traces; `None`: nowhere.
+
+        Args:
+            process: As in its log lines.
+        """
+        if self.otlp_url is None:
+            return None
+        return Telemetry(self.otlp_url, self.otlp_every_s, process)
 
     @classmethod
     def settings_customise_sources(

@@ -1,0 +1,87 @@
+"""
+Spans of a control plane process: a request of a REST door, a job of the loader.
+
+No span has a URL, a header, an address or a body: these may name a person.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from segments.runtime.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+
+Note = Callable[[str, Mapping[str, str | int]], None]
+"""Takes a span's name and attributes, once they are known."""
+
+
+class Spans:
+    """
+    Makes the spans of a process.
+
+    Args:
+        telemetry: Where they are sent; `None`: there are none, and no library is imported.
+    """
+
+    def __init__(self, telemetry: Telemetry | None = None) -> None:
+        self._provider: TracerProvider | None = None
+        if telemetry is not None:
+            from segments.runtime.otlp import tracer_provider  # noqa: PLC0415 - see telemetry.py
+
+            self._provider = tracer_provider(telemetry)
+
+    @contextmanager
+    def around(self, name: str, headers: Mapping[str, str] | None = None) -> Iterator[Note]:
+        """
+        Make a span of what happens meanwhile; an exception leaves its type in it, and no text.
+
+        Args:
+            name: Of the span, unless it is noted otherwise.
+            headers: Of a request, whose `traceparent` (W3C) says what the span belongs to.
+        """
+        if self._provider is None:
+            yield _note_nothing
+            return
+        from opentelemetry.trace import SpanKind  # noqa: PLC0415
+        from opentelemetry.trace.propagation.tracecontext import (  # noqa: PLC0415
+            TraceContextTextMapPropagator,
+        )
+
+        context = None
+        if headers is not None:
+            # Names of headers have any case, and the propagator's are in lower case.
+            carrier = {key: headers[key] for key in _OF_W3C if key in headers}
+            context = TraceContextTextMapPropagator().extract(carrier)
+        tracer = self._provider.get_tracer("rtb-segments")
+        with tracer.start_as_current_span(
+            name,
+            context=context,
+            kind=SpanKind.INTERNAL if headers is None else SpanKind.SERVER,
+            record_exception=False,
+            set_status_on_exception=False,
+        ) as span:
+
+            def note(name: str, attributes: Mapping[str, str | int]) -> None:
+                span.update_name(name)
+                span.set_attributes(attributes)
+
+            try:
+                yield note
+            except BaseException as error:
+                span.set_attribute("error.type", type(error).__name__)
+                raise
+
+    async def aclose(self) -> None:
+        """Send what is left."""
+        if self._provider is not None:
+            await asyncio.to_thread(self._provider.shutdown)
+
+
+_OF_W3C = ("traceparent", "tracestate")
+
+
+def _note_nothing(_: str, __: Mapping[str, str | int]) -> None:
+    """There is no span."""

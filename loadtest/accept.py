@@ -9,8 +9,8 @@
 
 With `--grpc` the same requests are calls of `GetMutations`, and the p95 must be below 1 ms.
 
-Latency counts from a request's due time. A request that passed through for want of time is no wrong
-answer (`loadtest.answers`), and is shown.
+Latency counts from a request's due time. A request that passed through for want of time is not
+wrong (`loadtest.answers`), but shown.
 """
 
 import asyncio
@@ -70,7 +70,7 @@ class Door(NamedTuple):
     judge: Judge
     """Of all different requests."""
     run: Callable[[Sequence[int]], list[Sample[bytes]]]
-    """Sends the requests in turn, each when it is due, in nanoseconds from the start."""
+    """Sends the requests in turn, each when due, in nanoseconds from the start."""
 
 
 class Row(NamedTuple):

@@ -5,10 +5,9 @@ Unchanged parts are compared as spelled: `1.10` is not `1.1`, and a moved key is
 enriched request may lose white space between values; any other must keep its bytes.
 
 A request that passes through for want of time or of a store is late, not wrong: its outcome header
-says so, and its body must still be as it came. Each test decides how many late answers are too
-many.
+says so, and its body must be as it came. Each test limits late answers.
 
-No message quotes a body: it names the index of the request.
+Messages quote no body, but name the request's index.
 """
 
 import json
@@ -21,7 +20,7 @@ from loadtest.traffic import BidRequest, Expectation
 from rtb.outcome import Outcome
 
 LATE = frozenset({Outcome.OUT_OF_TIME, Outcome.STORE_DOWN, Outcome.SHED})
-"""Outcomes of requests for which there was no time or no store."""
+"""Outcomes for want of time or of a store."""
 
 _ID_TO_PARTNER = {partner.public_id: partner for partner in PARTNERS}
 
@@ -137,7 +136,7 @@ def _fault_of_enriched(
 def _fault_of_data(
     came: list[object], answered: list[object], segments: Mapping[str, frozenset[str]]
 ) -> str:
-    """Describe how `user.data` differs from the original with our segments appended."""
+    """Describe how `user.data` differs from the original with our segments."""
     due = {partner: set(ids) for partner, ids in segments.items()}
     for before, after in zip(came, answered, strict=False):
         wanted = due.pop(_id(before), None) if _is_of_our_taxonomy(before) else None
@@ -158,7 +157,7 @@ def _fault_of_data(
 
 
 def _is_of_our_taxonomy(data: object) -> bool:
-    """Tell whether a `Data` with a partner's id also has its `segtax`, and so gets our segments."""
+    """Tell whether a `Data` with a partner's id has its `segtax`, too."""
     partner = _ID_TO_PARTNER.get(_id(data))
     segtax = _fields(_fields(data).get("ext")).get("segtax")
     due = None if partner is None or partner.segtax is None else _Number(str(partner.segtax))
@@ -176,7 +175,7 @@ def _is_ours(data: object, wanted: set[str]) -> bool:
 
 
 def _is_extended(before: object, after: object, wanted: set[str]) -> bool:
-    """Tell whether our segments were appended to a `Data`, each once, and nothing else."""
+    """Tell whether our segments alone were appended to a `Data`, each once."""
     was, is_ = _fields(before), _fields(after)
     segments_before = _items(was.pop("segment", None))
     segments_after = _items(is_.pop("segment", None))
@@ -186,7 +185,7 @@ def _is_extended(before: object, after: object, wanted: set[str]) -> bool:
 
 
 def _is_segments(segments: list[object], wanted: set[str]) -> bool:
-    """Tell whether these are exactly the wanted segments, each once, with only their ids."""
+    """Tell whether these are the wanted segments, each once, with only their ids."""
     return sorted(map(_id, segments)) == sorted(wanted) and all(
         len(_fields(segment)) == 1 for segment in segments
     )

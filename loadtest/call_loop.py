@@ -1,9 +1,9 @@
 """
 Calls of gRPC in an open loop: `loadtest.open_loop` over HTTP/2, some streams on each connection.
 
-Frames are read and written by the package h2, at some 150 µs of CPU a call: too much for a bench
-(loadtest/bench/h2load.py), and no matter at 1,000 calls a second, though it is part of the measured
-latency. A call carries the time-out of the ARTF reference host, 100 ms.
+The package h2 takes some 150 µs of CPU a call: too much for a bench (loadtest/bench/h2load.py), but
+not at 1,000 calls a second, though part of the measured latency. A call has the ARTF reference
+host's time-out, 100 ms.
 """
 
 import socket

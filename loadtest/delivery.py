@@ -1,8 +1,8 @@
 """
 Delivers a file of hashes to the ingest on behalf of the persons' partner.
 
-As from a door, metadata names the partner and the order, a blob keeps the file, and a job in the
-ledger waits for a loader. The caller knows which loader takes the job, and how to treat a failure.
+As from a door, metadata names partner and order, a blob keeps the file, and a job waits for a
+loader, which the caller knows.
 """
 
 import hashlib
@@ -43,7 +43,7 @@ async def deliver(ledger: AsyncEngine, blobs: Blobs, hashes: Sequence[str], shar
 
 
 def segment_name(segment_id: str) -> str:
-    """Return a segment's name, whichever way it comes into the ledger."""
+    """Return a segment's name."""
     return f"Segment {segment_id}"
 
 

@@ -1,9 +1,9 @@
 """
 `make run`: the whole service on this machine, with some audiences to try it on.
 
-The demo takes no short cuts: its partner, recipient, files and logins go through an operator's
-commands, and the printed command line was first sent to the service. Of its files one fails and one
-is held, so that each page of the console has something to show.
+The demo takes no short cuts: partner, recipient, files and logins go through an operator's
+commands, and the printed command line was first sent to the service. A file fails and another is
+held, to show on the console.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ async def demo() -> int:
         The exit status for the shell: 0 after Ctrl-C or SIGTERM.
     """
     segments, rtb = read_settings(Settings), read_settings(RtbSettings)
-    # Of the files below, the last removes more than this of its audience, and is held.
+    # The last file below removes more of its audience, and is held.
     os.environ.setdefault("SEGMENTS_REMOVE_BRAKE_SHARE", _REMOVE_SHARE)
     service = await child_process.start(_command("up"))
     loop = asyncio.get_running_loop()
@@ -127,7 +127,7 @@ async def _deliver(
     action: str = "add",
     may_fail: bool = False,
 ) -> None:
-    """Deliver a file; one that `may_fail` is there to be seen as failed, or held."""
+    """Deliver a file; `may_fail`: to be seen as failed, or held."""
     data, metadata = folder / name, folder / f"{name}.json"
     data.write_text("".join(f"{line}\n" for line in lines))
     metadata.write_text(json.dumps(_metadata(data, len(lines), segments, action), indent=2))

@@ -1,14 +1,13 @@
 """
 The load driver of the bench: cheap, with exact counts.
 
-Each connection has a single request in flight and sends the next when the answer is complete, like
-an exchange with keep-alive connections, without pipelining. The requests are bytes before the clock
-starts, and an answer costs a search for the end of its header and two fields, because the driver's
-CPU is taken from the measured machine.
+Each connection sends the next request when the answer is complete, like an exchange with keep-alive
+connections, without pipelining. The driver shares the measured machine's CPU: requests are bytes
+before the clock starts, and an answer costs a search for the end of its header and two fields.
 
-Full checks come first: `ask` sends requests sequentially and returns the answers for
-`loadtest.answers` to judge. Under load each answer must repeat the status, outcome and length of
-that first answer, or have a late outcome, which is counted.
+`ask` first sends requests sequentially, for `loadtest.answers` to judge. Under load each answer
+must repeat that first answer's status, outcome and length, or have a late outcome, which is
+counted.
 
 `wrk` sends more and checks less, and may not be installed.
 """
@@ -37,7 +36,7 @@ class Exchange(NamedTuple):
 
 
 class Wrong(Exception):
-    """A server's answer under load differs from its answer before."""
+    """An answer under load differs from the one before."""
 
 
 def wire(request: BidRequest, host: str) -> bytes:
@@ -51,7 +50,7 @@ def wire(request: BidRequest, host: str) -> bytes:
 
 async def ask(host: str, port: int, requests: Sequence[BidRequest]) -> list[Exchange]:
     """
-    Send requests sequentially over one connection.
+    Send requests sequentially over a connection.
 
     Raises:
         TimeoutError: An answer did not come.
@@ -88,7 +87,7 @@ async def drive(
         count: Answers to wait for in all.
 
     Returns:
-        The number of late answers: passed through for want of time or store.
+        The number of late answers.
 
     Raises:
         Wrong: An answer differs in status, outcome or length from the expectation.
@@ -194,7 +193,7 @@ class _Connection(asyncio.Protocol):
 
 def is_late(received: bytes, expected: Answer) -> bool | None:
     """
-    Compare received bytes with the expected answer, by status, outcome and length.
+    Compare status, outcome and length with the expected answer.
 
     Returns:
         Whether the answer is late; `None` while it is incomplete.

@@ -1,9 +1,8 @@
 """
 The parts of a bid request that enrichment must not touch.
 
-They make requests realistic in size and shape, and awkward: oddities of legal JSON and of
-exchanges' traffic, all of which must leave as they came. Numbers keep their spelling (`1.10`,
-`1e3`, thirty digits), strings their escapes.
+They make requests realistic in size and shape, with oddities of legal JSON and of exchanges'
+traffic. Numbers keep their spelling (`1.10`, `1e3`, thirty digits), strings their escapes.
 """
 
 from random import Random
@@ -43,7 +42,7 @@ _ODDITIES: tuple[tuple[str, object], ...] = (
     ("", "an empty key"),
 )
 
-# Equally long, so that a count of domains fills a request to its size.
+# Equally long, to fill a request to its size.
 _BLOCKED_DOMAINS = tuple(f"advertiser-{i:04d}.example" for i in range(3_000))
 _BYTES_PER_DOMAIN = len(_BLOCKED_DOMAINS[0]) + 3
 
@@ -97,7 +96,7 @@ def device(rng: Random) -> dict[str, object]:
 
 
 def schain(rng: Random) -> dict[str, object]:
-    """Return a 3.2.25 SupplyChain of one to four nodes."""
+    """Return a 3.2.25 SupplyChain of up to four nodes."""
     nodes: list[object] = [
         {"asi": f"{rng.choice(_WORDS)}-ssp.example", "sid": str(rng.randrange(10**5)), "hp": 1}
         for _ in range(rng.randrange(1, 5))
@@ -111,7 +110,7 @@ def oddities(rng: Random) -> dict[str, object]:
 
 
 def blocked_domains(rng: Random, size_bytes: int) -> list[object]:
-    """Return a `badv` of up to this many bytes, to fill a request to its size."""
+    """Return a `badv` of up to this many bytes."""
     count = max(0, size_bytes // _BYTES_PER_DOMAIN)
     start = rng.randrange(len(_BLOCKED_DOMAINS) - count)
     return list(_BLOCKED_DOMAINS[start : start + count])

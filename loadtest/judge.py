@@ -1,9 +1,8 @@
 """
-Judges whole answers, by comparison with known right ones where possible.
+Judges whole answers, if possible by comparison with right ones.
 
-A judgement in full by `loadtest.answers` costs more CPU than the service spends. So each different
-answer is judged once; an answer that equals a right one in every byte, head and body, is not judged
-again.
+A judgement in full by `loadtest.answers` costs more CPU than the service's answer. So an answer
+that equals a right one in every byte, head and body, is not judged again.
 """
 
 from collections.abc import Sequence

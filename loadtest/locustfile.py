@@ -4,11 +4,11 @@ Locust users that send generated requests and check every answer.
     python -m loadtest seed --ids 100000
     python -m loadtest run --headless -u 20 -r 20 -t 30s --host URL --ids 100000
 
-A wrong answer is a failure, whatever its status. A late answer is none, because the service
-promises no more: the statistics list it apart, as `late: out_of_time` and so on.
+A wrong answer is a failure, whatever its status. Late answers, within the service's promise, are
+listed apart, as `late: out_of_time` and so on.
 
-Locust patches sockets and threads with gevent on import, so no other module of `loadtest` imports
-Locust or this module.
+Locust patches sockets and threads with gevent on import, so no other module imports Locust or this
+module.
 """
 
 from argparse import ArgumentParser
@@ -38,7 +38,7 @@ class Exchange(FastHttpUser):
     wait_time = constant(0)
 
     def on_start(self) -> None:
-        """Choose this user's part of the traffic: no two users send the same requests."""
+        """Choose this user's own part of the traffic."""
         options = self.environment.parsed_options
         population = Population(options.ids, options.segments_per_id)
         # Locust may run in several processes, and on several machines.

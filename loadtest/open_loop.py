@@ -1,19 +1,18 @@
 """
-A load driver whose requests are sent when they are due, independent of earlier ones.
+A load driver whose requests are sent when due, independent of earlier answers.
 
-An exchange does not wait for our last answer before its next user comes by. A closed-loop driver
-(`loadtest.driver`) sends less the slower we are, and never sees the latency of the requests that it
-did not send: coordinated omission. So
+An exchange does not wait for our last answer before its next user comes. A closed-loop driver
+(`loadtest.driver`) sends less the slower we are, and misses the latency of unsent requests:
+coordinated omission. So
 
-- due times are known before the clock starts, and latency counts **from then**, not from when a
-  request was sent: delays by service, connections or the driver itself show;
+- due times are known before the clock starts, and latency counts **from then**: delays by service,
+  connections or driver show;
 - a request takes any free connection, and waits if there is none (over HTTP/2, any free stream of
   `loadtest.call_loop`).
 
-The driver shares its CPU with the store and must not become the bottleneck: plain sockets under one
-epoll, a timerfd for the next due request (epoll's own timeout counts in milliseconds), and no
-spinning. An answer's time is read from the clock as epoll returns. The driver's own delays are
-reported too, because on a busy machine the driver may be slow.
+The driver shares its CPU with the store and must not become the bottleneck: plain sockets under a
+single epoll, a timerfd for the next due request (epoll's timeout counts in milliseconds), and no
+spinning. An answer's time is that of epoll's return. The driver's own delays are reported too.
 """
 
 import ctypes
@@ -85,7 +84,7 @@ def open_loop(
     read: Read[T],
 ) -> list[Sample[T]]:
     """
-    Send requests when they are due, and wait for all answers; blocks the thread.
+    Send requests when due, and wait for all answers; blocks the thread.
 
     Args:
         address: Host and port of the service.
@@ -95,8 +94,8 @@ def open_loop(
         read: See `Read`.
 
     Returns:
-        A sample for each request, in the order in which they ended. A connection that ends is
-        reopened; its request in flight, if any, ends without an answer.
+        A sample for each request, in the order of their ends. A connection that ends is reopened;
+        its request in flight ends without an answer.
 
     Raises:
         NotAnswered: See there.
@@ -119,7 +118,7 @@ P = TypeVar("P", bound=Place)
 
 class Loop(Generic[T, P]):
     """
-    What is due when, and the samples; a protocol's loop sends and receives.
+    Due requests and samples; a protocol's loop sends and receives.
 
     Args:
         address: Host and port of the service.
@@ -254,7 +253,7 @@ class _Http1Loop(Loop[T, _Connection]):
     def send(self, place: _Connection) -> None:
         place.is_busy = True
         try:
-            # A request is smaller than a socket's empty buffer, so a single call sends all of it.
+            # A request fits a socket's empty buffer.
             place.socket.sendall(self._sent[place.request])
         except OSError:
             self._end(place, None, time.monotonic_ns())
@@ -297,7 +296,7 @@ def _says_close(answer: bytes) -> bool:
 
 
 class _Timer:
-    """A timerfd(2) on the clock of `time.monotonic_ns`; Python has them from 3.13 on."""
+    """A timerfd(2) on the clock of `time.monotonic_ns`; Python's since 3.13."""
 
     def __init__(self) -> None:
         libc = ctypes.CDLL(None, use_errno=True)

@@ -2,9 +2,8 @@
 The parts of a bid request that enrichment depends on: identifiers, and signals of consent.
 
 docs/field.md has the places of identifiers ("Identifiers") and the refusing signals ("Consent");
-both are generated in the placements of OpenRTB 2.5 and 2.6, among parts that must make no
-difference: other sources' eids, signals that refuse nothing, malformed consent strings where none
-is needed.
+both are generated in the placements of OpenRTB 2.5 and 2.6, among parts without effect: other
+sources' eids, signals that refuse nothing, unneeded malformed consent strings.
 """
 
 from random import Random
@@ -81,7 +80,7 @@ _REFUSING_SHARE = 0.14
 
 
 def draw_signals(rng: Random) -> Signals:
-    """Draw the signals of a request; at most one refusal, so that the reason is unambiguous."""
+    """Draw a request's signals, with at most one refusal, for an unambiguous reason."""
     if rng.random() < _REFUSING_SHARE:
         return rng.choice(_REFUSING)
     signals = rng.choice(_QUIET)
@@ -121,7 +120,7 @@ def who_is(
     Args:
         rng: Decides everything that is not given.
         population: Knows the persons' identifiers.
-        numbers: Persons whose identifiers to plant where we look.
+        numbers: Persons to plant where we look.
         signals: `consent` goes into `user`, `lmt` and `dnt` into `device`.
         is_26: Place `eids` and `consent` as OpenRTB 2.6 does.
     """

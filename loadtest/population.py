@@ -1,8 +1,8 @@
 """
 The persons in the store, computed instead of remembered.
 
-A person's number determines the identifier, the segments of each partner and the opt-out. So the
-process that seeds a store and those that check answers share only `ids` and `segments_per_id`.
+A person's number determines identifier, segments of each partner and opt-out. So seeding and
+checking processes share only `ids` and `segments_per_id`.
 
     number % 10    known by                     reaches the store by
     0-3            SHA-256 of the e-mail        a partner's file
@@ -16,9 +16,8 @@ process that seeds a store and those that check answers share only `ids` and `se
     7              RESTRICT, recorded after the files were loaded: held, never shown
     107            ERASURE, recorded before: every file's row is refused
 
-Numbers from `ids` upwards are strangers: they have identifiers unknown to the store. Persons come
-in cohorts that share their segments; a file holds the persons of a cohort with the same kind of
-hash.
+Numbers from `ids` upwards are strangers, unknown to the store. Persons come in cohorts that share
+their segments; a file holds a cohort's persons of a kind of hash.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -107,7 +106,7 @@ class Population:
     The persons of a load test.
 
     Args:
-        ids: Persons in the store; one identifier each.
+        ids: Persons in the store, with an identifier each.
         segments_per_id: Segments of each person.
     """
 
@@ -158,7 +157,7 @@ class Population:
                 return id_of_email_hash(self.email_hash(number))
 
     def is_known(self, number: int) -> bool:
-        """Tell whether a number is a person in the store rather than a stranger."""
+        """Tell whether a number is a person in the store."""
         return number < self.ids
 
     def has_opted_out(self, number: int) -> bool:
@@ -175,7 +174,7 @@ class Population:
         return number // _KINDS_MODULUS % self.cohorts
 
     def shares(self, cohort: int) -> tuple[Share, ...]:
-        """Return the shares of a cohort: of one partner, or of two for every fourth cohort."""
+        """Return a cohort's shares: of a partner, or of two for every fourth cohort."""
         mine = cohort % len(PARTNERS)
         segment_ids = tuple(
             str(_FIRST_SEGMENT + cohort // len(PARTNERS) * _SEGMENT_STRIDE + k)
@@ -192,7 +191,7 @@ class Population:
 
     def live_segments(self, numbers: Iterable[int], recipient: str) -> dict[str, frozenset[str]]:
         """
-        Return the segments that a recipient may see of a person with several identifiers.
+        Return the segments of a person that a recipient may see.
 
         Args:
             numbers: The identifiers, by number; strangers add nothing.
@@ -211,7 +210,7 @@ class Population:
         return {p: frozenset(s) for p, s in partner_to_ids.items() if s}
 
     def slices(self) -> Iterator[Slice]:
-        """Yield the files, cohort by cohort, one for each kind of hash."""
+        """Yield the files, cohort by cohort, for each kind of hash."""
         for cohort in range(self.cohorts):
             numbers = range(cohort * _KINDS_MODULUS, self.ids, self.cohorts * _KINDS_MODULUS)
             for hash_ in dict.fromkeys(_HASHES):
@@ -244,7 +243,7 @@ def email_hash(number: int, hash_: str) -> str:
 
 
 def is_retired(segment_id: str) -> bool:
-    """Tell whether a segment was deactivated after the load: still held, no longer shown."""
+    """Tell whether a segment was deactivated after the load."""
     return int(segment_id) % _RETIRED_MODULUS == _RETIRED_REMAINDER
 
 

@@ -1,8 +1,8 @@
 """
 Ports for servers that are about to be started.
 
-They lie outside the kernel's range of ephemeral ports: otherwise another process would now and then
-be given such a port between our probe and the server's start.
+Outside the kernel's ephemeral range: otherwise another process might get such a port between our
+probe and the server's start.
 """
 
 import random
@@ -16,7 +16,7 @@ _FEW = 1_000
 
 def free_ports(count: int) -> list[int]:
     """Return ports without a listener."""
-    # ip(7): the first ephemeral port. If nearly all ports are ephemeral, the ports are among them.
+    # ip(7): the first ephemeral port. If nearly all ports are ephemeral, so are these.
     given = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     end = given if given > _FIRST + _FEW else 1 << 16
     ports: set[int] = set()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 
 def children_of(pid: int, *, running: str | None = None) -> list[int]:
-    """Return a process's children, optionally only those that run a program of ours."""
+    """Return a process's children, optionally only our programs."""
     try:
         tasks = list(Path(f"/proc/{pid}/task").iterdir())
         found = [int(one) for task in tasks for one in (task / "children").read_text().split()]

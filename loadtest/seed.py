@@ -9,8 +9,8 @@ Puts a population into the store, by the product's own code.
     retired segments       the ledger
     some restrictions      `segments.projection.opt_outs`, after the files
 
-Seeding again does not change the store; the ledger gets the jobs and the opt-outs again. If a
-loader is running, the two share the jobs.
+Seeding again changes only the ledger, which gets jobs and opt-outs again. A running loader shares
+the jobs.
 """
 
 import asyncio
@@ -74,7 +74,7 @@ async def seed(population: Population, settings: Settings, say: Say = lambda _: 
 
     Args:
         population: The persons; judges must be given the same.
-        settings: As of any command: the embedded store is started if it does not run.
+        settings: As of any command: an embedded store is started.
         say: Takes a line for each step.
 
     Raises:
@@ -183,7 +183,7 @@ class _Sower:
             self.done.by_file += Tally(*(getattr(report, name) for name in Tally._fields))
 
     async def write(self, cohort: int) -> None:
-        """Write the persons of a cohort that no file can carry, as the last step of a job would."""
+        """Write a cohort's persons that no file can carry, as a job's last step would."""
         population = self._population
         ids = [population.id_of(number) for number in population.not_in_files(cohort)]
         if not ids:
@@ -214,7 +214,7 @@ class _Sower:
         while job.state in (JobState.QUEUED, JobState.RUNNING):
             claimed = await self._loader.claim(job.partner_id)
             if claimed is None:
-                # Another loader has this job, or an earlier job of the partner.
+                # Another loader has this job, or an earlier one.
                 await asyncio.sleep(_OTHER_LOADER_S)
             else:
                 await self._loader.run_one(claimed, asyncio.Event())

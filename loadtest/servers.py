@@ -1,9 +1,8 @@
 """
 The servers that the bench compares: started, pinned and measured alike.
 
-The cost of a server is the CPU time of its answering process: user and system, all its threads, as
-of `getrusage`. It is read from outside by the process's CPU-time clock, `clock_getcpuclockid(3)`,
-at the kernel's resolution; /proc/PID/stat has it only in steps of 10 ms.
+A server's cost is its answering process's CPU time, user and system, in all threads, read by
+`clock_getcpuclockid(3)` at the kernel's resolution; /proc/PID/stat has steps of 10 ms.
 """
 
 import asyncio
@@ -26,7 +25,7 @@ _READY_WITHIN_S = 30
 _STOP_WITHIN_S = 15
 _POLL_S = 0.05
 _CPU_OF_PROCESS = 2
-"""The bits that `clock_getcpuclockid` adds to the inverted process id (CPUCLOCK_SCHED)."""
+"""Added by `clock_getcpuclockid` to the inverted process id (CPUCLOCK_SCHED)."""
 
 
 class NotReady(Exception):
@@ -68,14 +67,14 @@ async def used_bytes(redis: Redis) -> int:
 
 
 async def to_cpu(redis: Redis, cpu: int | None) -> None:
-    """Move a local store's server to a CPU; leave it where it is if `None`."""
+    """Move a local store's server to a CPU; `None`: leave it."""
     if cpu is not None:
         os.sched_setaffinity(int((await redis.info("server"))["process_id"]), {cpu})
 
 
 @contextmanager
 def pinned(cpu: int | None) -> Iterator[None]:
-    """Pin this thread, and everything that it starts meanwhile, to one CPU; to any if `None`."""
+    """Pin this thread, and all it starts meanwhile, to a CPU; `None`: to any."""
     if cpu is None:
         yield
         return
@@ -119,8 +118,7 @@ class Servers:
             argv: Arguments of the program.
             port: Its port.
             env: Added to our own environment.
-            answering_pid: Finds the answering process, given the started one; `None` until it
-                exists.
+            answering_pid: Finds the answering process by the started; `None` until there is one.
             program: By path; by default the Python interpreter.
 
         Raises:

@@ -1,8 +1,7 @@
 """
 The load test's own service: `rtb-segments up` as an operator runs it, seeded by `seed`.
 
-It is observed and controlled only from outside: by its health, metrics and signals, and by the
-kernel's view of its processes.
+Observed and controlled only from outside: by health, metrics, signals and the kernel's view.
 """
 
 import os
@@ -59,7 +58,7 @@ class Service(Running):
             "RTB_WORKERS": str(workers),
             **(variables or {}),
         }
-        # A limit that can be reached, set in the shell as an operator does.
+        # A reachable limit, set in the shell.
         limited = ["sh", "-c", f'ulimit -n {_DESCRIPTORS}; exec "$@"', "up"]
         argv = [*limited, sys.executable, "-m", "segments", "up"]
         super().__init__(argv, env, directory / "up.log", admin_port)
@@ -84,7 +83,7 @@ class Service(Running):
 
     @property
     def places(self) -> int:
-        """The number of connections that exceeds its workers' descriptors."""
+        """Connections beyond its workers' descriptors."""
         return _DESCRIPTORS * self.workers
 
     def hang_up(self, signal_number: int) -> None:

@@ -1,10 +1,9 @@
 """
 Bid requests as an exchange sends them, each with its expected answer.
 
-A request is made from `(seed, index)` alone, so a hundred processes make the same traffic without
-communicating, and a wrong answer can be reproduced. The expectation follows from the planted
-identifiers, by the rules of docs/field.md and from `Population`, never from parsing the request: so
-service and judge do not agree merely by a common mistake.
+A request is made from `(seed, index)` alone, so any process makes the same traffic, and a wrong
+answer can be reproduced. The expectation follows from the planted identifiers, by docs/field.md and
+`Population`, never from parsing the request, against common mistakes of service and judge.
 
     part          mix
     inventory     60 % site, 40 % app
@@ -144,7 +143,7 @@ class Traffic:
         return BidRequest(index, SEES_ALL, body, (number,), Reason.NONE, is_stripped=False)
 
     def _persons(self, rng: Random) -> tuple[int, ...]:
-        """Draw the identifiers of a request by number: none, one, two, or too many to look up."""
+        """Draw a request's identifiers by number: none, one, two, or too many."""
         if rng.random() < _TOO_MANY_IDS:
             stranger = self.population.ids + rng.randrange(10**6)
             return tuple(n for n in range(stranger, stranger + 40) if self._is_email(n))[
@@ -182,7 +181,7 @@ class Traffic:
             if not self._is_email(number) or self.population.hash_of(number) != "sha2":
                 continue
             shown = self.population.live_segments((number,), SEES_ALL)
-            # One partner, so one `Data` object: the common case.
+            # A single `Data` object: the common case.
             is_full = len(shown) == 1 and sum(map(len, shown.values())) == wanted
             if is_full and not self.population.has_opted_out(number):
                 return number
@@ -197,7 +196,7 @@ def plain_body(rng: Random, index: int, email_hashes: Sequence[str], size_bytes:
         rng: Decides irrelevant details.
         index: Becomes its id.
         email_hashes: SHA-256 each; one eid of `liveintent.com` has them all.
-        size_bytes: Approximate: the request is shorter by less than one blocked domain.
+        size_bytes: Approximate: shorter by less than a blocked domain.
     """
     uids = [{"id": email_hash, "atype": 3} for email_hash in email_hashes]
     draft: dict[str, object] = {
@@ -221,8 +220,7 @@ def expectation(request: BidRequest, population: Population) -> Expectation:
     """
     Return the expected answer to a request when the store holds this population.
 
-    In the order of the bid path: no identifier, the request's own signals, opt-outs, the segments
-    left to show.
+    In the bid path's order: no identifier, signals, opt-outs, segments to show.
     """
     if not request.planted:
         return Expectation(Outcome.NO_IDENTITY)

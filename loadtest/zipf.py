@@ -2,9 +2,8 @@
 The frequency of persons in requests: a few are frequent, most are rare.
 
 Ranks are drawn by rejection-inversion (W. Hörmann and G. Derflinger, 1996, "Rejection-inversion to
-generate variates from monotone discrete distributions"), which needs no table: the first request of
-a population of 10^8 costs as much as the last, and processes share nothing. A cumulative table with
-bisection gives the same ranks but takes 8 bytes a person and seconds to build.
+generate variates from monotone discrete distributions"), without a table: a cumulative table with
+bisection takes 8 bytes a person and seconds to build.
 """
 
 from math import exp, expm1, log, log1p
@@ -35,8 +34,7 @@ class Zipf:
             area = self._area_to + rng.random() * (self._area_from - self._area_to)
             at = self._at_area(area)
             nearest = min(max(int(at + 0.5), 1), self._count)
-            # Accept within the strip that is surely below the density, otherwise compare with the
-            # density.
+            # Accept within the strip below the density, otherwise compare.
             if nearest - at <= self._always:
                 return nearest - 1
             if area >= self._area(nearest + 0.5) - self._density(nearest):

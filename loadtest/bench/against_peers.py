@@ -6,21 +6,19 @@
     peers    the same contract by other means: loadtest/bench/peers/build.py
 
 All servers run at once, pinned to the same CPU; driver and store have another. They are driven in
-turns, and medians of rounds are compared, so that a slow minute of the machine affects all. First,
-the answers to `CHECKED` generated requests must be right, ours exactly and each peer's except for
-the spelling of numbers, and malformed requests must be refused. Each round measures each server
-three times:
+turns, and medians of rounds are compared. First, answers to `CHECKED` generated requests must be
+right, peers' except for the spelling of numbers, and malformed requests must be refused. Each round
+measures each server three times:
 
     CPU a request    closed loop, `CONNECTIONS` connections (costs.py)
     requests/s       at saturation by wrk (saturation.py); also the CPU of each request then
     p50, p99         open loop at half of its own saturation of that round (latency.py)
 
-Half of its own saturation means more requests for a faster server, and a busier driver and store.
-So the fast servers are also compared at one common rate, where the floor shows the share of driver
-and kernel.
+Half of its saturation means a busier driver and store for a faster server. So fast servers are also
+compared at a common rate, where the floor shows the share of driver and kernel.
 
-Settings are the defaults; only the peers get a longer deadline, because 32 connections keep the
-slow ones busy for most of 20 ms.
+Settings are the defaults; only peers get a longer deadline, as 32 connections keep slow servers
+busy for most of 20 ms.
 """
 
 import os
@@ -169,7 +167,7 @@ async def start_ours(
 
 
 def cpus() -> tuple[int | None, int | None]:
-    """Return a CPU for servers and another for driver and store; `None`s if there is only one."""
+    """Return a CPU for servers and another for driver and store; `None`s without a second."""
     available = sorted(os.sched_getaffinity(0))
     return (available[0], available[1]) if len(available) > 1 else (None, None)
 

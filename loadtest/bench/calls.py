@@ -6,9 +6,9 @@
     peers    grpcio's own servers with the same contract: loadtest/bench/peers/grpcio_redis.py
 
 All run at once, pinned to the same CPU; driver (h2load) and store have another. They are driven in
-turns, and medians of rounds are compared. First, the answers to `CHECKED` generated calls must be
-right, and those to all plain bids equal to the JSON door's; a peer's must be equal to ours. All
-have a second for a bid: 32 in flight keep the slow ones busy for 10 ms.
+turns, and medians of rounds are compared. First, answers to `CHECKED` generated calls must be
+right, and those to plain bids equal to the JSON door's; peers' must be equal to ours. All have a
+second for a bid: 32 in flight keep slow servers busy for 10 ms.
 """
 
 import json

@@ -1,10 +1,9 @@
 """
 Checks that a server keeps the contract before it is measured.
 
-Our answers must be exactly right. A peer's must be the same, except for the spelling of numbers,
-since orjson reads `1.10` and writes `1.1`, and for the order of segments, which has no meaning.
-Requests that a peer can't read without losing a value are left out, and must be few. Malformed
-requests must be refused: parsing the whole body is part of the measured work.
+Ours must be exactly right. A peer's must be the same, except for the spelling of numbers (orjson
+writes `1.1` for `1.10`) and the order of segments. Requests that a peer can't read without loss are
+left out, and must be few. Malformed requests must be refused: parsing the whole body is measured.
 """
 
 import asyncio

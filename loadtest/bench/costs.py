@@ -1,9 +1,8 @@
 """
 CPU time per request of the answering process, by the kernel's accounting.
 
-Closed loop: the driver keeps a request in flight on each connection, and checks every answer. A
-late request costs less than an enriched one, so a round with more than `MAX_LATE` late answers does
-not count.
+Closed loop: the driver keeps a request in flight on each connection, and checks every answer. Late
+requests cost less, so a round with more than `MAX_LATE` does not count.
 """
 
 import sys

@@ -1,7 +1,7 @@
 """
 The growth of a cost: the figures of a sweep, and conclusions from them.
 
-Two conclusions are drawn from a curve, both from its medians alone:
+Two conclusions from a curve's medians:
 
     steepest   the largest exponent over any fourfold of x, or all of x if that is less:
                0 is flat, 1 is linear, 2 is quadratic. A fixed plus a linear cost stays

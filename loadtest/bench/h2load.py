@@ -1,10 +1,9 @@
 """
-The cost of one bid, asked again and again by `h2load`: over HTTP/1.1, HTTP/2 and gRPC alike.
+The cost of a bid, repeated by `h2load` over HTTP/1.1, HTTP/2 and gRPC.
 
-h2load (Debian's nghttp2-client) speaks all three, takes a body from a file, and costs a few
-microseconds a request, so that the driver's CPU distorts none of them. It does not read answers:
-the received bytes of bodies are compared with the expected ones, since a late answer is shorter by
-its segments.
+h2load (Debian's nghttp2-client) takes a body from a file, and costs only a few microseconds a
+request. Answers are not read: received bytes of bodies are compared with expected ones, since a
+late answer is shorter by its segments.
 """
 
 import asyncio

@@ -1,10 +1,8 @@
 """
 Latency at a given rate for the bench: an open loop over known answers.
 
-The answers were judged before the clock started (`loadtest.bench.checks`), so under load each costs
-only the comparison of `loadtest.driver.is_late`, and only its latency is kept. A request costs
-about as much driver CPU as in `loadtest.driver`; the floor at the same rate shows the latency of
-driver and kernel.
+Answers were judged before (`loadtest.bench.checks`), so under load each costs only the comparison
+of `loadtest.driver.is_late`. The floor at the same rate shows the latency of driver and kernel.
 """
 
 from collections.abc import Sequence

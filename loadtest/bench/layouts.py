@@ -9,8 +9,7 @@ Bytes per id of our buckets, beside the obvious layouts.
 A set has no room for an expiry, two of a segment's four bytes in ours, so at a hundred segments a
 person the set is smaller.
 
-Keys of the plain layouts are `seg:` and the id's 16 bytes, the shortest unambiguous form; hex would
-take 16 bytes more.
+Keys of plain layouts are `seg:` and the id's 16 bytes; hex would take 16 more.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

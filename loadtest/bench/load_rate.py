@@ -8,9 +8,8 @@
     cluster ours again, if requested, into a local Redis Cluster of three masters
             and their replicas; CPU of all six, bytes of the masters
 
-Each side has its own embedded store, on an empty directory, with the product's settings (so with
-the append-only file), while the other's does not run. Results are counted before a rate is
-believed.
+Each side has its own embedded store, on an empty directory, with the product's settings (and
+append-only file), while the other's does not run. Results are counted first.
 
 Beyond the first load, `every_kind` measures loads into a store in use: the same rows again, another
 segment for the same persons, and a removal.

@@ -5,13 +5,13 @@ The savings and costs of the near cache: a worker without it beside workers with
     1 %, 10 %    room for this share of the persons in bids
     100 %        room for all of them
 
-All workers listen at once, pinned to one CPU; driver and store have another. They are driven in
-turns with the same bids: 2.8 KB, one id, drawn from the persons with a Zipf law. First, the answers
-of the worker without a cache are checked; under load all workers must repeat them.
+All workers listen at once, pinned to a CPU; driver and store have another. They are driven in turns
+with the same bids: 2.8 KB, an id, drawn from the persons with a Zipf law. First, answers of the
+worker without a cache are checked; under load all must repeat them.
 
 Measured are CPU time of worker and store per request, the hit rate of all ids, and the mean time
-from a request's last byte to its answer, by the worker's own count. The driver keeps `CONNECTIONS`
-requests in flight, so these are times of a worker at its limit.
+from a request's last byte to its answer, by the worker's own count. `CONNECTIONS` requests are in
+flight: times of a worker at its limit.
 """
 
 import asyncio

@@ -5,8 +5,8 @@ How fast opt-outs of many persons are recorded and applied: ledger and store, as
     many persons in a call       a list, as `rtb-segments restrict -` takes it
     one id a request             a privacy desk, a request after the other
 
-Every figure counts acknowledged opt-outs: in the ledger, on the disk, and in the store, so that the
-next bid obeys. They are read back and compared.
+Figures count acknowledged opt-outs, in ledger, on disk and in the store. They are read back and
+compared.
 """
 
 import asyncio

@@ -4,8 +4,8 @@ How fast a store is published and followed, and how long its files are.
     few histories      persons of one audience list share their memberships, as after few files
     random histories   every person has its own audiences and expiry days: hardly two are equal
 
-Each store is published to a directory as the part of one recipient, which sees all audiences, and
-followed into a store of its own. Then every bucket of both is compared.
+Each store is published to a directory for a recipient that sees all audiences, and followed into
+another store. Then every bucket is compared.
 """
 
 import os
@@ -103,7 +103,7 @@ class Published:
         return f"file://{self.root}/published"
 
     def publisher(self, options: PublishOptions = _ONCE) -> Publisher:
-        """Return a publisher for one recipient, which sees all audiences; it begins with a full."""
+        """Return a publisher for a recipient that sees all audiences; starts with a full."""
         return Publisher(
             self.ledger,
             self.redis,

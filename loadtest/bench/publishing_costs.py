@@ -144,7 +144,7 @@ async def _beside(made: Published, act: Callable[[], Awaitable[None]]) -> list[f
 
 
 def _probe(line: Connection, socket: str, bucket_bits: int) -> None:
-    """Look one id up at most `_RATE` times a second, and never two at once."""
+    """Look up an id at most `_RATE` times a second, never two at once."""
     rng = np.random.default_rng(2)
     client = sync_redis.Redis(unix_socket_path=socket, protocol=2)
     client.ping()

@@ -4,8 +4,8 @@ The same rows twice: as a partner's file, and as plain Redis commands.
     file        SHA-256 in hex, one a line, compressed                          by gzip
     commands    SADD seg:<SHA-256 in hex> <segment>, in the Redis protocol      for --pipe
 
-A row is 32 seeded random bytes: indistinguishable from the SHA-256 of an e-mail address, without
-the cost of hashing. They are written in blocks, so that memory does not grow with the rows.
+A row is 32 seeded random bytes, like a SHA-256 without the cost of hashing. Rows are written in
+blocks, against memory.
 """
 
 import hashlib
@@ -44,7 +44,7 @@ class Rows:
             return hashlib.file_digest(written, "md5").hexdigest()
 
     def write_commands(self, path: Path, command: str, segment: str) -> None:
-        """Write one command a row: `SADD`, or `SREM`."""
+        """Write a command a row: `SADD`, or `SREM`."""
         key_bytes = len(_KEY_PREFIX) + 2 * HASH_BYTES
         before = b"*3\r\n$%d\r\n%s\r\n$%d\r\n%s" % (
             len(command),

@@ -4,12 +4,11 @@ Requests per second at saturation, by `wrk`.
 The driver and the store share a core, which must not saturate. Measured in CPU microseconds a
 request, amid other work on the machine: 24 our own driver and 20 `wrk`; the store 8 for ours, which
 looks up many persons at once, and 15 to 20 for Go and nginx; on the other core 54 ours, 52 to 65
-Go's fasthttp, 85 to 100 nginx. So either driver outruns every server, `wrk` with more to spare, but
-not the floor. `busy` is the share of its core that a server had; the report names unsaturated
-servers, whose figure is the driver's.
+Go's fasthttp, 85 to 100 nginx. So either driver outruns every server, but not the floor. `busy` is
+the share of its core that a server had; an unsaturated server's figure is the driver's.
 
-`wrk` does not read answers, so received bytes are compared with expected ones: a late request is
-shorter by its segments.
+`wrk` does not read answers, so received bytes are compared with expected ones: late answers are
+shorter.
 """
 
 import asyncio
@@ -37,7 +36,7 @@ class Saturation(NamedTuple):
 
     @property
     def cpu_us(self) -> float:
-        """CPU microseconds per request: less than at rest, because more requests are batched."""
+        """CPU microseconds per request: less than at rest, by batching."""
         return self.busy / self.requests_per_s * 1e6
 
 

@@ -9,10 +9,9 @@
     bytes per id          beside plain layouts, against segments per person (layouts.py)
 
 Each round measures each point, CPU in a closed loop on 32 connections and latency in an open loop
-at `RATE_PER_S`, far from saturation; medians of the rounds are drawn. Apart from the swept
-quantity, requests are those of `bench`: one id, 5 segments, 2.8 KB, 32 connections. Only the
-deadline is longer: the closed loop of the last sweep ends with a thousand requests in flight, more
-than 20 ms of work.
+at `RATE_PER_S`, far from saturation; medians of the rounds are drawn. Other quantities are those of
+`bench`: one id, 5 segments, 2.8 KB, 32 connections. Only the deadline is longer: the last sweep
+ends with a thousand requests in flight, more than 20 ms of work.
 """
 
 import asyncio
@@ -216,7 +215,7 @@ async def _persons(extent: Extent) -> Sweep:
 
 
 async def _until_at_rest(redis: Redis) -> None:
-    """Wait until the store has rewritten its log, which it does after so many writes at once."""
+    """Wait until the store has rewritten its log after so many writes."""
     while True:
         doing = await redis.info("persistence")
         if not (doing["aof_rewrite_in_progress"] or doing["aof_rewrite_scheduled"]):
@@ -236,7 +235,7 @@ async def _layouts() -> list[Curve]:
 async def _swept(
     name: str, x: Sequence[float], server: Server, points: Sequence[_Asked], extent: Extent
 ) -> Sweep:
-    """Measure each point in each round, so that a slow minute is spread over all of them."""
+    """Measure each point in each round, to spread a slow minute."""
     costs: list[list[Cost]] = [[] for _ in points]
     for number in range(extent.rounds):
         say(f"{name}: round {number + 1} of {extent.rounds}")

@@ -1,8 +1,8 @@
 """
 A store of persons with an exact number of segments, for the sweeps of `scale`.
 
-Persons of `loadtest.population` differ, and some have opted out, for judging answers. Here all are
-alike, so that costs at two points of a sweep differ only by the swept quantity.
+Unlike in `loadtest.population`, all persons are alike, so that costs at two points of a sweep
+differ only by the swept quantity.
 """
 
 import hashlib

@@ -11,7 +11,7 @@
 Both regions are sent the same requests. In the first, an answer that begins after an
 acknowledgement must obey it. In the second it must so `Plan.no_within_s` later; while the link is
 cut, when the data there are too old to be used at all (`RTB_FOLLOW_MAX_AGE_S`). The simulation
-holds if no answer of either region was wrong, and measures how long each no took in the second.
+holds if no answer was wrong, and measures each no's delay in the second.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ from segments.store.servers.connection import connect
 MAX_AGE_S = 60.0
 """`RTB_FOLLOW_MAX_AGE_S` of the second region: its least."""
 
-# The machine is shared by both regions, and this is no test of speed.
+# Both regions share the machine.
 _VARIABLES = {"RTB_DEADLINE_CAP_MS": "100", "RTB_TMAX_SHARE": "0.5"}
 _CONNECTIONS = 4
 _MENDED_WITHIN_S = 90.0

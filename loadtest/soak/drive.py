@@ -1,9 +1,9 @@
 """
 A driver of a soak: a process with some connections, which judges every answer.
 
-Each connection has a single request in flight and sends the next when its answer is complete. A
-connection that an answer announces as its last is replaced, as by any exchange. Any other end
-counts against the service, unless the worker has just been killed.
+Each connection sends the next request when the answer is complete. A connection is replaced after
+an announced last answer. Any other end counts against the service, unless the worker has just been
+killed.
 """
 
 import asyncio

@@ -1,10 +1,9 @@
 """
 A store that answers reads and refuses writes: no opt-out may be acknowledged meanwhile.
 
-Bids are still answered from it, so no request may pass through either, unless the server becomes a
-replica, which workers do not use. A wave of opt-outs begins meanwhile, and is over only when they
-are in force; otherwise an answer will be wrong. If no wave is left, the opt-out is of a person in
-no request.
+Bids are still answered from it, so no request may pass through, unless the server becomes a
+replica, which workers do not use. A wave of opt-outs begins meanwhile, and is over only when in
+force. If no wave is left, the opt-out is of a person in no request.
 
 Disk faults are excluded: no command can take the embedded store's folder away.
 """

@@ -7,11 +7,10 @@
     faults     killed, stalled, rolled, cut, silent, refusing      faults.py, refusals.py
     shortages  of descriptors, locks, files, disk                  shortages.py
 
-The soak holds if no answer was wrong. Counted, and right, are answers that passed through during a
-fault of the store or of a worker, and a few that did without a fault, because a machine busy with
-other work delays the store too. Answers lost with a killed worker are counted too. A connection
-that was refused, or ended with a request in flight for any other reason, is wrong; so is a counter
-of the service that goes back, a bug that it counted, or a traceback in a log.
+The soak holds if no answer was wrong. Answers that passed through during a fault of store or worker
+are right, and counted, as are a few without a fault, on a busy machine, and answers lost with a
+killed worker. A connection refused, or ended with a request in flight for another reason, is wrong;
+so is a service's counter that goes back, a counted bug, or a traceback in a log.
 """
 
 import asyncio
@@ -45,8 +44,8 @@ from segments.store.servers.connection import connect
 
 WORKERS = 2
 
-# Deadlines longer than production's, because the drivers share the machine, and the soak tests
-# answers, not speed; timeouts of silent clients shorter, so that they expire during the soak.
+# Longer deadlines than production's, because the drivers share the machine; shorter timeouts of
+# silent clients, to expire during the soak.
 _VARIABLES = {
     "RTB_DEADLINE_CAP_MS": "100",
     "RTB_TMAX_SHARE": "0.5",

@@ -2,7 +2,7 @@
 Shortages during a soak: the ledger's lock, its files, the disk.
 
 Only a full disk may change an answer. Opt-outs and files wait, or are refused and sent again;
-nothing that was acknowledged is lost.
+nothing acknowledged is lost.
 """
 
 import asyncio

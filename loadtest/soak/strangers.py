@@ -1,8 +1,8 @@
 """
 Strangers crowd all doors at once: unfinished requests, and guessed passwords.
 
-Other clients must not be affected. The drivers check that for bids; the doors must have answered or
-disconnected each stranger in time, and must answer a newcomer afterwards.
+Other clients must not be affected, as drivers check for bids; the doors must answer or disconnect
+each stranger in time, and answer a newcomer afterwards.
 """
 
 import asyncio

@@ -1,9 +1,8 @@
 """
 The requests of a soak, each with its expected answers.
 
-Some persons change in waves: by opt-outs, and by files that make strangers known. So a request has
-an expectation before its wave and another after it; while the wave passes, either is right.
-Requests with persons of two waves are left out.
+Some persons change in waves, by opt-outs and files. So a request has an expectation before its wave
+and another after it; meanwhile either is right. Requests with persons of two waves are left out.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -107,7 +106,7 @@ def _waves(
     rng.shuffle(will_say_no)
     # A file has a single kind of hash, and the segments of a single cohort.
     files = list(_alike(population, strangers).values())
-    # Not all: some persons must remain to be enriched, and some strangers unknown.
+    # Not all: some persons must remain enriched, some strangers unknown.
     del will_say_no[len(will_say_no) // 3 :], files[len(files) // 2 :]
     waves: list[Wave] = []
     while len(waves) < count and len(will_say_no) >= _PERSONS_PER_NO and files:

@@ -1,10 +1,9 @@
 """
 The changes of persons during a soak: opt-outs and files, by the product's own code.
 
-A change is in force when the store has it: only then is a wave over, and no later request may be
-answered as before. While the store is down or refuses writes, opt-outs are in the ledger alone,
-unacknowledged, and the wave lasts until a loader has applied them. Some waves are reserved for that
-(`begin_no`).
+A wave is over when the store has its changes; no later request may be answered as before. While the
+store is down or refuses writes, opt-outs wait in the ledger, unacknowledged, until a loader has
+applied them. Some waves are reserved for that (`begin_no`).
 """
 
 import asyncio

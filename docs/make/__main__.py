@@ -6,6 +6,7 @@ Write what is made from the code, pages and pictures of `docs/` above all: `make
     docs/pictures/*.svg  from the descriptions beside them
     segments/runtime/setting_names.py  the names of all settings
     Dockerfile           its labels, from docs/make/manifest.py
+    deploy/redis.acl     and other least rights at the store, from the commands that we send
 
 With `--check` nothing is written, and the exit status is 1 if anything would be.
 """
@@ -16,6 +17,7 @@ from pathlib import Path
 from docs.make.commands_page import commands_page
 from docs.make.manifest import dockerfile
 from docs.make.pictures import pictures
+from docs.make.redis_acl import acl_files
 from docs.make.settings_page import setting_names, settings_page
 
 ROOT = Path(__file__).parents[2]
@@ -28,6 +30,7 @@ def pages() -> dict[Path, str]:
         ROOT / "segments/runtime/setting_names.py": setting_names(),
         ROOT / "docs/commands.md": commands_page(ROOT / "Makefile"),
         ROOT / "Dockerfile": dockerfile(ROOT),
+        **acl_files(ROOT),
         **pictures(ROOT / "docs/pictures"),
     }
 

@@ -13,6 +13,8 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from redis.asyncio import Redis
 
+from docs.make.redis_acl import KEYS, rights
+from docs.make.store_commands import of_bids
 from rtb.server.metrics.admin_port import Board
 from rtb.server.metrics.layout import SEEN, Gauge
 from segments.store.error_code import CURES
@@ -31,14 +33,10 @@ from tests.edge.small_store import (
 )
 from tests.engines import Engine
 
-BID_RIGHTS = (
-    *("~seg:1:*", "&seg:1:changed"),
-    *("+hget", "+hmget", "+hvals", "+get", "+info", "+subscribe", "+unsubscribe", "+ping"),
-)
-"""As docs/operations.md has them."""
-
-CLUSTER_RIGHTS = ("+cluster|shards", "+cluster|slots", "+cluster|info", "+command", "+asking")
-WRITING_RIGHTS = ("+@scripting", "+@read", "+@write", "+@connection", "+time")
+_BIDS = of_bids()
+BID_RIGHTS = (*KEYS, *rights(_BIDS.always))
+CLUSTER_RIGHTS = rights(_BIDS.in_cluster)
+CACHING_RIGHTS = rights(_BIDS.by_options - {"READONLY"})
 
 
 async def give(client: Redis, *rights: str) -> None:
@@ -105,7 +103,7 @@ async def test_near_cache_and_seen_filter_need_the_rights_that_the_documentation
     engine: Engine, redis_client: Redis
 ) -> None:
     async with (
-        with_user(redis_client, *BID_RIGHTS, *WRITING_RIGHTS),
+        with_user(redis_client, *BID_RIGHTS, *CACHING_RIGHTS),
         started(login(engine), cache_bytes=1 << 20, remember_seen=True) as service,
         connected(service.port) as client,
     ):
@@ -125,7 +123,7 @@ def test_documentation_names_the_rights_and_each_code() -> None:
 
     assert f"ACL SETUSER bids on >PASSWORD {' '.join(BID_RIGHTS)} ```" in said
     assert f"`{' '.join(CLUSTER_RIGHTS)}`" in said
-    assert f"`{' '.join(WRITING_RIGHTS)}`" in said
+    assert f"`{' '.join(CACHING_RIGHTS)}`" in said
     assert sorted(words_of(OPERATIONS, "code")) == sorted(CURES)
 
 

@@ -34,6 +34,7 @@ from segments.store.servers.connection import connect
 from segments.store.servers.masters import REDIRECTS, Server, masters, parse_info
 from segments.upkeep.doctor.findings import Deployment, Finding, Grade, settled
 from segments.upkeep.doctor.publications import look_at_publications
+from segments.upkeep.doctor.rights import look_at_rights
 
 _FULLEST_BUCKET = 300
 """Persons in a bucket, above which writes copy too much."""
@@ -72,6 +73,7 @@ async def look_at_store(deployment: Deployment, ledger: AsyncEngine) -> AsyncIte
             yield Finding(Grade.BAD, f"store: belongs to no ledger yet; {_BY_LOADER}")
         try:
             servers = await masters(redis)
+            yield await look_at_rights(redis)
             yield await _writing(servers)
             yield await _limits(servers)
             yield await _durability(servers)

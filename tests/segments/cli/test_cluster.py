@@ -136,6 +136,7 @@ def test_doctor_finds_no_fault_in_a_slot_that_is_on_its_way(
         cluster.ask(first, "CLUSTER SETSLOT", slot, "NODE", target_id)
 
     assert "ok    store: takes writes" in result.stdout
+    assert "ok    store: its user may send all our commands" in result.stdout
     assert "ASK" not in result.stdout
     assert "MOVED" not in result.stdout
 

@@ -131,8 +131,21 @@ async def _serve(settings: Settings) -> None:
 
 
 def password_from(is_on_stdin: bool) -> str:
-    """Return a password from standard input, or as typed twice on a terminal."""
+    """
+    Return a password from standard input, or as typed twice on a terminal.
+
+    Raises:
+        click.UsageError: Nothing was typed, and standard input is no terminal.
+    """
     if is_on_stdin:
         return sys.stdin.readline().rstrip("\r\n")
-    answer: str = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+    try:
+        answer: str = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+    except click.Abort:
+        if sys.stdin.isatty():
+            raise
+        raise click.UsageError(
+            "there is no terminal to type a password: give it with --password-stdin, as a line of"
+            " standard input"
+        ) from None
     return answer

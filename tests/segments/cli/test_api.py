@@ -39,6 +39,18 @@ def test_password_is_asked_for_twice_and_not_shown(ok: Command) -> None:
     assert PASSWORD.decode().strip() not in said
 
 
+@pytest.mark.parametrize("command", [("add", "bob", "--partner", "shop"), ("password", "bob")])
+def test_password_without_a_terminal_is_asked_for_on_standard_input(
+    run: Command, ok: Command, command: tuple[str, ...]
+) -> None:
+    add_shop(ok)
+
+    refused = run("user", *command, stdin=PASSWORD)
+
+    assert refused.exit_code == 2
+    assert "give it with --password-stdin, as a line of standard input" in refused.stderr
+
+
 def test_user_that_cannot_be_is_refused_in_one_line(run: Command, ok: Command) -> None:
     add_shop(ok)
     ok("account", "add", "--kind", "publisher", "--id", "pub", "--name", "Publisher")

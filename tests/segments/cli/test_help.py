@@ -6,6 +6,7 @@ from importlib.metadata import version
 
 import click
 import pytest
+from click.shell_completion import BashComplete
 from click.testing import CliRunner
 
 from segments.cli import main
@@ -55,3 +56,21 @@ def test_command_over_the_ledger_waits_for_no_server_and_no_reader_of_files() ->
     )
 
     assert done.stdout == "imported: []\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "typed", "offered"),
+    [
+        ([], "rec", {"recipient", "reconcile"}),
+        (["recipient"], "ad", {"add"}),
+        (["doctor"], "--j", {"--json"}),
+    ],
+)
+def test_commands_and_options_are_completed(
+    before: list[str], typed: str, offered: set[str]
+) -> None:
+    completion = BashComplete(main, {}, "rtb-segments", "_RTB_SEGMENTS_COMPLETE")
+
+    found = {each.value for each in completion.get_completions(before, typed)}
+
+    assert found == offered

@@ -58,7 +58,8 @@ def seed(ids: int, segments_per_id: int) -> None:
         raise click.ClickException(str(error)) from None
     click.echo(
         f"{ids:,} ids in {segments_per_id} segments each; {done.rows:,} rows in"
-        f" {done.loading_s:.1f} s of loading"
+        f" {done.loading_s:.1f} s of loading; only e-mail hashes came in files, so seed again after"
+        " a rebuild"
     )
 
 
@@ -70,8 +71,9 @@ def run(arguments: tuple[str, ...]) -> None:
 
     Example: python -m loadtest run --headless -u 20 -r 20 -t 30s
     --host http://127.0.0.1:8080 --ids 100000 --html report.html. Give the same
-    --ids and --segments-per-id as to `seed`. The exit status is 1 if any answer
-    was wrong.
+    --ids and --segments-per-id as to `seed`. With --rate all users together
+    send so many a second. The exit status is 1 if any answer was wrong, or none
+    was enriched in time.
     """
     argv = [sys.executable, "-m", "locust", "-f", str(_LOCUSTFILE), *arguments]
     os.execv(sys.executable, argv)  # noqa: S606 - Locust takes this process's place

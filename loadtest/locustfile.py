@@ -4,25 +4,33 @@ Locust users that send generated requests and check every answer.
     python -m loadtest seed --ids 100000
     python -m loadtest run --headless -u 20 -r 20 -t 30s --host URL --ids 100000
 
-A wrong answer is a failure, whatever its status. Late answers, within the service's promise, are
-listed apart, as `late: out_of_time` and so on.
+A wrong answer is a failure, whatever its status; failures of a kind are one line, with the first
+request that shows it. A late answer is none, because the service promises no more: the statistics
+list it apart, as `late: out_of_time` and so on. But a run in which no answer was enriched in time
+has shown nothing, and fails.
 
-Locust patches sockets and threads with gevent on import, so no other module imports Locust or this
-module.
+Locust patches sockets and threads with gevent on import, so no other module of `loadtest` imports
+Locust or this module.
 """
 
+import re
 from argparse import ArgumentParser
 from itertools import count
 from typing import Any
 
-from locust import FastHttpUser, constant, events, task
+from locust import FastHttpUser, constant_throughput, events, task
 
 from loadtest.answers import Answer, Verdict, judge
 from loadtest.population import Population
 from loadtest.traffic import Traffic, expectation
+from rtb.outcome import Outcome
 
 _INDEXES_PER_USER = 10**9
 _user_numbers = count()
+_SIZE = re.compile(r"(?<!status )(?<!not )\b\d+")
+"""A number that differs from request to request; a status is none."""
+
+_kind_to_first: dict[str, str] = {}
 
 
 @events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator] # Locust's
@@ -30,15 +38,37 @@ def _add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--ids", type=int, default=100_000, help="the same as for seed")
     parser.add_argument("--segments-per-id", type=int, default=5, help="the same as for seed")
     parser.add_argument("--seed", type=int, default=1, help="another seed makes other traffic")
+    parser.add_argument(
+        "--rate", type=float, help="requests per second of all users; default: as many as go"
+    )
+
+
+@events.quitting.add_listener  # type: ignore[untyped-decorator] # Locust's
+def _decide(environment: Any, **_: Any) -> None:
+    entries = environment.stats.entries.values()
+    enriched = sum(
+        each.num_requests - each.num_failures
+        for each in entries
+        if each.name == Outcome.ENRICHED.value
+    )
+    if environment.stats.total.num_requests and not enriched:
+        print("no answer was enriched in time: is the service seeded, with the same --ids?")
+        environment.process_exit_code = 1
 
 
 class Exchange(FastHttpUser):
-    """An exchange's connection: sends the next bid request as soon as the last is answered."""
+    """An exchange's connection: sends the next bid request once the last is answered."""
 
-    wait_time = constant(0)
+    def wait_time(self) -> float:
+        """Return the pause before the next request: a user's share of `--rate`."""
+        options = self.environment.parsed_options
+        if options.rate is None:
+            return 0.0
+        per_user: float = constant_throughput(options.rate / options.num_users)(self)
+        return per_user
 
     def on_start(self) -> None:
-        """Choose this user's own part of the traffic."""
+        """Choose this user's part of the traffic: no two users send the same requests."""
         options = self.environment.parsed_options
         population = Population(options.ids, options.segments_per_id)
         # Locust may run in several processes, and on several machines.
@@ -61,12 +91,18 @@ class Exchange(FastHttpUser):
         ) as response:
             judgement = judge(request, due, _answer(response))
             if judgement.verdict is Verdict.WRONG:
-                response.failure(judgement.why)
+                response.failure(_kind_of(judgement.why))
             elif judgement.verdict is Verdict.LATE:
                 response.request_meta["name"] = f"late: {judgement.why}"
                 response.success()
             else:
                 response.success()
+
+
+def _kind_of(why: str) -> str:
+    """Return a wrong answer's kind, with the first of that kind: Locust counts by text."""
+    kind = _SIZE.sub("N", why.partition(": ")[2])
+    return f"{kind} (first: {_kind_to_first.setdefault(kind, why)})"
 
 
 def _answer(response: Any) -> Answer:

@@ -14,7 +14,8 @@ from redis.asyncio import Redis
 
 from docs.make.redis_acl import KEYS, rights
 from segments.files.published_place import PublishedPlace
-from segments.publish.publisher import Publisher, PublishOptions
+from segments.publish.options import PublishOptions
+from segments.publish.publisher import Publisher
 from segments.settings import Settings
 from segments.store.command_names import WRITERS, WRITERS_IN_CLUSTER
 from segments.store.servers.connection import connect

@@ -5,8 +5,9 @@ Inputs through a target, by the thousand: which come, what is kept of them, what
     then              one of the inputs that are kept, changed; kept itself if it is news
 
 News is an ending that was not seen before, of an input of that size, and of every
-`TRACED_EACH`th input, where the run is guided, also a step in our code. Nothing here depends
-on the time or on the machine: the same seed is the same run, of the same code.
+`TRACED_EACH`th input, later `LATER_TRACED_EACH`th, where the run is guided, also a step in our
+code. Nothing here depends on the time or on the machine: the same seed is the same run, of the
+same code.
 
 Beside the target's own laws an input may not take longer than `slowest_ms`, and at the end
 the process holds no more descriptors, and not noticeably more memory, than after its first inputs.
@@ -34,6 +35,9 @@ from tests.fuzz.shrink import shrunk
 from tests.fuzz.target import Check, Target
 
 TRACED_EACH = 4
+LATER_TRACED_EACH = 32
+_LATER = 50_000
+"""Inputs, after which new steps are rare, and a traced one costs ten times another."""
 MAX_KEPT = 2_048
 _WARM_SHARE = 0.3
 """Of the inputs: until then caches fill, and what is kept grows."""
@@ -151,7 +155,8 @@ class _Run:
         size = (ending, len(data).bit_length())
         is_news = size not in self._sizes
         self._sizes.add(size)
-        if self._coverage is not None and (is_first or is_news or report.inputs % TRACED_EACH == 0):
+        traced_each = TRACED_EACH if report.inputs < _LATER else LATER_TRACED_EACH
+        if self._coverage is not None and (is_first or is_news or report.inputs % traced_each == 0):
             is_news |= self._coverage.are_new(self._coverage.steps_of(lambda: self._traced(data)))
         if is_first or is_news:
             self._keep(data, is_first=is_first)

@@ -50,7 +50,9 @@ async def look_at_files(deployment: Deployment, ledger: AsyncEngine) -> Finding:
         there = set(await blobs.names(DELIVERIES))
         missing = await _still(ledger, [job for job in wanted if job.blob not in there])
         to_read = [job for job in wanted if job.blob in there and _is_read(job)]
-        damaged = await _still(ledger, await _damaged(_read_with(ledger, blobs), to_read[-_READ:]))
+        damaged = await _still(
+            ledger, await _damaged(deployment.data_dir, _read_with(ledger, blobs), to_read[-_READ:])
+        )
     except (OSError, BaseError) as error:
         return Finding(
             Grade.BAD,
@@ -100,13 +102,16 @@ def _is_read(job: Job) -> bool:
     return job.state is JobState.DONE and job.report.size_bytes <= _READ_BYTES
 
 
-async def _damaged(tools: Callable[[str], _Tools], to_read: Sequence[Job]) -> list[Job]:
+async def _damaged(
+    data_dir: Path, tools: Callable[[str], _Tools], to_read: Sequence[Job]
+) -> list[Job]:
     # What a loader reads files with takes 15 MB, which a console needs for this alone.
     from segments.ingest.spool import Spool  # noqa: PLC0415
     from segments.upkeep.replay import read_again  # noqa: PLC0415
 
     damaged = []
-    with tempfile.TemporaryDirectory() as folder:
+    # In a container nothing else can be written; elsewhere there may be no data directory.
+    with tempfile.TemporaryDirectory(dir=data_dir if data_dir.is_dir() else None) as folder:
         for job in to_read:
             try:
                 with Spool(Path(folder)) as spool:

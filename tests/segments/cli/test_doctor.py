@@ -237,7 +237,13 @@ async def test_service_at_work_is_not_found_ill(on_engine: Command, engine: Engi
     assert [finding.what for finding in found if finding.grade is Grade.BAD] == []
 
 
-def test_file_that_is_gone_or_damaged_is_named(on_engine: Command, tmp_path: Path) -> None:
+def test_file_that_is_gone_or_damaged_is_named(
+    on_engine: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unusable() -> str:  # as with a read-only root file system
+        raise FileNotFoundError
+
+    monkeypatch.setattr("tempfile.gettempdir", unusable)
     hashes = email_hashes(20)
     content = text_of(hashes)
     (tmp_path / "a.txt").write_bytes(content)

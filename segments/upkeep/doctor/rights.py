@@ -12,11 +12,11 @@ from typing import Any, Final
 
 from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from segments.store import keys
 from segments.store.command_names import WRITERS, WRITERS_IN_CLUSTER
-from segments.store.error_code import refusal_of
+from segments.store.error_code import note_command, refusal_of
 from segments.store.servers.masters import Server, masters
 from segments.upkeep.doctor.findings import Finding, Grade
 
@@ -71,8 +71,12 @@ async def look_at_rights(redis: Redis) -> Finding:
     """
     missing: set[str] = set()
     for server in await masters(redis):
-        async with _connection_to(server) as connection:
-            missing.update(await _forbidden(connection, server))
+        try:
+            async with _connection_to(server) as connection:
+                missing.update(await _forbidden(connection, server))
+        except RedisError as error:
+            note_command(error, "MULTI", "" if server.node is None else server.node.name)
+            raise
     if not missing:
         return Finding(Grade.GOOD, "store: its user may send all our commands")
     rules = " ".join(f"+{name.lower().replace(' ', '|')}" for name in sorted(missing))

@@ -21,7 +21,7 @@ async def explain(
 
     Args:
         conn: A transaction.
-        by: Who asked.
+        by: The asking member of staff.
         asked: With the key of `audit.trail_key`, under which listeners made the digests.
         explanations: Of the listeners; empty if none gave one.
     """

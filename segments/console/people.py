@@ -1,4 +1,4 @@
-"""Who a request is from, by the session of its cookie."""
+"""The visitor of a request, by the session of its cookie."""
 
 from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncConnection

@@ -1,5 +1,5 @@
 """
-What the store holds against showing segments of a person, at this moment.
+The opt-outs in the store that keep a person's segments from bids, at this moment.
 
 It is the bid path's own source: each bid reads the record of an id, and the opt-outs in it decide.
 So what stands here is in force for the bids that begin now. Memberships are not told.

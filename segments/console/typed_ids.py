@@ -1,5 +1,5 @@
 """
-What the privacy desk types of one person, to ids.
+Ids of one person from the privacy desk's text.
 
     jane@example.com        its MD5, SHA-1 and SHA-256: files and bids may have any of them
     everything else         as on the command line: `segments.model.identity.parse_id`

@@ -54,17 +54,17 @@ class Visitor(NamedTuple):
 @dataclass(frozen=True)
 class Console:
     """
-    What all pages share.
+    The parts that all pages share.
 
     Args:
         services: Of the REST doors: ledger, store, files, clocks.
         options: Where the console is.
         submissions: Of persons' requests, as at the Privacy API.
         reports: Of access requests.
-        roles: Whom this port serves.
+        roles: Served at this port.
         deployment: That operators may examine.
         listeners: That explain bids.
-        kept: What never changes in a ledger, once it was read.
+        kept: Facts of the ledger that never change, once read.
     """
 
     services: Services

@@ -96,7 +96,7 @@ class Explanation(msgspec.Struct, frozen=True):
         catalog_version: Of the catalog that decided.
         at_s: Unix time of the bid.
         added: The number of segments that leave with it.
-        leaves: What leaves beyond the request as received; empty: nothing.
+        leaves: The answer's additions to the request as received; empty: nothing.
         stages: All of them, in order.
         subjects: The ids' digests, if asked for.
     """

@@ -28,7 +28,7 @@ class Seen(msgspec.Struct, frozen=True):
 
 class Visible:
     """
-    What followers see, and are about to see.
+    The part of the store that followers see, and are about to see.
 
     Args:
         names: Of the recipients; `None`: everything is published.

@@ -1,5 +1,5 @@
 """
-What a process sends to an OpenTelemetry collector, if it is told to; off, nothing is imported.
+Metrics and traces to an OpenTelemetry collector, if one is set; off, nothing is imported.
 
 The library is imported by `segments.runtime.otlp` alone, and that module only here and where a
 span is made, once `SEGMENTS_OTLP_URL` is set.

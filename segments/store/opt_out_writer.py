@@ -63,7 +63,7 @@ class OptOutWriter:
         Args:
             ids: Known to the store or not.
             opt_out: Account and action.
-            erased_audience_ids: Whose memberships an ERASURE deletes; `None`: all.
+            erased_audience_ids: An ERASURE deletes memberships in these; `None`: in all.
             number: The request's in the ledger; of several, the highest.
             transaction_id: Of that request.
 

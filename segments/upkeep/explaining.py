@@ -43,7 +43,7 @@ async def explain(
 
     Args:
         ledger: Of the trail.
-        by: Who asks.
+        by: The asking member of staff.
         asked: The question, without the trail's key.
         ask: Puts it to listeners.
     """

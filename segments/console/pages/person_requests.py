@@ -1,8 +1,8 @@
 """
 Persons' requests: looked up, read, and their reports downloaded.
 
-What is typed of a person is in the body of a POST, and shown again on that answer alone: in no
-URL, no log and no row but as a salted digest.
+A person's typed ids are in the body of a POST, and shown again on that answer alone: in no URL,
+no log and no row but as a salted digest.
 """
 
 import re

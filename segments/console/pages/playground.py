@@ -1,8 +1,8 @@
 """
 The playground: what becomes of a bid request, and why, by the listeners that answer bids.
 
-What is typed comes in the body of a POST and is shown on that answer alone. Listeners tell ids by
-kind and place; the names of audiences and accounts are added here, from the ledger.
+The typed request comes in the body of a POST and is shown on that answer alone. Listeners tell ids
+by kind and place; the names of audiences and accounts are added here, from the ledger.
 """
 
 import json
@@ -53,7 +53,7 @@ _EXAMPLE = json.dumps(
 
 
 class Typed(NamedTuple):
-    """What the form holds."""
+    """The form's fields, as typed."""
 
     request: str = ""
     recipient: str = ""
@@ -81,7 +81,7 @@ class Shown(NamedTuple):
 
 
 class Names(NamedTuple):
-    """What the ledger knows of the accounts and audiences of an explanation."""
+    """The ledger's accounts and audiences of an explanation."""
 
     accounts: Mapping[int, Account]
     audiences: Mapping[int, Audience]

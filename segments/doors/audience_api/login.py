@@ -20,7 +20,7 @@ from segments.ledger.users import MAX_USERNAME_CHARS, Session, account_of
 
 
 class LoginForm(Form):
-    """Who one is, and the proof."""
+    """A user's name and password."""
 
     username: PrintableText = Field(max_length=MAX_USERNAME_CHARS)
     password: str = Field(max_length=MAX_CHARS)
@@ -33,7 +33,7 @@ class RefreshForm(Form):
 
 
 class LoggedIn(Form):
-    """What a login answers."""
+    """The answer of a login."""
 
     token: str = Field(description="For `Authorization: bearer <token>`.")
     username: str

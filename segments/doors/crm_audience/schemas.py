@@ -121,7 +121,7 @@ class Failure(Form):
 
 
 class LoginForm(Form):
-    """Who one is, and the proof."""
+    """A user's name and password."""
 
     userName: PrintableText = Field(max_length=128)
     password: str = Field(max_length=1024)

@@ -22,7 +22,7 @@ _NO_SUBJECTS = "[]"
 
 
 class AuditFilter(NamedTuple):
-    """What a list of the trail holds; each member narrows it."""
+    """The rows of a list of the trail; each member narrows it."""
 
     account: Account | None = None  # on what is its own, about no person; `None`: everything
     actor: str | None = None  # segments.ledger.privacy.audit.Actor

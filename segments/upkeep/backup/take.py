@@ -92,7 +92,7 @@ async def take(
     Take a backup, and return it once it is whole.
 
     Args:
-        source: What to back up.
+        source: The ledger, files and keys to back up.
         place: The place that keeps the backups.
         now_s: The clock.
         version: This software's.

@@ -105,7 +105,7 @@ def _is_read(job: Job) -> bool:
 async def _damaged(
     data_dir: Path, tools: Callable[[str], _Tools], to_read: Sequence[Job]
 ) -> list[Job]:
-    # What a loader reads files with takes 15 MB, which a console needs for this alone.
+    # The readers of files take 15 MB, which a console needs for this alone.
     from segments.ingest.spool import Spool  # noqa: PLC0415
     from segments.upkeep.replay import read_again  # noqa: PLC0415
 

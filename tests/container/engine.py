@@ -56,7 +56,9 @@ class Engine:
             _run("mmdebstrap", "--variant=minbase", "--mode=root", f"--include={packages}",
                  _SUITE, str(half))  # fmt: skip
             half.rename(tree)
-        self._podman("import", str(tree), _BASE)
+        # Imported anew it would be another image, and all layers over it would be built again.
+        if not self._podman("images", "--quiet", _BASE).strip():
+            self._podman("import", str(tree), _BASE)
         return _BASE
 
     def build(self, base: str, name: str, *options: str) -> str:

@@ -4,8 +4,11 @@ from pathlib import Path
 
 
 def proportional_bytes(pid: int) -> int:
-    """Return a process's memory; what several share counts in parts (PSS)."""
-    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    """Return a process's memory, none if it has ended; shared pages count in parts (PSS)."""
+    try:
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
     return int(rollup.partition("\nPss:")[2].split()[0]) * 1024
 
 

@@ -18,7 +18,6 @@ from segments.console.faults import Lost
 from segments.console.formats import sentence
 from segments.console.visit import Visit, see_other
 from segments.doors.rest.problem import Problem
-from segments.doors.sftp.public_key import read_public_keys
 from segments.ledger import accounts, users
 from segments.ledger.database.engine import reading
 from segments.ledger.external_audience import base_connections, orgs
@@ -54,6 +53,9 @@ async def show_keys(visit: Visit) -> web.Response:
 
 async def add_key(visit: Visit) -> web.Response:
     """Accept the public keys of a `.pub` file for SFTP."""
+    # Imported here: asyncssh takes 15 MB, and keys are added rarely.
+    from segments.doors.sftp.public_key import read_public_keys  # noqa: PLC0415
+
     _check_admin(visit)
     try:
         async with visit.console.services.ledger.begin() as conn:

@@ -3,7 +3,8 @@ A program for the image: loads all modules of ours, makes a ledger, reads Parque
 
     python load_all.py FOLDER [FILE.parquet...]
 
-It prints as JSON how many modules of ours there are, and the rows of the files.
+It prints as JSON how many modules of ours there are, the packages that some lack, and the rows of
+the files.
 """
 
 import asyncio
@@ -34,8 +35,12 @@ def _main(folder: Path, *tables: str) -> None:
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
         if not module.name.endswith("__main__") and module.name != _RUN_BY_ALEMBIC
     ]
+    lacking = set()
     for name in names:
-        importlib.import_module(name)
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError as missing:
+            lacking.add((missing.name or "").partition(".")[0])
     asyncio.run(_make_ledger(folder))
     postgres.make_engine("postgresql://nobody@127.0.0.1/nothing")
     rows = []
@@ -45,7 +50,7 @@ def _main(folder: Path, *tables: str) -> None:
                 [str(value) for value in row]
                 for row in parquet_rows(raw, Path(table).stat().st_size, lambda it: range(len(it)))
             ]
-    sys.stdout.write(json.dumps({"modules": len(names), "rows": rows}))
+    sys.stdout.write(json.dumps({"modules": len(names), "lacking": sorted(lacking), "rows": rows}))
 
 
 if __name__ == "__main__":

@@ -140,7 +140,8 @@ def test_all_of_ours_is_there(running: Container) -> None:
     done = running.run("python", "-c", _LOAD_ALL, "/data", "/delivered/table.parquet")
 
     assert done.status == 0, done.said
-    assert json.loads(done.said)["rows"] == table.ROWS
+    said = json.loads(done.said)
+    assert (said["lacking"], said["rows"]) == ([], table.ROWS)
 
 
 def test_all_of_ours_is_in_slim(engine: Engine, slim: str, data: Path) -> None:
@@ -152,6 +153,7 @@ def test_all_of_ours_is_in_slim(engine: Engine, slim: str, data: Path) -> None:
         container.kill()
 
     assert done.status == 0, done.said
+    assert json.loads(done.said)["lacking"] == ["opentelemetry"]  # the extra `otel`
 
 
 def test_slim_says_what_it_lacks(engine: Engine, slim: str, data: Path) -> None:

@@ -52,6 +52,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from segments.store.error_code import note_command, refusal_of
 from segments.store.keys import slot_of
 from segments.store.servers.at_work import AtWork
+from segments.store.servers.cancellation import unless_cancelled
 from segments.store.servers.majority import ask_majority
 from segments.store.servers.topology import (
     EPOCH_COMMAND,
@@ -190,7 +191,7 @@ class Cluster(AtWork, RedisCluster):  # type: ignore[misc] # redis-py contradict
                     view = await self.view() if round_ else view
                     # `_send` picks its nodes before any other task runs.
                     self._go_by(view, (_slot_of(command) for command, _ in todo))
-                await self._send(todo)
+                await unless_cancelled(self._send(todo))
             except _AWAY as error:
                 for command, _ in todo:
                     command.result = error

@@ -19,7 +19,6 @@ from typing import Any, NamedTuple, cast
 from redis.asyncio import Redis
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.connection import AbstractConnection, SSLConnection, parse_url
-from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool, SentinelManagedConnection
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import RedisError
@@ -27,6 +26,7 @@ from redis.exceptions import RedisError
 from segments.store.error_code import note_command
 from segments.store.reader import StoreUnusable
 from segments.store.servers.at_work import AtWork
+from segments.store.servers.cancellation import CancellableRetry
 from segments.store.servers.cluster_client import Cluster
 from segments.store.servers.sentinel import Sentinels
 
@@ -82,7 +82,7 @@ def connect(url: str, **options: Any) -> Redis:
     defaults: dict[str, Any] = {
         "socket_connect_timeout": _CONNECT_TIMEOUT_S,
         "socket_timeout": _REPLY_TIMEOUT_S,
-        "retry": Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), _RETRIES),
+        "retry": CancellableRetry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), _RETRIES),
         "health_check_interval": 30,
         "protocol": 2,
     }

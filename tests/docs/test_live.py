@@ -30,7 +30,7 @@ FIELD = ROOT / "docs/field.md"
 
 _BID_PATHS = tuple(path.decode() for path in FORMS[OutcomeHeader.FULL])
 
-_METRIC = re.compile(r"^(?:rtb|segments|process|http_server)_[a-z_]+$")
+_METRIC = re.compile(r"^(?:rtb|segments|process|http_server|rpc_server)_[a-z_]+$")
 _NOT_METRICS = {"process_consent"}
 _CALL = re.compile(r"^(GET|POST|PUT|PATCH|DELETE) (/\S*)$")
 

@@ -111,7 +111,8 @@ def _of_calls(series: Mapping[tuple[str, str, int], Timing]) -> Metric:
     family = HistogramMetricFamily(*_OF_CALLS, labels=_CALL_LABELS)
     by_status: dict[int, list[Timing]] = {}
     for (_, route, status), timing in series.items():
-        if route == layout.CALLS and any(timing.counts):
+        # That of calls which are well begins at zero, so that the first is a change.
+        if route == layout.CALLS and (any(timing.counts) or status in layout.WELL):
             by_status.setdefault(_CALL_STATUSES[status], []).append(timing)
     service, method = layout.CALLS.strip("/").split("/")
     for grpc_status, timings in by_status.items():

@@ -90,7 +90,7 @@ class Explainer:
         pipeline = self._pipeline
         stages: list[Stage] = []
         try:
-            request = pipeline.decode(body)
+            request = pipeline.decode.in_full(body)
             stages.append(self._decoded(body, request))
             asked = pipeline.ask(body, recipient, catalog)
         except MalformedRequest as malformed:

@@ -105,6 +105,19 @@ class Decoder:
                 request = self._of_scanned(body, scanned)
                 if request is not None:
                     return request
+        return self.in_full(body, is_once=is_once)
+
+    def in_full(self, body: bytes, *, is_once: bool = False) -> Request:
+        """
+        Decode without `scan`, which leaves out signals that refuse nothing, as lmt 0.
+
+        Args:
+            body: A bid request.
+            is_once: No member is known to be repeated.
+
+        Raises:
+            MalformedRequest: As of a call.
+        """
         try:
             if not body.isascii():
                 body.decode()

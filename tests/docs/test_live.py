@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 from loadtest.ports import free_ports
 from rtb.outcome import OutcomeHeader
 from rtb.server.answer_forms import FORMS
+from rtb.server.explain_endpoint import PATH as EXPLAIN_PATH
 from rtb.server.metrics.admin_port import Board, application
 from rtb.server.metrics.following import followed
 from segments.publish.keep_publishing import PublishMetrics
@@ -28,7 +29,7 @@ OPERATIONS = ROOT / "docs/operations.md"
 FIELD = ROOT / "docs/field.md"
 """What vendors' documents say: their paths, which are not all ours."""
 
-_BID_PATHS = tuple(path.decode() for path in FORMS[OutcomeHeader.FULL])
+_BID_PATHS = (*(path.decode() for path in FORMS[OutcomeHeader.FULL]), EXPLAIN_PATH)
 
 _METRIC = re.compile(r"^(?:rtb|segments|process|http_server|rpc_server)_[a-z_]+$")
 _NOT_METRICS = {"process_consent"}

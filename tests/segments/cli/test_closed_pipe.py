@@ -55,6 +55,7 @@ COMMANDS: list[tuple[str, ...]] = [
     ("user", "add", "bob", *SHOP, "--password-stdin"),
     ("user", "list"),
     ("user", "password", "bob", "--password-stdin"),
+    ("user", "admin", "bob"),
     ("user", "revoke", "bob"),
     ("staff", "add", "ada", "--role", "operator", "--password-stdin"),
     ("staff", "list"),
@@ -77,6 +78,7 @@ COMMANDS: list[tuple[str, ...]] = [
     ("load", "file", "--metadata", "file.json"),
     ("status",),
     ("status", "1"),
+    ("explain", "bid.json"),
     ("release", "1"),
     ("restrict", "email:" + email_hashes(1)[0]),
     ("erase", "email:" + email_hashes(1)[0]),
@@ -144,6 +146,7 @@ def test_command_whose_reader_has_gone_ends_without_a_word(
     (tmp_path / "file.json").write_bytes(
         as_json(metadata_of(CONTENT, records=20, partner_id="shop"))
     )
+    (tmp_path / "bid.json").write_bytes(b'{"id":"1"}')
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(PASSWORD * 4)))
 
     def drawn(word: str) -> str:

@@ -11,6 +11,7 @@ from types import ModuleType
 from zlib import crc32
 
 import rtb.consent.tcf
+from rtb.outcome import Reason
 from tests.edge.bid_modules import SourceAlone
 
 _OURS = ("rtb", "segments")
@@ -26,6 +27,17 @@ _ASKED_EACH = 4
 def is_asked(data: bytes) -> bool:
     """Tell whether a twin is asked of an input: by its bytes, and of each whose steps are seen."""
     return ARE_COMPILED and (crc32(data) % _ASKED_EACH == 0 or sys.gettrace() is not None)
+
+
+def end_alike(ending: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    """
+    Tell whether a question ends alike, compiled and interpreted.
+
+    How deep is too deep depends on the calls around; a fault behind that depth is not read.
+    """
+    if len(ending) == len(other) == 1 and Reason.TOO_DEEP in (*ending, *other):
+        return True  # malformed, both
+    return ending == other
 
 
 def twins_of(*names: str) -> list[ModuleType]:

@@ -31,6 +31,7 @@ from rtb.server.worker_slot import NotReplaced, Rows, WorkerSlot
 from rtb.settings import RtbSettings
 from segments.runtime import http_server
 from segments.runtime.fork_server import ForkServer
+from segments.runtime.pauses import wait_or_stop
 from segments.runtime.settings_reader import WrongSettings, settings_of
 from segments.runtime.telemetry import metrics_sent
 from segments.runtime.tls import UnusableTls, context_of
@@ -135,8 +136,7 @@ class Supervisor:
         within_s = self._settings.stop_accepting_after_s
         if within_s and not at_once.is_set():
             _log.info("stopping: not ready any more, accepting for %g s", within_s)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(at_once.wait(), within_s)
+            await wait_or_stop(at_once, within_s)
 
     async def _roll_for_ever(self, roll: asyncio.Event) -> None:
         while True:

@@ -21,6 +21,7 @@ from segments.ledger.database.engine import reading
 from segments.ledger.database.errors import LEDGER_FAILURES
 from segments.ledger.privacy import opt_outs
 from segments.ledger.privacy.opt_outs import Waiting
+from segments.runtime.pauses import wait_or_stop
 
 LOOK_EVERY_S: Final = 5.0
 
@@ -48,8 +49,7 @@ class WaitingOptOuts:
         while not stopping.is_set():
             with suppress(*LEDGER_FAILURES):  # readiness reports them
                 await self.look()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stopping.wait(), LOOK_EVERY_S)
+            await wait_or_stop(stopping, LOOK_EVERY_S)
 
     async def look(self) -> Waiting:
         """Read the backlog once."""

@@ -58,11 +58,12 @@ bench-scale: $(VENV)/compiled ## CPU and latency as work grows, in tables and da
 docs: $(VENV)/installed ## the pages and pictures that are made from the code
 	$(BIN)/python -m docs.make
 
+# Only the first is resolved freely: an image runs and is built from versions that the tests had.
 lock: ## resolve the dependencies anew
 	$(UV_COMPILE) --all-extras --group dev -o requirements.lock
-	$(UV_COMPILE) --group build -o requirements-build.lock
-	$(UV_COMPILE) --all-extras -o requirements-run.lock
-	$(UV_COMPILE) -o requirements-slim.lock
+	$(UV_COMPILE) --group build -c requirements.lock -o requirements-build.lock
+	$(UV_COMPILE) --all-extras -c requirements.lock -o requirements-run.lock
+	$(UV_COMPILE) -c requirements-run.lock -o requirements-slim.lock
 
 interpreted: ## the bid path as plain Python again, to step through it
 	find rtb segments -name '*.so' -delete

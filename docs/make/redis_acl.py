@@ -2,11 +2,12 @@
 The store's users with the least rights, from the commands that the code sends.
 
     deploy/redis.acl                  every user, for `aclfile`; it can hold no comments
-    compose.yaml, docs/operations.md, deploy/kubernetes/README.md    the bid listener's commands
+    compose.yaml, docs/operations.md, deploy/kubernetes/README.md    those of `bids` and `writers`
     segments/store/command_names.py   the writers' commands, for `doctor`
 """
 
 import re
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -16,7 +17,12 @@ from docs.make.store_commands import Commands, of_bids, of_writers
 KEYS: Final = ("~seg:1:*", "&seg:1:changed")
 """Every key of ours, and the channel of the catalog's changes."""
 
-_OF_BIDS: Final = re.compile(r"(?<=~seg:1:\* &seg:1:changed)(\s+)\+[a-z|]+(?: \+[a-z|]+)*")
+_RULE: Final = re.compile(
+    r"(?P<user>(?:user|SETUSER) (?P<name>bids|writers) on \S+(?: \S+)* ~seg:1:\* &seg:1:changed)"
+    r"(?P<gap>\s+)\+[a-z|]+(?:\s+\+[a-z|]+)*"
+)
+_COLUMNS: Final = 100
+"""Of a rule that has a line of its own for its commands."""
 
 # Of Redis's own documentation of Sentinel; a replica needs no more than these three.
 _REPLICA: Final = "+psync +replconf +ping"
@@ -78,9 +84,18 @@ def command_names(writers: Commands) -> str:
     return _NAMES.format(always=lines(writers.always), in_cluster=lines(writers.in_cluster))
 
 
-def with_rights_of_bids(text: str, bids: Commands) -> str:
-    """Return a file with the bid listener's commands in each rule that it has for that user."""
-    return _OF_BIDS.sub(lambda found: found[1] + " ".join(rights(bids.always)), text)
+def with_least_rights(text: str, bids: Commands, writers: Commands) -> str:
+    """Return a file with the commands of `bids` and `writers` in each rule that it has for them."""
+    needed = {"bids": bids.always, "writers": writers.always}
+
+    def rule(found: re.Match[str]) -> str:
+        commands, gap = " ".join(rights(needed[found["name"]])), found["gap"]
+        if "\n" in gap:
+            width = _COLUMNS - len(gap.lstrip("\n"))
+            commands = gap.join(textwrap.wrap(commands, width, break_on_hyphens=False))
+        return found["user"] + gap + commands
+
+    return _RULE.sub(rule, text)
 
 
 def acl_files(root: Path) -> dict[Path, str]:
@@ -91,7 +106,7 @@ def acl_files(root: Path) -> dict[Path, str]:
         root / "deploy/redis.acl": acl_file(bids, writers),
         root / "segments/store/command_names.py": command_names(writers),
         **{
-            root / name: with_rights_of_bids((root / name).read_text(encoding="utf-8"), bids)
+            root / name: with_least_rights((root / name).read_text(encoding="utf-8"), bids, writers)
             for name in shared
         },
     }

@@ -1,10 +1,10 @@
 """`compose.yaml`, as far as it can be read and tried without an engine of containers."""
 
 import re
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml  # type: ignore[import-untyped]
@@ -15,7 +15,12 @@ from tests.container.engine import ROOT
 from tests.engines import binary_of, free_port, start_server
 from tests.segments.loader.test_loader import until
 
-_GIVEN = {"STORE_PASSWORD": "sesame", "BIDS_PASSWORD": "open", "LEDGER_PASSWORD": "please"}
+_GIVEN = {
+    "STORE_PASSWORD": "sesame",
+    "BIDS_PASSWORD": "open",
+    "WRITERS_PASSWORD": "write",
+    "LEDGER_PASSWORD": "please",
+}
 _OURS = {"loader", "sftp", "api", "serve", "admin"}
 
 
@@ -35,7 +40,7 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The store, started by the command of the file."""
     folder: Path = tmp_path_factory.mktemp("store")
     port = free_port()
-    _, *options = shlex.split(_read("compose.yaml")["services"]["store"]["command"])
+    _, *options = _read("compose.yaml")["services"]["store"]["command"]
     server = start_server(
         [binary_of("valkey"), *options, "--port", port, "--bind", "127.0.0.1", "--dir", str(folder)]
     )
@@ -44,21 +49,54 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server.wait()
 
 
-async def test_listener_reads_with_least_rights_and_nobody_without_a_password(port: str) -> None:
-    writer = Redis.from_url(f"redis://:sesame@127.0.0.1:{port}")
-    await until(lambda: _answers(writer))
+async def test_listener_and_writers_have_least_rights_and_others_none(port: str) -> None:
+    operator = Redis.from_url(f"redis://operator:sesame@127.0.0.1:{port}")
+    await until(lambda: _answers(operator))
+    writer = Redis.from_url(f"redis://writers:write@127.0.0.1:{port}")
     bids = Redis.from_url(f"redis://bids:open@127.0.0.1:{port}")
 
     writer.hset("seg:1:x", "field", "value")
     assert bids.hget("seg:1:x", "field") == b"value"
     with pytest.raises(NoPermissionError):
         bids.hset("seg:1:x", "field", "other")
-    with pytest.raises(NoPermissionError):
-        bids.hget("others", "field")
-    with pytest.raises(AuthenticationError):
-        Redis.from_url(f"redis://127.0.0.1:{port}").ping()
-    assert writer.config_get("appendonly") == {"appendonly": "yes"}
-    assert writer.config_get("save") == {"save": ""}
+    for user in (bids, writer):
+        with pytest.raises(NoPermissionError):
+            user.hget("others", "field")
+        with pytest.raises(NoPermissionError):
+            user.flushall()
+    for url in (f"redis://127.0.0.1:{port}", f"redis://:sesame@127.0.0.1:{port}"):
+        with pytest.raises(AuthenticationError):
+            Redis.from_url(url).ping()
+    assert operator.config_get("appendonly") == {"appendonly": "yes"}
+    assert operator.config_get("save") == {"save": ""}
+
+
+def test_processes_log_in_as_the_users_of_the_store_with_its_rights(
+    services: Any, port: str
+) -> None:
+    users = {
+        urlsplit(value).username
+        for name in _OURS
+        for variable, value in services[name]["environment"].items()
+        if variable.endswith("_REDIS_URL")
+    }
+    operator = Redis.from_url(f"redis://operator:sesame@127.0.0.1:{port}")
+
+    assert users == {"bids", "writers"}
+    acl = (ROOT / "deploy" / "redis.acl").read_text(encoding="utf-8")
+    for user in users:
+        [rules] = re.findall(rf"^user {user} on #\w+ (.+)$", acl, re.MULTILINE)
+        operator.execute_command(  # type: ignore[no-untyped-call] # redis-py
+            "ACL", "SETUSER", "as-in-file", "reset", *rules.split()
+        )
+        assert _rights(operator, user) == _rights(operator, "as-in-file")
+
+
+def test_no_command_is_cut_by_the_shell_words_of_compose(services: Any) -> None:
+    """Compose ends a command that is one string at its first `>`, `<`, `&`, `|` or `;`."""
+    for service in services.values():
+        command = service["command"]
+        assert isinstance(command, list) or not set(command) & set("><&|;")
 
 
 def test_image_is_built_once_and_each_container_is_hardened(services: Any) -> None:
@@ -84,6 +122,11 @@ def test_each_process_that_keeps_the_ledger_can_keep_it_in_postgresql(services: 
 
     assert set(urls) == _OURS - {"serve"}  # the listener does not read the ledger
     assert set(urls.values()) == {"postgresql://segments:please@ledger:5432/segments"}
+
+
+def _rights(operator: Redis, user: str) -> tuple[set[str], str, str]:
+    found: Any = operator.acl_getuser(user)
+    return {*found["commands"], *found["categories"]}, str(found["keys"]), str(found["channels"])
 
 
 async def _answers(redis: Redis) -> bool:

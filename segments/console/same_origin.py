@@ -8,10 +8,13 @@ Every unsafe method needs both of these:
     the token    of the session, in the form's field `_t` or, of a script, in `X-Form-Token`
 
 Cookies do not tell ports apart, so another service on this host could send the cookie along, but
-not the token, an HMAC under the session's own secret: nothing to store.
+not the token, an HMAC under the session's own secret: nothing to store. Pages are compressed, and
+the length of a compressed page tells of its repetitions (BREACH, CVE-2013-3587), so each page has
+the token under a mask of its own.
 """
 
 import hmac
+import secrets
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -20,7 +23,7 @@ from aiohttp import hdrs, web
 SAFE: Final = (hdrs.METH_GET, hdrs.METH_HEAD)
 FIELD: Final = "_t"
 HEADER: Final = "X-Form-Token"
-_TOKEN_CHARS = 32
+_TOKEN_BYTES = 16
 
 
 def is_same_origin(request: web.Request, public_origin: str | None) -> bool:
@@ -38,10 +41,26 @@ def is_same_origin(request: web.Request, public_origin: str | None) -> bool:
 
 
 def form_token(cookie: str) -> str:
-    """Return the token of a session's forms."""
-    return hmac.digest(cookie.encode(errors="replace"), b"form", "sha256").hex()[:_TOKEN_CHARS]
+    """Return the token of a session's forms, in hex: a mask, and the token under it."""
+    mask = secrets.token_bytes(_TOKEN_BYTES)
+    return (mask + _xor(mask, _token(cookie))).hex()
 
 
 def is_token_of(cookie: str, given: str) -> bool:
     """Tell whether a form is of this session."""
-    return hmac.compare_digest(form_token(cookie).encode(), given.encode(errors="replace"))
+    try:
+        raw = bytes.fromhex(given)
+    except ValueError:
+        return False
+    if len(raw) != 2 * _TOKEN_BYTES:
+        return False
+    mask, masked = raw[:_TOKEN_BYTES], raw[_TOKEN_BYTES:]
+    return hmac.compare_digest(_xor(mask, masked), _token(cookie))
+
+
+def _token(cookie: str) -> bytes:
+    return hmac.digest(cookie.encode(errors="replace"), b"form", "sha256")[:_TOKEN_BYTES]
+
+
+def _xor(mask: bytes, other: bytes) -> bytes:
+    return bytes(a ^ b for a, b in zip(mask, other, strict=True))

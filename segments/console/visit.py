@@ -19,7 +19,7 @@ from segments.console.assets import Assets
 from segments.console.cookie import Cookie
 from segments.console.options import ConsoleOptions
 from segments.console.rendering import Templates, version_of
-from segments.console.same_origin import FIELD, form_token
+from segments.console.same_origin import FIELD, SAFE, form_token
 from segments.doors.privacy.report_store import Reports
 from segments.doors.privacy.submission import Submissions
 from segments.doors.rest.logins import Guesses
@@ -144,7 +144,7 @@ class Visit(NamedTuple):
     def page(self, name: str, /, *, status: int = 200, **values: Any) -> web.Response:
         """Answer with a page."""
         body = self.console.templates.page(name, self.values(**values))
-        return web.Response(text=body, content_type="text/html", status=status)
+        return self._answer(body, status)
 
     def live_page(self, name: str, url: str, /, *, is_moving: bool, **values: Any) -> web.Response:
         """
@@ -161,16 +161,23 @@ class Visit(NamedTuple):
         """
         live = {"is_moving": is_moving, "live_url": url}
         template, said = self.console.templates, self.values(**values, **live)
-        # The version is of what it says, without the version in its own URL.
-        version = version_of(template.part(name, "live", {**said, "live_version": ""}))
+        # The version is of what it says, without the version in its own URL and the token, which
+        # each answer has under another mask.
+        bare = {**said, "live_version": "", "form_token": ""}
+        version = version_of(template.part(name, "live", bare))
         said["live_version"] = version
         if self.request.headers.get("HX-Request") != "true":
-            body = template.page(name, said)
-            return web.Response(text=body, content_type="text/html")
+            return self._answer(template.page(name, said))
         if self.request.query.get("v") == version:
             return web.Response(status=204)
-        body = template.part(name, "live", said)
-        return web.Response(text=body, content_type="text/html")
+        return self._answer(template.part(name, "live", said))
+
+    def _answer(self, body: str, status: int = 200) -> web.Response:
+        answer = web.Response(text=body, content_type="text/html", status=status)
+        if self.request.method in SAFE:
+            # Not what a form is answered with: typed ids stand in it, and their length is theirs.
+            answer.enable_compression()
+        return answer
 
 
 def see_other(path: str, **query: str) -> web.Response:

@@ -17,6 +17,7 @@ mypyc has compiled, and has wheels for some versions of Python only.
 """
 
 import base64
+import ctypes
 import gc
 import os
 import resource
@@ -238,5 +239,7 @@ def _place(error: BaseException) -> tuple[object, ...]:
 def _held() -> tuple[int, int]:
     """Return the bytes of memory and the number of descriptors of this process."""
     gc.collect()
+    # Freed memory between blocks in use is no leak: 39 MiB of it after a million JSON files.
+    ctypes.CDLL(None).malloc_trim(0)
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * _PAGE_BYTES, len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - names

@@ -67,7 +67,8 @@ def _checking_csv() -> Iterator[Check]:
         read = _Read(data)
         if read.stopped is None and _is_plain(data):
             lines = data.split(b"\n")
-            header, rows = lines[0], [line for line in lines[1:] if line.strip()]
+            # As text: there a separator of records (1C to 1F) is blank, too.
+            header, rows = lines[0], [line for line in lines[1:] if line.decode().strip()]
             others = [line for line in rows if line.strip(b"\r") != header.strip(b"\r")]
             told = read.rows + read.table.bad
             assert len(others) <= told <= len(rows), f"{len(rows)} rows, of which {told} are told"

@@ -10,6 +10,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from rtb.server.traced_bids import Times
 
 _NS_PER_S = 1_000_000_000
+_OF_CALL = {"rpc.system": "grpc"}
 
 
 class BidSpans:
@@ -49,6 +50,7 @@ class BidSpans:
                 "rtb.recipient": times.recipient,
                 "rtb.outcome": str(times.outcome),
                 "rtb.reason": str(times.reason),
+                **(_OF_CALL if times.is_call else {}),
             },
         )
         if span.is_recording():

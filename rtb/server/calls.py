@@ -122,12 +122,16 @@ class Calls:
         url = head.url
         if url.endswith(_GET_MUTATIONS):
             is_open = self.plans.options.is_open
-            return ArtfBid(self, asker, head) if is_open else UnknownCall(asker, head)
+            return self.new_call(asker, head) if is_open else UnknownCall(asker, head)
         if url == _CHECK:
             return HealthCheck(self._is_serving, asker, head)
         if is_grpc(head.headers.get(b"content-type", b"")):
             return UnknownCall(asker, head)
         return self._new_bid(asker, head)
+
+    def new_call(self, asker: Asker, head: Head) -> Turn:
+        """Make the turn of a call with a bid."""
+        return ArtfBid(self, asker, head)
 
 
 class UnknownCall(Turn):

@@ -6,9 +6,9 @@ One bid in some, with the time of each of its stages noted for a trace.
     lookup     from the question to the store's reply, or to the deadline
     inject     opt-outs, segments, and the answer in its form
 
-Without tracing a worker makes its bids as ever, and imports none of this. With it, `Sampling`
-makes them, and of every `every` one is a `TracedBid`: the others cost a count more. Which bid it
-is depends on nothing in the bid. Calls of gRPC are not traced.
+Without tracing a worker makes its bids as ever, and imports none of this. With it, of every `every`
+bids one is a `TracedBid`, or a `TracedCall` where it came by gRPC: the others cost a count more.
+Which bid it is depends on nothing in the bid.
 """
 
 import time
@@ -17,12 +17,16 @@ from typing import NamedTuple
 
 from rtb.catalog import Catalog, Recipient
 from rtb.lookup.link import Found, LookupFault
+from rtb.openrtb.artf import RtbRequest
+from rtb.openrtb.request import Request
 from rtb.outcome import Outcome, Reason
 from rtb.pipeline import Pipeline, Question, Result
 from rtb.server.bids import Bid, Bids
+from rtb.server.call_plans import CallOptions
+from rtb.server.calls import ArtfBid, Calls
 from rtb.server.extra_headers import TellingBid
 from rtb.server.http.request_heads import Head
-from rtb.server.http.turn import Asker
+from rtb.server.http.turn import Asker, Turn
 
 
 class Times(NamedTuple):
@@ -31,6 +35,8 @@ class Times(NamedTuple):
 
     No part of the request but its trace context.
     """
+
+    is_call: bool  # of gRPC
 
     traceparent: bytes
     tracestate: bytes
@@ -49,53 +55,149 @@ class Times(NamedTuple):
 
 class Sampling:
     """
-    Makes a worker's bids.
+    Picks the bids of a worker that are traced.
 
     Args:
-        new_bid: Makes an ordinary bid.
-        new_traced: Makes a traced one.
         every: At least 1: of so many bids the last is traced.
     """
 
-    __slots__ = ("_every", "_left", "_new_bid", "_new_traced")
+    __slots__ = ("_every", "_left")
 
-    def __init__(
-        self,
-        new_bid: Callable[[Asker, Head], Bid],
-        new_traced: Callable[[Asker, Head], Bid],
-        every: int,
-    ) -> None:
-        self._new_bid = new_bid
-        self._new_traced = new_traced
+    def __init__(self, every: int) -> None:
         self._every = every
         self._left = every
 
-    def __call__(self, connection: Asker, head: Head) -> Bid:
-        """Make the next bid."""
+    def picks(self) -> bool:
+        """Tell whether the next bid is traced."""
         self._left -= 1
         if self._left:
-            return self._new_bid(connection, head)
+            return False
         self._left = self._every
-        return self._new_traced(connection, head)
+        return True
+
+
+class SampledBids:
+    """
+    Makes a worker's bids.
+
+    Args:
+        sampling: Of the worker.
+        new_bid: Makes an ordinary bid.
+        new_traced: Makes a traced one.
+    """
+
+    __slots__ = ("_new_bid", "_new_traced", "_sampling")
+
+    def __init__(
+        self,
+        sampling: Sampling,
+        new_bid: Callable[[Asker, Head], Bid],
+        new_traced: Callable[[Asker, Head], Bid],
+    ) -> None:
+        self._sampling = sampling
+        self._new_bid = new_bid
+        self._new_traced = new_traced
+
+    def __call__(self, connection: Asker, head: Head) -> Bid:
+        """Make the next bid."""
+        if self._sampling.picks():
+            return self._new_traced(connection, head)
+        return self._new_bid(connection, head)
+
+
+class SampledCalls(Calls):
+    """
+    The shared state of a worker's calls, some of which are traced.
+
+    Args:
+        sampling: Of the worker.
+        emit: Takes the times of a traced call.
+        bids: This, and the others, as of `Calls`.
+    """
+
+    __slots__ = ("_emit", "_sampling")
+
+    def __init__(
+        self,
+        sampling: Sampling,
+        emit: Callable[[Times], None],
+        bids: Bids,
+        ask_of: Callable[[Request, Recipient, Catalog], Question | Result],
+        options: CallOptions,
+        new_bid: Callable[[Asker, Head], Turn],
+        is_serving: Callable[[], bool],
+    ) -> None:
+        super().__init__(bids, ask_of, options, new_bid, is_serving)
+        self._sampling = sampling
+        self._emit = emit
+
+    def new_call(self, asker: Asker, head: Head) -> Turn:
+        """Make the next call."""
+        if self._sampling.picks():
+            return TracedCall(self, self._emit, asker, head)
+        return super().new_call(asker, head)
+
+
+class _Stopwatch:
+    """Notes the times of a bid's stages; see `Times`."""
+
+    __slots__ = (
+        "_emit",
+        "_traceparent",
+        "_tracestate",
+        "asking_s",
+        "concluded_s",
+        "consented_s",
+        "decoded_s",
+        "found_s",
+    )
+
+    def __init__(self, emit: Callable[[Times], None], head: Head) -> None:
+        self._emit = emit
+        self._traceparent = head.header(b"traceparent")
+        self._tracestate = head.header(b"tracestate")
+        self.asking_s = 0.0
+        self.decoded_s = 0.0
+        self.consented_s = 0.0
+        self.found_s = 0.0
+        self.concluded_s = 0.0
+
+    def emit(
+        self,
+        bid: Bid,
+        recipient: Recipient,
+        outcome: Outcome,
+        reason: Reason,
+        began_s: float,
+        *,
+        is_call: bool,
+    ) -> None:
+        """Hand over the times of a bid that has its outcome."""
+        has_asked = self.found_s or outcome is Outcome.OUT_OF_TIME
+        self._emit(
+            Times(
+                is_call,
+                self._traceparent,
+                self._tracestate,
+                recipient.name or "",
+                outcome,
+                reason,
+                began_s,
+                self.asking_s,
+                self.decoded_s,
+                self.consented_s,
+                bid.asked_s if has_asked else 0.0,
+                self.found_s,
+                self.concluded_s,
+                time.monotonic(),
+            )
+        )
 
 
 class TracedBid(TellingBid):
     """A bid request that notes when each of its stages ended."""
 
-    __slots__ = (
-        "_asking_s",
-        "_concluded_s",
-        "_emit",
-        "_found_s",
-        "_pipeline",
-        "_traceparent",
-        "_tracestate",
-        "consented_s",
-        "decoded_s",
-    )
-
-    _traceparent: bytes
-    _tracestate: bytes
+    __slots__ = ("_pipeline", "_stopwatch")
 
     def __init__(
         self,
@@ -107,70 +209,81 @@ class TracedBid(TellingBid):
     ) -> None:
         super().__init__(bids, connection, head)
         self._pipeline = pipeline
-        self._emit = emit
-        self._asking_s = 0.0
-        self._found_s = 0.0
-        self._concluded_s = 0.0
-        self.decoded_s = 0.0
-        self.consented_s = 0.0
-
-    def begin(self, head: Head, body: bytes) -> None:
-        """Keep the trace context of the request."""
-        self._traceparent = head.header(b"traceparent")
-        self._tracestate = head.header(b"tracestate")
-        super().begin(head, body)
+        self._stopwatch = _Stopwatch(emit, head)
 
     def ask(self) -> None:
         """Do every stage before the store, through a pipeline that notes the times."""
-        route = self._route
-        self._route = route._replace(pipeline=_Noting(route.pipeline or self._pipeline, self))
-        self._asking_s = self._bids.monotonic()
+        route, stopwatch = self._route, self._stopwatch
+        self._route = route._replace(pipeline=_Noting(route.pipeline or self._pipeline, stopwatch))
+        stopwatch.asking_s = time.monotonic()
         super().ask()
 
     def on_found(self, found: Found | LookupFault) -> None:
         """Note when the store has replied."""
-        self._found_s = self._bids.monotonic()
+        self._stopwatch.found_s = time.monotonic()
         super().on_found(found)
 
     def conclude(self, now_s: float) -> bool:
         """Note when the result was begun."""
-        self._concluded_s = now_s
+        self._stopwatch.concluded_s = now_s
         return super().conclude(now_s)
 
     def _count(self, outcome: Outcome, reason: Reason, status: int) -> None:
         super()._count(outcome, reason, status)
-        has_asked = self._found_s or outcome is Outcome.OUT_OF_TIME
-        self._emit(
-            Times(
-                self._traceparent,
-                self._tracestate,
-                self._route.recipient.name or "",
-                outcome,
-                reason,
-                self._began_s,
-                self._asking_s,
-                self.decoded_s,
-                self.consented_s,
-                self.asked_s if has_asked else 0.0,
-                self._found_s,
-                self._concluded_s,
-                self._bids.monotonic(),
-            )
-        )
+        recipient = self._route.recipient
+        self._stopwatch.emit(self, recipient, outcome, reason, self._began_s, is_call=False)
+
+
+class TracedCall(ArtfBid):
+    """A bid request in a call that notes when each of its stages ended."""
+
+    __slots__ = ("_stopwatch",)
+
+    def __init__(
+        self, calls: Calls, emit: Callable[[Times], None], asker: Asker, head: Head
+    ) -> None:
+        super().__init__(calls, asker, head)
+        self._stopwatch = _Stopwatch(emit, head)
+
+    def ask(self) -> None:
+        """Note when the message is read."""
+        self._stopwatch.asking_s = time.monotonic()
+        super().ask()
+
+    def _asked(self, call: RtbRequest) -> Question | Result | None:
+        self._stopwatch.decoded_s = time.monotonic()
+        asked = super()._asked(call)
+        self._stopwatch.consented_s = time.monotonic()
+        return asked
+
+    def on_found(self, found: Found | LookupFault) -> None:
+        """Note when the store has replied."""
+        self._stopwatch.found_s = time.monotonic()
+        super().on_found(found)
+
+    def conclude(self, now_s: float) -> bool:
+        """Note when the result was begun."""
+        self._stopwatch.concluded_s = now_s
+        return super().conclude(now_s)
+
+    def _count(self, outcome: Outcome, reason: Reason, status: int) -> None:
+        super()._count(outcome, reason, status)
+        recipient = self._route.recipient
+        self._stopwatch.emit(self, recipient, outcome, reason, self._began_s, is_call=True)
 
 
 class _Noting(Pipeline):
     """A pipeline that does the stages of another one, and notes their ends."""
 
-    def __init__(self, pipeline: Pipeline, bid: TracedBid) -> None:
+    def __init__(self, pipeline: Pipeline, stopwatch: _Stopwatch) -> None:
         # Not super's: it has no stages of its own.
         self._pipeline = pipeline
-        self._bid = bid
+        self._stopwatch = stopwatch
 
     def ask(self, body: bytes, recipient: Recipient, catalog: Catalog) -> Question | Result:
         """See `Pipeline.ask`."""
         request = self._pipeline.request_of(body)
-        self._bid.decoded_s = time.monotonic()
+        self._stopwatch.decoded_s = time.monotonic()
         asked = self._pipeline.ask_of(request, recipient, catalog)
-        self._bid.consented_s = time.monotonic()
+        self._stopwatch.consented_s = time.monotonic()
         return asked

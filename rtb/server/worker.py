@@ -187,9 +187,10 @@ class Worker:
         )
         self._end_traces: Callable[[], None] | None = None
         telemetry = settings.telemetry(f"worker-{index}")
+        new_calls: Callable[..., Calls] = Calls
         if telemetry is not None and settings.trace_every:
-            new_bid = self._traced(new_bid, pipeline, telemetry)
-        self.calls = Calls(
+            new_bid, new_calls = self._traced(new_bid, pipeline, telemetry)
+        self.calls = new_calls(
             self.bids,
             pipeline.ask_of,
             call_options_of(settings),
@@ -268,17 +269,23 @@ class Worker:
 
     def _traced(
         self, new_bid: Callable[[Asker, Head], Bid], pipeline: Pipeline, telemetry: Telemetry
-    ) -> Callable[[Asker, Head], Bid]:
+    ) -> tuple[Callable[[Asker, Head], Bid], Callable[..., Calls]]:
         """Trace one bid in some. A worker that traces none imports none of this."""
         from segments.runtime.otlp import tracer_provider  # noqa: PLC0415, I001 - it comes first
         from rtb.server.bid_spans import BidSpans  # noqa: PLC0415
-        from rtb.server.traced_bids import Sampling, TracedBid  # noqa: PLC0415
+        from rtb.server.traced_bids import (  # noqa: PLC0415
+            SampledBids,
+            SampledCalls,
+            Sampling,
+            TracedBid,
+        )
 
         provider = tracer_provider(telemetry)
         self._end_traces = provider.shutdown
         emit = BidSpans(provider.get_tracer("rtb-segments"))
+        sampling = Sampling(self._settings.trace_every)
         traced = partial(TracedBid, self.bids, pipeline, emit)
-        return Sampling(new_bid, traced, self._settings.trace_every)
+        return SampledBids(sampling, new_bid, traced), partial(SampledCalls, sampling, emit)
 
     async def _serve(self) -> Sequence[asyncio.Server]:
         servers = [

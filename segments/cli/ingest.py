@@ -36,7 +36,7 @@ from segments.projection.ledger_guard import LedgerGuard
 from segments.projection.one_ledger import before_making
 from segments.runtime.admin_port import shown
 from segments.runtime.log_lines import log_to_stderr
-from segments.runtime.spans import Spans
+from segments.runtime.spans import sending_spans
 from segments.runtime.stopping import stopping_event
 from segments.settings import Settings
 from segments.store.embedded import opened
@@ -132,8 +132,13 @@ async def _load(settings: Settings, file: Path, metadata_file: Path) -> Job:
             raise click.ClickException(_refusal(stopped)) from None
         click.echo(f"job {job.id}, transaction {job.transaction_id}", err=True)
         try:
-            async with opened(settings.redis_url, settings.data_dir) as redis:
-                loader = Loader(settings.loader_options, ledger, redis, blobs)
+            async with (
+                opened(settings.redis_url, settings.data_dir) as redis,
+                # Spans alone: every loader's metrics have the state of the whole service, which
+                # would end with this command, and its job is in `segments_ledger_jobs`.
+                sending_spans(settings.telemetry("load")) as spans,
+            ):
+                loader = Loader(settings.loader_options, ledger, redis, blobs, spans=spans)
                 await loader.catch_up()
                 with display() as shown:
                     return await loader.carry(job, stopping, shown.show)
@@ -162,26 +167,28 @@ async def _run_loader(settings: Settings) -> None:
     ):
         await LedgerGuard(ledger, redis).start()
         blobs = Blobs.open(settings.blobs_at, settings.reserve_bytes)
-        spans = Spans(settings.telemetry("loader"))
-        loader = Loader(settings.loader_options, ledger, redis, blobs, metrics=metrics, spans=spans)
-        async with shown(
-            "SEGMENTS_LOADER_PORT",
-            settings.loader_host,
-            settings.loader_port,
-            metrics.registry,
-            loader.reasons,
-            settings.admin_tls,
-            ills=Ills(
-                ledger,
-                blobs,
-                settings.data_dir,
-                settings.reserve_bytes,
-                embedded_in=settings.embedded_in,
-            ),
-            telemetry=settings.telemetry("loader"),
-        ):
-            await loader.run(stopping)
-        await spans.aclose()
+        telemetry = settings.telemetry("loader")
+        async with sending_spans(telemetry) as spans:
+            loader = Loader(
+                settings.loader_options, ledger, redis, blobs, metrics=metrics, spans=spans
+            )
+            async with shown(
+                "SEGMENTS_LOADER_PORT",
+                settings.loader_host,
+                settings.loader_port,
+                metrics.registry,
+                loader.reasons,
+                settings.admin_tls,
+                ills=Ills(
+                    ledger,
+                    blobs,
+                    settings.data_dir,
+                    settings.reserve_bytes,
+                    embedded_in=settings.embedded_in,
+                ),
+                telemetry=telemetry,
+            ):
+                await loader.run(stopping)
 
 
 def _head(file: Path) -> bytes:

@@ -17,10 +17,12 @@ from segments.console.options import LOOPBACK
 from segments.console.people import visitor_of
 from segments.console.same_origin import FIELD, HEADER, SAFE, is_same_origin, is_token_of
 from segments.console.visit import Console, Visit, see_other
+from segments.doors.rest.observed import OPERATION, observing, say_request_id
 from segments.doors.rest.problem import Problem
 from segments.ledger.users import User
 from segments.model.role import Role
 from segments.runtime.http_server import client_is_known
+from segments.runtime.spans import NO_SPANS, Spans
 
 MAX_FORM_BYTES = 64 << 10
 
@@ -55,13 +57,17 @@ def application(
     console: Console,
     pages: Sequence[Page],
     add_health: Callable[[web.Application], None] = lambda _: None,
+    spans: Spans = NO_SPANS,
 ) -> web.Application:
     """
     Make the application of a port, with those of the pages that its roles may see.
 
-    `add_health` adds the paths that ask for no login.
+    `add_health` adds the paths that ask for no login; `spans` makes one of each request.
     """
-    app = web.Application(client_max_size=MAX_FORM_BYTES)
+    app = web.Application(
+        client_max_size=MAX_FORM_BYTES, middlewares=observing(console.services, spans)
+    )
+    app.on_response_prepare.append(say_request_id)
     gate = _Gate(console)
 
     async def say_headers(_: web.Request, answer: web.StreamResponse) -> None:
@@ -82,7 +88,10 @@ class _Gate:
         self._console = console
 
     def handler(self, page: Page) -> Callable[[web.Request], Answer]:
+        operation = ("console", f"{page.method} {page.path}")
+
         async def handle(request: web.Request) -> web.StreamResponse:
+            request[OPERATION] = operation
             visit = Visit(self._console, request, None)
             try:
                 self._check_host(request)

@@ -51,7 +51,7 @@ from segments.projection.causes import away_by
 from segments.projection.waiting_opt_outs import WaitingOptOuts
 from segments.runtime.bug_place import bug_place
 from segments.runtime.pauses import wait_or_stop
-from segments.runtime.spans import Spans
+from segments.runtime.spans import NO_SPANS, Spans
 from segments.store import keys
 from segments.store.freshness import RAISED_EVERY_S
 
@@ -81,10 +81,10 @@ class Loader:
         *,
         now_s: Callable[[], float] = time.time,
         metrics: Metrics | None = None,
-        spans: Spans | None = None,
+        spans: Spans = NO_SPANS,
     ) -> None:
         self._options = options
-        self._spans = spans or Spans()
+        self._spans = spans
         self._tools = Tools(
             ledger,
             redis,

@@ -49,6 +49,8 @@ from segments.runtime import http_server
 from segments.runtime.admin_port import add_health
 from segments.runtime.http_limits import Limits
 from segments.runtime.ports import CannotListen
+from segments.runtime.spans import NO_SPANS, Spans, sending_spans
+from segments.runtime.telemetry import metrics_sent
 from segments.runtime.tls import context_of
 from segments.settings import Settings
 from segments.store.servers.connection import connect
@@ -91,6 +93,7 @@ def sites(
     guard: LedgerGuard | None = None,
     deployment: Deployment | None = None,
     listeners: Listeners = Listeners(),  # noqa: B008 - immutable
+    spans: Spans = NO_SPANS,
 ) -> dict[str, web.Application]:
     """
     Return the applications by the setting of their port: one for all, or one more for staff.
@@ -103,6 +106,7 @@ def sites(
         guard: While it refuses the ledger, the console is not ready; `None` never refuses.
         deployment: That operators may examine.
         listeners: That explain bids.
+        spans: Makes one of each request.
     """
     guard = guard or LedgerGuard(services.ledger, services.redis)
     submissions = Submissions(services, Refusals(services), reports, privacy)
@@ -119,6 +123,7 @@ def sites(
             Console(services, options, submissions, reports, roles, deployment, listeners),
             pages(),
             partial(add_health, reasons=partial(_reasons, services, guard)),
+            spans,
         )
         setting_to_app[setting] = app
     return setting_to_app
@@ -146,17 +151,25 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
         blobs = Blobs.open(settings.blobs_at, settings.reserve_bytes)
         services = Services(rest, ledger, redis, blobs)
         reports = await open_reports(services, settings.privacy_options)
-        apps = sites(
-            services,
-            options,
-            settings.privacy_options,
-            reports,
-            guard,
-            deployment_of(settings),
-            settings.listeners,
-        )
+        telemetry = settings.telemetry("console")
         async with (
-            listening(apps, options, settings.api_limits, tls),
+            sending_spans(telemetry) as spans,
+            metrics_sent(telemetry, services.metrics.registry.collect),
+            listening(
+                sites(
+                    services,
+                    options,
+                    settings.privacy_options,
+                    reports,
+                    guard,
+                    deployment_of(settings),
+                    settings.listeners,
+                    spans,
+                ),
+                options,
+                settings.api_limits,
+                tls,
+            ),
             asyncio.TaskGroup() as group,
         ):
             group.create_task(guard.run(stopping))

@@ -19,7 +19,6 @@ from ssl import SSLContext
 
 import orjson
 from aiohttp import hdrs, web
-from aiohttp.typedefs import Middleware
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.doors.audience_api import bucket_uploads
@@ -46,6 +45,7 @@ from segments.doors.rest.door import Door, Operation
 from segments.doors.rest.failures import problem_of
 from segments.doors.rest.idempotency import Once
 from segments.doors.rest.logins import Logins
+from segments.doors.rest.observed import OPERATION, Handler, observing, say_request_id
 from segments.doors.rest.orderly import orderly
 from segments.doors.rest.presigned_url import SigningKey
 from segments.doors.rest.problem import Problem
@@ -59,11 +59,11 @@ from segments.ledger.signing_secrets import own_secret
 from segments.projection.ills import Ills
 from segments.projection.ledger_guard import LedgerGuard
 from segments.projection.one_ledger import before_making
-from segments.runtime import http_server, log_lines
+from segments.runtime import http_server
 from segments.runtime.admin_port import add_health, shown
 from segments.runtime.http_limits import Limits
 from segments.runtime.ports import CannotListen
-from segments.runtime.spans import Spans
+from segments.runtime.spans import NO_SPANS, Spans, sending_spans
 from segments.runtime.tls import context_of
 from segments.settings import Settings
 from segments.store.servers.connection import connect
@@ -74,11 +74,6 @@ _STOP_WITHIN_S = 20.0
 _IDLE_S = 75.0
 _LINGER_S = 2.0
 _HTTPS_ONLY_S = 365 * 86_400
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-_OPERATION = web.RequestKey("operation", tuple[str, str])
-_REQUEST_ID = web.RequestKey("request_id", str)
 
 
 async def doors(settings: Settings, services: Services, reports: Reports) -> list[Door]:
@@ -112,7 +107,7 @@ def application(
     services: Services,
     all_doors: Sequence[Door],
     guard: LedgerGuard | None = None,
-    spans: Spans | None = None,
+    spans: Spans = NO_SPANS,
 ) -> web.Application:
     """
     Make the application for some doors.
@@ -121,21 +116,19 @@ def application(
         services: The doors' shared services.
         all_doors: The doors to serve.
         guard: While it refuses the ledger, every operation answers 503; `None` never refuses.
-        spans: Makes one of each request; `None`: makes none.
+        spans: Makes one of each request.
     """
     guard = guard or LedgerGuard(services.ledger, services.redis)
     app = web.Application(
         client_max_size=1,  # bodies are read by segments.doors.rest.bodies, or streamed
         middlewares=[
-            _identified,
-            *([] if spans is None else [_traced(spans)]),
-            _counted(services),
+            *observing(services, spans),
             *(middleware for door in all_doors for middleware in door.middlewares),
             orderly(all_doors),
         ],
     )
     app.on_response_prepare.append(_say_https_only)
-    app.on_response_prepare.append(_say_request_id)
+    app.on_response_prepare.append(say_request_id)
     limit, once, bodies = RateLimit(services), Once(services), Bodies()
     for door in all_doors:
         app.on_cleanup.append(_closing(door))
@@ -228,22 +221,19 @@ async def _listening(
     tls: SSLContext | None,
     guard: LedgerGuard,
 ) -> AsyncIterator[None]:
-    telemetry = settings.telemetry("api")
-    spans = None if telemetry is None else Spans(telemetry)
-    app = application(services, await doors(settings, services, reports), guard, spans)
-    runner = runner_of(app, settings.api_limits)
-    await runner.setup()
-    try:
+    async with sending_spans(settings.telemetry("api")) as spans:
+        app = application(services, await doors(settings, services, reports), guard, spans)
+        runner = runner_of(app, settings.api_limits)
+        await runner.setup()
         try:
-            port = await http_server.listen(runner, settings.api_host, settings.api_port, tls)
-        except OSError as error:
-            raise CannotListen("SEGMENTS_API_PORT", settings.api_port, error) from None
-        _log.info("listening on port %d", port)
-        yield
-    finally:
-        await runner.cleanup()
-        if spans is not None:
-            await spans.aclose()
+            try:
+                port = await http_server.listen(runner, settings.api_host, settings.api_port, tls)
+            except OSError as error:
+                raise CannotListen("SEGMENTS_API_PORT", settings.api_port, error) from None
+            _log.info("listening on port %d", port)
+            yield
+        finally:
+            await runner.cleanup()
 
 
 async def _reasons(ledger: AsyncEngine, guard: LedgerGuard) -> list[str]:
@@ -288,7 +278,7 @@ def _handler(
     each: Operation, limit: RateLimit, once: Once, bodies: Bodies, guard: LedgerGuard
 ) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
-        request[_OPERATION] = (each.door.tag, each.method.__name__)
+        request[OPERATION] = (each.door.tag, each.method.__name__)
         try:
             if guard.reasons():
                 raise Problem(503, "the ledger is not the one to write to: the operator must look")
@@ -301,68 +291,6 @@ def _handler(
             return each.door.problem(problem_of(error))
 
     return handle
-
-
-@web.middleware
-async def _identified(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Give a request an id, for its answer and for the lines that are logged meanwhile."""
-    with log_lines.request() as request_id:
-        request[_REQUEST_ID] = request_id
-        return await handler(request)
-
-
-async def _say_request_id(request: web.Request, answer: web.StreamResponse) -> None:
-    if _REQUEST_ID in request:
-        answer.headers[log_lines.REQUEST_ID_HEADER] = request[_REQUEST_ID]
-
-
-def _traced(spans: Spans) -> Middleware:
-    """Make a span of each request, below its sender's."""
-
-    @web.middleware
-    async def traced(request: web.Request, handler: Handler) -> web.StreamResponse:
-        with spans.around("request", request.headers) as note:
-            status = 499  # if the client leaves before the answer
-            try:
-                answer = await handler(request)
-                status = answer.status
-                return answer
-            except web.HTTPException as error:
-                status = error.status
-                raise
-            finally:
-                door, operation = request.get(_OPERATION, ("none", "none"))
-                method = request.method if door != "none" else "_OTHER"
-                note(
-                    f"{door} {operation}",
-                    {"http.request.method": method, "http.response.status_code": status},
-                )
-
-    return traced
-
-
-def _counted(services: Services) -> Middleware:
-    """Count each request, however it ends."""
-    metrics, clock_s = services.metrics, services.clock_s
-
-    @web.middleware
-    async def counted(request: web.Request, handler: Handler) -> web.StreamResponse:
-        began_s, status = clock_s(), 499  # if the client leaves before the answer
-        metrics.in_flight.inc()
-        try:
-            answer = await handler(request)
-            status = answer.status
-            return answer
-        finally:
-            metrics.in_flight.dec()
-            metrics.answered(
-                request.get(_OPERATION),
-                status,
-                received_bytes=request.content.total_bytes,
-                seconds=clock_s() - began_s,
-            )
-
-    return counted
 
 
 async def _say_https_only(request: web.Request, answer: web.StreamResponse) -> None:

@@ -4,9 +4,9 @@ Log lines of every process: one per event on stderr, which the container collect
     text   2026-11-30T12:00:00.123Z INFO api segments.processes.rest_api: listening on port 8082
     json   {"time": "...", "level": "info", "process": "api", "logger": "...", "message": "..."}
 
-A line logged while a request of a REST door is answered ends with the request's id, which the
-client gets as `X-Request-Id`; in JSON it is the member `request_id`. The id is drawn here: a
-client's own could be a person's.
+A line logged while a request of a REST door or of the console is answered ends with the request's
+id, which the client gets as `X-Request-Id`; in JSON it is the member `request_id`. The id is drawn
+here: a client's own could be a person's.
 """
 
 import json

@@ -56,7 +56,7 @@ class OperatorSettings(BaseSettings):
     """
     Form of log lines on stderr, the same in all processes, with times in UTC: `text`, or `json`, an
     object a line with `time`, `level`, `process`, `logger`, `message` and, while a REST door
-    answers, `request_id`.
+    or the console answers, `request_id`.
     """
 
     otlp_url: str | None = Field(None, validation_alias="SEGMENTS_OTLP_URL")

@@ -1,13 +1,13 @@
 """
-Spans of a control plane process: a request of a REST door, a job of the loader.
+Spans of a control plane process: a request of a REST door or of the console, a job of a loader.
 
 No span has a URL, a header, an address or a body: these may name a person.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Final
 
 from segments.runtime.telemetry import Telemetry
 
@@ -74,10 +74,28 @@ class Spans:
                 span.set_attribute("error.type", type(error).__name__)
                 raise
 
+    @property
+    def are_made(self) -> bool:
+        """Whether there is a span of anything."""
+        return self._provider is not None
+
     async def aclose(self) -> None:
         """Send what is left."""
         if self._provider is not None:
             await asyncio.to_thread(self._provider.shutdown)
+
+
+NO_SPANS: Final = Spans()
+
+
+@asynccontextmanager
+async def sending_spans(telemetry: Telemetry | None) -> AsyncIterator[Spans]:
+    """Make spans while the context lasts, and send what is left at its end; see `Spans`."""
+    spans = Spans(telemetry)
+    try:
+        yield spans
+    finally:
+        await spans.aclose()
 
 
 _OF_W3C = ("traceparent", "tracestate")

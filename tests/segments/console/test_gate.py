@@ -1,5 +1,7 @@
 """What passes no page: foreign pages, other ports, other accounts, other hosts."""
 
+import re
+
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -29,6 +31,7 @@ async def test_every_answer_has_the_headers(console: Served, seeded: Seeded) -> 
             assert headers["X-Content-Type-Options"] == "nosniff"
             assert headers["Cross-Origin-Opener-Policy"] == "same-origin"
             assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
+            assert re.fullmatch("[0-9a-f]{16}", headers["X-Request-Id"])
             assert "Server" not in headers
 
 

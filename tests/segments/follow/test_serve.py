@@ -16,6 +16,7 @@ import aiohttp
 import pytest
 from msgspec.structs import replace
 
+from loadtest.otlp import attributes_of, collector
 from segments.ledger import accounts, audiences, recipients
 from segments.model.identity import Id, IdentifierKind
 from segments.model.record import Change, OptOutAction
@@ -243,22 +244,37 @@ def test_pod_imports_nothing_that_only_the_control_plane_needs() -> None:
 
 
 async def test_pod_is_not_ready_before_the_first_full(link: Link, person: Id) -> None:
-    async with pod(link) as running:
-        async with asyncio.timeout(60):
-            while True:
-                try:
-                    assert await running.get("/health/ready") == 503
-                    break
-                except aiohttp.ClientConnectionError:
-                    await asyncio.sleep(0.05)
-        assert await running.get("/health/live") == 200
-        assert (await running.bid(bid_request(EMAIL), "bidder")).outcome == "store_down"
+    """And a collector is sent the same of the follower as of the listener beside it."""
+    with collector() as taken:
+        async with pod(link, SEGMENTS_OTLP_URL=taken.url) as running:
+            await becomes_ready(link, running)
+    sent = taken.metrics("listener")
+    [number] = sent["rtb_follow_number"].gauge.data_points
+    assert number.as_double >= 1
+    assert [
+        point.as_double
+        for point in sent["rtb_follow_events"].sum.data_points
+        if attributes_of(point) == {"event": "full"}
+    ] == [1]
 
-        async def is_said() -> bool:
-            return "LATEST: no such directory" in await running.reason()
 
-        await eventually(is_said)
+async def becomes_ready(link: Link, running: Pod) -> None:
+    """See it before its first full, and after."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                assert await running.get("/health/ready") == 503
+                break
+            except aiohttp.ClientConnectionError:
+                await asyncio.sleep(0.05)
+    assert await running.get("/health/live") == 200
+    assert (await running.bid(bid_request(EMAIL), "bidder")).outcome == "store_down"
 
-        await link.publisher(["bidder"]).step()
+    async def is_said() -> bool:
+        return "LATEST: no such directory" in await running.reason()
 
-        await running.until("enriched", bid_request(EMAIL), "bidder")
+    await eventually(is_said)
+
+    await link.publisher(["bidder"]).step()
+
+    await running.until("enriched", bid_request(EMAIL), "bidder")

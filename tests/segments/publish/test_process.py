@@ -15,6 +15,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from redis.asyncio import Redis
 
+from loadtest.otlp import Collector, collector
 from loadtest.ports import free_ports
 from segments.files.published_place import NotThere, PublishedPlace
 from segments.ledger import accounts, audiences, recipients
@@ -50,6 +51,12 @@ A, B, C = ids_of(HASHES[:3])
 def s3() -> Iterator[str]:
     with s3_server() as url:
         yield url
+
+
+@pytest.fixture
+def taken() -> Iterator[Collector]:
+    with collector() as taken:
+        yield taken
 
 
 @pytest.fixture
@@ -184,7 +191,12 @@ async def say_no(history: History, *ids: bytes) -> None:
 
 
 async def test_publisher_runs_from_its_first_full_to_its_successor(
-    link: Link, valkey: Engine, bucket: str, granted: dict[str, int], redis: Redis
+    link: Link,
+    valkey: Engine,
+    bucket: str,
+    granted: dict[str, int],
+    redis: Redis,
+    taken: Collector,
 ) -> None:
     link.url = bucket
     history, ours = link.history, granted[link.history.partner.public_id]
@@ -235,7 +247,9 @@ async def test_publisher_runs_from_its_first_full_to_its_successor(
         await writer.merge([C], [Change(ours, is_add=False)])
         before = await running.latest()
         assert before is not None
-    async with publishing(link, valkey, bucket, "--recipient", "bidder") as running:
+    async with publishing(
+        link, valkey, bucket, "--recipient", "bidder", SEGMENTS_OTLP_URL=taken.url
+    ) as running:
         after = await running.until_latest(lambda latest: latest.state > before.state)
         await say_no(history, B)
         await running.until_latest(lambda latest: latest.opt_outs == 2)
@@ -251,6 +265,13 @@ async def test_publisher_runs_from_its_first_full_to_its_successor(
         os.kill(running.process.pid, signal.SIGTERM)
         async with asyncio.timeout(WITHIN_S):
             assert await running.process.wait() == 0
+
+    # A collector has the same, to the last.
+    sent = taken.metrics("publisher")
+    [opt_outs] = sent["segments_published_opt_outs"].gauge.data_points
+    [number] = sent["segments_published_number"].gauge.data_points
+    assert opt_outs.as_double == 2
+    assert number.as_double >= metrics["segments_published_number"]
     log = (link.tmp_path / "publish.log").read_text()
     assert "Traceback" not in log
     assert not any(id_.hex() in log for id_ in (A, B, C))

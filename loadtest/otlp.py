@@ -24,6 +24,7 @@ class Collector:
         self._metrics: list[Any] = []
 
     def take(self, path: str, body: bytes) -> None:
+        """Keep an export."""
         self.raw.append(body)
         if path == "/v1/traces":
             self._traces.append(ExportTraceServiceRequest.FromString(body))
@@ -54,6 +55,7 @@ class Collector:
 
 
 def attributes_of(of: Any) -> dict[str, Any]:
+    """Return the attributes of a span, a point or a resource."""
     return {each.key: getattr(each.value, each.value.WhichOneof("value")) for each in of.attributes}
 
 

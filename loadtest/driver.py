@@ -13,6 +13,8 @@ counted.
 """
 
 import asyncio
+import gzip
+import ssl
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -22,6 +24,7 @@ from loadtest.traffic import BidRequest
 _END_OF_HEADER = b"\r\n\r\n"
 _LENGTH = b"content-length:"
 _OUTCOME = b"x-enrich-outcome:"
+_ENCODING = b"content-encoding:"
 ANSWERED_WITHIN_S = 30
 _LATE = frozenset(outcome.encode() for outcome in LATE)
 
@@ -35,38 +38,59 @@ class Exchange(NamedTuple):
     """Of the answer, header included."""
 
 
+class Way(NamedTuple):
+    """How requests are sent, and answers wanted."""
+
+    is_folded: bool = False
+    """Bodies of requests are compressed with gzip."""
+    takes_gzip: bool = False
+    """Answers may be."""
+    tls: ssl.SSLContext | None = None
+
+
+PLAIN = Way()
+
+
 class Wrong(Exception):
     """An answer under load differs from the one before."""
 
 
-def wire(request: BidRequest, host: str) -> bytes:
+def wire(request: BidRequest, host: str, way: Way = PLAIN) -> bytes:
     """Return a request as HTTP/1.1."""
+    body = gzip.compress(request.body, mtime=0) if way.is_folded else request.body
     head = (
         f"POST {request.path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
-        f"x-openrtb-version: 2.6\r\nContent-Length: {len(request.body)}\r\n\r\n"
+        f"x-openrtb-version: 2.6\r\nContent-Length: {len(body)}\r\n"
+        + "Content-Encoding: gzip\r\n" * way.is_folded
+        + "Accept-Encoding: gzip\r\n" * way.takes_gzip
     )
-    return head.encode() + request.body
+    return head.encode() + b"\r\n" + body
 
 
-async def ask(host: str, port: int, requests: Sequence[BidRequest]) -> list[Exchange]:
+async def ask(
+    host: str, port: int, requests: Sequence[BidRequest], way: Way = PLAIN
+) -> list[Exchange]:
     """
-    Send requests sequentially over a connection.
+    Send requests sequentially over a connection; answers are decompressed.
 
     Raises:
         TimeoutError: An answer did not come.
         asyncio.IncompleteReadError: The server closed the connection.
     """
-    reader, writer = await asyncio.open_connection(host, port)
+    reader, writer = await asyncio.open_connection(host, port, ssl=way.tls)
     exchanges = []
     try:
         for request in requests:
-            sent = wire(request, f"{host}:{port}")
+            sent = wire(request, f"{host}:{port}", way)
             writer.write(sent)
             async with asyncio.timeout(ANSWERED_WITHIN_S):
                 head = await reader.readuntil(_END_OF_HEADER)
                 body = await reader.readexactly(int(_field(head, _LENGTH) or 0))
+            received_bytes = len(head) + len(body)
+            if _field(head, _ENCODING) == b"gzip":
+                body = gzip.decompress(body)
             answer = Answer(_status(head), _field(head, _OUTCOME).decode(), body)
-            exchanges.append(Exchange(sent, answer, len(head) + len(body)))
+            exchanges.append(Exchange(sent, answer, received_bytes))
     finally:
         writer.close()
         await writer.wait_closed()

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from loadtest.answers import LATE, Verdict, judge
 from loadtest.bench.values import values
-from loadtest.driver import Exchange, ask
+from loadtest.driver import PLAIN, Exchange, Way, ask
 from loadtest.population import Population
 from loadtest.servers import HOST, Server
 from loadtest.traffic import BidRequest, expectation
@@ -28,7 +28,7 @@ class WrongAnswers(Exception):
     """A server gives wrong answers, so its cost means nothing."""
 
 
-async def until_enriched(server: Server, hit: BidRequest) -> None:
+async def until_enriched(server: Server, hit: BidRequest, way: Way = PLAIN) -> None:
     """
     Wait until a listening server has its store and its catalog too.
 
@@ -37,7 +37,7 @@ async def until_enriched(server: Server, hit: BidRequest) -> None:
     """
     give_up_at_s = time.monotonic() + _READY_WITHIN_S
     while time.monotonic() < give_up_at_s:
-        (exchange,) = await ask(HOST, server.port, [hit])
+        (exchange,) = await ask(HOST, server.port, [hit], way)
         if exchange.answer.outcome == Outcome.ENRICHED:
             return
         await asyncio.sleep(_POLL_S)
@@ -45,7 +45,7 @@ async def until_enriched(server: Server, hit: BidRequest) -> None:
 
 
 async def check_ours(
-    server: Server, requests: Sequence[BidRequest], population: Population
+    server: Server, requests: Sequence[BidRequest], population: Population, way: Way = PLAIN
 ) -> list[Exchange]:
     """
     Send requests sequentially and judge every answer.
@@ -53,7 +53,7 @@ async def check_ours(
     Raises:
         WrongAnswers: Names the first request with a wrong answer.
     """
-    exchanges = await in_time(server, requests)
+    exchanges = await in_time(server, requests, way)
     for request, exchange in zip(requests, exchanges, strict=True):
         judgement = judge(request, expectation(request, population), exchange.answer)
         if judgement.verdict is not Verdict.RIGHT:
@@ -66,6 +66,7 @@ async def check_peer(
     requests: Sequence[BidRequest],
     ours: Sequence[Exchange],
     survives: Callable[[bytes], bool],
+    way: Way = PLAIN,
 ) -> list[Exchange]:
     """
     Send the same requests and compare the answers with ours.
@@ -75,6 +76,7 @@ async def check_peer(
         requests: As sent to ours.
         ours: Our answers.
         survives: Tells whether the peer can read a body without losing a value.
+        way: How they are sent.
 
     Raises:
         WrongAnswers: Names the first request whose answer differs, or says that too few can be
@@ -83,7 +85,7 @@ async def check_peer(
     pairs = [pair for pair in zip(requests, ours, strict=True) if survives(pair[0].body)]
     if len(pairs) < len(requests) * _COMPARABLE:
         raise WrongAnswers(f"{server.name}: only {len(pairs)} answers can be compared")
-    exchanges = await in_time(server, [request for request, _ in pairs])
+    exchanges = await in_time(server, [request for request, _ in pairs], way)
     for (request, our), exchange in zip(pairs, exchanges, strict=True):
         mine, theirs = our.answer, exchange.answer
         if (mine.status, mine.outcome) != (theirs.status, theirs.outcome):
@@ -111,10 +113,12 @@ async def check_refusals(server: Server, hit: BidRequest) -> None:
             raise WrongAnswers(f"{server.name}: status {status} for {len(body)} bad bytes")
 
 
-async def in_time(server: Server, requests: Sequence[BidRequest]) -> list[Exchange]:
+async def in_time(
+    server: Server, requests: Sequence[BidRequest], way: Way = PLAIN
+) -> list[Exchange]:
     """Send requests sequentially, and late ones again: a busy machine's hiccup."""
-    exchanges = await ask(HOST, server.port, requests)
+    exchanges = await ask(HOST, server.port, requests, way)
     for n, exchange in enumerate(exchanges):
         if exchange.answer.outcome in LATE:
-            (exchanges[n],) = await ask(HOST, server.port, [requests[n]])
+            (exchanges[n],) = await ask(HOST, server.port, [requests[n]], way)
     return exchanges

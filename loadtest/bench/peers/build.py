@@ -10,9 +10,10 @@ and of the ARTF door
 
     grpcio, grpcio.aio             peers/grpcio_redis.py
 
-All keep exactly the contract of `peers/aiohttp_redis.py`: the same ids, refusals, answers and
-lookup in the same store over its unix socket, a catalog refreshed by version, 400 for malformed
-JSON. Each is tuned as its author would: connections are pooled, nothing is logged, per-audience
+All keep the contract of `peers/aiohttp_redis.py`: the same ids, refusals, answers and lookup in the
+same store over its unix socket, a catalog refreshed by version, 400 for malformed JSON. Those in Go
+also decode TC and GPP strings, which the others refuse unread, and fasthttp's takes and gives gzip
+and TLS. Each is tuned as its author would: connections are pooled, nothing is logged, per-audience
 work is done in advance, and servers with threads or workers have one each, for the single core.
 
 A peer whose tools are missing becomes a `Skipped`, which names them and appears in the table: no
@@ -50,6 +51,7 @@ _GO_PACKAGES = {
     "github.com/valyala/fasthttp": "golang-github-valyala-fasthttp-dev",
     "github.com/tidwall/gjson": "golang-github-tidwall-gjson-dev",
     "github.com/gomodule/redigo": "golang-github-gomodule-redigo-dev",
+    "github.com/klauspost/compress": "golang-github-klauspost-compress-dev",
 }
 _NGINX_MODULE = "ngx_http_lua_module.so"
 _BUILD_WITHIN_S = 600

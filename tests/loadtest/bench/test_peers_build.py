@@ -66,7 +66,9 @@ def test_nginx_without_its_lua_module_is_skipped(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not DEBIAN.go.exists(), reason="no Go toolchain in this environment")
 def test_go_peer_that_does_not_compile_is_skipped_with_the_compiler_s_words(tmp_path: Path) -> None:
-    for library in ("valyala/fasthttp", "tidwall/gjson", "gomodule/redigo"):
+    for library in (
+        "valyala/fasthttp", "tidwall/gjson", "gomodule/redigo", "klauspost/compress"
+    ):  # fmt: skip
         (tmp_path / "src/github.com" / library).mkdir(parents=True)
 
     peer = built(tmp_path, FAST, DEBIAN._replace(go_libraries=tmp_path))

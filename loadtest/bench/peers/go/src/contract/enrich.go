@@ -1,5 +1,6 @@
 // Package contract is what both Go peers do alike: everything but HTTP and the JSON of a bid
-// request. It is the contract of loadtest/peers/aiohttp_redis.py, no more and no less.
+// request. It is the contract of loadtest/bench/peers/aiohttp_redis.py, and besides the decoding of
+// TC and GPP strings, with the same refusals as ours by default.
 package contract
 
 import (
@@ -19,17 +20,18 @@ const (
 	gcPercent = 400
 )
 
-// Signals are what a request says of its own person's will; docs/field.md, "Consent", without TCF and GPP.
+// Signals are what a request says of its own person's will; docs/field.md, "Consent".
 type Signals struct {
-	Coppa, LMT bool
-	GPC        string
-	USPrivacy  [2]string // regs, regs.ext
-	IsGDPR     bool      // either says 1
-	IsNotGDPR  bool      // either says 0
-	HasConsent bool
-	HasGPP     bool
-	HasSID     bool // it is said which sections apply, be it that none does
-	NamesSID   bool // one applies
+	Coppa, LMT    bool
+	GPC           string
+	USPrivacy     [2]string // regs, regs.ext
+	IsGDPR        bool      // either says 1
+	IsNotGDPR     bool      // either says 0
+	Consent       [2]string // user, user.ext
+	GPP           [2]string // regs, regs.ext
+	sids          uint64    // the sections that apply, as bits
+	hasSID        bool      // it is said which sections apply, be it that none does
+	hasUnknownSID bool
 }
 
 // Addition is what one partner has to say of a person.
@@ -56,7 +58,8 @@ type Enricher struct {
 
 // Options are those of the command line.
 type Options struct {
-	Addr string
+	Addr      string
+	Cert, Key string // files of TLS; empty: none
 }
 
 // Start reads the command line and the catalog, and begins to follow it.
@@ -65,6 +68,8 @@ func Start() (*Enricher, Options) {
 	url := flag.String("store-url", "", "unix:///PATH of the store")
 	capMS := flag.Float64("deadline-ms", 20, "how long a request may take")
 	share := flag.Float64("tmax-share", 0.1, "... and that share of its tmax")
+	cert := flag.String("tls-cert", "", "serve TLS with this certificate")
+	key := flag.String("tls-key", "", "... and its key")
 	flag.Parse()
 	debug.SetGCPercent(gcPercent)
 	store, err := DialStore(*url, connections)
@@ -79,7 +84,7 @@ func Start() (*Enricher, Options) {
 	}
 	e.catalog.Store(fresh)
 	go e.follow()
-	return e, Options{"127.0.0.1:" + *port}
+	return e, Options{"127.0.0.1:" + *port, *cert, *key}
 }
 
 // Knows says whether there is such a recipient; the empty one is the trusted caller.
@@ -156,7 +161,7 @@ func shown(held *record, visible audiences) (additions []Addition) {
 }
 
 func (s *Signals) refuse() bool {
-	if s.Coppa || s.LMT || s.GPC == "1" || s.IsGDPR || s.NamesSID || s.HasGPP && !s.HasSID {
+	if s.Coppa || s.LMT || s.GPC == "1" {
 		return true
 	}
 	for _, said := range s.USPrivacy {
@@ -164,7 +169,24 @@ func (s *Signals) refuse() bool {
 			return true
 		}
 	}
-	return !s.IsNotGDPR && s.HasConsent
+	return s.refuseByGDPR() || s.refuseByGPP()
+}
+
+func (s *Signals) refuseByGDPR() bool {
+	if s.IsNotGDPR && !s.IsGDPR {
+		return false
+	}
+	isMissing := s.IsGDPR
+	for i, text := range s.Consent {
+		if text == "" || i > 0 && text == s.Consent[0] {
+			continue
+		}
+		isMissing = false
+		if !permitsTCF(text) {
+			return true
+		}
+	}
+	return isMissing
 }
 
 func isUSPrivacy(said string) bool {

@@ -18,7 +18,10 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-const path = "/openrtb2/enrich"
+const (
+	path    = "/openrtb2/enrich"
+	maxBody = 256 << 10
+)
 
 type server struct {
 	enricher *contract.Enricher
@@ -34,8 +37,11 @@ func main() {
 		NoDefaultServerHeader: true,
 		NoDefaultDate:         true,
 		NoDefaultContentType:  true,
-		MaxRequestBodySize:    256 << 10,
+		MaxRequestBodySize:    maxBody,
 		ReadBufferSize:        8 << 10,
+	}
+	if options.Cert != "" {
+		log.Fatal(listener.ListenAndServeTLS(options.Addr, options.Cert, options.Key))
 	}
 	log.Fatal(listener.ListenAndServe(options.Addr))
 }
@@ -47,14 +53,23 @@ func (s *server) handle(ctx *fasthttp.RequestCtx) {
 		ctx.SetStatusCode(fasthttp.StatusNotFound)
 		return
 	}
-	body := view(ctx.PostBody())
+	r := s.requests.Get().(*request)
+	defer s.requests.Put(r)
+	came := ctx.PostBody()
+	if isGzip(ctx) {
+		var err error
+		if r.unfolded, err = unfold(r.unfolded[:0], came); err != nil {
+			refuse(ctx)
+			return
+		}
+		came = r.unfolded
+	}
+	body := view(came)
 	root := gjson.Parse(body)
 	if !gjson.Valid(body) || !root.IsObject() {
-		ctx.SetStatusCode(fasthttp.StatusBadRequest)
-		ctx.Response.Header.Set("X-Enrich-Outcome", "malformed")
+		refuse(ctx)
 		return
 	}
-	r := s.requests.Get().(*request)
 	r.read(body, root)
 	additions, outcome := s.enricher.Decide(&r.Question, recipient)
 	if len(additions) > 0 && !r.add(additions) {
@@ -63,7 +78,11 @@ func (s *server) handle(ctx *fasthttp.RequestCtx) {
 	ctx.Response.Header.Set("Content-Type", "application/json")
 	ctx.Response.Header.Set("X-Enrich-Outcome", outcome)
 	r.writeTo(ctx)
-	s.requests.Put(r)
+}
+
+func refuse(ctx *fasthttp.RequestCtx) {
+	ctx.SetStatusCode(fasthttp.StatusBadRequest)
+	ctx.Response.Header.Set("X-Enrich-Outcome", "malformed")
 }
 
 // view reads bytes as a string where they are; it holds as long as the request does.

@@ -18,6 +18,7 @@ type request struct {
 	hashesKey                     int // where the key of `hashes` begins
 	edits                         []edit
 	text                          []byte // of all edits, one behind the other
+	unfolded, plain               []byte // the body before and behind, where these are compressed
 }
 
 // edit puts text[from:to] in place of body[start:end].
@@ -32,6 +33,8 @@ func (r *request) read(body string, root gjson.Result) {
 		root:     root,
 		edits:    r.edits[:0],
 		text:     r.text[:0],
+		unfolded: r.unfolded,
+		plain:    r.plain,
 	}
 	var device, regs gjson.Result
 	root.ForEach(func(key, value gjson.Result) bool {
@@ -69,11 +72,11 @@ func (r *request) readRegs(regs gjson.Result) {
 			s.IsNotGDPR = s.IsNotGDPR || value.Type == gjson.Number && value.Num == 0
 		case "gpp_sid":
 			value.ForEach(func(_, sid gjson.Result) bool {
-				s.HasSID, s.NamesSID = true, s.NamesSID || sid.Num > 0 // -1: none applies
+				s.AddSID(sid.Num)
 				return true
 			})
 		case "gpp":
-			s.HasGPP = s.HasGPP || value.Str != ""
+			s.GPP[isExt] = value.Str
 		case "gpc":
 			if isExt == 1 {
 				s.GPC = value.Str
@@ -97,7 +100,7 @@ func (r *request) readPerson(device gjson.Result) {
 		case "eids":
 			eids = value
 		case "consent":
-			r.Signals.HasConsent = r.Signals.HasConsent || value.Str != ""
+			r.Signals.Consent[0] = value.Str
 		case "data":
 			r.data = value
 		case "ext":
@@ -110,7 +113,7 @@ func (r *request) readPerson(device gjson.Result) {
 		case "eids":
 			eidsOfExt = value
 		case "consent":
-			r.Signals.HasConsent = r.Signals.HasConsent || value.Str != ""
+			r.Signals.Consent[1] = value.Str
 		case "hashes":
 			r.hashes, r.hashesKey = value, key.Index
 		}
@@ -277,13 +280,29 @@ func (r *request) comma(isNeeded bool) {
 
 func (r *request) writeTo(ctx *fasthttp.RequestCtx) {
 	slices.SortFunc(r.edits, func(a, b edit) int { return a.start - b.start })
+	if takesGzip(ctx) {
+		r.plain = r.plain[:0]
+		for text := range r.pieces {
+			r.plain = append(r.plain, text...)
+		}
+		fold(ctx, r.plain)
+		return
+	}
+	for text := range r.pieces {
+		ctx.Response.AppendBodyString(text)
+	}
+}
+
+// pieces yields the answer's body.
+func (r *request) pieces(yield func(string) bool) {
 	at := 0
 	for _, e := range r.edits {
-		ctx.Response.AppendBodyString(r.body[at:e.start])
-		ctx.Response.AppendBody(r.text[e.from:e.to])
+		if !yield(r.body[at:e.start]) || !yield(view(r.text[e.from:e.to])) {
+			return
+		}
 		at = e.end
 	}
-	ctx.Response.AppendBodyString(r.body[at:])
+	yield(r.body[at:])
 }
 
 func isNonEmptyArray(value gjson.Result) bool {

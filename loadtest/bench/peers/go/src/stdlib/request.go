@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"slices"
 
 	"contract"
 )
@@ -19,7 +18,7 @@ type request struct {
 	regs            regs
 	eids            []eid
 	hashes          json.RawMessage
-	hasConsent      bool
+	consent         [2]string
 	tmax            float64
 }
 
@@ -67,7 +66,6 @@ func decode(body []byte) (*request, error) {
 	if r.root == nil {
 		return nil, errors.New("null is no bid request")
 	}
-	var consent, consentOfExt string
 	var eidsOfExt []eid
 	err := errors.Join(
 		unmarshal(r.root["user"], &r.user),
@@ -76,14 +74,13 @@ func decode(body []byte) (*request, error) {
 		unmarshal(r.root["tmax"], &r.tmax),
 		unmarshal(r.user["ext"], &r.ext),
 		unmarshal(r.user["eids"], &r.eids),
-		unmarshal(r.user["consent"], &consent),
+		unmarshal(r.user["consent"], &r.consent[0]),
 		unmarshal(r.ext["eids"], &eidsOfExt),
-		unmarshal(r.ext["consent"], &consentOfExt),
+		unmarshal(r.ext["consent"], &r.consent[1]),
 	)
 	if len(r.eids) == 0 {
 		r.eids = eidsOfExt
 	}
-	r.hasConsent = consent != "" || consentOfExt != ""
 	return r, err
 }
 
@@ -122,18 +119,18 @@ func (r *request) question() *contract.Question {
 	isLimited := r.device.LMT == 1
 	q.IDs.AddIFA(r.device.IFA, isLimited)
 	is := func(gdpr *int, value int) bool { return gdpr != nil && *gdpr == value }
-	sids := append(r.regs.GPPSID, r.regs.Ext.GPPSID...)
 	q.Signals = contract.Signals{
-		Coppa:      isChild,
-		LMT:        isLimited,
-		GPC:        r.regs.Ext.GPC,
-		USPrivacy:  [2]string{r.regs.USPrivacy, r.regs.Ext.USPrivacy},
-		IsGDPR:     is(r.regs.GDPR, 1) || is(r.regs.Ext.GDPR, 1),
-		IsNotGDPR:  is(r.regs.GDPR, 0) || is(r.regs.Ext.GDPR, 0),
-		HasConsent: r.hasConsent,
-		HasGPP:     r.regs.GPP != "" || r.regs.Ext.GPP != "",
-		HasSID:     len(sids) > 0,
-		NamesSID:   slices.ContainsFunc(sids, func(sid int) bool { return sid > 0 }), // -1: none applies
+		Coppa:     isChild,
+		LMT:       isLimited,
+		GPC:       r.regs.Ext.GPC,
+		USPrivacy: [2]string{r.regs.USPrivacy, r.regs.Ext.USPrivacy},
+		IsGDPR:    is(r.regs.GDPR, 1) || is(r.regs.Ext.GDPR, 1),
+		IsNotGDPR: is(r.regs.GDPR, 0) || is(r.regs.Ext.GDPR, 0),
+		Consent:   r.consent,
+		GPP:       [2]string{r.regs.GPP, r.regs.Ext.GPP},
+	}
+	for _, sid := range append(r.regs.GPPSID, r.regs.Ext.GPPSID...) {
+		q.Signals.AddSID(float64(sid))
 	}
 	return q
 }

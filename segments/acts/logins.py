@@ -4,7 +4,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.acts.trail import By, note
 from segments.ledger import accounts, users
-from segments.ledger.live_audience import ssh_keys
+from segments.ledger.live_audience import host_keys, ssh_keys
 from segments.ledger.live_audience.ssh_keys import SshKey
 from segments.ledger.users import User
 from segments.model.account import Account
@@ -79,3 +79,12 @@ async def remove_ssh_key(conn: AsyncConnection, by: By, partner: Account, finger
     await ssh_keys.remove_key(conn, partner, fingerprint)
     detail = {"fingerprint": fingerprint}
     await note(conn, by, "ssh key remove", partner.public_id, scope=partner, detail=detail)
+
+
+async def replace_host_key(
+    conn: AsyncConnection, by: By, algorithm: str, private_key: bytes
+) -> None:
+    """Replace the SFTP servers' host key of an algorithm; they show it from their next start on."""
+    await host_keys.replace_key(conn, algorithm, private_key, now_s=by.now_s)
+    detail = {"fingerprint": host_keys.fingerprint_of(private_key)}
+    await note(conn, by, "host key replace", algorithm, detail=detail)

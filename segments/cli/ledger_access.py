@@ -116,11 +116,11 @@ def change(do: Callable[[AsyncConnection], Awaitable[str]]) -> None:
     run(change_and_publish())
 
 
-def keep(do: Callable[[AsyncConnection], Awaitable[str]]) -> None:
+def keep(do: Callable[[AsyncConnection], Awaitable[str]], *, err: bool = False) -> None:
     """
     Make a change that the bid path does not see, in one transaction.
 
-    `do` makes the change and returns its report.
+    `do` makes the change and returns its report, printed to standard error if `err`.
     """
     settings = control_settings()
 
@@ -128,7 +128,7 @@ def keep(do: Callable[[AsyncConnection], Awaitable[str]]) -> None:
         async with ledger_to_write(settings) as ledger, ledger.begin() as conn:
             return await do(conn)
 
-    click.echo(run(open_and_do()))
+    click.echo(run(open_and_do()), err=err)
 
 
 def look(ask: Callable[[AsyncConnection], Awaitable[T]]) -> T:

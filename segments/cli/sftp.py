@@ -21,7 +21,7 @@ from segments.doors.live_audience.drop import Drop
 from segments.doors.live_audience.file_names import folder_name
 from segments.doors.live_audience.folder import DropFolder
 from segments.doors.live_audience.metrics import DeliveryMetrics
-from segments.doors.sftp.host_key import host_keys
+from segments.doors.sftp.host_key import own_key
 from segments.doors.sftp.metrics import SftpMetrics
 from segments.doors.sftp.partner_keys import options_of
 from segments.doors.sftp.public_key import MAX_FILE_BYTES, read_public_keys
@@ -31,6 +31,7 @@ from segments.ledger import accounts
 from segments.ledger.database.engine import open_ledger
 from segments.ledger.health import ledger_reasons
 from segments.ledger.live_audience import ssh_keys
+from segments.ledger.live_audience.host_keys import fingerprints
 from segments.ledger.live_audience.ssh_keys import SshKey
 from segments.model.account import Account
 from segments.model.refusal import Refusal
@@ -124,13 +125,39 @@ def _said(name: str, added: SshKey) -> str:
 
 
 @key.command("host")
+@click.option(
+    "--replace",
+    "file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="First replace the key of this algorithm by the private key in FILE.",
+    metavar="FILE",
+)
 @json_option
-def show_host_keys() -> None:
-    """Print the fingerprints of the SFTP server's own keys, for partners to compare."""
-    kept = host_keys(control_settings().sftp_options.key_dir)
-    print_table(
-        ("algorithm", "fingerprint"), ((k.get_algorithm(), k.get_fingerprint()) for k in kept)
-    )
+def show_host_keys(file: Path | None) -> None:
+    """
+    Print the fingerprints of the SFTP servers' own keys, for partners to compare.
+
+    The first server to start generates the keys. All servers of a ledger have the same; a
+    replaced key is shown after their next start.
+    """
+    if file is not None:
+        mine = file.read_bytes()
+
+        async def replace(conn: AsyncConnection) -> str:
+            replacing = own_key(mine)
+            algorithm = replacing.get_algorithm()
+            await logins.replace_host_key(
+                conn, by_command(), algorithm, replacing.export_private_key()
+            )
+            return f"replaced the host key {algorithm}; start the SFTP servers again"
+
+        keep(replace, err=True)
+    found = look(fingerprints)
+    if not found:
+        raise click.ClickException(
+            "there are no host keys yet: the first SFTP server to start generates them"
+        )
+    print_table(("algorithm", "fingerprint"), found)
 
 
 @key.command("list")

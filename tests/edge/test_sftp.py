@@ -335,15 +335,21 @@ async def test_password_is_not_asked_for(door: Door) -> None:
     assert "Permission denied (publickey)" in ran.said
 
 
-async def test_server_is_recognised_after_a_restart(stopped_door: Door) -> None:
+async def test_restarted_server_and_its_replica_are_recognised(
+    stopped_door: Door, tmp_path: Path
+) -> None:
     """
     A client refuses a server whose key is another than the one it remembers.
     """
-    for _ in range(2):
-        async with stopped_door.running():
+    replica = Door(tmp_path / "later", SEGMENTS_LEDGER_URL=stopped_door.settings.ledger_dsn)
+    async with stopped_door.running():
+        assert (await stopped_door.sftp("shop", "ls")).status == 0
+    async with stopped_door.running(), replica.running():
+        for port in (stopped_door.port, replica.port):
+            stopped_door.port = port
             assert (await stopped_door.sftp("shop", "ls")).status == 0
-    key = stopped_door.settings.data_dir / "sftp" / "host_key"
-    assert key.stat().st_mode & 0o777 == 0o600
+        [known] = (tmp_path / "known_hosts").read_text().splitlines()
+    assert known.startswith("door ssh-ed25519 ")
 
 
 async def test_log_names_partners_but_no_addresses(door: Door) -> None:

@@ -1,52 +1,92 @@
 """
-The SFTP server's host keys, generated once and kept.
+The SFTP server's host keys: drawn by the first server to start, and kept in the ledger.
 
-Clients remember them; a new key would look like a man in the middle. Each kind that clients
-support: ed25519, ECDSA over nistp256 (required by RFC 5656, 10.1) and RSA (RFC 8332), the only
-kind of older Java clients.
+Release 0.1.0 kept them as files beside each server. The first server that finds such files brings
+them into the ledger, so that partners see the keys that they know; the files stay, for that release
+in case it is run again.
 """
 
-import os
+import asyncio
+import logging
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final
 
 import asyncssh
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from segments.doors.sftp.public_key import check_strength
+from segments.ledger.database.engine import reading
+from segments.ledger.live_audience.host_keys import ALGORITHMS, keep_first_key, private_keys
+from segments.model.refusal import Refusal
+
+_log = logging.getLogger(__name__)
+
+EARLIER_FILES: Final = {
+    "ssh-ed25519": "host_key",
+    "ecdsa-sha2-nistp256": "host_key_ecdsa",
+    "ssh-rsa": "host_key_rsa",
+}
+_RSA_BITS: Final = 3072
 
 
-class _Kind(NamedTuple):
-    file_name: str
-    algorithm: str
-    size_bits: int | None = None
+async def host_keys(ledger: AsyncEngine, folder: Path, *, now_s: float) -> list[asyncssh.SSHKey]:
+    """
+    Return the host keys of all servers of a ledger; take in or draw those that it lacks.
+
+    `folder` may have the keys of an earlier release. A file that differs from the ledger's key is
+    named in the log.
+    """
+    earlier = await asyncio.to_thread(_earlier_keys, folder)
+    async with reading(ledger) as conn:
+        kept = await private_keys(conn)
+    missing = [algorithm for algorithm in ALGORITHMS if algorithm not in kept]
+    if missing:
+        found = {each: key for each, key in earlier.items() if each in missing}
+        for each in missing:
+            if each not in found:
+                found[each] = await asyncio.to_thread(draw, each)
+        async with ledger.begin() as conn:
+            for each, key in found.items():
+                await keep_first_key(conn, each, key.export_private_key(), now_s=now_s)
+            kept = await private_keys(conn)
+    keys = [asyncssh.import_private_key(content) for content in kept.values()]
+    for key in keys:
+        file = earlier.get(key.get_algorithm())
+        if file is not None and file.get_fingerprint() != key.get_fingerprint():
+            _log.warning(
+                "the host key in %s is not used: the ledger has another, %s; to use the file's,"
+                " `rtb-segments key host --replace FILE`, then start the SFTP servers again",
+                folder / EARLIER_FILES[key.get_algorithm()],
+                key.get_fingerprint(),
+            )
+    return keys
 
 
-_KINDS = (
-    _Kind("host_key", "ssh-ed25519"),
-    _Kind("host_key_ecdsa", "ecdsa-sha2-nistp256"),
-    _Kind("host_key_rsa", "ssh-rsa", 3072),
-)
+def draw(algorithm: str) -> asyncssh.SSHKey:
+    """Generate a key; RSA takes up to some seconds."""
+    size = {"key_size": _RSA_BITS} if algorithm == "ssh-rsa" else {}
+    return asyncssh.generate_private_key(algorithm, comment="rtb-segments sftp", **size)
 
 
-def host_keys(folder: Path) -> list[asyncssh.SSHKey]:
-    """Return the host keys of a folder; generate missing ones."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return [_host_key(folder / kind.file_name, kind) for kind in _KINDS]
+def own_key(content: bytes) -> asyncssh.SSHKey:
+    """
+    Read an operator's own host key.
+
+    Raises:
+        Refusal: It is no private key, is weak, has a passphrase or is of another algorithm.
+    """
+    try:
+        key = asyncssh.import_private_key(content)
+    except (asyncssh.KeyEncryptionError, asyncssh.KeyImportError, ValueError):
+        raise Refusal(
+            "this is no private key of ssh-keygen, or has a passphrase, which ssh-keygen -p removes"
+        ) from None
+    if key.get_algorithm() not in ALGORITHMS:
+        raise Refusal(f"a host key is one of {', '.join(ALGORITHMS)}, not {key.get_algorithm()}")
+    check_strength(key)
+    return key
 
 
-def _host_key(path: Path, kind: _Kind) -> asyncssh.SSHKey:
-    if not path.exists():
-        size = {} if kind.size_bits is None else {"key_size": kind.size_bits}
-        made = asyncssh.generate_private_key(kind.algorithm, comment="rtb-segments sftp", **size)
-        mine = path.with_name(f"{path.name}.{os.getpid()}")
-        fd = os.open(mine, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(fd, "wb") as file:
-            file.write(made.export_private_key())
-            file.flush()
-            os.fsync(fd)
-        try:
-            # Of two processes that start at once, the first key is kept.
-            os.link(mine, path)
-        except FileExistsError:
-            pass
-        finally:
-            mine.unlink()
-    return asyncssh.read_private_key(path)
+def _earlier_keys(folder: Path) -> dict[str, asyncssh.SSHKey]:
+    paths = {algorithm: folder / name for algorithm, name in EARLIER_FILES.items()}
+    return {each: asyncssh.read_private_key(at) for each, at in paths.items() if at.exists()}

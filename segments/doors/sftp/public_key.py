@@ -46,6 +46,17 @@ def read_public_keys(raw: bytes, account_id: int) -> list[SshKey]:
     return found
 
 
+def check_strength(key: asyncssh.SSHKey) -> None:
+    """
+    Refuse a weak key.
+
+    Raises:
+        Refusal: An RSA key of too few bits.
+    """
+    if key.get_algorithm() == "ssh-rsa" and getattr(key.pyca_key, "key_size", 0) < _MIN_RSA_BITS:
+        raise Refusal(f"an RSA key of less than {_MIN_RSA_BITS} bits")
+
+
 def _text_of(raw: bytes) -> str:
     encoding = "utf-8-sig"
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -93,8 +104,7 @@ def _read(block: str, account_id: int) -> SshKey:
     algorithm = key.get_algorithm()
     if not algorithm.startswith(_ALGORITHMS):
         raise Refusal(f"a key of type {algorithm}; use ed25519, ECDSA or RSA")
-    if algorithm == "ssh-rsa" and getattr(key.pyca_key, "key_size", 0) < _MIN_RSA_BITS:
-        raise Refusal(f"an RSA key of less than {_MIN_RSA_BITS} bits")
+    check_strength(key)
     comment = "".join(c for c in key.get_comment() or "" if c.isprintable())[:256]
     exported = f"{options} {key.export_public_key().decode()}".strip()
     return SshKey(account_id, key.get_fingerprint(), exported, comment)

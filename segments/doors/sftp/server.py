@@ -84,7 +84,7 @@ class SftpServer:
             CannotListen: The port is in use or not permitted.
         """
         options = self.options
-        keys = await asyncio.to_thread(host_keys, options.key_dir)
+        keys = await host_keys(self.ledger, options.key_dir, now_s=time.time())
         try:
             listener = await asyncssh.create_server(
                 lambda: _Connection(self),

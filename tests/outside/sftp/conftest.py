@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.doors.live_audience.folder import DropFolder
-from segments.doors.sftp.host_key import host_keys
+from segments.doors.sftp.host_key import EARLIER_FILES, draw
 from segments.doors.sftp.public_key import read_public_keys
 from segments.doors.sftp.server import SftpServer
 from segments.ledger import accounts
@@ -31,7 +31,8 @@ class Door:
 def key_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Host keys, made once: RSA takes a while."""
     folder = tmp_path_factory.mktemp("host-keys")
-    host_keys(folder)
+    for algorithm, file_name in EARLIER_FILES.items():
+        draw(algorithm).write_private_key(folder / file_name)
     return folder
 
 

@@ -1,3 +1,5 @@
+import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -92,3 +94,21 @@ def test_port_that_is_taken_is_named(run: Command, monkeypatch: pytest.MonkeyPat
 
     assert result.exit_code == 1
     assert f"SEGMENTS_SFTP_PORT={port}" in result.stderr
+
+
+def test_host_keys_are_shown_once_there_are_any_and_replaced_by_an_operators_own(
+    ok: Command, run: Command, tmp_path: Path
+) -> None:
+    new_key(tmp_path / "key", "-t", "ed25519")
+    own = subprocess.check_output(["ssh-keygen", "-l", "-f", tmp_path / "key"], text=True).split()[
+        1
+    ]
+
+    assert "generates them" in run("key", "host").stderr
+    replaced = ok("key", "host", "--replace", str(tmp_path / "key"))
+    assert replaced.stdout == f"ssh-ed25519\t{own}\n"
+    assert "start the SFTP servers again" in replaced.stderr
+    assert json.loads(ok("key", "host", "--json").stdout) == [
+        {"algorithm": "ssh-ed25519", "fingerprint": own}
+    ]
+    assert json.loads(ok("audit", "export").stdout.splitlines()[-1])["target"] == "ssh-ed25519"

@@ -58,6 +58,7 @@ _UNREADABLE = (
     zipfile.BadZipFile,
     zlib.error,
     lzma.LZMAError,
+    UnicodeDecodeError,  # a name that is said to be UTF-8: https://github.com/python/cpython/issues/153426
 )
 
 
@@ -316,4 +317,6 @@ def _in_words(error: BaseException) -> str:
         return "cut short"
     if isinstance(error, RuntimeError):  # and NotImplementedError, its subclass
         return "encrypted, or compressed by a method that is not supported"
+    if isinstance(error, UnicodeDecodeError):
+        return "the file in it has a name that is no UTF-8: zip it under a plain name"
     return "damaged"

@@ -315,3 +315,22 @@ async def test_field_of_many_quotes_costs_by_its_length(tmp_path: Path) -> None:
 
     assert (found.ids, found.bad) == (IDS, [])
     assert time.process_time() - began_s < 2
+
+
+@pytest.mark.parametrize("directories_only", [True, False], ids=["directory", "file too"])
+async def test_zip_whose_name_is_not_in_the_encoding_that_it_says_is_refused_in_words(
+    tmp_path: Path, directories_only: bool
+) -> None:
+    """https://github.com/python/cpython/issues/153426: UnicodeDecodeError, not BadZipFile."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("M\N{LATIN SMALL LETTER U WITH DIAERESIS}ller.csv", text_of(HASHES))
+    utf8, cp1252 = b"M\xc3\xbcller.csv", b"M\xfc\xfcller.csv"
+    head, _, directory = packed.getvalue().rpartition(utf8)
+    if not directories_only:
+        head = head.replace(utf8, cp1252)
+
+    with pytest.raises(Stopped, match="a name that is no UTF-8: zip it") as stopped:
+        await read(tmp_path, head + cp1252 + directory)
+
+    assert "ller" not in stopped.value.detail

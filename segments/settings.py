@@ -286,8 +286,9 @@ class Settings(OperatorSettings):
 
     console_listeners: Annotated[tuple[str, ...], NoDecode, BeforeValidator(texts)] = ()
     """
-    URLs of the bid listeners' admin ports, comma-separated, that the console asks to explain bids.
-    They need the same `RTB_EXPLAIN_SECRET`. Unset: the one on this host.
+    URLs of the bid listeners' admin ports, comma-separated: the console shows what they count, and
+    asks them to explain bids, if they have the same `RTB_EXPLAIN_SECRET`. Unset: the one on this
+    host.
     """
 
     up_console: Literal["yes", "no", "if_public"] = "yes"

@@ -12,6 +12,7 @@ from aiohttp import FormData
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from segments.console.bid_history import BidHistory
 from segments.console.options import ConsoleOptions
 from segments.doors.privacy.report_store import Reports, open_reports
 from segments.doors.rest.services import Services
@@ -158,6 +159,7 @@ async def serving_console(
     redis: Redis,
     *,
     listeners: Listeners = NO_LISTENERS,
+    history: BidHistory | None = None,
     **options: Any,
 ) -> AsyncIterator[Served]:
     """Serve the console; `options` are those of `ConsoleOptions` that differ."""
@@ -173,7 +175,9 @@ async def serving_console(
         passwords=QUICK,
     )
     reports = await open_reports(services, settings.privacy_options)
-    apps = sites(services, console, settings.privacy_options, reports, listeners=listeners)
+    apps = sites(
+        services, console, settings.privacy_options, reports, listeners=listeners, history=history
+    )
     async with listening(apps, console, settings.api_limits) as setting_to_port:
         urls = {name: f"http://127.0.0.1:{port}" for name, port in setting_to_port.items()}
         yield Served(urls, services, clock, reports)

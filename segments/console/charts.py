@@ -23,6 +23,10 @@ _STEPS = (1, 2, 5, 10)
 _UNITS = ((10**9, "G"), (10**6, "M"), (10**3, "k"))
 _ENDS_DAYS = 30
 _SOON_DAYS = 7
+_SHARES_WIDTH = 200
+_GAP = 0.8
+_SPARK = (90, 20)
+_MICROS_PER_MS = 1000
 
 
 class _Size(NamedTuple):
@@ -67,6 +71,78 @@ def ends_by_day(ends: Mapping[int, int], today: int) -> Markup | None:
     return _ends(_Size("", 330), days, ends, title)
 
 
+def shares(parts: Sequence[tuple[str, float]], title: str) -> Markup:
+    """
+    Draw the parts of a whole side by side.
+
+    Args:
+        parts: Class and share, 0 to 1 in sum.
+        title: What a screen reader says.
+    """
+    drawn, at = [], 0.0
+    for kind, share in parts:
+        width = _SHARES_WIDTH * share
+        if share:
+            drawn.append(_bar(kind, at, 0, max(width - _GAP, _GAP / 2), 10))
+        at += width
+    return Markup(
+        '<svg class="share" viewBox="0 0 {} 10" preserveAspectRatio="none" role="img"'
+        ' aria-label="{}">{}</svg>'
+    ).format(_SHARES_WIDTH, title, Markup("").join(drawn))
+
+
+def sparkline(values: Sequence[float], title: str) -> Markup | None:
+    """Draw a course without axes, from zero, to stand beside its last number; `None`: too short."""
+    if len(values) < 2:
+        return None
+    top = max(*values, 1e-9)
+    step = _SPARK[0] / (len(values) - 1)
+    points = [(n * step, _SPARK[1] - _SPARK[1] * value / top) for n, value in enumerate(values)]
+    line = _tag("path", class_="line", d=_line(points))
+    return Markup(
+        '<svg class="spark" viewBox="-1 -1 {} {}" role="img" aria-label="{}">{}</svg>'
+    ).format(_SPARK[0] + 2, _SPARK[1] + 2, title, line)
+
+
+def answer_times(
+    at_to_p99_s: Sequence[tuple[float, float]], clock: Callable[[float], str]
+) -> Markup | None:
+    """
+    Draw the answer time of each minute.
+
+    Args:
+        at_to_p99_s: A minute's start and its 99th percentile in seconds, the oldest first.
+        clock: Writes a time of day.
+
+    Returns:
+        `None` if there are fewer than two minutes.
+    """
+    if len(at_to_p99_s) < 2:
+        return None
+    told = [(at_s, max(1, round(p99_s * 1e6))) for at_s, p99_s in at_to_p99_s]
+    (first, _), (last, now) = told[0], told[-1]
+    worst_at, worst = max(told, key=lambda each: each[1])
+    title = (
+        f"Answers: 99 of 100 within {_micros(now)} now, and at worst within {_micros(worst)},"
+        f" at {clock(worst_at)}"
+    )
+    size = _Size("", 330)
+    top, floor_at, height = _round_up(worst), 70, 60
+    width = size.width - _LEFT - _RIGHT
+    points = [
+        (_LEFT + width * (at_s - first) / (last - first), floor_at - height * value / top)
+        for at_s, value in told
+    ]
+    parts = [
+        *(_grid(size, floor_at - height * part, _micros(top * part)) for part in (0.5, 1)),
+        _axis(size, floor_at),
+        _tag("path", class_="line", d=_line(points)),
+        _text(_LEFT, 85, "start", clock(first)),
+        _text(size.width - _RIGHT, 85, "end", clock(last)),
+    ]
+    return _svg(size, 88, title, parts)
+
+
 def _members(size: _Size, told: Sequence[tuple[int, int]], title: str) -> Markup:
     first, last = told[0][0], told[-1][0]
     width = size.width - _LEFT - _RIGHT
@@ -77,7 +153,7 @@ def _members(size: _Size, told: Sequence[tuple[int, int]], title: str) -> Markup
     top = _round_up(max(members for _, members in told))
     floor_at = _TOP + _HEIGHT
     points = [(x(day), floor_at - _HEIGHT * members / top) for day, members in told]
-    line = "M" + "L".join(f"{at:.1f} {up:.1f}" for at, up in points)
+    line = _line(points)
     area = f"{line}L{points[-1][0]:.1f} {floor_at}L{points[0][0]:.1f} {floor_at}Z"
     parts = [
         *(_grid(size, floor_at - _HEIGHT * part, _short(round(top * part))) for part in (0.5, 1)),
@@ -170,6 +246,10 @@ def _tag(name: str, **attributes: object) -> Markup:
     return Markup("<{}{}/>").format(name, written)
 
 
+def _line(points: Sequence[tuple[float, float]]) -> str:
+    return "M" + "L".join(f"{at:.1f} {up:.1f}" for at, up in points)
+
+
 def _round_up(number: int) -> int:
     """Return the next 1, 2 or 5 times a power of ten."""
     scale = 10 ** floor(log10(number)) if number else 1
@@ -182,6 +262,13 @@ def _short(number: int) -> str:
         if number >= size:
             return f"{number / size:.3g} {unit}"
     return str(number)
+
+
+def _micros(number: float) -> str:
+    """Return a duration in microseconds, in the usual unit."""
+    if number >= _MICROS_PER_MS:
+        return f"{number / _MICROS_PER_MS:.3g} ms"
+    return f"{number:.0f} µs"
 
 
 def _day(day: int) -> str:

@@ -36,6 +36,11 @@ def clock(at_s: float) -> Markup:
     )
 
 
+def hour(at_s: float) -> str:
+    """Return a time of day as bare text, to the minute, in UTC."""
+    return datetime.fromtimestamp(at_s, UTC).strftime("%H:%M")
+
+
 def day(at_s: float) -> Markup:
     """Return a date, in UTC."""
     said = datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%d")
@@ -66,3 +71,8 @@ def sentence(text: str) -> str:
 def percent(share: float) -> str:
     """Return a fraction in percent."""
     return f"{share * 100:.3g} %"
+
+
+def rate(per_s: float) -> str | Markup:
+    """Return a number a second: whole ones from 10 on."""
+    return number(round(per_s)) if per_s >= 10 or not per_s else f"{per_s:.2g}"

@@ -42,6 +42,7 @@ class Templates:
             formats.duration,
             formats.percent,
             formats.sentence,
+            formats.rate,
         ):
             self._environment.filters[write.__name__] = write
         for name in ("parts", "lists"):

@@ -16,6 +16,7 @@ from multidict import MultiDict, MultiMapping
 from segments.acts.staff import who_is
 from segments.acts.trail import By
 from segments.console.assets import Assets
+from segments.console.bid_history import BidHistory
 from segments.console.cookie import Cookie
 from segments.console.options import ConsoleOptions
 from segments.console.rendering import Templates, version_of
@@ -64,6 +65,7 @@ class Console:
         roles: Served at this port.
         deployment: That operators may examine.
         listeners: That explain bids.
+        history: What they count.
         kept: Facts of the ledger that never change, once read.
     """
 
@@ -74,6 +76,7 @@ class Console:
     roles: frozenset[Role] = frozenset(Role)
     deployment: Deployment | None = None
     listeners: Listeners = Listeners()  # noqa: RUF009 - immutable
+    history: BidHistory = field(default_factory=BidHistory)
     assets: Assets = field(default_factory=Assets)
     kept: dict[str, bytes] = field(default_factory=dict)
     templates: Templates = field(init=False)

@@ -16,6 +16,7 @@ from ssl import SSLContext
 from aiohttp import web
 
 from segments.console.application import Page, application
+from segments.console.bid_history import BidHistory
 from segments.console.options import ConsoleOptions
 from segments.console.pages.account import account_pages
 from segments.console.pages.audience_list import audience_list_pages
@@ -94,6 +95,7 @@ def sites(
     deployment: Deployment | None = None,
     listeners: Listeners = Listeners(),  # noqa: B008 - immutable
     spans: Spans = NO_SPANS,
+    history: BidHistory | None = None,
 ) -> dict[str, web.Application]:
     """
     Return the applications by the setting of their port: one for all, or one more for staff.
@@ -107,7 +109,9 @@ def sites(
         deployment: That operators may examine.
         listeners: That explain bids.
         spans: Makes one of each request.
+        history: What they count; `None`: nothing is known.
     """
+    history = history or BidHistory()
     guard = guard or LedgerGuard(services.ledger, services.redis)
     submissions = Submissions(services, Refusals(services), reports, privacy)
     staffs = frozenset(STAFF_ROLES)
@@ -120,7 +124,7 @@ def sites(
     setting_to_app = {}
     for setting, roles in port_to_roles.items():
         app = application(
-            Console(services, options, submissions, reports, roles, deployment, listeners),
+            Console(services, options, submissions, reports, roles, deployment, listeners, history),
             pages(),
             partial(add_health, reasons=partial(_reasons, services, guard)),
             spans,
@@ -152,6 +156,7 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
         services = Services(rest, ledger, redis, blobs)
         reports = await open_reports(services, settings.privacy_options)
         telemetry = settings.telemetry("console")
+        history = BidHistory(settings.listeners.urls, services.now_s)
         async with (
             sending_spans(telemetry) as spans,
             metrics_sent(telemetry, services.metrics.registry.collect),
@@ -165,6 +170,7 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
                     deployment_of(settings),
                     settings.listeners,
                     spans,
+                    history,
                 ),
                 options,
                 settings.api_limits,
@@ -173,6 +179,7 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
             asyncio.TaskGroup() as group,
         ):
             group.create_task(guard.run(stopping))
+            group.create_task(history.run(stopping))
             group.create_task(services.waiting.run(stopping))
             group.create_task(reports.run(stopping))
             await stopping.wait()

@@ -1,14 +1,15 @@
-"""An operator's first page: jobs that need a person, the queue, the checks."""
+"""An operator's first page: what needs a person, bids, the queue, the listeners, the checks."""
 
 import asyncio
 from contextlib import aclosing
 
 from aiohttp import web
 
+from segments.console import bid_figures, charts, formats
 from segments.console.application import Page
 from segments.console.pages.deliveries import row_of
 from segments.console.visit import Visit
-from segments.ledger import accounts, jobs
+from segments.ledger import accounts, jobs, recipients
 from segments.ledger.database.engine import reading
 from segments.ledger.job_list import JobFilter, job_page
 from segments.model.job import JobState
@@ -34,14 +35,19 @@ def operation_pages() -> list[Page]:
 
 
 async def show(visit: Visit) -> web.Response:
-    """Show what needs a person, and the queue."""
+    """Show what needs a person, what becomes of bids, and the queue."""
     services = visit.console.services
     async with reading(services.ledger) as conn:
         held = await jobs.held(conn)
         queue = await job_page(conn, JobFilter(states=_AT_WORK))
         partners = {each.id: each for each in await accounts.accounts(conn)}
         behind = {job.id: await jobs.count_behind(conn, job) for job in held}
+        names = [each.name for each in await recipients.recipients(conn) if each.is_active]
     waiting = await services.waiting.look()
+    figures = visit.console.history.figures()
+    heard = bid_figures.listeners(figures, visit.now_s)
+    bids = bid_figures.by_recipient(figures, names)
+    times = bid_figures.told_times(figures.minutes)
     return visit.live_page(
         "operations.html",
         "/ops",
@@ -51,7 +57,18 @@ async def show(visit: Visit) -> web.Response:
         is_more=queue.next_cursor is not None,
         opt_outs_waiting=waiting.requests,
         oldest_s=waiting.oldest_s,
-        needs=len(held) + bool(waiting.requests),
+        needs=len(held) + bool(waiting.requests) + sum(bool(each.why) for each in heard),
+        listeners=heard,
+        bids=bids,
+        groups=bid_figures.GROUPS,
+        trusted=bid_figures.TRUSTED,
+        known=names,
+        recent_s=figures.recent_s,
+        reasons=bid_figures.reasons(figures.recent),
+        per_s=sum(each.per_s for each in bids),
+        spark=bid_figures.spark(figures.minutes),
+        times=times,
+        times_chart=charts.answer_times(times, formats.hour),
     )
 
 

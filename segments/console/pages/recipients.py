@@ -5,10 +5,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.acts import recipients as acts
 from segments.console.application import Page
+from segments.console.bid_figures import GROUPS, by_recipient, reasons
 from segments.console.pages.acting import withdrawn
 from segments.console.visit import Visit, see_other
 from segments.ledger import accounts, audiences, recipients
 from segments.ledger.database.engine import reading
+from segments.ledger.privacy.audit_list import AuditFilter, audit_page
 from segments.ledger.recipients import Recipient
 from segments.model.account import PARTNER_KINDS, Account
 from segments.model.audience import AudienceState
@@ -16,6 +18,7 @@ from segments.model.refusal import Refusal
 from segments.model.role import Role
 
 _OPERATOR = (Role.OPERATOR,)
+_LATEST = 10
 _PATH = "/ops/recipients/{name}"
 
 
@@ -58,9 +61,19 @@ async def show(visit: Visit) -> web.Response:
         for audience in await audiences.audiences(conn):
             if audience.state is AudienceState.ACTIVE:
                 segments[audience.partner_id] = segments.get(audience.partner_id, 0) + 1
+        wanted = AuditFilter(target=found.name, subject="recipient")
+        trail = await audit_page(conn, wanted, limit=_LATEST)
     rows = [(each, segments.get(each.id, 0), each.id in found.partner_ids) for each in partners]
+    figures = visit.console.history.figures()
+    counted = [each for each in by_recipient(figures, [found.name]) if each.name == found.name]
     return visit.page(
         "recipient.html",
+        bids=counted,
+        groups=GROUPS,
+        recent_s=figures.recent_s,
+        is_read=bool(figures.readings),
+        reasons=reasons(figures.recent, found.name),
+        entries=trail.rows,
         recipient=found,
         rows=sorted(rows, key=lambda row: (not row[2], row[0].public_id)),
         seen=sum(count for _, count, is_granted in rows if is_granted),
@@ -118,8 +131,11 @@ async def _list_page(visit: Visit, error: str = "") -> web.Response:
     async with reading(visit.console.services.ledger) as conn:
         listed = await recipients.recipients(conn)
         partners = [each for each in await accounts.accounts(conn) if _is_partner(each)]
+    figures = visit.console.history.figures()
     return visit.page(
         "recipients.html",
+        bids={each.name: each for each in by_recipient(figures, ())},
+        is_read=bool(figures.readings),
         status=422 if error else 200,
         rows=listed,
         partners=len(partners),

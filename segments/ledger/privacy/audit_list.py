@@ -33,6 +33,8 @@ class AuditFilter(NamedTuple):
     is_about_persons: bool = False  # only entries that concern persons
     scope_ids: Collection[int] | None = None  # on any of these accounts; `None`: everything
     transaction_id: str | None = None  # of a data subject's request
+    target: str | None = None
+    subject: str | None = None  # the first word of `what`
 
 
 class ListedEntry(NamedTuple):
@@ -88,9 +90,12 @@ async def audit_page(
         (_audit.c.what, wanted.what),
         (_audit.c.result, wanted.result),
         (_audit.c.transaction_id, wanted.transaction_id),
+        (_audit.c.target, wanted.target),
     ):
         if text is not None:
             asked = asked.where(column == text)
+    if wanted.subject is not None:
+        asked = asked.where(_audit.c.what.startswith(f"{wanted.subject} ", autoescape=True))
     if wanted.since_s is not None:
         asked = asked.where(_audit.c.at_s >= wanted.since_s)
     if wanted.until_s is not None:

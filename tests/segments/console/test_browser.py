@@ -8,7 +8,10 @@ import asyncio
 import os
 import shutil
 import threading
+import time
+from collections import Counter
 from collections.abc import Iterator
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,7 @@ from playwright.sync_api import (
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from segments.console.bid_history import BidHistory
 from segments.ledger import jobs, users
 from segments.ledger.database.engine import open_ledger
 from segments.model.identity import id_of_email_hash
@@ -38,6 +42,7 @@ from segments.settings import Settings
 from segments.store.meta import prepare
 from segments.store.servers.connection import connect
 from segments.store.writer import Writer
+from segments.upkeep.listener_figures import Counts, Ending, Reading
 from tests.console import Served, serving_console
 from tests.engines import Engine
 from tests.ledger_seed import Seeded, seed
@@ -72,6 +77,19 @@ RICH_BID = f"""{{
   "regs": {{"us_privacy": "1YNN"}},
   "device": {{"lmt": 0, "ifa": "00000000-0000-0000-0000-000000000000"}}
 }}"""
+
+
+SHARES = (
+    ("enriched", "", 41),
+    ("held_out", "", 5),
+    ("no_match", "", 20),
+    ("no_identity", "", 9),
+    ("no_consent", "tcf_no_vendor", 18),
+    ("no_consent", "gpp_opt_out", 4),
+    ("opted_out", "", 1),
+    ("out_of_time", "", 1),
+    ("malformed", "not_json", 1),
+)
 
 
 class Console:
@@ -112,7 +130,11 @@ class Console:
             async with (
                 explaining_listener(self._store.url) as listeners,
                 serving_console(
-                    self._settings, self.ledger, redis, listeners=listeners
+                    self._settings,
+                    self.ledger,
+                    redis,
+                    listeners=listeners,
+                    history=an_hour_of_bids(),
                 ) as self.served,
             ):
                 await self.served.user("jane", self.seeded.shop)
@@ -161,6 +183,23 @@ async def a_member(settings: Settings, ledger: AsyncEngine, redis: Redis, seeded
     changes = [Change(each.id, is_add=True) for each in (seeded.shoes, seeded.hats)]
     await writer.merge([id_of_email_hash(DIGEST)], changes)
     await publish_catalog(ledger, redis)
+
+
+def an_hour_of_bids() -> BidHistory:
+    """Figures of two listeners, one of which is away in the end."""
+    now = [time.time() - 3600]
+    history = BidHistory(["http://10.0.0.1:8081", "http://10.0.0.2:8081"], lambda: now[0])
+    counted = Counter[Ending]()
+    for n in range(3600 // 5 + 1):
+        for outcome, reason, share in SHARES:
+            counted[Ending("dsp-a", outcome, reason)] += share * (100 + n % 40)
+        edges = {0.0005: counted.total() * 0.98, 0.001: counted.total(), inf: counted.total()}
+        counts = Counts(dict(counted), edges, 412)
+        reading = Reading("", now[0], counts, "", "0.2.0", True, True, "")
+        history.take([reading._replace(url=f"http://10.0.0.{host}:8081") for host in (1, 2)])
+        now[0] = time.time() - 3600 + 5 * n
+    history.take([Reading("http://10.0.0.2:8081", now[0], trouble="it is away")])
+    return history
 
 
 def look(page: Page, name: str) -> None:
@@ -256,7 +295,7 @@ def test_a_held_file_is_released_by_keyboard_alone(console: Console, chromium: B
         secret = page.locator("details p").first.text_content() or ""
         page.keyboard.type(pyotp.TOTP(secret).at(int(console.served.clock())))
         page.keyboard.press("Enter")
-        page.get_by_role("heading", name="1 thing needs you").wait_for()
+        page.get_by_role("heading", name="2 things need you").wait_for()
         look(page, "operations-dark")
         page.get_by_role("link", name="all.txt").focus()
         page.keyboard.press("Enter")
@@ -420,6 +459,8 @@ def test_a_bid_is_explained(console: Console, chromium: Browser) -> None:
         page.goto(f"{console.served.url}/ops/audit?what=explain")
         page.get_by_role("cell", name="dsp-a").wait_for()
         assert DIGEST not in page.content()
+        page.goto(f"{console.served.url}/ops")
+        look(page, "operations-390")
     assert complaints == []
 
 

@@ -54,6 +54,9 @@ CASES: dict[str, Case] = {
     ),
     "last jobs": lambda conn, _: last_jobs(conn, range(1, 51)),
     "audit": lambda conn, account: audit_page(conn, AuditFilter(account)),
+    "audit of a target": lambda conn, _: audit_page(
+        conn, AuditFilter(target="none", subject="audience")
+    ),
     "audit by act": lambda conn, account: audit_page(conn, AuditFilter(account, what="none")),
 }
 

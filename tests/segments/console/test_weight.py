@@ -81,11 +81,11 @@ async def test_a_page_weighs_60_kb_at_most(console: Served, full: Seeded) -> Non
 
 async def test_a_full_page_costs_50_ms_of_cpu_at_most(console: Served, full: Seeded) -> None:
     """The queries of long lists are measured by tests/segments/ledger/test_list_costs.py."""
-    async with console.user_of(full.shop) as shop, console.staff_of(Role.OPERATOR) as ada:
-        for browser, path in ((shop, "/audiences"), (shop, "/deliveries"), (ada, "/ops")):
+    async with console.user_of(full.shop) as shop:
+        for path in ("/audiences", "/deliveries"):
             costs_s = []
             for _ in range(5):
                 before_s = time.process_time()  # of the browser, too
-                assert (await browser.see(path)).status == 200
+                assert (await shop.see(path)).status == 200
                 costs_s.append(time.process_time() - before_s)
             assert min(costs_s) <= MAX_CPU_S, path

@@ -15,7 +15,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # `test` says what is missing before it makes anything
-.PHONY: help run test test-long container-test check bench bench-scale docs lock clean interpreted deps venv
+.PHONY: help run test test-long container-test check bench bench-shapes bench-scale docs lock clean interpreted deps venv
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -46,11 +46,18 @@ check: $(VENV)/installed ## style, types, import contracts, generated pages
 	$(BIN)/lint-imports
 	$(BIN)/python -m docs.make --check
 
-bench: $(VENV)/compiled ## CPU, requests/s and latency beside four peers; rows/s beside redis-cli --pipe
+bench: $(VENV)/compiled ## CPU, requests/s and latency beside peers; rows/s of loading; SHAPES="eu-app tls": only those shapes of a bid
 	@sh .ci/debian peers || test $$? -eq 2
-	$(BIN)/python -m loadtest bench
-	$(BIN)/python -m loadtest calls
-	$(BIN)/python -m loadtest load-bench
+	$(if $(SHAPES),,$(BIN)/python -m loadtest bench)
+	$(BIN)/python -m loadtest shapes $(SHAPES)
+	$(if $(SHAPES),,$(BIN)/python -m loadtest low-rates)
+	$(if $(SHAPES),,$(BIN)/python -m loadtest calls)
+	$(if $(SHAPES),,$(BIN)/python -m loadtest load-bench)
+
+bench-shapes: $(VENV)/compiled ## CPU of each shape of a bid and at low rates, beside Go
+	@sh .ci/debian peers || test $$? -eq 2
+	$(BIN)/python -m loadtest shapes
+	$(BIN)/python -m loadtest low-rates
 
 bench-scale: $(VENV)/compiled ## CPU and latency as work grows, in tables and data/scale/*.png
 	$(BIN)/python -m loadtest scale --output data/scale

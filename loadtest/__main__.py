@@ -5,6 +5,8 @@
     run          send requests and check every answer, with Locust
     accept       the acceptance run of hosts: 1,000 requests/s, and a verdict
     bench        CPU, requests/s and latency beside the floor and four peers
+    shapes       CPU of each shape of a bid that exchanges send, beside Go's fasthttp
+    low-rates    CPU of a bid at 500 to 10,000/s, likewise
     calls        CPU of a bid over gRPC beside JSON and grpcio's servers
     scale        CPU and latency as work grows, in tables and PNG files
     workers      the gain of a second worker on this machine
@@ -25,6 +27,7 @@ from typing import Any
 import click
 from redis.exceptions import RedisError
 
+from loadtest.bench.commands import COMMANDS
 from segments.ledger.database.engine import LedgerUnusable
 from segments.runtime.settings_reader import read_settings
 from segments.settings import Settings
@@ -36,6 +39,10 @@ _LOCUSTFILE = Path(__file__).with_name("locustfile.py")
 @click.group()
 def main() -> None:
     """Send traffic to a running service, and measure its costs."""
+
+
+for command in COMMANDS:
+    main.add_command(command)
 
 
 @main.command()

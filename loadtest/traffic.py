@@ -19,7 +19,7 @@ answer can be reproduced. The expectation follows from the planted identifiers, 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -138,7 +138,7 @@ class Traffic:
             ValueError: The population has no such person.
         """
         rng = Random(f"{self.seed}:hit:{index}")
-        number = self._full_person(rng)
+        number = self.full_person(rng)
         body = plain_body(rng, index, [self.population.email_hash(number)], size_bytes)
         return BidRequest(index, SEES_ALL, body, (number,), Reason.NONE, is_stripped=False)
 
@@ -174,7 +174,13 @@ class Traffic:
     def _is_email(self, number: int) -> bool:
         return self.population.kind_of(number) is IdentifierKind.EMAIL
 
-    def _full_person(self, rng: Random) -> int:
+    def full_person(self, rng: Random) -> int:
+        """
+        Draw a person of kind EMAIL, by SHA-256, with all segments live and of one partner.
+
+        Raises:
+            ValueError: The population has no such person.
+        """
         wanted = self.population.segments_per_id
         for _ in range(_TRIES):
             number = rng.randrange(self.population.ids)
@@ -198,8 +204,14 @@ def plain_body(rng: Random, index: int, email_hashes: Sequence[str], size_bytes:
         email_hashes: SHA-256 each; one eid of `liveintent.com` has them all.
         size_bytes: Approximate: shorter by less than a blocked domain.
     """
+    return filled_body(rng, plain_draft(rng, index, email_hashes), size_bytes)
+
+
+def plain_draft(rng: Random, index: int, email_hashes: Sequence[str]) -> dict[str, Any]:
+    """Return the same before it is filled to its size, to be changed; without ids: no eids."""
     uids = [{"id": email_hash, "atype": 3} for email_hash in email_hashes]
-    draft: dict[str, object] = {
+    eids = [{"source": "liveintent.com", "uids": uids}] if uids else []
+    return {
         "id": f"{index:x}",
         "imp": [{"id": "1", "banner": {"w": 300, "h": 250}, "bidfloor": spelled("1.10")}],
         "site": inventory.site(rng) | {"name": "plain words"},
@@ -207,12 +219,16 @@ def plain_body(rng: Random, index: int, email_hashes: Sequence[str], size_bytes:
         "user": {
             "id": f"u-{index:x}",
             "data": [{"id": "77", "name": "other-dmp.example", "segment": [{"id": "1"}]}],
-            "ext": {"eids": [{"source": "liveintent.com", "uids": uids}]},
+            "ext": {"eids": eids},
         },
         "at": 1,
         "regs": {"ext": {"us_privacy": "1YNN"}},
         "source": {"ext": {"schain": inventory.schain(rng)}},
     }
+
+
+def filled_body(rng: Random, draft: dict[str, Any], size_bytes: int) -> bytes:
+    """Encode a request, filled with blocked domains to about a size."""
     return msgspec.json.encode(_filled(rng, draft, size_bytes))
 
 

@@ -54,10 +54,11 @@ OF_JSON = 0.9
 _HITS = 64
 _TIMEOUT_S = 30.0
 _DEADLINE = Deadline(cap_ms=1_000, tmax_share=1)
-_TMAX_MS = 2_000
-_VARIABLES = {**VARIABLES, **host_forms.VARIABLES, "RTB_DEADLINE_CAP_MS": "1000"}
-_ONE, _EIGHT = Streams(1, 32), Streams(8, 4)
-_JSON = Streams(32, is_http1=True)
+TMAX_MS = 2_000
+SERVICE = {**VARIABLES, **host_forms.VARIABLES, "RTB_DEADLINE_CAP_MS": "1000"}
+"""The settings that a bid listener needs for all that is asked."""
+ONE, _EIGHT = Streams(1, 32), Streams(8, 4)
+JSON = Streams(32, is_http1=True)
 
 
 class Extent(NamedTuple):
@@ -131,12 +132,12 @@ async def _calls(directory: Path, extent: Extent) -> str:
 async def _rows(servers: Servers, settings: Settings, traffic: Traffic) -> list[Row]:
     """Start and check all servers."""
     hits = [traffic.plain_hit(index, REQUEST_BYTES) for index in range(_HITS)]
-    mix = list(artf_calls.calls(traffic, CHECKED, _TMAX_MS))
-    ours = await start_ours(servers, settings, _VARIABLES)
+    mix = list(artf_calls.calls(traffic, CHECKED, TMAX_MS))
+    ours = await start_ours(servers, settings, SERVICE)
     await until_enriched(ours, hits[0])
     say(f"checking {CHECKED:,} calls of each")
     exchanges = await check_ours(ours, hits, traffic.population)
-    hit_messages = [message_of(hit, _TMAX_MS) for hit in hits]
+    hit_messages = [message_of(hit, TMAX_MS) for hit in hits]
     our_hits = await called(ours.port, hit_messages)
     for exchange, answer in zip(exchanges, our_hits, strict=True):
         if (answer.outcome, answer.ids) != ("enriched", _added(exchange)):
@@ -145,22 +146,22 @@ async def _rows(servers: Servers, settings: Settings, traffic: Traffic) -> list[
     our_mix = await called(ours.port, messages)
     check_calls([request for request, _ in mix], our_mix, traffic.population)
 
-    by_json = _ask_in_json(exchanges[0])
-    by_grpc = _ask_by_grpc(hit_messages[0], our_hits[0])
+    by_json = ask_in_json(exchanges[0])
+    by_grpc = ask_by_grpc(hit_messages[0], our_hits[0])
     rows = [
-        Row(JSON_ROW, ours, by_json, _JSON),
-        Row("JSON, HTTP/2, 1 connection with 32 streams", ours, by_json, _ONE),
-        Row(ONE_ROW, ours, by_grpc, _ONE),
+        Row(JSON_ROW, ours, by_json, JSON),
+        Row("JSON, HTTP/2, 1 connection with 32 streams", ours, by_json, ONE),
+        Row(ONE_ROW, ours, by_grpc, ONE),
         Row(EIGHT_ROW, ours, by_grpc, _EIGHT),
     ]
     rows += [
-        Row(f"{name}, HTTP/1.1, 32 connections", ours, ask, _JSON)
+        Row(f"{name}, HTTP/1.1, 32 connections", ours, ask, JSON)
         for name, ask in await host_forms.host_asks(ours, exchanges[0])
     ]
     for peer in grpc_peers(settings.store_url, _DEADLINE):
         server = await _checked(peer, servers, (*hit_messages, *messages), (*our_hits, *our_mix))
         rows += [
-            Row(f"{peer.name}, 1 connection with 32 streams", server, by_grpc, _ONE),
+            Row(f"{peer.name}, 1 connection with 32 streams", server, by_grpc, ONE),
             Row(f"{peer.name}, 8 connections with 4 streams", server, by_grpc, _EIGHT),
         ]
     return rows
@@ -242,14 +243,16 @@ def _added(exchange: Exchange) -> frozenset[str]:
     return frozenset(after - before)
 
 
-def _ask_in_json(exchange: Exchange) -> Ask:
+def ask_in_json(exchange: Exchange) -> Ask:
+    """Return a bid in JSON, as it was sent and answered."""
     head, _, body = exchange.sent.partition(b"\r\n\r\n")
     answer_bytes = len(exchange.answer.body)
     path = head.split(b" ")[1].decode()
     return Ask(path, "application/json", body, answer_bytes, answer_bytes - len(body))
 
 
-def _ask_by_grpc(message: bytes, answer: Called) -> Ask:
+def ask_by_grpc(message: bytes, answer: Called) -> Ask:
+    """Return a bid as a call, as it was sent and answered."""
     late: Any = artf.RTBResponse.FromString(answer.message)
     late.ClearField("mutations")
     added_bytes = len(answer.message) - late.ByteSize()

@@ -52,6 +52,7 @@ async def saturate(
     connections: int,
     seconds: int,
     directory: Path,
+    scheme: str = "http",
 ) -> Saturation:
     """
     Send requests as fast as they are answered, on several connections.
@@ -62,6 +63,7 @@ async def saturate(
         connections: Kept alive; a single request in flight on each.
         seconds: The duration.
         directory: For the file of requests.
+        scheme: `http` or `https`, whose certificate is not checked.
 
     Raises:
         Wrong: An answer was no 2xx, or their mean length is not as expected.
@@ -70,7 +72,7 @@ async def saturate(
     requests.write_bytes(b"".join(b"%d\n%b" % (len(e.sent), e.sent) for e in exchanges))
     argv = [
         *("-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(_SCRIPT)),
-        *(f"http://{HOST}:{server.port}/", "--", str(requests)),
+        *(f"{scheme}://{HOST}:{server.port}/", "--", str(requests)),
     ]
     before_s = server.cpu_s()
     wrk = await asyncio.create_subprocess_exec("wrk", *argv, stdout=asyncio.subprocess.PIPE)

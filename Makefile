@@ -54,10 +54,11 @@ bench: $(VENV)/compiled ## CPU, requests/s and latency beside peers; rows/s of l
 	$(if $(SHAPES),,$(BIN)/python -m loadtest calls)
 	$(if $(SHAPES),,$(BIN)/python -m loadtest load-bench)
 
-bench-shapes: $(VENV)/compiled ## CPU of each shape of a bid and at low rates, beside Go
+bench-shapes: $(VENV)/compiled ## CPU of each shape of a bid and at low rates, and latencies, beside Go
 	@sh .ci/debian peers || test $$? -eq 2
 	$(BIN)/python -m loadtest shapes
 	$(BIN)/python -m loadtest low-rates
+	$(BIN)/python -m loadtest tails
 
 bench-scale: $(VENV)/compiled ## CPU and latency as work grows, in tables and data/scale/*.png
 	$(BIN)/python -m loadtest scale --output data/scale

@@ -7,6 +7,7 @@
     bench        CPU, requests/s and latency beside the floor and four peers
     shapes       CPU of each shape of a bid that exchanges send, beside Go's fasthttp
     low-rates    CPU of a bid at 500 to 10,000/s, likewise
+    tails        p50 to p99.9 at rest, beside a load and through a stall of the store
     calls        CPU of a bid over gRPC beside JSON and grpcio's servers
     scale        CPU and latency as work grows, in tables and PNG files
     workers      the gain of a second worker on this machine

@@ -53,13 +53,33 @@ def low_rates(ids: int, rounds: int, seconds: int) -> None:
         click.echo(low_rates.low_rates(low_rates.Extent(ids, rounds, seconds)))
 
 
-COMMANDS = (shapes, low_rates)
+@click.command()
+@_IDS
+@click.option("--rows", type=click.IntRange(min=0), default=10_000_000, show_default=True)
+@click.option("--rounds", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--seconds", type=click.IntRange(min=2), default=4, show_default=True)
+def tails(ids: int, rows: int, rounds: int, seconds: int) -> None:
+    """
+    Measure latency at rest, beside a load and through a stall of the store.
+
+    The command starts its own store in its own directory, and stops everything
+    that it started. --rows 0 leaves the load out.
+    """
+    from loadtest.bench import tails  # noqa: PLC0415 - as above
+    from loadtest.bench.tails_report import Extent  # noqa: PLC0415
+
+    with _told():
+        click.echo(tails.tails(Extent(ids, rows, rounds, seconds)))
+
+
+COMMANDS = (shapes, low_rates, tails)
 
 
 @contextmanager
 def _told() -> Iterator[None]:
     """Say in a line why a measurement failed."""
     from loadtest.bench.checks import WrongAnswers  # noqa: PLC0415 - as above
+    from loadtest.bench.load_rate import WrongCount  # noqa: PLC0415
     from loadtest.bench.stage import NotPossible  # noqa: PLC0415
     from loadtest.driver import Wrong  # noqa: PLC0415
     from loadtest.open_loop import NotAnswered  # noqa: PLC0415
@@ -70,6 +90,7 @@ def _told() -> Iterator[None]:
     try:
         yield
     except (
-        WrongAnswers, Wrong, NotAnswered, SeedFailed, NotReady, StoreUnusable, NotPossible
+        WrongAnswers, WrongCount, Wrong, NotAnswered, SeedFailed, NotReady, StoreUnusable,
+        NotPossible,
     ) as error:  # fmt: skip
         raise click.ClickException(str(error)) from None

@@ -50,7 +50,7 @@ from segments.settings import Settings
 from segments.store import keys
 from segments.store.servers.connection import connect
 
-_PARTNER_ID = "bench"
+PARTNER_ID = "bench"
 _POLL_S = 0.1
 
 
@@ -141,17 +141,17 @@ async def _ours(
         await catch_up(ledger, redis, settings.expected_ids)
         async with ledger.begin() as conn:
             await accounts.add_account(
-                conn, AccountKind.ADVERTISER, _PARTNER_ID, "Bench", now_s=time.time()
+                conn, AccountKind.ADVERTISER, PARTNER_ID, "Bench", now_s=time.time()
             )
         loader = await child_process.start(
-            [sys.executable, "-m", "segments", "loader"], env=_environment(settings)
+            [sys.executable, "-m", "segments", "loader"], env=environment_of(settings)
         )
         try:
-            await _until_at_work(redis, loader)
+            await until_at_work(redis, loader)
             empty_bytes = await store.used_bytes()
             measured = []
             for deed in deeds:
-                metadata = _metadata(digest, rows, deed)
+                metadata = metadata_of(digest, rows, deed)
                 before = store.cpu_s(), cpu_s(loader.pid)
                 job = await accept(
                     ledger, Blobs.open(settings.blobs_at), metadata, file_chunks(file),
@@ -195,21 +195,27 @@ async def _pipe(data_dir: Path, redis_cli: str, rows: Rows, deeds: Sequence[Deed
     return Side(measured)
 
 
-async def _until_at_work(redis: Redis, loader: asyncio.subprocess.Process) -> None:
-    """Wait for the loader's first sweep, of an empty store: its start is not measured."""
+async def until_at_work(redis: Redis, loader: asyncio.subprocess.Process) -> None:
+    """Wait for the loader's first sweep: its start is not measured."""
     while not await redis.exists(keys.SWEPT):
-        await _look_again(loader)
+        await look_again(loader)
 
 
 async def _ended(ledger: AsyncEngine, job: Job, loader: asyncio.subprocess.Process) -> Job:
     while job.state in (JobState.QUEUED, JobState.RUNNING):
-        await _look_again(loader)
+        await look_again(loader)
         async with reading(ledger) as conn:
             job = await jobs.job(conn, job.id) or job
     return job
 
 
-async def _look_again(loader: asyncio.subprocess.Process) -> None:
+async def look_again(loader: asyncio.subprocess.Process) -> None:
+    """
+    Wait until it is time to look again.
+
+    Raises:
+        WrongCount: The loader ended.
+    """
     if loader.returncode is not None:
         raise WrongCount(f"the loader ended with status {loader.returncode}")
     await asyncio.sleep(_POLL_S)
@@ -245,9 +251,10 @@ def _measured(
     return Measured(rows.count / took_s, server_us, client_us, held_bytes / rows.count)
 
 
-def _metadata(digest: str, rows: Rows, deed: Deed) -> Metadata:
+def metadata_of(digest: str, rows: Rows, deed: Deed) -> Metadata:
+    """Return the metadata of the file of rows, as `PARTNER_ID` delivers it for a deed."""
     return Metadata(
-        partner_id=_PARTNER_ID,
+        partner_id=PARTNER_ID,
         file=FileForm(
             name="rows.sha2.txt.gz",
             hash="md5",
@@ -260,7 +267,8 @@ def _metadata(digest: str, rows: Rows, deed: Deed) -> Metadata:
     )
 
 
-def _environment(settings: Settings) -> dict[str, str]:
+def environment_of(settings: Settings) -> dict[str, str]:
+    """Return the environment of a loader with these settings."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("SEGMENTS_")}
     return environment | {
         "SEGMENTS_DATA_DIR": str(settings.data_dir),

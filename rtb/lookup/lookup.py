@@ -10,7 +10,8 @@ The only wait of the bid path: a lookup of some ids in the store.
   checks.
 
 Without a reply to the probe within `probe_s`, a stall, the link is torn down; replies come in
-order. Requests' own deadlines end first.
+order. Requests' own deadlines end first; after these, a silent link is not asked until its next
+byte.
 """
 
 import asyncio
@@ -96,6 +97,9 @@ class LookupOptions:
     max_waiting: int = 20_000
     """The limit of unanswered questions to a server."""
 
+    silent_after_s: float = 0.02
+    """The longest time of a bid: see `Link.judge_silence`."""
+
 
 class Lookup:
     """
@@ -145,8 +149,10 @@ class Lookup:
         if link is None or link.ended.done():
             on_found(self.fault or LookupFault.LOST)
             return
-        waiting = link.waiting
-        if len(waiting) >= self._max_waiting:
+        if link.is_silent:
+            on_found(LookupFault.STALLED)
+            return
+        if len(link.waiting) >= self._max_waiting:
             on_found(LookupFault.BUSY)
             return
         unsent = link.unsent
@@ -155,7 +161,12 @@ class Lookup:
         bits = self._bucket_bits
         for id_ in ids:
             unsent.append(hget(bucket_key(bucket_of(id_, bits)), id_))
-        waiting.append((len(ids), on_found))
+        link.expect(len(ids), on_found)
+
+    def note_late(self) -> None:
+        """Learn that a bid's time has passed without a reply."""
+        if self._link is not None:
+            self._link.judge_silence(self._options.silent_after_s)
 
     def flush(self) -> None:
         """Write pending questions now, not at the turn's end."""

@@ -239,6 +239,8 @@ class Bids:
         bids, self._answering = self._answering, []
         now_s = self.monotonic()
         bids = [bid for bid in bids if bid.conclude(now_s)]
+        if not self.in_flight:
+            self.deadlines.forget()
         for bid in bids:
             try:
                 bid.render()
@@ -529,6 +531,7 @@ class Bid(Turn):
             bids = self._bids
             bids.in_flight -= 1
             bids.counters.count_wait(bids.monotonic() - self.asked_s)
+            bids.lookup.note_late()
             try:
                 self._finish(question.passed(Outcome.OUT_OF_TIME))
             except Exception as bug:  # noqa: BLE001 - the other expired bids must be answered too

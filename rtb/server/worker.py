@@ -35,7 +35,7 @@ from rtb.openrtb import targeting
 from rtb.openrtb.curation import read_segment_request
 from rtb.pipeline import Pipeline
 from rtb.server.answer_forms import Asked
-from rtb.server.bids import Bid, BidOptions, Bids
+from rtb.server.bids import MS_PER_S, Bid, BidOptions, Bids
 from rtb.server.call_plans import call_options_of
 from rtb.server.calls import Calls
 from rtb.server.catalog_follower import CatalogLease, follow
@@ -131,6 +131,7 @@ class Worker:
             on_round_trip=counters.count_round_trip,
             on_bug=partial(bugs, Where.LOOKUP),
             opt_outs_max_age_s=settings.opt_outs_max_age_s,
+            silent_after_s=settings.deadline_cap_ms / MS_PER_S,
         )
         if not settings.opt_outs_max_age_s:
             _log.warning(

@@ -221,6 +221,29 @@ async def test_master_that_takes_no_writes_is_not_asked_and_the_others_are(
     assert all(isinstance(each, list) for each in found)
 
 
+async def test_silent_master_is_not_asked_and_the_others_are(world: ClusterService) -> None:
+    masters = await in_thread(world.cluster.masters)
+    silent, well = masters[0], masters[1]
+    there, elsewhere = (id_of_email_hash(world.members_on(master)[0]) for master in (silent, well))
+
+    async with linked(world.cluster.url, silent_after_s=0.01, probe_s=60) as link:
+        await in_thread(silent.freeze)
+        first = link.ask(there)
+
+        async def is_refused() -> bool:
+            link.lookup.note_late()
+            answer = link.ask(there)
+            return answer.done() and await answer is LookupFault.STALLED
+
+        await eventually(is_refused)
+        found = await link.ask(elsewhere)
+        await in_thread(silent.thaw)
+
+        assert isinstance(found, list)
+        assert isinstance(await first, list)
+        assert isinstance(await link.ask(there), list)
+
+
 @pytest.mark.parametrize("is_dead", [False, True], ids=["takes no writes", "is gone"])
 async def test_opt_out_that_waits_for_one_master_makes_no_other_stale(
     world: ClusterService, is_dead: bool

@@ -104,6 +104,53 @@ async def test_more_unanswered_questions_than_allowed_end_at_once(engine: Engine
 
 
 @pytest.mark.usefixtures("furnished")
+async def test_silent_server_is_not_asked_until_its_next_byte(engine: Engine) -> None:
+    async with linked(engine.url, silent_after_s=0.01, probe_s=60) as link:
+        engine.freeze()
+        first = link.ask(MEMBER_ID)
+
+        async def is_refused() -> bool:
+            link.lookup.note_late()
+            answer = link.ask(STRANGER_ID)
+            return answer.done() and await answer is LookupFault.STALLED
+
+        await eventually(is_refused)
+        is_first_waiting = not first.done()
+        engine.thaw()
+        found = await first
+        again = await link.ask(MEMBER_ID)
+
+    assert is_first_waiting
+    assert found == again == [MEMBER_RECORD]
+
+
+@pytest.mark.usefixtures("furnished")
+async def test_server_is_not_silent_before_the_longest_time_of_a_bid(engine: Engine) -> None:
+    """
+    A bid's own time may be shorter: others have still some left.
+    """
+    async with linked(engine.url, silent_after_s=60, probe_s=60) as link:
+        engine.freeze()
+        first = link.ask(MEMBER_ID)
+        link.lookup.note_late()
+        second = link.ask(MEMBER_ID)
+        is_second_waiting = not second.done()
+        engine.thaw()
+
+        assert await first == await second == [MEMBER_RECORD]
+        assert is_second_waiting
+
+
+@pytest.mark.usefixtures("furnished")
+async def test_server_that_owes_no_reply_is_not_silent(engine: Engine) -> None:
+    async with linked(engine.url, silent_after_s=0, probe_s=60) as link:
+        await link.ask(MEMBER_ID)
+        link.lookup.note_late()
+
+        assert await link.ask(MEMBER_ID) == [MEMBER_RECORD]
+
+
+@pytest.mark.usefixtures("furnished")
 async def test_callback_that_raises_is_reported_and_the_others_are_called(engine: Engine) -> None:
     def broken(_: object) -> None:
         raise RuntimeError

@@ -1,5 +1,6 @@
 """What the store can do to us: each ends in its outcome for the requests concerned, no other."""
 
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -7,6 +8,7 @@ import pytest
 from redis.asyncio import Redis
 
 from rtb.lookup.link import LookupFault
+from rtb.server.bids import Bid
 from rtb.server.metrics import layout
 from segments.model.identity import id_of_email_hash
 from segments.store import keys
@@ -117,6 +119,48 @@ async def test_stalled_store_ends_requests_by_their_deadline_and_then_the_link(
         await eventually(lambda: heals(client))
 
         assert (first.outcome, later.outcome) == ("out_of_time", "store_down")
+        assert service.worker.bids.in_flight == 0
+
+
+async def test_bids_behind_a_late_bid_pass_at_once_while_the_store_is_silent(
+    engine: Engine,
+) -> None:
+    """
+    Each would wait its time, and the next on its connection as much again.
+    """
+    async with (
+        serving(engine.url, deadline_cap_ms=50) as service,
+        connected(service.port) as client,
+    ):
+        engine.freeze()
+        answers = [await client.post(bid_request()) for _ in range(10)]
+        stalled = faults(service, LookupFault.STALLED)
+        is_up = service.is_up
+        engine.thaw()
+        await eventually(lambda: heals(client))
+
+    # The link's own probe takes longer: it has not been torn down meanwhile.
+    assert is_up
+    outcomes = [answer.outcome for answer in answers]
+    # The first deadline may pass just before the silence is as long as a deadline.
+    assert outcomes[0] == "out_of_time"
+    assert outcomes[2:] == ["store_down"] * 8
+    assert outcomes.count("store_down") == stalled
+    assert all(answer.body == bid_request() for answer in answers)
+
+
+async def test_answered_bids_are_kept_no_longer_than_any_waits(engine: Engine) -> None:
+    """
+    Their timer would wake an idle process, and their memory stay until then.
+    """
+    async with (
+        serving(engine.url, deadline_cap_ms=60_000) as service,
+        connected(service.port) as client,
+    ):
+        answer = await client.post(bid_request())
+
+        assert answer.outcome == "enriched"
+        assert not any(isinstance(each, Bid) for each in gc.get_objects())
         assert service.worker.bids.in_flight == 0
 
 

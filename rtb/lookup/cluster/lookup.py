@@ -66,6 +66,7 @@ META_KEPT_S: Final = 50.0
 """For the last meta, while its node can't be asked."""
 
 _FIRST_PAUSE_S: Final = 0.02
+_TICK_S: Final = 0.001
 _VIEWS: Final = 3
 """Nodes asked for their view at each look."""
 
@@ -103,6 +104,7 @@ class ClusterLookup(Lookup):
         self._means = Means(dial_to, options, is_tls, self._on_ended)
         self._caught_up: frozenset[bytes] = frozenset()
         self._meta_read_at_s = -META_KEPT_S
+        self._judge_again_s = 0.0
         self._nobody: Unfit | None = None  # why no node may be asked
 
     def _make_node(self, address: Address) -> Node:
@@ -138,6 +140,14 @@ class ClusterLookup(Lookup):
         for node in self._map.nodes.values():
             if node.link is not None and node.link.unsent:
                 node.link.flush()
+
+    def note_late(self) -> None:
+        """See `Lookup.note_late`: of any node, once a tick of the deadlines."""
+        now_s = time.monotonic()
+        if now_s >= self._judge_again_s:
+            self._judge_again_s = now_s + _TICK_S
+            for node in self._map.nodes.values():
+                node.note_late()
 
     async def run(self) -> None:
         """Keep the links up until cancelled."""

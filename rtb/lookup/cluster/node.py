@@ -119,7 +119,7 @@ class Node:
             if self.turn == count:
                 return self
             replica = self.replicas[self.turn]
-            if replica.fault is None and replica.is_linked:
+            if replica.fault is None and replica.is_answering:
                 return replica
         return self
 
@@ -128,6 +128,16 @@ class Node:
         """Whether it has a connection."""
         return self.link is not None and not self.link.ended.done()
 
+    @property
+    def is_answering(self) -> bool:
+        """Whether it has a connection that is not silent."""
+        return self.is_linked and self.link is not None and not self.link.is_silent
+
+    def note_late(self) -> None:
+        """See `Lookup.note_late`."""
+        if self.link is not None:
+            self.link.judge_silence(self._means.options.silent_after_s)
+
     def send(self, command: bytes, replies: int, taker: OnFound) -> LookupFault | None:
         """Send a question, or return the reason why not."""
         if self.fault is not None:
@@ -135,12 +145,14 @@ class Node:
         link = self.link
         if link is None or link.ended.done():
             return LookupFault.LOST
+        if link.is_silent:
+            return LookupFault.STALLED
         if len(link.waiting) >= self._means.options.max_waiting:
             return LookupFault.BUSY
         if not link.unsent:
             link.call_soon(link.flush)
         link.unsent.append(command)
-        link.waiting.append((replies, taker))
+        link.expect(replies, taker)
         return None
 
     def judge(self, run: bytes, caught_up: frozenset[bytes]) -> None:

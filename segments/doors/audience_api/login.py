@@ -51,7 +51,7 @@ class LoginDoor(Door):
         self._tokens = tokens
         self._logins = logins
 
-    @operation("POST", "/login", answers={200: LoggedIn}, problems=(401, 429))
+    @operation("POST", "/login", answers={200: LoggedIn}, problems=(401, 403, 429))
     async def login(self, *, body: LoginForm, request: web.Request) -> LoggedIn:
         """Obtain an access token."""
         session = await self._logins.begin_session(

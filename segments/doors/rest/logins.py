@@ -37,6 +37,10 @@ PER_ADDRESS = Limit(burst=100, per_s=1)
 KNOWN_FOR_S = 90.0 * S_PER_DAY
 
 _KNOWN = "known_address"
+_DRAWN = (
+    "this password was drawn for you, and others may have seen it: log in to the console, choose"
+    " one of your own, and log in here with that"
+)
 
 
 class Proof(NamedTuple):
@@ -122,7 +126,9 @@ class Logins:
 
         Raises:
             NotAuthenticated: No user of that name has that password.
-            Problem: 429: too many failures, or too many logins at once.
+            Problem: 403: the password is right, but was drawn for another to hand over, and the
+                console has yet to be told one of the user's own. 429: too many failures, or too
+                many logins at once.
         """
         async with reading(self._services.ledger) as conn:
             user = await users.find_user(conn, username)
@@ -141,7 +147,10 @@ class Logins:
             await self._guesses.settle(conn, proof)
             if proof.new_hash is not None:
                 await users.renew_hash(conn, user, proof.new_hash)
-            return await users.begin_session(conn, user, now_s=now_s, expires_at_s=now_s + for_s)
+            if not user.must_change:
+                until_s = now_s + for_s
+                return await users.begin_session(conn, user, now_s=now_s, expires_at_s=until_s)
+        raise Problem(403, _DRAWN, errorCode="PASSWORD_MUST_CHANGE")
 
 
 def _check_patience(wait_s: int) -> None:

@@ -61,6 +61,29 @@ async def test_login_answers_what_the_document_says(bob: Rest) -> None:
     assert await can_use(bob, answer.body["token"])
 
 
+async def test_password_that_was_drawn_opens_no_door_until_it_is_replaced(
+    bob: Rest, seeded: Seeded
+) -> None:
+    ledger = bob.services.ledger
+    hashed = await QUICK.hash(PASSWORD)
+    async with ledger.begin() as conn:
+        user = await users.user(conn, BOB)
+        await users.set_password(conn, user, hashed, must_change=True)
+    crm = {"userName": BOB, "password": PASSWORD}
+
+    refused = [await bob.login(BOB) for _ in range(7)]
+    refused.append(await bob.ask("POST", "/account/login", crm))
+    wrong = await bob.login(BOB, "wrong password")
+    async with ledger.begin() as conn:
+        await users.set_password(conn, user, hashed)
+
+    assert {answer.status for answer in refused} == {403}, "a right password is no guess"
+    assert refused[0].body["errorCode"] == "PASSWORD_MUST_CHANGE"
+    assert "log in to the console" in refused[0].body["detail"]
+    assert wrong.status == 401
+    assert (await bob.login(BOB)).status == 200
+
+
 async def test_username_is_the_same_in_any_case(bob: Rest) -> None:
     assert (await bob.login(BOB.upper())).status == 200
 

@@ -309,9 +309,9 @@ def _account(row: Row[*tuple[Any, ...]]) -> Account:
 def _called(kind: AccountKind, parent: Account | None) -> str:
     if parent is not None and parent.kind in PARTNER_KINDS:
         return f"sub account of {parent.public_id} called"
-    return "partner" if kind in PARTNER_KINDS else kind.value.replace("_", " ")
+    return "partner" if kind in PARTNER_KINDS else kind.in_words
 
 
 def _a(kind: AccountKind) -> str:
     article = "an" if kind.value.startswith("a") else "a"
-    return f"{article} {kind.value.replace('_', ' ')}"
+    return f"{article} {kind.in_words}"

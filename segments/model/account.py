@@ -33,6 +33,11 @@ class AccountKind(StrEnum):
     PUBLISHER = "publisher"
     MEDIA_GROUP = "media_group"
 
+    @property
+    def in_words(self) -> str:
+        """The kind, for people."""
+        return self.value.replace("_", " ")
+
 
 PARTNER_KINDS = frozenset({AccountKind.AGENCY, AccountKind.ADVERTISER})
 """The kinds that deliver files and own audiences."""

@@ -5,36 +5,31 @@ Each holds what its page shows to the same visitor, and no more: of a file what 
 decides, of an audience rounded counts (`segments.model.partner_numbers`). Bad lines are numbers
 and reasons; what stood in them is not kept. No file holds a person's id or hash.
 
-Names are others' words, and spreadsheets run a cell that looks like a formula, so such a cell has
-an apostrophe before it.
+Each download leaves a row in the audit trail.
 """
 
-import csv
-import io
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
 from aiohttp import web
 
+from segments.acts.downloads import note_download
 from segments.console.application import Page
 from segments.console.faults import Lost
+from segments.console.file_answers import MAX_ROWS, Cell, csv_of, file_of, time_of
 from segments.console.pages import audience_list, deliveries
 from segments.console.pages.audience_list import ListRow
 from segments.console.pages.deliveries import Row, account_of, job_of
 from segments.console.visit import Visit
 from segments.doors.live_audience.status import is_described, status_of
 from segments.doors.partner_api.schemas import delivery_in_full
-from segments.ledger.database.engine import reading
+from segments.ledger import accounts
 from segments.ledger.pages import MAX_LIMIT
+from segments.model.account import Account
 from segments.model.job import Job
 from segments.model.role import Role
 
-MAX_ROWS = 10_000
-"""Of a list; the file's name says if there are more."""
-
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _AUDIENCES = (
     "number", "segment id", "your id", "name", "account", "in bids", "holds for days",
     "members, in hundreds", "counted", "last delivery", "its state",
@@ -43,8 +38,6 @@ _DELIVERIES = (
     "received", "transaction", "file", "state", "by", "partner", "does", "audiences",
     "lines", "bad", "duplicates", "persons", "what to do",
 )  # fmt: skip
-
-Cell = str | int | None
 
 
 def download_pages() -> list[Page]:
@@ -75,7 +68,8 @@ async def audiences_csv(visit: Visit) -> web.Response:
         found += page.rows
         owners, cursor = page.owners, page.next_cursor
     rows = [_audience(each, owners) for each in found]
-    return _csv("audiences", _AUDIENCES, rows, is_cut=cursor is not None)
+    await _note(visit, "audiences.csv", visit.account, rows=len(rows))
+    return csv_of("audiences", _AUDIENCES, rows, is_cut=cursor is not None)
 
 
 async def deliveries_csv(visit: Visit) -> web.Response:
@@ -87,42 +81,52 @@ async def deliveries_csv(visit: Visit) -> web.Response:
         found += page.rows
         cursor = page.next_cursor
     rows = [_delivery(each) for each in found]
-    return _csv("deliveries", _DELIVERIES, rows, is_cut=cursor is not None)
+    await _note(visit, "deliveries.csv", account_of(visit), rows=len(rows))
+    return csv_of("deliveries", _DELIVERIES, rows, is_cut=cursor is not None)
 
 
 async def report_json(visit: Visit) -> web.Response:
     """Answer with a delivery as the API shows it; to operators with the exact counts."""
-    job = await _job(visit)
+    job = await _job(visit, "report.json")
     report: dict[str, Any] = delivery_in_full(job).model_dump(mode="json", exclude_none=True)
     if account_of(visit) is None:
         counts = ("added", "renewed", "removed", "unchanged", "refused")
         report["counts"] = {name: getattr(job.report, name) for name in counts}
     body = orjson.dumps(report, option=orjson.OPT_INDENT_2)
-    return _file(f"{job.transaction_id}.json", body, "application/json")
+    return file_of(f"{job.transaction_id}.json", body, "application/json")
 
 
 async def bad_lines_csv(visit: Visit) -> web.Response:
     """Answer with the numbers of the bad lines that are kept: the first of each reason."""
-    job = await _job(visit)
+    job = await _job(visit, "bad-lines.csv")
     rows = [
         (line.number, line.reason.value, line.reason.in_words)
         for line in sorted(job.report.bad_lines)
     ]
     name = f"{job.transaction_id}-bad-lines"
-    return _csv(name, ("line", "reason", "because it"), rows, is_cut=False)
+    return csv_of(name, ("line", "reason", "because it"), rows, is_cut=False)
 
 
 async def status(visit: Visit) -> web.Response:
     """Answer with the `.status` file, where the delivery came with metadata."""
-    job = await _job(visit)
-    if not is_described(job):
-        raise Lost
-    return _file(f"{job.transaction_id}.status", status_of(job), "application/json")
+    job = await _job(visit, "status")
+    return file_of(f"{job.transaction_id}.status", status_of(job), "application/json")
 
 
-async def _job(visit: Visit) -> Job:
-    async with reading(visit.console.services.ledger) as conn:
-        return await job_of(visit, conn)
+async def _job(visit: Visit, file: str) -> Job:
+    """Return the delivery of the URL, with a row of the trail for one of its files."""
+    async with visit.console.services.ledger.begin() as conn:
+        job = await job_of(visit, conn)
+        if file == "status" and not is_described(job):
+            raise Lost
+        owner = await accounts.account(conn, job.owner_id)
+        await note_download(conn, visit.by, f"delivery {job.transaction_id}/{file}", owner)
+    return job
+
+
+async def _note(visit: Visit, file: str, scope: Account | None, *, rows: int) -> None:
+    async with visit.console.services.ledger.begin() as conn:
+        await note_download(conn, visit.by, file, scope, rows=rows)
 
 
 def _audience(row: ListRow, owners: dict[int, str]) -> Iterable[Cell]:
@@ -136,7 +140,7 @@ def _audience(row: ListRow, owners: dict[int, str]) -> Iterable[Cell]:
         row.shown.word,
         audience.ttl_days,
         None if numbers is None else numbers.members,
-        None if numbers is None else _time(numbers.counted_at_s),
+        None if numbers is None else time_of(numbers.counted_at_s),
         None if row.job is None else row.job.transaction_id,
         None if row.job is None else row.job.state.value,
     )
@@ -144,7 +148,7 @@ def _audience(row: ListRow, owners: dict[int, str]) -> Iterable[Cell]:
 
 def _delivery(row: Row) -> Iterable[Cell]:
     return (
-        _time(row.job.created_at_s),
+        time_of(row.job.created_at_s),
         row.job.transaction_id,
         row.job.file_name,
         row.job.state.value,
@@ -157,33 +161,4 @@ def _delivery(row: Row) -> Iterable[Cell]:
         row.numbers.duplicates,
         row.numbers.persons,
         row.told,
-    )
-
-
-def _csv(
-    name: str, head: Sequence[str], rows: Iterable[Iterable[Cell]], *, is_cut: bool
-) -> web.Response:
-    written = io.StringIO()
-    writer = csv.writer(written)  # RFC 4180: CRLF
-    writer.writerow(head)
-    for row in rows:
-        writer.writerow([_cell(each) for each in row])
-    name = f"{name}-first-{MAX_ROWS}" if is_cut else name
-    return _file(f"{name}.csv", written.getvalue().encode(errors="replace"), "text/csv")
-
-
-def _cell(value: Cell) -> Cell:
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
-
-
-def _time(at_s: float) -> str:
-    return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _file(name: str, body: bytes, media_type: str) -> web.Response:
-    return web.Response(
-        body=body,
-        content_type=media_type,
-        charset="utf-8",
-        headers={"Content-Disposition": f'attachment; filename="{name}"'},
     )

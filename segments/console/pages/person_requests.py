@@ -14,15 +14,16 @@ from segments.acts import privacy as acts
 from segments.console.application import Page
 from segments.console.faults import Lost
 from segments.console.formats import sentence
+from segments.console.pages.trail import trail_csv, trail_page, wanted_of
 from segments.console.privacy_agent import agent_of, visible_to
 from segments.console.standing import standings
 from segments.console.typed_ids import ids_of, kind_in_words
 from segments.console.visit import Visit
+from segments.doors.privacy.agent import Agent
 from segments.ledger import accounts
 from segments.ledger.database.engine import reading
 from segments.ledger.privacy import subject_requests
 from segments.ledger.privacy.access_requests import AccessRequestState
-from segments.ledger.privacy.audit import Actor
 from segments.ledger.privacy.audit_list import AuditFilter, audit_page
 from segments.ledger.privacy.subject_requests import ACCESS, SubjectRequest
 from segments.model.account import AccountTree
@@ -50,6 +51,7 @@ def person_request_pages() -> list[Page]:
         Page("GET", "/privacy/requests/{transaction}", show_request, desk),
         Page("POST", "/privacy/requests/{transaction}/report", download, desk),
         Page("GET", "/privacy/trail", show_trail, desk),
+        Page("GET", "/privacy/trail.csv", export_trail, desk),
     ]
 
 
@@ -122,32 +124,22 @@ async def download(visit: Visit) -> web.Response:
 
 async def show_trail(visit: Visit) -> web.Response:
     """Show the entries that concern persons, newest first; persons are in none of them."""
+    wanted = await _trail(visit, await agent_of(visit))
+    return await trail_page(visit, "/privacy/trail", wanted)
+
+
+async def export_trail(visit: Visit) -> web.Response:
+    """Answer with those entries as a file."""
     agent = await agent_of(visit)
-    query = visit.request.query
-    actor, what, result = (query.get(name, "").strip() for name in ("actor", "what", "result"))
+    wanted = await _trail(visit, agent)
+    return await trail_csv(visit, "privacy-trail", wanted, agent.account)
+
+
+async def _trail(visit: Visit, agent: Agent) -> AuditFilter:
     async with reading(visit.console.services.ledger) as conn:
         tree = await accounts.tree(conn)
-        wanted = AuditFilter(
-            actor=actor or None,
-            what=what or None,
-            result=result or None,
-            is_about_persons=True,
-            scope_ids=visible_to(agent, tree),
-        )
-        page = await audit_page(conn, wanted, cursor=query.get("cursor"))
-        names = {each.id: each.public_id for each in await accounts.accounts(conn)}
-    return visit.page(
-        "trail.html",
-        base="/privacy/trail",
-        rows=page.rows,
-        names=names,
-        next_cursor=page.next_cursor,
-        actors=[each.value for each in Actor],
-        actor=actor,
-        what=what,
-        result=result,
-        is_filtered=bool(actor or what or result),
-    )
+    scope_ids = visible_to(agent, tree)
+    return wanted_of(visit)._replace(is_about_persons=True, scope_ids=scope_ids)
 
 
 async def _request(visit: Visit) -> tuple[SubjectRequest, AccountTree]:
@@ -169,7 +161,7 @@ def _told(request: SubjectRequest, tree: AccountTree) -> Told:
         reach = "everyone"
     else:
         account = tree.account(request.account_id)
-        reach = f"{account.kind.value.replace('_', ' ')} {account.public_id}"
+        reach = f"{account.kind.in_words} {account.public_id}"
     return Told(request, reach, _state(request))
 
 

@@ -178,7 +178,7 @@ def _row(finding: Finding, names: Names) -> Row:
     what, where, says = finding.what, finding.where, finding.says
     if finding.account_id is not None and finding.account_id in names.accounts:
         account = names.accounts[finding.account_id]
-        where = f"by {account.kind.value.replace('_', ' ')} {account.public_id}"
+        where = f"by {account.kind.in_words} {account.public_id}"
     if finding.audience_id is not None:
         found = names.audiences.get(finding.audience_id)
         if found is not None:

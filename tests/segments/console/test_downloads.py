@@ -9,7 +9,9 @@ import pytest
 from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from segments.console import file_answers
 from segments.console.pages import downloads
+from segments.ledger.privacy.audit import entries
 from segments.ledger.tables import audiences as audiences_table
 from segments.ledger.tables import jobs as jobs_table
 from segments.model.job import BadLine, BadLineReason, JobState
@@ -36,6 +38,16 @@ def rows_of(shown: Shown) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(shown.text)))
 
 
+async def taken(ledger: AsyncEngine) -> list[tuple[str, str, int | None, Any]]:
+    """The rows of downloads in the trail."""
+    async with ledger.connect() as conn:
+        return [
+            (row["actor_name"], row["target"], row.get("scope_id"), row.get("detail"))
+            async for row in entries(conn)
+            if row["what"] == "download"
+        ]
+
+
 async def test_lists_are_files_of_what_their_pages_show(
     console: Served, seeded: Seeded, ledger: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -51,7 +63,8 @@ async def test_lists_are_files_of_what_their_pages_show(
         done = rows_of(await shop.see("/deliveries.csv?state=done&q=1.txt"))
         operators = rows_of(await ada.see("/ops/deliveries.csv"))
         page = await shop.see("/deliveries?state=done&q=1.txt")
-        monkeypatch.setattr(downloads, "MAX_ROWS", 2)
+        for module in (downloads, file_answers):
+            monkeypatch.setattr(module, "MAX_ROWS", 2)
         monkeypatch.setattr(downloads, "MAX_LIMIT", 1)
         cut = await shop.see("/deliveries.csv")
     assert "/deliveries.csv?state=done&amp;q=1.txt" in page.text
@@ -64,6 +77,14 @@ async def test_lists_are_files_of_what_their_pages_show(
     assert not [number for number in (*COUNTS.values(), 971) if str(number) in every.text]
     assert [(row["file"], row["lines"], row["bad"]) for row in done] == [("1.txt", "9", "2")]
     assert [row["partner"] for row in operators] == ["shop"] * 4
+    shops, all_ = seeded.shop.id, None
+    assert await taken(ledger) == [
+        (f"user-{shops}", "audiences.csv", shops, {"rows": 1}),
+        (f"user-{shops}", "deliveries.csv", shops, {"rows": 4}),
+        (f"user-{shops}", "deliveries.csv", shops, {"rows": 1}),
+        ("staff-operator", "deliveries.csv", all_, {"rows": 4}),
+        (f"user-{shops}", "deliveries.csv", shops, {"rows": 2}),
+    ]
     assert "971" in operators[0]["what to do"]
     assert len(rows_of(cut)) == 2
     assert 'filename="deliveries-first-2.csv"' in cut.headers["Content-Disposition"]
@@ -104,3 +125,6 @@ async def test_a_delivery_is_had_as_files_and_another_s_is_not(
         ("17", "email_address"),
     ]
     assert status["file"] == "file.txt"
+    files = [file for _, file, _, _ in await taken(ledger)]
+    names = ("report.json", "bad-lines.csv", "report.json", "status")
+    assert files == [f"delivery {job.transaction_id}/{name}" for name in names]

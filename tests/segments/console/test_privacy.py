@@ -1,5 +1,7 @@
 """The privacy desk: requests by address, in force, looked up, reported; and no person anywhere."""
 
+import csv
+import io
 import json
 import re
 from collections.abc import AsyncIterator
@@ -156,6 +158,30 @@ async def test_a_report_is_made_and_downloaded_with_a_row(
         said = (await noor.see("/privacy/trail")).said
     assert [what for what, _, _ in await trail(ledger)] == ["ACCESS", "read", "read", "download"]
     assert "download" in said
+
+
+async def test_the_trail_is_taken_as_a_file_which_is_in_it(
+    console: Served, seeded: Seeded, ledger: AsyncEngine
+) -> None:
+    async with desk_of(console) as noor, desk_of(console, seeded.shop) as shops:
+        transaction_id = transaction_of(await ask(noor, "RESTRICT"))
+        file = await noor.see("/privacy/trail.csv")
+        assert file.headers["Content-Disposition"] == 'attachment; filename="privacy-trail.csv"'
+        first, *more = csv.DictReader(io.StringIO(file.text))
+        assert (first["act"], first["transaction"]) == ("RESTRICT", transaction_id)
+        assert (first["name"], first["result"]) == ("staff-privacy", "done")
+        assert more == []
+        assert "jane" not in file.text.lower()
+        chosen = await noor.see("/privacy/trail.csv?what=export")
+        assert [row["act"] for row in csv.DictReader(io.StringIO(chosen.text))] == ["export"]
+        page = await noor.see("/privacy/trail?what=export&actor=staff")
+        assert "/privacy/trail.csv?actor=staff&amp;what=export&amp;result=" in page.text
+        of_shop = await shops.see("/privacy/trail.csv")
+        assert transaction_id not in of_shop.text
+    assert [what for what, _, _ in await trail(ledger)] == ["RESTRICT", *["export"] * 3]
+    async with ledger.connect() as conn:
+        scopes = [row.get("scope_id") async for row in entries(conn) if row["what"] == "export"]
+    assert scopes == [None, None, seeded.shop.id]
 
 
 async def test_a_check_keeps_nothing(console: Served, seeded: Seeded, ledger: AsyncEngine) -> None:

@@ -59,6 +59,7 @@ PATH_TO_ROLES = {
     "/ops/recipients/{name}/activate": "operator",
     "/ops/recipients/{name}/deactivate": "operator",
     "/ops/audit": "operator",
+    "/ops/audit.csv": "operator",
     "/ops/partners": "operator",
     "/ops/partners/{partner}": "operator",
     "/ops/partners/{partner}/activate": "operator",
@@ -70,6 +71,7 @@ PATH_TO_ROLES = {
     "/privacy/requests/{transaction}": "privacy",
     "/privacy/requests/{transaction}/report": "privacy",
     "/privacy/trail": "privacy",
+    "/privacy/trail.csv": "privacy",
 }
 """Of each page that takes a login. A page that is missing here fails below."""
 

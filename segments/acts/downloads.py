@@ -1,0 +1,31 @@
+"""The acts of taking a file out of the console: their rows in the trail."""
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from segments.acts.trail import By, note
+from segments.ledger.privacy import audit
+from segments.ledger.privacy.audit import Entry
+from segments.model.account import Account
+
+
+async def note_download(
+    conn: AsyncConnection, by: By, file: str, scope: Account | None, *, rows: int | None = None
+) -> None:
+    """
+    Record that a file was downloaded.
+
+    `scope` is the account whose data it holds, `None`: all accounts'; `rows` of a list.
+    """
+    detail = None if rows is None else {"rows": rows}
+    await note(conn, by, "download", file, scope=scope, detail=detail)
+
+
+async def note_export(conn: AsyncConnection, by: By, scope: Account | None) -> None:
+    """
+    Record that a trail was exported; `scope` is the account whose it is, `None`: all.
+
+    Without a target the row counts among those that concern persons: no account's list has it, and
+    the privacy desk's trail does.
+    """
+    entry = Entry("export", scope_id=None if scope is None else scope.id)
+    await audit.add(conn, by.who, [entry], now_s=by.now_s)

@@ -51,7 +51,12 @@ def token() -> None:
 @token.command("create")
 @account_option
 @internal_option
-@click.option("--days", type=click.IntRange(min=1, max=3650), default=365, show_default=True)
+@click.option(
+    "--days",
+    type=click.IntRange(min=1, max=privacy_tokens.MAX_DAYS),
+    default=privacy_tokens.DEFAULT_DAYS,
+    show_default=True,
+)
 @click.option("--note", default="-", help="A note for people, such as the holder.")
 def create(account_id: str | None, is_internal: bool, days: int, note: str) -> None:
     """Create a token and show it once; only its SHA-256 is kept."""

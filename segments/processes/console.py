@@ -30,6 +30,7 @@ from segments.console.pages.partners import partner_pages
 from segments.console.pages.person_requests import person_request_pages
 from segments.console.pages.playground import playground_pages
 from segments.console.pages.privacy import privacy_pages
+from segments.console.pages.privacy_keys import privacy_key_pages
 from segments.console.pages.recipients import recipient_pages
 from segments.console.pages.trail import trail_pages
 from segments.console.pages.upload import upload_pages
@@ -78,6 +79,7 @@ def pages() -> list[Page]:
         *partner_admin_pages(),
         *privacy_pages(),
         *person_request_pages(),
+        *privacy_key_pages(),
         *operation_pages(),
         *playground_pages(),
         *partner_pages(),

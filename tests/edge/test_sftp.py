@@ -24,7 +24,7 @@ from segments.ledger import accounts
 from segments.ledger.database.engine import open_ledger
 from segments.ledger.live_audience import ssh_keys
 from tests.edge.client import ENRICH
-from tests.edge.small_store import added_data, bid_request
+from tests.edge.small_store import added_data, bid_request, eventually
 from tests.engines import Engine
 from tests.segments.ingest.deliveries import as_json, email_hashes, metadata_of, text_of
 from tests.sftp import WITHIN_S, Door, new_key, stop, until
@@ -242,6 +242,7 @@ async def test_key_of_a_partner_that_was_switched_off_opens_nothing(door: Door) 
 async def test_removed_key_ends_the_connections_it_opened(door: Door) -> None:
     async with _connected(door, "shop") as client:
         await client.start_sftp_client()
+        await eventually(lambda: _uses(door, [True, False]))
         async with open_ledger(door.settings.ledger_dsn) as ledger, ledger.begin() as conn:
             (key, _) = await ssh_keys.keys(conn)
             partner = await accounts.partner(conn, "shop")
@@ -543,6 +544,12 @@ def _connected(door: Door, partner_id: str) -> Any:
         config=None,
         agent_path=None,
     )
+
+
+async def _uses(door: Door, expected: list[bool]) -> bool:
+    """Tell whether the ledger says of these keys, in order, when they were last used."""
+    async with open_ledger(door.settings.ledger_dsn) as ledger, ledger.connect() as conn:
+        return [key.used_at_s is not None for key in await ssh_keys.keys(conn)] == expected
 
 
 async def _bid_listener(door: Door) -> Process:

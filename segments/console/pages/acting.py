@@ -1,5 +1,7 @@
 """Shared by the acts of several pages: to be in force, and to be asked once more."""
 
+from http import HTTPStatus
+
 from segments.console import totp
 from segments.console.visit import PROVEN_FOR_S, Visit
 from segments.doors.rest.failure_counts import Counted, FailureCounts
@@ -8,6 +10,9 @@ from segments.doors.rest.problem import Problem
 from segments.ledger import console_sessions, throttles
 from segments.ledger import staff as members
 from segments.ledger.staff import Staff
+
+_WRONG_CODE = "That is not the code of this moment. A code works once: wait for the next one."
+_NO_CODE = "Your code is needed for this: you were asked for it more than 5 minutes ago."
 
 
 async def withdrawn(visit: Visit, done: str) -> str:
@@ -23,6 +28,22 @@ def asks_again(visit: Visit) -> bool:
     """Tell whether an act of staff needs a code: the last proof is too old."""
     proven_at_s = visit.known.session.proven_at_s or 0
     return visit.known.is_staff and abs(visit.now_s - proven_at_s) > PROVEN_FOR_S
+
+
+async def wrong_code(visit: Visit) -> str:
+    """
+    Check as `check_again` does; return a message for the form, empty if the code is right.
+
+    Raises:
+        Problem: 429: too many were wrong.
+    """
+    try:
+        await check_again(visit)
+    except Problem as problem:
+        if problem.status != HTTPStatus.FORBIDDEN:
+            raise
+        return _WRONG_CODE if visit.text("code") else _NO_CODE
+    return ""
 
 
 async def check_again(visit: Visit) -> None:

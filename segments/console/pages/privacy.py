@@ -5,7 +5,6 @@ The desk alone takes addresses and hashes them; they are forgotten with the answ
 acknowledged once it is in force, as at the Privacy API.
 """
 
-from http import HTTPStatus
 from typing import Any
 
 from aiohttp import web
@@ -13,7 +12,7 @@ from multidict import MultiDict
 
 from segments.console.application import Page
 from segments.console.formats import sentence
-from segments.console.pages.acting import asks_again, check_again
+from segments.console.pages.acting import asks_again, wrong_code
 from segments.console.privacy_agent import agent_of, visible_to
 from segments.console.typed_ids import ids_of
 from segments.console.visit import Visit
@@ -21,7 +20,6 @@ from segments.doors.privacy.agent import Agent
 from segments.doors.privacy.schemas import DsrAction
 from segments.doors.privacy.submission import Asked
 from segments.doors.rest.not_in_force import NotInForceYet
-from segments.doors.rest.problem import Problem
 from segments.ledger import accounts
 from segments.ledger.backlog import longest_unscrubbed_since_s
 from segments.ledger.database.engine import reading
@@ -32,7 +30,6 @@ from segments.model.refusal import Refusal
 from segments.model.role import Role
 
 _MAX_REFERENCE_CHARS = 128
-_WRONG_CODE = "That is not the code of this moment. A code works once: wait for the next one."
 _JURISDICTIONS = ("EU_PRIVACY", "US_PRIVACY")
 
 
@@ -64,12 +61,9 @@ async def submit(visit: Visit) -> web.Response:
     if asked.action is DsrAction.ERASURE:
         if visit.text("confirm") != DsrAction.ERASURE:
             return await _form(visit, agent, confirms=True)
-        try:
-            await check_again(visit)
-        except Problem as problem:
-            if problem.status != HTTPStatus.FORBIDDEN:
-                raise
-            return await _form(visit, agent, confirms=True, error=_WRONG_CODE)
+        error = await wrong_code(visit)
+        if error:
+            return await _form(visit, agent, confirms=True, error=error)
     waits = False
     try:
         transaction_id = await submissions.submit(agent, asked)

@@ -122,6 +122,8 @@ class SandboxCredentials:
             partner = await accounts.partner_of(conn, account)
         if not (account.is_active and partner.is_active):
             raise _refused("100922-401", "the account was deactivated")
+        services = self._services
+        await orgs.note_use(services.ledger, found, now_s=services.now_s())
         return SandboxCaller(account, found.api_key, found.sandbox, found.user_id)
 
     def _check(self, request: web.Request, found: Credential) -> None:

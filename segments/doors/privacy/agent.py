@@ -134,6 +134,7 @@ class PrivacyTokens:
             )
             await self._refusals.note_stranger(reason)
             raise NotAuthenticated(reason, is_missing=True)
+        agent = None
         async with reading(self._services.ledger) as conn:
             token = await privacy_tokens.find(conn, given)
             if token is None:
@@ -142,9 +143,13 @@ class PrivacyTokens:
                 reason = "the bearer token has expired or was revoked"
             else:
                 try:
-                    return agent_of_token(token, await active_account(conn, token.account_id))
+                    agent = agent_of_token(token, await active_account(conn, token.account_id))
                 except SwitchedOff as error:
                     reason = str(error)
+        if token is not None and agent is not None:
+            now_s = self._services.now_s()
+            await privacy_tokens.note_use(self._services.ledger, token, now_s=now_s)
+            return agent
         if token is None:
             await self._refusals.note_stranger(reason)
         else:

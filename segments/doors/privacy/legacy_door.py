@@ -217,6 +217,7 @@ class LegacyDoor(VendorsDoor):
         except BadRequest as error:
             raise Problem(400, str(error), errorCode="BAD_CLAIMS") from None
         else:
+            await privacy_keys.note_use(self._services.ledger, key, now_s=now_s)
             return agent_of_key(key, account), key, signed
         if key is not None and is_known:
             who = agent_of_key(key, None).who

@@ -22,12 +22,12 @@ class PartnerKeys(asyncssh.SSHAuthorizedKeys):
         self, username: str, keys: Sequence[SshKey], now_s: Callable[[], float] = time.time
     ) -> None:
         super().__init__()
-        self.offered = ""
-        """Fingerprint of the last key accepted: the client's, once it has logged in."""
+        self.accepted: SshKey | None = None
+        """The last key accepted: the client's, once it has logged in."""
 
         self._username = username
         self._now_s = now_s
-        self._fingerprint_to_options = {key.fingerprint: options_of(key) for key in keys}
+        self._fingerprint_to_key = {key.fingerprint: (key, options_of(key)) for key in keys}
 
     def validate(
         self,
@@ -43,15 +43,14 @@ class PartnerKeys(asyncssh.SSHAuthorizedKeys):
         Returns:
             The options for asyncssh to enforce; `None` if not.
         """
-        fingerprint = key.get_fingerprint()
-        options = self._fingerprint_to_options.get(fingerprint)
+        known, options = self._fingerprint_to_key.get(key.get_fingerprint(), (None, None))
         if options is None or not options.permits(client_addr, self._now_s()):
             return None
         if options.is_authority is not ca:
             return None  # an authority only signs, and only an authority signs
         if ca and not options.permits_certificate(self._username, tuple(cert_principals or ())):
             return None
-        self.offered = fingerprint
+        self.accepted = known
         # With `principals`, asyncssh does not require the user name as a principal.
         return {"principals": True} if options.principals is not None else {}
 

@@ -35,6 +35,7 @@ from segments.ledger import accounts, quotas
 from segments.ledger.database.engine import reading
 from segments.ledger.database.errors import LEDGER_FAILURES
 from segments.ledger.live_audience import ssh_keys
+from segments.ledger.live_audience.ssh_keys import SshKey
 from segments.model.quota import OverQuota
 from segments.runtime.addresses import source_of
 from segments.runtime.ports import CannotListen
@@ -74,6 +75,7 @@ class SftpServer:
             options.max_startups, options.max_startups_per_address
         )
         self.refusals = RefusalLog(_log)
+        self._notes: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[int]:
@@ -122,6 +124,7 @@ class SftpServer:
             for connection in list(self.connections):
                 connection.end("the server stops")
             await listener.wait_closed()
+            await asyncio.gather(*self._notes)
 
     def _session(self, chan: asyncssh.SSHServerChannel[bytes]) -> asyncssh.SFTPServer:
         connection = cast("_Connection", chan.get_connection().get_owner())
@@ -181,6 +184,12 @@ class SftpServer:
         if sum(each.logged_in is not None for each in self.connections) >= options.max_sessions:
             return "the server has all the connections that it holds; try again later"
         return None
+
+    def note_use(self, key: SshKey) -> None:
+        """Record that a partner has logged in with a key; its session does not wait for that."""
+        task = asyncio.create_task(ssh_keys.note_use(self.ledger, key, now_s=time.time()))
+        self._notes.add(task)
+        task.add_done_callback(self._notes.discard)
 
     async def _end_removed_keys(self) -> None:
 
@@ -264,6 +273,9 @@ class _Connection(asyncssh.SSHServer):
             server.metrics.login("turned_away")
             self.end(reason, asyncssh.DISC_TOO_MANY_CONNECTIONS)
             return
-        self.logged_in = _LoggedIn(username, self._keys.offered)
+        key = self._keys.accepted
+        assert key is not None, "keys alone log in"
+        self.logged_in = _LoggedIn(username, key.fingerprint)
         server.metrics.login(ACCEPTED)
+        server.note_use(key)
         _log.info("%r logged in with %s", *self.logged_in)

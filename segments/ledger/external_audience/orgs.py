@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Row, insert, select, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from segments.ledger import last_used
 from segments.ledger.checked_text import checked_text
 from segments.ledger.tables import org_credentials as _credentials
 from segments.ledger.tables import org_sandboxes as _sandboxes
@@ -40,6 +41,7 @@ class Credential(NamedTuple):
     api_key: str
     user_id: str
     is_active: bool
+    used_at_s: int | None  # at most `segments.ledger.last_used.NOTED_EVERY_S` too old
 
 
 class NewCredential(NamedTuple):
@@ -55,6 +57,7 @@ _OF_CREDENTIAL = (
     _credentials.c.api_key,
     _credentials.c.user_id,
     _credentials.c.is_active,
+    _credentials.c.used_at_s,
 )
 
 
@@ -139,6 +142,12 @@ async def credential_of(conn: AsyncConnection, token: str) -> Credential | None:
     return None if row is None else _credential(row)
 
 
+async def note_use(ledger: AsyncEngine, credential: Credential, *, now_s: float) -> None:
+    """Record that a credential was used, if that is due."""
+    is_row = _credentials.c.api_key == credential.api_key
+    await last_used.note_use(ledger, _credentials, is_row, credential.used_at_s, now_s=now_s)
+
+
 async def credentials(conn: AsyncConnection) -> list[Credential]:
     """Return all credentials, oldest first."""
     asked = select(*_OF_CREDENTIAL).join_from(_credentials, _sandboxes).order_by(_credentials.c.id)
@@ -165,5 +174,5 @@ def _digest(token: str) -> bytes:
 
 
 def _credential(row: Row[Any]) -> Credential:
-    *sandbox, api_key, user_id, is_active = tuple(row)
-    return Credential(Sandbox(*sandbox), api_key, user_id, is_active)
+    *sandbox, api_key, user_id, is_active, used_at_s = tuple(row)
+    return Credential(Sandbox(*sandbox), api_key, user_id, is_active, used_at_s)

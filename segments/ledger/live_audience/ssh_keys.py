@@ -7,11 +7,11 @@ text with a fingerprint. `segments.doors.sftp` judges its strength.
 
 from typing import NamedTuple
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import and_, delete, insert, select
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from segments.ledger import accounts
+from segments.ledger import accounts, last_used
 from segments.ledger.tables import ssh_keys as _ssh_keys
 from segments.model.account import Account
 from segments.model.refusal import Duplicate, NotFound
@@ -24,6 +24,7 @@ class SshKey(NamedTuple):
     fingerprint: str  # SHA256:...
     public_key: str
     comment: str
+    used_at_s: int | None = None  # at most `segments.ledger.last_used.NOTED_EVERY_S` too old
 
 
 _COLUMNS = tuple(_ssh_keys.c[name] for name in SshKey._fields)
@@ -94,3 +95,11 @@ async def authorized(conn: AsyncConnection, partner_id: str, fingerprint: str) -
         _ssh_keys.c.account_id == partner.id, _ssh_keys.c.fingerprint == fingerprint
     )
     return None if (await conn.execute(asked)).first() is None else partner
+
+
+async def note_use(ledger: AsyncEngine, key: SshKey, *, now_s: float) -> None:
+    """Record that a partner has logged in with a key, if that is due."""
+    is_row = and_(
+        _ssh_keys.c.account_id == key.account_id, _ssh_keys.c.fingerprint == key.fingerprint
+    )
+    await last_used.note_use(ledger, _ssh_keys, is_row, key.used_at_s, now_s=now_s)

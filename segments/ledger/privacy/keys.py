@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Row, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from segments.ledger import last_used
 from segments.ledger.checked_text import checked_text
 from segments.ledger.tables import privacy_jwts as _jwts
 from segments.ledger.tables import privacy_keys as _keys
@@ -30,7 +31,9 @@ class PrivacyKey(NamedTuple):
     public_key: str
     account_id: int | None  # `None`: global
     is_internal: bool
+    created_at_s: int
     revoked_at_s: int | None
+    used_at_s: int | None  # at most `segments.ledger.last_used.NOTED_EVERY_S` too old
 
 
 _COLUMNS = tuple(_keys.c[name] for name in PrivacyKey._fields)
@@ -92,6 +95,12 @@ async def find(conn: AsyncConnection, domain: str, kid: str) -> PrivacyKey | Non
     )
     row = (await conn.execute(asked)).one_or_none()
     return None if row is None else _key(row)
+
+
+async def note_use(ledger: AsyncEngine, key: PrivacyKey, *, now_s: float) -> None:
+    """Record that a key has signed a request, if that is due."""
+    is_row = _keys.c.id == key.id
+    await last_used.note_use(ledger, _keys, is_row, key.used_at_s, now_s=now_s)
 
 
 async def keys(conn: AsyncConnection) -> list[PrivacyKey]:

@@ -10,8 +10,9 @@ import secrets
 from typing import Any, NamedTuple
 
 from sqlalchemy import Row, insert, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from segments.ledger import last_used
 from segments.ledger.checked_text import checked_text
 from segments.ledger.tables import privacy_tokens as _tokens
 from segments.model.account import Account
@@ -19,6 +20,10 @@ from segments.model.refusal import NotFound, Refusal
 
 PREFIX = "rtbp_"
 """By which people, and secret scanners, recognize a token."""
+
+DEFAULT_DAYS = 365
+MAX_DAYS = 3650
+"""How long a token is valid, unless said, and at most."""
 
 _TOKEN_BYTES = 32
 _MAX_NOTE_CHARS = 128
@@ -34,6 +39,7 @@ class PrivacyToken(NamedTuple):
     created_at_s: int
     expires_at_s: int
     revoked_at_s: int | None
+    used_at_s: int | None  # at most `segments.ledger.last_used.NOTED_EVERY_S` too old
 
     def is_good(self, now_s: float) -> bool:
         """Tell whether the token is valid."""
@@ -82,6 +88,12 @@ async def find(conn: AsyncConnection, token: str) -> PrivacyToken | None:
     asked = select(*_COLUMNS).where(_tokens.c.token_sha256 == _sha256(token))
     row = (await conn.execute(asked)).one_or_none()
     return None if row is None else _token(row)
+
+
+async def note_use(ledger: AsyncEngine, token: PrivacyToken, *, now_s: float) -> None:
+    """Record that a token was used, if that is due."""
+    is_row = _tokens.c.id == token.id
+    await last_used.note_use(ledger, _tokens, is_row, token.used_at_s, now_s=now_s)
 
 
 async def tokens(conn: AsyncConnection) -> list[PrivacyToken]:

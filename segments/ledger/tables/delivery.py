@@ -28,6 +28,7 @@ ssh_keys = Table(
     Column("public_key", String(4096), nullable=False),  # as in an `authorized_keys` file
     Column("comment", String(256), nullable=False),
     Column("created_at_s", BigInteger, nullable=False),
+    Column("used_at_s", BigInteger),  # segments.ledger.last_used
     UniqueConstraint("account_id", "fingerprint"),
     sqlite_autoincrement=True,
 )

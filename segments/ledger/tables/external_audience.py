@@ -48,6 +48,7 @@ org_credentials = Table(
     Column("user_id", String(128), nullable=False),  # `createdBy` of its requests
     Column("is_active", Boolean, nullable=False, server_default=text("true")),
     Column("created_at_s", BigInteger, nullable=False),
+    Column("used_at_s", BigInteger),  # segments.ledger.last_used
     sqlite_autoincrement=True,
 )
 

@@ -31,6 +31,7 @@ privacy_tokens = Table(
     Column("created_at_s", BigInteger, nullable=False),
     Column("expires_at_s", BigInteger, nullable=False),
     Column("revoked_at_s", BigInteger),
+    Column("used_at_s", BigInteger),  # segments.ledger.last_used
     sqlite_autoincrement=True,
 )
 
@@ -46,6 +47,7 @@ privacy_keys = Table(
     Column("is_internal", Boolean, nullable=False),
     Column("created_at_s", BigInteger, nullable=False),
     Column("revoked_at_s", BigInteger),
+    Column("used_at_s", BigInteger),  # segments.ledger.last_used
     # A revoked key keeps its row and its number; its name may be reused.
     Index(
         "uq_privacy_keys_live",

@@ -72,6 +72,11 @@ PATH_TO_ROLES = {
     "/privacy/requests/{transaction}/report": "privacy",
     "/privacy/trail": "privacy",
     "/privacy/trail.csv": "privacy",
+    "/privacy/keys": "privacy",
+    "/privacy/keys/token": "privacy",
+    "/privacy/keys/token/revoke": "privacy",
+    "/privacy/keys/key": "privacy",
+    "/privacy/keys/key/remove": "privacy",
 }
 """Of each page that takes a login. A page that is missing here fails below."""
 

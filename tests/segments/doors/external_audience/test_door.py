@@ -75,6 +75,8 @@ async def test_creation_echoes_the_audience_and_tells_its_id_when_it_is_there(
     assert operation["createdAt"] == operation["updatedAt"] == int(external.rest.clock())
     async with external.rest.services.ledger.connect() as conn:
         [*_, made] = await audiences.audiences(conn)
+        (credential,) = await orgs.credentials(conn)
+    assert credential.used_at_s == int(external.rest.clock())
     assert (made.segment_id, made.ttl_days) == (operation["segmentId"], 40)
 
 

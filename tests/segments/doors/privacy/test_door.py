@@ -89,6 +89,9 @@ async def test_restricted_person_is_restricted_when_it_is_answered(world: Privac
     record = await world.record(ADA)
     assert record.opt_outs == (RESTRICTED,)
     assert len(record.memberships) == 2, "kept, unseen"
+    async with world.rest.services.ledger.connect() as conn:
+        (token,) = await privacy_tokens.tokens(conn)
+    assert token.used_at_s == int(world.rest.clock())
 
 
 async def test_erased_person_has_nothing_left_but_the_tombstone(world: PrivacyDoors) -> None:

@@ -180,6 +180,9 @@ async def test_ping_changes_nothing(world: PrivacyDoors) -> None:
     assert [answer.status for answer in answers] == [200, 200]
     assert (answers[0].body["read"], answers[0].body["imported"]) == (0, 0)
     assert as_request.status == 400
+    async with world.rest.services.ledger.connect() as conn:
+        (key,) = await privacy_keys.keys(conn)
+    assert key.used_at_s == int(world.rest.clock())
     assert (await post(world, signed(claims_of(world, ADA)), "/ping")).status == 400
     assert await world.record(ADA) == Record()
 

@@ -1,0 +1,15 @@
+"""When each token, key and API key was last used, for the pages that list them."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0022"
+down_revision = "0021"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Add the columns; a process of the previous release goes on without them."""
+    for table in ("privacy_tokens", "privacy_keys", "org_credentials", "ssh_keys"):
+        op.add_column(table, sa.Column("used_at_s", sa.BigInteger(), nullable=True))

@@ -10,11 +10,6 @@ import base64
 import hashlib
 from typing import Final, NamedTuple
 
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-    load_ssh_private_key,
-)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.ledger.signing_secrets import keep_first, kept_secrets, replace_secret
@@ -57,6 +52,13 @@ async def replace_key(
 
 def fingerprint_of(private_key: bytes) -> str:
     """Return a key's fingerprint; the key is in OpenSSH's format, without a passphrase."""
+    # Imported here: it takes megabytes, and processes that only log in or list need none of it.
+    from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415
+        Encoding,
+        PublicFormat,
+        load_ssh_private_key,
+    )
+
     public_key = load_ssh_private_key(private_key, None).public_key()
     _, blob, *_ = public_key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).split()
     digest = hashlib.sha256(base64.b64decode(blob)).digest()

@@ -22,6 +22,7 @@ from segments.ledger import accounts, users
 from segments.ledger.database.engine import reading
 from segments.ledger.external_audience import base_connections, orgs
 from segments.ledger.live_audience import ssh_keys
+from segments.ledger.live_audience.host_keys import fingerprints
 from segments.ledger.users import User
 from segments.model.account import Account
 from segments.model.refusal import Refusal
@@ -164,6 +165,7 @@ async def _keys_page(visit: Visit, error: str = "") -> web.Response:
         own = await _own_ids(conn, visit)
         is_partners = partner.id == visit.account.id
         keys = await ssh_keys.listed(conn, partner) if is_partners else []
+        host_keys = await fingerprints(conn)
         credentials = [
             each for each in await orgs.credentials(conn) if each.sandbox.account_id in own
         ]
@@ -180,6 +182,7 @@ async def _keys_page(visit: Visit, error: str = "") -> web.Response:
         partner=partner,
         is_partners=is_partners,
         keys=keys,
+        host_keys=host_keys,
         credentials=credentials,
         connections=connections,
         is_admin=is_admin(visit),

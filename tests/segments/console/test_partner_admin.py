@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from segments.ledger import users
 from segments.ledger.external_audience import orgs
 from segments.ledger.live_audience import ssh_keys
+from segments.ledger.live_audience.host_keys import keep_first_key
 from segments.ledger.privacy.audit import entries
 from segments.model.account import Account
 from tests.console import Browser, Served
@@ -52,7 +53,14 @@ async def test_an_admin_adds_a_key_and_removes_it(
     console: Served, seeded: Seeded, ledger: AsyncEngine, public_key: str
 ) -> None:
     async with admin_of(console, seeded.shop) as shop:
-        assert "Add one, and SFTP is open to you" in (await shop.see("/keys")).said
+        page = await shop.see("/keys")
+        assert "Add one, and SFTP is open to you" in page.said
+        assert "host key" not in page.said  # before the first start of an SFTP server
+        ours = asyncssh.generate_private_key("ssh-ed25519")
+        async with ledger.begin() as conn:
+            await keep_first_key(conn, "ssh-ed25519", ours.export_private_key(), now_s=1)
+        page = await shop.see("/keys")
+        assert f"one of {ours.get_fingerprint()} (ssh-ed25519)" in page.said
         wrong = await shop.send("/keys", public_key="-----BEGIN OPENSSH PRIVATE KEY-----")
         assert (wrong.status, "This is a private key" in wrong.said) == (422, True)
         assert (await shop.send("/keys", public_key=public_key)).location == "/keys?done=saved"

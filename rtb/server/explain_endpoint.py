@@ -10,12 +10,13 @@
     503      the store does not answer, or two questions are being answered; later again
 
 Without the secret the path does not exist. The supervisor answers, which has no bids to delay;
-workers know nothing of it.
+workers know nothing of it. It adds what they say of themselves in its metrics, because a worker
+that can't ask the store, or trust it, answers otherwise.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from hmac import compare_digest
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
@@ -62,8 +63,15 @@ class ExplainEndpoint:
         self._answering = 0
         self.adopt(settings)
 
-    def add_to(self, app: web.Application) -> None:
-        """Add the path to an application."""
+    def add_to(
+        self, app: web.Application, unlike: Callable[[int], Sequence[str]] = lambda _: ()
+    ) -> None:
+        """
+        Add the path to an application.
+
+        `unlike` says why workers answer otherwise now than the store with a version of the catalog.
+        """
+        self._unlike = unlike
         app.router.add_post(PATH, self._answer)
         app.cleanup_ctx.append(self._closing)
 
@@ -118,6 +126,9 @@ class ExplainEndpoint:
             explanation = await self._explaining(asked)
         except UnknownRecipient as unknown:
             return _problem(400, str(unknown))
+        if asked.at_s is None:
+            workers = tuple(self._unlike(explanation.catalog_version))
+            explanation = msgspec.structs.replace(explanation, workers=workers)
         return web.Response(
             body=msgspec.json.encode(explanation),
             content_type="application/json",

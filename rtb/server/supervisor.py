@@ -183,7 +183,7 @@ class Supervisor:
         await running.enter_async_context(metrics_sent(telemetry, board.collect))
         app = application(board)
         if self._explain is not None:
-            self._explain.add_to(app)
+            self._explain.add_to(app, board.unlike)
         runner = http_server.runner_of(app)
         await runner.setup()
         running.push_async_callback(runner.cleanup)

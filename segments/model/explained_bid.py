@@ -9,6 +9,7 @@ read it. The person who asks has the request, and so the identifier.
 import hmac
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 
@@ -99,6 +100,7 @@ class Explanation(msgspec.Struct, frozen=True):
         leaves: The answer's additions to the request as received; empty: nothing.
         stages: All of them, in order.
         subjects: The ids' digests, if asked for.
+        workers: Why workers of the listener answer a bid otherwise now, each with its number.
     """
 
     outcome: str
@@ -110,6 +112,13 @@ class Explanation(msgspec.Struct, frozen=True):
     leaves: str
     stages: tuple[Stage, ...]
     subjects: tuple[str, ...] = ()
+    workers: tuple[str, ...] = ()
+
+
+WORKERS_DIFFER: Final = (
+    "Workers of this listener answer otherwise now: this is the answer of one that can ask the"
+    " store and has its catalog."
+)
 
 
 def trail_digest(key: bytes, id_: Id) -> str:
@@ -132,6 +141,9 @@ def _lines(explanation: Explanation) -> Iterator[str]:
     yield f"{explanation.added} segments added, for {whom}, by catalog" + (
         f" {explanation.catalog_version}"
     )
+    if explanation.workers:
+        yield f"{_MARKS[State.NOTED]} {WORKERS_DIFFER}"
+        yield from (f"    {each}" for each in explanation.workers)
     for stage in explanation.stages:
         yield f"{_MARKS[stage.state]} {stage.name:<9} {stage.says}"
         yield from _table(stage.findings)

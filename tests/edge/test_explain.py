@@ -16,13 +16,21 @@ from redis.asyncio import Redis
 
 from rtb.explain import segments as shown
 from rtb.server.explain_endpoint import ExplainEndpoint
+from rtb.server.metrics.admin_port import Board
+from rtb.server.metrics.layout import Gauge
 from rtb.settings import RtbSettings
-from segments.model.explained_bid import Asked, Explanation, trail_digest
+from segments.model.explained_bid import (
+    WORKERS_DIFFER,
+    Asked,
+    Explanation,
+    in_words,
+    trail_digest,
+)
 from segments.model.identity import id_of_email_hash
 from segments.store.servers.connection import connect
 from tests.edge.client import connected
 from tests.edge.processes import Listener, listening
-from tests.edge.small_store import MEMBER, bid_request, eventually, furnish
+from tests.edge.small_store import MEMBER, bid_request, eventually, furnish, started
 from tests.engines import Engine
 
 KEY = bytes(range(16))
@@ -150,10 +158,15 @@ async def test_port_without_a_secret_has_no_such_path(valkey: Engine) -> None:
         assert (await Port(listener, session).post(b"{}"))[0] == 404
 
 
-async def answers(endpoint: ExplainEndpoint, *bodies: bytes) -> list[tuple[int, dict[str, Any]]]:
+async def answers(
+    endpoint: ExplainEndpoint, *bodies: bytes, board: Board | None = None
+) -> list[tuple[int, dict[str, Any]]]:
     """Put questions to an endpoint, all at once."""
     app = web.Application()
-    endpoint.add_to(app)
+    if board is None:
+        endpoint.add_to(app)
+    else:
+        endpoint.add_to(app, board.unlike)
     bearer = {"Authorization": f"Bearer {SECRET}"}
 
     async def post(client: TestClient[Any, Any], body: bytes) -> tuple[int, dict[str, Any]]:
@@ -189,6 +202,43 @@ async def test_endpoint_goes_by_the_settings_of_a_roll_and_counts_our_faults(
     assert status == 500
     assert fault["detail"].startswith("a fault of ours")
     assert len(bugs) == 1
+
+
+async def test_explanation_says_which_worker_answers_otherwise_now(valkey: Engine) -> None:
+    await furnished(valkey)
+    endpoint = ExplainEndpoint(SECRET, RtbSettings(redis_url=valkey.url), lambda: None)
+    request = bid_request()
+    now, then = (
+        msgspec.json.encode(Asked(request.decode(), "dsp-a", at_s)) for at_s in (None, 1.8e9)
+    )
+
+    # No loader confirms to this worker that opt-outs reach the store.
+    async with started(valkey.url, opt_outs_max_age_s=60) as service:
+        board = Board([service.counters])
+
+        async def is_stale() -> bool:
+            [(_, said)] = await answers(endpoint, now, board=board)
+            return "worker 0: store opt_outs_stale" in said["workers"]
+
+        await eventually(is_stale)
+        [(_, stale), (_, elsewhen)] = await answers(endpoint, now, then, board=board)
+        async with connected(service.port) as client:
+            bid = await client.post(request)
+        counted = service.count("store_down", "opt_outs_stale")
+
+    async with started(valkey.url) as service:
+        board = Board([service.counters])
+        await eventually(lambda: board.health().is_enriching)
+        [(_, alike)] = await answers(endpoint, now, board=board)
+        service.counters.cells[Gauge.CATALOG_VERSION] += 1
+        [(_, ahead)] = await answers(endpoint, now, board=board)
+
+    assert (bid.outcome, counted) == ("store_down", 1)
+    assert stale["outcome"] == "enriched"
+    assert elsewhen["workers"] == alike["workers"] == []
+    assert ahead["workers"] == [f"worker 0: catalog {alike['catalog_version'] + 1}"]
+    text = in_words(msgspec.convert(ahead, Explanation))
+    assert f"! {WORKERS_DIFFER}\n    worker 0: catalog" in text
 
 
 async def test_endpoint_says_that_the_store_is_away(engine: Engine) -> None:

@@ -89,6 +89,22 @@ class Board(Collector):
         # The reason of a worker's fault; alone, workers will notice in seconds.
         return Health([*unready, *closed], passing, ill=trouble)
 
+    def unlike(self, catalog_version: int) -> list[str]:
+        """
+        Return why workers answer a bid otherwise now than the store and this catalog would.
+
+        Of a worker's near cache nothing is told: it may differ for a lease only, and writers wait
+        for that (`segments.store.cache_lease`).
+        """
+        health = self.health()
+        versions = enumerate(self._of_each(Gauge.CATALOG_VERSION))
+        others = [
+            f"worker {index}: catalog {version}"
+            for index, version in versions
+            if version not in (0, catalog_version)
+        ]
+        return [*health.unready, *health.passing, *health.ill, *others]
+
     def _ailments_of(self, counters: SharedCounters | None) -> Iterator[tuple[bool, str]]:
         """Yield a worker's troubles, and whether each makes it unready."""
         if counters is None:

@@ -21,7 +21,15 @@ from segments.ledger.database.engine import reading
 from segments.ledger.recipients import Recipient
 from segments.model.account import Account
 from segments.model.audience import Audience, AudienceState
-from segments.model.explained_bid import AnswerForm, Asked, Explanation, Finding, Stage, State
+from segments.model.explained_bid import (
+    WORKERS_DIFFER,
+    AnswerForm,
+    Asked,
+    Explanation,
+    Finding,
+    Stage,
+    State,
+)
 from segments.model.role import Role
 from segments.upkeep.explaining import Answer, ask_all, differ, explain
 
@@ -147,6 +155,7 @@ async def _page(
         # Listeners that agree say the same: once is enough, beside those that say nothing.
         shown=shown if is_different else _once(shown),
         is_different=is_different,
+        workers_differ=WORKERS_DIFFER,
         good=_GOOD,
         max_chars=_MAX_CHARS,
         stopped=State.STOPPED.value,

@@ -24,6 +24,7 @@ from segments.files.chunks import file_chunks
 from segments.ledger import accounts, jobs
 from segments.ledger.backlog import PartnerDeliveries, by_partner
 from segments.ledger.database.engine import open_ledger
+from segments.ledger.processes import ProcessKind
 from segments.loader.loader import Loader
 from segments.loader.metrics import Metrics
 from segments.model.account import AccountTree
@@ -42,6 +43,7 @@ from segments.settings import Settings
 from segments.store.embedded import opened
 from segments.store.error_code import in_words
 from segments.store.reader import StoreUnusable
+from segments.upkeep.presence import present
 
 DOOR = "command line"
 LATEST = 20
@@ -172,21 +174,24 @@ async def _run_loader(settings: Settings) -> None:
             loader = Loader(
                 settings.loader_options, ledger, redis, blobs, metrics=metrics, spans=spans
             )
-            async with shown(
-                "SEGMENTS_LOADER_PORT",
-                settings.loader_host,
-                settings.loader_port,
-                metrics.registry,
-                loader.reasons,
-                settings.admin_tls,
-                ills=Ills(
-                    ledger,
-                    blobs,
-                    settings.data_dir,
-                    settings.reserve_bytes,
-                    embedded_in=settings.embedded_in,
+            async with (
+                shown(
+                    "SEGMENTS_LOADER_PORT",
+                    settings.loader_host,
+                    settings.loader_port,
+                    metrics.registry,
+                    loader.reasons,
+                    settings.admin_tls,
+                    ills=Ills(
+                        ledger,
+                        blobs,
+                        settings.data_dir,
+                        settings.reserve_bytes,
+                        embedded_in=settings.embedded_in,
+                    ),
+                    telemetry=telemetry,
                 ),
-                telemetry=telemetry,
+                present(ledger, ProcessKind.LOADER, loader.reasons),
             ):
                 await loader.run(stopping)
 

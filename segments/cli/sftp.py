@@ -33,6 +33,7 @@ from segments.ledger.health import ledger_reasons
 from segments.ledger.live_audience import ssh_keys
 from segments.ledger.live_audience.host_keys import fingerprints
 from segments.ledger.live_audience.ssh_keys import SshKey
+from segments.ledger.processes import ProcessKind
 from segments.model.account import Account
 from segments.model.refusal import Refusal
 from segments.projection.ills import Ills
@@ -42,6 +43,7 @@ from segments.runtime.admin_port import shown
 from segments.runtime.log_lines import log_to_stderr
 from segments.settings import Settings
 from segments.store.servers.connection import connect
+from segments.upkeep.presence import present
 
 _MAX_FOLDER_NAME = 255
 
@@ -264,4 +266,5 @@ async def _run(settings: Settings, *, listens: bool) -> None:
                     telemetry=settings.telemetry("sftp"),
                 )
             )
+            await opened.enter_async_context(present(ledger, ProcessKind.SFTP, reasons))
             await watch()

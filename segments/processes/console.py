@@ -43,6 +43,7 @@ from segments.doors.rest.services import Services
 from segments.files.blobs import Blobs
 from segments.ledger.database.engine import open_ledger
 from segments.ledger.health import ledger_reasons
+from segments.ledger.processes import ProcessKind
 from segments.model.role import STAFF_ROLES, Role
 from segments.processes.deployment import deployment_of
 from segments.projection.ledger_guard import LedgerGuard
@@ -58,6 +59,7 @@ from segments.settings import Settings
 from segments.store.servers.connection import connect
 from segments.upkeep.doctor.findings import Deployment
 from segments.upkeep.listeners import Listeners
+from segments.upkeep.presence import present
 
 _log = logging.getLogger(__name__)
 
@@ -162,6 +164,7 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
         async with (
             sending_spans(telemetry) as spans,
             metrics_sent(telemetry, services.metrics.registry.collect),
+            present(ledger, ProcessKind.CONSOLE, partial(_reasons, services, guard)),
             listening(
                 sites(
                     services,

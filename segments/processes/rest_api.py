@@ -55,6 +55,7 @@ from segments.doors.rest.session_cookie import SessionCookie
 from segments.files.blobs import Blobs
 from segments.ledger.database.engine import open_ledger
 from segments.ledger.health import ledger_reasons
+from segments.ledger.processes import ProcessKind
 from segments.ledger.signing_secrets import own_secret
 from segments.projection.ills import Ills
 from segments.projection.ledger_guard import LedgerGuard
@@ -67,6 +68,7 @@ from segments.runtime.spans import NO_SPANS, Spans, sending_spans
 from segments.runtime.tls import context_of
 from segments.settings import Settings
 from segments.store.servers.connection import connect
+from segments.upkeep.presence import present
 
 _log = logging.getLogger(__name__)
 
@@ -199,6 +201,7 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
                 ),
                 telemetry=settings.telemetry("api"),
             ),
+            present(ledger, ProcessKind.REST, partial(_reasons, ledger, guard)),
             _listening(settings, services, reports, tls, guard),
             asyncio.TaskGroup() as group,
         ):

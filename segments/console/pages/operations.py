@@ -9,7 +9,7 @@ from segments.console import bid_figures, charts, formats
 from segments.console.application import Page
 from segments.console.pages.deliveries import row_of
 from segments.console.visit import Visit
-from segments.ledger import accounts, jobs, recipients
+from segments.ledger import accounts, jobs, processes, recipients
 from segments.ledger.database.engine import reading
 from segments.ledger.job_list import JobFilter, job_page
 from segments.model.job import JobState
@@ -42,9 +42,11 @@ async def show(visit: Visit) -> web.Response:
         queue = await job_page(conn, JobFilter(states=_AT_WORK))
         partners = {each.id: each for each in await accounts.accounts(conn)}
         behind = {job.id: await jobs.count_behind(conn, job) for job in held}
+        found = await processes.processes(conn)
         names = [each.name for each in await recipients.recipients(conn) if each.is_active]
     waiting = await services.waiting.look()
     figures = visit.console.history.figures()
+    running = [(each, each.is_unseen(visit.now_s)) for each in found]
     heard = bid_figures.listeners(figures, visit.now_s)
     bids = bid_figures.by_recipient(figures, names)
     times = bid_figures.told_times(figures.minutes)
@@ -57,7 +59,11 @@ async def show(visit: Visit) -> web.Response:
         is_more=queue.next_cursor is not None,
         opt_outs_waiting=waiting.requests,
         oldest_s=waiting.oldest_s,
-        needs=len(held) + bool(waiting.requests) + sum(bool(each.why) for each in heard),
+        needs=len(held)
+        + bool(waiting.requests)
+        + sum(bool(each.why) for each in heard)
+        + sum(is_unseen or bool(each.unready) for each, is_unseen in running),
+        running=running,
         listeners=heard,
         bids=bids,
         groups=bid_figures.GROUPS,

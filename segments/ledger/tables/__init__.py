@@ -11,7 +11,7 @@ Times are unix seconds.
 """
 
 from segments.ledger.tables.base import metadata
-from segments.ledger.tables.console import console_sessions, staff
+from segments.ledger.tables.console import console_sessions, processes, staff
 from segments.ledger.tables.core import (
     account_relations,
     accounts,
@@ -95,6 +95,7 @@ __all__ = [
     "privacy_jwts",
     "privacy_keys",
     "privacy_tokens",
+    "processes",
     "quotas",
     "recipient_grants",
     "recipient_tokens",

@@ -1,4 +1,4 @@
-"""The console: staff, and the sessions of its browsers."""
+"""The console: staff, the sessions of its browsers, and the processes that it shows."""
 
 from sqlalchemy import (
     BigInteger,
@@ -9,6 +9,7 @@ from sqlalchemy import (
     LargeBinary,
     String,
     Table,
+    Text,
     text,
 )
 
@@ -44,4 +45,19 @@ console_sessions = Table(
     # The last proof of who it is; null: staff's password was right, the code is missing.
     Column("proven_at_s", BigInteger),
     CheckConstraint("(user_id is null) <> (staff_id is null)", name="one_person"),
+)
+
+processes = Table(
+    "processes",
+    metadata,
+    # The control plane's processes; each renews its row, and deletes it at its end.
+    Column("id", RowId, primary_key=True),
+    Column("kind", String(32), nullable=False),  # segments.ledger.processes.ProcessKind
+    Column("host", String(255), nullable=False),
+    Column("pid", BigInteger, nullable=False),
+    Column("version", String(64), nullable=False),
+    Column("started_at_s", BigInteger, nullable=False),
+    Column("seen_at_s", BigInteger, nullable=False),
+    Column("unready", Text, nullable=False),  # why it can't do its work; empty: it can
+    sqlite_autoincrement=True,
 )

@@ -8,6 +8,7 @@ Work goes on meanwhile, so a check reads the ledger before the store, and waits 
 catch up.
 """
 
+import time
 from collections.abc import AsyncGenerator
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -16,6 +17,7 @@ from segments.files.blobs import Blobs
 from segments.ledger import accounts, audiences, jobs
 from segments.ledger.database.engine import LedgerUnusable, existing_ledger, reading
 from segments.ledger.ledger_id import standing
+from segments.ledger.processes import UNSEEN_AFTER_S, processes
 from segments.projection.ills import Ills
 from segments.upkeep.doctor.files import look_at_files
 from segments.upkeep.doctor.findings import Deployment, Finding, Grade
@@ -38,6 +40,7 @@ async def examine(deployment: Deployment) -> AsyncGenerator[Finding]:
             yield Finding(Grade.GOOD, f"ledger: {ledger_id} opens, its tables are up to date")
             yield await _shared_ids(ledger)
             yield await _held(ledger)
+            yield await _running(ledger)
             yield await look_at_files(deployment, ledger)
             async for finding in look_at_store(deployment, ledger):
                 yield finding
@@ -89,3 +92,25 @@ async def _held(ledger: AsyncEngine) -> Finding:
         f"jobs: held until somebody looks: {', '.join(said)}{more}; see `rtb-segments status JOB`,"
         " then `rtb-segments release JOB`, or `release --refuse JOB`",
     )
+
+
+async def _running(ledger: AsyncEngine) -> Finding:
+    """Look for processes that have ceased to renew their row, and name the others."""
+    now_s = time.time()
+    async with reading(ledger) as conn:
+        found = await processes(conn)
+    unseen = [each for each in found if each.is_unseen(now_s)]
+    if unseen:
+        said = ", ".join(
+            f"{each.kind} on {each.host} (process {each.pid}, for {now_s - each.seen_at_s:.0f} s)"
+            for each in unseen[:_NAMED]
+        )
+        return Finding(
+            Grade.POOR,
+            f"processes: not seen for over {UNSEEN_AFTER_S} s: {said}; start it again, or look at"
+            " its log. One that you have taken away is forgotten after an hour",
+        )
+    if not found:
+        return Finding(Grade.GOOD, "processes: none of the control plane runs")
+    kinds = sorted({f"{each.kind} {each.version}" for each in found})
+    return Finding(Grade.GOOD, f"processes: {len(found)} run: {', '.join(kinds)}")

@@ -11,8 +11,9 @@ from msgspec.structs import replace
 from redis import Redis
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from segments.ledger import accounts, audiences, jobs, uploads
+from segments.ledger import accounts, audiences, jobs, processes, uploads
 from segments.ledger.database.engine import open_ledger
+from segments.ledger.processes import ProcessKind
 from segments.ledger.revision import raise_revision
 from segments.model.account import Account, AccountKind
 from segments.model.identity import Id, IdentifierKind
@@ -132,7 +133,7 @@ def test_id_that_is_given_and_a_partners_own_is_named(on_engine: Command) -> Non
     assert "both are one audience: shop 1;" in after
 
 
-def test_job_that_is_held_is_named_with_what_waits_behind_it(on_engine: Command) -> None:
+def test_held_jobs_and_dead_processes_are_named(on_engine: Command) -> None:
     async def hold() -> None:
         async with open_ledger(Settings().ledger_dsn) as ledger, ledger.begin() as conn:
             shop = await accounts.add_account(conn, AccountKind.ADVERTISER, "shop", "Shop", now_s=0)
@@ -144,6 +145,9 @@ def test_job_that_is_held_is_named_with_what_waits_behind_it(on_engine: Command)
                 )  # fmt: skip
                 if number == 0:
                     await jobs.rewrite(conn, replace(job, state=JobState.HELD))
+            await processes.join(
+                conn, ProcessKind.LOADER, host="pod-1", pid=7, version="0", now_s=0
+            )
 
     before = on_engine("doctor").stdout
     asyncio.run(hold())
@@ -152,6 +156,8 @@ def test_job_that_is_held_is_named_with_what_waits_behind_it(on_engine: Command)
     assert "ok    jobs: none is held" in before
     assert "warn  jobs: held until somebody looks: job 1 of shop (2 wait behind it);" in after
     assert "rtb-segments release" in after
+    assert "ok    processes: none of the control plane runs" in before
+    assert "warn  processes: not seen for over 10 s: loader on pod-1 (process 7, for" in after
 
 
 def test_store_that_refuses_the_bid_listener_is_wrong(

@@ -8,8 +8,9 @@ from msgspec.structs import replace
 from sqlalchemy import insert, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from segments.ledger import jobs, recipients
+from segments.ledger import jobs, processes, recipients
 from segments.ledger.privacy.audit import entries
+from segments.ledger.processes import ProcessKind
 from segments.ledger.tables import audience_counts as counts_table
 from segments.ledger.tables import audiences as audiences_table
 from segments.ledger.tables import jobs as jobs_table
@@ -285,6 +286,24 @@ async def test_an_operator_grants_revokes_and_holds_out(
         "recipient deactivate",
         "recipient add",
     ]
+
+
+async def test_an_operator_sees_which_processes_run(console: Served, ledger: AsyncEngine) -> None:
+    now_s = console.clock()
+    async with ledger.begin() as conn:
+        for host, at_s in (("good", now_s), ("dead", now_s - 40), ("ill", now_s)):
+            number = await processes.join(
+                conn, ProcessKind.LOADER, host=host, pid=7, version="0.2.0", now_s=at_s
+            )
+        await processes.renew(conn, number, "store down", now_s=now_s)
+    async with console.staff_of(Role.OPERATOR) as ada:
+        page = await ada.see("/ops")
+    assert "2 things need you" in page.said
+    assert "Not seen Loader on dead , process 7, last seen at" in page.said
+    assert "Not ready Loader on ill , process 7 Store down" in page.said
+    assert re.search(
+        r"Loader good 0\.2\.0, process 7, since \S+ \S+ , seen at \S+ Ready", page.said
+    )
 
 
 @pytest.mark.parametrize("path", ["/deliveries", "/audiences"])

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.acts.trail import By, note
-from segments.ledger import accounts, console_sessions, staff
+from segments.ledger import accounts, console_sessions, staff, users
 from segments.ledger.console_sessions import ConsoleSession
 from segments.ledger.privacy import audit
 from segments.ledger.privacy.audit import Actor, Entry, Who
@@ -45,6 +45,20 @@ async def set_password(
     await staff.set_password(conn, member, password_hash, forgets_code=forgets_code)
     detail = {"forgets_code": forgets_code}
     await note(conn, by, "staff password", member.username, detail=detail)
+
+
+async def set_time_zone(
+    conn: AsyncConnection, by: By, person: User | Staff, name: str | None
+) -> None:
+    """Set the zone in which the console shows times to a person; `None`: UTC."""
+    detail = {"zone": name or "UTC"}
+    if isinstance(person, Staff):
+        await staff.set_time_zone(conn, person, name)
+        await note(conn, by, "staff time zone", person.username, detail=detail)
+        return
+    await users.set_time_zone(conn, person, name)
+    account = await accounts.account(conn, person.account_id)
+    await note(conn, by, "user time zone", person.username, scope=account, detail=detail)
 
 
 async def revoke_staff(conn: AsyncConnection, by: By, member: Staff) -> None:

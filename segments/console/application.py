@@ -11,12 +11,13 @@ from urllib.parse import quote, urlsplit
 
 from aiohttp import hdrs, web
 
-from segments.console import assets, faults
+from segments.console import assets, faults, formats
 from segments.console.headers import set_headers
 from segments.console.options import LOOPBACK
 from segments.console.people import visitor_of
 from segments.console.same_origin import FIELD, HEADER, SAFE, is_same_origin, is_token_of
 from segments.console.visit import Console, Visit, see_other
+from segments.console.zones import UTC_NAME, zone_of
 from segments.doors.rest.observed import OPERATION, observing, say_request_id
 from segments.doors.rest.problem import Problem
 from segments.ledger.users import User
@@ -96,9 +97,11 @@ class _Gate:
             try:
                 self._check_host(request)
                 visit = visit._replace(visitor=await visitor_of(self._console, request))
-                if page.roles is None:
-                    return await self._open(page, visit)
-                return await self._closed(page, page.roles, visit)
+                zone_name = UTC_NAME if visit.visitor is None else visit.visitor.zone_name
+                with formats.in_zone(zone_of(zone_name)):
+                    if page.roles is None:
+                        return await self._open(page, visit)
+                    return await self._closed(page, page.roles, visit)
             except Exception as error:  # noqa: BLE001 - a failure of ours must cost a single request
                 answer = faults.page_of(visit, error)
                 if not request.content.at_eof():

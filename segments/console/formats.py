@@ -2,16 +2,31 @@
 How pages write times, numbers and sizes.
 
 Thousands are set apart by a narrow no-break space, inside `<data value>`: read alike everywhere,
-and copied as numbers by scripts.
+and copied as numbers by scripts. Times are in the visitor's zone; days are UTC's, as those of
+memberships and counts.
 """
 
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime, tzinfo
 
 from markupsafe import Markup
 
 _NARROW = "\u202f"
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 _STEP = 1000
+_zone: ContextVar[tzinfo] = ContextVar("zone", default=UTC)
+
+
+@contextmanager
+def in_zone(zone: tzinfo) -> Iterator[None]:
+    """Write times in a zone, in this context."""
+    token = _zone.set(zone)
+    try:
+        yield
+    finally:
+        _zone.reset(token)
 
 
 def number(value: int) -> Markup:
@@ -21,24 +36,18 @@ def number(value: int) -> Markup:
 
 
 def moment(at_s: float) -> Markup:
-    """Return a time, to the minute, in UTC."""
-    at = datetime.fromtimestamp(at_s, UTC)
-    return Markup('<time datetime="{}">{}</time>').format(
-        at.strftime("%Y-%m-%dT%H:%M:%SZ"), at.strftime("%Y-%m-%d %H:%M")
-    )
+    """Return a time, to the minute, in the zone."""
+    return _time(at_s, "%Y-%m-%d %H:%M")
 
 
 def clock(at_s: float) -> Markup:
-    """Return a time of day, to the second, in UTC."""
-    at = datetime.fromtimestamp(at_s, UTC)
-    return Markup('<time datetime="{}">{}</time>').format(
-        at.strftime("%Y-%m-%dT%H:%M:%SZ"), at.strftime("%H:%M:%S")
-    )
+    """Return a time of day, to the second, in the zone."""
+    return _time(at_s, "%H:%M:%S")
 
 
 def hour(at_s: float) -> str:
-    """Return a time of day as bare text, to the minute, in UTC."""
-    return datetime.fromtimestamp(at_s, UTC).strftime("%H:%M")
+    """Return a time of day as bare text, to the minute, in the zone."""
+    return datetime.fromtimestamp(at_s, _zone.get()).strftime("%H:%M")
 
 
 def day(at_s: float) -> Markup:
@@ -76,3 +85,10 @@ def percent(share: float) -> str:
 def rate(per_s: float) -> str | Markup:
     """Return a number a second: whole ones from 10 on."""
     return number(round(per_s)) if per_s >= 10 or not per_s else f"{per_s:.2g}"
+
+
+def _time(at_s: float, form: str) -> Markup:
+    at = datetime.fromtimestamp(at_s, UTC)
+    return Markup('<time datetime="{}">{}</time>').format(
+        at.strftime("%Y-%m-%dT%H:%M:%SZ"), at.astimezone(_zone.get()).strftime(form)
+    )

@@ -21,6 +21,7 @@ from segments.console.cookie import Cookie
 from segments.console.options import ConsoleOptions
 from segments.console.rendering import Templates, version_of
 from segments.console.same_origin import FIELD, SAFE, form_token
+from segments.console.zones import UTC_NAME, is_zone
 from segments.doors.privacy.report_store import Reports
 from segments.doors.privacy.submission import Submissions
 from segments.doors.rest.logins import Guesses
@@ -45,6 +46,12 @@ class Visitor(NamedTuple):
     roles: frozenset[Role]
     session: ConsoleSession
     token: str  # the cookie's
+
+    @property
+    def zone_name(self) -> str:
+        """The time zone in which the person reads times."""
+        chosen = self.person.time_zone
+        return chosen if chosen is not None and is_zone(chosen) else UTC_NAME
 
     @property
     def is_staff(self) -> bool:

@@ -32,6 +32,7 @@ class Staff(NamedTuple):
     totp_secret: str | None
     totp_step: int | None
     is_active: bool
+    time_zone: str | None = None  # in which the console shows times; `None`: UTC
 
     @property
     def is_enrolled(self) -> bool:
@@ -116,6 +117,11 @@ async def staff_of_id(conn: AsyncConnection, staff_id: int) -> Staff | None:
 async def all_staff(conn: AsyncConnection) -> list[Staff]:
     """Return all staff, oldest first."""
     return [_member(row) for row in await conn.execute(select(*_COLUMNS).order_by(_staff.c.id))]
+
+
+async def set_time_zone(conn: AsyncConnection, member: Staff, name: str | None) -> None:
+    """Set the zone in which the console shows times to a member; `None`: UTC."""
+    await _set(conn, member, time_zone=name)
 
 
 async def set_password(

@@ -42,6 +42,7 @@ class User(NamedTuple):
     is_active: bool
     is_admin: bool = False  # manages the account's keys and logins in the console
     must_change: bool = False  # the password is still the one that was drawn for this user
+    time_zone: str | None = None  # in which the console shows times; `None`: UTC
 
 
 class ListedUser(NamedTuple):
@@ -166,6 +167,11 @@ async def set_password(
 async def set_admin(conn: AsyncConnection, user: User, *, is_admin: bool) -> None:
     """Let a user manage the account's keys and logins in the console, or no longer."""
     await _set(conn, user, is_admin=is_admin)
+
+
+async def set_time_zone(conn: AsyncConnection, user: User, name: str | None) -> None:
+    """Set the zone in which the console shows times to a user; `None`: UTC."""
+    await _set(conn, user, time_zone=name)
 
 
 async def end_sessions(conn: AsyncConnection, user: User) -> None:

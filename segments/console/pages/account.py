@@ -1,4 +1,4 @@
-"""The visitor's own page: who I am, and another password."""
+"""The visitor's own page: who I am, another password, another time zone."""
 
 from aiohttp import web
 
@@ -6,6 +6,7 @@ from segments.acts import logins
 from segments.acts import staff as acts
 from segments.console.application import Page
 from segments.console.visit import Visit, see_other
+from segments.console.zones import UTC_NAME, is_zone, zone_names
 from segments.doors.rest.passwords import MIN_CHARS
 from segments.doors.rest.problem import Problem
 from segments.ledger.staff import Staff
@@ -20,6 +21,7 @@ def account_pages() -> list[Page]:
     return [
         Page("GET", "/account", show),
         Page("POST", "/account/password", set_password),
+        Page("POST", "/account/time-zone", set_time_zone),
     ]
 
 
@@ -59,6 +61,17 @@ async def set_password(visit: Visit) -> web.Response:
     return answer
 
 
+async def set_time_zone(visit: Visit) -> web.Response:
+    """Set the zone in which the visitor reads times."""
+    name = visit.text("zone")
+    if not is_zone(name):
+        raise Refusal("choose a zone of the list")
+    async with visit.console.services.ledger.begin() as conn:
+        chosen = None if name == UTC_NAME else name
+        await acts.set_time_zone(conn, visit.by, visit.known.person, chosen)
+    return see_other("/account", done="zone")
+
+
 def _page(visit: Visit, *, wrong_field: str = "", error: str = "") -> web.Response:
     return visit.page(
         "account.html",
@@ -66,4 +79,5 @@ def _page(visit: Visit, *, wrong_field: str = "", error: str = "") -> web.Respon
         wrong_field=wrong_field,
         error=error,
         min_chars=MIN_CHARS,
+        zones=zone_names(),
     )

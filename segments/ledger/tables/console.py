@@ -29,6 +29,7 @@ staff = Table(
     Column("totp_step", BigInteger),
     Column("is_active", Boolean, nullable=False, server_default=text("true")),
     Column("created_at_s", BigInteger, nullable=False),
+    Column("time_zone", String(64)),  # in which the console shows times; null: UTC
     sqlite_autoincrement=True,
 )
 

@@ -89,6 +89,7 @@ users = Table(
     Column("is_admin", Boolean, nullable=False, server_default=text("false")),
     # The password was drawn for another to hand over; the console asks for one of the user's own.
     Column("must_change", Boolean, nullable=False, server_default=text("false")),
+    Column("time_zone", String(64)),  # in which the console shows times; null: UTC
     Column("is_active", Boolean, nullable=False, server_default=text("true")),
     Column("created_at_s", BigInteger, nullable=False),
     sqlite_autoincrement=True,

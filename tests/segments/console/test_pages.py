@@ -288,6 +288,33 @@ async def test_an_operator_grants_revokes_and_holds_out(
     ]
 
 
+async def test_times_are_in_the_zone_of_the_visitor_alone(
+    console: Served, seeded: Seeded, ledger: AsyncEngine
+) -> None:
+    job = await delivery(ledger, seeded, JobState.DONE)  # received at midnight, in winter
+    at = f"/deliveries/{job.transaction_id}"
+    async with console.user_of(seeded.shop) as shop, console.staff_of(Role.OPERATOR) as ada:
+        assert "2026-01-01 00:00" in (await shop.see("/deliveries")).said
+        refused = await shop.send("/account/time-zone", zone="Europe/Atlantis")
+        assert (refused.status, "choose a zone" in refused.said.lower()) == (409, True)
+        assert (await shop.send("/account/time-zone", zone="Europe/Berlin")).status == 303
+        page = await shop.see("/deliveries")
+        assert '<time datetime="2026-01-01T00:00:00Z">2026-01-01 01:00</time>' in page.text
+        assert "Times are Europe/Berlin" in page.said
+        assert "01:00:00" in (await shop.see(at)).said
+        assert "2026-01-01T00:00:00Z" in (await shop.see("/deliveries.csv")).text
+        assert "2026-01-01 00:00" in (await ada.see("/ops/deliveries")).said
+        assert (await ada.send("/account/time-zone", zone="America/New_York")).status == 303
+        assert "2025-12-31 19:00" in (await ada.see("/ops/deliveries")).said
+        assert (await ada.send("/account/time-zone", zone="UTC")).status == 303
+        assert "2026-01-01 00:00" in (await ada.see("/ops/deliveries")).said
+    assert [each[:2] for each in await whats(ledger)] == [
+        ("user", "user time zone"),
+        ("staff", "staff time zone"),
+        ("staff", "staff time zone"),
+    ]
+
+
 async def test_an_operator_sees_which_processes_run(console: Served, ledger: AsyncEngine) -> None:
     now_s = console.clock()
     async with ledger.begin() as conn:

@@ -16,6 +16,7 @@ PATH_TO_ROLES = {
     "/": EVERYBODY,
     "/account": EVERYBODY,
     "/account/password": EVERYBODY,
+    "/account/time-zone": EVERYBODY,
     "/logout": EVERYBODY,
     "/audiences": "partner",
     "/audiences/new": "partner",

@@ -10,6 +10,7 @@ from segments.console.application import Page
 from segments.console.pages.deliveries import row_of
 from segments.console.visit import Visit
 from segments.ledger import accounts, jobs, processes, recipients
+from segments.ledger.backlog import longest_unscrubbed_since_s
 from segments.ledger.database.engine import reading
 from segments.ledger.job_list import JobFilter, job_page
 from segments.model.job import JobState
@@ -18,6 +19,9 @@ from segments.upkeep.doctor.examination import examine
 from segments.upkeep.doctor.findings import Finding, Grade
 
 _LOOKS_FOR_S = 30.0
+_SCRUB_IS_LATE_S = 18 * 3600.0
+"""Of the 24 hours that are promised; a loader takes erased ids out of files after 12."""
+
 _AT_WORK = (JobState.RUNNING, JobState.QUEUED)
 _GRADE_TO_STATE = {
     Grade.GOOD: ("good", "good", "Good"),
@@ -42,10 +46,13 @@ async def show(visit: Visit) -> web.Response:
         queue = await job_page(conn, JobFilter(states=_AT_WORK))
         partners = {each.id: each for each in await accounts.accounts(conn)}
         behind = {job.id: await jobs.count_behind(conn, job) for job in held}
+        unscrubbed_since_s = await longest_unscrubbed_since_s(conn)
         found = await processes.processes(conn)
         names = [each.name for each in await recipients.recipients(conn) if each.is_active]
     waiting = await services.waiting.look()
     figures = visit.console.history.figures()
+    unscrubbed_s = 0.0 if unscrubbed_since_s is None else visit.now_s - unscrubbed_since_s
+    is_late = unscrubbed_s > _SCRUB_IS_LATE_S
     running = [(each, each.is_unseen(visit.now_s)) for each in found]
     heard = bid_figures.listeners(figures, visit.now_s)
     bids = bid_figures.by_recipient(figures, names)
@@ -62,8 +69,10 @@ async def show(visit: Visit) -> web.Response:
         needs=len(held)
         + bool(waiting.requests)
         + sum(bool(each.why) for each in heard)
-        + sum(is_unseen or bool(each.unready) for each, is_unseen in running),
+        + sum(is_unseen or bool(each.unready) for each, is_unseen in running)
+        + is_late,
         running=running,
+        unscrubbed_s=unscrubbed_s if is_late else None,
         listeners=heard,
         bids=bids,
         groups=bid_figures.GROUPS,

@@ -14,10 +14,12 @@ from segments.ledger.processes import ProcessKind
 from segments.ledger.tables import audience_counts as counts_table
 from segments.ledger.tables import audiences as audiences_table
 from segments.ledger.tables import jobs as jobs_table
+from segments.model.identity import IdentifierKind, id_of_email_hash
 from segments.model.job import BadLine, BadLineReason, Job, JobState, Report
 from segments.model.order import Order, SegmentAction, SegmentOrder
-from segments.model.record import began_at_s, day_of
+from segments.model.record import OptOutAction, began_at_s, day_of
 from segments.model.role import Role
+from segments.projection.opt_outs import record_opt_out
 from tests.console import Served
 from tests.ledger_seed import Seeded
 
@@ -286,6 +288,24 @@ async def test_an_operator_grants_revokes_and_holds_out(
         "recipient deactivate",
         "recipient add",
     ]
+
+
+async def test_an_erasure_near_its_24_hours_needs_an_operator(
+    console: Served, seeded: Seeded, ledger: AsyncEngine
+) -> None:
+    job = await delivery(ledger, seeded, JobState.DONE)
+    async with ledger.begin() as conn:
+        kept = update(jobs_table).where(jobs_table.c.id == job.id).values(blob="kept")
+        await conn.execute(kept)
+    ids = [(IdentifierKind.EMAIL, id_of_email_hash("a" * 64))]
+    await record_opt_out(ledger, console.services.redis, OptOutAction.ERASURE, ids)
+    console.clock.ahead_s = 17.6 * 3600
+    async with console.staff_of(Role.OPERATOR) as ada:
+        assert "Nothing needs you" in (await ada.see("/ops")).said
+        console.clock.ahead_s = 18.01 * 3600  # within the session
+        page = await ada.see("/ops")
+    assert "1 thing needs you" in page.said
+    assert "Erased ids in a delivered file for 18 h" in page.said
 
 
 async def test_times_are_in_the_zone_of_the_visitor_alone(

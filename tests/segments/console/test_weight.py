@@ -63,7 +63,8 @@ async def weight_of(browser: Browser, path: str) -> int:
 
 
 async def test_a_page_weighs_60_kb_at_most(console: Served, full: Seeded) -> None:
-    shops = ("/audiences", "/deliveries", f"/audiences/{full.shoes.id}", "/upload", "/account")
+    audience = f"/audiences/{full.shoes.id}"
+    shops = ("/audiences", "/deliveries", audience, "/upload", "/keys", "/account")
     staffs = ("/ops", "/ops/deliveries", "/ops/audit", "/ops/playground?example", "/ops/partners")
     desks = ("/privacy", "/privacy/trail")
     async with (

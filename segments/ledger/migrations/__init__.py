@@ -6,7 +6,7 @@ tables instead of importing `segments.ledger.tables`, which moves on. There is n
 `alembic` command: `segments.ledger.database.engine` runs missing revisions when a ledger opens.
 """
 
-HEAD = "0022"
+HEAD = "0024"
 """The newest revision: this version's schema."""
 
 VERSION_TABLE = "alembic_version"

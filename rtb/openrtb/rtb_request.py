@@ -12,7 +12,8 @@ Reads the fields that we need of an ARTF `RTBRequest`, from its protobuf bytes.
 
 The numbers are from `agenticrtbframework.proto` (IABTechLab/agentic-real-time-framework) and
 `openrtb.proto`, edition 2023 (InteractiveAdvertisingBureau/openrtb2.x). Other fields are skipped by
-length: we use a twentieth of the message.
+length: we use a twentieth of the message. A message's reader stops at its wanted fields only, since
+most fields are others.
 
 Protobuf's rules hold: fields come in any order, the last value of a scalar counts, a message in
 parts is merged, repeated integers may be packed. Site, app and dooh exclude each other, but each
@@ -32,6 +33,25 @@ from rtb.outcome import MalformedRequest, Reason
 
 _VARINT, _LENGTH = 0, 2
 _MOST_TAG: Final = 0xFFFFFFFF
+_LOW_HALF: Final = 0xFFFFFFFF
+_SIGN: Final = 0x80000000
+
+
+def _bits(*numbers: int) -> int:
+    """Fields to stop at, as `_field` takes them."""
+    return sum(1 << number for number in numbers)
+
+
+_OF_RTB_REQUEST: Final = _bits(1, 2, 3, 4, 6, 7)
+_OF_BID_REQUEST: Final = _bits(1, 3, 4, 5, 6, 14, 22)
+_OF_DEVICE: Final = _bits(1, 20, 23)
+_OF_DEVICE_EXT: Final = _bits(1)
+_OF_USER: Final = _bits(2, 8, 10, 11)
+_OF_USER_EXT: Final = _bits(1, 2)
+_OF_EID: Final = _bits(1, 2)
+_OF_DATA: Final = _bits(1, 3)
+_OF_REGS: Final = _bits(1, 2, 3, 4, 5)
+_OF_REGS_EXT: Final = _bits(1, 2, 3)
 
 
 class _Said:
@@ -117,7 +137,7 @@ def read_rtb_request(raw: bytes) -> tuple[Any, ...]:
     intents: list[int] = []
     said = _Said()
     while at < end:
-        field, wire, value, start, at = _field(raw, at, end)
+        field, wire, value, start, at = _field(raw, at, end, _OF_RTB_REQUEST)
         if at < 0:
             raise _malformed()
         if wire == _LENGTH:
@@ -175,7 +195,7 @@ def read_regs(raw: bytes) -> tuple[Any, ...]:
     at, end = 0, len(raw)
     said = _SaidOfRegs()
     while at < end:
-        field, wire, value, start, at = _field(raw, at, end)
+        field, wire, value, start, at = _field(raw, at, end, _OF_REGS)
         if at < 0:
             raise _malformed()
         if field == 1:
@@ -213,7 +233,7 @@ def read_regs(raw: bytes) -> tuple[Any, ...]:
 
 def _read_regs_ext(raw: bytes, at: int, end: int, said: _SaidOfRegs) -> None:
     while at < end:
-        field, wire, value, start, at = _field(raw, at, end)
+        field, wire, value, start, at = _field(raw, at, end, _OF_REGS_EXT)
         if at < 0:
             raise _malformed()
         if field == 1:
@@ -241,7 +261,7 @@ def read_data(raw: bytes) -> tuple[str | None, list[str]]:
     id_ = None
     segment_ids = []
     while at < end:
-        field, wire, _value, start, at = _field(raw, at, end)
+        field, wire, _value, start, at = _field(raw, at, end, _OF_DATA)
         if at < 0:
             raise _malformed()
         if wire != _LENGTH:
@@ -257,7 +277,7 @@ def read_data(raw: bytes) -> tuple[str | None, list[str]]:
 
 def _read_bid_request(raw: bytes, at: int, end: int, said: _Said) -> None:
     while at < end:
-        field, wire, _value, start, at = _field(raw, at, end)
+        field, wire, _value, start, at = _field(raw, at, end, _OF_BID_REQUEST)
         if at < 0:
             raise _malformed()
         if wire != _LENGTH:
@@ -281,7 +301,7 @@ def _read_bid_request(raw: bytes, at: int, end: int, said: _Said) -> None:
 
 def _read_user(raw: bytes, at: int, end: int, said: _Said) -> None:
     while at < end:
-        field, wire, _value, start, at = _field(raw, at, end)
+        field, wire, _value, start, at = _field(raw, at, end, _OF_USER)
         if at < 0:
             raise _malformed()
         if field == 10:
@@ -303,7 +323,7 @@ def _read_user(raw: bytes, at: int, end: int, said: _Said) -> None:
 
 def _read_user_ext(raw: bytes, at: int, end: int, said: _Said) -> None:
     while at < end:
-        field, wire, _value, start, at = _field(raw, at, end)
+        field, wire, _value, start, at = _field(raw, at, end, _OF_USER_EXT)
         if at < 0:
             raise _malformed()
         if field == 1:
@@ -317,7 +337,7 @@ def _read_eid(raw: bytes, at: int, end: int, uids: list[Any]) -> None:
     source = None
     first = len(uids)
     while at < end:
-        field, wire, _value, start, at = _field(raw, at, end)
+        field, wire, _value, start, at = _field(raw, at, end, _OF_EID)
         if at < 0:
             raise _malformed()
         if wire != _LENGTH:
@@ -337,7 +357,7 @@ def _read_eid(raw: bytes, at: int, end: int, uids: list[Any]) -> None:
 
 def _read_device(raw: bytes, at: int, end: int, said: _Said) -> None:
     while at < end:
-        field, wire, value, start, at = _field(raw, at, end)
+        field, wire, value, start, at = _field(raw, at, end, _OF_DEVICE)
         if at < 0:
             raise _malformed()
         if field == 20:
@@ -359,7 +379,7 @@ def _read_device(raw: bytes, at: int, end: int, said: _Said) -> None:
 
 def _read_device_ext(raw: bytes, at: int, end: int, said: _Said) -> None:
     while at < end:
-        field, wire, value, _start, at = _field(raw, at, end)
+        field, wire, value, _start, at = _field(raw, at, end, _OF_DEVICE_EXT)
         if at < 0:
             raise _malformed()
         if field == 1:
@@ -374,7 +394,7 @@ def _read_publisher_of(
 ) -> str | None:
     """`publisher.id` of a site, app or dooh; `before` without that field."""
     while at < end:
-        field, wire, _value, start, at = _field(raw, at, end)
+        field, wire, _value, start, at = _field(raw, at, end, 1 << number)
         if at < 0:
             raise _malformed()
         if field == number and wire == _LENGTH:
@@ -385,7 +405,7 @@ def _read_publisher_of(
 def _read_id_or(raw: bytes, at: int, end: int, number: int, before: str | None) -> str | None:
     """A field's text, `None` if unreadable; `before` without that field."""
     while at < end:
-        field, wire, _value, start, at = _field(raw, at, end)
+        field, wire, _value, start, at = _field(raw, at, end, 1 << number)
         if at < 0:
             raise _malformed()
         if field == number and wire == _LENGTH:
@@ -423,33 +443,51 @@ def _text(raw: bytes, at: int, end: int) -> str | None:
 
 def _int32(value: int) -> int:
     """A varint as int32 or enum: the lower half, signed."""
-    low = value & 0xFFFFFFFF
-    return low - 0x100000000 if low >= 0x80000000 else low
+    low = value & _LOW_HALF
+    return low - 2 * _SIGN if low >= _SIGN else low
 
 
-def _field(raw: bytes, at: int, end: int) -> tuple[int, int, int, int, int]:
+def _field(raw: bytes, at: int, end: int, wanted: int) -> tuple[int, int, int, int, int]:
     """
-    Read a field's tag, and skip its value.
+    Read tags and skip values, up to the next wanted field or the end.
+
+    Args:
+        raw: The message.
+        at: The start of a field.
+        end: Of the fields.
+        wanted: As of `_bits`; a number above 63, such as an `ext`'s, always is.
 
     Returns:
-        Number and wire type; a varint's value; the value's start and end, -1 if malformed.
+        Number and wire type; a varint's value; the value's start and end, -1 if malformed. Without
+        a wanted field, the number is 0.
     """
-    key, at = _varint(raw, at, end)
-    if at < 0 or key > _MOST_TAG or key < 8:
-        return 0, 0, 0, 0, -1
-    wire = key & 7
-    if wire == _VARINT:
-        value, at = _varint(raw, at, end)
-        return key >> 3, wire, value, at, at
-    if wire == _LENGTH:
-        value, at = _varint(raw, at, end)
-        if at < 0 or value > end - at:
-            return 0, 0, 0, 0, -1
-        return key >> 3, wire, 0, at, at + value
-    if wire == 1 and end - at >= 8:
-        return key >> 3, wire, 0, at, at + 8
-    if wire == 5 and end - at >= 4:
-        return key >> 3, wire, 0, at, at + 4
+    while at < end:
+        key, at = _varint(raw, at, end)
+        if at < 0 or key > _MOST_TAG or key < 8:
+            break
+        wire = key & 7
+        value = 0
+        start = at
+        if wire == _LENGTH:
+            size, start = _varint(raw, at, end)
+            if start < 0 or size > end - start:
+                break
+            at = start + size
+        elif wire == _VARINT:
+            value, at = _varint(raw, at, end)
+            if at < 0:
+                break
+        elif wire == 1 and end - at >= 8:
+            at += 8
+        elif wire == 5 and end - at >= 4:
+            at += 4
+        else:
+            break
+        key >>= 3
+        if key > 63 or wanted >> key & 1:
+            return key, wire, value, start, at
+    else:
+        return 0, 0, 0, end, end
     return 0, 0, 0, 0, -1
 
 

@@ -101,7 +101,7 @@ class Reader:
             read, rest = self._decoder.reader(path)
             raw = read(request)
             return None if raw is ABSENT else texts_of(raw, rest)
-        there = list(led_to(request.copies, path.split(".")))
+        there = led_to(request.copies, path.split("."))
         return [text for text in there if isinstance(text, str)] if there else None
 
     def _of_uid(self, request: Request, place: str, uid: SourcedUid) -> Iterator[Read]:

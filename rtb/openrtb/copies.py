@@ -10,7 +10,7 @@ duplicates come here, found by `is_said_once` or `rtb.openrtb.scan`.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -81,7 +81,7 @@ def is_said_once(text: bytes) -> bool:
     return True
 
 
-def led_to(value: Any, names: Sequence[str]) -> Iterator[Any]:
+def led_to(value: Any, names: Sequence[str]) -> list[Any]:
     """
     Follow a path through every copy, and through lists.
 
@@ -89,15 +89,23 @@ def led_to(value: Any, names: Sequence[str]) -> Iterator[Any]:
         value: JSON, with objects as tuples of pairs.
         names: The path.
     """
+    found: list[Any] = []
+    _follow(value, names, 0, found)
+    return found
+
+
+def _follow(value: Any, names: Sequence[str], at: int, found: list[Any]) -> None:
+    # Not a generator, whose making costs more than a path: every gRPC call comes here.
     if isinstance(value, list):
-        yield from chain.from_iterable(led_to(each, names) for each in value)
-    elif not names:
-        yield value
+        for each in value:
+            _follow(each, names, at, found)
+    elif at == len(names):
+        found.append(value)
     elif isinstance(value, tuple):
-        name, *rest = names
+        name = names[at]
         for member, inner in value:
             if member == name:
-                yield from led_to(inner, rest)
+                _follow(inner, names, at + 1, found)
 
 
 def read_copies(members: Pairs) -> Copies:

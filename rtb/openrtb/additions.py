@@ -143,7 +143,8 @@ def additions(request: Request, offers: Sequence[Offer]) -> Additions | Reason:
         if present is None:
             return Reason.UNPLACEABLE
     else:
-        present = [_data_of_message(message) for message in messages]
+        data_ids = [offer.data_id for offer in offers]
+        present = [_data_of_message(message, data_ids) for message in messages]
 
     each = []
     for offer in offers:
@@ -175,18 +176,23 @@ def _addition(offer: Offer, present: list[Any]) -> Addition | None:
     return Addition(offer, lacking, at, at_segment) if lacking else None
 
 
-def _data_of_message(message: bytes) -> Data:
+def _data_of_message(message: bytes, data_ids: list[str]) -> Data:
     """
     Return a protobuf `Data`, which has no place for a segtax, as in JSON.
 
-    An unreadable message becomes an empty `Data`: no partner's.
+    One of another id, or unreadable, becomes an empty `Data`: no partner's.
     """
     try:
         data_id, segment_ids = read_data(message)
     except MalformedRequest:
-        return Data()
+        return _NO_DATA
+    if data_id not in data_ids:
+        return _NO_DATA
     segment = _encode([{"id": id_} for id_ in segment_ids])
     return Data(data_id, Raw(segment))
+
+
+_NO_DATA: Final = Data()
 
 
 def _text_of(id_: Any) -> Any:

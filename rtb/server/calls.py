@@ -100,7 +100,7 @@ class Calls:
         is_serving: Tells whether the worker wants more calls.
     """
 
-    __slots__ = ("_is_serving", "_new_bid", "ask_of", "bids", "plans", "read")
+    __slots__ = ("_is_open", "_is_serving", "_new_bid", "_url", "ask_of", "bids", "plans", "read")
 
     def __init__(
         self,
@@ -112,6 +112,8 @@ class Calls:
     ) -> None:
         self._new_bid = new_bid
         self._is_serving = is_serving
+        self._is_open = options.is_open
+        self._url = _GET_MUTATIONS[1]  # the last, and likely the next
         self.bids = bids
         self.ask_of = ask_of
         self.plans = Plans(bids, options)
@@ -120,9 +122,9 @@ class Calls:
     def new_turn(self, asker: Asker, head: Head) -> Turn:
         """Make the turn of a stream's request."""
         url = head.url
-        if url.endswith(_GET_MUTATIONS):
-            is_open = self.plans.options.is_open
-            return self.new_call(asker, head) if is_open else UnknownCall(asker, head)
+        if url == self._url or url.endswith(_GET_MUTATIONS):
+            self._url = url
+            return self.new_call(asker, head) if self._is_open else UnknownCall(asker, head)
         if url == _CHECK:
             return HealthCheck(self._is_serving, asker, head)
         if is_grpc(head.headers.get(b"content-type", b"")):
@@ -297,7 +299,8 @@ class ArtfBid(Bid):
 
     def _count(self, outcome: Outcome, reason: Reason, status: int) -> None:
         super()._count(outcome, reason, status)
-        self.extra += self._bids.age_line
+        if self._bids.age_line:
+            self.extra += self._bids.age_line
         if self._tells:
             self.extra += line_of(reason)
 

@@ -109,7 +109,10 @@ class Turn:
 
     def answer_call(self, head: bytes, body: bytes, trailers: bytes) -> None:
         """Answer a gRPC call; see `Asker.answer_call`."""
-        self.connection.answer_call(self, head + self.extra, body, trailers)
+        # Without extra lines the same object, whose hash is known: heads are translated by look-up.
+        if self.extra:
+            head += self.extra
+        self.connection.answer_call(self, head, body, trailers)
 
     def refuse(self, refusal: Refusal) -> None:
         """Answer with a refusal, without the bid path."""

@@ -68,10 +68,11 @@ def said_name(raw: bytes, name: str) -> str:
 
 
 def _with_plain_suffix(name: str) -> str:
-    stem, dot, suffix = name.rpartition(".")
-    if not dot or f".{suffix.lower()}" not in _SUFFIXES:
-        return name
-    return f"{_with_plain_suffix(stem)}.{suffix.lower()}"
+    parts = name.split(".")
+    first = len(parts)
+    while first > 1 and f".{parts[first - 1].lower()}" in _SUFFIXES:
+        first -= 1
+    return ".".join([*parts[:first], *map(str.lower, parts[first:])])
 
 
 def read(raw: bytes, partner_id: str) -> Said:

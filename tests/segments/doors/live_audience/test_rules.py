@@ -42,6 +42,7 @@ THERE = ("A.txt", "a.GZ", "a.TXT", "a.txt", "a.txt.Gz", "a.txt.part", "a.zip", "
         pytest.param("a.ZIP", ["a.zip", "a.GZ"], id="the archive by its name"),
         pytest.param("a", ["a.GZ", "a.zip"], id="no suffix"),
         pytest.param("c.txt", [], id="not there"),
+        pytest.param("a" + ".txt" * 5_000, [], id="a suffix for each character of a name"),
     ],
 )
 def test_data_file_is_found_under_these_names_suffixes_in_any_case(

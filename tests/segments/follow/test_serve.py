@@ -37,7 +37,7 @@ from tests.memory import family, proportional_bytes
 from tests.segments.follow.conftest import KEY, TRUSTED, Link
 from tests.segments.ingest.deliveries import ids_of
 
-_BESIDES_DATA_BYTES = 119_000_000
+_BESIDES_DATA_BYTES = 121_000_000
 """Of follower, store, bid listener with a worker, and two fork servers, interpreted."""
 
 EMAIL, OTHER = "jane@example.com", "joe@example.com"

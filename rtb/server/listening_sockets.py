@@ -3,21 +3,22 @@ The sockets for bids: bound before any worker starts, and kept while workers com
 
 Each worker has its own on the same port; SO_REUSEPORT spreads connections. The supervisor owns
 them: a port in use is a single error, and connections to a dead or drained worker wait for its
-successor.
+successor. The first worker listens once it can enrich: until then the kernel refuses clients, and a
+balancer that knows nothing of health sends bids to another replica.
 """
 
 import contextlib
 import socket
 
 BACKLOG = 4096
-"""The accept queue's length; a later `listen` must repeat it."""
+"""The accept queue's length; each `listen` must repeat it."""
 
 
 class CannotListen(Exception):
     """A port can't be bound; the message says which, and why."""
 
 
-def listen(host: str, port: int, workers: int) -> list[socket.socket]:
+def bound(host: str, port: int, workers: int) -> list[socket.socket]:
     """
     Bind a socket for each worker, all on one port.
 
@@ -29,9 +30,7 @@ def listen(host: str, port: int, workers: int) -> list[socket.socket]:
         # Without SO_REUSEPORT first, against a second service.
         with contextlib.closing(_bound(host, port, is_shared=False)) as alone:
             port = alone.getsockname()[1]
-        for _ in range(workers):
-            sockets.append(_bound(host, port, is_shared=workers > 1))
-            sockets[-1].listen(BACKLOG)
+        sockets.extend(_bound(host, port, is_shared=workers > 1) for _ in range(workers))
     except OSError as error:
         for one in sockets:
             one.close()

@@ -21,7 +21,7 @@ from functools import partial
 from aiohttp import web
 
 from rtb.server.explain_endpoint import ExplainEndpoint
-from rtb.server.listening_sockets import CannotListen, listen
+from rtb.server.listening_sockets import CannotListen, bound
 from rtb.server.metrics import shared_counters
 from rtb.server.metrics.admin_port import Board, application
 from rtb.server.metrics.layout import Gauge, Where
@@ -37,6 +37,8 @@ from segments.runtime.telemetry import metrics_sent
 from segments.runtime.tls import UnusableTls, context_of
 
 _log = logging.getLogger(__name__)
+
+_POLL_S = 0.02
 
 _AT_THE_START = (
     "host",
@@ -70,9 +72,9 @@ class Supervisor:
         context_of(settings.tls)
         self._admin_ssl = context_of(settings.admin_tls)
         handed = SettingsHandoff(settings)
-        each = [listen(settings.host, settings.port, settings.workers)]
+        each = [bound(settings.host, settings.port, settings.workers)]
         if settings.grpc_port is not None and settings.grpc_port != (settings.port or None):
-            each.append(listen(settings.host, settings.grpc_port, settings.workers))
+            each.append(bound(settings.host, settings.grpc_port, settings.workers))
         self._ports = [sockets[0].getsockname()[1] for sockets in each]
         self._sockets = [one for sockets in each for one in sockets]
         # For workers' health and metrics; the kernel chooses the name.
@@ -112,6 +114,7 @@ class Supervisor:
             admin_port = await self._start_admin(running)
             keeping = [asyncio.create_task(seat.keep()) for seat in self._seats]
             rolling = asyncio.create_task(self._roll_for_ever(roll))
+            await self._until_open(stop)
             _log.info(
                 "bids on port %d, health and metrics on port %d, %d worker(s)",
                 self.port,
@@ -129,6 +132,11 @@ class Supervisor:
             for task in (rolling, *keeping):
                 task.cancel()
             await asyncio.wait((rolling, *keeping))
+
+    async def _until_open(self, stop: asyncio.Event) -> None:
+        """Wait until each worker listens."""
+        while not stop.is_set() and not all(seat.is_listening for seat in self._seats):
+            await wait_or_stop(stop, _POLL_S)
 
     async def _until_noticed(self, at_once: asyncio.Event) -> None:
         for counters in self._rows.all_counters:

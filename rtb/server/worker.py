@@ -2,7 +2,8 @@
 A process of the bid listener: an event loop, listening sockets, a link to the store.
 
 Sockets and the metrics' memory are the supervisor's, so clients wait in the queue while a dead
-worker is replaced. A successor (`--when-ready`) accepts no connection until it can enrich.
+worker is replaced. A worker that starts accepts no connection until it can enrich, or until
+`--accept-after-s` are over: soon for a service's first worker, never for a successor.
 
 SIGTERM drains: the worker takes only the connections in the accept queue, and answers requests in
 flight. A connection ends with its next answer, which announces that, or after a moment of silence:
@@ -220,18 +221,19 @@ class Worker:
         """Whether it could once enrich, and is not draining."""
         return bool(self._counters.cells[Gauge.HAS_ENRICHED]) and not self.site.is_draining
 
-    async def run(self, stop: asyncio.Event, *, when_ready: bool = False) -> None:
+    async def run(self, stop: asyncio.Event, *, accept_after_s: float = 0) -> None:
         """
         Serve until `stop` is set, or a bug (`is_broken`); then drain.
 
         Args:
             stop: Set once.
-            when_ready: Only accept once there is a catalog and a link to the store.
+            accept_after_s: Seconds after which it accepts without a catalog or a link to the store.
         """
         self._counters.start()
         self._beat()
         redis = connect(self._settings.store_url)
-        servers = None if when_ready else await self._serve()
+        accept_at_s = self._loop.time() + accept_after_s
+        servers = None if accept_after_s else await self._serve()
         beating = asyncio.create_task(self._beat_for_ever())
         telling = asyncio.create_task(tell_of_descriptors(_log))
         linking = asyncio.create_task(self._lookup.run())
@@ -254,7 +256,8 @@ class Worker:
             task.add_done_callback(partial(self._on_ended, stop))
         try:
             while servers is None and not stop.is_set():
-                if self._lookup.fault is None and self.bids.is_confirmed:
+                can_enrich = self._lookup.fault is None and self.bids.is_confirmed
+                if can_enrich or self._loop.time() >= accept_at_s:
                     servers = await self._serve()
                 else:
                     await asyncio.sleep(_POLL_S)
@@ -491,7 +494,7 @@ async def _serve(
     supervisor: bytes,
     index: int,
     *,
-    when_ready: bool,
+    accept_after_s: float,
 ) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -505,7 +508,7 @@ async def _serve(
             has_health=settings.has_health_on_bid_port,
             has_metrics=settings.has_metrics_on_bid_port,
         )
-    await worker.run(stop, when_ready=when_ready)
+    await worker.run(stop, accept_after_s=accept_after_s)
     return int(worker.is_broken)
 
 
@@ -516,7 +519,7 @@ def main() -> None:
         parser.add_argument(f"--{number}", type=int, required=True)
     parser.add_argument("--listen-fd", type=int, action="append", required=True)
     parser.add_argument("--supervisor", type=bytes.fromhex, required=True)
-    parser.add_argument("--when-ready", action="store_true")
+    parser.add_argument("--accept-after-s", type=float, required=True)
     arguments = parser.parse_args()
     settings = SettingsHandoff.read(arguments.settings_fd)
     log_to_stderr(settings.log_level, settings.log_format, f"worker-{arguments.index}")
@@ -531,7 +534,7 @@ def main() -> None:
         counters,
         arguments.supervisor,
         arguments.index,
-        when_ready=arguments.when_ready,
+        accept_after_s=arguments.accept_after_s,
     )
     sys.exit(uvloop.run(serving))
 

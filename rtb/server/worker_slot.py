@@ -1,7 +1,7 @@
 """
 A worker's number and sockets, and the process that has them now.
 
-    keep      restarts a process that ends
+    keep      starts a process, which opens the port when it can enrich, or soon; restarts it
     replace   starts a successor on the same sockets; it accepts nothing until it can
               enrich, and only then is the incumbent told to drain
 
@@ -15,6 +15,7 @@ at a time has two processes.
 
 import asyncio
 import logging
+import math
 import socket
 from collections.abc import Sequence
 
@@ -30,6 +31,9 @@ _log = logging.getLogger(__name__)
 
 READY_WITHIN_S = 30.0
 """For a successor to be able to enrich."""
+
+OPEN_WITHIN_S = 2.0
+"""For a first process to be able to enrich; then it accepts nevertheless, and bids pass through."""
 
 _PAUSES = Backoff(0.1, 5.0)
 _WELL_AFTER_S = 5.0
@@ -144,6 +148,11 @@ class WorkerSlot:
         """The row of the process in the slot; `None` without one."""
         return None if self._incumbent is None else self._incumbent.counters
 
+    @property
+    def is_listening(self) -> bool:
+        """Whether the process in the slot accepts clients."""
+        return self._incumbent is not None and self._incumbent.is_listening
+
     async def keep(self) -> None:
         """Keep a worker running until cancelled; then drain the slot."""
         try:
@@ -167,14 +176,15 @@ class WorkerSlot:
             self._is_wished.clear()
 
     async def _keep(self) -> None:
-        await self._begin()
+        await self._begin(OPEN_WITHIN_S)
         await supervise(
             f"worker {self.number}", self._until_ended, self._begin, _log,
             pauses=_PAUSES, well_after_s=_WELL_AFTER_S,
         )  # fmt: skip
 
-    async def _begin(self) -> None:
-        self._incumbent = await self._start(self._handed, when_ready=False)
+    async def _begin(self, accept_after_s: float = 0) -> None:
+        # At a restart clients wait in the accept queue.
+        self._incumbent = await self._start(self._handed, accept_after_s)
 
     async def _until_ended(self) -> int:
         """Wait until the slot's process ends, through replacements."""
@@ -197,7 +207,7 @@ class WorkerSlot:
 
     async def _succeed(self, incumbent: _Running, wish: _Wish) -> None:
         """Replace the incumbent by a successor; on failure, refuse the wish or try again."""
-        successor = await self._start(wish.handed, when_ready=True)
+        successor = await self._start(wish.handed, math.inf)
         try:
             await self._until_listening(successor, incumbent)
         except NotReplaced as reason:
@@ -235,13 +245,13 @@ class WorkerSlot:
                 raise NotReplaced(f"its successor was not ready after {READY_WITHIN_S:.0f} s")
             await asyncio.sleep(_POLL_S)
 
-    async def _start(self, handed: SettingsHandoff, *, when_ready: bool) -> _Running:
+    async def _start(self, handed: SettingsHandoff, accept_after_s: float) -> _Running:
         row = self._rows.take()
         listen_fds = [one.fileno() for one in self._listening]
         try:
             process = await self._fork_server.start(
                 "rtb.server.worker",
-                self._arguments(row, listen_fds, handed.fd, when_ready=when_ready),
+                self._arguments(row, listen_fds, handed.fd, accept_after_s),
                 pass_fds=(*listen_fds, self._rows.fd, handed.fd),
             )
         except BaseException:
@@ -253,7 +263,7 @@ class WorkerSlot:
         return running
 
     def _arguments(
-        self, row: int, listen_fds: Sequence[int], settings_fd: int, *, when_ready: bool
+        self, row: int, listen_fds: Sequence[int], settings_fd: int, accept_after_s: float
     ) -> Sequence[str]:
         return (
             f"--index={self.number}",
@@ -262,7 +272,7 @@ class WorkerSlot:
             f"--metrics-fd={self._rows.fd}",
             f"--settings-fd={settings_fd}",
             f"--supervisor={self._supervisor.hex()}",
-            *(("--when-ready",) if when_ready else ()),
+            f"--accept-after-s={accept_after_s}",
         )
 
     async def _stop(self, running: _Running) -> None:

@@ -12,6 +12,7 @@ from importlib.metadata import version
 import pytest
 from redis.asyncio import Redis
 
+from loadtest.ports import free_ports
 from segments.store.servers.connection import connect
 from tests.edge.client import Answer, connected
 from tests.edge.processes import Listener, listening, start
@@ -80,17 +81,52 @@ async def test_health_says_why_bids_pass_through_and_goes_on_being_ready(
     }
 
 
-async def test_worker_that_never_could_enrich_is_not_ready(engine: Engine) -> None:
+async def test_worker_that_never_could_enrich_is_not_ready_and_answers_nevertheless(
+    engine: Engine,
+) -> None:
     """
     A rollout waits for it: a release that can't reach the store goes no further.
     """
     engine.stop()
     async with listening(redis_url=engine.url) as listener:
         status, text = await listener.get("/health/ready")
+        [bid] = await ask_all_workers(listener, 1)
     engine.start()
 
     assert status == 503
     assert json.loads(text)["status"] == "not_ready"
+    assert (bid.status, bid.outcome) == (200, "store_down")
+
+
+async def test_listener_that_starts_refuses_clients_until_it_can_enrich(
+    valkey: Engine,
+) -> None:
+    """
+    A balancer that asks for no health tries another replica, where the bid is enriched.
+    """
+    async with connect(valkey.url) as redis:
+        await furnish(redis)
+    port, admin_port = free_ports(2)
+    process = await start(
+        host="127.0.0.1", port=port, admin_port=admin_port, redis_url=valkey.url,
+        deadline_cap_ms=5_000, tmax_share=1,
+    )  # fmt: skip
+    refused, outcome = 0, ""
+    try:
+        while not outcome:
+            assert process.returncode is None
+            try:
+                async with connected(port) as client:
+                    outcome = (await client.post(bid_request())).outcome
+            except ConnectionRefusedError:
+                refused += 1
+                await asyncio.sleep(0.001)
+    finally:
+        process.terminate()
+        await process.communicate()
+
+    assert refused > 0
+    assert outcome == "enriched"
 
 
 async def test_killed_worker_is_started_again_and_goes_on_counting(valkey: Engine) -> None:

@@ -38,7 +38,7 @@ _COMMANDS = {
     "Deliveries": {
         "load": ("ingest", "Load a FILE of hashed e-mail addresses into the store."),
         "status": (
-            "ingest",
+            "status",
             "Show the state of a JOB (number or transaction id), or the latest jobs.",
         ),
         "release": (

@@ -1,35 +1,28 @@
-"""The commands of delivered files: `load`, `status`, `loader`."""
+"""The commands of delivered files: `load`, `loader`."""
 
 import asyncio
 import sys
 import time
-from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import click
 from redis.exceptions import RedisError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.cli.control_settings import control_settings
-from segments.cli.ledger_access import ledger_to_write, look, run
+from segments.cli.ledger_access import ledger_to_write, run
 from segments.cli.progress import display
-from segments.cli.table import print_table, utc
+from segments.cli.status import report_lines
 from segments.doors.live_audience.accept import accept
 from segments.doors.live_audience.codes import code_of, description_of
 from segments.doors.live_audience.metadata import MAX_METADATA_BYTES, read_metadata
-from segments.doors.live_audience.status import CARRIED_OUT, is_described, status_of
 from segments.files.blobs import Blobs
 from segments.files.chunks import file_chunks
-from segments.ledger import accounts, jobs
-from segments.ledger.backlog import PartnerDeliveries, by_partner
 from segments.ledger.database.engine import open_ledger
 from segments.ledger.processes import ProcessKind
 from segments.loader.loader import Loader
 from segments.loader.metrics import Metrics
-from segments.model.account import AccountTree
-from segments.model.explanation import bad_lines_by_reason
-from segments.model.job import Job, JobState, Report
+from segments.model.job import Job, JobState
 from segments.model.stop_reason import Stopped
 from segments.projection.causes import away_by
 from segments.projection.ills import Ills
@@ -46,7 +39,6 @@ from segments.store.reader import StoreUnusable
 from segments.upkeep.presence import present
 
 DOOR = "command line"
-LATEST = 20
 _OTHER_THREADS = 8
 _GIL_S = 0.0005
 
@@ -72,40 +64,9 @@ def load(file: Path, metadata_file: Path) -> None:
     """
     settings = control_settings()
     job = run(_load(settings, file, metadata_file))
-    for line in _report(job):
+    for line in report_lines(job):
         click.echo(line)
     sys.exit(0 if job.state is JobState.DONE else 1)
-
-
-@click.command()
-@click.argument("job", required=False)
-@click.option(
-    "--json",
-    "as_json",
-    is_flag=True,
-    help="Print JOB in the form of the partner's .status file; lists as JSON.",
-)
-@click.option(
-    "--partners", is_flag=True, help="List the partners with their last good delivery instead."
-)
-def status(job: str | None, as_json: bool, partners: bool) -> None:
-    """Show the state of a JOB (number or transaction id), or the latest jobs."""
-    if partners:
-        _list_partners(as_json=as_json)
-        return
-    if job is None:
-        _list_latest(as_json=as_json)
-        return
-    found = look(lambda conn: jobs.job(conn, job))
-    if found is None:
-        raise click.ClickException(f"there is no job {job}")
-    if as_json and not is_described(found):
-        raise click.ClickException(f"job {job} came without a metadata file and has no .status")
-    if as_json:
-        click.echo(status_of(found), nl=False)
-        return
-    for line in _report(found):
-        click.echo(line)
 
 
 @click.command()
@@ -200,114 +161,6 @@ def _head(file: Path) -> bytes:
     """Return a file's content, or enough of it to show that it is too large."""
     with file.open("rb") as opened_file:
         return opened_file.read(MAX_METADATA_BYTES + 1)
-
-
-def _list_latest(*, as_json: bool) -> None:
-    async def ask(conn: AsyncConnection) -> tuple[Sequence[Job], AccountTree]:
-        return await jobs.jobs(conn, LATEST), await accounts.tree(conn)
-
-    found, tree = look(ask)
-    print_table(
-        (
-            "job",
-            "transaction",
-            "state",
-            "valid",
-            "written",
-            "file",
-            "error",
-            "partner",
-            "received",
-            "finished",
-        ),
-        (
-            (
-                job.id,
-                job.transaction_id,
-                job.state.value,
-                job.report.valid,
-                job.report.written,
-                job.file_name,
-                job.report.held_because if job.state is JobState.HELD else job.error,
-                tree.account(job.partner_id).public_id,
-                utc(job.created_at_s),
-                utc(job.finished_at_s),
-            )
-            for job in found
-        ),
-        as_json=as_json,
-    )
-
-
-def _list_partners(*, as_json: bool) -> None:
-    async def ask(conn: AsyncConnection) -> tuple[Sequence[PartnerDeliveries], AccountTree]:
-        return await by_partner(conn), await accounts.tree(conn)
-
-    found, tree = look(ask)
-    print_table(
-        ("partner", "last good delivery", "job", "waiting", "held", "failed"),
-        (
-            (
-                tree.account(each.partner_id).public_id,
-                utc(each.last_done_at_s),
-                each.last_done_job,
-                each.waiting,
-                each.held,
-                each.failed,
-            )
-            for each in found
-        ),
-        as_json=as_json,
-    )
-
-
-def _report(job: Job) -> Iterator[str]:
-    report = job.report
-    yield f"job {job.id}: {job.state.value}, transaction {job.transaction_id}"
-    if job.stop is not None:
-        yield f"  error {code_of(job.stop)}: {description_of(job.stop)} ({job.error})"
-    if job.state is JobState.HELD:
-        yield f"  held: {report.held_because}"
-        yield f"  `rtb-segments release {job.id}` lets it go on, with --refuse it ends it"
-    yield f"  file: {job.file_name}, {report.size_bytes:,} bytes, {report.hash_type or 'no hash'}"
-    yield f"  rows: {report.rows:,}, of them {report.valid:,} valid and {report.bad:,} bad"
-    yield f"  written: {report.written:,}, of them {report.duplicates:,} duplicates"
-    for segment in report.segments:
-        said = "rejected, not an integer" if segment.audience_id is None else CARRIED_OUT
-        yield f"  segment {segment.segment_id}, {segment.action.value}: {said}"
-    yield (
-        f"  memberships: {report.added:,} added, {report.renewed:,} renewed,"
-        f" {report.removed:,} removed, {report.unchanged:,} unchanged,"
-        f" {report.refused:,} refused by an opt-out"
-    )
-    yield from _bad_lines(report)
-    if job.started_at_s is not None and job.finished_at_s is not None:
-        took_s = max(job.finished_at_s - job.started_at_s, 1e-3)
-        yield f"  took {took_s:.1f} s, {report.written / took_s:,.0f} rows/s"
-    if job.state is JobState.RUNNING:
-        yield f"  {_at_work(report)}"
-    if job.state in (JobState.QUEUED, JobState.RUNNING):
-        yield "  not finished: it goes on with the loader, or with the same `load` again"
-
-
-def _bad_lines(report: Report) -> Iterator[str]:
-    for reason, numbers in bad_lines_by_reason(report).items():
-        # A report of an older version has the lines alone.
-        count = report.bad_by_reason.get(reason, len(numbers))
-        first = ", ".join(map(str, numbers))
-        more = ", ..." if count > len(numbers) else ""
-        lines = "line" if count == 1 else "lines"
-        yield f"  {reason.value}: {count:,} {lines}: {first}{more}"
-
-
-def _at_work(report: Report) -> str:
-    if report.remaining_s is None:
-        share = report.read_bytes / max(report.size_bytes, 1)
-        return f"reading: {share:.0%} of {report.size_bytes:,} bytes"
-    return (
-        f"writing: {report.written / max(report.valid, 1):.0%}, {report.rows_per_s:,.0f} rows/s,"
-        f" {report.remaining_s:,.0f} s to go"
-    )
 
 
 def _refusal(stopped: Stopped) -> str:

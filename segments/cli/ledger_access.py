@@ -9,7 +9,7 @@ import asyncio
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TypeVar
 
 import click
@@ -29,6 +29,7 @@ from segments.projection.in_force import withdraw_from_bids
 from segments.projection.ledger_guard import LedgerGuard
 from segments.runtime.event_loop import run_listening
 from segments.runtime.ports import CannotListen
+from segments.runtime.stopping import stopping_event
 from segments.runtime.tls import UnusableTls
 from segments.settings import Settings
 from segments.store.error_code import in_words
@@ -140,6 +141,30 @@ def look(ask: Callable[[AsyncConnection], Awaitable[T]]) -> T:
             return await ask(conn)
 
     return run(open_and_ask())
+
+
+def look_again_and_again(
+    ask: Callable[[AsyncConnection], Awaitable[T]], show: Callable[[T], bool], *, every_s: float
+) -> None:
+    """
+    Query the ledger every `every_s` seconds until Ctrl-C, SIGTERM, or `show` returns true.
+
+    Each query has a consistent snapshot of its own.
+    """
+    settings = control_settings()
+
+    async def open_and_ask() -> None:
+        stopping = stopping_event()
+        async with existing_ledger(settings.ledger_dsn) as ledger:
+            while not stopping.is_set():
+                async with reading(ledger) as conn:
+                    found = await ask(conn)
+                if show(found):
+                    return
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(stopping.wait(), every_s)
+
+    run(open_and_ask())
 
 
 @asynccontextmanager

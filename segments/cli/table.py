@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import click
 import orjson
@@ -12,6 +12,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _AS_JSON: Final = "segments.cli.table.as_json"
 """In the context's notes: whether to print the list as JSON."""
+
+
+class Table(NamedTuple):
+    """A list, for `print_table`."""
+
+    headings: Sequence[str]
+    rows: Sequence[Sequence[object]]
 
 
 def json_option(command: F) -> F:
@@ -40,15 +47,19 @@ def print_table(
         objects = [dict(zip(names, row, strict=True)) for row in rows]
         click.echo(orjson.dumps(objects, default=str, option=orjson.OPT_INDENT_2))
         return
-    table = [["-" if cell is None else str(cell) for cell in row] for row in rows]
-    if not sys.stdout.isatty():
-        for row in table:
-            click.echo("\t".join(row))
+    if sys.stdout.isatty():
+        for line in table_lines(headings, rows):
+            click.echo(line)
         return
-    table.insert(0, [heading.upper() for heading in headings])
+    for row in _cells(rows):
+        click.echo("\t".join(row))
+
+
+def table_lines(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    """Return the lines of a table for people: headings, and cells below each other."""
+    table = [[heading.upper() for heading in headings], *_cells(rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for row in table:
-        click.echo("  ".join(map(str.ljust, row, widths)).rstrip())
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in table]
 
 
 def utc(at_s: float | None) -> str | None:
@@ -60,3 +71,7 @@ def utc(at_s: float | None) -> str | None:
 
 def _note(ctx: click.Context, _: click.Parameter, as_json: bool) -> None:
     ctx.meta[_AS_JSON] = as_json
+
+
+def _cells(rows: Iterable[Sequence[object]]) -> list[list[str]]:
+    return [["-" if cell is None else str(cell) for cell in row] for row in rows]

@@ -7,6 +7,7 @@ imported when the command is called, so `rtb-segments serve` does not import SQL
 """
 
 from importlib import import_module
+from keyword import iskeyword
 from typing import Any
 
 import click
@@ -62,6 +63,10 @@ _COMMANDS = {
             "Manage partners and their sub accounts, publishers, media groups.",
         ),
         "audience": ("audiences", "Manage audiences, each named by a partner's segment id."),
+        "import": (
+            "bulk_import",
+            "Add accounts, users and audiences from CSV files: all of them, or none.",
+        ),
         "recipient": (
             "recipients",
             "Manage recipients: the bidders we serve, and the partners granted to each.",
@@ -124,7 +129,8 @@ class _Lazy(click.Group):
         if cmd_name not in _MODULES:
             return None
         module = import_module(f"segments.cli.{_MODULES[cmd_name]}")
-        command = getattr(module, cmd_name.replace("-", "_"))
+        name = cmd_name.replace("-", "_")
+        command = getattr(module, f"{name}_" if iskeyword(name) else name)
         assert isinstance(command, click.Command)
         return command
 

@@ -97,13 +97,18 @@ def by_command() -> By:
     return By(COMMAND_LINE, time.time())
 
 
-def change(do: Callable[[AsyncConnection], Awaitable[str]]) -> None:
+def change(
+    do: Callable[[AsyncConnection], Awaitable[str]],
+    *,
+    committed: Callable[[], None] | None = None,
+) -> None:
     """
     Change the ledger in one transaction, report the change, and publish the catalog.
 
     For changes that restrict bids, see `forbid`.
 
-    `do` makes the change and returns its report.
+    `do` makes the change and returns its report. `committed` prints secrets that `do` drew, right
+    after the commit; the report then goes to standard error.
     """
     settings = control_settings()
 
@@ -111,7 +116,9 @@ def change(do: Callable[[AsyncConnection], Awaitable[str]]) -> None:
         async with ledger_to_write(settings) as ledger:
             async with ledger.begin() as conn:
                 done = await do(conn)
-            click.echo(done)
+            if committed is not None:
+                committed()
+            click.echo(done, err=committed is not None)
             await _publish(ledger, settings)
 
     run(change_and_publish())

@@ -6,8 +6,6 @@ login of others is answered as one that does not exist. SSH keys are a partner's
 delivers by those of its partner.
 """
 
-import secrets
-
 from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -17,6 +15,7 @@ from segments.console.application import Page
 from segments.console.faults import Lost
 from segments.console.formats import sentence
 from segments.console.visit import Visit, see_other
+from segments.doors.rest.passwords import drawn_password
 from segments.doors.rest.problem import Problem
 from segments.ledger import accounts, users
 from segments.ledger.database.engine import reading
@@ -27,8 +26,6 @@ from segments.ledger.users import User
 from segments.model.account import Account
 from segments.model.refusal import Refusal
 from segments.model.role import Role
-
-_PASSWORD_BYTES = 15  # 20 characters
 
 
 def partner_admin_pages() -> list[Page]:
@@ -98,7 +95,7 @@ async def show_logins(visit: Visit) -> web.Response:
 async def add_login(visit: Visit) -> web.Response:
     """Add a user; the password is drawn, shown on this answer alone, and has to be changed."""
     _check_admin(visit)
-    username, password = visit.text("username"), _draw()
+    username, password = visit.text("username"), drawn_password()
     try:
         password_hash = await visit.console.services.passwords.hash(password)
         async with visit.console.services.ledger.begin() as conn:
@@ -120,7 +117,7 @@ async def add_login(visit: Visit) -> web.Response:
 async def renew_password(visit: Visit) -> web.Response:
     """Draw another password of a user, which ends the user's logins and lifts a revocation."""
     _check_admin(visit)
-    password = _draw()
+    password = drawn_password()
     password_hash = await visit.console.services.passwords.hash(password)
     async with visit.console.services.ledger.begin() as conn:
         found = await _other(conn, visit)
@@ -239,7 +236,3 @@ async def _other(conn: AsyncConnection, visit: Visit) -> User:
     if found.id == visit.known.person.id:
         raise Refusal("your own login is under You")
     return found
-
-
-def _draw() -> str:
-    return secrets.token_urlsafe(_PASSWORD_BYTES)

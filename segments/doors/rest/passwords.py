@@ -7,6 +7,7 @@ takes as long, or response times would reveal usernames.
 """
 
 import asyncio
+import secrets
 from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple
 
@@ -18,6 +19,12 @@ from segments.model.refusal import Refusal
 
 MIN_CHARS = 12
 MAX_CHARS = 1024
+_DRAWN_BYTES = 15  # 20 characters
+
+
+def drawn_password() -> str:
+    """Draw a password for a user to whom another person hands it over."""
+    return secrets.token_urlsafe(_DRAWN_BYTES)
 
 
 class Verdict(NamedTuple):

@@ -54,7 +54,9 @@ def pages_of(raw: io.RawIOBase, start: int, end: int) -> Iterator[Page]:
         head = raw.read(min(HEADER_BYTES, end - at)) or b""
         fields, length = structure(head)
         kind, size_bytes, packed_bytes = (fields.get(number) for number in (1, 2, 3))
-        if not (isinstance(size_bytes, int) and isinstance(packed_bytes, int)):
+        if not (
+            isinstance(kind, int) and isinstance(size_bytes, int) and isinstance(packed_bytes, int)
+        ):
             raise ThriftUnreadable
         at += length + packed_bytes
         if size_bytes < 0 or packed_bytes < 0 or at > end:

@@ -41,6 +41,13 @@ def test_all_pages_of_a_column_are_found(
     assert 0 <= chunk.total_uncompressed_size - sum(p.size_bytes for p in pages) < 200 * len(pages)
 
 
+def test_header_with_a_list_for_its_type_is_refused() -> None:
+    raw = bytes([0x19, 0x15, 0, 0x15, 0, 0x15, 0, 0])  # 1: list<i32>[0], 2: i32 0, 3: i32 0, end
+
+    with pytest.raises(ThriftUnreadable):
+        list(pages_of(io.BytesIO(raw), 0, len(raw)))  # type: ignore[arg-type] # as above
+
+
 @given(st.binary(max_size=200))
 def test_bytes_that_are_no_header_are_refused_or_read(raw: bytes) -> None:
     try:

@@ -17,6 +17,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
+from docs.make.settings_readers import readers_table
 from rtb.id_rules import DEFAULT_RULES
 from rtb.settings import RtbSettings
 from segments.runtime.settings_errors import names_of, variables_of
@@ -41,6 +42,13 @@ is within three letters of one or has the same words in another form, and is sai
 not. A variable that ends in `_FILE`, beside one without, names a file that holds its value, such
 as a secret of Kubernetes or Docker. Passed over: variables that a base connection names by `env:`,
 and those by which Kubernetes tells of Services, such as `RTB_PORT=tcp://10.0.0.1:8080`.
+"""
+
+_READERS = """\
+## Which process reads which
+
+The bid listener, `serve`, reads all settings of the first table, and no other. A process of the
+control plane reads those below; `up` starts them all, each with the environment of `up`.
 """
 
 _NAMES = '''\
@@ -73,6 +81,7 @@ def settings_page() -> str:
         parts.append(f"## {title}\n\n`{settings.__module__}`\n")
         rows = ["| variable | default | meaning |", "| --- | --- | --- |", *rows_of(settings)]
         parts.append("\n".join(rows) + "\n")
+    parts += [_READERS, readers_table()]
     return "\n".join(parts)
 
 

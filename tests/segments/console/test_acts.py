@@ -142,6 +142,7 @@ async def test_every_act_leaves_its_row(
         Act("partner", "/keys/remove", "ssh key remove"),
         Act("partner", "/keys/revoke", "org revoke", {"api_key": api_key}),
         Act("partner", "/logins", "user add", {"username": "lee"}),
+        Act("partner", "/account/time-zone", "user time zone", {"zone": "Europe/Berlin"}),
         Act("partner", f"{logins}/end", "user end sessions", at=f"/logins/{kim}/end"),
         Act("partner", f"{logins}/password", "user password", at=f"/logins/{kim}/password"),
         Act("partner", f"{logins}/revoke", "user revoke", at=f"/logins/{kim}/revoke"),

@@ -13,7 +13,7 @@ import obstore
 from obstore.store import ObjectStore
 
 from segments.files.chunks import READ_BYTES
-from segments.files.obstore_errors import as_os_errors
+from segments.files.obstore_errors import Right, as_os_errors
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -62,7 +62,7 @@ class Blob(io.RawIOBase):
         length = min(len(view), self.size_bytes - self._at)
         if length <= 0:
             return 0
-        with as_os_errors():
+        with as_os_errors(Right.READ):
             read = obstore.get_range(self._store, self._name, start=self._at, length=length)
         view[:length] = read
         self._at += length

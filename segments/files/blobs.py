@@ -28,7 +28,7 @@ from obstore.store import GCSStore, LocalStore, ObjectStore, S3Store, from_url
 
 from segments.files.blob import Blob
 from segments.files.disk import Disk
-from segments.files.obstore_errors import as_os_errors
+from segments.files.obstore_errors import Right, as_os_errors
 from segments.runtime.causes import DirectoryGone
 
 DELIVERIES = "deliveries"
@@ -118,7 +118,7 @@ class Blobs:
             obstore.exceptions.BaseError: The bucket does not answer, or refuses.
             OSError: The directory can't be read.
         """
-        with as_os_errors():
+        with as_os_errors(Right.LIST):
             async for _ in obstore.list(self._store, DELIVERIES, chunk_size=1):
                 return
 
@@ -159,7 +159,7 @@ class Blobs:
         self.check_there()
         self.check_room()
         counted = _Counted(chunks, self.check_room)
-        with as_os_errors():
+        with as_os_errors(Right.WRITE):
             await obstore.put_async(
                 self._store,
                 name,
@@ -180,7 +180,7 @@ class Blobs:
             OSError: The disk or the directory can't be read.
         """
         try:
-            with as_os_errors():
+            with as_os_errors(Right.READ):
                 return Blob(self._store, name, obstore.head(self._store, name)["size"])
         except FileNotFoundError:
             self.check_there()
@@ -189,7 +189,7 @@ class Blobs:
     async def delete(self, name: str) -> None:
         """Delete a blob, if it exists."""
         try:
-            with as_os_errors():
+            with as_os_errors(Right.DELETE):
                 await obstore.delete_async(self._store, name)
         except FileNotFoundError:
             self.check_there()
@@ -197,25 +197,28 @@ class Blobs:
     async def names(self, prefix: str = "") -> list[str]:
         """List the names of all blobs under a prefix of whole path segments, sorted."""
         listing = obstore.list(self._store, prefix or None)
-        found = [entry["path"] async for entries in listing for entry in entries]
+        with as_os_errors(Right.LIST):
+            found = [entry["path"] async for entries in listing for entry in entries]
         return sorted(name for name in found if name != _MARKER)
 
     async def sizes(self, prefix: str = "") -> dict[str, int]:
         """Return each blob's size in bytes by name, under a prefix of whole path segments."""
         listing = obstore.list(self._store, prefix or None)
-        found = {entry["path"]: entry["size"] async for entries in listing for entry in entries}
+        with as_os_errors(Right.LIST):
+            found = {entry["path"]: entry["size"] async for entries in listing for entry in entries}
         return {name: size for name, size in found.items() if name != _MARKER}
 
     async def names_before(self, prefix: str, at_s: float) -> list[str]:
         """List the names of the blobs under a prefix that were written before a time."""
         before = datetime.fromtimestamp(at_s, UTC)
         listing = obstore.list(self._store, prefix)
-        return [
-            entry["path"]
-            async for entries in listing
-            for entry in entries
-            if entry["last_modified"] < before
-        ]
+        with as_os_errors(Right.LIST):
+            return [
+                entry["path"]
+                async for entries in listing
+                for entry in entries
+                if entry["last_modified"] < before
+            ]
 
     async def delete_unfinished(self, before_s: float) -> int:
         """
@@ -249,7 +252,8 @@ class Blobs:
     async def find(self, name: str) -> Found | None:
         """Return a blob's metadata, if there is such a blob."""
         try:
-            meta = await obstore.head_async(self._store, name)
+            with as_os_errors(Right.READ):
+                meta = await obstore.head_async(self._store, name)
         except FileNotFoundError:
             return None
         return Found(meta["size"], meta["e_tag"] or "")
@@ -261,7 +265,8 @@ class Blobs:
         Raises:
             FileNotFoundError: There is no such blob.
         """
-        await obstore.copy_async(self._store, name, to)
+        with as_os_errors(Right.COPY):
+            await obstore.copy_async(self._store, name, to)
 
 
 class _Counted:

@@ -13,7 +13,7 @@ the kernel, can't be taken back: so a directory with several unanswered gets no 
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing, suppress
+from contextlib import aclosing, nullcontext, suppress
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -23,6 +23,8 @@ from urllib.parse import unquote, urlsplit
 import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
+
+from segments.files.obstore_errors import Right, RightMissing, naming
 
 T = TypeVar("T")
 
@@ -148,7 +150,9 @@ class PublishedPlace:
             PlaceAway: The file can't be written.
         """
         store = await self._store()
-        await self._answered(lambda: obstore.put_async(store, name, content), is_patient=True)
+        await self._answered(
+            lambda: obstore.put_async(store, name, content), Right.WRITE, is_patient=True
+        )
 
     async def names(self) -> list[str]:
         """
@@ -164,7 +168,7 @@ class PublishedPlace:
             async for entries in obstore.list(store):
                 found.extend(entry["path"] for entry in entries)
 
-        await self._answered(listed)
+        await self._answered(listed, Right.LIST)
         return found
 
     async def delete(self, name: str) -> None:
@@ -176,7 +180,7 @@ class PublishedPlace:
         """
         store = await self._store()
         with suppress(NotThere):
-            await self._answered(lambda: obstore.delete_async(store, name))
+            await self._answered(lambda: obstore.delete_async(store, name), Right.DELETE)
 
     async def _store(self) -> ObjectStore:
         """Return the opened place; a directory may be mounted later."""
@@ -190,7 +194,13 @@ class PublishedPlace:
                 raise NotThere("no such directory") from None
         return self._opened
 
-    async def _answered(self, ask: Callable[[], Awaitable[T]], *, is_patient: bool = False) -> T:
+    async def _answered(
+        self,
+        ask: Callable[[], Awaitable[T]],
+        right: Right = Right.READ,
+        *,
+        is_patient: bool = False,
+    ) -> T:
         """Put a question, and wait for its answer; patiently without a limit."""
         if len(self._unanswered) >= _MOST_UNANSWERED:
             raise NoAnswer("earlier questions are unanswered")
@@ -200,12 +210,15 @@ class PublishedPlace:
             if not done:
                 self._leave(asking)
                 raise NoAnswer("no answer in time")
-            return asking.result()
+            with naming(right) if self._directory is None else nullcontext():
+                return asking.result()
         except asyncio.CancelledError:
             asking.cancel()
             raise
         except FileNotFoundError:
             raise NotThere("no such file") from None
+        except RightMissing as error:
+            raise PlaceAway(f"it {error}") from None
         except (BaseError, OSError, ValueError) as error:
             # obstore's message has the URL, maybe with a signature.
             raise PlaceAway(type(error).__name__) from None

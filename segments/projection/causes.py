@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 from obstore.exceptions import BaseError
 from redis.exceptions import RedisError
 
+from segments.files.obstore_errors import RightMissing
 from segments.ledger.database import errors
 from segments.runtime import causes
 from segments.runtime.causes import Cause
@@ -36,6 +37,8 @@ def away_by(error: BaseException) -> Away | None:
     of_ledger = errors.cause_of(error)
     if of_ledger is not None:
         return Away("the ledger", of_ledger)
+    if isinstance(error, RightMissing):
+        return Away("the storage", Cause(503, str(error), "give its credentials that right"))
     if isinstance(error, BaseError):
         return Away("the storage", causes.UNANSWERED)
     if isinstance(error, OSError) and causes.is_of_the_machine(error):

@@ -10,6 +10,7 @@ from obstore.exceptions import BaseError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.files.blobs import DELIVERIES, Blobs
+from segments.files.obstore_errors import RightMissing
 from segments.ledger import jobs
 from segments.ledger.database.engine import reading
 from segments.model.job import NO_FILE, Job, JobState
@@ -56,7 +57,7 @@ async def look_at_files(deployment: Deployment, ledger: AsyncEngine) -> Finding:
     except (OSError, BaseError) as error:
         return Finding(
             Grade.BAD,
-            f"files: their storage can't be read ({type(error).__name__}): see SEGMENTS_BLOB_URL,"
+            f"files: their storage can't be read ({_told(error)}): see SEGMENTS_BLOB_URL,"
             " its disk or bucket, and the rights there; until then files are refused and jobs wait",
         )
     if missing or damaged:
@@ -119,6 +120,10 @@ async def _damaged(
             except (Stopped, FileNotFoundError):
                 damaged.append(job)
     return damaged
+
+
+def _told(error: Exception) -> str:
+    return f"it {error}" if isinstance(error, RightMissing) else type(error).__name__
 
 
 def _named(found: Sequence[Job]) -> str:

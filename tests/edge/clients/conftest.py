@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.edge.clients.service import Service
-from tests.s3 import s3_server
+from tests.s3 import policy, s3_server, user_with
 from tests.tls import TestCa
 
 
@@ -31,11 +31,7 @@ def in_bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
                 folder,
                 TestCa.in_folder(folder / "tls"),
                 SEGMENTS_BLOB_URL="s3://audiences/segments",
-                AWS_ACCESS_KEY_ID="AKID",
-                AWS_SECRET_ACCESS_KEY="secret",
-                AWS_REGION="us-east-1",
-                AWS_ENDPOINT_URL=url,
-                AWS_ALLOW_HTTP="true",
+                **user_with(url, policy("service", "audiences", "segments")),
             )
         )
 

@@ -9,6 +9,7 @@ from segments.files.published_place import NotThere, PlaceUnusable, PublishedPla
 from segments.publish.options import PublishOptions
 from segments.runtime.follow_status import FollowEvent
 from segments.store.published.latest import number_in, read
+from tests.s3 import become, policy, user_with
 from tests.segments.follow.conftest import TRUSTED, Link
 
 LIFECYCLE_S = 14 * 86_400.0
@@ -53,15 +54,19 @@ def bucket(link: Link, s3: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Buc
         monkeypatch.setenv(name, value)
     link.url = "s3://seg/of/ours"
     bucket = Bucket(s3)
+    become(monkeypatch, user_with(s3, policy("service", "seg", "of/ours")))
     yield bucket
     for name in bucket.names():
         bucket.delete(name)
 
 
 async def test_followed_from_a_bucket_it_is_the_same_byte_for_byte(
-    link: Link, bucket: Bucket
+    link: Link, bucket: Bucket, s3: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publisher, follower = link.publisher(), link.follower()
+    """Publisher and follower have no other rights than those that the documentation names."""
+    publisher = link.publisher()
+    become(monkeypatch, user_with(s3, policy("follower", "seg", "of/ours")))
+    follower = link.follower()
     for _ in range(3):
         await link.history.happen_all(files=1)
         await link.history.say_no()

@@ -37,7 +37,7 @@ from segments.store.reader import read_catalog, read_meta, read_records
 from segments.store.writer import Writer
 from tests.commands import Started, start_command
 from tests.engines import Engine
-from tests.s3 import s3_server
+from tests.s3 import become, policy, s3_server, user_with
 from tests.segments.follow.conftest import Link
 from tests.segments.ingest.deliveries import ids_of
 from tests.segments.upkeep.histories import HASHES, History
@@ -75,6 +75,7 @@ def bucket(s3: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
         monkeypatch.setenv(name, value)
     name = f"b{abs(hash(tmp_path))}"
     boto3.client("s3", endpoint_url=s3).create_bucket(Bucket=name)
+    become(monkeypatch, user_with(s3, policy("service", name, "seg")))
     return f"s3://{name}/seg"
 
 

@@ -18,6 +18,7 @@ from segments.upkeep.sweep import ABANDONED_AFTER_S, sweep_blobs
 from tests.engines import Engine
 from tests.ledger_seed import seed
 from tests.rest import serving
+from tests.s3 import become, policy, user_with
 from tests.segments.doors.privacy.privacy_world import REQUESTS
 from tests.segments.doors.privacy.privacy_world import PrivacyDoors as PrivacyWorld
 from tests.segments.doors.rest.rest_world import RestDoors, hashes, text_of, world_of
@@ -46,6 +47,8 @@ async def world(
         monkeypatch.setenv(name, value)
     client = boto3.client("s3")
     await asyncio.to_thread(_empty, client)
+    user = await asyncio.to_thread(user_with, s3, policy("service", BUCKET, "segments"))
+    become(monkeypatch, user)
     in_s3 = settings.model_copy(update={"blob_url": f"s3://{BUCKET}/segments"})
     seeded = await seed(ledger)
     async with connect(valkey.url) as redis:

@@ -9,6 +9,7 @@
     low-rates    CPU of a bid at 500 to 10,000/s, likewise
     tails        p50 to p99.9 at rest, beside a load and through a stall of the store
     calls        CPU of a bid over gRPC beside JSON and grpcio's servers
+    tracing      the CPU that OpenTelemetry costs a bid, off and on
     scale        CPU and latency as work grows, in tables and PNG files
     workers      the gain of a second worker on this machine
     load-bench   rows per second of a delivered file beside `redis-cli --pipe`
@@ -131,6 +132,30 @@ def calls(ids: int, requests: int, rounds: int) -> None:
 
     try:
         report = calls(Extent(ids, requests, rounds))
+    except (WrongAnswers, Wrong, SeedFailed, NotReady, StoreUnusable) as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(report)
+
+
+@main.command()
+@click.option("--ids", type=click.IntRange(min=1_000), default=100_000, show_default=True)
+@click.option("--requests", type=click.IntRange(min=1_000), default=20_000, show_default=True)
+@click.option("--rounds", type=click.IntRange(min=1), default=9, show_default=True)
+def tracing(ids: int, requests: int, rounds: int) -> None:
+    """
+    Measure the CPU that OpenTelemetry costs a bid, off and on, in JSON and by gRPC.
+
+    The command starts its own store, listeners and collector, and stops
+    everything that it started. Needs rtb-segments[otel].
+    """
+    from loadtest.bench.checks import WrongAnswers  # noqa: PLC0415
+    from loadtest.bench.tracing import Extent, tracing  # noqa: PLC0415
+    from loadtest.driver import Wrong  # noqa: PLC0415
+    from loadtest.seed import SeedFailed  # noqa: PLC0415
+    from loadtest.servers import NotReady  # noqa: PLC0415
+
+    try:
+        report = tracing(Extent(ids, requests, rounds))
     except (WrongAnswers, Wrong, SeedFailed, NotReady, StoreUnusable) as error:
         raise click.ClickException(str(error)) from None
     click.echo(report)

@@ -24,6 +24,12 @@ def only_worker(supervisor_pid: int) -> int | None:
     return workers.pop() if len(workers) == 1 else None
 
 
+def parent_of(pid: int) -> int:
+    """Return the parent of a running process."""
+    # The name before it, in parentheses, may have any character.
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def only_child(pid: int) -> int | None:
     """Return the only child of a process; `None` until it exists."""
     children = children_of(pid)

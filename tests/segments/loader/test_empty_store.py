@@ -88,13 +88,15 @@ async def test_memberships_that_are_expected_and_held_are_told(world: RunningLoa
     fill = Fill(world.loader._tools, world.loader._metrics, random.Random(7))
     await loaded(world)
     await fill.look()
-    well = told_memberships(world)
+    well, ids = told_memberships(world), told(world, "segments_ids_held")
     await world.redis.flushall()
     await world.loader.catch_up()
     await fill.look()
 
     assert well == (len(HASHES), len(HASHES))
     assert told_memberships(world) == (len(HASHES), 0)
+    assert (ids, told(world, "segments_ids_held")) == (len(HASHES), 0)
+    assert told(world, "segments_store_memory_bytes") > 0
 
 
 async def test_memberships_of_a_deleted_audience_are_not_expected(world: RunningLoader) -> None:
@@ -162,9 +164,12 @@ async def finished(world: RunningLoader, job: Job, at_s: float) -> None:
 
 
 def told_memberships(world: RunningLoader) -> tuple[float, ...]:
-    registry = world.loader._metrics.registry
     names = ("segments_memberships_expected", "segments_memberships_held")
-    return tuple(registry.get_sample_value(name) or 0 for name in names)
+    return tuple(told(world, name) for name in names)
+
+
+def told(world: RunningLoader, name: str) -> float:
+    return world.loader._metrics.registry.get_sample_value(name) or 0
 
 
 async def test_of_several_loaders_one_makes_it_anew(

@@ -1,7 +1,7 @@
 """
 `make bench`: the cost of an enriched request, ours beside its peers, in a table.
 
-    ours     the bid listener as in production, a single worker
+    ours     the production bid listener, a single worker
     floor    its protocol answering a constant of the same size
     peers    the same contract by other means: loadtest/bench/peers/build.py
 
@@ -11,11 +11,11 @@ right, peers' except for the spelling of numbers, and malformed requests must be
 measures each server three times:
 
     CPU a request    closed loop, `CONNECTIONS` connections (costs.py)
-    requests/s       at saturation by wrk (saturation.py); also the CPU of each request then
+    requests/s       at saturation by wrk (saturation.py), with the CPU of each request
     p50, p99         open loop at half of its own saturation of that round (latency.py)
 
-Half of its saturation means a busier driver and store for a faster server. So fast servers are also
-compared at a common rate, where the floor shows the share of driver and kernel.
+A faster server's half means a busier driver and store. So fast servers are also compared at a
+common rate, where the floor shows the share of driver and kernel.
 
 Settings are the defaults; only peers get a longer deadline, as 32 connections keep slow servers
 busy for most of 20 ms.
@@ -151,7 +151,7 @@ async def seeded(redis: Redis, settings: Settings, population: Population) -> fl
 async def start_ours(
     servers: Servers, settings: Settings, env: Mapping[str, str] | None = None
 ) -> Server:
-    """Start the bid listener as in production, with a single worker and its own store."""
+    """Start the production bid listener with a single worker and its own store."""
     port, admin_port = free_ports(2)
     env = dict(env or {}) | {
         "RTB_HOST": HOST,
@@ -167,7 +167,7 @@ async def start_ours(
 
 
 def cpus() -> tuple[int | None, int | None]:
-    """Return a CPU for servers and another for driver and store; `None`s without a second."""
+    """Return a CPU for servers and another for driver and store; `None`s on a single core."""
     available = sorted(os.sched_getaffinity(0))
     return (available[0], available[1]) if len(available) > 1 else (None, None)
 

@@ -1,14 +1,14 @@
 """
 `python -m loadtest calls`: the cost of a bid over gRPC, beside the same bid in JSON and peers.
 
-    ours     the bid listener as in production, one worker: the ARTF door, the JSON door, and the
+    ours     the production bid listener, one worker: the ARTF door, the JSON door, and the
              other hosts' forms
     peers    grpcio's own servers with the same contract: loadtest/bench/peers/grpcio_redis.py
 
 All run at once, pinned to the same CPU; driver (h2load) and store have another. They are driven in
 turns, and medians of rounds are compared. First, answers to `CHECKED` generated calls must be
-right, and those to plain bids equal to the JSON door's; peers' must be equal to ours. All have a
-second for a bid: 32 in flight keep slow servers busy for 10 ms.
+right, those to plain bids equal to the JSON door's, and peers' equal to ours. All have a second for
+a bid: 32 in flight keep slow servers busy for 10 ms.
 """
 
 import json
@@ -56,7 +56,7 @@ _TIMEOUT_S = 30.0
 _DEADLINE = Deadline(cap_ms=1_000, tmax_share=1)
 TMAX_MS = 2_000
 SERVICE = {**VARIABLES, **host_forms.VARIABLES, "RTB_DEADLINE_CAP_MS": "1000"}
-"""The settings that a bid listener needs for all that is asked."""
+"""The bid listener's settings."""
 ONE, _EIGHT = Streams(1, 32), Streams(8, 4)
 JSON = Streams(32, is_http1=True)
 
@@ -72,7 +72,7 @@ class Extent(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A row: its name, and what is sent to whom."""
+    """A row: its name, and the bid with its server."""
 
     name: str
     server: Server
@@ -130,7 +130,6 @@ async def _calls(directory: Path, extent: Extent) -> str:
 
 
 async def _rows(servers: Servers, settings: Settings, traffic: Traffic) -> list[Row]:
-    """Start and check all servers."""
     hits = [traffic.plain_hit(index, REQUEST_BYTES) for index in range(_HITS)]
     mix = list(artf_calls.calls(traffic, CHECKED, TMAX_MS))
     ours = await start_ours(servers, settings, SERVICE)
@@ -219,7 +218,7 @@ def check_calls(
     requests: Sequence[BidRequest], answers: Sequence[Called], population: Population
 ) -> None:
     """
-    Compare answers to calls with the expectations of their requests.
+    Judge answers to calls.
 
     Raises:
         WrongAnswers: Names the first request with a wrong answer.
@@ -234,7 +233,6 @@ def check_calls(
 
 
 def _added(exchange: Exchange) -> frozenset[str]:
-    """Return the segments that an answer in JSON adds."""
     _, _, sent = exchange.sent.partition(b"\r\n\r\n")
     before, after = (
         {f"{d['id']}:{s['id']}" for d in json.loads(body)["user"]["data"] for s in d["segment"]}
@@ -244,7 +242,7 @@ def _added(exchange: Exchange) -> frozenset[str]:
 
 
 def ask_in_json(exchange: Exchange) -> Ask:
-    """Return a bid in JSON, as it was sent and answered."""
+    """Return a bid in JSON and its answer."""
     head, _, body = exchange.sent.partition(b"\r\n\r\n")
     answer_bytes = len(exchange.answer.body)
     path = head.split(b" ")[1].decode()
@@ -252,7 +250,7 @@ def ask_in_json(exchange: Exchange) -> Ask:
 
 
 def ask_by_grpc(message: bytes, answer: Called) -> Ask:
-    """Return a bid as a call, as it was sent and answered."""
+    """Return a bid as a call, and its answer."""
     late: Any = artf.RTBResponse.FromString(answer.message)
     late.ClearField("mutations")
     added_bytes = len(answer.message) - late.ByteSize()

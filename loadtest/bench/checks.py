@@ -31,7 +31,7 @@ class WrongAnswers(Exception):
 
 async def until_enriched(server: Server, hit: BidRequest, way: Way = PLAIN) -> None:
     """
-    Wait until a listening server has its store and its catalog too.
+    Wait until a server has its store and its catalog.
 
     Raises:
         WrongAnswers: Not ready after `_READY_WITHIN_S`.
@@ -70,13 +70,13 @@ async def check_peer(
     way: Way = PLAIN,
 ) -> list[Exchange]:
     """
-    Send the same requests and compare the answers with ours.
+    Send the same requests as to ours and compare the answers.
 
     Args:
         server: The peer.
         requests: As sent to ours.
         ours: Our answers.
-        survives: Tells whether the peer can read a body without losing a value.
+        survives: Tells whether the peer reads a body without loss.
         way: How they are sent.
 
     Raises:
@@ -117,7 +117,7 @@ async def check_refusals(server: Server, hit: BidRequest) -> None:
 async def in_time(
     server: Server, requests: Sequence[BidRequest], way: Way = PLAIN
 ) -> list[Exchange]:
-    """Send requests sequentially, and late ones again: a busy machine's hiccup."""
+    """Send requests sequentially, and late ones again."""
     exchanges = await ask(HOST, server.port, requests, way)
     for n, request in enumerate(requests):
         for _ in range(_TRIES):

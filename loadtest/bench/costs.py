@@ -1,8 +1,8 @@
 """
 CPU time per request of the answering process, by the kernel's accounting.
 
-Closed loop: the driver keeps a request in flight on each connection, and checks every answer. Late
-requests cost less, so a round with more than `MAX_LATE` does not count.
+A closed loop that checks every answer. Late requests cost less, so a round with more than
+`MAX_LATE` does not count.
 """
 
 import sys
@@ -39,5 +39,5 @@ async def cost_us(
 
 
 def say(line: str) -> None:
-    """Print progress to standard error; standard output is for the report."""
+    """Print progress to standard error."""
     print(line, file=sys.stderr, flush=True)

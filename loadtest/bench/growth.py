@@ -1,11 +1,8 @@
 """
-The growth of a cost: the figures of a sweep, and conclusions from them.
-
-Two conclusions from a curve's medians:
+The growth of a cost: the figures of a sweep, and conclusions from its medians.
 
     steepest   the largest exponent over any fourfold of x, or all of x if that is less:
-               0 is flat, 1 is linear, 2 is quadratic. A fixed plus a linear cost stays
-               below 1. Between neighbours noise would decide.
+               0 is flat, 1 is linear, 2 is quadratic; between neighbours noise would decide
     bends at   the first x at which the cost is twice the least before it: from there on
                the growing part outweighs the fixed part
 """
@@ -39,7 +36,7 @@ class Curve(NamedTuple):
     y: Sequence[float]
 
     def steepest(self) -> float:
-        """Return the largest exponent over a fourfold of x; 0 for a single point."""
+        """Return the largest exponent; 0 for a single point."""
         span = min(_SPAN, self.x[-1] / self.x[0])
         points = list(zip(self.x, self.y, strict=True))
         return max(
@@ -52,7 +49,7 @@ class Curve(NamedTuple):
         )
 
     def bend(self) -> float | None:
-        """Return the first x whose cost is twice the least before it; `None` if there is none."""
+        """Return the first x whose cost is twice the least before it, if any."""
         least = self.y[0]
         for x, y in zip(self.x, self.y, strict=True):
             if y >= _BENT * least:
@@ -61,7 +58,7 @@ class Curve(NamedTuple):
         return None
 
     def verdict(self) -> str:
-        """Describe the growth in words."""
+        """Describe the growth."""
         steepest, bend = self.steepest(), self.bend()
         worse = "" if steepest <= LINEAR else ", WORSE THAN LINEAR"
         bent = f"twice its least at {bend:,.10g}" if bend is not None else "never twice its least"
@@ -69,7 +66,7 @@ class Curve(NamedTuple):
 
 
 class Sweep(NamedTuple):
-    """A growing quantity, and the cost of requests at each point."""
+    """A growing quantity, and its costs."""
 
     name: str
     """The quantity; also the axis."""
@@ -89,12 +86,12 @@ class Sweep(NamedTuple):
         ]
 
     def markdown(self) -> str:
-        """Return the figures as a table, and the conclusions."""
+        """Return figures and conclusions."""
         return table(self.name, self.curves())
 
 
 def table(x_name: str, curves: Sequence[Curve]) -> str:
-    """Return curves over the same x as a Markdown table, and the conclusions."""
+    """Return curves over the same x as a Markdown table, and conclusions."""
     lines = [
         f"| {x_name} | " + " | ".join(curve.name for curve in curves) + " |",
         "| --- |" + " --- |" * len(curves),

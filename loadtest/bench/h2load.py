@@ -1,9 +1,8 @@
 """
 The cost of a bid, repeated by `h2load` over HTTP/1.1, HTTP/2 and gRPC.
 
-h2load (Debian's nghttp2-client) takes a body from a file, and costs only a few microseconds a
-request. Answers are not read: received bytes of bodies are compared with expected ones, since a
-late answer is shorter by its segments.
+h2load (Debian's nghttp2-client) costs only a few microseconds a request. It does not read answers:
+bytes of bodies are compared with expected ones, since a late answer lacks its segments.
 """
 
 import asyncio
@@ -59,15 +58,9 @@ async def cost_us(
     warm_up: int = _WARM_UP,
 ) -> float:
     """
-    Return the CPU microseconds of the server for each request, after a warm-up.
+    Return the CPU microseconds of the server for each request, after `warm_up` requests.
 
-    Args:
-        server: Running; h2load runs on the CPU that this thread is pinned to.
-        ask: The bid.
-        streams: How it is sent.
-        count: Requests to send.
-        directory: For the file of the body.
-        warm_up: Requests to send before.
+    h2load runs on this thread's CPU; `directory` takes the file of the body.
 
     Raises:
         WrongAnswers: Too many answers were late in every try.
@@ -88,7 +81,7 @@ async def cost_us(
 
 
 async def _load(server: Server, ask: Ask, streams: Streams, count: int, body: Path | None) -> float:
-    """Send requests, and return about how many answers were late."""
+    """Send requests; return the approximate number of late answers."""
     argv = [
         *(f"-n{count}", f"-c{streams.connections}", f"-m{streams.streams}"),
         *(() if body is None else (f"-d{body}",)),

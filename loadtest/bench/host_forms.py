@@ -1,4 +1,4 @@
-"""The hosts' own forms in JSON, asked about one person: what is sent, and the checked answer."""
+"""The hosts' own forms in JSON, asked about one person, with the checked answers."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -40,9 +40,7 @@ async def host_asks(server: Server, hit: Exchange) -> list[tuple[str, Ask]]:
     """
     Return the name of each host's form, and its question about a person.
 
-    Args:
-        server: Ours, with `VARIABLES`.
-        hit: A bid of the person in the full form, with its answer.
+    `server` is ours, with `VARIABLES`; `hit` a bid of the person in the full form, with its answer.
 
     Raises:
         WrongAnswers: An answer does not have the segments of the full form.
@@ -78,7 +76,6 @@ def _forms(bid: dict[str, Any]) -> Iterator[_Form]:
 
 
 def _segments(answer: dict[str, Any]) -> Iterator[str]:
-    """Yield the ids of segments in any of the forms."""
     for segment in answer.get("segment", ()):
         yield segment["segment_id"]
     for data in answer.get("ortb2", answer).get("user", {}).get("data", ()):

@@ -1,8 +1,8 @@
 """
 Latency at a given rate for the bench: an open loop over known answers.
 
-Answers were judged before (`loadtest.bench.checks`), so under load each costs only the comparison
-of `loadtest.driver.is_late`. The floor at the same rate shows the latency of driver and kernel.
+Answers were judged before (`loadtest.bench.checks`), so under load each costs only
+`loadtest.driver.is_late`. The floor shows the latency of driver and kernel.
 """
 
 from collections.abc import Sequence
@@ -38,11 +38,11 @@ def latencies(
     Send requests when they are due, and wait for all answers; blocks the thread.
 
     Args:
-        host: The server's host.
-        port: The server's port.
+        host: The server's.
+        port: The server's.
         exchanges: Requests to send in turn, with their answers.
         connections: Kept alive; a single request in flight on each.
-        due_ns: When each request is due, from the start, ascending.
+        due_ns: From the start, ascending.
 
     Raises:
         Wrong: An answer is not as expected, or a connection ended with a request in

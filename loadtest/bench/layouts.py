@@ -58,18 +58,12 @@ async def bytes_per_id(
     redis: Redis, stock: Stock, ids: npt.NDArray[np.uint8], segments: int
 ) -> dict[str, float]:
     """
-    Write the same persons in each layout in turn, and measure the memory.
+    Write the same persons, `ids` of shape (n, 16), in each layout in turn, and measure the memory.
 
-    Deletes the persons.
-
-    Args:
-        redis: A store without persons.
-        stock: Writes ours.
-        ids: Shape (n, 16).
-        segments: Of each person.
+    Side effect: deletes all persons of the store.
     """
     name_to_bytes = {}
-    # Permanent data of the first write, such as scripts, must not count as persons'.
+    # The first write's permanent data, such as scripts, must not count.
     await stock.put(ids[:_FIRST], segments)
     await _delete(redis, await _buckets(redis))
     empty_bytes = await used_bytes(redis)

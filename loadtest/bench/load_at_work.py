@@ -1,5 +1,3 @@
-"""A loader that merges large files into a store while other things are measured."""
-
 import sys
 import time
 from asyncio.subprocess import Process
@@ -33,15 +31,7 @@ _STOP_WITHIN_S = 30
 
 
 class Load:
-    """
-    Files of the same rows, one segment after another.
-
-    Args:
-        ledger: Where the loader finds its jobs.
-        settings: The loader's.
-        loader: At work.
-        rows: Of each file.
-    """
+    """Loads files of the same rows, one segment after another, to be measured beside."""
 
     def __init__(
         self, ledger: AsyncEngine, settings: Settings, loader: Process, rows: Rows
@@ -66,7 +56,7 @@ class Load:
 
     async def keep_at_work(self) -> None:
         """
-        Deliver the next file if none is being loaded, and wait until it is.
+        Deliver the next file if none is being loaded, and wait until the load starts.
 
         Raises:
             WrongCount: The loader ended.

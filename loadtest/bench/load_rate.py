@@ -1,18 +1,17 @@
 """
 `python -m loadtest load-bench`: how fast a file is loaded into the store.
 
-    ours    the loader as in production, from the start of the job to its end:
+    ours    the production loader, from the start of the job to its end:
             digest, inflation, parsing, sorting, merge, checkpoints in the ledger
-    pipe    `redis-cli --pipe` of one SADD a row, from its start to its end; the
-            commands were written before
-    cluster ours again, if requested, into a local Redis Cluster of three masters
-            and their replicas; CPU of all six, bytes of the masters
+    pipe    `redis-cli --pipe` of one SADD a row; the commands were written before
+    cluster ours into a local Redis Cluster of three masters and their replicas;
+            CPU of all six, bytes of the masters
 
 Each side has its own embedded store, on an empty directory, with the product's settings (and
 append-only file), while the other's does not run. Results are counted first.
 
-Beyond the first load, `every_kind` measures loads into a store in use: the same rows again, another
-segment for the same persons, and a removal.
+`every_kind` adds loads into a store in use: the same rows again, another segment for the same
+persons, and a removal.
 """
 
 import asyncio
@@ -78,13 +77,7 @@ class WrongCount(Exception):
 
 def load_bench(*, rows: int, rounds: int, every_kind: bool, with_cluster: bool) -> None:
     """
-    Run the benchmark, and print the table.
-
-    Args:
-        rows: Of the file.
-        rounds: Loads into an empty store of each side.
-        every_kind: More than the first load.
-        with_cluster: Also into a Cluster.
+    Run the benchmark, and print the table; `rounds` loads into an empty store of each side.
 
     Raises:
         WrongCount: A side did not load the rows as expected.
@@ -211,7 +204,7 @@ async def _ended(ledger: AsyncEngine, job: Job, loader: asyncio.subprocess.Proce
 
 async def look_again(loader: asyncio.subprocess.Process) -> None:
     """
-    Wait until it is time to look again.
+    Pause before the next look.
 
     Raises:
         WrongCount: The loader ended.
@@ -252,7 +245,7 @@ def _measured(
 
 
 def metadata_of(digest: str, rows: Rows, deed: Deed) -> Metadata:
-    """Return the metadata of the file of rows, as `PARTNER_ID` delivers it for a deed."""
+    """Return the metadata with which `PARTNER_ID` delivers the rows for a deed."""
     return Metadata(
         partner_id=PARTNER_ID,
         file=FileForm(
@@ -268,7 +261,7 @@ def metadata_of(digest: str, rows: Rows, deed: Deed) -> Metadata:
 
 
 def environment_of(settings: Settings) -> dict[str, str]:
-    """Return the environment of a loader with these settings."""
+    """Return a loader's environment."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("SEGMENTS_")}
     return environment | {
         "SEGMENTS_DATA_DIR": str(settings.data_dir),

@@ -1,10 +1,3 @@
-"""
-The results of a load bench: a table of each side's medians, and the targets.
-
-The sides are ours and `redis-cli --pipe`, which is skipped if not installed. Ours may also run into
-a Cluster.
-"""
-
 import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -39,7 +32,7 @@ def table(
     clustered: Sequence[Side] = (),
 ) -> str:
     """
-    Return the table.
+    Return the table of each side's medians, and the targets.
 
     Args:
         rows: Of the file.

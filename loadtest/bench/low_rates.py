@@ -1,13 +1,13 @@
 """
 `python -m loadtest low-rates`: CPU a bid where few come, beside Go's fasthttp.
 
-At saturation bids arrive together and share the costs of a turn of the event loop; a sidecar of a
-small host hardly ever sees that. So the bench's request is sent in an open loop (`poisson_ns`) at
-fixed rates, over as many connections as an exchange holds open, and the CPU of all that a server
-does meanwhile, timers and sweeps included, is divided by the bids.
+At saturation bids share the costs of a turn of the event loop; a small host's sidecar hardly ever
+sees that. So the bench's request is sent in an open loop (`poisson_ns`) at fixed rates, over as
+many connections as an exchange holds open, and all CPU of the server, timers and sweeps included,
+is divided by the bids.
 
-A machine that is busy with other work makes bids late, which then come in crowds and cost less:
-with more than `MAX_LATE` of either server's, a rate has no verdict.
+On a busy machine late bids come in crowds and cost less: with more than `MAX_LATE` of either
+server's, a rate has no verdict.
 """
 
 import tempfile
@@ -49,7 +49,7 @@ class Extent(NamedTuple):
 
 
 class Rate(NamedTuple):
-    """What was measured at a rate."""
+    """The measurements at a rate."""
 
     costs: Costs
     late: Costs
@@ -88,7 +88,7 @@ async def _low_rates(directory: Path, extent: Extent) -> str:
 
 async def ready(stage: Stage) -> dict[Server, Sequence[Exchange]]:
     """
-    Start ours and the peer, and check their answers to the bench's requests.
+    Start ours and the peer, and check their answers.
 
     Raises:
         WrongAnswers: An answer is not right.

@@ -1,5 +1,3 @@
-"""The machine and the store's version, without which a measurement means nothing."""
-
 import os
 import platform
 from pathlib import Path

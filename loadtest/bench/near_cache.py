@@ -6,12 +6,11 @@ The savings and costs of the near cache: a worker without it beside workers with
     100 %        room for all of them
 
 All workers listen at once, pinned to a CPU; driver and store have another. They are driven in turns
-with the same bids: 2.8 KB, an id, drawn from the persons with a Zipf law. First, answers of the
-worker without a cache are checked; under load all must repeat them.
+with the same bids: 2.8 KB, an id, persons drawn with a Zipf law. Answers of the worker without a
+cache are checked first; under load all must repeat them.
 
-Measured are CPU time of worker and store per request, the hit rate of all ids, and the mean time
-from a request's last byte to its answer, by the worker's own count. `CONNECTIONS` requests are in
-flight: times of a worker at its limit.
+The mean time runs from a request's last byte to its answer, by the worker's own count, with
+`CONNECTIONS` requests in flight: a worker at its limit.
 """
 
 import asyncio
@@ -56,7 +55,7 @@ _ASKED = [
     for event in ("hits", "shared", "unleased", "misses")
 ]
 _BEAT_S = 0.6
-"""Twice the interval of a worker's beats, and some more."""
+"""More than twice the interval of a worker's beats."""
 
 _MAX_LATE = 0.01
 _DEADLINE_MS = 1_000
@@ -86,12 +85,7 @@ class _Worker(NamedTuple):
 
 def cache_bench(*, ids: int, requests: int, rounds: int) -> None:
     """
-    Run the benchmark, and print the table.
-
-    Args:
-        ids: Persons in the store; bids are about four in ten of them.
-        requests: To each worker in a round, for each Zipf law.
-        rounds: Turns of each worker.
+    Run the benchmark, and print the table; `requests` go to each worker in a round, per Zipf law.
 
     Raises:
         WrongAnswers: A worker does not keep the contract.
@@ -170,10 +164,10 @@ def ids_of(population: Population) -> int:
 async def _exchanges(
     worker: _Worker, population: Population, template: BidRequest, exponent: float, count: int
 ) -> list[Exchange]:
-    """Draw the persons of the bids, and have each answered once and checked."""
+    """Draw the bids' persons, and check an answer for each."""
     rng, zipf = Random(1), Zipf(ids_of(population), exponent)
     numbers = [rank // 4 * 10 + rank % 4 for rank in (zipf.rank(rng) for _ in range(count))]
-    # A person's frequency does not depend on its place in the store: ids are hashes.
+    # Ids are hashes: frequency does not depend on the place in the store.
     number_to_request = {n: _about(template, n, population) for n in set(numbers)}
     checked = await check_ours(worker.server, list(number_to_request.values()), population)
     number_to_exchange = dict(zip(number_to_request, checked, strict=True))

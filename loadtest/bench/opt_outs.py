@@ -3,7 +3,7 @@ How fast opt-outs of many persons are recorded and applied: ledger and store, as
 
     one request of many ids      a data subject with all hashes that a partner knows of it
     many persons in a call       a list, as `rtb-segments restrict -` takes it
-    one id a request             a privacy desk, a request after the other
+    one id a request             a privacy desk, in sequence
 
 Figures count acknowledged opt-outs, in ledger, on disk and in the store. They are read back and
 compared.
@@ -71,7 +71,7 @@ async def measure(ids: int, one_by_one: int, ledger_url: str | None) -> list[Mea
     Measure each way, in a store and a ledger of its own.
 
     Args:
-        ids: Ids in requests of `IDS_A_REQUEST`.
+        ids: In requests of `IDS_A_REQUEST`.
         one_by_one: Ids in requests of a single id.
         ledger_url: Of an empty PostgreSQL database; `None` for SQLite in a file.
 
@@ -160,7 +160,6 @@ async def _said(receipt: Awaitable[object]) -> None:
 
 
 async def _check(stores: _Stores, ids: Sequence[Id]) -> None:
-    """Check that every id is opted out in the store, and that its meta says so."""
     meta = await read_meta(stores.redis)
     async with reading(stores.ledger) as conn:
         if meta.opt_outs != await last_seq(conn):

@@ -1,8 +1,8 @@
 """
 The results of a bench, as the block of Markdown in docs/benchmarks.md.
 
-Every number is a median of its rounds; a ratio is of two medians of the same run. Ratios are ours
-to theirs, so below 1 is better, except for requests/s.
+Numbers are medians of their rounds; a ratio is of two medians of the same run, ours to theirs:
+below 1 is better, except for requests/s.
 """
 
 from collections.abc import Mapping, Sequence
@@ -52,7 +52,7 @@ class Target(NamedTuple):
 
 
 class Report(NamedTuple):
-    """A whole run, in the order of the table's rows."""
+    """A whole run, in row order."""
 
     head: Sequence[str]
     name_to_measured: Mapping[str, Measured]
@@ -62,7 +62,7 @@ class Report(NamedTuple):
     notes: Sequence[str] = ()
 
     def targets(self) -> list[Target]:
-        """Return the targets, peers in the order of the issue's table."""
+        """Return the targets, in the peers' order."""
         targets = [
             Target(f"CPU per request, of {name}", self._cpu_of(name), at_most)
             for name, at_most in CPU_OF_PEER.items()
@@ -126,7 +126,7 @@ class Report(NamedTuple):
         return lines
 
     def _driver_bound(self) -> list[str]:
-        """Name servers whose core was idle under wrk: their saturation was not reached."""
+        """Name the servers that wrk did not saturate."""
         return [
             f"{name}: its process had a CPU for only {median(measured.busy):.0%} of the time at"
             " what is called saturation."

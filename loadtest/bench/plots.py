@@ -28,16 +28,9 @@ def plot(
     panels: Sequence[tuple[str, Sequence[Curve]]], x_name: str, path: Path, title: str
 ) -> Path:
     """
-    Draw panels side by side over the same logarithmic x; dotted lines mark the bends.
+    Draw panels (y axis, curves) side by side over the same logarithmic x; return `path`.
 
-    Args:
-        panels: The name of each y axis, and its curves.
-        x_name: The name of the x axis.
-        path: Of the PNG file.
-        title: Above the panels.
-
-    Returns:
-        `path`.
+    Dotted lines mark the bends.
     """
     width, height = _PANEL_INCHES
     figure = Figure(figsize=(width * len(panels), height), layout="constrained")

@@ -4,8 +4,8 @@ How fast a store is published and followed, and how long its files are.
     few histories      persons of one audience list share their memberships, as after few files
     random histories   every person has its own audiences and expiry days: hardly two are equal
 
-Each store is published to a directory for a recipient that sees all audiences, and followed into
-another store. Then every bucket is compared.
+Each store is published for a recipient that sees all audiences, and followed into another store.
+Then every bucket is compared.
 """
 
 import os
@@ -83,7 +83,7 @@ class Measured(NamedTuple):
 
 @dataclass(frozen=True)
 class Published:
-    """A store with persons, and all that publishing it takes."""
+    """A store with persons, and its publisher's needs."""
 
     root: Path
     ledger: AsyncEngine
@@ -110,7 +110,7 @@ class Published:
         return f"file://{self.root}/published"
 
     def publisher(self, options: PublishOptions = _ONCE) -> Publisher:
-        """Return a publisher for a recipient that sees all audiences; starts with a full."""
+        """Return a publisher whose recipient sees all audiences; starts with a full."""
         return Publisher(
             self.ledger,
             self.redis,
@@ -129,13 +129,8 @@ async def published(
     root: Path, histories: str, ids: int, segments_per_id: int
 ) -> AsyncIterator[Published]:
     """
-    Fill a store.
-
-    Args:
-        root: An empty directory.
-        histories: `few` or `random`.
-        ids: Persons, about.
-        segments_per_id: Of each person.
+    Fill a store of about `ids` persons in `root`, an empty directory; `histories`: `few` or
+    `random`.
     """
     async with _source(root / "source", ids) as (ledger, redis):
         numbers = await _make_audiences(ledger, redis, ids)
@@ -149,12 +144,7 @@ async def published(
 
 async def measure(histories: str, ids: int, segments_per_id: int) -> Measured:
     """
-    Publish a store and follow it.
-
-    Args:
-        histories: As of `published`.
-        ids: Likewise.
-        segments_per_id: Likewise.
+    Publish a store as of `published`, and follow it.
 
     Raises:
         NotFollowed: A bucket differs.
@@ -206,7 +196,6 @@ async def _cpu_s(store: Redis) -> float:
 
 @asynccontextmanager
 async def _store(data_dir: Path) -> AsyncIterator[Redis]:
-    """Run a store that keeps nothing on the disk."""
     server = EmbeddedStore(data_dir, is_kept=False)
     await server.start()
     try:
@@ -242,7 +231,6 @@ async def _make_audiences(ledger: AsyncEngine, redis: Redis, ids: int) -> list[i
 
 
 def _records(histories: str, numbers: list[int], segments: int) -> Iterator[bytes]:
-    """Yield packed records without end."""
     rng = Random(1)
 
     def drawn() -> bytes:
@@ -265,7 +253,7 @@ def _records(histories: str, numbers: list[int], segments: int) -> Iterator[byte
 
 
 async def _fill(redis: Redis, ids: int, records: Iterator[bytes]) -> int:
-    """Make every bucket, and return the number of persons."""
+    """Fill every bucket; return the number of persons."""
     meta = await read_meta(redis)
     buckets = 1 << meta.bucket_bits
     a_bucket = ids // buckets

@@ -1,9 +1,9 @@
 """
 The costs of publishing to others: to a write, which notes its buckets, and to a bid's lookup.
 
-    writes    the same merges by turns, while nobody publishes and while somebody does
+    writes    the same merges by turns, unpublished and published
     lookups   of one id, one at a time, by another process, in ms: alone, during a sweep, and
-              while a full is made in the background
+              during a full in the background
 """
 
 import asyncio
@@ -37,7 +37,7 @@ _AT_LEAST_S: Final = 3.0
 
 
 class WriteCost(NamedTuple):
-    """A kind of write, while published, by the same write while not."""
+    """A published write's cost, by the same write's unpublished."""
 
     kind: str
     wall: float
@@ -100,7 +100,7 @@ async def _ratio(
 
 
 async def lookup_latencies(made: Published) -> dict[str, list[float]]:
-    """Measure lookups in ms: alone, during a sweep, during a full."""
+    """Measure lookups in ms."""
 
     async def alone() -> None:
         return None
@@ -161,7 +161,7 @@ def _probe(line: Connection, socket: str, bucket_bits: int) -> None:
 
 
 async def measure(ids: int, segments_per_id: int) -> tuple[dict[str, list[float]], list[WriteCost]]:
-    """Measure lookups first, as the writes leave another store behind."""
+    """Measure lookups first, as the writes change the store."""
     with tempfile.TemporaryDirectory(prefix="publish-") as folder:
         async with published(Path(folder), "random", ids, segments_per_id) as made:
             return await lookup_latencies(made), await write_costs(made, ids)

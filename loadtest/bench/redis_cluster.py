@@ -1,8 +1,7 @@
 """
 A temporary Redis Cluster on this machine: three masters, and a replica of each.
 
-The servers are the embedded store's, with its settings; `redis-cli --cluster create` makes a
-cluster of them, as an operator would.
+The servers are the embedded store's, with its settings, joined by `redis-cli --cluster create`.
 """
 
 import asyncio
@@ -41,11 +40,7 @@ class Made(NamedTuple):
 @asynccontextmanager
 async def cluster(directory: Path, redis_cli: str) -> AsyncIterator[Made]:
     """
-    Run an empty cluster in a directory.
-
-    Args:
-        directory: The cluster's own; it is left there.
-        redis_cli: By path.
+    Run an empty cluster in a directory, which is left there.
 
     Raises:
         NotMade: The cluster did not form.

@@ -26,7 +26,7 @@ _KEY_PREFIX = b"seg:"
 
 @dataclass(frozen=True)
 class Rows:
-    """A number of different hashes, the same ones for the same seed."""
+    """Different hashes, reproducible by seed."""
 
     count: int
     seed: int = 1

@@ -1,11 +1,11 @@
 """
 Requests per second at saturation, by `wrk`.
 
-The driver and the store share a core, which must not saturate. Measured in CPU microseconds a
-request, amid other work on the machine: 24 our own driver and 20 `wrk`; the store 8 for ours, which
-looks up many persons at once, and 15 to 20 for Go and nginx; on the other core 54 ours, 52 to 65
-Go's fasthttp, 85 to 100 nginx. So either driver outruns every server, but not the floor. `busy` is
-the share of its core that a server had; an unsaturated server's figure is the driver's.
+Driver and store share a core, which must not saturate. CPU microseconds a request, amid other work:
+24 our own driver and 20 `wrk`; the store 8 for ours, which looks up many persons at once, and 15 to
+20 for Go and nginx; on the other core 54 ours, 52 to 65 Go's fasthttp, 85 to 100 nginx. So either
+driver outruns every server, but not the floor. `busy` is a server's share of its core; an
+unsaturated server's figure is the driver's.
 
 `wrk` does not read answers, so received bytes are compared with expected ones: late answers are
 shorter.
@@ -58,7 +58,7 @@ async def saturate(
     Send requests as fast as they are answered, on several connections.
 
     Args:
-        server: Running; the driver runs on the CPU that this thread is pinned to.
+        server: Running; the driver runs on this thread's CPU.
         exchanges: Requests to send in turn, with their answers.
         connections: Kept alive; a single request in flight on each.
         seconds: The duration.

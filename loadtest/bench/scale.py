@@ -8,10 +8,10 @@
     connections           1-1,000
     bytes per id          beside plain layouts, against segments per person (layouts.py)
 
-Each round measures each point, CPU in a closed loop on 32 connections and latency in an open loop
-at `RATE_PER_S`, far from saturation; medians of the rounds are drawn. Other quantities are those of
-`bench`: one id, 5 segments, 2.8 KB, 32 connections. Only the deadline is longer: the last sweep
-ends with a thousand requests in flight, more than 20 ms of work.
+Each round measures each point: CPU in a closed loop on 32 connections, and latency in an open loop
+at `RATE_PER_S`, far from saturation. Other quantities are those of `bench`: one id, 5 segments, 2.8
+KB, 32 connections. Only the deadline is longer: a thousand requests in flight are more than 20 ms
+of work.
 """
 
 import asyncio
@@ -86,17 +86,13 @@ class _Asked(NamedTuple):
 
 def scale(extent: Extent, output: Path) -> str:
     """
-    Measure, draw, and return the tables.
-
-    Args:
-        extent: The size of the measurement.
-        output: A directory for the PNG files; created if absent.
+    Measure, draw PNG files into `output`, which is created if absent, and return the tables.
 
     Raises:
         loadtest.bench.checks.WrongAnswers: An answer is wrong.
     """
     output.mkdir(parents=True, exist_ok=True)
-    # A thousand connections at each end: the servers inherit the limit.
+    # The servers inherit the limit.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _OPEN_FILES if most == resource.RLIM_INFINITY else min(_OPEN_FILES, most)
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
@@ -215,7 +211,7 @@ async def _persons(extent: Extent) -> Sweep:
 
 
 async def _until_at_rest(redis: Redis) -> None:
-    """Wait until the store has rewritten its log after so many writes."""
+    """Wait for the end of the store's log rewriting."""
     while True:
         doing = await redis.info("persistence")
         if not (doing["aof_rewrite_in_progress"] or doing["aof_rewrite_scheduled"]):

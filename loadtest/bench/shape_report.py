@@ -1,8 +1,8 @@
 """
 The table of `python -m loadtest shapes`, as in docs/benchmarks.md.
 
-Every number is a median of the rounds. So is a ratio: of each round's two turns, which follow each
-other, so that a slow minute of the machine meets both.
+Numbers are medians of the rounds; so are ratios, of each round's two turns: a slow minute of the
+machine meets both.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ GRPC = "grpc"
 
 OF_FAST_BENCH, OF_FAST, OF_JSON = 0.5, 0.6, 0.9
 ADDED_US: Mapping[str, float] = {"gzip-in": 5.0, "gzip-out": 10.0, "tls": 4.0}
-"""Shapes that are the bench's request sent in another way, and how much CPU that may add."""
+"""Shapes that send the bench's request in another way, and their limit of added CPU."""
 
 _BENCH = "bench"
 
@@ -79,7 +79,7 @@ class Report(NamedTuple):
 
 
 def at_most(name: str) -> float:
-    """Return a row's target: its ratio is to be at most so much."""
+    """Return the upper bound of a row's ratio."""
     return {_BENCH: OF_FAST_BENCH, GRPC: OF_JSON}.get(name, OF_FAST)
 
 

@@ -3,9 +3,9 @@
 
 All servers run at once, pinned to the same CPU; `wrk` and store have another. Shapes and servers
 take turns, so that a slow minute of the machine meets all of a round. First, `CHECKED` answers of
-each shape must be right and the peer's the same, and the same again of odd consent strings. Over
-TLS each is another process with the same certificate; which cipher is taken is the servers' own
-choice. A bid by gRPC has no peer in Go: its row is ours by gRPC to ours in JSON, both by `h2load`.
+each shape must be right and the peer's the same, also of odd consent strings. Over TLS each is
+another process with the same certificate; the servers choose the cipher. A bid by gRPC has no peer
+in Go: its row is ours by gRPC to ours in JSON, both by `h2load`.
 """
 
 import tempfile
@@ -60,7 +60,7 @@ class Extent(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """A shape, and for each server what is sent to it and how it answers."""
+    """A shape, and each server's requests and answers."""
 
     shape: Shape
     exchanges: Mapping[Server, Sequence[Exchange]]
@@ -188,7 +188,7 @@ class _Run:
 
 
 def certificate(directory: Path) -> tuple[Path, Path]:
-    """Write a certificate for this host and its key, both of P-256, and return the files."""
+    """Write a certificate for this host and its key, both of P-256; return the files."""
     cert, key = directory / "tls.pem", directory / "tls.key"
     issued = trustme.CA().issue_cert(HOST)
     cert.write_bytes(b"".join(pem.bytes() for pem in issued.cert_chain_pems))

@@ -2,9 +2,9 @@
 The shapes of bids that exchanges send, each a row of `python -m loadtest shapes`.
 
 A shape is a request and a way to send it. Each request is made from its number, about a person of
-`loadtest.population`, so its answer is judged as in any load test. `Shape.odd` makes requests whose
-consent strings are any of the IAB's encoders, or damaged: ours and the peer's answers must be equal
-there, too.
+`loadtest.population`, so its answer is judged as in any load test. To `Shape.odd` requests, whose
+consent strings are any of the IAB's encoders, or damaged, ours and the peer's answers must be
+equal.
 
     bench            2.8 KB, one id, five segments, `us_privacy`: the request of `bench`
     eu-app           an app under GDPR: TC string, `ifa`, `dnt`, foreign eids with `uids.ext`
@@ -54,8 +54,8 @@ Shapes and their shares of the mix.
 No public corpus has bid requests with consent strings. Of the pages in the HTTP Archive's crawl
 that have a framework of the IAB, 43 % have only the TCF's, 28 % only the US one, 29 % both (Web
 Almanac 2024, "Privacy": 4.2 % of all pages, 3.3 %, and 5.8 % with either); with half of the last
-for each, 57.5 % of the identified bids are Europe's. The shares of strangers and of bids without an
-id are those of `loadtest.traffic`, an assumption.
+for each, 57.5 % of the identified bids are Europe's. Other shares are those of `loadtest.traffic`,
+an assumption.
 """
 
 _KNOWN_OF_TEN, _IDS = 5, 10
@@ -75,7 +75,7 @@ class Shape(NamedTuple):
     """Draws fields of a request with any consent string."""
 
     def request(self, traffic: Traffic, index: int) -> BidRequest:
-        """Return a request that its own signals permit; the same for the same index."""
+        """Return a request that its own signals permit."""
         return self.make(traffic, Random(f"{traffic.seed}:{self.name}:{index}"), index)
 
     def odd(self, traffic: Traffic, index: int) -> BidRequest | None:
@@ -154,7 +154,7 @@ def _ten_ids(traffic: Traffic, rng: Random, index: int) -> BidRequest:
 
 
 def _unknown_id(traffic: Traffic, rng: Random, index: int) -> BidRequest:
-    # The last digit makes it a person known by SHA-256.
+    # The last digit means SHA-256.
     stranger = rng.randrange(traffic.population.ids, 10**9) // 10 * 10 + 10
     draft = plain_draft(rng, index, [email_hash(stranger, "sha2")])
     return _of((stranger,), rng, index, draft)
@@ -215,7 +215,7 @@ def _damaged(rng: Random, text: str) -> str:
 
 @cache
 def permitting_tc() -> list[str]:
-    """Return the TC strings by which we may enrich, by default."""
+    """Return the TC strings that permit us by default."""
     vendor = RtbSettings().pipeline_options.consent.vendor
     return [
         text
@@ -226,7 +226,7 @@ def permitting_tc() -> list[str]:
 
 @cache
 def permitting_national() -> list[str]:
-    """Return the GPP strings of one section, the national one, by which we may enrich."""
+    """Return the GPP strings with only a national section that permit us."""
     return [
         text
         for text, ids in _gpp_strings()
@@ -254,7 +254,7 @@ def _gpp_strings() -> list[tuple[str, list[int]]]:
 
 
 def _vectors(name: str) -> list[bytes]:
-    """Return the lines of a file of the IAB's encoders; see `tests/rtb/consent/vectors`."""
+    """Return the lines of a file of `tests/rtb/consent/vectors`."""
     return gzip.decompress((_VECTORS / name).read_bytes()).splitlines()
 
 

@@ -1,4 +1,4 @@
-"""What the measurements of shapes, rates and tails share: a seeded store, and servers beside it."""
+"""A seeded store, and servers beside it, shared by the measurements of shapes, rates and tails."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -43,11 +43,7 @@ async def staged(
     """
     Seed a store and stop all in the end; servers have a CPU, driver and store another.
 
-    Args:
-        directory: Empty; outlives the servers.
-        ids: Persons in the store.
-        deadline: Of the peer.
-        more_ids: To make room for, besides.
+    `directory` outlives the servers, `deadline` is the peer's, `more_ids` reserves room.
 
     Raises:
         NotPossible: The peer can't be built.

@@ -1,8 +1,7 @@
 """
 A store of persons with an exact number of segments, for the sweeps of `scale`.
 
-Unlike in `loadtest.population`, all persons are alike, so that costs at two points of a sweep
-differ only by the swept quantity.
+Unlike in `loadtest.population`, all persons are alike: costs differ only by the swept quantity.
 """
 
 import hashlib
@@ -40,7 +39,7 @@ _IDS_AT_ONCE = 500_000
 
 
 class Stock:
-    """A store with `MOST_SEGMENTS` audiences, to put persons into."""
+    """A store with `MOST_SEGMENTS` audiences."""
 
     def __init__(self, writer: Writer, changes: Sequence[Change]) -> None:
         self._writer = writer
@@ -48,7 +47,7 @@ class Stock:
 
     async def put(self, ids: npt.NDArray[np.uint8], segments: int) -> None:
         """Make persons, an array of shape (n, 16), members of the first audiences."""
-        # In bucket order, so that each bucket is written once, as the loader does.
+        # In bucket order, as by the loader: each bucket is written once.
         order = np.argsort(ids[:, :4].copy().view(">u4")[:, 0], kind="stable")
         for start in range(0, len(ids), _IDS_AT_ONCE):
             part = ids[order[start : start + _IDS_AT_ONCE]]
@@ -96,7 +95,7 @@ def crowd(count: int, seed: int = 1) -> npt.NDArray[np.uint8]:
 
 
 def requests_of(hashes: Sequence[str], ids_each: int, size_bytes: int) -> list[BidRequest]:
-    """Return requests that name this many persons each, every person once."""
+    """Return requests that name `ids_each` persons, every person once."""
     return [
         BidRequest(
             index,
@@ -112,7 +111,7 @@ def requests_of(hashes: Sequence[str], ids_each: int, size_bytes: int) -> list[B
 
 async def asked(server: Server, requests: Sequence[BidRequest], segments: int) -> list[Exchange]:
     """
-    Send requests, and check that each answer adds exactly this many segments.
+    Send requests, and check the number of segments that each answer adds.
 
     Raises:
         WrongAnswers: An answer does not.

@@ -1,5 +1,3 @@
-"""Stores that begin empty, in their own directory, and their costs."""
-
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -6,10 +6,10 @@ bids/s and at 30 and 60 % of their own saturation (by `wrk`):
 
     quiet    nothing else is at work
     stall    the store's process is stopped for a second from the first bid on (SIGSTOP, SIGCONT)
-    load     a loader merges files of `Extent.rows` other persons into the same store meanwhile
+    load     a loader merges files of `Extent.rows` other persons into the same store
 
-A bid is late after 20 ms, and passes through. Latency counts from when a bid was due. Driver and
-store share a CPU; so does the loader, which would otherwise take the servers' own.
+A bid is late after 20 ms, and passes through. Latency counts from a bid's due time. Driver, store
+and loader share a CPU.
 """
 
 import os
@@ -88,7 +88,6 @@ class _Run:
         self._store_pid = 0
 
     async def find_rates(self) -> None:
-        """Saturate each server."""
         self._store_pid = int((await self._stage.redis.info("server"))["process_id"])
         for server, exchanges in self._asked.items():
             most = await saturation.saturate(
@@ -104,12 +103,10 @@ class _Run:
             ]
 
     def quiet(self, number: int) -> None:
-        """Ask each server at each of its rates; `number` is the round's."""
         for server, rate, rate_per_s in self._rates:
             self._note(QUIET, rate, server, self._tail(server, rate_per_s, number))
 
     def stalled(self, number: int) -> None:
-        """Likewise, with a stall of the store in each run."""
         for server, rate, rate_per_s in self._rates:
             os.kill(self._store_pid, signal.SIGSTOP)
             resume = threading.Timer(STALL_S, os.kill, (self._store_pid, signal.SIGCONT))
@@ -122,10 +119,10 @@ class _Run:
 
     async def loaded(self, number: int, load: Load) -> None:
         """
-        Likewise, while files are loaded.
+        Measure while files are loaded.
 
         Raises:
-            WrongAnswers: A file was loaded before a run had ended, again and again.
+            WrongAnswers: Every load was shorter than its run.
         """
         for server, rate, rate_per_s in self._rates:
             for _ in range(TRIES):

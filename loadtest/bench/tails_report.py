@@ -12,7 +12,7 @@ QUIET, STALL, LOAD = "quiet", "stall", "load"
 STALLED_RATE, STALLED_P99_MS = "10,000/s", 30.0
 LOADED_RATE, LOADED_OF_QUIET = "2,000/s", 3.0
 BUSY_MS = 1.0
-"""A driver that holds bids up for so long at rest shows other work, and its rate has no verdict."""
+"""A driver that delays bids so long at rest shows other work: its rate has no verdict."""
 
 
 class Extent(NamedTuple):

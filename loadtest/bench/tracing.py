@@ -2,15 +2,14 @@
 `python -m loadtest tracing`: the CPU that OpenTelemetry costs a bid, off and on.
 
     off          without `SEGMENTS_OTLP_URL`, the default
-    off again    likewise, as another process: what differs from `off` is noise
+    off again    likewise, as another process: the difference from `off` is noise
     on           metrics and one bid in `EVERY` traced, to a collector that answers
 
 All three bid listeners run at once, each with a worker, pinned to one CPU; driver (h2load), store
-and collector have another. In each round they are driven in turns, forward and then backward, with
-the same bid, in JSON and by gRPC, and only listeners of the same round are compared: the speed of a
-shared machine changes from round to round. CPU is the worker's, in all its threads, so the exports
-are in it. The supervisor, which exports the metrics, is shown apart: its cost is of time, not of
-bids.
+and collector have another. A round drives them in turns, forward and then backward, with the same
+bid, in JSON and by gRPC, and is compared only with itself: a shared machine's speed varies. CPU is
+the worker's, in all its threads, so it includes the exports. The supervisor exports the metrics at
+a cost of time, not of bids, and is shown apart.
 """
 
 import tempfile
@@ -77,7 +76,7 @@ Costs = Mapping[str, Sequence[float]]
 
 
 class Measured(NamedTuple):
-    """What was found."""
+    """The results."""
 
     form_to_costs: Mapping[str, Costs]
     supervisor_shares: Mapping[str, float]  # of a core, by listener

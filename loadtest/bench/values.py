@@ -1,8 +1,7 @@
 """
 JSON by value: compares answers that may be spelled differently.
 
-Numbers are read as floats; keys have no order, nor do the entries of `data` and `segment`, whose
-order has no meaning.
+Numbers are floats; keys have no order, nor do the entries of `data` and `segment`.
 """
 
 import json

@@ -1,10 +1,9 @@
 """
 `python -m loadtest workers`: the gain of a second worker on this machine.
 
-Driver and store share the workers' cores, so on two cores throughput can't double. The workers' CPU
-per request shows whether more cores would double it: if constant, a second worker is a second
-service. So both are measured, and each process's share of the machine, in turns of one worker and
-of two.
+Driver and store share the workers' cores, so on two cores throughput can't double. If the workers'
+CPU per request is constant, more cores would double it. So both are measured, and each process's
+share of the machine, in turns of one worker and of two.
 """
 
 import os
@@ -34,7 +33,7 @@ REQUEST_BYTES = 2_800
 _COUNTS = (1, 2)
 _HITS = 256
 _WARM_UP = 2_000
-# Longer deadlines: a worker delayed on a crowded machine must still do the work.
+# Longer deadlines: on a crowded machine a worker must still do the work.
 _VARIABLES = {"RTB_DEADLINE_CAP_MS": "1000", "RTB_TMAX_SHARE": "1"}
 
 Say = Callable[[str], None]
@@ -56,13 +55,7 @@ class _Side:
 
 def workers(*, ids: int, requests: int, rounds: int, say: Say) -> None:
     """
-    Run the benchmark, and print the table.
-
-    Args:
-        ids: Persons in the store.
-        requests: To each listener in a round.
-        rounds: Turns of each listener.
-        say: Takes a line for each step.
+    Run the benchmark, and print the table; `requests` go to each listener in a round.
 
     Raises:
         loadtest.bench.checks.WrongAnswers: A listener does not keep the contract.

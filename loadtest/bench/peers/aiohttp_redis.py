@@ -92,12 +92,7 @@ class Catalog:
 
 
 class Lookups:
-    """
-    Where the ids of a question are in the store.
-
-    Args:
-        bucket_bits: Of the store.
-    """
+    """Places in a store of `bucket_bits` of a question's ids."""
 
     def __init__(self, bucket_bits: int) -> None:
         self._bucket_bits = bucket_bits
@@ -107,7 +102,7 @@ class Lookups:
         return [("HGET", bucket_key(bucket_of(i, self._bucket_bits)), field_of(i)) for i in ids]
 
     async def found(self, redis: Redis, ids: list[Id]) -> list[bytes | None]:
-        """Ask for the records of the ids, in one round trip."""
+        """Return the records of the ids, from one round trip."""
         commands = self.commands(ids)
         if len(commands) == 1:
             return [await redis.execute_command(*commands[0])]  # type: ignore[no-untyped-call] # redis-py
@@ -120,7 +115,7 @@ class Lookups:
 def shown(
     found: list[bytes | None], audiences: Mapping[int, Audience]
 ) -> dict[int, Audience] | None:
-    """Return the audiences to show of a person, by number; `None`: opted out of all."""
+    """Return a person's audiences to show, by number; `None`: opted out of all."""
     records = [record.unpack(value) for value in found if value is not None]
     opted_out = {o.account_id for r in records for o in r.opt_outs}
     if record.EVERYONE in opted_out:
@@ -138,7 +133,7 @@ def shown(
 
 
 class Enricher:
-    """The handlers of the service, and their state between requests."""
+    """The service's handlers and state."""
 
     def __init__(self, redis: Redis, bucket_bits: int, catalog: Catalog, budget: Budget) -> None:
         self.redis = redis
@@ -184,7 +179,7 @@ class Enricher:
         return _answer(orjson.dumps(bid_request), "enriched")
 
     async def follow_catalog(self, app: web.Application) -> Any:
-        """Keep the catalog fresh while the application runs; an aiohttp cleanup context."""
+        """Keep the catalog fresh; an aiohttp cleanup context."""
 
         async def follow() -> None:
             while True:
@@ -246,7 +241,7 @@ def ids_of_uid(source: str, uid: str, ext: Json, is_child: bool) -> Iterator[Id]
 
 
 def usable(make: Callable[..., Id], *text: str) -> Iterator[Id]:
-    """Yield an identifier's id, unless the identifier is unusable."""
+    """Yield an identifier's id, if usable."""
     try:
         yield make(*text)
     except UnusableId:
@@ -286,7 +281,7 @@ def _strip(bid_request: Json) -> bool:
 
 
 def _inject(bid_request: Json, shown: Mapping[int, Audience]) -> bool:
-    """Append segments to `user.data`, one `Data` per partner; tell whether any was new."""
+    """Append segments to `user.data`, one `Data` per partner; tell whether any is new."""
     by_partner: dict[str, list[Audience]] = {}
     for _, audience in sorted(shown.items()):
         by_partner.setdefault(audience.partner_id, []).append(audience)
@@ -314,7 +309,7 @@ def _inject(bid_request: Json, shown: Mapping[int, Audience]) -> bool:
 
 
 async def _application(store_url: str, budget: Budget) -> web.Application:
-    # The request's deadline bounds each call; a second timeout would only cost.
+    # The request's deadline bounds each call.
     redis = Redis.from_url(store_url, max_connections=64, socket_timeout=None)
     meta = await read_meta(redis)
     catalog = Catalog(await read_catalog(redis))

@@ -5,19 +5,15 @@ The peers: how each is built, started and compared, or why it can't run here.
     nginx + Lua + cjson            peers/nginx/
     Go net/http + encoding/json    peers/go/src/stdlib/
     Go fasthttp + gjson            peers/go/src/fast/
-
-and of the ARTF door
-
-    grpcio, grpcio.aio             peers/grpcio_redis.py
+    grpcio, grpcio.aio             peers/grpcio_redis.py: the ARTF door
 
 All keep the contract of `peers/aiohttp_redis.py`: the same ids, refusals, answers and lookup in the
 same store over its unix socket, a catalog refreshed by version, 400 for malformed JSON. Those in Go
-also decode TC and GPP strings, which the others refuse unread, and fasthttp's takes and gives gzip
-and TLS. Each is tuned as its author would: connections are pooled, nothing is logged, per-audience
-work is done in advance, and servers with threads or workers have one each, for the single core.
+also decode TC and GPP strings, which the others refuse unread; fasthttp's has gzip and TLS. Each is
+tuned as its author would: pooled connections, no log, per-audience work in advance, and one thread
+or worker for the single core.
 
-A peer whose tools are missing becomes a `Skipped`, which names them and appears in the table: no
-peer is left out silently.
+A peer whose tools are missing becomes a `Skipped`, shown in the table.
 """
 
 import getpass
@@ -66,7 +62,7 @@ class Deadline(NamedTuple):
 
 
 class Tools(NamedTuple):
-    """Places of the peers' tools and libraries, as on Debian."""
+    """The peers' tools and libraries, as on Debian."""
 
     path: str = os.environ.get("PATH", "") + ":/usr/sbin"
     go: Path = Path(sys.executable).with_name("go")
@@ -85,11 +81,11 @@ class Peer(NamedTuple):
     env: Mapping[str, str] = {}
     answering_pid: Callable[[int], int | None] = lambda pid: pid
     survives: Callable[[bytes], bool] = lambda _: True
-    """Tells whether the peer can read a body without losing a value; others are not compared."""
+    """Tells whether the peer reads a body without loss; others are not compared."""
 
     async def start(self, servers: Servers) -> Server:
         """
-        Start the peer among other servers.
+        Start the peer.
 
         Raises:
             NotReady: The peer ended, or did not listen in time.
@@ -123,12 +119,7 @@ def peers(
     """
     Build all peers that can be built here, in the order of `NAMES`.
 
-    Args:
-        directory: For the built programs; it must outlive the peers.
-        store_url: The store's, `unix:///PATH`.
-        deadline: Of every peer.
-        names: The wanted peers.
-        tools: To build them with.
+    `directory` takes the built programs, and must outlive the peers; `store_url` is `unix:///PATH`.
     """
     options = [
         *("--store-url", store_url),
@@ -226,7 +217,7 @@ def _go(
         if not (tools.go_libraries / "src" / library).exists():
             return Skipped(name, f"Debian's {debian} is not installed")
     program = directory / f"peer-{package}"
-    # Debian's libraries, older than Go's modules: found by path, without downloads.
+    # Debian's libraries: found by path, without downloads.
     env = os.environ | {
         "GO111MODULE": "off",
         "GOPATH": f"{_GO_SOURCES}:{tools.go_libraries}",
@@ -272,6 +263,6 @@ def _run(
 
 
 def _first_line(text: str) -> str:
-    """Return the first informative line; Go's output begins with the name of the package."""
+    """Return the first informative line; Go's first is the package's name."""
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     return lines[0] if lines else "it failed and did not say why"

@@ -70,7 +70,7 @@ class Door:
         self.catalog = catalog
 
     def ask(self, message: Any) -> Asked | Answer:
-        """Decide what to look up, or answer at once."""
+        """Decide which ids to look up, or answer at once."""
         audiences = self.catalog.recipients.get(message.originator.id)
         if audiences is None:
             return self.nothing(message, "malformed")
@@ -123,7 +123,6 @@ def _ids(bid_request: Any) -> Iterator[Id]:
 
 
 def _refuses(bid_request: Any) -> bool:
-    """Tell whether the request forbids enrichment, as `aiohttp_redis` does."""
     regs, user = bid_request.regs, bid_request.user
     if regs.coppa or bid_request.device.lmt or regs.ext.gpc == "1":
         return True

@@ -1,24 +1,4 @@
-"""
-`python -m loadtest`: traffic against a running service, and its costs.
-
-    seed         put a known population into the store
-    run          send requests and check every answer, with Locust
-    accept       the acceptance run of hosts: 1,000 requests/s, and a verdict
-    bench        CPU, requests/s and latency beside the floor and four peers
-    shapes       CPU of each shape of a bid that exchanges send, beside Go's fasthttp
-    low-rates    CPU of a bid at 500 to 10,000/s, likewise
-    tails        p50 to p99.9 at rest, beside a load and through a stall of the store
-    calls        CPU of a bid over gRPC beside JSON and grpcio's servers
-    tracing      the CPU that OpenTelemetry costs a bid, off and on
-    scale        CPU and latency as work grows, in tables and PNG files
-    workers      the gain of a second worker on this machine
-    load-bench   rows per second of a delivered file beside `redis-cli --pipe`
-    cache        the near cache's savings in worker and store, and its costs
-    optouts      how fast opt-outs are recorded and applied
-    publishing   how fast a store is published and followed, and the length of its files
-    soak         every answer judged while faults are injected and persons change
-    demo         the whole service with an audience to try it on
-"""
+"""`python -m loadtest`: traffic against a running service, and its costs; `--help` has the list."""
 
 import asyncio
 import os

@@ -118,7 +118,7 @@ class Measured:
 def accept_own(
     plan: Plan, population: Population, *, workers: int, say: Callable[[str], None]
 ) -> bool:
-    """Run against our own service and store, and print the verdict."""
+    """Run against our own service; see `accept`."""
     with tempfile.TemporaryDirectory(prefix="rtb-accept-") as directory:
         variables = VARIABLES if plan.is_grpc else {}
         service = Service(Path(directory), population.ids, workers, variables)
@@ -138,7 +138,7 @@ def accept(
     pids: Collection[int] = (),
 ) -> bool:
     """
-    Run against a seeded service, and print the verdict.
+    Run against a seeded service, print the verdict, and return whether all limits hold.
 
     Args:
         plan: The load and its limits.
@@ -146,9 +146,6 @@ def accept(
         population: The seeded persons.
         say: Prints progress.
         pids: The service's processes, if they run here: their CPU is shown.
-
-    Returns:
-        Whether all limits hold.
 
     Raises:
         loadtest.open_loop.NotAnswered: The service can't be connected to, or stopped answering.

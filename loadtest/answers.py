@@ -5,7 +5,7 @@ Unchanged parts are compared as spelled: `1.10` is not `1.1`, and a moved key is
 enriched request may lose white space between values; any other must keep its bytes.
 
 A request that passes through for want of time or of a store is late, not wrong: its outcome header
-says so, and its body must be as it came. Each test limits late answers.
+says so, and its body must be untouched. Each test limits late answers.
 
 Messages quote no body, but name the request's index.
 """
@@ -104,7 +104,6 @@ def _refuse(name: str) -> object:
 
 
 def _fault_of_untouched(request: BidRequest, body: bytes) -> str:
-    """Describe how an answer differs from a request that should only have been stripped."""
     if body == request.body:
         return "user.ext.hashes left with it" if request.is_stripped else ""
     if not request.is_stripped:
@@ -136,7 +135,6 @@ def _fault_of_enriched(
 def _fault_of_data(
     came: list[object], answered: list[object], segments: Mapping[str, frozenset[str]]
 ) -> str:
-    """Describe how `user.data` differs from the original with our segments."""
     due = {partner: set(ids) for partner, ids in segments.items()}
     for before, after in zip(came, answered, strict=False):
         wanted = due.pop(_id(before), None) if _is_of_our_taxonomy(before) else None
@@ -208,7 +206,7 @@ def _data(request: object) -> list[object]:
 
 
 def _without_data(request: object) -> object:
-    """Remove `user.data`, and a `user` that holds nothing else."""
+    """Remove `user.data`, and a `user` left empty."""
     user = _Object(item for item in _pairs(_fields(request).get("user")) if item[0] != "data")
     return _Object(
         (key, user if key == "user" else value)

@@ -1,9 +1,8 @@
 """
 Calls of gRPC in an open loop: `loadtest.open_loop` over HTTP/2, some streams on each connection.
 
-The package h2 takes some 150 µs of CPU a call: too much for a bench (loadtest/bench/h2load.py), but
-not at 1,000 calls a second, though part of the measured latency. A call has the ARTF reference
-host's time-out, 100 ms.
+The package h2 takes some 150 µs of CPU a call: too much for a bench (loadtest/bench/h2load.py), not
+for 1,000 calls a second. A call has the ARTF reference host's time-out, 100 ms.
 """
 
 import socket
@@ -57,7 +56,7 @@ def call_loop(
     Args:
         address: Host and port of the service.
         sent: Bodies of calls, sent in turn.
-        due_ns: When each call is due, from the start, ascending.
+        due_ns: From the start, ascending.
 
     Returns:
         A sample for each call, as `open_loop`; its answer is as of `text_of`.

@@ -1,8 +1,8 @@
 """
 Delivers a file of hashes to the ingest on behalf of the persons' partner.
 
-As from a door, metadata names partner and order, a blob keeps the file, and a job waits for a
-loader, which the caller knows.
+As from a door, metadata names partner and order, a blob keeps the file, and a job waits for the
+caller's loader.
 """
 
 import hashlib

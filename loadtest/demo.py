@@ -1,9 +1,8 @@
 """
 `make run`: the whole service on this machine, with some audiences to try it on.
 
-The demo takes no short cuts: partner, recipient, files and logins go through an operator's
-commands, and the printed command line was first sent to the service. A file fails and another is
-held, to show on the console.
+Partner, recipient, files and logins go through an operator's commands, and the printed command line
+was first sent to the service. A file fails and another is held, to show on the console.
 """
 
 import asyncio
@@ -41,7 +40,7 @@ async def demo() -> int:
     Run `rtb-segments up`, load the demo audience, and stay until stopped.
 
     Returns:
-        The exit status for the shell: 0 after Ctrl-C or SIGTERM.
+        The exit status: 0 after Ctrl-C or SIGTERM.
     """
     segments, rtb = read_settings(Settings), read_settings(RtbSettings)
     # The last file below removes more of its audience, and is held.
@@ -135,7 +134,7 @@ async def _deliver(
 
 
 async def _add_logins(kept: Path) -> None:
-    """Add a login for each role of the console, under a password of this machine's own."""
+    """Add a login for each role of the console, under a drawn password."""
     password = secrets.token_urlsafe(12)
     stdin = f"{password}\n".encode()
     options = ("--show-code", "--password-stdin")
@@ -153,7 +152,7 @@ async def _add_logins(kept: Path) -> None:
 
 
 def _console(settings: Settings) -> str:
-    """Return what a person needs to open the console; empty if `up` leaves it out."""
+    """Return how to open the console; empty if `up` leaves it out."""
     kept = settings.data_dir / "demo" / _LOGINS
     if not settings.is_console_up or not kept.exists():
         return ""
@@ -186,7 +185,7 @@ async def _run(*arguments: str, stdin: bytes = b"", may_fail: bool = False) -> s
 
 async def _bid(url: str, body: str) -> str:
     """
-    Bid until the service has read the new catalog, which takes up to a second.
+    Bid until the service has read the new catalog: up to a second.
 
     Raises:
         TimeoutError: The service does not enrich the request.

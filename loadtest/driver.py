@@ -1,15 +1,13 @@
 """
 The load driver of the bench: cheap, with exact counts.
 
-Each connection sends the next request when the answer is complete, like an exchange with keep-alive
+Each connection sends the next request after the complete answer, like an exchange with keep-alive
 connections, without pipelining. The driver shares the measured machine's CPU: requests are bytes
 before the clock starts, and an answer costs a search for the end of its header and two fields.
 
 `ask` first sends requests sequentially, for `loadtest.answers` to judge. Under load each answer
 must repeat that first answer's status, outcome and length, or have a late outcome, which is
-counted.
-
-`wrk` sends more and checks less, and may not be installed.
+counted. `wrk` sends more and checks less, and may not be installed.
 """
 
 import asyncio
@@ -107,8 +105,8 @@ async def drive(
     Send `count` requests, in parallel on all connections.
 
     Args:
-        host: The server's host.
-        port: The server's port.
+        host: The server's.
+        port: The server's.
         exchanges: Requests to send in turn, with their answers.
         connections: Kept alive; a single request in flight on each.
         count: Answers to wait for in all.
@@ -143,8 +141,6 @@ async def drive(
 
 
 class _Load:
-    """The connections' shared state: the next request, and the progress."""
-
     __slots__ = ("_exchanges", "_left", "_turn", "answered", "count", "done", "late")
 
     def __init__(

@@ -2,7 +2,7 @@
 The parts of a bid request that enrichment must not touch.
 
 They make requests realistic in size and shape, with oddities of legal JSON and of exchanges'
-traffic. Numbers keep their spelling (`1.10`, `1e3`, thirty digits), strings their escapes.
+traffic: numbers with their spelling (`1.10`, `1e3`, thirty digits), strings with escapes.
 """
 
 from random import Random

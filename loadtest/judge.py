@@ -2,7 +2,7 @@
 Judges whole answers, if possible by comparison with right ones.
 
 A judgement in full by `loadtest.answers` costs more CPU than the service's answer. So an answer
-that equals a right one in every byte, head and body, is not judged again.
+equal to a right one in every byte is not judged again.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ NO_WAVE = -1
 
 
 class Due(NamedTuple):
-    """A request as sent, and its expectations: before its wave of changes, and after it."""
+    """A request as sent, and its expectations before and after its wave."""
 
     request: BidRequest
     sent: bytes
@@ -67,7 +67,7 @@ class Judge:
 
     def __init__(self, dues: Sequence[Due]) -> None:
         self.usual: list[bytes] = [b""] * len(dues)
-        """The right answer to each request with a single expectation; empty until known."""
+        """The right answer to each request of a single expectation; empty until known."""
 
         self.in_full = 0
         """The number of answers judged in full."""

@@ -4,10 +4,9 @@ Locust users that send generated requests and check every answer.
     python -m loadtest seed --ids 100000
     python -m loadtest run --headless -u 20 -r 20 -t 30s --host URL --ids 100000
 
-A wrong answer is a failure, whatever its status; failures of a kind are one line, with the first
-request that shows it. A late answer is none, because the service promises no more: the statistics
-list it apart, as `late: out_of_time` and so on. But a run in which no answer was enriched in time
-has shown nothing, and fails.
+A wrong answer is a failure, whatever its status; failures of a kind are one line, with their first
+request. A late answer is none, because the service promises no more: the statistics list it apart,
+as `late: out_of_time` and so on. But a run in which no answer was enriched in time fails.
 
 Locust patches sockets and threads with gevent on import, so no other module of `loadtest` imports
 Locust or this module.
@@ -57,7 +56,7 @@ def _decide(environment: Any, **_: Any) -> None:
 
 
 class Exchange(FastHttpUser):
-    """An exchange's connection: sends the next bid request once the last is answered."""
+    """An exchange's connection: sends bid requests sequentially."""
 
     def wait_time(self) -> float:
         """Return the pause before the next request: a user's share of `--rate`."""
@@ -68,7 +67,7 @@ class Exchange(FastHttpUser):
         return per_user
 
     def on_start(self) -> None:
-        """Choose this user's part of the traffic: no two users send the same requests."""
+        """Choose this user's part of the traffic, different from all others'."""
         options = self.environment.parsed_options
         population = Population(options.ids, options.segments_per_id)
         # Locust may run in several processes, and on several machines.
@@ -100,7 +99,7 @@ class Exchange(FastHttpUser):
 
 
 def _kind_of(why: str) -> str:
-    """Return a wrong answer's kind, with the first of that kind: Locust counts by text."""
+    """Return a wrong answer's kind with its first example: Locust counts by text."""
     kind = _SIZE.sub("N", why.partition(": ")[2])
     return f"{kind} (first: {_kind_to_first.setdefault(kind, why)})"
 

@@ -7,12 +7,11 @@ coordinated omission. So
 
 - due times are known before the clock starts, and latency counts **from then**: delays by service,
   connections or driver show;
-- a request takes any free connection, and waits if there is none (over HTTP/2, any free stream of
-  `loadtest.call_loop`).
+- a request takes any free connection, or stream (`loadtest.call_loop`), and waits for one.
 
 The driver shares its CPU with the store and must not become the bottleneck: plain sockets under a
 single epoll, a timerfd for the next due request (epoll's timeout counts in milliseconds), and no
-spinning. An answer's time is that of epoll's return. The driver's own delays are reported too.
+spinning. An answer's time is that of epoll's return.
 """
 
 import ctypes
@@ -89,7 +88,7 @@ def open_loop(
     Args:
         address: Host and port of the service.
         sent: Whole requests, sent in turn.
-        due_ns: When each request is due, from the start, ascending.
+        due_ns: From the start, ascending.
         connections: Kept alive; a single request in flight on each.
         read: See `Read`.
 
@@ -123,7 +122,7 @@ class Loop(Generic[T, P]):
     Args:
         address: Host and port of the service.
         requests: The number of different requests, sent in turn.
-        due_ns: When each request is due, from the start, ascending.
+        due_ns: From the start, ascending.
     """
 
     def __init__(self, address: tuple[str, int], requests: int, due_ns: Sequence[int]) -> None:
@@ -137,7 +136,7 @@ class Loop(Generic[T, P]):
         self.free: deque[P] = deque()
 
     def run(self, connections: int) -> list[Sample[T]]:
-        """Send all requests, and return their samples; see `open_loop`."""
+        """Send all requests; see `open_loop`."""
         collects = gc.isenabled()
         gc.disable()
         try:
@@ -173,7 +172,7 @@ class Loop(Generic[T, P]):
         due_ns = [start_ns + due for due in self._due_ns]
         count, begun = len(due_ns), 0
         while len(samples) < count:
-            # A due request without a free place waits; its time counts all the same.
+            # A due request waits for a free place; its time counts.
             while begun < count and free:
                 at_ns = now_ns()
                 if due_ns[begun] > at_ns:

@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 
 class Collector:
-    """What has been sent so far."""
+    """The exports so far."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -61,7 +61,7 @@ def attributes_of(of: Any) -> dict[str, Any]:
 
 @contextmanager
 def collector() -> Iterator[Collector]:
-    """Run one for a while."""
+    """Run a collector."""
     taken = Collector()
 
     class Handler(BaseHTTPRequestHandler):

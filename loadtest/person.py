@@ -24,11 +24,7 @@ _GARBAGE = ("", "x", "CQ===", "BOEFEAyOEFEAyAHABDENAI4AAAB9vABAASA", "💥")
 
 
 class Signals(NamedTuple):
-    """
-    A request's signals of its own person's consent.
-
-    `regs` and `device` return the fields of the request; `refusal` is the consequence.
-    """
+    """A request's signals of consent; `refusal` is their consequence."""
 
     refusal: Reason = Reason.NONE
     gdpr: int | None = None
@@ -42,7 +38,7 @@ class Signals(NamedTuple):
     dnt: int | None = None
 
     def regs(self, *, is_26: bool) -> dict[str, object]:
-        """Return the `regs` of a request, empty if there are no signals for it."""
+        """Return the signals of `regs`, perhaps none."""
         placed = _said(
             gdpr=self.gdpr, us_privacy=self.us_privacy, gpp=self.gpp, gpp_sid=self.gpp_sid
         )
@@ -120,7 +116,7 @@ def who_is(
     Args:
         rng: Decides everything that is not given.
         population: Knows the persons' identifiers.
-        numbers: Persons to plant where we look.
+        numbers: Persons to plant.
         signals: `consent` goes into `user`, `lmt` and `dnt` into `device`.
         is_26: Place `eids` and `consent` as OpenRTB 2.6 does.
     """

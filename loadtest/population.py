@@ -1,8 +1,8 @@
 """
 The persons in the store, computed instead of remembered.
 
-A person's number determines identifier, segments of each partner and opt-out. So seeding and
-checking processes share only `ids` and `segments_per_id`.
+A person's number determines identifier, segments of each partner and opt-out, so processes share
+only `ids` and `segments_per_id`.
 
     number % 10    known by                     reaches the store by
     0-3            SHA-256 of the e-mail        a partner's file
@@ -79,7 +79,7 @@ RECIPIENT_TO_PARTNERS: Mapping[str, frozenset[str]] = {
 
 
 class Share(NamedTuple):
-    """A partner's part of a cohort: ids of the segments that its persons are in."""
+    """A partner's segment ids of a cohort."""
 
     partner: Partner
     segment_ids: tuple[str, ...]
@@ -116,18 +116,18 @@ class Population:
         self.cohorts = min(max(ids // _PERSONS_PER_COHORT, len(PARTNERS) * 2), _MOST_COHORTS)
 
     def kind_of(self, number: int) -> IdentifierKind:
-        """Return the kind of a person's identifier."""
+        """Return the kind of an identifier."""
         digit = number % _KINDS_MODULUS
         if digit < len(_HASHES):
             return IdentifierKind.EMAIL
         return (IdentifierKind.DUID, IdentifierKind.IFA, IdentifierKind.EID)[digit - len(_HASHES)]
 
     def hash_of(self, number: int) -> str:
-        """Return the kind of e-mail hash of a person of kind EMAIL."""
+        """Return the kind of hash of a person of kind EMAIL."""
         return _HASHES[number % _KINDS_MODULUS]
 
     def email_hash(self, number: int) -> str:
-        """Return the hash of a person's e-mail address in lower-case hex."""
+        """Return a person's hash; see `email_hash`."""
         return email_hash(number, self.hash_of(number))
 
     def duid(self, number: int) -> str:
@@ -161,12 +161,12 @@ class Population:
         return number < self.ids
 
     def has_opted_out(self, number: int) -> bool:
-        """Tell whether a person has opted out, before or after the files came."""
+        """Tell whether a person has opted out."""
         remainder = number % OPT_OUT_MODULUS
         return self.is_known(number) and remainder in (RESTRICTED_REMAINDER, ERASED_REMAINDER)
 
     def opted_out(self, remainder: int) -> range:
-        """Return the numbers of persons with an opt-out of this kind."""
+        """Return the persons with an opt-out of this kind."""
         return range(remainder, self.ids, OPT_OUT_MODULUS)
 
     def cohort_of(self, number: int) -> int:
@@ -174,7 +174,7 @@ class Population:
         return number // _KINDS_MODULUS % self.cohorts
 
     def shares(self, cohort: int) -> tuple[Share, ...]:
-        """Return a cohort's shares: of a partner, or of two for every fourth cohort."""
+        """Return a cohort's shares: of a partner; every fourth, of two."""
         mine = cohort % len(PARTNERS)
         segment_ids = tuple(
             str(_FIRST_SEGMENT + cohort // len(PARTNERS) * _SEGMENT_STRIDE + k)
@@ -194,7 +194,7 @@ class Population:
         Return the segments of a person that a recipient may see.
 
         Args:
-            numbers: The identifiers, by number; strangers add nothing.
+            numbers: The identifiers; strangers add nothing.
             recipient: Its name.
 
         Returns:
@@ -225,7 +225,7 @@ class Population:
                     yield tens + digit
 
     def not_in_files(self, cohort: int) -> Iterator[int]:
-        """Yield the persons of a cohort whose identifiers no file carries."""
+        """Yield a cohort's persons that no file carries."""
         for tens in range(cohort * _KINDS_MODULUS, self.ids, self.cohorts * _KINDS_MODULUS):
             for digit in range(len(_HASHES), _KINDS_MODULUS):
                 if tens + digit < self.ids:

@@ -1,8 +1,7 @@
 """
 Ports for servers that are about to be started.
 
-Outside the kernel's ephemeral range: otherwise another process might get such a port between our
-probe and the server's start.
+Outside the kernel's ephemeral range, where another process might get the port before the server.
 """
 
 import random

@@ -1,5 +1,3 @@
-"""The processes of a running service, found by their parents."""
-
 from pathlib import Path
 
 

@@ -19,7 +19,7 @@ _TRACEBACK_LINES = 30
 
 
 class NotSettled(Exception):
-    """The process did not reach a state; the message names the state."""
+    """The process did not reach the state that the message names."""
 
 
 class Running:
@@ -51,7 +51,7 @@ class Running:
             self._log.close()
 
     def tracebacks(self) -> Sequence[str]:
-        """Return the tracebacks in the log of its processes."""
+        """Return the log's tracebacks."""
         lines = self._log_file.read_text(errors="replace").splitlines()
         return [
             "\n".join(lines[number : number + _TRACEBACK_LINES])

@@ -70,12 +70,8 @@ class Seeded:
 
 async def seed(population: Population, settings: Settings, say: Say = lambda _: None) -> Seeded:
     """
-    Put a population into the store and the ledger of these settings.
-
-    Args:
-        population: The persons; judges must be given the same.
-        settings: As of any command: an embedded store is started.
-        say: Takes a line for each step.
+    Put a population into the store and the ledger of these settings, with a line of `say` for each
+    step.
 
     Raises:
         SeedFailed: A job failed, or an opt-out could not be applied.
@@ -164,7 +160,7 @@ class _Sower:
 
     async def deliver(self, slice_: Slice) -> None:
         """
-        Deliver a cohort's file to each partner that has segments for it, and run the jobs.
+        Deliver a cohort's file to each of its partners, and run the jobs.
 
         Raises:
             SeedFailed: A job failed.
@@ -183,7 +179,7 @@ class _Sower:
             self.done.by_file += Tally(*(getattr(report, name) for name in Tally._fields))
 
     async def write(self, cohort: int) -> None:
-        """Write a cohort's persons that no file can carry, as a job's last step would."""
+        """Write a cohort's persons that no file can carry."""
         population = self._population
         ids = [population.id_of(number) for number in population.not_in_files(cohort)]
         if not ids:

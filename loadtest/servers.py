@@ -41,12 +41,12 @@ class Server:
     pid: int
 
     def cpu_s(self) -> float:
-        """Return the CPU time of the answering process since its start."""
+        """Return the CPU seconds of the answering process."""
         return cpu_s(self.pid)
 
 
 def cpu_s(pid: int) -> float:
-    """Return the CPU time of a process, in user and kernel, over all its threads."""
+    """Return the CPU seconds of a process, user and system, in all threads."""
     return time.clock_gettime(~pid << 3 | _CPU_OF_PROCESS)
 
 
@@ -74,7 +74,7 @@ async def to_cpu(redis: Redis, cpu: int | None) -> None:
 
 @contextmanager
 def pinned(cpu: int | None) -> Iterator[None]:
-    """Pin this thread, and all it starts meanwhile, to a CPU; `None`: to any."""
+    """Pin this thread, and all it starts, to a CPU; `None`: to any."""
     if cpu is None:
         yield
         return
@@ -114,12 +114,12 @@ class Servers:
         Start a server and wait until it listens.
 
         Args:
-            name: Its name in the table.
+            name: In the table.
             argv: Arguments of the program.
-            port: Its port.
+            port: To listen on.
             env: Added to our own environment.
             answering_pid: Finds the answering process by the started; `None` until there is one.
-            program: By path; by default the Python interpreter.
+            program: By path.
 
         Raises:
             NotReady: The server ended, or did not listen in time.

@@ -1,5 +1,5 @@
 """
-The load test's own service: `rtb-segments up` as an operator runs it, seeded by `seed`.
+The load test's own service: `rtb-segments up` as an operator runs it, seeded.
 
 Observed and controlled only from outside: by health, metrics, signals and the kernel's view.
 """
@@ -65,7 +65,7 @@ class Service(Running):
 
     async def seed(self, population: Population, say: Callable[[str], None]) -> None:
         """
-        Wait until the service is ready, seed it, and wait until every worker has the catalog.
+        Seed the service, and wait until every worker has the catalog.
 
         Raises:
             NotSettled: The service was not ready or up to date in time.
@@ -91,7 +91,7 @@ class Service(Running):
         self._process.send_signal(signal_number)
 
     def worker_pids(self) -> set[int]:
-        """Return the worker processes of the bid listener, without their supervisor."""
+        """Return the bid listener's workers."""
         listeners = children_of(self._process.pid, running="rtb.__main__")
         return {pid for listener in listeners for pid in workers_of(listener)}
 

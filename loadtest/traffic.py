@@ -3,7 +3,7 @@ Bid requests as an exchange sends them, each with its expected answer.
 
 A request is made from `(seed, index)` alone, so any process makes the same traffic, and a wrong
 answer can be reproduced. The expectation follows from the planted identifiers, by docs/field.md and
-`Population`, never from parsing the request, against common mistakes of service and judge.
+`Population`, never from parsing the request: no mistake common to service and judge.
 
     part          mix
     inventory     60 % site, 40 % app
@@ -92,7 +92,7 @@ class Traffic:
         self._zipf = Zipf(population.ids)
 
     def request(self, index: int) -> BidRequest:
-        """Return a request; the same for the same seed, index and population."""
+        """Return a request, by seed, index and population alone."""
         rng = Random(f"{self.seed}:{index}")
         numbers = self._persons(rng)
         signals = draw_signals(rng) if len(numbers) <= 2 else Signals()
@@ -143,7 +143,6 @@ class Traffic:
         return BidRequest(index, SEES_ALL, body, (number,), Reason.NONE, is_stripped=False)
 
     def _persons(self, rng: Random) -> tuple[int, ...]:
-        """Draw a request's identifiers by number: none, one, two, or too many."""
         if rng.random() < _TOO_MANY_IDS:
             stranger = self.population.ids + rng.randrange(10**6)
             return tuple(n for n in range(stranger, stranger + 40) if self._is_email(n))[
@@ -208,7 +207,7 @@ def plain_body(rng: Random, index: int, email_hashes: Sequence[str], size_bytes:
 
 
 def plain_draft(rng: Random, index: int, email_hashes: Sequence[str]) -> dict[str, Any]:
-    """Return the same before it is filled to its size, to be changed; without ids: no eids."""
+    """Return the same unfilled, to be changed; without ids: no eids."""
     uids = [{"id": email_hash, "atype": 3} for email_hash in email_hashes]
     eids = [{"source": "liveintent.com", "uids": uids}] if uids else []
     return {
@@ -263,7 +262,6 @@ def _filled(rng: Random, draft: dict[str, object], size_bytes: int) -> dict[str,
 
 
 def _encoded(rng: Random, draft: dict[str, object], size_bytes: int) -> bytes:
-    """Encode a request in a JSON style of senders."""
     keys = list(draft)
     style = rng.random()
     if style > 0.5:

@@ -2,8 +2,8 @@
 The frequency of persons in requests: a few are frequent, most are rare.
 
 Ranks are drawn by rejection-inversion (W. Hörmann and G. Derflinger, 1996, "Rejection-inversion to
-generate variates from monotone discrete distributions"), without a table: a cumulative table with
-bisection takes 8 bytes a person and seconds to build.
+generate variates from monotone discrete distributions"): a cumulative table takes 8 bytes a person
+and seconds to build.
 """
 
 from math import exp, expm1, log, log1p

@@ -1,9 +1,9 @@
 """
 The load test's bid requests as calls of `GetMutations`, and the expected segments.
 
-Protobuf has no field for some of a generated request's members, so requests that depend on one are
-left out: identifiers known by `uid.ext` or `user.ext.hashes`, signals of the GPP in `regs.ext`, and
-a `Data` that is a partner's only by its `segtax`. The bid's recipient is the call's originator.
+Protobuf has no field for some members, so requests that depend on one are left out: identifiers
+known by `uid.ext` or `user.ext.hashes`, signals of the GPP in `regs.ext`, and a `Data` that is a
+partner's only by its `segtax`. The bid's recipient is the call's originator.
 """
 
 import json

@@ -1,5 +1,3 @@
-"""The plan of a simulation of two regions, its outcome, and the report."""
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -13,7 +11,7 @@ _ROUND_TRIPS = 3
 """Of a follower: a connection, `LATEST`, and the increment."""
 
 _BUSY_S = 3.0
-"""For files to be written and read where both regions share a machine with other work."""
+"""For writing and reading files: both regions share a machine with other work."""
 
 
 @dataclass(frozen=True)
@@ -46,23 +44,23 @@ class Outcome:
     took_s: float = 0.0
     waves_over: int = 0
     nos_s: list[float] = field(default_factory=list)
-    """From each acknowledgement of opt-outs until the second region obeyed."""
+    """From acknowledgement of opt-outs to obedience in the second region."""
     files_s: list[float] = field(default_factory=list)
-    """From the end of each file's job until the second region showed its persons."""
+    """From the end of each file's job until the second region showed the persons."""
     cut_off_s: list[float] = field(default_factory=list)
-    """The same of opt-outs that were acknowledged while the link was cut."""
+    """As `nos_s`, of opt-outs acknowledged while the link was cut."""
     closed_after_s: float | None = None
     """From the cut of the link until the second region enriched nothing."""
     notes: list[str] = field(default_factory=list)
 
     def took(self, took_s: float, *, is_no: bool, is_cut_off: bool) -> None:
-        """Note how long a wave took to reach the second region."""
+        """Note a wave's time to the second region."""
         reached_s = self.files_s if not is_no else self.cut_off_s if is_cut_off else self.nos_s
         reached_s.append(took_s)
 
     @property
     def holds(self) -> bool:
-        """Whether every answer of both regions was right, and enough of them without a fault."""
+        """Whether every answer was right, and enough of them without a fault."""
         return (
             not self.notes
             and len(self.shared) == 2

@@ -1,5 +1,5 @@
 """
-`python -m loadtest regions`: what does a no cost in a second region? Read this first.
+`python -m loadtest regions`: the delay of a no in a second region. Read this first.
 
     first region    `rtb-segments up`, seeded: the ledger, a store, bids     loadtest/service.py
                     `rtb-segments publish`, and a bucket
@@ -8,10 +8,9 @@
     drivers         one for each region, which judge every answer            loadtest/soak/drive.py
     waves           opt-outs and files, by the ledger of the first region    waves_of_both.py
 
-Both regions are sent the same requests. In the first, an answer that begins after an
-acknowledgement must obey it. In the second it must so `Plan.no_within_s` later; while the link is
-cut, when the data there are too old to be used at all (`RTB_FOLLOW_MAX_AGE_S`). The simulation
-holds if no answer was wrong, and measures each no's delay in the second.
+Both regions get the same requests. In the first, an answer that begins after an acknowledgement
+must obey it; in the second, `Plan.no_within_s` later, or, while the link is cut, when the data
+there are too old to be used (`RTB_FOLLOW_MAX_AGE_S`). The simulation holds if no answer was wrong.
 """
 
 import asyncio
@@ -131,7 +130,7 @@ async def _run(plan: Plan, outcome: Outcome, directory: Path) -> None:
 async def _cut(
     link: SlowLink, second: Running, waves: WavesOfBoth, shared: Shared, outcome: Outcome
 ) -> None:
-    """Cut the link, say no in the first region, and mend it once the second enriches nothing."""
+    """Cut the link, say no in the first region, and mend once the second enriches nothing."""
     waves.obeyed_within_s, waves.seen_within_s = MAX_AGE_S, _MENDED_WITHIN_S
 
     async def is_closed() -> bool:
@@ -159,7 +158,7 @@ async def _until_both_answer(shared: Sequence[Shared]) -> None:
 
 @contextmanager
 def _stopped(process: Running, name: str, outcome: Outcome) -> Iterator[None]:
-    """Stop a region at the end, and look how it ended."""
+    """Stop a region at the end, and check its exit."""
     try:
         yield
     finally:
@@ -195,7 +194,6 @@ def _publishing(directory: Path, key_file: Path, bucket_port: int, plan: Plan) -
 def _driving(
     drivers: Sequence[BaseProcess], shared: Sequence[Shared], notes: Any, outcome: Outcome
 ) -> Iterator[None]:
-    """Run the drivers; at the end take their notes."""
     for driver in drivers:
         driver.start()
     began_s = time.monotonic()

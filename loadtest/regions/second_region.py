@@ -1,7 +1,7 @@
 """
-The second region: a store of its own that follows a publication over a slow link, and bids.
+The second region: a store that follows a publication over a slow link, and bids.
 
-The bucket is in the first region; all that the second has of the first is that bucket.
+Of the first region it has only the bucket.
 """
 
 import logging

@@ -1,9 +1,9 @@
 """
 The link between two regions: a TCP proxy that delays every byte, and that can be cut.
 
-Each direction delivers what it has read `delay_s` later, in order, and reads on meanwhile: so it
-has the latency of a long line and not its bandwidth. While it is cut, nothing passes and no
-connection is refused, as when a line is gone; what was on its way arrives after it is mended.
+Each direction delivers bytes `delay_s` later, in order, and reads on meanwhile: the latency of a
+long line without its bandwidth. While the link is cut, nothing passes and no connection is refused,
+as on a dead line; bytes on their way arrive after the mending.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ class SlowLink:
 
     @contextmanager
     def cut(self) -> Iterator[None]:
-        """Let nothing pass for a while."""
+        """Let nothing pass."""
         self._is_whole.clear()
         try:
             yield
@@ -59,7 +59,6 @@ class SlowLink:
             self._is_whole.set()
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Carry a connection until either side has closed it."""
         task = asyncio.current_task()
         assert task is not None, "streams start a task for each connection"
         self._tasks.add(task)
@@ -79,7 +78,7 @@ class SlowLink:
                     end.close()
 
     async def _one_way(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Deliver what one side sends, each piece at its time, and its end."""
+        """Deliver one side's bytes, each piece at its time, and its end."""
         loop = asyncio.get_running_loop()
         on_its_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_PIECES)
 

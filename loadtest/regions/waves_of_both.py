@@ -1,4 +1,4 @@
-"""The changes of persons in two regions: made in the first, and watched until the second obeys."""
+"""The changes of persons in two regions: made in the first, watched in the second."""
 
 import asyncio
 import time
@@ -19,7 +19,7 @@ from loadtest.soak.waves import Waves
 from segments.files.blobs import Blobs
 
 AFTER_S = 1.0
-"""Time for a driver to ask once more, and for the buckets of one file to be applied."""
+"""For another question of a driver, and the application of a file's buckets."""
 
 _FILE_WITHIN_S = 60.0
 _ASK_EVERY_S = 0.05
@@ -36,7 +36,7 @@ class WavesOfBoth(Waves):
         ledger: The first region's.
         redis: Its store.
         blobs: Its files.
-        shared: Tells the drivers of both regions the state of each wave.
+        shared: Takes the state of each wave, for each region's driver.
         second_port: The bid port of the second region.
         outcome: Takes the times.
     """
@@ -58,7 +58,7 @@ class WavesOfBoth(Waves):
         """The time after which no answer of the second region may ignore a no."""
 
         self.seen_within_s = AFTER_S
-        """The time after that in which a change must be seen there, not only passed through."""
+        """The time after that until a change must be seen there."""
 
         self._table = table
         self._second_port = second_port
@@ -71,7 +71,7 @@ class WavesOfBoth(Waves):
         self._second.waves[number] = WaveState.PASSING
 
     def end(self, number: int) -> None:
-        """Mark a wave as over in the first region, and in the second when it must be."""
+        """Mark a wave as over in the first region, and in the second when due."""
         super().end(number)
         self._following.add(asyncio.create_task(self._follow(number, time.monotonic())))
 
@@ -85,7 +85,7 @@ class WavesOfBoth(Waves):
         left_s = acknowledged_at_s + within_s - time.monotonic()
         watch = asyncio.create_task(self._watch(number, acknowledged_at_s))
         if is_no:
-            # Not when it is seen: the promise is that no answer is wrong after this time.
+            # The promise: no answer is wrong after this time.
             await asyncio.sleep(left_s)
         else:
             await asyncio.wait({watch}, timeout=left_s)
@@ -102,7 +102,7 @@ class WavesOfBoth(Waves):
             )
 
     async def _watch(self, number: int, acknowledged_at_s: float) -> float | None:
-        """Return the seconds until the second region answers as after a wave; `None` if unseen."""
+        """Return the seconds until the second region shows a wave, if seen."""
         due = next((due for due in self._table.dues if _shows(due, number)), None)
         if due is None:
             return None
@@ -116,7 +116,7 @@ class WavesOfBoth(Waves):
 
 
 def _shows(due: Due, number: int) -> bool:
-    """Tell whether the answer to a request tells before and after a wave apart."""
+    """Tell whether a request's answer tells before and after a wave apart."""
     return due.wave == number and due.expected[0] != due.expected[1]
 
 

@@ -1,9 +1,8 @@
 """
 A driver of a soak: a process with some connections, which judges every answer.
 
-Each connection sends the next request when the answer is complete. A connection is replaced after
-an announced last answer. Any other end counts against the service, unless the worker has just been
-killed.
+Each connection sends the next request after the complete answer, and is replaced after an announced
+last answer. Any other end counts against the service, unless the worker has just been killed.
 """
 
 import asyncio
@@ -30,19 +29,13 @@ def drive(
     """
     Send requests until `shared` ends the soak.
 
-    Args:
-        number: Of this driver.
-        dues: The requests, with their expectations.
-        port: The service's port.
-        connections: To keep open.
-        shared: The counters.
-        notes: A queue for the first few faults, in words.
+    `notes` is a queue for the first few faults, in words.
     """
     uvloop.run(Driver(number, dues, port, shared, notes).run(connections))
 
 
 class Driver:
-    """The connections of a driver, and their shared state."""
+    """The connections of a driver."""
 
     def __init__(
         self, number: int, dues: Sequence[Due], port: int, shared: Shared, notes: Any
@@ -64,7 +57,7 @@ class Driver:
             yield from order
 
     async def run(self, connections: int) -> None:
-        """Keep this many connections busy until the end, and wait for the last answers."""
+        """Keep the connections busy until the end; wait for the last answers."""
         async with asyncio.TaskGroup() as group:
             for _ in range(connections):
                 group.create_task(self._keep_connected())

@@ -1,8 +1,7 @@
 """
-The faults that a soak injects, one after the other, each mended before the next.
+The faults that a soak injects in sequence, each mended before the next.
 
-Requests may pass through only while a fault lasts. A roll is no fault: no request may pass through
-because of it.
+Requests may pass through only while a fault lasts. A roll is no fault: because of it none may.
 """
 
 import asyncio
@@ -25,7 +24,7 @@ from loadtest.soak.shortages import (
 from loadtest.soak.strangers import crowd_doors, take_all_places
 
 SILENCE_S = 2
-"""How long the service waits for the rest of a request: a setting of it."""
+"""The service's set wait for the rest of a request."""
 
 _CUTS = 40
 _SILENT = 6
@@ -33,7 +32,7 @@ _PATIENCE_S = 30.0
 
 
 async def kill_store(scene: Scene) -> None:
-    """SIGKILL the store's server, which is started again."""
+    """SIGKILL the store's server."""
     pid = await _store_pid(scene)
     scene.shared.breaks()
     os.kill(pid, signal.SIGKILL)
@@ -42,7 +41,7 @@ async def kill_store(scene: Scene) -> None:
 
 
 async def stall_store(scene: Scene) -> None:
-    """SIGSTOP the store's server until the workers have given it up, then continue it."""
+    """SIGSTOP the store's server until the workers have given it up."""
     pid = await _store_pid(scene)
     scene.shared.breaks()
     os.kill(pid, signal.SIGSTOP)
@@ -54,7 +53,7 @@ async def stall_store(scene: Scene) -> None:
 
 
 async def kill_worker(scene: Scene) -> None:
-    """SIGKILL a worker, which is started again."""
+    """SIGKILL a worker."""
     service = scene.service
     before = service.worker_pids()
     victim = scene.rng.choice(sorted(before))
@@ -82,7 +81,7 @@ async def roll(scene: Scene) -> None:
 
 
 async def cut_connections(scene: Scene) -> None:
-    """Disconnect in the middle of requests, and after whole ones before their answers."""
+    """Disconnect in the middle of requests, and between request and answer."""
     for _ in range(_CUTS):
         sent = scene.rng.choice(scene.dues).sent
         _, writer = await asyncio.open_connection(HOST, scene.service.port)
@@ -94,7 +93,7 @@ async def cut_connections(scene: Scene) -> None:
 
 
 async def fall_silent(scene: Scene) -> None:
-    """Send half a request and no more: the service must answer 408 and hang up."""
+    """Send half a request: the service must answer 408 and hang up."""
     await asyncio.gather(*(_fall_silent(scene) for _ in range(_SILENT)))
 
 

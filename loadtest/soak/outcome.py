@@ -1,5 +1,3 @@
-"""The plan of a soak, and its outcome."""
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +26,7 @@ class Plan:
 
     @property
     def faults(self) -> Sequence[str]:
-        """The faults that are possible on this machine."""
+        """The faults possible on this machine."""
         return [name for name in NAME_TO_FAULT if self.disk is not None or name != FULL_DISK]
 
 
@@ -50,7 +48,7 @@ class Outcome:
 
     @property
     def holds(self) -> bool:
-        """Whether every answer was right, and every fault and enough requests were tried."""
+        """Whether every answer was right, and all faults and enough requests were tried."""
         answered = self.shared.total(Count.ANSWERED)
         return (
             not self.notes

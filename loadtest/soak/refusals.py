@@ -3,7 +3,7 @@ A store that answers reads and refuses writes: no opt-out may be acknowledged me
 
 Bids are still answered from it, so no request may pass through, unless the server becomes a
 replica, which workers do not use. A wave of opt-outs begins meanwhile, and is over only when in
-force. If no wave is left, the opt-out is of a person in no request.
+force. Without a wave left, the opt-out is of a person in no request.
 
 Disk faults are excluded: no command can take the embedded store's folder away.
 """
@@ -51,7 +51,7 @@ REFUSALS: Final[Mapping[str, Refusal]] = {
 
 
 def refusing(code: str) -> Callable[[Scene], Awaitable[None]]:
-    """Return the fault of a store that answers writes with this error for a while."""
+    """Return the fault of a store that answers writes with this error."""
 
     async def refuse(scene: Scene) -> None:
         refusal = REFUSALS[code]
@@ -61,8 +61,7 @@ def refusing(code: str) -> Callable[[Scene], Awaitable[None]]:
             if refusal.is_noticed:
                 await until_noticed(scene)
             number, receipt = await _say_no(scene)
-            # If the opt-out was acknowledged, an answer that shows its persons is wrong from now
-            # on.
+            # After an acknowledgement, an answer that shows the persons is wrong.
             await asyncio.sleep(_REFUSES_FOR_S)
             if not receipt.waits_because:
                 raise Misbehaved(f"an opt-out was acknowledged while the store answered {code}")

@@ -1,5 +1,3 @@
-"""The report at the end of a soak."""
-
 from typing import TYPE_CHECKING
 
 from loadtest.soak.shared import Count

@@ -44,8 +44,8 @@ from segments.store.servers.connection import connect
 
 WORKERS = 2
 
-# Longer deadlines than production's, because the drivers share the machine; shorter timeouts of
-# silent clients, to expire during the soak.
+# Longer deadlines, because the drivers share the machine; shorter timeouts of silent clients, to
+# expire during the soak.
 _VARIABLES = {
     "RTB_DEADLINE_CAP_MS": "100",
     "RTB_TMAX_SHARE": "0.5",
@@ -145,7 +145,7 @@ class _Course:
         self._began_s = time.monotonic()
 
     async def run(self) -> None:
-        """Run waves and faults; SIGTERM or SIGINT ends them early, with a report."""
+        """Run waves and faults; SIGTERM or SIGINT end early, with a report."""
         for signal_number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(signal_number, self._stop.set)
         settings = self._service.settings
@@ -180,7 +180,7 @@ class _Course:
                 await asyncio.wait((watching, changing))
 
     async def _until_answers(self) -> None:
-        """Wait for a first answer to every driver: their start is no fault of the service."""
+        """Wait for each driver's first answer: a start is no fault of the service."""
         while any(
             not self._outcome.shared.of(number)[Count.ANSWERED]
             for number in range(self._outcome.plan.drivers)
@@ -188,7 +188,7 @@ class _Course:
             await self._pause(0.1)
 
     async def _disturb(self, scene: Scene, changing: "asyncio.Task[None]") -> None:
-        """Inject the faults in turn until there are enough answers, each fault at least once."""
+        """Inject faults until there are enough answers, each fault at least once."""
         outcome = self._outcome
         for name in cycle(outcome.plan.faults):
             if self._stop.is_set():
@@ -205,7 +205,7 @@ class _Course:
             await self._pause(outcome.plan.calm_s, changing)
 
     async def _pause(self, pause_s: float, changing: "asyncio.Task[None] | None" = None) -> None:
-        """Let time pass without a fault; raise if a driver or the waves ended early."""
+        """Pause without a fault; raise if a driver or the waves ended early."""
         await asyncio.sleep(pause_s)
         if changing is not None and changing.done():
             changing.result()
@@ -213,7 +213,7 @@ class _Course:
             raise Misbehaved("a driver ended before its time")
 
     async def _watch(self) -> None:
-        """Report progress from time to time; check that no counter of the service goes back."""
+        """Report progress; check that no counter of the service goes back."""
         before: dict[str, float] = {}
         said_at_s = self._began_s
         while True:

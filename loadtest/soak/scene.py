@@ -1,4 +1,4 @@
-"""The target of a fault, and the waits until workers have noticed the fault and its end."""
+"""The target of a fault, and the waits until workers notice its start and end."""
 
 import time
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ _READY_FOR_S = 1.0
 
 
 class Misbehaved(Exception):
-    """The service did not handle a fault as it should; the message describes it."""
+    """The service mishandled a fault; the message describes it."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Scene:
 
 
 async def until_noticed(scene: Scene) -> None:
-    """Wait until each worker has noticed: otherwise a worker would fail later, after the fault."""
+    """Wait for each worker: otherwise one would fail after the fault."""
     service = scene.service
 
     async def is_noticed() -> bool:
@@ -44,7 +44,7 @@ async def until_noticed(scene: Scene) -> None:
 
 
 async def until_mended(scene: Scene) -> None:
-    """Wait until every worker has been ready for a while: their reports lag by a moment."""
+    """Wait until every worker has been ready for a while: reports lag."""
     service = scene.service
     ready_since_s: float | None = None
 

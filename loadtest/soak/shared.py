@@ -14,10 +14,10 @@ from rtb.outcome import Outcome
 
 NS_PER_S = 1_000_000_000
 MEANWHILE_NS = NS_PER_S // 2
-"""How long effects of a fault may appear after its end."""
+"""Of a fault's effects after its end."""
 
 LOST_WITHIN_NS = 5 * NS_PER_S
-"""How long a driver on a busy machine may take to notice a killed worker."""
+"""Until a driver on a busy machine notices a killed worker."""
 
 
 class Count(IntEnum):
@@ -70,8 +70,8 @@ class Shared:
 
     Args:
         context: Of the processes.
-        drivers: The number of drivers.
-        waves: The number of waves.
+        drivers: Their number.
+        waves: Their number.
     """
 
     def __init__(self, context: SpawnContext, drivers: int, waves: int) -> None:
@@ -86,15 +86,15 @@ class Shared:
         return self._counts[driver]
 
     def total(self, count: Count) -> int:
-        """Return the sum of a counter over all drivers."""
+        """Return a counter's sum over all drivers."""
         return sum(cells[count] for cells in self._counts)
 
     def passed_through(self, kinds: Mapping[str, Count]) -> int:
-        """Return the number of answers that passed through, of `BROKEN` or of `CALM`."""
+        """Return the number of passed-through answers, of `BROKEN` or of `CALM`."""
         return sum(map(self.total, kinds.values()))
 
     def breaks(self) -> None:
-        """Announce a fault: from now on requests may pass through."""
+        """Announce a fault."""
         self._control[_Control.IS_BROKEN] = 1
 
     def mended(self, now_ns: int) -> None:
@@ -103,7 +103,7 @@ class Shared:
         self._control[_Control.IS_BROKEN] = 0
 
     def kills(self, now_ns: int) -> None:
-        """Announce that a worker will be killed: its connections will be lost."""
+        """Announce the killing of a worker: its connections will be lost."""
         self._control[_Control.KILLED_AT_NS] = now_ns
 
     def ends(self) -> None:
@@ -116,7 +116,7 @@ class Shared:
         return bool(self._control[_Control.IS_OVER])
 
     def was_broken(self, since_ns: int) -> bool:
-        """Whether a fault existed at any time from then until now."""
+        """Whether a fault existed at any time since then."""
         control = self._control
         if control[_Control.IS_BROKEN]:
             return True

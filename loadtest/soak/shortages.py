@@ -47,7 +47,7 @@ async def lock_ledger(scene: Scene) -> None:
 
 
 async def take_files_away(scene: Scene) -> None:
-    """Move the directory of delivered files away for a while: bids are unaffected."""
+    """Move the directory of delivered files away: bids are unaffected."""
     blobs = Path(scene.service.settings.blobs_at)
     aside = blobs.with_name("blobs-aside")
     blobs.rename(aside)
@@ -69,9 +69,7 @@ async def take_files_away(scene: Scene) -> None:
 
 
 async def fill_disk(scene: Scene) -> None:
-    """
-    Fill the disk to the last byte: senders repeat opt-outs and files that are refused meanwhile.
-    """
+    """Fill the disk to the last byte: senders repeat refused opt-outs and files."""
     scene.shared.breaks()  # a store that can't append to its log refuses the loaders' beats
     fill = scene.service.settings.data_dir / "fill"
     try:
@@ -118,7 +116,6 @@ def _ledger_file(scene: Scene) -> Path:
 
 
 def _fill(path: Path) -> None:
-    """Fill the rest of a disk, to the last block."""
     with path.open("wb") as file:
         step = 64 << 20
         offset = 0

@@ -1,7 +1,7 @@
 """
 Strangers crowd all doors at once: unfinished requests, and guessed passwords.
 
-Other clients must not be affected, as drivers check for bids; the doors must answer or disconnect
+Other clients must be unaffected, as drivers check for bids; the doors must answer or disconnect
 each stranger in time, and answer a newcomer afterwards.
 """
 
@@ -49,10 +49,10 @@ async def crowd_doors(scene: Scene) -> None:
 
 async def take_all_places(scene: Scene) -> None:
     """
-    Open more connections to the bid listener than it has descriptors for, and send nothing.
+    Hold more silent connections to the bid listener than it has descriptors.
 
     Connected customers are unaffected; a newcomer gets 503, or is turned away if strangers have the
-    last descriptor, until there is a place.
+    last descriptor.
     """
     service = scene.service
     strangers = [await _begin(service.port, b"") for _ in range(service.places)]
@@ -85,7 +85,6 @@ async def _knock(scene: Scene) -> int:
 
 
 async def _begin(port: int, said: bytes) -> asyncio.StreamWriter:
-    """Connect and send these bytes; the door may hang up meanwhile."""
     _, writer = await asyncio.open_connection(HOST, port)
     writer.write(said)
     return writer

@@ -1,7 +1,7 @@
 """
 The requests of a soak, each with its expected answers.
 
-Some persons change in waves, by opt-outs and files. So a request has an expectation before its wave
+Some persons change in waves, by opt-outs and files: a request has an expectation before its wave
 and another after it; meanwhile either is right. Requests with persons of two waves are left out.
 """
 
@@ -21,7 +21,7 @@ _PERSONS_PER_FILE = 40
 
 
 class Change(StrEnum):
-    """The change of the persons in a wave."""
+    """The change in a wave."""
 
     RESTRICT = "RESTRICT"
     ERASURE = "ERASURE"
@@ -29,7 +29,7 @@ class Change(StrEnum):
 
 
 class Wave(NamedTuple):
-    """Persons, by number, who change at the same time."""
+    """Persons, by number, with a simultaneous change."""
 
     change: Change
     numbers: tuple[int, ...]
@@ -48,7 +48,7 @@ class Later(Population):
 
     Args:
         population: As it was seeded.
-        waves: The waves since then.
+        waves: Since then.
     """
 
     def __init__(self, population: Population, waves: Iterable[Wave]) -> None:
@@ -76,8 +76,8 @@ def table_of(population: Population, *, seed: int, requests: int, waves: int, ho
         population: As it was seeded.
         seed: Another seed means other traffic and other changing persons.
         requests: Different requests, at most.
-        waves: At most; fewer if there are too few persons.
-        host: As the requests name it.
+        waves: At most; limited by the persons.
+        host: As in the requests.
     """
     traffic = Traffic(population, seed)
     drawn = [traffic.request(index) for index in range(requests)]
@@ -121,7 +121,7 @@ def _waves(
 
 
 def _can_join(population: Population, number: int) -> bool:
-    """Tell whether a file gives a stranger all expected segments: hashed, of a single partner."""
+    """Tell whether a file gives a stranger all expected segments."""
     shares = population.shares(population.cohort_of(number))
     return population.kind_of(number) is IdentifierKind.EMAIL and len(shares) == 1
 

@@ -2,8 +2,8 @@
 The changes of persons during a soak: opt-outs and files, by the product's own code.
 
 A wave is over when the store has its changes; no later request may be answered as before. While the
-store is down or refuses writes, opt-outs wait in the ledger, unacknowledged, until a loader has
-applied them. Some waves are reserved for that (`begin_no`).
+store is down or refuses writes, opt-outs wait in the ledger, unacknowledged, until a loader applies
+them. Some waves are reserved for that (`begin_no`).
 """
 
 import asyncio
@@ -33,7 +33,7 @@ from segments.projection.opt_outs import record_opt_outs
 from segments.store.reader import StoreUnusable, read_meta
 
 _KEPT = 4
-"""Waves of opt-outs reserved for a store that refuses writes; at most half of them."""
+"""Waves of opt-outs reserved for a store that refuses writes; at most half."""
 
 _BALLAST = 5_000
 """Additional persons in each file, in no request, as work for the store."""
@@ -55,7 +55,7 @@ class Waves:
         ledger: The service's.
         redis: The service's store.
         blobs: The service's files.
-        shared: Tells the drivers the state of each wave.
+        shared: Takes the state of each wave, for the drivers.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class Waves:
         self.begin(number)
         receipt = await self._say_no(self._waves[number])
         if not receipt.waits_because:
-            self.end(number)  # acknowledged: its persons may not be shown from now on
+            self.end(number)  # acknowledged: in force
         return number, receipt
 
     def begin(self, number: int) -> None:
@@ -125,7 +125,7 @@ class Waves:
         self.over += 1
 
     async def _until_taken(self, wave: Wave) -> None:
-        """Repeat a wave, as its sender would, while ledger or disk refuse it."""
+        """Repeat a wave while ledger or disk refuse it, as a sender would."""
         while True:
             try:
                 if wave.change is Change.JOIN:

@@ -235,6 +235,11 @@ class Blobs:
         return await asyncio.to_thread(_delete_unfinished, self._directory, before_s)
 
     @property
+    def is_bucket(self) -> bool:
+        """Whether another server has the blobs."""
+        return self._directory is None
+
+    @property
     def takes_uploads(self) -> bool:
         """Whether the bucket signs URLs that accept a plain PUT."""
         return isinstance(self._store, S3Store | GCSStore)

@@ -3,6 +3,7 @@ Faults of a process that still answers, but refuses files or changes.
 
     the ledger can't be written        locked, read-only
     the blobs' directory is not there, or the embedded store's
+    the blobs' bucket does not answer, or refuses to be listed
     a disk is full, but for the reserve of ledger and store
     no file descriptor is left
 
@@ -10,7 +11,7 @@ Each is a line with its cure. Readiness and `doctor` list them; as all replicas 
 process stays ready.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -18,12 +19,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from segments.files.blobs import Blobs
 from segments.files.disk import Disk
 from segments.ledger.health import write_reasons
+from segments.projection.bucket_look import BucketLook
 from segments.runtime.causes import DESCRIPTORS, LOST, of_os_error
 from segments.runtime.descriptors import descriptors_are_left
 from segments.store.embedded import directory_in
 
 
-@dataclass(frozen=True)
+@dataclass
 class Ills:
     """Checks everything that a process depends on."""
 
@@ -36,6 +38,10 @@ class Ills:
     """Blobs must exist; without any deliveries there is no directory."""
     embedded_in: Path | None = None
     """The data directory of the embedded store; `None`: an external store is configured."""
+    _bucket: BucketLook = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._bucket = BucketLook(self.blobs)
 
     async def __call__(self) -> list[str]:
         """Return the faults, a line each."""
@@ -46,6 +52,8 @@ class Ills:
             self.blobs.check_room()
         except OSError as error:
             said.append(of_os_error(error).of("the storage of delivered files"))
+        if fault := self._bucket.fault():
+            said.append(fault)
         try:
             Disk(self.directory, self.reserve_bytes).check_room()
         except OSError as error:

@@ -5,9 +5,9 @@ The source of a request, for limits: one mechanism for every door.
                    of an IPv6 address: the owner of one address in a /64 has all of them
     behind proxies the address that the nearest trusted proxy names, and so on
 
-A proxy appends its peer to `X-Forwarded-For`; earlier entries are the client's own claim. So the
-list is read from the right, past trusted proxies only. An entry that is no address ends the walk:
-the client then counts as the proxy that wrote it.
+A proxy appends its peer to `X-Forwarded-For`; earlier entries are the client's claim. So the list
+is read from the right, past trusted proxies only. A malformed entry ends the walk: the client then
+counts as the proxy that wrote it.
 """
 
 from collections.abc import Sequence

@@ -6,8 +6,7 @@ The operator's port of a control plane process.
     /health/ready   200 if it can do its work; else 503 with the reason; with ?strict also
                     503 while work waits for other processes, or a fault exists
 
-Its figures are for the operator only: partners must not reach this port. The bid listener has its
-own, `rtb.server.metrics.admin_port`.
+Partners must not reach this port. The bid listener has its own, `rtb.server.metrics.admin_port`.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -53,7 +52,7 @@ def add_health(
 
     async def ready(request: web.Request) -> web.Response:
         unready = await reasons()
-        # Faults are asked for only if the process can answer at all.
+        # Faults are asked for only of a ready process.
         ill = () if unready else await ills()
         return Health(unready, waiting=await backlog(), ill=ill).answer(request)
 
@@ -82,10 +81,10 @@ async def shown(
         port: 0 takes a free one; `None` serves nothing.
         registry: The metrics.
         reasons: Called for each request of `/health/ready`.
-        tls: The TLS files; `None` for plain HTTP.
+        tls: `None` for plain HTTP.
         backlog: Called likewise.
-        ills: Called likewise: faults of a process that can answer.
-        telemetry: Where the metrics are sent, whether or not there is a port.
+        ills: Called likewise, while the process is ready.
+        telemetry: Where the metrics are sent, even without a port.
 
     Raises:
         CannotListen: The port is taken, or forbidden.

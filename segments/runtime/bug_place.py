@@ -1,8 +1,8 @@
 """
 Describes a bug by its type and place, never by its message.
 
-An exception's message may quote a request, a line of a file, or a statement's values: a person's
-id, an address, a password. Type and place quote nothing.
+A message may quote a request, a line of a file, or a statement's values: a person's id, an address,
+a password.
 """
 
 import traceback

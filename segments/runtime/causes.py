@@ -2,8 +2,7 @@
 Reasons why a part of the service can't be used now: one list for all.
 
 A cause is no fault of the request, and passes: the request gets the cause's status, or the work
-waits or is retried, and continues after the operator's cure. Doors, the log, `/health/ready` and
-`doctor` use the same words.
+waits or is retried. Doors, the log, `/health/ready` and `doctor` use the same words.
 
     errno of this machine     here
     of the ledger             `segments.ledger.database.errors`, by the database's own codes
@@ -31,11 +30,7 @@ class Cause(NamedTuple):
     cure: str
 
     def of(self, part: str, said: str = "") -> str:
-        """
-        Return the line for the operator.
-
-        `part` is the part's name ("the ledger"), `said` another server's message, if any.
-        """
+        """Return the line for the operator; `said` is another server's message, if any."""
         return f"{part} {self.words}{f' ({said})' if said else ''}; {self.cure}"
 
 
@@ -92,7 +87,7 @@ class NoRoom(OSError):
 
 
 class DirectoryGone(OSError):
-    """A directory of ours is missing: its disk is not mounted, say."""
+    """A directory of ours is missing, such as that of an unmounted disk."""
 
     def __init__(self) -> None:
         super().__init__(errno.ENOENT, GONE.words)
@@ -109,7 +104,7 @@ def is_of_the_machine(error: BaseException) -> bool:
     """
     Tell whether the machine fails, not a file's content.
 
-    Readers of archives and tables raise an `OSError` without a number for malformed bytes; and a
+    Readers of archives and tables raise an `OSError` without a number for malformed bytes; a
     missing file is its job's fault.
     """
     if isinstance(error, DirectoryGone):

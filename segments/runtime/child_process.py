@@ -8,7 +8,7 @@ ignored until the program handles it: it must not end a starting program.
 
 The child itself must request that signal, between fork and exec. `preexec_fn` would run in a copy
 of a process that may have threads, where any lock may be held for ever. So the child starts as this
-file, which makes the request, checks that its parent lives, and becomes the program.
+file, requests the signal, checks that its parent lives, and becomes the program.
 """
 
 import asyncio
@@ -50,7 +50,7 @@ async def start(
     argv: Sequence[str], *, env: Mapping[str, str] | None = None, pass_fds: Sequence[int] = ()
 ) -> asyncio.subprocess.Process:
     """
-    Start a program that gets SIGTERM at this process's end, whatever that is.
+    Start a program that gets SIGTERM at this process's end.
 
     Call this in the main thread: to the kernel, the parent is the thread.
 
@@ -85,8 +85,8 @@ async def stop(process: Process, *, within_s: float) -> int:
 
 
 def end_with(parent_pid: int) -> None:
-    """Have this process get SIGTERM at its parent's end, and no signals of a terminal."""
-    if sys.platform == "linux":  # elsewhere a killed parent does leave its children
+    """Have this process get SIGTERM at its parent's end, and no terminal's signals."""
+    if sys.platform == "linux":  # elsewhere a killed parent leaves its children
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     if os.getppid() != parent_pid:

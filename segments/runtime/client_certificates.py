@@ -6,9 +6,9 @@ The names in a client's certificate, spelled as an operator binds a recipient to
     email:ops@bidder.example
     subject:CN=bidder,O=Example      the whole subject, as RFC 4514 writes it
 
-Names are compared as a whole, with their kind and without patterns: `*.example` is literal, and an
-e-mail address is no host. Host names are compared in lower case (RFC 5280, 7.2), others verbatim.
-A subject's common name alone does not count: many authorities copy it from the client's request.
+Names are compared whole, with their kind and without patterns: `*.example` is literal, and an
+e-mail address is no host. Host names are compared in lower case (RFC 5280, 7.2), others verbatim. A
+subject's common name alone does not count: many authorities copy it from the client's request.
 """
 
 from asyncio import BaseTransport
@@ -36,11 +36,7 @@ def names_of_client(transport: BaseTransport) -> frozenset[str] | None:
 
 
 def names_of(der: bytes) -> frozenset[str]:
-    """
-    Return the names of a certificate, if any can be read.
-
-    Its signature has been checked.
-    """
+    """Return the readable names of a certificate, whose signature has been checked."""
     try:
         certificate = x509.load_der_x509_certificate(der)
         names = _alternative_names(certificate)
@@ -68,7 +64,7 @@ def san(text: str) -> str:
 
 def subject(text: str) -> str:
     """
-    Parse a subject that an operator typed, as RFC 4514 and `openssl -nameopt RFC2253` write it.
+    Parse a subject that an operator typed, as of RFC 4514 and `openssl -nameopt RFC2253`.
 
     Raises:
         BadName: Not a subject.

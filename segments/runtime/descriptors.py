@@ -1,4 +1,4 @@
-"""This process's file descriptors: whether any are left, and the clients' share."""
+"""This process's file descriptors, and the clients' share."""
 
 import asyncio
 import logging
@@ -11,7 +11,7 @@ from segments.runtime.causes import DESCRIPTORS
 NO_DESCRIPTORS: Final = f"all file descriptors are in use; {DESCRIPTORS.cure}"
 _LOOK_EVERY_S = 0.5
 _SPARE = 64
-"""For store, log and files, and for turning new clients away."""
+"""For store, log, files, and refusals of new clients."""
 
 
 def descriptors_are_left() -> bool:

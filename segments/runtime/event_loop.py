@@ -1,14 +1,13 @@
 """
 The event loop of a listening process, and its log lines for errors.
 
-The loop is uvloop's. Without a free file descriptor, asyncio's own tries to accept as many
-connections as its backlog holds, logs each failure, and repeats each a second later (measured:
-16,000 tracebacks in five seconds, and a whole core). uvloop turns new clients away and serves the
-others.
+The loop is uvloop's, which turns clients away without a free file descriptor, and serves the
+others. asyncio's own tries to accept its whole backlog, logs each failure, and repeats each a
+second later (measured: 16,000 tracebacks in five seconds, and a whole core).
 
     all descriptors are in use    a line at the beginning, and one at the end
     an uncaught exception         a line with its type and place, never its message
-    a broken connection           nothing: it is its client's affair
+    a broken connection           nothing
 """
 
 import asyncio

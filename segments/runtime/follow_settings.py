@@ -1,5 +1,3 @@
-"""Settings of a pod that follows a publication: both planes read them."""
-
 from pathlib import Path
 from typing import Annotated
 

@@ -4,8 +4,8 @@ A follower's progress, as a file that the bid listener beside it reads.
     follower   writes DATA_DIR/follow/status.json, whole, after each change
     listener   reads the file for health, metrics and, if configured, the age in answers
 
-The file begins anew with each follower, before its listener starts: monotonic times of another boot
-mean nothing. A reader computes the age itself, so an abandoned file becomes old, never fresh.
+Each follower begins the file anew, before its listener starts: monotonic times of another boot mean
+nothing. A reader computes the age itself, so an abandoned file becomes old, never fresh.
 """
 
 import time
@@ -46,7 +46,7 @@ class FollowStatus(msgspec.Struct, frozen=True, kw_only=True):
     made_at_s: float | None = None
     """Unix time of the store's publication; `None`: it has none."""
     seen_at_s: float = 0.0
-    """When the follower first saw it, on the machine's monotonic clock."""
+    """When the follower first saw it, on the monotonic clock."""
     number: int = 0
     """Of the store's state."""
     opt_outs: int = 0
@@ -58,11 +58,7 @@ class FollowStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Why the last look failed, with the remedy; empty: it did not."""
 
     def age_s(self, now_s: float, monotonic_s: float) -> float:
-        """
-        Return the age of the store's data, in seconds; infinite without data.
-
-        `now_s` is unix time, `monotonic_s` of the machine's monotonic clock.
-        """
+        """Return the age of the store's data, in seconds; infinite without data."""
         if self.made_at_s is None:
             return inf
         return max(now_s - self.made_at_s, monotonic_s - self.seen_at_s, 0.0)
@@ -132,11 +128,11 @@ class FollowReader:
         self._monotonic_s = monotonic_s
 
     def status(self) -> FollowStatus | None:
-        """Return the progress; `None`: no follower has written any."""
+        """Return the progress, if any."""
         return read_status(self._data_dir)
 
     def why_closed(self) -> str:
-        """Return why bids may not use the data, and the remedy; empty: they may."""
+        """See `FollowStatus.why_closed`."""
         status = self.status()
         if status is None:
             return "no follower runs: start the pod by `rtb-segments serve --follow`"
@@ -150,6 +146,6 @@ class FollowReader:
         return (), [f"not followed: {status.trouble}"]
 
     def age_s(self) -> float:
-        """Return the age of the store's data, in seconds; infinite without data."""
+        """See `FollowStatus.age_s`."""
         status = self.status()
         return inf if status is None else status.age_s(self._now_s(), self._monotonic_s())

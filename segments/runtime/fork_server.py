@@ -1,9 +1,9 @@
 """
 Starts our own programs by forking a process that has imported them.
 
-A program's imports take most of a second of CPU, and tens of megabytes, the same in each process.
-So a process that starts several programs imports once and, before it has a thread or an event loop,
-forks a process that only forks on request:
+A program's imports take most of a second of CPU and tens of megabytes. So a process that starts
+several programs imports once and, before it has a thread or an event loop, forks a process that
+only forks on request:
 
     we             send a request, with the files that the program inherits
     fork server    forks, and the copy forks again and ends: the kernel gives the
@@ -13,9 +13,9 @@ forks a process that only forks on request:
 We adopt only during a request: later orphans, such as a killed program's own children, belong to
 init, which waits for them.
 
-So a program is our child as if it had been executed: we wait for its end, it ends when we do
-(`child_process`), and it survives the fork server. Without a fork server - killed, or not on Linux
-- programs are executed. All programs share the seed of Python's hashes.
+So a program is our child as if executed: we wait for its end, it ends when we do (`child_process`),
+and it survives the fork server. Without a fork server - killed, or not on Linux - programs are
+executed. All programs share the seed of Python's hashes.
 """
 
 import array
@@ -55,7 +55,7 @@ class ForkServer:
     Create it before any other thread or an event loop: a forked process has neither.
 
     Args:
-        modules: The programs' imports, by name, imported here.
+        modules: By name, imported here.
     """
 
     def __init__(self, modules: Sequence[str]) -> None:
@@ -77,8 +77,7 @@ class ForkServer:
         """
         Start a program as `child_process.start` starts `python -m PROGRAM ARGUMENTS`.
 
-        `program` is its module, which has a `main`; `env` is ours if `None`; `pass_fds` keep their
-        numbers.
+        `program` is a module with a `main`; `env` is ours if `None`; `pass_fds` keep their numbers.
         """
         env = os.environ if env is None else env
         asking = asyncio.create_task(self._forked(program, arguments, env, pass_fds))
@@ -113,7 +112,7 @@ class ForkServer:
             except OSError:  # includes TimeoutError
                 self._line.close()
                 self._line = forked = None
-            # Not after a cancellation: then we end, and an adopted program ends with us.
+            # Not after a cancellation: an adopted program ends with us.
             _adopt(orphans=False)
             return forked
 
@@ -150,10 +149,10 @@ class _Forked:
 
 def _watched(pid: int) -> _Forked:
     """
-    Watch for a started program's end.
+    Watch for a program's end.
 
     Raises:
-        OSError: It can't be watched, as without a free file descriptor; the program was killed.
+        OSError: No file descriptor is free, say; the program was killed.
     """
     try:
         return _Forked(pid)
@@ -282,7 +281,7 @@ def _place(fds: Sequence[int], numbers: Sequence[int]) -> None:
 
 def _end(status: int) -> NoReturn:
     """End as the interpreter does, not through the forked copy's frames."""
-    # The interpreter's private functions, which multiprocessing calls for its forks.
+    # As multiprocessing does for its forks.
     threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001
     atexit._run_exitfuncs()  # noqa: SLF001
     for stream in (sys.stdout, sys.stderr):

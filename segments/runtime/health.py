@@ -40,7 +40,7 @@ class Health(NamedTuple):
 
     @property
     def is_enriching(self) -> bool:
-        """Whether the process can answer, and bids are enriched."""
+        """Whether bids are enriched."""
         return not self.unready and not self.passing
 
     def answer(self, request: web.Request) -> web.Response:

@@ -3,8 +3,7 @@ A client connection of our aiohttp ports: limits on its bytes and its time.
 
 aiohttp has hooks for little of this, so `Connection` overrides methods of its `RequestHandler`, and
 reads four private attributes: `_messages`, `_request_count`, `_current_request`, `_paused`.
-`tests/segments/runtime/test_http_server.py` and `test_http_limits.py` show whether another aiohttp
-fits.
+`tests/segments/runtime/test_http_server.py` and `test_http_limits.py` check another aiohttp.
 """
 
 import asyncio
@@ -38,7 +37,7 @@ _PIECE_BYTES = 16 << 10
 """Parsed at a time. A head that begins within a piece is counted from the next piece on."""
 
 _LINGER_S = 2.0
-"""How long a refused client may still send, so that it can read the reason."""
+"""For a refused client to send on, and read the reason."""
 
 _SWEEP_EVERY_S = 0.5
 _LOG_EVERY_S = 1.0
@@ -81,11 +80,11 @@ class Server(web.Server):
         self._sweeping = self._loop.call_later(_SWEEP_EVERY_S, self._sweep)
 
     def __call__(self) -> RequestHandler:
-        """Make the protocol of an accepted client."""
+        """Return a client's protocol."""
         return Connection(self, loop=asyncio.get_running_loop(), **self._options)
 
     def pre_shutdown(self) -> None:
-        """Begin to shut down: open connections have the shutdown's time to end."""
+        """Begin to shut down."""
         self._sweeping.cancel()
         super().pre_shutdown()
 
@@ -97,14 +96,14 @@ class Server(web.Server):
         return MAX_HEAD_BYTES
 
     def admit(self, connection: RequestHandler) -> bool:
-        """Note that a connection has a long head; tell whether there was room."""
+        """Note a connection's long head; tell whether there was room."""
         if len(self._long_heads) >= MAX_LONG_HEADS and connection not in self._long_heads:
             return False
         self._long_heads.add(connection)
         return True
 
     def let_go(self, connection: RequestHandler) -> None:
-        """Note that a connection no longer has a long head."""
+        """Forget a connection's long head."""
         self._long_heads.discard(connection)
 
     def meet(self, stranger: Stranger, address: str) -> None:
@@ -207,7 +206,7 @@ class Connection(RequestHandler, Stranger):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Write an answer; the next request must identify its client again."""
+        """Write an answer; the next request identifies its client anew."""
         finished = await super().finish_response(request, resp, start_time)
         if self._is_known and self._line is not None:
             self._server.meet(self, self._address)
@@ -255,7 +254,7 @@ class Connection(RequestHandler, Stranger):
         return refusal(status)
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
-        """Log an error's type and place, not its message, which may quote a client."""
+        """Log an error's type and place; its message may quote a client."""
         exc = kw.get("exc_info")
         self._server.note(
             bug_place(exc) if isinstance(exc, BaseException) else "a fault in an answer"

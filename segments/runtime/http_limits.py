@@ -1,12 +1,10 @@
-"""Limits on strangers at an HTTP port, apart from the server for the settings."""
-
 from typing import NamedTuple
 
 from segments.runtime.addresses import Proxies
 
 
 class Limits(NamedTuple):
-    """The limits on strangers at a port."""
+    """The limits on strangers at a port; apart from the server, for the settings."""
 
     head_within_s: float = 10.0
     """Of a head, first to last byte, and from a connection to its first head."""
@@ -15,13 +13,13 @@ class Limits(NamedTuple):
     """How long a client may leave an answer unread."""
 
     max_startups: int = 200
-    """Strangers' connections; a further connection ends the longest waiting."""
+    """Strangers' connections; a further one ends the longest waiting."""
 
     max_startups_per_address: int = 100
     """The same from one address."""
 
     proxies: Proxies = Proxies()
-    """They stand for many clients, so the limit of an address does not apply."""
+    """Exempt from the limit of an address."""
 
     unread_bytes: int = 16 << 10
     """Of a body: with twice as many unread, reading from the network stops."""

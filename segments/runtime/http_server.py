@@ -2,8 +2,7 @@
 The HTTP server of all our aiohttp ports.
 
 Malformed bytes still belong to a client: bearer tokens, cookies, hashes, JWTs, lines of a file.
-aiohttp quotes them in its answers, and logs them with the client's address. On our ports no
-client's bytes or address reach an answer or a log that way:
+aiohttp quotes them in its answers, and logs them with the client's address. Our ports do neither:
 
     malformed bytes                        400, in words of ours
     a head of more than `MAX_HEAD_BYTES`   431, as soon as so many bytes have arrived
@@ -12,12 +11,12 @@ client's bytes or address reach an answer or a log that way:
     any answer                             without `Server`, and without an access log; `nosniff`
 
 A path may be allowed a longer head: a pixel carries a signed request in its URL. At most
-`MAX_LONG_HEADS` exist at a time, each from the byte that makes it long until its answer; a further
-one gets 503.
+`MAX_LONG_HEADS` exist at a time, each from its first excess byte until its answer; a further one
+gets 503.
 
 A stranger is the client of a connection that is idle, or whose request has not identified it
-(`client_is_known`). Strangers are limited in number: see `http_limits`, and `http_site` for clients
-in the TLS handshake.
+(`client_is_known`). `http_limits` has the limits on strangers, `http_site` on clients in the TLS
+handshake.
 """
 
 from collections.abc import Mapping
@@ -44,8 +43,7 @@ def runner_of(
     """
     Make a runner for an application that keeps this module's law.
 
-    `long_heads`: `GET` paths with a longer head -> bytes allowed; `options` are of
-    `aiohttp.web.AppRunner`.
+    `long_heads`: `GET` paths with a longer head -> bytes allowed; `options` are `AppRunner`'s.
     """
     app.on_response_prepare.append(_let_nothing_be_guessed)
     return _Runner(app, long_heads or {}, limits, options)
@@ -55,9 +53,9 @@ async def listen(
     runner: web.AppRunner, host: str, port: int, context: SSLContext | None = None
 ) -> int:
     """
-    Serve a runner's application until its `cleanup`; return the port.
+    Serve a runner of `runner_of`, set up, until its `cleanup`; return the port.
 
-    `runner` is of `runner_of`, set up. Port 0 takes a free one; without `context`, plain HTTP.
+    Port 0 takes a free one; without `context`, plain HTTP.
 
     Raises:
         OSError: The port is unavailable.
@@ -68,7 +66,7 @@ async def listen(
 
 
 def client_is_known(request: web.BaseRequest) -> None:
-    """Note that a request has identified its client: no stranger until its answer."""
+    """Note that a request has identified its client, until its answer."""
     if isinstance(request.protocol, Connection):
         request.protocol.client_is_known()
 
@@ -86,7 +84,7 @@ class _Runner(web.AppRunner):
         most = max(long_heads.values(), default=MAX_HEAD_BYTES)
         self._long_heads = long_heads
         self._limits = limits
-        # We count bytes ourselves, without interference of aiohttp's limits.
+        # We count bytes ourselves.
         self._options = {
             **options,
             "access_log": None,

@@ -1,8 +1,8 @@
 """
 A listening port: accepts clients, and limits the time of the TLS handshake.
 
-`asyncio.create_server` reports a client only after the handshake: until then it holds 300 kB of
-memory, for a minute, uncounted. So clients are accepted here, and counted as strangers at once.
+`asyncio.create_server` reports a client only after the handshake: until then it holds 300 kB for a
+minute, uncounted. So clients are accepted here, and counted as strangers at once.
 """
 
 import asyncio
@@ -56,7 +56,7 @@ class Site(web.BaseSite):
             OSError: The port is unavailable.
         """
         await super().start()
-        # Binds all addresses of the host, and accepts no clients.
+        # Binds all addresses of the host.
         self._server = await asyncio.get_running_loop().create_server(
             self._web, self._host, self._port, start_serving=False
         )

@@ -2,7 +2,7 @@
 Values in JSON requests: the accepted forms, and the sentences that refuse others.
 
 A whole number is 40, 40.0 (as pandas writes it) or "40" (as in a vendor's own example). A boolean
-is no number, although Python and pydantic's lax mode accept it.
+is no number, unlike in Python and pydantic's lax mode.
 """
 
 import re

@@ -17,10 +17,10 @@ _POSTGRES_SCHEMES = ("postgresql", "postgresql+asyncpg", "postgres")
 
 def check_ledger_url(url: str) -> None:
     """
-    Refuse any text but a URL of a ledger.
+    Refuse a text that is no ledger's URL.
 
     Raises:
-        ValueError: Not a URL of a ledger; the message does not quote it.
+        ValueError: The message does not quote the text.
     """
     scheme, _, path = url.partition("://")
     if scheme in _POSTGRES_SCHEMES:
@@ -40,7 +40,7 @@ def url_for_engine(url: str) -> str:
 
 
 def embedded_ledger_url(data_dir: Path) -> str:
-    """Return the URL of the ledger in the data directory."""
+    """Return the URL of the data directory's ledger."""
     return f"sqlite+aiosqlite:///{data_dir.absolute() / 'ledger.db'}"
 
 
@@ -48,7 +48,7 @@ def _check_postgres(url: str) -> None:
     """
     Raise a `ValueError` for a URL that would be split at the wrong place.
 
-    Part of the password would then pass for host or database, which messages name.
+    Messages would then show part of the password as host or database.
     """
     try:
         parts = urlsplit(url)

@@ -1,8 +1,7 @@
 """
 The log level of a process: `LOG_LEVEL`, as the hosts of our containers set it.
 
-Each host has its own words for the levels (syslog's, zap's, Python's). All are accepted; any other
-word is a wrong setting.
+The words of each host (syslog's, zap's, Python's) are accepted, and no others.
 """
 
 import logging
@@ -33,8 +32,8 @@ def be_as_loud_as(name: LogLevel) -> None:
     """
     Log this level and above.
 
-    Libraries never log below `info`: there they quote their input, such as SQL's parameters and
-    lines of a client's request, which may hold a person's data.
+    Libraries never log below `info`: there they quote SQL's parameters and lines of a client's
+    request, which may hold a person's data.
     """
     level = _NAME_TO_LEVEL[name.strip().lower()]
     logging.getLogger().setLevel(max(level, logging.INFO))

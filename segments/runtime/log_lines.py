@@ -4,9 +4,9 @@ Log lines of every process: one per event on stderr, which the container collect
     text   2026-11-30T12:00:00.123Z INFO api segments.processes.rest_api: listening on port 8082
     json   {"time": "...", "level": "info", "process": "api", "logger": "...", "message": "..."}
 
-A line logged while a request of a REST door or of the console is answered ends with the request's
-id, which the client gets as `X-Request-Id`; in JSON it is the member `request_id`. The id is drawn
-here: a client's own could be a person's.
+A line logged while a REST door or the console answers ends with the request's id, which the client
+gets as `X-Request-Id`; in JSON: `request_id`. The id is drawn here: a client's own could be a
+person's.
 """
 
 import json
@@ -27,7 +27,7 @@ REQUEST_ID_HEADER: Final = "X-Request-Id"
 _request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 _TALKATIVE: Final = ("alembic.runtime.migration", "alembic.runtime.plugins", "asyncssh")
-"""At INFO, they log every step of a ledger's tables, every plugin, every client's address."""
+"""At INFO, they log every step of a migration, every plugin, every client's address."""
 
 
 def log_to_stderr(log_level: LogLevel, log_format: LogFormat, process: str) -> None:
@@ -42,7 +42,7 @@ def log_to_stderr(log_level: LogLevel, log_format: LogFormat, process: str) -> N
 
 @contextmanager
 def request() -> Iterator[str]:
-    """Yield a request's id, and log it with each line meanwhile."""
+    """Yield a request's id, which lines logged meanwhile have."""
     drawn = secrets.token_hex(8)
     token = _request_id.set(drawn)
     try:

@@ -2,11 +2,11 @@
 Variables that look like settings and are none.
 
 A misspelt setting silently leaves its default in force, even if it was to forbid something. So a
-near miss ends the process; any other unknown name may belong to a newer release that was rolled
-back, and is only reported.
+near miss ends the process; another unknown name may belong to a newer release that was rolled back,
+and is only reported.
 
-Each process judges variables with its own plane's prefix, and those of the other plane that nearly
-match a name that it reads.
+Each process judges variables with its own plane's prefix, and near misses of the other plane's
+names that it reads.
 """
 
 from collections.abc import Container, Iterable, Iterator
@@ -35,8 +35,7 @@ def unread(set_names: Iterable[str], read: Container[str], prefix: str) -> Itera
     """
     Yield each variable that looks like a setting of a plane and is none, in order.
 
-    `set_names` are in capitals; `read` are all settings that the plane reads, `prefix` that of its
-    own.
+    `set_names` are in capitals; `read` are all settings of the plane, `prefix` is its own.
     """
     ours = {name for name in set_names if name.startswith(_PREFIXES)}
     for name in sorted(ours.difference(SETTING_NAMES)):

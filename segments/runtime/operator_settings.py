@@ -2,8 +2,8 @@
 The common part of both planes' settings: environment variables, or lines of a `.env` file.
 
 Kubernetes announces each Service to every container by variables, such as
-`API_PORT=tcp://10.0.0.1:80` for `api`. Variables of a Service called `rtb` or `segments-api`
-resemble our settings, and are ignored.
+`API_PORT=tcp://10.0.0.1:80` for `api`. Those of a Service called `rtb` or `segments-api` resemble
+our settings, and are ignored.
 """
 
 import re
@@ -39,7 +39,7 @@ class UnreadableSecret(Exception):
 class OperatorSettings(BaseSettings):
     """Settings of a plane; `env_prefix` is its own."""
 
-    # An empty value counts as unset: `compose.yaml` passes unset variables that way.
+    # `compose.yaml` passes unset variables as empty.
     model_config = SettingsConfigDict(
         env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
     )
@@ -82,12 +82,7 @@ class OperatorSettings(BaseSettings):
         return url
 
     def telemetry(self, process: str) -> Telemetry | None:
-        """
-        Where a process sends metrics and traces; `None`: nowhere.
-
-        Args:
-            process: As in its log lines.
-        """
+        """Where a process, named as in its log lines, sends metrics and traces, if anywhere."""
         if self.otlp_url is None:
             return None
         return Telemetry(self.otlp_url, self.otlp_every_s, process)

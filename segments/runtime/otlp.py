@@ -1,15 +1,14 @@
 """
 OpenTelemetry: our Prometheus metrics as OTLP, and a tracer whose spans leave by OTLP.
 
-There is one set of metrics, Prometheus's; here they are only written in another form, by the rules
-of "Prometheus and OpenMetrics Compatibility" (opentelemetry.io/docs/specs/otel/compatibility): a
-counter is a cumulative, monotonic sum without the `_total` of its name, a histogram's buckets are
-no longer cumulative.
+The rules are of "Prometheus and OpenMetrics Compatibility"
+(opentelemetry.io/docs/specs/otel/compatibility): a counter is a cumulative, monotonic sum without
+the `_total` of its name, a histogram's buckets are not cumulative.
 
 Headers, certificates and compression of the exporter, and more attributes of the resource, come
-from the variables of OpenTelemetry itself (`OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_SERVICE_NAME`).
+from OpenTelemetry's own variables (`OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_SERVICE_NAME`).
 
-Imported only where something is sent: `segments.runtime.telemetry`.
+Imported only by senders: `segments.runtime.telemetry`.
 """
 # ruff: noqa: E402 - of OpenTelemetry nothing can be imported before it is shown
 
@@ -50,7 +49,7 @@ Labels = tuple[tuple[str, str], ...]
 
 
 def resource_of(telemetry: Telemetry) -> Resource:
-    """Return the description of this process, which the operator's own attributes complete."""
+    """Return this process's description, with the operator's attributes."""
     ours: dict[str, str | int] = {
         "service.name": _NAME,
         "service.version": version(_NAME),
@@ -65,8 +64,7 @@ class MetricSender:
     """
     Sends metrics to a collector.
 
-    A collector that is away costs a line in the log when it goes and when it is back; the metrics
-    are cumulative, so nothing is kept for it.
+    A collector's absence costs a log line at its start and end; cumulative metrics need no backlog.
     """
 
     def __init__(self, telemetry: Telemetry) -> None:
@@ -109,8 +107,7 @@ def tracer_provider(telemetry: Telemetry) -> TracerProvider:
     """
     Return a provider of tracers, whose spans a thread sends in batches; shut it down at the end.
 
-    A request whose sender has decided not to trace it (`traceparent` with the flag 00) leaves no
-    span.
+    A request with a `traceparent` that says not traced (flag 00) leaves no span.
     """
     _be_quiet()
     provider = TracerProvider(
@@ -126,7 +123,7 @@ def tracer_provider(telemetry: Telemetry) -> TracerProvider:
 
 
 def _be_quiet() -> None:
-    """Keep the library's lines out of the log: one for each try, with the collector's URL."""
+    """Keep the library's lines out of the log: one a try, with the collector's URL."""
     logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
 
 

@@ -1,5 +1,3 @@
-"""Pauses of loops: until told to stop, and longer after each failure."""
-
 import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +21,6 @@ class Backoff:
     factor: float = 2.0
 
     def after(self, failures: int) -> float:
-        """Return the seconds to wait after this many failures in a row, from 1 on."""
+        """Return the seconds to wait after this many failures in a row, at least 1."""
         exponent = min(max(failures, 1) - 1, _MAX_EXPONENT)
         return min(self.first_s * self.factor**exponent, self.longest_s)

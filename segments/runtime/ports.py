@@ -1,5 +1,3 @@
-"""Ports that we listen on."""
-
 import os
 
 

@@ -1,9 +1,9 @@
 """
 Describes a wrong setting in one line, in the operator's words.
 
-pydantic names fields, types and locations; the operator must find the variable's name in the line,
-even if the field has several aliases. The value is quoted unless it could show a password (a URL),
-or lies inside a JSON value.
+pydantic names fields, types and locations; the line names the variable, even of a field with
+several aliases. The value is quoted unless it could show a password (a URL), or lies inside a JSON
+value.
 """
 
 import json
@@ -18,11 +18,11 @@ from pydantic_settings.exceptions import SettingsError
 from segments.runtime.validation_faults import sentence_of
 
 IN_FILE = "_FILE"
-"""Ends the name of a variable with the path of a file that holds a secret."""
+"""Ends the name of a variable with the path of a secret's file."""
 
 
 def wrong_setting(cls: type[BaseSettings], details: Any) -> str:
-    """Return the line of a setting that pydantic refused; `details` is of its error's list."""
+    """Return the line of a refused setting; `details` is of pydantic's error list."""
     if not details["loc"]:  # of settings that contradict each other; the message names them
         return _reason(details)
     where, *inside = details["loc"]
@@ -58,9 +58,9 @@ def variables_of(cls: type[BaseSettings]) -> list[str]:
 
 def names_of(cls: type[BaseSettings], where: str) -> list[str]:
     """
-    Return the variables that can set a field; of a secret also those that name its file.
+    Return the variables that can set a field, a secret's file included.
 
-    `where` is pydantic's name of the field: its own, or its first alias.
+    `where` is the field's own name, or its first alias.
     """
     for name, field in cls.model_fields.items():
         aliases = _aliases(field)

@@ -23,7 +23,7 @@ class Spans:
     Makes the spans of a process.
 
     Args:
-        telemetry: Where they are sent; `None`: there are none, and no library is imported.
+        telemetry: Where they are sent; `None`: nowhere, and no library is imported.
     """
 
     def __init__(self, telemetry: Telemetry | None = None) -> None:
@@ -36,11 +36,11 @@ class Spans:
     @contextmanager
     def around(self, name: str, headers: Mapping[str, str] | None = None) -> Iterator[Note]:
         """
-        Make a span of what happens meanwhile; an exception leaves its type in it, and no text.
+        Make a span; an exception leaves its type in it, and no text.
 
         Args:
-            name: Of the span, unless it is noted otherwise.
-            headers: Of a request, whose `traceparent` (W3C) says what the span belongs to.
+            name: Of the span, unless noted otherwise.
+            headers: Of a request, with its `traceparent` (W3C).
         """
         if self._provider is None:
             yield _note_nothing
@@ -52,7 +52,7 @@ class Spans:
 
         context = None
         if headers is not None:
-            # Names of headers have any case, and the propagator's are in lower case.
+            # The propagator's names are in lower case.
             carrier = {key: headers[key] for key in _OF_W3C if key in headers}
             context = TraceContextTextMapPropagator().extract(carrier)
         tracer = self._provider.get_tracer("rtb-segments")
@@ -76,7 +76,7 @@ class Spans:
 
     @property
     def are_made(self) -> bool:
-        """Whether there is a span of anything."""
+        """Whether spans are made."""
         return self._provider is not None
 
     async def aclose(self) -> None:
@@ -90,7 +90,7 @@ NO_SPANS: Final = Spans()
 
 @asynccontextmanager
 async def sending_spans(telemetry: Telemetry | None) -> AsyncIterator[Spans]:
-    """Make spans while the context lasts, and send what is left at its end; see `Spans`."""
+    """Make spans while the context lasts, and send the rest at its end."""
     spans = Spans(telemetry)
     try:
         yield spans

@@ -24,9 +24,7 @@ class Startups(Generic[T]):
         """
         Add a connection; return the connections to end for it.
 
-        connection: Of an unknown client.
-        source: Of its address.
-        is_shared: The source is a proxy with many clients.
+        `source` is of the client's address; `is_shared`: it is a proxy with many clients.
         """
         gone = []
         of_source = self._source_to_connections.get(source, {})

@@ -1,5 +1,3 @@
-"""The store's URL: the accepted forms, and the embedded store's socket."""
-
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -11,7 +9,7 @@ _SCHEMES = (
 
 def check_store_url(url: str) -> None:
     """
-    Refuse a text that is no URL of a store.
+    Refuse a text that is no store's URL.
 
     Raises:
         ValueError: Its scheme is unknown; the message does not quote the URL.

@@ -1,5 +1,3 @@
-"""Restarts a process whenever it ends, after growing pauses, without effect on others."""
-
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
@@ -9,7 +7,7 @@ from segments.runtime.pauses import Backoff
 
 
 class CannotRun(Exception):
-    """A process ended before it was ever well; starting it again would not help."""
+    """A process ended before it was ever well; a restart would not help."""
 
 
 async def supervise(
@@ -23,16 +21,16 @@ async def supervise(
     must_be_well: bool = False,
 ) -> NoReturn:
     """
-    Start a process again whenever it ends, until cancelled.
+    Restart a process whenever it ends, until cancelled.
 
-    name: In the log.
-    until_ended: Waits for the running process; returns its exit status, negative after a
-        signal.
-    start: Starts the process again.
-    log: Takes a line for each end.
-    pauses: Between an end and the next start.
-    well_after_s: After this time a process was well; its next pause is the shortest.
-    must_be_well: Give up a process that exits before it was ever well.
+    Args:
+        name: In the log.
+        until_ended: Waits for the process; returns its exit status, negative after a signal.
+        start: Starts the process again.
+        log: Takes a line for each end.
+        pauses: Between an end and the next start.
+        well_after_s: A process is well then; its next pause is the shortest.
+        must_be_well: Give up a process that exits before it was ever well.
 
     Raises:
         CannotRun: The process exited before it was ever well.

@@ -1,8 +1,8 @@
 """
 Metrics and traces to an OpenTelemetry collector, if one is set; off, nothing is imported.
 
-The library is imported by `segments.runtime.otlp` alone, and that module only here and where a
-span is made, once `SEGMENTS_OTLP_URL` is set.
+Only `segments.runtime.otlp` imports the library; it is imported only here and where a span is made,
+once `SEGMENTS_OTLP_URL` is set.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ NOT_INSTALLED = (
 
 
 class Telemetry(NamedTuple):
-    """Where a process sends its metrics and spans, and as what."""
+    """Where a process sends its metrics and spans."""
 
     url: str  # of the collector, without a signal's path
     every_s: float  # between two exports of the metrics

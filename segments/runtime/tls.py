@@ -2,11 +2,10 @@
 TLS of our own doors: a certificate chain and its key, checked before a door opens.
 
 Each door has two variables, `<DOOR>_TLS_CERT` and `<DOOR>_TLS_KEY`: both or neither. Unusable files
-are reported at the start, with the variable's name. A service has no terminal, so it never asks for
-a passphrase.
+are reported at the start, with the variable's name. A service never asks for a passphrase.
 
 Files are read at a process's start, so a renewed certificate takes a restart; for the bid listener
-SIGHUP is enough, which replaces its serving processes.
+SIGHUP is enough, which replaces its workers.
 """
 
 import ssl
@@ -40,9 +39,7 @@ class TlsFiles(NamedTuple):
 
     def context(self, alpn: Sequence[str] = _ALPN) -> ssl.SSLContext:
         """
-        Return the context of a server's sockets: TLS 1.2 or newer.
-
-        `alpn` has the supported protocols, the preferred first.
+        Return the context of a server's sockets: TLS 1.2 or newer; `alpn` by preference.
 
         Raises:
             UnusableTls: A file can't be read, is not PEM, or does not match another.
@@ -117,8 +114,6 @@ def tls_files(
 def context_of(files: TlsFiles | None, alpn: Sequence[str] = _ALPN) -> ssl.SSLContext | None:
     """
     Return the context of a door's sockets; `None` if it serves without TLS.
-
-    `alpn` has the supported protocols, the preferred first.
 
     Raises:
         UnusableTls: See `TlsFiles.context`.

@@ -2,8 +2,8 @@
 Describes the faults of a request or a setting: a place and a sentence for each.
 
 pydantic's own messages and places speak of our code: tuples, patterns, class names. Their reader
-has sent JSON, or set a variable. So each kind of fault has one sentence here; an unknown kind gets
-a general one, and only our own validators' messages are passed on. No sentence quotes the value.
+has sent JSON, or set a variable. So each kind of fault has one sentence here, an unknown kind a
+general one, and only our own validators' messages are passed on. No sentence quotes the value.
 """
 
 import json

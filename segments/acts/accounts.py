@@ -1,5 +1,3 @@
-"""Acts on accounts and their relations."""
-
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.acts.trail import By, note

@@ -1,5 +1,3 @@
-"""Acts on audiences."""
-
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.acts.trail import By, Detail, note

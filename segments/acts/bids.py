@@ -1,5 +1,3 @@
-"""The act of explaining a bid: a look at a person, which the trail keeps."""
-
 from collections.abc import Collection
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -17,13 +15,13 @@ async def explain(
     conn: AsyncConnection, by: By, asked: Asked, explanations: Collection[Explanation]
 ) -> None:
     """
-    Add the row of an explained bid, before anybody sees the explanation.
+    Add the row of an explained bid, a look at a person, before anybody sees the explanation.
 
     Args:
         conn: A transaction.
         by: The asking member of staff.
         asked: With the key of `audit.trail_key`, under which listeners made the digests.
-        explanations: Of the listeners; empty if none gave one.
+        explanations: Of the listeners, if any.
     """
     entry = Entry(
         "explain",

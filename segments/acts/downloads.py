@@ -1,5 +1,3 @@
-"""The acts of taking a file out of the console: their rows in the trail."""
-
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.acts.trail import By, note
@@ -12,9 +10,7 @@ async def note_download(
     conn: AsyncConnection, by: By, file: str, scope: Account | None, *, rows: int | None = None
 ) -> None:
     """
-    Record that a file was downloaded.
-
-    `scope` is the account whose data it holds, `None`: all accounts'; `rows` of a list.
+    Record a file's download; `scope` is the account of its data, `None`: all; `rows` of a list.
     """
     detail = None if rows is None else {"rows": rows}
     await note(conn, by, "download", file, scope=scope, detail=detail)
@@ -22,7 +18,7 @@ async def note_download(
 
 async def note_export(conn: AsyncConnection, by: By, scope: Account | None) -> None:
     """
-    Record that a trail was exported; `scope` is the account whose it is, `None`: all.
+    Record the export of a trail: an account's (`scope`), or all.
 
     Without a target the row counts among those that concern persons: no account's list has it, and
     the privacy desk's trail does.

@@ -1,5 +1,3 @@
-"""Acts on held jobs: release or refuse."""
-
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.acts.trail import By, note

@@ -84,7 +84,7 @@ async def remove_ssh_key(conn: AsyncConnection, by: By, partner: Account, finger
 async def replace_host_key(
     conn: AsyncConnection, by: By, algorithm: str, private_key: bytes
 ) -> None:
-    """Replace the SFTP servers' host key of an algorithm; they show it from their next start on."""
+    """Replace the SFTP servers' host key of an algorithm from their next start on."""
     await host_keys.replace_key(conn, algorithm, private_key, now_s=by.now_s)
     detail = {"fingerprint": host_keys.fingerprint_of(private_key)}
     await note(conn, by, "host key replace", algorithm, detail=detail)

@@ -1,8 +1,8 @@
 """
 Acts on credentials of the Privacy API (tokens, JWT keys), and looks at persons' requests.
 
-A request itself is recorded with its row by `segments.ledger.privacy.opt_outs.record` and, of
-ACCESS, `segments.doors.privacy.submission`: for doors, command line and console alike.
+A request itself is recorded by `segments.ledger.privacy.opt_outs.record` and, of ACCESS,
+`segments.doors.privacy.submission`.
 """
 
 from collections.abc import Collection
@@ -88,7 +88,7 @@ async def search(
 async def note_read(
     conn: AsyncConnection, by: By, what: str, transaction_id: str, scope_id: int | None
 ) -> None:
-    """Record that a request was read, or its report downloaded: `what` is the one or the other."""
+    """Record that a request was read, or its report downloaded, by `what`."""
     entry = Entry(what, scope_id=scope_id, transaction_id=transaction_id)
     await audit.add(conn, by.who, [entry], now_s=by.now_s)
 

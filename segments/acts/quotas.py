@@ -1,5 +1,3 @@
-"""The act on a partner's quotas."""
-
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.acts.trail import By, note

@@ -1,5 +1,3 @@
-"""Acts on recipients and grants."""
-
 from collections.abc import Sequence
 
 from sqlalchemy.ext.asyncio import AsyncConnection

@@ -1,5 +1,3 @@
-"""Acts on the console's staff and its logins."""
-
 from collections.abc import Collection
 
 from sqlalchemy.ext.asyncio import AsyncConnection

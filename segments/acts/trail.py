@@ -2,14 +2,13 @@
 Every manual act is in the audit trail, or did not happen.
 
 Each function of this package is an act: in the given transaction, it changes the ledger and adds
-the audit row (actor, act, target, detail). Command line, doors and console call the same functions,
-so none can forget the row.
+the audit row. Command line, doors and console call the same functions, so none can forget the row.
 
 An act that withdraws something from bids can be repeated, because at first the ledger may only
 record it (`segments.projection.in_force`). A repetition changes nothing and adds no row.
 
-A row's `target` is the thing's public name, its `detail` the request in the words of the command,
-never a secret: no password, token, key or URL.
+A row's `target` is a public name, its `detail` the request in the words of the command, never a
+secret: no password, token, key or URL.
 """
 
 from collections.abc import Mapping

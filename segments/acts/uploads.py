@@ -1,5 +1,3 @@
-"""The act of delivering a file by a page of the console."""
-
 import uuid
 
 from sqlalchemy.ext.asyncio import AsyncConnection

@@ -1,9 +1,8 @@
 """
 `rtb-segments`: the command line for all processes and all records of the service.
 
-This module only lists the commands; the other modules hold them, by subject. A command's module is
-imported when the command is called, so `rtb-segments serve` does not import SQLAlchemy, and
-`--help` imports no command at all.
+This module only lists the commands. A command's module is imported when the command is called, so
+`rtb-segments serve` does not import SQLAlchemy, and `--help` imports no command at all.
 """
 
 from importlib import import_module

@@ -1,5 +1,3 @@
-"""The command `account`: partners, their sub accounts, publishers and media groups."""
-
 import click
 from sqlalchemy.ext.asyncio import AsyncConnection
 

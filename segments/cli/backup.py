@@ -1,5 +1,3 @@
-"""The commands `backup` and `restore`."""
-
 import os
 import time
 from collections.abc import AsyncIterator, Iterator

@@ -1,9 +1,9 @@
 """
 The command `import`: accounts, users and audiences from CSV files, in one transaction.
 
-The rows are added twice: first in a transaction that is rolled back, which finds every row that the
-ledger refuses, then for good. Passwords are drawn between the two, because their hashes take longer
-than a writer may hold the ledger.
+The rows are added twice: first in a transaction that is rolled back, which finds every refused row,
+then for good. Passwords are hashed in between, because that takes longer than a writer may hold the
+ledger.
 """
 
 import asyncio

@@ -2,8 +2,8 @@
 Ends a command when the reader of its output is gone: `rtb-segments audit export | head -1`.
 
 The command ends silently, with SIGPIPE's exit status, and releases its resources first. The signal
-itself is not used, because the sockets of store and ledger would raise it, too. Python's
-`BrokenPipeError` does not reach the commands: they take an `OSError` for an absent store or file.
+is not used, because the sockets of store and ledger would raise it, too; nor Python's
+`BrokenPipeError`: commands take an `OSError` for an absent store or file.
 
 stderr is exempt: a server continues without a reader of its log.
 """
@@ -20,7 +20,7 @@ ENDED_BY_SIGPIPE: Final = 141
 
 @contextmanager
 def ends_with_its_reader() -> Iterator[None]:
-    """End the process by `SystemExit` when stdout has lost its reader."""
+    """End the process by `SystemExit` when stdout's reader is gone."""
     ours = sys.stdout
     sys.stdout = cast("TextIO", _Output(ours))
     try:

@@ -1,5 +1,3 @@
-"""The command `console`: pages for partners, operators and privacy desks."""
-
 import click
 
 from segments.cli.control_settings import control_settings

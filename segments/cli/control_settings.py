@@ -1,5 +1,3 @@
-"""The settings of commands; base connections may name further `SEGMENTS_` variables."""
-
 import asyncio
 
 from segments.files.base_connection import variables_named

@@ -1,5 +1,3 @@
-"""`rtb-segments doctor`: a single check of ledger, files and store, or of a pod that follows."""
-
 import asyncio
 import sys
 from collections.abc import AsyncGenerator

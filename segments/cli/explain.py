@@ -1,5 +1,3 @@
-"""`rtb-segments explain`: why a bid ended as it did, from listeners or over the store as set."""
-
 import asyncio
 import subprocess
 import sys

@@ -1,9 +1,8 @@
 """
 Reads the CSV files of `rtb-segments import`: accounts, users or audiences, by the columns.
 
-Every fault is collected with its file, line and column, so that one run names them all. Blank lines
-are passed over. Columns may stand in any order; Excel's `;` between them and a byte order mark are
-accepted.
+Every fault is collected, so that one run names them all. Blank lines are passed over. Columns may
+stand in any order; Excel's `;` between them and a byte order mark are accepted.
 """
 
 import csv
@@ -16,7 +15,7 @@ from segments.model.account import AccountKind
 
 
 class Subject(StrEnum):
-    """What the rows of a file add, in the order in which they are added."""
+    """The subject of a file's rows, in the order of addition."""
 
     ACCOUNTS = "accounts"
     USERS = "users"
@@ -131,7 +130,7 @@ def read_rows(file: Path) -> tuple[list[Row], list[Fault]]:
 
 
 def _lines(text: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield each line that is not blank with its number, the first of a quoted cell's lines."""
+    """Yield each non-blank line with its number: of a quoted cell, the first."""
     first, _, _ = text.partition("\n")
     separator = ";" if ";" in first and "," not in first else ","
     reader = csv.reader(text.splitlines(keepends=True), delimiter=separator, strict=True)

@@ -97,8 +97,8 @@ async def _load(settings: Settings, file: Path, metadata_file: Path) -> Job:
         try:
             async with (
                 opened(settings.redis_url, settings.data_dir) as redis,
-                # Spans alone: every loader's metrics have the state of the whole service, which
-                # would end with this command, and its job is in `segments_ledger_jobs`.
+                # Spans alone: a loader's metrics have the state of the whole service, which would
+                # end with this command.
                 sending_spans(settings.telemetry("load")) as spans,
             ):
                 loader = Loader(settings.loader_options, ledger, redis, blobs, spans=spans)
@@ -122,7 +122,7 @@ async def _run_loader(settings: Settings) -> None:
     # Each file is read in its own thread; the other threads do short work.
     threads = ThreadPoolExecutor(settings.loader_jobs + _OTHER_THREADS)
     asyncio.get_running_loop().set_default_executor(threads)
-    # By default, a thread that parses a file delays each step of another file by 5 ms.
+    # By default, a parsing thread delays each step of another file by 5 ms.
     sys.setswitchinterval(_GIL_S)
     async with (
         opened(settings.redis_url, settings.data_dir) as redis,
@@ -158,7 +158,7 @@ async def _run_loader(settings: Settings) -> None:
 
 
 def _head(file: Path) -> bytes:
-    """Return a file's content, or enough of it to show that it is too large."""
+    """Return a file's content, or enough to show that it is too large."""
     with file.open("rb") as opened_file:
         return opened_file.read(MAX_METADATA_BYTES + 1)
 

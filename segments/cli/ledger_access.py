@@ -1,5 +1,5 @@
 """
-Shared code of commands that use the ledger: open it, report refusals, publish the catalog.
+Shared code of commands that use the ledger.
 
 A refusal prints one line, such as `Error: there is no partner x`, with exit status 1; a wrong
 setting has status 2.
@@ -57,7 +57,7 @@ def forbid(
     do: Callable[[AsyncConnection], Awaitable[str]], *, shown_once: Sequence[str] = ()
 ) -> None:
     """
-    Restrict what bids show, and report the change when it is in force.
+    Restrict bids, and report the change when it is in force.
 
     Exit status 3: only recorded; see `segments.projection.in_force`.
 
@@ -93,7 +93,7 @@ def forbid(
 
 
 def by_command() -> By:
-    """Return the command line as the actor, and the present time."""
+    """Return the command line as the actor, now."""
     return By(COMMAND_LINE, time.time())
 
 
@@ -105,7 +105,7 @@ def change(
     """
     Change the ledger in one transaction, report the change, and publish the catalog.
 
-    For changes that restrict bids, see `forbid`.
+    Changes that restrict bids take `forbid`.
 
     `do` makes the change and returns its report. `committed` prints secrets that `do` drew, right
     after the commit; the report then goes to standard error.
@@ -140,7 +140,7 @@ def keep(do: Callable[[AsyncConnection], Awaitable[str]], *, err: bool = False) 
 
 
 def look(ask: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-    """Query the ledger in one consistent snapshot, and return the result."""
+    """Query the ledger in one consistent snapshot."""
     settings = control_settings()
 
     async def open_and_ask() -> T:
@@ -156,7 +156,7 @@ def look_again_and_again(
     """
     Query the ledger every `every_s` seconds until Ctrl-C, SIGTERM, or `show` returns true.
 
-    Each query has a consistent snapshot of its own.
+    Each query has its own snapshot.
     """
     settings = control_settings()
 
@@ -192,9 +192,7 @@ async def ledger_to_write(settings: Settings) -> AsyncIterator[AsyncEngine]:
 
 def run(command: Coroutine[object, object, T], *, listens: bool = False) -> T:
     """
-    Run a command to its end.
-
-    `listens`: it accepts connections.
+    Run a command to its end; `listens`: it accepts connections.
 
     Raises:
         ClickException: The request was refused, or can't be carried out here.

@@ -4,9 +4,8 @@ The commands `restrict` and `erase`: opt-outs, recorded and put into force.
     0   no bid that begins now shows the person
     3   recorded for good, but not in force yet: `segments.projection.in_force`
 
-Ids in arguments are visible to all users of the machine in its process list, and stay in the
-shell's history. So ids can also come from a file or `-`, and arguments cause a note. Messages
-quote an id's position only.
+Ids in arguments show in the machine's process list, and stay in the shell's history. So ids can
+also come from a file or `-`, and arguments cause a note. Messages quote an id's position only.
 """
 
 import sys
@@ -109,8 +108,7 @@ def _persons(ids: tuple[str, ...], file: BinaryIO | None) -> list[_Person]:
 
     Raises:
         UsageError: Neither arguments nor a file, or both.
-        ClickException: A word is no id, a line is not UTF-8 (the message says where), or there
-            is no id.
+        ClickException: A word is no id, a line is not UTF-8, or there is no id; with the place.
     """
     if ids == ("-",):
         ids, file = (), sys.stdin.buffer

@@ -53,7 +53,7 @@ def serve(workers: int | None, url: str | None) -> None:
 
 
 def _follow(options: list[str]) -> None:
-    """Follow a publication if the settings name one; then the process ends."""
+    """Follow a publication, if set; then the process ends."""
     from segments.files.published_place import PlaceUnusable  # noqa: PLC0415
     from segments.processes.follow import PROGRAMS_IMPORT, follow  # noqa: PLC0415
     from segments.runtime.follow_settings import FollowSettings  # noqa: PLC0415

@@ -1,5 +1,3 @@
-"""The command `publish`: writes a store as files to a bucket, for pods without a network."""
-
 import time
 from hashlib import sha256
 from urllib.parse import urlsplit

@@ -1,5 +1,3 @@
-"""`key publish`: the key pair by which followers verify our publications."""
-
 from pathlib import Path
 
 import click

@@ -1,5 +1,3 @@
-"""The commands `recipient token`: bearer tokens in `Authorization` of bid requests."""
-
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 

@@ -1,5 +1,3 @@
-"""The command `recipient`: the bidders we serve, and the partners granted to each."""
-
 import click
 from sqlalchemy.ext.asyncio import AsyncConnection
 

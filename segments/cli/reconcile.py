@@ -1,5 +1,3 @@
-"""The commands for a ledger and a store that diverged: `reconcile`, `adopt-store`."""
-
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -1,5 +1,3 @@
-"""The command `staff`: the people of the deployment who use the console."""
-
 import click
 from sqlalchemy.ext.asyncio import AsyncConnection
 

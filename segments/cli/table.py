@@ -22,7 +22,7 @@ class Table(NamedTuple):
 
 
 def json_option(command: F) -> F:
-    """Give a command that prints a list the option `--json`, which `print_table` heeds."""
+    """Give a command `--json`, which `print_table` heeds."""
     option = click.option(
         "--json",
         is_flag=True,

@@ -30,7 +30,7 @@ internal_option = click.option(
 
 
 def category(account: Account | None) -> str:
-    """Return an account's agents' category in the Privacy API's document."""
+    """Return the category of an account's agents in the Privacy API's document."""
     if account is None:
         return "Global"
     if account.kind in PARTNER_KINDS:

@@ -142,7 +142,7 @@ def tools_of(settings: Settings, ledger: AsyncEngine, redis: Redis) -> Tools:
 
 @contextmanager
 def rebuilding() -> Iterator[None]:
-    """Report errors that stop a rebuild, or a step before it, with the remedy."""
+    """Report errors that stop a rebuild, with the remedy."""
     try:
         yield
     except CannotRebuild as error:
@@ -190,7 +190,7 @@ async def _scrub(settings: Settings) -> tuple[Seen, Scrub]:
 
 
 class RebuildProgress:
-    """Reports a rebuild's progress on stderr: each step, but jobs only every few seconds."""
+    """Reports a rebuild's steps on stderr, of jobs only every few seconds."""
 
     def __init__(self) -> None:
         self._doing = ""

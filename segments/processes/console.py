@@ -1,8 +1,8 @@
 """
 The composition root of the console.
 
-It is a process of its own, not pages on the partners' API port: another origin, other limits, and
-a proxy can publish either without the other.
+A process of its own, not pages on the partners' API port: another origin, other limits, and a proxy
+can publish either without the other.
 """
 
 import asyncio
@@ -110,10 +110,10 @@ def sites(
         privacy: Of the Privacy API, whose rules are the privacy desk's.
         reports: Of access requests.
         guard: While it refuses the ledger, the console is not ready; `None` never refuses.
-        deployment: That operators may examine.
-        listeners: That explain bids.
-        spans: Makes one of each request.
-        history: What they count; `None`: nothing is known.
+        deployment: For operators to examine.
+        listeners: For explanations of bids.
+        spans: Of each request.
+        history: Of bids; `None`: unknown.
     """
     history = history or BidHistory()
     guard = guard or LedgerGuard(services.ledger, services.redis)

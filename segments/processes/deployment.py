@@ -1,5 +1,3 @@
-"""The deployment that the settings describe, for its examination."""
-
 from segments.settings import Settings
 from segments.upkeep.doctor.findings import Deployment
 

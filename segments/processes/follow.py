@@ -3,9 +3,9 @@ A pod without a network: a store that follows a publication, and its bid listene
 
     store without persistence  ->  bid listener, not ready yet  ->  store filled, then updated
 
-All parts end with this process, and start afresh: the volume has to keep only the number that
-guards against an older publication. `seg:1:fresh` tells the listener whether the publication is
-recent enough (`segments.follow.follower`).
+All parts end with this process, and start afresh: the volume keeps only the number that guards
+against an older publication. `seg:1:fresh` tells the listener whether the publication is recent
+enough (`segments.follow.follower`).
 """
 
 import asyncio

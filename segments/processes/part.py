@@ -19,15 +19,15 @@ _WELL_AFTER_S = 5.0
 
 
 class Part(Protocol):
-    """A part of the service that can be restarted."""
+    """A part that can be restarted."""
 
     name: str
 
     async def start(self) -> None:
-        """Start the part, and wait until it is ready."""
+        """Start the part; return when ready."""
 
     async def wait(self) -> int:
-        """Wait for the end of the process, and return its exit status."""
+        """Wait for the exit status of its process."""
 
     async def stop(self) -> None:
         """Stop the part gracefully, if running."""
@@ -48,11 +48,11 @@ class Program:
         self._process: child_process.Process | None = None
 
     async def start(self) -> None:
-        """Start the process, without waiting until it is ready."""
+        """Start the process, ready or not."""
         self._process = await self._started()
 
     async def wait(self) -> int:
-        """Wait for its end, and return its exit status; negative if a signal ended it."""
+        """Wait for its exit status; negative after a signal."""
         assert self._process is not None, "started before it is waited for"
         return await self._process.wait()
 
@@ -75,7 +75,7 @@ async def restart(part: Part, log: logging.Logger, *, must_be_well: bool = True)
     well.
 
     Raises:
-        segments.runtime.supervision.CannotRun: The part exited before it had ever been well.
+        segments.runtime.supervision.CannotRun: The part exited before it was ever well.
     """
     await supervise(
         part.name, part.wait, part.start, log,

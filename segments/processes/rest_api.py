@@ -4,9 +4,8 @@ The composition root of the REST doors.
     request -> door's operation -> answer
                     \ Problem  -> the door's own form of it
 
-Every request passes through this module, so common rules are applied here: the problem for
-a failure of our own (`segments.doors.rest.failures`), no caching, and no URL, address or
-header in a log.
+Common rules apply here to every request: the problem for a failure of our own
+(`segments.doors.rest.failures`), no caching, and no URL, address or header in a log.
 """
 
 import asyncio
@@ -115,10 +114,10 @@ def application(
     Make the application for some doors.
 
     Args:
-        services: The doors' shared services.
+        services: Shared by the doors.
         all_doors: The doors to serve.
         guard: While it refuses the ledger, every operation answers 503; `None` never refuses.
-        spans: Makes one of each request.
+        spans: Of each request.
     """
     guard = guard or LedgerGuard(services.ledger, services.redis)
     app = web.Application(
@@ -257,7 +256,7 @@ def runner_of(app: web.Application, limits: Limits) -> web.AppRunner:
 
 
 def _any_case(path: str) -> str:
-    """Return a route's path that matches in any case: each fixed part becomes a pattern."""
+    """Return a pattern of a route's path in any case."""
     parts = path.removeprefix("/").split("/")
     return "".join(
         f"/{part}" if part.startswith("{") or not part else f"/{{_{n}:(?i:{part})}}"

@@ -3,10 +3,10 @@ The whole service on a single host: store, loader, doors and bid listener.
 
     embedded store  ->  ledger's opt-outs and catalog in it  ->  loader, doors  ->  bid listener
 
-The parts start in the order of their dependencies and stop in reverse. The listener comes
-last, so its first answer respects every opt-out and knows every audience. Each part is a process,
-restarted if it dies. Meanwhile the others go on: without the store, bids pass through; without the
-loader, files wait.
+The parts start in the order of their dependencies and stop in reverse. The listener comes last, so
+its first answer respects every opt-out and knows every audience. Each part is a process, restarted
+if it dies. Meanwhile the others go on: without the store, bids pass through; without the loader,
+files wait.
 """
 
 import asyncio
@@ -88,7 +88,7 @@ def _programs(settings: Settings, fork_server: ForkServer) -> tuple[Program, ...
     start = fork_server.start
     env = dict(os.environ)
     if settings.explain_secret is None:
-        # For these processes alone: the console asks the bid listener, and no one else does.
+        # Only the console asks the bid listener.
         env["RTB_EXPLAIN_SECRET"] = secrets.token_urlsafe()
     console = (Program("console", partial(start, _COMMANDS, ("console",), env=env)),)
     return (
@@ -140,7 +140,7 @@ async def _keep(part: Part) -> None:
     Keep a started part running until cancelled; then stop it.
 
     Raises:
-        CannotRun: The part exited before it had ever been well.
+        CannotRun: The part exited before it was ever well.
     """
     try:
         await restart(part, _log)

@@ -1,4 +1,5 @@
 """Schemas of the operations on audiences, in the spelling of the vendor's OpenAPI document."""
+# ruff: noqa: N815 - members are spelled as in the vendor's document
 
 from datetime import UTC, date, datetime
 from enum import StrEnum
@@ -29,9 +30,9 @@ IdentifierType = Annotated[Literal["md5", "sha1", "sha2", "sha256"], _Lower]
 class ApplicationError(Form):
     """Why a request failed."""
 
-    httpStatus: int  # noqa: N815 - the document's spelling
+    httpStatus: int
     message: str
-    errorCode: str  # noqa: N815 - likewise
+    errorCode: str
 
 
 class AudienceStatus(StrEnum):
@@ -60,45 +61,39 @@ class StatusUpdate(StrEnum):
 class AudienceNumberPath(Form):
     """Which audience."""
 
-    audienceId: int = Field(  # noqa: N815 - the document's spelling
-        ge=1, le=MAX_ID, description="Our number; not the segment id of bids."
-    )
+    audienceId: int = Field(ge=1, le=MAX_ID, description="Our number; not the segment id of bids.")
 
 
 class PageQuery(Query):
     """Which page of a list."""
 
     page: PageNumber = 1
-    pageSize: PageSize = DEFAULT_SIZE  # noqa: N815 - the document's spelling
+    pageSize: PageSize = DEFAULT_SIZE
 
 
 class AudiencesQuery(PageQuery):
     """Which audiences, and which page of them."""
 
-    updatedAfter: int | None = Field(  # noqa: N815 - the document's spelling
-        None, ge=0, le=MAX_ID, description="Milliseconds since 1970."
-    )
-    accountId: int | None = Field(None, ge=1, le=MAX_ID)  # noqa: N815 - likewise
+    updatedAfter: int | None = Field(None, ge=0, le=MAX_ID, description="Milliseconds since 1970.")
+    accountId: int | None = Field(None, ge=1, le=MAX_ID)
 
 
 class AccountQuery(Query):
     """Whose audiences."""
 
-    accountId: int | None = Field(None, ge=1, le=MAX_ID)  # noqa: N815 - the document's spelling
+    accountId: int | None = Field(None, ge=1, le=MAX_ID)
 
 
 class AudienceData(Form):
     """An audience."""
 
     id: int = Field(description="Our number.")
-    segmentId: str = Field(description="As in bid requests.")  # noqa: N815 - as its neighbours
+    segmentId: str = Field(description="As in bid requests.")
     name: str
-    accountId: int = Field(description="The owner's number.")  # noqa: N815 - the document's
-    dataProviderId: int = Field(  # noqa: N815 - the document's
-        description="The partner's number: the owner, or its agency."
-    )
-    createdAt: datetime  # noqa: N815 - the document's
-    updatedAt: datetime  # noqa: N815 - the document's
+    accountId: int = Field(description="The owner's number.")
+    dataProviderId: int = Field(description="The partner's number: the owner, or its agency.")
+    createdAt: datetime
+    updatedAt: datetime
     status: AudienceStatus
     metadata: dict[str, Any] = Field({}, description="Always empty: none is kept.")
 
@@ -107,9 +102,9 @@ class AudiencesPage(Form):
     """A page of audiences, newest first."""
 
     page: int
-    pageSize: int  # noqa: N815 - the document's spelling
+    pageSize: int
     pages: int
-    totalCount: int  # noqa: N815 - likewise
+    totalCount: int
     entries: list[AudienceData]
 
 
@@ -117,10 +112,10 @@ class CreateAudienceRequest(KnownForm):
     """An audience to create."""
 
     name: PrintableText
-    accountId: WholeNumber | None = Field(  # noqa: N815 - the document's spelling
+    accountId: WholeNumber | None = Field(
         None, ge=1, le=MAX_ID, description="The owner's number; not needed where it is you."
     )
-    dataProviderId: WholeNumber | None = Field(  # noqa: N815 - likewise
+    dataProviderId: WholeNumber | None = Field(
         None, ge=1, le=MAX_ID, description="Your number, or left out."
     )
     metadata: dict[str, Any] = Field({}, max_length=0, description="Must be empty: none is kept.")
@@ -139,10 +134,8 @@ class AudienceCountEntry(Form):
     """An audience's count on a day."""
 
     date: date
-    totalCount: int  # noqa: N815 - the document's spelling
-    matchCount: int = Field(  # noqa: N815 - likewise
-        0, description="0: nothing is remembered of bids."
-    )
+    totalCount: int
+    matchCount: int = Field(0, description="0: nothing is remembered of bids.")
 
 
 class AudienceCounts(Form):
@@ -178,21 +171,21 @@ class AudienceUpload(Form):
 
     status: UploadProgressStatus
     action: str
-    uploadType: str  # noqa: N815 - the document's spelling
-    uploadedHashesCount: int  # noqa: N815 - likewise
-    invalidHashesCount: int  # noqa: N815 - likewise
-    estimatedDuplicateCount: int  # noqa: N815 - likewise
-    lastUpdate: datetime  # noqa: N815 - likewise
-    scheduleAt: datetime = Field(description="When it came.")  # noqa: N815 - likewise
+    uploadType: str
+    uploadedHashesCount: int
+    invalidHashesCount: int
+    estimatedDuplicateCount: int
+    lastUpdate: datetime
+    scheduleAt: datetime = Field(description="When it came.")
 
 
 class AudienceUploadsPage(Form):
     """A page of an audience's files, newest first."""
 
     page: int
-    pageSize: int  # noqa: N815 - the document's spelling
+    pageSize: int
     pages: int
-    totalCount: int  # noqa: N815 - likewise
+    totalCount: int
     entries: list[AudienceUpload]
 
 
@@ -201,18 +194,16 @@ class CreateSignedUrlRequest(KnownForm):
 
     answered = frozenset({"signedUrl"})
 
-    identifierType: IdentifierType  # noqa: N815 - the document's spelling
+    identifierType: IdentifierType
     action: Annotated[SegmentAction, _Lower]
-    uploadName: FileName | None = None  # noqa: N815 - likewise
-    notificationEmail: None = Field(  # noqa: N815 - likewise
-        None, description="Must be left out or null: no mail is sent."
-    )
+    uploadName: FileName | None = None
+    notificationEmail: None = Field(None, description="Must be left out or null: no mail is sent.")
 
 
 class SignedUploadUrl(Form):
     """Where to PUT the file."""
 
-    signedUrl: str  # noqa: N815 - the document's spelling
+    signedUrl: str
 
 
 class CursorPage(Form):

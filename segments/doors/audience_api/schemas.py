@@ -1,4 +1,5 @@
 """Schemas of the Audience API's requests and answers, in the document's spelling."""
+# ruff: noqa: N815 - members are spelled as in the vendor's document
 
 from enum import StrEnum
 from typing import Annotated, Any, Literal
@@ -34,7 +35,7 @@ class NewAudience(KnownForm):
     advertiser: Annotated[PrintableText, _Text] = Field(
         max_length=128, description="Your own id; of an agency, a `sub_id` of its."
     )
-    externalId: Annotated[PrintableText, _Text] | None = None  # noqa: N815 - the document's spelling
+    externalId: Annotated[PrintableText, _Text] | None = None
     name: PrintableText
     ttl: WholeNumber | None = Field(
         None,
@@ -49,7 +50,7 @@ class CreatedAudience(Form):
 
     id: int = Field(description="The `audienceId` of the other operations.")
     advertiser: str
-    externalId: str | None = None  # noqa: N815 - the document's spelling
+    externalId: str | None = None
     name: str
     ttl: int | None = None
 
@@ -79,13 +80,13 @@ class UploadForm(KnownForm):
 class PresignedURI(Form):
     """Where to PUT the file."""
 
-    presignedURI: str  # noqa: N815 - the document's spelling
+    presignedURI: str
 
 
 class Presigned(Form):
     """Permission for one upload."""
 
-    requestId: str  # noqa: N815 - the document's spelling
+    requestId: str
     output: PresignedURI
 
 
@@ -120,15 +121,15 @@ class UploadError(Form):
 class UploadProgress(Form):
     """What became of a file so far. Counts are of its lines, never of who opted out."""
 
-    audienceId: int  # noqa: N815 - the document's spelling
+    audienceId: int
     filename: str
     action: SegmentAction
     type: str
     status: UploadState
     bytes: int | None = None
     records: int | None = None
-    badRecords: int | None = None  # noqa: N815 - likewise
-    processedRecords: int | None = None  # noqa: N815 - likewise
+    badRecords: int | None = None
+    processedRecords: int | None = None
     error: UploadError | None = None
     details: dict[str, Any] | None = Field(
         None, description="What was counted, which lines are bad, and what to do."
@@ -138,7 +139,7 @@ class UploadProgress(Form):
 class UploadStatus(Form):
     """How far an upload is."""
 
-    requestId: str  # noqa: N815 - the document's spelling
+    requestId: str
     output: UploadProgress
 
 
@@ -192,7 +193,7 @@ class RealtimeOutput(Form):
 class RealtimeAnswer(Form):
     """The hashes were taken in."""
 
-    requestId: str  # noqa: N815 - the document's spelling
+    requestId: str
     output: RealtimeOutput
 
 

@@ -10,6 +10,7 @@ Filters of searches for audiences.
 at most `MAX_DEPTH` levels and `MAX_FILTERS` filters, so that no request makes a query that the
 database refuses.
 """
+# ruff: noqa: N815 - members are spelled as in the vendor's document
 
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Self
@@ -89,7 +90,7 @@ class StatusMatch(KnownForm):
 class MetadataFilter(KnownForm):
     """The name of a metadatum."""
 
-    nameMatches: TextMatch  # noqa: N815 - the document's spelling
+    nameMatches: TextMatch
 
 
 class MetadataMatch(KnownForm):
@@ -120,12 +121,12 @@ class AudienceFilter(KnownForm):
     and_: Several | None = Field(None, alias="and")
     or_: Several | None = Field(None, alias="or")
     not_: Negated | None = Field(None, alias="not")
-    nameMatches: TextMatch | None = None  # noqa: N815 - the document's spelling
+    nameMatches: TextMatch | None = None
     status: StatusMatch | None = None
-    accountIdMatches: NumberMatch | None = None  # noqa: N815 - likewise
-    dataProviderIdMatches: NumberMatch | None = None  # noqa: N815 - likewise
-    ruleIdMatches: NumberMatch | None = None  # noqa: N815 - likewise
-    hasMetadata: MetadataMatch | None = None  # noqa: N815 - likewise
+    accountIdMatches: NumberMatch | None = None
+    dataProviderIdMatches: NumberMatch | None = None
+    ruleIdMatches: NumberMatch | None = None
+    hasMetadata: MetadataMatch | None = None
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -162,11 +163,9 @@ class AudienceFilter(KnownForm):
 class _Search(KnownForm):
     """What both searches take."""
 
-    pageSize: PageSize = DEFAULT_SIZE  # noqa: N815 - the document's spelling
+    pageSize: PageSize = DEFAULT_SIZE
     matches: AudienceFilter | None = None
-    includeInternal: bool = Field(  # noqa: N815 - likewise
-        False, description="No difference: no audience is internal."
-    )
+    includeInternal: bool = Field(False, description="No difference: no audience is internal.")
 
     @model_validator(mode="after")
     def _bounded(self) -> Self:

@@ -4,6 +4,7 @@ Requests and answers of Adobe's external audiences endpoint.
 From the document and, where its tables are lost, from the vendor's published reference.
 Three members are ours: `segmentId` (the id that bid requests show), `error` and `message`.
 """
+# ruff: noqa: N815 - members are spelled as in the vendor's document
 
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal
@@ -59,7 +60,7 @@ class FieldForm(Form):
 
     name: PrintableText
     type: Literal["string", "number", "long", "integer", "date", "datetime", "boolean"]
-    identityNs: _Namespace | None = Field(  # noqa: N815 - the document's spelling
+    identityNs: _Namespace | None = Field(
         None,
         description="`email`, `ECID`, `IDFA`, `GAID` or another namespace: the column identifies.",
     )
@@ -71,9 +72,9 @@ class SourceParams(Form):
 
     path: Annotated[str, StringConstraints(max_length=MAX_PATH_CHARS + 1), AfterValidator(_path)]
     type: Literal["file", "folder"]
-    sourceType: Literal["Cloud Storage"] | None = None  # noqa: N815 - the document's spelling
-    cloudType: Literal["S3", "DLZ", "GCS", "Azure", "SFTP"] | None = None  # noqa: N815
-    baseConnectionId: PrintableText | None = Field(  # noqa: N815 - the document's spelling
+    sourceType: Literal["Cloud Storage"] | None = None
+    cloudType: Literal["S3", "DLZ", "GCS", "Azure", "SFTP"] | None = None
+    baseConnectionId: PrintableText | None = Field(
         None, description="Left out: the sandbox's only base connection."
     )
 
@@ -100,12 +101,12 @@ class AudienceDetails(Form):
 
     name: PrintableText
     description: Description | None = None
-    customAudienceId: PrintableText | None = None  # noqa: N815 - the document's spelling
+    customAudienceId: PrintableText | None = None
     fields: tuple[FieldForm, ...] = Field(min_length=1, max_length=MAX_FIELDS)
-    sourceSpec: SourceSpec  # noqa: N815 - the document's spelling
-    ttlInDays: TtlInDays = DEFAULT_TTL_DAYS  # noqa: N815 - likewise
-    audienceType: Literal["people"] = "people"  # noqa: N815 - likewise
-    originName: Literal["CUSTOM_UPLOAD"]  # noqa: N815 - likewise
+    sourceSpec: SourceSpec
+    ttlInDays: TtlInDays = DEFAULT_TTL_DAYS
+    audienceType: Literal["people"] = "people"
+    originName: Literal["CUSTOM_UPLOAD"]
     namespace: PrintableText = DEFAULT_NAMESPACE
     labels: Labels | None = None
     tags: Labels | None = None
@@ -120,26 +121,24 @@ class AudienceDetails(Form):
 class Created(Form):
     """The creation has begun."""
 
-    operationId: str  # noqa: N815 - the document's spelling
-    operationDetails: AudienceDetails  # noqa: N815 - likewise
+    operationId: str
+    operationDetails: AudienceDetails
 
 
 class OperationStatus(Form):
     """How far a creation is."""
 
-    operationId: str  # noqa: N815 - the document's spelling
+    operationId: str
     status: Status
-    operationDetails: AudienceDetails  # noqa: N815 - likewise
-    audienceName: str  # noqa: N815 - likewise
-    audienceId: str | None = None  # noqa: N815 - likewise
-    segmentId: str | None = Field(  # noqa: N815 - as the others
-        None, description="What bid requests show of it."
-    )
+    operationDetails: AudienceDetails
+    audienceName: str
+    audienceId: str | None = None
+    segmentId: str | None = Field(None, description="What bid requests show of it.")
     error: str | None = None
-    createdBy: str  # noqa: N815 - the document's spelling
-    createdAt: int  # noqa: N815 - likewise
-    updatedBy: str  # noqa: N815 - likewise
-    updatedAt: int  # noqa: N815 - likewise
+    createdBy: str
+    createdAt: int
+    updatedBy: str
+    updatedAt: int
 
 
 class FieldChange(Form):
@@ -147,7 +146,7 @@ class FieldChange(Form):
 
     name: PrintableText
     type: str | None = None
-    identityNs: str | None = None  # noqa: N815 - the document's spelling
+    identityNs: str | None = None
     labels: Labels | None = None
 
 
@@ -167,15 +166,15 @@ class AudienceChange(KnownForm):
     description: Description | None = None
     labels: Labels | None = None
     fields: tuple[FieldChange, ...] = Field((), max_length=MAX_FIELDS)
-    ttlInDays: TtlInDays = DEFAULT_TTL_DAYS  # noqa: N815 - the document's spelling
+    ttlInDays: TtlInDays = DEFAULT_TTL_DAYS
     name: _Fixed = None
-    audienceName: _Fixed = None  # noqa: N815 - as runs spell it
-    audienceId: _Fixed = None  # noqa: N815 - the document's spelling
-    segmentId: _Fixed = None  # noqa: N815 - as the others
-    customAudienceId: _Fixed = None  # noqa: N815 - the document's spelling
-    sourceSpec: _Fixed = None  # noqa: N815 - likewise
-    audienceType: _Fixed = None  # noqa: N815 - likewise
-    originName: _Fixed = None  # noqa: N815 - likewise
+    audienceName: _Fixed = None
+    audienceId: _Fixed = None
+    segmentId: _Fixed = None
+    customAudienceId: _Fixed = None
+    sourceSpec: _Fixed = None
+    audienceType: _Fixed = None
+    originName: _Fixed = None
     namespace: _Fixed = None
     tags: _Fixed = None
 
@@ -183,21 +182,21 @@ class AudienceChange(KnownForm):
 class ChangedAudience(AudienceDetails):
     """An external audience, as it is now."""
 
-    audienceId: str  # noqa: N815 - the document's spelling
-    audienceName: str  # noqa: N815 - as the answers about operations and runs spell `name`
-    segmentId: str  # noqa: N815 - as the others
-    createdBy: str  # noqa: N815 - the document's spelling
-    createdAt: int  # noqa: N815 - likewise
-    updatedBy: str  # noqa: N815 - likewise
-    updatedAt: int  # noqa: N815 - likewise
+    audienceId: str
+    audienceName: str
+    segmentId: str
+    createdBy: str
+    createdAt: int
+    updatedBy: str
+    updatedAt: int
 
 
 class RunForm(Form):
     """Which files an ingestion takes: those that were changed within these times."""
 
-    dataFilterStartTime: Seconds  # noqa: N815 - the document's spelling
-    dataFilterEndTime: Seconds | None = None  # noqa: N815 - likewise
-    differentialIngestion: bool = Field(  # noqa: N815 - likewise
+    dataFilterStartTime: Seconds
+    dataFilterEndTime: Seconds | None = None
+    differentialIngestion: bool = Field(
         True,
         description="Only files that no ingestion took before. Else all of them: whoever is in"
         " none of them leaves the audience.",
@@ -207,14 +206,14 @@ class RunForm(Form):
 class StartedRun(Form):
     """An ingestion that has begun."""
 
-    audienceName: str  # noqa: N815 - the document's spelling
-    audienceId: str  # noqa: N815 - likewise
-    runId: str  # noqa: N815 - likewise
-    differentialIngestion: bool  # noqa: N815 - likewise
-    dataFilterStartTime: int  # noqa: N815 - likewise
-    dataFilterEndTime: int  # noqa: N815 - likewise
-    createdAt: int  # noqa: N815 - likewise
-    createdBy: str  # noqa: N815 - likewise
+    audienceName: str
+    audienceId: str
+    runId: str
+    differentialIngestion: bool
+    dataFilterStartTime: int
+    dataFilterEndTime: int
+    createdAt: int
+    createdBy: str
 
 
 class RunState(StrEnum):
@@ -237,7 +236,7 @@ class StageDetails(Form):
 
     stage: Stage
     status: RunState
-    flowRunId: str  # noqa: N815 - the document's spelling
+    flowRunId: str
     message: str | None = None
 
 
@@ -254,7 +253,7 @@ class Page(Form):
     start: int
     limit: int
     count: int
-    totalCount: int  # noqa: N815 - the document's spelling
+    totalCount: int
 
 
 class RunList(Form):
@@ -269,19 +268,19 @@ class RunList(Form):
 class OperationPath(Form):
     """Which creation."""
 
-    operationId: str = Field(max_length=64)  # noqa: N815 - the document's spelling
+    operationId: str = Field(max_length=64)
 
 
 class AudiencePath(Form):
     """Which external audience."""
 
-    audienceId: str = Field(max_length=64)  # noqa: N815 - the document's spelling
+    audienceId: str = Field(max_length=64)
 
 
 class RunPath(AudiencePath):
     """Which ingestion."""
 
-    runId: str = Field(max_length=64)  # noqa: N815 - the document's spelling
+    runId: str = Field(max_length=64)
 
 
 def _filter(text: str) -> str:
@@ -299,7 +298,7 @@ class RunsQuery(Query):
 
     start: int = Field(0, ge=0, le=10**9, description="How many to leave out.")
     limit: int = Field(20, ge=1, le=40)
-    sortBy: Literal[  # noqa: N815 - the document's spelling
+    sortBy: Literal[
         "ingestionTime", "-ingestionTime", "createdAt", "-createdAt", "name", "-name"
     ] = "-ingestionTime"
     property: tuple[Annotated[str, AfterValidator(_filter)], ...] = Field(

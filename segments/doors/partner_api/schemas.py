@@ -1,4 +1,5 @@
 """Schemas of what partners read of their own: deliveries, recipients, the trail."""
+# ruff: noqa: N815 - members are spelled as in the vendor's document
 
 from datetime import UTC, date, datetime
 from typing import Annotated, Any
@@ -66,20 +67,18 @@ class AuditQuery(ListQuery):
 class TransactionPath(Form):
     """Which delivery."""
 
-    transactionId: Annotated[  # noqa: N815 - spelled as in the vendor's documents
-        str, WrittenAs(r"^[0-9]{1,32}$", "is not a transaction id: digits")
-    ]
+    transactionId: Annotated[str, WrittenAs(r"^[0-9]{1,32}$", "is not a transaction id: digits")]
 
 
 class DeliveredSegment(Form):
     """An audience that a delivery changes."""
 
-    audienceId: int | None = Field(  # noqa: N815 - as above
+    audienceId: int | None = Field(
         None, description="Our number; left out where the segment was rejected."
     )
-    segmentId: str  # noqa: N815 - as above
+    segmentId: str
     action: SegmentAction
-    holdsUntil: date | None = Field(  # noqa: N815 - as above
+    holdsUntil: date | None = Field(
         None, description="The last day of what was added; left out: for good."
     )
 
@@ -100,7 +99,7 @@ class Stop(Form):
 
     reason: str
     message: str | None = None
-    whatToDo: str  # noqa: N815 - as above
+    whatToDo: str
 
 
 class BadLines(Form):
@@ -114,19 +113,19 @@ class BadLines(Form):
 class Delivery(Form):
     """What became of a file. Its numbers are those that the file alone decides."""
 
-    transactionId: str  # noqa: N815 - as above
+    transactionId: str
     file: str
     door: str
     state: JobState
     segments: list[DeliveredSegment]
-    sizeBytes: int  # noqa: N815 - as above
-    hashType: str | None = None  # noqa: N815 - as above
+    sizeBytes: int
+    hashType: str | None = None
     lines: int
-    badLines: int  # noqa: N815 - as above
+    badLines: int
     duplicates: int
     persons: int = Field(description="That the file names; so far, while it is written.")
     share: float | None = Field(None, description="Of the lines, written; while it runs.")
-    remainingS: float | None = Field(None, description="Seconds, at this rate.")  # noqa: N815
+    remainingS: float | None = Field(None, description="Seconds, at this rate.")
     stages: Stages
     stop: Stop | None = None
     held: str | None = Field(None, description="What it waits for.")
@@ -135,7 +134,7 @@ class Delivery(Form):
 class DeliveryInFull(Delivery):
     """A delivery, with its bad lines by reason."""
 
-    badByReason: dict[str, BadLines]  # noqa: N815 - as above
+    badByReason: dict[str, BadLines]
 
 
 class Deliveries(Form):

@@ -1,4 +1,5 @@
 """Requests and answers of the Privacy API, in its document's spelling."""
+# ruff: noqa: N815 - members are spelled as in the vendor's document
 
 from enum import StrEnum
 from typing import Annotated, Literal, Self
@@ -88,12 +89,10 @@ class NewDataSubjectRequest(KnownForm):
     also_spelled = _ALSO_SPELLED
 
     action: DsrAction
-    emailHashes: EmailHashes = Field(  # noqa: N815 - the document's spelling
+    emailHashes: EmailHashes = Field(
         (), description="MD5, SHA-1 or SHA-256 in hex of lower-cased addresses."
     )
-    liveIntentFpcs: Duids = Field(  # noqa: N815 - likewise
-        (), description="First-party cookies (DUIDs)."
-    )
+    liveIntentFpcs: Duids = Field((), description="First-party cookies (DUIDs).")
     jurisdiction: Jurisdiction | None = None
     scope: Scope | None = Field(None, description="Null: as far as the token's account reaches.")
     callback: Annotated[_Callback | None, BeforeValidator(_blank_is_none)] = Field(
@@ -129,13 +128,13 @@ def subject_ids(email_hashes: tuple[str, ...]) -> tuple[SubjectId, ...]:
 class DataSubjectResponse(Form):
     """The request was taken."""
 
-    transactionId: str  # noqa: N815 - the document's spelling
+    transactionId: str
 
 
 class DataSubjectRequest(Form):
     """A request as it was submitted, and how far it is."""
 
-    transactionId: str  # noqa: N815 - the document's spelling
+    transactionId: str
     action: DsrAction
     scope: ScopeAnswer
     status: Literal["pending", "completed", "expired"] = Field(
@@ -145,20 +144,18 @@ class DataSubjectRequest(Form):
     jurisdiction: str | None = None
     submitter: str | None = None
     callback: str | None = None
-    userId: int | None = Field(  # noqa: N815 - likewise
-        None, description="The number of the token that submitted it."
-    )
-    emailHashes: tuple[str, ...]  # noqa: N815 - likewise
-    liveIntentFpcs: tuple[str, ...] = Field(  # noqa: N815 - likewise
+    userId: int | None = Field(None, description="The number of the token that submitted it.")
+    emailHashes: tuple[str, ...]
+    liveIntentFpcs: tuple[str, ...] = Field(
         (), description="Always empty: a cookie is kept as an id that can't be read back."
     )
-    createdAt: str  # noqa: N815 - likewise
+    createdAt: str
 
 
 class DataSubjectRequestWithReport(DataSubjectRequest):
     """A request, and where its report can be had."""
 
-    downloadUrl: str | None = None  # noqa: N815 - the document's spelling
+    downloadUrl: str | None = None
 
 
 class DataSubjectRequestSearch(KnownForm):
@@ -166,7 +163,7 @@ class DataSubjectRequestSearch(KnownForm):
 
     also_spelled = _ALSO_SPELLED
 
-    emailHashes: EmailHashes = Field(min_length=1)  # noqa: N815 - the document's spelling
+    emailHashes: EmailHashes = Field(min_length=1)
 
 
 class DataSubjectRequestSearchResult(Form):
@@ -178,22 +175,22 @@ class DataSubjectRequestSearchResult(Form):
 class TransactionPath(Form):
     """Which request."""
 
-    transactionId: str  # noqa: N815 - the document's spelling
+    transactionId: str
 
 
 class ReportQuery(Form):
     """What the signed URL of a report says."""
 
-    expiresAt: str  # noqa: N815 - the document's spelling
+    expiresAt: str
     signature: str
 
 
 class ApplicationError(Form):
     """What is wrong, in the document's form."""
 
-    httpStatus: int  # noqa: N815 - the document's spelling
+    httpStatus: int
     message: str
-    errorCode: str  # noqa: N815 - likewise
-    transactionId: str | None = Field(  # noqa: N815 - likewise
+    errorCode: str
+    transactionId: str | None = Field(
         None, description="Of a request that is recorded and not in force yet: NOT_IN_FORCE_YET."
     )

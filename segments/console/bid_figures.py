@@ -15,7 +15,7 @@ TRUSTED = "trusted caller"
 
 
 class Group(NamedTuple):
-    """Outcomes that a column tells together."""
+    """Outcomes in one column."""
 
     kind: str  # class of the sheet
     word: str
@@ -49,12 +49,12 @@ class RecipientFigures(NamedTuple):
 
 
 class Listener(NamedTuple):
-    """A bid listener, and how it is."""
+    """A bid listener's state."""
 
     url: str
     reading: Reading
     state: tuple[str, str, str]  # of the templates' macro
-    why: str  # it needs a person; empty: it does not
+    why: str  # a person is needed; empty: none is
 
 
 def by_recipient(figures: Figures, names: Collection[str]) -> list[RecipientFigures]:
@@ -104,7 +104,7 @@ def spark(minutes: Sequence[Minute]) -> Markup | None:
 def told_times(minutes: Sequence[Minute]) -> list[tuple[float, float]]:
     """Return the start and the 99th percentile of each minute with answers, in seconds."""
     known = [(each.from_s, each.p99_s) for each in minutes if each.p99_s is not None]
-    # Beyond the largest bucket it is at least the largest duration that is known.
+    # Beyond the largest bucket: at least the longest known duration.
     longest = max((p99_s for _, p99_s in known if isfinite(p99_s)), default=0.05)
     return [(at_s, max(longest, 0.05) if p99_s == inf else p99_s) for at_s, p99_s in known]
 

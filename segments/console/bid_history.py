@@ -1,9 +1,8 @@
 """
-What became of bids in the last hour, as the listeners count it.
+The last hour's bids, as the listeners count them.
 
-Listeners count from their start on, so the difference of two readings counts a short time: five
-seconds each for the last five minutes, and a minute each for the hour. It is kept in this process's
-memory alone, and begins with it. Prometheus keeps more, and for longer.
+Two readings' difference counts a short time: five seconds each for the last five minutes, and a
+minute each for the hour. All is in this process's memory alone.
 """
 
 import asyncio
@@ -32,8 +31,8 @@ class Minute(NamedTuple):
     Attributes:
         from_s: Its start, Unix time.
         per_s: Bids answered.
-        p99_s: 99 of 100 answers took this long or less; `None`: there was none. Infinite: longer
-            than the largest bucket.
+        p99_s: 99th percentile of the answer times; `None`: no answer; infinite: beyond the largest
+            bucket.
     """
 
     from_s: float
@@ -49,7 +48,7 @@ class Figures(NamedTuple):
         readings: The last of each listener, in the order of the settings.
         recent_s: The length of the recent time: up to `RECENT_S`.
         recent: Bids of that time, by their ending.
-        minutes: Of the last hour, whole ones alone, the oldest first.
+        minutes: Whole minutes of the last hour, oldest first.
     """
 
     readings: Sequence[Reading]
@@ -181,7 +180,7 @@ def quantile(edge_to_answers: Mapping[float, float], share: float = 0.99) -> flo
 def _add_new(
     endings: dict[Ending, float], by_edge: dict[float, float], before: Counts, now: Counts
 ) -> None:
-    """Add what a listener counted between two readings; one that began anew, all of it."""
+    """Add a listener's counts between two readings; after its restart, all of them."""
     is_new = any(now.endings.get(ending, 0.0) < count for ending, count in before.endings.items())
     for ending, count in now.endings.items():
         new = count - (0.0 if is_new else before.endings.get(ending, 0.0))

@@ -1,8 +1,8 @@
 """
-Charts, drawn here as inline SVG: no script, no library, and no style that a policy would forbid.
+Charts as inline SVG: no script, no library, no style that a policy would forbid.
 
-Every chart starts at zero, says its finding in its title, and has a table beside it. It is drawn
-twice, wide and narrow, so that letters keep their size.
+Each starts at zero, says its finding in its title, has a table beside it, and is drawn twice, wide
+and narrow, to keep its letters' size.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -92,7 +92,7 @@ def shares(parts: Sequence[tuple[str, float]], title: str) -> Markup:
 
 
 def sparkline(values: Sequence[float], title: str) -> Markup | None:
-    """Draw a course without axes, from zero, to stand beside its last number; `None`: too short."""
+    """Draw a course from zero, without axes; `None`: too short."""
     if len(values) < 2:
         return None
     top = max(*values, 1e-9)
@@ -170,7 +170,7 @@ def _members(size: _Size, told: Sequence[tuple[int, int]], title: str) -> Markup
 def _changes(
     size: _Size, told: Sequence[tuple[int, int]], x: Callable[[int], float]
 ) -> Iterator[Markup]:
-    """Yield a bar for each change, up or down from an axis of their own."""
+    """Yield a bar for each change."""
     changes = [(day, members - before) for (_, before), (day, members) in pairwise(told)]
     most = max(abs(change) for _, change in changes)
     yield _axis(size, _BARS_AT)

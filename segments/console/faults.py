@@ -40,7 +40,7 @@ _STATUS_TO_TITLE = {
 
 
 class Lost(Problem):
-    """No such page, or another account's: nobody can tell which."""
+    """No such page, or another account's."""
 
     def __init__(self) -> None:
         super().__init__(404, "There is no such page, or it is not yours.")

@@ -1,8 +1,7 @@
 """
 Answers that a browser saves as a file.
 
-In CSV, names are others' words, and spreadsheets run a cell that looks like a formula, so such a
-cell has an apostrophe before it.
+Spreadsheets run a CSV cell that looks like a formula, so such a cell gets an apostrophe.
 """
 
 import csv
@@ -23,7 +22,7 @@ Cell = str | int | None
 def csv_of(
     name: str, head: Sequence[str], rows: Iterable[Iterable[Cell]], *, is_cut: bool
 ) -> web.Response:
-    """Answer with rows as `NAME.csv`; `is_cut`: there are more than `MAX_ROWS`, which are these."""
+    """Answer with rows as `NAME.csv`; `is_cut`: there are more than these `MAX_ROWS`."""
     written = io.StringIO()
     writer = csv.writer(written)  # RFC 4180: CRLF
     writer.writerow(head)

@@ -1,9 +1,8 @@
 """
 How pages write times, numbers and sizes.
 
-Thousands are set apart by a narrow no-break space, inside `<data value>`: read alike everywhere,
-and copied as numbers by scripts. Times are in the visitor's zone; days are UTC's, as those of
-memberships and counts.
+A narrow no-break space sets thousands apart, inside `<data value>`, so scripts copy numbers. Times
+are in the visitor's zone, days in UTC, as those of memberships and counts.
 """
 
 from collections.abc import Iterator

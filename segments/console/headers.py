@@ -1,9 +1,8 @@
 """
 Headers of all answers of the console.
 
-The policy allows only our own files: no `unsafe-*`, no nonce, so no script or style that a
-partner's name might bring. `Referrer-Policy` is `same-origin`, since under `no-referrer` browsers
-send no usable `Origin`.
+The policy allows only our own files: no `unsafe-*`, no nonce, so no script or style in a partner's
+name. `Referrer-Policy` is `same-origin`: under `no-referrer` browsers send no usable `Origin`.
 """
 
 from typing import Final

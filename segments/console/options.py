@@ -12,9 +12,8 @@ class ConsoleOptions(NamedTuple):
     """
     Where the console listens, and its URL.
 
-    `host`, `port` and `staff_port` are of its sockets; `staff_port` has the pages of operators and
-    privacy desks apart. `public_url` is the browsers' URL, if not the socket itself; `is_tls`: the
-    sockets themselves speak TLS.
+    `staff_port` has the pages of operators and privacy desks apart; `public_url` is the browsers'
+    URL, if not the socket's; `is_tls`: the sockets speak TLS.
     """
 
     host: str

@@ -1,8 +1,8 @@
 """
 The privacy desk: a member of staff as an agent of the Privacy API.
 
-The rules of requests are that API's (`segments.doors.privacy.submission`). A desk of an account
-sees and does what an internal token of that account may.
+`segments.doors.privacy.submission` has the rules of requests. A desk of an account sees and does
+what an internal token of that account may.
 """
 
 from segments.acts.staff import who_is

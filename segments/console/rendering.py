@@ -54,12 +54,12 @@ class Templates:
         return self._environment.get_template(name).render(values)
 
     def part(self, name: str, block: str, values: Mapping[str, Any]) -> str:
-        """Return a block of a page: what changes while somebody looks at it."""
+        """Return a block of a page."""
         template = self._environment.get_template(name)
         context = template.new_context(dict(values))
         return "".join(template.blocks[block](context))
 
 
 def version_of(part: str) -> str:
-    """Return a short name of a part's content, by which a browser tells which one it has."""
+    """Return a digest of a part's content: the version that a browser has."""
     return hashlib.sha256(part.encode()).hexdigest()[:_VERSION_CHARS]

@@ -7,10 +7,9 @@ Every unsafe method needs both of these:
                  `Origin` equal to our own
     the token    of the session, in the form's field `_t` or, of a script, in `X-Form-Token`
 
-Cookies do not tell ports apart, so another service on this host could send the cookie along, but
-not the token, an HMAC under the session's own secret: nothing to store. Pages are compressed, and
-the length of a compressed page tells of its repetitions (BREACH, CVE-2013-3587), so each page has
-the token under a mask of its own.
+Another service on this host could send the cookie, which tells no ports apart, but not the token:
+an HMAC under the session's own secret, so nothing is stored. A compressed page's length tells of
+its repetitions (BREACH, CVE-2013-3587), so each page masks the token anew.
 """
 
 import hmac

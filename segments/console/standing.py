@@ -1,8 +1,8 @@
 """
 The opt-outs in the store that keep a person's segments from bids, at this moment.
 
-It is the bid path's own source: each bid reads the record of an id, and the opt-outs in it decide.
-So what stands here is in force for the bids that begin now. Memberships are not told.
+The bid path reads the same records, so these opt-outs are in force for bids that begin now.
+Memberships are not told.
 """
 
 from collections.abc import Collection, Sequence

@@ -1,8 +1,7 @@
 """
 A visit: one request of a known browser, and what a page needs to answer it.
 
-Pages take a visit and return an answer; login, roles, origins and errors are settled before and
-after them by `segments.console.application`.
+`segments.console.application` settles login, roles, origins and errors before and after.
 """
 
 from collections.abc import Callable, Mapping
@@ -49,7 +48,7 @@ class Visitor(NamedTuple):
 
     @property
     def zone_name(self) -> str:
-        """The time zone in which the person reads times."""
+        """The person's time zone."""
         chosen = self.person.time_zone
         return chosen if chosen is not None and is_zone(chosen) else UTC_NAME
 
@@ -91,7 +90,6 @@ class Console:
     cookie: Cookie = field(init=False)
 
     def __post_init__(self) -> None:
-        """Make what follows from the rest."""
         is_staffs = Role.PARTNER not in self.roles
         cookie = Cookie.of(is_secure=self.options.is_secure, is_staffs=is_staffs)
         object.__setattr__(self, "templates", Templates(self.assets.paths))
@@ -160,8 +158,8 @@ class Visit(NamedTuple):
         """
         Answer with a page whose block `live` changes while somebody looks, or with that block.
 
-        A browser that has the block already, by `v`, gets 204. Nothing asks any more once nothing
-        can change: the trigger is left out.
+        A browser that has the block already, by `v`, gets 204. A block that can't change has no
+        trigger.
 
         Args:
             name: The template.
@@ -171,8 +169,7 @@ class Visit(NamedTuple):
         """
         live = {"is_moving": is_moving, "live_url": url}
         template, said = self.console.templates, self.values(**values, **live)
-        # The version is of what it says, without the version in its own URL and the token, which
-        # each answer has under another mask.
+        # Without the version in its own URL, and the token, which each answer masks anew.
         bare = {**said, "live_version": "", "form_token": ""}
         version = version_of(template.part(name, "live", bare))
         said["live_version"] = version
@@ -185,13 +182,13 @@ class Visit(NamedTuple):
     def _answer(self, body: str, status: int = 200) -> web.Response:
         answer = web.Response(text=body, content_type="text/html", status=status)
         if self.request.method in SAFE:
-            # Not what a form is answered with: typed ids stand in it, and their length is theirs.
+            # Not a form's answer: its length would tell of the ids typed into it.
             answer.enable_compression()
         return answer
 
 
 def see_other(path: str, **query: str) -> web.Response:
-    """Answer an act: the browser goes on to a page. Nothing that was typed is in the URL."""
+    """Answer an act: the browser goes on to a page, whose URL has nothing typed."""
     location = f"{path}?{urlencode(query)}" if query else path
     return web.Response(status=303, headers={"Location": location})
 

@@ -1,7 +1,5 @@
 """
-Time zones in which a visitor may read times: those of the machine's IANA database.
-
-Without a choice, and on a machine without the database, times are UTC.
+Time zones for times on pages: those of the machine's IANA database; without it or a choice, UTC.
 """
 
 from datetime import UTC, tzinfo

@@ -9,8 +9,8 @@ A partner's URL could lead into our own network. So:
 - no redirects: an allowed host can't send us to another;
 - only the answer's status counts; its body is not read.
 
-Any answer but 2xx is retried, after ever longer pauses. Pending callbacks are in the
-ledger, and survive a restart; a process claims each before it sends. Metric:
+Any answer but 2xx is retried, after ever longer pauses. Pending callbacks are in the ledger; a
+process claims each before it sends. Metric:
 
     segments_callbacks_total{result}    delivered, postponed, given_up, not_allowed
 """
@@ -205,7 +205,7 @@ class Callbacks:
     async def _post(
         self, session: aiohttp.ClientSession, callback: Callback
     ) -> tuple[str | None, bool]:
-        """Return the fault, if any, and whether the URL is forbidden."""
+        """Return the fault, if any, and whether it is a forbidden URL."""
         host = urlsplit(callback.url).hostname or ""
         if not is_allowed(host, self._allowed_hosts):
             return "its host is not one of SEGMENTS_CALLBACK_HOSTS", True
@@ -230,8 +230,8 @@ def _is_address(host: str) -> bool:
     """
     Tell whether a resolver may take a host for an address, in any notation.
 
-    `2130706433`, `0x7f.1` and `127.1` all mean 127.0.0.1. By the URL Standard, a host whose last
-    label is a number is an address. `is_public` then refuses unusual notations.
+    `2130706433`, `0x7f.1` and `127.1` all mean 127.0.0.1: by the URL Standard, a host whose last
+    label is a number is an address. `is_public` refuses unusual notations.
     """
     last = host.rstrip(".").rpartition(".")[2].lower()
     return ":" in host or last.isdigit() or last.startswith("0x")

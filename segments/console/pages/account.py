@@ -17,7 +17,7 @@ _UNLIKE = "The two new passwords differ."
 
 
 def account_pages() -> list[Page]:
-    """Return the pages of this module."""
+    """Return the pages."""
     return [
         Page("GET", "/account", show),
         Page("POST", "/account/password", set_password),

@@ -46,7 +46,7 @@ class Listing(NamedTuple):
 
 
 def audience_list_pages() -> list[Page]:
-    """Return the pages of this module."""
+    """Return the pages."""
     return [Page("GET", "/audiences", show_all, (Role.PARTNER,))]
 
 

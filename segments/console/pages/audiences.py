@@ -40,7 +40,7 @@ class InBids(NamedTuple):
 
 
 def audience_pages() -> list[Page]:
-    """Return the pages of this module."""
+    """Return the pages."""
     partner = (Role.PARTNER,)
     return [
         Page("GET", "/audiences/new", show_new, partner),

@@ -77,7 +77,7 @@ class Listing(NamedTuple):
 
 
 def delivery_pages() -> list[Page]:
-    """Return the pages of this module."""
+    """Return the pages."""
     return [
         Page("GET", "/deliveries", show_all, (Role.PARTNER,)),
         Page("GET", "/deliveries/{transaction}", show, (Role.PARTNER,)),

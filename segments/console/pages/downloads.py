@@ -1,9 +1,9 @@
 """
 Downloads beside pages: lists as CSV, a delivery's report, its bad lines, its status file.
 
-Each holds what its page shows to the same visitor, and no more: of a file what the file alone
-decides, of an audience rounded counts (`segments.model.partner_numbers`). Bad lines are numbers
-and reasons; what stood in them is not kept. No file holds a person's id or hash.
+Each holds only what its page shows to the same visitor: facts that the file alone decides, an
+audience's rounded counts (`segments.model.partner_numbers`), numbers and reasons of bad lines. No
+file holds a person's id or hash.
 
 Each download leaves a row in the audit trail.
 """
@@ -41,7 +41,7 @@ _DELIVERIES = (
 
 
 def download_pages() -> list[Page]:
-    """Return the pages of this module."""
+    """Return the pages."""
     partner, operator = (Role.PARTNER,), (Role.OPERATOR,)
     pages = [
         Page("GET", "/audiences.csv", audiences_csv, partner),

@@ -34,7 +34,7 @@ _STATUS = 403
 
 
 def login_pages() -> list[Page]:
-    """Return the pages of this module."""
+    """Return the pages."""
     return [
         Page("GET", "/", home),
         Page("GET", "/login", show_login, roles=None),
@@ -203,6 +203,6 @@ def _code_page(visit: Visit, member: Staff, after: str, *, error: str = "") -> w
 
 
 def _own(path: str) -> str:
-    """Return a path of ours, to go to after the login; of anything else the first page."""
+    """Return a path of ours to go on to; else the first page."""
     is_own = path.startswith("/") and not path.startswith("//") and "\\" not in path
     return path if is_own and path.isprintable() else _HOME

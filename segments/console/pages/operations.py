@@ -31,7 +31,7 @@ _GRADE_TO_STATE = {
 
 
 def operation_pages() -> list[Page]:
-    """Return the pages of this module."""
+    """Return the pages."""
     return [
         Page("GET", "/ops", show, (Role.OPERATOR,)),
         Page("GET", "/ops/checks", check, (Role.OPERATOR,)),

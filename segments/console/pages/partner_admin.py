@@ -1,9 +1,8 @@
 """
 A partner's own keys and logins, for the users whom it has made its admins.
 
-Everything here is of the visitor's account; of an agency's, its sub accounts' users too. A key or
-login of others is answered as one that does not exist. SSH keys are a partner's: a sub account
-delivers by those of its partner.
+All is of the visitor's account; of an agency's, its sub accounts' users too. Others' keys and
+logins do not exist here. SSH keys are a partner's: its sub accounts deliver by them.
 """
 
 from aiohttp import web
@@ -29,7 +28,7 @@ from segments.model.role import Role
 
 
 def partner_admin_pages() -> list[Page]:
-    """Return the pages of this module."""
+    """Return the pages."""
     partner = (Role.PARTNER,)
     return [
         Page("GET", "/keys", show_keys, partner),
@@ -93,7 +92,7 @@ async def show_logins(visit: Visit) -> web.Response:
 
 
 async def add_login(visit: Visit) -> web.Response:
-    """Add a user; the password is drawn, shown on this answer alone, and has to be changed."""
+    """Add a user; the drawn password is shown on this answer alone, and must be changed."""
     _check_admin(visit)
     username, password = visit.text("username"), drawn_password()
     try:
@@ -212,7 +211,6 @@ async def _own_ids(conn: AsyncConnection, visit: Visit) -> set[int]:
 
 
 async def _own_partner(conn: AsyncConnection, visit: Visit) -> Account:
-    """Return the visitor's account, if it is a partner."""
     partner = await accounts.partner_of(conn, visit.account)
     if partner.id != visit.account.id:
         raise Refusal(f"SSH keys are of {partner.name}, your partner")
@@ -229,7 +227,7 @@ async def _chosen_account(conn: AsyncConnection, visit: Visit) -> Account:
 
 
 async def _other(conn: AsyncConnection, visit: Visit) -> User:
-    """Return the user of the URL, another than the visitor, if it is of the visitor's account."""
+    """Return the URL's user, who is of the visitor's account and not the visitor."""
     found = await users.user_of_public_id(conn, visit.request.match_info["user"])
     if found is None or found.account_id not in await _own_ids(conn, visit):
         raise Lost

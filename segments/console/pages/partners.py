@@ -34,7 +34,7 @@ _PATH = "/ops/partners/{partner}"
 
 
 def partner_pages() -> list[Page]:
-    """Return the pages of this module."""
+    """Return the pages."""
     operator = (Role.OPERATOR,)
     return [
         Page("GET", "/ops/partners", show_all, operator),

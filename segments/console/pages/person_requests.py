@@ -43,7 +43,7 @@ class Told(NamedTuple):
 
 
 def person_request_pages() -> list[Page]:
-    """Return the pages of this module."""
+    """Return the pages."""
     desk = (Role.PRIVACY,)
     return [
         Page("GET", "/privacy/look-up", show_look_up, desk),
@@ -62,7 +62,7 @@ async def show_look_up(visit: Visit) -> web.Response:
 
 
 async def look_up(visit: Visit) -> web.Response:
-    """Show what was ever asked about a person, and what bids show of it now."""
+    """Show all requests about a person, and what bids show now."""
     agent = await agent_of(visit)
     services = visit.console.services
     typed = visit.text("ids")

@@ -97,7 +97,7 @@ class Names(NamedTuple):
 
 
 def playground_pages() -> list[Page]:
-    """Return the pages of this module."""
+    """Return the pages."""
     return [
         Page("GET", _PATH, show, _OPERATOR),
         Page("POST", _PATH, ask, _OPERATOR, is_streamed=True),

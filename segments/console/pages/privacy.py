@@ -34,7 +34,7 @@ _JURISDICTIONS = ("EU_PRIVACY", "US_PRIVACY")
 
 
 def privacy_pages() -> list[Page]:
-    """Return the pages of this module."""
+    """Return the pages."""
     desk = (Role.PRIVACY,)
     return [
         Page("GET", "/privacy", show, desk),

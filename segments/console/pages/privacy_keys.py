@@ -1,8 +1,8 @@
 """
 The privacy desk's tokens and keys: who may submit persons' requests by the Privacy API.
 
-A desk of one partner manages those of its account and the accounts below it. The owners whom its
-requests reach have their own: theirs are answered as ones that do not exist.
+A desk of one partner manages those of its account and the accounts below it; all others do not
+exist here.
 """
 
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ class Own(NamedTuple):
 
 
 def privacy_key_pages() -> list[Page]:
-    """Return the pages of this module."""
+    """Return the pages."""
     desk = (Role.PRIVACY,)
     return [
         Page("GET", "/privacy/keys", show, desk),
@@ -158,7 +158,6 @@ def _days(text: str) -> int:
 
 
 def _state(token: PrivacyToken, now_s: float) -> tuple[str, str, str]:
-    """Return a token's state, as `parts.state` takes it."""
     if token.revoked_at_s is not None:
         return "", "off", "Revoked"
     return ("good", "good", "Valid") if token.is_good(now_s) else ("", "off", "Expired")

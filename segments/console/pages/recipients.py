@@ -23,7 +23,7 @@ _PATH = "/ops/recipients/{name}"
 
 
 def recipient_pages() -> list[Page]:
-    """Return the pages of this module."""
+    """Return the pages."""
     return [
         Page("GET", "/ops/recipients", show_all, _OPERATOR),
         Page("POST", "/ops/recipients", add, _OPERATOR),

@@ -1,7 +1,6 @@
 """
-The audit trail: who did what, newest first, as a page and as a file. No entry shows a person.
-
-A file of the trail leaves a row in it, as all downloads do.
+The audit trail, newest first, as a page and as a file, which leaves a row itself. No entry shows a
+person.
 """
 
 from collections.abc import Iterable
@@ -30,7 +29,7 @@ _HEAD = (
 
 
 def trail_pages() -> list[Page]:
-    """Return the pages of this module."""
+    """Return the pages."""
     operator = (Role.OPERATOR,)
     return [
         Page("GET", "/ops/audit", show, operator),
@@ -44,7 +43,7 @@ async def show(visit: Visit) -> web.Response:
 
 
 async def export(visit: Visit) -> web.Response:
-    """Answer with the trail that the URL asks for."""
+    """Answer with the trail as a file."""
     return await trail_csv(visit, "audit-trail", wanted_of(visit))
 
 

@@ -38,7 +38,7 @@ _LISTED = (AudienceState.ACTIVE, AudienceState.DEACTIVATED)
 
 
 def upload_pages() -> list[Page]:
-    """Return the pages of this module."""
+    """Return the pages."""
     return [
         Page("GET", "/upload", show, (Role.PARTNER,)),
         Page("POST", "/upload", receive, (Role.PARTNER,), is_streamed=True),

@@ -4,9 +4,9 @@ Jobs for files that partners upload straight into the bucket.
     uploads/<key>        the target of the bucket's presigned URL
     deliveries/...       the copy that the job refers to
 
-A bucket's presigned URL works repeatedly until it expires. So the file is copied before anything
-refers to it, and a second file under its key is deleted unread. Of replicas that find a file, the
-first makes the job; the others delete their copies.
+A bucket's URL works repeatedly until it expires, so the file is copied before anything refers to
+it, and a second file under its key is deleted unread. Of replicas that find a file, the first makes
+the job; the others delete their copies.
 """
 
 import asyncio
@@ -55,8 +55,8 @@ async def notice(services: Services, max_bytes: int, *, look_anyway: bool = Fals
     """
     Make jobs of new files, and return how many.
 
-    Files over `max_bytes` are deleted. `look_anyway`: even if no upload is awaited, because the
-    bucket may have accepted a file while no replica ran.
+    Files over `max_bytes` are deleted. `look_anyway`: even if no upload is awaited: the bucket may
+    have accepted a file while no replica ran.
     """
     async with reading(services.ledger) as conn:
         awaited = await uploads.is_any_awaited(conn, services.now_s() - LATE_S)

@@ -1,8 +1,8 @@
 """
 CORS for uploads (Fetch Standard): the other origins whose pages may PUT a file.
 
-The URL is the permission, so no cookie is sent or needed. Only upload paths answer. Other origins
-get no CORS header, and their browsers refuse.
+The URL is the permission, so no cookie is sent or needed. Other paths and origins get no CORS
+header, and browsers refuse.
 """
 
 from collections.abc import Collection

@@ -10,10 +10,8 @@ LiveIntent's Audience API: audiences, presigned uploads, small chunks.
 `audienceId` is the segment id of bid requests, `segment-id` in the vendor's URLs;
 their `unique-segment-id` is the ledger's number.
 
-If the blobs are in a bucket that signs URLs, the URL is the bucket's own: see
-`segments.doors.audience_api.bucket_uploads`. Otherwise we sign a URL of the same form: see
-`segments.doors.rest.presigned_url`. An upload becomes a job only once its last byte is on
-disk; a broken upload leaves nothing, and can be repeated.
+Signed URLs: see `segments.doors.audience_api.presigning`. An upload becomes a job only once its
+last byte is on disk; a broken upload leaves nothing, and can be repeated.
 """
 
 import math
@@ -277,7 +275,6 @@ class AudienceDoor(Door):
 
 
 def _chunk(audience: Audience, query: RealtimeQuery, content: bytes) -> tuple[Chunk, int]:
-    """Read a chunk completely or refuse it; also return the hashes of no person."""
     parser = Parser(query.type)
     read = [parser.feed(block) for block in text_blocks(iter([content]))]
     ids = np.concatenate((*read, parser.finish()))

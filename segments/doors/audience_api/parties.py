@@ -1,4 +1,4 @@
-"""Resolves a caller, its audience, owner and partner, for the Audience API."""
+"""Resolves callers, audiences, owners and partners for the Audience API."""
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 

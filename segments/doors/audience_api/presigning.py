@@ -1,9 +1,7 @@
 """
-Gives URLs for uploads, each for a single file.
-
-In the bucket that has the blobs, if that signs URLs: see
-`segments.doors.audience_api.bucket_uploads`. Otherwise we sign a URL of the same form: see
-`segments.doors.rest.presigned_url`.
+Gives URLs for uploads, each for a single file: the bucket's own, if it signs URLs
+(`segments.doors.audience_api.bucket_uploads`), or ours of the same form
+(`segments.doors.rest.presigned_url`).
 """
 
 from typing import NamedTuple

@@ -1,9 +1,8 @@
 """
 A file in the body of a request: streamed, bounded, and stored whole or not at all.
 
-`Expect: 100-continue` is answered only after authorization, so `curl` doesn't send 5 GB
-in vain. A client is cut off after `SILENT_FOR_S` without a byte, and after
-`TAKES_AT_MOST_S` at the latest.
+`Expect: 100-continue` is answered only after authorization. A client is cut off after
+`SILENT_FOR_S` without a byte, and after `TAKES_AT_MOST_S`.
 """
 
 import asyncio
@@ -39,7 +38,7 @@ def check_announced(request: web.Request, max_bytes: int) -> None:
 
 
 class Incoming:
-    """A request's body, on its way to the blob store."""
+    """A request's body for the blob store."""
 
     def __init__(
         self,

@@ -7,10 +7,8 @@ digitalAudience's Audience API, except its insights: see `audience_view`.
     GET    /audience/loadAudienceById/{audienceId}
     DELETE /audience/delete                        and everything connected with it
 
-Data comes by the delivery doors, under the audience's id: as a segment of a LiveAudience
-metadata file, by an upload URL of the Audience API, or as a chunk. A deleted audience leaves
-bids, ledger and blobs before the answer, and the store in the loader's next sweep, which the
-deletion triggers.
+Data comes by the delivery doors, under the audience's id. A deleted audience leaves bids, ledger
+and blobs before the answer, and the store in the loader's next sweep, which the deletion triggers.
 
 The document has lost where `DELETE` takes the id: `?audienceId=`, `?id=` and a JSON
 body of either are accepted.

@@ -12,10 +12,7 @@ from segments.model.account import Account, AccountKind
 
 
 class CrmDoor(Door):
-    """
-    A door that answers in envelopes, by paths in any case, also with a slash at the end, as the
-    vendor's.
-    """
+    """A door that answers in envelopes, by paths in any case, as the vendor's."""
 
     ignores_case = True
     answers_below = ("/account/", "/campaign/", "/organisation/", "/organistion/", "/audience/")

@@ -4,8 +4,8 @@ Authentication for external audiences, and the vendor's form of a refusal.
 Four headers are required and must agree: `Authorization: Bearer`, `x-api-key`,
 `x-gw-ims-org-id`, `x-sandbox-name`. A token opens a single sandbox, which the others confirm.
 
-The vendor publishes codes, statuses and messages ("Appendix"), but no body. So they are the
-`errorCode` and the `title` of an RFC 9457 problem, whose `type` ends in the code. A status
+The vendor publishes codes, statuses and messages ("Appendix"), but no body. Ours is an RFC 9457
+problem: the code is its `errorCode` and the end of its `type`, the message its `title`. A status
 without a code (404 of a path, 413, 415, 429) is a plain problem.
 """
 

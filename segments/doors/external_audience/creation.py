@@ -1,8 +1,8 @@
 """
 The creation of external audiences, which continues after the answer to its request.
 
-A creation succeeds once its base connection can be listed; the files may come later. If the
-process dies meanwhile, the operation's next request resumes it.
+A creation succeeds once its base connection can be listed; files may come later. After the
+process's death, the operation's next request resumes it.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
 """
 The files that an ingestion takes, listed in a thread at the time of the request.
 
-A folder gives all files below it, except hidden (`.`, `_`) and empty ones, sorted by time, then
-by path, so that later files override earlier ones.
+A folder gives all files below it, except hidden (`.`, `_`) and empty ones, by time, then path, so
+that later files override earlier ones.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
 """
 An external audience in the vendor's form, and in the ledger's.
 
-Members that we query by have columns. The others stay as sent, in the audience's `spec`; of these,
-a PATCH may replace description and labels, but nothing that identifies persons.
+Members that we query by have columns; the others stay as sent, in `spec`. Of these a PATCH may
+replace description and labels, but nothing that identifies persons.
 """
 
 from typing import Any

@@ -1,8 +1,8 @@
 """
 Ages of states, even if the wall clock is set.
 
-A state may be older than this process, so its age is first taken from the wall clock; a
-monotonic clock then advances it.
+A first age is the wall clock's, as a state may be older than this process; a monotonic clock then
+advances it.
 """
 
 from collections.abc import Callable, Hashable

@@ -1,8 +1,8 @@
 """
 LiveAudience's error codes for our stop reasons ("Errors").
 
-Several reasons share a code: a wrong record count and a wrong digest both mean "this is not
-the file you described". The Audience API, without file errors of its own, uses these codes.
+Several reasons share a code: a wrong record count and a wrong digest both mean "not the file you
+described". The Audience API has no codes of its own, and uses these.
 """
 
 from segments.model.stop_reason import StopReason

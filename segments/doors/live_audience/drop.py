@@ -6,13 +6,12 @@ The drop: watches the partners' folders, and turns their files into jobs.
     answer   its job ended ->  <name>.status: the result
     sweep    deletes unused files: see `leftovers`
 
-The four loops keep no state in memory, so they resume after a kill at any point: a file is moved
-out of the partner's reach first and deleted last, and the steps in between can be repeated. A
-delivery still has a single transaction id, job and final answer.
+The four loops keep no state in memory, so they resume after a kill at any point: a file leaves the
+partner's reach first and is deleted last, and the steps in between can be repeated. A delivery
+still has a single transaction id, job and final answer.
 
-The drop runs inside `rtb-segments sftp`, even if files come by an operator's own server.
-Several processes on a folder take turns: see `folder_lock`. `retries` has the rules for
-repeated files.
+The drop runs inside `rtb-segments sftp`, even beside an operator's own server. Several processes on
+a folder take turns (`folder_lock`); `retries` rules repeated files.
 
 An error with a file is logged by partner and kind, never by content, and delays no other.
 """
@@ -95,7 +94,7 @@ class Drop:
             if not is_ours:
                 return
             async with asyncio.TaskGroup() as group:
-                # Separate loops, so that large files delay no first answer.
+                # Separately, so that large files delay no first answer.
                 for step in (self.look, self.fetch, self.answer):
                     group.create_task(self._repeat(step, stopping, EVERY_S))
                 group.create_task(self._repeat(self.sweep, stopping, _SWEEP_EVERY_S))
@@ -276,7 +275,6 @@ class Drop:
         return True
 
     def _drop_leftovers(self, needed: set[str]) -> None:
-        """Delete data files that are blobs already, left by a kill."""
         for _, folder in self._folders.all():
             for taken_name in folder.all_taken():
                 if taken_name.endswith(_DATA) and taken_name not in needed:
@@ -327,7 +325,7 @@ class Drop:
         async with reading(self._ledger) as conn:
             job = await jobs.job(conn, delivery.job_id)
         assert job is not None, "jobs are never deleted"
-        # The job may come from an earlier delivery of the same file.
+        # The job may be of an earlier delivery of the file.
         content = status_of(replace(job, transaction_id=delivery.transaction_id))
         await self._end(self._folders.of(partner_id), delivery, content)
         self._metrics.last(job.stop)

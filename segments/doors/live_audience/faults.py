@@ -1,8 +1,7 @@
 """
 Faults of single work items: logged, and retried in the next round.
 
-The log says kind and place, never the message, which could contain a file name or a
-statement's values.
+The log says kind and place, never the message, which may quote a file name or a statement's values.
 """
 
 import logging
@@ -42,7 +41,6 @@ class Faults:
 
 
 def _in_words(error: Exception) -> str:
-    # Not the message: see above.
     away = away_by(error)
     if away is not None:
         return str(away)

@@ -1,9 +1,8 @@
 """
 The names of files and of partners' folders.
 
-A name is a single path segment that a listing shows unchanged: no control characters. A leading dot
-marks a temporary file, which is not taken: schedulers write under such a name, and rename the
-complete file.
+A name is a single path segment without control characters. A leading dot marks a temporary file,
+which is not taken: schedulers write under such a name, and rename the complete file.
 """
 
 from urllib.parse import quote
@@ -67,8 +66,7 @@ def folder_name(partner_id: str) -> str:
     """
     Return a partner's folder: the partner id, escaped for a path.
 
-    Anything but letters, digits and `_.-~`, and a leading dot, becomes `%` and two hex digits,
-    as in a URL.
+    All but letters, digits and `_.-~`, and a leading dot, becomes `%` and two hex digits.
     """
     name = quote(partner_id, safe="")
     return f"%2E{name[1:]}" if name.startswith(".") else name

@@ -7,13 +7,13 @@ A partner's folder: its files, and which of them may be taken.
     <drop folder>/<partner>/.refused/<name>       a data file of that name was refused for its
                                                   metadata, before it was taken
 
-Incomplete files are never taken. Our SFTP server marks an upload from before its first byte
-until the client closes the file; after a broken connection or a kill the mark stays. (A lock
-on the open file would vanish with the process, and half a file would pass for a whole.) Other
-files are complete after a time without writes: we don't see them closed.
+Incomplete files are never taken. Our SFTP server marks an upload before its first byte and until
+the client closes the file; after a broken connection or a kill the mark stays. (A lock would vanish
+with the process, and half a file pass for a whole.) Other files, whose closing we don't see, are
+complete after a time without writes.
 
-Taking is a rename, so a file is either the partner's or ours. Names are single path
-segments; symbolic links are not followed, and only regular files are opened.
+Taking is a rename, so a file is either the partner's or ours. Symbolic links are not followed, and
+only regular files are opened.
 
 While `NAME.json` is in the folder or being read, `NAME.status`, which answers an earlier file, is
 hidden.
@@ -161,8 +161,7 @@ class Folder:
         """
         Mark a file as being written, before it is opened.
 
-        An earlier upload can write no longer: most likely its client is the same, whose
-        connection broke unnoticed.
+        An earlier upload can write no longer: most likely its client has lost the connection.
 
         Raises:
             Refused: The folder is full.
@@ -237,10 +236,10 @@ class Folder:
 
     def drop_abandoned(self, before_s: float) -> int:
         """
-        Delete abandoned files, and return how many.
+        Delete unfinished uploads and temporary files, and return how many.
 
-        These are unfinished uploads, and files under a temporary name. A file that a client of
-        this process has open stays, and so does one that grew, or began again, after `before_s`.
+        Files that a client of this process has open stay, and those that grew, or began again,
+        after `before_s`.
         """
         dropped = 0
         for name in self.names():
@@ -311,8 +310,8 @@ class Folder:
             return False
         if self._name_to_closed.get(name) == _seen(found):
             return True
-        # Not `st_mtime`, which some clients set to the original's. The inode's change time moves
-        # with every write, and can't be set.
+        # Some clients set `st_mtime` to the original's. The inode's change time moves with every
+        # write, and can't be set.
         return self.ages.age_s(name, found.st_ctime, now_s) >= quiet_s
 
     def take(self, name: str, as_name: str) -> None:

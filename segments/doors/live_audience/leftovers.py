@@ -7,8 +7,7 @@ Deletes files in the partners' folders without further use.
                                           last byte; until then corrected metadata find it
     answers                               after `SEGMENTS_STATUS_DAYS`
 
-A data file may come after its metadata. So a refusal is noted under the file name in the
-metadata, even without a file.
+A refusal is noted under the file name in the metadata, because the file may come after them.
 """
 
 import logging

@@ -1,10 +1,9 @@
 """
 Deliveries that a partner repeats: metadata, the data file, or both.
 
-Metadata apply to the file with their digest. So a copy of an earlier file, under the same
-daily name, is not taken for today's; and metadata sent again without a file get the status
-of their first delivery. For corrected metadata, the data file is still in the folder or with the
-refused job.
+Metadata apply to the file with their digest. So a copy of an earlier file, under the same daily
+name, is not taken for today's; metadata sent again without a file get the status of their first
+delivery. Corrected metadata find their file in the folder or with the refused job.
 """
 
 import asyncio
@@ -59,10 +58,9 @@ async def whose(ledger: AsyncEngine, delivery: Delivery, path: Path) -> Delivery
 
     `delivery` waits for a file of that name.
 
-    Returns:
-        This delivery, also if no metadata have the file's digest: the job then fails by its
-        digest. Another delivery that waits for a file of that name, if its digest matches.
-        `None`: the file is a copy of a file processed under other metadata.
+    This delivery, also if no metadata have the file's digest: the job then fails by it. Another
+    delivery that waits for that name, if its digest matches. `None`: the file is a copy of a
+    file processed under other metadata.
     """
     async with reading(ledger) as conn:
         waiting = [each for each, _ in await deliveries.waiting(conn)]
@@ -94,8 +92,7 @@ async def refused_before(
     """
     Return a job, refused for its metadata, that keeps the file of a delivery.
 
-    `delivery` has no data file and may be a correction; `compared` has pairs of delivery and job
-    that do not match, each compared once.
+    `delivery` has no data file; `compared` has the pairs of delivery and job that do not match.
     """
     async with reading(ledger) as conn:
         kept = await jobs.failed_with_files(conn, delivery.account_id, _REFUSED_LOOKED_AT)

@@ -9,9 +9,8 @@ Where the document is silent:
 
 - The `code` of a segment whose action was carried out is `OK`: the document's 0 is an internal
   error. A rejected segment id has code 1.
-- `records` of a segment counts the valid records that the action was applied to, with or
-  without effect. Additions refused by an opt-out must not show: a file of a single record
-  would otherwise reveal it.
+- `records` of a segment counts the valid records that the action was applied to, effective or not:
+  additions refused by an opt-out must not show, as a file of a single record would reveal it.
 """
 
 from collections.abc import Mapping

@@ -4,8 +4,8 @@ Authentication of the Privacy API: the bearer of a token, or the signer of a JWT
     401   no bearer token
     403   unknown, expired or revoked, or its account is switched off
 
-Refusals are in the audit trail, too. Against floods by unauthenticated callers, their entries are
-limited per minute across all replicas; the next entry counts those left out.
+Refusals are in the audit trail, too. Entries about unauthenticated callers are limited per minute
+across all replicas; the next entry counts those left out.
 """
 
 from collections.abc import Mapping

@@ -6,12 +6,12 @@ JWTs of the Privacy API's legacy doors: signed requests.
               "aud": ..., "iat": ..., "nbf"?: ..., "exp": ..., "jti": ...,
               "dsr": {"type": ..., "scope": ..., "identifiers": [...], "target"?: ...}}
 
-Until the signature is verified, only the key's name is used. The algorithm is fixed, not
-taken from the JWT: an `alg` of `none`, or an HMAC made with our public key, is no signature.
+Until the signature is verified, only the key's name is used. The algorithm is fixed: an `alg` of
+`none`, or an HMAC made with our public key, is no signature.
 
-A request is accepted only once, by `jti` and `dsr` together: LiveIntent's own client signs a
-whole file of persons, line by line, with the same `jti`, the second in which it started. Without
-the key, `dsr` can't be changed, so no replay is possible; no opt-out is lost to a repeated `jti`.
+A request is accepted only once, by `jti` and `dsr` together: LiveIntent's own client signs a file
+of persons, line by line, with one `jti`, its starting second. No opt-out is lost to a repeated
+`jti`, and without the key, which signs `dsr`, no replay is possible.
 """
 
 import hashlib
@@ -160,7 +160,7 @@ def verified(token: str, public_key: str, *, audience: str, now_s: float) -> Sig
     """
     Verify a JWT and return its request.
 
-    `public_key` is the PEM of the key that `key_name` names; `aud` must be or contain `audience`.
+    `public_key` is the PEM of `key_name`'s key; `aud` must be or contain `audience`.
 
     Raises:
         NotTrusted: The signature, the audience or the times are wrong.

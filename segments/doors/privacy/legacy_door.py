@@ -5,8 +5,8 @@ The Privacy API's deprecated endpoints, still in use: requests as signed JWTs.
     POST /ping   checks key and clock with a JWT of type PING
     GET  /oath?dataSubjectRequest=<jwt>, GET /submit?dsr=<jwt>   -> a transparent pixel
 
-The signature authenticates the request, so no bearer token is needed or read: LiveIntent's own
-client (`li-privacy` on PyPI) sends none, against the document. The rest is as for any request: see
+The signature authenticates the request, so no bearer token is read: LiveIntent's own client
+(`li-privacy` on PyPI) sends none, against the document. The rest is as for any request: see
 `submission`.
 """
 

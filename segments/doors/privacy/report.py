@@ -10,8 +10,8 @@ The report of an access request: all that is held about its ids.
 Ids are given by position in the request, never by value, so that a lost report identifies a
 person only to holders of the request.
 
-Memberships that are erased in the ledger are left out, even if the store still has them. An ERASURE
-after the snapshot raises the request's version, and the report is discarded.
+Memberships that are erased in the ledger are left out, even if still in the store. An ERASURE after
+the snapshot raises the request's version, and the report is discarded.
 """
 
 from collections.abc import Collection
@@ -183,7 +183,7 @@ def _membership(membership: Membership, held: _Held) -> dict[str, Any]:
     said: dict[str, Any] = {"expiresOn": None if expires is None else expires.isoformat()}
     audience = held.id_to_audience.get(membership.audience_id)
     if audience is None:
-        # The store was filled from another ledger; the membership is held all the same.
+        # The store was filled from another ledger.
         return {"audience": {"number": membership.audience_id}, **said}
     return {
         "audience": {

@@ -5,11 +5,9 @@ Reports of access requests: made, stored for a time, served by signed URLs, dele
     GET /data-subject-report/{transactionId}?expiresAt=&signature=
         -> 303 to the bucket's own signed URL, or to ours: GET /reports/{transactionId}.json
 
-Only the blob that the ledger names is served: the transaction that records an ERASURE also
-withdraws the affected reports. Their files are deleted before the ERASURE's answer, or within a
-second if it came by the command line.
-
-Several replicas may make the same report; the ledger accepts the first.
+Only the blob that the ledger names is served: the transaction of an ERASURE also withdraws the
+affected reports. Their files are deleted before the ERASURE's answer, or, by the command line,
+within a second. Of several replicas' reports, the ledger accepts the first.
 """
 
 import asyncio
@@ -245,7 +243,7 @@ class Reports:
         return is_taken
 
     async def _put_away(self, blob: str, made: Access) -> None:
-        """Delete a report that was not accepted, unless another replica's of this name was."""
+        """Delete a rejected report, unless another replica's of this name was accepted."""
         async with reading(self._services.ledger) as conn:
             current = await access_requests.find(conn, made.transaction_id)
         if current is None or current.blob != blob:
@@ -265,7 +263,7 @@ class Reports:
                 await access_requests.forget_stale(conn, access)
 
     async def _sweep(self, now_s: float) -> None:
-        """Delete reports that a process wrote and did not record before it exited."""
+        """Delete unrecorded reports of processes that died."""
         names = await self._services.blobs.names_before(REPORTS, now_s - _SWEEP_EVERY_S)
         async with reading(self._services.ledger) as conn:
             known = await access_requests.known_blobs(conn, names)

@@ -5,12 +5,12 @@ The scope of a Privacy API request, and its form in answers.
     in answers    {"Publisher": {"id": 7}}, {"PublisherMediaGroup": {"pid": 7, "mid": 2}},
                   {"MediaGroup": {"id": 2}}, {"Advertiser": {"id": 9}}, {"Global": {}}
 
-`id` is the account's id in bid requests and files, `publisher.id` and `partner_id`. The
-vendor's are integers; other ids are strings here, which the vendor's form does not have.
-An agency is an advertiser, with its own audiences and its sub accounts'.
+`id` is the account's `publisher.id` or `partner_id` in bid requests and files: the vendor's are
+integers, other ids are strings here. An agency is an advertiser, with its own audiences and its sub
+accounts'.
 
-A null scope is the reach of the caller's account. A narrower scope names an account below the
-caller's, or another in that reach; a wider scope is refused.
+A null scope is the reach of the caller's account. A narrower scope names an account in that reach;
+a wider scope is refused.
 """
 
 from typing import Annotated, Literal
@@ -104,8 +104,7 @@ def resolved(
     """
     Return the account that a request is scoped to; `None` for everyone.
 
-    `account` is the caller's; `None`: global. `scope` is as submitted, or an account chosen on a
-    page.
+    `account` is the caller's; `None`: global. `scope` is as submitted, or an account of a page.
 
     Raises:
         OutOfScope: The account does not exist, or the caller may not act for it. Both look the

@@ -3,10 +3,9 @@ Processing of data subject requests, from any door.
 
     authorization -> ledger, audit trail -> store -> withdrawn reports deleted -> answer
 
-A request is acknowledged once it is in force (`segments.projection.in_force`): the first bid after
-the answer is suppressed. If that takes too long, the answer is a 503 with the transaction id. The
-loader applies the request first; a repetition returns its state. An ACCESS request has nothing to
-apply; `report_store` makes its report.
+A request is acknowledged once it is in force (`segments.projection.in_force`). If that takes too
+long, the answer is a 503 with the transaction id: the loader applies the request first, and a
+repetition returns its state. `report_store` makes an ACCESS request's report.
 """
 
 from collections.abc import Awaitable, Callable
@@ -36,8 +35,7 @@ from segments.model.record import OptOutAction
 from segments.projection.in_force import put_into_force
 
 Spend = Callable[[AsyncConnection], Awaitable[bool]]
-"""Spends the proof of a submitter's identity, in a request's transaction; tells whether it was
-unspent."""
+"""Spends the proof of a submitter's identity, in a request's transaction; false: spent before."""
 
 
 class Asked(NamedTuple):

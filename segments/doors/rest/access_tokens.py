@@ -1,8 +1,8 @@
 """
 Users' access tokens: short-lived JWTs that name a session.
 
-The signature keeps unauthenticated requests away from the ledger. The ledger decides, so
-an ended session or a revoked user is out at once.
+The signature keeps unauthenticated requests away from the ledger, which decides: an ended session
+or a revoked user is out at once.
 """
 
 from collections.abc import Mapping

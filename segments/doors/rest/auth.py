@@ -1,9 +1,8 @@
 """
 Authentication, shared by all REST doors.
 
-A `Scheme` implements a way to authenticate. It finds no credentials of its kind, or the
-caller, or invalid credentials. Of a door's schemes, the first that finds credentials decides. So a
-door with another kind of login only adds a scheme.
+A `Scheme` finds no credentials of its kind, or the caller, or invalid credentials. Of a door's
+schemes, the first that finds credentials decides.
 """
 
 from collections.abc import Mapping, Sequence

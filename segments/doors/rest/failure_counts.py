@@ -1,8 +1,8 @@
 """
 Failure counts shared by all replicas, in the ledger.
 
-Each name has a leaky bucket; a full bucket refuses until a drop has leaked. The process remembers
-full buckets, so a flood does not cost a write each.
+Each name has a leaky bucket. The process remembers full buckets, so a flood does not cost a write
+each.
 """
 
 import math

@@ -1,9 +1,9 @@
 """
 Problems for failures of our own.
 
-An unavailable part is a 503, or 507 if it is full, with the cause and a Retry-After. A partner
-over its quota gets 507 too. Any other error is a bug, a 500. Failures are logged by kind, cause
-and place, never with the error's message, which may quote the request.
+An unavailable part is a 503, or 507 if it is full, with the cause and a Retry-After; a partner over
+its quota gets 507 too; a bug, 500. Failures are logged by kind, cause and place, without the
+error's message, which may quote the request.
 """
 
 import logging

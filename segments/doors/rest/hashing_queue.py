@@ -1,8 +1,8 @@
 """
 The queue for password checks: short, and fair to addresses and to users.
 
-A check takes a core for some tens of milliseconds, so an attacker could make any wait too long. The
-queue has `MAX_WAITING` places:
+A check takes a core for some tens of milliseconds, so an attacker could make others wait. The queue
+has `MAX_WAITING` places:
 
     next            first, logins from a known address, where the user has logged in before;
                     then the login with the fewest ahead of it of its address or user; then
@@ -10,8 +10,8 @@ queue has `MAX_WAITING` places:
     no place left   a login of the largest crowd, of an address or a user, is turned away for
                     a newcomer of a smaller crowd; else the newcomer is
 
-So wrong passwords from an address wait for each other, as do those for a user from many addresses,
-and none of them delays a user at a known address.
+So wrong passwords from an address, or for a user, wait for each other, and none delays a user at a
+known address.
 """
 
 import asyncio

@@ -7,9 +7,8 @@ the same key. A key belongs to an operation and a caller. With another request i
 (422), as is a repetition during the first request (409):
 draft-ietf-httpapi-idempotency-key-header.
 
-The request and its answer are two transactions. If the process dies in between, the key is free
-after a minute, and a retry finds the first request's effect: for a creation, the vendor's "exists
-already".
+If the process dies between the request's transaction and its answer's, the key is free after a
+minute, and a retry finds the first request's effect: for a creation, the vendor's "exists already".
 """
 
 import hashlib
@@ -43,8 +42,6 @@ class Once:
     ) -> web.StreamResponse:
         """
         Answer a request, by `do` or with the answer kept for its key.
-
-        `do` carries it out.
 
         Raises:
             Problem: 400, 409 or 422: the key can't be used. Or any problem of `do`.

@@ -1,9 +1,8 @@
 """
 Bodies and queries in which unknown members are refused.
 
-A lenient form would lose data sent under a wrong name: the cookies of an opt-out under
-`liveItentFpcs`, say. So an unknown member is a 400 that names it and the nearest known member.
-Known, too, are:
+A lenient form would lose data under a wrong name: an opt-out's cookies under `liveItentFpcs`, say.
+So an unknown member is a 400 that names it and the nearest known member. Known, too, are:
 
     members of our answers     ignored: clients may send back an answer
     other spellings            those in the vendor's own document; a set under two spellings
@@ -11,8 +10,7 @@ Known, too, are:
 
 A duplicate name in an object is a 400 as well: JSON readers differ in its value (RFC 8259, 4).
 
-A name may be a misplaced value (an address, a hash): it is repeated only if it looks like a
-member's.
+A name may be a misplaced value (an address, a hash): only a name like a member's is repeated.
 """
 
 import json
@@ -65,7 +63,7 @@ class Query(KnownForm):
     """
     A query; what it says beyond what it may is refused.
 
-    `?acton=remove`, were it ignored, would add.
+    `?acton=remove`, ignored, would add.
     """
 
 
@@ -108,7 +106,7 @@ def _together(name: str, one: Any, other: Any) -> Any:
 
 
 def _frozen(value: Any) -> Any:
-    """Return JSON with tuples for arrays, as strict validation requires."""
+    """Return JSON with tuples for arrays, as strict validation wants."""
     if isinstance(value, dict):
         return {name: _frozen(each) for name, each in value.items()}
     return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value

@@ -1,20 +1,19 @@
 """
 Password logins, shared by all doors.
 
-A wrong username and a wrong password get the same answer after the same time. Failures are
-counted for all doors and replicas together, so that none of them adds attempts.
+A wrong username and a wrong password get the same answer after the same time. All doors and
+replicas share the counts of failures:
 
     per user and address   5, and another every 30 s
     per user               50, and another 50 an hour: OWASP ASVS 2.2.1 allows 100
     per address            100, and another every second
 
-A single count is not enough: by user, a stranger could lock a user out; by address, a
-thousand machines could guess in parallel. At an address where the user has logged in within
-`KNOWN_FOR_S`, only the first line applies, so others can't lock the user out there.
+By user alone, a stranger could lock a user out; by address alone, a thousand machines could guess
+in parallel. At an address where the user has logged in within `KNOWN_FOR_S`, only the first line
+applies, so others can't lock the user out there.
 
-A full bucket refuses even the right password. A login is counted before its check, or
-concurrent guesses would all pass; and only in its turn, so the ledger is written to no more
-often than passwords are checked.
+A full bucket refuses even the right password. A login is counted before its check, or concurrent
+guesses would all pass, and only in its turn, so that the ledger's writes are as slow as checks.
 """
 
 from typing import NamedTuple

@@ -15,8 +15,8 @@ A failed login is `refusals{operation="login",reason="not_authenticated"}`; refu
 check, `reason="throttled"`. A stored upload is `requests{operation="upload",status="2xx"}`,
 a broken or refused upload 4xx.
 
-Labels are names in our code, so they are few: no user, partner, audience, file, path or
-address. Outside all doors (unknown paths, `/openapi.json`, health), door and operation are `none`.
+Labels are names in our code, never of a user, partner, audience, file, path or address. Outside all
+doors (unknown paths, `/openapi.json`, health), door and operation are `none`.
 """
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -63,8 +63,8 @@ class ApiMetrics:
         """
         Count a request.
 
-        `operation` names door and operation, `None` outside all doors; `seconds` are from the head
-        to the answer.
+        `operation` is door and operation, `None` outside all doors; `seconds` last from the head to
+        the answer.
         """
         which = operation or _NONE
         self._requests.labels(*which, f"{status // 100}xx").inc()

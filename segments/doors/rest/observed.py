@@ -1,8 +1,8 @@
 """
 Each request of a site, seen from outside: its id, its span, and its count.
 
-The id is in the answer and in every line that is logged meanwhile. Span and count are named by door
-and operation, never by a path: paths may hold names of people.
+The id is in the answer and in all lines logged meanwhile. Span and count are named by door and
+operation: paths may hold names of people.
 """
 
 from collections.abc import Awaitable, Callable
@@ -40,7 +40,7 @@ async def say_request_id(request: web.Request, answer: web.StreamResponse) -> No
 
 @web.middleware
 async def _identified(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Give a request an id, for its answer and for the lines that are logged meanwhile."""
+    """Give a request an id, for its answer and its log lines."""
     with log_lines.request() as request_id:
         request[_REQUEST_ID] = request_id
         return await handler(request)

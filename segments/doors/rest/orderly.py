@@ -1,8 +1,7 @@
 """
 Headers of all REST answers, and answers to requests that match no operation.
 
-An unknown path or a wrong method is answered in the nearest door's form, which a vendor's client
-reads.
+Unknown paths and wrong methods are answered in the nearest door's form, for a vendor's client.
 """
 
 from collections.abc import Awaitable, Callable, Sequence

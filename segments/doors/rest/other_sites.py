@@ -1,9 +1,9 @@
 """
 Cross-site requests: another site's pages could use a logged-in user's cookie.
 
-Browsers send a page's site in `Sec-Fetch-Site` (Fetch Metadata), older ones its `Origin`
-(Fetch Standard). `SameSite=Strict` keeps the cookie out of cross-site requests, but not of those
-from the site's other hosts, which may not be ours. Other programs send neither header.
+Browsers send a page's site in `Sec-Fetch-Site` (Fetch Metadata), older ones its `Origin` (Fetch
+Standard), other programs neither. `SameSite=Strict` keeps the cookie from other sites, but not from
+the site's other hosts, which may not be ours.
 """
 
 from typing import Final

@@ -1,9 +1,9 @@
 """
 Passwords: argon2id, off the event loop, a few at a time.
 
-Each check takes 64 MiB and some tens of milliseconds by design. A burst of logins would exhaust
-memory, so checks are queued (`segments.doors.rest.hashing_queue`). A login of an unknown user
-takes as long, or response times would reveal usernames.
+Each check takes 64 MiB and some tens of milliseconds by design, so checks are queued
+(`segments.doors.rest.hashing_queue`). An unknown user's takes as long, or response times would
+reveal usernames.
 """
 
 import asyncio

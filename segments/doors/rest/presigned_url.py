@@ -3,11 +3,9 @@ Presigned URLs: AWS Signature Version 4 in its query form.
 
     PUT <base>/uploads/add/<key>/<file>?x-amz-meta-...&X-Amz-Date=...&X-Amz-Signature=...
 
-The signature covers the whole URL and the host, so neither can be changed; the body, not known
-yet, is not signed. The result equals that of an S3 client: the tests compare it with botocore.
-
-Section names are those of "Authenticating Requests: Using Query Parameters
-(AWS Signature Version 4)".
+The signature covers the whole URL and the host; the body, not known yet, is not signed. The result
+equals an S3 client's: the tests compare it with botocore. Section names are those of
+"Authenticating Requests: Using Query Parameters (AWS Signature Version 4)".
 """
 
 import hashlib
@@ -55,8 +53,8 @@ def signed_url(
     """
     Return a URL that permits a method on a path for some time.
 
-    `base_url` is scheme and host, and a path that precedes `path`, which is decoded. The parameters
-    are signed. `now_s` starts the validity, `expires_in_s` is its length.
+    `base_url` is scheme and host, and a path before `path`, which is decoded. `now_s` starts the
+    validity, `expires_in_s` is its length.
     """
     at = datetime.fromtimestamp(now_s, UTC).strftime(_TIME)
     base = urlsplit(base_url)
@@ -79,8 +77,7 @@ def check(method: str, host: str, target: str, key: SigningKey, *, now_s: float)
     """
     Check the signature and validity of a request's URL.
 
-    `host` (with port) and `target` (raw path and query) are as in the client's URL; `key` should
-    have signed it.
+    `host` (with port) and `target` (raw path and query) are as in the client's URL.
 
     Raises:
         Refused: The URL does not permit the request.
@@ -98,7 +95,7 @@ def check(method: str, host: str, target: str, key: SigningKey, *, now_s: float)
         _signature(method, host, raw_path, said.items(), at=at, secret=key.secret).encode(),
         signature.encode("utf-8", "replace"),
     )
-    # If the signature is right, we wrote the other parameters, so they are well-formed.
+    # We wrote the other parameters, if the signature is right.
     if not is_ours or credential != f"{key.access_key_id}/{_scope(at)}":
         raise Refused("the signature does not match the URL, the method and the host")
     begins_s = datetime.strptime(at, _TIME).replace(tzinfo=UTC).timestamp()

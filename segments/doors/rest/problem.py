@@ -3,9 +3,8 @@ Problems: the error answers of REST doors, RFC 9457.
 
     {"type": "about:blank", "title": "Not Found", "status": 404, "detail": "..."}
 
-A problem is an exception, because it can end an operation anywhere; `segments.doors.rest.door`
-answers it in the door's form. `detail` has fields, positions and counts, never a value from a
-body.
+An exception, because it can end an operation anywhere; `segments.doors.rest.door` answers in the
+door's form. `detail` has fields, positions and counts, never a value from a body.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,9 +1,8 @@
 """
 The rate limit per account, shared by all its users and tokens.
 
-Requests are counted in the store, for all replicas together. If the store is away, each
-process counts for itself, and asks again after `AGAIN_AFTER_S`. The limit keeps an account's
-loop from slowing others; it is not for billing.
+Requests are counted in the store, for all replicas together. If the store is away, each process
+counts for itself, and asks again after `AGAIN_AFTER_S`. The limit is not for billing.
 """
 
 import asyncio

@@ -1,9 +1,9 @@
 """
 Validation of requests: the input of an operation, or a 400.
 
-A JSON body is read strictly: `true` is not a number and `"no"` is not a boolean, because a
-lax reader would guess. Where a vendor's own examples write a number as text, the schema says so
-(`segments.runtime.json_values.WholeNumber`). In path and query, which are text, digits are numbers.
+JSON is read strictly: `true` is no number and `"no"` no boolean. Where a vendor's own examples
+write a number as text, the schema says so (`segments.runtime.json_values.WholeNumber`). In path and
+query, digits are numbers.
 """
 
 import codecs

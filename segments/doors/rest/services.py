@@ -37,7 +37,6 @@ class Services:
     waiting: WaitingOptOuts = field(init=False)
 
     def __post_init__(self) -> None:
-        """Register the metrics of waiting opt-outs."""
         waiting = WaitingOptOuts(self.ledger, self.metrics.registry, self.now_s)
         object.__setattr__(self, "waiting", waiting)
 

@@ -1,9 +1,9 @@
 """
 Sessions by cookie: a login's access token, out of reach of scripts.
 
-The token is like any other (`segments.doors.rest.access_tokens`), so it ends with its session at
-once. The cookie is not sent from other sites (`SameSite=Strict`) and not accepted from other hosts
-of the same site, so no foreign page can act for a user. Over https it is `Secure`.
+The token is like any other (`segments.doors.rest.access_tokens`). The cookie is not sent from other
+sites (`SameSite=Strict`) and not accepted from other hosts of the same site, so no foreign page can
+act for a user. Over https it is `Secure`.
 """
 
 from collections.abc import Mapping

@@ -1,9 +1,8 @@
 """
 Leaky buckets by name, in this process's memory.
 
-A bucket has a capacity and leaks at a fixed rate; a full bucket refuses until a drop has
-leaked. Their number is bounded; empty ones are dropped first. Counts shared by all replicas are in
-the ledger (`failure_counts`) or the store (`rate_limit`).
+A bucket leaks at a fixed rate; a full bucket refuses until a drop has leaked. Their number is
+bounded; empty ones are dropped first. `failure_counts` and `rate_limit` count for all replicas.
 """
 
 import math
@@ -30,7 +29,6 @@ class Throttle:
         full_s = self._limit.burst / self._limit.per_s
         drop_s = 1 / self._limit.per_s
         left_s = self._name_to_empty_at_s.get(name, 0.0) - self._clock_s()
-        # There must be room for a whole failure.
         return max(0, math.ceil(left_s + drop_s - full_s))
 
     def failed(self, name: str) -> None:

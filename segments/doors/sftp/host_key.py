@@ -2,8 +2,7 @@
 The SFTP server's host keys: drawn by the first server to start, and kept in the ledger.
 
 Release 0.1.0 kept them as files beside each server. The first server that finds such files brings
-them into the ledger, so that partners see the keys that they know; the files stay, for that release
-in case it is run again.
+them into the ledger, so that partners see the same keys; the files stay, for that release.
 """
 
 import asyncio
@@ -33,8 +32,7 @@ async def host_keys(ledger: AsyncEngine, folder: Path, *, now_s: float) -> list[
     """
     Return the host keys of all servers of a ledger; take in or draw those that it lacks.
 
-    `folder` may have the keys of an earlier release. A file that differs from the ledger's key is
-    named in the log.
+    `folder` may have release 0.1.0's keys. A file that differs from the ledger's key is logged.
     """
     earlier = await asyncio.to_thread(_earlier_keys, folder)
     async with reading(ledger) as conn:

@@ -6,8 +6,8 @@ Options before a key in an `authorized_keys` file (sshd(8)).
     cert-authority                the key signs certificates, and opens nothing by itself
     principals="acme,acme-prod"   ... which certificates: of any of these names
 
-Options about features that we lack (terminals, forwarding, commands) are accepted. Any other
-is refused when the key is added: an unknown restriction must not be ignored.
+Options about features that we lack (terminals, forwarding, commands) are accepted. Others are
+refused when the key is added: an unknown restriction must not be ignored.
 """
 
 import re
@@ -120,7 +120,7 @@ def _expiry(text: str) -> float:
 
 
 def _matches(patterns: tuple[str, ...], address: str) -> bool:
-    """Tell whether an address matches a pattern of a list, and no pattern with a `!`."""
+    """Tell whether an address matches a pattern, and no pattern with a `!`."""
     is_in = False
     for pattern in patterns:
         if _is_in(pattern.removeprefix("!"), address):

@@ -1,12 +1,11 @@
 """
-An open file of a session: how it is opened, and which writes are allowed.
+An open file of a session, and the writes that it allows.
 
-A file opened for writing is marked from before its creation until it is closed. If another
-session opens it, the first can write no longer. Writes stop at the maximum file size and at
-the disk's reserve.
+A file opened for writing is marked from before its creation until it is closed. Another session's
+opening ends the first's writes. Writes stop at the maximum file size and at the disk's reserve.
 
-After a failed write the file is incomplete and keeps its mark, even if the client closes it, as
-most do, until it is opened and written again. Until then later writes fail, too: OpenSSH's `put`
+After a failed write the file keeps its mark, even if closed, until it is opened and written again.
+Until then later writes fail, too: OpenSSH's `put` reports success if only the last write succeeds.
 reports success if only the last write succeeds.
 """
 
@@ -49,7 +48,7 @@ class OpenFile:
         disk: Disk,
     ) -> None:
         self.upload = upload  # `None`: opened for reading
-        self.has_failed = False  # after a failed write the file is incomplete
+        self.has_failed = False
         self._disk = disk
         self._folder = folder
         self._fd = fd

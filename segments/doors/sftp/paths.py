@@ -1,8 +1,8 @@
 """
 Paths of SFTP clients: `/` is the partner's folder, and files are directly below it.
 
-Paths never reach the file system. Any spelling resolves to the folder or to a name in it;
-all else is answered with "no such file".
+Paths never reach the file system: they resolve to the folder or a name in it; all else is answered
+"no such file".
 """
 
 import posixpath

@@ -1,7 +1,7 @@
 """
-Logs refusals of partners: a partner asks the operator before it reads a status.
+Logs refusals of partners, for the operator whom a partner asks.
 
-The log has partner, operation and reason, without a file name, at most once a minute.
+A line has partner, operation and reason, without a file name; at most once a minute.
 """
 
 import logging

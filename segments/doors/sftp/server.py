@@ -1,11 +1,9 @@
 """
 The SFTP door, for OpenSSH's `sftp` and similar clients: the listener and the login.
 
-Each partner has a flat folder, and nothing else: no shell, no commands, no forwarding, and no
-scp except over SFTP (OpenSSH 9). `segments.doors.sftp.session` has the rules of the folder.
-
-The user name is the partner id. Only a key in the ledger logs in, or a certificate of an authority
-among the partner's keys.
+Each partner has a flat folder, and nothing else: no shell, commands, forwarding, or scp except over
+SFTP (OpenSSH 9); `segments.doors.sftp.session` has the folder's rules. The user name is the partner
+id. Only the partner's keys in the ledger log in, or certificates of an authority among them.
 
     not logged in   SEGMENTS_SFTP_MAX_STARTUPS, in all and per address: the oldest is cut off
     logged in       SEGMENTS_SFTP_MAX_SESSIONS, in all and per partner: the newcomer is told why
@@ -186,7 +184,7 @@ class SftpServer:
         return None
 
     def note_use(self, key: SshKey) -> None:
-        """Record that a partner has logged in with a key; its session does not wait for that."""
+        """Record that a partner has logged in with a key, without delay for its session."""
         task = asyncio.create_task(ssh_keys.note_use(self.ledger, key, now_s=time.time()))
         self._notes.add(task)
         task.add_done_callback(self._notes.discard)

@@ -2,8 +2,7 @@
 A partner's SFTP session: its requests and their answers.
 
 There are no subfolders, no links, and nothing of the host (owners, modes, free space) or of other
-partners. `paths` resolves paths; `segments.doors.live_audience.folder` rules what may be done
-with a file.
+partners. `segments.doors.live_audience.folder` rules what may be done with a file.
 """
 
 import asyncio
@@ -75,8 +74,8 @@ class Session(asyncssh.SFTPServer):
     A partner's session, in SFTP version 3, as OpenSSH speaks it.
 
     asyncssh calls `close` for each file that the client closes, but also for each still open when
-    the connection ends, with `exit` in the same iteration of the event loop. So the client has
-    closed a file only in the next iteration, without an `exit`.
+    the connection ends, with `exit` in the same iteration of the event loop. So only a `close`
+    without an `exit` until the next iteration is the client's.
     """
 
     def __init__(
@@ -319,7 +318,6 @@ _FOLDER = SFTPAttrs(
 
 
 def _attrs(found: os.stat_result) -> SFTPAttrs:
-    """Return a regular file's attributes, without its owner on this machine."""
     return SFTPAttrs(
         permissions=stat.S_IFREG | 0o600,
         size=found.st_size,

@@ -46,8 +46,8 @@ async def add_account(
     """
     Add an account.
 
-    `public_id` is `partner_id`, `sub_id` or `publisher.id`; `name` is shown, a partner's also in
-    bid requests; `parent` is a sub account's partner, or the media group; `segtax` is
+    `public_id` is `partner_id`, `sub_id` or `publisher.id`; a partner's `name` is also in bid
+    requests; `parent` is a sub account's partner, or the media group; `segtax` is
     `Data.ext.segtax`, `None` for a private taxonomy.
 
     Raises:
@@ -103,7 +103,7 @@ async def relate(conn: AsyncConnection, publisher: Account, advertiser: Account)
     except IntegrityError:
         return
     await raise_revision(conn)
-    # The publisher's erasures now reach these files: scrub them again from the start.
+    # The publisher's erasures now reach these files: scrub them from the start.
     reached = [advertiser.id, *[a.id for a in await accounts(conn) if a.parent_id == advertiser.id]]
     await conn.execute(
         update(_jobs)
@@ -133,7 +133,7 @@ async def unrelate(conn: AsyncConnection, publisher: Account, advertiser: Accoun
 
 
 async def set_account_active(conn: AsyncConnection, account: Account, is_active: bool) -> None:
-    """Switch an account on or off. Off hides all its segments, not its opt-outs."""
+    """Switch an account on or off. Off hides its segments, not its opt-outs."""
     await raise_revision(conn)
     await conn.execute(
         update(_accounts).where(_accounts.c.id == account.id).values(is_active=is_active)
@@ -281,7 +281,7 @@ async def accounts(conn: AsyncConnection) -> list[Account]:
 
 
 async def relations(conn: AsyncConnection) -> list[tuple[int, int]]:
-    """Return all relations: a publisher's and an advertiser's number."""
+    """Return the numbers of all related publishers and advertisers."""
     columns = (account_relations.c.publisher_id, account_relations.c.advertiser_id)
     pairs = await conn.execute(select(*columns).order_by(*columns))
     return [(publisher_id, advertiser_id) for publisher_id, advertiser_id in pairs]

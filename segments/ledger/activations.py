@@ -1,9 +1,9 @@
 """
 Queries of activations: an audience, shown to a recipient in a window of its own.
 
-An audience of the CRM door is hidden by default: its own window is permanently closed (see
-`close`), so code that ignores activations never shows it. Each activation opens it to a single
-recipient, under a segment id that no other recipient sees.
+An audience of the CRM door has a permanently closed window (see `close`), so code that ignores
+activations never shows it. An activation opens it to a single recipient, under a segment id that no
+other sees.
 """
 
 import uuid
@@ -59,11 +59,9 @@ async def activate(
     """
     Show an audience to a recipient in a window, in place of any earlier activation.
 
-    The segment id stays, so a buyer's line items survive a moved window.
-
-    The `audience` is closed by `close`, not deleted; the caller checks that the `recipient` is
-    granted the partner. `live_until_s` is exclusive. Name and description are the partner's, and
-    not shown.
+    The segment id stays, so a buyer's line items survive a moved window. The `audience` is closed
+    by `close`, not deleted; the caller checks that the `recipient` is granted the partner.
+    `live_until_s` is exclusive. Name and description are for the partner alone.
 
     Raises:
         Refusal: The window ends before it begins.
@@ -132,7 +130,7 @@ async def _activations_of(
 
 
 async def _free_segment_id(conn: AsyncConnection, partner_id: int, number: int) -> str:
-    """Return an unused segment id of the partner, in a range of its own."""
+    """Return an unused segment id of the partner."""
     while True:
         number += _APART
         shown = select(_audiences.c.id).where(

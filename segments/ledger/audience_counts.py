@@ -25,7 +25,7 @@ async def partner_secret(conn: AsyncConnection, *, now_s: float) -> bytes:
     """
     Return the secret of `segments.model.partner_numbers`.
 
-    `conn` is a transaction. The secret never changes: another would offset each count anew.
+    `conn` is a transaction. The secret never changes, or each count would get another offset.
     """
     return await own_secret(conn, _SECRET, now_s=now_s)
 
@@ -81,7 +81,7 @@ async def is_census_due(conn: AsyncConnection, today: int) -> bool:
 
 
 async def to_be_counted(conn: AsyncConnection) -> dict[int, int]:
-    """Return the owners of existing audiences that ever had a delivery."""
+    """Return the owners of existing audiences that had a delivery."""
     rows = await conn.execute(
         select(_audiences.c.id, _audiences.c.owner_id).where(
             _audiences.c.state != AudienceState.DELETED.value,
@@ -92,7 +92,7 @@ async def to_be_counted(conn: AsyncConnection) -> dict[int, int]:
 
 
 async def keep_counts(conn: AsyncConnection, counts: Iterable[AudienceCount]) -> None:
-    """Save a census's counts, in place of any of the same audiences and day."""
+    """Save a census's counts, in place of earlier ones."""
     for count in counts:
         await conn.execute(
             delete(_counts).where(
@@ -104,7 +104,7 @@ async def keep_counts(conn: AsyncConnection, counts: Iterable[AudienceCount]) ->
 
 
 async def forget_counts(conn: AsyncConnection, today: int) -> None:
-    """Delete the counts before the last `MAX_DAYS`."""
+    """Delete counts older than `MAX_DAYS`."""
     await conn.execute(delete(_counts).where(_counts.c.day <= today - MAX_DAYS))
 
 

@@ -1,8 +1,7 @@
 """
 The list of audiences, newest first: by cursor, and by page number as vendors count.
 
-A condition is a tree: `Named`, `InState`, `OwnedBy`, `ByProvider`, joined by `AllOf`, `AnyOf`,
-`Not`.
+A condition is a tree of `Named`, `InState`, `OwnedBy`, `ByProvider`, `AllOf`, `AnyOf`, `Not`.
 """
 
 from collections.abc import Collection, Sequence
@@ -77,7 +76,7 @@ Condition = Named | InState | OwnedBy | ByProvider | AllOf | AnyOf | Not
 
 
 class AudienceFilter(NamedTuple):
-    """The contents of a list of audiences; each member narrows it."""
+    """Members narrow the list."""
 
     account: Account | None = None  # as an owner or its partner; `None`: all
     states: Collection[AudienceState] = ()  # none: all
@@ -204,5 +203,5 @@ def _holds(condition: Condition) -> ColumnElement[bool]:
 
 
 def _is_number(column: ColumnElement[int], number: int) -> ColumnElement[bool]:
-    """Compare with any number, also one too large for the database."""
+    """Compare with a number that may be too large for the database."""
     return column == number if abs(number) <= _MAX_NUMBER else false()

@@ -48,7 +48,7 @@ _COLUMNS = (
 
 
 async def find_audience(conn: AsyncConnection, owner: Account, segment_id: str) -> Audience | None:
-    """Return an owner's audience by segment id, unless it is deleted."""
+    """Return an owner's existing audience by segment id."""
     asked = _select(
         _audiences.c.owner_id == owner.id,
         _audiences.c.segment_id == segment_id,
@@ -61,7 +61,7 @@ async def find_audience(conn: AsyncConnection, owner: Account, segment_id: str) 
 async def deleted_audience(
     conn: AsyncConnection, owner: Account, segment_id: str, *, since_s: float
 ) -> Audience | None:
-    """Return an owner's last audience with this segment id, deleted since `since_s`."""
+    """Return an owner's last audience of this segment id, deleted since `since_s`."""
     asked = _select(
         _audiences.c.owner_id == owner.id,
         _audiences.c.segment_id == segment_id,
@@ -84,8 +84,7 @@ async def find_or_create_audience(
     """
     Return an owner's audience by segment id; create it if missing.
 
-    The owner is an advertiser, the partner the owner or its agency. An existing audience takes the
-    name.
+    The partner is the owner or its agency. An existing audience takes the name.
 
     Raises:
         Refusal: A text is unusable as an id or a name.
@@ -111,7 +110,7 @@ async def find_or_create_audience(
         await raise_revision(conn)
         return Audience(new_id, owner.id, partner.id, segment_id, name)
     if found.name != name:
-        # Bid requests never carry the name, so the catalog's revision stays.
+        # Not in bid requests, so the catalog's revision stays.
         await _set(conn, found.id, {"name": name}, now_s)
         found = await audience(conn, found.id)
     return found
@@ -128,11 +127,11 @@ async def add_audience(
     now_s: float,
 ) -> Audience:
     """
-    Add an audience under a segment id of ours: 13 digits, from a range that partners can't
-    use, with the audience's number in them.
+    Add an audience under a segment id of ours: 13 digits that partners can't use, with the
+    audience's number in them.
 
-    The owner is an advertiser, the partner the owner or its agency. `external_id` is the owner's id
-    of it in other systems. `ttl_days` is a membership's lifetime; `None`: no expiry.
+    The partner is the owner or its agency. `external_id` is the owner's id in other systems.
+    `ttl_days` is a membership's lifetime; `None`: no expiry.
 
     Raises:
         Duplicate: The owner has an audience with this external id.
@@ -167,8 +166,8 @@ async def add_audience(
 
 async def shared_ids(conn: AsyncConnection) -> list[tuple[str, str]]:
     """
-    Return our old segment ids, from a range that partners could use too, named since by a partner's
-    own delivery; each with the partner's id.
+    Return segment ids of ours, from a range that partners could use too, that a partner's own
+    delivery has named since; each with the partner's id.
     """
     asked = (
         select(
@@ -191,7 +190,6 @@ async def shared_ids(conn: AsyncConnection) -> list[tuple[str, str]]:
 
 
 async def _is_named_by_partner(conn: AsyncConnection, owner_id: int, segment_id: str) -> bool:
-    """Tell whether a delivery names a segment by an id of the partner's own."""
     orders = await conn.stream_scalars(
         select(_jobs.c.order).where(_jobs.c.owner_id == owner_id, _jobs.c.order.is_not(None))
     )
@@ -231,23 +229,19 @@ async def audience(conn: AsyncConnection, audience_id: int) -> Audience:
 
 
 async def audiences(conn: AsyncConnection, owner: Account | None = None) -> list[Audience]:
-    """Return an owner's audiences, or all, with deleted audiences; oldest first."""
+    """Return an owner's audiences, or all, also deleted; oldest first."""
     asked = _select(*([] if owner is None else [_audiences.c.owner_id == owner.id]))
     return [_audience(row) for row in await conn.execute(asked.order_by(_audiences.c.id))]
 
 
 async def audiences_of_ids(conn: AsyncConnection, ids: Collection[int]) -> list[Audience]:
-    """Return the audiences of these numbers, in any state; unknown numbers are left out."""
+    """Return the audiences of known numbers, in any state."""
     asked = _select(_audiences.c.id.in_(sorted(ids)))
     return [_audience(row) for row in await conn.execute(asked)]
 
 
 async def ids_of(conn: AsyncConnection, owner_ids: Collection[int]) -> frozenset[int]:
-    """
-    Return the numbers of all audiences of these owners, with deleted audiences.
-
-    Ten times as fast as loading a thousand of them whole.
-    """
+    """Return the numbers of these owners' audiences, also deleted; ten times as fast as rows."""
     return frozenset(
         await conn.scalars(select(_audiences.c.id).where(_audiences.c.owner_id.in_(owner_ids)))
     )

@@ -75,9 +75,8 @@ async def by_partner(conn: AsyncConnection) -> list[PartnerDeliveries]:
 
 async def longest_unscrubbed_since_s(conn: AsyncConnection) -> float | None:
     """
-    Return since when a kept file may have held the ids of an ERASURE; `None`: no file may.
-
-    A file holds them from its arrival or from the ERASURE on, whichever is later.
+    Return since when a kept file may hold an ERASURE's ids, from its arrival or the ERASURE on,
+    whichever is later; `None`: no file may.
     """
     last_seq = await last_erasure(conn)
     rows = await conn.execute(

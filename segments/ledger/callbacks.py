@@ -26,9 +26,7 @@ _COLUMNS = tuple(_callbacks.c[name] for name in Callback._fields)
 async def add(
     conn: AsyncConnection, transaction_id: str | None, url: str, body: str, *, now_s: float
 ) -> None:
-    """
-    Add a status to send, in place of an undelivered status of the same transaction.
-    """
+    """Add a status to send, in place of its transaction's undelivered status."""
     if transaction_id is not None:
         await conn.execute(delete(_callbacks).where(_callbacks.c.transaction_id == transaction_id))
     values = {
@@ -94,6 +92,6 @@ def _is_due(now_s: float) -> ColumnElement[bool]:
 
 
 def _not_after(now_s: float) -> ColumnElement[float]:
-    """Return the creation time; if that lies ahead (the clock was set back), now."""
+    """Return the creation time; now, if the clock was set back."""
     created_at_s = _callbacks.c.created_at_s
     return case((created_at_s > now_s, now_s), else_=created_at_s)

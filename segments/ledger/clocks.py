@@ -1,8 +1,7 @@
 """
-How far the clocks of the ledger's processes may differ.
+How far the clocks of the ledger's processes, on several machines, may differ.
 
-Processes on several machines write times by their own clocks. A time further ahead than this dates
-from before the clock was set back.
+A time further ahead dates from before the clock was set back.
 """
 
 from typing import Final

@@ -2,11 +2,11 @@
 Queries of the console's sessions.
 
 A session is a cookie of 32 random bytes, of which only the SHA-256 is kept. It ends after a time
-without a request, and after a longer time in any case; a revocation or a new password ends it at
-once. Staff has shorter times than partners.
+without a request, and after a longer time anyway; a revocation or a new password ends it at once.
+Staff has shorter times than partners.
 
-The REST doors have other sessions: their refresh token works once, and a browser sends several
-requests at a time.
+The REST doors' sessions differ: a browser sends several requests at a time, and their refresh token
+works once.
 """
 
 import hashlib

@@ -4,8 +4,8 @@ The memberships that the ledger expects in the store, from the reports of its jo
     added less removed, of each job that is done    whose audiences are not deleted,
                                                     whose memberships have not expired
 
-The number differs from the store's: too high by ERASED memberships, too low by memberships
-that a later file renewed after their job's expiry. A job's segments share its sum equally.
+The store's number differs: less by ERASED memberships, more by memberships that a later file
+renewed after their job's expiry. A job's segments share its sum equally.
 """
 
 from collections import Counter
@@ -44,9 +44,7 @@ class ExpectedMemberships:
 
     async def look(self, now_s: float) -> float:
         """
-        Return the expected number of memberships.
-
-        `now_s` may be set back.
+        Return the expected number of memberships; `now_s` may be set back.
 
         Raises:
             segments.ledger.database.errors.LedgerAway: The ledger can't be read.

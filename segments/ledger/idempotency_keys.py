@@ -1,7 +1,7 @@
 """
 Queries of idempotency keys and the answers kept under them.
 
-A row without an answer is a request in progress; if its process dies, the key is free after
+A row without an answer is a request in progress; after its process's death the key is free after
 `AT_WORK_S`. Answers are kept for `KEPT_S`.
 """
 
@@ -19,7 +19,7 @@ AT_WORK_S = 60.0
 
 
 class KeptAnswer(NamedTuple):
-    """The kept answer to a key; without a status, a request in progress."""
+    """The kept answer to a key; without a status: in progress."""
 
     request_sha256: bytes
     status: int | None

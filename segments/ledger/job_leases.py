@@ -2,12 +2,12 @@
 Job leases: how loaders share out jobs.
 
 A partner's files apply in order of arrival, so only its oldest unfinished job is available;
-jobs of different partners run side by side.
+partners' jobs run side by side.
 
-A loader that claims a job holds its lease, and extends it with every save. A lease is free once
-it expires or its owner is seen to be dead, as on this machine at once. Loaders on several machines
-use their own clocks, which must differ by no more than `CLOCKS_DIFFER_S`. A lease that ends later
-dates from before the clock was set back, and counts as expired.
+A claimed job's lease is extended with every save. It is free once it expires or its owner is seen
+to be dead, as on this machine at once. Loaders' clocks must differ by no more than
+`CLOCKS_DIFFER_S`: a lease that ends later dates from before the clock was set back, and counts as
+expired.
 
 Every change of a job names the lease's owner. A loader that lost its lease stops at its next save;
 both loaders have written the same to the store.
@@ -31,7 +31,7 @@ LEASE_S = 60.0
 
 
 class LeaseLost(Exception):
-    """Another loader took the job; this loader must stop."""
+    """Another loader took the job."""
 
 
 async def claim(conn: AsyncConnection, now_s: float, partner_id: int | None = None) -> Job | None:
@@ -50,9 +50,9 @@ async def to_be_had(conn: AsyncConnection, now_s: float) -> list[Job]:
 
 async def _oldest(conn: AsyncConnection, partner_id: int | None = None) -> Sequence[Row[Any]]:
     """
-    Return each partner's, or one partner's, oldest unfinished job, except held jobs.
+    Return each partner's, or one partner's, oldest unfinished job that is not held.
 
-    Without locks: other loaders work on most of these jobs and save them.
+    Without locks: other loaders save most of these jobs.
     """
     of_partner = [] if partner_id is None else [_jobs.c.partner_id == partner_id]
     oldest = (
@@ -114,9 +114,9 @@ async def save(conn: AsyncConnection, job: Job, now_s: float) -> None:
 
 async def drop_all(conn: AsyncConnection) -> None:
     """
-    End every lease: its loader works with another copy of this ledger, or not at all.
+    End every lease of a restored ledger, before any loader opens it.
 
-    For a restored ledger, before any loader opens it. No job counts as abandoned by it.
+    Its loaders work with another copy, or not at all. No job counts as abandoned by it.
     """
     await conn.execute(
         update(_jobs)
@@ -135,7 +135,7 @@ async def running(conn: AsyncConnection, now_s: float) -> Sequence[Job]:
 
 
 async def _take(conn: AsyncConnection, row: Row[Any], now_s: float) -> Job | None:
-    """Take the lease of a job as `row` shows it, unless another loader has it."""
+    """Take the lease of a job, if still as `row` shows it."""
     if _is_anothers(row, now_s):
         return None
     is_abandoned = row.state == JobState.RUNNING

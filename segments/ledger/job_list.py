@@ -1,8 +1,8 @@
 """
 The list of deliveries: jobs, newest first.
 
-First the numbers of a page are found, by an index of all that a filter looks at; then its rows
-are read. So a search without a match among 100,000 jobs reads no report.
+First an index of all filtered columns gives the numbers of a page; then its rows are read. So a
+search without a match among 100,000 jobs reads no report.
 """
 
 import re
@@ -26,7 +26,7 @@ _every = _jobs.alias()
 
 
 class JobFilter(NamedTuple):
-    """The contents of a list of jobs; each member narrows it."""
+    """Members narrow the list."""
 
     account: Account | None = None  # that delivered, or owns the audiences; `None`: all
     states: Collection[JobState] = ()  # none: all
@@ -111,9 +111,9 @@ async def is_of_account(
     conn: AsyncConnection, columns: Any, account: Account
 ) -> ColumnElement[bool]:
     """
-    Return the condition that a job or an audience is an account's.
+    Return the condition that a job or an audience is an account's, or its sub accounts'.
 
-    A partner's are its sub accounts' too. One column, which begins an index, decides.
+    One column, the first of an index, decides.
     """
     partner = await partner_of(conn, account)
     is_of: ColumnElement[bool] = (
@@ -177,7 +177,7 @@ async def _numbers(conn: AsyncConnection, wanted: JobFilter) -> Select[int]:
 
 def _is_named(conn: AsyncConnection, text: str) -> ColumnElement[bool]:
     # SQLite's LIKE ignores the case of ASCII in half the time of `lower`. PostgreSQL's `lower` is
-    # the faster the simpler the collation; the pattern is made here, not for each row.
+    # faster with a simple collation; the pattern is made once.
     if conn.dialect.name == "sqlite":
         return _jobs.c.file_name.contains(text, autoescape=True)
     pattern = re.sub(r"([%_/])", r"/\1", text.lower())

@@ -1,10 +1,10 @@
 """
 Queries of jobs: submission, and the state of submitted jobs.
 
-A partner's files apply in the order of their jobs' numbers. So no job may become visible after a
+A partner's files apply in the order of their jobs' numbers, so no job may become visible after a
 job of its partner with a higher number: a submission locks the partner's row until the commit.
 
-`segments.ledger.job_leases` rules the loaders' changes.
+`segments.ledger.job_leases` rules loaders' changes.
 """
 
 import secrets
@@ -27,12 +27,12 @@ _TRANSACTION_DIGITS = 16
 
 
 def new_transaction_id() -> str:
-    """Make a delivery's id for the partner: digits, as in the vendor's document, unguessable."""
+    """Make a delivery's unguessable id: digits, as in the vendor's document."""
     return f"{secrets.randbelow(10**_TRANSACTION_DIGITS):0{_TRANSACTION_DIGITS}}"
 
 
 _LOOKED_THROUGH = 1000
-"""How many of a partner's later jobs a search for the same segments covers."""
+"""The most of a partner's later jobs in a search for the same segments."""
 
 
 async def submit(
@@ -55,16 +55,16 @@ async def submit(
     Submit a delivery.
 
     `partner_id` delivers, `owner_id` has the audiences; `sha256` and `size_bytes` are of the file
-    as delivered; `metadata` is the vendor's form, validated, where the vendor's answer needs it;
-    `request_id` tells equal orders without a form apart; the partner has `transaction_id` already
-    (`None`: a new id).
+    as delivered; `metadata` is the vendor's validated form, if its answer needs it; `request_id`
+    tells equal orders without a form apart; `transaction_id` is already the partner's (`None`: a
+    new id).
 
     Raises:
         segments.model.quota.OverQuota: The partner's quota is used up.
 
     Returns:
-        The new job; or the job of the same transaction; or the partner's last job, if
-        unfinished and of the same delivery. An existing job does not use `blob`: delete it.
+        The new job, the job of the same transaction, or the partner's last job, if unfinished and
+        of the same delivery. An existing job does not use `blob`: delete it.
     """
     await _take_turn(conn, partner_id)
     kept_order = msgspec.to_builtins(order)
@@ -98,7 +98,7 @@ async def submit(
 
 
 async def keep_plan(conn: AsyncConnection, job: Job) -> None:
-    """Save a queued job's report, as far as known before its first claim."""
+    """Save a queued job's report before its first claim."""
     await conn.execute(
         update(_jobs)
         .where(_jobs.c.id == job.id, _jobs.c.state == JobState.QUEUED)
@@ -141,8 +141,7 @@ async def refuse(conn: AsyncConnection, job: Job, now_s: float) -> bool:
     """
     End a held job without any change; it then names no file.
 
-    Returns:
-        Whether it was held until now.
+    Return whether it was held until now.
     """
     stopped = Stopped(StopReason.NOT_RELEASED, job.report.held_because)
     return await _end_hold(
@@ -173,8 +172,8 @@ async def with_originals(conn: AsyncConnection, after_id: int, limit: int) -> Se
     """
     Return a page of jobs, after a number, that may keep a file unnecessarily; in order.
 
-    These are jobs with a file as delivered, and failed jobs with any file; their loaders are
-    not looked at: see `segments.ingest.ids_only`.
+    Those with a file as delivered, and failed jobs with any file; a loader may run them: see
+    `segments.ingest.ids_only`.
     """
     is_ids = func.coalesce(_jobs.c.report["is_ids"].as_boolean(), false())
     is_of_run = _jobs.c.order["run_id"].as_string().is_not(None)
@@ -193,15 +192,14 @@ async def with_originals(conn: AsyncConnection, after_id: int, limit: int) -> Se
 
 async def replace_original(conn: AsyncConnection, was: Job, now: Job) -> bool:
     """
-    Replace a job's original by another file, or by none.
+    Replace a job's original by another file, or none; return whether that was done.
 
-    Returns:
-        Whether it was replaced: not if the job's state or file has changed since `was`.
+    Not if the job's state or file has changed since `was`.
     """
     current = await locked(conn, was.id)
     if current is None or (current.blob, current.state) != (was.blob, was.state):
         return False
-    # Only the file's part of the report: an audience may have been deleted meanwhile.
+    # An audience may have been deleted meanwhile: keep the rest of the report.
     of_file = {"is_ids": now.report.is_ids, "delivered_blob": now.report.delivered_blob}
     report = msgspec.structs.replace(current.report, **of_file)
     await conn.execute(
@@ -253,7 +251,7 @@ async def job(conn: AsyncConnection, name: int | str) -> Job | None:
 
 
 async def locked(conn: AsyncConnection, job_id: int) -> Job | None:
-    """Return a job, its row locked for `rewrite` until the transaction ends."""
+    """Return a job, its row locked until the transaction ends."""
     row = (await conn.execute(select(_jobs).where(_jobs.c.id == job_id).with_for_update())).first()
     return None if row is None else job_of(row)
 
@@ -297,11 +295,7 @@ async def held(conn: AsyncConnection) -> Sequence[Job]:
 
 
 async def is_any_later_of_segments(conn: AsyncConnection, job: Job) -> bool:
-    """
-    Tell whether the partner has a later job with any of the same segments.
-
-    Also true if the search does not cover all later jobs.
-    """
+    """Tell whether the partner has, or may have, a later job of any of the same segments."""
     rows = await conn.execute(
         select(_jobs)
         .where(_jobs.c.partner_id == job.partner_id, _jobs.c.id > job.id)
@@ -323,7 +317,7 @@ async def _end_hold(conn: AsyncConnection, job: Job, **values: Any) -> bool:
 
 
 async def _take_turn(conn: AsyncConnection, partner_id: int) -> None:
-    """Wait for the partner's other submissions; SQLite has a single writer anyway."""
+    """Wait for the partner's other submissions."""
     await conn.execute(
         select(_accounts.c.id)
         .where(_accounts.c.id == partner_id)
@@ -333,9 +327,9 @@ async def _take_turn(conn: AsyncConnection, partner_id: int) -> None:
 
 async def _same_as_last(conn: AsyncConnection, partner_id: int, name: str) -> Row[Any] | None:
     """
-    Return a partner's last job if it is unfinished and of this delivery.
+    Return a partner's last job, only if it is unfinished and of this delivery.
 
-    Only the last: in "add, remove, add" the third does not repeat the first.
+    In "add, remove, add" the third does not repeat the first.
     """
     last = select(func.max(_jobs.c.id)).where(_jobs.c.partner_id == partner_id).scalar_subquery()
     return await _first(

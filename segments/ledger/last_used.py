@@ -1,10 +1,8 @@
 """
 When a credential was last used: the Privacy API's tokens and keys, orgs' API keys, SSH keys.
 
-A use is recorded in the credential's own row, but at most once in `NOTED_EVERY_S`, so that
-requests which only read go on writing nothing. A shown time may be that much too old.
-
-It is for people alone: no request is refused because its use can't be recorded.
+Recorded in the credential's own row, at most once in `NOTED_EVERY_S`, so that requests which only
+read go on writing nothing. It is for people: no request is refused because that fails.
 """
 
 import logging

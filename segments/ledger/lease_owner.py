@@ -1,4 +1,4 @@
-"""The name of a lease's owner: this process, such that others can tell when it is dead."""
+"""The name of a lease's owner, by which others can tell when it is dead."""
 
 import os
 import socket
@@ -9,10 +9,9 @@ from pathlib import Path
 @cache
 def this_process() -> str:
     """
-    Return this process's name, which no other process ever has.
+    Return this process's name, never another's: host, process namespace, process id, start time.
 
-    Host, process namespace, process id and start time: in containers a restart changes only
-    the last.
+    In containers a restart changes only the last.
     """
     return f"{_machine()}:{os.getpid()}:{_started_at(os.getpid())}"
 
@@ -34,7 +33,7 @@ def _machine() -> str:
 
 def _started_at(pid: int) -> str:
     try:
-        # The fields after the program's name, which may hold blanks and parentheses.
+        # After the program's name, which may hold blanks and parentheses.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return ""

@@ -1,10 +1,9 @@
 """
 The ledger's identity and progress, by which a store recognizes its ledger.
 
-A ledger keeps its id from its creation, or from the migration that introduced ids; a restored copy
-has the same. Three numbers expose an outdated copy: the last audience's and the last opt-out's,
-which are never reused, and the catalog's revision. `segments.projection.one_ledger` compares them
-with those that the store was told.
+A restored copy has the same id. Three numbers expose an outdated copy: the last audience's and the
+last opt-out's, never reused, and the catalog's revision. `segments.projection.one_ledger` compares
+them with those that the store was told.
 """
 
 from typing import NamedTuple
@@ -29,7 +28,7 @@ class Standing(NamedTuple):
     last_audience: int
     last_opt_out: int
     taken_until: int = 0
-    """The store's and the ledger's opt-outs up to this number may differ, which is harmless."""
+    """Up to this number the store's and the ledger's opt-outs may differ, which is harmless."""
 
 
 async def transaction_of(conn: AsyncConnection, opt_out: int) -> str:
@@ -58,7 +57,7 @@ async def holds_anything(conn: AsyncConnection) -> bool:
 
 async def lift(conn: AsyncConnection, until: Standing, table_to_last: dict[str, int]) -> None:
     """
-    Reserve every number that the store was told of, so that it is never assigned again.
+    Reserve every number that the store was told of.
 
     `until` has the last audience and opt-out, `table_to_last` further tables' last numbers.
     """
@@ -74,7 +73,7 @@ async def lift(conn: AsyncConnection, until: Standing, table_to_last: dict[str, 
 
 def _later(floor: ColumnElement[int], number: ColumnElement[int]) -> ColumnElement[int]:
     last = func.coalesce(select(func.max(number)).scalar_subquery(), 0)
-    # Spelled out: SQLite's max() of two values is greatest() on PostgreSQL.
+    # SQLite's max() of two values is greatest() on PostgreSQL.
     return case((last > floor, last), else_=floor)
 
 

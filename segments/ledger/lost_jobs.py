@@ -50,12 +50,9 @@ async def ended_before(
 
 async def begin_again(conn: AsyncConnection, partner_id: int, first_id: int) -> int:
     """
-    Requeue a partner's done and running jobs from a number on, as if nothing were written.
+    Requeue a partner's done and running jobs from a number on, and return how many.
 
-    Their plans stay; their loaders have lost the lease.
-
-    Returns:
-        The number of requeued jobs.
+    As if nothing were written; their plans stay, their loaders have lost the lease.
     """
     rows = await conn.execute(
         select(_jobs)

@@ -1,8 +1,8 @@
 """
 Pages of lists: a limit, and a cursor to the next page.
 
-A cursor is the encoded sort key of a page's last row, opaque to clients. The next page begins after
-that key, so new rows neither repeat a row nor skip one.
+A cursor is the encoded sort key of a page's last row, opaque to clients, so that new rows neither
+repeat a row nor skip one.
 """
 
 import base64

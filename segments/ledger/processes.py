@@ -1,11 +1,11 @@
 """
 Queries of the control plane's processes: which run, since when, and how they are.
 
-Each has a row, which it renews every few seconds and deletes at its end. A row that is not renewed
-is of a process that hangs, was killed, or can't reach the ledger. The rows of a host's dead
-processes go when another of their kind starts there, all others after an hour.
+Each renews its row every few seconds and deletes it at its end. A row that is not renewed is of a
+process that hangs, was killed, or can't reach the ledger. A host's dead processes lose their rows
+when another of their kind starts there, all others after an hour.
 
-Bid listeners have none: they know no ledger.
+Bid listeners know no ledger, and have none.
 """
 
 from enum import StrEnum
@@ -23,7 +23,7 @@ _MAX_CHARS = 500
 
 
 class ProcessKind(StrEnum):
-    """The processes that work on the ledger; the words of pages and of `doctor`."""
+    """The processes that work on the ledger."""
 
     LOADER = "loader"
     SFTP = "SFTP server"

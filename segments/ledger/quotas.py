@@ -2,9 +2,9 @@
 Queries of quotas: a partner's limits, and its use of them.
 
 Use is counted from the jobs and audiences themselves, so no counter can drift. Of concurrent
-deliveries only one gets the last place: submitting a job, or adding an audience, checks the
-quota under the lock that it takes anyway (`segments.ledger.jobs`, `segments.ledger.audiences`).
-A door's check beforehand, without a lock, spares the partner a useless upload.
+deliveries only one gets the last place: the quota is checked under a submission's lock
+(`segments.ledger.jobs`, `segments.ledger.audiences`). A door's check beforehand, without a lock,
+spares a useless upload.
 """
 
 from sqlalchemy import delete, func, insert, select
@@ -66,7 +66,7 @@ async def check_delivery(
     """
     Check that a partner may deliver another file, of `size_bytes` as far as known.
 
-    The transaction has the partner's turn; a check beforehand takes any connection.
+    In the partner's turn; a check beforehand takes any connection.
 
     Raises:
         segments.model.quota.OverQuota: It may not.

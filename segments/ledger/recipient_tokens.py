@@ -2,8 +2,8 @@
 Queries of recipients' bearer tokens, which authenticate bids beyond the name in the path.
 
 A token is shown once and stored as its SHA-256, which the catalog carries to the bid listener. Two
-tokens can be valid at once, so that a bidder switches without losing an answer. The requirement of
-a token outlives the tokens: if all are revoked, bids are refused until it is waived.
+can be valid at once, so that a bidder switches without losing an answer. If all are revoked, bids
+are refused until the requirement is waived.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from segments.ledger.tables import recipients as _recipients
 from segments.model.refusal import NotFound, Refusal
 
 PREFIX: Final = "rtbr_"
-"""By which people, and secret scanners, recognize a token."""
+"""By which people and secret scanners know a token."""
 
 MAX_GOOD: Final = 2
 
@@ -67,9 +67,7 @@ async def issue(
 async def rotate(
     conn: AsyncConnection, recipient: Recipient, *, now_s: float
 ) -> tuple[RecipientToken, str]:
-    """
-    Issue a token, as `issue`; of the older tokens only the newest stays valid.
-    """
+    """Issue a token, as `issue`; of the older tokens only the newest stays valid."""
     await raise_revision(conn)
     older = (await _good(conn, recipient))[:-1]
     await _revoke(conn, [each.id for each in older], now_s)

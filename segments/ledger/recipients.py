@@ -64,7 +64,7 @@ async def add_recipient(
 
 async def grant(conn: AsyncConnection, recipient: Recipient, partner: Account) -> None:
     """
-    Grant a recipient a partner's segments; again changes nothing.
+    Grant a recipient a partner's segments.
 
     Raises:
         Refusal: The account is no partner: a publisher, say.

@@ -1,15 +1,15 @@
 """
 The catalog's revision: a number that every change of the catalog raises.
 
-The catalog holds the accounts, audiences and recipients as the bid path needs them. Their changes
-raise the revision in the same transaction, and `segments.projection.catalog` publishes each
-revision that the store lacks. So no change is lost, and none is published before its commit.
+The catalog holds accounts, audiences and recipients for the bid path. Their changes raise the
+revision in the same transaction, and `segments.projection.catalog` publishes each revision that the
+store lacks. So no change is lost, and none is published before its commit.
 
-Each revision has a random name. A restored copy of the ledger that went on by itself reaches the
-lost ledger's numbers under other names.
+Each has a random name, by which numbers of a restored copy that went on differ from the lost
+ledger's.
 
-On PostgreSQL writers take turns by locking the revision's row before any other, so that no two
-transactions wait for each other. SQLite has a single writer anyway.
+On PostgreSQL writers lock the revision's row before any other, so that no two transactions wait for
+each other. SQLite has a single writer anyway.
 """
 
 import secrets
@@ -28,8 +28,8 @@ async def lock_catalog(conn: AsyncConnection) -> None:
     """
     Wait for other transactions that change the catalog or record opt-outs.
 
-    The turn ends with the transaction. A transaction that may raise the revision calls this, or
-    raises it, before any other change or lock.
+    The turn ends with the transaction. Call this, or raise the revision, before any other change
+    or lock.
     """
     await conn.execute(select(catalog_revision.c.revision).with_for_update())
 
@@ -59,18 +59,18 @@ async def name_of(conn: AsyncConnection, number: int) -> str:
 
 
 async def rename(conn: AsyncConnection, number: int, name: str) -> None:
-    """Give a revision its name in a store whose changes this ledger took over."""
+    """Give a revision the name in a store whose changes this ledger took over."""
     await conn.execute(delete(revision_names).where(revision_names.c.revision == number))
     await conn.execute(insert(revision_names).values(revision=number, name=name))
 
 
 async def in_force(conn: AsyncConnection) -> int:
-    """Return the last revision in force for every bid, as a loader recorded it."""
+    """Return the last revision recorded as in force for every bid."""
     number: int = (await conn.execute(select(catalog_revision.c.in_force))).scalar_one()
     return number
 
 
 async def note_in_force(conn: AsyncConnection, number: int) -> None:
-    """Record that every bid is answered by at least this revision."""
+    """Record that every bid is answered by this revision or a later."""
     held = catalog_revision.c.in_force
     await conn.execute(update(catalog_revision).where(held < number).values(in_force=number))

@@ -1,6 +1,4 @@
-"""
-The keys of our own signatures: generated at first use, and kept for all replicas and restarts.
-"""
+"""The keys of our own signatures: generated at first use, for all replicas and restarts."""
 
 import secrets
 from collections.abc import Iterable
@@ -23,13 +21,13 @@ async def own_secret(conn: AsyncConnection, name: str, *, now_s: float) -> bytes
 
 
 async def kept_secrets(conn: AsyncConnection, names: Iterable[str]) -> dict[str, bytes]:
-    """Return the secrets of some names, without those that are not kept yet."""
+    """Return the kept secrets among some names."""
     asked = select(_secrets.c.name, _secrets.c.value).where(_secrets.c.name.in_(list(names)))
     return {row.name: row.value for row in await conn.execute(asked)}
 
 
 async def keep_first(conn: AsyncConnection, name: str, value: bytes, *, now_s: float) -> bytes:
-    """Keep a secret unless its name has one; returns the kept one. `conn` is a transaction."""
+    """Keep a secret unless its name has one; return the kept one. `conn` is a transaction."""
     row = {"name": name, "value": value, "created_at_s": int(now_s)}
     try:
         async with conn.begin_nested():
@@ -40,6 +38,6 @@ async def keep_first(conn: AsyncConnection, name: str, value: bytes, *, now_s: f
 
 
 async def replace_secret(conn: AsyncConnection, name: str, value: bytes, *, now_s: float) -> None:
-    """Keep a secret in place of its name's present one. `conn` is a transaction."""
+    """Replace a name's secret. `conn` is a transaction."""
     await conn.execute(delete(_secrets).where(_secrets.c.name == name))
     await keep_first(conn, name, value, now_s=now_s)

@@ -1,5 +1,5 @@
 """
-Queries of staff: the people of the deployment who use the console.
+Queries of staff: the deployment's people who use the console.
 
 No account is a default: `rtb-segments staff add`, on the machine, makes the first.
 """
@@ -120,7 +120,7 @@ async def all_staff(conn: AsyncConnection) -> list[Staff]:
 
 
 async def set_time_zone(conn: AsyncConnection, member: Staff, name: str | None) -> None:
-    """Set the zone in which the console shows times to a member; `None`: UTC."""
+    """Set a member's zone of times in the console; `None`: UTC."""
     await _set(conn, member, time_zone=name)
 
 
@@ -168,7 +168,7 @@ async def use_step(conn: AsyncConnection, member: Staff, step: int) -> bool:
     Record the 30 seconds of an accepted code; each works once.
 
     Returns:
-        Whether it is later than the last: only then is the code accepted.
+        Whether it is later than the last; only then is the code accepted.
     """
     used = await conn.execute(
         update(_staff)

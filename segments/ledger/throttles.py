@@ -2,10 +2,10 @@
 Queries of throttles: counters by name, shared by all processes.
 
 A row is a leaky bucket (`segments.model.limit`), by the time when it will be empty. The key is the
-SHA-256 of the name, because names are usernames and clients' addresses. A bucket above its capacity
-dates from before the clock was set back, and counts as full.
+SHA-256 of the name, a username's or a client's address. A bucket above its capacity dates from
+before the clock was set back, and counts as full.
 
-A row may also only remember a name until a time, such as an address of a user's login.
+A row may also only remember a name until a time, as an address of a user's login.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ async def count(
     Count an event under a name.
 
     Returns:
-        The seconds above the limit. If positive, the caller must roll back.
+        The seconds above the limit. If positive, roll back.
     """
     now_ms, full_ms = int(now_s * _MS), int(limit.full_s * _MS)
     row = _row(kind, name)

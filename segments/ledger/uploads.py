@@ -1,8 +1,8 @@
 """
 Queries of uploads: URLs, each for a single file.
 
-An upload has no state of its own. Its file, once arrived, creates a job; then the job's state
-counts. Of two files put to a URL at once, the upload's is that whose job is recorded first.
+An upload's file, once arrived, creates a job, whose state is the upload's. Of two files put to a
+URL at once, that whose job is recorded first counts.
 """
 
 import secrets
@@ -72,7 +72,7 @@ async def add_upload(
         "expires_at_s": int(expires_at_s),
     }
     for _ in range(_ATTEMPTS):
-        # The vendor's format: a time with six digits after the point. Ours are random.
+        # The vendor's format: a time with six digits after the point, ours random.
         request_id = f"{int(now_s)}.{secrets.randbelow(10**6):06}"
         try:
             async with conn.begin_nested():

@@ -1,9 +1,9 @@
 """
 Queries of users and their login sessions.
 
-A refresh token is 40 hex digits, as the vendor's: the first 16 name the session, the rest is its
-secret, of which only the SHA-256 is kept. Each works once. A token that names a session but lacks
-its current secret was used before: two parties have it, so it was stolen, and the session ends.
+A refresh token is 40 hex digits, as the vendor's: 16 name the session, the rest is its secret, of
+which only the SHA-256 is kept. Each works once: a token without its session's current secret is
+known to two parties, so it was stolen, and the session ends.
 """
 
 import hashlib
@@ -41,7 +41,7 @@ class User(NamedTuple):
     password_hash: str
     is_active: bool
     is_admin: bool = False  # manages the account's keys and logins in the console
-    must_change: bool = False  # the password is still the one that was drawn for this user
+    must_change: bool = False  # the password was drawn for another to hand over
     time_zone: str | None = None  # in which the console shows times; `None`: UTC
 
 
@@ -170,7 +170,7 @@ async def set_admin(conn: AsyncConnection, user: User, *, is_admin: bool) -> Non
 
 
 async def set_time_zone(conn: AsyncConnection, user: User, name: str | None) -> None:
-    """Set the zone in which the console shows times to a user; `None`: UTC."""
+    """Set a user's zone of times in the console; `None`: UTC."""
     await _set(conn, user, time_zone=name)
 
 
@@ -304,7 +304,6 @@ async def _set(conn: AsyncConnection, user: User, **values: Any) -> None:
 
 
 async def _end_sessions(conn: AsyncConnection, user: User) -> None:
-    """End the logins of a user, at the REST doors and in the console."""
     for table in (_sessions, _console_sessions):
         await conn.execute(delete(table).where(table.c.user_id == user.id))
 

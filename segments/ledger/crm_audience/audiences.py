@@ -1,7 +1,7 @@
 """
 Queries of campaigns, and of the CRM door's data of its audiences.
 
-The row of an audience here has the number of its row in `audiences`, and outlives it, without the
+An audience's row here has its number in `audiences`, and outlives that row, without the
 description, so that the number's owner stays known.
 """
 
@@ -113,7 +113,7 @@ async def create(
 
 async def crm_audience(conn: AsyncConnection, owner: Account, number: int) -> CrmAudience:
     """
-    Return an owner's audience of this door by its segment id, as at the delivery doors.
+    Return an owner's audience of this door by its segment id.
 
     The owner may use the ledger's number as another segment id.
 
@@ -182,8 +182,7 @@ async def named(conn: AsyncConnection, owner_id: int, order: Order) -> dict[int,
     """
     Return this door's audiences that a delivery targets, with their segment ids.
 
-    A deleted audience's segment id counts too: later files must not create an audience that every
-    recipient sees.
+    Deleted audiences too: a later file must not create an audience that every recipient sees.
     """
     given = [s.audience_id for s in order.segments if s.audience_id is not None]
     segment_ids = [s.segment_id for s in order.segments if s.audience_id is None]

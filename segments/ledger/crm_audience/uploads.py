@@ -1,8 +1,8 @@
 """
 Queries of uploads to audiences of the CRM door.
 
-The rows are added once, before the job's first membership, so "known before this upload" stays
-true when the job resumes. An upload's later state is its job's.
+Rows are added before the job's first membership, so that "known before this upload" stays true when
+the job resumes. An upload's state is its job's.
 """
 
 from collections.abc import Collection, Sequence
@@ -95,7 +95,7 @@ async def failed(conn: AsyncConnection, audience: Audience, *, at_most: int) -> 
     """
     Return the latest failed jobs that targeted an audience, newest first.
 
-    Most failed before their rows were added. Searches the partner's last thousand failures.
+    Most failed before they had rows. Searches the partner's last thousand failures.
     """
     rows = await conn.execute(
         select(_jobs)

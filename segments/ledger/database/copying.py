@@ -5,9 +5,7 @@ Copies a ledger while it is in use, and puts a copy back.
     PostgreSQL    `pg_dump` in our own snapshot (`pg_export_snapshot`), and `pg_restore`
 
 A copy is one file, readable by our user alone: it holds persons' ids, signing keys and salts. It
-keeps its revision.
-
-`cp ledger.db` is no such copy: writes since the last checkpoint are in `ledger.db-wal`.
+keeps its revision. `cp ledger.db` makes none: the last writes are in `ledger.db-wal`.
 """
 
 from collections.abc import AsyncIterator

@@ -7,13 +7,12 @@ The ledger's engine, with its tables migrated to the current schema.
         async with reading(ledger) as conn:     # a snapshot: never waits for a writer
             ...
 
-The URL selects SQLite or PostgreSQL; no module above `sqlite.py` and `postgres.py` knows the
-database. Queries keep to common behavior: they lock rows that they read to change, which SQLite
-ignores because its writers take turns.
+The URL selects the database, which only `sqlite.py` and `postgres.py` know. Queries keep to common
+behavior: they lock rows that they read to change, which SQLite ignores because its writers take
+turns.
 
-Any number of processes may open a fresh ledger at once: they take turns, and the first creates
-the tables. Few may create a ledger (see `segments.projection.one_ledger`); the others wait
-briefly for a ledger under creation.
+Processes that open a fresh ledger take turns, and the first creates the tables. Few may create a
+ledger (see `segments.projection.one_ledger`); the others wait briefly.
 """
 
 import asyncio
@@ -38,7 +37,6 @@ BeforeMaking = Callable[[], Awaitable[None]]
 """Awaited under the migration lock before a ledger is created; raises to refuse."""
 
 MADE_WITHIN_S = 5.0
-"""How long to wait for a ledger under creation."""
 
 _LOOK_EVERY_S = 0.05
 
@@ -74,7 +72,7 @@ async def open_ledger(
     Open the ledger for the context's lifetime, with its tables up to date.
 
     `url` is `sqlite+aiosqlite` in SQLAlchemy's form, or `postgresql` in asyncpg's; `before_making`
-    is the check before a ledger is created.
+    is called before a ledger is created.
 
     Raises:
         LedgerUnusable: The ledger can't be reached, read, written or created; or it is none, or
@@ -155,7 +153,6 @@ async def _revision(ledger: AsyncEngine) -> str | None:
 
 
 async def _revision_in(conn: AsyncConnection) -> str | None:
-    """Return the revision of a ledger's tables; `None`: it has none."""
     if not await conn.run_sync(_has_tables):
         return None
     revision: str | None = await conn.scalar(text(f"select version_num from {VERSION_TABLE}"))  # noqa: S608 - our own constant

@@ -26,7 +26,7 @@ class LedgerAway(LedgerUnusable):
 
     def __init__(self, called: str, cause: Cause, said: str = "") -> None:
         """
-        `called` is the ledger's name in messages, `said` the server's message, if it quotes no row.
+        `called` names the ledger in messages; `said` is the server's message, if it quotes no row.
         """
         super().__init__(cause.of(called, said))
         self.cause = cause
@@ -44,8 +44,8 @@ LEDGER_PASSES: Final = (LedgerAway, PoolTimeout)
 """
 Errors of a ledger that is away, locked, full or read-only; never a statement's fault.
 
-Both databases convert such errors of their drivers to `LedgerAway`. `PoolTimeout`: all connections
-of the process are in use.
+`LedgerAway` stands for both drivers' errors; `PoolTimeout`: all connections of the process are
+in use.
 """
 
 LEDGER_FAILURES: Final = (LedgerAway, SQLAlchemyError, OSError)

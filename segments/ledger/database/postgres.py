@@ -4,13 +4,12 @@ The ledger on PostgreSQL: connections, isolation, and transient faults.
 asyncpg reads the URL itself, so all of libpq's parameters work (`sslmode`, `passfile`, several
 hosts), and the engine, which gets printed, never holds it.
 
-A write is READ COMMITTED and takes the row locks that its queries name, so no serialization
-failure needs a retry. Changes of the catalog and new opt-outs take turns at a row
-(`segments.ledger.revision`). A read is a snapshot, REPEATABLE READ and READ ONLY, which never
-waits and never fails.
+A write is READ COMMITTED and takes the row locks that its queries name, so no serialization failure
+needs a retry. Changes of the catalog and new opt-outs take turns (`segments.ledger.revision`). A
+read is a snapshot, REPEATABLE READ and READ ONLY, which never waits or fails.
 
-A server's restart or failover fails work in progress with `LedgerAway`; the pool reconnects. A
-pooler must pool sessions, not transactions: statements are prepared.
+A server's restart or failover fails work in progress with `LedgerAway`. A pooler must pool
+sessions, not transactions: statements are prepared.
 """
 
 from collections.abc import AsyncIterator
@@ -103,8 +102,7 @@ async def migrating(_ledger: AsyncEngine, url: str) -> AsyncIterator[AsyncConnec
     Raises:
         LedgerUnusable: The database's encoding can't hold every name.
     """
-    # Without a timeout: another process's turn, or a large table's index, may take longer than any
-    # other statement should.
+    # Without a timeout: another process's turn, or a large table's index, may take long.
     patient = _make_engine(url, answer_within_s=None)
     try:
         async with patient.begin() as conn:
@@ -123,9 +121,9 @@ async def check_writable(ledger: AsyncEngine) -> None:
     """
     Check that a write can begin, and that its disk has some room; keep nothing.
 
-    The disk is the server's, so only a write tells: a table of the connection's own grows by
-    256 KiB, and the commit empties it. Its rows are in no log of changes, whose want of room would
-    end the server. A user who may make no such table is not checked.
+    The disk is the server's, so only a write tells: a temporary table grows by 256 KiB, and the
+    commit empties it. Its rows are in no log of changes, whose want of room would end the server.
+    A user who may make no such table is not checked.
 
     Raises:
         LedgerAway: It can't.
@@ -211,7 +209,7 @@ def _cause_of(error: BaseException) -> Cause | None:
 
 
 def _first_line(error: BaseException | None) -> str:
-    # The adapter's message begins with a type's name; the cause has the server's.
+    # The adapter's message has a type's name first; the cause has the server's.
     cause = error.__cause__ if error is not None and error.__cause__ is not None else error
     if not cause or not cause.args:
         return type(cause).__name__

@@ -3,8 +3,8 @@ The ledger in one file: SQLite's pragmas, locks and file permissions.
 
 A transaction takes the write lock at its start (`BEGIN IMMEDIATE`): if it began by reading and
 another wrote in between, SQLite refuses its write at once, whatever the timeout. Only reading
-transactions begin without the lock. `synchronous=FULL` because an acknowledged opt-out must survive
-a power cut; a commit costs an fsync.
+transactions begin without. `synchronous=FULL`, an fsync a commit, because an acknowledged opt-out
+must survive a power cut.
 
 Errors of SQLite's file or disk, not of a statement, are `LedgerAway`.
 """
@@ -40,8 +40,8 @@ _LOOK_WITHIN_MS = 500
 _READS_ONLY = "ledger_reads_only"
 
 _KEPT_LOG_BYTES = 4 << 20
-"""Of the write-ahead log: a checkpoint cuts off what a large transaction made of it. Otherwise it
-keeps that size until the last process closes it."""
+"""Of the write-ahead log, to which a checkpoint cuts it; otherwise a large transaction's size
+stays until the last process closes it."""
 
 _NAME_TO_CAUSE: Final = {
     "SQLITE_BUSY": LOCKED,
@@ -72,7 +72,7 @@ def called(url: str, *, is_there: bool = True) -> str:
 
 
 def may_be_there(url: str) -> bool:
-    """Tell whether opening the path finds a ledger, or something else to report."""
+    """Tell whether opening the path finds a ledger, or an error."""
     path = _path(url)
     return path.exists() or (path.parent.exists() and not path.parent.is_dir())
 
@@ -100,8 +100,8 @@ def make_engine(url: str) -> AsyncEngine:
         if cause is not None:
             raise LedgerAway(name, cause) from None
 
-    # Read at SQLite's first use. Queries spill to the ledger's own disk, where operators are
-    # told to make room, and which every container has.
+    # Read at SQLite's first use. Queries spill to the ledger's own disk, where operators make room,
+    # and which every container has.
     os.environ.setdefault("SQLITE_TMPDIR", str(path.parent.absolute()))
     ledger = create_async_engine(url, hide_parameters=True)
     event.listen(ledger.sync_engine, "handle_error", tell_what_will_pass)
@@ -115,8 +115,7 @@ async def migrating(ledger: AsyncEngine, url: str) -> AsyncIterator[AsyncConnect
     """Yield a transaction that may change the tables; processes take turns."""
     path = _path(url)
     async with _turn(path.with_name(f"{path.name}.lock")):
-        # Stored in the file, and switched only here: that needs exclusive use of the file, for
-        # which SQLite never waits.
+        # Stored in the file, and switched only here: SQLite needs exclusive use, and never waits.
         async with ledger.connect() as conn:
             raw = await conn.get_raw_connection()
             await raw.driver_connection.execute("PRAGMA journal_mode=WAL")  # type: ignore[union-attr]

@@ -1,9 +1,8 @@
 """
 Queries of external audiences: requested creations and their results.
 
-A row starts as an operation (`PROCESSING`), whose success creates an audience of ours. The
-request reserves the name in its sandbox against concurrent requests. A failed creation, or a
-deletion, frees the name.
+A row starts as an operation (`PROCESSING`), whose success creates an audience of ours. It reserves
+the name in its sandbox; a failed creation, or a deletion, frees the name.
 """
 
 import uuid

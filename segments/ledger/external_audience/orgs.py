@@ -2,8 +2,8 @@
 Queries of orgs' sandboxes, and of the credentials for one sandbox.
 
 A sandbox belongs to an account, which owns its external audiences. Sandboxes are isolated, even
-within an org: every query of a sandbox's contents takes its number. A token is shown once, at
-creation, and stored as its SHA-256.
+within an org: every query takes a sandbox's number. A token is shown once, and stored as its
+SHA-256.
 """
 
 import hashlib
@@ -41,7 +41,7 @@ class Credential(NamedTuple):
     api_key: str
     user_id: str
     is_active: bool
-    used_at_s: int | None  # at most `segments.ledger.last_used.NOTED_EVERY_S` too old
+    used_at_s: int | None  # `segments.ledger.last_used`
 
 
 class NewCredential(NamedTuple):

@@ -1,9 +1,9 @@
 """
 Queries of runs: ingestions of an external audience.
 
-A run is a job with its files, chosen at the request; its progress is the job's. A file counts
-as taken if a run that did not fail took its path in the same version and with the same time; a
-repeated delivery of its content renews memberships.
+A run is a job with its files, chosen at the request. A file counts as taken if a run that did not
+fail took its path in the same version and with the same time; its content delivered again renews
+memberships.
 """
 
 import operator

@@ -4,8 +4,8 @@ Queries of deliveries: metadata files of the LiveAudience door, until they are a
     waits for its data file  ->  has a job  ->  answered
                              ->  answered: not found, or replaced
 
-A partner has a single waiting delivery of a name. A repeated metadata file is the same delivery
-until that ends; a corrected metadata file replaces it.
+A partner has one waiting delivery of a name. A repeated metadata file is the same delivery until
+that ends; a corrected file replaces it.
 """
 
 from typing import Any, NamedTuple
@@ -34,7 +34,7 @@ class Delivery(NamedTuple):
 
 
 _LOOKED_BACK = 200
-"""How many of a partner's deliveries a search for a data file's copy covers."""
+"""The most of a partner's deliveries in a search for a data file's copy."""
 
 _COLUMNS = tuple(_deliveries.c[name] for name in Delivery._fields)
 _UNANSWERED = _deliveries.c.answered_at_s.is_(None)

@@ -1,9 +1,8 @@
 """
-The SFTP server's host keys: one of each algorithm, in the ledger, so that all replicas show them.
+The SFTP servers' host keys, the same for all replicas: one of each algorithm.
 
-Clients remember them; a new key would look like a man in the middle. The algorithms are those that
-clients support: ed25519, ECDSA over nistp256 (required by RFC 5656, 10.1) and RSA (RFC 8332), the
-only one of older Java clients.
+A new key would look like a man in the middle. Clients support ed25519, ECDSA over nistp256
+(required by RFC 5656, 10.1) and RSA (RFC 8332), older Java clients only the last.
 """
 
 import base64
@@ -18,20 +17,20 @@ ALGORITHMS: Final = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ssh-rsa")
 
 
 class Fingerprint(NamedTuple):
-    """What a partner compares before it trusts the server."""
+    """By which a partner trusts the server."""
 
     algorithm: str
     fingerprint: str  # SHA256:..., as ssh-keygen prints it
 
 
 async def fingerprints(conn: AsyncConnection) -> list[Fingerprint]:
-    """Return the fingerprints of the host keys; none before the first start of an SFTP server."""
+    """Return the host keys' fingerprints; none before an SFTP server's first start."""
     kept = await private_keys(conn)
     return [Fingerprint(algorithm, fingerprint_of(key)) for algorithm, key in kept.items()]
 
 
 async def private_keys(conn: AsyncConnection) -> dict[str, bytes]:
-    """Return the private keys in OpenSSH's format, by algorithm; those that are kept so far."""
+    """Return the private keys in OpenSSH's format, by algorithm, so far."""
     kept = await kept_secrets(conn, map(_name, ALGORITHMS))
     return {each: kept[_name(each)] for each in ALGORITHMS if _name(each) in kept}
 
@@ -52,7 +51,7 @@ async def replace_key(
 
 def fingerprint_of(private_key: bytes) -> str:
     """Return a key's fingerprint; the key is in OpenSSH's format, without a passphrase."""
-    # Imported here: it takes megabytes, and processes that only log in or list need none of it.
+    # Imported here: it takes megabytes, and few processes need it.
     from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415
         Encoding,
         PublicFormat,

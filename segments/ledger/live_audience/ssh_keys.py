@@ -1,8 +1,8 @@
 """
 Queries of SSH keys of the SFTP door's partners.
 
-A key is a `.pub` file of `ssh-keygen`, or a line of `authorized_keys` with its options: here,
-text with a fingerprint. `segments.doors.sftp` judges its strength.
+A key is a `.pub` file of `ssh-keygen`, or a line of `authorized_keys` with its options; here, text
+with a fingerprint. `segments.doors.sftp` judges its strength.
 """
 
 from typing import NamedTuple
@@ -24,7 +24,7 @@ class SshKey(NamedTuple):
     fingerprint: str  # SHA256:...
     public_key: str
     comment: str
-    used_at_s: int | None = None  # at most `segments.ledger.last_used.NOTED_EVERY_S` too old
+    used_at_s: int | None = None  # `segments.ledger.last_used`
 
 
 _COLUMNS = tuple(_ssh_keys.c[name] for name in SshKey._fields)
@@ -68,7 +68,7 @@ async def keys(conn: AsyncConnection) -> list[SshKey]:
 
 
 async def listed(conn: AsyncConnection, partner: Account) -> list[tuple[SshKey, int]]:
-    """Return a partner's keys, oldest first, each with the time since which it is accepted."""
+    """Return a partner's keys, oldest first, each with the time of its addition."""
     asked = select(*_COLUMNS, _ssh_keys.c.created_at_s).where(_ssh_keys.c.account_id == partner.id)
     return [
         (SshKey(*row[:-1]), row[-1]) for row in await conn.execute(asked.order_by(_ssh_keys.c.id))

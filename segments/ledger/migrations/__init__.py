@@ -1,9 +1,9 @@
 """
 The ledger's migrations, one Alembic revision a file, from the first tables on.
 
-A released revision is never edited, because existing ledgers have run it; so revisions spell out
-tables instead of importing `segments.ledger.tables`, which moves on. There is no `.ini` for the
-`alembic` command: `segments.ledger.database.engine` runs missing revisions when a ledger opens.
+Existing ledgers have run a released revision, so it is never edited, and spells out tables instead
+of importing `segments.ledger.tables`, which moves on. `segments.ledger.database.engine` runs
+missing revisions when a ledger opens; there is no `.ini` for the `alembic` command.
 """
 
 HEAD = "0024"

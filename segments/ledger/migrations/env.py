@@ -1,8 +1,7 @@
 """
 Run by Alembic around every command: passes on the open connection.
 
-The transaction is the caller's, so a failed migration leaves the ledger unchanged: SQLite and
-PostgreSQL both roll back table definitions.
+The transaction is the caller's, so a failed migration leaves the ledger unchanged.
 """
 
 from alembic import context

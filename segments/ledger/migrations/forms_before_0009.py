@@ -1,8 +1,7 @@
 """
 A job's `metadata` before revision 0009, and its translation to an `order`.
 
-Until then a job kept only the form that its door received, in three variants, and every reader
-translated it again:
+Until then a job kept only the form of its door, in three variants:
 
     form            door                             members
     (none)          LiveAudience's folder, `load`    file: hash, digest, records
@@ -12,10 +11,9 @@ translated it again:
     external_run    external audiences               run_id, audience_id, segment_id, replaces,
                                                      max_removed_share
 
-Frozen with the revision, and in plain JSON: the product's classes move on, these forms don't.
-During an upgrade a process of the previous release may run beside ours. `order_of` reads its
-rows; for that process, `metadata_of` adds the form to ours. The revision after 0009 fills in
-missing orders; then `segments.ledger.jobs` needs neither function.
+Frozen with the revision, in plain JSON. During an upgrade a process of the previous release may run
+beside ours: `order_of` reads its rows; for that process, `metadata_of` adds the form to ours. The
+revision after 0009 fills in missing orders; then `segments.ledger.jobs` needs neither function.
 """
 
 from collections.abc import Mapping

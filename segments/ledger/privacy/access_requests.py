@@ -6,8 +6,8 @@ Queries of access requests: persons' requests for our data of them.
           ERASURE
 
 An ERASURE of any of its ids withdraws a report in the same transaction: the request is pending
-again, and gets a new report without the erased data. A report in progress has an older `version`
-and is rejected. `stale_blob` names the withdrawn file until its deletion.
+again, for a report without the erased data. A report in progress has an older `version` and is
+rejected. `stale_blob` names the withdrawn file until its deletion.
 """
 
 from collections.abc import Sequence
@@ -123,7 +123,7 @@ async def of_ids(conn: AsyncConnection, ids: Sequence[Id], limit: int) -> list[A
 
 
 async def count(conn: AsyncConnection, state: AccessRequestState) -> int:
-    """Return how many requests are in a state, except expired ones, which no index finds."""
+    """Count the requests in a state, except expired ones, which no index finds."""
     asked = select(func.count()).where(_IS_UNFINISHED, _requests.c.state == state.value)
     return (await conn.execute(asked)).scalar_one()
 
@@ -138,7 +138,7 @@ async def ids_of(conn: AsyncConnection, request_id: int) -> list[SubjectId]:
 
 
 async def withdraw(conn: AsyncConnection, ids: Sequence[Id]) -> None:
-    """Withdraw the reports of all requests with any of these ids; new ones are due."""
+    """Withdraw the reports of all requests with any of these ids."""
     for at in range(0, len(ids), _IDS_AT_ONCE):
         naming = select(_ids.c.request_id).where(_ids.c.id.in_(ids[at : at + _IDS_AT_ONCE]))
         await conn.execute(
@@ -218,7 +218,7 @@ async def complete(
             _requests.c.id == access.id,
             _requests.c.version == access.version,
             _requests.c.state == AccessRequestState.PENDING.value,
-            # `stale_blob` holds a single file; a second would be forgotten.
+            # A second file would be forgotten.
             _requests.c.stale_blob.is_(None),
         )
         .values(

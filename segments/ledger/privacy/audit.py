@@ -10,9 +10,8 @@ The audit trail: who asked for what, about whose data, when, and with which resu
              out?", but not "which persons made requests?"
     result   done or refused, and why
 
-Rows are added in the transaction that they describe, so neither exists without the other. Triggers
-enforce, against anyone with access to the database, that they never change. The ledger's own salt
-is in no export.
+Rows are added in the transaction that they describe. Triggers enforce, against anyone with access
+to the database, that they never change. The ledger's own salt is in no export.
 """
 
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
@@ -99,7 +98,7 @@ async def digest_of(conn: AsyncConnection, id_: Id, *, now_s: float) -> str:
 
 async def trail_key(conn: AsyncConnection, *, now_s: float) -> bytes:
     """
-    Return the key of the trail's digests, for a process that has ids, but no ledger.
+    Return the key of the trail's digests, for a process without the ledger.
 
     It must not be kept, logged or shown: it finds a known id in an export.
     """

@@ -2,8 +2,8 @@
 The list of the audit trail, newest first.
 
 An account reads the acts on what is its own or its sub accounts'. Entries that concern persons are
-in no account's list: they would tell when somebody opted out. Those are the entries with digests of
-ids, and the privacy doors' others, which name no target.
+in no account's list, as they would tell when somebody opted out: those with digests of ids, and the
+privacy doors' others, which name no target.
 """
 
 from collections.abc import Collection
@@ -22,7 +22,7 @@ _NO_SUBJECTS = "[]"
 
 
 class AuditFilter(NamedTuple):
-    """The rows of a list of the trail; each member narrows it."""
+    """Members narrow the list."""
 
     account: Account | None = None  # on what is its own, about no person; `None`: everything
     actor: str | None = None  # segments.ledger.privacy.audit.Actor

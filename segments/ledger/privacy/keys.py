@@ -1,8 +1,8 @@
 """
 Queries of the keys of the Privacy API's legacy doors, and of spent JWTs.
 
-A JWT names a key by domain and `kid`. `segments.doors.privacy.jwt` checks that a key, here a text,
-is a strong RSA key.
+A JWT names a key by domain and `kid`. `segments.doors.privacy.jwt` checks that it is a strong RSA
+key.
 """
 
 from typing import Any, NamedTuple
@@ -33,7 +33,7 @@ class PrivacyKey(NamedTuple):
     is_internal: bool
     created_at_s: int
     revoked_at_s: int | None
-    used_at_s: int | None  # at most `segments.ledger.last_used.NOTED_EVERY_S` too old
+    used_at_s: int | None  # `segments.ledger.last_used`
 
 
 _COLUMNS = tuple(_keys.c[name] for name in PrivacyKey._fields)
@@ -115,8 +115,7 @@ async def spend(
     """
     Record a signed request by its digest as spent; forget expired requests.
 
-    The transaction is the request's: without its commit nothing is spent. From `expires_at_s`
-    on the request is rejected anyway.
+    In the request's transaction. From `expires_at_s` on the request is rejected anyway.
 
     Returns:
         `False` if the request was spent before.

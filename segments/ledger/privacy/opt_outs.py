@@ -2,8 +2,8 @@
 Queries of data subject requests: persons' opt-outs, in order of arrival.
 
 A request's `seq` is its place in that order, and in that of the commits: a reader that sees
-request 7 sees every committed request before it, and none can appear before it later. SQLite has a
-single writer; on PostgreSQL `record` makes writers take turns.
+request 7 sees every committed request before it, and none appears before it later. On PostgreSQL
+`record` makes writers take turns.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -114,12 +114,12 @@ async def record(
     Record an opt-out of each person, in order, and in the audit trail.
 
     A repetition (same ids, action, scope and jurisdiction, by the same token or key, or on the
-    command line) is not recorded again until the first has been in force for `SAME_FOR_S`; the
-    first is returned. So a submitter may repeat an opt-out that is not in force yet. Every ERASURE,
-    a repetition too, withdraws the reports on the same ids.
+    command line) returns the first, until that has been in force for `SAME_FOR_S`. So an opt-out
+    that is not in force yet may be repeated. Every ERASURE, a repetition too, withdraws the reports
+    on the same ids.
 
-    `account_id` is the submitter, which is the scope; `None`: global. Jurisdiction and submitter
-    are as submitted. Duplicate ids of a person are kept once.
+    `account_id` is the submitter and the scope; `None`: global. Jurisdiction and submitter are as
+    submitted. Duplicate ids of a person are kept once.
 
     Raises:
         Refusal: No person, a person without ids, or a text that is too long.
@@ -160,7 +160,7 @@ async def record(
     if rows:
         previous_seq = await last_seq(conn)
         await conn.execute(insert(_requests), rows)
-        # No other transaction inserts before our commit, so new rows are ours, in order.
+        # No other transaction inserts before our commit.
         inserted = await conn.scalars(
             select(_requests.c.seq).where(_requests.c.seq > previous_seq).order_by(_requests.c.seq)
         )
@@ -201,7 +201,7 @@ async def _recorded(
     applied_after_s: float,
 ) -> dict[frozenset[Id], Request]:
     """Return these persons' requests not in force, or only since `applied_after_s`."""
-    # A person's first id leads to few requests; that of exactly the person's ids is among them.
+    # A person's first id leads to few requests.
     first_ids = [next(iter(ids)) for ids in every_person]
     recent = or_(_requests.c.applied_at_s.is_(None), _requests.c.applied_at_s > applied_after_s)
     seqs: set[int] = set()
@@ -229,7 +229,7 @@ async def unapplied(
     """
     Return a page of requests after `after_seq` that the store may lack, oldest first.
 
-    By its own account the store has all requests up to `store_seq`.
+    By its own account the store has all up to `store_seq`.
     """
     # A union of two index scans: an OR would read the whole table every second.
     seqs = union(
@@ -244,9 +244,9 @@ async def unapplied(
 
 async def waiting(conn: AsyncConnection, now_s: float) -> Waiting:
     """
-    Return the number of requests not in force, except those younger than `_MOMENT_S`.
+    Count the requests not in force, except those younger than `_MOMENT_S`.
 
-    Requests dated in the future count: the clock was set back since.
+    Requests dated in the future count: the clock was set back.
     """
     created_at_s = _requests.c.created_at_s
     is_old = or_(created_at_s <= now_s - _MOMENT_S, created_at_s > now_s + CLOCKS_DIFFER_S)
@@ -270,13 +270,10 @@ async def are_applied(conn: AsyncConnection, transaction_ids: Sequence[str]) -> 
 
 async def take_over(conn: AsyncConnection, taken: Sequence[Taken], *, now_s: float) -> int:
     """
-    Record opt-outs that only the store knows, so that a later store has them too.
+    Record opt-outs that only the store knows, for a later store; return how many requests.
 
     Their places in the store are known, not the persons: no search finds them. The transaction
     has the catalog's turn, after all known numbers are reserved.
-
-    Returns:
-        The number of recorded requests.
     """
     made = 0
     for each in taken:
@@ -320,9 +317,7 @@ async def said_ids(
 
 async def mark_applied(conn: AsyncConnection, seqs: Collection[int], now_s: float) -> None:
     """
-    Record that the store has these requests; an earlier record's time stays.
-
-    Every database takes some thousands of numbers in a statement.
+    Record that the store has these requests, some thousands at most; earlier times stay.
     """
     await conn.execute(
         update(_requests)
@@ -340,9 +335,7 @@ async def last_seq(conn: AsyncConnection, before_seq: int | None = None) -> int:
 
 
 async def end_of_run(conn: AsyncConnection, after_seq: int, seqs: Collection[int]) -> int:
-    """
-    Return the end of the gapless run of these requests after `after_seq`, or `after_seq`.
-    """
+    """Return the end of the gapless run of these requests after `after_seq`, or `after_seq`."""
     behind = select(_requests.c.seq).where(_requests.c.seq > after_seq).order_by(_requests.c.seq)
     for seq in await conn.scalars(behind.limit(len(seqs))):
         if seq not in seqs:
@@ -352,7 +345,7 @@ async def end_of_run(conn: AsyncConnection, after_seq: int, seqs: Collection[int
 
 
 async def count_ids(conn: AsyncConnection, from_s: float, until_s: float) -> int:
-    """Return the number of ids in the requests of a time span."""
+    """Count the ids in the requests of a time span."""
     bounds = select(func.min(_requests.c.seq), func.max(_requests.c.seq)).where(
         _requests.c.created_at_s >= from_s, _requests.c.created_at_s < until_s
     )

@@ -49,7 +49,7 @@ async def due(
     """
     Return a page of files not scrubbed of all erasures up to `until_seq`, after a job's number.
 
-    Only files last looked at, or delivered, by `before_s`, or before the clock was set back.
+    Only files last looked at, or delivered, by `before_s`; or dated in the future.
     """
     looked_at_s = func.coalesce(_jobs.c.scrubbed_at_s, _jobs.c.created_at_s)
     rows = await conn.execute(
@@ -73,8 +73,7 @@ async def erased_ids(
     """
     Return erased ids with `after_seq` < seq <= `until_seq`, of `account_ids` or global.
 
-    The key is the known bits of ids taken over from a store: they name the bucket. `None`: ids
-    known in full.
+    The key is the known bits of ids taken over from a store; `None`: ids known in full.
     """
     bits_to_ids: dict[int | None, list[Id]] = {}
     behind: Said | None = None
@@ -122,7 +121,7 @@ async def replace_file(
     `job` is as of the reading of its file. `blob` is the new file, or the former if none is new.
 
     Returns:
-        Whether it was done: not if a loader runs the job, or the job has another file by now.
+        Whether it was done: not if a loader runs the job, or its file has changed.
     """
     values = {
         "blob": blob,

@@ -1,8 +1,8 @@
 """
 Queries of the Privacy API's bearer tokens.
 
-A token is shown once and stored as its SHA-256: random, it needs no slow hash.
-A revoked token keeps its row, to which requests and the audit trail refer.
+A token is shown once and stored as its SHA-256: random, it needs no slow hash. A revoked token
+keeps its row, to which requests and the audit trail refer.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from segments.model.account import Account
 from segments.model.refusal import NotFound, Refusal
 
 PREFIX = "rtbp_"
-"""By which people, and secret scanners, recognize a token."""
+"""By which people and secret scanners know a token."""
 
 DEFAULT_DAYS = 365
 MAX_DAYS = 3650
@@ -39,7 +39,7 @@ class PrivacyToken(NamedTuple):
     created_at_s: int
     expires_at_s: int
     revoked_at_s: int | None
-    used_at_s: int | None  # at most `segments.ledger.last_used.NOTED_EVERY_S` too old
+    used_at_s: int | None  # `segments.ledger.last_used`
 
     def is_good(self, now_s: float) -> bool:
         """Tell whether the token is valid."""

@@ -18,14 +18,14 @@ from segments.ledger.tables.base import RowId, metadata
 staff = Table(
     "staff",
     metadata,
-    # People of the deployment; partners' people are `users`. No name is in both.
+    # The deployment's people; partners' are `users`. No name is in both.
     Column("id", RowId, primary_key=True),
     Column("username", String(128), nullable=False, unique=True),
     Column("password_hash", String(256), nullable=False),  # argon2, with its parameters
     Column("roles", String(64), nullable=False),  # segments.model.role.Role, with spaces between
     Column("account_id", ForeignKey("accounts.id")),  # of a privacy desk; null: the deployment
     Column("totp_secret", String(64)),  # Base32; null: drawn at the next login
-    # The 30 seconds of the last accepted code (RFC 6238, 5.2); null: none was, not enrolled.
+    # The last accepted code's 30 seconds (RFC 6238, 5.2); null: not enrolled.
     Column("totp_step", BigInteger),
     Column("is_active", Boolean, nullable=False, server_default=text("true")),
     Column("created_at_s", BigInteger, nullable=False),
@@ -43,7 +43,7 @@ console_sessions = Table(
     Column("created_at_s", BigInteger, nullable=False),
     Column("seen_at_s", BigInteger, nullable=False),
     Column("expires_at_s", BigInteger, nullable=False, index=True),  # however busy it is
-    # The last proof of who it is; null: staff's password was right, the code is missing.
+    # The last proof; null: staff's password was right, the code is missing.
     Column("proven_at_s", BigInteger),
     CheckConstraint("(user_id is null) <> (staff_id is null)", name="one_person"),
 )
@@ -51,7 +51,7 @@ console_sessions = Table(
 processes = Table(
     "processes",
     metadata,
-    # The control plane's processes; each renews its row, and deletes it at its end.
+    # The control plane's processes; each renews its row.
     Column("id", RowId, primary_key=True),
     Column("kind", String(32), nullable=False),  # segments.ledger.processes.ProcessKind
     Column("host", String(255), nullable=False),

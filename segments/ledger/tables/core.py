@@ -24,12 +24,12 @@ accounts = Table(
     metadata,
     Column("id", RowId, primary_key=True),
     Column("kind", String(16), nullable=False),  # segments.model.account.AccountKind
-    # Its id in files and bid requests: partner_id, sub_id, publisher.id.
+    # In files and bid requests: partner_id, sub_id, publisher.id.
     Column("public_id", String(128), nullable=False),
     # Where it is unique: segments.model.account.id_space.
     Column("id_space", String(32), nullable=False),
     Column("name", String(256), nullable=False),
-    # The agency of a sub account, or the media group of a publisher or an advertiser.
+    # A sub account's agency; a publisher's or an advertiser's media group.
     Column("parent_id", ForeignKey("accounts.id")),
     Column("segtax", Integer),  # Data.ext.segtax of its segments; null if proprietary
     Column("is_active", Boolean, nullable=False, server_default=text("true")),
@@ -65,9 +65,9 @@ recipients = Table(
     Column("hold_out", Float, nullable=False, server_default=text("0")),  # fraction of persons
     Column("is_active", Boolean, nullable=False, server_default=text("true")),
     Column("created_at_s", BigInteger, nullable=False),
-    # Bids need a valid token, even if the recipient has none.
+    # Even if the recipient has none.
     Column("needs_token", Boolean, nullable=False, server_default=text("false")),
-    # The client's certificate must have any of these names; null: no certificate needed.
+    # The client's certificate must have any of these; null: no certificate needed.
     Column("certificates", JSON(none_as_null=True)),
     sqlite_autoincrement=True,
 )
@@ -98,7 +98,7 @@ audiences = Table(
     Column("id", RowId, primary_key=True),
     # The advertiser; for an agency's sub_id, the sub account.
     Column("owner_id", ForeignKey("accounts.id"), nullable=False),
-    # The owner, or the owner's agency; shown in its `Data` object.
+    # The owner, or its agency; shown in its `Data` object.
     Column("partner_id", ForeignKey("accounts.id"), nullable=False),
     Column("segment_id", String(64), nullable=False),  # as in bid requests
     Column("name", String(256), nullable=False),
@@ -126,11 +126,11 @@ audiences = Table(
 catalog_revision = Table(
     "catalog_revision",
     metadata,
-    # A single row, raised by every change of the tables above in the same transaction. It starts
-    # at the unix time of creation, so another ledger's store never looks up to date.
+    # A single row, raised by every change of the tables above. It starts at the unix time of
+    # creation, so that another ledger's store never looks up to date.
     Column("id", Integer, primary_key=True),
     Column("revision", BigInteger, nullable=False),
-    # Every bid is answered by at least this revision: see `segments.projection.in_force`.
+    # See `segments.projection.in_force`.
     Column("in_force", BigInteger, nullable=False, server_default=text("0")),
     CheckConstraint("id = 1", name="one_row"),
 )
@@ -138,7 +138,7 @@ catalog_revision = Table(
 revision_names = Table(
     "revision_names",
     metadata,
-    # The last revisions and their random names: see `segments.ledger.revision`.
+    # See `segments.ledger.revision`.
     Column("revision", BigInteger, primary_key=True, autoincrement=False),
     Column("name", String(32), nullable=False),
 )
@@ -146,10 +146,10 @@ revision_names = Table(
 ledger_identity = Table(
     "ledger_identity",
     metadata,
-    # A single row, created with the ledger: see `segments.ledger.ledger_id`.
+    # A single row: see `segments.ledger.ledger_id`.
     Column("id", Integer, primary_key=True),
     Column("ledger_id", String(32), nullable=False),
-    # Numbers up to these are taken, even without a row: lost rows told a store of them.
+    # Numbers up to these are taken, even by lost rows: a store was told of them.
     Column("last_audience", BigInteger, nullable=False, server_default=text("0")),
     Column("last_opt_out", BigInteger, nullable=False, server_default=text("0")),
     CheckConstraint("id = 1", name="one_row"),
@@ -163,11 +163,11 @@ jobs = Table(
     Column("door", String(32), nullable=False),  # command line, sftp, ...
     Column("partner_id", ForeignKey("accounts.id"), nullable=False),
     Column("owner_id", ForeignKey("accounts.id"), nullable=False),
-    # Identifies a delivery: repeating an unfinished one adds no job.
+    # Of a delivery: repeating an unfinished one adds no job.
     Column("fingerprint", String(64), nullable=False),
     Column("blob", String(1024), nullable=False),
     Column("file_name", String(256), nullable=False),
-    # The vendor's form, validated, for the vendor's answer. Instructions are in `order`.
+    # The vendor's form, validated, for the vendor's answer alone.
     Column("metadata", JSON, nullable=False),
     Column("state", String(16), nullable=False),  # segments.model.job.JobState
     Column("lease_owner", String(128)),
@@ -179,20 +179,20 @@ jobs = Table(
     Column("created_at_s", Float, nullable=False),
     Column("started_at_s", Float),
     Column("finished_at_s", Float),
-    # The file holds no id of an ERASURE, within its scope, up to this number: see
+    # The file holds no id of an ERASURE, within its scope, up to this number:
     # segments.upkeep.scrub.scrubber.
     Column("scrubbed_seq", BigInteger, nullable=False, server_default=text("0")),
     Column("scrubbed_at_s", Float),  # time of the last attempt; null: none yet
     Column("scrubbed", JSON),  # the result: segments.model.job.Scrubbed
-    # segments.model.order.Order; null: from a process of the previous release, see revision 0009.
+    # segments.model.order.Order; null: from the previous release, see revision 0009.
     Column("order", JSON),
-    # Size of the file as delivered; for a run, of the customer's files.
+    # Of the file as delivered; of a run, the customer's files together.
     Column("delivered_bytes", BigInteger, nullable=False, server_default=text("0")),
     CheckConstraint("state in ('queued', 'running', 'held', 'done', 'failed')", name="state"),
     Index("ix_jobs_partner_created", "partner_id", "created_at_s"),
     Index("ix_jobs_partner_state", "partner_id", "state", "id"),
     Index("ix_jobs_scrubbed_seq", "scrubbed_seq"),
-    # Lists, newest first; a search of texts reads only the index.
+    # Lists, newest first; a search of texts reads only this.
     Index("ix_jobs_listed", "id", "created_at_s", "file_name", "transaction_id"),
     Index(
         "ix_jobs_partner_listed", "partner_id", "id", "created_at_s", "file_name", "transaction_id"
@@ -205,7 +205,7 @@ jobs = Table(
 job_audiences = Table(
     "job_audiences",
     metadata,
-    # The audiences that a job's plan changes: `segments.model.job.Planned`.
+    # Changed by a job's plan: `segments.model.job.Planned`.
     Column("job_id", ForeignKey("jobs.id"), primary_key=True),
     Column("audience_id", ForeignKey("audiences.id"), primary_key=True),
     Column("action", String(8), primary_key=True),  # segments.model.order.SegmentAction
@@ -215,7 +215,7 @@ job_audiences = Table(
 audience_counts = Table(
     "audience_counts",
     metadata,
-    # The census: the members of an audience on a day, as counted in the store.
+    # The census: an audience's members in the store on a day.
     Column("audience_id", ForeignKey("audiences.id"), primary_key=True),
     Column("day", Integer, primary_key=True, autoincrement=False),  # segments.model.record.day_of
     Column("counted_at_s", Float, nullable=False),
@@ -244,14 +244,14 @@ data_subject_requests = Table(
     Column("reference", String(128)),  # the privacy desk's own, such as its ticket
     Column("created_at_s", Float, nullable=False),
     Column("applied_at_s", Float),  # null: the store may not have it yet
-    # As submitted; only returned in answers. ACCESS has its own table, `access_requests`.
+    # As submitted; only returned in answers.
     Column("callback", String(2048)),
-    # The credential; neither: the command line. Without foreign keys, for which SQLite would
-    # copy the table, to which others refer. Credentials are never deleted.
+    # The credential; neither: the command line. No foreign keys: for them SQLite would copy the
+    # table, to which others refer. Credentials are never deleted.
     Column("token_id", BigInteger),
     Column("key_id", BigInteger),
-    # Taken over from a store that alone knew it: this many leading bits of each id name its
-    # bucket, and the bits between them and the field are zero. Null: its ids are known in full.
+    # Taken over from a store: this many leading bits of each id name its bucket, and the bits
+    # between them and the field are zero. Null: ids known in full.
     Column("bucket_bits", Integer),
     CheckConstraint("action in ('RESTRICT', 'ERASURE')", name="action"),
     Index("ix_data_subject_requests_created_at_s", "created_at_s"),
@@ -278,8 +278,7 @@ data_subject_ids = Table(
     Column("seq", ForeignKey("data_subject_requests.seq"), primary_key=True),
     Column("id", LargeBinary(16), primary_key=True),  # segments.model.identity.Id
     Column("kind", String(8), nullable=False),
-    # The rest of an e-mail hash after its first 16 bytes, so that answers can name the hash. A
-    # test of an address needs no tail.
+    # The rest of an e-mail hash after its first 16 bytes, so that answers can name the hash.
     Column("tail", LargeBinary(16)),
     Index("ix_data_subject_ids_id", "id"),
 )
@@ -287,8 +286,8 @@ data_subject_ids = Table(
 late_opt_outs = Table(
     "late_opt_outs",
     metadata,
-    # A RESTRICT, recorded while a job ran, of an id that the job had already reached: the job's
-    # additions to it stay, hidden. See `segments.upkeep.rebuild`.
+    # A RESTRICT, recorded while a job ran, of an id that the job had already reached, whose
+    # additions stay, hidden. See `segments.upkeep.rebuild`.
     Column("job_id", ForeignKey("jobs.id"), primary_key=True),
     Column("seq", ForeignKey("data_subject_requests.seq"), primary_key=True),
     Column("id", LargeBinary(16), primary_key=True),

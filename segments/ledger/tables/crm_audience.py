@@ -7,7 +7,7 @@ from segments.ledger.tables.base import RowId, metadata
 campaigns = Table(
     "campaigns",
     metadata,
-    # The purpose of CRM audiences. Names need not be unique, as in the vendor's API.
+    # Names need not be unique, as in the vendor's API.
     Column("id", RowId, primary_key=True),
     Column("account_id", ForeignKey("accounts.id"), nullable=False, index=True),
     Column("name", String(256), nullable=False),
@@ -18,7 +18,7 @@ campaigns = Table(
 crm_audiences = Table(
     "crm_audiences",
     metadata,
-    # The CRM door's data of an audience; the row outlives it, to keep the number's owner known.
+    # The row outlives its audience, to keep the number's owner known.
     Column("audience_id", ForeignKey("audiences.id"), primary_key=True, autoincrement=False),
     Column("campaign_id", ForeignKey("campaigns.id"), nullable=False),
     Column("user_id", ForeignKey("users.id"), nullable=False),  # the creator
@@ -30,7 +30,7 @@ crm_audiences = Table(
 activations = Table(
     "activations",
     metadata,
-    # An audience shown to a recipient, under a segment id and in a window of its own.
+    # An audience shown to a recipient, in a window of its own.
     Column("id", RowId, primary_key=True),
     Column("audience_id", ForeignKey("audiences.id"), nullable=False),
     Column("recipient_id", ForeignKey("recipients.id"), nullable=False),
@@ -48,7 +48,7 @@ activations = Table(
 crm_uploads = Table(
     "crm_uploads",
     metadata,
-    # A file's upload to an audience, counted before its first membership is written.
+    # Counted before its first membership is written.
     Column("audience_id", ForeignKey("audiences.id"), primary_key=True, autoincrement=False),
     Column("job_id", ForeignKey("jobs.id"), primary_key=True, autoincrement=False),
     Column("mode", String(16), nullable=False),  # segments.ledger.crm_audience.uploads.Mode

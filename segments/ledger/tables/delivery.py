@@ -36,7 +36,7 @@ ssh_keys = Table(
 deliveries = Table(
     "deliveries",
     metadata,
-    # A metadata file of the LiveAudience door, from its acceptance to its last answer.
+    # A metadata file of the LiveAudience door, until its last answer.
     Column("id", RowId, primary_key=True),
     Column("account_id", ForeignKey("accounts.id"), nullable=False),  # of the folder
     Column("name", String(256), nullable=False),  # of <name>.json and <name>.status
@@ -87,7 +87,7 @@ users = Table(
     Column("password_hash", String(256), nullable=False),  # argon2, with its parameters
     # May manage the account's keys and logins in the console.
     Column("is_admin", Boolean, nullable=False, server_default=text("false")),
-    # The password was drawn for another to hand over; the console asks for one of the user's own.
+    # The password was drawn for another to hand over.
     Column("must_change", Boolean, nullable=False, server_default=text("false")),
     Column("time_zone", String(64)),  # in which the console shows times; null: UTC
     Column("is_active", Boolean, nullable=False, server_default=text("true")),
@@ -98,10 +98,10 @@ users = Table(
 sessions = Table(
     "sessions",
     metadata,
-    # A login. Its access tokens name it and end with it.
+    # A login. Its access tokens end with it.
     Column("id", RowId, primary_key=True),
     Column("user_id", ForeignKey("users.id"), nullable=False, index=True),
-    # The refresh token's first part; its second part is stored as a hash.
+    # The refresh token's first part; the second is stored as a hash.
     Column("handle", String(16), nullable=False, unique=True),
     Column("secret_sha256", LargeBinary(32), nullable=False),
     Column("created_at_s", BigInteger, nullable=False),

@@ -48,7 +48,7 @@ privacy_keys = Table(
     Column("created_at_s", BigInteger, nullable=False),
     Column("revoked_at_s", BigInteger),
     Column("used_at_s", BigInteger),  # segments.ledger.last_used
-    # A revoked key keeps its row and its number; its name may be reused.
+    # A revoked key keeps its row; its name may be reused.
     Index(
         "uq_privacy_keys_live",
         "domain",
@@ -63,7 +63,7 @@ privacy_keys = Table(
 privacy_jwts = Table(
     "privacy_jwts",
     metadata,
-    # Accepted requests with such JWTs; each is accepted once.
+    # Accepted requests with such JWTs.
     Column("key_id", ForeignKey("privacy_keys.id"), primary_key=True),
     Column("digest", LargeBinary(32), primary_key=True),  # of `jti` and `dsr`
     Column("expires_at_s", BigInteger, nullable=False),
@@ -88,7 +88,7 @@ access_requests = Table(
     Column(
         "state", String(16), nullable=False
     ),  # segments.ledger.privacy.access_requests.AccessRequestState
-    # Raised by every ERASURE of any of its ids; a report begun before is rejected.
+    # Raised by every ERASURE of any of its ids; an older report is rejected.
     Column("version", Integer, nullable=False),
     Column("blob", String(256)),  # the report
     Column("stale_blob", String(256)),  # a withdrawn report, still to be deleted
@@ -132,7 +132,7 @@ audit = Table(
     Column("transaction_id", String(32)),
     Column("subjects", JSON, nullable=False),  # salted digests of the ids
     Column("times", Integer, nullable=False),  # how many like acts this row stands for
-    # Of manual acts, `segments.acts`: the target and the parameters; never a secret.
+    # Of `segments.acts`: the target and the parameters; never a secret.
     Column("target", String(512)),
     Column("detail", JSON(none_as_null=True)),
     CheckConstraint("result in ('done', 'refused')", name="result"),

@@ -1,16 +1,15 @@
 """
 A job's order in our words, next to the form that the vendor's answer needs.
 
-Every existing row gets its `order`. A process of the previous release, which runs on during and
-after the migration:
+Every existing row gets its `order`. A process of the previous release that runs on:
 
-- reads our rows like its own: it selects its own columns by name, and takes its instructions
-  from `metadata`, which still has them (`forms_before_0009.metadata_of`);
+- reads our rows like its own: it takes its instructions from `metadata`, which still has them
+  (`forms_before_0009.metadata_of`);
 - writes rows without an `order`, which `forms_before_0009.order_of` reads. So the column stays
-  nullable until a later revision fills in those rows as well;
+  nullable until a later revision fills it in;
 - writes the vendor's `error_code`, which we ignore. The next revision drops the column;
-- waits during the migration, as for any change of the table: 7 s of a core for 100,000 jobs;
-  and can't restart after it, because it refuses a ledger of a later revision.
+- waits during the migration, 7 s of a core for 100,000 jobs, and can't restart after it, because
+  it refuses a ledger of a later revision.
 """
 
 import sqlalchemy as sa

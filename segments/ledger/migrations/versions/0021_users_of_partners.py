@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add the columns; a process of the previous release goes on without them."""
+    """Add the columns, which the previous release ignores."""
     for name in ("is_admin", "must_change"):
         op.add_column(
             "users",

@@ -10,6 +10,6 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add the columns; a process of the previous release goes on without them."""
+    """Add the columns, which the previous release ignores."""
     for table in ("privacy_tokens", "privacy_keys", "org_credentials", "ssh_keys"):
         op.add_column(table, sa.Column("used_at_s", sa.BigInteger(), nullable=True))

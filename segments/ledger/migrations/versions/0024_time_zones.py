@@ -10,6 +10,6 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add the columns; a process of the previous release goes on without them."""
+    """Add the columns, which the previous release ignores."""
     for table in ("users", "staff"):
         op.add_column(table, sa.Column("time_zone", sa.String(length=64), nullable=True))

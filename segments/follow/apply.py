@@ -4,7 +4,7 @@ Applies published files to the store that bids read.
     a full        to a closed store, as in a rebuild: wiped, filled, opened last
     an increment  to an open store: its opt-outs first, then its buckets, its catalog last
 
-A full may lack an opt-out in force in the store. So the store is closed from the first write to
+A full may lack an opt-out in force in the store, so the store is closed from the first write to
 after the last increment; meanwhile bids pass through as `store_down`. An increment lacks nothing
 that its predecessor has (`segments.publish.publisher`).
 """
@@ -42,7 +42,7 @@ SETTLE_S: Final = 5.0
 
 _BUCKETS_AT_ONCE: Final = 64
 _MAX_BYTES_AT_ONCE: Final = 256 << 10
-"""A round trip: a millisecond of the server's time, as when a loader fills."""
+"""A round trip: a millisecond of the server's time."""
 
 
 class State(NamedTuple):
@@ -135,10 +135,10 @@ async def _apply(
 
 
 async def _read_ahead(parts: Iterator[Part]) -> AsyncGenerator[Part]:
-    """Yield parts; a thread reads the next while the store is written."""
+    """Yield parts; a thread reads the next meanwhile."""
     reading = asyncio.ensure_future(asyncio.to_thread(next, parts, None))
     try:
-        # Waited for, not awaited: a cancelled thread would go on in a file that we close.
+        # Not awaited: a cancelled thread would go on in a file that we close.
         await asyncio.wait({reading})
         while (part := reading.result()) is not None:
             reading = asyncio.ensure_future(asyncio.to_thread(next, parts, None))

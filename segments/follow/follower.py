@@ -4,14 +4,12 @@ Keeps a store up to a publication, and marks it fresh while its data is recent e
     every RTB_FOLLOW_POLL_S   read `LATEST`; if it is newer, fetch, verify and apply its files
     every second              while recent enough, raise `seg:1:fresh`, which bids check
 
-- **Signed files only**: a trusted key signs `LATEST`, which has all files' checksums, compared
-  before use.
+- **Signed files only**: a trusted key signs `LATEST`, which has all files' checksums.
 - **No step back** within a ledger: a `LATEST` with a lower number is ignored and counted. The
-  number is kept in `followed.json` before the first file is applied, for a killed follower whose
-  volume remains.
-- **No guesses.** If an increment is missing or damaged, and a full with all increments after it is
-  not whole, the store stays as it is, and becomes too old.
-- **Age** is that of `LATEST`: by the wall clock, which may be wrong, or since first seen, the
+  number is in `followed.json` before the first file is applied, for a killed follower.
+- **No guesses.** If an increment is missing or damaged, and so is a full or an increment after it,
+  the store stays as it is, and becomes too old.
+- **Age** is that of `LATEST`, by the wall clock, which may be wrong, or since first seen: the
   higher.
 
 Bids treat the mark as a loader's: `segments.store.freshness`.
@@ -59,7 +57,7 @@ class Follower:
         redis: The store, used only by us.
         place: Where the publication is.
         trusted: Keys whose signatures are accepted.
-        spool_dir: For files while they are read; used only by us.
+        spool_dir: For files while they are read; ours alone.
         max_age_s: The highest age of `LATEST`.
         now_s: Unix time.
         monotonic_s: The machine's monotonic clock.
@@ -204,7 +202,6 @@ class Follower:
         return 0.0 if state is None else self._settle_s
 
     async def _fetched(self, file: PublishedFile) -> Path:
-        """Return a local copy of a file with the checksum that `LATEST` names."""
         path = self._spool_dir / file.name
         if not await asyncio.to_thread(_is_whole, path, file):
             with _named(file.name):
@@ -215,7 +212,6 @@ class Follower:
         return path
 
     def _clear(self, kept: Collection[str]) -> None:
-        """Delete copies of other files; a failed look leaves some."""
         for path in self._spool_dir.glob("*.seg"):
             if path.name not in kept:
                 path.unlink()
@@ -236,7 +232,6 @@ class Follower:
 
 @contextmanager
 def _named(name: str) -> Iterator[None]:
-    """Put the file's name before the reason."""
     try:
         yield
     except (PlaceAway, UnreadableFile) as error:

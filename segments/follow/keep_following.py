@@ -1,10 +1,10 @@
 """
-Follows a publication until stopped, and tells the listener beside it how that goes.
+Follows a publication until stopped, and reports to the listener beside it.
 
     every RTB_FOLLOW_POLL_S   a look; if it fails, the log has the reason and the remedy, once
     every second              the mark for bids, and `status.json` if something has changed
 
-A hanging mount holds up the looks alone: data stay in use until too old.
+A hanging mount holds up the looks alone.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
 """
-Runs the jobs of several partners concurrently; `segments.loader.places` has their order.
+Runs several partners' jobs concurrently, in the order of `segments.loader.places`.
 
 Jobs share the event loop and a connection to the store, and alternate after each round trip;
-parsing runs in threads.
+threads parse.
 """
 
 import asyncio
@@ -81,7 +81,6 @@ class Carrying:
                     group.create_task(self._at_work(job, stopping))
 
     async def _next(self) -> Job | None:
-        """Claim the next job in order, if there is a place."""
         if self._places.is_full:
             return None
         try:
@@ -117,7 +116,6 @@ class Carrying:
             self._woken.set()
 
     async def _is_small(self, job: Job) -> bool:
-        """Tell whether a job's file, or a run's together, are known to be small."""
         if said_bytes := job.report.size_bytes or job.delivered_bytes:
             return said_bytes <= SMALL_BYTES
         try:

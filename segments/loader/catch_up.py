@@ -1,8 +1,8 @@
 """
 Keeps the store up to the ledger in a loop: opt-outs first, then the catalog.
 
-When either is away, log and `reasons` say so, and the loop tries again after a pause. A server is
-checked at first contact, and after a restart.
+While either is away, log and `reasons` say so, and the loop tries again. A server is checked at
+first contact, and after a restart.
 """
 
 import asyncio
@@ -72,7 +72,7 @@ class CatchUp:
         self._metrics.store_came_back(empty=meta.is_unfilled)
 
     async def _note_in_force(self) -> None:
-        """Tell waiters that the catalog is in force; opt-outs don't wait for this."""
+        """Tell waiters that the catalog is in force, without delay for opt-outs."""
         with suppress(RedisError, StoreUnusable, *LEDGER_FAILURES):  # the next round tries again
             await let_catalog_be_in_force(self._tools.ledger, self._tools.redis)
 
@@ -116,9 +116,8 @@ class CatchUp:
         """
         Check a store at first contact, or after a restart.
 
-        Only the run id shows a restart, which loses settings that are not in the server's
-        configuration, and unpersisted writes. A server without job marks under the same run id was
-        flushed.
+        Only the run id shows a restart, which loses settings outside the server's configuration,
+        and unpersisted writes. A server without job marks under the same run id was flushed.
         """
         redis = self._tools.redis
         found = await runs(redis)
@@ -134,7 +133,6 @@ class CatchUp:
 
 
 def _why_short(error: Exception) -> str:
-    """Return the cause of the wait, with its cure where known."""
     away = away_by(error)
     if isinstance(error, StoreUnusable):
         return f"the store ({in_one_line(error).removeprefix('the store ')})"

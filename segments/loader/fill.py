@@ -2,8 +2,8 @@
 Compares the store's memberships with the ledger's, and detects a server that lost its part.
 
 A lost part counts as a store that came back empty (`seg:1:meta`, `unfilled`). Its slots' opt-outs
-are applied again at once, before the next file. Bids pass through, or are enriched from remaining
-records; readiness and `doctor` report the loss until a rebuild.
+are applied again before the next file; bids pass through, or are enriched from remaining records.
+Readiness and `doctor` report the loss until a rebuild.
 
 Until then the server looks lost each minute. A note on the server, lost if it is emptied again,
 saves applying opt-outs each time, minutes for millions.
@@ -77,7 +77,6 @@ class Fill:
             await mark_unfilled(tools.redis)
 
     async def _opt_out_again(self, meta: Meta, lost: Iterable[Server]) -> None:
-        """Apply opt-outs to servers that lack them since their loss."""
         due = [
             server
             for server in lost

@@ -25,7 +25,7 @@ from segments.upkeep.sweep import Swept, sweep_daily
 _log = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 5.0
-"""A deleted audience wants a sweep the same day."""
+"""For a deleted audience, which wants a sweep."""
 
 
 class _ToldToStop(Exception):

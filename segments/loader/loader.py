@@ -8,10 +8,10 @@ Keeps the store up to the ledger, and runs several partners' jobs concurrently.
     when due       scrub the files: likewise `housekeeping`
 
 Bids see changed audiences within a second even while a file loads for an hour. No job begins before
-the first catch-up: its writes must not reach persons before their opt-outs.
+the first catch-up: persons' opt-outs come before its writes.
 
-While store or ledger is away, files wait. A job that fails records its reasons, and the next
-begins. SIGTERM stops between two batches; SIGKILL may come at any point.
+While store or ledger is away, files wait. SIGTERM stops between two batches; SIGKILL may come at
+any point.
 """
 
 import asyncio
@@ -246,8 +246,8 @@ class Loader:
         except LeaseLost:
             raise
         except Exception as error:  # a poisoned file fails its own job only
-            # Transient: the job waits. No file can make the store answer with an error; an
-            # unreadable record is `CorruptRecord`.
+            # Transient: the job waits. No file makes the store answer with an error; an unreadable
+            # record is `CorruptRecord`.
             if away_by(error) is not None:
                 await self._release(latest)
                 raise
@@ -271,7 +271,7 @@ class Loader:
 
     async def _release(self, job: Job) -> Job:
         released = replace(job, state=JobState.QUEUED)
-        # Until saved: the job stays ours while this process and the lease last.
+        # Until saved: the job stays ours meanwhile.
         self._unreleased[job.id] = released
         with suppress(LeaseLost):
             await self._save(released)

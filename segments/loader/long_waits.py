@@ -2,8 +2,8 @@
 Reduces the files of jobs that have waited for days to ids.
 
 A job waits while the store is away, or after a held job of its partner; data sent by mistake must
-not (`segments.ingest.ids_only`). The file is read and checked as usual, and a job with another file
-fails now. The store may be away.
+not (`segments.ingest.ids_only`). The file is read and checked as usual; a job with another file
+fails now.
 """
 
 import asyncio

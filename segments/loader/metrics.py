@@ -80,7 +80,7 @@ class Metrics:
             self._jobs.labels(state.value)
 
     def show(self, job: Job) -> None:
-        """Record a job's new state, its end once."""
+        """Record a job's new state."""
         report = job.report
         if job.state in _ENDS:
             self._jobs.labels(job.state.value).inc()
@@ -96,7 +96,7 @@ class Metrics:
         self._show_at_work()
 
     def rests(self, job: Job) -> None:
-        """Record that a job is no longer running, whatever its state."""
+        """Record that a job is no longer running."""
         self._at_work.pop(job.id, None)
         self._show_at_work()
 
@@ -117,7 +117,7 @@ class Metrics:
         self._empty.set(empty)
 
     def show_memberships(self, expected: float, held: float, ids: float) -> None:
-        """Record the expected and the actual number of memberships, and of ids with any."""
+        """Record the expected and the actual memberships, and the ids with any."""
         self._expected.set(expected)
         self._held.set(held)
         self._ids.set(ids)

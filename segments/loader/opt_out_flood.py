@@ -5,7 +5,7 @@ Detects a flood of opt-outs, caused by mistake or by malice.
             SEGMENTS_FLOOD_FACTOR times a minute's share of the day before
 
 All are applied nevertheless. A flood raises a metric, and logs a line once a minute at most. The
-ledger counts requests through all doors and replicas, across restarts.
+ledger counts for all doors and replicas, across restarts.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 EVERY_S = 5.0
 MINUTE_S = 60.0
 _USUAL_EVERY_S = 600.0
-"""Of a count of the day before, which reads every id of that day."""
+"""A count of the day before reads every id of that day."""
 
 _LOG_EVERY_S = 60.0
 

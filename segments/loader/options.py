@@ -21,10 +21,10 @@ class LoaderOptions:
     """Of its disk: see `segments.files.disk`."""
 
     jobs_at_once: int
-    """Places: files carried at once, each of another partner."""
+    """Files carried at once, each of another partner."""
 
     max_removed_share: float
-    """Fraction of an audience's members that a file removes before it is held; 1: never held."""
+    """Fraction of an audience's members; a file that removes more is held; 1: never."""
 
     abandoned_after_s: float
     """Time after which an unfinished upload is deleted."""
@@ -33,10 +33,10 @@ class LoaderOptions:
     """To scrub an ERASURE's ids from kept files."""
 
     refused_file_s: float
-    """For which a file refused for its metadata is kept; 0: not kept."""
+    """How long a file refused for its metadata is kept; 0: not."""
 
     flood_factor: float
-    """A flood of opt-outs exceeds the usual rate by more than this factor."""
+    """A flood exceeds the usual rate of opt-outs by more than this factor."""
 
     flood_ids_per_minute: int
-    """Minimum rate of a flood of opt-outs."""
+    """A flood's minimum rate."""

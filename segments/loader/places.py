@@ -4,10 +4,9 @@ A loader's order of waiting jobs: no partner's files delay another's.
     at once         as many jobs as there are places, each of another partner
     in turn         the partner that was served longest ago comes first; of unserved
                     partners, that with the older job
-    the last place  takes only files of at most `SMALL_BYTES`: otherwise a file of one line could
-                    wait an hour for large files
-    in vain         a partner whose job failed because something was away is skipped for a
-                    while, longer after each attempt; other partners are not
+    the last place  takes only files of at most `SMALL_BYTES`, which large files must not delay
+    in vain         after a failure because something was away, a partner is skipped for a while,
+                    longer after each attempt
     suspects        of the jobs under which several loaders have died, only one runs at a time,
                     so that no other is blamed for the file that kills its loader
 

@@ -79,13 +79,7 @@ class _Open:
 
 
 class BidHistory:
-    """
-    An hour of figures.
-
-    Args:
-        urls: Of the listeners' admin ports.
-        now_s: Tells Unix time.
-    """
+    """An hour of figures; `urls` are of the listeners' admin ports."""
 
     def __init__(self, urls: Sequence[str] = (), now_s: Callable[[], float] = time.time) -> None:
         self._urls = urls
@@ -97,7 +91,7 @@ class BidHistory:
         self._minutes: deque[_Open] = deque(maxlen=MINUTES + 1)
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Read the listeners every few seconds until told to stop."""
+        """Read the listeners every few seconds until stopped."""
         while not stopping.is_set():
             self.take(await read_all(self._urls, self._now_s))
             await wait_or_stop(stopping, EVERY_S)

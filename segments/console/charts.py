@@ -257,7 +257,6 @@ def _round_up(number: int) -> int:
 
 
 def _short(number: int) -> str:
-    """Return a number in three digits."""
     for size, unit in _UNITS:
         if number >= size:
             return f"{number / size:.3g} {unit}"
@@ -265,7 +264,6 @@ def _short(number: int) -> str:
 
 
 def _micros(number: float) -> str:
-    """Return a duration in microseconds, in the usual unit."""
     if number >= _MICROS_PER_MS:
         return f"{number / _MICROS_PER_MS:.3g} ms"
     return f"{number:.0f} µs"

@@ -16,7 +16,7 @@ async def visitor_of(console: Console, request: web.Request) -> Visitor | None:
     """
     Return the person of a request's session.
 
-    `None`: there is none, it has ended or waits for a code, the person or the account is switched
+    `None`: no session, or it has ended or waits for a code; the person or the account is switched
     off, or this port serves others.
     """
     token = console.cookie.read(request)

@@ -32,11 +32,8 @@ async def standings(
     """
     Return the standing of each id; `None`: the store is away.
 
-    Args:
-        redis: The store.
-        ids: Some hundreds at most.
-        tree: All accounts.
-        visible: Accounts whose opt-outs are told; `None`: all, global ones too.
+    `ids`: some hundreds at most; `visible`: accounts whose opt-outs are told; `None`: all, global
+    ones too.
     """
     try:
         meta = await read_meta(redis)

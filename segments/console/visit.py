@@ -65,13 +65,11 @@ class Console:
 
     Args:
         services: Of the REST doors: ledger, store, files, clocks.
-        options: Where the console is.
         submissions: Of persons' requests, as at the Privacy API.
         reports: Of access requests.
         roles: Served at this port.
         deployment: That operators may examine.
         listeners: That explain bids.
-        history: What they count.
         kept: Facts of the ledger that never change, once read.
     """
 
@@ -129,12 +127,12 @@ class Visit(NamedTuple):
         return By(who_is(self.known.person), self.now_s)
 
     def text(self, name: str) -> str:
-        """Return a field of the form, without spaces around it; empty if it is missing."""
+        """Return a field of the form, stripped; empty if it is missing."""
         value = self.form.get(name, "")
         return value.strip() if isinstance(value, str) else ""
 
     def values(self, **more: Any) -> dict[str, Any]:
-        """Return the values of a template: those of every page, and more."""
+        """Return a template's values: those of every page, and more."""
         visitor = self.visitor
         return {
             "visitor": visitor,
@@ -161,11 +159,7 @@ class Visit(NamedTuple):
         A browser that has the block already, by `v`, gets 204. A block that can't change has no
         trigger.
 
-        Args:
-            name: The template.
-            url: Of this page, where the block is asked for.
-            is_moving: Whether the block can change.
-            **values: Of the template.
+        `url` is this page's; `is_moving`: the block can change.
         """
         live = {"is_moving": is_moving, "live_url": url}
         template, said = self.console.templates, self.values(**values, **live)

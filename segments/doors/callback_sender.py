@@ -142,7 +142,7 @@ class Callbacks:
         self._resolver = resolver
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Send due callbacks until told to stop."""
+        """Send due callbacks until stopped."""
         while not stopping.is_set():
             try:
                 sent = await self.turn()

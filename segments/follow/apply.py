@@ -74,11 +74,8 @@ async def fill(redis: Redis, full: Path, increments: Sequence[Path], *, settle_s
     """
     Fill the store anew from a full and the increments after it.
 
-    Args:
-        redis: The store, used only by us.
-        full: A file with a verified checksum.
-        increments: Likewise, in order.
-        settle_s: Of bids' reads of a store that was just closed.
+    The store is ours alone, the files' checksums are verified, and the increments in order.
+    `settle_s`: of bids' reads of a store that was just closed.
 
     Raises:
         segments.store.published.form.UnreadableFile: A file is damaged; the store stays closed.

@@ -55,12 +55,9 @@ class Follower:
 
     Args:
         redis: The store, used only by us.
-        place: Where the publication is.
         trusted: Keys whose signatures are accepted.
         spool_dir: For files while they are read; ours alone.
         max_age_s: The highest age of `LATEST`.
-        now_s: Unix time.
-        monotonic_s: The machine's monotonic clock.
         settle_s: Of bids' use of a store that was just closed.
 
     Attributes:

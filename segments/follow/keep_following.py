@@ -30,13 +30,10 @@ async def keep_following(
     tell: Callable[[FollowStatus], None] = lambda _: None,
 ) -> None:
     """
-    Follow until told to stop.
+    Follow until stopped.
 
-    Args:
-        follower: Of the store.
-        poll_s: The pause between two looks.
-        stopping: Set to stop.
-        tell: Called with each new status; its `OSError` is ignored.
+    `poll_s`: the pause between two looks; `tell`: called with each new status; its `OSError` is
+    ignored.
     """
     async with asyncio.TaskGroup() as group:
         looking = group.create_task(_keep_looking(follower, poll_s, stopping))

@@ -29,12 +29,7 @@ async def note_use(
     """
     Record that a credential was used, in a transaction of its own, if that is due.
 
-    Args:
-        ledger: Where to write.
-        table: With a column `used_at_s`.
-        is_row: Which row of it.
-        used_at_s: As the row said; `None`: never used.
-        now_s: The time of the use.
+    `table` has a column `used_at_s`; `used_at_s` is as the row `is_row` said; `None`: never used.
     """
     if used_at_s is not None and now_s - used_at_s < NOTED_EVERY_S:
         return

@@ -55,13 +55,8 @@ async def add_staff(
     """
     Add a member of staff, whose second factor is drawn at the first login.
 
-    Args:
-        conn: A transaction.
-        username: In any case.
-        roles: Any of `STAFF_ROLES`.
-        password_hash: Of argon2.
-        account: That a privacy desk acts for; `None`: the deployment.
-        now_s: Unix time.
+    `conn` is a transaction; `username` is in any case; `roles` are of `STAFF_ROLES`; `account`:
+    that a privacy desk acts for; `None`: the deployment.
 
     Raises:
         Duplicate: Staff or a user has this name.

@@ -198,9 +198,8 @@ async def begin_session(
     conn: AsyncConnection, user: User, *, now_s: float, expires_at_s: float
 ) -> Session:
     """
-    Begin a session of a user who is authenticated; delete the user's expired sessions.
-
-    It ends at `expires_at_s` unless refreshed.
+    Begin an authenticated user's session, and delete expired ones; it ends at `expires_at_s` unless
+    refreshed.
     """
     await conn.execute(
         delete(_sessions).where(

@@ -48,7 +48,7 @@ class Backlog:
         self._scrub_left_s.set(scrub_within_s)
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Look every few seconds until told to stop."""
+        """Look every few seconds until stopped."""
         while not stopping.is_set():
             with suppress(*LEDGER_FAILURES):  # readiness reports these
                 await self.look()

@@ -44,13 +44,8 @@ class Carrying:
         every_s: float,
     ) -> None:
         """
-        Args:
-            tools: Ledger and blobs.
-            metrics: Shows the running jobs.
-            jobs_at_once: The number of places.
-            claim: Claims a partner's oldest job.
-            carry: Runs a claimed job to its end, as `Loader.run_one` does.
-            every_s: The pause between looks for jobs.
+        `jobs_at_once`: the number of places; `claim` claims a partner's oldest job; `carry` runs a
+        claimed job to its end, as `Loader.run_one` does.
         """
         self._tools = tools
         self._metrics = metrics
@@ -64,9 +59,8 @@ class Carrying:
         """
         Start jobs until told to stop; then wait for the running ones.
 
-        Args:
-            is_ready: Set while the store accepts writes.
-            stopping: Set to stop; jobs stop at their next checkpoint.
+        `is_ready`: set while the store accepts writes; `stopping`: jobs stop at their next
+        checkpoint.
         """
         async with asyncio.TaskGroup() as group:
             group.create_task(self._wake_at(stopping))

@@ -37,11 +37,8 @@ class CatchUp:
 
     def __init__(self, tools: Tools, expected_ids: int, metrics: Metrics, every_s: float) -> None:
         """
-        Args:
-            tools: Ledger, store and time.
-            expected_ids: Persons that a new store is laid out for.
-            metrics: Shows the state of the store.
-            every_s: The pause between two rounds.
+        `expected_ids`: persons that a new store is laid out for; `every_s`: the pause between two
+        rounds.
         """
         self._tools = tools
         self._expected_ids = expected_ids
@@ -80,9 +77,7 @@ class CatchUp:
         """
         Catch up now and after each pause, until told to stop.
 
-        Args:
-            is_ready: Set while the store is up to the ledger, and at the end.
-            stopping: Set to stop.
+        `is_ready`: set while the store is up to the ledger, and at the end.
         """
         away = why = ""
         while not stopping.is_set():

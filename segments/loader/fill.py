@@ -51,7 +51,7 @@ class Fill:
         self._expected = ExpectedMemberships(tools.ledger)
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Look every minute until told to stop."""
+        """Look every minute until stopped."""
         while not stopping.is_set():
             # The loop that catches up reports these.
             with suppress(RedisError, StoreUnusable, *LEDGER_FAILURES):

@@ -36,13 +36,10 @@ async def keep_house(
     tools: Tools, abandoned_after_s: float, is_ready: asyncio.Event, stopping: asyncio.Event
 ) -> None:
     """
-    Do the due work until told to stop.
+    Do the due work until stopped.
 
-    Args:
-        tools: Ledger, store, blobs and time.
-        abandoned_after_s: The age at which an unfinished upload is deleted.
-        is_ready: Set while the store accepts writes.
-        stopping: Set to stop.
+    `abandoned_after_s`: the age at which an unfinished upload is deleted; `is_ready`: set while the
+    store accepts writes.
     """
 
     def stop_if_told(_: Swept | None = None) -> None:
@@ -81,15 +78,12 @@ async def scrub_in_time(
     tools: Tools, within_s: float, refused_file_s: float, stopping: asyncio.Event
 ) -> None:
     """
-    Scrub files in time, originals and strays once an hour, until told to stop.
+    Scrub files in time, originals and strays once an hour, until stopped.
 
     Works without the store.
 
-    Args:
-        tools: Ledger, blobs and time.
-        within_s: Limit to remove an ERASURE's ids from files.
-        refused_file_s: For which a file refused for its metadata is kept.
-        stopping: Set to stop.
+    `within_s`: limit to remove an ERASURE's ids; `refused_file_s`: for which a refused file is
+    kept.
     """
     scrubber = Scrubber(
         tools.ledger, tools.blobs, tools.spool_dir, tools.now_s, tools.reserve_bytes

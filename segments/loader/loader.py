@@ -99,7 +99,7 @@ class Loader:
         self._keeping_up = CatchUp(self._tools, options.expected_ids, self._metrics, EVERY_S)
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Catch up and run jobs until told to stop."""
+        """Catch up and run jobs until stopped."""
         is_ready, options = asyncio.Event(), self._options
         async with asyncio.TaskGroup() as group:
             group.create_task(self._keeping_up.run(is_ready, stopping))
@@ -148,13 +148,7 @@ class Loader:
         return self._keeping_up.reasons()
 
     async def catch_up(self) -> None:
-        """
-        Bring the store up to the ledger once.
-
-        Raises:
-            segments.store.reader.StoreUnusable: We may not write to the store.
-            redis.exceptions.RedisError: The store can't be reached.
-        """
+        """See `CatchUp.catch_up`."""
         await self._keeping_up.catch_up()
 
     async def claim(self, partner_id: int | None = None) -> Job | None:
@@ -206,12 +200,6 @@ class Loader:
     ) -> Job:
         """
         Run a claimed job to its end or, when told to stop, to its next checkpoint.
-
-        Args:
-            job: As claimed.
-            stopping: Set to stop.
-            show: Called with each state, for display.
-            carry: Runs the job.
 
         Returns:
             The job as saved: done, failed, held, or queued if stopped.

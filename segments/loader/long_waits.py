@@ -30,7 +30,7 @@ Carry = Callable[[Job, asyncio.Event], Awaitable[Job]]
 
 
 async def keep_waiting_as_ids(tools: Tools, carry: Carry, stopping: asyncio.Event) -> None:
-    """Look every hour until told to stop."""
+    """Look every hour until stopped."""
     while not stopping.is_set():
         try:
             await look_once(tools, carry, stopping)

@@ -53,14 +53,7 @@ class FloodAlarm:
         factor: float,
         ids_per_minute: int,
     ) -> None:
-        """
-        Args:
-            ledger: Holds the opt-outs.
-            show: Receives the rates.
-            now_s: The clock.
-            factor: A flood exceeds the usual rate this many times.
-            ids_per_minute: A flood exceeds this rate, too.
-        """
+        """A flood exceeds `ids_per_minute`, and the usual rate `factor` times."""
         self._factor = factor
         self._ids_per_minute = ids_per_minute
         self._ledger = ledger
@@ -71,7 +64,7 @@ class FloodAlarm:
         self._logged_at_s = -inf
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Look every few seconds until told to stop."""
+        """Look every few seconds until stopped."""
         while not stopping.is_set():
             with suppress(*LEDGER_FAILURES):  # the loader reports these
                 await self.look()

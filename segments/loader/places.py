@@ -10,7 +10,7 @@ A loader's order of waiting jobs: no partner's files delay another's.
     suspects        of the jobs under which several loaders have died, only one runs at a time,
                     so that no other is blamed for the file that kills its loader
 
-Places bound memory: see `LoaderOptions.jobs_at_once`.
+Places bound memory: see `SEGMENTS_LOADER_JOBS`.
 """
 
 from collections.abc import Iterable, Iterator
@@ -36,10 +36,7 @@ class Places:
     """One loader's running jobs, and the order of the waiting ones."""
 
     def __init__(self, jobs_at_once: int) -> None:
-        """
-        Args:
-            jobs_at_once: The number of places, at least two.
-        """
+        """`jobs_at_once`: at least two."""
         self._places = jobs_at_once
         self._at_work: dict[int, Job] = {}
         self._serial = count(1)

@@ -32,7 +32,7 @@ class QuotaUse:
         )
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Look every minute until told to stop."""
+        """Look every minute until stopped."""
         while not stopping.is_set():
             with suppress(*LEDGER_FAILURES):  # readiness reports these
                 await self.look()

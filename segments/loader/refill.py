@@ -38,13 +38,10 @@ async def refill_when_empty(
     tools: Tools, expected_ids: int, stopping: asyncio.Event, *, settle_s: float | None = None
 ) -> None:
     """
-    Rebuild the store whenever it came back empty, until told to stop.
+    Rebuild the store whenever it came back empty, until stopped.
 
-    Args:
-        tools: The tools of jobs.
-        expected_ids: Persons that the store is laid out for.
-        stopping: Set to stop; a broken-off rebuild begins again later.
-        settle_s: See `segments.upkeep.rebuild.rebuild`.
+    `expected_ids`: persons that the store is laid out for; `stopping`: a broken-off rebuild begins
+    again later; `settle_s`: see `segments.upkeep.rebuild.rebuild`.
     """
     while not stopping.is_set():
         try:

@@ -184,7 +184,7 @@ async def _page(visit: Visit) -> web.Response:
 
 
 async def secret_of(visit: Visit) -> bytes:
-    """Return the secret by which a partner's numbers are rounded."""
+    """Return the secret that rounds a partner's numbers."""
     kept = visit.console.kept
     if _SECRET not in kept:
         async with visit.console.services.ledger.begin() as conn:

@@ -1,9 +1,8 @@
 """
 Deliveries: what became of a file, and what to do.
 
-Partners see those of their account, operators all of them; both by the same templates. A partner
-reads of a file what the file alone decides (`segments.model.partner_numbers`), and of a held one
-not what the brake found: that counts members.
+Partners see those of their account, operators all. A partner reads only what the file alone decides
+(`segments.model.partner_numbers`), of a held file not what the brake found: that counts members.
 """
 
 from collections.abc import Sequence

@@ -114,7 +114,7 @@ async def status(visit: Visit) -> web.Response:
 
 
 async def _job(visit: Visit, file: str) -> Job:
-    """Return the delivery of the URL, with a row of the trail for one of its files."""
+    """Return the delivery of the URL, and note the download in the trail."""
     async with visit.console.services.ledger.begin() as conn:
         job = await job_of(visit, conn)
         if file == "status" and not is_described(job):

@@ -163,7 +163,7 @@ async def _begin(visit: Visit, person: User | Staff, proof: Proof, after: str) -
 async def _pending(
     visit: Visit,
 ) -> tuple[Staff | None, console_sessions.ConsoleSession | None]:
-    """Return the member whose password was right, and the session that waits for the code."""
+    """Return the member who gave the right password, and the session that waits for the code."""
     token = visit.console.cookie.read(visit.request)
     if token is None:
         return None, None

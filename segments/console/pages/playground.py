@@ -199,7 +199,7 @@ def _row(finding: Finding, names: Names) -> Row:
 
 
 def _outside_catalog(audience: Audience | None, names: Names) -> tuple[str, str]:
-    """Return the partner of an audience that the catalog lacks, and why it lacks it."""
+    """Return the partner of an audience, and why the catalog lacks it."""
     if audience is None:
         return "", "an audience that the ledger does not know"
     partner = names.accounts.get(audience.partner_id)

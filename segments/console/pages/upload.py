@@ -1,9 +1,9 @@
 """
 Uploads: a form with a file, streamed into the blobs, from this page's own origin.
 
-Without a script the browser sends the form itself; the script sends the same form for each file,
-and shows its progress. Either way the bytes go through the console, so a bucket needs no CORS rule.
-A delivery exists once its last byte is kept; a broken upload leaves nothing.
+A script sends the form for each file, and shows its progress. The bytes go through the console, so
+a bucket needs no CORS rule. A delivery exists once its last byte is kept; a broken upload leaves
+nothing.
 """
 
 import asyncio

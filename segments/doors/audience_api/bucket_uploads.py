@@ -34,7 +34,7 @@ LATE_S = 3600.0
 
 
 async def watch(services: Services, max_bytes: int, stopping: asyncio.Event) -> None:
-    """Look for files until told to stop; retry while the bucket is away."""
+    """Look for files until stopped; retry while the bucket is away."""
     was_well = True
     look_at_all_s = 0.0
     while not stopping.is_set():

@@ -9,9 +9,6 @@ digitalAudience's Audience API, except its insights: see `audience_view`.
 
 Data comes by the delivery doors, under the audience's id. A deleted audience leaves bids, ledger
 and blobs before the answer, and the store in the loader's next sweep, which the deletion triggers.
-
-The document has lost where `DELETE` takes the id: `?audienceId=`, `?id=` and a JSON
-body of either are accepted.
 """
 
 from contextlib import suppress

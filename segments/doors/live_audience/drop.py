@@ -71,11 +71,7 @@ class Drop:
         metrics: DeliveryMetrics | None = None,
         is_refused: Callable[[], bool] = lambda: False,
     ) -> None:
-        """
-        Prepare; `run` starts to watch.
-
-        `is_refused`: intake is suspended; files then stay in place.
-        """
+        """`is_refused`: intake is suspended; files stay in place."""
         self._metrics = metrics or DeliveryMetrics(CollectorRegistry())
         self._options = options
         self._ledger = ledger
@@ -89,7 +85,7 @@ class Drop:
         self._number_to_found: dict[int, str] = {}
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Watch until told to stop; wait while another process watches the folder."""
+        """Watch until stopped; wait while another process watches the folder."""
         async with folder_lock(self._folders.path, stopping) as is_ours:
             if not is_ours:
                 return

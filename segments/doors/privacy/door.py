@@ -7,9 +7,8 @@ LiveIntent's Privacy Management API: data subject requests.
     GET  /data-subject-report/{transactionId}       a signed URL -> 303 to the report
     POST /search/data-subject-requests              requests by e-mail hashes
 
-A report's signed URL is permission enough, so a browser can open it. All else needs a
-bearer token, and personal data an internal token. For the deprecated endpoints with JWTs, see
-`legacy_door`.
+A report's signed URL is permission enough. All else needs a bearer token, personal data an internal
+token. Deprecated endpoints with JWTs: see `legacy_door`.
 """
 
 import re

@@ -61,12 +61,7 @@ class Reports:
     """Makes, serves and deletes reports."""
 
     def __init__(self, services: Services, options: PrivacyOptions, key: SigningKey) -> None:
-        """
-        Args:
-            services: Ledger, store, blobs and clock.
-            options: How long reports and their URLs are valid.
-            key: Signs report URLs.
-        """
+        """`key` signs report URLs."""
         self._services = services
         self._options = options
         self._key = key
@@ -79,7 +74,7 @@ class Reports:
         self._woken.set()
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Make and delete due reports until told to stop."""
+        """Make and delete due reports until stopped."""
         was_well = True
         stopped = asyncio.create_task(stopping.wait())
         try:

@@ -11,8 +11,7 @@ The framework of REST doors: operations, whose signatures declare their input.
 
 Parameters are filled by name: `path`, `query` and `body` are pydantic models; `caller`
 requires authentication by one of the door's schemes; `request` is aiohttp's, for streams. Call
-and OpenAPI document are made from the same signature, so the document can't promise more than the
-code does.
+and OpenAPI document come from the same signature, so they can't differ.
 """
 
 import inspect

@@ -62,11 +62,8 @@ class Guesses:
         """
         Check a password; `settle` must follow a proof, in the login's transaction.
 
-        Args:
-            username: In lower case.
-            password: As given.
-            source: The address, from `Services.source_of`.
-            password_hash: `None` for nobody: takes as long, and fails.
+        `username` is in lower case, `source` from `Services.source_of`; `password_hash`: `None` for
+        no user: takes as long, and fails.
 
         Raises:
             Problem: 429: too many failures, or too many logins at once.
@@ -117,11 +114,8 @@ class Logins:
         """
         Begin a session, after a check of the password.
 
-        Args:
-            username: In any case.
-            password: As given.
-            source: The address, from `Services.source_of`.
-            for_s: Lifetime of the session unless refreshed.
+        `username` is in any case, `source` from `Services.source_of`; `for_s`: lifetime of the
+        session unless refreshed.
 
         Raises:
             NotAuthenticated: No user of that name has that password.

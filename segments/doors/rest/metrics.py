@@ -11,9 +11,8 @@ Prometheus metrics of the REST process: operations of each door, by result.
     segments_opt_outs_waiting, segments_opt_outs_oldest_seconds
                                                             see waiting_opt_outs.py
 
-A failed login is `refusals{operation="login",reason="not_authenticated"}`; refused without a
-check, `reason="throttled"`. A stored upload is `requests{operation="upload",status="2xx"}`,
-a broken or refused upload 4xx.
+A failed login is `refusals{operation="login",reason="not_authenticated"}`; without a check,
+`throttled`. A stored upload is `requests{operation="upload",status="2xx"}`.
 
 Labels are names in our code, never of a user, partner, audience, file, path or address. Outside all
 doors (unknown paths, `/openapi.json`, health), door and operation are `none`.

@@ -68,9 +68,7 @@ class Passwords:
         """
         Check a password against a hash; call it during a turn.
 
-        Args:
-            password_hash: `None` for an unknown user: takes as long, and fails.
-            password: As given.
+        `password_hash` is `None` for an unknown user: takes as long, and fails.
         """
         return await asyncio.to_thread(self._check, password_hash, password.encode())
 

@@ -252,7 +252,7 @@ class Session(asyncssh.SFTPServer):
         return "partner"
 
     def format_group(self, gid: int | None) -> str:
-        """Return the same group for every file, no group of this machine."""
+        """See `format_user`."""
         return "partner"
 
     # -- removal and renaming ----------------------------------------------------
@@ -308,7 +308,7 @@ class Session(asyncssh.SFTPServer):
         raise SFTPOpUnsupported("not told")
 
     def fstatvfs(self, file_obj: object) -> os.statvfs_result:
-        """Refuse: the size of our disk is confidential."""
+        """See `statvfs`."""
         raise SFTPOpUnsupported("not told")
 
 

@@ -359,7 +359,7 @@ async def count_ids(conn: AsyncConnection, from_s: float, until_s: float) -> int
 
 
 async def _requests_of(conn: AsyncConnection, seqs: Sequence[int]) -> list[Request]:
-    """Return requests by their numbers, oldest first."""
+    """Return requests, oldest first."""
     if not seqs:
         return []
     seq_to_ids: dict[int, list[Id]] = {seq: [] for seq in seqs}

@@ -75,7 +75,6 @@ recipients = Table(
 recipient_tokens = Table(
     "recipient_tokens",
     metadata,
-    # Bearer tokens of bid requests, as SHA-256 only.
     Column("id", RowId, primary_key=True),
     Column("recipient_id", ForeignKey("recipients.id"), nullable=False),
     Column("token_sha256", LargeBinary(32), nullable=False, unique=True),

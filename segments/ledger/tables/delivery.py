@@ -57,7 +57,7 @@ deliveries = Table(
 callbacks = Table(
     "callbacks",
     metadata,
-    # Statuses to POST; a row is deleted once delivered or given up.
+    # A row is deleted once delivered or given up.
     Column("id", RowId, primary_key=True),
     Column("transaction_id", String(32)),  # a later status replaces an earlier status
     Column("url", String(2048), nullable=False),
@@ -71,7 +71,6 @@ callbacks = Table(
 secrets = Table(
     "secrets",
     metadata,
-    # The keys of our own signatures: generated once, shared by all replicas.
     Column("name", String(64), primary_key=True),
     Column("value", LargeBinary(64), nullable=False),
     Column("created_at_s", BigInteger, nullable=False),
@@ -112,7 +111,7 @@ sessions = Table(
 throttles = Table(
     "throttles",
     metadata,
-    # Counters shared by all processes, and the addresses of users' logins.
+    # See `segments.ledger.throttles`.
     Column("kind", String(32), primary_key=True),
     Column("name_sha256", LargeBinary(32), primary_key=True),
     Column("until_ms", BigInteger, nullable=False, index=True),  # when the bucket is empty
@@ -121,7 +120,7 @@ throttles = Table(
 external_ids = Table(
     "external_ids",
     metadata,
-    # An owner's optional id of an audience in other systems, unique for the owner.
+    # Of the audience in other systems, unique for the owner.
     Column("owner_id", ForeignKey("accounts.id"), primary_key=True),
     Column("external_id", String(256), primary_key=True),
     Column("audience_id", ForeignKey("audiences.id"), nullable=False),
@@ -131,7 +130,6 @@ external_ids = Table(
 uploads = Table(
     "uploads",
     metadata,
-    # Upload URLs, each for a single file.
     Column("id", RowId, primary_key=True),
     Column("request_id", String(32), nullable=False, unique=True),
     Column("key", String(32), nullable=False, unique=True),  # unguessable; in the URL's path

@@ -55,7 +55,6 @@ org_credentials = Table(
 base_connections = Table(
     "base_connections",
     metadata,
-    # Customers' directories and buckets, from which runs read files.
     Column("id", RowId, primary_key=True),
     Column("public_id", String(36), nullable=False, unique=True),  # `baseConnectionId`
     Column("sandbox_id", ForeignKey("org_sandboxes.id"), nullable=False),
@@ -115,7 +114,6 @@ external_audiences = Table(
 external_runs = Table(
     "external_runs",
     metadata,
-    # An ingestion of an external audience; its progress is its job's.
     Column("id", RowId, primary_key=True),
     Column("public_id", String(36), nullable=False, unique=True),  # `runId`
     Column("external_audience_id", ForeignKey("external_audiences.id"), nullable=False),
@@ -136,7 +134,6 @@ external_runs = Table(
 external_run_files = Table(
     "external_run_files",
     metadata,
-    # A run's files, in order.
     Column("run_id", ForeignKey("external_runs.id"), primary_key=True),
     Column("number", Integer, primary_key=True),
     Column("path", String(1024), nullable=False),  # relative to the connection
@@ -148,7 +145,7 @@ external_run_files = Table(
 idempotency_keys = Table(
     "idempotency_keys",
     metadata,
-    # Answers to requests with an `Idempotency-Key`; kept for a day.
+    # See `segments.ledger.idempotency_keys`.
     Column("scope", String(128), primary_key=True),  # the caller and the call
     Column("key", String(255), primary_key=True),
     Column("request_sha256", LargeBinary(32), nullable=False),

@@ -22,7 +22,6 @@ from segments.ledger.tables.base import RowId, metadata
 privacy_tokens = Table(
     "privacy_tokens",
     metadata,
-    # Bearer tokens of the Privacy API, as SHA-256 only.
     Column("id", RowId, primary_key=True),  # `userId` in answers
     Column("token_sha256", LargeBinary(32), nullable=False, unique=True),
     Column("account_id", ForeignKey("accounts.id")),  # that it acts for; null: global

@@ -15,7 +15,7 @@ Command = tuple[bytes, ...]
 
 
 class _Connection(Protocol):
-    """redis-py's, as far as it is needed here."""
+    """As much of redis-py's as is needed here."""
 
     retry: Retry
 

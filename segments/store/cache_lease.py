@@ -4,26 +4,22 @@ Before a writer acknowledges: the wait for near caches.
 The store notifies a bid worker when the bucket of a kept record changes, perhaps after the writer
 has its reply on another connection. So a near cache is used only under a *lease*:
 
-    t      the worker sends any question to the store; the store replies in order, so with the
-           reply the worker knows of every write before t
+    t      a worker's question to the store; replies come in order, and show every write before t
     s      the worker answers from its near cache only while s < t + lease
+    w      a writer's change is executed; acknowledged at w + lease or later
 
-and a writer, whose change was executed at w, acknowledges no earlier than w + lease. A later bid is
-answered from the near cache at s >= w + lease, so under a t > s - lease >= w: the worker has seen
-the change. Only durations by one machine's clock are compared.
+A later bid is answered from the near cache at s >= w + lease, so under a t > s - lease >= w: the
+worker has seen the change. Only durations by one machine's clock are compared.
 
-`seg:1:caching` says whether any worker caches, and the length of the lease. A worker sets the key
-(`register_command`) before it starts caching, renews it every `REGISTER_EVERY_S`, and stops caching
-`REGISTERED_S` after the last confirmed renewal. A writer reads the key after its write. If the key
-is absent, later workers register after this write, and trust only replies to questions sent after
-that. In a Cluster nothing is cached: a link's replies prove nothing about writes to another server
-that has the slot by now.
+`seg:1:caching` holds the lease's length while any worker caches. A worker sets the key before it
+caches, renews it every `REGISTER_EVERY_S`, and stops caching `REGISTERED_S` after the last
+confirmed renewal. A writer reads the key after its write. If the key is absent, later workers
+register after this write, and trust only replies to later questions. In a Cluster nothing is
+cached: a link's replies prove nothing about writes to another server that has the slot by now.
 
-The key has no TTL, because `volatile-` eviction policies delete keys with one. By the server's time
-in its value, it is void after `VOID_AFTER_S`: long, because clocks may be set, and a stale key
-costs writers only milliseconds a request. The longest lease stands while renewed.
-
-An emptied store forgets registrations, so `outlived` waits before it is laid out anew.
+`volatile-` eviction policies delete keys with a TTL, so the key has none. By the server's time in
+its value, it is void after `VOID_AFTER_S`: long, because clocks may be set, and a stale key costs
+writers only milliseconds a request. The longest lease stands while renewed.
 """
 
 import asyncio
@@ -86,9 +82,7 @@ async def lease_ms(redis: "Redis", key: bytes = keys.CACHING) -> int:
 
 async def wait_out_leases(redis: "Redis") -> None:
     """
-    Wait until every bid sees the writes made before this call.
-
-    To be called between the last write and the acknowledgement.
+    Wait until every bid sees the writes made so far; acknowledge only then.
 
     Raises:
         redis.exceptions.RedisError: The lease is unknown; nothing may be acknowledged.
@@ -102,9 +96,9 @@ async def wait_out_leases(redis: "Redis") -> None:
 
 async def outlived(redis: "Redis") -> None:
     """
-    Wait until no near cache answers with an emptied store's data.
+    Wait until no near cache answers with an emptied store's data, before a new layout.
 
-    Returns at once while no worker caches; does not count connections that the emptying closed.
+    Does not count connections that the emptying closed.
     """
     if await tell_clients(redis):
         await until(time.monotonic() + MAX_LEASE_MS / MS_PER_S)

@@ -1,15 +1,13 @@
 """
 Before a writer acknowledges: the wait for workers' copies of the catalog.
 
-A worker's copy is used only under a *lease*, like its near cache (`segments.store.cache_lease` has
-the argument):
+A worker's copy is used only under a *lease*, like its near cache (`segments.store.cache_lease`):
 
     t    the worker asks for the store's version, and already has it
     s    the worker answers a bid that begins then from its copy only while s < t + lease
     w    a catalog that shows less is published; acknowledged at w + lease or later
 
-So later bids use a version checked after w. Only durations by one machine's monotonic clock are
-compared.
+So later bids use a version checked after w.
 
 Every writer waits `DEFAULT_LEASE_MS` at least: up to that, workers need neither registration nor
 write permission. A longer lease is registered in `seg:1:{catalog}:lease` (`register_command`),

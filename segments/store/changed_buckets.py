@@ -9,22 +9,21 @@ Which buckets have changed since a publication was last made: a bit for each, se
     seg:1:changes:<name>:notes     which publisher, and its notes
 
 Scripts that change a record set its bucket's bit (`lua/record.lua`), and RESTORE is marked in the
-same transaction: no bucket changes without a mark. `seg:1:changes` exists while there is a
-publication; otherwise writers only check that.
+same transaction. `seg:1:changes` exists while there is a publication; otherwise writers only check
+that.
 
 After a failure, bits in hand are taken again. A store emptied or made anew has lost these keys:
-`take` reports that, and everything must be published. A superfluous bit only republishes a bucket.
+`take` reports that, and everything must be published.
 
-**A publisher goes on where another was stopped or killed**: before `LATEST` names a state, its
-publisher leaves a note under the state's number. `resume` returns the notes of all states that
-`LATEST` can name; older ones are dropped only after that.
+**A publisher goes on where another was killed**: before `LATEST` names a state, its publisher
+leaves a note under the state's number. `resume` returns the notes of all states that `LATEST` can
+name; older ones are dropped only after that.
 
 **One publisher at a time.** The last that began or resumed owns the publication. Calls of an
 earlier one are refused, as it would take bits that the owner lacks.
 
-Bits rather than sets: a MiB for 10^9 persons, merged by BITOP at gigabytes a second, taken without
-iteration. In a Cluster a script can only use keys of its bucket's slot, so nothing is marked or
-published.
+Bits rather than sets: a MiB for 10^9 persons, merged by BITOP at gigabytes a second. In a Cluster a
+script can only use keys of its bucket's slot, so nothing is marked or published.
 """
 
 import re
@@ -143,7 +142,7 @@ if left == 0 then redis.call('DEL', KEYS[2]) end
 
 
 class Publication(NamedTuple):
-    """A publication, as noted by its publisher."""
+    """A publication, by its publisher's note."""
 
     place: str
     """For people."""
@@ -166,7 +165,7 @@ class ChangedBuckets:
 
     Args:
         redis: The store.
-        name: Of the publication; one a place.
+        name: One a place.
         place: For people.
 
     Raises:
@@ -205,8 +204,7 @@ class ChangedBuckets:
         Own the publication as an earlier publisher left it.
 
         Returns:
-            State -> its note. All changes since any of these states are marked or in hand. `None`:
-            nothing was marked, or marks were lost.
+            State -> its note, with all changes since marked or in hand; `None`: marks were lost.
         """
         found = await self._run(_RESUME, _last(meta), int(now_s), self._place)
         if found is None:
@@ -219,8 +217,8 @@ class ChangedBuckets:
         Take the changed buckets, those in hand included; ascending.
 
         Returns:
-            Buckets that may have changed; `None`: unknown, as in `resume`. Then `begin`, and
-            publish everything.
+            Buckets that may have changed; `None`: marks were lost. Then `begin`, and publish
+            everything.
 
         Raises:
             OtherPublisher: See there.
@@ -257,7 +255,7 @@ class ChangedBuckets:
         await self._run(_DONE, 0, 0, state, f"{made_at_s:.3f}", int(all_taken))
 
     async def end(self) -> None:
-        """Stop marking, except for other publications."""
+        """End the publication."""
         await _forget(self._redis, self._name, 0)
 
     async def _run(self, script: str, *arguments: bytes | str | float) -> Any:
@@ -299,7 +297,7 @@ async def forget_abandoned(redis: Redis, now_s: float) -> None:
 
 
 async def forget_all(redis: Redis) -> None:
-    """Drop the bits of all publicationsof a store that is made anew."""
+    """Drop the bits of all publications of a store that is made anew."""
     if notes_changes(redis):
         await _forget(redis, "", 1 << 62)
 

@@ -7,9 +7,8 @@ The embedded store: a Valkey server of ours, without installation.
     data_dir/store/...           the append-only file, and the server's log
 
 Changes are in the append-only file before the server answers, so a kill loses nothing. A power cut
-may lose a second or two, `seg:1:meta` included, and the ledger brings the opt-outs again.
-
-The lock is the server's: free exactly when the server has ended, even if we are killed first.
+may lose a second or two, `seg:1:meta` included; the ledger brings the opt-outs again. The lock is
+free exactly when the server has ended, even if we are killed first.
 """
 
 import asyncio
@@ -132,7 +131,7 @@ class EmbeddedStore:
     @asynccontextmanager
     async def shared(self) -> AsyncIterator[None]:
         """
-        Use the server that runs on the directory, or run one for the duration.
+        Use the directory's running server, or run one for the duration.
 
         Raises:
             StoreUnusable: As `start`.
@@ -152,7 +151,7 @@ class EmbeddedStore:
             os.close(users)
 
     async def wait(self) -> int:
-        """Await the server's end; return the exit status, negative for a signal."""
+        """Await the server's end; return its exit status."""
         assert self._process is not None, "started before it is waited for"
         return await self._process.wait()
 
@@ -240,10 +239,9 @@ class EmbeddedStore:
 @asynccontextmanager
 async def opened(redis_url: str | None, data_dir: Path) -> AsyncIterator[Redis]:
     """
-    Connect a running command to the store.
+    Connect a running command to the configured store, or to the embedded store's server.
 
-    First the configured store; then the embedded store's running server; then a server of this
-    command, which at its end waits for other users.
+    If no server runs, the command runs one, which at its end waits for other users.
 
     Args:
         redis_url: `None`: the embedded store.

@@ -1,8 +1,7 @@
 """
 A store's error in safe words: code, refused command, cure.
 
-Errors quote what was sent, ids and all, and redis-py adds the whole command. So we show only the
-code (`NOPERM`), the command's name, and our advice.
+Errors quote what was sent, ids and all, and redis-py adds the whole command.
 """
 
 import re
@@ -84,7 +83,7 @@ def note_command(error: RedisError, command: object, node: str = "") -> None:
 
 
 def node_of(error: BaseException) -> str:
-    """Return the host and port noted on an error; empty: none."""
+    """Return the host and port noted on an error, if any."""
     return str(getattr(error, _NODE, ""))
 
 

@@ -5,17 +5,15 @@ How a worker knows that opt-outs still reach the store: a number that loaders ra
     worker   if the number has not changed within RTB_OPT_OUTS_MAX_AGE_S: enriches no bid
 
 Acknowledged opt-outs are in force (`segments.projection.in_force`). One not yet acknowledged,
-because the store takes no writes, is ignored for that long at most: a loader that can't write, or
-has not applied everything, does not raise the number. Unreadable records don't count: their bids
-are not enriched.
+because the store takes no writes, is ignored for that long at most. Unreadable records don't count:
+their bids are not enriched.
 
 Only a change counts, by the worker's monotonic clock. At a new run of a server the worker waits for
-the first change, because the number may be as old as the run's data. The number rises far more
-often than the tightest setting (`MIN_MAX_AGE_S`, six times that) needs, so that new workers start
-at once and replacing a loader goes unnoticed.
+the first change, because the number may be as old as the run's data. The number rises six times as
+often as the tightest setting (`MIN_MAX_AGE_S`) needs, so new workers start at once and replacing a
+loader goes unnoticed.
 
-In a Cluster each master has a number under a key of its slots: an unwritable master goes stale by
-itself. Replicas replicate it.
+In a Cluster each master has a number under a key of its slots: an unwritable master goes stale.
 """
 
 import asyncio

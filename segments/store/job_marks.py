@@ -5,22 +5,19 @@ The store's own account of how far each job is in it.
                   since         ->  unix time; every job that was done later has its mark here
 
 A store may fall back to an earlier state: by a second or two in a power cut (the append-only file
-is synced once a second), by the replica's lag in a failover, by more from a backup. That state is
-consistent, as a server keeps writes in order. The ledger still counts lost parts as written. So
-each job marks the store after its writes: where a mark is missing, the writes before it may be,
-too, and are repeated.
+is synced once a second), by the replica's lag in a failover, by more from a backup. The ledger
+still counts lost parts as written. So each job marks the store after its writes, which a server
+keeps in order: where a mark is missing, the writes before it may be, too, and are repeated.
 
-A mark costs a round trip at a job's start and each checkpoint: 0.5 ms (measured, on two busy
-cores). WAITAOF instead waits for the next sync, 74 ms on average on Valkey 9.1, for every
-checkpoint and every few hashes of the realtime door; Redis 7.0 lacks it; and it detects no failover
-or restored backup.
+A mark costs 0.5 ms at a job's start and each checkpoint (measured, on two busy cores). WAITAOF
+waits for the next sync, 74 ms on average on Valkey 9.1; Redis 7.0 lacks it; and it detects no
+failover or restored backup.
 
 A mark replaces only its predecessor, so a fallback during a job is noticed at the next checkpoint.
 
 In a Cluster each node falls back on its own, and a mark says nothing about other nodes' writes. So
-at a master's unknown run (a restart or promotion) `meet` drops all marks. The jobs of the last ten
-minutes are repeated, and running jobs restart at the next checkpoint: more than was lost, without
-knowing the loss.
+at a master's unknown run (a restart or promotion) `meet` drops all marks: jobs of the last ten
+minutes are repeated, and running jobs restart at the next checkpoint.
 
     runs          ->  the runs of all masters (see masters.py) under which the marks hold
 
@@ -69,9 +66,9 @@ class Mark:
 
     async def parts(self) -> int:
         """
-        Return how many parts of the job the store has, by its own account.
+        Return how many parts the store has of an unfinished job, by its own account.
 
-        Also 0 for an unknown job, which gets its mark now, and for a job that is done.
+        An unknown job gets its mark now.
         """
         held: bytes | None = await self._redis.hget(keys.JOBS.decode(), str(self._job_id))  # type: ignore[assignment] # no text: `decode_responses` is off
         self._held = held or b""
@@ -81,7 +78,7 @@ class Mark:
 
     @property
     def is_done(self) -> bool:
-        """Whether the mark last said `done`."""
+        """Whether the mark was last `done`."""
         return self._held == DONE
 
     async def move(self, parts: int) -> None:
@@ -117,7 +114,7 @@ async def begin(redis: Redis, now_s: float) -> None:
 
 
 async def since(redis: Redis) -> float | None:
-    """Return since when the store keeps marks; `None`: it keeps none."""
+    """Return since when the store keeps marks, if at all."""
     found = await redis.hget(keys.JOBS.decode(), _SINCE.decode())
     return None if found is None else float(found)
 
@@ -128,7 +125,7 @@ async def reach_back(redis: Redis, now_s: float) -> None:
 
 
 async def missing(redis: Redis, job_ids: Iterable[int]) -> list[int]:
-    """Return those of some jobs that the store does not know as done."""
+    """Return the jobs that the store does not know as done."""
     wanted = list(job_ids)
     found: list[int] = []
     for at in range(0, len(wanted), _READ_AT_ONCE):
@@ -148,7 +145,7 @@ async def forget(redis: Redis, job_ids: Iterable[int], before_s: float) -> None:
     """
     Drop the marks of all jobs that ended before a moment; `job_ids` must list them all.
 
-    The same script stores the moment: both or neither survive a fallback.
+    One script stores the moment, too: both or neither survive a fallback.
     """
     await redis.eval(_FORGET, 1, keys.JOBS, repr(before_s), *job_ids)
 
@@ -163,8 +160,7 @@ async def meet(redis: Redis, found: Runs, now_s: float) -> None:
     """
     Drop all marks of a Cluster if a node may have fallen back.
 
-    `missing` then reports the jobs of `FALLS_BACK_S`. New masters without slots are only added to
-    the known runs.
+    New masters without slots are only added to the known runs.
     """
     held: bytes | None = await redis.hget(keys.JOBS.decode(), _RUNS.decode())  # type: ignore[assignment] # no text
     known_runs = set((held or b"").split())

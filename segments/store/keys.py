@@ -28,7 +28,7 @@ Every key of this service in Redis. Any other key is not ours.
     seg:1:caching                string   none   near caches' lease, ms; since: see cache_lease.py
 
 The `1` is the layout version. A new layout gets new keys, so a rollback finds its data in place.
-Braces make the catalog's keys share a slot in a Cluster, so a script can write them all.
+Braces put the catalog's keys into one slot, so a script can write them all in a Cluster.
 
 About a hundred persons share a bucket: a key each costs 70 to 170 bytes of overhead, a listpack's
 field two or three. A 16-byte id is split:
@@ -39,9 +39,9 @@ field two or three. A 16-byte id is split:
 
     bucket = the first 32 bits >> (32 - bucket_bits), in lower-case hex, no padding
 
-`bucket_bits` is fixed when a store is created. Bits between bucket and field are not stored:
-bucket_bits + 64 bits distinguish ids (10^9 ids in 2^23 buckets: any collision has a chance of 3 in
-10^9), and more buckets need a rebuild from ledger and blobs.
+`bucket_bits` is fixed when a store is created. bucket_bits + 64 bits distinguish ids (10^9 ids in
+2^23 buckets: any collision has a chance of 3 in 10^9), and more buckets need a rebuild from ledger
+and blobs.
 
 `seg:1:meta` fields:
 
@@ -55,8 +55,7 @@ bucket_bits + 64 bits distinguish ids (10^9 ids in 2^23 buckets: any collision h
                   has no file that was in the store; also set after a server lost its part
 
 Only a caught-up run answers bids: an opt-out may have come while the server was down. A store with
-another `layout` or none is neither read nor written, except by the rebuild named in
-`seg:1:rebuild`, which writes the layout last.
+another `layout` or none is neither read nor written, except by the rebuild in `seg:1:rebuild`.
 
 These fields tell the owner, and survive a rebuild (see `segments.projection.one_ledger`):
 

@@ -47,8 +47,7 @@ async def prepare(redis: Redis, expected_ids: int) -> Meta:
     """
     Lay the store out if it is new, otherwise check it.
 
-    Side effects: writes `seg:1:meta` into a new store, sized by `expected_ids`; raises low listpack
-    limits, if allowed.
+    Side effects: sizes a new store by `expected_ids`; raises low listpack limits, if allowed.
 
     Raises:
         StoreUnusable: It can't be written as it is.
@@ -63,16 +62,12 @@ async def prepare(redis: Redis, expected_ids: int) -> Meta:
 
 
 async def is_laid_out(redis: Redis) -> bool:
-    """Tell whether the store has a layout: not when empty or under rebuild."""
+    """Tell whether the store has a layout: not under rebuild."""
     return bool(await redis.execute_command("HEXISTS", keys.META, "layout"))  # type: ignore[no-untyped-call] # redis-py
 
 
 async def take(redis: Redis, ledger_id: str, *, holds_anything: bool) -> None:
-    """
-    Make the store this ledger's, unless it has another.
-
-    A ledger with content may take the store from an empty ledger.
-    """
+    """Make the store this ledger's, unless taken; a filled ledger may replace an empty one."""
     await redis.eval(_TAKE, 1, keys.META, ledger_id, int(holds_anything))
 
 
@@ -109,7 +104,7 @@ end
 
 
 class Told(NamedTuple):
-    """The ledger's numbers that are about to be used in the store; 0: none."""
+    """The ledger's numbers that the store is about to use; 0: none."""
 
     audience: int = 0
     """The highest."""
@@ -118,7 +113,7 @@ class Told(NamedTuple):
     opt_out_of: str = ""
     """The opt-out's transaction id."""
     revision: int = 0
-    """Of the catalog; covers all audiences by then."""
+    """Of the catalog; covers all audiences."""
     revision_name: str = ""
     """Its name in the ledger."""
 
@@ -130,7 +125,7 @@ async def tell(redis: Redis, meta: Meta, told: Told) -> None:
     Args:
         redis: The store.
         meta: Layout and ledger must still match.
-        told: The numbers about to be used.
+        told: The numbers.
 
     Raises:
         StoreUnusable: Layout or ledger has changed.
@@ -158,9 +153,9 @@ async def tell_closed(redis: Redis, told: Told) -> None:
 
 async def advance_opt_outs(redis: Redis, seq: int, *, behind: int) -> None:
     """
-    Note that the store has applied the ledger's opt-outs up to `seq`.
+    Note that the store has applied the ledger's opt-outs up to `seq`; never moves backward.
 
-    Only moves forward. A store without meta stays so: the number alone would claim every opt-out.
+    A store without meta stays so: the number alone would claim every opt-out.
 
     Args:
         redis: The store.
@@ -173,9 +168,7 @@ async def advance_opt_outs(redis: Redis, seq: int, *, behind: int) -> None:
 
 async def mark_caught_up(redis: Redis, runs: Iterable[bytes], opt_outs: int) -> None:
     """
-    Let only these servers' runs, which have the ledger's opt-outs, answer bids.
-
-    Without effect on a store laid out anew meanwhile.
+    Let only these servers' runs answer bids; without effect on a new layout.
 
     Args:
         redis: The store.
@@ -342,9 +335,7 @@ async def _ensure_listpacks(server: Server) -> None:
 
 async def _missing_limits(server: Server) -> list[str]:
     """
-    Return the limits that are too low, by trial.
-
-    That works where CONFIG is forbidden. Only the script sees the probe key.
+    Return the limits that are too low, by trial: CONFIG may be forbidden.
     """
     if not server.slots:
         return []  # a node without slots refuses every key

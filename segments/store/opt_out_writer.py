@@ -1,8 +1,5 @@
 """
-Writes opt-outs to the store.
-
-Apart from the writer of memberships, which needs numpy: a console, a follower and the REST doors
-put opt-outs into force, and have none.
+Writes opt-outs to the store, without the numpy of the writer of memberships.
 """
 
 from collections.abc import Collection, Sequence
@@ -64,7 +61,7 @@ class OptOutWriter:
             ids: Known to the store or not.
             opt_out: Account and action.
             erased_audience_ids: An ERASURE deletes memberships in these; `None`: in all.
-            number: The request's in the ledger; of several, the highest.
+            number: The request's in the ledger; the highest of several.
             transaction_id: Of that request.
 
         Raises:
@@ -90,8 +87,7 @@ class OptOutWriter:
     async def _check_layout(
         self, *, audience_id: int = 0, opt_out: int = 0, opt_out_of: str = ""
     ) -> None:
-        # Once for many thousand rows: a new layout must not get rows in old buckets. The store is
-        # told the numbers first, and keeps them.
+        # Once for many thousand rows: a new layout must not get rows in old buckets.
         if self._rebuild is not None:
             await rebuild_claim.check(self._redis, self._rebuild)
         elif not self._is_behind:

@@ -1,8 +1,8 @@
 """
 A blob, open for reading.
 
-Reads are ranges of `READ_BYTES`, at 3 GB/s; obstore's stream passes small pieces between threads,
-at 0.2 GB/s (measured). Reads block; call them in a worker thread.
+Reads are ranges of `READ_BYTES`, at 3 GB/s; obstore's stream has 0.2 GB/s (measured). Reads block;
+call them in a worker thread.
 """
 
 import io
@@ -20,11 +20,7 @@ if TYPE_CHECKING:
 
 
 class BeforeBeginning(OSError):
-    """
-    A seek to before the beginning, as by a broken archive.
-
-    An `OSError`, as for a file: "no archive" to `zipfile` when seeking the end.
-    """
+    """A seek to before the beginning; an `OSError`, as for a file: "no archive" to `zipfile`."""
 
 
 class Blob(io.RawIOBase):
@@ -45,11 +41,11 @@ class Blob(io.RawIOBase):
         return True
 
     def tell(self) -> int:
-        """Return the position of the next read."""
+        """Return the next read's position."""
         return self._at
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Set the position of the next read, which may be after the end."""
+        """Set the next read's position, which may be after the end."""
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self.size_bytes}[whence]
         if base + offset < 0:
             raise BeforeBeginning("a place before the beginning")

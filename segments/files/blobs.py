@@ -2,14 +2,13 @@
 All blobs of a local directory or a bucket.
 
 A blob is written once, whole or not at all, under a name of ours; a partner's file name is never
-part of a path. Blobs are kept as long as a rebuild may need them. Files of any size take a few MiB
-of memory.
+part of a path. Files of any size take a few MiB of memory.
 
 Reads block (see `segments.files.blob`); other requests are awaited.
 
-A refusal by a local directory or its disk is an `OSError` with its number
-(`segments.runtime.causes`), which obstore has only in a message, with the path. A lost directory is
-not created again: its disk may come back and hide newer files.
+A refusal by a local disk is an `OSError` with its number (`segments.runtime.causes`), which obstore
+has only in a message, with the path. A lost directory is not created again: its disk may come back
+and hide newer files.
 """
 
 import asyncio
@@ -50,7 +49,7 @@ _MARKER = ".rtb-segments"
 
 
 def delivery_name(partner_id: int) -> str:
-    """Make up the name of a blob for a partner's job."""
+    """Make up a name for a blob of a partner's job."""
     return f"{DELIVERIES}/{partner_id}/{secrets.token_hex(16)}"
 
 
@@ -75,7 +74,7 @@ def _bucket(url: str) -> ObjectStore:
 
 
 class Blobs:
-    """All blobs of a directory or bucket."""
+    """The blobs of a directory or bucket."""
 
     def __init__(
         self, store: ObjectStore, directory: Path | None = None, reserve_bytes: int | None = None
@@ -89,9 +88,7 @@ class Blobs:
         """
         Open the blobs at a URL, or in a local directory, created if missing.
 
-        Args:
-            at: The URL or the directory.
-            reserve_bytes: To leave free on the directory's disk: see `Disk`.
+        `reserve_bytes` stay free on the directory's disk: see `Disk`.
         """
         return cls(_bucket(at)) if isinstance(at, str) else cls.in_directory(at, reserve_bytes)
 
@@ -124,10 +121,7 @@ class Blobs:
 
     def check_room(self, more_bytes: int = 0) -> None:
         """
-        Check that there is room for a file.
-
-        Args:
-            more_bytes: The file's size, if known.
+        Check that there is room for a file, of `more_bytes` if known.
 
         Raises:
             segments.runtime.causes.NoRoom: The file would use the reserve.
@@ -222,13 +216,10 @@ class Blobs:
 
     async def delete_unfinished(self, before_s: float) -> int:
         """
-        Delete remains of broken writes; return their number.
+        Delete remains of broken writes in a local directory, untouched since; return their number.
 
-        For a local directory only: a bucket needs a lifecycle rule for broken multipart uploads
+        A bucket needs a lifecycle rule for broken multipart uploads
         (S3: `AbortIncompleteMultipartUpload`).
-
-        Args:
-            before_s: Only files without a write since.
         """
         if self._directory is None:
             return 0
@@ -245,17 +236,17 @@ class Blobs:
         return isinstance(self._store, S3Store | GCSStore)
 
     async def upload_url(self, name: str, expires_in_s: int) -> str:
-        """Return a signed URL of the bucket for uploading a blob; see `takes_uploads`."""
+        """Return a signed URL for uploading a blob; see `takes_uploads`."""
         assert isinstance(self._store, S3Store | GCSStore), "asked of a bucket that takes uploads"
         return await obstore.sign_async(self._store, "PUT", name, timedelta(seconds=expires_in_s))
 
     async def download_url(self, name: str, expires_in_s: int) -> str:
-        """Return a signed URL of the bucket for downloading a blob; see `takes_uploads`."""
+        """Return a signed URL for downloading a blob; see `takes_uploads`."""
         assert isinstance(self._store, S3Store | GCSStore), "asked of a bucket that signs URLs"
         return await obstore.sign_async(self._store, "GET", name, timedelta(seconds=expires_in_s))
 
     async def find(self, name: str) -> Found | None:
-        """Return a blob's metadata, if there is such a blob."""
+        """Return a blob's metadata, if it exists."""
         try:
             with as_os_errors(Right.READ):
                 meta = await obstore.head_async(self._store, name)

@@ -2,7 +2,7 @@
 A customer's directory on this machine, from which no path leads out.
 
 Each segment of a path is opened relative to its parent, and none may be a symbolic link, even if
-made after the listing. obstore, which follows links, does not read directories here.
+made after the listing. obstore follows links.
 """
 
 import io

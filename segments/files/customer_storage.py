@@ -1,8 +1,7 @@
 """
 A customer's directory or bucket, opened: its files and their contents.
 
-A file is identified by path and version: opening gives the listed content. All methods block; call
-them in a worker thread.
+A file is identified by path and version: opening gives the listed content. All methods block.
 """
 
 import io
@@ -78,10 +77,6 @@ def is_hidden(path: str) -> bool:
 def away(what: str, error: Exception) -> StorageAway:
     """
     Describe a directory's or bucket's failure, without the error's words, which quote a path.
-
-    Args:
-        what: "the directory" or "the bucket".
-        error: The failure.
     """
     return StorageAway(f"{what} {_how(error)}")
 

@@ -2,8 +2,7 @@
 The room on a disk for our files: all but a reserve for ledger and store.
 
 A full disk stops every writer, even opt-outs. So files are refused while ledger and store still
-have room (as by Elasticsearch's flood-stage watermark). Each check measures the disk, so files are
-accepted again once there is room.
+have room (as by Elasticsearch's flood-stage watermark), by a new measure each time.
 
 Bytes on their way are not measured: `n` uploads may use `n` x 20 MiB of the reserve.
 """
@@ -32,7 +31,7 @@ class Disk:
 
     def check_room(self, more_bytes: int = 0) -> None:
         """
-        Check that there is room for some bytes.
+        Check that there is room for so much more.
 
         Raises:
             NoRoom: They would use the reserve.
@@ -41,7 +40,7 @@ class Disk:
             raise NoRoom
 
     def left_bytes(self) -> int:
-        """Return the bytes left for files; negative if part of the reserve is used."""
+        """Return the bytes left for files; negative: of the reserve."""
         try:
             found = os.statvfs(self._directory)
         except OSError:

@@ -63,9 +63,6 @@ def as_os_errors(right: Right) -> Iterator[None]:
     """
     Raise an operating system's refusal, here or in a bucket, as an `OSError` with its number.
 
-    Args:
-        right: That a bucket needs to give.
-
     Raises:
         OSError: The system's refusal, without a path.
         RightMissing: See `naming`.

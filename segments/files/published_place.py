@@ -6,8 +6,8 @@ The bucket or directory of a publication, for writing and following.
 A bucket's credentials and options come from the environment, as for its own tools. A file appears
 whole or not at all; only `LATEST` is rewritten.
 
-Reads have a time limit, because a mount without its server never answers. Its question, a thread in
-the kernel, can't be taken back: so a directory with several unanswered gets no more.
+Reads have a time limit, because a mount without its server never answers. The blocked thread stays
+in the kernel, so a directory with several gets no more questions.
 """
 
 import asyncio
@@ -57,12 +57,9 @@ class WrongSize(PlaceAway):
 
 class PublishedPlace:
     """
-    All files of a place.
+    All files of a place, in a form of the module's.
 
-    Args:
-        url: As in the module.
-        is_made: Create a missing directory.
-        within_s: Limit of an answer, and of a piece of a file.
+    `is_made` creates a missing directory; `within_s` limits an answer, and a piece of a file.
 
     Raises:
         PlaceUnusable: The URL has another form, or can't be opened.
@@ -87,7 +84,7 @@ class PublishedPlace:
 
     async def read(self, name: str, max_bytes: int) -> bytes:
         """
-        Return the content of a small file.
+        Read a small file.
 
         Raises:
             NotThere, WrongSize, PlaceAway: The file can't be read.
@@ -240,10 +237,9 @@ class PublishedPlace:
 
 async def _local_store(directory: Path) -> LocalStore:
     """
-    Open a directory.
+    Open a directory, looked up in a thread first: opening could hang the process with the mount.
 
-    First a thread, not awaited at the process's end, looks it up: opening could hang the process
-    with the mount.
+    The thread is not awaited at the process's end.
     """
     loop = asyncio.get_running_loop()
     looked: asyncio.Future[None] = loop.create_future()

@@ -17,7 +17,7 @@ function derives from the first.
 
 A media group reaches through its publishers: its request is "a blanket operation reaching all the
 publishers and advertisers connected" (Privacy Management API, "API user categories"), and a
-publisher's reaches "all related advertisers". This is the stricter reading.
+publisher's reaches "all related advertisers": the stricter reading.
 """
 
 from collections.abc import Iterable
@@ -71,10 +71,9 @@ class Account:
 
 def id_space(kind: AccountKind, parent: Account | None) -> str:
     """
-    Return the id space in which a public id must be unique.
+    Return the id space in which a public id must be unique: partners', one partner's, publishers'.
 
-    A `partner_id` means an advertiser or agency, a `sub_id` an account of its partner, a
-    `publisher.id` a publisher; the same text may be all three.
+    The same text may be in all three.
     """
     if parent is not None and parent.kind in PARTNER_KINDS:
         return f"{parent.kind.value}:{parent.id}"
@@ -85,11 +84,7 @@ class AccountTree:
     """All accounts and their relations at a moment."""
 
     def __init__(self, accounts: Iterable[Account], relations: Iterable[tuple[int, int]]) -> None:
-        """
-        Args:
-            accounts: All, also inactive.
-            relations: Pairs of a publisher's id and its related advertiser's.
-        """
+        """Take all accounts, also inactive, and pairs of a publisher and its related advertiser."""
         self._id_to_account = {account.id: account for account in accounts}
         self._advertiser_to_publishers: dict[int, set[int]] = {}
         for publisher_id, advertiser_id in relations:
@@ -119,8 +114,8 @@ class AccountTree:
 
     def within(self, account_id: int) -> frozenset[int]:
         """
-        Return the accounts for which an account may submit requests: itself, its descendants, all
-        owners in its reach.
+        Return the accounts that requests may name: its own, its descendants, all owners in its
+        reach.
         """
         below = {id_ for id_ in self._id_to_account if account_id in self.lineage(id_)}
         return self.erased_by(account_id) | below

@@ -2,7 +2,7 @@
 An audience: the persons that an owner calls by a segment id.
 
 A partner's segment ids are texts, and may be reused after deletion. So records hold the ledger's
-number, which is small and never comes back.
+small, unique number.
 """
 
 from dataclasses import dataclass
@@ -40,12 +40,8 @@ def change(audience: Audience, is_add: bool, tree: AccountTree, now_s: float) ->
     """
     Return the change that adds persons to an audience or removes them.
 
-    Args:
-        audience: Of any state.
-        is_add: False to remove.
-        tree: Of the opt-outs' reach.
-        now_s: The memberships' start; for a job its creation, so that a repeated job writes the
-            same bytes.
+    Memberships start at `now_s`: of a job, its creation, so that a repetition writes the same
+    bytes.
     """
     if not is_add:
         return record.Change(audience.id, is_add=False)
@@ -59,9 +55,7 @@ def change(audience: Audience, is_add: bool, tree: AccountTree, now_s: float) ->
 
 def _expiry_day(ttl_days: int | None, now_s: float) -> int:
     """
-    Return the last day of a new membership.
-
-    It holds to that day's end: `ttl_days` and the rest of a day.
+    Return the last day of a new membership, which holds to that day's end.
     """
     if ttl_days is None:
         return record.NO_EXPIRY

@@ -43,8 +43,8 @@ class RecipientEntry(msgspec.Struct, frozen=True):
     """
     A recipient of segments, with its grants and activations.
 
-    `tokens` are the SHA-256 digests of its valid tokens, in hex; the client's certificate must have
-    at least one name of `certificates`. `None`: not required.
+    `tokens` are SHA-256 digests in hex; a client's certificate must have one of `certificates` as a
+    name. `None`: not required.
     """
 
     id: int
@@ -58,7 +58,7 @@ class RecipientEntry(msgspec.Struct, frozen=True):
 
 
 class CatalogSnapshot(NamedTuple):
-    """The whole catalog at a version. Version 0: not published yet."""
+    """The whole catalog; version 0: not published yet."""
 
     version: int
     audiences: tuple[AudienceEntry, ...]

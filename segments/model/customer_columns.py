@@ -1,8 +1,8 @@
 """
 The columns that are read from a customer's file.
 
-Names are compared without regard to case: warehouses write capitals. A file with two columns of a
-name is refused, because either may hold the person's opt-out.
+Case is ignored: warehouses write capitals. A file with two columns of a name is refused, because
+either may hold the person's opt-out.
 """
 
 from typing import NamedTuple

@@ -1,9 +1,8 @@
 """
 Why a bid ended as it did: the question, its answer, and the answer as text.
 
-The listener answers (`rtb.explain`); the console and the command line only ask and show. No
-member holds an identifier: an id is told by its kind, its place in the request, and the rule that
-read it. The person who asks has the request, and so the identifier.
+The listener answers (`rtb.explain`). No member holds an identifier: an id is told by its kind, its
+place in the request, and the rule that read it.
 """
 
 import hmac
@@ -31,11 +30,11 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     The question.
 
     Attributes:
-        request: The bid request as text, so that a malformed one can be asked about, too.
+        request: The bid request as text, perhaps malformed.
         recipient: Its name; `None`: the trusted caller.
         at_s: Unix time of the bid; `None`: now.
         form: Of the answer.
-        trail_key: Hex; the answer has the ids' digests under this key, for the audit trail.
+        trail_key: Hex; asks for the ids' digests under this key, for the audit trail.
     """
 
     request: str
@@ -60,9 +59,9 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Attributes:
         what: Its subject, such as `gdpr`, or an id's rank and kind.
-        where: Its place in the request; empty if it has none.
+        where: Its place in the request, if any.
         says: The finding.
-        counts: Whether it decided anything; false of an id that is not read, say.
+        counts: Whether it decided anything.
         is_added: Of a segment: whether it leaves with the bid.
         audience_id: Of a segment.
         account_id: Of an opt-out; 0 is everyone.
@@ -91,16 +90,16 @@ class Explanation(msgspec.Struct, frozen=True):
     The answer.
 
     Attributes:
-        outcome: Of `rtb.outcome`, as in the metrics.
+        outcome: Of `rtb.outcome`.
         reason: Likewise; empty if the outcome says enough.
         recipient: As asked.
         catalog_version: Of the catalog that decided.
         at_s: Unix time of the bid.
-        added: The number of segments that leave with it.
-        leaves: The answer's additions to the request as received; empty: nothing.
+        added: The number of segments.
+        leaves: The answer's additions to the request; empty: nothing.
         stages: All of them, in order.
         subjects: The ids' digests, if asked for.
-        workers: Why workers of the listener answer a bid otherwise now, each with its number.
+        workers: Why workers of the listener, by number, answer a bid otherwise now.
     """
 
     outcome: str

@@ -20,11 +20,7 @@ def of_stop(stopped: Stopped) -> dict[str, Any]:
 
 def of_job(job: Job, data_file: str | None = None) -> dict[str, Any]:
     """
-    Explain a job that has ended.
-
-    Args:
-        job: Done or failed.
-        data_file: The data file's name, if found and to be told.
+    Explain a job that has ended, and name its data file if that may be told.
     """
     said = told_stop(job) or {}
     if data_file is not None:

@@ -1,8 +1,8 @@
 """
 Turns identifiers into keys; no other module does.
 
-Both planes call this module, to agree byte for byte: if a letter's case differs, every lookup
-misses without an error.
+Both planes call this module, to agree byte for byte: otherwise every lookup misses without an
+error.
 
 All kinds become 16 bytes, in a shared key space:
 
@@ -16,9 +16,8 @@ All kinds become 16 bytes, in a shared key space:
 An e-mail hash is not hashed again: its bytes are evenly spread. 128 bits make a collision among
 10^10 ids less likely than 10^-18.
 
-**Some digests are no person's** (`NO_PERSON`): those of the empty text, as of empty cells or
-logged-out users, and placeholders of only zeros or only `f`. All persons without an address would
-share the id, so no door makes ids of them.
+**Some digests are no person's** (`NO_PERSON`): those of the empty text, and placeholders of only
+zeros or only `f`. All persons without an address would share the id.
 """
 
 import re
@@ -67,7 +66,7 @@ _MOST_MARKED_CHARS: Final = 128
 
 
 class IdentifierKind(StrEnum):
-    """The kind of identifier behind an id; also a metric label."""
+    """The kind of identifier; also a metric label."""
 
     EMAIL = "email"
     PHONE = "phone"
@@ -81,9 +80,7 @@ class IdentifierKind(StrEnum):
 
 class UnusableId(ValueError):
     """
-    The text is not an identifier of its kind.
-
-    The message gives lengths and reasons, never the text: ids stay out of logs.
+    The text is not an identifier of its kind; the message does not quote it.
     """
 
 
@@ -224,8 +221,7 @@ def unmarked_digest(text: str) -> str:
     """
     Unwrap a bid sender's hash: within blanks or quotes, or after `0x` or its function's name.
 
-    Returns:
-        The hash, for `id_of_email_hash` or `id_of_phone_hash`; other text unchanged.
+    Other text is unchanged.
     """
     match = _MARKED_DIGEST.fullmatch(text) if len(text) <= _MOST_MARKED_CHARS else None
     return match[1] if match else text
@@ -235,8 +231,7 @@ def unmarked_uuid(text: str) -> str:
     """
     Unwrap a bid sender's device id: within blanks, quotes or braces, or without dashes.
 
-    Returns:
-        The UUID, for `id_of_ifa`; other text unchanged.
+    Other text is unchanged.
     """
     match = _MARKED_UUID.fullmatch(text) if len(text) <= _MOST_MARKED_CHARS else None
     return "-".join(match.groups()) if match else text
@@ -279,7 +274,7 @@ _PREFIXED: Final[dict[IdentifierKind, Callable[[str], Id]]] = {
 
 
 def _of_somebody(digest: bytes) -> Id:
-    """Return the first 16 bytes of a digest; raise `NoPerson` if it is no person's."""
+    """Return a digest's first 16 bytes; raise `NoPerson` if it is no person's."""
     id_ = digest[:ID_BYTES]
     if id_ in NO_PERSON:
         raise NoPerson

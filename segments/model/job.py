@@ -5,15 +5,12 @@ A job: a delivered file on its way into the store. Read this first.
                                              \ ->  held, until it is released
                                                 any of these -> failed
 
-A job is a value: a row of the ledger. `segments.ingest.run` makes its successive states, and the
-caller saves each.
-
-Some files have additional steps: `segments.ingest.file_steps`.
+A job is a value: `segments.ingest.run` makes its successive states, and the caller saves each. Some
+files have additional steps: `segments.ingest.file_steps`.
 
 Until the spool is complete nothing is written. From then on every step may be repeated: the report
-fixes a job's changes before the first write, expiry days included, and merging ids again changes
-nothing. A killed job ends as if it had not been; only its counts may call additions since the last
-checkpoint "unchanged".
+fixes a job's changes before the first write, expiry days included. A killed job ends as if it had
+not been; only its counts may call additions since the last checkpoint "unchanged".
 """
 
 import hashlib
@@ -30,7 +27,7 @@ from segments.model.stop_reason import Stopped, StopReason
 
 
 class BadLineReason(StrEnum):
-    """Why a line is no usable record; `in_words` tells the partner."""
+    """Why a line is no usable record."""
 
     NOT_A_HASH = "not_a_hash"
     OTHER_HASH = "other_hash"
@@ -127,7 +124,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """A job's findings and results, for doors and screens."""
+    """A job's findings and results."""
 
     size_bytes: int = 0  # as delivered
     read_bytes: int = 0
@@ -180,7 +177,7 @@ class Report(msgspec.Struct, frozen=True):
 
     @property
     def remaining_s(self) -> float | None:
-        """The remaining time at this rate; `None` if the rate is unknown."""
+        """The remaining time at this rate, if known."""
         return (self.valid - self.written) / self.rows_per_s if self.rows_per_s else None
 
 
@@ -224,7 +221,7 @@ class Job(msgspec.Struct, frozen=True):
 
 
 def failed(job: Job, stopped: Stopped, at_s: float) -> Job:
-    """Return the job as failed; its writes and report stay."""
+    """Return the job as failed."""
     return replace(
         job,
         state=JobState.FAILED,

@@ -56,11 +56,7 @@ class SegmentOrder(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Order(msgspec.Struct, frozen=True, omit_defaults=True):
-    """
-    The order of a delivery by any door. `None`: the partner did not say.
-
-    Made once by the door, kept with the job.
-    """
+    """The order of a delivery, made once by its door; `None`: the partner did not say."""
 
     segments: tuple[SegmentOrder, ...]
     digest_algorithm: str | None = None  # md5 or sha1

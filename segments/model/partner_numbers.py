@@ -7,17 +7,16 @@ person: a file of one line by its `refused`, an audience of known persons by its
     of a file        lines, bad lines, duplicates, persons: the file alone decides them; never how
                      many were added, renewed, unchanged or refused
     of an audience   members, by the census: one count a day, in hundreds; under 1,000 none
-                     the change from day to day: between two such counts, so it tells no more
+                     the change from day to day: between two such counts
                      the share opted out, from 100,000 members on
                      memberships by their last day, in thousands
 
 A count is rounded down after adding an offset below the step, drawn by a secret of the ledger for
-each audience, day and number, so no partner can place an audience just below a step. Likewise,
-thresholds are of the rounded count. A RESTRICT changes the share alone, on one of 100 days. An
-ERASURE, or a refused addition, changes members on one of 100 days, and a memberships' end on one of
-1,000.
+each audience, day and number, so no partner can place an audience just below a step. Thresholds are
+of the rounded count. A RESTRICT changes the share alone, on one of 100 days. An ERASURE, or a
+refused addition, changes members on one of 100 days, and a memberships' end on one of 1,000.
 
-Operators read exact counts. API and pages take partners' numbers from here alone.
+API and pages take partners' numbers from here alone.
 """
 
 import hmac
@@ -60,11 +59,7 @@ def of_file(report: Report) -> FileNumbers:
 
 def of_audience(count: AudienceCount, secret: bytes) -> AudienceNumbers:
     """
-    Return a partner's numbers of an audience.
-
-    Args:
-        count: The census's.
-        secret: The ledger's, by this purpose.
+    Return a partner's numbers of an audience, with the ledger's secret for this purpose.
     """
 
     def told(what: str, exact: int, step: int) -> int:
@@ -88,6 +83,6 @@ def rounded(exact: int, step: int, offset: int) -> int:
 
 
 def offset(secret: bytes, audience_id: int, day: int, what: str, step: int) -> int:
-    """Draw the offset of a number, 0 to below the step, always the same."""
+    """Draw the constant offset of a number, 0 to below the step."""
     drawn = hmac.digest(secret, f"{audience_id} {day} {what}".encode(), "sha256")
     return int.from_bytes(drawn[:8]) % step

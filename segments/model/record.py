@@ -6,12 +6,10 @@ The record of an id in the store: opt-outs and memberships, packed into bytes.
                    by account id, then action; account 0 is everyone
     memberships    to the end: { varint audience id, uint16 LE expiry day }, by audience id
 
-Opt-outs live in the record, so a lookup answers "which segments?" and "may we?" atomically; no
-cache can separate them.
+Opt-outs live in the record, so a lookup answers "which segments?" and "may we?" atomically.
 
-The packed form is canonical: equal records are equal bytes, so rebuilt and lost stores can be
-compared. `unpack` refuses bytes that `pack` would not write. An unreadable record is an error: half
-a record may lack the opt-outs.
+The packed form is canonical: equal records are equal bytes, so stores can be compared. `unpack`
+refuses bytes that `pack` would not write: half a record may lack the opt-outs.
 
 `merged` and `opted_out` specify the Lua scripts of `segments.store`; tests compare both.
 """
@@ -120,10 +118,7 @@ def began_at_s(day: int) -> int:
 
 def pack(record: Record) -> bytes:
     """
-    Return a record's canonical bytes.
-
-    Args:
-        record: In any order; it is sorted here.
+    Return a record's canonical bytes; it is sorted here.
 
     Raises:
         ValueError: An id or a day is out of range, or an audience occurs twice.
@@ -198,10 +193,9 @@ def live(raw: bytes, today: int) -> tuple[tuple[OptOut, ...], list[int]]:
 
 def merged(record: Record, changes: Iterable[Change]) -> tuple[Record, tuple[Tally, ...]]:
     """
-    Apply changes to a record; also return the tally of each.
+    Apply changes to a record, the later over the earlier; also return the tally of each.
 
-    An opt-out in force refuses additions; removals always happen. Repetition changes nothing. Of
-    two changes of an audience the later wins.
+    An opt-out in force refuses additions; removals always happen.
     """
     audience_to_expiry = dict(record.memberships)
     accounts_opted_out = {opt_out.account_id for opt_out in record.opt_outs}
@@ -231,11 +225,10 @@ def opted_out(
     """
     Add an opt-out to a record, even an empty one.
 
-    Args:
         record: The present record, or `NOTHING`.
         opt_out: Recorded for good; idempotent.
-        erased_audience_ids: The audiences whose memberships an ERASURE deletes; `None`: all. A
-            RESTRICT deletes nothing: memberships stay, unseen (Article 18 GDPR).
+        erased_audience_ids: An ERASURE deletes memberships in these; `None`: in all. A RESTRICT
+            deletes nothing: memberships stay, unseen (Article 18 GDPR).
     """
     memberships = record.memberships
     if opt_out.action is OptOutAction.ERASURE:
@@ -249,14 +242,9 @@ def opted_out(
 
 def swept(record: Record, today: int, deleted_audience_ids: Collection[int]) -> Record:
     """
-    Drop expired memberships, and those of deleted audiences.
+    Drop memberships expired before `today` (as `day_of` counts), and those of deleted audiences.
 
-    Opt-outs and memberships hidden by them stay.
-
-    Args:
-        record: Of an id.
-        today: As `day_of` counts; a membership holds to the end of its day.
-        deleted_audience_ids: Their numbers never come back.
+    Opt-outs stay, and memberships hidden by them.
     """
     kept = tuple(
         m

@@ -1,8 +1,7 @@
 """
 Refusals of the ledger, in words for the caller.
 
-Messages stand alone on a terminal's line or in a door's answer, and name accounts and audiences as
-their owners do, never a person's id.
+Messages stand alone, and name accounts and audiences as their owners do, never a person's id.
 """
 
 

@@ -1,7 +1,5 @@
 """
-The roles of the console's visitors.
-
-A partner's user has the first; the machine's operator gives staff the others.
+The roles of the console's visitors; the machine's operator gives staff theirs.
 """
 
 from enum import StrEnum

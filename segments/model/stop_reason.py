@@ -70,8 +70,7 @@ UNTOLD = OURS | {StopReason.NOT_RELEASED}
 """
 Details are for the operator only.
 
-A held job's detail counts members in the store without erased persons, which could reveal a
-person's opt-out to a partner.
+A held job's detail counts members without erased persons, which could reveal an opt-out.
 """
 
 
@@ -89,8 +88,7 @@ class Stopped(Exception):
     A stage can't go on; the job ends, and its writes stay.
 
     `detail` is for operator and partner: counts, names of fields, line numbers; never a value of
-    the file. Unprintable characters become U+FFFD: ledgers can't keep lone surrogates, and a file
-    must not control a terminal.
+    the file. Unprintable characters become U+FFFD, for ledgers and terminals.
     """
 
     def __init__(self, reason: StopReason, detail: str = "") -> None:

@@ -12,8 +12,8 @@ either.
 
 The store's `opt_outs` is a promise: *everything up to this number is in here*. The number moves
 past a request only if the store had all earlier ones; otherwise `apply_opt_outs` applies them
-again, harmlessly: opt-outs are sets that only grow. The ledger's `applied_at_s` can't replace the
-number, since only the store shows its own loss or restore.
+again, harmlessly. The ledger's `applied_at_s` can't replace the number, since only the store shows
+its own loss or restore.
 """
 
 import logging
@@ -52,12 +52,7 @@ Reach = Mapping[int, frozenset[int]]
 
 async def apply_new(ledger: AsyncEngine, redis: Redis, requests: Sequence[Request]) -> Set[int]:
     """
-    Apply requests of the ledger, even before waiting ones.
-
-    Args:
-        ledger: Has the requests, committed.
-        redis: The store.
-        requests: Some thousands at most, applied before or not.
+    Apply some thousand requests, committed in the ledger, even before waiting ones.
 
     Returns:
         Numbers of requests that must wait for unreadable records.
@@ -84,19 +79,10 @@ async def apply_opt_outs(
     ledger: AsyncEngine, redis: Redis, meta: Meta, writer: OptOutWriter | None = None
 ) -> int:
     """
-    Apply every opt-out of the ledger that the store lacks, oldest first.
+    Apply every opt-out of the ledger that the store lacks, oldest first; return their number.
 
     An unreadable record, which enriches no bid, keeps only its own request waiting: it is logged,
-    and tried again.
-
-    Args:
-        ledger: The system of record.
-        redis: The store.
-        meta: The store's meta as of now.
-        writer: Of the store; `None`: made here.
-
-    Returns:
-        The number of applied requests.
+    and tried again. `writer` is the store's.
     """
     writer = writer or OptOutWriter(redis, meta)
     applied = 0
@@ -115,15 +101,9 @@ async def reapply_opt_outs(
     ledger: AsyncEngine, redis: Redis, meta: Meta, slots: Sequence[tuple[int, int]]
 ) -> None:
     """
-    Apply all opt-outs in some slots of a Cluster again.
+    Apply all opt-outs in some slots of a Cluster again; `slots` are ranges, first and last.
 
     Changes neither the store's number nor the ledger's marks.
-
-    Args:
-        ledger: The system of record.
-        redis: The store.
-        meta: The store's meta as of now.
-        slots: First and last of each range.
     """
     await _apply_in_slots(ledger, redis, meta, slots, behind=0)
 
@@ -132,15 +112,9 @@ async def apply_by_server(
     ledger: AsyncEngine, redis: Redis, meta: Meta, servers: Iterable[Server]
 ) -> tuple[list[Server], Set[int]]:
     """
-    Apply every opt-out that a Cluster lacks, to each node separately.
+    Apply every opt-out that a Cluster lacks, to each answering node separately.
 
-    Failing nodes do not hold up others. The store's number moves once all nodes take theirs.
-
-    Args:
-        ledger: The system of record.
-        redis: The store.
-        meta: The store's meta as of now.
-        servers: The nodes that answer.
+    The store's number moves once all nodes take theirs.
 
     Returns:
         The nodes that have every opt-out of their slots; and as `apply_new`.
@@ -167,13 +141,7 @@ async def mark_applied_in(
     """
     Mark the requests as applied whose ids all lie on servers that have them.
 
-    Args:
-        ledger: The system of record.
-        redis: The store.
-        meta: The store's meta as of now.
-        servers: As `apply_by_server` returned them.
-        waiting: Likewise.
-        until_seq: The ledger's last before that call.
+    `servers` and `waiting` are from `apply_by_server`, `until_seq` the ledger's last before that.
     """
     is_well = _slots_of([each for server in servers for each in server.slots])
     slot = _slot_by(meta)
@@ -196,10 +164,7 @@ async def _apply_in_slots(
     behind: int,
 ) -> Set[int]:
     """
-    Apply opt-outs in some slots: all after a number, and waiting ones.
-
-    Returns:
-        As `apply_new`.
+    Apply opt-outs in some slots: all after a number, and waiting ones; return as `apply_new`.
     """
     waiting: set[int] = set()
     is_wanted, slot = _slots_of(slots), _slot_by(meta)
@@ -277,10 +242,7 @@ async def _advance(
     redis: Redis, requests: Sequence[Request], waiting: Set[int], behind: int
 ) -> int:
     """
-    Move the store's number to the last request before the first that waits.
-
-    Returns:
-        The new number, if it was `behind`.
+    Move the store's number to before the first request that waits; return it, from `behind` on.
     """
     bound = min(waiting, default=None)
     done = [request.seq for request in requests if bound is None or request.seq < bound]

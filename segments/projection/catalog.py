@@ -4,8 +4,6 @@ Brings the store up to the ledger: first the opt-outs, then the catalog.
 Bids read the catalog as JSON from three hashes of the store, written atomically with their version,
 the ledger's revision. Any process that finds the version outdated publishes: there is no list of
 changes to lose, and thousands of audiences take milliseconds.
-
-Memberships are projected by jobs: see `segments.ingest`.
 """
 
 from collections.abc import Collection, Sequence
@@ -56,12 +54,8 @@ async def catch_up(ledger: AsyncEngine, redis: Redis, expected_ids: int) -> Meta
     """
     Bring the store up to the ledger in everything except memberships.
 
-    Called every second; costs a few round trips when nothing has changed.
-
-    Args:
-        ledger: The system of record.
-        redis: The store.
-        expected_ids: Persons that a new store is laid out for.
+    Called every second; costs a few round trips when nothing has changed. A new store is laid out
+    for `expected_ids` persons.
 
     Returns:
         The store's meta, for the next writer.
@@ -94,10 +88,7 @@ async def _lacks_files(ledger: AsyncEngine, redis: Redis) -> bool:
 
 async def publish_catalog(ledger: AsyncEngine, redis: Redis) -> int:
     """
-    Publish the catalog, unless the store shows the ledger's revision already.
-
-    Returns:
-        The store's version now.
+    Publish the catalog, unless the store shows it already; return the store's version.
 
     Raises:
         StoreUnusable: Our ledger may not write to the store, or the store is not laid out yet.
@@ -107,10 +98,7 @@ async def publish_catalog(ledger: AsyncEngine, redis: Redis) -> int:
 
 async def _apply_opt_outs(ledger: AsyncEngine, redis: Redis, meta: Meta) -> Collection[Server]:
     """
-    Apply the opt-outs, and note the servers' runs that have them.
-
-    Returns:
-        The servers of these runs.
+    Apply the opt-outs, and note the servers' runs that have them; return these servers.
     """
     found = await runs(redis)
     servers = found.run_to_server.values()

@@ -1,8 +1,8 @@
 """
 An error's part of the service, and why that can't be used.
 
-Errors of an unavailable store, ledger, blob storage or machine are recognised only here, so doors,
-loader and loops agree on which to wait out, and which are bugs.
+Errors of an unavailable store, ledger, blob storage or machine are recognised only here, so callers
+agree on which to wait out, and which are bugs.
 """
 
 from typing import Final, NamedTuple
@@ -31,7 +31,7 @@ class Away(NamedTuple):
 
 
 def away_by(error: BaseException) -> Away | None:
-    """Return the part and the cause of an error; `None`: a bug, or a bad file."""
+    """Return an error's part and cause; `None`: a bug, or a bad file."""
     if isinstance(error, (RedisError, StoreUnusable)):
         return Away("the store of memberships", _STORE)
     of_ledger = errors.cause_of(error)

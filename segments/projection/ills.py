@@ -7,8 +7,8 @@ Faults of a process that still answers, but refuses files or changes.
     a disk is full, but for the reserve of ledger and store
     no file descriptor is left
 
-Each is a line with its cure. Readiness and `doctor` list them; as all replicas have them alike, the
-process stays ready.
+Readiness and `doctor` list them, with cures; as all replicas have them alike, the process stays
+ready.
 """
 
 from dataclasses import dataclass, field

@@ -13,9 +13,8 @@ else, as soon as the store takes writes. "This deployment" is the workers that r
               theirs   a loader does that, and marks the ledger
 
 Both ways are tried at once, for a limited time: this process may lack the store or write
-permission. A store that can't be written (full, demoted to a replica, without its own replicas,
-without its disk) counts as away: workers go on reading it for a while (`segments.store.freshness`),
-so nothing may be acknowledged.
+permission. A store that can't be written counts as away: workers go on reading it for a while
+(`segments.store.freshness`), so nothing may be acknowledged.
 
 The promise covers bids that *begin* after the acknowledgement.
 """
@@ -51,8 +50,7 @@ class Receipt(NamedTuple):
     """
     The result for some requests of the ledger.
 
-    `waits_because`: why they are not in force, or empty. Waiting requests are applied before other
-    writes to the store.
+    `waits_because`: why they are not in force, or empty.
     """
 
     transaction_ids: tuple[str, ...]
@@ -63,13 +61,9 @@ async def put_into_force(
     ledger: AsyncEngine, redis: Redis, requests: Sequence[Request], *, wait_s: float | None = None
 ) -> Receipt:
     """
-    Apply recorded requests to the store, or wait until a loader has.
+    Apply some thousand recorded requests, or wait until a loader has.
 
-    Args:
-        ledger: Has the requests, committed.
-        redis: The store.
-        requests: Some thousands at most.
-        wait_s: Limit, a loader's help included; `None`: only the client's timeouts, no loader.
+    `wait_s` limits both; `None`: only the client's timeouts, no loader.
     """
     transaction_ids = tuple(request.transaction_id for request in requests)
     # A slow attempt goes on.
@@ -84,16 +78,12 @@ async def put_into_force(
 
 async def withdraw_from_bids(ledger: AsyncEngine, redis: Redis, *, wait_s: float) -> str:
     """
-    Publish the catalog, or wait for a loader to, until no bid uses an older one.
+    Publish the committed catalog, or wait for a loader to, until no bid uses an older one.
 
-    Args:
-        ledger: Has the change, committed.
-        redis: The store.
-        wait_s: Limit for publishing, a loader's help included.
+    `wait_s` limits both.
 
     Returns:
-        Why the change is not in force yet, or empty. The change stays in the ledger, for a loader
-        to publish.
+        Why the change is not in force yet, or empty. A loader will publish it.
     """
     async with reading(ledger) as conn:
         wanted = await revision(conn)
@@ -111,9 +101,7 @@ async def withdraw_from_bids(ledger: AsyncEngine, redis: Redis, *, wait_s: float
 
 async def let_catalog_be_in_force(ledger: AsyncEngine, redis: Redis) -> None:
     """
-    Note in the ledger that no bid uses a catalog older than the store's version.
-
-    By the loader, for processes without the store.
+    Note in the ledger, for others, that no bid uses a catalog older than the store's version.
 
     Raises:
         redis.exceptions.RedisError: The store can't be reached.
@@ -139,16 +127,9 @@ async def until_applied(
     attempt: asyncio.Task[str] | None = None,
 ) -> bool:
     """
-    Wait until the ledger shows all these requests as in force.
+    Wait until the ledger shows all these requests as in force; tell whether it did.
 
-    Args:
-        ledger: With a loader's marks.
-        transaction_ids: Of the requests.
-        wait_s: The limit.
-        attempt: Ours; returns why it failed, or empty.
-
-    Returns:
-        Whether they are in force.
+    `attempt` is ours; it returns why it failed, or empty.
     """
 
     async def are_applied() -> bool:

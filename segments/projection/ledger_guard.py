@@ -1,9 +1,8 @@
 """
 Keeps checking, in a process of the ledger alone, that the ledger is the store's.
 
-A ledger in use can be replaced, or restored from an older copy. The loader notices with each round.
-A door, which seldom asks the store, runs this guard and accepts nothing while it objects. An
-unreachable store changes nothing.
+A ledger in use can be replaced, or restored from an older copy. A door, which seldom asks the
+store, runs this guard and accepts nothing while it objects. An unreachable store changes nothing.
 """
 
 import asyncio

@@ -8,14 +8,11 @@ A restored copy has the same id, and is recognised by its numbers. The store is 
 an audience, an opt-out and a catalog before its use, and keeps the highest. A ledger with lower
 numbers is *behind*: it would assign numbers twice, and so show a partner's persons as another's,
 lacks recent opt-outs, and would show deleted audiences again. A copy that went on without the store
-may have numbers as high, but another transaction id of that opt-out, and another name of its
-catalog (`segments.ledger.revision`), which each new audience changes: it is behind, too.
+may have numbers as high, but another transaction id of that opt-out, or another name of its catalog
+(`segments.ledger.revision`): it is behind, too.
 
 A process that finds the ledger behind marks the store, which stops all reads and writes (bids:
 `store_down`, `ledger_behind`) until `rtb-segments reconcile`, or the right ledger is back.
-
-    own_meta      before every write
-    taken_meta    likewise, by a loader, which also takes a store without a ledger
 
 The store is read before the ledger, which has a number first.
 
@@ -69,7 +66,7 @@ class OtherLedger(StoreUnusable):
 
 async def own_meta(ledger: AsyncEngine, redis: Redis) -> Meta:
     """
-    Return the store's meta if our ledger may write.
+    Return the store's meta if our ledger may write; for use before every write.
 
     Side effects: tells the store our catalog's revision, and so each audience before its first
     member.
@@ -114,9 +111,7 @@ def before_making(redis: Redis, embedded_in: Path | None) -> BeforeMaking:
     """
     Return the check for `open_ledger` before it makes a ledger: `refuse_beside_another`.
 
-    Args:
-        redis: The store beside the ledger.
-        embedded_in: The data directory of an embedded store; `None`: the store is external.
+    `embedded_in` is the data directory of an embedded store.
     """
 
     async def see() -> None:
@@ -210,12 +205,9 @@ async def to_be_told(conn: AsyncConnection) -> Told:
 
 async def behind(conn: AsyncConnection, whose: Whose, shown: int) -> str:
     """
-    Return how far our ledger is behind the store; empty: not.
+    Return how far our ledger, read after the store, is behind it; empty: not.
 
-    Args:
-        conn: A connection to the ledger, opened after the store was read.
-        whose: As the store says.
-        shown: The version of the catalog in the store; 0: not to be compared.
+    `shown` is the version of the catalog in the store; 0: not to be compared.
 
     Raises:
         OtherLedger: The store belongs to another ledger.
@@ -249,12 +241,7 @@ async def behind(conn: AsyncConnection, whose: Whose, shown: int) -> str:
 
 async def note_behind(redis: Redis, behind: str, whose: Whose) -> None:
     """
-    Mark the store as ahead of the ledger, or remove the mark.
-
-    Args:
-        redis: The store.
-        behind: How far the ledger is behind; empty: not.
-        whose: As the store says.
+    Mark the store as so far ahead of the ledger, or remove the mark.
 
     Raises:
         LedgerBehind: The ledger is behind.

@@ -1,8 +1,5 @@
 """
 Opt-outs from the command line: recorded in the ledger, and put into force.
-
-REST doors record opt-outs in the transaction that uses up the requester's proof; the rest is the
-same: `segments.projection.in_force`.
 """
 
 import time
@@ -35,11 +32,11 @@ async def record_opt_out(
     Args:
         ledger: The system of record.
         redis: The store.
-        action: RESTRICT, or ERASURE, which deletes as well.
-        ids: All ids of the person, at least one.
-        account_id: The submitting account, for the scope; `None`: global.
-        jurisdiction: As submitted; only recorded.
-        submitter: As submitted; only recorded.
+        action: RESTRICT, or ERASURE.
+        ids: Of the person; at least one.
+        account_id: The submitting account; `None`: global.
+        jurisdiction: Only recorded.
+        submitter: Likewise.
 
     Raises:
         Refusal: The request can't be recorded as it is.

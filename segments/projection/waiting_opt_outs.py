@@ -1,11 +1,10 @@
 """
 How many opt-outs are recorded and not in force: metrics for operators.
 
-    segments_opt_outs_waiting         they are older than a second
-    segments_opt_outs_oldest_seconds  how long the oldest of them has waited; 0: none waits
+    segments_opt_outs_waiting         older than a second
+    segments_opt_outs_oldest_seconds  how long the oldest has waited; 0: none waits
 
-REST doors and loader report the same ledger. After some seconds, no loader runs, or the store takes
-no writes.
+After some seconds, no loader runs, or the store takes no writes.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
 """
 Turns a delivery (an order with public ids, and a file) into a job: accounts, then blob, then job.
 
-The blob comes first, so no job refers to a missing file; a broken-off upload leaves no job. A
-repeat of an unfinished delivery returns its job.
+The blob comes first, so no job refers to a missing file. A repeat of an unfinished delivery returns
+its job.
 """
 
 from collections.abc import AsyncIterable, Iterable, Mapping
@@ -67,13 +67,10 @@ async def accept(
     transaction_id: str | None = None,
 ) -> Job:
     """
-    Take in a delivery.
+    Take in a delivery; for a repeat, return the existing job.
 
-    `partner_id` and `sub_id` are those of `parties_of`; `metadata` is the basis of the door's
-    answers (`segments.ledger.jobs.submit`); `transaction_id` was given to the partner.
-
-    Returns:
-        The queued job; for a repeat, the existing job.
+    `metadata` is the basis of the door's answers (`segments.ledger.jobs.submit`); `transaction_id`
+    was given to the partner.
 
     Raises:
         Stopped: UNKNOWN_PARTNER, UNKNOWN_SUB_ID or OVER_QUOTA; nothing was kept.

@@ -1,9 +1,8 @@
 """
 Stops a file that would empty an audience, before the first removal.
 
-A wrong export removes all members as readily as a right one removes a few. A job that would
-remove more than a share of an audience is *held*, as are its partner's later files, until a person
-has checked it and runs `rtb-segments release JOB`. No setting restores members.
+A job that would remove more than a share of an audience, as by a wrong export, is *held*, as are
+its partner's later files, until a person has checked it and runs `rtb-segments release JOB`.
 
 The share is measured in the store, which does not know an audience's size. Ids are hashes, so
 those with a common prefix are a fair sample. Random samples, the same at each attempt of a job, are
@@ -34,7 +33,7 @@ _BUCKETS_AT_ONCE = 32
 
 
 class Held(Exception):
-    """A person must check the job; the message has numbers alone."""
+    """A person must check the job; the message has no names."""
 
 
 class Removing(Protocol):
@@ -47,7 +46,7 @@ class Removing(Protocol):
         """
         Return a predicate for members to remove, by name in the store.
 
-        `ids` are all ids of the file with the prefix of the members in question.
+        `ids` are the file's with the prefix of the members in question.
         """
 
 

@@ -1,9 +1,9 @@
 """
 Streams lines into rows of CSV (RFC 4180) without losing any.
 
-A quoted field may span lines (section 2, 6). An unclosed quote turns the rest of the file into one
-field, and a tolerant reader reports a few rows and no fault. Here the end of the file within
-quotes, or an overlong field, stops the file; the message names the opening quote's line.
+A quoted field may span lines (section 2, 6). An unclosed quote would turn the rest of the file into
+one field. So the end of the file within quotes, or an overlong field, stops the file; the message
+names the opening quote's line.
 """
 
 import csv

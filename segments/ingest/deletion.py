@@ -6,11 +6,9 @@ Reduces the data of a deleted audience's jobs to the least possible.
     finished jobs   no longer change the audience, so a rebuild does not write it; without
                     other changes, a job loses its file and its bad lines
 
-A file is marked as retired in the transaction that removes it from its job, and the caller deletes
-the file afterwards; if the caller is killed before, the next scrub does, seconds later. The sweep
-after a deletion removes the memberships from the store; no bid shows them meanwhile.
-
-For the vendors' own data, see `crm_audience.deletion` and `external_audience.deletion`.
+A file is marked as retired in the transaction that removes it from its job, and deleted afterwards
+by the caller or the next scrub. The sweep after a deletion removes the memberships from the store;
+no bid shows them meanwhile.
 """
 
 from collections.abc import Iterable, Mapping
@@ -33,11 +31,8 @@ async def end_jobs(
     """
     Fail unfinished jobs that only change a deleted audience; forget it in finished ones.
 
-    `conn` is the deletion's transaction, `audience` as before it, `job_ids` the jobs that changed
+    `conn` is the deletion's transaction, `audience` as before it. Returns the files to delete after
     it.
-
-    Returns:
-        The files to delete after the transaction.
     """
     over = set(job_ids)
     for seen in await jobs.unfinished_of(conn, audience.owner_id):
@@ -59,10 +54,7 @@ async def forget_in_jobs(
     conn: AsyncConnection, audience_id: int, job_ids: Iterable[int]
 ) -> list[str]:
     """
-    Remove an audience from the changes of finished jobs.
-
-    Returns:
-        The files of jobs that now change nothing.
+    Remove an audience from finished jobs; return the files of jobs that now change nothing.
     """
     blobs = []
     for job_id in sorted(job_ids):
@@ -92,17 +84,11 @@ async def tidy(
     refused_file_s: float,
 ) -> list[str]:
     """
-    Remove all that a finished job need not keep.
+    Remove all that a finished job need not keep; return the files to delete after the transaction.
 
     That is: all about audiences deleted during the job, and a file without a write, unless it may
-    be of use: see `segments.ingest.ids_only`. For the audiences of `states`, only corrected
-    metadata are such a use.
-
-    `states` are those of audiences that must leave no trace once deleted; `refused_file_s` is how
-    long a file that was refused for its metadata is kept.
-
-    Returns:
-        The files to delete after the transaction.
+    be of use: see `segments.ingest.ids_only`. For the audiences of `states`, which must leave no
+    trace once deleted, only corrected metadata are such a use.
     """
     if job.state in UNFINISHED:
         return []

@@ -10,8 +10,7 @@ The steps of `segments.ingest.run` in which kinds of files differ.
     while_waiting    the file is read, although its job has waited for days
     audience_states  the job has ended: do its audiences still exist?
 
-Each kind is a class in `segments.ingest.file_kinds`, derived from the simplest,
-`segments.ingest.hash_steps`.
+Each kind is a class in `segments.ingest.file_kinds`.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -61,9 +60,7 @@ class FileSteps(Protocol):
 
     async def prepare(self, running: Running, spools: ExitStack) -> None:
         """
-        Prepare reading.
-
-        `spools` closes spools opened here, after the work on the file.
+        Prepare reading; `spools` closes spools opened here, after the work on the file.
 
         Raises:
             Stopped: The file can't be had, or has no more use.
@@ -71,16 +68,12 @@ class FileSteps(Protocol):
 
     def parser(self, job: Job, first_block: bytes) -> FileParser:
         """
-        Return a parser for the file.
-
-        `first_block` is unpacked; empty before the file is read.
+        Return a parser for the file; `first_block` is unpacked, or empty before reading.
         """
 
     async def before_writing(self, running: Running, parser: FileParser, spool: Spool) -> None:
         """
-        Work before the first write to the store; may be repeated.
-
-        `parser` and `spool` have read the file.
+        Work after reading, before the first write to the store; may be repeated.
         """
 
     def merge(
@@ -98,9 +91,7 @@ class FileSteps(Protocol):
 
     async def while_waiting(self, running: Running, parser: FileParser, spool: Spool) -> None:
         """
-        Reduce the file to ids while its job waits; the store may be away.
-
-        `parser` and `spool` have read the file.
+        Reduce the read file to ids while its job waits; the store may be away.
         """
 
     @classmethod

@@ -1,8 +1,7 @@
 r"""
 Decodes a value to its digest, or classifies its shape.
 
-The document's form is hex ("MD5, SHA1 or SHA2 hashed email addresses"). An extra mark is accepted,
-since its removal neither loses nor invents a digest:
+The document's form is hex ("MD5, SHA1 or SHA2 hashed email addresses"). An extra mark is accepted:
 
     <hex>,   <hex>;        a spreadsheet's empty column
     '<hex>'  "<hex>"       quoted for SQL, or for CSV

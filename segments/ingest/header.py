@@ -4,11 +4,10 @@ Detects a file's header, and the column of hashes in a table.
 A header is neither counted as a record nor reported as bad, so here alone a person's line could
 disappear silently. Therefore only a line that no partner would send as a record is a header: it has
 a letter and at most 64 characters, is no address, and by its length and digits can't be meant as
-a hash. The report quotes only names from the list below: without a header, the first line is a
-person.
+a hash. The report quotes only names from the list below.
 
-In a table, as warehouses export, the column of hashes is found by its name, or because no other
-column holds hashes. Two candidates stop the file, since a guess could silently load the wrong one.
+In a table, the column of hashes is found by its name, or because no other column holds hashes. Two
+candidates stop the file, since a guess could silently load the wrong one.
 """
 
 import csv
@@ -101,12 +100,7 @@ def is_table_header(line: bytes) -> bool:
 
 def column_of_hashes(names: Sequence[str], rows: Sequence[Sequence[str]]) -> int | None:
     """
-    Find a table's column of hashes.
-
-    `rows` are the first.
-
-    Returns:
-        Its index, from 0; `None` if no column has a hash in these rows.
+    Return the index, from 0, of a table's column of hashes; `None`: its first `rows` have none.
 
     Raises:
         Stopped: UNREADABLE_FILE: there are two candidates.

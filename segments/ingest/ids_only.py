@@ -1,13 +1,13 @@
 """
 Keeps of a delivered file only the ids that were read from it, 16 bytes each.
 
-The store can be rebuilt from these, byte for byte. All other content disappears with the
-delivered file: plain addresses sent by mistake, postal addresses, other columns. The job keeps the
-original's name, size, announcement and digest.
+The store can be rebuilt from these, byte for byte. All other content disappears: plain addresses
+sent by mistake, postal addresses, other columns. The job keeps the original's name, size,
+announcement and digest.
 
 The copy is complete before the job refers to it; then the original is deleted. If the loader is
 killed in between, `Report.delivered_blob` names the original for the next. External audiences' runs
-only ever have ids: `segments.ingest.external_audience.delta`.
+only ever have ids.
 
 Before that, and if a job ends without a write:
 
@@ -58,9 +58,7 @@ def is_late(job: Job, now_s: float) -> bool:
 
 def goes_at_s(job: Job, refused_file_s: float) -> float:
     """
-    Return when to delete the file of a job without a write.
-
-    No rebuild reads it. `refused_file_s` is how long a file refused for its metadata is kept.
+    Return when to delete the file of a job without a write, which no rebuild reads.
     """
     ended_at_s = job.created_at_s if job.finished_at_s is None else job.finished_at_s
     is_for_nobody = job.stop in OF_CONTENT or job.stop is StopReason.NOT_RELEASED
@@ -87,12 +85,9 @@ async def keep_ids_only(
     blobs: Blobs, job: Job, spool: Spool, still_here: Callable[[], Awaitable[None]] = nobody_asks
 ) -> Job:
     """
-    Write the copy that replaces a file.
+    Write the copy that replaces a file, and return the job with it.
 
     `still_here` is called during the copy, which may outlast a lease.
-
-    Returns:
-        The job with the copy.
     """
     name, copying = delivery_name(job.partner_id), _Copying(spool)
     await awaited(copying, blobs.put(name, in_thread(copying.chunks())), still_here)

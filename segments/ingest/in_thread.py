@@ -20,7 +20,7 @@ class Abandonable(Protocol):
 
 
 async def nobody_asks() -> None:
-    """Do nothing: the work has no lease to renew."""
+    """Do nothing, without a lease to renew."""
 
 
 async def awaited(
@@ -31,10 +31,8 @@ async def awaited(
     """
     Wait for work in a thread, which has ended on return or raise: its files can be closed.
 
-    Args:
-        work: Becomes abandoned when `still_here` raises or this task is cancelled.
-        running: The work's awaitable, as from `asyncio.to_thread`.
-        still_here: Called four times a second, and after the work.
+    The work becomes abandoned when `still_here`, called four times a second and after the work,
+    raises, or this task is cancelled.
 
     Raises:
         Exception: Of the work or of `still_here`.

@@ -2,16 +2,14 @@
 Records for each id whether a RESTRICT during a job came before or after the job.
 
 A RESTRICT refuses later memberships, and hides earlier ones but keeps them (Article 18 GDPR). So
-the same file and request leave different records, depending on whether the job had reached the
-person before, which only the store knows. So after its last write, a job reads the records of all
-ids whose RESTRICT was recorded since it began:
+the order of job and request decides the record, and only the store knows that order. After its last
+write, a job reads the records of all ids whose RESTRICT was recorded since it began:
 
     record as the job would leave it    the job was first; noted in the ledger
     anything else                       the RESTRICT was first; nothing to note
 
-Ids outside the file, or with the same memberships before, may be noted too: for these, both orders
-leave the same record. An ERASURE needs no note: it deletes earlier memberships and refuses later
-ones.
+Ids outside the file, or with the same memberships before, may be noted too, without effect. An
+ERASURE needs no note: it deletes earlier memberships and refuses later ones.
 
 With these notes, `segments.upkeep.rebuild` reproduces the store byte for byte. They cost a lookup
 for each id opted out during a job.
@@ -42,7 +40,7 @@ async def note_late(
     Note the RESTRICTs after a finished job had reached their ids.
 
     Returns:
-        The number of the ledger's last opt-out; any later opt-out came after the job.
+        The number of the ledger's last opt-out; later ones came after the job.
     """
     async with reading(ledger) as conn:
         until_seq = await opt_outs.last_seq(conn)

@@ -1,7 +1,7 @@
 """
 Splits the blocks of a file into whole lines, in bounded memory.
 
-A line beyond a limit is discarded as it arrives, be it a gigabyte; the caller learns its position.
+A line beyond a limit is discarded as it arrives; the caller learns its position.
 """
 
 from typing import NamedTuple

@@ -4,12 +4,11 @@ Parses plain text to ids: one hash a line, in any shape that partners export.
 "A single column of entirely MD5, SHA1 or SHA2 hashed email addresses"
 (LiveAudience, "Email hash data file"). The first valid line determines which of the three. A hash
 of another length is then a bad line, as is any other text, and a hash that is no person's
-(`segments.model.identity`). Bad lines are counted by reason, and the first of each reason are named
-by number. Their content, most often a plain e-mail address, is never kept.
+(`segments.model.identity`). Bad lines are counted by reason, and the first of each named by number.
+Their content, most often a plain e-mail address, is never kept.
 
 The beginning of a file determines its format (`beginning`): a header, a table with a column of
-hashes, or base64, if its first `LINES_LOOKED_AT` lines all are. A repeated header is another
-shard's.
+hashes, or base64. A repeated header is another shard's.
 
 Two ways through, with the same result:
 
@@ -118,9 +117,7 @@ class Parser:
     """
     Parses the blocks of one file, in order, to ids.
 
-    Args:
-        hash_type: The delivery's `md5`, `sha1` or `sha2`; `None`: the first valid line decides.
-        max_shaped: See `MAX_SHAPED`.
+    `hash_type` is the delivery's; `None`: the first valid line decides.
     """
 
     def __init__(self, hash_type: str | None = None, max_shaped: int = MAX_SHAPED) -> None:

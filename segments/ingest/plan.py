@@ -4,9 +4,8 @@ Maps a partner's segments to audiences and changes.
 Audiences are created before their first membership, which needs their number. The catalog shows
 them to the bid path when the job is done, so a new segment appears whole.
 
-A resumed job, or a rebuild years later, applies the job's plan instead of current settings, and so
-writes the same bytes. Only the opt-outs that forbid an addition are looked up each time, because
-later opt-outs count too.
+A resumed job, or a rebuild years later, applies the job's plan, and so writes the same bytes. Only
+the opt-outs that forbid an addition are looked up each time.
 """
 
 from collections.abc import Iterable
@@ -35,8 +34,7 @@ async def plan(
     """
     Find or create the audience of each segment, as the document requires.
 
-    The owner's audiences are shown by the partner: the owner, or its agency. Memberships begin at
-    `at_s`.
+    The partner is the owner, or its agency. Memberships begin at `at_s`.
 
     Raises:
         Stopped: AUDIENCE_DELETED, if the order names the audience itself; OVER_QUOTA, if the

@@ -61,9 +61,7 @@ class Reading:
 
     def run(self) -> None:
         """
-        Read the whole file, finish the spool, and complete the parser's counts.
-
-        A file of ids is neither parsed nor counted.
+        Read the whole file, finish the spool, and complete the counts, except of a file of ids.
 
         Raises:
             Stopped: FILE_NOT_FOUND, DIGEST_MISMATCH, UNREADABLE_FILE,
@@ -131,9 +129,7 @@ def is_of_digest(
     watched: Callable[[Iterator[bytes]], Iterator[bytes]] = lambda blocks: blocks,
 ) -> bool:
     """
-    Tell whether a file has its order's digest, if any.
-
-    `opened` opens the file anew; `watched` wraps each pass over its blocks.
+    Tell whether a file has its order's digest, if any; `watched` wraps each pass over its blocks.
 
     Raises:
         Stopped: UNREADABLE_FILE or INFLATES_TOO_FAR: an archive with another digest.

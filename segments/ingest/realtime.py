@@ -2,8 +2,7 @@
 Stores a few thousand ids before they are acknowledged.
 
 They are an ordinary job with a blob of ids, so `rebuild` finds them and a crash loses nothing. But
-a partner's jobs apply in order, and a file that takes an hour may come first, while the next bid
-must show these ids. So:
+the next bid must show them, and a partner's earlier job may take an hour. So:
 
     no older unfinished job     claimed, written, done
     an older unfinished job     written at once, and again by the loader in the order

@@ -1,8 +1,6 @@
 """
 Runs a job to its end; `segments.model.job` defines that.
 
-`run` passes each new state to `keep`, so this module needs no leases, progress bars or signals.
-
 A checkpoint counts only as far as the store confirms it: a store that has fallen back to an
 earlier state gets the whole job again. See `segments.store.job_marks`.
 """
@@ -45,10 +43,7 @@ Keep = Callable[[Job], Awaitable[None]]
 
 async def run(job: Job, tools: Tools, keep: Keep) -> Job:
     """
-    Run a job from its checkpoint to its end.
-
-    Returns:
-        The job as kept: done, failed or held.
+    Run a job from its checkpoint to its end: done, failed or held.
 
     Raises:
         redis.exceptions.RedisError: The store failed. The job stays at its last checkpoint.
@@ -68,10 +63,7 @@ async def run(job: Job, tools: Tools, keep: Keep) -> Job:
 
 async def wait_as_ids(job: Job, tools: Tools, keep: Keep) -> Job:
     """
-    Reduce the file of a waiting job to ids, without the store.
-
-    Returns:
-        The job, queued again; or failed, because the file does not match its description.
+    Reduce the file of a waiting job to ids, without the store; if that fails, so does the job.
     """
     running = _Run(job, tools, keep)
     try:

@@ -5,8 +5,8 @@ Finds which ids of a file were seen in bids: the reader of `segments.store.seen_
         for each batch of ids        those that no earlier filter contained
             4 probes in turn         of the ids that are left
 
-Memory holds a day's filter (twice during its read), a batch, and the answer as a bit an id,
-1.25 MB for 10 million ids. A filter that is a tenth full rejects most ids at the first probe.
+Memory holds a day's filter (twice during its read), a batch, and the answer as a bit an id. A
+filter that is a tenth full rejects most ids at the first probe.
 """
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -53,8 +53,8 @@ async def seen_in_bids(
     """
     Find the ids in bids of the last `SEEN_DAYS` days.
 
-    `today` counts as `record.day_of`. Each of `sets` returns its batches, always the same, once a
-    day. `still_here` is called after each batch.
+    Each of `sets` returns its batches, always the same, once a day. `still_here` is called after
+    each batch.
 
     Returns:
         The seen ids of each set; `None` if no day has a filter, after one round trip.

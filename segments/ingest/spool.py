@@ -3,11 +3,10 @@ All ids of one file, sorted in the order of the store.
 
 Between parsing and merging, the ids lie in an unnamed file, 16 bytes each. So:
 
-- Nothing is written to the store before the whole file has proved to match its
-  description: digest, archive, record count, at least one valid record.
-- A bucket receives all its changes in one call; in the file's order, a batch meets each bucket once
-  or twice. Measured, 2 million ids into a store laid out for 10 million: 30,000 rows/s in the
-  file's order, 167,000 in that of the ids; sorting takes 0.1 µs a row.
+- Nothing is written to the store before the whole file has proved to match its description.
+- A bucket receives all its changes in one call. Measured, 2 million ids into a store laid out for
+  10 million: 30,000 rows/s in the file's order, 167,000 in that of the ids; sorting takes 0.1 µs a
+  row.
 - Equal ids meet in a batch, so the count of duplicates is exact.
 - A checkpoint is one small number.
 
@@ -19,9 +18,8 @@ A spool is two steps of a radix sort. Each block of ids is sorted by the first `
 
     batch    | part 0, part 1 of block 0 | part 0, part 1 of block 1 | ...
 
-A batch is a range of parts, gathered with one read a block. Ids are hashes, so parts are of equal
-size. If a sender skews them, a part is split into several batches, which bounds memory; only then
-some duplicates count as "unchanged".
+A batch is a range of parts, gathered with one read a block. If a sender skews the ids, a part is
+split into several batches, which bounds memory; only then some duplicates count as "unchanged".
 
 The file vanishes with its process. The next process reads the delivered file again, the smaller
 part of the work.
@@ -110,10 +108,7 @@ class Spool:
         """
         Yield the ids of the parts from `first_part` up to `end_part`, exclusive, in order.
 
-        Args:
-            first_part: An earlier batch's `next_part`; the same file has the same parts.
-            max_rows: The most ids in a batch; may differ between runs.
-            end_part: The first part to leave out.
+        The same file has the same parts; `max_rows`, of a batch, may differ between runs.
         """
         part_rows = self._part_rows()
         end = first_part

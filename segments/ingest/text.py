@@ -2,8 +2,8 @@ r"""
 Decodes a text file of any spreadsheet or old system to UTF-8 with `\n`.
 
 A spreadsheet's "Unicode text" is UTF-16, and lines of an old Mac or a mainframe export end with CR
-alone. Read as lines of UTF-8, the first is nothing but bad lines, and the second a single line. The
-first block decides for the whole file. All readers of text in this package read from here.
+alone. The first block decides for the whole file. All readers of text in this package read from
+here.
 
     ff fe, fe ff         UTF-16 with its mark
     every other byte 0   UTF-16 without a mark, even if only most are 0; UTF-8 text has no zero
@@ -31,9 +31,8 @@ def text_blocks(blocks: Iterator[bytes]) -> Iterator[bytes]:
     """
     Yield a file's text as UTF-8 without a byte order mark, its lines ended by LF or CR LF.
 
-    The `blocks` are plain bytes, in order, none of them empty.
-
-    A byte pair that is no UTF-16 becomes U+FFFD, so its line is bad and not lost.
+    No block is empty. A byte pair that is no UTF-16 becomes U+FFFD, so its line is bad and not
+    lost.
     """
     first = b""
     while len(first) < _LOOKED_AT_BYTES and (block := next(blocks, b"")):

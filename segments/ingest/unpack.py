@@ -6,8 +6,7 @@ archive. A `.zip` holds one file; folders and the additions of Finder and Window
 (`__MACOSX/`, `.DS_Store`, `._*`, `desktop.ini`, `Thumbs.db`) don't count. Names inside an
 archive are never paths: nothing is unpacked to disk.
 
-Other kinds of files are refused by name: read as text, a tar's headers swallow the first line of
-each member.
+Other kinds are refused by name: read as text, a tar's headers swallow its members' first lines.
 
 An archive's own size fields are unreliable, so inflation is bounded as it proceeds: a block at a
 time, and in all `MAX_INFLATION` times the delivered size. No archive compresses hex digits of

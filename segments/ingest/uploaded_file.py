@@ -1,8 +1,8 @@
 """
 Turns an arrived file of the Audience API into a job, which its upload's row names.
 
-One transaction writes both, so each job has an upload, and no upload two jobs; the blob exists
-before. A second caller gets `UsedBefore`, and deletes its blob.
+One transaction writes both, so each job has an upload, and no upload two jobs. A second caller gets
+`UsedBefore`, and deletes its blob.
 """
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -27,10 +27,9 @@ async def arrived(
     now_s: float,
 ) -> Job:
     """
-    Create the job of an upload whose file is in the blob store.
+    Create the job of an upload whose file is in the blob store, in a transaction.
 
-    `conn` is a transaction, to be rolled back if this raises; `upload` has no job; `sha256` is
-    the file's digest, or another unique text.
+    `sha256` is the file's digest, or another unique text.
 
     Raises:
         segments.model.quota.OverQuota: The partner may deliver no more now.

@@ -1,9 +1,8 @@
 """
 The columns of a file of typed columns, and those that are ids.
 
-A CRM system exports its data on a person under a header; each value but the device id is hashed
-(SHA-256, hex). Only values that can occur in a bid request become ids. Postal addresses and social
-security numbers never do; they are counted, and kept nowhere.
+A CRM system exports its data under a header; each value but the device id is hashed (SHA-256, hex).
+Only values that can occur in a bid request become ids; others are counted, and kept nowhere.
 
     column           value              id
     EMAIL            SHA-256, hex       as an e-mail hash of `segments.model.identity`
@@ -13,9 +12,8 @@ security numbers never do; they are counted, and kept nowhere.
     SECURITYNUMBER   SHA-256, hex       none
 
 The delimiter is `,`, or `;`, tab or `|` as in Excel's files of other languages. Titles are
-compared without case, blanks, `_` and `-`; columns with other titles are skipped. With EMAIL alone,
-the file is one of e-mail hashes of any algorithm under a title: see `segments.ingest.parse`, which
-is many times faster.
+compared without case, blanks, `_` and `-`; columns with other titles are skipped. A file with EMAIL
+alone has e-mail hashes of any algorithm: see `segments.ingest.parse`, which is many times faster.
 """
 
 import csv
@@ -46,9 +44,7 @@ Columns = tuple[DataType | None, ...]
 
 def columns_of(text: bytes) -> Columns | None:
     """
-    Return the columns in a file's first line; `None` if it is no such header.
-
-    `text` is the file's beginning, at least its first line, from `segments.ingest.text`.
+    Return the columns in the first line of a file's text; `None` if it is no such header.
     """
     first = next((line for line in text.split(b"\n", 8) if line.rstrip(b"\r")), b"")
     found = columns_and_delimiter(first)
@@ -56,7 +52,7 @@ def columns_of(text: bytes) -> Columns | None:
 
 
 def columns_and_delimiter(line: bytes) -> tuple[Columns, str] | None:
-    """Return a header's columns and delimiter; `None` if a line is no such header."""
+    """Return a header's columns and delimiter; `None` if this is none."""
     try:
         header = line.decode().strip()
         for delimiter in DELIMITERS:

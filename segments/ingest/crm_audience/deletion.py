@@ -19,12 +19,7 @@ from segments.model.audience import Audience
 
 async def delete_audience(conn: AsyncConnection, audience: Audience, *, now_s: float) -> list[str]:
     """
-    Delete an audience and its data.
-
-    `conn` is a transaction.
-
-    Returns:
-        The files to delete after the transaction.
+    Delete an audience and its data in a transaction; return the files to delete after it.
     """
     await audiences.delete_with_name(conn, audience, now_s=now_s)
     of_this = crm_audiences.c.audience_id == audience.id

@@ -7,12 +7,12 @@ The extra steps of a file for an audience of the CRM door.
                         before the first membership is written: "known before this upload"
 
 A file of typed columns is reduced to ids (`segments.ingest.ids_only`) before the first write to the
-store, so its other content (a postal address, a social security number) never waits for the job's
-end. If a job fails before that, its loader deletes the file at the end
-(`segments.ingest.deletion.tidy`), or later if corrected metadata may find the file.
+store, so its other content never waits for the job's end. If a job fails before that, its loader
+deletes the file at the end (`segments.ingest.deletion.tidy`), or later if corrected metadata may
+find the file.
 
 A file that waits for days is reduced meanwhile. Its typed columns are counted first, because ids do
-not tell their column; if the store is away, no id matches.
+not tell their column.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -116,7 +116,7 @@ class CrmSteps(HashSteps):
         await super().before_writing(running, parser, spool)
 
     async def while_waiting(self, running: Running, parser: FileParser, spool: Spool) -> None:
-        """Count typed columns now, because ids do not tell their column."""
+        """Count typed columns now."""
         if isinstance(parser, TypedParser):
             try:
                 await self._count(running, parser, spool, await self._writer())
@@ -142,9 +142,8 @@ class CrmSteps(HashSteps):
         Count a file's values, once, against a store without its ids.
 
         An id matches if the store knows it, or if the operator has enabled
-        `segments.store.seen_filter` and bids contained it lately.
-
-        `parser` and `spool` have read the file; without the store (`writer`), no id matches.
+        `segments.store.seen_filter` and bids contained it lately; without the store (`writer`)
+        none.
         """
         job, still_here = running.job, running.become
         audience_to_action = {

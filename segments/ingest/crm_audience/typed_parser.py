@@ -8,7 +8,7 @@ Parses a file of typed columns to ids; `segments.ingest.crm_audience.columns` ha
 Two ways through, with the same result:
 
 - Lines of equal length form a matrix of bytes. A value has its type's length or is absent, so
-  the length of a line leaves few places for its commas, checked for all lines together.
+  the length of a line leaves few places for its commas.
 - Others line by line: quotes, padding, other titles and delimiters, invalid values.
 
 An invalid value is counted, and sampled by line and reason, as in `segments.ingest.parse`; the
@@ -158,7 +158,7 @@ class TypedParser(Parser):
         is_so_long: NDArray[np.bool_],
         layout: _Layout,
     ) -> Iterator[Ids]:
-        """Yield the ids of the lines in a layout, and clear these lines in `is_left`."""
+        """Yield the ids of the lines in a layout, cleared in `is_left`."""
         lines = np.flatnonzero(is_left & is_so_long)
         if layout.commas:
             at = starts[lines][:, None] + np.array(layout.commas)
@@ -226,10 +226,9 @@ class TypedParser(Parser):
 
 def _values(raw: _Chars, starts: NDArray[np.intp], kind: DataType) -> tuple[_Chars, _Good]:
     """
-    Read the values of a type at some places.
+    Read the values of a type at some places, and tell which are valid.
 
-    Returns:
-        Each hash's 32 bytes, or each device id's 36 characters in lower case; and which are valid.
+    A hash has 32 bytes, a device id 36 characters in lower case.
     """
     # Copied row by row: an index for each character takes five times as long.
     chars = sliding_window_view(raw, _CHARS[kind])[starts]

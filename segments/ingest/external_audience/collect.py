@@ -3,9 +3,9 @@ Turns the customer's files into one file of marked ids, in our blobs: the first 
 
     files, as listed  ->  rows  ->  persons  ->  marked ids  =blob=>  noted in the ledger
 
-The request for a run fixes its files. A file that has changed since ends the run, because a
-mixture of two versions is neither. Once the ledger notes that all files were read, the run only
-uses the blob, however often it begins again. `person` hashes all addresses, and passes none on.
+A file that has changed since the request ends the run: a mixture of two versions is neither. Once
+the ledger notes that all files were read, the run only uses the blob. `person` hashes all
+addresses, and passes none on.
 """
 
 from collections import Counter

@@ -24,12 +24,7 @@ async def delete_audience(
     conn: AsyncConnection, external: ExternalAudience, *, user_id: str, now_s: float
 ) -> list[str]:
     """
-    Delete an external audience and its data.
-
-    `conn` is a transaction; `user_id` deletes.
-
-    Returns:
-        The files to delete after the transaction.
+    Delete an external audience and its data in a transaction; return the files to delete after it.
     """
     assert external.audience_id is not None, "it is there"
     await lock_catalog(conn)

@@ -46,12 +46,10 @@ def value_of(line: str) -> Any:
 
 def elements(blocks: Iterator[bytes], max_bytes: int) -> Iterator[Any]:
     """
-    Yield the elements of JSON arrays, one at a time in memory.
+    Yield the elements of JSON arrays, one at a time in memory, of `max_bytes` at most.
 
     Exports write a single array, or one for each line or each member of a `.gz`; an object between
-    two arrays is an element, too.
-
-    `blocks` is the file's text, from its first bracket on; `max_bytes` bounds an element.
+    two arrays is an element, too. `blocks` begin with the first bracket.
 
     Raises:
         Stopped: UNREADABLE_FILE.

@@ -24,9 +24,7 @@ class Chunk(NamedTuple):
 
 def chunks_of(footer: bytes, places: Sequence[int]) -> list[list[Chunk]]:
     """
-    Return the chunks of some columns in each row group.
-
-    `places` are the columns, from 0, in the order of the schema's leaves.
+    Return the chunks of some columns, numbered from 0 as the schema's leaves, in each row group.
 
     Raises:
         ThriftUnreadable: The footer can't be read, or lacks such a column.

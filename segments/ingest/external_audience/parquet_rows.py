@@ -2,10 +2,10 @@
 Reads rows of a few columns from a customer's Parquet file, bounded by content, not by file size.
 
 A few bytes of a nested column may unfold to a gigabyte; so may a long text that a dictionary
-repeats in every row, and a page of zeros. Nested columns can be no id: the schema refuses them
-before a value is read. Otherwise, all pages of a row group are checked first: an oversized page is
-refused, and a read has as many rows as fit into some megabytes at the greatest length that the
-pages allow. All rows together may be as large as those of a `.gz` (`segments.ingest.unpack`).
+repeats in every row, and a page of zeros. The schema refuses nested columns. All pages of a row
+group are checked first: an oversized page is refused, and a read has as many rows as fit into some
+megabytes at the greatest length that the pages allow. All rows together may be as large as those of
+a `.gz` (`segments.ingest.unpack`).
 """
 
 import io

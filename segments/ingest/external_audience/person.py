@@ -12,15 +12,14 @@ An address is trimmed, lower-cased and hashed (SHA-256) here, and passed on nowh
 compared without case.
 
 A row removes its person unless its `delete` is a plain no and its `process_consent`, if the row
-has that column, is a plain yes. A time, an `x` or an unknown word may mean that the person left;
-such a row can be sent again, but a shown segment can't be taken back. Unclear values are counted.
+has that column, is a plain yes. An unclear value may mean that the person left: a row can be sent
+again, but a shown segment can't be taken back. Unclear values are counted.
 
     plain no     false, 0, no, n, f, null, empty
     plain yes    true, 1, yes, y, t, in
 
-Values are text, or typed as in JSON and Parquet, and are read as the text that they mean: a decimal
-as its digits, bytes as UTF-8 (a raw digest as its hex digits), a UUID and a time in their usual
-form.
+Values are text, or typed as in JSON and Parquet, and are read as that text: a decimal as its
+digits, bytes as UTF-8 (a raw digest as its hex digits), a UUID and a time in their usual form.
 """
 
 from collections import Counter
@@ -78,9 +77,7 @@ class PersonReader:
 
     def read(self, values: Sequence[Any]) -> Person | None:
         """
-        Return the content of a row; `None` if it has no usable id.
-
-        The values are the identities', then the controls'. `None` is an empty value.
+        Return the content of a row; `None` if it has no usable id. A value `None` is empty.
         """
         ids = []
         for make, value in zip(self._makers, values, strict=False):

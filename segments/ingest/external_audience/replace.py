@@ -4,12 +4,11 @@ Removes members that a replacing file does not name: the second half of a replac
     merge     all persons in the file are added or renewed
     retain    bucket by bucket: a member that is not in the file is removed
 
-In this order, no remaining member is ever missing. The spool has the order of the buckets, so
-memory holds only the names of one part. All buckets are visited, also those without a name in the
-file; a second visit changes nothing.
+In this order, no remaining member is ever missing. Memory holds only the names of one part. All
+buckets are visited, also those without a name in the file; a second visit changes nothing.
 
-Discarded: expiry days that differ by replacement, so that old memberships run out. Records count in
-days, so two replacements on a day would be the same.
+Discarded: expiry days by replacement, so that old memberships run out: two replacements on a day
+would be the same.
 """
 
 from collections.abc import AsyncIterator

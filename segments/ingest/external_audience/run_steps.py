@@ -74,7 +74,7 @@ class RunSteps(HashSteps):
 
     @property
     def removing(self) -> Removing:
-        """Remove the leaving ids; in a replacement, all but the coming."""
+        """Return this rule of the plan's order."""
         return RemovesMarked(replaces=self.order.replaces)
 
     def parser(self, job: Job, first_block: bytes) -> FileParser:

@@ -12,8 +12,8 @@ The first bytes of a file determine its format, not its name:
                             the delimiter with which the required columns are found
 
 Columns are found in any case (`segments.model.customer_columns`). Memory holds a block, a row, or,
-for Parquet, a piece of a row group; oversized rows and row groups are refused. An archive's own
-size fields are unreliable, so inflation is bounded as it proceeds.
+for Parquet, a piece of a row group; oversized ones are refused, and inflation is bounded as it
+proceeds.
 """
 
 import io

@@ -42,9 +42,7 @@ class BucketReader:
     """
     Reads buckets in their published form; remembers that of records seen before.
 
-    Args:
-        redis: The store.
-        scope: Which memberships and opt-outs; `None`: all.
+    `scope` says which memberships and opt-outs; `None`: all.
     """
 
     def __init__(self, redis: Redis, scope: Scope | None) -> None:
@@ -61,10 +59,7 @@ class BucketReader:
         The store reads a batch while another is filtered. Close the generator
         (`contextlib.aclosing`) if the consumer may fail.
 
-        Args:
-            numbers: Of the buckets.
-            missing: Opt-outs that the store may lack.
-            pauses: Leave the store to bids for as long as each batch took.
+        `pauses` leaves the store to bids for as long as each batch took.
         """
         if len(self._raw_to_entry) >= _KEPT:
             self._raw_to_entry.clear()

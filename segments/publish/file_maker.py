@@ -19,14 +19,7 @@ _OPT_OUTS_A_PART: Final = 100_000
 
 
 class FileMaker:
-    """
-    Makes files, one or several at a time.
-
-    Args:
-        redis: The store.
-        place: Where files are put.
-        spool_dir: For a file while it is made.
-    """
+    """Makes files, one or several at a time, by way of `spool_dir`."""
 
     def __init__(self, redis: Redis, place: PublishedPlace, spool_dir: Path) -> None:
         self._redis = redis
@@ -52,12 +45,8 @@ class FileMaker:
         """
         Make a full.
 
-        Args:
-            header: Of the file.
-            missing: Opt-outs that the store may lack.
-            catalog: For followers.
-            check: Awaited after the last read; raises if the file must not be published.
-            pauses: Leave the store to bids in between, at half the speed.
+        `check` is awaited after the last read, and raises if the file must not be published.
+        `pauses` leaves the store to bids in between, at half the speed.
         """
         async with spooled(self._spool_dir, header) as file:
             every = range(1 << header.bucket_bits)
@@ -77,15 +66,9 @@ class FileMaker:
         check: Callable[[], Awaitable[None]],
     ) -> PublishedFile:
         """
-        Make an increment.
+        Make an increment; new opt-outs without effect on the scope are left out.
 
-        Args:
-            header: Of the file.
-            opt_outs: New ones; those without effect on the scope are left out.
-            numbers: Of the buckets.
-            missing: Opt-outs that the store may lack.
-            catalog: For followers; `None`: they have it.
-            check: As of `full`.
+        Without a `catalog` followers have it; `check` is as of `full`.
         """
         async with spooled(self._spool_dir, header) as file:
             scope = self._scope

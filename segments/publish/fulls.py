@@ -26,10 +26,7 @@ _MAX_INCREMENTS: Final = 500
 
 class Fulls:
     """
-    The fulls of a publication, except for its first.
-
-    Args:
-        every_s: The interval between fulls.
+    The fulls of a publication, except for its first; one each `every_s`.
 
     Attributes:
         making: The full that is being made, if any.

@@ -13,8 +13,7 @@ nothing is written, and followers' data become too old.
 
 **An increment holds a bounded number of buckets**, so that opt-outs never wait for a flood of
 changes: the rest is owed to the next. When the scope changes (a grant, a revocation, an account's
-reach), all buckets are owed, and a full follows. `segments.publish.visible` says when an audience
-leaves or enters the catalog.
+reach), all buckets are owed, and a full follows.
 
 **A publisher that is stopped or killed loses nothing.** Changed buckets stay marked until `LATEST`
 names a file with them. The next publisher goes on from `LATEST` if the same store has a note of its

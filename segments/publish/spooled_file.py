@@ -2,8 +2,8 @@
 A published file while it is made: on the local disk, written beside the event loop.
 
 Compression and checksums, half of a full's time, release Python's lock. So they run in a thread, on
-a few MiB at a time, while the next buckets are read and filtered. A single piece waits for the
-thread: memory is bounded, and parts keep their order.
+a few MiB at a time. A single piece waits for the thread: memory is bounded, and parts keep their
+order.
 """
 
 import asyncio

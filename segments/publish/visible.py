@@ -28,10 +28,7 @@ class Seen(msgspec.Struct, frozen=True):
 
 class Visible:
     """
-    The part of the store that followers see, and are about to see.
-
-    Args:
-        names: Of the recipients; `None`: everything is published.
+    The part of the store that followers see, and are about to see; without `names`, everything.
     """
 
     def __init__(self, names: Collection[str] | None) -> None:
@@ -59,12 +56,7 @@ class Visible:
         return bool(self._hidden)
 
     def begin(self, seen: Seen | None = None) -> None:
-        """
-        Forget what followers see.
-
-        Args:
-            seen: By an earlier publisher; `None`: nothing.
-        """
+        """Forget what followers see, but for an earlier publication."""
         self._part, self._said, self._before = None, None, seen
         self._hidden = frozenset()
         scope = None if seen is None else seen.scope

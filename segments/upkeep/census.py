@@ -64,10 +64,9 @@ class Members:
 
     def __init__(self, audience_to_forbidding: Mapping[int, frozenset[int]], today: int) -> None:
         """
-        Args:
-            audience_to_forbidding: Accounts, besides `EVERYONE`, whose opt-outs hide a person in an
-                audience; other audiences are not counted.
-            today: A membership holds to the end of its day.
+        Each audience has the accounts, besides `EVERYONE`, whose opt-outs hide a person in it.
+
+        Other audiences are not counted.
         """
         self._forbidding = audience_to_forbidding
         self._today = today
@@ -138,16 +137,9 @@ async def census_if_due(
     show: Callable[[], None] = lambda: None,
 ) -> Census | None:
     """
-    Count all audiences if due, and in no other process.
+    Count all audiences if due, and in no other process; `None`: no census was due.
 
-    Args:
-        ledger: Keeps the counts.
-        redis: The store.
-        now_s: Tells the time.
-        show: Called after each round; may end the census by an exception.
-
-    Returns:
-        The results; `None` if no census was due.
+    `show` is called after each round, and may end the census by an exception.
 
     Raises:
         segments.store.reader.StoreUnusable, redis.exceptions.RedisError: The store can't be read;

@@ -1,8 +1,7 @@
 """
 Asks bid listeners why a bid ended as it did (`POST /explain` of `rtb.server.explain_endpoint`).
 
-Every listener is asked: where two answer differently, that is the finding. A listener that does
-not answer is told as such, and the others' answers count.
+Where two answer differently, that is the finding. A listener that does not answer is told as such.
 """
 
 import asyncio
@@ -41,11 +40,7 @@ async def explain(
     """
     Ask why a bid ended so; the trail has a row of it before anybody sees the answers.
 
-    Args:
-        ledger: Of the trail.
-        by: The asking member of staff.
-        asked: The question, without the trail's key.
-        ask: Puts it to listeners.
+    `ask` puts the question to listeners, with the trail's key.
     """
     async with ledger.begin() as conn:
         key = await trail_key(conn, now_s=by.now_s)

@@ -121,14 +121,7 @@ async def forbid_again(
     """
     Restrict the ledger to a later catalog's visibility, and restore the reach of its opt-outs.
 
-    Args:
-        conn: A transaction that holds the catalog lock.
-        both: Catalog and ledger.
-        whose: The store's identity and highest numbers.
-        now_s: The time of the changes.
-
-    Returns:
-        The changes, in words.
+    `conn` is a transaction that holds the catalog lock. Returns the changes, in words.
     """
     return (
         *await _of_audiences(conn, both, whose, now_s),

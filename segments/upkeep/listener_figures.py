@@ -1,8 +1,7 @@
 """
 Reads what bid listeners count and how they are, from their admin ports.
 
-Of `/metrics` only the lines that are shown are parsed. A listener that does not answer is told as
-such, and the others' figures count.
+A listener that does not answer is told as such, and the others' figures count.
 """
 
 import asyncio

@@ -2,10 +2,8 @@
 Repeats jobs that the ledger calls done and the store has lost.
 
 `segments.store.job_marks` explains such losses. A loader asks a new server run for the marks of
-done jobs. A job without its mark begins again, with the partner's later jobs, done or running: a
-partner's files apply in order.
-
-By its kept plan, a repeated job changes only missing data; its opt-outs are already in the records.
+done jobs. A job without its mark begins again, with the partner's later jobs: a partner's files
+apply in order. By its kept plan, a repeated job changes only missing data.
 """
 
 import logging

@@ -5,10 +5,8 @@ Converts or deletes original delivered files when their time is up.
 refused one. The rest is done here: refused files that are due now, jobs that broke off or are held,
 and earlier versions' originals. For jobs that wait see `segments.loader.long_waits`.
 
-A loader runs this at its start and every hour, with a transaction a job: a killed run continues.
-
-Announced digests and counts are not compared again. A rebuilt store stays the same, byte for byte:
-a broken-off job is replayed to its checkpoint, and its ids keep their parts.
+A loader runs this at its start and every hour, with a transaction a job. A rebuilt store stays the
+same, byte for byte: a broken-off job is replayed to its checkpoint, and its ids keep their parts.
 """
 
 import logging
@@ -49,10 +47,7 @@ async def see_to_originals(
     """
     Convert or delete every original that is due.
 
-    Args:
-        tools: Ledger, blobs and time.
-        refused_file_s: For which a file refused for its metadata is kept.
-        show: Called with the progress; may end the run by an exception.
+    `show` is called with the progress, and may end the run by an exception.
 
     Raises:
         segments.ledger.database.engine.LedgerAway: Try again; likewise after errors of obstore.

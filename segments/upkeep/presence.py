@@ -28,14 +28,9 @@ async def present(
     every_s: float = RENEWED_EVERY_S,
 ) -> AsyncIterator[None]:
     """
-    Keep this process's row while the context lasts.
+    Keep this process's row while the context lasts; it grows old while the ledger is away.
 
-    Args:
-        ledger: Has the rows; while it is away the row grows old.
-        kind: Of the process.
-        reasons: Tells why it can't do its work, as `/health/ready`.
-        now_s: Tells Unix time.
-        every_s: The pause between two renewals.
+    `reasons` tells why the process can't do its work, as `/health/ready`.
     """
     row = _Row(ledger, kind, reasons, now_s)
     keeping = asyncio.create_task(row.keep(every_s))

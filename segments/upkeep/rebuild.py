@@ -29,8 +29,8 @@ it refuses later ones.
 - A failed or unfinished job is replayed to its checkpoint, and every opt-out recorded while it ran
   counts as before.
 
-Announced digests and counts are not compared again. Scrubbed ids make no difference: see
-`segments.upkeep.scrub.scrubber`. A file scrubbed during the rebuild is read again.
+Scrubbed ids make no difference: see `segments.upkeep.scrub.scrubber`. A file scrubbed during the
+rebuild is read again.
 """
 
 import asyncio
@@ -105,11 +105,8 @@ async def rebuild(
         expected_ids: Lays the store out, as for a new one.
         show: Called with the progress.
         skip_missing: Continue without jobs whose file can't be read.
-        settle_s: The pause after the store was closed; `None`: for others' use of its meta.
+        settle_s: The pause after closing the store; `None`: for others' use of its meta.
         is_automatic: Not started by an operator.
-
-    Returns:
-        The final progress.
 
     Raises:
         CannotRebuild: A job's file can't be read. The store stays closed.

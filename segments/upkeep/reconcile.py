@@ -9,11 +9,9 @@ Reconciles a restored ledger with a store that went on without it.
     memberships of audiences that the ledger lacks: dropped from the store
     the store is opened
 
-Audiences, accounts, jobs and the like that only the lost ledger knew are gone, and are listed: only
-a newer backup or partners can restore them. Their files' memberships in surviving audiences stay in
-the store until a rebuild.
-
-An opt-out of a lost account, of unknown reach, becomes global.
+Audiences, accounts and jobs that only the lost ledger knew are gone, and are listed. Their files'
+memberships in surviving audiences stay in the store until a rebuild. An opt-out of a lost account,
+of unknown reach, becomes global.
 
 `adopt` keeps only the opt-outs of an unrelated ledger's store, whose numbers mean something else; a
 rebuild makes the rest anew.
@@ -54,16 +52,9 @@ class Reconciled(NamedTuple):
 
 async def reconcile(tools: Tools, *, settle_s: float = SETTLE_S) -> Reconciled | None:
     """
-    Bring a ledger up to its store, and open the store again.
+    Bring a ledger up to its store, and open the store again; `None`: it was not behind.
 
-    After a kill, run it again; nothing is done twice.
-
-    Args:
-        tools: Ledger, store and time.
-        settle_s: For others' earlier reads, if the store was not yet marked.
-
-    Returns:
-        The results; `None` if the ledger is not behind its store.
+    After a kill, run it again; nothing is done twice. `settle_s` is for others' earlier reads.
 
     Raises:
         segments.projection.one_ledger.OtherLedger: The store belongs to another ledger.
@@ -114,14 +105,7 @@ async def reconcile(tools: Tools, *, settle_s: float = SETTLE_S) -> Reconciled |
 
 async def adopt(tools: Tools, from_id: str, *, settle_s: float = SETTLE_S) -> Reconciled:
     """
-    Take over the opt-outs of another ledger's store, and leave the store closed.
-
-    A rebuild must follow, to fill the store from our ledger.
-
-    Args:
-        tools: Ledger, store and time.
-        from_id: The store's ledger.
-        settle_s: For others' earlier reads.
+    Take over the opt-outs of another ledger's store, and leave the store closed for a rebuild.
 
     Raises:
         Refusal: The store belongs to a third ledger, or to ours.

@@ -53,12 +53,9 @@ class OptedOut:
         self, job: Job, forbidding: Collection[int], noted: Collection[tuple[int, Id]]
     ) -> Names:
         """
-        Return the names of ids kept from a job's additions, sorted.
+        Return the names of ids kept from a planned job's additions, sorted.
 
-        Args:
-            job: A job that has a plan.
-            forbidding: The accounts whose opt-outs reach its audiences.
-            noted: Opt-outs that were too late for it, each with an id.
+        `noted` are opt-outs that were too late for it, each with an id.
         """
         reaching = np.isin(self._account_ids, [EVERYONE, *forbidding])
         before = job.report.opt_outs_before or 0
@@ -97,14 +94,7 @@ class Replay:
     def __init__(
         self, tools: Tools, meta: Meta, writer: Writer, tree: AccountTree, opted_out: OptedOut
     ) -> None:
-        """
-        Args:
-            tools: As the jobs had them.
-            meta: Of the store that is rebuilt.
-            writer: Of the same store.
-            tree: Of the opt-outs' reach.
-            opted_out: Every opted-out id.
-        """
+        """Take the jobs' tools, and the meta and writer of the store that is rebuilt."""
         self._tools = tools
         self._meta = meta
         self._writer = writer
@@ -113,14 +103,7 @@ class Replay:
 
     async def run(self, job: Job, noted: Collection[tuple[int, Id]]) -> int:
         """
-        Replay a job, whatever its state.
-
-        Args:
-            job: As in the ledger.
-            noted: Opt-outs that were too late for it, each with an id.
-
-        Returns:
-            The number of rows written.
+        Replay a job, whatever its state; return the number of rows written.
 
         Raises:
             Stopped: FILE_NOT_FOUND, or another reason why the file can't be read.

@@ -60,7 +60,7 @@ async def restore(
     Put a backup back, and return its name and manifest.
 
     Args:
-        place: The place that keeps the backups.
+        place: Keeps the backups.
         name: The backup's; `None`: the newest.
         target: Where to.
         replaces: Replace existing ledger, blobs and host keys.

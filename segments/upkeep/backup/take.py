@@ -91,13 +91,8 @@ async def take(
     """
     Take a backup, and return it once it is whole.
 
-    Args:
-        source: The ledger, files and keys to back up.
-        place: The place that keeps the backups.
-        now_s: The clock.
-        version: This software's.
-        references: Name the blobs with their sizes, and do not copy them.
-        keep: Delete all but this number of the newest backups afterwards.
+    `references` names the blobs instead of copying them; `keep` is how many of the newest backups
+    stay.
 
     Raises:
         CannotBackUp: Files vanish faster than they are copied, or the time went back.

@@ -25,12 +25,7 @@ _HEARD_WITHIN_S = 2.0
 
 
 async def look_as_listener(store_url: str) -> Finding:
-    """
-    Send the commands that bids send.
-
-    Args:
-        store_url: Of the store, as the bid listener reaches it.
-    """
+    """Send the commands that bids send."""
     try:
         async with connect(store_url, retry=None) as redis:
             await _ask(redis)

@@ -2,8 +2,7 @@
 Checks the rights of our user at the store, without any effect there.
 
 A server checks a user's rights to a command when it queues it in a transaction, which the end of
-the connection discards. So one look names every command that is missing; otherwise each would be
-named by the first process that needs it, perhaps days later.
+the connection discards. So one look names every missing command.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence

@@ -3,15 +3,11 @@ Removes the lines of erased ids from a delivered file: bytes in, fewer bytes out
 
 A line is removed if it contains, anywhere and in any case, the hex digits of an erased hash: in
 quotes, padded, beside other columns, of another hash type, accepted as a record or not. A run of
-hex digits of another length is searched from each digit on: a hash with a letter attached is still
-the person's.
+hex digits of another length is searched from each digit on.
 
-A line longer than any record, which can't have added a person, is removed unread. Other lines stay,
-byte for byte and in order.
-
-As in `segments.ingest.parse`, a block of uniform lines is a matrix; others are read line by line.
-
-Of typed columns and a customer's own storage, kept as ids of 16 bytes, rows are removed.
+A line longer than any record is removed unread. Other lines stay, byte for byte and in order. As in
+`segments.ingest.parse`, a block of uniform lines is a matrix. Of files kept as ids of 16 bytes,
+rows are removed.
 """
 
 import re

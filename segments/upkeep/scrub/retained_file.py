@@ -84,10 +84,6 @@ class RetainedFile:
         """
         Check the file against its description, if the job has not done so.
 
-        Args:
-            spool_dir: A directory with room for the file.
-            reserve_bytes: Disk space to leave free.
-
         Returns:
             The hash type of its lines, or the reason why the job will end.
 

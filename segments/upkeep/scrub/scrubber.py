@@ -29,14 +29,14 @@ first.
     not begun, and to be kept as ids alone      is left to its loader, as if running
 
 **Why a rebuilt store is the same.** An ERASURE deletes earlier memberships in the audiences of the
-owners within its reach, and refuses later ones. So a line of an erased id does nothing in a replay,
-and can be missing. The ERASURE stays in the ledger for good, and accounts never leave its reach.
-When a new relation lets more erasures reach an owner, its files are searched anew for all of them.
+owners within its reach, and refuses later ones. So a line of an erased id does nothing in a replay.
+The ERASURE stays in the ledger for good, and accounts never leave its reach. When a new relation
+lets more erasures reach an owner, its files are searched anew for all of them.
 
-**Killed anywhere**, a scrub loses nothing and leaves nothing half done: the new file is complete
-before the job names it, in the transaction that notes the old one for deletion. Strays go every
-hour: files that no job names after an hour and, after two days, remains of broken uploads and
-unrequested files in the bucket. No acknowledged file is among them.
+**Killed anywhere**, a scrub leaves nothing half done: the new file is complete before the job names
+it, in the transaction that notes the old one for deletion. Strays go every hour: files that no job
+names after an hour and, after two days, remains of broken uploads and unrequested files in the
+bucket.
 
 A bucket that keeps versions of deleted files must be told to drop them.
 """
@@ -104,12 +104,8 @@ class Scrubber:
         """
         Scrub every file that arrived, or was last scrubbed, before a moment.
 
-        Args:
-            before_s: The moment; the present scrubs all files.
-            show: Called with the progress; may end the scrub by an exception.
-
-        Returns:
-            The results. An unreadable file is logged, and tried again the next time.
+        `show` is called with the progress, and may end the scrub by an exception. An unreadable
+        file is logged, and tried again the next time.
 
         Raises:
             segments.ledger.database.engine.LedgerAway: Try again; likewise after errors of obstore.

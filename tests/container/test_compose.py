@@ -1,6 +1,7 @@
 """`compose.yaml`, as far as it can be read and tried without an engine of containers."""
 
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
 from tests.container.engine import ROOT
 from tests.engines import binary_of, free_port, start_server
-from tests.segments.loader.test_loader import until
 
 _GIVEN = {
     "STORE_PASSWORD": "sesame",
@@ -21,6 +21,8 @@ _GIVEN = {
     "WRITERS_PASSWORD": "write",
     "LEDGER_PASSWORD": "please",
 }
+WITHIN_S = 30
+
 _OURS = {"loader", "sftp", "api", "serve", "admin"}
 
 
@@ -44,14 +46,17 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server = start_server(
         [binary_of("valkey"), *options, "--port", port, "--bind", "127.0.0.1", "--dir", str(folder)]
     )
+    until_s = time.monotonic() + WITHIN_S
+    while not _answers(Redis.from_url(f"redis://operator:sesame@127.0.0.1:{port}")):
+        assert time.monotonic() < until_s, "the store does not answer"
+        time.sleep(0.02)
     yield port
     server.terminate()
     server.wait()
 
 
-async def test_listener_and_writers_have_least_rights_and_others_none(port: str) -> None:
+def test_listener_and_writers_have_least_rights_and_others_none(port: str) -> None:
     operator = Redis.from_url(f"redis://operator:sesame@127.0.0.1:{port}")
-    await until(lambda: _answers(operator))
     writer = Redis.from_url(f"redis://writers:write@127.0.0.1:{port}")
     bids = Redis.from_url(f"redis://bids:open@127.0.0.1:{port}")
 
@@ -129,7 +134,7 @@ def _rights(operator: Redis, user: str) -> tuple[set[str], str, str]:
     return {*found["commands"], *found["categories"]}, str(found["keys"]), str(found["channels"])
 
 
-async def _answers(redis: Redis) -> bool:
+def _answers(redis: Redis) -> bool:
     try:
         return bool(redis.ping())
     except RedisError:

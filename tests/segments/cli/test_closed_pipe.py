@@ -63,6 +63,7 @@ COMMANDS: list[tuple[str, ...]] = [
     ("staff", "revoke", "ada"),
     ("key", "add", "shop", "shop.pub"),
     ("key", "list"),
+    ("key", "host", "--replace", "shop"),
     ("key", "host"),
     ("key", "publish", "publish.pem"),
     ("key", "remove", "shop", "FINGERPRINT"),
@@ -75,6 +76,7 @@ COMMANDS: list[tuple[str, ...]] = [
     ("token", "create"),
     ("token", "list"),
     ("token", "revoke", "1"),
+    ("import", "users.csv"),
     ("load", "file", "--metadata", "file.json"),
     ("status",),
     ("status", "1"),
@@ -147,6 +149,7 @@ def test_command_whose_reader_has_gone_ends_without_a_word(
         as_json(metadata_of(CONTENT, records=20, partner_id="shop"))
     )
     (tmp_path / "bid.json").write_bytes(b'{"id":"1"}')
+    (tmp_path / "users.csv").write_bytes(b"username,partner\neve,shop\n")
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(PASSWORD * 4)))
 
     def drawn(word: str) -> str:

@@ -102,6 +102,8 @@ class Loaders:
             "SEGMENTS_DATA_DIR": str(self._settings.data_dir),
             "SEGMENTS_LEDGER_URL": f"{self._settings.ledger_url}&application_name={name}",
             "SEGMENTS_REDIS_URL": self._settings.redis_url,
+            # With four the first would take a job of each partner, and leave none to the others.
+            "SEGMENTS_LOADER_JOBS": "2",
         }
         with self._log.open("ab") as log:
             argv = [sys.executable, "-m", "segments", "loader"]

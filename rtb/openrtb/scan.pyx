@@ -1,24 +1,20 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
 """
-Where the members that we read stand in a bid request: one pass over its bytes.
+The places of the members that we read in a bid request: one pass over its bytes.
 
-msgspec reads a body of which we use a tenth by stepping over the rest a byte at a
-time, and says what stood there, but not where; so the body was gone over four
-times: to decode it, to see that it is UTF-8, to see that no member is there that
-may not leave, and to find again where the user stands. This goes over it once,
-sixteen bytes of a string at a time, and only notes places.
+msgspec steps over the rest of a body, nine tenths of it, a byte at a time, and reports no places.
+With it, a body took four passes: to decode it, to check UTF-8, to look for members that may not
+leave, and to find the user again. This pass takes 16 bytes of a string at a time, and only notes
+places.
 
-It answers for plain requests alone, of which nobody could think otherwise: valid
-JSON by the letter of RFC 8259, nested no deeper than `MAX_DEPTH`, no backslash in
-a name, none of the members that we read there twice or of
-another type than theirs, none of the forbidden names anywhere. Of all others it
-says nothing, but that nothing stands twice where it is so; and `decode` reads them as it
-always did: what is malformed, and why, is decided in one place. Where there is no C compiler
-that is the place for all.
+It answers for plain requests alone: valid JSON (RFC 8259), nested no deeper than `MAX_DEPTH`, no
+backslash in a name, none of the members that we read twice or of another type, no forbidden name
+anywhere. For all others it confirms at most that no member is there twice, and `decode` reads them:
+one place decides what is malformed, and why. Without a C compiler `decode` reads all requests.
 
-No object of Python is touched between the first byte and the last. Behind the last
-one stands a zero, as behind all `bytes`: it fits nowhere, so nothing reads past it,
-but for strings, which look ahead and mind the end.
+No Python object is touched between the first byte and the last. A zero follows the last byte, as in
+all `bytes`; it fits nowhere in JSON, so nothing reads past it except strings, which look ahead and
+check the end.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -71,7 +67,7 @@ cdef enum Place:
 
 cdef struct Span:
     Bytes at
-    Bytes end  # NULL: not there
+    Bytes end  # NULL: absent
 
 cdef struct Names:
     int count
@@ -104,15 +100,14 @@ cdef class Scanner:
     Scans bid requests.
 
     Args:
-        forbidden: Names of members, plain ASCII; a body in which one of them
-            stands as a name, wherever, is not plain.
-        user, user_ext, device, device_ext: The names of members for whose sake the user, or
-            the device, must be decoded; `ext` of each has its own. A plain 0 in a device tells
-            nothing, and neither does a plain 3 in its `ext`.
-        regs, regs_ext: The names of members that are read there.
+        forbidden: Names, plain ASCII; a body with such a member anywhere is not plain.
+        user, user_ext, device, device_ext: Members that require decoding the user or the device;
+            each `ext` has its own. A plain 0 in a device requires nothing, nor a plain 3 in its
+            `ext`.
+        regs, regs_ext: The members that are read there.
 
     Raises:
-        ValueError: More names than there is room for.
+        ValueError: More names than `MAX_NAMES`.
     """
 
     cdef list _kept
@@ -142,23 +137,23 @@ cdef class Scanner:
 
     def __call__(self, bytes body):
         """
-        Say where the members are that we read.
+        Return the places of the members that we read.
 
         Returns:
-            A `rtb.openrtb.places.Scanned`. Of a body that is not plain `None`; or `False`, if
-            that is for a forbidden name alone.
+            A `rtb.openrtb.places.Scanned`. If the body is not plain, `None`; `False` if only a
+            forbidden name is the reason.
         """
         cdef Scan scan
         cdef Bytes start = <Bytes>PyBytes_AS_STRING(body)
         cdef Bytes at
         cdef list uids = None
         cdef list uids_25
-        # All spans are not there, and nothing was told.
+        # All spans are absent.
         memset(&scan, 0, sizeof(scan))
         scan.end = start + PyBytes_GET_SIZE(body)
         scan.forbidden = &self._forbidden
         scan.telling = self._telling
-        # The interpreter's lock is kept: letting go of it costs a tenth of this.
+        # The interpreter's lock is kept: its release costs a tenth of this pass.
         at = start
         if scan.end - start > 3 and at[0] == 0xEF and at[1] == 0xBB and at[2] == 0xBF:
             at += 3  # a byte order mark, which is not ASCII
@@ -197,7 +192,7 @@ cdef bytes _bytes_of(Span *span):
     return PyBytes_FromStringAndSize(<const char *>span.at, span.end - span.at)
 
 
-# What is walked through here has been found to be valid.
+# These functions walk through JSON that the scan has found valid.
 
 
 cdef list _uids_of(Scan *scan, Span *eids):
@@ -205,7 +200,7 @@ cdef list _uids_of(Scan *scan, Span *eids):
     Read `eids` (3.2.27), as `rtb.openrtb.uids.uids_of` does.
 
     Returns:
-        `None` if that takes more than strings without escapes and uids without `ext`.
+        `None` if there is more than strings without escapes and uids without `ext`.
     """
     cdef list uids = []
     cdef Bytes at
@@ -251,7 +246,7 @@ cdef Bytes _past_members(
     const char *second,
     Py_ssize_t second_size,
 ) noexcept nogil:
-    """Find two members of an object; NULL if one of them stands there twice."""
+    """Find two members of an object; NULL if either is there twice."""
     cdef Bytes name
     cdef Py_ssize_t size
     cdef Span *span
@@ -298,8 +293,7 @@ cdef str _text_of(Span *string):
     return PyUnicode_FromStringAndSize(<const char *>string.at + 1, string.end - string.at - 2)
 
 
-# Each of these is given where something begins, and returns where it is over; NULL if
-# it is not plain, or no JSON.
+# Each of these takes a value's start and returns its end; NULL if it is not plain, or no JSON.
 
 
 cdef inline Bytes _past_space(Bytes at) noexcept nogil:
@@ -367,7 +361,7 @@ cdef Bytes _past_object(Scan *scan, Bytes at, int depth, Place place) noexcept n
 
 
 cdef inline Bytes _past_name(Bytes at) noexcept nogil:
-    """Begins behind the opening quote, and ends behind the closing one."""
+    """From after the opening quote to after the closing quote."""
     while at[0] != c'"':
         if at[0] < 0x20 or at[0] > 0x7F or at[0] == c'\\':
             return NULL
@@ -376,7 +370,7 @@ cdef inline Bytes _past_name(Bytes at) noexcept nogil:
 
 
 cdef inline int _place_in(const Names *names, Bytes name, Py_ssize_t size) noexcept nogil:
-    """Return which of the names it is; -1 if none."""
+    """Return the index of a name; -1: not among them."""
     cdef int n
     for n in range(names.count):
         if size == names.sizes[n] and not memcmp(name, names.texts[n], size):
@@ -385,14 +379,14 @@ cdef inline int _place_in(const Names *names, Bytes name, Py_ssize_t size) noexc
 
 
 cdef inline unsigned char _silent_in(Place place) noexcept nogil:
-    """Return the one character by which a member of a place tells nothing; 0 if none does."""
+    """Return the value with which a member of a place requires nothing; 0: no such value."""
     if place == DEVICE:
         return c'0'
     return c'3' if place == DEVICE_EXT else 0
 
 
 cdef Bytes _past_unique(Scan *scan, Bytes at, int depth) noexcept nogil:
-    """Pass what has no object with two members of one name, or with more than are minded."""
+    """Pass a value without an object that has a name twice, or too many names to check."""
     cdef Names seen
     cdef Bytes name
     cdef Py_ssize_t size
@@ -471,7 +465,7 @@ cdef Span *_span_of(Scan *scan, Bytes name, Py_ssize_t size, Place place) noexce
 
 
 cdef inline Place _place_of(Scan *scan, Span *span) noexcept nogil:
-    """Return which place the object is that stands in a span."""
+    """Return the place of a span's object."""
     if span == &scan.user:
         return USER
     if span == &scan.user_ext:
@@ -492,7 +486,7 @@ cdef inline bint _is_of_type(Scan *scan, Span *span, Bytes at) noexcept nogil:
         return at[0] == c'['
     if at[0] == c'{':
         return True
-    # Null, and PHP's empty object, say nothing. Of a user it is known where it can grow.
+    # Null, and PHP's empty object, hold nothing. A user must be an object: it may grow.
     return span != &scan.user and (
         at[0] == c'n' or (at[0] == c'[' and _past_space(at + 1)[0] == c']')
     )
@@ -581,7 +575,7 @@ cdef inline Bytes _past_digits(Bytes at) noexcept nogil:
 
 
 cdef Bytes _past_string(Scan *scan, Bytes at) noexcept nogil:
-    """Begins behind the opening quote, and ends behind the closing one."""
+    """From after the opening quote to after the closing quote."""
     cdef int run
     cdef int highs = 0
     while True:
@@ -614,7 +608,7 @@ cdef Bytes _past_escape(Bytes at) noexcept nogil:
         return at + 2
     if char != c'u':
         return NULL
-    # A surrogate without its other half, too: the grammar has it (RFC 8259, 8.2).
+    # The grammar has surrogates without their other half, too (RFC 8259, 8.2).
     for n in range(2, 6):
         char = at[n]
         if not _is_digit(char) and not c'a' <= (char | 0x20) <= c'f':

@@ -1,10 +1,10 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
 """
-HTTP/2 by libnghttp2: a `Session` as rtb/server/http2/session.py has it, and nothing else.
+HTTP/2 by libnghttp2: a `Session` of rtb/server/http2/session.py.
 
-Flow control, header compression, the limits of CONTINUATION and of what a peer makes us answer are
-the library's; heads are put into one `bytes` here, bodies and answers handed on.
-docs/decisions/http2.md has what was measured.
+The library does flow control, header compression, and the limits of CONTINUATION and of forced
+answers. This module joins a head's fields into one `bytes`, and hands bodies and answers on.
+docs/decisions/http2.md has the measurements.
 
 A callback is C, so what the taker raises is kept, and raised by `receive` once the library has
 returned. No callback sends: what they submit leaves with the next `output`.
@@ -148,7 +148,7 @@ cdef int append(Buffer *buffer, const void *data, size_t length) except -1:
 
 
 cdef class Reply:
-    """The rest of an answer, behind its head."""
+    """The rest of an answer, after its head."""
 
     cdef bytes body
     cdef Py_ssize_t sent
@@ -156,7 +156,7 @@ cdef class Reply:
 
 
 cdef size_t split(bytes fields, nghttp2_nv *into) noexcept:
-    """Point at each field; returns how many there are."""
+    """Point at each field; return their number."""
     cdef const char *at = PyBytes_AS_STRING(fields)
     cdef const char *end = at + PyBytes_GET_SIZE(fields)
     cdef const char *stop
@@ -182,8 +182,8 @@ cdef class Nghttp2Session:
     One connection's state.
 
     Args:
-        taker: Told of what came.
-        limits: What the peer may do.
+        taker: Takes the peer's heads, bodies and resets.
+        limits: Of the peer.
     """
 
     cdef nghttp2_session *session
@@ -236,7 +236,7 @@ cdef class Nghttp2Session:
         free(self.out.at)
 
     def receive(self, bytes data not None):
-        """Take what came; see `Session`."""
+        """Take the peer's bytes; see `Session`."""
         cdef ssize_t read = nghttp2_session_mem_recv(
             self.session, <const uint8_t *>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data)
         )
@@ -264,13 +264,13 @@ cdef class Nghttp2Session:
         nghttp2_submit_response(self.session, stream_id, values, count, &provider)
 
     def encourage(self, int32_t stream_id):
-        """Say 100 Continue."""
+        """Send 100 Continue."""
         cdef nghttp2_nv values[1]
         split(b":status\x00100\x00", values)
         nghttp2_submit_headers(self.session, 0, stream_id, NULL, values, 1, NULL)
 
     def reset(self, int32_t stream_id, uint32_t code):
-        """Break off a stream."""
+        """Reset a stream."""
         nghttp2_submit_rst_stream(self.session, 0, stream_id, code)
 
     def announce_end(self):
@@ -278,14 +278,14 @@ cdef class Nghttp2Session:
         nghttp2_submit_shutdown_notice(self.session)
 
     def go_away(self, uint32_t code):
-        """Tell the peer which stream was the last that is taken."""
+        """Name the last stream that is taken."""
         self.is_goaway_ours = True
         nghttp2_submit_goaway(
             self.session, 0, nghttp2_session_get_last_proc_stream_id(self.session), code, NULL, 0
         )
 
     def output(self, size_t max_bytes):
-        """Return what is to be written; see `Session`."""
+        """Return the bytes to write; see `Session`."""
         cdef const uint8_t *data
         cdef ssize_t length
         self.out.length = 0
@@ -300,12 +300,12 @@ cdef class Nghttp2Session:
         return PyBytes_FromStringAndSize(self.out.at, self.out.length)
 
     def close(self):
-        """Let go of the taker, which holds us."""
+        """Release the taker, which holds this object."""
         self.taker = None
         self.replies.clear()
 
 
-# Each returns 0; what was raised ends the library's work, and leaves by `receive` or `output`.
+# Each returns 0; an exception ends the library's work, and leaves by `receive` or `output`.
 
 cdef int on_begin_headers(
     nghttp2_session *session, const nghttp2_frame *frame, void *of

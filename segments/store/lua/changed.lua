@@ -1,4 +1,4 @@
--- Marks buckets as changed, while anybody publishes: see segments/store/changed_buckets.py.
+-- Marks buckets as changed, while there is a publisher: see segments/store/changed_buckets.py.
 --
 --   KEYS[1]   the bits of changed buckets
 --   ARGV[1]   numbers of buckets, 4 bytes each, without separators

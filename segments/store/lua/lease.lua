@@ -1,10 +1,10 @@
--- Takes, keeps or gives back a lease, by whoever has it or if nobody does.
+-- Takes a free lease, or keeps or gives back the caller's own.
 --
---   KEYS[1]   the lease: its owner's name; gone when it ran out
---   ARGV[1]   the name of whoever asks
---   ARGV[2]   for how many ms it is asked for; 0: it is given back
+--   KEYS[1]   the lease: its owner's name; expires
+--   ARGV[1]   the caller's name
+--   ARGV[2]   ms until it expires; 0: give it back
 --
--- Returns 1 if the lease is theirs now, and otherwise 0.
+-- Returns 1 if the lease is the caller's now, else 0.
 
 local owner, ms = redis.call('GET', KEYS[1]), tonumber(ARGV[2])
 if owner and owner ~= ARGV[1] then return 0 end

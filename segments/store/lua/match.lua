@@ -1,4 +1,4 @@
--- Counts which ids of one bucket the store knows, and which of these may be used. Writes nothing.
+-- Counts the ids of one bucket that the store knows, and those that may be used. Writes nothing.
 --
 --   KEYS[1]   the bucket
 --   ARGV[1]   the fields, 8 bytes each, without separators, each once

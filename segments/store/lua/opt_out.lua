@@ -7,8 +7,8 @@
 --   ARGV[4]   the opt-out as packed bytes
 --   ARGV[5]   memberships to delete: 'none', 'all', or decimal audience ids, separated by spaces
 --
--- An id that the store does not know is recorded too: the tombstone must be
--- there before the file that would bring the person back.
+-- Unknown ids are recorded, too: the tombstone must precede the file that would bring the person
+-- back.
 
 local new = {account = tonumber(ARGV[2]), action = tonumber(ARGV[3]), bytes = ARGV[4]}
 

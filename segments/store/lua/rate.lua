@@ -1,12 +1,12 @@
--- Counts one request, if there is room for it: a bucket that leaks.
+-- Counts a request, if there is room for it: a leaky bucket.
 --
 --   KEYS[1]   the bucket: the unix time, in ms, at which it will be empty
 --   ARGV[1]   the unix time now, in ms
---   ARGV[2]   after how many ms one request is forgotten
---   ARGV[3]   after how many ms a full bucket is empty
+--   ARGV[2]   ms after which a request is forgotten
+--   ARGV[3]   ms after which a full bucket is empty
 --
--- Returns for how many ms the request is one too many; 0: it was counted. A bucket that says
--- more than it can hold was written by a clock that is ahead, and is full.
+-- Returns the ms until there is room; 0: the request was counted. A bucket with more than it can
+-- hold was written by a clock that is ahead, and is full.
 
 local now, drop, full = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local empty_at = tonumber(redis.call('GET', KEYS[1]) or 0)

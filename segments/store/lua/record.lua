@@ -1,14 +1,13 @@
--- Reading a packed record: what segments/model/record.py calls `unpack`.
+-- Reads a packed record: `unpack` of segments/model/record.py.
 --
 --   byte 1         high nibble: layout version (1); bit 0: opt-outs follow
 --   [opt-outs]     varint count, then count x { byte action, varint account id }
 --   memberships    to the end: { varint audience id, uint16 LE expiry day }
 --
--- This text stands before each script that is sent to the store.
+-- This text precedes each script that is sent to the store.
 --
--- It refuses exactly what `unpack` refuses, before anything is written: a script
--- that mended half a record could lose the half that says no. The tests hold the
--- two against each other, on records and on noise.
+-- It refuses the records that `unpack` refuses, before any write: a script that mended half a
+-- record could lose an opt-out. Tests compare both on records and on noise.
 --
 -- A membership or an opt-out is never taken apart and put together again: it is
 -- compared and moved as the bytes that it is. So only Python writes numbers.

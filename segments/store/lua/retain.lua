@@ -1,9 +1,9 @@
--- Takes whoever is not named out of one audience, in one bucket: `without` of segments/model/record.py.
+-- Removes all but the named ids of one bucket from an audience: `without` of segments/model/record.py.
 --
 --   KEYS[1]   the bucket
---   ARGV      the fields of those who stay, 8 bytes each, if any; then the audience id, decimal
+--   ARGV      the fields that stay, 8 bytes each, if any; then the audience id, decimal
 --
--- Returns how many memberships were dropped. Opt-outs stay.
+-- Returns the number of dropped memberships. Opt-outs stay.
 
 local audience_id = tonumber(ARGV[#ARGV])
 local stays = {}

@@ -1,11 +1,11 @@
--- Sets bits of one day's filter, and says when that is forgotten.
+-- Sets bits of a day's filter, and its expiry.
 --
 --   KEYS[1]   the filter
 --   ARGV[1]   offsets of bits, 4 bytes each, the highest first, without separators
 --   ARGV[2]   unix time at which the filter is deleted
 --
--- Writes only what is new: most ids of a day were seen before, and cost neither the
--- append-only file nor a replica anything.
+-- Writes only new bits: most ids of a day were seen before, and cost the append-only file and
+-- replicas nothing.
 
 local is_new = false
 for at = 1, #ARGV[1], 4 do

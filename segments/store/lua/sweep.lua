@@ -1,11 +1,11 @@
--- Drops from a bucket what no bid shows any more: `swept` of segments/model/record.py.
+-- Drops from a bucket the memberships that no bid shows any more: `swept` of segments/model/record.py.
 --
 --   KEYS[1]   the bucket
 --   ARGV[1]   today, decimal: days since 2020-01-01
 --   ARGV[2]   the deleted audiences' ids, 4 bytes each, the highest first, ascending
 --
--- Returns how many memberships were dropped. A record that can't be read is an
--- error, and then it and its neighbours stay: the operator must look at them.
+-- Returns the number of dropped memberships. An unreadable record is an error, and leaves its bucket
+-- as it is: the operator must look at it.
 
 local today, deleted = tonumber(ARGV[1]), ARGV[2]
 

@@ -109,15 +109,20 @@ class Blobs:
 
     async def check_answers(self) -> None:
         """
-        Check that the blobs can be listed.
+        Check that the blobs can be listed, and one of them, if any, be read.
 
         Raises:
             obstore.exceptions.BaseError: The bucket does not answer, or refuses.
             OSError: The directory can't be read.
         """
+        first = None
         with as_os_errors(Right.LIST):
-            async for _ in obstore.list(self._store, DELIVERIES, chunk_size=1):
-                return
+            async for found in obstore.list(self._store, DELIVERIES, chunk_size=1):
+                first = found[0]["path"]
+                break
+        if first is not None:
+            with suppress(FileNotFoundError), as_os_errors(Right.READ):  # deleted meanwhile
+                await obstore.head_async(self._store, first)
 
     def check_room(self, more_bytes: int = 0) -> None:
         """

@@ -102,6 +102,8 @@ def test_missing_right_is_named(
     said = f"the storage does not let the service {what} ({right}); give its credentials that right"
     assert refused.exit_code == 1
     assert said in refused.output
+    # Without files a rebuild would leave it empty.
+    assert "ok    store: answers, laid out" in run("doctor").output
 
 
 def test_doctor_names_a_missing_right(

@@ -30,7 +30,7 @@ async def deliver(ledger: AsyncEngine, blobs: Blobs, hashes: Sequence[str], shar
     Side effects: a blob and a job.
     """
     content = "".join(f"{digest}\n" for digest in hashes).encode()
-    metadata = _metadata(content, len(hashes), share)
+    metadata = metadata_of(content, len(hashes), share)
     return await accept(
         ledger,
         blobs,
@@ -47,7 +47,8 @@ def segment_name(segment_id: str) -> str:
     return f"Segment {segment_id}"
 
 
-def _metadata(content: bytes, records: int, share: Share) -> Metadata:
+def metadata_of(content: bytes, records: int, share: Share) -> Metadata:
+    """Describe a file of hashes, each in a line, whose persons are members of segments."""
     digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
     return Metadata(
         partner_id=share.partner.public_id,

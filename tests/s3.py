@@ -24,13 +24,13 @@ POLICIES = Path(__file__).parents[1] / "deploy" / "aws"
 
 
 @contextmanager
-def s3_server() -> Iterator[str]:
+def s3_server(port: int = 0) -> Iterator[str]:
     """Run one for a while; gives its URL. All of a process hold the same buckets."""
     # A second of imports, for those alone who want a bucket.
     from moto.server import ThreadedMotoServer
 
     _obey_policies()
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server = ThreadedMotoServer("127.0.0.1", port, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
     try:

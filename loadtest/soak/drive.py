@@ -6,8 +6,11 @@ last answer. Any other end counts against the service, unless the worker has jus
 """
 
 import asyncio
+import re
+import ssl
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -17,30 +20,56 @@ from loadtest.answers import Verdict
 from loadtest.judge import CLOSE, NO_WAVE, Due, Judge, Phase, end_of
 from loadtest.servers import HOST
 from loadtest.soak.shared import BROKEN, CALM, Count, Shared, WaveState
+from rtb.outcome import Outcome
 
 _ANSWERED_WITHIN_NS = 30 * 1_000_000_000
 _LOOK_S = 0.05
 _MAX_NOTES = 20
 
+_OF_PROXY = re.compile(rb"(?:Server|Date|Connection): [^\r\n]*\r\n")
+"""Fields that nginx adds to each answer; its `Connection: close` included."""
+
 
 def drive(
-    number: int, dues: Sequence[Due], port: int, connections: int, shared: Shared, notes: Any
+    number: int,
+    dues: Sequence[Due],
+    port: int,
+    connections: int,
+    shared: Shared,
+    notes: Any,
+    proxy_ca: Path | None = None,
 ) -> None:
     """
     Send requests until `shared` ends the soak.
 
-    `notes` is a queue for the first few faults, in words.
+    `notes` is a queue for the first few faults, in words; `proxy_ca` the certificate authority of
+    nginx, if that listens on the port, else no TLS.
     """
-    uvloop.run(Driver(number, dues, port, shared, notes).run(connections))
+    tls = None if proxy_ca is None else ssl.create_default_context(cafile=proxy_ca)
+    uvloop.run(Driver(number, dues, port, shared, notes, tls).run(connections))
+
+
+_NO_MATCH, _STORE_DOWN = (
+    b"X-Enrich-Outcome: %b\r\n" % outcome.encode()
+    for outcome in (Outcome.NO_MATCH, Outcome.STORE_DOWN)
+)
 
 
 class Driver:
     """The connections of a driver."""
 
     def __init__(
-        self, number: int, dues: Sequence[Due], port: int, shared: Shared, notes: Any
+        self,
+        number: int,
+        dues: Sequence[Due],
+        port: int,
+        shared: Shared,
+        notes: Any,
+        proxy_tls: ssl.SSLContext | None = None,
     ) -> None:
         self.dues = dues
+        self.proxy_tls = proxy_tls
+        """Given: nginx is on the port, and speaks TLS."""
         self.judge = Judge(dues)
         self.counts = shared.of(number)
         self.shared = shared
@@ -80,7 +109,7 @@ class Driver:
         while not self.shared.is_over:
             try:
                 _, connection = await loop.create_connection(
-                    lambda: _Connection(self), HOST, self._port
+                    lambda: _Connection(self), HOST, self._port, ssl=self.proxy_tls
                 )
             except OSError as error:
                 self.wrong(f"no connection: {type(error).__name__}")
@@ -166,10 +195,16 @@ class _Connection(asyncio.Protocol):
 
     def _take(self, answer: bytes) -> None:
         driver = self._driver
-        is_last = CLOSE in answer[: answer.index(b"\r\n\r\n") + 2]
-        if is_last:
+        end_of_head = answer.index(b"\r\n\r\n") + 2
+        is_last = CLOSE in answer[:end_of_head]
+        if driver.proxy_tls is not None:
+            answer = _OF_PROXY.sub(b"", answer[:end_of_head]) + answer[end_of_head:]
+        elif is_last:
             answer = answer.replace(CLOSE, b"", 1)
         driver.counts[Count.ANSWERED] += 1
+        if driver.shared.is_emptied:
+            # Until its next probe a worker asks for persons who are gone.
+            answer = answer.replace(_NO_MATCH, _STORE_DOWN, 1)
         verdict, why = driver.judge.judge(self._n, answer, self._phase())
         if verdict is Verdict.RIGHT:
             driver.counts[Count.RIGHT] += 1

@@ -59,6 +59,7 @@ class WaveState(IntEnum):
 
 class _Control(IntEnum):
     IS_BROKEN = 0
+    IS_EMPTIED = auto()
     MENDED_AT_NS = auto()
     KILLED_AT_NS = auto()
     IS_OVER = auto()
@@ -97,9 +98,15 @@ class Shared:
         """Announce a fault."""
         self._control[_Control.IS_BROKEN] = 1
 
+    def empties(self) -> None:
+        """Announce a fault that takes all persons from a store which goes on answering."""
+        self.breaks()
+        self._control[_Control.IS_EMPTIED] = 1
+
     def mended(self, now_ns: int) -> None:
         """Announce the end of a fault."""
         self._control[_Control.MENDED_AT_NS] = now_ns
+        self._control[_Control.IS_EMPTIED] = 0
         self._control[_Control.IS_BROKEN] = 0
 
     def kills(self, now_ns: int) -> None:
@@ -114,6 +121,11 @@ class Shared:
     def is_over(self) -> bool:
         """Whether the drivers must stop sending."""
         return bool(self._control[_Control.IS_OVER])
+
+    @property
+    def is_emptied(self) -> bool:
+        """Whether the store may be empty, and not closed to bids yet."""
+        return bool(self._control[_Control.IS_EMPTIED])
 
     def was_broken(self, since_ns: int) -> bool:
         """Whether a fault existed at any time since then."""

@@ -2,10 +2,12 @@
 
 import asyncio
 import queue
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from multiprocessing import get_context
+from pathlib import Path
 
 import pytest
 
@@ -14,12 +16,13 @@ from loadtest.soak.drive import Driver
 from loadtest.soak.shared import Count, Shared, WaveState
 from tests.edge.small_store import eventually
 from tests.loadtest.dues import BODY, CHANGING, STEADY, answer
+from tests.tls import TestCa
 
 Reply = Callable[[int], bytes | None]
 
 
 @asynccontextmanager
-async def serving(reply: Reply) -> AsyncIterator[int]:
+async def serving(reply: Reply, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
     """Answer the n-th request of all with `reply(n)`; nothing: close."""
     served = 0
     serving: set[asyncio.Task[None] | None] = set()
@@ -41,17 +44,23 @@ async def serving(reply: Reply) -> AsyncIterator[int]:
         with suppress(ConnectionError):
             await writer.wait_closed()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
     async with server:
         yield server.sockets[0].getsockname()[1]
         server.close()
         await asyncio.gather(*filter(None, serving))
 
 
-async def driven(reply: Reply, shared: Shared, due: Due = STEADY) -> queue.Queue[str]:
+async def driven(
+    reply: Reply, shared: Shared, due: Due = STEADY, ca: TestCa | None = None
+) -> queue.Queue[str]:
     notes: queue.Queue[str] = queue.Queue()
-    async with serving(reply) as port:
-        driver = Driver(0, [due], port, shared, notes)
+    tls = None
+    if ca is not None:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(ca.cert, ca.key)
+    async with serving(reply, tls) as port:
+        driver = Driver(0, [due], port, shared, notes, None if ca is None else ca.client())
         driving = asyncio.create_task(driver.run(connections=3))
         await eventually(lambda: shared.total(Count.ANSWERED) + shared.total(Count.LOST) > 300)
         shared.ends()
@@ -82,6 +91,23 @@ async def test_connection_that_says_it_ends_is_followed_by_another(shared: Share
     assert shared.total(Count.ENDED_POLITELY) >= 5
     assert shared.total(Count.RIGHT) == shared.total(Count.ANSWERED)
     assert shared.total(Count.WRONG) == 0
+
+
+async def test_fields_that_nginx_adds_are_no_part_of_an_answer(
+    shared: Shared, tmp_path: Path
+) -> None:
+    def by_nginx(n: int) -> bytes:
+        kept = "close" if n % 50 == 0 else "keep-alive"
+        head = f"Server: nginx\r\nDate: Mon, {n}\r\nConnection: {kept}\r\nX-Enrich".encode()
+        return answer("enriched" if n == 200 else "no_match").replace(b"X-Enrich", head, 1)
+
+    notes = await driven(by_nginx, shared, ca=TestCa.in_folder(tmp_path))
+
+    assert shared.total(Count.WRONG) == 1
+    assert "outcome" in notes.get_nowait()
+    assert shared.total(Count.RIGHT) == shared.total(Count.ANSWERED) - 1
+    assert shared.total(Count.ENDED_POLITELY) >= 5
+    assert shared.total(Count.IN_FULL) == 2
 
 
 @pytest.mark.parametrize(
@@ -134,3 +160,19 @@ async def test_old_answer_after_a_wave_is_over_is_wrong(shared: Shared) -> None:
 
     assert shared.total(Count.WRONG) == 1
     assert "outcome 'no_match', not 'opted_out'" in notes.get_nowait()
+
+
+@pytest.mark.parametrize("is_emptied", [True, False])
+async def test_person_is_missed_in_a_store_that_was_emptied_and_in_no_other(
+    shared: Shared, is_emptied: bool
+) -> None:
+    shared.waves[0] = WaveState.OVER
+    if is_emptied:
+        shared.empties()
+    else:
+        shared.breaks()
+
+    await driven(lambda _: answer("no_match"), shared, CHANGING)
+
+    passed, wrong = shared.total(Count.STORE_DOWN), shared.total(Count.WRONG)
+    assert (passed > 0, wrong > 0) == (is_emptied, not is_emptied)

@@ -177,13 +177,9 @@ def columns(raw: bytes) -> tuple[tuple[OptOut, ...], list[int], list[int]]:
 
 def live(raw: bytes, today: int) -> tuple[tuple[OptOut, ...], list[int]]:
     """
-    Parse a record for a bid: opt-outs, and audiences that hold today.
+    Parse a record for a bid: opt-outs, and audiences that hold `today` (as `day_of` counts).
 
     As strict as `unpack`, in a fifth of the time.
-
-    Args:
-        raw: As packed.
-        today: As `day_of` counts.
 
     Raises:
         CorruptRecord: As of `unpack`.

@@ -20,12 +20,7 @@ _REVOKED_KEPT_S: Final = 60.0
 
 
 class Leftovers:
-    """
-    The files of a place that `LATEST` does not name.
-
-    Args:
-        place: Where they are.
-    """
+    """The files of a place that `LATEST` does not name."""
 
     def __init__(self, place: PublishedPlace) -> None:
         self._place = place
@@ -36,10 +31,7 @@ class Leftovers:
         """
         Delete due files; tell whether all of `LATEST` are there.
 
-        Args:
-            latest: As last written.
-            kept_from: Lower numbers may hold data that may no longer be seen.
-            at_s: Unix time.
+        Numbers below `kept_from` may hold data that may no longer be seen.
 
         Raises:
             segments.files.published_place.PlaceAway: The place is away.

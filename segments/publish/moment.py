@@ -37,13 +37,7 @@ class Now(NamedTuple):
 
 async def look(ledger: AsyncEngine, redis: Redis, at_s: float, published: int | None) -> Now:
     """
-    Read the store's state, then the ledger's.
-
-    Args:
-        ledger: The system of record.
-        redis: The store.
-        at_s: Unix time.
-        published: The last published opt-out; `None`: nothing is published.
+    Read the store's state, then the ledger's; `published` is the last published opt-out, if any.
 
     Raises:
         StoreUnusable: The store must not be published.

@@ -100,11 +100,7 @@ class Scope(NamedTuple):
 
 def part_of(catalog: CatalogSnapshot, names: Collection[str] | None) -> Part:
     """
-    Return the part to publish for some recipients.
-
-    Args:
-        catalog: The whole catalog.
-        names: Of the recipients; `None`: everything is published.
+    Return the catalog's part to publish for recipients; `names` of `None`: everything.
 
     Raises:
         NotFound: A recipient does not exist.

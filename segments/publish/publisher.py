@@ -69,8 +69,8 @@ class Publisher:
         names: Of the recipients; `None`: everything is published.
         spool_dir: For a file while it is made.
         options: Intervals and batch sizes.
-        name: Of the publication; one a place.
-        place_name: The place, for people.
+        name: One a place.
+        place_name: For people.
         now_s: Unix time.
 
     Attributes:

@@ -12,11 +12,7 @@ from segments.store.script_calls import ROWS_PER_CALL, Call
 
 def calls_of_array(ids: npt.NDArray[np.uint8], bucket_bits: int) -> Iterator[Call]:
     """
-    Sort ids by bucket into calls.
-
-    Args:
-        ids: An array of shape (n, 16); at least one. Duplicates are removed.
-        bucket_bits: Of the store's layout.
+    Sort ids, an array of shape (n, 16) with at least one, by bucket into calls; drop duplicates.
 
     Raises:
         ValueError: These are not ids.

@@ -161,12 +161,7 @@ class OtherPublisher(StoreUnusable):
 
 class ChangedBuckets:
     """
-    The changed buckets of a publication, for one of its publishers.
-
-    Args:
-        redis: The store.
-        name: One a place.
-        place: For people.
+    The changed buckets of a publication, for one of its publishers; a place has one name.
 
     Raises:
         StoreUnusable: The store is a Redis Cluster.
@@ -230,9 +225,7 @@ class ChangedBuckets:
         """
         Tell whether all changes since `begin` are marked; if so, leave a given note.
 
-        Args:
-            state: The state that `LATEST` will name next.
-            note: For a publisher that resumes in this state.
+        A publisher resumes by it in `state`, which `LATEST` will name next.
 
         Raises:
             OtherPublisher: See there.
@@ -244,10 +237,7 @@ class ChangedBuckets:
         """
         Note that `LATEST` names a state; drop the notes of others.
 
-        Args:
-            state: Its number.
-            made_at_s: The time in `LATEST`.
-            all_taken: The taken buckets are published in it.
+        `made_at_s` is in `LATEST`; with `all_taken` the state has all taken buckets.
 
         Raises:
             OtherPublisher: The owner will take the buckets again.

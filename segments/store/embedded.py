@@ -94,8 +94,7 @@ class EmbeddedStore:
         """
         Start the server and wait until its data is loaded.
 
-        Args:
-            free_within_s: For another server to release the directory.
+        Another server has `free_within_s` to release the directory.
 
         Raises:
             StoreInUse: The directory was not released.
@@ -239,13 +238,9 @@ class EmbeddedStore:
 @asynccontextmanager
 async def opened(redis_url: str | None, data_dir: Path) -> AsyncIterator[Redis]:
     """
-    Connect a running command to the configured store, or to the embedded store's server.
+    Connect a running command to the store, by default the embedded store's server.
 
     If no server runs, the command runs one, which at its end waits for other users.
-
-    Args:
-        redis_url: `None`: the embedded store.
-        data_dir: Of the embedded store.
 
     Raises:
         StoreUnusable: None of these works.

@@ -143,12 +143,9 @@ def id_in_bucket(bucket: int, field: bytes, bucket_bits: int) -> bytes:
 
 def ids_in_finer_buckets(id_: bytes, known_bits: int, bucket_bits: int) -> list[bytes]:
     """
-    Return an id for each bucket in which an id from a coarser store may lie.
+    Return an id for each bucket in which an id of a store with `known_bits` may lie.
 
-    Args:
-        id_: As `id_in_bucket` made it.
-        known_bits: Bucket bits of its store.
-        bucket_bits: Of the other store; if no more, the result is one id.
+    `id_` is from `id_in_bucket`. With no more `bucket_bits`, the result is one id.
     """
     free_bits = max(bucket_bits - known_bits, 0)
     if not free_bits:

@@ -120,12 +120,7 @@ class Told(NamedTuple):
 
 async def tell(redis: Redis, meta: Meta, told: Told) -> None:
     """
-    Raise the store's highest known numbers of the ledger.
-
-    Args:
-        redis: The store.
-        meta: Layout and ledger must still match.
-        told: The numbers.
+    Raise the store's highest known numbers; layout and ledger must still match `meta`.
 
     Raises:
         StoreUnusable: Layout or ledger has changed.
@@ -155,25 +150,17 @@ async def advance_opt_outs(redis: Redis, seq: int, *, behind: int) -> None:
     """
     Note that the store has applied the ledger's opt-outs up to `seq`; never moves backward.
 
-    A store without meta stays so: the number alone would claim every opt-out.
-
-    Args:
-        redis: The store.
-        seq: The last opt-out applied now.
-        behind: The opt-out before the first applied now. A lower number, as after a failover,
-            stays.
+    A store without meta stays so: the number alone would claim every opt-out. `behind` is the
+    opt-out before the first applied now; a lower number, as after a failover, stays.
     """
     await redis.eval(_ADVANCE, 1, keys.META, seq, behind)
 
 
 async def mark_caught_up(redis: Redis, runs: Iterable[bytes], opt_outs: int) -> None:
     """
-    Let only these servers' runs answer bids; without effect on a new layout.
+    Let only these servers' runs, from before the opt-outs, answer bids.
 
-    Args:
-        redis: The store.
-        runs: From before the opt-outs were applied.
-        opt_outs: The store's number must not be lower.
+    Without effect on a new layout, or if the store's number is below `opt_outs`.
     """
     await redis.eval(_MARK, 1, keys.META, b" ".join(sorted(runs)), opt_outs)
 

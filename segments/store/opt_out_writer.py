@@ -55,14 +55,9 @@ class OptOutWriter:
         transaction_id: str = "",
     ) -> None:
         """
-        Record an opt-out of every id, as `record.opted_out` specifies.
+        Record an opt-out of every id, known or not, as `record.opted_out` specifies.
 
-        Args:
-            ids: Known to the store or not.
-            opt_out: Account and action.
-            erased_audience_ids: An ERASURE deletes memberships in these; `None`: in all.
-            number: The request's in the ledger; the highest of several.
-            transaction_id: Of that request.
+        `number` and `transaction_id` are the request's in the ledger; of several, the highest.
 
         Raises:
             CorruptRecord, StoreUnusable, redis.exceptions.RedisError: As `merge`.

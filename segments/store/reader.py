@@ -1,8 +1,8 @@
 """
 Reads from the store, after checking that it may be read.
 
-The bid path checks `Meta` before anything else, and reads the catalog as a consistent snapshot.
-`rtb.lookup.lookup` looks up records; `read_records` is for tools and tests.
+The bid path checks `Meta` first. `rtb.lookup.lookup` looks up records; `read_records` is for tools
+and tests.
 
 A store without meta, or with another layout, must not be read: finding no opt-outs would pass for
 consent.
@@ -167,11 +167,7 @@ def parse_run(reply: bytes) -> bytes:
 
 def parse_trusted(reply: Sequence[bytes | None], run: bytes) -> Meta:
     """
-    Parse the reply to `TRUST_COMMAND` of a store that is to answer bids.
-
-    Args:
-        reply: The reply.
-        run: Of the replying server.
+    Parse the reply to `TRUST_COMMAND` of a server, in its `run`, that is to answer bids.
 
     Raises:
         LedgerBehind: Its further writes can't be trusted.

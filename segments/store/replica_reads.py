@@ -1,9 +1,8 @@
 """
 Before a writer acknowledges: the wait for replicas of a Cluster that bids read from.
 
-A worker with RTB_READ_REPLICAS reads from replicas only while registered in `seg:1:replica_reads`,
-as near caches are in `seg:1:caching`. A writer that finds the key acknowledges only writes that
-every connected replica confirms (WAIT). Two consequences:
+A worker with RTB_READ_REPLICAS reads from replicas only while registered in `seg:1:replica_reads`.
+A writer that finds the key acknowledges only writes that every connected replica confirms (WAIT):
 
 - WAIT covers only its own connection, which therefore writes something after the others.
 - A replica that has lost its master is not waited for. Workers stop reading from it at their next

@@ -22,13 +22,9 @@ _MS = 1000
 
 async def admit(redis: "Redis", account_id: int | None, limit: Limit, *, now_s: float) -> int:
     """
-    Count a request if the limit allows.
+    Count a request of an account, or the operator (`None`), if the limit allows.
 
-    Args:
-        redis: The store.
-        account_id: The requesting account; `None`: the operator.
-        limit: Of an account.
-        now_s: Unix time; the replicas' clocks differ by less than `limit.drop_s`.
+    `now_s` is Unix time; the replicas' clocks differ by less than `limit.drop_s`.
 
     Returns:
         Whole seconds until a request fits; 0: it was counted.

@@ -23,15 +23,7 @@ from segments.store.servers.masters import load_script, note_slots, notes_change
 
 
 class RoundTrips:
-    """
-    Sends calls of a script, all with the same arguments.
-
-    Args:
-        redis: The store.
-        script: The script.
-        arguments: Of all calls.
-        pipeline: `None`: a new one for each slice.
-    """
+    """Sends calls of a script with the same `arguments`, by a new pipeline unless given one."""
 
     def __init__(
         self,

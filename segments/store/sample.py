@@ -54,13 +54,7 @@ class _Bucket(NamedTuple):
 
 async def sample(redis: Redis, meta: Meta, today: int, rng: random.Random) -> Held:
     """
-    Read some buckets of each server.
-
-    Args:
-        redis: The store.
-        meta: The store's layout.
-        today: As `segments.model.record.day_of` counts.
-        rng: Draws the buckets.
+    Read some buckets of each server, as `rng` draws; `today` is as `record.day_of` counts.
 
     Raises:
         redis.exceptions.RedisError: A server does not answer.

@@ -5,8 +5,7 @@ Groups ids into script calls: by bucket, each id once, and no call too large.
                                        fields of one      one round trip
                                        bucket each
 
-The script splits a call's fields. Files have ids by the million, in arrays: see
-`segments.store.calls_of_array`. Processes that have few at a time need no numpy.
+The script splits a call's fields. For ids by the million see `segments.store.calls_of_array`.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -47,11 +46,7 @@ class Call(NamedTuple):
 
 def calls_of(ids: Sequence[Id], bucket_bits: int) -> Iterator[Call]:
     """
-    Sort ids by bucket into calls.
-
-    Args:
-        ids: At least one. Duplicates are removed.
-        bucket_bits: Of the store's layout.
+    Sort ids, at least one, by bucket into calls; drop duplicates.
 
     Raises:
         ValueError: These are not ids.

@@ -75,12 +75,9 @@ def forgotten_at_s(at_s: float) -> int:
 
 async def remember(redis: "Redis", ids: Collection[Id], at_s: float) -> None:
     """
-    Set the bits of ids, in a round trip; idempotent.
+    Set the bits of `IDS_PER_WRITE` ids at most, in a round trip; idempotent.
 
-    Args:
-        redis: A store whose meta was read.
-        ids: `IDS_PER_WRITE` at most.
-        at_s: Unix time at which they were seen.
+    They were seen at the unix time `at_s`.
 
     Raises:
         redis.exceptions.RedisError: The write failed, or its result is unknown.

@@ -8,10 +8,8 @@ RESTORE makes a missing bucket whole (see `restore_payload`) at a tenth of the s
 server, and leaves an existing one alone. The script does every call for which RESTORE fails. So a
 merge starts by filling, and stops that when it meets more existing than missing buckets.
 
-A call costs some 20 µs in the server and twice that here, so larger merges are cheaper: a million
-ids at once go twice as fast as in five parts.
-
-Writes may be repeated, as after a lost connection: only the tally differs.
+A call costs some 20 µs in the server and twice that here: a million ids at once go twice as fast as
+in five parts. Writes may be repeated: only the tally differs.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -73,12 +71,8 @@ class Writer(OptOutWriter):
         """
         Apply the same changes to every id, as `record.merged` specifies.
 
-        Args:
-            ids: An array of shape (n, 16), or a sequence. Duplicates count once.
-            changes: In the order in which they apply.
-
-        Returns:
-            The results of all changes together.
+        `ids` are an array of shape (n, 16), or a sequence; duplicates count once. Returns the
+        results of all changes together.
 
         Raises:
             As `merge_each`.
@@ -116,9 +110,8 @@ class Writer(OptOutWriter):
         """
         Count the ids that the store knows, and those that may be used.
 
-        Args:
-            ids: An array of shape (n, 16).
-            forbidding: The accounts whose opt-outs forbid use, besides global ones.
+        `ids` has the shape (n, 16); opt-outs of the `forbidding` accounts and global ones forbid
+        use.
 
         Raises:
             CorruptRecord, StoreUnusable, redis.exceptions.RedisError: As `merge`.
@@ -136,10 +129,7 @@ class Writer(OptOutWriter):
         """
         Drop from whole buckets memberships that no bid shows any more, as `record.swept` says.
 
-        Args:
-            buckets: Numbers; all in one round trip.
-            today: As `record.day_of` counts.
-            deleted_audience_ids: All that were ever deleted.
+        All buckets are in one round trip. `today` is as `record.day_of` counts.
 
         Returns:
             The number of dropped memberships; an error for each unreadable bucket.
@@ -165,12 +155,8 @@ class Writer(OptOutWriter):
         """
         Remove all ids from an audience, in whole buckets, except the named ones.
 
-        Args:
-            bucket_to_fields: Buckets, each with the fields that stay, 8 bytes each, joined.
-            audience_id: Memberships in other audiences stay.
-
-        Returns:
-            How many memberships were dropped.
+        Each bucket has the fields that stay, 8 bytes each, joined. Returns the number of dropped
+        memberships.
 
         Raises:
             CorruptRecord, StoreUnusable, redis.exceptions.RedisError: As `merge`.

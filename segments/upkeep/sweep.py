@@ -67,13 +67,7 @@ async def sweep_daily(
     """
     Sweep everything, unless done today, or being done.
 
-    Args:
-        ledger: As for `sweep_store`.
-        redis: The store.
-        blobs: The delivered files.
-        now_s: Tells the time.
-        show: Called with the progress; may end the sweep by an exception.
-        abandoned_after_s: As for `sweep_blobs`.
+    `show` is called with the progress, and may end the sweep by an exception.
 
     Returns:
         The results and the number of deleted blobs; `None`: not due.
@@ -108,13 +102,7 @@ async def sweep_store(
     """
     Drop expired memberships, and those of deleted audiences.
 
-    Args:
-        ledger: Says which audiences are deleted.
-        redis: The store.
-        writer: Of the store.
-        now_s: A membership holds to the end of its day.
-        show: Called with the progress.
-        also: Audiences that the ledger lacks.
+    `also` are audiences that the ledger lacks.
 
     Raises:
         segments.store.reader.StoreUnusable: The store can't be written in its present state.
@@ -152,13 +140,8 @@ async def sweep_blobs(
     """
     Delete unreferenced files, and return their number.
 
-    Args:
-        ledger: Knows the referenced files.
-        blobs: The files.
-        now_s: The time.
-        orphaned_after_s: A younger file may still await its reference.
-        abandoned_after_s: Since the last write to an unfinished file, or to a file in the bucket
-            that no upload waits for.
+    A file younger than `orphaned_after_s` may still await its reference. `abandoned_after_s` counts
+    from the last write to an unfinished file, or to a file in the bucket without an upload.
     """
     abandoned_at_s = now_s - abandoned_after_s
     return (

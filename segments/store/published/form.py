@@ -127,11 +127,7 @@ class Written(NamedTuple):
 
 class FileWriter:
     """
-    Writes a file, part by part, in the order of the module's table.
-
-    Args:
-        sink: Written to, and not closed.
-        header: Of the file.
+    Writes a file, part by part, in the order of the module's table; leaves the `sink` open.
     """
 
     def __init__(self, sink: IO[bytes], header: Header) -> None:
@@ -184,10 +180,7 @@ class FileWriter:
 
 class FileReader:
     """
-    Reads a file.
-
-    Args:
-        source: Read from its current position, and not closed.
+    Reads a file from the source's current position; leaves the source open.
 
     Attributes:
         header: Of the file.

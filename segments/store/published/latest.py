@@ -3,9 +3,9 @@
 
     {"latest": {...}, "signature": "<Ed25519 of the bytes of `latest`, base64>"}
 
-Size and SHA-256 of each file are listed, so the signature covers all. An attacker who can write to
-the bucket but lacks the key can only withhold or replay files. A follower stops after long enough
-without newer ones (`made_at_s`), and never goes back to a lower number of the same ledger.
+Size and SHA-256 of each file are listed, so the signature covers all. An attacker who lacks the key
+can only withhold or replay files. A follower stops after long enough without newer ones
+(`made_at_s`), and never goes back to a lower number of the same ledger.
 
 Files are named by their numbers and never changed. `increments` may begin before `full`: a follower
 in such a state continues from there, any other from `full`.

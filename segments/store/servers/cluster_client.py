@@ -161,10 +161,7 @@ class Cluster(AtWork, RedisCluster):  # type: ignore[misc] # redis-py contradict
         """
         Return a pipeline, which sends one write per node.
 
-        Args:
-            transaction: Never.
-            shard_hint: For redis-py alone.
-            surely: Ask the nodes for the slots' masters first: see the module.
+        `surely` asks the nodes for the slots' masters first: see the module.
         """
         assert not transaction, "commands that belong together are a script: see the module"
         return _Pipeline(self, surely)  # type: ignore[abstract] # for redis-py alone: it never is missed
@@ -175,12 +172,7 @@ class Cluster(AtWork, RedisCluster):  # type: ignore[misc] # redis-py contradict
         """
         Send commands of a single slot each; `result` becomes the reply or error.
 
-        Args:
-            commands: To send.
-            view: Names the masters; replaced after a failure. `None`: our map does.
-
-        Returns:
-            The last view, `None` if `view` was.
+        A `view` names the masters, instead of our map; the last view is returned.
         """
         todo: list[tuple[PipelineCommand, ClusterNode | None]] = [(one, None) for one in commands]
         pauses = 0

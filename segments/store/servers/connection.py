@@ -67,13 +67,9 @@ class Several(NamedTuple):
 
 def connect(url: str, **options: Any) -> Redis:
     """
-    Return a client of the store, which connects on first use.
+    Return a client of the store, which connects on first use; `options` override ours.
 
     A Cluster's is no `Redis`, but has our methods; differences: `segments.store.servers.masters`.
-
-    Args:
-        url: One of the module's forms.
-        options: For redis-py; override ours.
 
     Raises:
         StoreUnusable: `url` has none of the forms; not quoted, for its password.

@@ -21,8 +21,7 @@ async def ask_majority(asked: Sequence[Coroutine[Any, Any, T | None]]) -> list[T
     """
     Return the answers of a tenth of a second; of `WITHIN_S` without a majority.
 
-    Args:
-        asked: Each raises nothing, and returns `None` instead of an answer.
+    Instead of an answer `None` is returned, and nothing raised.
     """
     tasks = [asyncio.create_task(each) for each in asked]
     try:

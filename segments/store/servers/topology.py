@@ -56,13 +56,9 @@ class Unintelligible(ValueError):
 
 def view_of(shards: object, info: object, asked: str, *, is_tls: bool) -> View:
     """
-    Parse the replies to `SHARDS_COMMAND` and `EPOCH_COMMAND`.
+    Parse the replies to `SHARDS_COMMAND`, in either version of the protocol, and `EPOCH_COMMAND`.
 
-    Args:
-        shards: The first reply, in either version of the protocol.
-        info: The second reply.
-        asked: The host that sent them; some nodes omit their own.
-        is_tls: Return the TLS ports.
+    `asked` is the host that sent them; some nodes omit their own. `is_tls` returns the TLS ports.
 
     Raises:
         Unintelligible: The replies are malformed.

@@ -57,15 +57,10 @@ async def restore(
     show: Callable[[str], None] = lambda _: None,
 ) -> tuple[str, Manifest]:
     """
-    Put a backup back, and return its name and manifest.
+    Put a backup back, the newest unless named, and return its name and manifest.
 
-    Args:
-        place: Keeps the backups.
-        name: The backup's; `None`: the newest.
-        target: Where to.
-        replaces: Replace existing ledger, blobs and host keys.
-        skips_missing: Go on without referenced blobs that are gone.
-        show: Called with each step.
+    `replaces` allows to replace existing ledger, blobs and host keys; `skips_missing` goes on
+    without referenced blobs that are gone; `show` is called with each step.
 
     Raises:
         NoBackup: There is no such backup, or its manifest is damaged.

@@ -37,12 +37,7 @@ class ErasedIds:
     A set of ids, tested with many at once.
 
     A table by the first 24 bits, 16 MiB, rules most out: with a million ids four times as fast as
-    the search alone.
-
-    Args:
-        ids: Whole ids.
-        placed: Places in a store, if ids are unknown: bucket bits -> ids as of
-            `segments.store.keys.id_in_bucket`.
+    the search alone. `placed` are ids known by their place (`keys.id_in_bucket`), by bucket bits.
     """
 
     def __init__(
@@ -145,9 +140,7 @@ class Rows:
     """
     Takes the blocks of a file of ids, in order; returns the rest.
 
-    Args:
-        erased: The ids to remove.
-        is_marked: The file's ids are marked, and follow a header.
+    Marked ids follow a header.
     """
 
     def __init__(self, erased: ErasedIds, *, is_marked: bool) -> None:

@@ -52,7 +52,14 @@ _COLUMNS = tuple(_processes.c[name] for name in Process._fields)
 
 
 async def join(
-    conn: AsyncConnection, kind: ProcessKind, *, host: str, pid: int, version: str, now_s: float
+    conn: AsyncConnection,
+    kind: ProcessKind,
+    *,
+    host: str,
+    pid: int,
+    version: str,
+    now_s: float,
+    unready: str = "",
 ) -> int:
     """Add a process's row, and delete those of dead ones; return its number."""
     seen_at_s = _processes.c.seen_at_s
@@ -71,7 +78,7 @@ async def join(
         "version": version,
         "started_at_s": int(now_s),
         "seen_at_s": int(now_s),
-        "unready": "",
+        "unready": unready[:_MAX_CHARS],
     }
     inserted = await conn.execute(insert(_processes).values(row).returning(_processes.c.id))
     number: int = inserted.scalar_one()

@@ -83,4 +83,5 @@ class _Row:
                     pid=os.getpid(),
                     version=version("rtb-segments"),
                     now_s=now_s,
+                    unready=unready,
                 )

@@ -24,6 +24,7 @@ from segments.loader.loader import Loader
 from segments.loader.metrics import Metrics
 from segments.model.job import Job, JobState
 from segments.model.stop_reason import Stopped
+from segments.projection.bucket_look import BucketLook
 from segments.projection.causes import away_by
 from segments.projection.ills import Ills
 from segments.projection.ledger_guard import LedgerGuard
@@ -149,6 +150,7 @@ async def _run_loader(settings: Settings) -> None:
                         settings.data_dir,
                         settings.reserve_bytes,
                         embedded_in=settings.embedded_in,
+                        bucket=BucketLook(blobs),
                     ),
                     telemetry=telemetry,
                 ),

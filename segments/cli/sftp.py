@@ -36,6 +36,7 @@ from segments.ledger.live_audience.ssh_keys import SshKey
 from segments.ledger.processes import ProcessKind
 from segments.model.account import Account
 from segments.model.refusal import Refusal
+from segments.projection.bucket_look import BucketLook
 from segments.projection.ills import Ills
 from segments.projection.ledger_guard import LedgerGuard
 from segments.projection.one_ledger import before_making
@@ -262,6 +263,7 @@ async def _run(settings: Settings, *, listens: bool) -> None:
                         settings.drop_folder,
                         settings.reserve_bytes,
                         embedded_in=settings.embedded_in,
+                        bucket=BucketLook(blobs),
                     ),
                     telemetry=settings.telemetry("sftp"),
                 )

@@ -56,6 +56,7 @@ from segments.ledger.database.engine import open_ledger
 from segments.ledger.health import ledger_reasons
 from segments.ledger.processes import ProcessKind
 from segments.ledger.signing_secrets import own_secret
+from segments.projection.bucket_look import BucketLook
 from segments.projection.ills import Ills
 from segments.projection.ledger_guard import LedgerGuard
 from segments.projection.one_ledger import before_making
@@ -197,6 +198,7 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
                     settings.data_dir,
                     settings.reserve_bytes,
                     embedded_in=settings.embedded_in,
+                    bucket=BucketLook(services.blobs),
                 ),
                 telemetry=settings.telemetry("api"),
             ),

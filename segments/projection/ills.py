@@ -11,7 +11,7 @@ Readiness and `doctor` list them, with cures; as all replicas have them alike, t
 ready.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -25,7 +25,7 @@ from segments.runtime.descriptors import descriptors_are_left
 from segments.store.embedded import directory_in
 
 
-@dataclass
+@dataclass(frozen=True)
 class Ills:
     """Checks everything that a process depends on."""
 
@@ -38,10 +38,8 @@ class Ills:
     """Blobs must exist; without any deliveries there is no directory."""
     embedded_in: Path | None = None
     """The data directory of the embedded store; `None`: an external store is configured."""
-    _bucket: BucketLook = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._bucket = BucketLook(self.blobs)
+    bucket: BucketLook | None = None
+    """Looks at the blobs' bucket; `None`: the caller does, if at all."""
 
     async def __call__(self) -> list[str]:
         """Return the faults, a line each."""
@@ -52,7 +50,7 @@ class Ills:
             self.blobs.check_room()
         except OSError as error:
             said.append(of_os_error(error).of("the storage of delivered files"))
-        if fault := self._bucket.fault():
+        if self.bucket is not None and (fault := self.bucket.fault()):
             said.append(fault)
         try:
             Disk(self.directory, self.reserve_bytes).check_room()

@@ -56,7 +56,8 @@ async def test_bucket_that_refuses_is_among_the_faults_of_a_process(
     s3: str, monkeypatch: pytest.MonkeyPatch, ledger: AsyncEngine, tmp_path: Path
 ) -> None:
     use(monkeypatch, s3)
-    ills = Ills(ledger, Blobs.open("s3://not-there/files"), tmp_path, None)
+    blobs = Blobs.open("s3://not-there/files")
+    ills = Ills(ledger, blobs, tmp_path, None, bucket=BucketLook(blobs))
 
     async def is_told() -> bool:
         return await ills() == [AWAY]

@@ -228,15 +228,8 @@ class Pipeline:
             found: The packed record of each id, in order; `None`: no record.
             now_s: Unix time, for activation windows and expiry.
         """
-        today = day_of(now_s)
-        opt_outs: list[OptOut] = []
-        audience_ids: list[int] = []
         try:
-            for packed in found:
-                if packed is not None:
-                    opt_outs_of_id, audience_ids_of_id = live(packed, today)
-                    opt_outs += opt_outs_of_id
-                    audience_ids += audience_ids_of_id
+            opt_outs, audience_ids = live_of_all(found, now_s)
         except CorruptRecord:
             return question.passed(Outcome.STORE_DOWN, Reason.CORRUPT_RECORD)
 
@@ -294,6 +287,24 @@ class Pipeline:
 
 _MOST_MS: Final = 10**15
 _NOBODY: Final[frozenset[int]] = frozenset()
+
+
+def live_of_all(found: Sequence[bytes | None], now_s: float) -> tuple[list[OptOut], list[int]]:
+    """
+    Return the opt-outs of all records, and the audiences of the live memberships.
+
+    Raises:
+        CorruptRecord: A record can't be read.
+    """
+    today = day_of(now_s)
+    opt_outs: list[OptOut] = []
+    audience_ids: list[int] = []
+    for packed in found:
+        if packed is not None:
+            opt_outs_of_id, audience_ids_of_id = live(packed, today)
+            opt_outs += opt_outs_of_id
+            audience_ids += audience_ids_of_id
+    return opt_outs, audience_ids
 
 
 def silenced_owners(question: Question, opt_outs: Iterable[OptOut]) -> frozenset[int] | None:

@@ -32,10 +32,18 @@ from rtb.openrtb.fragment import fragment
 from rtb.openrtb.patch import patch
 from rtb.openrtb.request import Request
 from rtb.outcome import MalformedRequest, Outcome, Reason
-from rtb.pipeline import Pipeline, PipelineOptions, Question, Result, first_found, silenced_owners
+from rtb.pipeline import (
+    Pipeline,
+    PipelineOptions,
+    Question,
+    Result,
+    first_found,
+    live_of_all,
+    silenced_owners,
+)
 from segments.model.explained_bid import AnswerForm, Explanation, Stage, State
 from segments.model.identity import Id
-from segments.model.record import CorruptRecord, OptOut, day_of, live
+from segments.model.record import CorruptRecord
 
 
 class Contradiction(Exception):
@@ -188,15 +196,8 @@ class Explainer:
         self, question: Question, found: Sequence[bytes | None], now_s: float, result: Result
     ) -> list[Stage]:
         """Explain what `Pipeline.answer` did, and check that it is what it did."""
-        today = day_of(now_s)
-        opt_outs: list[OptOut] = []
-        audience_ids: list[int] = []
         try:
-            for packed in found:
-                if packed is not None:
-                    opt_outs_of_id, audience_ids_of_id = live(packed, today)
-                    opt_outs += opt_outs_of_id
-                    audience_ids += audience_ids_of_id
+            opt_outs, audience_ids = live_of_all(found, now_s)
         except CorruptRecord:
             _check(result, Outcome.STORE_DOWN, Reason.CORRUPT_RECORD)
             return [stopped("Lookup", "A record can't be read", Reason.CORRUPT_RECORD)]

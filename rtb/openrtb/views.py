@@ -124,18 +124,6 @@ class Regs(msgspec.Struct, frozen=True, gc=False):
     ext: RegsExt | Odd = None
 
 
-class Publisher(msgspec.Struct, frozen=True, gc=False):
-    """3.2.15 Publisher: the owner of the inventory."""
-
-    id: Any = None
-
-
-class Inventory(msgspec.Struct, frozen=True, gc=False):
-    """3.2.13 Site, 3.2.14 App, 3.2.32 DOOH: the place of the impression."""
-
-    publisher: Publisher | Odd = None
-
-
 class BidRequest(msgspec.Struct, frozen=True, gc=False):
     """3.2.1 BidRequest: its parts stay raw, `user` to be spliced."""
 

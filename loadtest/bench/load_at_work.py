@@ -1,4 +1,3 @@
-import sys
 import time
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
@@ -10,24 +9,18 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from loadtest.bench.costs import say
 from loadtest.bench.load_rate import (
     DEEDS,
-    PARTNER_ID,
-    environment_of,
+    loader_at_work,
     look_again,
     metadata_of,
-    until_at_work,
 )
 from loadtest.bench.rows import Rows
 from segments.doors.live_audience.accept import accept
 from segments.files.blobs import Blobs
 from segments.files.chunks import file_chunks
-from segments.ledger import accounts, jobs
+from segments.ledger import jobs
 from segments.ledger.database.engine import open_ledger, reading
-from segments.model.account import AccountKind
 from segments.model.job import Job, JobState
-from segments.runtime import child_process
 from segments.settings import Settings
-
-_STOP_WITHIN_S = 30
 
 
 class Load:
@@ -87,16 +80,8 @@ async def loading(redis: Redis, settings: Settings, rows: Rows) -> AsyncIterator
     Raises:
         WrongCount: The loader ended.
     """
-    async with open_ledger(settings.ledger_dsn) as ledger:
-        async with ledger.begin() as conn:
-            await accounts.add_account(
-                conn, AccountKind.ADVERTISER, PARTNER_ID, "Bench", now_s=time.time()
-            )
-        loader = await child_process.start(
-            [sys.executable, "-m", "segments", "loader"], env=environment_of(settings)
-        )
-        try:
-            await until_at_work(redis, loader)
-            yield Load(ledger, settings, loader, rows)
-        finally:
-            await child_process.stop(loader, within_s=_STOP_WITHIN_S)
+    async with (
+        open_ledger(settings.ledger_dsn) as ledger,
+        loader_at_work(ledger, redis, settings) as loader,
+    ):
+        yield Load(ledger, settings, loader, rows)

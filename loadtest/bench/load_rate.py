@@ -20,8 +20,9 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -51,6 +52,7 @@ from segments.store.servers.connection import connect
 
 PARTNER_ID = "bench"
 _POLL_S = 0.1
+_STOP_WITHIN_S = 30
 
 
 class Deed(NamedTuple):
@@ -132,33 +134,23 @@ async def _ours(
         redis = await stack.enter_async_context(connect(store.url))
         ledger = await stack.enter_async_context(open_ledger(settings.ledger_dsn))
         await catch_up(ledger, redis, settings.expected_ids)
-        async with ledger.begin() as conn:
-            await accounts.add_account(
-                conn, AccountKind.ADVERTISER, PARTNER_ID, "Bench", now_s=time.time()
-            )
-        loader = await child_process.start(
-            [sys.executable, "-m", "segments", "loader"], env=environment_of(settings)
-        )
-        try:
-            await until_at_work(redis, loader)
-            empty_bytes = await store.used_bytes()
-            measured = []
-            for deed in deeds:
-                metadata = metadata_of(digest, rows, deed)
-                before = store.cpu_s(), cpu_s(loader.pid)
-                job = await accept(
-                    ledger, Blobs.open(settings.blobs_at), metadata, file_chunks(file),
-                    door="bench", file_name=file.name, now_s=time.time(),
-                )  # fmt: skip
-                job = await _ended(ledger, job, loader)
-                _check(job, rows, deed)
-                took_s = _took_s(job)
-                after = store.cpu_s(), cpu_s(loader.pid)
-                held_bytes = await store.used_bytes() - empty_bytes
-                measured.append(_measured(rows, took_s, before, after, held_bytes))
-            return Side(measured, peak_bytes(loader.pid))
-        finally:
-            await child_process.stop(loader, within_s=30)
+        loader = await stack.enter_async_context(loader_at_work(ledger, redis, settings))
+        empty_bytes = await store.used_bytes()
+        measured = []
+        for deed in deeds:
+            metadata = metadata_of(digest, rows, deed)
+            before = store.cpu_s(), cpu_s(loader.pid)
+            job = await accept(
+                ledger, Blobs.open(settings.blobs_at), metadata, file_chunks(file),
+                door="bench", file_name=file.name, now_s=time.time(),
+            )  # fmt: skip
+            job = await _ended(ledger, job, loader)
+            _check(job, rows, deed)
+            took_s = _took_s(job)
+            after = store.cpu_s(), cpu_s(loader.pid)
+            held_bytes = await store.used_bytes() - empty_bytes
+            measured.append(_measured(rows, took_s, before, after, held_bytes))
+        return Side(measured, peak_bytes(loader.pid))
 
 
 async def _pipe(data_dir: Path, redis_cli: str, rows: Rows, deeds: Sequence[Deed]) -> Side:
@@ -188,13 +180,34 @@ async def _pipe(data_dir: Path, redis_cli: str, rows: Rows, deeds: Sequence[Deed
     return Side(measured)
 
 
-async def until_at_work(redis: Redis, loader: asyncio.subprocess.Process) -> None:
-    """Wait for the loader's first sweep: its start is not measured."""
-    while not await redis.exists(keys.SWEPT):
-        await look_again(loader)
+@asynccontextmanager
+async def loader_at_work(
+    ledger: AsyncEngine, redis: Redis, settings: Settings
+) -> AsyncIterator[Process]:
+    """
+    Add the partner of the files, and run a loader on the CPUs of this thread until the end.
+
+    Its start, up to the first sweep, is over and not measured.
+
+    Raises:
+        WrongCount: The loader ended.
+    """
+    async with ledger.begin() as conn:
+        await accounts.add_account(
+            conn, AccountKind.ADVERTISER, PARTNER_ID, "Bench", now_s=time.time()
+        )
+    loader = await child_process.start(
+        [sys.executable, "-m", "segments", "loader"], env=_environment_of(settings)
+    )
+    try:
+        while not await redis.exists(keys.SWEPT):
+            await look_again(loader)
+        yield loader
+    finally:
+        await child_process.stop(loader, within_s=_STOP_WITHIN_S)
 
 
-async def _ended(ledger: AsyncEngine, job: Job, loader: asyncio.subprocess.Process) -> Job:
+async def _ended(ledger: AsyncEngine, job: Job, loader: Process) -> Job:
     while job.state in (JobState.QUEUED, JobState.RUNNING):
         await look_again(loader)
         async with reading(ledger) as conn:
@@ -202,7 +215,7 @@ async def _ended(ledger: AsyncEngine, job: Job, loader: asyncio.subprocess.Proce
     return job
 
 
-async def look_again(loader: asyncio.subprocess.Process) -> None:
+async def look_again(loader: Process) -> None:
     """
     Pause before the next look.
 
@@ -260,8 +273,7 @@ def metadata_of(digest: str, rows: Rows, deed: Deed) -> Metadata:
     )
 
 
-def environment_of(settings: Settings) -> dict[str, str]:
-    """Return a loader's environment."""
+def _environment_of(settings: Settings) -> dict[str, str]:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("SEGMENTS_")}
     return environment | {
         "SEGMENTS_DATA_DIR": str(settings.data_dir),

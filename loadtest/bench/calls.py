@@ -30,22 +30,18 @@ from loadtest.bench import h2load, host_forms
 from loadtest.bench.against_peers import (
     REQUEST_BYTES,
     SEGMENTS_PER_ID,
-    cpus,
-    seeded,
     start_ours,
 )
 from loadtest.bench.checks import WrongAnswers, check_ours, until_enriched
 from loadtest.bench.costs import TRIES, say
 from loadtest.bench.h2load import Ask, Streams
-from loadtest.bench.machine import machine, store_version
 from loadtest.bench.peers.build import Deadline, Peer, grpc_peers
+from loadtest.bench.stage import staged
 from loadtest.driver import Exchange
 from loadtest.population import Population
-from loadtest.servers import HOST, Server, Servers, pinned, to_cpu
+from loadtest.servers import HOST, Server, Servers
 from loadtest.traffic import BidRequest, Traffic, expectation
 from segments.settings import Settings
-from segments.store.embedded import EmbeddedStore
-from segments.store.servers.connection import connect
 
 CHECKED = 1_000
 OF_JSON = 0.9
@@ -108,25 +104,9 @@ def calls(extent: Extent) -> str:
 
 
 async def _calls(directory: Path, extent: Extent) -> str:
-    settings = Settings(
-        data_dir=directory, redis_url=None, ledger_url=None, blob_url=None, expected_ids=extent.ids
-    )
-    population = Population(extent.ids, SEGMENTS_PER_ID)
-    store = EmbeddedStore(directory)
-    await store.start()
-    try:
-        async with connect(settings.store_url) as redis:
-            await seeded(redis, settings, population)
-            server_cpu, driver_cpu = cpus()
-            await to_cpu(redis, driver_cpu)
-            head = f"{machine()}, {await store_version(redis)}."
-        with pinned(driver_cpu):
-            async with Servers(server_cpu) as servers:
-                rows = await _rows(servers, settings, Traffic(population))
-                found = await _measured(rows, extent, directory)
-    finally:
-        await store.stop()
-    return report(head, extent, found)
+    async with staged(directory, extent.ids) as stage:
+        rows = await _rows(stage.servers, stage.settings, stage.traffic)
+        return report(stage.head, extent, await _measured(rows, extent, directory))
 
 
 async def _rows(servers: Servers, settings: Settings, traffic: Traffic) -> list[Row]:

@@ -25,7 +25,7 @@ from loadtest.bench.costs import MAX_LATE, say
 from loadtest.bench.latency import latencies
 from loadtest.bench.peers.build import Deadline
 from loadtest.bench.shape_report import Costs, spread, verdict
-from loadtest.bench.stage import Stage, staged
+from loadtest.bench.stage import PeerStage, staged_beside_go
 from loadtest.driver import Exchange
 from loadtest.open_loop import poisson_ns
 from loadtest.servers import HOST, Server
@@ -69,7 +69,7 @@ def low_rates(extent: Extent) -> str:
 
 
 async def _low_rates(directory: Path, extent: Extent) -> str:
-    async with staged(directory, extent.ids, Deadline()) as stage:
+    async with staged_beside_go(directory, extent.ids, Deadline()) as stage:
         asked = await ready(stage)
         found = {rate_per_s: Rate(Costs([], []), Costs([], [])) for rate_per_s in RATES_PER_S}
         for number in range(extent.rounds):
@@ -86,7 +86,7 @@ async def _low_rates(directory: Path, extent: Extent) -> str:
         return report(stage.head, extent, found)
 
 
-async def ready(stage: Stage) -> dict[Server, Sequence[Exchange]]:
+async def ready(stage: PeerStage) -> dict[Server, Sequence[Exchange]]:
     """
     Start ours and the peer, and check their answers.
 

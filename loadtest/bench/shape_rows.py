@@ -30,7 +30,7 @@ from loadtest.bench.costs import say
 from loadtest.bench.peers.build import Deadline
 from loadtest.bench.shape_report import GRPC, Costs, Report
 from loadtest.bench.shapes import SHAPES, Shape
-from loadtest.bench.stage import NotPossible, Stage, staged
+from loadtest.bench.stage import NotPossible, PeerStage, staged_beside_go
 from loadtest.driver import Exchange
 from loadtest.servers import HOST, Server
 from loadtest.traffic import BidRequest
@@ -88,7 +88,7 @@ def shapes(extent: Extent, names: Sequence[str]) -> Report:
 
 
 async def _shapes(directory: Path, extent: Extent, names: Sequence[str]) -> Report:
-    async with staged(directory, extent.ids, _DEADLINE) as stage:
+    async with staged_beside_go(directory, extent.ids, _DEADLINE) as stage:
         run = _Run(stage, extent)
         found = await run.measured([shape for shape in SHAPES if shape.name in names])
         if GRPC in names:
@@ -97,7 +97,7 @@ async def _shapes(directory: Path, extent: Extent, names: Sequence[str]) -> Repo
 
 
 class _Run:
-    def __init__(self, stage: Stage, extent: Extent) -> None:
+    def __init__(self, stage: PeerStage, extent: Extent) -> None:
         self._stage = stage
         self._traffic = stage.traffic
         self._extent = extent

@@ -29,7 +29,7 @@ from loadtest.bench.load_at_work import Load, loading
 from loadtest.bench.low_rates import ready
 from loadtest.bench.peers.build import Deadline
 from loadtest.bench.rows import Rows
-from loadtest.bench.stage import NotPossible, Stage, staged
+from loadtest.bench.stage import NotPossible, PeerStage, staged_beside_go
 from loadtest.bench.tails_report import LOAD, QUIET, STALL, Extent, Found, Point, Tail, report
 from loadtest.driver import Exchange, is_late
 from loadtest.open_loop import Sample, open_loop, poisson_ns
@@ -61,7 +61,7 @@ def tails(extent: Extent) -> str:
 
 
 async def _tails(directory: Path, extent: Extent) -> str:
-    async with staged(directory, extent.ids, Deadline(), more_ids=extent.rows) as stage:
+    async with staged_beside_go(directory, extent.ids, Deadline(), more_ids=extent.rows) as stage:
         run = _Run(stage, await ready(stage), extent)
         await run.find_rates()
         for number in range(extent.rounds):
@@ -78,7 +78,7 @@ async def _tails(directory: Path, extent: Extent) -> str:
 
 class _Run:
     def __init__(
-        self, stage: Stage, asked: Mapping[Server, Sequence[Exchange]], extent: Extent
+        self, stage: PeerStage, asked: Mapping[Server, Sequence[Exchange]], extent: Extent
     ) -> None:
         self.found: Found = {}
         self._stage = stage

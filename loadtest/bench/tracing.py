@@ -25,24 +25,16 @@ from loadtest.artf.calls import VARIABLES, message_of
 from loadtest.bench import h2load
 from loadtest.bench.against_peers import (
     REQUEST_BYTES,
-    SEGMENTS_PER_ID,
-    cpus,
-    seeded,
     start_ours,
 )
 from loadtest.bench.calls import ask_by_grpc, ask_in_json, called
 from loadtest.bench.checks import WrongAnswers, check_ours, until_enriched
 from loadtest.bench.costs import say
 from loadtest.bench.h2load import Ask, Streams
-from loadtest.bench.machine import machine, store_version
+from loadtest.bench.stage import Stage, staged
 from loadtest.otlp import Collector, collector
-from loadtest.population import Population
 from loadtest.processes import parent_of
-from loadtest.servers import Server, Servers, cpu_s, pinned, to_cpu
-from loadtest.traffic import Traffic
-from segments.settings import Settings
-from segments.store.embedded import EmbeddedStore
-from segments.store.servers.connection import connect
+from loadtest.servers import Server, cpu_s
 
 EVERY = 1_000
 AT_MOST = 1.02
@@ -98,36 +90,21 @@ def tracing(extent: Extent) -> str:
 
 
 async def _tracing(directory: Path, extent: Extent) -> str:
-    settings = Settings(
-        data_dir=directory, redis_url=None, ledger_url=None, blob_url=None, expected_ids=extent.ids
-    )
-    population = Population(extent.ids, SEGMENTS_PER_ID)
-    store = EmbeddedStore(directory)
-    await store.start()
-    try:
-        async with connect(settings.store_url) as redis:
-            await seeded(redis, settings, population)
-            server_cpu, driver_cpu = cpus()
-            await to_cpu(redis, driver_cpu)
-            head = f"{machine()}, {await store_version(redis)}."
-        with pinned(driver_cpu), collector() as taken:
-            async with Servers(server_cpu) as servers:
-                found = await _measured(servers, settings, Traffic(population), taken, extent)
-    finally:
-        await store.stop()
-    return report(head, extent, found)
+    async with staged(directory, extent.ids) as stage:
+        with collector() as taken:
+            found = await _measured(stage, taken, extent)
+        return report(stage.head, extent, found)
 
 
-async def _measured(
-    servers: Servers, settings: Settings, traffic: Traffic, taken: Collector, extent: Extent
-) -> Measured:
+async def _measured(stage: Stage, taken: Collector, extent: Extent) -> Measured:
+    traffic = stage.traffic
     hit = traffic.plain_hit(0, REQUEST_BYTES)
     name_to_server: dict[str, Server] = {}
     for name in (_OFF, _AGAIN, _ON):
         # An empty setting counts as unset.
         url = taken.url if name == _ON else ""
         variables = {**_VARIABLES, "SEGMENTS_OTLP_URL": url}
-        name_to_server[name] = await start_ours(servers, settings, variables)
+        name_to_server[name] = await start_ours(stage.servers, stage.settings, variables)
         await until_enriched(name_to_server[name], hit)
     forms = []
     for server in name_to_server.values():
@@ -154,7 +131,7 @@ async def _measured(
                         form.ask,
                         form.streams,
                         count=extent.requests,
-                        directory=settings.data_dir,
+                        directory=stage.directory,
                     )
                 )
             for name, of_name in costs.items():

@@ -34,7 +34,8 @@ EVERYONE: Final = 0
 """The account id of a global opt-out."""
 
 NO_EXPIRY: Final = 0
-MAX_EXPIRY_DAY: Final = 0xFFFF
+DAY_BITS: Final = 16
+MAX_EXPIRY_DAY: Final = (1 << DAY_BITS) - 1
 
 _EPOCH_AT_S: Final = 1_577_836_800  # 2020-01-01T00:00:00Z
 
@@ -155,24 +156,24 @@ def unpack(raw: bytes) -> Record:
         NewerRecord: A layout that this software does not know.
         CorruptRecord: Not from `pack`.
     """
-    opt_outs, audience_ids, expiry_days = columns(raw)
-    pairs = zip(audience_ids, expiry_days, strict=True)
+    opt_outs, numbers = numbered(raw)
+    pairs = [(number >> DAY_BITS, number & MAX_EXPIRY_DAY) for number in numbers]
     return Record(opt_outs, tuple(map(_as_membership, pairs)))
 
 
-def columns(raw: bytes) -> tuple[tuple[OptOut, ...], list[int], list[int]]:
+def numbered(raw: bytes) -> tuple[tuple[OptOut, ...], list[int]]:
     """
-    Parse a record as `unpack` does, without an object for a membership.
+    Parse a record as `unpack` does, with each membership as one number, for counting.
 
     Returns:
-        The opt-outs; the audiences; and the expiry day of each membership.
+        The opt-outs; and for each membership `audience_id << DAY_BITS | expiry_day`.
 
     Raises:
         CorruptRecord: As of `unpack`.
     """
-    expiry_days: list[int] = []
-    opt_outs, audience_ids = _parts(raw, NO_EXPIRY, expiry_days)
-    return opt_outs, audience_ids, expiry_days
+    numbers: list[int] = []
+    opt_outs, _ = _parts(raw, NO_EXPIRY, numbers)
+    return opt_outs, numbers
 
 
 def live(raw: bytes, today: int) -> tuple[tuple[OptOut, ...], list[int]]:
@@ -301,7 +302,7 @@ def _opt_outs(raw: bytes, at: int) -> tuple[tuple[OptOut, ...], int]:
 
 
 def _parts(
-    raw: bytes, today: int, expiry_days: list[int] | None
+    raw: bytes, today: int, numbers: list[int] | None
 ) -> tuple[tuple[OptOut, ...], list[int]]:
     """Split a record into opt-outs and the memberships of `_memberships`."""
     if not raw:
@@ -309,10 +310,10 @@ def _parts(
     head = raw[0]
     try:
         if head == _HEADER:
-            return (), _memberships(raw, 1, today, expiry_days)
+            return (), _memberships(raw, 1, today, numbers)
         if head == _HEADER | _HAS_OPT_OUTS:
             opt_outs, at = _opt_outs(raw, 1)
-            return opt_outs, _memberships(raw, at, today, expiry_days)
+            return opt_outs, _memberships(raw, at, today, numbers)
     except IndexError:
         raise CorruptRecord(f"a record of {len(raw)} bytes that is cut short") from None
     version = head >> 4
@@ -322,8 +323,8 @@ def _parts(
     raise kind(f"a record of layout {version}, this software reads {LAYOUT_VERSION}")
 
 
-def _memberships(raw: bytes, at: i64, today: i64, expiry_days: list[int] | None) -> list[int]:
-    """Return the audience ids of a day; append their expiry days if wanted."""
+def _memberships(raw: bytes, at: i64, today: i64, numbers: list[int] | None) -> list[int]:
+    """Return the audience ids of a day; append the memberships as numbers if wanted."""
     # The bid path's inner loop: decoding ids of one and two bytes inline halves the time of a
     # record with ids above 127.
     size = i64(len(raw))
@@ -343,8 +344,8 @@ def _memberships(raw: bytes, at: i64, today: i64, expiry_days: list[int] | None)
         expiry_day = i64(raw[at]) | i64(raw[at + 1]) << 8
         if expiry_day >= today or expiry_day == NO_EXPIRY:
             audience_ids.append(audience_id)
-            if expiry_days is not None:
-                expiry_days.append(expiry_day)
+            if numbers is not None:
+                numbers.append(audience_id << DAY_BITS | expiry_day)
         previous = audience_id
         at += 2
     return audience_ids

@@ -16,10 +16,12 @@ meanwhile count as found.
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -34,21 +36,25 @@ from segments.ledger.audience_counts import (
 from segments.ledger.database.engine import reading
 from segments.model.audience_count import AudienceCount
 from segments.model.record import (
+    DAY_BITS,
     EVERYONE,
     MAX_EXPIRY_DAY,
     NO_EXPIRY,
     CorruptRecord,
-    columns,
     day_of,
+    numbered,
 )
 from segments.store import keys
 from segments.store.reader import read_meta
 from segments.upkeep.sweep import buckets_of
 
 _RECORDS_AT_ONCE = 50_000
+_NUMBERS_AT_ONCE = 500_000
 _ROWS_AT_ONCE = 200
 _LOOK_EVERY_S = 600
-_DAY_BITS = MAX_EXPIRY_DAY.bit_length()
+
+_Numbers = NDArray[np.int64]
+_NONE: _Numbers = np.empty(0, np.int64)
 
 
 class Census(NamedTuple):
@@ -73,7 +79,7 @@ class Members:
         self._pending: Counter[bytes] = Counter()
         self.persons = 0
         self.unreadable = 0
-        self._kind_to_members: dict[int, int] = {}  # of any audience and day
+        self._members = _Sums()  # by `numbered` membership, of any audience and day
         self._opted_out: Counter[int] = Counter()
 
     def add(self, records: list[bytes]) -> None:
@@ -87,8 +93,8 @@ class Members:
         """Return the counts of all audiences, also of those without members."""
         self._count_pending()
         ends: dict[int, dict[int, int]] = {audience_id: {} for audience_id in self._forbidding}
-        for kind, members in self._kind_to_members.items():
-            audience_id, day = kind >> _DAY_BITS, kind & MAX_EXPIRY_DAY
+        for number, members in self._members.sums():
+            audience_id, day = number >> DAY_BITS, number & MAX_EXPIRY_DAY
             if self._counts(audience_id, day):
                 ends[audience_id][day] = members
         return [
@@ -104,22 +110,30 @@ class Members:
         ]
 
     def _count_pending(self) -> None:
-        # Most of a census's time: keys are numbers, left out at the end if they do not count.
-        members = self._kind_to_members
-        for raw, persons in self._pending.items():
+        # Most of a census's time: memberships that do not count are left out at the end.
+        pending = self._pending
+        all_numbers: list[int] = []
+        lengths: list[int] = []
+        for raw, persons in pending.items():
             try:
-                opt_outs, audience_ids, expiry_days = columns(raw)
+                opt_outs, numbers = numbered(raw)
             except CorruptRecord:
                 self.unreadable += persons
+                lengths.append(0)
                 continue
-            for audience_id, day in zip(audience_ids, expiry_days, strict=True):
-                kind = audience_id << _DAY_BITS | day
-                members[kind] = members.get(kind, 0) + persons
+            all_numbers += numbers
+            lengths.append(len(numbers))
             if opt_outs:
                 account_ids = {opt_out.account_id for opt_out in opt_outs}
-                for audience_id, day in zip(audience_ids, expiry_days, strict=True):
-                    if self._counts(audience_id, day) and self._hides(account_ids, audience_id):
+                for number in numbers:
+                    audience_id = number >> DAY_BITS
+                    is_counted = self._counts(audience_id, number & MAX_EXPIRY_DAY)
+                    if is_counted and self._hides(account_ids, audience_id):
                         self._opted_out[audience_id] += persons
+        persons_of_each = np.fromiter(pending.values(), np.int64, len(pending))
+        self._members.add(
+            np.array(all_numbers, np.int64), np.repeat(persons_of_each, np.array(lengths, np.intp))
+        )
         self._pending.clear()
 
     def _counts(self, audience_id: int, day: int) -> bool:
@@ -128,6 +142,43 @@ class Members:
 
     def _hides(self, account_ids: set[int], audience_id: int) -> bool:
         return EVERYONE in account_ids or bool(account_ids & self._forbidding[audience_id])
+
+
+class _Sums:
+    """
+    Adds up amounts by number, in arrays.
+
+    A dictionary of 100,000 numbers costs four times as much: it misses the processor's cache at
+    each.
+    """
+
+    def __init__(self) -> None:
+        self._parts: list[tuple[_Numbers, _Numbers]] = []
+        self._size = 0
+        self._sum_at = _NUMBERS_AT_ONCE
+
+    def add(self, numbers: _Numbers, amounts: _Numbers) -> None:
+        """Add an amount to the sum of each number; numbers may repeat."""
+        self._parts.append((numbers, amounts))
+        self._size += len(numbers)
+        if self._size >= self._sum_at:
+            self._sum_up()
+            # Sums are sorted again only when as many numbers have come in.
+            self._sum_at = max(_NUMBERS_AT_ONCE, 2 * self._size)
+
+    def sums(self) -> Iterable[tuple[int, int]]:
+        """Return each number with its sum, by number."""
+        self._sum_up()
+        return zip(*(column.tolist() for column in self._parts[0]), strict=True)
+
+    def _sum_up(self) -> None:
+        numbers, amounts = map(np.concatenate, zip((_NONE, _NONE), *self._parts, strict=True))
+        order = np.argsort(numbers)
+        numbers, amounts = numbers[order], amounts[order]
+        firsts = np.flatnonzero(np.diff(numbers, prepend=-1))
+        sums = np.add.reduceat(amounts, firsts) if len(firsts) else _NONE
+        self._parts = [(numbers[firsts], sums)]
+        self._size = len(firsts)
 
 
 async def census_if_due(

@@ -157,7 +157,18 @@ class Decoder:
 
     def _of_scanned(self, body: bytes, scanned: Scanned) -> Request | None:
         """Decode a scanned request; `None` on an error, for the slower way to report."""
-        (uids, user_at, user_end, data_at, data_end, device_raw, regs_raw, tmax, is_ascii) = scanned
+        (
+            uids,
+            user_raw,
+            user_at,
+            user_end,
+            data_at,
+            data_end,
+            device_raw,
+            regs_raw,
+            tmax,
+            is_ascii,
+        ) = scanned
         user, user_ext = self._no_user, self._no_user_ext
         device, device_ext = self._no_device, self._no_device_ext
         tracking = SILENT_TRACKING
@@ -172,12 +183,15 @@ class Decoder:
                     device_ext = device.ext
             regs = self._raw_to_regs.get(regs_raw) or self._regs_of(regs_raw)
             if uids is None:
-                user = self._decode_user(body[user_at:user_end])
+                user_raw = body[user_at:user_end]
+            if user_raw:
+                user = self._decode_user(user_raw)
                 ext = user.ext
                 if isinstance(ext, self._user_ext):
                     user_ext = ext
                 else:
                     is_odd = not says_nothing(ext)
+            if uids is None:
                 uids = uids_of(user, user_ext)
         except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
             return None

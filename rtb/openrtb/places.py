@@ -39,14 +39,15 @@ FIELD_OF_PLACE: Final = {
     "": "head",
 }
 
-Scanned = tuple[list[SourcedUid] | None, int, int, int, int, bytes, bytes, int | None, bool]
+Scanned = tuple[list[SourcedUid] | None, bytes, int, int, int, int, bytes, bytes, int | None, bool]
 """
 The result of `rtb.openrtb.scan` for a plain request; for others `None`, or `False` if no member
 that we read is duplicate.
 
-The uids, or `None` if the user must be decoded; bounds of `user` and of `user.data` in the body,
-zeros if missing; `device`, empty if nothing is to be read, and `regs`, as bytes; `tmax`; whether
-the body is ASCII (others are not yet checked to be UTF-8).
+The uids, or `None` if the whole user must be decoded; an object with only those members of `user`
+that are to be decoded, empty without any; bounds of `user` and of `user.data` in the body, zeros if
+missing; such an object of `device`; `regs`, as bytes; `tmax`; whether the body is ASCII (others are
+not yet checked to be UTF-8).
 """
 
 

@@ -19,7 +19,9 @@ check the end.
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_FromStringAndSize
-from libc.string cimport memcmp, memset
+from libc.string cimport memcmp, memcpy, memset
+
+from rtb.openrtb.views import UidExt
 
 ctypedef const unsigned char *Bytes
 
@@ -93,6 +95,7 @@ cdef struct Scan:
     Span device_ext
     Span regs
     Span regs_ext
+    Span members[PLACES][MAX_NAMES]  # those told, each from the quote of its name; else not set
 
 
 cdef class Scanner:
@@ -101,9 +104,8 @@ cdef class Scanner:
 
     Args:
         forbidden: Names, plain ASCII; a body with such a member anywhere is not plain.
-        user, user_ext, device, device_ext: Members that require decoding the user or the device;
-            each `ext` has its own. A plain 0 in a device requires nothing, nor a plain 3 in its
-            `ext`.
+        user, user_ext, device, device_ext: Members to decode; each `ext` has its own. A plain 0 in
+            a device says nothing, nor does a plain 3 in its `ext`.
         regs, regs_ext: The members that are read there.
 
     Raises:
@@ -148,8 +150,8 @@ cdef class Scanner:
         cdef Bytes at
         cdef list uids = None
         cdef list uids_25
-        # All spans are absent.
-        memset(&scan, 0, sizeof(scan))
+        # All spans are absent. `members`, the largest part and the last, is read by `told`.
+        memset(&scan, 0, sizeof(scan) - sizeof(scan.members))
         scan.end = start + PyBytes_GET_SIZE(body)
         scan.forbidden = &self._forbidden
         scan.telling = self._telling
@@ -166,20 +168,18 @@ cdef class Scanner:
             return None
         if scan.is_forbidden:
             return False
-        if not scan.tells[<int>USER] and not scan.tells[<int>USER_EXT]:
-            uids = _uids_of(&scan, &scan.eids)
-            if uids is not None and scan.user_ext_eids.end != NULL:
-                uids_25 = _uids_of(&scan, &scan.user_ext_eids)
-                uids = None if uids_25 is None else uids + uids_25
+        uids = _uids_of(&scan, &scan.eids)
+        if uids is not None and scan.user_ext_eids.end != NULL:
+            uids_25 = _uids_of(&scan, &scan.user_ext_eids)
+            uids = None if uids_25 is None else uids + uids_25
         return (
             uids,
+            _telling_of(&scan, USER, USER_EXT),
             0 if scan.user.end == NULL else scan.user.at - start,
             0 if scan.user.end == NULL else scan.user.end - start,
             0 if scan.data.end == NULL else scan.data.at - start,
             0 if scan.data.end == NULL else scan.data.end - start,
-            _bytes_of(&scan.device)
-            if scan.tells[<int>DEVICE] or scan.tells[<int>DEVICE_EXT]
-            else b"",
+            _telling_of(&scan, DEVICE, DEVICE_EXT),
             _bytes_of(&scan.regs),
             None if scan.tmax.end == NULL else int(_bytes_of(&scan.tmax)),
             not scan.highs,
@@ -192,6 +192,50 @@ cdef bytes _bytes_of(Span *span):
     return PyBytes_FromStringAndSize(<const char *>span.at, span.end - span.at)
 
 
+cdef bytes _telling_of(Scan *scan, Place place, Place place_of_ext):
+    """
+    Return an object with only the members of a place, and of its `ext`, that were told.
+
+    Returns:
+        JSON; empty if all of them say nothing.
+    """
+    cdef Py_ssize_t size
+    cdef bytes telling
+    if not scan.tells[<int>place] and not scan.tells[<int>place_of_ext]:
+        return b""
+    size = _put(scan, place, place_of_ext, NULL)
+    telling = PyBytes_FromStringAndSize(NULL, size)
+    _put(scan, place, place_of_ext, PyBytes_AS_STRING(telling))
+    return telling
+
+
+cdef Py_ssize_t _put(Scan *scan, Place place, int place_of_ext, char *out) noexcept nogil:
+    """Write such an object, without `ext` if its place is -1; only measure it if `out` is NULL."""
+    cdef Py_ssize_t size = 1, part
+    cdef int n
+    cdef Span *member
+    if out != NULL:
+        out[0] = c'{'
+    for n in range(scan.telling[<int>place].count):
+        if scan.told[<int>place] >> n & 1:
+            member = &scan.members[<int>place][n]
+            part = member.end - member.at
+            if out != NULL:
+                memcpy(out + size, member.at, part)
+                out[size + part] = c','
+            size += part + 1
+    if place_of_ext >= 0 and scan.told[place_of_ext]:
+        if out != NULL:
+            memcpy(out + size, <const char *>b'"ext":', 6)
+        size += 6
+        size += _put(scan, <Place>place_of_ext, -1, NULL if out == NULL else out + size)
+    elif size > 1:
+        size -= 1  # the comma after the last
+    if out != NULL:
+        out[size] = c'}'
+    return size + 1
+
+
 # These functions walk through JSON that the scan has found valid.
 
 
@@ -200,7 +244,7 @@ cdef list _uids_of(Scan *scan, Span *eids):
     Read `eids` (3.2.27), as `rtb.openrtb.uids.uids_of` does.
 
     Returns:
-        `None` if there is more than strings without escapes and uids without `ext`.
+        `None` if a string that is read is not plain ASCII, or no string.
     """
     cdef list uids = []
     cdef Bytes at
@@ -218,6 +262,7 @@ cdef list _uids_of(Scan *scan, Span *eids):
 cdef Bytes _past_eid(Scan *scan, Bytes at, list uids):
     cdef Span found[2]  # source, uids
     cdef Span uid[2]  # id, ext
+    cdef Span of_ext[2]  # stype, provider
     cdef Bytes end, each
     if at[0] != c'{':
         return NULL
@@ -230,11 +275,27 @@ cdef Bytes _past_eid(Scan *scan, Bytes at, list uids):
         if each[0] != c'{':
             return NULL
         each = _past_members(scan, each, uid, b"id", 2, b"ext", 3)
-        if each == NULL or not _is_plain_string(&uid[0]) or uid[1].end != NULL:
+        if each == NULL or not _is_plain_string(&uid[0]):
             return NULL
-        uids.append((source, _text_of(&uid[0]), None))
+        ext = None
+        if uid[1].end != NULL and uid[1].at[0] == c'{':
+            if _past_members(scan, uid[1].at, of_ext, b"stype", 5, b"provider", 8) == NULL:
+                return NULL
+            if of_ext[0].end != NULL or of_ext[1].end != NULL:
+                if not _is_absent_or_plain(&of_ext[0]) or not _is_absent_or_plain(&of_ext[1]):
+                    return NULL
+                ext = UidExt(_text_or_none(&of_ext[0]), _text_or_none(&of_ext[1]))
+        uids.append((source, _text_of(&uid[0]), ext))
         each = _past_comma(each)
     return end
+
+
+cdef inline bint _is_absent_or_plain(Span *span) noexcept nogil:
+    return span.end == NULL or _is_plain_string(span)
+
+
+cdef inline object _text_or_none(Span *string):
+    return None if string.end == NULL else _text_of(string)
 
 
 cdef Bytes _past_members(
@@ -344,6 +405,8 @@ cdef Bytes _past_object(Scan *scan, Bytes at, int depth, Place place) noexcept n
             if scan.told[<int>place] >> told & 1:
                 return NULL
             scan.told[<int>place] |= <unsigned int>1 << told
+            scan.members[<int>place][told].at = name - 1
+            scan.members[<int>place][told].end = at
             if at - value > 1 or value[0] != _silent_in(place):
                 scan.tells[<int>place] = True
         if span != NULL:

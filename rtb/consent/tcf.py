@@ -28,8 +28,8 @@ Parsing takes time in proportion to the length only for ranges and restrictions.
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from rtb.consent.base64url import unfold
-from rtb.consent.vendor_section import HEAD_BITS, NOBODY, bits_at, read_section, text_of, walk
+from rtb.consent.base64url import sextets_of
+from rtb.consent.vendor_section import COUNT_BITS, NOBODY, bits_at, read_section, walk
 from rtb.outcome import Reason
 
 MAX_CHARS = 16_384
@@ -44,8 +44,11 @@ DISCLOSED_IF_PRESENT_DS = 1 << 36
 """Later than any `Created`."""
 
 _VERSION = 2
-_LEAST_BYTES = 33  # 230 bits, then an empty LI section (17) and no restriction (12)
+_LEAST_CHARS = 44  # 230 bits, then an empty LI section (17) and no restriction (12)
+_CREATED_AT, _CREATED_BITS = 6, 36
+_PURPOSES_AT, _PURPOSES_BITS = 152, 24
 _CONSENTS_AT = 213
+_RESTRICTION_BITS = 20
 _REQUIRE_CONSENT = 1
 
 _TYPE_BITS = 3
@@ -71,14 +74,12 @@ class Vendor(NamedTuple):
 
     Attributes:
         number: The vendor id.
-        text: The same id as text of 16 bits.
         purposes: Bits, as the 24 of PurposesConsent.
         disclosed_from_ds: Strings from then on must disclose vendors; tenths of a second since
             1970, as `Created`.
     """
 
     number: int
-    text: str
     purposes: int
     disclosed_from_ds: int
 
@@ -97,7 +98,7 @@ class Vendor(NamedTuple):
             bits |= 1 << (24 - purpose)
         if number not in VENDORS:
             raise ValueError("a vendor id is a number from 1 to 65535")
-        return cls(number, f"{number:016b}", bits, disclosed_from_ds)
+        return cls(number, bits, disclosed_from_ds)
 
 
 def refusal_of_tc_string(text: str, vendor: Vendor) -> Reason:
@@ -109,48 +110,50 @@ def refusal_of_tc_string(text: str, vendor: Vendor) -> Reason:
     if dot >= 0:
         segments = text[dot + 1 :]
         text = text[:dot]
-    core = unfold(text)
-    if core is None or len(core) < _LEAST_BYTES or core[0] >> 2 != _VERSION:
+    core = sextets_of(text)
+    if core is None or len(core) < _LEAST_CHARS or core[0] != _VERSION:
         return _UNREADABLE
     purposes = vendor.purposes
-    if int.from_bytes(core[19:22], "big") & purposes != purposes:
+    if bits_at(core, _PURPOSES_AT, _PURPOSES_BITS) & purposes != purposes:
         return _PURPOSE
 
-    said_bits = 6 * len(text)
-    is_named, at = read_section(core, _CONSENTS_AT, said_bits, vendor.number, vendor.text)
-    if at > said_bits:
+    is_named, at = read_section(core, _CONSENTS_AT, vendor.number)
+    if at > 6 * len(core):
         return _UNREADABLE
     if not is_named:
         return _VENDOR
-    return _refusal_of_restrictions(core, at, said_bits, vendor) or _refusal_of_segments(
-        segments, int.from_bytes(core[:6], "big") >> 6 & 0xF_FFFF_FFFF, vendor
+    return _refusal_of_restrictions(core, at, vendor) or _refusal_of_segments(
+        segments, bits_at(core, _CREATED_AT, _CREATED_BITS), vendor
     )
 
 
-def _refusal_of_restrictions(core: bytes, at: int, said_bits: int, vendor: Vendor) -> Reason:
+def _refusal_of_restrictions(core: bytes, at: int, vendor: Vendor) -> Reason:
     """Skip legitimate interest, then read the restrictions."""
-    _, at = read_section(core, at, said_bits, vendor.number, NOBODY)
-    if at + 12 > said_bits:
+    end = 6 * len(core)
+    _, at = read_section(core, at, NOBODY)
+    if at + COUNT_BITS > end:
         return _UNREADABLE
-    count = bits_at(core, at, 12)
-    if not count:
-        return _NONE
+    count = bits_at(core, at, COUNT_BITS)
     if count > MAX_RESTRICTIONS:
         return _UNREADABLE
-    bits = text_of(core, at + 12, said_bits)
-    at = 0
+    at += COUNT_BITS
     refusal = _NONE
     for _ in range(count):
-        if at + 20 > len(bits):
+        if at + _RESTRICTION_BITS > end:
             return _UNREADABLE
-        restriction = int(bits[at : at + 20], 2)
+        restriction = bits_at(core, at, _RESTRICTION_BITS)
         purpose, type_ = restriction >> 14, restriction >> 12 & 3
         # This purpose's bit moves to bit 24.
         is_ours = type_ != _REQUIRE_CONSENT and vendor.purposes << purpose & 1 << 24
-        is_named, at = walk(bits, at + 20, restriction & 0xFFF, vendor.text if is_ours else NOBODY)
+        is_named, at = walk(
+            core,
+            at + _RESTRICTION_BITS,
+            restriction & 0xFFF,
+            vendor.number if is_ours else NOBODY,
+        )
         if is_named:
             refusal = _RESTRICTED
-    return refusal if at <= len(bits) else _UNREADABLE
+    return refusal if at <= end else _UNREADABLE
 
 
 def _refusal_of_segments(text: str, created_ds: int, vendor: Vendor) -> Reason:
@@ -165,12 +168,11 @@ def _refusal_of_segments(text: str, created_ds: int, vendor: Vendor) -> Reason:
                 return _UNREADABLE
             continue
         is_there = True
-        disclosed = unfold(segment)
-        said_bits = 6 * len(segment)
-        if disclosed is None or said_bits < _TYPE_BITS + HEAD_BITS:
+        disclosed = sextets_of(segment)
+        if disclosed is None:
             return _UNREADABLE
-        is_named, end = read_section(disclosed, _TYPE_BITS, said_bits, vendor.number, vendor.text)
-        if end > said_bits:
+        is_named, end = read_section(disclosed, _TYPE_BITS, vendor.number)
+        if end > 6 * len(disclosed):
             return _UNREADABLE
         if not is_named:
             refusal = _DISCLOSED

@@ -1,5 +1,9 @@
+# cython: boundscheck=False, wraparound=False, cdivision=True
 """
-A list of vendors in a TC string: a bit field, or ranges of vendor ids.
+The numbers of a TC string, and its lists of vendors: a bit field, or ranges of vendor ids.
+
+A character of the string is a number of six bits: the list of these, of
+`rtb.consent.base64url.sextets_of`, is the string here, and a place in it a bit.
 
 The core has two lists, a segment of disclosed vendors a third ("Consent string and vendor list
 formats v2", IAB Tech Lab):
@@ -12,101 +16,94 @@ formats v2", IAB Tech Lab):
 
 No limit on length: publisher restrictions have no bit field, and make valid strings of 12,000
 characters. An entry of at least 17 bits is a single step.
+
+Compiled by Cython if there is a C compiler: vendor_section.pxd has the types, this file the law.
 """
+
+_BITS = 6
 
 NOWHERE = 1 << 32
 """After the end of any string: an incomplete or invalid list."""
-NOBODY = "nobody"
-"""No vendor; sorts after all."""
+NOBODY = 1 << 16
+"""No vendor; larger than all."""
 
 HEAD_BITS = 17
-_COUNT_BITS = 12
-_RANGE_BITS = 33
+COUNT_BITS = 12
+_ID_BITS = 16
 
 
-def read_section(
-    data: bytes, at: int, said_bits: int, number: int, vendor: str
-) -> tuple[bool, int]:
+def read_section(sextets: bytes, at: int, vendor: int) -> tuple[bool, int]:
     """
     Read a list of vendors.
 
     Args:
-        data: The string, decoded.
-        at: The bit at which MaxVendorId begins.
-        said_bits: The string's bits, without padding.
-        number: To look for.
-        vendor: The same id as text of 16 bits; `NOBODY` to skip the list.
+        sextets: The string.
+        at: The bit at which MaxVendorId begins, within the string.
+        vendor: The vendor id to look for; `NOBODY` to skip the list.
 
     Returns:
-        Whether the list names the vendor; and the list's end, beyond `said_bits` if bits are
+        Whether the list names the vendor; and the list's end, beyond the string's if bits are
         missing, or a range ends before its start.
     """
-    head = bits_at(data, at, HEAD_BITS)
-    last = head >> 1
+    end = _BITS * len(sextets)
+    if at + HEAD_BITS > end:
+        return False, NOWHERE
+    last = bits_at(sextets, at, _ID_BITS)
+    is_of_ranges = bits_at(sextets, at + _ID_BITS, 1)
     at += HEAD_BITS
-    if head & 1:
-        is_named, at = _read_entries(data, at, said_bits, vendor if number <= last else NOBODY)
-        return is_named, at
-    bit = at + number - 1
-    is_named = number <= last and bit < said_bits and bool(data[bit >> 3] << (bit & 7) & 0x80)
+    if is_of_ranges:
+        if at + COUNT_BITS > end:
+            return False, NOWHERE
+        count = bits_at(sextets, at, COUNT_BITS)
+        return walk(sextets, at + COUNT_BITS, count, vendor if vendor <= last else NOBODY)
+    bit = at + vendor - 1
+    is_named = vendor <= last and bit < end and bits_at(sextets, bit, 1) == 1
     return is_named, at + last
 
 
-def _read_entries(data: bytes, at: int, said_bits: int, vendor: str) -> tuple[bool, int]:
-    at += _COUNT_BITS
-    if at > said_bits:
-        return False, NOWHERE
-    count = bits_at(data, at - _COUNT_BITS, _COUNT_BITS)
-    bits = text_of(data, at, min(said_bits, at + _RANGE_BITS * count))
-    is_named, length = walk(bits, 0, count, vendor)
-    return is_named, at + length
-
-
-def walk(bits: str, at: int, count: int, vendor: str) -> tuple[bool, int]:
+def walk(sextets: bytes, at: int, count: int, vendor: int) -> tuple[bool, int]:
     """
     Walk through entries.
 
     Args:
-        bits: With the entries.
-        at: Of the first entry.
+        sextets: The string.
+        at: The bit at which the first entry begins.
         count: NumEntries.
         vendor: To look for; `NOBODY` to skip the entries.
 
     Returns:
         Whether an entry names the vendor; and the entries' end, else `NOWHERE`, as above.
     """
+    end = _BITS * len(sextets)
     is_named = False
-    try:
-        for _ in range(count):
-            if bits[at] == "0":
-                at += 17
-                if bits[at - 16 : at] == vendor:
-                    is_named = True
-            else:
-                # Texts of equal length sort as their numbers do.
-                middle = at + 17
-                first = bits[at + 1 : middle]
-                at += 33
-                last = bits[middle:at]
-                if first > last:
-                    return False, NOWHERE
-                if first <= vendor <= last:
-                    is_named = True
-    except IndexError:
-        return False, NOWHERE
-    return (is_named, at) if at <= len(bits) else (False, NOWHERE)
+    for _ in range(count):
+        if at + 1 + _ID_BITS > end:
+            return False, NOWHERE
+        is_range = bits_at(sextets, at, 1)
+        first = bits_at(sextets, at + 1, _ID_BITS)
+        last = first
+        at += 1 + _ID_BITS
+        if is_range:
+            if at + _ID_BITS > end:
+                return False, NOWHERE
+            last = bits_at(sextets, at, _ID_BITS)
+            at += _ID_BITS
+            if first > last:
+                return False, NOWHERE
+        if first <= vendor <= last:
+            is_named = True
+    return is_named, at
 
 
-def text_of(data: bytes, at: int, end: int) -> str:
-    """Return the bits from `at` to `end`, as text."""
-    start = at >> 3
-    window = data[start : (end + 7) >> 3]
-    # The leading 1 keeps the zeros; the slice drops it with `0b`.
-    return bin(int.from_bytes(b"\1" + window, "big"))[3 + (at & 7) : 3 + end - 8 * start]
+def bits_at(sextets: bytes, at: int, count: int) -> int:
+    """Read a number of 1 to 36 bits; callers check that the string has them."""
+    number = 0
+    end = at + count
+    for n in range(at // _BITS, (end + _BITS - 1) // _BITS):
+        number = number << _BITS | sextets[n]
+    # The first character may begin before the number, and the last end after it.
+    surplus = _BITS - 1 - (end + _BITS - 1) % _BITS
+    return number >> surplus & (_ONE << count) - 1
 
 
-def bits_at(data: bytes, at: int, count: int) -> int:
-    """Read a number; callers check that the data has the bits."""
-    last = (at + count + 7) >> 3
-    read = int.from_bytes(data[at >> 3 : last], "big") >> (8 * last - at - count)
-    return read & ((1 << count) - 1)
+_ONE = 1

@@ -202,7 +202,7 @@ _WORST: dict[str, Callable[[], Any]] = {
 }  # fmt: skip
 
 IS_COMPILED = not str(tcf_module.__file__).endswith(".py")
-MAX_US = 1_000 if IS_COMPILED else 2_500
+MAX_US = 1_000 if IS_COMPILED else 10_000
 """Of the product as it runs; where there is no C compiler it is slower."""
 
 

@@ -29,7 +29,7 @@ from rtb.consent.signal import UNREADABLE, YES, signal_of, signal_of_gpc
 from rtb.consent.tcf import Vendor
 from rtb.consent.us_privacy import refusal_of_us_privacy
 from rtb.openrtb.request import Request
-from rtb.openrtb.signals import ATTS_AUTHORISED, Said, Tracking
+from rtb.openrtb.signals import ATTS_AUTHORISED, Law, Said, Tracking
 from rtb.outcome import Reason
 
 
@@ -86,14 +86,27 @@ def refusal_in_detail(request: Request, policy: Policy) -> Reason:
         or refusal_of_gdpr(
             regs.gdpr, request.consents, when_unsaid=policy.gdpr_when_unsaid, vendor=policy.vendor
         )
-        or refusal_of_gpp(
-            regs.gpp,
-            regs.gpp_sid,
-            policy.vendor,
-            without_sid_refuses=policy.gpp_without_sid_refuses,
-            every_section=policy.gpp_every_section,
-            personal_data_2_permits=policy.gpp_personal_data_2_permits,
-        )
+        or refusal_of_sections(regs, policy)
+    )
+
+
+def refusal_of_sections(regs: Law, policy: Policy) -> Reason:
+    """Decide by the sections of GPP; once for all requests that share these `regs`."""
+    if regs.decided_by is not policy:
+        regs.gpp_refusal = refusal_of_gpps(regs.gpp, regs.gpp_sid, policy)
+        regs.decided_by = policy
+    return regs.gpp_refusal
+
+
+def refusal_of_gpps(gpps: Said, gpp_sids: Said, policy: Policy) -> Reason:
+    """Decide by every GPP string of a request, and every list of sections."""
+    return refusal_of_gpp(
+        gpps,
+        gpp_sids,
+        policy.vendor,
+        without_sid_refuses=policy.gpp_without_sid_refuses,
+        every_section=policy.gpp_every_section,
+        personal_data_2_permits=policy.gpp_personal_data_2_permits,
     )
 
 

@@ -15,11 +15,13 @@ from rtb.consent.decision import (
     Policy,
     refusal_of_flags,
     refusal_of_gpc,
+    refusal_of_gpps,
+    refusal_of_sections,
     refusal_of_tracking,
     refusal_of_us_privacies,
 )
 from rtb.consent.gdpr import refusal_of_gdpr
-from rtb.consent.gpp import NO_LAWS, ids_in_header, refusal_of_gpp
+from rtb.consent.gpp import NO_LAWS, ids_in_header
 from rtb.consent.tcf import PURPOSES, Vendor, refusal_of_tc_string
 from rtb.openrtb.request import Request
 from rtb.openrtb.signals import NOTHING, Said, Tracking
@@ -135,23 +137,12 @@ def _yes_or(reason: Reason, of_vendor: Reason) -> str:
 
 def _of_gpp(request: Request, policy: Policy) -> Leaf:
     regs = request.regs
-
-    def refusal(gpps: Said, gpp_sids: Said) -> Reason:
-        return refusal_of_gpp(
-            gpps,
-            gpp_sids,
-            policy.vendor,
-            without_sid_refuses=policy.gpp_without_sid_refuses,
-            every_section=policy.gpp_every_section,
-            personal_data_2_permits=policy.gpp_personal_data_2_permits,
-        )
-
-    reason = refusal(regs.gpp, regs.gpp_sid)
+    reason = refusal_of_sections(regs, policy)
     findings = [_finding("gpp, gpp_sid", _named(regs.gpp, regs.gpp_sid), reason)]
     for text in dict.fromkeys(text for text in regs.gpp if isinstance(text, str) and text):
         for id_ in ids_in_header(text.partition("~")[0]) or ():
             if id_ not in NO_LAWS:
-                alone = refusal((text,), ([id_],))
+                alone = refusal_of_gpps((text,), ([id_],), policy)
                 findings.append(Finding(f"gpp section {id_}", says=alone or _PERMITS))
     return Leaf(reason, tuple(findings))
 

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias, final
 from mypy_extensions import mypyc_attr
 
 from rtb.openrtb.views import Device, DeviceExt, Regs, RegsExt
+from rtb.outcome import Reason
 
 Said: TypeAlias = tuple[Any, ...]
 """All values of a signal, as decoded, without null."""
@@ -29,15 +30,28 @@ MOST_KEPT_LAWS: Final = 1_024
 @mypyc_attr(acyclic=True)
 class Law:
     """
-    The signals of `regs` (3.2.3); immutable, and shared by many requests.
+    The signals of `regs` (3.2.3); shared by many requests, and immutable but for what is decided.
 
     Attributes:
         coppa, gdpr, us_privacy, gpp, gpp_sid, gpc: All values of each.
         is_odd: `regs`, or its `ext`, is of the wrong type.
         is_silent: No signal but `us_privacy` has a value other than a plain 0 of `coppa` or `gdpr`.
+        gpp_refusal: The decision by `gpp` and `gpp_sid`, which no other signal changes.
+        decided_by: The policy that decided; `None`: undecided.
     """
 
-    __slots__ = ("coppa", "gdpr", "gpc", "gpp", "gpp_sid", "is_odd", "is_silent", "us_privacy")
+    __slots__ = (
+        "coppa",
+        "decided_by",
+        "gdpr",
+        "gpc",
+        "gpp",
+        "gpp_refusal",
+        "gpp_sid",
+        "is_odd",
+        "is_silent",
+        "us_privacy",
+    )
 
     def __init__(
         self,
@@ -60,6 +74,8 @@ class Law:
         self.is_silent: Final = (
             not (gpp or gpp_sid or gpc) and _are_all(coppa, 0) and _are_all(gdpr, 0)
         )
+        self.gpp_refusal = Reason.NONE
+        self.decided_by: object = None
 
 
 @final

@@ -360,3 +360,16 @@ def test_short_cut_misses_no_signal_that_stands_alone(place: str, value: Any) ->
     request = _decode(json.dumps({"id": "1", **fields}).encode())
 
     assert refusal(request, POLICY) is refusal_in_detail(request, POLICY)
+
+
+def test_decision_by_shared_regs_is_made_once_for_a_policy_and_anew_for_another() -> None:
+    every = replace(POLICY, gpp_every_section=True)
+    body = json.dumps({"id": "1", **_regs(gpp=_USNAT_OPT_OUT, gpp_sid=[-1])}).encode()
+    requests = [_decode(body) for _ in range(2)]
+    regs = requests[0].regs
+    assert requests[1].regs is regs
+
+    for policy, reason in ((POLICY, Reason.NONE), (every, Reason.GPP_OPT_OUT)) * 2:
+        assert [refusal(request, policy) for request in requests] == [reason] * 2
+        assert regs.decided_by is policy
+        assert regs.gpp_refusal is reason

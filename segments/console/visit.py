@@ -37,6 +37,10 @@ PROVEN_FOR_S = 300
 """An act that can't be undone asks for the code or the password again after this time."""
 
 
+_MAX_DIGITS = 18
+"""Of the ledger's numbers, which have 63 bits."""
+
+
 class Visitor(NamedTuple):
     """A person who has logged in."""
 
@@ -131,6 +135,10 @@ class Visit(NamedTuple):
         value = self.form.get(name, "")
         return value.strip() if isinstance(value, str) else ""
 
+    def chosen(self, name: str) -> int | None:
+        """Return a number of the ledger's in the URL; `None` if it is missing or none."""
+        return number_of(self.request.query.get(name, ""))
+
     def values(self, **more: Any) -> dict[str, Any]:
         """Return a template's values: those of every page, and more."""
         visitor = self.visitor
@@ -179,6 +187,12 @@ class Visit(NamedTuple):
             # Not a form's answer: its length would tell of the ids typed into it.
             answer.enable_compression()
         return answer
+
+
+def number_of(text: str) -> int | None:
+    """Return a number of the ledger's, as a URL or a form has it; `None` for any other text."""
+    is_number = text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS
+    return int(text) if is_number else None
 
 
 def see_other(path: str, **query: str) -> web.Response:

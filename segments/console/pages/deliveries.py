@@ -91,9 +91,7 @@ async def listing(visit: Visit, cursor: str | None, limit: int = DEFAULT_LIMIT) 
     """Return a page of the list that the URL asks for."""
     query, account = visit.request.query, account_of(visit)
     _, states = _TABS.get(query.get("state", ""), _TABS[""])
-    number = query.get("audience", "")
-    audience_id = int(number) if number.isascii() and number.isdecimal() else None
-    wanted = JobFilter(account, states, audience_id, text=query.get("q", "").strip())
+    wanted = JobFilter(account, states, visit.chosen("audience"), text=query.get("q", "").strip())
     async with reading(visit.console.services.ledger) as conn:
         page = await job_page(conn, wanted, limit=limit, cursor=cursor)
         audiences = await audience_page(conn, AudienceFilter(account), limit=MAX_LIMIT)

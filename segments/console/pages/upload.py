@@ -16,7 +16,7 @@ from segments.acts.uploads import deliver
 from segments.console import faults
 from segments.console.application import Page
 from segments.console.same_origin import FIELD, is_token_of
-from segments.console.visit import Visit, see_other
+from segments.console.visit import Visit, number_of, see_other
 from segments.doors.audience_api.upload_body import SILENT_FOR_S, TAKES_AT_MOST_S
 from segments.doors.rest.problem import Problem
 from segments.files.blobs import delivery_name
@@ -50,10 +50,10 @@ async def show(visit: Visit) -> web.Response:
     async with reading(visit.console.services.ledger) as conn:
         wanted = AudienceFilter(visit.account, _LISTED)
         page = await audience_page(conn, wanted, limit=MAX_LIMIT)
-        chosen = visit.request.query.get("audience", "")
+        chosen = visit.chosen("audience")
         listed = list(page.rows)
-        if chosen.isascii() and chosen.isdecimal() and len(chosen) < len(str(2**63)):
-            found = await listed_audience(conn, visit.account, int(chosen))
+        if chosen is not None:
+            found = await listed_audience(conn, visit.account, chosen)
             if found is not None and found not in listed:
                 listed.insert(0, found)
     return visit.page(
@@ -174,11 +174,12 @@ class _Incoming:
         return fault
 
 
-async def _audience(visit: Visit, number: str) -> Audience:
-    if not (number.isascii() and number.isdecimal() and len(number) < len(str(2**63))):
+async def _audience(visit: Visit, text: str) -> Audience:
+    number = number_of(text)
+    if number is None:
         raise Problem(400, "Choose an audience.")
     async with reading(visit.console.services.ledger) as conn:
-        found = await listed_audience(conn, visit.account, int(number))
+        found = await listed_audience(conn, visit.account, number)
     if found is None or found.audience.state is AudienceState.DELETED:
         raise faults.Lost
     return found.audience

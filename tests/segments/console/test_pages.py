@@ -108,6 +108,16 @@ async def test_anothers_page_is_no_page(
     assert await whats(ledger) == []
 
 
+async def test_a_number_that_no_ledger_has_names_no_audience(
+    console: Served, seeded: Seeded
+) -> None:
+    async with console.user_of(seeded.shop) as shop:
+        for path in ("/deliveries", "/deliveries.csv", "/upload"):
+            for number in ("9" * 19, "9" * 5_000, "-1", "\u0661"):
+                shown = await shop.see(path, params={"audience": number})
+                assert shown.status == 200, (path, number)
+
+
 async def test_a_hostile_name_is_text(console: Served, seeded: Seeded, ledger: AsyncEngine) -> None:
     job = await delivery(ledger, seeded, JobState.QUEUED, name=HOSTILE)
     async with ledger.begin() as conn:

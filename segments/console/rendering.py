@@ -53,6 +53,13 @@ class Templates:
         """Return a whole page."""
         return self._environment.get_template(name).render(values)
 
+    def page_around(self, name: str, block: str, part: str, values: Mapping[str, Any]) -> str:
+        """Return a whole page, of which one block is rendered already."""
+        template = self._environment.get_template(name)
+        context = template.new_context(dict(values))
+        context.blocks[block] = [lambda _: iter([part])]
+        return "".join(template.root_render_func(context))
+
     def part(self, name: str, block: str, values: Mapping[str, Any]) -> str:
         """Return a block of a page."""
         template = self._environment.get_template(name)

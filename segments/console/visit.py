@@ -4,6 +4,7 @@ A visit: one request of a known browser, and what a page needs to answer it.
 `segments.console.application` settles login, roles, origins and errors before and after.
 """
 
+import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -37,6 +38,7 @@ PROVEN_FOR_S = 300
 """An act that can't be undone asks for the code or the password again after this time."""
 
 
+_MARK_BYTES = 8
 _MAX_DIGITS = 18
 """Of the ledger's numbers, which have 63 bits."""
 
@@ -169,17 +171,19 @@ class Visit(NamedTuple):
 
         `url` is this page's; `is_moving`: the block can change.
         """
-        live = {"is_moving": is_moving, "live_url": url}
+        mark = secrets.token_hex(_MARK_BYTES)  # where the block names its own version
+        live = {"is_moving": is_moving, "live_url": url, "live_version": mark}
         template, said = self.console.templates, self.values(**values, **live)
-        # Without the version in its own URL, and the token, which each answer masks anew.
-        bare = {**said, "live_version": "", "form_token": ""}
-        version = version_of(template.part(name, "live", bare))
-        said["live_version"] = version
+        part = template.part(name, "live", said)
+        # Of the block without that place, and without the token, which each answer masks anew.
+        version = version_of(part.replace(mark, "").replace(said["form_token"], ""))
         if self.request.headers.get("HX-Request") != "true":
-            return self._answer(template.page(name, said))
+            return self._answer(
+                template.page_around(name, "live", part.replace(mark, version), said)
+            )
         if self.request.query.get("v") == version:
             return web.Response(status=204)
-        return self._answer(template.part(name, "live", said))
+        return self._answer(part.replace(mark, version))
 
     def _answer(self, body: str, status: int = 200) -> web.Response:
         answer = web.Response(text=body, content_type="text/html", status=status)

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Row, false, func, insert, not_, or_, select, update
+from sqlalchemy import ColumnElement, Row, and_, false, func, insert, not_, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.ledger import quotas
@@ -278,12 +278,29 @@ async def unfinished_before(conn: AsyncConnection, job: Job) -> Sequence[Job]:
 
 async def count_behind(conn: AsyncConnection, job: Job) -> int:
     """Count the partner's unfinished jobs after a job."""
-    asked = select(func.count()).where(
-        _jobs.c.partner_id == job.partner_id,
-        _jobs.c.id > job.id,
-        _jobs.c.state.in_(UNFINISHED),
-    )
+    asked = select(func.count()).where(_is_behind(_jobs.c, job))
     return (await conn.execute(asked)).scalar_one()
+
+
+async def count_behind_held(conn: AsyncConnection) -> dict[int, int]:
+    """Count the partner's unfinished jobs after each held job, if any, by its number."""
+    held, later = _jobs.alias(), _jobs.alias()
+    asked = (
+        select(held.c.id, func.count())
+        .join(later, _is_behind(later.c, held.c))
+        .where(held.c.state == JobState.HELD)
+        .group_by(held.c.id)
+    )
+    return {row[0]: row[1] for row in await conn.execute(asked)}
+
+
+def _is_behind(later: Any, job: Any) -> ColumnElement[bool]:
+    """Tell whether a job waits for another: `later` are columns, `job` columns or a job."""
+    return and_(
+        later.partner_id == job.partner_id,
+        later.id > job.id,
+        later.state.in_(UNFINISHED),
+    )
 
 
 async def held(conn: AsyncConnection) -> Sequence[Job]:

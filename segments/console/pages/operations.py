@@ -45,7 +45,7 @@ async def show(visit: Visit) -> web.Response:
         held = await jobs.held(conn)
         queue = await job_page(conn, JobFilter(states=_AT_WORK))
         partners = {each.id: each for each in await accounts.accounts(conn)}
-        behind = {job.id: await jobs.count_behind(conn, job) for job in held}
+        behind = await jobs.count_behind_held(conn)
         unscrubbed_since_s = await longest_unscrubbed_since_s(conn)
         found = await processes.processes(conn)
         names = [each.name for each in await recipients.recipients(conn) if each.is_active]
@@ -61,7 +61,9 @@ async def show(visit: Visit) -> web.Response:
         "operations.html",
         "/ops",
         is_moving=True,
-        held=[(row_of(job, {}, partners, is_partners=False), behind[job.id]) for job in held],
+        held=[
+            (row_of(job, {}, partners, is_partners=False), behind.get(job.id, 0)) for job in held
+        ],
         queue=[row_of(job, {}, partners, is_partners=False) for job in queue.rows],
         is_more=queue.next_cursor is not None,
         opt_outs_waiting=waiting.requests,

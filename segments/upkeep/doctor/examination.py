@@ -80,10 +80,11 @@ async def _held(ledger: AsyncEngine) -> Finding:
     said = []
     async with reading(ledger) as conn:
         waiting = await jobs.held(conn)
+        behind = await jobs.count_behind_held(conn)
         for job in waiting[:_NAMED]:
             partner = await accounts.account(conn, job.partner_id)
-            behind = await jobs.count_behind(conn, job)
-            said.append(f"job {job.id} of {partner.public_id} ({behind} wait behind it)")
+            count = behind.get(job.id, 0)
+            said.append(f"job {job.id} of {partner.public_id} ({count} wait behind it)")
     if not waiting:
         return Finding(Grade.GOOD, "jobs: none is held")
     more = f" and {len(waiting) - _NAMED} more" if len(waiting) > _NAMED else ""

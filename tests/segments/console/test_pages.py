@@ -370,6 +370,39 @@ async def test_lists_are_filtered_and_say_so(console: Served, seeded: Seeded, pa
         assert (await shop.see(f"{path}?cursor=typed")).status == 409
 
 
+async def test_a_held_job_says_how_many_files_wait_behind_it(
+    console: Served, seeded: Seeded, ledger: AsyncEngine
+) -> None:
+    await delivery(ledger, seeded, JobState.QUEUED, name="before.txt")
+    await delivery(ledger, seeded, JobState.HELD, name="first.txt", held_because=BRAKE)
+    await delivery(ledger, seeded, JobState.DONE, name="done.txt")
+    await delivery(ledger, seeded, JobState.HELD, name="second.txt", held_because=BRAKE)
+    async with console.staff_of(Role.OPERATOR) as ada:
+        assert "1 later file of shop waits behind it" in (await ada.see("/ops")).said
+        await delivery(ledger, seeded, JobState.QUEUED, name="after.txt")
+        said = (await ada.see("/ops")).said
+    assert "2 later files of shop wait behind it" in said
+    assert "1 later file of shop waits behind it" in said
+
+
+async def test_the_part_that_changed_is_the_same_part_of_the_whole_page(
+    console: Served, seeded: Seeded, ledger: AsyncEngine
+) -> None:
+    job = await delivery(ledger, seeded, JobState.QUEUED)
+    async with console.user_of(seeded.shop) as shop, console.staff_of(Role.OPERATOR) as ada:
+        for browser, at in (
+            (shop, f"/audiences/{seeded.shoes.id}"),
+            (shop, "/audiences"),
+            (shop, "/deliveries"),
+            (ada, f"/ops/deliveries/{job.transaction_id}"),
+            (ada, "/ops"),
+        ):
+            page = await browser.see(at)
+            part = await browser.see(at, headers={"HX-Request": "true"})
+            assert part.status == 200
+            assert part.text in page.text
+
+
 async def test_what_moves_is_asked_for_again_and_what_rests_is_not(
     console: Served, seeded: Seeded, ledger: AsyncEngine
 ) -> None:

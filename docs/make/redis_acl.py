@@ -24,6 +24,13 @@ _RULE: Final = re.compile(
 _COLUMNS: Final = 100
 """Of a rule that has a line of its own for its commands."""
 
+_DEFAULT: Final = "user default off ~* &* +@all"
+"""
+No client can log in as this user, but Redis and older Valkey read their append-only file back as
+it: without rights, every write of a transaction or a script is lost at the next start, without a
+word (https://github.com/valkey-io/valkey/pull/3984).
+"""
+
 # Of Redis's own documentation of Sentinel; a replica needs no more than these three.
 _REPLICA: Final = "+psync +replconf +ping"
 _SENTINEL: Final = (
@@ -72,7 +79,7 @@ def acl_file(bids: Commands, writers: Commands) -> str:
         f"user {name} on #SHA256_OF_{name.upper().replace('-', '_')} {' '.join(rules)}\n"
         for name, rules in users.items()
     ]
-    return "".join(["user default off\n", *lines])
+    return "".join([f"{_DEFAULT}\n", *lines])
 
 
 def command_names(writers: Commands) -> str:
@@ -85,7 +92,10 @@ def command_names(writers: Commands) -> str:
 
 
 def with_least_rights(text: str, bids: Commands, writers: Commands) -> str:
-    """Return a file with the commands of `bids` and `writers` in each rule that it has for them."""
+    """
+    Return a file with the right rule of `default`, and the commands of `bids` and `writers` in each
+    rule that it has for them.
+    """
     needed = {"bids": bids.always, "writers": writers.always}
 
     def rule(found: re.Match[str]) -> str:
@@ -95,7 +105,7 @@ def with_least_rights(text: str, bids: Commands, writers: Commands) -> str:
             commands = gap.join(textwrap.wrap(commands, width, break_on_hyphens=False))
         return found["user"] + gap + commands
 
-    return _RULE.sub(rule, text)
+    return re.sub("user default off.*", _DEFAULT, _RULE.sub(rule, text))
 
 
 def acl_files(root: Path) -> dict[Path, str]:

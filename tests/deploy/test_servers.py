@@ -13,6 +13,7 @@ from loadtest.ports import free_ports
 from tests.cluster import until_true
 from tests.deploy.servers import (
     SENTINEL_PASSWORD,
+    Deployed,
     nginx,
     nginx_conf,
     running_nginx,
@@ -37,6 +38,29 @@ def test_nginx_takes_its_configuration(tmp_path: Path) -> None:
 
     assert tried.returncode == 0, tried.stderr
     assert "[warn]" not in tried.stderr
+
+
+async def test_store_of_our_users_has_after_a_restart_what_was_written(engine_name: str) -> None:
+    """
+    Redis reads a transaction back as its user `default`, who must have the rights.
+    """
+    [server] = Deployed(engine_name).servers[:1]
+    try:
+        server.start()
+        with redis.Redis.from_url(server.url) as client:
+            with client.pipeline(transaction=True) as both:
+                both.set("seg:1:one", 1).set("seg:1:other", 1).execute()
+            client.eval("redis.call('SET', KEYS[1], 1) redis.call('SET', KEYS[2], 1)", 2, "a", "b")
+            before = set(client.keys())
+            server.restart()
+            after = set(client.keys())
+            refused = client.acl_log()
+    finally:
+        server.remove()
+
+    assert len(before) == 4
+    assert after == before
+    assert refused == []
 
 
 async def test_delivery_goes_past_a_replica_that_refuses_and_is_never_sent_twice(

@@ -26,6 +26,7 @@ from segments.ledger.live_audience import ssh_keys
 from tests.edge.client import ENRICH
 from tests.edge.small_store import added_data, bid_request, eventually
 from tests.engines import Engine
+from tests.postgres import Postgres
 from tests.segments.ingest.deliveries import as_json, email_hashes, metadata_of, text_of
 from tests.sftp import WITHIN_S, Door, new_key, stop, until
 
@@ -325,6 +326,24 @@ async def test_there_is_nothing_but_sftp(door: Door, arguments: list[str], said:
 
     assert ran.status != 0
     assert said in ran.said
+
+
+async def test_login_while_the_ledger_is_away_says_come_again(
+    postgres: Postgres, tmp_path: Path
+) -> None:
+    url = postgres.url(postgres.new_database())
+    folder = tmp_path / "with-postgres"
+    folder.mkdir()
+    door = Door(folder, SEGMENTS_LEDGER_URL=url)
+    new_key(door.folder / "shop")
+    async with door.running():
+        await asyncio.to_thread(postgres.stop)
+        away = await door.sftp("shop", "ls")
+        await asyncio.to_thread(postgres.start)
+        unknown = await door.sftp("shop", "ls")
+
+    assert "come again" in away.said
+    assert "Permission denied (publickey)" in unknown.said
 
 
 async def test_password_is_not_asked_for(door: Door) -> None:

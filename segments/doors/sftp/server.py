@@ -252,6 +252,10 @@ class _Connection(asyncssh.SSHServer):
                 keys = PartnerKeys(username, await ssh_keys.of_partner(conn, username))
         except LEDGER_FAILURES as error:
             _log.error("a login failed: the ledger can't be read: %s", type(error).__name__)
+            # Not a refused key, after which clients and people look for a fault of their own.
+            self.end(
+                "the service can't log you in now: come again", asyncssh.DISC_SERVICE_NOT_AVAILABLE
+            )
         self._keys = keys
         self._conn.set_authorized_keys(keys)
         return True

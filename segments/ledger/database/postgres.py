@@ -150,6 +150,8 @@ def _make_engine(url: str, *, answer_within_s: float | None) -> AsyncEngine:
         return await _connect(url, name, answer_within_s)
 
     def tell_what_will_pass(context: ExceptionContext) -> None:
+        if context.is_pre_ping and context.is_disconnect:
+            return  # the pool connects anew, and only that may fail
         error = context.original_exception
         if isinstance(error.__cause__, asyncpg.PostgresError):
             # It quotes the row, as in "Key (id)=(...) already exists".

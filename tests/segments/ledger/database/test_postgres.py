@@ -285,6 +285,20 @@ async def submit(conn: AsyncConnection, partner_id: int, sha256: str) -> Job:
     )
 
 
+async def test_connections_that_a_restart_has_ended_fail_nobody(
+    ledger: AsyncEngine, postgres: Postgres
+) -> None:
+    async def is_read() -> bool:
+        async with reading(ledger) as conn:
+            return await conn.scalar(text("select true")) is True
+
+    assert all(await asyncio.gather(*(is_read() for _ in range(3))))
+    await asyncio.to_thread(postgres.stop)
+    await asyncio.to_thread(postgres.start)
+
+    assert all([await is_read() for _ in range(4)])
+
+
 async def test_jobs_of_a_partner_become_visible_in_their_order(
     ledger: AsyncEngine, postgres: Postgres, database: str
 ) -> None:

@@ -29,6 +29,9 @@ Process -> the module with its command, a function of this name. `up` starts the
 theirs by themselves.
 """
 
+_OF_ALL: Final = ("segments.cli.control_settings", "control_settings")
+"""Module and function with the reads of every command."""
+
 _CLASSES: Final = ("segments.settings", "segments.runtime.operator_settings")
 
 
@@ -37,7 +40,7 @@ def fields_read_by(process: str) -> frozenset[str]:
     """Return the fields of the settings class that a process reads."""
     found: set[str] = set()
     done: set[tuple[str, str]] = set()
-    todo = [(PROCESSES[process], process)]
+    todo = [(PROCESSES[process], process), _OF_ALL]
     while todo:
         module, name = todo.pop()
         if (module, name) in done or name not in _definitions(module):

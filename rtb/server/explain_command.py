@@ -18,6 +18,7 @@ from rtb.explain.explainer import Contradiction
 from rtb.server.explaining import Explaining, UnknownRecipient
 from rtb.settings import RtbSettings
 from segments.model.explained_bid import AnswerForm, Asked, Explanation, in_words
+from segments.runtime.log_lines import log_to_stderr
 from segments.runtime.settings_reader import read_settings
 from segments.store.error_code import in_words as error_in_words
 from segments.store.reader import StoreUnusable
@@ -45,6 +46,7 @@ def run(arguments: argparse.Namespace) -> None:
     except msgspec.DecodeError:
         sys.exit("rtb: stdin is no question as of POST /explain")
     settings = read_settings(RtbSettings)
+    log_to_stderr(settings.log_level, settings.log_format, "explain")
     try:
         explanation = asyncio.run(_explained(settings, asked))
     except (UnknownRecipient, StoreUnusable) as why:

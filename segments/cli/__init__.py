@@ -113,6 +113,9 @@ _COMMANDS = {
 }
 """Section -> command -> its module, and the first sentence of its help for `--help`."""
 
+PROCESSES = frozenset(_COMMANDS["Processes"])
+"""The commands that run until stopped."""
+
 _MODULES = {name: module for section in _COMMANDS.values() for name, (module, _) in section.items()}
 
 

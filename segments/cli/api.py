@@ -12,7 +12,6 @@ from segments.cli.table import json_option, print_table
 from segments.doors.rest.passwords import Passwords
 from segments.ledger import accounts, users
 from segments.processes.rest_api import run as run_api
-from segments.runtime.log_lines import log_to_stderr
 from segments.runtime.stopping import stopping_event
 from segments.settings import Settings
 
@@ -25,7 +24,6 @@ from_stdin = click.option(
 def api() -> None:
     """Serve the REST doors: logins, audiences, uploads, data subject requests."""
     settings = control_settings()
-    log_to_stderr(settings.log_level, settings.log_format, "api")
     run(_serve(settings), listens=True)
 
 

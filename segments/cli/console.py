@@ -4,7 +4,6 @@ from segments.cli.control_settings import control_settings
 from segments.cli.ledger_access import run
 from segments.console.options import UnsafeConsole
 from segments.processes.console import run as run_console
-from segments.runtime.log_lines import log_to_stderr
 from segments.runtime.stopping import stopping_event
 from segments.settings import Settings
 
@@ -13,7 +12,6 @@ from segments.settings import Settings
 def console() -> None:
     """Serve the console: pages for partners, operators and privacy desks."""
     settings = control_settings()
-    log_to_stderr(settings.log_level, settings.log_format, "console")
     try:
         run(_serve(settings), listens=True)
     except UnsafeConsole as error:

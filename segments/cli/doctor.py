@@ -6,7 +6,7 @@ from contextlib import aclosing
 import click
 import orjson
 
-from segments.cli.control_settings import control_settings
+from segments.cli.control_settings import control_settings, log_of_command
 from segments.files.published_place import PlaceUnusable
 from segments.processes.deployment import deployment_of
 from segments.runtime.follow_settings import FollowSettings
@@ -32,6 +32,7 @@ def doctor(*, as_json: bool) -> None:
     if following.follow is None:
         found = examine(deployment_of(control_settings()))
         sys.exit(asyncio.run(_report(found, as_json=as_json)))
+    log_of_command(following)
     try:
         pod = _pod(following, following.follow)
         sys.exit(asyncio.run(_report(examine_pod(pod), as_json=as_json)))

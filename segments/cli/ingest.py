@@ -30,7 +30,6 @@ from segments.projection.ills import Ills
 from segments.projection.ledger_guard import LedgerGuard
 from segments.projection.one_ledger import before_making
 from segments.runtime.admin_port import shown
-from segments.runtime.log_lines import log_to_stderr
 from segments.runtime.spans import sending_spans
 from segments.runtime.stopping import stopping_event
 from segments.settings import Settings
@@ -74,7 +73,6 @@ def load(file: Path, metadata_file: Path) -> None:
 def loader() -> None:
     """Load delivered files into the store until stopped, each partner's in order."""
     settings = control_settings()
-    log_to_stderr(settings.log_level, settings.log_format, "loader")
     run(_run_loader(settings), listens=True)
 
 

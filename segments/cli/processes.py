@@ -24,7 +24,6 @@ def up() -> None:
 
     settings = control_settings()
     fork_server = ForkServer(PROGRAMS_IMPORT)
-    log_to_stderr(settings.log_level, settings.log_format, "up")
     try:
         asyncio.run(run_all(settings, fork_server))
     except (CannotRun, StoreUnusable, LedgerUnusable) as error:
@@ -64,7 +63,7 @@ def _follow(options: list[str]) -> None:
     settings = read_settings(FollowSettings)
     if settings.follow is None:
         return
-    fork_server = ForkServer(PROGRAMS_IMPORT)  # before there is a log: the listener has its own
+    fork_server = ForkServer(PROGRAMS_IMPORT)
     log_to_stderr(settings.log_level, settings.log_format, "follower")
     try:
         asyncio.run(follow(settings, options, fork_server))

@@ -13,7 +13,6 @@ from segments.ledger.database.engine import reading
 from segments.publish.keep_publishing import KeepPublishing, PublishMetrics
 from segments.publish.publisher import Publisher
 from segments.runtime.admin_port import shown
-from segments.runtime.log_lines import log_to_stderr
 from segments.runtime.stopping import stopping_event
 from segments.settings import Settings
 from segments.store.embedded import opened
@@ -40,7 +39,6 @@ def publish(*, url: str, names: tuple[str, ...], everything: bool) -> None:
     if bool(names) == everything:
         raise click.UsageError("name whose part it is by --recipient, or say --everything")
     settings = control_settings()
-    log_to_stderr(settings.log_level, settings.log_format, "publisher")
     run(_publish(settings, url, None if everything else names), listens=True)
 
 

@@ -41,7 +41,6 @@ from segments.projection.ills import Ills
 from segments.projection.ledger_guard import LedgerGuard
 from segments.projection.one_ledger import before_making
 from segments.runtime.admin_port import shown
-from segments.runtime.log_lines import log_to_stderr
 from segments.settings import Settings
 from segments.store.servers.connection import connect
 from segments.upkeep.presence import present
@@ -58,7 +57,6 @@ _MAX_FOLDER_NAME = 255
 def sftp(watch_only: bool) -> None:
     """Accept partners' deliveries by SFTP, or directly in the drop folder."""
     settings = control_settings()
-    log_to_stderr(settings.log_level, settings.log_format, "sftp")
     run(_run(settings, listens=not watch_only), listens=True)
 
 

@@ -19,7 +19,6 @@ from segments.ledger.database.engine import reading
 from segments.model.job import Job
 from segments.model.refusal import NotFound
 from segments.projection.one_ledger import own_meta
-from segments.runtime.log_lines import log_to_stderr
 from segments.settings import Settings
 from segments.store.embedded import opened
 from segments.store.error_code import in_words
@@ -71,7 +70,6 @@ def sweep() -> None:
     The loader does this once a day. Bids continue meanwhile.
     """
     settings = control_settings()
-    log_to_stderr(settings.log_level, settings.log_format, "sweep")
     swept, blobs = run(_sweep(settings))
     click.echo(
         f"swept {swept.buckets:,} buckets: {swept.dropped:,} memberships dropped,"
@@ -90,7 +88,6 @@ def scrub() -> None:
     are reduced to ids or deleted, too.
     """
     settings = control_settings()
-    log_to_stderr(settings.log_level, settings.log_format, "scrub")
     seen, done = run(_scrub(settings))
     if seen.became_ids or seen.deleted:
         click.echo(f"{seen.became_ids:,} delivered files became ids, {seen.deleted:,} were deleted")

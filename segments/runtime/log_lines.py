@@ -31,9 +31,13 @@ _TALKATIVE: Final = ("alembic.runtime.migration", "alembic.runtime.plugins", "as
 
 
 def log_to_stderr(log_level: LogLevel, log_format: LogFormat, process: str) -> None:
-    """Log this level and above."""
+    """Log this level and above; of several calls the last holds."""
     handler = logging.StreamHandler()
     handler.setFormatter(_Json(process) if log_format == "json" else _Text(process))
+    root = logging.getLogger()
+    for earlier in root.handlers[:]:  # such as that of the process which forked this one
+        if isinstance(earlier.formatter, _Json | _Text):
+            root.removeHandler(earlier)
     logging.basicConfig(handlers=[handler])
     be_as_loud_as(log_level)
     for library in _TALKATIVE:

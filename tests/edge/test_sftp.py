@@ -9,6 +9,7 @@ import re
 import signal
 import socket
 import sys
+import time
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
@@ -20,9 +21,12 @@ import asyncssh
 import pytest
 
 from loadtest.ports import free_ports
+from segments.console.formats import moment
 from segments.ledger import accounts
 from segments.ledger.database.engine import open_ledger
 from segments.ledger.live_audience import ssh_keys
+from segments.store.servers.connection import connect
+from tests.console import serving_console
 from tests.edge.client import ENRICH
 from tests.edge.small_store import added_data, bid_request, eventually
 from tests.engines import Engine
@@ -238,6 +242,31 @@ async def test_key_of_a_partner_that_was_switched_off_opens_nothing(door: Door) 
         await accounts.set_account_active(conn, await accounts.partner(conn, "shop"), False)
 
     assert (await door.sftp("shop", "ls")).status == 255
+
+
+async def test_a_partner_reads_when_its_key_was_last_used(door: Door, valkey: Engine) -> None:
+    since_s = int(time.time())
+    assert (await door.sftp("shop", "ls")).status == 0
+    await eventually(lambda: _uses(door, [True, False]))
+
+    async with (
+        open_ledger(door.settings.ledger_dsn) as ledger,
+        connect(valkey.url) as redis,
+        serving_console(door.settings, ledger, redis) as console,
+    ):
+        async with ledger.connect() as conn:
+            (key, _) = await ssh_keys.keys(conn)
+            shop, rival = [await accounts.partner(conn, name) for name in ("shop", "rival")]
+        async with console.user_of(shop) as browser:
+            of_shop = await browser.see("/keys")
+        async with console.user_of(rival) as browser:
+            of_rival = await browser.see("/keys")
+
+    assert key.used_at_s is not None
+    assert since_s <= key.used_at_s <= time.time()
+    assert f'data-name="Last used">{moment(key.used_at_s)}<' in of_shop.text
+    assert "not noted" not in of_shop.said
+    assert "not noted" in of_rival.said
 
 
 async def test_removed_key_ends_the_connections_it_opened(door: Door) -> None:

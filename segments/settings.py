@@ -33,6 +33,7 @@ from segments.runtime.operator_settings import OperatorSettings, texts
 from segments.runtime.store_url import check_store_url, scheme_of, store_url
 from segments.runtime.tls import TlsFiles, tls_files
 from segments.upkeep.listeners import Listeners
+from segments.upkeep.opt_out_flood import FloodLimits
 
 CONSOLE_PORT = 8083
 
@@ -340,7 +341,7 @@ class Settings(OperatorSettings):
     flood_factor: float = Field(10.0, gt=1)
     """
     A flood of opt-outs exceeds the usual rate by more than this factor, and
-    `SEGMENTS_FLOOD_IDS_PER_MINUTE`; the loader warns of it, and applies them all.
+    `SEGMENTS_FLOOD_IDS_PER_MINUTE`; loader and console warn of it, and all are applied.
     """
 
     flood_ids_per_minute: int = Field(1000, ge=1)
@@ -497,9 +498,13 @@ class Settings(OperatorSettings):
             abandoned_after_s=self.abandoned_after_s,
             scrub_within_s=self.scrub_within_h * 3600,
             refused_file_s=self.refused_file_h * 3600,
-            flood_factor=self.flood_factor,
-            flood_ids_per_minute=self.flood_ids_per_minute,
+            flood=self.flood_limits,
         )
+
+    @property
+    def flood_limits(self) -> FloodLimits:
+        """The rate of opt-outs that is a flood."""
+        return FloodLimits(self.flood_factor, self.flood_ids_per_minute)
 
     @property
     def publish_options(self) -> PublishOptions:
@@ -569,6 +574,7 @@ class Settings(OperatorSettings):
             public_url=self.console_public_url,
             is_tls=self.console_tls is not None,
             upload_max_bytes=self.upload_max_bytes,
+            flood=self.flood_limits,
         )
 
     @property

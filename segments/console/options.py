@@ -3,6 +3,8 @@
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from segments.upkeep.opt_out_flood import FloodLimits
+
 
 class UnsafeConsole(Exception):
     """The console would send cookies and passwords in clear; the message names the settings."""
@@ -10,7 +12,7 @@ class UnsafeConsole(Exception):
 
 class ConsoleOptions(NamedTuple):
     """
-    Where the console listens, and its URL.
+    Where the console listens, its URL, and limits.
 
     `staff_port` has the pages of operators and privacy desks apart; `public_url` is the browsers'
     URL, if not the socket's; `is_tls`: the sockets speak TLS.
@@ -22,6 +24,7 @@ class ConsoleOptions(NamedTuple):
     public_url: str | None
     is_tls: bool
     upload_max_bytes: int = 5 << 30  # of a file that a page sends
+    flood: FloodLimits = FloodLimits(10.0, 1000)
 
     @property
     def is_secure(self) -> bool:

@@ -33,6 +33,7 @@ from segments.model.account import Account
 from segments.model.role import Role
 from segments.upkeep.doctor.findings import Deployment
 from segments.upkeep.listeners import Listeners
+from segments.upkeep.opt_out_flood import FloodWatch
 
 PROVEN_FOR_S = 300
 """An act that can't be undone asks for the code or the password again after this time."""
@@ -89,6 +90,7 @@ class Console:
     history: BidHistory = field(default_factory=BidHistory)
     assets: Assets = field(default_factory=Assets)
     kept: dict[str, bytes] = field(default_factory=dict)
+    flood: FloodWatch = field(init=False)
     templates: Templates = field(init=False)
     guesses: Guesses = field(init=False)
     cookie: Cookie = field(init=False)
@@ -96,6 +98,8 @@ class Console:
     def __post_init__(self) -> None:
         is_staffs = Role.PARTNER not in self.roles
         cookie = Cookie.of(is_secure=self.options.is_secure, is_staffs=is_staffs)
+        flood = FloodWatch(self.services.ledger, self.options.flood, self.services.now_s)
+        object.__setattr__(self, "flood", flood)
         object.__setattr__(self, "templates", Templates(self.assets.paths))
         object.__setattr__(self, "guesses", Guesses(self.services))
         object.__setattr__(self, "cookie", cookie)

@@ -119,8 +119,7 @@ class Loader:
                 self._tools.ledger,
                 self._metrics.show_opt_outs,
                 self._tools.now_s,
-                factor=options.flood_factor,
-                ids_per_minute=options.flood_ids_per_minute,
+                limits=options.flood,
             )
             group.create_task(alarm.run(stopping))
             if options.rebuilds_when_empty:

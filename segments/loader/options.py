@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from segments.upkeep.opt_out_flood import FloodLimits
+
 
 @dataclass(frozen=True, slots=True)
 class LoaderOptions:
@@ -20,5 +22,4 @@ class LoaderOptions:
     abandoned_after_s: float
     scrub_within_s: float
     refused_file_s: float
-    flood_factor: float
-    flood_ids_per_minute: int
+    flood: FloodLimits

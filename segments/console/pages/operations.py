@@ -50,6 +50,7 @@ async def show(visit: Visit) -> web.Response:
         found = await processes.processes(conn)
         names = [each.name for each in await recipients.recipients(conn) if each.is_active]
     waiting = await services.waiting.look()
+    opt_outs = await visit.console.flood.look()
     figures = visit.console.history.figures()
     unscrubbed_s = 0.0 if unscrubbed_since_s is None else visit.now_s - unscrubbed_since_s
     is_late = unscrubbed_s > _SCRUB_IS_LATE_S
@@ -66,13 +67,15 @@ async def show(visit: Visit) -> web.Response:
         ],
         queue=[row_of(job, {}, partners, is_partners=False) for job in queue.rows],
         is_more=queue.next_cursor is not None,
+        opt_outs=opt_outs,
         opt_outs_waiting=waiting.requests,
         oldest_s=waiting.oldest_s,
         needs=len(held)
         + bool(waiting.requests)
         + sum(bool(each.why) for each in heard)
         + sum(is_unseen or bool(each.unready) for each, is_unseen in running)
-        + is_late,
+        + is_late
+        + opt_outs.is_flood,
         running=running,
         unscrubbed_s=unscrubbed_s if is_late else None,
         listeners=heard,

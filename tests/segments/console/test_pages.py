@@ -1,6 +1,7 @@
 """What pages show and do: one's own, as text, and with a row in the trail for each act."""
 
 import re
+import secrets
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from segments.ledger.processes import ProcessKind
 from segments.ledger.tables import audience_counts as counts_table
 from segments.ledger.tables import audiences as audiences_table
 from segments.ledger.tables import jobs as jobs_table
-from segments.model.identity import IdentifierKind, id_of_email_hash
+from segments.model.identity import Id, IdentifierKind, id_of_email_hash
 from segments.model.job import BadLine, BadLineReason, Job, JobState, Report
 from segments.model.order import Order, SegmentAction, SegmentOrder
 from segments.model.record import OptOutAction, began_at_s, day_of
@@ -316,6 +317,21 @@ async def test_an_erasure_near_its_24_hours_needs_an_operator(
         page = await ada.see("/ops")
     assert "1 thing needs you" in page.said
     assert "Erased ids in a delivered file for 18 h" in page.said
+
+
+async def test_a_flood_of_opt_outs_needs_an_operator(console: Served, seeded: Seeded) -> None:
+    services = console.services
+    async with console.staff_of(Role.OPERATOR) as ada:
+        for persons, told in ((1_000, "Nothing needs you"), (1, "1 thing needs you")):
+            ids = [(IdentifierKind.EMAIL, Id(secrets.token_bytes(16))) for _ in range(persons)]
+            await record_opt_out(services.ledger, services.redis, OptOutAction.RESTRICT, ids)
+            page = await ada.see("/ops")
+            assert told in page.said
+        assert "Opt-outs of 1 001 ids in the last minute" in page.said
+        console.clock.ahead_s = 61
+        page = await ada.see("/ops")
+    assert "Nothing needs you" in page.said
+    assert "Alarm above 1 000" in page.said
 
 
 async def test_times_are_in_the_zone_of_the_visitor_alone(

@@ -11,6 +11,7 @@ from segments.loader.opt_out_flood import FloodAlarm
 from segments.model.identity import Id, IdentifierKind
 from segments.model.record import OptOutAction
 from segments.settings import Settings
+from segments.upkeep.opt_out_flood import FloodLimits
 from tests.ledger_seed import NOW_S
 
 
@@ -31,7 +32,7 @@ class AlarmedLedger:
         self.persons = 0
         self.metrics = Metrics()
         self.alarm = FloodAlarm(
-            ledger, self.metrics.show_opt_outs, self.clock, factor=10, ids_per_minute=20
+            ledger, self.metrics.show_opt_outs, self.clock, limits=FloodLimits(10, 20)
         )
 
     async def opt_outs(self, count: int) -> None:

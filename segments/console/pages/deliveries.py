@@ -143,6 +143,7 @@ async def show(visit: Visit) -> web.Response:
         is_described=is_described(job),
         names=names,
         behind=len(before),
+        is_behind_held=any(each.state is JobState.HELD for each in before),
         is_operators=account is None,
         asks_again=asks_again(visit),
     )

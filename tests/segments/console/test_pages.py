@@ -393,10 +393,14 @@ async def test_a_held_job_says_how_many_files_wait_behind_it(
     await delivery(ledger, seeded, JobState.HELD, name="first.txt", held_because=BRAKE)
     await delivery(ledger, seeded, JobState.DONE, name="done.txt")
     await delivery(ledger, seeded, JobState.HELD, name="second.txt", held_because=BRAKE)
-    async with console.staff_of(Role.OPERATOR) as ada:
+    async with console.staff_of(Role.OPERATOR) as ada, console.user_of(seeded.shop) as shop:
         assert "1 later file of shop waits behind it" in (await ada.see("/ops")).said
-        await delivery(ledger, seeded, JobState.QUEUED, name="after.txt")
+        after = await delivery(ledger, seeded, JobState.QUEUED, name="after.txt")
         said = (await ada.see("/ops")).said
+        waits = (await shop.see(f"/deliveries/{after.transaction_id}")).said
+    assert "It waits for 3 earlier files of the same partner, of which one or more are held:" in (
+        waits
+    )
     assert "2 later files of shop wait behind it" in said
     assert "1 later file of shop waits behind it" in said
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from random import Random
 
 from redis.asyncio import Redis
@@ -23,11 +24,13 @@ from segments.store import keys
 from segments.store.reader import Meta
 from segments.store.writer import Writer
 from segments.upkeep.census import Members, count
+from segments.upkeep.sweep import buckets_of
 
 TODAY = 2_500
 NOW_S = 1_793_000_000.0
 FORBIDDING = {1: frozenset({7}), 2: frozenset({7, 8}), 3: frozenset[int](), 4: frozenset({9})}
 UNKNOWN, WRITTEN = 5, 6
+_LOGGED = 1_000
 
 
 def random_record(random: Random) -> Record:
@@ -93,6 +96,47 @@ async def test_census_is_the_recount_while_a_loader_writes(redis_client: Redis, 
     counts = {each.audience_id: each for each in members.counts(NOW_S)}
     assert counts == recounted(list(id_to_record.values()))
     assert members.persons == len(id_to_record)
+
+
+async def test_no_bid_waits_longer_for_the_census_than_for_a_sweep(
+    redis_client: Redis, meta: Meta
+) -> None:
+    """Both take as many buckets in a round trip: their longest commands are compared."""
+    random = Random(3)
+    for bucket in range(1 << meta.bucket_bits):
+        records = [random_record(random) for _ in range(60)]
+        fields = [part for n, each in enumerate(records) for part in (b"%08d" % n, pack(each))]
+        await redis_client.hset(keys.bucket_key(bucket), items=fields)
+    writer = Writer(redis_client, meta)
+
+    async def slowest_us(command: bytes, work: Callable[[], Awaitable[object]]) -> int:
+        times: list[int] = []
+        for _ in range(3):
+            await redis_client.slowlog_reset()
+            await work()
+            logged = await redis_client.slowlog_get(_LOGGED)
+            times.append(max(e["duration"] for e in logged if e["command"].startswith(command)))
+        return min(times)
+
+    async def sweep() -> None:
+        async for buckets in buckets_of(redis_client):
+            await writer.sweep(buckets, TODAY, [])
+
+    async def configure(settings: dict[str, str]) -> None:
+        for name, value in settings.items():
+            await redis_client.config_set(name, value)
+
+    log = {"slowlog-log-slower-than": "0", "slowlog-max-len": str(_LOGGED)}
+    before = {name: str((await redis_client.config_get(name))[name]) for name in log}
+    await configure(log)
+    try:
+        of_census = await slowest_us(
+            b"HVALS", lambda: count(redis_client, meta.bucket_bits, Members(FORBIDDING, TODAY))
+        )
+        of_sweep = await slowest_us(b"EVALSHA", sweep)
+    finally:
+        await configure(before)
+    assert of_census <= of_sweep
 
 
 async def test_record_that_can_t_be_read_is_counted_as_unreadable_alone(

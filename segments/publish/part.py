@@ -157,7 +157,7 @@ def part_of(catalog: CatalogSnapshot, names: Collection[str] | None) -> Part:
         Scope(
             audience_ids,
             {account_id: frozenset(hidden) for account_id, hidden in hidden_by.items()},
-            frozenset(account.id for account in catalog.accounts) - hidden_by.keys(),
+            frozenset(a.id for a in catalog.accounts if a.id not in hidden_by),
         ),
     )
 

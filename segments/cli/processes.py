@@ -63,7 +63,7 @@ def _follow(options: list[str]) -> None:
     settings = read_settings(FollowSettings)
     if settings.follow is None:
         return
-    fork_server = ForkServer(PROGRAMS_IMPORT)
+    fork_server = ForkServer(PROGRAMS_IMPORT, becomes_program=True)
     log_to_stderr(settings.log_level, settings.log_format, "follower")
     try:
         asyncio.run(follow(settings, options, fork_server))

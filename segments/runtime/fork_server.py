@@ -16,6 +16,9 @@ init, which waits for them.
 So a program is our child as if executed: we wait for its end, it ends when we do (`child_process`),
 and it survives the fork server. Without a fork server - killed, or not on Linux - programs are
 executed. All programs share the seed of Python's hashes.
+
+A starter of a single program saves a process: its fork server becomes the program, and a restart is
+executed.
 """
 
 import array
@@ -56,15 +59,17 @@ class ForkServer:
 
     Args:
         modules: By name, imported here.
+        becomes_program: The first program is the fork server itself, later ones are executed.
     """
 
-    def __init__(self, modules: Sequence[str]) -> None:
+    def __init__(self, modules: Sequence[str], *, becomes_program: bool = False) -> None:
         for module in modules:
             import_module(module)
         self._line: socket.socket | None = None
         self._turn = asyncio.Lock()
         if sys.platform == "linux" and threading.active_count() == 1:
-            self._line = _fork_the_server()
+            self._line = _fork_the_server(becomes_program=becomes_program)
+        self._becomes_program = becomes_program
 
     async def start(
         self,
@@ -110,11 +115,18 @@ class ForkServer:
                 answer = await _answer(self._line, request, pass_fds)
                 forked = None if answer == _CANNOT_FORK else _watched(int(answer))
             except OSError:  # includes TimeoutError
-                self._line.close()
-                self._line = forked = None
+                self._close()
+                forked = None
+            if self._becomes_program:
+                self._close()
             # Not after a cancellation: an adopted program ends with us.
             _adopt(orphans=False)
             return forked
+
+    def _close(self) -> None:
+        if self._line is not None:
+            self._line.close()
+            self._line = None
 
 
 class _Forked:
@@ -187,7 +199,7 @@ def _adopt(*, orphans: bool) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, int(orphans))
 
 
-def _fork_the_server() -> socket.socket:
+def _fork_the_server(*, becomes_program: bool) -> socket.socket:
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     gc.collect()
     gc.freeze()  # the collector never writes to frozen objects, so their pages stay shared
@@ -201,9 +213,20 @@ def _fork_the_server() -> socket.socket:
         os.setsid()
         child_process.end_with(us)
         setproctitle(f"{sys.executable} -m {__name__}")
-        _serve(its, us)
+        if becomes_program:
+            _become_program(its, us)
+        else:
+            _serve(its, us)
     finally:
         os._exit(0)
+
+
+def _become_program(line: socket.socket, starter: int) -> None:
+    """Be the first program that is asked for; return if none is."""
+    asked, fds, _, _ = socket.recv_fds(line, _MAX_REQUEST_BYTES, _MAX_FILES)
+    if not asked:
+        return
+    _report_and_run(line, starter, asked, fds)
 
 
 def _serve(line: socket.socket, starter: int) -> None:
@@ -234,10 +257,16 @@ def _fork_once_more(
         os._exit(0)
     if not is_program:
         os._exit(0)
+    while os.getppid() == between:  # it ends at once
+        os.sched_yield()
+    os.setsid()
+    _report_and_run(line, starter, asked, fds)
+
+
+def _report_and_run(
+    line: socket.socket, starter: int, asked: bytes, fds: Sequence[int]
+) -> NoReturn:
     try:
-        while os.getppid() == between:  # it ends at once
-            os.sched_yield()
-        os.setsid()
         child_process.end_with(starter)
         line.send(b"%d" % os.getpid())
         line.close()

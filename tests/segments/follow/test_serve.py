@@ -37,8 +37,8 @@ from tests.memory import family, proportional_bytes
 from tests.segments.follow.conftest import KEY, TRUSTED, Link
 from tests.segments.ingest.deliveries import ids_of
 
-_BESIDES_DATA_BYTES = 121_000_000
-"""Of follower, store, bid listener with a worker, and two fork servers, interpreted."""
+_BESIDES_DATA_BYTES = 114_000_000
+"""Of follower, store, bid listener with a worker, and its fork server, interpreted."""
 
 EMAIL, OTHER = "jane@example.com", "joe@example.com"
 

@@ -16,13 +16,13 @@ from pathlib import Path
 import pytest
 
 _STARTER = """
-import asyncio, os, signal, sys
+import asyncio, json, os, signal, sys
 from segments.runtime.fork_server import ForkServer
 
 async def run(fork_server):
 {body}
 
-asyncio.run(run(ForkServer(["{program}"])))
+asyncio.run(run(ForkServer(["{program}"]{options})))
 """
 
 _PROGRAM = """
@@ -57,19 +57,19 @@ def main():
 PROGRAM = "program_of_a_test"
 
 
-def argv(tmp_path: Path, body: str) -> list[str]:
+def argv(tmp_path: Path, body: str, options: str = "") -> list[str]:
     (tmp_path / f"{PROGRAM}.py").write_text(_PROGRAM)
     body = textwrap.indent(textwrap.dedent(body), "    ")
-    return [sys.executable, "-c", _STARTER.format(body=body, program=PROGRAM)]
+    return [sys.executable, "-c", _STARTER.format(body=body, program=PROGRAM, options=options)]
 
 
 def environment(tmp_path: Path) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path.cwd())])}
 
 
-def run(tmp_path: Path, body: str) -> "subprocess.CompletedProcess[str]":
+def run(tmp_path: Path, body: str, options: str = "") -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        argv(tmp_path, body), env=environment(tmp_path), cwd=tmp_path,
+        argv(tmp_path, body, options), env=environment(tmp_path), cwd=tmp_path,
         capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
 
@@ -152,6 +152,33 @@ def test_end_of_the_fork_server_ends_no_program_and_the_next_is_executed(tmp_pat
     programs_say = {"waits", "thread"}
     *_, alive, one, other = [x for x in done.stdout.splitlines() if x not in programs_say]
     assert (alive, one, other) == ("alive None None", "_Forked -9", "Process -9"), done.stderr
+
+
+def test_fork_server_of_one_program_becomes_it_and_the_next_is_executed(tmp_path: Path) -> None:
+    done = run(
+        tmp_path,
+        f"""
+        children = f"/proc/self/task/{{os.getpid()}}/children"
+        server = open(children).read().split()
+        readable, writable = os.pipe()
+        first = await fork_server.start(
+            "{PROGRAM}", ['{{"wait": 1, "write": %d}}' % writable], pass_fds=[writable]
+        )
+        print("same", open(children).read().split() == server == [str(first.pid)])
+        told = json.loads(os.read(readable, 1 << 16))
+        print("ours", told["ppid"] == told["imported_by"] == os.getpid())
+        print("alone", told["sid"] == first.pid)
+        first.kill()
+        print(type(first).__name__, await first.wait())
+        second = await fork_server.start("{PROGRAM}", ['{{"wait": 1}}'])
+        second.kill()
+        print(type(second).__name__, await second.wait())
+        """,
+        ", becomes_program=True",
+    )
+
+    told = [line for line in done.stdout.splitlines() if line not in {"waits", "thread", "at exit"}]
+    assert told == ["same True", "ours True", "alone True", "_Forked -9", "Process -9"], done.stderr
 
 
 def test_program_whose_start_was_given_up_is_ended(tmp_path: Path) -> None:

@@ -394,7 +394,9 @@ async def test_a_held_job_says_how_many_files_wait_behind_it(
     await delivery(ledger, seeded, JobState.DONE, name="done.txt")
     await delivery(ledger, seeded, JobState.HELD, name="second.txt", held_because=BRAKE)
     async with console.staff_of(Role.OPERATOR) as ada, console.user_of(seeded.shop) as shop:
-        assert "1 later file of shop waits behind it" in (await ada.see("/ops")).said
+        shown = (await ada.see("/ops")).said
+        assert "1 later file of shop waits behind it" in shown
+        assert "first.txt of shop, removes Shoes , by upload" in shown
         after = await delivery(ledger, seeded, JobState.QUEUED, name="after.txt")
         said = (await ada.see("/ops")).said
         waits = (await shop.see(f"/deliveries/{after.transaction_id}")).said
@@ -403,6 +405,18 @@ async def test_a_held_job_says_how_many_files_wait_behind_it(
     )
     assert "2 later files of shop wait behind it" in said
     assert "1 later file of shop waits behind it" in said
+
+
+async def test_the_queue_says_how_far_each_file_is(
+    console: Served, seeded: Seeded, ledger: AsyncEngine
+) -> None:
+    running = {"rows": 100, "valid": 100, "written": 61, "rows_per_s": 1.0}
+    await delivery(ledger, seeded, JobState.RUNNING, name="now.txt", **running)
+    await delivery(ledger, seeded, JobState.QUEUED, name="next.txt")
+    async with console.staff_of(Role.OPERATOR) as ada:
+        said = (await ada.see("/ops")).said
+    assert "now.txt removes Shoes shop 61 of 100 rows, 39 s to go" in said
+    assert "next.txt removes Shoes shop received 2026-01-01 00:00" in said
 
 
 async def test_the_part_that_changed_is_the_same_part_of_the_whole_page(

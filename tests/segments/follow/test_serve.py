@@ -144,6 +144,12 @@ async def test_pod_answers_by_what_is_published_and_obeys_a_no(link: Link, perso
         await running.until("enriched", bid_request(OTHER), "bidder")
         assert (await running.bid(bid_request(EMAIL), "bidder")).outcome == "opted_out"
 
+        # Its bid listener is killed: the same store is asked by the next, not forked as the first.
+        os.kill(running.child("rtb.__main__"), signal.SIGKILL)
+        await eventually(lambda: running.log.read_text().count("bids on port") == 2)
+        await running.until_ready()
+        assert (await running.bid(bid_request(EMAIL), "bidder")).outcome == "opted_out"
+
         # What is published is too old.
         latest = read((link.directory / "LATEST").read_bytes(), TRUSTED)
         old = replace(latest, number=latest.number + 1, made_at_s=time.time() - 1000)

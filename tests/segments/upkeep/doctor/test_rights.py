@@ -32,7 +32,7 @@ PASSWORD = "open-sesame"
 def users() -> dict[str, list[str]]:
     """Return the rules of each user in the file, behind its password."""
     lines = [line.split() for line in ACL_FILE.read_text().splitlines()]
-    return {name: rules for _, name, _, *rules in lines if rules}
+    return {name: rules for _, name, state, *rules in lines if state == "on"}
 
 
 @pytest.fixture

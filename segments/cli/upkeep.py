@@ -144,8 +144,9 @@ def rebuilding() -> Iterator[None]:
         yield
     except CannotRebuild as error:
         raise click.ClickException(
-            f"{error}. The store stays closed: put the file back and run `rtb-segments rebuild`,"
-            " or go on without it by `rebuild --skip-missing`"
+            f"{error}. The store {'stays closed' if error.is_closed else 'is as it was'}: put the"
+            " file back and run `rtb-segments rebuild`, or go on without it by"
+            " `rebuild --skip-missing`"
         ) from None
     except RedisError as error:
         raise click.ClickException(

@@ -55,6 +55,7 @@ from segments.store.meta import check_server
 from segments.store.reader import Meta, StoreUnusable
 from segments.store.servers.masters import is_cluster, runs
 from segments.store.writer import Writer
+from segments.upkeep.kept_files import jobs_with_files, named, without_file
 from segments.upkeep.replay import OptedOut, Replay
 from segments.upkeep.sweep import sweep_store
 
@@ -73,7 +74,16 @@ _IDS_AT_ONCE = 50_000
 
 
 class CannotRebuild(Exception):
-    """A file can't be read; the message names the job."""
+    """
+    A file is gone or can't be read; the message names the job.
+
+    Attributes:
+        is_closed: Whether the store is closed now; otherwise it is as it was.
+    """
+
+    def __init__(self, message: str, *, is_closed: bool) -> None:
+        super().__init__(message)
+        self.is_closed = is_closed
 
 
 class Progress(NamedTuple):
@@ -109,15 +119,21 @@ async def rebuild(
         is_automatic: Not started by an operator.
 
     Raises:
-        CannotRebuild: A job's file can't be read. The store stays closed.
+        CannotRebuild: A job's file is gone, and the store is as it was; or it can't be read, and
+            the store stays closed.
         segments.store.reader.StoreUnusable: The store can't be written in its present state, or
             another rebuild has taken it.
         redis.exceptions.RedisError: The store can't be reached; begin again.
-        obstore.exceptions.BaseError: The files can't be reached; the store is left as it was.
+        obstore.exceptions.BaseError: The files can't be reached: at the start, and the store is as
+            it was; or later, and it stays closed.
     """
     await check_server(tools.redis)
     # First: without files the store would stay closed.
     await tools.blobs.check_answers()
+    if not skip_missing:
+        wanted = await jobs_with_files(tools.ledger)
+        if gone := await without_file(tools.ledger, tools.blobs, wanted):
+            raise CannotRebuild(f"files are gone: {named(gone)}", is_closed=False)
     await take_for_rebuild(tools.ledger, tools.redis)
     name = await rebuild_claim.take(tools.redis, is_automatic=is_automatic)
     at_work = _Rebuild(tools, expected_ids, name, show)
@@ -178,7 +194,7 @@ class _Rebuild:
                 except Stopped as stopped:
                     if not skip_missing:
                         raise CannotRebuild(
-                            f"the file of job {job.id} can't be read: {stopped}"
+                            f"the file of job {job.id} can't be read: {stopped}", is_closed=True
                         ) from None
                     self._add(skipped=(*self.progress.skipped, job.id))
                 else:

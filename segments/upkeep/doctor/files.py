@@ -9,17 +9,13 @@ from typing import NamedTuple
 from obstore.exceptions import BaseError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from segments.files.blobs import DELIVERIES, Blobs
+from segments.files.blobs import Blobs
 from segments.files.obstore_errors import RightMissing
-from segments.ledger import jobs
-from segments.ledger.database.engine import reading
-from segments.model.job import NO_FILE, Job, JobState
+from segments.model.job import Job, JobState
 from segments.model.stop_reason import Stopped
 from segments.runtime.causes import DirectoryGone
 from segments.upkeep.doctor.findings import Deployment, Finding, Grade
-
-_NAMED = 10
-_JOBS_AT_ONCE = 1000
+from segments.upkeep.kept_files import jobs_with_files, named, still_named, without_file
 
 _READ = 5
 _READ_BYTES = 16 << 20
@@ -41,17 +37,16 @@ async def look_at_files(deployment: Deployment, ledger: AsyncEngine) -> Finding:
     Reading all of them would take as long as a rebuild.
     """
     try:
-        # Jobs before files: a listed job's file was stored earlier.
-        wanted = await _with_files(ledger)
+        wanted = await jobs_with_files(ledger)
         if not wanted:
             return Finding(Grade.GOOD, "files: a rebuild would read none")
         if isinstance(deployment.blobs_at, Path) and not deployment.blobs_at.is_dir():
             raise DirectoryGone
         blobs = Blobs.looked_at(deployment.blobs_at)
-        there = set(await blobs.names(DELIVERIES))
-        missing = await _still(ledger, [job for job in wanted if job.blob not in there])
-        to_read = [job for job in wanted if job.blob in there and _is_read(job)]
-        damaged = await _still(
+        missing = await without_file(ledger, blobs, wanted)
+        gone = {job.id for job in missing}
+        to_read = [job for job in wanted if job.id not in gone and _is_read(job)]
+        damaged = await still_named(
             ledger, await _damaged(deployment.data_dir, _read_with(ledger, blobs), to_read[-_READ:])
         )
     except (OSError, BaseError) as error:
@@ -62,7 +57,7 @@ async def look_at_files(deployment: Deployment, ledger: AsyncEngine) -> Finding:
         )
     if missing or damaged:
         said = [
-            f"{what}: {_named(found)}"
+            f"{what}: {named(found)}"
             for what, found in (("missing", missing), ("damaged", damaged))
             if found
         ]
@@ -76,27 +71,6 @@ async def look_at_files(deployment: Deployment, ledger: AsyncEngine) -> Finding:
 
 def _read_with(ledger: AsyncEngine, blobs: Blobs) -> Callable[[str], _Tools]:
     return lambda folder: _Tools(ledger, blobs, Path(folder))
-
-
-async def _with_files(ledger: AsyncEngine) -> list[Job]:
-    found: list[Job] = []
-    last_id = 0
-    while True:
-        async with reading(ledger) as conn:
-            page = await jobs.jobs_after(conn, last_id, _JOBS_AT_ONCE)
-        if not page:
-            return found
-        found += [job for job in page if job.blob != NO_FILE and not job.has_written_nothing]
-        last_id = page[-1].id
-
-
-async def _still(ledger: AsyncEngine, seen: Sequence[Job]) -> list[Job]:
-    """Return the jobs that still name the same file; a scrub may have replaced it."""
-    async with reading(ledger) as conn:
-        now = [await jobs.job(conn, job.id) for job in seen]
-    return [
-        job for job, is_now in zip(seen, now, strict=True) if is_now and is_now.blob == job.blob
-    ]
 
 
 def _is_read(job: Job) -> bool:
@@ -124,8 +98,3 @@ async def _damaged(
 
 def _told(error: Exception) -> str:
     return f"it {error}" if isinstance(error, RightMissing) else type(error).__name__
-
-
-def _named(found: Sequence[Job]) -> str:
-    named = ", ".join(f"job {job.id} ({job.blob})" for job in found[:_NAMED])
-    return named + (f" and {len(found) - _NAMED} more" if len(found) > _NAMED else "")

@@ -223,16 +223,35 @@ async def test_file_that_is_gone_is_named_by_its_job_and_can_be_left_out(history
     await deliver_all(history)
     async with history.ledger.connect() as conn:
         [_, first] = await jobs.jobs(conn, 10)
+    before = await history.dump()
     await history.tools.blobs.delete(first.blob)
 
-    with pytest.raises(CannotRebuild, match=f"file of job {first.id} can't be read: file_not"):
+    with pytest.raises(CannotRebuild, match=f"gone: job {first.id} ") as refused:
         await rebuilt(history)
+    assert not refused.value.is_closed
+    assert await history.dump() == before
+    done = await rebuild(history.tools, 10_000, settle_s=0, skip_missing=True)
+
+    assert done.skipped == (first.id,)
+    assert {len(record.memberships) for record in await members(history, HASHES)} == {1}
+
+
+async def test_file_that_can_not_be_read_leaves_a_closed_store_and_can_be_left_out(
+    history: History,
+) -> None:
+    await deliver_all(history)
+    async with history.ledger.connect() as conn:
+        [_, first] = await jobs.jobs(conn, 10)
+    await history.tools.blobs.put(first.blob, [b"no ids"])
+
+    with pytest.raises(CannotRebuild, match=f"file of job {first.id} can't be read") as refused:
+        await rebuilt(history)
+    assert refused.value.is_closed
     with pytest.raises(StoreUnusable):
         await read_meta(history.redis)
     done = await rebuild(history.tools, 10_000, settle_s=0, skip_missing=True)
 
     assert done.skipped == (first.id,)
-    assert {len(record.memberships) for record in await members(history, HASHES)} == {1}
 
 
 async def test_ids_that_were_scrubbed_from_a_file_do_not_keep_it_from_being_read(

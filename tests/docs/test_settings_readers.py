@@ -1,20 +1,29 @@
 """The page's table of readers is what processes read."""
 
+import asyncio
 import json
 import os
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
+import pytest
+
 from docs.make.settings_readers import PROCESSES, fields_read_by
+from loadtest.ports import free_ports
+from segments.ledger.database.engine import open_ledger
 from segments.settings import Settings
+from segments.store.published.signing_key import make_key
+from tests.cluster import until_true
+from tests.engines import Engine
 
 _NOTING = """
-import json, sys
+import json, os, sys
 from segments.cli import main
 from segments.settings import Settings
 
-seen, building = set(), [False]
+seen, building, ours = set(), [False], os.getpid()
 make, get = Settings.__init__, Settings.__getattribute__
 
 def init(self, *args, **kwargs):
@@ -31,34 +40,80 @@ Settings.__init__, Settings.__getattribute__ = init, noting
 try:
     main(sys.argv[1:])
 finally:
-    print(json.dumps(sorted(seen)))
+    if os.getpid() == ours:  # not one that it has forked
+        print(json.dumps(sorted(seen)))
 """
 
 
-def test_process_that_runs_reads_what_the_table_says(tmp_path: Path) -> None:
-    ours = {k: v for k, v in os.environ.items() if not k.startswith(("SEGMENTS_", "RTB_"))}
-    settings = {"SEGMENTS_DATA_DIR": "data", "SEGMENTS_SFTP_PORT": "0"}
-    root = Path(__file__).parents[2]
-    with subprocess.Popen(
-        [sys.executable, "-c", _NOTING, "sftp"],
-        cwd=tmp_path,
-        env={**ours, **settings, "PYTHONPATH": str(root)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stderr is not None
-        said = []
-        for line in process.stderr:
-            said.append(line)
-            if "SFTP on port" in line:
-                process.terminate()
-        assert process.stdout is not None
-        seen = process.stdout.read()
+_READY = "/health/ready"
+_COMMANDS = {
+    "loader": ("SEGMENTS_LOADER_PORT", _READY),
+    "api": ("SEGMENTS_API_ADMIN_PORT", _READY),
+    "sftp": ("SEGMENTS_SFTP_ADMIN_PORT", _READY),
+    "console": ("SEGMENTS_CONSOLE_PORT", "/login"),
+    "publish --to file://{folder}/published --everything": ("SEGMENTS_PUBLISH_PORT", "/metrics"),
+    "up": ("RTB_ADMIN_PORT", _READY),
+}
+"""Command -> the port that tells when it has begun, and the path there."""
 
-    assert process.returncode == 0, said
-    read = set(json.loads(seen)) | {"otlp_every_s"}  # asked for with SEGMENTS_OTLP_URL alone
-    assert read == fields_read_by("sftp")
+
+def _ports() -> dict[str, str]:
+    names = ("SFTP", "API", "CONSOLE")
+    ports = zip(names, free_ports(len(names)), strict=True)
+    return {f"SEGMENTS_{name}_PORT": str(port) for name, port in ports}
+
+
+@pytest.mark.parametrize("command", _COMMANDS, ids=lambda command: command.split()[0])
+def test_process_that_runs_reads_what_the_table_says(
+    command: str, valkey: Engine, tmp_path: Path
+) -> None:
+    name, *arguments = command.format(folder=tmp_path).split()
+    setting, path = _COMMANDS[command]
+    port, bid_port = free_ports(2)
+    make_key(tmp_path / "key")
+    asyncio.run(_make_ledger(tmp_path / "data"))
+    settings = {
+        "RTB_PORT": str(bid_port),
+        "SEGMENTS_DATA_DIR": "data",
+        "SEGMENTS_REDIS_URL": valkey.url,
+        "SEGMENTS_EXPECTED_IDS": "10000",
+        "SEGMENTS_PUBLISH_KEY_FILE": "key",
+        **_ports(),
+        setting: str(port),
+    }
+    ours = {k: v for k, v in os.environ.items() if not k.startswith(("SEGMENTS_", "RTB_"))}
+    root = Path(__file__).parents[2]
+    with (
+        (tmp_path / "log").open("w") as log,
+        subprocess.Popen(
+            [sys.executable, "-c", _NOTING, name, *arguments],
+            cwd=tmp_path,
+            env={**ours, **settings, "PYTHONPATH": str(root)},
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        ) as process,
+    ):
+        until_true(lambda: process.poll() is not None or _answers(port, path))
+        process.terminate()
+        said, _ = process.communicate()
+
+    assert process.returncode == 0, (tmp_path / "log").read_text()
+    # Asked for with SEGMENTS_OTLP_URL alone.
+    assert set(json.loads(said)) == fields_read_by(name) - {"otlp_every_s"}
+
+
+async def _make_ledger(folder: Path) -> None:
+    async with open_ledger(Settings(data_dir=folder).ledger_dsn):
+        pass
+
+
+def _answers(port: int, path: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}") as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
 
 
 def test_each_process_reads_some_and_none_reads_all() -> None:

@@ -1,5 +1,6 @@
 """Fixtures that every test may use: the store engines, running for real."""
 
+import logging
 import math
 import os
 import shutil
@@ -32,6 +33,16 @@ pytest_plugins = ["tests.unpassed"]
 EXPECTED_IDS = 10_000
 """Sizes the stores of the tests: few buckets, so that they fill."""
 
+
+_LOGGERS = (
+    "",
+    "rtb",
+    "segments",
+    "alembic.runtime.migration",
+    "alembic.runtime.plugins",
+    "asyncssh",
+)
+"""Those whose level a process sets: see `segments.runtime.log_lines`."""
 
 _MEMORY = Path("/dev/shm")
 _ENOUGH_BYTES = 8 << 30
@@ -107,6 +118,21 @@ def _refuse_stale_modules() -> None:
             " `make test`, or do without with `make interpreted`",
             returncode=3,
         )
+
+
+@pytest.fixture(autouse=True)
+def _log_as_before() -> Iterator[None]:
+    """
+    Give back the log that a test has set, such as by a command within this process.
+
+    Otherwise the next tests would miss what is logged below that level.
+    """
+    handlers = logging.getLogger().handlers[:]
+    levels = {name: logging.getLogger(name).level for name in _LOGGERS}
+    yield
+    logging.getLogger().handlers[:] = handlers
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
 
 
 @pytest.fixture(scope="session", params=ENGINES)

@@ -1,22 +1,11 @@
 """How loud a process is, by the words of any host."""
 
 import logging
-from collections.abc import Iterator
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from segments.runtime.log_level import LogLevel, be_as_loud_as
-
-_LOGGERS = ("", "rtb", "segments")
-
-
-@pytest.fixture(autouse=True)
-def _levels() -> Iterator[None]:
-    before = {name: logging.getLogger(name).level for name in _LOGGERS}
-    yield
-    for name, level in before.items():
-        logging.getLogger(name).setLevel(level)
 
 
 @pytest.mark.parametrize(

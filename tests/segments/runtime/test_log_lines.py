@@ -3,24 +3,14 @@
 import json
 import logging
 import re
-from collections.abc import Iterator
 
 import pytest
 
 from segments.runtime.log_lines import LogFormat, log_to_stderr, request
 
 _LIBRARIES = ("alembic.runtime.migration", "alembic.runtime.plugins", "asyncssh")
-_LOGGERS = ("", "rtb", "segments", *_LIBRARIES)
 
 _log = logging.getLogger("segments.doors.rest.failures")
-
-
-@pytest.fixture(autouse=True)
-def _levels() -> Iterator[None]:
-    before = {name: logging.getLogger(name).level for name in _LOGGERS}
-    yield
-    for name, level in before.items():
-        logging.getLogger(name).setLevel(level)
 
 
 @pytest.mark.parametrize(

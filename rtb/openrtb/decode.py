@@ -7,8 +7,8 @@ splice it. A single pass is 0.6 µs cheaper, but 5 µs dearer with additions.
 
 `Raw` accepts any byte within a string, so the body is checked here to be UTF-8.
 
-`scan`, if compiled, splits plain requests, the most: it reads the uids and keeps members'
-positions; only parts with more to read are decoded. Tests compare both ways. `copies` reads
+`scan`, if compiled, splits plain requests, the most: it reads the uids, keeps members' positions,
+and hands on the few members that are to be decoded. Tests compare both ways. `copies` reads
 duplicate members, and JSON that RFC 8259 allows but msgspec can't read.
 
 Decoded `regs` are cached: millions of requests share a dozen values.

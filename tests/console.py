@@ -1,7 +1,7 @@
 """The console, served for real on a port of its own: for tests that ask it as a browser does."""
 
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -20,7 +20,7 @@ from segments.files.blobs import Blobs
 from segments.ledger import staff, users
 from segments.model.account import Account
 from segments.model.role import Role
-from segments.processes.console import listening, sites
+from segments.processes.console import listening, pages, sites
 from segments.settings import Settings
 from segments.upkeep.listeners import Listeners
 from tests.rest import PASSWORD, QUICK, FakeClock
@@ -28,6 +28,8 @@ from tests.rest import PASSWORD, QUICK, FakeClock
 _TOKEN = re.compile(r'name="_t" value="([0-9a-f]+)"')
 NO_LISTENERS = Listeners()
 _SECRET = re.compile(r"secret=([A-Z2-7]+)")
+_FILES = re.compile(r"\.(csv|json)$|/status$")
+_PARAMETER = re.compile(r"\{(\w+)[^}]*\}+")
 
 
 @dataclass(frozen=True)
@@ -181,3 +183,15 @@ async def serving_console(
     async with listening(apps, console, settings.api_limits) as setting_to_port:
         urls = {name: f"http://127.0.0.1:{port}" for name, port in setting_to_port.items()}
         yield Served(urls, services, clock, reports)
+
+
+def paths_for(roles: set[Role], ids: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Yield the URLs of all pages that these roles see; files are no pages."""
+    for page in pages():
+        if page.method != "GET" or page.roles is None or not roles.intersection(page.roles):
+            continue
+        if _FILES.search(page.path):
+            continue
+        start, parameter, _ = (*_PARAMETER.split(page.path, maxsplit=1), "", "")[:3]
+        for id_ in ids[start] if parameter else [""]:
+            yield _PARAMETER.sub(id_, page.path)

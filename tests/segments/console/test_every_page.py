@@ -1,7 +1,6 @@
 """Every page of the route table in a real browser: as axe-core sees it, wide and narrow."""
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import pytest
@@ -12,8 +11,8 @@ from segments.model.identity import IdentifierKind, id_of_email_hash
 from segments.model.job import Job, JobState
 from segments.model.record import OptOutAction
 from segments.model.role import STAFF_ROLES, Role
-from segments.processes.console import pages
 from segments.projection.opt_outs import record_opt_out
+from tests.console import paths_for
 from tests.segments.console.test_browser import (
     DESK,
     PHONE,
@@ -30,9 +29,6 @@ from tests.segments.console.test_pages import BRAKE, delivery
 __all__ = ["chromium", "console"]  # fixtures
 
 pytestmark = [pytest.mark.long, pytest.mark.xdist_group("console in a browser")]
-
-_FILES = re.compile(r"\.(csv|json)$|/status$")
-_PARAMETER = re.compile(r"\{(\w+)[^}]*\}+")
 
 
 @pytest.fixture(scope="module")
@@ -62,18 +58,6 @@ async def _request(console: Console) -> str:
     services = console.served.services
     receipt = await record_opt_out(services.ledger, services.redis, OptOutAction.RESTRICT, ids)
     return receipt.transaction_ids[0]
-
-
-def paths_for(roles: set[Role], ids: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    """Yield the URLs of all pages that these roles see; files are no pages."""
-    for page in pages():
-        if page.method != "GET" or page.roles is None or not roles.intersection(page.roles):
-            continue
-        if _FILES.search(page.path):
-            continue
-        start, parameter, _ = (*_PARAMETER.split(page.path, maxsplit=1), "", "")[:3]
-        for id_ in ids[start] if parameter else [""]:
-            yield _PARAMETER.sub(id_, page.path)
 
 
 LOOKS: tuple[tuple[ViewportSize, Literal["light", "dark"]], ...] = (

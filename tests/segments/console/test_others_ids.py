@@ -81,7 +81,8 @@ class World(NamedTuple):
     ids: Mapping[str, str]  # by the start of a path, or by field
 
 
-async def _ids(console: Served, seeded: Seeded, ledger: AsyncEngine) -> dict[str, str]:
+async def ids_of_shop(console: Served, seeded: Seeded, ledger: AsyncEngine) -> dict[str, str]:
+    """Give the shop one of everything that has an id, and return the ids."""
     shop, now_s = seeded.shop, console.clock()
     by = By(Who(Actor.USER, "ann", shop.id), now_s)
     public_key = asyncssh.generate_private_key("ssh-ed25519").export_public_key()
@@ -115,7 +116,7 @@ async def _ids(console: Served, seeded: Seeded, ledger: AsyncEngine) -> dict[str
 
 @pytest.fixture
 async def world(console: Served, seeded: Seeded, ledger: AsyncEngine) -> AsyncIterator[World]:
-    ids = await _ids(console, seeded, ledger)
+    ids = await ids_of_shop(console, seeded, ledger)
     async with AsyncExitStack() as stack:
         agency, shop = [
             {
@@ -150,12 +151,12 @@ async def answer(
 
 def is_below(page: Page, start: str) -> bool:
     """Tell whether a page's path begins so."""
-    return f"{_path(page)}/".startswith(f"{start}/")
+    return f"{path_of(page)}/".startswith(f"{start}/")
 
 
 def questions_of(page: Page, world: World) -> list[tuple[Question, Question]]:
     """Return what a page is asked: the path and fields with the shop's ids, and with nobody's."""
-    path = _path(page)
+    path = path_of(page)
     found: list[tuple[Question, Question]] = []
     for start, nobodys in NOWHERE.items():
         if is_below(page, start):
@@ -172,7 +173,7 @@ def questions_of(page: Page, world: World) -> list[tuple[Question, Question]]:
     return found
 
 
-def _path(page: Page) -> str:
+def path_of(page: Page) -> str:
     """A page's path, without the forms of its parameters."""
     return re.sub(r":\[.*?\}\}", "}", page.path)
 

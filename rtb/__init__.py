@@ -1,1 +1,1 @@
-import segments  # noqa: F401 - it hides what redis-py would import
+import segments  # noqa: F401 - it hides modules that redis-py would import

@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("--workers", help="processes; otherwise RTB_WORKERS")
     commands = parser.add_subparsers(dest="command")
     explain_command.add_arguments(
-        commands.add_parser("explain", help="say what became of a bid, and why; serve nothing")
+        commands.add_parser("explain", help="explain the outcome of a bid; serve nothing")
     )
     arguments = parser.parse_args()
     if arguments.command is not None:

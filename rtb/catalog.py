@@ -110,8 +110,8 @@ class Access:
     Attributes:
         tokens: SHA-256 of the recipient's tokens; empty: no request passes; `None`: none needed.
         every_token: SHA-256 of all recipients' tokens.
-        certificate_names: Of these the client's certificate needs a name, spelled as in
-            `segments.runtime.client_certificates`; `None`: none needed.
+        certificate_names: The client's certificate must have one of these names, spelled as in
+            `segments.runtime.client_certificates`; `None`: no certificate needed.
     """
 
     __slots__ = ("certificate_names", "every_token", "tokens")

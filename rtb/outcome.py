@@ -9,7 +9,7 @@ from enum import StrEnum
 
 
 class Outcome(StrEnum):
-    """In all but two outcomes the body leaves as received, but stripped."""
+    """Unless enriched or malformed, a body leaves as received, but stripped."""
 
     ENRICHED = "enriched"  # segments were added to user.data
     NO_IDENTITY = "no_identity"  # no id to look up

@@ -309,7 +309,7 @@ def live_of_all(found: Sequence[bytes | None], now_s: float) -> tuple[list[OptOu
 
 def silenced_owners(question: Question, opt_outs: Iterable[OptOut]) -> frozenset[int] | None:
     """
-    Return the owners suppressed by an opt-out.
+    Return the owners suppressed by opt-outs.
 
     An opt-out of any id counts: all are the person's.
 

@@ -303,7 +303,7 @@ class RtbSettings(FollowSettings):
 
     trace_every: int = Field(1000, ge=0)
     """
-    Of so many bids each worker traces one, if `SEGMENTS_OTLP_URL` is set: spans `bid`, `decode`,
+    Each worker traces one bid in this many, if `SEGMENTS_OTLP_URL` is set: spans `bid`, `decode`,
     `consent`, `lookup` and `inject`, below the sender's `traceparent`. 0: none.
     """
 
@@ -528,11 +528,11 @@ class RtbSettings(FollowSettings):
             return self
         if self.targeting_gdpr_when_unsaid is None:
             raise ValueError(
-                "RTB_TARGETING needs RTB_TARGETING_GDPR_WHEN_UNSAID: true, or false if nobody of"
-                " the EU is asked for by it without a TC string"
+                "RTB_TARGETING needs RTB_TARGETING_GDPR_WHEN_UNSAID: true, or false if its queries"
+                " without a TC string are never for persons in the EU"
             )
         if not self.targeting_recipients:
-            raise ValueError("RTB_TARGETING needs RTB_TARGETING_RECIPIENTS: who may ask so")
+            raise ValueError("RTB_TARGETING needs RTB_TARGETING_RECIPIENTS: those that may ask")
         sources = {(rule.source or "").strip().lower() for rule in self.id_rules if not rule.path}
         for prefix, source in self.targeting_prefixes.items():
             if source.strip().lower() not in sources:
@@ -602,7 +602,7 @@ class RtbSettings(FollowSettings):
     @classmethod
     def _check_opt_outs_max_age(cls, max_age_s: float) -> float:
         if 0 < max_age_s < MIN_MAX_AGE_S:
-            raise ValueError(f"{MIN_MAX_AGE_S:g} s at least, or 0: a loader speaks once a second")
+            raise ValueError(f"{MIN_MAX_AGE_S:g} s at least, or 0: a loader confirms once a second")
         return max_age_s
 
     @field_validator("id_rules")

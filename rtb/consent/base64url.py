@@ -43,9 +43,9 @@ def unfold(text: str) -> bytes | None:
 
 def sextets_of(text: str) -> bytes | None:
     """
-    Return the number of six bits that each character is; `None` if the text is not base64url.
+    Return the six bits of each character as a byte; `None` if the text is not base64url.
 
-    A third of the time that `unfold` takes, for a long string of which few bits are read.
+    Takes a third of `unfold`'s time for a long string of which few bits are read.
     """
     if not text.isascii():
         return None

@@ -2,8 +2,8 @@
 """
 The numbers of a TC string, and its lists of vendors: a bit field, or ranges of vendor ids.
 
-A character of the string is a number of six bits: the list of these, of
-`rtb.consent.base64url.sextets_of`, is the string here, and a place in it a bit.
+The string is the result of `rtb.consent.base64url.sextets_of`: a byte for each character, with six
+bits. Positions count these bits.
 
 The core has two lists, a segment of disclosed vendors a third ("Consent string and vendor list
 formats v2", IAB Tech Lab):

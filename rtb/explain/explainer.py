@@ -51,7 +51,7 @@ class Contradiction(Exception):
 
 
 class Deadline(NamedTuple):
-    """How long a bid may wait for the store: see `rtb.deadline`."""
+    """The time that a bid may wait for the store: see `rtb.deadline`."""
 
     share: float
     cap_ms: float
@@ -93,7 +93,7 @@ class Explainer:
         Explain the stages that need no store.
 
         Raises:
-            Contradiction: They explain another outcome.
+            Contradiction: The findings explain another outcome.
         """
         pipeline = self._pipeline
         stages: list[Stage] = []
@@ -144,7 +144,7 @@ class Explainer:
         Explain the stages after the store's reply; without a question, only put all together.
 
         Args:
-            half: Of `ask`.
+            half: From `ask`.
             found: The packed record of each of `half.ids`; `None` for an unknown id.
             now_s: Unix time of the bid.
             form: Of the answer that leaves.
@@ -184,7 +184,7 @@ class Explainer:
         )
 
     def _decoded(self, body: bytes, request: Request) -> Stage:
-        # Made for its time only: nothing is asked with it.
+        # Made only for its `tmax_ms`, never sent to the store.
         question = Question(request, (), (), (), Recipient(None, {}, 0.0), _NO_CATALOG)
         tmax_ms = question.tmax_ms
         within_ms = deadline_ms(tmax_ms, self._deadline.share, self._deadline.cap_ms)
@@ -195,7 +195,7 @@ class Explainer:
     def _answered(
         self, question: Question, found: Sequence[bytes | None], now_s: float, result: Result
     ) -> list[Stage]:
-        """Explain what `Pipeline.answer` did, and check that it is what it did."""
+        """Explain the result of `Pipeline.answer`, and check that the findings lead to it."""
         try:
             opt_outs, audience_ids = live_of_all(found, now_s)
         except CorruptRecord:
@@ -245,7 +245,7 @@ def _check(result: Result, outcome: Outcome, reason: Reason = Reason.NONE) -> No
 
 
 def _what_leaves(result: Result, form: AnswerForm) -> bytes:
-    """Return what leaves beyond the request, which the asker has."""
+    """Return the content of the answer beyond the request, which the caller has."""
     added = result.additions
     if form is AnswerForm.PATCH:
         return patch(added, result.stripped)

@@ -1,7 +1,7 @@
 """
-Which identifiers of a request were read, by which rule, and why the others were not.
+The identifiers of a request: the rule that read each, or the reason why none did.
 
-`Identify` decides; it is asked for one path or uid at a time. What it makes is the finding.
+`Identify` decides, for one path or uid at a time; its ids are the findings.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,21 +18,21 @@ from rtb.openrtb.uids import SourcedUid, uids_of
 from rtb.openrtb.views import ABSENT, Eid, Odd, User, UserExt
 from segments.model.identity import Id, IdentifierKind, UnusableId
 
-_FORBIDDEN: Final = "the request's own signals forbid to read it"
-_ENCRYPTED: Final = f"{ENCRYPTED_SOURCE}: encrypted, another one each time"
+_FORBIDDEN: Final = "the request's own signals forbid reading it"
+_ENCRYPTED: Final = f"{ENCRYPTED_SOURCE}: encrypted, different each time"
 _NO_RULE: Final = "no rule reads this source"
 _NO_FORM: Final = "not of the form of its kind"
 
 _decode_user: Final = msgspec.json.Decoder(User | Odd).decode
 
 _SAMPLES: Final = ("0123456789abcdef" * 4, "01234567-89ab-cdef-0123-456789abcdef")
-"""Nobody's identifiers; any rule makes an id of one of them."""
+"""Identifiers of no person; any rule makes an id of one of them."""
 
 _NO_KINDS: Final[frozenset[IdentifierKind]] = frozenset()
 
 
 class Read(NamedTuple):
-    """An identifier of the request: the ids that were made of it, and why there are none."""
+    """An identifier of the request: the ids made of it, or the reason for none."""
 
     where: str
     ids: tuple[Id, ...]
@@ -74,7 +74,7 @@ class Reader:
         ]
 
     def rule_in_words(self, rank: int) -> str:
-        """Return a rule by its number and what it reads."""
+        """Return a rule in words: its number, and its source or path."""
         rule = self._rules[rank]
         reads = rule.path or rule.source or rule.provider or ", ".join(rule.stype)
         return f"rule {rank + 1}: {reads}"
@@ -117,7 +117,7 @@ class Reader:
         elif plain(source) == ENCRYPTED_SOURCE:
             yield Read(place, (), why_not=_ENCRYPTED)
         else:
-            # Whether a rule reads the source at all is seen by what it makes of a sample.
+            # A source is read by a rule if that makes an id of a sample.
             taken = [
                 kind
                 for sample in _SAMPLES
@@ -139,8 +139,8 @@ def places_of(request: Request) -> list[str]:
     """
     Return the place of each uid of a request, as a path with indexes.
 
-    `uids_of` reads one uid at a time. Of a request with duplicate members, and of any that is not
-    read that way, the number of the uid is its place.
+    `uids_of` reads one uid at a time. If the result differs from the request's uids, as with
+    duplicate members, a place is the uid's number.
     """
     placed = list(_placed(request))
     if [uid for _, uid in placed] == request.uids:
@@ -169,7 +169,7 @@ def _listed(value: Any) -> list[Any]:
 
 
 def _complaint(kind: IdentifierKind, source: str, texts: Sequence[str]) -> str:
-    """Return why no id is made of texts; lengths and reasons, never the text."""
+    """Return why no id is made of texts: lengths and reasons, never the texts."""
     for text in texts:
         try:
             ID_OF[kind](source, text)

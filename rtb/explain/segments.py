@@ -1,8 +1,8 @@
 """
-Which segments of a person were shown, and why the others were not.
+The segments of a person: shown, or hidden for which reason.
 
-`Pipeline.offers` and `additions` decide; they are asked about one audience at a time.
-`hidden_because` only says in words what they decide; where both disagree, nothing is explained.
+`Pipeline.offers` and `additions` decide, for one audience at a time. `hidden_because` only puts
+their decision into words; if the two disagree, the explanation is a `Contradiction`.
 """
 
 from collections.abc import Collection, Sequence
@@ -35,7 +35,7 @@ def hidden_because(segment: Segment | None, silenced: Collection[int], now_s: fl
     if now_s >= segment.live_until_s:
         return f"shown until {_moment(segment.live_until_s)}"
     if segment.owner_id in silenced:
-        return "silenced by an opt-out"
+        return "suppressed by an opt-out"
     return ""
 
 
@@ -47,7 +47,7 @@ def shown_of(
     now_s: float,
     result: Result,
 ) -> Shown:
-    """Find what became of each audience of a person."""
+    """Find the result for each audience of a person."""
 
     def offers(ids: Sequence[int]) -> list[Offer]:
         return pipeline.offers(question.recipient, ids, silenced, now_s)

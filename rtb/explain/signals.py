@@ -1,9 +1,8 @@
 """
-What each privacy signal of a request says, and which of them refuse.
+The privacy signals of a request: the value of each, and whether it refuses.
 
-The leaves of `rtb.consent.decision` decide, each asked once, and all of them: the bid path stops
-at the first that refuses. A TC string is asked about one purpose at a time, and a GPP string about
-one section at a time.
+The functions of `rtb.consent.decision` decide. Each is called once, although the bid path stops at
+the first refusal. A TC string is judged for one purpose at a time, a GPP string for one section.
 """
 
 from collections.abc import Sequence
@@ -29,7 +28,7 @@ from rtb.outcome import Reason
 from segments.model.explained_bid import Finding
 
 _MOST_SHOWN_CHARS: Final = 4
-"""A longer text may be a consent string, which is nearly a person's alone."""
+"""A longer text may be a consent string, nearly unique to a person."""
 _PERMITS: Final = "permits"
 NOT_SAID: Final = "not said"
 
@@ -114,7 +113,7 @@ def _tc_string_in_words(text: str, vendor: Vendor) -> str:
     refusal = refusal_of_tc_string(text, vendor)
     if refusal is Reason.TCF_UNREADABLE:
         return str(refusal)
-    # Without a purpose, the vendor is asked for, and the disclosure; with one, that as well.
+    # Without purposes, a string needs only consent and disclosure of the vendor.
     of_vendor = refusal_of_tc_string(text, vendor._replace(purposes=0))
     purposes = [
         f"{purpose} {_yes_or(refusal_of_tc_string(text, only), of_vendor)}"
@@ -148,7 +147,7 @@ def _of_gpp(request: Request, policy: Policy) -> Leaf:
 
 
 def _named(gpps: Said, gpp_sids: Said) -> list[str]:
-    """Return what a request says of the Global Privacy Platform, without its strings."""
+    """Return the values of `gpp` and `gpp_sid`, without the strings."""
     strings = [_shown(text) for text in gpps]
     return strings + [f"applies {_shown_list(sids)}" for sids in gpp_sids]
 

@@ -45,7 +45,7 @@ def stripped(stripped: Sequence[str]) -> Stage:
 
 
 def consented(leaves: Sequence[Leaf], reason: Reason) -> Stage:
-    """Say what the signals of a request decide."""
+    """Say how the signals of a request decide."""
     every = [finding for leaf in leaves for finding in leaf.findings]
     unsaid = ", ".join(finding.what for finding in every if finding.says == NOT_SAID)
     findings = tuple(finding for finding in every if finding.says != NOT_SAID)
@@ -57,7 +57,7 @@ def consented(leaves: Sequence[Leaf], reason: Reason) -> Stage:
 
 
 def looked_up(found: Sequence[bytes | None], memberships: int, opt_outs: int) -> Stage:
-    """Say what the store knows."""
+    """Say how many ids the store knows, with how many memberships and opt-outs."""
     known = [packed for packed in found if packed is not None]
     ended = sum(len(unpack(packed).memberships) for packed in known) - memberships
     says = (
@@ -72,7 +72,7 @@ def looked_up(found: Sequence[bytes | None], memberships: int, opt_outs: int) ->
 def opted_out(
     question: Question, opt_outs: Sequence[OptOut], silenced: frozenset[int] | None
 ) -> Stage:
-    """Say what opt-outs silence; `silenced` is of all of them together."""
+    """Say which owners the opt-outs suppress; `silenced` are those of all opt-outs together."""
     if not opt_outs:
         return Stage("Opt-outs", State.PASSED, "None")
     findings = tuple(
@@ -85,16 +85,16 @@ def opted_out(
         for opt_out in dict.fromkeys(opt_outs)
     )
     if silenced is None:
-        return Stage("Opt-outs", State.STOPPED, "An opt-out silences everything", findings)
-    says = f"{count(len(findings), 'opt-out')}: silenced are the segments of "
-    says += f"{count(len(silenced), 'owner')}, nothing else"
+        return Stage("Opt-outs", State.STOPPED, "An opt-out suppresses everything", findings)
+    says = f"{count(len(findings), 'opt-out')}: only the segments of "
+    says += f"{count(len(silenced), 'owner')} are suppressed"
     return Stage("Opt-outs", State.NOTED, says, findings)
 
 
 def _reach_in_words(owners: frozenset[int] | None) -> str:
     if owners is None:
-        return "silences everything here"
-    return f"silences the segments of {count(len(owners), 'owner')}"
+        return "suppresses everything here"
+    return f"suppresses the segments of {count(len(owners), 'owner')}"
 
 
 def held_out(recipient: Recipient, *, is_held_out: bool) -> Stage:

@@ -1,8 +1,8 @@
 """
 Whether opt-outs still reach a server; the rule is in `segments.store.freshness`.
 
-An instance a server gets its number with each probe, and survives reconnects within the server's
-run.
+Each server has an instance, which gets the server's number with each probe, and survives reconnects
+within the server's run.
 """
 
 from math import inf

@@ -283,7 +283,7 @@ class _Control(TakesErrors):
 MESSAGES: Final = {
     LookupFault.UNREACHABLE: "no connection to the store",
     LookupFault.LOADING: "the store is not ready yet",
-    LookupFault.LEDGER_BEHIND: "the store is not believed",
+    LookupFault.LEDGER_BEHIND: "the store is not trusted",
     LookupFault.UNUSABLE: "the store can't be read",
     LookupFault.NOPERM: "the store refuses",
     LookupFault.NOAUTH: "the store refuses",

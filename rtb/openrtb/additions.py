@@ -180,7 +180,7 @@ def _data_of_message(message: bytes, data_ids: list[str]) -> Data:
     """
     Return a protobuf `Data`, which has no place for a segtax, as in JSON.
 
-    One of another id, or unreadable, becomes an empty `Data`: no partner's.
+    A message with another id, or an unreadable one, becomes an empty `Data`: no partner's.
     """
     try:
         data_id, segment_ids = read_data(message)
@@ -222,7 +222,7 @@ def _array_in(raw: bytes, decode: Callable[[bytes], Any]) -> list[Any] | None:
 
 
 def _array_of_text(raw: bytes, decode: Callable[[bytes], Any]) -> list[Any] | None:
-    """Decode an array by element; of undecodable ones, the readable members."""
+    """Decode an array by element; an undecodable element keeps its readable members."""
     if not raw.startswith(b"["):
         return None
     array: list[Any] = []

@@ -13,11 +13,11 @@ A SegmentRequest is read as a bid request. Google's reference on its members
     segment_request_id                its name; missing in some examples
 
 We add an empty `id`, which bid requests require. Signals in their OpenRTB places count, although
-Google sends no `regs`. Without any about consent, `RTB_CURATION_GDPR_WHEN_UNSAID` decides.
+Google sends no `regs`. Without a signal of consent, `RTB_CURATION_GDPR_WHEN_UNSAID` decides.
+
+The answer (.../build-response), or 204 without segments; Google ignores answers after 50 ms:
 
     {"segment":[{"segment_id":"101"},{"segment_id":"102"}]}
-
-is the answer (.../build-response), or 204 without segments. Google ignores answers after 50 ms.
 """
 
 from typing import Final
@@ -31,7 +31,7 @@ TMAX_MS: Final = 50
 
 _HEAD: Final = b'{"id":""'
 _TAIL: Final = b',"tmax":%d}' % TMAX_MS
-"""Behind all members, of which the last of a name counts."""
+"""Placed after all members: the last of duplicates counts."""
 _BLANKS: Final = b" \t\r\n"
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _SEGMENT_HEAD: Final = b'{"id"'
@@ -48,7 +48,7 @@ def read_segment_request(body: bytes, decode: Decoder) -> Request:
 
 
 def _bid_request_of(body: bytes) -> bytes:
-    """Return a SegmentRequest as a bid request; other than an object stays, and is malformed."""
+    """Return a SegmentRequest as a bid request; a body other than an object stays malformed."""
     text = body.removeprefix(_BYTE_ORDER_MARK).strip(_BLANKS)
     if not (text.startswith(b"{") and text.endswith(b"}")):
         return body

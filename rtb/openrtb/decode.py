@@ -7,9 +7,9 @@ splice it. A single pass is 0.6 µs cheaper, but 5 µs dearer with additions.
 
 `Raw` accepts any byte within a string, so the body is checked here to be UTF-8.
 
-`scan`, if compiled, splits plain requests, the most: it reads the uids, keeps members' positions,
-and hands on the few members that are to be decoded. Tests compare both ways. `copies` reads
-duplicate members, and JSON that RFC 8259 allows but msgspec can't read.
+`scan`, if compiled, splits plain requests, which are most: it reads the uids, keeps members'
+positions, and hands on the few members that are to be decoded. Tests compare both ways. `copies`
+reads duplicate members, and JSON that RFC 8259 allows but msgspec can't read.
 
 Decoded `regs` are cached: millions of requests share a dozen values.
 """
@@ -109,11 +109,11 @@ class Decoder:
 
     def in_full(self, body: bytes, *, is_once: bool = False) -> Request:
         """
-        Decode without `scan`, which leaves out signals that refuse nothing, as lmt 0.
+        Decode without `scan`, which leaves out signals that refuse nothing, such as lmt 0.
 
         Args:
             body: A bid request.
-            is_once: No member is known to be repeated.
+            is_once: Every member is known to be unique.
 
         Raises:
             MalformedRequest: As of a call.

@@ -30,7 +30,7 @@ MOST_KEPT_LAWS: Final = 1_024
 @mypyc_attr(acyclic=True)
 class Law:
     """
-    The signals of `regs` (3.2.3); shared by many requests, and immutable but for what is decided.
+    The signals of `regs` (3.2.3); shared by many requests, and immutable except for the decision.
 
     Attributes:
         coppa, gdpr, us_privacy, gpp, gpp_sid, gpc: All values of each.

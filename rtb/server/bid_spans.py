@@ -1,4 +1,4 @@
-"""Bids as spans of OpenTelemetry: imported by a worker that traces, and by no other."""
+"""Bids as spans of OpenTelemetry; only a worker that traces imports this."""
 
 import time
 from collections.abc import Callable
@@ -18,7 +18,7 @@ class BidSpans:
     Makes the spans of a traced bid: one for the bid, and one for each stage in it.
 
     Args:
-        tracer: Takes them.
+        tracer: Receives the spans.
         wall_s: Unix time.
         monotonic_s: The clock of `Times`.
     """
@@ -72,7 +72,7 @@ class BidSpans:
 
 
 def stages_of(times: Times) -> list[tuple[str, float, float]]:
-    """Return the stages that a bid came to: name, begin and end."""
+    """Return the stages that a bid reached: name, begin and end."""
     stages = []
     if times.asking_s:
         stages.append(("decode", times.asking_s, times.decoded_s or times.ended_s))

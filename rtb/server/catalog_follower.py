@@ -39,18 +39,18 @@ from segments.store.error_code import Refusal, in_words, refusal_of
 from segments.store.reader import StoreUnusable, read_catalog, read_meta, read_version
 
 LONGEST_POLL_S = 0.5
-_UNTOLD = "nobody tells us of changes to the catalog, so they are looked for"
+_UNTOLD = "the store announces no changes of the catalog to us, so we poll for them"
 _NOT_YET = "no catalog is published yet: a loader does that within seconds"
 _POLLS_A_LEASE = 4
 _NONE = 0
-"""Of a store without a catalog yet."""
+"""The version of a store without a catalog yet."""
 
 _DUE_BEFORE_S = REGISTERED_S - REGISTER_EVERY_S
 
 
 class CatalogLease:
     """
-    Of an answer about the catalog's version.
+    The lease of an answer about the catalog's version.
 
     Args:
         lease_ms: Wanted; beyond the default, only once registered.

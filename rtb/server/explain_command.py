@@ -1,9 +1,9 @@
 """
-`python -m rtb explain`: a bid explained over the store as set, without a listener.
+`python -m rtb explain`: explains a bid by the configured store, without a listener.
 
     explain REQUEST.json --recipient dsp-b     in words; `-` reads the request from stdin
     explain --wire                             a question as JSON on stdin, its answer on stdout:
-                                               what `POST /explain` takes and gives
+                                               as `POST /explain` takes and gives them
 """
 
 import argparse
@@ -28,14 +28,14 @@ from segments.store.servers.connection import connect
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument("file", nargs="?", help="the bid request; - is stdin")
-    parser.add_argument("--recipient", help="who asks; without, the trusted caller")
-    parser.add_argument("--at", type=float, metavar="UNIX_S", help="the moment; without, now")
+    parser.add_argument("--recipient", help="its name; default: the trusted caller")
+    parser.add_argument("--at", type=float, metavar="UNIX_S", help="time of the bid; default: now")
     parser.add_argument("--form", type=AnswerForm, default=AnswerForm.WHOLE, choices=AnswerForm)
     parser.add_argument("--wire", action="store_true", help="a question as JSON on stdin")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Explain a bid, and print it; exits with 1 and a line if that can't be done."""
+    """Explain a bid, and print the explanation; exits with 1 and a line on failure."""
     try:
         if arguments.wire:
             asked = msgspec.json.decode(sys.stdin.buffer.read(), type=Asked)
@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> None:
     except (OSError, UnicodeDecodeError) as error:
         sys.exit(f"rtb: the request can't be read ({type(error).__name__})")
     except msgspec.DecodeError:
-        sys.exit("rtb: stdin is no question as of POST /explain")
+        sys.exit("rtb: stdin is not a question in the form of POST /explain")
     settings = read_settings(RtbSettings)
     log_to_stderr(settings.log_level, settings.log_format, "explain")
     try:

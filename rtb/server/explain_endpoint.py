@@ -7,11 +7,11 @@
     401      without the bearer `RTB_EXPLAIN_SECRET`
     413      too large
     500      a fault of ours: the explanation contradicts the bid path; counted in `rtb_faults`
-    503      the store does not answer, or two questions are being answered; later again
+    503      the store does not answer, or two questions are being answered; try again later
 
-Without the secret the path does not exist. The supervisor answers, which has no bids to delay;
-workers know nothing of it. It adds what they say of themselves in its metrics, because a worker
-that can't ask the store, or trust it, answers otherwise.
+Without the secret the path does not exist. The supervisor answers, since it has no bids to delay.
+It adds the workers' state according to their metrics, because a worker that can't ask the store,
+or trust it, answers otherwise.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ class ExplainEndpoint:
     Answers questions, with the settings in force.
 
     Args:
-        secret: The bearer of who may ask.
+        secret: The bearer token of permitted callers.
         settings: Of the workers.
         on_bug: Called for each explanation that fails by a bug of ours.
     """

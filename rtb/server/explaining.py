@@ -1,8 +1,8 @@
 """
-Explains a bid over the store, as the command line and the admin port ask for it.
+Explains a bid by the store, for the command line and the admin port.
 
-The store is read as tools read it: no worker is asked, and no bid waits. The catalog is the
-store's, kept between questions while its version stays.
+It reads the store itself: no worker is asked, and no bid waits. The catalog is the store's, kept
+between questions while its version stays.
 """
 
 import asyncio
@@ -55,7 +55,7 @@ class Explaining:
             UnknownRecipient: The recipient does not exist, or is switched off.
             rtb.explain.explainer.Contradiction: A bug of ours.
             redis.exceptions.RedisError, OSError: The store does not answer.
-            segments.store.reader.StoreUnusable: It can't be used as it is.
+            segments.store.reader.StoreUnusable: The store can't be used in its state.
         """
         meta = await read_meta(self._redis)
         catalog = await self._current()

@@ -4,8 +4,8 @@ Records the ids that were looked up, if `RTB_REMEMBER_SEEN` is set.
     bid path     add        a set in memory, bounded
     run          flush      once a second, in small writes; see segments.store.seen_filter
 
-No bid waits. Ids beyond the limit, or that can't be written, are dropped and counted, as is not a
-worker's last second: the count is only too small. The day is that of the flush.
+No bid waits. Ids beyond the limit, and ids that can't be written, are dropped and counted. The last
+second of a stopped worker is lost uncounted: filters may lack ids. The day is that of the flush.
 
 `add` never raises, which would cost other bids their answer.
 """

@@ -155,7 +155,7 @@ class Supervisor:
                 context_of(settings.tls)
             except (WrongSettings, UnusableTls) as wrong:
                 reason = "; ".join(str(wrong).splitlines())
-                _log.error("not rolled, all workers go on as they are: %s", reason)
+                _log.error("not rolled, all workers keep their settings: %s", reason)
             else:
                 await self._roll(settings)
 
@@ -171,7 +171,7 @@ class Supervisor:
                 await seat.replace(handed)
             except NotReplaced as reason:
                 _log.error(
-                    "roll stopped, worker %d and those behind it go on as they are: %s",
+                    "roll stopped, worker %d and those after it keep their settings: %s",
                     seat.number,
                     reason,
                 )

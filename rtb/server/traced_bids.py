@@ -1,14 +1,14 @@
 """
-One bid in some, with the time of each of its stages noted for a trace.
+Bids with the time of each stage, for a trace.
 
     decode     the body, to the fields that we read
     consent    strip, identify, and what the request itself permits
     lookup     from the question to the store's reply, or to the deadline
     inject     opt-outs, segments, and the answer in its form
 
-Without tracing a worker makes its bids as ever, and imports none of this. With it, of every `every`
-bids one is a `TracedBid`, or a `TracedCall` where it came by gRPC: the others cost a count more.
-Which bid it is depends on nothing in the bid.
+Without tracing, a worker imports none of this. With tracing, one bid in `every` is a `TracedBid`,
+or a `TracedCall` if it came by gRPC; each other bid costs a count more. The choice depends on
+nothing in the bid.
 """
 
 import time
@@ -31,9 +31,9 @@ from rtb.server.http.turn import Asker, Turn
 
 class Times(NamedTuple):
     """
-    A bid with the times of its stages, monotonic; 0: not reached.
+    The times of a bid's stages, monotonic; 0: not reached.
 
-    No part of the request but its trace context.
+    Of the request only the trace context is kept.
     """
 
     is_call: bool  # of gRPC
@@ -58,7 +58,7 @@ class Sampling:
     Picks the bids of a worker that are traced.
 
     Args:
-        every: At least 1: of so many bids the last is traced.
+        every: At least 1; the last of this many bids is traced.
     """
 
     __slots__ = ("_every", "_left")
@@ -83,7 +83,7 @@ class SampledBids:
     Args:
         sampling: Of the worker.
         new_bid: Makes an ordinary bid.
-        new_traced: Makes a traced one.
+        new_traced: Makes a traced bid.
     """
 
     __slots__ = ("_new_bid", "_new_traced", "_sampling")
@@ -112,7 +112,7 @@ class SampledCalls(Calls):
     Args:
         sampling: Of the worker.
         emit: Takes the times of a traced call.
-        bids: This, and the others, as of `Calls`.
+        bids: This and the following arguments: see `Calls`.
     """
 
     __slots__ = ("_emit", "_sampling")
@@ -273,7 +273,7 @@ class TracedCall(ArtfBid):
 
 
 class _Noting(Pipeline):
-    """A pipeline that does the stages of another one, and notes their ends."""
+    """A pipeline that runs another pipeline's stages, and notes their ends."""
 
     def __init__(self, pipeline: Pipeline, stopwatch: _Stopwatch) -> None:
         # Not super's: it has no stages of its own.

@@ -136,7 +136,7 @@ class Worker:
         )
         if not settings.opt_outs_max_age_s:
             _log.warning(
-                "RTB_OPT_OUTS_MAX_AGE_S is 0: bids are enriched however long no loader has said"
+                "RTB_OPT_OUTS_MAX_AGE_S is 0: bids are enriched even if no loader confirms"
                 " that opt-outs reach the store"
             )
         if settings.read_replicas:
@@ -274,7 +274,7 @@ class Worker:
     def _traced(
         self, new_bid: Callable[[Asker, Head], Bid], pipeline: Pipeline, telemetry: Telemetry
     ) -> tuple[Callable[[Asker, Head], Bid], Callable[..., Calls]]:
-        """Trace one bid in some. A worker that traces none imports none of this."""
+        """Trace one bid in `trace_every`; a worker without tracing imports none of this."""
         from segments.runtime.otlp import tracer_provider  # noqa: PLC0415, I001 - it comes first
         from rtb.server.bid_spans import BidSpans  # noqa: PLC0415
         from rtb.server.traced_bids import (  # noqa: PLC0415

@@ -38,7 +38,7 @@ OPEN_WITHIN_S = 2.0
 _PAUSES = Backoff(0.1, 5.0)
 _WELL_AFTER_S = 5.0
 _STOP_MARGIN_S = 2.0
-"""After its drain, before a worker is killed."""
+"""From the end of a worker's time to drain until it is killed."""
 
 _POLL_S = 0.02
 _TRIES = 3

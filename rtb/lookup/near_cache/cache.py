@@ -136,7 +136,7 @@ class NearCache(Listener):
         on_found(found)
 
     def _stands(self, asked_at_s: float, now_s: float) -> bool:
-        """Tell whether an answer to a question of then is usable."""
+        """Tell whether the answer to a question sent at `asked_at_s` is usable now."""
         registration = self.registration
         return (
             now_s < asked_at_s + self._lease_s

@@ -1,15 +1,15 @@
 """
 Records by id, in a bounded number of bytes.
 
-    young   asked for since the last turn     an id is put here, or moved here when
+    young   asked for in this generation      an id is put here, or moved here when
     old     the rest, most of them once       it is asked for again; evicted from here
 
-When `old` is empty and room is needed, `young` becomes old: an id asked for twice within a turn
-stays. Measured on Zipf traffic (200,000 persons; exponents 0.8, 0.99, 1.2; room for 2,000 to
-60,000): hits within a tenth of a point of LRU, 2 to 4 points above FIFO, at FIFO's cost, since a
-hit in `young` moves nothing. An `OrderedDict` as LRU doubles the cost of each step, takes 65 bytes
-more an entry, and is scanned by each full garbage collection. A clock costs as much, for half a
-point to a point more hits.
+When `old` is empty and room is needed, `young` becomes `old`, and the next generation begins: an id
+asked for twice within a generation stays. Measured on Zipf traffic (200,000 persons; exponents 0.8,
+0.99, 1.2; room for 2,000 to 60,000): hits within a tenth of a point of LRU, 2 to 4 points above
+FIFO, at FIFO's cost, since a hit in `young` moves nothing. An `OrderedDict` as LRU doubles the cost
+of each step, takes 65 bytes more an entry, and is scanned by each full garbage collection. A clock
+costs as much, for half a point to a point more hits.
 
 The store reports changed buckets, so each bucket's ids are noted in a string, 16 bytes each; mostly
 a single id.

@@ -7,8 +7,8 @@ The edge of the bid listener: a connection, with answers in the order of request
 
 The guarantees to the network:
 
-- **Answers leave in the order of requests**, whatever the store's. All ready answers leave in one
-  write.
+- **Answers leave in the order of requests**, whatever the order of the store's replies. All ready
+  answers leave in one write.
 - **Everything is bounded.** Head, body, pipelined requests, unfetched bytes, and the time for
   each have limits. Time counts from the first byte, so slow bytes gain none.
 - **A lost client does no harm.** Its turns are abandoned, and later replies ignored.
@@ -409,7 +409,7 @@ class Connection(Taker, Asker, Guest):
         return data
 
     def _end_opening(self) -> None:
-        """Refuse a start of POST; a preface of HTTP/2 expects no answer."""
+        """Refuse the beginning of a POST; one of an HTTP/2 preface expects no answer."""
         is_method = self._opening == _FIRST_OF_POST
         self._opening = b""
         self._is_new = False

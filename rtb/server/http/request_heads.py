@@ -124,7 +124,7 @@ class Heads:
 
         Args:
             data: All received bytes, from the request's first byte on.
-            head: Of a request in `data`; kept only if of the first.
+            head: Of a request in `data`; kept only if that request is the first.
         """
         end = data.find(_END) + len(_END)
         if (

@@ -1,9 +1,9 @@
 """
 HTTP/2 with the package h2, if libnghttp2 is not compiled in; and a second opinion in tests.
 
-h2 leaves to its user: answers wait for the peer's windows, and a stream is over when both sides
-have ended. After a peer's GOAWAY h2 would send nothing more, not even pending answers (RFC 9113,
-6.8).
+h2 leaves two tasks to its user: to hold answers until the peer's windows have room, and to end a
+stream when both sides have ended. After a peer's GOAWAY h2 would send nothing more, not even
+pending answers (RFC 9113, 6.8).
 """
 
 from contextlib import suppress

@@ -6,8 +6,8 @@ The library does flow control, header compression, and the limits of CONTINUATIO
 answers. This module joins a head's fields into one `bytes`, and hands bodies and answers on.
 docs/decisions/http2.md has the measurements.
 
-A callback is C, so what the taker raises is kept, and raised by `receive` once the library has
-returned. No callback sends: what they submit leaves with the next `output`.
+Callbacks are C, so an exception of the taker is kept, and raised by `receive` once the library has
+returned. Callbacks send nothing: their frames leave with the next `output`.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -215,7 +215,7 @@ cdef class Nghttp2Session:
         if nghttp2_option_new(&option):
             raise MemoryError
         nghttp2_option_set_no_closed_streams(option, 1)
-        # Ours, which also counts resets that a peer makes the library send, is half of it.
+        # Our own limit, which also counts resets that a peer makes the library send, is half of it.
         nghttp2_option_set_stream_reset_rate_limit(
             option, 2 * limits.max_resets, 2 * limits.resets_per_s
         )
@@ -324,7 +324,7 @@ cdef int on_header(
 ) noexcept:
     cdef Nghttp2Session self = <Nghttp2Session>of
     if not self.is_reading_head:
-        return 0  # fields behind a body change nothing
+        return 0  # fields after the body change nothing
     self.head_bytes += name_bytes + value_bytes + FIELD_BYTES
     if self.head_bytes > self.max_head_bytes:
         return 0

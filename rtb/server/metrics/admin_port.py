@@ -93,8 +93,8 @@ class Board(Collector):
         """
         Return why workers answer a bid otherwise now than the store and this catalog would.
 
-        Of a worker's near cache nothing is told: it may differ for a lease only, and writers wait
-        for that (`segments.store.cache_lease`).
+        The near caches are left out: they differ for a lease at most, and writers wait for that
+        (`segments.store.cache_lease`).
         """
         health = self.health()
         versions = enumerate(self._of_each(Gauge.CATALOG_VERSION))

@@ -24,12 +24,12 @@ from segments.store.cache_lease import MS_PER_S
 _SECONDS = "rtb_request_seconds", "Time from a request's last byte to its answer."
 _OF_HOSTS = (
     "http_server_request_duration_seconds",
-    "The same as OpenTelemetry names it, by what was answered; refused requests included.",
+    "The same in OpenTelemetry's form, by route and status; refused requests included.",
 )
 _WAIT = "rtb_store_wait_seconds", "Time from a question to the store to its answer or the deadline."
 _OF_CALLS = (
     "rpc_server_duration_milliseconds",
-    "The same of gRPC calls as OpenTelemetry names it, by what was answered.",
+    "The same of gRPC calls in OpenTelemetry's form, by status.",
 )
 _CALL_LABELS = ("rpc_system", "rpc_service", "rpc_method", "rpc_grpc_status_code")
 _OK, _INVALID_ARGUMENT = 0, 3
@@ -111,7 +111,7 @@ def _of_calls(series: Mapping[tuple[str, str, int], Timing]) -> Metric:
     family = HistogramMetricFamily(*_OF_CALLS, labels=_CALL_LABELS)
     by_status: dict[int, list[Timing]] = {}
     for (_, route, status), timing in series.items():
-        # That of calls which are well begins at zero, so that the first is a change.
+        # Series of answered calls begin at zero, so that the first event is a change.
         if route == layout.CALLS and (any(timing.counts) or status in layout.WELL):
             by_status.setdefault(_CALL_STATUSES[status], []).append(timing)
     service, method = layout.CALLS.strip("/").split("/")

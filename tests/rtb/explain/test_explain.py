@@ -41,7 +41,7 @@ def test_every_identifier_is_told_by_kind_place_and_rule_never_as_text() -> None
         ("3 · duid", "user.ext.eids[0].uids[0]", "rule 4: fpid.liveintent.com"),
         ("4 · eid", "user.eids[1].uids[0]", "rule 5: liveintent.com"),
         ("not read", "device.ifa", "device id of zeros only, which is no id"),
-        ("not read", "user.eids[0].uids[0]", "uidapi.com: encrypted, another one each time"),
+        ("not read", "user.eids[0].uids[0]", "uidapi.com: encrypted, different each time"),
         ("not read", "user.eids[2].uids[0]", "no rule reads this source"),
     ]
     assert stage(explanation, "Identify").says == "4 ids to look up, the most trusted first"
@@ -54,7 +54,7 @@ def test_id_that_signals_forbid_to_read_says_so() -> None:
     ifa = "0123abcd-0123-0123-0123-0123456789ab"
     explanation = explained(bid_request(user, regs={"coppa": 1}, device={"ifa": ifa, "lmt": 1}))
 
-    why = "the request's own signals forbid to read it"
+    why = "the request's own signals forbid reading it"
     assert findings(explanation, "Identify") == [
         ("not read", "device.ifa", why),
         ("not read", "user.eids[0].uids[0]", why),
@@ -146,12 +146,12 @@ def test_each_audience_says_whether_it_leaves_or_why_not() -> None:
         ("102 (audience 2)", "shop", "added"),
         ("106 (audience 6)", "shop", "shown from 2027-01-15 08:01 UTC"),
         ("107 (audience 7)", "shop", "shown until 2027-01-15 08:00 UTC"),
-        ("201 (audience 11)", "bank", "silenced by an opt-out"),
+        ("201 (audience 11)", "bank", "suppressed by an opt-out"),
         ("audience 99", "", "not in the catalog for this recipient"),
     ]
     assert stage(explanation, "Segments").says == "1 of 6 audiences added"
     assert findings(explanation, "Opt-outs") == [
-        ("RESTRICT", "account 2", "silences the segments of 1 owner")
+        ("RESTRICT", "account 2", "suppresses the segments of 1 owner")
     ]
     assert json.loads("{" + explanation.leaves + "}")["data"][0]["segment"] == [{"id": "102"}]
 

@@ -102,8 +102,8 @@ async def test_an_opt_out_is_told_by_the_name_of_its_account(world: World, valke
         shown = await ada.send("/ops/playground", request=bid(), recipient="dsp-a")
 
     assert "opted_out" in shown.said
-    assert "RESTRICT by advertiser shop silences the segments of 1 owner" in shown.said
-    assert "123 Shoes shop silenced by an opt-out" in shown.said
+    assert "RESTRICT by advertiser shop suppresses the segments of 1 owner" in shown.said
+    assert "123 Shoes shop suppressed by an opt-out" in shown.said
 
 
 @pytest.mark.parametrize(

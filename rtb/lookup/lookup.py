@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 import hiredis
 
+from rtb.lookup.awake_timeout import AwakeTimeout
 from rtb.lookup.freshness import Freshness, note_command
 from rtb.lookup.link import (
     MESSAGES,
@@ -203,7 +204,7 @@ class Lookup:
     async def _connect(self) -> Link:
         link = Link(self._options.on_round_trip, self._options.on_bug)
         try:
-            async with asyncio.timeout(self._probe_s):
+            async with AwakeTimeout(self._probe_s):
                 await self._dial(lambda: cast("asyncio.Protocol", link))
                 meta = await self._greet(link, self._options.greeting)
                 await self._greeted(link, meta)
@@ -228,7 +229,7 @@ class Lookup:
                 raise unfit(link.ended.result())
             run = self._run
             try:
-                async with asyncio.timeout(self._probe_s):
+                async with AwakeTimeout(self._probe_s):
                     meta = await self._greet(link, ())
             except TimeoutError:
                 raise unfit(LookupFault.STALLED) from None
@@ -240,7 +241,7 @@ class Lookup:
             self._take(meta)
             self._admit(link)
             try:
-                async with asyncio.timeout(self._probe_s):
+                async with AwakeTimeout(self._probe_s):
                     await self._probed(link, meta)
             except TimeoutError:
                 raise unfit(LookupFault.STALLED) from None

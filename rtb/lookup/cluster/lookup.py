@@ -29,6 +29,7 @@ from typing import Final
 
 import hiredis
 
+from rtb.lookup.awake_timeout import AwakeTimeout
 from rtb.lookup.cluster.node import DialTo, Means, Node
 from rtb.lookup.cluster.slot_map import MAX_HOPS, Asked, Map
 from rtb.lookup.gather import Gather
@@ -216,7 +217,7 @@ class ClusterLookup(Lookup):
                 return None
             commands: list[Command] = [(b"ASKING",), command] if is_asked else [command]
             try:
-                async with asyncio.timeout(self._probe_s):
+                async with AwakeTimeout(self._probe_s):
                     reply = (await link.call(commands))[-1]
             except (TimeoutError, Unfit):
                 return None

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, cast
 
+from rtb.lookup.awake_timeout import AwakeTimeout
 from rtb.lookup.freshness import Freshness, note_command
 from rtb.lookup.link import (
     MESSAGES,
@@ -174,7 +175,7 @@ class Node:
     async def visit(self, *, wants_view: bool) -> View | None:
         """Check its presence and run; return its view if wanted."""
         try:
-            async with asyncio.timeout(self._means.options.probe_s):
+            async with AwakeTimeout(self._means.options.probe_s):
                 link = self.link
                 if link is None or link.ended.done():
                     link = await self._open()

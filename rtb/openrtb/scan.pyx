@@ -34,8 +34,7 @@ cdef extern from *:
     static inline unsigned ends_in(__m128i text) {
         return (unsigned)_mm_movemask_epi8(_mm_or_si128(
             _mm_or_si128(
-                _mm_cmpeq_epi8(text, _mm_set1_epi8('"')), _mm_cmpeq_epi8(text,
-                _mm_set1_epi8('\\\\'))),
+                _mm_cmpeq_epi8(text, _mm_set1_epi8('"')), _mm_cmpeq_epi8(text, _mm_set1_epi8('\\\\'))),
             _mm_cmpeq_epi8(_mm_min_epu8(text, _mm_set1_epi8(0x1F)), text)));
     }
     static inline int plain_run(const unsigned char *at, int *highs) {
@@ -267,8 +266,8 @@ cdef Bytes _past_eid(Scan *scan, Bytes at, list uids):
     cdef Bytes end, each
     if at[0] != c'{':
         return NULL
-    end = _past_members(scan, at, found, b"source", 6, b"uids", 4) if end == NULL or not
-    _is_plain_string(&found[0]) or found[1].end == NULL or found[1].at[0] != c'[':
+    end = _past_members(scan, at, found, b"source", 6, b"uids", 4)
+    if end == NULL or not _is_plain_string(&found[0]) or found[1].end == NULL or found[1].at[0] != c'[':
         return NULL
     source = _text_of(&found[0])
     each = _past_space(found[1].at + 1)

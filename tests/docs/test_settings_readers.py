@@ -7,15 +7,18 @@ import subprocess
 import sys
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from docs.make.settings_readers import PROCESSES, fields_read_by
 from loadtest.ports import free_ports
+from rtb.settings import RtbSettings
 from segments.ledger.database.engine import open_ledger
 from segments.settings import Settings
 from segments.store.published.signing_key import make_key
 from tests.cluster import until_true
+from tests.edge.processes import listening
 from tests.engines import Engine
 
 _NOTING = """
@@ -42,6 +45,29 @@ try:
 finally:
     if os.getpid() == ours:  # not one that it has forked
         print(json.dumps(sorted(seen)))
+"""
+
+
+_NOTING_LISTENER = """
+import os, sys
+from rtb import settings
+from segments.runtime import operator_settings
+
+seen, get = set(), settings.RtbSettings.__getattribute__
+OF_THE_CLASS = (settings.__file__, operator_settings.__file__)  # properties and checks
+
+def noting(self, name):
+    if name in settings.RtbSettings.model_fields and name not in seen:
+        reader = sys._getframe(1)
+        while reader.f_code.co_filename in OF_THE_CLASS:
+            reader = reader.f_back
+        if "pydantic" not in reader.f_code.co_filename:  # else they are being checked
+            seen.add(name)
+            with open(os.environ["SEEN"], "a") as file:
+                print(name, *{"segments.settings"} & sys.modules.keys(), file=file)
+    return get(self, name)
+
+settings.RtbSettings.__getattribute__ = noting
 """
 
 
@@ -101,6 +127,28 @@ def test_process_that_runs_reads_what_the_table_says(
     assert process.returncode == 0, (tmp_path / "log").read_text()
     # Asked for with SEGMENTS_OTLP_URL alone.
     assert set(json.loads(said)) == fields_read_by(name) - {"otlp_every_s"}
+
+
+async def test_listener_and_its_worker_read_all_of_theirs_and_no_other(
+    valkey: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(_NOTING_LISTENER)
+    root, seen = Path(__file__).parents[2], tmp_path / "seen"
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{root}")
+    monkeypatch.setenv("SEEN", str(seen))
+    monkeypatch.setenv("SEGMENTS_OTLP_URL", "http://127.0.0.1:1")
+    targeting: dict[str, Any] = {
+        "targeting": True,
+        "targeting_recipients": "dsp-a",
+        "targeting_gdpr_when_unsaid": True,
+    }
+    # A pod that follows reads these: tests/segments/follow/test_serve.py.
+    of_pods = {"follow_keys", "follow_poll_s", "follow_max_age_s"}
+
+    async with listening(redis_url=valkey.url, cache_bytes=1 << 20, **targeting):
+        pass  # some are read at its end
+
+    assert set(seen.read_text().split()) == set(RtbSettings.model_fields) - of_pods
 
 
 async def _make_ledger(folder: Path) -> None:

@@ -54,16 +54,20 @@ def seed(ids: int, segments_per_id: int) -> None:
 
 @main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def run(arguments: tuple[str, ...]) -> None:
+@click.pass_context
+def run(context: click.Context, arguments: tuple[str, ...]) -> None:
     """
     Send requests and check every answer; takes Locust's own arguments.
 
     Example: python -m loadtest run --headless -u 20 -r 20 -t 30s
     --host http://127.0.0.1:8080 --ids 100000 --html report.html. Give the same
     --ids and --segments-per-id as to `seed`. With --rate all users together
-    send so many a second. The exit status is 1 if any answer was wrong, or none
-    was enriched in time.
+    send so many a second; with --seed they send other requests. The exit status
+    is 1 if any answer was wrong, or none was enriched in time.
     """
+    if {"-h", "--help"} & set(arguments):  # Locust's help has its own arguments alone
+        click.echo(f"{context.get_help()}\n\nLocust's own:\n")
+        sys.stdout.flush()
     argv = [sys.executable, "-m", "locust", "-f", str(_LOCUSTFILE), *arguments]
     os.execv(sys.executable, argv)  # noqa: S606 - Locust takes this process's place
 

@@ -1,6 +1,8 @@
 """The commands of the REST doors: `api`, and `user` for their logins."""
 
 import sys
+import warnings
+from getpass import GetPassWarning
 
 import click
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -138,8 +140,11 @@ def password_from(is_on_stdin: bool) -> str:
     if is_on_stdin:
         return sys.stdin.readline().rstrip("\r\n")
     try:
-        answer: str = click.prompt("Password", hide_input=True, confirmation_prompt=True)
-    except click.Abort:
+        with warnings.catch_warnings():
+            # Else what is typed would be seen, after three lines of Python's own.
+            warnings.simplefilter("error", GetPassWarning)
+            answer: str = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+    except (click.Abort, GetPassWarning):
         if sys.stdin.isatty():
             raise
         raise click.UsageError(

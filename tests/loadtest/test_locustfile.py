@@ -1,5 +1,6 @@
 """`python -m loadtest run`, as a process, against a service that never enriches."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -7,6 +8,9 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from click.testing import CliRunner
+
+from loadtest.__main__ import main
 
 HOST = "127.0.0.1"
 
@@ -64,3 +68,13 @@ def test_run_without_an_enriched_answer_fails_at_its_rate_with_one_line_a_kind(
     assert "POST enriched: N bytes that are not the N that came" in kinds
     assert len(failures) == len(kinds)
     assert 4 <= len(_Passing.paths) <= 80
+
+
+def test_help_has_our_arguments_before_locusts(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[list[str]] = []
+    monkeypatch.setattr(os, "execv", lambda _, argv: taken.append(argv))
+
+    said = CliRunner().invoke(main, ["run", "--help"]).output
+
+    assert all(name in said for name in ("--ids", "--segments-per-id", "--rate", "--seed"))
+    assert taken[0][-1] == "--help"

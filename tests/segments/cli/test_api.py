@@ -49,6 +49,7 @@ def test_password_without_a_terminal_is_asked_for_on_standard_input(
 
     assert refused.exit_code == 2
     assert "give it with --password-stdin, as a line of standard input" in refused.stderr
+    assert "Warning" not in refused.stderr
 
 
 def test_user_that_cannot_be_is_refused_in_one_line(run: Command, ok: Command) -> None:

@@ -59,6 +59,21 @@ async def last_counts(
     return {row.audience_id: _count(*row) for row in rows}
 
 
+async def members_since(
+    conn: AsyncConnection, audience_ids: Collection[int], first_day: int
+) -> dict[int, list[tuple[int, int]]]:
+    """Return day and members of some dozen audiences' counts since a day, the oldest first."""
+    rows = await conn.execute(
+        select(_counts.c.audience_id, _counts.c.day, _counts.c.members)
+        .where(_counts.c.audience_id.in_(audience_ids), _counts.c.day >= first_day)
+        .order_by(_counts.c.audience_id, _counts.c.day)
+    )
+    found: dict[int, list[tuple[int, int]]] = {}
+    for audience_id, day, members in rows:
+        found.setdefault(audience_id, []).append((day, members))
+    return found
+
+
 async def is_census_due(conn: AsyncConnection, today: int) -> bool:
     """Tell whether nothing was counted today, or an audience with a done delivery never was."""
     is_counted_today = select(_counts.c.day).where(_counts.c.day == today).limit(1)

@@ -80,7 +80,7 @@ class AudienceFilter(NamedTuple):
 
     account: Account | None = None  # as an owner or its partner; `None`: all
     states: Collection[AudienceState] = ()  # none: all
-    text: str = ""  # a part of the name or segment id, in any case, or the number
+    text: str = ""  # a part of the name or segment id, in any case; the number; the owner's id
     updated_after_s: float | None = None
     condition: Condition | None = None
 
@@ -115,6 +115,17 @@ async def numbered_page(
         await conn.execute(select(func.count(_audiences.c.id)).where(*conditions))
     ).scalar_one()
     return await _rows(conn, conditions, size, (number - 1) * size), total
+
+
+async def count_by_state(conn: AsyncConnection, account: Account) -> dict[AudienceState, int]:
+    """Return the numbers of an account's audiences."""
+    conditions = await _conditions(conn, AudienceFilter(account))
+    rows = await conn.execute(
+        select(_audiences.c.state, func.count(_audiences.c.id))
+        .where(*conditions)
+        .group_by(_audiences.c.state)
+    )
+    return {AudienceState(state): count for state, count in rows}
 
 
 async def listed_audience(
@@ -178,6 +189,11 @@ async def _conditions(conn: AsyncConnection, wanted: AudienceFilter) -> list[Col
         ]
         if text.isascii() and text.isdecimal() and int(text) <= _MAX_NUMBER:
             is_like.append(_audiences.c.id == int(text))
+        is_like.append(
+            _audiences.c.id.in_(
+                select(_external_ids.c.audience_id).where(_external_ids.c.external_id == text)
+            )
+        )
         conditions.append(or_(*is_like))
     if wanted.condition is not None:
         conditions.append(_holds(wanted.condition))

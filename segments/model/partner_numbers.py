@@ -7,7 +7,8 @@ person: a file of one line by its `refused`, an audience of known persons by its
     of a file        lines, bad lines, duplicates, persons: the file alone decides them; never how
                      many were added, renewed, unchanged or refused
     of an audience   members, by the census: one count a day, in hundreds; under 1,000 none
-                     the change from day to day: between two such counts
+                     the change from day to day: between two such counts; of some weeks what
+                     the days gained and lost, but for changes that rounding alone could make
                      the share opted out, from 100,000 members on
                      memberships by their last day, in thousands
 
@@ -20,6 +21,7 @@ API and pages take partners' numbers from here alone.
 """
 
 import hmac
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from segments.model.audience_count import AudienceCount
@@ -65,8 +67,8 @@ def of_audience(count: AudienceCount, secret: bytes) -> AudienceNumbers:
     def told(what: str, exact: int, step: int) -> int:
         return rounded(exact, step, offset(secret, count.audience_id, count.day, what, step))
 
-    members = told("members", count.members, STEP)
-    if members < MIN_MEMBERS:
+    members = members_of(count.audience_id, count.day, count.members, secret)
+    if members is None:
         return AudienceNumbers(count.day, count.counted_at_s, None, None, {})
     share = None
     if members >= MIN_MEMBERS_FOR_SHARE:
@@ -75,6 +77,34 @@ def of_audience(count: AudienceCount, secret: bytes) -> AudienceNumbers:
     ends = {day: told(f"ends {day}", exact, ENDS_STEP) for day, exact in count.ends.items()}
     told_ends = {day: some for day, some in sorted(ends.items()) if some}
     return AudienceNumbers(count.day, count.counted_at_s, members, share, told_ends)
+
+
+def members_of(audience_id: int, day: int, exact: int, secret: bytes) -> int | None:
+    """Return a partner's number of an audience's members on a day; `None`: too few to tell."""
+    members = rounded(exact, STEP, offset(secret, audience_id, day, "members", STEP))
+    return None if members < MIN_MEMBERS else members
+
+
+def gains_and_losses(members: Iterable[int]) -> tuple[int, int]:
+    """
+    Return the members that an audience won, and those that it lost, by partners' numbers of days.
+
+    Numbers of the same members differ by up to `STEP`, so a change counts from beyond that on, and
+    an audience at rest shows none. What came and went within a day is in neither.
+
+    Args:
+        members: The oldest first.
+    """
+    gained = lost = 0
+    before: int | None = None
+    for each in members:
+        change = 0 if before is None else each - before
+        if before is not None and abs(change) <= STEP:
+            continue
+        before = each
+        gained += max(0, change)
+        lost += max(0, -change)
+    return gained, lost
 
 
 def rounded(exact: int, step: int, offset: int) -> int:

@@ -1,22 +1,49 @@
-"""The list of a partner's audiences."""
+"""
+The list of a partner's audiences, and above it the one thing to do first about those of its page.
 
+    ends     half of the members or more leave within a week, unless they are delivered again
+    failed   the last file
+    held     the last file
+"""
+
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from aiohttp import web
+from markupsafe import Markup
 
+from segments.console import charts
 from segments.console.application import Page
-from segments.console.pages.audiences import InBids, in_bids, secret_of
+from segments.console.pages.audiences import (
+    WEEK_DAYS,
+    InBids,
+    ends_soon,
+    in_bids,
+    secret_of,
+)
 from segments.console.visit import Visit
 from segments.ledger import accounts, audience_counts, recipients
-from segments.ledger.audience_list import AudienceFilter, ListedAudience, audience_page
+from segments.ledger.audience_list import (
+    AudienceFilter,
+    ListedAudience,
+    audience_page,
+    count_by_state,
+)
 from segments.ledger.database.engine import reading
 from segments.ledger.job_list import last_jobs
 from segments.ledger.pages import DEFAULT_LIMIT
 from segments.model.account import AccountKind
 from segments.model.audience import AudienceState
 from segments.model.audience_count import AudienceCount
-from segments.model.job import UNFINISHED, Job
-from segments.model.partner_numbers import AudienceNumbers, of_audience
+from segments.model.day import S_PER_DAY
+from segments.model.job import UNFINISHED, Job, JobState
+from segments.model.partner_numbers import (
+    AudienceNumbers,
+    gains_and_losses,
+    members_of,
+    of_audience,
+)
+from segments.model.record import began_at_s, day_of
 from segments.model.role import Role
 
 _TABS = {
@@ -27,6 +54,14 @@ _TABS = {
 }
 
 
+_DAYS = 30
+_MANY_END = 0.02
+"""The share of members from which on their end is marked."""
+
+_MOST_END = 0.5
+_STOPS = (JobState.FAILED, JobState.HELD)
+
+
 class ListRow(NamedTuple):
     """An audience of the list."""
 
@@ -34,6 +69,30 @@ class ListRow(NamedTuple):
     shown: InBids
     job: Job | None  # the last
     numbers: AudienceNumbers | None
+    ends_soon: int | None  # of the members, within a week; `None`: too few to tell
+    spark: Markup | None  # of the members, in 30 days
+    gained: int  # in 30 days
+    lost: int
+
+    @property
+    def share_that_ends(self) -> float:
+        """The share of members that leave within a week, 0 to about 1."""
+        members = self.numbers.members if self.numbers is not None else None
+        return (self.ends_soon or 0) / members if members else 0.0
+
+    @property
+    def many_end(self) -> bool:
+        """Whether so many leave soon that it is marked."""
+        return self.share_that_ends >= _MANY_END
+
+
+class Trouble(NamedTuple):
+    """What to do first."""
+
+    kind: str  # ends, failed, held
+    row: ListRow
+    last_s: float = 0.0  # the day of the last who leave within a week
+    quiet_days: int = 0  # since the last delivery
 
 
 class Listing(NamedTuple):
@@ -43,6 +102,7 @@ class Listing(NamedTuple):
     next_cursor: str | None
     granted: int  # recipients
     owners: dict[int, str]  # names of accounts
+    counts: dict[AudienceState, int]  # of all of the account
 
 
 def audience_list_pages() -> list[Page]:
@@ -61,18 +121,28 @@ async def listing(visit: Visit, cursor: str | None, limit: int = DEFAULT_LIMIT) 
         partner = await accounts.partner_of(conn, visit.account)
         granted = len(await recipients.granted(conn, partner))
         owners = {each.id: each.name for each in await accounts.accounts(conn)}
-        counts = await audience_counts.last_counts(conn, [each.audience.id for each in page.rows])
+        ids = [each.audience.id for each in page.rows]
+        counts = await audience_counts.last_counts(conn, ids)
+        today = day_of(visit.now_s)
+        courses = await audience_counts.members_since(conn, ids, today - _DAYS)
+        by_state = await count_by_state(conn, visit.account)
     secret = await secret_of(visit)
     rows = [
-        ListRow(
+        _row(
             each,
             in_bids(each.audience, granted, visit.now_s),
             last.get(each.audience.id),
             _numbers(counts.get(each.audience.id), secret),
+            [
+                told
+                for day, exact in courses.get(each.audience.id, ())
+                if (told := members_of(each.audience.id, day, exact, secret)) is not None
+            ],
+            today,
         )
         for each in page.rows
     ]
-    return Listing(rows, page.next_cursor, granted, owners)
+    return Listing(rows, page.next_cursor, granted, owners, by_state)
 
 
 async def show_all(visit: Visit) -> web.Response:
@@ -86,13 +156,50 @@ async def show_all(visit: Visit) -> web.Response:
         is_moving=any(row.job is not None and row.job.state in UNFINISHED for row in found.rows),
         rows=found.rows,
         next_cursor=found.next_cursor,
-        tabs=[(name, word) for name, (word, _) in _TABS.items()],
+        tabs=[
+            (name, word, sum(found.counts.get(state, 0) for state in states))
+            for name, (word, states) in _TABS.items()
+        ],
+        trouble=worst(found.rows, visit.now_s),
+        counted_at_s=max(
+            (row.numbers.counted_at_s for row in found.rows if row.numbers), default=None
+        ),
         tab=tab,
         text=text,
         granted=found.granted,
         owners=found.owners if visit.account.kind is AccountKind.AGENCY else {},
         is_filtered=bool(tab or text),
     )
+
+
+def worst(rows: Iterable[ListRow], now_s: float) -> Trouble | None:
+    """Return what to do first; `None`: nothing."""
+    active = [row for row in rows if row.listed.audience.state is AudienceState.ACTIVE]
+    ending = max(active, key=lambda row: row.share_that_ends, default=None)
+    if ending is not None and ending.share_that_ends >= _MOST_END and ending.numbers is not None:
+        today = day_of(now_s)
+        last = max(day for day in ending.numbers.ends if day <= today + WEEK_DAYS)
+        since_s = now_s if ending.job is None else ending.job.created_at_s
+        quiet_days = int((now_s - since_s) // S_PER_DAY)
+        return Trouble("ends", ending, began_at_s(last), quiet_days)
+    for state in _STOPS:
+        for row in active:
+            if row.job is not None and row.job.state is state:
+                return Trouble(state.value, row)
+    return None
+
+
+def _row(
+    listed: ListedAudience,
+    shown: InBids,
+    job: Job | None,
+    numbers: AudienceNumbers | None,
+    course: Sequence[int],
+    today: int,
+) -> ListRow:
+    ends = None if numbers is None else ends_soon(numbers, today)
+    spark = charts.sparkline(course, "Members by day, in the last 30 days")
+    return ListRow(listed, shown, job, numbers, ends, spark, *gains_and_losses(course))
 
 
 def _numbers(count: AudienceCount | None, secret: bytes) -> AudienceNumbers | None:

@@ -29,6 +29,8 @@ from segments.model.refusal import Refusal
 from segments.model.role import Role
 
 _LATEST = 10
+WEEK_DAYS = 7
+"""How far ahead partners are told of memberships that end."""
 
 
 class InBids(NamedTuple):
@@ -145,7 +147,6 @@ def in_bids(audience: Audience, granted: int, now_s: float) -> InBids:
 _TO_NONE = InBids("", "off", "Shown to none")
 _MAX_DIGITS = 9
 _DAYS = 30
-_WEEK_DAYS = 7
 _SECRET = "partner numbers"  # noqa: S105 - its name here
 
 
@@ -169,7 +170,7 @@ async def _page(visit: Visit) -> web.Response:
         is_moving=any(job.state in UNFINISHED for job in page.rows),
         listed=found,
         days=days,
-        ends_soon=_ends_soon(days[0], today) if days else None,
+        ends_soon=ends_soon(days[0], today) if days else None,
         members_chart=charts.members_by_day(days),
         ends_chart=charts.ends_by_day(days[0].ends, today) if days else None,
         ends=[(began_at_s(day), some) for day, some in days[0].ends.items()] if days else [],
@@ -183,6 +184,13 @@ async def _page(visit: Visit) -> web.Response:
     )
 
 
+def ends_soon(numbers: AudienceNumbers, today: int) -> int | None:
+    """Return how many memberships end within a week; `None`: too few members to tell."""
+    if numbers.members is None:
+        return None
+    return sum(some for last, some in numbers.ends.items() if today <= last <= today + WEEK_DAYS)
+
+
 async def secret_of(visit: Visit) -> bytes:
     """Return the secret that rounds a partner's numbers."""
     kept = visit.console.kept
@@ -190,13 +198,6 @@ async def secret_of(visit: Visit) -> bytes:
         async with visit.console.services.ledger.begin() as conn:
             kept[_SECRET] = await audience_counts.partner_secret(conn, now_s=visit.now_s)
     return kept[_SECRET]
-
-
-def _ends_soon(numbers: AudienceNumbers, today: int) -> int | None:
-    """Return how many memberships end within a week; `None`: too few members to tell."""
-    if numbers.members is None:
-        return None
-    return sum(some for last, some in numbers.ends.items() if today <= last <= today + _WEEK_DAYS)
 
 
 async def _new_page(visit: Visit, wrong_field: str = "", error: str = "") -> web.Response:

@@ -34,9 +34,10 @@ from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.console.bid_history import BidHistory
-from segments.ledger import jobs, users
+from segments.ledger import accounts, jobs, users
 from segments.ledger.database.engine import open_ledger
 from segments.loader.loader import Loader
+from segments.model.account import AccountKind
 from segments.model.identity import id_of_email_hash
 from segments.model.job import UNFINISHED, JobState
 from segments.model.record import Change, day_of
@@ -106,10 +107,14 @@ SHARES = (
 
 
 class Console:
-    """The console on a thread of its own: the browser's library keeps this one's event loop."""
+    """
+    The console on a thread of its own: the browser's library keeps this one's event loop.
 
-    def __init__(self, settings: Settings, store: Engine) -> None:
-        self.settings, self.store = settings, store
+    `is_new`: of a deployment with a partner and staff, and nothing else.
+    """
+
+    def __init__(self, settings: Settings, store: Engine, *, is_new: bool = False) -> None:
+        self.settings, self.store, self._is_new = settings, store, is_new
         self._loop = asyncio.new_event_loop()
         self._ready, self._stop = threading.Event(), asyncio.Event()
         self._thread = threading.Thread(target=self._run)
@@ -139,7 +144,14 @@ class Console:
             open_ledger(self.settings.ledger_dsn) as self.ledger,
         ):
             await prepare(redis, self.settings.expected_ids)
-            self.seeded = await seed(self.ledger)
+            if self._is_new:
+                async with self.ledger.begin() as conn:
+                    shop = await accounts.add_account(
+                        conn, AccountKind.ADVERTISER, "shop", "Shop", now_s=0
+                    )
+            else:
+                self.seeded = await seed(self.ledger)
+                shop = self.seeded.shop
             async with (
                 explaining_listener(self.store.url) as listeners,
                 serving_console(
@@ -147,10 +159,10 @@ class Console:
                     self.ledger,
                     redis,
                     listeners=listeners,
-                    history=an_hour_of_bids(),
+                    history=BidHistory() if self._is_new else an_hour_of_bids(),
                 ) as self.served,
             ):
-                await self.served.user("jane", self.seeded.shop)
+                await self.served.user("jane", shop)
                 async with self.ledger.begin() as conn:
                     jane = await users.user(conn, "jane")
                     await users.set_admin(conn, jane, is_admin=True)
@@ -158,7 +170,8 @@ class Console:
                 await self.served.member("noor", Role.PRIVACY)
                 await self.served.member("grace", Role.OPERATOR)
                 await self.served.member("otto", Role.OPERATOR, Role.PRIVACY)
-                await a_member(self.settings, self.ledger, redis, self.seeded)
+                if not self._is_new:
+                    await a_member(self.settings, self.ledger, redis, self.seeded)
                 self._ready.set()
                 await self._stop.wait()
 

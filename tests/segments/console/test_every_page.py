@@ -1,6 +1,13 @@
-"""Every page of the route table in a real browser: as axe-core sees it, wide and narrow."""
+"""
+Every page of the route table in a real browser, as axe-core sees it.
 
+Full: wide and narrow, light and dark. Without the store, and empty: wide light, narrow dark.
+"""
+
+import shutil
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -12,7 +19,9 @@ from segments.model.job import Job, JobState
 from segments.model.record import OptOutAction
 from segments.model.role import STAFF_ROLES, Role
 from segments.projection.opt_outs import record_opt_out
+from segments.settings import Settings
 from tests.console import paths_for
+from tests.engines import Engine
 from tests.segments.console.test_browser import (
     DESK,
     PHONE,
@@ -60,38 +69,76 @@ async def _request(console: Console) -> str:
     return receipt.transaction_ids[0]
 
 
-LOOKS: tuple[tuple[ViewportSize, Literal["light", "dark"]], ...] = (
-    (DESK, "light"),
-    (PHONE, "dark"),
-)
+Looks = Sequence[tuple[ViewportSize, Literal["light", "dark"]]]
+
+TWO_LOOKS: Looks = ((DESK, "light"), (PHONE, "dark"))
+OTHER_LOOKS: Looks = ((DESK, "dark"), (PHONE, "light"))
 
 
+@pytest.mark.parametrize("looks", [TWO_LOOKS, OTHER_LOOKS], ids=["wide light", "wide dark"])
 def test_every_page_is_as_axe_core_wants_it(
+    console: Console, chromium: Browser, ids: Mapping[str, Sequence[str]], looks: Looks
+) -> None:
+    _, scheme = looks[0]
+    look_at_all(console, chromium, ids, looks, name=f"wide-{scheme}-")
+
+
+def test_pages_without_the_store_are_as_axe_core_wants_them(
     console: Console, chromium: Browser, ids: Mapping[str, Sequence[str]]
 ) -> None:
+    console.store.stop()
+    try:
+        look_at_all(console, chromium, ids, TWO_LOOKS, name="without-store-")
+    finally:
+        console.store.start()
+
+
+def test_empty_pages_are_as_axe_core_wants_them(
+    chromium: Browser,
+    valkey: Engine,
+    migrated_file: Path,
+    tmp_path: Path,
+) -> None:
+    settings = Settings(data_dir=tmp_path, expected_ids=10_000)
+    shutil.copy2(migrated_file, tmp_path)
+    with Console(settings, valkey, is_new=True) as new:
+        look_at_all(new, chromium, defaultdict(list), TWO_LOOKS, name="empty-")
+
+
+def look_at_all(
+    console: Console,
+    chromium: Browser,
+    ids: Mapping[str, Sequence[str]],
+    looks: Looks,
+    *,
+    name: str,
+) -> None:
+    """See all pages as a partner's admin and as new staff; none may complain."""
     url = console.served.url
     complaints: list[str] = []
-    for username, roles in (("jane", {Role.PARTNER}), ("otto", set(STAFF_ROLES))):
+    staff = f"{name}staff"
+    console.do(console.served.member(staff, *STAFF_ROLES))
+    for username, roles in (("jane", {Role.PARTNER}), (staff, set(STAFF_ROLES))):
         with chromium.new_context() as context:
             page = watched(context, complaints)
             log_in(page, url, username)
-            if username == "otto":
+            if username == staff:
                 enrol(page, console.served)
             page.get_by_role("navigation").first.wait_for()
             for path in paths_for(roles, ids):
                 answer = page.goto(url + path)
                 assert answer is not None
                 assert answer.status == 200, path
-                look_twice(page, path)
+                look_each_way(page, f"{name}{path.strip('/').replace('/', '-')}", looks)
             assert complaints == []
             for path in ("/nowhere", "/ops" if username == "jane" else "/audiences"):
                 page.goto(url + path)
-                look_twice(page, f"{path}-{username}")
+                look_each_way(page, f"{name}{path.strip('/')}-of-{username}", looks)
             complaints.clear()  # Chromium names the status of those two
 
 
-def look_twice(page: Page, path: str) -> None:
-    for size, scheme in LOOKS:
+def look_each_way(page: Page, name: str, looks: Looks) -> None:
+    for size, scheme in looks:
         page.set_viewport_size(size)
         page.emulate_media(color_scheme=scheme)
-        look(page, f"{path.strip('/').replace('/', '-')}-{scheme}")
+        look(page, f"{name}-{size['width']}-{scheme}")

@@ -9,14 +9,14 @@ from msgspec.structs import replace
 from sqlalchemy import insert, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from segments.ledger import jobs, processes, recipients
+from segments.ledger import audiences, job_audiences, jobs, processes, recipients
 from segments.ledger.privacy.audit import entries
 from segments.ledger.processes import ProcessKind
 from segments.ledger.tables import audience_counts as counts_table
 from segments.ledger.tables import audiences as audiences_table
 from segments.ledger.tables import jobs as jobs_table
 from segments.model.identity import Id, IdentifierKind, id_of_email_hash
-from segments.model.job import BadLine, BadLineReason, Job, JobState, Report
+from segments.model.job import BadLine, BadLineReason, Job, JobState, Planned, Report
 from segments.model.order import Order, SegmentAction, SegmentOrder
 from segments.model.record import OptOutAction, began_at_s, day_of
 from segments.model.role import Role
@@ -62,15 +62,17 @@ async def delivery(
     return job
 
 
-async def count(ledger: AsyncEngine, seeded: Seeded, day: int, members: int) -> None:
-    """A count of the census."""
+async def count(
+    ledger: AsyncEngine, seeded: Seeded, day: int, members: int, *, ending: int | None = None
+) -> None:
+    """A count of the census; `ending` on the third day from then, a half if not said."""
     row = {
         "audience_id": seeded.shoes.id,
         "day": day,
         "counted_at_s": began_at_s(day),
         "members": members,
         "opted_out": members // 10,
-        "ends": {str(day + 3): members // 2},
+        "ends": {str(day + 3): members // 2 if ending is None else ending},
     }
     async with ledger.begin() as conn:
         await conn.execute(insert(counts_table).values(row))
@@ -191,6 +193,58 @@ async def test_members_are_told_in_hundreds_and_few_of_them_not_at_all(
         assert re.search(r'value="6[12]000"', page.text)  # end in 7 days
         assert re.search(r"Opted out 10(\.\d)? %", page.said)
         assert 'value="17"' not in page.text  # the day before
+
+
+async def test_the_list_tells_what_30_days_changed_and_what_ends_soon(
+    console: Served, seeded: Seeded, ledger: AsyncEngine
+) -> None:
+    today = day_of(console.clock())
+    for days_ago, members in ((29, 60_000), (20, 61_000), (10, 56_000), (1, 58_000)):
+        await count(ledger, seeded, today - days_ago, members, ending=40_500)
+
+    async with console.user_of(seeded.shop) as shop:
+        page = await shop.see("/audiences")
+        assert "+ 3 000 − 5 000" in page.said
+        assert re.search("4[01] 000 in 7 d", page.said)
+        assert 'class="spark"' in page.text
+        assert "Members as counted at" in page.said
+        # More than a half of the members.
+        assert re.search("Shoes loses 4[01] 000 of its 58 000 members", page.said)
+        assert "All 1 Active 1 Deactivated 0 Deleted 0" in page.said
+
+
+async def test_the_worst_trouble_of_a_list_is_on_top(
+    console: Served, seeded: Seeded, ledger: AsyncEngine
+) -> None:
+    async with console.user_of(seeded.shop) as shop:
+        assert 'class="note warn"' not in (await shop.see("/audiences")).text
+        for state, told in (
+            (JobState.HELD, "Shoes : its last file is held, and an operator has to let it go on."),
+            (JobState.FAILED, "Shoes : its last file failed."),
+        ):
+            job = await delivery(ledger, seeded, state, name=state, held_because=BRAKE)
+            async with ledger.begin() as conn:
+                planned = Planned(str(job.id), SegmentAction.ADD, seeded.shoes.id)
+                await job_audiences.note(conn, job.id, [planned])
+            assert told in (await shop.see("/audiences")).said
+        async with ledger.begin() as conn:
+            await conn.execute(update(audiences_table).values(state="deactivated"))
+        assert 'class="note warn"' not in (await shop.see("/audiences")).text
+
+
+async def test_an_audience_is_found_by_the_id_that_its_owner_gave_it(
+    console: Served, seeded: Seeded, ledger: AsyncEngine
+) -> None:
+    async with ledger.begin() as conn:
+        await audiences.add_audience(
+            conn, seeded.shop, seeded.shop, "Boots", external_id="crm-4711", now_s=1
+        )
+        await audiences.add_audience(
+            conn, seeded.sub, seeded.agency, "Caps", external_id="crm-4711", now_s=1
+        )
+    async with console.user_of(seeded.shop) as shop:
+        page = await shop.see("/audiences?q=crm-4711")
+    assert ("Boots" in page.said, "Shoes" in page.main, "Caps" in page.said) == (True, False, False)
 
 
 async def test_a_failed_file_says_what_to_do(

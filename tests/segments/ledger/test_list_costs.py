@@ -10,7 +10,12 @@ from sqlalchemy import insert, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from segments.ledger import accounts
-from segments.ledger.audience_list import AudienceFilter, audience_page, numbered_page
+from segments.ledger.audience_list import (
+    AudienceFilter,
+    audience_page,
+    count_by_state,
+    numbered_page,
+)
 from segments.ledger.database.engine import reading
 from segments.ledger.job_list import JobFilter, job_page, last_jobs
 from segments.ledger.privacy.audit_list import AuditFilter, audit_page
@@ -49,6 +54,7 @@ CASES: dict[str, Case] = {
     "audiences by text": lambda conn, account: audience_page(
         conn, AudienceFilter(account, text="nothing")
     ),
+    "audiences by state": count_by_state,
     "last page of audiences": lambda conn, account: numbered_page(
         conn, AudienceFilter(account), number=MANY_AUDIENCES // 50, size=50
     ),

@@ -11,6 +11,8 @@ from segments.model.partner_numbers import (
     MIN_MEMBERS,
     MIN_MEMBERS_FOR_SHARE,
     STEP,
+    gains_and_losses,
+    members_of,
     of_audience,
     of_file,
     offset,
@@ -167,3 +169,22 @@ def test_numbers_of_a_file_do_not_depend_on_who_has_opted_out(
 
     assert told == of_file(tallied(persons, 0))
     assert told == partner_numbers.FileNumbers(persons + 3, 1, 2, persons)
+
+
+@given(st.integers(MIN_MEMBERS + STEP, 10**7), st.integers(1, 60))
+def test_audience_at_rest_gains_and_loses_nothing(exact: int, days: int) -> None:
+    told = [members_of(7, day, exact, SECRET) for day in range(days)]
+
+    assert gains_and_losses([each for each in told if each is not None]) == (0, 0)
+
+
+@given(st.lists(st.integers(0, 10**7), min_size=1, max_size=40))
+def test_gains_less_losses_are_the_whole_change(told: list[int]) -> None:
+    gained, lost = gains_and_losses(told)
+
+    assert abs((gained - lost) - (told[-1] - told[0])) <= STEP
+
+
+def test_gains_and_losses_of_days_are_told_apart() -> None:
+    assert gains_and_losses([]) == (0, 0)
+    assert gains_and_losses([10_000, 10_100, 15_000, 12_000, 12_100]) == (5_000, 3_000)

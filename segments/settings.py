@@ -574,6 +574,7 @@ class Settings(OperatorSettings):
             public_url=self.console_public_url,
             is_tls=self.console_tls is not None,
             upload_max_bytes=self.upload_max_bytes,
+            api_url=self.api_public_url,
             flood=self.flood_limits,
         )
 

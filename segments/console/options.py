@@ -24,6 +24,7 @@ class ConsoleOptions(NamedTuple):
     public_url: str | None
     is_tls: bool
     upload_max_bytes: int = 5 << 30  # of a file that a page sends
+    api_url: str | None = None  # of the REST doors, as partners call them
     flood: FloodLimits = FloodLimits(10.0, 1000)
 
     @property

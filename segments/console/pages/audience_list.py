@@ -19,8 +19,8 @@ from segments.console.pages.audiences import (
     InBids,
     ends_soon,
     in_bids,
-    secret_of,
 )
+from segments.console.partner_secret import secret_of
 from segments.console.visit import Visit
 from segments.ledger import accounts, audience_counts, recipients
 from segments.ledger.audience_list import (

@@ -12,6 +12,7 @@ from segments.console.faults import Lost
 from segments.console.formats import day
 from segments.console.pages.acting import withdrawn
 from segments.console.pages.deliveries import row_of
+from segments.console.partner_secret import secret_of
 from segments.console.visit import Visit, see_other
 from segments.ledger import accounts, audience_counts, recipients
 from segments.ledger.audience_list import (
@@ -189,15 +190,6 @@ def ends_soon(numbers: AudienceNumbers, today: int) -> int | None:
     if numbers.members is None:
         return None
     return sum(some for last, some in numbers.ends.items() if today <= last <= today + WEEK_DAYS)
-
-
-async def secret_of(visit: Visit) -> bytes:
-    """Return the secret that rounds a partner's numbers."""
-    kept = visit.console.kept
-    if _SECRET not in kept:
-        async with visit.console.services.ledger.begin() as conn:
-            kept[_SECRET] = await audience_counts.partner_secret(conn, now_s=visit.now_s)
-    return kept[_SECRET]
 
 
 async def _new_page(visit: Visit, wrong_field: str = "", error: str = "") -> web.Response:

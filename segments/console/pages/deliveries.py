@@ -1,31 +1,37 @@
 """
-Deliveries: what became of a file, and what to do.
+Deliveries: what became of a file, and what to do; before them, files that were only announced.
 
 Partners see those of their account, operators all. A partner reads only what the file alone decides
 (`segments.model.partner_numbers`), of a held file not what the brake found: that counts members.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from aiohttp import web
+from markupsafe import Markup
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from segments.acts import jobs as acts
 from segments.console.application import Page
 from segments.console.faults import Lost
-from segments.console.formats import sentence
+from segments.console.formats import number, sentence, size
 from segments.console.pages.acting import asks_again, check_again
+from segments.console.partner_secret import secret_of
 from segments.console.visit import Visit, see_other
 from segments.doors.live_audience.status import is_described
-from segments.ledger import accounts, jobs
+from segments.ledger import accounts, audience_counts, audiences, jobs
 from segments.ledger.audience_list import AudienceFilter, ListedAudience, audience_page
 from segments.ledger.database.engine import reading
+from segments.ledger.expected_files import ExpectedFile, expected_files
 from segments.ledger.job_list import JobFilter, job_of_account, job_page
 from segments.ledger.pages import DEFAULT_LIMIT, MAX_LIMIT
 from segments.model.account import Account
+from segments.model.audience_count import AudienceCount
 from segments.model.job import Job, JobState
-from segments.model.partner_numbers import FileNumbers, of_file
+from segments.model.order import SegmentAction, SegmentOrder
+from segments.model.partner_numbers import FileNumbers, members_of, of_file
+from segments.model.record import NO_EXPIRY, began_at_s
 from segments.model.role import Role
 from segments.model.stop_reason import UNTOLD
 
@@ -37,12 +43,12 @@ _TABS = {
     "failed": ("Failed", (JobState.FAILED,)),
     "done": ("Done", (JobState.DONE,)),
 }
-_DOOR_TO_WORD = {
-    "audience api": "upload",
-    "live audience": "SFTP",
+DOOR_TO_WORD = {
+    "audience api": "API",
     "command line": "operator",
-    "external audience": "storage",
-    "crm audience": "CRM API",
+    "console": "upload",
+    "external audiences": "storage",
+    "sftp": "SFTP",
 }
 
 
@@ -51,7 +57,7 @@ class Step(NamedTuple):
 
     name: str
     at_s: float | None
-    said: str = ""
+    said: str | Markup = ""
     kind: str = ""  # now, stop, later
 
 
@@ -65,6 +71,18 @@ class Row(NamedTuple):
     targets: list[str]  # names of audiences, or segment ids
     told: str  # what to do, or how far it is
     partner: str
+
+
+class Target(NamedTuple):
+    """An audience or a segment that a delivery changes."""
+
+    segment_id: str
+    audience_id: int | None
+    name: str
+    does: str  # adds, removes
+    until_s: float | None  # the last day of its new members; `None`: for good, or not known yet
+    members: int | None  # as last counted: to a partner in hundreds, `None` under 1,000
+    is_counted: bool
 
 
 class Listing(NamedTuple):
@@ -94,11 +112,11 @@ async def listing(visit: Visit, cursor: str | None, limit: int = DEFAULT_LIMIT) 
     wanted = JobFilter(account, states, visit.chosen("audience"), text=query.get("q", "").strip())
     async with reading(visit.console.services.ledger) as conn:
         page = await job_page(conn, wanted, limit=limit, cursor=cursor)
-        audiences = await audience_page(conn, AudienceFilter(account), limit=MAX_LIMIT)
+        choice = await audience_page(conn, AudienceFilter(account), limit=MAX_LIMIT)
         partners = {each.id: each for each in await accounts.accounts(conn)}
-    names = {each.audience.id: each.audience.name for each in audiences.rows}
+    names = {each.audience.id: each.audience.name for each in choice.rows}
     rows = [row_of(job, names, partners, is_partners=account is not None) for job in page.rows]
-    return Listing(rows, page.next_cursor, audiences.rows)
+    return Listing(rows, page.next_cursor, choice.rows)
 
 
 async def show_all(visit: Visit) -> web.Response:
@@ -119,6 +137,7 @@ async def show_all(visit: Visit) -> web.Response:
         audience=audience,
         audiences=found.audiences,
         is_filtered=bool(tab or text or audience),
+        expected=await _expected(visit) if _shows_expected(visit) else (),
     )
 
 
@@ -128,9 +147,12 @@ async def show(visit: Visit) -> web.Response:
     async with reading(visit.console.services.ledger) as conn:
         job = await job_of(visit, conn)
         partners = {each.id: each for each in await accounts.accounts(conn)}
-        audiences = await audience_page(conn, AudienceFilter(account), limit=MAX_LIMIT)
+        ids = [each.audience_id for each in job.order.segments if each.audience_id is not None]
+        named = await audiences.audiences_of_ids(conn, ids[:MAX_LIMIT])
+        counts = await audience_counts.last_counts(conn, [each.id for each in named])
         before = await jobs.unfinished_before(conn, job) if job.state is JobState.QUEUED else ()
-    names = {each.audience.id: each.audience.name for each in audiences.rows}
+    secret = None if account is None else await secret_of(visit)
+    names = {each.id: each.name for each in named}
     return visit.live_page(
         "delivery.html",
         visit.request.path,
@@ -141,7 +163,7 @@ async def show(visit: Visit) -> web.Response:
         steps=steps_of(job),
         bad=bad_lines_of(job),
         is_described=is_described(job),
-        names=names,
+        targets=[_target(job, each, names, counts, secret) for each in job.order.segments],
         behind=len(before),
         is_behind_held=any(each.state is JobState.HELD for each in before),
         is_operators=account is None,
@@ -175,7 +197,7 @@ def row_of(
     return Row(
         job,
         of_file(job.report),
-        _DOOR_TO_WORD.get(job.door, job.door),
+        DOOR_TO_WORD.get(job.door, job.door),
         " and ".join({"add": "adds", "remove": "removes"}[action] for action in actions),
         [
             names.get(segment.audience_id or 0) or segment.name or segment.segment_id
@@ -190,16 +212,23 @@ def steps_of(job: Job) -> list[Step]:
     """Return the stages of a delivery, the last one "in bids"."""
     report = job.report
     is_over = job.state in {JobState.DONE, JobState.FAILED}
-    steps = [Step("Received", job.created_at_s)]
+    size_bytes = report.size_bytes or job.delivered_bytes
+    steps = [Step("Received", job.created_at_s, size(size_bytes) if size_bytes else "")]
+    read = Markup("{} lines, {} of them bad").format(number(report.rows), number(report.bad))
+    written = Markup("{} rows/s").format(number(round(report.rows_per_s)))
     known = (
-        ("Read", report.read_at_s),
-        ("Checked", report.checked_at_s),
-        ("Written", report.written_at_s),
-        ("In bids", job.finished_at_s if job.state is JobState.DONE else None),
+        ("Read", report.read_at_s, read),
+        ("Checked", report.checked_at_s, _checked(job)),
+        ("Written", report.written_at_s, written if report.rows_per_s else ""),
+        (
+            "In bids",
+            job.finished_at_s if job.state is JobState.DONE else None,
+            "from this second on",
+        ),
     )
-    for name, at_s in known:
+    for name, at_s, said in known:
         if at_s is not None:
-            steps.append(Step(name, at_s))
+            steps.append(Step(name, at_s, said))
         elif not is_over:
             is_next = not steps[-1].kind
             waits = job.state in {JobState.QUEUED, JobState.HELD}
@@ -219,6 +248,61 @@ def _told(job: Job, *, is_partners: bool) -> str:
         is_told = detail and not (is_partners and job.stop in UNTOLD)
         return f"{detail}. {job.stop.advice}" if is_told else job.stop.advice
     return ""
+
+
+def _checked(job: Job) -> str:
+    """Say what let a job go on to write."""
+    if job.checkpoint.is_released:
+        return "an operator let it go on"
+    if all(segment.action is SegmentAction.ADD for segment in job.order.segments):
+        return "removes nobody: nothing to hold"
+    return "removes no more than may go unseen"
+
+
+def _shows_expected(visit: Visit) -> bool:
+    """Tell whether a list shows files without a delivery: on its first page, without a filter."""
+    query = visit.request.query
+    return query.get("state", "") in {"", "moving"} and not any(
+        query.get(name) for name in ("q", "audience", "cursor")
+    )
+
+
+async def _expected(visit: Visit) -> list[ExpectedFile]:
+    async with reading(visit.console.services.ledger) as conn:
+        return await expected_files(conn, account_of(visit), now_s=visit.now_s)
+
+
+def _target(
+    job: Job,
+    segment: SegmentOrder,
+    names: Mapping[int, str],
+    counts: Mapping[int, AudienceCount],
+    secret: bytes | None,
+) -> Target:
+    """Return what a delivery does to a segment; with `secret`, in a partner's numbers."""
+    planned = next(
+        (
+            each
+            for each in job.report.segments
+            if (each.segment_id, each.action) == (segment.segment_id, segment.action)
+        ),
+        None,
+    )
+    is_add = segment.action is SegmentAction.ADD
+    holds = is_add and planned is not None and planned.expiry_day != NO_EXPIRY
+    count = counts.get(segment.audience_id or 0)
+    members = None if count is None else count.members
+    if count is not None and secret is not None:
+        members = members_of(count.audience_id, count.day, count.members, secret)
+    return Target(
+        segment.segment_id,
+        segment.audience_id,
+        names.get(segment.audience_id or 0) or segment.name or segment.segment_id,
+        "adds" if is_add else "removes",
+        began_at_s(planned.expiry_day) if holds and planned is not None else None,
+        members,
+        count is not None,
+    )
 
 
 def bad_lines_of(job: Job) -> list[tuple[str, str, int, list[int]]]:

@@ -20,7 +20,7 @@ from segments.console.visit import Visit, number_of, see_other
 from segments.doors.audience_api.upload_body import SILENT_FOR_S, TAKES_AT_MOST_S
 from segments.doors.rest.problem import Problem
 from segments.files.blobs import delivery_name
-from segments.ledger import quotas
+from segments.ledger import accounts, quotas
 from segments.ledger.audience_list import AudienceFilter, audience_page, listed_audience
 from segments.ledger.database.engine import reading
 from segments.ledger.pages import MAX_LIMIT
@@ -48,6 +48,7 @@ def upload_pages() -> list[Page]:
 async def show(visit: Visit) -> web.Response:
     """Show the form."""
     async with reading(visit.console.services.ledger) as conn:
+        partner = await accounts.partner_of(conn, visit.account)
         wanted = AudienceFilter(visit.account, _LISTED)
         page = await audience_page(conn, wanted, limit=MAX_LIMIT)
         chosen = visit.chosen("audience")
@@ -56,9 +57,15 @@ async def show(visit: Visit) -> web.Response:
             found = await listed_audience(conn, visit.account, chosen)
             if found is not None and found not in listed:
                 listed.insert(0, found)
+        at = [each for each in listed if each.audience.id == chosen] or listed[:1]
+        owner = await accounts.account(conn, at[0].audience.owner_id) if at else None
     return visit.page(
         "upload.html",
         audiences=listed,
+        script_audience=at[0].audience if at else None,
+        api_url=visit.console.options.api_url,
+        partner=partner,
+        owner=owner,
         is_cut=page.next_cursor is not None,
         chosen=chosen,
         max_bytes=visit.console.options.upload_max_bytes,

@@ -1,6 +1,9 @@
 // What pages do besides htmx: nothing here is needed to read or to act.
 "use strict";
 
+// A browser keeps the clipboard from pages that came in clear.
+if (navigator.clipboard) document.documentElement.classList.add("can-copy");
+
 // Who does not look asks for nothing: a filter of the trigger would need eval.
 document.addEventListener("htmx:before:request", (event) => {
   if (document.hidden && event.target.closest("[data-live]")) event.preventDefault();
@@ -24,7 +27,10 @@ document.addEventListener("click", (event) => {
     cancel.closest("dialog").close();
   }
   const copy = event.target.closest("button[data-copy]");
-  if (copy) navigator.clipboard.writeText(copy.dataset.copy);
+  if (copy) navigator.clipboard.writeText(copy.dataset.copy).then(() => {
+    copy.classList.add("copied");
+    copy.setAttribute("aria-label", "Copied");
+  });
 });
 
 // "/" goes to the search field; no other key does anything of ours.

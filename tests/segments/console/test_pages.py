@@ -9,7 +9,15 @@ from msgspec.structs import replace
 from sqlalchemy import insert, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from segments.ledger import audiences, job_audiences, jobs, processes, recipients
+from segments.acts import uploads as acts_uploads
+from segments.cli import ingest as cli
+from segments.console.formats import day as day_in_words
+from segments.console.pages.deliveries import DOOR_TO_WORD
+from segments.doors.external_audience import runs
+from segments.doors.live_audience import rules
+from segments.ingest import uploaded_file
+from segments.ledger import audiences, job_audiences, jobs, processes, recipients, uploads
+from segments.ledger.live_audience import deliveries
 from segments.ledger.privacy.audit import entries
 from segments.ledger.processes import ProcessKind
 from segments.ledger.tables import audience_counts as counts_table
@@ -22,7 +30,7 @@ from segments.model.record import OptOutAction, began_at_s, day_of
 from segments.model.role import Role
 from segments.projection.opt_outs import record_opt_out
 from tests.console import Served
-from tests.ledger_seed import Seeded
+from tests.ledger_seed import NOW_S, Seeded
 
 HOSTILE = "<b onclick=alert(1)>&amp;\u202eevil</b>" + "x" * 200
 BRAKE = "It would remove 971 of 1000 members"
@@ -34,11 +42,12 @@ async def delivery(
     state: JobState,
     *,
     name: str = "file.txt",
+    action: SegmentAction = SegmentAction.REMOVE,
     **report: Any,
 ) -> Job:
     """A delivery of the shop in some state."""
     shoes = seeded.shoes
-    segment = SegmentOrder(shoes.segment_id, shoes.name, SegmentAction.REMOVE, shoes.id)
+    segment = SegmentOrder(shoes.segment_id, shoes.name, action, shoes.id)
     order = Order((segment,), hash_type="sha2")
     async with ledger.begin() as conn:
         job = await jobs.submit(
@@ -50,7 +59,7 @@ async def delivery(
             blob="",
             sha256=name,
             file_name=name,
-            now_s=1_767_225_600.0,
+            now_s=NOW_S,
         )
         job = replace(job, state=state, report=Report(**report))
         await jobs.rewrite(conn, job)
@@ -245,6 +254,83 @@ async def test_an_audience_is_found_by_the_id_that_its_owner_gave_it(
     async with console.user_of(seeded.shop) as shop:
         page = await shop.see("/audiences?q=crm-4711")
     assert ("Boots" in page.said, "Shoes" in page.main, "Caps" in page.said) == (True, False, False)
+
+
+async def test_a_delivery_says_how_each_step_went_and_what_it_left(
+    console: Served, seeded: Seeded, ledger: AsyncEngine
+) -> None:
+    day = day_of(console.clock())
+    await count(ledger, seeded, day, 123_456)
+    planned = Planned("123", SegmentAction.ADD, seeded.shoes.id, day + 30)
+    job = await delivery(
+        ledger,
+        seeded,
+        JobState.DONE,
+        action=SegmentAction.ADD,
+        size_bytes=27_900_000,
+        rows=874_110,
+        bad=412,
+        rows_per_s=31_000.4,
+        read_at_s=NOW_S + 3,
+        checked_at_s=NOW_S + 3,
+        written_at_s=NOW_S + 31,
+        segments=(planned,),
+    )
+    async with console.user_of(seeded.shop) as shop, console.staff_of(Role.OPERATOR) as ada:
+        page = await shop.see(f"/deliveries/{job.transaction_id}")
+        exact = await ada.see(f"/ops/deliveries/{job.transaction_id}")
+    for said in (
+        "27.9 MB",
+        "874 110 lines, 412 of them bad",
+        "removes nobody: nothing to hold",
+        "31 000 rows/s",
+        f"Shoes 123 adds {day_in_words(began_at_s(day + 30)).striptags()} 123 ",
+    ):
+        assert said in page.said, said
+    assert 'value="123456"' in exact.text
+    assert 'value="123456"' not in page.text
+
+
+async def test_a_file_that_was_only_announced_waits_in_the_list(
+    console: Served, seeded: Seeded, ledger: AsyncEngine
+) -> None:
+    now_s = console.clock()
+    async with ledger.begin() as conn:
+        await deliveries.receive(
+            conn, seeded.shop, "described.txt", {}, transaction_id="7" * 16, now_s=now_s
+        )
+        for owner, audience, name, until_s in (
+            (seeded.shop, seeded.shoes, "presigned.txt", now_s + 60),
+            (seeded.shop, seeded.shoes, "expired.txt", now_s - 60),
+            (seeded.sub, seeded.hats, "of-sub.txt", now_s + 60),
+        ):
+            await uploads.add_upload(
+                conn,
+                owner,
+                audience,
+                file_name=name,
+                action=SegmentAction.ADD,
+                hash_type="sha2",
+                now_s=now_s,
+                expires_at_s=until_s,
+            )
+    async with (
+        console.user_of(seeded.shop) as shop,
+        console.user_of(seeded.agency) as agency,
+        console.staff_of(Role.OPERATOR) as ada,
+    ):
+        own = (await shop.see("/deliveries")).said
+        assert "Waits for its file described.txt Its description has arrived" in own
+        assert "Waits for its file presigned.txt A URL takes this file until" in own
+        assert ("expired.txt" in own, "of-sub.txt" in own) == (False, False)
+        assert "described.txt" not in (await shop.see("/deliveries?state=done")).said
+        assert "of-sub.txt" in (await agency.see("/deliveries")).said
+        assert "described.txt" in (await ada.see("/ops/deliveries")).said
+
+
+def test_every_door_has_a_word() -> None:
+    doors = {acts_uploads.DOOR, cli.DOOR, rules.DOOR, runs.DOOR, uploaded_file.DOOR}
+    assert set(DOOR_TO_WORD) == doors
 
 
 async def test_a_failed_file_says_what_to_do(
@@ -450,7 +536,7 @@ async def test_a_held_job_says_how_many_files_wait_behind_it(
     async with console.staff_of(Role.OPERATOR) as ada, console.user_of(seeded.shop) as shop:
         shown = (await ada.see("/ops")).said
         assert "1 later file of shop waits behind it" in shown
-        assert "first.txt of shop, removes Shoes , by upload" in shown
+        assert "first.txt of shop, removes Shoes , by API" in shown
         after = await delivery(ledger, seeded, JobState.QUEUED, name="after.txt")
         said = (await ada.see("/ops")).said
         waits = (await shop.see(f"/deliveries/{after.transaction_id}")).said
@@ -464,7 +550,7 @@ async def test_a_held_job_says_how_many_files_wait_behind_it(
 async def test_the_queue_says_how_far_each_file_is(
     console: Served, seeded: Seeded, ledger: AsyncEngine
 ) -> None:
-    running = {"rows": 100, "valid": 100, "written": 61, "rows_per_s": 1.0}
+    running: dict[str, Any] = {"rows": 100, "valid": 100, "written": 61, "rows_per_s": 1.0}
     await delivery(ledger, seeded, JobState.RUNNING, name="now.txt", **running)
     await delivery(ledger, seeded, JobState.QUEUED, name="next.txt")
     async with console.staff_of(Role.OPERATOR) as ada:

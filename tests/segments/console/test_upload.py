@@ -1,14 +1,18 @@
 """A file from a page: kept whole or not at all, for one's own audience alone."""
 
 import asyncio
+import html
 import json
+import re
 from collections.abc import AsyncIterator
 
 import pytest
 from aiohttp import FormData
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from segments.doors.audience_api.schemas import UploadForm
 from segments.doors.audience_api.upload_body import TAKES_AT_MOST_S
+from segments.doors.live_audience.metadata import read_metadata
 from segments.ledger import jobs
 from segments.ledger.privacy.audit import entries
 from segments.loader.loader import Loader
@@ -47,6 +51,33 @@ async def put(
 async def kept(ledger: AsyncEngine) -> list[Job]:
     async with ledger.connect() as conn:
         return list(await jobs.jobs(conn, 9))
+
+
+async def test_the_scripts_beside_the_form_are_what_the_doors_take(
+    console: Served, seeded: Seeded
+) -> None:
+    async with console.user_of(seeded.agency) as agency, console.user_of(seeded.sub) as sub:
+        pages = [await browser.see("/upload") for browser in (agency, sub)]
+    for page, query in zip(pages, ("?advertiser=sub", ""), strict=True):
+        _, by_api, by_sftp = re.findall(
+            r"<pre[^>]*>(.*?)</pre>", html.unescape(page.text), re.DOTALL
+        )
+        assert f'"$API/audience/upload/123{query}" ' in by_api
+        (form,) = re.findall(r"""-d '(\{"filename".*?\})'""", by_api, re.DOTALL)
+        UploadForm.model_validate_json(form)
+        described = by_sftp.partition("<<END")[2].partition("\nEND\n")[0]
+        filled = re.sub(r"\$\(.*?\)", lambda each: _ANSWERS[each[0]], described)
+        metadata = read_metadata(filled.encode())
+        assert (metadata.partner_id, metadata.sub_id) == ("agency", "sub")
+        assert [(each.id, each.name) for each in metadata.segments] == [("123", "Hats")]
+        assert "agency@HOST" in by_sftp
+
+
+_ANSWERS = {
+    "$(md5sum < add.txt | cut -d' ' -f1)": "0" * 32,
+    "$(date -u +%F)": "2026-12-01",
+    "$(wc -l < add.txt)": "1",
+}
 
 
 async def test_a_file_of_a_page_changes_the_audience(

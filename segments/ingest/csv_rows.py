@@ -28,8 +28,12 @@ class Row(NamedTuple):
     @property
     def is_blank(self) -> bool:
         """Whether the line has only blanks."""
-        cells = self.cells
-        return cells is not None and (not cells or (len(cells) == 1 and not cells[0].strip()))
+        return self.cells is not None and is_blank(self.cells)
+
+
+def is_blank(cells: Sequence[str]) -> bool:
+    """Tell whether the line of these cells has only blanks."""
+    return not cells or (len(cells) == 1 and not cells[0].strip())
 
 
 class CsvRows:
@@ -79,6 +83,24 @@ class CsvRows:
             else:
                 yield Row(first, cells)
             first += row.lines_taken
+
+    def cells(self, lines: Sequence[str]) -> Sequence[list[str] | None]:
+        """
+        Take the next lines as `feed`; return the rows' cells alone, at a third of the time.
+
+        Raises:
+            As `feed`.
+        """
+        if not self._begun:
+            try:
+                # With a last row of its own if no quote is open before it.
+                rows = list(csv.reader([*lines, "\n"], delimiter=self._delimiter))
+            except csv.Error:
+                rows = []
+            if len(rows) == len(lines) + 1:
+                self._next_line += len(lines)
+                return rows[:-1]
+        return [row.cells for row in self.feed(lines)]
 
     def skip_line(self) -> None:
         """Count a line that is too long to feed."""

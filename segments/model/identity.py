@@ -111,6 +111,16 @@ def id_of_email_hash(digest: str) -> Id:
     return _of_somebody(raw)
 
 
+def id_of_address(address: str) -> Id:
+    """
+    Return the id of an e-mail address: that of its SHA-256.
+
+    Raises:
+        UnusableId: As `address_bytes`.
+    """
+    return _of_somebody(sha256(address_bytes(address)).digest())
+
+
 def tail_of_email_hash(digest: str) -> bytes:
     """
     Return the bytes of an accepted e-mail hash after its id: 0, 4 or 16 bytes.

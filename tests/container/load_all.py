@@ -48,7 +48,10 @@ def _main(folder: Path, *tables: str) -> None:
         with open(table, "rb", buffering=0) as raw:  # noqa: PTH123 - as the loader opens it
             rows += [
                 [str(value) for value in row]
-                for row in parquet_rows(raw, Path(table).stat().st_size, lambda it: range(len(it)))
+                for piece in parquet_rows(
+                    raw, Path(table).stat().st_size, lambda it: range(len(it))
+                )
+                for row in zip(*piece, strict=True)
             ]
     sys.stdout.write(json.dumps({"modules": len(names), "lacking": sorted(lacking), "rows": rows}))
 

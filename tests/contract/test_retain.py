@@ -143,7 +143,7 @@ async def test_ids_that_begin_alike_are_refused_and_not_kept_in_memory(
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=40))
 def test_last_word_of_each_id_holds(said: list[tuple[int, bool]]) -> None:
-    raw = b"".join(delta_of([IDS[n]], leaves=leaves) for n, leaves in said)
+    raw = delta_of([[IDS[n] for n, _ in said]], [leaves for _, leaves in said])
     ids = np.frombuffer(raw, np.uint8).reshape(-1, 16)
 
     coming, leaving = coming_and_leaving(ids, 8)

@@ -9,6 +9,7 @@ import io
 import json
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import compress
 from typing import Any
 
 from segments.ingest.external_audience.person import PersonReader
@@ -36,15 +37,16 @@ class _Read:
         self.stopped: tuple[str, str] | None = None
         reader: PersonReader | None = None
         try:
-            for values in self.table.rows():
+            for piece in self.table.pieces():
                 if reader is None:
                     columns = self.table.columns
                     identities = [each for each in _IDENTITIES if each.column in columns]
                     reader = PersonReader(identities, columns[len(identities) :])
-                self.rows += 1
-                person = reader.read(values)
-                self.persons += person is not None
-                self.leavers += person is not None and person.leaves
+                persons = reader.read(piece)
+                self.rows += len(persons.leaves)
+                self.persons += persons.with_id
+                has_id = map(any, zip(*persons.ids, strict=True))
+                self.leavers += sum(compress(persons.leaves, has_id))
         except Stopped as stopped:
             self.stopped = quotes_nothing(stopped)
 

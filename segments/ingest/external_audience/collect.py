@@ -24,9 +24,8 @@ from segments.ingest.external_audience.table import Table
 from segments.ingest.in_thread import Abandoned
 from segments.ledger.external_audience import run_source
 from segments.model.customer_columns import CONTROLS, Columns
+from segments.model.identity import ID_BYTES
 from segments.model.stop_reason import Stopped, StopReason
-
-_ROWS_A_CHUNK = 32_768
 
 
 class Collected(msgspec.Struct, frozen=True):
@@ -103,25 +102,19 @@ class Collecting:
 
     def _read(self, table: Table, columns: Columns) -> Iterator[bytes]:
         reader: PersonReader | None = None
-        pieces: list[bytes] = []
         rows = bad = ids = 0
-        for values in table.rows():
+        for piece in table.pieces():
+            if self.is_abandoned:
+                raise Abandoned
             if reader is None:
                 controls = table.columns[len(columns.identities) :]
                 reader = PersonReader(columns.identities, controls)
-            rows += 1
-            person = reader.read(values)
-            if person is None:
-                bad += 1
-            else:
-                ids += len(person.ids)
-                pieces.append(delta_of(person.ids, leaves=person.leaves))
-            if rows % _ROWS_A_CHUNK == 0:
-                if self.is_abandoned:
-                    raise Abandoned
-                yield b"".join(pieces)
-                pieces = []
-        yield b"".join(pieces)
+            persons = reader.read(piece)
+            marked = delta_of(persons.ids, persons.leaves)
+            rows += len(persons.leaves)
+            bad += len(persons.leaves) - persons.with_id
+            ids += len(marked) // ID_BYTES
+            yield marked
         found = self._found
         self._found = Collected(
             found.files + 1,

@@ -11,7 +11,8 @@ the spool of all files.
 An id's last mark in a run counts, as if each row were a run of its own.
 """
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,13 +30,19 @@ if TYPE_CHECKING:
     from segments.model.job import BadLine, BadLineReason
 
 HEADER = b"rtb-segments ids"
-_COMES, _LEAVES = b"\x00", b"\x01"
+_LEAVES = 1
 
 
-def delta_of(ids: Iterable[Id], *, leaves: bool) -> bytes:
-    """Encode ids with a mark."""
-    mark = _LEAVES if leaves else _COMES
-    return b"".join(id_[:-1] + mark for id_ in ids)
+def delta_of(ids: Sequence[Sequence[Id | None]], leaves: Sequence[bool]) -> bytes:
+    """Encode rows' ids, given by column, each with its row's mark; `None` is left out."""
+    of_rows = list(chain.from_iterable(zip(*ids, strict=True)))
+    present = [id_ for id_ in of_rows if id_ is not None]
+    marked = _ids(b"".join(present)).copy()
+    marks = np.repeat(np.array(leaves, np.uint8), len(ids))
+    if len(present) < len(of_rows):
+        marks = marks[[id_ is not None for id_ in of_rows]]
+    marked[:, -1] = marks
+    return marked.tobytes()
 
 
 class DeltaParser:
@@ -106,7 +113,7 @@ def coming_and_leaving(ids: Ids, bucket_bits: int) -> tuple[Ids, Ids]:
     backwards = ids[::-1]
     _, first = np.unique(names_of(backwards, bucket_bits), return_index=True)
     last = backwards[first]
-    leaves = last[:, -1] == _LEAVES[0]
+    leaves = last[:, -1] == _LEAVES
     return last[~leaves], last[leaves]
 
 

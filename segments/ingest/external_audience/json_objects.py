@@ -44,9 +44,9 @@ def value_of(line: str) -> Any:
     return _decoder.decode(line)
 
 
-def elements(blocks: Iterator[bytes], max_bytes: int) -> Iterator[Any]:
+def elements(blocks: Iterator[bytes], max_bytes: int) -> Iterator[list[Any]]:
     """
-    Yield the elements of JSON arrays, one at a time in memory, of `max_bytes` at most.
+    Yield the elements of JSON arrays, of `max_bytes` at most: those that each block completes.
 
     Exports write a single array, or one for each line or each member of a `.gz`; an object between
     two arrays is an element, too. `blocks` begin with the first bracket.
@@ -57,6 +57,7 @@ def elements(blocks: Iterator[bytes], max_bytes: int) -> Iterator[Any]:
     text, at = "", 0
     utf8 = codecs.getincrementaldecoder("utf-8")("surrogateescape")
     is_in_array = False
+    found: list[Any] = []
     while True:
         at = _behind_blanks(text, at)
         if at < len(text):
@@ -72,9 +73,11 @@ def elements(blocks: Iterator[bytes], max_bytes: int) -> Iterator[Any]:
                 end = None
             # A number at the end of the block may continue in the next.
             if end is not None and end < len(text):
-                yield value
+                found.append(value)
                 at = end
                 continue
+        yield found
+        found = []
         if len(text) - at > max_bytes:
             raise Stopped(
                 StopReason.UNREADABLE_FILE, "a JSON array with an element that can't be read"

@@ -18,6 +18,7 @@ HEADER_BYTES = 16 << 10
 _DATA, _DICTIONARY, _DATA_V2 = 0, 2, 3
 _HEADER_FIELD = {_DATA: 5, _DICTIONARY: 7, _DATA_V2: 8}
 _ENCODING_FIELD = {_DATA: 2, _DICTIONARY: 2, _DATA_V2: 4}
+_PLAIN = 0
 _BY_DICTIONARY = (2, 8)  # PLAIN_DICTIONARY, RLE_DICTIONARY
 _DELTA_BYTE_ARRAY = 7
 
@@ -29,6 +30,11 @@ class Page(NamedTuple):
     values: int
     is_dictionary: bool
     encoding: int
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether values stand by themselves, one after another."""
+        return self.encoding == _PLAIN
 
     @property
     def is_by_dictionary(self) -> bool:

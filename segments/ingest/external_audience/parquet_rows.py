@@ -2,15 +2,17 @@
 Reads rows of a few columns from a customer's Parquet file, bounded by content, not by file size.
 
 A few bytes of a nested column may unfold to a gigabyte; so may a long text that a dictionary
-repeats in every row, and a page of zeros. The schema refuses nested columns. All pages of a row
-group are checked first: an oversized page is refused, and a read has as many rows as fit into some
-megabytes at the greatest length that the pages allow. All rows together may be as large as those of
-a `.gz` (`segments.ingest.unpack`).
+repeats in every row, and a page of zeros. The schema refuses nested columns. Texts stay in their
+dictionary, if pyarrow can leave them there, and rows share them. All pages of a row group are
+checked first: an oversized page is refused, and a read has as many rows as fit into some megabytes
+at the greatest length that the pages allow. All rows together may be as large as those of a `.gz`
+(`segments.ingest.unpack`), where a shared text counts in each row.
 """
 
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from segments.ingest.external_audience.parquet_footer import Chunk, chunks_of
 from segments.ingest.external_audience.parquet_pages import pages_of
@@ -29,6 +31,7 @@ MAX_FOOTER_BYTES = 8 << 20
 
 _ROWS_AT_ONCE = 16_384
 _BYTES_AT_ONCE = 32 << 20
+_INDEX_BYTES = 4  # into a dictionary
 _ROW_BYTES = 16
 """The size of a row besides its values, which may be absent."""
 
@@ -37,9 +40,9 @@ _TAIL_BYTES = 8  # the footer's length, and PAR1
 
 def parquet_rows(
     raw: io.RawIOBase, size_bytes: int, choose: Callable[[Sequence[str]], Sequence[int]]
-) -> Iterator[Sequence[Any]]:
+) -> Iterator[Sequence[Sequence[Any]]]:
     """
-    Yield the rows of a file.
+    Yield the rows of a file in pieces, column by column.
 
     `raw` is seekable; `choose` returns the indices of the wanted columns among the file's names.
 
@@ -59,13 +62,15 @@ def parquet_rows(
     allowance = Allowance(size_bytes)
     try:
         footer = _footer(raw, size_bytes)
-        file = parquet.ParquetFile(
+        opened = partial(
+            parquet.ParquetFile,
             raw,
             buffer_size=BLOCK_BYTES,
             pre_buffer=False,
             thrift_string_size_limit=MAX_FOOTER_BYTES,
             thrift_container_size_limit=MAX_FOOTER_BYTES,
         )
+        file = opened()
         names = file.schema_arrow.names
         chosen = [names[place] for place in choose(names)]
         types = {name: file.schema_arrow.field(name).type for name in chosen}
@@ -73,14 +78,17 @@ def parquet_rows(
         schema = file.metadata.schema
         paths = [schema.column(at).path for at in range(len(schema))]
         places = [at for at, path in enumerate(paths) if path in types]
+        folded: list[str] = []
         for number, chunks in enumerate(chunks_of(footer, places)):
             named = {paths[at]: chunk for at, chunk in zip(places, chunks, strict=True)}
-            rows_at_once = _rows_at_once(raw, named, number, types)
-            batches = file.iter_batches(rows_at_once, [number], chosen, use_threads=False)
+            group = _look(raw, named, number, types)
+            if group.folded != folded:
+                folded = group.folded
+                file = opened(metadata=file.metadata, read_dictionary=folded)
+            batches = file.iter_batches(group.rows_at_once, [number], chosen, use_threads=False)
             for batch in batches:
                 allowance.take_bytes(batch.num_rows * _ROW_BYTES)
-                columns = [_values(batch.column(name), allowance) for name in chosen]
-                yield from zip(*columns, strict=True)
+                yield [_values(batch.column(name), allowance) for name in chosen]
     except (pa.ArrowException, OSError, OverflowError, ValueError, ThriftUnreadable):
         # pyarrow's message may quote a value.
         raise _unreadable("a Parquet file that can't be read") from None
@@ -108,28 +116,51 @@ def _check_types(types: Mapping[str, Any]) -> None:
             raise _unreadable(f"column {name} has several values a row, and not one")
 
 
-def _rows_at_once(
+class _Group(NamedTuple):
+    """A row group, by its pages."""
+
+    rows_at_once: int
+    folded: list[str]  # columns of texts to leave in dictionaries
+
+
+def _look(
     raw: io.RawIOBase, chunks: Mapping[str, Chunk], number: int, types: Mapping[str, Any]
-) -> int:
+) -> _Group:
     """
-    Return how many rows of a row group to read at a time.
+    Look at the pages of a row group; the metadata may contradict them.
 
     Raises:
         Stopped: UNREADABLE_FILE: a page is too large.
         ThriftUnreadable: A page's header can't be read.
     """
     row_bytes = 0
+    folded = []
     for name, chunk in chunks.items():
-        row_bytes += max(
-            _longest_bytes(raw, chunk, f"column {name} of row group {number}"),
-            _fixed_bytes(types[name]),
-        )
-    return min(_ROWS_AT_ONCE, max(1, _BYTES_AT_ONCE // max(1, row_bytes)))
+        texts = _texts_of(raw, chunk, f"column {name} of row group {number}")
+        if not _is_text(types[name]):
+            row_bytes += types[name].bit_width // 8
+        elif texts.is_foldable:
+            row_bytes += max(_INDEX_BYTES, texts.longest_bytes)
+            folded.append(name)
+        else:
+            # A single value may fill the dictionary, and be repeated.
+            row_bytes += max(texts.dictionary_bytes, texts.longest_bytes)
+    return _Group(min(_ROWS_AT_ONCE, max(1, _BYTES_AT_ONCE // max(1, row_bytes))), folded)
 
 
-def _longest_bytes(raw: io.RawIOBase, chunk: Chunk, where: str) -> int:
-    """Return the most bytes that values can have, on average over the rows of a read."""
+class _Texts(NamedTuple):
+    """The texts of a row group's column."""
+
+    longest_bytes: int
+    """The most outside a dictionary, on average over the rows of a read."""
+    dictionary_bytes: int
+    is_foldable: bool
+    """Whether pyarrow can leave all of them in dictionaries."""
+
+
+def _texts_of(raw: io.RawIOBase, chunk: Chunk, where: str) -> _Texts:
     longest_bytes = dictionary_bytes = 0
+    is_foldable = True
     for page in pages_of(raw, chunk.start, chunk.end):
         most = MAX_DICTIONARY_BYTES if page.is_dictionary else MAX_PAGE_BYTES
         if page.size_bytes > most:
@@ -139,37 +170,39 @@ def _longest_bytes(raw: io.RawIOBase, chunk: Chunk, where: str) -> int:
             )
         if page.is_dictionary:
             dictionary_bytes = page.size_bytes
-        elif page.is_by_dictionary:
-            # A single value may fill the dictionary, and be repeated.
-            longest_bytes = max(longest_bytes, dictionary_bytes)
-        elif page.may_repeat:
-            longest_bytes = max(longest_bytes, page.size_bytes)
-        else:
-            longest_bytes = max(longest_bytes, page.size_bytes // max(1, page.values))
-    return longest_bytes
+        elif not page.is_by_dictionary:
+            is_foldable &= page.is_plain
+            values = 1 if page.may_repeat else max(1, page.values)
+            longest_bytes = max(longest_bytes, page.size_bytes // values)
+    return _Texts(longest_bytes, dictionary_bytes, is_foldable)
 
 
-def _fixed_bytes(kind: Any) -> int:
+def _is_text(kind: Any) -> bool:
+    """Tell whether values have lengths of their own: texts and bytes, also of a dictionary."""
     import pyarrow as pa  # noqa: PLC0415 - as above
 
-    return int(kind.byte_width) if pa.types.is_fixed_size_binary(kind) else 0
+    if pa.types.is_dictionary(kind):
+        return True
+    try:
+        return kind.bit_width is None
+    except ValueError:
+        return True
 
 
 def _values(column: Any, allowance: Allowance) -> list[Any]:
     import pyarrow as pa  # noqa: PLC0415 - as above
+    from pyarrow import compute as pc  # noqa: PLC0415
 
     if not pa.types.is_dictionary(column.type):
         allowance.take_bytes(column.nbytes)
         plain: list[Any] = _plain(column).to_pylist()
         return plain
-    used = column.indices.unique().drop_null()
-    taken = column.dictionary.take(used)
-    allowance.take_bytes(column.indices.nbytes + taken.nbytes)
-    values = _plain(taken).to_pylist()
-    place_to_value = dict(zip(used.to_pylist(), values, strict=True))
-    return [
-        None if place is None else place_to_value[place] for place in column.indices.to_pylist()
-    ]
+    places, counts = column.indices.value_counts().flatten()
+    taken = column.dictionary.take(places)
+    unfolded = pc.sum(pc.multiply(pc.binary_length(taken), counts), min_count=0)
+    allowance.take_bytes(column.indices.nbytes + unfolded.as_py())
+    place_to_value = dict(zip(places.to_pylist(), _plain(taken).to_pylist(), strict=True))
+    return [place_to_value[place] for place in column.indices.to_pylist()]
 
 
 def _plain(column: Any) -> Any:

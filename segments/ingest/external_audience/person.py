@@ -1,5 +1,5 @@
 """
-Turns a row of a customer's table into a person's ids, and tells whether the person leaves.
+Turns rows of a customer's table into persons' ids, and tells which persons leave.
 
     identityNs                       column holds                         id
     email                            an address, or its hash              e-mail hash
@@ -26,7 +26,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import date, time
 from decimal import Decimal
-from hashlib import sha256
+from itertools import compress
+from operator import or_
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -34,7 +35,7 @@ from segments.model.customer_columns import DELETE, PROCESS_CONSENT, IdentityCol
 from segments.model.identity import (
     Id,
     UnusableId,
-    address_bytes,
+    id_of_address,
     id_of_eid,
     id_of_email_hash,
     id_of_ifa,
@@ -51,16 +52,23 @@ _NO = frozenset({"", "n", "no", "false", "f", "0", "null"})
 _MAX_EXACT = 2**53
 """Above this, a float may differ from the written number."""
 
+_UNEQUAL_TYPES = frozenset({str, bool, type(None), type(ABSENT)})
+"""Types of which no two values are equal that differ as text."""
 
-class Person(NamedTuple):
-    """The content of a row."""
 
-    ids: list[Id]
-    leaves: bool
+class Persons(NamedTuple):
+    """The content of some rows."""
+
+    ids: list[list[Id | None]]
+    """By column, then row; `None` where the value is no id."""
+    leaves: list[bool]
+    """By row; without a meaning in a row without an id."""
+    with_id: int
+    """The number of rows with an id."""
 
 
 class PersonReader:
-    """Reads rows: sequences of values, first of the identities, then of the controls."""
+    """Reads rows, column by column: first the identities, then the controls."""
 
     def __init__(self, identities: Sequence[IdentityColumn], controls: Sequence[str]) -> None:
         """`controls` are those of `CONTROLS` that the file has."""
@@ -75,36 +83,55 @@ class PersonReader:
             at + controls.index(PROCESS_CONSENT) if PROCESS_CONSENT in controls else None
         )
 
-    def read(self, values: Sequence[Any]) -> Person | None:
+    def read(self, columns: Sequence[Sequence[Any]]) -> Persons:
         """
-        Return the content of a row; `None` if it has no usable id. A value `None` is empty.
+        Return the content of rows, given as columns of equal length. A value `None` is empty.
         """
-        ids = []
-        for make, value in zip(self._makers, values, strict=False):
-            text = _text(value)
-            if text is None:
-                self.unusable += 1
-            elif text:
+        identities = zip(self._makers, columns, strict=False)
+        ids = [self._ids(make, column) for make, column in identities]
+        has_id = list(map(any, zip(*ids, strict=True)))
+        leaves = [False] * len(has_id)
+        if self._delete_at is not None:
+            leaves = self._refusals(DELETE, columns[self._delete_at], has_id, plain=False)
+        if self._consent_at is not None:
+            column = columns[self._consent_at]
+            refusals = self._refusals(PROCESS_CONSENT, column, has_id, plain=True)
+            leaves = list(map(or_, leaves, refusals))
+        return Persons(ids, leaves, sum(has_id))
+
+    def _ids(self, make: Callable[[str], Id], column: Sequence[Any]) -> list[Id | None]:
+        ids: list[Id | None] = []
+        for value in column:
+            text = value.strip() if type(value) is str else _text(value)
+            id_ = None
+            if text:
                 try:
-                    ids.append(make(text))
+                    id_ = make(text)
                 except UnusableId:
                     self.unusable += 1
-        if not ids:
-            return None
-        leaves = False
-        if self._delete_at is not None:
-            leaves = self._said(DELETE, values[self._delete_at]) is not False
-        if self._consent_at is not None:
-            consent = values[self._consent_at]
-            if consent is not ABSENT:
-                leaves |= self._said(PROCESS_CONSENT, consent) is not True
-        return Person(ids, leaves)
+            elif text is None:
+                self.unusable += 1
+            ids.append(id_)
+        return ids
 
-    def _said(self, control: str, value: Any) -> bool | None:
-        said = _yes_or_no(value)
-        if said is None:
-            self.unclear[control] += 1
-        return said
+    def _refusals(
+        self, control: str, column: Sequence[Any], has_id: Sequence[bool], *, plain: bool
+    ) -> list[bool]:
+        """Tell of each row whether its value is other than `plain` and not absent."""
+        answers = _answers(column, absent=plain)
+        if None in answers:
+            unclear = sum(answer is None for answer in compress(answers, has_id))
+            if unclear:
+                self.unclear[control] += unclear
+        return [answer is not plain for answer in answers]
+
+
+def _answers(column: Sequence[Any], *, absent: bool) -> list[bool | None]:
+    if _UNEQUAL_TYPES.issuperset(map(type, column)):
+        # Few values, in many rows.
+        value_to_answer = {value: _yes_or_no(value, absent=absent) for value in set(column)}
+        return [value_to_answer[value] for value in column]
+    return [_yes_or_no(value, absent=absent) for value in column]
 
 
 def _maker(namespace: str) -> Callable[[str], Id]:
@@ -122,7 +149,7 @@ def _maker(namespace: str) -> Callable[[str], Id]:
 def _id_of_email(text: str) -> Id:
     if "@" not in text:
         return id_of_email_hash(text)
-    return id_of_email_hash(sha256(address_bytes(text)).hexdigest())
+    return id_of_address(text)
 
 
 def _text(value: Any) -> str | None:
@@ -159,9 +186,10 @@ def _digits(number: Decimal) -> str | None:
     return f"{whole if number == whole else number.normalize():f}"
 
 
-def _yes_or_no(value: Any) -> bool | None:
+def _yes_or_no(value: Any, *, absent: bool) -> bool | None:
+    """Return a control's answer, `absent` where there is none; `None` if it is unclear."""
     if value is ABSENT:
-        return False
+        return absent
     if isinstance(value, bool):
         return value
     word = str(value) if isinstance(value, float) else _text(value)

@@ -18,15 +18,14 @@ proceeds.
 
 import io
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
-from operator import itemgetter
 from typing import IO, Any, cast
 
 from isal import igzip, isal_zlib
 
 from segments.files.chunks import READ_BYTES
-from segments.ingest.csv_rows import CsvRows
+from segments.ingest.csv_rows import CsvRows, is_blank
 from segments.ingest.external_audience.json_objects import NamedTwice, elements, value_of
 from segments.ingest.external_audience.parquet_rows import parquet_rows
 from segments.ingest.external_audience.person import ABSENT
@@ -44,11 +43,12 @@ _GZIP = b"\x1f\x8b"
 _PARQUET = b"PAR1"
 _DAMAGED = (EOFError, igzip.BadGzipFile, cast("type[Exception]", isal_zlib.error), zlib.error)
 
-Row = Sequence[Any]
+Piece = Sequence[Sequence[Any]]
+"""Some rows, column by column."""
 
 
 class Table:
-    """A file, as rows of its wanted columns."""
+    """A file, as its wanted columns, a piece at a time."""
 
     def __init__(
         self, raw: io.RawIOBase, size_bytes: int, required: Sequence[str], optional: Sequence[str]
@@ -59,7 +59,7 @@ class Table:
         self.bad = 0
         """Unreadable rows so far."""
         self.columns: tuple[str, ...] = ()
-        """A row's columns, in order; set when the first row is read."""
+        """A piece's columns, in order; set when the first piece is read."""
         self._raw = raw
         self._size_bytes = size_bytes
         self._required = tuple(required)
@@ -68,7 +68,7 @@ class Table:
         self._names: tuple[str, ...] | None = None
         self._picked: list[str | None] = []
 
-    def rows(self) -> Iterator[Row]:
+    def pieces(self) -> Iterator[Piece]:
         """
         Yield the readable rows, and count the others.
 
@@ -142,49 +142,55 @@ class Table:
                 return delimiter
         return DELIMITERS[0]
 
-    def _csv(self, blocks: Iterator[bytes], delimiter: str) -> Iterator[Row]:
+    def _csv(self, blocks: Iterator[bytes], delimiter: str) -> Iterator[Piece]:
         table = CsvRows(delimiter)
-        rows = chain.from_iterable(map(table.feed, self._lines(blocks, table)))
-        header = next(rows, None)
-        if header is None:
-            return
-        if header.cells is None:
-            raise _unreadable("its first line is no row of column names")
-        places = self._choose(header.cells)
-        pick = _picker(places)
-        last = max(places)
-        for row in rows:
-            if row.is_blank:
-                continue
-            if row.cells is None or len(row.cells) <= last:
-                self.bad += 1
-            elif row.cells != header.cells:  # repeated in another shard
-                yield pick(row.cells)
+        header: list[str] | None = None
+        places: list[int] = []
+        for rows in map(table.cells, self._lines(blocks, table)):
+            if header is None and rows:
+                header = rows[0]
+                if header is None:
+                    raise _unreadable("its first line is no row of column names")
+                places = self._choose(header)
+            if header is not None and (whole := self._whole(rows, header, max(places))):
+                yield [[cells[place] for cells in whole] for place in places]
         table.finish()
 
-    def _json_lines(self, blocks: Iterator[bytes]) -> Iterator[Row]:
+    def _whole(
+        self, rows: Sequence[list[str] | None], header: list[str], last: int
+    ) -> list[list[str]]:
+        """Return the rows with all columns up to `last`, without a shard's header."""
+        whole = [cells for cells in rows if cells and len(cells) > last and cells != header]
+        if len(whole) < len(rows):
+            self.bad += sum(
+                cells is None or (len(cells) <= last and not is_blank(cells)) for cells in rows
+            )
+        return whole if last else [cells for cells in whole if not is_blank(cells)]
+
+    def _json_lines(self, blocks: Iterator[bytes]) -> Iterator[Piece]:
+        for lines in self._lines(blocks):
+            values: list[Any] = []
+            for line in lines:
+                if line.isspace():
+                    continue
+                try:
+                    value = value_of(line)
+                except (ValueError, RecursionError):
+                    value = None
+                values += value if isinstance(value, list) else [value]
+            yield from self._of_values(values)
+
+    def _json_arrays(self, blocks: Iterator[bytes]) -> Iterator[Piece]:
+        return chain.from_iterable(map(self._of_values, elements(blocks, MAX_ROW_BYTES)))
+
+    def _of_values(self, values: Sequence[Any]) -> Iterator[Piece]:
         self.columns = (*self._required, *self._optional)
-        for line in chain.from_iterable(self._lines(blocks)):
-            if line.isspace():
-                continue
-            try:
-                value = value_of(line)
-            except (ValueError, RecursionError):
-                value = None
-            yield from self._of_values(value if isinstance(value, list) else [value])
+        objects = [value for value in values if isinstance(value, dict)]
+        self.bad += len(values) - len(objects)
+        if objects:
+            yield list(zip(*map(self._of_object, objects), strict=True))
 
-    def _json_arrays(self, blocks: Iterator[bytes]) -> Iterator[Row]:
-        self.columns = (*self._required, *self._optional)
-        return self._of_values(elements(blocks, MAX_ROW_BYTES))
-
-    def _of_values(self, values: Iterable[Any]) -> Iterator[Row]:
-        for value in values:
-            if isinstance(value, dict):
-                yield self._of_object(value)
-            else:
-                self.bad += 1
-
-    def _of_object(self, value: dict[str, Any]) -> Row:
+    def _of_object(self, value: dict[str, Any]) -> list[Any]:
         if isinstance(value, NamedTwice):
             self._places([*self._required, *self._optional], value.names)
         names = tuple(value)
@@ -208,8 +214,8 @@ class Table:
                 if table is not None:
                     table.skip_line()
             if cut.lines:
-                *lines, last = cut.lines.decode(errors="surrogateescape").split("\n")
-                yield [line + "\n" for line in lines] + ([last] if last else [])
+                text = cut.lines.decode(errors="surrogateescape")
+                yield io.StringIO(text, newline="\n").readlines()
 
 
 def _columns_found(names: Sequence[str]) -> str:
@@ -221,13 +227,6 @@ def _columns_found(names: Sequence[str]) -> str:
         return f"its columns are {said}"
     unlike = f"{others} of its first row that are no names of columns"
     return f"its columns are {said}, and {unlike}" if said else f"it has {unlike}"
-
-
-def _picker(places: Sequence[int]) -> Callable[[Row], Row]:
-    if len(places) > 1:
-        return itemgetter(*places)
-    [place] = places
-    return lambda row: (row[place],)
 
 
 def _first_of(blocks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:

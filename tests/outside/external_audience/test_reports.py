@@ -28,6 +28,7 @@ from segments.settings import Settings
 from tests.engines import Engine
 from tests.segments.doors.external_audience.external_world import BASE, External, external_served
 from tests.segments.doors.rest.rest_world import hashes
+from tests.segments.ingest.external_audience.rows import rows_of as table_rows
 
 ALICE, BOB = (id_of_email_hash(digest) for digest in hashes("alice", "bob"))
 MAILS = ("alice@example.com", "bob@example.com")
@@ -37,7 +38,7 @@ def rows_of(content: bytes, *, optional: tuple[str, ...] = ("delete",)) -> tuple
     """Return the rows of a file with the column `mail`, and how many were bad."""
     raw = io.BytesIO(content)
     table = Table(raw, len(content), ("mail",), optional)  # type: ignore[arg-type] # as they read
-    rows = [tuple(row) for row in table.rows()]
+    rows = list(table_rows(table))
     return rows, table.bad
 
 

@@ -26,6 +26,18 @@ def rows_of(pieces: Sequence[Sequence[str]]) -> list[Row] | str:
     return found
 
 
+def cells_of(pieces: Sequence[Sequence[str]]) -> list[list[str] | None] | str:
+    table = CsvRows()
+    found: list[list[str] | None] = []
+    try:
+        for lines in pieces:
+            found += table.cells(lines)
+        table.finish()
+    except Stopped as stopped:
+        return stopped.detail
+    return found
+
+
 @given(LINES)
 def test_rows_are_those_of_the_library_in_whatever_pieces_they_come(lines: list[str]) -> None:
     whole = rows_of([lines])
@@ -43,6 +55,14 @@ def test_rows_are_those_of_the_library_in_whatever_pieces_they_come(lines: list[
         except csv.Error:
             expected.append(Row(first, None))
     assert whole == expected
+
+
+@given(LINES, st.integers(0, 12))
+def test_cells_alone_are_those_of_the_rows(lines: list[str], cut: int) -> None:
+    rows = rows_of([lines])
+
+    expected = rows if isinstance(rows, str) else [row.cells for row in rows]
+    assert cells_of([lines[:cut], lines[cut:]]) == expected
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ async def test_byte_of_an_id_is_never_taken_for_text(
     blobs: Blobs, tmp_path: Path, byte: bytes
 ) -> None:
     ids = [Id(byte * ID_BYTES)] * 100
-    await blobs.put("run", [HEADER + delta_of(ids, leaves=False)])
+    await blobs.put("run", [HEADER + delta_of([ids], [False] * len(ids))])
     order = Order((), run_id="r")
 
     with Spool(tmp_path) as spool:

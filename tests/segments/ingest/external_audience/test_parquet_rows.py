@@ -13,6 +13,7 @@ from pyarrow import parquet
 from segments.ingest.external_audience import parquet_rows as parquet_module
 from segments.ingest.external_audience.table import Table
 from segments.model.stop_reason import Stopped
+from tests.segments.ingest.external_audience.rows import rows_of
 
 LONG_CHARS = 20_000
 
@@ -27,8 +28,8 @@ def table_of(raw: bytes) -> Table:
     return Table(io.BytesIO(raw), len(raw), ("a",), ())  # type: ignore[arg-type] # reads and seeks alike
 
 
-def rows_of(raw: bytes) -> list[Any]:
-    return [value for (value,) in table_of(raw).rows()]
+def values_of(raw: bytes) -> list[Any]:
+    return [value for (value,) in rows_of(table_of(raw))]
 
 
 def test_parquet_is_read_group_by_group_and_only_the_wanted_columns(tmp_path: Path) -> None:
@@ -38,7 +39,7 @@ def test_parquet_is_read_group_by_group_and_only_the_wanted_columns(tmp_path: Pa
 
     with path.open("rb", buffering=0) as raw:
         table = Table(raw, path.stat().st_size, ("a",), ("delete",))
-        found = [value for (value,) in table.rows()]
+        found = [value for (value,) in rows_of(table)]
 
     assert found == [f"x{n}" for n in range(50_000)]
     assert table.columns == ("a",)
@@ -56,7 +57,7 @@ def test_page_that_is_too_large_is_refused_by_its_column(
     monkeypatch.setattr(parquet_module, limit, 100)
 
     with pytest.raises(Stopped, match=r"column a of row group 0 has a page of \d+ bytes"):
-        rows_of(file.getvalue())
+        values_of(file.getvalue())
 
 
 def test_footer_that_is_too_large_is_refused_before_it_is_read(
@@ -65,7 +66,7 @@ def test_footer_that_is_too_large_is_refused_before_it_is_read(
     monkeypatch.setattr(parquet_module, "MAX_FOOTER_BYTES", 100)
 
     with pytest.raises(Stopped, match="whose footer is larger than 100 bytes"):
-        rows_of(written(pa.array(["x"])))
+        values_of(written(pa.array(["x"])))
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,7 @@ def test_column_of_several_values_a_row_is_refused_by_name(kind: Any) -> None:
     raw = written(pa.nulls(3, kind))
 
     with pytest.raises(Stopped, match="column a has several values a row, and not one"):
-        rows_of(raw)
+        values_of(raw)
 
 
 def repeated(size_bytes: int, rows: int, kind: Any) -> bytes:
@@ -162,7 +163,8 @@ for number in range({len(BOMBS)}):
     path = Path({str(tmp_path)!r}) / str(number)
     with path.open("rb", buffering=0) as raw:
         try:
-            said = sum(1 for _ in Table(raw, path.stat().st_size, ("a",), ()).rows())
+            table = Table(raw, path.stat().st_size, ("a",), ())
+            said = sum(len(values) for [values] in table.pieces())
         except Stopped as stopped:
             said = stopped.reason.value
     used = resource.getrusage(resource.RUSAGE_SELF)
@@ -186,14 +188,45 @@ for number in range({len(BOMBS)}):
 
 
 def test_long_text_that_a_few_rows_have_is_read() -> None:
-    assert rows_of(repeated(LONG_CHARS, 100, pa.string())) == ["x" * LONG_CHARS] * 100
+    assert values_of(repeated(LONG_CHARS, 100, pa.string())) == ["x" * LONG_CHARS] * 100
 
 
 def test_values_of_a_dictionary_are_read_with_those_that_are_absent() -> None:
     values = ["b", None, "a", "b", None] * 10
 
-    assert rows_of(written(pa.array(values).dictionary_encode())) == values
-    assert rows_of(written(pa.array([None, None], pa.string()))) == [None, None]
+    assert values_of(written(pa.array(values).dictionary_encode())) == values
+    assert values_of(written(pa.array([None, None], pa.string()))) == [None, None]
+
+
+@pytest.mark.parametrize(
+    "encoding", ["PLAIN", "DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY", "RLE_DICTIONARY"]
+)
+@pytest.mark.parametrize(
+    "kind",
+    [pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.large_binary()],
+    ids=str,
+)
+def test_texts_of_every_encoding_are_read_many_rows_at_a_time(encoding: str, kind: Any) -> None:
+    """
+    Texts by a dictionary were read 31 rows at a time, each as long as the whole dictionary.
+    """
+    values = [None, *(f"person{n % 9000}@example.com" for n in range(20_000))]
+    file = io.BytesIO()
+    parquet.write_table(
+        pa.table({"a": pa.array(values).cast(kind)}),
+        file,
+        use_dictionary=encoding == "RLE_DICTIONARY",
+        column_encoding=None if encoding == "RLE_DICTIONARY" else {"a": encoding},
+        data_page_size=1 << 16,
+    )
+    raw = file.getvalue()
+
+    found = list(rows_of(table_of(raw)))
+
+    is_text = not pa.types.is_binary(kind) and not pa.types.is_large_binary(kind)
+    assert found == [(v if v is None or is_text else v.encode(),) for v in values]
+    if encoding != "DELTA_BYTE_ARRAY":
+        assert len(list(table_of(raw).pieces())) < 5
 
 
 def test_footer_that_contradicts_itself_is_refused() -> None:
@@ -205,7 +238,7 @@ def test_footer_that_contradicts_itself_is_refused() -> None:
     assert nullable in raw
 
     with pytest.raises(Stopped, match="can't be read"):
-        rows_of(raw.replace(nullable, required))
+        values_of(raw.replace(nullable, required))
 
 
 def test_column_is_found_by_the_schema_whatever_a_row_group_calls_it() -> None:
@@ -213,4 +246,4 @@ def test_column_is_found_by_the_schema_whatever_a_row_group_calls_it() -> None:
     raw = written(pa.array(["x", "y"]))
     assert called in raw
 
-    assert rows_of(raw.replace(called, otherwise)) == ["x", "y"]
+    assert values_of(raw.replace(called, otherwise)) == ["x", "y"]

@@ -1,14 +1,15 @@
 import hashlib
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segments.ingest.external_audience.person import ABSENT, Person, PersonReader
+from segments.ingest.external_audience.person import ABSENT, PersonReader
 from segments.model.customer_columns import CONTROLS, IdentityColumn
 from segments.model.identity import Id, id_of_eid, id_of_email_hash, id_of_ifa
 
@@ -16,6 +17,27 @@ ADDRESS = "Jane.Doe@Example.com"
 SHA256 = hashlib.sha256(ADDRESS.lower().encode()).hexdigest()
 IFA = "AEBE52E7-03EE-455A-B3C4-E57283966239"
 BY_MAIL = (IdentityColumn("mail", "email"),)
+
+
+class Person(NamedTuple):
+    ids: list[Id]
+    leaves: bool
+
+
+def read(reader: PersonReader, values: Sequence[Any]) -> Person | None:
+    """Read one row; return `None` if it has no usable id."""
+    [person] = persons_of(reader, [values])
+    return person
+
+
+def persons_of(reader: PersonReader, rows: Sequence[Sequence[Any]]) -> list[Person | None]:
+    persons = reader.read(list(zip(*rows, strict=True)))
+    found = [
+        Person([id_ for id_ in ids if id_ is not None], leaves)
+        for ids, leaves in zip(zip(*persons.ids, strict=True), persons.leaves, strict=True)
+    ]
+    assert persons.with_id == sum(bool(person.ids) for person in found)
+    return [person if person.ids else None for person in found]
 
 
 @pytest.mark.parametrize(
@@ -46,7 +68,7 @@ def test_value_of_a_namespace_becomes_the_id_that_a_bid_asks_for(
 ) -> None:
     reader = PersonReader((IdentityColumn("x", namespace),), ())
 
-    assert reader.read([value]) == Person([expected], leaves=False)
+    assert read(reader, [value]) == Person([expected], leaves=False)
 
 
 @pytest.mark.parametrize(
@@ -70,13 +92,13 @@ def test_value_of_a_namespace_becomes_the_id_that_a_bid_asks_for(
     ],
 )
 def test_row_without_a_usable_id_is_nobody(namespace: str, value: Any) -> None:
-    assert PersonReader((IdentityColumn("x", namespace),), ()).read([value]) is None
+    assert read(PersonReader((IdentityColumn("x", namespace),), ()), [value]) is None
 
 
 def test_every_id_of_a_row_is_taken_and_what_is_none_left_out() -> None:
     reader = PersonReader((*BY_MAIL, IdentityColumn("a", "IDFA"), IdentityColumn("b", "ECID")), ())
 
-    person = reader.read([ADDRESS, "nothing", "7"])
+    person = read(reader, [ADDRESS, "nothing", "7"])
 
     assert reader.unusable == 1
     assert person == Person([id_of_email_hash(SHA256), id_of_eid("ecid", "7")], leaves=False)
@@ -92,7 +114,7 @@ def test_every_id_of_a_row_is_taken_and_what_is_none_left_out() -> None:
 def test_delete_column_says_who_leaves(said: Any, leaves: bool) -> None:
     reader = PersonReader(BY_MAIL, ("delete",))
 
-    assert reader.read([ADDRESS, said]) == Person([id_of_email_hash(SHA256)], leaves)
+    assert read(reader, [ADDRESS, said]) == Person([id_of_email_hash(SHA256)], leaves)
     assert not reader.unclear
 
 
@@ -108,7 +130,7 @@ def test_delete_that_is_no_plain_no_removes_and_is_counted(said: Any) -> None:
     """
     reader = PersonReader(BY_MAIL, ("delete",))
 
-    assert reader.read([ADDRESS, said]) == Person([id_of_email_hash(SHA256)], leaves=True)
+    assert read(reader, [ADDRESS, said]) == Person([id_of_email_hash(SHA256)], leaves=True)
     assert reader.unclear == {"delete": 1}
 
 
@@ -124,7 +146,7 @@ def test_consent_that_is_not_a_plain_yes_is_a_no(said: Any, leaves: bool) -> Non
     """
     reader = PersonReader(BY_MAIL, ("process_consent",))
 
-    assert reader.read([ADDRESS, said]) == Person([id_of_email_hash(SHA256)], leaves)
+    assert read(reader, [ADDRESS, said]) == Person([id_of_email_hash(SHA256)], leaves)
 
 
 @given(
@@ -134,6 +156,32 @@ def test_consent_that_is_not_a_plain_yes_is_a_no(said: Any, leaves: bool) -> Non
 def test_no_row_is_an_exception(values: list[Any]) -> None:
     reader = PersonReader((*BY_MAIL, IdentityColumn("e", "ECID")), CONTROLS)
 
-    person = reader.read(values)
+    person = read(reader, values)
 
     assert person is None or all(len(id_) == 16 for id_ in person.ids)
+
+
+VALUES = st.one_of(
+    st.sampled_from(
+        [ABSENT, None, True, False, 1, 0, 1.0, "1", "true", "no", "0", "x", "", "y", b"n"]
+    ),
+    st.text(max_size=3),
+    st.integers(-1, 2),
+    st.floats(),
+    st.just(["0"]),
+)
+IDS = st.sampled_from([ADDRESS, SHA256, "", None, "x", 7, ABSENT])
+
+
+@given(st.lists(st.tuples(IDS, IDS, VALUES, VALUES), min_size=1, max_size=20))
+def test_rows_together_are_what_each_is_alone(rows: list[tuple[Any, ...]]) -> None:
+    """
+    Equal values of different types (1, True, 1.0) have one place in a dict, but not one text.
+    """
+    identities = (*BY_MAIL, IdentityColumn("e", "ECID"))
+    together = PersonReader(identities, CONTROLS)
+    alone = PersonReader(identities, CONTROLS)
+
+    assert persons_of(together, rows) == [read(alone, row) for row in rows]
+    assert together.unusable == alone.unusable
+    assert together.unclear == alone.unclear

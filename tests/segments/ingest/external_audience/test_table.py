@@ -20,6 +20,7 @@ from segments.ingest.external_audience.person import ABSENT
 from segments.ingest.external_audience.table import MAX_ROW_BYTES, Table
 from segments.model.stop_reason import Stopped, StopReason
 from tests.segments.ingest.deliveries import tar_of
+from tests.segments.ingest.external_audience.rows import rows_of
 
 
 def read(
@@ -27,7 +28,7 @@ def read(
 ) -> tuple[list[list[Any]], int]:
     """Return the rows, and how many were bad."""
     table = Table(io.BytesIO(content), len(content), required, optional)  # type: ignore[arg-type] # reads and seeks alike
-    return [list(row) for row in table.rows()], table.bad
+    return [list(row) for row in rows_of(table)], table.bad
 
 
 @pytest.mark.parametrize(
@@ -269,7 +270,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
 
     tracemalloc.start()
     with path.open("rb", buffering=0) as raw:
-        count = sum(1 for _ in Table(raw, path.stat().st_size, ("mail",), ()).rows())
+        count = sum(1 for _ in rows_of(Table(raw, path.stat().st_size, ("mail",), ())))
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 

@@ -179,8 +179,8 @@ def test_rows_of_erased_ids_go_wherever_the_blocks_are_cut(
     for content, expected, is_marked in (
         (b"".join(everybody), b"".join(others), False),
         (
-            HEADER + delta_of(everybody, leaves=leaves),
-            HEADER + delta_of(others_marked, leaves=leaves),
+            HEADER + delta_of([everybody], [leaves] * len(everybody)),
+            HEADER + delta_of([others_marked], [leaves] * len(others_marked)),
             True,
         ),
     ):

@@ -72,7 +72,22 @@ def tails(ids: int, rows: int, rounds: int, seconds: int) -> None:
         click.echo(tails.tails(Extent(ids, rows, rounds, seconds)))
 
 
-COMMANDS = (shapes, low_rates, tails)
+@click.command()
+@click.option("--rows", type=click.IntRange(min=1_000), default=3_000_000, show_default=True)
+def external(rows: int) -> None:
+    """
+    Measure how fast runs of an external audience load addresses: CSV and Parquet.
+
+    The command starts its own store in its own directory, and stops everything
+    that it started.
+    """
+    from loadtest.bench.external_rate import external_bench  # noqa: PLC0415 - as above
+
+    with _told():
+        click.echo(external_bench(rows=rows))
+
+
+COMMANDS = (shapes, low_rates, tails, external)
 
 
 @contextmanager

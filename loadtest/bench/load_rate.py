@@ -144,12 +144,12 @@ async def _ours(
                 ledger, Blobs.open(settings.blobs_at), metadata, file_chunks(file),
                 door="bench", file_name=file.name, now_s=time.time(),
             )  # fmt: skip
-            job = await _ended(ledger, job, loader)
+            job = await ended(ledger, job, loader)
             _check(job, rows, deed)
-            took_s = _took_s(job)
+            took = took_s(job)
             after = store.cpu_s(), cpu_s(loader.pid)
             held_bytes = await store.used_bytes() - empty_bytes
-            measured.append(_measured(rows, took_s, before, after, held_bytes))
+            measured.append(cost_of(rows.count, took, before, after, held_bytes))
         return Side(measured, peak_bytes(loader.pid))
 
 
@@ -168,13 +168,13 @@ async def _pipe(data_dir: Path, redis_cli: str, rows: Rows, deeds: Sequence[Deed
                     stdin=stdin, stdout=asyncio.subprocess.PIPE,
                 )  # fmt: skip
                 said, _ = await process.communicate()
-            took_s = time.monotonic() - began_s
+            took = time.monotonic() - began_s
             after = store.cpu_s(), _children_s()
             commands.unlink()
             if f"errors: 0, replies: {rows.count}" not in said.decode():
                 raise WrongCount(f"redis-cli --pipe, {deed.name}: {said.decode().strip()}")
             held_bytes = await store.used_bytes() - empty_bytes
-            measured.append(_measured(rows, took_s, before, after, held_bytes))
+            measured.append(cost_of(rows.count, took, before, after, held_bytes))
         if await redis.dbsize() != rows.count:  # each person stays in a segment to the end
             raise WrongCount(f"redis-cli --pipe left {await redis.dbsize():,} keys")
     return Side(measured)
@@ -197,7 +197,7 @@ async def loader_at_work(
             conn, AccountKind.ADVERTISER, PARTNER_ID, "Bench", now_s=time.time()
         )
     loader = await child_process.start(
-        [sys.executable, "-m", "segments", "loader"], env=_environment_of(settings)
+        [sys.executable, "-m", "segments", "loader"], env=environment_of(settings)
     )
     try:
         while not await redis.exists(keys.SWEPT):
@@ -207,7 +207,13 @@ async def loader_at_work(
         await child_process.stop(loader, within_s=_STOP_WITHIN_S)
 
 
-async def _ended(ledger: AsyncEngine, job: Job, loader: Process) -> Job:
+async def ended(ledger: AsyncEngine, job: Job, loader: Process) -> Job:
+    """
+    Wait for a job's end; return it.
+
+    Raises:
+        WrongCount: The loader ended.
+    """
     while job.state in (JobState.QUEUED, JobState.RUNNING):
         await look_again(loader)
         async with reading(ledger) as conn:
@@ -240,21 +246,23 @@ def _check(job: Job, rows: Rows, deed: Deed) -> None:
         raise WrongCount(f"the loader, {deed.name}: {job.state}, {done}, {job.error or 'no error'}")
 
 
-def _took_s(job: Job) -> float:
+def took_s(job: Job) -> float:
+    """Return the time of a job that is done, from its start in the loader."""
     assert job.started_at_s is not None, "done, so it was begun"
     assert job.finished_at_s is not None, "done"
     return job.finished_at_s - job.started_at_s
 
 
-def _measured(
-    rows: Rows,
+def cost_of(
+    rows: int,
     took_s: float,
     before: tuple[float, float],
     after: tuple[float, float],
     held_bytes: int,
 ) -> Measured:
-    server_us, client_us = ((b - a) / rows.count * 1e6 for a, b in zip(before, after, strict=True))
-    return Measured(rows.count / took_s, server_us, client_us, held_bytes / rows.count)
+    """Divide a load's time, CPU seconds (of store and client) and memory by its rows."""
+    server_us, client_us = ((b - a) / rows * 1e6 for a, b in zip(before, after, strict=True))
+    return Measured(rows / took_s, server_us, client_us, held_bytes / rows)
 
 
 def metadata_of(digest: str, rows: Rows, deed: Deed) -> Metadata:
@@ -273,7 +281,8 @@ def metadata_of(digest: str, rows: Rows, deed: Deed) -> Metadata:
     )
 
 
-def _environment_of(settings: Settings) -> dict[str, str]:
+def environment_of(settings: Settings) -> dict[str, str]:
+    """Return the environment of a command beside the bench's store and ledger."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("SEGMENTS_")}
     return environment | {
         "SEGMENTS_DATA_DIR": str(settings.data_dir),

@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.console.bid_history import BidHistory
+from segments.console.checks import Checks
 from segments.console.options import ConsoleOptions
 from segments.doors.privacy.report_store import Reports, open_reports
 from segments.doors.rest.services import Services
@@ -162,6 +163,7 @@ async def serving_console(
     *,
     listeners: Listeners = NO_LISTENERS,
     history: BidHistory | None = None,
+    checks: Checks | None = None,
     **options: Any,
 ) -> AsyncIterator[Served]:
     """Serve the console; `options` are those of `ConsoleOptions` that differ."""
@@ -178,7 +180,13 @@ async def serving_console(
     )
     reports = await open_reports(services, settings.privacy_options)
     apps = sites(
-        services, console, settings.privacy_options, reports, listeners=listeners, history=history
+        services,
+        console,
+        settings.privacy_options,
+        reports,
+        checks=checks,
+        listeners=listeners,
+        history=history,
     )
     async with listening(apps, console, settings.api_limits) as setting_to_port:
         urls = {name: f"http://127.0.0.1:{port}" for name, port in setting_to_port.items()}

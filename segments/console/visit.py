@@ -17,6 +17,7 @@ from segments.acts.staff import who_is
 from segments.acts.trail import By
 from segments.console.assets import Assets
 from segments.console.bid_history import BidHistory
+from segments.console.checks import Checks
 from segments.console.cookie import Cookie
 from segments.console.options import ConsoleOptions
 from segments.console.rendering import Templates, version_of
@@ -31,7 +32,6 @@ from segments.ledger.staff import Staff
 from segments.ledger.users import User
 from segments.model.account import Account
 from segments.model.role import Role
-from segments.upkeep.doctor.findings import Deployment
 from segments.upkeep.listeners import Listeners
 from segments.upkeep.opt_out_flood import FloodWatch
 
@@ -75,7 +75,7 @@ class Console:
         submissions: Of persons' requests, as at the Privacy API.
         reports: Of access requests.
         roles: Served at this port.
-        deployment: That operators may examine.
+        checks: Of the deployment, for operators.
         listeners: That explain bids.
         kept: Facts of the ledger that never change, once read.
     """
@@ -85,7 +85,7 @@ class Console:
     submissions: Submissions
     reports: Reports
     roles: frozenset[Role] = frozenset(Role)
-    deployment: Deployment | None = None
+    checks: Checks = field(default_factory=Checks)
     listeners: Listeners = Listeners()  # noqa: RUF009 - immutable
     history: BidHistory = field(default_factory=BidHistory)
     assets: Assets = field(default_factory=Assets)

@@ -17,6 +17,7 @@ from aiohttp import web
 
 from segments.console.application import Page, application
 from segments.console.bid_history import BidHistory
+from segments.console.checks import Checks
 from segments.console.options import ConsoleOptions
 from segments.console.pages.account import account_pages
 from segments.console.pages.audience_list import audience_list_pages
@@ -57,7 +58,6 @@ from segments.runtime.telemetry import metrics_sent
 from segments.runtime.tls import context_of
 from segments.settings import Settings
 from segments.store.servers.connection import connect
-from segments.upkeep.doctor.findings import Deployment
 from segments.upkeep.listeners import Listeners
 from segments.upkeep.presence import present
 
@@ -96,7 +96,7 @@ def sites(
     privacy: PrivacyOptions,
     reports: Reports,
     guard: LedgerGuard | None = None,
-    deployment: Deployment | None = None,
+    checks: Checks | None = None,
     listeners: Listeners = Listeners(),  # noqa: B008 - immutable
     spans: Spans = NO_SPANS,
     history: BidHistory | None = None,
@@ -110,12 +110,12 @@ def sites(
         privacy: Of the Privacy API, whose rules are the privacy desk's.
         reports: Of access requests.
         guard: While it refuses the ledger, the console is not ready; `None` never refuses.
-        deployment: For operators to examine.
+        checks: Of the deployment, for operators; `None`: there are none.
         listeners: For explanations of bids.
         spans: Of each request.
         history: Of bids; `None`: unknown.
     """
-    history = history or BidHistory()
+    history, checks = history or BidHistory(), checks or Checks()
     guard = guard or LedgerGuard(services.ledger, services.redis)
     submissions = Submissions(services, Refusals(services), reports, privacy)
     staffs = frozenset(STAFF_ROLES)
@@ -128,7 +128,7 @@ def sites(
     setting_to_app = {}
     for setting, roles in port_to_roles.items():
         app = application(
-            Console(services, options, submissions, reports, roles, deployment, listeners, history),
+            Console(services, options, submissions, reports, roles, checks, listeners, history),
             pages(),
             partial(add_health, reasons=partial(_reasons, services, guard)),
             spans,
@@ -161,6 +161,7 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
         reports = await open_reports(services, settings.privacy_options)
         telemetry = settings.telemetry("console")
         history = BidHistory(settings.listeners.urls, services.now_s)
+        checks = Checks(deployment_of(settings), services.now_s)
         async with (
             sending_spans(telemetry) as spans,
             metrics_sent(telemetry, services.metrics.registry.collect),
@@ -172,7 +173,7 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
                     settings.privacy_options,
                     reports,
                     guard,
-                    deployment_of(settings),
+                    checks,
                     settings.listeners,
                     spans,
                     history,
@@ -185,6 +186,7 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
         ):
             group.create_task(guard.run(stopping))
             group.create_task(history.run(stopping))
+            group.create_task(checks.run(stopping))
             group.create_task(services.waiting.run(stopping))
             group.create_task(reports.run(stopping))
             await stopping.wait()

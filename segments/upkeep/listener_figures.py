@@ -18,7 +18,9 @@ _MAX_BYTES = 8 << 20
 _ENDINGS = "rtb_requests_total"
 _ANSWERED = "rtb_request_seconds_bucket"
 _CONNECTIONS = "rtb_connections"
-_SHOWN = (_ENDINGS, _ANSWERED, _CONNECTIONS)
+_WORKERS = "rtb_workers"
+_READY_WORKERS = "rtb_workers_ready"
+_SHOWN = (_ENDINGS, _ANSWERED, _CONNECTIONS, _WORKERS)  # each as a line begins
 
 
 class Ending(NamedTuple):
@@ -38,11 +40,15 @@ class Counts(NamedTuple):
         edge_to_answers: Answers by their duration in seconds, cumulative as in Prometheus; the last
             edge is infinite.
         connections: Open now.
+        workers: Processes that answer bids.
+        ready_workers: Those that can.
     """
 
     endings: Mapping[Ending, float]
     edge_to_answers: Mapping[float, float]
     connections: int
+    workers: int = 0
+    ready_workers: int = 0
 
 
 class Reading(NamedTuple):
@@ -93,7 +99,7 @@ def counts_of(metrics: str) -> Counts:
     lines = [line for line in metrics.splitlines() if line.startswith(_SHOWN)]
     endings: dict[Ending, float] = {}
     edge_to_answers: dict[float, float] = {}
-    connections = 0
+    connections = workers = ready_workers = 0
     for family in text_string_to_metric_families("\n".join([*lines, ""])):
         for sample in family.samples:
             labels = sample.labels
@@ -104,7 +110,12 @@ def counts_of(metrics: str) -> Counts:
                 edge_to_answers[float(labels["le"])] = sample.value
             elif sample.name == _CONNECTIONS:
                 connections = int(sample.value)
-    return Counts(endings, dict(sorted(edge_to_answers.items())), connections)
+            elif sample.name == _WORKERS:
+                workers = int(sample.value)
+            elif sample.name == _READY_WORKERS:
+                ready_workers = int(sample.value)
+    edges = dict(sorted(edge_to_answers.items()))
+    return Counts(endings, edges, connections, workers, ready_workers)
 
 
 async def _read(session: aiohttp.ClientSession, url: str, now_s: Callable[[], float]) -> Reading:

@@ -216,6 +216,10 @@ def test_well_workers_are_ready() -> None:
     assert board_of(*all_counters).health() == Health([], [])
     assert shown(board_of(*all_counters))["rtb_ready",] == 1
     assert shown(board_of(*all_counters))["rtb_enriching",] == 1
+    assert shown(board_of(*all_counters))["rtb_workers",] == len(all_counters)
+    assert shown(board_of(*all_counters))["rtb_workers_ready",] == len(all_counters)
+    all_counters[0].cells[Gauge.IS_DRAINING] = 1
+    assert shown(board_of(*all_counters))["rtb_workers_ready",] == len(all_counters) - 1
 
 
 def test_nodes_that_are_not_asked_are_named_and_are_no_refusal() -> None:

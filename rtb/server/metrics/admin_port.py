@@ -207,6 +207,13 @@ class Board(Collector):
         yield _gauge("rtb_store_up", "1 if every worker can ask the store.", is_up)
         yield self._refused()
         health = self.health()
+        in_office = self._in_office()
+        ready = sum(
+            not any(is_unready for is_unready, _ in self._ailments_of(counters))
+            for counters in in_office
+        )
+        yield _gauge("rtb_workers", "Processes that answer bids.", len(in_office))
+        yield _gauge("rtb_workers_ready", "Those that can answer.", ready)
         yield _gauge("rtb_ready", "1 if the service can answer.", health.is_ready)
         yield _gauge("rtb_enriching", "1 if every worker can enrich.", health.is_enriching)
         version = min(self._of_each(Gauge.CATALOG_VERSION))

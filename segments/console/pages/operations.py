@@ -1,11 +1,8 @@
 """An operator's first page: what needs a person, bids, the queue, the listeners, the checks."""
 
-import asyncio
-from contextlib import aclosing
-
 from aiohttp import web
 
-from segments.console import bid_figures, charts, formats
+from segments.console import bid_figures, charts, checks, formats
 from segments.console.application import Page
 from segments.console.pages.deliveries import row_of
 from segments.console.visit import Visit
@@ -15,12 +12,13 @@ from segments.ledger.database.engine import reading
 from segments.ledger.job_list import JobFilter, job_page
 from segments.model.job import JobState
 from segments.model.role import Role
-from segments.upkeep.doctor.examination import examine
-from segments.upkeep.doctor.findings import Finding, Grade
+from segments.upkeep.doctor.findings import Grade
 
-_LOOKS_FOR_S = 30.0
 _SCRUB_IS_LATE_S = 18 * 3600.0
 """Of the 24 hours that are promised; a loader takes erased ids out of files after 12."""
+
+_TOLD_APART = ("jobs:", "processes:")
+"""Of these findings each has a row of its own, with its act."""
 
 _AT_WORK = (JobState.RUNNING, JobState.QUEUED)
 _GRADE_TO_STATE = {
@@ -58,6 +56,10 @@ async def show(visit: Visit) -> web.Response:
     heard = bid_figures.listeners(figures, visit.now_s)
     bids = bid_figures.by_recipient(figures, names)
     times = bid_figures.told_times(figures.minutes)
+    look = visit.console.checks.last
+    troubles = [each for each in look.troubles if not each.what.startswith(_TOLD_APART)]
+    at_work = [job for job in queue.rows if job.state is JobState.RUNNING]
+    waits = [job for job in queue.rows if job.state is JobState.QUEUED]
     return visit.live_page(
         "operations.html",
         "/ops",
@@ -74,9 +76,16 @@ async def show(visit: Visit) -> web.Response:
         + bool(waiting.requests)
         + sum(bool(each.why) for each in heard)
         + sum(is_unseen or bool(each.unready) for each, is_unseen in running)
+        + len(troubles)
         + is_late
         + opt_outs.is_flood,
         running=running,
+        troubles=[(_GRADE_TO_STATE[each.grade], each.what) for each in troubles],
+        look=look,
+        findings=[(_GRADE_TO_STATE[each.grade], each.what) for each in look.findings],
+        at_work=len(at_work),
+        waits=len(waits),
+        oldest_wait_s=max((visit.now_s - job.created_at_s for job in waits), default=0.0),
         unscrubbed_s=unscrubbed_s if is_late else None,
         listeners=heard,
         bids=bids,
@@ -94,15 +103,8 @@ async def show(visit: Visit) -> web.Response:
 
 async def check(visit: Visit) -> web.Response:
     """Examine the deployment, as `rtb-segments doctor`."""
-    deployment = visit.console.deployment
-    findings: list[Finding] = []
-    is_cut = False
-    if deployment is not None:
-        try:
-            async with asyncio.timeout(_LOOKS_FOR_S), aclosing(examine(deployment)) as found:
-                async for finding in found:
-                    findings.append(finding)  # noqa: PERF401 - what is there counts if time runs out
-        except TimeoutError:
-            is_cut = True
-    rows = [(_GRADE_TO_STATE[finding.grade], finding.what) for finding in findings]
-    return visit.page("checks.html", rows=rows, is_cut=is_cut, looks_for_s=int(_LOOKS_FOR_S))
+    look = await visit.console.checks.look()
+    rows = [(_GRADE_TO_STATE[finding.grade], finding.what) for finding in look.findings]
+    return visit.page(
+        "checks.html", rows=rows, is_cut=look.is_cut, looks_for_s=int(checks.LOOKS_FOR_S)
+    )

@@ -43,7 +43,7 @@ class Clock:
 def reading(at_s: float, endings: dict[Ending, float], *, url: str = "http://a") -> Reading:
     answers = sum(endings.values())
     edges = {0.001: answers * 0.5, 0.002: answers, inf: answers}
-    return Reading(url, at_s, Counts(endings, edges, 7), "", "0.2", True, True, "")
+    return Reading(url, at_s, Counts(endings, edges, 7, 4, 3), "", "0.2", True, True, "")
 
 
 @pytest.fixture
@@ -149,6 +149,7 @@ async def test_a_listener_is_read_by_its_own_metrics() -> None:
     assert told == {GOOD: 2, Ending("", "no_consent", "lmt"): 1}
     assert one.counts.edge_to_answers[0.0005] == 0
     assert one.counts.edge_to_answers[0.001] == one.counts.edge_to_answers[inf] == 3
+    assert (one.counts.workers, one.counts.ready_workers) == (1, 0)
     assert (one.is_ready, one.version) == (False, version("rtb-segments"))
     assert one.reason == "worker 0: does not respond"
     assert "can't be reached" in other.trouble
@@ -205,6 +206,7 @@ async def test_an_operator_sees_what_becomes_of_bids(
     assert "1 thing needs you" in page.said
     assert "Store down . Bids pass through unchanged." in page.said
     assert "Answers: 99 of 100 within 1.98 ms now" in page.text
+    assert "3 of 4 workers ready, 7 connections" in page.said
     assert "20 75 % Active" in listed.said
     assert "no_consent by lmt 25 %" in one.said
     assert TRUSTED not in one.said

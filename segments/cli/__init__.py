@@ -10,6 +10,7 @@ from keyword import iskeyword
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from segments.cli.closed_pipe import ends_with_its_reader
 
@@ -135,6 +136,16 @@ class _Lazy(click.Group):
         command = getattr(module, f"{name}_" if iskeyword(name) else name)
         assert isinstance(command, click.Command)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        # Click's own would import every command, for seconds.
+        commands = [
+            CompletionItem(name, help=said)
+            for section in _COMMANDS.values()
+            for name, (_, said) in section.items()
+            if name.startswith(incomplete)
+        ]
+        return [*commands, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, section in _COMMANDS.items():

@@ -1,5 +1,6 @@
 """What `rtb-segments --help` prints, and what it costs."""
 
+import os
 import subprocess
 import sys
 from importlib.metadata import version
@@ -24,16 +25,33 @@ def test_help_says_of_each_command_its_own_first_sentence() -> None:
         assert f" {name} {sentence}" in said
 
 
-@pytest.mark.parametrize("option", ["--help", "--version"])
-def test_nothing_heavy_is_imported_to_print_it(option: str) -> None:
+@pytest.mark.parametrize(
+    ("option", "environment", "said"),
+    [
+        (["--help"], {}, "Processes:"),
+        (["--version"], {}, "version"),
+        ([], {"COMP_WORDS": "rtb-segments ", "COMP_CWORD": "1"}, "plain,sweep"),
+    ],
+    ids=["help", "version", "completed commands"],
+)
+def test_nothing_heavy_is_imported_to_print_it(
+    option: list[str], environment: dict[str, str], said: str
+) -> None:
     program = (
         "import sys; from segments.cli import main\n"
-        f"try: main([{option!r}])\n"
+        f"try: main({option}, prog_name='rtb-segments')\n"
         f"except SystemExit: print('imported:', [m for m in {_HEAVY} if m in sys.modules])"
     )
+    completing = {"_RTB_SEGMENTS_COMPLETE": "bash_complete"} if environment else {}
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+        [sys.executable, "-c", program],
+        env={**os.environ, **completing, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
     )
+
+    assert said in done.stdout
 
     assert done.stdout.endswith("imported: []\n")
 

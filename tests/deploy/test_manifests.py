@@ -141,7 +141,7 @@ def test_manifests_run_this_release() -> None:
 def test_unit_runs_a_command_of_ours_with_settings_of_ours(unit: Any) -> None:
     said = unit.read_text()
     [command] = re.findall(
-        r"^ExecStart=/opt/rtb-segments/bin/rtb-segments (\w+)$", said, re.MULTILINE
+        r"^ExecStart=/opt/rtb-segments/bin/rtb-segments (\w+)(?: \$PUBLISH)?$", said, re.MULTILINE
     )
 
     assert command in main.list_commands(None)  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 
-_TEXTS = {"text", "search", "password", "email", "tel", "url", "number"}
+_TEXTS = {"text", "date", "search", "password", "email", "tel", "url", "number"}
 
 
 @dataclass
@@ -40,7 +40,8 @@ def forms_in(text: str, path: str) -> list[Form]:
 class _Parser(HTMLParser):
     def __init__(self, path: str) -> None:
         super().__init__()
-        self._path, self._select, self._is_open = path, "", False
+        self._path, self._select = path, ""
+        self._is_open = self._is_value = False
         self.forms: list[Form] = []
 
     def handle_starttag(self, tag: str, attrs: Sequence[tuple[str, str | None]]) -> None:
@@ -54,13 +55,20 @@ class _Parser(HTMLParser):
         elif self._is_open:
             self._take(tag, said, self.forms[-1])
 
+    def handle_data(self, data: str) -> None:
+        if self._is_value:  # an option's text is its value, unless it has one
+            self.forms[-1].fixed.setdefault(self._select, data.strip())
+            self._is_value = False
+
     def handle_endtag(self, tag: str) -> None:
         self._is_open = self._is_open and tag != "form"
 
     def _take(self, tag: str, said: dict[str, str], form: Form) -> None:
         name, value, kind = said.get("name", ""), said.get("value", ""), said.get("type", "text")
-        if tag == "option":
+        if tag == "option" and "value" in said:
             form.fixed.setdefault(self._select, value)
+        elif tag == "option":
+            self._is_value = True
         elif name and (tag == "textarea" or (tag == "input" and kind in _TEXTS)):
             form.texts.append(name)
         elif name and (tag == "button" or kind == "radio"):

@@ -7,6 +7,7 @@ other sees.
 """
 
 import uuid
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, insert, select, update
@@ -112,9 +113,14 @@ async def move(
     )
 
 
-async def activations_of(conn: AsyncConnection, audience: Audience) -> list[Activation]:
-    """Return an audience's activations, oldest first."""
-    return await _activations_of(conn, _activations.c.audience_id == audience.id)
+def is_closed(audience: Audience) -> bool:
+    """Tell whether an audience is shown by its activations alone."""
+    return audience.live_until_s == _NEVER_UNTIL_S
+
+
+async def activations_of(conn: AsyncConnection, audience_ids: Collection[int]) -> list[Activation]:
+    """Return the activations of some dozen audiences, oldest first."""
+    return await _activations_of(conn, _activations.c.audience_id.in_(audience_ids))
 
 
 async def activations(conn: AsyncConnection) -> list[Activation]:

@@ -21,6 +21,7 @@ from segments.console.checks import Checks
 from segments.console.options import ConsoleOptions
 from segments.console.pages.account import account_pages
 from segments.console.pages.audience_list import audience_list_pages
+from segments.console.pages.audience_windows import audience_window_pages
 from segments.console.pages.audiences import audience_pages
 from segments.console.pages.deliveries import delivery_pages
 from segments.console.pages.downloads import download_pages
@@ -75,6 +76,7 @@ def pages() -> list[Page]:
         *account_pages(),
         *audience_list_pages(),
         *audience_pages(),
+        *audience_window_pages(),
         *delivery_pages(),
         *download_pages(),
         *upload_pages(),

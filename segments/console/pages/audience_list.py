@@ -23,6 +23,7 @@ from segments.console.pages.audiences import (
 from segments.console.partner_secret import secret_of
 from segments.console.visit import Visit
 from segments.ledger import accounts, audience_counts, recipients
+from segments.ledger.activations import activations_of, is_closed
 from segments.ledger.audience_list import (
     AudienceFilter,
     ListedAudience,
@@ -125,12 +126,19 @@ async def listing(visit: Visit, cursor: str | None, limit: int = DEFAULT_LIMIT) 
         counts = await audience_counts.last_counts(conn, ids)
         today = day_of(visit.now_s)
         courses = await audience_counts.members_since(conn, ids, today - _DAYS)
+        closed = [each.audience.id for each in page.rows if is_closed(each.audience)]
+        activated = await activations_of(conn, closed) if closed else []
         by_state = await count_by_state(conn, visit.account)
     secret = await secret_of(visit)
     rows = [
         _row(
             each,
-            in_bids(each.audience, granted, visit.now_s),
+            in_bids(
+                each.audience,
+                granted,
+                visit.now_s,
+                [one for one in activated if one.audience_id == each.audience.id],
+            ),
             last.get(each.audience.id),
             _numbers(counts.get(each.audience.id), secret),
             [

@@ -1,5 +1,6 @@
 """A partner's audiences: which are in bids, and the acts on each."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from aiohttp import web
@@ -15,6 +16,7 @@ from segments.console.pages.deliveries import row_of
 from segments.console.partner_secret import secret_of
 from segments.console.visit import Visit, see_other
 from segments.ledger import accounts, audience_counts, recipients
+from segments.ledger.activations import Activation, activations_of, is_closed
 from segments.ledger.audience_list import (
     ListedAudience,
     listed_audience,
@@ -89,9 +91,9 @@ async def create(visit: Visit) -> web.Response:
 async def rename(visit: Visit) -> web.Response:
     """Rename an audience; bids never carry the name."""
     async with visit.console.services.ledger.begin() as conn:
-        found = await _audience(conn, visit)
+        found = await audience_of_url(conn, visit)
         await acts.rename(conn, visit.by, found.audience, visit.text("name"))
-    return _saved(found.audience, "saved")
+    return saved(found.audience, "saved")
 
 
 async def set_ttl(visit: Visit) -> web.Response:
@@ -100,49 +102,67 @@ async def set_ttl(visit: Visit) -> web.Response:
     if text and not (text.isascii() and text.isdecimal() and len(text) < _MAX_DIGITS):
         raise Refusal("a lifetime is a whole number of days, or nothing")
     async with visit.console.services.ledger.begin() as conn:
-        found = await _audience(conn, visit)
+        found = await audience_of_url(conn, visit)
         await acts.set_ttl(conn, visit.by, found.audience, int(text) if text else None)
-    return _saved(found.audience, "saved")
+    return saved(found.audience, "saved")
 
 
 async def activate(visit: Visit) -> web.Response:
     """Show an audience in bids again."""
     async with visit.console.services.ledger.begin() as conn:
-        found = await _audience(conn, visit)
+        found = await audience_of_url(conn, visit)
         await acts.set_state(conn, visit.by, found.audience, AudienceState.ACTIVE)
     await visit.console.services.publish_catalog()
-    return _saved(found.audience, "activated")
+    return saved(found.audience, "activated")
 
 
 async def deactivate(visit: Visit) -> web.Response:
     """Hide an audience from bids."""
     async with visit.console.services.ledger.begin() as conn:
-        found = await _audience(conn, visit)
+        found = await audience_of_url(conn, visit)
         await acts.set_state(conn, visit.by, found.audience, AudienceState.DEACTIVATED)
-    return _saved(found.audience, await withdrawn(visit, "deactivated"))
+    return saved(found.audience, await withdrawn(visit, "deactivated"))
 
 
 async def delete(visit: Visit) -> web.Response:
     """Delete an audience for good, if its name was typed."""
     async with visit.console.services.ledger.begin() as conn:
-        found = await _audience(conn, visit)
+        found = await audience_of_url(conn, visit)
         if visit.text("name") != found.audience.name.strip():
             raise Refusal("to delete an audience, type its name; that was another")
         await acts.set_state(conn, visit.by, found.audience, AudienceState.DELETED)
-    return _saved(found.audience, await withdrawn(visit, "deleted"))
+    return saved(found.audience, await withdrawn(visit, "deleted"))
 
 
-def in_bids(audience: Audience, granted: int, now_s: float) -> InBids:
-    """Return whether bids show an audience, and to how many recipients."""
+def in_bids(
+    audience: Audience, granted: int, now_s: float, activated: Sequence[Activation] = ()
+) -> InBids:
+    """
+    Return whether bids show an audience, and to how many recipients.
+
+    `activated` are an audience's activations, if it is shown by these alone.
+    """
     if audience.state is AudienceState.DELETED:
         return InBids("", "off", "Deleted")
     if audience.state is AudienceState.DEACTIVATED:
         return InBids("", "off", "Deactivated")
+    if is_closed(audience):
+        return _by_activations(activated, now_s)
     if audience.live_from_s is not None and audience.live_from_s > now_s:
         return InBids("", "clock", f"From {day(audience.live_from_s).striptags()}")
     if audience.live_until_s is not None and audience.live_until_s <= now_s:
         return InBids("", "off", f"Ended {day(audience.live_until_s).striptags()}")
     return InBids("good", "good", f"Shown to {granted}") if granted else _TO_NONE
+
+
+def _by_activations(activated: Sequence[Activation], now_s: float) -> InBids:
+    live = sum(each.live_from_s <= now_s < each.live_until_s for each in activated)
+    if live:
+        return InBids("good", "good", f"Shown to {live}")
+    to_come = [each.live_from_s for each in activated if each.live_from_s > now_s]
+    if to_come:
+        return InBids("", "clock", f"From {day(min(to_come)).striptags()}")
+    return _TO_NONE
 
 
 _TO_NONE = InBids("", "off", "Shown to none")
@@ -153,9 +173,10 @@ _SECRET = "partner numbers"  # noqa: S105 - its name here
 
 async def _page(visit: Visit) -> web.Response:
     async with reading(visit.console.services.ledger) as conn:
-        found = await _audience(conn, visit)
+        found = await audience_of_url(conn, visit)
         partner = await accounts.partner_of(conn, visit.account)
         granted = await recipients.granted(conn, partner)
+        activated = await activations_of(conn, [found.audience.id])
         owner = await accounts.account(conn, found.audience.owner_id)
         wanted = JobFilter(visit.account, audience_id=found.audience.id)
         page = await job_page(conn, wanted, limit=_LATEST)
@@ -178,7 +199,10 @@ async def _page(visit: Visit) -> web.Response:
         audience=found.audience,
         owner=owner,
         partner=partner,
-        shown=in_bids(found.audience, len(granted), visit.now_s),
+        shown=in_bids(found.audience, len(granted), visit.now_s, activated),
+        by_activation=is_closed(found.audience),
+        activations={each.recipient_id: each for each in activated},
+        last_s=_last_day_s(found.audience.live_until_s),
         granted=granted,
         rows=[row_of(job, names, partners, is_partners=True) for job in page.rows],
         base="/deliveries",
@@ -190,6 +214,11 @@ def ends_soon(numbers: AudienceNumbers, today: int) -> int | None:
     if numbers.members is None:
         return None
     return sum(some for last, some in numbers.ends.items() if today <= last <= today + WEEK_DAYS)
+
+
+def _last_day_s(until_s: int | None) -> int | None:
+    """Return the last day that a window has at least a part of."""
+    return None if until_s is None else until_s - 1
 
 
 async def _new_page(visit: Visit, wrong_field: str = "", error: str = "") -> web.Response:
@@ -223,7 +252,7 @@ async def _owner(conn: AsyncConnection, visit: Visit) -> Account:
     raise Refusal("choose one of your accounts for the audience")
 
 
-async def _audience(conn: AsyncConnection, visit: Visit) -> ListedAudience:
+async def audience_of_url(conn: AsyncConnection, visit: Visit) -> ListedAudience:
     """Return the audience of the URL, if it is the visitor's."""
     found = await listed_audience(conn, visit.account, int(visit.request.match_info["no"]))
     if found is None:
@@ -231,5 +260,6 @@ async def _audience(conn: AsyncConnection, visit: Visit) -> ListedAudience:
     return found
 
 
-def _saved(audience: Audience, done: str) -> web.Response:
+def saved(audience: Audience, done: str) -> web.Response:
+    """Go back to an audience's page, which says what was done."""
     return see_other(f"/audiences/{audience.id}", done=done)

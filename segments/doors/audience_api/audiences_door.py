@@ -45,12 +45,12 @@ from segments.doors.audience_api.audience_schemas import (
     upload_data,
 )
 from segments.doors.audience_api.options import AudienceOptions
-from segments.doors.audience_api.parties import by
 from segments.doors.audience_api.presigning import Presigning
 from segments.doors.audience_api.search_schemas import (
     AudienceSearchRequest,
     AudienceSearchRequestV2,
 )
+from segments.doors.rest.actor import by
 from segments.doors.rest.auth import Caller, Scheme
 from segments.doors.rest.door import Door, operation
 from segments.doors.rest.presigned_url import SigningKey

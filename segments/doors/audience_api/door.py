@@ -23,7 +23,7 @@ from aiohttp import web
 from segments.acts import audiences as acts
 from segments.doors.audience_api.cross_origin import cross_origin
 from segments.doors.audience_api.options import AudienceOptions
-from segments.doors.audience_api.parties import audience_of, by, owner_and_partner
+from segments.doors.audience_api.parties import audience_of, owner_and_partner
 from segments.doors.audience_api.presigning import Presigning
 from segments.doors.audience_api.schemas import (
     AdvertiserQuery,
@@ -44,6 +44,7 @@ from segments.doors.audience_api.schemas import (
 )
 from segments.doors.audience_api.upload_body import Incoming, check_announced
 from segments.doors.rest import presigned_url as presign
+from segments.doors.rest.actor import by
 from segments.doors.rest.auth import Caller, Scheme
 from segments.doors.rest.bodies import body_of
 from segments.doors.rest.door import Door, Reply, check_not_encoded, media_type, operation

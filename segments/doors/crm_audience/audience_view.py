@@ -41,7 +41,7 @@ _MAX_FAILED = 10
 async def view(conn: AsyncConnection, crm: CrmAudience, now_s: float) -> AudienceView:
     """Return an audience with all its details."""
     audience = crm.audience
-    activated = await activations.activations_of(conn, audience)
+    activated = await activations.activations_of(conn, [audience.id])
     uploads = [
         upload
         for upload in await crm_uploads.of_audience(conn, audience.id)

@@ -17,6 +17,7 @@ from aiohttp import web
 from redis.exceptions import RedisError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from segments.acts.activations import activate
 from segments.doors.crm_audience.audience_view import view
 from segments.doors.crm_audience.base import CrmDoor, answered, check_owns
 from segments.doors.crm_audience.schemas import (
@@ -29,6 +30,7 @@ from segments.doors.crm_audience.schemas import (
     NewActivation,
     NewAudience,
 )
+from segments.doors.rest.actor import by
 from segments.doors.rest.auth import Caller, Scheme
 from segments.doors.rest.bodies import body_of
 from segments.doors.rest.door import operation
@@ -39,7 +41,7 @@ from segments.doors.rest.schemas import Form
 from segments.doors.rest.services import Services
 from segments.ingest.crm_audience import deletion as crm_deletion
 from segments.ingest.deletion import delete_files
-from segments.ledger import accounts, activations, recipients, users
+from segments.ledger import accounts, recipients, users
 from segments.ledger.crm_audience import audiences as crm_audiences
 from segments.ledger.crm_audience.audiences import CrmAudience
 from segments.ledger.database.engine import reading
@@ -151,15 +153,15 @@ class CrmAudienceDoor(CrmDoor):
         try:
             async with self._services.ledger.begin() as conn:
                 crm = await _audience(conn, caller.account, body.audienceId)
-                activated = await activations.activate(
+                activated = await activate(
                     conn,
+                    await by(conn, caller, self._services.now_s()),
                     crm.audience,
                     await _recipient(conn, caller.account, body.accountId),
                     name=body.name,
                     description=body.description,
                     live_from_s=int(body.startDate.timestamp()),
                     live_until_s=int(body.endDate.timestamp()),
-                    now_s=self._services.now_s(),
                 )
         except Refusal as refusal:
             raise Problem(400, str(refusal)) from None

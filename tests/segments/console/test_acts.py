@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.console.same_origin import SAFE
 from segments.doors.rest.services import Services
-from segments.ledger import users
+from segments.ledger import activations, audiences, users
 from segments.ledger.external_audience import orgs
 from segments.ledger.live_audience import ssh_keys
 from segments.ledger.privacy.audit import entries
@@ -123,6 +123,9 @@ async def test_every_act_leaves_its_row(
         kim = (await users.user(conn, "kim")).public_id
         sandbox = await orgs.find_or_add_sandbox(conn, "O@AdobeOrg", "prod", seeded.shop, now_s=1)
         api_key = (await orgs.add_credential(conn, sandbox, "u", now_s=1)).api_key
+        crm = await audiences.add_audience(conn, seeded.shop, seeded.shop, "CRM", now_s=1)
+        await activations.close(conn, crm, now_s=1)
+    days = {"recipient": "dsp-a", "from": "2020-01-01", "until": "2040-01-01"}
     shoes, shop = f"/audiences/{seeded.shoes.id}", f"/ops/partners/{seeded.shop.id}"
     no, recipient = "/audiences/{no:[0-9]{1,18}}", "/ops/recipients/{name}"
     partner, logins = "/ops/partners/{partner}", "/logins/{user}"
@@ -136,6 +139,11 @@ async def test_every_act_leaves_its_row(
         Act("partner", f"{no}/ttl", "audience ttl", {"ttl": "30"}, f"{shoes}/ttl"),
         Act("partner", f"{no}/deactivate", "audience deactivate", at=f"{shoes}/deactivate"),
         Act("partner", f"{no}/activate", "audience activate", at=f"{shoes}/activate"),
+        Act("partner", f"{no}/window", "audience window", days, f"{shoes}/window"),
+        *(
+            Act("partner", f"{no}/{act}", "audience activation", days, f"/audiences/{crm.id}/{act}")
+            for act in ("activation", "activation/end")
+        ),
         Act("partner", "/upload", "upload"),
         Act("partner", f"{no}/delete", "audience delete", {"name": "Boots"}, f"{shoes}/delete"),
         Act("partner", "/keys", "ssh key add", {"public_key": public_key}),

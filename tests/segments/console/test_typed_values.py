@@ -22,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from segments.console.same_origin import FIELD, SAFE
 from segments.doors.rest.services import Services
+from segments.ledger import activations, audiences
 from segments.ledger.privacy.audit import entries
 from segments.ledger.tables import metadata
 from segments.model.job import JobState
@@ -56,7 +57,7 @@ KEPT = {
 }
 """By the path of a form, the fields that name things: audiences, users, tickets, reasons."""
 
-RIGHT = {"confirm": "ERASURE", "at": "", "days": "30"}
+RIGHT = {"confirm": "ERASURE", "at": "", "days": "30", "from": "2030-01-01", "until": "2030-01-01"}
 """Fields that refuse the form unless they are right: such a form is sent once more."""
 
 ANSWERS = {200, 303, 404, 409, 422, 429}
@@ -131,13 +132,16 @@ async def world(
         async with serving_console(settings, ledger, redis, listeners=listeners) as served:
             await ids_of_shop(served, seeded, ledger)
             held = await delivery(ledger, seeded, JobState.HELD, name="h", held_because=BRAKE)
+            async with ledger.begin() as conn:
+                crm = await audiences.add_audience(conn, seeded.shop, seeded.shop, "C", now_s=1)
+                await activations.close(conn, crm, now_s=1)
             async with served.staff_of(Role.PRIVACY, account=seeded.shop) as noor:
                 request = transaction_of(await ask_desk(noor, "ACCESS", "a" * 64))
             assert await served.reports.turn() == 1
             async with served.browser() as ben:
                 await ben.log_in("ben")
             ids = {
-                "/audiences/": [str(seeded.shoes.id)],
+                "/audiences/": [str(seeded.shoes.id), str(crm.id)],
                 "/deliveries/": [held.transaction_id],
                 "/ops/deliveries/": [held.transaction_id],
                 "/ops/partners/": [str(seeded.shop.id)],

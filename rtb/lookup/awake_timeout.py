@@ -13,8 +13,8 @@ class AwakeTimeout:
     `asyncio.timeout`, without the time in which the process had no processor.
 
     After such a time the loop runs its timers beside what it reads, and `asyncio.timeout` gives up
-    a reply that has come. Here, a late timer is set again, for as long as it was late, so that the
-    loop reads first.
+    a reply that has come. Here, a late timer is set again once, for as long as it was late, so that
+    the loop reads first: the limit is at most doubled, however slow the loop.
 
     Args:
         limit_s: In seconds.
@@ -23,12 +23,13 @@ class AwakeTimeout:
         TimeoutError: The limit has passed.
     """
 
-    __slots__ = ("_due_s", "_limit", "_limit_s", "_loop", "_timer")
+    __slots__ = ("_due_s", "_limit", "_limit_s", "_loop", "_timer", "_was_late")
 
     def __init__(self, limit_s: float) -> None:
         self._limit_s = limit_s
         self._limit = asyncio.timeout(None)
         self._loop = asyncio.get_running_loop()
+        self._was_late = False
         self._set(limit_s)
 
     async def __aenter__(self) -> None:
@@ -49,7 +50,8 @@ class AwakeTimeout:
 
     def _expire(self) -> None:
         late_s = self._loop.time() - self._due_s
-        if late_s > self._limit_s * _LATE_SHARE:
+        if late_s > self._limit_s * _LATE_SHARE and not self._was_late:
+            self._was_late = True
             self._set(min(late_s, self._limit_s))
         else:
             self._limit.reschedule(self._loop.time())

@@ -143,3 +143,21 @@ async def test_loop_that_runs_ends_the_wait_in_time() -> None:
             await asyncio.Event().wait()
 
     assert time.monotonic() - began_s >= LIMIT_S
+
+
+async def test_loop_that_is_always_late_ends_the_wait_too() -> None:
+    is_over = asyncio.Event()
+
+    def be_slow() -> None:
+        if not is_over.is_set():
+            time.sleep(LIMIT_S / 2)
+            asyncio.get_running_loop().call_soon(be_slow)
+
+    be_slow()
+    began_s = time.monotonic()
+    with pytest.raises(TimeoutError):
+        async with AwakeTimeout(LIMIT_S):
+            await asyncio.Event().wait()
+    is_over.set()
+
+    assert time.monotonic() - began_s < 10 * LIMIT_S

@@ -20,10 +20,10 @@ import numpy as np
 from segments.ingest.merge import PAIRS_PER_BATCH, Merged, by_audience
 from segments.ingest.parse import Ids
 from segments.ingest.spool import Spool
-from segments.ingest.store_names import names_of
 from segments.model.identity import ID_BYTES, Id
 from segments.model.record import Change
 from segments.model.stop_reason import Stopped, StopReason
+from segments.store.name_order import name_order
 from segments.store.writer import Writer
 
 if TYPE_CHECKING:
@@ -107,12 +107,8 @@ class DeltaParser:
 
 def coming_and_leaving(ids: Ids, bucket_bits: int) -> tuple[Ids, Ids]:
     """Return the coming and the leaving ids, each once, by its last mark."""
-    if not len(ids):
-        return ids, ids
-    # `unique` returns the first of equal names, so search from the end.
-    backwards = ids[::-1]
-    _, first = np.unique(names_of(backwards, bucket_bits), return_index=True)
-    last = backwards[first]
+    names = name_order(ids, bucket_bits)
+    last = ids if names.is_first.all() else ids[names.order[names.is_last]]
     leaves = last[:, -1] == _LEAVES
     return last[~leaves], last[leaves]
 

@@ -17,9 +17,10 @@ from typing import NamedTuple
 import numpy as np
 
 from segments.ingest.spool import PART_BITS, PARTS, Spool
-from segments.ingest.store_names import NAME_BYTES, Names, names_of
+from segments.model.identity import ID_BYTES
 from segments.model.stop_reason import Stopped, StopReason
-from segments.store import keys
+from segments.store.calls_of_array import calls_of_array
+from segments.store.name_order import name_order
 from segments.store.reader import Meta
 from segments.store.writer import Writer
 
@@ -58,7 +59,7 @@ async def replace_members(
     parts, buckets = PARTS >> bits, (1 << meta.bucket_bits) >> bits
     removed = looked_at = 0
     for part in range(first_part, end_part, parts):
-        named = _fields_by_bucket(_names(spool, part, part + parts, meta.bucket_bits))
+        named = _named(spool, part, part + parts, meta.bucket_bits)
         first = (part // parts) * buckets
         for at in range(first, first + buckets, _BUCKETS_A_STEP):
             step = range(at, min(at + _BUCKETS_A_STEP, first + buckets))
@@ -71,24 +72,19 @@ async def replace_members(
             removed = looked_at = 0
 
 
-def _names(spool: Spool, start: int, end: int, bucket_bits: int) -> Names:
-    names = np.empty(0, f"S{NAME_BYTES}")
+def _named(spool: Spool, start: int, end: int, bucket_bits: int) -> dict[int, bytes]:
+    """Return the fields of all ids of some parts, by bucket."""
+    ids = np.empty((0, ID_BYTES), np.uint8)
     for batch in spool.batches(start, _ROWS_AT_ONCE, end):
-        names = np.union1d(names, names_of(batch.ids, bucket_bits))
-        if len(names) > MAX_NAMES:
+        ids = np.concatenate((ids, batch.ids))
+        names = name_order(ids, bucket_bits)
+        if not names.is_first.all():
+            ids = ids[names.order[names.is_first]]
+        if len(ids) > MAX_NAMES:
             raise Stopped(StopReason.UNREADABLE_FILE, "ids that begin alike, as no hashes do")
-    return names
-
-
-def _fields_by_bucket(names: Names) -> dict[int, bytes]:
-    if not len(names):
+    if not len(ids):
         return {}
-    raw = np.frombuffer(names.tobytes(), np.uint8).reshape(-1, NAME_BYTES)
-    buckets = raw[:, : keys.FIELD_START].copy().view(">u4").ravel()
-    starts = np.flatnonzero(np.diff(buckets, prepend=int(buckets[0]) ^ 1))
-    ends = [*starts[1:].tolist(), len(buckets)]
-    fields = raw[:, keys.FIELD_START :]
-    return {
-        int(buckets[start]): fields[start:end].tobytes()
-        for start, end in zip(starts.tolist(), ends, strict=True)
-    }
+    bucket_to_fields: dict[int, bytes] = {}
+    for call in calls_of_array(ids, bucket_bits):
+        bucket_to_fields[call.bucket] = bucket_to_fields.get(call.bucket, b"") + call.fields
+    return bucket_to_fields

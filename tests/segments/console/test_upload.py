@@ -59,11 +59,11 @@ async def test_the_scripts_beside_the_form_are_what_the_doors_take(
     async with console.user_of(seeded.agency) as agency, console.user_of(seeded.sub) as sub:
         pages = [await browser.see("/upload") for browser in (agency, sub)]
     for page, query in zip(pages, ("?advertiser=sub", ""), strict=True):
-        _, by_api, by_sftp = re.findall(
-            r"<pre[^>]*>(.*?)</pre>", html.unescape(page.text), re.DOTALL
-        )
+        blocks = re.findall(r"<pre[^>]*>(.*?)</pre>", page.text, re.DOTALL)
+        assert not [block for block in blocks if "<" in block]
+        _, by_api, by_sftp = map(html.unescape, blocks)
         assert f'"$API/audience/upload/123{query}" ' in by_api
-        (form,) = re.findall(r"""-d '(\{"filename".*?\})'""", by_api, re.DOTALL)
+        (form,) = re.findall(r"""--json '(\{"filename".*?\})'""", by_api, re.DOTALL)
         UploadForm.model_validate_json(form)
         described = by_sftp.partition("<<END")[2].partition("\nEND\n")[0]
         filled = re.sub(r"\$\(.*?\)", lambda each: _ANSWERS[each[0]], described)

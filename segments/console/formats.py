@@ -30,8 +30,9 @@ def in_zone(zone: tzinfo) -> Iterator[None]:
 
 def number(value: int) -> Markup:
     """Return a count."""
-    said = f"{value:,}".replace(",", _NARROW)
-    return Markup('<data value="{}">{}</data>').format(value, said)
+    said = f"{value:,d}".replace(",", _NARROW)
+    # Not by `Markup.format`, which costs a page of hundreds a tenth of its time.
+    return Markup(f'<data value="{value:d}">{said}</data>')  # noqa: S704 - digits alone
 
 
 def moment(at_s: float) -> Markup:
@@ -88,6 +89,5 @@ def rate(per_s: float) -> str | Markup:
 
 def _time(at_s: float, form: str) -> Markup:
     at = datetime.fromtimestamp(at_s, UTC)
-    return Markup('<time datetime="{}">{}</time>').format(
-        at.strftime("%Y-%m-%dT%H:%M:%SZ"), at.astimezone(_zone.get()).strftime(form)
-    )
+    said = at.astimezone(_zone.get()).strftime(form)
+    return Markup(f'<time datetime="{at:%Y-%m-%dT%H:%M:%SZ}">{said}</time>')  # noqa: S704 - a time

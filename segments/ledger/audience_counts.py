@@ -30,13 +30,15 @@ async def partner_secret(conn: AsyncConnection, *, now_s: float) -> bytes:
     return await own_secret(conn, _SECRET, now_s=now_s)
 
 
-async def counts_of(conn: AsyncConnection, audience_id: int) -> list[AudienceCount]:
-    """Return an audience's counts, the latest first."""
+async def counts_of(
+    conn: AsyncConnection, audience_id: int, limit: int = MAX_DAYS
+) -> list[AudienceCount]:
+    """Return an audience's last counts, the latest first."""
     rows = await conn.execute(
         select(*_COLUMNS)
         .where(_counts.c.audience_id == audience_id)
         .order_by(_counts.c.day.desc())
-        .limit(MAX_DAYS)
+        .limit(limit)
     )
     return [_count(*row) for row in rows]
 

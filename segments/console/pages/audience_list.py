@@ -140,7 +140,7 @@ async def listing(visit: Visit, cursor: str | None, limit: int = DEFAULT_LIMIT) 
                 [one for one in activated if one.audience_id == each.audience.id],
             ),
             last.get(each.audience.id),
-            _numbers(counts.get(each.audience.id), secret),
+            _numbers(counts.get(each.audience.id), secret, today),
             [
                 told
                 for day, exact in courses.get(each.audience.id, ())
@@ -185,8 +185,7 @@ def worst(rows: Iterable[ListRow], now_s: float) -> Trouble | None:
     active = [row for row in rows if row.listed.audience.state is AudienceState.ACTIVE]
     ending = max(active, key=lambda row: row.share_that_ends, default=None)
     if ending is not None and ending.share_that_ends >= _MOST_END and ending.numbers is not None:
-        today = day_of(now_s)
-        last = max(day for day in ending.numbers.ends if day <= today + WEEK_DAYS)
+        last = max(ending.numbers.ends)
         since_s = now_s if ending.job is None else ending.job.created_at_s
         quiet_days = int((now_s - since_s) // S_PER_DAY)
         return Trouble("ends", ending, began_at_s(last), quiet_days)
@@ -210,5 +209,9 @@ def _row(
     return ListRow(listed, shown, job, numbers, ends, spark, *gains_and_losses(course))
 
 
-def _numbers(count: AudienceCount | None, secret: bytes) -> AudienceNumbers | None:
-    return None if count is None else of_audience(count, secret)
+def _numbers(count: AudienceCount | None, secret: bytes, today: int) -> AudienceNumbers | None:
+    if count is None:
+        return None
+    # Later ends are not shown: each costs a digest.
+    soon = {day: some for day, some in count.ends.items() if today <= day <= today + WEEK_DAYS}
+    return of_audience(count._replace(ends=soon), secret)

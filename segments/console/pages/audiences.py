@@ -180,10 +180,14 @@ async def _page(visit: Visit) -> web.Response:
         owner = await accounts.account(conn, found.audience.owner_id)
         wanted = JobFilter(visit.account, audience_id=found.audience.id)
         page = await job_page(conn, wanted, limit=_LATEST)
-        counts = await audience_counts.counts_of(conn, found.audience.id)
+        counts = await audience_counts.counts_of(conn, found.audience.id, _DAYS)
         partners = {each.id: each for each in await accounts.accounts(conn)}
     secret = await secret_of(visit)
-    days = [of_audience(count, secret) for count in counts[:_DAYS]]
+    # Of the days before, ends are not shown: each costs a digest.
+    days = [
+        of_audience(count if n == 0 else count._replace(ends={}), secret)
+        for n, count in enumerate(counts)
+    ]
     today = day_of(visit.now_s)
     names = {found.audience.id: found.audience.name}
     return visit.live_page(

@@ -57,6 +57,7 @@ def dockerfile(root: Path) -> str:
         f"LABEL agent-manifest='{said}'\n",
         f'LABEL com.iabtechlab.artf.descriptor="{descriptor}"\n',
         f'LABEL com.iabtechlab.artf.container-version="{project["version"]}"\n',
+        f'LABEL org.opencontainers.image.version="{project["version"]}"\n',
         _END,
     )
     return _BLOCK.sub("".join(lines), text)

@@ -5,13 +5,17 @@ A tree of Debian's packages stands in for the image that the Dockerfile starts f
 images is asked. Everything is made below one folder, in which a second run finds the base again.
 """
 
+import ctypes
 import json
 import os
 import shlex
 import signal
 import subprocess
 import tempfile
+import urllib.error
+import urllib.request
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +28,9 @@ _BASE_PACKAGES = ("python3", "python3-venv", "python3-dev", "python-is-python3",
 _BASE = "docker.io/library/stand-in:latest"
 # Hybrid control groups, which crun refuses; hidden in a mount namespace of its own.
 _HYBRID = Path("/sys/fs/cgroup/unified")
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_CLONE_NEWNET = 0x40000000
 
 
 class Done(NamedTuple):
@@ -94,18 +101,21 @@ class Engine:
         environment: Mapping[str, str],
         files: Sequence[Path] = (),
     ) -> "Container":
-        """Run an image on this machine's network, hardened as its users do."""
+        """Run an image in a network of its own, hardened as its users do."""
+        pid_file = self._folder / "container.pid"
+        pid_file.unlink(missing_ok=True)
         argv = [
             "podman", *self._store, "--cgroup-manager=cgroupfs", "run", "--rm", "--name", "ours",
+            "--pidfile", str(pid_file),
             "--read-only", "--read-only-tmpfs=false", "--cap-drop=ALL",
-            "--security-opt=no-new-privileges", "--network=host", "--cgroups=disabled",
+            "--security-opt=no-new-privileges", "--network=none", "--cgroups=disabled",
             "--no-healthcheck", "--ulimit", "nofile=20000:20000", "--ulimit", "nproc=4096:4096",
             "--user", user, "--volume", f"{data}:/data",
             *(f"--volume={file}:/delivered/{file.name}:ro" for file in files),
             *(f"--env={name}={value}" for name, value in environment.items()),
             image, *command,
         ]  # fmt: skip
-        return Container(argv, self._folder / "container.log")
+        return Container(argv, self._folder / "container.log", pid_file)
 
     def _podman(self, *arguments: str) -> str:
         return _run("podman", *self._store, *arguments)
@@ -114,27 +124,30 @@ class Engine:
 class Container:
     """A running container."""
 
-    def __init__(self, argv: Sequence[str], log: Path) -> None:
+    def __init__(self, argv: Sequence[str], log: Path, pid_file: Path) -> None:
         self.log = log
+        self._pid_file = pid_file
         with log.open("wb") as output:
             self._process = subprocess.Popen(
                 _hidden(argv), stdout=output, stderr=output, start_new_session=True
             )
 
     def pids(self) -> list[int]:
-        """Return the processes of the image that run."""
+        """Return the container's processes, the first first; none before it runs our program."""
+        try:
+            first = int(self._pid_file.read_text())
+            if Path(f"/proc/{first}/exe").readlink().name == "crun":
+                return []
+            ours = Path(f"/proc/{first}/ns/pid").readlink()
+        except (OSError, ValueError):
+            return []
         found = []
         for entry in Path("/proc").iterdir():
             if entry.name.isdecimal():
-                try:
-                    program = (entry / "exe").readlink()
-                    title = (entry / "cmdline").read_bytes()
-                    is_ours = (entry / "root/opt/rtb-segments").is_dir()
-                except OSError:
-                    continue
-                if is_ours and title and program.name != "crun":
-                    found.append(int(entry.name))
-        return sorted(found)
+                with suppress(OSError):
+                    if (entry / "ns/pid").readlink() == ours:
+                        found.append(int(entry.name))
+        return sorted(found, key=lambda pid: (pid != first, pid))
 
     def run(self, *command: str) -> Done:
         """Run a command inside, as the user of the container."""
@@ -151,6 +164,31 @@ class Container:
             env=environment, capture_output=True, text=True, check=False,
         )  # fmt: skip
         return Done(done.returncode, done.stdout + done.stderr)
+
+    def ask(self, request: urllib.request.Request) -> tuple[int, bytes]:
+        """
+        Send a request to the container's loopback address, and return the answer's status and body.
+
+        Its ports are its own: what listens on this machine does not matter.
+
+        Raises:
+            OSError: There is no answer.
+        """
+        with ThreadPoolExecutor(1) as thread:  # a thread has its network for life
+            return thread.submit(self._ask, request).result()
+
+    def _ask(self, request: urllib.request.Request) -> tuple[int, bytes]:
+        pids = self.pids()
+        if not pids:
+            raise ConnectionRefusedError("the container does not run")
+        with Path(f"/proc/{pids[0]}/ns/net").open("rb") as network:
+            if _LIBC.setns(network.fileno(), _CLONE_NEWNET):
+                raise OSError(ctypes.get_errno(), "the network can't be entered")
+        try:
+            with urllib.request.urlopen(request, timeout=5) as answer:
+                return int(answer.status), answer.read()
+        except urllib.error.HTTPError as refused:
+            return refused.code, refused.read()
 
     def is_running(self) -> bool:
         """Whether the container runs."""

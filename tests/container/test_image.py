@@ -10,9 +10,9 @@ import json
 import os
 import re
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -70,13 +70,7 @@ def data(tmp_path: Path) -> Path:
 def running(engine: Engine, image: str, data: Path, tmp_path: Path) -> Iterator[Container]:
     """The image with nothing said to it but where things lie."""
     delivered = _delivery(tmp_path)
-    container = engine.start(
-        image,
-        data,
-        user=_STRANGER,
-        environment={"SEGMENTS_API_HOST": "127.0.0.1", "SEGMENTS_SFTP_HOST": "127.0.0.1"},
-        files=delivered,
-    )
+    container = engine.start(image, data, user=_STRANGER, environment={}, files=delivered)
     try:
         yield container
     finally:
@@ -99,10 +93,11 @@ def test_image_says_what_it_is(engine: Engine, image: str) -> None:
     assert config["StopSignal"] in ("SIGTERM", "15")
     assert json.loads(config["Labels"]["agent-manifest"])["name"] == "rtb-segments"
     assert config["Labels"]["org.opencontainers.image.title"] == "rtb-segments"
+    assert config["Labels"]["org.opencontainers.image.version"] == version("rtb-segments")
 
 
 def test_stranger_answers_bids_and_drains(running: Container) -> None:
-    _until(lambda: _status("http://127.0.0.1:8081/health/ready?strict") == 200, running)
+    _until(lambda: _status(running, "http://127.0.0.1:8081/health/ready?strict") == 200, running)
 
     for command in (
         ("account", "add", "--kind", "advertiser", "--id", "acme", "--name", "acme.example"),
@@ -113,7 +108,7 @@ def test_stranger_answers_bids_and_drains(running: Container) -> None:
         done = running.run("/opt/rtb-segments/bin/rtb-segments", *command)
         assert done.status == 0, done.said
 
-    _until(lambda: _enriched() == [{"id": "123"}], running)
+    _until(lambda: _enriched(running) == [{"id": "123"}], running)
     assert running.stop(within_s=20) == 0
     said = running.log.read_text()
     assert "Traceback" not in said, said
@@ -181,7 +176,7 @@ def test_listener_fits_the_resources_of_the_manifest(
         environment=_NO_STORE,
     )
     try:
-        _until(lambda: _status("http://127.0.0.1:8081/health/live") == 200, container)
+        _until(lambda: _status(container, "http://127.0.0.1:8081/health/live") == 200, container)
         used_mib = sum(map(proportional_bytes, container.pids())) / (1 << 20)
     finally:
         container.kill()
@@ -201,7 +196,7 @@ def _delivery(folder: Path) -> list[Path]:
     return [people, metadata, table.write(folder / "table.parquet")]
 
 
-def _enriched() -> object:
+def _enriched(container: Container) -> object:
     user = {"eids": [{"source": "liveintent.com", "uids": [{"id": _PERSON}]}]}
     asked = {"id": "1", "imp": [{"id": "1"}], "user": user}
     request = urllib.request.Request(
@@ -209,19 +204,18 @@ def _enriched() -> object:
         json.dumps(asked).encode(),
         {"Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=5) as answer:
-        data = json.load(answer)["user"].get("data")
+    status, body = container.ask(request)
+    assert status == 200
+    data = json.loads(body)["user"].get("data")
     return data and data[0]["segment"]
 
 
-def _status(url: str) -> int:
+def _status(container: Container, url: str) -> int:
     try:
-        with urllib.request.urlopen(url, timeout=2) as answer:
-            return int(answer.status)
-    except urllib.error.HTTPError as refused:
-        return refused.code
+        status, _ = container.ask(urllib.request.Request(url))
     except OSError:
         return 0
+    return status
 
 
 def _until(claim: Callable[[], bool], container: Container) -> None:

@@ -168,6 +168,7 @@ async def show_all(visit: Visit) -> web.Response:
             (name, word, sum(found.counts.get(state, 0) for state in states))
             for name, (word, states) in _TABS.items()
         ],
+        total=sum(found.counts.values()),
         trouble=worst(found.rows, visit.now_s),
         counted_at_s=max(
             (row.numbers.counted_at_s for row in found.rows if row.numbers), default=None

@@ -120,6 +120,7 @@ async def _form(visit: Visit, agent: Agent, *, error: str = "", **said: Any) -> 
     promises = None
     if agent.account is None:  # numbers of the deployment
         waiting = await visit.console.services.waiting.look()
+        rate = await visit.console.flood.look()
         async with reading(visit.console.services.ledger) as conn:
             since_s = await longest_unscrubbed_since_s(conn)
             ready = await access_requests.count(conn, AccessRequestState.COMPLETED)
@@ -130,6 +131,8 @@ async def _form(visit: Visit, agent: Agent, *, error: str = "", **said: Any) -> 
             "unscrubbed_s": None if since_s is None else max(0.0, visit.now_s - since_s),
             "ready": ready,
             "pending": pending,
+            "per_minute": rate.now,
+            "usual": rate.usual,
         }
     values = {
         "submitted": "",

@@ -79,6 +79,7 @@ async def test_an_address_opts_out_by_each_of_its_hashes(
         answer = await ask(noor, "RESTRICT", jurisdiction="EU_PRIVACY", reference="DSR-7")
         assert "RESTRICT is in force: the next bid obeys." in answer.said
         assert JANE not in answer.text
+        assert "Opt-outs in the last minute, in ids 3 , usual 0" in answer.said
         path = f"/privacy/requests/{transaction_of(answer)}"
         page = await noor.see(path)
         for words in ("In force", "everyone", "EU_PRIVACY", "DSR-7", "e-mail hash, 3 of 3"):

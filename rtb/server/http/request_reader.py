@@ -91,6 +91,9 @@ class Taker:
         raise NotImplementedError
 
 
+_NO_TAKER: Final = Taker()
+
+
 class Reader(Part):
     """
     Reads a connection.
@@ -177,8 +180,9 @@ class Reader(Part):
         self._forget()
 
     def close(self) -> None:
-        """Release the parser: it and the reader reference each other."""
+        """Release parser and taker: each of them and the reader reference each other."""
         self._parser = None
+        self._taker = _NO_TAKER
         self._forget()
 
     def give_up(self) -> None:

@@ -384,7 +384,7 @@ def soak(**plan: Any) -> None:
 @click.option("--seed", type=int, default=1, show_default=True)
 def regions(**plan: Any) -> None:
     """
-    Check two regions with a slow link between them: what does a no cost in the second?
+    Check two regions with a slow link between them: the delay of opt-outs in the second.
 
     The command starts both here: one ledger, two stores, and a bucket that the
     second region follows. It judges every answer; the exit status is 0 if all

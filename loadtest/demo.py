@@ -134,7 +134,7 @@ async def _deliver(
 
 
 async def _add_logins(kept: Path) -> None:
-    """Add a login for each role of the console, under a drawn password."""
+    """Add a login for each role of the console, under a generated password."""
     password = secrets.token_urlsafe(12)
     stdin = f"{password}\n".encode()
     options = ("--show-code", "--password-stdin")

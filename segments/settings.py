@@ -401,7 +401,7 @@ class Settings(OperatorSettings):
     @classmethod
     def _check_trusted_proxies(cls, networks: tuple[Network, ...]) -> tuple[Network, ...]:
         if not all(network.prefixlen for network in networks):
-            raise ValueError("a network of everybody: whoever asks could say where they are")
+            raise ValueError("a network of all addresses: any client could claim any address")
         return networks
 
     @field_validator("redis_url", "bids_redis_url")

@@ -27,7 +27,7 @@ artf: Any = _compiled()
 
 
 def rtb_request(bid_request: dict[str, Any] | None, **members: Any) -> bytes:
-    """Return an `RTBRequest` around a bid request of JSON, of what has a number in it."""
+    """Return an `RTBRequest` around a bid request of JSON, with the members that protobuf has."""
     message = artf.RTBRequest()
     json = members if bid_request is None else {**members, "bid_request": bid_request}
     json_format.ParseDict(json, message, ignore_unknown_fields=True)

@@ -1,5 +1,5 @@
 """
-`python -m loadtest low-rates`: CPU a bid where few come, beside Go's fasthttp.
+`python -m loadtest low-rates`: CPU a bid at low rates, beside Go's fasthttp.
 
 At saturation bids share the costs of a turn of the event loop; a small host's sidecar hardly ever
 sees that. So the bench's request is sent in an open loop (`poisson_ns`) at fixed rates, over as

@@ -1,4 +1,4 @@
--- What wrk sends: whole HTTP requests out of a file, in turn, each behind its length in decimal.
+-- What wrk sends: whole HTTP requests out of a file, in turn, each after its length in decimal.
 -- Prints what loadtest/bench/saturation.py reads.
 
 local requests, turn = {}, 0

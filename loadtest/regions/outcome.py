@@ -30,7 +30,7 @@ class Plan:
 
     @property
     def no_within_s(self) -> float:
-        """The time after which a no must be in force in the second region."""
+        """The time after which an opt-out must be in force in the second region."""
         publishing_s = self.opt_outs_every_s + _PUBLISHER_S
         return publishing_s + self.poll_s + _ROUND_TRIPS * 2 * self.delay_s + _BUSY_S
 
@@ -100,7 +100,8 @@ def print_report(outcome: Outcome) -> None:
     if outcome.closed_after_s is not None:
         print(
             f"  cut off, it enriched nothing after {outcome.closed_after_s:.0f} s,"
-            f" and obeyed a no {max(outcome.cut_off_s, default=0):.0f} s after its acknowledgement"
+            f" and obeyed an opt-out {max(outcome.cut_off_s, default=0):.0f} s after its"
+            " acknowledgement"
         )
     print(f"  {outcome.plan.delay_s * 1000:.0f} ms in each direction, {outcome.took_s:,.0f} s")
     for note in outcome.notes:

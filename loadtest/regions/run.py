@@ -1,5 +1,5 @@
 """
-`python -m loadtest regions`: the delay of a no in a second region. Read this first.
+`python -m loadtest regions`: the delay of an opt-out in a second region. Read this first.
 
     first region    `rtb-segments up`, seeded: the ledger, a store, bids     loadtest/service.py
                     `rtb-segments publish`, and a bucket
@@ -130,7 +130,7 @@ async def _run(plan: Plan, outcome: Outcome, directory: Path) -> None:
 async def _cut(
     link: SlowLink, second: Running, waves: WavesOfBoth, shared: Shared, outcome: Outcome
 ) -> None:
-    """Cut the link, say no in the first region, and mend once the second enriches nothing."""
+    """Cut the link, opt out in the first region, and mend it once the second enriches nothing."""
     waves.obeyed_within_s, waves.seen_within_s = MAX_AGE_S, _MENDED_WITHIN_S
 
     async def is_closed() -> bool:

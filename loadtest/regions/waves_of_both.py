@@ -55,7 +55,7 @@ class WavesOfBoth(Waves):
         first, self._second = shared
         super().__init__(table.waves, population, ledger, redis, blobs, first)
         self.obeyed_within_s = outcome.plan.no_within_s
-        """The time after which no answer of the second region may ignore a no."""
+        """The time after which no answer of the second region may ignore an opt-out."""
 
         self.seen_within_s = AFTER_S
         """The time after that until a change must be seen there."""

@@ -15,7 +15,7 @@ async def explain(
     conn: AsyncConnection, by: By, asked: Asked, explanations: Collection[Explanation]
 ) -> None:
     """
-    Add the row of an explained bid, a look at a person, before anybody sees the explanation.
+    Add the row of an explained bid, before the explanation, a look at a person's data, is shown.
 
     Args:
         conn: A transaction.

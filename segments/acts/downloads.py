@@ -20,8 +20,8 @@ async def note_export(conn: AsyncConnection, by: By, scope: Account | None) -> N
     """
     Record the export of a trail: an account's (`scope`), or all.
 
-    Without a target the row counts among those that concern persons: no account's list has it, and
-    the privacy desk's trail does.
+    A row without a target counts as one about persons: it is in the privacy desk's trail, and in no
+    account's list.
     """
     entry = Entry("export", scope_id=None if scope is None else scope.id)
     await audit.add(conn, by.who, [entry], now_s=by.now_s)

@@ -22,7 +22,7 @@ async def add_staff(
     account: Account | None = None,
     totp_secret: str | None = None,
 ) -> Staff:
-    """Add a member of staff; without a `totp_secret` the first login draws one."""
+    """Add a member of staff; without a `totp_secret` the first login makes one."""
     added = await staff.add_staff(
         conn, username, roles, password_hash, account=account, now_s=by.now_s
     )

@@ -86,7 +86,7 @@ _COMMANDS = {
     "Store and ledger": {
         "explain": (
             "explain",
-            "Say why the bid request in FILE ends as it does, stage by stage; - is standard input.",
+            "Explain the outcome of the bid request in FILE, stage by stage; - is standard input.",
         ),
         "doctor": (
             "doctor",
@@ -156,4 +156,4 @@ class _Lazy(click.Group):
 @click.group(cls=_Lazy)
 @click.version_option(package_name="rtb-segments", prog_name="rtb-segments")
 def main() -> None:
-    """Adds audience segments to bid requests, and never for a person who said no."""
+    """Adds audience segments to bid requests, and never for a person who opted out."""

@@ -78,10 +78,9 @@ def restore(place: str, *, name: str | None, replace: bool, skip_missing: bool) 
     )
     click.echo(
         "Next, before any other process is started:\n"
-        "  the store is there still: rtb-segments reconcile   (takes over opt-outs since then)\n"
+        "  the store still exists:   rtb-segments reconcile   (takes over opt-outs since then)\n"
         "  the store is lost or old: rtb-segments rebuild\n"
-        "Opt-outs since the backup are nowhere else than in that store: submit them again if it"
-        " is lost"
+        "Opt-outs since the backup are only in that store: submit them again if it is lost"
     )
 
 

@@ -62,7 +62,7 @@ def import_(files: tuple[Path, ...], dry_run: bool) -> None:
     username,partner and perhaps sub_id,admin (yes or no) of users; segment_id,partner,name and
     perhaps sub_id,ttl_days of audiences. Accounts are added first, whatever the order of FILEs.
 
-    Passwords of users are drawn, and printed once; the console asks each user for another.
+    Passwords of users are generated, and printed once; the console asks each user for another.
 
     Each fault is reported with its line and column, and the exit status is 1.
     """
@@ -95,7 +95,7 @@ def _read(files: Sequence[Path]) -> tuple[list[Row], list[Fault]]:
         rows += found
         faults += wrong
     subjects = list(Subject)
-    # An account's parent may stand below it.
+    # An account's parent may come after it.
     rows.sort(key=lambda row: (subjects.index(row.subject), bool(row.cells.get("parent"))))
     return rows, faults
 
@@ -189,7 +189,7 @@ async def _add_audience(conn: AsyncConnection, by: By, row: Row) -> None:
 
 @contextmanager
 def _faults_in(row: Row, column: str, *, key: str | None = None) -> Iterator[None]:
-    """Raise `_Refused` for a refusal: in the column that it is of, else in `column`."""
+    """Raise `_Refused` for a refusal, with the refusal's own column, or else with `column`."""
     try:
         yield
     except UnusableText as refusal:

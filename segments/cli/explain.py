@@ -51,10 +51,10 @@ def explain(
     as_json: bool,
 ) -> None:
     """
-    Say why the bid request in FILE ends as it does, stage by stage; - is standard input.
+    Explain the outcome of the bid request in FILE, stage by stage; - is standard input.
 
-    Without --listener, over the store as set, by the settings of this environment. No identifier
-    is printed. The audit trail has a row of it.
+    Without --listener, the command reads the configured store, and uses the bid listener's settings
+    of this environment. It prints no identifier, and leaves a row in the audit trail.
     """
     try:
         request = file.read().decode()

@@ -27,7 +27,7 @@ class Fault(NamedTuple):
 
     file: Path
     line: int
-    column: str | None  # none: of the line, whose message names what is wrong
+    column: str | None  # `None`: the fault concerns the whole line
     text: str
 
     def __str__(self) -> str:

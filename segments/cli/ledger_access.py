@@ -61,7 +61,7 @@ def forbid(
 
     Exit status 3: only recorded; see `segments.projection.in_force`.
 
-    `do` makes the change and returns its report. Secrets drawn by `do` (`shown_once`) are printed
+    `do` makes the change and returns its report. Secrets made by `do` (`shown_once`) are printed
     alone after the commit; such a command must not be repeated.
     """
     settings = control_settings()
@@ -80,13 +80,11 @@ def forbid(
     if not waits_because:
         click.echo(done, err=bool(shown_once))
         return
-    again = (
-        "" if shown_once else "; the same command once more, within an hour, tells whether it is"
-    )
+    again = "" if shown_once else "; repeat the command within an hour to learn whether it is"
     click.echo(
-        f"recorded: {done}. Not in force yet: {waits_because}. A loader sees to it as soon as it"
-        f" can write to the store, which `doctor` tells{again}. Bids may show what was shown before"
-        " until then.",
+        f"recorded: {done}. Not in force yet: {waits_because}. A loader puts it into force as soon"
+        f" as it can write to the store, which `doctor` reports{again}. Until then bids may show"
+        " what they showed before.",
         err=True,
     )
     sys.exit(NOT_IN_FORCE_YET)

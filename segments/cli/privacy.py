@@ -28,7 +28,7 @@ _Person = list[tuple[IdentifierKind, Id]]
 _PERSONS_AT_ONCE = 1000
 
 _SEEN_BY_OTHERS = (
-    "note: arguments are seen by others of this machine and stay in the shell's history;"
+    "note: other users of this machine can see arguments, and the shell's history keeps them;"
     " with - in their place ids are read from standard input"
 )
 
@@ -93,10 +93,10 @@ def _record(action: OptOutAction, persons: Sequence[_Person]) -> None:
             click.echo(f"{action.name} {transaction_id}")
     if waits_because:
         click.echo(
-            f"recorded for good, and not in force yet: {waits_because}. It will be in force as"
-            " soon as a loader can write to the store, which does this before anything else;"
-            " the same command once more tells whether it is. Bids may show the person until"
-            " then, unless no opt-out has been confirmed for RTB_OPT_OUTS_MAX_AGE_S.",
+            f"recorded for good, and not in force yet: {waits_because}. A loader puts it into"
+            " force, before anything else, as soon as it can write to the store; repeat the"
+            " command to learn whether it is. Until then bids may show the person, unless no"
+            " opt-out has been confirmed for RTB_OPT_OUTS_MAX_AGE_S.",
             err=True,
         )
         sys.exit(NOT_IN_FORCE_YET)

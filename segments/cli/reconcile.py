@@ -42,15 +42,15 @@ def reconcile(*, rebuilds: bool | None) -> None:
     _say(found)
     if rebuilds is None:
         rebuilds = sys.stdin.isatty() and click.confirm(
-            "Rebuild the store now? It would hold what this ledger says and nothing else:"
-            " what lost deliveries have added goes. Until it is done no bid is enriched"
+            "Rebuild the store now? It will then hold this ledger's data and nothing else:"
+            " additions of lost deliveries go. No bid is enriched until it is done"
         )
     if rebuilds:
         run(_rebuild(settings))
     else:
         click.echo(
-            "bids are enriched again. The store still holds what lost deliveries have added to"
-            " audiences that are there; `rtb-segments rebuild` makes it hold what the ledger says"
+            "bids are enriched again. The store still holds the additions of lost deliveries to"
+            " existing audiences; `rtb-segments rebuild` removes them"
         )
 
 

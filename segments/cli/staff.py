@@ -32,7 +32,7 @@ def staff() -> None:
 @click.option(
     "--show-code",
     is_flag=True,
-    help="Draw the second factor now, and print its URI: for who can't scan it at the login.",
+    help="Make the second factor now, and print its URI: for staff who can't scan it at the login.",
 )
 @from_stdin
 def add(

@@ -39,7 +39,7 @@ _SAY_EVERY_S = 5.0
 def release(job: str, refuse: bool) -> None:
     """Let a held JOB (number or transaction id) continue despite its removals."""
     released = run(_release(control_settings(), job, refuse))
-    said = "is over, and has removed nobody" if refuse else "goes on with the loader"
+    said = "is over, and has removed no member" if refuse else "goes on with the loader"
     click.echo(f"job {released.id} {said}")
 
 

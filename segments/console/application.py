@@ -30,7 +30,7 @@ MAX_FORM_BYTES = 64 << 10
 EVERYBODY = frozenset(Role)
 
 _OF_FIRST_PASSWORD = ("/account", "/account/password", "/logout")
-"""Pages that are open before a user has replaced a password that was drawn for them."""
+"""Pages that are open before a user has replaced a generated password."""
 
 Answer = Awaitable[web.StreamResponse]
 
@@ -61,9 +61,9 @@ def application(
     spans: Spans = NO_SPANS,
 ) -> web.Application:
     """
-    Make the application of a port, with those of the pages that its roles may see.
+    Make the application of a port, with the pages that its roles may see.
 
-    `add_health` adds the paths that ask for no login; `spans` makes one of each request.
+    `add_health` adds the paths without a login; `spans` makes a span of each request.
     """
     app = web.Application(
         client_max_size=MAX_FORM_BYTES, middlewares=observing(console.services, spans)
@@ -111,7 +111,7 @@ class _Gate:
         return handle
 
     async def nowhere(self, request: web.Request) -> web.StreamResponse:
-        """Answer a path without a page, as another account's."""
+        """Answer a path without a page, in the same way as another account's page."""
         visit = Visit(self._console, request, None)
         try:
             visit = visit._replace(visitor=await visitor_of(self._console, request))
@@ -122,7 +122,7 @@ class _Gate:
             return answer
 
     async def _open(self, page: Page, visit: Visit) -> web.StreamResponse:
-        """Answer a page for everybody; even to log in takes a page of our own."""
+        """Answer a page that needs no login; its form, too, must come from a page of ours."""
         if page.method not in SAFE:
             if not is_same_origin(visit.request, self._console.options.public_origin):
                 raise faults.ForeignForm
@@ -166,7 +166,7 @@ def check_token(visit: Visit) -> None:
     Refuse a form without the session's token.
 
     Raises:
-        ForeignForm: It has none, or another session's.
+        ForeignForm: The form has no token, or another session's.
     """
     given = visit.request.headers.get(HEADER) or visit.text(FIELD)
     if not is_token_of(visit.known.token, given):

@@ -1,4 +1,4 @@
-"""What became of bids, by recipient: the listeners' figures as pages show them."""
+"""Outcomes of bids by recipient: the listeners' figures as pages show them."""
 
 from collections.abc import Collection, Mapping, Sequence
 from math import inf, isfinite
@@ -54,14 +54,14 @@ class Listener(NamedTuple):
     url: str
     reading: Reading
     state: tuple[str, str, str]  # of the templates' macro
-    why: str  # a person is needed; empty: none is
+    why: str  # an operator must act; empty: no need
 
 
 def by_recipient(figures: Figures, names: Collection[str]) -> list[RecipientFigures]:
     """
     Return the figures of each recipient, the busiest first.
 
-    `names`: those that are listed even without a bid.
+    `names`: recipients to list even without a bid.
     """
     counted: dict[str, dict[str, float]] = {name: {} for name in names}
     for ending, count in figures.recent.items():

@@ -1,9 +1,9 @@
 """
 The session's cookie.
 
-`__Host-`: browsers take it only with `Secure`, `Path=/` and from this very host. On loopback
-without TLS there is none. A separate staff port has a cookie of its own name: cookies do not tell
-ports apart.
+Browsers accept the name's prefix `__Host-` only with `Secure` and `Path=/`, and only from this very
+host. On loopback without TLS the name has no prefix. A separate staff port has a cookie of its own
+name: cookies do not tell ports apart.
 """
 
 from typing import NamedTuple

@@ -2,9 +2,9 @@
 Errors as pages.
 
     no such page, and another account's      404, word for word the same
-    a role that may not                      403, with the role that may
+    a role without permission                403, with the permitted role
     a foreign page, an old form              403
-    a contradiction to the ledger            409, in the ledger's words
+    a conflict with the ledger               409, in the ledger's words
     a part that is away                      503, with the part; a fault of ours: 500
 
 No page and no log quotes what was typed.
@@ -51,7 +51,7 @@ class Forbidden(Problem):
 
     def __init__(self, roles: Collection[Role]) -> None:
         who = " or ".join(_ROLE_TO_WHO[role] for role in Role if role in roles)
-        super().__init__(403, f"This page is for {who}. You are logged in as somebody else.")
+        super().__init__(403, f"This page is for {who}. You are logged in with another role.")
 
 
 class ForeignForm(Problem):

@@ -1,8 +1,9 @@
 """
 Headers of all answers of the console.
 
-The policy allows only our own files: no `unsafe-*`, no nonce, so no script or style in a partner's
-name. `Referrer-Policy` is `same-origin`: under `no-referrer` browsers send no usable `Origin`.
+The policy allows only our own files, without `unsafe-*` or a nonce: a script or style in a
+partner's name has no effect. `Referrer-Policy` is `same-origin`: under `no-referrer` browsers send
+no usable `Origin`.
 """
 
 from typing import Final

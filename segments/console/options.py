@@ -42,7 +42,7 @@ class ConsoleOptions(NamedTuple):
 
     def check(self) -> None:
         """
-        Refuse an address that others reach in clear.
+        Refuse an address that other machines reach without TLS.
 
         Raises:
             UnsafeConsole: Not loopback, without TLS and without a proxy that ends TLS.

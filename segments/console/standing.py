@@ -2,7 +2,7 @@
 The opt-outs in the store that keep a person's segments from bids, at this moment.
 
 The bid path reads the same records, so these opt-outs are in force for bids that begin now.
-Memberships are not told.
+Memberships are not returned.
 """
 
 from collections.abc import Collection, Sequence
@@ -19,7 +19,7 @@ from segments.store.reader import StoreUnusable, read_meta
 
 
 class Standing(NamedTuple):
-    """Of one id: which segments no bid shows."""
+    """The segments of one id that no bid shows."""
 
     is_read: bool  # false: its record can't be read, and no bid shows anything
     is_nothing_shown: bool

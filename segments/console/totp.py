@@ -23,12 +23,12 @@ TRIES: Final = Limit(burst=5, per_s=1 / 300)
 
 
 def new_secret() -> str:
-    """Draw a secret, in Base32."""
+    """Make a random secret, in Base32."""
     return pyotp.random_base32()
 
 
 def step_of(secret: str, code: str, now_s: float) -> int | None:
-    """Return a code's step; `None`: none accepted now has it."""
+    """Return a code's step; `None`: no step that is accepted now has this code."""
     totp = pyotp.TOTP(secret)
     digits = "".join(code.split())
     now_step = int(now_s) // PERIOD_S

@@ -38,7 +38,7 @@ _KIND_TO_WORDS: Final = {
 
 
 class TypedId(NamedTuple):
-    """An id, and what it is in words that tell no id."""
+    """An id, and its kind in words that do not reveal it."""
 
     words: str
     subject: SubjectId

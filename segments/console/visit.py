@@ -1,5 +1,5 @@
 """
-A visit: one request of a known browser, and what a page needs to answer it.
+A visit: a request, its visitor, and the values that a page needs for its answer.
 
 `segments.console.application` settles login, roles, origins and errors before and after.
 """
@@ -142,7 +142,7 @@ class Visit(NamedTuple):
         return value.strip() if isinstance(value, str) else ""
 
     def chosen(self, name: str) -> int | None:
-        """Return a number of the ledger's in the URL; `None` if it is missing or none."""
+        """Return one of the ledger's numbers from the URL; `None` if it is missing or invalid."""
         return number_of(self.request.query.get(name, ""))
 
     def values(self, **more: Any) -> dict[str, Any]:
@@ -168,7 +168,7 @@ class Visit(NamedTuple):
 
     def live_page(self, name: str, url: str, /, *, is_moving: bool, **values: Any) -> web.Response:
         """
-        Answer with a page whose block `live` changes while somebody looks, or with that block.
+        Answer with a page whose block `live` changes while it is open, or with that block.
 
         A browser that has the block already, by `v`, gets 204. A block that can't change has no
         trigger.
@@ -179,7 +179,7 @@ class Visit(NamedTuple):
         live = {"is_moving": is_moving, "live_url": url, "live_version": mark}
         template, said = self.console.templates, self.values(**values, **live)
         part = template.part(name, "live", said)
-        # Of the block without that place, and without the token, which each answer masks anew.
+        # Digest the block without the mark and without the token, which each answer masks anew.
         version = version_of(part.replace(mark, "").replace(said["form_token"], ""))
         if self.request.headers.get("HX-Request") != "true":
             return self._answer(

@@ -230,7 +230,7 @@ class PublishedPlace:
         def forget(asking: "asyncio.Future[Any]") -> None:
             self._unanswered.discard(asking)
             if not asking.cancelled():
-                asking.exception()  # it is known to nobody
+                asking.exception()  # retrieved, so that asyncio does not log it
 
         asking.add_done_callback(forget)
 

@@ -46,7 +46,7 @@ _MAX_BYTES_AT_ONCE: Final = 256 << 10
 
 
 class State(NamedTuple):
-    """How far a store is."""
+    """The state of a store."""
 
     ledger: str
     number: int
@@ -158,13 +158,13 @@ def _check(header: Header, state: State | None) -> None:
         and header.opt_outs >= state.opt_outs
     )
     if not is_next:
-        raise DamagedFile("an increment that is not behind the state that the store has")
+        raise DamagedFile("an increment that does not follow the store's state")
 
 
 async def _write_buckets(redis: Redis, buckets: Sequence[Bucket], bucket_bits: int) -> None:
     for some in _slices(buckets):
         if any(number >> bucket_bits for number, _ in some):
-            raise DamagedFile("a bucket that there is not")
+            raise DamagedFile("a bucket that does not exist")
         await replies_to(
             redis,
             [

@@ -49,7 +49,7 @@ def in_one_line(error: Exception) -> str:
 _EVENT_TO_CURE: Final = {
     FollowEvent.NOT_SIGNED: (
         "set there the key that `rtb-segments key publish` printed for this publisher, unless"
-        " somebody else writes to the place"
+        " another publisher writes to the place"
     ),
     FollowEvent.DAMAGED: "restart `rtb-segments publish`, which writes a new full",
 }

@@ -96,7 +96,7 @@ class Follower:
 
     @property
     def status(self) -> FollowStatus:
-        """How far the store is, and what has happened."""
+        """The store's state, and the events so far."""
         latest, state = self._latest, self.state
         counts = {event: self.counts[event] for event in FollowEvent}
         if latest is None or state is None:
@@ -122,7 +122,7 @@ class Follower:
 
     @property
     def may_be_believed(self) -> bool:
-        """Whether the data will be recent enough until a raise made now lapses."""
+        """Whether the data stays recent enough until a mark raised now lapses."""
         return self.age_s <= self._max_age_s - FRESH_FOR_S
 
     async def look(self) -> str:

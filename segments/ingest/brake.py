@@ -2,7 +2,7 @@
 Stops a file that would empty an audience, before the first removal.
 
 A job that would remove more than a share of an audience, as by a wrong export, is *held*, as are
-its partner's later files, until a person has checked it and runs `rtb-segments release JOB`.
+its partner's later files, until an operator has checked it and runs `rtb-segments release JOB`.
 
 The share is measured in the store, which does not know an audience's size. Ids are hashes, so
 those with a common prefix are a fair sample. Random samples, the same at each attempt of a job, are
@@ -33,7 +33,7 @@ _BUCKETS_AT_ONCE = 32
 
 
 class Held(Exception):
-    """A person must check the job; the message has no names."""
+    """An operator must check the job; the message has no names."""
 
 
 class Removing(Protocol):

@@ -7,7 +7,7 @@ The steps of `segments.ingest.run` in which kinds of files differ.
     removing         tells the brake how the file removes persons from audiences
     merge            writes the ids to the store
     after_writing    after the whole merge
-    while_waiting    the file is read, although its job has waited for days
+    while_waiting    after reading the file of a job that has waited for days
     audience_states  the job has ended: do its audiences still exist?
 
 Each kind is a class in `segments.ingest.file_kinds`.

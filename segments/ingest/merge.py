@@ -1,8 +1,8 @@
 """
 Writes a job's spool into the store, batch by batch: the second half of a job.
 
-A job stops and resumes only between batches, so a batch must outlast neither a lease nor a person's
-patience: `PAIRS_PER_BATCH` pairs of id and audience take about a second.
+A job stops and resumes only between batches, so a batch must outlast neither a lease nor an
+operator's patience: `PAIRS_PER_BATCH` pairs of id and audience take about a second.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence

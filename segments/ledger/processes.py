@@ -1,5 +1,5 @@
 """
-Queries of the control plane's processes: which run, since when, and how they are.
+Queries of the control plane's processes: the running ones, their start, and their health.
 
 Each renews its row every few seconds and deletes it at its end. A row that is not renewed is of a
 process that hangs, was killed, or can't reach the ledger. A host's dead processes lose their rows

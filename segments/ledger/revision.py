@@ -5,8 +5,8 @@ The catalog holds accounts, audiences and recipients for the bid path. Their cha
 revision in the same transaction, and `segments.projection.catalog` publishes each revision that the
 store lacks. So no change is lost, and none is published before its commit.
 
-Each has a random name, by which numbers of a restored copy that went on differ from the lost
-ledger's.
+Each revision has a random name, so that a restored copy's revision differs from one of the lost
+ledger with the same number.
 
 On PostgreSQL writers lock the revision's row before any other, so that no two transactions wait for
 each other. SQLite has a single writer anyway.

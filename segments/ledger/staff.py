@@ -53,7 +53,7 @@ async def add_staff(
     now_s: float,
 ) -> Staff:
     """
-    Add a member of staff, whose second factor is drawn at the first login.
+    Add a member of staff, whose second factor is made at the first login.
 
     `conn` is a transaction; `username` is in any case; `roles` are of `STAFF_ROLES`; `account`:
     that a privacy desk acts for; `None`: the deployment.
@@ -125,7 +125,7 @@ async def set_password(
     """
     Set a password, lift a revocation, and end all sessions.
 
-    `forgets_code`: the next login draws another second factor, as after a lost phone.
+    `forgets_code`: the next login makes another second factor, as after a lost phone.
     """
     values: dict[str, Any] = {"password_hash": password_hash, "is_active": True}
     if forgets_code:

@@ -41,7 +41,7 @@ class User(NamedTuple):
     password_hash: str
     is_active: bool
     is_admin: bool = False  # manages the account's keys and logins in the console
-    must_change: bool = False  # the password was drawn for another to hand over
+    must_change: bool = False  # the password was generated, and handed over by another person
     time_zone: str | None = None  # in which the console shows times; `None`: UTC
 
 
@@ -79,7 +79,7 @@ async def add_user(
     Add a user of a partner's account.
 
     `is_admin`: manages the account's keys and logins in the console. `must_change`: the password
-    was drawn for another to hand over.
+    was generated, and handed over by another person.
 
     Raises:
         Duplicate: A user or staff with this name exists.

@@ -155,7 +155,7 @@ class Loader:
         Claim the oldest available job, of a given partner or of any.
 
         Raises:
-            segments.ledger.database.engine.LedgerAway: The ledger can't be reached.
+            segments.ledger.database.errors.LedgerAway: The ledger can't be reached.
         """
         for job in list(self._unreleased.values()):
             await self._release(job)
@@ -173,7 +173,7 @@ class Loader:
         Raises:
             redis.exceptions.RedisError: The store is away; the job waits.
             segments.store.reader.StoreUnusable: Likewise.
-            segments.ledger.database.engine.LedgerAway: The ledger is away; the job waits.
+            segments.ledger.database.errors.LedgerAway: The ledger is away; the job waits.
         """
         while not stopping.is_set():
             job = await self._as_it_is(job)
@@ -207,7 +207,7 @@ class Loader:
             LeaseLost: Another loader has the job now.
             redis.exceptions.RedisError: The store is away; the job is queued again.
             segments.store.reader.StoreUnusable: Likewise.
-            segments.ledger.database.engine.LedgerAway: The ledger is away; the job is
+            segments.ledger.database.errors.LedgerAway: The ledger is away; the job is
                 queued again with the next claim.
             OSError, obstore.exceptions.BaseError: The machine or the bucket failed
                 (`segments.projection.causes`); the job is queued again.

@@ -45,7 +45,9 @@ class Metrics:
         self._pairs = Counter(
             "segments_ingest_pairs", "Pairs of id and audience.", ["result"], registry=registry
         )
-        self._jobs = Counter("segments_jobs", "Jobs that came to it.", ["state"], registry=registry)
+        self._jobs = Counter(
+            "segments_jobs", "Jobs by their last state.", ["state"], registry=registry
+        )
         self._at_work: dict[int, Report] = {}
         self._jobs_at_work = _gauge(registry, "segments_jobs_at_work", "Jobs at work.")
         self._rows = _gauge(registry, "segments_job_rows", "Rows to write.")

@@ -2,8 +2,8 @@
 Rebuilds an emptied store automatically, if the operator has enabled that.
 
 The holder of the lease `seg:1:refill` rebuilds. After a kill, the store stays closed under a claim
-that marks the rebuild as automatic, and the next holder begins again. A person's rebuild is left
-alone.
+that marks the rebuild as automatic, and the next holder begins again. An operator's rebuild is not
+touched.
 
 An unreadable file does not stop the rest: the log names its job.
 """

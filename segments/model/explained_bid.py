@@ -115,7 +115,7 @@ class Explanation(msgspec.Struct, frozen=True):
 
 
 WORKERS_DIFFER: Final = (
-    "Workers of this listener answer otherwise now: this is the answer of one that can ask the"
+    "Workers of this listener answer otherwise now: this is the answer of a worker that can ask the"
     " store and has its catalog."
 )
 

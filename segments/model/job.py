@@ -9,8 +9,8 @@ A job is a value: `segments.ingest.run` makes its successive states, and the cal
 files have additional steps: `segments.ingest.file_steps`.
 
 Until the spool is complete nothing is written. From then on every step may be repeated: the report
-fixes a job's changes before the first write, expiry days included. A killed job ends as if it had
-not been; only its counts may call additions since the last checkpoint "unchanged".
+fixes a job's changes before the first write, expiry days included. A killed job ends like any
+other; only its counts may call additions since the last checkpoint "unchanged".
 """
 
 import hashlib

@@ -14,7 +14,7 @@ _GIVEN_ID = re.compile(r"[0-9]{13}")
 
 
 class SegmentAction(StrEnum):
-    """What a delivery does with one segment."""
+    """The action of a delivery on a segment."""
 
     ADD = "add"
     REMOVE = "remove"

@@ -12,7 +12,7 @@ person: a file of one line by its `refused`, an audience of known persons by its
                      the share opted out, from 100,000 members on
                      memberships by their last day, in thousands
 
-A count is rounded down after adding an offset below the step, drawn by a secret of the ledger for
+A count is rounded down after adding an offset below the step, made from a secret of the ledger for
 each audience, day and number, so no partner can place an audience just below a step. Thresholds are
 of the rounded count. A RESTRICT changes the share alone, on one of 100 days. An ERASURE, or a
 refused addition, changes members on one of 100 days, and a memberships' end on one of 1,000.
@@ -113,6 +113,6 @@ def rounded(exact: int, step: int, offset: int) -> int:
 
 
 def offset(secret: bytes, audience_id: int, day: int, what: str, step: int) -> int:
-    """Draw the constant offset of a number, 0 to below the step."""
+    """Make the constant offset of a number, 0 to below the step."""
     drawn = hmac.digest(secret, f"{audience_id} {day} {what}".encode(), "sha256")
     return int.from_bytes(drawn[:8]) % step

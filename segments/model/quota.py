@@ -60,6 +60,7 @@ def check(quota: Quota, use: Use, more: Use, now_s: float) -> None:
     """
     Check that a partner may use more.
 
+    Raises:
         OverQuota: Not that much.
     """
     for name, limit in quota._asdict().items():

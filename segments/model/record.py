@@ -222,6 +222,7 @@ def opted_out(
     """
     Add an opt-out to a record, even an empty one.
 
+    Args:
         record: The present record, or `NOTHING`.
         opt_out: Recorded for good; idempotent.
         erased_audience_ids: An ERASURE deletes memberships in these; `None`: in all. A RESTRICT

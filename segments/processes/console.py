@@ -145,7 +145,7 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
 
     Raises:
         CannotListen: A port is not available.
-        segments.console.options.UnsafeConsole: Others would reach it in clear.
+        segments.console.options.UnsafeConsole: Other machines would reach it without TLS.
         segments.runtime.tls.UnusableTls: The files give no TLS.
     """
     options = settings.console_options

@@ -3,7 +3,7 @@ from segments.upkeep.doctor.findings import Deployment
 
 
 def deployment_of(settings: Settings) -> Deployment:
-    """Return what `rtb-segments doctor` and the console examine."""
+    """Return the deployment that `rtb-segments doctor` and the console examine."""
     return Deployment(
         ledger_url=settings.ledger_dsn,
         store_url=settings.store_url,

@@ -105,7 +105,7 @@ async def let_catalog_be_in_force(ledger: AsyncEngine, redis: Redis) -> None:
 
     Raises:
         redis.exceptions.RedisError: The store can't be reached.
-        segments.ledger.database.engine.LedgerAway: The ledger can't be reached.
+        segments.ledger.database.errors.LedgerAway: The ledger can't be reached.
     """
     version = await read_version(redis)
     if await _is_in_force(ledger, version):

@@ -42,7 +42,7 @@ async def look(ledger: AsyncEngine, redis: Redis, at_s: float, published: int | 
     Raises:
         StoreUnusable: The store must not be published.
         redis.exceptions.RedisError: The store can't be reached.
-        segments.ledger.database.engine.LedgerAway: The ledger can't be reached.
+        segments.ledger.database.errors.LedgerAway: The ledger can't be reached.
     """
     meta = await own_meta(ledger, redis)
     if meta.is_unfilled:

@@ -19,7 +19,7 @@ _FORM = 1
 
 
 class Note(msgspec.Struct, frozen=True, kw_only=True):
-    """Of a state of a publication."""
+    """The note of a publication's state."""
 
     form: int = _FORM
     ledger: str

@@ -69,7 +69,7 @@ class Publisher:
         names: Of the recipients; `None`: everything is published.
         spool_dir: For a file while it is made.
         options: Intervals and batch sizes.
-        name: One a place.
+        name: Unique among the places of the store.
         place_name: For people.
         now_s: Unix time.
 
@@ -121,7 +121,7 @@ class Publisher:
 
         Raises:
             StoreUnusable, redis.exceptions.RedisError: The store is away or unfit.
-            segments.ledger.database.engine.LedgerAway: The ledger is away.
+            segments.ledger.database.errors.LedgerAway: The ledger is away.
             segments.files.published_place.PlaceAway: The place is away.
             segments.model.refusal.NotFound: A recipient does not exist.
         """

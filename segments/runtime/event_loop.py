@@ -44,4 +44,4 @@ def _in_one_line(_: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> No
     if isinstance(error, OSError):
         return
     what = "?" if error is None else bug_place(error)
-    _log.error("nobody has caught: %s", what)
+    _log.error("uncaught: %s", what)

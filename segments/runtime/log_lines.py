@@ -5,7 +5,7 @@ Log lines of every process: one per event on stderr, which the container collect
     json   {"time": "...", "level": "info", "process": "api", "logger": "...", "message": "..."}
 
 A line logged while a REST door or the console answers ends with the request's id, which the client
-gets as `X-Request-Id`; in JSON: `request_id`. The id is drawn here: a client's own could be a
+gets as `X-Request-Id`; in JSON: `request_id`. The id is made here: a client's own could be a
 person's.
 """
 

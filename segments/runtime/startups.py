@@ -2,8 +2,8 @@
 Limits connections of unknown clients, in all and by address.
 
 As MaxStartups and PerSourceMaxStartups of sshd_config(5). sshd turns the newcomer away; here the
-longest waiting connection is ended, so silent connections shut nobody out, not even behind the same
-address: a genuine client identifies itself within a second.
+longest waiting connection is ended, so silent connections shut no client out, not even behind the
+same address: a genuine client identifies itself within a second.
 """
 
 from typing import Generic, TypeVar

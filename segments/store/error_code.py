@@ -37,7 +37,7 @@ CURES: Mapping[str, str] = {
     "NOREPLICAS": "it has fewer replicas than min-replicas-to-write wants: bring them back",
     "CLUSTERDOWN": "slots of the cluster have no master: bring the nodes back",
     "MOVED": "it is a node of a Cluster: name it by redis+cluster://",
-    "BUSY": "a script of somebody's holds it up; that passes, or needs SCRIPT KILL",
+    "BUSY": "a running script blocks it; that passes, or needs SCRIPT KILL",
 }
 """Advice to the operator by error code."""
 

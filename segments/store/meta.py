@@ -50,7 +50,7 @@ async def prepare(redis: Redis, expected_ids: int) -> Meta:
     Side effects: sizes a new store by `expected_ids`; raises low listpack limits, if allowed.
 
     Raises:
-        StoreUnusable: It can't be written as it is.
+        StoreUnusable: The store can't be written in its state.
     """
     await check_server(redis)
     if not await is_laid_out(redis):

@@ -34,7 +34,7 @@ async def take(redis: Redis, *, is_automatic: bool = False) -> str:
     """
     Close the store; return the name of our claim.
 
-    The name tells whether a person started the rebuild. Wait before `wipe`: processes that have
+    The name tells whether an operator started the rebuild. Wait before `wipe`: processes that have
     just read the meta may still write.
     """
     name = (_AUTOMATIC if is_automatic else "") + secrets.token_hex(8)
@@ -44,7 +44,7 @@ async def take(redis: Redis, *, is_automatic: bool = False) -> str:
 
 
 async def is_automatic(redis: Redis) -> bool:
-    """Tell whether no person has started the current rebuild."""
+    """Tell whether the current rebuild was started without an operator."""
     name = await redis.get(keys.REBUILD)
     return isinstance(name, bytes) and name.startswith(_AUTOMATIC.encode())
 

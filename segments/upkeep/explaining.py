@@ -1,7 +1,7 @@
 """
 Asks bid listeners why a bid ended as it did (`POST /explain` of `rtb.server.explain_endpoint`).
 
-Where two answer differently, that is the finding. A listener that does not answer is told as such.
+If two answer differently, that is the finding. A listener that does not answer is reported as such.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ async def explain(
     ask: Callable[[Asked], Awaitable[list[Answer]]],
 ) -> list[Answer]:
     """
-    Ask why a bid ended so; the trail has a row of it before anybody sees the answers.
+    Ask for explanations of a bid; the trail gets a row before the answers are returned.
 
     `ask` puts the question to listeners, with the trail's key.
     """

@@ -1,7 +1,7 @@
 """
-Reads what bid listeners count and how they are, from their admin ports.
+Reads the bid listeners' counts and health from their admin ports.
 
-A listener that does not answer is told as such, and the others' figures count.
+A listener that does not answer is reported as such, and the others' figures count.
 """
 
 import asyncio

@@ -50,7 +50,7 @@ async def see_to_originals(
     `show` is called with the progress, and may end the run by an exception.
 
     Raises:
-        segments.ledger.database.engine.LedgerAway: Try again; likewise after errors of obstore.
+        segments.ledger.database.errors.LedgerAway: Try again; likewise after errors of obstore.
     """
     seen = Seen()
     async for job in jobs_with_originals(tools.ledger):

@@ -5,7 +5,7 @@ Removes data that will not be shown again.
     those of deleted audiences        likewise; an audience's number never comes back
     blobs that no job names           an upload broke off between its file and its job
     remains of broken writes          their process was killed
-    uploads that nobody asked for     in the bucket; a URL was used twice, or a key made up
+    uploads without a request         in the bucket; a URL was used twice, or a key made up
 
 A sweep changes no bid, so it may be killed anywhere and run at any time. It pauses after each round
 trip for as long, so bids wait for a single one, one to two milliseconds.

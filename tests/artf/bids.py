@@ -3,7 +3,7 @@ Bid requests that can be said in JSON and in protobuf, and what a store holds of
 
 By chance, and of few different values, so that they meet: ids that are known and that are not, in
 every place that both encodings have; signals that permit, refuse and can't be read; segments that
-are there already; persons who said no to all, to a publisher, or to one partner.
+are there already; persons who have opted out of all, of a publisher, or to one partner.
 """
 
 from dataclasses import replace

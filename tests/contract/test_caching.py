@@ -1,4 +1,4 @@
-"""Who says that it caches, and how long a writer waits for it, on both engines."""
+"""Which workers register as caching, and how long a writer waits for them, on both engines."""
 
 import asyncio
 import time

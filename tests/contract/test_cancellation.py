@@ -1,4 +1,4 @@
-"""A task that is cancelled while it asks the store ends, in whichever turn that is."""
+"""A task that is cancelled while it asks the store ends, at whichever step that is."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

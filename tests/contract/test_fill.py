@@ -1,7 +1,7 @@
 """
 What RESTORE makes of a bucket that was not there: the same as the merge script.
 
-Redis is told here not to believe a payload: `sanitize-dump-payload` has it check
+Redis is told here not to trust a payload: `sanitize-dump-payload` has it check
 each entry, and that no field stands twice. Valkey has no such setting.
 """
 

@@ -2,7 +2,7 @@
 A small store with one of everything that the edge's tests need, and a worker upon it.
 
     MEMBER      in audiences 1 and 2 of the shop
-    OPTED_OUT   in them too, and has told everyone no
+    OPTED_OUT   in them too, and has opted out of all
     STRANGER    in no audience
 """
 

@@ -1,4 +1,4 @@
-"""What becomes of a worker whose own tasks meet an error that nobody foresaw."""
+"""What becomes of a worker whose own tasks meet an unforeseen error."""
 
 import asyncio
 import socket

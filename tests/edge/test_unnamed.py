@@ -1,4 +1,4 @@
-"""Paths without a recipient: served to the one that the operator names, and else to nobody."""
+"""Paths without a recipient: served to the one that the operator names, or to none."""
 
 import pytest
 from redis.asyncio import Redis

@@ -1,5 +1,5 @@
 """
-What a worker keeps is not shown to who said no, however late the worker hears of it.
+What a worker keeps is not shown for opted-out persons, however late it hears of the opt-out.
 
 A wire that holds the store's pushes back, and a worker that is stopped: both
 would go on to answer from what they keep, were there no lease.

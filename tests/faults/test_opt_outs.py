@@ -1,5 +1,5 @@
 """
-A person who said no is shown to nobody while the store is lost, or was down when they said it.
+A person who has opted out is not shown while the store is lost, or was down at the opt-out.
 
 Bids come without a pause, as the loader looks and the store is made anew; to a
 worker that asks each time, and to one that keeps what the store has said.

@@ -1,5 +1,5 @@
 """
-The power goes: the store comes back without what it was told last.
+The power goes: the store comes back without its last writes.
 
 Its process is killed and the end of its append-only file cut off, anywhere: that
 is what is left of one that is synced once a second. The ledger, which waits for

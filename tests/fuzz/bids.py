@@ -4,7 +4,7 @@ Bid requests: the body through the whole bid path but the store, compiled and in
     refused      the body is no bid request, by Python's own reader of JSON either
     passed       the answer is the body, byte for byte, but for what is stripped
     enriched     the answer is JSON, and another than the body in `user.data` alone
-    opted out    the same request, of a person who has said no to all, leaves as it came
+    opted out    the same request, of a person who has opted out of all, leaves as it came
 """
 
 import json

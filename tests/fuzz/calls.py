@@ -4,7 +4,7 @@ Calls of ARTF: an RTBRequest through the whole bid path but the store, compiled 
     refused      the message is no protobuf
     passed       the answer has the call's id, and no mutations
     enriched     the official runtime reads the answer; each id in it is one of the catalog's
-    opted out    the same call, of a person who has said no to all, has no mutations
+    opted out    the same call, of a person who has opted out of all, has no mutations
     read         where the official runtime reads it too, it reads the same
 """
 

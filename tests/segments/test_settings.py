@@ -46,8 +46,8 @@ def test_everything_lies_in_the_data_directory_unless_told_otherwise(tmp_path: P
 @pytest.mark.parametrize(
     ("networks", "reason"),
     [
-        pytest.param('["0.0.0.0/0"]', "a network of everybody", id="every address"),
-        pytest.param('["::/0"]', "a network of everybody", id="every IPv6 address"),
+        pytest.param('["0.0.0.0/0"]', "a network of all addresses", id="every address"),
+        pytest.param('["::/0"]', "a network of all addresses", id="every IPv6 address"),
         pytest.param('["10.0.0.1/8"]', "not a valid", id="bits beyond the network"),
         pytest.param('["proxy.example"]', "not a valid", id="a name"),
     ],

@@ -1,4 +1,4 @@
-"""The visitor's own page: who I am, another password, another time zone."""
+"""The visitor's own page: name, password, time zone."""
 
 from aiohttp import web
 

@@ -1,4 +1,4 @@
-"""Shared by the acts of several pages: to be in force, and to be asked once more."""
+"""Shared by the acts of several pages: the wait until they are in force, and the repeated code."""
 
 from http import HTTPStatus
 
@@ -16,7 +16,7 @@ _NO_CODE = "Your code is needed for this: you were asked for it more than 5 minu
 
 
 async def withdrawn(visit: Visit, done: str) -> str:
-    """Wait until no bid shows the forbidden; return the next page's message."""
+    """Wait until no bid shows the withdrawn data; return the next page's message."""
     try:
         await visit.console.services.withdraw_from_bids()
     except NotInForceYet:
@@ -51,7 +51,7 @@ async def check_again(visit: Visit) -> None:
     Check the code of an act that asks for it again.
 
     Raises:
-        Problem: 403, 429: it is wrong, or too many were.
+        Problem: 403: the code is wrong. 429: too many were wrong.
     """
     person, now_s = visit.known.person, visit.now_s
     if not asks_again(visit) or not isinstance(person, Staff):

@@ -1,8 +1,8 @@
 """
 Deliveries: what became of a file, and what to do; before them, files that were only announced.
 
-Partners see those of their account, operators all. A partner reads only what the file alone decides
-(`segments.model.partner_numbers`), of a held file not what the brake found: that counts members.
+Partners see those of their account, operators all. A partner reads only facts that the file alone
+decides (`segments.model.partner_numbers`), and not the brake's finding, which counts members.
 """
 
 from collections.abc import Mapping, Sequence
@@ -69,7 +69,7 @@ class Row(NamedTuple):
     by: str
     does: str  # adds, removes
     targets: list[str]  # names of audiences, or segment ids
-    told: str  # what to do, or how far it is
+    told: str  # the next step, or the progress
     partner: str
 
 
@@ -192,7 +192,7 @@ async def refuse(visit: Visit) -> web.Response:
 def row_of(
     job: Job, names: dict[int, str], partners: dict[int, Account], *, is_partners: bool
 ) -> Row:
-    """Return what is shown of a delivery."""
+    """Return the row of a delivery."""
     actions = sorted({segment.action.value for segment in job.order.segments})
     return Row(
         job,
@@ -337,7 +337,7 @@ _TRANSACTION_CHARS = 16
 
 
 def account_of(visit: Visit) -> Account | None:
-    """Return whose deliveries are shown; `None`: all."""
+    """Return the account whose deliveries are shown; `None`: all accounts."""
     return None if visit.request.path.startswith("/ops/") else visit.account
 
 

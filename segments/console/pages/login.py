@@ -1,11 +1,11 @@
 """
 Logging in and out: partners' users by password, staff by password and code.
 
-    /login         name, password  -> a session; for staff one that can do nothing but the next step
+    /login         name, password  -> a session; for staff good only for the next step
     /login/code    the code        -> another session, proven; at first with the secret to enrol
     /logout        ends it
 
-A wrong name and a wrong password get one answer after one time, and all of them count towards the
+A wrong name and a wrong password get the same answer after the same time, and count towards the
 throttles of the REST doors' logins.
 """
 
@@ -93,7 +93,7 @@ async def show_code(visit: Visit) -> web.Response:
 
 
 async def check_code(visit: Visit) -> web.Response:
-    """Check the code, and begin a session that can do things."""
+    """Check the code, and begin a proven session."""
     services, now_s = visit.console.services, visit.now_s
     after = _own(visit.text("next"))
     member, session = await _pending(visit)

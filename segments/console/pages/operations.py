@@ -1,4 +1,4 @@
-"""An operator's first page: what needs a person, bids, the queue, the listeners, the checks."""
+"""An operator's first page: tasks, bids, the queue, the listeners, the checks."""
 
 from aiohttp import web
 
@@ -37,7 +37,7 @@ def operation_pages() -> list[Page]:
 
 
 async def show(visit: Visit) -> web.Response:
-    """Show what needs a person, what becomes of bids, and the queue."""
+    """Show the operator's tasks, the outcomes of bids, and the queue."""
     services = visit.console.services
     async with reading(services.ledger) as conn:
         held = await jobs.held(conn)

@@ -1,8 +1,8 @@
 """
-A partner's own keys and logins, for the users whom it has made its admins.
+A partner's own keys and logins, for its admins.
 
-All is of the visitor's account; of an agency's, its sub accounts' users too. Others' keys and
-logins do not exist here. SSH keys are a partner's: its sub accounts deliver by them.
+Pages show only the visitor's account; for an agency also the users of its sub accounts. SSH keys
+belong to a partner: its sub accounts deliver by them.
 """
 
 from aiohttp import web
@@ -92,7 +92,7 @@ async def show_logins(visit: Visit) -> web.Response:
 
 
 async def add_login(visit: Visit) -> web.Response:
-    """Add a user; the drawn password is shown on this answer alone, and must be changed."""
+    """Add a user; the generated password is shown on this answer alone, and must be changed."""
     _check_admin(visit)
     username, password = visit.text("username"), drawn_password()
     try:
@@ -114,7 +114,7 @@ async def add_login(visit: Visit) -> web.Response:
 
 
 async def renew_password(visit: Visit) -> web.Response:
-    """Draw another password of a user, which ends the user's logins and lifts a revocation."""
+    """Generate another password of a user, which ends the user's logins and lifts a revocation."""
     _check_admin(visit)
     password = drawn_password()
     password_hash = await visit.console.services.passwords.hash(password)

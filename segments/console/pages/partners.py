@@ -1,5 +1,5 @@
 """
-Partners, for operators: what each is, has and is reached by, and the acts on it.
+Partners, for operators: the properties of each, its audiences and publishers, and the acts on it.
 
 A partner is shown with its sub accounts; a sub account has its own page only by its partner's.
 """

@@ -1,8 +1,8 @@
 """
 Persons' requests: looked up, read, and their reports downloaded.
 
-A person's typed ids are in the body of a POST, and shown again on that answer alone: in no URL,
-no log and no row but as a salted digest.
+A person's typed ids are in the body of a POST, and shown again on that answer alone. No URL and no
+log has them, and rows have only salted digests.
 """
 
 import re
@@ -109,7 +109,7 @@ async def download(visit: Visit) -> web.Response:
     """
     Answer with a request's report, from this page's own origin.
 
-    No URL of it is given: the session is the permission.
+    The report gets no URL of its own: the session is the permission.
     """
     found, _ = await _request(visit)
     content = await visit.console.reports.read(found.transaction_id)
@@ -123,7 +123,7 @@ async def download(visit: Visit) -> web.Response:
 
 
 async def show_trail(visit: Visit) -> web.Response:
-    """Show the entries that concern persons, newest first; persons are in none of them."""
+    """Show the entries that concern persons, newest first; no entry shows a person."""
     wanted = await _trail(visit, await agent_of(visit))
     return await trail_page(visit, "/privacy/trail", wanted)
 

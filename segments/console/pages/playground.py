@@ -1,5 +1,5 @@
 """
-The playground: what becomes of a bid request, and why, by the listeners that answer bids.
+The playground: the outcome of a bid request, explained by the listeners that answer bids.
 
 The typed request comes in the body of a POST and is shown on that answer alone. Listeners tell ids
 by kind and place; the names of audiences and accounts are added here, from the ledger.
@@ -152,7 +152,7 @@ async def _page(
         errors=errors or {},
         recipients=[each.name for each in listed if each.is_active],
         forms=[(form.value, words) for form, words in _FORM_TO_WORDS.items()],
-        # Listeners that agree say the same: once is enough, beside those that say nothing.
+        # Equal answers are shown once, beside listeners without an answer.
         shown=shown if is_different else _once(shown),
         is_different=is_different,
         workers_differ=WORKERS_DIFFER,
@@ -193,7 +193,7 @@ def _row(finding: Finding, names: Names) -> Row:
         if found is not None:
             what = f"{what.partition(' (')[0]} {found.name}" if where else found.name
         if not where:
-            # No segment of the catalog: the ledger says why.
+            # The catalog has no such segment: the ledger says why.
             where, says = _outside_catalog(found, names)
     return Row(what, where, says, finding.counts, finding.is_added)
 

@@ -1,8 +1,8 @@
 """
-The privacy desk's tokens and keys: who may submit persons' requests by the Privacy API.
+The privacy desk's tokens and keys: agents submit persons' requests with them, by the Privacy API.
 
-A desk of one partner manages those of its account and the accounts below it; all others do not
-exist here.
+A desk of one partner manages those of its account and of the accounts below it; other accounts'
+tokens and keys look missing.
 """
 
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ class Own(NamedTuple):
     is_global: bool  # also those that act for everyone
 
     def has(self, account_id: int | None) -> bool:
-        """Tell whether what acts for an account is the desk's."""
+        """Tell whether the desk manages an account's tokens and keys."""
         if account_id is None:
             return self.is_global
         return any(each.id == account_id for each in self.accounts)
@@ -97,7 +97,7 @@ async def revoke_token(visit: Visit) -> web.Response:
 
 async def add_key(visit: Visit) -> web.Response:
     """Accept requests that a domain signs with a key."""
-    # Imported here: what reads RSA keys takes megabytes, and keys are added rarely.
+    # Imported here: the reader of RSA keys takes megabytes, and keys are added rarely.
     from segments.doors.privacy.jwt import read_public_key  # noqa: PLC0415
 
     agent = await agent_of(visit)

@@ -1,4 +1,4 @@
-"""Recipients: what each sees, and whom it leaves alone."""
+"""Recipients: the partners granted to each, and its hold-out."""
 
 from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -98,7 +98,7 @@ async def revoke(visit: Visit) -> web.Response:
 
 
 async def set_hold_out(visit: Visit) -> web.Response:
-    """Set the share of persons that are left alone."""
+    """Set the fraction of persons in the hold-out."""
     text = visit.text("percent").replace(",", ".")
     try:
         share = float(text) / 100

@@ -48,7 +48,7 @@ async def export(visit: Visit) -> web.Response:
 
 
 def wanted_of(visit: Visit) -> AuditFilter:
-    """Return what the URL asks for."""
+    """Return the filter in the URL."""
     actor, what, result = (visit.request.query.get(name, "").strip() for name in _FILTERS)
     return AuditFilter(actor=actor or None, what=what or None, result=result or None)
 

@@ -28,7 +28,7 @@ IdentifierType = Annotated[Literal["md5", "sha1", "sha2", "sha256"], _Lower]
 
 
 class ApplicationError(Form):
-    """Why a request failed."""
+    """The error of a request."""
 
     httpStatus: int
     message: str
@@ -52,7 +52,7 @@ _STATE_TO_STATUS = {state: status for status, state in STATUS_TO_STATE.items()}
 
 
 class StatusUpdate(StrEnum):
-    """What to do with an audience."""
+    """The change of an audience's status."""
 
     ACTIVATE = "Activate"
     ARCHIVE = "Archive"
@@ -72,14 +72,14 @@ class PageQuery(Query):
 
 
 class AudiencesQuery(PageQuery):
-    """Which audiences, and which page of them."""
+    """The owner of the audiences, and the page of the list."""
 
     updatedAfter: int | None = Field(None, ge=0, le=MAX_ID, description="Milliseconds since 1970.")
     accountId: int | None = Field(None, ge=1, le=MAX_ID)
 
 
 class AccountQuery(Query):
-    """Whose audiences."""
+    """The account whose audiences are meant."""
 
     accountId: int | None = Field(None, ge=1, le=MAX_ID)
 
@@ -122,7 +122,7 @@ class CreateAudienceRequest(KnownForm):
 
 
 class UpdateAudienceRequest(KnownForm):
-    """What to change of an audience."""
+    """The changes of an audience."""
 
     answered = frozenset(AudienceData.model_fields)
 
@@ -149,7 +149,7 @@ class AudienceCounts(Form):
 
 
 class UploadProgressStatus(StrEnum):
-    """How far a file is."""
+    """The progress of a file."""
 
     PENDING = "Pending"
     RUNNING = "Running"
@@ -201,7 +201,7 @@ class CreateSignedUrlRequest(KnownForm):
 
 
 class SignedUploadUrl(Form):
-    """Where to PUT the file."""
+    """The URL to PUT the file to."""
 
     signedUrl: str
 

@@ -100,7 +100,7 @@ class AudiencesDoor(Door):
         self._presigning = Presigning(services, options, key)
 
     def also_at(self, path: str) -> Sequence[str]:
-        """Return the path in the singular; other doors have words for this one's number."""
+        """Return the path in the singular, with digits only: other doors have words there."""
         if path.startswith("/audiences"):
             return [path.replace("/audiences", "/audience", 1).replace(_NUMBER, _ONLY_NUMBERS)]
         return []
@@ -162,9 +162,9 @@ class AudiencesDoor(Door):
         """
         Rename, archive or activate an audience.
 
-        No bid that begins after the answer shows an archived one; files go on changing
-        it. A 503 says that it is archived and may be shown for some time yet; the same
-        request again, whether it is over.
+        No bid that begins after the answer shows an archived audience; files continue
+        to change it. A 503 says that it is archived, but may still be shown for some
+        time; repeat the request to learn whether that time is over.
         """
         try:
             async with self._services.ledger.begin() as conn:
@@ -246,7 +246,7 @@ class AudiencesDoor(Door):
         """
         Obtain a signed URL for one file of hashes.
 
-        PUT the file there: `curl -T FILE "<signedUrl>"`. It can be used once, until it
+        PUT the file there: `curl -T FILE "<signedUrl>"`. The URL works once, until it
         expires.
         """
         hash_type = "sha2" if body.identifierType == "sha256" else body.identifierType
@@ -276,7 +276,7 @@ class AudiencesDoor(Door):
     async def search_on(
         self, *, caller: Caller, query: AccountQuery, body: AudienceSearchRequestV2
     ) -> CursorPage:
-        """Search audiences, newest first; pages stay whole while audiences come in."""
+        """Search audiences, newest first; pages stay whole while audiences are added."""
         try:
             async with reading(self._services.ledger) as conn:
                 page = await audience_page(

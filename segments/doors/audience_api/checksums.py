@@ -105,7 +105,7 @@ class Checksums:
             if each.hash.digest() != each.digest:
                 raise Problem(
                     400,
-                    f"the bytes that came are not those of {each.header}: nothing was kept,"
+                    f"the received bytes do not match {each.header}: nothing was kept,"
                     " send the file again",
                 )
 

@@ -142,7 +142,7 @@ class AudienceDoor(Door):
         """
         Obtain a presigned URL for one file of hashes.
 
-        PUT the file there: `curl -T FILE "<presignedURI>"`. It can be used once,
+        PUT the file there: `curl -T FILE "<presignedURI>"`. The URL works once,
         until it expires.
         """
         async with self._services.ledger.begin() as conn:
@@ -160,7 +160,7 @@ class AudienceDoor(Door):
 
     @operation("GET", "/audience/upload/{id}", answers={200: UploadStatus}, problems=(404,))
     async def status(self, *, caller: Caller, path: RequestPath) -> UploadStatus:
-        """Tell how far an upload is, by the `requestId` that it was presigned under."""
+        """Return an upload's progress, by the `requestId` of its presigned URL."""
         async with reading(self._services.ledger) as conn:
             upload = await uploads.find_upload(conn, caller.account, path.id)
             if upload is None:
@@ -184,11 +184,11 @@ class AudienceDoor(Door):
         """
         Upload the file. The URL is the permission: nothing in it may be changed.
 
-        200 once the whole file is kept; what is in it, `GET
-        /audience/upload/{requestId}` will tell. The same file again is 200, too, and
-        changes nothing; another one is 409. A file that breaks off, is empty, is a part
-        (Content-Range) or is not what its checksum says (Content-MD5, x-amz-checksum-*,
-        x-amz-content-sha256, Content-Digest) leaves nothing, and the URL may be tried again.
+        200 once the whole file is kept; `GET /audience/upload/{requestId}` then tells
+        how many of its lines are valid. The same file again is 200, too, and changes
+        nothing; a different file is 409. A file that is cut off, empty, partial
+        (Content-Range) or different from its checksum (Content-MD5, x-amz-checksum-*,
+        x-amz-content-sha256, Content-Digest) leaves nothing, and the URL stays usable.
         """
         base = urlsplit(self._presigning.base(request))
         # As partners see it: with the prefix that a proxy may have cut off.
@@ -234,9 +234,9 @@ class AudienceDoor(Door):
         """
         Add or remove up to 10,000 hashes at once, given as text with one hash a line.
 
-        200 once bid requests show it. 202 if the store is away: the hashes are
+        200 once bid requests show the change. 202 if the store is away: the hashes are
         kept, and applied when it is back. A line that is no hash of the `type`
-        refuses all of them.
+        causes the refusal of all lines.
         """
         async with reading(self._services.ledger) as conn:
             audience = await audience_of(conn, caller.account, path.id, query.advertiser)

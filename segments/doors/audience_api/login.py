@@ -67,8 +67,8 @@ class LoginDoor(Door):
         """
         Obtain another access token, without the password.
 
-        The answer's `refreshToken` replaces the one given. One that is given a
-        second time ends the login: it must have been stolen from somebody.
+        The answer's `refreshToken` replaces the given token. A token that is given a
+        second time ends the login: it must have been stolen.
         """
         now_s = self._services.now_s()
         async with self._services.ledger.begin() as conn:
@@ -83,9 +83,9 @@ class LoginDoor(Door):
     @operation("POST", "/login/revoke", answers={204: None})
     async def revoke(self, *, body: RefreshForm) -> Reply:
         """
-        End a login: its refresh token and its access tokens are worth nothing from now on.
+        End a login: its refresh token and its access tokens are invalid from now on.
 
-        A token that was worth nothing before is answered alike (RFC 7009, 2.2).
+        An invalid token gets the same answer (RFC 7009, 2.2).
         """
         async with self._services.ledger.begin() as conn:
             await users.end_session(conn, body.refreshToken)

@@ -46,7 +46,7 @@ class NewAudience(KnownForm):
 
 
 class CreatedAudience(Form):
-    """An audience as it is."""
+    """The created audience."""
 
     id: int = Field(description="The `audienceId` of the other operations.")
     advertiser: str
@@ -62,7 +62,7 @@ class AudiencePath(Form):
 
 
 class AdvertiserQuery(Query):
-    """Whose audience, where an agency's sub accounts have several of one id."""
+    """The advertiser, if several sub accounts of an agency have an audience of this id."""
 
     advertiser: PrintableText | None = None
 
@@ -78,7 +78,7 @@ class UploadForm(KnownForm):
 
 
 class PresignedURI(Form):
-    """Where to PUT the file."""
+    """The URL to PUT the file to."""
 
     presignedURI: str
 
@@ -119,7 +119,7 @@ class UploadError(Form):
 
 
 class UploadProgress(Form):
-    """What became of a file so far. Counts are of its lines, never of who opted out."""
+    """The progress or result of a file. Counts are of its lines, never of opted-out persons."""
 
     audienceId: int
     filename: str
@@ -132,7 +132,7 @@ class UploadProgress(Form):
     processedRecords: int | None = None
     error: UploadError | None = None
     details: dict[str, Any] | None = Field(
-        None, description="What was counted, which lines are bad, and what to do."
+        None, description="Counts, the bad lines, and what to do."
     )
 
 
@@ -155,7 +155,7 @@ class RequestPath(Form):
 
 
 class UploadPath(Form):
-    """What a presigned URL says in its path; all of it is signed."""
+    """The path of a presigned URL; all of it is signed."""
 
     action: str
     key: str
@@ -163,7 +163,7 @@ class UploadPath(Form):
 
 
 class SignedQuery(Form):
-    """What a presigned URL says in its query; all of it is signed."""
+    """The query of a presigned URL; all of it is signed."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -171,7 +171,7 @@ class SignedQuery(Form):
 
 
 class RealtimeQuery(Query):
-    """What the hashes are, and what to do with them."""
+    """The type of the hashes, and the action."""
 
     type: HashType
     action: Annotated[SegmentAction, Lower] = SegmentAction.ADD
@@ -179,7 +179,7 @@ class RealtimeQuery(Query):
 
 
 class RealtimeOutput(Form):
-    """What became of the hashes."""
+    """The result for the hashes."""
 
     records: int
     dropped: int | None = Field(

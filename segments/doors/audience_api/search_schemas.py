@@ -100,7 +100,7 @@ class MetadataMatch(KnownForm):
 
 
 class Negated(KnownForm):
-    """What must not hold."""
+    """A filter that must not hold."""
 
     value: "AudienceFilter"
 
@@ -161,7 +161,7 @@ class AudienceFilter(KnownForm):
 
 
 class _Search(KnownForm):
-    """What both searches take."""
+    """The common members of both searches."""
 
     pageSize: PageSize = DEFAULT_SIZE
     matches: AudienceFilter | None = None

@@ -122,7 +122,7 @@ class CrmAudienceDoor(CrmDoor):
 
     @operation("POST", "/audience/update", answers={200: Envelope[AudienceView]}, problems=(404,))
     async def update(self, *, caller: Caller, body: AudienceChange) -> Envelope[AudienceView]:
-        """Call an audience otherwise, or describe it otherwise."""
+        """Change the name or the description of an audience."""
         now_s = self._services.now_s()
         try:
             async with self._services.ledger.begin() as conn:
@@ -146,9 +146,9 @@ class CrmAudienceDoor(CrmDoor):
         """
         Show an audience to a platform account, from one second until another.
 
-        The same audience and account once more: another window, name and
-        description for the same segment; no bid that begins after the answer
-        shows it by the window before.
+        Repeated for the same audience and account, it changes window, name and
+        description of the same segment; no bid that begins after the answer
+        uses the previous window.
         """
         try:
             async with self._services.ledger.begin() as conn:
@@ -175,7 +175,7 @@ class CrmAudienceDoor(CrmDoor):
         problems=(404,),
     )
     async def load(self, *, caller: Caller, path: AudiencePath) -> Envelope[AudienceView]:
-        """Load an audience with details, and what its uploads have brought."""
+        """Load an audience with details, and the results of its uploads."""
         async with reading(self._services.ledger) as conn:
             crm = await _audience(conn, caller.account, path.audienceId)
             return answered(await view(conn, crm, self._services.now_s()))
@@ -193,9 +193,9 @@ class CrmAudienceDoor(CrmDoor):
         """
         Delete an audience and all connected data, for good.
 
-        Which one, say `?audienceId=` or `?id=`, or a JSON body of either. A 503 says
-        that it is deleted and may be shown for some time yet; the same request again,
-        within an hour, whether it is over.
+        Name it by `?audienceId=` or `?id=`, or by a JSON body with either. A 503 says
+        that it is deleted, but may still be shown for some time; repeat the request
+        within an hour to learn whether that time is over.
         """
         audience_id, now_s = _which(query, await body_of(request)), self._services.now_s()
         blobs: list[str] = []

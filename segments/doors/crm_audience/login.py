@@ -57,9 +57,9 @@ class CrmLoginDoor(CrmDoor):
     @operation("POST", "/account/logout", answers={200: Envelope[bool]}, problems=(403,))
     async def logout(self, *, request: web.Request) -> web.Response:
         """
-        Log out: the cookie is worth nothing from now on, wherever it was copied to.
+        Log out: the cookie and its copies are invalid from now on.
 
-        Without a cookie, or with one that is worth nothing, it is answered alike.
+        A request without a cookie, or with an invalid one, gets the same answer.
         """
         refuse_other_sites(request)
         answer = _yes()

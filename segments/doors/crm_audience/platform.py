@@ -30,7 +30,7 @@ _TYPE = "recipient"
 
 
 class CrmPlatformDoor(CrmDoor):
-    """Campaigns, and whom audiences can be activated for, as in digitalAudience's REST API."""
+    """Campaigns, and the accounts of activations, as in digitalAudience's REST API."""
 
     tag = "CRM campaigns and platform accounts"
 

@@ -98,14 +98,14 @@ Description = Annotated[
 
 
 class Status(Form):
-    """How an operation ended."""
+    """The result of an operation."""
 
     statusCode: int = Field(description="0: success; otherwise the HTTP status.")
     message: str | None = Field(description="Why it failed; null if it did not.")
 
 
 class Envelope(Form, Generic[T]):
-    """What every operation answers."""
+    """The answer of every operation."""
 
     data: T
     status: Status
@@ -113,7 +113,7 @@ class Envelope(Form, Generic[T]):
 
 
 class Failure(Form):
-    """What an operation answers that failed."""
+    """The answer of a failed operation."""
 
     data: None = None
     status: Status
@@ -170,7 +170,7 @@ class NewAudience(Form):
 
 
 class AudienceChange(Form):
-    """What an audience is to be called; what is left out stays, a null description is none."""
+    """New name and description of an audience. A member left out stays; null is no description."""
 
     id: AnyId
     name: PrintableText = Field(default_factory=str)  # absent; a real name is never empty
@@ -196,10 +196,10 @@ class NewActivation(Form):
 
 
 class Activated(Form):
-    """What came of an activation."""
+    """The result of an activation."""
 
     flowId: str = Field(description="A GUID; another one for each activation.")
-    segmentId: int = Field(description="What bid requests show: `user.data[].segment[].id`.")
+    segmentId: int = Field(description="The id in bid requests: `user.data[].segment[].id`.")
 
 
 class AudiencePath(Form):
@@ -225,7 +225,7 @@ class ActivationStatus(StrEnum):
 
 
 class InsightsState(StrEnum):
-    """Whether what is told of the data is complete."""
+    """Whether the counts of the data are complete."""
 
     PENDING = "PENDING"
     READY = "READY"
@@ -248,7 +248,7 @@ ONBOARDING_ID = 0
 
 
 class DataSetCounts(Form):
-    """What an upload held of one data type."""
+    """The counts of one data type in an upload."""
 
     TOTAL: int = Field(description="Values that are not empty.")
     UNIQUE: int = Field(
@@ -262,7 +262,7 @@ class DataSetCounts(Form):
 
 
 class UploadSnapshot(Form):
-    """What one upload brought."""
+    """The result of one upload."""
 
     audienceId: int
     mode: str = Field(description="`opt-in` adds the persons, `opt-out` removes them.")
@@ -270,7 +270,7 @@ class UploadSnapshot(Form):
     created: datetime
     dataSet: dict[str, DataSetCounts] = Field(
         description="By data type: EMAIL, PHONE, POSTALADDRESS, SECURITYNUMBER, AAID. Of these"
-        " POSTALADDRESS and SECURITYNUMBER never stand in a bid request: counted, and not kept."
+        " POSTALADDRESS and SECURITYNUMBER are never in bid requests: counted, and not kept."
     )
     matchRates: dict[str, float] = Field(description="By data type, MATCH of UNIQUE: 0.0 to 1.0.")
 
@@ -283,7 +283,7 @@ class UploadHistory(Form):
 
 
 class FailedUpload(Form):
-    """An upload that ended without success. The document has none: it shows what came of others."""
+    """An upload that ended without success. The document shows only results of other uploads."""
 
     fileName: str
     mode: str = Field(description="`opt-in` or `opt-out`.")
@@ -294,7 +294,7 @@ class FailedUpload(Form):
 
 
 class CrmData(Form):
-    """What is told of the uploaded data."""
+    """The counts of the uploaded data."""
 
     insightsState: InsightsState
     insightsStateId: int
@@ -328,8 +328,8 @@ class AudienceView(Form):
     sourceAudienceId: int | None
     sourceAudienceTypeId: int | None
     canCreateLookalike: bool = Field(
-        description="Always false. A lookalike audience is a guess at persons who are like these,"
-        " and this service guesses nobody: it shows segments of persons whom a partner has named."
+        description="Always false. A lookalike audience is a guess at similar persons; this service"
+        " shows only segments of persons that a partner has named."
     )
     hasSegments: bool = Field(
         description="Whether it was activated: each activation is a segment of a platform's."

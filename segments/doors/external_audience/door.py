@@ -119,7 +119,7 @@ class ExternalAudienceDoor(Door):
         """
         Begin to create an external audience.
 
-        `operationId` is for asking how far it is, and what its `audienceId` has become.
+        Ask by the `operationId` for the progress, and for the `audienceId`.
         """
         check_fields(body)
         try:
@@ -151,7 +151,7 @@ class ExternalAudienceDoor(Door):
     async def operation_status(
         self, *, caller: SandboxCaller, path: OperationPath
     ) -> OperationStatus:
-        """Tell how far the creation of an external audience is, and its `audienceId`."""
+        """Return the progress of an external audience's creation, and its `audienceId`."""
         async with reading(self._services.ledger) as conn:
             found = await external_audiences.of_operation(conn, caller.sandbox, path.operationId)
             if found is None or found.deleted_at_s is not None:
@@ -178,7 +178,7 @@ class ExternalAudienceDoor(Door):
         """
         Replace the description, labels or data expiration of an external audience.
 
-        What else its answer says of it may be sent back as it is.
+        Other members of the answer may be sent back unchanged.
         """
         async with self._services.ledger.begin() as conn:
             await lock_catalog(conn)
@@ -201,9 +201,9 @@ class ExternalAudienceDoor(Door):
         """
         Delete an external audience: the next bid request does not show it.
 
-        Its name, what was said of it, and what its ingestions brought go, too. A 503
-        says that it is deleted and may be shown for some time yet; the same request
-        again, within an hour, whether it is over.
+        Its name, its description and the results of its ingestions go, too. A 503 says
+        that it is deleted, but may still be shown for some time; repeat the request
+        within an hour to learn whether that time is over.
         """
         now_s = self._services.now_s()
         blobs: list[str] = []
@@ -231,10 +231,10 @@ class ExternalAudienceDoor(Door):
         self, *, caller: SandboxCaller, path: AudiencePath, body: RunForm
     ) -> StartedRun:
         """
-        Begin to ingest the files that were changed within some times.
+        Begin to ingest the files that changed within a window of time.
 
-        One ingestion of an audience at a time. Whom its files name is a member for
-        another `ttlInDays`.
+        An audience has one ingestion at a time. Each person in its files is a member
+        for another `ttlInDays`.
         """
         now_s = self._services.now_s()
         end_s = int(now_s) if body.dataFilterEndTime is None else body.dataFilterEndTime
@@ -263,7 +263,7 @@ class ExternalAudienceDoor(Door):
 
     @operation("GET", f"{_AUDIENCE}/runs/{{runId}}", answers={200: RunStatus}, problems=(404,))
     async def run_status(self, *, caller: SandboxCaller, path: RunPath) -> RunStatus:
-        """Tell how far an ingestion is."""
+        """Return the progress of an ingestion."""
         async with reading(self._services.ledger) as conn:
             external = await _external(conn, caller, path.audienceId)
             run = await external_runs.find(conn, external, path.runId)

@@ -82,7 +82,7 @@ async def begin(
         taken = await external_runs.taken_before(conn, external, [file.path for file in files])
         files = [f for f in files if (f.path, f.version, f.modified_at_s) not in taken]
     elif not files:
-        raise Problem(422, "no file was changed within these times; nothing replaces nobody")
+        raise Problem(422, "no file was changed within these times; there is nothing to ingest")
     size_bytes = sum(file.size_bytes for file in files)
     if size_bytes > options.max_bytes:
         raise Problem(422, f"files of {size_bytes} bytes, {options.max_bytes} at most together")

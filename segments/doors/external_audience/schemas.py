@@ -97,7 +97,7 @@ SourceSpec = Annotated[
 
 
 class AudienceDetails(Form):
-    """An external audience, as it was asked for."""
+    """An external audience, as requested."""
 
     name: PrintableText
     description: Description | None = None
@@ -126,14 +126,14 @@ class Created(Form):
 
 
 class OperationStatus(Form):
-    """How far a creation is."""
+    """The progress of a creation."""
 
     operationId: str
     status: Status
     operationDetails: AudienceDetails
     audienceName: str
     audienceId: str | None = None
-    segmentId: str | None = Field(None, description="What bid requests show of it.")
+    segmentId: str | None = Field(None, description="Its id in bid requests.")
     error: str | None = None
     createdBy: str
     createdAt: int
@@ -142,7 +142,7 @@ class OperationStatus(Form):
 
 
 class FieldChange(Form):
-    """A field whose labels change. What else is said of it must be as it is."""
+    """A field whose labels change. Its other members must be unchanged."""
 
     name: PrintableText
     type: str | None = None
@@ -155,9 +155,9 @@ _Fixed = Annotated[Any, Field(description="Can't be changed: as it is, or left o
 
 class AudienceChange(KnownForm):
     """
-    What of an external audience can be changed; what is given replaces what was.
+    The members of an external audience that can be changed; given members replace the present ones.
 
-    Null clears a description or labels. What else an audience has may be sent back as it is.
+    Null clears a description or labels. Other members may be sent back unchanged.
     """
 
     answered = frozenset({"createdBy", "createdAt", "updatedBy", "updatedAt"})
@@ -180,7 +180,7 @@ class AudienceChange(KnownForm):
 
 
 class ChangedAudience(AudienceDetails):
-    """An external audience, as it is now."""
+    """An external audience after a change."""
 
     audienceId: str
     audienceName: str
@@ -198,7 +198,7 @@ class RunForm(Form):
     dataFilterEndTime: Seconds | None = None
     differentialIngestion: bool = Field(
         True,
-        description="Only files that no ingestion took before. Else all of them: whoever is in"
+        description="Only files that no ingestion took before. Otherwise all files: a member in"
         " none of them leaves the audience.",
     )
 
@@ -217,7 +217,7 @@ class StartedRun(Form):
 
 
 class RunState(StrEnum):
-    """How an ingestion, or a stage of it, stands."""
+    """The state of an ingestion, or of a stage of it."""
 
     PROCESSING = "PROCESSING"
     SUCCESS = "SUCCESS"
@@ -225,14 +225,14 @@ class RunState(StrEnum):
 
 
 class Stage(StrEnum):
-    """What an ingestion consists of."""
+    """The stages of an ingestion."""
 
     DATASET_INGEST = "DATASET_INGEST"  # the customer's files are read
     PROFILE_STORE_INGEST = "PROFILE_STORE_INGEST"  # bid requests show it
 
 
 class StageDetails(Form):
-    """One stage of an ingestion. Counts are of rows, never of who opted out."""
+    """One stage of an ingestion. Counts are of rows, never of opted-out persons."""
 
     stage: Stage
     status: RunState
@@ -241,14 +241,14 @@ class StageDetails(Form):
 
 
 class RunStatus(StartedRun):
-    """How far an ingestion is."""
+    """The progress of an ingestion."""
 
     status: RunState
     details: tuple[StageDetails, ...]
 
 
 class Page(Form):
-    """Where in a list one is."""
+    """The position in a list."""
 
     start: int
     limit: int
@@ -294,7 +294,7 @@ def _filter(text: str) -> str:
 
 
 class RunsQuery(Query):
-    """Which ingestions, in which order."""
+    """The wanted ingestions, and their order."""
 
     start: int = Field(0, ge=0, le=10**9, description="How many to leave out.")
     limit: int = Field(20, ge=1, le=40)

@@ -43,7 +43,7 @@ def check_fields(body: AudienceDetails) -> None:
         key_to_name[key] = field.name
     identities = [field for field in body.fields if field.identityNs is not None]
     if not identities:
-        raise Problem(422, "no field has an identityNs: nobody could be told from another")
+        raise Problem(422, "no field has an identityNs: no row could name a person")
     for field in identities:
         if field.type not in IDENTITY_TYPES or column_key(field.name) in CONTROLS:
             raise Problem(422, "a field with an identityNs whose name or type holds no id")

@@ -58,9 +58,10 @@ async def whose(ledger: AsyncEngine, delivery: Delivery, path: Path) -> Delivery
 
     `delivery` waits for a file of that name.
 
-    This delivery, also if no metadata have the file's digest: the job then fails by it. Another
-    delivery that waits for that name, if its digest matches. `None`: the file is a copy of a
-    file processed under other metadata.
+    Returns:
+        The delivery whose digest matches, of those that wait for that name. If no digest matches,
+        `delivery` itself, whose job then fails; `None` if the file is a copy of a file that was
+        processed under other metadata.
     """
     async with reading(ledger) as conn:
         waiting = [each for each, _ in await deliveries.waiting(conn)]

@@ -3,8 +3,8 @@ Reading for partners, beside the vendors' APIs.
 
     GET /deliveries                     files by whatever door they came, newest first
     GET /deliveries/{transactionId}     one of them: stages, bad lines by reason, what to do
-    GET /recipients                     who may see the partner's segments
-    GET /audit                          acts on what is the partner's own
+    GET /recipients                     the recipients that see the partner's segments
+    GET /audit                          acts on the partner's own objects
 
 Pages have a cursor: `next` of an answer is `cursor` of the request for the next. No number
 tells whether a person has opted out: see `segments.model.partner_numbers`.
@@ -73,7 +73,7 @@ class PartnerDoor(Door):
 
     @operation("GET", "/deliveries/{transactionId}", answers={200: DeliveryInFull}, problems=(404,))
     async def delivery(self, *, caller: Caller, path: TransactionPath) -> DeliveryInFull:
-        """Show what became of a file, its bad lines by reason, and what to do."""
+        """Show the state of a delivery, its bad lines by reason, and what to do."""
         async with reading(self._services.ledger) as conn:
             job = await job_of_account(conn, caller.account, path.transactionId)
         if job is None:
@@ -100,7 +100,7 @@ class PartnerDoor(Door):
     @operation("GET", "/audit", answers={200: AuditEntries})
     async def audit(self, *, caller: Caller, query: AuditQuery) -> AuditEntries:
         """
-        List acts on what is the partner's own, newest first.
+        List acts on the partner's own objects, newest first.
 
         Requests of data subjects are not among them.
         """

@@ -1,5 +1,5 @@
-"""Schemas of what partners read of their own: deliveries, recipients, the trail."""
-# ruff: noqa: N815 - members are spelled as in the vendor's document
+"""Schemas of the data that partners read of their own: deliveries, recipients, the trail."""
+# ruff: noqa: N815 - members are spelled as in the vendors' documents
 
 from datetime import UTC, date, datetime
 from typing import Annotated, Any
@@ -43,7 +43,7 @@ class ListQuery(Query):
 
 
 class DeliveriesQuery(ListQuery):
-    """Which deliveries."""
+    """The wanted deliveries."""
 
     state: tuple[JobState, ...] = Field((), description="Any of these; may be repeated.")
     audience: int | None = Field(None, ge=1, le=_MAX_ID, description="An audience's number.")
@@ -95,7 +95,7 @@ class Stages(Form):
 
 
 class Stop(Form):
-    """Why a delivery failed."""
+    """The reason of a failed delivery."""
 
     reason: str
     message: str | None = None
@@ -111,7 +111,7 @@ class BadLines(Form):
 
 
 class Delivery(Form):
-    """What became of a file. Its numbers are those that the file alone decides."""
+    """The state of a delivered file. Its numbers are those that the file alone decides."""
 
     transactionId: str
     file: str
@@ -158,7 +158,7 @@ class Recipients(Form):
 
 
 class AuditEntry(Form):
-    """An act on what is an account's own."""
+    """An act on an account's own object."""
 
     at: datetime
     actor: str
@@ -203,7 +203,7 @@ def recipient(shown: Recipient) -> RecipientView:
 
 
 def audit_entry(entry: ListedEntry, account_id: int) -> AuditEntry:
-    """Show an act to an account; the names of others' credentials are not its to read."""
+    """Show an act to an account, without the names of other accounts' credentials."""
     detail = {name: said for name, said in (entry.detail or {}).items() if name != _UNTOLD_DETAIL}
     return AuditEntry(
         at=_at(entry.at_s),

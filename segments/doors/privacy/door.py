@@ -96,12 +96,12 @@ class PrivacyDoor(VendorsDoor):
     )
     async def submit(self, *, caller: Agent, body: NewDataSubjectRequest) -> DataSubjectResponse:
         """
-        Submit a request of one data subject, whose ids are all those given.
+        Submit a request of one data subject; all given ids are that person's.
 
-        RESTRICT and ERASURE are in force when this is answered: the next bid
-        request obeys. A 503 of errorCode NOT_IN_FORCE_YET says that the request is
-        recorded, under its transactionId, and not in force yet; the same request
-        once more is told how it stands. ACCESS is for internal tokens.
+        RESTRICT and ERASURE are in force with the answer: the next bid request
+        obeys. A 503 with errorCode NOT_IN_FORCE_YET says that the request is
+        recorded, under its transactionId, but not in force yet; repeat the request
+        to learn its state. ACCESS is for internal tokens.
         """
         return DataSubjectResponse(
             transactionId=await self._submissions.submit(caller, _asked(body))
@@ -114,7 +114,7 @@ class PrivacyDoor(VendorsDoor):
         """
         Check a request, and whether the token may submit it, and forget it.
 
-        Nothing is kept and nothing changes; the answer is drawn at random.
+        Nothing is kept and nothing changes; the transactionId is random.
         """
         await self._submissions.check(caller, _asked(body))
         return DataSubjectResponse(transactionId=uuid4().hex)
@@ -128,7 +128,7 @@ class PrivacyDoor(VendorsDoor):
     async def read(
         self, *, caller: Agent, path: TransactionPath, request: web.Request
     ) -> DataSubjectRequestWithReport:
-        """Tell of a request, and where its report can be had; for internal tokens."""
+        """Show a request, and the URL of its report; for internal tokens."""
         transaction_id = path.transactionId
         await self._check_internal(caller, Entry("read"))
         async with reading(self._services.ledger) as conn:
@@ -156,7 +156,7 @@ class PrivacyDoor(VendorsDoor):
     async def redirect(
         self, *, path: TransactionPath, query: ReportQuery, request: web.Request
     ) -> Reply:
-        """Lead to a report. The URL is the permission: it is signed, and expires."""
+        """Redirect to a report. The URL is the permission: it is signed, and expires."""
         location = await self._reports.location(
             self._base(request), path.transactionId, query.expiresAt, query.signature
         )
@@ -169,7 +169,7 @@ class PrivacyDoor(VendorsDoor):
         "GET", f"/{REPORTS}/{{transactionId}}.json", answers={200: None}, problems=(403, 404)
     )
     async def download(self, *, path: TransactionPath, request: web.Request) -> web.Response:
-        """Download a report; where `GET /data-subject-report/{transactionId}` leads to."""
+        """Download a report; `GET /data-subject-report/{transactionId}` redirects here."""
         base = urlsplit(self._base(request))
         target = base.path + request.raw_path
         content = await self._reports.content(

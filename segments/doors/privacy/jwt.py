@@ -193,7 +193,7 @@ def read_public_key(content: bytes) -> str:
         Refusal: Not an RSA public key, but a private key, say, or too short.
     """
     if b"PRIVATE KEY" in content:
-        raise Refusal("this is a private key; give the public one, and nobody else the private")
+        raise Refusal("this is a private key, which must stay secret; give the public key")
     try:
         key = load_pem_public_key(content)
     except ValueError:

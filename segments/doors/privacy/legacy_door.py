@@ -80,8 +80,8 @@ class DsrResponse(Form):
     """The request was taken."""
 
     reference: str = Field(description="The request's transaction id.")
-    read: int = Field(description="How many identifiers it names.")
-    imported: int = Field(description="How many different ones they are.")
+    read: int = Field(description="The number of identifiers that it names.")
+    imported: int = Field(description="The number of different identifiers.")
 
 
 class OathQuery(Form):
@@ -125,8 +125,8 @@ class LegacyDoor(VendorsDoor):
         """
         Submit a signed request of one data subject.
 
-        It is in force when this is answered; a 503 says that it is not yet, and the same
-        once more how it stands. Each is taken once.
+        It is in force with the answer. A 503 says that it is recorded, but not in force
+        yet; repeat the request to learn its state. Each request is accepted once.
         """
         return await self._take(body.jwt)
 
@@ -230,7 +230,7 @@ class LegacyDoor(VendorsDoor):
 def _ids(dsr: Dsr) -> list[SubjectId]:
     values = [value for identifier in dsr.identifiers for value in identifier.values]
     if not values:
-        raise Problem(400, "the JWT's dsr.identifiers name nobody", errorCode="BAD_CLAIMS")
+        raise Problem(400, "the JWT's dsr.identifiers name no person", errorCode="BAD_CLAIMS")
     if len(values) > MAX_IDS:
         raise Problem(400, f"more than {MAX_IDS} ids in one request", errorCode="BAD_CLAIMS")
     ids = []

@@ -28,7 +28,7 @@ _MAX_CALLBACK_CHARS = 2048
 
 
 class DsrAction(StrEnum):
-    """What is asked for."""
+    """The action of a request."""
 
     RESTRICT = "RESTRICT"  # never enrich again
     ERASURE = "ERASURE"  # the same, and delete memberships
@@ -83,7 +83,7 @@ _ALSO_SPELLED = {"liveItentFpcs": "liveIntentFpcs", "emailhashes": "emailHashes"
 
 
 class NewDataSubjectRequest(KnownForm):
-    """One request of one data subject, whose ids these all are."""
+    """A request of one data subject; all ids are that person's."""
 
     answered = frozenset({"status", "userId", "transactionId", "createdAt", "downloadUrl"})
     also_spelled = _ALSO_SPELLED
@@ -132,7 +132,7 @@ class DataSubjectResponse(Form):
 
 
 class DataSubjectRequest(Form):
-    """A request as it was submitted, and how far it is."""
+    """A request as submitted, and its state."""
 
     transactionId: str
     action: DsrAction
@@ -153,7 +153,7 @@ class DataSubjectRequest(Form):
 
 
 class DataSubjectRequestWithReport(DataSubjectRequest):
-    """A request, and where its report can be had."""
+    """A request, and the URL of its report."""
 
     downloadUrl: str | None = None
 
@@ -179,14 +179,14 @@ class TransactionPath(Form):
 
 
 class ReportQuery(Form):
-    """What the signed URL of a report says."""
+    """The query of a report's signed URL."""
 
     expiresAt: str
     signature: str
 
 
 class ApplicationError(Form):
-    """What is wrong, in the document's form."""
+    """An error, in the document's form."""
 
     httpStatus: int
     message: str

@@ -81,7 +81,7 @@ class Everyone(Form):
 
 
 class ScopeAnswer(Form):
-    """How far a request reaches: one of these members."""
+    """The reach of a request: one of these members."""
 
     Advertiser: Named | None = None
     Publisher: Named | None = None

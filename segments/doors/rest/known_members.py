@@ -61,9 +61,9 @@ class KnownForm(Form):
 
 class Query(KnownForm):
     """
-    A query; what it says beyond what it may is refused.
+    A query without unknown parameters.
 
-    `?acton=remove`, ignored, would add.
+    If ignored, `?acton=remove` would add.
     """
 
 

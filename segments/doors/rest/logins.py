@@ -37,7 +37,7 @@ KNOWN_FOR_S = 90.0 * S_PER_DAY
 
 _KNOWN = "known_address"
 _DRAWN = (
-    "this password was drawn for you, and others may have seen it: log in to the console, choose"
+    "this password was made for you, and others may have seen it: log in to the console, choose"
     " one of your own, and log in here with that"
 )
 
@@ -119,9 +119,8 @@ class Logins:
 
         Raises:
             NotAuthenticated: No user of that name has that password.
-            Problem: 403: the password is right, but was drawn for another to hand over, and the
-                console has yet to be told one of the user's own. 429: too many failures, or too
-                many logins at once.
+            Problem: 403: the password is right, but was generated; the user must first replace it
+                in the console. 429: too many failures, or too many logins at once.
         """
         async with reading(self._services.ledger) as conn:
             user = await users.find_user(conn, username)

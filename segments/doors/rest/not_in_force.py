@@ -21,7 +21,7 @@ class NotInForceYet(Problem):
         super().__init__(
             503,
             f"recorded for good, and not in force yet: {why}. It is in force as soon as that"
-            " passes; the same request again tells whether it is",
+            " passes; repeat the request to learn whether it is",
             headers={str(hdrs.RETRY_AFTER): str(RETRY_AFTER_S)},
             errorCode="NOT_IN_FORCE_YET",
             **members,

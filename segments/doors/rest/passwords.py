@@ -23,7 +23,7 @@ _DRAWN_BYTES = 15  # 20 characters
 
 
 def drawn_password() -> str:
-    """Draw a password for a user to whom another person hands it over."""
+    """Generate a password that another person hands over to its user."""
     return secrets.token_urlsafe(_DRAWN_BYTES)
 
 

@@ -7,7 +7,7 @@ from pydantic_core import PydanticCustomError
 
 
 class Form(BaseModel):
-    """A body; what it says beyond what it must is ignored."""
+    """A body; unknown members are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 

@@ -6,7 +6,6 @@ opening ends the first's writes. Writes stop at the maximum file size and at the
 
 After a failed write the file keeps its mark, even if closed, until it is opened and written again.
 Until then later writes fail, too: OpenSSH's `put` reports success if only the last write succeeds.
-reports success if only the last write succeeds.
 """
 
 import os

@@ -39,7 +39,7 @@ class CrmUpload(NamedTuple):
     job_id: int
     mode: Mode
     total_rows: int
-    data_set: dict[str, Any]  # data type -> segments.ingest.crm_audience.columns.Counts
+    data_set: dict[str, Any]  # data type -> segments.doors.crm_audience.schemas.DataSetCounts
     created_at_s: float
     job_state: str  # segments.model.job.JobState
     finished_at_s: float | None

@@ -35,7 +35,7 @@ async def copy_to(conn: AsyncConnection, _url: str, file: Path) -> None:
 
 
 async def check_may_be_replaced(url: str, *, replaces: bool) -> None:
-    """Check that the file is missing, or that nobody has it open."""
+    """Check that the file is missing, or that no process has it open."""
     path = _path(url)
     if not path.exists():
         return

@@ -2,7 +2,7 @@
 The list of the audit trail, newest first.
 
 An account reads the acts on what is its own or its sub accounts'. Entries that concern persons are
-in no account's list, as they would tell when somebody opted out: those with digests of ids, and the
+in no account's list, as they would tell when a person opted out: those with digests of ids, and the
 privacy doors' others, which name no target.
 """
 

@@ -126,7 +126,7 @@ async def record(
     """
     every_person = [{id_: kind for kind, id_ in ids} for ids in persons]
     if not every_person or not all(every_person):
-        raise Refusal("an opt-out of nobody: no id was given")
+        raise Refusal("an opt-out of no person: no id was given")
     _check_chars("jurisdiction", jurisdiction, _JURISDICTION_CHARS)
     _check_chars("submitter", submitter, _SUBMITTER_CHARS)
     # Held until the commit, so that numbers become visible in order.

@@ -24,7 +24,7 @@ staff = Table(
     Column("password_hash", String(256), nullable=False),  # argon2, with its parameters
     Column("roles", String(64), nullable=False),  # segments.model.role.Role, with spaces between
     Column("account_id", ForeignKey("accounts.id")),  # of a privacy desk; null: the deployment
-    Column("totp_secret", String(64)),  # Base32; null: drawn at the next login
+    Column("totp_secret", String(64)),  # Base32; null: made at the next login
     # The last accepted code's 30 seconds (RFC 6238, 5.2); null: not enrolled.
     Column("totp_step", BigInteger),
     Column("is_active", Boolean, nullable=False, server_default=text("true")),

@@ -53,7 +53,7 @@ crm_uploads = Table(
     Column("job_id", ForeignKey("jobs.id"), primary_key=True, autoincrement=False),
     Column("mode", String(16), nullable=False),  # segments.ledger.crm_audience.uploads.Mode
     Column("total_rows", BigInteger, nullable=False),
-    # segments.ingest.crm_audience.columns.Counts by data type
+    # segments.doors.crm_audience.schemas.DataSetCounts by data type
     Column("data_set", JSON, nullable=False),
     Column("created_at_s", Float, nullable=False),
 )

@@ -86,7 +86,7 @@ users = Table(
     Column("password_hash", String(256), nullable=False),  # argon2, with its parameters
     # May manage the account's keys and logins in the console.
     Column("is_admin", Boolean, nullable=False, server_default=text("false")),
-    # The password was drawn for another to hand over.
+    # The password was generated, and handed over by another person.
     Column("must_change", Boolean, nullable=False, server_default=text("false")),
     Column("time_zone", String(64)),  # in which the console shows times; null: UTC
     Column("is_active", Boolean, nullable=False, server_default=text("true")),

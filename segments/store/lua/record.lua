@@ -10,15 +10,16 @@
 -- record could lose an opt-out. Tests compare both on records and on noise.
 --
 -- A membership or an opt-out is never taken apart and put together again: it is
--- compared and moved as the bytes that it is. So only Python writes numbers.
+-- compared and moved as the bytes that it is. So scripts write a single number, the
+-- count of opt-outs.
 -- Numbers are doubles here, exact far beyond the 32 bits of an id.
 
 local byte, char, concat, sub = string.byte, string.char, table.concat, string.sub
 
 local FIELD_BYTES = 8
-local BUCKET_AT = 9 -- in a bucket's key, behind `seg:1:m:`
+local BUCKET_AT = 9 -- in a bucket's key, after `seg:1:m:`
 local MAX_NUMBER = 4294967295
-local MAX_SCALE = 128 ^ 5 -- behind five digits; doubles turn into inf and nan long after
+local MAX_SCALE = 128 ^ 5 -- after five digits; doubles turn into inf and nan long after
 local EVERYONE = 0
 local MANY_FIELDS = 20
 local EMPTY = char(0x10)
@@ -138,7 +139,7 @@ local function read_all(key, fields, n)
     return records
 end
 
--- Notes that a bucket is another now, while anybody publishes: segments/store/changed_buckets.py.
+-- Marks a bucket as changed, while there is a publication: segments/store/changed_buckets.py.
 -- In a Cluster there is no such key.
 local function mark_changed(key)
     if KEYS[2] and redis.call('EXISTS', KEYS[2]) == 1 then
@@ -150,7 +151,7 @@ end
 -- each field: the persons of a file mostly have one of a few histories.
 --
 -- `planned(raw)` takes a record's bytes, or false where there is none, and
--- returns a plan; plan.raw is what shall stand there, or false for no record.
+-- returns a plan; plan.raw is the record to write, or false for no record.
 -- Returns the plans; plan.fields says how many fields each one is for. Nothing is
 -- written before the last record was read and found good.
 local function apply(key, packed_fields, planned)

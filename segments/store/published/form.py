@@ -212,7 +212,7 @@ class FileReader:
             kind, content = self._next()
             if kind == _END:
                 if content != so_far:
-                    raise DamagedFile("its checksum is another than its content's")
+                    raise DamagedFile("its checksum does not match its content")
                 if self._ready or self._source.read(1) or not self._decompressor.eof:
                     raise DamagedFile("it goes on behind its end")
                 return

@@ -49,7 +49,7 @@ def read_key(path: Path) -> Ed25519PrivateKey:
     Read a key that `make_key` or `openssl genpkey -algorithm ed25519` has written.
 
     Raises:
-        UnusableKey: The file has no such key, or everybody may read it.
+        UnusableKey: The file has no such key, or every user may read it.
     """
     try:
         with path.open("rb") as file:
@@ -58,7 +58,7 @@ def read_key(path: Path) -> Ed25519PrivateKey:
     except OSError as error:
         raise UnusableKey(f"{path}: {error.strerror}") from None
     if mode & stat.S_IROTH:
-        raise UnusableKey(f"{path}: everybody on this machine may read it; chmod 600 it")
+        raise UnusableKey(f"{path}: every user of this machine may read it; chmod 600 it")
     try:
         key = load_pem_private_key(pem, None)
     except (ValueError, TypeError, UnsupportedAlgorithm):

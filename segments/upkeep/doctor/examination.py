@@ -90,8 +90,8 @@ async def _held(ledger: AsyncEngine) -> Finding:
     more = f" and {len(waiting) - _NAMED} more" if len(waiting) > _NAMED else ""
     return Finding(
         Grade.POOR,
-        f"jobs: held until somebody looks: {', '.join(said)}{more}; see `rtb-segments status JOB`,"
-        " then `rtb-segments release JOB`, or `release --refuse JOB`",
+        f"jobs: held until an operator looks: {', '.join(said)}{more}; see `rtb-segments status"
+        " JOB`, then `rtb-segments release JOB`, or `release --refuse JOB`",
     )
 
 

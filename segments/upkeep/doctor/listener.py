@@ -44,8 +44,8 @@ async def look_as_listener(store_url: str) -> Finding:
     if untold is not None:
         return Finding(
             Grade.POOR,
-            f"bids: nobody tells the bid listener of changes: {refusal_of(untold)}; give its user"
-            " the channel seg:1:changed and SUBSCRIBE (ACL SETUSER)",
+            f"bids: the bid listener learns of no changes: {refusal_of(untold)}; give its user the"
+            " channel seg:1:changed and SUBSCRIBE (ACL SETUSER)",
         )
     return Finding(Grade.GOOD, "bids: the store lets the bid listener ask what it must")
 

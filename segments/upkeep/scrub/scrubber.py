@@ -108,7 +108,7 @@ class Scrubber:
         file is logged, and tried again the next time.
 
         Raises:
-            segments.ledger.database.engine.LedgerAway: Try again; likewise after errors of obstore.
+            segments.ledger.database.errors.LedgerAway: Try again; likewise after errors of obstore.
         """
         await self._delete_retired()
         async with reading(self.ledger) as conn:

@@ -1,4 +1,4 @@
-"""The table is what is believed, so its ratios, verdicts and gaps are held here."""
+"""Readers rely on the table, so its ratios, verdicts and gaps are checked here."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What an operator is told who asks what is wrong."""
+"""What `rtb-segments doctor` tells an operator."""
 
 import asyncio
 import shutil
@@ -154,7 +154,7 @@ def test_held_jobs_and_dead_processes_are_named(on_engine: Command) -> None:
     after = on_engine("doctor").stdout
 
     assert "ok    jobs: none is held" in before
-    assert "warn  jobs: held until somebody looks: job 1 of shop (2 wait behind it);" in after
+    assert "warn  jobs: held until an operator looks: job 1 of shop (2 wait behind it);" in after
     assert "rtb-segments release" in after
     assert "ok    processes: none of the control plane runs" in before
     assert "warn  processes: not seen for over 10 s: loader on pod-1 (process 7, for" in after

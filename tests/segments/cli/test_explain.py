@@ -1,4 +1,4 @@
-"""`rtb-segments explain`, over the store as set and from a listener."""
+"""`rtb-segments explain`, over the store of the settings and from a listener."""
 
 import asyncio
 import json

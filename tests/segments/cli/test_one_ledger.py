@@ -92,7 +92,7 @@ def test_command_makes_no_ledger_and_says_that_there_is_none(
 
     result = run(*arguments)
 
-    # `restrict` says first that arguments are seen by others of the machine.
+    # `restrict` says first that other users of the machine can see arguments.
     last = result.stderr.splitlines()[-1]
     assert (result.exit_code, last) == (2, f"Error: no ledger in {elsewhere}")
     assert not (elsewhere / "ledger.db").exists()

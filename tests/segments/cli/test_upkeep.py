@@ -68,7 +68,7 @@ def test_load_behind_a_held_job_does_not_wait_for_ever(
     assert "job 3: queued" in behind.output
 
     refused = ok("release", "2", "--refuse").output
-    assert refused == "job 2 is over, and has removed nobody\n"
+    assert refused == "job 2 is over, and has removed no member\n"
     assert "error 0: Internal error (not_released: it would" in ok("status", "2").output
 
 

@@ -1,5 +1,5 @@
 """
-Every page and act that takes an id: another account's is answered as one that is nobody's.
+Every page and act that takes an id: another account's is answered as one that no account has.
 
 The paths are the route table's, so a new page below a known path is asked by itself, and one of a
 new kind of id fails until it is said whose those are.

@@ -1,4 +1,4 @@
-"""An operator's pages of partners: what each has, and the acts on it, each with its row."""
+"""An operator's pages of partners: what each has, and the acts on it, each with its audit row."""
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 

@@ -107,7 +107,7 @@ async def test_a_look_up_tells_what_was_asked_and_what_bids_find(
         await ask(noor, "RESTRICT", DIGESTS[2])
         found = await look_up(noor)
         assert found.said.count("No opt-out") == 2
-        assert "Line 1: address, as SHA-256 Nothing is shown, to anybody" in found.said
+        assert "Line 1: address, as SHA-256 Nothing is shown to any recipient" in found.said
         await ask(noor, "RESTRICT", PHONE, reach=str(seeded.publisher.id))
         device = await look_up(noor, PHONE)
         assert "Not shown : segments of Shop" in device.said

@@ -1,4 +1,4 @@
-"""Every page and every act, by everybody: who sees it, and who does not."""
+"""Every page and every act, by each role: which roles are served, and which are refused."""
 
 import re
 from collections.abc import AsyncIterator

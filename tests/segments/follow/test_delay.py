@@ -1,4 +1,4 @@
-"""How long a no takes to a pod: the publisher's interval, the poll, and the time to apply."""
+"""How long an opt-out takes to a pod: the publisher's interval, the poll, and the time to apply."""
 
 import asyncio
 import hashlib

@@ -1,4 +1,4 @@
-"""A follower that is killed at any of its steps goes on rightly, and shows nobody who said no."""
+"""A follower killed at any of its steps goes on correctly, and shows no opted-out person."""
 
 import asyncio
 import os

@@ -100,8 +100,8 @@ async def test_store_that_refuses_a_command_is_named_once_with_the_cure(
         (
             "a key of somebody else's",
             "LATEST has no signature of a key in RTB_FOLLOW_KEYS; set there the key that"
-            " `rtb-segments key publish` printed for this publisher, unless somebody else writes"
-            " to the place",
+            " `rtb-segments key publish` printed for this publisher, unless another publisher"
+            " writes to the place",
         ),
         (
             "a mount that hangs",

@@ -1,4 +1,4 @@
-"""Work in a thread that outlives nobody who waits for it, and nothing that it writes to."""
+"""Work in a thread ends before the task that waits for it, and before all that it writes to."""
 
 import asyncio
 import threading

@@ -1,4 +1,4 @@
-"""A job is one loader's at a time, and nobody else's while that one may live."""
+"""A job is one loader's at a time, and no other takes it while that one may live."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""A no that comes while a server of the store hangs and another one takes its place."""
+"""An opt-out that comes while a server of the store hangs and another one takes its place."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""Where a client is: sources, and whom a proxy speaks for."""
+"""A client's source, and the clients for which a proxy speaks."""
 
 from ipaddress import ip_network
 

@@ -1,6 +1,6 @@
 """
 What happens to a store in the course of time, by chance: jobs that are killed
-and go on, chunks at once, persons who say no while a job runs.
+and go on, chunks at once, persons who opt out while a job runs.
 """
 
 import time

@@ -1,4 +1,4 @@
-"""Which delivered files are still kept as they came, and for how long."""
+"""Which delivered files are still kept as delivered, and for how long."""
 
 from collections.abc import AsyncIterator
 

@@ -113,7 +113,7 @@ local function refuses(bid_request, ext_of_user)
     return is_under_gpp(regs, ext)
 end
 
--- Partners in the order of their first audience, each with what it has to say; nil for nobody.
+-- Partners in the order of their first audience, and each partner's segments; nil: opted out.
 local function shown_of(found, audiences)
     local opt_outs, held = {}, {}
     local today = math.floor((ngx.time() - EPOCH_AT_S) / S_PER_DAY)
@@ -233,7 +233,7 @@ local function respond(outcome, body, edits)
     return ngx.print(answer)
 end
 
--- What ends a request, and what it changes.
+-- The outcome of a request; its changes go to `edits`.
 local function outcome_of(body, bid_request, recipient_audiences, edits)
     local ext = object(object(bid_request.user).ext)
     local ids = ids_of(bid_request, ext, object(bid_request.regs).coppa == 1)

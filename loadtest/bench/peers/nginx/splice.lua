@@ -1,7 +1,7 @@
 -- Where things are in a JSON text that cjson has found valid, and what to put there. cjson alone
 -- can't write a request as it was: 1.10 would leave as 1.1, and [] as {}.
 --
--- Offsets count from 0; an end is one behind.
+-- Offsets count from 0; an end is one past the last byte.
 
 local cjson = require("cjson.safe")
 local ffi = require("ffi")

@@ -76,7 +76,7 @@ local function command(...)
     return table.concat(parts)
 end
 
--- Packed records of ids, or nil and what went wrong ("timeout" among it).
+-- Packed records of ids, or nil and the error, such as "timeout".
 function _M.lookup(ids, timeout_ms)
     local request = ""
     for i = 1, #ids do
@@ -135,7 +135,7 @@ local function entries_of(values)
     return entries
 end
 
--- What stands before and behind a partner's segments in its Data object.
+-- The parts of a partner's Data object before and after its segments.
 local function partner_of(account)
     local head = '{"id":' .. cjson.encode(account.public_id) .. ',"name":'
         .. cjson.encode(account.name) .. ',"segment":['

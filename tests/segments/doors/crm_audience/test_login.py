@@ -1,4 +1,4 @@
-"""digitalAudience's login: a cookie, and nobody who has none is let in."""
+"""digitalAudience's login: a cookie, without which every request is refused."""
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 

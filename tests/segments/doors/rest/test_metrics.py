@@ -1,4 +1,4 @@
-"""What is counted of the REST doors, and that nobody is named by it."""
+"""What is counted of the REST doors, and that no person is named by it."""
 
 from prometheus_client import generate_latest
 

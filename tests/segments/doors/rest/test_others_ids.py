@@ -1,5 +1,5 @@
 """
-Every published route that takes an id: another account's is answered as one that is nobody's.
+Every published route that takes an id: another account's is answered as one that no account has.
 
 The routes are the OpenAPI document's, so a new one below a known path is asked by itself, and one
 with a new kind of id fails until it is said whose those are.

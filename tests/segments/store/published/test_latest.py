@@ -1,4 +1,4 @@
-"""`LATEST` is believed if a trusted key has signed it, and by nothing else."""
+"""`LATEST` is trusted if a trusted key has signed it, and in no other case."""
 
 import json
 import resource

@@ -1,4 +1,4 @@
-"""Who is asked beside others is not waited for, unless most hang; and the newest is believed."""
+"""Who is asked beside others is not waited for, unless most hang; and the newest is trusted."""
 
 import asyncio
 import time

@@ -60,7 +60,7 @@ def test_arguments_are_said_to_be_seen_by_others(ok: Command, store: Engine, com
     by_argument = ok(command, ADA)
     by_input = ok(command, "-", stdin=BOB.encode())
 
-    assert "seen by others of this machine" in by_argument.stderr
+    assert "other users of this machine can see arguments" in by_argument.stderr
     assert "standard input" in by_argument.stderr
     assert ADA not in by_argument.stderr
     assert by_input.stderr == ""
@@ -100,7 +100,7 @@ def test_opt_out_that_could_only_be_recorded_has_an_exit_status_of_its_own(
 
     assert (result.exit_code, again.exit_code) == (3, 3)
     assert "recorded for good, and not in force yet" in result.stderr
-    assert "as soon as a loader can write to the store" in result.stderr
+    assert "as soon as it can write to the store" in result.stderr
     assert again.stdout == result.stdout, "the same transaction"
     assert requests_in(tmp_path) == [("RESTRICT", 1, 0)]
 

@@ -190,7 +190,7 @@ async def test_many_persons_are_recorded_and_applied_together(
 
 
 async def test_persons_are_recorded_all_or_none(ledger: AsyncEngine, redis: Redis) -> None:
-    with pytest.raises(Refusal, match="nobody"):
+    with pytest.raises(Refusal, match="no person"):
         await record_opt_outs(
             ledger, redis, OptOutAction.RESTRICT, [[(IdentifierKind.EMAIL, ADA)], []]
         )

@@ -98,7 +98,7 @@ async def test_nobody_and_texts_too_long_are_refused(ledger: AsyncEngine) -> Non
         somebody = [(IdentifierKind.EMAIL, an_id(1))]
         nobodies: list[list[list[tuple[IdentifierKind, Id]]]] = [[], [[]], [somebody, []]]
         for persons in nobodies:
-            with pytest.raises(Refusal, match="nobody"):
+            with pytest.raises(Refusal, match="no person"):
                 await opt_outs.record(conn, OptOutAction.RESTRICT, persons, now_s=NOW_S)
         with pytest.raises(Refusal, match="jurisdiction of 17"):
             await opt_outs.record(

@@ -19,9 +19,9 @@ from segments.projection.catalog import catch_up
 from segments.projection.in_force import Receipt
 from segments.projection.opt_outs import record_opt_out
 from segments.settings import Settings
-from segments.store import keys
+from segments.store import keys, rebuild_claim
 from segments.store.meta import prepare
-from segments.store.reader import StoreUnusable, read_catalog, read_meta, read_records
+from segments.store.reader import Meta, StoreUnusable, read_catalog, read_meta, read_records
 from segments.store.servers.connection import connect
 from segments.store.writer import Writer
 from segments.upkeep.rebuild import CannotRebuild, Progress, rebuild
@@ -152,18 +152,31 @@ async def test_rebuild_that_was_killed_leaves_a_closed_store_and_is_begun_anew(
     assert await rebuilt(history) == lost
 
 
-async def test_of_two_rebuilds_the_later_one_goes_on(history: History) -> None:
+async def test_of_two_rebuilds_the_later_one_goes_on(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await deliver_all(history)
     lost = await history.dump()
-
-    async def take_it() -> None:
-        await rebuilt(history)
-
-    others: list[asyncio.Task[None]] = []
+    take, hand_over = rebuild_claim.take, rebuild_claim.hand_over
+    others: list[asyncio.Task[Dump]] = []
+    is_taken_again = asyncio.Event()
 
     def show(progress: Progress) -> None:
         if progress.doing == "opt-outs" and not others:
-            others.append(asyncio.create_task(take_it()))
+            others.append(asyncio.create_task(rebuilt(history)))
+
+    async def noted(redis: Redis, *, is_automatic: bool) -> str:
+        name = await take(redis, is_automatic=is_automatic)
+        if others:
+            is_taken_again.set()
+        return name
+
+    async def late(redis: Redis, name: str, meta: Meta) -> None:
+        await is_taken_again.wait()
+        await hand_over(redis, name, meta)
+
+    monkeypatch.setattr(rebuild_claim, "take", noted)
+    monkeypatch.setattr(rebuild_claim, "hand_over", late)
 
     with pytest.raises(StoreUnusable, match="another rebuild"):
         await rebuilt(history, show=show)

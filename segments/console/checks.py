@@ -7,9 +7,10 @@ An examination asks the store and the storage, so no page waits for one but that
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import NamedTuple
 
+from segments.ledger.database.errors import LEDGER_FAILURES
 from segments.runtime.pauses import wait_or_stop
 from segments.upkeep.doctor.examination import examine
 from segments.upkeep.doctor.findings import Deployment, Finding, Grade
@@ -45,7 +46,8 @@ class Checks:
     async def run(self, stopping: asyncio.Event) -> None:
         """Look each minute until stopped."""
         while not stopping.is_set():
-            await self.look()
+            with suppress(*LEDGER_FAILURES):  # readiness reports them
+                await self.look()
             await wait_or_stop(stopping, EVERY_S)
 
     async def look(self) -> Look:

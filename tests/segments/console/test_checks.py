@@ -1,7 +1,13 @@
 """Operations shows what `rtb-segments doctor` found a minute ago at most."""
 
+import asyncio
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from segments.console import checks as checks_module
 from segments.console.checks import Checks, Look
 from segments.model.role import Role
 from segments.processes.deployment import deployment_of
@@ -15,7 +21,7 @@ from tests.ledger_seed import Seeded
 
 POOR = Finding(Grade.POOR, "buckets: 312 ids to a bucket, which is many")
 BAD = Finding(Grade.BAD, "store: refuses to write")
-APART = Finding(Grade.POOR, "jobs: held until somebody looks: job 1")
+APART = Finding(Grade.POOR, "jobs: held until an operator looks: job 1")
 GOOD = Finding(Grade.GOOD, "ledger: opens")
 
 
@@ -50,3 +56,24 @@ async def test_look_is_the_doctors(settings: Settings) -> None:
     (finding,) = look.troubles
     assert finding.grade is Grade.BAD
     assert "ledger" in finding.what
+
+
+async def test_look_that_the_ledger_fails_does_not_end_the_looks(
+    settings: Settings, ledger: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    The console's other tasks are of the same group, and would end with it.
+    """
+    async with ledger.begin() as conn:
+        await conn.execute(text("DROP TABLE processes"))
+    checks, stopping = Checks(deployment_of(settings)), asyncio.Event()
+
+    with pytest.raises(SQLAlchemyError):
+        await checks.look()
+
+    async def stop(event: asyncio.Event, _: float) -> None:
+        event.set()
+
+    monkeypatch.setattr(checks_module, "wait_or_stop", stop)
+    await checks.run(stopping)
+    assert stopping.is_set()

@@ -15,8 +15,8 @@ from markupsafe import Markup
 from segments.console import charts
 from segments.console.application import Page
 from segments.console.pages.audiences import (
-    WEEK_DAYS,
     InBids,
+    ends_in_a_week,
     ends_soon,
     in_bids,
 )
@@ -71,9 +71,6 @@ class ListRow(NamedTuple):
     job: Job | None  # the last
     numbers: AudienceNumbers | None
     ends_soon: int | None  # of the members, within a week; `None`: too few to tell
-    spark: Markup | None  # of the members, in 30 days
-    gained: int  # in 30 days
-    lost: int
 
     @property
     def share_that_ends(self) -> float:
@@ -85,6 +82,14 @@ class ListRow(NamedTuple):
     def many_end(self) -> bool:
         """Whether so many leave soon that it is marked."""
         return self.share_that_ends >= _MANY_END
+
+
+class Course(NamedTuple):
+    """An audience's members in 30 days."""
+
+    spark: Markup | None
+    gained: int
+    lost: int
 
 
 class Trouble(NamedTuple):
@@ -103,7 +108,6 @@ class Listing(NamedTuple):
     next_cursor: str | None
     granted: int  # recipients
     owners: dict[int, str]  # names of accounts
-    counts: dict[AudienceState, int]  # of all of the account
 
 
 def audience_list_pages() -> list[Page]:
@@ -124,12 +128,9 @@ async def listing(visit: Visit, cursor: str | None, limit: int = DEFAULT_LIMIT) 
         owners = {each.id: each.name for each in await accounts.accounts(conn)}
         ids = [each.audience.id for each in page.rows]
         counts = await audience_counts.last_counts(conn, ids)
-        today = day_of(visit.now_s)
-        courses = await audience_counts.members_since(conn, ids, today - _DAYS)
         closed = [each.audience.id for each in page.rows if is_closed(each.audience)]
         activated = await activations_of(conn, closed) if closed else []
-        by_state = await count_by_state(conn, visit.account)
-    secret = await secret_of(visit)
+    secret, today = await secret_of(visit), day_of(visit.now_s)
     rows = [
         _row(
             each,
@@ -141,16 +142,11 @@ async def listing(visit: Visit, cursor: str | None, limit: int = DEFAULT_LIMIT) 
             ),
             last.get(each.audience.id),
             _numbers(counts.get(each.audience.id), secret, today),
-            [
-                told
-                for day, exact in courses.get(each.audience.id, ())
-                if (told := members_of(each.audience.id, day, exact, secret)) is not None
-            ],
             today,
         )
         for each in page.rows
     ]
-    return Listing(rows, page.next_cursor, granted, owners, by_state)
+    return Listing(rows, page.next_cursor, granted, owners)
 
 
 async def show_all(visit: Visit) -> web.Response:
@@ -158,17 +154,24 @@ async def show_all(visit: Visit) -> web.Response:
     query = visit.request.query
     tab, text = query.get("state", ""), query.get("q", "").strip()
     found = await listing(visit, query.get("cursor"))
+    ids = [row.listed.audience.id for row in found.rows]
+    async with reading(visit.console.services.ledger) as conn:
+        first_day = day_of(visit.now_s) - _DAYS
+        members = await audience_counts.members_since(conn, ids, first_day)
+        counts = await count_by_state(conn, visit.account)
+    secret = await secret_of(visit)
     return visit.live_page(
         "audiences.html",
         str(visit.request.rel_url),
         is_moving=any(row.job is not None and row.job.state in UNFINISHED for row in found.rows),
         rows=found.rows,
+        courses={id_: _course(id_, members.get(id_, ()), secret) for id_ in ids},
         next_cursor=found.next_cursor,
         tabs=[
-            (name, word, sum(found.counts.get(state, 0) for state in states))
+            (name, word, sum(counts.get(state, 0) for state in states))
             for name, (word, states) in _TABS.items()
         ],
-        total=sum(found.counts.values()),
+        total=sum(counts.values()),
         trouble=worst(found.rows, visit.now_s),
         counted_at_s=max(
             (row.numbers.counted_at_s for row in found.rows if row.numbers), default=None
@@ -202,17 +205,25 @@ def _row(
     shown: InBids,
     job: Job | None,
     numbers: AudienceNumbers | None,
-    course: Sequence[int],
     today: int,
 ) -> ListRow:
     ends = None if numbers is None else ends_soon(numbers, today)
-    spark = charts.sparkline(course, "Members by day, in the last 30 days")
-    return ListRow(listed, shown, job, numbers, ends, spark, *gains_and_losses(course))
+    return ListRow(listed, shown, job, numbers, ends)
+
+
+def _course(audience_id: int, members: Sequence[tuple[int, int]], secret: bytes) -> Course:
+    """Return a course in partners' numbers, by exact members of days."""
+    told = [
+        number
+        for day, exact in members
+        if (number := members_of(audience_id, day, exact, secret)) is not None
+    ]
+    spark = charts.sparkline(told, "Members by day, in the last 30 days")
+    return Course(spark, *gains_and_losses(told))
 
 
 def _numbers(count: AudienceCount | None, secret: bytes, today: int) -> AudienceNumbers | None:
     if count is None:
         return None
     # Later ends are not shown: each costs a digest.
-    soon = {day: some for day, some in count.ends.items() if today <= day <= today + WEEK_DAYS}
-    return of_audience(count._replace(ends=soon), secret)
+    return of_audience(count._replace(ends=ends_in_a_week(count.ends, today)), secret)

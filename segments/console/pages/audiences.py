@@ -1,6 +1,6 @@
 """A partner's audiences: which are in bids, and the acts on each."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from aiohttp import web
@@ -32,7 +32,7 @@ from segments.model.refusal import Refusal
 from segments.model.role import Role
 
 _LATEST = 10
-WEEK_DAYS = 7
+_WEEK_DAYS = 7
 """How far ahead partners are told of memberships that end."""
 
 
@@ -168,7 +168,6 @@ def _by_activations(activated: Sequence[Activation], now_s: float) -> InBids:
 _TO_NONE = InBids("", "off", "Shown to none")
 _MAX_DIGITS = 9
 _DAYS = 30
-_SECRET = "partner numbers"  # noqa: S105 - its name here
 
 
 async def _page(visit: Visit) -> web.Response:
@@ -217,7 +216,12 @@ def ends_soon(numbers: AudienceNumbers, today: int) -> int | None:
     """Return how many memberships end within a week; `None`: too few members to tell."""
     if numbers.members is None:
         return None
-    return sum(some for last, some in numbers.ends.items() if today <= last <= today + WEEK_DAYS)
+    return sum(ends_in_a_week(numbers.ends, today).values())
+
+
+def ends_in_a_week(ends: Mapping[int, int], today: int) -> dict[int, int]:
+    """Return the ends, by day, that partners are told of ahead."""
+    return {day: some for day, some in ends.items() if today <= day <= today + _WEEK_DAYS}
 
 
 def _last_day_s(until_s: int | None) -> int | None:

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segments.store import keys
-from segments.store.name_order import name_order
+from segments.store.name_order import NameOrder, name_order
 from segments.store.script_calls import ROWS_PER_CALL, Call
 
 
@@ -17,11 +17,12 @@ def calls_of_array(ids: npt.NDArray[np.uint8], bucket_bits: int) -> Iterator[Cal
     Raises:
         ValueError: These are not ids.
     """
-    names = name_order(ids, bucket_bits)
-    return _cut(names.buckets[names.is_first], names.fields[names.is_first])
+    return calls_of_names(name_order(ids, bucket_bits))
 
 
-def _cut(buckets: npt.NDArray[np.uint32], fields: npt.NDArray[np.uint64]) -> Iterator[Call]:
+def calls_of_names(names: NameOrder) -> Iterator[Call]:
+    """Cut sorted names, at least one, into calls; drop duplicates."""
+    buckets, fields = names.buckets[names.is_first], names.fields[names.is_first]
     starts = np.flatnonzero(np.diff(buckets, prepend=buckets[0] ^ 1)).tolist()
     raw = fields.tobytes()
     for start, end in zip(starts, [*starts[1:], len(buckets)], strict=True):

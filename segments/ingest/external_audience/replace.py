@@ -19,7 +19,7 @@ import numpy as np
 from segments.ingest.spool import PART_BITS, PARTS, Spool
 from segments.model.identity import ID_BYTES
 from segments.model.stop_reason import Stopped, StopReason
-from segments.store.calls_of_array import calls_of_array
+from segments.store.calls_of_array import calls_of_names
 from segments.store.name_order import name_order
 from segments.store.reader import Meta
 from segments.store.writer import Writer
@@ -75,16 +75,15 @@ async def replace_members(
 def _named(spool: Spool, start: int, end: int, bucket_bits: int) -> dict[int, bytes]:
     """Return the fields of all ids of some parts, by bucket."""
     ids = np.empty((0, ID_BYTES), np.uint8)
+    names = name_order(ids, bucket_bits)
     for batch in spool.batches(start, _ROWS_AT_ONCE, end):
-        ids = np.concatenate((ids, batch.ids))
+        ids = np.concatenate((ids[names.order[names.is_first]], batch.ids))
         names = name_order(ids, bucket_bits)
-        if not names.is_first.all():
-            ids = ids[names.order[names.is_first]]
-        if len(ids) > MAX_NAMES:
+        if np.count_nonzero(names.is_first) > MAX_NAMES:
             raise Stopped(StopReason.UNREADABLE_FILE, "ids that begin alike, as no hashes do")
     if not len(ids):
         return {}
     bucket_to_fields: dict[int, bytes] = {}
-    for call in calls_of_array(ids, bucket_bits):
+    for call in calls_of_names(names):
         bucket_to_fields[call.bucket] = bucket_to_fields.get(call.bucket, b"") + call.fields
     return bucket_to_fields

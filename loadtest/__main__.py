@@ -188,7 +188,8 @@ def load_bench(rows: int, rounds: int, every_kind: bool, with_cluster: bool) -> 
     that it started. 10 million rows take 2 GB of memory (the pipe's), 4 GB of
     disk and some minutes.
     """
-    from loadtest.bench.load_rate import WrongCount, load_bench  # noqa: PLC0415
+    from loadtest.bench.load_rate import load_bench  # noqa: PLC0415
+    from loadtest.bench.loader_at_work import WrongCount  # noqa: PLC0415
     from loadtest.bench.redis_cluster import NotMade  # noqa: PLC0415 - as above
 
     try:

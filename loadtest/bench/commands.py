@@ -94,7 +94,7 @@ COMMANDS = (shapes, low_rates, tails, external)
 def _told() -> Iterator[None]:
     """Say in a line why a measurement failed."""
     from loadtest.bench.checks import WrongAnswers  # noqa: PLC0415 - as above
-    from loadtest.bench.load_rate import WrongCount  # noqa: PLC0415
+    from loadtest.bench.loader_at_work import WrongCount  # noqa: PLC0415
     from loadtest.bench.stage import NotPossible  # noqa: PLC0415
     from loadtest.driver import Wrong  # noqa: PLC0415
     from loadtest.open_loop import NotAnswered  # noqa: PLC0415

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,28 +21,23 @@ import aiohttp
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from loadtest.bench.costs import say
-from loadtest.bench.load_rate import (
+from loadtest.bench.load_rate_report import Measured
+from loadtest.bench.loader_at_work import (
     PARTNER_ID,
     WrongCount,
-    cost_of,
     ended,
     environment_of,
-    loader_at_work,
+    loading_into,
     look_again,
-    took_s,
 )
-from loadtest.bench.load_rate_report import Measured
 from loadtest.bench.stores import empty_store
 from loadtest.ports import free_ports
-from loadtest.servers import cpu_s
 from segments.ledger import accounts, jobs
-from segments.ledger.database.engine import open_ledger, reading
+from segments.ledger.database.engine import reading
 from segments.ledger.external_audience import base_connections, orgs
 from segments.model.job import JobState
-from segments.projection.catalog import catch_up
 from segments.runtime import child_process
 from segments.settings import Settings
-from segments.store.servers.connection import connect
 
 ROWS_PER_S = 300_000
 KINDS = ("CSV", "Parquet")
@@ -86,32 +81,19 @@ async def _external_bench(directory: Path, rows: int) -> str:
 
 
 async def _run(data_dir: Path, folder: Path, rows: int) -> Measured:
-    async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(empty_store(data_dir))
-        settings = Settings(
-            data_dir=data_dir,
-            redis_url=store.url,
-            ledger_url=None,
-            blob_url=None,
-            expected_ids=rows,
-        )
-        redis = await stack.enter_async_context(connect(store.url))
-        ledger = await stack.enter_async_context(open_ledger(settings.ledger_dsn))
-        await catch_up(ledger, redis, settings.expected_ids)
-        loader = await stack.enter_async_context(loader_at_work(ledger, redis, settings))
-        empty_bytes = await store.used_bytes()
-        client, connection_id = await stack.enter_async_context(_client(ledger, settings, folder))
+    async with (
+        loading_into(empty_store(data_dir), data_dir, rows) as at_work,
+        _client(at_work.ledger, at_work.settings, folder) as (client, connection_id),
+    ):
         audience_id = await _audience(client, connection_id)
-        before = store.cpu_s(), cpu_s(loader.pid)
+        before = at_work.cpu_s()
         run = await _asked(client, f"{_BASE}/{audience_id}/runs", {"dataFilterStartTime": 1})
-        async with reading(ledger) as conn:
+        async with reading(at_work.ledger) as conn:
             [job] = await jobs.jobs(conn, 1)
-        job = await ended(ledger, job, loader)
+        job = await ended(at_work.ledger, job, at_work.loader)
         if job.state is not JobState.DONE or job.report.valid != rows:
             raise WrongCount(f"run {run['runId']}: {job.state}, {job.error or job.report.valid}")
-        after = store.cpu_s(), cpu_s(loader.pid)
-        held_bytes = await store.used_bytes() - empty_bytes
-        return cost_of(rows, took_s(job), before, after, held_bytes)
+        return await at_work.cost_of(rows, job, before)
 
 
 @asynccontextmanager
@@ -141,7 +123,7 @@ async def _client(
     try:
         async with aiohttp.ClientSession(f"http://127.0.0.1:{port}", headers=headers) as client:
             while not await _is_ready(client):
-                await look_again(api)
+                await look_again(api, "API")
             yield client, connection.public_id
     finally:
         await child_process.stop(api, within_s=_STOP_WITHIN_S)

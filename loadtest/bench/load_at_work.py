@@ -7,12 +7,8 @@ from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from loadtest.bench.costs import say
-from loadtest.bench.load_rate import (
-    DEEDS,
-    loader_at_work,
-    look_again,
-    metadata_of,
-)
+from loadtest.bench.load_rate import DEEDS, metadata_of
+from loadtest.bench.loader_at_work import loader_at_work, look_again
 from loadtest.bench.rows import Rows
 from segments.doors.live_audience.accept import accept
 from segments.files.blobs import Blobs

@@ -20,39 +20,31 @@ import shutil
 import sys
 import tempfile
 import time
-from asyncio.subprocess import Process
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from redis.asyncio import Redis
-from sqlalchemy.ext.asyncio import AsyncEngine
-
-from loadtest.bench.load_rate_report import Measured, Side, table
+from loadtest.bench.load_rate_report import Side, table
+from loadtest.bench.loader_at_work import (
+    PARTNER_ID,
+    WrongCount,
+    ended,
+    loading_into,
+    measured_of,
+)
 from loadtest.bench.rows import Rows
 from loadtest.bench.stores import Store, empty_cluster, empty_store
-from loadtest.servers import cpu_s, peak_bytes
+from loadtest.servers import peak_bytes
 from segments.doors.live_audience.accept import accept
 from segments.doors.live_audience.metadata import FileForm, Metadata, SegmentForm
 from segments.files.blobs import Blobs
 from segments.files.chunks import file_chunks
-from segments.ledger import accounts, jobs
-from segments.ledger.database.engine import open_ledger, reading
-from segments.model.account import AccountKind
 from segments.model.job import Job, JobState
 from segments.model.order import SegmentAction
 from segments.model.record import Tally
-from segments.projection.catalog import catch_up
-from segments.runtime import child_process
-from segments.settings import Settings
-from segments.store import keys
 from segments.store.servers.connection import connect
-
-PARTNER_ID = "bench"
-_POLL_S = 0.1
-_STOP_WITHIN_S = 30
 
 
 class Deed(NamedTuple):
@@ -71,10 +63,6 @@ DEEDS = (
     Deed("another segment", "2", SegmentAction.ADD, "SADD", True),
     Deed("removal of the first", "1", SegmentAction.REMOVE, "SREM", True),
 )
-
-
-class WrongCount(Exception):
-    """The rows were not all loaded, so a rate would mean nothing."""
 
 
 def load_bench(*, rows: int, rounds: int, every_kind: bool, with_cluster: bool) -> None:
@@ -122,35 +110,19 @@ async def _ours(
     rows: Rows,
     deeds: Sequence[Deed],
 ) -> Side:
-    async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(store_to_be)
-        settings = Settings(
-            data_dir=data_dir,
-            redis_url=store.url,
-            ledger_url=None,
-            blob_url=None,
-            expected_ids=rows.count,
-        )
-        redis = await stack.enter_async_context(connect(store.url))
-        ledger = await stack.enter_async_context(open_ledger(settings.ledger_dsn))
-        await catch_up(ledger, redis, settings.expected_ids)
-        loader = await stack.enter_async_context(loader_at_work(ledger, redis, settings))
-        empty_bytes = await store.used_bytes()
+    async with loading_into(store_to_be, data_dir, rows.count) as at_work:
         measured = []
         for deed in deeds:
             metadata = metadata_of(digest, rows, deed)
-            before = store.cpu_s(), cpu_s(loader.pid)
+            before = at_work.cpu_s()
             job = await accept(
-                ledger, Blobs.open(settings.blobs_at), metadata, file_chunks(file),
+                at_work.ledger, Blobs.open(at_work.settings.blobs_at), metadata, file_chunks(file),
                 door="bench", file_name=file.name, now_s=time.time(),
             )  # fmt: skip
-            job = await ended(ledger, job, loader)
+            job = await ended(at_work.ledger, job, at_work.loader)
             _check(job, rows, deed)
-            took = took_s(job)
-            after = store.cpu_s(), cpu_s(loader.pid)
-            held_bytes = await store.used_bytes() - empty_bytes
-            measured.append(cost_of(rows.count, took, before, after, held_bytes))
-        return Side(measured, peak_bytes(loader.pid))
+            measured.append(await at_work.cost_of(rows.count, job, before))
+        return Side(measured, peak_bytes(at_work.loader.pid))
 
 
 async def _pipe(data_dir: Path, redis_cli: str, rows: Rows, deeds: Sequence[Deed]) -> Side:
@@ -168,69 +140,16 @@ async def _pipe(data_dir: Path, redis_cli: str, rows: Rows, deeds: Sequence[Deed
                     stdin=stdin, stdout=asyncio.subprocess.PIPE,
                 )  # fmt: skip
                 said, _ = await process.communicate()
-            took = time.monotonic() - began_s
+            took_s = time.monotonic() - began_s
             after = store.cpu_s(), _children_s()
             commands.unlink()
             if f"errors: 0, replies: {rows.count}" not in said.decode():
                 raise WrongCount(f"redis-cli --pipe, {deed.name}: {said.decode().strip()}")
             held_bytes = await store.used_bytes() - empty_bytes
-            measured.append(cost_of(rows.count, took, before, after, held_bytes))
+            measured.append(measured_of(rows.count, took_s, before, after, held_bytes))
         if await redis.dbsize() != rows.count:  # each person stays in a segment to the end
             raise WrongCount(f"redis-cli --pipe left {await redis.dbsize():,} keys")
     return Side(measured)
-
-
-@asynccontextmanager
-async def loader_at_work(
-    ledger: AsyncEngine, redis: Redis, settings: Settings
-) -> AsyncIterator[Process]:
-    """
-    Add the partner of the files, and run a loader on the CPUs of this thread until the end.
-
-    Its start, up to the first sweep, is over and not measured.
-
-    Raises:
-        WrongCount: The loader ended.
-    """
-    async with ledger.begin() as conn:
-        await accounts.add_account(
-            conn, AccountKind.ADVERTISER, PARTNER_ID, "Bench", now_s=time.time()
-        )
-    loader = await child_process.start(
-        [sys.executable, "-m", "segments", "loader"], env=environment_of(settings)
-    )
-    try:
-        while not await redis.exists(keys.SWEPT):
-            await look_again(loader)
-        yield loader
-    finally:
-        await child_process.stop(loader, within_s=_STOP_WITHIN_S)
-
-
-async def ended(ledger: AsyncEngine, job: Job, loader: Process) -> Job:
-    """
-    Wait for a job's end; return it.
-
-    Raises:
-        WrongCount: The loader ended.
-    """
-    while job.state in (JobState.QUEUED, JobState.RUNNING):
-        await look_again(loader)
-        async with reading(ledger) as conn:
-            job = await jobs.job(conn, job.id) or job
-    return job
-
-
-async def look_again(loader: Process) -> None:
-    """
-    Pause before the next look.
-
-    Raises:
-        WrongCount: The loader ended.
-    """
-    if loader.returncode is not None:
-        raise WrongCount(f"the loader ended with status {loader.returncode}")
-    await asyncio.sleep(_POLL_S)
 
 
 def _check(job: Job, rows: Rows, deed: Deed) -> None:
@@ -244,25 +163,6 @@ def _check(job: Job, rows: Rows, deed: Deed) -> None:
         due = Tally(removed=rows.count)
     if job.state is not JobState.DONE or done != due:
         raise WrongCount(f"the loader, {deed.name}: {job.state}, {done}, {job.error or 'no error'}")
-
-
-def took_s(job: Job) -> float:
-    """Return the time of a job that is done, from its start in the loader."""
-    assert job.started_at_s is not None, "done, so it was begun"
-    assert job.finished_at_s is not None, "done"
-    return job.finished_at_s - job.started_at_s
-
-
-def cost_of(
-    rows: int,
-    took_s: float,
-    before: tuple[float, float],
-    after: tuple[float, float],
-    held_bytes: int,
-) -> Measured:
-    """Divide a load's time, CPU seconds (of store and client) and memory by its rows."""
-    server_us, client_us = ((b - a) / rows * 1e6 for a, b in zip(before, after, strict=True))
-    return Measured(rows / took_s, server_us, client_us, held_bytes / rows)
 
 
 def metadata_of(digest: str, rows: Rows, deed: Deed) -> Metadata:
@@ -279,16 +179,6 @@ def metadata_of(digest: str, rows: Rows, deed: Deed) -> Metadata:
         # A new name makes a new delivery: a repeated delivery would be the same job.
         segments=(SegmentForm(id=deed.segment, name=deed.name, action=deed.action),),
     )
-
-
-def environment_of(settings: Settings) -> dict[str, str]:
-    """Return the environment of a command beside the bench's store and ledger."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("SEGMENTS_")}
-    return environment | {
-        "SEGMENTS_DATA_DIR": str(settings.data_dir),
-        "SEGMENTS_REDIS_URL": settings.store_url,
-        "SEGMENTS_EXPECTED_IDS": str(settings.expected_ids),
-    }
 
 
 def _children_s() -> float:
